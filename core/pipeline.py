@@ -1,0 +1,68 @@
+"""Pipelines and their statuses, with the switches that behaviour.md names: A, B, close date, strangers, moving back.
+
+Everything a pipeline decides about mail is a plain field here, so that it can be read in one screen. Nothing in this module can fail for a
+pipeline that :func:`problem` finds sound.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+StatusState = Literal["open", "closed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """One step of a pipeline. ``position`` counts from 1 and orders the steps."""
+
+    id: int
+    name: str
+    state: StatusState
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """The ordered statuses of tickets and the switches over them (behaviour.md S3-S7, C20, P09)."""
+
+    id: int
+    name: str
+    statuses: tuple[Status, ...]  # in order of position
+    set_close_date: bool = True  # S4
+    on_email_sent: int | None = None  # trigger A: status id, None = off (S6)
+    on_customer_reply: int | None = None  # trigger B: status id, None = off (S7)
+    strangers: Literal["move", "flag"] = "move"  # section 5, strangers
+    allow_back: bool = True  # P09: binds people only
+    is_default: bool = False
+
+    def first_open(self) -> Status:
+        """The open status with the smallest position (section 1); P03 keeps every pipeline having one."""
+        return next(status for status in self.statuses if status.state == "open")
+
+    def status(self, status_id: int) -> Status:
+        """The status with this id; KeyError when it is another pipeline's."""
+        for status in self.statuses:
+            if status.id == status_id:
+                return status
+        raise KeyError(status_id)
+
+    def named(self, name: str) -> Status | None:
+        """The status of this name, compared without case; None when there is none."""
+        folded = name.casefold()
+        return next((status for status in self.statuses if status.name.casefold() == folded), None)
+
+    def holds(self, status_id: int) -> bool:
+        """Whether the status belongs to this pipeline."""
+        return any(status.id == status_id for status in self.statuses)
+
+
+def problem(statuses: tuple[Status, ...]) -> str | None:
+    """Why a pipeline may not have these statuses, as a sentence, or None (P03; names are unique without case)."""
+    if not any(status.state == "open" for status in statuses):
+        return "a pipeline needs at least one open status"
+    if not any(status.state == "closed" for status in statuses):
+        return "a pipeline needs at least one closed status"
+    names = [status.name.casefold() for status in statuses]
+    twice = next((status.name for status in statuses if names.count(status.name.casefold()) > 1), None)
+    return f"the status name {twice!r} is used twice" if twice else None
