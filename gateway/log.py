@@ -30,7 +30,18 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "pretty"]
 Addresses = Literal["hashed", "full", "domain"]
 
-CAPPED: Final = ("mail", "aiosmtpd", "aioimaplib", "sqlalchemy", "asyncio", "aiosqlite", "alembic", "asyncpg", "mailparser", "charset_normalizer")
+CAPPED: Final = (
+    "mail",
+    "aiosmtpd",
+    "aioimaplib",
+    "sqlalchemy",
+    "asyncio",
+    "aiosqlite",
+    "alembic",
+    "asyncpg",
+    "mailparser",
+    "charset_normalizer",
+)
 _ADDRESS: Final = re.compile(r"[^\s<>\"'(),:;@\[\]=]{1,128}@[\w.-]{1,255}")
 _FRAMES: Final = 6
 _encode: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
@@ -97,7 +108,11 @@ def configure(*, level: Level, form: Format, addresses: Addresses, stream: TextI
     number = logging.getLevelNamesMapping()[level.upper()]
     pretty = form == "pretty" or (form == "auto" and target.isatty())
     last: list[Processor] = [structlog.dev.ConsoleRenderer(colors=target.isatty())] if pretty else [_to_json]
-    shared: list[Processor] = [structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"), _exceptions]
+    shared: list[Processor] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
+        _exceptions,
+    ]
     structlog.configure(
         processors=[*shared, *last],
         wrapper_class=structlog.make_filtering_bound_logger(number),

@@ -29,7 +29,7 @@ def failed(*, source: str, error_id: str, exc: BaseException, mail_id: int | str
     _log.error("failed", source=source, error_id=error_id, mail_id=mail_id, **log.error_fields(exc))
 
 
-def processed(  # noqa: PLR0913 - the canonical line holds all that is known of a mail
+def processed(
     *,
     mail_id: int | str,
     state: str,

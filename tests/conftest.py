@@ -1,0 +1,275 @@
+"""What every test may ask for: parts of the machine, real databases, ports, a clock that obeys.
+
+A test that needs a program says ``@pytest.mark.needs("postfix")`` or calls the ``require`` fixture. Where the program is missing the test is
+skipped and listed at the end with its reason; with ``TICKETGATE_REQUIRE_ALL=1`` every skip is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from gateway.clock import Clock
+
+REQUIRE_ALL = os.environ.get("TICKETGATE_REQUIRE_ALL") == "1"
+PACKAGES = {
+    "postfix": "postfix",
+    "dovecot": "dovecot-imapd",
+    "swaks": "swaks",
+    "strace": "strace",
+    "chromium": "chromium",
+    "initdb": "postgresql",
+}
+SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/local/sbin"))
+START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+
+for _name in [name for name in os.environ if name.startswith("TICKETGATE_") and name != "TICKETGATE_REQUIRE_ALL"]:
+    del os.environ[_name]  # the settings of whoever runs the tests are not what is tested
+
+
+def find_program(name: str) -> Path | None:
+    """Where a program is, also outside PATH (sbin; Debian keeps PostgreSQL's servers apart), or None."""
+    if name == "initdb":
+        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+        if found:
+            return found[-1]
+    path = shutil.which(name, path=SBIN)
+    return Path(path) if path else None
+
+
+def require_program(name: str) -> Path:
+    """The path of a program; where it is missing the calling test is skipped, or fails when everything is required."""
+    path = find_program(name)
+    if path is None:
+        reason = f"{name} is not on this machine (Debian package {PACKAGES.get(name, name)})"
+        if REQUIRE_ALL:
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
+    return path
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], Path]:
+    """``require("postfix")`` returns the path of the program or ends the test: see :func:`require_program`."""
+    return require_program
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Registers our markers, since unknown ones are errors."""
+    config.addinivalue_line("markers", "needs(*programs): programs of the machine without which the test cannot run")
+    config.addinivalue_line("markers", "sweep: one of the long sweeps; they run by `make test-sweep`, not by `make test`")
+    config.addinivalue_line("markers", "bench: measures speed; runs by `make bench`")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Ends a test early where a program that its marker names is missing."""
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            require_program(name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Turns every skip into a failure when everything is required, whoever asked for the skip."""
+    report: pytest.TestReport = yield
+    if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        report.outcome = "failed"
+        report.longrepr = f"{item.nodeid} was skipped, and TICKETGATE_REQUIRE_ALL=1 makes that a failure: {reason}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Closes with the list of what could not run here, and why."""
+    skipped: dict[str, int] = {}
+    for report in terminalreporter.stats.get("skipped", []):
+        reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+        skipped[reason.removeprefix("Skipped: ")] = skipped.get(reason.removeprefix("Skipped: "), 0) + 1
+    terminalreporter.section("what could not run on this machine")
+    for reason, number in sorted(skipped.items()):
+        terminalreporter.write_line(f"{number:4d}  {reason}")
+    if not skipped:
+        terminalreporter.write_line("nothing: every selected test ran")
+
+
+def open_port() -> int:
+    """A TCP port of the loopback that was free a moment ago."""
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def free_port() -> int:
+    """One free TCP port on 127.0.0.1."""
+    return open_port()
+
+
+@pytest.fixture
+def free_ports() -> Callable[[], int]:
+    """A function that gives another free TCP port on 127.0.0.1 at each call."""
+    return open_port
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock that stands at 2026-11-22 10:00 UTC until the test moves it."""
+    return Clock(START)
+
+
+@dataclass(slots=True)
+class Postgres:
+    """A PostgreSQL server of the tests' own: where it listens, and the templates that were made in it."""
+
+    folder: Path
+    binaries: Path
+    port: int
+    templates: dict[object, str] = field(default_factory=dict)
+    numbers: Iterator[int] = field(default_factory=count)
+
+    def url(self, name: str = "postgres") -> str:
+        """The address of one of its databases, as ``[database] url`` takes it."""
+        return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
+
+    def sql(self, statement: str) -> None:
+        """Runs one statement in the maintenance database."""
+        command = [self.binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.url(), "-c", statement]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+
+    def create(self, template: str = "template1") -> str:
+        """Makes a database as a copy of ``template`` and returns its name."""
+        name = f"test_{next(self.numbers)}"
+        self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+        return name
+
+    def control(self, *arguments: str) -> None:
+        """Runs pg_ctl on this server, as a user that PostgreSQL accepts."""
+        command = [self.binaries / "pg_ctl", "-D", self.folder / "data", *arguments]
+        subprocess.run([*_other_user(), *command], check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
+
+
+def _other_user() -> list[str]:
+    """PostgreSQL refuses to be run by root; Debian's package brings the user that it is meant for."""
+    return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A real PostgreSQL server on a free port, in a folder that is gone afterwards; commits are synchronous, only the disk is not waited for."""
+    binaries = require_program("initdb").resolve().parent
+    folder = Path(tempfile.mkdtemp(prefix="ticketgate-postgres-"))
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres", "postgres")
+    server = Postgres(folder=folder, binaries=binaries, port=open_port())
+    initdb = [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    subprocess.run([*_other_user(), *initdb], check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    settings = {
+        "port": server.port,
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": folder,
+        "fsync": "off",
+        "synchronous_commit": "on",
+        "max_connections": 200,
+        "shared_buffers": "64MB",
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in settings.items())
+    server.control("-w", "-t", "60", "-l", str(folder / "log"), "-o", options, "start")
+    try:
+        yield server
+    finally:
+        server.control("-m", "immediate", "-w", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres: Postgres) -> str:
+    """The address of the tests' PostgreSQL server, its maintenance database."""
+    return postgres.url()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Runs the test once on each database."""
+    kind: str = request.param
+    return kind
+
+
+@pytest.fixture
+def database_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of a fresh database without any table, on each database in turn."""
+    if database_kind == "sqlite":
+        yield f"sqlite:///{tmp_path / 'ticketgate.db'}"
+        return
+    server: Postgres = request.getfixturevalue("postgres")
+    name = server.create()
+    yield server.url(name)
+    server.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """Ready-made databases, built once a session by the first test that asks and copied for each one that follows."""
+
+    folder: Path
+    files: dict[object, Path] = field(default_factory=dict)
+
+    def sqlite(self, build: Callable[[str], None], target: Path) -> str:
+        """A copy at ``target`` of what ``build(url)`` makes of an empty SQLite file."""
+        if build not in self.files:
+            path = self.folder / f"{len(self.files)}.db"
+            build(f"sqlite:///{path}")
+            self.files[build] = path
+        for suffix in ("", "-wal"):
+            source = self.files[build].with_name(self.files[build].name + suffix)
+            if source.exists():
+                shutil.copyfile(source, target.with_name(target.name + suffix))
+        return f"sqlite:///{target}"
+
+    def postgresql(self, build: Callable[[str], None], server: Postgres) -> str:
+        """The name of a copy of what ``build(url)`` makes of an empty PostgreSQL database; ``build`` must leave no connection open."""
+        if build not in server.templates:
+            name = server.create()
+            build(server.url(name))
+            server.templates[build] = name
+        return server.create(server.templates[build])
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
+    """The ready-made databases of this session."""
+    return Templates(tmp_path_factory.mktemp("templates"))
+
+
+@pytest.fixture
+def built_database(
+    database_kind: str, tmp_path: Path, templates: Templates, request: pytest.FixtureRequest
+) -> Iterator[Callable[[Callable[[str], None]], str]]:
+    """``built_database(upgrade)`` gives the address of a fresh database that ``upgrade(url)`` has prepared; it runs once a session and database.
+
+    ``upgrade`` is a plain function of the module (it is the key under which the template is kept), not a lambda made anew each time.
+    """
+    names: list[str] = []
+
+    def fresh(build: Callable[[str], None]) -> str:
+        if database_kind == "sqlite":
+            return templates.sqlite(build, tmp_path / "ticketgate.db")
+        server: Postgres = request.getfixturevalue("postgres")
+        names.append(templates.postgresql(build, server))
+        return server.url(names[-1])
+
+    yield fresh
+    for name in names:
+        server: Postgres = request.getfixturevalue("postgres")
+        server.sql(f"DROP DATABASE {name} WITH (FORCE)")
