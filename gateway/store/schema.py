@@ -118,7 +118,8 @@ ticket = sa.Table(
     sa.Column("source", sa.String(16), nullable=False),
     sa.Column("priority", sa.String(8), nullable=True),
     sa.Column("owner_id", sa.ForeignKey("user_account.id"), nullable=True),
-    sa.Column("requester_id", sa.ForeignKey("contact.id"), nullable=True, index=True),
+    sa.Column("requester_id", sa.ForeignKey("contact.id"), nullable=True),
+    sa.Column("subject_key", Text(80), nullable=False),  # to find earlier tickets of the same person about the same thing (E14)
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("closed_at", Instant, nullable=True),
     sa.Column("close_date", sa.Date, nullable=True),
@@ -133,6 +134,7 @@ ticket = sa.Table(
     sa.Column("deleted_at", Instant, nullable=True),
     sa.Column("worked", sa.Boolean, nullable=False, default=False),
     sa.Column("titled", sa.Boolean, nullable=False, default=False),
+    sa.Index("ix_ticket_requester_subject", "requester_id", "subject_key"),
 )
 
 # People an agent put on the ticket (behaviour.md section 1, associated contacts), beside those of its threads.

@@ -1,0 +1,192 @@
+"""``decide(event, state, now)``: the one entrance to the rules.
+
+A worklist: a move decided here is fed back as :class:`StatusChanged`, so that whatever must follow a move follows it from every cause.
+Moves decided in answer to moves are bounded (behaviour.md 3.3). Nothing here is performed; ``gateway.apply`` does that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import assert_never
+
+from core import closure, inbound
+from core.decisions import (
+    NEW,
+    AttachThread,
+    Decision,
+    MergeTicket,
+    OpenTicket,
+    RenameTicket,
+    SetFields,
+    SetStatus,
+)
+from core.events import (
+    Cause,
+    Event,
+    FieldsSet,
+    MailArrived,
+    MergeAsked,
+    MoveAsked,
+    StatusChanged,
+    ThreadAttached,
+    TicketOpened,
+)
+from core.pipeline import Pipeline, Status
+from core.ticket import Ticket
+
+CHAIN_DEPTH = 10
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What the rules may know beside the event: every pipeline, and the account's time zone."""
+
+    pipelines: Mapping[int, Pipeline]
+    zone: tzinfo
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A rule forbids what a person asked for; ``reason`` is shown to him and nothing changes."""
+
+    reason: str
+
+
+def decide(event: Event, state: State, now: datetime) -> tuple[Decision, ...]:
+    """Everything that follows from ``event`` at the instant ``now`` (aware), in the order in which it is to be performed."""
+    decisions: list[Decision] = []
+    work = deque([(event, 0)])
+    while work:
+        current, depth = work.popleft()
+        for decision in _react(current, state, now):
+            decisions.append(decision)
+            changed = _changed(decision, event, state)
+            if changed is not None and depth < CHAIN_DEPTH:
+                work.append((changed, depth + 1))
+    return tuple(_finish_last(decisions))
+
+
+def refusal(event: Event, state: State) -> Refusal | None:
+    """Why a person may not have what he asks for, or None (P09, P10, INV6; the rest of the desk's checks stand beside its rows)."""
+    if isinstance(event, MoveAsked):
+        return _refuse_move(event, state)
+    if isinstance(event, ThreadAttached) and event.thread.ticket is not None:
+        return Refusal(f"thread {event.thread.id} already belongs to ticket {event.thread.ticket}")
+    if isinstance(event, MergeAsked):
+        if event.ticket.number == event.into.number:
+            return Refusal("a ticket cannot be merged into itself")
+        for each in (event.ticket, event.into):
+            if each.deleted_at is not None:
+                return Refusal(f"ticket {each.number} is in the trash")
+    return None
+
+
+def _refuse_move(event: MoveAsked, state: State) -> Refusal | None:
+    if event.ticket.deleted_at is not None:
+        return Refusal(f"ticket {event.ticket.number} is in the trash")
+    if not event.person or event.pipeline.allow_back or event.pipeline.id != event.ticket.pipeline_id:
+        return None
+    before = state.pipelines[event.ticket.pipeline_id].status(event.ticket.status_id)
+    after = event.pipeline.status(event.status_id)
+    if after.position < before.position:
+        return Refusal(f"pipeline {event.pipeline.name} does not allow moving back from {before.name} to {after.name}")
+    return None
+
+
+def _react(event: Event, state: State, now: datetime) -> list[Decision]:
+    match event:
+        case MailArrived():
+            return inbound.receive(event, state.pipelines)
+        case TicketOpened():
+            return _open(event)
+        case MoveAsked(ticket=ticket, pipeline=pipeline, status_id=status_id, cause=cause):
+            return _move(ticket, pipeline, status_id, cause, event)
+        case StatusChanged():
+            after = closure.after_move(event, now, state.zone)
+            return [after] if after is not None else []
+        case ThreadAttached(ticket=ticket, thread=thread, has_origin=has_origin, cause=cause):
+            return [AttachThread(ticket.number, thread.id, not has_origin, cause)]  # C18
+        case MergeAsked(ticket=ticket, into=into, cause=cause):
+            return [MergeTicket(ticket.number, into.number, cause), *_after_merge(ticket, into, cause)]
+        case FieldsSet(ticket=ticket, fields=fields, cause=cause):
+            changed = tuple((name, value) for name, value in fields if getattr(ticket, name) != value)
+            return [SetFields(ticket.number, changed, cause)] if changed else []
+        case _:
+            assert_never(event)
+
+
+def _after_merge(ticket: Ticket, into: Ticket, cause: Cause) -> list[Decision]:
+    """P10: the older create date counts, whichever ticket survives."""
+    if ticket.created_at >= into.created_at:
+        return []
+    return [SetFields(into.number, (("created_at", ticket.created_at),), cause)]
+
+
+def _open(event: TicketOpened) -> list[Decision]:
+    thread = event.thread.id if event.thread else None
+    opened: list[Decision] = [
+        OpenTicket(
+            event.subject,
+            event.pipeline.id,
+            event.status_id,
+            event.source,
+            event.cause,
+            thread=thread,
+            requester=event.requester.id if event.requester else None,
+            close_date=event.close_date,
+            priority=event.priority,
+        )
+    ]
+    if thread is not None:
+        opened.append(RenameTicket(NEW, thread))
+    return opened
+
+
+def _move(ticket: Ticket, pipeline: Pipeline, status_id: int, cause: Cause, event: MoveAsked) -> list[Decision]:
+    """A move, or nothing where the status is the same (C06); a date given without a move is an edit of the date (C08)."""
+    if ticket.status_id != status_id:
+        return [SetStatus(ticket.number, pipeline.id, status_id, cause, event.close_date, event.migration)]
+    if event.close_date is not None and event.close_date != ticket.close_date:
+        return [SetFields(ticket.number, (("close_date", event.close_date),), cause)]
+    return []
+
+
+def _changed(decision: Decision, event: Event, state: State) -> StatusChanged | None:
+    """The event that a decision amounts to: a move, or being created in a status (C05)."""
+    if isinstance(decision, SetStatus):
+        ticket = _ticket_of(event)
+        if ticket is None:
+            return None
+        before = _status(state, ticket.pipeline_id, ticket.status_id)
+        pipeline = state.pipelines[decision.pipeline_id]
+        state_now = pipeline.status(decision.status_id).state
+        return StatusChanged(ticket, pipeline, before.state, state_now, decision.cause, decision.close_date, decision.migration)
+    if isinstance(decision, OpenTicket):
+        pipeline = state.pipelines[decision.pipeline_id]
+        born = Ticket(NEW, decision.subject, decision.pipeline_id, decision.status_id, decision.source, datetime.min)
+        return StatusChanged(born, pipeline, None, pipeline.status(decision.status_id).state, decision.cause, decision.close_date)
+    return None
+
+
+def _status(state: State, pipeline_id: int, status_id: int) -> Status:
+    return state.pipelines[pipeline_id].status(status_id)
+
+
+def _ticket_of(event: Event) -> Ticket | None:
+    match event:
+        case MailArrived():
+            return inbound.survivor(event)
+        case MoveAsked() | StatusChanged() | ThreadAttached() | FieldsSet() | MergeAsked():
+            return event.ticket
+        case TicketOpened():
+            return None
+        case _:
+            assert_never(event)
+
+
+def _finish_last(decisions: list[Decision]) -> list[Decision]:
+    """How a mail ended is written down after everything that it caused."""
+    return sorted(decisions, key=lambda decision: type(decision).__name__ == "Finish")

@@ -1,0 +1,144 @@
+"""What can happen to a ticket, as the rules are told it. Each event carries the facts it is decided on, read at the moment it happens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Literal
+
+from core.message import Message
+from core.pipeline import Pipeline
+from core.thread import Tie
+from core.ticket import Channel, Contact, Priority, Source, Thread, Ticket, User
+
+Verdict = Literal["pass", "fail", "none"]
+Rule = Literal["A", "B", "S9", "user", "workflow", "api", "join", "merge", "mail", "admin"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """Why something changed (INV9). ``user`` is an address or name; ``message_id`` has no angle brackets."""
+
+    rule: Rule
+    message_id: str | None = None
+    user: str | None = None
+    workflow: str | None = None
+    action: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Original:
+    """The mail of which another is a duplicate."""
+
+    mail_id: int
+    channel: Channel | None
+    thread: int | None
+    ticket: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """What the desk knows about the From of a mail. ``held_role`` is the part he already has in the tied thread or its ticket."""
+
+    contact: Contact | None
+    user: User | None
+    own_channel: bool
+    known: bool  # a contact or user that existed before this mail
+    held_role: Literal["requester", "associated", "participant", "stranger"] | None
+
+
+@dataclass(frozen=True, slots=True)
+class MailArrived:
+    """One inbound message with all it can touch (behaviour.md 2.1). ``channels`` are ours among its recipients, the deciding one first."""
+
+    message: Message
+    received_at: datetime
+    channels: tuple[Channel, ...]
+    sender: Sender
+    verdict: Verdict
+    tie: Tie
+    duplicate_of: Original | None
+    reused_id: bool
+    own_copy: Original | None  # a copy of what we sent
+    looped: bool
+    spam: bool
+    trusted_user: bool  # the mail may act as its user: verdict pass, or that user's signed token
+    thread: Thread | None  # the tied one
+    ticket: Ticket | None  # of the tied thread, after redirects; also one in the trash
+    joined: tuple[tuple[Thread, Ticket | None], ...]  # those of ``tie.joins``
+    earlier_open: tuple[int, ...]  # tickets of the same sender and subject, to link (E14)
+    released: bool = False
+    automation: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class TicketOpened:
+    """A ticket made by hand or by a program, or from a thread that had none."""
+
+    subject: str
+    pipeline: Pipeline
+    status_id: int
+    source: Source
+    cause: Cause
+    requester: Contact | None = None
+    thread: Thread | None = None
+    priority: Priority | None = None
+    close_date: date | None = None
+    channel: Channel | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MoveAsked:
+    """Somebody, or something, asks for a status. ``close_date`` given explicitly wins over every rule (C07)."""
+
+    ticket: Ticket
+    pipeline: Pipeline
+    status_id: int
+    cause: Cause
+    person: bool  # bound by the pipeline's rules for people (P09)
+    close_date: date | None = None
+    migration: bool = False  # P05: dates yes, workflows no
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    """Fed back by :func:`core.decide.decide` for each move it decided, so that what follows a move follows it from every cause."""
+
+    ticket: Ticket
+    pipeline: Pipeline
+    was_state: Literal["open", "closed"] | None  # None: the ticket was created in the status
+    state: Literal["open", "closed"]
+    cause: Cause
+    close_date: date | None = None
+    migration: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ThreadAttached:
+    """An agent puts a thread without a ticket on a ticket."""
+
+    ticket: Ticket
+    thread: Thread
+    has_origin: bool
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class MergeAsked:
+    """``ticket`` is to go into ``into`` (P10)."""
+
+    ticket: Ticket
+    into: Ticket
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class FieldsSet:
+    """An agent changes fields that are not the status: names and values of :class:`core.ticket.Ticket`. Absent ones stay."""
+
+    ticket: Ticket
+    cause: Cause
+    fields: tuple[tuple[str, object], ...]
+
+
+Event = MailArrived | TicketOpened | MoveAsked | StatusChanged | ThreadAttached | MergeAsked | FieldsSet

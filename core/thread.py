@@ -1,0 +1,147 @@
+"""Which conversation a mail belongs to (behaviour.md section 5, ties), and which mail a conversation is named after.
+
+Ties are computed over an index of every Message-ID that any thread holds or was ever pointed at, so that the order of arrival does not
+matter. Never the subject alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from core.message import Message
+
+MatchedBy = Literal["reply_address", "own_id", "in_reply_to", "references", "late_parent", "subject_tag"]
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """One thread's knowledge of a Message-ID: it holds that message (``held``), or was only pointed at it."""
+
+    thread: int
+    held: bool
+    forward: bool = False  # the message held is a forward
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a signed reply address or subject tag names: a ticket, and perhaps one thread of it."""
+
+    ticket: int
+    thread: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """The thread a mail belongs to. ``thread`` None with ``ticket`` set: a ticket without a mail thread yet.
+
+    ``joins``: further threads that this mail shows to be the same conversation. ``answers_forward``: In-Reply-To names a forward (E17b).
+    """
+
+    matched_by: MatchedBy | None = None
+    thread: int | None = None
+    ticket: int | None = None
+    joins: tuple[int, ...] = ()
+    late: bool = False
+    answers_forward: bool = False
+
+
+NO_TIE = Tie()
+
+
+def ids_of(message: Message) -> tuple[str, ...]:
+    """Every Message-ID the mail states, its own first: what has to be looked up, and afterwards remembered."""
+    own = (message.message_id,) if message.message_id else ()
+    return tuple(dict.fromkeys((*own, *message.parents)))
+
+
+def tie(
+    message: Message,
+    refs: Mapping[str, Sequence[Ref]],
+    *,
+    reply_address: Address | None,
+    own_ids: Mapping[str, int],
+    subject_tag: Address | None,
+    forward_threads: frozenset[int],
+) -> Tie:
+    """The tie of a mail, in the order of behaviour.md 5.
+
+    ``refs``: what the index knows of :func:`ids_of`, threads already followed through redirects. ``reply_address``, ``subject_tag``: verified
+    already, the tag only when the sender takes part. ``own_ids``: those of the mail's ids that carry our signature, with their thread.
+    ``forward_threads``: those among all threads named that our own forward started; they are never joined with others.
+    """
+    answers_forward = any(ref.forward for parent in message.in_reply_to[:1] for ref in refs.get(parent, ()))
+    if reply_address is not None:
+        return Tie("reply_address", reply_address.thread, reply_address.ticket, (), False, answers_forward)
+    for parent in message.parents:
+        if parent in own_ids:
+            return _with_joins("own_id", own_ids[parent], message, refs, forward_threads, answers_forward)
+    for how, ids in (("in_reply_to", message.in_reply_to), ("references", message.references[::-1])):
+        found = _first(ids, refs)
+        if found is not None:
+            return _with_joins(how, found, message, refs, forward_threads, answers_forward)  # type: ignore[arg-type]  # a literal of the loop
+    known = _known(message.message_id, refs)
+    if known:
+        held = any(ref.held for ref in known)
+        matched: MatchedBy = "references" if held else "late_parent"
+        return _with_joins(matched, known[0].thread, message, refs, forward_threads, answers_forward, late=not held)
+    if subject_tag is not None:
+        return Tie("subject_tag", subject_tag.thread, subject_tag.ticket, (), False, answers_forward)
+    return NO_TIE
+
+
+def _known(message_id: str | None, refs: Mapping[str, Sequence[Ref]]) -> Sequence[Ref]:
+    return refs.get(message_id, ()) if message_id else ()
+
+
+def _first(ids: Iterable[str], refs: Mapping[str, Sequence[Ref]]) -> int | None:
+    """The thread of the first id that any thread knows; one that holds the message before one that only heard of it."""
+    for each in ids:
+        known = refs.get(each, ())
+        if known:
+            return next((ref.thread for ref in known if ref.held), known[0].thread)
+    return None
+
+
+def _with_joins(
+    how: MatchedBy,
+    thread: int,
+    message: Message,
+    refs: Mapping[str, Sequence[Ref]],
+    forward_threads: frozenset[int],
+    answers_forward: bool,
+    *,
+    late: bool = False,
+) -> Tie:
+    if thread in forward_threads:
+        return Tie(how, thread, None, (), late, answers_forward)
+    others = {ref.thread for each in ids_of(message) for ref in refs.get(each, ())} - {thread} - forward_threads
+    return Tie(how, thread, None, tuple(sorted(others)), late, answers_forward)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What naming a conversation needs to know of one of its messages."""
+
+    message: int
+    message_id: str | None
+    parents: tuple[str, ...]
+    date: datetime
+    sender_id: int | None
+    subject: str
+    opens: bool  # of a kind that opens tickets, and not tied by something only we could have told the sender
+
+
+def head(entries: Iterable[Entry]) -> Entry | None:
+    """The message a conversation is named after: the earliest by Date among those whose parents the thread does not hold.
+
+    Leaving out answers to messages at hand keeps a reply with an invented early Date from taking the ticket over, and keeps the choice
+    independent of the order of arrival. None when no message opens.
+    """
+    entries = list(entries)
+    held = {entry.message_id for entry in entries if entry.message_id}
+    opening = [entry for entry in entries if entry.opens]
+    roots = [entry for entry in opening if not (held - {entry.message_id}).intersection(entry.parents)]
+    return min(roots or opening, key=lambda entry: (entry.date, entry.message_id or "", entry.message), default=None)
