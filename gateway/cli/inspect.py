@@ -1,0 +1,174 @@
+"""``ticketgate inspect FILE...``: read mail without storing anything (interfaces.md 3).
+
+Whatever a file holds, one line comes out and the exit code is 0; a file that cannot be opened is a defect, too. Files are read in the same
+killable processes as mail that arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from core.message import Address, Bounce, Forwarded, Message
+from gateway.intake import authenticity
+from gateway.intake.jobs import Job, ReadFailure
+from gateway.intake.sandbox import Sandbox
+
+_CHUNK: Final = 8
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+
+
+def run(files: list[str], as_json: bool, trusted: Collection[str] = (), *, out: TextIO | None = None) -> int:
+    """Print what reading makes of each file; one JSON line each with ``as_json``, else a short page. Always 0 (interfaces.md 3)."""
+    asyncio.run(_run(files, as_json, trusted, out or sys.stdout))
+    return 0
+
+
+async def _run(files: list[str], as_json: bool, trusted: Collection[str], out: TextIO) -> None:
+    from gateway.intake import parse
+
+    sandbox = Sandbox(min(len(os.sched_getaffinity(0)), max(1, len(files) // 2)))
+    await sandbox.start()
+    try:
+        for group in _groups(files, sandbox.processes):
+            opened = await asyncio.gather(*(_chunk(sandbox, chunk) for chunk in group))
+            for file, raw, outcome in (row for chunk in opened for row in chunk):
+                if isinstance(outcome, ReadFailure):
+                    outcome = parse.fallback(raw, outcome.reason)
+                row = as_row(file, outcome, trusted) if isinstance(outcome, Message) else unreadable(file, outcome)
+                print(json.dumps(row, ensure_ascii=False) if as_json else page(row), file=out)
+            out.flush()
+    finally:
+        await sandbox.stop()
+
+
+def _groups(files: list[str], width: int) -> Iterable[list[list[str]]]:
+    """The files in chunks, as many chunks at a time as there are processes (twice), so memory stays bounded."""
+    chunks = [files[at : at + _CHUNK] for at in range(0, len(files), _CHUNK)]
+    return (chunks[at : at + 2 * width] for at in range(0, len(chunks), 2 * width))
+
+
+async def _chunk(sandbox: Sandbox, files: Sequence[str]) -> list[tuple[str, bytes, Message | ReadFailure | str]]:
+    raws: list[tuple[str, bytes, str]] = [(file, *_open(file)) for file in files]
+    jobs = [Job(raw, None, True) for _, raw, problem in raws if not problem]
+    if sum(len(job.raw) for job in jobs) <= _CHUNK_BYTES:
+        found = await sandbox.read_many(jobs)
+    else:
+        found = [(await sandbox.read_many([job]))[0] for job in jobs]
+    answers = iter(found)
+    return [(file, raw, problem or next(answers)) for file, raw, problem in raws]
+
+
+def _open(file: str) -> tuple[bytes, str]:
+    """The bytes of a file, and a sentence where it cannot be opened."""
+    try:
+        return Path(file).read_bytes(), ""
+    except (OSError, ValueError) as error:
+        return b"", f"cannot be opened: {getattr(error, 'strerror', None) or error}"
+
+
+def unreadable(file: str, reason: str) -> dict[str, Any]:
+    """The row of a file that could not be opened."""
+    from gateway.intake import parse
+
+    return as_row(file, parse.fallback(b"", reason), ())
+
+
+def as_row(file: str, message: Message, trusted: Collection[str]) -> dict[str, Any]:
+    """The keys of interfaces.md section 3."""
+    auth = authenticity.relied_on(message.authentication, trusted)
+    return {
+        "file": file.encode("utf-8", "backslashreplace").decode("utf-8"),
+        "message_id": message.message_id,
+        "in_reply_to": list(message.in_reply_to),
+        "references": list(message.references),
+        "date": message.date.isoformat() if message.date else None,
+        "from": _box(message.sender),
+        "sender": message.sender_header,
+        "reply_to": _boxes(message.reply_to),
+        "to": _boxes(message.to),
+        "cc": _boxes(message.cc),
+        "subject": message.subject,
+        "text": message.text,
+        "html": message.html,
+        "reply_text": message.reply_text,
+        "quoted_text": message.quoted_text,
+        "attachments": [
+            {
+                "filename": each.filename,
+                "content_type": each.content_type,
+                "size": each.size,
+                "sha256": each.sha256,
+                "inline": each.inline,
+                "content_id": each.content_id,
+            }
+            for each in message.attachments
+        ],
+        "kind": message.kind,
+        "evidence": list(message.evidence),
+        "auto_respond_ok": message.auto_respond_ok,
+        "forward": _forward(message.forward),
+        "bounce": _bounce(message.bounce),
+        "auth": auth
+        and {"spf": auth.spf, "dkim": auth.dkim, "dmarc": auth.dmarc, "verdict": authenticity.verdict(message.authentication, trusted)},
+        "defects": list(message.defects),
+        "over_limit": message.over_limit,
+    }
+
+
+def _box(address: Address | None) -> dict[str, str | None] | None:
+    return {"name": address.name, "address": address.address} if address else None
+
+
+def _boxes(found: Iterable[Address]) -> list[dict[str, str | None] | None]:
+    return [_box(each) for each in found]
+
+
+def _forward(found: Forwarded | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    return {
+        "from": _box(found.sender),
+        "to": _boxes(found.to),
+        "cc": _boxes(found.cc),
+        "subject": found.subject,
+        "date": found.date,
+        "text": found.text,
+        "comment": found.comment,
+    }
+
+
+def _bounce(found: Bounce | None) -> dict[str, Any] | None:
+    if found is None:
+        return None
+    recipients = [
+        {"address": each.address, "original": each.original, "action": each.action, "status": each.status, "diagnostic": each.diagnostic}
+        for each in found.recipients
+    ]
+    return {"action": found.action, "recipients": recipients, "original_message_id": found.original_message_id}
+
+
+def page(row: dict[str, Any]) -> str:
+    """A row for a person: the facts one looks for first, then the text."""
+    sender = row["from"] or {}
+    head = [
+        f"File      {row['file']}",
+        f"From      {sender.get('name') or ''} <{sender.get('address') or ''}>",
+        f"Subject   {row['subject']}",
+        f"Date      {row['date'] or '-'}",
+        f"Kind      {row['kind']} ({'; '.join(row['evidence']) or 'nothing automatic about it'})",
+        f"Answer    {'may be answered automatically' if row['auto_respond_ok'] else 'never answered automatically'}",
+    ]
+    head += [f"Attached  {each['filename'] or each['content_type']}, {each['size']} bytes" for each in row["attachments"]]
+    head += [f"Defect    {each}" for each in row["defects"]]
+    return "\n".join([*head, "", row["reply_text"] or row["text"], ""])
+
+
+if __name__ == "__main__":
+    arguments = sys.argv[1:]
+    sys.exit(run([each for each in arguments if each != "--json"], "--json" in arguments))

@@ -1,0 +1,3 @@
+from __future__ import annotations
+def visible(text: str) -> tuple[str, str]:
+    return text, ""

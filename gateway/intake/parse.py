@@ -1,0 +1,301 @@
+"""One raw mail in, one :class:`~core.message.Message` out, whatever the bytes are.
+
+Pure and single-threaded; it runs in the reading processes (:mod:`gateway.intake.sandbox`), and nowhere in the daemon itself. The story: structure,
+headers, content, reports, forwards, visible reply, classification, digests. mail-parser is asked for second opinions on header
+blocks that our own bounded readers found odd (its whole-mail mode mixes attached mails into the body and costs a millisecond a mail). :func:`read`
+never raises; what goes wrong inside it leaves a message with headers only and a defect.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from typing import Final
+
+from core.classify import LOOP_HEADER, TELLING, Facts, classify
+from core.message import Address, Attachment, Message
+from gateway.intake import authenticity, body, charset, dsn, forward, limits
+from gateway.intake.content import Collector, Content, content_of
+from gateway.intake.headers import Headers, addresses, date, message_ids
+from gateway.intake.mime import Part, Tree
+
+_TRACE: Final = re.compile(
+    rb"(?im)^(?:received|return-path|delivered-to|x-original-to|authentication-results|arc-[a-z-]+|x-spam-[a-z-]+|x-envelope-[a-z]+)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*"
+)
+_HEADER_END: Final = re.compile(rb"\n[ \t]*\n")
+
+
+def read(raw: bytes, *, html: bool = False, null_sender: bool | None = None) -> Message:
+    """Read one mail. ``html`` also sanitises its HTML; ``null_sender`` is the envelope's word (None: Return-Path decides)."""
+    try:
+        return _Reading(raw, html=html, null_sender=null_sender).message()
+    except RecursionError:
+        return fallback(raw, "nested too deeply to be read")
+    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
+        return fallback(raw, f"could not be read whole ({type(error).__name__})")
+
+
+def fallback(raw: bytes, reason: str = "could not be read; only its headers were looked at") -> Message:
+    """What can be said about a mail with very little effort: its addresses, subject, ids. Flagged over the limit, with a defect."""
+    block = raw[:65536].replace(b"\r\n", b"\n").lstrip(b"\n")
+    end = block.find(b"\n\n")
+    headers = Headers(block[:end] if end >= 0 else block)
+    facts = _Fields(headers)
+    return Message(
+        message_id=facts.message_id,
+        in_reply_to=facts.ids("in-reply-to"),
+        references=facts.ids("references"),
+        date=facts.date,
+        sender=facts.sender,
+        sender_header=facts.sender_header,
+        reply_to=facts.boxes("reply-to"),
+        to=facts.boxes("to"),
+        cc=facts.boxes("cc"),
+        subject=facts.subject,
+        text="",
+        html=None,
+        reply_text="",
+        quoted_text="",
+        attachments=(),
+        kind="human",
+        evidence=("read in part only",),
+        auto_respond_ok=False,
+        defects=(reason,),
+        return_path=facts.return_path,
+        delivered_to=facts.delivered_to,
+        over_limit=True,
+        content_digest=sha256(raw).hexdigest(),
+        plain_digest=sha256(raw).hexdigest(),
+    )
+
+
+def attachment(raw: bytes, part: str) -> tuple[Attachment, bytes]:
+    """The attachment at a part path of :attr:`Attachment.part`, and its content; KeyError where there is none."""
+    for found in content_of(Tree(_line_ends(raw)).root, part):
+        return found
+    raise KeyError(part)
+
+
+def warm_up() -> None:
+    """Import and compile what reading uses, before the workers are forked."""
+    import mailparser  # noqa: F401
+    import nh3  # noqa: F401
+
+    from gateway.intake import html, tnef  # noqa: F401
+
+    read(b"From: a@b.example\r\nSubject: x\r\nContent-Type: text/html\r\n\r\n<p>x</p>\r\n", html=True)
+
+
+def _line_ends(raw: bytes) -> bytes:
+    """A mail whose lines end in a lone CR (old Macs) with the line ends everybody else uses."""
+    if b"\n" not in raw[:65536] and b"\r" in raw[:65536]:
+        return raw.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    return raw
+
+
+@dataclass(slots=True)
+class _Fields:
+    """The header fields of a mail as values."""
+
+    headers: Headers
+    box_count: int = 0
+
+    @property
+    def message_id(self) -> str | None:
+        ids = message_ids(self.headers.characters(self.headers.raw("message-id")), 1)
+        return ids[0] if ids else None
+
+    def ids(self, name: str) -> tuple[str, ...]:
+        """The Message-IDs of all fields of that name."""
+        values = self.headers.fields.get(name)
+        if not values:
+            return ()
+        return tuple(message_ids(" ".join(self.headers.characters(value) for value in values)))
+
+    def boxes(self, name: str) -> tuple[Address, ...]:
+        """The mailboxes of all fields of that name, at most as many as the cap leaves."""
+        found: list[Address] = []
+        for value in self.headers.fields.get(name, ()):
+            found += addresses(self.headers.characters(value), limits.ADDRESSES + 1 - self.box_count - len(found))
+        self.box_count += len(found)
+        return tuple(found)
+
+    @property
+    def sender(self) -> Address | None:
+        found = self.boxes("from")
+        return next((each for each in found if each.address), found[0] if found else None)
+
+    @property
+    def sender_header(self) -> str | None:
+        found = self.boxes("sender")
+        return found[0].address if found else None
+
+    @property
+    def subject(self) -> str:
+        return self.headers.text("subject", limits.SUBJECT) or ""
+
+    @property
+    def date(self) -> datetime | None:
+        raw = self.headers.raw("date")
+        return date(self.headers.characters(raw)) if raw else None
+
+    @property
+    def return_path(self) -> str | None:
+        if "return-path" not in self.headers.fields:
+            return None
+        value = self.headers.characters(self.headers.raw("return-path")).strip()
+        found = addresses(value, 1)
+        return (found[0].address if found else None) or ""
+
+    @property
+    def delivered_to(self) -> tuple[str, ...]:
+        found = (*self.boxes("delivered-to"), *self.boxes("x-original-to"))
+        return tuple(dict.fromkeys(each.address for each in found if each.address))
+
+
+class _Reading:
+    """One mail while it is read."""
+
+    def __init__(self, raw: bytes, *, html: bool, null_sender: bool | None) -> None:
+        self.raw = _line_ends(raw)
+        self.tree = Tree(self.raw)
+        self.headers = self.tree.root.headers
+        self.headers.hint = _charset_hint(self.tree.root)
+        self.fields = _Fields(self.headers)
+        self.content: Content = Collector(self.tree.root, html=html).run()
+        self.return_path = self.fields.return_path
+        self.null_path = null_sender if null_sender is not None else self.return_path == ""
+
+    def message(self) -> Message:
+        """Everything about the mail."""
+        fields, content = self.fields, self.content
+        sender, subject, text = fields.sender, fields.subject, content.text
+        report = dsn.read(self.tree.root, self.headers, sender, subject, text, null_path=self.null_path)
+        forwarded = None if report.kind else forward.find(text, subject, self.headers, content.messages)
+        reply_text, quoted_text = body.visible(text) if forwarded is None else (forwarded.comment, text)
+        facts = Facts(
+            headers={name: self.headers.text(name) or "" for name in TELLING & self.headers.fields.keys()},
+            sender=sender,
+            subject=subject,
+            text=text[:4000],
+            null_path=self.null_path,
+            content_type=self.tree.root.content_type,
+            received=len(self.headers.fields.get("received", ())),
+            report=report.kind,
+            bounce=report.bounce,
+            bounce_rule=report.rule,
+            forward_rule=forwarded.rule if forwarded else "",
+            challenge=report.challenge,
+        )
+        verdict = classify(facts)
+        moment = fields.date
+        message = Message(
+            message_id=fields.message_id,
+            in_reply_to=fields.ids("in-reply-to"),
+            references=fields.ids("references"),
+            date=moment,
+            sender=sender,
+            sender_header=fields.sender_header,
+            reply_to=fields.boxes("reply-to"),
+            to=fields.boxes("to"),
+            cc=fields.boxes("cc"),
+            subject=subject,
+            text=text,
+            html=content.html,
+            reply_text=reply_text,
+            quoted_text=quoted_text,
+            attachments=tuple(content.attachments),
+            kind=verdict.kind,
+            evidence=verdict.evidence,
+            auto_respond_ok=verdict.auto_respond_ok,
+            forward=forwarded if verdict.kind == "forward" else None,
+            bounce=report.bounce if verdict.kind in {"bounce", "report"} else None,
+            defects=self.defects(sender, moment),
+            return_path=self.return_path,
+            delivered_to=fields.delivered_to,
+            authentication=authenticity.read_results(self.headers.texts("authentication-results", 8000)),
+            spam_flag=self.headers.raw("x-spam-flag").strip().upper().startswith(b"YES"),
+            loop_marks=tuple(self.headers.texts(LOOP_HEADER, 200)[:20]),
+            over_limit=self.over_limit(),
+            content_digest=self.content_digest(sender, text),
+            plain_digest=self.plain_digest(),
+        )
+        return message
+
+    def over_limit(self) -> bool:
+        """Whether any cap was hit."""
+        received = len(self.headers.fields.get("received", ()))
+        return self.tree.over_limit or self.content.over_limit or self.fields.box_count > limits.ADDRESSES or received > limits.RECEIVED
+
+    def defects(self, sender: Address | None, moment: datetime | None) -> tuple[str, ...]:
+        """What was wrong, each thing once, in plain words."""
+        found = [*self.tree.defects, *self.headers.defects, *self.content.defects]
+        if sender is None or not sender.address:
+            found.append("no usable From")
+        elif len(self.headers.fields.get("from", ())) > 1:
+            found.append("several From fields")
+        if moment is None:
+            found.append("no usable Date")
+        if not self.headers.raw("message-id"):
+            found.append("no Message-ID")
+        if any(b"\x00" in value for value in (self.raw[:65536],)):
+            found.append("NUL in the mail")
+        if self.over_limit():
+            found.append("over a limit, read in part")
+        if found:
+            found += _second_opinion(self.raw)
+        return tuple(dict.fromkeys(found))[: limits.DEFECTS]
+
+    def content_digest(self, sender: Address | None, text: str) -> str:
+        """Who wrote what and when: the same for every copy of a mail, whatever way it came and whichever line ends it has."""
+        state = sha256()
+        state.update((sender.key if sender else "").encode("utf-8", "replace") + b"\0")
+        state.update(self.headers.raw("date") + b"\0")
+        state.update("\n".join(line.rstrip() for line in text.split("\n")).rstrip().encode("utf-8", "replace") + b"\0")
+        for each in self.content.digests:
+            state.update(each.encode("ascii"))
+        return state.hexdigest()
+
+    def plain_digest(self) -> str:
+        """SHA-256 of the mail without its trace fields, line ends as LF."""
+        raw = self.raw.replace(b"\r\n", b"\n") if b"\r\n" in self.raw else self.raw
+        end = _HEADER_END.search(raw, 0, limits.HEADER_BLOCK)
+        at = end.start() + 1 if end else min(len(raw), limits.HEADER_BLOCK)
+        state = sha256(_TRACE.sub(b"", raw[:at]))
+        state.update(memoryview(raw)[at : len(raw) - _trailing(raw)])
+        return state.hexdigest()
+
+
+def _trailing(raw: bytes) -> int:
+    """How many line ends close the mail: transports add and drop them."""
+    tail = raw[-4096:]
+    return len(tail) - len(tail.rstrip(b"\n"))
+
+
+def _charset_hint(root: Part) -> str | None:
+    """The charset of the first part that names one: the best guess for raw 8-bit headers."""
+    parts: Iterable[Part] = (root, *root.children[:3])
+    return next((part.params["charset"] for part in parts if part.params.get("charset")), None)
+
+
+def _second_opinion(raw: bytes) -> list[str]:
+    """What mail-parser finds wrong in a header block that we found odd; only for blocks small enough to be cheap."""
+    import mailparser
+
+    end = raw.find(b"\n\r\n" if b"\r\n" in raw[:2000] else b"\n\n", 0, _OPINION_BLOCK)
+    if end < 0 or raw.count(b"\n", 0, end) > 300:
+        return []
+    try:
+        found = mailparser.parse_from_bytes(raw[: end + 1]).defects_categories
+    except Exception:
+        # the library raises its own and the standard library's errors on bad headers; that is a finding, too
+        return ["mail-parser cannot read the header"]
+    return [f"mail-parser: {each}" for each in sorted(map(str, found)) if each not in _NOT_TELLING][:5]
+
+
+_OPINION_BLOCK: Final = 16 * 1024
+# said of a header block on its own, because the body is not there
+_NOT_TELLING: Final = frozenset({"StartBoundaryNotFoundDefect", "CloseBoundaryNotFoundDefect", "MultipartInvariantViolationDefect"})
