@@ -1,0 +1,208 @@
+"""What no single value can be wrong about: keys that belong together, addresses, URLs, files that have to be there.
+
+Each rule is a generator of ``(key, reason, suggestion)`` over settings whose single values are valid.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from ipaddress import ip_address, ip_network
+from itertools import chain
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from config.listen import parse_listen
+from config.settings import Settings
+
+Broken = tuple[str, str, str]
+_BLOBS: Final = {"file", "database", "s3", "gs", "az"}
+
+
+def broken_rules(settings: Settings) -> Iterator[Broken]:
+    """Every rule that the settings break, in the order of the file."""
+    rules = (_account, _data, _database, _blobs, _listeners, _tls, _networks, _outbound, _names, _imap, _oauth, _limits)
+    return chain.from_iterable(rule(settings) for rule in rules)
+
+
+def _account(settings: Settings) -> Iterator[Broken]:
+    zone = settings.account.time_zone
+    try:
+        ZoneInfo(zone)
+    except (ValueError, OSError, LookupError):
+        yield "account.time_zone", f"{zone!r} is no time zone", 'a name of the IANA list, as in "Europe/Vienna", or "UTC"'
+    url = urlsplit(settings.account.public_url)
+    if url.scheme not in {"http", "https"} or not url.netloc:
+        yield "account.public_url", "is no web address", 'as in "https://desk.example.org"'
+    elif settings.account.public_url.endswith("/"):
+        yield "account.public_url", "ends with a slash", f'write "{settings.account.public_url.rstrip("/")}"'
+
+
+def _data(settings: Settings) -> Iterator[Broken]:
+    folder = Path(settings.data.directory)
+    if folder.exists() and not folder.is_dir():
+        yield "data.directory", "is a file", "name a folder; it is created when it is not there"
+
+
+def _database(settings: Settings) -> Iterator[Broken]:
+    url = settings.database.url
+    scheme = url.partition(":")[0]
+    if scheme == "sqlite":
+        if not url.startswith("sqlite:///") or len(url) == len("sqlite:///") or ":memory:" in url:
+            yield "database.url", "names no database file", "sqlite:///folder/file.db, with a fourth slash for an absolute path"
+    elif scheme == "postgresql":
+        if not _path_of(url):
+            yield "database.url", "names no host or no database", "postgresql://user@host/name"
+    else:
+        near = "postgresql" if scheme.startswith("postgres") else "sqlite" if scheme.startswith("sqlite") else ""
+        yield (
+            "database.url",
+            f"{scheme!r} is no database we know",
+            f"did you mean {near}?" if near else "sqlite:///file or postgresql://user@host/name",
+        )
+
+
+def _path_of(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return bool(parts.hostname and parts.path.strip("/") and (parts.port is None or parts.port))
+    except ValueError:
+        return False
+
+
+def _blobs(settings: Settings) -> Iterator[Broken]:
+    url = settings.blobs.url
+    scheme, _, rest = url.partition(":")
+    if scheme not in _BLOBS:
+        yield "blobs.url", f"{scheme!r} is no blob store we know", "file://folder, database:, s3://bucket, gs://bucket or az://container"
+    elif scheme != "database" and (not rest.startswith("//") or len(rest) == len("//")):
+        yield "blobs.url", "names no place", f"{scheme}://{'folder' if scheme == 'file' else 'bucket/prefix'}"
+
+
+def _listeners(settings: Settings) -> Iterator[Broken]:
+    listeners = [(f"smtp.listen[{number}]", text) for number, text in enumerate(settings.smtp.listen)]
+    listeners += [(f"lmtp.listen[{number}]", text) for number, text in enumerate(settings.lmtp.listen)]
+    listeners += [(key, text) for key, text in (("web.listen", settings.web.listen), ("health.listen", settings.health.listen)) if text]
+    taken: dict[str, str] = {}
+    for key, text in listeners:
+        try:
+            place = parse_listen(text)
+        except ValueError as error:
+            yield key, f"{text!r}: {error}", ""
+            continue
+        if place.path and key.startswith("smtp"):
+            yield key, "SMTP listens on TCP only", "use [lmtp] listen for a unix socket"
+        if str(place) in taken and place.port + bool(place.path):
+            yield key, f"{place} is used by {taken[str(place)]} already", "give each listener an address of its own"
+        taken.setdefault(str(place), key)
+
+
+def _tls(settings: Settings) -> Iterator[Broken]:
+    certificate, key = settings.smtp.tls_certificate, settings.smtp.tls_key
+    if bool(certificate) != bool(key):
+        missing = "tls_key" if certificate else "tls_certificate"
+        yield f"smtp.{missing}", "is missing", "certificate and key are set together, or neither"
+        return
+    if not certificate:
+        return
+    unreadable = [(name, path) for name, path in (("tls_certificate", certificate), ("tls_key", key)) if not _readable(path)]
+    for name, path in unreadable:
+        yield f"smtp.{name}", f"{path!r} cannot be read", "check the path and its permissions"
+    if not unreadable:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
+        except (ssl.SSLError, OSError):
+            yield "smtp.tls_certificate", "certificate and key do not belong together, or are not PEM", "look at both files with openssl"
+
+
+def _readable(path: str) -> bool:
+    try:
+        with Path(path).open("rb"):
+            return True
+    except OSError:
+        return False
+
+
+def _networks(settings: Settings) -> Iterator[Broken]:
+    for section, texts in (("smtp.proxy_from", settings.smtp.proxy_from), ("limits.exempt", settings.limits.exempt)):
+        for number, text in enumerate(texts):
+            try:
+                ip_network(text)
+            except ValueError:
+                yield f"{section}[{number}]", f"{text!r} is no network", 'as in "192.0.2.0/24" or "::1", without host bits'
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _outbound(settings: Settings) -> Iterator[Broken]:
+    out = settings.outbound
+    secret = bool(out.password.get_secret_value())
+    if not out.host and (out.username or secret):
+        yield "outbound.host", "is missing", "name the smarthost that the user name and the password are for"
+    if out.username and not secret:
+        yield "outbound.password_file", "is missing", "a user name needs a password, in a file that only we can read"
+    if secret and not out.username:
+        yield "outbound.username", "is missing", "a password needs a user name"
+    if out.tls == "none" and secret and not _is_loopback(out.host):
+        yield "outbound.tls", "a password would cross the network in the clear", 'use "starttls" or "tls"'
+    if out.from_address and not _is_address(out.from_address):
+        yield "outbound.from_address", f"{out.from_address!r} is no mail address", 'as in "support@example.org"'
+
+
+def _is_address(text: str) -> bool:
+    local, _, domain = text.rpartition("@")
+    return bool(local and domain) and not any(character.isspace() or character in "<>,;\"'" for character in text)
+
+
+def _names(settings: Settings) -> Iterator[Broken]:
+    for section, tables in (("imap", settings.imap), ("oauth", settings.oauth)):
+        names = [table.name for table in tables]
+        for name in sorted({name for name in names if names.count(name) > 1}):
+            yield f"{section}.{name}.name", f"{names.count(name)} [[{section}]] tables have this name", "names are unique"
+
+
+def _imap(settings: Settings) -> Iterator[Broken]:
+    clients = [client.name for client in settings.oauth]
+    for box in settings.imap:
+        key = f"imap.{box.name}"
+        secret = bool(box.password.get_secret_value())
+        if secret and box.oauth:
+            yield f"{key}.oauth", "password and oauth exclude one another", "leave one of them out"
+        elif not secret and not box.oauth:
+            yield f"{key}.password_file", "is missing", "a mailbox needs password_file or oauth"
+        if box.oauth and box.oauth not in clients:
+            yield f"{key}.oauth", f"there is no [[oauth]] table named {box.oauth!r}", f"known here: {', '.join(clients) or 'none'}"
+        if not box.tls and not _is_loopback(box.host):
+            yield f"{key}.tls", "without TLS only the loopback is allowed", "set tls = true"
+        if box.after == "move" and not box.move_to:
+            yield f"{key}.move_to", "is missing", 'after = "move" needs the folder to move to'
+        if box.after != "move" and box.move_to:
+            yield f"{key}.move_to", f'has no meaning with after = "{box.after}"', 'set after = "move", or leave it out'
+        if box.move_to and box.move_to == box.folder:
+            yield f"{key}.move_to", "is the folder that is read", "name another folder"
+        if not _is_address(box.channel):
+            yield f"{key}.channel", f"{box.channel!r} is no mail address", "the address of the channel that the mailbox belongs to"
+
+
+def _oauth(settings: Settings) -> Iterator[Broken]:
+    for client in settings.oauth:
+        key = f"oauth.{client.name}"
+        if client.provider == "custom" and urlsplit(client.token_url).scheme != "https":
+            yield f"{key}.token_url", "is missing or not https", 'provider = "custom" needs the address of its token endpoint'
+        if client.provider != "custom" and client.token_url:
+            yield f"{key}.token_url", f'is known for provider = "{client.provider}"', "leave it out"
+        if client.grant == "client_credentials" and not client.client_secret.get_secret_value():
+            yield f"{key}.client_secret_file", "is missing", 'grant = "client_credentials" needs a secret'
+
+
+def _limits(settings: Settings) -> Iterator[Broken]:
+    limits = settings.limits
+    if limits.connections_per_address > limits.connections:
+        yield "limits.connections_per_address", "is more than limits.connections", f"at most {limits.connections}"

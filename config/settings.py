@@ -1,0 +1,190 @@
+"""Everything an installation can set (interfaces.md 6): one frozen model a section, with its default and its limits.
+
+These types know shapes only. What two keys mean together, and whether a file is there, is checked in :mod:`config.rules`. What the desk does
+(pipelines, channels, templates, users) is not here but in the database.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+Strings = Annotated[tuple[str, ...], Field(strict=False)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
+
+class Section(BaseModel):
+    """A table of the file: no unknown keys, no silent conversion ("25" is not a number), no change after loading."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Account(Section):
+    """Who we are to our correspondents. ``public_url`` is where people reach the web pages, without a slash at its end."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "Support"
+    time_zone: str = "UTC"
+    public_url: str = "http://127.0.0.1:8025"
+    acknowledge_unverified: Literal["generic", "full", "never"] = "generic"
+
+
+class Data(Section):
+    """The folder of everything that is kept in files; the database and the blobs lie in it unless told otherwise."""
+
+    directory: Annotated[str, Field(min_length=1)] = "var"
+
+
+class Database(Section):
+    """``sqlite:///path`` (four slashes for an absolute path) or ``postgresql://user@host/name``."""
+
+    url: str = "sqlite:///var/ticketgate.db"
+
+
+class Blobs(Section):
+    """Where mails over 256 KiB lie: ``file://folder``, ``database:``, ``s3://``, ``gs://`` or ``az://bucket/prefix``."""
+
+    url: str = "file://var/blobs"
+
+
+class Smtp(Section):
+    """The SMTP listener. ``hostname`` empty means the name of the machine; ``proxy_from`` are networks whose PROXY header is believed."""
+
+    listen: Strings = ("127.0.0.1:2525",)
+    tls_certificate: str = ""
+    tls_key: str = ""
+    hostname: str = ""
+    bare_newline: Literal["reject", "normalize"] = "reject"
+    proxy_from: Strings = ()
+
+
+class Lmtp(Section):
+    """The LMTP listener: ``host:port`` or ``unix:/path``; off when empty."""
+
+    listen: Strings = ()
+
+
+class Web(Section):
+    """The web pages and the API; off when empty."""
+
+    listen: str = "127.0.0.1:8025"
+
+
+class Health(Section):
+    """``/livez``, ``/readyz`` and ``/metrics``; off when empty."""
+
+    listen: str = "127.0.0.1:8026"
+
+
+class Workers(Section):
+    """How many processes read mail; 0 means as many as there are cores, at most 4."""
+
+    processes: Annotated[int, Field(ge=0, le=64)] = 0
+
+
+class Outbound(Section):
+    """The smarthost. Without ``host`` mail waits in the outbox."""
+
+    host: str = ""
+    port: Port = 587
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    password_file: str = ""
+    from_address: str = ""
+
+
+class Imap(Section):
+    """A mailbox that is read for one of our channels. It signs in with a password or with the named ``[[oauth]]`` client."""
+
+    name: Annotated[str, Field(min_length=1)]
+    host: Annotated[str, Field(min_length=1)]
+    port: Port = 993
+    tls: bool = True
+    username: Annotated[str, Field(min_length=1)]
+    password: SecretStr = SecretStr("")
+    password_file: str = ""
+    oauth: str = ""
+    folder: Annotated[str, Field(min_length=1)] = "INBOX"
+    channel: Annotated[str, Field(min_length=3)]
+    after: Literal["keep", "seen", "move", "delete"] = "keep"
+    move_to: str = ""
+
+
+class Oauth(Section):
+    """A client that is registered with a provider of mailboxes. ``token_url`` is needed for ``custom`` only, ``tenant`` for ``microsoft``."""
+
+    name: Annotated[str, Field(min_length=1)]
+    provider: Literal["microsoft", "google", "custom"]
+    client_id: Annotated[str, Field(min_length=1)]
+    client_secret: SecretStr = SecretStr("")
+    client_secret_file: str = ""
+    grant: Literal["client_credentials", "authorization_code", "device_code"]
+    tenant: str = ""
+    token_url: str = ""
+    scope: str = ""
+
+
+class Limits(Section):
+    """What one message, one session and one peer may take (reliability.md 1, item 7). ``exempt`` networks have no limit per address."""
+
+    message_bytes: Annotated[int, Field(ge=1024, le=1 << 31)] = 26_214_400
+    connections: Count = 200
+    connections_per_address: Count = 20
+    connections_per_minute: Count = 60
+    mails_per_session: Count = 100
+    recipients: Count = 100
+    errors: Count = 10
+    exempt: Strings = ("127.0.0.0/8", "::1")
+
+
+class AuthResults(Section):
+    """The names (authserv-id) of the mail servers in front of us whose verdict is believed; none means that we are the first."""
+
+    trusted: Strings = ()
+
+
+class Log(Section):
+    """What is logged, in which shape, and how addresses look there."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "pretty"] = "auto"
+    addresses: Literal["hashed", "full", "domain"] = "hashed"
+
+
+class Settings(Section):
+    """The whole configuration. ``Settings()`` is what holds with no file at all."""
+
+    account: Account = Account()
+    data: Data = Data()
+    database: Database = Database()
+    blobs: Blobs = Blobs()
+    smtp: Smtp = Smtp()
+    lmtp: Lmtp = Lmtp()
+    web: Web = Web()
+    health: Health = Health()
+    workers: Workers = Workers()
+    outbound: Outbound = Outbound()
+    imap: Annotated[tuple[Imap, ...], Field(strict=False)] = ()
+    oauth: Annotated[tuple[Oauth, ...], Field(strict=False)] = ()
+    limits: Limits = Limits()
+    auth_results: AuthResults = AuthResults()
+    log: Log = Log()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _inside_data(cls, given: Any) -> Any:
+        """Puts database and blobs into ``data.directory`` where they are not set."""
+        if not isinstance(given, dict) or not isinstance(given.get("data"), dict):
+            return given
+        directory = given["data"].get("directory")
+        if not isinstance(directory, str) or not directory:
+            return given
+        directory = directory.rstrip("/") or "/"
+        filled = dict(given)
+        for section, url in (("database", f"sqlite:///{directory}/ticketgate.db"), ("blobs", f"file://{directory}/blobs")):
+            table = filled.get(section, {})
+            if isinstance(table, dict) and "url" not in table:
+                filled[section] = {**table, "url": url}
+        return filled
