@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -53,22 +53,51 @@ class Instant(sa.types.TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
         """Microseconds since 1970; ValueError for a time without a zone."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError("a time without a zone cannot be stored")
-        delta = value - EPOCH
-        return (delta.days * 86400 + delta.seconds) * 1_000_000 + delta.microseconds
+        return None if value is None else microseconds(value)
 
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         """Aware UTC."""
-        if value is None:
-            return None
-        seconds, microseconds = divmod(value, 1_000_000)
-        return datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
+        return None if value is None else instant(value)
 
 
-ENCODE = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+def microseconds(value: datetime) -> int:
+    """Microseconds since 1970 of an aware instant; ValueError for a time without a zone."""
+    if value.tzinfo is None:
+        raise ValueError("a time without a zone cannot be stored")
+    delta = value - EPOCH
+    return (delta.days * 86400 + delta.seconds) * 1_000_000 + delta.microseconds
+
+
+def instant(value: int) -> datetime:
+    """The aware UTC instant so many microseconds after 1970."""
+    return EPOCH + timedelta(microseconds=value)
+
+
+ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def encode(value: Any) -> str:
+    """Compact JSON whose strings are all clean; ValueError or TypeError for what JSON cannot say.
+
+    The encoded text may be looked at as a whole to see that nothing needs cleaning, but only the strings may be changed: normalising the text
+    would join the ``n`` of an escaped line end with an accent that follows it.
+    """
+    text = ENCODE(value)
+    if "\\u0000" not in text and (text.isascii() or (not UNSTORABLE.search(text) and unicodedata.is_normalized("NFC", text))):
+        return text
+    return ENCODE(_cleaned(value))
+
+
+def _cleaned(value: Any) -> Any:
+    match value:
+        case str():
+            return clean(value)
+        case dict():
+            return {_cleaned(key): _cleaned(item) for key, item in value.items()}
+        case list() | tuple():
+            return [_cleaned(item) for item in value]
+        case _:
+            return value
 
 
 class Document(sa.types.TypeDecorator[Any]):
@@ -78,10 +107,8 @@ class Document(sa.types.TypeDecorator[Any]):
     cache_ok = True
 
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:
-        """Compact JSON. A NUL inside a string is escaped by JSON itself; a lone surrogate is replaced."""
-        if value is None:
-            return None
-        return clean(ENCODE(value))
+        """Compact JSON, clean: see :func:`encode`."""
+        return None if value is None else encode(value)
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
         """The value again."""

@@ -1,0 +1,344 @@
+"""The working set of one transaction: what a batch of mails, or one act of an agent, can touch, loaded in a few set queries.
+
+The rules are asked against it, ``gateway.apply`` changes it, and :meth:`Book.flush` writes the difference as multi-row statements. It lives
+inside one ordered write transaction, so nobody else changes these rows meanwhile; leaving the block without a flush changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.message import address_key
+from core.pipeline import Pipeline
+from core.thread import Ref
+from core.ticket import Channel, Contact, ParticipantRole, Thread, Ticket, User
+from gateway.store import contacts, pipelines, schema, search, threads, tickets, users
+from gateway.store.threads import REF_LIMIT, MessageRow, RefRow
+from gateway.store.tickets import TicketEvent
+
+COUNTERS = ("ticket", "thread", "message", "event", "contact")
+ROLE_ORDER = ("stranger", "participant", "associated", "requester")
+INSERT_CONTACT = sa.insert(schema.contact)
+UPDATE_CONTACT = (
+    sa.update(schema.contact)
+    .where(schema.contact.c.id == sa.bindparam("_id"))
+    .values(name=sa.bindparam("_name"), automated=sa.bindparam("_automated"), proven=sa.bindparam("_proven"))
+)
+
+
+@dataclass(slots=True)
+class Desk:
+    """The small tables, whole: they decide about every mail and change seldom."""
+
+    pipelines: Mapping[int, Pipeline]
+    channels: Mapping[str, Channel]  # by address key
+    users: Mapping[str, User]  # by address key
+    keys: tuple[bytes, ...]  # the newest first
+
+    @property
+    def default_channel(self) -> Channel | None:
+        """Where mail goes that names no channel."""
+        return next((channel for channel in self.channels.values() if channel.is_default), next(iter(self.channels.values()), None))
+
+    @property
+    def default_pipeline(self) -> Pipeline:
+        """Where tickets made by hand go."""
+        return next((each for each in self.pipelines.values() if each.is_default), next(iter(self.pipelines.values())))
+
+
+async def load_desk(connection: AsyncConnection) -> Desk:
+    """Pipelines, channels, users and signing keys as they are now."""
+    loaded = await pipelines.load_pipelines(connection)
+    channels = await pipelines.load_channels(connection)
+    people = await users.load(connection)
+    query = sa.select(schema.signing_key.c.secret).order_by(schema.signing_key.c.id.desc())
+    keys = tuple((await connection.execute(query)).scalars())
+    by_address = {address: user for user in people for address in user.addresses if user.active}
+    return Desk(loaded, {channel.address: channel for channel in channels}, by_address, keys)
+
+
+@dataclass(slots=True)
+class Pending:
+    """What was changed and is not written yet."""
+
+    new_contacts: dict[int, Contact] = field(default_factory=dict)
+    changed_contacts: set[int] = field(default_factory=set)
+    new_tickets: set[int] = field(default_factory=set)
+    changed_tickets: set[int] = field(default_factory=set)
+    new_threads: set[int] = field(default_factory=set)
+    changed_threads: set[int] = field(default_factory=set)
+    new_participants: set[tuple[int, int]] = field(default_factory=set)
+    changed_participants: set[tuple[int, int]] = field(default_factory=set)
+    new_refs: dict[tuple[str, int], RefRow] = field(default_factory=dict)
+    changed_refs: dict[tuple[str, int], RefRow] = field(default_factory=dict)
+    messages: list[MessageRow] = field(default_factory=list)
+    events: list[TicketEvent] = field(default_factory=list)
+    links: list[tuple[int, int, str]] = field(default_factory=list)
+    joins: list[tuple[int, int]] = field(default_factory=list)  # threads: from, into
+    merges: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
+
+
+class Book:
+    """See the module. Construct with :meth:`open`; ids are given out by :meth:`allot`."""
+
+    def __init__(self, connection: AsyncConnection, desk: Desk, counters: dict[str, int], now: datetime) -> None:
+        self.connection = connection
+        self.desk = desk
+        self.now = now
+        self._counters = counters
+        self._allotted = dict(counters)
+        self.tickets: dict[int, Ticket] = {}
+        self.threads: dict[int, Thread] = {}
+        self.contacts: dict[int, Contact] = {}
+        self.contact_ids: dict[str, int] = {}
+        self.participants: dict[int, dict[int, ParticipantRole]] = {}
+        self.associated: dict[int, set[int]] = {}
+        self.refs: dict[str, list[RefRow]] = {}
+        self.earlier: dict[tuple[int, str], list[int]] = {}
+        self.pending = Pending()
+
+    @classmethod
+    async def open(cls, connection: AsyncConnection, now: datetime) -> Book:
+        """An empty book on an ordered write transaction."""
+        desk = await load_desk(connection)
+        rows = await connection.execute(sa.select(schema.counter.c.name, schema.counter.c.value))
+        return cls(connection, desk, dict(rows.tuples().all()), now)  # type: ignore[arg-type]  # rows of (name, value)
+
+    def allot(self, name: str) -> int:
+        """The next number of a kind; what is not flushed is not used up."""
+        self._allotted[name] += 1
+        return self._allotted[name]
+
+    @property
+    def next_ticket(self) -> int:
+        """The number the next ticket will have."""
+        return self._allotted["ticket"] + 1
+
+    # ---- loading
+
+    async def load_for(self, refs: Collection[str], addresses: Collection[str], thread_ids: Collection[int], numbers: Collection[int]) -> None:
+        """Everything that mails stating these ids and addresses, or naming these threads and tickets, can touch."""
+        await self._load_refs({ref[:REF_LIMIT] for ref in refs})
+        await self.load_contacts(addresses)
+        await self.load_threads({row.thread for rows in self.refs.values() for row in rows} | set(thread_ids))
+        await self.load_tickets({thread.ticket for thread in self.threads.values() if thread.ticket} | set(numbers))
+
+    async def _load_refs(self, refs: Collection[str]) -> None:
+        for row in await threads.load_refs(self.connection, refs):
+            self.refs.setdefault(row.ref, []).append(row)
+
+    async def load_contacts(self, addresses: Iterable[str]) -> None:
+        """Contacts by address key."""
+        wanted = {address for address in addresses if address and address not in self.contact_ids}
+        for contact in await contacts.load(self.connection, addresses=wanted):
+            self.put_contact(contact)
+
+    async def load_earlier(self, pairs: Collection[tuple[int, str]]) -> None:
+        """Tickets that a fresh mail of these (contact, subject) may be suggested to continue (E14)."""
+        self.earlier = await tickets.earlier(self.connection, {contact for contact, _ in pairs}, {key for _, key in pairs})
+
+    def put_contact(self, contact: Contact) -> None:
+        """Make a contact known to the book."""
+        self.contacts[contact.id] = contact
+        self.contact_ids[contact.address] = contact.id
+
+    async def load_threads(self, ids: Collection[int]) -> None:
+        """Threads, followed through redirects, with their participants."""
+        missing = set(ids) - self.threads.keys()
+        while missing:
+            found = await threads.load(self.connection, missing)
+            self.threads.update(found)
+            missing = {thread.redirect_to for thread in found.values() if thread.redirect_to} - self.threads.keys()
+        await self._load_participants(self.threads.keys())
+
+    async def _load_participants(self, ids: Collection[int]) -> None:
+        self.participants.update(await threads.participants(self.connection, set(ids) - self.participants.keys()))
+
+    async def load_tickets(self, numbers: Collection[int]) -> None:
+        """Tickets, followed through merges, with all their threads and people."""
+        missing = set(numbers) - self.tickets.keys()
+        fresh: set[int] = set()
+        while missing:
+            found = await tickets.load(self.connection, missing)
+            self.tickets.update(found)
+            fresh |= found.keys()
+            missing = {ticket.merged_into for ticket in found.values() if ticket.merged_into} - self.tickets.keys()
+        if not fresh:
+            return
+        rows = await threads.of_tickets(self.connection, fresh)
+        self.threads.update((thread.id, thread) for thread in rows if thread.id not in self.threads)
+        await self._load_participants([thread.id for thread in rows])
+        self.associated.update(await tickets.associated(self.connection, fresh))
+        people = {contact for thread in rows for contact in self.participants[thread.id]} | {t.requester_id for t in self.tickets.values() if t.requester_id}
+        for contact in await contacts.load(self.connection, ids=people - self.contacts.keys()):
+            self.put_contact(contact)
+
+    # ---- reading
+
+    def follow(self, thread_id: int) -> Thread | None:
+        """The thread that stands for an id today, or None when there is none."""
+        thread = self.threads.get(thread_id)
+        while thread is not None and thread.redirect_to is not None:
+            thread = self.threads.get(thread.redirect_to)
+        return thread
+
+    def live_ticket(self, number: int | None) -> Ticket | None:
+        """The ticket a number stands for today: merges followed, the trash included."""
+        ticket = self.tickets.get(number) if number is not None else None
+        while ticket is not None and ticket.merged_into is not None:
+            ticket = self.tickets.get(ticket.merged_into)
+        return ticket
+
+    def threads_of(self, number: int) -> list[Thread]:
+        """The threads of a ticket, oldest id first."""
+        return sorted((thread for thread in self.threads.values() if thread.ticket == number), key=lambda thread: thread.id)
+
+    def known_refs(self, ids: Iterable[str]) -> dict[str, list[Ref]]:
+        """What threads know of these Message-IDs, by the id as asked, threads followed."""
+        found: dict[str, list[Ref]] = {}
+        for each in ids:
+            for row in self.refs.get(each[:REF_LIMIT], ()):
+                thread = self.follow(row.thread)
+                if thread is not None:
+                    found.setdefault(each, []).append(Ref(thread.id, row.message is not None, row.forward))
+        return found
+
+    def part_of(self, contact_id: int, thread: Thread | None, ticket: Ticket | None) -> ParticipantRole | None:
+        """The strongest part a contact has in a thread and its ticket; in a forward thread only that thread's (E17)."""
+        parts: list[ParticipantRole] = []
+        if thread is not None and contact_id in (inside := self.participants.get(thread.id, {})):
+            parts.append(inside[contact_id])
+        if ticket is not None:
+            if ticket.requester_id == contact_id:
+                return "requester"
+            if contact_id in self.associated.get(ticket.number, ()):
+                return "associated"
+            if thread is None or thread.kind == "normal":
+                normal = (each.id for each in self.threads_of(ticket.number) if each.kind == "normal")
+                parts.extend(self.participants[each][contact_id] for each in normal if contact_id in self.participants.get(each, {}))
+        best = max(parts, key=ROLE_ORDER.index, default=None)
+        # Having opened another thread of the ticket makes nobody its requester.
+        return "participant" if best == "requester" and ticket is not None else best
+
+    def contact_at(self, address: str | None) -> Contact | None:
+        """The contact of an address as written."""
+        number = self.contact_ids.get(address_key(address)) if address else None
+        return self.contacts[number] if number is not None else None
+
+    # ---- changing (called by gateway.apply)
+
+    def ensure_contact(self, address: str, name: str) -> Contact:
+        """The contact of an address, made when it is new; a name is filled in where none was known."""
+        key = address_key(address)
+        known = self.contact_at(key)
+        if known is None:
+            known = Contact(self.allot("contact"), key, name)
+            self.put_contact(known)
+            self.pending.new_contacts[known.id] = known
+        elif name and not known.name:
+            self.set_contact(replace(known, name=name))
+        return self.contacts[known.id]
+
+    def set_contact(self, contact: Contact) -> None:
+        """Replace a contact."""
+        self.contacts[contact.id] = contact
+        if contact.id in self.pending.new_contacts:
+            self.pending.new_contacts[contact.id] = contact
+        else:
+            self.pending.changed_contacts.add(contact.id)
+
+    def set_ticket(self, ticket: Ticket, *, new: bool = False) -> None:
+        """Replace or add a ticket."""
+        self.tickets[ticket.number] = ticket
+        if new:
+            self.pending.new_tickets.add(ticket.number)
+            self.associated[ticket.number] = set()
+        elif ticket.number not in self.pending.new_tickets:
+            self.pending.changed_tickets.add(ticket.number)
+
+    def set_thread(self, thread: Thread, *, new: bool = False) -> None:
+        """Replace or add a thread."""
+        self.threads[thread.id] = thread
+        if new:
+            self.pending.new_threads.add(thread.id)
+            self.participants[thread.id] = {}
+        elif thread.id not in self.pending.new_threads:
+            self.pending.changed_threads.add(thread.id)
+
+    def set_participant(self, thread: int, contact: int, role: ParticipantRole) -> None:
+        """Give a part; a weaker one than he has changes nothing."""
+        parts = self.participants[thread]
+        held = parts.get(contact)
+        if held is not None and ROLE_ORDER.index(held) >= ROLE_ORDER.index(role):
+            return
+        parts[contact] = role
+        if held is None:
+            self.pending.new_participants.add((thread, contact))
+        elif (thread, contact) not in self.pending.new_participants:
+            self.pending.changed_participants.add((thread, contact))
+
+    def remember(self, ref: str, thread: int, message: int | None, *, forward: bool = False) -> None:
+        """A thread holds the message with this id, or was pointed at it."""
+        ref = ref[:REF_LIMIT]
+        rows = self.refs.setdefault(ref, [])
+        for row in rows:
+            if (found := self.follow(row.thread)) is not None and found.id == thread:
+                if message is not None and (row.message is None or (forward and not row.forward)):
+                    row.message, row.forward = message, forward or row.forward
+                    if (ref, row.thread) not in self.pending.new_refs:
+                        self.pending.changed_refs[ref, row.thread] = row
+                return
+        row = RefRow(ref, thread, message, forward)
+        rows.append(row)
+        self.pending.new_refs[ref, thread] = row
+
+    # ---- writing
+
+    async def flush(self) -> None:
+        """Write everything pending, in an order that foreign keys allow."""
+        pending, connection = self.pending, self.connection
+        if rows := [{"_n": name, "_v": value} for name, value in self._allotted.items() if value != self._counters[name]]:
+            update = sa.update(schema.counter).where(schema.counter.c.name == sa.bindparam("_n")).values(value=sa.bindparam("_v"))
+            await connection.execute(update, rows)
+        await self._flush_contacts()
+        await tickets.write(connection, map(self.tickets.__getitem__, sorted(pending.new_tickets)), map(self.tickets.__getitem__, sorted(pending.changed_tickets)))
+        await threads.write(connection, map(self.threads.__getitem__, sorted(pending.new_threads)), map(self.threads.__getitem__, sorted(pending.changed_threads)))
+        await threads.write_participants(connection, self._parts(pending.new_participants), self._parts(pending.changed_participants))
+        await threads.write_refs(connection, pending.new_refs.values(), pending.changed_refs.values())
+        await threads.write_messages(connection, pending.messages)
+        await search.index(connection, [(row.id, row.subject, row.reply_text or row.text) for row in pending.messages])
+        await self._flush_joins()
+        await tickets.write_events(connection, pending.events)
+        await tickets.write_links(connection, pending.links)
+        self.pending = Pending()
+        self._counters = dict(self._allotted)
+
+    async def _flush_contacts(self) -> None:
+        pending = self.pending
+        if fresh := pending.new_contacts.values():
+            rows = [{name: getattr(contact, name) for name in contact.__slots__} | {"created_at": self.now} for contact in fresh]
+            await self.connection.execute(INSERT_CONTACT, rows)
+        if pending.changed_contacts:
+            changed = map(self.contacts.__getitem__, sorted(pending.changed_contacts))
+            values = [{"_id": c.id, "_name": c.name, "_automated": c.automated, "_proven": c.proven} for c in changed]
+            await self.connection.execute(UPDATE_CONTACT, values)
+
+    def _parts(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int, str]]:
+        return [(thread, contact, self.participants[thread][contact]) for thread, contact in sorted(pairs)]
+
+    async def _flush_joins(self) -> None:
+        pending = self.pending
+        if pending.joins:
+            moved = await threads.move_messages(self.connection, pending.joins)
+            await threads.redirect(self.connection, pending.joins)
+            for thread, into in pending.joins:
+                await tickets.write_merge(self.connection, "join", None, None, self.now, {"thread": thread, "into": into, "messages": moved[thread]})
+        for ticket, into, what in pending.merges:
+            await tickets.move_associated(self.connection, ticket, into)
+            await tickets.write_merge(self.connection, "merge", ticket, into, self.now, what)

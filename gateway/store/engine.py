@@ -1,0 +1,229 @@
+"""The door to the database: SQLite in one file, or PostgreSQL, behind the same two verbs, ``read`` and ``write``.
+
+A write is one transaction: durable when the block has ended well, without a trace when it has not. What goes wrong outside of us (busy, away,
+full) comes out as an error that says "try again" (gateway/store/trouble.py); a setting under which a commit would not be durable is refused
+before anything is served (reliability.md 1, item 1).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, nullcontext
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from gateway.errors import SchemaOutdated, TicketgateError, UsageError
+from gateway.store import sqlite
+from gateway.store.trouble import translated
+
+HEAD = "0001"  # the newest migration; tests/store/test_migrations.py holds it
+DESK = 0x7469636B  # advisory lock of whoever decides about tickets
+UPGRADE = DESK + 1  # advisory lock of whoever changes tables
+READERS = 4
+POSTGRESQL_CONNECTIONS = 10
+
+Dialect = Literal["sqlite", "postgresql"]
+T = TypeVar("T")
+
+
+class NotDurable(TicketgateError):
+    """The database would confirm a commit before it is on disk: exit 78."""
+
+    exit_code = os.EX_CONFIG
+
+
+class Database:
+    """One open database. Made by :meth:`open`; ``node`` names this process among those that share it."""
+
+    __slots__ = ("_lease", "_lock", "_reader", "_writer", "dialect", "node", "url")
+
+    def __init__(self, url: str, node: str) -> None:
+        self.url = parsed(url)
+        self.node = node
+        self._lock: asyncio.Lock | None = None
+        if (path := file_of(self.url)) is not None:
+            self.dialect: Dialect = "sqlite"
+            self._lock = asyncio.Lock()
+            self._writer = sqlite.engine(path, "write", 1)
+            self._lease = sqlite.engine(path, "lease", 1)
+            self._reader = sqlite.engine(path, "read", READERS)
+        else:
+            self.dialect = "postgresql"
+            self._writer = self._lease = self._reader = _postgresql(self.url, node)
+
+    @classmethod
+    async def open(cls, url: str, *, node: str, check_schema: bool = True) -> Self:
+        """Opens ``sqlite:///path`` or ``postgresql://user@host/name``; an absent or empty SQLite database is made first.
+
+        Raises :class:`SchemaOutdated` when the tables are not those of this program, :class:`NotDurable` for weak settings, ``StoreUnavailable``
+        when nobody answers, ``UsageError`` for an address of another kind.
+        """
+        path = file_of(parsed(url))
+        if path is not None and (not path.exists() or path.stat().st_size == 0):
+            await migrate(url)
+        database = cls(url, node)
+        try:
+            await database._refuse_weakness()
+            if check_schema:
+                await database._refuse_other_schema()
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def close(self) -> None:
+        """Closes every connection; what is under way in a block of :meth:`write` has to be over."""
+        for engine in {self._reader, self._lease, self._writer}:
+            await engine.dispose()
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for looking. Each statement sees what was committed when it began (read committed), on both databases."""
+        with translated():
+            async with self._reader.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def write(self, *, ordered: bool = False, durable: bool = True) -> AsyncIterator[AsyncConnection]:
+        """One transaction. It commits when the block ends well; a cancellation that comes during the commit waits until it is done.
+
+        ``ordered`` keeps other processes' ordered writers out until the end, so that what was read stays true (SQLite has one writer anyway).
+        ``durable=False`` may lose the commit in a power cut, never the database; it is for leases only.
+        """
+        engine = self._writer if durable else self._lease
+        async with self._lock or nullcontext():
+            with translated():
+                async with engine.connect() as connection:
+                    await connection.begin()
+                    try:
+                        if ordered and self.dialect == "postgresql":
+                            await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({DESK})")
+                        yield connection
+                    except BaseException:
+                        await connection.rollback()
+                        raise
+                    await uninterrupted(connection.commit())
+
+    async def _refuse_weakness(self) -> None:
+        async with self.write() as connection:
+            if self.dialect == "sqlite":
+                level = (await connection.exec_driver_sql("PRAGMA synchronous")).scalar_one()
+                mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one()
+                if level < 2 or mode != "wal":
+                    raise NotDurable(f"the database file does not allow durable commits (synchronous {level}, journal {mode})")
+                return
+            if (await connection.exec_driver_sql("SHOW synchronous_commit")).scalar_one() == "off":
+                raise NotDurable("PostgreSQL has synchronous_commit = off for our user or database; mail needs it on")
+
+    async def _refuse_other_schema(self) -> None:
+        found = await schema_version(self)
+        if found != HEAD:
+            raise SchemaOutdated(
+                "the database has no tables of ours: run ticketgate db upgrade"
+                if found is None
+                else "the database is older than this program: run ticketgate db upgrade"
+                if found < HEAD
+                else "the database is newer than this program: install the newer ticketgate"
+            )
+
+
+def parsed(url: str) -> URL:
+    """The address in the terms of SQLAlchemy, with our drivers; UsageError when it is neither SQLite nor PostgreSQL."""
+    try:
+        found = make_url(url)
+    except ArgumentError:
+        raise UsageError("the database address is not like sqlite:///path or postgresql://user@host/name") from None
+    match found.get_backend_name():
+        case "sqlite" if found.database and found.database != ":memory:":
+            return found.set(drivername="sqlite+aiosqlite")
+        case "postgresql" | "postgres":
+            query = {("ssl" if key == "sslmode" else key): value for key, value in found.query.items()}
+            return found.set(drivername="postgresql+asyncpg", query=query)
+        case _:
+            raise UsageError("the database address is not like sqlite:///path or postgresql://user@host/name")
+
+
+def file_of(url: URL) -> Path | None:
+    """The file of an SQLite address, relative to the working directory where it is relative; None for PostgreSQL."""
+    return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+
+
+def _postgresql(url: URL, node: str) -> AsyncEngine:
+    settings = {"application_name": f"ticketgate {node}"[:63], "jit": "off", "idle_in_transaction_session_timeout": "60000"}
+    return create_async_engine(
+        url,
+        pool_size=POSTGRESQL_CONNECTIONS,
+        max_overflow=POSTGRESQL_CONNECTIONS,
+        pool_timeout=30,
+        pool_use_lifo=True,
+        connect_args={"server_settings": settings, "timeout": 10},
+    )
+
+
+async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
+    """Waits for ``work`` to its end even when the waiting task is cancelled; the cancellation is raised afterwards."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        while not task.done():
+            await asyncio.wait({task})
+        task.exception()
+        raise
+
+
+async def schema_version(database: Database) -> str | None:
+    """The migration that the database stands at, None where it has no tables of ours."""
+    present = {
+        "sqlite": "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'",
+        "postgresql": "SELECT count(*) FROM pg_tables WHERE tablename = 'alembic_version' AND schemaname = ANY (current_schemas(false))",
+    }
+    async with database.read() as connection:
+        if not (await connection.exec_driver_sql(present[database.dialect])).scalar_one():
+            return None
+        version: str | None = (await connection.exec_driver_sql("SELECT version_num FROM alembic_version")).scalar()
+        return version
+
+
+async def migrate(url: str, *, seed: bool = True) -> None:
+    """Brings the tables to the newest form and writes the first data, all in one transaction; several processes may do it at once.
+
+    ``seed=False`` leaves the tables empty, for a copy. Raises what :meth:`Database.write` raises.
+    """
+    from gateway.store import seed as first_data
+    from gateway.store.migrations import runner
+
+    database = Database(url, "upgrade")
+    try:
+        async with database.write() as connection:
+            if database.dialect == "postgresql":
+                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADE})")
+            await connection.run_sync(runner.upgrade)
+            if seed:
+                await first_data.sow(connection)
+    finally:
+        await database.close()
+
+
+def upgrade(url: str) -> None:
+    """:func:`migrate` for callers without an event loop, and for those inside of one who want to wait: it runs in a thread of its own."""
+    failed: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            asyncio.run(migrate(url))
+        except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="upgrade")
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]

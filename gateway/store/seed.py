@@ -1,0 +1,57 @@
+"""The first data of a new desk: one pipeline, one channel, the counters and a signing key.
+
+Sowing twice changes nothing: each piece is only written where there is none of its kind, so that an upgrade never brings back what was removed.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.clock import Clock
+from gateway.store import schema
+
+COUNTERS = ("ticket", "thread", "message", "event", "contact")
+STATUSES = (("New", "open"), ("Waiting on contact", "open"), ("Waiting on us", "open"), ("Closed", "closed"))
+
+
+async def sow(connection: AsyncConnection) -> None:
+    """Writes what is missing of the first data, in the caller's transaction."""
+    now = Clock.from_environ(os.environ).now()
+    known = set((await connection.execute(sa.select(schema.counter.c.name))).scalars())
+    missing = [{"name": name, "value": 0} for name in COUNTERS if name not in known]
+    if missing:
+        await connection.execute(sa.insert(schema.counter), missing)
+    if await _empty(connection, schema.signing_key):
+        await connection.execute(sa.insert(schema.signing_key).values(secret=os.urandom(32), created_at=now))
+    if await _empty(connection, schema.pipeline):
+        await _support(connection, now)
+
+
+async def _empty(connection: AsyncConnection, table: sa.Table) -> bool:
+    return (await connection.execute(sa.select(sa.func.count()).select_from(table))).scalar_one() == 0
+
+
+async def _support(connection: AsyncConnection, now: datetime) -> None:
+    """Pipeline *Support* with triggers A and B on, and the channel support@localhost (behaviour.md S3 to S7, interfaces.md 6)."""
+    pipeline: int = (
+        await connection.execute(sa.insert(schema.pipeline).values(name="Support", position=1, is_default=True).returning(schema.pipeline.c.id))
+    ).scalar_one()
+    rows = [{"pipeline_id": pipeline, "name": name, "state": state, "position": place} for place, (name, state) in enumerate(STATUSES, 1)]
+    await connection.execute(sa.insert(schema.status), rows)
+    status = schema.status.c
+    ids = {name: number for name, number in await connection.execute(sa.select(status.name, status.id).where(status.pipeline_id == pipeline))}
+    await connection.execute(
+        sa.update(schema.pipeline)
+        .where(schema.pipeline.c.id == pipeline)
+        .values(on_email_sent=ids["Waiting on contact"], on_customer_reply=ids["Waiting on us"])
+    )
+    if await _empty(connection, schema.channel):
+        await connection.execute(
+            sa.insert(schema.channel).values(
+                address="support@localhost", name="Support", pipeline_id=pipeline, is_default=True, allow=[], deny=[], created_at=now
+            )
+        )

@@ -1,0 +1,196 @@
+"""Threads, their messages and the memory of Message-IDs as rows. Only ``gateway.apply`` calls the writing half (R7)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.thread import Entry
+from core.ticket import ParticipantRole, Thread
+from gateway.store import schema
+from gateway.store.types import EPOCH
+
+REF_LIMIT = 300
+COLUMNS = tuple(field.name for field in fields(Thread))
+TABLE = schema.thread
+ROWS = sa.select(*(TABLE.c[name] for name in COLUMNS))
+BY_ID = ROWS.where(TABLE.c.id.in_(sa.bindparam("ids", expanding=True)))
+BY_TICKET = ROWS.where(TABLE.c.ticket.in_(sa.bindparam("tickets", expanding=True)))
+REFS = sa.select(schema.message_ref).where(schema.message_ref.c.ref.in_(sa.bindparam("refs", expanding=True)))
+PARTICIPANTS = sa.select(schema.participant).where(schema.participant.c.thread_id.in_(sa.bindparam("ids", expanding=True)))
+UPDATE = sa.update(TABLE).where(TABLE.c.id == sa.bindparam("_id"))
+UPDATE_REF = (
+    sa.update(schema.message_ref)
+    .where(schema.message_ref.c.ref == sa.bindparam("_ref"), schema.message_ref.c.thread_id == sa.bindparam("_thread"))
+    .values(message=sa.bindparam("_message"), forward=sa.bindparam("_forward"))
+)
+UPDATE_PARTICIPANT = (
+    sa.update(schema.participant)
+    .where(schema.participant.c.thread_id == sa.bindparam("_thread"), schema.participant.c.contact_id == sa.bindparam("_contact"))
+    .values(role=sa.bindparam("_role"))
+)
+CHUNK = 5000  # values in one IN list; SQLite allows 32766 parameters
+
+
+@dataclass(slots=True)
+class RefRow:
+    """One row of the memory of Message-IDs; ``thread`` as it was remembered, before redirects."""
+
+    ref: str
+    thread: int
+    message: int | None
+    forward: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """A message as stored; JSON columns hold plain lists and objects."""
+
+    id: int
+    thread_id: int | None
+    direction: str
+    kind: str
+    sender_role: str
+    head: dict[str, Any]
+    subject: str
+    created_at: datetime
+    text: str
+    reply_text: str
+    ticket_note: int | None = None
+    mail_id: int | None = None
+    message_id: str | None = None
+    parents: tuple[str, ...] = ()
+    opens: bool = False
+    sender_id: int | None = None
+    author_id: int | None = None
+    date: datetime | None = None
+    attachments: tuple[dict[str, Any], ...] = ()
+    auth: str = "none"
+    flags: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+
+
+MESSAGE_COLUMNS = tuple(field.name for field in fields(MessageRow))
+
+
+def chunks(values: Collection[Any]) -> Iterable[list[Any]]:
+    """The values in pieces that fit one statement."""
+    rows = list(values)
+    return (rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK))
+
+
+async def load_refs(connection: AsyncConnection, refs: Collection[str]) -> list[RefRow]:
+    """What any thread knows of these Message-IDs (cut to REF_LIMIT, as they are stored)."""
+    found: list[RefRow] = []
+    for piece in chunks(refs):
+        rows = await connection.execute(REFS, {"refs": piece})
+        found.extend(RefRow(row.ref, row.thread_id, row.message, row.forward) for row in rows)
+    return found
+
+
+async def load(connection: AsyncConnection, ids: Collection[int]) -> dict[int, Thread]:
+    """Threads by id."""
+    found: dict[int, Thread] = {}
+    for piece in chunks(ids):
+        found.update((row.id, Thread(*row)) for row in await connection.execute(BY_ID, {"ids": piece}))
+    return found
+
+
+async def of_tickets(connection: AsyncConnection, numbers: Collection[int]) -> list[Thread]:
+    """Every thread of these tickets."""
+    if not numbers:
+        return []
+    return [Thread(*row) for row in await connection.execute(BY_TICKET, {"tickets": list(numbers)})]
+
+
+async def participants(connection: AsyncConnection, ids: Collection[int]) -> dict[int, dict[int, ParticipantRole]]:
+    """Contact id -> role of each thread."""
+    found: dict[int, dict[int, ParticipantRole]] = {each: {} for each in ids}
+    for piece in chunks(ids):
+        for row in await connection.execute(PARTICIPANTS, {"ids": piece}):
+            found[row.thread_id][row.contact_id] = row.role
+    return found
+
+
+async def outline(connection: AsyncConnection, ids: Collection[int]) -> dict[int, list[Entry]]:
+    """What naming needs to know of every message of these threads (:func:`core.thread.head`)."""
+    table = schema.message
+    columns = (table.c.thread_id, table.c.id, table.c.message_id, table.c.parents, table.c.date, table.c.created_at)
+    query = sa.select(*columns, table.c.sender_id, table.c.subject, table.c.opens).where(table.c.thread_id.in_(list(ids)))
+    found: dict[int, list[Entry]] = {each: [] for each in ids}
+    for row in await connection.execute(query):
+        date = row.date or row.created_at or EPOCH
+        entry = Entry(row.id, row.message_id, tuple(row.parents), date, row.sender_id, row.subject, row.opens)
+        found[row.thread_id].append(entry)
+    return found
+
+
+async def messages(connection: AsyncConnection, ids: Collection[int], notes_of: Collection[int] = ()) -> list[MessageRow]:
+    """The messages of threads, and the notes of tickets, oldest first."""
+    table = schema.message
+    query = (
+        sa.select(*(table.c[name] for name in MESSAGE_COLUMNS))
+        .where(table.c.thread_id.in_(list(ids)) | table.c.ticket_note.in_(list(notes_of)))
+        .order_by(table.c.id)
+    )
+    return [_message(row) for row in await connection.execute(query)]
+
+
+def _message(row: sa.Row[Any]) -> MessageRow:
+    values = dict(row._mapping)
+    for name in ("parents", "attachments", "flags", "evidence"):
+        values[name] = tuple(values[name])
+    return MessageRow(**values)
+
+
+async def write(connection: AsyncConnection, new: Iterable[Thread], changed: Iterable[Thread]) -> None:
+    """Insert and update, whole rows."""
+    if rows := [{name: getattr(thread, name) for name in COLUMNS} for thread in new]:
+        await connection.execute(sa.insert(TABLE), rows)
+    if rows := [{"_id": thread.id, **{name: getattr(thread, name) for name in COLUMNS}} for thread in changed]:
+        await connection.execute(UPDATE, rows)
+
+
+async def write_participants(
+    connection: AsyncConnection, new: Iterable[tuple[int, int, str]], changed: Iterable[tuple[int, int, str]]
+) -> None:
+    """(thread, contact, role) rows."""
+    if rows := [{"thread_id": thread, "contact_id": contact, "role": role} for thread, contact, role in new]:
+        await connection.execute(sa.insert(schema.participant), rows)
+    if rows := [{"_thread": thread, "_contact": contact, "_role": role} for thread, contact, role in changed]:
+        await connection.execute(UPDATE_PARTICIPANT, rows)
+
+
+async def write_refs(connection: AsyncConnection, new: Iterable[RefRow], changed: Iterable[RefRow]) -> None:
+    """Remember ids; a remembered one is changed when the message itself arrives."""
+    if rows := [{"ref": row.ref, "thread_id": row.thread, "message": row.message, "forward": row.forward} for row in new]:
+        await connection.execute(sa.insert(schema.message_ref), rows)
+    if rows := [{"_ref": row.ref, "_thread": row.thread, "_message": row.message, "_forward": row.forward} for row in changed]:
+        await connection.execute(UPDATE_REF, rows)
+
+
+async def write_messages(connection: AsyncConnection, rows: Iterable[MessageRow]) -> None:
+    """Insert messages."""
+    if values := [{name: getattr(row, name) for name in MESSAGE_COLUMNS} for row in rows]:
+        await connection.execute(sa.insert(schema.message), values)
+
+
+async def move_messages(connection: AsyncConnection, moves: Collection[tuple[int, int]]) -> dict[int, list[int]]:
+    """Messages of each joined thread go to the other (from, into); which ones, by thread they came from, so that it can be undone."""
+    table = schema.message
+    moved: dict[int, list[int]] = {}
+    for thread, into in moves:
+        query = sa.update(table).where(table.c.thread_id == thread).values(thread_id=into).returning(table.c.id)
+        moved[thread] = sorted((await connection.execute(query)).scalars())
+    return moved
+
+
+async def redirect(connection: AsyncConnection, moves: Collection[tuple[int, int]]) -> None:
+    """Threads that were redirected to a thread that now goes elsewhere itself follow it, so that one hop is always enough."""
+    for thread, into in moves:
+        await connection.execute(sa.update(TABLE).where(TABLE.c.redirect_to == thread).values(redirect_to=into))

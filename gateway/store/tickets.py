@@ -1,0 +1,205 @@
+"""Tickets, their events, links and merges as rows. Only ``gateway.apply`` calls the writing half (R7).
+
+Reading takes sets of numbers and gives frozen core types; writing takes what :class:`gateway.store.book.Book` collected and is one multi-row
+statement a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.ticket import Ticket
+from gateway.store import schema
+
+COLUMNS = tuple(field.name for field in fields(Ticket))
+TABLE = schema.ticket
+ROWS = sa.select(*(TABLE.c[name] for name in COLUMNS))
+BY_NUMBER = ROWS.where(TABLE.c.number.in_(sa.bindparam("numbers", expanding=True)))
+INSERT = sa.insert(TABLE)
+UPDATE = sa.update(TABLE).where(TABLE.c.number == sa.bindparam("_number"))
+EARLIER = (
+    sa.select(TABLE.c.number, TABLE.c.requester_id, TABLE.c.subject_key)
+    .where(
+        TABLE.c.requester_id.in_(sa.bindparam("requesters", expanding=True)),
+        TABLE.c.subject_key.in_(sa.bindparam("keys", expanding=True)),
+        TABLE.c.merged_into.is_(None),
+        TABLE.c.deleted_at.is_(None),
+    )
+    .order_by(TABLE.c.number.desc())
+    .limit(200)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TicketEvent:
+    """A row of a ticket's history (interfaces.md 2.5, E). ``cause`` holds the keys that are set."""
+
+    id: int
+    ticket: int
+    at: datetime
+    type: str
+    actor: str
+    cause: dict[str, str | None]
+    before: str | None = None
+    after: str | None = None
+    detail: str | None = None
+
+
+def subject_key(subject: str) -> str:
+    """What two subjects have to share to be suggested as the same matter: the words after reply prefixes, folded, cut."""
+    rest = subject.strip()
+    while True:
+        prefix, colon, tail = rest.partition(":")
+        if not colon or len(prefix) > 5 or not prefix.strip().isalpha():
+            break
+        rest = tail.strip()
+    return rest.casefold()[:80]
+
+
+def from_row(row: sa.Row[Any]) -> Ticket:
+    """The core value of a row of ROWS."""
+    values = dict(row._mapping)
+    values["flags"] = frozenset(values["flags"])
+    values["tags"] = tuple(values["tags"])
+    return Ticket(**values)
+
+
+def to_row(ticket: Ticket) -> dict[str, Any]:
+    """The row of a ticket, every column."""
+    values = {name: getattr(ticket, name) for name in COLUMNS}
+    values["flags"] = sorted(ticket.flags)
+    values["tags"] = list(ticket.tags)
+    values["subject_key"] = subject_key(ticket.subject)
+    return values
+
+
+async def load(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, Ticket]:
+    """Tickets by number, those merged away or in the trash included; unknown numbers are absent."""
+    if not numbers:
+        return {}
+    rows = await connection.execute(BY_NUMBER, {"numbers": list(numbers)})
+    return {row.number: from_row(row) for row in rows}
+
+
+async def earlier(connection: AsyncConnection, requesters: Collection[int], keys: Collection[str]) -> dict[tuple[int, str], list[int]]:
+    """Live tickets by (requester, subject key), newest first (E14)."""
+    found: dict[tuple[int, str], list[int]] = {}
+    if requesters and keys:
+        for number, requester, key in await connection.execute(EARLIER, {"requesters": list(requesters), "keys": list(keys)}):
+            found.setdefault((requester, key), []).append(number)
+    return found
+
+
+async def listing(connection: AsyncConnection, *, everything: bool = False, numbers: Collection[int] | None = None) -> list[Ticket]:
+    """Tickets in order of number; those in the trash and merged away only with ``everything``."""
+    query = ROWS.order_by(TABLE.c.number)
+    if not everything:
+        query = query.where(TABLE.c.deleted_at.is_(None), TABLE.c.merged_into.is_(None))
+    if numbers is not None:
+        query = query.where(TABLE.c.number.in_(list(numbers)))
+    return [from_row(row) for row in await connection.execute(query)]
+
+
+async def in_status(connection: AsyncConnection, status_id: int) -> list[int]:
+    """Numbers of the tickets in a status, those in the trash too, merged ones not."""
+    query = sa.select(TABLE.c.number).where(TABLE.c.status_id == status_id, TABLE.c.merged_into.is_(None)).order_by(TABLE.c.number)
+    return list((await connection.execute(query)).scalars())
+
+
+async def events(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, list[TicketEvent]]:
+    """The history of tickets, oldest first."""
+    table = schema.event
+    found: dict[int, list[TicketEvent]] = {number: [] for number in numbers}
+    query = sa.select(table).where(table.c.ticket.in_(list(numbers))).order_by(table.c.id)
+    for row in await connection.execute(query):
+        found[row.ticket].append(TicketEvent(**row._mapping))
+    return found
+
+
+async def links(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, list[tuple[int, str]]]:
+    """(other ticket, kind) of each ticket, both directions."""
+    table = schema.ticket_link
+    found: dict[int, list[tuple[int, str]]] = {number: [] for number in numbers}
+    query = sa.select(table).where(table.c.ticket.in_(list(numbers)) | table.c.other.in_(list(numbers)))
+    for row in await connection.execute(query):
+        if row.ticket in found:
+            found[row.ticket].append((row.other, row.kind))
+        if row.other in found:
+            found[row.other].append((row.ticket, row.kind))
+    return found
+
+
+async def associated(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, set[int]]:
+    """Contacts that agents put on tickets."""
+    table = schema.ticket_contact
+    found: dict[int, set[int]] = {number: set() for number in numbers}
+    if numbers:
+        for row in await connection.execute(sa.select(table).where(table.c.ticket.in_(sa.bindparam("n", expanding=True))), {"n": list(numbers)}):
+            found[row.ticket].add(row.contact_id)
+    return found
+
+
+async def write(connection: AsyncConnection, new: Iterable[Ticket], changed: Iterable[Ticket]) -> None:
+    """Insert and update, whole rows."""
+    if rows := [to_row(ticket) for ticket in new]:
+        await connection.execute(INSERT, rows)
+    if rows := [{**to_row(ticket), "_number": ticket.number} for ticket in changed]:
+        await connection.execute(UPDATE, rows)
+
+
+async def write_events(connection: AsyncConnection, rows: Iterable[TicketEvent]) -> None:
+    """Append to histories."""
+    if values := [{field.name: getattr(row, field.name) for field in fields(TicketEvent)} for row in rows]:
+        await connection.execute(sa.insert(schema.event), values)
+
+
+async def write_links(connection: AsyncConnection, rows: Collection[tuple[int, int, str]]) -> None:
+    """Links that are not there yet."""
+    if not rows:
+        return
+    table = schema.ticket_link
+    known = await links(connection, {ticket for ticket, _, _ in rows})
+    fresh = {(ticket, other, kind) for ticket, other, kind in rows if (other, kind) not in known[ticket]}
+    if fresh:
+        await connection.execute(sa.insert(table), [{"ticket": a, "other": b, "kind": kind} for a, b, kind in sorted(fresh)])
+
+
+async def write_associated(connection: AsyncConnection, ticket: int, contact: int, *, present: bool) -> None:
+    """Put a contact on a ticket, or take him off."""
+    table = schema.ticket_contact
+    await connection.execute(sa.delete(table).where(table.c.ticket == ticket, table.c.contact_id == contact))
+    if present:
+        await connection.execute(sa.insert(table), {"ticket": ticket, "contact_id": contact})
+
+
+async def write_merge(connection: AsyncConnection, kind: str, ticket: int | None, into: int | None, at: datetime, moved: Mapping[str, Any]) -> None:
+    """Remember what a join or a merge moved, to undo it."""
+    values = {"kind": kind, "ticket": ticket, "into": into, "at": at, "moved": dict(moved), "undone_at": None}
+    await connection.execute(sa.insert(schema.merge), values)
+
+
+async def last_merge(connection: AsyncConnection, ticket: int) -> sa.Row[Any] | None:
+    """The newest merge of a ticket that was not undone."""
+    table = schema.merge
+    query = sa.select(table).where(table.c.ticket == ticket, table.c.undone_at.is_(None)).order_by(table.c.id.desc()).limit(1)
+    return (await connection.execute(query)).first()
+
+
+async def undo_merge(connection: AsyncConnection, merge_id: int, at: datetime) -> None:
+    """Mark a merge as undone."""
+    await connection.execute(sa.update(schema.merge).where(schema.merge.c.id == merge_id).values(undone_at=at))
+
+
+async def move_associated(connection: AsyncConnection, ticket: int, into: int) -> None:
+    """The contacts of a merged ticket are the survivor's as well."""
+    table = schema.ticket_contact
+    mine = await associated(connection, (ticket, into))
+    fresh = mine[ticket] - mine[into]
+    if fresh:
+        await connection.execute(sa.insert(table), [{"ticket": into, "contact_id": contact} for contact in sorted(fresh)])
