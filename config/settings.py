@@ -107,7 +107,7 @@ class Imap(Section):
     password_file: str = ""
     oauth: str = ""
     folder: Annotated[str, Field(min_length=1)] = "INBOX"
-    channel: Annotated[str, Field(min_length=3)]
+    channel: Annotated[str, Field(min_length=1)]
     after: Literal["keep", "seen", "move", "delete"] = "keep"
     move_to: str = ""
 

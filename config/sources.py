@@ -88,7 +88,8 @@ def read_file(path: Path, gathered: Gathered) -> None:
         gathered.problems.append(Problem(name, f"line {line}", "is not UTF-8 text", "save the file as UTF-8"))
         return
     except tomllib.TOMLDecodeError as error:
-        gathered.problems.append(Problem(name, "", f"is not TOML: {error}", 'values are quoted, as in name = "Support"'))
+        suggestion = 'text stands in quotes, as in name = "Support"' if "Invalid value" in str(error) else ""
+        gathered.problems.append(Problem(name, "", f"is not TOML: {error}", suggestion))
         return
     for section, table in given.items():
         if isinstance(table, dict):

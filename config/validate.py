@@ -18,7 +18,7 @@ _EXPECTED: Final = {
     "bool_type": "must be true or false",
     "tuple_type": "must be a list",
     "missing": "is missing",
-    "string_too_short": "is too short",
+    "string_too_short": "must not be empty",
     "string_too_long": "is too long",
 }
 _SUGGESTED: Final = {
