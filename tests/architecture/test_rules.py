@@ -1,0 +1,236 @@
+"""The rules of the house (docs/architecture.md), each as a test that reads the source."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("core", "config", "gateway")
+SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
+TESTS = sorted((ROOT / "tests").rglob("*.py"))
+TREES = {path: ast.parse(path.read_bytes()) for path in SOURCES}
+FILE_LINES = 350
+FUNCTION_LINES = 60
+OURS = {*PACKAGES, "tests"}
+
+IMPURE = {
+    *(
+        "asyncio",
+        "logging",
+        "os",
+        "io",
+        "socket",
+        "sqlite3",
+        "time",
+        "random",
+        "secrets",
+        "uuid",
+        "subprocess",
+        "threading",
+        "multiprocessing",
+    ),
+    *(
+        "pathlib",
+        "tempfile",
+        "shutil",
+        "signal",
+        "select",
+        "selectors",
+        "ssl",
+        "ctypes",
+        "glob",
+        "fileinput",
+        "sys",
+        "urllib.request",
+        "http",
+    ),
+}
+IMPURE_CALLS = {"open", "print", "input", "exec", "eval", "now", "utcnow", "today", "getLogger"}
+
+# R4: each library and the only places that may name it. A new library gets a line here, or the test fails.
+DOORS = {
+    "aioimaplib": ("gateway/ingress/imap_session.py",),
+    "aiosmtpd": ("gateway/ingress/smtp.py", "gateway/ingress/lmtp.py"),
+    "aiosqlite": ("gateway/store/",),
+    "alembic": ("gateway/store/",),
+    "asyncpg": ("gateway/store/",),
+    "authres": ("gateway/intake/authenticity.py",),
+    "charset_normalizer": ("gateway/intake/charset.py",),
+    "flufl": ("gateway/intake/bouncetext.py",),
+    "inscriptis": ("gateway/intake/html.py",),
+    "lxml": ("gateway/intake/html.py",),
+    "mailparser": ("gateway/intake/parse.py",),
+    "mailparser_reply": ("gateway/intake/body.py",),
+    "nh3": ("gateway/intake/html.py", "gateway/intake/parse.py"),  # parse only warms it up before it forks
+    "obstore": ("gateway/store/",),
+    "pydantic": ("config/", "gateway/cli/config.py"),
+    "pydantic_core": ("config/",),
+    "rich": ("gateway/cli/",),
+    "sqlalchemy": ("gateway/store/",),
+    "structlog": ("gateway/log.py",),
+    "tnefparse": ("gateway/intake/tnef.py",),
+    "typer": ("gateway/cli/",),
+    "uvloop": ("gateway/daemon.py", "gateway/cli/"),
+}
+
+
+def place(path: Path) -> str:
+    """A path as it is written in the rules: relative to the project."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The full names of all modules that a file imports, wherever in it."""
+    for node in ast.walk(TREES[path]):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def called(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """Line and last name of everything that is called."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            if isinstance(node.func, ast.Name):
+                yield node.lineno, node.func.id
+            elif isinstance(node.func, ast.Attribute):
+                yield node.lineno, node.func.attr
+
+
+def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Every function of a file, methods and inner ones too."""
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def test_core_imports_the_pure_standard_library_only():
+    """R1: core imports itself and the standard library without anything that reads a clock, a file, a socket or chance."""
+    wrong = []
+    for path in SOURCES:
+        if place(path).startswith("core/"):
+            for name in imported(path):
+                top = name.split(".")[0]
+                pure = top == "core" or (top in sys.stdlib_module_names and top not in IMPURE and name not in IMPURE)
+                if not pure:
+                    wrong.append(f"{place(path)}: {name}")
+    assert wrong == []
+
+
+def test_core_calls_nothing_impure():
+    """R1: no clock, no file and no printing is reached through a built-in or a method either."""
+    core = [path for path in SOURCES if place(path).startswith("core/")]
+    assert [f"{place(path)}:{line} {name}" for path in core for line, name in called(TREES[path]) if name in IMPURE_CALLS] == []
+
+
+def test_config_imports_pydantic_only():
+    """R2: config knows the standard library, pydantic and itself."""
+    wrong = []
+    for path in SOURCES:
+        if place(path).startswith("config/"):
+            allowed = sys.stdlib_module_names | {"config", "pydantic", "pydantic_core"}
+            wrong += [f"{place(path)}: {name}" for name in imported(path) if name.split(".")[0] not in allowed]
+    assert wrong == []
+
+
+def test_each_library_has_one_door():
+    """R4: a third-party library is imported in its room only, and every library that is imported has a room."""
+    wrong = []
+    for path in SOURCES:
+        for name in imported(path):
+            top = name.split(".")[0]
+            if top in sys.stdlib_module_names or top in OURS:
+                continue
+            if not place(path).startswith(DOORS.get(top, ())):
+                wrong.append(f"{place(path)}: {name}")
+    assert wrong == []
+
+
+def test_nothing_imports_the_tests():
+    """R5: the program runs without its tests."""
+    assert [place(path) for path in SOURCES for name in imported(path) if name.split(".")[0] in {"tests", "conftest", "pytest"}] == []
+
+
+def test_only_apply_changes_a_ticket():
+    """R7: outside apply (with its other half, filing) and the store itself, nobody calls what writes tickets."""
+    store = ROOT / "gateway/store/tickets.py"
+    verbs = ("write", "undo", "move", "set", "delete", "insert", "update")
+    writers = {function.name for function in functions(TREES[store]) if function.name.startswith(verbs)}
+    assert "write" in writers, "the store has another shape: this test no longer knows what writes tickets"
+    wrong = []
+    for path in SOURCES:
+        if place(path).startswith(("gateway/store/", "gateway/apply.py", "gateway/filing.py")):
+            continue
+        wrong += [
+            f"{place(path)}: {name}"
+            for name in imported(path)
+            if name.rpartition(".")[0] == "gateway.store.tickets" and name.rpartition(".")[2] in writers
+        ]
+        for node in ast.walk(TREES[path]):
+            if isinstance(node, ast.Attribute):
+                module = node.value.id if isinstance(node.value, ast.Name) else ""
+                if node.attr == "set_ticket" or (module in {"tickets", "ticket_rows"} and node.attr in writers):
+                    wrong.append(f"{place(path)}:{node.lineno} {node.attr}")
+    assert wrong == []
+
+
+def test_only_the_store_of_tickets_writes_their_tables():
+    """R7, seen from below: the tables of tickets are named in a writing statement in store/tickets.py only."""
+    wrong = []
+    for path in SOURCES:
+        if "migrations" in path.parts or place(path) == "gateway/store/tickets.py":
+            continue
+        for node in ast.walk(TREES[path]):
+            if (
+                isinstance(node, ast.Call)
+                and isinstance(node.func, ast.Attribute)
+                and node.func.attr in {"insert", "update", "delete"}
+                and node.args
+            ):
+                table = node.args[0]
+                if isinstance(table, ast.Attribute) and table.attr.startswith("ticket"):
+                    wrong.append(f"{place(path)}:{node.lineno} {table.attr}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("path", [path for path in SOURCES if "versions" not in path.parts], ids=place)
+def test_files_and_functions_keep_their_size(path):
+    """A file has at most 350 lines and a function at most 60; migrations, which are never edited again, are left out."""
+    lines = len(path.read_text().splitlines())
+    assert lines <= FILE_LINES
+    long = [f"{function.name}: {function.end_lineno - function.lineno + 1}" for function in functions(TREES[path])]
+    assert [name for name in long if int(name.rpartition(" ")[2]) > FUNCTION_LINES] == []
+
+
+@pytest.mark.parametrize("path", TESTS, ids=place)
+def test_every_test_says_what_it_promises(path):
+    """Each test function and each test module has a docstring."""
+    tree = ast.parse(path.read_bytes())
+    silent = [function.name for function in functions(tree) if function.name.startswith("test_") and not ast.get_docstring(function)]
+    assert silent == []
+    assert ast.get_docstring(tree), "the module says what its tests are about"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=place)
+def test_every_module_says_what_it_is_for(path):
+    """Each module of the program opens with a docstring; an empty package file has nothing to say."""
+    assert not TREES[path].body or ast.get_docstring(TREES[path])
+
+
+def sleeps(tree: ast.AST) -> Iterator[int]:
+    """Lines that wait for time to pass; ``sleep(0)`` only lets other tasks run."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "sleep":
+            if not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0):
+                yield node.lineno
+
+
+def test_tests_do_not_sleep():
+    """A test waits for an event, never for the clock on the wall; only benches may let time pass."""
+    trees = {path: ast.parse(path.read_bytes()) for path in TESTS if "bench" not in path.parts}
+    assert [f"{place(path)}:{line}" for path, tree in trees.items() for line in sleeps(tree)] == []

@@ -1,0 +1,85 @@
+"""What lies where, and that the checkers of style, types and imports agree with every file."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = {"gateway", "core", "config", "tests", "docker", "docs", ".ci", ".github"}
+CHECKS = {
+    "ruff check": ["ruff", "check", "--no-fix"],
+    "ruff format": ["ruff", "format", "--check"],
+    "mypy": ["mypy"],
+    "import-linter": ["lint-imports"],
+}
+
+
+def git_files() -> list[Path]:
+    """Every file that is part of the project, as paths relative to it; what git ignores is none."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    if run.returncode != 0:
+        pytest.skip("git is not here, or this is no checkout: what belongs to the project cannot be listed")
+    return [Path(line) for line in run.stdout.splitlines() if (ROOT / line).exists()]
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_checkers_are_content(check):
+    """Style, format, types and the direction of imports are right everywhere."""
+    program, *arguments = CHECKS[check]
+    command = [Path(sys.executable).with_name(program), *arguments]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+    assert run.returncode == 0, f"{check}\n{run.stdout}\n{run.stderr}"
+
+
+def test_top_level_folders_are_the_agreed_ones():
+    """Beside the agreed folders there are only files."""
+    assert {path.parts[0] for path in git_files() if len(path.parts) > 1} <= FOLDERS
+
+
+def test_docker_is_no_package():
+    """A folder named docker that could be imported would hide the library of that name."""
+    assert not list((ROOT / "docker").rglob("__init__.py"))
+
+
+def test_every_library_we_import_is_a_dependency_of_ours():
+    """What runs only because another library happens to need it too breaks when that changes its mind."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {text.split("[")[0].split(">")[0].split("=")[0].strip().lower().replace("-", "_") for text in project["dependencies"]}
+    modules = {"mailparser": "mail_parser", "mailparser_reply": "mail_parser_reply", "flufl": "flufl.bounce", "pydantic_core": "pydantic"}
+    used = set()
+    for path in git_files():
+        if path.suffix == ".py" and path.parts[0] in {"gateway", "core", "config"}:
+            for line in (ROOT / path).read_text().splitlines():
+                words = line.split()
+                if len(words) > 1 and words[0] in {"import", "from"} and words[1].split(".")[0] not in sys.stdlib_module_names:
+                    used.add(words[1].split(".")[0].rstrip(","))
+    used -= {"gateway", "core", "config", "__future__", ""}
+    assert {modules.get(name, name) for name in used} <= declared
+
+
+def test_locks_hold_hashes_and_no_address():
+    """The locked dependencies can be installed from any index, and from none but with the recorded contents."""
+    for name in ("requirements.lock", "requirements-dev.lock"):
+        text = (ROOT / name).read_text()
+        assert "://" not in text
+        assert "--index" not in text
+        assert "--find-links" not in text
+        entries = [line for line in text.splitlines() if line and line[0].isalnum()]
+        assert entries
+        assert text.count(" \\\n") >= len(entries)
+        assert all("==" in line for line in entries)
+
+
+def test_the_lock_covers_the_project_file():
+    """Every dependency of the project file is in the lock that `make run` installs."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    locked = {line.split("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line}
+    wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["build"]]
+    names = {text.split("[")[0].split(">")[0].split("=")[0].strip().lower().replace(".", "-") for text in wanted}
+    assert names <= locked
