@@ -25,7 +25,7 @@ TELLING: Final = frozenset(
     "x-campaign-id x-mailer x-ms-exchange-inbox-rules-loop x-ms-exchange-generated-message-source x-failed-recipients x-cron-env "
     "x-amazon-auto-reply x-ezmlm x-github-reason x-forwarded-message-id resent-from resent-date resent-message-id x-mc-user x-sg-eid "
     "x-bulkmail x-csa-complaints x-abuse-reports-to delivered-to x-mimetrack x-originalarrivaltime x-ms-exchange-parent-message-id "
-    "x-challenge x-boxbe-notification x-autosubmitted auto_submitted x-notes-item x-forwarded-for x-ticketgate-loop".split()
+    "x-challenge x-boxbe-notification x-autosubmitted auto_submitted x-notes-item x-forwarded-for x-apple-action x-ticketgate-loop".split()
 )
 
 _LIST: Final = (
@@ -37,8 +37,13 @@ _RESPONDER: Final = (
     "x-autoreply", "x-autorespond", "x-auto-reply", "x-autoresponder", "x-mail-autoreply", "x-autoreply-from", "x-vacation", "x-amazon-auto-reply",
 )  # fmt: skip
 _MAILER: Final = re.compile(
-    r"(?:mailer[-_.]?d(?:a|ae|e)?mon|postmaster|mail(?:er)?[-_.]?(?:delivery|daemon)[-_.\w]*|maildeliverysystem|mdaemon|microsoftexchange[0-9a-f]*|mmdf|uucp|"
+    r"(?:mailer[-_.]?d(?:a|ae|e)?mon|post[-_.]?master|mail(?:er)?[-_.]?(?:delivery|daemon)[-_.\w]*|maildeliverysystem|mdaemon|microsoftexchange[0-9a-f]*|mmdf|uucp|"
     r"bounces?|post_?office|mail[-_]?system)",
+    re.IGNORECASE,
+)
+_MAILER_NAME: Final = re.compile(
+    r"(?:internet |local )?mail(?:er)? (?:delivery|deliver) (?:(?:sub)?system|service)|mailer[- ]daemon|postmaster|mail administrator|(?:mail )?system administrator|mail system|"
+    r"mailsystem|microsoft outlook|microsoft exchange|delivery (?:sub)?system",
     re.IGNORECASE,
 )
 _NO_REPLY: Final = re.compile(r"(?:do[-_.]?not[-_.]?reply|no[-_.]?reply|noreply|nicht[-_.]?antworten|ne[-_.]?pas[-_.]?repondre|no[-_.]?responder)", re.IGNORECASE)
@@ -61,7 +66,7 @@ _VACATION: Final = re.compile(
 )
 _AWAY: Final = re.compile(
     r"out of (?:the )?office|(?:on|taking) (?:vacation|holiday|annual leave|leave|maternity leave|parental leave)|(?:away|absent) (?:from|until|till)|"
-    r"(?:will|shall) (?:be back|return|reply|respond|answer|read)|i am (?:currently )?(?:away|out)|limited access to (?:my )?e-?mail|no longer (?:work|employed|with)|"
+    r"(?:will|shall) (?:\w+ ){0,3}(?:be back|return|reply|respond|answer|read|get back)|i am (?:currently )?(?:away|out)|limited access to (?:my )?e-?mail|no longer (?:work|employed|with)|"
     r"automat(?:ic|ed|isch\w*|ique|ica|yczn\w*) |im urlaub|nicht im (?:b(?:ü|ue)ro|hause)|abwesend|en congé|absent|de vacaciones|in ferie|op vakantie|på ferie|semester|"
     r"urlop|отпуск|dovolen|szabadság",
     re.IGNORECASE,
@@ -73,7 +78,7 @@ class Facts:
     """What classification looks at. ``headers`` holds the first value of each field of :data:`TELLING` that the mail has.
 
     ``report`` is the kind of machine report found: "dsn", "mdn", "arf", "tls", "dmarc" or empty; ``bounce`` what the DSN reader made of it and
-    ``bounce_rule`` which of its rules; ``forward_rule`` the rule that found a forward; ``challenge`` that the text asks to confirm one is human.
+    ``bounce_rule`` which of its rules, ``bounce_told`` that the mail names a failed recipient or has the subject of a bounce; ``forward_rule`` the rule that found a forward; ``challenge`` that the text asks to confirm one is human, ``is_reply`` that it answers a mail (In-Reply-To or References).
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -86,8 +91,10 @@ class Facts:
     report: str = ""
     bounce: Bounce | None = None
     bounce_rule: str = ""
+    bounce_told: bool = False
     forward_rule: str = ""
     challenge: bool = False
+    is_reply: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +156,11 @@ def responder(facts: Facts, why: list[str]) -> bool:
     """Whether a responder (vacation, receipt) wrote the mail: RFC 3834, vendor fields, or a subject of the usual ones with corroboration."""
     headers = facts.headers
     submitted = _keyword(headers.get("auto-submitted", ""))
-    if submitted.startswith("auto-replied") or submitted.startswith("auto-notified") and _VACATION.search(facts.subject):
+    if submitted.startswith("auto-replied") and not (facts.bounce is not None and facts.bounce_told and not _VACATION.search(facts.subject)) or submitted.startswith("auto-notified") and _VACATION.search(facts.subject):
         why.append("Auto-Submitted: auto-replied")
+        return True
+    if headers.get("x-apple-action", "").upper() == "VACATION":
+        why.append("X-Apple-Action: VACATION")
         return True
     for name in _RESPONDER:
         value = headers.get(name)
@@ -176,6 +186,7 @@ def _by_subject(facts: Facts, submitted: str, precedence: str, why: list[str]) -
             "Precedence": precedence in {"bulk", "junk", "list"},
             "X-Auto-Response-Suppress": "x-auto-response-suppress" in facts.headers,
             "inbox rule loop field": "x-ms-exchange-inbox-rules-loop" in facts.headers,
+            "answers a mail": facts.is_reply and bool(_VACATION.match(facts.subject.strip(" [(*"))),
             "text of an absence": bool(_AWAY.search(facts.text[:1500])),
         }
         found = [name for name, there in signs.items() if there]
@@ -248,13 +259,13 @@ def no_answer(facts: Facts) -> list[str]:
 
 def is_mailer(sender: Address) -> bool:
     """Whether an address is that of a mail system: mailer-daemon, postmaster and their spellings."""
-    local = (sender.address or sender.name).partition("@")[0]
-    return bool(_MAILER.fullmatch(local.strip())) or bool(re.match(r"mail delivery (?:sub)?system", sender.name, re.IGNORECASE))
+    local = (sender.address or sender.name).partition("@")[0].rstrip("\\")
+    return bool(_MAILER.fullmatch(local.strip())) or bool(_MAILER_NAME.fullmatch(sender.name.strip()))
 
 
 def is_robot(sender: Address) -> bool:
     """Whether nobody reads what is sent to this address: mailers, no-reply addresses, list robots."""
-    local = (sender.address or "").partition("@")[0].strip()
+    local = (sender.address or "").partition("@")[0].rstrip("\\").strip()
     return is_mailer(sender) or bool(_NO_REPLY.search(local)) or bool(_ROBOT.fullmatch(local))
 
 

@@ -22,6 +22,7 @@ from gateway.store import contacts, pipelines, schema, search, threads, tickets,
 from gateway.store.threads import REF_LIMIT, MessageRow, RefRow
 from gateway.store.tickets import TicketEvent
 
+Connection = AsyncConnection  # the name other rooms use for a transaction of ours
 COUNTERS = ("ticket", "thread", "message", "event", "contact")
 ROLE_ORDER = ("stranger", "participant", "associated", "requester")
 INSERT_CONTACT = sa.insert(schema.contact)
@@ -108,7 +109,7 @@ class Book:
         """An empty book on an ordered write transaction."""
         desk = await load_desk(connection)
         rows = await connection.execute(sa.select(schema.counter.c.name, schema.counter.c.value))
-        return cls(connection, desk, dict(rows.tuples().all()), now)  # type: ignore[arg-type]  # rows of (name, value)
+        return cls(connection, desk, dict(rows.tuples().all()), now)
 
     def allot(self, name: str) -> int:
         """The next number of a kind; what is not flushed is not used up."""
@@ -175,7 +176,8 @@ class Book:
         self.threads.update((thread.id, thread) for thread in rows if thread.id not in self.threads)
         await self._load_participants([thread.id for thread in rows])
         self.associated.update(await tickets.associated(self.connection, fresh))
-        people = {contact for thread in rows for contact in self.participants[thread.id]} | {t.requester_id for t in self.tickets.values() if t.requester_id}
+        people = {contact for thread in rows for contact in self.participants[thread.id]}
+        people |= {ticket.requester_id for ticket in self.tickets.values() if ticket.requester_id}
         for contact in await contacts.load(self.connection, ids=people - self.contacts.keys()):
             self.put_contact(contact)
 
@@ -307,8 +309,8 @@ class Book:
             update = sa.update(schema.counter).where(schema.counter.c.name == sa.bindparam("_n")).values(value=sa.bindparam("_v"))
             await connection.execute(update, rows)
         await self._flush_contacts()
-        await tickets.write(connection, map(self.tickets.__getitem__, sorted(pending.new_tickets)), map(self.tickets.__getitem__, sorted(pending.changed_tickets)))
-        await threads.write(connection, map(self.threads.__getitem__, sorted(pending.new_threads)), map(self.threads.__getitem__, sorted(pending.changed_threads)))
+        await tickets.write(connection, *([self.tickets[each] for each in sorted(ids)] for ids in (pending.new_tickets, pending.changed_tickets)))
+        await threads.write(connection, *([self.threads[each] for each in sorted(ids)] for ids in (pending.new_threads, pending.changed_threads)))
         await threads.write_participants(connection, self._parts(pending.new_participants), self._parts(pending.changed_participants))
         await threads.write_refs(connection, pending.new_refs.values(), pending.changed_refs.values())
         await threads.write_messages(connection, pending.messages)

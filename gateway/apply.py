@@ -1,0 +1,220 @@
+"""Decisions become rows: the only interpreter of :data:`core.decisions.Decision`, and the only place that changes a ticket (R7).
+
+It works on a :class:`gateway.store.book.Book`, inside the transaction of the work that caused the decisions; nothing is written before the
+book is flushed. A decision that is forgotten here is a type error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, assert_never
+
+from core import decisions as d
+from core.events import Cause
+from core.message import Address
+from core.thread import Entry, head
+from core.ticket import Ticket
+from gateway.filing import NEW, Filing, Hand, held
+from gateway.store import threads
+from gateway.store.book import Book
+
+ATTENTION = frozenset({"unread_reply", "needs_attention"})
+
+
+class Applier(Filing):
+    """Performs decisions on a book, then :meth:`finish`; the caller flushes the book."""
+
+    def __init__(self, book: Book, now: datetime, actor: str = "system") -> None:
+        super().__init__(book, now, actor)
+        self.renames: dict[int, int] = {}  # ticket -> thread it is named after, done once for all by finish()
+
+    def perform(self, decided: Iterable[d.Decision], hand: Hand | None = None) -> None:
+        """Change the book by these decisions, in order. ``hand`` is the mail they are about, if any."""
+        for decision in decided:
+            self._perform(decision, hand)
+            if hand is not None and not isinstance(decision, d.Finish):
+                hand.notes.append(type(decision).__name__)
+
+    def _perform(self, decision: d.Decision, hand: Hand | None) -> None:  # noqa: C901, PLR0912  # one arm a decision, that is the point
+        match decision:
+            case d.OpenTicket():
+                self._open(decision, hand)
+            case d.AppendMessage():
+                self._append(decision, held(hand))
+            case d.JoinThread(thread=thread, into=into):
+                self._join(thread, into)
+            case d.RenameTicket(ticket=ticket, thread=thread):
+                self.renames[self._number(ticket, hand)] = self._thread_id(thread, hand)
+            case d.AttachThread():
+                self._attach(decision, hand)
+            case d.ContinueThread(thread=thread):
+                self._continue(thread, held(hand))
+            case d.MergeTicket(ticket=ticket, into=into, cause=cause):
+                self._merge(ticket, into, cause)
+            case d.LinkTickets(ticket=ticket, other=other, kind=kind):
+                self.book.pending.links.append((ticket, other, kind))
+                self._flag(ticket, ("needs_attention",))
+                self._flag(other, ("needs_attention",))
+            case d.SetStatus():
+                self._set_status(decision, hand)
+            case d.SetClosure():
+                self._set_closure(decision, hand)
+            case d.SetFields(ticket=ticket, fields=fields, cause=cause):
+                self._set_fields(ticket, fields, cause)
+            case d.SkipRule(ticket=ticket, cause=cause, detail=detail):
+                self._event(self._number(ticket, hand), "rule_skipped", cause, detail=detail, hand=hand)
+            case d.Remark(ticket=ticket, cause=cause, detail=detail):
+                self._event(self._number(ticket, hand), "remark", cause, detail=detail, hand=hand)
+            case d.RaiseFlags(ticket=ticket, flags=flags):
+                self._flag(self._number(ticket, hand), flags)
+            case d.AddParticipants():
+                self._participants(decision, held(hand))
+            case d.NoteCustomer(ticket=ticket):
+                number = self._number(ticket, hand)
+                self._change(number, last_customer_message_at=self.now)
+            case d.MarkContact(automated=automated, proven=proven):
+                self._mark(held(hand), automated=automated, proven=proven)
+            case d.Finish():
+                held(hand).finish = decision
+            case _:
+                assert_never(decision)
+
+    async def finish(self) -> None:
+        """Give tickets the requester and subject of their conversation's head (section 5, joining); once a batch, in one query."""
+        wanted = {number: thread for number, thread in self.renames.items() if not self.book.tickets[number].titled}
+        wanted = {number: found.id for number, thread in wanted.items() if (found := self.book.follow(thread)) is not None}
+        # Messages of this batch are not in the database yet, and joined threads keep theirs until the flush.
+        sources: dict[int, set[int]] = {}
+        for thread in self.book.threads:
+            found = self.book.follow(thread)
+            if found is not None:
+                sources.setdefault(found.id, set()).add(thread)
+        needed = {source for thread in wanted.values() for source in sources[thread] if source not in self.book.pending.new_threads}
+        entries = await threads.outline(self.book.connection, needed) if needed else {}
+        for row in self.book.pending.messages:
+            if row.thread_id is not None:
+                entries.setdefault(row.thread_id, []).append(
+                    Entry(row.id, row.message_id, row.parents, row.date or row.created_at, row.sender_id, row.subject, row.opens)
+                )
+        for number, thread in wanted.items():
+            first = head(entry for source in sources[thread] for entry in entries.get(source, ()))
+            if first is not None:
+                self._change(number, requester_id=first.sender_id, subject=first.subject)
+        self.renames.clear()
+
+    # ---- tickets
+
+    def _open(self, decision: d.OpenTicket, hand: Hand | None) -> None:
+        book = self.book
+        number = book.allot("ticket")
+        requester = self._requester(decision.requester, hand)
+        ticket = Ticket(
+            number,
+            decision.subject,
+            decision.pipeline_id,
+            decision.status_id,
+            decision.source,
+            self.now,
+            priority=decision.priority,
+            requester_id=requester,
+            close_date=decision.close_date,
+            flags=frozenset(decision.flags),
+        )
+        book.set_ticket(ticket, new=True)
+        self.opened = number
+        if hand is not None:
+            hand.ticket, hand.created_ticket = number, True
+        if decision.thread is not None:
+            thread = book.threads[self._thread_id(decision.thread, hand)]
+            book.set_thread(replace(thread, ticket=number, origin=True, attached_at=self.now))
+            if requester is not None:
+                book.set_participant(thread.id, requester, "requester")
+        name = book.desk.pipelines[decision.pipeline_id].status(decision.status_id).name
+        self._event(number, "ticket_created", decision.cause, after=name, detail=decision.note, hand=hand)
+        book.pending.links.extend((number, other, "earlier") for other in decision.links)
+
+    def _requester(self, wanted: int | Address | None, hand: Hand | None) -> int | None:
+        match wanted:
+            case Address(name=name, address=str(address)):
+                return self.book.ensure_contact(address, name).id
+            case int() if wanted == NEW:
+                contact = self._sender(held(hand))
+                return contact.id if contact else None
+            case int():
+                return wanted
+            case _:
+                return None
+
+    def _set_status(self, decision: d.SetStatus, hand: Hand | None) -> None:
+        ticket = self.book.tickets[self._number(decision.ticket, hand)]
+        before = self._status_name(ticket)
+        changes: dict[str, Any] = {"pipeline_id": decision.pipeline_id, "status_id": decision.status_id}
+        if decision.cause.rule in ("user", "api"):
+            changes |= {"worked": True, "flags": ticket.flags - ATTENTION}
+        self._change(ticket.number, **changes)
+        after = self._status_name(self.book.tickets[ticket.number])
+        if hand is not None:
+            hand.before = before
+        self._event(ticket.number, "status_changed", decision.cause, before=before, after=after, hand=hand)
+
+    def _set_closure(self, decision: d.SetClosure, hand: Hand | None) -> None:
+        ticket = self.book.tickets[self._number(decision.ticket, hand)]
+        changes: dict[str, Any] = {"closed_at": decision.closed_at}
+        if decision.close_date != "keep":
+            changes["close_date"] = decision.close_date
+        if decision.closed_at is not None and ticket.first_closed_at is None:
+            changes["first_closed_at"] = decision.closed_at
+        if decision.reopened:
+            changes |= {"reopened_count": ticket.reopened_count + 1, "last_reopened_at": self.now}
+        self._change(ticket.number, **changes)
+        after = self.book.tickets[ticket.number].close_date
+        if after != ticket.close_date:
+            self._event(
+                ticket.number,
+                "close_date_changed",
+                decision.cause,
+                before=ticket.close_date.isoformat() if ticket.close_date else None,
+                after=after.isoformat() if after else None,
+                hand=hand,
+            )
+
+    def _set_fields(self, number: int, fields: tuple[tuple[str, object], ...], cause: Cause) -> None:
+        ticket = self.book.tickets[number]
+        changes: dict[str, Any] = dict(fields)
+        if cause.rule == "user":
+            changes["worked"] = True
+            changes["titled"] = ticket.titled or bool({"subject", "requester_id"} & changes.keys())
+        self._change(number, **changes)
+        for name, value in fields:
+            before = getattr(ticket, name)
+            self._event(number, f"{name.removesuffix('_id')}_changed", cause, before=_shown(before), after=_shown(value))
+
+    def _merge(self, number: int, into: int, cause: Cause) -> None:
+        book = self.book
+        ticket, survivor = book.tickets[number], book.tickets[into]
+        moved = [thread.id for thread in book.threads_of(number)]
+        for thread in moved:
+            book.set_thread(replace(book.threads[thread], ticket=into))
+        self._change(number, merged_into=into)
+        self._change(into, flags=survivor.flags | ticket.flags, worked=survivor.worked or ticket.worked)
+        for other in [each for each in book.tickets.values() if each.merged_into == number]:
+            self._change(other.number, merged_into=into)
+        book.pending.merges.append((number, into, {"threads": moved, "flags": sorted(survivor.flags)}))
+        self._event(number, "merged", cause, after=str(into))
+        self._event(into, "merged", cause, before=str(number), detail=f"ticket {number} was merged into this one")
+
+    def _change(self, number: int, **changes: Any) -> None:
+        self.book.set_ticket(replace(self.book.tickets[number], **changes))
+
+    def _flag(self, number: int, flags: Iterable[str]) -> None:
+        ticket = self.book.tickets[number]
+        if not ticket.flags.issuperset(flags):
+            self._change(number, flags=ticket.flags | set(flags))
+
+
+def _shown(value: object) -> str | None:
+    if value is None:
+        return None
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

@@ -1,0 +1,311 @@
+"""The story of a batch of mails, from what was read to rows: one ordered transaction, a few set queries, one pass in order of receipt.
+
+Everything a mail needs is resolved here (channel, sender, verdict, tie) and handed to ``core.decide``; what it decides ``gateway.apply``
+performs. Nothing here looks at raw mail. When a batch raises, nothing of it was written and the caller takes it apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, tzinfo
+from typing import Any
+
+from core import token
+from core.decide import State, decide
+from core.events import MailArrived, Original, Sender, Verdict
+from core.message import Envelope, Message, address_key
+from core.thread import Address as Mark
+from core.thread import Tie, ids_of, tie
+from core.ticket import Channel, Contact, Thread, Ticket, User
+from gateway.apply import Applier
+from gateway.filing import Hand
+from gateway.intake.authenticity import relied_on, verdict
+from gateway.store.book import Book, Connection
+from gateway.store.spool import Finished, Known, by_fingerprint, finish
+from gateway.store.tickets import subject_key
+
+REPEAT_WINDOW = timedelta(days=7)  # behaviour.md 2.1 step 1, for mail without a Message-ID
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A mail of the batch: its register entry and what reading it gave. ``now`` is the instant it counts as processed."""
+
+    mail_id: int
+    envelope: Envelope
+    message: Message
+    released: bool
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the configuration says about mail: the account's zone, and whose Authentication-Results count."""
+
+    zone: tzinfo
+    trusted: frozenset[str] = frozenset()
+
+
+def fingerprint(message: Message) -> bytes:
+    """16 bytes that two mails share when they are the same mail (behaviour.md 2.1 step 1)."""
+    what = f"{message.message_id}\0{message.content_digest}" if message.message_id else message.plain_digest
+    return hashlib.sha256(what.encode("utf-8", "replace")).digest()[:16]
+
+
+def channels_of(desk_channels: Mapping[str, Channel], default: Channel | None, envelope: Envelope, message: Message) -> tuple[Channel, ...]:
+    """Our channels among the recipients, the deciding one first (behaviour.md 5, recipient; E32, C17)."""
+    seen = [each.key for each in (*message.to, *message.cc)]
+    ways: tuple[Sequence[str], ...] = (envelope.recipients, message.delivered_to, seen)
+    for way in ways:
+        found = {channel.id: channel for each in way if (channel := channel_at(desk_channels, each)) is not None}
+        if found:
+            named = [channel.id for each in seen if (channel := channel_at(desk_channels, each)) is not None]
+            order = {channel: place for place, channel in reversed(list(enumerate(named)))}
+            ranked = sorted(found.values(), key=lambda channel: order.get(channel.id, len(named)))
+            beside = [channel_at(desk_channels, each) for each in seen]
+            extra = {channel.id: channel for channel in beside if channel is not None and channel.id not in found}
+            return (*ranked, *extra.values()) if way is envelope.recipients and len(found) > 1 else tuple(ranked)
+    return (default,) if default is not None else ()
+
+
+def channel_at(channels: Mapping[str, Channel], address: str) -> Channel | None:
+    """The channel an address reaches, with or without its plus part."""
+    key = address_key(address)
+    return channels.get(key) or channels.get(token.bare(key)[0])
+
+
+class Batch:
+    """One transaction's worth of mails; :meth:`run` is the whole story."""
+
+    def __init__(self, connection: Connection, rules: Rules, items: Sequence[Item], now: datetime) -> None:
+        self.connection = connection
+        self.rules = rules
+        self.items = items
+        self.now = now
+        self.book: Book
+        self.known: dict[bytes, Known] = {}
+
+    async def run(self) -> list[Finished]:
+        """Decide and perform every mail in order; returns the register entries as written."""
+        self.book = await Book.open(self.connection, self.now)
+        marks = [self._marks(item) for item in self.items]
+        await self._load(marks)
+        state = State(self.book.desk.pipelines, self.rules.zone)
+        applier = Applier(self.book, self.now)
+        hands = []
+        for item, mark in zip(self.items, marks, strict=True):
+            applier.now = item.now
+            event = self._event(item, mark)
+            hand = Hand(item.message, item.mail_id, item.envelope.received_at, event.verdict, event.sender.user, _channel_id(event))
+            applier.perform(decide(event, state, item.now), hand)
+            self._remember(item, hand, event)
+            hands.append((item, hand, event))
+        await applier.finish()
+        await self.book.flush()
+        rows = [self._finished(item, hand, event) for item, hand, event in hands]
+        await finish(self.connection, rows)
+        return rows
+
+    # ---- what the batch touches
+
+    def _marks(self, item: Item) -> _Marks:
+        """The signed marks in a mail: reply address, our own Message-IDs, subject tag."""
+        keys = self.book.desk.keys
+        message = item.message
+        addresses = (*item.envelope.recipients, *message.delivered_to, *(each.key for each in (*message.to, *message.cc)))
+        reply = None
+        for each in addresses:
+            _, plus = token.bare(address_key(each))
+            if plus and channel_at(self.book.desk.channels, each) is not None:
+                reply = reply or token.read_reply(keys, plus)
+        pointed = _pointing(message)
+        own = {each: thread for each in ids_of(pointed) if each.startswith("tg.") and (thread := token.read_own_id(keys, each)) is not None}
+        return _Marks(pointed, reply, own, token.read_tag(keys, message.subject))
+
+    async def _load(self, marks: Sequence[_Marks]) -> None:
+        refs: set[str] = set()
+        addresses: set[str] = set()
+        for item, mark in zip(self.items, marks, strict=True):
+            message = item.message
+            refs.update(ids_of(mark.message))
+            addresses.update(each.key for each in (*message.to, *message.cc, *((message.sender,) if message.sender else ())))
+            if message.forward is not None and message.forward.sender is not None:
+                addresses.add(message.forward.sender.key)
+        named = [each for mark in marks for each in (mark.reply, mark.tag) if each is not None]
+        threads = {thread for mark in marks for thread in mark.own.values()} | {each.thread for each in named if each.thread}
+        await self.book.load_for(refs, addresses, threads, {each.ticket for each in named})
+        pairs = {(contact.id, subject_key(i.message.subject)) for i in self.items if i.message.sender and (contact := self.book.contact_at(i.message.sender.key))}
+        await self.book.load_earlier(pairs)
+        self.known = await by_fingerprint(self.connection, {fingerprint(item.message) for item in self.items})
+
+    # ---- one mail
+
+    def _event(self, item: Item, mark: _Marks) -> MailArrived:
+        book, message, envelope = self.book, mark.message, item.envelope
+        channels = channels_of(book.desk.channels, book.desk.default_channel, envelope, message)
+        found = self._tie(mark, message)
+        thread = book.follow(found.thread) if found.thread is not None else None
+        ticket = book.live_ticket(thread.ticket if thread is not None and thread.ticket is not None else found.ticket)
+        judged: Verdict = verdict(message.authentication, self.rules.trusted)
+        user = book.desk.users.get(message.sender.key) if message.sender else None
+        sender = self._sender(message, user, thread, ticket)
+        joined = tuple((each, book.live_ticket(each.ticket)) for number in found.joins if (each := book.follow(number)) is not None)
+        copy = mark.own.get(message.message_id or "")
+        return MailArrived(
+            message,
+            item.envelope.received_at,
+            channels,
+            sender,
+            judged,
+            found,
+            self._original(item),
+            self._reused(message),
+            Original(0, None, copy, None) if copy is not None else None,
+            bool(message.loop_marks),
+            message.spam_flag and (envelope.trusted_hop or relied_on(message.authentication, self.rules.trusted) is not None),
+            user is not None and judged == "pass",
+            thread,
+            ticket,
+            joined,
+            self._earlier(message, sender.contact) if thread is None and found.ticket is None else (),
+            item.released,
+            envelope.automation,
+        )
+
+    def _tie(self, mark: _Marks, message: Message) -> Tie:
+        book = self.book
+        refs = book.known_refs(ids_of(message))
+        own = {each: thread.id for each, number in mark.own.items() if each != message.message_id and (thread := book.follow(number)) is not None}
+        forwards = frozenset(ref.thread for rows in refs.values() for ref in rows if book.threads[ref.thread].kind == "forward")
+        reply, tag = self._marked(mark.reply), self._marked(mark.tag)
+        if tag is not None and not self._takes_part(message, tag):
+            tag = None
+        return tie(message, refs, reply_address=reply, own_ids=own, subject_tag=tag, forward_threads=forwards)
+
+    def _marked(self, mark: Mark | None) -> Mark | None:
+        """What a mark names as things stand: merges followed, and the thread when it still is one of the ticket's."""
+        ticket = self.book.live_ticket(mark.ticket) if mark is not None else None
+        if mark is None or ticket is None:
+            return None
+        own = [thread for thread in self.book.threads_of(ticket.number) if thread.redirect_to is None or ticket.deleted_at is not None]
+        named = self.book.follow(mark.thread) if mark.thread is not None else None
+        if named is None or named.ticket != ticket.number:
+            named = next((thread for thread in own if thread.origin and thread.kind == "normal"), None)
+        return Mark(ticket.number, named.id if named is not None else None)
+
+    def _takes_part(self, message: Message, tag: Mark) -> bool:
+        if message.sender is None:
+            return False
+        contact, ticket = self.book.contact_at(message.sender.key), self.book.tickets.get(tag.ticket)
+        thread = self.book.threads.get(tag.thread) if tag.thread is not None else None
+        part = self.book.part_of(contact.id, thread, ticket) if contact is not None else None
+        return message.sender.key in self.book.desk.users or part in ("requester", "associated", "participant")
+
+    def _sender(self, message: Message, user: User | None, thread: Thread | None, ticket: Ticket | None) -> Sender:
+        book = self.book
+        contact = book.contact_at(message.sender.key) if message.sender else None
+        part = book.part_of(contact.id, thread, ticket) if contact is not None else None
+        own = message.sender is not None and channel_at(book.desk.channels, message.sender.key) is not None
+        return Sender(contact, user, own, contact is not None or user is not None, part)
+
+    def _earlier(self, message: Message, contact: Contact | None) -> tuple[int, ...]:
+        if contact is None:
+            return ()
+        numbers = self.book.earlier.get((contact.id, subject_key(message.subject)), [])
+        return tuple(numbers[:1])
+
+    # ---- the same mail again
+
+    def _original(self, item: Item) -> Original | None:
+        known = self.known.get(fingerprint(item.message))
+        if known is None or known.mail_id == item.mail_id:
+            return None
+        if item.message.message_id is None and abs(item.now - known.processed_at) > REPEAT_WINDOW:
+            return None
+        thread = self.book.follow(known.thread) if known.thread is not None else None
+        ticket = self.book.live_ticket(thread.ticket if thread is not None else known.ticket)
+        channel = next((each for each in self.book.desk.channels.values() if each.id == known.channel), None)
+        return Original(known.mail_id, channel, thread.id if thread else None, ticket.number if ticket else None)
+
+    def _reused(self, message: Message) -> bool:
+        rows = self.book.known_refs([message.message_id]) if message.message_id else {}
+        return any(ref.held for refs in rows.values() for ref in refs)
+
+    def _remember(self, item: Item, hand: Hand, event: MailArrived) -> None:
+        """Later mails of the batch see this one as earlier mail."""
+        if hand.finish is None or hand.finish.state == "duplicate":
+            return
+        self.known.setdefault(
+            fingerprint(item.message),
+            Known(item.mail_id, item.now, hand.thread or None, hand.ticket or None, _channel_id(event), hand.finish.state),
+        )
+        if hand.created_ticket and hand.contact is not None:
+            self.book.earlier.setdefault((hand.contact.id, subject_key(item.message.subject)), []).insert(0, hand.ticket)
+
+    # ---- the register
+
+    def _finished(self, item: Item, hand: Hand, event: MailArrived) -> Finished:
+        ended = hand.finish
+        if ended is None:
+            raise LookupError("a mail ended in no state")
+        original = event.duplicate_of
+        thread_id = original.thread if original is not None else hand.thread or None
+        thread = self.book.follow(thread_id) if thread_id else None
+        ticket = self.book.live_ticket(thread.ticket if thread is not None else (original.ticket if original else None))
+        message = item.message
+        return Finished(
+            item.mail_id,
+            ended.state,
+            message.kind,
+            _channel_id(event),
+            message.message_id,
+            message.sender.address if message.sender else None,
+            message.subject,
+            fingerprint(message),
+            ended.original,
+            hand.row,
+            thread.id if thread else None,
+            ticket.number if ticket else None,
+            ended.reason,
+            _outcome(self.book, ended, hand, ticket),
+            item.now,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Marks:
+    """The signed marks of one mail. ``message`` is the mail with what a report points at among its parents."""
+
+    message: Message
+    reply: Mark | None
+    own: dict[str, int]
+    tag: Mark | None
+
+
+def _pointing(message: Message) -> Message:
+    """A report points at the mail it reports about, wherever it names it."""
+    original = message.bounce.original_message_id if message.bounce is not None else None
+    if not original or original in message.in_reply_to:
+        return message
+    return replace(message, in_reply_to=(original, *message.in_reply_to))
+
+
+def _channel_id(event: MailArrived) -> int | None:
+    return event.channels[0].id if event.channels else None
+
+
+def _outcome(book: Book, ended: Any, hand: Hand, ticket: Ticket | None) -> dict[str, Any]:
+    """What `mail explain` and `replay --json` tell beside the columns."""
+    after = book.desk.pipelines[ticket.pipeline_id].status(ticket.status_id).name if ticket else None
+    return {
+        "sender_role": ended.role,
+        "created_ticket": hand.created_ticket,
+        "matched_by": ended.matched_by,
+        "status": {"before": hand.before, "after": after} if ticket else None,
+        "close_date": ticket.close_date.isoformat() if ticket and ticket.close_date else None,
+        "decisions": hand.notes,
+        "rule": ended.rule,
+        "steps": [{"step": each.step, "verdict": each.verdict, "why": each.why} for each in ended.steps],
+    }
