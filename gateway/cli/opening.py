@@ -1,0 +1,165 @@
+"""What every command opens before it acts: configuration, clock, database, and only when asked for the spool and the reading processes.
+
+Heavy libraries are imported when they are needed, so that a command that only lists starts quickly. What can go wrong comes out of :func:`run`
+as one sentence on stderr and the exit code that belongs to it; nothing was changed then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+from zoneinfo import ZoneInfo
+
+import typer
+
+from config.load import load
+from config.problems import ConfigError
+from gateway.clock import Clock
+from gateway.errors import TicketgateError
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from gateway.desk import Desk
+    from gateway.ingress.limits import Limits
+    from gateway.intake.process import Rules
+    from gateway.intake.sandbox import Sandbox
+    from gateway.intake.worker import Intake
+    from gateway.store.engine import Database
+    from gateway.store.spool import Spool
+
+MOST_PROCESSES = 4  # interfaces.md 6, [workers] processes = 0
+T = TypeVar("T")
+
+
+@dataclass
+class Opened:
+    """An open installation. What is not needed by a command is never opened; everything opened is closed at the end."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    _stack: AsyncExitStack
+    _spool: Spool | None = field(default=None, init=False)
+    _sandbox: Sandbox | None = field(default=None, init=False)
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """The account's time zone: where "today" is (behaviour.md C19)."""
+        return ZoneInfo(self.settings.account.time_zone)
+
+    @cached_property
+    def rules(self) -> Rules:
+        """What the configuration says about mail."""
+        from gateway.intake.process import Rules
+
+        return Rules(self.zone, frozenset(self.settings.auth_results.trusted))
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The figures of ``[limits]``; what is not set there is the ingress's own default."""
+        from gateway.ingress.limits import Limits
+
+        given = self.settings.limits
+        return Limits(**{name: getattr(given, name) for name in type(given).model_fields})
+
+    @cached_property
+    def incoming(self) -> Path:
+        """The folder that holds large mail while it is received."""
+        folder = Path(self.settings.data.directory) / "incoming"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return folder
+
+    def desk(self, actor: str | None = None) -> Desk:
+        """What a person can do. ``actor`` is who acts, the built-in user where None (interfaces.md 2.1)."""
+        from gateway.desk import BUILT_IN, Desk
+
+        return Desk(self.database, self.clock, self.zone, actor or BUILT_IN)
+
+    async def spool(self) -> Spool:
+        """The store of mail on its way in."""
+        if self._spool is None:
+            from gateway.store.blobs import open_blobs
+            from gateway.store.spool import Spool
+
+            self._spool = Spool(self.database, open_blobs(self.settings.blobs.url, self.database))
+        return self._spool
+
+    async def sandbox(self, processes: int | None = None) -> Sandbox:
+        """The processes that read mail, started at the first call; ``processes`` as ``[workers]`` says where None."""
+        if self._sandbox is None:
+            from gateway.intake.sandbox import Sandbox
+
+            self._sandbox = Sandbox(processes or self.settings.workers.processes or min(MOST_PROCESSES, len(os.sched_getaffinity(0))))
+            self._stack.push_async_callback(self._sandbox.stop)
+            await self._sandbox.start()
+        return self._sandbox
+
+    async def intake(self) -> Intake:
+        """The way of a mail, for commands that process at once; one reading process is enough for them."""
+        from gateway.intake.worker import Intake
+
+        return Intake(self.database, await self.spool(), await self.sandbox(1), self.rules, self.clock)
+
+
+def named_file(context: typer.Context) -> Path | None:
+    """The configuration file that ``--config`` before the sub-command named."""
+    named = context.find_root().params.get("config")
+    return Path(named) if named is not None else None
+
+
+@asynccontextmanager
+async def opened(config_path: Path | None) -> AsyncIterator[Opened]:
+    """Configuration, clock, log and database, ready; an absent embedded database is made (interfaces.md 2.1).
+
+    Raises ConfigError, or what :meth:`gateway.store.engine.Database.open` raises.
+    """
+    settings = load(config_path, os.environ).settings
+    clock = Clock.from_environ(os.environ)
+
+    from gateway import log
+    from gateway.store.engine import Database
+
+    log.configure(level=settings.log.level, form=settings.log.format, addresses=settings.log.addresses, stream=sys.stderr)
+    async with AsyncExitStack() as stack:
+        database = await Database.open(settings.database.url, node=node_name())
+        stack.push_async_callback(database.close)
+        yield Opened(settings, clock, database, stack)
+
+
+def node_name() -> str:
+    """What this process is called among those that share a database."""
+    return f"{socket.gethostname()[:40]}-{os.getpid()}"
+
+
+def run(context: typer.Context, act: Callable[[Opened], Awaitable[T]]) -> T:
+    """Open, act, close. Errors of ours become their sentence on stderr and ``typer.Exit`` with their code."""
+
+    async def whole() -> T:
+        async with opened(named_file(context)) as installation:
+            return await act(installation)
+
+    with explained():
+        return asyncio.run(whole())
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """A block whose errors of ours end the command with one sentence on stderr and the exit code of the error; others pass."""
+    try:
+        yield
+    except TicketgateError as error:
+        print(f"ticketgate: {error.message}", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from None
+    except ConfigError as error:
+        from gateway.cli.config import problems_text
+
+        print(problems_text(error), file=sys.stderr)
+        raise typer.Exit(os.EX_CONFIG) from None
