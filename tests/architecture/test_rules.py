@@ -225,8 +225,10 @@ def test_every_module_says_what_it_is_for(path):
 def sleeps(tree: ast.AST) -> Iterator[int]:
     """Lines that wait for time to pass; ``sleep(0)`` only lets other tasks run."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "sleep":
-            if not (node.args and isinstance(node.args[0], ast.Constant) and node.args[0].value == 0):
+        match node:
+            case ast.Call(func=ast.Attribute(attr="sleep"), args=[ast.Constant(value=0)]):
+                continue
+            case ast.Call(func=ast.Attribute(attr="sleep")):
                 yield node.lineno
 
 
