@@ -30,6 +30,7 @@ PACKAGES = {
     "strace": "strace",
     "chromium": "chromium",
     "initdb": "postgresql",
+    "systemd-analyze": "systemd",
 }
 SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/local/sbin"))
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)

@@ -61,6 +61,7 @@ DOORS = {
     "asyncpg": ("gateway/store/",),
     "authres": ("gateway/intake/authenticity.py",),
     "charset_normalizer": ("gateway/intake/charset.py",),
+    "click": ("gateway/cli/",),
     "flufl": ("gateway/intake/bouncetext.py",),
     "inscriptis": ("gateway/intake/html.py",),
     "lxml": ("gateway/intake/html.py",),
