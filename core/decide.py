@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, tzinfo
-from typing import assert_never
+from datetime import datetime, timedelta, tzinfo
+from typing import Literal, assert_never
 
 from core import closure, inbound
 from core.decisions import (
     NEW,
+    AddNote,
     AttachThread,
     Decision,
     MergeTicket,
     OpenTicket,
+    PlacePerson,
     RenameTicket,
     SetFields,
     SetStatus,
+    UnmergeTicket,
 )
 from core.events import (
     Cause,
@@ -30,14 +33,18 @@ from core.events import (
     MailArrived,
     MergeAsked,
     MoveAsked,
+    NoteWritten,
+    PersonChanged,
     StatusChanged,
     ThreadAttached,
     TicketOpened,
+    UnmergeAsked,
 )
 from core.pipeline import Pipeline, Status
 from core.ticket import Ticket
 
 CHAIN_DEPTH = 10
+UNDO = timedelta(days=30)  # P10
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +83,42 @@ def refusal(event: Event, state: State) -> Refusal | None:
     if isinstance(event, ThreadAttached) and event.thread.ticket is not None:
         return Refusal(f"thread {event.thread.id} already belongs to ticket {event.thread.ticket}")
     if isinstance(event, MergeAsked):
-        if event.ticket.number == event.into.number:
-            return Refusal("a ticket cannot be merged into itself")
-        for each in (event.ticket, event.into):
-            if each.deleted_at is not None:
-                return Refusal(f"ticket {each.number} is in the trash")
+        return _refuse_merge(event)
+    if isinstance(event, UnmergeAsked):
+        return _refuse_unmerge(event)
+    if isinstance(event, PersonChanged):
+        return _refuse_person(event)
     return None
+
+
+def _refuse_merge(event: MergeAsked) -> Refusal | None:
+    if event.ticket.number == event.into.number:
+        return Refusal("a ticket cannot be merged into itself")
+    if event.ticket.merged_into is not None:
+        return Refusal(f"ticket {event.ticket.number} was merged into ticket {event.ticket.merged_into} already")
+    for each in (event.ticket, event.into):
+        if each.deleted_at is not None:
+            return Refusal(f"ticket {each.number} is in the trash")
+    return None
+
+
+def _refuse_unmerge(event: UnmergeAsked) -> Refusal | None:
+    if event.ticket.merged_into is None or event.into is None or event.record is None:
+        return Refusal(f"ticket {event.ticket.number} is not merged into another")
+    if event.asked_at - event.record.at > UNDO:
+        return Refusal(f"ticket {event.ticket.number} was merged more than {UNDO.days} days ago")
+    return None
+
+
+def _refuse_person(event: PersonChanged) -> Refusal | None:
+    who, number = event.contact.address, event.ticket.number
+    match event.change, event.part:
+        case "remove", "requester":
+            return Refusal(f"{who} is the requester of ticket {number}: choose another requester first")
+        case ("remove" | "approve"), None:
+            return Refusal(f"{who} takes no part in ticket {number}")
+        case _:
+            return None
 
 
 def _refuse_move(event: MoveAsked, state: State) -> Refusal | None:
@@ -111,6 +148,12 @@ def _react(event: Event, state: State, now: datetime) -> list[Decision]:
             return [AttachThread(ticket.number, thread.id, not has_origin, cause)]  # C18
         case MergeAsked(ticket=ticket, into=into, cause=cause):
             return [MergeTicket(ticket.number, into.number, cause), *_after_merge(ticket, into, cause)]
+        case UnmergeAsked(ticket=ticket, into=into, record=record, cause=cause):
+            return [UnmergeTicket(ticket.number, into.number, record, cause)] if into is not None and record is not None else []
+        case NoteWritten(ticket=ticket, text=text, cause=cause):
+            return [AddNote(ticket.number, text, cause)]
+        case PersonChanged():
+            return _place(event)
         case FieldsSet(ticket=ticket, fields=fields, cause=cause):
             changed = tuple((name, value) for name, value in fields if getattr(ticket, name) != value)
             return [SetFields(ticket.number, changed, cause)] if changed else []
@@ -123,6 +166,21 @@ def _after_merge(ticket: Ticket, into: Ticket, cause: Cause) -> list[Decision]:
     if ticket.created_at >= into.created_at:
         return []
     return [SetFields(into.number, (("created_at", ticket.created_at),), cause)]
+
+
+def _place(event: PersonChanged) -> list[Decision]:
+    """Who is on the ticket, by a person's choice; what he is already changes nothing (E24, section 5)."""
+    role: Literal["associated", "participant"] | None
+    match event.change:
+        case "add" if event.part not in ("requester", "associated"):
+            role = "associated"
+        case "approve" if event.part == "stranger":
+            role = "participant"
+        case "remove":
+            role = None
+        case _:
+            return []
+    return [PlacePerson(event.ticket.number, event.contact.id, role, event.cause)]
 
 
 def _open(event: TicketOpened) -> list[Decision]:
@@ -179,12 +237,10 @@ def _ticket_of(event: Event) -> Ticket | None:
     match event:
         case MailArrived():
             return inbound.survivor(event)
-        case MoveAsked() | StatusChanged() | ThreadAttached() | FieldsSet() | MergeAsked():
-            return event.ticket
         case TicketOpened():
             return None
         case _:
-            assert_never(event)
+            return event.ticket
 
 
 def _finish_last(decisions: list[Decision]) -> list[Decision]:

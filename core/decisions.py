@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final, Literal
 
-from core.events import Cause
+from core.events import Cause, MergeRecord
 from core.message import Address
 from core.thread import MatchedBy
 from core.ticket import ParticipantRole, Priority, SenderRole, Source
@@ -88,6 +88,35 @@ class MergeTicket:
 
     ticket: int
     into: int
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class UnmergeTicket:
+    """``ticket`` stands on its own again: what ``record`` says was moved goes back, as far as it still is where it went (P10)."""
+
+    ticket: int
+    into: int
+    record: MergeRecord
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class AddNote:
+    """Put a note on the ticket, for agents only."""
+
+    ticket: int
+    text: str
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class PlacePerson:
+    """Give a contact a part in the ticket: ``associated``, ``participant`` (an approved stranger), or None to take him off."""
+
+    ticket: int
+    contact: int
+    role: Literal["associated", "participant"] | None
     cause: Cause
 
 
@@ -212,6 +241,9 @@ Decision = (
     | AttachThread
     | ContinueThread
     | MergeTicket
+    | UnmergeTicket
+    | AddNote
+    | PlacePerson
     | LinkTickets
     | SetStatus
     | SetClosure

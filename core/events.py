@@ -9,7 +9,7 @@ from typing import Literal
 from core.message import Message
 from core.pipeline import Pipeline
 from core.thread import Tie
-from core.ticket import Channel, Contact, Priority, Source, Thread, Ticket, User
+from core.ticket import Channel, Contact, ParticipantRole, Priority, Source, Thread, Ticket, User
 
 Verdict = Literal["pass", "fail", "none"]
 Rule = Literal["A", "B", "S9", "user", "workflow", "api", "join", "merge", "mail", "admin"]
@@ -133,6 +133,62 @@ class MergeAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class JoinRecord:
+    """A thread of the ticket that was joined into another because of the same mail: what went there, to be taken back."""
+
+    id: int
+    thread: int
+    into: int
+    origin: bool
+    messages: tuple[int, ...]
+    followed: tuple[int, ...]  # threads that redirected to it before
+
+
+@dataclass(frozen=True, slots=True)
+class MergeRecord:
+    """What a merge moved, as remembered then. ``contacts``: put on the survivor by it; ``flags``, ``created_at``: the survivor's before."""
+
+    id: int
+    at: datetime
+    threads: tuple[int, ...]
+    contacts: tuple[int, ...]
+    flags: tuple[str, ...]
+    created_at: datetime
+    joins: tuple[JoinRecord, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class UnmergeAsked:
+    """``ticket`` is to stand on its own again (P10). ``record`` is that of its last merge, None where there is none to undo."""
+
+    ticket: Ticket
+    into: Ticket | None
+    record: MergeRecord | None
+    asked_at: datetime
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class NoteWritten:
+    """An agent writes a note for other agents (O07)."""
+
+    ticket: Ticket
+    text: str
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class PersonChanged:
+    """An agent puts a contact on the ticket, approves a stranger, or takes somebody off. ``part``: the part he has now."""
+
+    ticket: Ticket
+    contact: Contact
+    part: ParticipantRole | None
+    change: Literal["add", "approve", "remove"]
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
 class FieldsSet:
     """An agent changes fields that are not the status: names and values of :class:`core.ticket.Ticket`. Absent ones stay."""
 
@@ -141,4 +197,15 @@ class FieldsSet:
     fields: tuple[tuple[str, object], ...]
 
 
-Event = MailArrived | TicketOpened | MoveAsked | StatusChanged | ThreadAttached | MergeAsked | FieldsSet
+Event = (
+    MailArrived
+    | TicketOpened
+    | MoveAsked
+    | StatusChanged
+    | ThreadAttached
+    | MergeAsked
+    | UnmergeAsked
+    | NoteWritten
+    | PersonChanged
+    | FieldsSet
+)
