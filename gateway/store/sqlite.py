@@ -1,3 +1,4 @@
+# ruff: noqa: SLF001 - this module is where private parts of aiosqlite and SQLAlchemy are touched, and no other
 """SQLite beneath SQLAlchemy: how a connection is opened, and statements that cost one visit to its thread instead of four.
 
 aiosqlite runs each call in the thread of its connection, and stock SQLAlchemy makes a call each for opening a cursor, executing, fetching and
@@ -7,12 +8,13 @@ of aiosqlite and on the cursor class of SQLAlchemy; tests/store/test_engine.py h
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import aiosqlite
 from sqlalchemy import event
@@ -128,7 +130,7 @@ class Cursor(AsyncAdapt_aiosqlite_cursor):
 
         try:
             found = await_(_call(self._connection, visit))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - SQLAlchemy sorts them
             self._adapt_connection._handle_exception(error)
         self._description, rows, self._rowcount, self._lastrowid = found
         self._rows = deque(rows)
@@ -145,7 +147,7 @@ class Connection(AsyncAdapt_aiosqlite_connection):
     """Visits the thread for the end of a transaction only where there is one."""
 
     __slots__ = ()
-    _cursor_cls = Cursor
+    _cursor_cls = Cursor  # type: ignore[assignment]  # what every dialect of SQLAlchemy does here
 
     def rollback(self) -> None:
         """Ends the transaction without effect."""
@@ -170,11 +172,16 @@ class Driver(AsyncAdapt_aiosqlite_dbapi):
         """A new connection with its own thread, which does not keep the process alive."""
         connection = aiosqlite.Connection(lambda: open_file(self.path, self.role), 64)
         connection._thread.daemon = True
-        return Connection(self, await_(_opened(connection)))
+        return Connection(self, cast("Any", await_(_opened(connection))))
 
 
 async def _opened(connection: aiosqlite.Connection) -> aiosqlite.Connection:
-    return await connection
+    try:
+        return await connection
+    except BaseException:
+        # Its thread still reports that it ends, to a loop that had better be there.
+        await asyncio.shield(asyncio.to_thread(connection._thread.join))
+        raise
 
 
 async def _call(connection: Any, function: Callable[[sqlite3.Connection], T]) -> T:

@@ -18,6 +18,7 @@ from gateway.store import schema, sqlite
 
 Rows = Sequence[Mapping[str, Any]]
 _Processor = Callable[[Any], Any]
+_FROM_ROW = object()
 
 _ALLOT = (
     sa.update(schema.counter)
@@ -59,13 +60,13 @@ class _Prepared:
 
     def __init__(self, sql: str, columns: tuple[tuple[str, _Processor | None, Any], ...]) -> None:
         self.sql = sql
-        self._columns = columns  # key, what makes it storable, the constant of a column that no row gives
+        self._columns = columns  # key, what makes it storable, the value of a parameter that no row gives
 
     def fill(self, rows: Rows) -> list[tuple[Any, ...]]:
         """The parameters of all rows, worked out column by column."""
         columns: list[Sequence[Any]] = []
         for key, processor, constant in self._columns:
-            values = [row[key] for row in rows] if constant is None else [constant] * len(rows)
+            values = [row[key] for row in rows] if constant is _FROM_ROW else [constant] * len(rows)
             columns.append(list(map(processor, values)) if processor is not None else values)
         return list(zip(*columns, strict=True))
 
@@ -74,11 +75,11 @@ class _Prepared:
 def _prepare(what: sa.Table | sa.Insert | sa.Update | sa.Delete, keys: tuple[str, ...], dialect: Dialect) -> _Prepared:
     statement = sa.insert(what) if isinstance(what, sa.Table) else what
     constants = _constants(statement.table, keys) if isinstance(statement, sa.Insert) else {}
-    names = [*keys, *constants] if isinstance(statement, sa.Insert) else list(keys)
-    compiled = statement.compile(dialect=dialect, column_keys=names)
-    processors = compiled._bind_processors
+    compiled = statement.compile(dialect=dialect, column_keys=[*keys, *constants])
+    values = {**compiled.params, **constants, **dict.fromkeys(keys, _FROM_ROW)}
+    processors: Mapping[str, Any] = compiled._bind_processors  # noqa: SLF001 - how SQLAlchemy itself makes values storable; contract-tested
     order = compiled.positiontup or []
-    return _Prepared(str(compiled), tuple((key, processors.get(key), constants.get(key)) for key in order))  # type: ignore[arg-type]
+    return _Prepared(str(compiled), tuple((key, processors.get(key), values[key]) for key in order))
 
 
 def _constants(table: Any, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -1,0 +1,55 @@
+"""People outside, by number and by address key. Rows are made by the intake's book; here they are found, listed and flagged."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.message import address_key
+from core.ticket import Contact
+from gateway.store import schema
+from gateway.store.unit import allot, write_rows
+
+TABLE = schema.contact
+NAMES = ("id", "address", "name", "blocked", "automated", "marketing_ok", "proven")
+ROWS = sa.select(*(TABLE.c[name] for name in NAMES))
+BY_ID = ROWS.where(TABLE.c.id.in_(sa.bindparam("ids", expanding=True)))
+BY_ADDRESS = ROWS.where(TABLE.c.address.in_(sa.bindparam("addresses", expanding=True)))
+CHUNK = 5000  # values in one IN list; SQLite allows 32766 parameters
+FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven"})
+
+
+async def load(connection: AsyncConnection, *, addresses: Collection[str] = (), ids: Collection[int] = ()) -> list[Contact]:
+    """The contacts with one of these address keys or numbers; those that do not exist are left out."""
+    found: list[Contact] = []
+    for query, name, wanted in ((BY_ADDRESS, "addresses", sorted(addresses)), (BY_ID, "ids", sorted(ids))):
+        for at in range(0, len(wanted), CHUNK):
+            rows = await connection.execute(query, {name: wanted[at : at + CHUNK]})
+            found.extend(Contact(*row) for row in rows)
+    return found
+
+
+async def listing(connection: AsyncConnection, limit: int | None = None) -> list[Contact]:
+    """Contacts by address."""
+    query = ROWS.order_by(TABLE.c.address)
+    return [Contact(*row) for row in await connection.execute(query.limit(limit) if limit is not None else query)]
+
+
+async def insert(connection: AsyncConnection, people: Sequence[tuple[str, str]], now: datetime) -> list[Contact]:
+    """Makes contacts of (address, name) pairs that are not there yet; returns them with their numbers, in the order given."""
+    first = await allot(connection, "contact", len(people))
+    made = [Contact(first + place, address_key(address), name) for place, (address, name) in enumerate(people)]
+    await write_rows(connection, [(TABLE, [{name: getattr(each, name) for name in NAMES} | {"created_at": now} for each in made])])
+    return made
+
+
+async def set_flags(connection: AsyncConnection, ids: Collection[int], **flags: bool) -> None:
+    """Sets ``blocked``, ``automated``, ``marketing_ok`` or ``proven`` of these contacts; ValueError for another name."""
+    if unknown := flags.keys() - FLAGS:
+        raise ValueError(f"a contact has no flag {sorted(unknown)}")
+    values: dict[str, Any] = dict(flags)
+    await connection.execute(sa.update(TABLE).where(TABLE.c.id.in_(sorted(ids))).values(values))

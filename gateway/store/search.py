@@ -1,0 +1,76 @@
+"""Words in messages: FTS5 without a copy of the text on SQLite, tsvector with a GIN index on PostgreSQL.
+
+What is indexed is derived from the messages and can be built again. The index of SQLite keeps no text, so a message is only taken out of it by
+showing the same text once more (:func:`forget`). Searching never fails for what somebody typed: anything that is no word is passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.store import schema, sqlite
+from gateway.store.types import clean
+
+Rows = Sequence[tuple[int, str, str]]  # message id, subject, body
+
+BODY_CHARS = 32_000  # a longer text is searchable by its beginning; PostgreSQL refuses a tsvector of a megabyte
+SUBJECT_CHARS = 2_000
+WORDS = 20
+_WORD = re.compile(r"\w+")
+_TICKET = (
+    f"SELECT DISTINCT COALESCE(t.ticket, m.ticket_note) AS ticket FROM found"  # noqa: S608 - names of our own tables
+    f" JOIN {schema.message.name} m ON m.id = found.id LEFT JOIN {schema.thread.name} t ON t.id = m.thread_id"
+    " WHERE COALESCE(t.ticket, m.ticket_note) IS NOT NULL ORDER BY 1 DESC"
+)
+SQLITE_SEARCH = f"WITH found(id) AS (SELECT rowid FROM message_search WHERE message_search MATCH ?) {_TICKET} LIMIT ?"  # noqa: S608
+POSTGRESQL_SEARCH = (
+    f"WITH found(id) AS (SELECT message FROM message_search WHERE words @@ to_tsquery('simple', $1)) {_TICKET} LIMIT $2"  # noqa: S608
+)
+POSTGRESQL_INDEX = (
+    "INSERT INTO message_search (message, words) VALUES ($1, to_tsvector('simple', $2))"
+    " ON CONFLICT (message) DO UPDATE SET words = excluded.words"
+)
+
+
+async def index(connection: AsyncConnection, rows: Rows) -> None:
+    """Makes messages searchable, in the caller's transaction. On SQLite a message may be indexed once only."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        work = [("INSERT INTO message_search (rowid, subject, body) VALUES (?, ?, ?)", [_cut(row) for row in rows])]
+        await sqlite.in_thread(connection, sqlite.run_all(work))
+        return
+    texts = [(number, f"{subject}\n{body}") for number, subject, body in map(_cut, rows)]
+    await connection.exec_driver_sql(POSTGRESQL_INDEX, texts)
+
+
+async def forget(connection: AsyncConnection, rows: Rows) -> None:
+    """Takes messages out again; ``rows`` are exactly what was indexed."""
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        sql = "INSERT INTO message_search (message_search, rowid, subject, body) VALUES ('delete', ?, ?, ?)"
+        await sqlite.in_thread(connection, sqlite.run_all([(sql, [_cut(row) for row in rows])]))
+        return
+    await connection.exec_driver_sql("DELETE FROM message_search WHERE message = $1", [(row[0],) for row in rows])
+
+
+def _cut(row: tuple[int, str, str]) -> tuple[int, str, str]:
+    return row[0], clean(row[1], SUBJECT_CHARS), clean(row[2][:BODY_CHARS], BODY_CHARS)
+
+
+async def search(connection: AsyncConnection, words: str, limit: int) -> list[int]:
+    """Numbers of the tickets that have a message with all of the words (the last may be only begun), newest ticket first."""
+    found = _WORD.findall(clean(words))[:WORDS]
+    if not found:
+        return []
+    if connection.dialect.name == "sqlite":
+        query = " AND ".join(f'"{word}"' for word in found) + "*"
+        rows = await connection.exec_driver_sql(SQLITE_SEARCH, (query, limit))
+    else:
+        query = " & ".join(f"'{word}'" for word in found) + ":*"
+        rows = await connection.exec_driver_sql(POSTGRESQL_SEARCH, (query, limit))
+    return list(rows.scalars())

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+
+from gateway.store.engine import Database, upgrade
+
+
+@pytest.fixture
+def ready_url(built_database: Callable[[Callable[[str], None]], str]) -> str:
+    """The address of a database with all tables and the first data, on each database in turn."""
+    return built_database(upgrade)
+
+
+@pytest.fixture
+async def store(ready_url: str) -> AsyncIterator[Database]:
+    """That database, open."""
+    database = await Database.open(ready_url, node="test")
+    yield database
+    await database.close()
