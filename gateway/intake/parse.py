@@ -21,6 +21,7 @@ from gateway.intake import authenticity, body, charset, dsn, forward, limits
 from gateway.intake.content import Collector, Content, content_of
 from gateway.intake.headers import Headers, addresses, date, message_ids
 from gateway.intake.mime import Part, Tree
+from gateway.intake.outline import outline
 
 _TRACE: Final = re.compile(
     rb"(?im)^(?:received|return-path|delivered-to|x-original-to|authentication-results|arc-[a-z-]+|x-spam-[a-z-]+|x-envelope-[a-z]+)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*"
@@ -167,15 +168,16 @@ class _Reading:
         self.fields = _Fields(self.headers)
         self.content: Content = Collector(self.tree.root, html=html).run()
         self.return_path = self.fields.return_path
-        self.null_path = null_sender if null_sender is not None else self.return_path == ""
+        self.null_path = null_sender if null_sender is not None else _is_null(self.return_path)
 
     def message(self) -> Message:
         """Everything about the mail."""
         fields, content = self.fields, self.content
         sender, subject, text = fields.sender, fields.subject, content.text
         report = dsn.read(self.tree.root, self.headers, sender, subject, text, null_path=self.null_path)
-        forwarded = None if report.kind else forward.find(text, subject, self.headers, content.messages)
-        reply_text, quoted_text = body.visible(text) if forwarded is None else (forwarded.comment, text)
+        lines = text.split("\n")
+        found = outline(lines)
+        forwarded = None if report.kind else forward.find(text, lines, found, subject, self.headers, content.messages)
         facts = Facts(
             headers={name: self.headers.text(name) or "" for name in TELLING & self.headers.fields.keys()},
             sender=sender,
@@ -187,10 +189,16 @@ class _Reading:
             report=report.kind,
             bounce=report.bounce,
             bounce_rule=report.rule,
+            bounce_told=report.told,
             forward_rule=forwarded.rule if forwarded else "",
             challenge=report.challenge,
+            is_reply="in-reply-to" in self.headers.fields or "references" in self.headers.fields,
         )
         verdict = classify(facts)
+        if forwarded is not None and verdict.kind == "forward":
+            reply_text, quoted_text = forwarded.comment, forwarded.text
+        else:
+            reply_text, quoted_text = body.visible(text, lines, found)
         moment = fields.date
         message = Message(
             message_id=fields.message_id,
@@ -267,6 +275,11 @@ class _Reading:
         state = sha256(_TRACE.sub(b"", raw[:at]))
         state.update(memoryview(raw)[at : len(raw) - _trailing(raw)])
         return state.hexdigest()
+
+
+def _is_null(return_path: str | None) -> bool:
+    """The null path; local delivery agents write it as their own MAILER-DAEMON (Postfix null_return_path)."""
+    return return_path is not None and (not return_path or return_path.partition("@")[0].upper() == "MAILER-DAEMON")
 
 
 def _trailing(raw: bytes) -> int:

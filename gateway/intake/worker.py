@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from core.message import Message
 from gateway import log, maillog
@@ -159,9 +160,9 @@ def _tell(row: Finished, item: Item) -> None:
     )
 
 
-async def _first(*waits: object) -> None:
+async def _first(*waits: Coroutine[Any, Any, Any]) -> None:
     """Wait until one of several waits is over; the others are given up."""
-    tasks = [asyncio.ensure_future(each) for each in waits]  # type: ignore[arg-type]  # coroutines
+    tasks = [asyncio.ensure_future(each) for each in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -1,0 +1,334 @@
+"""The skeleton of a mail's text: where quotes, their introductions, header blocks and forward marks stand.
+
+One pass over the lines, shared by the engines for forwards and for visible replies. Lines inside a quote are looked at only where the quote begins, so
+a long quoted mail costs little. The words come from :mod:`gateway.intake.languages`; nothing here knows a client by name.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from gateway.intake.languages import FORWARD_MARKS, LABELS, REPLY_MARKS, WROTE, Role, fold
+
+Sign = Literal["forward_mark", "reply_mark", "block", "introduction", "quote"]
+
+MOST_LINES: Final = 20_000
+_DECORATION: Final = " \t-_*=#|~<>:：.·•—–[]()\"'\u00a0\u200b\u200e\u200f\ufeff+"
+_FRAMED: Final = re.compile(r"[\s\ufeff]*[-_=*~—–]{2,80}[ \t]*(\S[^\n]{1,78}?)[ \t]*[-_=*~—–]{2,80}[ \t]*(.*)")
+_BY: Final = re.compile(r"\s+(?:by|von|par|por|da|door|av|af|przez|от|от:)\s+.*|\s*[-:]\s*\d.*")
+_COLON: Final = re.compile(r"[:：]")
+_MAILBOX: Final = re.compile(r"[^\s<>,;\"'()\[\]]+@[^\s<>,;\"'()\[\]]+")
+_ENDS: Final = re.compile(r"(?:[:：]|[:：]\*|\bwrote\s*-{2,}|----)[\s\u200b\u202c]*$")
+_SPACELESS: Final = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_VERB: Final = (
+    r"(?:(?<!\w)(?:"
+    + "|".join(re.escape(w) for w in WROTE if not _SPACELESS.search(w))
+    + r")(?!\w)|(?:"
+    + "|".join(re.escape(w) for w in WROTE if _SPACELESS.search(w))
+    + "))"
+)
+_START: Final = (
+    r"(?:on|am|le|el|il|op|den|dne|dňa|w dniu|dnia|em|pe|în data|in data|no dia|às|στις|την|a|al|il giorno|il giorno|at|em|de|d\.|\*?on|в|у|на|dana|"
+    r"dana|u|ve|tarihinde|vào|pada|ב-?|בתאריך|في|در|เมื่อ|วันที่|kuupäeval|feladó|quoting|mr\.?|zitat von|citando|citaat|quote from|nachricht von|"
+    r"el día|el dia|le|die|il|s dne|kl\.?|dagsins|þann|bei|в письме от|dňa|ngày|--+\s*on|在|于|於|\[?\d)"
+)
+_DAY: Final = r"(?:mon|tue|wed|thu|fri|sat|sun|mo|di|mi|do|fr|sa|so|lun|mar|mer|jeu|ven|sam|dim|mié|jue|vie|sáb|dom|man|tir|ons|tor|fre|lør|søn|пн|вт|ср|чт|пт|сб|вс|нд)"
+_STRONG: Final = re.compile(rf"[>\s*_\-–—]*{_START}[\s,.:'].{{3,500}}?{_VERB}.{{0,160}}$|[>\s*_\-–—]*{_START}.{{3,300}}{_VERB}.{{0,60}}$", re.DOTALL)
+_WEAK: Final = re.compile(rf"[\s*_]*(?:\d|{_DAY}\b).{{3,300}}{_VERB}.{{0,120}}$", re.DOTALL)
+_NAMED: Final = re.compile(rf"[\s*_\"'<\[]*\S.{{0,160}}(?:@|\bmailto\b).{{1,160}}{_VERB}.{{0,60}}$|.{{0,60}}{_VERB}.{{0,80}}@.{{1,120}}$", re.DOTALL)
+_PLAIN: Final = re.compile(rf"\S.{{0,100}}{_VERB}\s*[\w(),.\s]{{0,40}}[:：]$")
+_DATED: Final = re.compile(r"\W{0,3}(?:\d{4}\s*[-/.年]\s*\d{1,2}|\d{1,2}\s*[-/.]\s*\d{1,2}\s*[-/.]\s*\d{2,4}|\d{1,2}\.?\s+\S{3,12}\s+\d{4}).{0,120}(?:<[^<>]+@[^<>]+>|@\S+).{0,20}[:：]$", re.DOTALL)
+_DIGIT: Final = re.compile(r"\d")
+_LONGEST_LINE: Final = 1000
+_QUOTE: Final = re.compile(r"[ \t]{0,3}((?:>[ \t]?)+)")
+_UNMARKED: Final = " \t\u00a0*_"
+
+
+@dataclass(slots=True)
+class Found:
+    """One thing found: lines ``start`` to ``end`` (exclusive), at a quote depth. ``fields`` belong to a block; ``strong`` to an introduction
+    that names a time or an address."""
+
+    sign: Sign
+    start: int
+    end: int
+    depth: int = 0
+    fields: dict[Role, str] = field(default_factory=dict)
+    strong: bool = False
+
+
+def depth_of(line: str) -> int:
+    """How deep a line is quoted by ``>`` signs."""
+    if not line or line[0] not in "> \t":
+        return 0
+    match = _QUOTE.match(line)
+    return match[1].count(">") if match else 0
+
+
+def unquoted(line: str, depth: int) -> str:
+    """A line with at most ``depth`` quote signs taken off."""
+    for _ in range(depth):
+        bare = line.lstrip(" \t")
+        if not bare.startswith(">"):
+            break
+        line = bare[1:].removeprefix(" ")
+    return line
+
+
+def outline(lines: list[str]) -> list[Found]:
+    """Everything found in a text, in order. Of a quote only its extent and what stands on its first lines is told."""
+    out: list[Found] = []
+    at = 0
+    count = min(len(lines), MOST_LINES)
+    while at < count:
+        line = lines[at]
+        if not line or line.isspace():
+            at += 1
+            continue
+        depth = depth_of(line)
+        found = _at(lines, at, depth)
+        if found is not None:
+            out.append(found)
+            if found.sign == "forward_mark" and len(line) > _LONGEST_LINE:
+                return out
+            at = max(found.end, at + 1)
+        elif depth:
+            end = _quote_end(lines, at, count)
+            out.append(Found("quote", at, end, depth))
+            at = end
+        else:
+            at += 1
+    return out
+
+
+def _at(lines: list[str], at: int, depth: int) -> Found | None:
+    """What begins at a line: a mark, a header block or an introduction."""
+    line = lines[at]
+    if depth:
+        line = unquoted(line, depth)
+    head = line[:200]
+    if (sign := mark(head)) is not None:
+        return Found(sign, at, at + 1, depth)
+    colon = _COLON.search(head, 0, 60)
+    if colon and _label(head[: colon.start()]) is not None and (block := header_block(lines, at, depth)) is not None:
+        return block
+    if not depth and _ENDS.search(line[-40:]):
+        return None if len(line) > _LONGEST_LINE else _introduction(lines, at)
+    if not depth and (line[0].isalnum() or line[0] in "\"'<[*_-\ufeff "):
+        return _split_introduction(lines, at)
+    return None
+
+
+def mark(line: str) -> Literal["forward_mark", "reply_mark"] | None:
+    """Whether a line is the mark above a forwarded or a quoted mail."""
+    bare = line.strip(_DECORATION)
+    if not 3 < len(bare) < 120:
+        return None
+    framed = line.lstrip()[:1] in "-_=*~—–<[#>|+" or line.rstrip()[-1:] in ":：" or len(bare) > 12
+    if framed:
+        folded = fold(bare)
+        if folded in FORWARD_MARKS:
+            return "forward_mark"
+        if folded in REPLY_MARKS and (line.lstrip()[:1] in "-_=*~—–<[#>|" or line.rstrip()[-1:] in ":："):
+            return "reply_mark"
+    match = _FRAMED.match(line) if len(line) > 8 and line.lstrip(" \t\ufeff")[:1] in "-_=*~—–" else None
+    if match:
+        inner = _BY.sub("", fold(match[1].strip(_DECORATION)))
+        inner = inner.strip(_DECORATION)
+        if inner in FORWARD_MARKS:
+            return "forward_mark"
+        if inner in REPLY_MARKS:
+            return "reply_mark"
+    return None
+
+
+def after_mark(line: str) -> str:
+    """What stands on the line of a mark behind it (clients that lose line ends)."""
+    match = _FRAMED.match(line[:4000])
+    return match[2] if match else ""
+
+
+def _label(text: str) -> Role | None:
+    """The role of a header label as written, with its decoration."""
+    bare = text.strip(_DECORATION)
+    return LABELS.get(fold(bare)) if 0 < len(bare) <= 40 else None
+
+
+def header_block(lines: list[str], at: int, depth: int, *, marked: bool = False) -> Found | None:
+    """The header block that begins at line ``at`` (blank lines before it allowed when ``marked``), quoted ``depth`` deep or, after a mark, one deeper.
+
+    It needs a sender and one more field; after a mark any two fields are enough.
+    """
+    start = at
+    while marked and at < len(lines) and at - start < 5 and not lines[at].strip("> \t\u00a0"):
+        at += 1
+    if at >= len(lines):
+        return None
+    own = depth_of(lines[at])
+    if own != depth and not (marked and own == depth + 1):
+        return None
+    block = _Block(lines, own)
+    end = block.read(at)
+    fields = block.fields
+    if not ("from" in fields and len(fields) > 1 or marked and len(fields) > 1 or marked and "from" in fields):
+        return None
+    return Found("block", at, end, own, fields, strong=len(fields) > 2)
+
+
+class _Block:
+    """Reads the fields of a header block line by line."""
+
+    def __init__(self, lines: list[str], depth: int) -> None:
+        self.lines = lines
+        self.depth = depth
+        self.fields: dict[Role, str] = {}
+        self.role: Role | None = None
+
+    def read(self, at: int) -> int:
+        """Read from line ``at`` on; gives the line behind the block."""
+        end = at
+        stop = min(len(self.lines), at + 60)
+        while at < stop:
+            line = self.lines[at]
+            if self.depth:
+                if depth_of(line) < self.depth and line.strip():
+                    break
+                line = unquoted(line, self.depth)
+            if not line.strip(_UNMARKED):
+                if not self.goes_on(at):
+                    break
+            elif not self.take(line):
+                break
+            else:
+                end = at + 1
+            at += 1
+        return end
+
+    def goes_on(self, at: int) -> bool:
+        """Whether a new field follows a blank line: mail made from paragraphs has one between all fields."""
+        for index in range(at + 1, min(at + 3, len(self.lines))):
+            line = unquoted(self.lines[index], self.depth)
+            if not line.strip(_UNMARKED):
+                continue
+            colon = _COLON.search(line, 0, 60)
+            role = _label(line[: colon.start()]) if colon else None
+            if role is not None:
+                return role not in self.fields and (len(self.fields) < 2 or not {"from", "date"} <= self.fields.keys() or "subject" not in self.fields)
+            return self.role is not None and self.fields.get(self.role) == "" and len(line) < 200
+        return False
+
+    def take(self, line: str) -> bool:
+        """One line: a field, or the rest of the one before; False where the block is over."""
+        colon = _COLON.search(line, 0, 60)
+        role = _label(line[: colon.start()]) if colon else None
+        if role is not None and colon is not None and (role not in self.fields or role in {"other", "cc", "to"}):
+            value = line[colon.end() :].strip(_UNMARKED)
+            if role != "other" or "other" not in self.fields:
+                self.fields[role] = f"{self.fields[role]}, {value}" if role in self.fields and role != "other" else value
+            self.role = role
+            return True
+        if self.role is None:
+            return False
+        value = self.fields.get(self.role, "")
+        unfinished = value.count("<") > value.count(">") or value.count('"') % 2 == 1
+        folded = line[0] in " \t" and (self.role in {"to", "cc", "bcc", "from"} and "@" in line or self.role == "subject" and len(value) > 40)
+        if value == "" or unfinished or folded or self.role in {"to", "cc", "bcc"} and (value[-1] in ",;" or bool(_ONLY_BOXES.fullmatch(line.strip()))):
+            self.fields[self.role] = f"{value} {line.strip(_UNMARKED)}".strip()
+            return len(self.fields[self.role]) < 20_000
+        return False
+
+
+_ONLY_BOXES: Final = re.compile(r"(?:[^<>@:]{0,80}<[^<>\s]+@[^<>\s]+>[,;]?\s*)+|[^\s<>@:]+@[^\s<>@:]+[,;]?")
+
+
+def collapsed_fields(text: str) -> dict[Role, str]:
+    """The fields of a header block whose line ends got lost (``From: a <b>To: c <d>Sent: ...``)."""
+    spots: list[tuple[int, int, Role]] = []
+    seen: set[Role] = set()
+    for colon in _COLON.finditer(text[:8000]):
+        stop = colon.start()
+        bare_stop = len(text[:stop].rstrip(" \u00a0"))
+        for length in range(min(30, bare_stop), 0, -1):
+            start = bare_stop - length
+            role = LABELS.get(fold(text[start:bare_stop])) if not text[start].isspace() else None
+            if role is None or role in seen or role == "other" or not _may_begin(text, start):
+                continue
+            spots.append((start, colon.end(), role))
+            seen.add(role)
+            break
+    out: dict[Role, str] = {}
+    for index, (_, begin, role) in enumerate(spots):
+        end = spots[index + 1][0] if index + 1 < len(spots) else len(text)
+        out[role] = text[begin:end].strip(" *\u00a0")
+    return out
+
+
+def _may_begin(text: str, start: int) -> bool:
+    """Whether a label can begin here: at a blank, or with a capital or a letter of a script without capitals."""
+    char = text[start]
+    return start == 0 or not text[start - 1].isalnum() or char.isupper() and not text[start - 1].isupper() or char.lower() == char.upper()
+
+
+def _split_introduction(lines: list[str], at: int) -> Found | None:
+    """An introduction that is broken over lines and begins here; its last line is one of the next four."""
+    for last in range(at + 1, min(at + 5, len(lines))):
+        line = lines[last]
+        if not line.strip() or depth_of(line) or len(line) > 300:
+            return None
+        if _ENDS.search(line[-40:]):
+            found = _introduction(lines, last)
+            return found if found is not None and found.start == at else None
+    return None
+
+
+def _introduction(lines: list[str], last: int) -> Found | None:
+    """The introduction of a quote that ends at line ``last``: who wrote when, in any language; None where it is no such sentence."""
+    candidates: list[tuple[int, str]] = []
+    text = ""
+    for start in range(last, max(-1, last - 5), -1):
+        line = lines[start]
+        if not line.strip() or depth_of(line) or len(line) > 400:
+            break
+        text = f"{line.strip()} {text}".strip()
+        candidates.append((start, fold(text)))
+    for start, folded in candidates:
+        if _STRONG.match(folded) and _DIGIT.search(folded):
+            return Found("introduction", start, last + 1, 0, {}, strong=_telling(folded))
+    for start, folded in candidates:
+        if _NAMED.match(folded) or _WEAK.match(folded) or _DATED.match(folded):
+            return Found("introduction", start, last + 1, 0, {}, strong=_telling(folded))
+    start, folded = candidates[0] if candidates else (last, "")
+    if folded and _PLAIN.match(folded) and _quoted_next(lines, last + 1):
+        return Found("introduction", start, last + 1, 0, {}, strong=False)
+    return None
+
+
+_TIME: Final = re.compile(r"\d{1,2}[:.h]\d{2}|\d{4}")
+
+
+def _telling(folded: str) -> bool:
+    """Whether an introduction names an address or a time, as only programs do."""
+    return bool(_MAILBOX.search(folded) or _TIME.search(folded))
+
+
+def _quoted_next(lines: list[str], at: int) -> bool:
+    """Whether the next line that is not blank is quoted."""
+    for line in lines[at : at + 4]:
+        if line.strip():
+            return depth_of(line) > 0
+    return False
+
+
+def _quote_end(lines: list[str], at: int, count: int) -> int:
+    """The line behind a quote; blank lines between quoted ones belong to it."""
+    end = at
+    while at < count:
+        line = lines[at]
+        if depth_of(line):
+            end = at + 1
+        elif line and not line.isspace():
+            break
+        at += 1
+    return end
