@@ -33,7 +33,7 @@ def processed(
     *,
     mail_id: int | str,
     state: str,
-    kind: str,
+    kind: str | None,
     ticket: int | None = None,
     thread: int | str | None = None,
     rule: str | None = None,
@@ -54,6 +54,11 @@ def processed(
         sender=log.address(sender),
         **more,
     )
+
+
+def unreadable(*, mail_id: int | str, reason: str) -> None:
+    """A mail could not be read in two tries; it goes on with what its headers tell."""
+    _log.warning("unreadable", mail_id=mail_id, reason=log.redact(reason))
 
 
 def held(*, mail_id: int | str, reason: str, exc: BaseException | None = None) -> None:

@@ -89,7 +89,7 @@ class Opened:
             from gateway.store.blobs import open_blobs
             from gateway.store.spool import Spool
 
-            self._spool = Spool(self.database, open_blobs(self.settings.blobs.url, self.database))
+            self._spool = Spool(self.database, open_blobs(self.settings.blobs.url))
         return self._spool
 
     async def sandbox(self, processes: int | None = None) -> Sandbox:

@@ -107,12 +107,25 @@ class Accept:
             if isinstance(raw, SpoolFile):
                 raw.discard()
             raise
+        return await self._receipt(self._queue(mail))
+
+    async def accept_all(self, mails: Sequence[tuple[bytes, Envelope]]) -> list[Receipt]:
+        """The same for mails that lie ready, so that their ids ascend in the order given. Raises what the first that failed raised."""
+        self.check_room()
+        queued = [self._queue(mail) for mail in [await _incoming(raw, envelope) for raw, envelope in mails]]
+        return [await self._receipt(waiting) for waiting in queued]
+
+    def _queue(self, mail: Incoming) -> _Waiting:
         waiting = _Waiting(mail, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._committer is None:
             self._committer = asyncio.create_task(self._commit_all(), name="accept")
+        return waiting
+
+    async def _receipt(self, waiting: _Waiting) -> Receipt:
         mail_id = await waiting.done
-        maillog.queued(mail_id=mail_id, source=envelope.source, size=mail.size, peer=envelope.peer)
+        mail = waiting.mail
+        maillog.queued(mail_id=mail_id, source=mail.envelope.source, size=mail.size, peer=mail.envelope.peer)
         return Receipt(mail_id)
 
     def check_room(self) -> None:

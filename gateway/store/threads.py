@@ -194,3 +194,20 @@ async def redirect(connection: AsyncConnection, moves: Collection[tuple[int, int
     """Threads that were redirected to a thread that now goes elsewhere itself follow it, so that one hop is always enough."""
     for thread, into in moves:
         await connection.execute(sa.update(TABLE).where(TABLE.c.redirect_to == thread).values(redirect_to=into))
+
+
+async def finally_at(connection: AsyncConnection, ids: Collection[int]) -> dict[int, tuple[int, int | None]]:
+    """(thread, ticket) that thread ids stand for today: joins and merges followed."""
+    known: dict[int, Thread] = {}
+    missing = set(ids)
+    while missing:
+        found = await load(connection, missing)
+        known.update(found)
+        missing = {thread.redirect_to for thread in found.values() if thread.redirect_to} - known.keys()
+    at: dict[int, tuple[int, int | None]] = {}
+    for each in set(ids) & known.keys():
+        thread = known[each]
+        while thread.redirect_to is not None:
+            thread = known[thread.redirect_to]
+        at[each] = (thread.id, thread.ticket)
+    return at

@@ -1,0 +1,78 @@
+"""``ticketgate``: the command line (interfaces.md 2). Each group of commands is a module of its own, loaded when it is the one that is called.
+
+Exit codes follow sysexits.h: 0, 64 usage, 65 bad data or refused, 70 software, 75 try again, 78 configuration.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+GROUPS = {
+    "config": ("gateway.cli.config", "look at the configuration"),
+    "db": ("gateway.cli.db", "migrations, check, backup, copy"),
+    "ticket": ("gateway.cli.ticket", "what an agent can do with tickets"),
+    "pipeline": ("gateway.cli.pipeline", "pipelines and their statuses"),
+    "channel": ("gateway.cli.channel", "the addresses mail comes in at"),
+    "contact": ("gateway.cli.contact", "people outside"),
+    "user": ("gateway.cli.user", "agents"),
+    "mail": ("gateway.cli.mail", "every mail that came in, and why it went where it went"),
+    "agenda": ("gateway.cli.agenda", "what is due"),
+}
+COMMANDS = {
+    "serve": ("gateway.cli.serve", "run the daemon"),
+    "send-test": ("gateway.cli.send_test", "send one mail through the SMTP port, to see it work"),
+    "deliver": ("gateway.cli.deliver", "take one mail on stdin into the spool"),
+    "replay": ("gateway.cli.replay", "process .eml files, mboxes and Maildirs"),
+    "inspect": ("gateway.cli.inspect", "read mail without storing anything"),
+}
+
+
+class Lazy(TyperGroup):
+    """A group whose members are imported when they are called, so that each command starts quickly."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Every name, for the help page."""
+        return [*COMMANDS, *GROUPS]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Import and return the one that is called; of the others only name and line, for the help page."""
+        where = GROUPS.get(cmd_name) or COMMANDS.get(cmd_name)
+        if where is None:
+            return None
+        if not ctx.protected_args and not ctx.args and cmd_name not in sys.argv:
+            return TyperCommand(cmd_name, help=where[1])
+        command = get_command(import_module(where[0]).app)
+        command.name = cmd_name
+        return command
+
+
+CLICK_USAGE = 2
+app = typer.Typer(cls=Lazy, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Mail becomes tickets.")
+
+
+@app.callback()
+def root(config: str | None = typer.Option(None, "--config", metavar="FILE", help="The configuration file; it must exist.")) -> None:
+    """Mail becomes tickets."""
+
+
+def main() -> None:
+    """The console script. Usage errors are 64, a closed pipe ends quietly."""
+    try:
+        get_command(app).main(prog_name="ticketgate")
+    except SystemExit as ending:
+        code = ending.code
+        sys.exit(os.EX_USAGE if code == CLICK_USAGE else code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()

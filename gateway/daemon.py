@@ -1,0 +1,228 @@
+"""The composition root: configuration in, a running daemon out, and the order in which it starts and stops.
+
+Start: database head, sockets, services, READY. Stop: no new connections, sessions end or are told 421, mail in hand is committed, intake
+finishes its batch, everything closes. A problem before READY ends the process with a clear sentence and the exit code of its kind; afterwards
+the supervisor decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+from config.listen import parse_listen
+from config.settings import Settings
+from gateway import log
+from gateway.clock import Clock
+from gateway.errors import TryAgain, UsageError
+from gateway.ingress.accept import Accept
+from gateway.ingress.directory import ChannelDirectory
+from gateway.ingress.limits import Limits
+from gateway.ingress.lmtp import LmtpServer
+from gateway.ingress.server import Service as Ingress
+from gateway.ingress.smtp import SmtpServer
+from gateway.ingress.tls import Certificate
+from gateway.intake.process import Rules
+from gateway.intake.sandbox import Sandbox
+from gateway.intake.worker import Intake
+from gateway.store.blobs import open_blobs
+from gateway.store.engine import Database
+from gateway.store.spool import Spool
+from gateway.store.wake import Wake
+from gateway.supervise import Notify, Service, Supervisor
+from gateway.web.health import Health
+
+ROLES = frozenset({"ingress", "worker", "web"})
+GRACE_SECONDS = 45.0  # for sessions that are sending; the supervisor's drain is longer
+MOST_PROCESSES = 4
+_log = log.logger("daemon")
+
+
+def chosen(roles: Sequence[str]) -> frozenset[str]:
+    """The roles of a command line; "all" is every one. UsageError for an unknown word."""
+    wanted = {word for each in roles for word in each.split(",")}
+    unknown = wanted - ROLES - {"all"}
+    if unknown:
+        raise UsageError(f"there is no role {sorted(unknown)[0]!r}; the roles are all, {', '.join(sorted(ROLES))}")
+    return ROLES if "all" in wanted else frozenset(wanted)
+
+
+async def serve(settings: Settings, roles: frozenset[str], environ: Mapping[str, str], announce: Callable[[list[str]], None]) -> None:
+    """Run until SIGTERM or SIGINT. ``announce`` gets the lines a person reads once everything accepts."""
+    log.configure(level=settings.log.level, form=settings.log.format, addresses=settings.log.addresses, stream=sys.stderr)
+    notify = Notify(environ)
+    async with AsyncExitStack() as stack:
+        stop = asyncio.Event()
+        daemon = await Daemon.open(settings, environ, stack)
+        _on_signals(stop)
+        services = await daemon.start(roles, stack)
+        announce(daemon.welcome())
+        _log.info("ready", roles=sorted(roles), database=daemon.database.dialect, listen=daemon.listening)
+        notify.ready()
+        await Supervisor(stop, notify).run(services)
+
+
+def _on_signals(stop: asyncio.Event) -> None:
+    loop = asyncio.get_running_loop()
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, stop.set)
+
+
+@dataclass(slots=True)
+class Daemon:
+    """What the services of one process share."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    spool: Spool
+    wake: Wake
+    listening: list[str]
+    sandbox: Sandbox | None = None
+
+    @classmethod
+    async def open(cls, settings: Settings, environ: Mapping[str, str], stack: AsyncExitStack) -> Daemon:
+        """Database and blobs, checked. SchemaOutdated, NotDurable or StoreUnavailable end the start."""
+        Path(settings.data.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        database = await Database.open(settings.database.url, node=f"{socket.gethostname()[:40]}-{os.getpid()}")
+        stack.push_async_callback(database.close)
+        spool = Spool(database, open_blobs(settings.blobs.url))
+        return cls(settings, Clock.from_environ(environ), database, spool, Wake(), [])
+
+    async def start(self, roles: frozenset[str], stack: AsyncExitStack) -> list[Service]:
+        """Open the sockets and build the services of these roles."""
+        services: list[Service] = []
+        if "worker" in roles:
+            services += await self._worker(stack)
+        if "ingress" in roles:
+            services += await self._ingress()
+        if self.settings.health.listen:
+            place = parse_listen(self.settings.health.listen)
+            health = Health(place.host, place.port, self.check)
+            await _bound(health.start(), self.settings.health.listen)
+            services.append(health)
+        if self.database.dialect == "postgresql":
+            services.append(Listening(self.wake, self.database))
+        return services
+
+    async def _worker(self, stack: AsyncExitStack) -> list[Service]:
+        count = self.settings.workers.processes or min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
+        self.sandbox = Sandbox(count)
+        stack.push_async_callback(self.sandbox.stop)
+        await self.sandbox.start()
+        rules = Rules(ZoneInfo(self.settings.account.time_zone), frozenset(self.settings.auth_results.trusted))
+        return [Working(Intake(self.database, self.spool, self.sandbox, rules, self.clock), self.wake)]
+
+    async def _ingress(self) -> list[Service]:
+        smtp, lmtp = self.settings.smtp, self.settings.lmtp
+        given = self.settings.limits
+        limits = Limits(**{name: getattr(given, name) for name in type(given).model_fields})
+        incoming = Path(self.settings.data.directory) / "incoming"
+        incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory = ChannelDirectory(self.database)
+        await directory.refresh()
+        accept = Accept(self.spool, limits, incoming, wake=lambda: self.wake.notify("mail"))
+        service = Ingress(
+            accept=accept,
+            directory=directory,
+            clock=self.clock,
+            limits=limits,
+            hostname=smtp.hostname,
+            bare_newline=smtp.bare_newline,
+            certificate=Certificate(Path(smtp.tls_certificate), Path(smtp.tls_key)) if smtp.tls_certificate else None,
+            proxy_from=smtp.proxy_from,
+        )
+        services: list[Service] = []
+        for name, listen, server in (("smtp", smtp.listen, SmtpServer), ("lmtp", lmtp.listen, LmtpServer)):
+            if listen:
+                listener = server(listen, service)
+                await _bound(listener.start(), ", ".join(listen))
+                self.listening += [f"{name} {address}" for address in listener.addresses]
+                services.append(Listener(name, listener, accept))
+        return services
+
+    async def check(self) -> dict[str, str]:
+        """How each part is, for ``/readyz``: "ok", or what is wrong in a few words."""
+        try:
+            await self.spool.pending_count()
+        except TryAgain as error:
+            return {"database": error.message}
+        return {"database": "ok"}
+
+    def welcome(self) -> list[str]:
+        """What a newcomer reads (interfaces.md 1)."""
+        lines = ["ticketgate is running.", *(f"  {each}" for each in self.listening)]
+        if self.settings.smtp.listen:
+            host, _, port = next((each.removeprefix("smtp ") for each in self.listening if each.startswith("smtp ")), "").rpartition(":")
+            lines += [
+                "Send a first mail:      .venv/bin/ticketgate send-test",
+                f"  or with swaks:        swaks --server {host}:{port} --to support@localhost --from customer@example.com",
+                "Then look at it:        .venv/bin/ticketgate ticket list",
+            ]
+        return [*lines, "Ctrl-C drains and stops."]
+
+
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """An SMTP or LMTP listener as a service."""
+
+    name: str
+    server: SmtpServer | LmtpServer
+    accept: Accept
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until stop; then let sessions that are sending finish, and the commits that are under way."""
+        if not self.server.addresses:
+            await self.server.start()
+        await stop.wait()
+        await self.server.stop(GRACE_SECONDS)
+        await self.accept.drain()
+
+
+@dataclass(frozen=True, slots=True)
+class Working:
+    """The intake as a service."""
+
+    intake: Intake
+    wake: Wake
+    name: str = "intake"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Process mail until stop."""
+        await self.intake.serve(stop, self.wake)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Hints from other daemons on one PostgreSQL, as a service."""
+
+    wake: Wake
+    database: Database
+    name: str = "hints"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Pass hints on until stop; losing them costs at most a poll."""
+        hints = asyncio.create_task(self.wake.listen(self.database))
+        ending = asyncio.create_task(stop.wait())
+        await asyncio.wait({hints, ending}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (hints, ending):
+            task.cancel()
+        results = await asyncio.gather(hints, ending, return_exceptions=True)
+        if isinstance(results[0], Exception) and not stop.is_set():
+            raise results[0]
+
+
+async def _bound(starting: object, where: str) -> None:
+    """Await the opening of a socket; an address that is taken is told in one sentence."""
+    try:
+        await starting  # type: ignore[misc]  # a coroutine
+    except OSError as error:
+        raise TryAgain(f"cannot listen on {where}: {os.strerror(error.errno or 0)}") from None
