@@ -34,6 +34,9 @@ COMMANDS = {
 }
 
 
+CALLED = "gateway.cli.main.called"
+
+
 class Lazy(TyperGroup):
     """A group whose members are imported when they are called, so that each command starts quickly."""
 
@@ -41,12 +44,17 @@ class Lazy(TyperGroup):
         """Every name, for the help page."""
         return [*COMMANDS, *GROUPS]
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Note which one is called; the help page asks for all of them."""
+        ctx.meta[CALLED] = args[0] if args else None
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Import and return the one that is called; of the others only name and line, for the help page."""
         where = GROUPS.get(cmd_name) or COMMANDS.get(cmd_name)
         if where is None:
             return None
-        if not ctx.protected_args and not ctx.args and cmd_name not in sys.argv:
+        if ctx.meta.get(CALLED) != cmd_name:
             return TyperCommand(cmd_name, help=where[1])
         command = get_command(import_module(where[0]).app)
         command.name = cmd_name
