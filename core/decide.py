@@ -105,6 +105,8 @@ def _refuse_merge(event: MergeAsked) -> Refusal | None:
 def _refuse_unmerge(event: UnmergeAsked) -> Refusal | None:
     if event.ticket.merged_into is None or event.into is None or event.record is None:
         return Refusal(f"ticket {event.ticket.number} is not merged into another")
+    if event.into.merged_into is not None:
+        return Refusal(f"ticket {event.into.number} was merged into ticket {event.into.merged_into} since: take that back first")
     if event.asked_at - event.record.at > UNDO:
         return Refusal(f"ticket {event.ticket.number} was merged more than {UNDO.days} days ago")
     return None
@@ -122,7 +124,7 @@ def _refuse_person(event: PersonChanged) -> Refusal | None:
 
 
 def _refuse_move(event: MoveAsked, state: State) -> Refusal | None:
-    if event.ticket.deleted_at is not None:
+    if event.ticket.deleted_at is not None and event.person:
         return Refusal(f"ticket {event.ticket.number} is in the trash")
     if not event.person or event.pipeline.allow_back or event.pipeline.id != event.ticket.pipeline_id:
         return None
@@ -133,7 +135,7 @@ def _refuse_move(event: MoveAsked, state: State) -> Refusal | None:
     return None
 
 
-def _react(event: Event, state: State, now: datetime) -> list[Decision]:
+def _react(event: Event, state: State, now: datetime) -> list[Decision]:  # noqa: C901  # one arm an event, that is the point
     match event:
         case MailArrived():
             return inbound.receive(event, state.pipelines)

@@ -53,6 +53,14 @@ class Applier(Filing):
                 self._continue(thread, held(hand))
             case d.MergeTicket(ticket=ticket, into=into, cause=cause):
                 self._merge(ticket, into, cause)
+            case d.UnmergeTicket():
+                self._unmerge(decision)
+            case d.AddNote(ticket=ticket, text=text, cause=cause):
+                self._note(ticket, text, cause)
+                self._change(ticket, worked=True)
+            case d.PlacePerson():
+                self._place(decision)
+                self._settle_strangers(decision.ticket)
             case d.LinkTickets(ticket=ticket, other=other, kind=kind):
                 self.book.pending.links.append((ticket, other, kind))
                 self._flag(ticket, ("needs_attention",))
@@ -121,6 +129,8 @@ class Applier(Filing):
             requester_id=requester,
             close_date=decision.close_date,
             flags=frozenset(decision.flags),
+            worked=decision.cause.rule == "user",
+            titled=decision.cause.rule in ("user", "api") and decision.thread is None,
         )
         book.set_ticket(ticket, new=True)
         self.opened = number
@@ -189,7 +199,11 @@ class Applier(Filing):
         self._change(number, **changes)
         for name, value in fields:
             before = getattr(ticket, name)
-            self._event(number, f"{name.removesuffix('_id')}_changed", cause, before=_shown(before), after=_shown(value))
+            if name == "deleted_at":
+                self._event(number, "restored" if value is None else "deleted", cause)
+            else:
+                kind = f"{name.removesuffix('_id')}_changed"
+                self._event(number, kind, cause, before=self._shown(name, before), after=self._shown(name, value))
 
     def _merge(self, number: int, into: int, cause: Cause) -> None:
         book = self.book
@@ -199,11 +213,56 @@ class Applier(Filing):
             book.set_thread(replace(book.threads[thread], ticket=into))
         self._change(number, merged_into=into)
         self._change(into, flags=survivor.flags | ticket.flags, worked=survivor.worked or ticket.worked)
-        for other in [each for each in book.tickets.values() if each.merged_into == number]:
-            self._change(other.number, merged_into=into)
-        book.pending.merges.append((number, into, {"threads": moved, "flags": sorted(survivor.flags)}))
+        people = self._merged_people(ticket, survivor, cause)
+        for contact in people:
+            book.set_associated(into, contact, present=True)
+        what = {"threads": moved, "contacts": people, "flags": sorted(survivor.flags), "created_at": survivor.created_at.isoformat()}
+        book.pending.merges.append((number, into, what))
         self._event(number, "merged", cause, after=str(into))
         self._event(into, "merged", cause, before=str(number), detail=f"ticket {number} was merged into this one")
+
+    def _merged_people(self, ticket: Ticket, survivor: Ticket, cause: Cause) -> list[int]:
+        """Who has to be put on the survivor: the other's people; not its requester when the two were one conversation all along."""
+        wanted = set(self.book.associated[ticket.number])
+        if ticket.requester_id is not None and cause.rule != "join":
+            wanted.add(ticket.requester_id)
+        return sorted(wanted - self.book.associated[survivor.number] - {survivor.requester_id})
+
+    def _unmerge(self, decision: d.UnmergeTicket) -> None:
+        book, number, into, record = self.book, decision.ticket, decision.into, decision.record
+        ticket, survivor = book.tickets[number], book.tickets[into]
+        for each in record.threads:
+            thread = book.threads[each]
+            if thread.redirect_to is None and thread.ticket == into:
+                book.set_thread(replace(thread, ticket=number))
+        for join in record.joins:
+            book.set_thread(replace(book.threads[join.thread], redirect_to=None, ticket=number, origin=join.origin))
+        for contact in record.contacts:
+            book.set_associated(into, contact, present=False)
+        came = ticket.flags - set(record.flags)
+        created_at = record.created_at if survivor.created_at == ticket.created_at else survivor.created_at
+        self._change(into, flags=survivor.flags - came, created_at=created_at)
+        self._change(number, merged_into=None)
+        book.pending.returns.extend(record.joins)
+        book.pending.undone.extend((record.id, *(join.id for join in record.joins)))
+        self._event(number, "unmerged", decision.cause, before=str(into))
+        self._event(into, "unmerged", decision.cause, after=str(number), detail=f"ticket {number} stands on its own again")
+
+    def _settle_strangers(self, number: int) -> None:
+        """The flag goes with the last stranger."""
+        ticket, book = self.book.tickets[number], self.book
+        if "new_participant" in ticket.flags and not any("stranger" in book.participants[each.id].values() for each in book.threads_of(number)):
+            self._change(number, flags=ticket.flags - {"new_participant"})
+
+    def _shown(self, name: str, value: object) -> str | None:
+        """A field's value as the history tells it: people by address or name, everything else as text."""
+        if name == "requester_id" and isinstance(value, int):
+            contact = self.book.contacts.get(value)
+            return contact.address if contact else f"contact {value}"
+        if name == "owner_id" and isinstance(value, int):
+            user = next((each for each in self.book.desk.users.values() if each.id == value), None)
+            return user.name if user else f"user {value}"
+        return _shown(value)
 
     def _change(self, number: int, **changes: Any) -> None:
         self.book.set_ticket(replace(self.book.tickets[number], **changes))

@@ -115,6 +115,7 @@ class Filing:
         if joined.origin and joined.ticket is not None and kept.ticket is not None:
             book.set_thread(replace(kept, origin=True))
         book.pending.joins.append((thread, into))
+        book.pending.joined[thread] = joined
 
     def _attach(self, decision: d.AttachThread, hand: Hand | None) -> None:
         thread = self.book.threads[self._thread_id(decision.thread, hand)]
@@ -131,6 +132,48 @@ class Filing:
         self.book.set_thread(fresh, new=True)
         self.book.set_thread(replace(self.book.threads[thread], redirect_to=fresh.id))
         hand.thread = fresh.id
+
+    def _note(self, ticket: int, text: str, cause: Cause) -> None:
+        """A note lies on the origin thread where there is one, and beside the ticket anyway (it may have no mail yet)."""
+        book = self.book
+        user = book.desk.users.get(cause.user or "")
+        origin = next((thread for thread in book.threads_of(ticket) if thread.origin and thread.kind == "normal"), None)
+        book.pending.messages.append(
+            MessageRow(
+                book.allot("message"),
+                origin.id if origin else None,
+                "note",
+                "human",
+                "user",
+                {"from": {"name": user.name if user else cause.user or self.actor, "address": cause.user if user else None}, "to": [], "cc": []},
+                "",
+                self.now,
+                text,
+                text,
+                ticket_note=ticket,
+                author_id=user.id if user else None,
+                date=self.now,
+            )
+        )
+        self._event(ticket, "note_added", cause)
+
+    def _place(self, decision: d.PlacePerson) -> None:
+        book, number, contact = self.book, decision.ticket, decision.contact
+        address = book.contacts[contact].address
+        match decision.role:
+            case "associated":
+                book.set_associated(number, contact, present=True)
+                self._event(number, "contact_added", decision.cause, after=address)
+            case "participant":
+                for thread in book.threads_of(number):
+                    if book.participants[thread.id].get(contact) == "stranger":
+                        book.set_participant(thread.id, contact, "participant")
+                self._event(number, "contact_approved", decision.cause, before="stranger", after=address)
+            case None:
+                book.set_associated(number, contact, present=False)
+                for thread in book.threads_of(number):
+                    book.drop_participant(thread.id, contact)
+                self._event(number, "contact_removed", decision.cause, before=address)
 
     def _participants(self, decision: d.AddParticipants, hand: Hand) -> None:
         book, thread = self.book, self._thread_id(decision.thread, hand)

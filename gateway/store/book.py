@@ -7,9 +7,8 @@ inside one ordered write transaction, so nobody else changes these rows meanwhil
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -19,8 +18,8 @@ from core.pipeline import Pipeline
 from core.thread import Ref
 from core.ticket import Channel, Contact, ParticipantRole, Thread, Ticket, User
 from gateway.store import contacts, pipelines, schema, search, threads, tickets, users
-from gateway.store.threads import REF_LIMIT, MessageRow, RefRow
-from gateway.store.tickets import TicketEvent
+from gateway.store.pending import Pending
+from gateway.store.threads import REF_LIMIT, RefRow
 
 Connection = AsyncConnection  # the name other rooms use for a transaction of ours
 COUNTERS = ("ticket", "thread", "message", "event", "contact")
@@ -62,27 +61,6 @@ async def load_desk(connection: AsyncConnection) -> Desk:
     keys = tuple((await connection.execute(query)).scalars())
     by_address = {address: user for user in people for address in user.addresses if user.active}
     return Desk(loaded, {channel.address: channel for channel in channels}, by_address, keys)
-
-
-@dataclass(slots=True)
-class Pending:
-    """What was changed and is not written yet."""
-
-    new_contacts: dict[int, Contact] = field(default_factory=dict)
-    changed_contacts: set[int] = field(default_factory=set)
-    new_tickets: set[int] = field(default_factory=set)
-    changed_tickets: set[int] = field(default_factory=set)
-    new_threads: set[int] = field(default_factory=set)
-    changed_threads: set[int] = field(default_factory=set)
-    new_participants: set[tuple[int, int]] = field(default_factory=set)
-    changed_participants: set[tuple[int, int]] = field(default_factory=set)
-    new_refs: dict[tuple[str, int], RefRow] = field(default_factory=dict)
-    changed_refs: dict[tuple[str, int], RefRow] = field(default_factory=dict)
-    messages: list[MessageRow] = field(default_factory=list)
-    events: list[TicketEvent] = field(default_factory=list)
-    links: list[tuple[int, int, str]] = field(default_factory=list)
-    joins: list[tuple[int, int]] = field(default_factory=list)  # threads: from, into
-    merges: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
 
 
 class Book:
@@ -285,6 +263,24 @@ class Book:
         elif (thread, contact) not in self.pending.new_participants:
             self.pending.changed_participants.add((thread, contact))
 
+    def drop_participant(self, thread: int, contact: int) -> None:
+        """Take a contact's part in a thread away."""
+        if self.participants[thread].pop(contact, None) is None:
+            return
+        pair = (thread, contact)
+        self.pending.changed_participants.discard(pair)
+        if pair in self.pending.new_participants:
+            self.pending.new_participants.discard(pair)
+        else:
+            self.pending.dropped_participants.add(pair)
+
+    def set_associated(self, ticket: int, contact: int, *, present: bool) -> None:
+        """Put a contact on a ticket, or take him off."""
+        people = self.associated[ticket]
+        if (contact in people) != present:
+            (people.add if present else people.discard)(contact)
+            self.pending.associated[ticket, contact] = present
+
     def remember(self, ref: str, thread: int, message: int | None, *, forward: bool = False) -> None:
         """A thread holds the message with this id, or was pointed at it."""
         ref = ref[:REF_LIMIT]
@@ -312,6 +308,9 @@ class Book:
         await tickets.write(connection, *([self.tickets[each] for each in sorted(ids)] for ids in (pending.new_tickets, pending.changed_tickets)))
         await threads.write(connection, *([self.threads[each] for each in sorted(ids)] for ids in (pending.new_threads, pending.changed_threads)))
         await threads.write_participants(connection, self._parts(pending.new_participants), self._parts(pending.changed_participants))
+        await threads.drop_participants(connection, pending.dropped_participants)
+        for (ticket, contact), present in pending.associated.items():
+            await tickets.write_associated(connection, ticket, contact, present=present)
         await threads.write_refs(connection, pending.new_refs.values(), pending.changed_refs.values())
         await threads.write_messages(connection, pending.messages)
         await search.index(connection, [(row.id, row.subject, row.reply_text or row.text) for row in pending.messages])
@@ -338,9 +337,14 @@ class Book:
         pending = self.pending
         if pending.joins:
             moved = await threads.move_messages(self.connection, pending.joins)
-            await threads.redirect(self.connection, pending.joins)
+            followed = await threads.redirect(self.connection, pending.joins)
             for thread, into in pending.joins:
-                await tickets.write_merge(self.connection, "join", None, None, self.now, {"thread": thread, "into": into, "messages": moved[thread]})
+                was = pending.joined[thread]
+                what = {"thread": thread, "into": into, "origin": was.origin, "messages": moved[thread], "followed": followed[thread]}
+                await tickets.write_merge(self.connection, "join", was.ticket, self.threads[into].ticket, self.now, what)
+        for record in pending.returns:
+            await threads.take_back(self.connection, record)
+        for merge in pending.undone:
+            await tickets.undo_merge(self.connection, merge, self.now)
         for ticket, into, what in pending.merges:
-            await tickets.move_associated(self.connection, ticket, into)
             await tickets.write_merge(self.connection, "merge", ticket, into, self.now, what)

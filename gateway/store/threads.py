@@ -10,6 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from core.events import JoinRecord
 from core.thread import Entry
 from core.ticket import ParticipantRole, Thread
 from gateway.store import schema
@@ -166,6 +167,13 @@ async def write_participants(
         await connection.execute(UPDATE_PARTICIPANT, rows)
 
 
+async def drop_participants(connection: AsyncConnection, pairs: Iterable[tuple[int, int]]) -> None:
+    """Take (thread, contact) rows away."""
+    table = schema.participant
+    for thread, contact in sorted(pairs):
+        await connection.execute(sa.delete(table).where(table.c.thread_id == thread, table.c.contact_id == contact))
+
+
 async def write_refs(connection: AsyncConnection, new: Iterable[RefRow], changed: Iterable[RefRow]) -> None:
     """Remember ids; a remembered one is changed when the message itself arrives."""
     if rows := [{"ref": row.ref, "thread_id": row.thread, "message": row.message, "forward": row.forward} for row in new]:
@@ -190,10 +198,22 @@ async def move_messages(connection: AsyncConnection, moves: Collection[tuple[int
     return moved
 
 
-async def redirect(connection: AsyncConnection, moves: Collection[tuple[int, int]]) -> None:
-    """Threads that were redirected to a thread that now goes elsewhere itself follow it, so that one hop is always enough."""
+async def redirect(connection: AsyncConnection, moves: Collection[tuple[int, int]]) -> dict[int, list[int]]:
+    """Threads that were redirected to a thread that now goes elsewhere itself follow it, so that one hop is always enough; which ones."""
+    followed: dict[int, list[int]] = {}
     for thread, into in moves:
-        await connection.execute(sa.update(TABLE).where(TABLE.c.redirect_to == thread).values(redirect_to=into))
+        query = sa.update(TABLE).where(TABLE.c.redirect_to == thread).values(redirect_to=into).returning(TABLE.c.id)
+        followed[thread] = sorted((await connection.execute(query)).scalars())
+    return followed
+
+
+async def take_back(connection: AsyncConnection, record: JoinRecord) -> None:
+    """Messages of a join that is undone go back to their thread, and so do the threads that had been joined into it before."""
+    message = schema.message.c
+    for piece in chunks(record.messages):
+        await connection.execute(sa.update(schema.message).where(message.id.in_(piece)).values(thread_id=record.thread))
+    for piece in chunks(record.followed):
+        await connection.execute(sa.update(TABLE).where(TABLE.c.id.in_(piece)).values(redirect_to=record.thread))
 
 
 async def finally_at(connection: AsyncConnection, ids: Collection[int]) -> dict[int, tuple[int, int | None]]:

@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from core.events import JoinRecord, MergeRecord
 from core.ticket import Ticket
 from gateway.store import schema
 
@@ -107,8 +108,8 @@ async def listing(connection: AsyncConnection, *, everything: bool = False, numb
 
 
 async def in_status(connection: AsyncConnection, status_id: int) -> list[int]:
-    """Numbers of the tickets in a status, those in the trash too, merged ones not."""
-    query = sa.select(TABLE.c.number).where(TABLE.c.status_id == status_id, TABLE.c.merged_into.is_(None)).order_by(TABLE.c.number)
+    """Numbers of the tickets in a status, those in the trash and merged away too."""
+    query = sa.select(TABLE.c.number).where(TABLE.c.status_id == status_id).order_by(TABLE.c.number)
     return list((await connection.execute(query)).scalars())
 
 
@@ -184,22 +185,25 @@ async def write_merge(connection: AsyncConnection, kind: str, ticket: int | None
     await connection.execute(sa.insert(schema.merge), values)
 
 
-async def last_merge(connection: AsyncConnection, ticket: int) -> sa.Row[Any] | None:
-    """The newest merge of a ticket that was not undone."""
+async def last_merge(connection: AsyncConnection, ticket: int) -> MergeRecord | None:
+    """The newest merge of a ticket that was not undone, with the joins of its threads that came with it."""
     table = schema.merge
-    query = sa.select(table).where(table.c.ticket == ticket, table.c.undone_at.is_(None)).order_by(table.c.id.desc()).limit(1)
-    return (await connection.execute(query)).first()
+    query = sa.select(table).where(table.c.ticket == ticket, table.c.undone_at.is_(None)).order_by(table.c.id.desc())
+    rows = (await connection.execute(query)).all()
+    merge = next((row for row in rows if row.kind == "merge"), None)
+    if merge is None:
+        return None
+    moved = merge.moved
+    joins = tuple(_join_record(row) for row in rows if row.kind == "join" and row.at == merge.at)
+    created_at = datetime.fromisoformat(moved["created_at"])
+    return MergeRecord(merge.id, merge.at, tuple(moved["threads"]), tuple(moved["contacts"]), tuple(moved["flags"]), created_at, joins)
+
+
+def _join_record(row: sa.Row[Any]) -> JoinRecord:
+    moved = row.moved
+    return JoinRecord(row.id, moved["thread"], moved["into"], moved["origin"], tuple(moved["messages"]), tuple(moved["followed"]))
 
 
 async def undo_merge(connection: AsyncConnection, merge_id: int, at: datetime) -> None:
     """Mark a merge as undone."""
     await connection.execute(sa.update(schema.merge).where(schema.merge.c.id == merge_id).values(undone_at=at))
-
-
-async def move_associated(connection: AsyncConnection, ticket: int, into: int) -> None:
-    """The contacts of a merged ticket are the survivor's as well."""
-    table = schema.ticket_contact
-    mine = await associated(connection, (ticket, into))
-    fresh = mine[ticket] - mine[into]
-    if fresh:
-        await connection.execute(sa.insert(table), [{"ticket": into, "contact_id": contact} for contact in sorted(fresh)])
