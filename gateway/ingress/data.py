@@ -53,9 +53,10 @@ class MailData:
     def feed(self, chunk: bytes) -> bytes | None:
         """Takes the next bytes; returns None until the mail has ended, then the bytes after its end (pipelined commands)."""
         data = self._tail + chunk
-        end = data.find(_END)
+        dot = data.find(b"\r\n.")  # in most mails the first dot at the beginning of a line is the last: one search does
+        end = dot if dot < 0 or data.startswith(_END, dot) else data.find(_END, dot)
         if end >= 0:
-            self._take(data[: end + 2])
+            self._take(data[: end + 2], stuffed=dot < end)
             return data[end + 5 :]
         cut = len(data)
         for beginning in _BEGINNINGS:
@@ -66,13 +67,13 @@ class MailData:
             cut = max(len(data[:cut].rstrip(b"\r")), cut - _MANY_CR)
         self._tail = data[cut:]
         if cut:
-            self._take(data[:cut])
+            self._take(data[:cut], stuffed=dot >= 0)
         return None
 
-    def _take(self, piece: bytes) -> None:
+    def _take(self, piece: bytes, *, stuffed: bool) -> None:
         """Judges and keeps a piece, which never ends inside a CR LF or before a stuffed dot."""
         if self.fault is None and self.error is None:
-            if b"\r\n." in piece:
+            if stuffed:
                 piece = piece.replace(b"\r\n.", b"\r\n")
             lines = piece.count(b"\r\n")
             if piece.count(b"\n") != lines or piece.count(b"\r") != lines:

@@ -19,7 +19,9 @@ LARGEST = 64 << 20  # bytes of one mail; nothing sent by mail is larger, and it 
 _BLOCK = 1 << 20
 _LOOK_AHEAD = 2048  # bytes after a separator that are needed to judge it
 _NAMES = (".eml", ".mbox", ".mbx")
-_SEPARATOR = re.compile(rb"From (?:[^\r\n]*\d:\d\d|\S+@\S+\s*?$|- )[^\r\n]*\r?\n(?=[!-9;-~]{1,200}[ \t]*:|>From |From |\r?\n)", re.MULTILINE)
+_SEPARATOR = re.compile(
+    rb"From (?:[^\r\n]*\d:\d\d|\S+@\S+\s*?$|- )[^\r\n]*\r?\n(?=[!-9;-~]{1,200}[ \t]*:|>From |From |\r?\n)", re.MULTILINE
+)
 _FIELD = re.compile(rb"[!-9;-~]{1,200}[ \t]*:")
 _QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 

@@ -42,16 +42,12 @@ class Service:
     accept: Accept
     directory: Directory
     clock: Clock
+    limits: Limits
     hostname: str = ""
     bare_newline: Literal["reject", "normalize"] = "reject"
     certificate: Certificate | None = None
     proxy_from: tuple[str, ...] = ()
     pause: Callable[[float], Awaitable[None]] = asyncio.sleep
-
-    @property
-    def limits(self) -> Limits:
-        """The figures that hold at every way in."""
-        return self.accept.limits
 
     @cached_property
     def name(self) -> str:

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 LONGEST_LINE = 2048  # RFC 5321 4.5.3.1.4 asks for 512 and what extensions add
 _BREATH = 64  # commands that are answered before other sessions get their turn
 _LINGER_SECONDS = 5.0
-_HTTP = frozenset((b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH", b"PRI", b"HOST:", b"USER-AGENT:"))
+_HTTP = frozenset(
+    (b"GET", b"POST", b"PUT", b"HEAD", b"DELETE", b"OPTIONS", b"CONNECT", b"TRACE", b"PATCH", b"PRI", b"HOST:", b"USER-AGENT:")
+)
 
 
 class Connection:

@@ -246,7 +246,12 @@ SMTP.commands = commands_of(SMTP)
 def prototype_of(service: Service, loop: asyncio.AbstractEventLoop, *, word: str) -> dict[str, Any]:
     """The state with which each protocol object begins: what aiosmtpd's constructor makes, done once, and texts that never change."""
     stock = base.SMTP(
-        Policy(service), data_size_limit=service.limits.message_bytes, enable_SMTPUTF8=True, hostname=service.name, ident="ticketgate", loop=loop
+        Policy(service),
+        data_size_limit=service.limits.message_bytes,
+        enable_SMTPUTF8=True,
+        hostname=service.name,
+        ident="ticketgate",
+        loop=loop,
     )
     extensions = ["PIPELINING", f"SIZE {service.limits.message_bytes}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES"]
     return {

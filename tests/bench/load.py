@@ -140,7 +140,13 @@ def run(job: Job, mails: Sequence[tuple[str, bytes]], *, sessions: int, total: i
     os.close(trouble)
     acknowledged = sum(1 for _ in audit.open("rb"))
     cpu = after.children_user + after.children_system - before.children_user - before.children_system
-    return {"mails": total, "acknowledged": acknowledged, "seconds": round(seconds, 3), "mails_a_second": round(acknowledged / seconds, 1), "client_cpu": cpu}
+    return {
+        "mails": total,
+        "acknowledged": acknowledged,
+        "seconds": round(seconds, 3),
+        "mails_a_second": round(acknowledged / seconds, 1),
+        "client_cpu": cpu,
+    }
 
 
 def load_folder(paths: Iterable[Path]) -> list[tuple[str, bytes]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import uvloop
 
+from gateway import log
 from gateway.clock import Clock
 from gateway.ingress.accept import Accept, Incoming, SpoolFile
 from gateway.ingress.address import Addresses
@@ -92,12 +93,14 @@ async def main() -> None:
     parser.add_argument("--forget", action="store_true")
     parser.add_argument("--no-sync", action="store_true")
     given = parser.parse_args()
+    log.configure(level="info", form="json", addresses="hashed")
     incoming, spool = given.folder / "incoming", given.folder / "spool"
     incoming.mkdir(parents=True, exist_ok=True)
     spool.mkdir(exist_ok=True)
     store = NoSpool() if given.forget else FileSpool(spool, sync=not given.no_sync)
-    accept = Accept(store, Limits(), incoming, wake=lambda: None)
-    service = Service(accept=accept, directory=Addresses(["support@localhost"]), clock=Clock(), hostname="mx.desk.example")
+    limits = Limits()
+    accept = Accept(store, limits, incoming, wake=lambda: None)
+    service = Service(accept=accept, directory=Addresses(["support@localhost"]), clock=Clock(), limits=limits, hostname="mx.desk.example")
     server = (LmtpServer if given.lmtp else SmtpServer)(["127.0.0.1:0"], service)
     await server.start()
     stop = asyncio.Event()
@@ -111,7 +114,13 @@ async def main() -> None:
     await server.stop(10)
     await accept.drain()
     used = resource.getrusage(resource.RUSAGE_SELF)
-    figures = {"cpu": time.process_time() - idle, "groups": len(store.groups), "mails": sum(store.groups), "stall": worst[0], "peak_kib": used.ru_maxrss}
+    figures = {
+        "cpu": time.process_time() - idle,
+        "groups": len(store.groups),
+        "mails": sum(store.groups),
+        "stall": worst[0],
+        "peak_kib": used.ru_maxrss,
+    }
     print(json.dumps(figures), flush=True)
 
 
