@@ -127,7 +127,9 @@ async def opened(config_path: Path | None) -> AsyncIterator[Opened]:
     from gateway import log
     from gateway.store.engine import Database
 
-    log.configure(level=settings.log.level, form=settings.log.format, addresses=settings.log.addresses, stream=sys.stderr)
+    # A command prints its result itself; the line a mail that the daemon logs would only stand between.
+    level = "warning" if settings.log.level == "info" else settings.log.level
+    log.configure(level=level, form=settings.log.format, addresses=settings.log.addresses, stream=sys.stderr)
     async with AsyncExitStack() as stack:
         database = await Database.open(settings.database.url, node=node_name())
         stack.push_async_callback(database.close)
