@@ -100,7 +100,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("what could not run on this machine")
     for reason, number in sorted(skipped.items()):
         terminalreporter.write_line(f"{number:4d}  {reason}")
-    if not skipped:
+    if REQUIRE_ALL:
+        terminalreporter.write_line("nothing may be skipped here: what is missing is a failure or an error above")
+    elif not skipped:
         terminalreporter.write_line("nothing: every selected test ran")
 
 

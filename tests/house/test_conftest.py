@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
 import subprocess
+import sys
+from pathlib import Path
 from urllib.parse import urlsplit
+
+import pytest
 
 
 def _fill(url: str) -> None:
@@ -44,3 +50,35 @@ def test_a_built_database_is_fresh_again(built_database):
 def test_ports_are_not_given_twice(free_ports):
     """Ports that are asked for in a row differ, so two servers of one test do not collide."""
     assert len({free_ports() for _ in range(20)}) == 20
+
+
+NEEDY = '''
+"""Two tests that cannot run anywhere, and one that can."""
+import pytest
+
+@pytest.mark.needs("no-such-program")
+def test_by_marker():
+    """Needs what is not there."""
+
+def test_by_fixture(require):
+    """Needs it too."""
+    require("no-such-program")
+
+def test_that_runs():
+    """Needs nothing."""
+'''
+
+
+@pytest.mark.parametrize(("require_all", "code"), [("", 0), ("1", 1)], ids=["a user's machine", "CI"])
+def test_what_could_not_run_is_said(tmp_path, require_all, code):
+    """A missing program is listed with its reason at the end; where everything is required it fails the run."""
+    shutil.copy(Path(__file__).parents[1] / "conftest.py", tmp_path)
+    (tmp_path / "test_needy.py").write_text(NEEDY)
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), "TICKETGATE_REQUIRE_ALL": require_all}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", tmp_path]
+    run = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == code, run.stdout
+    assert "no-such-program is not on this machine" in run.stdout
+    assert ("1 failed, 1 passed, 1 error" if require_all else "1 passed, 2 skipped") in run.stdout
+    assert ("   2  no-such-program" in run.stdout) is not bool(require_all)
