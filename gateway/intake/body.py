@@ -14,13 +14,24 @@ from gateway.intake.outline import Found, depth_of
 _RULE_LINE: Final = re.compile(r"[\s\u00a0]*(?:[-_=*~—–]{5,}|_{3,})[\s\u00a0]*")
 _SIGNATURE: Final = re.compile(r"[\s\u00a0]*(?:--|__|—|–|-- )[\s\u00a0]*")
 _FOOTER: Final = re.compile(r"[\s]*[_=-]{20,}[\s]*")
+_CLOSING: Final = re.compile(
+    r"\s*(?:(?:best|kind|warm|many)?\s*regards|best(?: wishes)?|thanks|thank you|many thanks|cheers|sincerely|yours|br\b|rgds|mfg|lg|vg|viele gr|mit freundlichen|freundliche gr|beste gr|liebe gr|gruß|gruss|danke|"
+    r"cordialement|bien à vous|merci|salutations|saludos|un saludo|atentamente|gracias|cordiali saluti|saluti|grazie|atenciosamente|obrigad|cumprimentos|abraço|met vriendelijke|groet|bedankt|"
+    r"med venlig|venlig hilsen|mvh|hilsen|hälsningar|vänliga|med vänlig|hilsen|terveisin|yst[äa]v[äa]llisin|pozdraw|z poważaniem|s pozdrav|pozdrav|üdvözlettel|с уважением|з повагою|saygı|với|"
+    r"よろしく|此致|祝好|谢谢|감사)\b.{0,60}$",
+    re.IGNORECASE,
+)
 
 
 def visible(text: str, lines: list[str], found: list[Found]) -> tuple[str, str]:
     """What the sender newly wrote, and the rest. ``lines`` and ``found`` are the outline of ``text``."""
     if not found:
-        return text, ""
+        return text or _tidy(lines), ""
     cut = _cut(lines, found)
+    if cut < len(lines) and not any(line.strip() for line in lines[:cut]) and (intro := _opening(lines, found, cut)) is not None:
+        found = [each for each in found if each is not intro]
+        rest, quoted = visible("", lines[intro.end :], [_moved(each, intro.end) for each in found if each.start >= intro.end]) if found else (_tidy(lines[intro.end :]), "")
+        return rest, "\n".join([*lines[intro.start : intro.end], quoted]).strip("\n")
     above = lines[:cut]
     below = lines[cut:]
     quotes = [each for each in found if each.start < cut and each.sign in {"quote", "introduction", "forward_mark", "block"}]
@@ -40,6 +51,16 @@ def _cut(lines: list[str], found: list[Found]) -> int:
         if each.sign == "introduction" and each.strong and not _quoted_below(lines, each.end):
             return each.start
     return len(lines)
+
+
+def _opening(lines: list[str], found: list[Found], cut: int) -> Found | None:
+    """An introduction on top of everything with unquoted text below it: the quote was taken out, or the sender wrote without signs. What stands
+    below is all there is, so it is kept."""
+    return next((each for each in found if each.start == cut and each.sign == "introduction"), None)
+
+
+def _moved(each: Found, by: int) -> Found:
+    return Found(each.sign, each.start - by, each.end - by, each.depth, each.fields, each.strong)
 
 
 def _with_rule(lines: list[str], at: int) -> int:
@@ -82,7 +103,7 @@ def _interleaved(lines: list[str], quoted: list[bool], own: list[int]) -> bool:
     before = any(index < first for index in own)
     between = any(first < index < last for index in own)
     after = [index for index in own if index > last]
-    if after and (_SIGNATURE.fullmatch(lines[after[0]]) or _FOOTER.fullmatch(lines[after[0]])):
+    if after and (_SIGNATURE.fullmatch(lines[after[0]]) or _FOOTER.fullmatch(lines[after[0]]) or len(after) <= 5 and _CLOSING.match(lines[after[0]])):
         after = []
     return between or before and bool(after)
 

@@ -162,9 +162,31 @@ def _guess(data: bytes, hint: str | None) -> str:
     if name and name not in {"utf-8", "cp1252"} and (text := _strict(data, name)) is not None:
         return text
     high = len(data) - len(data.translate(None, delete=_HIGH))
+    if high >= 3 and (cyrillic := _cyrillic(data)) is not None:
+        return cyrillic
     if high >= 4 and (best := _by_shape(data[: limits.CHARSET_SAMPLE], high)) is not None and (text := _loose(data, best)) is not None:
         return text
     return _cp1252(data)
+
+
+def _cyrillic(data: bytes) -> str | None:
+    """The reading as Windows-1251 or KOI8-R, where nearly all high bytes become small letters or capitals at the start of a word.
+
+    The two code pages swap capitals and small letters, so the right one shows; text of other scripts gives a wild mix in both.
+    """
+    sample = data[: limits.CHARSET_SAMPLE]
+    best, reading = 0.0, None
+    for name in ("cp1251", "koi8_r"):
+        text = sample.decode(name, "replace")
+        letters = sum(c > "\x7f" for c in text)
+        wild = sum(c > "\x7f" for c in _CYRILLIC_WORD.sub("", text))
+        score = 1 - wild / letters if letters else 0.0
+        if score > best:
+            best, reading = score, name
+    return data.decode(reading, "replace") if reading and best >= 0.9 else None
+
+
+_CYRILLIC_WORD: Final = re.compile("(?<![а-яёА-ЯЁ])[А-ЯЁ]?[а-яё]+")
 
 
 def _by_shape(sample: bytes, high: int) -> str | None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 from core.message import Address, Forwarded
 from gateway.intake import charset, limits
 from gateway.intake.content import Collector
 from gateway.intake.headers import Headers, addresses
-from gateway.intake.languages import FORWARD_PREFIX, Role
+from gateway.intake.languages import FORWARD_PREFIX, REPLY_PREFIX, Role, fold
 from gateway.intake.mime import Part
 from gateway.intake.outline import Found, after_mark, collapsed_fields, depth_of, header_block, unquoted
 
@@ -29,9 +30,9 @@ _ON_BEHALF: Final = re.compile(r"\s*\b(?:on behalf of|im auftrag von|de la part 
 def find(text: str, lines: list[str], found: list[Found], subject: str, headers: Headers, messages: Sequence[Part]) -> Forwarded | None:
     """The forward that a mail is, or None. ``lines`` and ``found`` are the outline of ``text``; ``messages`` the mails attached to it."""
     prefix = bool(subject and FORWARD_PREFIX.match(subject))
-    in_text = _in_text(lines, found, prefix)
+    in_text = _in_text(lines, found, prefix, subject, is_reply="in-reply-to" in headers.fields or "references" in headers.fields)
     if in_text is not None:
-        return in_text
+        return in_text if in_text.subject is not None or not prefix else replace(in_text, subject=FORWARD_PREFIX.sub("", subject, count=1).strip())
     if messages and _is_content(messages, text, prefix):
         return _attached(messages[0], text)
     if "x-forwarded-message-id" in headers.fields:
@@ -41,7 +42,7 @@ def find(text: str, lines: list[str], found: list[Found], subject: str, headers:
     return None
 
 
-def _in_text(lines: list[str], found: list[Found], prefix: bool) -> Forwarded | None:
+def _in_text(lines: list[str], found: list[Found], prefix: bool, subject: str, *, is_reply: bool) -> Forwarded | None:
     """A forward that stands in the text: the first telling thing in the outline decides."""
     for index, each in enumerate(found):
         if each.sign == "forward_mark":
@@ -51,8 +52,11 @@ def _in_text(lines: list[str], found: list[Found], prefix: bool) -> Forwarded | 
             if made is not None:
                 return made
         elif each.sign == "block":
-            if not prefix or each.depth > 1:
+            if each.depth > 1:
                 return None
+            if not prefix:
+                same = not is_reply and not each.depth and not REPLY_PREFIX.match(subject) and _unanswered(each, subject)
+                return _made(lines, each, each.start, "header block of a mail with this very subject") if same else None
             return _made(lines, each, each.start, "forward prefix and header block")
         elif each.sign == "introduction":
             if prefix and each.strong:
@@ -61,6 +65,12 @@ def _in_text(lines: list[str], found: list[Found], prefix: bool) -> Forwarded | 
         elif each.sign == "reply_mark" and not prefix:
             return None
     return None
+
+
+def _unanswered(block: Found, subject: str) -> bool:
+    """Whether a full header block bears the subject of the mail itself, unchanged. Clients put their prefix before the subject when one answers."""
+    inner = block.fields.get("subject", "")
+    return {"from", "to", "date"} <= block.fields.keys() and bool(inner) and fold(inner) == fold(subject)
 
 
 def _may_be_quoted(lines: list[str], found: list[Found], index: int, mark: Found) -> bool:
@@ -84,6 +94,8 @@ def _after_mark(lines: list[str], mark: Found) -> Forwarded | None:
 def _made(lines: list[str], block: Found, cut: int, rule: str) -> Forwarded:
     """The forward whose header block was found; what stands above line ``cut`` is the forwarder's comment."""
     fields = block.fields
+    end = _end_of(lines, block)
+    comment = comment_of(lines[:cut]) or comment_of(lines[end:])
     sender = _boxes(_ON_BEHALF.sub("", fields.get("from", "")))
     return Forwarded(
         sender=sender[0] if sender else None,
@@ -91,10 +103,18 @@ def _made(lines: list[str], block: Found, cut: int, rule: str) -> Forwarded:
         cc=tuple(_boxes(fields.get("cc", ""))),
         subject=charset.one_line(fields["subject"], limits.SUBJECT) if "subject" in fields else None,
         date=charset.one_line(fields["date"], 200) if "date" in fields else None,
-        text="\n".join(unquoted(line, block.depth) for line in lines[block.end :]).strip(),
-        comment=comment_of(lines[:cut]),
+        text="\n".join(unquoted(line, block.depth) for line in lines[block.end : end]).strip(),
+        comment=comment,
         rule=rule,
     )
+
+
+def _end_of(lines: list[str], block: Found) -> int:
+    """The line behind the forwarded mail: the end of the text, or of the quote where the client quotes what it forwards."""
+    if not block.depth or not any(depth_of(line) for line in lines[block.end : block.end + 5]):
+        return len(lines)
+    last = max(index for index in range(block.start, len(lines)) if depth_of(lines[index]))
+    return last + 1 if any(not line.strip() for line in lines[last + 1 : last + 2]) else len(lines)
 
 
 def comment_of(lines: list[str]) -> str:
@@ -121,7 +141,8 @@ def _introduced(lines: list[str], intro: Found) -> Forwarded:
     )
 
 
-_NAME_BEFORE: Final = re.compile(r"(?:^|,|\d\s*(?:uhr|h)?,?|(?:schrieb|schreef|skrev|escribió|użytkownik|uživatel|пользователь)\s)\s*\"?'?([^\d,<>\"']{2,60}?)\"?'?\s*[<(\[](?:mailto:)?([^<>()\[\]\s]+@[^<>()\[\]\s]+)[>)\]]", re.IGNORECASE)
+_NAME_BEFORE: Final = re.compile(r"(?:^|,|\d\s*(?:uhr|h)?,?|(?:schrieb|schreef|skrev|escribió|użytkownik|uživatel|пользователь)\s)\s*[\"'«„“”]?\s*([^\d,<>\"'«»„“”]{2,60}?)\s*[\"'»“”]?\s*[<(\[](?:mailto:)?([^<>()\[\]\s]+@[^<>()\[\]\s]+)[>)\]]", re.IGNORECASE)
+_USER: Final = re.compile(r"^.{0,30}\b(?:user|usuario|utilisateur|używtkownik|użytkownik|uživatel|používateľ|пользователь|користувач|korisnik|uporabnik|schrieb|schreef|skrev)\s+", re.IGNORECASE)
 _ANY_ADDRESS: Final = re.compile(r"[^\s<>()\[\]\"',;]+@[^\s<>()\[\]\"',;:]+")
 
 
@@ -129,7 +150,8 @@ def _named_in(sentence: str) -> Address | None:
     """Who is named in an introduction."""
     hits = list(_NAME_BEFORE.finditer(sentence[:1000]))
     if hits:
-        return Address(charset.one_line(hits[-1][1], limits.NAME), charset.one_line(hits[-1][2], limits.ADDRESS))
+        name = _USER.sub("", hits[-1][1]).strip(" (<[")
+        return Address(charset.one_line(name, limits.NAME), charset.one_line(hits[-1][2], limits.ADDRESS))
     bare = _ANY_ADDRESS.search(sentence[:1000])
     return Address("", charset.one_line(bare[0], limits.ADDRESS)) if bare else None
 

@@ -18,7 +18,8 @@ from gateway.intake.charset import clean
 from gateway.intake.headers import Headers, base64_bytes, parameters
 from gateway.intake.uu import decode_lines
 
-_BLANK: Final = re.compile(rb"\r?\n[ \t]*\r?\n")
+_BLANK: Final = re.compile(rb"\n\r?\n")
+_NEARLY_BLANK: Final = re.compile(rb"\n[ \t]+\r?\n(?![ \t]|[!-9;-~]+[ \t]*:)")  # a line of blanks ends a header only where no field follows
 _LEADING: Final = re.compile(rb"(?:[ \t]*\r?\n)*")
 _HEADER_LINE: Final = re.compile(rb"[!-9;-~]{1,200}[ \t]*:")
 _FROM_LINE: Final = re.compile(rb">?From [^\n]*\n")
@@ -131,6 +132,9 @@ class Tree:
         if buffer.startswith((b"\n", b"\r\n"), at):
             return at + (1 if buffer[at] == 10 else 2)
         blank = _BLANK.search(buffer, at, min(end, at + cap + 4))
+        nearly = _NEARLY_BLANK.search(buffer, at, blank.start() if blank else min(end, at + cap + 4))
+        if nearly:
+            return nearly.end()
         if blank:
             return blank.end()
         if end - at > cap:

@@ -18,31 +18,28 @@ MOST_LINES: Final = 20_000
 _DECORATION: Final = " \t-_*=#|~<>:：.·•—–[]()\"'\u00a0\u200b\u200e\u200f\ufeff+"
 _FRAMED: Final = re.compile(r"[\s\ufeff]*[-_=*~—–]{2,80}[ \t]*(\S[^\n]{1,78}?)[ \t]*[-_=*~—–]{2,80}[ \t]*(.*)")
 _BY: Final = re.compile(r"\s+(?:by|von|par|por|da|door|av|af|przez|от|от:)\s+.*|\s*[-:]\s*\d.*")
+_FRAME: Final = frozenset("-_=*~—–<[#>|+")
 _COLON: Final = re.compile(r"[:：]")
 _MAILBOX: Final = re.compile(r"[^\s<>,;\"'()\[\]]+@[^\s<>,;\"'()\[\]]+")
 _ENDS: Final = re.compile(r"(?:[:：]|[:：]\*|\bwrote\s*-{2,}|----)[\s\u200b\u202c]*$")
 _SPACELESS: Final = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
-_VERB: Final = (
-    r"(?:(?<!\w)(?:"
-    + "|".join(re.escape(w) for w in WROTE if not _SPACELESS.search(w))
-    + r")(?!\w)|(?:"
-    + "|".join(re.escape(w) for w in WROTE if _SPACELESS.search(w))
-    + "))"
-)
+_SPACELESS_VERBS: Final = tuple(word for word in WROTE if _SPACELESS.search(word))
+_TOKEN: Final = re.compile(r"[\w'’]+(?:\([^)\s]{1,5}\)|/-?\w+|-\w+)?")
+# the last token of a verb tells it well enough: "ha scritto", "a écrit"
+_VERB_TOKENS: Final = frozenset(token[0] for word in WROTE if not _SPACELESS.search(word) for token in [list(_TOKEN.finditer(word))[-1:]][0])
 _START: Final = (
     r"(?:on|am|le|el|il|op|den|dne|dňa|w dniu|dnia|em|pe|în data|in data|no dia|às|στις|την|a|al|il giorno|il giorno|at|em|de|d\.|\*?on|в|у|на|dana|"
     r"dana|u|ve|tarihinde|vào|pada|ב-?|בתאריך|في|در|เมื่อ|วันที่|kuupäeval|feladó|quoting|mr\.?|zitat von|citando|citaat|quote from|nachricht von|"
     r"el día|el dia|le|die|il|s dne|kl\.?|dagsins|þann|bei|в письме от|dňa|ngày|--+\s*on|在|于|於|\[?\d)"
 )
 _DAY: Final = r"(?:mon|tue|wed|thu|fri|sat|sun|mo|di|mi|do|fr|sa|so|lun|mar|mer|jeu|ven|sam|dim|mié|jue|vie|sáb|dom|man|tir|ons|tor|fre|lør|søn|пн|вт|ср|чт|пт|сб|вс|нд)"
-_STRONG: Final = re.compile(rf"[>\s*_\-–—]*{_START}[\s,.:'].{{3,500}}?{_VERB}.{{0,160}}$|[>\s*_\-–—]*{_START}.{{3,300}}{_VERB}.{{0,60}}$", re.DOTALL)
-_WEAK: Final = re.compile(rf"[\s*_]*(?:\d|{_DAY}\b).{{3,300}}{_VERB}.{{0,120}}$", re.DOTALL)
-_NAMED: Final = re.compile(rf"[\s*_\"'<\[]*\S.{{0,160}}(?:@|\bmailto\b).{{1,160}}{_VERB}.{{0,60}}$|.{{0,60}}{_VERB}.{{0,80}}@.{{1,120}}$", re.DOTALL)
-_PLAIN: Final = re.compile(rf"\S.{{0,100}}{_VERB}\s*[\w(),.\s]{{0,40}}[:：]$")
+_STRONG: Final = re.compile(rf"[>\s*_\-–—]*{_START}[\s,.:']|[>\s*_\-–—]*\[?\d", re.DOTALL)
+_WEAK: Final = re.compile(rf"[\s*_]*(?:\d|{_DAY}\b)")
+_HAS_BOX: Final = re.compile(r"@|\bmailto\b")
 _DATED: Final = re.compile(r"\W{0,3}(?:\d{4}\s*[-/.年]\s*\d{1,2}|\d{1,2}\s*[-/.]\s*\d{1,2}\s*[-/.]\s*\d{2,4}|\d{1,2}\.?\s+\S{3,12}\s+\d{4}).{0,120}(?:<[^<>]+@[^<>]+>|@\S+).{0,20}[:：]$", re.DOTALL)
 _DIGIT: Final = re.compile(r"\d")
 _LONGEST_LINE: Final = 1000
-_QUOTE: Final = re.compile(r"[ \t]{0,3}((?:>[ \t]?)+)")
+_QUOTE: Final = re.compile(r"[ \t]{0,3}((?:[>|][ \t]?)+)")
 _UNMARKED: Final = " \t\u00a0*_"
 
 
@@ -60,18 +57,22 @@ class Found:
 
 
 def depth_of(line: str) -> int:
-    """How deep a line is quoted by ``>`` signs."""
-    if not line or line[0] not in "> \t":
+    """How deep a line is quoted by ``>`` signs (or bars, which some clients draw)."""
+    if not line or line[0] not in "> \t|":
         return 0
     match = _QUOTE.match(line)
-    return match[1].count(">") if match else 0
+    if match is None:
+        return 0
+    if line[0] == "|" and (line[1:2] not in ("", " ") or len(line) > 2 and line.rstrip()[-1] == "|"):
+        return 0  # a table
+    return match[1].count(">") + match[1].count("|")
 
 
 def unquoted(line: str, depth: int) -> str:
     """A line with at most ``depth`` quote signs taken off."""
     for _ in range(depth):
         bare = line.lstrip(" \t")
-        if not bare.startswith(">"):
+        if not bare.startswith((">", "|")):
             break
         line = bare[1:].removeprefix(" ")
     return line
@@ -89,6 +90,8 @@ def outline(lines: list[str]) -> list[Found]:
             continue
         depth = depth_of(line)
         found = _at(lines, at, depth)
+        if found is not None and out and found.start < out[-1].end:
+            found.start = at
         if found is not None:
             out.append(found)
             if found.sign == "forward_mark" and len(line) > _LONGEST_LINE:
@@ -111,29 +114,45 @@ def _at(lines: list[str], at: int, depth: int) -> Found | None:
     head = line[:200]
     if (sign := mark(head)) is not None:
         return Found(sign, at, at + 1, depth)
-    colon = _COLON.search(head, 0, 60)
-    if colon and _label(head[: colon.start()]) is not None and (block := header_block(lines, at, depth)) is not None:
+    colon = _colon(head)
+    if colon > 0 and _label(head[:colon]) is not None and (block := header_block(lines, at, depth)) is not None:
         return block
-    if not depth and _ENDS.search(line[-40:]):
-        return None if len(line) > _LONGEST_LINE else _introduction(lines, at)
-    if not depth and (line[0].isalnum() or line[0] in "\"'<[*_-\ufeff "):
-        return _split_introduction(lines, at)
+    if not depth and len(line) <= _LONGEST_LINE and (last := line.rstrip()[-1:]) in _LAST:
+        if last == ">":
+            old = bool(_DATED_BARE.fullmatch(line.strip())) and _quoted_next(lines, at + 1)
+            return Found("introduction", at, at + 1, 0, {}, strong=True) if old else None
+        if _ENDS.search(line[-40:]):
+            return _introduction(lines, at)
     return None
+
+
+def _colon(text: str) -> int:
+    """Where the first colon of a line stands, as far as a label can reach; -1 where there is none."""
+    at = text.find(":", 0, 60)
+    if at < 0 and not text.isascii():
+        at = text.find("：", 0, 60)
+    return at
+
+
+_LAST: Final = frozenset(":：-*\u200b\u202c>")
+_DATED_BARE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b.{0,100}<[^<>\s]+@[^<>\s]+>")
 
 
 def mark(line: str) -> Literal["forward_mark", "reply_mark"] | None:
     """Whether a line is the mark above a forwarded or a quoted mail."""
     bare = line.strip(_DECORATION)
-    if not 3 < len(bare) < 120:
+    if len(bare) < 4:
         return None
-    framed = line.lstrip()[:1] in "-_=*~—–<[#>|+" or line.rstrip()[-1:] in ":：" or len(bare) > 12
-    if framed:
+    first = line.lstrip(" \t\ufeff")[0]
+    if len(bare) < 120 and (first in _FRAME or line.rstrip()[-1] in ":："):
         folded = fold(bare)
         if folded in FORWARD_MARKS:
             return "forward_mark"
-        if folded in REPLY_MARKS and (line.lstrip()[:1] in "-_=*~—–<[#>|" or line.rstrip()[-1:] in ":："):
+        if folded in REPLY_MARKS:
             return "reply_mark"
-    match = _FRAMED.match(line) if len(line) > 8 and line.lstrip(" \t\ufeff")[:1] in "-_=*~—–" else None
+    elif 12 < len(bare) < 60 and bare.lower() in FORWARD_MARKS:
+        return "forward_mark"
+    match = _FRAMED.match(line) if first in "-_=*~—–" and len(line) > 8 else None
     if match:
         inner = _BY.sub("", fold(match[1].strip(_DECORATION)))
         inner = inner.strip(_DECORATION)
@@ -233,7 +252,8 @@ class _Block:
             return False
         value = self.fields.get(self.role, "")
         unfinished = value.count("<") > value.count(">") or value.count('"') % 2 == 1
-        folded = line[0] in " \t" and (self.role in {"to", "cc", "bcc", "from"} and "@" in line or self.role == "subject" and len(value) > 40)
+        boxed = self.role == "from" and "@" not in value and bool(_ONLY_BOXES.fullmatch(line.strip()))
+        folded = boxed or line[0] in " \t" and (self.role in {"to", "cc", "bcc", "from"} and "@" in line or self.role == "subject" and len(value) > 40)
         if value == "" or unfinished or folded or self.role in {"to", "cc", "bcc"} and (value[-1] in ",;" or bool(_ONLY_BOXES.fullmatch(line.strip()))):
             self.fields[self.role] = f"{value} {line.strip(_UNMARKED)}".strip()
             return len(self.fields[self.role]) < 20_000
@@ -268,19 +288,7 @@ def collapsed_fields(text: str) -> dict[Role, str]:
 def _may_begin(text: str, start: int) -> bool:
     """Whether a label can begin here: at a blank, or with a capital or a letter of a script without capitals."""
     char = text[start]
-    return start == 0 or not text[start - 1].isalnum() or char.isupper() and not text[start - 1].isupper() or char.lower() == char.upper()
-
-
-def _split_introduction(lines: list[str], at: int) -> Found | None:
-    """An introduction that is broken over lines and begins here; its last line is one of the next four."""
-    for last in range(at + 1, min(at + 5, len(lines))):
-        line = lines[last]
-        if not line.strip() or depth_of(line) or len(line) > 300:
-            return None
-        if _ENDS.search(line[-40:]):
-            found = _introduction(lines, last)
-            return found if found is not None and found.start == at else None
-    return None
+    return start == 0 or not text[start - 1].isalnum() or char.isupper() and (not text[start - 1].isupper() or text[start + 1 : start + 2].islower()) or char.lower() == char.upper()
 
 
 def _introduction(lines: list[str], last: int) -> Found | None:
@@ -294,15 +302,32 @@ def _introduction(lines: list[str], last: int) -> Found | None:
         text = f"{line.strip()} {text}".strip()
         candidates.append((start, fold(text)))
     for start, folded in candidates:
-        if _STRONG.match(folded) and _DIGIT.search(folded):
+        verb = _verb_at(folded)
+        if verb > 5 and len(folded) - verb < 180 and _STRONG.match(folded) and _DIGIT.search(folded):
             return Found("introduction", start, last + 1, 0, {}, strong=_telling(folded))
+        if verb < 0 and len(candidates) == 1 and not _DATED.match(folded):
+            return None
     for start, folded in candidates:
-        if _NAMED.match(folded) or _WEAK.match(folded) or _DATED.match(folded):
+        verb = _verb_at(folded)
+        named = verb >= 0 and _HAS_BOX.search(folded) and len(folded) < 320 and len(folded) - verb < 130
+        if named or verb > 3 and _WEAK.match(folded) or _DATED.match(folded):
             return Found("introduction", start, last + 1, 0, {}, strong=_telling(folded))
     start, folded = candidates[0] if candidates else (last, "")
-    if folded and _PLAIN.match(folded) and _quoted_next(lines, last + 1):
+    verb = _verb_at(folded)
+    if 1 < verb <= 100 and len(folded) - verb < 60 and _quoted_next(lines, last + 1):
         return Found("introduction", start, last + 1, 0, {}, strong=False)
     return None
+
+
+def _verb_at(folded: str) -> int:
+    """Where the last verb of an introduction stands in a folded sentence; -1 where there is none."""
+    at = -1
+    for token in _TOKEN.finditer(folded):
+        if token[0] in _VERB_TOKENS:
+            at = token.start()
+    if at < 0 and not folded.isascii():
+        at = max((folded.rfind(word) for word in _SPACELESS_VERBS), default=-1)
+    return at
 
 
 _TIME: Final = re.compile(r"\d{1,2}[:.h]\d{2}|\d{4}")
@@ -328,7 +353,14 @@ def _quote_end(lines: list[str], at: int, count: int) -> int:
         line = lines[at]
         if depth_of(line):
             end = at + 1
-        elif line and not line.isspace():
+        elif line and not line.isspace() and not (end == at and at + 1 < count and depth_of(lines[at + 1]) and _wrapped(lines[at - 1], line)):
             break
         at += 1
     return end
+
+
+def _wrapped(before: str, line: str) -> bool:
+    """Whether an unquoted line inside a quote is the end of the quoted line before it, which a client broke: an open bracket, or a long line's rest."""
+    if before.count("(") > before.count(")") and ")" in line or before.count("<") > before.count(">", 2) and ">" in line:
+        return True
+    return len(before) >= 68 and len(line) <= 24 and line[0].islower()

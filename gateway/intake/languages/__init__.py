@@ -22,8 +22,9 @@ _BLANK: Final = re.compile(r"[\s\u00a0\u200b-\u200f\u202a-\u202e\u2066-\u2069\uf
 
 def fold(text: str) -> str:
     """The form in which words are compared: lower case, single blanks, invisible marks gone."""
-    if not text.isascii():
-        text = unicodedata.normalize("NFC", text.replace("İ", "i"))
+    if text.isascii():
+        return " ".join(text.split()).lower()
+    text = unicodedata.normalize("NFC", text.replace("İ", "i"))
     return _BLANK.sub(" ", text).strip().lower()
 
 
