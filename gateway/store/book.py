@@ -87,7 +87,7 @@ class Book:
         """An empty book on an ordered write transaction."""
         desk = await load_desk(connection)
         rows = await connection.execute(sa.select(schema.counter.c.name, schema.counter.c.value))
-        return cls(connection, desk, dict(rows.tuples().all()), now)
+        return cls(connection, desk, dict(rows.all()), now)
 
     def allot(self, name: str) -> int:
         """The next number of a kind; what is not flushed is not used up."""
