@@ -47,7 +47,7 @@ class Blobs(Protocol):
         """Forgets the bytes; nothing happens when there are none."""
         ...
 
-    def keys(self) -> AsyncIterator[str]:
+    def listing(self) -> AsyncIterator[str]:
         """All keys, in no order."""
         ...
 
@@ -106,7 +106,7 @@ class NoBlobs:
     async def delete(self, key: str) -> None:
         """There is none."""
 
-    async def keys(self) -> AsyncIterator[str]:
+    async def listing(self) -> AsyncIterator[str]:
         """None."""
         nothing: tuple[str, ...] = ()
         for key in nothing:
@@ -156,7 +156,7 @@ class FileBlobs:
         with translated():
             await asyncio.to_thread((self.folder / key).unlink, missing_ok=True)
 
-    async def keys(self) -> AsyncIterator[str]:
+    async def listing(self) -> AsyncIterator[str]:
         """See :class:`Blobs`. Files that were never finished are passed over."""
         for path in await asyncio.to_thread(lambda: sorted(self.folder.glob("??/*"))):
             if path.suffix != PART:
@@ -244,7 +244,7 @@ class RemoteBlobs:
         except BaseError as error:
             raise StoreUnavailable("the blob store does not answer") from error
 
-    async def keys(self) -> AsyncIterator[str]:
+    async def listing(self) -> AsyncIterator[str]:
         """See :class:`Blobs`."""
         pages: AsyncIterator[Sequence[obstore.ObjectMeta]] = obstore.list(self.store)
         async for page in pages:

@@ -57,8 +57,9 @@ status = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("pipeline_id", sa.ForeignKey("pipeline.id"), nullable=False, index=True),
     sa.Column("name", Text(200), nullable=False),
-    sa.Column("state", sa.String(8), sa.CheckConstraint("state IN ('open', 'closed')", name="state"), nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),
     sa.Column("position", sa.Integer, nullable=False),
+    sa.CheckConstraint("state IN ('open', 'closed')", name="state"),
 )
 
 channel = sa.Table(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
+import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store import schema, sqlite
@@ -19,6 +20,7 @@ Rows = Sequence[tuple[int, str, str]]  # message id, subject, body
 BODY_CHARS = 32_000  # a longer text is searchable by its beginning; PostgreSQL refuses a tsvector of a megabyte
 SUBJECT_CHARS = 2_000
 WORDS = 20
+BATCH = 500
 _WORD = re.compile(r"\w+")
 _TICKET = (
     f"SELECT DISTINCT COALESCE(t.ticket, m.ticket_note) AS ticket FROM found"  # noqa: S608 - names of our own tables
@@ -74,3 +76,24 @@ async def search(connection: AsyncConnection, words: str, limit: int) -> list[in
         query = " & ".join(f"'{word}'" for word in found) + ":*"
         rows = await connection.exec_driver_sql(POSTGRESQL_SEARCH, (query, limit))
     return list(rows.scalars())
+
+
+def body_of(reply_text: str, text: str) -> str:
+    """What of a message is indexed: what was written anew, or all of it where that is not known."""
+    return reply_text or text
+
+
+async def rebuild(connection: AsyncConnection) -> None:
+    """Indexes every message again, in the caller's transaction."""
+    table = schema.message.c
+    await connection.exec_driver_sql(
+        "INSERT INTO message_search (message_search) VALUES ('delete-all')" if connection.dialect.name == "sqlite" else "DELETE FROM message_search"
+    )
+    last = 0
+    while True:
+        query = sa.select(table.id, table.subject, table.reply_text, table.text).where(table.id > last).order_by(table.id).limit(BATCH)
+        rows = (await connection.execute(query)).all()
+        if not rows:
+            return
+        await index(connection, [(row.id, row.subject, body_of(row.reply_text, row.text)) for row in rows])
+        last = rows[-1].id

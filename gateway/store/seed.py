@@ -43,7 +43,7 @@ async def _support(connection: AsyncConnection, now: datetime) -> None:
     rows = [{"pipeline_id": pipeline, "name": name, "state": state, "position": place} for place, (name, state) in enumerate(STATUSES, 1)]
     await connection.execute(sa.insert(schema.status), rows)
     status = schema.status.c
-    ids = dict((await connection.execute(sa.select(status.name, status.id).where(status.pipeline_id == pipeline))).tuples().all())
+    ids = dict((await connection.execute(sa.select(status.name, status.id).where(status.pipeline_id == pipeline))).all())
     await connection.execute(
         sa.update(schema.pipeline)
         .where(schema.pipeline.c.id == pipeline)

@@ -172,7 +172,7 @@ class Spool(Register):
                 return []
             mine = [row.id for row in rows]
             await connection.execute(LEASE, {"ids": mine, "owner": node, "until": now + timedelta(seconds=lease_seconds)})
-            raws = dict((await connection.execute(RAWS, {"ids": mine})).tuples().all())
+            raws = dict((await connection.execute(RAWS, {"ids": mine})).all())
         lost = [row.id for row in rows if not await self._fetched(row, raws)]
         if lost:
             await self.fail(lost, "Its raw bytes are missing from the blob store.", now)

@@ -11,7 +11,7 @@ from gateway.store.schema import metadata
 APART = ("message_search",)  # full-text search has its own tables on each database, made by hand in the migrations
 
 
-def ours(_object: Any, name: str | None, kind: str, _reflected: bool, _compare_to: Any) -> bool:  # noqa: FBT001 - Alembic's signature
+def ours(_object: Any, name: str | None, kind: str, _reflected: bool, _compare_to: Any) -> bool:
     """Whether a table or index takes part in comparisons."""
     return not (name or "").startswith(APART) and not (kind == "table" and (name or "").startswith("sqlite_"))
 
