@@ -70,7 +70,7 @@ def decide(event: Event, state: State, now: datetime) -> tuple[Decision, ...]:
         current, depth = work.popleft()
         for decision in _react(current, state, now):
             decisions.append(decision)
-            changed = _changed(decision, event, state)
+            changed = _changed(decision, event, state, now)
             if changed is not None and depth < CHAIN_DEPTH:
                 work.append((changed, depth + 1))
     return tuple(_finish_last(decisions))
@@ -80,7 +80,7 @@ def refusal(event: Event, state: State) -> Refusal | None:
     """Why a person may not have what he asks for, or None (P09, P10, INV6; the rest of the desk's checks stand beside its rows)."""
     if isinstance(event, MoveAsked):
         return _refuse_move(event, state)
-    if isinstance(event, ThreadAttached) and event.thread.ticket is not None:
+    if isinstance(event, ThreadAttached | TicketOpened) and event.thread is not None and event.thread.ticket is not None:
         return Refusal(f"thread {event.thread.id} already belongs to ticket {event.thread.ticket}")
     if isinstance(event, MergeAsked):
         return _refuse_merge(event)
@@ -214,7 +214,7 @@ def _move(ticket: Ticket, pipeline: Pipeline, status_id: int, cause: Cause, even
     return []
 
 
-def _changed(decision: Decision, event: Event, state: State) -> StatusChanged | None:
+def _changed(decision: Decision, event: Event, state: State, now: datetime) -> StatusChanged | None:
     """The event that a decision amounts to: a move, or being created in a status (C05)."""
     if isinstance(decision, SetStatus):
         ticket = _ticket_of(event)
@@ -226,7 +226,7 @@ def _changed(decision: Decision, event: Event, state: State) -> StatusChanged | 
         return StatusChanged(ticket, pipeline, before.state, state_now, decision.cause, decision.close_date, decision.migration)
     if isinstance(decision, OpenTicket):
         pipeline = state.pipelines[decision.pipeline_id]
-        born = Ticket(NEW, decision.subject, decision.pipeline_id, decision.status_id, decision.source, datetime.min)
+        born = Ticket(NEW, decision.subject, decision.pipeline_id, decision.status_id, decision.source, now)
         return StatusChanged(born, pipeline, None, pipeline.status(decision.status_id).state, decision.cause, decision.close_date)
     return None
 

@@ -79,7 +79,8 @@ class Opened:
 
     def desk(self, actor: str | None = None) -> Desk:
         """What a person can do. ``actor`` is who acts, the built-in user where None (interfaces.md 2.1)."""
-        from gateway.desk import BUILT_IN, Desk
+        from gateway.act import BUILT_IN
+        from gateway.desk import Desk
 
         return Desk(self.database, self.clock, self.zone, actor or BUILT_IN)
 

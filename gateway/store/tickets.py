@@ -17,13 +17,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.events import JoinRecord, MergeRecord
 from core.ticket import Ticket
 from gateway.store import schema
+from gateway.store.unit import Work
 
 COLUMNS = tuple(field.name for field in fields(Ticket))
 TABLE = schema.ticket
 ROWS = sa.select(*(TABLE.c[name] for name in COLUMNS))
 BY_NUMBER = ROWS.where(TABLE.c.number.in_(sa.bindparam("numbers", expanding=True)))
-INSERT = sa.insert(TABLE)
-UPDATE = sa.update(TABLE).where(TABLE.c.number == sa.bindparam("_number"))
+UPDATE = (
+    sa.update(TABLE)
+    .where(TABLE.c.number == sa.bindparam("_number"))
+    .values({name: sa.bindparam(name, type_=TABLE.c[name].type) for name in (*COLUMNS[1:], "subject_key")})
+)
 EARLIER = (
     sa.select(TABLE.c.number, TABLE.c.requester_id, TABLE.c.subject_key)
     .where(
@@ -50,6 +54,9 @@ class TicketEvent:
     before: str | None = None
     after: str | None = None
     detail: str | None = None
+
+
+EVENT_COLUMNS = tuple(field.name for field in fields(TicketEvent))
 
 
 def subject_key(subject: str) -> str:
@@ -146,18 +153,14 @@ async def associated(connection: AsyncConnection, numbers: Collection[int]) -> d
     return found
 
 
-async def write(connection: AsyncConnection, new: Iterable[Ticket], changed: Iterable[Ticket]) -> None:
-    """Insert and update, whole rows."""
-    if rows := [to_row(ticket) for ticket in new]:
-        await connection.execute(INSERT, rows)
-    if rows := [{**to_row(ticket), "_number": ticket.number} for ticket in changed]:
-        await connection.execute(UPDATE, rows)
+def writing(new: Iterable[Ticket], changed: Iterable[Ticket]) -> Work:
+    """Inserts and updates of whole rows, for :func:`gateway.store.unit.write_rows`."""
+    return [(TABLE, [to_row(ticket) for ticket in new]), (UPDATE, [{**to_row(ticket), "_number": ticket.number} for ticket in changed])]
 
 
-async def write_events(connection: AsyncConnection, rows: Iterable[TicketEvent]) -> None:
-    """Append to histories."""
-    if values := [{field.name: getattr(row, field.name) for field in fields(TicketEvent)} for row in rows]:
-        await connection.execute(sa.insert(schema.event), values)
+def writing_events(rows: Iterable[TicketEvent]) -> Work:
+    """Appends to histories."""
+    return [(schema.event, [{name: getattr(row, name) for name in EVENT_COLUMNS} for row in rows])]
 
 
 async def write_links(connection: AsyncConnection, rows: Collection[tuple[int, int, str]]) -> None:
@@ -207,3 +210,20 @@ def _join_record(row: sa.Row[Any]) -> JoinRecord:
 async def undo_merge(connection: AsyncConnection, merge_id: int, at: datetime) -> None:
     """Mark a merge as undone."""
     await connection.execute(sa.update(schema.merge).where(schema.merge.c.id == merge_id).values(undone_at=at))
+
+
+async def absorbed(connection: AsyncConnection, number: int) -> list[int]:
+    """Numbers of the tickets that were merged into this one, directly or by way of others."""
+    found: list[int] = []
+    edge = [number]
+    while edge:
+        query = sa.select(TABLE.c.number).where(TABLE.c.merged_into.in_(edge)).order_by(TABLE.c.number)
+        edge = list((await connection.execute(query)).scalars())
+        found.extend(edge)
+    return found
+
+
+async def titled_like(connection: AsyncConnection, text: str, limit: int) -> list[int]:
+    """The newest tickets whose subject has this text in it, whatever its case."""
+    query = sa.select(TABLE.c.number).where(TABLE.c.subject.icontains(text, autoescape=True)).order_by(TABLE.c.number.desc()).limit(limit)
+    return list((await connection.execute(query)).scalars())

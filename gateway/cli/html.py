@@ -1,0 +1,40 @@
+"""The HTML of stored messages, read out of the raw mail when somebody asks for it: it is not stored a second time.
+
+It comes sanitised out of a reading process that can be killed. A mail that cannot be read, or whose raw form is gone, has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from core.message import Message
+from gateway.cli.opening import Opened
+from gateway.errors import Refused
+from gateway.intake.jobs import Job
+
+if TYPE_CHECKING:
+    from gateway.store.threads import MessageRow
+
+CHUNK = 8  # mails a reading process takes at a time
+
+
+async def html_of(opened: Opened, rows: Sequence[MessageRow]) -> dict[int, str | None]:
+    """The sanitised HTML of each message that came as mail, by message id."""
+    mails = [(row.id, row.mail_id) for row in rows if row.mail_id is not None]
+    found: dict[int, str | None] = {}
+    if not mails:
+        return found
+    spool, sandbox = await opened.spool(), await opened.sandbox(1)
+    for at in range(0, len(mails), CHUNK):
+        jobs: list[tuple[int, Job]] = []
+        for message_id, mail_id in mails[at : at + CHUNK]:
+            try:
+                jobs.append((message_id, Job(await spool.raw(mail_id), html=True)))
+            except Refused:
+                found[message_id] = None
+        read = await sandbox.read_many([job for _, job in jobs])
+        found.update(
+            (message_id, each.html if isinstance(each, Message) else None) for (message_id, _), each in zip(jobs, read, strict=True)
+        )
+    return found

@@ -1,0 +1,324 @@
+"""``ticketgate ticket ...``: what an agent can do (interfaces.md 2.2). Refused by a rule: exit 65, the reason on stderr, nothing changed."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import date
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+
+import typer
+
+from core.ticket import Priority, Source
+from gateway.cli.opening import Opened, explained, run
+from gateway.cli.output import AsJson, emit, facts, paragraph, table
+from gateway.errors import UsageError
+
+if TYPE_CHECKING:
+    from gateway.desk import Changes, Desk, Outcome
+
+app = typer.Typer(help="What an agent can do with tickets.", no_args_is_help=True)
+people = typer.Typer(help="Who is on a ticket.", no_args_is_help=True)
+app.add_typer(people, name="contact")
+
+Number = Annotated[int, typer.Argument(metavar="N", help="The ticket's number.")]
+As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")]
+CloseDate = Annotated[str | None, typer.Option("--close-date", metavar="DATE", help="Like 2026-01-31; it wins over every rule.")]
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    everything: Annotated[bool, typer.Option("--all", help="Also those in the trash and merged away.")] = False,
+    search: Annotated[str | None, typer.Option("--search", metavar="TEXT", help="Words in messages, or text in the subject.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lists every ticket, open and closed."""
+
+    async def act(opened: Opened) -> list[dict[str, Any]]:
+        from gateway import views
+
+        async with opened.database.read() as connection:
+            return await views.listing(connection, everything=everything, text=search)
+
+    rows = run(context, act)
+    if as_json:
+        emit({"tickets": rows})
+    else:
+        table(
+            ("Number", "Status", "Requester", "Subject", "Created", "Closed", "Flags"),
+            (
+                (
+                    row["number"],
+                    row["status"] if row["deleted_at"] is None else "(trash)",
+                    row["requester"]["address"] if row["requester"] else None,
+                    row["subject"],
+                    row["created_at"][:16],
+                    row["close_date"],
+                    ", ".join(row["flags"]),
+                )
+                for row in rows
+            ),
+        )
+
+
+@app.command()
+def show(context: typer.Context, number: Number, as_json: AsJson = False) -> None:
+    """Shows a ticket with its messages and its history; a merged-away number shows the ticket it went into."""
+
+    async def act(opened: Opened) -> dict[str, Any]:
+        from gateway import views
+        from gateway.cli.html import html_of
+
+        async with opened.database.read() as connection:
+            ticket = await views.resolve(connection, number)
+            held = await views.messages_of(connection, ticket)
+        html = await html_of(opened, held[1]) if as_json else {}
+        async with opened.database.read() as connection:
+            return await views.show(connection, ticket, held, html)
+
+    shown = run(context, act)
+    if as_json:
+        emit(shown)
+    else:
+        _page(shown)
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    subject: Annotated[str | None, typer.Option("--subject", help="What it is about.")] = None,
+    requester: Annotated[str | None, typer.Option("--from", metavar="ADDR", help="The requester.")] = None,
+    pipeline: Annotated[str | None, typer.Option("--pipeline", help="Default: the default pipeline.")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="Default: the first open status.")] = None,
+    source: Annotated[str | None, typer.Option("--source", help=", ".join(get_args(Source)))] = None,
+    close_date: CloseDate = None,
+    priority: Annotated[str | None, typer.Option("--priority", help=", ".join(get_args(Priority)))] = None,
+    thread: Annotated[int | None, typer.Option("--thread", help="Make this conversation without a ticket one.")] = None,
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Makes a ticket by hand, or out of a conversation that has none; prints its number."""
+    with explained():
+        if subject is None and thread is None:
+            raise UsageError("a ticket needs --subject, or --thread")
+        chosen_source = _one_of("--source", source, get_args(Source))
+        chosen_priority = _one_of("--priority", priority, get_args(Priority))
+        day = _day(close_date)
+
+    async def act(desk: Desk) -> Outcome:
+        from gateway.desk import Draft
+
+        return await desk.create(Draft(subject, requester, pipeline, status, chosen_source, day, chosen_priority, thread))
+
+    _act(context, act, as_user, as_json=as_json, only_number=True)
+
+
+@app.command()
+def attach(
+    context: typer.Context,
+    number: Number,
+    thread: Annotated[int, typer.Option("--thread", help="A conversation without a ticket.")],
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Puts a conversation without a ticket onto a ticket; the first one becomes its origin."""
+    _act(context, lambda desk: desk.attach(number, thread), as_user, as_json=as_json)
+
+
+@app.command()
+def note(
+    context: typer.Context,
+    number: Number,
+    text: Annotated[str, typer.Option("--text", help="For agents only.")],
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Writes a note; it never moves the status."""
+    _act(context, lambda desk: desk.note(number, text), as_user, as_json=as_json)
+
+
+@app.command()
+def move(
+    context: typer.Context,
+    numbers: Annotated[list[int], typer.Argument(metavar="N...", help="All of them are moved, or none.")],
+    status: Annotated[str, typer.Option("--status", metavar="NAME")],
+    pipeline: Annotated[str | None, typer.Option("--pipeline", help="Default: that of each ticket.")] = None,
+    close_date: CloseDate = None,
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Moves tickets to a status."""
+    with explained():
+        day = _day(close_date)
+    _act(context, lambda desk: desk.move(numbers, status, pipeline, day), as_user, as_json=as_json)
+
+
+@app.command("set")
+def set_(
+    context: typer.Context,
+    number: Number,
+    subject: Annotated[str | None, typer.Option("--subject")] = None,
+    priority: Annotated[str | None, typer.Option("--priority", help=f"{', '.join(get_args(Priority))} or none")] = None,
+    close_date: Annotated[str | None, typer.Option("--close-date", metavar="DATE|none")] = None,
+    owner: Annotated[str | None, typer.Option("--owner", metavar="USER|none", help="A user's address or name.")] = None,
+    requester: Annotated[str | None, typer.Option("--requester", metavar="ADDR")] = None,
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sets fields that are not the status."""
+    changes: Changes = {}
+    with explained():
+        if subject is not None:
+            changes["subject"] = subject
+        if priority is not None:
+            changes["priority"] = None if priority == "none" else _one_of("--priority", priority, get_args(Priority))
+        if close_date is not None:
+            changes["close_date"] = None if close_date == "none" else _day(close_date)
+        if owner is not None:
+            changes["owner"] = None if owner == "none" else owner
+        if requester is not None:
+            changes["requester"] = requester
+        if not changes:
+            raise UsageError("say what is to be set")
+    _act(context, lambda desk: desk.set(number, changes), as_user, as_json=as_json)
+
+
+@app.command()
+def merge(
+    context: typer.Context,
+    number: Number,
+    into: Annotated[int, typer.Option("--into", metavar="M", help="The ticket that stays.")],
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Puts a ticket with its threads, people and notes into another; its number leads there from now on."""
+    _act(context, lambda desk: desk.merge(number, into), as_user, as_json=as_json)
+
+
+@app.command()
+def unmerge(context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False) -> None:
+    """Takes a merge of the last 30 days back."""
+    _act(context, lambda desk: desk.unmerge(number), as_user, as_json=as_json)
+
+
+@app.command()
+def delete(context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False) -> None:
+    """Puts a ticket into the trash."""
+    _act(context, lambda desk: desk.delete(number), as_user, as_json=as_json)
+
+
+@app.command()
+def restore(context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False) -> None:
+    """Takes a ticket out of the trash."""
+    _act(context, lambda desk: desk.restore(number), as_user, as_json=as_json)
+
+
+def _person(change: Literal["add", "approve", "remove"], text: str) -> None:
+    def command(
+        context: typer.Context,
+        number: Number,
+        address: Annotated[str, typer.Argument(metavar="ADDR")],
+        as_user: As = None,
+        as_json: AsJson = False,
+    ) -> None:
+        _act(context, lambda desk: desk.person(number, change, address), as_user, as_json=as_json)
+
+    people.command(change, help=text)(command)
+
+
+_person("add", "Puts a contact on the ticket: he is associated from now on.")
+_person("approve", "Makes a stranger who wrote a participant.")
+_person("remove", "Takes somebody off the ticket.")
+
+
+def _act(
+    context: typer.Context, act: Callable[[Desk], Awaitable[Outcome]], actor: str | None, *, as_json: bool, only_number: bool = False
+) -> None:
+    """One act, and what it changed: interfaces.md 2.1."""
+
+    async def whole(opened: Opened) -> tuple[list[dict[str, Any]], Outcome]:
+        from gateway import views
+
+        outcome = await act(opened.desk(actor))
+        async with opened.database.read() as connection:
+            return await views.some(connection, outcome.tickets), outcome
+
+    shown, outcome = run(context, whole)
+    if as_json:
+        from gateway import views
+
+        emit(
+            {
+                "ticket": shown[0] if len(shown) == 1 else None,
+                "message": views.message(outcome.message) if outcome.message is not None else None,
+                "changes": [views.event(each) for each in outcome.events],
+            }
+            | ({"tickets": shown} if len(shown) > 1 else {})
+        )
+    elif only_number:
+        print(shown[0]["number"])
+    else:
+        for each in outcome.events:
+            print(f"ticket {each.ticket}: {_sentence(each.type, each.before, each.after, each.detail)}")
+        if not outcome.events:
+            print("nothing changed")
+
+
+def _sentence(kind: str, before: str | None, after: str | None, detail: str | None) -> str:
+    change = f" {before or 'none'} -> {after or 'none'}" if before is not None or after is not None else ""
+    return paragraph(f"{kind.replace('_', ' ')}{change}{f' ({detail})' if detail else ''}")
+
+
+def _one_of(option: str, given: str | None, allowed: tuple[str, ...]) -> Any:
+    """A word out of a few, None where nothing was said."""
+    if given is not None and given not in allowed:
+        raise UsageError(f"{option} is one of {', '.join(allowed)}, not {given!r}")
+    return given
+
+
+def _day(given: str | None) -> date | None:
+    if given is None:
+        return None
+    try:
+        return date.fromisoformat(given)
+    except ValueError:
+        raise UsageError(f"{given!r} is no date like 2026-01-31") from None
+
+
+def _page(shown: dict[str, Any]) -> None:
+    """A ticket for a person at a terminal."""
+    requester = shown["requester"]
+    facts(
+        (
+            ("Ticket", f"{shown['number']}  {shown['subject']}"),
+            ("Status", f"{shown['status']} ({shown['pipeline']}, {shown['status_state']})"),
+            ("Requester", f"{requester['name']} <{requester['address']}>" if requester else None),
+            ("People", ", ".join(f"{each['address']} ({each['role']})" for each in shown["participants"])),
+            ("Owner", shown["owner"]),
+            ("Priority", shown["priority"]),
+            ("Source", shown["source"]),
+            ("Created", shown["created_at"]),
+            ("Close date", shown["close_date"]),
+            ("Reopened", shown["reopened_count"] or None),
+            ("Flags", ", ".join(shown["flags"])),
+            ("Links", ", ".join(f"{each['number']} ({each['kind']})" for each in shown["links"])),
+            ("Reply to", shown["reply_address"]),
+            ("Trash", "since " + shown["deleted_at"] if shown["deleted_at"] else None),
+        )
+    )
+    for thread in shown["threads"]:
+        print(f"\nThread {thread['id'] or '-'}{' (origin)' if thread['origin'] else ''}")
+        for message in thread["messages"]:
+            sender = message["from"] or {}
+            print(
+                f"\n  {message['date'] or message['received_at']}  {message['direction']}  {sender.get('address') or sender.get('name') or ''}"
+            )
+            print(paragraph("\n".join(f"    {line}" for line in (message["reply_text"] or message["text"]).splitlines())))
+    print()
+    table(
+        ("At", "What", "By", "Before", "After", "Because"),
+        (
+            (each["at"], each["type"], each["actor"], each["before"], each["after"], each["detail"] or each["cause"]["rule"])
+            for each in shown["events"]
+        ),
+    )
