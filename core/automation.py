@@ -5,12 +5,16 @@ First hit decides, and one message moves a ticket at most once (INV1). Each cont
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from core.message import Kind
 from core.pipeline import Pipeline
 from core.ticket import SenderRole, Thread, Ticket
+
+BY_KIND: Mapping[str, str] = {"bounce": "report", "report": "report", "loop": "report", "auto_reply": "auto-reply"}
+BY_ROLE: Mapping[str, str] = {"self": "written by us", "user": "user's own mail"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +41,9 @@ class Ruling:
 
 def silent(reply: Reply, pipeline: Pipeline) -> Ruling | None:
     """The cases that never move a ticket, whatever the switches say (S8, C11, E16-E18, E26, C20); None when none of them holds."""
-    if reply.kind in ("bounce", "report", "loop"):
-        return Ruling("B", None, "report")
-    if reply.kind == "auto_reply":
-        return Ruling("B", None, "auto-reply")
-    if reply.role == "self":
-        return Ruling("B", None, "written by us")
-    if reply.role == "user":
-        return Ruling("B", None, "user's own mail")
+    written = BY_KIND.get(reply.kind) or BY_ROLE.get(reply.role)
+    if written is not None:
+        return Ruling("B", None, written)
     if reply.thread.kind == "forward" or reply.answers_forward:
         return Ruling("B", None, "reply to a forward", ("needs_attention",))
     if reply.kind == "forward":

@@ -117,7 +117,7 @@ def _refuse_person(event: PersonChanged) -> Refusal | None:
     match event.change, event.part:
         case "remove", "requester":
             return Refusal(f"{who} is the requester of ticket {number}: choose another requester first")
-        case ("remove" | "approve"), None:
+        case (("remove" | "approve"), None):
             return Refusal(f"{who} takes no part in ticket {number}")
         case _:
             return None

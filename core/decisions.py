@@ -148,7 +148,7 @@ class SetClosure:
     ticket: int
     cause: Cause
     closed_at: datetime | None
-    close_date: date | None | Literal["keep"]
+    close_date: date | Literal["keep"] | None
     reopened: bool = False
 
 

@@ -1,14 +1,14 @@
 """One inbound message, from duplicate to status rule, in the order of behaviour.md 2.1: the first hit decides.
 
-Every branch ends in :class:`Finish` with a plain sentence, so that each mail is somewhere a person can find it. Nothing in a mail makes this
-raise (R6).
+The steps up to quarantine stand in :mod:`core.arrival`. Every branch ends in :class:`core.decisions.Finish` with a plain sentence, so that each
+mail is somewhere a person can find it. Nothing in a mail makes this raise (R6).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from core.arrival import Trail, auto_reply, cause_of, duplicate, marks, own_mail, quarantine, report, sender_role, who
 from core.automation import Reply, Ruling, status_rule
 from core.decisions import (
     NEW,
@@ -17,8 +17,6 @@ from core.decisions import (
     AttachThread,
     ContinueThread,
     Decision,
-    FinalState,
-    Finish,
     JoinThread,
     LinkTickets,
     MarkContact,
@@ -30,63 +28,27 @@ from core.decisions import (
     RenameTicket,
     SetStatus,
     SkipRule,
-    Step,
 )
 from core.events import Cause, MailArrived
 from core.message import Address
 from core.pipeline import Pipeline
-from core.ticket import SenderRole, Thread, Ticket
+from core.ticket import Thread, Ticket
 
-REPORTS = frozenset({"bounce", "report"})
 MACHINE_WRITTEN = frozenset({"auto_generated", "bulk"})
-
-
-@dataclass(slots=True)
-class Trail:
-    """The steps so far and the decisions they led to."""
-
-    event: MailArrived
-    role: SenderRole = "contact"
-    steps: list[Step] = field(default_factory=list)
-    decisions: list[Decision] = field(default_factory=list)
-
-    def step(self, name: str, verdict: str, why: str) -> None:
-        self.steps.append(Step(name, verdict, why))
-
-    def end(self, state: FinalState, reason: str, rule: str | None = None, original: int | None = None) -> list[Decision]:
-        matched = self.event.tie.matched_by
-        self.decisions.append(Finish(state, reason, self.role, matched, original, rule, tuple(self.steps)))
-        return self.decisions
 
 
 def receive(event: MailArrived, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
     """What follows from an inbound message. ``pipelines``: all, by id."""
     trail = Trail(event, role=sender_role(event))
-    for early in (_duplicate, _own_mail, _report):
+    for early in (duplicate, own_mail, report):
         ended = early(trail)
         if ended is not None:
             return ended
-    trail.step("sender", trail.role, _who(trail.role))
-    ended = _auto_reply(trail) or _quarantine(trail)
+    trail.step("sender", trail.role, who(trail.role))
+    ended = auto_reply(trail) or quarantine(trail)
     if ended is not None:
         return ended
     return _file(trail, pipelines)
-
-
-def sender_role(event: MailArrived) -> SenderRole:
-    """Step 4. The requester of this very ticket is a contact even when he is also a user; proof plays no part in restraining (section 5)."""
-    sender, message = event.sender, event.message
-    if sender.own_channel:
-        return "self"
-    if sender.user is not None and sender.held_role != "requester":
-        return "user"
-    if message.kind in REPORTS:
-        return "machine"
-    if sender.contact is None and message.sender is None:
-        return "stranger"
-    if event.tie.thread is None and event.tie.ticket is None or event.tie.late:
-        return "contact"
-    return "contact" if sender.held_role in ("requester", "associated", "participant") else "stranger"
 
 
 def survivor(event: MailArrived) -> Ticket | None:
@@ -113,113 +75,6 @@ def _group(event: MailArrived) -> tuple[tuple[Thread, Ticket | None] | None, lis
         into = first
         rest.append(second)
     return into, rest, beside
-
-
-def _duplicate(trail: Trail) -> list[Decision] | None:
-    event = trail.event
-    if event.duplicate_of is None:
-        why = "its Message-ID was used before, by another mail" if event.reused_id else "no mail with the same Message-ID, From, Date and text is known"
-        trail.step("duplicate", "no", why)
-        return None
-    original = event.duplicate_of
-    trail.step("duplicate", "yes", f"the same mail came in before as mail {original.mail_id}")
-    here = event.channels[0] if event.channels else None
-    elsewhere = original.channel is not None and here is not None and here.id != original.channel.id
-    if elsewhere and original.ticket is not None and here is not None:
-        trail.decisions.append(Remark(original.ticket, _cause(event), f"also sent to {here.address}"))
-    return trail.end("duplicate", f"It is the same mail as mail {original.mail_id}, which was kept.", original=original.mail_id)
-
-
-def _own_mail(trail: Trail) -> list[Decision] | None:
-    event = trail.event
-    if event.own_copy is not None:
-        trail.step("own mail", "copy", "its Message-ID is one of ours")
-        return trail.end("ignored", "It is a copy of a mail that we sent.", original=event.own_copy.mail_id or None)
-    if event.looped:
-        trail.step("own mail", "loop", "it carries our loop header")
-        return trail.end("ignored", "It passed through this desk before: a mail loop.")
-    if event.sender.own_channel:
-        if event.thread is None or event.ticket is None or event.ticket.deleted_at is not None:
-            trail.step("own mail", "loop", "From is a channel of ours and it answers nothing known")
-            return trail.end("ignored", "It comes from one of our own channel addresses and belongs to no ticket: a mail loop.")
-        trail.step("own mail", "outside the desk", "From is a channel of ours, on a ticket thread")
-        trail.decisions.append(AppendMessage(event.thread.id, "self", outgoing=True))
-        return trail.end("done", f"It was sent from our own address outside the desk and is kept on ticket {event.ticket.number}.")
-    trail.step("own mail", "no", "neither Message-ID nor From is ours")
-    return None
-
-
-def _report(trail: Trail) -> list[Decision] | None:
-    event = trail.event
-    if event.message.kind not in REPORTS:
-        trail.step("report", "no", f"it reads as {event.message.kind}")
-        return None
-    what = "delivery report" if event.message.kind == "bounce" else "report"
-    trail.step("report", "yes", f"it reads as a {what}")
-    return _keep_aside(trail, f"It is a {what}")
-
-
-def _auto_reply(trail: Trail) -> list[Decision] | None:
-    event = trail.event
-    if event.message.kind != "auto_reply":
-        trail.step("auto-reply", "no", f"it reads as {event.message.kind}")
-        return None
-    trail.step("auto-reply", "yes", "; ".join(event.message.evidence[:3]) or "a responder wrote it")
-    refused = _refused(event)
-    if refused is not None and not event.released:
-        trail.step("quarantine", "yes", refused)
-        return trail.end("quarantined", f"It was held back: {refused}.")
-    return _keep_aside(trail, "It is an automatic reply")
-
-
-def _keep_aside(trail: Trail, what: str) -> list[Decision]:
-    """Mail that never opens or moves anything: on its thread when it has one, else remembered on a conversation without a ticket."""
-    event = trail.event
-    live = event.ticket is not None and event.ticket.deleted_at is None
-    if event.thread is not None:
-        trail.decisions.append(AppendMessage(event.thread.id, trail.role, flags=_marks(trail)))
-        if live and event.ticket is not None:
-            rule = Cause("B", event.message.message_id)
-            trail.decisions.append(SkipRule(event.ticket.number, rule, "auto-reply" if event.message.kind == "auto_reply" else "report"))
-            return trail.end("done", f"{what} to mail of ticket {event.ticket.number}; the status stays.")
-        return trail.end("done", f"{what} to a conversation without a ticket.")
-    trail.decisions.append(AppendMessage(NEW, trail.role))
-    return trail.end("ignored", f"{what} to nothing we know.")
-
-
-def _quarantine(trail: Trail) -> list[Decision] | None:
-    event = trail.event
-    reason = _refused(event)
-    if reason is None:
-        trail.step("quarantine", "no", "no deny list, spam verdict or failed authentication holds it back")
-        return None
-    if event.released:
-        trail.step("quarantine", "released", f"a person released it although {reason}")
-        return None
-    trail.step("quarantine", "yes", reason)
-    return trail.end("quarantined", f"It was held back: {reason}.")
-
-
-def _refused(event: MailArrived) -> str | None:
-    """Step 6 as a clause, or None (E25, E30, E31). An unknown sender who fails authentication on a fresh mail is let in, marked (E25b)."""
-    sender, channel = event.sender, event.channels[0] if event.channels else None
-    key = event.message.sender.key if event.message.sender else ""
-    if sender.contact is not None and sender.contact.blocked:
-        return "the sender is blocked"
-    allowed = channel is not None and listed(key, channel.allow)
-    if channel is not None and listed(key, channel.deny) and not allowed:
-        return "the sender is on the channel's deny list"
-    if event.spam and not allowed:
-        return "the mail server in front of us marked it as spam"
-    fresh = event.thread is None and event.tie.ticket is None
-    if event.verdict == "fail" and (sender.known or not fresh):
-        return "its sender's domain says that it is forged"
-    return None
-
-
-def listed(key: str, entries: frozenset[str]) -> bool:
-    """Whether an address key is on a list of addresses and ``@domain`` entries."""
-    return bool(key) and (key in entries or "@" + key.rpartition("@")[2] in entries)
 
 
 def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
@@ -263,7 +118,7 @@ def _fresh(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, note: s
     event = trail.event
     message, channel = event.message, event.channels[0]
     customer = _original_sender(trail)
-    trail.decisions.append(AppendMessage(thread, trail.role, opens=True, speaks_for=customer, flags=_marks(trail)))
+    trail.decisions.append(AppendMessage(thread, trail.role, opens=True, speaks_for=customer, flags=marks(trail)))
     _participate(trail, thread)
     if not channel.tickets:
         trail.step("status rule", "none", "the channel makes no tickets")
@@ -277,7 +132,7 @@ def _fresh(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, note: s
             pipeline.id,
             status_id,
             "email",
-            _cause(event),
+            cause_of(event),
             thread=thread,
             requester=requester,
             flags=_opening_flags(trail, customer),
@@ -286,7 +141,7 @@ def _fresh(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, note: s
         )
     )
     trail.decisions.append(RenameTicket(NEW, thread))
-    trail.decisions.extend(Remark(NEW, _cause(event), f"also sent to {each.address}") for each in event.channels[1:])
+    trail.decisions.extend(Remark(NEW, cause_of(event), f"also sent to {each.address}") for each in event.channels[1:])
     _mark_sender(trail, NEW)
     trail.step("status rule", "none", "a new ticket starts in its first status")
     return trail.end("done", "It opened a ticket." if note is None else "Its earlier ticket is in the trash, so it opened a new one.")
@@ -296,10 +151,10 @@ def _reply(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket:
     """A message on a ticket: appended, and the status rule asked."""
     event = trail.event
     by_address = event.tie.matched_by in ("reply_address", "own_id", "subject_tag")
-    trail.decisions.append(AppendMessage(thread, trail.role, opens=not by_address, flags=_marks(trail)))
+    trail.decisions.append(AppendMessage(thread, trail.role, opens=not by_address, flags=marks(trail)))
     row = _thread_of(event, thread, ticket)
     if event.thread is None:
-        trail.decisions.append(AttachThread(ticket.number, NEW, row.origin, _cause(event)))
+        trail.decisions.append(AttachThread(ticket.number, NEW, row.origin, cause_of(event)))
     _participate(trail, thread)
     if joined or event.tie.late:
         trail.decisions.append(RenameTicket(ticket.number, thread))
@@ -307,7 +162,7 @@ def _reply(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket:
     reply = Reply(event.message.kind, trail.role, row, event.tie.answers_forward, event.tie.late, event.automation)
     pipeline = pipelines[ticket.pipeline_id]
     ruling = status_rule(reply, ticket, pipeline)
-    flags = (*ruling.flags, *_marks(trail))
+    flags = (*ruling.flags, *marks(trail))
     if flags:
         trail.decisions.append(RaiseFlags(ticket.number, tuple(dict.fromkeys(flags))))
     return _ruled(trail, ticket, pipeline, ruling)
@@ -372,36 +227,10 @@ def _opening_flags(trail: Trail, customer: Address | None) -> tuple[str, ...]:
         flags.append("automated")
     if trail.role == "user" and event.message.kind == "forward" and customer is None:
         flags.append("needs_attention")
-    return (*flags, *_marks(trail))
-
-
-def _marks(trail: Trail) -> tuple[str, ...]:
-    """Flags of the message, shown on the ticket as well."""
-    event = trail.event
-    on_thread = event.thread is not None or event.tie.ticket is not None
-    marks = {
-        "new_participant": trail.role == "stranger" and on_thread and event.message.sender is not None,
-        "reused_message_id": event.reused_id,
-        "over_limit": event.message.over_limit,
-    }
-    return tuple(name for name, holds in marks.items() if holds)
-
-
-def _cause(event: MailArrived) -> Cause:
-    return Cause("mail", event.message.message_id)
+    return (*flags, *marks(trail))
 
 
 def _tied(event: MailArrived) -> str:
     if event.tie.matched_by is None:
         return "nothing in it points at a conversation we know"
     return f"thread {event.tie.thread}" if event.tie.thread else f"ticket {event.tie.ticket}"
-
-
-def _who(role: SenderRole) -> str:
-    return {
-        "user": "From is an agent's address",
-        "contact": "the sender takes part in the conversation or starts it",
-        "stranger": "the sender was not part of the conversation before",
-        "machine": "a mail system wrote it",
-        "self": "From is one of our channels",
-    }[role]
