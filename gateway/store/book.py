@@ -20,11 +20,12 @@ from core.ticket import Channel, Contact, ParticipantRole, Thread, Ticket, User
 from gateway.store import contacts, pipelines, schema, search, threads, tickets, users
 from gateway.store.pending import Pending
 from gateway.store.threads import REF_LIMIT, RefRow
+from gateway.store.unit import Work, write_rows
 
 Connection = AsyncConnection  # the name other rooms use for a transaction of ours
 COUNTERS = ("ticket", "thread", "message", "event", "contact")
 ROLE_ORDER = ("stranger", "participant", "associated", "requester")
-INSERT_CONTACT = sa.insert(schema.contact)
+UPDATE_COUNTER = sa.update(schema.counter).where(schema.counter.c.name == sa.bindparam("_n")).values(value=sa.bindparam("_v"))
 UPDATE_CONTACT = (
     sa.update(schema.contact)
     .where(schema.contact.c.id == sa.bindparam("_id"))
@@ -301,34 +302,34 @@ class Book:
     async def flush(self) -> None:
         """Write everything pending, in an order that foreign keys allow."""
         pending, connection = self.pending, self.connection
-        if rows := [{"_n": name, "_v": value} for name, value in self._allotted.items() if value != self._counters[name]]:
-            update = sa.update(schema.counter).where(schema.counter.c.name == sa.bindparam("_n")).values(value=sa.bindparam("_v"))
-            await connection.execute(update, rows)
-        await self._flush_contacts()
-        await tickets.write(connection, *([self.tickets[each] for each in sorted(ids)] for ids in (pending.new_tickets, pending.changed_tickets)))
-        await threads.write(connection, *([self.threads[each] for each in sorted(ids)] for ids in (pending.new_threads, pending.changed_threads)))
-        await threads.write_participants(connection, self._parts(pending.new_participants), self._parts(pending.changed_participants))
-        await threads.drop_participants(connection, pending.dropped_participants)
-        for (ticket, contact), present in pending.associated.items():
-            await tickets.write_associated(connection, ticket, contact, present=present)
-        await threads.write_refs(connection, pending.new_refs.values(), pending.changed_refs.values())
-        await threads.write_messages(connection, pending.messages)
+        counters = [{"_n": name, "_v": value} for name, value in self._allotted.items() if value != self._counters[name]]
+        await write_rows(
+            connection,
+            [
+                (UPDATE_COUNTER, counters),
+                *self._contact_rows(),
+                *tickets.writing(*([self.tickets[each] for each in sorted(ids)] for ids in (pending.new_tickets, pending.changed_tickets))),
+                *threads.writing(*([self.threads[each] for each in sorted(ids)] for ids in (pending.new_threads, pending.changed_threads))),
+                *threads.writing_participants(self._parts(pending.new_participants), self._parts(pending.changed_participants)),
+                *threads.writing_refs(pending.new_refs.values(), pending.changed_refs.values()),
+                *threads.writing_messages(pending.messages),
+                *tickets.writing_events(pending.events),
+            ],
+        )
         await search.index(connection, [(row.id, row.subject, row.reply_text or row.text) for row in pending.messages])
         await self._flush_joins()
-        await tickets.write_events(connection, pending.events)
         await tickets.write_links(connection, pending.links)
         self.pending = Pending()
         self._counters = dict(self._allotted)
 
-    async def _flush_contacts(self) -> None:
+    def _contact_rows(self) -> Work:
         pending = self.pending
-        if fresh := pending.new_contacts.values():
-            rows = [{name: getattr(contact, name) for name in contact.__slots__} | {"created_at": self.now} for contact in fresh]
-            await self.connection.execute(INSERT_CONTACT, rows)
-        if pending.changed_contacts:
-            changed = map(self.contacts.__getitem__, sorted(pending.changed_contacts))
-            values = [{"_id": c.id, "_name": c.name, "_automated": c.automated, "_proven": c.proven} for c in changed]
-            await self.connection.execute(UPDATE_CONTACT, values)
+        fresh = [{name: getattr(contact, name) for name in contact.__slots__} | {"created_at": self.now} for contact in pending.new_contacts.values()]
+        changed = map(self.contacts.__getitem__, sorted(pending.changed_contacts))
+        return [
+            (schema.contact, fresh),
+            (UPDATE_CONTACT, [{"_id": c.id, "_name": c.name, "_automated": c.automated, "_proven": c.proven} for c in changed]),
+        ]
 
     def _parts(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int, str]]:
         return [(thread, contact, self.participants[thread][contact]) for thread, contact in sorted(pairs)]

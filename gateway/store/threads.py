@@ -15,6 +15,7 @@ from core.thread import Entry
 from core.ticket import ParticipantRole, Thread
 from gateway.store import schema
 from gateway.store.types import EPOCH
+from gateway.store.unit import Work
 
 REF_LIMIT = 300
 COLUMNS = tuple(field.name for field in fields(Thread))
@@ -24,7 +25,11 @@ BY_ID = ROWS.where(TABLE.c.id.in_(sa.bindparam("ids", expanding=True)))
 BY_TICKET = ROWS.where(TABLE.c.ticket.in_(sa.bindparam("tickets", expanding=True)))
 REFS = sa.select(schema.message_ref).where(schema.message_ref.c.ref.in_(sa.bindparam("refs", expanding=True)))
 PARTICIPANTS = sa.select(schema.participant).where(schema.participant.c.thread_id.in_(sa.bindparam("ids", expanding=True)))
-UPDATE = sa.update(TABLE).where(TABLE.c.id == sa.bindparam("_id"))
+UPDATE = (
+    sa.update(TABLE)
+    .where(TABLE.c.id == sa.bindparam("_id"))
+    .values({name: sa.bindparam(name, type_=TABLE.c[name].type) for name in COLUMNS[1:]})
+)
 UPDATE_REF = (
     sa.update(schema.message_ref)
     .where(schema.message_ref.c.ref == sa.bindparam("_ref"), schema.message_ref.c.thread_id == sa.bindparam("_thread"))
@@ -149,43 +154,31 @@ def _message(row: sa.Row[Any]) -> MessageRow:
     return MessageRow(**values)
 
 
-async def write(connection: AsyncConnection, new: Iterable[Thread], changed: Iterable[Thread]) -> None:
-    """Insert and update, whole rows."""
-    if rows := [{name: getattr(thread, name) for name in COLUMNS} for thread in new]:
-        await connection.execute(sa.insert(TABLE), rows)
-    if rows := [{"_id": thread.id, **{name: getattr(thread, name) for name in COLUMNS}} for thread in changed]:
-        await connection.execute(UPDATE, rows)
+def writing(new: Iterable[Thread], changed: Iterable[Thread]) -> Work:
+    """Inserts and updates of whole rows, for :func:`gateway.store.unit.write_rows`."""
+    rows = [{name: getattr(thread, name) for name in COLUMNS} for thread in new]
+    return [(TABLE, rows), (UPDATE, [{"_id": thread.id, **{name: getattr(thread, name) for name in COLUMNS[1:]}} for thread in changed])]
 
 
-async def write_participants(
-    connection: AsyncConnection, new: Iterable[tuple[int, int, str]], changed: Iterable[tuple[int, int, str]]
-) -> None:
+def writing_participants(new: Iterable[tuple[int, int, str]], changed: Iterable[tuple[int, int, str]]) -> Work:
     """(thread, contact, role) rows."""
-    if rows := [{"thread_id": thread, "contact_id": contact, "role": role} for thread, contact, role in new]:
-        await connection.execute(sa.insert(schema.participant), rows)
-    if rows := [{"_thread": thread, "_contact": contact, "_role": role} for thread, contact, role in changed]:
-        await connection.execute(UPDATE_PARTICIPANT, rows)
+    return [
+        (schema.participant, [{"thread_id": thread, "contact_id": contact, "role": role} for thread, contact, role in new]),
+        (UPDATE_PARTICIPANT, [{"_thread": thread, "_contact": contact, "_role": role} for thread, contact, role in changed]),
+    ]
 
 
-async def drop_participants(connection: AsyncConnection, pairs: Iterable[tuple[int, int]]) -> None:
-    """Take (thread, contact) rows away."""
-    table = schema.participant
-    for thread, contact in sorted(pairs):
-        await connection.execute(sa.delete(table).where(table.c.thread_id == thread, table.c.contact_id == contact))
+def writing_refs(new: Iterable[RefRow], changed: Iterable[RefRow]) -> Work:
+    """Ids to remember; a remembered one is changed when the message itself arrives."""
+    return [
+        (schema.message_ref, [{"ref": row.ref, "thread_id": row.thread, "message": row.message, "forward": row.forward} for row in new]),
+        (UPDATE_REF, [{"_ref": row.ref, "_thread": row.thread, "_message": row.message, "_forward": row.forward} for row in changed]),
+    ]
 
 
-async def write_refs(connection: AsyncConnection, new: Iterable[RefRow], changed: Iterable[RefRow]) -> None:
-    """Remember ids; a remembered one is changed when the message itself arrives."""
-    if rows := [{"ref": row.ref, "thread_id": row.thread, "message": row.message, "forward": row.forward} for row in new]:
-        await connection.execute(sa.insert(schema.message_ref), rows)
-    if rows := [{"_ref": row.ref, "_thread": row.thread, "_message": row.message, "_forward": row.forward} for row in changed]:
-        await connection.execute(UPDATE_REF, rows)
-
-
-async def write_messages(connection: AsyncConnection, rows: Iterable[MessageRow]) -> None:
-    """Insert messages."""
-    if values := [{name: getattr(row, name) for name in MESSAGE_COLUMNS} for row in rows]:
-        await connection.execute(sa.insert(schema.message), values)
+def writing_messages(rows: Iterable[MessageRow]) -> Work:
+    """Messages."""
+    return [(schema.message, [{name: getattr(row, name) for name in MESSAGE_COLUMNS} for row in rows])]
 
 
 async def move_messages(connection: AsyncConnection, moves: Collection[tuple[int, int]]) -> dict[int, list[int]]:

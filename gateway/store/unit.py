@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.store import schema, sqlite
 
 Rows = Sequence[Mapping[str, Any]]
+Work = list[tuple[sa.Table | sa.Insert | sa.Update | sa.Delete, Rows]]
 _Processor = Callable[[Any], Any]
 _FROM_ROW = object()
 
