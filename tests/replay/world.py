@@ -1,0 +1,207 @@
+"""A small desk for tests: real intake, real reading processes, real database, and a clock that the test sets.
+
+Mails go in one by one (:meth:`World.mail`) or as one batch (:meth:`World.batch`); people act through :class:`gateway.desk.Desk`; what became of
+it all is read back as the commands show it. :meth:`World.check` holds what must be true after anything (behaviour.md 2.7).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import sqlalchemy as sa
+
+from core import token
+from core.message import Envelope
+from core.ticket import Thread
+from gateway import views
+from gateway.act import BUILT_IN
+from gateway.cli.replay import Tally, lines
+from gateway.clock import Clock
+from gateway.desk import Desk
+from gateway.ingress.accept import Accept
+from gateway.ingress.limits import Limits
+from gateway.intake.process import Rules
+from gateway.intake.sandbox import Sandbox
+from gateway.intake.worker import Intake
+from gateway.store import schema, threads, tickets
+from gateway.store.blobs import open_blobs
+from gateway.store.book import Book, load_desk
+from gateway.store.engine import Database
+from gateway.store.spool import Finished, Spool
+
+ZONE = ZoneInfo("Europe/Amsterdam")
+TRUSTED = "mx.example.net"
+MARK = re.compile(r"\$(reply|tag|own|forged)\((\d+)(?:,(\d+))?\)")
+AUTOMATIC = {"A", "B", "S9"}
+
+Json = dict[str, Any]
+
+
+class World:
+    """See the module. ``database`` is open and holds the first data."""
+
+    def __init__(self, database: Database, sandbox: Sandbox, clock: Clock, folder: Path, **rules: Any) -> None:
+        self.database = database
+        self.clock = clock
+        self.spool = Spool(database, open_blobs(f"file://{folder}"))
+        self.rules = Rules(ZONE, frozenset({TRUSTED}), **rules)
+        self.intake = Intake(database, self.spool, sandbox, self.rules, clock)
+        self._accept = Accept(self.spool, Limits(), folder, wake=lambda: None)
+
+    # ---- mail
+
+    def envelope(
+        self, to: Sequence[str] = (), sender: str | None = None, *, trusted_hop: bool = True, automation: bool = True, source: Any = "replay"
+    ) -> Envelope:
+        """What the transport says of the next mail."""
+        return Envelope(sender, tuple(to), source, self.clock.now(), trusted_hop=trusted_hop, automation=automation)
+
+    async def put(self, raws: Sequence[bytes], envelope: Envelope | None = None) -> list[int]:
+        """Into the spool, not yet processed."""
+        receipts = await self._accept.accept_all([(raw, envelope or self.envelope()) for raw in raws])
+        return [receipt.mail_id for receipt in receipts]
+
+    async def batch(self, raws: Sequence[bytes], envelope: Envelope | None = None) -> list[Json]:
+        """All of them in one claim, as the daemon does it; one line of ``replay --json`` each."""
+        ids = await self.put(raws, envelope)
+        return await self.lines(ids, await self.intake.drain(ids))
+
+    async def mail(self, raw: bytes, envelope: Envelope | None = None) -> Json:
+        """One mail, alone in its batch."""
+        return (await self.batch([raw], envelope))[0]
+
+    async def release(self, mail_id: int) -> Json:
+        """What ``mail release`` does."""
+        await self.spool.set_state(mail_id, "pending", reason=None, now=self.clock.now(), released=True)
+        return (await self.lines([mail_id], await self.intake.drain([mail_id])))[0]
+
+    async def lines(self, ids: Sequence[int], rows: Sequence[Finished]) -> list[Json]:
+        """The lines of ``replay --json`` for these mails."""
+        async with self.database.read() as connection:
+            where = await threads.finally_at(connection, {row.thread_id for row in rows if row.thread_id})
+        return lines(Tally(dict.fromkeys(ids, "mail"), list(rows)), where)
+
+    async def filled(self, text: str) -> bytes:
+        """The bytes of a mail written down in a test: ``$reply(1)``, ``$tag(1)``, ``$own(thread)`` become our signed marks."""
+        async with self.database.read() as connection:
+            desk = await load_desk(connection)
+        key, channel = desk.keys[0], desk.default_channel
+        assert channel is not None
+
+        def mark(found: re.Match[str]) -> str:
+            number, second = int(found[2]), int(found[3]) if found[3] else None
+            match found[1]:
+                case "reply":
+                    return token.reply_address(key, channel.address, number, second)
+                case "tag":
+                    return f"[{token.tag(key, number)}]"
+                case "own":
+                    return f"<{token.message_id(key, f'n{second or 0}', number, 'localhost')}>"
+                case _:
+                    return token.reply_address(b"not our key", channel.address, number)
+
+        return MARK.sub(mark, text.strip("\n")).replace("\n", "\r\n").encode()
+
+    # ---- people
+
+    def desk(self, actor: str = BUILT_IN) -> Desk:
+        """What a person can do."""
+        return Desk(self.database, self.clock, ZONE, actor)
+
+    async def forward_thread(self, number: int, message_id: str, address: str) -> int:
+        """The thread that forwarding out of a ticket starts (O05): its first message has ``message_id`` and went to ``address``."""
+        async with self.database.write(ordered=True) as connection:
+            book = await Book.open(connection, self.clock.now())
+            await book.load_tickets([number])
+            await book.load_contacts([address])
+            thread = Thread(book.allot("thread"), "forward", self.clock.now(), ticket=number, attached_at=self.clock.now())
+            book.set_thread(thread, new=True)
+            book.set_participant(thread.id, book.ensure_contact(address, "").id, "participant")
+            book.remember(message_id, thread.id, None)
+            await book.flush()
+        return thread.id
+
+    # ---- what became of it
+
+    async def ticket(self, number: int) -> Json:
+        """T with threads, messages and events, as ``ticket show --json`` prints it."""
+        async with self.database.read() as connection:
+            found = await tickets.load(connection, [number])
+            row = found[number]
+            return await views.show(connection, row, await views.messages_of(connection, row), {})
+
+    async def tickets(self) -> list[Json]:
+        """T of every ticket that ``ticket list`` shows."""
+        async with self.database.read() as connection:
+            return await views.listing(connection)
+
+    async def rows(self, table: str, *columns: str) -> list[tuple[Any, ...]]:
+        """The rows of a table, in order of their columns."""
+        found = schema.metadata.tables[table]
+        chosen = [found.c[name] for name in columns] or list(found.c)
+        async with self.database.read() as connection:
+            return sorted((tuple(row) for row in await connection.execute(sa.select(*chosen))), key=repr)
+
+    async def dump(self, without: Collection[str] = ("mail", "raw_mail", "counter")) -> dict[str, list[tuple[Any, ...]]]:
+        """Everything that is stored, but for these tables."""
+        names = [name for name in schema.metadata.tables if name not in without]
+        return {name: await self.rows(name) for name in names}
+
+    async def check(self) -> None:
+        """What must hold after anything: INV1, INV4, INV6, INV9, and that no row hangs in the air."""
+        async with self.database.read() as connection:
+            desk = await load_desk(connection)
+            held = {row.number: tickets.from_row(row) for row in await connection.execute(tickets.ROWS)}
+            strings = {row.id: Thread(*row) for row in await connection.execute(threads.ROWS)}
+            events = (await connection.execute(sa.select(schema.event).order_by(schema.event.c.id))).all()
+            placed = set((await connection.execute(sa.select(schema.message.c.thread_id))).scalars()) - {None}
+        self._check_moves(events)
+        for ticket in held.values():
+            if desk.pipelines[ticket.pipeline_id].status(ticket.status_id).state == "open" and not _dated_by_hand(events, ticket.number):
+                assert (ticket.closed_at, ticket.close_date) == (None, None), f"INV4: ticket {ticket.number} is open and has a close date"
+            own = [each for each in strings.values() if each.ticket == ticket.number and each.kind == "normal" and each.redirect_to is None]
+            assert ticket.merged_into is None or not own, f"ticket {ticket.number} is merged away and keeps threads"
+            assert not own or any(each.origin for each in own), f"ticket {ticket.number} has mail and no origin thread"
+        for thread in strings.values():
+            seen = {thread.id}
+            while thread.redirect_to is not None:
+                thread = strings[thread.redirect_to]
+                assert thread.id not in seen, "threads redirect in a circle"
+                seen.add(thread.id)
+        assert placed <= strings.keys()
+
+    def _check_moves(self, events: Sequence[Any]) -> None:
+        moves = [event for event in events if event.type == "status_changed"]
+        for event in moves:
+            cause = event.cause
+            assert cause["rule"] and (cause["message_id"] or cause["user"] or event.actor), "INV9: a move without a cause"
+            assert event.before != event.after, "setting the same status again is no move"
+        direct = Counter((event.cause["message_id"], event.at) for event in moves if event.cause["rule"] in AUTOMATIC and event.cause["message_id"])
+        assert max(direct.values(), default=0) <= 1, "INV1: a message moved a ticket twice"
+
+
+def _dated_by_hand(events: Sequence[Any], number: int) -> bool:
+    return any(event.ticket == number and event.type == "close_date_changed" and event.cause["rule"] == "user" for event in events)
+
+
+def told(event: Json) -> str:
+    """An event as one line: ``status_changed B: New -> Waiting on us (why)``."""
+    change = f": {event['before'] or '-'} -> {event['after'] or '-'}" if event["before"] or event["after"] else ""
+    return f"{event['type']} {event['cause']['rule']}{change}" + (f" ({event['detail']})" if event["detail"] else "")
+
+
+def days(count: float) -> timedelta:
+    """So many days."""
+    return timedelta(days=count)
+
+
+def plain(value: Any) -> str:
+    """A value as it is compared when a test differs only in how it is written."""
+    return json.dumps(value, sort_keys=True, default=str)
