@@ -12,9 +12,10 @@ import errno
 import hashlib
 import os
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import obstore
@@ -23,9 +24,13 @@ from obstore.exceptions import BaseError
 from gateway.errors import Refused, StoreUnavailable, UsageError
 from gateway.store.trouble import translated
 
+if TYPE_CHECKING:
+    from obstore.store import RetryConfig
+
 INLINE_BYTES = 256 << 10  # a raw mail up to this size lies in the database
 CHUNK = 1 << 20
 PART = ".part"
+RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}  # a client waits for his answer meanwhile
 
 
 class Blobs(Protocol):
@@ -60,8 +65,8 @@ def open_blobs(url: str) -> Blobs:
             return FileBlobs(Path(parts.netloc + parts.path))
         case "database":
             return NoBlobs()
-        case "s3" | "gs" | "az" | "memory":
-            return RemoteBlobs(url)
+        case "s3" | "gs" | "az":
+            return RemoteBlobs(obstore.store.from_url(url, retry_config=RETRIES))
         case _:
             raise UsageError("the blob address is not like file://folder, database: or s3://bucket/prefix")
 
@@ -211,8 +216,8 @@ def _sync(path: Path) -> None:
 class RemoteBlobs:
     """An object store, which confirms a write when it is durable."""
 
-    def __init__(self, url: str) -> None:
-        self.store = obstore.store.from_url(url)
+    def __init__(self, store: obstore.store.ObjectStore) -> None:
+        self.store = store
 
     def inline(self, size: int) -> bool:
         """Small ones."""
@@ -246,7 +251,6 @@ class RemoteBlobs:
 
     async def listing(self) -> AsyncIterator[str]:
         """See :class:`Blobs`."""
-        pages: AsyncIterator[Sequence[obstore.ObjectMeta]] = obstore.list(self.store)
-        async for page in pages:
+        async for page in obstore.list(self.store):
             for entry in page:
                 yield entry["path"]

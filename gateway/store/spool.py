@@ -194,7 +194,7 @@ class Spool(Register):
     async def fail(self, ids: Collection[int], reason: str, now: datetime) -> None:
         """Gives claimed mails back after a failure; the second time they are held, with ``reason``, until a person looks at them."""
         again = MAIL.c.tries < TRIES
-        held = {"state": sa.case((again, "pending"), else_="held"), "reason": reason, "processed_at": sa.case((again, None), else_=now)}
+        held = {"state": sa.case((again, "pending"), else_="held"), "reason": reason, "processed_at": sa.case((again, None), else_=sa.literal(now, MAIL.c.processed_at.type))}
         await self._update(ids, FREED | held)
 
     async def _update(self, ids: Collection[int], values: Mapping[str, Any]) -> None:
