@@ -19,9 +19,9 @@ LARGEST = 64 << 20  # bytes of one mail; nothing sent by mail is larger, and it 
 _BLOCK = 1 << 20
 _LOOK_AHEAD = 2048  # bytes after a separator that are needed to judge it
 _NAMES = (".eml", ".mbox", ".mbx")
-_SEPARATOR = re.compile(
-    rb"From (?:[^\r\n]*\d:\d\d|\S+@\S+\s*?$|- )[^\r\n]*\r?\n(?=[!-9;-~]{1,200}[ \t]*:|>From |From |\r?\n)", re.MULTILINE
-)
+_DATED = rb"From [^\r\n]*[A-Z][a-z]{2} +[A-Z][a-z]{2} +\d+ +\d+:\d\d[^\r\n]*\r?\n(?=[!-9;-~]{1,200}[ \t]*:|>From |\r?\n)"  # asctime
+_SLOPPY = rb"From (?:[^\r\n]*\d:\d\d[^\r\n]*|\S+@\S+[ \t]*|- [^\r\n]*)\r?\n(?=[!-9;-~]{1,200}[ \t]*:|>From )"
+_SEPARATOR = re.compile(_DATED + b"|" + _SLOPPY)
 _FIELD = re.compile(rb"[!-9;-~]{1,200}[ \t]*:")
 _QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 
@@ -97,14 +97,14 @@ def _is_mail(path: Path) -> bool:
 def _file(path: Path) -> Iterator[Found]:
     if path.suffix.lower() != ".eml":
         with path.open("rb") as stream:
-            if stream.read(5) == b"From ":
+            start = stream.read(5)
+            if start == b"From ":
                 stream.seek(0)
                 yield from _mbox(path, stream)
                 return
-            if path.suffix.lower() in _NAMES:
-                stream.seek(0)
-                if stream.read(1):
-                    yield Unreadable(str(path), "is not an mbox: it does not begin with a From line")
+            if start and path.suffix.lower() in _NAMES:
+                yield Unreadable(str(path), "is not an mbox: it does not begin with a From line")
+            if not start or path.suffix.lower() in _NAMES:
                 return
     yield from _single(path)
 

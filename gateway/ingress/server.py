@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 1024
+_ABORT_SECONDS = 1.0  # for a session that was cut off to tidy up
 _FULL = "421 4.3.2 Too many connections, try again later"
 _EXCESS = "421 4.7.0 Too many connections from your address, try again later"
 _STOPPING = "421 4.3.2 Service is stopping, try again later"
@@ -154,11 +155,15 @@ class Register:
         for session in tuple(self.sessions):
             if session.state in ("command", "greeting") and not session.in_transaction:
                 session.dismiss(_STOPPING)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(grace):
-                await self._empty.wait()
+        await self._ended(grace)
         for session in tuple(self.sessions):
             session.abort()
+        await self._ended(_ABORT_SECONDS)
+
+    async def _ended(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
 
 
 class Server:

@@ -107,7 +107,6 @@ class Connection:
         self.transport = None
         self.inlet.end()
         self.resume_writing()
-        self.register.leave(self, self._admitted)
 
     def pause_writing(self) -> None:
         """The client does not read our answers: :meth:`_flush` waits from now on."""
@@ -191,8 +190,10 @@ class Connection:
         except Exception as error:  # noqa: BLE001 - the last net: the session ends, the server goes on
             maillog.failed(source=self.source, error_id=new_error_id(), exc=error)
         finally:
-            if self.transport is not None:
+            try:
                 await self._part()
+            finally:
+                self.register.leave(self, self._admitted)
 
     async def _greet(self) -> bool:
         if self.service.proxy_from and self.host in self.service.proxies and not await self._read_proxy():

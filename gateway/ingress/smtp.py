@@ -14,7 +14,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from aiosmtpd import smtp as base
-from aiosmtpd.proxy_protocol import get_proxy
+from aiosmtpd.proxy_protocol import V2_CMD, get_proxy
 
 from core.message import Envelope
 from gateway import maillog
@@ -71,7 +71,8 @@ class SMTP(Connection, base.SMTP):
         if not proxy.valid:
             maillog.refused(source=self.source, reason_code="proxy_header", peer=self.host)
             return False
-        self.host = str(proxy.src_addr) if proxy.src_addr else self.host
+        if proxy.src_addr and proxy.command != V2_CMD.LOCAL:  # LOCAL: the proxy speaks for itself
+            self.host = str(proxy.src_addr)
         return True
 
     async def smtp_HELO(self, hostname: str | None) -> None:
@@ -197,7 +198,9 @@ class SMTP(Connection, base.SMTP):
             if data.fault in ("bare_newline", "endless"):
                 break
             if data.full:
+                self.state = "commit"  # the client is not to blame for our disk
                 await data.relieve()
+                self.state = "data"
         self._in_data += self.loop.time() - began
 
     async def _store(self, data: MailData, envelope: Envelope) -> list[str]:

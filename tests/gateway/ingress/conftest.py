@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import subprocess
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 
 CHANNELS = ("support@desk.example", "sales@desk.example")
 PLENTY = 1 << 40
+DEFAULT = Limits()
 
 
 def pytest_asyncio_loop_factories():
@@ -133,6 +133,12 @@ class Client:
         self.writer.transport.abort()
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Lets the event loop run until something is so; the time limit of the test is the limit."""
+    while not condition():  # noqa: ASYNC110 - nobody sets an event for what the other side of a socket has seen
+        await asyncio.sleep(0.001)
+
+
 @dataclass
 class Desk:
     """An open listener and what belongs to it."""
@@ -164,11 +170,11 @@ class Desk:
 
 @pytest.fixture
 async def open_desk(tmp_path: Path, clock: Clock) -> AsyncIterator[Callable[..., Awaitable[Desk]]]:
-    """``await open_desk(limits=Limits(...), ...)`` opens a listener on a free port; further arguments are those of :class:`Service`."""
+    """What it gives, awaited with ``limits`` and further arguments of :class:`Service`, opens a listener on a free port."""
     desks: list[Desk] = []
 
     async def opened(
-        *, limits: Limits = Limits(), server: type[SmtpServer] = SmtpServer, listen: Sequence[str] = ("127.0.0.1:0",), **given: Any
+        *, limits: Limits = DEFAULT, server: type[SmtpServer] = SmtpServer, listen: Sequence[str] = ("127.0.0.1:0",), **given: Any
     ) -> Desk:
         folder = tmp_path / f"desk{len(desks)}"
         (folder / "spool").mkdir(parents=True)
@@ -214,7 +220,7 @@ class Pair:
         for old, new in ((self.certificate, other.certificate), (self.key, other.key)):
             fresh = old.with_suffix(".new")
             fresh.write_bytes(new.read_bytes())
-            os.replace(fresh, old)
+            fresh.replace(old)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import pytest
 from core.message import Envelope
 from gateway.errors import DiskFull, StoreUnavailable
 from gateway.ingress.accept import GROUP_MAILS, SpoolFile
+from tests.gateway.ingress.conftest import until
 
 
 @pytest.fixture
@@ -48,8 +49,7 @@ async def test_groups_have_a_limit(desk, envelope):
     others = [asyncio.create_task(desk.accept.accept(mail(number), envelope)) for number in range(GROUP_MAILS + 5)]
     large = [asyncio.create_task(desk.accept.accept(mail("large", 7 << 20), envelope)) for _ in range(3)]
     huge = asyncio.create_task(desk.accept.accept(mail("huge", 17 << 20), envelope))
-    while len(desk.accept._waiting) < len(others) + 4:
-        await asyncio.sleep(0)
+    await until(lambda: len(desk.accept._waiting) == len(others) + 4)
     desk.spool.gate.set()
     await asyncio.gather(first, *others, *large, huge)
     assert desk.spool.groups == [1, 64, 5 + 2, 1, 1]

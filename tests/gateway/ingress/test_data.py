@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,7 @@ END = b"\r\n.\r\n"
 def chunks(data: bytes, cuts: list[int]) -> list[bytes]:
     """``data`` divided at the given places."""
     places = [0, *sorted({cut for cut in cuts if cut < len(data)}), len(data)]
-    return [data[start:end] for start, end in zip(places, places[1:], strict=False)]
+    return [data[start:end] for start, end in pairwise(places)]
 
 
 def stuffed(content: bytes) -> bytes:
