@@ -26,12 +26,21 @@ _CLOSING: Final = re.compile(
 def visible(text: str, lines: list[str], found: list[Found]) -> tuple[str, str]:
     """What the sender newly wrote, and the rest. ``lines`` and ``found`` are the outline of ``text``."""
     if not found:
-        return text or _tidy(lines), ""
+        return text, ""
     cut = _cut(lines, found)
-    if cut < len(lines) and not any(line.strip() for line in lines[:cut]) and (intro := _opening(lines, found, cut)) is not None:
-        found = [each for each in found if each is not intro]
-        rest, quoted = visible("", lines[intro.end :], [_moved(each, intro.end) for each in found if each.start >= intro.end]) if found else (_tidy(lines[intro.end :]), "")
-        return rest, "\n".join([*lines[intro.start : intro.end], quoted]).strip("\n")
+    start = 0
+    while cut < len(lines) and not any(line.strip() for line in lines[start:cut]) and (intro := _opening(found, cut)) is not None:
+        start = intro.end
+        found = [each for each in found if each.start >= start]
+        cut = _cut(lines, found)
+    if start:
+        reply, quoted = _folded(lines[start:], [_moved(each, start) for each in found], cut - start)
+        return reply, "\n".join([*lines[:start], quoted]).strip("\n")
+    return _folded(lines, found, cut)
+
+
+def _folded(lines: list[str], found: list[Found], cut: int) -> tuple[str, str]:
+    """The lines above ``cut`` without their quotes, and everything else."""
     above = lines[:cut]
     below = lines[cut:]
     quotes = [each for each in found if each.start < cut and each.sign in {"quote", "introduction", "forward_mark", "block"}]
@@ -53,7 +62,7 @@ def _cut(lines: list[str], found: list[Found]) -> int:
     return len(lines)
 
 
-def _opening(lines: list[str], found: list[Found], cut: int) -> Found | None:
+def _opening(found: list[Found], cut: int) -> Found | None:
     """An introduction on top of everything with unquoted text below it: the quote was taken out, or the sender wrote without signs. What stands
     below is all there is, so it is kept."""
     return next((each for each in found if each.start == cut and each.sign == "introduction"), None)

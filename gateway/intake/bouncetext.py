@@ -6,6 +6,7 @@ mailers put them, above the copy of the returned mail. Everything is bounded to 
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from email import message_from_bytes
@@ -14,6 +15,8 @@ from typing import Final
 from core.message import BounceAction, BounceRecipient
 from gateway.intake.headers import Headers, addresses
 from gateway.intake.mime import Part
+
+logging.getLogger("flufl.bounce").disabled = True  # it logs each detector that a mail trips over, with a traceback
 
 _NOTICE: Final = 64 * 1024
 _FLUFL_BYTES: Final = 256 * 1024

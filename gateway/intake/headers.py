@@ -23,9 +23,10 @@ _WORD: Final = re.compile(r"=\?([A-Za-z0-9][^?\s]{0,60})\?([bBqQ])\?((?:[^?=]++|
 _BETWEEN: Final = re.compile(r"\s*")
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
 _ID: Final = re.compile(r"<([^<>]{1,1200})>")
-_PARAMETER: Final = re.compile(r';[\s;]*([^\s=;"]{1,80})\s*=\s*("(?:[^"\\]|\\.)*+"|[^;]*)')
+_GAP: Final = re.compile(r"[\s;]*+")
+_PARAMETER: Final = re.compile(r'([^\s=;"]{1,80})\s*+=\s*+("(?:[^"\\]|\\.){0,4000}+"|[^;]*)')
 _TOKEN: Final = re.compile(
-    r'"((?:[^"\\]|\\.)*+)"|(=\?[A-Za-z0-9][^?\s]{0,60}\?[bBqQ]\?(?:[^?=]++|=(?!\?)|=(?=\?=)|\?(?!=))*+\?=)|<([^<>]*)>?|([,;:()])|([^\s",;:()<=]+)|(\s+)|(.)',
+    r'"((?:[^"\\]|\\.){0,300}+)"|(=\?[A-Za-z0-9][^?\s]{0,60}\?[bBqQ]\?(?:[^?=]++|=(?!\?)|=(?=\?=)|\?(?!=))*+\?=)|<([^<>]*)>?|([,;:()])|([^\s",;:()<=]+)|(\s+)|(.)',
     re.DOTALL,
 )
 _SIMPLE: Final = re.compile(r"""\s*([A-Za-z0-9 ._'!#$*/|~`^{}&+-]*?)\s*<([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9._-]+)>\s*""")
@@ -348,16 +349,25 @@ def parameters(text: str) -> tuple[str, dict[str, str]]:
         return value, {}
     plain: dict[str, str] = {}
     pieces: dict[str, dict[int, tuple[str, bool]]] = {}
-    for match in _PARAMETER.finditer(";" + rest):
+    at = 0
+    while len(plain) + len(pieces) <= 200:
+        gap = _GAP.match(rest, at)
+        at = gap.end() if gap else at
+        match = _PARAMETER.match(rest, at)
+        if match is None:
+            at = rest.find(";", at)
+            if at < 0:
+                break
+            continue
+        at = match.end()
         name, raw = match[1].lower(), match[2].strip()
         raw = _QUOTED_PAIR.sub(r"\1", raw[1:-1]) if len(raw) > 1 and raw[0] == raw[-1] == '"' else raw.strip('"')
         if "*" in name and (parts := _CONTINUED.fullmatch(name)):
             number = int(parts[2]) if parts[2] else 0
-            pieces.setdefault(parts[1], {})[number] = (raw, bool(parts[3]) or parts[2] is None)
+            if len(pieces.setdefault(parts[1], {})) < 500:
+                pieces[parts[1]][number] = (raw, bool(parts[3]) or parts[2] is None)
         else:
             plain.setdefault(name, decode_words(raw) if "=?" in raw else raw)
-        if len(plain) + len(pieces) > 200:
-            break
     for name, chunks in pieces.items():
         plain[name] = _continued(chunks)
     return value, plain

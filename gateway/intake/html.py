@@ -8,6 +8,7 @@ used, so that one engine finds replies and forwards in text and HTML alike.
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import Final
 
 from lxml import etree
@@ -26,7 +27,10 @@ _PARAGRAPH: Final = frozenset("p h1 h2 h3 h4 h5 h6 ul ol dl table pre blockquote
 _SPACES: Final = re.compile(r"[ \t\r\n\f\x0b\u2028\u2029]+")
 _BLANKS: Final = re.compile(r"\n{3,}")
 _HIDDEN: Final = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all|max-height\s*:\s*0(?:px)?\s*;[^\"]*overflow\s*:\s*hidden", re.IGNORECASE)
-_CONDITIONAL: Final = re.compile(r"<!--\[if[^\]]*\]>(?:(?!<!\[endif\]-->).){0,100000}?<!\[endif\]-->|<!\[(?:if[^\]]*|endif)\]>", re.DOTALL)
+_BARE_CONDITION: Final = re.compile(r"<!\[(?:if[^\]>]{0,200}|endif)\]>")
+_ANY_TAG: Final = re.compile(r"<[^<>]{0,5000}>")
+_CLOSES_ITSELF: Final = frozenset("p li td th tr dt dd option tbody thead tfoot colgroup rt rp optgroup".split())
+_DEEPEST_QUOTE: Final = 20
 _TAGS: Final = {
     "a", "abbr", "address", "article", "aside", "b", "bdi", "bdo", "blockquote", "br", "caption", "center", "cite", "code", "col", "colgroup",
     "dd", "del", "details", "dfn", "div", "dl", "dt", "em", "figcaption", "figure", "font", "footer", "h1", "h2", "h3", "h4", "h5", "h6",
@@ -38,14 +42,33 @@ _TAGS: Final = {
 def depth_within(source: str, limit: int = limits.HTML_DEPTH) -> bool:
     """Whether elements nest at most ``limit`` deep, by one pass over the tags."""
     depth = 0
+    opened: dict[str, int] = {}
     for tag in _OPEN.finditer(source):
-        if tag[2].lower() in _VOID or tag[3]:
+        name = tag[2].lower()
+        if name in _VOID or name in _CLOSES_ITSELF or tag[3]:
             continue
-        depth += -1 if tag[1] else 1
-        if depth > limit:
-            return False
-        depth = max(depth, 0)
+        if not tag[1]:
+            opened[name] = opened.get(name, 0) + 1
+            depth += 1
+            if depth > limit:
+                return False
+        elif opened.get(name):
+            opened[name] -= 1
+            depth -= 1
     return True
+
+
+def without_conditions(source: str) -> str:
+    """HTML without what is meant for Outlook only (``<!--[if mso]> ... <![endif]-->``)."""
+    out = []
+    at = 0
+    while (start := source.find("<!--[if", at)) >= 0:
+        end = source.find("<![endif]-->", start)
+        if end < 0:
+            break
+        out.append(source[at:start])
+        at = end + 12
+    return _BARE_CONDITION.sub("", "".join(out) + source[at:])
 
 
 def sanitise(source: str) -> tuple[str, str | None]:
@@ -64,7 +87,9 @@ def to_text(source: str) -> str:
     """The plain text of an HTML body: paragraphs as lines, list marks, table cells apart, quoted blocks as ``> `` lines, links by their words."""
     source = source[: limits.HTML]
     if "<!" in source:
-        source = _CONDITIONAL.sub("", source)
+        source = without_conditions(source)
+    if not depth_within(source):
+        return clean(unescape(_ANY_TAG.sub(" ", source)))
     target = _Writer()
     parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=False, recover=True)  # type: ignore[call-overload]
     try:
@@ -205,7 +230,7 @@ class _Writer:
 
     def newline(self, force: bool = False) -> None:
         if self.line or force:
-            self.lines.append("> " * self.quote + "".join(self.line).rstrip())
+            self.lines.append("> " * min(self.quote, _DEEPEST_QUOTE) + "".join(self.line).rstrip())
             self.line = []
         self.space = False
 

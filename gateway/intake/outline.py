@@ -15,6 +15,7 @@ from gateway.intake.languages import FORWARD_MARKS, LABELS, REPLY_MARKS, WROTE, 
 Sign = Literal["forward_mark", "reply_mark", "block", "introduction", "quote"]
 
 MOST_LINES: Final = 20_000
+MOST_FOUND: Final = 2_000
 _DECORATION: Final = " \t-_*=#|~<>:：.·•—–[]()\"'\u00a0\u200b\u200e\u200f\ufeff+"
 _FRAMED: Final = re.compile(r"[\s\ufeff]*[-_=*~—–]{2,80}[ \t]*(\S[^\n]{1,78}?)[ \t]*[-_=*~—–]{2,80}[ \t]*(.*)")
 _BY: Final = re.compile(r"\s+(?:by|von|par|por|da|door|av|af|przez|от|от:)\s+.*|\s*[-:]\s*\d.*")
@@ -39,7 +40,7 @@ _HAS_BOX: Final = re.compile(r"@|\bmailto\b")
 _DATED: Final = re.compile(r"\W{0,3}(?:\d{4}\s*[-/.年]\s*\d{1,2}|\d{1,2}\s*[-/.]\s*\d{1,2}\s*[-/.]\s*\d{2,4}|\d{1,2}\.?\s+\S{3,12}\s+\d{4}).{0,120}(?:<[^<>]+@[^<>]+>|@\S+).{0,20}[:：]$", re.DOTALL)
 _DIGIT: Final = re.compile(r"\d")
 _LONGEST_LINE: Final = 1000
-_QUOTE: Final = re.compile(r"[ \t]{0,3}((?:[>|][ \t]?)+)")
+_QUOTE: Final = re.compile(r"[ \t]{0,3}((?:[>|][ \t]?){1,100}+)")
 _UNMARKED: Final = " \t\u00a0*_"
 
 
@@ -83,7 +84,7 @@ def outline(lines: list[str]) -> list[Found]:
     out: list[Found] = []
     at = 0
     count = min(len(lines), MOST_LINES)
-    while at < count:
+    while at < count and len(out) < MOST_FOUND:
         line = lines[at]
         if not line or line.isspace():
             at += 1
