@@ -84,9 +84,19 @@ class Opened:
 
         return Desk(self.database, self.clock, self.zone, actor or BUILT_IN)
 
+    def start_log(self) -> None:
+        """Lines on stderr as ``[log]`` says. What only reads or changes rows logs nothing, and starts quicker without."""
+        from gateway import log
+
+        given = self.settings.log
+        # A command prints its result itself; the line a mail that the daemon logs would only stand between.
+        level = "warning" if given.level == "info" else given.level
+        log.configure(level=level, form=given.format, addresses=given.addresses, stream=sys.stderr)
+
     async def spool(self) -> Spool:
-        """The store of mail on its way in."""
+        """The store of mail on its way in. From here on there is something to be logged."""
         if self._spool is None:
+            self.start_log()
             from gateway.store.blobs import open_blobs
             from gateway.store.spool import Spool
 
@@ -118,19 +128,15 @@ def named_file(context: typer.Context) -> Path | None:
 
 @asynccontextmanager
 async def opened(config_path: Path | None) -> AsyncIterator[Opened]:
-    """Configuration, clock, log and database, ready; an absent embedded database is made (interfaces.md 2.1).
+    """Configuration, clock and database, ready; an absent embedded database is made (interfaces.md 2.1).
 
     Raises ConfigError, or what :meth:`gateway.store.engine.Database.open` raises.
     """
     settings = load(config_path, os.environ).settings
     clock = Clock.from_environ(os.environ)
 
-    from gateway import log
     from gateway.store.engine import Database
 
-    # A command prints its result itself; the line a mail that the daemon logs would only stand between.
-    level = "warning" if settings.log.level == "info" else settings.log.level
-    log.configure(level=level, form=settings.log.format, addresses=settings.log.addresses, stream=sys.stderr)
     async with AsyncExitStack() as stack:
         database = await Database.open(settings.database.url, node=node_name())
         stack.push_async_callback(database.close)
