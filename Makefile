@@ -27,6 +27,8 @@ lint: $(STAMPS)/test
 
 bench: $(STAMPS)/test
 	$(BIN)/python tests/bench/throughput.py $(ARGS)
+	$(BIN)/python tests/bench/latency.py
+	$(BIN)/python tests/bench/importing.py
 
 bench-scale: $(STAMPS)/test
 	$(BIN)/python tests/bench/scale.py $(ARGS)

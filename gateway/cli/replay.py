@@ -32,7 +32,7 @@ from gateway.store.engine import Database
 from gateway.store.rehearsal import rehearsal
 from gateway.store.spool import Finished, Spool
 
-GROUP = 64
+GROUP = 256  # mails in memory at a time
 app = typer.Typer(help="Process .eml files, mboxes and Maildirs.")
 
 

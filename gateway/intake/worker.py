@@ -82,8 +82,24 @@ class Intake:
     async def drain(self, ids: Collection[int] | None = None) -> list[Finished]:
         """One pass: file what is due, or just the mails named, until nothing is left; in order."""
         done: list[Finished] = []
-        while mails := await self.spool.claim(self.database.node, BATCH, LEASE_SECONDS, self.clock.now(), ids):
-            done.extend(await self.file(await self.read(mails)))
+        ready: asyncio.Queue[Read | None] = asyncio.Queue(maxsize=1)
+        filing = asyncio.create_task(self._file_all(ready, done), name="filing")
+        settled = False
+        try:
+            while not filing.done():
+                mails = await self.spool.claim(self.database.node, BATCH, LEASE_SECONDS, self.clock.now(), ids)
+                if mails:
+                    await ready.put(await self.read(mails))
+                    settled = False
+                elif settled:
+                    break
+                else:
+                    await ready.join()  # what fails the first time is there again afterwards
+                    settled = True
+        finally:
+            if not filing.done():
+                await ready.put(None)
+            await filing
         return done
 
     async def _claim(self) -> list[Claimed]:
@@ -94,9 +110,12 @@ class Intake:
             await asyncio.sleep(RETRY_SECONDS)
             return []
 
-    async def _file_all(self, ready: asyncio.Queue[Read | None]) -> None:
+    async def _file_all(self, ready: asyncio.Queue[Read | None], done: list[Finished] | None = None) -> None:
         while (batch := await ready.get()) is not None:
-            await self.file(batch)
+            filed = await self.file(batch)
+            if done is not None:
+                done += filed
+            ready.task_done()
 
     async def read(self, mails: Sequence[Claimed]) -> Read:
         """Have mails read, several chunks at once. One that cannot be read becomes what its headers still tell (reliability.md 14)."""
@@ -117,7 +136,8 @@ class Intake:
             return await self._transaction(batch)
         except TryAgain as error:
             _log.warning("filing put off", reason=error.message, mails=len(batch.mails))
-            await self.spool.put_off([mail.id for mail in batch.mails])
+            with contextlib.suppress(TryAgain):  # then the leases run out
+                await self.spool.put_off([mail.id for mail in batch.mails])
             await asyncio.sleep(RETRY_SECONDS)
             return []
         except Exception as error:  # noqa: BLE001  # whatever a mail made go wrong must not stop the queue

@@ -1,6 +1,6 @@
 """``make bench``: mails a second from the SMTP socket to the committed ticket, beside Postfix to a Maildir with the same mails, in one run.
 
-``throughput.py WORKLOAD [--rounds N]`` alternates the two, prints a line a round and the median ratio; nothing is asserted. WORKLOAD is a folder of
+``throughput.py [WORKLOAD] [--rounds N]`` alternates the two, prints a line a round and the median ratio; nothing is asserted. WORKLOAD is a folder of
 .eml files addressed in any way: all go to support@localhost, 20 sessions, one connection a mail. The clock stops when the last mail is in its
 ticket (committed, SQLite with synchronous FULL), or when the last file is in the Maildir.
 """
@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import workload
 from load import Job, load_folder, run
 from reference import free_port, postfix, why_not
 
@@ -110,7 +111,7 @@ def theirs(mails: list[tuple[str, bytes]]) -> Round:
         master = int(Path(name, "queue/pid/master.pid").read_text())
         before, began = cpu_of(master), time.monotonic()
         run(Job("127.0.0.1", port), mails, sessions=SESSIONS, total=len(mails), audit=Path(name, "audit"))
-        while len(os.listdir(new)) < len(mails):
+        while sum(1 for _ in new.iterdir()) < len(mails):
             time.sleep(0.01)
         seconds = time.monotonic() - began
         return Round(len(mails), seconds, cpu_of(master) - before)
@@ -119,10 +120,10 @@ def theirs(mails: list[tuple[str, bytes]]) -> Round:
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("workload", type=Path)
+    parser.add_argument("workload", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    mails = load_folder([given.workload])
+    mails = load_folder([workload.folder(given.workload)])
     size = sum(len(mail) for _, mail in mails) // max(1, len(mails))
     print(f"{len(mails)} mails, mean {size} bytes on the wire, {SESSIONS} sessions, one connection a mail, {os.cpu_count()} cores")
     missing = why_not()
