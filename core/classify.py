@@ -46,7 +46,9 @@ _MAILER_NAME: Final = re.compile(
     r"mailsystem|microsoft outlook|microsoft exchange|delivery (?:sub)?system",
     re.IGNORECASE,
 )
-_NO_REPLY: Final = re.compile(r"(?:do[-_.]?not[-_.]?reply|no[-_.]?reply|noreply|nicht[-_.]?antworten|ne[-_.]?pas[-_.]?repondre|no[-_.]?responder)", re.IGNORECASE)
+_NO_REPLY: Final = re.compile(
+    r"(?:do[-_.]?not[-_.]?reply|no[-_.]?reply|noreply|nicht[-_.]?antworten|ne[-_.]?pas[-_.]?repondre|no[-_.]?responder)", re.IGNORECASE
+)
 _ROBOT: Final = re.compile(
     r"(?:mailer[-_.]?daemon|postmaster|root|cron|daemon|nobody|notifications?|alerts?|nagios|majordomo|listserv|listproc|mailman|[\w.+-]*-(?:request|bounces?|owner|errors)|owner-[\w.+-]+|"
     r"bounces?[+-][\w.=+-]*)",
@@ -156,7 +158,12 @@ def responder(facts: Facts, why: list[str]) -> bool:
     """Whether a responder (vacation, receipt) wrote the mail: RFC 3834, vendor fields, or a subject of the usual ones with corroboration."""
     headers = facts.headers
     submitted = _keyword(headers.get("auto-submitted", ""))
-    if submitted.startswith("auto-replied") and not (facts.bounce is not None and facts.bounce_told and not _VACATION.search(facts.subject)) or submitted.startswith("auto-notified") and _VACATION.search(facts.subject):
+    if (
+        submitted.startswith("auto-replied")
+        and not (facts.bounce is not None and facts.bounce_told and not _VACATION.search(facts.subject))
+        or submitted.startswith("auto-notified")
+        and _VACATION.search(facts.subject)
+    ):
         why.append("Auto-Submitted: auto-replied")
         return True
     if headers.get("x-apple-action", "").upper() == "VACATION":
@@ -193,7 +200,13 @@ def _by_subject(facts: Facts, submitted: str, precedence: str, why: list[str]) -
         if found:
             why.append("subject of a responder, and " + found[0])
             return True
-    elif (facts.null_path or precedence in {"bulk", "junk"}) and facts.bounce is None and _AWAY.search(facts.text[:1500]) and facts.sender and not is_mailer(facts.sender):
+    elif (
+        (facts.null_path or precedence in {"bulk", "junk"})
+        and facts.bounce is None
+        and _AWAY.search(facts.text[:1500])
+        and facts.sender
+        and not is_mailer(facts.sender)
+    ):
         why.append("text of an absence, and " + ("null return path" if facts.null_path else "Precedence"))
         return True
     return False

@@ -38,9 +38,13 @@ async def _run(files: list[str], as_json: bool, trusted: Collection[str], out: T
         for group in _groups(files, sandbox.processes):
             opened = await asyncio.gather(*(_chunk(sandbox, chunk) for chunk in group))
             for file, raw, outcome in (row for chunk in opened for row in chunk):
-                if isinstance(outcome, ReadFailure):
-                    outcome = parse.fallback(raw, outcome.reason)
-                row = as_row(file, outcome, trusted) if isinstance(outcome, Message) else unreadable(file, outcome)
+                match outcome:
+                    case Message():
+                        row = as_row(file, outcome, trusted)
+                    case ReadFailure():
+                        row = as_row(file, parse.fallback(raw, outcome.reason), trusted)
+                    case str():
+                        row = as_row(file, parse.fallback(b"", outcome), ())
                 print(json.dumps(row, ensure_ascii=False) if as_json else page(row), file=out)
             out.flush()
     finally:
@@ -70,13 +74,6 @@ def _open(file: str) -> tuple[bytes, str]:
         return Path(file).read_bytes(), ""
     except (OSError, ValueError) as error:
         return b"", f"cannot be opened: {getattr(error, 'strerror', None) or error}"
-
-
-def unreadable(file: str, reason: str) -> dict[str, Any]:
-    """The row of a file that could not be opened."""
-    from gateway.intake import parse
-
-    return as_row(file, parse.fallback(b"", reason), ())
 
 
 def as_row(file: str, message: Message, trusted: Collection[str]) -> dict[str, Any]:

@@ -15,7 +15,9 @@ from core.message import AuthenticationResults
 _MOST: Final = 20  # headers read
 _LONGEST: Final = 8000  # characters of one
 _RESULT: Final = re.compile(r"\s*([a-z0-9-]{1,30})\s*(?:/\s*\d+\s*)?=\s*([a-z]{1,20})", re.IGNORECASE)
-_POLICY_NONE: Final = re.compile(r"\b(?:p|policy|pol|policy\.(?:published-domain-policy|dmarc|applied-disposition))\s*=\s*\"?none\b", re.IGNORECASE)
+_POLICY_NONE: Final = re.compile(
+    r"\b(?:p|policy|pol|policy\.(?:published-domain-policy|dmarc|applied-disposition))\s*=\s*\"?none\b", re.IGNORECASE
+)
 _ORDER: Final = {"pass": 0, "none": 2, "neutral": 3}
 
 Verdict = Literal["pass", "fail", "none"]
@@ -51,7 +53,9 @@ def _read(value: str) -> AuthenticationResults | None:
             results[method] = result
         if method == "dmarc" and (_POLICY_NONE.search(comments) or _POLICY_NONE.search(text)):
             policy_none = True
-    return AuthenticationResults(head[0].strip('"').lower()[:255], results.get("spf"), results.get("dkim"), results.get("dmarc"), policy_none)
+    return AuthenticationResults(
+        head[0].strip('"').lower()[:255], results.get("spf"), results.get("dkim"), results.get("dmarc"), policy_none
+    )
 
 
 _SIGNS: Final = re.compile(r'[()";\\]')

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gateway.intake.outline import Found, depth_of
+from gateway.intake.quoting import Found, depth_of
 
 _RULE_LINE: Final = re.compile(r"[\s\u00a0]*(?:[-_=*~—–]{5,}|_{3,})[\s\u00a0]*")
 _SIGNATURE: Final = re.compile(r"[\s\u00a0]*(?:--|__|—|–|-- )[\s\u00a0]*")
@@ -64,7 +64,8 @@ def _cut(lines: list[str], found: list[Found]) -> int:
 
 def _opening(found: list[Found], cut: int) -> Found | None:
     """An introduction on top of everything with unquoted text below it: the quote was taken out, or the sender wrote without signs. What stands
-    below is all there is, so it is kept."""
+    below is all there is, so it is kept.
+    """
     return next((each for each in found if each.start == cut and each.sign == "introduction"), None)
 
 
@@ -112,7 +113,9 @@ def _interleaved(lines: list[str], quoted: list[bool], own: list[int]) -> bool:
     before = any(index < first for index in own)
     between = any(first < index < last for index in own)
     after = [index for index in own if index > last]
-    if after and (_SIGNATURE.fullmatch(lines[after[0]]) or _FOOTER.fullmatch(lines[after[0]]) or len(after) <= 5 and _CLOSING.match(lines[after[0]])):
+    if after and (
+        _SIGNATURE.fullmatch(lines[after[0]]) or _FOOTER.fullmatch(lines[after[0]]) or len(after) <= 5 and _CLOSING.match(lines[after[0]])
+    ):
         after = []
     return between or before and bool(after)
 

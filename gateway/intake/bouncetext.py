@@ -13,7 +13,8 @@ from email import message_from_bytes
 from typing import Final
 
 from core.message import BounceAction, BounceRecipient
-from gateway.intake.headers import Headers, addresses
+from gateway.intake.headers import Headers
+from gateway.intake.mailboxes import addresses
 from gateway.intake.mime import Part
 
 logging.getLogger("flufl.bounce").disabled = True  # it logs each detector that a mail trips over, with a traceback
@@ -42,13 +43,19 @@ _FAILURE: Final = re.compile(
     r"não (?:foi|pôde|existe)|配信(?:でき|不能)|送信でき|届け|宛先|存在しません|あて先|失敗|无法|失败|不存在",
     re.IGNORECASE,
 )
-_DELAY_SUBJECT: Final = re.compile(r"\bdelay(?:ed)?\b|still being retried|delivery warning|could not send (?:message|mail) for past|^warning: message|\bverzögert|\bretard\b", re.IGNORECASE)
+_DELAY_SUBJECT: Final = re.compile(
+    r"\bdelay(?:ed)?\b|still being retried|delivery warning|could not send (?:message|mail) for past|^warning: message|\bverzögert|\bretard\b",
+    re.IGNORECASE,
+)
 _DELAY: Final = re.compile(
     r"(?:will|shall) (?:continue|keep|be retried|try|retry|attempt)|still (?:trying|being retried|in the queue)|will be (?:re)?tried|has (?:not yet|been (?:delayed|postponed))|not yet been delivered|warning message only|no (?:further )?action is required|"
     r"(?:do not|don't|you do not) need to (?:resend|re-send|do anything)|delivery attempts will continue|temporary (?:problem|failure|error)|message (?:is|has been) delayed|delivery incomplete",
     re.IGNORECASE,
 )
-_FINAL: Final = re.compile(r"giving up|permanent|fatal|failed permanently|will not (?:be|try)|returned to (?:you|sender)|no (?:further|more) (?:attempts|retries)|gave up|timed out|too long|expired|could not be delivered within", re.IGNORECASE)
+_FINAL: Final = re.compile(
+    r"giving up|permanent|fatal|failed permanently|will not (?:be|try)|returned to (?:you|sender)|no (?:further|more) (?:attempts|retries)|gave up|timed out|too long|expired|could not be delivered within",
+    re.IGNORECASE,
+)
 _COPY: Final = re.compile(
     r"^[ \t>]*(?:"
     r"-{2,}[ \t]*(?:below this line|this is a copy|the (?:original|returned) message|original message|returned message|message (?:header|text|content)s?|unsent message|undelivered message|start of|mail text|the body of|forwarded|included is|transcript of (?:the )?message|copy of|the header|header of)"
@@ -69,7 +76,10 @@ _PLACES: Final = tuple(
         rf"({_ADDR})[>)\]\"']{{0,2}}(?=[ \t]+(?:is not|was not|not |does|could not|cannot|user unknown|unknown|failed|on |mailbox|\())",
     )
 )
-_CODE: Final = re.compile(r"\b(?:[45]\d\d)[ -]{1,3}#?([45]\.\d{1,3}\.\d{1,3})\b|\(#?([45]\.\d{1,3}\.\d{1,3})\)|#([45]\.\d{1,3}\.\d{1,3})|\bstatus:?[ \t]*([45]\.\d{1,3}\.\d{1,3})", re.IGNORECASE)
+_CODE: Final = re.compile(
+    r"\b(?:[45]\d\d)[ -]{1,3}#?([45]\.\d{1,3}\.\d{1,3})\b|\(#?([45]\.\d{1,3}\.\d{1,3})\)|#([45]\.\d{1,3}\.\d{1,3})|\bstatus:?[ \t]*([45]\.\d{1,3}\.\d{1,3})",
+    re.IGNORECASE,
+)
 _REPLY: Final = re.compile(r"(?:^|[\s:>])([45]\d\d[ -][^\r\n]{5,400})", re.MULTILINE)
 _RETURNED_ID: Final = re.compile(r"^[ \t>|]*Message-ID:[ \t]*(?:\r?\n[ \t>]*)?<([^<>\s]{3,500})>", re.IGNORECASE | re.MULTILINE)
 _RETURNED_TO: Final = re.compile(r"^[ \t>|]*To:[ \t]*(.{3,300})$", re.IGNORECASE | re.MULTILINE)
@@ -102,7 +112,14 @@ def read(root: Part, headers: Headers, subject: str, text: str, returned: Header
     notice = above_copy(text)
     told = bool(FAILURE_SUBJECT.search(subject)) or "x-failed-recipients" in headers.fields
     by_library = _by_library(root)
-    if not (by_library or told or sure and _FAILURE.search(notice) or _FAILURE.search(notice) and (returned is not None or len(notice) < len(text) or _REPLY.search(notice))):
+    if not (
+        by_library
+        or told
+        or sure
+        and _FAILURE.search(notice)
+        or _FAILURE.search(notice)
+        and (returned is not None or len(notice) < len(text) or _REPLY.search(notice))
+    ):
         return None
     delayed = by_library[1] if by_library else is_delay(subject, notice)
     action: BounceAction = "delayed" if delayed or is_delay(subject, notice) else "failed"
@@ -110,7 +127,9 @@ def read(root: Part, headers: Headers, subject: str, text: str, returned: Header
     codes = list(dict.fromkeys(next(filter(None, match.groups())) for match in _CODE.finditer(notice)))
     reply = _REPLY.search(notice)
     status = codes[0] if codes else None
-    recipients = tuple(BounceRecipient(address, None, action, status, reply[1].strip()[:2000] if reply else None) for address in named[:_MOST])
+    recipients = tuple(
+        BounceRecipient(address, None, action, status, reply[1].strip()[:2000] if reply else None) for address in named[:_MOST]
+    )
     return Prose(recipients, action, "flufl.bounce" if by_library else "notice of a mailer", told)
 
 
@@ -151,7 +170,9 @@ def returned_to(returned: Headers | None) -> list[str]:
     if returned is None:
         return []
     for name in ("x-original-to", "to"):
-        found = [each.address for value in returned.fields.get(name, ()) for each in addresses(returned.characters(value), 3) if each.address]
+        found = [
+            each.address for value in returned.fields.get(name, ()) for each in addresses(returned.characters(value), 3) if each.address
+        ]
         if len(found) == 1:
             return found
     return []
@@ -177,10 +198,10 @@ def _by_library(root: Part) -> tuple[list[str], bool] | None:
     raw = root.buffer[:_FLUFL_BYTES]
     try:
         temporary, permanent = all_failures(message_from_bytes(raw))
-    except Exception:
+    except Exception:  # noqa: BLE001
         # its detectors raise whatever the odd mail makes them raise
         return None
     found = permanent or temporary
-    named = [each.decode("utf-8", "replace") if isinstance(each, bytes) else str(each) for each in sorted(found)]
+    named = [each.decode("utf-8", "replace") for each in sorted(found)]
     named = [each.strip("<>\"' ") for each in named if "@" in each]
     return (named, not permanent) if named else None

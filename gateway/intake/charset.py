@@ -196,7 +196,9 @@ def _by_shape(sample: bytes, high: int) -> str | None:
         return None  # a few accents in Latin letters: Windows-1252
     from charset_normalizer import from_bytes  # costs 30 ms to import, and few mails need it
 
-    found = from_bytes(sample, cp_isolation=["cp1251", "koi8_r", "gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1253", "cp1255", "cp1256"])
+    found = from_bytes(
+        sample, cp_isolation=["cp1251", "koi8_r", "gb18030", "big5", "cp932", "euc_jp", "cp949", "cp1253", "cp1255", "cp1256"]
+    )
     best = found.best()
     return best.encoding if best is not None else None
 

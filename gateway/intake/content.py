@@ -79,6 +79,7 @@ class Collector:
         return content
 
     def sanitise(self, sources: list[str]) -> None:
+        """Fill ``html`` from the HTML bodies."""
         from gateway.intake import html
 
         out = []
@@ -90,6 +91,7 @@ class Collector:
         self.content.html = "\n".join(out)[: limits.HTML] or None
 
     def from_html(self, sources: list[str]) -> str:
+        """The text of HTML bodies."""
         from gateway.intake import html
 
         self.content.from_html = True
@@ -114,13 +116,18 @@ class Collector:
         return []
 
     def multipart(self, part: Part, first: bool) -> list[Piece]:
+        """The body pieces of a multipart, by its subtype."""
         subtype = part.content_type.partition("/")[2]
         if subtype == "alternative":
             return self.alternative(part, first)
-        if subtype == "report" or subtype == "signed":
+        if subtype in {"report", "signed"}:
             out = self.visit(part.children[0], first=first)
             for child in part.children[1:]:
-                out += self.visit(child, first=False) if subtype == "signed" and child.content_type not in _SIGNATURES else self.only_attach(child)
+                out += (
+                    self.visit(child, first=False)
+                    if subtype == "signed" and child.content_type not in _SIGNATURES
+                    else self.only_attach(child)
+                )
             return out
         if subtype == "encrypted":
             for child in part.children:
@@ -144,6 +151,7 @@ class Collector:
         return []
 
     def alternative(self, part: Part, first: bool) -> list[Piece]:
+        """One piece of all alternatives: the first plain text, the last HTML."""
         merged = Piece()
         for child in part.children:
             pieces = self.visit(child, first=first)
@@ -156,7 +164,7 @@ class Collector:
         return [merged] if merged.plain or merged.html else []
 
     def body_kind(self, part: Part, first: bool, related: bool) -> str | None:
-        """"plain", "html", or None for an attachment."""
+        """What a leaf is: ``plain`` or ``html`` body, or None for an attachment."""
         if part.main != "text" or part.content_type in _NEVER_TEXT:
             return None
         if part.disposition == "attachment" and not (first and not part.filename):
@@ -173,6 +181,7 @@ class Collector:
         return "plain"
 
     def decoded(self, part: Part) -> str:
+        """The characters of a text part, lines ending in LF, bounded."""
         data = part.content()
         if len(data) > limits.TEXT * 4:
             data = data[: limits.TEXT * 4]
@@ -194,13 +203,22 @@ class Collector:
         return text
 
     def without_pasted(self, part: Part) -> str:
+        """The text around uuencoded files, which become attachments."""
         body = part.content()
         at = 0
         kept = []
         for index, found in enumerate(uu.find(body)):
             name = charset.clean(charset.decode(found.name)[0], limits.FILENAME)
             self.pasted.append(
-                Attachment(name, "application/octet-stream", len(found.content), sha256(found.content).hexdigest(), False, None, f"{part.path or '1'}#{index}")
+                Attachment(
+                    name,
+                    "application/octet-stream",
+                    len(found.content),
+                    sha256(found.content).hexdigest(),
+                    False,
+                    None,
+                    f"{part.path or '1'}#{index}",
+                )
             )
             kept.append(body[at : found.start])
             at = found.end
@@ -214,11 +232,14 @@ class Collector:
         inline = part.disposition == "inline" or part.content_id is not None and part.disposition != "attachment"
         name = part.filename
         self.content.attachments.append(Attachment(name, part.content_type, len(data), digest, inline, part.content_id, part.path or "1"))
-        self.content.digests.append(digest if part.encoding == "base64" or b"\r\n" not in data else sha256(data.replace(b"\r\n", b"\n")).hexdigest())
+        self.content.digests.append(
+            digest if part.encoding == "base64" or b"\r\n" not in data else sha256(data.replace(b"\r\n", b"\n")).hexdigest()
+        )
         if part.content_type in _TNEF or name and name.lower() == "winmail.dat":
             self.unpack_tnef(part, data)
 
     def unpack_tnef(self, part: Part, data: bytes) -> None:
+        """Note the files inside a winmail.dat beside it."""
         from gateway.intake import tnef
 
         files, defect = tnef.unpack(data)
@@ -226,7 +247,9 @@ class Collector:
             self.content.defects.append(defect)
         for index, (name, inner) in enumerate(files):
             self.content.attachments.append(
-                Attachment(name, "application/octet-stream", len(inner), sha256(inner).hexdigest(), False, None, f"{part.path or '1'}!{index}")
+                Attachment(
+                    name, "application/octet-stream", len(inner), sha256(inner).hexdigest(), False, None, f"{part.path or '1'}!{index}"
+                )
             )
 
 
@@ -270,7 +293,12 @@ def content_of(root: Part, path: str) -> Iterator[tuple[Attachment, bytes]]:
         elif part.main == "multipart" or part.children and part.content_type not in {"message/rfc822", "message/global"}:
             continue
         inline = part.disposition == "inline" or part.content_id is not None and part.disposition != "attachment"
-        yield Attachment(name, kind, len(data), sha256(data).hexdigest(), inline and path == base, part.content_id if path == base else None, path), data
+        yield (
+            Attachment(
+                name, kind, len(data), sha256(data).hexdigest(), inline and path == base, part.content_id if path == base else None, path
+            ),
+            data,
+        )
         return
 
 
@@ -278,7 +306,11 @@ def _inner(sign: str, data: bytes, index: int) -> tuple[str, bytes] | None:
     """A file inside a text (``#``) or inside a winmail.dat (``!``)."""
     if sign == "#":
         pasted = uu.find(data)
-        return (charset.clean(charset.decode(pasted[index].name)[0], limits.FILENAME), pasted[index].content) if 0 <= index < len(pasted) else None
+        return (
+            (charset.clean(charset.decode(pasted[index].name)[0], limits.FILENAME), pasted[index].content)
+            if 0 <= index < len(pasted)
+            else None
+        )
     from gateway.intake import tnef
 
     files, _ = tnef.unpack(data)

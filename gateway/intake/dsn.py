@@ -26,13 +26,19 @@ _ACTIONS: Final[dict[str, BounceAction]] = {
 _WORST: Final[tuple[BounceAction, ...]] = ("failed", "delayed", "unknown", "expanded", "relayed", "delivered")
 _STATUS: Final = re.compile(r"\b([245]\.\d{1,3}\.\d{1,3})\b")
 _ADDRESS: Final = re.compile(r"[^\s<>@\"(),;:]+@[A-Za-z0-9._\u0080-\uffff-]+|\"[^\"]{1,100}\"@[A-Za-z0-9._-]+")
-_STATUS_TYPES: Final = frozenset({"message/delivery-status", "message/global-delivery-status", "text/delivery-status", "message/xdelivery-status"})
+_STATUS_TYPES: Final = frozenset(
+    {"message/delivery-status", "message/global-delivery-status", "text/delivery-status", "message/xdelivery-status"}
+)
 _MDN_TYPES: Final = frozenset({"message/disposition-notification", "message/global-disposition-notification"})
-_RETURNED: Final = frozenset({"message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers", "text/rfc822", "message/partial"})
+_RETURNED: Final = frozenset(
+    {"message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers", "text/rfc822", "message/partial"}
+)
 _DMARC: Final = re.compile(r"report[ _-]?domain:.*submitter:", re.IGNORECASE | re.DOTALL)
 _COMPLAINT: Final = re.compile(r"^(?:complaint about message from|abuse report|spam report about|e?mail feedback report)\b", re.IGNORECASE)
 _FIELD: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,60})[ \t]*:[ \t]*(.*)")
-_SERVICE: Final = re.compile(r"[\w.-]*(?:smtp|mail)[-_.]?(?:service|daemon|delivery|system|agent|gateway)|no-?reply|do-?not-?reply|imss|interscan", re.IGNORECASE)
+_SERVICE: Final = re.compile(
+    r"[\w.-]*(?:smtp|mail)[-_.]?(?:service|daemon|delivery|system|agent|gateway)|no-?reply|do-?not-?reply|imss|interscan", re.IGNORECASE
+)
 _MOST: Final = 1000  # recipients of one report
 _LONGEST: Final = 512 * 1024  # bytes of a report that are read
 _XTEXT: Final = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
@@ -42,7 +48,8 @@ _XTEXT: Final = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 class Report:
     """What was found: ``kind`` is "dsn", "mdn", "arf", "tls", "dmarc" or empty; a bounce told in prose has no kind but a ``bounce``.
 
-    ``told`` means that its subject or X-Failed-Recipients says that it is one."""
+    ``told`` means that its subject or X-Failed-Recipients says that it is one.
+    """
 
     kind: str = ""
     bounce: Bounce | None = None
@@ -68,7 +75,11 @@ def read(root: Part, headers: Headers, sender: Address | None, subject: str, tex
     """The report a mail is, if it is one. ``text`` is its body as a person reads it."""
     structured = root.content_type == "multipart/report"
     by_machine = null_path or sender is None or sender.address is None or is_mailer(sender) or "x-failed-recipients" in headers.fields
-    by_machine = by_machine or bool(sender and sender.address and _SERVICE.match(sender.address)) and bool(bouncetext.FAILURE_SUBJECT.search(subject))
+    by_machine = (
+        by_machine
+        or bool(sender and sender.address and _SERVICE.match(sender.address))
+        and bool(bouncetext.FAILURE_SUBJECT.search(subject))
+    )
     if not structured and not by_machine:
         return _other_report(root, headers, subject)
     parts = _collect(root)
@@ -146,8 +157,7 @@ def _groups(text: str) -> Iterator[dict[str, str]]:
     """The field groups of a status body. A blank line ends a group; so does a recipient field that is already there."""
     group: dict[str, str] = {}
     last = ""
-    for line in text.split("\n"):
-        line = line.rstrip("\r")
+    for line in text.replace("\r\n", "\n").split("\n"):
         if not line.strip():
             if group:
                 yield group
@@ -172,7 +182,10 @@ def _from_status(parts: _Parts) -> list[BounceRecipient]:
     for part in parts.status:
         text, _ = charset.decode(part.content()[:_LONGEST], part.params.get("charset") or "utf-8")
         for group in _groups(text):
-            if any(name in group for name in ("final-recipient", "original-recipient", "x-actual-recipient", "action")) and len(out) < _MOST:
+            if (
+                any(name in group for name in ("final-recipient", "original-recipient", "x-actual-recipient", "action"))
+                and len(out) < _MOST
+            ):
                 out.append(_recipient(group))
     seen = {each for each in out if each.address}
     return [each for each in out if each.address] if seen else out

@@ -13,18 +13,24 @@ from typing import Final
 
 from core.message import Address, Forwarded
 from gateway.intake import charset, limits
+from gateway.intake.blocks import collapsed_fields, header_block
 from gateway.intake.content import Collector
-from gateway.intake.headers import Headers, addresses
+from gateway.intake.headers import Headers
 from gateway.intake.languages import FORWARD_PREFIX, REPLY_PREFIX, Role, fold
+from gateway.intake.mailboxes import addresses
 from gateway.intake.mime import Part
-from gateway.intake.outline import Found, after_mark, collapsed_fields, depth_of, header_block, unquoted
+from gateway.intake.outline import after_mark
+from gateway.intake.quoting import Found, depth_of, unquoted
 
 _RULE_LINE: Final = re.compile(r"[\s\u00a0]*[-_=*~—–]{3,}[\s\u00a0]*")
 _MAILTO: Final = re.compile(r"[\[<(]\s*mailto:\s*([^\s<>\]\)]+)\s*[\]>)]", re.IGNORECASE)
 _DOUBLE: Final = re.compile(r"<\s*([^<>\s]+@[^<>\s]+)\s*<\s*(?:mailto:)?[^<>]*>\s*>", re.IGNORECASE)
 _REPEATED: Final = re.compile(r"(<[^<>\s]+@[^<>\s]+>)\s*<[^<>]*@[^<>]*>")
 _ADDRESS_LINK: Final = re.compile(r"([^\s<>,;]+@[^\s<>,;]+)\s*<mailto:[^<>]*>", re.IGNORECASE)
-_ON_BEHALF: Final = re.compile(r"\s*\b(?:on behalf of|im auftrag von|de la part de|en nombre de|namens|à la demande de|em nome de|per conto di|w imieniu|от имени)\b.*", re.IGNORECASE)
+_ON_BEHALF: Final = re.compile(
+    r"\s*\b(?:on behalf of|im auftrag von|de la part de|en nombre de|namens|à la demande de|em nome de|per conto di|w imieniu|от имени)\b.*",
+    re.IGNORECASE,
+)
 
 
 def find(text: str, lines: list[str], found: list[Found], subject: str, headers: Headers, messages: Sequence[Part]) -> Forwarded | None:
@@ -32,7 +38,11 @@ def find(text: str, lines: list[str], found: list[Found], subject: str, headers:
     prefix = bool(subject and FORWARD_PREFIX.match(subject))
     in_text = _in_text(lines, found, prefix, subject, is_reply="in-reply-to" in headers.fields or "references" in headers.fields)
     if in_text is not None:
-        return in_text if in_text.subject is not None or not prefix else replace(in_text, subject=FORWARD_PREFIX.sub("", subject, count=1).strip())
+        return (
+            in_text
+            if in_text.subject is not None or not prefix
+            else replace(in_text, subject=FORWARD_PREFIX.sub("", subject, count=1).strip())
+        )
     if messages and _is_content(messages, text, prefix):
         return _attached(messages[0], text)
     if "x-forwarded-message-id" in headers.fields:
@@ -52,12 +62,7 @@ def _in_text(lines: list[str], found: list[Found], prefix: bool, subject: str, *
             if made is not None:
                 return made
         elif each.sign == "block":
-            if each.depth > 1:
-                return None
-            if not prefix:
-                same = not is_reply and not each.depth and not REPLY_PREFIX.match(subject) and _unanswered(each, subject)
-                return _made(lines, each, each.start, "header block of a mail with this very subject") if same else None
-            return _made(lines, each, each.start, "forward prefix and header block")
+            return _by_block(lines, each, prefix, subject, is_reply)
         elif each.sign == "introduction":
             if prefix and each.strong:
                 return _introduced(lines, each)
@@ -65,6 +70,17 @@ def _in_text(lines: list[str], found: list[Found], prefix: bool, subject: str, *
         elif each.sign == "reply_mark" and not prefix:
             return None
     return None
+
+
+def _by_block(lines: list[str], block: Found, prefix: bool, subject: str, is_reply: bool) -> Forwarded | None:
+    """A header block without mark: a forward by its prefix, or because nothing says that the mail answers one. Else it is a reply."""
+    if block.depth > 1:
+        return None
+    if prefix:
+        return _made(lines, block, block.start, "forward prefix and header block")
+    if is_reply or block.depth or REPLY_PREFIX.match(subject) or not _unanswered(block, subject):
+        return None
+    return _made(lines, block, block.start, "header block of a mail with this very subject")
 
 
 def _unanswered(block: Found, subject: str) -> bool:
@@ -141,8 +157,14 @@ def _introduced(lines: list[str], intro: Found) -> Forwarded:
     )
 
 
-_NAME_BEFORE: Final = re.compile(r"(?:^|,|\d\s*(?:uhr|h)?,?|(?:schrieb|schreef|skrev|escribió|użytkownik|uživatel|пользователь)\s)\s*[\"'«„“”]?\s*([^\d,<>\"'«»„“”]{2,60}?)\s*[\"'»“”]?\s*[<(\[](?:mailto:)?([^<>()\[\]\s]+@[^<>()\[\]\s]+)[>)\]]", re.IGNORECASE)
-_USER: Final = re.compile(r"^.{0,30}\b(?:user|usuario|utilisateur|używtkownik|użytkownik|uživatel|používateľ|пользователь|користувач|korisnik|uporabnik|schrieb|schreef|skrev)\s+", re.IGNORECASE)
+_NAME_BEFORE: Final = re.compile(
+    r"(?:^|,|\d\s*(?:uhr|h)?,?|(?:schrieb|schreef|skrev|escribió|użytkownik|uživatel|пользователь)\s)\s*[\"'«„“”]?\s*([^\d,<>\"'«»„“”]{2,60}?)\s*[\"'»“”]?\s*[<(\[](?:mailto:)?([^<>()\[\]\s]+@[^<>()\[\]\s]+)[>)\]]",
+    re.IGNORECASE,
+)
+_USER: Final = re.compile(
+    r"^.{0,30}\b(?:user|usuario|utilisateur|używtkownik|użytkownik|uživatel|používateľ|пользователь|користувач|korisnik|uporabnik|schrieb|schreef|skrev)\s+",
+    re.IGNORECASE,
+)
 _ANY_ADDRESS: Final = re.compile(r"[^\s<>()\[\]\"',;]+@[^\s<>()\[\]\"',;:]+")
 
 

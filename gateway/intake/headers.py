@@ -13,7 +13,6 @@ from email.utils import parsedate_tz
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-from core.message import Address
 from gateway.intake import charset, limits
 
 _FIELD_START: Final = re.compile(rb"\r?\n(?![ \t])")
@@ -25,16 +24,9 @@ _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
 _ID: Final = re.compile(r"<([^<>]{1,1200})>")
 _GAP: Final = re.compile(r"[\s;]*+")
 _PARAMETER: Final = re.compile(r'([^\s=;"]{1,80})\s*+=\s*+("(?:[^"\\]|\\.){0,4000}+"|[^;]*)')
-_TOKEN: Final = re.compile(
-    r'"((?:[^"\\]|\\.){0,300}+)"|(=\?[A-Za-z0-9][^?\s]{0,60}\?[bBqQ]\?(?:[^?=]++|=(?!\?)|=(?=\?=)|\?(?!=))*+\?=)|<([^<>]*)>?|([,;:()])|([^\s",;:()<=]+)|(\s+)|(.)',
-    re.DOTALL,
-)
-_SIMPLE: Final = re.compile(r"""\s*([A-Za-z0-9 ._'!#$*/|~`^{}&+-]*?)\s*<([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9._-]+)>\s*""")
-_BARE: Final = re.compile(r"\s*([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9._-]+)\s*")
 _DATE: Final = re.compile(r"(?:[A-Z][a-z]{2}, ?)?(\d{1,2}) ([A-Z][a-z]{2}) (\d{4}) (\d\d):(\d\d)(?::(\d\d))? ?([+-]\d{4}|GMT|UT|UTC)\b")
 _MONTHS: Final = {m: i for i, m in enumerate("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(), 1)}
 _QUOTED_PAIR: Final = re.compile(r"\\(.)")
-_OUTSIDE_ADDRESS: Final = re.compile(r"[\s\"<>]+")
 _CONTINUED: Final = re.compile(r"(.+?)\*(\d{1,4})?(\*)?")
 
 
@@ -58,9 +50,9 @@ class Headers:
             self.over_limit = True
         fields = self.fields
         stray = False
-        for line in lines:
-            if len(line) > limits.HEADER_FIELD:
-                line = line[: limits.HEADER_FIELD]
+        for whole in lines:
+            line = whole[: limits.HEADER_FIELD]
+            if len(whole) > limits.HEADER_FIELD:
                 self.over_limit = True
             name, colon, value = line.partition(b":")
             name = name.rstrip(b" \t")
@@ -106,10 +98,10 @@ def decode_words(text: str) -> str:
     if "=?" not in text:
         return text
     out: list[str] = []
-    at = count = 0
+    at = 0
     pending = b""
     label = ""
-    for word in _WORD.finditer(text):
+    for count, word in enumerate(_WORD.finditer(text), 1):
         gap = text[at : word.start()]
         adjacent = bool(label) and not gap.strip()
         same = adjacent and word[1].split("*")[0].lower() == label
@@ -121,7 +113,6 @@ def decode_words(text: str) -> str:
         label = word[1].split("*")[0].lower()
         pending += _word_bytes(word[2], word[3])
         at = word.end()
-        count += 1
         if count >= limits.ENCODED_WORDS:
             break
     if label:
@@ -153,140 +144,6 @@ def base64_bytes(data: bytes) -> bytes:
     return b"".join(out)
 
 
-def addresses(text: str, limit: int = limits.ADDRESSES) -> list[Address]:
-    """Mailboxes of an address field (RFC 5322 3.4 and what is sent instead), encoded words in names decoded.
-
-    A part without an address is kept as a name only when nothing better can be made of it; groups give their members.
-    """
-    if simple := _SIMPLE.fullmatch(text):
-        return [Address(simple[1], simple[2])]
-    if bare := _BARE.fullmatch(text):
-        return [Address("", bare[1])]
-    return _Boxes(limit).read(text)
-
-
-class _Boxes:
-    """State while one address field is read token by token."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.found: list[Address] = []
-        self.depth = 0
-        self.reset()
-
-    def reset(self) -> None:
-        self.words: list[str] = []
-        self.comment: list[str] = []
-        self.angle: str | None = None
-        self.quoted = False
-
-    def read(self, text: str) -> list[Address]:
-        for token in _TOKEN.finditer(text):
-            if len(self.found) >= self.limit:
-                break
-            self.take(token)
-        self.flush()
-        return self.found[: self.limit]
-
-    def take(self, token: re.Match[str]) -> None:
-        if self.depth:
-            self.inside_comment(token)
-        elif (sign := token[4]) is not None:
-            self.sign(sign)
-        elif token[1] is not None:
-            self.words.append(_QUOTED_PAIR.sub(r"\1", token[1]))
-            self.quoted = True
-        elif token[3] is not None:
-            if self.angle is None or "@" not in self.angle:
-                if self.angle:
-                    self.words.append(self.angle)
-                self.angle = token[3]
-        else:
-            self.words.append(token[0])
-
-    def inside_comment(self, token: re.Match[str]) -> None:
-        if token[4] == "(":
-            self.depth += 1
-        elif token[4] == ")":
-            self.depth -= 1
-            if not self.depth:
-                return
-        self.comment.append(token[0])
-
-    def sign(self, sign: str) -> None:
-        if sign == "(":
-            self.depth = 1
-            self.comment.append(" ")
-        elif sign == ")":
-            self.words.append(sign)
-        elif sign == ":":
-            if self.angle is None and not any("@" in word for word in self.words):
-                self.words = []  # the name of a group
-            else:
-                self.words.append(sign)
-        elif sign == ",":
-            self.comma()
-        else:
-            self.flush()
-
-    def comma(self) -> None:
-        """A comma ends a mailbox, unless what stands before it can only be the first half of ``Doe, Jane <j@...>``."""
-        if self.angle is None and self.words and not self.quoted and not any("@" in word for word in self.words) and "".join(self.words).strip():
-            self.words.append(",")
-        else:
-            self.flush()
-
-    def flush(self) -> None:
-        raw = "".join(self.words)
-        comment = decode_words("".join(self.comment))
-        angle = self.angle
-        quoted = self.quoted
-        self.reset()
-        name = charset.one_line(decode_words(raw), limits.NAME).strip(" ,")
-        if angle is not None:
-            address = clean_address(angle)
-            if not address and "@" in name:
-                address, name = clean_address(name), ""
-            if len(name) > 1 and name[0] == name[-1] == "'":
-                name = name[1:-1].strip()
-            self.add(name or charset.one_line(comment, limits.NAME), address)
-        elif "@" in raw and not quoted:
-            self.bare(raw, comment)
-        elif "@" in raw:
-            self.add("", clean_address(raw))
-        elif name:
-            self.add(name, None)
-
-    def bare(self, raw: str, comment: str) -> None:
-        """A mailbox without angle brackets; words beside the address are its name (``Jane Doe jane@example.org``)."""
-        pieces = raw.replace(",", " ").split()
-        holder = next((piece for piece in pieces if "@" in piece), raw)
-        if len(pieces) > 1 and ("@" == holder or holder.startswith("@") or holder.endswith("@")):
-            self.add(charset.one_line(comment, limits.NAME), clean_address(raw))
-            return
-        name = charset.one_line(decode_words(" ".join(p for p in pieces if p is not holder)), limits.NAME)
-        self.add(name or charset.one_line(comment, limits.NAME), clean_address(holder))
-
-    def add(self, name: str, address: str | None) -> None:
-        if name or address:
-            self.found.append(Address(name, address or None))
-
-
-def clean_address(text: str) -> str:
-    """An addr-spec as it can be used: blanks, quotes of the whole, source route and ``mailto:`` gone; empty where nothing is left."""
-    text = decode_words(text) if "=?" in text else text
-    text = text.strip()
-    if text.startswith('"') or text.endswith('"'):
-        text = text.strip('"') if text.count("@") == 1 and not text.startswith('"') or text[-1:] == '"' else text
-    if text.startswith("@") and ":" in text:
-        text = text.rpartition(":")[2]
-    if text[:7].lower() == "mailto:":
-        text = text[7:]
-    if not text.startswith('"'):
-        text = _OUTSIDE_ADDRESS.sub("", text)
-    return charset.one_line(text.strip("'`,;") if "@" in text else text, limits.ADDRESS)
-
-
 def message_ids(text: str, limit: int = limits.REFERENCES) -> list[str]:
     """Message-IDs of a field, without angle brackets, each once. Where no bracket stands, blank-separated tokens with an ``@`` count."""
     if "<" in text:
@@ -312,7 +169,9 @@ def date(text: str) -> datetime | None:
         month = _MONTHS.get(quick[2])
         if month:
             try:
-                moment = datetime(int(quick[3]), month, int(quick[1]), int(quick[4]), int(quick[5]), min(59, int(quick[6] or 0)), tzinfo=_zone(quick[7]))
+                moment = datetime(
+                    int(quick[3]), month, int(quick[1]), int(quick[4]), int(quick[5]), min(59, int(quick[6] or 0)), tzinfo=_zone(quick[7])
+                )
             except ValueError:
                 return None
             return _sane(moment)

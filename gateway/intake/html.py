@@ -26,7 +26,9 @@ _BLOCK: Final = frozenset(
 _PARAGRAPH: Final = frozenset("p h1 h2 h3 h4 h5 h6 ul ol dl table pre blockquote figure".split())
 _SPACES: Final = re.compile(r"[ \t\r\n\f\x0b\u2028\u2029]+")
 _BLANKS: Final = re.compile(r"\n{3,}")
-_HIDDEN: Final = re.compile(r"display\s*:\s*none|mso-hide\s*:\s*all|max-height\s*:\s*0(?:px)?\s*;[^\"]*overflow\s*:\s*hidden", re.IGNORECASE)
+_HIDDEN: Final = re.compile(
+    r"display\s*:\s*none|mso-hide\s*:\s*all|max-height\s*:\s*0(?:px)?\s*;[^\"]*overflow\s*:\s*hidden", re.IGNORECASE
+)
 _BARE_CONDITION: Final = re.compile(r"<!\[(?:if[^\]>]{0,200}|endif)\]>")
 _ANY_TAG: Final = re.compile(r"<[^<>]{0,5000}>")
 _CLOSES_ITSELF: Final = frozenset("p li td th tr dt dd option tbody thead tfoot colgroup rt rp optgroup".split())
@@ -80,7 +82,9 @@ def sanitise(source: str) -> tuple[str, str | None]:
         source, defect = source[: limits.HTML], "HTML longer than is shown"
     if not depth_within(source):
         return "", "HTML nested too deeply to be shown"
-    return clean(nh3.clean(source, tags=_TAGS, url_schemes={"http", "https", "mailto", "tel", "cid"}, link_rel="noopener noreferrer nofollow")), defect
+    return clean(
+        nh3.clean(source, tags=_TAGS, url_schemes={"http", "https", "mailto", "tel", "cid"}, link_rel="noopener noreferrer nofollow")
+    ), defect
 
 
 def to_text(source: str) -> str:
@@ -91,7 +95,7 @@ def to_text(source: str) -> str:
     if not depth_within(source):
         return clean(unescape(_ANY_TAG.sub(" ", source)))
     target = _Writer()
-    parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=False, recover=True)  # type: ignore[call-overload]
+    parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=False, recover=True)
     try:
         parser.feed(b"<div>")
         parser.feed(source.encode("utf-8", "replace"))
@@ -125,7 +129,13 @@ class _Writer:
                 self.newline(force=True)
             return
         hidden = tag in _SKIP or bool(attrib and "style" in attrib and _HIDDEN.search(attrib["style"]))
-        quoting = tag == "blockquote" and not (attrib and "margin" in attrib.get("style", "") and "cite" not in attrib.get("type", "") and "border" in attrib.get("style", "") and "none" in attrib.get("style", ""))
+        quoting = tag == "blockquote" and not (
+            attrib
+            and "margin" in attrib.get("style", "")
+            and "cite" not in attrib.get("type", "")
+            and "border" in attrib.get("style", "")
+            and "none" in attrib.get("style", "")
+        )
         self.stack.append((tag, hidden, quoting))
         if hidden:
             self.skip += 1

@@ -15,11 +15,12 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Final
 
-from core.classify import LOOP_HEADER, TELLING, Facts, classify
-from core.message import Address, Attachment, Message
-from gateway.intake import authenticity, body, charset, dsn, forward, limits
+from core.classify import LOOP_HEADER, TELLING, Facts, Verdict, classify
+from core.message import Address, Attachment, Forwarded, Message
+from gateway.intake import authenticity, body, dsn, forward, limits
 from gateway.intake.content import Collector, Content, content_of
-from gateway.intake.headers import Headers, addresses, date, message_ids
+from gateway.intake.headers import Headers, date, message_ids
+from gateway.intake.mailboxes import addresses
 from gateway.intake.mime import Part, Tree
 from gateway.intake.outline import outline
 
@@ -178,29 +179,13 @@ class _Reading:
         lines = text.split("\n")
         found = outline(lines)
         forwarded = None if report.kind else forward.find(text, lines, found, subject, self.headers, content.messages)
-        facts = Facts(
-            headers={name: self.headers.text(name) or "" for name in TELLING & self.headers.fields.keys()},
-            sender=sender,
-            subject=subject,
-            text=text[:4000],
-            null_path=self.null_path,
-            content_type=self.tree.root.content_type,
-            received=len(self.headers.fields.get("received", ())),
-            report=report.kind,
-            bounce=report.bounce,
-            bounce_rule=report.rule,
-            bounce_told=report.told,
-            forward_rule=forwarded.rule if forwarded else "",
-            challenge=report.challenge,
-            is_reply="in-reply-to" in self.headers.fields or "references" in self.headers.fields,
-        )
-        verdict = classify(facts)
+        verdict = self.verdict(sender, subject, text, report, forwarded)
         if forwarded is not None and verdict.kind == "forward":
             reply_text, quoted_text = forwarded.comment, forwarded.text
         else:
             reply_text, quoted_text = body.visible(text, lines, found)
         moment = fields.date
-        message = Message(
+        return Message(
             message_id=fields.message_id,
             in_reply_to=fields.ids("in-reply-to"),
             references=fields.ids("references"),
@@ -231,7 +216,27 @@ class _Reading:
             content_digest=self.content_digest(sender, text),
             plain_digest=self.plain_digest(),
         )
-        return message
+
+    def verdict(self, sender: Address | None, subject: str, text: str, report: dsn.Report, forwarded: Forwarded | None) -> Verdict:
+        """Who or what wrote the mail."""
+        return classify(
+            Facts(
+                headers={name: self.headers.text(name) or "" for name in TELLING & self.headers.fields.keys()},
+                sender=sender,
+                subject=subject,
+                text=text[:4000],
+                null_path=self.null_path,
+                content_type=self.tree.root.content_type,
+                received=len(self.headers.fields.get("received", ())),
+                report=report.kind,
+                bounce=report.bounce,
+                bounce_rule=report.rule,
+                bounce_told=report.told,
+                forward_rule=forwarded.rule if forwarded else "",
+                challenge=report.challenge,
+                is_reply="in-reply-to" in self.headers.fields or "references" in self.headers.fields,
+            )
+        )
 
     def over_limit(self) -> bool:
         """Whether any cap was hit."""
@@ -303,7 +308,7 @@ def _second_opinion(raw: bytes) -> list[str]:
         return []
     try:
         found = mailparser.parse_from_bytes(raw[: end + 1]).defects_categories
-    except Exception:
+    except Exception:  # noqa: BLE001
         # the library raises its own and the standard library's errors on bad headers; that is a finding, too
         return ["mail-parser cannot read the header"]
     return [f"mail-parser: {each}" for each in sorted(map(str, found)) if each not in _NOT_TELLING][:5]

@@ -16,7 +16,7 @@ def unpack(data: bytes) -> tuple[list[tuple[str, bytes]], str | None]:
     logging.getLogger("tnef-decode").setLevel(logging.CRITICAL)
     try:
         stream = TNEF(data, do_checksum=False)
-    except Exception:
+    except Exception:  # noqa: BLE001
         # the library raises ValueError, struct.error, IndexError and others on damaged streams
         return [], "a winmail.dat that cannot be read"
     out: list[tuple[str, bytes]] = []
@@ -24,7 +24,7 @@ def unpack(data: bytes) -> tuple[list[tuple[str, bytes]], str | None]:
         try:
             name = str(each.long_filename() or each.name or "")
             content = bytes(each.data or b"")
-        except Exception:
+        except Exception:  # noqa: BLE001
             return out, "a file in winmail.dat that cannot be read"
         out.append((charset.one_line(name.replace("\x00", ""), limits.FILENAME) or f"attachment-{index + 1}", content))
     return out, None

@@ -1,0 +1,81 @@
+"""The sentence above a quote, in which a program says who wrote when ("On Monday, A wrote:"), in any language and over up to four lines.
+
+Told by a verb of the language tables, a beginning as programs write it, and a time or an address. What can go wrong: a person's own sentence ending in
+"he wrote:"; without time and address it counts only where a quote follows.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gateway.intake.languages import WROTE, fold
+from gateway.intake.quoting import Found, depth_of, quoted_next
+
+_MAILBOX: Final = re.compile(r"[^\s<>,;\"'()\[\]]+@[^\s<>,;\"'()\[\]]+")
+_SPACELESS: Final = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
+_SPACELESS_VERBS: Final = tuple(word for word in WROTE if _SPACELESS.search(word))
+_TOKEN: Final = re.compile(r"[\w'’]+(?:\([^)\s]{1,5}\)|/-?\w+|-\w+)?")
+# the last token of a verb tells it well enough: "ha scritto", "a écrit"
+_VERB_TOKENS: Final = frozenset(
+    token[0] for word in WROTE if not _SPACELESS.search(word) for token in [list(_TOKEN.finditer(word))[-1:]][0]
+)
+_START: Final = (
+    r"(?:on|am|le|el|il|op|den|dne|dňa|w dniu|dnia|em|pe|în data|in data|no dia|às|στις|την|a|al|il giorno|il giorno|at|em|de|d\.|\*?on|в|у|на|dana|"
+    r"dana|u|ve|tarihinde|vào|pada|ב-?|בתאריך|في|در|เมื่อ|วันที่|kuupäeval|feladó|quoting|mr\.?|zitat von|citando|citaat|quote from|nachricht von|"
+    r"el día|el dia|le|die|il|s dne|kl\.?|dagsins|þann|bei|в письме от|dňa|ngày|--+\s*on|在|于|於|\[?\d)"
+)
+_DAY: Final = r"(?:mon|tue|wed|thu|fri|sat|sun|mo|di|mi|do|fr|sa|so|lun|mar|mer|jeu|ven|sam|dim|mié|jue|vie|sáb|dom|man|tir|ons|tor|fre|lør|søn|пн|вт|ср|чт|пт|сб|вс|нд)"
+_STRONG: Final = re.compile(rf"[>\s*_\-–—]*{_START}[\s,.:']|[>\s*_\-–—]*\[?\d", re.DOTALL)
+_WEAK: Final = re.compile(rf"[\s*_]*(?:\d|{_DAY}\b)")
+_HAS_BOX: Final = re.compile(r"@|\bmailto\b")
+_DATED: Final = re.compile(
+    r"\W{0,3}(?:\d{4}\s*[-/.年]\s*\d{1,2}|\d{1,2}\s*[-/.]\s*\d{1,2}\s*[-/.]\s*\d{2,4}|\d{1,2}\.?\s+\S{3,12}\s+\d{4}).{0,120}(?:<[^<>]+@[^<>]+>|@\S+).{0,20}[:：]$",
+    re.DOTALL,
+)
+_DIGIT: Final = re.compile(r"\d")
+_TIME: Final = re.compile(r"\d{1,2}[:.h]\d{2}|\d{4}")
+
+
+def introduction(lines: list[str], last: int) -> Found | None:
+    """The introduction of a quote that ends at line ``last``: who wrote when, in any language; None where it is no such sentence."""
+    candidates: list[tuple[int, str]] = []
+    text = ""
+    for start in range(last, max(-1, last - 5), -1):
+        line = lines[start]
+        if not line.strip() or depth_of(line) or len(line) > 400:
+            break
+        text = f"{line.strip()} {text}".strip()
+        candidates.append((start, fold(text)))
+    for start, folded in candidates:
+        verb = _verb_at(folded)
+        if verb > 5 and len(folded) - verb < 180 and _STRONG.match(folded) and _DIGIT.search(folded):
+            return Found("introduction", start, last + 1, 0, {}, strong=_telling(folded))
+        if verb < 0 and len(candidates) == 1 and not _DATED.match(folded):
+            return None
+    for start, folded in candidates:
+        verb = _verb_at(folded)
+        named = verb >= 0 and _HAS_BOX.search(folded) and len(folded) < 320 and len(folded) - verb < 130
+        if named or verb > 3 and _WEAK.match(folded) or _DATED.match(folded):
+            return Found("introduction", start, last + 1, 0, {}, strong=_telling(folded))
+    start, folded = candidates[0] if candidates else (last, "")
+    verb = _verb_at(folded)
+    if 1 < verb <= 100 and len(folded) - verb < 60 and quoted_next(lines, last + 1):
+        return Found("introduction", start, last + 1, 0, {}, strong=False)
+    return None
+
+
+def _verb_at(folded: str) -> int:
+    """Where the last verb of an introduction stands in a folded sentence; -1 where there is none."""
+    at = -1
+    for token in _TOKEN.finditer(folded):
+        if token[0] in _VERB_TOKENS:
+            at = token.start()
+    if at < 0 and not folded.isascii():
+        at = max((folded.rfind(word) for word in _SPACELESS_VERBS), default=-1)
+    return at
+
+
+def _telling(folded: str) -> bool:
+    """Whether an introduction names an address or a time, as only programs do."""
+    return bool(_MAILBOX.search(folded) or _TIME.search(folded))
