@@ -119,9 +119,14 @@ async def _raw_mail(connection: AsyncConnection, report: Report, progress: Progr
     digests = dict((await connection.execute(sa.select(T.mail.c.id, T.mail.c.sha256).where(T.mail.c.blob.is_(None)))).all())
     damaged: list[int] = []
     async for rows in batches(connection, T.raw_mail):
-        damaged.extend(row.mail_id for row in rows if digests.get(row.mail_id) != hashlib.sha256(row.data).hexdigest())
+        damaged.extend(row.mail_id for row in rows if digests.get(row.mail_id) != _digest(row.data))
         progress("mail", len(rows))
     report.note("raw mail", len(damaged), f"mails whose bytes are not those that came in, such as {damaged[:1]}")
+
+
+def _digest(data: object) -> str | None:
+    """The digest of what lies in the column; SQLite would keep something else than bytes there."""
+    return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else None
 
 
 async def _blobs(blobs: Blobs, keys: set[str], report: Report, progress: Progress) -> None:

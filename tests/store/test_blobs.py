@@ -62,7 +62,8 @@ async def test_a_file_has_its_name_only_when_it_and_its_folder_are_on_disk(tmp_p
     key = await open_blobs(f"file://{tmp_path}/b").put(RAW, DIGEST)
     target = tmp_path / "b" / key
     assert done[:2] == [tmp_path, tmp_path / "b"]
-    assert done[2].name.startswith(target.name) and done[2].suffix == ".part"
+    assert done[2].name.startswith(target.name)
+    assert done[2].suffix == ".part"
     assert done[3:] == ["rename", target.parent]
 
 

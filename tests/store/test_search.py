@@ -47,26 +47,25 @@ async def found(store, words: str, limit: int = 10) -> list[int]:
         return await search.search(connection, words, limit)
 
 
-@pytest.mark.parametrize(
-    ("words", "tickets"),
-    [
-        ("printer", [1]),
-        ("PRINTER offline", [1]),
-        ("print", [1]),
-        ("letter pc", [1]),
-        ("4711", [2]),
-        ("internal", [2]),
-        ("printer invoice", []),
-        ("unreachable", []),
-        ("straße", [1]),
-        ("", []),
-        ("\"') OR * --", []),
-        ("&|!<->:*", []),
-    ],
-)
-async def test_tickets_are_found_by_the_words_of_their_messages(indexed, words, tickets):
+ANSWERS = [
+    ("printer", [1]),
+    ("PRINTER offline", [1]),
+    ("print", [1]),
+    ("letter pc", [1]),
+    ("4711", [2]),
+    ("internal", [2]),
+    ("printer invoice", []),
+    ("unreachable", []),
+    ("straße", [1]),
+    ("", []),
+    ("\"') OR * --", []),
+    ("&|!<->:*", []),
+]
+
+
+async def test_tickets_are_found_by_the_words_of_their_messages(indexed):
     """All words must occur, the last may be only begun, case does not matter; notes count, threads without a ticket do not."""
-    assert await found(indexed, words) == tickets
+    assert [(words, await found(indexed, words)) for words, _ in ANSWERS] == ANSWERS
 
 
 async def test_the_newest_tickets_come_first_up_to_a_limit(indexed):

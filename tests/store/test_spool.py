@@ -8,6 +8,7 @@ import signal
 import sys
 from dataclasses import replace
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -124,7 +125,7 @@ async def test_finishing_twice_gives_the_second_transaction_up(spool):
     """When a lease ran out and somebody else finished the mail, this batch must not count a second time."""
     ids = await spool.put([mail(b"a"), mail(b"b")])
     await done(spool, became(ids[0]))
-    with pytest.raises(LeaseLost):
+    with pytest.raises(LeaseLost):  # noqa: PT012 - the block is what is tested
         async with spool.database.write(ordered=True) as connection:
             await connection.execute(sa.update(schema.counter).values(value=99))
             await finish(connection, [became(ids[0], "ignored"), became(ids[1])])
@@ -259,11 +260,11 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize("seed", [1, 2])
 async def test_what_was_acknowledged_survives_kill_9(ready_url, tmp_path, seed):
     """A process that is killed at a random moment has stored every mail whose put returned, byte for byte, and no half mail."""
     blobs = f"file://{tmp_path}/blobs"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([os.getcwd(), *sys.path])}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", KILLED, ready_url, blobs, str(seed), stdout=asyncio.subprocess.PIPE, env=environment
     )

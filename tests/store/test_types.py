@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.store import schema
 from gateway.store.types import clean, encode, instant, microseconds
 
-ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text("\0\ud800\udfffa\u0301é\u212b\n\"\\nu0000\U0001f600", max_size=30)
+ANY_TEXT = st.text(st.characters(exclude_categories=())) | st.text('\0\ud800\udfffa\u0301é\u212b\n"\\nu0000\U0001f600', max_size=30)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | ANY_TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4),
