@@ -139,6 +139,8 @@ class Batch:
         pairs = {(contact.id, subject_key(i.message.subject)) for i in self.items if i.message.sender and (contact := self.book.contact_at(i.message.sender.key))}
         await self.book.load_earlier(pairs)
         self.known = await by_fingerprint(self.connection, {fingerprint(item.message) for item in self.items})
+        # A mail without a Message-ID leads to its original by nothing else.
+        await self.book.load_for((), (), {known.thread for known in self.known.values() if known.thread}, ())
 
     # ---- one mail
 

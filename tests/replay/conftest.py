@@ -1,8 +1,9 @@
-"""The pool of reading processes that all tests of this folder share, and a fresh desk for each."""
+"""What the tests of this folder share: the reading processes and one database of each kind, emptied before each test."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ import pytest_asyncio
 from gateway.clock import Clock
 from gateway.intake.sandbox import Sandbox
 from gateway.store.engine import Database, upgrade
-from tests.replay.world import World
+from tests.conftest import Postgres
+from tests.replay.world import World, start_again
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
@@ -23,18 +25,44 @@ async def sandbox() -> AsyncIterator[Sandbox]:
     await pool.stop()
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def world(
-    built_database: Callable[[Callable[[str], None]], str], sandbox: Sandbox, clock: Clock, tmp_path: Path
-) -> AsyncIterator[World]:
-    """A desk with the first data, on each database in turn; what must always hold is checked at the end."""
-    database = await Database.open(built_database(upgrade), node="test")
-    made = World(database, sandbox, clock, tmp_path)
-    yield made
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def sqlite_database(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Database]:
+    """An open SQLite database."""
+    async with _open(f"sqlite:///{tmp_path_factory.mktemp('replay') / 'ticketgate.db'}") as database:
+        yield database
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgresql_database(postgres: Postgres) -> AsyncIterator[Database]:
+    """An open PostgreSQL database."""
+    async with _open(postgres.url(postgres.create())) as database:
+        yield database
+
+
+@asynccontextmanager
+async def _open(url: str) -> AsyncIterator[Database]:
+    upgrade(url)
+    database = await Database.open(url, node="test")
     try:
-        await made.check()
+        yield database
     finally:
         await database.close()
+
+
+@pytest.fixture
+def database(database_kind: str, request: pytest.FixtureRequest) -> Database:
+    """An open database of each kind in turn, with whatever the test before left in it."""
+    found: Database = request.getfixturevalue(f"{database_kind}_database")
+    return found
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def world(database: Database, sandbox: Sandbox, clock: Clock, tmp_path: Path) -> AsyncIterator[World]:
+    """A desk with the first data; what must always hold is checked at the end."""
+    await start_again(database)
+    made = World(database, sandbox, clock, tmp_path)
+    yield made
+    await made.check()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

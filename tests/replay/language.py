@@ -153,34 +153,48 @@ async def play(folder: Path, world: World) -> None:
 async def _step(step: Json, world: World, acts: Acts, where: str) -> None:
     if at := step.get("at"):
         world.clock.set(world.clock.now() + days(float(at[1:-1])) if at.startswith("+") else datetime.fromisoformat(at))
-    line: Json | None = None
-    todo: list[str] = step.get("do", [])
-    for each in todo:
-        try:
-            line = await acts.act(each)
-        except Refused as refused:
-            assert each == todo[-1] and "refused" in step, where + refused.message
-            assert step["refused"] in refused.message, where
-        else:
-            assert each != todo[-1] or "refused" not in step, f"{where}{each} was not refused"
+    line = await _acted(step, acts, where)
     if "mail" in step:
         given = {name: step[name] for name in ("to", "sender", "trusted_hop", "automation") if name in step}
         line = await world.mail(await world.filled(step["mail"]), world.envelope(**given))
-    if line is not None and line["outcome"] == "held":
-        raise AssertionError(f"{where}the mail is held: {line}")
-    if "line" in step:
-        assert line is not None
-        _same(_flat(line), step["line"], where + f"{line} ")
-    if "explain" in step:
-        assert line is not None
-        entry = await world.spool.get(line["mail_id"])
-        _subsequence([f"{each['step']}: {each['verdict']} - {each['why']}" for each in entry.outcome["steps"]], step["explain"], where)
+    if line is not None:
+        assert line["outcome"] != "held", f"{where}the mail is held: {line}"
+    await _line(step, line, world, where)
     for number, wanted in step.get("tickets", {}).items():
         await _ticket(world, int(number), wanted, f"{where}ticket {number}: ")
     for number, state in step.get("mails", {}).items():
         assert (await world.spool.get(int(number))).state == state, where
     for name, number in step.get("count", {}).items():
         assert await _count(world, name) == number, f"{where}{name}"
+
+
+async def _acted(step: Json, acts: Acts, where: str) -> Json | None:
+    """People act; the last of them may have to be refused. Returns the line of the mail that came of it, if any."""
+    line: Json | None = None
+    todo: list[str] = step.get("do", [])
+    refusal: Refused | None = None
+    for each in todo:
+        assert refusal is None, f"{where}{refusal}"
+        try:
+            line = await acts.act(each)
+        except Refused as refused:
+            refusal = refused
+    if "refused" in step:
+        assert refusal is not None, f"{where}{todo[-1]} was not refused"
+        assert step["refused"] in refusal.message, where
+    else:
+        assert refusal is None, f"{where}{refusal}"
+    return line
+
+
+async def _line(step: Json, line: Json | None, world: World, where: str) -> None:
+    if "line" in step:
+        assert line is not None, where
+        _same(_flat(line), step["line"], where + f"{line} ")
+    if "explain" in step:
+        assert line is not None, where
+        entry = await world.spool.get(line["mail_id"])
+        _subsequence([f"{each['step']}: {each['verdict']} - {each['why']}" for each in entry.outcome["steps"]], step["explain"], where)
 
 
 def _flat(line: Json) -> Json:

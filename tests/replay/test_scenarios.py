@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import pytest
 
 from tests.replay.language import play
 from tests.replay.world import World
-
-HERE = Path(__file__).parent
 
 
 @pytest.mark.asyncio(loop_scope="session")

@@ -30,7 +30,7 @@ from gateway.ingress.limits import Limits
 from gateway.intake.process import Rules
 from gateway.intake.sandbox import Sandbox
 from gateway.intake.worker import Intake
-from gateway.store import schema, threads, tickets
+from gateway.store import schema, seed, threads, tickets
 from gateway.store.blobs import open_blobs
 from gateway.store.book import Book, load_desk
 from gateway.store.engine import Database
@@ -58,7 +58,13 @@ class World:
     # ---- mail
 
     def envelope(
-        self, to: Sequence[str] = (), sender: str | None = None, *, trusted_hop: bool = True, automation: bool = True, source: Any = "replay"
+        self,
+        to: Sequence[str] = (),
+        sender: str | None = None,
+        *,
+        trusted_hop: bool = True,
+        automation: bool = True,
+        source: Any = "replay",
     ) -> Envelope:
         """What the transport says of the next mail."""
         return Envelope(sender, tuple(to), source, self.clock.now(), trusted_hop=trusted_hop, automation=automation)
@@ -171,20 +177,44 @@ class World:
             assert not own or any(each.origin for each in own), f"ticket {ticket.number} has mail and no origin thread"
         for thread in strings.values():
             seen = {thread.id}
-            while thread.redirect_to is not None:
-                thread = strings[thread.redirect_to]
-                assert thread.id not in seen, "threads redirect in a circle"
-                seen.add(thread.id)
+            follower = thread
+            while follower.redirect_to is not None:
+                follower = strings[follower.redirect_to]
+                assert follower.id not in seen, "threads redirect in a circle"
+                seen.add(follower.id)
         assert placed <= strings.keys()
 
     def _check_moves(self, events: Sequence[Any]) -> None:
         moves = [event for event in events if event.type == "status_changed"]
         for event in moves:
             cause = event.cause
-            assert cause["rule"] and (cause["message_id"] or cause["user"] or event.actor), "INV9: a move without a cause"
+            assert cause["rule"], "INV9: a move without a rule"
+            assert cause["message_id"] or cause["user"] or event.actor, "INV9: a move without a cause"
             assert event.before != event.after, "setting the same status again is no move"
-        direct = Counter((event.cause["message_id"], event.at) for event in moves if event.cause["rule"] in AUTOMATIC and event.cause["message_id"])
+        direct = Counter(
+            (event.cause["message_id"], event.at) for event in moves if event.cause["rule"] in AUTOMATIC and event.cause["message_id"]
+        )
         assert max(direct.values(), default=0) <= 1, "INV1: a message moved a ticket twice"
+
+
+async def start_again(database: Database) -> None:
+    """Empties every table and sows the first data: as good as a new database, and a hundred times quicker to have."""
+    names = [table.name for table in reversed(schema.metadata.sorted_tables)]
+    async with database.write() as connection:
+        if database.dialect == "postgresql":
+            tables = (await connection.exec_driver_sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars()
+            for name in tables:
+                if name not in {*names, "alembic_version"}:
+                    await connection.exec_driver_sql(f"DELETE FROM {name}")
+            sequences = (await connection.exec_driver_sql("SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'")).scalars()
+            for name in sequences:
+                await connection.exec_driver_sql(f"ALTER SEQUENCE {name} RESTART")
+        else:
+            await connection.exec_driver_sql("INSERT INTO message_search (message_search) VALUES ('delete-all')")
+            await connection.exec_driver_sql("DELETE FROM sqlite_sequence")
+        for name in names:
+            await connection.exec_driver_sql(f'DELETE FROM "{name}"')
+        await seed.sow(connection)
 
 
 def _dated_by_hand(events: Sequence[Any], number: int) -> bool:
