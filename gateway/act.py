@@ -51,8 +51,8 @@ class Act:
     async def settle(self) -> None:
         """Write everything down, in the transaction that is open."""
         await self.applier.finish()
-        self.events = tuple(self.book.pending.events)
-        self.messages = tuple(self.book.pending.messages)
+        self.events += tuple(self.book.pending.events)
+        self.messages += tuple(self.book.pending.messages)
         await self.book.flush()
 
     async def ticket(self, number: int, *, trashed: bool = False) -> Ticket:

@@ -189,6 +189,28 @@ async def delete_status(connection: AsyncConnection, pipeline: Pipeline, status:
     await _renumber(connection, [each for each in pipeline.statuses if each.id != status.id])
 
 
+async def arrange(connection: AsyncConnection, pipeline: Pipeline, wanted: Sequence[tuple[int | None, str, StatusState]]) -> Pipeline:
+    """Gives a pipeline these statuses in this order: (number, name, state), None for a new one. Others of its statuses stay behind them.
+
+    Refused when the wanted ones are not sound (P03), or one of them is another pipeline's.
+    """
+    _refuse_unsound(tuple(Status(number or 0, name, state, place) for place, (number, name, state) in enumerate(wanted, 1)))
+    numbers = [number for number, _, _ in wanted if number is not None]
+    if len(set(numbers)) != len(numbers) or not all(pipeline.holds(number) for number in numbers):
+        raise Refused(f"two statuses of pipeline {pipeline.name!r} would be one")
+    for place, (number, name, state) in enumerate(wanted, 1):
+        _refuse_name(name, (), "status")
+        values = {"name": name, "state": state, "position": place}
+        if number is None:
+            await connection.execute(sa.insert(STATUS).values(pipeline_id=pipeline.id, **values))
+        else:
+            await connection.execute(sa.update(STATUS).where(STATUS.c.id == number).values(values))
+    rest = [status for status in pipeline.statuses if status.id not in numbers]
+    for place, status in enumerate(rest, len(wanted) + 1):
+        await connection.execute(sa.update(STATUS).where(STATUS.c.id == status.id).values(position=place))
+    return (await load_pipelines(connection))[pipeline.id]
+
+
 async def _renumber(connection: AsyncConnection, order: Sequence[Status]) -> None:
     for place, status in enumerate(order, 1):
         await connection.execute(sa.update(STATUS).where(STATUS.c.id == status.id).values(position=place))

@@ -212,6 +212,13 @@ async def undo_merge(connection: AsyncConnection, merge_id: int, at: datetime) -
     await connection.execute(sa.update(schema.merge).where(schema.merge.c.id == merge_id).values(undone_at=at))
 
 
+async def requested_by(connection: AsyncConnection, contact_id: int) -> list[int]:
+    """Numbers of the tickets whose requester a contact is, those in the trash and merged away left out."""
+    live = (TABLE.c.deleted_at.is_(None), TABLE.c.merged_into.is_(None))
+    query = sa.select(TABLE.c.number).where(TABLE.c.requester_id == contact_id, *live).order_by(TABLE.c.number)
+    return list((await connection.execute(query)).scalars())
+
+
 async def absorbed(connection: AsyncConnection, number: int) -> list[int]:
     """Numbers of the tickets that were merged into this one, directly or by way of others."""
     found: list[int] = []
