@@ -27,6 +27,7 @@ from gateway.errors import TicketgateError
 
 if TYPE_CHECKING:
     from config.settings import Settings
+    from gateway.admin import Admin
     from gateway.desk import Desk
     from gateway.ingress.limits import Limits
     from gateway.intake.process import Rules
@@ -83,6 +84,13 @@ class Opened:
         from gateway.desk import Desk
 
         return Desk(self.database, self.clock, self.zone, actor or BUILT_IN)
+
+    def admin(self, actor: str | None = None, *, database: Database | None = None) -> Admin:
+        """What an administrator can do; in ``database`` instead where a change is only rehearsed."""
+        from gateway.act import BUILT_IN
+        from gateway.admin import Admin
+
+        return Admin(database or self.database, self.clock, self.zone, actor or BUILT_IN)
 
     def start_log(self) -> None:
         """Lines on stderr as ``[log]`` says. What only reads or changes rows logs nothing, and starts quicker without."""

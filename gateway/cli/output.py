@@ -86,12 +86,15 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 def agree(question: str, *, yes: bool, dry_run: bool) -> bool:
     """Whether to go on: ``--yes``, ``--dry-run``, or the answer of a person at a terminal; UsageError where there is none of them."""
+    refuse_unasked(yes=yes, dry_run=dry_run)
+    return yes or (not dry_run and typer.confirm(question))
+
+
+def refuse_unasked(*, yes: bool, dry_run: bool) -> None:
+    """UsageError where it is not said what to do and nobody can be asked."""
     from gateway.errors import UsageError
 
     if yes and dry_run:
         raise UsageError("--yes and --dry-run exclude each other")
-    if yes or dry_run:
-        return yes
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not (yes or dry_run) and not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise UsageError("there is no terminal to ask at: say --yes or --dry-run")
-    return typer.confirm(question)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
@@ -11,6 +10,7 @@ import typer
 from core.ticket import Priority, Source
 from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, facts, paragraph, table
+from gateway.cli.words import day, one_of
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
@@ -101,14 +101,14 @@ def create(
     with explained():
         if subject is None and thread is None:
             raise UsageError("a ticket needs --subject, or --thread")
-        chosen_source = _one_of("--source", source, get_args(Source))
-        chosen_priority = _one_of("--priority", priority, get_args(Priority))
-        day = _day(close_date)
+        chosen_source = one_of("--source", source, get_args(Source))
+        chosen_priority = one_of("--priority", priority, get_args(Priority))
+        close_on = day(close_date)
 
     async def act(desk: Desk) -> Outcome:
         from gateway.desk import Draft
 
-        return await desk.create(Draft(subject, requester, pipeline, status, chosen_source, day, chosen_priority, thread))
+        return await desk.create(Draft(subject, requester, pipeline, status, chosen_source, close_on, chosen_priority, thread))
 
     _act(context, act, as_user, as_json=as_json, only_number=True)
 
@@ -149,8 +149,8 @@ def move(
 ) -> None:
     """Moves tickets to a status."""
     with explained():
-        day = _day(close_date)
-    _act(context, lambda desk: desk.move(numbers, status, pipeline, day), as_user, as_json=as_json)
+        close_on = day(close_date)
+    _act(context, lambda desk: desk.move(numbers, status, pipeline, close_on), as_user, as_json=as_json)
 
 
 @app.command("set")
@@ -171,9 +171,9 @@ def set_(
         if subject is not None:
             changes["subject"] = subject
         if priority is not None:
-            changes["priority"] = None if priority == "none" else _one_of("--priority", priority, get_args(Priority))
+            changes["priority"] = None if priority == "none" else one_of("--priority", priority, get_args(Priority))
         if close_date is not None:
-            changes["close_date"] = None if close_date == "none" else _day(close_date)
+            changes["close_date"] = None if close_date == "none" else day(close_date)
         if owner is not None:
             changes["owner"] = None if owner == "none" else owner
         if requester is not None:
@@ -267,22 +267,6 @@ def _act(
 def _sentence(kind: str, before: str | None, after: str | None, detail: str | None) -> str:
     change = f" {before or 'none'} -> {after or 'none'}" if before is not None or after is not None else ""
     return paragraph(f"{kind.replace('_', ' ')}{change}{f' ({detail})' if detail else ''}")
-
-
-def _one_of(option: str, given: str | None, allowed: tuple[str, ...]) -> Any:
-    """A word out of a few, None where nothing was said."""
-    if given is not None and given not in allowed:
-        raise UsageError(f"{option} is one of {', '.join(allowed)}, not {given!r}")
-    return given
-
-
-def _day(given: str | None) -> date | None:
-    if given is None:
-        return None
-    try:
-        return date.fromisoformat(given)
-    except ValueError:
-        raise UsageError(f"{given!r} is no date like 2026-01-31") from None
 
 
 def _page(shown: dict[str, Any]) -> None:

@@ -1,0 +1,138 @@
+"""``ticketgate channel ...``: the addresses mail comes in at, and whether it makes tickets (interfaces.md 2.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.opening import Opened, explained, run
+from gateway.cli.output import AsJson, emit, table
+from gateway.cli.words import switch
+from gateway.errors import UsageError
+
+if TYPE_CHECKING:
+    from gateway.admin import ChannelChanges
+
+app = typer.Typer(help="The addresses mail comes in at.", no_args_is_help=True)
+
+Address = Annotated[str, typer.Argument(metavar="ADDRESS")]
+
+
+@app.command("list")
+def list_(context: typer.Context, as_json: AsJson = False) -> None:
+    """Lists all channels."""
+    shown = run(context, _described)
+    if as_json:
+        emit({"channels": shown})
+    else:
+        _table(shown)
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    address: Address,
+    name: Annotated[str | None, typer.Option("--name")] = None,
+    pipeline: Annotated[str | None, typer.Option("--pipeline", help="Default: the default pipeline.")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="Where its tickets start. Default: the first open status.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Makes an address of ours a channel: mail to it makes tickets."""
+
+    async def act(opened: Opened) -> list[dict[str, Any]]:
+        channel = await opened.admin().add_channel(address, name, pipeline, status)
+        return [each for each in await _described(opened) if each["address"] == channel.address]
+
+    _show(run(context, act), as_json=as_json)
+
+
+@app.command("set")
+def set_(
+    context: typer.Context,
+    address: Address,
+    tickets: Annotated[str | None, typer.Option("--tickets", metavar="on|off", help="Whether its mail makes tickets.")] = None,
+    name: Annotated[str | None, typer.Option("--name")] = None,
+    pipeline: Annotated[str | None, typer.Option("--pipeline")] = None,
+    status: Annotated[str | None, typer.Option("--status")] = None,
+    allow: Annotated[list[str] | None, typer.Option("--allow", metavar="ADDR|@DOMAIN", help="Replaces the list; none empties it.")] = None,
+    deny: Annotated[list[str] | None, typer.Option("--deny", metavar="ADDR|@DOMAIN", help="Replaces the list; none empties it.")] = None,
+    default: Annotated[bool, typer.Option("--default", help="Mail that names no channel goes here.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Sets a channel; tickets and threads that exist stay as they are."""
+    changes: ChannelChanges = {}
+    with explained():
+        if (makes := switch("--tickets", tickets)) is not None:
+            changes["tickets"] = makes
+        if name is not None:
+            changes["name"] = name
+        if pipeline is not None:
+            changes["pipeline"] = pipeline
+        if status is not None:
+            changes["status"] = status
+        if allow:
+            changes["allow"] = _rules(allow)
+        if deny:
+            changes["deny"] = _rules(deny)
+        if default:
+            changes["is_default"] = True
+        if not changes:
+            raise UsageError("say what is to be set")
+
+    async def act(opened: Opened) -> list[dict[str, Any]]:
+        channel = await opened.admin().set_channel(address, changes)
+        return [each for each in await _described(opened) if each["address"] == channel.address]
+
+    _show(run(context, act), as_json=as_json)
+
+
+def _rules(given: list[str]) -> list[str]:
+    return [] if given == ["none"] else given
+
+
+def _show(shown: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        emit({"channel": shown[0]})
+    else:
+        _table(shown)
+
+
+def _table(shown: list[dict[str, Any]]) -> None:
+    table(
+        ("Address", "Name", "Pipeline", "Starts in", "Tickets", "Default", "Health"),
+        (
+            (
+                each["address"],
+                each["name"],
+                each["pipeline"],
+                each["status"] or "first open",
+                "on" if each["tickets"] else "off",
+                "yes" if each["default"] else "",
+                each["health"],
+            )
+            for each in shown
+        ),
+    )
+
+
+async def _described(opened: Opened) -> list[dict[str, Any]]:
+    from gateway.store import pipelines
+
+    async with opened.database.read() as connection:
+        known = await pipelines.load_pipelines(connection)
+        channels = await pipelines.load_channels(connection)
+    return [
+        {
+            "address": channel.address,
+            "name": channel.name,
+            "pipeline": known[channel.pipeline_id].name,
+            "status": known[channel.pipeline_id].status(channel.status_id).name if channel.status_id is not None else None,
+            "tickets": channel.tickets,
+            "default": channel.is_default,
+            "allow": sorted(channel.allow),
+            "deny": sorted(channel.deny),
+            "health": "ok",
+        }
+        for channel in channels
+    ]

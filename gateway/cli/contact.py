@@ -1,0 +1,103 @@
+"""``ticketgate contact ...``: people outside, and what may be sent to them (interfaces.md 2.2)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.opening import Opened, explained, run
+from gateway.cli.output import AsJson, emit, facts, table
+from gateway.cli.words import switch
+from gateway.errors import UsageError
+
+if TYPE_CHECKING:
+    from core.ticket import Contact
+
+app = typer.Typer(help="People outside.", no_args_is_help=True)
+
+Address = Annotated[str, typer.Argument(metavar="ADDR")]
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Default: all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lists contacts by address."""
+
+    async def act(opened: Opened) -> list[dict[str, Any]]:
+        from gateway.store import contacts
+
+        async with opened.database.read() as connection:
+            return [_described(each) for each in await contacts.listing(connection, limit)]
+
+    shown = run(context, act)
+    if as_json:
+        emit({"contacts": shown})
+    else:
+        table(
+            ("Address", "Name", "Blocked", "Marketing", "Automated"),
+            ((each["address"], each["name"], _yes(each["blocked"]), _yes(each["marketing"]), _yes(each["automated"])) for each in shown),
+        )
+
+
+@app.command()
+def show(context: typer.Context, address: Address, as_json: AsJson = False) -> None:
+    """Shows a contact and the tickets he asked for."""
+
+    async def act(opened: Opened) -> dict[str, Any]:
+        from gateway import views
+        from gateway.admin import contact_at
+        from gateway.store import tickets
+
+        async with opened.database.read() as connection:
+            contact = await contact_at(connection, address)
+            numbers = await tickets.requested_by(connection, contact.id)
+            return _described(contact) | {"tickets": await views.some(connection, numbers)}
+
+    shown = run(context, act)
+    if as_json:
+        emit(shown)
+        return
+    facts((name.capitalize(), _yes(value) if isinstance(value, bool) else value) for name, value in shown.items() if name != "tickets")
+    table(("Number", "Status", "Subject"), ((each["number"], each["status"], each["subject"]) for each in shown["tickets"]))
+
+
+@app.command("set")
+def set_(
+    context: typer.Context,
+    address: Address,
+    marketing: Annotated[
+        str | None, typer.Option("--marketing", metavar="on|off", help="Whether other than transactional mail may go out.")
+    ] = None,
+    block: Annotated[str | None, typer.Option("--block", metavar="on|off", help="Whether his mail is quarantined.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Sets what is known of a contact."""
+    with explained():
+        given = {"marketing_ok": switch("--marketing", marketing), "blocked": switch("--block", block)}
+        flags = {name: value for name, value in given.items() if value is not None}
+        if not flags:
+            raise UsageError("say what is to be set")
+    contact = run(context, lambda opened: opened.admin().set_contact(address, **flags))
+    if as_json:
+        emit({"contact": _described(contact)})
+    else:
+        facts((name.capitalize(), _yes(value) if isinstance(value, bool) else value) for name, value in _described(contact).items())
+
+
+def _described(contact: Contact) -> dict[str, Any]:
+    return {
+        "address": contact.address,
+        "name": contact.name,
+        "blocked": contact.blocked,
+        "marketing": contact.marketing_ok,
+        "automated": contact.automated,
+        "proven": contact.proven,
+    }
+
+
+def _yes(value: bool) -> str:
+    return "yes" if value else ""

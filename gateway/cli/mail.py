@@ -1,0 +1,219 @@
+"""``ticketgate mail ...``: every mail that came in, what became of it and why, and a second chance for it (interfaces.md 2.2).
+
+``retry`` and ``release`` process at once. What can go wrong: there is no such mail, or it is in a state in which that makes no sense (exit 65).
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.opening import Opened, explained, run
+from gateway.cli.output import AsJson, emit, facts, paragraph, table
+from gateway.cli.words import one_of
+
+if TYPE_CHECKING:
+    from gateway.store.register import Mail
+
+app = typer.Typer(help="Every mail that came in, and why it went where it went.", no_args_is_help=True)
+
+Id = Annotated[int, typer.Argument(metavar="ID")]
+As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")]
+STATES = ("pending", "done", "ignored", "quarantined", "held", "duplicate")
+
+
+@app.command("list")
+def list_(
+    context: typer.Context,
+    state: Annotated[str | None, typer.Option("--state", metavar="S", help=", ".join(STATES))] = None,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The newest so many.")] = 1000,
+    as_json: AsJson = False,
+) -> None:
+    """Lists mail, newest first, and how much there is."""
+    with explained():
+        one_of("--state", state, STATES)
+
+    async def act(opened: Opened) -> tuple[int, list[dict[str, Any]]]:
+        spool = await opened.spool()
+        rows = await spool.listing(state, limit)
+        places = await _places(opened, rows)
+        return await spool.total(state), [_described(row, places) for row in rows]
+
+    total, shown = run(context, act)
+    if as_json:
+        emit({"total": total, "mail": shown})
+        return
+    table(
+        ("Id", "Received", "State", "Kind", "From", "Subject", "Ticket", "Why"),
+        (
+            (
+                each["id"],
+                each["received_at"][:19],
+                each["state"],
+                each["kind"],
+                each["from"],
+                each["subject"],
+                each["ticket"],
+                each["reason"],
+            )
+            for each in shown
+        ),
+        title=f"{len(shown)} of {total}" if len(shown) < total else None,
+    )
+
+
+@app.command()
+def show(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
+    """Shows all that is known of one mail."""
+
+    async def act(opened: Opened) -> dict[str, Any]:
+        row = await (await opened.spool()).get(mail_id)
+        return _whole(row, await _places(opened, [row]))
+
+    shown = run(context, act)
+    if as_json:
+        emit(shown)
+    else:
+        facts((name.replace("_", " ").capitalize(), value) for name, value in shown.items() if not isinstance(value, dict | list))
+
+
+@app.command()
+def raw(context: typer.Context, mail_id: Id) -> None:
+    """Prints the mail byte for byte as it came in."""
+
+    async def act(opened: Opened) -> bytes:
+        return await (await opened.spool()).raw(mail_id)
+
+    sys.stdout.buffer.write(run(context, act))
+    sys.stdout.flush()
+
+
+@app.command()
+def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
+    """Prints step by step why a mail went where it went."""
+
+    async def act(opened: Opened) -> Mail:
+        return await (await opened.spool()).get(mail_id)
+
+    row = run(context, act)
+    outcome = row.outcome or {}
+    steps, rule = outcome.get("steps", []), outcome.get("rule")
+    if as_json:
+        emit({"steps": steps, "rule": rule, "state": row.state, "reason": row.reason, "matched_by": outcome.get("matched_by")})
+        return
+    table(("Step", "Verdict", "Why"), ((each["step"], each["verdict"], each["why"]) for each in steps))
+    print(paragraph(f"{row.state}: {row.reason or 'it was not processed yet'}"))
+
+
+@app.command()
+def retry(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
+    """Processes a mail once more that was held, ignored or quarantined, by the rules as they are now."""
+    _again(context, mail_id, released=False, only=("held", "ignored", "quarantined"), as_json=as_json)
+
+
+@app.command()
+def release(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
+    """Lets a quarantined mail through, as if it had arrived now; the verdict that held it back is passed over."""
+    _again(context, mail_id, released=True, only=("quarantined",), as_json=as_json)
+
+
+@app.command()
+def discard(context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False) -> None:
+    """Puts a held or quarantined mail aside for good; its raw form is kept."""
+
+    async def act(opened: Opened) -> dict[str, Any]:
+        spool = await opened.spool()
+        reason = f"Discarded by {opened.desk(as_user).actor}."
+        await spool.set_state(mail_id, "ignored", reason=reason, now=opened.clock.now(), only=("held", "quarantined"))
+        row = await spool.get(mail_id)
+        return _whole(row, {})
+
+    shown = run(context, act)
+    if as_json:
+        emit({"ticket": None, "message": None, "changes": [], "mail": shown})
+    else:
+        print(f"mail {mail_id} is {shown['state']}: {paragraph(shown['reason'])}")
+
+
+def _again(context: typer.Context, mail_id: int, *, released: bool, only: tuple[str, ...], as_json: bool) -> None:
+    async def act(opened: Opened) -> dict[str, Any]:
+        spool = await opened.spool()
+        began = opened.clock.now()
+        await spool.set_state(mail_id, "pending", reason=None, now=began, released=released, only=only)
+        await (await opened.intake()).drain([mail_id])
+        row = await spool.get(mail_id)
+        return await _changed(opened, row) | {"mail": _whole(row, await _places(opened, [row]))}
+
+    shown = run(context, act)
+    if as_json:
+        emit(shown)
+    else:
+        print(f"mail {mail_id} is {shown['mail']['state']}: {paragraph(shown['mail']['reason'] or '')}")
+
+
+async def _changed(opened: Opened, row: Mail) -> dict[str, Any]:
+    """The ticket a mail ended on, the message it became, and what it wrote into the history."""
+    from gateway import views
+    from gateway.store import threads, tickets
+
+    nothing: dict[str, Any] = {"ticket": None, "message": None, "changes": []}
+    if row.thread_id is None:
+        return nothing
+    async with opened.database.read() as connection:
+        messages = await threads.messages(connection, [row.thread_id])
+        message = next((views.message(each) for each in messages if each.id == row.message), None)
+        if row.ticket is None:
+            return nothing | {"message": message}
+        ticket = await views.resolve(connection, row.ticket)
+        events = (await tickets.events(connection, [ticket.number]))[ticket.number]
+        own = [each for each in events if each.at == row.processed_at and each.cause["message_id"] == row.message_id]
+        shown = await views.describe(connection, [ticket])
+    return {"ticket": shown[0], "message": message, "changes": [views.event(each) for each in own]}
+
+
+async def _places(opened: Opened, rows: list[Mail]) -> dict[int, tuple[int, int | None]]:
+    """Where the threads of mails are today: joins and merges followed."""
+    from gateway.store import threads
+
+    ids = {row.thread_id for row in rows if row.thread_id is not None}
+    async with opened.database.read() as connection:
+        return await threads.finally_at(connection, ids) if ids else {}
+
+
+def _described(row: Mail, places: dict[int, tuple[int, int | None]]) -> dict[str, Any]:
+    _, ticket = places.get(row.thread_id or 0, (None, row.ticket))
+    return {
+        "id": row.id,
+        "received_at": row.received_at.isoformat(),
+        "channel": row.channel,
+        "source": row.source,
+        "message_id": row.message_id,
+        "from": row.sender,
+        "subject": row.subject,
+        "state": row.state,
+        "kind": row.kind,
+        "ticket": ticket,
+        "reason": row.reason,
+    }
+
+
+def _whole(row: Mail, places: dict[int, tuple[int, int | None]]) -> dict[str, Any]:
+    envelope = row.envelope
+    thread, _ = places.get(row.thread_id or 0, (row.thread_id, None))
+    return _described(row, places) | {
+        "thread": thread,
+        "size": row.size,
+        "sha256": row.sha256,
+        "tries": row.tries,
+        "released": row.released,
+        "processed_at": row.processed_at.isoformat() if row.processed_at is not None else None,
+        "duplicate_of": row.original_id,
+        "envelope_sender": envelope.sender,
+        "recipients": list(envelope.recipients),
+        "peer": envelope.peer,
+        "tls": envelope.tls,
+        "origin": envelope.origin,
+        "outcome": row.outcome,
+    }
