@@ -113,6 +113,8 @@ class Accept:
         """The same for mails that lie ready, so that their ids ascend in the order given. Raises what the first that failed raised."""
         self.check_room()
         queued = [self._queue(mail) for mail in [await _incoming(raw, envelope) for raw, envelope in mails]]
+        if queued:  # all of them first: an error that nobody looks at would be logged as a mistake of ours
+            await asyncio.wait([waiting.done for waiting in queued])
         return [await self._receipt(waiting) for waiting in queued]
 
     def _queue(self, mail: Incoming) -> _Waiting:

@@ -140,3 +140,15 @@ async def test_size_and_digest_are_those_of_the_bytes(desk, envelope, size):
     await desk.accept.accept(raw, envelope)
     (stored,) = desk.spool.mails
     assert (stored.size, stored.sha256, stored.envelope) == (len(raw), sha256(raw).hexdigest(), envelope)
+
+
+async def test_mails_that_lie_ready_keep_their_order(desk, envelope):
+    """Mails handed in together get ascending ids, share commits, and the error of the first that failed is the error of the call."""
+    assert await desk.accept.accept_all([]) == []
+    receipts = await desk.accept.accept_all([(mail(number), envelope) for number in range(GROUP_MAILS + 6)])
+    assert [receipt.mail_id for receipt in receipts] == list(range(1, GROUP_MAILS + 7))
+    assert desk.spool.groups == [GROUP_MAILS, 6]
+    desk.spool.bad = {b"number-1-": ValueError("first"), b"number-2-": ValueError("second")}
+    with pytest.raises(ValueError, match="first"):
+        await desk.accept.accept_all([(mail(number), envelope) for number in range(4)])
+    assert len(desk.spool.stored()) == GROUP_MAILS + 8
