@@ -156,6 +156,7 @@ async def _step(step: Json, world: World, acts: Acts, where: str) -> None:
     line = await _acted(step, acts, where)
     if "mail" in step:
         given = {name: step[name] for name in ("to", "sender", "trusted_hop", "automation") if name in step}
+        given["to"] = [(await world.filled(each)).decode() for each in given.get("to", ())]
         line = await world.mail(await world.filled(step["mail"]), world.envelope(**given))
     if line is not None:
         assert line["outcome"] != "held", f"{where}the mail is held: {line}"
