@@ -13,7 +13,8 @@ from core import token
 from core.ticket import Contact, Thread, Ticket
 from gateway.errors import Refused
 from gateway.store import contacts, search, threads, tickets, users
-from gateway.store.book import ROLE_ORDER, Connection, Desk, load_desk
+from gateway.store.book import ROLE_ORDER, Connection
+from gateway.store.setup import Desk, load_desk
 from gateway.store.threads import MessageRow
 from gateway.store.tickets import TicketEvent
 

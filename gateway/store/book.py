@@ -6,19 +6,19 @@ inside one ordered write transaction, so nobody else changes these rows meanwhil
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable
+from dataclasses import replace
 from datetime import datetime
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.message import address_key
-from core.pipeline import Pipeline
 from core.thread import Ref
-from core.ticket import Channel, Contact, ParticipantRole, Thread, Ticket, User
-from gateway.store import contacts, pipelines, schema, search, threads, tickets, users
+from core.ticket import Contact, ParticipantRole, Thread, Ticket
+from gateway.store import contacts, schema, search, threads, tickets
 from gateway.store.pending import Pending
+from gateway.store.setup import Desk, load_desk
 from gateway.store.threads import REF_LIMIT, RefRow
 from gateway.store.unit import Work, write_rows
 
@@ -31,37 +31,6 @@ UPDATE_CONTACT = (
     .where(schema.contact.c.id == sa.bindparam("_id"))
     .values(name=sa.bindparam("_name"), automated=sa.bindparam("_automated"), proven=sa.bindparam("_proven"))
 )
-
-
-@dataclass(slots=True)
-class Desk:
-    """The small tables, whole: they decide about every mail and change seldom."""
-
-    pipelines: Mapping[int, Pipeline]
-    channels: Mapping[str, Channel]  # by address key
-    users: Mapping[str, User]  # by address key
-    keys: tuple[bytes, ...]  # the newest first
-
-    @property
-    def default_channel(self) -> Channel | None:
-        """Where mail goes that names no channel."""
-        return next((channel for channel in self.channels.values() if channel.is_default), next(iter(self.channels.values()), None))
-
-    @property
-    def default_pipeline(self) -> Pipeline:
-        """Where tickets made by hand go."""
-        return next((each for each in self.pipelines.values() if each.is_default), next(iter(self.pipelines.values())))
-
-
-async def load_desk(connection: AsyncConnection) -> Desk:
-    """Pipelines, channels, users and signing keys as they are now."""
-    loaded = await pipelines.load_pipelines(connection)
-    channels = await pipelines.load_channels(connection)
-    people = await users.load(connection)
-    query = sa.select(schema.signing_key.c.secret).order_by(schema.signing_key.c.id.desc())
-    keys = tuple((await connection.execute(query)).scalars())
-    by_address = {address: user for user in people for address in user.addresses if user.active}
-    return Desk(loaded, {channel.address: channel for channel in channels}, by_address, keys)
 
 
 class Book:

@@ -32,8 +32,9 @@ from gateway.intake.sandbox import Sandbox
 from gateway.intake.worker import Intake
 from gateway.store import schema, seed, threads, tickets
 from gateway.store.blobs import open_blobs
-from gateway.store.book import Book, load_desk
+from gateway.store.book import Book
 from gateway.store.engine import Database
+from gateway.store.setup import load_desk
 from gateway.store.spool import Finished, Spool
 
 ZONE = ZoneInfo("Europe/Amsterdam")
