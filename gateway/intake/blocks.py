@@ -9,10 +9,9 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gateway.intake.languages import LABELS, Role, fold
+from gateway.intake.languages import DECORATION, LABELS, Role, fold
 from gateway.intake.quoting import Found, depth_of, unquoted
 
-DECORATION: Final = " \t-_*=#|~<>:：.·•—–[]()\"'\u00a0\u200b\u200e\u200f\ufeff+"
 _COLON: Final = re.compile(r"[:：]")
 _UNMARKED: Final = " \t\u00a0*_"
 _ONLY_BOXES: Final = re.compile(r"(?:[^<>@:]{0,80}<[^<>\s]+@[^<>\s]+>[,;]?\s*)+|[^\s<>@:]+@[^\s<>@:]+[,;]?")
@@ -138,7 +137,7 @@ def collapsed_fields(text: str) -> dict[Role, str]:
         bare_stop = len(text[:stop].rstrip(" \u00a0"))
         for length in range(min(30, bare_stop), 0, -1):
             start = bare_stop - length
-            role = LABELS.get(fold(text[start:bare_stop])) if not text[start].isspace() else None
+            role = LABELS.get(fold(text[start:bare_stop]).rstrip(DECORATION)) if text[start].isalnum() else None
             if role is None or role in seen or role == "other" or not _may_begin(text, start):
                 continue
             spots.append((start, colon.end(), role))

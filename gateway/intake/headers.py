@@ -98,32 +98,46 @@ def decode_words(text: str) -> str:
     if "=?" not in text:
         return text
     out: list[str] = []
+    words: list[tuple[str, str]] = []
     at = 0
-    pending = b""
     label = ""
     for count, word in enumerate(_WORD.finditer(text), 1):
         gap = text[at : word.start()]
-        adjacent = bool(label) and not gap.strip()
-        same = adjacent and word[1].split("*")[0].lower() == label
-        if label and not same:
-            out.append(charset.decode(pending, label)[0])
-            pending = b""
+        charset_of = word[1].split("*")[0].lower()
+        adjacent = bool(words) and not gap.strip()
+        if words and not (adjacent and charset_of == label):
+            out.append(charset.decode(_joined_bytes(words), label)[0])
+            words = []
         if not adjacent:
             out.append(gap)
-        label = word[1].split("*")[0].lower()
-        pending += _word_bytes(word[2], word[3])
+        label = charset_of
+        words.append((word[2].lower(), word[3]))
         at = word.end()
         if count >= limits.ENCODED_WORDS:
             break
-    if label:
-        out.append(charset.decode(pending, label)[0])
+    if words:
+        out.append(charset.decode(_joined_bytes(words), label)[0])
     out.append(text[at:])
     return "".join(out)
 
 
+def _joined_bytes(words: list[tuple[str, str]]) -> bytes:
+    """The bytes of adjacent words; base64 that was cut inside a group of four is put together first."""
+    out = []
+    carried = ""
+    for index, (encoding, data) in enumerate(words):
+        following = words[index + 1][0] if index + 1 < len(words) else ""
+        carried += data
+        if encoding == following == "b" and len(carried) % 4 and not carried.endswith("="):
+            continue
+        out.append(_word_bytes(encoding, carried))
+        carried = ""
+    return b"".join(out)
+
+
 def _word_bytes(encoding: str, data: str) -> bytes:
     raw = data.encode("utf-8", "replace")
-    if encoding in "qQ":
+    if encoding == "q":
         return binascii.a2b_qp(raw.replace(b" ", b"_"), header=True)
     return base64_bytes(raw)
 

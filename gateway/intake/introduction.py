@@ -23,14 +23,15 @@ _VERB_TOKENS: Final = frozenset(
 _START: Final = (
     r"(?:on|am|le|el|il|op|den|dne|dňa|w dniu|dnia|em|pe|în data|in data|no dia|às|στις|την|a|al|il giorno|il giorno|at|em|de|d\.|\*?on|в|у|на|dana|"
     r"dana|u|ve|tarihinde|vào|pada|ב-?|בתאריך|في|در|เมื่อ|วันที่|kuupäeval|feladó|quoting|mr\.?|zitat von|citando|citaat|quote from|nachricht von|"
-    r"el día|el dia|le|die|il|s dne|kl\.?|dagsins|þann|bei|в письме от|dňa|ngày|--+\s*on|在|于|於|\[?\d)"
+    r"el día|el dia|le|die|il|s dne|kl\.?|dagsins|þann|bei|в письме от|dňa|ngày|--+\s*on|在|于|於)"
 )
 _DAY: Final = r"(?:mon|tue|wed|thu|fri|sat|sun|mo|di|mi|do|fr|sa|so|lun|mar|mer|jeu|ven|sam|dim|mié|jue|vie|sáb|dom|man|tir|ons|tor|fre|lør|søn|пн|вт|ср|чт|пт|сб|вс|нд)"
-_STRONG: Final = re.compile(rf"[>\s*_\-–—]*{_START}[\s,.:']|[>\s*_\-–—]*\[?\d", re.DOTALL)
+_STRONG: Final = re.compile(rf"[>\s*_\-–—]*{_START}[\s,.:']", re.DOTALL)
+_NUMBER: Final = re.compile(r"[>\s*_\-–—]*\[?\d")
 _WEAK: Final = re.compile(rf"[\s*_]*(?:\d|{_DAY}\b)")
 _HAS_BOX: Final = re.compile(r"@|\bmailto\b")
 _DATED: Final = re.compile(
-    r"\W{0,3}(?:\d{4}\s*[-/.年]\s*\d{1,2}|\d{1,2}\s*[-/.]\s*\d{1,2}\s*[-/.]\s*\d{2,4}|\d{1,2}\.?\s+\S{3,12}\s+\d{4}).{0,120}(?:<[^<>]+@[^<>]+>|@\S+).{0,20}[:：]$",
+    r"\W{0,3}(?:[^\W\d]{1,12}\.?,?\s+)?(?:\d{4}\s*[-/.年]\s*\d{1,2}|\d{1,2}\s*[-/.]\s*\d{1,2}\s*[-/.]\s*\d{2,4}|\d{1,2}\.?\s+\S{3,12}\s+\d{4}).{0,120}(?:<[^<>]+@[^<>]+>|@\S+).{0,20}[:：]$",
     re.DOTALL,
 )
 _DIGIT: Final = re.compile(r"\d")
@@ -39,30 +40,56 @@ _TIME: Final = re.compile(r"\d{1,2}[:.h]\d{2}|\d{4}")
 
 def introduction(lines: list[str], last: int) -> Found | None:
     """The introduction of a quote that ends at line ``last``: who wrote when, in any language; None where it is no such sentence."""
-    candidates: list[tuple[int, str]] = []
+    candidates = _candidates(lines, last)
+    if not candidates or len(candidates) == 1 and _verb_at(candidates[0][1]) < 0 and not _DATED.match(candidates[0][1]):
+        return None
+    found = _with_beginning(lines, candidates)
+    if found is None:
+        found = next((each for each in candidates if _names_somebody(each[1])), None)
+    if found is not None:
+        return Found("introduction", found[0], last + 1, 0, {}, strong=_telling(found[1]))
+    start, folded = candidates[0]
+    verb = _verb_at(folded)
+    if 1 < verb <= 100 and len(folded) - verb < 60 and quoted_next(lines, last + 1):
+        return Found("introduction", start, last + 1, 0, {}, strong=False)
+    return None
+
+
+def _candidates(lines: list[str], last: int) -> list[tuple[int, str]]:
+    """The sentences that end at a line: that line alone, with the one above it, and so on; each with its first line."""
+    out: list[tuple[int, str]] = []
     text = ""
     for start in range(last, max(-1, last - 5), -1):
         line = lines[start]
         if not line.strip() or depth_of(line) or len(line) > 400:
             break
         text = f"{line.strip()} {text}".strip()
-        candidates.append((start, fold(text)))
+        out.append((start, fold(text)))
+    return out
+
+
+def _with_beginning(lines: list[str], candidates: list[tuple[int, str]]) -> tuple[int, str] | None:
+    """The shortest sentence that begins as programs begin it; one that begins with a number may be the rest of a longer one."""
+    numbered: tuple[int, str] | None = None
     for start, folded in candidates:
         verb = _verb_at(folded)
-        if verb > 5 and len(folded) - verb < 180 and _STRONG.match(folded) and _DIGIT.search(folded):
-            return Found("introduction", start, last + 1, 0, {}, strong=_telling(folded))
-        if verb < 0 and len(candidates) == 1 and not _DATED.match(folded):
-            return None
-    for start, folded in candidates:
-        verb = _verb_at(folded)
-        named = verb >= 0 and _HAS_BOX.search(folded) and len(folded) < 320 and len(folded) - verb < 130
-        if named or verb > 3 and _WEAK.match(folded) or _DATED.match(folded):
-            return Found("introduction", start, last + 1, 0, {}, strong=_telling(folded))
-    start, folded = candidates[0] if candidates else (last, "")
+        if verb <= 5 or len(folded) - verb >= 180 or not _DIGIT.search(folded):
+            continue
+        if numbered is not None and lines[start].rstrip()[-1:] in ".!?":
+            break
+        if _STRONG.match(folded):
+            return start, folded
+        if numbered is None and _NUMBER.match(folded):
+            numbered = start, folded
+    return numbered
+
+
+def _names_somebody(folded: str) -> bool:
+    """A verb beside an address, a weekday and a verb, or a date and an address without verb."""
     verb = _verb_at(folded)
-    if 1 < verb <= 100 and len(folded) - verb < 60 and quoted_next(lines, last + 1):
-        return Found("introduction", start, last + 1, 0, {}, strong=False)
-    return None
+    if verb >= 0 and _HAS_BOX.search(folded) and len(folded) < 320 and len(folded) - verb < 130:
+        return True
+    return bool(verb > 3 and _WEAK.match(folded) or _DATED.match(folded))
 
 
 def _verb_at(folded: str) -> int:

@@ -28,10 +28,15 @@ def addresses(text: str, limit: int = limits.ADDRESSES) -> list[Address]:
     A part without an address is kept as a name only when nothing better can be made of it; groups give their members.
     """
     if simple := _SIMPLE.fullmatch(text):
-        return [Address(simple[1], simple[2])]
+        return [Address(_without_quotes(simple[1]), simple[2])]
     if bare := _BARE.fullmatch(text):
         return [Address("", bare[1])]
     return _Boxes(limit).read(text)
+
+
+def _without_quotes(name: str) -> str:
+    """A name without the single quotes that some clients put around it."""
+    return name[1:-1].strip() if len(name) > 1 and name[0] == name[-1] == "'" else name
 
 
 class _Boxes:
@@ -122,13 +127,12 @@ class _Boxes:
             address = clean_address(angle)
             if not address and "@" in name:
                 address, name = clean_address(name), ""
-            if len(name) > 1 and name[0] == name[-1] == "'":
-                name = name[1:-1].strip()
-            self.add(name or charset.one_line(comment, limits.NAME), address)
+            self.add(_without_quotes(name) or charset.one_line(comment, limits.NAME), address)
         elif "@" in raw and not quoted:
             self.bare(raw, comment)
         elif "@" in raw:
-            self.add("", clean_address(raw))
+            local, _, domain = raw.strip().rpartition("@")
+            self.add("", f'"{local}"@{domain}' if " " in local else clean_address(raw))
         elif name:
             self.add(name, None)
 

@@ -187,7 +187,7 @@ class Tree:
             return
         found = list(self._delimiters(part, needle)) if needle else []
         if not found:
-            guess = _FIRST_DELIMITER.search(part.buffer, part.start, min(part.end, part.start + 65536))
+            guess = _FIRST_DELIMITER.search(part.buffer, max(0, part.start - 1), min(part.end, part.start + 65536))
             if guess is None:
                 self.defect("a multipart without its boundary")
                 self._as_text(part)

@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from typing import Final, Literal
 
-from gateway.intake.blocks import DECORATION, colon_of, header_block, label_of
+from gateway.intake.blocks import colon_of, header_block, label_of
 from gateway.intake.introduction import introduction
-from gateway.intake.languages import FORWARD_MARKS, REPLY_MARKS, fold
+from gateway.intake.languages import DECORATION, FORWARD_MARKS, REPLY_MARKS, fold
 from gateway.intake.quoting import Found, depth_of, quote_end, quoted_next, unquoted
 
 MOST_LINES: Final = 20_000

@@ -17,6 +17,7 @@ Role = Literal["from", "to", "cc", "bcc", "date", "subject", "reply_to", "other"
 
 ALL: Final[tuple[Language, ...]] = (*western.TABLES, *nordic.TABLES, *eastern.TABLES, *asian.TABLES)
 
+DECORATION: Final = " \t-_*=#|~<>:：.·•—–[]()\"'\u00a0\u200b\u200e\u200f\ufeff+"
 _BLANK: Final = re.compile(r"[\s\u00a0\u200b-\u200f\u202a-\u202e\u2066-\u2069\ufeff]+")
 
 
@@ -40,7 +41,7 @@ def _labels() -> dict[str, Role]:
     for attribute, role in roles:
         for table in ALL:
             for word in _words(getattr(table, attribute)):
-                out.setdefault(word, role)
+                out.setdefault(word.strip(DECORATION), role)
     return out
 
 
