@@ -134,6 +134,7 @@ class Admin(Person):
             status = status_of(found, name)
             await pipelines.refuse_needed(found, status)
             moved = await self._empty(act, found, status, move_to) if move_to is not None else ()
+            found = await pipelines.named(act.book.connection, found.name)
             await pipelines.delete_status(act.book.connection, found, status)
         return Deleted(moved, act.events)
 

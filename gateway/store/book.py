@@ -285,6 +285,10 @@ class Book:
                 *tickets.writing_events(pending.events),
             ],
         )
+        if pending.dropped_participants:
+            await threads.drop_participants(connection, pending.dropped_participants)
+        for (ticket, contact), present in pending.associated.items():
+            await tickets.write_associated(connection, ticket, contact, present=present)
         await search.index(connection, [(row.id, row.subject, row.reply_text or row.text) for row in pending.messages])
         await self._flush_joins()
         await tickets.write_links(connection, pending.links)
