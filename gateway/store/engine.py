@@ -203,8 +203,8 @@ async def migrate(url: str, *, seed: bool = True) -> None:
     database = Database(url, "upgrade")
     try:
         async with database.write() as connection:
-            if database.dialect == "postgresql":
-                await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({UPGRADE})")
+            # The lock comes first: on SQLite with the first statement of the transaction. Alembic must not be entered by two threads at once.
+            await connection.exec_driver_sql("SELECT 1" if database.dialect == "sqlite" else f"SELECT pg_advisory_xact_lock({UPGRADE})")
             await connection.run_sync(runner.upgrade)
             if seed:
                 await first_data.sow(connection)

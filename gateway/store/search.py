@@ -21,7 +21,7 @@ BODY_CHARS = 32_000  # a longer text is searchable by its beginning; PostgreSQL 
 SUBJECT_CHARS = 2_000
 WORDS = 20
 BATCH = 500
-_WORD = re.compile(r"\w+")
+_WORD = re.compile(r"[^\W_]+")
 _TICKET = (
     f"SELECT DISTINCT COALESCE(t.ticket, m.ticket_note) AS ticket FROM found"  # noqa: S608 - names of our own tables
     f" JOIN {schema.message.name} m ON m.id = found.id LEFT JOIN {schema.thread.name} t ON t.id = m.thread_id"
@@ -71,7 +71,12 @@ async def search(connection: AsyncConnection, words: str, limit: int) -> list[in
         return []
     if connection.dialect.name == "sqlite":
         query = " AND ".join(f'"{word}"' for word in found) + "*"
-        rows = await connection.exec_driver_sql(SQLITE_SEARCH, (query, limit))
+        try:
+            rows = await connection.exec_driver_sql(SQLITE_SEARCH, (query, limit))
+        except sa.exc.OperationalError as error:
+            if "phrase queries" not in str(error.orig):
+                raise
+            return []  # a letter for Python, a mark between words for SQLite: it cannot have been indexed as one word
     else:
         query = " & ".join(f"'{word}'" for word in found) + ":*"
         rows = await connection.exec_driver_sql(POSTGRESQL_SEARCH, (query, limit))

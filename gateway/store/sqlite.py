@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import aiosqlite
+from sqlalchemy import Connection as SyncConnection
 from sqlalchemy import event
 from sqlalchemy.dialects.sqlite.aiosqlite import AsyncAdapt_aiosqlite_connection, AsyncAdapt_aiosqlite_cursor, AsyncAdapt_aiosqlite_dbapi
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
@@ -129,7 +130,7 @@ class Cursor(AsyncAdapt_aiosqlite_cursor):
             return found
 
         try:
-            found = await_(_call(self._connection, visit))
+            found = await_(cast("Threaded", self._connection).visit(visit))
         except Exception as error:  # noqa: BLE001 - SQLAlchemy sorts them
             self._adapt_connection._handle_exception(error)
         self._description, rows, self._rowcount, self._lastrowid = found
@@ -151,13 +152,33 @@ class Connection(AsyncAdapt_aiosqlite_connection):
 
     def rollback(self) -> None:
         """Ends the transaction without effect."""
+        cast("Threaded", self._connection).begin = None
         if self._connection._connection and self._connection.in_transaction:
             super().rollback()
 
     def commit(self) -> None:
         """Ends the transaction, durably."""
+        cast("Threaded", self._connection).begin = None
         if self._connection._connection and self._connection.in_transaction:
             super().commit()
+
+
+class Threaded(aiosqlite.Connection):
+    """A connection of aiosqlite that begins a transaction on the visit that brings its first statement: a visit less."""
+
+    begin: str | None = None
+
+    async def visit(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs a function in the thread, inside the transaction that was begun."""
+        begin, self.begin = self.begin, None
+
+        def begun(connection: sqlite3.Connection) -> T:
+            if begin is not None:
+                connection.execute(begin)
+            return function(connection)
+
+        result: T = await cast("Any", self)._execute(begun, self._conn)
+        return result
 
 
 class Driver(AsyncAdapt_aiosqlite_dbapi):
@@ -170,7 +191,7 @@ class Driver(AsyncAdapt_aiosqlite_dbapi):
 
     def connect(self, *_arg: Any, **_kw: Any) -> Connection:
         """A new connection with its own thread, which does not keep the process alive."""
-        connection = aiosqlite.Connection(lambda: open_file(self.path, self.role), 64)
+        connection = Threaded(lambda: open_file(self.path, self.role), 64)
         connection._thread.daemon = True
         return Connection(self, cast("Any", await_(_opened(connection))))
 
@@ -182,11 +203,6 @@ async def _opened(connection: aiosqlite.Connection) -> aiosqlite.Connection:
         # Its thread still reports that it ends, to a loop that had better be there.
         await asyncio.shield(asyncio.to_thread(connection._thread.join))
         raise
-
-
-async def _call(connection: Any, function: Callable[[sqlite3.Connection], T]) -> T:
-    result: T = await connection._execute(function, connection._conn)
-    return result
 
 
 def engine(path: Path, role: Role, size: int) -> AsyncEngine:
@@ -201,8 +217,12 @@ def engine(path: Path, role: Role, size: int) -> AsyncEngine:
         pool_reset_on_return=None,
     )
     if role != "read":
-        event.listen(made.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+        event.listen(made.sync_engine, "begin", _begin)
     return made
+
+
+def _begin(connection: SyncConnection) -> None:
+    cast("Threaded", connection.connection.driver_connection).begin = "BEGIN IMMEDIATE"
 
 
 async def in_thread(connection: AsyncConnection, function: Callable[[sqlite3.Connection], T]) -> T:
@@ -211,7 +231,7 @@ async def in_thread(connection: AsyncConnection, function: Callable[[sqlite3.Con
     Raises what the function raises; sqlite3 errors are translated by whoever opened the transaction.
     """
     raw = await connection.get_raw_connection()
-    return await _call(raw.driver_connection, function)
+    return await cast("Threaded", raw.driver_connection).visit(function)
 
 
 def run_all(work: Sequence[tuple[str, Sequence[Sequence[Any]]]]) -> Callable[[sqlite3.Connection], int]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import sqlalchemy as sa
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gateway.store import schema, search
@@ -93,6 +93,8 @@ async def test_a_forgotten_message_is_not_found_and_a_rebuild_finds_it_again(ind
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.characters(exclude_categories=()), max_size=60) | st.text("\"'\\&|!()<>:*-^+~ a{}[]NOT ORAND", max_size=40))
+@example("0_0")
+@example("a\u0f0bb \u30fb")
 async def test_nothing_that_is_typed_breaks_the_search(indexed, words):
     """Whatever is typed, searching answers and never fails."""
     assert set(await found(indexed, words)) <= {1, 2}
