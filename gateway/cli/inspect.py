@@ -12,15 +12,33 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final, TextIO
+from typing import Annotated, Any, Final, TextIO
 
+import typer
+
+from config.load import load
 from core.message import Address, Bounce, Forwarded, Message
+from gateway.cli.opening import explained, named_file
+from gateway.cli.output import AsJson
 from gateway.intake import authenticity
 from gateway.intake.jobs import Job, ReadFailure
 from gateway.intake.sandbox import Sandbox
 
 _CHUNK: Final = 8
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
+app = typer.Typer(help="Read mail without storing anything.")
+
+
+@app.command()
+def command(
+    context: typer.Context,
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files with one mail each.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what reading makes of each file."""
+    with explained():
+        settings = load(named_file(context), os.environ).settings
+    raise typer.Exit(run(files, as_json, settings.auth_results.trusted))
 
 
 def run(files: list[str], as_json: bool, trusted: Collection[str] = (), *, out: TextIO | None = None) -> int:
@@ -164,8 +182,3 @@ def page(row: dict[str, Any]) -> str:
     head += [f"Attached  {each['filename'] or each['content_type']}, {each['size']} bytes" for each in row["attachments"]]
     head += [f"Defect    {each}" for each in row["defects"]]
     return "\n".join([*head, "", row["reply_text"] or row["text"], ""])
-
-
-if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    sys.exit(run([each for each in arguments if each != "--json"], "--json" in arguments))

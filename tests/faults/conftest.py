@@ -1,24 +1,68 @@
-"""A daemon as a real process that a test may kill, and clients that keep their own log of what was acknowledged."""
+"""A daemon as a real process that a test may kill or disturb, and clients that keep their own log of what was acknowledged."""
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, Self
 
 import pytest
 
+from tests.conftest import Postgres, open_port, require_program
+from tests.faults.witness import Stored, rows, stored
+
 PROGRAM = Path(sys.executable).with_name("ticketgate")
 READY = b"Ctrl-C"
+
+
+class Lines:
+    """The lines of a stream as they come, for whoever waits for one."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        """Reads ``stream`` to its end in a thread."""
+        self.lines: list[bytes] = []
+        self.ended = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._read, args=(stream,), daemon=True)
+        self._thread.start()
+
+    def _read(self, stream: IO[bytes]) -> None:
+        for line in stream:
+            with self._changed:
+                self.lines.append(line)
+                self._changed.notify_all()
+        with self._changed:
+            self.ended = True
+            self._changed.notify_all()
+
+    def wait_for(self, wanted: Callable[[bytes], bool], timeout: float = 60.0, *, since: int = 0) -> bytes:
+        """The first line that is wanted, from line ``since`` on; RuntimeError with the last lines when the stream ends or time is up."""
+        found: list[bytes] = []
+
+        def there() -> bool:
+            found.extend(line for line in self.lines[since:] if wanted(line))
+            return bool(found) or self.ended
+
+        with self._changed:
+            self._changed.wait_for(there, timeout)
+            if not found:
+                raise RuntimeError(b"".join(self.lines[-30:]).decode(errors="replace"))
+            return found[0]
+
+    def close(self) -> None:
+        """Waits for the end of the stream."""
+        self._thread.join(30)
 
 
 @dataclass(slots=True)
@@ -27,48 +71,99 @@ class Daemon:
 
     folder: Path
     port: int
-    environ: Mapping[str, str]
+    environ: dict[str, str]
+    roles: Sequence[str] = ()
     process: subprocess.Popen[bytes] | None = None
-    log: IO[bytes] | None = None
+    out: Lines | None = None
+    log: Lines | None = None
+    before: list[bytes] = field(default_factory=list)  # the log of earlier lives
 
     def start(self) -> None:
         """Returns when it accepts mail; RuntimeError with the end of its log when it does not come up."""
-        self.log = (self.folder / "log").open("ab")
+        self.launch()
+        assert self.out is not None
+        try:
+            self.out.wait_for(lambda line: line.startswith(READY))
+        except RuntimeError:
+            raise RuntimeError(self.said().decode(errors="replace")[-3000:]) from None
+
+    def launch(self) -> None:
+        """Starts it and returns at once."""
+        roles = [word for role in self.roles for word in ("--role", role)]
         self.process = subprocess.Popen(
-            [PROGRAM, "serve"], env=dict(self.environ), stdout=subprocess.PIPE, stderr=self.log, start_new_session=True
+            [PROGRAM, "serve", *roles], env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.startswith(READY):
-                return
-        raise RuntimeError((self.folder / "log").read_text(errors="replace")[-2000:])
+        assert self.process.stderr is not None
+        self.out, self.log = Lines(self.process.stdout), Lines(self.process.stderr)
 
     def kill(self) -> None:
         """SIGKILL to it and everything it started: nothing gets a chance to finish."""
-        self._end(signal.SIGKILL)
+        assert self.process is not None
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.ended()
 
     def stop(self) -> int:
         """SIGTERM; returns the exit code after the drain."""
-        return self._end(signal.SIGTERM)
+        self.signal()
+        return self.ended()
 
-    def _end(self, how: signal.Signals) -> int:
+    def signal(self) -> None:
+        """SIGTERM, without waiting for anything."""
         assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
+    def ended(self, timeout: float = 90.0) -> int:
+        """Waits for its end; the exit code."""
+        assert self.process is not None
+        code = self.process.wait(timeout)
+        for lines, stream in ((self.out, self.process.stdout), (self.log, self.process.stderr)):
+            assert lines is not None
+            assert stream is not None
+            lines.close()
+            stream.close()
         assert self.log is not None
-        with suppress(ProcessLookupError):
-            if how is signal.SIGKILL:
-                os.killpg(self.process.pid, how)
-            else:
-                self.process.send_signal(how)
-        code = self.process.wait(90)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
-        self.log.close()
-        self.process = None
+        self.before += self.log.lines
+        self.process = self.out = self.log = None
         return code
 
-    def run(self, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[bytes]:
+    def said(self) -> bytes:
+        """Everything it ever wrote to stderr."""
+        return b"".join([*self.before, *(self.log.lines if self.log is not None else [])])
+
+    def wait_for(self, event: str, *, since: int = 0, **fields: Any) -> dict[str, Any]:
+        """The first line of the log with this event and these fields, from line ``since`` on; waits for it."""
+
+        def wanted(line: bytes) -> bool:
+            found = json.loads(line) if line.startswith(b"{") else {}
+            return found.get("event") == event and all(found.get(name) == value for name, value in fields.items())
+
+        assert self.log is not None
+        found: dict[str, Any] = json.loads(self.log.wait_for(wanted, since=since))
+        return found
+
+    def run(self, *arguments: str, stdin: bytes | None = None, **environ: str) -> subprocess.CompletedProcess[bytes]:
         """A command on the same installation."""
-        return subprocess.run([PROGRAM, *arguments], env=dict(self.environ), input=stdin, capture_output=True, check=False, timeout=120)
+        environment = self.environ | environ
+        return subprocess.run([PROGRAM, *arguments], env=environment, input=stdin, capture_output=True, check=False, timeout=120)
+
+    @property
+    def url(self) -> str:
+        """The address of its database."""
+        return self.environ.get("TICKETGATE_DATABASE__URL", f"sqlite:///{self.folder / 'var/ticketgate.db'}")
+
+    def mails(self) -> list[Stored]:
+        """Every mail in its spool."""
+        return stored(self.url, self.folder / "var/blobs")
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        """What a query on its database gives."""
+        return rows(self.url, statement)
+
+    def leftovers(self) -> list[str]:
+        """The files of mail that is being received, and blobs that have no name yet."""
+        return sorted(str(path) for pattern in ("incoming/*", "blobs/*/*.part") for path in (self.folder / "var").glob(pattern))
 
 
 @pytest.fixture
@@ -76,7 +171,7 @@ def make_daemon(tmp_path: Path, free_ports: Callable[[], int]) -> Iterator[Calla
     """``make_daemon(KEY=VALUE...)`` makes a daemon (not started) on SQLite; settings are environment variables without their prefix."""
     made: list[Daemon] = []
 
-    def make(**settings: str) -> Daemon:
+    def make(*roles: str, **settings: str) -> Daemon:
         folder = tmp_path / f"daemon{len(made)}"
         folder.mkdir()
         port = free_ports()
@@ -88,7 +183,7 @@ def make_daemon(tmp_path: Path, free_ports: Callable[[], int]) -> Iterator[Calla
             "WORKERS__PROCESSES": "1",
         } | settings
         environ = {name: value for name, value in os.environ.items() if not name.startswith("TICKETGATE_")}
-        daemon = Daemon(folder, port, environ | {f"TICKETGATE_{name}": value for name, value in own.items()})
+        daemon = Daemon(folder, port, environ | {f"TICKETGATE_{name}": value for name, value in own.items()}, roles)
         made.append(daemon)
         return daemon
 
@@ -96,6 +191,116 @@ def make_daemon(tmp_path: Path, free_ports: Callable[[], int]) -> Iterator[Calla
     for daemon in made:
         if daemon.process is not None:
             daemon.kill()
+
+
+@dataclass(slots=True)
+class Strace:
+    """strace attached to a process and its threads: it sees the system calls named, and makes them fail or kills the process in them.
+
+    Counters (``when``) are those of each thread and begin at the moment of attaching. Processes the daemon started earlier are left alone.
+    """
+
+    pid: int
+    output: Path
+    injections: Sequence[str]
+    calls: Sequence[str]
+    process: subprocess.Popen[bytes] | None = None
+    said: Lines | None = None
+
+    def __enter__(self) -> Self:
+        options = ["-f", "-p", str(self.pid), "-o", str(self.output), "-e", f"trace={','.join(self.calls)}"]
+        for each in self.injections:
+            options += ["-e", f"inject={each}"]
+        self.process = subprocess.Popen([require_program("strace"), *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        assert self.process.stderr is not None
+        self.said = Lines(self.process.stderr)
+        self.said.wait_for(lambda line: b"attached" in line)
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        assert self.process is not None
+        assert self.said is not None
+        assert self.process.stderr is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+        self.process.wait(30)
+        self.said.close()
+        self.process.stderr.close()
+
+    def injected(self) -> int:
+        """How many calls were tampered with."""
+        return sum("(INJECTED" in line for line in self.output.read_text(errors="replace").splitlines())
+
+    def seen(self) -> list[tuple[str, str]]:
+        """Thread and name of each call, in order."""
+        found = [line.split(None, 1) for line in self.output.read_text(errors="replace").splitlines()]
+        return [(thread, call.split("(")[0]) for thread, call in found if "(" in call and not call.startswith(("<", "+", "-"))]
+
+
+@pytest.fixture
+def disturb(tmp_path: Path) -> Callable[..., Strace]:
+    """Attaches strace for a block, with injections like "fdatasync:error=EIO:when=1"; the test is skipped where that is forbidden."""
+    require_program("strace")
+    allowed = Path("/proc/sys/kernel/yama/ptrace_scope")
+    if os.geteuid() != 0 and allowed.exists() and allowed.read_text().strip() != "0":
+        pytest.skip("this machine does not let one process trace another (kernel.yama.ptrace_scope)")
+    numbers = iter(range(100_000))
+
+    def attach(daemon: Daemon, *injections: str, calls: Sequence[str] = ()) -> Strace:
+        assert daemon.process is not None
+        named = calls or sorted({each.split(":")[0] for each in injections})
+        return Strace(daemon.process.pid, tmp_path / f"strace{next(numbers)}", injections, named)
+
+    return attach
+
+
+@contextmanager
+def own_server() -> Iterator[Postgres]:
+    """A PostgreSQL server that a test may stop and kill; not yet started. It does not wait for the disk, since the machine stays up."""
+    binaries = require_program("initdb").resolve().parent
+    folder = Path(tempfile.mkdtemp(prefix="ticketgate-postgres-"))
+    as_other = []
+    if os.geteuid() == 0:  # PostgreSQL refuses to be run by root
+        shutil.chown(folder, "postgres", "postgres")
+        as_other = ["runuser", "-u", "postgres", "--"]
+    server = Postgres(folder=folder, binaries=binaries, port=open_port())
+    initdb = [
+        *as_other,
+        binaries / "initdb",
+        "-D",
+        folder / "data",
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]
+    subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder)
+    settings = {"port": server.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "fsync": "off"}
+    with (folder / "data/postgresql.conf").open("a") as file:
+        file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
+    try:
+        yield server
+    finally:
+        with suppress(subprocess.CalledProcessError):
+            server.control("-m", "immediate", "-w", "-s", "stop")
+        shutil.rmtree(folder)
+
+
+def start_server(server: Postgres) -> None:
+    """Starts it and waits until it answers."""
+    server.control("-w", "-s", "-t", "60", "-l", str(server.folder / "log"), "start")
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """See :func:`own_server`; it runs."""
+    with own_server() as server:
+        start_server(server)
+        yield server
 
 
 @dataclass(slots=True)

@@ -1,0 +1,156 @@
+"""What an outside client knows of a daemon: the dialog it had, and what it finds in the store afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sqlite3
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import asyncpg
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+ENVELOPE = (b"EHLO client.example", b"MAIL FROM:<a@client.example>", b"RCPT TO:<support@localhost>", b"DATA")
+END = b".\r\n"
+LOST = ""  # the reply of a connection that is gone
+
+
+def letter(word: str, lines: int = 3, *, parent: str = "", sender: str = "a@client.example") -> bytes:
+    """A mail whose Message-ID and subject are made of ``word``; ``parent`` is the word of the mail it replies to. Its lines never begin with a dot."""
+    reply = f"In-Reply-To: <{parent}@client.example>\r\nReferences: <{parent}@client.example>\r\n" if parent else ""
+    return (
+        f"From: A client <{sender}>\r\nTo: support@localhost\r\nSubject: About {parent or word}\r\n"
+        f"Date: Mon, 23 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{word}@client.example>\r\n{reply}\r\n" + f"Line of {word}.\r\n" * lines
+    ).encode()
+
+
+class Dialog:
+    """One SMTP connection. A reply is its last line as text, :data:`LOST` when the connection is gone."""
+
+    def __init__(self, port: int, *, patience: float = 60.0) -> None:
+        """Connects and reads the greeting; OSError where nobody listens."""
+        self.socket = socket.create_connection(("127.0.0.1", port), patience)
+        self._replies = self.socket.makefile("rb")
+        self.greeting = self.reply()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hangs up."""
+        self._replies.close()
+        self.socket.close()
+
+    def reset(self) -> None:
+        """Hangs up with a reset instead of an end."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.close()
+
+    def reply(self) -> str:
+        """The next reply."""
+        try:
+            line = self._replies.readline()
+            while line[3:4] == b"-":
+                line = self._replies.readline()
+        except OSError:
+            return LOST
+        return line.decode().rstrip("\r\n")
+
+    def say(self, line: bytes) -> str:
+        """Sends a line and reads the reply."""
+        try:
+            self.socket.sendall(line + b"\r\n")
+        except OSError:
+            return LOST
+        return self.reply()
+
+    def begin(self, envelope: Iterable[bytes] = ENVELOPE) -> str:
+        """Goes on until DATA was answered; returns the first reply that is no consent, else the 354."""
+        reply = self.greeting
+        for line in envelope:
+            reply = self.say(line)
+            if reply[:1] not in {"2", "3"}:
+                break
+        return reply
+
+    def finish(self, data: bytes) -> str:
+        """Sends a mail after the 354 and reads what became of it."""
+        return self.say(data + END[:-2])
+
+
+def send(port: int, data: bytes) -> str:
+    """Delivers one mail over a connection of its own; returns the reply that decided, LOST where the connection was lost or nobody listens."""
+    try:
+        with Dialog(port) as dialog:
+            reply = dialog.begin()
+            return dialog.finish(data) if reply.startswith("354") else reply
+    except OSError:
+        return LOST
+
+
+def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
+    """What a query gives, on either database, by a connection that knows nothing of ours."""
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
+            return database.execute(statement).fetchall()
+
+    async def ask() -> list[tuple[Any, ...]]:
+        connection = await asyncpg.connect(url)
+        try:
+            return [tuple(row) for row in await connection.fetch(statement)]
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One mail of the spool."""
+
+    mail_id: int
+    state: str
+    message_id: str | None
+    raw: bytes
+
+
+def stored(url: str, blobs: Path) -> list[Stored]:
+    """Every mail of the spool with its raw bytes, wherever they lie."""
+    found = rows(
+        url, "SELECT m.id, m.state, m.message_id, m.blob, r.data FROM mail m LEFT JOIN raw_mail r ON r.mail_id = m.id ORDER BY m.id"
+    )
+    return [Stored(at, state, name, bytes(data) if blob is None else (blobs / blob).read_bytes()) for at, state, name, blob, data in found]
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The log of outside clients: what was sent to its end, and what was acknowledged. It judges the store (reliability.md 3)."""
+
+    ended: dict[str, bytes] = field(default_factory=dict)  # word -> bytes whose end-of-data was sent, acknowledged or not
+    acknowledged: dict[str, int] = field(default_factory=dict)  # word -> number of 250s
+
+    def send(self, port: int, word: str, data: bytes) -> str:
+        """Delivers a mail and writes down what came of it."""
+        self.ended[word] = data
+        reply = send(port, data)
+        if reply.startswith("250 2.0.0 Queued"):
+            self.acknowledged[word] = self.acknowledged.get(word, 0) + 1
+        return reply
+
+    def audit(self, mails: Sequence[Stored]) -> None:
+        """Every 250 is one stored mail at least, byte by byte, and one that is no duplicate; nothing is there that was not sent to its end."""
+        words = {word: [mail for mail in mails if mail.raw.endswith(data)] for word, data in self.ended.items()}
+        for word in self.acknowledged:
+            originals = [mail for mail in words[word] if mail.state != "duplicate"]
+            assert len(originals) == 1, f"{word}: acknowledged, stored {[mail.state for mail in words[word]]}"
+        known = {mail.mail_id for found in words.values() for mail in found}
+        strangers = [mail for mail in mails if mail.mail_id not in known]
+        assert not strangers, f"stored, but its end was never sent: {strangers[0].raw[-200:]!r}"
