@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.events import JoinRecord
+from core.message import MACHINE_KINDS
 from core.thread import Entry
 from core.ticket import ParticipantRole, Thread
 from gateway.store import schema
@@ -23,7 +24,11 @@ TABLE = schema.thread
 ROWS = sa.select(*(TABLE.c[name] for name in COLUMNS))
 BY_ID = ROWS.where(TABLE.c.id.in_(sa.bindparam("ids", expanding=True)))
 BY_TICKET = ROWS.where(TABLE.c.ticket.in_(sa.bindparam("tickets", expanding=True)))
-REFS = sa.select(schema.message_ref).where(schema.message_ref.c.ref.in_(sa.bindparam("refs", expanding=True)))
+REFS = (
+    sa.select(schema.message_ref, schema.message.c.kind)
+    .select_from(schema.message_ref.outerjoin(schema.message, schema.message.c.id == schema.message_ref.c.message))
+    .where(schema.message_ref.c.ref.in_(sa.bindparam("refs", expanding=True)))
+)
 PARTICIPANTS = sa.select(schema.participant).where(schema.participant.c.thread_id.in_(sa.bindparam("ids", expanding=True)))
 UPDATE = (
     sa.update(TABLE)
@@ -51,6 +56,7 @@ class RefRow:
     thread: int
     message: int | None
     forward: bool
+    machine: bool = False  # of a kind in MACHINE_KINDS; not stored, it is the message's
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +101,7 @@ async def load_refs(connection: AsyncConnection, refs: Collection[str]) -> list[
     found: list[RefRow] = []
     for piece in chunks(refs):
         rows = await connection.execute(REFS, {"refs": piece})
-        found.extend(RefRow(row.ref, row.thread_id, row.message, row.forward) for row in rows)
+        found.extend(RefRow(row.ref, row.thread_id, row.message, row.forward, row.kind in MACHINE_KINDS) for row in rows)
     return found
 
 
@@ -127,11 +133,11 @@ async def outline(connection: AsyncConnection, ids: Collection[int]) -> dict[int
     """What naming needs to know of every message of these threads (:func:`core.thread.head`)."""
     table = schema.message
     columns = (table.c.thread_id, table.c.id, table.c.message_id, table.c.parents, table.c.date, table.c.created_at)
-    query = sa.select(*columns, table.c.sender_id, table.c.subject, table.c.opens).where(table.c.thread_id.in_(list(ids)))
+    query = sa.select(*columns, table.c.sender_id, table.c.subject, table.c.opens, table.c.kind).where(table.c.thread_id.in_(list(ids)))
     found: dict[int, list[Entry]] = {each: [] for each in ids}
     for row in await connection.execute(query):
         date = row.date or row.created_at or EPOCH
-        entry = Entry(row.id, row.message_id, tuple(row.parents), date, row.sender_id, row.subject, row.opens)
+        entry = Entry(row.id, row.message_id, tuple(row.parents), date, row.sender_id, row.subject, row.opens, row.kind in MACHINE_KINDS)
         found[row.thread_id].append(entry)
     return found
 
@@ -224,3 +230,10 @@ async def finally_at(connection: AsyncConnection, ids: Collection[int]) -> dict[
             thread = known[thread.redirect_to]
         at[each] = (thread.id, thread.ticket)
     return at
+
+
+async def drop_participants(connection: AsyncConnection, pairs: Iterable[tuple[int, int]]) -> None:
+    """Take (thread, contact) rows away."""
+    table = schema.participant
+    for thread, contact in sorted(pairs):
+        await connection.execute(sa.delete(table).where(table.c.thread_id == thread, table.c.contact_id == contact))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from email.message import EmailMessage
 from typing import Any
@@ -21,7 +21,7 @@ from gateway.ingress.accept import Incoming
 from gateway.intake import parse
 from gateway.intake.process import Batch, Item, Rules
 from gateway.store.blobs import open_blobs
-from gateway.store.engine import Database, upgrade
+from gateway.store.engine import Database
 from gateway.store.spool import Finished, Spool
 
 UTC = ZoneInfo("UTC")
@@ -95,8 +95,8 @@ class Office:
 
 
 @pytest.fixture
-async def office(built_database: Callable[[Callable[[str], None]], str], clock: Clock) -> AsyncIterator[Office]:
+async def office(clean_url: str, clock: Clock) -> AsyncIterator[Office]:
     """A fresh installation, on each database in turn."""
-    database = await Database.open(built_database(upgrade), node="test")
+    database = await Database.open(clean_url, node="test")
     yield Office(database, clock)
     await database.close()
