@@ -169,7 +169,7 @@ class Accept:
             return
         for waiting in group:
             if isinstance(waiting.mail.raw, SpoolFile):
-                waiting.mail.raw.discard()
+                await asyncio.to_thread(waiting.mail.raw.discard)  # to remove 25 MiB can take milliseconds
 
     async def _put(self, group: list[_Waiting]) -> Exception | None:
         """Stores a group and tells its callers; returns the error where nothing was stored."""

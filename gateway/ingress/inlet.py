@@ -20,7 +20,7 @@ class EndOfInput(Exception):
 class Inlet:
     """The input of one connection: fed by the protocol, read by its one task."""
 
-    __slots__ = ("_at", "_data", "_eof", "_loop", "_paused", "_transport", "_waiter")
+    __slots__ = ("_at", "_data", "_eof", "_loop", "_transport", "_waiter", "paused")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         """An empty inlet; :meth:`attach` gives it the transport that it stops and starts."""
@@ -28,14 +28,14 @@ class Inlet:
         self._transport: asyncio.Transport | None = None
         self._data = b""
         self._at = 0
-        self._paused = False
+        self.paused = False  # the socket is not read
         self._eof = False
         self._waiter: asyncio.Future[None] | None = None
 
     def attach(self, transport: asyncio.Transport) -> None:
         """Sets the transport to be paused, also when TLS has replaced it; what was sent before is gone (RFC 3207 4.2)."""
         self._transport = transport
-        self._paused = False
+        self.paused = False
         self.clear()
 
     def feed(self, data: bytes) -> None:
@@ -43,8 +43,8 @@ class Inlet:
         rest = self._data[self._at :] if self._at else self._data
         self._data = rest + data if rest else data
         self._at = 0
-        if len(self._data) > HIGH_WATER and not self._paused and self._transport is not None:
-            self._paused = True
+        if len(self._data) > HIGH_WATER and not self.paused and self._transport is not None:
+            self.paused = True
             self._transport.pause_reading()
         self._wake()
 
@@ -64,8 +64,8 @@ class Inlet:
         """Waits until something new has come; raises EndOfInput where nothing can come any more."""
         if self._eof:
             raise EndOfInput
-        if self._paused and self._transport is not None:
-            self._paused = False
+        if self.paused and self._transport is not None:
+            self.paused = False
             self._transport.resume_reading()
         self._waiter = self._loop.create_future()
         await self._waiter

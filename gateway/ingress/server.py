@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from config.listen import parse_listen
 from gateway import maillog
 from gateway.ingress.limits import Admission, Networks
+from gateway.ingress.turns import Turns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -98,6 +99,7 @@ class Register:
     source: str
     sessions: set[Session] = field(default_factory=set)
     stopping: bool = False
+    turns: Turns = field(default_factory=Turns)
     _admission: Admission = field(init=False)
     _empty: asyncio.Event = field(default_factory=asyncio.Event)
 

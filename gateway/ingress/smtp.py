@@ -20,6 +20,7 @@ from core.message import Envelope
 from gateway import maillog
 from gateway.ingress.address import NULL_PATH, parse_path
 from gateway.ingress.data import MailData
+from gateway.ingress.inlet import HIGH_WATER
 from gateway.ingress.policy import Policy
 from gateway.ingress.replies import new_error_id, reply_to_error
 from gateway.ingress.server import Register, Server, Service
@@ -189,8 +190,12 @@ class SMTP(Connection, base.SMTP):
         while True:
             chunk = self.inlet.take()
             if not chunk:
+                if self.inlet.paused:
+                    await self.register.turns.wait()
                 await self.inlet.more()
                 continue
+            if len(chunk) > HIGH_WATER:
+                await self.register.turns.wait()
             rest = data.feed(chunk)
             if rest is not None:
                 self.inlet.give_back(rest)
