@@ -1,3 +1,5 @@
+"""What the store's tests ask for: a migrated database, on each kind in turn."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable

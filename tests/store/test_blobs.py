@@ -1,3 +1,5 @@
+"""Where large raw mails lie: durable before they have a name, and provable afterwards."""
+
 from __future__ import annotations
 
 import hashlib

@@ -1,3 +1,5 @@
+"""The two verbs of the database, and what they do when things go wrong: on SQLite and on PostgreSQL."""
+
 from __future__ import annotations
 
 import asyncio

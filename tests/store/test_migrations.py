@@ -1,3 +1,5 @@
+"""The history of the tables: it ends at the schema, survives a kill anywhere, and sows the first data once."""
+
 from __future__ import annotations
 
 import asyncio

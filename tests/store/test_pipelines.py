@@ -1,3 +1,5 @@
+"""Pipelines, statuses, channels, users and contacts as rows, and the refusals of behaviour.md 2.5."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator

@@ -1,3 +1,5 @@
+"""Copy, backup and check: nothing lost, everything proven, and damage of every kind told."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Words in messages, found on both databases, whatever is written or typed."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""The spool: durable before it says so, claimed by one at a time, finished once."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""What column types promise, for any value that a mail can bring."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Wake-ups, in a process and between daemons."""
+
 from __future__ import annotations
 
 import asyncio
