@@ -1,0 +1,102 @@
+"""The database is away, busy or comes back: mail stays with its sender meanwhile, and nothing is lost or doubled (reliability.md 3)."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.conftest import start_server
+from tests.faults.test_kill import mail
+from tests.faults.witness import Dialog, Ledger, letter, send
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.conftest import Postgres
+    from tests.faults.conftest import Barrage, Daemon
+
+
+def audit(daemon: Daemon, clients: Barrage, total: int) -> None:
+    """Every mail of the clients is there, byte by byte, one message each; what is there twice was sent twice and says so."""
+    mails = daemon.mails()
+    assert {each.state for each in mails} <= {"done", "duplicate"}, {each.state for each in mails}
+    originals = sorted(each.raw.split(b"\r\n", 3)[3] for each in mails if each.state == "done")
+    assert originals == sorted(mail(number) for number in range(total))
+    assert sum(each.state == "duplicate" for each in mails) <= clients.again
+    assert daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
+    assert daemon.rows("SELECT count(*) FROM message") == [(total,)]
+
+
+def away_under_load(daemon: Daemon, server: Postgres, barrage: Callable[..., Barrage], total: int, stops: list[str]) -> Barrage:
+    """Mail comes in all the time; the server is stopped in each of the ways named and started again; returns the clients when all was taken."""
+    assert daemon.run("db", "upgrade").returncode == 0
+    daemon.start()
+    clients = barrage(daemon.port, mail, total)
+    clients.start(6)
+    for number, how in enumerate(stops, 1):
+        clients.wait_for(number * total // (len(stops) + 1))
+        server.control("-m", how, "-w", "-s", "stop")
+        soft = send(daemon.port, letter("away"))
+        assert soft[:3] in {"451", "421"}, soft
+        start_server(server)
+    clients.wait_for(total)
+    return clients
+
+
+def finish(daemon: Daemon) -> None:
+    """The daemon, never restarted, ends in order; what it had in hand when the server went is processed once its lease is over."""
+    assert daemon.process is not None
+    assert daemon.process.poll() is None
+    assert daemon.stop() == 0
+    done = daemon.run("agenda", "run", "--until", "2099-01-01T00:00:00Z")
+    assert done.returncode == 0, done.stderr
+
+
+def test_postgresql_goes_and_comes_back(
+    make_daemon: Callable[..., Daemon], own_postgres: Postgres, barrage: Callable[..., Barrage]
+) -> None:
+    """PostgreSQL is shut down and killed under load: 451 meanwhile; the same daemon goes on when it is back; all mail is there, once."""
+    daemon = make_daemon(DATABASE__URL=own_postgres.url())
+    clients = away_under_load(daemon, own_postgres, barrage, 150, ["fast", "immediate"])
+    finish(daemon)
+    audit(daemon, clients, 150)
+    print(f"150 mails, {clients.again} tries refused or cut off")
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(3600)
+def test_postgresql_goes_and_comes_back_again_and_again(
+    make_daemon: Callable[..., Daemon], own_postgres: Postgres, barrage: Callable[..., Barrage]
+) -> None:
+    """The same with thirty shutdowns and crashes."""
+    daemon = make_daemon(DATABASE__URL=own_postgres.url())
+    clients = away_under_load(daemon, own_postgres, barrage, 3000, ["fast", "immediate"] * 15)
+    finish(daemon)
+    audit(daemon, clients, 3000)
+    print(f"3000 mails, {clients.again} tries refused or cut off")
+
+
+def test_a_locked_sqlite_file_is_waited_for_and_then_refused(make_daemon: Callable[..., Daemon]) -> None:
+    """Another process keeps the file locked: a mail is answered 451 once the wait is over, and the next one is taken when the lock is gone."""
+    daemon = make_daemon("ingress")
+    daemon.start()
+    ledger = Ledger()
+    assert ledger.send(daemon.port, "before", letter("before")).startswith("250")
+    with closing(sqlite3.connect(daemon.url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(1) as client:
+            waiting = client.submit(ledger.send, daemon.port, "locked", letter("locked"))
+            with Dialog(daemon.port) as dialog:  # others are talked to meanwhile
+                assert dialog.begin().startswith("354")
+                assert not waiting.done()
+            assert waiting.result().startswith("451 4.3.0")
+        other.execute("ROLLBACK")
+    assert [mail.raw.endswith(letter("before")) for mail in daemon.mails()] == [True]
+    assert ledger.send(daemon.port, "locked", letter("locked")).startswith("250")
+    assert daemon.stop() == 0
+    ledger.audit(daemon.mails())
+    assert len(daemon.mails()) == 2
