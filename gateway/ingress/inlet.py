@@ -33,9 +33,13 @@ class Inlet:
         self._waiter: asyncio.Future[None] | None = None
 
     def attach(self, transport: asyncio.Transport) -> None:
-        """Sets the transport to be paused, also when TLS has replaced it; what was sent before is gone (RFC 3207 4.2)."""
+        """Sets the transport that is to be paused."""
         self._transport = transport
         self.paused = False
+
+    def begin_tls(self) -> None:
+        """Throws away what was sent in plain text (RFC 3207 4.2). What comes from now on was encrypted, also before the new transport is known."""
+        self._transport = None
         self.clear()
 
     def feed(self, data: bytes) -> None:

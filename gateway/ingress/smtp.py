@@ -108,7 +108,7 @@ class SMTP(Connection, base.SMTP):
         await self._flush()
         if self.transport is None:
             return
-        self.inlet.clear()
+        self.inlet.begin_tls()
         self.state, self.since = "greeting", self.loop.time()
         transport = await self.loop.start_tls(
             cast("asyncio.Transport", self.transport),

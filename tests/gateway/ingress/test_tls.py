@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import ssl
 
 import pytest
@@ -90,6 +92,32 @@ async def test_what_was_sent_before_the_handshake_is_never_executed(desk):
     assert (await client.say("RCPT TO:<support@desk.example>")).startswith("503")
     assert (await client.say("EHLO client.example")).startswith("250-")
     assert (await client.say("RCPT TO:<support@desk.example>")).startswith("503")
+
+
+async def test_a_hasty_client_loses_nothing(desk):
+    """What a client sends together with the last piece of its handshake was encrypted, and is executed."""
+    client = await desk.hello()
+    assert (await client.say("STARTTLS")).startswith("220 ")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = client_context().wrap_bio(incoming, outgoing)
+    with pytest.raises(ssl.SSLWantReadError):
+        tls.do_handshake()
+    await client.send(outgoing.read())
+    while True:
+        incoming.write(await client.reader.read(65536))
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            continue
+    tls.write(b"EHLO client.example\r\nNOOP\r\n")
+    await client.send(outgoing.read())
+    said = b""
+    while b"250 2.0.0 OK" not in said:
+        incoming.write(await asyncio.wait_for(client.reader.read(65536), 20))
+        with contextlib.suppress(ssl.SSLWantReadError):
+            said += tls.read()
+    assert said.startswith(b"250-mx.desk.example")
 
 
 async def test_old_versions_of_tls_are_refused(desk):
