@@ -108,7 +108,11 @@ def backup(
 
 
 @app.command()
-def copy(context: typer.Context, url: Annotated[str, typer.Argument(help="sqlite:///path or postgresql://user@host/name")], as_json: AsJson = False) -> None:
+def copy(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(help="sqlite:///path or postgresql://user@host/name")],
+    as_json: AsJson = False,
+) -> None:
     """Copy everything into the empty database at URL, of either kind, and compare what arrived row by row. Blobs stay where they are."""
 
     async def act(opened: Opened) -> list[Table]:

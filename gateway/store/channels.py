@@ -31,9 +31,7 @@ async def at(connection: AsyncConnection, address: str) -> Channel:
     raise Refused(f"there is no channel {address}")
 
 
-async def add(
-    connection: AsyncConnection, address: str, name: str, pipeline: Pipeline, status_id: int | None, now: datetime
-) -> Channel:
+async def add(connection: AsyncConnection, address: str, name: str, pipeline: Pipeline, status_id: int | None, now: datetime) -> Channel:
     """Makes a channel whose mail becomes tickets of ``pipeline`` in a status (None: the first open one), the default when it is the first.
 
     Refused when the address is no address, a channel already or a user's: whoever writes from it would be two things at once.

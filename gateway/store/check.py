@@ -39,7 +39,13 @@ POINTERS: tuple[tuple[sa.Column[int], sa.Column[int]], ...] = (
     (T.pipeline.c.on_email_sent, T.status.c.id),
     (T.pipeline.c.on_customer_reply, T.status.c.id),
 )
-COUNTED = {"ticket": T.ticket.c.number, "thread": T.thread.c.id, "message": T.message.c.id, "event": T.event.c.id, "contact": T.contact.c.id}
+COUNTED = {
+    "ticket": T.ticket.c.number,
+    "thread": T.thread.c.id,
+    "message": T.message.c.id,
+    "event": T.event.c.id,
+    "contact": T.contact.c.id,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +100,11 @@ async def _references(connection: AsyncConnection, report: Report) -> None:
     watched = [(key.parent, key.column) for table in schema.metadata.sorted_tables for key in table.foreign_keys]
     for column, target in (*watched, *POINTERS):
         other = target.table.alias()
-        lost = sa.select(sa.func.count()).select_from(column.table).where(column.is_not(None), ~sa.exists().where(other.c[target.name] == column))
+        lost = (
+            sa.select(sa.func.count())
+            .select_from(column.table)
+            .where(column.is_not(None), ~sa.exists().where(other.c[target.name] == column))
+        )
         count = int((await connection.execute(lost)).scalar_one())
         report.note("references", count, f"{column.table.name}.{column.name} names rows of {target.table.name} that are not there")
     foreign = sa.select(sa.func.count()).select_from(T.ticket.join(T.status)).where(T.status.c.pipeline_id != T.ticket.c.pipeline_id)

@@ -157,7 +157,9 @@ async def set_status_state(connection: AsyncConnection, pipeline: Pipeline, stat
     """Makes a status open or closed and tells how many tickets sit in it: their dates are not touched (C10). Refused by P03."""
     _refuse_unsound(tuple(replace(each, state=state) if each.id == status.id else each for each in pipeline.statuses))
     await connection.execute(sa.update(STATUS).where(STATUS.c.id == status.id).values(state=state))
-    return await _count(connection, TICKET, sa.and_(TICKET.c.status_id == status.id, TICKET.c.deleted_at.is_(None), TICKET.c.merged_into.is_(None)))
+    return await _count(
+        connection, TICKET, sa.and_(TICKET.c.status_id == status.id, TICKET.c.deleted_at.is_(None), TICKET.c.merged_into.is_(None))
+    )
 
 
 async def references(connection: AsyncConnection, pipeline: Pipeline, status: Status) -> References:

@@ -99,7 +99,14 @@ class Register:
         return bytes(row.data) if row.blob is None else await self.blobs.get(row.blob)
 
     async def set_state(
-        self, mail_id: int, state: MailState, *, reason: str | None, now: datetime, released: bool = False, only: Collection[str] | None = None
+        self,
+        mail_id: int,
+        state: MailState,
+        *,
+        reason: str | None,
+        now: datetime,
+        released: bool = False,
+        only: Collection[str] | None = None,
     ) -> None:
         """What a person decides about a mail: ``pending`` sends it on its way again with all its tries, ``ignored`` discards it.
 

@@ -166,7 +166,12 @@ thread = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     # Joined into, or continued by, another thread. References keep the id they were remembered under and are followed through this.
     sa.Column("redirect_to", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
-    sa.Index("ix_thread_redirect_to", "redirect_to", sqlite_where=sa.text("redirect_to IS NOT NULL"), postgresql_where=sa.text("redirect_to IS NOT NULL")),
+    sa.Index(
+        "ix_thread_redirect_to",
+        "redirect_to",
+        sqlite_where=sa.text("redirect_to IS NOT NULL"),
+        postgresql_where=sa.text("redirect_to IS NOT NULL"),
+    ),
 )
 
 participant = sa.Table(
@@ -214,7 +219,12 @@ message = sa.Table(
     sa.Column("auth", sa.String(8), nullable=False, default="none"),
     sa.Column("flags", Document, nullable=False),
     sa.Column("evidence", Document, nullable=False),
-    sa.Index("ix_message_ticket_note", "ticket_note", sqlite_where=sa.text("ticket_note IS NOT NULL"), postgresql_where=sa.text("ticket_note IS NOT NULL")),
+    sa.Index(
+        "ix_message_ticket_note",
+        "ticket_note",
+        sqlite_where=sa.text("ticket_note IS NOT NULL"),
+        postgresql_where=sa.text("ticket_note IS NOT NULL"),
+    ),
 )
 
 event = sa.Table(
@@ -273,7 +283,9 @@ mail = sa.Table(
     sa.Column("thread_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
     sa.Column("ticket", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
     sa.Column("reason", Text(1000), nullable=True),
-    sa.Column("outcome", Document, nullable=True),  # sender_role, created_ticket, matched_by, status before and after, steps, rule, decisions
+    sa.Column(
+        "outcome", Document, nullable=True
+    ),  # sender_role, created_ticket, matched_by, status before and after, steps, rule, decisions
     sa.Index("ix_mail_fingerprint", "fingerprint"),
     sa.Index("ix_mail_state", "state", "id", sqlite_where=sa.text("state <> 'done'"), postgresql_where=sa.text("state <> 'done'")),
     sa.CheckConstraint("state IN ('pending', 'done', 'ignored', 'quarantined', 'held', 'duplicate')", name="state"),

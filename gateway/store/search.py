@@ -28,9 +28,7 @@ _TICKET = (
     " WHERE COALESCE(t.ticket, m.ticket_note) IS NOT NULL ORDER BY 1 DESC"
 )
 SQLITE_SEARCH = f"WITH found(id) AS (SELECT rowid FROM message_search WHERE message_search MATCH ?) {_TICKET} LIMIT ?"  # noqa: S608
-POSTGRESQL_SEARCH = (
-    f"WITH found(id) AS (SELECT message FROM message_search WHERE words @@ to_tsquery('simple', $1)) {_TICKET} LIMIT $2"  # noqa: S608
-)
+POSTGRESQL_SEARCH = f"WITH found(id) AS (SELECT message FROM message_search WHERE words @@ to_tsquery('simple', $1)) {_TICKET} LIMIT $2"  # noqa: S608
 POSTGRESQL_INDEX = (
     "INSERT INTO message_search (message, words) VALUES ($1, to_tsvector('simple', $2))"
     " ON CONFLICT (message) DO UPDATE SET words = excluded.words"
@@ -92,7 +90,9 @@ async def rebuild(connection: AsyncConnection) -> None:
     """Indexes every message again, in the caller's transaction."""
     table = schema.message.c
     await connection.exec_driver_sql(
-        "INSERT INTO message_search (message_search) VALUES ('delete-all')" if connection.dialect.name == "sqlite" else "DELETE FROM message_search"
+        "INSERT INTO message_search (message_search) VALUES ('delete-all')"
+        if connection.dialect.name == "sqlite"
+        else "DELETE FROM message_search"
     )
     last = 0
     while True:

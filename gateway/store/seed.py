@@ -38,7 +38,9 @@ async def _empty(connection: AsyncConnection, table: sa.Table) -> bool:
 async def _support(connection: AsyncConnection, now: datetime) -> None:
     """Pipeline *Support* with triggers A and B on, and the channel support@localhost (behaviour.md S3 to S7, interfaces.md 6)."""
     pipeline: int = (
-        await connection.execute(sa.insert(schema.pipeline).values(name="Support", position=1, is_default=True).returning(schema.pipeline.c.id))
+        await connection.execute(
+            sa.insert(schema.pipeline).values(name="Support", position=1, is_default=True).returning(schema.pipeline.c.id)
+        )
     ).scalar_one()
     rows = [{"pipeline_id": pipeline, "name": name, "state": state, "position": place} for place, (name, state) in enumerate(STATUSES, 1)]
     await connection.execute(sa.insert(schema.status), rows)

@@ -194,7 +194,11 @@ class Spool(Register):
     async def fail(self, ids: Collection[int], reason: str, now: datetime) -> None:
         """Gives claimed mails back after a failure; the second time they are held, with ``reason``, until a person looks at them."""
         again = MAIL.c.tries < TRIES
-        held = {"state": sa.case((again, "pending"), else_="held"), "reason": reason, "processed_at": sa.case((again, None), else_=sa.literal(now, MAIL.c.processed_at.type))}
+        held = {
+            "state": sa.case((again, "pending"), else_="held"),
+            "reason": reason,
+            "processed_at": sa.case((again, None), else_=sa.literal(now, MAIL.c.processed_at.type)),
+        }
         await self._update(ids, FREED | held)
 
     async def _update(self, ids: Collection[int], values: Mapping[str, Any]) -> None:
@@ -210,7 +214,9 @@ class Spool(Register):
         """When the earliest waiting mail can be claimed (long ago where nobody has it), None when none waits."""
         free = sa.func.coalesce(MAIL.c.lease_until, 0, type_=MAIL.c.lease_until.type)
         async with self.database.read() as connection:
-            due: datetime | None = (await connection.execute(sa.select(sa.func.min(free, type_=MAIL.c.lease_until.type)).where(WAITING))).scalar()
+            due: datetime | None = (
+                await connection.execute(sa.select(sa.func.min(free, type_=MAIL.c.lease_until.type)).where(WAITING))
+            ).scalar()
             return due
 
 
@@ -247,7 +253,9 @@ def _row(mail_id: int, mail: Incoming, place: bytes | str) -> dict[str, Any]:
 
 
 def _claimed(row: Any, raw: bytes) -> Claimed:
-    return Claimed(row.id, unpack(row.envelope, row.source, row.received_at), bytes(raw), row.size, row.tries + 1, row.released, row.received_at)
+    return Claimed(
+        row.id, unpack(row.envelope, row.source, row.received_at), bytes(raw), row.size, row.tries + 1, row.released, row.received_at
+    )
 
 
 _FINISH = (

@@ -85,4 +85,8 @@ def _prepare(what: sa.Table | sa.Insert | sa.Update | sa.Delete, keys: tuple[str
 
 def _constants(table: Any, keys: tuple[str, ...]) -> dict[str, Any]:
     """The plain defaults of the columns that the rows do not name."""
-    return {column.name: column.default.arg for column in table.c if column.default is not None and column.default.is_scalar and column.name not in keys}
+    return {
+        column.name: column.default.arg
+        for column in table.c
+        if column.default is not None and column.default.is_scalar and column.name not in keys
+    }

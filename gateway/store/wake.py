@@ -50,7 +50,9 @@ class Wake:
             return
         with translated():
             url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
-            connection = await asyncpg.connect(url, timeout=10, server_settings={"application_name": f"ticketgate {database.node} listen"[:63]})
+            connection = await asyncpg.connect(
+                url, timeout=10, server_settings={"application_name": f"ticketgate {database.node} listen"[:63]}
+            )
             try:
                 await connection.add_listener(CHANNEL, lambda _connection, _pid, _channel, topic: self.notify(str(topic)))
                 for topic in list(self._topics):

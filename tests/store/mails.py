@@ -11,7 +11,9 @@ from core.message import Envelope
 from gateway.store.spool import Claimed, Finished
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
-ENVELOPE = Envelope("ann@example.org", ("support@localhost",), "smtp", NOW, peer="127.0.0.1", helo="mx", tls="TLSv1.3", trusted_hop=True, origin="a/b")
+ENVELOPE = Envelope(
+    "ann@example.org", ("support@localhost",), "smtp", NOW, peer="127.0.0.1", helo="mx", tls="TLSv1.3", trusted_hop=True, origin="a/b"
+)
 
 
 @dataclass(frozen=True, slots=True)

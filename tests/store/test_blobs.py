@@ -44,7 +44,14 @@ async def test_a_blob_comes_back_whole(blobs, tmp_path, from_file):
 
 def test_small_mail_goes_into_the_database():
     """Up to 256 KiB a raw mail is a row; with ``database:`` any is."""
-    assert [open_blobs(url).inline(size) for url in ("file://x", "s3://x", "database:") for size in (262_144, 262_145)] == [True, False, True, False, True, True]
+    assert [open_blobs(url).inline(size) for url in ("file://x", "s3://x", "database:") for size in (262_144, 262_145)] == [
+        True,
+        False,
+        True,
+        False,
+        True,
+        True,
+    ]
 
 
 async def test_a_damaged_blob_is_found(tmp_path):
@@ -106,7 +113,12 @@ def test_an_address_of_another_kind_is_refused(url):
 
 async def test_an_object_store_that_does_not_answer_is_try_again(free_port, monkeypatch):
     """A bucket that cannot be reached means the mail stays with its sender."""
-    for name, value in {"AWS_ENDPOINT": f"http://127.0.0.1:{free_port}", "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "x"}.items():
+    for name, value in {
+        "AWS_ENDPOINT": f"http://127.0.0.1:{free_port}",
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_REGION": "x",
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
     monkeypatch.setattr(module, "RETRIES", {"max_retries": 0})

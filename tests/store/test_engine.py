@@ -142,7 +142,9 @@ async def test_write_rows_writes_what_sqlalchemy_would(store):
     rows = [{"id": n, "address": f"a{n}@example.org", "name": "Ann\0e\u0301 \ud800" * n, "created_at": now} for n in (3, 1, 2)]
     rename = sa.update(schema.contact).where(schema.contact.c.id == sa.bindparam("key")).values(name=sa.bindparam("new"))
     async with store.write() as connection:
-        await unit.write_rows(connection, [(schema.contact, rows), (rename, [{"key": 2, "new": "Bo"}, {"key": 3, "new": "C\0"}]), (schema.event, [])])
+        await unit.write_rows(
+            connection, [(schema.contact, rows), (rename, [{"key": 2, "new": "Bo"}, {"key": 3, "new": "C\0"}]), (schema.event, [])]
+        )
     async with store.read() as connection:
         found = (await connection.execute(sa.select(schema.contact).order_by(schema.contact.c.id))).mappings().all()
     assert [row["name"] for row in found] == ["Ann\ufffd\u00e9 \ufffd", "Bo", "C\ufffd"]

@@ -68,7 +68,13 @@ async def test_an_empty_database_is_migrated_and_sown(database_url):
     finally:
         await database.close()
     assert [(status.name, status.state) for status in support.statuses] == list(seed.STATUSES)
-    assert (support.name, support.is_default, support.set_close_date, support.strangers, support.allow_back) == ("Support", True, True, "move", True)
+    assert (support.name, support.is_default, support.set_close_date, support.strangers, support.allow_back) == (
+        "Support",
+        True,
+        True,
+        "move",
+        True,
+    )
     assert support.status(support.on_email_sent or 0).name == "Waiting on contact"
     assert support.status(support.on_customer_reply or 0).name == "Waiting on us"
     assert (channel.address, channel.is_default, channel.tickets, channel.pipeline_id) == ("support@localhost", True, True, support.id)
@@ -121,7 +127,13 @@ print(seen)
 async def test_an_upgrade_killed_anywhere_leaves_all_or_nothing(database_url, at):
     """An upgrade that dies at any statement leaves an empty database, which the next upgrade completes."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", KILLED, database_url, str(at), stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        sys.executable,
+        "-c",
+        KILLED,
+        database_url,
+        str(at),
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
     await process.communicate()
     assert process.returncode == (0 if at == 10_000 else -signal.SIGKILL)

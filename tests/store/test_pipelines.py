@@ -41,7 +41,11 @@ async def test_a_pipeline_is_made_in_order_with_its_triggers_off(desk):
     """A new pipeline has its statuses in the order given and does nothing by itself until somebody says so."""
     async with desk() as (connection, _):
         made = await pipelines.add(connection, "Sales", [("Lead", "open"), ("Won", "closed"), ("Lost", "closed")])
-    assert [(status.name, status.state, status.position) for status in made.statuses] == [("Lead", "open", 1), ("Won", "closed", 2), ("Lost", "closed", 3)]
+    assert [(status.name, status.state, status.position) for status in made.statuses] == [
+        ("Lead", "open", 1),
+        ("Won", "closed", 2),
+        ("Lost", "closed", 3),
+    ]
     assert (made.on_email_sent, made.on_customer_reply, made.set_close_date, made.is_default) == (None, None, True, False)
     async with desk() as (connection, _):
         assert list((await pipelines.load_pipelines(connection)).values())[1] == made
@@ -135,7 +139,10 @@ async def test_p04_a_status_in_use_is_kept_with_every_reference_told(desk):
         assert await pipelines.references(connection, support, us) == References(2, ("on_customer_reply",), ("support@localhost",))
         with pytest.raises(Refused) as refusal:
             await pipelines.delete_status(connection, support, us)
-        assert refusal.value.message == "the status 'Waiting on us' is in use: 2 tickets, the trigger on_customer_reply, the channel support@localhost"
+        assert (
+            refusal.value.message
+            == "the status 'Waiting on us' is in use: 2 tickets, the trigger on_customer_reply, the channel support@localhost"
+        )
         new = pipelines.status_named(support, "New")
         await pipelines.repoint(connection, support, us, new)
         await connection.execute(sa.update(schema.ticket).values(status_id=new.id))

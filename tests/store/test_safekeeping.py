@@ -47,12 +47,39 @@ async def desk(store: Database, tmp_path: Path) -> Desk:
     blobs = open_blobs(f"file://{tmp_path}/blobs")
     spool = Spool(store, blobs)
     ids = await spool.put([mail(raw) for raw in RAWS])
-    row = {"parents": ["p\u00e9"], "head": {"from": "\U0001f600"}, "flags": [], "evidence": [], "attachments": [], "sender_role": "contact", "kind": "human"}
+    row = {
+        "parents": ["p\u00e9"],
+        "head": {"from": "\U0001f600"},
+        "flags": [],
+        "evidence": [],
+        "attachments": [],
+        "sender_role": "contact",
+        "kind": "human",
+    }
     messages = [
-        {**row, "id": n, "subject": f"Printer {n}", "reply_text": "", "text": f"word{n}", "thread_id": 1, "direction": "inbound", "mail_id": ids[n - 1], "created_at": NOW}
+        {
+            **row,
+            "id": n,
+            "subject": f"Printer {n}",
+            "reply_text": "",
+            "text": f"word{n}",
+            "thread_id": 1,
+            "direction": "inbound",
+            "mail_id": ids[n - 1],
+            "created_at": NOW,
+        }
         for n in (1, 2)
     ]
-    ticket = {"number": 1, "subject": "s", "subject_key": "s", "pipeline_id": 1, "status_id": 1, "source": "email", "created_at": NOW, "flags": ["unread_reply"]}
+    ticket = {
+        "number": 1,
+        "subject": "s",
+        "subject_key": "s",
+        "pipeline_id": 1,
+        "status_id": 1,
+        "source": "email",
+        "created_at": NOW,
+        "flags": ["unread_reply"],
+    }
     async with store.write(ordered=True) as connection:
         for name, number in {"ticket": 1, "thread": 1, "message": 2, "event": 0, "contact": 3}.items():
             await allot(connection, name, number)
@@ -151,7 +178,9 @@ async def test_a_copy_that_differs_is_given_up(desk, target_url, monkeypatch):
     """When what arrived is not what was sent, the target stays empty and the error says which table."""
 
     async def lossy(connection, work):
-        await write_rows(connection, [(table, [{**row, "name": "?"} for row in rows] if table is schema.contact else rows) for table, rows in work])
+        await write_rows(
+            connection, [(table, [{**row, "name": "?"} for row in rows] if table is schema.contact else rows) for table, rows in work]
+        )
 
     monkeypatch.setattr(copy_module, "write_rows", lossy)
     with pytest.raises(Software, match="contact"):
@@ -300,7 +329,12 @@ async def test_the_commands_do_it_all_and_say_so(desk, other_url, tmp_path):
     async with desk.database.write() as connection:
         await connection.exec_driver_sql("DELETE FROM raw_mail WHERE mail_id = 1")
     looked = await run("check", "--json", expected=65)
-    assert (looked["ok"], looked["mails"], looked["blobs"], [each["check"] for each in looked["findings"]]) == (False, len(RAWS), 2, ["raw mail"])
+    assert (looked["ok"], looked["mails"], looked["blobs"], [each["check"] for each in looked["findings"]]) == (
+        False,
+        len(RAWS),
+        2,
+        ["raw mail"],
+    )
 
 
 async def test_an_old_database_is_upgraded_by_command_only(database_url, tmp_path):

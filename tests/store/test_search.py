@@ -23,11 +23,38 @@ TEXTS = [
 @pytest.fixture
 async def indexed(store):
     """Tickets 1 (messages 1, 2) and 2 (message 3, note 4), and a thread without a ticket (message 5), all indexed."""
-    row = {"parents": [], "head": {}, "flags": [], "evidence": [], "attachments": [], "sender_role": "contact", "text": "t", "created_at": NOW, "kind": "human"}
+    row = {
+        "parents": [],
+        "head": {},
+        "flags": [],
+        "evidence": [],
+        "attachments": [],
+        "sender_role": "contact",
+        "text": "t",
+        "created_at": NOW,
+        "kind": "human",
+    }
     thread_of = {1: 1, 2: 1, 3: 2, 4: None, 5: 3}
-    base = {"subject": "s", "subject_key": "s", "pipeline_id": 1, "status_id": 1, "source": "email", "created_at": NOW, "flags": [], "tags": []}
+    base = {
+        "subject": "s",
+        "subject_key": "s",
+        "pipeline_id": 1,
+        "status_id": 1,
+        "source": "email",
+        "created_at": NOW,
+        "flags": [],
+        "tags": [],
+    }
     messages = [
-        {**row, "id": number, "subject": subject, "reply_text": body, "thread_id": thread_of[number], "direction": "inbound", "ticket_note": 2 if number == 4 else None}
+        {
+            **row,
+            "id": number,
+            "subject": subject,
+            "reply_text": body,
+            "thread_id": thread_of[number],
+            "direction": "inbound",
+            "ticket_note": 2 if number == 4 else None,
+        }
         for number, subject, body in TEXTS
     ]
     async with store.write() as connection:

@@ -38,7 +38,9 @@ async def done(spool: Spool, *results, **how) -> None:
 async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, tmp_path):
     """Small and large mails, from memory and from files, come back whole and in order of receipt, with their envelopes."""
     raws = [b"", b"a\0b\r\n" * 10, BIG, b"x" * (256 << 10), b"y" * ((256 << 10) + 1), bytes(range(256))]
-    mails = [mail(raw, origin=str(place)) for place, raw in enumerate(raws)] + [mail(raw, tmp_path / f"f{place}") for place, raw in enumerate(raws)]
+    mails = [mail(raw, origin=str(place)) for place, raw in enumerate(raws)] + [
+        mail(raw, tmp_path / f"f{place}") for place, raw in enumerate(raws)
+    ]
     ids = await spool.put(mails[:7])
     ids += await spool.put(mails[7:])
     assert ids == sorted(ids)
@@ -54,7 +56,11 @@ async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, tmp_path):
 
 async def test_an_envelope_comes_back_as_it_was(spool):
     """A null sender, an unknown one, an archive without automation and every other fact of the transport survive."""
-    envelopes = [replace(ENVELOPE, sender=""), replace(ENVELOPE, sender=None, source="replay", automation=False), replace(ENVELOPE, recipients=("a@b", "c@d"))]
+    envelopes = [
+        replace(ENVELOPE, sender=""),
+        replace(ENVELOPE, sender=None, source="replay", automation=False),
+        replace(ENVELOPE, recipients=("a@b", "c@d")),
+    ]
     await spool.put([replace(mail(b"x"), envelope=each) for each in envelopes])
     assert [each.envelope for each in await spool.claim("n", 9, 60, NOW)] == envelopes
 
@@ -115,7 +121,14 @@ async def test_a_finished_mail_is_told_with_all_that_is_known(spool):
     outcome = {"steps": [{"why": "a\0"}]}
     await done(spool, became(number, "done", **values, message=7, thread_id=8, ticket=9, reason="because", outcome=outcome))
     found = await spool.get(number)
-    assert (found.state, found.kind, found.channel, found.message_id, found.sender, found.subject) == ("done", "human", "support@localhost", "m\ufffd@x", "a@b", "S\ufffd")
+    assert (found.state, found.kind, found.channel, found.message_id, found.sender, found.subject) == (
+        "done",
+        "human",
+        "support@localhost",
+        "m\ufffd@x",
+        "a@b",
+        "S\ufffd",
+    )
     assert (found.message, found.thread_id, found.ticket, found.reason, found.processed_at) == (7, 8, 9, "because", NOW)
     assert found.outcome == {"steps": [{"why": "a\ufffd"}]}
     assert found.envelope == ENVELOPE
