@@ -87,7 +87,7 @@ class Sandbox:
         if not raws:
             return []
         try:
-            found = await self._ask(("read", list(raws)), self.wall + len(raws))
+            found = await self._ask(("read", list(raws)), self.wall)
         except WorkerLost as lost:
             if len(raws) == 1:
                 return [await self._again(raws[0], lost)]
@@ -160,45 +160,44 @@ class Sandbox:
     async def _kill(self, worker: _Worker) -> None:
         self._workers.pop(worker.number, None)
         worker.channel.close()
-        with contextlib.suppress(OSError, EOFError):
-            await self._command(struct.pack("!cI", b"K", worker.pid))
+        async with self._birth:
+            with contextlib.suppress(OSError, EOFError):
+                await self._command(struct.pack("!cI", b"K", worker.pid))
 
     async def _fork(self) -> _Worker:
-        if self._stopped:
-            raise OSError("the reading processes are stopped")
-        for attempt in (1, 2, 3):
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-            ours.setblocking(False)
-            try:
-                answer = await self._command(struct.pack("!cI", b"F", 0), theirs.fileno())
-            except (OSError, EOFError):
-                ours.close()
-                if attempt == 3:
-                    raise
-                await self._end_nursery()
-                await self._start_nursery()
-            else:
+        """A new worker; a nursery that died is replaced first, once, whoever notices."""
+        async with self._birth:
+            for attempt in (1, 2, 3):
+                if self._stopped:
+                    break
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+                ours.setblocking(False)
+                with contextlib.closing(theirs):
+                    try:
+                        answer = await self._command(struct.pack("!cI", b"F", 0), theirs.fileno())
+                    except (OSError, EOFError):
+                        ours.close()
+                        if attempt < 3:
+                            await self._end_nursery()
+                            await self._start_nursery()
+                        continue
                 self._count += 1
                 worker = _Worker(self._count, struct.unpack("!I", answer)[0], ours)
                 self._workers[worker.number] = worker
                 return worker
-            finally:
-                theirs.close()
         raise OSError("no reading process could be started")
 
     async def _command(self, command: bytes, fd: int | None = None) -> bytes:
-        """One command to the nursery and its 4-byte answer, one at a time."""
-        async with self._birth:
-            if self._control is None:
-                raise OSError("the nursery is gone")
-            control = self._control
-            socket.send_fds(control, [command], [fd] if fd is not None else [])
-            loop = asyncio.get_running_loop()
-            async with asyncio.timeout(30):
-                answer = await loop.sock_recv(control, 4)
-            if len(answer) != 4:
-                raise EOFError("the nursery is gone")
-            return answer
+        """One command to the nursery and its 4-byte answer; the caller holds the lock."""
+        if self._control is None:
+            raise OSError("the nursery is gone")
+        control = self._control
+        socket.send_fds(control, [command], [fd] if fd is not None else [])
+        async with asyncio.timeout(30):
+            answer = await asyncio.get_running_loop().sock_recv(control, 4)
+        if len(answer) != 4:
+            raise EOFError("the nursery is gone")
+        return answer
 
     async def _start_nursery(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
