@@ -52,7 +52,7 @@ def chosen(roles: Sequence[str]) -> frozenset[str]:
     wanted = {word for each in roles for word in each.split(",")}
     unknown = wanted - ROLES - {"all"}
     if unknown:
-        raise UsageError(f"there is no role {sorted(unknown)[0]!r}; the roles are all, {', '.join(sorted(ROLES))}")
+        raise UsageError(f"there is no role {min(unknown)!r}; the roles are all, {', '.join(sorted(ROLES))}")
     return ROLES if "all" in wanted else frozenset(wanted)
 
 
@@ -79,6 +79,12 @@ def _spare_the_collector() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+def _folder(path: Path) -> Path:
+    """A private folder, made where it is missing; before anything is served, so that waiting for the disk holds nobody up."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
 def _on_signals(stop: asyncio.Event) -> None:
     loop = asyncio.get_running_loop()
     for each in (signal.SIGTERM, signal.SIGINT):
@@ -100,7 +106,7 @@ class Daemon:
     @classmethod
     async def open(cls, settings: Settings, environ: Mapping[str, str], stack: AsyncExitStack) -> Daemon:
         """Database and blobs, checked. SchemaOutdated, NotDurable or StoreUnavailable end the start."""
-        Path(settings.data.directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+        _folder(Path(settings.data.directory))
         database = await Database.open(settings.database.url, node=f"{socket.gethostname()[:40]}-{os.getpid()}")
         stack.push_async_callback(database.close)
         spool = Spool(database, open_blobs(settings.blobs.url))
@@ -134,8 +140,7 @@ class Daemon:
         smtp, lmtp = self.settings.smtp, self.settings.lmtp
         given = self.settings.limits
         limits = Limits(**{name: getattr(given, name) for name in type(given).model_fields})
-        incoming = Path(self.settings.data.directory) / "incoming"
-        incoming.mkdir(mode=0o700, parents=True, exist_ok=True)
+        incoming = _folder(Path(self.settings.data.directory) / "incoming")
         directory = ChannelDirectory(self.database)
         await directory.refresh()
         accept = Accept(self.spool, limits, incoming, wake=lambda: self.wake.notify("mail"))
