@@ -11,7 +11,7 @@ from typing import Any
 
 from core import decisions as d
 from core.events import Cause
-from core.message import Address, Message
+from core.message import MACHINE_KINDS, Address, Message
 from core.thread import ids_of
 from core.ticket import Contact, Thread, Ticket, User
 from gateway.store.book import Book
@@ -42,6 +42,7 @@ class Hand:
 
 
 def held(hand: Hand | None) -> Hand:
+    """The mail in hand; LookupError where a decision needs one and there is none, which is a mistake of the rules."""
     if hand is None:
         raise LookupError("the decision is about a mail, and none is in hand")
     return hand
@@ -99,7 +100,13 @@ class Filing:
         )
         for each in ids_of(message):
             own = each == message.message_id
-            book.remember(each, hand.thread, hand.row if own else None, forward=own and message.kind == "forward")
+            book.remember(
+                each,
+                hand.thread,
+                hand.row if own else None,
+                forward=own and message.kind == "forward",
+                machine=own and message.kind in MACHINE_KINDS,
+            )
 
     def _followed(self, thread: int) -> Thread:
         """The thread as it stands; one with a redirect was joined a moment ago, by this very batch."""
@@ -145,7 +152,11 @@ class Filing:
                 "note",
                 "human",
                 "user",
-                {"from": {"name": user.name if user else cause.user or self.actor, "address": cause.user if user else None}, "to": [], "cc": []},
+                {
+                    "from": {"name": user.name if user else cause.user or self.actor, "address": cause.user if user else None},
+                    "to": [],
+                    "cc": [],
+                },
                 "",
                 self.now,
                 text,
