@@ -40,7 +40,7 @@ CALLED = "gateway.cli.main.called"
 class Lazy(TyperGroup):
     """A group whose members are imported when they are called, so that each command starts quickly."""
 
-    def list_commands(self, ctx: Any) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature of the library
         """Every name, for the help page."""
         return [*COMMANDS, *GROUPS]
 
