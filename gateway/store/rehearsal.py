@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -47,9 +47,11 @@ class _Over(Exception):  # noqa: N818  # no error: it ends the transaction witho
 @asynccontextmanager
 async def rehearsal(database: Database) -> AsyncIterator[Database]:
     """A block in which the database given takes everything and keeps nothing."""
-    try:
+    with suppress(_Over):
         async with database.write(ordered=True) as connection:
             yield Rehearsal(database, connection)
-            raise _Over
-    except _Over:
-        return
+            _end()
+
+
+def _end() -> None:
+    raise _Over
