@@ -154,7 +154,7 @@ async def messages(connection: AsyncConnection, ids: Collection[int], notes_of: 
 
 
 def _message(row: sa.Row[Any]) -> MessageRow:
-    values = dict(row._mapping)
+    values = row._asdict()
     for name in ("parents", "attachments", "flags", "evidence"):
         values[name] = tuple(values[name])
     return MessageRow(**values)
