@@ -72,7 +72,7 @@ def subject_key(subject: str) -> str:
 
 def from_row(row: sa.Row[Any]) -> Ticket:
     """The core value of a row of ROWS."""
-    values = dict(row._mapping)
+    values = row._asdict()
     values["flags"] = frozenset(values["flags"])
     values["tags"] = tuple(values["tags"])
     return Ticket(**values)
@@ -126,7 +126,7 @@ async def events(connection: AsyncConnection, numbers: Collection[int]) -> dict[
     found: dict[int, list[TicketEvent]] = {number: [] for number in numbers}
     query = sa.select(table).where(table.c.ticket.in_(list(numbers))).order_by(table.c.id)
     for row in await connection.execute(query):
-        found[row.ticket].append(TicketEvent(**row._mapping))
+        found[row.ticket].append(TicketEvent(*row))
     return found
 
 
@@ -148,7 +148,9 @@ async def associated(connection: AsyncConnection, numbers: Collection[int]) -> d
     table = schema.ticket_contact
     found: dict[int, set[int]] = {number: set() for number in numbers}
     if numbers:
-        for row in await connection.execute(sa.select(table).where(table.c.ticket.in_(sa.bindparam("n", expanding=True))), {"n": list(numbers)}):
+        for row in await connection.execute(
+            sa.select(table).where(table.c.ticket.in_(sa.bindparam("n", expanding=True))), {"n": list(numbers)}
+        ):
             found[row.ticket].add(row.contact_id)
     return found
 
@@ -182,7 +184,9 @@ async def write_associated(connection: AsyncConnection, ticket: int, contact: in
         await connection.execute(sa.insert(table), {"ticket": ticket, "contact_id": contact})
 
 
-async def write_merge(connection: AsyncConnection, kind: str, ticket: int | None, into: int | None, at: datetime, moved: Mapping[str, Any]) -> None:
+async def write_merge(
+    connection: AsyncConnection, kind: str, ticket: int | None, into: int | None, at: datetime, moved: Mapping[str, Any]
+) -> None:
     """Remember what a join or a merge moved, to undo it."""
     values = {"kind": kind, "ticket": ticket, "into": into, "at": at, "moved": dict(moved), "undone_at": None}
     await connection.execute(sa.insert(schema.merge), values)
