@@ -28,6 +28,7 @@ _MANY_CR = 1024
 _TOLERATED = 1 << 20  # beyond twice the limit and this, the end of a mail is not waited for
 _WRITE = 128 << 10  # written at once, once there is a file
 _PREFIX = "incoming-"
+_RUN = secrets.token_hex(4)  # tells this process from one that had its number before, which in a container is always the same
 
 
 class MailData:
@@ -146,7 +147,7 @@ class _File:
     """The file of one large mail; used from threads, by one at a time."""
 
     def __init__(self, directory: Path) -> None:
-        self._path = directory / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(8)}"
+        self._path = directory / f"{_PREFIX}{os.getpid()}-{_RUN}-{secrets.token_hex(4)}"
         self._stream: BinaryIO = self._path.open("xb", buffering=0)
         self._digest = sha256()
         self._size = 0
@@ -171,11 +172,11 @@ class _File:
 
 
 def remove_leftovers(directory: Path) -> int:
-    """Removes files of receptions that a crash cut off; returns their number. To be called before the first listener of a process opens."""
+    """Removes files of receptions that a crash cut off, and none of a process that lives; returns their number."""
     removed = 0
-    for path in directory.glob(f"{_PREFIX}*-*"):
-        pid = path.name.removeprefix(_PREFIX).partition("-")[0]
-        if pid.isdecimal() and (int(pid) == os.getpid() or not _alive(int(pid))):
+    for path in directory.glob(f"{_PREFIX}*-*-*"):
+        pid, run, _ = path.name.removeprefix(_PREFIX).split("-", 2)
+        if pid.isdecimal() and (run != _RUN if int(pid) == os.getpid() else not _alive(int(pid))):
             path.unlink(missing_ok=True)
             removed += 1
     return removed

@@ -190,6 +190,7 @@ class Server:
                 if listen.path:
                     _forget_socket(text)  # left over from a process that is gone
                     server = await loop.create_unix_server(self._factory, listen.path, backlog=_BACKLOG)
+                    _open_to_all(listen.path)
                     addresses.append(text)
                 else:
                     server = await loop.create_server(self._factory, listen.host, listen.port, backlog=_BACKLOG)
@@ -232,6 +233,11 @@ class Server:
 def _forget_socket(listen: str) -> None:
     if listen.startswith("unix:"):
         Path(listen.removeprefix("unix:")).unlink(missing_ok=True)
+
+
+def _open_to_all(path: str) -> None:
+    """The MTA runs as another user; who may deliver is a matter of the folder, as with a port of the loopback it is one of the machine."""
+    Path(path).chmod(0o666)
 
 
 def _shown(opened: socket.socket) -> str:

@@ -151,7 +151,9 @@ class Connection:
 
     def dismiss(self, reply: str) -> None:
         """Says a last reply and closes, without waiting for the client to read it."""
-        transport = cast("asyncio.Transport | None", self.transport)
+        transport = self._open_transport()
+        self._leaving = True
+        self.inlet.clear()
         if transport is not None:
             if self._write_paused:
                 transport.abort()
@@ -164,6 +166,11 @@ class Connection:
         if self.transport is not None:
             cast("asyncio.Transport", self.transport).abort()
 
+    def _open_transport(self) -> asyncio.Transport | None:
+        """The transport as long as it can be written to."""
+        transport = cast("asyncio.Transport | None", self.transport)
+        return None if transport is None or transport.is_closing() else transport
+
     # The dialog.
 
     async def push(self, status: str | bytes) -> None:
@@ -175,8 +182,9 @@ class Connection:
 
     async def _flush(self) -> None:
         out, self._out = b"".join(self._out), []
-        if self.transport is not None and out:
-            cast("asyncio.Transport", self.transport).write(out)
+        transport = self._open_transport()
+        if transport is not None and out:
+            transport.write(out)
             if self._write_paused:
                 self._resume = self.loop.create_future()
                 await self._resume
@@ -301,7 +309,7 @@ class Connection:
     async def _part(self) -> None:
         """Ends the connection so that the last reply arrives: an unread rest in the socket would reset it away."""
         await self._flush()
-        transport = cast("asyncio.Transport | None", self.transport)
+        transport = self._open_transport()
         if transport is None:
             return
         if self._leaving and not self._polite and transport.can_write_eof() and not self.tls:

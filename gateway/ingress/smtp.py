@@ -19,7 +19,7 @@ from aiosmtpd.proxy_protocol import V2_CMD, get_proxy
 from core.message import Envelope
 from gateway import maillog
 from gateway.ingress.address import NULL_PATH, parse_path
-from gateway.ingress.data import MailData
+from gateway.ingress.data import MailData, remove_leftovers
 from gateway.ingress.inlet import HIGH_WATER
 from gateway.ingress.policy import Policy
 from gateway.ingress.replies import new_error_id, reply_to_error
@@ -288,6 +288,7 @@ class SmtpServer(Server):
         super().__init__(listen, Register(service, self.protocol.source), lambda: self.protocol(self._prototype, self._register))
 
     async def start(self) -> None:
-        """See :meth:`Server.start`."""
+        """See :meth:`Server.start`. What a crash left of mails that were being received is removed first."""
+        await asyncio.to_thread(remove_leftovers, self._service.accept.directory)
         self._prototype = prototype_of(self._service, asyncio.get_running_loop(), word=self.word)
         await super().start()

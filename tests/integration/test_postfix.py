@@ -187,8 +187,6 @@ async def test_mail_by_lmtp(postfix, open_desk, kind):
     """The same by LMTP over TCP and over a Unix socket: one copy of each mail, and each recipient with his own answer."""
     listen = "127.0.0.1:0" if kind == "inet" else f"unix:{postfix.folder}/lmtp.sock"
     desk = await open_desk(server=LmtpServer, listen=[listen])
-    if kind == "unix":
-        (postfix.folder / "lmtp.sock").chmod(0o666)
     start(postfix, desk, "lmtp")
     await postfix.submit(HOSTILE, ["support@desk.example", "sales@desk.example", "abuse@desk.example"])
     stored = await delivered(postfix, desk.spool, len(HOSTILE))

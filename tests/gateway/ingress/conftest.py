@@ -30,9 +30,10 @@ PLENTY = 1 << 40
 DEFAULT = Limits()
 
 
-def pytest_asyncio_loop_factories():
-    """The event loop of the daemon."""
-    return {"uvloop": uvloop.new_event_loop}
+def pytest_asyncio_loop_factories(item):
+    """The event loop of the daemon; for TLS also the one of the standard library, whose TLS is another."""
+    loops = {"uvloop": uvloop.new_event_loop}
+    return loops | {"asyncio": asyncio.new_event_loop} if item.path.name == "test_tls.py" else loops
 
 
 class Spool(FileSpool):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ingress.accept import SpoolFile
-from gateway.ingress.data import MailData, remove_leftovers
+from gateway.ingress.data import _RUN, MailData, remove_leftovers
 
 PIECES = st.lists(st.sampled_from([b"\r\n", b"\r\n", b"\r\n.", b".", b"..", b"x", b"abc", b" ", b"\0"]), max_size=30)
 ODD = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"x", b"\r\r\n", b"\n."]), max_size=30)
@@ -107,13 +107,11 @@ def test_nothing_is_left_of_a_refused_mail(tmp_path, fault):
 
 def test_leftovers_of_a_crash_are_removed(tmp_path):
     """Files of receptions whose process is gone are taken away at the start; those of a living one stay, and so does everything else."""
-    gone = os.spawnlp(os.P_WAIT, "true", "true")
-    assert gone == 0
     pid = os.spawnlp(os.P_NOWAIT, "true", "true")
     os.waitpid(pid, 0)
-    (tmp_path / f"incoming-{pid}-ab").touch()
-    (tmp_path / f"incoming-{os.getpid()}-ab").touch()
-    (tmp_path / f"incoming-{os.getppid()}-ab").touch()
-    (tmp_path / "other").touch()
+    own, parent = os.getpid(), os.getppid()
+    kept = {f"incoming-{own}-{_RUN}-ab", f"incoming-{parent}-cd-ab", "other", "incoming-odd-name-x"}
+    for name in {f"incoming-{pid}-cd-ab", f"incoming-{own}-cd-ab"} | kept:
+        (tmp_path / name).touch()
     assert remove_leftovers(tmp_path) == 2
-    assert {path.name for path in tmp_path.iterdir()} == {f"incoming-{os.getppid()}-ab", "other"}
+    assert {path.name for path in tmp_path.iterdir()} == kept

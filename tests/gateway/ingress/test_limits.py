@@ -69,6 +69,28 @@ async def test_an_error_is_answered_after_its_delay(open_desk):
     assert (await client.reply()).startswith("500")
 
 
+async def test_nothing_is_done_after_the_last_word(open_desk, capsys):
+    """A session that was ended while it paused for an error does not go on with what the client had sent ahead, and that is no error of ours."""
+    over = asyncio.Event()
+
+    async def pause(_seconds):
+        await over.wait()
+
+    desk = await open_desk(pause=pause)
+    client = await desk.hello()
+    session = next(iter(desk.server._register.sessions))
+    before = session._received
+    sent = b"XYZZY\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<support@desk.example>\r\nDATA\r\nx\r\n.\r\n"
+    await client.send(sent)
+    await until(lambda: session._received == before + len(sent))
+    await later(desk, 301)
+    assert (await client.reply()).startswith("421 4.4.2")
+    over.set()
+    await until(lambda: desk.server.sessions == 0)
+    assert desk.spool.stored() == []
+    assert "failed" not in "".join(capsys.readouterr())
+
+
 async def test_unknown_recipients_of_a_session(desk):
     """Whoever guesses addresses is sent away at the fifth."""
     client = await desk.hello()

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 
 import pytest
 
 from gateway.ingress.limits import Limits
 from gateway.ingress.server import Service
 from gateway.ingress.smtp import SmtpServer
+from tests.gateway.ingress.conftest import until
 
 
 async def test_several_addresses(open_desk):
@@ -93,3 +95,19 @@ def test_the_name_is_never_looked_up(monkeypatch):
     monkeypatch.setattr("socket.getfqdn", lambda *_: pytest.fail("asked the DNS"))
     service = Service(accept=None, directory=None, clock=None, limits=Limits())
     assert service.name
+
+
+async def test_leftovers_of_a_crash_go_at_the_start(open_desk):
+    """What a process that was killed had received in part is gone once listeners open again; a second listener takes nothing from the first."""
+    desk = await open_desk()
+    client = await desk.hello()
+    await client.begin()
+    await client.send(b"x" * 600_000)
+    await until(lambda: list(desk.accept.directory.iterdir()))
+    (desk.accept.directory / f"incoming-{os.getpid()}-before-1").touch()
+    second = SmtpServer(["127.0.0.1:0"], desk.service)
+    await second.start()
+    await second.stop(1)
+    assert len(list(desk.accept.directory.iterdir())) == 1
+    await client.send(b"\r\n.\r\n")
+    assert (await client.reply()).startswith("250")
