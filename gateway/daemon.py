@@ -25,6 +25,7 @@ from gateway import log
 from gateway.clock import Clock
 from gateway.errors import TryAgain, UsageError
 from gateway.ingress.accept import Accept
+from gateway.ingress.data import remove_leftovers
 from gateway.ingress.directory import ChannelDirectory
 from gateway.ingress.limits import Limits
 from gateway.ingress.lmtp import LmtpServer
@@ -35,6 +36,7 @@ from gateway.intake.process import Rules
 from gateway.intake.sandbox import Sandbox
 from gateway.intake.worker import Intake
 from gateway.store.blobs import open_blobs
+from gateway.store.blobs import remove_leftovers as remove_parts
 from gateway.store.engine import Database
 from gateway.store.spool import Spool
 from gateway.store.wake import Wake
@@ -141,6 +143,9 @@ class Daemon:
         given = self.settings.limits
         limits = Limits(**{name: getattr(given, name) for name in type(given).model_fields})
         incoming = _folder(Path(self.settings.data.directory) / "incoming")
+        left = remove_leftovers(incoming) + remove_parts(self.settings.blobs.url)
+        if left:
+            _log.info("removed what a crash left unfinished", files=left)
         directory = ChannelDirectory(self.database)
         await directory.refresh()
         accept = Accept(self.spool, limits, incoming, wake=lambda: self.wake.notify("mail"))

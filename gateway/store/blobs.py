@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 INLINE_BYTES = 256 << 10  # a raw mail up to this size lies in the database
 CHUNK = 1 << 20
+ASIDE = "parts"  # the folder of what is being written
 PART = ".part"
 RETRIES: RetryConfig = {"max_retries": 3, "retry_timeout": timedelta(seconds=20)}  # a client waits for his answer meanwhile
 
@@ -69,6 +70,19 @@ def open_blobs(url: str) -> Blobs:
             return RemoteBlobs(obstore.store.from_url(url, retry_config=RETRIES))
         case _:
             raise UsageError("the blob address is not like file://folder, database: or s3://bucket/prefix")
+
+
+def remove_leftovers(url: str) -> int:
+    """Removes the files of blobs that were being written when their process died; returns their number. For ``file://`` stores; else 0.
+
+    A process of another machine on the same folder may lose a file that way, and tells its client to try again.
+    """
+    blobs = open_blobs(url)
+    found = list((blobs.folder / ASIDE).glob(f"*{PART}")) if isinstance(blobs, FileBlobs) else []
+    abandoned = [path for path in found if not Path("/proc", path.suffixes[-2][1:].partition("-")[0]).exists()]
+    for path in abandoned:
+        path.unlink(missing_ok=True)
+    return len(abandoned)
 
 
 async def intact(blobs: Blobs, key: str) -> bool:
@@ -139,7 +153,8 @@ class FileBlobs:
         if not target.parent.is_dir():
             _make_folder(target.parent)
         if not target.exists():
-            aside = target.with_name(f"{target.name}.{secrets.token_hex(6)}{PART}")
+            aside = self.folder / ASIDE / f"{target.name}.{os.getpid()}-{secrets.token_hex(6)}{PART}"
+            aside.parent.mkdir(mode=0o700, exist_ok=True)
             try:
                 _write(raw, aside)
                 aside.rename(target)
@@ -162,10 +177,9 @@ class FileBlobs:
             await asyncio.to_thread((self.folder / key).unlink, missing_ok=True)
 
     async def listing(self) -> AsyncIterator[str]:
-        """See :class:`Blobs`. Files that were never finished are passed over."""
+        """See :class:`Blobs`."""
         for path in await asyncio.to_thread(lambda: sorted(self.folder.glob("??/*"))):
-            if path.suffix != PART:
-                yield f"{path.parent.name}/{path.name}"
+            yield f"{path.parent.name}/{path.name}"
 
 
 def _make_folder(folder: Path) -> None:

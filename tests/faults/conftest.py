@@ -163,7 +163,7 @@ class Daemon:
 
     def leftovers(self) -> list[str]:
         """The files of mail that is being received, and blobs that have no name yet."""
-        return sorted(str(path) for pattern in ("incoming/*", "blobs/*/*.part") for path in (self.folder / "var").glob(pattern))
+        return sorted(str(path) for pattern in ("incoming/*", "blobs/parts/*") for path in (self.folder / "var").glob(pattern))
 
 
 @pytest.fixture

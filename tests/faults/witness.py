@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import asyncpg
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 ENVELOPE = (b"EHLO client.example", b"MAIL FROM:<a@client.example>", b"RCPT TO:<support@localhost>", b"DATA")
 END = b".\r\n"
@@ -86,12 +86,18 @@ class Dialog:
         return self.say(data + END[:-2])
 
 
-def send(port: int, data: bytes) -> str:
-    """Delivers one mail over a connection of its own; returns the reply that decided, LOST where the connection was lost or nobody listens."""
+def send(port: int, data: bytes, about_to_end: Callable[[], None] = lambda: None) -> str:
+    """Delivers one mail over a connection of its own; returns the reply that decided, LOST where the connection was lost or nobody listens.
+
+    ``about_to_end`` is called before the mail is sent, with its end of data.
+    """
     try:
         with Dialog(port) as dialog:
             reply = dialog.begin()
-            return dialog.finish(data) if reply.startswith("354") else reply
+            if not reply.startswith("354"):
+                return reply
+            about_to_end()
+            return dialog.finish(data)
     except OSError:
         return LOST
 
@@ -139,8 +145,7 @@ class Ledger:
 
     def send(self, port: int, word: str, data: bytes) -> str:
         """Delivers a mail and writes down what came of it."""
-        self.ended[word] = data
-        reply = send(port, data)
+        reply = send(port, data, lambda: self.ended.update({word: data}))
         if reply.startswith("250 2.0.0 Queued"):
             self.acknowledged[word] = self.acknowledged.get(word, 0) + 1
         return reply
