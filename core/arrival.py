@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from core.decisions import NEW, AppendMessage, Decision, FinalState, Finish, Remark, SkipRule, Step
 from core.events import Cause, MailArrived
+from core.placing import place
 from core.ticket import SenderRole
 
 REPORTS = frozenset({"bounce", "report"})
@@ -84,8 +85,10 @@ def own_mail(trail: Trail) -> list[Decision] | None:
             trail.step("own mail", "loop", "From is a channel of ours and it answers nothing known")
             return trail.end("ignored", "It comes from one of our own channel addresses and belongs to no ticket: a mail loop.")
         trail.step("own mail", "outside the desk", "From is a channel of ours, on a ticket thread")
-        trail.decisions.append(AppendMessage(event.thread.id, "self", outgoing=True))
-        return trail.end("done", f"It was sent from our own address outside the desk and is kept on ticket {event.ticket.number}.")
+        thread, ticket = place(event, event.thread, trail.decisions)
+        trail.decisions.append(AppendMessage(thread.id, "self", outgoing=True))
+        number = ticket.number if ticket is not None else event.ticket.number
+        return trail.end("done", f"It was sent from our own address outside the desk and is kept on ticket {number}.")
     trail.step("own mail", "no", "neither Message-ID nor From is ours")
     return None
 
@@ -118,13 +121,13 @@ def auto_reply(trail: Trail) -> list[Decision] | None:
 def _keep_aside(trail: Trail, what: str) -> list[Decision]:
     """Mail that never opens or moves anything: on its thread when it has one, else remembered on a conversation without a ticket."""
     event = trail.event
-    live = event.ticket is not None and event.ticket.deleted_at is None
     if event.thread is not None:
-        trail.decisions.append(AppendMessage(event.thread.id, trail.role, flags=marks(trail)))
-        if live and event.ticket is not None:
+        thread, ticket = place(event, event.thread, trail.decisions)
+        trail.decisions.append(AppendMessage(thread.id, trail.role, flags=marks(trail)))
+        if ticket is not None and ticket.deleted_at is None:
             rule = Cause("B", event.message.message_id)
-            trail.decisions.append(SkipRule(event.ticket.number, rule, "auto-reply" if event.message.kind == "auto_reply" else "report"))
-            return trail.end("done", f"{what} to mail of ticket {event.ticket.number}; the status stays.")
+            trail.decisions.append(SkipRule(ticket.number, rule, "auto-reply" if event.message.kind == "auto_reply" else "report"))
+            return trail.end("done", f"{what} to mail of ticket {ticket.number}; the status stays.")
         return trail.end("done", f"{what} to a conversation without a ticket.")
     trail.decisions.append(AppendMessage(NEW, trail.role))
     return trail.end("ignored", f"{what} to nothing we know.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Literal, assert_never
 
-from core import closure, inbound
+from core import closure, inbound, placing
 from core.decisions import (
     NEW,
     AddNote,
@@ -238,7 +238,7 @@ def _status(state: State, pipeline_id: int, status_id: int) -> Status:
 def _ticket_of(event: Event) -> Ticket | None:
     match event:
         case MailArrived():
-            return inbound.survivor(event)
+            return placing.survivor(event)
         case TicketOpened():
             return None
         case _:

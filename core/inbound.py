@@ -17,10 +17,7 @@ from core.decisions import (
     AttachThread,
     ContinueThread,
     Decision,
-    JoinThread,
-    LinkTickets,
     MarkContact,
-    MergeTicket,
     NoteCustomer,
     OpenTicket,
     RaiseFlags,
@@ -32,6 +29,7 @@ from core.decisions import (
 from core.events import Cause, MailArrived
 from core.message import Address
 from core.pipeline import Pipeline
+from core.placing import place
 from core.ticket import Thread, Ticket
 
 MACHINE_WRITTEN = frozenset({"auto_generated", "bulk"})
@@ -51,32 +49,6 @@ def receive(event: MailArrived, pipelines: Mapping[int, Pipeline]) -> list[Decis
     return _file(trail, pipelines)
 
 
-def survivor(event: MailArrived) -> Ticket | None:
-    """The ticket the mail ends on: of all tickets its conversation has, the live one with the lowest number that may survive."""
-    into = _group(event)[0]
-    return into[1] if into is not None else None
-
-
-def _group(event: MailArrived) -> tuple[tuple[Thread, Ticket | None] | None, list[tuple[Thread, Ticket | None]], list[Ticket]]:
-    """(where the mail goes, what joins it, tickets that stay beside it) among the tied thread and those it shows to be the same one.
-
-    Section 5, joining: the lower number survives when nobody has worked on the other; a ticket in the trash takes no part.
-    """
-    if event.thread is None or (event.ticket is not None and event.ticket.deleted_at is not None):
-        return None, [], []
-    tied = (event.thread, event.ticket)
-    live = [tied, *(pair for pair in event.joined if pair[1] is None or pair[1].deleted_at is None)]
-    into, rest, beside = tied, [], []
-    for pair in live[1:]:
-        first, second = sorted((into, pair), key=lambda each: (each[1] is None, each[1].number if each[1] else 0, each[0].id))
-        if second[1] is not None and first[1] is not None and second[1].number != first[1].number and second[1].worked:
-            beside.append(pair[1] if pair[1] is not None else second[1])
-            continue
-        into = first
-        rest.append(second)
-    return into, rest, beside
-
-
 def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
     """Steps 7 to 9: onto its thread, with a ticket or without."""
     event = trail.event
@@ -88,16 +60,8 @@ def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
         return _after_trash(trail, pipelines)
     if event.thread is None:
         return _reply(trail, pipelines, NEW, event.ticket) if event.ticket is not None else _fresh(trail, pipelines, NEW)
-    into, rest, beside = _group(event)
-    thread, ticket = into if into is not None else (event.thread, event.ticket)
-    for joined, other in rest:
-        trail.decisions.append(JoinThread(joined.id, thread.id))
-        if other is not None and ticket is not None and other.number != ticket.number:
-            trail.decisions.append(MergeTicket(other.number, ticket.number, Cause("join", event.message.message_id)))
-    if ticket is not None:
-        trail.decisions.extend(LinkTickets(ticket.number, other.number, "joined") for other in beside)
-        return _reply(trail, pipelines, thread.id, ticket, joined=bool(rest))
-    return _fresh(trail, pipelines, thread.id)
+    thread, ticket = place(event, event.thread, trail.decisions)
+    return _reply(trail, pipelines, thread.id, ticket) if ticket is not None else _fresh(trail, pipelines, thread.id)
 
 
 def _after_trash(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
@@ -147,17 +111,15 @@ def _fresh(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, note: s
     return trail.end("done", "It opened a ticket." if note is None else "Its earlier ticket is in the trash, so it opened a new one.")
 
 
-def _reply(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket: Ticket, *, joined: bool = False) -> list[Decision]:
+def _reply(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket: Ticket) -> list[Decision]:
     """A message on a ticket: appended, and the status rule asked."""
     event = trail.event
     by_address = event.tie.matched_by in ("reply_address", "own_id", "subject_tag")
-    trail.decisions.append(AppendMessage(thread, trail.role, opens=not by_address, flags=marks(trail)))
+    trail.decisions.append(AppendMessage(thread, trail.role, opens=not by_address, speaks_for=_original_sender(trail), flags=marks(trail)))
     row = _thread_of(event, thread, ticket)
     if event.thread is None:
         trail.decisions.append(AttachThread(ticket.number, NEW, row.origin, cause_of(event)))
     _participate(trail, thread)
-    if joined or event.tie.late:
-        trail.decisions.append(RenameTicket(ticket.number, thread))
     _mark_sender(trail, ticket.number)
     reply = Reply(event.message.kind, trail.role, row, event.tie.answers_forward, event.tie.late, event.automation)
     pipeline = pipelines[ticket.pipeline_id]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 Kind = Literal["human", "forward", "auto_reply", "auto_generated", "bulk", "bounce", "report", "loop"]
+MACHINE_KINDS: Final = frozenset({"auto_reply", "bounce", "report"})  # what never opens a ticket nor moves one
 BounceAction = Literal["failed", "delayed", "delivered", "relayed", "expanded", "unknown"]
 
 

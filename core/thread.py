@@ -23,6 +23,7 @@ class Ref:
     thread: int
     held: bool
     forward: bool = False  # the message held is a forward
+    machine: bool = False  # the message held is a responder's or a report: answering it is no answer to a person
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Tie:
     """The thread a mail belongs to. ``thread`` None with ``ticket`` set: a ticket without a mail thread yet.
 
     ``joins``: further threads that this mail shows to be the same conversation. ``answers_forward``: In-Reply-To names a forward (E17b).
+    ``renames``: with it the conversation may be named after another mail (:func:`head`), since it answers nothing that a person wrote and
+    that is at hand, or mails that answer it came first.
     """
 
     matched_by: MatchedBy | None = None
@@ -46,9 +49,11 @@ class Tie:
     joins: tuple[int, ...] = ()
     late: bool = False
     answers_forward: bool = False
+    renames: bool = False
 
 
 NO_TIE = Tie()
+CIRCLE_LIMIT = 200  # messages of a thread that are searched for a circle of answers
 
 
 def ids_of(message: Message) -> tuple[str, ...]:
@@ -118,7 +123,9 @@ def _with_joins(
     if thread in forward_threads:
         return Tie(how, thread, None, (), late, answers_forward)
     others = {ref.thread for each in ids_of(message) for ref in refs.get(each, ())} - {thread} - forward_threads
-    return Tie(how, thread, None, tuple(sorted(others)), late, answers_forward)
+    answers = any(ref.held and not ref.machine for each in message.parents for ref in refs.get(each, ()))
+    renames = not answers or bool(_known(message.message_id, refs))
+    return Tie(how, thread, None, tuple(sorted(others)), late, answers_forward, renames)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +139,41 @@ class Entry:
     sender_id: int | None
     subject: str
     opens: bool  # of a kind that opens tickets, and not tied by something only we could have told the sender
+    machine: bool = False  # a responder's or a report
 
 
 def head(entries: Iterable[Entry]) -> Entry | None:
-    """The message a conversation is named after: the earliest by Date among those whose parents the thread does not hold.
+    """The message a conversation is named after: the earliest by Date among those that answer no person's message on the thread.
 
     Leaving out answers to messages at hand keeps a reply with an invented early Date from taking the ticket over, and keeps the choice
-    independent of the order of arrival. None when no message opens.
+    independent of the order of arrival. Forged mails may answer each other in a circle: then those of the circle count. None when no message
+    opens.
     """
     entries = list(entries)
-    held = {entry.message_id for entry in entries if entry.message_id}
+    held = {entry.message_id for entry in entries if entry.message_id and not entry.machine}
     opening = [entry for entry in entries if entry.opens]
     roots = [entry for entry in opening if not (held - {entry.message_id}).intersection(entry.parents)]
-    return min(roots or opening, key=lambda entry: (entry.date, entry.message_id or "", entry.message), default=None)
+    return min(
+        roots or _circular(entries, opening) or opening, key=lambda entry: (entry.date, entry.message_id or "", entry.message), default=None
+    )
+
+
+def _circular(entries: Sequence[Entry], opening: Sequence[Entry]) -> list[Entry]:
+    """Those of the opening messages that answer themselves by way of others; none where it would be long work to find out."""
+    if len(entries) > CIRCLE_LIMIT:
+        return []
+    answers: dict[str | None, set[str]] = {}
+    for entry in entries:
+        answers.setdefault(entry.message_id, set()).update(entry.parents)
+    found = []
+    for entry in opening:
+        seen: set[str] = set()
+        todo = list(entry.parents)
+        while todo and entry.message_id is not None and entry.message_id not in seen:
+            each = todo.pop()
+            if each not in seen:
+                seen.add(each)
+                todo.extend(answers.get(each, ()))
+        if entry.message_id in seen:
+            found.append(entry)
+    return found

@@ -13,9 +13,9 @@ from typing import Any, assert_never
 
 from core import decisions as d
 from core.events import Cause
-from core.message import Address
+from core.message import MACHINE_KINDS, Address
 from core.thread import Entry, head
-from core.ticket import Ticket
+from core.ticket import Thread, Ticket
 from gateway.filing import NEW, Filing, Hand, held
 from gateway.store import threads
 from gateway.store.book import Book
@@ -92,7 +92,7 @@ class Applier(Filing):
     async def finish(self) -> None:
         """Give tickets the requester and subject of their conversation's head (section 5, joining); once a batch, in one query."""
         wanted = {number: thread for number, thread in self.renames.items() if not self.book.tickets[number].titled}
-        wanted = {number: found.id for number, thread in wanted.items() if (found := self.book.follow(thread)) is not None}
+        wanted = {number: found.id for number, thread in wanted.items() if (found := self._names(number, thread)) is not None}
         # Messages of this batch are not in the database yet, and joined threads keep theirs until the flush.
         sources: dict[int, set[int]] = {}
         for thread in self.book.threads:
@@ -104,13 +104,28 @@ class Applier(Filing):
         for row in self.book.pending.messages:
             if row.thread_id is not None:
                 entries.setdefault(row.thread_id, []).append(
-                    Entry(row.id, row.message_id, row.parents, row.date or row.created_at, row.sender_id, row.subject, row.opens)
+                    Entry(
+                        row.id,
+                        row.message_id,
+                        row.parents,
+                        row.date or row.created_at,
+                        row.sender_id,
+                        row.subject,
+                        row.opens,
+                        row.kind in MACHINE_KINDS,
+                    )
                 )
         for number, thread in wanted.items():
             first = head(entry for source in sources[thread] for entry in entries.get(source, ()))
             if first is not None:
                 self._change(number, requester_id=first.sender_id, subject=first.subject)
         self.renames.clear()
+
+    def _names(self, number: int, thread: int) -> Thread | None:
+        """The thread, when it is the only origin of the ticket: one that was attached or merged into it never renames it."""
+        found = self.book.follow(thread)
+        origins = {each.id for each in self.book.threads_of(number) if each.origin and each.redirect_to is None}
+        return found if found is not None and origins == {found.id} else None
 
     # ---- tickets
 
@@ -251,7 +266,9 @@ class Applier(Filing):
     def _settle_strangers(self, number: int) -> None:
         """The flag goes with the last stranger."""
         ticket, book = self.book.tickets[number], self.book
-        if "new_participant" in ticket.flags and not any("stranger" in book.participants[each.id].values() for each in book.threads_of(number)):
+        if "new_participant" in ticket.flags and not any(
+            "stranger" in book.participants[each.id].values() for each in book.threads_of(number)
+        ):
             self._change(number, flags=ticket.flags - {"new_participant"})
 
     def _shown(self, name: str, value: object) -> str | None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from core import token
 from core.decide import State, decide
+from core.decisions import Finish
 from core.events import MailArrived, Original, Sender, Verdict
 from core.message import Envelope, Message, address_key
 from core.thread import Address as Mark
@@ -98,13 +99,13 @@ class Batch:
         for item, mark in zip(self.items, marks, strict=True):
             applier.now = item.now
             event = self._event(item, mark)
-            hand = Hand(item.message, item.mail_id, item.envelope.received_at, event.verdict, event.sender.user, _channel_id(event))
+            hand = Hand(event.message, item.mail_id, item.envelope.received_at, event.verdict, event.sender.user, _channel_id(event))
             applier.perform(decide(event, state, item.now), hand)
             self._remember(item, hand, event)
-            hands.append((item, hand, event))
+            hands.append((item, hand, event, self._outcome(hand, event)))
         await applier.finish()
         await self.book.flush()
-        rows = [self._finished(item, hand, event) for item, hand, event in hands]
+        rows = [self._finished(*each) for each in hands]
         await finish(self.connection, rows)
         return rows
 
@@ -136,7 +137,11 @@ class Batch:
         named = [each for mark in marks for each in (mark.reply, mark.tag) if each is not None]
         threads = {thread for mark in marks for thread in mark.own.values()} | {each.thread for each in named if each.thread}
         await self.book.load_for(refs, addresses, threads, {each.ticket for each in named})
-        pairs = {(contact.id, subject_key(i.message.subject)) for i in self.items if i.message.sender and (contact := self.book.contact_at(i.message.sender.key))}
+        pairs = {
+            (contact.id, subject_key(i.message.subject))
+            for i in self.items
+            if i.message.sender and (contact := self.book.contact_at(i.message.sender.key))
+        }
         await self.book.load_earlier(pairs)
         self.known = await by_fingerprint(self.connection, {fingerprint(item.message) for item in self.items})
         # A mail without a Message-ID leads to its original by nothing else.
@@ -179,7 +184,11 @@ class Batch:
     def _tie(self, mark: _Marks, message: Message) -> Tie:
         book = self.book
         refs = book.known_refs(ids_of(message))
-        own = {each: thread.id for each, number in mark.own.items() if each != message.message_id and (thread := book.follow(number)) is not None}
+        own = {
+            each: thread.id
+            for each, number in mark.own.items()
+            if each != message.message_id and (thread := book.follow(number)) is not None
+        }
         forwards = frozenset(ref.thread for rows in refs.values() for ref in rows if book.threads[ref.thread].kind == "forward")
         reply, tag = self._marked(mark.reply), self._marked(mark.tag)
         if tag is not None and not self._takes_part(message, tag):
@@ -248,10 +257,8 @@ class Batch:
 
     # ---- the register
 
-    def _finished(self, item: Item, hand: Hand, event: MailArrived) -> Finished:
-        ended = hand.finish
-        if ended is None:
-            raise LookupError("a mail ended in no state")
+    def _finished(self, item: Item, hand: Hand, event: MailArrived, outcome: dict[str, Any]) -> Finished:
+        ended = _ended(hand)
         original = event.duplicate_of
         thread_id = original.thread if original is not None else hand.thread or None
         thread = self.book.follow(thread_id) if thread_id else None
@@ -271,9 +278,26 @@ class Batch:
             thread.id if thread else None,
             ticket.number if ticket else None,
             ended.reason,
-            _outcome(self.book, ended, hand, ticket),
+            outcome,
             item.now,
         )
+
+    def _outcome(self, hand: Hand, event: MailArrived) -> dict[str, Any]:
+        """What `mail explain` and `replay --json` tell beside the columns, as it is now: later mails of the batch may move the ticket again."""
+        ended, original = _ended(hand), event.duplicate_of
+        ticket = self.book.live_ticket(hand.ticket or (original.ticket if original is not None else None))
+        after = self.book.desk.pipelines[ticket.pipeline_id].status(ticket.status_id).name if ticket else None
+        before = after if original is not None else hand.before
+        return {
+            "sender_role": ended.role,
+            "created_ticket": hand.created_ticket,
+            "matched_by": ended.matched_by,
+            "status": {"before": before, "after": after} if ticket else None,
+            "close_date": ticket.close_date.isoformat() if ticket and ticket.close_date else None,
+            "decisions": hand.notes,
+            "rule": ended.rule,
+            "steps": [{"step": each.step, "verdict": each.verdict, "why": each.why} for each in ended.steps],
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,16 +322,7 @@ def _channel_id(event: MailArrived) -> int | None:
     return event.channels[0].id if event.channels else None
 
 
-def _outcome(book: Book, ended: Any, hand: Hand, ticket: Ticket | None) -> dict[str, Any]:
-    """What `mail explain` and `replay --json` tell beside the columns."""
-    after = book.desk.pipelines[ticket.pipeline_id].status(ticket.status_id).name if ticket else None
-    return {
-        "sender_role": ended.role,
-        "created_ticket": hand.created_ticket,
-        "matched_by": ended.matched_by,
-        "status": {"before": hand.before, "after": after} if ticket else None,
-        "close_date": ticket.close_date.isoformat() if ticket and ticket.close_date else None,
-        "decisions": hand.notes,
-        "rule": ended.rule,
-        "steps": [{"step": each.step, "verdict": each.verdict, "why": each.why} for each in ended.steps],
-    }
+def _ended(hand: Hand) -> Finish:
+    if hand.finish is None:
+        raise LookupError("a mail ended in no state")
+    return hand.finish

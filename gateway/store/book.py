@@ -71,7 +71,9 @@ class Book:
 
     # ---- loading
 
-    async def load_for(self, refs: Collection[str], addresses: Collection[str], thread_ids: Collection[int], numbers: Collection[int]) -> None:
+    async def load_for(
+        self, refs: Collection[str], addresses: Collection[str], thread_ids: Collection[int], numbers: Collection[int]
+    ) -> None:
         """Everything that mails stating these ids and addresses, or naming these threads and tickets, can touch."""
         await self._load_refs({ref[:REF_LIMIT] for ref in refs})
         await self.load_contacts(addresses)
@@ -156,7 +158,7 @@ class Book:
             for row in self.refs.get(each[:REF_LIMIT], ()):
                 thread = self.follow(row.thread)
                 if thread is not None:
-                    found.setdefault(each, []).append(Ref(thread.id, row.message is not None, row.forward))
+                    found.setdefault(each, []).append(Ref(thread.id, row.message is not None, row.forward, row.machine))
         return found
 
     def part_of(self, contact_id: int, thread: Thread | None, ticket: Ticket | None) -> ParticipantRole | None:
@@ -251,18 +253,18 @@ class Book:
             (people.add if present else people.discard)(contact)
             self.pending.associated[ticket, contact] = present
 
-    def remember(self, ref: str, thread: int, message: int | None, *, forward: bool = False) -> None:
+    def remember(self, ref: str, thread: int, message: int | None, *, forward: bool = False, machine: bool = False) -> None:
         """A thread holds the message with this id, or was pointed at it."""
         ref = ref[:REF_LIMIT]
         rows = self.refs.setdefault(ref, [])
         for row in rows:
             if (found := self.follow(row.thread)) is not None and found.id == thread:
-                if message is not None and (row.message is None or (forward and not row.forward)):
-                    row.message, row.forward = message, forward or row.forward
+                if message is not None and (row.message is None or (forward and not row.forward) or (row.machine and not machine)):
+                    row.message, row.forward, row.machine = message, forward or row.forward, machine
                     if (ref, row.thread) not in self.pending.new_refs:
                         self.pending.changed_refs[ref, row.thread] = row
                 return
-        row = RefRow(ref, thread, message, forward)
+        row = RefRow(ref, thread, message, forward, machine)
         rows.append(row)
         self.pending.new_refs[ref, thread] = row
 
@@ -297,7 +299,10 @@ class Book:
 
     def _contact_rows(self) -> Work:
         pending = self.pending
-        fresh = [{name: getattr(contact, name) for name in contact.__slots__} | {"created_at": self.now} for contact in pending.new_contacts.values()]
+        fresh = [
+            {name: getattr(contact, name) for name in contact.__slots__} | {"created_at": self.now}
+            for contact in pending.new_contacts.values()
+        ]
         changed = map(self.contacts.__getitem__, sorted(pending.changed_contacts))
         return [
             (schema.contact, fresh),

@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo
 import sqlalchemy as sa
 
 from core import token
-from core.message import Envelope
+from core.message import Envelope, Message
 from core.ticket import Thread
 from gateway import views
 from gateway.act import BUILT_IN
@@ -29,7 +29,7 @@ from gateway.ingress.accept import Accept
 from gateway.ingress.limits import Limits
 from gateway.intake.process import Rules
 from gateway.intake.sandbox import Sandbox
-from gateway.intake.worker import Intake
+from gateway.intake.worker import Intake, Read
 from gateway.store import schema, seed, threads, tickets
 from gateway.store.blobs import open_blobs
 from gateway.store.book import Book
@@ -83,6 +83,12 @@ class World:
     async def mail(self, raw: bytes, envelope: Envelope | None = None) -> Json:
         """One mail, alone in its batch."""
         return (await self.batch([raw], envelope))[0]
+
+    async def file(self, messages: Sequence[Message], envelope: Envelope | None = None) -> list[Json]:
+        """Mails whose reading is given, as one batch: for tests about rules, where what stands in the bytes does not matter."""
+        ids = await self.put([f"mail {place}".encode() for place in range(len(messages))], envelope)
+        mails = await self.spool.claim("test", len(ids), 60.0, self.clock.now(), ids)
+        return await self.lines(ids, await self.intake.file(Read(mails, messages)))
 
     async def release(self, mail_id: int) -> Json:
         """What ``mail release`` does."""

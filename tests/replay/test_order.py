@@ -1,0 +1,95 @@
+"""Whatever the order in which mail arrives, and however often, the same threads and tickets come of it (behaviour.md 5; INV8)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from gateway import views
+from gateway.store import threads
+from tests.replay.correspondence import Letter, conversations
+from tests.replay.world import Json, World, start_again
+
+RUNS = count(1)
+QUICK = settings(
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    derandomize=True,
+    phases=(Phase.explicit, Phase.generate, Phase.shrink),
+)
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+
+
+async def arrive(world: World, run: str, letters: Sequence[Letter], sizes: Sequence[int]) -> list[int]:
+    """The letters come in this order, in batches of these sizes and then all that is left; the numbers of the mails."""
+    rest = [letter.message(run) for letter in letters]
+    ids: list[int] = []
+    for size in (*sizes, len(rest)):
+        batch, rest = rest[:size], rest[size:]
+        ids += [line["mail_id"] for line in await world.file(batch)] if batch else []
+    return ids
+
+
+async def partition(world: World, ids: Sequence[int], letters: Sequence[Letter]) -> Any:
+    """The sets of letters that share a thread, each with its ticket's requester and subject, or with nothing where it has no ticket."""
+    placed = {mail.id: mail.thread_id for mail in await world.spool.listing(ids=ids)}
+    async with world.database.read() as connection:
+        final = await threads.finally_at(connection, {each for each in placed.values() if each is not None})
+        shown = {each["number"]: each for each in await views.some(connection, {ticket for _, ticket in final.values() if ticket})}
+    groups: dict[int, list[str]] = {}
+    told: dict[int, Any] = {}
+    for mail, letter in zip(ids, letters, strict=True):
+        assert placed[mail] is not None, f"{letter.name} is on no thread"
+        thread, ticket = final[placed[mail]]
+        groups.setdefault(thread, []).append(letter.name)
+        told[thread] = _named(shown[ticket]) if ticket is not None else ()
+    return sorted((sorted(names), told[thread]) for thread, names in groups.items())
+
+
+def _named(ticket: Json) -> tuple[str | None, str]:
+    assert ticket["merged_into"] is None
+    return ticket["requester"]["name"] if ticket["requester"] else None, ticket["subject"]
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+@given(letters=conversations(), data=st.data())
+@settings(QUICK, max_examples=150)
+async def test_any_order_gives_the_same_threads_and_tickets(world: World, letters: list[Letter], data: st.DataObject) -> None:
+    """Any order, cut into any batches, ends as the same sets of mail with the same requester and subject."""
+    other = data.draw(st.permutations(letters))
+    sizes = data.draw(st.lists(st.integers(1, 4), max_size=4))
+    run = next(RUNS)
+    first = await partition(world, await arrive(world, f"r{run}a", letters, []), letters)
+    assert await partition(world, await arrive(world, f"r{run}b", other, sizes), other) == first
+
+
+@given(letters=conversations(), data=st.data())
+@settings(QUICK, max_examples=20)
+async def test_a_second_time_changes_nothing(world: World, letters: list[Letter], data: st.DataObject) -> None:
+    """The same mails again, in any order, are duplicates; no table but the register of mail changes (INV8, E33)."""
+    await start_again(world.database)
+    await arrive(world, "run", letters, [])
+    before = await world.dump()
+    again = data.draw(st.permutations(letters))
+    await arrive(world, "run", again, [2, 1])
+    assert await world.dump() == before
+    assert [row[0] for row in await world.rows("mail", "state")].count("duplicate") == len(letters)
+
+
+@given(letters=conversations(), sizes=st.lists(st.integers(1, 3), max_size=8))
+@settings(QUICK, max_examples=20)
+async def test_a_batch_equals_one_by_one(world: World, letters: list[Letter], sizes: list[int]) -> None:
+    """Mails filed in one transaction end exactly as mails filed one after the other: every row, and what is told of every mail."""
+    assert await _all_rows(world, letters, sizes) == await _all_rows(world, letters, [])
+
+
+async def _all_rows(world: World, letters: Sequence[Letter], sizes: Sequence[int]) -> Any:
+    await start_again(world.database)
+    ids = await arrive(world, "run", letters, sizes)
+    rows = await world.dump(without=("channel", "signing_key", "counter", "merge", "mail", "raw_mail"))
+    return rows, await world.rows("mail", "state", "kind", "message", "original_id", "reason", "outcome"), ids
