@@ -47,9 +47,18 @@ def header_block(lines: list[str], at: int, depth: int, *, marked: bool = False)
     block = _Block(lines, own)
     end = block.read(at)
     fields = block.fields
-    if not ("from" in fields and len(fields) > 1 or marked and len(fields) > 1 or marked and "from" in fields):
+    enough = "from" in fields and marked or len(fields) > 1 and ("from" in fields or marked or _dated_and_addressed(fields))
+    if not enough:
         return None
-    return Found("block", at, end, own, fields, strong=len(fields) > 2)
+    return Found("block", at, end, own, fields, strong=len(fields) > 2 or "from" not in fields)
+
+
+def _dated_and_addressed(fields: dict[Role, str]) -> bool:
+    """Whether a block without sender can only be one: a date with a time of day, and a recipient with an address."""
+    return bool(_CLOCK.search(fields.get("date", ""))) and "@" in fields.get("to", "")
+
+
+_CLOCK: Final = re.compile(r"\d{1,2}[:.]\d{2}")
 
 
 class _Block:

@@ -157,20 +157,22 @@ def _introduced(lines: list[str], intro: Found) -> Forwarded:
     )
 
 
+_QUOTED_NAME: Final = re.compile(r"[\"«„“‚‘]\s*([^\"«»„“”<>]{1,80}?)\s*[\"»“”’‘]\s*[<(\[]{1,2}(?:mailto:)?([^<>()\[\]\s]+@[^<>()\[\]\s]+)")
 _NAME_BEFORE: Final = re.compile(
-    r"(?:^|,|\d\s*(?:uhr|h)?,?|(?:schrieb|schreef|skrev|escribió|użytkownik|uživatel|пользователь)\s)\s*[\"'«„“”]?\s*([^\d,<>\"'«»„“”]{2,60}?)\s*[\"'»“”]?\s*[<(\[](?:mailto:)?([^<>()\[\]\s]+@[^<>()\[\]\s]+)[>)\]]",
+    r"(?:^|,|\d|[ap]\.?m\.?|(?:[^\W\d]{3,14}\s){0,3}(?:schrieb|schreef|skrev|escribió|heeft|użytkownik|uživatel|používateľ|пользователь|χρήστης|lietotājs|oseba|user)\s)"
+    r"\s*([^\d,<>\"'«»„“”()]{2,60}?)\s*,?\s*[<(\[]{0,2}(?:mailto:)?([^<>()\[\]\s,:]+@[^<>()\[\]\s,:]+)",
     re.IGNORECASE,
 )
 _USER: Final = re.compile(
-    r"^.{0,30}\b(?:user|usuario|utilisateur|używtkownik|użytkownik|uživatel|používateľ|пользователь|користувач|korisnik|uporabnik|schrieb|schreef|skrev)\s+",
+    r"^.{0,30}\b(?:user|usuario|utilisateur|używtkownik|użytkownik|uživatel|používateľ|пользователь|користувач|korisnik|uporabnik|lietotājs|oseba|χρήστης|schrieb|schreef|skrev|heeft)\s+",
     re.IGNORECASE,
 )
 _ANY_ADDRESS: Final = re.compile(r"[^\s<>()\[\]\"',;]+@[^\s<>()\[\]\"',;:]+")
 
 
 def _named_in(sentence: str) -> Address | None:
-    """Who is named in an introduction."""
-    hits = list(_NAME_BEFORE.finditer(sentence[:1000]))
+    """Who is named in an introduction: the name in quotes before the address, or the words before it."""
+    hits = list(_QUOTED_NAME.finditer(sentence[:1000])) or list(_NAME_BEFORE.finditer(sentence[:1000]))
     if hits:
         name = _USER.sub("", hits[-1][1]).strip(" (<[")
         return Address(charset.one_line(name, limits.NAME), charset.one_line(hits[-1][2], limits.ADDRESS))

@@ -28,6 +28,9 @@ _START: Final = (
 _DAY: Final = r"(?:mon|tue|wed|thu|fri|sat|sun|mo|di|mi|do|fr|sa|so|lun|mar|mer|jeu|ven|sam|dim|mié|jue|vie|sáb|dom|man|tir|ons|tor|fre|lør|søn|пн|вт|ср|чт|пт|сб|вс|нд)"
 _STRONG: Final = re.compile(rf"[>\s*_\-–—]*{_START}[\s,.:']", re.DOTALL)
 _NUMBER: Final = re.compile(r"[>\s*_\-–—]*\[?\d")
+_QUOTING: Final = re.compile(
+    r"(?:quoting|zitat von|zitiere|citando|citation de|citaat van|citat|citerar|цитирую|cytat)\b.{1,120}@.{1,80}[:：]$"
+)
 _WEAK: Final = re.compile(rf"[\s*_]*(?:\d|{_DAY}\b)")
 _HAS_BOX: Final = re.compile(r"@|\bmailto\b")
 _DATED: Final = re.compile(
@@ -41,7 +44,7 @@ _TIME: Final = re.compile(r"\d{1,2}[:.h]\d{2}|\d{4}")
 def introduction(lines: list[str], last: int) -> Found | None:
     """The introduction of a quote that ends at line ``last``: who wrote when, in any language; None where it is no such sentence."""
     candidates = _candidates(lines, last)
-    if not candidates or len(candidates) == 1 and _verb_at(candidates[0][1]) < 0 and not _DATED.match(candidates[0][1]):
+    if not candidates or len(candidates) == 1 and _verb_at(candidates[0][1]) < 0 and not _names_somebody(candidates[0][1]):
         return None
     found = _with_beginning(lines, candidates)
     if found is None:
@@ -88,6 +91,8 @@ def _names_somebody(folded: str) -> bool:
     """A verb beside an address, a weekday and a verb, or a date and an address without verb."""
     verb = _verb_at(folded)
     if verb >= 0 and _HAS_BOX.search(folded) and len(folded) < 320 and len(folded) - verb < 130:
+        return True
+    if _QUOTING.match(folded):
         return True
     return bool(verb > 3 and _WEAK.match(folded) or _DATED.match(folded))
 

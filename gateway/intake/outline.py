@@ -59,7 +59,8 @@ def _at(lines: list[str], at: int, depth: int) -> Found | None:
     if depth:
         line = unquoted(line, depth)
     head = line[:200]
-    if (sign := mark(head)) is not None:
+    sign = mark(head)
+    if sign == "forward_mark" or sign and not depth:
         return Found(sign, at, at + 1, depth)
     colon = colon_of(head)
     if colon > 0 and label_of(head[:colon]) is not None and (block := header_block(lines, at, depth)) is not None:
@@ -70,6 +71,8 @@ def _at(lines: list[str], at: int, depth: int) -> Found | None:
             return Found("introduction", at, at + 1, 0, {}, strong=True) if old else None
         if _ENDS.search(line[-40:]):
             return introduction(lines, at)
+    elif not depth and line.rstrip().endswith(" wrote") and quoted_next(lines, at + 1):
+        return introduction(lines, at)
     return None
 
 
@@ -83,7 +86,7 @@ def mark(line: str) -> Literal["forward_mark", "reply_mark"] | None:
         folded = fold(bare)
         if folded in FORWARD_MARKS:
             return "forward_mark"
-        if folded in REPLY_MARKS:
+        if folded in REPLY_MARKS and (first in _FRAME or " " in folded):
             return "reply_mark"
     elif 12 < len(bare) < 60 and bare.lower() in FORWARD_MARKS:
         return "forward_mark"

@@ -8,16 +8,17 @@ never raises; what goes wrong inside it leaves a message with headers only and a
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
 
 from core.classify import LOOP_HEADER, TELLING, Facts, Verdict, classify
 from core.message import Address, Attachment, Forwarded, Message
-from gateway.intake import authenticity, body, dsn, forward, limits
+from gateway.intake import authenticity, body, charset, dsn, forward, limits
 from gateway.intake.content import Collector, Content, content_of
 from gateway.intake.headers import Headers, date, message_ids
 from gateway.intake.mailboxes import addresses
@@ -34,9 +35,10 @@ def read(raw: bytes, *, html: bool = False, null_sender: bool | None = None) -> 
     """Read one mail. ``html`` also sanitises its HTML; ``null_sender`` is the envelope's word (None: Return-Path decides)."""
     try:
         return _Reading(raw, html=html, null_sender=null_sender).message()
-    except RecursionError:
-        return fallback(raw, "nested too deeply to be read")
-    except (ValueError, LookupError, TypeError, ArithmeticError, AttributeError) as error:
+    except MemoryError:
+        raise  # the reading process is at its limit, and its owner knows what to do
+    except Exception as error:  # noqa: BLE001
+        # the last resort: whatever was overlooked must not cost a mail
         return fallback(raw, f"could not be read whole ({type(error).__name__})")
 
 
@@ -163,6 +165,7 @@ class _Reading:
 
     def __init__(self, raw: bytes, *, html: bool, null_sender: bool | None) -> None:
         self.raw = _line_ends(raw)
+        self.asked: _Opinion | None = None
         self.tree = Tree(self.raw)
         self.headers = self.tree.root.headers
         self.headers.hint = _charset_hint(self.tree.root)
@@ -174,7 +177,11 @@ class _Reading:
     def message(self) -> Message:
         """Everything about the mail."""
         fields, content = self.fields, self.content
-        sender, subject, text = fields.sender, fields.subject, content.text
+        sender, subject, text, moment = fields.sender, fields.subject, content.text, fields.date
+        if (sender is None or not sender.address) and self.headers.raw("from"):
+            sender = self.opinion().sender or sender
+        if moment is None and self.headers.raw("date"):
+            moment = self.opinion().date
         report = dsn.read(self.tree.root, self.headers, sender, subject, text, null_path=self.null_path)
         lines = text.split("\n")
         found = outline(lines)
@@ -184,7 +191,6 @@ class _Reading:
             reply_text, quoted_text = forwarded.comment, forwarded.text
         else:
             reply_text, quoted_text = body.visible(text, lines, found)
-        moment = fields.date
         return Message(
             message_id=fields.message_id,
             in_reply_to=fields.ids("in-reply-to"),
@@ -238,6 +244,12 @@ class _Reading:
             )
         )
 
+    def opinion(self) -> _Opinion:
+        """mail-parser's second opinion, asked for once."""
+        if self.asked is None:
+            self.asked = second_opinion(self.raw)
+        return self.asked
+
     def over_limit(self) -> bool:
         """Whether any cap was hit."""
         received = len(self.headers.fields.get("received", ()))
@@ -259,7 +271,7 @@ class _Reading:
         if self.over_limit():
             found.append("over a limit, read in part")
         if found:
-            found += _second_opinion(self.raw)
+            found += self.opinion().defects
         return tuple(dict.fromkeys(found))[: limits.DEFECTS]
 
     def content_digest(self, sender: Address | None, text: str) -> str:
@@ -299,21 +311,37 @@ def _charset_hint(root: Part) -> str | None:
     return next((part.params["charset"] for part in parts if part.params.get("charset")), None)
 
 
-def _second_opinion(raw: bytes) -> list[str]:
-    """What mail-parser finds wrong in a header block that we found odd; only for blocks small enough to be cheap."""
-    import mailparser
+@dataclass(frozen=True, slots=True)
+class _Opinion:
+    """What mail-parser makes of a header block: its defects, the sender and the date it reads."""
 
-    end = raw.find(b"\n\r\n" if b"\r\n" in raw[:2000] else b"\n\n", 0, _OPINION_BLOCK)
-    if end < 0 or raw.count(b"\n", 0, end) > 300:
-        return []
-    try:
-        found = mailparser.parse_from_bytes(raw[: end + 1]).defects_categories
-    except Exception:  # noqa: BLE001
-        # the library raises its own and the standard library's errors on bad headers; that is a finding, too
-        return ["mail-parser cannot read the header"]
-    return [f"mail-parser: {each}" for each in sorted(map(str, found)) if each not in _NOT_TELLING][:5]
+    defects: tuple[str, ...] = ()
+    sender: Address | None = None
+    date: datetime | None = None
 
 
 _OPINION_BLOCK: Final = 16 * 1024
 # said of a header block on its own, because the body is not there
 _NOT_TELLING: Final = frozenset({"StartBoundaryNotFoundDefect", "CloseBoundaryNotFoundDefect", "MultipartInvariantViolationDefect"})
+
+
+def second_opinion(raw: bytes) -> _Opinion:
+    """mail-parser's reading of a header block that we found odd; only of blocks small enough to be cheap."""
+    import mailparser
+
+    logging.getLogger("mailparser").setLevel(logging.CRITICAL + 1)  # it logs what it cannot read
+    end = raw.find(b"\n\r\n" if b"\r\n" in raw[:2000] else b"\n\n", 0, _OPINION_BLOCK)
+    if end < 0 or raw.count(b"\n", 0, end) > 300:
+        return _Opinion()
+    try:
+        found = mailparser.parse_from_bytes(raw[: end + 1])
+        defects = tuple(f"mail-parser: {each}" for each in sorted(map(str, found.defects_categories)) if each not in _NOT_TELLING)[:5]
+        boxes = [(str(name), str(address)) for name, address in found.from_ if "@" in str(address)]
+        moment = found.date
+    except Exception:  # noqa: BLE001
+        # the library raises its own and the standard library's errors on bad headers; that is a finding, too
+        return _Opinion(("mail-parser cannot read the header",))
+    sender = Address(charset.one_line(boxes[0][0], limits.NAME), charset.one_line(boxes[0][1], limits.ADDRESS)) if boxes else None
+    if moment is not None:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return _Opinion(defects, sender, moment if moment is not None and 1970 <= moment.year <= 2200 else None)

@@ -13,7 +13,7 @@ def unpack(data: bytes) -> tuple[list[tuple[str, bytes]], str | None]:
     """Names and contents of the files in a TNEF stream, and a defect where it could not be read to its end."""
     from tnefparse import TNEF
 
-    logging.getLogger("tnef-decode").setLevel(logging.CRITICAL)
+    logging.getLogger("tnefparse").setLevel(logging.CRITICAL + 1)  # it logs names and contents
     try:
         stream = TNEF(data, do_checksum=False)
     except Exception:  # noqa: BLE001

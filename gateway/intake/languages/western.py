@@ -12,7 +12,8 @@ TABLES: Final = (
         forwarded="forwarded message|begin forwarded message|forwarded mail|forwarded email|forwarded e-mail|start of forwarded message|begin forwarded email|begin forward|forwarded by|"
         "fwd.msg|forwarded message / fwd.msg|forwarded message follows|here is the forwarded message|begin forwarded mail|forwarded conversation|forwarded msg|original forwarded message",
         original="original message|original email|original e-mail|original mail|original text|reply message|replied message|reply to message|original appointment|message d'origine|begin original message|"
-        "original message follows|original message below|quoted message|previous message|reply above this line",
+        "original message follows|original message below|quoted message|previous message|reply above this line|original|please type your reply above this line|please reply above this line|"
+        "write above this line|please do not write below this line|reply above this line to respond|please write your reply above this line",
         from_="from|sender|from sender|mail from|author",
         to="to|recipient|recipients|sent to",
         cc="cc|copy|copy to|carbon copy|cc to",
@@ -31,7 +32,7 @@ TABLES: Final = (
         "de",
         forwarded="weitergeleitete nachricht|anfang der weitergeleiteten nachricht|anfang der weitergeleiteten e-mail|weitergeleitete e-mail|weitergeleitete mail|weitergeleitete email|weitergeleitet von|"
         "weiterleitung der nachricht|weitergeleitete original-nachricht|beginn der weitergeleiteten nachricht|anfang weitergeleitete nachricht|weiter geleitete nachricht|ursprüngliche weitergeleitete nachricht",
-        original="ursprüngliche nachricht|originalnachricht|original-nachricht|ursprüngliche e-mail|original nachricht|urspruengliche nachricht|ursprüngliche mail|original-mail|originalmail|nachricht von|ursprünglicher termin",
+        original="ursprüngliche nachricht|originalnachricht|original-nachricht|ursprüngliche e-mail|original nachricht|urspruengliche nachricht|ursprüngliche mail|original-mail|originalmail|bitte antworten sie oberhalb dieser zeile|bitte geben sie ihre antwort über dieser zeile ein|ursprünglicher termin",
         from_="von|absender|von absender",
         to="an|empfänger",
         cc="kopie|kopie (cc)|cc|kopie an|kopien",

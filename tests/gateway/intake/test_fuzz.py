@@ -42,6 +42,7 @@ def strings(value):
 
 def sound(found):
     assert isinstance(found, Message)
+    assert not any(each.startswith("could not be read whole") for each in found.defects)
     for text in strings(found):
         assert "\x00" not in text
         assert not any("\ud800" <= char <= "\udfff" for char in text)
