@@ -1,0 +1,55 @@
+"""The console script as a process of its own: what only shows there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(sys.executable).with_name("ticketgate")
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Runs the installed script in an empty folder, with nothing set."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TICKETGATE_")}
+
+    def call(*arguments, **more):
+        return subprocess.run(
+            [SCRIPT, *arguments], cwd=tmp_path, env=environment | more, capture_output=True, text=True, timeout=60, check=False
+        )
+
+    return call
+
+
+def test_a_fresh_folder_gets_its_database(script, tmp_path):
+    """interfaces.md 2.1: any command creates an absent embedded database; stdout holds one JSON document, stderr nothing."""
+    listed = script("ticket", "list", "--json")
+    assert (listed.returncode, json.loads(listed.stdout), listed.stderr) == (0, {"tickets": []}, "")
+    assert (tmp_path / "var/ticketgate.db").exists()
+    assert script("ticket", "create", "--subject", "One").stdout == "1\n"
+
+
+def test_a_configuration_that_is_named_and_missing_is_78(script):
+    """interfaces.md 2.1: exit 78, with the file's name on stderr."""
+    result = script("--config", "absent.toml", "ticket", "list")
+    assert result.returncode == 78
+    assert "absent.toml" in result.stderr
+
+
+def test_the_clock_stands_where_it_is_told_to(script):
+    """TICKETGATE_NOW freezes the clock of a command; what is no instant is 64."""
+    made = script("ticket", "create", "--subject", "One", "--json", TICKETGATE_NOW="2026-11-22T10:00:00Z")
+    assert json.loads(made.stdout)["ticket"]["created_at"] == "2026-11-22T10:00:00+00:00"
+    assert script("ticket", "list", TICKETGATE_NOW="teatime").returncode == 64
+
+
+def test_a_reader_that_leaves_early_is_no_error(script, tmp_path):
+    """`ticketgate ... | head`: a closed pipe ends the command without a traceback."""
+    with subprocess.Popen([SCRIPT, "ticket", "list"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
