@@ -1,3 +1,5 @@
+"""Floods of every shape, seen from outside the process: memory, time, and what is left behind (reliability.md 1, item 6)."""
+
 from __future__ import annotations
 
 import json

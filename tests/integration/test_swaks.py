@@ -1,3 +1,5 @@
+"""The dialogs of swaks, the tool that people try a mail server with."""
+
 from __future__ import annotations
 
 import asyncio

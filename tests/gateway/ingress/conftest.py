@@ -137,7 +137,7 @@ class Client:
 async def until(condition: Callable[[], object]) -> None:
     """Lets the event loop run until something is so; the time limit of the test is the limit."""
     while not condition():  # noqa: ASYNC110 - nobody sets an event for what the other side of a socket has seen
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
 
 
 @dataclass

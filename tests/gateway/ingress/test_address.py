@@ -1,3 +1,5 @@
+"""The addresses of MAIL and RCPT, and which recipients are ours."""
+
 from __future__ import annotations
 
 import pytest

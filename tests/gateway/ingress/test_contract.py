@@ -1,3 +1,5 @@
+"""What we rely on in aiosmtpd, and what of it must never be reached: read again with each new version."""
+
 from __future__ import annotations
 
 import asyncio

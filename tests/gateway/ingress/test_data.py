@@ -1,3 +1,5 @@
+"""The bytes between DATA and its end, in any division into packets."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""What a client hears, command by command, over a real socket, and what is stored in the end."""
+
 from __future__ import annotations
 
 import asyncio

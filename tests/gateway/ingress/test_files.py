@@ -1,3 +1,5 @@
+"""Mail in files: order, separators, quoting, memory, and what cannot be read."""
+
 from __future__ import annotations
 
 import mailbox

@@ -1,3 +1,5 @@
+"""What a client may do before it is told to wait or to go (reliability.md 1, items 7 and 8)."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""LMTP: an answer for each recipient, over TCP and Unix sockets."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""PROXY headers: believed from listed peers only, and then for everything."""
+
 from __future__ import annotations
 
 import asyncio

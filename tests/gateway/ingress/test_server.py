@@ -1,3 +1,5 @@
+"""Listeners: how they open, how sessions leave, and how everything stops."""
+
 from __future__ import annotations
 
 import asyncio

@@ -1,3 +1,5 @@
+"""Every published way to hide one mail inside another ends in one mail or in a refusal."""
+
 from __future__ import annotations
 
 import pytest

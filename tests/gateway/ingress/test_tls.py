@@ -1,3 +1,5 @@
+"""STARTTLS: nothing from before it counts, nothing after it is lost, certificates can be renewed."""
+
 from __future__ import annotations
 
 import asyncio

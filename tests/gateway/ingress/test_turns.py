@@ -1,3 +1,5 @@
+"""Turns for sessions that all have much to do."""
+
 from __future__ import annotations
 
 import asyncio
