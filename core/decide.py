@@ -24,6 +24,7 @@ from core.decisions import (
     RenameTicket,
     SetFields,
     SetStatus,
+    SplitOff,
     UnmergeTicket,
 )
 from core.events import (
@@ -35,6 +36,7 @@ from core.events import (
     MoveAsked,
     NoteWritten,
     PersonChanged,
+    SplitAsked,
     StatusChanged,
     ThreadAttached,
     TicketOpened,
@@ -86,6 +88,8 @@ def refusal(event: Event, state: State) -> Refusal | None:
         return _refuse_merge(event)
     if isinstance(event, UnmergeAsked):
         return _refuse_unmerge(event)
+    if isinstance(event, SplitAsked):
+        return _refuse_split(event)
     if isinstance(event, PersonChanged):
         return _refuse_person(event)
     return None
@@ -109,6 +113,16 @@ def _refuse_unmerge(event: UnmergeAsked) -> Refusal | None:
         return Refusal(f"ticket {event.into.number} was merged into ticket {event.into.merged_into} since: take that back first")
     if event.asked_at - event.record.at > UNDO:
         return Refusal(f"ticket {event.ticket.number} was merged more than {UNDO.days} days ago")
+    return None
+
+
+def _refuse_split(event: SplitAsked) -> Refusal | None:
+    number = event.ticket.number
+    foreign = [each for each in event.chosen if each not in event.held]
+    if foreign or not event.chosen:
+        return Refusal(f"message {foreign[0]} is no mail of ticket {number}" if foreign else "no message is chosen")
+    if event.held <= set(event.chosen):
+        return Refusal(f"nothing would be left on ticket {number}")
     return None
 
 
@@ -152,6 +166,8 @@ def _react(event: Event, state: State, now: datetime) -> list[Decision]:  # noqa
             return [MergeTicket(ticket.number, into.number, cause), *_after_merge(ticket, into, cause)]
         case UnmergeAsked(ticket=ticket, into=into, record=record, cause=cause):
             return [UnmergeTicket(ticket.number, into.number, record, cause)] if into is not None and record is not None else []
+        case SplitAsked():
+            return _split(event)
         case NoteWritten(ticket=ticket, text=text, cause=cause):
             return [AddNote(ticket.number, text, cause)]
         case PersonChanged():
@@ -168,6 +184,13 @@ def _after_merge(ticket: Ticket, into: Ticket, cause: Cause) -> list[Decision]:
     if ticket.created_at >= into.created_at:
         return []
     return [SetFields(into.number, (("created_at", ticket.created_at),), cause)]
+
+
+def _split(event: SplitAsked) -> list[Decision]:
+    """P11: the new ticket starts in the first open status of the same pipeline; the old one's status stays."""
+    first = event.pipeline.first_open().id
+    opened = OpenTicket(event.subject, event.pipeline.id, first, event.ticket.source, event.cause, requester=event.requester)
+    return [opened, SplitOff(event.ticket.number, event.chosen, event.people, event.channel, event.cause)]
 
 
 def _place(event: PersonChanged) -> list[Decision]:

@@ -102,6 +102,17 @@ class UnmergeTicket:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitOff:
+    """Messages of ``ticket`` go onto a new thread, the origin of the ticket just opened; the two tickets are linked (P11)."""
+
+    ticket: int
+    messages: tuple[int, ...]
+    people: tuple[tuple[int, ParticipantRole], ...]
+    channel: int | None
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
 class AddNote:
     """Put a note on the ticket, for agents only."""
 
@@ -242,6 +253,7 @@ Decision = (
     | ContinueThread
     | MergeTicket
     | UnmergeTicket
+    | SplitOff
     | AddNote
     | PlacePerson
     | LinkTickets

@@ -169,6 +169,21 @@ class UnmergeAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class SplitAsked:
+    """Mails ``chosen`` of a ticket are to become one of their own (P11). ``people``: who takes part in them; ``held``: all mails of the ticket."""
+
+    ticket: Ticket
+    pipeline: Pipeline
+    chosen: tuple[int, ...]
+    held: frozenset[int]
+    subject: str
+    requester: int | None
+    people: tuple[tuple[int, ParticipantRole], ...]
+    channel: int | None
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
 class NoteWritten:
     """An agent writes a note for other agents (O07)."""
 
@@ -205,6 +220,7 @@ Event = (
     | ThreadAttached
     | MergeAsked
     | UnmergeAsked
+    | SplitAsked
     | NoteWritten
     | PersonChanged
     | FieldsSet

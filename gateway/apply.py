@@ -55,6 +55,9 @@ class Applier(Filing):
                 self._merge(ticket, into, cause)
             case d.UnmergeTicket():
                 self._unmerge(decision)
+            case d.SplitOff():
+                self._split_off(decision)
+                self._change(decision.ticket, worked=True)
             case d.AddNote(ticket=ticket, text=text, cause=cause):
                 self._note(ticket, text, cause)
                 self._change(ticket, worked=True)

@@ -6,7 +6,7 @@ moved at once are moved all or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Literal, TypedDict
@@ -17,13 +17,14 @@ from core.events import (
     MoveAsked,
     NoteWritten,
     PersonChanged,
+    SplitAsked,
     ThreadAttached,
     TicketOpened,
     UnmergeAsked,
 )
 from core.pipeline import Pipeline, Status
 from core.thread import Entry, head
-from core.ticket import Channel, Contact, Priority, Source, Thread, Ticket
+from core.ticket import Channel, Contact, ParticipantRole, Priority, Source, Thread, Ticket
 from gateway.act import Act, Person, status_of
 from gateway.errors import Refused
 from gateway.store import contacts, threads, tickets
@@ -135,6 +136,16 @@ class Desk(Person):
             act.do(UnmergeAsked(ticket, into, record, act.now, act.cause))
         return Outcome((number,), act.events)
 
+    async def split(self, number: int, messages: Sequence[int]) -> Outcome:
+        """Mails of a ticket become a ticket of their own, whose origin is the thread made of them; both are linked (P11)."""
+        async with self.acting() as act:
+            ticket = await act.ticket(number)
+            own = [thread for thread in act.book.threads_of(ticket.number) if thread.kind == "normal"]
+            rows = await threads.messages(act.book.connection, [thread.id for thread in own])
+            held = {row.id: row for row in rows if row.direction != "note"}
+            act.do(_split(act, ticket, held, tuple(dict.fromkeys(messages))))
+        return Outcome((_opened(act),), act.events)
+
     async def delete(self, number: int) -> Outcome:
         """Into the trash: number, threads and references stay, mail that comes for it opens a new ticket (E38)."""
         async with self.acting() as act:
@@ -232,6 +243,32 @@ async def _know(act: Act, contact_id: int) -> Contact | None:
     for contact in await contacts.load(act.book.connection, ids=[contact_id]):
         act.book.put_contact(contact)
     return act.book.contacts.get(contact_id)
+
+
+def _split(act: Act, ticket: Ticket, held: Mapping[int, MessageRow], chosen: tuple[int, ...]) -> SplitAsked:
+    """Subject and requester are those of the first chosen mail; people keep the part they had in its thread."""
+    book, rows = act.book, [held[each] for each in sorted(chosen) if each in held]
+    people: dict[int, ParticipantRole] = {}
+    for row in rows:
+        parts = book.participants.get(row.thread_id or 0, {})
+        named = {contact.id for each in (*row.head["to"], *row.head["cc"]) if (contact := book.contact_at(each["address"])) is not None}
+        people.update({contact: role for contact, role in parts.items() if contact in named or contact == row.sender_id})
+    requester = next((row.sender_id for row in rows if row.sender_id is not None and row.direction == "inbound"), None)
+    parts_now: list[tuple[int, ParticipantRole]] = [(each, "participant" if role == "requester" else role) for each, role in people.items()]
+    if requester is not None:
+        parts_now.append((requester, "requester"))
+    channel = next((book.threads[row.thread_id].channel_id for row in rows if row.thread_id in book.threads), None)
+    return SplitAsked(
+        ticket,
+        book.desk.pipelines[ticket.pipeline_id],
+        chosen,
+        frozenset(held),
+        next((row.subject for row in rows), ""),
+        requester,
+        tuple(parts_now),
+        channel,
+        act.cause,
+    )
 
 
 async def _itself(act: Act, number: int) -> Ticket:

@@ -168,6 +168,17 @@ class Filing:
         )
         self._event(ticket, "note_added", cause)
 
+    def _split_off(self, decision: d.SplitOff) -> None:
+        book, number = self.book, self._number(NEW, None)
+        thread = Thread(book.allot("thread"), "normal", self.now, channel_id=decision.channel, ticket=number, origin=True, attached_at=self.now)
+        book.set_thread(thread, new=True)
+        for contact, role in decision.people:
+            book.set_participant(thread.id, contact, role)
+        book.pending.splits.append((thread.id, decision.messages))
+        book.pending.links.append((number, decision.ticket, "related"))
+        self._event(number, "split", decision.cause, before=str(decision.ticket), detail=f"split off ticket {decision.ticket}")
+        self._event(decision.ticket, "split", decision.cause, after=str(number), detail=f"mails went to ticket {number}")
+
     def _place(self, decision: d.PlacePerson) -> None:
         book, number, contact = self.book, decision.ticket, decision.contact
         address = book.contacts[contact].address

@@ -202,6 +202,18 @@ def unmerge(context: typer.Context, number: Number, as_user: As = None, as_json:
 
 
 @app.command()
+def split(
+    context: typer.Context,
+    number: Number,
+    message: Annotated[list[int], typer.Option("--message", metavar="ID", help="A mail of the ticket, as show --json numbers it.")],
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Makes mails of a ticket a ticket of their own; prints its number."""
+    _act(context, lambda desk: desk.split(number, message), as_user, as_json=as_json, only_number=True)
+
+
+@app.command()
 def delete(context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False) -> None:
     """Puts a ticket into the trash."""
     _act(context, lambda desk: desk.delete(number), as_user, as_json=as_json)

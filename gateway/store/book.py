@@ -321,6 +321,8 @@ class Book:
                 was = pending.joined[thread]
                 what = {"thread": thread, "into": into, "origin": was.origin, "messages": moved[thread], "followed": followed[thread]}
                 await tickets.write_merge(self.connection, "join", was.ticket, self.threads[into].ticket, self.now, what)
+        for thread, messages in pending.splits:
+            await threads.split_off(self.connection, thread, messages)
         for record in pending.returns:
             await threads.take_back(self.connection, record)
         for merge in pending.undone:

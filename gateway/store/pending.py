@@ -35,3 +35,4 @@ class Pending:
     dropped_participants: set[tuple[int, int]] = field(default_factory=set)
     undone: list[int] = field(default_factory=list)  # merge rows
     returns: list[JoinRecord] = field(default_factory=list)
+    splits: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)  # thread, messages that go there

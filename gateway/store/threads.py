@@ -237,3 +237,12 @@ async def drop_participants(connection: AsyncConnection, pairs: Iterable[tuple[i
     table = schema.participant
     for thread, contact in sorted(pairs):
         await connection.execute(sa.delete(table).where(table.c.thread_id == thread, table.c.contact_id == contact))
+
+
+async def split_off(connection: AsyncConnection, thread: int, ids: Collection[int]) -> None:
+    """Messages go to another thread, with their own ids in the memory and their entries in the register; what they only pointed at stays."""
+    message, ref, mail = schema.message, schema.message_ref, schema.mail
+    for piece in chunks(ids):
+        await connection.execute(sa.update(message).where(message.c.id.in_(piece)).values(thread_id=thread))
+        await connection.execute(sa.update(ref).where(ref.c.message.in_(piece)).values(thread_id=thread))
+        await connection.execute(sa.update(mail).where(mail.c.message.in_(piece)).values(thread_id=thread))

@@ -196,3 +196,13 @@ def test_attach_by_command(cli, ticket):
     attached = cli.json("ticket", "attach", number, "--thread", thread)["ticket"]
     assert attached["requester"]["address"] == "ann@customer.example"
     assert cli("ticket", "attach", number, "--thread", thread).code == 65
+
+
+def test_split_by_command(cli):
+    """`ticket split`: prints the number of the new ticket; the register of mail names it from then on."""
+    cli.replay("ann@customer.example", "1")
+    cli.replay("ann@customer.example", "2", answers="1")
+    messages = [each["id"] for each in cli.json("ticket", "show", 1)["threads"][0]["messages"]]
+    assert cli("ticket", "split", 1, "--message", messages[1]).text == "2\n"
+    assert [each["ticket"] for each in cli.json("mail", "list")["mail"]] == [2, 1]
+    assert cli("ticket", "split", 1, "--message", messages[0]).code == 65
