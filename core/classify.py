@@ -63,7 +63,7 @@ _VACATION: Final = re.compile(
     r"automaattinen vastaus|poissa|poissaolo|odpowied[źz] automatyczna|automatyczna odpowied[źz]|nieobecno[śs][ćc]|automatick[áa] odpov[ěe][ďd]|nep[řr][íi]tomnost|neprítomnos[ťt]|"
     r"automatikus v[áa]lasz|h[áa]zon k[íi]v[üu]l|otomatik yan[ıi]t|ofis d[ıi][şs][ıi]nda|ofis dışında|автоответ|автоматический ответ|вне офиса|відсутн|автоматична відповідь|автоматичен отговор|"
     r"r[ăa]spuns automat|absen[țt][ăa] din birou|automatski odgovor|samodejni odgovor|odsotnost|αυτόματη απάντηση|εκτός γραφείου|自動応答|自動返信|自动答复|自动回复|自動回覆|자동 (?:회신|응답)|부재중|"
-    r"automaatvastus|automātiskā atbilde|automatinis atsakymas|השב אוטומטי|תשובה אוטומטית|رد تلقائي|trả lời tự động|balasan otomatis|ตอบกลับอัตโนมัติ",
+    r"automaatvastus|automātiskā atbilde|automatinis atsakymas|השב אוטומטי|תשובה אוטומטית|رد تلقائي|trả lời tự động|balasan otomatis|ตอบกลับอัตโนมัติ|resposta autom[àa]tica|sj[áa]lfvirkt svar|аутоматски одговор|автоматски одговор|پاسخ خودکار|स्वचालित (?:उत्तर|जवाब)",
     re.IGNORECASE,
 )
 _AWAY: Final = re.compile(
@@ -160,7 +160,7 @@ def responder(facts: Facts, why: list[str]) -> bool:
     submitted = _keyword(headers.get("auto-submitted", ""))
     if (
         submitted.startswith("auto-replied")
-        and not (facts.bounce is not None and facts.bounce_told and not _VACATION.search(facts.subject))
+        and not (_bounce_by_sender(facts))
         or submitted.startswith("auto-notified")
         and _VACATION.search(facts.subject)
     ):
@@ -182,6 +182,13 @@ def responder(facts: Facts, why: list[str]) -> bool:
         why.append("asks to confirm that one is human")
         return True
     return _by_subject(facts, submitted, precedence, why)
+
+
+def _bounce_by_sender(facts: Facts) -> bool:
+    """Whether a bounce that calls itself auto-replied (as Exim's do) is one all the same: it says so, or nobody has sent it, and it tells of no absence."""
+    if facts.bounce is None or _VACATION.search(facts.subject) or _AWAY.search(facts.text[:1500]) and not facts.bounce_told:
+        return False
+    return facts.bounce_told or facts.sender is None or not facts.sender.address
 
 
 def _by_subject(facts: Facts, submitted: str, precedence: str, why: list[str]) -> bool:

@@ -84,10 +84,21 @@ _REPLY: Final = re.compile(r"(?:^|[\s:>])([45]\d\d[ -][^\r\n]{5,400})", re.MULTI
 _RETURNED_ID: Final = re.compile(r"^[ \t>|]*Message-ID:[ \t]*(?:\r?\n[ \t>]*)?<([^<>\s]{3,500})>", re.IGNORECASE | re.MULTILINE)
 _RETURNED_TO: Final = re.compile(r"^[ \t>|]*To:[ \t]*(.{3,300})$", re.IGNORECASE | re.MULTILINE)
 _ROBOT: Final = re.compile(r"^(?:mailer-daemon|postmaster|abuse|support|helpdesk|hostmaster|root|help)@", re.IGNORECASE)
-_CHALLENGE: Final = re.compile(
-    r"(?:prove|confirm|verify|verification|authenticate)[^.]{0,120}\b(?:human|real person|not (?:a )?(?:spam|machine|robot)|legitimate|sender|your (?:e-?mail )?(?:address|identity)|yourself)|"
-    r"(?:click|visit|follow|go to|reply)[^.]{0,120}(?:to (?:have|get|let|allow|release|deliver|approve|complete|be added|request)|so that)[^.]{0,80}(?:message|mail|e-?mail|delivery|list|approv|verification)|"
-    r"waiting (?:list|for (?:approval|verification))|guest ?list|challenge[- ]?response|not (?:yet )?(?:on|in) (?:my|the|their) (?:white|guest|approved)[ -]?(?:list|senders)",
+_PROVE: Final = re.compile(
+    r"\b(?:prov(?:e|ing)|confirm(?:ing)?|verify(?:ing)?|verification|validate)\b[^.]{0,80}\b(?:human|real person|not (?:a )?(?:spam(?:mer)?|machine|robot)|legitimate|"
+    r"you(?:'re| are| sent)|your(?:self| (?:e-?mail )?(?:identity|address)))\b",
+    re.IGNORECASE,
+)
+_ASKED: Final = re.compile(
+    r"\b(?:please|click|visit|follow|reply|simply|you (?:must|need to|have to|will need)|to (?:have|get|let) your (?:mail|message|e-?mail))\b",
+    re.IGNORECASE,
+)
+_RELEASE: Final = re.compile(
+    r"\b(?:click|visit|follow|go to|reply)\b[^.]{0,160}\b(?:message|mail|e-?mail|delivery|list)\b[^.]{0,60}(?:deliver|approv|releas|pass|accept|through|added|verif)",
+    re.IGNORECASE,
+)
+_GATE: Final = re.compile(
+    r"\b(?:waiting (?:list|for (?:approval|verification|confirmation))|guest ?list|challenge|human|white ?list|approved senders?|sender verification|verify (?:your|that you))\b",
     re.IGNORECASE,
 )
 
@@ -104,7 +115,8 @@ class Prose:
 
 def is_challenge(text: str) -> bool:
     """Whether a notice asks its reader to prove that he is human before the mail is delivered."""
-    return bool(_CHALLENGE.search(text[:6000]))
+    notice = above_copy(text)[:6000]
+    return bool(_ASKED.search(notice)) and bool(_PROVE.search(notice) or _RELEASE.search(notice) and _GATE.search(notice))
 
 
 def read(root: Part, headers: Headers, subject: str, text: str, returned: Headers | None, *, sure: bool) -> Prose | None:

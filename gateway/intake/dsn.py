@@ -14,7 +14,7 @@ from typing import Final
 
 from core.classify import is_mailer
 from core.message import Address, Bounce, BounceAction, BounceRecipient
-from gateway.intake import bouncetext, charset
+from gateway.intake import bouncetext, charset, notification
 from gateway.intake.headers import Headers, message_ids
 from gateway.intake.mime import Part
 
@@ -73,6 +73,8 @@ _NOTHING: Final = Report()
 
 def read(root: Part, headers: Headers, sender: Address | None, subject: str, text: str, *, null_path: bool) -> Report:
     """The report a mail is, if it is one. ``text`` is its body as a person reads it."""
+    if text[:1] == "{" and (notice := notification.read(text)) is not None:
+        return Report(notice[0], notice[1], "delivery notice of a mail service", told=True)
     structured = root.content_type == "multipart/report"
     by_machine = null_path or sender is None or sender.address is None or is_mailer(sender) or "x-failed-recipients" in headers.fields
     by_machine = (
@@ -98,7 +100,8 @@ def read(root: Part, headers: Headers, sender: Address | None, subject: str, tex
     if recipients:
         bounce = _bounce(_completed(recipients, text, headers, returned), returned, text)
         return Report("dsn", bounce, "RFC 3464 delivery report", bouncetext.is_challenge(text))
-    prose = bouncetext.read(root, headers, subject, text, returned, sure=structured)
+    nobody = sender is None or not sender.address
+    prose = bouncetext.read(root, headers, subject, text, returned, sure=structured or nobody)
     if prose is None:
         return _NOTHING
     bounce = _bounce(list(prose.recipients), returned, text, prose.action)

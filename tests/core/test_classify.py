@@ -134,3 +134,23 @@ def test_mailers_are_known_by_address_or_name():
     assert not is_mailer(Address("Emily Post", "post@x.example"))
     assert is_robot(Address("", "bounce+1=2@x.example"))
     assert not is_robot(Address("", "ada@x.example"))
+
+
+ABSENCES = [
+    ("en", "Automatic reply: pump"), ("de", "Automatische Antwort: Pumpe"), ("de", "Abwesenheitsnotiz: Pumpe"), ("nl", "Automatisch antwoord: pomp"), ("nl", "Afwezig: pomp"),
+    ("fr", "Réponse automatique : pompe"), ("es", "Respuesta automática: bomba"), ("ca", "Resposta automàtica: bomba"), ("pt", "Resposta automática: bomba"), ("it", "Risposta automatica: pompa"),
+    ("ro", "Răspuns automat: pompa"), ("da", "Automatisk svar: pumpe"), ("no", "Automatisk svar: pumpe"), ("sv", "Autosvar: pump"), ("sv", "Automatiskt svar: pump"), ("is", "Sjálfvirkt svar: dæla"),
+    ("fi", "Automaattinen vastaus: pumppu"), ("et", "Automaatvastus: pump"), ("lv", "Automātiskā atbilde: sūknis"), ("lt", "Automatinis atsakymas: siurblys"), ("hu", "Automatikus válasz: szivattyú"),
+    ("pl", "Odpowiedź automatyczna: pompa"), ("cs", "Automatická odpověď: čerpadlo"), ("sk", "Automatická odpoveď: čerpadlo"), ("sl", "Samodejni odgovor: črpalka"), ("hr", "Automatski odgovor: pumpa"),
+    ("sr", "Аутоматски одговор: пумпа"), ("bg", "Автоматичен отговор: помпа"), ("mk", "Автоматски одговор: пумпа"), ("ru", "Автоматический ответ: насос"), ("uk", "Автоматична відповідь: насос"),
+    ("el", "Αυτόματη απάντηση: αντλία"), ("tr", "Otomatik yanıt: pompa"), ("ja", "自動応答: ポンプ"), ("zh", "自动答复: 水泵"), ("zh-tw", "自動回覆: 水泵"), ("ko", "자동 회신: 펌프"), ("vi", "Trả lời tự động: bơm"),
+    ("th", "ตอบกลับอัตโนมัติ: ปั๊ม"), ("id", "Balasan otomatis: pompa"), ("he", "תשובה אוטומטית: משאבה"), ("ar", "رد تلقائي: مضخة"), ("fa", "پاسخ خودکار: پمپ"), ("hi", "स्वचालित उत्तर: पंप"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "subject"), ABSENCES, ids=[f"{code}-{index}" for index, (code, _) in enumerate(ABSENCES)])
+def test_absences_in_each_language(code, subject):
+    """The subject of a responder with a second sign, in each language; on its own it proves nothing."""
+    assert classify(replace(PERSON, subject=subject, null_path=True)).kind == "auto_reply"
+    assert classify(replace(PERSON, subject=subject, is_reply=True)).kind == "auto_reply"
+    assert classify(replace(PERSON, subject=subject)).kind == "human"

@@ -179,3 +179,29 @@ def test_other_reports(read, multipart, kind, piece, extra, subject):
     """Receipts, complaints, TLS and DMARC reports are reports."""
     found = read(multipart("b", "Content-Type: text/plain\n\nSee the report.", piece), kind=kind, extra=extra, subject=subject)
     assert (found.kind, found.auto_respond_ok) == ("report", False)
+
+
+def test_a_mail_services_json_notice_is_a_bounce(read):
+    """Amazon SES tells bounces as JSON, in lines that relays break."""
+    notice = (
+        '{"notificationType":"Bounce","bounce":{"bounceType":"Permanent","bouncedRecipients":[{"emailAddress":"bob@site.example","action":"failed",'
+        '"status":"5.1.1","diagno!\n sticCode":"smtp; 550 user unknown"}]},"mail":{"messageId":"0101-ours"}}\n\n--\nYou are subscribed.'
+    )
+    found = read(notice, head=b"From: AWS <no-reply@sns.example>\r\nTo: desk@help.example\r\nDate: Mon, 02 Mar 2026 10:00:00 +0100\r\n")
+    assert found.kind == "bounce"
+    assert found.bounce is not None
+    assert (found.bounce.recipients[0].address, found.bounce.recipients[0].status, found.bounce.original_message_id) == (
+        "bob@site.example",
+        "5.1.1",
+        "0101-ours",
+    )
+    wrapped = '{"Type": "Notification", "Message": "{\\"notificationType\\":\\"Bounce\\",\\"bounce\\":{\\"bouncedRecipients\\":[{\\"emailAddress\\":\\"b@x.example\\"}]}}"}'
+    assert read(wrapped).kind == "bounce"
+    assert read('{"notificationType":"Complaint"}').kind == "report"
+    assert read('{"notificationType": broken').kind == "human"
+
+
+def test_a_bounce_that_says_verify_is_no_challenge(read):
+    """Mail servers speak of verification, too."""
+    text = "Your message could not be delivered:\n\n<bob@site.example>: 550 5.7.1 Verification failed, unable to verify sender; unauthenticated senders not allowed\n"
+    assert read(text, head=MAILER, subject="Undelivered Mail Returned to Sender").kind == "bounce"
