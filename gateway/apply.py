@@ -37,7 +37,7 @@ class Applier(Filing):
             if hand is not None and not isinstance(decision, d.Finish):
                 hand.notes.append(type(decision).__name__)
 
-    def _perform(self, decision: d.Decision, hand: Hand | None) -> None:  # noqa: C901, PLR0912  # one arm a decision, that is the point
+    def _perform(self, decision: d.Decision, hand: Hand | None) -> None:  # noqa: C901, PLR0912, PLR0915  # one arm a decision, that is the point
         match decision:
             case d.OpenTicket():
                 self._open(decision, hand)

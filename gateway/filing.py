@@ -170,7 +170,9 @@ class Filing:
 
     def _split_off(self, decision: d.SplitOff) -> None:
         book, number = self.book, self._number(NEW, None)
-        thread = Thread(book.allot("thread"), "normal", self.now, channel_id=decision.channel, ticket=number, origin=True, attached_at=self.now)
+        thread = Thread(
+            book.allot("thread"), "normal", self.now, channel_id=decision.channel, ticket=number, origin=True, attached_at=self.now
+        )
         book.set_thread(thread, new=True)
         for contact, role in decision.people:
             book.set_participant(thread.id, contact, role)
