@@ -141,13 +141,10 @@ async def test_a_large_mail_passes(started, mail):
     assert len(content) == attachment.size == 20_000_000
 
 
-async def test_workers_cost_nothing_while_they_wait(started):
-    """Idle workers use no processor time, and share the memory of their nursery."""
+async def test_workers_share_the_memory_of_their_nursery(started):
+    """Three processes, one thread each, and together less than half of what the daemon may weigh."""
     box = await started(2)
     processes = [psutil.Process(pid) for pid in family(box)]
     assert len(processes) == 3
     assert sum(each.memory_full_info().pss for each in processes) < 120 * 1024 * 1024
     assert all(each.num_threads() == 1 for each in processes)
-    async with asyncio.timeout(10):
-        while {each.status() for each in processes} != {psutil.STATUS_SLEEPING}:
-            await asyncio.sleep(0)
