@@ -12,14 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.message import address_key
 from core.ticket import Contact
 from gateway.store import schema
+from gateway.store.among import among
 from gateway.store.unit import allot, write_rows
 
 TABLE = schema.contact
 NAMES = ("id", "address", "name", "blocked", "automated", "marketing_ok", "proven")
 ROWS = sa.select(*(TABLE.c[name] for name in NAMES))
-BY_ID = ROWS.where(TABLE.c.id.in_(sa.bindparam("ids", expanding=True)))
-BY_ADDRESS = ROWS.where(TABLE.c.address.in_(sa.bindparam("addresses", expanding=True)))
-CHUNK = 5000  # values in one IN list; SQLite allows 32766 parameters
+BY_ID = ROWS.where(among(TABLE.c.id, "ids"))
+BY_ADDRESS = ROWS.where(among(TABLE.c.address, "addresses"))
 FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven"})
 
 
@@ -27,8 +27,8 @@ async def load(connection: AsyncConnection, *, addresses: Collection[str] = (), 
     """The contacts with one of these address keys or numbers; those that do not exist are left out."""
     found: list[Contact] = []
     for query, name, wanted in ((BY_ADDRESS, "addresses", sorted(addresses)), (BY_ID, "ids", sorted(ids))):
-        for at in range(0, len(wanted), CHUNK):
-            rows = await connection.execute(query, {name: wanted[at : at + CHUNK]})
+        if wanted:
+            rows = await connection.execute(query, {name: wanted})
             found.extend(Contact(*row) for row in rows)
     return found
 

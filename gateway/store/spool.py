@@ -20,6 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.message import Envelope
 from gateway.errors import Refused, TryAgain
 from gateway.store import schema
+from gateway.store.among import among
 from gateway.store.register import FREED, MailState, Register, pack, unpack
 from gateway.store.unit import write_rows
 from gateway.store.wake import tell_others
@@ -31,7 +32,7 @@ MAIL = schema.mail
 RAW = schema.raw_mail
 # The database only takes the index of unfinished mail when it reads its condition in the query, with plain values.
 WAITING = sa.text("mail.state = 'pending' AND mail.state <> 'done'")
-IDS = MAIL.c.id.in_(sa.bindparam("ids", expanding=True))
+IDS = among(MAIL.c.id, "ids")
 FREE = sa.or_(MAIL.c.lease_until.is_(None), MAIL.c.lease_until < sa.bindparam("now", type_=MAIL.c.lease_until.type))
 CLAIMED = (MAIL.c.id, MAIL.c.received_at, MAIL.c.source, MAIL.c.envelope, MAIL.c.size, MAIL.c.tries, MAIL.c.released, MAIL.c.blob)
 DUE = sa.select(*CLAIMED).where(WAITING, FREE).order_by(MAIL.c.id).limit(sa.bindparam("size")).with_for_update(skip_locked=True)
@@ -40,12 +41,20 @@ LEASE = (
     .where(IDS)
     .values(lease_owner=sa.bindparam("owner"), lease_until=sa.bindparam("until", type_=MAIL.c.lease_until.type), tries=MAIL.c.tries + 1)
 )
-RAWS = sa.select(RAW.c.mail_id, RAW.c.data).where(RAW.c.mail_id.in_(sa.bindparam("ids", expanding=True)))
+RAWS = sa.select(RAW.c.mail_id, RAW.c.data).where(among(RAW.c.mail_id, "ids"))
 STILL_PENDING = sa.select(MAIL.c.id).where(WAITING, IDS).with_for_update()
 SEEN = (
     sa.select(MAIL.c.fingerprint, MAIL.c.id, MAIL.c.processed_at, MAIL.c.thread_id, MAIL.c.ticket, MAIL.c.channel_id, MAIL.c.state)
     .where(MAIL.c.fingerprint.in_(sa.bindparam("fingerprints", expanding=True)), MAIL.c.state.not_in(("pending", "duplicate")))
     .order_by(MAIL.c.id)
+)
+
+
+AGAIN = sa.select(MAIL.c.original_id, MAIL.c.channel_id).where(
+    MAIL.c.fingerprint.in_(sa.bindparam("fingerprints", expanding=True)),
+    MAIL.c.state == "duplicate",
+    MAIL.c.original_id.is_not(None),
+    MAIL.c.channel_id.is_not(None),
 )
 
 
@@ -275,6 +284,12 @@ async def finish(connection: AsyncConnection, results: Sequence[Finished]) -> No
         raise LeaseLost("a mail of this batch was finished by another daemon")
     rows = [{"mail_id": each.mail_id} | {f"_{name}": getattr(each, name) for name in _COLUMNS} for each in results]
     await write_rows(connection, [(_FINISH, rows)])
+
+
+async def repeated(connection: AsyncConnection, fingerprints: Collection[bytes]) -> set[tuple[int, int]]:
+    """(original, channel) of each duplicate that has one of these fingerprints: where a mail came again."""
+    rows = await connection.execute(AGAIN, {"fingerprints": sorted(fingerprints)})
+    return {(original, channel) for original, channel in rows}
 
 
 async def by_fingerprint(connection: AsyncConnection, fingerprints: Collection[bytes]) -> dict[bytes, Known]:

@@ -15,6 +15,7 @@ from core.message import MACHINE_KINDS
 from core.thread import Entry
 from core.ticket import ParticipantRole, Thread
 from gateway.store import schema
+from gateway.store.among import among
 from gateway.store.types import EPOCH
 from gateway.store.unit import Work
 
@@ -22,14 +23,14 @@ REF_LIMIT = 300
 COLUMNS = tuple(field.name for field in fields(Thread))
 TABLE = schema.thread
 ROWS = sa.select(*(TABLE.c[name] for name in COLUMNS))
-BY_ID = ROWS.where(TABLE.c.id.in_(sa.bindparam("ids", expanding=True)))
-BY_TICKET = ROWS.where(TABLE.c.ticket.in_(sa.bindparam("tickets", expanding=True)))
+BY_ID = ROWS.where(among(TABLE.c.id, "ids"))
+BY_TICKET = ROWS.where(among(TABLE.c.ticket, "tickets"))
 REFS = (
     sa.select(schema.message_ref, schema.message.c.kind)
     .select_from(schema.message_ref.outerjoin(schema.message, schema.message.c.id == schema.message_ref.c.message))
-    .where(schema.message_ref.c.ref.in_(sa.bindparam("refs", expanding=True)))
+    .where(among(schema.message_ref.c.ref, "refs"))
 )
-PARTICIPANTS = sa.select(schema.participant).where(schema.participant.c.thread_id.in_(sa.bindparam("ids", expanding=True)))
+PARTICIPANTS = sa.select(schema.participant).where(among(schema.participant.c.thread_id, "ids"))
 UPDATE = (
     sa.update(TABLE)
     .where(TABLE.c.id == sa.bindparam("_id"))
@@ -99,8 +100,8 @@ def chunks(values: Collection[Any]) -> Iterable[list[Any]]:
 async def load_refs(connection: AsyncConnection, refs: Collection[str]) -> list[RefRow]:
     """What any thread knows of these Message-IDs (cut to REF_LIMIT, as they are stored)."""
     found: list[RefRow] = []
-    for piece in chunks(refs):
-        rows = await connection.execute(REFS, {"refs": piece})
+    if refs:
+        rows = await connection.execute(REFS, {"refs": refs})
         found.extend(RefRow(row.ref, row.thread_id, row.message, row.forward, row.kind in MACHINE_KINDS) for row in rows)
     return found
 
@@ -108,8 +109,8 @@ async def load_refs(connection: AsyncConnection, refs: Collection[str]) -> list[
 async def load(connection: AsyncConnection, ids: Collection[int]) -> dict[int, Thread]:
     """Threads by id."""
     found: dict[int, Thread] = {}
-    for piece in chunks(ids):
-        found.update((row.id, Thread(*row)) for row in await connection.execute(BY_ID, {"ids": piece}))
+    if ids:
+        found.update((row.id, Thread(*row)) for row in await connection.execute(BY_ID, {"ids": ids}))
     return found
 
 
@@ -123,8 +124,8 @@ async def of_tickets(connection: AsyncConnection, numbers: Collection[int]) -> l
 async def participants(connection: AsyncConnection, ids: Collection[int]) -> dict[int, dict[int, ParticipantRole]]:
     """Contact id -> role of each thread."""
     found: dict[int, dict[int, ParticipantRole]] = {each: {} for each in ids}
-    for piece in chunks(ids):
-        for row in await connection.execute(PARTICIPANTS, {"ids": piece}):
+    if ids:
+        for row in await connection.execute(PARTICIPANTS, {"ids": ids}):
             found[row.thread_id][row.contact_id] = row.role
     return found
 

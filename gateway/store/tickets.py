@@ -17,12 +17,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.events import JoinRecord, MergeRecord
 from core.ticket import Ticket
 from gateway.store import schema
+from gateway.store.among import among
 from gateway.store.unit import Work
 
 COLUMNS = tuple(field.name for field in fields(Ticket))
 TABLE = schema.ticket
 ROWS = sa.select(*(TABLE.c[name] for name in COLUMNS))
-BY_NUMBER = ROWS.where(TABLE.c.number.in_(sa.bindparam("numbers", expanding=True)))
+BY_NUMBER = ROWS.where(among(TABLE.c.number, "numbers"))
 UPDATE = (
     sa.update(TABLE)
     .where(TABLE.c.number == sa.bindparam("_number"))
@@ -31,8 +32,8 @@ UPDATE = (
 EARLIER = (
     sa.select(TABLE.c.number, TABLE.c.requester_id, TABLE.c.subject_key)
     .where(
-        TABLE.c.requester_id.in_(sa.bindparam("requesters", expanding=True)),
-        TABLE.c.subject_key.in_(sa.bindparam("keys", expanding=True)),
+        among(TABLE.c.requester_id, "requesters"),
+        among(TABLE.c.subject_key, "keys"),
         TABLE.c.merged_into.is_(None),
         TABLE.c.deleted_at.is_(None),
     )
@@ -148,9 +149,7 @@ async def associated(connection: AsyncConnection, numbers: Collection[int]) -> d
     table = schema.ticket_contact
     found: dict[int, set[int]] = {number: set() for number in numbers}
     if numbers:
-        for row in await connection.execute(
-            sa.select(table).where(table.c.ticket.in_(sa.bindparam("n", expanding=True))), {"n": list(numbers)}
-        ):
+        for row in await connection.execute(sa.select(table).where(among(table.c.ticket, "n")), {"n": list(numbers)}):
             found[row.ticket].add(row.contact_id)
     return found
 
