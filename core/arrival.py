@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from core.decisions import NEW, AppendMessage, Decision, FinalState, Finish, Remark, SkipRule, Step
+from core.decisions import NEW, AppendMessage, Decision, FinalState, Finish, NoteAgent, Remark, SkipRule, Step
 from core.events import Cause, MailArrived
 from core.placing import place
 from core.ticket import SenderRole
@@ -65,7 +65,7 @@ def duplicate(trail: Trail) -> list[Decision] | None:
     original = event.duplicate_of
     trail.step("duplicate", "yes", f"the same mail came in before as mail {original.mail_id}")
     here = event.channels[0] if event.channels else None
-    elsewhere = original.channel is not None and here is not None and here.id != original.channel.id
+    elsewhere = original.channel is not None and here is not None and here.id != original.channel.id and here.id not in original.repeated_at
     if elsewhere and original.ticket is not None and here is not None:
         trail.decisions.append(Remark(original.ticket, cause_of(event), f"also sent to {here.address}"))
     return trail.end("duplicate", f"It is the same mail as mail {original.mail_id}, which was kept.", original=original.mail_id)
@@ -77,9 +77,9 @@ def own_mail(trail: Trail) -> list[Decision] | None:
     if event.own_copy is not None:
         trail.step("own mail", "copy", "its Message-ID is one of ours")
         return trail.end("ignored", "It is a copy of a mail that we sent.", original=event.own_copy.mail_id or None)
-    if event.looped:
-        trail.step("own mail", "loop", "it carries our loop header")
-        return trail.end("ignored", "It passed through this desk before: a mail loop.")
+    if event.looped or event.message.kind == "loop":
+        trail.step("own mail", "loop", "it carries our loop header" if event.looped else "; ".join(event.message.evidence[:3]))
+        return trail.end("ignored", "It went round in a circle: a mail loop.")
     if event.sender.own_channel:
         if event.thread is None or event.ticket is None or event.ticket.deleted_at is not None:
             trail.step("own mail", "loop", "From is a channel of ours and it answers nothing known")
@@ -88,6 +88,7 @@ def own_mail(trail: Trail) -> list[Decision] | None:
         thread, ticket = place(event, event.thread, trail.decisions)
         trail.decisions.append(AppendMessage(thread.id, "self", outgoing=True))
         number = ticket.number if ticket is not None else event.ticket.number
+        trail.decisions.append(NoteAgent(number))
         return trail.end("done", f"It was sent from our own address outside the desk and is kept on ticket {number}.")
     trail.step("own mail", "no", "neither Message-ID nor From is ours")
     return None

@@ -215,6 +215,13 @@ class NoteCustomer:
 
 
 @dataclass(frozen=True, slots=True)
+class NoteAgent:
+    """An agent answered from outside the desk: a person has worked on the ticket (section 5, joining)."""
+
+    ticket: int
+
+
+@dataclass(frozen=True, slots=True)
 class MarkContact:
     """The sender's contact is marked."""
 
@@ -265,6 +272,7 @@ Decision = (
     | RaiseFlags
     | AddParticipants
     | NoteCustomer
+    | NoteAgent
     | MarkContact
     | Finish
 )

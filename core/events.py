@@ -34,6 +34,7 @@ class Original:
     channel: Channel | None
     thread: int | None
     ticket: int | None
+    repeated_at: frozenset[int] = frozenset()  # channels through which it came again before
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ class MailArrived:
     duplicate_of: Original | None
     reused_id: bool
     own_copy: Original | None  # a copy of what we sent
-    looped: bool
+    looped: bool  # it carries our loop header, naming a channel of ours (another desk's says nothing)
     spam: bool
     trusted_user: bool  # the mail may act as its user: verdict pass, or that user's signed token
     thread: Thread | None  # the tied one

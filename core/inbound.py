@@ -18,6 +18,7 @@ from core.decisions import (
     ContinueThread,
     Decision,
     MarkContact,
+    NoteAgent,
     NoteCustomer,
     OpenTicket,
     RaiseFlags,
@@ -57,58 +58,64 @@ def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
     forwarded = event.message.kind == "forward" or tie.answers_forward or (event.thread is not None and event.thread.kind == "forward")
     trail.step("forward", "yes" if forwarded else "no", event.message.forward.rule if event.message.forward else "")
     if event.ticket is not None and event.ticket.deleted_at is not None:
-        return _after_trash(trail, pipelines)
+        return _after_trash(trail, pipelines, event.ticket)
     if event.thread is None:
         return _reply(trail, pipelines, NEW, event.ticket) if event.ticket is not None else _fresh(trail, pipelines, NEW)
     thread, ticket = place(event, event.thread, trail.decisions)
     return _reply(trail, pipelines, thread.id, ticket) if ticket is not None else _fresh(trail, pipelines, thread.id)
 
 
-def _after_trash(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
-    """E38: the conversation goes on under a new ticket."""
+def _after_trash(trail: Trail, pipelines: Mapping[int, Pipeline], trashed: Ticket) -> list[Decision]:
+    """E38: the conversation goes on under a new ticket of the same requester."""
     event = trail.event
-    channel = event.channels[0]
     if event.thread is None:
-        return _fresh(trail, pipelines, NEW, note="earlier ticket deleted")
-    if not channel.tickets:
+        return _fresh(trail, pipelines, NEW, trashed)
+    if not _makes_tickets(event):
         trail.decisions.append(AppendMessage(event.thread.id, trail.role))
         return trail.end("done", "Its ticket is in the trash and its channel makes no tickets; it is kept on the conversation.")
     trail.decisions.append(ContinueThread(event.thread.id))
-    return _fresh(trail, pipelines, NEW, note="earlier ticket deleted")
+    return _fresh(trail, pipelines, NEW, trashed)
 
 
-def _fresh(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, note: str | None = None) -> list[Decision]:
+def _makes_tickets(event: MailArrived) -> bool:
+    return bool(event.channels) and event.channels[0].tickets
+
+
+def _fresh(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, trashed: Ticket | None = None) -> list[Decision]:
     """A conversation without a ticket: one is opened when the channel is on (E01-E03, E14, E15, E20, E21, E25b, E28, E34, E35, E43)."""
     event = trail.event
-    message, channel = event.message, event.channels[0]
     customer = _original_sender(trail)
     trail.decisions.append(AppendMessage(thread, trail.role, opens=True, speaks_for=customer, flags=marks(trail)))
     _participate(trail, thread)
-    if not channel.tickets:
+    if not _makes_tickets(event):
         trail.step("status rule", "none", "the channel makes no tickets")
-        return trail.end("done", f"Channel {channel.address} makes no tickets, so it is kept as a conversation.")
-    pipeline = pipelines[channel.pipeline_id]
-    status_id = channel.status_id if channel.status_id is not None and pipeline.holds(channel.status_id) else pipeline.first_open().id
-    requester = customer or (NEW if message.sender is not None else None)
-    trail.decisions.append(
-        OpenTicket(
-            message.subject,
-            pipeline.id,
-            status_id,
-            "email",
-            cause_of(event),
-            thread=thread,
-            requester=requester,
-            flags=_opening_flags(trail, customer),
-            links=event.earlier_open,
-            note=note,
-        )
-    )
-    trail.decisions.append(RenameTicket(NEW, thread))
+        channel = f"Channel {event.channels[0].address} makes no tickets" if event.channels else "There is no channel"
+        return trail.end("done", f"{channel}, so it is kept as a conversation.")
+    trail.decisions.append(_opening(trail, pipelines[event.channels[0].pipeline_id], thread, customer, trashed))
+    if trashed is None:
+        trail.decisions.append(RenameTicket(NEW, thread))
     trail.decisions.extend(Remark(NEW, cause_of(event), f"also sent to {each.address}") for each in event.channels[1:])
     _mark_sender(trail, NEW)
     trail.step("status rule", "none", "a new ticket starts in its first status")
-    return trail.end("done", "It opened a ticket." if note is None else "Its earlier ticket is in the trash, so it opened a new one.")
+    return trail.end("done", "It opened a ticket." if trashed is None else "Its earlier ticket is in the trash, so it opened a new one.")
+
+
+def _opening(trail: Trail, pipeline: Pipeline, thread: int, customer: Address | None, trashed: Ticket | None) -> OpenTicket:
+    event = trail.event
+    wanted = event.channels[0].status_id
+    requester = customer or (NEW if event.message.sender is not None else None)
+    return OpenTicket(
+        event.message.subject,
+        pipeline.id,
+        wanted if wanted is not None and pipeline.holds(wanted) else pipeline.first_open().id,
+        "email",
+        cause_of(event),
+        thread=thread,
+        requester=trashed.requester_id or requester if trashed is not None else requester,
+        flags=_opening_flags(trail, customer),
+        links=event.earlier_open,
+        note="earlier ticket deleted" if trashed is not None else None,
+    )
 
 
 def _reply(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket: Ticket) -> list[Decision]:
@@ -121,6 +128,8 @@ def _reply(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket:
         trail.decisions.append(AttachThread(ticket.number, NEW, row.origin, cause_of(event)))
     _participate(trail, thread)
     _mark_sender(trail, ticket.number)
+    if trail.role == "user":
+        trail.decisions.append(NoteAgent(ticket.number))
     reply = Reply(event.message.kind, trail.role, row, event.tie.answers_forward, event.tie.late, event.automation)
     pipeline = pipelines[ticket.pipeline_id]
     ruling = status_rule(reply, ticket, pipeline)

@@ -85,6 +85,8 @@ class Applier(Filing):
             case d.NoteCustomer(ticket=ticket):
                 number = self._number(ticket, hand)
                 self._change(number, last_customer_message_at=self.now)
+            case d.NoteAgent(ticket=ticket):
+                self._change(self._number(ticket, hand), worked=True)
             case d.MarkContact(automated=automated, proven=proven):
                 self._mark(held(hand), automated=automated, proven=proven)
             case d.Finish():

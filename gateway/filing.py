@@ -134,9 +134,11 @@ class Filing:
         self._event(number, "thread_attached", decision.cause, after=str(thread.id), hand=hand)
 
     def _continue(self, thread: int, hand: Hand) -> None:
-        """The new thread is made here, so that the old one's memory can point at it; AppendMessage NEW then uses it."""
+        """The new thread is made here, so that the old one's memory can point at it; AppendMessage NEW then uses it. Its people stay."""
         fresh = Thread(self.book.allot("thread"), "normal", self.now, channel_id=hand.channel_id)
         self.book.set_thread(fresh, new=True)
+        for contact, role in self.book.participants[thread].items():
+            self.book.set_participant(fresh.id, contact, role)
         self.book.set_thread(replace(self.book.threads[thread], redirect_to=fresh.id))
         hand.thread = fresh.id
 

@@ -22,9 +22,9 @@ from core.thread import Tie, ids_of, tie
 from core.ticket import Channel, Contact, Thread, Ticket, User
 from gateway.apply import Applier
 from gateway.filing import Hand
-from gateway.intake.authenticity import relied_on, verdict
+from gateway.intake.authenticity import verdict
 from gateway.store.book import Book, Connection
-from gateway.store.spool import Finished, Known, by_fingerprint, finish
+from gateway.store.spool import Finished, Known, by_fingerprint, finish, repeated
 from gateway.store.tickets import subject_key
 
 REPEAT_WINDOW = timedelta(days=7)  # behaviour.md 2.1 step 1, for mail without a Message-ID
@@ -87,6 +87,7 @@ class Batch:
         self.now = now
         self.book: Book
         self.known: dict[bytes, Known] = {}
+        self.repeated: set[tuple[int, int]] = set()
 
     async def run(self) -> list[Finished]:
         """Decide and perform every mail in order; returns the register entries as written."""
@@ -144,6 +145,8 @@ class Batch:
         }
         await self.book.load_earlier(pairs)
         self.known = await by_fingerprint(self.connection, {fingerprint(item.message) for item in self.items})
+        if self.known:
+            self.repeated = await repeated(self.connection, self.known.keys())
         # A mail without a Message-ID leads to its original by nothing else.
         await self.book.load_for((), (), {known.thread for known in self.known.values() if known.thread}, ())
 
@@ -170,8 +173,8 @@ class Batch:
             self._original(item),
             self._reused(message),
             Original(0, None, copy, None) if copy is not None else None,
-            bool(message.loop_marks),
-            message.spam_flag and (envelope.trusted_hop or relied_on(message.authentication, self.rules.trusted) is not None),
+            any(channel_at(book.desk.channels, each) for each in message.loop_marks),
+            message.spam_flag and (envelope.trusted_hop or self._trusted(message)),
             user is not None and judged == "pass",
             thread,
             ticket,
@@ -189,7 +192,8 @@ class Batch:
             for each, number in mark.own.items()
             if each != message.message_id and (thread := book.follow(number)) is not None
         }
-        forwards = frozenset(ref.thread for rows in refs.values() for ref in rows if book.threads[ref.thread].kind == "forward")
+        named = {*own.values(), *(ref.thread for rows in refs.values() for ref in rows)}
+        forwards = frozenset(each for each in named if book.threads[each].kind == "forward")
         reply, tag = self._marked(mark.reply), self._marked(mark.tag)
         if tag is not None and not self._takes_part(message, tag):
             tag = None
@@ -218,6 +222,8 @@ class Batch:
         book = self.book
         contact = book.contact_at(message.sender.key) if message.sender else None
         part = book.part_of(contact.id, thread, ticket) if contact is not None else None
+        if thread is not None and ticket is None and not book.participants[thread.id]:
+            part = "participant"  # only machines wrote here so far: whoever comes first is no stranger
         own = message.sender is not None and channel_at(book.desk.channels, message.sender.key) is not None
         return Sender(contact, user, own, contact is not None or user is not None, part)
 
@@ -226,6 +232,11 @@ class Batch:
             return ()
         numbers = self.book.earlier.get((contact.id, subject_key(message.subject)), [])
         return tuple(numbers[:1])
+
+    def _trusted(self, message: Message) -> bool:
+        """Whether a server of ours left its results in the mail, so that its other marks are ours too."""
+        ids = {each.lower() for each in self.rules.trusted}
+        return any(each.authserv_id in ids for each in message.authentication)
 
     # ---- the same mail again
 
@@ -238,7 +249,8 @@ class Batch:
         thread = self.book.follow(known.thread) if known.thread is not None else None
         ticket = self.book.live_ticket(thread.ticket if thread is not None else known.ticket)
         channel = next((each for each in self.book.desk.channels.values() if each.id == known.channel), None)
-        return Original(known.mail_id, channel, thread.id if thread else None, ticket.number if ticket else None)
+        again = frozenset(place for mail, place in self.repeated if mail == known.mail_id)
+        return Original(known.mail_id, channel, thread.id if thread else None, ticket.number if ticket else None, again)
 
     def _reused(self, message: Message) -> bool:
         rows = self.book.known_refs([message.message_id]) if message.message_id else {}
@@ -246,7 +258,11 @@ class Batch:
 
     def _remember(self, item: Item, hand: Hand, event: MailArrived) -> None:
         """Later mails of the batch see this one as earlier mail."""
-        if hand.finish is None or hand.finish.state == "duplicate":
+        if hand.finish is None:
+            return
+        if hand.finish.state == "duplicate":
+            if (channel := _channel_id(event)) is not None and hand.finish.original is not None:
+                self.repeated.add((hand.finish.original, channel))
             return
         self.known.setdefault(
             fingerprint(item.message),
