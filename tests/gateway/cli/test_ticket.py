@@ -1,9 +1,13 @@
-"""`ticketgate ticket`: what it prints, as JSON and for people, its exit codes, and that a refusal changes nothing."""
+"""`ticketgate ticket`: what it prints, as JSON and for people, its exit codes, and that a refusal changes nothing.
+
+What the acts do to the rows is held on both databases by the tests of the desk; this is about the form, so one database is enough.
+"""
 
 from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.parametrize("database_kind", ["sqlite"])
 T_KEYS = set(
     "number tag reply_address subject pipeline status status_state owner requester participants source priority tags"
     " created_at closed_at close_date reopened_count flags links".split()
@@ -144,7 +148,6 @@ def test_refused_means_65_and_nothing_changed(cli, ticket):
     ],
     ids=" ".join,
 )
-@pytest.mark.parametrize("database_kind", ["sqlite"])
 def test_usage_errors_are_64(cli, arguments):
     """Exit codes: what cannot be asked so is 64, said on stderr, before anything is done."""
     result = cli(*arguments)
