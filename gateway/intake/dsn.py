@@ -218,7 +218,7 @@ def _typed_address(value: str) -> str | None:
     text = (rest if semicolon else value).strip()
     if kind.strip().lower() == "utf-8":
         text = _XTEXT.sub(lambda m: chr(int(m[1], 16)) if int(m[1], 16) < 0xD800 else "", text)
-    text = text.replace("< ", "<").strip("<> \t\"'")
+    text = text.replace("< ", "<").strip("<> \t'")
     if "<" in text:
         text = text.rpartition("<")[2]
     match = _ADDRESS.search(text)

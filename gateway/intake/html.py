@@ -93,7 +93,7 @@ def to_text(source: str) -> str:
     if "<!" in source:
         source = without_conditions(source)
     if not depth_within(source):
-        return clean(unescape(_ANY_TAG.sub(" ", source)))
+        return clean("\n".join(" ".join(line.split()) for line in unescape(_ANY_TAG.sub(" ", source)).split("\n")).strip())
     target = _Writer()
     parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=False, recover=True)
     try:

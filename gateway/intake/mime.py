@@ -214,10 +214,9 @@ class Tree:
 
     def _child(self, buffer: bytes, begin: int, end: int, path: str, depth: int, digest: bool) -> Part:
         body = self._header_end(buffer, begin, end, limits.PART_HEADER_BLOCK)
-        if body == end and not _HEADER_LINE.match(buffer, begin, end):
-            return self._part(Headers(b""), buffer, begin, end, path, depth, digest=digest)
-        if not _HEADER_LINE.match(buffer, begin, end) and buffer[begin : begin + 1] not in b"\r\n":
-            self.defect("a part without its own header")
+        if not _HEADER_LINE.match(buffer, begin, end) and (body == end or buffer[begin : begin + 1] not in b"\r\n"):
+            if buffer[begin:end].strip():
+                self.defect("a part without its own header")
             return self._part(Headers(b""), buffer, begin, end, path, depth, digest=digest)
         headers = Headers(buffer[begin : min(body, begin + limits.PART_HEADER_BLOCK)])
         return self._part(headers, buffer, body, end, path, depth, digest=digest)
