@@ -23,7 +23,7 @@ from gateway.intake.parse import fallback
 from gateway.intake.process import Batch, Item, Rules
 from gateway.intake.sandbox import Sandbox
 from gateway.store.engine import Database
-from gateway.store.spool import Claimed, Finished, Spool
+from gateway.store.spool import TRIES, Claimed, Finished, Spool
 from gateway.store.wake import Wake
 
 BATCH = 64
@@ -163,6 +163,8 @@ class Intake:
         with contextlib.suppress(TryAgain):
             await self.spool.fail([mail.id], reason, self.clock.now())
         maillog.failed(source=mail.envelope.source, error_id=f"mail-{mail.id}", exc=error, mail_id=mail.id)
+        if mail.tries >= TRIES:
+            maillog.held(mail_id=mail.id, reason=reason)
 
 
 def _tell(row: Finished, item: Item) -> None:

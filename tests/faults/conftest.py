@@ -82,9 +82,14 @@ class Daemon:
         """Returns when it accepts mail; RuntimeError with the end of its log when it does not come up."""
         self.launch()
         assert self.out is not None
+        assert self.log is not None
         try:
             self.out.wait_for(lambda line: line.startswith(READY))
         except RuntimeError:
+            if self.process is not None and self.process.poll() is None:  # it hangs: let it say where
+                self.process.send_signal(signal.SIGABRT)
+                self.process.wait(30)
+                self.log.close()
             raise RuntimeError(self.said().decode(errors="replace")[-3000:]) from None
 
     def launch(self) -> None:
@@ -183,7 +188,9 @@ def make_daemon(tmp_path: Path, free_ports: Callable[[], int]) -> Iterator[Calla
             "WORKERS__PROCESSES": "1",
         } | settings
         environ = {name: value for name, value in os.environ.items() if not name.startswith("TICKETGATE_")}
-        daemon = Daemon(folder, port, environ | {f"TICKETGATE_{name}": value for name, value in own.items()}, roles)
+        daemon = Daemon(
+            folder, port, environ | {"PYTHONFAULTHANDLER": "1"} | {f"TICKETGATE_{name}": value for name, value in own.items()}, roles
+        )
         made.append(daemon)
         return daemon
 

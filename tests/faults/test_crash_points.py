@@ -42,6 +42,7 @@ class Sweep:
                 self._until_processed()
             died = not self._alive(reply)
         self.points += 1
+        print(f"{word}: {'died' if died else 'passed'}, {reply or 'no answer'}")
         if died:
             self.deaths += 1
             self.daemon.kill()  # what it had started

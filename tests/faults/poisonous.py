@@ -1,0 +1,24 @@
+"""A reader that does to its process what a poisoned mail could: for tests of what the intake makes of that."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import TYPE_CHECKING
+
+from gateway.intake import parse
+
+if TYPE_CHECKING:
+    from core.message import Message
+    from gateway.intake.jobs import Job
+
+
+def read_job(job: Job) -> Message:
+    """Reads a mail, or dies, stands still, or takes all memory, as its subject says."""
+    if b"Subject: About kill" in job.raw:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if b"Subject: About stall" in job.raw:
+        signal.pause()
+    if b"Subject: About eat" in job.raw:
+        bytearray(1 << 40)
+    return parse.read(job.raw, html=job.html, null_sender=job.null_sender)
