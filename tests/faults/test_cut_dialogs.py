@@ -1,0 +1,111 @@
+"""Clients that vanish, stand still or hang up anywhere in a dialog: only a mail that was sent to its end is ever stored (reliability.md 3, network)."""
+
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.faults.witness import END, ENVELOPE, Dialog, Ledger, letter
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from tests.faults.conftest import Daemon
+
+HOWS = ("close", "reset", "half")
+STRIDE = 7  # every so many bytes in CI, shifted for each way of hanging up
+
+
+def pieces(word: str) -> list[bytes]:
+    """What a client says in one dialog; it waits for a reply after each piece."""
+    return [*(line + b"\r\n" for line in ENVELOPE), letter(word, 1) + END]
+
+
+def cut(daemon: Daemon, word: str, after: int, how: str) -> str:
+    """Says the first ``after`` bytes of a dialog and leaves; returns the last reply that could still be read."""
+    dialog = Dialog(daemon.port)
+    reply = dialog.greeting
+    for piece in pieces(word):
+        now, after = piece[:after], after - len(piece)
+        dialog.socket.sendall(now)
+        if after <= 0:
+            break
+        reply = dialog.reply()
+        assert reply[:1] in {"2", "3"}, reply
+    match how:
+        case "close":
+            dialog.close()
+        case "reset":
+            dialog.reset()
+        case _:
+            dialog.socket.shutdown(socket.SHUT_WR)
+            while line := dialog.reply():
+                reply = line
+            dialog.close()
+    return reply
+
+
+def cut_everywhere(daemon: Daemon, stride: int) -> None:
+    """Cuts after each ``stride``-th byte and at the very end, in each way; each mail is then sent properly, as a client would."""
+    daemon.start()
+    ledger = Ledger()
+    length = sum(map(len, pieces("c100")))
+    points = cuts = 0
+    for shift, how in enumerate(HOWS):
+        for after in sorted({*range(1 + shift * stride // len(HOWS), length, stride), *range(length - 5, length + 1)}):
+            word = f"{how[0]}{after:03}"
+            reply = cut(daemon, word, after, how)
+            cuts += 1
+            if after == length:
+                ledger.ended[word] = letter(word, 1)
+                assert how != "half" or reply.startswith("250 2.0.0 Queued")
+            else:
+                assert "Queued" not in reply, (word, reply)
+            points += 1
+            if not points % 3:
+                assert ledger.send(daemon.port, word, letter(word, 1)).startswith("250")
+    for how in HOWS:
+        word = f"{how[0]}{length:03}"
+        assert ledger.send(daemon.port, word, letter(word, 1)).startswith("250")
+    assert daemon.stop() == 0
+    assert daemon.run("agenda", "run").returncode == 0
+    mails = daemon.mails()
+    ledger.audit(mails)
+    assert {mail.state for mail in mails} <= {"done", "duplicate"}
+    assert daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
+    assert daemon.rows("SELECT count(*) FROM message") == [(len(ledger.acknowledged),)]
+    doubled = sum(mail.state == "duplicate" for mail in mails)
+    print(f"{cuts} dialogs cut, {len(ledger.acknowledged)} mails acknowledged, {doubled} came twice and are one message, none lost")
+    assert 1 <= doubled <= len(HOWS)  # the half-closed one at least was there already
+
+
+def test_a_dialog_that_is_cut_stores_nothing(make_daemon: Callable[..., Daemon]) -> None:
+    """Closed, reset and half-closed at sampled bytes: no mail without its end is stored; the retry of one whose 250 got lost is one message."""
+    cut_everywhere(make_daemon(), STRIDE)
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(3600)
+def test_a_dialog_that_is_cut_anywhere_stores_nothing(make_daemon: Callable[..., Daemon]) -> None:
+    """The same after every single byte."""
+    cut_everywhere(make_daemon(), 1)
+
+
+def test_clients_that_stand_still_keep_nobody_from_delivering(make_daemon: Callable[..., Daemon]) -> None:
+    """Sixty clients that stand still somewhere in their dialog: another one delivers at once, and nothing of theirs is stored when they go."""
+    daemon = make_daemon("ingress")
+    daemon.start()
+    still = [Dialog(daemon.port) for _ in range(60)]
+    for number, dialog in enumerate(still):
+        dialog.begin(ENVELOPE[: number % 5])
+        dialog.socket.sendall(letter("still")[:99] if number % 5 == 4 else b"MA")
+    ledger = Ledger()
+    for number in range(20):
+        assert ledger.send(daemon.port, f"good{number}", letter(f"good{number}")).startswith("250")
+    for dialog in still:
+        dialog.close()
+    assert daemon.stop() == 0
+    ledger.audit(daemon.mails())
+    assert daemon.leftovers() == []
