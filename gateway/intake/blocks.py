@@ -69,6 +69,7 @@ class _Block:
         self.depth = depth
         self.fields: dict[Role, str] = {}
         self.role: Role | None = None
+        self.gaps = 0
 
     def read(self, at: int) -> int:
         """Read from line ``at`` on; gives the line behind the block."""
@@ -99,9 +100,10 @@ class _Block:
             colon = _COLON.search(line, 0, 60)
             role = label_of(line[: colon.start()]) if colon else None
             if role is not None:
-                return role not in self.fields and (
-                    len(self.fields) < 2 or not {"from", "date"} <= self.fields.keys() or "subject" not in self.fields
-                )
+                spaced = self.gaps == len(self.fields) - 1  # every field so far stood on its own
+                self.gaps += 1
+                complete = {"from", "date", "subject"} <= self.fields.keys()
+                return role not in self.fields and (spaced or not complete)
             return self.role is not None and self.fields.get(self.role) == "" and len(line) < 200
         return False
 

@@ -208,3 +208,32 @@ def test_an_attached_mail_as_the_content(read, multipart):
 def test_header_fields_of_a_forward(read, extra):
     """Behaviour.md 2.1 step 8 b."""
     assert read("the text", extra=extra).kind == "forward"
+
+
+@pytest.mark.parametrize(("code", "mark", "labels"), [(row[0], row[1], row[2:]) for row in LANGUAGES], ids=[row[0] for row in LANGUAGES])
+def test_the_shapes_of_one_forward(read, code, mark, labels):
+    """The same forward as the clients write it: on one line, in bold, with tabs, quoted, as paragraphs, without blank line, in two kinds of HTML."""
+    lines = block(labels).strip().split("\n")
+    name = mark.strip("- ") + ":"
+    bold = [f"<b>{line.partition(':')[0]}:</b>{line.partition(':')[2].replace('<', '&lt;')}" for line in lines]
+    paragraphs = TEXT.replace("\n\n", "</p><p>")
+    check(read(f"   {mark} {''.join(lines)}\n {TEXT}\n"))
+    check(read(f"{mark}\n" + "\n".join("*" + line.replace(": ", ":* ", 1) for line in lines) + f"\n\n{TEXT}\n"))
+    check(read(f"{mark}\n" + "\n".join(line.replace(": ", ": \t", 1) for line in lines) + f"\n\n\n{TEXT}\n"))
+    check(read("\n".join("> " + line for line in [name, "", *lines, "", *TEXT.split("\n")])))
+    check(read(f"Hi\n\n{name}\n\n" + "\n".join("> " + line for line in [*lines, "", *TEXT.split("\n")])))
+    check(read("\n\n".join(lines) + f"\n\n{TEXT}\n", subject="Fw: x"))
+    check(read(f"________________________________\n{block(labels)}{TEXT}\n", subject="Fw: x"))
+    check(
+        read(
+            f"<div>Hi<p style='border-top:solid'>{'<br>'.join(bold)}</p><p>{paragraphs}</p></div>",
+            kind="text/html; charset=utf-8",
+            subject="FW: x",
+        )
+    )
+    check(
+        read(
+            f"Hi<blockquote type=cite><div>{name}</div><br>{''.join(f'<div>{line}</div>' for line in bold)}<br><p>{paragraphs}</p></blockquote>",
+            kind="text/html; charset=utf-8",
+        )
+    )

@@ -1,0 +1,79 @@
+"""Damaged mails by the thousand: bytes flipped, cut, doubled, lines joined. One answer each, quickly, and nothing in it that cannot be stored.
+
+``MUTATIONS=500000 pytest tests/mime/test_mutation.py`` is the long run. With the corpus beside the checkout its mails are damaged as well.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import pytest
+
+from gateway.intake import parse
+
+COUNT = int(os.environ.get("MUTATIONS", "20000"))
+HERE = Path(__file__).resolve().parent
+CORPUS = HERE.parents[2] / "shared" / "corpus" / "raw"
+SIGNS = [b"\0", b'"', b"<", b"\xff", b"\r", b"=?", b"\n\n", b";", b"(", b"--", b"\xed\xa0\x80", b"e\xcc\x81"]
+DEADLINE = 5.0  # seconds of processor time for one mail of a few kilobytes
+
+
+def damaged(raw: bytes, chance: random.Random) -> bytes:
+    """A mail with one to six wounds."""
+    out = bytearray(raw[:100_000])
+    for _ in range(chance.randint(1, 6)):
+        at = chance.randrange(len(out) + 1)
+        match chance.randrange(5):
+            case 0:
+                out[at : at + 1] = chance.randbytes(chance.randint(1, 3))
+            case 1:
+                del out[at : at + chance.randint(1, 200)]
+            case 2:
+                out[at:at] = out[at : at + 300]
+            case 3:
+                out[at : at + 300] = bytes(out[at : at + 300]).replace(b"\n", b"", 1)
+            case _:
+                out[at : at + 1] = chance.choice(SIGNS)
+    return bytes(out)
+
+
+def check(raw: bytes, origin: str) -> None:
+    """One reading of one damaged mail."""
+    begun = time.process_time()
+    found = parse.read(raw, html=True)
+    assert time.process_time() - begun < DEADLINE, origin
+    assert not any(each.startswith("could not be read whole") for each in found.defects), (origin, found.defects)
+    for text in (
+        found.subject,
+        found.text,
+        found.html or "",
+        found.reply_text,
+        found.quoted_text,
+        *(each.filename or "" for each in found.attachments),
+    ):
+        assert text.isascii() and "\0" not in text or not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text), origin
+
+
+def run(files: list[Path], count: int, seed: int) -> None:
+    """Read ``count`` damaged mails, taken in turn."""
+    chance = random.Random(seed)
+    mails = [(path.name, path.read_bytes()) for path in files]
+    for index in range(count):
+        name, raw = mails[index % len(mails)]
+        check(damaged(raw, chance), f"{name}, mutation {index} of seed {seed}")
+
+
+def test_our_own_mails_damaged():
+    """Twenty thousand readings of damaged copies of our fixtures."""
+    run(sorted((HERE / "cases").glob("*.eml")), COUNT, seed=1)
+
+
+@pytest.mark.sweep
+def test_the_corpus_damaged():
+    """The same with real mail, where the corpus is at hand."""
+    if not CORPUS.is_dir():
+        pytest.skip("the corpus of real mail is not beside this checkout")
+    run(sorted(CORPUS.glob("*/*.eml")), COUNT, seed=2)
