@@ -58,7 +58,7 @@ def _named(ticket: Json) -> tuple[str | None, str]:
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
 @given(letters=conversations(), data=st.data())
-@settings(QUICK, max_examples=150)
+@settings(QUICK, max_examples=100)
 async def test_any_order_gives_the_same_threads_and_tickets(world: World, letters: list[Letter], data: st.DataObject) -> None:
     """Any order, cut into any batches, ends as the same sets of mail with the same requester and subject."""
     other = data.draw(st.permutations(letters))
