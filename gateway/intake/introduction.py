@@ -50,6 +50,7 @@ def introduction(lines: list[str], last: int) -> Found | None:
     if found is None:
         found = next((each for each in candidates if _names_somebody(each[1])), None)
     if found is not None:
+        found = _completed(lines, candidates, found)
         return Found("introduction", found[0], last + 1, 0, {}, strong=_telling(found[1]))
     start, folded = candidates[0]
     verb = _verb_at(folded)
@@ -85,6 +86,26 @@ def _with_beginning(lines: list[str], candidates: list[tuple[int, str]]) -> tupl
         if numbered is None and _NUMBER.match(folded):
             numbered = start, folded
     return numbered
+
+
+def _completed(lines: list[str], candidates: list[tuple[int, str]], found: tuple[int, str]) -> tuple[int, str]:
+    """The sentence with the lines above it, where they hold the time, the address or the year that a whole introduction has and this rest lacks."""
+    for longer in candidates:
+        above = lines[longer[0]]
+        if longer[0] >= found[0]:
+            continue
+        if above.rstrip()[-1:] in "!?" or above.rstrip()[-1:] == "." and len(above) > 60:
+            break
+        timed = not _TIME.search(found[1]) and bool(_TIME.search(above))
+        addressed = not _MAILBOX.search(found[1]) and bool(_MAILBOX.search(above))
+        dated = found[1][:1].isdigit() and bool(_YEAR.search(above)) and not _YEAR.search(found[1])
+        if not (timed or addressed or dated):
+            break
+        found = longer
+    return found
+
+
+_YEAR: Final = re.compile(r"\b(?:19|20)\d{2}\b")
 
 
 def _names_somebody(folded: str) -> bool:

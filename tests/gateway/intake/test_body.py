@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
 
 INTRODUCTIONS = [
@@ -52,6 +54,28 @@ def test_introductions_in_each_language(read, code, sentence):
     assert found.reply_text == "I will send someone.\n\nAda"
     assert "The pump drips." in found.quoted_text
     assert sentence[:8].strip("\u200f") in found.quoted_text
+
+
+@pytest.mark.parametrize(("code", "sentence"), INTRODUCTIONS, ids=[row[0] for row in INTRODUCTIONS])
+def test_introductions_in_their_shapes(read, code, sentence):
+    """The same introduction broken over lines, without a blank line, on top, and in the HTML of three clients."""
+    escaped = sentence.replace("<", "&lt;").replace(">", "&gt;")
+    html = {"kind": "text/html; charset=utf-8"}
+    assert read(f"Yes, today.\n\n{textwrap.fill(sentence, 38)}\n\n{QUOTE}").reply_text == "Yes, today."
+    assert read(f"Yes, today.\n{sentence}\n{QUOTE}").reply_text == "Yes, today."
+    assert read(f"{sentence}\n{QUOTE}\nYes, today.\n").reply_text == "Yes, today."
+    quote = "<blockquote><div>The pump drips.</div></blockquote>"
+    assert (
+        read(
+            f'<div>Yes, today.</div><br><div class="gmail_quote"><div class="gmail_attr">{escaped}<br></div>{quote}</div>', **html
+        ).reply_text
+        == "Yes, today."
+    )
+    assert (
+        read(f'Yes, today.<br><blockquote type="cite"><div>{escaped}</div><br>The pump drips.</blockquote>', **html).reply_text
+        == "Yes, today."
+    )
+    assert read(f'<p>Yes, today.</p><div class="moz-cite-prefix">{escaped}<br></div>{quote}', **html).reply_text == "Yes, today."
 
 
 @pytest.mark.parametrize(("code", "sentence"), INTRODUCTIONS, ids=[row[0] for row in INTRODUCTIONS])
