@@ -48,6 +48,7 @@ def fallback(raw: bytes, reason: str = "could not be read; only its headers were
     end = block.find(b"\n\n")
     headers = Headers(block[:end] if end >= 0 else block)
     facts = _Fields(headers)
+    digest = plain_digest(raw)
     return Message(
         message_id=facts.message_id,
         in_reply_to=facts.ids("in-reply-to"),
@@ -71,8 +72,8 @@ def fallback(raw: bytes, reason: str = "could not be read; only its headers were
         return_path=facts.return_path,
         delivered_to=facts.delivered_to,
         over_limit=True,
-        content_digest=sha256(raw).hexdigest(),
-        plain_digest=sha256(raw).hexdigest(),
+        content_digest=digest,
+        plain_digest=digest,
     )
 
 
@@ -220,7 +221,7 @@ class _Reading:
             loop_marks=tuple(self.headers.texts(LOOP_HEADER, 200)[:20]),
             over_limit=self.over_limit(),
             content_digest=self.content_digest(sender, text),
-            plain_digest=self.plain_digest(),
+            plain_digest=plain_digest(self.raw),
         )
 
     def verdict(self, sender: Address | None, subject: str, text: str, report: dsn.Report, forwarded: Forwarded | None) -> Verdict:
@@ -284,19 +285,20 @@ class _Reading:
             state.update(each.encode("ascii"))
         return state.hexdigest()
 
-    def plain_digest(self) -> str:
-        """SHA-256 of the mail without its trace fields, line ends as LF."""
-        raw = self.raw.replace(b"\r\n", b"\n") if b"\r\n" in self.raw else self.raw
-        end = _HEADER_END.search(raw, 0, limits.HEADER_BLOCK)
-        at = end.start() + 1 if end else min(len(raw), limits.HEADER_BLOCK)
-        state = sha256(_TRACE.sub(b"", raw[:at]))
-        state.update(memoryview(raw)[at : len(raw) - _trailing(raw)])
-        return state.hexdigest()
-
 
 def _is_null(return_path: str | None) -> bool:
     """The null path; local delivery agents write it as their own MAILER-DAEMON (Postfix null_return_path)."""
     return return_path is not None and (not return_path or return_path.partition("@")[0].upper() == "MAILER-DAEMON")
+
+
+def plain_digest(raw: bytes) -> str:
+    """SHA-256 of a mail without its trace fields, line ends as LF."""
+    raw = raw.replace(b"\r\n", b"\n") if b"\r\n" in raw else raw
+    end = _HEADER_END.search(raw, 0, limits.HEADER_BLOCK)
+    at = end.start() + 1 if end else min(len(raw), limits.HEADER_BLOCK)
+    state = sha256(_TRACE.sub(b"", raw[:at]))
+    state.update(memoryview(raw)[at : len(raw) - _trailing(raw)])
+    return state.hexdigest()
 
 
 def _trailing(raw: bytes) -> int:

@@ -211,6 +211,9 @@ def test_fallback_reads_the_headers_only(mail):
     found = parse.fallback(mail("poison"), "reading took longer than 20 seconds")
     assert (found.subject, found.text, found.over_limit, found.auto_respond_ok) == ("A question", "", True, False)
     assert found.defects == ("reading took longer than 20 seconds",)
+    again = parse.fallback(b"Received: from a by b\r\n" + mail("poison").replace(b"\r\n", b"\n"))
+    assert (again.plain_digest, again.content_digest) == (found.plain_digest, found.content_digest)
+    assert parse.fallback(mail("other poison")).content_digest != found.content_digest
 
 
 def test_loop_marks_are_handed_over(read):
