@@ -65,6 +65,8 @@ class Intake:
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
         """Until ``stop``: read and file whatever is in the spool. What is in hand when it stops is finished first."""
+        with contextlib.suppress(TryAgain):  # then the leases run out
+            await self.spool.free_orphans(self.database.node)
         ready: asyncio.Queue[Read | None] = asyncio.Queue(maxsize=1)
         filing = asyncio.create_task(self._file_all(ready), name="filing")
         try:

@@ -200,6 +200,20 @@ class Spool(Register):
         """Gives claimed mails back as they were: nobody was guilty, the try does not count."""
         await self._update(ids, FREED | {"tries": MAIL.c.tries - 1})
 
+    async def free_orphans(self, node: str) -> int:
+        """Gives back what processes of this machine had claimed that are gone; returns the number of mails. ``node`` is host and pid of one who just begins.
+
+        A mail that was claimed more than once waits for its lease all the same: it may be what they died of.
+        """
+        host = node.rpartition("-")[0]
+        query = sa.select(MAIL.c.id, MAIL.c.lease_owner).where(WAITING, MAIL.c.lease_owner.startswith(f"{host}-", autoescape=True), MAIL.c.tries < TRIES)
+        async with self.database.read() as connection:
+            claimed = (await connection.execute(query)).all()
+        orphans = [row.id for row in claimed if row.lease_owner == node or _ended(row.lease_owner.removeprefix(f"{host}-"))]
+        if orphans:
+            await self._update(orphans, FREED)
+        return len(orphans)
+
     async def fail(self, ids: Collection[int], reason: str, now: datetime) -> None:
         """Gives claimed mails back after a failure; the second time they are held, with ``reason``, until a person looks at them."""
         again = MAIL.c.tries < TRIES
@@ -227,6 +241,10 @@ class Spool(Register):
                 await connection.execute(sa.select(sa.func.min(free, type_=MAIL.c.lease_until.type)).where(WAITING))
             ).scalar()
             return due
+
+
+def _ended(pid: str) -> bool:
+    return pid.isdecimal() and not Path("/proc", pid).exists()
 
 
 def _affordable(rows: Sequence[Any]) -> list[Any]:

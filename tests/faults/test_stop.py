@@ -79,17 +79,35 @@ def test_a_client_that_never_ends_is_cut_off(make_daemon: Callable[..., Daemon])
     assert daemon.mails() == []
 
 
-def test_what_a_killed_daemon_had_claimed_is_taken_over(make_daemon: Callable[..., Daemon]) -> None:
-    """Killed with a claimed mail in hand: the next daemon goes on at once with other mail, and takes that one when its lease is over."""
-    daemon = make_daemon()
+def claimed_and_killed(daemon: Daemon, ledger: Ledger) -> None:
+    """Leaves behind a mail that a daemon had claimed when it was killed."""
     daemon.start()
-    ledger = Ledger()
     assert daemon.process is not None
     for reader in psutil.Process(daemon.process.pid).children(recursive=True):
         reader.suspend()  # nothing is read to its end any more
     assert ledger.send(daemon.port, "claimed", letter("claimed")).startswith("250")
     until(lambda: daemon.rows("SELECT state, lease_owner IS NOT NULL, tries FROM mail") == [("pending", 1, 1)])
     daemon.kill()
+
+
+def test_what_a_killed_daemon_had_claimed_is_taken_at_once(make_daemon: Callable[..., Daemon]) -> None:
+    """The daemon that follows on the same machine sees that the claimer is gone, and does not wait for the lease."""
+    daemon, ledger = make_daemon(), Ledger()
+    claimed_and_killed(daemon, ledger)
+    daemon.start()
+    daemon.wait_for("processed", mail_id=1)
+    assert daemon.stop() == 0
+    ledger.audit(daemon.mails())
+    assert [mail.state for mail in daemon.mails()] == ["done"]
+
+
+@pytest.mark.parametrize("disguise", ["lease_owner = 'elsewhere-1'", "tries = 2"], ids=["another machine", "crashed twice"])
+def test_what_may_be_in_other_hands_is_taken_when_its_lease_is_over(make_daemon: Callable[..., Daemon], disguise: str) -> None:
+    """Mail of a machine we cannot look into, or that a daemon died on twice, waits for its lease while other mail is processed; then it is taken."""
+    daemon, ledger = make_daemon(), Ledger()
+    claimed_and_killed(daemon, ledger)
+    with closing(sqlite3.connect(daemon.url.removeprefix("sqlite:///"))) as database, database:
+        database.execute(f"UPDATE mail SET {disguise}")
     daemon.start()
     assert ledger.send(daemon.port, "next", letter("next")).startswith("250")
     daemon.wait_for("processed", mail_id=2)
