@@ -206,7 +206,9 @@ class Spool(Register):
         A mail that was claimed more than once waits for its lease all the same: it may be what they died of.
         """
         host = node.rpartition("-")[0]
-        query = sa.select(MAIL.c.id, MAIL.c.lease_owner).where(WAITING, MAIL.c.lease_owner.startswith(f"{host}-", autoescape=True), MAIL.c.tries < TRIES)
+        query = sa.select(MAIL.c.id, MAIL.c.lease_owner).where(
+            WAITING, MAIL.c.lease_owner.startswith(f"{host}-", autoescape=True), MAIL.c.tries < TRIES
+        )
         async with self.database.read() as connection:
             claimed = (await connection.execute(query)).all()
         orphans = [row.id for row in claimed if row.lease_owner == node or _ended(row.lease_owner.removeprefix(f"{host}-"))]
