@@ -148,7 +148,9 @@ class Batch:
         if self.known:
             self.repeated = await repeated(self.connection, self.known.keys())
         # A mail without a Message-ID leads to its original by nothing else.
-        await self.book.load_for((), (), {known.thread for known in self.known.values() if known.thread}, ())
+        unseen = {known.thread for known in self.known.values() if known.thread} - self.book.threads.keys()
+        if unseen:
+            await self.book.load_for((), (), unseen, ())
 
     # ---- one mail
 

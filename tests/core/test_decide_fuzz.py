@@ -182,7 +182,7 @@ def of(decisions: tuple[Decision, ...], *kinds: type) -> list[Decision]:
     deadline=None,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
     derandomize=True,
-    max_examples=200,
+    max_examples=150,
     suppress_health_check=[HealthCheck.too_slow],
 )
 def test_any_mail_is_decided(event: MailArrived, state: State) -> None:
@@ -216,7 +216,7 @@ def test_any_mail_is_decided(event: MailArrived, state: State) -> None:
     deadline=None,
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
     derandomize=True,
-    max_examples=200,
+    max_examples=150,
     suppress_health_check=[HealthCheck.too_slow],
 )
 def test_a_human_reply_never_leaves_a_closed_ticket_closed(event: MailArrived, state: State) -> None:

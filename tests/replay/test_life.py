@@ -148,7 +148,7 @@ async def live(world: World, life: Life, number: int, act: tuple[Any, ...]) -> N
 @given(acts=st.lists(ACTS, min_size=3, max_size=14))
 @settings(
     deadline=None,
-    max_examples=25,
+    max_examples=15,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     phases=(Phase.explicit, Phase.generate, Phase.shrink),

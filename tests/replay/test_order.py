@@ -58,7 +58,7 @@ def _named(ticket: Json) -> tuple[str | None, str]:
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
 @given(letters=conversations(), data=st.data())
-@settings(QUICK, max_examples=100)
+@settings(QUICK, max_examples=60)
 async def test_any_order_gives_the_same_threads_and_tickets(world: World, letters: list[Letter], data: st.DataObject) -> None:
     """Any order, cut into any batches, ends as the same sets of mail with the same requester and subject."""
     other = data.draw(st.permutations(letters))
@@ -69,7 +69,7 @@ async def test_any_order_gives_the_same_threads_and_tickets(world: World, letter
 
 
 @given(letters=conversations(), data=st.data())
-@settings(QUICK, max_examples=20)
+@settings(QUICK, max_examples=12)
 async def test_a_second_time_changes_nothing(world: World, letters: list[Letter], data: st.DataObject) -> None:
     """The same mails again, in any order, are duplicates; no table but the register of mail changes (INV8, E33)."""
     await start_again(world.database)
@@ -82,7 +82,7 @@ async def test_a_second_time_changes_nothing(world: World, letters: list[Letter]
 
 
 @given(letters=conversations(), sizes=st.lists(st.integers(1, 3), max_size=8))
-@settings(QUICK, max_examples=20)
+@settings(QUICK, max_examples=12)
 async def test_a_batch_equals_one_by_one(world: World, letters: list[Letter], sizes: list[int]) -> None:
     """Mails filed in one transaction end exactly as mails filed one after the other: every row, and what is told of every mail."""
     assert await _all_rows(world, letters, sizes) == await _all_rows(world, letters, [])
