@@ -8,6 +8,7 @@ the supervisor decides.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -45,6 +46,7 @@ from gateway.web.health import Health
 
 ROLES = frozenset({"ingress", "worker", "web"})
 GRACE_SECONDS = 45.0  # for sessions that are sending; the supervisor's drain is longer
+HINTS_SECONDS = 2.0  # between attempts to hear of other daemons' mail again
 MOST_PROCESSES = 4
 _log = log.logger("daemon")
 
@@ -226,9 +228,19 @@ class Listening:
     wake: Wake
     database: Database
     name: str = "hints"
+    pause: float = HINTS_SECONDS
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Pass hints on until stop; losing them costs at most a poll."""
+        """Pass hints on until stop. Without them, while PostgreSQL is away, mail is found by polling; that is no reason to end the daemon."""
+        while not stop.is_set():
+            try:
+                await self._listen(stop)
+            except TryAgain as error:
+                _log.warning("hints lost", reason=error.message)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), self.pause)
+
+    async def _listen(self, stop: asyncio.Event) -> None:
         hints = asyncio.create_task(self.wake.listen(self.database))
         ending = asyncio.create_task(stop.wait())
         await asyncio.wait({hints, ending}, return_when=asyncio.FIRST_COMPLETED)

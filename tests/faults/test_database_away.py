@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -9,9 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from gateway.daemon import Listening
+from gateway.store.engine import Database
+from gateway.store.wake import Wake
+from gateway.supervise import FAILURES, Notify, Supervisor
 from tests.faults.conftest import start_server
 from tests.faults.test_kill import mail
-from tests.faults.witness import Dialog, Ledger, letter, send
+from tests.faults.witness import Dialog, Ledger, letter, send, until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,6 +72,25 @@ def test_postgresql_goes_and_comes_back(
     print(f"150 mails, {clients.again} tries refused or cut off")
 
 
+def test_a_long_absence_does_not_end_the_daemon(make_daemon: Callable[..., Daemon], own_postgres: Postgres) -> None:
+    """PostgreSQL is away for longer than anything is tried in a row: the daemon stays, answers 451, and works again when it is back."""
+    daemon = make_daemon(DATABASE__URL=own_postgres.url())
+    assert daemon.run("db", "upgrade").returncode == 0
+    daemon.start()
+    ledger = Ledger()
+    assert ledger.send(daemon.port, "before", letter("before")).startswith("250")
+    own_postgres.control("-m", "immediate", "-w", "-s", "stop")
+    for _ in range(3):  # two seconds each, in which a service that gave up would have failed five times
+        assert daemon.log is not None
+        daemon.wait_for("claim failed", since=len(daemon.log.lines))
+    assert ledger.send(daemon.port, "meanwhile", letter("meanwhile")).startswith("451 4.3.0")
+    start_server(own_postgres)
+    assert ledger.send(daemon.port, "meanwhile", letter("meanwhile")).startswith("250")
+    until(lambda: daemon.rows("SELECT count(*) FROM mail WHERE state <> 'done'") == [(0,)])
+    assert daemon.stop() == 0
+    ledger.audit(daemon.mails())
+
+
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
 def test_postgresql_goes_and_comes_back_again_and_again(
@@ -78,6 +102,32 @@ def test_postgresql_goes_and_comes_back_again_and_again(
     finish(daemon)
     audit(daemon, clients, 3000)
     print(f"3000 mails, {clients.again} tries refused or cut off")
+
+
+async def test_the_hints_of_other_daemons_are_asked_for_again_and_again() -> None:
+    """The service that listens to PostgreSQL outlives any number of failed connections: it does not end the daemon by failing too often."""
+    many = asyncio.Event()
+    tries = 0
+
+    def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal tries
+        writer.close()
+        tries += 1
+        if tries > 2 * FAILURES:
+            many.set()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    database = Database(f"postgresql://nobody@127.0.0.1:{port}/none", "test")
+    stop = asyncio.Event()
+    supervisor = Supervisor(stop, Notify({}), first_pause=0.001)
+    running = asyncio.create_task(supervisor.run([Listening(Wake(), database, pause=0.001)]))
+    await asyncio.wait({running, asyncio.ensure_future(many.wait())}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+    assert many.is_set(), "it gave up"
+    stop.set()
+    await running
+    server.close()
+    await database.close()
 
 
 def test_a_locked_sqlite_file_is_waited_for_and_then_refused(make_daemon: Callable[..., Daemon]) -> None:
