@@ -131,7 +131,11 @@ def _line(mail_id: int, file: str, row: Finished | None, where: dict[int, tuple[
     line: dict[str, Any] = {"file": file, "mail_id": mail_id}
     if row is None:
         empty = dict.fromkeys(("message_id", "kind", "sender_role", "ticket", "thread", "matched_by", "status", "close_date"))
-        return line | empty | {"outcome": "held", "created_ticket": False, "decisions": [], "reason": "It could not be processed; mail show tells why."}
+        return (
+            line
+            | empty
+            | {"outcome": "held", "created_ticket": False, "decisions": [], "reason": "It could not be processed; mail show tells why."}
+        )
     thread, ticket = where.get(row.thread_id or 0, (row.thread_id, row.ticket))
     told = row.outcome
     return line | {

@@ -40,7 +40,7 @@ class Rehearsal(Database):
             yield self._connection
 
 
-class _Over(Exception):  # noqa: N818  # no error: it ends the transaction without a commit
+class _Over(Exception):  # no error: it ends the transaction without a commit
     """The rehearsal is over."""
 
 

@@ -57,7 +57,9 @@ class Health:
             case [b"GET" | b"HEAD", b"/readyz", *_]:
                 parts = await self._check()
                 well = all(word == "ok" for word in parts.values())
-                return _page("200 OK" if well else "503 Service Unavailable", {"status": "ok" if well else "not ready", "parts": dict(parts)})
+                return _page(
+                    "200 OK" if well else "503 Service Unavailable", {"status": "ok" if well else "not ready", "parts": dict(parts)}
+                )
             case _:
                 return _page("404 Not Found", {"status": "not found"})
 

@@ -52,7 +52,9 @@ def main() -> None:
             time.sleep(max(0.0, 0.1 - (time.monotonic() - began)))
         reader.close()
         times.sort()
-        print(f"mail to ticket, the session included: median {statistics.median(times):.1f} ms, 99th percentile {times[int(0.99 * len(times))]:.1f} ms")
+        print(
+            f"mail to ticket, the session included: median {statistics.median(times):.1f} ms, 99th percentile {times[int(0.99 * len(times))]:.1f} ms"
+        )
         print(f"after {given.mails} mails: {memory_of(pid):.0f} MB proportional memory")
 
 

@@ -41,7 +41,8 @@ def seed(folder: Path, messages: int) -> None:
     pipeline, status = database.execute("SELECT pipeline_id, id FROM status ORDER BY position LIMIT 1").fetchone()
     now = int(time.time() * 1e6)
     database.executemany(
-        "INSERT INTO contact VALUES (?, ?, ?, 0, 0, 0, 0, ?)", ((n, f"person{n}@seed.example", f"Person {n}", now) for n in range(1, PEOPLE + 1))
+        "INSERT INTO contact VALUES (?, ?, ?, 0, 0, 0, 0, ?)",
+        ((n, f"person{n}@seed.example", f"Person {n}", now) for n in range(1, PEOPLE + 1)),
     )
     tickets = messages // 3
     columns = "(number, subject, pipeline_id, status_id, source, requester_id, subject_key, created_at, reopened_count, flags, tags, worked, titled)"
