@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,8 +25,9 @@ from gateway.clock import Clock
 from gateway.errors import Refused
 from gateway.ingress.accept import Accept
 from gateway.ingress.files import FoundMail, Unreadable, iter_paths
+from gateway.intake.process import Rules
 from gateway.intake.worker import Intake
-from gateway.store import threads
+from gateway.store import channels, threads
 from gateway.store.blobs import open_blobs
 from gateway.store.engine import Database
 from gateway.store.rehearsal import rehearsal
@@ -38,7 +39,7 @@ app = typer.Typer(help="Process .eml files, mboxes and Maildirs.")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says."""
+    """What the command line says; ``channel`` takes mail that names none."""
 
     dry_run: bool = False
     by_date: bool = False
@@ -80,12 +81,22 @@ async def replay(opened: Opened, paths: Sequence[Path], options: Options) -> tup
             database = await stack.enter_async_context(rehearsal(database))
             spool = Spool(database, open_blobs(f"file://{stack.enter_context(TemporaryDirectory(prefix='ticketgate-'))}"))
         now_of = DateClock(opened.clock).now_of if options.by_date else None
-        intake = Intake(database, spool, await opened.sandbox(), opened.rules, opened.clock, now_of=now_of)
+        rules = await _rules(opened, options)
+        intake = Intake(database, spool, await opened.sandbox(), rules, opened.clock, now_of=now_of)
         accept = Accept(spool, opened.limits, opened.incoming, wake=lambda: None)
         await _all(paths, options, accept, intake, tally)
         async with database.read() as connection:
             where = await threads.finally_at(connection, {row.thread_id for row in tally.rows if row.thread_id})
     return tally, where
+
+
+async def _rules(opened: Opened, options: Options) -> Rules:
+    """The rules of this run; Refused when ``--channel`` names none."""
+    if options.channel is None:
+        return opened.rules
+    async with opened.database.read() as connection:
+        channel = await channels.at(connection, options.channel)
+    return replace(opened.rules, fallback=channel.address)
 
 
 async def _all(paths: Sequence[Path], options: Options, accept: Accept, intake: Intake, tally: Tally) -> None:
@@ -117,8 +128,7 @@ async def _group(group: Sequence[FoundMail], options: Options, accept: Accept, i
 
 
 def _envelope(clock: Clock, options: Options, found: FoundMail) -> Envelope:
-    recipients = (options.channel,) if options.channel else ()
-    return Envelope(None, recipients, "replay", clock.now(), trusted_hop=True, origin=found.file, automation=options.automation)
+    return Envelope(None, (), "replay", clock.now(), trusted_hop=True, origin=found.file, automation=options.automation)
 
 
 def lines(tally: Tally, where: dict[int, tuple[int, int | None]]) -> list[dict[str, Any]]:
@@ -170,7 +180,7 @@ def command(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="The same, rolled back at the end.")] = False,
     clock: Annotated[str, typer.Option("--clock", help="now, or date: each mail counts at its Date.")] = "now",
     no_automation: Annotated[bool, typer.Option("--no-automation", help="Threads and tickets only: no status rules.")] = False,
-    channel: Annotated[str | None, typer.Option("--channel", help="Where mail goes, instead of where it is addressed.")] = None,
+    channel: Annotated[str | None, typer.Option("--channel", help="Where mail goes that names no channel of ours.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Process mail from files, in the order given."""

@@ -43,10 +43,14 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the configuration says about mail: the account's zone, and whose Authentication-Results count."""
+    """What holds for all mail of a run: the account's zone, whose Authentication-Results count, and where mail goes that names no channel.
+
+    ``fallback`` is the address of a channel; the default one where it is empty.
+    """
 
     zone: tzinfo
     trusted: frozenset[str] = frozenset()
+    fallback: str = ""
 
 
 def fingerprint(message: Message) -> bytes:
@@ -57,18 +61,21 @@ def fingerprint(message: Message) -> bytes:
 
 def channels_of(desk_channels: Mapping[str, Channel], default: Channel | None, envelope: Envelope, message: Message) -> tuple[Channel, ...]:
     """Our channels among the recipients, the deciding one first (behaviour.md 5, recipient; E32, C17)."""
-    seen = [each.key for each in (*message.to, *message.cc)]
-    ways: tuple[Sequence[str], ...] = (envelope.recipients, message.delivered_to, seen)
-    for way in ways:
-        found = {channel.id: channel for each in way if (channel := channel_at(desk_channels, each)) is not None}
-        if found:
-            named = [channel.id for each in seen if (channel := channel_at(desk_channels, each)) is not None]
-            order = {channel: place for place, channel in reversed(list(enumerate(named)))}
-            ranked = sorted(found.values(), key=lambda channel: order.get(channel.id, len(named)))
-            beside = [channel_at(desk_channels, each) for each in seen]
-            extra = {channel.id: channel for channel in beside if channel is not None and channel.id not in found}
-            return (*ranked, *extra.values()) if way is envelope.recipients and len(found) > 1 else tuple(ranked)
+    named = _reached(desk_channels, [each.key for each in (*message.to, *message.cc)])
+    for way in (_reached(desk_channels, envelope.recipients), _reached(desk_channels, message.delivered_to), named):
+        if not way:
+            continue
+        if not any(channel in named for channel in way):
+            return tuple(way)
+        # Each channel gets a copy of such a mail, in one transaction or in several: all copies must agree on who decides. Off yields to on.
+        everyone = list(dict.fromkeys((*named, *way)))
+        return tuple(sorted(everyone, key=lambda channel: not channel.tickets))
     return (default,) if default is not None else ()
+
+
+def _reached(channels: Mapping[str, Channel], addresses: Sequence[str]) -> list[Channel]:
+    """The channels among addresses, in their order, each once."""
+    return list(dict.fromkeys(channel for each in addresses if (channel := channel_at(channels, each)) is not None))
 
 
 def channel_at(channels: Mapping[str, Channel], address: str) -> Channel | None:
@@ -156,7 +163,8 @@ class Batch:
 
     def _event(self, item: Item, mark: _Marks) -> MailArrived:
         book, message, envelope = self.book, mark.message, item.envelope
-        channels = channels_of(book.desk.channels, book.desk.default_channel, envelope, message)
+        fallback = channel_at(book.desk.channels, self.rules.fallback) or book.desk.default_channel
+        channels = channels_of(book.desk.channels, fallback, envelope, message)
         found = self._tie(mark, message)
         thread = book.follow(found.thread) if found.thread is not None else None
         ticket = book.live_ticket(thread.ticket if thread is not None and thread.ticket is not None else found.ticket)

@@ -42,6 +42,7 @@ POSTGRESQL: dict[str, tuple[type[TryAgain], str]] = {
     "40": (StoreUnavailable, BUSY),
     "53": (StoreUnavailable, "the database is out of resources"),
     "53100": (DiskFull, FULL),
+    "55000": (StoreUnavailable, "the database does not accept connections now"),
     "55P03": (StoreUnavailable, BUSY),
     "57": (StoreUnavailable, AWAY),
     "58": (StoreUnavailable, "the disk of the database reports an error"),

@@ -15,7 +15,12 @@ from core.events import Cause, MoveAsked, StatusChanged
 from core.pipeline import Pipeline, Status
 from core.ticket import Ticket
 
-NEW, WAITING, CLOSED, DROPPED = (Status(1, "New", "open", 1), Status(2, "Waiting", "open", 2), Status(3, "Closed", "closed", 3), Status(4, "Dropped", "closed", 4))
+NEW, WAITING, CLOSED, DROPPED = (
+    Status(1, "New", "open", 1),
+    Status(2, "Waiting", "open", 2),
+    Status(3, "Closed", "closed", 3),
+    Status(4, "Dropped", "closed", 4),
+)
 ON = Pipeline(1, "Support", (NEW, WAITING, CLOSED, DROPPED))
 OFF = replace(ON, id=2, name="Off", set_close_date=False)
 NOW = datetime(2026, 11, 23, 23, 30, tzinfo=UTC)
@@ -23,7 +28,9 @@ BY = Cause("user", user="someone")
 TICKET = Ticket(7, "A question", 1, 1, "email", NOW)
 
 
-def moved(was: str | None, now: str, pipeline: Pipeline = ON, given: date | None = None, zone: str = "UTC", ticket: Ticket = TICKET) -> SetClosure | None:
+def moved(
+    was: str | None, now: str, pipeline: Pipeline = ON, given: date | None = None, zone: str = "UTC", ticket: Ticket = TICKET
+) -> SetClosure | None:
     return after_move(StatusChanged(ticket, pipeline, was, now, BY, given), NOW, ZoneInfo(zone))  # type: ignore[arg-type]
 
 

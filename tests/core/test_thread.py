@@ -32,7 +32,15 @@ def test_the_order_of_ties() -> None:
         seen.append((found.matched_by, found.thread))  # type: ignore[attr-defined]
         facts.pop(dropped, None)
         refs.pop(dropped, None)
-    expected = [("reply_address", 90), ("own_id", 80), ("in_reply_to", 1), ("references", 3), ("references", 2), ("late_parent", 4), ("subject_tag", 70)]
+    expected = [
+        ("reply_address", 90),
+        ("own_id", 80),
+        ("in_reply_to", 1),
+        ("references", 3),
+        ("references", 2),
+        ("late_parent", 4),
+        ("subject_tag", 70),
+    ]
     assert seen == expected
     assert tied(message, {}) == tied(EMPTY, {})
 
@@ -40,7 +48,9 @@ def test_the_order_of_ties() -> None:
 def test_every_listed_id_joins() -> None:
     """All ids of a mail count: threads that several of them name are the same conversation."""
     message = replace(EMPTY, message_id="me@x", in_reply_to=("a@x",), references=("b@x", "c@x"))
-    found = tied(message, {"a@x": [Ref(5, held=True)], "b@x": [Ref(3, held=True)], "c@x": [Ref(4, held=False)], "me@x": [Ref(6, held=False)]})
+    found = tied(
+        message, {"a@x": [Ref(5, held=True)], "b@x": [Ref(3, held=True)], "c@x": [Ref(4, held=False)], "me@x": [Ref(6, held=False)]}
+    )
     assert (found.thread, found.joins) == (5, (3, 4, 6))  # type: ignore[attr-defined]
 
 
@@ -71,7 +81,11 @@ def test_a_reply_with_an_early_date_does_not_take_the_conversation() -> None:
     assert found.message == 1
 
 
-@given(st.permutations([entry(1, 30), entry(2, 10, ("1@x",)), entry(3, 20, ("gone@x",)), entry(4, 40, ("gone@x", "3@x")), entry(5, 0, opens=False)]))
+@given(
+    st.permutations(
+        [entry(1, 30), entry(2, 10, ("1@x",)), entry(3, 20, ("gone@x",)), entry(4, 40, ("gone@x", "3@x")), entry(5, 0, opens=False)]
+    )
+)
 def test_the_head_does_not_depend_on_order(entries: list[Entry]) -> None:
     """The same messages in any order have the same head, and one that does not open never is it."""
     found = head(entries)

@@ -161,3 +161,16 @@ def test_scenario_9_a_denied_sender_is_held_back_until_somebody_lets_him_through
     assert released["message"]["date"] == "2026-11-22T09:00:00+00:00"
     assert [each["type"] for each in released["changes"]] == ["ticket_created"]
     assert json.loads(cli("mail", "list", "--state", "quarantined", "--json").text)["total"] == 0
+
+
+def test_replay_sends_mail_that_names_no_channel_where_it_is_told(cli):
+    """``--channel`` takes mail that names no channel, and only that; an address that is no channel is refused."""
+    cli.json("channel", "add", "sales@localhost")
+    nowhere = cli.mail("ann@customer.example", "1", to="somebody@elsewhere.example")
+    named = cli.mail("ann@customer.example", "2", to="support@localhost")
+    ran = cli("replay", nowhere, named, "--channel", "sales@localhost", "--json")
+    assert ran.code == 0, ran.err
+    by_channel = {each["message_id"]: each["channel"] for each in cli.json("mail", "list")["mail"]}
+    assert sorted(by_channel.values()) == ["sales@localhost", "support@localhost"]
+    assert next(channel for key, channel in by_channel.items() if key.startswith("1")) == "sales@localhost"
+    assert cli("replay", nowhere, "--channel", "nobody@localhost").code == 65
