@@ -261,7 +261,7 @@ def _status(state: State, pipeline_id: int, status_id: int) -> Status:
 def _ticket_of(event: Event) -> Ticket | None:
     match event:
         case MailArrived():
-            return placing.survivor(event)
+            return placing.survivor(event) or event.ticket  # a ticket made by hand has no thread to be placed on yet
         case TicketOpened():
             return None
         case _:
