@@ -10,15 +10,20 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypedDict
 
-from core.events import Cause, MoveAsked
+from core.events import Cause, FieldsSet, MoveAsked
 from core.message import address_key
 from core.pipeline import Pipeline, Status, StatusState
 from core.ticket import Channel, Contact, User
 from gateway.act import Act, Person, status_of
 from gateway.errors import Refused
-from gateway.store import channels, contacts, pipelines, tickets, users
+from gateway.store import channels, contacts, departure, erase, pipelines, tickets, users
+from gateway.store.blobs import Blobs
 from gateway.store.book import Connection
+from gateway.store.departure import Plan
+from gateway.store.erase import Removed
+from gateway.store.threads import chunks
 from gateway.store.tickets import TicketEvent
+from gateway.store.traces import Likeness
 from gateway.store.users import Role
 
 
@@ -68,6 +73,23 @@ class Deleted:
 
     moved: tuple[int, ...]
     events: tuple[TicketEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """A person was taken out: what went, the tickets that were his alone, and those of others that lost something."""
+
+    removed: Removed
+    tickets: tuple[int, ...]
+    shared: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many blobs were deleted, and whether the files hold nothing of what was deleted; False while a reader keeps SQLite's log in use."""
+
+    blobs: int
+    clean: bool
 
 
 class Admin(Person):
@@ -182,6 +204,33 @@ class Admin(Person):
             await contacts.set_flags(act.book.connection, [contact.id], **flags)
             return await contact_at(act.book.connection, address)
 
+    async def erase_contact(self, address: str, blobs: Blobs) -> Erasure:
+        """Takes a person out: his own conversations wholly, what he wrote from those of others, his address from everything else.
+
+        Refused when nothing is known of the address, when it is a user's or a channel's, or when held mail names him; TryAgain while mail that
+        names him waits. What lies in ``blobs`` and in free space goes by :meth:`sweep`, after the commit.
+        """
+        like = Likeness(address)
+        looked = await departure.survey(self.database, blobs, like)
+        names = await departure.names(self.database, like, looked)
+        async with self.acting() as act:
+            book, connection = act.book, act.book.connection
+            ours = {*book.desk.channels, *(each for user in await users.load(connection) for each in user.addresses)}
+            if like.address in ours:
+                raise Refused("the address is a user's or a channel's, not that of somebody outside")
+            contact = next(iter(await contacts.load(connection, addresses=[like.address])), None)
+            like = Likeness(address, {*names, contact.name if contact is not None else ""})
+            plan = await departure.plan(connection, blobs, like, contact, looked, ours)
+            told = await _take_off(act, plan)
+            removed = await erase.remove(connection, plan, told)
+            if removed.nothing and contact is None:
+                raise Refused("nothing is known of this address")
+        return Erasure(removed, tuple(sorted(plan.tickets)), tuple(sorted(plan.touched - plan.tickets)))
+
+    async def sweep(self, blobs: Blobs) -> Swept:
+        """Finishes what :meth:`erase_contact` began, and what a crash left of an earlier one: blobs, search index, free space."""
+        return Swept(await erase.drop_blobs(self.database, blobs), await erase.scour(self.database))
+
     async def add_user(self, name: str, addresses: Sequence[str], role: Role, password_hash: str | None = None) -> User:
         """An agent with these addresses, which count as verified."""
         async with self.acting() as act:
@@ -223,6 +272,19 @@ async def _arrange(connection: Connection, plan: PipelinePlan) -> None:
     for status in removed:
         await pipelines.delete_status(connection, arranged, status)
         arranged = await pipelines.named(connection, plan.name)
+
+
+async def _take_off(act: Act, plan: Plan) -> list[int]:
+    """Give the tickets what the plan says, by the rules; returns the events that told what stood there before, which have to go as well."""
+    for piece in chunks(plan.touched):
+        await act.book.load_tickets(piece)
+    for number, fields in plan.fields.items():
+        act.do(FieldsSet(act.book.tickets[number], act.cause, fields))
+    told = [event.id for event in act.book.pending.events]
+    for number in sorted(plan.touched):
+        act.applier.remark(number, "erased", act.cause)
+    await act.settle()
+    return told
 
 
 async def contact_at(connection: Connection, address: str) -> Contact:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.opening import Opened, explained, run
-from gateway.cli.output import AsJson, emit, facts, table
+from gateway.cli.output import AsJson, agree, emit, facts, refuse_unasked, table
 from gateway.cli.words import switch
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
     from core.ticket import Contact
+    from gateway.admin import Erasure
 
 app = typer.Typer(help="People outside.", no_args_is_help=True)
 
@@ -86,6 +87,59 @@ def set_(
         emit({"contact": _described(contact)})
     else:
         facts((name.capitalize(), _yes(value) if isinstance(value, bool) else value) for name, value in _described(contact).items())
+
+
+@app.command()
+def erase(
+    context: typer.Context,
+    address: Address,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Takes a person out of everything: his conversations, his mail, his address in those of others. It cannot be undone."""
+
+    async def act(opened: Opened) -> dict[str, Any]:
+        from gateway.store.blobs import open_blobs
+        from gateway.store.rehearsal import rehearsal
+
+        blobs = open_blobs(opened.settings.blobs.url)
+        if not yes:
+            async with rehearsal(opened.database) as rehearsed:
+                shown = _erasure(await opened.admin(database=rehearsed).erase_contact(address, blobs))
+            if not as_json:
+                facts((name.replace("_", " ").capitalize(), value) for name, value in shown.items())
+            if not agree("Erase this for good?", yes=yes, dry_run=dry_run):
+                return shown | {"erased": False}
+        try:
+            done = await opened.admin().erase_contact(address, blobs)
+        finally:  # also what a crash left of an earlier time, when he is not known any more
+            swept = await opened.admin().sweep(blobs)
+        return _erasure(done) | {"blobs": swept.blobs, "clean": swept.clean, "erased": True}
+
+    with explained():
+        refuse_unasked(yes=yes, dry_run=dry_run)
+    shown = run(context, act)
+    if as_json:
+        emit(shown)
+    elif shown["erased"]:
+        print(f"erased: {shown['removed_messages']} messages and {shown['removed_mails']} mails are gone")
+        if not shown["clean"]:
+            print("somebody was reading: the log beside the database still holds old pages until the daemon has folded it back")
+
+
+def _erasure(done: Erasure) -> dict[str, Any]:
+    removed = done.removed
+    return {
+        "tickets": list(done.tickets),
+        "shared_tickets": list(done.shared),
+        "removed_messages": removed.messages,
+        "removed_mails": removed.mails,
+        "removed_raw": removed.raw,
+        "changed_messages": removed.changed_messages,
+        "changed_mails": removed.changed_mails,
+        "changed_events": removed.changed_events,
+    }
 
 
 def _described(contact: Contact) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from gateway.store import schema
 from gateway.store.blobs import Blobs, intact
 from gateway.store.copy import batches, snapshot
 from gateway.store.engine import HEAD, Database, schema_version
+from gateway.store.erase import NO_BYTES
 
 Progress = Callable[[str, int], None]
 
@@ -124,7 +125,7 @@ async def _raw_mail(connection: AsyncConnection, report: Report, progress: Progr
     """Every mail has its bytes in exactly one place, and those in the database are what they were."""
     report.mails = int((await connection.execute(sa.select(sa.func.count()).select_from(T.mail))).scalar_one())
     has_raw = sa.exists().where(T.raw_mail.c.mail_id == T.mail.c.id)
-    without = sa.select(sa.func.count()).select_from(T.mail).where(T.mail.c.blob.is_(None), ~has_raw)
+    without = sa.select(sa.func.count()).select_from(T.mail).where(T.mail.c.blob.is_(None), ~has_raw, T.mail.c.sha256 != NO_BYTES)
     report.note("raw mail", int((await connection.execute(without)).scalar_one()), "mails have no bytes")
     digests = dict((await connection.execute(sa.select(T.mail.c.id, T.mail.c.sha256).where(T.mail.c.blob.is_(None)))).all())
     damaged: list[int] = []
