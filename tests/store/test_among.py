@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-import sqlalchemy as sa
+import sqlite3
+from contextlib import closing
 
-from gateway.store import schema
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
+
+from gateway.store import contacts, schema, spool, threads, tickets
 from gateway.store.among import among
 from gateway.store.engine import Database, upgrade
 
@@ -23,3 +28,27 @@ async def test_values_of_both_kinds(built_database):
         for names, expected in ((["thread", "x'y", 'q"'], {"thread"}), ([], set())):
             assert set((await connection.execute(BY_NAME, {"names": names})).scalars()) == expected
     await database.close()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        threads.BY_ID,
+        threads.BY_TICKET,
+        threads.REFS,
+        threads.PARTICIPANTS,
+        tickets.BY_NUMBER,
+        tickets.EARLIER,
+        contacts.BY_ADDRESS,
+        spool.RAWS,
+    ],
+)
+def test_indexes_are_used(query, tmp_path):
+    """What a batch is loaded with never reads a whole table on SQLite: the planner searches each one."""
+    upgrade(f"sqlite:///{tmp_path / 'plan.db'}")
+    compiled = query.compile(dialect=sqlite_dialect())
+    with closing(sqlite3.connect(tmp_path / "plan.db")) as database:
+        rows = database.execute(f"EXPLAIN QUERY PLAN {compiled}", ["[]"] * len(compiled.positiontup)).fetchall()
+    steps = [row[3] for row in rows]
+    assert [step for step in steps if step.startswith("SCAN") and "json_each" not in step] == []
+    assert any(step.startswith("SEARCH") for step in steps)
