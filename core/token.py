@@ -14,10 +14,11 @@ from collections.abc import Sequence
 from core.thread import Address
 
 MAC_CHARACTERS = 16  # of 5 bit each
+_WRITTEN = re.IGNORECASE | re.ASCII  # otherwise other scripts have digits, and letters that count as k, s and i, too
 _MAC = rf"([a-z2-7]{{{MAC_CHARACTERS}}})"
-_PLUS = re.compile(rf"(\d{{1,15}}(?:-\d{{1,15}})?)\.{_MAC}", re.IGNORECASE)
-_TAG = re.compile(rf"\[#(\d{{1,15}})\.{_MAC}\]", re.IGNORECASE)
-_OWN_ID = re.compile(rf"tg\.([a-z0-9]{{1,40}})\.(\d{{1,15}})\.{_MAC}@", re.IGNORECASE)
+_PLUS = re.compile(rf"(\d{{1,15}}(?:-\d{{1,15}})?)\.{_MAC}", _WRITTEN)
+_TAG = re.compile(rf"\[#(\d{{1,15}})\.{_MAC}\]", _WRITTEN)
+_OWN_ID = re.compile(rf"tg\.([a-z0-9]{{1,40}})\.(\d{{1,15}})\.{_MAC}@", _WRITTEN)
 
 
 def mac(key: bytes, purpose: str, content: str) -> str:

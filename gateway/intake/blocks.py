@@ -14,7 +14,8 @@ from gateway.intake.quoting import Found, depth_of, unquoted
 
 _COLON: Final = re.compile(r"[:：]")
 _UNMARKED: Final = " \t\u00a0*_"
-_ONLY_BOXES: Final = re.compile(r"(?:[^<>@:]{0,80}<[^<>\s]+@[^<>\s]+>[,;]?\s*)+|[^\s<>@:]+@[^\s<>@:]+[,;]?")
+# possessive: a comma between two mailboxes could belong to either, and every way to share them out would be tried
+_ONLY_BOXES: Final = re.compile(r"(?:[^<>@:]{0,90}+<[^<>\s@]++@[^<>\s]++>)++[,;\s]*+|[^\s<>@:]+@[^\s<>@:]+[,;]?")
 
 
 def colon_of(text: str) -> int:

@@ -34,7 +34,7 @@ FAILURE_SUBJECT: Final = re.compile(
     re.IGNORECASE,
 )
 _FAILURE: Final = re.compile(
-    r"user unknown|unknown user|no such (?:user|mailbox|recipient|address|person|account)|mailbox (?:is )?(?:full|unavailable|not found|does ?n[o']t exist|disabled|over)|(?:over|exceed\w*) (?:\w+ ){0,3}(?:quota|limit|size)|quota exceeded|"
+    r"user unknown|unknown user|no such (?:user|mailbox|recipient|address|person|account)|mailbox (?:is )?(?:full|unavailable|not found|does ?n[o']t exist|disabled|over)|(?:over|exceed\w{0,10}) (?:\w+ ){0,3}(?:quota|limit|size)|quota exceeded|"
     r"(?:could|can)(?: ?not|n't) (?:\w+ ){0,4}(?:deliver|send|relay|find)\w*|(?:was|were|been|be) (?:undeliverable|returned|rejected|refused|bounced)|undeliverable|unable to (?:deliver|send|relay|find)|delivery (?:\w+ ){0,6}(?:failed|failure|unsuccessful)|"
     r"failed (?:permanently|to deliver|recipient|delivery|to be delivered)|permanent (?:fatal )?(?:error|failure)|fatal errors|not (?:be )?delivered|has not been delivered|(?:did not|didn't) reach|"
     r"does(?:n't| not) (?:exist|have an? )|not (?:a )?(?:known|valid|listed|local|registered) (?:user|recipient|address|mailbox)|is not known|address(?:es)? (?:rejected|unknown|failed|had|not found)|host (?:unknown|not found|or domain)|giving up|"
@@ -69,7 +69,7 @@ _PLACES: Final = tuple(
     re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
         rf"^(?:final|original|x-actual|failed|x-failed)-recipients?[ \t]*:[ \t]*(?:rfc822[ \t]*;[ \t]*)?<?({_ADDR})",
-        rf"^[ \t>*-]{{0,20}}(?:e-?mail|mail|smtp|rcpt to|to|recipient|recipients|address|user|mailbox|dest(?:ination)?|failed)?[ \t]*:?[ \t]*[<\"'\[(]{{0,2}}({_ADDR})[>\"'\])]{{0,2}}[ \t]*(?::.{{0,400}}|\.\.\..{{0,300}}|[-=]+>?.{{0,300}}|,|;|\(.{{0,300}})?[ \t]*\r?$",
+        rf"^[ \t>*-]{{0,20}}(?:e-?mail|mail|smtp|rcpt to|to|recipient|recipients|address|user|mailbox|dest(?:ination)?|failed)?[ \t]*:?[ \t]*[<\"'\[(]{{0,2}}({_ADDR})[>\"'\])]{{0,2}}[ \t]*+(?::.{{0,400}}|\.\.\..{{0,300}}|[-=]++>?.{{0,300}}|,|;|\(.{{0,300}})?[ \t]*+\r?$",
         rf"(?:rcpt to|recipient(?: address)?(?: is)?|user|mailbox|address|account|unknown|to the following\w*|delivered to|deliver(?:y)? (?:\w+ )?to|message to|mail to|sent to|reach|rejected|recipients?\)?)[ \t:]{{1,4}}[<\"'\[(]{{0,2}}({_ADDR})",
         rf"<({_ADDR})>(?=[ \t]*(?:\.\.\.|:|\(|$|is |was |not |does|recipient|user|mailbox|delivery|unknown|rejected|#|\d\.|5\d\d))",
         rf"\b5\d\d[ -][^\r\n]{{0,60}}?[<(]({_ADDR})[>)]",

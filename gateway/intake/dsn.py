@@ -25,7 +25,7 @@ _ACTIONS: Final[dict[str, BounceAction]] = {
 }  # fmt: skip
 _WORST: Final[tuple[BounceAction, ...]] = ("failed", "delayed", "unknown", "expanded", "relayed", "delivered")
 _STATUS: Final = re.compile(r"\b([245]\.\d{1,3}\.\d{1,3})\b")
-_ADDRESS: Final = re.compile(r"[^\s<>@\"(),;:]+@[A-Za-z0-9._\u0080-\uffff-]+|\"[^\"]{1,100}\"@[A-Za-z0-9._-]+")
+_ADDRESS: Final = re.compile(r"(?<![^\s<>@\"(),;:])[^\s<>@\"(),;:]++@[A-Za-z0-9._\u0080-\uffff-]+|\"[^\"]{1,100}\"@[A-Za-z0-9._-]+")
 _STATUS_TYPES: Final = frozenset(
     {"message/delivery-status", "message/global-delivery-status", "text/delivery-status", "message/xdelivery-status"}
 )

@@ -23,12 +23,12 @@ from gateway.intake.outline import after_mark
 from gateway.intake.quoting import Found, depth_of, unquoted
 
 _RULE_LINE: Final = re.compile(r"[\s\u00a0]*[-_=*~—–]{3,}[\s\u00a0]*")
-_MAILTO: Final = re.compile(r"[\[<(]\s*mailto:\s*([^\s<>\]\)]+)\s*[\]>)]", re.IGNORECASE)
-_DOUBLE: Final = re.compile(r"<\s*([^<>\s]+@[^<>\s]+)\s*<\s*(?:mailto:)?[^<>]*>\s*>", re.IGNORECASE)
-_REPEATED: Final = re.compile(r"(<[^<>\s]+@[^<>\s]+>)\s*<[^<>]*@[^<>]*>")
-_ADDRESS_LINK: Final = re.compile(r"([^\s<>,;]+@[^\s<>,;]+)\s*<mailto:[^<>]*>", re.IGNORECASE)
+_MAILTO: Final = re.compile(r"[\[<(]\s*+mailto:\s*+([^\s<>()\[\]]++)\s*+[\]>)]", re.IGNORECASE)
+_DOUBLE: Final = re.compile(r"<\s*+([^<>\s@]++@[^<>\s]++)\s*+<[^<>]*+>\s*+>", re.IGNORECASE)
+_REPEATED: Final = re.compile(r"(<[^<>\s@]++@[^<>\s]++>)\s*+<[^<>@]*+@[^<>]*+>")
+_ADDRESS_LINK: Final = re.compile(r"(?<![^\s<>,;])([^\s<>,;@]++@[^\s<>,;]++)\s*+<mailto:[^<>]*+>", re.IGNORECASE)
 _ON_BEHALF: Final = re.compile(
-    r"\s*\b(?:on behalf of|im auftrag von|de la part de|en nombre de|namens|à la demande de|em nome de|per conto di|w imieniu|от имени)\b.*",
+    r"\b(?:on behalf of|im auftrag von|de la part de|en nombre de|namens|à la demande de|em nome de|per conto di|w imieniu|от имени)\b.*",
     re.IGNORECASE,
 )
 

@@ -16,7 +16,6 @@ from urllib.parse import unquote_to_bytes
 from gateway.intake import charset, limits
 
 _FIELD_START: Final = re.compile(rb"\r?\n(?![ \t])")
-_FOLD: Final = re.compile(rb"[ \t]*\r?\n[ \t]*")
 _NAME: Final = re.compile(rb"[!-9;-~]+")
 _WORD: Final = re.compile(r"=\?([A-Za-z0-9][^?\s]{0,60})\?([bBqQ])\?((?:[^?=]++|=(?!\?)|=(?=\?=)|\?(?!=))*+)\?=")
 _BETWEEN: Final = re.compile(r"\s*")
@@ -60,7 +59,7 @@ class Headers:
                 stray = stray or bool(line.strip()) and not line.startswith((b"From ", b">From "))
                 continue
             if b"\n" in value:
-                value = _FOLD.sub(b" ", value)
+                value = b" ".join([piece.strip(b" \t\r") for piece in value.split(b"\n")])
             fields.setdefault(name.decode("ascii").lower(), []).append(value.strip())
         if stray:
             self.defects.append("a line in the header is no header field")

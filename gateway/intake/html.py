@@ -33,6 +33,7 @@ _BARE_CONDITION: Final = re.compile(r"<!\[(?:if[^\]>]{0,200}|endif)\]>")
 _ANY_TAG: Final = re.compile(r"<[^<>]{0,5000}>")
 _CLOSES_ITSELF: Final = frozenset("p li td th tr dt dd option tbody thead tfoot colgroup rt rp optgroup".split())
 _DEEPEST_QUOTE: Final = 20
+_STYLE: Final = 2000  # characters of a style that are looked at
 _TAGS: Final = {
     "a", "abbr", "address", "article", "aside", "b", "bdi", "bdo", "blockquote", "br", "caption", "center", "cite", "code", "col", "colgroup",
     "dd", "del", "details", "dfn", "div", "dl", "dt", "em", "figcaption", "figure", "font", "footer", "h1", "h2", "h3", "h4", "h5", "h6",
@@ -128,7 +129,7 @@ class _Writer:
             if not self.skip:
                 self.newline(force=True)
             return
-        hidden = tag in _SKIP or bool(attrib and "style" in attrib and _HIDDEN.search(attrib["style"]))
+        hidden = tag in _SKIP or bool(attrib and "style" in attrib and _HIDDEN.search(attrib["style"], 0, _STYLE))
         quoting = tag == "blockquote" and not (
             attrib
             and "margin" in attrib.get("style", "")

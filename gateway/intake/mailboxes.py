@@ -13,13 +13,16 @@ from gateway.intake import charset, limits
 from gateway.intake.headers import decode_words
 
 _TOKEN: Final = re.compile(
-    r'"((?:[^"\\]|\\.){0,300}+)"|(=\?[A-Za-z0-9][^?\s]{0,60}\?[bBqQ]\?(?:[^?=]++|=(?!\?)|=(?=\?=)|\?(?!=))*+\?=)|<([^<>]*)>?|([,;:()])|([^\s",;:()<=]+)|(\s+)|(.)',
+    r'"((?:[^"\\]++|\\.){0,50}+)"|(=\?[A-Za-z0-9][^?\s]{0,60}\?[bBqQ]\?(?:[^?=]++|=(?!\?)|=(?=\?=)|\?(?!=))*+\?=)|<([^<>]*)>?|([,;:()])|([^\s",;:()<=]+)|(\s+)|(.)',
     re.DOTALL,
 )
-_SIMPLE: Final = re.compile(r"""\s*([A-Za-z0-9 ._'!#$*/|~`^{}&+-]*?)\s*<([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9._-]+)>\s*""")
+_SIMPLE: Final = re.compile(
+    r"""\s*+((?:[A-Za-z0-9._'!#$*/|~`^{}&+-]++(?:[ ]++(?=[^\s<]))?)*+)\s*+<([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9._-]+)>\s*"""
+)
 _BARE: Final = re.compile(r"\s*([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9._-]+)\s*")
 _OUTSIDE_ADDRESS: Final = re.compile(r"[\s\"<>]+")
 _QUOTED_PAIR: Final = re.compile(r"\\(.)")
+_COMMAS: Final = 8  # in one name
 
 
 def addresses(text: str, limit: int = limits.ADDRESSES) -> list[Address]:
@@ -53,6 +56,7 @@ class _Boxes:
         self.comment: list[str] = []
         self.angle: str | None = None
         self.quoted = False
+        self.commas = 0
 
     def read(self, text: str) -> list[Address]:
         for token in _TOKEN.finditer(text):
@@ -109,10 +113,12 @@ class _Boxes:
             self.angle is None
             and self.words
             and not self.quoted
+            and self.commas < _COMMAS
             and not any("@" in word for word in self.words)
             and "".join(self.words).strip()
         ):
             self.words.append(",")
+            self.commas += 1
         else:
             self.flush()
 

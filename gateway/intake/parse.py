@@ -16,18 +16,19 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Final
 
-from core.classify import LOOP_HEADER, TELLING, Facts, Verdict, classify
+from core.classify import TELLING, Facts, Verdict, classify
 from core.message import Address, Attachment, Forwarded, Message
 from gateway.intake import authenticity, body, charset, dsn, forward, limits
 from gateway.intake.content import Collector, Content, content_of
-from gateway.intake.headers import Headers, date, message_ids
-from gateway.intake.mailboxes import addresses
+from gateway.intake.fields import Fields
+from gateway.intake.headers import Headers
 from gateway.intake.mime import Part, Tree
 from gateway.intake.outline import outline
 
 _TRACE: Final = re.compile(
     rb"(?im)^(?:received|return-path|delivered-to|x-original-to|authentication-results|arc-[a-z-]+|x-spam-[a-z-]+|x-envelope-[a-z]+)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*"
 )
+_FEW: Final = 32 * 1024  # bytes looked at by the daemon itself: what may cost it some milliseconds, not more
 _HEADER_END: Final = re.compile(rb"\n[ \t]*\n")
 
 
@@ -43,11 +44,14 @@ def read(raw: bytes, *, html: bool = False, null_sender: bool | None = None) -> 
 
 
 def fallback(raw: bytes, reason: str = "could not be read; only its headers were looked at") -> Message:
-    """What can be said about a mail with very little effort: its addresses, subject, ids. Flagged over the limit, with a defect."""
-    block = raw[:65536].replace(b"\r\n", b"\n").lstrip(b"\n")
+    """What can be said about a mail with very little effort: its addresses, subject, ids, and what restrains it: verdict, spam and loop marks.
+
+    Flagged over the limit, with a defect. Without the marks, a mail made to be unreadable would be let in where a readable one is held back.
+    """
+    block = raw[:_FEW].replace(b"\r\n", b"\n").lstrip(b"\n")
     end = block.find(b"\n\n")
     headers = Headers(block[:end] if end >= 0 else block)
-    facts = _Fields(headers)
+    facts = Fields(headers)
     digest = plain_digest(raw)
     return Message(
         message_id=facts.message_id,
@@ -71,6 +75,9 @@ def fallback(raw: bytes, reason: str = "could not be read; only its headers were
         defects=(reason,),
         return_path=facts.return_path,
         delivered_to=facts.delivered_to,
+        authentication=authenticity.read_results(headers.texts("authentication-results", 8000)),
+        spam_flag=facts.spam_flag,
+        loop_marks=facts.loop_marks,
         over_limit=True,
         content_digest=digest,
         plain_digest=digest,
@@ -101,66 +108,6 @@ def _line_ends(raw: bytes) -> bytes:
     return raw
 
 
-@dataclass(slots=True)
-class _Fields:
-    """The header fields of a mail as values."""
-
-    headers: Headers
-    box_count: int = 0
-
-    @property
-    def message_id(self) -> str | None:
-        ids = message_ids(self.headers.characters(self.headers.raw("message-id")), 1)
-        return ids[0] if ids else None
-
-    def ids(self, name: str) -> tuple[str, ...]:
-        """The Message-IDs of all fields of that name."""
-        values = self.headers.fields.get(name)
-        if not values:
-            return ()
-        return tuple(message_ids(" ".join(self.headers.characters(value) for value in values)))
-
-    def boxes(self, name: str) -> tuple[Address, ...]:
-        """The mailboxes of all fields of that name, at most as many as the cap leaves."""
-        found: list[Address] = []
-        for value in self.headers.fields.get(name, ()):
-            found += addresses(self.headers.characters(value), limits.ADDRESSES + 1 - self.box_count - len(found))
-        self.box_count += len(found)
-        return tuple(found)
-
-    @property
-    def sender(self) -> Address | None:
-        found = self.boxes("from")
-        return next((each for each in found if each.address), found[0] if found else None)
-
-    @property
-    def sender_header(self) -> str | None:
-        found = self.boxes("sender")
-        return found[0].address if found else None
-
-    @property
-    def subject(self) -> str:
-        return self.headers.text("subject", limits.SUBJECT) or ""
-
-    @property
-    def date(self) -> datetime | None:
-        raw = self.headers.raw("date")
-        return date(self.headers.characters(raw)) if raw else None
-
-    @property
-    def return_path(self) -> str | None:
-        if "return-path" not in self.headers.fields:
-            return None
-        value = self.headers.characters(self.headers.raw("return-path")).strip()
-        found = addresses(value, 1)
-        return (found[0].address if found else None) or ""
-
-    @property
-    def delivered_to(self) -> tuple[str, ...]:
-        found = (*self.boxes("delivered-to"), *self.boxes("x-original-to"))
-        return tuple(dict.fromkeys(each.address for each in found if each.address))
-
-
 class _Reading:
     """One mail while it is read."""
 
@@ -170,7 +117,7 @@ class _Reading:
         self.tree = Tree(self.raw)
         self.headers = self.tree.root.headers
         self.headers.hint = _charset_hint(self.tree.root)
-        self.fields = _Fields(self.headers)
+        self.fields = Fields(self.headers)
         self.content: Content = Collector(self.tree.root, html=html).run()
         self.return_path = self.fields.return_path
         self.null_path = null_sender if null_sender is not None else _is_null(self.return_path)
@@ -213,12 +160,13 @@ class _Reading:
             auto_respond_ok=verdict.auto_respond_ok,
             forward=forwarded if verdict.kind == "forward" else None,
             bounce=report.bounce if verdict.kind in {"bounce", "report"} else None,
+            invitations=tuple(content.invitations),
             defects=self.defects(sender, moment),
             return_path=self.return_path,
             delivered_to=fields.delivered_to,
             authentication=authenticity.read_results(self.headers.texts("authentication-results", 8000)),
-            spam_flag=self.headers.raw("x-spam-flag").strip().upper().startswith(b"YES"),
-            loop_marks=tuple(self.headers.texts(LOOP_HEADER, 200)[:20]),
+            spam_flag=fields.spam_flag,
+            loop_marks=fields.loop_marks,
             over_limit=self.over_limit(),
             content_digest=self.content_digest(sender, text),
             plain_digest=plain_digest(self.raw),
@@ -241,6 +189,7 @@ class _Reading:
                 bounce_told=report.told,
                 forward_rule=forwarded.rule if forwarded else "",
                 challenge=report.challenge,
+                calendar=self.content.invitations[0].method if self.content.invitations else "",
                 is_reply="in-reply-to" in self.headers.fields or "references" in self.headers.fields,
             )
         )

@@ -18,8 +18,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Any, Final
 
+from core import message as values
 from core.message import Attachment, Message
 from gateway.intake.jobs import Job, ReadFailure
 
@@ -29,6 +31,7 @@ CPU_SECONDS: Final = 10
 WALL_SECONDS: Final = 20.0
 ADDRESS_SPACE: Final = 1024 * 1024 * 1024
 TRIES: Final = 2
+LONGEST_ANSWER: Final = 256 * 1024 * 1024  # bytes; eight mails with the longest texts, or the largest attachment, stay far below
 _LENGTH: Final = struct.Struct("!IQ")
 
 
@@ -142,7 +145,8 @@ class Sandbox:
             raise
         try:
             outcome, value = _Answer(io.BytesIO(answer)).load()
-        except (pickle.UnpicklingError, ValueError, TypeError, AttributeError, EOFError, ImportError):
+            _check(request, outcome, value)
+        except Exception:  # noqa: BLE001  # bytes made to confuse a pickle raise anything
             await self._replace(worker)
             raise WorkerLost("the reading process answered nonsense") from None
         self._idle.put_nowait(worker)
@@ -233,18 +237,38 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
 
 
 class _Answer(pickle.Unpickler):
-    """Reads an answer. A worker that a mail has taken over could send anything, so nothing but message values is built from it."""
+    """Reads an answer. A worker that a mail has taken over could send anything, so nothing but message values is built from it.
+
+    The types are named one by one: a name may have dots, and from any function of a module they lead to its globals and to ``exec``.
+    """
 
     def find_class(self, module: str, name: str) -> Any:
         """The few types an answer may hold."""
-        if module == "core.message" or (module, name) in _ANSWER_TYPES:
-            return super().find_class(module, name)
-        raise pickle.UnpicklingError(f"{module}.{name} is no part of an answer")
+        found = _ANSWER_TYPES.get((module, name))
+        if found is None:
+            raise pickle.UnpicklingError(f"{module}.{name} is no part of an answer")
+        return found
 
 
-_ANSWER_TYPES: Final = frozenset(
-    {("datetime", "datetime"), ("datetime", "timezone"), ("datetime", "timedelta"), ("gateway.intake.jobs", "ReadFailure")}
-)
+_ANSWER_TYPES: Final[dict[tuple[str, str], type]] = {
+    (each.__module__, each.__name__): each
+    for each in (*vars(values).values(), datetime, timedelta, timezone, ReadFailure)
+    if isinstance(each, type) and each.__module__ in {"core.message", "datetime", "gateway.intake.jobs"}
+}
+
+
+def _check(request: tuple[Any, ...], outcome: object, value: object) -> None:
+    """ValueError for an answer that does not have the form of what was asked."""
+    if outcome == "error":
+        fits = isinstance(value, str)
+    elif request[0] == "read":
+        fits = isinstance(value, list) and len(value) == len(request[1]) and all(isinstance(each, Message | ReadFailure) for each in value)
+    else:
+        fits = value is None or (
+            isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], Attachment) and isinstance(value[1], bytes)
+        )
+    if not fits or outcome not in ("ok", "error"):
+        raise ValueError
 
 
 async def _send(channel: socket.socket, data: bytes) -> None:
@@ -261,6 +285,8 @@ async def _receive(channel: socket.socket) -> bytearray:
             raise EOFError
         head += piece
     _, size = _LENGTH.unpack(head)
+    if size > LONGEST_ANSWER:
+        raise EOFError
     data = bytearray(size)
     view = memoryview(data)
     at = 0

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-_BEGIN: Final = re.compile(rb"^begin(?:-base64)? ([0-7]{3,4}) ([^\r\n]{1,255}?)[ \t]*\r?$", re.MULTILINE)
+_BEGIN: Final = re.compile(rb"^begin(?:-base64)? ([0-7]{3,4}) ([^\r\n]{0,254}[^\s])[ \t]*+\r?$", re.MULTILINE)
 _END: Final = re.compile(rb"^(?:end|====)[ \t]*\r?$", re.MULTILINE)
 _MOST: Final = 50  # files in one body
 
