@@ -54,6 +54,8 @@ _ROBOT: Final = re.compile(
     r"bounces?[+-][\w.=+-]*)",
     re.IGNORECASE,
 )
+# What a calendar program sends on a click: an answer to it would only be read as one more mail about the meeting.
+_BY_CALENDAR: Final = frozenset({"REPLY", "CANCEL", "REFRESH", "DECLINECOUNTER"})
 _SUPPRESS: Final = re.compile(r"\b(?:all|oof|autoreply|dr|rn|nrn)\b", re.IGNORECASE)
 _VACATION: Final = re.compile(
     r"out of (?:the )?office|auto(?:matic|mated|matisch\w*)?[ -]?(?:reply|response|antwort\w*|respuesta)|autoreply|autoresponse|autoresponder|vacation (?:reply|message|notice)|on vacation|"
@@ -80,7 +82,8 @@ class Facts:
     """What classification looks at. ``headers`` holds the first value of each field of :data:`TELLING` that the mail has.
 
     ``report`` is the kind of machine report found: "dsn", "mdn", "arf", "tls", "dmarc" or empty; ``bounce`` what the DSN reader made of it and
-    ``bounce_rule`` which of its rules, ``bounce_told`` that the mail names a failed recipient or has the subject of a bounce; ``forward_rule`` the rule that found a forward; ``challenge`` that the text asks to confirm one is human, ``is_reply`` that it answers a mail (In-Reply-To or References).
+    ``bounce_rule`` which of its rules, ``bounce_told`` that the mail names a failed recipient or has the subject of a bounce; ``forward_rule`` the rule that found a forward; ``challenge`` that the text asks to confirm one is human, ``is_reply`` that it answers a mail (In-Reply-To or References),
+    ``calendar`` the method of an invitation in it (RFC 5546).
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -97,6 +100,7 @@ class Facts:
     forward_rule: str = ""
     challenge: bool = False
     is_reply: bool = False
+    calendar: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,8 @@ def classify(facts: Facts) -> Verdict:
     blocks = no_answer(facts)
     if kind not in {"human", "forward"}:
         blocks.append(f"kind {kind}")
+    if facts.calendar in _BY_CALENDAR:
+        blocks.append(f"calendar {facts.calendar.lower()}")
     evidence = tuple(dict.fromkeys([*reasons, *(f"no automatic answer: {each}" for each in blocks)]))
     return Verdict(kind, evidence, not blocks)
 

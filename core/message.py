@@ -84,6 +84,33 @@ class Bounce:
 
 
 @dataclass(frozen=True, slots=True)
+class Invitee:
+    """Somebody named in an invitation; ``status`` is the answer known of him in lower case (RFC 5545 3.2.12), empty where none is given."""
+
+    who: Address
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """One event of a calendar that came with a mail (RFC 5545); ``method`` is that of RFC 5546 in capitals, empty where none is stated.
+
+    ``start`` and ``end`` are ISO 8601: a date, a local time, or a time with its offset; ``zone`` is the time zone as the sender named it.
+    """
+
+    method: str
+    summary: str
+    start: str | None
+    end: str | None
+    zone: str
+    organizer: Address | None
+    attendees: tuple[Invitee, ...]
+    location: str
+    description: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True)
 class AuthenticationResults:
     """One ``Authentication-Results`` header (RFC 8601), in the order of the mail, topmost first.
 
@@ -121,6 +148,7 @@ class Message:
     auto_respond_ok: bool
     forward: Forwarded | None = None
     bounce: Bounce | None = None
+    invitations: tuple[Invitation, ...] = ()
     defects: tuple[str, ...] = ()
     # facts for routing and trust
     return_path: str | None = None  # "" is the null path, None where the mail has no Return-Path

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, TextIO
 import typer
 
 from config.load import load
-from core.message import Address, Bounce, Forwarded, Message
+from core.message import Address, Bounce, Forwarded, Invitation, Message
 from gateway.cli.opening import explained, named_file
 from gateway.cli.output import AsJson
 from gateway.intake import authenticity
@@ -129,6 +129,7 @@ def as_row(file: str, message: Message, trusted: Collection[str]) -> dict[str, A
         "auto_respond_ok": message.auto_respond_ok,
         "forward": _forward(message.forward),
         "bounce": _bounce(message.bounce),
+        "invitations": [_invitation(each) for each in message.invitations],
         "auth": auth
         and {"spf": auth.spf, "dkim": auth.dkim, "dmarc": auth.dmarc, "verdict": authenticity.verdict(message.authentication, trusted)},
         "defects": list(message.defects),
@@ -168,6 +169,19 @@ def _bounce(found: Bounce | None) -> dict[str, Any] | None:
     return {"action": found.action, "recipients": recipients, "original_message_id": found.original_message_id}
 
 
+def _invitation(found: Invitation) -> dict[str, Any]:
+    return {
+        "method": found.method,
+        "summary": found.summary,
+        "start": found.start,
+        "end": found.end,
+        "zone": found.zone,
+        "location": found.location,
+        "organizer": _box(found.organizer),
+        "attendees": [{"name": each.who.name, "address": each.who.address, "status": each.status} for each in found.attendees],
+    }
+
+
 def page(row: dict[str, Any]) -> str:
     """A row for a person: the facts one looks for first, then the text."""
     sender = row["from"] or {}
@@ -180,5 +194,6 @@ def page(row: dict[str, Any]) -> str:
         f"Answer    {'may be answered automatically' if row['auto_respond_ok'] else 'never answered automatically'}",
     ]
     head += [f"Attached  {each['filename'] or each['content_type']}, {each['size']} bytes" for each in row["attachments"]]
+    head += [f"Invited   {each['summary']}, {each['start'] or 'no time'} ({each['method'] or 'no method'})" for each in row["invitations"]]
     head += [f"Defect    {each}" for each in row["defects"]]
     return "\n".join([*head, "", row["reply_text"] or row["text"], ""])

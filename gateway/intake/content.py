@@ -12,14 +12,16 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final
 
-from core.message import Attachment
-from gateway.intake import charset, limits, uu
+from core.message import Attachment, Invitation
+from gateway.intake import charset, invitation, limits, uu
 from gateway.intake.mime import Part
 
 _LINE_END: Final = re.compile(r"\r\n?")
 _ENRICHED: Final = re.compile(r"<(/?)([A-Za-z-]{1,40})>")
 _NEVER_TEXT: Final = frozenset({"text/calendar", "text/x-vcard", "text/vcard", "text/directory", "text/rfc822-headers", "text/csv"})
+_SEALED: Final = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _TNEF: Final = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
+_CALENDAR_EVENTS: Final = 20  # of one mail; calendars beyond stay attachments
 _SIGNATURES: Final = frozenset({"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"})
 
 
@@ -41,6 +43,7 @@ class Content:
     attachments: list[Attachment] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     messages: list[Part] = field(default_factory=list)
+    invitations: list[Invitation] = field(default_factory=list)
     defects: list[str] = field(default_factory=list)
     over_limit: bool = False
 
@@ -69,6 +72,8 @@ class Collector:
             texts.append(text)
             shown.extend(sources)
         content.text = _joined(texts)
+        if content.invitations and not content.text.strip():
+            content.text = invitation.lines(content.invitations[0])
         if len(content.text) > limits.TEXT:
             content.text = content.text[: limits.TEXT]
             content.over_limit = True
@@ -130,6 +135,7 @@ class Collector:
                 )
             return out
         if subtype == "encrypted":
+            self.content.defects.append("encrypted, kept whole")
             for child in part.children:
                 self.only_attach(child)
             return []
@@ -235,8 +241,23 @@ class Collector:
         self.content.digests.append(
             digest if part.encoding == "base64" or b"\r\n" not in data else sha256(data.replace(b"\r\n", b"\n")).hexdigest()
         )
+        if part.content_type in _SEALED and part is self.root:
+            kind = part.params.get("smime-type", "").lower()
+            self.content.defects.append("signed as one piece, kept whole" if kind == "signed-data" else "encrypted, kept whole")
         if part.content_type in _TNEF or name and name.lower() == "winmail.dat":
             self.unpack_tnef(part, data)
+        elif part.content_type in invitation.TYPES or name and name[-4:].lower() == ".ics":
+            self.invited(part, data)
+
+    def invited(self, part: Part, data: bytes) -> None:
+        """Note the events of a calendar, each once: clients send the same one to be shown and to be saved."""
+        if len(self.content.invitations) >= _CALENDAR_EVENTS:
+            return
+        found, defect = invitation.read(data, part.params.get("charset"), part.params.get("method", ""))
+        if defect and defect not in self.content.defects:
+            self.content.defects.append(defect)
+        known = {(each.uid, each.start, each.summary) for each in self.content.invitations}
+        self.content.invitations += [each for each in found if (each.uid, each.start, each.summary) not in known]
 
     def unpack_tnef(self, part: Part, data: bytes) -> None:
         """Note the files inside a winmail.dat beside it."""

@@ -61,6 +61,7 @@ DOORS = {
     "asyncpg": ("gateway/store/",),
     "charset_normalizer": ("gateway/intake/charset.py",),
     "flufl": ("gateway/intake/bouncetext.py",),
+    "icalendar": ("gateway/intake/invitation.py",),
     "lxml": ("gateway/intake/html.py",),
     "mailparser": ("gateway/intake/parse.py",),
     "nh3": ("gateway/intake/html.py", "gateway/intake/parse.py"),  # parse only warms it up before it forks

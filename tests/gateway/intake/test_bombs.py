@@ -25,6 +25,10 @@ def html(text):
     return body(text, b"text/html; charset=utf-8")
 
 
+def calendar(text):
+    return body(b"BEGIN:VCALENDAR\r\nBEGIN:VEVENT\r\n" + text + b"\r\nEND:VEVENT\r\nEND:VCALENDAR\r\n", b"text/calendar; method=REQUEST")
+
+
 def many(unit, size):
     return unit * (size // len(unit))
 
@@ -72,6 +76,13 @@ BOMBS = {
     "blanks in a notice": lambda n: MAILER + many(b" ", n),
     "dots in an address": lambda n: MAILER + b"a@" + many(b"a.", n),
     "status groups": lambda n: HEAD + b"Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n" + many(b"Final-Recipient: rfc822; a@b.c\r\nAction: failed\r\n\r\n", n) + b"--b--\r\n",
+    "people in a calendar": lambda n: calendar(many(b"ATTENDEE;CN=a;PARTSTAT=ACCEPTED:mailto:a@b.example\r\n", n)),
+    "nested components": lambda n: calendar(many(b"BEGIN:VEVENT\r\n", n)),
+    "folds in a calendar": lambda n: calendar(b"SUMMARY:x" + many(b"\r\n x", n)),
+    "parameters in a calendar": lambda n: calendar(b"ATTENDEE" + many(b';A="b"', n) + b":x"),
+    "open quotes in a calendar": lambda n: calendar(b"ATTENDEE" + many(b';A="', n) + b":x"),
+    "escapes in a calendar": lambda n: calendar(b"SUMMARY:" + many(b"\\", n)),
+    "rules in a calendar": lambda n: calendar(many(b"RRULE:FREQ=SECONDLY\r\nRDATE:20260101\r\n", n)),
     "enriched text": lambda n: body(many(b"<a>", n), b"text/enriched"),
 }  # fmt: skip
 
