@@ -120,10 +120,10 @@ def _refuse_unread(like: Likeness, mails: Iterable[Any], raw: Collection[int]) -
 
 async def _own_messages(connection: AsyncConnection, contact: Contact | None, mails: Collection[int]) -> set[int]:
     """Messages that he wrote, or that were forwarded as his."""
-    query = sa.select(M.c.id).where(among(M.c.mail_id, "mails"))
+    found = await keys(connection, sa.select(M.c.id).where(among(M.c.mail_id, "mails")), mails=sorted(mails))
     if contact is not None:
-        query = query.union(sa.select(M.c.id).where(M.c.sender_id == contact.id))
-    return set((await connection.execute(query, {"mails": sorted(mails)})).scalars())
+        found |= await keys(connection, sa.select(M.c.id).where(M.c.sender_id == contact.id))
+    return found
 
 
 async def _conversations(connection: AsyncConnection, made: Plan, own: set[int], ours: Collection[str]) -> None:

@@ -110,10 +110,10 @@ async def _hide_messages(connection: AsyncConnection, made: Plan) -> int:
         old, new, fresh = [], [], []
         for row in some:
             was = {name: getattr(row, name) for name in SCRUBBED[M]}
-            now = {name: made.like.hidden(value, names=row.id in ids) for name, value in was.items()}
+            now = {name: made.like.hidden_in(name, value, names=row.id in ids) for name, value in was.items()}
             if now == was:
                 continue
-            if row.mail_id is not None and any(made.like.hidden(value) != value for value in was.values()):
+            if row.mail_id is not None and any(made.like.hidden_in(name, value) != value for name, value in was.items()):
                 made.named.add(row.mail_id)
             old.append((row.id, was["subject"], search.body_of(was["reply_text"], was["text"])))
             new.append((row.id, now["subject"], search.body_of(now["reply_text"], now["text"])))
@@ -157,7 +157,7 @@ async def _hide(connection: AsyncConnection, table: sa.Table, ids: Collection[in
     fresh = []
     for row in await connection.execute(query, {"ids": sorted(ids)}):
         was = {name: getattr(row, name) for name in SCRUBBED[table]}
-        now = {name: like.hidden(value) for name, value in was.items()}
+        now = {name: like.hidden_in(name, value) for name, value in was.items()}
         if now != was:
             fresh.append({"_id": row.id, **{f"_{name}": value for name, value in now.items()}})
     await write_rows(connection, [(UPDATES[table], fresh)])
@@ -177,7 +177,7 @@ async def _lists(connection: AsyncConnection, made: Plan) -> int:
 
 async def _references(connection: AsyncConnection, made: Plan) -> int:
     """Message-IDs that hold his address are forgotten; others name nobody."""
-    gone = {ref for ref in made.found["message_ref"] if made.like.is_in(ref)}
+    gone = {ref for ref in made.found["message_ref"] if made.like.is_in_id(ref)}
     await _delete(connection, REF.c.ref, gone)
     return len(gone)
 
@@ -215,7 +215,7 @@ async def scour(database: Database) -> bool:
 
 def _scour(path: Path) -> bool:
     with closing(sqlite.open_file(path, "write")) as connection:
-        always = connection.execute("PRAGMA secure_delete").fetchone()[0]
+        always = _overwrites(connection)
         connection.execute("PRAGMA secure_delete = ON")
         pages = -MERGE_PAGES  # the first call begins to make one piece of the index, the others go on
         while _merge(connection, pages):
@@ -225,6 +225,11 @@ def _scour(path: Path) -> bool:
             connection.execute("VACUUM")
         busy: int = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
         return not busy
+
+
+def _overwrites(connection: sqlite3.Connection) -> bool:
+    """Whether this SQLite was built to overwrite whatever it deletes or moves (Debian's is)."""
+    return bool(connection.execute("PRAGMA secure_delete").fetchone()[0])
 
 
 def _merge(connection: sqlite3.Connection, pages: int) -> bool:

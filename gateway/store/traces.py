@@ -46,7 +46,7 @@ class Likeness:
     Refused for what is no address.
     """
 
-    __slots__ = ("_address", "_beside", "_bytes", "_names", "address", "forms", "names")
+    __slots__ = ("_address", "_beside", "_bytes", "_id", "_names", "address", "forms", "names")
 
     def __init__(self, address: str, names: Collection[str] = ()) -> None:
         self.address = address_key(address)
@@ -61,6 +61,7 @@ class Likeness:
         pattern = rf"(?:{boundary}{re.escape(local)}(?:@|%40|=40)|(?<![\w.]){re.escape(local)}=){after}"
         self._address = re.compile(pattern, re.IGNORECASE)
         self._bytes = re.compile(pattern.encode())
+        self._id = re.compile(rf"(?<![^\W_]){re.escape(local)}(?:@|%40|=40|=){re.escape(domain)}(?![^\W_])", re.IGNORECASE)
         written = [r"\s+".join(map(re.escape, name.split())) for name in sorted(self.names, key=len, reverse=True)]
         self._beside = re.compile(rf"(?<!\w)[\"']?(?:{'|'.join(written)})[\"']?\s*[<(\[]\s*(?:mailto:)?{pattern}[>)\]]?", re.IGNORECASE)
         whole = [each for each in written if r"\s" in each]
@@ -69,6 +70,10 @@ class Likeness:
     def is_in(self, text: str) -> bool:
         """Whether the address stands in a text."""
         return self._address.search(text) is not None
+
+    def is_in_id(self, message_id: str | None) -> bool:
+        """Whether the address is a part of a Message-ID, where anything may stand around it."""
+        return message_id is not None and self._id.search(message_id) is not None
 
     def is_in_raw(self, data: bytes) -> bool:
         """Whether the address stands in a raw mail, as it is written there."""
@@ -88,6 +93,18 @@ class Likeness:
                 return [self.hidden(item, names=names) for item in value]
             case _:
                 return value
+
+    def hidden_in(self, column: str, value: Any, *, names: bool = False) -> Any:
+        """The same for the value of a column. Message-IDs that hold the address are left out."""
+        match column:
+            case "message_id":
+                return None if self.is_in_id(value) else value
+            case "parents":
+                return [each for each in value if not self.is_in_id(each)]
+            case "cause":
+                return self.hidden(value | {"message_id": self.hidden_in("message_id", value.get("message_id"))})
+            case _:
+                return self.hidden(value, names=names)
 
     def _hidden(self, text: str, *, names: bool) -> str:
         if self.names and self.is_in(text):
