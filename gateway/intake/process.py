@@ -7,7 +7,7 @@ performs. Nothing here looks at raw mail. When a batch raises, nothing of it was
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
@@ -19,10 +19,11 @@ from core.events import MailArrived, Original, Sender, Verdict
 from core.message import Envelope, Message, address_key
 from core.thread import Address as Mark
 from core.thread import Tie, ids_of, tie
-from core.ticket import Channel, Contact, Thread, Ticket, User
+from core.ticket import Contact, Thread, Ticket, User
 from gateway.apply import Applier
 from gateway.filing import Hand
 from gateway.intake.authenticity import verdict
+from gateway.intake.recipients import channel_at, channels_of
 from gateway.store.book import Book, Connection
 from gateway.store.spool import Finished, Known, by_fingerprint, finish, repeated
 from gateway.store.tickets import subject_key
@@ -57,31 +58,6 @@ def fingerprint(message: Message) -> bytes:
     """16 bytes that two mails share when they are the same mail (behaviour.md 2.1 step 1)."""
     what = f"{message.message_id}\0{message.content_digest}" if message.message_id else message.plain_digest
     return hashlib.sha256(what.encode("utf-8", "replace")).digest()[:16]
-
-
-def channels_of(desk_channels: Mapping[str, Channel], default: Channel | None, envelope: Envelope, message: Message) -> tuple[Channel, ...]:
-    """Our channels among the recipients, the deciding one first (behaviour.md 5, recipient; E32, C17)."""
-    named = _reached(desk_channels, [each.key for each in (*message.to, *message.cc)])
-    for way in (_reached(desk_channels, envelope.recipients), _reached(desk_channels, message.delivered_to), named):
-        if not way:
-            continue
-        if not any(channel in named for channel in way):
-            return tuple(way)
-        # Each channel gets a copy of such a mail, in one transaction or in several: all copies must agree on who decides. Off yields to on.
-        everyone = list(dict.fromkeys((*named, *way)))
-        return tuple(sorted(everyone, key=lambda channel: not channel.tickets))
-    return (default,) if default is not None else ()
-
-
-def _reached(channels: Mapping[str, Channel], addresses: Sequence[str]) -> list[Channel]:
-    """The channels among addresses, in their order, each once."""
-    return list(dict.fromkeys(channel for each in addresses if (channel := channel_at(channels, each)) is not None))
-
-
-def channel_at(channels: Mapping[str, Channel], address: str) -> Channel | None:
-    """The channel an address reaches, with or without its plus part."""
-    key = address_key(address)
-    return channels.get(key) or channels.get(token.bare(key)[0])
 
 
 class Batch:
