@@ -101,7 +101,7 @@ def read_file(path: Path, gathered: Gathered) -> None:
 
 
 def read_environment(environ: Mapping[str, str], gathered: Gathered) -> None:
-    """Lays in ``TICKETGATE_SECTION__KEY``; lists, numbers and truth values are JSON, everything else is taken as it stands."""
+    """Lays in ``TICKETGATE_SECTION__KEY``; lists, numbers and truth values are JSON (an empty list may be empty text), everything else is taken as it stands."""
     for name in sorted(environ):
         section, double, key = name.removeprefix(PREFIX).lower().partition("__")
         if not name.startswith(PREFIX) or name in RESERVED or not (double or section in ITEMS):
@@ -154,7 +154,10 @@ def _put_text(key: Key, text: str, source: str, shown: str, gathered: Gathered) 
             gathered.problems.append(Problem(source, shown, f"unknown key {key[1]!r} in [{key[0]}]", suggestion))
             return
         wanted = model.model_fields[key[1]].annotation
-    if wanted in {int, bool} or get_origin(wanted) is tuple or wanted is tuple:
+    is_list = wanted is tuple or get_origin(wanted) is tuple
+    if is_list and not text.strip():
+        gathered.put(key, [], source)  # interfaces.md 6: an empty value switches a listener off
+    elif is_list or wanted in {int, bool}:
         try:
             gathered.put(key, json.loads(text), source)
         except ValueError:

@@ -18,7 +18,7 @@ from gateway.store import schema
 from gateway.store.pipelines import load_channels
 
 TABLE = schema.channel
-_ADDRESS = re.compile(r"[^@\s<>\"',;:()]+@[^@\s<>\"',;:()]+")
+ADDRESS_FORM = re.compile(r"[^@\s<>\"',;:()]+@[^@\s<>\"',;:()]+")
 _RULE = re.compile(r"(?:[^@\s<>\"',;:()]+)?@[^@\s<>\"',;:()]+")
 
 
@@ -37,7 +37,7 @@ async def add(connection: AsyncConnection, address: str, name: str, pipeline: Pi
     Refused when the address is no address, a channel already or a user's: whoever writes from it would be two things at once.
     """
     key = address_key(address)
-    if not _ADDRESS.fullmatch(key):
+    if not ADDRESS_FORM.fullmatch(key):
         raise Refused(f"{address!r} is no address")
     known = await load_channels(connection)
     if key in {channel.address for channel in known}:

@@ -13,6 +13,7 @@ from core.message import address_key
 from core.ticket import User
 from gateway.errors import Refused
 from gateway.store import schema
+from gateway.store.channels import ADDRESS_FORM
 
 TABLE = schema.user
 ADDRESS = schema.user_address
@@ -55,7 +56,7 @@ async def add(
 ) -> User:
     """Makes a user with these addresses, the first of them to sign in with.
 
-    Refused when one is another user's, or a channel's: mail from it would be our own.
+    Refused when one is no address, another user's, or a channel's: mail from it would be our own.
     """
     keys = list(dict.fromkeys(address_key(address) for address in addresses))
     await _refuse_taken(connection, keys, None)
@@ -88,6 +89,8 @@ async def _write_addresses(connection: AsyncConnection, user_id: int, keys: Iter
 async def _refuse_taken(connection: AsyncConnection, keys: Sequence[str], owner: int | None) -> None:
     if not keys or not all(keys):
         raise Refused("a user needs an address")
+    if wrong := next((key for key in keys if not ADDRESS_FORM.fullmatch(key)), None):
+        raise Refused(f"{wrong!r} is no address")
     taken = sa.select(ADDRESS.c.address).where(ADDRESS.c.address.in_(keys), ADDRESS.c.user_id != (owner if owner is not None else -1))
     if found := (await connection.execute(taken)).scalars().first():
         raise Refused(f"{found} belongs to another user")

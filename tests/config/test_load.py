@@ -129,6 +129,13 @@ def test_lists_and_numbers_in_the_environment_are_json():
     assert settings.imap[0].tls is True
 
 
+def test_an_empty_value_switches_a_listener_off():
+    """interfaces.md 6: each listener is off when its variable is empty, those that are lists as well as those that are text."""
+    environ = {f"TICKETGATE_{section}__LISTEN": "" for section in ("SMTP", "LMTP", "WEB", "HEALTH")}
+    settings = load(None, environ).settings
+    assert (settings.smtp.listen, settings.lmtp.listen, settings.web.listen, settings.health.listen) == ((), (), "", "")
+
+
 @pytest.mark.parametrize("name", ["TICKETGATE_NOW", "TICKETGATE_REQUIRE_ALL", "TICKETGATE_CONFIG"])
 def test_reserved_names_are_no_settings(name):
     """The clock and the tests' switch share our prefix and disturb nobody."""

@@ -67,6 +67,8 @@ def test_users_and_their_addresses(cli):
     }
     assert cli("user", "add", "o@ours.example", "--name", "Other").code == 65
     assert cli("user", "add", "support@localhost", "--name", "Other").code == 65
+    assert cli("user", "add", "nobody", "--name", "Other").code == 65
+    assert cli("user", "set", "o@ours.example", "--also", "no address").code == 65
     assert cli("user", "add", "p@ours.example", "--name", "Paul", "--password-stdin", stdin="short\n").code == 65
     changed = cli.json(
         "user", "set", "o@ours.example", "--role", "reader", "--active", "off", "--also", "third@ours.example", "--name", "O."
