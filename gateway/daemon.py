@@ -26,7 +26,6 @@ from gateway import log
 from gateway.clock import Clock
 from gateway.errors import TryAgain, UsageError
 from gateway.ingress.accept import Accept
-from gateway.ingress.data import remove_leftovers
 from gateway.ingress.directory import ChannelDirectory
 from gateway.ingress.limits import Limits
 from gateway.ingress.lmtp import LmtpServer
@@ -36,8 +35,7 @@ from gateway.ingress.tls import Certificate
 from gateway.intake.process import Rules
 from gateway.intake.sandbox import Sandbox
 from gateway.intake.worker import Intake
-from gateway.store.blobs import open_blobs
-from gateway.store.blobs import remove_leftovers as remove_parts
+from gateway.store.blobs import open_blobs, remove_leftovers
 from gateway.store.engine import Database
 from gateway.store.spool import Spool
 from gateway.store.wake import Wake
@@ -145,7 +143,7 @@ class Daemon:
         given = self.settings.limits
         limits = Limits(**{name: getattr(given, name) for name in type(given).model_fields})
         incoming = _folder(Path(self.settings.data.directory) / "incoming")
-        left = remove_leftovers(incoming) + remove_parts(self.settings.blobs.url)
+        left = remove_leftovers(self.settings.blobs.url)
         if left:
             _log.info("removed what a crash left unfinished", files=left)
         directory = ChannelDirectory(self.database)

@@ -88,9 +88,9 @@ class Daemon:
         except RuntimeError:
             if self.process is not None and self.process.poll() is None:  # it hangs: let it say where
                 self.process.send_signal(signal.SIGABRT)
-                self.process.wait(30)
                 self.log.close()
-            raise RuntimeError(self.said().decode(errors="replace")[-3000:]) from None
+            code = self.process.wait(30) if self.process is not None else None
+            raise RuntimeError(f"ended with {code}: {self.said().decode(errors='replace')[-3000:]}") from None
 
     def launch(self) -> None:
         """Starts it and returns at once."""

@@ -98,25 +98,20 @@ class Sweep:
 
 SAMPLE = [
     ("write", 2, SMALL),  # somewhere in the dialog
-    ("write", 8, SMALL),
     ("pwrite64", 1, SMALL),  # in the commit of the spool
-    ("pwrite64", 6, SMALL),
     ("fdatasync", 1, SMALL),
     ("fdatasync", 2, SMALL),  # in the commit of the ticket
     ("pwrite64", 40, SMALL),
-    ("sendto", 1, SMALL),
-    ("fsync", 1, LARGE),
     ("rename", 1, LARGE),
     ("fsync", 2, LARGE),
-    ("fdatasync", 1, LARGE),
 ]
 
 
 def test_a_crash_at_a_system_call_loses_nothing(make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace]) -> None:
-    """Twelve points on the way of a mail: what was acknowledged is there once, what was not is there once after the next try."""
+    """Seven points on the way of a mail: what was acknowledged is there once, what was not is there once after the next try."""
     sweep = Sweep(make_daemon(), disturb)
     sweep.run(SAMPLE)
-    assert sweep.deaths >= len(SAMPLE) - 3
+    assert sweep.deaths >= len(SAMPLE) - 2
     sweep.finish()
 
 

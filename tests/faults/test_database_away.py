@@ -72,6 +72,7 @@ def test_postgresql_goes_and_comes_back(
     print(f"150 mails, {clients.again} tries refused or cut off")
 
 
+@pytest.mark.sweep
 def test_a_long_absence_does_not_end_the_daemon(make_daemon: Callable[..., Daemon], own_postgres: Postgres) -> None:
     """PostgreSQL is away for longer than anything is tried in a row: the daemon stays, answers 451, and works again when it is back."""
     daemon = make_daemon(DATABASE__URL=own_postgres.url())

@@ -48,6 +48,11 @@ def rename(url: str, before: str, after: str) -> None:
 def a_full_life(daemon: Daemon) -> None:
     """Everything that can happen to a mail, once."""
     daemon.start()
+    wrong = (b"RCPT TO:<%s>" % UNKNOWN.encode(), b"RCPT TO:<%s>" % FOREIGN.encode(), BODY.encode())
+    refused = [Dialog(daemon.port) for _ in wrong]  # answered a second late each; we read that at the end
+    for dialog, line in zip(refused, wrong, strict=True):
+        assert [dialog.say(each)[:3] for each in (HELLO, MAIL)] == ["250", "250"]
+        dialog.socket.sendall(line + b"\r\n")
     assert send(daemon.port, letter("good")).startswith("250")
     daemon.wait_for("processed", mail_id=1, state="done")
     assert send(daemon.port, letter("spam", "X-Spam-Flag: YES")).startswith("250")
@@ -57,12 +62,6 @@ def a_full_life(daemon: Daemon) -> None:
     assert send(daemon.port, b"\xff\x00 " + letter("odd", "Content-Type: text/html; charset=nonsense")).startswith("250")
     daemon.wait_for("processed", mail_id=4)
     assert send(daemon.port, letter("bare", body=f"{BODY}\n{BODY}")).startswith("550 5.5.2")
-    with Dialog(daemon.port) as dialog:
-        said = [
-            dialog.say(line)[:3]
-            for line in (HELLO, MAIL, b"RCPT TO:<%s>" % UNKNOWN.encode(), b"RCPT TO:<%s>" % FOREIGN.encode(), BODY.encode())
-        ]
-    assert said == ["250", "250", "550", "550", "500"]
     rename(daemon.url, "raw_mail", "hidden")
     assert send(daemon.port, letter("broken")).startswith("451 4.3.0")
     rename(daemon.url, "hidden", "raw_mail")
@@ -70,6 +69,9 @@ def a_full_life(daemon: Daemon) -> None:
     rename(daemon.url, "event", "hidden")
     reply = send(daemon.port, letter("held"))
     daemon.wait_for("held", mail_id=int(reply.rpartition(" ")[2]))
+    assert [dialog.reply()[:3] for dialog in refused] == ["550", "550", "500"]
+    for dialog in refused:
+        dialog.close()
     assert daemon.stop() == 0
     rename(daemon.url, "hidden", "event")
 
@@ -92,7 +94,8 @@ def test_the_log_tells_nothing_of_a_mail(
         OUTBOUND__USERNAME="desk",
         OUTBOUND__PASSWORD_FILE=str(tmp_path / "password"),
     )
-    assert daemon.run("db", "upgrade").returncode == 0
+    if database_url.startswith("postgresql"):
+        assert daemon.run("db", "upgrade").returncode == 0
     a_full_life(daemon)
     (tmp_path / "a.eml").write_bytes(letter("replayed"))
     commands = [
