@@ -15,6 +15,7 @@ from typing import Final
 from core.message import Attachment, Invitation
 from gateway.intake import charset, invitation, limits, uu
 from gateway.intake.mime import Part
+from gateway.intake.quoting import Mark
 
 _LINE_END: Final = re.compile(r"\r\n?")
 _ENRICHED: Final = re.compile(r"<(/?)([A-Za-z-]{1,40})>")
@@ -39,7 +40,8 @@ class Content:
 
     text: str = ""
     html: str | None = None
-    from_html: bool = False
+    marks: list[Mark] = field(default_factory=list)  # of clients, by the lines of ``text``
+    beside: list[Part] = field(default_factory=list)  # HTML bodies of which the plain text was read
     attachments: list[Attachment] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     messages: list[Part] = field(default_factory=list)
@@ -69,8 +71,12 @@ class Collector:
             sources = [self.decoded(part) for part in piece.html] if piece.html and (self.want_html or not text.strip()) else []
             if not text.strip() and sources:
                 text = self.from_html(sources)
+            elif text.strip():
+                content.beside.extend(piece.html)
             texts.append(text)
             shown.extend(sources)
+        if len(texts) > 1:
+            content.marks.clear()
         content.text = _joined(texts)
         if content.invitations and not content.text.strip():
             content.text = invitation.lines(content.invitations[0])
@@ -99,8 +105,9 @@ class Collector:
         """The text of HTML bodies."""
         from gateway.intake import html
 
-        self.content.from_html = True
-        return "\n\n".join(html.to_text(source) for source in sources)
+        made = [html.to_text(source) for source in sources]
+        self.content.marks = made[0][1] if len(made) == 1 else []
+        return "\n\n".join(text for text, _ in made)
 
     def visit(self, part: Part, *, first: bool, related: bool = False) -> list[Piece]:
         """The body pieces below a part; whatever is none becomes an attachment on the way."""

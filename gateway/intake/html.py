@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import re
 from html import unescape
-from typing import Final
+from typing import Final, Literal
 
 from lxml import etree
 
 from gateway.intake import limits
 from gateway.intake.charset import clean
+from gateway.intake.quoting import Mark
 
 _OPEN: Final = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)\b[^<>]{0,2000}?(/?)>")
 _VOID: Final = frozenset("area base br col embed hr img input link meta param source track wbr".split())
@@ -33,7 +34,16 @@ _BARE_CONDITION: Final = re.compile(r"<!\[(?:if[^\]>]{0,200}|endif)\]>")
 _ANY_TAG: Final = re.compile(r"<[^<>]{0,5000}>")
 _CLOSES_ITSELF: Final = frozenset("p li td th tr dt dd option tbody thead tfoot colgroup rt rp optgroup".split())
 _DEEPEST_QUOTE: Final = 20
+_MOST_MARKS: Final = 50
 _STYLE: Final = 2000  # characters of a style that are looked at
+# What clients write on the element around a quoted mail, around its introduction, or at the place behind which everything is quoted.
+_QUOTED: Final = frozenset(
+    "gmail_quote gmail_quote_container yahoo_quoted protonmail_quote zmail_extra moz-forward-container olk_src_body_section "
+    "mail-editor-reference-message-container ms-outlook-mobile-reference-message".split()
+)
+_INTRODUCED: Final = frozenset("gmail_attr moz-cite-prefix reply-intro".split())
+_BEHIND: Final = frozenset("appendonsend divrplyfwdmsg stopspelling zwchr outlookmessageheader".split())
+_MARKED: Final = re.compile("|".join(map(re.escape, sorted(_QUOTED | _INTRODUCED | _BEHIND))), re.IGNORECASE)
 _TAGS: Final = {
     "a", "abbr", "address", "article", "aside", "b", "bdi", "bdo", "blockquote", "br", "caption", "center", "cite", "code", "col", "colgroup",
     "dd", "del", "details", "dfn", "div", "dl", "dt", "em", "figcaption", "figure", "font", "footer", "h1", "h2", "h3", "h4", "h5", "h6",
@@ -88,14 +98,21 @@ def sanitise(source: str) -> tuple[str, str | None]:
     ), defect
 
 
-def to_text(source: str) -> str:
-    """The plain text of an HTML body: paragraphs as lines, list marks, table cells apart, quoted blocks as ``> `` lines, links by their words."""
+def is_marked(source: str) -> bool:
+    """Whether a client may have marked in this HTML what it quotes."""
+    return _MARKED.search(source) is not None
+
+
+def to_text(source: str) -> tuple[str, list[Mark]]:
+    """The plain text of an HTML body: paragraphs as lines, list marks, table cells apart, quoted blocks as ``> `` lines, links by their words. With
+    it the marks of clients, by the lines of this text.
+    """
     source = source[: limits.HTML]
     if "<!" in source:
         source = without_conditions(source)
     if not depth_within(source):
-        return clean("\n".join(" ".join(line.split()) for line in unescape(_ANY_TAG.sub(" ", source)).split("\n")).strip())
-    target = _Writer()
+        return clean("\n".join(" ".join(line.split()) for line in unescape(_ANY_TAG.sub(" ", source)).split("\n")).strip()), []
+    target = _Writer(marked=is_marked(source))
     parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=False, recover=True)
     try:
         parser.feed(b"<div>")
@@ -103,13 +120,30 @@ def to_text(source: str) -> str:
         text = parser.close()
     except (etree.LxmlError, AssertionError, ValueError):
         text = target.close()
-    return clean(text)
+    return clean(text), target.found()
+
+
+def _mark_of(tag: str, attrib: dict[str, str]) -> Literal["quote", "introduction", "behind"] | None:
+    """What a client says of an element by its class or id."""
+    if tag == "blockquote":
+        return None
+    for word in f"{attrib.get('class', '')} {attrib.get('id', '')}"[:500].lower().split():
+        if word in _QUOTED or word.endswith("yahoo_quoted") or word.startswith("yahoo_quoted_"):
+            return "quote"
+        if word in _INTRODUCED:
+            return "introduction"
+        if word in _BEHIND:
+            return "behind"
+    return None
 
 
 class _Writer:
     """Receives parser events and writes lines."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, marked: bool) -> None:
+        self.marked = marked
+        self.marks: list[list[int]] = []  # first line, line behind it, depth of the element, whether an introduction
+        self.open_marks: list[list[int]] = []
         self.lines: list[str] = []
         self.line: list[str] = []
         self.quote = 0
@@ -138,8 +172,7 @@ class _Writer:
             and "none" in attrib.get("style", "")
         )
         self.stack.append((tag, hidden, quoting))
-        if hidden:
-            self.skip += 1
+        self.skip += hidden
         if self.skip:
             return
         if tag == "img":
@@ -150,8 +183,19 @@ class _Writer:
             self.opened(tag)
         elif tag in {"td", "th"}:
             self.cell()
+        if self.marked and attrib:
+            self.note(tag, attrib)
         if quoting:
             self.quote += 1
+
+    def note(self, tag: str, attrib: dict[str, str]) -> None:
+        """Note where a client marked something; ``end`` tells where the element ends."""
+        kind = _mark_of(tag, attrib)
+        if kind is None or len(self.marks) >= _MOST_MARKS:
+            return
+        self.newline()
+        self.marks.append([len(self.lines), -1, len(self.stack), kind == "introduction"])
+        self.open_marks += self.marks[-1:] if kind != "behind" else []
 
     def opened(self, tag: str) -> None:
         if tag == "pre":
@@ -185,6 +229,9 @@ class _Writer:
         while self.stack:
             opened, hidden, quoting = self.stack.pop()
             self.closed(opened, hidden, quoting)
+            while self.open_marks and self.open_marks[-1][2] > len(self.stack):
+                self.newline()
+                self.open_marks.pop()[1] = len(self.lines)
             if opened == tag:
                 break
 
@@ -244,6 +291,24 @@ class _Writer:
             self.lines.append("> " * min(self.quote, _DEEPEST_QUOTE) + "".join(self.line).rstrip())
             self.line = []
         self.space = False
+
+    def found(self) -> list[Mark]:
+        """The marks, by the lines of the text as :meth:`close` gives it: without blank lines before it, and with single ones inside."""
+        if not self.marks:
+            return []
+        at: list[int] = []
+        count = 0
+        blank = True
+        for line in self.lines:
+            at.append(count)
+            empty = not line or line.isspace()
+            count += not (empty and blank)
+            blank = empty
+        at.append(count)
+        return [
+            Mark("introduction" if introduces else "quote", at[start], at[end] if end >= 0 else count)
+            for start, end, _, introduces in self.marks
+        ]
 
     def comment(self, data: str) -> None:
         """Comments are no text."""

@@ -18,12 +18,13 @@ from typing import Final
 
 from core.classify import TELLING, Facts, Verdict, classify
 from core.message import Address, Attachment, Forwarded, Message
-from gateway.intake import authenticity, body, charset, dsn, forward, limits
+from gateway.intake import authenticity, body, charset, clientmarks, dsn, forward, limits
 from gateway.intake.content import Collector, Content, content_of
 from gateway.intake.fields import Fields
 from gateway.intake.headers import Headers
 from gateway.intake.mime import Part, Tree
 from gateway.intake.outline import outline
+from gateway.intake.quoting import Found
 
 _TRACE: Final = re.compile(
     rb"(?im)^(?:received|return-path|delivered-to|x-original-to|authentication-results|arc-[a-z-]+|x-spam-[a-z-]+|x-envelope-[a-z]+)[ \t]*:[^\n]*\n(?:[ \t][^\n]*\n)*"
@@ -138,7 +139,7 @@ class _Reading:
         if forwarded is not None and verdict.kind == "forward":
             reply_text, quoted_text = forwarded.comment, forwarded.text
         else:
-            reply_text, quoted_text = body.visible(text, lines, found)
+            reply_text, quoted_text = body.visible(text, lines, self.with_marks(lines, found))
         return Message(
             message_id=fields.message_id,
             in_reply_to=fields.ids("in-reply-to"),
@@ -171,6 +172,14 @@ class _Reading:
             content_digest=self.content_digest(sender, text),
             plain_digest=plain_digest(self.raw),
         )
+
+    def with_marks(self, lines: list[str], found: list[Found]) -> list[Found]:
+        """The outline with what only the HTML tells of quotes."""
+        if self.content.marks:
+            return clientmarks.merged(lines, found, self.content.marks)
+        if not found and len(self.content.beside) == 1 and "in-reply-to" in self.headers.fields:
+            return clientmarks.lost(lines, self.content.beside[0])
+        return found
 
     def verdict(self, sender: Address | None, subject: str, text: str, report: dsn.Report, forwarded: Forwarded | None) -> Verdict:
         """Who or what wrote the mail."""

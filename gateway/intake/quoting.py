@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 from gateway.intake.languages import Role
 
@@ -25,6 +25,14 @@ class Found:
     depth: int = 0
     fields: dict[Role, str] = field(default_factory=dict)
     strong: bool = False
+
+
+class Mark(NamedTuple):
+    """Lines ``start`` to ``end`` (exclusive) of a text of which the HTML says that they are a quoted mail, or the introduction of one."""
+
+    kind: Literal["quote", "introduction"]
+    start: int
+    end: int
 
 
 def depth_of(line: str) -> int:
