@@ -12,14 +12,14 @@ import typer
 
 from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, facts, paragraph, table
-from gateway.cli.words import one_of
+from gateway.cli.words import HIGHEST, one_of
 
 if TYPE_CHECKING:
     from gateway.store.register import Mail
 
 app = typer.Typer(help="Every mail that came in, and why it went where it went.", no_args_is_help=True)
 
-Id = Annotated[int, typer.Argument(metavar="ID")]
+Id = Annotated[int, typer.Argument(metavar="ID", max=HIGHEST)]
 As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")]
 STATES = ("pending", "done", "ignored", "quarantined", "held", "duplicate")
 
@@ -28,7 +28,7 @@ STATES = ("pending", "done", "ignored", "quarantined", "held", "duplicate")
 def list_(
     context: typer.Context,
     state: Annotated[str | None, typer.Option("--state", metavar="S", help=", ".join(STATES))] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, help="The newest so many.")] = 1000,
+    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=HIGHEST, help="The newest so many.")] = 1000,
     as_json: AsJson = False,
 ) -> None:
     """Lists mail, newest first, and how much there is."""

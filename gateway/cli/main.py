@@ -71,7 +71,7 @@ def root(config: str | None = typer.Option(None, "--config", metavar="FILE", hel
 
 
 def main() -> None:
-    """The console script. Usage errors are 64, a closed pipe ends quietly."""
+    """The console script. Usage errors are 64, a closed pipe ends quietly, what nobody foresaw is 70 (or 75, 78 where it is one of ours)."""
     try:
         get_command(app).main(prog_name="ticketgate")
     except SystemExit as ending:
@@ -80,6 +80,13 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except Exception as error:  # noqa: BLE001  # shown whole, and told by the exit code
+        from traceback import print_exception
+
+        from gateway.errors import exit_code
+
+        print_exception(error)
+        sys.exit(exit_code(error))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import typer
 from core.ticket import Priority, Source
 from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, facts, paragraph, table
-from gateway.cli.words import day, one_of
+from gateway.cli.words import HIGHEST, day, one_of
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ app = typer.Typer(help="What an agent can do with tickets.", no_args_is_help=Tru
 people = typer.Typer(help="Who is on a ticket.", no_args_is_help=True)
 app.add_typer(people, name="contact")
 
-Number = Annotated[int, typer.Argument(metavar="N", help="The ticket's number.")]
+Number = Annotated[int, typer.Argument(metavar="N", max=HIGHEST, help="The ticket's number.")]
 As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")]
 CloseDate = Annotated[str | None, typer.Option("--close-date", metavar="DATE", help="Like 2026-01-31; it wins over every rule.")]
 
@@ -93,7 +93,7 @@ def create(
     source: Annotated[str | None, typer.Option("--source", help=", ".join(get_args(Source)))] = None,
     close_date: CloseDate = None,
     priority: Annotated[str | None, typer.Option("--priority", help=", ".join(get_args(Priority)))] = None,
-    thread: Annotated[int | None, typer.Option("--thread", help="Make this conversation without a ticket one.")] = None,
+    thread: Annotated[int | None, typer.Option("--thread", max=HIGHEST, help="Make this conversation without a ticket one.")] = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -117,7 +117,7 @@ def create(
 def attach(
     context: typer.Context,
     number: Number,
-    thread: Annotated[int, typer.Option("--thread", help="A conversation without a ticket.")],
+    thread: Annotated[int, typer.Option("--thread", max=HIGHEST, help="A conversation without a ticket.")],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -140,7 +140,7 @@ def note(
 @app.command()
 def move(
     context: typer.Context,
-    numbers: Annotated[list[int], typer.Argument(metavar="N...", help="All of them are moved, or none.")],
+    numbers: Annotated[list[int], typer.Argument(metavar="N...", max=HIGHEST, help="All of them are moved, or none.")],
     status: Annotated[str, typer.Option("--status", metavar="NAME")],
     pipeline: Annotated[str | None, typer.Option("--pipeline", help="Default: that of each ticket.")] = None,
     close_date: CloseDate = None,
@@ -205,7 +205,9 @@ def unmerge(context: typer.Context, number: Number, as_user: As = None, as_json:
 def split(
     context: typer.Context,
     number: Number,
-    message: Annotated[list[int], typer.Option("--message", metavar="ID", help="A mail of the ticket, as show --json numbers it.")],
+    message: Annotated[
+        list[int], typer.Option("--message", metavar="ID", max=HIGHEST, help="A mail of the ticket, as show --json numbers it.")
+    ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:

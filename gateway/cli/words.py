@@ -7,6 +7,8 @@ from typing import Any
 
 from gateway.errors import UsageError
 
+HIGHEST = 2**63 - 1  # what a database can be asked for; nothing has a higher number
+
 
 def switch(option: str, given: str | None) -> bool | None:
     """``on`` or ``off``; None where nothing was said."""

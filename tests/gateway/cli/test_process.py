@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -53,3 +55,20 @@ def test_a_reader_that_leaves_early_is_no_error(script, tmp_path):
     with subprocess.Popen([SCRIPT, "ticket", "list"], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         process.stdout.close()
         assert process.stderr.read() == ""
+
+
+def test_a_mistake_of_the_program_is_70(script, tmp_path):
+    """interfaces.md 2: what nobody foresaw, here a ticket in a status that does not exist, ends with 70 and says where it happened."""
+    script("ticket", "create", "--subject", "One")
+    with closing(sqlite3.connect(tmp_path / "var/ticketgate.db")) as database:
+        database.execute("UPDATE ticket SET status_id = 999")
+        database.commit()
+    result = script("ticket", "list")
+    assert (result.returncode, result.stdout) == (70, "")
+    assert "Traceback" in result.stderr
+
+
+def test_a_number_beyond_every_number_is_no_crash(script):
+    """A ticket, a mail or a thread that cannot be there is refused like one that is not."""
+    for command in (("ticket", "show"), ("ticket", "attach", "1", "--thread"), ("mail", "show")):
+        assert script(*command, "9" * 30).returncode in {64, 65}
