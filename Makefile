@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMPS := .venv/.stamps
 
-.PHONY: run test test-sweep lint bench bench-scale lock clean
+.PHONY: run test test-sweep test-mutation lint bench bench-scale lock clean
 
 run: $(STAMPS)/run
 	@exec $(BIN)/ticketgate serve
@@ -18,6 +18,11 @@ test: $(STAMPS)/test
 # The long versions of the fault and order sweeps, of which `make test` runs a sample.
 test-sweep: $(STAMPS)/test
 	$(BIN)/python -m pytest -m sweep --timeout=3600 $(ARGS)
+
+# Half a million readings of damaged mails, of which `make test` runs twenty thousand; COUNT=5000000 for more.
+COUNT ?= 500000
+test-mutation: $(STAMPS)/test
+	MUTATIONS=$(COUNT) $(BIN)/python -m pytest tests/mime/test_mutation.py --timeout=36000 $(ARGS)
 
 lint: $(STAMPS)/test
 	$(BIN)/ruff check

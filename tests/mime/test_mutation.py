@@ -1,17 +1,19 @@
 """Damaged mails by the thousand: bytes flipped, cut, doubled, lines joined. One answer each, quickly, and nothing in it that cannot be stored.
 
-``MUTATIONS=500000 pytest tests/mime/test_mutation.py`` is the long run. With the corpus beside the checkout its mails are damaged as well.
+``make test-mutation`` is the long run of half a million. With the corpus of real mail beside the checkout a fifth of as many of its mails are
+damaged as well.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
+from core.message import Message
 from gateway.intake import parse
 
 COUNT = int(os.environ.get("MUTATIONS", "20000"))
@@ -40,21 +42,28 @@ def damaged(raw: bytes, chance: random.Random) -> bytes:
     return bytes(out)
 
 
+def strings(value: object) -> Iterator[str]:
+    """Every string in a message, wherever it stands."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, tuple):
+        for each in value:
+            yield from strings(each)
+    elif dataclasses.is_dataclass(value):
+        for name in value.__slots__:
+            yield from strings(getattr(value, name))
+
+
 def check(raw: bytes, origin: str) -> None:
-    """One reading of one damaged mail."""
+    """One reading of one damaged mail: a message, in time, with nothing in it that a database refuses."""
     begun = time.process_time()
     found = parse.read(raw, html=True)
     assert time.process_time() - begun < DEADLINE, origin
+    assert isinstance(found, Message), origin
     assert not any(each.startswith("could not be read whole") for each in found.defects), (origin, found.defects)
-    for text in (
-        found.subject,
-        found.text,
-        found.html or "",
-        found.reply_text,
-        found.quoted_text,
-        *(each.filename or "" for each in found.attachments),
-    ):
-        assert text.isascii() and "\0" not in text or not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in text), origin
+    for text in strings(found):
+        assert "\0" not in text, origin
+        assert text.isascii() or text.encode("utf-8", "ignore").decode("utf-8") == text, origin  # a lone surrogate has no bytes
 
 
 def run(files: list[Path], count: int, seed: int) -> None:
@@ -71,9 +80,9 @@ def test_our_own_mails_damaged():
     run(sorted((HERE / "cases").glob("*.eml")), COUNT, seed=1)
 
 
-@pytest.mark.sweep
-def test_the_corpus_damaged():
-    """The same with real mail, where the corpus is at hand."""
-    if not CORPUS.is_dir():
-        pytest.skip("the corpus of real mail is not beside this checkout")
-    run(sorted(CORPUS.glob("*/*.eml")), COUNT, seed=2)
+if CORPUS.is_dir():
+
+    def test_the_corpus_damaged():
+        """The same with real mail: a fifth as many readings."""
+        files = sorted(CORPUS.glob("*/*.eml"))
+        run(random.Random(2).sample(files, len(files)), COUNT // 5, seed=2)
