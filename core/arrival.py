@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from core.decisions import NEW, AppendMessage, Decision, FinalState, Finish, NoteAgent, Remark, SkipRule, Step
 from core.events import Cause, MailArrived
+from core.message import ascii_domain
 from core.placing import place
 from core.ticket import SenderRole
 
@@ -166,8 +167,20 @@ def _refused(event: MailArrived) -> str | None:
 
 
 def listed(key: str, entries: frozenset[str]) -> bool:
-    """Whether an address key is on a list of addresses and ``@domain`` entries."""
-    return bool(key) and (key in entries or "@" + key.rpartition("@")[2] in entries)
+    """Whether an address key is on a list of addresses and ``@domain`` entries, in whichever script the domain is written on either side."""
+    if not key or not entries:
+        return False
+    local, _, domain = key.rpartition("@")
+    if key in entries or "@" + domain in entries:
+        return True
+    wanted = ascii_domain(domain)
+    if domain.isascii() and all(each.isascii() for each in entries):
+        return False
+    for each in entries:
+        name, _, place = each.rpartition("@")
+        if name in ("", local) and ascii_domain(place) == wanted:
+            return True
+    return False
 
 
 def marks(trail: Trail) -> tuple[str, ...]:

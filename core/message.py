@@ -6,8 +6,11 @@ keep the case they were written in (compare with :func:`address_key`). What was 
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Final, Literal
 
 Kind = Literal["human", "forward", "auto_reply", "auto_generated", "bulk", "bounce", "report", "loop"]
@@ -16,11 +19,36 @@ BounceAction = Literal["failed", "delayed", "delivered", "relayed", "expanded", 
 
 
 def address_key(address: str) -> str:
-    """The form of an address that is compared and stored as a key: trimmed, lower case.
+    """The form of an address that is compared and stored as a key: trimmed, lower case, without what only changes how it is written.
 
-    RFC 5321 2.4 lets the local part be case sensitive; no mail system in use relies on it, and people do not type it consistently.
+    RFC 5321 2.4 lets the local part be case sensitive; no mail system in use relies on it, and people do not type it consistently. Quotes that
+    the local part does not need (RFC 5322 3.4.1) and a dot that closes the domain reach the same mailbox, so they must not lead past a list.
     """
-    return address.strip().lower()
+    key = address.strip().lower()
+    if key[-1:] != "." and key[:1] != '"':
+        return key
+    local, at, domain = key.rpartition("@")
+    if not at:
+        return key
+    if (quoted := _NEEDLESS.fullmatch(local)) is not None:
+        local = quoted[1]
+    return f"{local}@{domain.rstrip('.')}"
+
+
+_LONGEST_DOMAIN: Final = 100
+_NEEDLESS: Final = re.compile(r'"([^\s"\\()<>,;:@\[\]]+)"')
+
+
+@lru_cache(1024)
+def ascii_domain(domain: str) -> str:
+    """A domain key as the DNS knows it (RFC 5891 4.4, letters folded by NFKC); as it is where it is none or too long to be typed by anybody.
+
+    It takes a tenth of a millisecond, so it is for the one sender of a mail and for lists that people keep, not for a thousand recipients.
+    """
+    if domain.isascii() or len(domain) > _LONGEST_DOMAIN:
+        return domain
+    labels = unicodedata.normalize("NFKC", domain).lower().replace("\u3002", ".").split(".")
+    return ".".join(label if label.isascii() else "xn--" + label.encode("punycode").decode("ascii") for label in labels)
 
 
 @dataclass(frozen=True, slots=True)

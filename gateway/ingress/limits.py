@@ -36,7 +36,7 @@ class Limits:
     session_seconds: float = 900.0  # outside DATA
     data_rate: int = 500
     data_window: float = 60.0  # the time over which the rate is taken
-    evict_idle_seconds: float = 5.0  # when every connection is taken, one idle for so long gives way to a new one
+    evict_idle_seconds: float = 5.0  # when every connection is taken, one idle for so long gives way to a new one; twice that in a mail
     hops: int = 100
     exempt: tuple[str, ...] = LOOPBACK
 

@@ -119,9 +119,12 @@ class Register:
         return None
 
     def _make_place(self, now: float) -> bool:
-        idle = [session for session in self.sessions if session.state == "command" and not session.in_transaction]
-        oldest = min(idle, key=lambda session: session.since, default=None)
-        if oldest is None or now - oldest.since < self.service.limits.evict_idle_seconds:
+        """Whoever has sent no command for longest gives way, those first who have begun no mail: beginning one must not reserve a place."""
+        patience = self.service.limits.evict_idle_seconds
+        idle = [session for session in self.sessions if session.state == "command"]
+        silent = [session for session in idle if now - session.since >= patience * (2 if session.in_transaction else 1)]
+        oldest = min(silent, key=lambda session: (session.in_transaction, session.since), default=None)
+        if oldest is None:
             return False
         oldest.dismiss(_FULL)
         self.sessions.discard(oldest)

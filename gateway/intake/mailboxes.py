@@ -21,6 +21,7 @@ _SIMPLE: Final = re.compile(
 )
 _BARE: Final = re.compile(r"\s*([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9._-]+)\s*")
 _OUTSIDE_ADDRESS: Final = re.compile(r"[\s\"<>]+")
+_COMMENT: Final = re.compile(r"\([^()]*+\)")
 _QUOTED_PAIR: Final = re.compile(r"\\(.)")
 _COMMAS: Final = 8  # in one name
 
@@ -168,5 +169,6 @@ def clean_address(text: str) -> str:
     if text[:7].lower() == "mailto:":
         text = text[7:]
     if not text.startswith('"'):
+        text = _COMMENT.sub("", text) if "(" in text else text
         text = _OUTSIDE_ADDRESS.sub("", text)
     return charset.one_line(text.strip("'`,;") if "@" in text else text, limits.ADDRESS)
