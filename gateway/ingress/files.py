@@ -7,6 +7,7 @@ quoted by its writer splits a mail; a separator is therefore believed only after
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,13 @@ def _folder(folder: Path) -> Iterator[Found]:
             yield Unreadable(str(path), _reason(error))
 
 
+def _open(path: Path) -> BinaryIO:
+    """Opens a file; OSError for a named pipe, which would wait for ever, and for a device, which may never end."""
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "is neither a file nor a folder")
+    return path.open("rb")
+
+
 def _is_mail(path: Path) -> bool:
     if path.suffix.lower() in _NAMES:
         return True
@@ -96,7 +104,7 @@ def _is_mail(path: Path) -> bool:
 
 def _file(path: Path) -> Iterator[Found]:
     if path.suffix.lower() != ".eml":
-        with path.open("rb") as stream:
+        with _open(path) as stream:
             start = stream.read(5)
             if start == b"From ":
                 stream.seek(0)
@@ -111,7 +119,7 @@ def _file(path: Path) -> Iterator[Found]:
 
 def _single(path: Path) -> Iterator[Found]:
     try:
-        with path.open("rb") as stream:
+        with _open(path) as stream:
             raw = stream.read(LARGEST + 1)
     except OSError as error:
         yield Unreadable(str(path), _reason(error))

@@ -1,9 +1,12 @@
-"""Clients that want to keep others out (reliability.md 8)."""
+"""Clients that want to keep others out (reliability.md 8), and folders that hold more than mail."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from pathlib import Path
 
+from gateway.ingress.files import FoundMail, iter_paths
 from gateway.ingress.limits import Limits
 
 
@@ -34,3 +37,21 @@ async def test_a_mail_under_way_is_given_time(open_desk):
     since = next(iter(register.sessions)).since
     assert not register._make_place(since + 119.0)
     assert register._make_place(since + 121.0)
+
+
+def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    """A named pipe, a device and a link to itself in a folder or Maildir are told and not opened; the mails beside them are read."""
+    for name in ("box/cur", "box/new", "folder"):
+        (tmp_path / name).mkdir(parents=True)
+    for folder in ("box/new", "folder"):
+        os.mkfifo(tmp_path / folder / "a.eml")
+        (tmp_path / folder / "b.eml").write_bytes(b"From: a@b.example\r\n\r\nx\r\n")
+        (tmp_path / folder / "c.eml").symlink_to("/dev/zero")
+        (tmp_path / folder / "d.eml").symlink_to("d.eml")
+    found = list(iter_paths([tmp_path / "box", tmp_path / "folder"]))
+    assert [(Path(each.file).name, isinstance(each, FoundMail)) for each in found] == [
+        ("a.eml", False),
+        ("b.eml", True),
+        ("c.eml", False),
+        ("d.eml", False),
+    ] * 2
