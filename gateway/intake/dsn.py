@@ -34,6 +34,7 @@ _RETURNED: Final = frozenset(
     {"message/rfc822", "message/global", "text/rfc822-headers", "message/global-headers", "text/rfc822", "message/partial"}
 )
 _DMARC: Final = re.compile(r"report[ _-]?domain:.*submitter:", re.IGNORECASE | re.DOTALL)
+_AGGREGATE: Final = re.compile(r"[\w.-]{1,200}![\w.-]{1,200}!\d{6,12}!\d{6,12}(?:![\w.-]{1,100})?\.(?:xml|zip|xml\.gz|gz)", re.IGNORECASE)
 _COMPLAINT: Final = re.compile(r"^(?:complaint about message from|abuse report|spam report about|e?mail feedback report)\b", re.IGNORECASE)
 _FIELD: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,60})[ \t]*:[ \t]*(.*)")
 _SERVICE: Final = re.compile(
@@ -103,7 +104,7 @@ def read(root: Part, headers: Headers, sender: Address | None, subject: str, tex
     nobody = sender is None or not sender.address
     prose = bouncetext.read(root, headers, subject, text, returned, sure=structured or nobody)
     if prose is None:
-        return _NOTHING
+        return Report(challenge=True) if null_path and bouncetext.is_challenge(text) else _NOTHING
     bounce = _bounce(list(prose.recipients), returned, text, prose.action)
     return Report("dsn" if structured else "", bounce, prose.rule, bouncetext.is_challenge(text), prose.told)
 
@@ -116,7 +117,7 @@ def _other_report(root: Part, headers: Headers, subject: str) -> Report:
     """Reports that are no multipart/report: complaints in Hotmail's form, DMARC aggregates, TLS reports, receipts."""
     if root.content_type in _MDN_TYPES:
         return Report("mdn")
-    if _DMARC.search(subject) or "x-dmarc-report" in headers.fields:
+    if _DMARC.search(subject) or "x-dmarc-report" in headers.fields or any(map(_is_aggregate, root.children or [root])):
         return Report("dmarc")
     if "tls-report-domain" in headers.fields:
         return Report("tls")
@@ -126,6 +127,11 @@ def _other_report(root: Part, headers: Headers, subject: str) -> Report:
     if "message/feedback-report" in kinds or kinds & {"message/rfc822"} and _COMPLAINT.match(subject):
         return Report("arf")
     return _NOTHING
+
+
+def _is_aggregate(part: Part) -> bool:
+    """Whether a file bears the name that DMARC gives an aggregate report (RFC 7489 7.2.1.1)."""
+    return part.main == "application" and bool(_AGGREGATE.fullmatch(part.filename or ""))
 
 
 def _collect(root: Part) -> _Parts:

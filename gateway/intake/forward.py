@@ -23,6 +23,7 @@ from gateway.intake.outline import after_mark
 from gateway.intake.quoting import Found, depth_of, unquoted
 
 _RULE_LINE: Final = re.compile(r"[\s\u00a0]*[-_=*~—–]{3,}[\s\u00a0]*")
+_CLOSING_RULE: Final = re.compile(r"\s*+[-=*~—–]{3,80}(?: ?[Ee]nd (?:of )?[\w ]{3,40})?[-=*~—–]{3,80}\s*+")
 _MAILTO: Final = re.compile(r"[\[<(]\s*+mailto:\s*+([^\s<>()\[\]]++)\s*+[\]>)]", re.IGNORECASE)
 _DOUBLE: Final = re.compile(r"<\s*+([^<>\s@]++@[^<>\s]++)\s*+<[^<>]*+>\s*+>", re.IGNORECASE)
 _REPEATED: Final = re.compile(r"(<[^<>\s@]++@[^<>\s]++>)\s*+<[^<>@]*+@[^<>]*+>")
@@ -62,25 +63,31 @@ def _in_text(lines: list[str], found: list[Found], prefix: bool, subject: str, *
             if made is not None:
                 return made
         elif each.sign == "block":
-            return _by_block(lines, each, prefix, subject, is_reply)
+            return _by_block(lines, each, _mark_above(lines, found[:index], each), prefix, subject, is_reply)
         elif each.sign == "introduction":
             if prefix and each.strong:
-                return _introduced(lines, each)
+                return _introduced(lines, each, _mark_above(lines, found[:index], each))
             return None
         elif each.sign == "reply_mark" and not prefix:
             return None
     return None
 
 
-def _by_block(lines: list[str], block: Found, prefix: bool, subject: str, is_reply: bool) -> Forwarded | None:
+def _mark_above(lines: list[str], before: list[Found], each: Found) -> int:
+    """The line where what was found begins, or the mark right above it: a client that has one mark for answers and forwards."""
+    mark = before[-1] if before and before[-1].sign in {"reply_mark", "forward_mark"} else None
+    return each.start if mark is None or any(line.strip() for line in lines[mark.end : each.start]) else mark.start
+
+
+def _by_block(lines: list[str], block: Found, cut: int, prefix: bool, subject: str, is_reply: bool) -> Forwarded | None:
     """A header block without mark: a forward by its prefix, or because nothing says that the mail answers one. Else it is a reply."""
     if block.depth > 1:
         return None
     if prefix:
-        return _made(lines, block, block.start, "forward prefix and header block")
+        return _made(lines, block, cut, "forward prefix and header block")
     if is_reply or block.depth or REPLY_PREFIX.match(subject) or not _unanswered(block, subject):
         return None
-    return _made(lines, block, block.start, "header block of a mail with this very subject")
+    return _made(lines, block, cut, "header block of a mail with this very subject")
 
 
 def _unanswered(block: Found, subject: str) -> bool:
@@ -119,10 +126,20 @@ def _made(lines: list[str], block: Found, cut: int, rule: str) -> Forwarded:
         cc=tuple(_boxes(fields.get("cc", ""))),
         subject=charset.one_line(fields["subject"], limits.SUBJECT) if "subject" in fields else None,
         date=charset.one_line(fields["date"], 200) if "date" in fields else None,
-        text="\n".join(unquoted(line, block.depth) for line in lines[block.end : end]).strip(),
+        text=_text_of(lines[block.end : end], block.depth),
         comment=comment,
         rule=rule,
     )
+
+
+def _text_of(lines: list[str], depth: int) -> str:
+    """The text of a forwarded mail, without the signs of a client that quotes all of it, and without the rule that closes it."""
+    end = len(lines)
+    while end and (not lines[end - 1].strip() or len(lines[end - 1]) > 15 and _CLOSING_RULE.fullmatch(lines[end - 1])):
+        end -= 1
+    if not depth and end and all(depth_of(line) for line in lines[:end] if line.strip()):
+        depth = 1
+    return "\n".join(unquoted(line, depth) for line in lines[:end]).strip()
 
 
 def _end_of(lines: list[str], block: Found) -> int:
@@ -141,7 +158,7 @@ def comment_of(lines: list[str]) -> str:
     return "\n".join(lines[:end]).strip()
 
 
-def _introduced(lines: list[str], intro: Found) -> Forwarded:
+def _introduced(lines: list[str], intro: Found, cut: int) -> Forwarded:
     """A forward made by a client that introduces it like a quote."""
     sentence = " ".join(line.strip() for line in lines[intro.start : intro.end])
     depth = 1 if any(depth_of(line) for line in lines[intro.end : intro.end + 3]) else 0
@@ -152,7 +169,7 @@ def _introduced(lines: list[str], intro: Found) -> Forwarded:
         subject=None,
         date=None,
         text="\n".join(unquoted(line, depth) for line in lines[intro.end :]).strip(),
-        comment=comment_of(lines[: intro.start]),
+        comment=comment_of(lines[:cut]),
         rule="forward prefix and introduction",
     )
 

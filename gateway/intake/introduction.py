@@ -99,13 +99,23 @@ def _completed(lines: list[str], candidates: list[tuple[int, str]], found: tuple
         timed = not _TIME.search(found[1]) and bool(_TIME.search(above))
         addressed = not _MAILBOX.search(found[1]) and bool(_MAILBOX.search(above))
         dated = found[1][:1].isdigit() and bool(_YEAR.search(above)) and not _YEAR.search(found[1])
-        if not (timed or addressed or dated):
+        if not (timed or addressed or dated or _begins(above, found[1])):
             break
         found = longer
     return found
 
 
-_YEAR: Final = re.compile(r"\b(?:19|20)\d{2}\b")
+def _begins(above: str, rest: str) -> bool:
+    """Whether a line holds the date or the name with which the sentence begins whose ``rest`` stands below it."""
+    if rest[:1] == "<":
+        return len(above) < 60
+    folded = fold(above)
+    if len(above) >= 80 or not _YEAR.search(folded) or _STRONG.match(rest) and (_YEAR.search(rest) or folded.endswith(".")):
+        return False
+    return bool(_STRONG.match(folded) or _WEAK.match(folded))
+
+
+_YEAR: Final = re.compile(r"(?<!\d)(?:19|20)\d{2}(?!\d)")
 
 
 def _names_somebody(folded: str) -> bool:

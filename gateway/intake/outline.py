@@ -17,7 +17,7 @@ from gateway.intake.quoting import Found, depth_of, quote_end, quoted_next, unqu
 MOST_LINES: Final = 20_000
 MOST_FOUND: Final = 2_000
 _FRAMED: Final = re.compile(r"[\s\ufeff]*[-_=*~—–]{2,80}[ \t]*(\S[^\n]{1,78}?)[ \t]*[-_=*~—–]{2,80}[ \t]*(.*)")
-_BY: Final = re.compile(r"\s+(?:by|von|par|por|da|door|av|af|przez|от|от:)\s+.*|\s*[-:]\s*\d.*")
+_BY: Final = re.compile(r"\s+(?:by|from|von|par|por|da|de|door|van|av|af|fra|från|przez|od|от|от:)(?=\s)|\s*[-:]\s*\d")
 _FRAME: Final = frozenset("-_=*~—–<[#>|+")
 _ENDS: Final = re.compile(r"(?:[:：]|[:：]\*|\bwrote\s*-{2,}|----)[\s\u200b\u202c]*$")
 _LONGEST_LINE: Final = 1000
@@ -92,11 +92,19 @@ def mark(line: str) -> Literal["forward_mark", "reply_mark"] | None:
         return "forward_mark"
     match = _FRAMED.match(line) if first in "-_=*~—–" and len(line) > 8 else None
     if match:
-        inner = _BY.sub("", fold(match[1].strip(DECORATION)))
-        inner = inner.strip(DECORATION)
-        if inner in FORWARD_MARKS:
+        return _framed_mark(fold(match[1].strip(DECORATION)))
+    return None
+
+
+def _framed_mark(inner: str) -> Literal["forward_mark", "reply_mark"] | None:
+    """The mark between two rules, alone or before the name and the time that some clients add ("Forwarded by ... on ...")."""
+    heads = [inner]
+    for by in list(_BY.finditer(inner))[:3]:
+        heads += [inner[: by.start()].strip(DECORATION), inner[: by.end()]]
+    for head in heads:
+        if head in FORWARD_MARKS:
             return "forward_mark"
-        if inner in REPLY_MARKS:
+        if head in REPLY_MARKS:
             return "reply_mark"
     return None
 

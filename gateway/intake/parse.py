@@ -225,7 +225,9 @@ class _Reading:
             found.append("no usable Date")
         if not self.headers.raw("message-id"):
             found.append("no Message-ID")
-        if any(b"\x00" in value for value in (self.raw[:65536],)):
+        if self.content.text[:40].lstrip().startswith("-----BEGIN PGP MESSAGE-----"):
+            found.append("encrypted, kept whole")
+        if b"\x00" in self.raw[:65536]:
             found.append("NUL in the mail")
         if self.over_limit():
             found.append("over a limit, read in part")

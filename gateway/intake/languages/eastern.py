@@ -85,7 +85,7 @@ TABLES: Final = (
         subject="predmet|tema|naslov|naslov poruke",
         wrote="je napisao|je napisala|napisao|piše|je napisao/la|je napisao/napisala|je napisao(la)|je napisao/-la|je korisnik napisao|je korisnik|je pisao|napisao je|napisala je|je napisao/la sljedeće",
         reply_to="odgovor na|odgovori na|odgovori",
-        forward_prefix="proslj|prosl|pr|fwd|proslijeđeno|proslijeđeno",
+        forward_prefix="proslj|prosl|pr|fwd|proslijeđeno|prosljeđeno",
         reply_prefix="odg|re|od",
         mobile="poslano s|poslano sa|poslato sa|poslano iz|poslano putem|preuzmi outlook|nabavite outlook",
     ),

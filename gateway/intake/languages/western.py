@@ -10,7 +10,7 @@ TABLES: Final = (
     Language(
         "en",
         forwarded="forwarded message|begin forwarded message|forwarded mail|forwarded email|forwarded e-mail|start of forwarded message|begin forwarded email|begin forward|forwarded by|"
-        "fwd.msg|forwarded message / fwd.msg|forwarded message follows|here is the forwarded message|begin forwarded mail|forwarded conversation|forwarded msg|original forwarded message",
+        "fwd.msg|forwarded message / fwd.msg|forwarded message follows|here is the forwarded message|begin forwarded mail|forwarded conversation|forwarded msg|original forwarded message|this is a forwarded message",
         original="original message|original email|original e-mail|original mail|original text|reply message|replied message|reply to message|original appointment|message d'origine|begin original message|"
         "original message follows|original message below|quoted message|previous message|reply above this line|original|please type your reply above this line|please reply above this line|"
         "write above this line|please do not write below this line|reply above this line to respond|please write your reply above this line",
@@ -22,7 +22,7 @@ TABLES: Final = (
         subject="subject|re|topic|title",
         reply_to="reply-to|reply to",
         other="importance|priority|attachments|attachment|sensitivity|organization|organisation|company|x-mailer|user-agent|message-id|in-reply-to|references|mime-version|content-type|"
-        "resent-from|resent-to|resent-date|newsgroups|message id|where|required|optional|size|sender name|mailing list|list|categories|followup flag|flag|tags|via|return-path|received from",
+        "resent-from|resent-to|resent-date|newsgroups|message id|where|required|optional|size|sender name|mailing list|list|categories|followup flag|flag|tags|via|return-path|received from|reply",
         wrote="wrote|writes|said|has written|posted|replied|wrote the following|schrieb|scribbled|responded|commented|sent|wrote on|writes on|write",
         forward_prefix="fwd|fw|forward|forwarded|fyi fwd",
         reply_prefix="re|reply|antw",

@@ -76,6 +76,8 @@ BOMBS = {
     "blanks in a notice": lambda n: MAILER + many(b" ", n),
     "dots in an address": lambda n: MAILER + b"a@" + many(b"a.", n),
     "status groups": lambda n: HEAD + b"Content-Type: multipart/report; boundary=b\r\n\r\n--b\r\nContent-Type: message/delivery-status\r\n\r\n" + many(b"Final-Recipient: rfc822; a@b.c\r\nAction: failed\r\n\r\n", n) + b"--b--\r\n",
+    "rules below a forward": lambda n: body(b"-- Forwarded message --\nFrom: a\nTo: b\n\nx\n" + many(b"----------------\n", n)),
+    "lines of dates": lambda n: body(many(b"On 2 March 2026\n2 March 2026 a wrote:\n", n)),
     "marks of clients": lambda n: html(many(b"<p>x<div class=gmail_quote>y</div>", n)),
     "nested marks of clients": lambda n: html(b"x" + many(b"<div class=yahoo_quoted>y<p>", n)),
     "long classes": lambda n: html(many(b"<p class='gmail_quot gmail_quot gmail_quot'>x", n) + b"<p class=gmail_quote>"),
