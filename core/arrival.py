@@ -31,7 +31,7 @@ class Trail:
 
     def end(self, state: FinalState, reason: str, rule: str | None = None, original: int | None = None) -> list[Decision]:
         """The last decision: how the mail ends. ``original`` is the mail it repeats."""
-        matched = self.event.tie.matched_by
+        matched = self.event.tie.matched_by if state != "duplicate" else None
         self.decisions.append(Finish(state, reason, self.role, matched, original, rule, tuple(self.steps)))
         return self.decisions
 

@@ -54,12 +54,12 @@ class Clock:
         return self.now()
 
 
-def parse_instant(text: str) -> datetime:
-    """An ISO 8601 instant with an offset or ``Z`` as aware UTC; raises :class:`UsageError` for anything else."""
+def parse_instant(text: str, named: str = VARIABLE) -> datetime:
+    """An ISO 8601 instant with an offset or ``Z`` as aware UTC; UsageError for anything else, with what it was ``named``."""
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
         instant = None
     if instant is None or instant.tzinfo is None:
-        raise UsageError(f"{VARIABLE} is not an instant like 2026-11-22T10:00:00Z: {text[:40]!r}")
+        raise UsageError(f"{named} is not an instant like 2026-11-22T10:00:00Z: {text[:40]!r}")
     return instant.astimezone(UTC)

@@ -31,7 +31,7 @@ def run_due(
 
     async def act(opened: Opened) -> list[dict[str, Any]]:
         if until is not None:
-            opened.clock.set(parse_instant(until))
+            opened.clock.set(parse_instant(until, "--until"))
         done = await (await opened.intake()).drain()
         return [{"mail": row.mail_id, "state": row.state, "ticket": row.ticket, "reason": row.reason} for row in done]
 

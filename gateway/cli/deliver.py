@@ -49,6 +49,10 @@ def deliver(
         except OSError as error:
             raise TryAgain(f"the mail could not be stored: {os.strerror(error.errno or 0)}") from error
 
-    mail_id = run(context, act)
+    try:
+        mail_id = run(context, act)
+    except typer.Exit as ending:
+        # A mail transport returns mail to its sender for 78: what is wrong with our installation must only ever put it off.
+        raise typer.Exit(os.EX_TEMPFAIL if ending.exit_code not in (0, os.EX_DATAERR, os.EX_USAGE) else ending.exit_code) from None
     if as_json:
         emit({"mail_id": mail_id})

@@ -64,7 +64,10 @@ def test_what_is_refused_in_a_dialog_leaves_nothing(make_daemon: Callable[..., D
 
 
 def test_a_wrong_configuration_is_told_whole(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """``serve`` names every problem of its configuration at once, ends with 78 and has made nothing; a named file that is missing likewise."""
+    """``serve`` names every problem of its configuration at once, ends with 78 and has made nothing.
+
+    A named file that is missing likewise; ``deliver`` then puts the mail off, since its caller would return it for 78.
+    """
     daemon = make_daemon()
     file = tmp_path / "wrong.toml"
     file.write_text('[smtp]\nlistn = []\n[log]\nlevel = "loud"\n[limits]\nrecipients = 0\n')
@@ -72,9 +75,9 @@ def test_a_wrong_configuration_is_told_whole(make_daemon: Callable[..., Daemon],
     assert (run.returncode, run.stdout) == (os.EX_CONFIG, b"")
     assert all(word in run.stderr for word in (b"smtp.listn", b"log.level", b"limits.recipients"))
     assert b"Traceback" not in run.stderr
-    for command in (["serve"], ["deliver"]):
-        run = daemon.run("--config", str(tmp_path / "nowhere.toml"), *command, stdin=letter("one"))
-        assert run.returncode == os.EX_CONFIG
+    for command, code in (("serve", os.EX_CONFIG), ("deliver", os.EX_TEMPFAIL)):
+        run = daemon.run("--config", str(tmp_path / "nowhere.toml"), command, stdin=letter("one"))
+        assert run.returncode == code
         assert b"nowhere.toml: there is no such file" in run.stderr
     assert not (daemon.folder / "var").exists()
 
@@ -115,15 +118,15 @@ def test_a_port_that_is_taken_is_told(make_daemon: Callable[..., Daemon]) -> Non
 
 
 def test_old_tables_are_left_alone(make_daemon: Callable[..., Daemon]) -> None:
-    """A database of another version: daemon and commands end with 78 and say what to do; what is in it stays."""
+    """A database of another version: the daemon ends with 78, ``deliver`` puts the mail off; both say what to do, what is in it stays."""
     daemon = make_daemon()
     assert daemon.run("deliver", stdin=letter("kept")).returncode == 0
     path = daemon.folder / "var/ticketgate.db"
     with closing(sqlite3.connect(path)) as database, database:
         database.execute("UPDATE alembic_version SET version_num = '0000'")
-    for command in (["serve"], ["deliver"]):
-        run = daemon.run(*command, stdin=letter("another"))
-        assert run.returncode == os.EX_CONFIG
+    for command, code in (("serve", os.EX_CONFIG), ("deliver", os.EX_TEMPFAIL)):
+        run = daemon.run(command, stdin=letter("another"))
+        assert run.returncode == code
         assert b"run ticketgate db upgrade" in run.stderr
     assert [mail.raw for mail in daemon.mails()] == [letter("kept")]
 
