@@ -221,6 +221,8 @@ class _Reading:
             found.append("no usable From")
         elif len(self.headers.fields.get("from", ())) > 1:
             found.append("several From fields")
+        elif len({box.key for box in self.fields.boxes("from") if box.address}) > 1:
+            found.append("several authors in From")
         if moment is None:
             found.append("no usable Date")
         if not self.headers.raw("message-id"):

@@ -144,7 +144,7 @@ class Batch:
         found = self._tie(mark, message)
         thread = book.follow(found.thread) if found.thread is not None else None
         ticket = book.live_ticket(thread.ticket if thread is not None and thread.ticket is not None else found.ticket)
-        judged: Verdict = verdict(message.authentication, self.rules.trusted)
+        judged = self._verdict(message)
         user = book.desk.users.get(message.sender.key) if message.sender else None
         sender = self._sender(message, user, thread, ticket)
         joined = tuple((each, book.live_ticket(each.ticket)) for number in found.joins if (each := book.follow(number)) is not None)
@@ -169,6 +169,11 @@ class Batch:
             item.released,
             envelope.automation,
         )
+
+    def _verdict(self, message: Message) -> Verdict:
+        """What authentication says. With several authors "pass" is about one of them, and nobody can tell which: it proves nothing."""
+        judged: Verdict = verdict(message.authentication, self.rules.trusted)
+        return "none" if judged == "pass" and any(defect.startswith("several ") for defect in message.defects) else judged
 
     def _tie(self, mark: _Marks, message: Message) -> Tie:
         book = self.book

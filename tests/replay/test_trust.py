@@ -45,3 +45,13 @@ async def test_a_strangers_cc_makes_nobody(world: World) -> None:
     await world.mail(mail("eve@example.org", "e1", "In-Reply-To: <a1@example.org>", "Cc: mallory@example.org"))
     assert [row[0] for row in await world.rows("contact", "address")] == ["ann@example.org", "eve@example.org"]
     assert len(await world.rows("participant")) == 2
+
+
+async def test_a_pass_for_one_of_several_authors_proves_nothing(world: World) -> None:
+    """With two mailboxes in From, or two From fields, nobody can tell whose domain passed: neither author is proven by it."""
+    passed = f"Authentication-Results: {TRUSTED}; dmarc=pass"
+    await world.mail(mail("Ann <ann@example.org>, Mal <mal@other.example>", "a1", passed))
+    await world.mail(mail("ann@example.org", "a2", passed, "From: mal@other.example"))
+    known = await world.rows("contact", "address", "proven")
+    assert known
+    assert [address for address, proven in known if proven] == []
