@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gateway.intake.quoting import Found, depth_of
+from gateway.intake.quoting import Found, depth_of, is_framed
 
 _RULE_LINE: Final = re.compile(r"[\s\u00a0]*(?:[-_=*~—–]{5,}|_{3,})[\s\u00a0]*")
 _SIGNATURE: Final = re.compile(r"[\s\u00a0]*(?:--|__|—|–|-- )[\s\u00a0]*")
@@ -76,7 +76,7 @@ def _moved(each: Found, by: int) -> Found:
 def _with_rule(lines: list[str], at: int) -> int:
     """The line of the rule drawn above a header block, if there is one."""
     start = at
-    while start and (not lines[start - 1].strip() or _RULE_LINE.fullmatch(lines[start - 1])):
+    while start and (not lines[start - 1].strip() or _RULE_LINE.fullmatch(lines[start - 1]) or is_framed(lines[start - 1])):
         start -= 1
     return start
 

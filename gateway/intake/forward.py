@@ -20,7 +20,7 @@ from gateway.intake.languages import FORWARD_PREFIX, REPLY_PREFIX, Role, fold
 from gateway.intake.mailboxes import addresses
 from gateway.intake.mime import Part
 from gateway.intake.outline import after_mark
-from gateway.intake.quoting import Found, depth_of, unquoted
+from gateway.intake.quoting import Found, depth_of, is_framed, unquoted
 
 _RULE_LINE: Final = re.compile(r"[\s\u00a0]*[-_=*~—–]{3,}[\s\u00a0]*")
 _CLOSING_RULE: Final = re.compile(r"\s*+[-=*~—–]{3,80}(?: ?[Ee]nd (?:of )?[\w ]{3,40})?[-=*~—–]{3,80}\s*+")
@@ -153,7 +153,7 @@ def _end_of(lines: list[str], block: Found) -> int:
 def comment_of(lines: list[str]) -> str:
     """What the forwarder wrote, without the rule that separates it from the rest."""
     end = len(lines)
-    while end and (not lines[end - 1].strip() or _RULE_LINE.fullmatch(lines[end - 1])):
+    while end and (not lines[end - 1].strip() or _RULE_LINE.fullmatch(lines[end - 1]) or is_framed(lines[end - 1])):
         end -= 1
     return "\n".join(lines[:end]).strip()
 

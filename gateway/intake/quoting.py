@@ -12,6 +12,8 @@ Sign = Literal["forward_mark", "reply_mark", "block", "introduction", "quote"]
 
 _QUOTE: Final = re.compile(r"[ \t]{0,3}((?:[>|][ \t]?){1,100}+)")
 
+_FRAMED: Final = re.compile(r"\s{0,10}-{4,80}[^\n]{1,120}?-{4,80}\s{0,10}")
+
 
 @dataclass(slots=True)
 class Found:
@@ -45,6 +47,11 @@ def depth_of(line: str) -> int:
     if line[0] == "|" and (line[1:2] not in ("", " ") or len(line) > 2 and line.rstrip()[-1] == "|"):
         return 0  # a table
     return match[1].count(">") + match[1].count("|")
+
+
+def is_framed(line: str) -> bool:
+    """Whether a line is one between dashes: right above a header block it is a mark, also in words that no table has."""
+    return len(line) <= 300 and _FRAMED.fullmatch(line) is not None
 
 
 def unquoted(line: str, depth: int) -> str:
