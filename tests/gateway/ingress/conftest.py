@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import uvloop
 
+from gateway import log
 from gateway.ingress.accept import Accept
 from gateway.ingress.address import Addresses
 from gateway.ingress.limits import Limits
@@ -238,3 +241,12 @@ def make_pair(require: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
         return pair
 
     return make
+
+
+@pytest.fixture
+def printed_log():
+    """What is logged during the test, at the default level, whatever an earlier test did with the log."""
+    written = io.StringIO()
+    log.configure(level="info", form="json", addresses="hashed", stream=written)
+    yield written
+    log.configure(level="info", form="json", addresses="hashed", stream=sys.__stderr__)

@@ -71,7 +71,7 @@ async def test_an_error_is_answered_after_its_delay(open_desk):
     assert (await client.reply()).startswith("500")
 
 
-async def test_nothing_is_done_after_the_last_word(open_desk, capsys):
+async def test_nothing_is_done_after_the_last_word(open_desk, printed_log):
     """A session that was ended while it paused for an error does not go on with what the client had sent ahead, and that is no error of ours."""
     over = asyncio.Event()
 
@@ -90,7 +90,7 @@ async def test_nothing_is_done_after_the_last_word(open_desk, capsys):
     over.set()
     await until(lambda: desk.server.sessions == 0)
     assert desk.spool.stored() == []
-    assert "failed" not in "".join(capsys.readouterr())
+    assert "failed" not in printed_log.getvalue()
 
 
 async def test_unknown_recipients_of_a_session(desk):
