@@ -23,7 +23,7 @@ _BLOBS: Final = {"file", "database", "s3", "gs", "az"}
 
 def broken_rules(settings: Settings) -> Iterator[Broken]:
     """Every rule that the settings break, in the order of the file."""
-    rules = (_account, _data, _database, _blobs, _listeners, _tls, _networks, _outbound, _names, _imap, _oauth, _limits)
+    rules = (_account, _data, _database, _blobs, _listeners, _tls, _networks, _outbound, _names, _imap, _folders, _oauth, _limits)
     return chain.from_iterable(rule(settings) for rule in rules)
 
 
@@ -181,6 +181,10 @@ def _imap(settings: Settings) -> Iterator[Broken]:
             yield f"{key}.oauth", f"there is no [[oauth]] table named {box.oauth!r}", f"known here: {', '.join(clients) or 'none'}"
         if not box.tls and not _is_loopback(box.host):
             yield f"{key}.tls", "without TLS only the loopback is allowed", "set tls = true"
+        if box.tls_ca and not _readable(box.tls_ca):
+            yield f"{key}.tls_ca", f"{box.tls_ca!r} cannot be read", "check the path and its permissions"
+        if box.tls_ca and not box.tls:
+            yield f"{key}.tls_ca", "has no meaning with tls = false", "leave it out"
         if box.after == "move" and not box.move_to:
             yield f"{key}.move_to", "is missing", 'after = "move" needs the folder to move to'
         if box.after != "move" and box.move_to:
@@ -189,6 +193,20 @@ def _imap(settings: Settings) -> Iterator[Broken]:
             yield f"{key}.move_to", "is the folder that is read", "name another folder"
         if not _is_address(box.channel):
             yield f"{key}.channel", f"{box.channel!r} is no mail address", "the address of the channel that the mailbox belongs to"
+
+
+def _folders(settings: Settings) -> Iterator[Broken]:
+    """No two tables may read one folder, and none may read what another moves there: each mail would come twice."""
+    read: dict[tuple[str, str, str], str] = {}
+    for box in settings.imap:
+        folder = "INBOX" if box.folder.upper() == "INBOX" else box.folder
+        first = read.setdefault((box.host.lower(), box.username, folder), box.name)
+        if first != box.name:
+            yield f"imap.{box.name}.folder", f"is read by {first!r} already", "each folder is read once"
+    for box in settings.imap:
+        other = read.get((box.host.lower(), box.username, box.move_to))
+        if box.move_to and box.move_to != box.folder and other is not None:
+            yield f"imap.{box.name}.move_to", f"is the folder that {other!r} reads", "name another folder"
 
 
 def _oauth(settings: Settings) -> Iterator[Broken]:

@@ -96,12 +96,16 @@ class Outbound(Section):
 
 
 class Imap(Section):
-    """A mailbox that is read for one of our channels. It signs in with a password or with the named ``[[oauth]]`` client."""
+    """A mailbox that is read for one of our channels. It signs in with a password or with the named ``[[oauth]]`` client.
+
+    ``tls_ca`` is a PEM file of authorities that are trusted for this server instead of those of the system.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     host: Annotated[str, Field(min_length=1)]
     port: Port = 993
     tls: bool = True
+    tls_ca: str = ""
     username: Annotated[str, Field(min_length=1)]
     password: SecretStr = SecretStr("")
     password_file: str = ""

@@ -212,3 +212,4 @@ class Envelope:
     trusted_hop: bool = False  # handed over by our own infrastructure: its spam verdict counts
     origin: str = ""  # a file name, or mailbox/UIDVALIDITY/UID
     automation: bool = True  # False: threads and tickets only (import of an archive)
+    channel: str = ""  # where it goes when it names none of our channels: that of the mailbox it lay in

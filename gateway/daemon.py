@@ -27,8 +27,12 @@ from gateway.clock import Clock
 from gateway.errors import TryAgain, UsageError
 from gateway.ingress.accept import Accept
 from gateway.ingress.directory import ChannelDirectory
+from gateway.ingress.imap import Watcher
+from gateway.ingress.imap_account import accounts
+from gateway.ingress.imap_health import Condition, conditions
 from gateway.ingress.limits import Limits
 from gateway.ingress.lmtp import LmtpServer
+from gateway.ingress.oauth import Tokens
 from gateway.ingress.server import Service as Ingress
 from gateway.ingress.smtp import SmtpServer
 from gateway.ingress.tls import Certificate
@@ -37,10 +41,12 @@ from gateway.intake.sandbox import Sandbox
 from gateway.intake.worker import Intake
 from gateway.store.blobs import open_blobs, remove_leftovers
 from gateway.store.engine import Database
+from gateway.store.mailboxes import Mailboxes
 from gateway.store.spool import Spool
 from gateway.store.wake import Wake
 from gateway.supervise import Notify, Service, Supervisor
-from gateway.web.health import Health
+from gateway.web.health import Health, Report
+from gateway.web.metrics import Figure
 
 ROLES = frozenset({"ingress", "worker", "web"})
 GRACE_SECONDS = 45.0  # for sessions that are sending; the supervisor's drain is longer
@@ -123,7 +129,7 @@ class Daemon:
             services += await self._ingress()
         if self.settings.health.listen:
             place = parse_listen(self.settings.health.listen)
-            health = Health(place.host, place.port, self.check)
+            health = Health(place.host, place.port, self.check, self.measure)
             await _bound(health.start(), self.settings.health.listen)
             services.append(health)
         if self.database.dialect == "postgresql":
@@ -160,6 +166,10 @@ class Daemon:
             proxy_from=smtp.proxy_from,
         )
         services: list[Service] = []
+        if self.settings.imap:
+            mailboxes = Mailboxes(self.database)
+            tokens = Tokens(self.database, self.clock)
+            services.append(Watcher(accounts(self.settings), accept, mailboxes, tokens, self.clock))
         for name, listen, server in (("smtp", smtp.listen, SmtpServer), ("lmtp", lmtp.listen, LmtpServer)):
             if listen:
                 listener = server(listen, service)
@@ -168,13 +178,38 @@ class Daemon:
                 services.append(Listener(name, listener, accept))
         return services
 
-    async def check(self) -> dict[str, str]:
+    async def check(self) -> Report:
         """How each part is, for ``/readyz``: "ok", or what is wrong in a few words."""
         try:
             await self.spool.pending_count()
+            return Report({"database": "ok"}, {each.name: each.detail or "ok" for each in await self._mailboxes()})
         except TryAgain as error:
-            return {"database": error.message}
-        return {"database": "ok"}
+            return Report({"database": error.message})
+
+    async def measure(self) -> list[Figure]:
+        """The figures of ``/metrics``."""
+        found = [
+            Figure("ticketgate_spool_pending_mails", "Mails that were accepted and not yet processed", await self.spool.pending_count())
+        ]
+        now = self.clock.now()
+        for each in await self._mailboxes():
+            about = {"mailbox": each.name}
+            failing = (now - each.since).total_seconds() if each.since is not None else 0.0
+            seen = each.last_pass_at.timestamp() if each.last_pass_at is not None else 0.0
+            found += [
+                Figure("ticketgate_mailbox_up", "1 while the mailbox is read without trouble", float(each.state == "ok"), about),
+                Figure("ticketgate_mailbox_refused", "1 while its server or provider refuses us", float(each.state == "refused"), about),
+                Figure("ticketgate_mailbox_failing_seconds", "For how long it cannot be read", failing, about),
+                Figure("ticketgate_mailbox_last_pass_timestamp_seconds", "When all of its mail had last been taken in", seen, about),
+                Figure("ticketgate_mailbox_owed_mails", "Mails in it that cannot be fetched", each.owed, about),
+            ]
+        return found
+
+    async def _mailboxes(self) -> list[Condition]:
+        given = accounts(self.settings)
+        if not given:
+            return []
+        return await conditions(given, Mailboxes(self.database), Tokens(self.database, self.clock), self.clock.now())
 
     def welcome(self) -> list[str]:
         """What a newcomer reads (interfaces.md 1)."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.channel_mailbox import import_, try_
 from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, table
 from gateway.cli.words import switch
@@ -13,10 +14,15 @@ from gateway.errors import UsageError
 
 if TYPE_CHECKING:
     from gateway.admin import ChannelChanges
+    from gateway.ingress.imap_health import Condition
 
 app = typer.Typer(help="The addresses mail comes in at.", no_args_is_help=True)
 
 Address = Annotated[str, typer.Argument(metavar="ADDRESS")]
+
+
+app.command("test")(try_)
+app.command("import")(import_)
 
 
 @app.command("list")
@@ -122,6 +128,7 @@ async def _described(opened: Opened) -> list[dict[str, Any]]:
     async with opened.database.read() as connection:
         known = await pipelines.load_pipelines(connection)
         channels = await pipelines.load_channels(connection)
+    boxes = await _mailboxes(opened)
     return [
         {
             "address": channel.address,
@@ -132,7 +139,33 @@ async def _described(opened: Opened) -> list[dict[str, Any]]:
             "default": channel.is_default,
             "allow": sorted(channel.allow),
             "deny": sorted(channel.deny),
-            "health": "ok",
+            "health": "; ".join(each.word for each in boxes if each.channel == channel.address and each.word != "ok") or "ok",
+            "mailboxes": [_mailbox(each) for each in boxes if each.channel == channel.address],
         }
         for channel in channels
     ]
+
+
+async def _mailboxes(opened: Opened) -> list[Condition]:
+    """How the mailboxes of the configuration are."""
+    if not opened.settings.imap:
+        return []
+    from gateway.ingress.imap_account import accounts
+    from gateway.ingress.imap_health import conditions
+    from gateway.ingress.oauth import Tokens
+    from gateway.store.mailboxes import Mailboxes
+
+    tokens = Tokens(opened.database, opened.clock)
+    return await conditions(accounts(opened.settings), Mailboxes(opened.database), tokens, opened.clock.now())
+
+
+def _mailbox(told: Condition) -> dict[str, Any]:
+    return {
+        "name": told.name,
+        "state": told.state,
+        "detail": told.detail or None,
+        "since": told.since,
+        "last_pass_at": told.last_pass_at,
+        "owed": told.owed,
+        "node": told.node,
+    }

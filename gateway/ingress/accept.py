@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from core.message import Envelope
     from gateway.ingress.limits import Limits
+    from gateway.store.marks import Mark
 
 IN_MEMORY = 256 << 10  # a larger mail goes through a file; the limit is that of raw mail kept in the database
 GROUP_MAILS = 64
@@ -48,12 +49,16 @@ Raw = bytes | SpoolFile
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One mail on its way into the spool: the bytes exactly as they are to be kept, their number and hex digest, and the envelope."""
+    """One mail on its way into the spool: the bytes exactly as they are to be kept, their number and hex digest, and the envelope.
+
+    ``mark`` tells of a mail of a mailbox which one it is; the spool takes each of those once.
+    """
 
     raw: Raw
     size: int
     sha256: str
     envelope: Envelope
+    mark: Mark | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +114,21 @@ class Accept:
             raise
         return await self._receipt(self._queue(mail))
 
-    async def accept_all(self, mails: Sequence[tuple[bytes, Envelope]]) -> list[Receipt]:
-        """The same for mails that lie ready, so that their ids ascend in the order given. Raises what the first that failed raised."""
-        self.check_room()
-        queued = [self._queue(mail) for mail in [await _incoming(raw, envelope) for raw, envelope in mails]]
+    async def accept_all(self, mails: Sequence[tuple[Raw, Envelope]], marks: Sequence[Mark] | None = None) -> list[Receipt]:
+        """The same for mails that lie ready, so that their ids ascend in the order given. Raises what the first that failed raised.
+
+        ``marks``, one a mail, say which mails of a mailbox they are; one that is known already gets the receipt of the first time.
+        """
+        try:
+            self.check_room()
+            own: Sequence[Mark | None] = marks if marks is not None else [None] * len(mails)
+            incoming = [await _incoming(*mail, mark) for mail, mark in zip(mails, own, strict=True)]
+        except BaseException:
+            for raw, _ in mails:
+                if isinstance(raw, SpoolFile):
+                    raw.discard()
+            raise
+        queued = [self._queue(mail) for mail in incoming]
         if queued:  # all of them first: an error that nobody looks at would be logged as a mistake of ours
             await asyncio.wait([waiting.done for waiting in queued])
         return [await self._receipt(waiting) for waiting in queued]
@@ -188,11 +204,11 @@ class Accept:
         return None
 
 
-async def _incoming(raw: Raw, envelope: Envelope) -> Incoming:
+async def _incoming(raw: Raw, envelope: Envelope, mark: Mark | None = None) -> Incoming:
     if isinstance(raw, SpoolFile):
-        return Incoming(raw, raw.size, raw.sha256, envelope)
+        return Incoming(raw, raw.size, raw.sha256, envelope, mark)
     hashed = sha256(raw) if len(raw) < _HASH_IN_THREAD else await asyncio.to_thread(sha256, raw)
-    return Incoming(raw, len(raw), hashed.hexdigest(), envelope)
+    return Incoming(raw, len(raw), hashed.hexdigest(), envelope, mark)
 
 
 def _settle(waiting: _Waiting, error: Exception) -> None:

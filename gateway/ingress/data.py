@@ -8,13 +8,11 @@ ends, is too large, has too many hops, or a disk that does not take it; then the
 from __future__ import annotations
 
 import asyncio
-import os
 import re
-import secrets
-from hashlib import sha256
-from typing import TYPE_CHECKING, BinaryIO, Literal
+from typing import TYPE_CHECKING, Literal
 
-from gateway.ingress.accept import IN_MEMORY, Raw, SpoolFile
+from gateway.ingress.accept import IN_MEMORY, Raw
+from gateway.ingress.incoming import MailFile
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,8 +25,6 @@ _ANY_NEWLINE = re.compile(rb"\r*\n|\r+")
 _MANY_CR = 1024
 _TOLERATED = 1 << 20  # beyond twice the limit and this, the end of a mail is not waited for
 _WRITE = 128 << 10  # written at once, once there is a file
-_PREFIX = "incoming-"
-_RUN = secrets.token_hex(4)  # tells this process from one that had its number before, which in a container is always the same
 
 
 class MailData:
@@ -47,7 +43,7 @@ class MailData:
         self._size = 0  # bytes of the mail so far, without head
         self._tail = b"\r\n"  # read but not judged; a mail begins like after a line end
         self._skip = 2  # bytes at the front of _tail that are not part of the mail
-        self._file: _File | None = None
+        self._file: MailFile | None = None
         self.fault: Fault | None = None
         self.error: Exception | None = None
 
@@ -108,7 +104,7 @@ class MailData:
         buffer, self._buffer = self._buffer, bytearray()
         try:
             if self._file is None:
-                self._file = await asyncio.to_thread(_File, self._directory)
+                self._file = await asyncio.to_thread(MailFile, self._directory)
             await asyncio.to_thread(self._file.write, buffer)
         except OSError as error:
             self.error = error
@@ -141,52 +137,3 @@ class MailData:
         file, self._file = self._file, None
         if file is not None:
             await asyncio.to_thread(file.remove)
-
-
-class _File:
-    """The file of one large mail; used from threads, by one at a time."""
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / f"{_PREFIX}{os.getpid()}-{_RUN}-{secrets.token_hex(4)}"
-        self._stream: BinaryIO = self._path.open("xb", buffering=0)
-        self._digest = sha256()
-        self._size = 0
-
-    def write(self, buffer: bytearray) -> None:
-        """Appends, and takes into the digest."""
-        self._digest.update(buffer)
-        self._size += len(buffer)
-        data = memoryview(buffer)
-        while data:
-            data = data[self._stream.write(data) :]
-
-    def close(self) -> SpoolFile:
-        """Ends the file; it is not synced: the store does that before it takes it over."""
-        self._stream.close()  # unbuffered: nothing is left to be written that could fail
-        return SpoolFile(self._path, self._size, self._digest.hexdigest())
-
-    def remove(self) -> None:
-        """Takes the file away, closed or not."""
-        self._stream.close()
-        self._path.unlink(missing_ok=True)
-
-
-def remove_leftovers(directory: Path) -> int:
-    """Removes files of receptions that a crash cut off, and none of a process that lives; returns their number."""
-    removed = 0
-    for path in directory.glob(f"{_PREFIX}*-*-*"):
-        pid, run, _ = path.name.removeprefix(_PREFIX).split("-", 2)
-        if pid.isdecimal() and (run != _RUN if int(pid) == os.getpid() else not _alive(int(pid))):
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -19,7 +19,8 @@ from aiosmtpd.proxy_protocol import V2_CMD, get_proxy
 from core.message import Envelope
 from gateway import maillog
 from gateway.ingress.address import NULL_PATH, parse_path
-from gateway.ingress.data import MailData, remove_leftovers
+from gateway.ingress.data import MailData
+from gateway.ingress.incoming import remove_leftovers
 from gateway.ingress.inlet import HIGH_WATER
 from gateway.ingress.policy import Policy
 from gateway.ingress.replies import new_error_id, reply_to_error

@@ -139,7 +139,8 @@ class Batch:
 
     def _event(self, item: Item, mark: _Marks) -> MailArrived:
         book, message, envelope = self.book, mark.message, item.envelope
-        fallback = channel_at(book.desk.channels, self.rules.fallback) or book.desk.default_channel
+        named = (channel_at(book.desk.channels, each) for each in (envelope.channel, self.rules.fallback))
+        fallback = next((channel for channel in named if channel is not None), book.desk.default_channel)
         channels = channels_of(book.desk.channels, fallback, envelope, message)
         found = self._tie(mark, message)
         thread = book.follow(found.thread) if found.thread is not None else None

@@ -151,6 +151,7 @@ def pack(envelope: Envelope) -> dict[str, Any]:
         "trusted_hop": envelope.trusted_hop,
         "origin": envelope.origin,
         "automation": envelope.automation,
+        "channel": envelope.channel,
     }
 
 

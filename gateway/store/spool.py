@@ -19,8 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.message import Envelope
 from gateway.errors import Refused, TryAgain
-from gateway.store import schema
+from gateway.store import marks, schema
 from gateway.store.among import among
+from gateway.store.nodes import dead
 from gateway.store.register import FREED, MailState, Register, pack, unpack
 from gateway.store.unit import write_rows
 from gateway.store.wake import tell_others
@@ -90,6 +91,11 @@ class Incoming(Protocol):
         """What the transport said."""
         ...
 
+    @property
+    def mark(self) -> marks.Mark | None:
+        """Which mail of which mailbox it is, None for mail that came another way."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
@@ -147,16 +153,24 @@ class Spool(Register):
     __slots__ = ()
 
     async def put(self, mails: Sequence[Incoming]) -> list[int]:
-        """Stores all of the mails or none, durably; their ids ascend in the order given.
+        """Stores all of the mails or none, durably; their ids ascend in the order given. A mail of a mailbox that is known keeps its id.
 
-        Raises ``DiskFull`` or ``StoreUnavailable`` when nothing was stored. A file among them stays where it is.
+        Raises ``DiskFull`` or ``StoreUnavailable`` when nothing was stored, ``LeaseLost`` of the mailboxes when one of them is not ours. A file
+        among them stays where it is.
         """
         places = await asyncio.gather(*(self._place(mail) for mail in mails))
+        marked = {mail.mark: bytes.fromhex(mail.sha256)[:16] for mail in mails if mail.mark is not None}
         async with self.database.write() as connection:
-            ids = await _numbers(connection, len(mails))
-            rows = [_row(mail_id, mail, place) for mail_id, mail, place in zip(ids, mails, places, strict=True)]
-            raws = [{"mail_id": mail_id, "data": place} for mail_id, place in zip(ids, places, strict=True) if isinstance(place, bytes)]
-            await write_rows(connection, [(MAIL, rows), (RAW, raws)])
+            known = await marks.claim_marks(connection, self.database.node, marked) if marked else marks.NOTHING
+            had = {**known.there, **known.again}
+            numbers = iter(await _numbers(connection, sum(mail.mark not in had for mail in mails)))
+            ids = [had[mail.mark] if mail.mark in had else next(numbers) for mail in mails]
+            fresh = [(mail_id, mail, place) for mail_id, mail, place in zip(ids, mails, places, strict=True) if mail.mark not in had]
+            raws = [{"mail_id": mail_id, "data": place} for mail_id, _, place in fresh if isinstance(place, bytes)]
+            await write_rows(connection, [(MAIL, [_row(*each) for each in fresh]), (RAW, raws)])
+            if marked:
+                own = {mail.mark: mail_id for mail, mail_id in zip(mails, ids, strict=True) if mail.mark is not None}
+                await marks.record(connection, marked, own, known)
             await tell_others(connection, "mail")
         return ids
 
@@ -211,7 +225,8 @@ class Spool(Register):
         )
         async with self.database.read() as connection:
             claimed = (await connection.execute(query)).all()
-        orphans = [row.id for row in claimed if row.lease_owner == node or _ended(row.lease_owner.removeprefix(f"{host}-"))]
+        gone = dead({row.lease_owner for row in claimed}, node)
+        orphans = [row.id for row in claimed if row.lease_owner in gone]
         if orphans:
             await self._update(orphans, FREED)
         return len(orphans)
@@ -243,10 +258,6 @@ class Spool(Register):
                 await connection.execute(sa.select(sa.func.min(free, type_=MAIL.c.lease_until.type)).where(WAITING))
             ).scalar()
             return due
-
-
-def _ended(pid: str) -> bool:
-    return pid.isdecimal() and not Path("/proc", pid).exists()
 
 
 def _affordable(rows: Sequence[Any]) -> list[Any]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.message import Envelope
+from gateway.store.marks import Mark
 from gateway.store.spool import Claimed, Finished
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
@@ -31,13 +32,14 @@ class Incoming:
     size: int
     sha256: str
     envelope: Envelope
+    mark: Mark | None = None
 
 
-def mail(raw: bytes, path: Path | None = None, **envelope: object) -> Incoming:
+def mail(raw: bytes, path: Path | None = None, mark: Mark | None = None, **envelope: object) -> Incoming:
     """A mail of these bytes, in a file when a path is given."""
     if path is not None:
         path.write_bytes(raw)
-    return Incoming(Held(path) if path is not None else raw, len(raw), hashlib.sha256(raw).hexdigest(), replace(ENVELOPE, **envelope))
+    return Incoming(Held(path) if path is not None else raw, len(raw), hashlib.sha256(raw).hexdigest(), replace(ENVELOPE, **envelope), mark)
 
 
 def became(claimed: Claimed | int, state: str = "done", **values: object) -> Finished:

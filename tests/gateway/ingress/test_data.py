@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.ingress.accept import SpoolFile
-from gateway.ingress.data import _RUN, MailData, remove_leftovers
+from gateway.ingress.data import MailData
+from gateway.ingress.incoming import _RUN, remove_leftovers
 
 PIECES = st.lists(st.sampled_from([b"\r\n", b"\r\n", b"\r\n.", b".", b"..", b"x", b"abc", b" ", b"\0"]), max_size=30)
 ODD = st.lists(st.sampled_from([b"\r\n", b"\r", b"\n", b".", b"x", b"\r\r\n", b"\n."]), max_size=30)
