@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gateway.store.marks import Mark
 
 IN_MEMORY = 256 << 10  # a larger mail goes through a file; the limit is that of raw mail kept in the database
-GROUP_MAILS = 64
+GROUP_MAILS = 200
 GROUP_BYTES = 16 << 20
 _HASH_IN_THREAD = 1 << 20
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from gateway.ingress.accept import IN_MEMORY, Raw, SpoolFile
+from gateway.ingress.accept import Raw, SpoolFile
 from gateway.ingress.files import LARGEST
 from gateway.ingress.imap_commands import Session
 from gateway.ingress.imap_session import Said
 from gateway.ingress.incoming import MailFile
 
-TOGETHER = 2 << 20  # bytes of small mails fetched at a time
+TOGETHER = 2 << 20  # bytes of mails fetched at a time; a larger mail comes in pieces
 PIECE = 1 << 20  # bytes of a large mail fetched at a time
 STRIKES = 3  # connections that may break on a mail before it is put aside
 
@@ -76,7 +76,7 @@ class Fetcher:
         bodies: dict[int, Raw] = {}
         problems: dict[int, str] = {}
         try:
-            for some in _batches([uid for uid in uids if uid in told and sizes[uid] <= IN_MEMORY], sizes):
+            for some in _batches([uid for uid in uids if uid in told and sizes[uid] <= TOGETHER], sizes):
                 bodies |= await self._together(some)
             for uid in await self._still([uid for uid in uids if uid not in bodies]):  # large, left out, or refused in company
                 raw = await self._alone(uid, sizes[uid])
@@ -122,7 +122,7 @@ class Fetcher:
         first = await self.session.part(uid, 0, PIECE)
         if first is None:
             return "the server lists this mail but does not give its text"
-        if size <= len(first) <= IN_MEMORY:
+        if size <= len(first) < PIECE:
             return first
         file = await asyncio.to_thread(MailFile, self.directory)
         try:

@@ -18,8 +18,11 @@ LINE_LIMIT = 4 << 20  # bytes; the longest line we ask for lists 20,000 UIDs
 LITERAL_LIMIT = 64 << 20  # bytes; no mail is larger
 _LITERAL = re.compile(rb"~?\{(\d{1,20})\+?\}$")
 _STATUS = re.compile(rb"(?:\+|[^ ]+ (?:OK|NO|BAD|BYE|PREAUTH)\b)", re.IGNORECASE)  # human text follows, which may end like a literal
-_TOKEN = re.compile(rb'\s*(?:(\()|(\))|"((?:[^"\\]|\\.)*)"|((?:[^\s()"\[]|\[[^\]]*\])+))', re.DOTALL)
+_TOKEN = re.compile(rb'\s*(?:(\()|(\))|"((?:[^"\\]|\\.)*)"|((?:[^\s()"\[]|\[(?:[^\]]{0,999}\])?)+)|("))', re.DOTALL)
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _CODE = re.compile(r"\[([A-Za-z0-9.=-]+)(?: ([^\]]*))?\]")
+
+_STRANGE = re.compile(r"&|[^ -~]+")
 
 Parts = list[bytes]  # a response: text, literal, text, literal, ... text
 
@@ -94,7 +97,8 @@ def items(parts: Sequence[bytes]) -> list[Item]:
         if number % 2:
             stack[-1].append(part)
             continue
-        for opened, closed, string, atom in _TOKEN.findall(part):
+        for token in _TOKEN.finditer(part):
+            opened, closed, string, atom, unclosed = token.groups()
             if opened:
                 stack.append([])
             elif closed:
@@ -103,8 +107,10 @@ def items(parts: Sequence[bytes]) -> list[Item]:
                     stack[-1].append(inner)
             elif atom:
                 stack[-1].append(None if atom.upper() == b"NIL" else atom)
+            elif unclosed:
+                break
             else:
-                stack[-1].append(re.sub(rb"\\(.)", rb"\1", string, flags=re.DOTALL))
+                stack[-1].append(_ESCAPED.sub(rb"\1", string))
     while len(stack) > 1:
         inner = stack.pop()
         stack[-1].append(inner)
@@ -133,7 +139,10 @@ def fetched(parts: Sequence[bytes]) -> Fetched | None:
     if uid is None:
         return None
     flags = told.get(b"FLAGS")
-    body = next((value for name, value in told.items() if name.startswith(b"BODY[]")), None)
+    named = next((name for name in told if name.startswith(b"BODY[]")), b"")
+    body = told.get(named)
+    if body is None and named.startswith(b"BODY[]<"):
+        body = b""  # a piece beyond the end
     return Fetched(
         uid,
         number(told.get(b"RFC822.SIZE")),
@@ -199,21 +208,15 @@ def quoted(name: str) -> str:
 
 def mailbox_name(folder: str) -> str:
     """A folder's name as an argument: modified UTF-7 (RFC 3501 section 5.1.3) in quotes; ValueError for control characters."""
-    encoded: list[str] = []
-    strange: list[str] = []
-    for character in f"{folder}\0":
-        plain = " " <= character <= "~"
-        if strange and (plain or character == "\0"):
-            wide = "".join(strange).encode("utf-16-be")
-            encoded.append("&" + b64encode(wide).decode().rstrip("=").replace("/", ",") + "-")
-            strange = []
-        if plain:
-            encoded.append("&-" if character == "&" else character)
-        elif character != "\0" or len(encoded) + len(strange) == 0:
-            if not character.isprintable():
-                raise ValueError("a folder's name holds no control characters")
-            strange.append(character)
-    return quoted("".join(encoded))
+    if not folder.isprintable():
+        raise ValueError("a folder's name holds no control characters")
+    return quoted(_STRANGE.sub(_encoded, folder))
+
+
+def _encoded(strange: re.Match[str]) -> str:
+    if strange.group() == "&":
+        return "&-"
+    return "&" + b64encode(strange.group().encode("utf-16-be")).decode().rstrip("=").replace("/", ",") + "-"
 
 
 def folder_name(name: bytes) -> str:
