@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from config.listen import parse_listen
-from config.settings import Settings
+from config.settings import Imap, Settings
 
 Broken = tuple[str, str, str]
 _BLOBS: Final = {"file", "database", "s3", "gs", "az"}
@@ -179,12 +179,7 @@ def _imap(settings: Settings) -> Iterator[Broken]:
             yield f"{key}.password_file", "is missing", "a mailbox needs password_file or oauth"
         if box.oauth and box.oauth not in clients:
             yield f"{key}.oauth", f"there is no [[oauth]] table named {box.oauth!r}", f"known here: {', '.join(clients) or 'none'}"
-        if not box.tls and not _is_loopback(box.host):
-            yield f"{key}.tls", "without TLS only the loopback is allowed", "set tls = true"
-        if box.tls_ca and not _readable(box.tls_ca):
-            yield f"{key}.tls_ca", f"{box.tls_ca!r} cannot be read", "check the path and its permissions"
-        if box.tls_ca and not box.tls:
-            yield f"{key}.tls_ca", "has no meaning with tls = false", "leave it out"
+        yield from _imap_tls(key, box)
         if box.after == "move" and not box.move_to:
             yield f"{key}.move_to", "is missing", 'after = "move" needs the folder to move to'
         if box.after != "move" and box.move_to:
@@ -193,6 +188,15 @@ def _imap(settings: Settings) -> Iterator[Broken]:
             yield f"{key}.move_to", "is the folder that is read", "name another folder"
         if not _is_address(box.channel):
             yield f"{key}.channel", f"{box.channel!r} is no mail address", "the address of the channel that the mailbox belongs to"
+
+
+def _imap_tls(key: str, box: Imap) -> Iterator[Broken]:
+    if not box.tls and not _is_loopback(box.host):
+        yield f"{key}.tls", "without TLS only the loopback is allowed", "set tls = true"
+    if box.tls_ca and not _readable(box.tls_ca):
+        yield f"{key}.tls_ca", f"{box.tls_ca!r} cannot be read", "check the path and its permissions"
+    if box.tls_ca and not box.tls:
+        yield f"{key}.tls_ca", "has no meaning with tls = false", "leave it out"
 
 
 def _folders(settings: Settings) -> Iterator[Broken]:
@@ -212,12 +216,34 @@ def _folders(settings: Settings) -> Iterator[Broken]:
 def _oauth(settings: Settings) -> Iterator[Broken]:
     for client in settings.oauth:
         key = f"oauth.{client.name}"
-        if client.provider == "custom" and urlsplit(client.token_url).scheme != "https":
-            yield f"{key}.token_url", "is missing or not https", 'provider = "custom" needs the address of its token endpoint'
-        if client.provider != "custom" and client.token_url:
-            yield f"{key}.token_url", f'is known for provider = "{client.provider}"', "leave it out"
-        if client.grant == "client_credentials" and not client.client_secret.get_secret_value():
-            yield f"{key}.client_secret_file", "is missing", 'grant = "client_credentials" needs a secret'
+        needed = {"token_url"} | {"authorization_code": {"authorize_url"}, "device_code": {"device_url"}}.get(client.grant, set())
+        for name in ("authorize_url", "device_url", "token_url"):
+            url = getattr(client, name)
+            if (url and not _is_secure(url)) or (not url and client.provider == "custom" and name in needed):
+                yield f"{key}.{name}", "is missing or not https", 'grant and provider = "custom" need the address of this endpoint'
+        if client.redirect_url and not _is_own(client.redirect_url):
+            yield f"{key}.redirect_url", "is no address of this machine", 'as in "http://127.0.0.1:8400"'
+        secret = bool(client.client_secret.get_secret_value())
+        if not secret and (client.grant == "client_credentials" or client.provider == "google"):
+            reason = 'grant = "client_credentials"' if client.grant == "client_credentials" else 'provider = "google"'
+            yield f"{key}.client_secret_file", "is missing", f"{reason} needs a secret"
+        if client.provider == "microsoft" and client.grant == "client_credentials" and not client.tenant:
+            yield f"{key}.tenant", "is missing", 'grant = "client_credentials" needs the directory, as in "example.org"'
+
+
+def _is_secure(url: str) -> bool:
+    """Whether secrets may be sent there: by https, or without leaving this machine."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
+
+
+def _is_own(url: str) -> bool:
+    parts = urlsplit(url)
+    try:
+        return bool(parts.scheme == "http" and parts.hostname and _is_loopback(parts.hostname) and parts.port)
+    except ValueError:
+        return False
 
 
 def _limits(settings: Settings) -> Iterator[Broken]:

@@ -117,7 +117,10 @@ class Imap(Section):
 
 
 class Oauth(Section):
-    """A client that is registered with a provider of mailboxes. ``token_url`` is needed for ``custom`` only, ``tenant`` for ``microsoft``."""
+    """A client that is registered with a provider of mailboxes. ``tenant`` is for ``microsoft``; addresses are needed for ``custom`` only.
+
+    ``redirect_url`` is where the provider sends the browser after a person has agreed; empty means a free port of the loopback.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     provider: Literal["microsoft", "google", "custom"]
@@ -126,7 +129,10 @@ class Oauth(Section):
     client_secret_file: str = ""
     grant: Literal["client_credentials", "authorization_code", "device_code"]
     tenant: str = ""
+    authorize_url: str = ""
+    device_url: str = ""
     token_url: str = ""
+    redirect_url: str = ""
     scope: str = ""
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.channel_login import login
 from gateway.cli.channel_mailbox import import_, try_
 from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, table
@@ -21,6 +22,7 @@ app = typer.Typer(help="The addresses mail comes in at.", no_args_is_help=True)
 Address = Annotated[str, typer.Argument(metavar="ADDRESS")]
 
 
+app.command("login")(login)
 app.command("test")(try_)
 app.command("import")(import_)
 

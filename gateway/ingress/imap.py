@@ -12,7 +12,7 @@ import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from gateway import log
 from gateway.clock import Clock
@@ -212,10 +212,11 @@ class Watcher:
         while not watch.stop.is_set() and loop.time() < until and await self._changed(account) == before:
             await wait(watch.stop, self.rhythm.look)
 
-    async def _changed(self, account: Account) -> object:
-        """What changes when somebody signs in."""
+    async def _changed(self, account: Account) -> datetime | None:
+        """When somebody last signed in."""
         with contextlib.suppress(TryAgain):
-            return await self.tokens.signed_in_at(account.client, account.username) if account.client is not None else None
+            row = await self.tokens.stored(account.client, account.username) if account.client is not None else None
+            return row.changed_at if row is not None else None
         return None
 
 

@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 
 LINE_LIMIT = 4 << 20  # bytes; the longest line we ask for lists 20,000 UIDs
 LITERAL_LIMIT = 64 << 20  # bytes; no mail is larger
+_SAID = 300  # characters of a server's sentence that are kept
 _LITERAL = re.compile(rb"~?\{(\d{1,20})\+?\}$")
 _STATUS = re.compile(rb"(?:\+|[^ ]+ (?:OK|NO|BAD|BYE|PREAUTH)\b)", re.IGNORECASE)  # human text follows, which may end like a literal
 _TOKEN = re.compile(rb'\s*(?:(\()|(\))|"((?:[^"\\]|\\.)*)"|((?:[^\s()"\[]|\[(?:[^\]]{0,999}\])?)+)|("))', re.DOTALL)
@@ -160,6 +161,11 @@ def number(value: Item) -> int | None:
 def text(value: bytes) -> str:
     """Bytes of the server as text that can be shown."""
     return value.decode("utf-8", "replace")
+
+
+def sentence(line: bytes) -> str:
+    """What a server says to people, as one line that can be shown."""
+    return "".join(character if character.isprintable() else " " for character in text(line))[:_SAID].strip()
 
 
 def internal_date(value: Item) -> datetime | None:

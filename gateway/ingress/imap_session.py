@@ -1,8 +1,7 @@
 """One connection to an IMAP server, and the only door to aioimaplib: every command under a deadline, every answer bounded, no state left behind.
 
-aioimaplib 2.0.3 keeps the tags, states and pending commands. It does not read from the socket here: its own reader recurses for each line of a
-burst, drops ``* `` inside of strings, looks through all lines of an answer for each of them and writes each byte to a debug line; and it knows
-nothing of BYE, lost connections or refused XOAUTH2 (tests/gateway/ingress/test_imap_contract.py holds what is used of it).
+aioimaplib 2.0.3 keeps the tags, states and pending commands. It does not read from the socket here (docs/adr/0009); what is used of it is held by
+tests/gateway/ingress/test_imap_contract.py.
 
 What can go wrong: the server is silent, goes away, says NO, or says nonsense. Each is an :class:`ImapError`; after any but :class:`Said` the
 connection is closed and nothing more can be asked on it.
@@ -13,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -23,7 +24,6 @@ from gateway.ingress import imap_grammar as grammar
 from gateway.ingress.imap_grammar import Parts
 
 ANSWER_LIMIT: Final = 128 << 20  # bytes a server may tell before it ends a command
-_SAID: Final = 300  # characters of its sentence that are kept
 
 
 class ImapError(TryAgain):
@@ -135,7 +135,7 @@ class _Wire(IMAP4ClientProtocol):  # type: ignore[misc]  # the library brings no
         match parts[0][2:].upper().split(None, 2):
             case [b"BYE", *_]:
                 if self.running != "LOGOUT":
-                    self.give_up(ConnectionLost(f"the server said goodbye: {_sentence(parts[0][6:])}"))
+                    self.give_up(ConnectionLost(f"the server said goodbye: {grammar.sentence(parts[0][6:])}"))
                 return
             case [count, b"EXISTS", *_] if count.isdigit():
                 if int(count) > self._exists:
@@ -213,7 +213,7 @@ class Connection:
             case [b"*", word] if word.upper() == b"PREAUTH":
                 wire.state = AUTH
             case [b"*", word] if word.upper() == b"BYE":
-                raise ConnectionLost(f"the server turned us away: {_sentence(line[6:])}")
+                raise ConnectionLost(f"the server turned us away: {grammar.sentence(line[6:])}")
             case _:
                 raise Broken("what answers there is no IMAP server")
 
@@ -245,8 +245,7 @@ class Connection:
             return
         wire.going.clear()
         wire.answer = _Answer()
-        running = asyncio.create_task(wire.execute(Command("IDLE", wire.new_tag(), loop=wire.loop)))
-        try:
+        async with self._given(Command("IDLE", wire.new_tag(), loop=wire.loop)) as running:
             if not await self._first(running, self._patience.silence, wire.going):
                 wire.give_up(Deadline(f"the server was silent for {self._patience.silence:.0f} s"))
             elif not running.done():
@@ -254,9 +253,6 @@ class Connection:
                 wire.transport.write(b"DONE\r\n")
             await self._finished(running)
             _judge("IDLE", running)
-        finally:
-            running.cancel()
-            await asyncio.gather(running, return_exceptions=True)
 
     async def _first(self, running: asyncio.Task[Any], seconds: float, *events: asyncio.Event) -> bool:
         """Waits until one of the events is set or the command ends; whether anything happened within ``seconds``."""
@@ -278,14 +274,19 @@ class Connection:
             command = Command(name, wire.new_tag(), *arguments, prefix=prefix, loop=wire.loop)
         except ValueError:
             raise Said("a name or a secret holds a control character") from None
-        running = asyncio.create_task(wire.execute(command))
-        try:
+        async with self._given(command) as running:
             await self._finished(running)
-            told = _judge(name, running)
+            return [*wire.answer.untagged, [_judge(name, running)]]
+
+    @asynccontextmanager
+    async def _given(self, command: Command) -> AsyncIterator[asyncio.Task[Any]]:
+        """A command that has been sent; nobody waits for it any longer than the block."""
+        running = asyncio.create_task(self._wire.execute(command))
+        try:
+            yield running
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
-        return [*wire.answer.untagged, [told]]
 
     async def _finished(self, running: asyncio.Task[Any]) -> None:
         """Waits for the end of a command: as long as bytes come, but not beyond the time for one command."""
@@ -337,16 +338,12 @@ def _judge(name: str, ended: asyncio.Task[Any]) -> bytes:
     line = response.lines[-1] if response.lines else b""
     if response.result.upper() != "OK":
         code, _ = grammar.code(line)
-        raise Said(f"the server refused {name}: {_sentence(line) or response.result}", code)
+        raise Said(f"the server refused {name}: {grammar.sentence(line) or response.result}", code)
     return bytes(line)
-
-
-def _sentence(line: bytes) -> str:
-    """What a server said, as one line that can be shown."""
-    return "".join(character if character.isprintable() else " " for character in grammar.text(line))[:_SAID].strip()
 
 
 def _reason(error: OSError) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or type(error).__name__).replace("_", " ").lower()
-    return os.strerror(error.errno).lower() if (error.errno or 0) > 0 else (error.strerror or type(error).__name__).lower()
+    number = error.errno or 0
+    return (os.strerror(number) if number > 0 else error.strerror or type(error).__name__).lower()
