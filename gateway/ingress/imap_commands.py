@@ -60,13 +60,13 @@ class Session(Connection):
             raise LoginRefused("the server does not take access tokens (neither XOAUTH2 nor OAUTHBEARER)")
 
     async def _authenticate(self, mechanism: str, secret: str) -> None:
-        encoded = b64encode(secret.encode())
+        encoded = b64encode(secret.encode()).decode()
         if "SASL-IR" in self.capabilities:
-            await self._sign_in("AUTHENTICATE", mechanism, encoded.decode())
+            await self._sign_in("AUTHENTICATE", mechanism, encoded)
         else:
             await self._sign_in("AUTHENTICATE", mechanism, challenge=encoded)
 
-    async def _sign_in(self, name: str, *arguments: str, challenge: bytes = b"") -> None:
+    async def _sign_in(self, name: str, *arguments: str, challenge: str = "") -> None:
         try:
             await self.run(name, *arguments, answers=[challenge] if challenge else [])
         except Said as error:

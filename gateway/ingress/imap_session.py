@@ -79,7 +79,7 @@ class _Answer:
 
     untagged: list[Parts] = field(default_factory=list)
     size: int = 0
-    challenge: list[bytes] = field(default_factory=list)  # what is sent at each continuation, the last one first
+    challenge: list[str] = field(default_factory=list)  # what is sent at each continuation, the last one first
 
 
 class _Wire(IMAP4ClientProtocol):  # type: ignore[misc]  # the library brings no types
@@ -120,6 +120,11 @@ class _Wire(IMAP4ClientProtocol):  # type: ignore[misc]  # the library brings no
         if self.transport is not None:
             self.transport.abort()
 
+    def send(self, line: str, scrub: str | None = None) -> None:
+        """Writes a line; on a connection that is gone, which uvloop would call an error, nothing."""
+        if not self.lost.done():
+            super().send(line, scrub=scrub)
+
     def _take(self, parts: Parts) -> None:
         line = parts[0]
         if not self.greeting.done():
@@ -155,14 +160,14 @@ class _Wire(IMAP4ClientProtocol):  # type: ignore[misc]  # the library brings no
     def running(self) -> str:
         """The name of the command that the server has not answered, "" where there is none."""
         pending = self.pending_sync_command or next(iter(self.pending_async_commands.values()), None)
-        return pending.name if pending is not None else ""
+        return getattr(pending, "name", "")
 
     def _continued(self) -> None:
         """The server waits for us: for the rest of a login, or it has begun to idle."""
         if self.running == "IDLE":
             self.going.set()
         elif self.running == "AUTHENTICATE":
-            self.transport.write((self.answer.challenge.pop() if self.answer.challenge else b"") + b"\r\n")
+            self.send(self.answer.challenge.pop() if self.answer.challenge else "")
 
 
 class Connection:
@@ -171,6 +176,7 @@ class Connection:
     def __init__(self, wire: _Wire, patience: Patience) -> None:
         self._wire = wire
         self._patience = patience
+        self.news = wire.news  # set when the server tells of new mail; whoever is about to look for it clears it first
         self.capabilities: frozenset[str] = frozenset()
 
     @classmethod
@@ -222,11 +228,6 @@ class Connection:
         """Whether the server knew who we are without being told."""
         return bool(self._wire.state == AUTH)
 
-    @property
-    def news(self) -> asyncio.Event:
-        """Set when the server tells of new mail; whoever is about to look for it clears it first."""
-        return self._wire.news
-
     def enter(self, *, folder: bool) -> None:
         """The server has accepted who we are, or has opened a folder."""
         self._wire.state = SELECTED if folder else AUTH
@@ -250,7 +251,8 @@ class Connection:
                 wire.give_up(Deadline(f"the server was silent for {self._patience.silence:.0f} s"))
             elif not running.done():
                 await self._first(running, seconds, wire.news, stop)
-                wire.transport.write(b"DONE\r\n")
+                if wire.running == "IDLE":  # else the server has ended it by itself
+                    wire.send("DONE")
             await self._finished(running)
             _judge("IDLE", running)
 
@@ -264,7 +266,7 @@ class Connection:
                 each.cancel()
         return bool(done)
 
-    async def run(self, name: str, *arguments: str, prefix: str = "", answers: list[bytes] | None = None) -> list[Parts]:
+    async def run(self, name: str, *arguments: str, prefix: str = "", answers: list[str] | None = None) -> list[Parts]:
         """Gives a command and returns what the server told before it said OK; :class:`Said` for NO and BAD."""
         wire = self._wire
         if wire.lost.done():
@@ -343,7 +345,6 @@ def _judge(name: str, ended: asyncio.Task[Any]) -> bytes:
 
 
 def _reason(error: OSError) -> str:
-    if isinstance(error, ssl.SSLError):
-        return (error.reason or type(error).__name__).replace("_", " ").lower()
     number = error.errno or 0
-    return (os.strerror(number) if number > 0 else error.strerror or type(error).__name__).lower()
+    said = error.reason if isinstance(error, ssl.SSLError) else os.strerror(number) if number > 0 else error.strerror
+    return (said or type(error).__name__).replace("_", " ").lower()

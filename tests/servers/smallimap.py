@@ -49,6 +49,7 @@ class Client:
     def __init__(self, server: SmallImap, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.server, self.reader, self.writer = server, reader, writer
         self.folder: Folder | None = None
+        self.known = False
         self.shown = 0  # EXISTS as the client knows it
 
     async def send(self, data: bytes) -> None:
@@ -99,7 +100,7 @@ class Client:
     # ---- before a folder is open
 
     async def do_capability(self, _words: list) -> bytes:
-        known = self.server.after if self.folder is not None or self.server.signed_in > 0 else self.server.before
+        known = self.server.after if self.known else self.server.before
         await self.send(f"* CAPABILITY {known}\r\n".encode())
         return b"OK done"
 
@@ -131,7 +132,7 @@ class Client:
     def judged(self, good: bool) -> bytes:
         """Counts a login."""
         self.server.logins += 1
-        self.server.signed_in += good
+        self.known = good
         return b"OK welcome" if good else b"NO [AUTHENTICATIONFAILED] no"
 
     async def do_list(self, _words: list) -> bytes:
@@ -293,7 +294,6 @@ class SmallImap:
         self.quotes = False  # bodies of one line come as quoted strings
         self.piece = 0  # bytes sent at a time, 0: all
         self.logins = 0
-        self.signed_in = 0
         self.idlers = 0
         self.changed = asyncio.Event()
 

@@ -1,199 +1,331 @@
-"""A provider of access tokens on the loopback: its endpoints, a person who agrees or not, and what can go wrong with it.
-
-Dovecot asks ``/introspect?token=...`` whether a token is good; the same tokens are given out by ``/token``.
-"""
+"""A provider's token server (RFC 6749, 7636, 8628, 7662) over real HTTP, in threads: strict about secrets, PKCE and used refresh tokens, and faulty on demand."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import threading
-from base64 import urlsafe_b64encode
+import time
+from base64 import b64decode, urlsafe_b64encode
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from urllib.parse import parse_qs, urlencode, urlsplit
+from itertools import count
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-SECRET = "client-s3cret"
+from config.settings import Oauth
+
+CLIENT, SECRET, ACCOUNT = "ticketgate-client", "cl1ent-s3cret", "desk@example.org"
+DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
+
+
+class Denied(Exception):
+    """What the provider answers instead of tokens."""
+
+    def __init__(self, error: str, description: str = "", status: int = 400) -> None:
+        super().__init__(error)
+        self.status = status
+        self.document = {"error": error} | ({"error_description": description} if description else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer as it goes over the wire."""
+
+    status: int = 200
+    body: bytes = b"{}"
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Code:
+    """What a person has agreed to, or not yet: an authorization code or a device code."""
+
+    account: str
+    client: str
+    redirect: str = ""
+    challenge: str = ""
+    state: str = "pending"  # of a device code: pending, approved, access_denied, expired_token
 
 
 @dataclass(slots=True)
 class TokenServer:
-    """The provider. ``account`` is who signs in; ``rotates`` gives a new refresh token each time and takes the old one no more."""
+    """See the module. Tests change its fields while it runs; ``replies`` are used up one a request to /token or /device, before anything else."""
 
     port: int = 0
-    account: str = "desk@example.org"
-    rotates: bool = True
-    lifetime: int = 3600
-    refresh_lifetime: int = 0
-    agrees: bool = True  # the person at the browser or the device
-    pending: int = 0  # questions of a device that are answered with "not yet"
-    answers: list[tuple[int, dict[str, str], bytes]] = field(default_factory=list)  # given instead of the next real ones
-    held: threading.Event | None = None  # answers wait for it
-    calls: Counter[str] = field(default_factory=Counter)  # by grant
-    good: dict[str, str] = field(default_factory=dict)  # access token -> account
-    refresh: dict[str, str] = field(default_factory=dict)  # refresh token -> account
-    codes: dict[str, dict[str, str]] = field(default_factory=dict)
+    clients: dict[str, str] = field(default_factory=lambda: {CLIENT: SECRET})  # "" as the secret: a public client
+    mailbox: str = ACCOUNT  # what the tokens of a client that acts for itself open
+    rotates: bool = True  # each refresh token is good for one use; a second use ends the access
+    gives_refresh: bool = True
+    says_yes: bool = True  # what the person at /authorize does
+    access_seconds: int = 3600
+    refresh_seconds: int = 0  # told where it is not 0
+    description: str = ""  # what it says beside invalid_grant
+    replies: list[Reply] = field(default_factory=list)
+    calls: Counter[str] = field(default_factory=Counter)  # by grant; "device" and "introspect" too
     forms: list[dict[str, str]] = field(default_factory=list)
-    numbers: Iterator[int] = field(default_factory=itertools.count)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    issued: dict[str, str] = field(default_factory=dict)  # access token -> account, in order
+    gone: set[str] = field(default_factory=set)  # access tokens that are not good any more
+    refresh: dict[str, str] = field(default_factory=dict)  # refresh token -> account, the good ones
+    used: dict[str, str] = field(default_factory=dict)  # those that were used up
+    codes: dict[str, Code] = field(default_factory=dict)
+    devices: dict[str, Code] = field(default_factory=dict)
+    gate: threading.Event = field(default_factory=threading.Event)  # requests to /token wait while it is not set
+    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))  # one more for each request to /token
+    lock: threading.RLock = field(default_factory=threading.RLock)
+    _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
-    def url(self, path: str) -> str:
-        """The address of an endpoint."""
-        return f"http://127.0.0.1:{self.port}/{path}"
+    @property
+    def url(self) -> str:
+        """Where it is, without a path."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def client(self, grant: str = "authorization_code", *, name: str = "provider", **settings: Any) -> Oauth:
+        """The ``[[oauth]]`` table of a client of this server."""
+        given = {"client_id": CLIENT, "client_secret": SECRET, "scope": "mail offline_access"} | self.places | settings
+        return Oauth.model_validate({"name": name, "provider": "custom", "grant": grant, **given}, strict=False)
+
+    @property
+    def places(self) -> dict[str, str]:
+        """Its endpoints, by the keys of ``[[oauth]]``."""
+        return {"token_url": f"{self.url}/token", "device_url": f"{self.url}/device", "authorize_url": f"{self.url}/authorize"}
 
     @property
     def introspection(self) -> str:
-        """What Dovecot asks."""
-        return self.url("introspect?token=")
+        """What a mail server asks about a token, which it puts behind this."""
+        return f"{self.url}/introspect?token="
 
-    def revoke(self) -> None:
-        """Nothing that was given out is good any more."""
+    # ---- what happens at the provider
+
+    def grant(self, account: str = ACCOUNT) -> str:
+        """An access token, as if it had been asked for."""
         with self.lock:
-            self.good.clear()
-            self.refresh.clear()
+            token: str = self._give(account, refresh=False)["access_token"]
+            return token
 
-    def expire(self) -> None:
-        """Access tokens have ended; refresh tokens are good."""
+    def sign_in(self, account: str = ACCOUNT) -> str:
+        """A refresh token, as if somebody had signed in long ago."""
         with self.lock:
-            self.good.clear()
+            token = self._new("refresh")
+            self.refresh[token] = account
+            return token
 
-    def give(self, account: str, *, refresh: bool) -> dict[str, object]:
-        """New tokens."""
-        access = f"access-{next(self.numbers)}"
-        self.good[access] = account
-        told: dict[str, object] = {"access_token": access, "token_type": "Bearer", "expires_in": self.lifetime}
-        if refresh:
-            again = f"refresh-{next(self.numbers)}"
-            self.refresh[again] = account
-            told["refresh_token"] = again
-            if self.refresh_lifetime:
-                told["refresh_token_expires_in"] = self.refresh_lifetime
-        return told
-
-    def token(self, form: dict[str, str]) -> tuple[int, dict[str, object]]:
-        """The token endpoint."""
-        grant = form.get("grant_type", "").rpartition(":")[2]
+    def revoke(self, account: str = ACCOUNT) -> None:
+        """The person takes back what was given: no token of the account is good any more."""
         with self.lock:
-            self.forms.append(form)
-            self.calls[grant] += 1
-            if form.get("client_secret", SECRET) != SECRET:
-                return _error("invalid_client")
-            match grant:
-                case "client_credentials":
-                    return 200, self.give(self.account, refresh=False)
-                case "refresh_token":
-                    return self._refreshed(form.get("refresh_token", ""))
-                case "authorization_code":
-                    return self._exchanged(form)
-                case "device_code":
-                    return self._typed_in()
-                case _:
-                    return _error("unsupported_grant_type")
+            self.end_refresh(account)
+            self.gone |= {token for token, owner in self.issued.items() if owner == account}
 
-    def _refreshed(self, token: str) -> tuple[int, dict[str, object]]:
-        account = self.refresh.get(token)
-        if account is None:
-            return _error("invalid_grant", f"AADSTS70008: the refresh token of {self.account} has ended.\r\nTrace: 1")
-        if self.rotates:
-            del self.refresh[token]
-        return 200, self.give(account, refresh=self.rotates)
+    def end_refresh(self, account: str = ACCOUNT) -> None:
+        """The refresh tokens of the account come to their end."""
+        with self.lock:
+            self.refresh = {token: owner for token, owner in self.refresh.items() if owner != account}
 
-    def _exchanged(self, form: dict[str, str]) -> tuple[int, dict[str, object]]:
-        asked = self.codes.pop(form.get("code", ""), None)
-        proof = urlsafe_b64encode(sha256(form.get("code_verifier", "").encode()).digest()).decode().rstrip("=")
-        if asked is None or proof != asked["code_challenge"] or form.get("redirect_uri") != asked["redirect_uri"]:
-            return _error("invalid_grant")
-        return 200, self.give(self.account, refresh=True)
+    def expire(self, access_token: str) -> None:
+        """An access token comes to its end before its time."""
+        with self.lock:
+            self.gone.add(access_token)
 
-    def _typed_in(self) -> tuple[int, dict[str, object]]:
-        if self.pending > 0:
-            self.pending -= 1
-            return _error("authorization_pending")
-        return (200, self.give(self.account, refresh=True)) if self.agrees else _error("access_denied")
+    def approve_device(self, user_code: str, account: str = ACCOUNT) -> None:
+        """The person types the code in and agrees."""
+        self._decide(user_code, "approved", account)
 
-    def authorize(self, query: dict[str, str]) -> str:
-        """Where the browser is sent after the person has decided."""
-        back = {"state": query["state"]}
-        if self.agrees:
-            code = f"code-{next(self.numbers)}"
-            self.codes[code] = query
-            back["code"] = code
+    def refuse_device(self, user_code: str, error: str = "access_denied") -> None:
+        """The person says no, or with ``expired_token`` nothing at all."""
+        self._decide(user_code, error, "")
+
+    def _decide(self, user_code: str, state: str, account: str) -> None:
+        with self.lock:
+            code = self.devices[f"device-{user_code}"]
+            code.state, code.account = state, account
+
+    def hold(self) -> None:
+        """Keeps requests to /token waiting until :meth:`release`."""
+        self.gate.clear()
+
+    def release(self) -> None:
+        """Lets them go on."""
+        self.gate.set()
+
+    # ---- the endpoints
+
+    def authorize(self, query: Mapping[str, str]) -> str:
+        """Where the browser is sent: back, with a code or an error."""
+        back = {"state": query.get("state", "")}
+        if not self.says_yes:
+            back |= {"error": "access_denied", "error_description": "no\r\nthanks"}
+        elif query.get("code_challenge_method") != "S256" or query.get("response_type") != "code" or query["client_id"] not in self.clients:
+            back |= {"error": "invalid_request"}
         else:
-            back["error"] = "access_denied"
+            with self.lock:
+                name = self._new("code")
+                account = query.get("login_hint", self.mailbox)
+                self.codes[name] = Code(account, query["client_id"], query["redirect_uri"], query["code_challenge"])
+            back |= {"code": name}
         return f"{query['redirect_uri']}?{urlencode(back)}"
 
+    def device(self, form: Mapping[str, str]) -> dict[str, Any]:
+        """A pair of codes for a device without a browser."""
+        with self.lock:
+            self.calls["device"] += 1
+            self._authenticate(form, public=True)
+            number = f"{next(self._numbers):04}"
+            user_code = f"ABCD-{number}"
+            self.devices[f"device-{user_code}"] = Code("", form["client_id"])
+        told = {"device_code": f"device-{user_code}", "user_code": user_code, "expires_in": 900, "interval": 5}
+        return told | {"verification_uri": f"{self.url}/activate"}
 
-def _error(word: str, description: str = "") -> tuple[int, dict[str, object]]:
-    return 400, {"error": word} | ({"error_description": description} if description else {})
+    def token(self, form: Mapping[str, str]) -> dict[str, Any]:
+        """Tokens for a grant, or Denied."""
+        grant = form.get("grant_type", "")
+        with self.lock:
+            self.calls[grant] += 1
+            self._authenticate(form, public=grant != "client_credentials")
+            match grant:
+                case "client_credentials":
+                    return self._give(self.mailbox, refresh=False)
+                case "authorization_code":
+                    return self._give(self._redeem(form))
+                case "refresh_token":
+                    return self._renew(form.get("refresh_token", ""))
+                case grant if grant == DEVICE_GRANT:
+                    return self._polled(form.get("device_code", ""))
+                case _:
+                    raise Denied("unsupported_grant_type")
+
+    def introspect(self, token: str) -> dict[str, Any]:
+        """Whether an access token is good, and for whom (RFC 7662)."""
+        with self.lock:
+            self.calls["introspect"] += 1
+            if token not in self.issued or token in self.gone:
+                return {"active": False}
+            return {"active": True, "username": self.issued[token], "email": self.issued[token]}
+
+    def _authenticate(self, form: Mapping[str, str], *, public: bool) -> None:
+        secret = self.clients.get(form.get("client_id", ""))
+        if secret is None or form.get("client_secret", "") != secret or not (secret or public):
+            raise Denied("invalid_client", "no such client, or another secret", 401)
+
+    def _redeem(self, form: Mapping[str, str]) -> str:
+        code = self.codes.pop(form.get("code", ""), None)
+        proof = urlsafe_b64encode(sha256(form.get("code_verifier", "").encode()).digest()).decode().rstrip("=")
+        if code is None or (code.client, code.redirect, code.challenge) != (form["client_id"], form.get("redirect_uri"), proof):
+            raise Denied("invalid_grant", "the code does not fit")
+        return code.account
+
+    def _renew(self, token: str) -> dict[str, Any]:
+        if token in self.used:
+            self.revoke(self.used[token])  # what a provider does that takes a second use for a theft
+        if token not in self.refresh:
+            raise Denied("invalid_grant", self.description)
+        account = self.refresh[token]
+        if self.rotates:
+            self.used[token] = self.refresh.pop(token)
+        return self._give(account, refresh=self.rotates)
+
+    def _polled(self, name: str) -> dict[str, Any]:
+        code = self.devices.get(name)
+        match code.state if code is not None else "invalid_grant":
+            case "approved":
+                assert code is not None
+                return self._give(self.devices.pop(name).account)
+            case "pending":
+                raise Denied("authorization_pending")
+            case error:
+                raise Denied(error)
+
+    def _give(self, account: str, *, refresh: bool = True) -> dict[str, Any]:
+        access = self._new("access")
+        self.issued[access] = account
+        told: dict[str, Any] = {"access_token": access, "token_type": "Bearer", "expires_in": self.access_seconds}
+        if refresh and self.gives_refresh:
+            told["refresh_token"] = self.sign_in(account)
+            if self.refresh_seconds:
+                told["refresh_token_expires_in"] = self.refresh_seconds
+        return told
+
+    def _new(self, kind: str) -> str:
+        return f"{kind}-{next(self._numbers)}-{time.time_ns():x}"
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request to ``provider``."""
+    """One request."""
 
-    provider: TokenServer
+    server_version, sys_version = "provider", ""
+    state: TokenServer
 
-    def log_message(self, *_arguments: object) -> None:
-        """Tests need no log of requests."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the library
+        """Says nothing."""
 
     def do_GET(self) -> None:
-        """The browser, and Dovecot."""
+        """The browser, and a mail server that asks about a token, in the address or in the head."""
         parts = urlsplit(self.path)
-        query = {name: values[0] for name, values in parse_qs(parts.query).items()}
-        if parts.path == "/authorize":
-            self.send_response(302)
-            self.send_header("Location", self.provider.authorize(query))
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        account = self.provider.good.get(query.get("token", ""))
-        self.say(200, {"active": "true", "username": account} if account else {"active": "false"})
+        query = dict(parse_qsl(parts.query))
+        match parts.path:
+            case "/authorize":
+                self._send(Reply(302, b"", {"Location": self.state.authorize(query)}))
+            case "/introspect":
+                bearer = self.headers.get("Authorization", "").removeprefix("Bearer ")
+                self._tell(200, self.state.introspect(query.get("token", bearer)))
+            case _:
+                self._send(Reply(404, b"not here"))
 
     def do_POST(self) -> None:
-        """Our own questions."""
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
-        form = {name: values[0] for name, values in parse_qs(body).items()}
-        if self.provider.held is not None:
-            self.provider.held.wait(30)
-        if self.path == "/device":
-            told: dict[str, object] = {"device_code": "device-1", "user_code": "ABCD-EFGH", "interval": 5, "expires_in": 60}
-            self.say(200, told | {"verification_uri": self.provider.url("verify")})
+        """A client that wants tokens."""
+        form = dict(parse_qsl(self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()))
+        if (basic := self.headers.get("Authorization", "")).startswith("Basic "):
+            form["client_id"], _, form["client_secret"] = b64decode(basic[6:]).decode().partition(":")
+        path = urlsplit(self.path).path
+        if path == "/introspect":
+            self._tell(200, self.state.introspect(form.get("token", "")))
             return
-        if self.provider.answers:
-            status, headers, raw = self.provider.answers.pop(0)
-            self.provider.calls["answers"] += 1
-            self.raw(status, raw, headers)
+        self.state.forms.append(form)
+        if path == "/token":
+            self.state.arrived.release()
+            self.state.gate.wait(60)
+        if self.state.replies:
+            self.state.calls["reply"] += 1
+            self._send(self.state.replies.pop(0))
             return
-        self.say(*self.provider.token(form))
+        try:
+            self._tell(200, {"/token": self.state.token, "/device": self.state.device}[path](form))
+        except Denied as error:
+            self._tell(error.status, error.document)
 
-    def say(self, status: int, document: dict[str, object]) -> None:
-        """A JSON answer."""
-        self.raw(status, json.dumps(document).encode(), {"Content-Type": "application/json"})
+    def _tell(self, status: int, document: Mapping[str, Any]) -> None:
+        self._send(Reply(status, json.dumps(document).encode(), {"Content-Type": "application/json"}))
 
-    def raw(self, status: int, body: bytes, headers: dict[str, str]) -> None:
-        """Any answer."""
-        self.send_response(status)
-        for name, value in headers.items():
-            self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+    def _send(self, reply: Reply) -> None:
+        with suppress(OSError):  # the other side may have gone
+            self.send_response(reply.status)
+            for name, value in reply.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(reply.body)))
+            self.end_headers()
+            self.wfile.write(reply.body)
 
 
 @contextmanager
-def token_server() -> Iterator[TokenServer]:
-    """A running provider on a free port."""
-    made = TokenServer()
-    http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"provider": made}))
-    made.port = http.server_address[1]
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+def token_server(**settings: Any) -> Iterator[TokenServer]:
+    """A running server."""
+    state = TokenServer(**settings)
+    state.gate.set()
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": state}))
+    state.port = listener.server_address[1]
+    thread = threading.Thread(target=listener.serve_forever, args=(0.02,), daemon=True)
     thread.start()
     try:
-        yield made
+        yield state
     finally:
-        http.shutdown()
-        http.server_close()
+        state.gate.set()
+        listener.shutdown()
+        listener.server_close()
         thread.join(10)
+
+
+def refusal(error: str, description: str = "", status: int = 400) -> Reply:
+    """The answer with which a provider refuses."""
+    return Reply(status, json.dumps(Denied(error, description).document).encode())

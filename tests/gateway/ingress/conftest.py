@@ -34,9 +34,9 @@ DEFAULT = Limits()
 
 
 def pytest_asyncio_loop_factories(item):
-    """The event loop of the daemon; for TLS also the one of the standard library, whose TLS is another."""
+    """The event loop of the daemon; for TLS, and what commands do as well, also the one of the standard library."""
     loops = {"uvloop": uvloop.new_event_loop}
-    return loops | {"asyncio": asyncio.new_event_loop} if item.path.name == "test_tls.py" else loops
+    return loops | {"asyncio": asyncio.new_event_loop} if item.path.name in ("test_tls.py", "test_imap_session.py") else loops
 
 
 class Spool(FileSpool):

@@ -32,7 +32,7 @@ class OnDovecot:
         self.server.append(USER, *raws)
 
     def token(self):
-        return self.tokens.give(USER, refresh=False)["access_token"]
+        return self.tokens.grant(USER)
 
     def raws(self, folder="INBOX"):
         return [raw for raw, _ in self.server.seen(USER, folder).values()]
