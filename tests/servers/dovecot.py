@@ -5,95 +5,32 @@ from __future__ import annotations
 import imaplib
 import itertools
 import os
-import pwd
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
-from gateway.ingress.imap_grammar import mailbox_name
 from tests.conftest import open_port, require_program
 from tests.faults.witness import until
+from tests.servers import dovecot_config
+from tests.servers.certificates import Authority
+from tests.servers.names import encode_folder, folder_argument
 
 PASSWORD = "s3cret"
-CONFIG = """
-base_dir = {folder}/run
-state_dir = {folder}/state
-log_path = {folder}/log
-protocols = imap
-listen = 127.0.0.1
-ssl = yes
-ssl_cert = <{folder}/tls/cert.pem
-ssl_key = <{folder}/tls/key.pem
-disable_plaintext_auth = no
-default_internal_user = {internal}
-default_login_user = {login}
-default_internal_group = {internal_group}
-first_valid_uid = 1
-mail_uid = {uid}
-mail_gid = {gid}
-mail_location = {location}
-mail_max_userip_connections = 0
-mailbox_idle_check_interval = 1 secs
-auth_mechanisms = plain login xoauth2 oauthbearer
-auth_failure_delay = 0
-auth_verbose = yes
-namespace inbox {{
-  inbox = yes
-  separator = /
-}}
-service imap-login {{
-  chroot =
-  inet_listener imap {{
-    port = {port}
-  }}
-  inet_listener imaps {{
-    port = {tls_port}
-    ssl = yes
-  }}
-}}
-service anvil {{
-  chroot =
-  unix_listener anvil-auth-penalty {{
-    mode = 0
-  }}
-}}
-passdb {{
-  driver = passwd-file
-  args = scheme=PLAIN username_format=%u {folder}/users
-}}
-{token_check}
-userdb {{
-  driver = static
-  args = uid={uid} gid={gid} home={folder}/home/%u
-}}
-{extra}
-"""
-TOKEN_CHECK = """
-passdb {{
-  driver = oauth2
-  mechanisms = xoauth2 oauthbearer
-  args = {folder}/oauth2.conf
-}}
-"""
-OAUTH2 = """
-introspection_url = {url}
-introspection_mode = get
-username_attribute = username
-active_attribute = active
-active_value = true
-"""
 
 
 @dataclass(slots=True)
 class Dovecot:
-    """See the module. ``location`` is a mail_location; tokens are checked by asking ``introspection_url`` with the token behind it."""
+    """See the module. ``location`` is a mail_location; for ``introspection_url`` see :func:`dovecot_config.write`."""
 
     folder: Path
     port: int
@@ -101,56 +38,36 @@ class Dovecot:
     location: str = "maildir:~/Maildir"
     introspection_url: str = ""
     extra: str = ""
+    user: str = ""  # of whoever tests at the moment
     master: subprocess.Popen[bytes] | None = None
     numbers: Iterator[int] = field(default_factory=itertools.count)
+    witnesses: int = 0  # logins by :meth:`client`
 
     def prepare(self) -> None:
         """Writes configuration, certificates and an empty list of users."""
         (self.folder / "home").mkdir()
-        (self.folder / "users").touch()
-        self._certificates()
-        uid, gid = self.owner
-        os.chown(self.folder / "home", uid, gid)
-        root = os.geteuid() == 0
-        me = pwd.getpwuid(uid).pw_name
-        check = TOKEN_CHECK.format(folder=self.folder) if self.introspection_url else ""
-        (self.folder / "oauth2.conf").write_text(OAUTH2.format(url=self.introspection_url))
-        (self.folder / "dovecot.conf").write_text(
-            CONFIG.format(
-                folder=self.folder,
-                port=self.port,
-                tls_port=self.tls_port,
-                uid=uid,
-                gid=gid,
-                location=self.location,
-                internal="dovecot" if root else me,
-                login="dovenull" if root else me,
-                internal_group="dovecot" if root else me,
-                token_check=check,
-                extra=self.extra,
-            )
+        (self.folder / "users").mkdir()
+        os.chown(self.folder / "home", *self.owner)
+        Authority(self.folder / "tls").issue("DNS:localhost", "IP:127.0.0.1")
+        dovecot_config.write(
+            self.folder,
+            port=self.port,
+            tls_port=self.tls_port,
+            location=self.location,
+            introspection_url=self.introspection_url,
+            extra=self.extra,
         )
 
     @property
     def owner(self) -> tuple[int, int]:
         """User and group that own the mail."""
-        if os.geteuid() == 0:
-            nobody = pwd.getpwnam("nobody")
-            return nobody.pw_uid, nobody.pw_gid
-        return os.getuid(), os.getgid()
-
-    def _certificates(self) -> None:
-        tls = self.folder / "tls"
-        tls.mkdir()
-        made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"]
-        names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-        command = [*made, *names, "-keyout", str(tls / "key.pem"), "-out", str(tls / "cert.pem")]
-        subprocess.run(command, check=True, capture_output=True)
+        keeper = dovecot_config.owner()
+        return keeper.uid, keeper.gid
 
     @property
     def ca(self) -> Path:
-        """The certificate to be trusted."""
-        return self.folder / "tls/cert.pem"
+        """The certificate of the authority, which a client is told to trust."""
+        return self.folder / "tls/ca.pem"
 
     # ---- the server
 
@@ -178,12 +95,15 @@ class Dovecot:
     def _end(self, how: signal.Signals) -> None:
         if self.master is None:
             return
-        children = _family(self.master.pid) if how is signal.SIGKILL else [self.master.pid]
-        for pid in children:
-            with suppress(ProcessLookupError):
-                os.kill(pid, how)
-        self.master.wait(30)
-        self.master = None
+        group, self.master = self.master, None
+        if how is signal.SIGTERM:
+            group.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                group.wait(10)
+        with suppress(ProcessLookupError):
+            os.killpg(group.pid, signal.SIGKILL)  # its children never leave its group
+        group.wait(10)
+        until(lambda: not _alive(group.pid), 10)
         (self.folder / "run/master.pid").unlink(missing_ok=True)
 
     def restart(self) -> None:
@@ -199,68 +119,91 @@ class Dovecot:
     @property
     def refused_logins(self) -> int:
         """How many logins failed so far, as its log tells."""
-        return sum("auth failed" in line for line in self.log().splitlines() if "imap-login" in line)
+        return self.log().count("client passdb out: FAIL\t")
+
+    def login_count(self) -> int:
+        """How often somebody tried to sign in, as its log tells; our own :meth:`client` is not counted."""
+        return max(0, self.log().count("auth: Debug: client in: AUTH\t") - self.witnesses)
 
     # ---- users and mail
 
     def add_user(self, name: str, password: str = PASSWORD) -> str:
-        """A user, or a new password for one; returns the name."""
-        path = self.folder / "users"
-        kept = [line for line in path.read_text().splitlines() if not line.startswith(f"{name}:")]
-        path.write_text("\n".join([*kept, f"{name}:{{PLAIN}}{password}"]) + "\n")
+        """A user, or a new password for one; returns the name, which may hold anything but a slash and the end of a line."""
+        path = self.folder / "users" / name
+        known = path.exists()
+        fresh = self.folder / "fresh"
+        fresh.write_text(f"user:{{PLAIN.b64}}{b64encode(password.encode()).decode()}\n")
+        fresh.chmod(0o644)
+        fresh.replace(path)
+        if known and self.master is not None:  # it looks at a file that it knows once a second
+            written = int(time.time())
+            until(lambda: int(time.time()) > written, 2)
         return name
 
     def maildir(self, user: str, folder: str = "INBOX") -> Path:
         """Where the mails of a folder lie."""
         home = self.folder / "home" / user / "Maildir"
-        name = mailbox_name(folder)[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+        name = encode_folder(folder)
         return home if folder == "INBOX" else home / f".{name.replace('/', '.')}"
 
-    def deliver(self, user: str, *raws: bytes, folder: str = "INBOX") -> None:
-        """Puts mails into a Maildir the way a delivery agent does: written aside, then moved in."""
+    def deliver(self, user: str, *raws: bytes, folder: str = "INBOX", received: datetime | None = None) -> None:
+        """Puts mails into a Maildir the way a delivery agent does: written aside, then moved in; ``received`` is their INTERNALDATE."""
+        if not self.location.startswith("maildir:"):
+            self.append(user, *raws, folder=folder, received=received)
+            return
         place = self.maildir(user, folder)
+        self._make(self.maildir(user))
         self._make(place)
         for raw in raws:
-            name = f"{time.time_ns() // 1000}.{next(self.numbers)}.tests"
-            (place / "tmp" / name).write_bytes(raw)
-            os.chown(place / "tmp" / name, *self.owner)
-            (place / "tmp" / name).rename(place / "new" / name)
+            seconds, rest = divmod(time.time_ns() // 1000, 1_000_000)
+            name = f"{seconds}.M{rest:06}P{next(self.numbers):09}.tests"  # sorts in the order of delivery
+            fresh = place / "tmp" / name
+            fresh.write_bytes(raw)
+            os.chown(fresh, *self.owner)
+            if received is not None:
+                os.utime(fresh, (received.timestamp(), received.timestamp()))
+            fresh.rename(place / "new" / name)
+
+    def deliver_many(self, user: str, raws: Iterable[bytes], folder: str = "INBOX") -> None:
+        """The same for any number of mails."""
+        self.deliver(user, *raws, folder=folder)
 
     def _make(self, place: Path) -> None:
-        if (place / "tmp").exists():
-            return
-        for part in ("new", "cur", "tmp"):
-            (place / part).mkdir(parents=True)
-        shutil.chown(place.parent, *self.owner)
-        for path in (place, *place.iterdir()):
-            shutil.chown(path, *self.owner)
+        missing = [path for path in (place.parent, place, place / "cur", place / "new", place / "tmp") if not path.exists()]
+        for path in missing:
+            path.mkdir()
+            os.chown(path, *self.owner)
 
     @contextmanager
     def client(self, user: str, password: str = PASSWORD) -> Iterator[imaplib.IMAP4]:
         """An independent client that is signed in."""
+        self.witnesses += 1
         client = imaplib.IMAP4("127.0.0.1", self.port, timeout=30)
-        client.login(user, password)
+        client.authenticate("PLAIN", lambda _: f"\0{user}\0{password}".encode())  # login() does not quote names
         try:
             yield client
         finally:
             with suppress(OSError, imaplib.IMAP4.error):
                 client.logout()
 
-    def append(self, user: str, *raws: bytes, folder: str = "INBOX") -> None:
+    def append(self, user: str, *raws: bytes, folder: str = "INBOX", received: datetime | None = None) -> None:
         """Puts mails in through the server; for mailboxes that are no Maildir."""
         with self.client(user) as client:
             for raw in raws:
-                assert client.append(mailbox_name(folder), "", "", raw)[0] == "OK"
+                when = imaplib.Time2Internaldate(received) if received is not None else ""
+                assert client.append(folder_argument(folder), "", when, raw)[0] == "OK"
 
     def create(self, user: str, folder: str) -> None:
         """Makes a folder."""
         with self.client(user) as client:
-            assert client.create(mailbox_name(folder))[0] == "OK"
+            assert client.create(folder_argument(folder))[0] == "OK"
+
+    create_folder = create
 
     def seen(self, user: str, folder: str = "INBOX") -> dict[int, tuple[bytes, str]]:
         """UID -> raw mail and its flags, as another client sees the folder."""
         with self.client(user) as client:
-            if client.select(mailbox_name(folder), readonly=True)[0] != "OK":
+            if client.select(folder_argument(folder), readonly=True)[0] != "OK":
                 return {}
             _, [listed] = client.uid("SEARCH", "ALL")
             found = {}
@@ -269,60 +212,97 @@ class Dovecot:
                 found[int(uid)] = (raw, head.decode().partition("FLAGS (")[2].partition(")")[0])
             return found
 
+    def uids(self, user: str, folder: str = "INBOX") -> list[int]:
+        """The UIDs of a folder."""
+        return sorted(self.flags(user, folder))
+
+    def flags(self, user: str, folder: str = "INBOX") -> dict[int, set[str]]:
+        """UID -> flags of the mails of a folder, without the one for new mail, which belongs to whoever looks first."""
+        with self.client(user) as client:
+            if client.select(folder_argument(folder), readonly=True)[0] != "OK":
+                return {}
+            _, lines = client.uid("FETCH", "1:*", "(UID FLAGS)")
+            told = {int(re.search(rb"UID (\d+)", line)[1]): imaplib.ParseFlags(line) for line in lines if line}
+            return {uid: {flag.decode() for flag in flags} - {"\\Recent"} for uid, flags in told.items()}
+
     def count(self, user: str, folder: str = "INBOX") -> int:
         """How many mails a folder holds."""
         with self.client(user) as client:
-            status, [count] = client.select(mailbox_name(folder), readonly=True)
+            status, [count] = client.select(folder_argument(folder), readonly=True)
             return int(count) if status == "OK" else 0
 
     def uidvalidity(self, user: str, folder: str = "INBOX") -> int:
         """The number that says whether UIDs still hold."""
         with self.client(user) as client:
-            _, [line] = client.status(mailbox_name(folder), "(UIDVALIDITY)")
+            _, [line] = client.status(folder_argument(folder), "(UIDVALIDITY)")
             return int(line.split()[-1].strip(b")"))
 
     def delete_indexes(self, user: str) -> None:
-        """Removes what Dovecot can make again; UIDs stay, for they are kept elsewhere."""
-        for path in (self.folder / "home" / user).rglob("dovecot.*index*"):
+        """Removes what Dovecot can make again; UIDs stay, for they are kept elsewhere. In an sdbox or mdbox flags and UIDVALIDITY are lost."""
+        for path in (self.folder / "home" / user).rglob("dovecot*index*"):
             path.unlink()
+        if not self.location.startswith("maildir:"):
+            self.doveadm("force-resync", "-u", user, "*")
 
-    def change_uidvalidity(self, user: str, value: int = 0) -> None:
-        """Lets the inbox have another UIDVALIDITY, and all its mails other UIDs. Nobody may be connected."""
-        before = self.uidvalidity(user)
-        for path in [*self.maildir(user).glob("dovecot.*index*"), self.maildir(user) / "dovecot-uidlist"]:
-            path.unlink(missing_ok=True)
-        (self.maildir(user) / "dovecot-uidvalidity").unlink(missing_ok=True)
-        for path in self.maildir(user).glob("dovecot-uidvalidity.*"):
+    def change_uidvalidity(self, user: str, value: int = 0, *, folder: str = "INBOX", first_uid: int = 1) -> int:
+        """Gives a folder another UIDVALIDITY, and its mails new UIDs from ``first_uid`` on; returns it. Nobody may be connected.
+
+        The mails of an sdbox or mdbox keep their UIDs.
+        """
+        value = value or self.uidvalidity(user, folder) + 7
+        if not self.location.startswith("maildir:"):
+            self.doveadm("mailbox", "update", "-u", user, "--uid-validity", str(value), folder)
+            return value
+        place = self.maildir(user, folder)
+        old = [
+            *place.glob("dovecot.index*"),
+            *self.maildir(user).glob("dovecot.list.index*"),
+            *self.maildir(user).glob("dovecot-uidvalidity*"),
+        ]
+        for path in old:
             path.unlink()
-        uidlist = self.maildir(user) / "dovecot-uidlist"
-        uidlist.write_text(f"3 V{value or before + 7} N1 G{os.urandom(16).hex()}\n")
-        os.chown(uidlist, *self.owner)
+        (place / "dovecot-uidlist").write_text(f"3 V{value} N{first_uid} G{os.urandom(16).hex()}\n")
+        os.chown(place / "dovecot-uidlist", *self.owner)
+        return value
+
+    def doveadm(self, *arguments: str) -> None:
+        """Runs a command of the administrator."""
+        command = [require_program("doveadm"), "-c", self.folder / "dovecot.conf", *arguments]
+        subprocess.run(command, check=True, capture_output=True, timeout=30)
 
 
-def _family(pid: int) -> list[int]:
-    found = [pid]
-    for each in found:
+def _alive(group: int) -> bool:
+    """Whether a process of a group still runs."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
-            found += [int(child) for child in Path(f"/proc/{each}/task/{each}/children").read_text().split()]
-    return found
+            state, _, its_group = path.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                return True
+    return False
 
 
 @contextmanager
-def dovecot(users: Sequence[str] = ("desk@example.org",), **settings: str) -> Iterator[Dovecot]:
-    """A running server with these users; gone with its folder afterwards."""
-    require_program("dovecot")
+def dovecot(users: Sequence[str] = ("desk@example.org",), *, storage: str = "maildir", **settings: str) -> Iterator[Dovecot]:
+    """A running server with these users; gone with its folder afterwards. ``storage`` may be sdbox or mdbox; ``settings`` are those of the class."""
+    dovecot_config.require_dovecot()
     folder = Path(tempfile.mkdtemp(prefix="dovecot-"))
-    folder.chmod(0o755)
-    server = Dovecot(folder, open_port(), open_port(), **settings)
-    server.prepare()
-    for user in users:
-        server.add_user(user)
-    server.start()
     try:
-        yield server
+        folder.chmod(0o755)
+        place = "~/Maildir" if storage == "maildir" else "~/mail"
+        server = Dovecot(folder, open_port(), open_port(), **{"location": f"{storage}:{place}"} | settings)
+        server.prepare()
+        for user in users:
+            server.add_user(user)
+        try:
+            server.start()
+            yield server
+        finally:
+            server.kill()
     finally:
-        server.kill()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+dovecot_server = dovecot
 
 
 def letters(words: Iterable[object], size: int = 0) -> list[bytes]:

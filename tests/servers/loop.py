@@ -36,3 +36,5 @@ class Loop:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for _ in range(3):  # transports close in their own time
+            await asyncio.sleep(0)

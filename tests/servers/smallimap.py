@@ -323,7 +323,8 @@ class SmallImap:
                 if step == "close":
                     await client.hang_up()
                 elif step == "silence":
-                    await asyncio.Event().wait()
+                    await client.reader.read(-1)  # until the client has had enough
+                    await client.hang_up()
                 elif step == "go on":
                     return False
                 else:

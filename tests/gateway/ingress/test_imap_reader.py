@@ -1,0 +1,585 @@
+"""Mailboxes into the real store, on both databases: each mail once, none left behind, whatever the server does; with Dovecot and the small server."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import date, timedelta
+
+import pytest
+import sqlalchemy as sa
+
+from core.message import address_key
+from gateway.clock import Clock
+from gateway.errors import DiskFull, StoreUnavailable
+from gateway.ingress import imap_fetch, imap_reader
+from gateway.ingress.accept import Accept
+from gateway.ingress.imap import Rhythm, Watcher
+from gateway.ingress.imap_account import Account
+from gateway.ingress.imap_commands import Session
+from gateway.ingress.imap_fetch import Suspicion
+from gateway.ingress.imap_reader import Reader
+from gateway.ingress.imap_session import Patience
+from gateway.ingress.limits import Limits
+from gateway.ingress.oauth import Tokens
+from gateway.store import schema
+from gateway.store.blobs import open_blobs
+from gateway.store.engine import Database, upgrade
+from gateway.store.mailboxes import Mailboxes
+from gateway.store.spool import Spool
+from tests.conftest import START
+from tests.servers.dovecot import PASSWORD, dovecot, letter, letters
+from tests.servers.proxy import Fault, proxy
+from tests.servers.smallimap import RECEIVED, small_imap
+
+USER = "desk@example.org"
+QUICK = Rhythm(
+    lease=15,
+    look=0.05,
+    idle=5,
+    poll=0.1,
+    first_pause=0.01,
+    last_pause=0.05,
+    refused=60,
+    goodbye=0.5,
+    patience=Patience(connect=5, silence=1.0, command=20, goodbye=0.3),
+)
+
+
+def account_of(port, after="keep", move_to="", **more):
+    """The configuration of the mailbox on a port of this machine."""
+    plain = {"name": "desk", "host": "127.0.0.1", "tls": False, "tls_ca": "", "username": USER, "password": PASSWORD, "client": None}
+    return Account(**(plain | {"port": port, "folder": "INBOX", "channel": "support@localhost", "after": after, "move_to": move_to} | more))
+
+
+class World:
+    """A store, and everything that reads a mailbox into it."""
+
+    def __init__(self, database, folder):
+        self.database = database
+        self.clock = Clock(START)
+        self.spool = Spool(database, open_blobs(f"file://{folder}/blobs"))
+        (folder / "incoming").mkdir(exist_ok=True)
+        self.room = 1 << 40
+        self.accept = Accept(self.spool, Limits(), folder / "incoming", wake=lambda: None, free_space=lambda _: self.room)
+        self.boxes = Mailboxes(database)
+        self.tokens = Tokens(database, self.clock)
+        self.suspicion = Suspicion()
+
+    async def raws(self):
+        """Every stored mail, in order."""
+        async with self.database.read() as connection:
+            ids = (await connection.execute(sa.select(schema.mail.c.id).order_by(schema.mail.c.id))).scalars().all()
+        return [await self.spool.raw(mail_id) for mail_id in ids]
+
+    async def box(self):
+        return await self.boxes.get("desk")
+
+    @asynccontextmanager
+    async def reader(self, account):
+        """A reader that has opened the folder."""
+        await self.boxes.register([(account.name, account.place, account.channel)])
+        held = await self.boxes.claim([account.name], 15, self.clock.now())
+        session = await Session.open(account.server(), QUICK.patience)
+        try:
+            await account.sign_in(session, self.tokens)
+            reader = Reader(account, session, held[account.name], self.accept, self.boxes, self.clock, self.suspicion)
+            await reader.open()
+            yield reader
+        finally:
+            await session.close()
+
+    async def read(self, account):
+        """One whole look at the mailbox."""
+        async with self.reader(account) as reader:
+            assert await reader.catch_up(asyncio.Event())
+
+    @asynccontextmanager
+    async def watched(self, account, rhythm=QUICK):
+        """The watcher runs while the block does."""
+        stop = asyncio.Event()
+        watcher = Watcher([account], self.accept, self.boxes, self.tokens, self.clock, rhythm)
+        running = asyncio.create_task(watcher.run(stop))
+        try:
+            yield watcher
+        finally:
+            stop.set()
+            async with asyncio.timeout(10):
+                await running
+
+    async def until(self, condition, seconds=20):
+        """Waits until an awaited condition holds; it is looked at whenever the loop is free."""
+        async with asyncio.timeout(seconds):
+            while not await condition():
+                await asyncio.to_thread(lambda: None)
+
+    async def holds(self, raws):
+        """Waits until exactly these mails are stored."""
+        wanted = Counter(raws)
+
+        async def there():
+            return len(await self.raws()) >= len(raws)
+
+        await self.until(there)
+        assert Counter(await self.raws()) == wanted
+
+
+@pytest.fixture
+async def world(built_database, tmp_path):
+    """A fresh store, on each database in turn."""
+    database = await Database.open(built_database(upgrade), node="test-1")
+    yield World(database, tmp_path)
+    await database.close()
+
+
+@pytest.fixture
+def small():
+    """The small server."""
+    with small_imap() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """One Dovecot for all of these tests; each test has a user of its own."""
+    with dovecot() as server:
+        yield server
+
+
+@pytest.fixture
+def real(shared):
+    """That server with a fresh user."""
+    shared.user = shared.add_user(f"user{next(shared.numbers)}@example.org")
+    return shared
+
+
+def on(server, **settings):
+    """The account of the test's user."""
+    return account_of(server.port, username=server.user, **settings)
+
+
+# ---- what is there becomes mail, oldest first
+
+
+@pytest.mark.parametrize("after", ["keep", "seen", "move", "delete"])
+async def test_each_mail_is_taken_in_once_and_then_dealt_with(world, real, after):
+    """All mails are stored in order; then they stay, are marked, moved or removed, and the next look takes only what is new."""
+    raws = letters(range(7))
+    real.deliver(real.user, *raws[:5])
+    account = on(real, after=after, move_to="Done & gone" if after == "move" else "")
+    await world.read(account)
+    real.deliver(real.user, *raws[5:])
+    await world.read(account)
+    await world.read(account)
+    assert await world.raws() == raws
+    left = await asyncio.to_thread(real.seen, real.user)
+    assert len(left) == (7 if after in ("keep", "seen") else 0)
+    assert all(("\\Seen" in flags) == (after == "seen") for _, flags in left.values())
+    if after == "move":
+        assert [raw for raw, _ in (await asyncio.to_thread(real.seen, real.user, "Done & gone")).values()] == raws
+    box = await world.box()
+    assert (box.state, box.last_uid, await world.boxes.unsettled(box.id, box.uidvalidity, 9)) == ("ok", 7, [])
+
+
+async def test_seen_mail_is_taken_in_as_well(world, small):
+    """Mail that somebody has read already is mail all the same; what is marked as deleted was thrown away."""
+    small.put(*letters("abc"))
+    small.folders["INBOX"].mails[0].flags.add("\\Seen")
+    small.folders["INBOX"].mails[1].flags.add("\\Deleted")
+    await world.read(account_of(small.port))
+    assert await world.raws() == [letter("a"), letter("c")]
+
+
+@pytest.mark.parametrize("size", [0, 255 << 10, 300 << 10, 2_500_000, 25 << 20])
+async def test_mails_of_any_size_are_the_same_bytes(world, small, size):
+    """From an empty mail to 25 MiB, with a server that is right about the size, wrong, or says nothing of it."""
+    raw = letter("big", size) if size else b""
+    small.put(raw, letter("small"), raw + b"2", raw + b"3")
+    small.sizes = {3: 10, 4: size * 2 + 1000}
+    await world.read(account_of(small.port))
+    assert await world.raws() == [raw, letter("small"), raw + b"2", raw + b"3"]
+    assert not list(world.accept.directory.iterdir())
+
+
+async def test_a_mail_beyond_every_size_is_owed_and_the_others_go_on(world, small, monkeypatch):
+    """A mail too large for the store stays in the mailbox and is told; the cursor moves on."""
+    monkeypatch.setattr(imap_fetch, "LARGEST", 3 << 20)
+    small.put(letter("a"), letter("big", 5 << 20), letter("c"))
+    await world.read(account_of(small.port, after="delete"))
+    assert await world.raws() == [letter("a"), letter("c")]
+    [owed] = await world.boxes.owed(1, 1)
+    assert (owed.uid, owed.problem, [mail.uid for mail in small.folders["INBOX"].mails]) == (2, "it is larger than 3 MiB", [2])
+    assert not list(world.accept.directory.iterdir())
+
+
+async def test_a_large_mailbox_is_looked_through_in_windows(world, small, monkeypatch):
+    """More mails than are asked for at a time, with gaps between their UIDs, are all taken in."""
+    monkeypatch.setattr(imap_reader, "WINDOW", 10)
+    folder = small.folders["INBOX"]
+    for number in range(45):
+        folder.uidnext += 0 if number % 9 else 37
+        small.put(letter(number))
+    folder.uidnext += 100
+    await world.read(account_of(small.port))
+    assert await world.raws() == letters(range(45))
+    before = len(small.heard)
+    await world.read(account_of(small.port))
+    asked = [line for line in small.heard[before:] if b"SEARCH" in line or b"FETCH" in line]
+    assert len(asked) <= 1
+
+
+# ---- the first opening, and imports
+
+
+async def test_what_lay_there_for_long_is_not_answered(world, small):
+    """At the first opening mail older than a day becomes tickets without automation; later mail is answered whatever its age."""
+    for days in (30, 2, 0):
+        small.put(letter(days), received=START - timedelta(days=days, minutes=1))
+    await world.read(account_of(small.port))
+    small.put(letter("late"), received=START - timedelta(days=30))
+    await world.read(account_of(small.port))
+    claimed = await world.spool.claim("n", 9, 9, START)
+    assert [each.envelope.automation for each in claimed] == [False, False, True, True]
+
+
+@pytest.mark.parametrize(("automation", "answered"), [("all", [True, True, True]), ("none", [False, False, True])])
+async def test_an_import_does_as_it_is_told(world, small, automation, answered):
+    """Only mail since a day, with or without automation; mail that comes in later is ordinary mail."""
+    for day in (10, 20, 21):
+        small.put(letter(day), received=RECEIVED.replace(day=day))
+    async with world.reader(account_of(small.port)) as reader:
+        await reader.plan(date(2026, 11, 20), automation)
+        assert await reader.count() == 2
+        await reader.catch_up(asyncio.Event())
+    small.put(letter("new"), received=START + timedelta(minutes=1))
+    await world.read(account_of(small.port))
+    claimed = await world.spool.claim("n", 9, 9, START)
+    assert [each.raw for each in claimed] == [letter(20), letter(21), letter("new")]
+    assert [each.envelope.automation for each in claimed] == answered
+
+
+async def test_an_interrupted_import_is_finished_with_the_same_wishes(world, small, monkeypatch):
+    """Stopped in the middle, whoever reads next goes on after the last mail, and leaves out what the import leaves out."""
+    monkeypatch.setattr(imap_reader, "FETCH_MOST", 2)
+    small.put(letter("old"), received=RECEIVED - timedelta(days=99))
+    small.put(*letters(range(6)))
+    stop = asyncio.Event()
+    async with world.reader(account_of(small.port)) as reader:
+        await reader.plan(RECEIVED.date(), "none")
+        assert not await reader.catch_up(stop, lambda _: stop.set())
+    assert 0 < len(await world.raws()) < 6
+    await world.read(account_of(small.port))
+    assert await world.raws() == letters(range(6))
+    assert not any(each.envelope.automation for each in await world.spool.claim("n", 9, 9, START))
+
+
+# ---- which channel
+
+
+async def test_mail_that_names_no_channel_goes_to_that_of_its_mailbox(world, small):
+    """The envelope of a fetched mail names mailbox and UID, and the channel it falls to."""
+    small.put(letter("a"))
+    await world.read(account_of(small.port, channel="sales@example.org"))
+    [claimed] = await world.spool.claim("n", 9, 9, START)
+    envelope = claimed.envelope
+    assert (envelope.source, envelope.sender, envelope.recipients, envelope.origin) == ("imap", None, (), "desk/1/1")
+    assert (envelope.channel, envelope.trusted_hop, address_key("Sales@example.org")) == ("sales@example.org", True, envelope.channel)
+
+
+# ---- servers that change their minds
+
+
+@pytest.mark.parametrize("after", ["keep", "move"])
+async def test_another_uidvalidity_doubles_nothing(world, real, after):
+    """With new numbers for all mails nothing is stored again, and what came in meanwhile is taken in."""
+    raws = letters(range(6))
+    account = on(real, after=after, move_to="Done" if after == "move" else "")
+    real.deliver(real.user, *raws[:4])
+    await world.read(account)
+    if after == "move":
+        real.deliver(real.user, *raws[:2])  # a person has put two of them back
+    await asyncio.to_thread(real.change_uidvalidity, real.user)
+    real.deliver(real.user, *raws[4:])
+    await world.read(account)
+    assert sorted(await world.raws()) == sorted(raws)
+    assert await asyncio.to_thread(real.count, real.user) == (6 if after == "keep" else 0)
+    real.delete_indexes(real.user)
+    await world.read(account)
+    assert sorted(await world.raws()) == sorted(raws)
+
+
+async def test_numbers_that_go_back_are_new_numbers(world, small):
+    """A server that begins at UID 1 again under the same UIDVALIDITY hides no mail behind the old numbers."""
+    small.put(*letters("abc"))
+    await world.read(account_of(small.port))
+    folder = small.folders["INBOX"]
+    folder.mails.clear()
+    folder.uidnext = 1
+    small.put(letter("b"), letter("d"))
+    await world.read(account_of(small.port))
+    assert sorted(await world.raws()) == letters("abcd")
+
+
+@pytest.mark.parametrize("missing", ["MOVE", "MOVE UIDPLUS", "UIDPLUS", "IDLE"])
+@pytest.mark.parametrize("after", ["move", "delete"])
+async def test_servers_without_the_newer_commands(world, small, missing, after):
+    """Without MOVE mails are copied and removed; without UIDPLUS they stay, marked; in no case twice or lost."""
+    small.after = " ".join(word for word in small.after.split() if word not in missing.split())
+    small.put(*letters("abc"))
+    account = account_of(small.port, after=after, move_to="Done" if after == "move" else "")
+    await world.read(account)
+    await world.read(account)
+    assert await world.raws() == letters("abc")
+    left = small.folders["INBOX"].mails
+    removed = "UIDPLUS" in small.after or (after == "move" and "MOVE" in small.after)
+    assert left == [] if removed else all("\\Deleted" in mail.flags for mail in left)
+    if after == "move":
+        assert [mail.raw for mail in small.folders["Done"].mails] == letters("abc")
+
+
+async def test_a_move_that_is_refused_does_not_keep_mail_out(world, small):
+    """The mails are stored, the mailbox says what is refused, and the move is made up for when it is allowed again."""
+    small.put(*letters("ab"))
+    account = account_of(small.port, after="move", move_to="Done")
+    small.on(rb"UID MOVE", b"%t NO [NOPERM] you may not\r\n", times=9)
+    small.folders["Done"] = type(small.folders["INBOX"])()
+    await world.read(account)
+    box = await world.box()
+    assert (box.state, "not moved" in box.problem, "you may not" in box.problem) == ("failing", True, True)
+    assert await world.raws() == letters("ab")
+    small.actions.clear()
+    await world.read(account)
+    assert ((await world.box()).state, small.folders["INBOX"].mails) == ("ok", [])
+    assert [mail.raw for mail in small.folders["Done"].mails] == letters("ab")
+
+
+async def test_a_mail_that_is_left_out_of_an_answer_is_asked_for_again(world, small):
+    """A server that forgets a mail in a FETCH of many gives it when asked alone."""
+    small.put(*letters("abc"))
+    small.on(rb"UID FETCH [^ ]+ \(UID BODY", b"* 1 FETCH (UID 1 FLAGS ())\r\n%t OK done\r\n")
+    await world.read(account_of(small.port))
+    assert sorted(await world.raws()) == letters("abc")
+
+
+async def test_a_mail_that_is_never_given_is_owed_and_tried_again(world, small):
+    """It is told with its reason, the others are stored, and it is stored when the server gives it at last; gone, it is forgotten."""
+    small.put(*letters("abcd"))
+    small.omit = {2, 3}
+    account = account_of(small.port, after="delete")
+    await world.read(account)
+    assert await world.raws() == [letter("a"), letter("d")]
+    assert [(each.uid, each.tries) for each in await world.boxes.owed(1, 1)] == [(2, 1), (3, 1)]
+    await world.read(account)
+    assert [each.tries for each in await world.boxes.owed(1, 1)] == [1, 1]
+    world.clock.advance(timedelta(minutes=2))
+    small.omit = {3}
+    await world.read(account)
+    assert sorted(await world.raws()) == [letter("a"), letter("b"), letter("d")]
+    assert [(each.uid, each.tries) for each in await world.boxes.owed(1, 1)] == [(3, 2)]
+    small.folders["INBOX"].mails.clear()
+    world.clock.advance(timedelta(minutes=20))
+    await world.read(account)
+    assert (await world.boxes.owed(1, 1), (await world.box()).state) == ([], "ok")
+
+
+async def test_a_mail_that_is_refused_does_not_stop_the_others(world, small):
+    """NO to a FETCH of several is answered by asking for each; the one that is refused alone is owed."""
+    small.put(*letters("abc"))
+    small.on(rb"UID FETCH [^ ]*[:,][^ ]* \(UID BODY", b"%t NO [SERVERBUG] message 2 is broken\r\n", times=99)
+    small.on(rb"UID FETCH 2 \(UID BODY", b"%t NO [SERVERBUG] message 2 is broken\r\n", times=99)
+    await world.read(account_of(small.port))
+    assert sorted(await world.raws()) == [letter("a"), letter("c")]
+    [owed] = await world.boxes.owed(1, 1)
+    assert (owed.uid, "message 2 is broken" in owed.problem) == (2, True)
+
+
+async def test_a_mail_that_breaks_the_connection_is_found_and_put_aside(world, small):
+    """After three connections that broke on the same mail it is owed, and everything else is stored once."""
+    small.put(*letters(range(6)))
+    small.on(rb"UID FETCH (\d+:\d+|4) \(UID BODY", "close", times=99)
+    async with world.watched(account_of(small.port)):
+        await world.holds([letter(number) for number in (0, 1, 2, 4, 5)])
+
+        async def told():
+            return bool(await world.boxes.owed(1, 1))
+
+        await world.until(told)
+    [owed] = await world.boxes.owed(1, 1)
+    assert (owed.uid, "breaks" in owed.problem) == (4, True)
+
+
+# ---- trouble on our side
+
+
+@pytest.mark.parametrize("trouble", ["disk", "database", "one mail"])
+async def test_trouble_on_our_side_leaves_mail_where_it_is(world, small, trouble, monkeypatch):
+    """While nothing can be stored, nothing is moved; afterwards each mail is stored once, in order."""
+    small.put(*letters(range(5)))
+    account = account_of(small.port, after="delete")
+    put = world.spool.put
+
+    async def refusing(mails):
+        if trouble == "database":
+            raise StoreUnavailable("away")
+        if any(mail.raw == letter(2) for mail in mails):
+            raise RuntimeError("this mail makes trouble")
+        return await put(mails)
+
+    if trouble == "disk":
+        world.room = 0
+    else:
+        monkeypatch.setattr(type(world.spool), "put", lambda _self, mails: refusing(mails))
+    with pytest.raises({"disk": DiskFull, "database": StoreUnavailable, "one mail": RuntimeError}[trouble]):
+        await world.read(account)
+    assert len(small.folders["INBOX"].mails) == 5
+    monkeypatch.undo()
+    world.room = 1 << 40
+    world.accept._spool = world.spool
+    await world.read(account)
+    assert sorted(await world.raws()) == letters(range(5))
+    assert (small.folders["INBOX"].mails, (await world.box()).last_uid) == ([], 5)
+
+
+# ---- the watcher
+
+
+async def test_new_mail_is_taken_in_as_soon_as_the_server_tells(world, real):
+    """Through IDLE, mail that is delivered is stored within two seconds."""
+    async with world.watched(on(real), replace(QUICK, idle=600)):
+        real.deliver(real.user, letter(0))
+        await world.holds([letter(0)])
+        for number in range(1, 4):
+            await asyncio.to_thread(real.deliver, real.user, letter(number))
+            async with asyncio.timeout(2):
+                await world.holds(letters(range(number + 1)))
+
+
+@pytest.mark.parametrize("what", ["killed", "restarted", "index deleted", "new numbers"])
+async def test_the_server_may_go_and_come_back(world, real, what):
+    """Dovecot killed, restarted, without its index, or with new UIDs: the watcher comes back by itself, nothing is lost or doubled."""
+    raws = letters(range(6))
+    real.deliver(real.user, *raws[:3])
+    async with world.watched(on(real, after="keep")):
+        await world.holds(raws[:3])
+        if what == "restarted":
+            await asyncio.to_thread(real.restart)
+        else:
+            await asyncio.to_thread(real.kill)
+            if what == "index deleted":
+                real.delete_indexes(real.user)
+            await asyncio.to_thread(real.start)
+        if what == "new numbers":
+            await asyncio.to_thread(real.kill)
+            await asyncio.to_thread(real.start)
+            await asyncio.to_thread(real.change_uidvalidity, real.user)
+            await asyncio.to_thread(real.restart)
+        await asyncio.to_thread(real.deliver, real.user, *raws[3:])
+        await world.holds(raws)
+
+
+@pytest.mark.parametrize(
+    "command", [rb"CAPABILITY", rb"AUTHENTICATE", rb"SELECT", rb"UID SEARCH", rb"UID FETCH", rb"UID MOVE", rb"IDLE"], ids=bytes.decode
+)
+@pytest.mark.parametrize("how", ["bye", "close", "silence", "no"])
+async def test_trouble_at_any_command_is_got_over(world, small, command, how):
+    """BYE, a lost connection, silence or NO in the place of any answer: all mails are stored once and moved in the end."""
+    steps = {"bye": (b"* BYE later\r\n", "close"), "close": ("close",), "silence": ("silence",), "no": (b"%t NO [UNAVAILABLE] later\r\n",)}
+    small.put(*letters("abc"))
+    small.on(command, *steps[how])
+    async with world.watched(account_of(small.port, after="move", move_to="Done")):
+        await world.holds(letters("abc"))
+        small.put(letter("d"))
+        await world.holds(letters("abcd"))
+
+        async def moved():
+            return not small.folders["INBOX"].mails
+
+        await world.until(moved)
+    assert Counter(mail.raw for mail in small.folders["Done"].mails) == Counter(letters("abcd"))
+
+
+async def test_a_refused_login_never_hammers_the_server(world, real):
+    """One attempt, then a long pause; the mailbox is told as refused."""
+    before = real.refused_logins
+    async with world.watched(on(real, password="wrong")):
+
+        async def refused():
+            box = await world.box()
+            return box is not None and box.state == "refused"
+
+        await world.until(refused)
+        async with asyncio.timeout(5):
+            await asyncio.to_thread(real.deliver, real.user, letter("a"))
+    assert real.refused_logins - before == 1
+    assert await world.raws() == []
+
+
+async def test_a_failing_mailbox_keeps_the_instant_and_the_reason(world, free_port):
+    """A server that is away is a state of the mailbox, with its first instant."""
+    async with world.watched(account_of(free_port)):
+
+        async def failing():
+            box = await world.box()
+            return box is not None and box.state == "failing"
+
+        await world.until(failing)
+    box = await world.box()
+    assert (box.failing_since, "cannot be reached" in box.problem) == (START, True)
+
+
+async def test_stopping_takes_no_longer_than_it_may(world, small):
+    """A server that is silent in the middle of a command does not keep the daemon from stopping; leases are given back."""
+    small.put(letter("a"))
+    small.on(rb"UID SEARCH", "silence", times=99)
+    async with world.watched(account_of(small.port), replace(QUICK, patience=Patience(silence=60))):
+
+        async def asked():
+            return any(b"SEARCH" in line for line in small.heard)
+
+        await world.until(asked)
+    assert (await world.box()).lease_owner is None
+
+
+async def test_a_lost_lease_ends_the_reading(world, real):
+    """Another process that has the mailbox is left alone with it."""
+    async with world.watched(on(real)):
+        real.deliver(real.user, letter("a"))
+        await world.holds([letter("a")])
+        async with world.database.write() as connection:
+            await connection.execute(sa.update(schema.mailbox).values(lease_owner="other-1", lease_until=START + timedelta(hours=1)))
+        real.deliver(real.user, letter("b"))
+
+        async def ended():
+            return "mailbox desk" not in {task.get_name() for task in asyncio.all_tasks()}
+
+        await world.until(ended)
+    assert await world.raws() == [letter("a")]
+
+
+async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(world, real):
+    """Cut after every so many bytes, both ways, while mails are moved: each is stored once, and none is left behind."""
+    rng = random.Random(4)
+    faults = [Fault(at, way, rng.choice(["reset", "close"])) for way, most in (("down", 2600), ("up", 700)) for at in range(1, most, 61)]
+    sent = []
+    with proxy(real.port) as between:
+        account = replace(on(real, after="move", move_to="Done"), port=between.port)
+        async with world.watched(account):
+            for number, fault in enumerate(faults):
+                between.faults.append(fault)
+                between.drop_all()
+                sent.append(letter(number, 300))
+                real.deliver(real.user, sent[-1])
+                await world.holds(sent)
+            assert between.faults == []
+
+            async def moved():
+                box = await world.box()
+                return await world.boxes.unsettled(box.id, box.uidvalidity, 1) == []
+
+            await world.until(moved)
+    assert await asyncio.to_thread(real.count, real.user) == 0
+    done = Counter(raw for raw, _ in (await asyncio.to_thread(real.seen, real.user, "Done")).values())
+    assert done == Counter(sent)
