@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from config.listen import parse_listen
-from config.settings import Imap, Settings
+from config.settings import Imap, Oauth, Settings
 
 Broken = tuple[str, str, str]
 _BLOBS: Final = {"file", "database", "s3", "gs", "az"}
@@ -216,34 +216,47 @@ def _folders(settings: Settings) -> Iterator[Broken]:
 def _oauth(settings: Settings) -> Iterator[Broken]:
     for client in settings.oauth:
         key = f"oauth.{client.name}"
-        needed = {"token_url"} | {"authorization_code": {"authorize_url"}, "device_code": {"device_url"}}.get(client.grant, set())
-        for name in ("authorize_url", "device_url", "token_url"):
-            url = getattr(client, name)
-            if (url and not _is_secure(url)) or (not url and client.provider == "custom" and name in needed):
-                yield f"{key}.{name}", "is missing or not https", 'grant and provider = "custom" need the address of this endpoint'
+        yield from _endpoints(key, client)
         if client.redirect_url and not _is_own(client.redirect_url):
-            yield f"{key}.redirect_url", "is no address of this machine", 'as in "http://127.0.0.1:8400"'
-        secret = bool(client.client_secret.get_secret_value())
-        if not secret and (client.grant == "client_credentials" or client.provider == "google"):
-            reason = 'grant = "client_credentials"' if client.grant == "client_credentials" else 'provider = "google"'
+            yield f"{key}.redirect_url", "is no address of this machine with a port", 'as in "http://127.0.0.1:8400"'
+        own = client.grant == "client_credentials"
+        if (own or client.provider == "google") and not client.client_secret.get_secret_value():
+            reason = f'grant = "{client.grant}"' if own else 'provider = "google"'
             yield f"{key}.client_secret_file", "is missing", f"{reason} needs a secret"
-        if client.provider == "microsoft" and client.grant == "client_credentials" and not client.tenant:
+        if own and client.provider == "microsoft" and not client.tenant:
             yield f"{key}.tenant", "is missing", 'grant = "client_credentials" needs the directory, as in "example.org"'
+
+
+def _endpoints(key: str, client: Oauth) -> Iterator[Broken]:
+    needed = {"token_url": True, "authorize_url": client.grant == "authorization_code", "device_url": client.grant == "device_code"}
+    for name, is_needed in needed.items():
+        url = getattr(client, name)
+        if url and not _is_secure(url):
+            yield f"{key}.{name}", "is neither https nor on this machine", "secrets are sent there: use https"
+        elif not url and is_needed and client.provider == "custom":
+            reason = f'grant = "{client.grant}"' if name != "token_url" else 'provider = "custom"'
+            yield f"{key}.{name}", "is missing", f"{reason} needs the address of this endpoint"
 
 
 def _is_secure(url: str) -> bool:
     """Whether secrets may be sent there: by https, or without leaving this machine."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    return bool(host) and (parts.scheme == "https" or (parts.scheme == "http" and _is_loopback(host)))
+    scheme, host, _ = _parts(url)
+    return bool(host) and (scheme == "https" or (scheme == "http" and _is_loopback(host)))
 
 
 def _is_own(url: str) -> bool:
-    parts = urlsplit(url)
+    scheme, host, port = _parts(url)
+    return scheme == "http" and _is_loopback(host) and bool(port)
+
+
+def _parts(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of a web address; empty where it is none."""
     try:
-        return bool(parts.scheme == "http" and parts.hostname and _is_loopback(parts.hostname) and parts.port)
+        parts = urlsplit(url)
+        port = parts.port
     except ValueError:
-        return False
+        return "", "", None
+    return parts.scheme, parts.hostname or "", port
 
 
 def _limits(settings: Settings) -> Iterator[Broken]:

@@ -117,7 +117,7 @@ class Imap(Section):
 
 
 class Oauth(Section):
-    """A client that is registered with a provider of mailboxes. ``tenant`` is for ``microsoft``; addresses are needed for ``custom`` only.
+    """A client that is registered with a provider of mailboxes. ``tenant`` is for ``microsoft``; its endpoints must be told for ``custom`` only.
 
     ``redirect_url`` is where the provider sends the browser after a person has agreed; empty means a free port of the loopback.
     """

@@ -32,8 +32,9 @@ Addresses = Literal["hashed", "full", "domain"]
 
 CAPPED: Final = (
     "mail",
-    "aiosmtpd",
+    "aiohttp",
     "aioimaplib",
+    "aiosmtpd",
     "sqlalchemy",
     "asyncio",
     "aiosqlite",

@@ -1,6 +1,7 @@
 """``ticketgate channel login``: leads a person through letting us into a mailbox of Microsoft, Google or another provider.
 
-What can go wrong: the person or the provider says no (65), the provider is away (75), there is no such mailbox (64). Nothing is stored then.
+What can go wrong: the person or the provider says no (65), the provider is away (75), there is no such mailbox (64), the person gives up with Ctrl-C.
+Nothing is stored then, and what was good before stays.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.opening import Opened, run
-from gateway.cli.output import AsJson, emit, visible
-from gateway.errors import UsageError
+from gateway.cli.output import AsJson, emit, paragraph
 
 if TYPE_CHECKING:
+    from config.settings import Oauth
     from gateway.ingress.imap_account import Account
-    from gateway.ingress.oauth import Tokens
+    from gateway.ingress.oauth_login import Question
 
 
 def login(
@@ -27,60 +28,66 @@ def login(
     as_json: AsJson = False,
 ) -> None:
     """Let us into a mailbox of a provider that wants access tokens (OAuth) instead of a password."""
-    told = run(context, lambda opened: _login(opened, name, paste=paste, quiet=as_json))
-    for each in told:
+
+    def say(text: str) -> None:
+        typer.echo(paragraph(text), err=as_json)
+
+    for account in run(context, lambda opened: _found(opened, name)):
+        told = _password(account, say) if account.client is None else _provider(context, account, account.client, say, paste=paste)
         if as_json:
-            emit(each)
-        elif each["ok"]:
-            print(f"{each['mailbox']}: we are let in. Try it: ticketgate channel test {each['mailbox']}")
+            emit(told)
 
 
-async def _login(opened: Opened, name: str, *, paste: bool, quiet: bool) -> list[dict[str, Any]]:
+async def _found(opened: Opened, name: str) -> list[Account]:
     from gateway.ingress.imap_account import accounts, named
+
+    return named(accounts(opened.settings), name)
+
+
+def _password(account: Account, say: Callable[[str], None]) -> dict[str, Any]:
+    say(f"{account.name} signs in with a password: there is nothing to do here. To try it: ticketgate channel test {account.name}")
+    return _document(account, None, None)
+
+
+def _provider(context: typer.Context, account: Account, client: Oauth, say: Callable[[str], None], *, paste: bool) -> dict[str, Any]:
+    """One mailbox. What is pasted is asked for while no event loop runs, so that Ctrl-C works."""
+    question, address = None, ""
+    if paste and client.grant == "authorization_code":
+        from gateway.ingress.oauth_login import Question
+
+        question = Question(client, account.username)
+        say(f"Open this address in a browser and sign in as {account.username}:\n{question.url}")
+        say("The browser will end at a page that it cannot open.")
+        address = typer.prompt("Paste the address of that page here", err=True)
+
+    async def act(opened: Opened) -> Any:
+        return await _sign_in(opened, account, client, say, question, address)
+
+    until = run(context, act)
+    say(f"{account.name}: we are let in. To try it: ticketgate channel test {account.name}")
+    return _document(account, client.name, until)
+
+
+async def _sign_in(
+    opened: Opened, account: Account, client: Oauth, say: Callable[[str], None], question: Question | None, address: str
+) -> Any:
+    from gateway.ingress import oauth_login
     from gateway.ingress.oauth import Tokens
 
-    found = named(accounts(opened.settings), name)
-    if all(account.client is None for account in found):
-        raise UsageError(
-            f"{found[0].name} signs in with a password: there is nothing to do here; ticketgate channel test {found[0].name} tries it"
-        )
     opened.start_log()
     tokens = Tokens(opened.database, opened.clock)
-    told = []
-    for account in found:
-        if account.client is not None:
-            await _one(tokens, account, paste=paste, quiet=quiet)
-            row = await tokens.stored(account.client, account.username)
-            until = row.access_until if row is not None else None
-            told.append(
-                {"mailbox": account.name, "client": account.client.name, "account": account.username, "ok": True, "access_until": until}
-            )
-    return told
-
-
-async def _one(tokens: Tokens, account: Account, *, paste: bool, quiet: bool) -> None:
-    from gateway.ingress import oauth_login
-
-    client = account.client
-    assert client is not None
     match client.grant:
         case "client_credentials":
             await oauth_login.client_login(tokens, client)
         case "device_code":
-            await oauth_login.device_login(tokens, client, account.username, _show(quiet), asyncio.sleep)
-        case "authorization_code" if paste:
-            await oauth_login.pasted_login(tokens, client, account.username, _show(quiet), _ask)
+            await oauth_login.device_login(tokens, client, account.username, say, asyncio.sleep)
+        case "authorization_code" if question is not None:
+            await question.pasted(tokens, address)
         case "authorization_code":
-            await oauth_login.browser_login(tokens, client, account.username, _show(quiet))
+            await oauth_login.browser_login(tokens, client, account.username, say)
+    row = await tokens.stored(client, account.username)
+    return row.access_until if row is not None else None
 
 
-def _show(quiet: bool) -> Callable[[str], None]:
-    def show(text: str) -> None:
-        typer.echo("\n".join(visible(line) for line in text.splitlines()), err=quiet)
-
-    return show
-
-
-async def _ask(question: str) -> str:
-    answer: str = await asyncio.to_thread(typer.prompt, question, err=True)
-    return answer
+def _document(account: Account, client: str | None, until: Any) -> dict[str, Any]:
+    return {"mailbox": account.name, "client": client, "account": account.username, "ok": True, "access_until": until}

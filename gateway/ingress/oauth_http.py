@@ -1,4 +1,4 @@
-"""The door to aiohttp: one form posted to a provider, and one visit of a browser that comes back from it.
+"""The door to aiohttp: one form posted to a provider, and one visit of a browser that comes back from it. It is loaded when it is first needed.
 
 What can go wrong: the provider is away, slow, overloaded, or answers with something that is no JSON or far too long. That is
 :class:`TokenUnavailable`; what it says in JSON, refusals too, is for the caller. Nothing of a form or an answer is ever logged here.
@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-import aiohttp
-from aiohttp import web
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.errors import TryAgain
 
+if TYPE_CHECKING:
+    from aiohttp import web
+
 SECONDS: Final = 20.0  # for one request
 LARGEST: Final = 64 << 10  # bytes of an answer
-_CLOSE: Final = "<!doctype html><meta charset=utf-8><title>ticketgate</title><p>{}</p>"
+LONGEST: Final = 3600.0  # seconds for which a provider can ask to be left alone
+_HEAD: Final = {"Accept": "application/json", "Accept-Encoding": "identity"}  # a packed answer could be larger than it looks
+_PAGE: Final = "<!doctype html><meta charset=utf-8><title>ticketgate</title><p>{}</p>"
 
 
 class TokenUnavailable(TryAgain):
@@ -41,72 +45,108 @@ class Answer:
 
 async def post(url: str, form: Mapping[str, str]) -> Answer:
     """Posts a form and reads the JSON object that comes back; proxies of the environment are used. Raises TokenUnavailable."""
+    import aiohttp
+
     host = url.split("/")[2]
     try:
         async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS), trust_env=True) as session,
-            session.post(url, data=dict(form), headers={"Accept": "application/json"}, allow_redirects=False) as response,
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS), trust_env=True, auto_decompress=False) as session,
+            session.post(url, data=dict(form), headers=_HEAD, allow_redirects=False) as response,
         ):
-            body = await response.content.read(LARGEST + 1)
+            body = b""
             while len(body) <= LARGEST and (more := await response.content.read(LARGEST)):
                 body += more
-            status, after = response.status, response.headers.get("Retry-After", "")
+            return _answer(host, response.status, body, response.headers)
     except TimeoutError:
         raise TokenUnavailable(f"{host} did not answer within {SECONDS:.0f} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise TokenUnavailable(f"{host} cannot be reached ({type(error).__name__})") from None
-    return _answer(host, status, body, float(after) if after.isdecimal() else 0.0)
+        raise TokenUnavailable(f"{host} cannot be asked: {_reason(error)}") from None
 
 
-def _answer(host: str, status: int, body: bytes, after: float) -> Answer:
+def _answer(host: str, status: int, body: bytes, head: Mapping[str, str]) -> Answer:
     if status == 429 or status >= 500:
-        raise TokenUnavailable(f"{host} is overloaded or broken (HTTP {status})", after)
+        raise TokenUnavailable(f"{host} is overloaded or broken (HTTP {status})", _after(head))
     if len(body) > LARGEST:
-        raise TokenUnavailable(f"{host} sent more than {LARGEST >> 10} KiB")
+        raise TokenUnavailable(f"{host} sent more than {LARGEST >> 10} KiB; is this its token endpoint?")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):
-        raise TokenUnavailable(f"{host} sent no JSON (HTTP {status}); is this its token endpoint?")
+        raise TokenUnavailable(f"{host} sent no JSON object (HTTP {status}); is this its token endpoint?")
     return Answer(status, document)
+
+
+def _after(head: Mapping[str, str]) -> float:
+    """Retry-After in seconds; where it is a date, by the provider's own clock (RFC 9110, 10.2.3)."""
+    wanted = head.get("Retry-After", "")
+    try:
+        apart = parsedate_to_datetime(wanted) - parsedate_to_datetime(head.get("Date", ""))
+        seconds = apart.total_seconds()
+    except (ValueError, TypeError):
+        seconds = float(wanted) if wanted.isascii() and wanted.isdecimal() else 0.0
+    return min(max(seconds, 0.0), LONGEST)
+
+
+def _reason(error: Exception) -> str:
+    """Why there was no answer, in words for a person; the text of the error may quote an address with what we asked."""
+    import aiohttp
+
+    match error:
+        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+            return "it does not prove who it is (TLS)"
+        case aiohttp.ClientConnectorDNSError():
+            return "its name is not known"
+        case OSError() if (error.errno or 0) > 0:
+            return os.strerror(error.errno or 0).lower()
+        case _:
+            return f"what it says is no HTTP ({type(error).__name__})"
 
 
 class Visit:
     """A browser that is awaited on an address of this machine."""
 
     def __init__(self, url: str, came: asyncio.Future[dict[str, str]]) -> None:
+        """``url`` is where it is expected, ``came`` what it brings."""
         self.url = url
         self._came = came
 
     async def query(self) -> dict[str, str]:
-        """What stands behind the question mark of the first visit that brings a code or an error."""
+        """What stands behind the question mark of the visit that brings the state we gave."""
         return await self._came
 
 
 @asynccontextmanager
-async def visit(host: str, port: int, path: str) -> AsyncIterator[Visit]:
-    """Listens on the loopback while the block runs; port 0 takes a free one. OSError where the port is taken."""
+async def visit(host: str, port: int, path: str, state: str) -> AsyncIterator[Visit]:
+    """Listens on the loopback while the block runs; port 0 takes a free one. A visit without our ``state`` is turned away and changes nothing.
+
+    TryAgain where the port is taken.
+    """
+    from aiohttp import web
+
     came: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
 
     async def take(request: web.Request) -> web.Response:
         query = dict(request.query)
-        if not {"code", "error"} & query.keys():
-            return web.Response(status=404)
+        if query.get("state") != state or not {"code", "error"} & query.keys():
+            said = "This is no answer to the sign-in that ticketgate waits for."
+            return web.Response(status=404, text=_PAGE.format(said), content_type="text/html")
         if not came.done():
             came.set_result(query)
         said = "ticketgate was not let in." if "error" in query else "Thank you. You may close this window and go back to the terminal."
-        return web.Response(text=_CLOSE.format(said), content_type="text/html")
+        return web.Response(text=_PAGE.format(said), content_type="text/html")
 
     application = web.Application()
     application.router.add_get("/{anything:.*}", take)
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", port)
-        await site.start()
-        taken = runner.addresses[0][1]
-        yield Visit(f"http://{host}:{taken}{path}", came)
+        try:
+            await web.TCPSite(runner, host if host == "::1" else "127.0.0.1", port).start()
+        except OSError as error:
+            raise TryAgain(f"the browser cannot come back to port {port}: {os.strerror(error.errno or 0).lower()}") from None
+        shown = f"[{host}]" if ":" in host else host
+        yield Visit(f"http://{shown}:{runner.addresses[0][1]}{path}", came)
     finally:
         came.cancel()
         await runner.cleanup()

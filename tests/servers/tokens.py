@@ -63,6 +63,9 @@ class TokenServer:
     says_yes: bool = True  # what the person at /authorize does
     access_seconds: int = 3600
     refresh_seconds: int = 0  # told where it is not 0
+    code_seconds: int = 900  # of a device code; told, not enforced
+    interval: float = 5  # between two questions of a device, as it is told
+    types_at_once: str = ""  # the account whose person types in each device code as soon as there is one
     description: str = ""  # what it says beside invalid_grant
     replies: list[Reply] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)  # by grant; "device" and "introspect" too
@@ -174,8 +177,9 @@ class TokenServer:
             self._authenticate(form, public=True)
             number = f"{next(self._numbers):04}"
             user_code = f"ABCD-{number}"
-            self.devices[f"device-{user_code}"] = Code("", form["client_id"])
-        told = {"device_code": f"device-{user_code}", "user_code": user_code, "expires_in": 900, "interval": 5}
+            state = "approved" if self.types_at_once else "pending"
+            self.devices[f"device-{user_code}"] = Code(self.types_at_once, form["client_id"], state=state)
+        told = {"device_code": f"device-{user_code}", "user_code": user_code, "expires_in": self.code_seconds, "interval": self.interval}
         return told | {"verification_uri": f"{self.url}/activate"}
 
     def token(self, form: Mapping[str, str]) -> dict[str, Any]:
@@ -300,7 +304,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send(self, reply: Reply) -> None:
         with suppress(OSError):  # the other side may have gone
-            self.send_response(reply.status)
+            self.send_response_only(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
             self.send_header("Content-Length", str(len(reply.body)))

@@ -1,0 +1,264 @@
+"""The whole daemon on real mailboxes: killed, cut off in single system calls, two of them sharing, and mail that comes by two ways at once."""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+
+import pytest
+
+from tests.conftest import Postgres
+from tests.faults.conftest import Daemon, Strace
+from tests.faults.witness import LOST, send, until
+from tests.servers.dovecot import PASSWORD, Dovecot, dovecot, letter
+
+USER = "desk@example.org"
+DONE = "SELECT count(*) FROM mail WHERE state = 'done'"
+
+
+def mailboxes(server: Dovecot, users: list[str], **more: str) -> str:
+    """The setting for the mailboxes of these users."""
+    common = {"host": "127.0.0.1", "port": server.port, "tls": False, "password": PASSWORD, "channel": "support@localhost"}
+    moved = {"after": "move", "move_to": "Done"}
+    return json.dumps([{"name": user, "username": user} | common | moved | more for user in users])
+
+
+@pytest.fixture
+def server() -> Iterator[Dovecot]:
+    """A Dovecot with one user."""
+    with dovecot() as made:
+        yield made
+
+
+class Feeder:
+    """Somebody who goes on putting mails into mailboxes, each in turn, until all are there."""
+
+    def __init__(self, server: Dovecot, users: list[str], total: int) -> None:
+        self.server, self.users, self.total = server, users, total
+        self.sent: list[bytes] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        for number in range(self.total):
+            raw = letter(number, 200 + number % 17 * 300, parent=number % 97 if number >= 97 else "")
+            self.server.deliver(self.users[number % len(self.users)], raw)
+            self.sent.append(raw)
+
+    def join(self) -> None:
+        """Wait until all are there."""
+        self._thread.join(120)
+        assert len(self.sent) == self.total
+
+
+def settled(daemon: Daemon, server: Dovecot, users: list[str], total: int, seconds: float = 60) -> None:
+    """Waits until everything is stored and no mail is left in an inbox, stops the daemon, and processes what a dead one had in hand."""
+    until(lambda: daemon.rows("SELECT count(*) FROM mailbox_mail WHERE settled") == [(total,)], seconds)
+    assert [server.count(user) for user in users] == [0] * len(users)
+    assert daemon.stop() == 0
+    done = daemon.run("agenda", "run", "--until", "2099-01-01T00:00:00Z")
+    assert done.returncode == 0, done.stderr
+
+
+def audit(daemon: Daemon, server: Dovecot, users: list[str], sent: list[bytes]) -> None:
+    """Every mail is exactly one message of a ticket, and lies exactly once in the folder it was to be moved to."""
+    mails = daemon.mails()
+    assert Counter(mail.state for mail in mails) == Counter({"done": len(sent)})
+    assert Counter(mail.raw for mail in mails) == Counter(sent)
+    assert daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
+    assert daemon.rows("SELECT count(*) FROM message m JOIN thread t ON t.id = m.thread_id WHERE t.ticket IS NOT NULL") == [(len(sent),)]
+    assert Counter(raw for user in users for raw, _ in server.seen(user, "Done").values()) == Counter(sent)
+
+
+# ---- kill -9
+
+
+def killed_while_mail_arrives(make_daemon: Callable[..., Daemon], server: Dovecot, total: int, kills: int, seed: int) -> None:
+    """Kill at random moments while mails arrive, are stored, processed and moved; restart each time; then look at everything."""
+    chance = random.Random(seed)
+    daemon = make_daemon(IMAP=mailboxes(server, [USER]))
+    daemon.start()
+    feeder = Feeder(server, [USER], total)
+    feeder.start()
+    for moment in sorted(chance.sample(range(1, total), kills)):
+        until(lambda moment=moment: len(feeder.sent) >= moment or daemon.rows(DONE)[0][0] >= moment)
+        threading.Event().wait(chance.random() * 0.25)  # anywhere between two steps
+        daemon.kill()
+        daemon.start()
+    feeder.join()
+    settled(daemon, server, [USER], total)
+    audit(daemon, server, [USER], feeder.sent)
+
+
+@pytest.mark.timeout(150)
+def test_kill_while_mail_arrives_and_is_moved(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
+    """600 mails through ten kills: each is one ticket message and lies in the other folder once; none is left behind."""
+    killed_while_mail_arrives(make_daemon, server, total=600, kills=10, seed=20261125)
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(1800)
+def test_kill_while_mail_arrives_and_is_moved_in_the_long_run(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
+    """The same with 5,000 mails and two hundred kills."""
+    killed_while_mail_arrives(make_daemon, server, total=5000, kills=200, seed=1)
+
+
+# ---- death in one system call
+
+
+CALLS = ("write", "pwrite64", "fdatasync", "sendto")
+
+
+def died_in(daemon: Daemon, server: Dovecot, disturb: Callable[..., Strace], call: str, number: int, sent: list[bytes]) -> bool:
+    """One mail comes in while the daemon dies in the ``number``-th such call of a thread; whether it did. The next life makes up for it."""
+    sent.append(letter(f"{call}-{number}", 400))
+    before = len(server.uids(USER, "Done")) if len(sent) > 1 else 0
+    assert daemon.process is not None
+    with disturb(daemon, f"{call}:signal=KILL:when={number}"):
+        server.deliver(USER, sent[-1])
+        until(lambda: daemon.process.poll() is not None or server.count(USER, "Done") > before, 30)
+        until(lambda: daemon.process.poll() is not None or processed(daemon, sent[-1]), 30)
+    if daemon.process.poll() is None:
+        return False
+    daemon.kill()
+    daemon.start()
+    until(lambda: daemon.rows("SELECT count(*) FROM mailbox_mail WHERE settled") == [(len(sent),)], 30)
+    return True
+
+
+def processed(daemon: Daemon, raw: bytes) -> bool:
+    """Whether this mail has become something."""
+    return any(mail.raw == raw and mail.state != "pending" for mail in daemon.mails())
+
+
+def swept(make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace], step: int) -> None:
+    """Every ``step``-th call of each kind on the way of one mail."""
+    daemon = make_daemon(IMAP=mailboxes(server, [USER]))
+    server.create(USER, "Done")
+    daemon.start()
+    sent: list[bytes] = []
+    deaths = 0
+    for call in CALLS:
+        for number in count(1, step):
+            if not died_in(daemon, server, disturb, call, number, sent):
+                break
+            deaths += 1
+    settled(daemon, server, [USER], len(sent))
+    audit(daemon, server, [USER], sent)
+    print(f"{deaths} deaths on the way of one mail of a mailbox; none lost, none doubled")
+    assert deaths >= len(CALLS) // 2
+
+
+@pytest.mark.needs("strace")
+def test_death_in_a_system_call_loses_nothing(make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace]) -> None:
+    """A sample of the calls on the way from mailbox to ticket and to the other folder: the next life makes up for each death."""
+    swept(make_daemon, server, disturb, step=7)
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(1800)
+@pytest.mark.needs("strace")
+def test_death_in_every_system_call_loses_nothing(
+    make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace]
+) -> None:
+    """All of them."""
+    swept(make_daemon, server, disturb, step=1)
+
+
+# ---- two daemons
+
+
+@pytest.mark.timeout(150)
+def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(make_daemon: Callable[..., Daemon], postgres: Postgres) -> None:
+    """Ten mailboxes, two daemons on one PostgreSQL, the one that reads is killed: the other reads within 30 s; nothing is lost or doubled."""
+    users = [f"box{number}@example.org" for number in range(10)]
+    with dovecot(users) as server:
+        url = postgres.url(postgres.create())
+        settings = {"DATABASE__URL": url, "IMAP": mailboxes(server, users)}
+        first, second = make_daemon(**settings), make_daemon(**settings)
+        assert first.run("db", "upgrade").returncode == 0
+        first.start()
+        owners = "SELECT DISTINCT lease_owner FROM mailbox WHERE lease_owner IS NOT NULL"
+        until(lambda: len(first.rows(f"{owners} AND state = 'ok'")) == 1 and first.rows("SELECT count(*) FROM mailbox") == [(10,)])
+        second.start()
+        feeder = Feeder(server, users, 400)
+        feeder.start()
+        until(lambda: first.rows(DONE)[0][0] >= 100)
+        first.kill()
+        died = time.monotonic()
+        feeder.join()
+        for user in users:
+            server.deliver(user, letter(f"after {user}"))
+            feeder.sent.append(letter(f"after {user}"))
+        until(
+            lambda: second.rows("SELECT count(*) FROM mailbox_mail WHERE mail_id IS NOT NULL") == [(410,)], 30 - (time.monotonic() - died)
+        )
+        print(f"all mail of ten mailboxes was taken in {time.monotonic() - died:.1f} s after the death of their reader")
+        settled(second, server, users, 410)
+        audit(second, server, users, feeder.sent)
+
+
+# ---- two ways at once
+
+
+def test_mail_by_smtp_and_by_mailbox_is_one_ticket(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
+    """E32, E33: the same mail by SMTP and in the mailbox of the same address is one message of one ticket; the second is listed as a duplicate."""
+    daemon = make_daemon(IMAP=mailboxes(server, [USER]))
+    daemon.start()
+    raw = letter("both ways")
+    assert send(daemon.port, raw) not in (LOST, "")
+    server.deliver(USER, raw)
+    until(lambda: daemon.rows("SELECT count(*) FROM mail WHERE state <> 'pending'") == [(2,)])
+    assert sorted(state for (state,) in daemon.rows("SELECT state FROM mail")) == ["done", "duplicate"]
+    assert daemon.rows("SELECT count(*) FROM ticket") == [(1,)]
+    assert daemon.rows("SELECT count(*) FROM message") == [(1,)]
+
+
+def test_mail_to_two_mailboxes_is_one_ticket(make_daemon: Callable[..., Daemon]) -> None:
+    """C17: a mail to two channels, each with a mailbox of its own, is one ticket of the first in To, and its history names the other."""
+    users = [USER, "sales@example.org"]
+    with dovecot(users) as server:
+        boxes = json.loads(mailboxes(server, users))
+        for box in boxes:
+            box["channel"] = box["username"]
+        daemon = make_daemon(IMAP=json.dumps(boxes))
+        for user in users:
+            assert daemon.run("channel", "add", user).returncode == 0
+        raw = letter("cross").replace(b"To: desk@example.org", b"To: sales@example.org, desk@example.org")
+        for user in users:
+            server.deliver(user, raw)
+        daemon.start()
+        until(lambda: daemon.rows("SELECT count(*) FROM mail WHERE state <> 'pending'") == [(2,)])
+        told = json.loads(daemon.run("ticket", "show", "1", "--json").stdout)
+        assert daemon.rows("SELECT count(*) FROM ticket") == [(1,)]
+        assert any("also sent to desk@example.org" in (event["detail"] or "") for event in told["events"])
+        channels = json.loads(daemon.run("channel", "list", "--json").stdout)["channels"]
+        assert {each["address"]: each["health"] for each in channels if each["mailboxes"]} == dict.fromkeys(users, "ok")
+
+
+@contextmanager
+def timed(what: str) -> Iterator[None]:
+    """Prints how long a block took."""
+    began = time.monotonic()
+    yield
+    print(f"{what}: {time.monotonic() - began:.2f} s")
+
+
+def test_delivered_mail_is_a_ticket_within_two_seconds(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
+    """Through IDLE, mail that is delivered to Dovecot is a ticket two seconds later at most."""
+    daemon = make_daemon(IMAP=mailboxes(server, [USER], after="keep", move_to=""))
+    daemon.start()
+    until(lambda: daemon.rows("SELECT state FROM mailbox") == [("ok",)])
+    for number in range(1, 4):
+        with timed("from delivery to ticket"):
+            server.deliver(USER, letter(f"quick {number}"))
+            until(lambda number=number: daemon.rows("SELECT count(*) FROM ticket") == [(number,)], 2)
