@@ -20,6 +20,12 @@ metadata = sa.MetaData(
     }
 )
 
+
+def _partial(name: str, *columns: str, where: str) -> sa.Index:
+    """An index of the rows for which a condition holds."""
+    return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
 # Numbers are handed out by these rows inside the writer's transaction: no gaps, never smaller, and known before the rows are written.
 counter = sa.Table(
     "counter",
@@ -166,12 +172,7 @@ thread = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     # Joined into, or continued by, another thread. References keep the id they were remembered under and are followed through this.
     sa.Column("redirect_to", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
-    sa.Index(
-        "ix_thread_redirect_to",
-        "redirect_to",
-        sqlite_where=sa.text("redirect_to IS NOT NULL"),
-        postgresql_where=sa.text("redirect_to IS NOT NULL"),
-    ),
+    _partial("ix_thread_redirect_to", "redirect_to", where="redirect_to IS NOT NULL"),
 )
 
 participant = sa.Table(
@@ -219,12 +220,7 @@ message = sa.Table(
     sa.Column("auth", sa.String(8), nullable=False, default="none"),
     sa.Column("flags", Document, nullable=False),
     sa.Column("evidence", Document, nullable=False),
-    sa.Index(
-        "ix_message_ticket_note",
-        "ticket_note",
-        sqlite_where=sa.text("ticket_note IS NOT NULL"),
-        postgresql_where=sa.text("ticket_note IS NOT NULL"),
-    ),
+    _partial("ix_message_ticket_note", "ticket_note", where="ticket_note IS NOT NULL"),
 )
 
 event = sa.Table(
@@ -270,8 +266,7 @@ mail = sa.Table(
     sa.Column("lease_until", Instant, nullable=True),
     sa.Column("tries", sa.Integer, nullable=False, default=0),
     sa.Column("released", sa.Boolean, nullable=False, default=False),
-    # filled when it was processed
-    sa.Column("processed_at", Instant, nullable=True),
+    sa.Column("processed_at", Instant, nullable=True),  # this and what follows is filled when it was processed
     sa.Column("kind", sa.String(16), nullable=True),
     sa.Column("channel_id", sa.Integer, nullable=True),
     sa.Column("message_id", Text(1000), nullable=True),
@@ -283,11 +278,9 @@ mail = sa.Table(
     sa.Column("thread_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
     sa.Column("ticket", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
     sa.Column("reason", Text(1000), nullable=True),
-    sa.Column(
-        "outcome", Document, nullable=True
-    ),  # sender_role, created_ticket, matched_by, status before and after, steps, rule, decisions
+    sa.Column("outcome", Document, nullable=True),  # sender_role, created_ticket, matched_by, status, steps, rule, decisions
     sa.Index("ix_mail_fingerprint", "fingerprint"),
-    sa.Index("ix_mail_state", "state", "id", sqlite_where=sa.text("state <> 'done'"), postgresql_where=sa.text("state <> 'done'")),
+    _partial("ix_mail_state", "state", "id", where="state <> 'done'"),
     sa.CheckConstraint("state IN ('pending', 'done', 'ignored', 'quarantined', 'held', 'duplicate')", name="state"),
     sqlite_autoincrement=True,
 )
@@ -322,8 +315,7 @@ mailbox = sa.Table(
     sa.CheckConstraint("state IN ('new', 'ok', 'failing', 'refused')", name="state"),
 )
 
-# Each mail of a mailbox that we know: its number in the spool (none: it could not be fetched so far), and whether what follows
-# its commit (flag, move, delete) is done. ``digest`` finds it again where the server gives new UIDs.
+# Each mail of a mailbox that we know: its number in the spool (none: it is owed), whether what follows its commit is done, and a digest to know it by.
 mailbox_mail = sa.Table(
     "mailbox_mail",
     metadata,
@@ -337,11 +329,11 @@ mailbox_mail = sa.Table(
     sa.Column("tries", sa.Integer, nullable=False, default=0),
     sa.Column("retry_at", Instant, nullable=True),
     sa.Index("ix_mailbox_mail_digest", "mailbox_id", "digest"),
-    sa.Index("ix_mailbox_mail_open", "mailbox_id", "uid", sqlite_where=sa.text("NOT settled"), postgresql_where=sa.text("NOT settled")),
+    _partial("ix_mailbox_mail_open", "mailbox_id", "uid", where="NOT settled"),
     sqlite_with_rowid=False,
 )
 
-# What a provider of mailboxes gave us for an account ("" where the client acts for itself). The lease keeps refreshing to one process at a time.
+# What a provider of mailboxes gave us for an account ("" where the client acts for itself). The lease is for renewing.
 oauth_token = sa.Table(
     "oauth_token",
     metadata,

@@ -73,6 +73,7 @@ class Daemon:
     port: int
     environ: dict[str, str]
     roles: Sequence[str] = ()
+    wrapper: Sequence[str] = ()  # a program that runs it
     process: subprocess.Popen[bytes] | None = None
     out: Lines | None = None
     log: Lines | None = None
@@ -96,7 +97,11 @@ class Daemon:
         """Starts it and returns at once."""
         roles = [word for role in self.roles for word in ("--role", role)]
         self.process = subprocess.Popen(
-            [PROGRAM, "serve", *roles], env=self.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+            [*self.wrapper, PROGRAM, "serve", *roles],
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
         )
         assert self.process.stdout is not None
         assert self.process.stderr is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import threading
 import time
 from collections import Counter
@@ -185,6 +186,7 @@ def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(make_daemon: Callable[
         url = postgres.url(postgres.create())
         settings = {"DATABASE__URL": url, "IMAP": mailboxes(server, users)}
         first, second = make_daemon(**settings), make_daemon(**settings)
+        first.wrapper = elsewhere()
         assert first.run("db", "upgrade").returncode == 0
         first.start()
         owners = "SELECT DISTINCT lease_owner FROM mailbox WHERE lease_owner IS NOT NULL"
@@ -205,6 +207,13 @@ def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(make_daemon: Callable[
         print(f"all mail of ten mailboxes was taken in {time.monotonic() - died:.1f} s after the death of their reader")
         settled(second, server, users, 410)
         audit(second, server, users, feeder.sent)
+
+
+def elsewhere() -> list[str]:
+    """Runs a program under another host name, so that nobody can see whether it lives; only root can do that, others see the shorter way."""
+    wrapper = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh"]
+    tried = subprocess.run([*wrapper, "true"], capture_output=True, check=False)
+    return wrapper if tried.returncode == 0 else []
 
 
 # ---- two ways at once
