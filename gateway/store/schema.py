@@ -1,7 +1,7 @@
 """The tables. Alembic migrations follow this module and a test holds the two together on both databases.
 
-Three columns types carry promises: :class:`Text` never stores NUL or a lone surrogate (reliability.md 17), :class:`Instant` takes and gives
-aware UTC only, :class:`Document` is compact JSON in a text column. What goes wrong here goes wrong loudly: a naive time raises.
+Three column types carry promises: :class:`Text` stores no NUL and no lone surrogate (reliability.md 17), :class:`Instant` takes and gives aware UTC
+only, :class:`Document` is compact JSON in a text column. What goes wrong here goes wrong loudly: a naive time raises.
 """
 
 from __future__ import annotations
@@ -237,7 +237,6 @@ event = sa.Table(
     sa.Column("detail", Text(2000), nullable=True),
 )
 
-# What joining and merging moved, so that it can be undone (P10, section 5).
 merge = sa.Table(
     "merge",
     metadata,
@@ -246,7 +245,7 @@ merge = sa.Table(
     sa.Column("ticket", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True, index=True),  # the one that went away
     sa.Column("into", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
     sa.Column("at", Instant, nullable=False),
-    sa.Column("moved", Document, nullable=False),
+    sa.Column("moved", Document, nullable=False),  # by joining or merging, so that it can be undone (P10, section 5)
     sa.Column("undone_at", Instant, nullable=True),
 )
 
@@ -266,7 +265,7 @@ mail = sa.Table(
     sa.Column("lease_until", Instant, nullable=True),
     sa.Column("tries", sa.Integer, nullable=False, default=0),
     sa.Column("released", sa.Boolean, nullable=False, default=False),
-    sa.Column("processed_at", Instant, nullable=True),  # this and what follows is filled when it was processed
+    sa.Column("processed_at", Instant, nullable=True),  # from here on: filled when it was processed
     sa.Column("kind", sa.String(16), nullable=True),
     sa.Column("channel_id", sa.Integer, nullable=True),
     sa.Column("message_id", Text(1000), nullable=True),
@@ -292,7 +291,7 @@ raw_mail = sa.Table(
     sa.Column("data", sa.LargeBinary, nullable=False),
 )
 
-# A mailbox that is read by IMAP: how far, by whom, and how it is. ``place`` is account, server and folder: where it changes, UIDs mean nothing.
+# A mailbox that is read by IMAP: how far, by whom, and how it is. Where ``place`` (account, server, folder) changes, UIDs mean nothing.
 mailbox = sa.Table(
     "mailbox",
     metadata,
