@@ -19,6 +19,8 @@ from gateway.ingress.address import Addresses
 from gateway.ingress.limits import Limits
 from gateway.ingress.server import Service
 from gateway.ingress.smtp import SmtpServer
+from gateway.store.engine import Database, upgrade
+from tests.gateway.ingress.reading import World
 from tests.gateway.ingress.serve import FileSpool
 
 if TYPE_CHECKING:
@@ -250,3 +252,11 @@ def printed_log():
     log.configure(level="info", form="json", addresses="hashed", stream=written)
     yield written
     log.configure(level="info", form="json", addresses="hashed", stream=sys.__stderr__)
+
+
+@pytest.fixture
+async def world(built_database: Callable[..., str], tmp_path: Path) -> AsyncIterator[World]:
+    """Whoever reads mailboxes, with a fresh store, on each database in turn."""
+    database = await Database.open(built_database(upgrade), node="test-1")
+    yield World(database, tmp_path)
+    await database.close()
