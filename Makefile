@@ -34,6 +34,7 @@ bench: $(STAMPS)/test
 	$(BIN)/python tests/bench/throughput.py $(ARGS)
 	$(BIN)/python tests/bench/latency.py
 	$(BIN)/python tests/bench/importing.py
+	$(BIN)/python tests/bench/mailboxes.py
 
 bench-scale: $(STAMPS)/test
 	$(BIN)/python tests/bench/scale.py $(ARGS)
