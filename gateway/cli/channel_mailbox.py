@@ -30,6 +30,7 @@ Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of an [[imap
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
 TRIES = 5  # connections in a row without a single mail
+PAUSE_SECONDS = 1.0  # after the first of them; each pause is longer by as much
 
 
 def try_(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
@@ -83,6 +84,8 @@ def import_(
         emit(told)
     else:
         print(f"{told['imported']} mails taken in" + (f", {told['left']} left: the same command goes on" if told["left"] else ""))
+        if told["owed"]:
+            print(f"{told['owed']} could not be fetched: channel test {told['mailbox']} tells which")
     if told["left"]:
         raise typer.Exit(os.EX_TEMPFAIL)
 
@@ -131,8 +134,10 @@ class Import:
                 if fruitless >= TRIES:
                     raise
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self.stop.wait(), fruitless)
-        return {"mailbox": self.account.name, "imported": self.done, "left": self.left}
+                    await asyncio.wait_for(self.stop.wait(), fruitless * PAUSE_SECONDS)
+        box = await self.boxes.get(self.account.name)
+        owed = (await self.boxes.owed_counts()).get(box.id, 0) if box is not None else 0
+        return {"mailbox": self.account.name, "imported": self.done, "left": self.left, "owed": owed}
 
     async def _connection(self, since: date | None, *, automation: bool, plan: bool) -> None:
         from gateway.ingress.accept import Accept
@@ -153,7 +158,8 @@ class Import:
                 await reader.plan(since, "all" if automation else "none")
             self.left = await reader.count()
             with progress("mails", self.left) as shown:
-                await reader.catch_up(self.stop, lambda mails: self._advance(mails, shown))
+                if await reader.catch_up(self.stop, lambda mails: self._advance(mails, shown)):
+                    self.left = 0
         finally:
             await session.close()
 

@@ -105,6 +105,8 @@ class Dovecot:
         group.wait(10)
         until(lambda: not _alive(group.pid), 10)
         (self.folder / "run/master.pid").unlink(missing_ok=True)
+        for left in (self.folder / "home").rglob("*.lock"):  # a killed session leaves its lock, and the next one would wait for minutes
+            left.unlink()
 
     def restart(self) -> None:
         """Stops and starts it."""

@@ -150,7 +150,7 @@ class Client:
     async def do_examine(self, words: list) -> bytes:
         return await self.do_select(words, b"READ-ONLY")
 
-    async def do_select(self, words: list, how: bytes = b"READ-WRITE") -> bytes:
+    async def do_select(self, words: list, how: bytes = b"") -> bytes:
         folder = self.server.folders.get(folder_name(words[0]))
         if folder is None:
             return b"NO [NONEXISTENT] no such folder"
@@ -162,7 +162,7 @@ class Client:
             f"OK [UIDNEXT {folder.uidnext}] next",
         ]
         await self.send("".join(f"* {line}\r\n" for line in lines).encode())
-        return b"OK [" + how + b"] done"
+        return b"OK [" + (how or self.server.rights) + b"] done"
 
     # ---- in a folder
 
@@ -291,6 +291,7 @@ class SmallImap:
         self.noise: list[bytes] = []  # lines before each answer
         self.omit: set[int] = set()  # UIDs that no FETCH tells of
         self.sizes: dict[int, int] = {}  # what RFC822.SIZE says instead of the truth
+        self.rights = b"READ-WRITE"  # to folders that are selected
         self.quotes = False  # bodies of one line come as quoted strings
         self.piece = 0  # bytes sent at a time, 0: all
         self.logins = 0
