@@ -7,6 +7,7 @@ import random
 import subprocess
 import threading
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -271,3 +272,45 @@ def test_delivered_mail_is_a_ticket_within_two_seconds(make_daemon: Callable[...
         with timed("from delivery to ticket"):
             server.deliver(USER, letter(f"quick {number}"))
             until(lambda number=number: daemon.rows("SELECT count(*) FROM ticket") == [(number,)], 2)
+
+
+def asked(port: int, path: str) -> str:
+    """What the daemon answers on its health listener."""
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def test_a_refused_mailbox_is_loud(make_daemon: Callable[..., Daemon], server: Dovecot, free_port: int) -> None:
+    """A wrong password is told by the health page, the metrics, the list of channels and the log, at once; mail by SMTP goes on; no secret is told."""
+    wrong = "wr0ng-s3cret"
+    daemon = make_daemon(
+        IMAP=mailboxes(server, [USER], password=wrong), HEALTH__LISTEN=f"127.0.0.1:{free_port}", LOG__LEVEL="debug", LOG__FORMAT="json"
+    )
+    daemon.start()
+    found = daemon.wait_for("mailbox refused", level="error")
+    assert "AUTHENTICATE" in found["reason"]
+    until(lambda: daemon.rows("SELECT state FROM mailbox") == [("refused",)], 10)
+    ready = json.loads(asked(free_port, "readyz"))
+    assert (ready["status"], ready["parts"], list(ready["mailboxes"])) == ("degraded", {"database": "ok"}, [USER])
+    assert f'ticketgate_mailbox_refused{{mailbox="{USER}"}} 1.0' in asked(free_port, "metrics")
+    assert f'ticketgate_mailbox_up{{mailbox="{USER}"}} 0.0' in asked(free_port, "metrics")
+    assert send(daemon.port, letter("by smtp")) not in (LOST, "")
+    until(lambda: daemon.rows("SELECT count(*) FROM ticket") == [(1,)])
+    health = {each["address"]: each["health"] for each in json.loads(daemon.run("channel", "list", "--json").stdout)["channels"]}
+    assert health["support@localhost"].startswith(f"mailbox {USER}: the server refused AUTHENTICATE")
+    assert server.refused_logins == 1
+    daemon.stop()
+    for secret in (wrong, USER, "About by smtp", "client@client.example", "A line of"):
+        assert secret.encode() not in daemon.said(), secret
+
+
+def test_the_log_holds_nothing_of_mail_or_secrets(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
+    """At the level debug, the lines about a mailbox that is read hold no password, address, subject or text."""
+    daemon = make_daemon(IMAP=mailboxes(server, [USER]), LOG__LEVEL="debug", LOG__FORMAT="json")
+    server.deliver(USER, letter("quiet"))
+    daemon.start()
+    until(lambda: daemon.rows("SELECT count(*) FROM ticket") == [(1,)])
+    daemon.stop()
+    assert b"mailbox has new numbers" in daemon.said()
+    for secret in (PASSWORD, USER, "About quiet", "client@client.example", "A line of"):
+        assert secret.encode() not in daemon.said(), secret
