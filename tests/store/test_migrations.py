@@ -10,13 +10,16 @@ import sys
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from gateway.errors import SchemaOutdated
 from gateway.store import engine, pipelines, schema, seed
 from gateway.store.engine import HEAD, Database, migrate, schema_version, upgrade
 from gateway.store.migrations import runner
+from tests.store.mails import NOW
 
 
 def differences(connection: sa.Connection) -> list[object]:
@@ -82,6 +85,26 @@ async def test_an_empty_database_is_migrated_and_sown(database_url):
     assert dict(counters) == dict.fromkeys(seed.COUNTERS, 0)
 
 
+async def test_an_older_database_keeps_what_it_holds(database_url):
+    """A database of the first release, with mail in it, asks for the upgrade, gets it by command, and loses nothing."""
+    old = engine.Database(database_url, "n")
+    row = {"received_at": NOW, "source": "smtp", "envelope": {}, "size": 1, "sha256": "0" * 64, "state": "done"}
+    try:
+        async with old.write() as connection:
+            await connection.run_sync(lambda sync: command.upgrade(runner.config(sync), "0001"))
+            await seed.sow(connection)
+            await connection.execute(sa.insert(schema.mail).values(row))
+        with pytest.raises(SchemaOutdated):
+            await Database.open(database_url, node="n")
+        await migrate(database_url)
+        async with old.write() as connection:
+            assert await connection.run_sync(differences) == []
+            assert (await connection.execute(sa.select(schema.mail.c.received_at, schema.mail.c.state))).all() == [(NOW, "done")]
+            assert (await connection.execute(sa.select(sa.func.count()).select_from(schema.mailbox))).scalar_one() == 0
+    finally:
+        await old.close()
+
+
 async def test_upgrading_again_brings_nothing_back(ready_url):
     """What a person changed or renamed since the first upgrade stays as it is."""
     database = await Database.open(ready_url, node="n")
@@ -111,6 +134,7 @@ import asyncio, os, signal, sys
 import sqlalchemy as sa
 from gateway.store import engine, seed
 from gateway.store.migrations import runner
+from tests.store.mails import NOW
 seen = 0
 def count(conn, cursor, statement, parameters, context, executemany):
     global seen

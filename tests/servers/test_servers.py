@@ -1,0 +1,357 @@
+"""The servers of the IMAP tests do what they promise: a real Dovecot, and a proxy in front of it."""
+
+from __future__ import annotations
+
+import imaplib
+import json
+import re
+import socket
+import ssl
+import threading
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from tests.faults.witness import until
+from tests.servers.certificates import Authority
+from tests.servers.dovecot import PASSWORD, dovecot, letter, letters
+from tests.servers.names import decode_folder, encode_folder
+from tests.servers.proxy import Fault, proxy
+
+USER = "desk@example.org"
+STRANGE = 'Ärchiv "x" & y/Grün'
+
+
+class Tokens(BaseHTTPRequestHandler):
+    """Knows one token, which is the desk's."""
+
+    def do_GET(self) -> None:
+        """Whether the token behind the address is good."""
+        good = self.path.endswith("?token=good")
+        told = json.dumps({"active": good, "username": USER} if good else {"active": False}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    def log_message(self, *_arguments: object) -> None:
+        """Tests need no log of requests."""
+
+
+@contextmanager
+def tokens():
+    """The address of a server that judges tokens."""
+    server = HTTPServer(("127.0.0.1", 0), Tokens)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}/introspect?token="
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def shared():
+    """One Dovecot for the tests of this file."""
+    with tokens() as url, dovecot(introspection_url=url) as server:
+        yield server
+
+
+@pytest.fixture
+def mailbox(shared):
+    """That server and a fresh user."""
+    return shared, shared.add_user(f"user{next(shared.numbers)}@example.org")
+
+
+# ---- Dovecot
+
+
+def test_what_is_delivered_is_there(mailbox):
+    """Mails lie in the folder in their order, byte by byte, with the time of their arrival; many of them as well as one."""
+    server, user = mailbox
+    raws = [*letters(range(5)), b"", b"no header, no end", letter("bare").replace(b"\r\n", b"\r\n") + b"\xff\xfe\r\n"]
+    server.deliver(user, *raws, received=datetime(2020, 2, 3, 12, tzinfo=UTC))
+    assert [raw for raw, _ in server.seen(user).values()] == raws
+    with server.client(user) as client:
+        client.select()
+        assert client.uid("SEARCH", "BEFORE", "4-Feb-2020") == ("OK", [b"1 2 3 4 5 6 7 8"])
+    server.deliver_many(user, letters(range(3000)), folder=STRANGE)
+    assert (server.count(user, STRANGE), server.uids(user, STRANGE)[-1]) == (3000, 3000)
+
+
+def test_folders_and_users_may_have_any_name(shared):
+    """Spaces, quotes, backslashes and other scripts, in folders, users and passwords."""
+    user = shared.add_user('O\'Neil "grün" \\ 東京@example.org', 'pass: "wört" {x}')
+    with shared.client(user, 'pass: "wört" {x}') as client:
+        assert client.noop()[0] == "OK"
+    shared.add_user(user)
+    shared.create_folder(user, STRANGE)
+    shared.deliver(user, letter("a"), folder=STRANGE)
+    assert shared.uids(user, STRANGE) == [1]
+    assert shared.flags(user, STRANGE) == {1: set()}
+    assert shared.count(user) == 0
+
+
+@pytest.mark.parametrize("name", ["", "INBOX", "&", "a & b", "Entwürfe/東京&-", '"\\', "~peter/mail/台北/日本語"])
+def test_names_of_folders_survive_their_encoding(name):
+    """Modified UTF-7 there and back, in plain ASCII."""
+    assert decode_folder(encode_folder(name)) == name
+    assert re.fullmatch(r"[ -~]*", encode_folder(name))
+
+
+def test_modified_utf_7_is_what_the_standard_says():
+    """The example of RFC 3501, 5.1.3."""
+    assert encode_folder("~peter/mail/台北/日本語") == "~peter/mail/&U,BTFw-/&ZeVnLIqe-"
+
+
+@pytest.mark.parametrize("folder", ["INBOX", STRANGE])
+def test_new_numbers_and_lost_indexes(mailbox, folder):
+    """Without its indexes a folder has the same UIDs; a change of UIDVALIDITY gives another one, and other UIDs."""
+    server, user = mailbox
+    server.deliver(user, *letters("abc"), folder=folder)
+    before = server.uidvalidity(user, folder), server.uids(user, folder)
+    server.delete_indexes(user)
+    assert (server.uidvalidity(user, folder), server.uids(user, folder)) == before
+    assert server.change_uidvalidity(user, folder=folder, first_uid=70) == server.uidvalidity(user, folder) > before[0]
+    assert server.uids(user, folder) == [70, 71, 72]
+
+
+@pytest.mark.parametrize("storage", ["sdbox", "mdbox"])
+def test_other_storages(storage):
+    """Mail is delivered into a dbox too, which may get another UIDVALIDITY, lose its indexes, and be killed."""
+    with dovecot(storage=storage) as server:
+        server.deliver(USER, *letters("ab"))
+        before = server.uidvalidity(USER)
+        assert server.change_uidvalidity(USER, before + 100) == server.uidvalidity(USER) == before + 100
+        server.delete_indexes(USER)
+        assert [raw for raw, _ in server.seen(USER).values()] == letters("ab")
+        server.kill()
+        server.start()
+        assert server.uids(USER) == [1, 2]
+
+
+def test_a_server_that_is_killed_comes_back():
+    """Killed, it says no goodbye and nobody listens; started again it has its mail, its users and its port. In the end nothing is left."""
+    with dovecot() as server:
+        server.deliver(USER, letter("a"))
+        with imaplib.IMAP4("127.0.0.1", server.port) as client:
+            client.login(USER, PASSWORD)
+            client.select()
+            server.kill()
+            with pytest.raises(imaplib.IMAP4.abort):
+                client.noop()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", server.port))
+        server.start()
+        assert [raw for raw, _ in server.seen(USER).values()] == [letter("a")]
+        server.restart()
+        assert server.count(USER) == 1
+        server.stop()
+        server.stop()
+    assert not server.folder.exists()
+
+
+def test_a_configuration_that_does_not_start_leaves_nothing():
+    """An error is told with the log, and the folder is gone."""
+    with pytest.raises(AssertionError), dovecot(extra="no_such_setting = 1") as _:
+        pytest.fail("it started")
+
+
+def test_tls_is_trusted_by_its_own_authority_only(shared, tmp_path):
+    """Both names of the certificate are good, another name or another authority is not."""
+    context = ssl.create_default_context(cafile=shared.ca)
+    for name in ("localhost", "127.0.0.1"):
+        with imaplib.IMAP4_SSL(name, shared.tls_port, ssl_context=context) as client:
+            assert client.login(USER, PASSWORD)[0] == "OK"
+    with socket.create_connection(("127.0.0.1", shared.tls_port)) as plain, pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
+        context.wrap_socket(plain, server_hostname="imap.example.org")
+    stranger = ssl.create_default_context(cafile=Authority(tmp_path).ca)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        imaplib.IMAP4_SSL("localhost", shared.tls_port, ssl_context=stranger)
+
+
+def test_logins_are_counted(mailbox):
+    """A wrong password is refused and counted; a new one is good at once. What the tests look up themselves is not counted."""
+    server, user = mailbox
+    before = server.login_count(), server.refused_logins
+    with imaplib.IMAP4("127.0.0.1", server.port) as client, pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
+        client.login(user, "wrong")
+    server.add_user(user, "wrong")
+    with imaplib.IMAP4("127.0.0.1", server.port) as client:
+        client.login(user, "wrong")
+    with server.client(user, "wrong"):
+        until(lambda: server.login_count() == before[0] + 2)
+    until(lambda: server.refused_logins == before[1] + 1)
+    assert server.log()
+
+
+@pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
+def test_tokens_are_checked(shared, mechanism):
+    """A good token is let in; a bad one gets a challenge that says why, and is refused once that is answered."""
+
+    def sign_in(token: str) -> list[bytes]:
+        start = f"user={USER}\1" if mechanism == "XOAUTH2" else f"n,a={USER},\1host=localhost\1port=143\1"
+        heard: list[bytes] = []
+
+        def answer(challenge: bytes) -> bytes:
+            heard.append(challenge)
+            return f"{start}auth=Bearer {token}\1\1".encode() if len(heard) == 1 else b"\1"
+
+        with imaplib.IMAP4("127.0.0.1", shared.port) as client:
+            try:
+                client.authenticate(mechanism, answer)
+            except imaplib.IMAP4.error as error:
+                heard.append(str(error).encode())
+        return heard
+
+    assert sign_in("good") == [b""]
+    _, challenge, said = sign_in("bad")
+    assert json.loads(challenge)["status"] in {"401", "invalid_token"}
+    assert b"AUTHENTICATIONFAILED" in said
+
+
+# ---- the proxy
+
+
+@pytest.fixture
+def echo():
+    """The port of a server that sends back each line it gets."""
+    listening = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        while True:
+            try:
+                taken, _ = listening.accept()
+            except OSError:
+                return
+            threading.Thread(target=talk, args=(taken,), daemon=True).start()
+
+    def talk(taken: socket.socket) -> None:
+        with taken, taken.makefile("rb") as lines:
+            try:
+                for line in lines:
+                    taken.sendall(line)
+            except OSError:
+                return
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    yield listening.getsockname()[1]
+    listening.shutdown(socket.SHUT_RDWR)
+    listening.close()
+    thread.join(10)
+
+
+@pytest.fixture
+def between(echo):
+    """A proxy in front of it."""
+    with proxy(echo) as made:
+        yield made
+
+
+def say(between, data: bytes, *, wait: float = 10) -> tuple[bytes, str]:
+    """Sends bytes and reads to the end; returns what came, and how it ended."""
+    got = b""
+    with socket.create_connection(("127.0.0.1", between.port), wait) as client:
+        try:
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+            while piece := client.recv(65536):
+                got += piece
+        except TimeoutError:
+            return got, "stall"
+        except OSError:
+            return got, "reset"
+        return got, "close"
+
+
+LINES = b"".join(b"line %d\r\n" % number for number in range(20))
+
+
+def test_a_proxy_lets_everything_pass(between):
+    """Without a fault all bytes pass and are counted; with a recorder they are kept; a piece of one byte changes nothing but the time."""
+    large = LINES * 5000
+    assert say(between, large) == (large, "close")
+    between.record, between.piece = True, 1
+    assert say(between, LINES) == (LINES, "close")
+    assert (between.connections, between.up, between.down) == (2, len(large) + len(LINES), len(large) + len(LINES))
+    for way in ("up", "down"):
+        assert b"".join(data for where, data in between.heard if where == way) == LINES
+    assert {len(data) for _, data in between.heard} == {1}
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("after", [0, 1, 77, 170])
+def test_a_proxy_cuts_after_exactly_so_many_bytes(between, after, how):
+    """What was sent before the cut arrives to its last byte, and nothing after it; the next connection is whole."""
+    between.cut_after(down=after, how=how)
+    got, ended = say(between, LINES)
+    assert got == LINES[:after]
+    assert ended in {how, "reset"}  # what we sent and nobody has read makes a reset of any end
+    assert say(between, LINES) == (LINES, "close")
+
+
+def test_a_proxy_cuts_the_way_up(between):
+    """The server gets so many bytes and no more, at each connection where that is asked for."""
+    between.cut_after(up=30, always=True)
+    for _ in range(2):
+        before = between.up
+        assert say(between, LINES)[1] == "reset"
+        assert between.up == before + 30
+
+
+def test_a_proxy_counts_over_connections(between):
+    """A cut after so many bytes of all connections together happens once."""
+    between.cut_after(down=len(LINES) + 7, total=True)
+    assert say(between, LINES) == (LINES, "close")
+    assert say(between, LINES) == (LINES[:7], "reset")
+    assert say(between, LINES) == (LINES, "close")
+
+
+def test_a_proxy_stalls(between):
+    """After so many bytes nothing more comes, but the connection stays."""
+    between.stall_after(down=9)
+    assert say(between, LINES, wait=0.2) == (LINES[:9], "stall")
+    assert say(between, LINES) == (LINES, "close")
+
+
+def test_a_proxy_closes_one_half(between):
+    """The client hears that nothing more comes, and may go on talking."""
+    between.faults = [Fault(8, "down", "half")]
+    with socket.create_connection(("127.0.0.1", between.port), 10) as client:
+        client.sendall(LINES)
+        assert client.makefile("rb").read() == LINES[:8]
+        up = between.up
+        client.sendall(LINES)
+        until(lambda: between.up == up + len(LINES))
+
+
+@pytest.mark.parametrize(("after", "at"), [(0, 0), (1, 8), (8, 8), (9, 16)])
+def test_a_proxy_adds_lines(between, after, at):
+    """Bytes of ours come between two lines, the first time a line ends from there on."""
+    between.inject(b"* BYE\r\n", after)
+    assert say(between, LINES) == (LINES[:at] + b"* BYE\r\n" + LINES[at:], "close")
+
+
+def test_a_proxy_refuses_and_drops(between):
+    """It may take a connection and close it at once, and drop all that there are."""
+    between.refuse = True
+    assert say(between, b"")[0] == b""
+    between.refuse = False
+    with socket.create_connection(("127.0.0.1", between.port), 10) as client:
+        client.sendall(b"a\r\n")
+        assert client.recv(9) == b"a\r\n"
+        between.drop_all()
+        with pytest.raises(ConnectionResetError):
+            client.recv(9)
+
+
+def test_a_proxy_without_a_server(free_port):
+    """Where nobody listens behind it, the client is reset."""
+    with proxy(free_port) as between:
+        assert say(between, b"")[0] == b""
