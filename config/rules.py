@@ -184,7 +184,7 @@ def _imap(settings: Settings) -> Iterator[Broken]:
             yield f"{key}.move_to", "is missing", 'after = "move" needs the folder to move to'
         if box.after != "move" and box.move_to:
             yield f"{key}.move_to", f'has no meaning with after = "{box.after}"', 'set after = "move", or leave it out'
-        if box.move_to and box.move_to == box.folder:
+        if box.move_to and folder_of(box.move_to) == folder_of(box.folder):
             yield f"{key}.move_to", "is the folder that is read", "name another folder"
         if not _is_address(box.channel):
             yield f"{key}.channel", f"{box.channel!r} is no mail address", "the address of the channel that the mailbox belongs to"
@@ -203,14 +203,22 @@ def _folders(settings: Settings) -> Iterator[Broken]:
     """No two tables may read one folder, and none may read what another moves there: each mail would come twice."""
     read: dict[tuple[str, str, str], str] = {}
     for box in settings.imap:
-        folder = "INBOX" if box.folder.upper() == "INBOX" else box.folder
-        first = read.setdefault((box.host.lower(), box.username, folder), box.name)
+        first = read.setdefault(_place(box, box.folder), box.name)
         if first != box.name:
             yield f"imap.{box.name}.folder", f"is read by {first!r} already", "each folder is read once"
     for box in settings.imap:
-        other = read.get((box.host.lower(), box.username, box.move_to))
-        if box.move_to and box.move_to != box.folder and other is not None:
+        other = read.get(_place(box, box.move_to))
+        if box.move_to and other is not None and folder_of(box.move_to) != folder_of(box.folder):
             yield f"imap.{box.name}.move_to", f"is the folder that {other!r} reads", "name another folder"
+
+
+def _place(box: Imap, folder: str) -> tuple[str, str, str]:
+    return box.host.lower(), box.username.casefold(), folder_of(folder)
+
+
+def folder_of(name: str) -> str:
+    """A folder's name as it is compared: case matters in all of them but one (RFC 3501 section 5.1)."""
+    return "INBOX" if name.upper() == "INBOX" else name
 
 
 def _oauth(settings: Settings) -> Iterator[Broken]:

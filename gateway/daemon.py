@@ -12,7 +12,6 @@ import contextlib
 import gc
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -39,6 +38,7 @@ from gateway.ingress.tls import Certificate
 from gateway.intake.process import Rules
 from gateway.intake.sandbox import Sandbox
 from gateway.intake.worker import Intake
+from gateway.store import nodes
 from gateway.store.blobs import open_blobs, remove_leftovers
 from gateway.store.engine import Database
 from gateway.store.mailboxes import Mailboxes
@@ -115,7 +115,7 @@ class Daemon:
     async def open(cls, settings: Settings, environ: Mapping[str, str], stack: AsyncExitStack) -> Daemon:
         """Database and blobs, checked. SchemaOutdated, NotDurable or StoreUnavailable end the start."""
         _folder(Path(settings.data.directory))
-        database = await Database.open(settings.database.url, node=f"{socket.gethostname()[:40]}-{os.getpid()}")
+        database = await Database.open(settings.database.url, node=nodes.own())
         stack.push_async_callback(database.close)
         spool = Spool(database, open_blobs(settings.blobs.url))
         return cls(settings, Clock.from_environ(environ), database, spool, Wake(), [])

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.opening import Opened, explained, named_file, node_name, run
+from gateway.cli.opening import Opened, explained, named_file, run
 from gateway.cli.output import AsJson, emit, progress, table
+from gateway.store import nodes
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -35,7 +36,7 @@ def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
         from gateway.store.engine import HEAD, Database, migrate, schema_version
 
         url = _settings(context).database.url
-        database = await Database.open(url, node=node_name(), check_schema=False)
+        database = await Database.open(url, node=nodes.own(), check_schema=False)
         try:
             before = await schema_version(database)
         finally:
@@ -59,7 +60,7 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
         from gateway.store.check import check as look
         from gateway.store.engine import Database
 
-        database = await Database.open(_settings(context).database.url, node=node_name(), check_schema=False)
+        database = await Database.open(_settings(context).database.url, node=nodes.own(), check_schema=False)
         try:
             with progress("checking", None) as step:
                 return await look(database, _blobs(context), lambda _what, steps: step(steps))

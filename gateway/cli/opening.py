@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -143,17 +142,13 @@ async def opened(config_path: Path | None) -> AsyncIterator[Opened]:
     settings = load(config_path, os.environ).settings
     clock = Clock.from_environ(os.environ)
 
+    from gateway.store import nodes
     from gateway.store.engine import Database
 
     async with AsyncExitStack() as stack:
-        database = await Database.open(settings.database.url, node=node_name())
+        database = await Database.open(settings.database.url, node=nodes.own())
         stack.push_async_callback(database.close)
         yield Opened(settings, clock, database, stack)
-
-
-def node_name() -> str:
-    """What this process is called among those that share a database."""
-    return f"{socket.gethostname()[:40]}-{os.getpid()}"
 
 
 def run(context: typer.Context, act: Callable[[Opened], Awaitable[T]]) -> T:

@@ -19,10 +19,11 @@ from gateway.clock import Clock
 from gateway.errors import TryAgain
 from gateway.ingress.accept import Accept
 from gateway.ingress.imap_account import Account
-from gateway.ingress.imap_commands import Session
+from gateway.ingress.imap_commands import LostInLogin, Session
 from gateway.ingress.imap_fetch import Suspicion
 from gateway.ingress.imap_reader import Reader
-from gateway.ingress.imap_session import Broken, ConnectionLost, Deadline, LoginRefused, Patience
+from gateway.ingress.imap_session import Broken, ConnectionLost, Deadline, LoginRefused, Patience, Said
+from gateway.ingress.incoming import remove_leftovers
 from gateway.ingress.oauth import AccessRefused, Tokens
 from gateway.store.mailboxes import Mailbox, Mailboxes, State
 from gateway.store.marks import LeaseLost
@@ -42,6 +43,7 @@ class Rhythm:
     first_pause: float = 1.0
     last_pause: float = 300.0
     refused: float = 900.0  # after a login that was refused
+    steady: float = 60.0  # a connection that lasted so long has made good for those that failed before
     goodbye: float = 10.0  # for what is under way when we are to stop
     patience: Patience = field(default_factory=Patience)
 
@@ -54,7 +56,9 @@ class _Watch:
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     suspicion: Suspicion = field(default_factory=Suspicion)
     failures: int = 0  # in a row
+    hung_up: int = 0  # logins in a row that ended with the connection
     alarmed: bool = False
+    polled: bool = False  # the server refuses IDLE
     task: asyncio.Task[None] | None = None
 
 
@@ -73,9 +77,11 @@ class Watcher:
         self.clock = clock
         self.rhythm = rhythm or Rhythm()
         self._watches: dict[str, _Watch] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Until ``stop``; what is being stored then is finished, and the leases are given back."""
+        await asyncio.to_thread(remove_leftovers, self.accept.directory)
         registered = False
         try:
             while not stop.is_set():
@@ -88,48 +94,70 @@ class Watcher:
                     _log.warning("mailboxes cannot be claimed", reason=error.message)
                 await wait(stop, self.rhythm.look)
         finally:
-            await self._end(list(self._watches))
+            self._end(list(self._watches))
+            await asyncio.gather(*self._ending, return_exceptions=True)
             with contextlib.suppress(TryAgain):  # then they run out
                 await self.boxes.release(list(self.accounts))
 
     async def _look(self) -> None:
-        """Keeps and takes leases; begins what is ours, ends what is not any more."""
+        """Keeps and takes leases; begins what is ours, ends what is not any more. It waits for no mailbox, or the leases of others would run out."""
         ours = await self.boxes.claim(list(self.accounts), self.rhythm.lease, self.clock.now())
-        await self._end([name for name in self._watches if name not in ours])
-        for name, box in ours.items():
-            if name not in self._watches:
-                watch = _Watch(self.accounts[name], alarmed=box.state == "failing")
-                watch.task = asyncio.create_task(self._watch(watch), name=f"mailbox {name}")
+        self._end([name for name in self._watches if name not in ours])
+        for name in ours:
+            watch = self._watches.get(name)
+            if watch is not None and watch.task is not None and watch.task.done():
+                error = watch.task.exception() if not watch.task.cancelled() else None
+                _log.error("mailbox reader ended", mailbox=watch.account.shown, **(log.error_fields(error) if error is not None else {}))
+                watch = None
+            if watch is None and name not in {task.get_name() for task in self._ending}:
+                watch = _Watch(self.accounts[name])
+                watch.task = asyncio.create_task(self._watch(watch), name=name)
                 self._watches[name] = watch
 
-    async def _end(self, names: Sequence[str]) -> None:
-        ended = [self._watches.pop(name) for name in names]
-        for watch in ended:
+    def _end(self, names: Sequence[str]) -> None:
+        for watch in [self._watches.pop(name) for name in names]:
             watch.stop.set()
-        await asyncio.gather(*(watch.task for watch in ended if watch.task is not None))
+            if watch.task is not None:
+                self._ending.add(watch.task)
+                watch.task.add_done_callback(self._ending.discard)
 
     async def _watch(self, watch: _Watch) -> None:
         """One mailbox, until its stop: connect, read, and again after each failure."""
-        account = watch.account
+        loop = asyncio.get_running_loop()
         while not watch.stop.is_set():
-            try:
-                await self._session(watch)
-                continue
-            except (AccessRefused, LoginRefused) as error:
-                await self._tell(watch, "refused", error.message)
+            began = loop.time()
+            refused = await self._tried(watch)
+            if watch.stop.is_set():
+                return
+            if refused:
                 await self._wait_for_access(watch)
                 continue
-            except LeaseLost:
-                _log.info("mailbox lost", mailbox=account.shown)
-            except TryAgain as error:
-                await self._tell(watch, "failing", error.message)
-            except OSError as error:
-                await self._tell(watch, "failing", f"a file of ours cannot be used: {error.strerror}")
-            except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the reading of a mailbox in silence
-                _log.error("mailbox stumbled", mailbox=account.shown, **log.error_fields(error))
-                await self._tell(watch, "failing", f"something unforeseen happened here ({type(error).__name__}); the log says where")
+            if loop.time() - began >= self.rhythm.steady:
+                watch.failures = 0
             await wait(watch.stop, self._pause(watch.failures))
             watch.failures += 1
+
+    async def _tried(self, watch: _Watch) -> bool:
+        """One connection, and what its end means; whether we are not let in."""
+        try:
+            await self._session(watch)
+        except (AccessRefused, LoginRefused) as error:
+            await self._tell(watch, "refused", error.message)
+            return True
+        except LostInLogin as error:
+            watch.hung_up += 1
+            await self._tell(watch, "refused" if watch.hung_up > 1 else "failing", error.message)
+            return watch.hung_up > 1
+        except LeaseLost:
+            _log.info("mailbox lost", mailbox=watch.account.shown)
+        except TryAgain as error:
+            await self._tell(watch, "failing", error.message)
+        except OSError as error:
+            await self._tell(watch, "failing", f"a file of ours cannot be used: {error.strerror}")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it must not end the reading of a mailbox in silence
+            _log.error("mailbox stumbled", mailbox=watch.account.shown, **log.error_fields(error))
+            await self._tell(watch, "failing", f"something unforeseen happened here ({type(error).__name__}); the log says where")
+        return False
 
     def _pause(self, failures: int) -> float:
         longest = min(self.rhythm.last_pause, self.rhythm.first_pause * float(2 ** min(failures, 20)))
@@ -137,17 +165,22 @@ class Watcher:
 
     async def _session(self, watch: _Watch) -> None:
         """One connection, from greeting to goodbye."""
-        account, stop = watch.account, watch.stop
-        session = await Session.open(account.server(), self.rhythm.patience)
+        stop = watch.stop
+        entering = asyncio.create_task(self._entered(watch))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait({entering, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if not entering.done():
+                entering.cancel()
+                await asyncio.wait({entering})
+        if entering.cancelled():
+            return
+        session = entering.result()
         cut = asyncio.create_task(self._cut_off(session, stop))
         try:
-            await account.sign_in(session, self.tokens)
-            reader = Reader(account, session, await self._mine(account), self.accept, self.boxes, self.clock, watch.suspicion)
-            await reader.open()
-            while not stop.is_set():
-                if await reader.catch_up(stop):
-                    self._recovered(watch)
-                    await self._news(session, stop)
+            await self._read(watch, session)
         except (ConnectionLost, Broken, Deadline):
             watch.suspicion.broken()
             if not stop.is_set():
@@ -155,6 +188,31 @@ class Watcher:
         finally:
             cut.cancel()
             await session.close()
+
+    async def _entered(self, watch: _Watch) -> Session:
+        """A session that is signed in."""
+        session = await Session.open(watch.account.server(), self.rhythm.patience)
+        try:
+            await watch.account.sign_in(session, self.tokens)
+        except BaseException:
+            session.abort()
+            raise
+        watch.hung_up = 0
+        return session
+
+    async def _read(self, watch: _Watch, session: Session) -> None:
+        account, stop = watch.account, watch.stop
+        reader = Reader(account, session, await self._mine(account), self.accept, self.boxes, self.clock, watch.suspicion)
+        await reader.open()
+        behind = True
+        while not stop.is_set():
+            if not await reader.catch_up(stop, behind=behind):
+                continue
+            if reader.trouble is not None:
+                await self._tell(watch, "failing", reader.trouble)
+            else:
+                self._recovered(watch)
+            behind = not await self._news(watch, session)
 
     async def _cut_off(self, session: Session, stop: asyncio.Event) -> None:
         """A server that is silent does not keep us from stopping."""
@@ -168,19 +226,26 @@ class Watcher:
             raise LeaseLost("the mailbox is read by another process now")
         return box
 
-    async def _news(self, session: Session, stop: asyncio.Event) -> None:
-        """Returns when it is time to look again."""
-        if "IDLE" in session.capabilities:
-            await session.idle(self.rhythm.idle, stop)
-        else:
-            await wait(stop, self.rhythm.poll)
-            if not stop.is_set():
-                await session.noop()
+    async def _news(self, watch: _Watch, session: Session) -> bool:
+        """Returns when it is time to look again; whether the server told of mail."""
+        began = asyncio.get_running_loop().time()
+        if "IDLE" in session.capabilities and not watch.polled:
+            try:
+                await session.idle(self.rhythm.idle, watch.stop)
+            except Said as error:
+                watch.polled = True
+                _log.warning("server does not idle", mailbox=watch.account.shown, reason=log.redact(error.message))
+            if session.news.is_set() or asyncio.get_running_loop().time() - began >= min(self.rhythm.idle, self.rhythm.poll):
+                return session.news.is_set()
+        await wait(watch.stop, self.rhythm.poll)  # nor is a server asked all the time that ends each wait at once
+        if not watch.stop.is_set():
+            await session.noop()
+        return session.news.is_set()
 
     def _recovered(self, watch: _Watch) -> None:
-        if watch.failures or watch.alarmed:
-            _log.info("mailbox is well again", mailbox=watch.account.shown)
-        watch.failures, watch.alarmed = 0, False
+        if watch.alarmed or watch.failures:
+            _log.info("mailbox is well", mailbox=watch.account.shown)
+        watch.alarmed = False
 
     async def _tell(self, watch: _Watch, state: State, problem: str) -> None:
         """Makes a failure a state of the mailbox, and says it: quietly the first time, as an error when it is refused or lasts."""
@@ -192,32 +257,31 @@ class Watcher:
             box = await self._mine(watch.account)
             now = self.clock.now()
             await self.boxes.ailing(box.id, state, problem, now)
-            since = box.failing_since
         except TryAgain:
             return  # without the database it is neither kept nor told for how long
+        since = box.failing_since
         if state == "failing" and since is not None and now - since >= ALARM and not watch.alarmed:
             watch.alarmed = True
             _log.error("mailbox fails for long", mailbox=watch.account.shown, since=since.isoformat(), reason=log.redact(problem))
 
     async def _wait_for_access(self, watch: _Watch) -> None:
         """A refused login is tried again after a long pause, or as soon as somebody has signed in."""
-        account = watch.account
-        watch.failures += 1
-        if account.client is None:
-            await wait(watch.stop, self.rhythm.refused)
-            return
-        before = await self._changed(account)
         loop = asyncio.get_running_loop()
         until = loop.time() + self.rhythm.refused
-        while not watch.stop.is_set() and loop.time() < until and await self._changed(account) == before:
-            await wait(watch.stop, self.rhythm.look)
+        first = before = await self._signed_in(watch.account, None)
+        while not watch.stop.is_set() and loop.time() < until and before == first:
+            await wait(watch.stop, self.rhythm.look if watch.account.client is not None else self.rhythm.refused)
+            before = await self._signed_in(watch.account, before)
 
-    async def _changed(self, account: Account) -> datetime | None:
-        """When somebody last signed in."""
-        with contextlib.suppress(TryAgain):
-            row = await self.tokens.stored(account.client, account.username) if account.client is not None else None
-            return row.changed_at if row is not None else None
-        return None
+    async def _signed_in(self, account: Account, known: datetime | None) -> datetime | None:
+        """When somebody last signed in; what is ``known`` where the database is away."""
+        if account.client is None:
+            return None
+        try:
+            row = await self.tokens.stored(account.client, account.username)
+        except TryAgain:
+            return known
+        return row.changed_at if row is not None else None
 
 
 async def wait(stop: asyncio.Event, seconds: float) -> None:

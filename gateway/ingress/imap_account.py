@@ -11,11 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from config.rules import folder_of
 from config.settings import Imap, Oauth, Settings
 from gateway import log
 from gateway.errors import UsageError
 from gateway.ingress.imap_commands import Session
-from gateway.ingress.imap_session import LoginRefused, Server
+from gateway.ingress.imap_connect import Server
+from gateway.ingress.imap_session import LoginRefused
 from gateway.ingress.oauth import Tokens
 
 
@@ -43,8 +45,8 @@ class Account:
 
     @property
     def place(self) -> str:
-        """What the UIDs belong to."""
-        return f"{self.username}@{self.host.lower()}:{self.port}/{self.folder}"
+        """What the UIDs belong to; the port is only a way there."""
+        return f"{self.username}@{self.host.lower()}/{self.folder}"
 
     def server(self) -> Server:
         """Where to connect. OSError where the file of trusted authorities cannot be read."""
@@ -80,10 +82,10 @@ def _account(table: Imap, client: Oauth | None) -> Account:
         table.username,
         table.password.get_secret_value(),
         client,
-        "INBOX" if table.folder.upper() == "INBOX" else table.folder,  # the one name in which case does not matter
+        folder_of(table.folder),
         table.channel.strip().lower(),
         table.after,
-        table.move_to,
+        folder_of(table.move_to),
     )
 
 

@@ -15,7 +15,7 @@ from typing import Final
 
 from gateway.ingress import imap_grammar as grammar
 from gateway.ingress.imap_grammar import Fetched
-from gateway.ingress.imap_session import Broken, Connection, LoginRefused, Said
+from gateway.ingress.imap_session import Broken, Connection, ConnectionLost, LoginRefused, Said
 
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 TEMPORARY: Final = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"})  # RFC 5530
@@ -31,6 +31,10 @@ class Selected:
     exists: int
     read_only: bool
     flags: frozenset[str]
+
+
+class LostInLogin(ConnectionLost):
+    """The connection ended while we signed in: an accident, or how this server refuses."""
 
 
 class Session(Connection):
@@ -73,6 +77,8 @@ class Session(Connection):
             if error.code in TEMPORARY:
                 raise
             raise LoginRefused(error.message) from None
+        except ConnectionLost as error:
+            raise LostInLogin(f"the server hung up on the login ({error.message})") from None
         self.enter(folder=False)
         await self.ask()
 
@@ -82,7 +88,7 @@ class Session(Connection):
         self.enter(folder=True)
         codes = dict(grammar.code(parts[0]) for parts in answer)
         validity = codes.get("UIDVALIDITY", "")
-        if not validity.isdigit() or "UIDNOTSTICKY" in codes:
+        if not validity.isdigit() or not int(validity) or "UIDNOTSTICKY" in codes:
             raise Broken("the server gives this folder no lasting numbers (UIDs), so it cannot be read without losing or doubling mail")
         following = codes.get("UIDNEXT", "")
         exists = max(
@@ -108,7 +114,6 @@ class Session(Connection):
 
     async def uids(self, first: int, last: int | None = None, *, since: date | None = None, kept: bool = False) -> list[int]:
         r"""The UIDs from ``first`` to ``last`` (None: the newest), ascending; ``since`` by the server's date, ``kept`` without \Deleted ones."""
-        self.news.clear()
         criteria = ["UID", f"{first}:{last if last is not None else '*'}"]
         criteria += ["SINCE", f"{since.day}-{MONTHS[since.month - 1]}-{since.year}"] if since is not None else []
         criteria += ["UNDELETED"] if kept else []

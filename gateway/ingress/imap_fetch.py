@@ -8,7 +8,7 @@ a connection broke, and believed after three times.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -16,12 +16,15 @@ from pathlib import Path
 from gateway.ingress.accept import Raw, SpoolFile
 from gateway.ingress.files import LARGEST
 from gateway.ingress.imap_commands import Session
+from gateway.ingress.imap_grammar import Fetched
 from gateway.ingress.imap_session import Said
 from gateway.ingress.incoming import MailFile
 
-TOGETHER = 2 << 20  # bytes of mails fetched at a time; a larger mail comes in pieces
+AT_ONCE = 8 << 20  # bytes of mails in memory before they are handed over to be stored
+TOGETHER = 2 << 20  # bytes of mails fetched by one command; a larger mail comes in pieces
 PIECE = 1 << 20  # bytes of a large mail fetched at a time
 STRIKES = 3  # connections that may break on a mail before it is put aside
+_TOO_LARGE = f"it is larger than {LARGEST >> 20} MiB"
 
 
 @dataclass(slots=True)
@@ -29,15 +32,16 @@ class Suspicion:
     """Outlives a connection: which mails were being fetched when it broke, and on which one it broke how often."""
 
     fetching: tuple[int, ...] = ()
+    suspects: set[int] = field(default_factory=set)  # fetched alone until they were had
     strikes: dict[int, int] = field(default_factory=dict)
-    wary: bool = False  # one mail at a time, until everything is taken in
 
-    def broken(self) -> None:
-        """The connection broke. A mail that was fetched alone is suspected; of several one may be guilty."""
+    def broken(self) -> bool:
+        """The connection broke; whether a mail is suspected. Of several one may be guilty, one that was fetched alone has a strike."""
         if len(self.fetching) == 1:
             self.strikes[self.fetching[0]] = self.strikes.get(self.fetching[0], 0) + 1
-        self.wary = self.wary or len(self.fetching) > 1
-        self.fetching = ()
+        self.suspects.update(self.fetching)
+        suspected, self.fetching = bool(self.fetching), ()
+        return suspected
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +73,21 @@ class Fetcher:
         self.directory = directory
         self.suspicion = suspicion
 
-    async def fetch(self, uids: Sequence[int]) -> Haul:
-        """The mails of these UIDs (as many as one command takes)."""
+    async def hauls(self, uids: Sequence[int]) -> AsyncIterator[Haul]:
+        """The mails of these UIDs (as many as one command takes), some at a time, in order."""
         told = await self.session.fetch(uids, "RFC822.SIZE", "INTERNALDATE")
-        sizes = {uid: told[uid].size or 0 if uid in told else 0 for uid in uids}
+        sizes = {uid: _size(told.get(uid)) for uid in uids}
+        for some in _batches(uids, sizes, AT_ONCE):
+            bodies, problems = await self._bodies(some, sizes)
+            yield Haul([Taken(uid, bodies[uid], told[uid].received if uid in told else None) for uid in some if uid in bodies], problems)
+
+    async def _bodies(self, uids: Sequence[int], sizes: Mapping[int, int]) -> tuple[dict[int, Raw], dict[int, str]]:
         bodies: dict[int, Raw] = {}
         problems: dict[int, str] = {}
         try:
-            for some in _batches([uid for uid in uids if uid in told and sizes[uid] <= TOGETHER], sizes):
-                bodies |= await self._together(some)
-            for uid in await self._still([uid for uid in uids if uid not in bodies]):  # large, left out, or refused in company
+            for some in _batches([uid for uid in uids if sizes[uid] <= TOGETHER and uid not in self.suspicion.suspects], sizes, TOGETHER):
+                bodies |= await self._together(some, sizes)
+            for uid in await self._still([uid for uid in uids if uid not in bodies]):  # large, suspected, left out, or refused in company
                 raw = await self._alone(uid, sizes[uid])
                 if isinstance(raw, str):
                     problems[uid] = raw
@@ -87,18 +96,16 @@ class Fetcher:
         except BaseException:
             discard(bodies.values())
             raise
-        return Haul([Taken(uid, bodies[uid], told[uid].received if uid in told else None) for uid in uids if uid in bodies], problems)
+        return bodies, problems
 
-    async def _together(self, uids: Sequence[int]) -> dict[int, Raw]:
-        if any(self.suspicion.strikes.get(uid, 0) >= STRIKES for uid in uids):
-            return {}
+    async def _together(self, uids: Sequence[int], sizes: Mapping[int, int]) -> dict[int, Raw]:
         self.suspicion.fetching = tuple(uids)
         try:
             found = await self.session.fetch(uids, "BODY.PEEK[]")
         except Said:
             found = {}
         self.suspicion.fetching = ()
-        return {uid: each.body for uid, each in found.items() if each.body is not None}
+        return {uid: each.body for uid, each in found.items() if each.body or (each.body is not None and not sizes[uid])}
 
     async def _still(self, uids: Collection[int]) -> list[int]:
         """Those of the UIDs that the server lists."""
@@ -107,7 +114,10 @@ class Fetcher:
 
     async def _alone(self, uid: int, size: int) -> Raw | str:
         """One mail, piece by piece; a sentence where that fails, or too many connections broke on it."""
-        if self.suspicion.strikes.pop(uid, 0) >= STRIKES:
+        if size > LARGEST:
+            return _TOO_LARGE
+        if self.suspicion.strikes.get(uid, 0) >= STRIKES:
+            del self.suspicion.strikes[uid]  # it is owed now, and tried anew when that is due
             return "the connection breaks whenever this mail is fetched"
         self.suspicion.fetching = (uid,)
         try:
@@ -115,38 +125,48 @@ class Fetcher:
         except Said as error:
             raw = error.message
         self.suspicion.fetching = ()
+        self.suspicion.suspects.discard(uid)
         return raw
 
     async def _pieces(self, uid: int, size: int) -> Raw | str:
         """The bytes of a mail, in a file where they are many; a sentence where the server does not give them."""
         first = await self.session.part(uid, 0, PIECE)
-        if first is None:
+        if first is None or (size and not first):
             return "the server lists this mail but does not give its text"
         if size <= len(first) < PIECE:
             return first
         file = await asyncio.to_thread(MailFile, self.directory)
         try:
-            whole = await self._rest(uid, size, first, file)
+            problem = await self._rest(uid, size, first, file)
         except BaseException:
             await asyncio.to_thread(file.remove)
             raise
-        if not whole:
+        if problem:
             await asyncio.to_thread(file.remove)
-            return f"it is larger than {LARGEST >> 20} MiB"
+            return problem
         return await asyncio.to_thread(file.close)
 
-    async def _rest(self, uid: int, size: int, first: bytes, file: MailFile) -> bool:
-        """Writes all pieces; False where there are too many. A server may be wrong about the size: the end is where nothing comes any more."""
-        piece, offset = first, 0
+    async def _rest(self, uid: int, size: int, first: bytes, file: MailFile) -> str:
+        """Writes all pieces; a sentence where that cannot be. A server may be wrong about the size: the end is where it gives an empty piece.
+
+        No piece at all is no end, unless the size says so: the mail was left out of the answer, or is gone.
+        """
+        piece: bytes | None = first
+        offset = 0
         while piece:
             await asyncio.to_thread(file.write, piece)
             offset += len(piece)
             if offset > LARGEST:
-                return False
+                return _TOO_LARGE
             if len(piece) < PIECE and offset >= size:
-                break
-            piece = await self.session.part(uid, offset, PIECE) or b""
-        return True
+                return ""
+            piece = await self.session.part(uid, offset, PIECE)
+        return "" if piece is not None or offset == size else f"the server gave {offset} bytes of this mail and no more"
+
+
+def _size(told: Fetched | None) -> int:
+    """What the server says; a mail of which it says nothing is not an empty one."""
+    return told.size if told is not None and told.size is not None else 1
 
 
 def discard(raws: Iterable[Raw]) -> None:
@@ -156,12 +176,12 @@ def discard(raws: Iterable[Raw]) -> None:
             raw.discard()
 
 
-def _batches(uids: Sequence[int], sizes: Mapping[int, int]) -> Iterator[list[int]]:
-    """Mails that are fetched by one command: not too many bytes."""
+def _batches(uids: Sequence[int], sizes: Mapping[int, int], limit: int) -> Iterator[list[int]]:
+    """The UIDs in order, in pieces of not too many bytes."""
     some: list[int] = []
     size = 0
     for uid in uids:
-        if some and size + sizes[uid] > TOGETHER:
+        if some and size + sizes[uid] > limit:
             yield some
             some, size = [], 0
         some.append(uid)

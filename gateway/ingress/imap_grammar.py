@@ -19,7 +19,7 @@ LITERAL_LIMIT = 64 << 20  # bytes; no mail is larger
 _SAID = 300  # characters of a server's sentence that are kept
 _LITERAL = re.compile(rb"~?\{(\d{1,20})\+?\}$")
 _STATUS = re.compile(rb"(?:\+|[^ ]+ (?:OK|NO|BAD|BYE|PREAUTH)\b)", re.IGNORECASE)  # human text follows, which may end like a literal
-_TOKEN = re.compile(rb'\s*(?:(\()|(\))|"((?:[^"\\]|\\.)*)"|((?:[^\s()"\[]|\[(?:[^\]]{0,999}\])?)+)|("))', re.DOTALL)
+_TOKEN = re.compile(rb'\s*(?:(\()|(\))|"((?:[^"\\]|\\.)*)"|((?:[^\s()"\[]|\[[^\]]{0,999}\]?)+)|("))', re.DOTALL)
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _CODE = re.compile(r"\[([A-Za-z0-9.=-]+)(?: ([^\]]*))?\]")
 
@@ -140,10 +140,7 @@ def fetched(parts: Sequence[bytes]) -> Fetched | None:
     if uid is None:
         return None
     flags = told.get(b"FLAGS")
-    named = next((name for name in told if name.startswith(b"BODY[]")), b"")
-    body = told.get(named)
-    if body is None and named.startswith(b"BODY[]<"):
-        body = b""  # a piece beyond the end
+    body = next((value for name, value in told.items() if name.startswith(b"BODY[]")), None)
     return Fetched(
         uid,
         number(told.get(b"RFC822.SIZE")),

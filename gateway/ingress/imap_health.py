@@ -71,9 +71,10 @@ def _state(box: Mailbox | None, owed: int, warning: str | None, now: datetime) -
         return "warning", warning
     if box is None or box.first_seen_at is None:
         return "new", "was never opened; a running daemon with the role ingress does that"
+    reading = box.lease_until is not None and box.lease_until > now
     if box.last_pass_at is None:
-        return "new", "is being read for the first time"
-    if now - box.last_pass_at > STALE:
+        return "new", "is being read for the first time" if reading else "was not read to its end so far; is a daemon running?"
+    if now - box.last_pass_at > STALE and not reading:  # whoever reads ends or fails within the deadlines of a session
         return "stale", f"was last looked through at {_shown(box.last_pass_at)}; is a daemon running?"
     if owed:
         return "warning", f"{owed} mail{'s' if owed > 1 else ''} in it cannot be fetched; channel test {box.name} tells which"

@@ -11,7 +11,7 @@ the others go on); the store or the disk is away (then nothing is done on the se
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from datetime import date, timedelta
 
 from core.message import Envelope
@@ -26,7 +26,8 @@ from gateway.ingress.imap_settle import DONE, settle
 from gateway.store.mailboxes import Automation, Mailbox, Mailboxes
 from gateway.store.marks import Mark
 
-WINDOW = 20_000  # UIDs asked for at a time
+WINDOW = 20_000  # UIDs asked for at a time, and more where there are none
+BEHIND = 500  # UIDs behind the cursor that are looked at again
 FRESH = timedelta(days=1)  # mail that lay there no longer than this when the mailbox was first opened is answered like new mail
 RETRY = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1), timedelta(hours=6))  # of owed mail, the last for ever
 
@@ -67,8 +68,8 @@ class Reader:
         self.last = self._stored = self.box.last_uid
 
     async def plan(self, since: date | None, automation: Automation) -> None:
-        """Looks through everything once more, with other wishes for what lay there when the mailbox was first opened."""
-        await self.boxes.plan(self.box.id, since, automation)
+        """Looks through everything once more, with wishes for what lies there now."""
+        await self.boxes.plan(self.box.id, since, automation, self._end, self.clock.now())
         self.box = await self._again()
         self.last = self._stored = self.box.last_uid
 
@@ -77,19 +78,23 @@ class Reader:
         assert box is not None  # rows are never deleted
         return box
 
-    async def catch_up(self, stop: asyncio.Event, advance: Callable[[int], None] = lambda _: None) -> bool:
-        """Takes in everything that is there; whether it came to the end before ``stop``. ``advance`` is told how many mails are done."""
+    async def catch_up(self, stop: asyncio.Event, advance: Callable[[int], None] = lambda _: None, *, behind: bool = True) -> bool:
+        """Takes in everything that is there; whether it came to the end before ``stop``. ``advance`` is told how many mails are done.
+
+        ``behind`` looks behind the cursor too: servers with several writers may show a mail after one with a higher UID.
+        """
         self.trouble = None
         await self._settle()
         while not stop.is_set():
-            listed = await self.missing()
+            listed = await self.missing(stop)
             if not listed:
                 break
             await self._take(listed, stop, advance)
+        if behind and not stop.is_set():
+            await self._take(await self._overlooked(), stop, advance, beside=True)
         if stop.is_set():
             return False
         await self._retry()
-        self.suspicion.wary = False
         if self.trouble is not None:
             await self.boxes.ailing(self.box.id, "failing", self.trouble, self.clock.now())
         else:
@@ -98,59 +103,65 @@ class Reader:
 
     # ---- which
 
-    async def missing(self) -> list[int]:
+    async def missing(self, stop: asyncio.Event) -> list[int]:
         """UIDs beyond :attr:`last` that the database does not know, ascending. Where there are none the cursor moves on."""
-        end = self._end
-        while self.last < end:
-            upto = min(self.last + WINDOW, end)
-            if self.last < self.box.backlog_end < upto:
-                upto = self.box.backlog_end
-            found = await self._window(self.last + 1, upto)
-            if found:
-                return found
-            await self._move_on(upto)
+        at, size = self.last, WINDOW
+        found: list[int] = []
+        while at < self._end and not found and not stop.is_set():
+            upto = self._until(at, size)
+            found = await self._window(at + 1, upto)
+            at, size = (at, size) if found else (upto, size * 2)  # between the UIDs of an old mailbox there may be millions
+        if at > self.last:
+            await self.boxes.advance(self.box.id, at)
+            self.last = self._stored = at
+        if found or stop.is_set():
+            return found
+        self.session.news.clear()
         return await self._window(self.last + 1, None)
+
+    def _until(self, at: int, size: int) -> int:
+        """The end of the window after ``at``: at most what is there, and what lay there from the beginning apart from the rest."""
+        upto = min(at + size, self._end)
+        return self.box.backlog_end if at < self.box.backlog_end < upto else upto
 
     async def _window(self, first: int, last: int | None) -> list[int]:
         old = last is not None and last <= self.box.backlog_end
         since = self.box.backlog_since if old else None
-        there = await self.session.uids(first, last, since=since, kept=old)
+        there = await self.session.uids(first, last, since=since, kept=old and self.box.last_pass_at is None)
         known = await self.boxes.known(self.box.id, self.box.uidvalidity, there) if there else set()
         return [uid for uid in there if uid not in known]
 
-    async def _move_on(self, last: int) -> None:
-        await self.boxes.advance(self.box.id, last)
-        self.last = self._stored = last
+    async def _overlooked(self) -> list[int]:
+        """Mails a little behind the cursor that the database does not know, of those that came in after the beginning."""
+        first = max(self.box.backlog_end + 1, self.last - BEHIND)
+        return await self._window(first, self.last) if first <= self.last else []
 
     async def count(self) -> int:
         """How many mails are still to be taken in, as of now."""
-        total = 0
-        first = self.last + 1
-        while first <= self._end:
-            upto = min(first + WINDOW - 1, self._end)
-            if first <= self.box.backlog_end < upto:
-                upto = self.box.backlog_end
-            total += len(await self._window(first, upto))
-            first = upto + 1
+        total, at, size = 0, self.last, WINDOW
+        while at < self._end:
+            upto = self._until(at, size)
+            found = len(await self._window(at + 1, upto))
+            total, at, size = total + found, upto, WINDOW if found else size * 2
         return total
 
     # ---- fetch, store, settle
 
-    async def _take(self, uids: Sequence[int], stop: asyncio.Event, advance: Callable[[int], None]) -> None:
-        """Fetches while what came before is being stored."""
+    async def _take(self, uids: Sequence[int], stop: asyncio.Event, advance: Callable[[int], None], *, beside: bool = False) -> None:
+        """Fetches while what came before is being stored. ``beside``: the cursor is beyond these mails already."""
         storing: asyncio.Task[list[int]] | None = None
         try:
-            for group in _groups(uids, 1 if self.suspicion.wary else FETCH_MOST):
+            for group in _groups(uids, FETCH_MOST):
+                async for haul in self._hauls(group):
+                    try:
+                        await self._done(storing, advance)
+                    except BaseException:
+                        haul.discard()
+                        raise
+                    storing = asyncio.create_task(self._store(haul.mails, beside=beside))
+                self.last = max(self.last, group[-1])
                 if stop.is_set():
                     break
-                haul = await self._fetch(group)
-                try:
-                    await self._done(storing, advance)
-                except BaseException:
-                    haul.discard()
-                    raise
-                storing = asyncio.create_task(self._store(haul.mails))
-                self.last = group[-1]
             await self._done(storing, advance)
             storing = None
         finally:
@@ -165,15 +176,17 @@ class Reader:
                 await self._settle_some(stored)
             advance(len(stored))
 
-    async def _fetch(self, uids: Sequence[int]) -> Haul:
-        haul = await self.fetcher.fetch(uids)
-        try:
-            for uid, problem in haul.problems.items():
-                await self._owe(uid, problem)
-        except BaseException:
-            haul.discard()
-            raise
-        return haul
+    async def _hauls(self, uids: Sequence[int]) -> AsyncIterator[Haul]:
+        """What fetching gives, while there is room for it; what could not be had is written down first."""
+        self.accept.check_room()
+        async for haul in self.fetcher.hauls(uids):
+            try:
+                for uid, problem in haul.problems.items():
+                    await self._owe(uid, problem)
+            except BaseException:
+                haul.discard()
+                raise
+            yield haul
 
     async def _owe(self, uid: int, problem: str) -> None:
         before = next((each.tries for each in await self.boxes.owed(self.box.id, self.box.uidvalidity) if each.uid == uid), 0)
@@ -181,14 +194,12 @@ class Reader:
         await self.boxes.owe(self.box.id, self.box.uidvalidity, uid, problem, retry_at)
         _log.warning("mail cannot be fetched", mailbox=self.account.shown, uid=uid, tries=before + 1, reason=log.redact(problem))
 
-    async def _store(self, taken: Sequence[Taken]) -> list[int]:
+    async def _store(self, taken: Sequence[Taken], *, beside: bool = False) -> list[int]:
         """One commit, or a few, for these mails; returns their UIDs. Raises what :meth:`Accept.accept_all` raises."""
         marks = []
         for each in taken:
-            owed = each.uid <= self._stored
-            marks.append(
-                Mark(self.box.id, self.box.uidvalidity, each.uid, each.uid if owed else self._stored, self.account.after == "keep")
-            )
+            follows = each.uid if beside else self._stored
+            marks.append(Mark(self.box.id, self.box.uidvalidity, each.uid, follows, self.account.after == "keep"))
             self._stored = max(self._stored, each.uid)
         await self.accept.accept_all([(each.raw, self._envelope(each)) for each in taken], marks)
         return [each.uid for each in taken]
@@ -210,10 +221,10 @@ class Reader:
     async def _retry(self) -> None:
         """Once more for mails that could not be fetched and are due."""
         for each in await self.boxes.owed(self.box.id, self.box.uidvalidity, self.clock.now()):
-            haul = await self._fetch([each.uid])
-            await self._settle_some(await self._store(haul.mails))
-            if not haul.mails and not haul.problems:
-                await self.boxes.forgive(self.box.id, self.box.uidvalidity, [each.uid])
+            async for haul in self._hauls([each.uid]):
+                await self._settle_some(await self._store(haul.mails, beside=True))
+                if not haul.mails and not haul.problems:
+                    await self.boxes.forgive(self.box.id, self.box.uidvalidity, [each.uid])
 
     async def _settle(self) -> None:
         """What a crash or a lost connection left undone on the server."""

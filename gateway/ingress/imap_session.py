@@ -21,9 +21,11 @@ from aioimaplib.aioimaplib import AUTH, NONAUTH, SELECTED, AioImapException, Com
 
 from gateway.errors import TryAgain
 from gateway.ingress import imap_grammar as grammar
+from gateway.ingress.imap_connect import Server, connect, reason
 from gateway.ingress.imap_grammar import Parts
 
 ANSWER_LIMIT: Final = 128 << 20  # bytes a server may tell before it ends a command
+_OVERHEAD: Final = 200  # bytes of memory that a response takes beside its own
 
 
 class ImapError(TryAgain):
@@ -53,14 +55,7 @@ class Said(ImapError):
 class LoginRefused(ImapError):
     """The server does not accept who we say we are: trying again with the same secret is of no use."""
 
-
-@dataclass(frozen=True, slots=True)
-class Server:
-    """Where to connect. ``context`` None means plain text, which is for the loopback."""
-
-    host: str
-    port: int
-    context: ssl.SSLContext | None = None
+    exit_code = os.EX_CONFIG
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +147,7 @@ class _Wire(IMAP4ClientProtocol):  # type: ignore[misc]  # the library brings no
                 pass
         if self.running not in ("", "IDLE"):
             self.answer.untagged.append(parts)
-            self.answer.size += sum(map(len, parts))
+            self.answer.size += sum(map(len, parts)) + _OVERHEAD
             if self.answer.size > ANSWER_LIMIT:
                 self.give_up(Broken(f"the server told more than {ANSWER_LIMIT} bytes at once"))
 
@@ -185,17 +180,16 @@ class Connection:
         patience = patience or Patience()
         loop = asyncio.get_running_loop()
         wire = _Wire(loop)
-        name = server.host if server.context is not None else None
         try:
             async with asyncio.timeout(patience.connect):
-                await loop.create_connection(lambda: wire, server.host, server.port, ssl=server.context, server_hostname=name)
+                await connect(lambda: wire, server, patience.connect)
                 await asyncio.wait({wire.greeting, wire.lost}, return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
             wire.give_up(Deadline(f"{server.host} did not greet us within {patience.connect:.0f} s"))
         except ssl.SSLCertVerificationError as error:
             wire.give_up(ConnectionLost(f"the certificate of {server.host} is not trusted: {error.verify_message}"))
         except (OSError, ssl.SSLError) as error:
-            wire.give_up(ConnectionLost(f"{server.host} port {server.port} cannot be reached: {_reason(error)}"))
+            wire.give_up(ConnectionLost(f"{server.host} port {server.port} cannot be reached: {reason(error)}"))
         except BaseException:
             wire.give_up(ConnectionLost("given up"))
             raise
@@ -342,9 +336,3 @@ def _judge(name: str, ended: asyncio.Task[Any]) -> bytes:
         code, _ = grammar.code(line)
         raise Said(f"the server refused {name}: {grammar.sentence(line) or response.result}", code)
     return bytes(line)
-
-
-def _reason(error: OSError) -> str:
-    number = error.errno or 0
-    said = error.reason if isinstance(error, ssl.SSLError) else os.strerror(number) if number > 0 else error.strerror
-    return (said or type(error).__name__).replace("_", " ").lower()

@@ -26,7 +26,7 @@ from gateway.store.engine import Database
 from gateway.store.spool import TRIES, Claimed, Finished, Spool
 from gateway.store.wake import Wake
 
-BATCH = 128
+BATCH = 256
 CHUNK = 8  # mails one reading process takes at a time
 LEASE_SECONDS = 120.0
 POLL_SECONDS = 0.5  # how late mail is noticed that another process spooled, where no notification comes

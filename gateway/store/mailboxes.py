@@ -87,23 +87,36 @@ class Mailboxes:
                     continue
                 values: dict[str, Any] = {"place": place, "channel": channel}
                 if known[name].place != place:
-                    values |= {"uidvalidity": 0}
+                    values |= dict.fromkeys(("first_seen_at", "problem", "failing_since", "last_pass_at", "backlog_since"))
+                    values |= {"uidvalidity": 0, "backlog_automation": "fresh", "state": "new"}
                 await connection.execute(sa.update(BOX).where(BOX.c.name == name).values(**values))
 
     # ---- the lease
 
     async def claim(self, names: Collection[str], seconds: float, now: datetime) -> dict[str, Mailbox]:
-        """Takes or keeps those that nobody else holds, for ``seconds`` from ``now``; processes of this host that are gone hold nothing."""
+        """Takes or keeps those that nobody else holds, for ``seconds`` from ``now``; processes of this host that are gone hold nothing.
+
+        What we hold is kept even while a transaction of ours has its row: that is waited for. What is free and in use by another process is not.
+        """
         named = BOX.c.name.in_(sorted(names))
+        lease = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}
         async with self.database.write(durable=False) as connection:
-            owners = set((await connection.execute(sa.select(BOX.c.lease_owner).where(named, BOX.c.lease_owner.is_not(None)))).scalars())
-            ours = sorted({self.database.node, *dead(owners, self.database.node)})
-            free = sa.or_(BOX.c.lease_owner.is_(None), BOX.c.lease_owner.in_(ours), BOX.c.lease_until < now)
-            query = sa.select(BOX).where(named, free).order_by(BOX.c.id).with_for_update(skip_locked=True)
-            rows = (await connection.execute(query)).mappings().all()
-            if rows:
-                lease = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}
-                await connection.execute(sa.update(BOX).where(BOX.c.id.in_([row["id"] for row in rows])).values(**lease))
+            kept = await connection.execute(
+                sa.update(BOX).where(named, BOX.c.lease_owner == self.database.node).values(**lease).returning(BOX)
+            )
+            rows = list(kept.mappings())
+            held = sa.select(BOX.c.lease_owner).where(named, BOX.c.lease_owner.is_not(None), BOX.c.lease_owner != self.database.node)
+            gone = dead(set((await connection.execute(held)).scalars()), self.database.node)
+            free = sa.or_(
+                BOX.c.lease_owner.is_(None),
+                BOX.c.lease_owner.in_(sorted(gone)),
+                sa.and_(BOX.c.lease_until < now, BOX.c.lease_owner != self.database.node),
+            )
+            query = sa.select(BOX.c.id).where(named, free).order_by(BOX.c.id).with_for_update(skip_locked=True)
+            ids = list((await connection.execute(query)).scalars())
+            if ids:
+                taken = await connection.execute(sa.update(BOX).where(BOX.c.id.in_(ids)).values(**lease).returning(BOX))
+                rows += taken.mappings()
         return {row["name"]: Mailbox(**row) for row in rows}
 
     async def release(self, names: Collection[str]) -> None:
@@ -139,9 +152,10 @@ class Mailboxes:
                 moved = sa.update(TAKEN).where(*mine, TAKEN.c.uidvalidity > 0)
                 await connection.execute(moved.values(uidvalidity=TAKEN.c.uidvalidity + step))
 
-    async def plan(self, box: int, since: date | None, automation: Automation) -> None:
-        """How what lay there at the first opening is to be taken in; it is looked through again from the beginning."""
-        await self._change(box, backlog_since=since, backlog_automation=automation, last_uid=0)
+    async def plan(self, box: int, since: date | None, automation: Automation, last: int, now: datetime) -> None:
+        """How what lies there up to the UID ``last`` is to be taken in, as if the mailbox were opened for the first time."""
+        wishes: dict[str, Any] = {"backlog_since": since, "backlog_automation": automation, "backlog_end": last}
+        await self._change(box, **wishes, first_seen_at=now, last_uid=0, last_pass_at=None)
 
     async def advance(self, box: int, last: int) -> None:
         """Everything up to ``last`` is known or gone."""
@@ -168,15 +182,16 @@ class Mailboxes:
             await connection.execute(done, {"box": box, "validity": uidvalidity, "uids": sorted(uids)})
 
     async def owe(self, box: int, uidvalidity: int, uid: int, problem: str, retry_at: datetime) -> None:
-        """Writes down that a mail cannot be fetched, so that the others go on and a person can see it."""
+        """Writes down that a mail cannot be fetched, so that the others go on and a person can see it; not over one that is stored."""
         key = {"mailbox_id": box, "uidvalidity": uidvalidity, "uid": uid}
         here = sa.and_(*(TAKEN.c[name] == value for name, value in key.items()))
         async with self.database.write() as connection:
-            tries = (await connection.execute(sa.select(TAKEN.c.tries).where(here, TAKEN.c.mail_id.is_(None)))).scalar()
-            if tries is None:
+            await self._set(connection, box, lease_owner=self.database.node)  # it is ours, and stays so until the end
+            row = (await connection.execute(sa.select(TAKEN.c.tries, TAKEN.c.mail_id).where(here))).one_or_none()
+            if row is None:
                 await connection.execute(sa.insert(TAKEN).values(**key, settled=False, problem=problem, tries=1, retry_at=retry_at))
-            else:
-                await connection.execute(sa.update(TAKEN).where(here).values(problem=problem, tries=tries + 1, retry_at=retry_at))
+            elif row.mail_id is None:
+                await connection.execute(sa.update(TAKEN).where(here).values(problem=problem, tries=row.tries + 1, retry_at=retry_at))
 
     async def owed(self, box: int, uidvalidity: int, due: datetime | None = None) -> list[Owed]:
         """Mails that could not be fetched, only those that are to be tried again at ``due`` when given."""

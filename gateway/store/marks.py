@@ -50,7 +50,8 @@ class LeaseLost(TryAgain):
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """Where a mail comes from. ``follows`` is the UID before it: the cursor moves on to this one only from there. An owed mail follows itself.
+    """Where a mail comes from. ``follows`` is the UID before it: the cursor moves on to this one only from there. A mail behind the cursor
+    follows itself.
 
     ``settled`` means that nothing is to be done with it on the server after the commit.
     """
@@ -64,13 +65,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """Mails that are in the spool: under this UID, or from before the server gave new ones."""
+    """Mails that are in the spool: under this UID, or from before the server gave new ones. ``owed`` are written down as mails that are not."""
 
     there: Mapping[Mark, int]
     again: Mapping[Mark, int]
+    owed: frozenset[Mark]
 
 
-NOTHING = Known({}, {})
+NOTHING = Known({}, {}, frozenset())
 
 
 async def claim_marks(connection: AsyncConnection, node: str, marks: Mapping[Mark, bytes]) -> Known:
@@ -81,14 +83,16 @@ async def claim_marks(connection: AsyncConnection, node: str, marks: Mapping[Mar
     boxes = {row.id: row for row in await connection.execute(_LOCK, {"ids": sorted({mark.mailbox for mark in marks})})}
     there: dict[Mark, int] = {}
     again: dict[Mark, int] = {}
+    owed: set[Mark] = set()
     for box, own in _by_mailbox(marks).items():
         if box not in boxes or boxes[box].lease_owner != node or any(mark.uidvalidity != boxes[box].uidvalidity for mark in own):
             raise LeaseLost("the mailbox is read by another process now")
         values = {"box": box, "validity": own[0].uidvalidity, "uids": sorted({mark.uid for mark in own})}
-        taken = {row.uid: row.mail_id for row in await connection.execute(KNOWN, values) if row.mail_id is not None}
-        there |= {mark: taken[mark.uid] for mark in own if mark.uid in taken}
-        again |= await _recognised(connection, box, {mark: marks[mark] for mark in own if mark.uid not in taken})
-    return Known(there, again)
+        taken = {row.uid: row.mail_id for row in await connection.execute(KNOWN, values)}
+        there |= {mark: taken[mark.uid] for mark in own if taken.get(mark.uid) is not None}
+        owed |= {mark for mark in own if mark.uid in taken and mark not in there}
+        again |= await _recognised(connection, box, {mark: marks[mark] for mark in own if mark not in there})
+    return Known(there, again, frozenset(owed))
 
 
 async def _recognised(connection: AsyncConnection, box: int, fresh: Mapping[Mark, bytes]) -> dict[Mark, int]:
@@ -127,7 +131,7 @@ async def record(connection: AsyncConnection, marks: Mapping[Mark, bytes], numbe
         }
         for mark in fresh
     ]
-    owed = [{"_box": mark.mailbox, "_validity": mark.uidvalidity, "_uid": mark.uid} for mark in fresh if mark.follows >= mark.uid]
+    owed = [{"_box": mark.mailbox, "_validity": mark.uidvalidity, "_uid": mark.uid} for mark in known.owed]
     own = _by_mailbox(marks)
     boxes = {row.id: row.last_uid for row in await connection.execute(_LOCK, {"ids": sorted(own)})}
     moved = [{"_id": box, "_last": last} for box, some in own.items() if (last := reached(boxes[box], some)) != boxes[box]]

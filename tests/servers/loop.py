@@ -38,3 +38,21 @@ class Loop:
         await asyncio.gather(*tasks, return_exceptions=True)
         for _ in range(3):  # transports close in their own time
             await asyncio.sleep(0)
+
+
+class Gate:
+    """A place in a server's dialog where it waits until the test opens it; ``reached`` is set when it stands there."""
+
+    def __init__(self, loop: Loop) -> None:
+        self.reached = threading.Event()
+        self._loop = loop
+        self._opened = asyncio.Event()
+
+    def open(self) -> None:
+        """Lets the dialog go on, now and at every later visit."""
+        self._loop.call(self._opened.set)
+
+    async def passed(self) -> None:
+        """Waits in the loop of the server."""
+        self.reached.set()
+        await self._opened.wait()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import socket
 import struct
+import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,85 +17,188 @@ from tests.servers.loop import Loop
 
 _RESET = struct.pack("ii", 1, 0)
 
+Way = Literal["down", "up"]  # from the server to the client, and back
+How = Literal["reset", "close", "stall", "half", "inject"]
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens after so many bytes of one direction of a connection: it is reset, closed, or no byte goes on any more."""
+    """What happens after so many bytes of one direction: the connection is reset or closed, or no byte goes on any more.
+
+    With ``half`` the receiver is told that nothing more comes, while the other direction goes on. With ``inject`` the ``data`` goes in at the
+    first end of a line from there on.
+    """
 
     after: int
-    way: Literal["down", "up"] = "down"
-    how: Literal["reset", "close", "stall"] = "reset"
+    way: Way = "down"
+    how: How = "reset"
+    data: bytes = b""
+
+
+@dataclass(slots=True, eq=False)
+class _Connection:
+    """One connection: both ends, and the fault it has."""
+
+    client: asyncio.StreamWriter
+    server: asyncio.StreamWriter
+    fault: Fault | None
+    passed: dict[Way, int] = field(default_factory=lambda: {"down": 0, "up": 0})
+    line_ended: bool = True  # the server has sent a whole line last
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # one direction is through
+
+    def cut(self, how: str) -> None:
+        """Ends both sides."""
+        for writer in (self.client, self.server):
+            _cut(writer, how)
 
 
 @dataclass(slots=True)
 class Proxy:
-    """A running proxy. ``faults`` are used up one a connection, in order; without any, everything passes. ``piece`` 1 sends single bytes."""
+    """A running proxy. ``faults`` are used up one a connection, in order; without any, everything passes. ``piece`` 1 sends single bytes.
+
+    ``always`` is the fault of every connection that has none of its own; ``once`` happens to whichever connection brings the sum of all to its number.
+    """
 
     loop: Loop
     target: int
+    host: str = "127.0.0.1"
     port: int = 0
     faults: list[Fault] = field(default_factory=list)
     always: Fault | None = None
+    once: Fault | None = None
+    refuse: bool = False  # connections are closed at once
+    record: bool = False
+    heard: list[tuple[Way, bytes]] = field(default_factory=list)  # what passed while ``record`` was on
     piece: int = 65536
     down: int = 0  # bytes so far, of all connections
     up: int = 0
     connections: int = 0
-    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _open: set[_Connection] = field(default_factory=set)
 
-    def drop_all(self) -> None:
-        """Resets every connection."""
-        self.loop.call(self._drop)
+    @property
+    def current(self) -> int:
+        """How many connections there are at the moment."""
+        return len(self._open)
 
-    def _drop(self) -> None:
-        for writer in list(self._writers):
-            _cut(writer, "reset")
+    def cut_after(self, *, down: int = -1, up: int = -1, how: How = "reset", total: bool = False, always: bool = False) -> None:
+        """Cuts the next connection, or every one, after so many bytes; ``total`` counts the bytes of all connections from now on."""
+        way: Way = "down" if down >= 0 else "up"
+        after = down if down >= 0 else up
+        if total:
+            self.once = Fault(getattr(self, way) + after, way, how)
+        elif always:
+            self.always = Fault(after, way, how)
+        else:
+            self.faults.append(Fault(after, way, how))
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def stall_after(self, *, down: int = -1, up: int = -1, total: bool = False, always: bool = False) -> None:
+        """The same, but the connection stays and nothing passes that way any more."""
+        self.cut_after(down=down, up=up, how="stall", total=total, always=always)
+
+    def inject(self, data: bytes, after: int = 0) -> None:
+        """Puts bytes between two lines of the server, in the next connection, once so many have passed."""
+        self.faults.append(Fault(after, "down", "inject", data))
+
+    def drop_all(self, how: How = "reset") -> None:
+        """Ends every connection."""
+
+        def drop() -> None:
+            for connection in list(self._open):
+                connection.cut(how)
+
+        self.loop.call(drop)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection, to its end."""
         self.connections += 1
         fault = self.faults.pop(0) if self.faults else self.always
+        if self.refuse:
+            _cut(writer, "close")
+            return
         try:
-            other_reader, other_writer = await asyncio.open_connection("127.0.0.1", self.target)
+            other_reader, other_writer = await asyncio.open_connection(self.host, self.target)
         except OSError:
             _cut(writer, "reset")
             return
-        both = {writer, other_writer}
-        self._writers |= both
+        for each in (writer, other_writer):
+            each.transport.set_write_buffer_limits(0)  # what is drained has been given to the kernel
+        connection = _Connection(writer, other_writer, fault)
+        self._open.add(connection)
         try:
-            await asyncio.gather(self._pump(reader, other_writer, "up", fault, both), self._pump(other_reader, writer, "down", fault, both))
+            await asyncio.gather(self._pump(connection, reader, other_writer, "up"), self._pump(connection, other_reader, writer, "down"))
         finally:
-            self._writers -= both
-            for each in both:
-                _cut(each, "close")
+            self._open.discard(connection)
+            connection.cut("close")
 
-    async def _pump(
-        self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        way: Literal["up", "down"],
-        fault: Fault | None,
-        both: set[asyncio.StreamWriter],
-    ) -> None:
-        passed = 0
+    async def _pump(self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> None:
         with contextlib.suppress(OSError):
-            while data := await reader.read(self.piece):
-                if fault is not None and fault.way == way and passed + len(data) >= fault.after:
-                    data = data[: max(0, fault.after - passed)]
-                    self._count(way, len(data))
-                    writer.write(data)
-                    await writer.drain()
-                    if fault.how == "stall":
-                        await asyncio.Event().wait()
-                    for each in both:
-                        _cut(each, fault.how)
-                    return
-                passed += len(data)
-                self._count(way, len(data))
-                writer.write(data)
-                await writer.drain()
-            writer.write_eof()
+            if await self._copy(connection, reader, writer, way):
+                writer.write_eof()
+        connection.ended.set()
 
-    def _count(self, way: str, size: int) -> None:
-        setattr(self, way, getattr(self, way) + size)
+    async def _copy(self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> bool:
+        """Whether the sender has come to its end by itself."""
+        while True:
+            fault, left = self._next(connection, way)
+            if fault is not None and left <= 0:
+                if fault.how == "inject":
+                    await self._inject(connection, reader, writer, fault)
+                    continue
+                await self._happen(connection, writer, fault)
+                return False
+            data = await reader.read(self.piece if fault is None else min(self.piece, left))
+            if not data:
+                return True
+            await self._pass(connection, writer, way, data)
+
+    def _next(self, connection: _Connection, way: Way) -> tuple[Fault | None, int]:
+        """The fault that comes first this way, and the bytes until then."""
+        found = [(fault.after - connection.passed[way], fault) for fault in [connection.fault] if fault is not None and fault.way == way]
+        found += [(fault.after - getattr(self, way), fault) for fault in [self.once] if fault is not None and fault.way == way]
+        if not found:
+            return None, 0
+        left, fault = min(found, key=lambda each: each[0])
+        return fault, left
+
+    async def _pass(self, connection: _Connection, writer: asyncio.StreamWriter, way: Way, data: bytes) -> None:
+        connection.passed[way] += len(data)
+        if way == "down" and data:
+            connection.line_ended = data.endswith(b"\n")
+        setattr(self, way, getattr(self, way) + len(data))
+        if self.record:
+            self.heard.append((way, data))
+        writer.write(data)
+        await writer.drain()
+
+    async def _inject(self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault) -> None:
+        connection.fault = None
+        while not connection.line_ended and (data := await reader.readline()):
+            await self._pass(connection, writer, "down", data)
+        writer.write(fault.data)
+        await writer.drain()
+
+    async def _happen(self, connection: _Connection, writer: asyncio.StreamWriter, fault: Fault) -> None:
+        if fault is self.once:
+            self.once = None
+        match fault.how:
+            case "stall":
+                await connection.ended.wait()
+            case "half":
+                writer.write_eof()
+                await connection.ended.wait()
+            case _:
+                await _arrived(writer)
+                connection.cut(fault.how)
+
+
+async def _arrived(writer: asyncio.StreamWriter) -> None:
+    """Waits until the receiver's side has what was sent: a reset would take it back. A receiver that takes nothing is not waited for."""
+    opened = writer.get_extra_info("socket")
+    with contextlib.suppress(OSError):
+        for _ in range(1000):
+            if fcntl.ioctl(opened.fileno(), termios.TIOCOUTQ, bytes(4)) == bytes(4):
+                return
+            await asyncio.sleep(0)
 
 
 def _cut(writer: asyncio.StreamWriter, how: str) -> None:
@@ -107,13 +212,13 @@ def _cut(writer: asyncio.StreamWriter, how: str) -> None:
 
 
 @contextmanager
-def proxy(target: int) -> Iterator[Proxy]:
-    """A proxy in front of a port of this machine."""
+def proxy(target: int, host: str = "127.0.0.1") -> Iterator[Proxy]:
+    """A proxy in front of a port."""
     loop = Loop()
-    made = Proxy(loop, target)
+    made = Proxy(loop, target, host)
 
     async def start() -> asyncio.Server:
-        return await asyncio.start_server(made._serve, "127.0.0.1", 0)
+        return await asyncio.start_server(made.serve, "127.0.0.1", 0)
 
     server = loop.run(start())
     made.port = server.sockets[0].getsockname()[1]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from datetime import date, timedelta
 from random import Random
 
@@ -13,7 +12,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.store import schema
+from gateway.store import marks, nodes, schema
 from gateway.store.blobs import open_blobs
 from gateway.store.engine import Database
 from gateway.store.mailboxes import Mailboxes
@@ -143,13 +142,13 @@ async def test_a_validity_that_comes_back_hides_no_mail(boxes, spool, store):
 
 
 async def test_another_place_under_the_same_name_is_read_from_the_beginning(boxes, spool):
-    """A mailbox that moved to another server keeps its name and its mails, but none of its UIDs."""
+    """A mailbox that moved to another server keeps its name and its mails, but none of its UIDs, and what lies there was there before us."""
     await spool.put([marked(1, 0)])
     await boxes.register([("desk", "desk@elsewhere/INBOX", "support@localhost")])
     assert (await boxes.get("desk")).uidvalidity == 0
     await boxes.begin(1, VALIDITY, 1, NOW + timedelta(days=9))
     box = await boxes.get("desk")
-    assert (box.last_uid, box.first_seen_at, await boxes.known(1, VALIDITY, [1])) == (0, NOW, set())
+    assert (box.last_uid, box.first_seen_at, await boxes.known(1, VALIDITY, [1])) == (0, NOW + timedelta(days=9), set())
 
 
 async def test_what_is_to_be_done_on_the_server_is_remembered(boxes, spool):
@@ -193,8 +192,8 @@ async def test_one_process_reads_a_mailbox(boxes, ready_url):
 
 async def test_a_process_that_is_gone_holds_nothing(boxes, ready_url, store):
     """After a kill the next process of the same host reads at once; a process that lives keeps its lease."""
-    host = socket.gethostname()[:40]
-    next_one = Mailboxes(await Database.open(ready_url, node=f"{host}-{os.getpid()}"))
+    host = nodes.own().rpartition("-")[0]
+    next_one = Mailboxes(await Database.open(ready_url, node=nodes.own()))
     try:
         for owner, got in ((f"{host}-{os.getppid()}", set()), (f"{host}-4194305", {"desk"}), (f"elsewhere-{os.getpid()}", set())):
             async with store.write() as connection:
@@ -202,6 +201,28 @@ async def test_a_process_that_is_gone_holds_nothing(boxes, ready_url, store):
             assert set(await next_one.claim(["desk"], LEASE, NOW)) == got
     finally:
         await next_one.database.close()
+
+
+async def test_a_transaction_on_a_mailbox_does_not_cost_its_lease(boxes, ready_url, spool):
+    """While mail of ours is being stored, our lease is renewed as soon as that is over, not lost; another process takes nothing meanwhile."""
+    inside, leave = asyncio.Event(), asyncio.Event()
+
+    async def store():
+        async with boxes.database.write() as connection:
+            await marks.claim_marks(connection, boxes.database.node, {Mark(1, VALIDITY, 1, 0, settled=False): b"x" * 16})
+            inside.set()
+            await leave.wait()
+
+    storing = asyncio.create_task(store())
+    await inside.wait()
+    renewing = asyncio.create_task(boxes.claim(["desk"], LEASE, NOW))
+    if boxes.database.dialect == "postgresql":
+        other = Mailboxes(await Database.open(ready_url, node="other-1"))
+        assert await other.claim(["desk"], LEASE, NOW + timedelta(hours=1)) == {}
+        await other.database.close()
+    leave.set()
+    await storing
+    assert set(await renewing) == {"desk"}
 
 
 async def test_two_processes_share_mailboxes_without_overlap(ready_url):
@@ -231,7 +252,8 @@ async def test_how_a_mailbox_is_can_be_seen(boxes):
 async def test_a_plan_reads_again_from_the_beginning(boxes, spool):
     """An import with other wishes begins at the first UID; what is known stays known."""
     await spool.put([marked(4, 0)])
-    await boxes.plan(1, date(2026, 1, 1), "none")
+    await boxes.plan(1, date(2026, 1, 1), "none", 9, NOW + timedelta(days=1))
     box = await boxes.get("desk")
-    assert (box.last_uid, box.backlog_since, box.backlog_automation) == (0, date(2026, 1, 1), "none")
+    assert (box.last_uid, box.backlog_since, box.backlog_automation, box.backlog_end) == (0, date(2026, 1, 1), "none", 9)
+    assert box.first_seen_at == NOW + timedelta(days=1)
     assert await boxes.known(1, VALIDITY, [4]) == {4}

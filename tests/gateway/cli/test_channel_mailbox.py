@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.cli import channel_mailbox
+from gateway.cli import channel_import
 from tests.servers.dovecot import PASSWORD, letter, letters
 from tests.servers.smallimap import RECEIVED, Folder, small_imap
 
@@ -140,7 +140,7 @@ def test_an_import_since_a_day_without_automation(cli, server, configure):
 
 def test_a_lost_connection_does_not_end_an_import(cli, server, configure, monkeypatch):
     """The command connects again and goes on; where the server stays away it says so and ends with 75, and the next one goes on."""
-    monkeypatch.setattr(channel_mailbox, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(channel_import, "PAUSE_SECONDS", 0.01)
     server.put(*letters(range(5)))
     server.on(rb"UID FETCH [^ ]+ \(UID BODY", "close", times=2)
     assert cli.json("channel", "import", "desk")["imported"] == 6

@@ -13,7 +13,8 @@ import pytest
 from aioimaplib import aioimaplib
 
 from gateway.ingress.imap_commands import Session
-from gateway.ingress.imap_session import LoginRefused, Said, Server
+from gateway.ingress.imap_connect import Server
+from gateway.ingress.imap_session import LoginRefused, Said
 from tests.servers.dovecot import PASSWORD, dovecot, letter, letters
 from tests.servers.smallimap import Folder, small_imap
 from tests.servers.tokens import token_server

@@ -97,7 +97,8 @@ def test_a_fetch_is_read_whatever_its_form():
     assert grammar.fetched([line]) == Fetched(5, 99, frozenset({"\\Seen", "$x"}), received, b'a"b')
     assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[]<0> ", b"xyz", b")"]) == Fetched(5, body=b"xyz")
     assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[] NIL)"]) == Fetched(5)
-    assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[]<9> NIL)"]) == Fetched(5, body=b"")
+    assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[]<9> NIL)"]) == Fetched(5)
+    assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[]<9> ", b"", b")"]) == Fetched(5, body=b"")
     assert grammar.fetched([b"* 1 FETCH (BODY[HEADER.FIELDS (FROM TO)] ", b"From: a", b" UID 5)"]) == Fetched(5)
 
 

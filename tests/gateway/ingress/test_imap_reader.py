@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import socket
 from collections import Counter
 from dataclasses import replace
 from datetime import date, timedelta
@@ -14,6 +15,8 @@ import sqlalchemy as sa
 from core.message import address_key
 from gateway.errors import DiskFull, StoreUnavailable
 from gateway.ingress import imap_fetch, imap_reader
+from gateway.ingress.imap import Watcher
+from gateway.ingress.imap_reader import Reader
 from gateway.ingress.imap_session import Patience
 from gateway.store import schema
 from tests.conftest import START
@@ -95,12 +98,95 @@ async def test_mails_of_any_size_are_the_same_bytes(world, small, size):
 async def test_a_mail_beyond_every_size_is_owed_and_the_others_go_on(world, small, monkeypatch):
     """A mail too large for the store stays in the mailbox and is told; the cursor moves on."""
     monkeypatch.setattr(imap_fetch, "LARGEST", 3 << 20)
-    small.put(letter("a"), letter("big", 5 << 20), letter("c"))
+    small.put(letter("a"), letter("big", 5 << 20), letter("c"), letter("said to be small", 5 << 20))
+    small.sizes = {4: 10}
     await world.read(account_of(small.port, after="delete"))
-    assert await world.raws() == [letter("a"), letter("c")]
+    assert sorted(await world.raws()) == [letter("a"), letter("c"), letter("said to be small", 5 << 20)]
     [owed] = await world.boxes.owed(1, 1)
-    assert (owed.uid, owed.problem, [mail.uid for mail in small.folders["INBOX"].mails]) == (2, "it is larger than 3 MiB", [2])
+    assert (owed.uid, "larger" in owed.problem, [mail.uid for mail in small.folders["INBOX"].mails]) == (2, True, [2])
+    assert not any(b"FETCH 2 (UID BODY" in line for line in small.heard)
     assert not list(world.accept.directory.iterdir())
+
+
+@pytest.mark.parametrize("answer", ["nothing", "NIL", "empty"])
+@pytest.mark.parametrize("piece", [b"0", rb"1048576", rb"2097152"])
+async def test_a_mail_whose_text_stops_is_owed_and_not_removed(world, small, piece, answer):
+    """A piece that is left out, NIL or empty before the end is no end: the mail is not stored in part, stays, and is taken in whole later."""
+    raw = letter("big", 3 << 20)
+    small.put(raw)
+    said = {
+        "nothing": b"",
+        "NIL": b"* 1 FETCH (UID 1 BODY[]<" + piece + b"> NIL)\r\n",
+        "empty": b"* 1 FETCH (UID 1 BODY[]<" + piece + b"> {0}\r\n)\r\n",
+    }
+    small.on(rb"UID FETCH 1 \(UID BODY.PEEK\[\]<" + piece + rb"\.", said[answer] + b"%t OK done\r\n")
+    account = account_of(small.port, after="delete")
+    await world.read(account)
+    if answer == "empty" and piece != b"0":
+        return  # a server may be wrong about the size: where it gives an empty piece the mail is at its end
+    assert (await world.raws(), len(small.folders["INBOX"].mails)) == ([], 1)
+    world.clock.advance(timedelta(minutes=2))
+    await world.read(account)
+    assert (await world.raws(), small.folders["INBOX"].mails) == ([raw], [])
+
+
+@pytest.mark.parametrize("body", [b"{0}\r\n", b"NIL", b'""'])
+async def test_an_empty_body_of_a_mail_with_a_size_is_no_mail(world, small, body):
+    """A server that gives nothing for a mail of some size has not given it: it is owed and stays."""
+    small.put(letter("a"), letter("b"))
+    other = b"* 2 FETCH (UID 2 BODY[] {%d}\r\n%s)\r\n%%t OK done\r\n" % (len(letter("b")), letter("b"))
+    small.on(rb"UID FETCH 1:2 \(UID BODY", b"* 1 FETCH (UID 1 BODY[] " + body + b")\r\n", other)
+    small.on(rb"UID FETCH 1 \(UID BODY", b"* 1 FETCH (UID 1 BODY[]<0> " + body + b")\r\n%t OK done\r\n", times=9)
+    await world.read(account_of(small.port, after="delete"))
+    assert (await world.raws(), [mail.uid for mail in small.folders["INBOX"].mails]) == ([letter("b")], [1])
+    assert [each.uid for each in await world.boxes.owed(1, 1)] == [1]
+
+
+async def test_a_mail_that_shows_late_is_found_behind_the_cursor(world, small):
+    """A server with several writers may show UID 3 before UID 2: the next look finds it; what an import left out stays out."""
+    small.put(letter("old"), received=RECEIVED - timedelta(days=99))
+    small.put(letter("first"))
+    async with world.reader(account_of(small.port)) as reader:
+        await reader.plan(RECEIVED.date(), "all")
+        await reader.catch_up(asyncio.Event())
+    small.put(*letters("abc"))
+    folder = small.folders["INBOX"]
+    late = folder.mails.pop(3)
+    await world.read(account_of(small.port))
+    assert await world.raws() == [letter("first"), letter("a"), letter("c")]
+    folder.mails.insert(3, late)
+    await world.read(account_of(small.port))
+    assert await world.raws() == [letter("first"), letter("a"), letter("c"), letter("b")]
+    assert (await world.box()).last_uid == 5
+
+
+async def test_numbers_far_apart_are_no_long_way(world, small):
+    """The newest UID may be in the thousands of millions: few questions are asked about the empty space below it."""
+    small.put(letter("a"))
+    small.folders["INBOX"].uidnext = 4_000_000_000
+    small.put(letter("z"))
+    await world.read(account_of(small.port))
+    assert await world.raws() == [letter("a"), letter("z")]
+    assert sum(b"SEARCH" in line for line in small.heard) < 40
+
+
+async def test_memory_is_bounded_by_bytes_not_by_mails(world, small):
+    """Two hundred mails of 200 KB are handed over in parts."""
+    small.put(*(letter(number, 200_000) for number in range(120)))
+    seen = []
+    store = Reader._store
+
+    async def watching(self, taken, **how):
+        seen.append(sum(len(each.raw) for each in taken))
+        return await store(self, taken, **how)
+
+    Reader._store = watching
+    try:
+        await world.read(account_of(small.port))
+    finally:
+        Reader._store = store
+    assert len(await world.raws()) == 120
+    assert max(seen) <= imap_fetch.AT_ONCE
 
 
 async def test_a_large_mailbox_is_looked_through_in_windows(world, small, monkeypatch):
@@ -131,6 +217,31 @@ async def test_what_lay_there_for_long_is_not_answered(world, small):
     await world.read(account_of(small.port))
     claimed = await world.spool.claim("n", 9, 9, START)
     assert [each.envelope.automation for each in claimed] == [False, False, True, True]
+
+
+async def test_an_import_into_a_mailbox_that_was_read_before_does_as_it_is_told(world, small):
+    """What came in while nobody read is taken in by the wishes of the import, not as new mail."""
+    small.put(letter("first"), received=START)
+    await world.read(account_of(small.port))
+    world.clock.advance(timedelta(days=30))
+    small.put(letter("too old"), received=START + timedelta(days=1))
+    small.put(letter("wanted"), received=START + timedelta(days=20))
+    async with world.reader(account_of(small.port)) as reader:
+        await reader.plan((START + timedelta(days=10)).date(), "none")
+        await reader.catch_up(asyncio.Event())
+    claimed = await world.spool.claim("n", 9, 9, START)
+    assert [(each.raw, each.envelope.automation) for each in claimed] == [(letter("first"), True), (letter("wanted"), False)]
+
+
+async def test_another_mailbox_under_the_same_name_is_opened_for_the_first_time(world, small):
+    """A table that is pointed at another folder does not answer what lay there."""
+    small.put(letter("here"), received=START)
+    await world.read(account_of(small.port))
+    world.clock.advance(timedelta(days=30))
+    small.folders["Other"] = type(small.folders["INBOX"])(uidvalidity=1)
+    small.put(letter("old there"), into=small.folders["Other"], received=START + timedelta(days=2))
+    await world.read(account_of(small.port, folder="Other"))
+    assert [each.envelope.automation for each in await world.spool.claim("n", 9, 9, START)] == [True, False]
 
 
 @pytest.mark.parametrize(("automation", "answered"), [("all", [True, True, True]), ("none", [False, False, True])])
@@ -431,6 +542,113 @@ async def test_stopping_takes_no_longer_than_it_may(world, small):
     assert (await world.box()).lease_owner is None
 
 
+async def test_a_server_that_ends_the_wait_at_once_is_not_asked_all_the_time(world, small):
+    """IDLE that is answered at once, or refused, is a reason to poll, not to ask again and again."""
+    small.on(rb"IDLE", b"+ idling\r\n%t OK done\r\n", times=10_000)
+    async with world.watched(account_of(small.port), replace(QUICK, poll=0.3)):
+        small.put(letter("a"))
+        await world.holds([letter("a")])
+        for number in range(3):
+            small.put(letter(number))
+            await world.holds([letter("a"), *letters(range(number + 1))])
+    assert sum(line.endswith(b" IDLE") for line in small.heard) <= 8
+
+
+async def test_a_server_that_refuses_to_idle_is_polled(world, small):
+    """One refusal is enough: the connection stays, and mail is found by looking."""
+    small.on(rb"IDLE", b"%t NO not for you\r\n", times=99)
+    async with world.watched(account_of(small.port), replace(QUICK, poll=0.05)):
+        for number in range(3):
+            small.put(letter(number))
+            await world.holds(letters(range(number + 1)))
+    assert (sum(line.endswith(b" IDLE") for line in small.heard), small.logins) == (1, 1)
+
+
+async def test_a_connection_that_breaks_after_each_look_is_not_made_again_at_once(world, small):
+    """A server that hangs up at every IDLE is called with growing pauses, although each look went well."""
+    small.on(rb"IDLE", "close", times=99)
+    rhythm = replace(QUICK, first_pause=0.05, last_pause=60, steady=60)
+    small.put(letter("a"))
+    async with world.watched(account_of(small.port), rhythm):
+        await world.holds([letter("a")])
+        async with asyncio.timeout(1.5):
+            with pytest.raises(TimeoutError):
+                await world.until(lambda: asyncio.sleep(0, result=small.logins > 6), 1.2)
+    assert small.logins <= 6
+
+
+@pytest.mark.parametrize("goodbye", [(b"* BYE no\r\n", "close"), ("close",)])
+async def test_a_login_that_ends_the_connection_is_a_refusal_the_second_time(world, small, goodbye):
+    """Once may be an accident; a server that hangs up on each login is not called again before the long pause."""
+    small.on(rb"AUTHENTICATE", *goodbye, times=99)
+    async with world.watched(account_of(small.port)):
+
+        async def refused():
+            box = await world.box()
+            return box is not None and box.state == "refused"
+
+        await world.until(refused)
+    assert sum(b"AUTHENTICATE" in line for line in small.heard) == 2
+
+
+async def test_a_refused_move_is_told_in_the_log_too(world, small, capsys):
+    """What the server refuses after the commit is a failing mailbox like any other."""
+    small.put(letter("a"))
+    small.folders["Done"] = type(small.folders["INBOX"])()
+    small.on(rb"UID MOVE", b"%t NO [NOPERM] you may not\r\n", times=99)
+    async with world.watched(account_of(small.port, after="move", move_to="Done")):
+
+        async def failing():
+            box = await world.box()
+            return box is not None and box.state == "failing" and bool(small.idlers)
+
+        await world.until(failing)
+    assert "mailbox failing" in capsys.readouterr().out
+    assert await world.raws() == [letter("a")]
+
+
+async def test_a_slow_mailbox_does_not_cost_the_others_their_leases(world, small, free_port):
+    """While a lost mailbox is still connecting to a server that does not answer, the others are kept, and stopping does not wait for it."""
+    small.put(letter("a"))
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", free_port))
+        silent.listen()
+        slow = account_of(free_port, name="slow")
+        rhythm = replace(QUICK, patience=Patience(connect=60))
+        stop = asyncio.Event()
+        watcher = Watcher([slow, account_of(small.port)], world.accept, world.boxes, world.tokens, world.clock, rhythm)
+        running = asyncio.create_task(watcher.run(stop))
+        await world.holds([letter("a")])
+        async with world.database.write() as connection:
+            away = sa.update(schema.mailbox).where(schema.mailbox.c.name == "slow")
+            await connection.execute(away.values(lease_owner="other-1", lease_until=START + timedelta(days=1)))
+        world.clock.advance(timedelta(seconds=10))
+
+        async def renewed():
+            return (await world.box()).lease_until == world.clock.now() + timedelta(seconds=15)
+
+        await world.until(renewed, 5)
+        stop.set()
+        async with asyncio.timeout(3):
+            await running
+
+
+async def test_a_reader_that_dies_of_a_mistake_is_replaced(world, small, monkeypatch):
+    """Whatever ends a reader, the mailbox is read again, and the log says so."""
+    small.put(letter("a"))
+    once = iter([True])
+    watch = Watcher._watch
+
+    async def dying(self, given):
+        if next(once, False):
+            raise RuntimeError("a mistake of ours")
+        await watch(self, given)
+
+    monkeypatch.setattr(Watcher, "_watch", dying)
+    async with world.watched(account_of(small.port)):
+        await world.holds([letter("a")])
+
+
 async def test_a_lost_lease_ends_the_reading(world, real):
     """Another process that has the mailbox is left alone with it."""
     async with world.watched(on(real)):
@@ -441,7 +659,7 @@ async def test_a_lost_lease_ends_the_reading(world, real):
         real.deliver(real.user, letter("b"))
 
         async def ended():
-            return "mailbox desk" not in {task.get_name() for task in asyncio.all_tasks()}
+            return "desk" not in {task.get_name() for task in asyncio.all_tasks()}
 
         await world.until(ended)
     assert await world.raws() == [letter("a")]

@@ -9,7 +9,8 @@ import tracemalloc
 import pytest
 
 from gateway.ingress.imap_commands import Session
-from gateway.ingress.imap_session import Broken, ConnectionLost, Deadline, ImapError, LoginRefused, Patience, Said, Server
+from gateway.ingress.imap_connect import Server
+from gateway.ingress.imap_session import Broken, ConnectionLost, Deadline, ImapError, LoginRefused, Patience, Said
 from tests.servers.dovecot import PASSWORD, dovecot, letter, letters
 from tests.servers.proxy import Fault, proxy
 from tests.servers.smallimap import small_imap
