@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from contextlib import suppress
 
 import pytest
 
@@ -51,14 +52,19 @@ def say(between, data: bytes) -> tuple[bytes, str]:
     """Sends bytes and reads to the end; returns what came, and how it ended."""
     got = b""
     try:
-        with socket.create_connection(("127.0.0.1", between.port), 10) as client:
-            client.sendall(data)
-            client.shutdown(socket.SHUT_WR)
-            while piece := client.recv(65536):
-                got += piece
+        client = socket.create_connection(("127.0.0.1", between.port), 10)
     except ConnectionError:
         return got, "reset"
-    return got, "close"
+    with client:
+        with suppress(OSError):  # it may be reset before all is said; what came until then can be read all the same
+            client.sendall(data)
+            client.shutdown(socket.SHUT_WR)
+        try:
+            while piece := client.recv(65536):
+                got += piece
+        except ConnectionError:
+            return got, "reset"
+        return got, "close"
 
 
 LINES = b"".join(b"line %d\r\n" % number for number in range(20))
