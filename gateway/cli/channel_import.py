@@ -114,7 +114,7 @@ class Import:
 @asynccontextmanager
 async def _held(boxes: Mailboxes, account: Account, opened: Opened, stop: asyncio.Event) -> AsyncIterator[asyncio.Event]:
     """Holds the lease of a mailbox; what it gives is set when it was lost. TryAgain where somebody else has it."""
-    await boxes.register([(account.name, account.place, account.channel)])
+    await boxes.register([(account.name, account.place)])
     if account.name not in await boxes.claim([account.name], LEASE_SECONDS, opened.clock.now()):
         box = await boxes.get(account.name)
         raise TryAgain(f"{account.name} is being read by {box.lease_owner if box is not None else 'somebody else'}: stop that daemon first")

@@ -87,7 +87,7 @@ class Watcher:
             while not stop.is_set():
                 try:
                     if not registered:
-                        await self.boxes.register([(each.name, each.place, each.channel) for each in self.accounts.values()])
+                        await self.boxes.register([(each.name, each.place) for each in self.accounts.values()])
                         registered = True
                     await self._look()
                 except TryAgain as error:

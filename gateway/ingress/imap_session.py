@@ -290,12 +290,11 @@ class Connection:
         began = wire.heard_at = wire.loop.time()
         while not running.done():
             now = wire.loop.time()
-            left = min(wire.heard_at + patience.silence, began + patience.command) - now
+            quiet, last = wire.heard_at + patience.silence, began + patience.command
+            left = min(quiet, last) - now
             if left <= 0:
-                silent = now - wire.heard_at >= patience.silence
-                wire.give_up(
-                    Deadline(f"the server {'was silent for' if silent else 'did not finish a command within'} {now - began:.0f} s")
-                )
+                what = "was silent for" if quiet <= last else "did not finish a command within"
+                wire.give_up(Deadline(f"the server {what} {now - began:.0f} s"))
                 raise self._lost()
             await asyncio.wait({running, wire.lost}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
             if wire.lost.done():

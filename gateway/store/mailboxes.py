@@ -31,7 +31,6 @@ class Mailbox:
     id: int
     name: str
     place: str
-    channel: str
     uidvalidity: int
     last_uid: int
     backlog_end: int
@@ -73,23 +72,20 @@ class Mailboxes:
         """One of them, None where it was never opened."""
         return next((each for each in await self.listing() if each.name == name), None)
 
-    async def register(self, wanted: Sequence[tuple[str, str, str]]) -> None:
-        """Makes rows for (name, place, channel) that have none. Where the place changed, its UIDs mean nothing any more."""
-        known = {each.name: each for each in await self.listing()}
-        changed = [each for each in wanted if each[0] not in known or (known[each[0]].place, known[each[0]].channel) != each[1:]]
-        if not changed:
+    async def register(self, wanted: Sequence[tuple[str, str]]) -> None:
+        """Makes rows for (name, place) that have none. Where the place changed, it is another mailbox, which was never opened."""
+        known = {each.name: each.place for each in await self.listing()}
+        if all(known.get(name) == place for name, place in wanted):
             return
+        fresh: dict[str, Any] = dict.fromkeys(("first_seen_at", "problem", "failing_since", "last_pass_at", "backlog_since"))
+        fresh |= {"uidvalidity": 0, "backlog_automation": "fresh", "state": "new"}
         async with self.database.write(ordered=True) as connection:
-            known = {row["name"]: Mailbox(**row) for row in (await connection.execute(sa.select(BOX))).mappings()}
-            for name, place, channel in changed:
+            known = dict((await connection.execute(sa.select(BOX.c.name, BOX.c.place))).all())
+            for name, place in wanted:
                 if name not in known:
-                    await connection.execute(sa.insert(BOX).values(name=name, place=place, channel=channel))
-                    continue
-                values: dict[str, Any] = {"place": place, "channel": channel}
-                if known[name].place != place:
-                    values |= dict.fromkeys(("first_seen_at", "problem", "failing_since", "last_pass_at", "backlog_since"))
-                    values |= {"uidvalidity": 0, "backlog_automation": "fresh", "state": "new"}
-                await connection.execute(sa.update(BOX).where(BOX.c.name == name).values(**values))
+                    await connection.execute(sa.insert(BOX).values(name=name, place=place))
+                elif known[name] != place:
+                    await connection.execute(sa.update(BOX).where(BOX.c.name == name).values(place=place, **fresh))
 
     # ---- the lease
 

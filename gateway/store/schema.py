@@ -298,7 +298,6 @@ mailbox = sa.Table(
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("name", Text(200), nullable=False, unique=True),
     sa.Column("place", Text(1000), nullable=False),
-    sa.Column("channel", Text(320), nullable=False),
     sa.Column("uidvalidity", sa.BigInteger, nullable=False, default=0),  # 0: never opened
     sa.Column("last_uid", sa.BigInteger, nullable=False, default=0),  # everything up to here stands in mailbox_mail or is gone
     sa.Column("backlog_end", sa.BigInteger, nullable=False, default=0),  # up to here it lay there when the mailbox was first opened

@@ -134,7 +134,7 @@ def nothing_new(server: Dovecot, mails: int) -> None:
         subprocess.run(
             [PROGRAM, "db", "upgrade"], env=os.environ | {"TICKETGATE_DATA__DIRECTORY": str(folder)}, check=True, capture_output=True
         )
-        know(folder / "ticketgate.db", f"{LARGE}@127.0.0.1:{server.port}/INBOX", int(validity.split()[-1].strip(b")")), mails)
+        know(folder / "ticketgate.db", f"{LARGE}@127.0.0.1/INBOX", int(validity.split()[-1].strip(b")")), mails)
         seconds = []
         for _ in range(5):
             with daemon(folder, server, LARGE), looking(folder) as database:
@@ -152,9 +152,9 @@ def nothing_new(server: Dovecot, mails: int) -> None:
 def know(path: Path, place: str, validity: int, mails: int) -> None:
     """Writes into a fresh database that all mails of a mailbox are known."""
     with sqlite3.connect(path) as database:
-        row = (1, "bench", place, "support@localhost", validity, mails, mails, "fresh", 1, "new")
-        columns = "id, name, place, channel, uidvalidity, last_uid, backlog_end, backlog_automation, first_seen_at, state"
-        database.execute(f"INSERT INTO mailbox ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        row = (1, "bench", place, validity, mails, mails, "fresh", 1, "new")
+        columns = "id, name, place, uidvalidity, last_uid, backlog_end, backlog_automation, first_seen_at, state"
+        database.execute(f"INSERT INTO mailbox ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         known = ((1, validity, uid, uid, True, 0) for uid in range(1, mails + 1))
         database.executemany(
             "INSERT INTO mailbox_mail (mailbox_id, uidvalidity, uid, mail_id, settled, tries) VALUES (?, ?, ?, ?, ?, ?)", known

@@ -22,6 +22,13 @@ from tests.servers.dovecot import PASSWORD, Dovecot, dovecot, letter
 
 USER = "desk@example.org"
 DONE = "SELECT count(*) FROM mail WHERE state = 'done'"
+SETTLED = "SELECT count(*) FROM mailbox_mail WHERE settled"
+PENDING = "SELECT count(*) FROM mail WHERE state = 'pending'"
+STEPS = (
+    "SELECT count(*) FROM mail",
+    None,
+    SETTLED,
+)  # kill when all is stored and perhaps not moved, anywhere, when moved and perhaps not processed
 
 
 def mailboxes(server: Dovecot, users: list[str], **more: str) -> str:
@@ -71,7 +78,7 @@ class Feeder:
 
 def settled(daemon: Daemon, server: Dovecot, users: list[str], total: int, seconds: float = 60) -> None:
     """Waits until everything is stored and no mail is left in an inbox, stops the daemon, and processes what a dead one had in hand."""
-    until(lambda: daemon.rows("SELECT count(*) FROM mailbox_mail WHERE settled") == [(total,)], seconds)
+    until(lambda: daemon.rows(SETTLED) == [(total,)], seconds)
     assert [server.count(user) for user in users] == [0] * len(users)
     assert daemon.stop() == 0
     done = daemon.run("agenda", "run", "--until", "2099-01-01T00:00:00Z")
@@ -88,6 +95,13 @@ def audit(daemon: Daemon, server: Dovecot, users: list[str], sent: list[bytes]) 
     assert Counter(raw for user in users for raw, _ in server.seen(user, "Done").values()) == Counter(sent)
 
 
+def at_once(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Looks without a pause, so that the moment is not missed."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen"
+
+
 # ---- kill -9
 
 
@@ -98,11 +112,15 @@ def killed_while_mail_arrives(make_daemon: Callable[..., Daemon], server: Doveco
     daemon.start()
     feeder = Feeder(server, [USER], total)
     busy = 0
-    for moment in sorted(chance.sample(range(1, total), kills)):
+    for number, moment in enumerate(sorted(chance.sample(range(1, total), kills))):
         feeder.go_on(moment)  # and no further, so that every life finds something to do
-        threading.Event().wait(chance.random() * 0.25)  # anywhere between two steps
+        step = STEPS[number % len(STEPS)]
+        if step is None:
+            threading.Event().wait(chance.random() * 0.06)  # anywhere
+        else:
+            at_once(lambda step=step, moment=moment: daemon.rows(step)[0][0] >= moment)
         daemon.kill()
-        busy += daemon.rows("SELECT count(*) FROM mailbox_mail WHERE settled")[0][0] < moment
+        busy += daemon.rows(SETTLED)[0][0] < moment or daemon.rows(PENDING)[0][0] > 0
         daemon.start()
     feeder.go_on(total)
     feeder.join()
@@ -144,7 +162,7 @@ def died_in(daemon: Daemon, server: Dovecot, disturb: Callable[..., Strace], cal
         return False
     daemon.kill()
     daemon.start()
-    until(lambda: daemon.rows("SELECT count(*) FROM mailbox_mail WHERE settled") == [(len(sent),)], 30)
+    until(lambda: daemon.rows(SETTLED) == [(len(sent),)], 30)
     return True
 
 
@@ -174,7 +192,7 @@ def swept(make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable
 @pytest.mark.needs("strace")
 def test_death_in_a_system_call_loses_nothing(make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace]) -> None:
     """A sample of the calls on the way from mailbox to ticket and to the other folder: the next life makes up for each death."""
-    swept(make_daemon, server, disturb, step=7)
+    swept(make_daemon, server, disturb, step=9)
 
 
 @pytest.mark.sweep

@@ -1,4 +1,4 @@
-"""The small IMAP server is sane for a client that knows nothing of it, and misbehaves where it is told to; the scripted one says what it is told."""
+"""The small IMAP server is sane for a client that knows nothing of it, and misbehaves where it is told to."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pytest
 from tests.faults.witness import until
 from tests.servers.dovecot import letter, letters
 from tests.servers.imap_words import words
-from tests.servers.scripted import GREETING, Close, Expect, HalfClose, Reset, Send, Stall, Wait, scripted_imap, signed_in
 from tests.servers.smallimap import Folder, small_imap
 
 STRANGE = 'Ärchiv "x" & y'
@@ -281,50 +280,3 @@ def test_mail_of_other_days(server):
 
 
 # ---- dialogs
-
-
-def test_dialogs_are_played_one_a_connection():
-    """Each connection has its dialog, the last one again and again; named groups come back in what is sent."""
-    hello = Expect(rb"\S+ HELLO (?P<name>\w+)", {rb"\S+ NOOP": b"{tag} OK slept\r\n"})
-    with scripted_imap(
-        [GREETING, hello, Send(b"{tag} OK {name} {12} {none}\r\n", piece=1), HalfClose(), Stall()], [Send(b"* BYE\r\n"), Reset()]
-    ) as server:
-        talk = Talk(server.port)
-        with talk.socket, talk.lines:
-            assert talk.greeting == b"* OK scripted server\r\n"
-            assert talk.say(b"a NOOP\r\n") == b"a OK slept\r\n"
-            assert talk.say(b"b HELLO you\r\n") == b"b OK you {12} {none}\r\n"
-            assert talk.lines.readline() == b""
-        for _ in range(2):
-            talk = Talk(server.port)
-            with talk.socket, talk.lines:
-                assert talk.greeting == b"* BYE\r\n"
-                with pytest.raises(ConnectionResetError):
-                    talk.lines.readline()
-        until(lambda: server.finished == 3)
-        assert server.heard == [b"a NOOP", b"b HELLO you"]
-
-
-def test_a_dialog_waits_for_the_test():
-    """A gate in a dialog holds it until the test says so."""
-    with scripted_imap([]) as server:
-        gate = server.gate()
-        server.dialogs = [[*signed_in(), Wait(gate), Send(b"* BYE\r\n"), Close()]]
-        talk = Talk(server.port, b"CAPABILITY", b"LOGIN {1+}\r\na b")
-        with talk.socket, talk.lines:
-            assert gate.reached.wait(10)
-            gate.open()
-            assert talk.lines.readlines() == [b"* BYE\r\n"]
-
-
-def test_an_unexpected_command_is_a_failure():
-    """The connection ends, and the test fails when the server is taken down."""
-
-    def play() -> None:
-        with scripted_imap(signed_in()) as server:
-            talk = Talk(server.port)
-            with talk.socket, talk.lines:
-                assert talk.say(b"a STRANGE\r\n") == b""
-
-    with pytest.raises(AssertionError, match="heard b'a STRANGE'"):
-        play()

@@ -35,7 +35,7 @@ QUICK = Rhythm(
     last_pause=0.05,
     refused=60,
     goodbye=0.5,
-    patience=Patience(connect=5, silence=1.0, command=20, goodbye=0.3),
+    patience=Patience(connect=5, silence=0.5, command=20, goodbye=0.3),
 )
 
 
@@ -71,7 +71,7 @@ class World:
     @asynccontextmanager
     async def reader(self, account):
         """A reader that has opened the folder."""
-        await self.boxes.register([(account.name, account.place, account.channel)])
+        await self.boxes.register([(account.name, account.place)])
         held = await self.boxes.claim([account.name], 15, self.clock.now())
         session = await Session.open(account.server(), QUICK.patience)
         try:

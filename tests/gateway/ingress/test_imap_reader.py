@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 import socket
 from collections import Counter
@@ -13,6 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from core.message import address_key
+from gateway import log
 from gateway.errors import DiskFull, StoreUnavailable
 from gateway.ingress import imap_fetch, imap_reader
 from gateway.ingress.imap import Watcher
@@ -591,8 +593,10 @@ async def test_a_login_that_ends_the_connection_is_a_refusal_the_second_time(wor
     assert sum(b"AUTHENTICATE" in line for line in small.heard) == 2
 
 
-async def test_a_refused_move_is_told_in_the_log_too(world, small, capsys):
+async def test_a_refused_move_is_told_in_the_log_too(world, small):
     """What the server refuses after the commit is a failing mailbox like any other."""
+    told = io.StringIO()
+    log.configure(level="info", form="json", addresses="hashed", stream=told)
     small.put(letter("a"))
     small.folders["Done"] = type(small.folders["INBOX"])()
     small.on(rb"UID MOVE", b"%t NO [NOPERM] you may not\r\n", times=99)
@@ -603,7 +607,7 @@ async def test_a_refused_move_is_told_in_the_log_too(world, small, capsys):
             return box is not None and box.state == "failing" and bool(small.idlers)
 
         await world.until(failing)
-    assert "mailbox failing" in capsys.readouterr().out
+    assert "mailbox failing" in told.getvalue()
     assert await world.raws() == [letter("a")]
 
 
@@ -665,10 +669,10 @@ async def test_a_lost_lease_ends_the_reading(world, real):
     assert await world.raws() == [letter("a")]
 
 
-async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(world, real):
-    """Cut after every so many bytes, both ways, while mails are moved: each is stored once, and none is left behind."""
+async def cut_anywhere(world, real, step):
+    """Connections cut after every ``step``-th byte, both ways, while mails are moved: each is stored once, and none is left behind."""
     rng = random.Random(4)
-    faults = [Fault(at, way, rng.choice(["reset", "close"])) for way, most in (("down", 2600), ("up", 700)) for at in range(1, most, 61)]
+    faults = [Fault(at, way, rng.choice(["reset", "close"])) for way, most in (("down", 2600), ("up", 700)) for at in range(1, most, step)]
     sent = []
     with proxy(real.port) as between:
         account = replace(on(real, after="move", move_to="Done"), port=between.port)
@@ -689,3 +693,15 @@ async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(world, real):
     assert await asyncio.to_thread(real.count, real.user) == 0
     done = Counter(raw for raw, _ in (await asyncio.to_thread(real.seen, real.user, "Done")).values())
     assert done == Counter(sent)
+
+
+async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(world, real):
+    """A sample of the bytes of the dialog."""
+    await cut_anywhere(world, real, 61 if world.database.dialect == "sqlite" else 241)
+
+
+@pytest.mark.sweep
+@pytest.mark.timeout(1800)
+async def test_a_connection_cut_after_every_byte_loses_and_doubles_nothing(world, real):
+    """All of them."""
+    await cut_anywhere(world, real, 1)
