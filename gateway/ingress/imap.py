@@ -204,15 +204,19 @@ class Watcher:
         account, stop = watch.account, watch.stop
         reader = Reader(account, session, await self._mine(account), self.accept, self.boxes, self.clock, watch.suspicion)
         await reader.open()
-        behind = True
+        loop = asyncio.get_running_loop()
+        due = loop.time()  # when to look behind the cursor too
         while not stop.is_set():
+            behind = loop.time() >= due
             if not await reader.catch_up(stop, behind=behind):
                 continue
+            if behind:
+                due = loop.time() + self.rhythm.idle
             if reader.trouble is not None:
                 await self._tell(watch, "failing", reader.trouble)
             else:
                 self._recovered(watch)
-            behind = not await self._news(watch, session)
+            await self._news(watch, session)
 
     async def _cut_off(self, session: Session, stop: asyncio.Event) -> None:
         """A server that is silent does not keep us from stopping."""
@@ -226,21 +230,21 @@ class Watcher:
             raise LeaseLost("the mailbox is read by another process now")
         return box
 
-    async def _news(self, watch: _Watch, session: Session) -> bool:
-        """Returns when it is time to look again; whether the server told of mail."""
-        began = asyncio.get_running_loop().time()
+    async def _news(self, watch: _Watch, session: Session) -> None:
+        """Returns when it is time to look again: the server tells of mail, or some minutes have passed."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         if "IDLE" in session.capabilities and not watch.polled:
             try:
                 await session.idle(self.rhythm.idle, watch.stop)
             except Said as error:
                 watch.polled = True
                 _log.warning("server does not idle", mailbox=watch.account.shown, reason=log.redact(error.message))
-            if session.news.is_set() or asyncio.get_running_loop().time() - began >= min(self.rhythm.idle, self.rhythm.poll):
-                return session.news.is_set()
+            if session.news.is_set() or loop.time() - began >= min(self.rhythm.idle, self.rhythm.poll):
+                return
         await wait(watch.stop, self.rhythm.poll)  # nor is a server asked all the time that ends each wait at once
         if not watch.stop.is_set():
             await session.noop()
-        return session.news.is_set()
 
     def _recovered(self, watch: _Watch) -> None:
         if watch.alarmed or watch.failures:

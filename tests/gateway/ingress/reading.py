@@ -35,7 +35,7 @@ QUICK = Rhythm(
     last_pause=0.05,
     refused=60,
     goodbye=0.5,
-    patience=Patience(connect=5, silence=0.5, command=20, goodbye=0.3),
+    patience=Patience(connect=5, silence=2.0, command=20, goodbye=0.3),
 )
 
 

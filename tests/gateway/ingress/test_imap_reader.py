@@ -490,7 +490,8 @@ async def test_trouble_at_any_command_is_got_over(world, small, command, how):
     steps = {"bye": (b"* BYE later\r\n", "close"), "close": ("close",), "silence": ("silence",), "no": (b"%t NO [UNAVAILABLE] later\r\n",)}
     small.put(*letters("abc"))
     small.on(command, *steps[how])
-    async with world.watched(account_of(small.port, after="move", move_to="Done")):
+    impatient = replace(QUICK, patience=replace(QUICK.patience, silence=0.4))
+    async with world.watched(account_of(small.port, after="move", move_to="Done"), impatient):
         await world.holds(letters("abc"))
         small.put(letter("d"))
         await world.holds(letters("abcd"))
