@@ -40,6 +40,6 @@ class _Figures(Collector):
 
 def page(figures: Iterable[Figure]) -> bytes:
     """The text exposition of these figures."""
-    registry = CollectorRegistry()
-    registry.register(_Figures(figures))
-    return generate_latest(registry)
+    collected = CollectorRegistry()
+    collected.register(_Figures(figures))
+    return generate_latest(collected)
