@@ -97,6 +97,18 @@ async def test_mails_of_any_size_are_the_same_bytes(world, small, size):
     assert not list(world.accept.directory.iterdir())
 
 
+async def test_a_folder_of_any_name_with_a_mail_of_25_mib(world, real):
+    """A real Dovecot, a folder with blanks, quotes and letters beyond ASCII, another such to move to, and a mail of 25 MiB between small ones."""
+    strange, other = 'Eingang "neu" & wichtig é☺', "erledigt/日本 'x'"
+    real.create(real.user, strange)
+    raws = [letter("a"), letter("big", 25 << 20), letter("c")]
+    real.deliver(real.user, *raws, folder=strange)
+    await world.read(on(real, folder=strange, after="move", move_to=other))
+    assert await world.raws() == raws
+    assert await asyncio.to_thread(real.count, real.user, strange) == 0
+    assert [raw for raw, _ in (await asyncio.to_thread(real.seen, real.user, other)).values()] == raws
+
+
 async def test_a_mail_beyond_every_size_is_owed_and_the_others_go_on(world, small, monkeypatch):
     """A mail too large for the store stays in the mailbox and is told; the cursor moves on."""
     monkeypatch.setattr(imap_fetch, "LARGEST", 3 << 20)
