@@ -146,8 +146,8 @@ class Daemon:
 
     async def _ingress(self) -> list[Service]:
         smtp, lmtp = self.settings.smtp, self.settings.lmtp
-        given = self.settings.limits
-        limits = Limits(**{name: getattr(given, name) for name in type(given).model_fields})
+        figures = self.settings.limits
+        limits = Limits(**{name: getattr(figures, name) for name in type(figures).model_fields})
         incoming = _folder(Path(self.settings.data.directory) / "incoming")
         left = remove_leftovers(self.settings.blobs.url)
         if left:
@@ -167,9 +167,11 @@ class Daemon:
         )
         services: list[Service] = []
         if self.settings.imap:
-            mailboxes = Mailboxes(self.database)
-            tokens = Tokens(self.database, self.clock)
-            services.append(Watcher(accounts(self.settings), accept, mailboxes, tokens, self.clock))
+            given = accounts(self.settings)
+            for each in given:
+                if await directory.lookup(each.channel) != "ours":
+                    _log.warning("mailbox of no channel", mailbox=each.shown, channel=log.address(each.channel))
+            services.append(Watcher(given, accept, Mailboxes(self.database), Tokens(self.database, self.clock), self.clock))
         for name, listen, server in (("smtp", smtp.listen, SmtpServer), ("lmtp", lmtp.listen, LmtpServer)):
             if listen:
                 listener = server(listen, service)
@@ -197,7 +199,10 @@ class Daemon:
             failing = (now - each.since).total_seconds() if each.since is not None else 0.0
             seen = each.last_pass_at.timestamp() if each.last_pass_at is not None else 0.0
             found += [
-                Figure("ticketgate_mailbox_up", "1 while the mailbox is read without trouble", float(each.state == "ok"), about),
+                Figure("ticketgate_mailbox_up", "1 while the mailbox is read", float(each.state in ("ok", "warning")), about),
+                Figure(
+                    "ticketgate_mailbox_warning", "1 while it is read and somebody should look at it", float(each.state == "warning"), about
+                ),
                 Figure("ticketgate_mailbox_refused", "1 while its server or provider refuses us", float(each.state == "refused"), about),
                 Figure("ticketgate_mailbox_failing_seconds", "For how long it cannot be read", failing, about),
                 Figure("ticketgate_mailbox_last_pass_timestamp_seconds", "When all of its mail had last been taken in", seen, about),

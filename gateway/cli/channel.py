@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -30,11 +31,13 @@ app.command("import")(import_)
 @app.command("list")
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """Lists all channels."""
-    shown = run(context, _described)
+    shown, strays = run(context, _all)
     if as_json:
         emit({"channels": shown})
     else:
         _table(shown)
+    for each in strays:
+        print(f"mailbox {each.name}: there is no channel {each.channel}; its mail goes to the default channel", file=sys.stderr)
 
 
 @app.command()
@@ -125,13 +128,19 @@ def _table(shown: list[dict[str, Any]]) -> None:
 
 
 async def _described(opened: Opened) -> list[dict[str, Any]]:
+    return (await _all(opened))[0]
+
+
+async def _all(opened: Opened) -> tuple[list[dict[str, Any]], list[Condition]]:
+    """Every channel as it is shown, and the mailboxes that belong to none."""
     from gateway.store import pipelines
 
     async with opened.database.read() as connection:
         known = await pipelines.load_pipelines(connection)
         channels = await pipelines.load_channels(connection)
     boxes = await _mailboxes(opened)
-    return [
+    strays = [each for each in boxes if each.channel not in {channel.address for channel in channels}]
+    shown = [
         {
             "address": channel.address,
             "name": channel.name,
@@ -146,6 +155,7 @@ async def _described(opened: Opened) -> list[dict[str, Any]]:
         }
         for channel in channels
     ]
+    return shown, strays
 
 
 async def _mailboxes(opened: Opened) -> list[Condition]:

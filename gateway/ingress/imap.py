@@ -12,7 +12,7 @@ import contextlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 
 from gateway import log
 from gateway.clock import Clock
@@ -59,6 +59,7 @@ class _Watch:
     hung_up: int = 0  # logins in a row that ended with the connection
     alarmed: bool = False
     polled: bool = False  # the server refuses IDLE
+    warned_on: date | None = None  # the day on which it was last said that access will end
     task: asyncio.Task[None] | None = None
 
 
@@ -212,6 +213,7 @@ class Watcher:
                 continue
             if behind:
                 due = loop.time() + self.rhythm.idle
+                await self._warn(watch)
             if reader.trouble is not None:
                 await self._tell(watch, "failing", reader.trouble)
             else:
@@ -267,6 +269,16 @@ class Watcher:
         if state == "failing" and since is not None and now - since >= ALARM and not watch.alarmed:
             watch.alarmed = True
             _log.error("mailbox fails for long", mailbox=watch.account.shown, since=since.isoformat(), reason=log.redact(problem))
+
+    async def _warn(self, watch: _Watch) -> None:
+        """Says once a day that the access to a mailbox will end soon, while it still works."""
+        account, today = watch.account, self.clock.now().date()
+        if account.client is None or watch.warned_on == today:
+            return
+        problem = await self.tokens.problem(account.client, account.username)
+        if problem is not None:
+            watch.warned_on = today
+            _log.warning("mailbox access ends", mailbox=account.shown, reason=log.redact(problem))
 
     async def _wait_for_access(self, watch: _Watch) -> None:
         """A refused login is tried again after a long pause, or as soon as somebody has signed in."""

@@ -113,6 +113,14 @@ def test_the_list_of_channels_tells_how_mailboxes_are(cli, server, configure):
     assert "last looked through at 2026-11-22 10:00" in cli("channel", "list").text
 
 
+def test_a_mailbox_of_no_channel_is_told(cli, configure):
+    """A mailbox whose channel does not exist stands beside the list, since no row of it could show it."""
+    configure(channel="sales@localhost")
+    done = cli("channel", "list", "--json")
+    assert (done.code, json.loads(done.text)["channels"][0]["mailboxes"]) == (0, [])
+    assert "mailbox desk: there is no channel sales@localhost" in done.err
+
+
 # ---- import
 
 

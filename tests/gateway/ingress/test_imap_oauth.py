@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from gateway import log
 from gateway.ingress.imap_health import conditions
 from gateway.store.tokens import Granted
 from tests.gateway.ingress.reading import QUICK, account_of
@@ -157,3 +159,23 @@ async def test_a_provider_that_is_away_is_waited_for(world, place):
         await world.holds(letters("ab"))
         await state_of(world, "ok")
     assert tokens.calls["reply"] == 3
+
+
+async def test_access_that_ends_soon_is_told_before_it_does(world, place):
+    """Where the provider tells the end of a sign-in, a week before it the mailbox warns, in the log once a day, while mail still comes in."""
+    tokens, server = place
+    told = io.StringIO()
+    log.configure(level="info", form="json", addresses="hashed", stream=told)
+    tokens.refresh_seconds = 3 * 24 * 3600
+    try:
+        account = await signed_in(world, tokens, server)
+        server.deliver(ACCOUNT, letter("a"))
+        async with world.watched(account, replace(QUICK, idle=0.2)):
+            await world.holds([letter("a")])
+            await state_of(world, "ok")
+            await world.until(lambda: asyncio.sleep(0, result="mailbox access ends" in told.getvalue()))
+            [condition] = await conditions([account], world.boxes, world.tokens, world.clock.now())
+            assert (condition.state, "access ends on 2026-11-25" in condition.detail) == ("warning", True)
+    finally:
+        tokens.refresh_seconds = 0
+    assert told.getvalue().count("mailbox access ends") == 1
