@@ -65,6 +65,11 @@ class World:
             ids = (await connection.execute(sa.select(schema.mail.c.id).order_by(schema.mail.c.id))).scalars().all()
         return [await self.spool.raw(mail_id) for mail_id in ids]
 
+    async def stored(self, number):
+        """Whether so many mails are stored at least; quicker than reading them all."""
+        async with self.database.read() as connection:
+            return (await connection.execute(sa.select(sa.func.count()).select_from(schema.mail))).scalar_one() >= number
+
     async def box(self):
         return await self.boxes.get("desk")
 

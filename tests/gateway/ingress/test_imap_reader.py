@@ -695,8 +695,9 @@ async def cut_anywhere(world, real, step):
                 between.drop_all()
                 sent.append(letter(number, 300))
                 real.deliver(real.user, sent[-1])
-                await world.holds(sent)
+                await world.until(lambda: world.stored(len(sent)))
             assert between.faults == []
+            await world.holds(sent)
 
             async def moved():
                 box = await world.box()
