@@ -695,7 +695,8 @@ async def cut_anywhere(world, real, step):
                 between.drop_all()
                 sent.append(letter(number, 300))
                 real.deliver(real.user, sent[-1])
-                await world.until(lambda: world.stored(len(sent)))
+                # Dovecot itself leaves a connection without a greeting now and then when hundreds before it were torn away; each costs a deadline.
+                await world.until(lambda: world.stored(len(sent)), 120)
             assert between.faults == []
             await world.holds(sent)
 
@@ -715,7 +716,7 @@ async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(world, real):
 
 
 @pytest.mark.sweep
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(5400)
 async def test_a_connection_cut_after_every_byte_loses_and_doubles_nothing(world, real):
     """All of them."""
     await cut_anywhere(world, real, 1)
