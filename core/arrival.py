@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from core.bounces import came_back
 from core.decisions import NEW, AppendMessage, Decision, FinalState, Finish, NoteAgent, Remark, SkipRule, Step
 from core.events import Cause, MailArrived
 from core.message import ascii_domain
@@ -103,6 +104,7 @@ def report(trail: Trail) -> list[Decision] | None:
         return None
     what = "delivery report" if event.message.kind == "bounce" else "report"
     trail.step("report", "yes", f"it reads as a {what}")
+    trail.decisions.extend(came_back(event, event.ticket.number if event.ticket is not None and event.ticket.deleted_at is None else None))
     return _keep_aside(trail, f"It is a {what}")
 
 

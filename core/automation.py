@@ -33,7 +33,7 @@ class Reply:
 class Ruling:
     """What the rule says. ``status_id`` None = no move, then ``why`` is the detail of the event and ``flags`` what people should see."""
 
-    rule: Literal["B", "S9"]
+    rule: Literal["A", "B", "S9"]
     status_id: int | None
     why: str
     flags: tuple[str, ...] = ()

@@ -7,12 +7,11 @@ Moves decided in answer to moves are bounded (behaviour.md 3.3). Nothing here is
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
-from core import closure, inbound, placing
+from core import answering, closure, enrolling, inbound, placing, running
 from core.decisions import (
     NEW,
     AddNote,
@@ -27,8 +26,12 @@ from core.decisions import (
     SplitOff,
     UnmergeTicket,
 )
+from core.enrolling import Root, root_of
 from core.events import (
     Cause,
+    DeliveryFailed,
+    EmailSent,
+    EnrolAsked,
     Event,
     FieldsSet,
     MailArrived,
@@ -36,25 +39,21 @@ from core.events import (
     MoveAsked,
     NoteWritten,
     PersonChanged,
+    RunDue,
     SplitAsked,
     StatusChanged,
     ThreadAttached,
     TicketOpened,
+    UnenrolAsked,
     UnmergeAsked,
 )
+from core.outward import CancelRuns, FinishRun
 from core.pipeline import Pipeline, Status
+from core.state import State
 from core.ticket import Ticket
 
 CHAIN_DEPTH = 10
 UNDO = timedelta(days=30)  # P10
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What the rules may know beside the event: every pipeline, and the account's time zone."""
-
-    pipelines: Mapping[int, Pipeline]
-    zone: tzinfo
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +66,11 @@ class Refusal:
 def decide(event: Event, state: State, now: datetime) -> tuple[Decision, ...]:
     """Everything that follows from ``event`` at the instant ``now`` (aware), in the order in which it is to be performed."""
     decisions: list[Decision] = []
+    root = root_of(event)
     work = deque([(event, 0)])
     while work:
         current, depth = work.popleft()
-        for decision in _react(current, state, now):
+        for decision in _react(current, state, now, root):
             decisions.append(decision)
             changed = _changed(decision, event, state, now)
             if changed is not None and depth < CHAIN_DEPTH:
@@ -149,7 +149,7 @@ def _refuse_move(event: MoveAsked, state: State) -> Refusal | None:
     return None
 
 
-def _react(event: Event, state: State, now: datetime) -> list[Decision]:  # noqa: C901  # one arm an event, that is the point
+def _react(event: Event, state: State, now: datetime, root: Root) -> list[Decision]:  # noqa: C901, PLR0912  # one arm an event, that is the point
     match event:
         case MailArrived():
             return inbound.receive(event, state.pipelines)
@@ -159,11 +159,15 @@ def _react(event: Event, state: State, now: datetime) -> list[Decision]:  # noqa
             return _move(ticket, pipeline, status_id, cause, event)
         case StatusChanged():
             after = closure.after_move(event, now, state.zone)
-            return [after] if after is not None else []
+            return [*([after] if after is not None else []), *enrolling.on_status(event, root, state)]
         case ThreadAttached(ticket=ticket, thread=thread, has_origin=has_origin, cause=cause):
             return [AttachThread(ticket.number, thread.id, not has_origin, cause)]  # C18
         case MergeAsked(ticket=ticket, into=into, cause=cause):
-            return [MergeTicket(ticket.number, into.number, cause), *_after_merge(ticket, into, cause)]
+            return [
+                CancelRuns(ticket.number, "the ticket was merged"),
+                MergeTicket(ticket.number, into.number, cause),
+                *_after_merge(ticket, into, cause),
+            ]
         case UnmergeAsked(ticket=ticket, into=into, record=record, cause=cause):
             return [UnmergeTicket(ticket.number, into.number, record, cause)] if into is not None and record is not None else []
         case SplitAsked():
@@ -174,7 +178,19 @@ def _react(event: Event, state: State, now: datetime) -> list[Decision]:  # noqa
             return _place(event)
         case FieldsSet(ticket=ticket, fields=fields, cause=cause):
             changed = tuple((name, value) for name, value in fields if getattr(ticket, name) != value)
-            return [SetFields(ticket.number, changed, cause)] if changed else []
+            trashed = [CancelRuns(ticket.number, "the ticket was deleted")] if dict(changed).get("deleted_at") is not None else []  # P12
+            return [SetFields(ticket.number, changed, cause), *trashed] if changed else []
+        case EmailSent(opens=opens):
+            return [*(_open(opens) if opens is not None else []), *answering.sent(event)]
+        case RunDue():
+            return running.run_due(event, state, now)
+        case EnrolAsked(ticket=ticket, workflow=workflow, cause=cause):
+            return enrolling.by_hand(workflow, ticket.number, state, cause)
+        case UnenrolAsked(ticket=ticket, workflow=workflow):
+            held = (each for each in state.enrolments.get(ticket.number, ()) if each.workflow_id == workflow.id and each.state == "ACTIVE")
+            return [FinishRun(each.id, "UNENROLLED", "a person took the ticket out") for each in held]
+        case DeliveryFailed():
+            return answering.failed(event)
         case _:
             assert_never(event)
 
@@ -189,7 +205,7 @@ def _after_merge(ticket: Ticket, into: Ticket, cause: Cause) -> list[Decision]:
 def _split(event: SplitAsked) -> list[Decision]:
     """P11: the new ticket starts in the first open status of the same pipeline; the old one's status stays."""
     first = event.pipeline.first_open().id
-    opened = OpenTicket(event.subject, event.pipeline.id, first, event.ticket.source, event.cause, requester=event.requester)
+    opened = OpenTicket(event.subject, event.pipeline.id, first, event.ticket.source, event.cause, requester=event.requester, enrols=False)
     return [opened, SplitOff(event.ticket.number, event.chosen, event.people, event.channel, event.cause)]
 
 
@@ -246,11 +262,25 @@ def _changed(decision: Decision, event: Event, state: State, now: datetime) -> S
         before = _status(state, ticket.pipeline_id, ticket.status_id)
         pipeline = state.pipelines[decision.pipeline_id]
         state_now = pipeline.status(decision.status_id).state
-        return StatusChanged(ticket, pipeline, before.state, state_now, decision.cause, decision.close_date, decision.migration)
+        return StatusChanged(
+            ticket, pipeline, before.state, state_now, decision.cause, decision.close_date, decision.migration, decision.status_id
+        )
     if isinstance(decision, OpenTicket):
         pipeline = state.pipelines[decision.pipeline_id]
-        born = Ticket(NEW, decision.subject, decision.pipeline_id, decision.status_id, decision.source, now)
-        return StatusChanged(born, pipeline, None, pipeline.status(decision.status_id).state, decision.cause, decision.close_date)
+        requester = decision.requester if isinstance(decision.requester, int) and decision.requester != NEW else None
+        born = Ticket(
+            NEW,
+            decision.subject,
+            decision.pipeline_id,
+            decision.status_id,
+            decision.source,
+            now,
+            priority=decision.priority,
+            requester_id=requester,
+            flags=frozenset(decision.flags),
+        )
+        reached = pipeline.status(decision.status_id).state
+        return StatusChanged(born, pipeline, None, reached, decision.cause, decision.close_date, not decision.enrols, decision.status_id)
     return None
 
 
@@ -264,6 +294,8 @@ def _ticket_of(event: Event) -> Ticket | None:
             return placing.survivor(event) or event.ticket  # a ticket made by hand has no thread to be placed on yet
         case TicketOpened():
             return None
+        case EmailSent():
+            return event.ticket
         case _:
             return event.ticket
 

@@ -12,6 +12,7 @@ from typing import Final, Literal
 
 from core.events import Cause, MergeRecord
 from core.message import Address
+from core.outward import Answered, Outward
 from core.thread import MatchedBy
 from core.ticket import ParticipantRole, Priority, SenderRole, Source
 
@@ -35,6 +36,7 @@ class OpenTicket:
     flags: tuple[str, ...] = ()
     links: tuple[int, ...] = ()
     note: str | None = None
+    enrols: bool = True  # False: no status workflow follows (split, import of an archive)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,7 @@ class MarkContact:
 
     automated: bool = False
     proven: bool = False
+    heard: bool = False  # he wrote: mail to him is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,5 +277,7 @@ Decision = (
     | NoteCustomer
     | NoteAgent
     | MarkContact
+    | Answered
+    | Outward
     | Finish
 )

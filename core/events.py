@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
 
+from core.letter import Outgoing
 from core.message import Message
 from core.pipeline import Pipeline
 from core.thread import Tie
 from core.ticket import Channel, Contact, ParticipantRole, Priority, Source, Thread, Ticket, User
+from core.workflow import Enrolment, RunOutcome, Workflow
 
 Verdict = Literal["pass", "fail", "none"]
 Rule = Literal["A", "B", "S9", "user", "workflow", "api", "join", "merge", "mail", "admin"]
@@ -49,6 +52,19 @@ class Sender:
 
 
 @dataclass(frozen=True, slots=True)
+class Delivered:
+    """A delivery of ours as a report or a failure finds it. ``message_id`` is that of the mail it is part of."""
+
+    id: int
+    recipient: str
+    state: str
+    message_id: str | None
+    ticket: int | None
+    author_id: int | None
+    automatic: bool
+
+
+@dataclass(frozen=True, slots=True)
 class MailArrived:
     """One inbound message with all it can touch (behaviour.md 2.1). ``channels`` are ours among its recipients, the deciding one first."""
 
@@ -70,6 +86,9 @@ class MailArrived:
     earlier_open: tuple[int, ...]  # tickets of the same sender and subject, to link (E14)
     released: bool = False
     automation: bool = True
+    deliveries: tuple[Delivered, ...] = ()  # those a report can be about
+    returned: int | None = None  # the delivery whose signed return path it came to
+    relayed_by: User | None = None  # E19: he proved to be this user, and the pipeline relays
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +130,8 @@ class StatusChanged:
     state: Literal["open", "closed"]
     cause: Cause
     close_date: date | None = None
-    migration: bool = False
+    migration: bool = False  # no status workflow follows
+    status_id: int = 0  # the one it reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +233,80 @@ class FieldsSet:
     fields: tuple[tuple[str, object], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class EmailSent:
+    """A user's mail, ready to go (behaviour.md 2.3). ``ticket`` None: it belongs to none (O03).
+
+    ``associated``: one of its recipients is the requester or an associated contact (C20). ``status_id``: chosen with it (O10).
+    """
+
+    mail: Outgoing
+    cause: Cause
+    ticket: Ticket | None = None
+    pipeline: Pipeline | None = None
+    associated: bool = False
+    author: User | None = None
+    status_id: int | None = None
+    opens: TicketOpened | None = None  # O13: the ticket that it opens
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """What could be made ready for an action: its mail, or why it cannot be done now. ``retry``: it may work later."""
+
+    mails: tuple[Outgoing, ...] = ()
+    outcome: RunOutcome = "OK"
+    detail: str | None = None
+    retry: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunDue:
+    """It is a ticket's turn in a workflow. ``done``: ids of the actions that had their turn in this enrolment."""
+
+    ticket: Ticket
+    workflow: Workflow
+    enrolment: Enrolment
+    done: frozenset[str]
+    cause: Cause
+    prepared: Prepared | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolAsked:
+    """A person puts a ticket into a workflow (behaviour.md 3.2): filters and the once-rule do not bind him."""
+
+    ticket: Ticket
+    workflow: Workflow
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class UnenrolAsked:
+    """A person takes a ticket out of a workflow."""
+
+    ticket: Ticket
+    workflow: Workflow
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryFailed:
+    """Mail of a ticket was refused for good by the next server, or could not be delivered for days. ``reasons`` by delivery."""
+
+    ticket: Ticket
+    deliveries: tuple[Delivered, ...]
+    reasons: Mapping[int, str]
+    cause: Cause
+
+
 Event = (
-    MailArrived
+    EmailSent
+    | RunDue
+    | EnrolAsked
+    | UnenrolAsked
+    | DeliveryFailed
+    | MailArrived
     | TicketOpened
     | MoveAsked
     | StatusChanged

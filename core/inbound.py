@@ -29,6 +29,7 @@ from core.decisions import (
 )
 from core.events import Cause, MailArrived
 from core.message import Address
+from core.outward import Notify, Relay, WakeRuns
 from core.pipeline import Pipeline
 from core.placing import place
 from core.ticket import Thread, Ticket
@@ -96,6 +97,8 @@ def _fresh(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, trashed
         trail.decisions.append(RenameTicket(NEW, thread))
     trail.decisions.extend(Remark(NEW, cause_of(event), f"also sent to {each.address}") for each in event.channels[1:])
     _mark_sender(trail, NEW)
+    if event.automation:
+        trail.decisions.append(Notify(NEW, "new", event.message.subject, but=event.message.sender.key if event.message.sender else ""))
     trail.step("status rule", "none", "a new ticket starts in its first status")
     return trail.end("done", "It opened a ticket." if trashed is None else "Its earlier ticket is in the trash, so it opened a new one.")
 
@@ -115,6 +118,7 @@ def _opening(trail: Trail, pipeline: Pipeline, thread: int, customer: Address | 
         flags=_opening_flags(trail, customer),
         links=event.earlier_open,
         note="earlier ticket deleted" if trashed is not None else None,
+        enrols=event.automation,
     )
 
 
@@ -130,6 +134,10 @@ def _reply(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket:
     _mark_sender(trail, ticket.number)
     if trail.role == "user":
         trail.decisions.append(NoteAgent(ticket.number))
+    elif event.automation:
+        trail.decisions.extend(_heard(event, ticket, row))
+    if event.relayed_by is not None and pipelines[ticket.pipeline_id].relay and row.kind == "normal" and event.message.reply_text.strip():
+        trail.decisions.append(Relay(ticket.number, event.relayed_by.address))
     reply = Reply(event.message.kind, trail.role, row, event.tie.answers_forward, event.tie.late, event.automation)
     pipeline = pipelines[ticket.pipeline_id]
     ruling = status_rule(reply, ticket, pipeline)
@@ -137,6 +145,15 @@ def _reply(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket:
     if flags:
         trail.decisions.append(RaiseFlags(ticket.number, tuple(dict.fromkeys(flags))))
     return _ruled(trail, ticket, pipeline, ruling)
+
+
+def _heard(event: MailArrived, ticket: Ticket, thread: Thread) -> list[Decision]:
+    """Who waits for the customer goes on, and the owner hears of a reply on his ticket."""
+    sender = event.message.sender
+    name = (sender.name or sender.address or "somebody") if sender is not None else "somebody"
+    told = Notify(ticket.number, "reply", f"{name} wrote", but=sender.key if sender is not None else "")
+    forwarded = thread.kind == "forward" or event.tie.answers_forward or event.message.kind == "forward"
+    return [told] if forwarded else [WakeRuns(ticket.number, "customer_reply"), told]
 
 
 def _ruled(trail: Trail, ticket: Ticket, pipeline: Pipeline, ruling: Ruling) -> list[Decision]:
@@ -176,8 +193,9 @@ def _mark_sender(trail: Trail, ticket: int) -> None:
     if trail.role in ("contact", "stranger") and event.message.kind in ("human", "forward"):
         trail.decisions.append(NoteCustomer(ticket))
     automated = event.message.kind in MACHINE_WRITTEN and not event.sender.known
-    if automated or event.verdict == "pass":
-        trail.decisions.append(MarkContact(automated=automated, proven=event.verdict == "pass"))
+    heard = event.sender.contact is not None and event.sender.contact.bounced_at is not None and event.verdict != "fail"
+    if automated or heard or event.verdict == "pass":
+        trail.decisions.append(MarkContact(automated=automated, proven=event.verdict == "pass", heard=heard))
 
 
 def _original_sender(trail: Trail) -> Address | None:

@@ -35,6 +35,7 @@ class Pipeline:
     strangers: Literal["move", "flag"] = "move"  # section 5, strangers
     allow_back: bool = True  # P09: binds people only
     is_default: bool = False
+    relay: bool = False  # E19: an agent's answer to our notice counts as mail from the ticket
 
     def first_open(self) -> Status:
         """The open status with the smallest position (section 1); P03 keeps every pipeline having one."""

@@ -6,9 +6,10 @@ Ids are small integers given by the store; numbers of tickets only grow. A ticke
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Literal
+from typing import Any, Literal
 
 Source = Literal["email", "form", "phone", "chat", "messenger", "api", "manual"]
 Priority = Literal["low", "medium", "high", "urgent"]
@@ -46,6 +47,8 @@ class Ticket:
     deleted_at: datetime | None = None
     worked: bool = False  # a person replied, noted, moved or took it (section 5, joining)
     titled: bool = False  # a person chose subject or requester: joining leaves them
+    first_response_at: datetime | None = None
+    times_contacted: int = 0  # mails that users sent to contacts of the ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class Contact:
     automated: bool = False
     marketing_ok: bool = False
     proven: bool = False
+    bounced_at: datetime | None = None  # mail to him failed for good, and he has not written since
+    language: str | None = None  # of templates for him
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +93,7 @@ class Channel:
     is_default: bool = False
     allow: frozenset[str] = frozenset()
     deny: frozenset[str] = frozenset()
+    outbound_status_id: int | None = None  # O13; None = first open status
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +105,12 @@ class User:
     addresses: frozenset[str]
     role: Literal["admin", "automation", "agent", "reader"] = "agent"
     active: bool = True
+    address: str = ""  # the one he signs in with
+    signature: str | None = None
+    notify: Mapping[str, Any] | None = (
+        None  # what differs from the defaults: new, reply, failure (bool), digest ("off" | "hourly" | "daily")
+    )
+
+    def wants(self, kind: str) -> bool:
+        """Whether he is to be told of a new ticket (``new``), a reply on his own (``reply``), or mail that failed (``failure``)."""
+        return bool((self.notify or {}).get(kind, True))

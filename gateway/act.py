@@ -11,9 +11,10 @@ from contextlib import asynccontextmanager
 from datetime import datetime, tzinfo
 from email.utils import parseaddr
 
-from core.decide import State, decide, refusal
+from core.decide import decide, refusal
 from core.events import Cause, Event
 from core.pipeline import Pipeline, Status
+from core.state import State
 from core.ticket import Contact, Thread, Ticket, User
 from gateway.apply import Applier
 from gateway.clock import Clock
@@ -27,6 +28,12 @@ BUILT_IN = "console"  # who acts when no user is named: a user for every rule (i
 _ADDRESS = re.compile(r"[^@\s<>\"',;:()]+@[^@\s<>\"',;:()]+")
 
 
+def state_of(book: Book, zone: tzinfo) -> State:
+    """What the rules may know, as the book holds it: it follows what is done to the book."""
+    desk = book.desk
+    return State(desk.pipelines, zone, desk.workflows, book.enrolments, book.contacts, desk.users)
+
+
 class Act:
     """One transaction of one person: the book of what it touches, and the way from an event to rows."""
 
@@ -36,8 +43,8 @@ class Act:
         self.book = book
         self.now = now
         self.cause = Cause("user", user=actor)
-        self.state = State(book.desk.pipelines, zone)
-        self.applier = Applier(book, now, actor)
+        self.state = state_of(book, zone)
+        self.applier = Applier(book, now, actor, zone)
         self.events: tuple[TicketEvent, ...] = ()
         self.messages: tuple[MessageRow, ...] = ()
 

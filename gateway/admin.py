@@ -16,7 +16,7 @@ from core.pipeline import Pipeline, Status, StatusState
 from core.ticket import Channel, Contact, User
 from gateway.act import Act, Person, status_of
 from gateway.errors import Refused
-from gateway.store import channels, contacts, departure, erase, pipelines, tickets, users
+from gateway.store import channels, contacts, departure, erase, pipelines, ready, tickets, users
 from gateway.store.blobs import Blobs
 from gateway.store.book import Connection
 from gateway.store.departure import Plan
@@ -100,7 +100,9 @@ class Admin(Person):
     async def add_pipeline(self, name: str, statuses: Sequence[tuple[str, StatusState]]) -> Pipeline:
         """A pipeline with these statuses in order (P03)."""
         async with self.acting() as act:
-            return await pipelines.add(act.book.connection, name, statuses)
+            made = await pipelines.add(act.book.connection, name, statuses)
+            await ready.workflows_for(act.book.connection, made, act.now)
+            return made
 
     async def set_pipeline(self, name: str, switches: Switches) -> Pipeline:
         """Set switches; no existing ticket changes (C11)."""
@@ -111,7 +113,7 @@ class Admin(Person):
         """Bring pipelines to what the plans say, all or none; those that no plan names stay. A status that is left out is removed (P04)."""
         async with self.acting() as act:
             for plan in plans:
-                await _arrange(act.book.connection, plan)
+                await _arrange(act, plan)
 
     async def delete_pipeline(self, name: str) -> None:
         """Remove a pipeline that nothing uses; never the default one (P06)."""
@@ -257,11 +259,13 @@ async def _switch(connection: Connection, pipeline: Pipeline, switches: Switches
     return await pipelines.change(connection, pipeline, **values)
 
 
-async def _arrange(connection: Connection, plan: PipelinePlan) -> None:
+async def _arrange(act: Act, plan: PipelinePlan) -> None:
+    connection = act.book.connection
     known = {each.name.casefold(): each for each in (await pipelines.load_pipelines(connection)).values()}
     found = known.get(plan.name.casefold())
     if found is None:
         found = await pipelines.add(connection, plan.name, [(each.name, each.state) for each in plan.statuses])
+        await ready.workflows_for(connection, found, act.now)
     wanted: list[tuple[int | None, str, StatusState]] = []
     for each in plan.statuses:
         own = status_of(found, each.was) if each.was is not None and found.named(each.name) is None else found.named(each.name)

@@ -8,26 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from datetime import datetime
-from typing import Any, assert_never
+from datetime import UTC, datetime, tzinfo
+from typing import Any
 
 from core import decisions as d
 from core.events import Cause
 from core.message import MACHINE_KINDS, Address
+from core.outward import Answered
 from core.thread import Entry, head
 from core.ticket import Thread, Ticket
-from gateway.filing import NEW, Filing, Hand, held
+from gateway.filing import NEW, Hand, held
+from gateway.posting import Posting
 from gateway.store import threads
 from gateway.store.book import Book
 
 ATTENTION = frozenset({"unread_reply", "needs_attention"})
 
 
-class Applier(Filing):
+class Applier(Posting):
     """Performs decisions on a book, then :meth:`finish`; the caller flushes the book."""
 
-    def __init__(self, book: Book, now: datetime, actor: str = "system") -> None:
-        super().__init__(book, now, actor)
+    def __init__(self, book: Book, now: datetime, actor: str = "system", zone: tzinfo = UTC) -> None:
+        super().__init__(book, now, actor, zone)
         self.renames: dict[int, int] = {}  # ticket -> thread it is named after, done once for all by finish()
 
     def perform(self, decided: Iterable[d.Decision], hand: Hand | None = None) -> None:
@@ -60,7 +62,8 @@ class Applier(Filing):
                 self._change(decision.ticket, worked=True)
             case d.AddNote(ticket=ticket, text=text, cause=cause):
                 self._note(ticket, text, cause)
-                self._change(ticket, worked=True)
+                if cause.rule == "user":
+                    self._change(ticket, worked=True)
             case d.PlacePerson():
                 self._place(decision)
                 self._settle_strangers(decision.ticket)
@@ -87,12 +90,14 @@ class Applier(Filing):
                 self._change(number, last_customer_message_at=self.now)
             case d.NoteAgent(ticket=ticket):
                 self._change(self._number(ticket, hand), worked=True)
-            case d.MarkContact(automated=automated, proven=proven):
-                self._mark(held(hand), automated=automated, proven=proven)
+            case d.MarkContact(automated=automated, proven=proven, heard=heard):
+                self._mark(held(hand), automated=automated, proven=proven, heard=heard)
+            case Answered():
+                self._answered(decision)
             case d.Finish():
                 held(hand).finish = decision
             case _:
-                assert_never(decision)
+                self._post(decision, hand)
 
     async def finish(self) -> None:
         """Give tickets the requester and subject of their conversation's head (section 5, joining); once a batch, in one query."""
@@ -267,6 +272,14 @@ class Applier(Filing):
         book.pending.undone.extend((record.id, *(join.id for join in record.joins)))
         self._event(number, "unmerged", decision.cause, before=str(into))
         self._event(into, "unmerged", decision.cause, after=str(number), detail=f"ticket {number} stands on its own again")
+
+    def _answered(self, decision: Answered) -> None:
+        """A user wrote: what waited for an answer has it, and the first response is dated (2.6)."""
+        ticket = self.book.tickets[decision.ticket]
+        changes: dict[str, Any] = {"last_agent_message_at": self.now, "worked": True, "flags": ticket.flags - ATTENTION}
+        if decision.contact:
+            changes |= {"times_contacted": ticket.times_contacted + 1, "first_response_at": ticket.first_response_at or self.now}
+        self._change(decision.ticket, **changes)
 
     def _settle_strangers(self, number: int) -> None:
         """The flag goes with the last stranger."""

@@ -224,12 +224,13 @@ class Filing:
             hand.contact = self.book.ensure_contact(sender.address, sender.name)
         return hand.contact
 
-    def _mark(self, hand: Hand, *, automated: bool, proven: bool) -> None:
+    def _mark(self, hand: Hand, *, automated: bool, proven: bool, heard: bool) -> None:
         contact = self._sender(hand)
         if contact is None:
             return
         contact = self.book.contacts[contact.id]
-        marked = replace(contact, automated=contact.automated or automated, proven=contact.proven or proven)
+        bounced = None if heard else contact.bounced_at
+        marked = replace(contact, automated=contact.automated or automated, proven=contact.proven or proven, bounced_at=bounced)
         if marked != contact:
             self.book.set_contact(marked)
 
@@ -272,15 +273,16 @@ class Filing:
         self._event(ticket, kind, cause, detail=detail)
 
 
-def _address(address: Address) -> dict[str, str | None]:
+def address_of(address: Address) -> dict[str, str | None]:
+    """An address as the head of a stored message holds it."""
     return {"name": address.name, "address": address.address}
 
 
 def _head(message: Message) -> dict[str, Any]:
     return {
-        "from": _address(message.sender) if message.sender else None,
-        "to": [_address(each) for each in message.to],
-        "cc": [_address(each) for each in message.cc],
+        "from": address_of(message.sender) if message.sender else None,
+        "to": [address_of(each) for each in message.to],
+        "cc": [address_of(each) for each in message.cc],
     }
 
 

@@ -13,13 +13,14 @@ from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
 from core import token
-from core.decide import State, decide
+from core.decide import decide
 from core.decisions import Finish
 from core.events import MailArrived, Original, Sender, Verdict
 from core.message import Envelope, Message, address_key
 from core.thread import Address as Mark
 from core.thread import Tie, ids_of, tie
 from core.ticket import Contact, Thread, Ticket, User
+from gateway.act import state_of
 from gateway.apply import Applier
 from gateway.filing import Hand
 from gateway.intake.authenticity import verdict
@@ -77,8 +78,8 @@ class Batch:
         self.book = await Book.open(self.connection, self.now)
         marks = [self._marks(item) for item in self.items]
         await self._load(marks)
-        state = State(self.book.desk.pipelines, self.rules.zone)
-        applier = Applier(self.book, self.now)
+        state = state_of(self.book, self.rules.zone)
+        applier = Applier(self.book, self.now, zone=self.rules.zone)
         hands = []
         for item, mark in zip(self.items, marks, strict=True):
             applier.now = item.now

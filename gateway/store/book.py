@@ -16,20 +16,26 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.message import address_key
 from core.thread import Ref
 from core.ticket import Contact, ParticipantRole, Thread, Ticket
-from gateway.store import contacts, schema, search, threads, tickets
+from core.workflow import Enrolment
+from gateway.store import contacts, schema, search, threads, tickets, workflows
+from gateway.store.outward import Outward
 from gateway.store.pending import Pending
 from gateway.store.setup import Desk, load_desk
 from gateway.store.threads import REF_LIMIT, RefRow
 from gateway.store.unit import Work, write_rows
 
 Connection = AsyncConnection  # the name other rooms use for a transaction of ours
-COUNTERS = ("ticket", "thread", "message", "event", "contact")
 ROLE_ORDER = ("stranger", "participant", "associated", "requester")
 UPDATE_COUNTER = sa.update(schema.counter).where(schema.counter.c.name == sa.bindparam("_n")).values(value=sa.bindparam("_v"))
 UPDATE_CONTACT = (
     sa.update(schema.contact)
     .where(schema.contact.c.id == sa.bindparam("_id"))
-    .values(name=sa.bindparam("_name"), automated=sa.bindparam("_automated"), proven=sa.bindparam("_proven"))
+    .values(
+        name=sa.bindparam("_name"),
+        automated=sa.bindparam("_automated"),
+        proven=sa.bindparam("_proven"),
+        bounced_at=sa.bindparam("_bounced"),
+    )
 )
 
 
@@ -50,6 +56,8 @@ class Book:
         self.associated: dict[int, set[int]] = {}
         self.refs: dict[str, list[RefRow]] = {}
         self.earlier: dict[tuple[int, str], list[int]] = {}
+        self.enrolments: dict[int, list[Enrolment]] = {}
+        self.outward = Outward()
         self.pending = Pending()
 
     @classmethod
@@ -126,6 +134,8 @@ class Book:
         self.threads.update((thread.id, thread) for thread in rows if thread.id not in self.threads)
         await self._load_participants([thread.id for thread in rows])
         self.associated.update(await tickets.associated(self.connection, fresh))
+        if self.desk.workflows:
+            self.enrolments.update(await workflows.enrolments(self.connection, fresh))
         people = {contact for thread in rows for contact in self.participants[thread.id]}
         people |= {ticket.requester_id for ticket in self.tickets.values() if ticket.requester_id}
         for contact in await contacts.load(self.connection, ids=people - self.contacts.keys()):
@@ -253,6 +263,17 @@ class Book:
             (people.add if present else people.discard)(contact)
             self.pending.associated[ticket, contact] = present
 
+    def set_enrolment(self, enrolment: Enrolment, *, new: bool = False) -> None:
+        """Replace or add an enrolment."""
+        held = self.enrolments.setdefault(enrolment.ticket, [])
+        if new:
+            held.append(enrolment)
+            self.outward.new_enrolments[enrolment.id] = enrolment
+            return
+        held[:] = [enrolment if each.id == enrolment.id else each for each in held]
+        fresh = self.outward.new_enrolments
+        (fresh if enrolment.id in fresh else self.outward.changed_enrolments)[enrolment.id] = enrolment
+
     def remember(self, ref: str, thread: int, message: int | None, *, forward: bool = False, machine: bool = False) -> None:
         """A thread holds the message with this id, or was pointed at it."""
         ref = ref[:REF_LIMIT]
@@ -285,6 +306,7 @@ class Book:
                 *threads.writing_refs(pending.new_refs.values(), pending.changed_refs.values()),
                 *threads.writing_messages(pending.messages),
                 *tickets.writing_events(pending.events),
+                *self.outward.work(),
             ],
         )
         if pending.dropped_participants:
@@ -294,7 +316,7 @@ class Book:
         await search.index(connection, [(row.id, row.subject, row.reply_text or row.text) for row in pending.messages])
         await self._flush_joins()
         await tickets.write_links(connection, pending.links)
-        self.pending = Pending()
+        self.pending, self.outward = Pending(), Outward()
         self._counters = dict(self._allotted)
 
     def _contact_rows(self) -> Work:
@@ -306,7 +328,10 @@ class Book:
         changed = map(self.contacts.__getitem__, sorted(pending.changed_contacts))
         return [
             (schema.contact, fresh),
-            (UPDATE_CONTACT, [{"_id": c.id, "_name": c.name, "_automated": c.automated, "_proven": c.proven} for c in changed]),
+            (
+                UPDATE_CONTACT,
+                [{"_id": c.id, "_name": c.name, "_automated": c.automated, "_proven": c.proven, "_bounced": c.bounced_at} for c in changed],
+            ),
         ]
 
     def _parts(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int, str]]:

@@ -16,7 +16,7 @@ from gateway.store.among import among
 from gateway.store.unit import allot, write_rows
 
 TABLE = schema.contact
-NAMES = ("id", "address", "name", "blocked", "automated", "marketing_ok", "proven")
+NAMES = ("id", "address", "name", "blocked", "automated", "marketing_ok", "proven", "bounced_at", "language")
 ROWS = sa.select(*(TABLE.c[name] for name in NAMES))
 BY_ID = ROWS.where(among(TABLE.c.id, "ids"))
 BY_ADDRESS = ROWS.where(among(TABLE.c.address, "addresses"))

@@ -19,11 +19,14 @@ from gateway.errors import Refused
 from gateway.store import schema
 
 PIPELINE, STATUS, CHANNEL, TICKET = schema.pipeline, schema.status, schema.channel, schema.ticket
-SWITCHES = ("set_close_date", "on_email_sent", "on_customer_reply", "strangers", "allow_back", "is_default")
+SWITCHES = ("set_close_date", "on_email_sent", "on_customer_reply", "strangers", "allow_back", "is_default", "relay")
 PIPELINES = sa.select(PIPELINE.c.id, PIPELINE.c.name, *(PIPELINE.c[name] for name in SWITCHES)).order_by(PIPELINE.c.position, PIPELINE.c.id)
 STATUSES = sa.select(STATUS.c.pipeline_id, STATUS.c.id, STATUS.c.name, STATUS.c.state, STATUS.c.position).order_by(STATUS.c.position)
 CHANNELS = sa.select(
-    *(CHANNEL.c[name] for name in ("id", "address", "name", "pipeline_id", "status_id", "tickets", "is_default", "allow", "deny"))
+    *(
+        CHANNEL.c[name]
+        for name in ("id", "address", "name", "pipeline_id", "status_id", "tickets", "is_default", "allow", "deny", "outbound_status_id")
+    )
 ).order_by(CHANNEL.c.address)
 
 

@@ -8,23 +8,51 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from gateway.store.schema_mailboxes import mailbox, mailbox_mail, oauth_token
+from gateway.store.schema_outbox import delivery, notice, outgoing, outgoing_file, sent_copy, webhook_call
+from gateway.store.schema_workflows import action_comment, action_run, enrolment, task, template, template_text, workflow, workflow_version
+from gateway.store.tables import metadata, partial
 from gateway.store.types import Document, Instant, Text
 
-metadata = sa.MetaData(
-    naming_convention={
-        "ix": "ix_%(column_0_label)s",
-        "uq": "uq_%(table_name)s_%(column_0_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_name)s",
-        "pk": "pk_%(table_name)s",
-    }
-)
-
-
-def _partial(name: str, *columns: str, where: str) -> sa.Index:
-    """An index of the rows for which a condition holds."""
-    return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
-
+__all__ = [  # the tables of mailboxes, of what goes out and of what a status does stand in modules of their own
+    "action_comment",
+    "action_run",
+    "channel",
+    "contact",
+    "counter",
+    "delivery",
+    "enrolment",
+    "event",
+    "mail",
+    "mailbox",
+    "mailbox_mail",
+    "merge",
+    "message",
+    "message_ref",
+    "metadata",
+    "notice",
+    "oauth_token",
+    "outgoing",
+    "outgoing_file",
+    "participant",
+    "pipeline",
+    "raw_mail",
+    "sent_copy",
+    "signing_key",
+    "status",
+    "task",
+    "template",
+    "template_text",
+    "thread",
+    "ticket",
+    "ticket_contact",
+    "ticket_link",
+    "user",
+    "user_address",
+    "webhook_call",
+    "workflow",
+    "workflow_version",
+]
 
 # Numbers are handed out by these rows inside the writer's transaction: no gaps, never smaller, and known before the rows are written.
 counter = sa.Table(
@@ -55,6 +83,9 @@ pipeline = sa.Table(
     sa.Column("on_customer_reply", sa.Integer, nullable=True),
     sa.Column("strangers", sa.String(8), nullable=False, default="move"),
     sa.Column("allow_back", sa.Boolean, nullable=False, default=True),
+    sa.Column(
+        "relay", sa.Boolean, nullable=False, default=False, server_default=sa.false()
+    ),  # E19: an agent's answer to our notice goes out
 )
 
 status = sa.Table(
@@ -81,6 +112,7 @@ channel = sa.Table(
     sa.Column("allow", Document, nullable=False),
     sa.Column("deny", Document, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("outbound_status_id", sa.Integer, nullable=True),  # O13: where a ticket starts that our own mail opens
 )
 
 user = sa.Table(
@@ -92,6 +124,8 @@ user = sa.Table(
     sa.Column("active", sa.Boolean, nullable=False, default=True),
     sa.Column("password_hash", Text(300), nullable=True),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("signature", Text(4000), nullable=True),
+    sa.Column("notify", Document, nullable=True),  # {"new","reply","failure","digest"}: what differs from the defaults
 )
 
 user_address = sa.Table(
@@ -113,6 +147,8 @@ contact = sa.Table(
     sa.Column("marketing_ok", sa.Boolean, nullable=False, default=False),
     sa.Column("proven", sa.Boolean, nullable=False, default=False),
     sa.Column("created_at", Instant, nullable=False),
+    sa.Column("bounced_at", Instant, nullable=True),  # a mail to it failed for good; cleared when he writes
+    sa.Column("language", Text(16), nullable=True),  # of templates for him
 )
 
 ticket = sa.Table(
@@ -141,6 +177,8 @@ ticket = sa.Table(
     sa.Column("deleted_at", Instant, nullable=True),
     sa.Column("worked", sa.Boolean, nullable=False, default=False),
     sa.Column("titled", sa.Boolean, nullable=False, default=False),
+    sa.Column("first_response_at", Instant, nullable=True),
+    sa.Column("times_contacted", sa.Integer, nullable=False, default=0, server_default="0"),
     sa.Index("ix_ticket_requester_subject", "requester_id", "subject_key"),
 )
 
@@ -172,7 +210,7 @@ thread = sa.Table(
     sa.Column("created_at", Instant, nullable=False),
     # Joined into, or continued by, another thread. References keep the id they were remembered under and are followed through this.
     sa.Column("redirect_to", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
-    _partial("ix_thread_redirect_to", "redirect_to", where="redirect_to IS NOT NULL"),
+    partial("ix_thread_redirect_to", "redirect_to", where="redirect_to IS NOT NULL"),
 )
 
 participant = sa.Table(
@@ -220,7 +258,7 @@ message = sa.Table(
     sa.Column("auth", sa.String(8), nullable=False, default="none"),
     sa.Column("flags", Document, nullable=False),
     sa.Column("evidence", Document, nullable=False),
-    _partial("ix_message_ticket_note", "ticket_note", where="ticket_note IS NOT NULL"),
+    partial("ix_message_ticket_note", "ticket_note", where="ticket_note IS NOT NULL"),
 )
 
 event = sa.Table(
@@ -279,7 +317,7 @@ mail = sa.Table(
     sa.Column("reason", Text(1000), nullable=True),
     sa.Column("outcome", Document, nullable=True),  # sender_role, created_ticket, matched_by, status, steps, rule, decisions
     sa.Index("ix_mail_fingerprint", "fingerprint"),
-    _partial("ix_mail_state", "state", "id", where="state <> 'done'"),
+    partial("ix_mail_state", "state", "id", where="state <> 'done'"),
     sa.CheckConstraint("state IN ('pending', 'done', 'ignored', 'quarantined', 'held', 'duplicate')", name="state"),
     sqlite_autoincrement=True,
 )
@@ -289,61 +327,4 @@ raw_mail = sa.Table(
     metadata,
     sa.Column("mail_id", sa.ForeignKey("mail.id"), primary_key=True),
     sa.Column("data", sa.LargeBinary, nullable=False),
-)
-
-# A mailbox that is read by IMAP: how far, by whom, and how it is. Where ``place`` (account, server, folder) changes, UIDs mean nothing.
-mailbox = sa.Table(
-    "mailbox",
-    metadata,
-    sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("name", Text(200), nullable=False, unique=True),
-    sa.Column("place", Text(1000), nullable=False),
-    sa.Column("uidvalidity", sa.BigInteger, nullable=False, default=0),  # 0: never opened
-    sa.Column("last_uid", sa.BigInteger, nullable=False, default=0),  # everything up to here stands in mailbox_mail or is gone
-    sa.Column("backlog_end", sa.BigInteger, nullable=False, default=0),  # up to here it lay there when the mailbox was first opened
-    sa.Column("backlog_since", sa.Date, nullable=True),
-    sa.Column("backlog_automation", sa.String(8), nullable=False, default="fresh"),  # all | fresh | none
-    sa.Column("first_seen_at", Instant, nullable=True),
-    sa.Column("state", sa.String(10), nullable=False, default="new"),
-    sa.Column("problem", Text(1000), nullable=True),
-    sa.Column("failing_since", Instant, nullable=True),
-    sa.Column("last_pass_at", Instant, nullable=True),  # when everything that was there had been taken in
-    sa.Column("lease_owner", sa.String(64), nullable=True),
-    sa.Column("lease_until", Instant, nullable=True),
-    sa.CheckConstraint("state IN ('new', 'ok', 'failing', 'refused')", name="state"),
-)
-
-# Each mail of a mailbox that we know: its number in the spool (none: it is owed), whether what follows its commit is done, and a digest to know it by.
-mailbox_mail = sa.Table(
-    "mailbox_mail",
-    metadata,
-    sa.Column("mailbox_id", sa.ForeignKey("mailbox.id"), primary_key=True),
-    sa.Column("uidvalidity", sa.BigInteger, primary_key=True),
-    sa.Column("uid", sa.BigInteger, primary_key=True),
-    sa.Column("mail_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
-    sa.Column("digest", sa.LargeBinary(16), nullable=True),
-    sa.Column("settled", sa.Boolean, nullable=False),
-    sa.Column("problem", Text(1000), nullable=True),
-    sa.Column("tries", sa.Integer, nullable=False, default=0),
-    sa.Column("retry_at", Instant, nullable=True),
-    sa.Index("ix_mailbox_mail_digest", "mailbox_id", "digest"),
-    _partial("ix_mailbox_mail_open", "mailbox_id", "uid", where="NOT settled"),
-    sqlite_with_rowid=False,
-)
-
-# What a provider of mailboxes gave us for an account ("" where the client acts for itself). The lease is for renewing.
-oauth_token = sa.Table(
-    "oauth_token",
-    metadata,
-    sa.Column("client", Text(200), primary_key=True),
-    sa.Column("account", Text(320), primary_key=True),
-    sa.Column("access_token", Text(), nullable=True),
-    sa.Column("access_until", Instant, nullable=True),
-    sa.Column("refresh_token", Text(), nullable=True),
-    sa.Column("refresh_until", Instant, nullable=True),  # where the provider tells
-    sa.Column("problem", Text(1000), nullable=True),
-    sa.Column("refused_at", Instant, nullable=True),
-    sa.Column("changed_at", Instant, nullable=False),
-    sa.Column("lease_owner", sa.String(64), nullable=True),
-    sa.Column("lease_until", Instant, nullable=True),
 )

@@ -12,9 +12,22 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.clock import Clock
-from gateway.store import schema
+from gateway.store import pipelines, ready, schema
 
-COUNTERS = ("ticket", "thread", "message", "event", "contact")
+COUNTERS = (
+    "ticket",
+    "thread",
+    "message",
+    "event",
+    "contact",
+    "outgoing",
+    "delivery",
+    "enrolment",
+    "action_run",
+    "notice",
+    "webhook_call",
+    "task",
+)
 STATUSES = (("New", "open"), ("Waiting on contact", "open"), ("Waiting on us", "open"), ("Closed", "closed"))
 
 
@@ -29,6 +42,9 @@ async def sow(connection: AsyncConnection) -> None:
         await connection.execute(sa.insert(schema.signing_key).values(secret=os.urandom(32), created_at=now))
     if await _empty(connection, schema.pipeline):
         await _support(connection, now)
+    if await _empty(connection, schema.workflow):
+        for pipeline in (await pipelines.load_pipelines(connection)).values():
+            await ready.workflows_for(connection, pipeline, now)
 
 
 async def _empty(connection: AsyncConnection, table: sa.Table) -> bool:

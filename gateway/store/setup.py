@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.pipeline import Pipeline
 from core.ticket import Channel, User
-from gateway.store import pipelines, schema, users
+from core.workflow import Workflow
+from gateway.store import pipelines, schema, users, workflows
 
 
 @dataclass(slots=True)
 class Desk:
-    """Pipelines by id, channels and users by address key, signing keys."""
+    """Pipelines by id, channels and users by address key, signing keys, workflows."""
 
     pipelines: Mapping[int, Pipeline]
     channels: Mapping[str, Channel]  # by address key
     users: Mapping[str, User]  # by address key
     keys: tuple[bytes, ...]  # the newest first
+    workflows: Mapping[int, Workflow] = field(default_factory=dict)  # by status
 
     @property
     def default_channel(self) -> Channel | None:
@@ -41,4 +43,4 @@ async def load_desk(connection: AsyncConnection) -> Desk:
     query = sa.select(schema.signing_key.c.secret).order_by(schema.signing_key.c.id.desc())
     keys = tuple((await connection.execute(query)).scalars())
     by_address = {address: user for user in people for address in user.addresses if user.active}
-    return Desk(loaded, {channel.address: channel for channel in channels}, by_address, keys)
+    return Desk(loaded, {channel.address: channel for channel in channels}, by_address, keys, await workflows.load(connection, loaded))

@@ -18,16 +18,20 @@ from gateway.store.channels import ADDRESS_FORM
 TABLE = schema.user
 ADDRESS = schema.user_address
 Role = Literal["admin", "automation", "agent", "reader"]
-ROWS = sa.select(TABLE.c.id, TABLE.c.name, TABLE.c.role, TABLE.c.active).order_by(TABLE.c.id)
+ROWS = sa.select(TABLE.c.id, TABLE.c.name, TABLE.c.role, TABLE.c.active, TABLE.c.signature, TABLE.c.notify).order_by(TABLE.c.id)
 ADDRESSES = sa.select(ADDRESS.c.user_id, ADDRESS.c.address).order_by(ADDRESS.c.user_id, ADDRESS.c.position)
 
 
 async def load(connection: AsyncConnection) -> list[User]:
     """All users, active or not, by number."""
-    addresses: dict[int, set[str]] = {}
+    addresses: dict[int, list[str]] = {}
     for user_id, address in await connection.execute(ADDRESSES):
-        addresses.setdefault(user_id, set()).add(address)
-    return [User(row.id, row.name, frozenset(addresses.get(row.id, ())), row.role, row.active) for row in await connection.execute(ROWS)]
+        addresses.setdefault(user_id, []).append(address)
+    found = []
+    for row in await connection.execute(ROWS):
+        own = addresses.get(row.id, [""])
+        found.append(User(row.id, row.name, frozenset(own) - {""}, row.role, row.active, own[0], row.signature, row.notify))
+    return found
 
 
 async def at(connection: AsyncConnection, address: str) -> User:
@@ -63,12 +67,12 @@ async def add(
     row = sa.insert(TABLE).values(name=name, role=role, active=True, password_hash=password_hash, created_at=now).returning(TABLE.c.id)
     user_id: int = (await connection.execute(row)).scalar_one()
     await _write_addresses(connection, user_id, keys)
-    return User(user_id, name, frozenset(keys), role, active=True)
+    return User(user_id, name, frozenset(keys), role, active=True, address=keys[0])
 
 
 async def change(connection: AsyncConnection, user_id: int, **values: Any) -> None:
-    """Sets ``name``, ``role``, ``active`` or ``password_hash`` of a user."""
-    if unknown := values.keys() - {"name", "role", "active", "password_hash"}:
+    """Sets ``name``, ``role``, ``active``, ``password_hash``, ``signature`` or ``notify`` of a user."""
+    if unknown := values.keys() - {"name", "role", "active", "password_hash", "signature", "notify"}:
         raise ValueError(f"a user has no {sorted(unknown)}")
     await connection.execute(sa.update(TABLE).where(TABLE.c.id == user_id).values(values))
 

@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from core.closure import after_move
-from core.decide import State, decide, refusal
+from core.decide import decide, refusal
+from core.state import State
 from core.decisions import SetClosure, SetFields, SetStatus
 from core.events import Cause, MoveAsked, StatusChanged
 from core.pipeline import Pipeline, Status

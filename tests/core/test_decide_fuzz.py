@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from core.decide import State, decide
+from core.decide import decide
+from core.state import State
 from core.decisions import AppendMessage, Decision, Finish, MergeTicket, OpenTicket, SetClosure, SetStatus, SkipRule
 from core.events import MailArrived, Original, Sender
 from core.message import (

@@ -16,7 +16,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from gateway.errors import SchemaOutdated
-from gateway.store import engine, pipelines, schema, seed
+from gateway.store import engine, pipelines, schema, seed, workflows
 from gateway.store.engine import HEAD, Database, migrate, schema_version, upgrade
 from gateway.store.migrations import runner
 from tests.store.mails import NOW
@@ -85,6 +85,9 @@ async def test_an_empty_database_is_migrated_and_sown(database_url):
     assert dict(counters) == dict.fromkeys(seed.COUNTERS, 0)
 
 
+OLD_PIPELINE = "INSERT INTO pipeline (id, name, position, is_default, set_close_date, strangers, allow_back) VALUES (1, 'Help', 1, true, true, 'move', true)"
+
+
 async def test_an_older_database_keeps_what_it_holds(database_url):
     """A database of the first release, with mail in it, asks for the upgrade, gets it by command, and loses nothing."""
     old = engine.Database(database_url, "n")
@@ -92,7 +95,9 @@ async def test_an_older_database_keeps_what_it_holds(database_url):
     try:
         async with old.write() as connection:
             await connection.run_sync(lambda sync: command.upgrade(runner.config(sync), "0001"))
-            await seed.sow(connection)
+            await connection.execute(sa.text("INSERT INTO counter VALUES ('ticket', 7)"))
+            await connection.execute(sa.text(OLD_PIPELINE))
+            await connection.execute(sa.text("INSERT INTO status VALUES (1, 1, 'Fresh', 'open', 1), (2, 1, 'Over', 'closed', 2)"))
             await connection.execute(sa.insert(schema.mail).values(row))
         with pytest.raises(SchemaOutdated):
             await Database.open(database_url, node="n")
@@ -101,6 +106,12 @@ async def test_an_older_database_keeps_what_it_holds(database_url):
             assert await connection.run_sync(differences) == []
             assert (await connection.execute(sa.select(schema.mail.c.received_at, schema.mail.c.state))).all() == [(NOW, "done")]
             assert (await connection.execute(sa.select(sa.func.count()).select_from(schema.mailbox))).scalar_one() == 0
+            [kept] = (await pipelines.load_pipelines(connection)).values()
+            assert (kept.name, kept.relay, [status.name for status in kept.statuses]) == ("Help", False, ["Fresh", "Over"])
+            counted = dict((await connection.execute(sa.select(schema.counter.c.name, schema.counter.c.value))).all())
+            assert counted == dict.fromkeys(seed.COUNTERS, 0) | {"ticket": 7}
+            ready = (await workflows.load(connection, {kept.id: kept})).values()
+            assert [(each.name, each.enabled) for each in ready] == [("Help / Fresh", False), ("Help / Over", False)]
     finally:
         await old.close()
 

@@ -1,0 +1,44 @@
+"""Reports about our own mail: which of its recipients they are about, and what people are told (rows E29, O12).
+
+A report names recipients as its mail system knew them, which need not be how we wrote them; then the signed return path tells. Nothing raises.
+"""
+
+from __future__ import annotations
+
+from core.answering import is_hard, tell
+from core.decisions import Decision, Remark
+from core.events import Cause, Delivered, MailArrived
+from core.message import BounceRecipient, address_key
+from core.outward import FailDelivery
+
+
+def came_back(event: MailArrived, ticket: int | None) -> list[Decision]:
+    """What follows for our deliveries from a report; ``ticket`` is that of the thread it is tied to."""
+    bounce = event.message.bounce
+    if bounce is None:
+        return []
+    decided: list[Decision] = []
+    for each in bounce.recipients or (BounceRecipient(None, None, bounce.action, None, None),):
+        delivery = _delivery(event, each)
+        if delivery is None:
+            continue
+        reply = " ".join(word for word in (each.status, each.diagnostic) if word)[:500] or "a report says that it could not be delivered"
+        number = ticket if ticket is not None else delivery.ticket
+        if each.action == "failed" and delivery.state != "failed":
+            decided.append(FailDelivery(delivery.id, delivery.recipient, reply, is_hard(reply)))
+            decided.extend(tell(number, delivery, reply) if number is not None else ())
+        elif each.action == "delayed" and number is not None:
+            decided.append(Remark(number, Cause("mail", event.message.message_id), f"mail to {delivery.recipient} is delayed: {reply}"))
+    return decided
+
+
+def _delivery(event: MailArrived, about: BounceRecipient) -> Delivered | None:
+    """The delivery that a recipient group of a report is about."""
+    named = {address_key(each) for each in (about.address, about.original) if each}
+    found = [each for each in event.deliveries if address_key(each.recipient) in named]
+    if found:
+        return found[0]
+    returned = [each for each in event.deliveries if each.id == event.returned]
+    if returned:
+        return returned[0]
+    return event.deliveries[0] if len(event.deliveries) == 1 and not named else None

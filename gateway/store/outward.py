@@ -1,0 +1,150 @@
+"""What one transaction sends, tells and does by workflows: rows collected in memory and written with the rest of its book.
+
+Only ``gateway.apply`` fills it. What can go wrong: a key that was used before (IntegrityError), which is the last of several guards against doing a
+thing twice; the transaction is undone then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.events import Delivered
+from core.workflow import Enrolment
+from gateway.store import schema, workflows
+from gateway.store.among import among
+from gateway.store.unit import Work
+from gateway.store.workflows import ActionRun
+
+OUTGOING, DELIVERY, NOTICE = schema.outgoing, schema.delivery, schema.notice
+SENT_DRAFT = (
+    sa.update(OUTGOING)
+    .where(OUTGOING.c.id == sa.bindparam("_id"))
+    .values({name: sa.bindparam(f"_{name}", type_=OUTGOING.c[name].type) for name in ("ticket", "thread_id", "message", "message_id", "subject", "raw")})
+    .values(draft=None)
+)  # fmt: skip
+RELEASE = (
+    sa.update(DELIVERY)
+    .where(DELIVERY.c.outgoing_id == sa.bindparam("_outgoing"), DELIVERY.c.state == "scheduled")
+    .values(state="queued", due_at=sa.bindparam("_due", type_=DELIVERY.c.due_at.type), created_at=sa.bindparam("_due", type_=DELIVERY.c.due_at.type))
+)  # fmt: skip
+CAME_BACK = (
+    sa.update(DELIVERY)
+    .where(DELIVERY.c.id == sa.bindparam("_id"))
+    .values(
+        state="failed",
+        settled=True,
+        last_reply=sa.bindparam("_reply", type_=DELIVERY.c.last_reply.type),
+        ended_at=sa.bindparam("_at", type_=DELIVERY.c.ended_at.type),
+    )
+)
+SETTLE = sa.update(DELIVERY).where(DELIVERY.c.id == sa.bindparam("_id")).values(settled=True)
+TOLD = (
+    sa.update(NOTICE)
+    .where(NOTICE.c.id == sa.bindparam("_id"))
+    .values(outgoing_id=sa.bindparam("_outgoing", type_=NOTICE.c.outgoing_id.type))
+)
+_KNOWN = sa.select(
+    DELIVERY.c.id,
+    DELIVERY.c.recipient,
+    DELIVERY.c.state,
+    OUTGOING.c.message_id,
+    OUTGOING.c.ticket,
+    OUTGOING.c.author_id,
+    OUTGOING.c.automatic,
+).join(OUTGOING, OUTGOING.c.id == DELIVERY.c.outgoing_id)
+BY_MESSAGE = _KNOWN.where(among(OUTGOING.c.message, "messages"))
+BY_ID = _KNOWN.where(among(DELIVERY.c.id, "ids"))
+
+
+@dataclass(frozen=True, slots=True)
+class OutgoingRow:
+    """A mail on its way out; the columns of the table."""
+
+    id: int
+    ticket: int | None
+    thread_id: int | None
+    message: int | None
+    message_id: str | None
+    automatic: bool
+    template: str | None
+    subject: str
+    author_id: int | None
+    return_address: str | None
+    raw: bytes | None
+    draft: dict[str, Any] | None
+    key: str | None
+    created_at: datetime
+
+
+OUTGOING_COLUMNS = tuple(each.name for each in fields(OutgoingRow))
+
+
+@dataclass(slots=True)
+class Outward:
+    """See the module."""
+
+    outgoing: list[OutgoingRow] = field(default_factory=list)
+    drafts: list[dict[str, Any]] = field(default_factory=list)  # rows of SENT_DRAFT
+    released: list[dict[str, Any]] = field(default_factory=list)  # rows of RELEASE
+    deliveries: list[dict[str, Any]] = field(default_factory=list)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    failed: list[dict[str, Any]] = field(default_factory=list)  # rows of CAME_BACK
+    settled: list[dict[str, Any]] = field(default_factory=list)
+    notices: list[dict[str, Any]] = field(default_factory=list)
+    told: list[dict[str, Any]] = field(default_factory=list)
+    tasks: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+    runs: list[ActionRun] = field(default_factory=list)
+    new_enrolments: dict[int, Enrolment] = field(default_factory=dict)
+    changed_enrolments: dict[int, Enrolment] = field(default_factory=dict)
+
+    def work(self) -> Work:
+        """The statements, in an order that foreign keys allow."""
+        return [
+            (OUTGOING, [{name: getattr(row, name) for name in OUTGOING_COLUMNS} for row in self.outgoing]),
+            (schema.outgoing_file, self.files),
+            (SENT_DRAFT, self.drafts),
+            (DELIVERY, self.deliveries),
+            (RELEASE, self.released),
+            (CAME_BACK, self.failed),
+            (SETTLE, self.settled),
+            (NOTICE, self.notices),
+            (TOLD, self.told),
+            (schema.task, self.tasks),
+            (schema.webhook_call, self.calls),
+            *workflows.writing(self.new_enrolments.values(), self.changed_enrolments.values()),
+            *workflows.writing_runs(self.runs),
+        ]
+
+    def queue(self, row: OutgoingRow, recipients: Collection[str], allot: Callable[[str], int], *, state: str, due_at: datetime) -> None:
+        """A mail with a delivery for each recipient."""
+        self.outgoing.append(row)
+        for each in dict.fromkeys(recipients):
+            self.deliveries.append(
+                {
+                    "id": allot("delivery"),
+                    "outgoing_id": row.id,
+                    "recipient": each,
+                    "domain": each.rpartition("@")[2].lower(),
+                    "state": state,
+                    "attempts": 0,
+                    "due_at": due_at,
+                    "created_at": row.created_at,
+                    "settled": True,
+                }
+            )
+
+
+async def deliveries(connection: AsyncConnection, *, messages: Collection[int] = (), ids: Collection[int] = ()) -> list[Delivered]:
+    """The deliveries of these messages, and those with these ids."""
+    found: dict[int, Delivered] = {}
+    for query, name, wanted in ((BY_MESSAGE, "messages", messages), (BY_ID, "ids", ids)):
+        if wanted:
+            found.update((row.id, Delivered(*row)) for row in await connection.execute(query, {name: list(wanted)}))
+    return [found[each] for each in sorted(found)]

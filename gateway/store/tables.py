@@ -1,0 +1,27 @@
+"""What all tables share: the naming of constraints, the big number, and indexes of some rows only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def partial(name: str, *columns: str, where: str) -> sa.Index:
+    """An index of the rows for which a condition holds."""
+    return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
+
+
+def big(name: str, *parts: sa.ForeignKey, **options: Any) -> sa.Column[int]:
+    """A column for numbers that never end; on SQLite the row's own number."""
+    return sa.Column(name, sa.BigInteger().with_variant(sa.Integer, "sqlite"), *parts, **options)
