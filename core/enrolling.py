@@ -12,6 +12,7 @@ from core.decisions import Decision
 from core.events import Cause, EmailSent, Event, MailArrived, RunDue, StatusChanged
 from core.outward import Enrol, FinishRun, RecordRun
 from core.state import State
+from core.ticket import Ticket
 from core.workflow import CHAIN_DEPTH, Workflow
 
 OURS = "our own mail opened the ticket"  # O13: no receipt for what nobody sent
@@ -64,15 +65,20 @@ def on_status(event: StatusChanged, root: Root, state: State) -> list[Decision]:
     if workflow is None or event.migration or not workflow.enabled:
         return decided
     ticket = replace(event.ticket, pipeline_id=event.pipeline.id, status_id=event.status_id)
-    facts = state.facts(ticket, root.requester)
-    held = [each for each in state.enrolments.get(ticket.number, ()) if each.workflow_id == workflow.id]
-    if any(each.state == "ACTIVE" for each in held) or (held and not workflow.re_enroll):
-        return decided
-    if ticket.source in workflow.exclude_sources or not holds(workflow.filter, facts):
-        return decided
-    if workflow.unenroll_when is not None and holds(workflow.unenroll_when, facts):
+    if not eligible(workflow, ticket, state, root.requester):
         return decided
     return [*decided, looped(workflow, ticket.number, root) or Enrol(ticket.number, workflow.id, event.cause, root.silent, root.chain)]
+
+
+def eligible(workflow: Workflow, ticket: Ticket, state: State, requester: str = "") -> bool:
+    """Whether a ticket in the status enters: source, filters, one at a time (INV13), and once only unless it may be repeated (3.2)."""
+    held = [each for each in state.enrolments.get(ticket.number, ()) if each.workflow_id == workflow.id]
+    if any(each.state == "ACTIVE" for each in held) or (held and not workflow.re_enroll):
+        return False
+    if ticket.source in workflow.exclude_sources:
+        return False
+    facts = state.facts(ticket, requester)
+    return holds(workflow.filter, facts) and not (workflow.unenroll_when is not None and holds(workflow.unenroll_when, facts))
 
 
 def _leaving(event: StatusChanged, state: State) -> list[Decision]:

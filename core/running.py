@@ -22,6 +22,7 @@ from core.workflow import Action, RunOutcome
 
 RETRIES: Final = 5
 BACK_OFF: Final = timedelta(minutes=1)  # doubled each time
+PAST: Final = "past"  # a run that waits for its window, or for the rest of a deleted delay, not in the delay it may stand at
 MAILS: Final = frozenset({"send_email", "notify_internal_email"})
 PRIORITIES: Final = ("low", "medium", "high", "urgent")
 
@@ -73,7 +74,7 @@ def _in_window(event: RunDue, action: Action, found: Ahead, state: State, now: d
     if opens is None:
         reason = f"the window of the workflow never opens for {action.id}"
         return Ahead([*found.decided, FinishRun(event.enrolment.id, "FAILED", reason)], found.place, None)
-    return Ahead([*found.decided, MoveRun(event.enrolment.id, found.place, opens, event.enrolment.entered_at)], found.place, None)
+    return Ahead([*found.decided, MoveRun(event.enrolment.id, found.place, opens, event.enrolment.entered_at, PAST)], found.place, None)
 
 
 def run_due(event: RunDue, state: State, now: datetime) -> list[Decision]:

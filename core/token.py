@@ -17,6 +17,8 @@ MAC_CHARACTERS = 16  # of 5 bit each
 _WRITTEN = re.IGNORECASE | re.ASCII  # otherwise other scripts have digits, and letters that count as k, s and i, too
 _MAC = rf"([a-z2-7]{{{MAC_CHARACTERS}}})"
 _PLUS = re.compile(rf"(\d{{1,15}}(?:-\d{{1,15}})?)\.{_MAC}", _WRITTEN)
+_RELAY = re.compile(rf"r(\d{{1,15}}-\d{{1,10}})\.{_MAC}", _WRITTEN)
+_RETURN = re.compile(rf"b(\d{{1,15}})\.{_MAC}", _WRITTEN)
 _TAG = re.compile(rf"\[#(\d{{1,15}})\.{_MAC}\]", _WRITTEN)
 _OWN_ID = re.compile(rf"tg\.([a-z0-9]{{1,40}})\.(\d{{1,15}})\.{_MAC}@", _WRITTEN)
 
@@ -44,6 +46,19 @@ def reply_address(key: bytes, channel: str, number: int, thread: int | None = No
     return f"{local}+{ref}.{mac(key, 'reply', ref)}@{domain}"
 
 
+def relay_address(key: bytes, channel: str, number: int, user: int) -> str:
+    """``local+r<ticket>-<user>.<mac>@domain``: where a user's answer to a notice about a ticket goes (E19; section 5, what empowers)."""
+    local, _, domain = channel.rpartition("@")
+    ref = f"{number}-{user}"
+    return f"{local}+r{ref}.{mac(key, 'relay', ref)}@{domain}"
+
+
+def return_path(key: bytes, channel: str, delivery: int) -> str:
+    """``local+b<delivery>.<mac>@domain``: where reports about one delivery of a channel's mail go."""
+    local, _, domain = channel.rpartition("@")
+    return f"{local}+b{delivery}.{mac(key, 'return', str(delivery))}@{domain}"
+
+
 def message_id(key: bytes, nonce: str, thread: int, domain: str) -> str:
     """A Message-ID of ours, without angle brackets. ``nonce``: letters and digits that make it unique."""
     content = f"{nonce}.{thread}"
@@ -64,6 +79,21 @@ def read_reply(keys: Sequence[bytes], plus: str) -> Address | None:
         return None
     number, _, thread = found[1].partition("-")
     return Address(int(number), int(thread) if thread else None)
+
+
+def read_relay(keys: Sequence[bytes], plus: str) -> tuple[Address, int] | None:
+    """The ticket, and the id of the user, that the plus part of a relay address names."""
+    found = _RELAY.fullmatch(plus)
+    if found is None or not _verified(keys, "relay", found[1], found[2]):
+        return None
+    number, _, user = found[1].partition("-")
+    return Address(int(number)), int(user)
+
+
+def read_return(keys: Sequence[bytes], plus: str) -> int | None:
+    """The delivery that the plus part of a return path names."""
+    found = _RETURN.fullmatch(plus)
+    return int(found[1]) if found is not None and _verified(keys, "return", found[1], found[2]) else None
 
 
 def read_tag(keys: Sequence[bytes], subject: str) -> Address | None:

@@ -48,6 +48,10 @@ class Act:
         self.events: tuple[TicketEvent, ...] = ()
         self.messages: tuple[MessageRow, ...] = ()
 
+    def renew(self) -> None:
+        """The rules know what was changed of the desk itself."""
+        self.state = state_of(self.book, self.state.zone)
+
     def do(self, event: Event) -> None:
         """Ask the rules and perform what they decide; Refused when they forbid it."""
         forbidden = refusal(event, self.state)

@@ -91,7 +91,7 @@ class Posting(Filing):
                 self.now,
             )
             outward.queue(made, mail.recipients, book.allot, state="queued", due_at=self.now)
-        if ticket is not None:
+        if ticket is not None and (mail.thread is not None or cause.rule == "workflow"):
             self._event(ticket, "mail_queued", cause, after=", ".join(mail.recipients), detail=mail.template)
 
     def _write(self, ticket: int | None, mail: Outgoing) -> int:

@@ -1,6 +1,7 @@
 """``agenda run``: one pass of all that a daemon would do until nothing is due (interfaces.md 2.1), for cron and for tests.
 
-Today what can be due is mail in the spool; it returns when each has an outcome and prints what ran.
+Mail in the spool, mails for later, workflow runs, notices, submission to the smarthost, webhooks: pass after pass until nothing is due. It returns when
+each attempt has an outcome, and prints what ran.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli.opening import Opened, run
-from gateway.cli.output import AsJson, emit
+from gateway.cli.output import AsJson, emit, paragraph
 from gateway.clock import parse_instant
 
 app = typer.Typer(help="What is due.", no_args_is_help=True)
@@ -30,15 +31,17 @@ def run_due(
     """Process everything that is due, once."""
 
     async def act(opened: Opened) -> list[dict[str, Any]]:
+        from gateway.cli.passes import passes
+
         if until is not None:
             opened.clock.set(parse_instant(until, "--until"))
-        done = await (await opened.intake()).drain()
-        return [{"mail": row.mail_id, "state": row.state, "ticket": row.ticket, "reason": row.reason} for row in done]
+        return await passes(opened)
 
     ran = run(context, act)
     if as_json:
         emit({"ran": ran})
     else:
         for row in ran:
-            print(f"mail {row['mail']}: {row['state']}. {row['reason']}")
+            where = f" on ticket {row['ticket']}" if row["ticket"] else ""
+            print(paragraph(f"{row['what']}{where}: {row['detail']}"))
         print(f"{len(ran)} done, nothing more is due")

@@ -9,6 +9,7 @@ import typer
 
 from gateway.cli.channel_login import login
 from gateway.cli.channel_mailbox import import_, try_
+from gateway.cli.letter import As, Attach, Cc, HtmlFile, Text, files_of, html_of, send, words
 from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, table
 from gateway.cli.words import switch
@@ -21,6 +22,27 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The addresses mail comes in at.", no_args_is_help=True)
 
 Address = Annotated[str, typer.Argument(metavar="ADDRESS")]
+
+
+@app.command("send")
+def send_(
+    context: typer.Context,
+    address: Address,
+    to: Annotated[list[str], typer.Option("--to", metavar="ADDR", help="May be repeated.")],
+    subject: Annotated[str, typer.Option("--subject", metavar="S")],
+    text: Text,
+    html_file: HtmlFile = None,
+    attach: Attach = None,
+    cc: Cc = None,
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Writes a new mail from a channel; where the channel makes tickets, it opens one."""
+    with explained():
+        from gateway.correspond import Mail
+
+        mail = Mail(words(text), html_of(html_file), files_of(attach), tuple(to), tuple(cc or ()), subject)
+    send(context, lambda person: person.send(address, mail), as_user, as_json=as_json)
 
 
 app.command("login")(login)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.letter import As, Attach, HtmlFile, Text, files_of, html_of, send, words
 from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, agree, emit, facts, refuse_unasked, table
 from gateway.cli.words import switch
@@ -64,6 +65,25 @@ def show(context: typer.Context, address: Address, as_json: AsJson = False) -> N
         return
     facts((name.capitalize(), _yes(value) if isinstance(value, bool) else value) for name, value in shown.items() if name != "tickets")
     table(("Number", "Status", "Subject"), ((each["number"], each["status"], each["subject"]) for each in shown["tickets"]))
+
+
+@app.command("mail")
+def mail_(
+    context: typer.Context,
+    address: Address,
+    subject: Annotated[str, typer.Option("--subject", metavar="S")],
+    text: Text,
+    html_file: HtmlFile = None,
+    attach: Attach = None,
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Writes to a contact from his own record; his tickets stay as they are."""
+    with explained():
+        from gateway.correspond import Mail
+
+        mail = Mail(words(text), html_of(html_file), files_of(attach), subject=subject)
+    send(context, lambda person: person.write_to(address, mail), as_user, as_json=as_json)
 
 
 @app.command("set")

@@ -21,8 +21,11 @@ GROUPS = {
     "pipeline": ("gateway.cli.pipeline", "pipelines and their statuses"),
     "channel": ("gateway.cli.channel", "the addresses mail comes in at"),
     "contact": ("gateway.cli.contact", "people outside"),
+    "workflow": ("gateway.cli.workflow", "what a status does"),
+    "template": ("gateway.cli.template", "the words of mails that nobody types"),
     "user": ("gateway.cli.user", "agents"),
     "mail": ("gateway.cli.mail", "every mail that came in, and why it went where it went"),
+    "outbox": ("gateway.cli.outbox", "mail going out"),
     "agenda": ("gateway.cli.agenda", "what is due"),
 }
 COMMANDS = {

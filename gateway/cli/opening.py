@@ -27,11 +27,15 @@ from gateway.errors import TicketgateError
 if TYPE_CHECKING:
     from config.settings import Settings
     from gateway.admin import Admin
+    from gateway.agenda import Agenda
+    from gateway.automate import Automator
+    from gateway.correspond import Correspondent
     from gateway.desk import Desk
     from gateway.ingress.limits import Limits
     from gateway.intake.process import Rules
     from gateway.intake.sandbox import Sandbox
     from gateway.intake.worker import Intake
+    from gateway.letters import House
     from gateway.store.engine import Database
     from gateway.store.spool import Spool
 
@@ -83,6 +87,38 @@ class Opened:
         from gateway.desk import Desk
 
         return Desk(self.database, self.clock, self.zone, actor or BUILT_IN)
+
+    @cached_property
+    def house(self) -> House:
+        """What the configuration says about our mail."""
+        from gateway.letters import House
+
+        account, outbound = self.settings.account, self.settings.outbound
+        return House(self.zone, account.name, account.public_url, account.acknowledge_unverified, outbound.from_address)
+
+    def agenda(self) -> Agenda:
+        """What is due."""
+        from gateway.agenda import Agenda
+
+        self.start_log()
+        return Agenda(self.database, self.clock, self.house)
+
+    def correspondent(self, actor: str | None = None) -> Correspondent:
+        """What a person can send."""
+        from gateway.act import BUILT_IN
+        from gateway.correspond import Correspondent
+
+        async def raw_of(mail_id: int) -> bytes:
+            return await (await self.spool()).raw(mail_id)
+
+        return Correspondent(self.database, self.clock, self.house, actor or BUILT_IN, raw_of)
+
+    def automator(self, actor: str | None = None, *, database: Database | None = None) -> Automator:
+        """What an administrator can do with workflows; in ``database`` instead where a change is only rehearsed."""
+        from gateway.act import BUILT_IN
+        from gateway.automate import Automator
+
+        return Automator(database or self.database, self.clock, self.zone, actor or BUILT_IN)
 
     def admin(self, actor: str | None = None, *, database: Database | None = None) -> Admin:
         """What an administrator can do; in ``database`` instead where a change is only rehearsed."""

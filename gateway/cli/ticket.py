@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 import typer
 
 from core.ticket import Priority, Source
+from gateway.cli import ticket_mail
 from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, facts, paragraph, table
 from gateway.cli.words import HIGHEST, day, one_of
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="What an agent can do with tickets.", no_args_is_help=True)
 people = typer.Typer(help="Who is on a ticket.", no_args_is_help=True)
 app.add_typer(people, name="contact")
+app.command("reply")(ticket_mail.reply)
+app.command("forward")(ticket_mail.forward)
 
 Number = Annotated[int, typer.Argument(metavar="N", max=HIGHEST, help="The ticket's number.")]
 As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")]

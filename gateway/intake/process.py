@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
-from core import token
 from core.decide import decide
 from core.decisions import Finish
-from core.events import MailArrived, Original, Sender, Verdict
-from core.message import Envelope, Message, address_key
+from core.events import Delivered, MailArrived, Original, Sender, Verdict
+from core.message import Envelope, Message
 from core.thread import Address as Mark
 from core.thread import Tie, ids_of, tie
 from core.ticket import Contact, Thread, Ticket, User
@@ -24,6 +23,7 @@ from gateway.act import state_of
 from gateway.apply import Applier
 from gateway.filing import Hand
 from gateway.intake.authenticity import verdict
+from gateway.intake.marks import Marks, load_deliveries, read_marks, reported, reporting
 from gateway.intake.recipients import channel_at, channels_of
 from gateway.store.book import Book, Connection
 from gateway.store.spool import Finished, Known, by_fingerprint, finish, repeated
@@ -72,11 +72,12 @@ class Batch:
         self.book: Book
         self.known: dict[bytes, Known] = {}
         self.repeated: set[tuple[int, int]] = set()
+        self.deliveries: dict[int, Delivered] = {}
 
     async def run(self) -> list[Finished]:
         """Decide and perform every mail in order; returns the register entries as written."""
         self.book = await Book.open(self.connection, self.now)
-        marks = [self._marks(item) for item in self.items]
+        marks = [read_marks(self.book.desk, item.envelope, item.message) for item in self.items]
         await self._load(marks)
         state = state_of(self.book, self.rules.zone)
         applier = Applier(self.book, self.now, zone=self.rules.zone)
@@ -96,21 +97,7 @@ class Batch:
 
     # ---- what the batch touches
 
-    def _marks(self, item: Item) -> _Marks:
-        """The signed marks in a mail: reply address, our own Message-IDs, subject tag."""
-        keys = self.book.desk.keys
-        message = item.message
-        addresses = (*item.envelope.recipients, *message.delivered_to, *(each.key for each in (*message.to, *message.cc)))
-        reply = None
-        for each in addresses:
-            _, plus = token.bare(address_key(each))
-            if plus and channel_at(self.book.desk.channels, each) is not None:
-                reply = reply or token.read_reply(keys, plus)
-        pointed = _pointing(message)
-        own = {each: thread for each in ids_of(pointed) if each.startswith("tg.") and (thread := token.read_own_id(keys, each)) is not None}
-        return _Marks(pointed, reply, own, token.read_tag(keys, message.subject))
-
-    async def _load(self, marks: Sequence[_Marks]) -> None:
+    async def _load(self, marks: Sequence[Marks]) -> None:
         refs: set[str] = set()
         addresses: set[str] = set()
         for item, mark in zip(self.items, marks, strict=True):
@@ -122,6 +109,7 @@ class Batch:
         named = [each for mark in marks for each in (mark.reply, mark.tag) if each is not None]
         threads = {thread for mark in marks for thread in mark.own.values()} | {each.thread for each in named if each.thread}
         await self.book.load_for(refs, addresses, threads, {each.ticket for each in named})
+        self.deliveries = await load_deliveries(self.book, marks)
         pairs = {
             (contact.id, subject_key(i.message.subject))
             for i in self.items
@@ -138,8 +126,8 @@ class Batch:
 
     # ---- one mail
 
-    def _event(self, item: Item, mark: _Marks) -> MailArrived:
-        book, message, envelope = self.book, mark.message, item.envelope
+    def _event(self, item: Item, mark: Marks) -> MailArrived:
+        book, message, envelope = self.book, reporting(mark, self.deliveries, item.envelope), item.envelope
         named = (channel_at(book.desk.channels, each) for each in (envelope.channel, self.rules.fallback))
         fallback = next((channel for channel in named if channel is not None), book.desk.default_channel)
         channels = channels_of(book.desk.channels, fallback, envelope, message)
@@ -170,6 +158,9 @@ class Batch:
             self._earlier(message, sender.contact) if thread is None and found.ticket is None else (),
             item.released,
             envelope.automation,
+            reported(message, mark, self.deliveries),
+            mark.returned,
+            user if user is not None and user.id == mark.relay and judged != "fail" else None,
         )
 
     def _verdict(self, message: Message) -> Verdict:
@@ -177,7 +168,7 @@ class Batch:
         judged: Verdict = verdict(message.authentication, self.rules.trusted)
         return "none" if judged == "pass" and any(defect.startswith("several ") for defect in message.defects) else judged
 
-    def _tie(self, mark: _Marks, message: Message) -> Tie:
+    def _tie(self, mark: Marks, message: Message) -> Tie:
         book = self.book
         refs = book.known_refs(ids_of(message))
         own = {
@@ -307,24 +298,6 @@ class Batch:
             "rule": ended.rule,
             "steps": [{"step": each.step, "verdict": each.verdict, "why": each.why} for each in ended.steps],
         }
-
-
-@dataclass(frozen=True, slots=True)
-class _Marks:
-    """The signed marks of one mail. ``message`` is the mail with what a report points at among its parents."""
-
-    message: Message
-    reply: Mark | None
-    own: dict[str, int]
-    tag: Mark | None
-
-
-def _pointing(message: Message) -> Message:
-    """A report points at the mail it reports about, wherever it names it."""
-    original = message.bounce.original_message_id if message.bounce is not None else None
-    if not original or original in message.in_reply_to:
-        return message
-    return replace(message, in_reply_to=(original, *message.in_reply_to))
 
 
 def _channel_id(event: MailArrived) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -49,6 +49,7 @@ TOLD = (
     .where(NOTICE.c.id == sa.bindparam("_id"))
     .values(outgoing_id=sa.bindparam("_outgoing", type_=NOTICE.c.outgoing_id.type))
 )
+DROP = sa.delete(NOTICE).where(NOTICE.c.id == sa.bindparam("_id"))
 _KNOWN = sa.select(
     DELIVERY.c.id,
     DELIVERY.c.recipient,
@@ -98,6 +99,7 @@ class Outward:
     settled: list[dict[str, Any]] = field(default_factory=list)
     notices: list[dict[str, Any]] = field(default_factory=list)
     told: list[dict[str, Any]] = field(default_factory=list)
+    dropped: list[dict[str, Any]] = field(default_factory=list)  # notices for nobody
     tasks: list[dict[str, Any]] = field(default_factory=list)
     calls: list[dict[str, Any]] = field(default_factory=list)
     runs: list[ActionRun] = field(default_factory=list)
@@ -116,6 +118,7 @@ class Outward:
             (SETTLE, self.settled),
             (NOTICE, self.notices),
             (TOLD, self.told),
+            (DROP, self.dropped),
             (schema.task, self.tasks),
             (schema.webhook_call, self.calls),
             *workflows.writing(self.new_enrolments.values(), self.changed_enrolments.values()),
@@ -148,3 +151,32 @@ async def deliveries(connection: AsyncConnection, *, messages: Collection[int] =
         if wanted:
             found.update((row.id, Delivered(*row)) for row in await connection.execute(query, {name: list(wanted)}))
     return [found[each] for each in sorted(found)]
+
+
+_RECEIPTS = (
+    sa.select(sa.func.count())
+    .select_from(DELIVERY.join(OUTGOING, OUTGOING.c.id == DELIVERY.c.outgoing_id))
+    .where(OUTGOING.c.automatic, OUTGOING.c.template == sa.bindparam("template"), DELIVERY.c.state != "cancelled")
+    .where(DELIVERY.c.created_at > sa.bindparam("since", type_=DELIVERY.c.created_at.type))
+)
+TO_ADDRESS = _RECEIPTS.where(DELIVERY.c.recipient == sa.bindparam("place"))
+TO_DOMAIN = _RECEIPTS.where(DELIVERY.c.domain == sa.bindparam("place"))
+AUTOMATIC = sa.select(sa.func.count()).where(
+    OUTGOING.c.automatic, OUTGOING.c.created_at > sa.bindparam("since", type_=OUTGOING.c.created_at.type)
+)
+
+
+async def receipts(connection: AsyncConnection, template: str, address: str, now: datetime) -> tuple[int, int, int]:
+    """How many mails of a template went to an address within the hour, within the day, and to its domain within the hour."""
+    hour, day = now - timedelta(hours=1), now - timedelta(days=1)
+    asked = ((TO_ADDRESS, address, hour), (TO_ADDRESS, address, day), (TO_DOMAIN, address.rpartition("@")[2].lower(), hour))
+    found = [
+        (await connection.execute(query, {"template": template, "place": place, "since": since})).scalar_one()
+        for query, place, since in asked
+    ]
+    return found[0], found[1], found[2]
+
+
+async def automatic_since(connection: AsyncConnection, since: datetime) -> int:
+    """How many automatic mails there were."""
+    return int((await connection.execute(AUTOMATIC, {"since": since})).scalar_one())

@@ -52,18 +52,10 @@ async def load(connection: AsyncConnection) -> dict[str, StoredTemplate]:
     return {row.name.casefold(): StoredTemplate(row.id, row.name, row.transactional, row.builtin, words.get(row.id, {})) for row in rows}
 
 
-async def named(connection: AsyncConnection, name: str) -> StoredTemplate:
-    """The template of this name, compared without case; Refused when there is none."""
-    known = await load(connection)
-    if name.strip().casefold() not in known:
-        raise Refused(f"there is no template {name!r}: there are {', '.join(each.name for each in known.values())}")
-    return known[name.strip().casefold()]
-
-
 async def put(
     connection: AsyncConnection, name: str, words: Mapping[str, Words], *, transactional: bool | None = None, builtin: bool = False
 ) -> StoredTemplate:
-    """Make a template, or change it: the words of the languages given, and whether it is transactional."""
+    """Make a template, or change it: the words of the languages given, and whether it is transactional. ``builtin`` ones may be edited only."""
     known = (await load(connection)).get(name.casefold())
     if known is None:
         values: dict[str, Any] = {"name": name, "transactional": bool(transactional), "builtin": builtin}

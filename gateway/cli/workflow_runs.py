@@ -1,0 +1,190 @@
+"""``workflow runs | test | enroll | unenroll | comment``: tickets in a workflow, and what is said about it (behaviour.md 3.6, 3.7)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from gateway.cli.opening import Opened, run
+from gateway.cli.output import AsJson, emit, paragraph, table
+from gateway.cli.words import HIGHEST
+from gateway.errors import Refused
+
+if TYPE_CHECKING:
+    from core.workflow import Enrolment, Workflow
+    from gateway.store.setup import Desk
+
+P = Annotated[str, typer.Argument(metavar="P", help="A pipeline.")]
+S = Annotated[str, typer.Argument(metavar="S", help="One of its statuses.")]
+Ticket = Annotated[int, typer.Option("--ticket", metavar="N", max=HIGHEST)]
+As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")]
+
+
+def found_in(desk: Desk, pipeline: str, status: str) -> Workflow:
+    """The workflow of a status; Refused when one of the names is not there."""
+    own = next((each for each in desk.pipelines.values() if each.name.casefold() == pipeline.casefold()), None)
+    if own is None:
+        raise Refused(f"there is no pipeline {pipeline!r}")
+    found = own.named(status)
+    workflow = desk.workflows.get(found.id) if found is not None else None
+    if workflow is None:
+        raise Refused(f"status {status!r} of pipeline {own.name} has no workflow")
+    return workflow
+
+
+async def described(connection: Any, desk: Desk, workflow: Workflow, *, comments: bool = True) -> dict[str, Any]:
+    """The keys of the TOML file, the version, and the comments on each action."""
+    from gateway.store import histories, workflows
+
+    pipeline = desk.pipelines[workflow.pipeline_id]
+    actions = await workflows.actions_of(connection, workflow.id, workflow.version)
+    said: dict[str, list[dict[str, Any]]] = {}
+    if comments:
+        for each in await histories.comments(connection, workflow.id):
+            said.setdefault(each.action, []).append(
+                {"id": each.id, "author": each.author, "text": each.text, "at": each.at, "resolved_at": each.resolved_at}
+            )
+    return {
+        "pipeline": pipeline.name,
+        "status": pipeline.status(workflow.status_id).name,
+        "enabled": workflow.enabled,
+        "re_enroll": workflow.re_enroll,
+        "on_leave": workflow.on_leave,
+        "exclude_sources": sorted(workflow.exclude_sources),
+        "filter": workflow.filter,
+        "unenroll_when": workflow.unenroll_when,
+        "window": workflow.window,
+        "version": workflow.version,
+        "actions": [_commented(each, said) for each in actions] if comments else actions,
+    }
+
+
+def _commented(action: dict[str, Any], said: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    shown = {**action, "comments": said.get(action["id"], [])}
+    if "branches" in action:
+        shown["branches"] = [{**each, "actions": [_commented(a, said) for a in each.get("actions", [])]} for each in action["branches"]]
+    if "otherwise" in action:
+        shown["otherwise"] = [_commented(each, said) for each in action["otherwise"]]
+    return shown
+
+
+def enroll(context: typer.Context, pipeline: P, status: S, ticket: Ticket, as_user: As = None, as_json: AsJson = False) -> None:
+    """Puts a ticket into a workflow, whatever its filters say and whether or not it was in it before."""
+    done = run(context, lambda opened: opened.automator(as_user).enroll(pipeline, status, ticket))
+    _said(done, "enrolled", "it is in it already", as_json=as_json)
+
+
+def unenroll(context: typer.Context, pipeline: P, status: S, ticket: Ticket, as_user: As = None, as_json: AsJson = False) -> None:
+    """Takes a ticket out of a workflow."""
+    done = run(context, lambda opened: opened.automator(as_user).unenroll(pipeline, status, ticket))
+    _said(done, "unenrolled", "it is not in it", as_json=as_json)
+
+
+def _said(done: bool, word: str, otherwise: str, *, as_json: bool) -> None:
+    if as_json:
+        emit({word: done})
+    else:
+        print(word if done else otherwise)
+
+
+def comment(
+    context: typer.Context,
+    pipeline: P,
+    status: S,
+    action: Annotated[str, typer.Argument(metavar="ACTION")],
+    text: Annotated[str, typer.Option("--text", metavar="T")],
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Leaves a word on an action for other users; nothing is sent."""
+    number = run(context, lambda opened: opened.automator(as_user).comment(pipeline, status, action, text))
+    if as_json:
+        emit({"comment": number})
+    else:
+        print(f"comment {number}")
+
+
+def runs(
+    context: typer.Context,
+    pipeline: P,
+    status: S,
+    ticket: Annotated[int | None, typer.Option("--ticket", metavar="N", max=HIGHEST, help="Default: all.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Lists who was enrolled and what was done, oldest first."""
+
+    async def act(opened: Opened) -> dict[str, Any]:
+        from gateway.store import histories, setup
+
+        async with opened.database.read() as connection:
+            workflow = found_in(await setup.load_desk(connection), pipeline, status)
+            held = await histories.enrolments(connection, workflow.id, ticket)
+            done = await histories.runs(connection, workflow.id, ticket)
+        return {
+            "enrolments": [_enrolment(each, workflow) for each in held],
+            "runs": [
+                {
+                    "at": r.at,
+                    "ticket": r.ticket,
+                    "action": r.action,
+                    "version": r.version,
+                    "outcome": r.outcome,
+                    "detail": r.detail,
+                    "enrolment": r.enrolment_id,
+                }
+                for r in done
+            ],
+        }
+
+    shown = run(context, act)
+    if as_json:
+        emit(shown)
+        return
+    table(
+        ("Ticket", "State", "At", "Due", "Ended because"),
+        ((e["ticket"], e["state"], e["at_action"], e["due_at"], e["end_reason"]) for e in shown["enrolments"]),
+    )
+    table(
+        ("At", "Ticket", "Action", "Outcome", "Detail"),
+        ((r["at"].isoformat()[:19], r["ticket"], r["action"], r["outcome"], r["detail"]) for r in shown["runs"]),
+    )
+
+
+def _enrolment(run: Enrolment, workflow: Workflow) -> dict[str, Any]:
+    """Where a run stands: in the delay it waits in, or before what comes next."""
+    at: str | None = None
+    if run.state == "ACTIVE" and run.place in workflow.graph:
+        standing = workflow.graph.action(run.place)
+        waits = standing is not None and standing.kind == "delay" and not run.attempts and run.wait_for != "past"
+        following = workflow.graph.following(run.place)
+        at = run.place if waits else following.id if following is not None else None
+    return {
+        "id": run.id,
+        "ticket": run.ticket,
+        "state": run.state,
+        "at_action": at,
+        "due_at": run.due_at,
+        "cause": run.cause,
+        "started_at": run.started_at,
+        "ended_at": run.ended_at,
+        "end_reason": run.end_reason,
+    }
+
+
+def try_(context: typer.Context, pipeline: P, status: S, ticket: Ticket, as_json: AsJson = False) -> None:
+    """Shows which way a ticket would go and which mails it would send, delays passed over; nothing is sent or changed."""
+
+    async def act(opened: Opened) -> dict[str, Any]:
+        from gateway.tryout import tryout
+
+        return await tryout(opened.database, opened.clock, opened.house, pipeline, status, ticket)
+
+    shown = run(context, act)
+    if as_json:
+        emit(shown)
+        return
+    for each in shown["path"]:
+        print(paragraph(f"{each['action']}  {each['kind']}  {each['outcome']}{'  ' + each['detail'] if each['detail'] else ''}"))
+    for mail in shown["mails"]:
+        print(paragraph(f"\nTo: {', '.join(mail['to'])}\nSubject: {mail['subject']}\n\n{mail['text']}"))
