@@ -122,8 +122,6 @@ class Posting(Filing):
             )
         )
         book.remember(mail.message_id, thread.id, number, forward=mail.kind == "forward")
-        for each in mail.parents:
-            book.remember(each, thread.id, None)
         if not mail.automatic:
             self._address((*mail.to, *mail.cc), thread)
         return number
