@@ -5,6 +5,7 @@ Each rule is a generator of ``(key, reason, suggestion)`` over settings whose si
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
@@ -14,16 +15,34 @@ from typing import Final
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
+from config.keys import read_key
 from config.listen import parse_listen
 from config.settings import Imap, Oauth, Settings
 
 Broken = tuple[str, str, str]
+_DNS_NAME: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*")
 _BLOBS: Final = {"file", "database", "s3", "gs", "az"}
 
 
 def broken_rules(settings: Settings) -> Iterator[Broken]:
     """Every rule that the settings break, in the order of the file."""
-    rules = (_account, _data, _database, _blobs, _listeners, _tls, _networks, _outbound, _names, _imap, _folders, _oauth, _limits)
+    rules = (
+        _account,
+        _data,
+        _database,
+        _blobs,
+        _listeners,
+        _tls,
+        _networks,
+        _outbound,
+        _dkim,
+        _webhooks,
+        _names,
+        _imap,
+        _folders,
+        _oauth,
+        _limits,
+    )
     return chain.from_iterable(rule(settings) for rule in rules)
 
 
@@ -128,9 +147,7 @@ def _readable(path: str) -> bool:
 def _networks(settings: Settings) -> Iterator[Broken]:
     for section, texts in (("smtp.proxy_from", settings.smtp.proxy_from), ("limits.exempt", settings.limits.exempt)):
         for number, text in enumerate(texts):
-            try:
-                ip_network(text)
-            except ValueError:
+            if not _is_network(text):
                 yield f"{section}[{number}]", f"{text!r} is no network", 'as in "192.0.2.0/24" or "::1", without host bits'
 
 
@@ -144,16 +161,66 @@ def _is_loopback(host: str) -> bool:
 def _outbound(settings: Settings) -> Iterator[Broken]:
     out = settings.outbound
     secret = bool(out.password.get_secret_value())
-    if not out.host and (out.username or secret):
+    if not out.host and (out.username or secret or out.oauth):
         yield "outbound.host", "is missing", "name the smarthost that the user name and the password are for"
-    if out.username and not secret:
-        yield "outbound.password_file", "is missing", "a user name needs a password, in a file that only we can read"
-    if secret and not out.username:
-        yield "outbound.username", "is missing", "a password needs a user name"
-    if out.tls == "none" and secret and not _is_loopback(out.host):
+    yield from _outbound_login(settings)
+    if out.tls == "none" and (secret or out.oauth) and not _is_loopback(out.host):
         yield "outbound.tls", "a password would cross the network in the clear", 'use "starttls" or "tls"'
+    if out.tls_ca and not _readable(out.tls_ca):
+        yield "outbound.tls_ca", f"{out.tls_ca!r} cannot be read", "check the path and its permissions"
+    if out.tls_ca and out.tls == "none":
+        yield "outbound.tls_ca", 'has no meaning with tls = "none"', "leave it out"
     if out.from_address and not _is_address(out.from_address):
         yield "outbound.from_address", f"{out.from_address!r} is no mail address", 'as in "support@example.org"'
+
+
+def _outbound_login(settings: Settings) -> Iterator[Broken]:
+    out = settings.outbound
+    clients = [client.name for client in settings.oauth]
+    secret = bool(out.password.get_secret_value())
+    if secret and out.oauth:
+        yield "outbound.oauth", "password and oauth exclude one another", "leave one of them out"
+    if out.username and not secret and not out.oauth:
+        yield "outbound.password_file", "is missing", "a user name needs a password, in a file that only we can read"
+    if (secret or out.oauth) and not out.username:
+        yield "outbound.username", "is missing", "a password needs a user name" if secret else "a token needs a user name"
+    if out.oauth and out.oauth not in clients:
+        yield "outbound.oauth", f"there is no [[oauth]] table named {out.oauth!r}", f"known here: {', '.join(clients) or 'none'}"
+
+
+def _dkim(settings: Settings) -> Iterator[Broken]:
+    out = settings.outbound
+    given = {name: getattr(out, name) for name in ("dkim_domain", "dkim_selector", "dkim_key_file")}
+    missing = [name for name, value in given.items() if not value]
+    if len(missing) < len(given):
+        for name in missing:
+            yield f"outbound.{name}", "is missing", "domain, selector and key are set together, or none of them"
+    for name in ("dkim_domain", "dkim_selector"):
+        if given[name] and not _DNS_NAME.fullmatch(given[name]):
+            yield f"outbound.{name}", f"{given[name]!r} is no name in the DNS", "letters, digits and hyphens, with dots between them"
+    if path := out.dkim_key_file:
+        try:
+            read_key(Path(path).read_text())
+        except OSError:
+            yield "outbound.dkim_key_file", f"{path!r} cannot be read", "check the path and its permissions"
+        except UnicodeDecodeError:
+            yield "outbound.dkim_key_file", f"{path!r} is not text", "a private key in PEM form, RSA or Ed25519"
+        except ValueError as error:
+            yield "outbound.dkim_key_file", f"{path!r} {error}", "a private key in PEM form, RSA or Ed25519"
+
+
+def _webhooks(settings: Settings) -> Iterator[Broken]:
+    for number, text in enumerate(settings.webhooks.allow):
+        if not _DNS_NAME.fullmatch(text) and not _is_network(text):
+            yield f"webhooks.allow[{number}]", f"{text!r} is neither a network nor a host", 'as in "10.0.0.0/8" or "hooks.example.org"'
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ip_network(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_address(text: str) -> bool:
@@ -186,6 +253,8 @@ def _imap(settings: Settings) -> Iterator[Broken]:
             yield f"{key}.move_to", f'has no meaning with after = "{box.after}"', 'set after = "move", or leave it out'
         if box.move_to and folder_of(box.move_to) == folder_of(box.folder):
             yield f"{key}.move_to", "is the folder that is read", "name another folder"
+        if box.sent_folder and folder_of(box.sent_folder) in {folder_of(box.folder), folder_of(box.move_to)}:
+            yield f"{key}.sent_folder", "is a folder for mail that comes in", "name another folder"
         if not _is_address(box.channel):
             yield f"{key}.channel", f"{box.channel!r} is no mail address", "the address of the channel that the mailbox belongs to"
 

@@ -84,21 +84,38 @@ class Workers(Section):
 
 
 class Outbound(Section):
-    """The smarthost. Without ``host`` mail waits in the outbox."""
+    """The smarthost. Without ``host`` mail waits in the outbox. It takes a password, or a token of the named ``[[oauth]]`` client.
+
+    ``tls_ca`` is a PEM file of authorities that are trusted for it instead of those of the system. With the three ``dkim_`` keys mail is signed.
+    """
 
     host: str = ""
     port: Port = 587
     tls: Literal["starttls", "tls", "none"] = "starttls"
+    tls_ca: str = ""
     username: str = ""
     password: SecretStr = SecretStr("")
     password_file: str = ""
+    oauth: str = ""
     from_address: str = ""
+    dkim_domain: str = ""
+    dkim_selector: str = ""
+    dkim_key_file: str = ""
+
+
+class Webhooks(Section):
+    """What signs the calls of webhooks, and the networks and hosts that they may go to although they are not public."""
+
+    secret: SecretStr = SecretStr("")
+    secret_file: str = ""
+    allow: Strings = ()
 
 
 class Imap(Section):
     """A mailbox that is read for one of our channels. It signs in with a password or with the named ``[[oauth]]`` client.
 
-    ``tls_ca`` is a PEM file of authorities that are trusted for this server instead of those of the system.
+    ``tls_ca`` is a PEM file of authorities that are trusted for this server instead of those of the system. ``sent_folder`` gets a copy of what users
+    write from that channel.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -114,6 +131,7 @@ class Imap(Section):
     channel: Annotated[str, Field(min_length=1)]
     after: Literal["keep", "seen", "move", "delete"] = "keep"
     move_to: str = ""
+    sent_folder: str = ""
 
 
 class Oauth(Section):
@@ -176,6 +194,7 @@ class Settings(Section):
     health: Health = Health()
     workers: Workers = Workers()
     outbound: Outbound = Outbound()
+    webhooks: Webhooks = Webhooks()
     imap: Annotated[tuple[Imap, ...], Field(strict=False)] = ()
     oauth: Annotated[tuple[Oauth, ...], Field(strict=False)] = ()
     limits: Limits = Limits()

@@ -21,7 +21,7 @@ PREFIX: Final = "TICKETGATE_"
 RESERVED: Final = frozenset({"TICKETGATE_NOW", "TICKETGATE_REQUIRE_ALL", "TICKETGATE_CONFIG"})
 PLACES: Final = (Path("ticketgate.toml"), Path("/etc/ticketgate/ticketgate.toml"))
 ITEMS: Final[dict[str, type[Section]]] = {"imap": Imap, "oauth": Oauth}
-SECRETS: Final = {"outbound": "password", "imap": "password", "oauth": "client_secret"}
+SECRETS: Final = {"outbound": "password", "webhooks": "secret", "imap": "password", "oauth": "client_secret"}
 Key = tuple[str, ...]
 _UNREAD: Final = "unread"  # stands in for a secret whose file is a problem already, so that no rule calls it missing as well
 

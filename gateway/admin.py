@@ -35,6 +35,7 @@ class Switches(TypedDict, total=False):
     on_customer_reply: str | None
     strangers: str
     allow_back: bool
+    relay: bool
 
 
 class ChannelChanges(TypedDict, total=False):
@@ -44,6 +45,7 @@ class ChannelChanges(TypedDict, total=False):
     tickets: bool
     pipeline: str
     status: str
+    outbound_status: str
     allow: Collection[str]
     deny: Collection[str]
     is_default: bool
@@ -190,11 +192,16 @@ class Admin(Person):
         async with self.acting() as act:
             connection = act.book.connection
             channel = await channels.at(connection, address)
-            values: dict[str, Any] = {name: value for name, value in changes.items() if name not in ("pipeline", "status")}
+            values: dict[str, Any] = {
+                name: value for name, value in changes.items() if name not in ("pipeline", "status", "outbound_status")
+            }
             into = act.pipeline(changes["pipeline"]) if "pipeline" in changes else None
             if "status" in changes:
                 into = into or act.book.desk.pipelines[channel.pipeline_id]
                 values["status_id"] = status_of(into, changes["status"]).id
+            if "outbound_status" in changes:
+                into = into or act.book.desk.pipelines[channel.pipeline_id]
+                values["outbound_status_id"] = status_of(into, changes["outbound_status"]).id
             return await channels.change(connection, channel, pipeline=into, **values)
 
     # ---- people

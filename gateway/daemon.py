@@ -17,18 +17,19 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 from zoneinfo import ZoneInfo
 
 from config.listen import parse_listen
 from config.settings import Settings
 from gateway import log
+from gateway.agenda import Agenda
 from gateway.clock import Clock
 from gateway.errors import TryAgain, UsageError
 from gateway.ingress.accept import Accept
 from gateway.ingress.directory import ChannelDirectory
 from gateway.ingress.imap import Watcher
 from gateway.ingress.imap_account import accounts
-from gateway.ingress.imap_health import Condition, conditions
 from gateway.ingress.limits import Limits
 from gateway.ingress.lmtp import LmtpServer
 from gateway.ingress.oauth import Tokens
@@ -38,6 +39,10 @@ from gateway.ingress.tls import Certificate
 from gateway.intake.process import Rules
 from gateway.intake.sandbox import Sandbox
 from gateway.intake.worker import Intake
+from gateway.letters import House
+from gateway.measured import Measured
+from gateway.outbox.webhook import Webhooks
+from gateway.sending import open_outbox
 from gateway.store import nodes
 from gateway.store.blobs import open_blobs, remove_leftovers
 from gateway.store.engine import Database
@@ -45,8 +50,7 @@ from gateway.store.mailboxes import Mailboxes
 from gateway.store.spool import Spool
 from gateway.store.wake import Wake
 from gateway.supervise import Notify, Service, Supervisor
-from gateway.web.health import Health, Report
-from gateway.web.metrics import Figure
+from gateway.web.health import Health
 
 ROLES = frozenset({"ingress", "worker", "web"})
 GRACE_SECONDS = 45.0  # for sessions that are sending; the supervisor's drain is longer
@@ -129,7 +133,8 @@ class Daemon:
             services += await self._ingress()
         if self.settings.health.listen:
             place = parse_listen(self.settings.health.listen)
-            health = Health(place.host, place.port, self.check, self.measure)
+            seen = Measured(self.settings, self.clock, self.database, self.spool)
+            health = Health(place.host, place.port, seen.check, seen.measure)
             await _bound(health.start(), self.settings.health.listen)
             services.append(health)
         if self.database.dialect == "postgresql":
@@ -141,8 +146,23 @@ class Daemon:
         self.sandbox = Sandbox(count)
         stack.push_async_callback(self.sandbox.stop)
         await self.sandbox.start()
-        rules = Rules(ZoneInfo(self.settings.account.time_zone), frozenset(self.settings.auth_results.trusted))
-        return [Working(Intake(self.database, self.spool, self.sandbox, rules, self.clock), self.wake)]
+        rules = Rules(self.house.zone, frozenset(self.settings.auth_results.trusted))
+        intake = Intake(self.database, self.spool, self.sandbox, rules, self.clock, filed=lambda: self.wake.notify("agenda"))
+        agenda = Agenda(self.database, self.clock, self.house, woken=self._work_for_outside)
+        outbox = open_outbox(self.settings, self.database, self.clock)
+        webhooks = Webhooks(self.database, self.clock, self.settings.webhooks)
+        loops: dict[str, Loop] = {"intake": intake, "agenda": agenda, "outbox": outbox, "webhooks": webhooks}
+        return [Working(loop, self.wake, name) for name, loop in loops.items()]
+
+    def _work_for_outside(self) -> None:
+        for topic in ("outbox", "webhook"):
+            self.wake.notify(topic)
+
+    @property
+    def house(self) -> House:
+        """What the configuration says about our mail."""
+        account, outbound = self.settings.account, self.settings.outbound
+        return House(ZoneInfo(account.time_zone), account.name, account.public_url, account.acknowledge_unverified, outbound.from_address)
 
     async def _ingress(self) -> list[Service]:
         smtp, lmtp = self.settings.smtp, self.settings.lmtp
@@ -180,42 +200,6 @@ class Daemon:
                 services.append(Listener(name, listener, accept))
         return services
 
-    async def check(self) -> Report:
-        """How each part is, for ``/readyz``: "ok", or what is wrong in a few words."""
-        try:
-            await self.spool.pending_count()
-            return Report({"database": "ok"}, {each.name: each.detail or "ok" for each in await self._mailboxes()})
-        except TryAgain as error:
-            return Report({"database": error.message})
-
-    async def measure(self) -> list[Figure]:
-        """The figures of ``/metrics``."""
-        found = [
-            Figure("ticketgate_spool_pending_mails", "Mails that were accepted and not yet processed", await self.spool.pending_count())
-        ]
-        now = self.clock.now()
-        for each in await self._mailboxes():
-            about = {"mailbox": each.name}
-            failing = (now - each.since).total_seconds() if each.since is not None else 0.0
-            seen = each.last_pass_at.timestamp() if each.last_pass_at is not None else 0.0
-            found += [
-                Figure("ticketgate_mailbox_up", "1 while the mailbox is read", float(each.state in ("ok", "warning")), about),
-                Figure(
-                    "ticketgate_mailbox_warning", "1 while it is read and somebody should look at it", float(each.state == "warning"), about
-                ),
-                Figure("ticketgate_mailbox_refused", "1 while its server or provider refuses us", float(each.state == "refused"), about),
-                Figure("ticketgate_mailbox_failing_seconds", "For how long it cannot be read", failing, about),
-                Figure("ticketgate_mailbox_last_pass_timestamp_seconds", "When all of its mail had last been taken in", seen, about),
-                Figure("ticketgate_mailbox_owed_mails", "Mails in it that cannot be fetched", each.owed, about),
-            ]
-        return found
-
-    async def _mailboxes(self) -> list[Condition]:
-        given = accounts(self.settings)
-        if not given:
-            return []
-        return await conditions(given, Mailboxes(self.database), Tokens(self.database, self.clock), self.clock.now())
-
     def welcome(self) -> list[str]:
         """What a newcomer reads (interfaces.md 1)."""
         lines = ["ticketgate is running.", *(f"  {each}" for each in self.listening)]
@@ -246,17 +230,25 @@ class Listener:
         await self.accept.drain()
 
 
+class Loop(Protocol):
+    """What works off a queue until it is told to stop."""
+
+    async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
+        """Until ``stop``; what is in hand then is finished."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Working:
-    """The intake as a service."""
+    """A loop as a service."""
 
-    intake: Intake
+    loop: Loop
     wake: Wake
-    name: str = "intake"
+    name: str
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Process mail until stop."""
-        await self.intake.serve(stop, self.wake)
+        """Work until stop."""
+        await self.loop.serve(stop, self.wake)
 
 
 @dataclass(frozen=True, slots=True)

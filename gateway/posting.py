@@ -70,7 +70,14 @@ class Posting(Filing):
         row = self._write(ticket, mail) if mail.thread is not None else None
         thread = mail.thread.id if mail.thread is not None else None
         if mail.draft is not None:
-            values = {"ticket": ticket, "thread_id": thread, "message": row, "message_id": mail.message_id, "subject": mail.subject}
+            values: dict[str, Any] = {
+                "ticket": ticket,
+                "thread_id": thread,
+                "message": row,
+                "message_id": mail.message_id,
+                "subject": mail.subject,
+            }
+            values["return_address"] = mail.return_address
             outward.drafts.append({"_id": mail.draft, "_raw": mail.raw, **{f"_{name}": value for name, value in values.items()}})
             outward.released.append({"_outgoing": mail.draft, "_due": self.now})
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -88,28 +88,25 @@ def set_(
     name: Annotated[str | None, typer.Option("--name")] = None,
     pipeline: Annotated[str | None, typer.Option("--pipeline")] = None,
     status: Annotated[str | None, typer.Option("--status")] = None,
+    outbound_status: Annotated[str | None, typer.Option("--outbound-status", help="Where tickets start that our own mail opens.")] = None,
     allow: Annotated[list[str] | None, typer.Option("--allow", metavar="ADDR|@DOMAIN", help="Replaces the list; none empties it.")] = None,
     deny: Annotated[list[str] | None, typer.Option("--deny", metavar="ADDR|@DOMAIN", help="Replaces the list; none empties it.")] = None,
     default: Annotated[bool, typer.Option("--default", help="Mail that names no channel goes here.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Sets a channel; tickets and threads that exist stay as they are."""
-    changes: ChannelChanges = {}
     with explained():
-        if (makes := switch("--tickets", tickets)) is not None:
-            changes["tickets"] = makes
-        if name is not None:
-            changes["name"] = name
-        if pipeline is not None:
-            changes["pipeline"] = pipeline
-        if status is not None:
-            changes["status"] = status
-        if allow:
-            changes["allow"] = _rules(allow)
-        if deny:
-            changes["deny"] = _rules(deny)
-        if default:
-            changes["is_default"] = True
+        given = {
+            "tickets": switch("--tickets", tickets),
+            "name": name,
+            "pipeline": pipeline,
+            "status": status,
+            "outbound_status": outbound_status,
+            "allow": _rules(allow) if allow else None,
+            "deny": _rules(deny) if deny else None,
+            "is_default": True if default else None,
+        }
+        changes = cast("ChannelChanges", {key: value for key, value in given.items() if value is not None})
         if not changes:
             raise UsageError("say what is to be set")
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from gateway.intake.sandbox import Sandbox
     from gateway.intake.worker import Intake
     from gateway.letters import House
+    from gateway.outbox.webhook import Webhooks
+    from gateway.outbox.worker import Outbox
     from gateway.store.engine import Database
     from gateway.store.spool import Spool
 
@@ -102,6 +104,18 @@ class Opened:
 
         self.start_log()
         return Agenda(self.database, self.clock, self.house)
+
+    def outbox(self) -> Outbox:
+        """Mail on its way out."""
+        from gateway.sending import open_outbox
+
+        return open_outbox(self.settings, self.database, self.clock)
+
+    def webhooks(self) -> Webhooks:
+        """Calls of webhooks."""
+        from gateway.outbox.webhook import Webhooks
+
+        return Webhooks(self.database, self.clock, self.settings.webhooks)
 
     def correspondent(self, actor: str | None = None) -> Correspondent:
         """What a person can send."""

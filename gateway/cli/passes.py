@@ -18,7 +18,7 @@ async def passes(opened: Opened) -> list[dict[str, Any]]:
         for _ in range(MOST_PASSES):
             found = [*await _mail_in(opened), *(_row(each.what, each.ticket, each.detail) for each in await agenda.run_due())]
             found += [_row("mail out", each.ticket, f"{each.recipient}: {each.state}. {each.reply}") for each in await outbox.run_due()]
-            found += [_row("webhook", each.ticket, each.detail) for each in await webhooks.run_due()]
+            found += [_row("webhook", each.ticket, f"{each.state}. {each.reply}") for each in await webhooks.run_due()]
             if not found:
                 break
             done += found

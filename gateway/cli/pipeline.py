@@ -77,6 +77,9 @@ def set_(
     on_email_sent: Annotated[str | None, typer.Option("--on-email-sent", metavar="STATUS|off", help="Trigger A.")] = None,
     on_customer_reply: Annotated[str | None, typer.Option("--on-customer-reply", metavar="STATUS|off", help="Trigger B.")] = None,
     strangers: Annotated[str | None, typer.Option("--strangers", metavar="move|flag", help="What a stranger's reply does.")] = None,
+    relay: Annotated[
+        str | None, typer.Option("--relay", metavar="on|off", help="Whether an agent's answer to a notice goes to the customer.")
+    ] = None,
     allow_back: Annotated[str | None, typer.Option("--allow-back", metavar=OnOff, help="Off: people may not move tickets back.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -91,6 +94,8 @@ def set_(
             switches["on_customer_reply"] = None if on_customer_reply == "off" else on_customer_reply
         if strangers is not None:
             switches["strangers"] = one_of("--strangers", strangers, ("move", "flag"))
+        if relay is not None:
+            switches["relay"] = switch("--relay", relay) is True
         if (back := switch("--allow-back", allow_back)) is not None:
             switches["allow_back"] = back
         if not switches:
@@ -239,6 +244,7 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
             ("Email sent", shown["on_email_sent"] or "off"),
             ("Customer reply", shown["on_customer_reply"] or "off"),
             ("Strangers", shown["strangers"]),
+            ("Relay", "on" if shown["relay"] else "off"),
             ("Moving back", "allowed" if shown["allow_back"] else "not allowed"),
             ("Channels", ", ".join(shown["channels"])),
         )
@@ -269,6 +275,7 @@ async def _described(database: Database) -> list[dict[str, Any]]:
             "on_email_sent": pipeline.status(pipeline.on_email_sent).name if pipeline.on_email_sent is not None else None,
             "on_customer_reply": pipeline.status(pipeline.on_customer_reply).name if pipeline.on_customer_reply is not None else None,
             "strangers": pipeline.strangers,
+            "relay": pipeline.relay,
             "allow_back": pipeline.allow_back,
             "default": pipeline.is_default,
             "channels": sorted(each.address for each in channels if each.tickets and each.pipeline_id == pipeline.id),

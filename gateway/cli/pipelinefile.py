@@ -16,7 +16,7 @@ from gateway.admin import PipelinePlan, StatusPlan, Switches
 from gateway.errors import Refused
 
 STATES = ("open", "closed")
-KEYS = {"name", "statuses", "close_date", "on_email_sent", "on_customer_reply", "strangers", "allow_back"}
+KEYS = {"name", "statuses", "close_date", "on_email_sent", "on_customer_reply", "strangers", "allow_back", "relay"}
 
 
 def written(pipelines: Iterable[Pipeline]) -> str:
@@ -36,6 +36,7 @@ def _written(pipeline: Pipeline) -> str:
         f"on_customer_reply = {target(pipeline.on_customer_reply)}",
         f"strangers = {_text(pipeline.strangers)}",
         f"allow_back = {_flag(pipeline.allow_back)}",
+        f"relay = {_flag(pipeline.relay)}",
         "statuses = [",
         *(f"  {{ name = {_text(each.name)}, state = {_text(each.state)} }}," for each in pipeline.statuses),
         "]",
@@ -76,7 +77,7 @@ def _problems(table: dict[str, Any]) -> list[str]:
     wrong = [f"unknown key {key!r}" for key in table if key not in KEYS]
     if not isinstance(table.get("name"), str) or not table["name"].strip():
         wrong.append("it needs a name")
-    wrong.extend(f"{key} is true or false" for key in ("close_date", "allow_back") if not isinstance(table.get(key, True), bool))
+    wrong.extend(f"{key} is true or false" for key in ("close_date", "allow_back", "relay") if not isinstance(table.get(key, True), bool))
     wrong.extend(f"{key} is a status or off" for key in ("on_email_sent", "on_customer_reply") if not isinstance(table.get(key, ""), str))
     if table.get("strangers", "move") not in ("move", "flag"):
         wrong.append("strangers is move or flag")
@@ -105,6 +106,8 @@ def _plan(table: dict[str, Any]) -> PipelinePlan:
         switches["strangers"] = table["strangers"]
     if "allow_back" in table:
         switches["allow_back"] = table["allow_back"]
+    if "relay" in table:
+        switches["relay"] = table["relay"]
     statuses = sorted(enumerate(table["statuses"], 1), key=lambda each: each[1].get("position", each[0]))
     return PipelinePlan(table["name"], tuple(StatusPlan(each["name"], each["state"], each.get("was")) for _, each in statuses), switches)
 

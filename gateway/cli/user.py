@@ -71,10 +71,16 @@ def set_(
     role: RoleOption = None,
     active: Annotated[str | None, typer.Option("--active", metavar="on|off", help="Off: may not act; mail from him is no user's.")] = None,
     password_stdin: PasswordStdin = False,
+    signature: Annotated[str | None, typer.Option("--signature", metavar="T", help="Below what he writes; empty takes it away.")] = None,
+    notify: Annotated[
+        list[str] | None, typer.Option("--notify", metavar="WHAT=on|off", help="Of new, reply, failure; may be repeated.")
+    ] = None,
+    digest: Annotated[str | None, typer.Option("--digest", metavar="off|hourly|daily", help="Off: told at once.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sets a user's name, role or password, adds addresses, or takes his rights away."""
+    """Sets a user's name, role, password, signature and what he is told, adds addresses, or takes his rights away."""
     with explained():
+        told = _told(notify or [], digest)
         given = {
             "name": name,
             "role": one_of("--role", role, ROLES),
@@ -82,15 +88,33 @@ def set_(
             "password_hash": _password() if password_stdin else None,
         }
         values = {key: value for key, value in given.items() if value is not None}
-        if not values and not also:
+        if signature is not None:
+            values["signature"] = signature or None
+        if not values and not also and not told:
             raise UsageError("say what is to be set")
 
     async def act(opened: Opened) -> dict[str, Any]:
+        if told:
+            from gateway.store import users
+
+            async with opened.database.read() as connection:
+                values["notify"] = {**((await users.at(connection, address)).notify or {}), **told}
         user = await opened.admin().set_user(address, also or (), **values)
         async with opened.database.read() as connection:
             return await _described(connection, user)
 
     _show(run(context, act), as_json=as_json)
+
+
+def _told(notify: list[str], digest: str | None) -> dict[str, Any]:
+    """What he is to be told of; UsageError for other words."""
+    found: dict[str, Any] = {}
+    for each in notify:
+        what, _, state = each.partition("=")
+        found[one_of("--notify", what, ("new", "reply", "failure"))] = switch("--notify", state)
+    if digest is not None:
+        found["digest"] = one_of("--digest", digest, ("off", "hourly", "daily"))
+    return found
 
 
 def _password() -> str:
@@ -109,6 +133,13 @@ async def _described(connection: Any, user: User) -> dict[str, Any]:
         "addresses": [first, *sorted(user.addresses - {first})],
         "role": user.role,
         "active": user.active,
+        "signature": user.signature,
+        "notify": {
+            "new": user.wants("new"),
+            "reply": user.wants("reply"),
+            "failure": user.wants("failure"),
+            "digest": (user.notify or {}).get("digest", "off"),
+        },
         "password": await users.password_hash(connection, user.id) is not None,
     }
 

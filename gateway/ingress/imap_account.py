@@ -37,6 +37,7 @@ class Account:
     channel: str
     after: Literal["keep", "seen", "move", "delete"]
     move_to: str
+    sent_folder: str = ""
 
     @property
     def shown(self) -> str:
@@ -86,6 +87,7 @@ def _account(table: Imap, client: Oauth | None) -> Account:
         table.channel.strip().lower(),
         table.after,
         folder_of(table.move_to),
+        folder_of(table.sent_folder),
     )
 
 

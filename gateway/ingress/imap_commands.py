@@ -10,7 +10,7 @@ from base64 import b64encode
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Final
 
 from gateway.ingress import imap_grammar as grammar
@@ -138,6 +138,23 @@ class Session(Connection):
     async def flag(self, uids: Collection[int], flag: str) -> None:
         """Sets a flag."""
         await self.run("STORE", grammar.uid_set(uids), "+FLAGS.SILENT", f"({flag})", prefix="UID")
+
+    async def holds(self, message_id: str) -> bool:
+        """Whether the open folder has a mail with this Message-ID; the brackets around it make no difference. :class:`Said` for a strange one."""
+        try:
+            wanted = grammar.quoted(message_id.strip("<>"))
+        except ValueError:
+            raise Said("the Message-ID holds characters that cannot be searched for") from None
+        return bool(grammar.found(await self.run("SEARCH", "HEADER", "Message-ID", wanted, prefix="UID")))
+
+    async def append(self, folder: str, raw: bytes, at: datetime) -> None:
+        """Puts a mail into a folder as one that was read; ``at`` is its date there. :class:`Said` with TRYCREATE where there is no such folder.
+
+        What comes of it is not known when the connection is lost meanwhile.
+        """
+        when = at.astimezone(UTC)
+        stamp = f'"{when.day:2}-{MONTHS[when.month - 1]}-{when:%Y %H:%M:%S} +0000"'
+        await self.run("APPEND", _folder(folder), r"(\Seen)", stamp, literal=raw)
 
     async def move(self, uids: Collection[int], folder: str) -> None:
         """Moves mails; for servers with MOVE (RFC 6851). :class:`Said` with the code TRYCREATE where there is no such folder."""

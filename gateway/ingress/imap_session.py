@@ -75,6 +75,7 @@ class _Answer:
     untagged: list[Parts] = field(default_factory=list)
     size: int = 0
     challenge: list[str] = field(default_factory=list)  # what is sent at each continuation, the last one first
+    literal: bytes = b""  # what is sent at the first one
 
 
 class _Wire(IMAP4ClientProtocol):  # type: ignore[misc]  # the library brings no types
@@ -163,6 +164,9 @@ class _Wire(IMAP4ClientProtocol):  # type: ignore[misc]  # the library brings no
             self.going.set()
         elif self.running == "AUTHENTICATE":
             self.send(self.answer.challenge.pop() if self.answer.challenge else "")
+        elif self.answer.literal and not self.lost.done():
+            self.transport.write(self.answer.literal + b"\r\n")
+            self.answer.literal = b""
 
 
 class Connection:
@@ -260,12 +264,16 @@ class Connection:
                 each.cancel()
         return bool(done)
 
-    async def run(self, name: str, *arguments: str, prefix: str = "", answers: list[str] | None = None) -> list[Parts]:
-        """Gives a command and returns what the server told before it said OK; :class:`Said` for NO and BAD."""
+    async def run(
+        self, name: str, *arguments: str, prefix: str = "", answers: list[str] | None = None, literal: bytes = b""
+    ) -> list[Parts]:
+        """Gives a command and returns what the server told before it said OK; :class:`Said` for NO and BAD. A ``literal`` is its last argument."""
         wire = self._wire
         if wire.lost.done():
             raise self._lost()
-        wire.answer = _Answer(challenge=list(answers or ()))
+        wire.answer = _Answer(challenge=list(answers or ()), literal=literal)
+        if literal:
+            arguments = (*arguments, f"{{{len(literal)}}}")
         try:
             command = Command(name, wire.new_tag(), *arguments, prefix=prefix, loop=wire.loop)
         except ValueError:
@@ -285,18 +293,22 @@ class Connection:
             await asyncio.gather(running, return_exceptions=True)
 
     async def _finished(self, running: asyncio.Task[Any]) -> None:
-        """Waits for the end of a command: as long as bytes come, but not beyond the time for one command."""
+        """Waits for the end of a command: as long as bytes come or go, but not beyond the time for one command."""
         wire, patience = self._wire, self._patience
         began = wire.heard_at = wire.loop.time()
+        unsent = 0
         while not running.done():
             now = wire.loop.time()
+            before, unsent = unsent, wire.transport.get_write_buffer_size()
+            if unsent < before:
+                wire.heard_at = now
             quiet, last = wire.heard_at + patience.silence, began + patience.command
             left = min(quiet, last) - now
             if left <= 0:
                 what = "was silent for" if quiet <= last else "did not finish a command within"
                 wire.give_up(Deadline(f"the server {what} {now - began:.0f} s"))
                 raise self._lost()
-            await asyncio.wait({running, wire.lost}, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({running, wire.lost}, timeout=min(left, patience.silence / 4), return_when=asyncio.FIRST_COMPLETED)
             if wire.lost.done():
                 await asyncio.wait({running}, timeout=0)  # its end may have come just before that of the connection
                 if not running.done():

@@ -1,4 +1,4 @@
-"""The door to aiohttp: one form posted to a provider, and one visit of a browser that comes back from it. It is loaded when it is first needed.
+"""What a provider is asked over HTTP: one form posted to it, and one visit of a browser that comes back from it.
 
 What can go wrong: the provider is away, slow, overloaded, or answers with something that is no JSON or far too long. That is
 :class:`TokenUnavailable`; what it says in JSON, refusals too, is for the caller. Nothing of a form or an answer is ever logged here.
@@ -10,15 +10,13 @@ import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
+from gateway import http_client
 from gateway.errors import TryAgain
-
-if TYPE_CHECKING:
-    from aiohttp import web
 
 SECONDS: Final = 20.0  # for one request
 LARGEST: Final = 64 << 10  # bytes of an answer
@@ -45,22 +43,14 @@ class Answer:
 
 async def post(url: str, form: Mapping[str, str]) -> Answer:
     """Posts a form and reads the JSON object that comes back; proxies of the environment are used. Raises TokenUnavailable."""
-    import aiohttp
-
     host = url.split("/")[2]
     try:
-        async with (
-            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS), trust_env=True, auto_decompress=False) as session,
-            session.post(url, data=dict(form), headers=_HEAD, allow_redirects=False) as response,
-        ):
-            body = b""
-            while len(body) <= LARGEST and (more := await response.content.read(LARGEST)):
-                body += more
-            return _answer(host, response.status, body, response.headers)
-    except TimeoutError:
-        raise TokenUnavailable(f"{host} did not answer within {SECONDS:.0f} s") from None
-    except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise TokenUnavailable(f"{host} cannot be asked: {_reason(error)}") from None
+        reply = await http_client.post(url, form, _HEAD, seconds=SECONDS, most=LARGEST + 1)
+        if reply.broken is not None:
+            raise reply.broken
+    except (http_client.NoAnswer, http_client.NotAllowed) as error:
+        raise TokenUnavailable(f"{host} {error.message}") from None
+    return _answer(host, reply.status, reply.body, reply.head)
 
 
 def _answer(host: str, status: int, body: bytes, head: Mapping[str, str]) -> Answer:
@@ -88,21 +78,6 @@ def _after(head: Mapping[str, str]) -> float:
     return min(max(seconds, 0.0), LONGEST)
 
 
-def _reason(error: Exception) -> str:
-    """Why there was no answer, in words for a person; the text of the error may quote an address with what we asked."""
-    import aiohttp
-
-    match error:
-        case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return "it does not prove who it is (TLS)"
-        case aiohttp.ClientConnectorDNSError():
-            return "its name is not known"
-        case OSError() if (error.errno or 0) > 0:
-            return os.strerror(error.errno or 0).lower()
-        case _:
-            return f"what it says is no HTTP ({type(error).__name__})"
-
-
 class Visit:
     """A browser that is awaited on an address of this machine."""
 
@@ -122,31 +97,21 @@ async def visit(host: str, port: int, path: str, state: str) -> AsyncIterator[Vi
 
     TryAgain where the port is taken.
     """
-    from aiohttp import web
-
     came: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
 
-    async def take(request: web.Request) -> web.Response:
-        query = dict(request.query)
+    def page(query: dict[str, str]) -> tuple[int, str]:
         if query.get("state") != state or not {"code", "error"} & query.keys():
-            said = "This is no answer to the sign-in that ticketgate waits for."
-            return web.Response(status=404, text=_PAGE.format(said), content_type="text/html")
+            return 404, _PAGE.format("This is no answer to the sign-in that ticketgate waits for.")
         if not came.done():
             came.set_result(query)
         said = "ticketgate was not let in." if "error" in query else "Thank you. You may close this window and go back to the terminal."
-        return web.Response(text=_PAGE.format(said), content_type="text/html")
+        return 200, _PAGE.format(said)
 
-    application = web.Application()
-    application.router.add_get("/{anything:.*}", take)
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    try:
+    async with AsyncExitStack() as stack:
         try:
-            await web.TCPSite(runner, host if host == "::1" else "127.0.0.1", port).start()
+            taken = await stack.enter_async_context(http_client.listen(host if host == "::1" else "127.0.0.1", port, page))
         except OSError as error:
             raise TryAgain(f"the browser cannot come back to port {port}: {os.strerror(error.errno or 0).lower()}") from None
         shown = f"[{host}]" if ":" in host else host
-        yield Visit(f"http://{shown}:{runner.addresses[0][1]}{path}", came)
-    finally:
-        came.cancel()
-        await runner.cleanup()
+        stack.callback(came.cancel)
+        yield Visit(f"http://{shown}:{taken}{path}", came)

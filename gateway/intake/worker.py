@@ -44,7 +44,10 @@ class Read:
 
 
 class Intake:
-    """The intake of one process. ``now_of`` says at what instant a mail counts as processed (the clock, or its Date in a replay)."""
+    """The intake of one process.
+
+    ``now_of`` says at what instant a mail counts as processed (the clock, or its Date in a replay); ``filed`` is called when there may be work for others.
+    """
 
     def __init__(
         self,
@@ -55,6 +58,7 @@ class Intake:
         clock: Clock,
         *,
         now_of: Callable[[Message], datetime] | None = None,
+        filed: Callable[[], None] = lambda: None,
     ) -> None:
         self.database = database
         self.spool = spool
@@ -62,6 +66,7 @@ class Intake:
         self.rules = rules
         self.clock = clock
         self._now_of = now_of or (lambda _: clock.now())
+        self._filed = filed
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
         """Until ``stop``: read and file whatever is in the spool. What is in hand when it stops is finished first."""
@@ -158,6 +163,7 @@ class Intake:
             rows = await Batch(connection, self.rules, items, items[-1].now).run()
         for row, item in zip(rows, items, strict=True):
             _tell(row, item)
+        self._filed()
         return rows
 
     async def _guilty(self, mail: Claimed, error: Exception) -> None:

@@ -57,7 +57,7 @@ async def change(connection: AsyncConnection, channel: Channel, *, pipeline: Pip
     Another pipeline without a status means its first open one; a status needs its ``pipeline`` beside it. Existing tickets and threads stay as
     they are (P07). Refused for a status of another pipeline and for rules that are neither an address nor ``@domain``.
     """
-    if unknown := values.keys() - {"name", "tickets", "status_id", "is_default", "allow", "deny"}:
+    if unknown := values.keys() - {"name", "tickets", "status_id", "outbound_status_id", "is_default", "allow", "deny"}:
         raise ValueError(f"a channel has no {sorted(unknown)}")
     for rules in ("allow", "deny"):
         if rules in values:
@@ -65,7 +65,7 @@ async def change(connection: AsyncConnection, channel: Channel, *, pipeline: Pip
     if pipeline is not None:
         _refuse_foreign(pipeline, values.get("status_id"))
         if pipeline.id != channel.pipeline_id:
-            values = {"status_id": None} | values
+            values = {"status_id": None, "outbound_status_id": None} | values
         values["pipeline_id"] = pipeline.id
     elif values.get("status_id") is not None:
         raise ValueError("a status needs its pipeline beside it")

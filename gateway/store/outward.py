@@ -25,7 +25,7 @@ OUTGOING, DELIVERY, NOTICE = schema.outgoing, schema.delivery, schema.notice
 SENT_DRAFT = (
     sa.update(OUTGOING)
     .where(OUTGOING.c.id == sa.bindparam("_id"))
-    .values({name: sa.bindparam(f"_{name}", type_=OUTGOING.c[name].type) for name in ("ticket", "thread_id", "message", "message_id", "subject", "raw")})
+    .values({name: sa.bindparam(f"_{name}", type_=OUTGOING.c[name].type) for name in ("ticket", "thread_id", "message", "message_id", "subject", "raw", "return_address")})
     .values(draft=None)
 )  # fmt: skip
 RELEASE = (

@@ -154,6 +154,18 @@ async def messages(connection: AsyncConnection, ids: Collection[int], notes_of: 
     return [_message(row) for row in await connection.execute(query)]
 
 
+async def newest(connection: AsyncConnection, thread: int, limit: int) -> list[MessageRow]:
+    """The last mails of a thread, oldest first; notes are left out."""
+    table = schema.message
+    query = (
+        sa.select(*(table.c[name] for name in MESSAGE_COLUMNS))
+        .where(table.c.thread_id == thread, table.c.direction != "note")
+        .order_by(table.c.id.desc())
+        .limit(limit)
+    )
+    return [_message(row) for row in await connection.execute(query)][::-1]
+
+
 def _message(row: sa.Row[Any]) -> MessageRow:
     values = row._asdict()
     for name in ("parents", "attachments", "flags", "evidence"):

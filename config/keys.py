@@ -1,0 +1,99 @@
+"""Private keys for signing mail, read from PEM: RSA (RFC 8017, bare or in PKCS #8) and Ed25519 (RFC 8410).
+
+Only what must hold before anything is signed is looked at. What can go wrong: the file is no such key; ValueError says why in a few words.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from dataclasses import dataclass
+from typing import Final, Literal
+
+_PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s+(.*?)-----END \1-----", re.DOTALL)
+_RSA: Final = bytes.fromhex("2a864886f70d010101")
+_ED25519: Final = bytes.fromhex("2b6570")
+_INTEGER, _OCTETS, _OID, _SEQUENCE = 0x02, 0x04, 0x06, 0x30
+_LEAST_BITS: Final = 1024  # RFC 8301: less is not believed by anybody
+
+
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """A key that is whole: for RSA the DER of its RSAPrivateKey, for Ed25519 the 32 bytes it is made from."""
+
+    kind: Literal["rsa", "ed25519"]
+    secret: bytes
+
+
+def read_key(text: str) -> SigningKey:
+    """The first key of a PEM file; ValueError with the reason where there is none that mail can be signed with."""
+    found = _PEM.search(text)
+    if found is None:
+        raise ValueError("holds no key in PEM form")
+    label, body = found[1], found[2]
+    if "ENCRYPTED" in label or "ENCRYPTED" in body:
+        raise ValueError("holds an encrypted key")
+    if label not in {"RSA PRIVATE KEY", "PRIVATE KEY"}:
+        raise ValueError(f"holds something else: {label.lower()}")
+    try:
+        der = base64.b64decode("".join(body.split()), validate=True)
+        return _rsa(der) if label == "RSA PRIVATE KEY" else _wrapped(der)
+    except (IndexError, binascii.Error):
+        raise ValueError("holds a damaged key") from None
+
+
+def _wrapped(der: bytes) -> SigningKey:
+    """A key in PKCS #8: version, algorithm, and the key itself as octets."""
+    parts = _items(_only(der, _SEQUENCE))
+    algorithm = _items(_tagged(parts[1], _SEQUENCE))
+    inner = _tagged(parts[2], _OCTETS)
+    match _tagged(algorithm[0], _OID):
+        case oid if oid == _RSA:
+            return _rsa(inner)
+        case oid if oid == _ED25519:
+            seed = _only(inner, _OCTETS)
+            if len(seed) != 32:
+                raise IndexError
+            return SigningKey("ed25519", seed)
+        case _:
+            raise ValueError("holds a key that is neither RSA nor Ed25519")
+
+
+def _rsa(der: bytes) -> SigningKey:
+    """RSAPrivateKey: version, n, e, d, p, q and three more."""
+    numbers = [int.from_bytes(_tagged(item, _INTEGER), "big") for item in _items(_only(der, _SEQUENCE))]
+    if len(numbers) != 9 or numbers[4] * numbers[5] != numbers[1]:
+        raise IndexError
+    if numbers[1].bit_length() < _LEAST_BITS:
+        raise ValueError(f"holds a key of less than {_LEAST_BITS} bits")
+    return SigningKey("rsa", der)
+
+
+def _items(content: bytes) -> list[tuple[int, bytes]]:
+    """Tag and content of each element (X.690 section 8.1); IndexError where they do not come out even."""
+    found = []
+    at = 0
+    while at < len(content):
+        tag, length, start = content[at], content[at + 1], at + 2
+        if length >= 0x80:
+            start += length - 0x80
+            length = int.from_bytes(content[at + 2 : start], "big")
+        at = start + length
+        if at > len(content):
+            raise IndexError
+        found.append((tag, content[start:at]))
+    return found
+
+
+def _tagged(item: tuple[int, bytes], tag: int) -> bytes:
+    if item[0] != tag:
+        raise IndexError
+    return item[1]
+
+
+def _only(der: bytes, tag: int) -> bytes:
+    items = _items(der)
+    if len(items) != 1:
+        raise IndexError
+    return _tagged(items[0], tag)

@@ -1,0 +1,276 @@
+"""The outbox at work: claims deliveries that are due, hands each to the smarthost, writes down what became of it (reliability.md 26).
+
+No transaction is open while the network is waited for. What the smarthost took is written down in a transaction of its own directly afterwards; a crash
+between the two leads to one more attempt with the same bytes once the lease is over, and that is the only way in which a mail goes out twice.
+Without a smarthost everything waits. A smarthost that cannot be reached, or refuses our account, puts the rest of a pass off without trying each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import monotonic
+from typing import Final, assert_never
+
+from core import token
+from core.retry import next_attempt
+from gateway import log
+from gateway.clock import Clock
+from gateway.errors import TryAgain
+from gateway.outbox.results import Deferred, Failed, Result, Sent
+from gateway.outbox.signing import CannotSign, Signer
+from gateway.outbox.submit import Smarthost
+from gateway.outbox.wire import lines
+from gateway.store.engine import Database
+from gateway.store.outbox import Deliveries, Job, Mark
+from gateway.store.wake import Wake
+
+CLAIM: Final = 50
+AT_ONCE: Final = 4  # connections while more than BUSY are due
+BUSY: Final = 20
+PUT_OFF: Final = 1000  # deliveries of one transaction when the smarthost is away
+LEASE_SECONDS: Final = 60.0
+POLL_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 2.0
+WRITING: Final = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between attempts to write down what the smarthost took; less than a lease
+_CODES: Final = re.compile(r"\d{3}(?: \d\.\d{1,3}\.\d{1,3})?(?= |$)")
+_log = log.logger("outbox")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one attempt came to."""
+
+    delivery: int
+    ticket: int | None
+    recipient: str
+    state: str
+    reply: str
+
+
+@dataclass(slots=True)
+class _Pass:
+    """One pass over what is due at ``began``; ``broken`` is what is wrong with the smarthost once that is known, ``key`` signs return paths."""
+
+    smarthost: Smarthost
+    began: datetime
+    key: bytes
+    broken: Deferred | None = None
+    halted: bool = False  # the database is away
+    outcomes: list[Outcome] = field(default_factory=list)
+
+
+class Outbox:
+    """The outbox of one process. ``smarthost`` None: mail waits; ``signer`` None: it goes out unsigned. ``pause`` waits the seconds it is given."""
+
+    def __init__(
+        self,
+        database: Database,
+        smarthost: Smarthost | None,
+        signer: Signer | None,
+        clock: Clock,
+        *,
+        pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self.deliveries = Deliveries(database)
+        self.node = database.node
+        self.smarthost = smarthost
+        self.signer = signer
+        self.clock = clock
+        self._wait = pause
+        self._random = random.Random()  # noqa: S311  # spreads attempts, guards nothing
+
+    async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
+        """Until ``stop``: every delivery gets its attempts as they become due. What is under way then is finished, the rest given back."""
+        if self.smarthost is None:
+            await stop.wait()
+            return
+        await self._free()
+        while not stop.is_set():
+            try:
+                await self._one_pass(self.smarthost, stop)
+                pause = await self._pause()
+            except TryAgain as error:
+                _log.warning("outbox put off", reason=error.message)
+                pause = RETRY_SECONDS
+            waiting = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(wake.wait("outbox", pause))]
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for each in waiting:
+                each.cancel()
+            await asyncio.gather(*waiting, return_exceptions=True)
+        await self.close()
+
+    async def run_due(self) -> list[Outcome]:
+        """One pass: every delivery that is due gets one attempt; none without a smarthost."""
+        if self.smarthost is None:
+            return []
+        try:
+            return await self._one_pass(self.smarthost, asyncio.Event())
+        finally:
+            await self.close()
+
+    async def close(self) -> None:
+        """Ends the connections that are kept."""
+        if self.smarthost is not None:
+            await self.smarthost.close()
+
+    async def _free(self) -> None:
+        try:
+            await self.deliveries.free_orphans(self.node)
+        except TryAgain as error:
+            _log.warning("orphans stay until their leases are over", reason=error.message)
+
+    async def _pause(self) -> float:
+        now = self.clock.now()
+        due = await self.deliveries.earliest_due(now)
+        return max(0.0, min(POLL_SECONDS, (due - now).total_seconds())) if due is not None else POLL_SECONDS
+
+    async def _one_pass(self, smarthost: Smarthost, stop: asyncio.Event) -> list[Outcome]:
+        """Attempts until nothing is left that was due when the pass began."""
+        run = _Pass(smarthost, self.clock.now(), await self.deliveries.signing_key())
+        while not stop.is_set():
+            away = run.broken is not None
+            size = PUT_OFF if away else CLAIM
+            jobs = await self.deliveries.claim(self.node, size, LEASE_SECONDS, self.clock.now(), due=run.began, bare=away)
+            if not jobs:
+                break
+            await (self._put_off(run, jobs) if away else self._try(run, jobs, stop))
+        return run.outcomes
+
+    async def _put_off(self, run: _Pass, jobs: Sequence[Job]) -> None:
+        """The same answer for all of them, without asking again; in one transaction."""
+        if jobs and run.broken is not None:
+            await self._written(run, [(job, run.broken) for job in jobs])
+
+    async def _try(self, run: _Pass, jobs: Sequence[Job], stop: asyncio.Event) -> None:
+        """One attempt for each, on up to four connections; what was not tried is put off, or given back where we are to stop."""
+        left = list(reversed(jobs))
+        prepared: dict[int, asyncio.Task[bytes]] = {}
+        lease = _Lease(self, [job.id for job in jobs])
+        lanes = AT_ONCE if len(jobs) > BUSY else 1
+
+        async def lane() -> None:
+            while left and run.broken is None and not run.halted and not stop.is_set() and lease.good:
+                job = left.pop()
+                result = await self._attempt(run, job, prepared)
+                if isinstance(result, Deferred) and result.everybody:
+                    run.broken = result
+                try:
+                    await self._written(run, [(job, result)])
+                except TryAgain:
+                    run.halted = True  # the others finish what they have in hand
+                    raise
+
+        holding = asyncio.create_task(lease.hold(), name="lease")
+        try:
+            ended = await asyncio.gather(*(lane() for _ in range(lanes)), return_exceptions=True)
+        finally:
+            for task in (holding, *prepared.values()):
+                task.cancel()
+            await asyncio.gather(holding, *prepared.values(), return_exceptions=True)
+        for error in ended:
+            if error is not None:
+                raise error
+        if run.broken is not None:
+            await self._put_off(run, left)
+        elif left:
+            await self.deliveries.give_back(self.node, [job.id for job in left])
+
+    async def _attempt(self, run: _Pass, job: Job, prepared: dict[int, asyncio.Task[bytes]]) -> Result:
+        """One mail to one recipient."""
+        if not job.raw:
+            return Failed("there is no mail to send")
+        sender = token.return_path(run.key, job.return_address, job.id) if job.return_address is not None else ""
+        if job.outgoing not in prepared:
+            prepared[job.outgoing] = asyncio.create_task(self._prepared(job.raw), name="signature")
+        try:
+            raw = await asyncio.shield(prepared[job.outgoing])
+        except CannotSign as error:
+            return Failed(error.message)
+        return await run.smarthost.submit(sender, job.recipient, raw)
+
+    async def _prepared(self, raw: bytes) -> bytes:
+        """The bytes as they go out: the same at each attempt and for each recipient."""
+        raw = lines(raw)
+        return await self.signer.sign(raw) if self.signer is not None else raw
+
+    async def _written(self, run: _Pass, results: Sequence[tuple[Job, Result]]) -> None:
+        """The results in the database, before anything else is tried; with patience where the smarthost has taken a mail."""
+        now = self.clock.now()
+        marks = [self._mark(job, result, now) for job, result in results]
+        for seconds in WRITING:
+            try:
+                held = await self.deliveries.mark(self.node, marks)
+                break
+            except TryAgain as error:
+                _log.warning("outcome cannot be stored", deliveries=len(marks), **log.error_fields(error))
+            await self._wait(seconds)
+        else:
+            held = await self.deliveries.mark(self.node, marks)
+        for (job, _), mark in zip(results, marks, strict=True):
+            _tell(job, mark, lost=mark.id not in held)
+            if mark.id in held:
+                run.outcomes.append(Outcome(job.id, job.ticket, job.recipient, mark.state, mark.reply))
+
+    def _mark(self, job: Job, result: Result, now: datetime) -> Mark:
+        match result:
+            case Sent(reply=reply):
+                return Mark(job.id, "sent", reply, ended_at=now)
+            case Failed(reply=reply):
+                return Mark(job.id, "failed", reply, ended_at=now)
+            case Deferred(reply=reply):
+                due = next_attempt(job.attempts + 1, job.first_at, now, self._random.random())
+                if due is None:
+                    return Mark(job.id, "failed", f"given up after five days; the last answer was: {reply}", ended_at=now)
+                return Mark(job.id, "deferred", reply, due_at=due)
+            case _:
+                assert_never(result)
+
+
+class _Lease:
+    """The lease of a claim, made longer while it is worked off: a large claim over a slow line takes its time."""
+
+    def __init__(self, outbox: Outbox, ids: Sequence[int]) -> None:
+        self._outbox = outbox
+        self._ids = ids
+        self._until = monotonic() + LEASE_SECONDS
+
+    @property
+    def good(self) -> bool:
+        """Whether it lasts long enough to begin an attempt."""
+        return monotonic() < self._until - LEASE_SECONDS / 3
+
+    async def hold(self) -> None:
+        """Until it is cancelled. While the database is away nothing new is begun."""
+        outbox = self._outbox
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 6)
+            began = monotonic()
+            try:
+                await outbox.deliveries.keep(outbox.node, self._ids, LEASE_SECONDS, outbox.clock.now())
+            except TryAgain as error:
+                _log.warning("lease cannot be made longer", **log.error_fields(error))
+            else:
+                self._until = began + LEASE_SECONDS
+
+
+def _tell(job: Job, mark: Mark, *, lost: bool) -> None:
+    """The canonical line of an attempt. What a server says may quote a mail or an address: of that only the codes are logged."""
+    codes = _CODES.match(mark.reply)
+    _log.log(
+        30 if lost or mark.state == "failed" else 20,
+        "delivery",
+        delivery=job.id,
+        outgoing=job.outgoing,
+        ticket=job.ticket,
+        recipient=log.address(job.recipient),
+        state=mark.state,
+        attempts=job.attempts + 1,
+        reply=codes.group() if codes is not None else log.redact(mark.reply),
+        due_at=mark.due_at.isoformat() if mark.due_at is not None else None,
+        lost=lost,
+    )
