@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from gateway.clock import Clock
 from gateway.intake.sandbox import Sandbox
 from gateway.store.engine import Database, upgrade
 from tests.conftest import Postgres
+from tests.replay.office import Office, Sink, sinking
 from tests.replay.world import World, start_again
 
 
@@ -70,3 +71,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "scenario" in metafunc.fixturenames:
         folders = sorted(path.parent for path in Path(__file__).parent.glob("*/scenario.toml"))
         metafunc.parametrize("scenario", folders, ids=[folder.name for folder in folders])
+
+
+@pytest.fixture(scope="session")
+def sink_server() -> Iterator[Sink]:
+    """One SMTP server that takes mail, for the whole session."""
+    with sinking() as sink:
+        yield sink
+
+
+@pytest.fixture
+def office(world: World, sink_server: Sink) -> Office:
+    """The world with its agenda, its outbox and an empty server to send to."""
+    sink_server.taken.clear()
+    sink_server.refuse.clear()
+    return Office(world, sink_server)
