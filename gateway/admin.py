@@ -15,8 +15,9 @@ from core.message import address_key
 from core.pipeline import Pipeline, Status, StatusState
 from core.ticket import Channel, Contact, User
 from gateway.act import Act, Person, status_of
+from gateway.automate import retire
 from gateway.errors import Refused
-from gateway.store import channels, contacts, departure, erase, pipelines, ready, tickets, users
+from gateway.store import channels, contacts, departure, erase, pipelines, ready, tickets, users, workflow_names
 from gateway.store.blobs import Blobs
 from gateway.store.book import Connection
 from gateway.store.departure import Plan
@@ -120,7 +121,10 @@ class Admin(Person):
     async def delete_pipeline(self, name: str) -> None:
         """Remove a pipeline that nothing uses; never the default one (P06)."""
         async with self.acting() as act:
-            await pipelines.delete(act.book.connection, act.pipeline(name))
+            found = act.pipeline(name)
+            for status in found.statuses:
+                await _retire(act, status)
+            await pipelines.delete(act.book.connection, found)
 
     async def add_status(self, pipeline: str, name: str, state: StatusState) -> Pipeline:
         """A status at the end."""
@@ -133,6 +137,7 @@ class Admin(Person):
         async with self.acting() as act:
             found = act.pipeline(pipeline)
             await pipelines.rename_status(act.book.connection, found, status_of(found, old), new)
+            await workflow_names.rename(act.book.connection, dict(act.book.desk.pipelines), found, old, new, self.actor, act.now)
             return await pipelines.named(act.book.connection, pipeline)
 
     async def move_status(self, pipeline: str, name: str, position: int) -> Pipeline:
@@ -162,6 +167,7 @@ class Admin(Person):
             moved = await self._empty(act, found, status, move_to) if move_to is not None else ()
             found = await pipelines.named(act.book.connection, found.name)
             await pipelines.delete_status(act.book.connection, found, status)
+            await _retire(act, status)
         return Deleted(moved, act.events)
 
     async def _empty(self, act: Act, pipeline: Pipeline, status: Status, move_to: str) -> tuple[int, ...]:
@@ -176,6 +182,7 @@ class Admin(Person):
             act.do(MoveAsked(book.tickets[number], pipeline, target.id, cause, person=False, migration=True))
         await act.settle()
         await pipelines.repoint(connection, pipeline, status, target)
+        await workflow_names.rename(connection, dict(book.desk.pipelines), pipeline, status.name, target.name, self.actor, act.now)
         return tuple(number for number in inside if book.tickets[number].deleted_at is None and book.tickets[number].merged_into is None)
 
     # ---- channels
@@ -258,6 +265,13 @@ class Admin(Person):
             return await users.at(connection, address)
 
 
+async def _retire(act: Act, status: Status) -> None:
+    """The workflow of a status goes with it."""
+    workflow = act.book.desk.workflows.get(status.id)
+    if workflow is not None:
+        await retire(act, workflow)
+
+
 async def _switch(connection: Connection, pipeline: Pipeline, switches: Switches) -> Pipeline:
     values: dict[str, Any] = dict(switches)
     for trigger in ("on_email_sent", "on_customer_reply"):
@@ -277,11 +291,16 @@ async def _arrange(act: Act, plan: PipelinePlan) -> None:
     for each in plan.statuses:
         own = status_of(found, each.was) if each.was is not None and found.named(each.name) is None else found.named(each.name)
         wanted.append((own.id if own is not None else None, each.name, each.state))
+        if own is not None and own.name != each.name:
+            await workflow_names.rename(
+                connection, dict(act.book.desk.pipelines), found, own.name, each.name, act.cause.user or "", act.now
+            )
     kept = {status_id for status_id, _, _ in wanted}
     removed = [status for status in found.statuses if status.id not in kept]
     arranged = await _switch(connection, await pipelines.arrange(connection, found, wanted), plan.switches)
     for status in removed:
         await pipelines.delete_status(connection, arranged, status)
+        await _retire(act, status)
         arranged = await pipelines.named(connection, plan.name)
 
 

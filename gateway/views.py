@@ -12,7 +12,7 @@ from typing import Any
 from core import token
 from core.ticket import Contact, Thread, Ticket
 from gateway.errors import Refused
-from gateway.store import contacts, search, threads, tickets, users
+from gateway.store import contacts, histories, outward, search, threads, tickets, users
 from gateway.store.book import ROLE_ORDER, Connection
 from gateway.store.setup import Desk, load_desk
 from gateway.store.threads import MessageRow
@@ -84,9 +84,10 @@ async def show(connection: Connection, ticket: Ticket, held: tuple[list[Thread],
     origin = next((thread.id for thread in own if thread.origin and thread.kind == "normal"), None)
     ids = {thread.id for thread in own}
     placed: dict[int | None, list[Json]] = {thread.id: [] for thread in own}
+    sent = await outward.of_messages(connection, [row.id for row in messages if row.direction == "outbound"])
     for row in messages:
         place = row.thread_id if row.thread_id in ids else origin
-        placed.setdefault(place, []).append(message(row, html.get(row.id)))
+        placed.setdefault(place, []).append(message(row, html.get(row.id), sent.get(row.id, ())))
     channels = {channel.id: channel.address for channel in (await load_desk(connection)).channels.values()}
     shown["threads"] = [
         {
@@ -103,12 +104,13 @@ async def show(connection: Connection, ticket: Ticket, held: tuple[list[Thread],
         shown["threads"].append(
             {"id": None, "kind": "normal", "origin": False, "channel": None, "attached_at": None, "messages": placed[None]}
         )
+    shown["tasks"] = await histories.tasks(connection, ticket.number)
     shown["events"] = [event(each) for each in (await tickets.events(connection, [ticket.number]))[ticket.number]]
     return shown
 
 
-def message(row: MessageRow, html: str | None = None) -> Json:
-    """M of a stored message."""
+def message(row: MessageRow, html: str | None = None, deliveries: Sequence[Json] = ()) -> Json:
+    """M of a stored message; ``deliveries`` tell how far one of ours came with each recipient."""
     return {
         "id": row.id,
         "message_id": row.message_id,
@@ -129,6 +131,7 @@ def message(row: MessageRow, html: str | None = None) -> Json:
         "flags": sorted(row.flags),
         "evidence": list(row.evidence),
         "mail": row.mail_id,
+        "deliveries": list(deliveries),
     }
 
 

@@ -20,8 +20,12 @@ CHUNK = 8  # mails a reading process takes at a time
 
 
 async def html_of(opened: Opened, rows: Sequence[MessageRow]) -> dict[int, str | None]:
-    """The sanitised HTML of each message that came as mail, by message id."""
-    mails = [(row.id, row.mail_id) for row in rows if row.mail_id is not None]
+    """The sanitised HTML of each message that came as mail or went out as one, by message id."""
+    from gateway.store import outward
+
+    async with opened.database.read() as connection:
+        sent = await outward.raw_of_messages(connection, [row.id for row in rows if row.direction == "outbound"])
+    mails = [(row.id, row.mail_id) for row in rows if row.mail_id is not None or row.id in sent]
     found: dict[int, str | None] = {}
     if not mails:
         return found
@@ -30,7 +34,8 @@ async def html_of(opened: Opened, rows: Sequence[MessageRow]) -> dict[int, str |
         jobs: list[tuple[int, Job]] = []
         for message_id, mail_id in mails[at : at + CHUNK]:
             try:
-                jobs.append((message_id, Job(await spool.raw(mail_id), html=True)))
+                raw = await spool.raw(mail_id) if mail_id is not None else sent[message_id]
+                jobs.append((message_id, Job(raw, html=True)))
             except Refused:
                 found[message_id] = None
         read = await sandbox.read_many([job for _, job in jobs])

@@ -314,7 +314,13 @@ def _page(shown: dict[str, Any]) -> None:
             print(
                 f"\n  {message['date'] or message['received_at']}  {message['direction']}  {sender.get('address') or sender.get('name') or ''}"
             )
+            for each in message["deliveries"]:
+                why = f" ({each['last_reply']})" if each["last_reply"] and each["state"] != "sent" else ""
+                print(paragraph(f"  to {each['recipient']}: {each['state']}{why}"))
             print(paragraph("\n".join(f"    {line}" for line in (message["reply_text"] or message["text"]).splitlines())))
+    for task in shown["tasks"]:
+        due = f", due {task['due_at']:%Y-%m-%d %H:%M}" if task["due_at"] else ""
+        print(paragraph(f"\nTask {task['id']}{' (done)' if task['done_at'] else due}: {task['text']}"))
     print()
     table(
         ("At", "What", "By", "Before", "After", "Because"),

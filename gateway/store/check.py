@@ -39,6 +39,8 @@ POINTERS: tuple[tuple[sa.Column[int], sa.Column[int]], ...] = (
     (T.mail.c.channel_id, T.channel.c.id),
     (T.pipeline.c.on_email_sent, T.status.c.id),
     (T.pipeline.c.on_customer_reply, T.status.c.id),
+    (T.channel.c.outbound_status_id, T.status.c.id),
+    (T.outgoing.c.author_id, T.user.c.id),
 )
 COUNTED = {
     "ticket": T.ticket.c.number,
@@ -46,6 +48,13 @@ COUNTED = {
     "message": T.message.c.id,
     "event": T.event.c.id,
     "contact": T.contact.c.id,
+    "outgoing": T.outgoing.c.id,
+    "delivery": T.delivery.c.id,
+    "enrolment": T.enrolment.c.id,
+    "action_run": T.action_run.c.id,
+    "notice": T.notice.c.id,
+    "webhook_call": T.webhook_call.c.id,
+    "task": T.task.c.id,
 }
 
 

@@ -24,6 +24,7 @@ from gateway.store.among import among
 from gateway.store.blobs import Blobs
 from gateway.store.departure import Plan, keys
 from gateway.store.engine import Database, file_of
+from gateway.store.erase_outward import remove_outward
 from gateway.store.register import pack
 from gateway.store.traces import ERASED, TEXTS, Likeness
 from gateway.store.trouble import translated
@@ -53,7 +54,7 @@ class Removed:
     changed_messages: int = 0
     changed_mails: int = 0
     changed_events: int = 0
-    others: int = 0  # Message-IDs, names of other contacts, entries of allow and deny lists
+    others: int = 0  # mails that went out, Message-IDs, names of other contacts, entries of allow and deny lists
 
     @property
     def nothing(self) -> bool:
@@ -65,6 +66,7 @@ async def remove(connection: AsyncConnection, made: Plan, redundant: Collection[
     """Does it, in the transaction of the plan. ``redundant`` are events that told what a ticket lost."""
     if connection.dialect.name == "sqlite":
         await connection.exec_driver_sql("PRAGMA secure_delete = ON")  # what is freed from here on is overwritten
+    sent = await remove_outward(connection, made)
     await _drop_messages(connection, made.messages)
     changed = await _hide_messages(connection, made)
     await _drop_mails(connection, made)
@@ -78,7 +80,9 @@ async def remove(connection: AsyncConnection, made: Plan, redundant: Collection[
     if made.contact is not None:
         for column in (PART.c.contact_id, ON.c.contact_id, CONTACT.c.id):
             await _delete(connection, column, [made.contact.id])
-    return Removed(len(made.messages), len(made.mails), len(made.named), changed, len(changed_mails - made.named), len(events), others)
+    return Removed(
+        len(made.messages), len(made.mails), len(made.named), changed, len(changed_mails - made.named), len(events), others + sent
+    )
 
 
 async def _delete(connection: AsyncConnection, column: sa.Column[Any], keys: Collection[Any]) -> None:

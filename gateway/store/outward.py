@@ -180,3 +180,28 @@ async def receipts(connection: AsyncConnection, template: str, address: str, now
 async def automatic_since(connection: AsyncConnection, since: datetime) -> int:
     """How many automatic mails there were."""
     return int((await connection.execute(AUTOMATIC, {"since": since})).scalar_one())
+
+
+OF_MESSAGES = (
+    sa.select(OUTGOING.c.message, DELIVERY.c.id, DELIVERY.c.recipient, DELIVERY.c.state, DELIVERY.c.attempts, DELIVERY.c.last_reply)
+    .join(OUTGOING, OUTGOING.c.id == DELIVERY.c.outgoing_id)
+    .where(among(OUTGOING.c.message, "messages"))
+    .order_by(DELIVERY.c.id)
+)
+RAW_OF_MESSAGES = sa.select(OUTGOING.c.message, OUTGOING.c.raw).where(among(OUTGOING.c.message, "messages"), OUTGOING.c.raw.is_not(None))
+
+
+async def of_messages(connection: AsyncConnection, messages: Collection[int]) -> dict[int, list[dict[str, Any]]]:
+    """How far each of these messages came, recipient by recipient."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    if messages:
+        for row in (await connection.execute(OF_MESSAGES, {"messages": list(messages)})).mappings():
+            found.setdefault(row["message"], []).append({name: value for name, value in row.items() if name != "message"})
+    return found
+
+
+async def raw_of_messages(connection: AsyncConnection, messages: Collection[int]) -> dict[int, bytes]:
+    """The bytes of these messages of ours."""
+    if not messages:
+        return {}
+    return {row.message: row.raw for row in await connection.execute(RAW_OF_MESSAGES, {"messages": list(messages)})}

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.pipeline import Pipeline, Status, StatusState, problem
 from core.ticket import Channel
 from gateway.errors import Refused
-from gateway.store import schema
+from gateway.store import schema, workflow_names
 
 PIPELINE, STATUS, CHANNEL, TICKET = schema.pipeline, schema.status, schema.channel, schema.ticket
 SWITCHES = ("set_close_date", "on_email_sent", "on_customer_reply", "strangers", "allow_back", "is_default", "relay")
@@ -117,20 +117,22 @@ async def delete(connection: AsyncConnection, pipeline: Pipeline) -> None:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What keeps a status or a pipeline: tickets (trash and merged ones too), triggers that lead to it, addresses of channels that start in it."""
+    """What keeps a status or a pipeline: tickets (trash and merged ones too), triggers that lead to it, channels that start in it, actions that move to it."""
 
     tickets: int
     triggers: tuple[str, ...]
     channels: tuple[str, ...]
+    actions: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         """Whether there is any."""
-        return bool(self.tickets or self.triggers or self.channels)
+        return bool(self.tickets or self.triggers or self.channels or self.actions)
 
     def __str__(self) -> str:
         """A list for a sentence: ``2 tickets, the trigger on_email_sent, the channel a@example.org``."""
         tickets = [f"{self.tickets} ticket{'s' if self.tickets != 1 else ''}"] if self.tickets else []
-        return ", ".join([*tickets, *(f"the trigger {each}" for each in self.triggers), *(f"the channel {each}" for each in self.channels)])
+        rest = (("trigger", self.triggers), ("channel", self.channels), ("action", self.actions))
+        return ", ".join([*tickets, *(f"the {what} {each}" for what, names in rest for each in names)])
 
 
 async def add_status(connection: AsyncConnection, pipeline: Pipeline, name: str, state: StatusState) -> Status:
@@ -169,15 +171,17 @@ async def references(connection: AsyncConnection, pipeline: Pipeline, status: St
     """What keeps a status from being deleted (P04)."""
     tickets = await _count(connection, TICKET, TICKET.c.status_id == status.id)
     triggers = tuple(name for name in ("on_email_sent", "on_customer_reply") if getattr(pipeline, name) == status.id)
-    channels = tuple(each.address for each in await load_channels(connection) if each.status_id == status.id)
-    return References(tickets, triggers, channels)
+    channels = tuple(each.address for each in await load_channels(connection) if status.id in (each.status_id, each.outbound_status_id))
+    known = await load_pipelines(connection)
+    return References(tickets, triggers, channels, await workflow_names.uses(connection, known, pipeline, status.name))
 
 
 async def repoint(connection: AsyncConnection, pipeline: Pipeline, status: Status, to: Status) -> None:
     """Makes triggers and channels that use a status use another one: half of the wizard of P04, moving the tickets is the other."""
     for column in (PIPELINE.c.on_email_sent, PIPELINE.c.on_customer_reply):
         await connection.execute(sa.update(PIPELINE).where(PIPELINE.c.id == pipeline.id, column == status.id).values({column.name: to.id}))
-    await connection.execute(sa.update(CHANNEL).where(CHANNEL.c.status_id == status.id).values(status_id=to.id))
+    for column in (CHANNEL.c.status_id, CHANNEL.c.outbound_status_id):
+        await connection.execute(sa.update(CHANNEL).where(column == status.id).values({column.name: to.id}))
 
 
 async def refuse_needed(pipeline: Pipeline, status: Status) -> None:

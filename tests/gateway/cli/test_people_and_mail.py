@@ -63,6 +63,8 @@ def test_users_and_their_addresses(cli):
         "addresses": ["olga@ours.example", "o@ours.example"],
         "role": "admin",
         "active": True,
+        "signature": None,
+        "notify": {"new": True, "reply": True, "failure": True, "digest": "off"},
         "password": True,
     }
     assert cli("user", "add", "o@ours.example", "--name", "Other").code == 65
