@@ -213,8 +213,8 @@ class Admin(Person):
 
     # ---- people
 
-    async def set_contact(self, address: str, **flags: bool) -> Contact:
-        """Set ``marketing_ok`` or ``blocked`` of a contact; Refused when there is none with that address."""
+    async def set_contact(self, address: str, **flags: bool | str | None) -> Contact:
+        """Set ``marketing_ok``, ``blocked`` or ``language`` of a contact; Refused when there is none with that address."""
         async with self.acting() as act:
             contact = await contact_at(act.book.connection, address)
             await contacts.set_flags(act.book.connection, [contact.id], **flags)

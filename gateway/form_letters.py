@@ -24,7 +24,7 @@ class FormLetters(Letters):
     def automatic(self, ticket: Ticket, way: Way, contact: Contact, template: StoredTemplate, key: str, *, only_generic: bool) -> Outgoing:
         """A template's mail to a contact, in his language, with every mark of an automatic mail (behaviour.md 3.3)."""
         rendered = generic(token.tag(self.key, ticket.number)) if only_generic else self.rendered(ticket, way, contact, template)
-        to = (Address(contact.name, contact.address),)
+        to = (Address(reply.one_line(contact.name), contact.address),)
         letter = self.letter(ticket.number, way, Said(to, (), rendered.subject, rendered.text, rendered.html), "auto-replied")
         return Outgoing(
             letter.message_id,
@@ -62,8 +62,8 @@ class FormLetters(Letters):
             else token.reply_address(self.key, channel.address, number)
         )
         letter = Letter(
-            sender=Address(self.house.name, sender),
-            to=(to,),
+            sender=Address(reply.one_line(self.house.name), sender),
+            to=(Address(reply.one_line(to.name), to.address),),
             cc=(),
             subject=subject,
             text=words.text,

@@ -191,7 +191,7 @@ class Letters:
         if number is not None:
             back = token.reply_address(self.key, channel.address, number, None if thread.origin else thread.id)
         return Letter(
-            sender=Address(channel.name or self.house.name, channel.address),
+            sender=Address(reply.one_line(channel.name or self.house.name), channel.address),
             to=said.to,
             cc=said.cc,
             subject=said.subject,
@@ -226,7 +226,7 @@ class Letters:
 
     def _requester(self, ticket: Ticket) -> Address | None:
         contact = self.book.contacts.get(ticket.requester_id) if ticket.requester_id is not None else None
-        return Address(contact.name, contact.address) if contact is not None else None
+        return Address(reply.one_line(contact.name), contact.address) if contact is not None else None
 
     def _approved(self, thread: Thread) -> list[Address]:
         parts = self.book.participants.get(thread.id, {})

@@ -94,15 +94,20 @@ def set_(
         str | None, typer.Option("--marketing", metavar="on|off", help="Whether other than transactional mail may go out.")
     ] = None,
     block: Annotated[str | None, typer.Option("--block", metavar="on|off", help="Whether his mail is quarantined.")] = None,
+    language: Annotated[
+        str | None, typer.Option("--language", metavar="LANG|none", help="Of automatic mail to him, like de or pt-br.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Sets what is known of a contact."""
     with explained():
         given = {"marketing_ok": switch("--marketing", marketing), "blocked": switch("--block", block)}
-        flags = {name: value for name, value in given.items() if value is not None}
-        if not flags:
+        values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if language is not None:
+            values["language"] = None if language == "none" else language.lower()
+        if not values:
             raise UsageError("say what is to be set")
-    contact = run(context, lambda opened: opened.admin().set_contact(address, **flags))
+    contact = run(context, lambda opened: opened.admin().set_contact(address, **values))
     if as_json:
         emit({"contact": _described(contact)})
     else:
@@ -170,6 +175,8 @@ def _described(contact: Contact) -> dict[str, Any]:
         "marketing": contact.marketing_ok,
         "automated": contact.automated,
         "proven": contact.proven,
+        "bounced_at": contact.bounced_at,
+        "language": contact.language,
     }
 
 

@@ -20,7 +20,7 @@ NAMES = ("id", "address", "name", "blocked", "automated", "marketing_ok", "prove
 ROWS = sa.select(*(TABLE.c[name] for name in NAMES))
 BY_ID = ROWS.where(among(TABLE.c.id, "ids"))
 BY_ADDRESS = ROWS.where(among(TABLE.c.address, "addresses"))
-FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven"})
+FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven", "language"})
 
 
 async def load(connection: AsyncConnection, *, addresses: Collection[str] = (), ids: Collection[int] = ()) -> list[Contact]:
@@ -47,8 +47,8 @@ async def insert(connection: AsyncConnection, people: Sequence[tuple[str, str]],
     return made
 
 
-async def set_flags(connection: AsyncConnection, ids: Collection[int], **flags: bool) -> None:
-    """Sets ``blocked``, ``automated``, ``marketing_ok`` or ``proven`` of these contacts; ValueError for another name."""
+async def set_flags(connection: AsyncConnection, ids: Collection[int], **flags: bool | str | None) -> None:
+    """Sets ``blocked``, ``automated``, ``marketing_ok``, ``proven`` or ``language`` of these contacts; ValueError for another name."""
     if unknown := flags.keys() - FLAGS:
         raise ValueError(f"a contact has no flag {sorted(unknown)}")
     values: dict[str, Any] = dict(flags)

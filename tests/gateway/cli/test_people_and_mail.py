@@ -104,6 +104,8 @@ def test_contacts_are_listed_shown_and_blocked(cli):
         "marketing": False,
         "automated": False,
         "proven": False,
+        "bounced_at": None,
+        "language": None,
     }
     shown = cli.json("contact", "show", "Ann@customer.example")
     assert [each["number"] for each in shown["tickets"]] == [1]
