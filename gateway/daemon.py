@@ -30,6 +30,7 @@ from gateway.ingress.accept import Accept
 from gateway.ingress.directory import ChannelDirectory
 from gateway.ingress.imap import Watcher
 from gateway.ingress.imap_account import accounts
+from gateway.ingress.imap_sent import SentCopies
 from gateway.ingress.limits import Limits
 from gateway.ingress.lmtp import LmtpServer
 from gateway.ingress.oauth import Tokens
@@ -191,7 +192,10 @@ class Daemon:
             for each in given:
                 if await directory.lookup(each.channel) != "ours":
                     _log.warning("mailbox of no channel", mailbox=each.shown, channel=log.address(each.channel))
-            services.append(Watcher(given, accept, Mailboxes(self.database), Tokens(self.database, self.clock), self.clock))
+            tokens = Tokens(self.database, self.clock)
+            services.append(Watcher(given, accept, Mailboxes(self.database), tokens, self.clock))
+            if any(each.sent_folder for each in given):
+                services.append(SentCopies(given, self.database, tokens, self.clock))
         for name, listen, server in (("smtp", smtp.listen, SmtpServer), ("lmtp", lmtp.listen, LmtpServer)):
             if listen:
                 listener = server(listen, service)

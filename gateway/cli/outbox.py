@@ -1,8 +1,12 @@
-"""``ticketgate outbox ...``: mail going out, recipient by recipient (interfaces.md 2, 2.2)."""
+"""``ticketgate outbox ...``: mail going out, recipient by recipient, and what the smarthost said (interfaces.md 2.2).
+
+Nothing is sent from here: the daemon does that, or ``agenda run``. What can go wrong: there is no such delivery, or it is in a state in which that makes
+no sense (exit 65; nothing was changed then).
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -10,96 +14,124 @@ from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, facts, paragraph, table
 from gateway.cli.words import HIGHEST, one_of
 
-app = typer.Typer(help="Mail going out.", no_args_is_help=True)
-STATES = ("scheduled", "queued", "sent", "deferred", "failed", "cancelled")
+if TYPE_CHECKING:
+    from gateway.store.outbox import Deliveries, Shown
+
+app = typer.Typer(help="Mail going out, and what became of it.", no_args_is_help=True)
+
+Id = Annotated[int, typer.Argument(metavar="ID", max=HIGHEST)]
 Ids = Annotated[list[int], typer.Argument(metavar="ID...", max=HIGHEST)]
+STATES = ("scheduled", "queued", "sent", "deferred", "failed", "cancelled")
 
 
 @app.command("list")
 def list_(
     context: typer.Context,
     state: Annotated[str | None, typer.Option("--state", metavar="S", help=", ".join(STATES))] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Default: all.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, max=HIGHEST, help="The newest so many.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists deliveries, one for each recipient of a mail, the newest first."""
+    """Lists deliveries, newest first: one for each recipient of each mail."""
+    with explained():
+        one_of("--state", state, STATES)
 
     async def act(opened: Opened) -> list[dict[str, Any]]:
-        from gateway.store.outbox import Deliveries
+        found = await _deliveries(opened).listing(one_of("--state", state, STATES), limit)
+        return [_described(each) for each in found]
 
-        return await Deliveries(opened.database).listing(chosen, limit)
-
-    with explained():
-        chosen = one_of("--state", state, STATES)
-    rows = run(context, act)
+    shown = run(context, act)
     if as_json:
-        emit({"deliveries": rows})
+        emit({"deliveries": shown})
         return
-    table(
-        ("Id", "Ticket", "To", "State", "Tries", "Due", "Last answer", "Subject"),
-        (
-            (
-                row["id"],
-                row["ticket"],
-                row["recipient"],
-                row["state"],
-                row["attempts"],
-                row["due_at"].isoformat()[:16] if row["due_at"] is not None and row["state"] not in ("sent", "failed") else None,
-                row["last_reply"],
-                row["subject"],
-            )
-            for row in rows
-        ),
-    )
+    columns = ("id", "state", "recipient", "subject", "ticket", "attempts", "due_at", "last_reply")
+    heads = [name.replace("_", " ").capitalize() for name in columns]
+    table(heads, ([(each[name] or "")[:19] if name == "due_at" else each[name] for name in columns] for each in shown))
 
 
 @app.command()
-def show(context: typer.Context, number: Annotated[int, typer.Argument(metavar="ID", max=HIGHEST)], as_json: AsJson = False) -> None:
-    """Shows a delivery and the mail as it goes out."""
+def show(context: typer.Context, delivery: Id, as_json: AsJson = False) -> None:
+    """Shows one delivery: its state, what was answered last, and the mail with its headers."""
 
     async def act(opened: Opened) -> dict[str, Any]:
-        from gateway.store.outbox import Deliveries
-
-        found = await Deliveries(opened.database).show(number)
-        mail = found.raw.decode("ascii", "replace").replace("\r\n", "\n") if found.raw is not None else None
-        return found.listed | {
-            "created_at": found.created_at,
-            "ended_at": found.ended_at,
-            "draft": found.draft["text"] if found.draft is not None else None,
-            "raw": mail,
-        }
+        return _whole(await _deliveries(opened).show(delivery))
 
     shown = run(context, act)
     if as_json:
         emit(shown)
         return
-    facts((name.replace("_", " ").capitalize(), value) for name, value in shown.items() if name not in ("raw", "draft"))
-    print("\n" + paragraph(shown["raw"] or shown["draft"] or ""))
+    facts(
+        (name.replace("_", " ").capitalize(), value)
+        for name, value in shown.items()
+        if not isinstance(value, dict | list) and name != "raw"
+    )
+    if shown["raw"] is not None:
+        print()
+        print(paragraph(shown["raw"]))
 
 
 @app.command()
-def retry(context: typer.Context, numbers: Ids, as_json: AsJson = False) -> None:
-    """Puts failed and waiting deliveries in line again: all of them or none."""
-    _change(context, numbers, "retry", as_json=as_json)
+def retry(context: typer.Context, deliveries: Ids, as_json: AsJson = False) -> None:
+    """Puts deliveries that failed or were put off in line again, due now and for another five days."""
 
-
-@app.command()
-def cancel(context: typer.Context, numbers: Ids, as_json: AsJson = False) -> None:
-    """Stops deliveries that were not sent yet, also of a mail for later: all of them or none."""
-    _change(context, numbers, "cancel", as_json=as_json)
-
-
-def _change(context: typer.Context, numbers: list[int], what: str, *, as_json: bool) -> None:
     async def act(opened: Opened) -> list[dict[str, Any]]:
-        from gateway.store.outbox import Deliveries
+        outbox = _deliveries(opened)
+        await outbox.retry(deliveries, opened.clock.now())
+        return await _changed(outbox, deliveries)
 
-        deliveries = Deliveries(opened.database)
-        await (deliveries.retry if what == "retry" else deliveries.cancel)(numbers, opened.clock.now())
-        return [(await deliveries.show(each)).listed for each in dict.fromkeys(numbers)]
+    _tell(run(context, act), as_json=as_json)
 
-    changed = run(context, act)
+
+@app.command()
+def cancel(context: typer.Context, deliveries: Ids, as_json: AsJson = False) -> None:
+    """Stops deliveries that were not sent yet, and replies that were to be sent later; all of them or none."""
+
+    async def act(opened: Opened) -> list[dict[str, Any]]:
+        outbox = _deliveries(opened)
+        await outbox.cancel(deliveries, opened.clock.now())
+        return await _changed(outbox, deliveries)
+
+    _tell(run(context, act), as_json=as_json)
+
+
+def _tell(changed: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        emit({"deliveries": changed})
-    else:
-        for row in changed:
-            print(f"delivery {row['id']} is {row['state']}")
+        emit({"ticket": None, "message": None, "changes": [], "deliveries": changed})
+        return
+    for each in changed:
+        print(f"delivery {each['id']} is {each['state']}")
+
+
+def _deliveries(opened: Opened) -> Deliveries:
+    from gateway.store.outbox import Deliveries
+
+    return Deliveries(opened.database)
+
+
+async def _changed(outbox: Deliveries, ids: list[int]) -> list[dict[str, Any]]:
+    return [_described((await outbox.show(each)).listed) for each in dict.fromkeys(ids)]
+
+
+def _described(listed: dict[str, Any]) -> dict[str, Any]:
+    due = listed["due_at"]
+    return listed | {"due_at": due.isoformat() if due is not None else None}
+
+
+def _whole(shown: Shown) -> dict[str, Any]:
+    return _described(shown.listed) | {
+        "outgoing": shown.outgoing,
+        "created_at": shown.created_at.isoformat(),
+        "ended_at": shown.ended_at.isoformat() if shown.ended_at is not None else None,
+        "return_address": shown.return_address,
+        "headers": _headers(shown.raw or b""),
+        "raw": shown.raw.decode("utf-8", "replace") if shown.raw is not None else None,
+        "draft": shown.draft,
+    }
+
+
+def _headers(raw: bytes) -> list[dict[str, str]]:
+    """The headers of a mail we made ourselves, unfolded and decoded."""
+    from email import policy
+    from email.parser import BytesHeaderParser
+
+    made = BytesHeaderParser(policy=policy.default).parsebytes(raw.partition(b"\r\n\r\n")[0])
+    return [{"name": name, "value": str(value)} for name, value in made.items()]

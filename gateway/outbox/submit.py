@@ -15,7 +15,6 @@ import os
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from ipaddress import ip_address
 from typing import Final, Literal
 
 import aiosmtplib
@@ -24,7 +23,7 @@ from aiosmtplib import SMTPAuthenticationError, SMTPException, SMTPResponseExcep
 from gateway import log
 from gateway.errors import TicketgateError
 from gateway.outbox.results import Deferred, Failed, Result, Sent
-from gateway.outbox.wire import Envelope, NotPossible, cleaned, parameters
+from gateway.outbox.wire import Envelope, NotPossible, cleaned, is_this_machine, parameters
 
 MAILS: Final = 100  # that one connection carries
 SLOWEST: Final = 10_000  # bytes a second that a mail needs at least, beyond the time for its last answer
@@ -298,10 +297,8 @@ async def _quit(line: _Line) -> None:
 
 def _refuse_open_line(client: aiosmtplib.SMTP) -> None:
     """No secret goes over a connection without TLS, except to this machine."""
-    if client.get_transport_info("sslcontext") is None:
-        peer = str(client.get_transport_info("peername")[0])
-        if not ip_address(peer.partition("%")[0]).is_loopback:
-            raise _Trouble("the smarthost wants a password on a connection without TLS")
+    if client.get_transport_info("sslcontext") is None and not is_this_machine(str(client.get_transport_info("peername")[0])):
+        raise _Trouble("the smarthost wants a password on a connection without TLS")
 
 
 def _why(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from typing import Final, Self
 
 LONGEST_REPLY: Final = 500
@@ -79,3 +80,10 @@ def lines(raw: bytes) -> bytes:
 def cleaned(reply: str) -> str:
     """A reply of a server as one line that can be stored and shown."""
     return " ".join(_CONTROL.sub(" ", reply).split())[:LONGEST_REPLY]
+
+
+def is_this_machine(peer: str) -> bool:
+    """Whether an address of a socket is on the loopback."""
+    address = ip_address(peer.partition("%")[0])
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback

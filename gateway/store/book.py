@@ -22,21 +22,11 @@ from gateway.store.outward import Outward
 from gateway.store.pending import Pending
 from gateway.store.setup import Desk, load_desk
 from gateway.store.threads import REF_LIMIT, RefRow
-from gateway.store.unit import Work, write_rows
+from gateway.store.unit import write_rows
 
 Connection = AsyncConnection  # the name other rooms use for a transaction of ours
 ROLE_ORDER = ("stranger", "participant", "associated", "requester")
 UPDATE_COUNTER = sa.update(schema.counter).where(schema.counter.c.name == sa.bindparam("_n")).values(value=sa.bindparam("_v"))
-UPDATE_CONTACT = (
-    sa.update(schema.contact)
-    .where(schema.contact.c.id == sa.bindparam("_id"))
-    .values(
-        name=sa.bindparam("_name"),
-        automated=sa.bindparam("_automated"),
-        proven=sa.bindparam("_proven"),
-        bounced_at=sa.bindparam("_bounced"),
-    )
-)
 
 
 class Book:
@@ -299,7 +289,9 @@ class Book:
             connection,
             [
                 (UPDATE_COUNTER, counters),
-                *self._contact_rows(),
+                *contacts.writing(
+                    pending.new_contacts.values(), (self.contacts[each] for each in sorted(pending.changed_contacts)), self.now
+                ),
                 *tickets.writing(*([self.tickets[each] for each in sorted(ids)] for ids in (pending.new_tickets, pending.changed_tickets))),
                 *threads.writing(*([self.threads[each] for each in sorted(ids)] for ids in (pending.new_threads, pending.changed_threads))),
                 *threads.writing_participants(self._parts(pending.new_participants), self._parts(pending.changed_participants)),
@@ -318,21 +310,6 @@ class Book:
         await tickets.write_links(connection, pending.links)
         self.pending, self.outward = Pending(), Outward()
         self._counters = dict(self._allotted)
-
-    def _contact_rows(self) -> Work:
-        pending = self.pending
-        fresh = [
-            {name: getattr(contact, name) for name in contact.__slots__} | {"created_at": self.now}
-            for contact in pending.new_contacts.values()
-        ]
-        changed = map(self.contacts.__getitem__, sorted(pending.changed_contacts))
-        return [
-            (schema.contact, fresh),
-            (
-                UPDATE_CONTACT,
-                [{"_id": c.id, "_name": c.name, "_automated": c.automated, "_proven": c.proven, "_bounced": c.bounced_at} for c in changed],
-            ),
-        ]
 
     def _parts(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int, str]]:
         return [(thread, contact, self.participants[thread][contact]) for thread, contact in sorted(pairs)]

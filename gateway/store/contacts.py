@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,14 +13,28 @@ from core.message import address_key
 from core.ticket import Contact
 from gateway.store import schema
 from gateway.store.among import among
-from gateway.store.unit import allot, write_rows
+from gateway.store.unit import Work, allot, write_rows
 
 TABLE = schema.contact
 NAMES = ("id", "address", "name", "blocked", "automated", "marketing_ok", "proven", "bounced_at", "language")
 ROWS = sa.select(*(TABLE.c[name] for name in NAMES))
+CHANGED = ("name", "automated", "proven", "bounced_at")  # by mail
+UPDATE = (
+    sa.update(TABLE)
+    .where(TABLE.c.id == sa.bindparam("_id"))
+    .values({name: sa.bindparam(f"_{name}", type_=TABLE.c[name].type) for name in CHANGED})
+)
 BY_ID = ROWS.where(among(TABLE.c.id, "ids"))
 BY_ADDRESS = ROWS.where(among(TABLE.c.address, "addresses"))
 FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven", "language"})
+
+
+def writing(new: Iterable[Contact], changed: Iterable[Contact], now: datetime) -> Work:
+    """Inserts, and updates of what mail changes, for :func:`gateway.store.unit.write_rows`."""
+    return [
+        (TABLE, [{name: getattr(each, name) for name in NAMES} | {"created_at": now} for each in new]),
+        (UPDATE, [{f"_{name}": getattr(each, name) for name in ("id", *CHANGED)} for each in changed]),
+    ]
 
 
 async def load(connection: AsyncConnection, *, addresses: Collection[str] = (), ids: Collection[int] = ()) -> list[Contact]:

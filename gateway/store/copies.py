@@ -52,9 +52,9 @@ BEFORE = (
     .limit(1)
 )
 _DUE = sa.and_(
-    COPY.c.mailbox == sa.bindparam("mailbox"),
+    COPY.c.mailbox == sa.bindparam("_mailbox"),
     COPY.c.done_at.is_(None),
-    COPY.c.due_at <= sa.bindparam("now", type_=COPY.c.due_at.type),
+    COPY.c.due_at <= sa.bindparam("_now", type_=COPY.c.due_at.type),
 )
 NEXT = (
     sa.select(COPY.c.outgoing_id, COPY.c.attempts)
@@ -121,7 +121,7 @@ class Copies:
     async def take(self, mailbox: str, now: datetime, until: datetime) -> Copy | None:
         """A copy that is due for a mailbox, one that was tried least often; it is ours until ``until``. None where there is none."""
         async with self.database.write(durable=False) as connection:
-            row = (await connection.execute(NEXT, {"mailbox": mailbox, "now": now})).first()
+            row = (await connection.execute(NEXT, {"_mailbox": mailbox, "_now": now})).first()
             if row is None:
                 return None
             await connection.execute(_one(row.outgoing_id, mailbox).values(due_at=until, attempts=row.attempts + 1))
@@ -142,9 +142,9 @@ class Copies:
 
     async def all_hindered(self, mailbox: str, problem: str, now: datetime, due_at: datetime) -> None:
         """None of a mailbox's copies can be made now."""
-        query = sa.update(COPY).where(_DUE).values(problem=sa.bindparam("problem"), due_at=sa.bindparam("again", type_=COPY.c.due_at.type))
         async with self.database.write() as connection:
-            await connection.execute(query, {"mailbox": mailbox, "now": now, "problem": problem, "again": due_at})
+            query = sa.update(COPY).where(_DUE).values(problem=problem, due_at=due_at)
+            await connection.execute(query, {"_mailbox": mailbox, "_now": now})
 
 
 def _one(outgoing: int, mailbox: str) -> sa.Update:

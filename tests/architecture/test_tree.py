@@ -61,6 +61,7 @@ def used() -> set[str]:
         "mailparser": "mail-parser",
         "flufl": "flufl.bounce",
         "pydantic_core": "pydantic",
+        "dkim": "dkimpy",
         "charset_normalizer": "charset-normalizer",
         "prometheus_client": "prometheus-client",
     }

@@ -10,10 +10,10 @@ import pytest
 
 from core.closure import after_move
 from core.decide import decide, refusal
-from core.state import State
 from core.decisions import SetClosure, SetFields, SetStatus
 from core.events import Cause, MoveAsked, StatusChanged
 from core.pipeline import Pipeline, Status
+from core.state import State
 from core.ticket import Ticket
 
 NEW, WAITING, CLOSED, DROPPED = (

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from core.decide import decide
-from core.state import State
 from core.decisions import AppendMessage, Decision, Finish, MergeTicket, OpenTicket, SetClosure, SetStatus, SkipRule
 from core.events import MailArrived, Original, Sender
 from core.message import (
@@ -24,6 +23,7 @@ from core.message import (
 )
 from core.pipeline import Pipeline, Status
 from core.placing import survivor
+from core.state import State
 from core.thread import Tie
 from core.ticket import Channel, Contact, Thread, Ticket, User
 
