@@ -94,9 +94,21 @@ class Agenda:
         done = []
         for number, author in authors.items():
             if author is not None:
-                why = await Correspondent(self.database, self.clock, self.house, author).send_draft(number)
-                done.append(Ran("scheduled mail", None, why or "sent"))
+                done.append(Ran("scheduled mail", None, await self._draft(number, author) or "sent"))
         return done
+
+    async def _draft(self, number: int, author: str) -> str | None:
+        """Why a mail could not be sent, or None; what we did not foresee ends it as well, or it would be due for ever."""
+        try:
+            return await Correspondent(self.database, self.clock, self.house, author).send_draft(number)
+        except TryAgain:
+            raise
+        except Exception as error:  # noqa: BLE001  # one mail's trouble must not stop the others
+            why = f"it could not be made: {type(error).__name__} in our rules"
+            _log.exception("scheduled mail failed", outgoing=number)
+            async with self.database.write(ordered=True) as connection:
+                await drafts.fail(connection, number, why, self.clock.now())
+            return why
 
     # ---- runs
 

@@ -1,4 +1,4 @@
-"""Users are told what happened to tickets: one mail each, of everything that is due. Nothing here can fail but for a broken address (Refused)."""
+"""Users are told what happened to tickets: one mail each, of everything that is due. A user whose address no mail can go to is told nothing; the log says so."""
 
 from __future__ import annotations
 
@@ -7,11 +7,14 @@ from collections.abc import Sequence
 from core.events import Cause
 from core.message import Address
 from core.outward import QueueMail
+from gateway import log
 from gateway.apply import Applier
+from gateway.errors import Refused
 from gateway.form_letters import FormLetters
 from gateway.store.notices import Notice
 from gateway.store.templates import Words
 
+_log = log.logger("agenda")
 HEADLINES = {"new": "New ticket", "reply": "Reply", "failure": "Mail failed"}
 
 
@@ -29,9 +32,13 @@ def notify(letters: FormLetters, applier: Applier, waiting: Sequence[Notice]) ->
             book.outward.dropped.extend({"_id": each.id} for each in own)
             continue
         first = own[0].ticket
-        mail = letters.notice(
-            first, Address(user.name, user.address), _words(letters, own), f"notice:{own[0].id}", user=user, what="notification"
-        )
+        to, key = Address(user.name, user.address), f"notice:{own[0].id}"
+        try:
+            mail = letters.notice(first, to, _words(letters, own), key, user=user, what="notification")
+        except Refused as error:  # an address that cannot be written to must not keep the others waiting
+            _log.warning("user cannot be told", user=user_id, reason=error.message)
+            book.outward.dropped.extend({"_id": each.id} for each in own)
+            continue
         applier.perform([QueueMail(first, mail, Cause("mail"))])
         outgoing = book.outward.outgoing[-1].id
         book.outward.told.extend({"_id": each.id, "_outgoing": outgoing} for each in own)

@@ -256,10 +256,10 @@ def _affordable(rows: Sequence[Any], sizes: dict[int, int | None]) -> list[Any]:
     taken: list[Any] = []
     for row in rows:
         if row.outgoing_id not in seen:
-            seen.add(row.outgoing_id)
             total += sizes.get(row.outgoing_id) or 0
-        if taken and total > CLAIM_BYTES:
-            break
+            if taken and total > CLAIM_BYTES:
+                break
+            seen.add(row.outgoing_id)
         taken.append(row)
     return taken
 
