@@ -50,6 +50,7 @@ class Occasion:
     transactional: bool
     silent: str | None
     answers_mail: bool
+    opens: bool  # that mail opened the ticket
     channels: Mapping[str, Channel]  # by address key
     channel: Channel | None  # of the ticket's origin thread
     acknowledge: Literal["generic", "full", "never"]
@@ -75,12 +76,11 @@ def permitted(occasion: Occasion, contact: Contact | None, role: str, counts: Co
     if over is not None:
         return over
     known = contact.proven or occasion.ticket.source in ("manual", "phone")
-    if not occasion.answers_mail or known or occasion.acknowledge == "full":
+    acknowledges = occasion.opens or (occasion.answers_mail and occasion.template == RECEIVED)
+    if not acknowledges or known or occasion.acknowledge == "full":
         return Permission()
     if occasion.acknowledge == "never":
         return Permission("SKIPPED_NO_RECIPIENT", "the sender is not verified and such are not answered")
-    if occasion.template != RECEIVED:
-        return Permission("SKIPPED_NO_RECIPIENT", "the sender of the mail that caused it is not verified")
     return Permission(generic=True)
 
 

@@ -18,7 +18,7 @@ from core.workflow import Action, Enrolment
 from gateway.errors import Refused
 from gateway.form_letters import FormLetters
 from gateway.letters import House, Way
-from gateway.store import outward
+from gateway.store import contacts, outward
 from gateway.store.templates import StoredTemplate, Words
 from gateway.store.threads import MessageRow
 from gateway.templating import Template, render
@@ -54,13 +54,14 @@ class Mailing:
             template.transactional,
             run.silent,
             run.cause.get("rule") in FROM_OUTSIDE,
+            run.cause.get("rule") == "mail",
             self.letters.book.desk.channels,
             way.channel,
             self.house.acknowledge,
         )
         mails: list[Outgoing] = []
         refusals: list[Prepared] = []
-        for contact in self._people(ticket, action.config.get("to", "requester")):
+        for contact in await self._people(ticket, action.config.get("to", "requester")):
             role = self.letters.book.part_of(contact.id, None, ticket) if contact is not None else None
             found = permitted(occasion, contact, role or "", await self._counts(way, template.name, contact))
             if contact is None or found.outcome != "OK":
@@ -79,9 +80,13 @@ class Mailing:
             return await self.letters.way(origin)
         return await self.letters.way(self.letters.fresh_thread(self.letters.channel_of(None), origin=True), fresh=True)
 
-    def _people(self, ticket: Ticket, to: str) -> list[Contact | None]:
+    async def _people(self, ticket: Ticket, to: str) -> list[Contact | None]:
+        """The requester, and on demand those whom users put on the ticket; they need not have written, so the book may not have met them."""
         book = self.letters.book
-        people = [ticket.requester_id, *(sorted(book.associated.get(ticket.number, ())) if to == "associated" else ())]
+        associated = book.associated.get(ticket.number, set()) if to == "associated" else set()
+        for contact in await contacts.load(book.connection, ids=associated - book.contacts.keys()):
+            book.put_contact(contact)
+        people = [ticket.requester_id, *sorted(associated)]
         return [book.contacts.get(each) if each is not None else None for each in dict.fromkeys(people)]
 
     async def _counts(self, way: Way, template: str, contact: Contact | None) -> Counts:
