@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from core.automation import Ruling
 from core.decisions import NEW, Decision, RaiseFlags, SetFields, SetStatus, SkipRule
 from core.events import Cause, Delivered, DeliveryFailed, EmailSent
 from core.outward import Answered, FailDelivery, Notify, QueueMail, SettleDeliveries, WakeRuns
 from core.pipeline import Pipeline
 from core.ticket import Ticket
+
+_NOBODY: Final = re.compile(r"5\.(?:1\.(?:[0-46]|10)|2\.1)[:;,.]?", re.ASCII)
 
 
 def sent(event: EmailSent) -> list[Decision]:
@@ -40,8 +45,8 @@ def _move(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> list[Decision
 
 
 def sent_rule(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> Ruling:
-    """Trigger A (S6; rows O01, O02, O04, O05, O09, O15). A closed ticket is no exception (C5)."""
-    if event.mail.kind == "forward":
+    """Trigger A (S6; rows O01, O02, O04, O05, O09, O15), never on the thread of a forward (S8b). A closed ticket is no exception (C5)."""
+    if event.mail.kind == "forward" or (event.mail.thread is not None and event.mail.thread.kind == "forward"):
         return Ruling("A", None, "forward")
     if not event.associated:
         return Ruling("A", None, "no associated contact among the recipients")
@@ -69,6 +74,9 @@ def tell(number: int, delivery: Delivered, reply: str) -> list[Decision]:
 
 
 def is_hard(reply: str) -> bool:
-    """Whether a reply says that the address does not exist or takes no mail at all (RFC 3463: 5.1.x, 5.2.1)."""
+    """Whether a reply says that the address does not exist or takes no mail at all (RFC 3463 3.2, 5.2.1; RFC 7505).
+
+    5.1.7 and 5.1.8 are about our address, 5.1.5 and 5.1.9 say that the recipient's is good.
+    """
     words = reply.replace("-", " ").split()[:3]
-    return any(word.startswith("5.1.") or word == "5.2.1" for word in words) or words[:1] == ["551"]
+    return any(_NOBODY.fullmatch(word) for word in words) or words[:1] == ["551"]

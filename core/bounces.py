@@ -33,12 +33,13 @@ def came_back(event: MailArrived, ticket: int | None) -> list[Decision]:
 
 
 def _delivery(event: MailArrived, about: BounceRecipient) -> Delivered | None:
-    """The delivery that a recipient group of a report is about."""
+    """The delivery that a recipient group of a report is about: of several the one whose mail or return path the report names."""
     named = {address_key(each) for each in (about.address, about.original) if each}
-    found = [each for each in event.deliveries if address_key(each.recipient) in named]
-    if found:
-        return found[0]
-    returned = [each for each in event.deliveries if each.id == event.returned]
-    if returned:
-        return returned[0]
-    return event.deliveries[0] if len(event.deliveries) == 1 and not named else None
+    original = event.message.bounce.original_message_id if event.message.bounce is not None else None
+    ours = sorted(event.deliveries, key=lambda each: (each.id != event.returned, each.message_id != original))
+    for each in ours:
+        if address_key(each.recipient) in named:
+            return each
+    if ours and (ours[0].id == event.returned or len(ours) == 1):
+        return ours[0]  # whoever it was passed on to: we sent it to nobody else
+    return None

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 OPERATORS: Final = ("eq", "ne", "contains", "empty", "gt", "lt")
 FIELDS: Final = (
-    "number", "subject", "pipeline", "status", "priority", "source", "owner", "requester", "requester_domain", "channel", "tags", "flags",
+    "number", "subject", "pipeline", "status", "priority", "source", "owner", "requester", "requester_domain", "tags", "flags",
     "created_at", "closed_at", "close_date", "reopened_count", "last_customer_message_at", "last_agent_message_at", "first_response_at",
     "times_contacted",
 )  # fmt: skip
@@ -124,11 +124,13 @@ def _comparable(held: Any, wanted: Any) -> tuple[Any, Any]:
     if isinstance(held, date):
         return held.isoformat(), _plain(wanted)
     if isinstance(held, int):
-        return float(held), _number(wanted)
+        return held, _number(wanted)
     return _plain(held), _plain(wanted)
 
 
 def _number(value: Any) -> float | None:
+    if isinstance(value, int):
+        return value  # one that no float can hold compares all the same
     try:
         return float(value)
     except (TypeError, ValueError):

@@ -7,7 +7,7 @@ Moves decided in answer to moves are bounded (behaviour.md 3.3). Nothing here is
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
@@ -21,6 +21,7 @@ from core.decisions import (
     OpenTicket,
     PlacePerson,
     RenameTicket,
+    SetClosure,
     SetFields,
     SetStatus,
     SplitOff,
@@ -159,7 +160,8 @@ def _react(event: Event, state: State, now: datetime, root: Root) -> list[Decisi
             return _move(ticket, pipeline, status_id, cause, event)
         case StatusChanged():
             after = closure.after_move(event, now, state.zone)
-            return [*([after] if after is not None else []), *enrolling.on_status(event, root, state)]
+            moved = replace(event, ticket=_closed(event.ticket, after))
+            return [*([after] if after is not None else []), *enrolling.on_status(moved, root, state)]
         case ThreadAttached(ticket=ticket, thread=thread, has_origin=has_origin, cause=cause):
             return [AttachThread(ticket.number, thread.id, not has_origin, cause)]  # C18
         case MergeAsked(ticket=ticket, into=into, cause=cause):
@@ -193,6 +195,14 @@ def _react(event: Event, state: State, now: datetime, root: Root) -> list[Decisi
             return answering.failed(event)
         case _:
             assert_never(event)
+
+
+def _closed(ticket: Ticket, after: SetClosure | None) -> Ticket:
+    """The ticket with the dates its move gave it: the close-date rule comes before the filters of workflows (3.3)."""
+    if after is None:
+        return ticket
+    close_date = ticket.close_date if after.close_date == "keep" else after.close_date
+    return replace(ticket, closed_at=after.closed_at, close_date=close_date, reopened_count=ticket.reopened_count + after.reopened)
 
 
 def _after_merge(ticket: Ticket, into: Ticket, cause: Cause) -> list[Decision]:

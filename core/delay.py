@@ -18,6 +18,8 @@ DATED: Final = ("created_at", "closed_at", "close_date", "last_customer_message_
 _SPAN: Final = re.compile(r"(?:(\d{1,5})d)?\s*(?:(\d{1,6})h)?\s*(?:(\d{1,8})m)?", re.ASCII)
 _TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
+EARLIEST: Final = datetime(1, 1, 3, tzinfo=UTC)  # what the calendar does not hold in some zone is put at its end
+LATEST: Final = datetime(9999, 12, 29, tzinfo=UTC)
 SEARCHED_DAYS: Final = 800  # for an opening of a window; more holidays than that in a row close it for good
 
 
@@ -91,16 +93,23 @@ def due(
 
 def _after(text: str, start: datetime, zone: tzinfo, window: Mapping[str, Any] | None) -> datetime:
     """A day is 24 hours; where a window is set, a day on which the window is open, at the same time of day."""
-    days, rest = span(text) or (0, timedelta())
+    try:
+        return _counted(*(span(text) or (0, timedelta())), start, zone, window)
+    except OverflowError:
+        return LATEST
+
+
+def _counted(days: int, rest: timedelta, start: datetime, zone: tzinfo, window: Mapping[str, Any] | None) -> datetime:
     if not days or window is None:
         return start + timedelta(days=days) + rest
     local = start.astimezone(zone)
     at = local.date()
+    weekdays, holidays = _open_days(window)
     for _ in range(SEARCHED_DAYS + 7 * days):
         if not days:
             break
         at += timedelta(days=1)
-        days -= _open_on(window, at)
+        days -= at.weekday() in weekdays and at not in holidays
     return datetime.combine(at, local.time(), zone).astimezone(UTC) + rest
 
 
@@ -113,9 +122,9 @@ def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetim
         return entered  # it is that day already
     at = local.date()
     for _ in range(15):
-        moment = datetime.combine(at, time(hour, minute), zone)
-        if (day is None or at.weekday() == day) and moment > local:
-            return moment.astimezone(UTC)
+        moment = datetime.combine(at, time(hour, minute), zone).astimezone(UTC)
+        if (day is None or at.weekday() == day) and moment > entered:
+            return moment
         at += timedelta(days=1)
     return entered
 
@@ -133,7 +142,10 @@ def _moment(value: Any, zone: tzinfo) -> datetime | None:
             return None
     else:
         return None
-    return (found if found.tzinfo is not None else found.replace(tzinfo=zone)).astimezone(UTC)
+    try:
+        return (found if found.tzinfo is not None else found.replace(tzinfo=zone)).astimezone(UTC)
+    except OverflowError:
+        return EARLIEST if found.year == 1 else LATEST
 
 
 # ---- execution windows
@@ -161,22 +173,30 @@ def opening(window: Mapping[str, Any] | None, now: datetime, zone: tzinfo) -> da
     if window is None:
         return now
     local = now.astimezone(zone)
+    weekdays, holidays = _open_days(window)
     first, last = _minutes(window.get("hours", "00:00-24:00"))
     for day in range(SEARCHED_DAYS):
         at = local.date() + timedelta(days=day)
-        if not _open_on(window, at):
+        if at.weekday() not in weekdays or at in holidays:
             continue
         start = datetime.combine(at, time(), zone) + timedelta(minutes=first)  # wall-clock time, as people read it
         end = datetime.combine(at, time(), zone) + timedelta(minutes=last)
-        if local < end:
-            return max(now, start.astimezone(UTC))
+        opens = max(now, start.astimezone(UTC))
+        if opens.astimezone(zone) < end:  # not where the clock leaps over all that is left of it
+            return opens
     return None
 
 
-def _open_on(window: Mapping[str, Any], day: date) -> bool:
-    days = {each[:3].lower() for each in window.get("days", WEEKDAYS)}
-    holidays = {str(each)[:10] for each in window.get("holidays", ())}
-    return WEEKDAYS[day.weekday()] in days and day.isoformat() not in holidays
+def _open_days(window: Mapping[str, Any]) -> tuple[frozenset[int], frozenset[date]]:
+    """The weekdays of a window, and the days on which it stays closed all the same."""
+    days = frozenset(WEEKDAYS.index(each[:3].lower()) for each in window.get("days", WEEKDAYS))
+    return days, frozenset(_day(each) for each in window.get("holidays", ()))
+
+
+def _day(value: Any) -> date:
+    """The day of a holiday, written in any way that is sound."""
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return found.date() if isinstance(found, datetime) else found
 
 
 def _minutes(hours: str) -> tuple[int, int]:

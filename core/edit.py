@@ -131,15 +131,20 @@ def after_edit(
         return MoveRun(run.id, place, due, run.entered_at, run.wait_for or PAST, run.attempts)
     if not _waits_in(old, run):
         return None
-    config = _config(new, place)
+    action, before = new.action(place), _config(old, place)
+    if action is None or action.kind != "delay":  # the id is another's now: the delay is gone
+        return MoveRun(run.id, place, due, run.entered_at, run.wait_for or PAST, run.attempts)
+    config = action.config
+    if "event" in before and "for" not in before:  # it had no length that could become shorter
+        due = run.entered_at
     longer = max(due, delay.due(config, run.entered_at, zone, window, fields))
     return MoveRun(run.id, place, longer, run.entered_at, config.get("event"), run.attempts)
 
 
 def _waits_in(graph: Graph, run: Enrolment) -> bool:
-    """Whether the run waits in the delay it stands at; else it is past it and waits for something else."""
+    """Whether the run waits in the delay it stands at; else it is past it (its event came, too) and waits for something else."""
     action = graph.action(run.place)
-    return action is not None and action.kind == "delay" and run.wait_for != PAST and not run.attempts
+    return action is not None and action.kind == "delay" and run.wait_for == action.config.get("event") and not run.attempts
 
 
 def _config(graph: Graph, action_id: str) -> Mapping[str, Any]:

@@ -74,7 +74,13 @@ def _in_window(event: RunDue, action: Action, found: Ahead, state: State, now: d
     if opens is None:
         reason = f"the window of the workflow never opens for {action.id}"
         return Ahead([*found.decided, FinishRun(event.enrolment.id, "FAILED", reason)], found.place, None)
-    return Ahead([*found.decided, MoveRun(event.enrolment.id, found.place, opens, event.enrolment.entered_at, PAST)], found.place, None)
+    waits = MoveRun(event.enrolment.id, found.place, opens, event.enrolment.entered_at, PAST, _attempts(event, found.place))
+    return Ahead([*found.decided, waits], found.place, None)
+
+
+def _attempts(event: RunDue, place: str) -> int:
+    """How often the action that comes after ``place`` was tried: what was counted where the run stood belongs to that place."""
+    return event.enrolment.attempts if place == event.enrolment.place else 0
 
 
 def run_due(event: RunDue, state: State, now: datetime) -> list[Decision]:
@@ -85,9 +91,10 @@ def run_due(event: RunDue, state: State, now: datetime) -> list[Decision]:
         return found.decided
     if action.kind == "stop":
         return [*found.decided, _record(event, action, "OK", None), FinishRun(run.id, "DONE", f"stopped by {action.id}")]
-    effects, result = _effect(event, action, state)
-    if result.retry and run.attempts < RETRIES:
-        later = MoveRun(run.id, found.place, now + BACK_OFF * 2**run.attempts, run.entered_at, None, run.attempts + 1)
+    effects, result = _effect(event, action, state, now)
+    tried = _attempts(event, found.place)
+    if result.retry and tried < RETRIES:
+        later = MoveRun(run.id, found.place, now + BACK_OFF * 2**tried, run.entered_at, None, tried + 1)
         return [*found.decided, _record(event, action, "RETRY", result.detail), later]
     recorded = _record(event, action, result.outcome, result.detail)
     onwards: Decision = MoveRun(run.id, action.id, now, now)
@@ -106,7 +113,7 @@ def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | No
     return RecordRun(run.workflow_id, event.workflow.version, event.ticket.number, run.id, action.id, outcome, detail, key)
 
 
-def _effect(event: RunDue, action: Action, state: State) -> tuple[list[Decision], Prepared]:  # one arm a kind
+def _effect(event: RunDue, action: Action, state: State, now: datetime) -> tuple[list[Decision], Prepared]:  # one arm a kind
     number, config = event.ticket.number, action.config
     cause = replace(event.cause, action=action.id)
     match action.kind:
@@ -123,10 +130,12 @@ def _effect(event: RunDue, action: Action, state: State) -> tuple[list[Decision]
             return [AddNote(number, config["text"], cause)], Prepared()
         case "add_tag" | "remove_tag":
             tags = tuple(each for each in event.ticket.tags if each != config["tag"])
+            if (action.kind == "add_tag") is (tags != event.ticket.tags):  # it is so already
+                return [], Prepared()
             tags = (*tags, config["tag"]) if action.kind == "add_tag" else tags
-            return ([SetFields(number, (("tags", tags),), cause)] if tags != event.ticket.tags else []), Prepared()
+            return [SetFields(number, (("tags", tags),), cause)], Prepared()
         case "create_task":
-            due = delay.due({"for": config["due"]}, event.enrolment.entered_at, state.zone, None, {}) if "due" in config else None
+            due = delay.due({"for": config["due"]}, now, state.zone, None, {}) if "due" in config else None
             return [AddTask(number, config["text"], due, cause)], Prepared()
         case "webhook":
             return [CallWebhook(number, config["url"], f"{event.enrolment.id}:{action.id}", cause)], Prepared()

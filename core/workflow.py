@@ -263,11 +263,9 @@ def _read_branches(raw: Mapping[str, Any], action_id: str, problems: list[str], 
 
 
 def _check_values(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
-    for key in ("template", "subject", "status", "pipeline", "owner", "tag", "url", "name"):
-        if key in config and not (isinstance(config[key], str) and config[key].strip()):
+    for key in ("template", "subject", "status", "pipeline", "owner", "tag", "url", "name", "text"):
+        if key in config and not (isinstance(config[key], str) and (key == "text" or config[key].strip())):
             yield f"{key} is a text"
-    if "text" in config and not isinstance(config["text"], str):
-        yield "text is a text"
     if not isinstance(config.get("stop_on_failure", False), bool):
         yield "stop_on_failure is true or false"
     match kind:
@@ -277,12 +275,12 @@ def _check_values(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
             yield 'to is a list of addresses of users or others, or "owner"'
         case "set_field" if config.get("field") not in SETTABLE:
             yield f"field is one of {', '.join(SETTABLE)}"
+        case "create_task" if "due" in config and delay_problem({"for": config["due"]}):
+            yield "due is a span like 2d, 12h or 1d 30m"
         case "webhook" if not str(config.get("url", "")).startswith(("https://", "http://")):
             yield "url starts with https:// or http://"
         case "delay" if problem := delay_problem(config):
             yield problem
-        case _:
-            pass
 
 
 def _texts(value: Any) -> bool:
@@ -293,6 +291,7 @@ def carry(old: Graph, new: Graph, place: str, ended: frozenset[str] = frozenset(
     """Where who stood at ``place`` stands after an edit; None = his run ends by it (table 3.4).
 
     ``ended``: places that were deleted together with whoever stands there. Of a path that is gone while its branch is not, nobody goes on.
+    Who was past a branch of which one path was kept is past that path.
     """
     while True:
         if place in ended:
@@ -301,7 +300,13 @@ def carry(old: Graph, new: Graph, place: str, ended: frozenset[str] = frozenset(
             return place
         if place in old.lists and place.partition("/")[0] in new.home:
             return None
-        place = old.before(place)
+        kept = [each.id for each in _inside(old.action(place)) if each.id in new.home]
+        place = kept[-1] if kept else old.before(place)
+
+
+def _inside(action: Action | None) -> tuple[Action, ...]:
+    """What stands in the paths of a branch, without what stands in branches there."""
+    return tuple(each for branch in action.branches for each in branch.actions) + action.otherwise if action is not None else ()
 
 
 def _places(action: Action) -> Iterator[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 from core.condition import condition_problem
@@ -237,6 +238,8 @@ class Automator(Person):
 
 def setting_problem(name: str, value: Any) -> str | None:
     """Why a setting cannot have this value, or None."""
+    if not _finite(value):
+        return f"{name} holds a number that cannot be kept"
     match name:
         case "enabled" | "re_enroll":
             return None if isinstance(value, bool) else f"{name} is true or false"
@@ -307,9 +310,21 @@ async def _problems(act: Act, plan: WorkflowPlan) -> list[str]:
         return [f"there is no pipeline {plan.pipeline!r}"]
     found = [] if pipeline.named(plan.status) is not None else [f"pipeline {pipeline.name} has no status {plan.status!r}"]
     graph, problems = read(plan.actions)
+    found += [] if _finite(plan.actions) else ["actions hold a number that cannot be kept"]
     found += [*problems, *await _missing(act, pipeline, graph)]
     found += [problem for name, value in plan.settings.items() if (problem := setting_problem(name, value)) is not None]
     return [f"{where}: {each}" for each in found]
+
+
+def _finite(value: Any) -> bool:
+    """Whether all numbers in it are some: JSON has no NaN and no infinity, while people's files may."""
+    match value:
+        case dict():
+            return all(map(_finite, value.values()))
+        case list():
+            return all(map(_finite, value))
+        case _:
+            return not isinstance(value, float) or isfinite(value)
 
 
 async def _missing(act: Act, pipeline: Pipeline, graph: Graph) -> list[str]:

@@ -115,7 +115,7 @@ class Letters:
         last = self.last_heard(way)
         to, cc = reply.recipients(
             _address(last.head["from"]) if last is not None else None,
-            self._requester(ticket),
+            self._first(ticket, way.thread),
             self._approved(way.thread),
             written.to,
             written.cc,
@@ -123,11 +123,7 @@ class Letters:
         )
         if not to and not cc:
             raise Refused(f"there is nobody to write to on ticket {ticket.number}: name somebody with --to")
-        signature = author.signature if author is not None else None
-        text = reply.with_signature(written.text, signature)
-        html = written.html
-        if html is not None and signature:
-            html = f"{html}<p>-- <br>{markup.escape(signature)}</p>"
+        text, html = _signed(written, author)
         if last is not None and not way.fresh:
             who = (last.head["from"] or {}).get("name") or (last.head["from"] or {}).get("address") or "somebody"
             quoted = (last.reply_text or last.text, last.date or last.created_at, self.house.zone, who)
@@ -140,7 +136,7 @@ class Letters:
         """A mail of the ticket goes to somebody else, on a thread of its own that never moves the ticket (O05)."""
         if not written.to:
             raise Refused("a forward needs somebody to go to")
-        text = reply.with_signature(written.text, author.signature if author is not None else None)
+        text, _ = _signed(written, author)
         if message is not None:
             text = f"{text.rstrip()}\n\n{_forwarded(message)}\n"
         subject = reply.subject_of(written.subject or ticket.subject, token.tag(self.key, ticket.number), "Fwd")
@@ -151,11 +147,11 @@ class Letters:
         """A mail of a user that answers nothing; ``number`` is the ticket it opens or belongs to."""
         if not written.to:
             raise Refused("the mail needs somebody to go to")
-        text = reply.with_signature(written.text, author.signature if author is not None else None)
+        text, html = _signed(written, author)
         subject = written.subject or ""
         if number is not None:
             subject = reply.subject_of(subject, token.tag(self.key, number), "")
-        return self._mail(number, way, Said(written.to, written.cc, subject, text, written.html, written.files), written, author)
+        return self._mail(number, way, Said(written.to, written.cc, subject, text, html, written.files), written, author)
 
     def _mail(
         self, number: int | None, way: Way, said: Said, written: Written, author: User | None, kind: Literal["human", "forward"] = "human"
@@ -224,7 +220,10 @@ class Letters:
                 return row
         return None
 
-    def _requester(self, ticket: Ticket) -> Address | None:
+    def _first(self, ticket: Ticket, thread: Thread) -> Address | None:
+        """Whom a mail goes to while nobody was heard on its thread: the requester; on the thread of a forward never he, but whom that went to."""
+        if thread.kind == "forward":
+            return next(iter(self._approved(thread)), None)
         contact = self.book.contacts.get(ticket.requester_id) if ticket.requester_id is not None else None
         return Address(reply.one_line(contact.name), contact.address) if contact is not None else None
 
@@ -232,6 +231,15 @@ class Letters:
         parts = self.book.participants.get(thread.id, {})
         people = (self.book.contacts.get(contact) for contact, role in parts.items() if role != "stranger")
         return [Address(each.name, each.address) for each in people if each is not None]
+
+
+def _signed(written: Written, author: User | None) -> tuple[str, str | None]:
+    """Both bodies with the signature of who wrote them."""
+    signature = author.signature if author is not None else None
+    html = written.html
+    if html is not None and (below := reply.with_signature("", signature).strip()):
+        html = f"{html}<p>{'<br>'.join(markup.escape(line) for line in below.splitlines())}</p>"
+    return reply.with_signature(written.text, signature), html
 
 
 def _address(head: dict[str, Any] | None) -> Address | None:

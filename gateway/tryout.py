@@ -54,8 +54,8 @@ async def tryout(database: Database, clock: Clock, house: House, pipeline: str, 
         kinds = {action.id: action.kind for action in workflow.graph.all()}
         path = [
             {"action": each.action, "kind": kinds.get(each.action or ""), "outcome": each.outcome, "detail": each.detail}
-            for each in book.outward.runs
-            if each.workflow_id == workflow.id and each.outcome != "RETRY"
+            for each in turn.records
+            if each.workflow == workflow.id and each.outcome != "RETRY"
         ]
         mails = [{"to": list(mail.recipients), "subject": mail.subject, "text": mail.text} for mail in turn.mails]
     return {"path": path, "mails": mails}

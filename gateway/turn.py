@@ -1,6 +1,7 @@
 """A run has its turn: action after action, each against the ticket as it is by then, until the run waits or is over (behaviour.md 3.3).
 
-It works inside the transaction of its caller and writes nothing itself. What can go wrong: a ticket or a workflow that is gone ends the run.
+It works inside the transaction of its caller, which writes; only mail is written at once, because what may go out next depends on what went out before.
+What can go wrong: a ticket or a workflow that is gone ends the run.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ TURNS = 200  # actions of one run in one transaction; a longer one goes on in th
 
 
 class Turn:
-    """The turns of one transaction. ``done``: the actions that had theirs, by enrolment."""
+    """The turns of one transaction. ``done``: the actions that had theirs, by enrolment; ``records`` and ``mails``: what became of them."""
 
     def __init__(self, book: Book, house: House, now: datetime, templates: Mapping[str, StoredTemplate], done: dict[int, set[str]]) -> None:
         self.book = book
@@ -37,6 +38,7 @@ class Turn:
         self.mailing = Mailing(FormLetters(book, house, now), house, templates)
         self.done = done
         self.mails: list[Outgoing] = []
+        self.records: list[RecordRun] = []
 
     def at(self, now: datetime) -> None:
         """It is later now: for trying a workflow out."""
@@ -66,8 +68,12 @@ class Turn:
             event = replace(event, prepared=await self.mailing.prepare(ticket, run, action))
         decided = decide(event, self.state, self.now)
         self.applier.perform(decided)
-        self.mails += [each.mail for each in decided if isinstance(each, QueueMail)]
         records = [each for each in decided if isinstance(each, RecordRun)]
+        self.records += records
+        if mails := [each.mail for each in decided if isinstance(each, QueueMail)]:
+            self.mails += mails
+            await self.applier.finish()
+            await self.book.flush()
         self.done.setdefault(run.id, set()).update(each.action for each in records if each.key is not None and each.action is not None)
         return [f"{workflow.name}: {each.action or '-'} {each.outcome}{f' ({each.detail})' if each.detail else ''}" for each in records]
 

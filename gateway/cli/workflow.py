@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.opening import Opened, explained, run
-from gateway.cli.output import AsJson, agree, emit, facts, refuse_unasked, table
+from gateway.cli.output import AsJson, agree, emit, facts, paragraph, refuse_unasked, table
 from gateway.cli.words import HIGHEST, one_of, switch
 from gateway.cli.workflow_runs import comment, described, enroll, runs, try_, unenroll
-from gateway.errors import UsageError
+from gateway.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from gateway.automate import Saved
@@ -59,7 +59,7 @@ def show(context: typer.Context, pipeline: P, status: S, as_json: AsJson = False
         return
     facts((name, value) for name, value in shown.items() if name not in ("actions", "versions"))
     for action in shown["actions"]:
-        print(json.dumps(action, ensure_ascii=False, indent=2))
+        print(paragraph(json.dumps(action, ensure_ascii=False, indent=2, default=str)))  # the time of a comment
 
 
 async def _shown(opened: Opened, pipeline: str, status: str) -> dict[str, Any]:
@@ -109,7 +109,7 @@ def import_(
         from gateway.store import setup
         from gateway.store.rehearsal import rehearsal
 
-        plans = read(file)
+        plans, wrong = read(file)
         async with opened.database.read() as connection:
             desk = await setup.load_desk(connection)
             before = {
@@ -117,7 +117,12 @@ def import_(
                 for r in [await described(connection, desk, w, comments=False) for w in desk.workflows.values()]
             }
         async with rehearsal(opened.database) as rehearsed:  # everything that is wrong is told before anybody is asked
-            await opened.automator(as_user, database=rehearsed).put(plans)
+            try:
+                await opened.automator(as_user, database=rehearsed).put(plans)
+            except Refused as error:
+                wrong.append(error.message)
+        if wrong:
+            raise Refused("; ".join(wrong))
         diff = differences(before, plans)
         if not as_json:
             print("\n".join(diff) or "nothing changes")
@@ -190,7 +195,7 @@ def add(
     with explained():
         try:
             action = json.loads(json_action)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise UsageError("--json-action is no JSON") from None
         if not isinstance(action, dict):
             raise UsageError("--json-action is a JSON object with id and kind")
@@ -220,9 +225,10 @@ def _pair(given: str) -> tuple[str, Any]:
     if not equals or not key:
         raise UsageError(f"--set takes KEY=VALUE, not {given!r}")
     try:
-        return key, json.loads(value)
-    except ValueError:
+        found = json.loads(value)
+    except (ValueError, RecursionError):
         return key, value
+    return key, value if isinstance(found, int | float) and key != "stop_on_failure" else found  # a tag may be called 2026
 
 
 @app.command()

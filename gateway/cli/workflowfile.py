@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import tomllib
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time
 from pathlib import Path
@@ -19,8 +20,8 @@ from gateway.errors import Refused
 KEYS = ("enabled", "re_enroll", "on_leave", "exclude_sources", "filter", "unenroll_when", "window")
 
 
-def read(file: Path) -> list[WorkflowPlan]:
-    """The plans in a file; Refused with everything that is wrong in it."""
+def read(file: Path) -> tuple[list[WorkflowPlan], list[str]]:
+    """(plans, problems) of a file: what its tables say wrong, for whoever also knows what is wrong with the plans. Refused when it has no tables."""
     try:
         given = tomllib.loads(file.read_bytes().decode())
     except OSError as error:
@@ -32,9 +33,9 @@ def read(file: Path) -> list[WorkflowPlan]:
         raise Refused(f"{file}: a list of [[workflow]] tables is expected, and nothing else")
     wrong: list[str] = []
     plans = [plan for number, row in enumerate(rows, 1) if (plan := _plan(row, number, wrong)) is not None]
-    if wrong:
-        raise Refused("; ".join(wrong))
-    return plans
+    named = Counter((plan.pipeline.casefold(), plan.status.casefold()) for plan in plans)
+    wrong += [f"{pipeline} / {status} is there twice" for (pipeline, status), count in named.items() if count > 1]
+    return plans, wrong
 
 
 def _plan(row: Any, number: int, wrong: list[str]) -> WorkflowPlan | None:
@@ -49,12 +50,14 @@ def _plan(row: Any, number: int, wrong: list[str]) -> WorkflowPlan | None:
 
 
 def _plain(value: Any) -> Any:
-    """A value of TOML as JSON has it: dates and times as text."""
+    """A value of TOML as JSON has it: dates and times as text. TOML wants seconds in a time of day, our delays have none."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list):
         return [_plain(each) for each in value]
-    return value.isoformat() if isinstance(value, datetime | date | time) else value
+    if isinstance(value, time):
+        return value.isoformat("auto" if value.second or value.microsecond else "minutes")
+    return value.isoformat() if isinstance(value, datetime | date) else value
 
 
 def written(rows: Iterable[Mapping[str, Any]]) -> str:

@@ -13,6 +13,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from logging import DEBUG, INFO, WARNING
 from time import monotonic
 from typing import Final, assert_never
 
@@ -144,7 +145,8 @@ class Outbox:
     async def _put_off(self, run: _Pass, jobs: Sequence[Job]) -> None:
         """The same answer for all of them, without asking again; in one transaction."""
         if jobs and run.broken is not None:
-            await self._written(run, [(job, run.broken) for job in jobs])
+            await self._written(run, [(job, run.broken) for job in jobs], tried=False)
+            _log.warning("deliveries put off", deliveries=len(jobs), reply=_loggable(run.broken.reply))
 
     async def _try(self, run: _Pass, jobs: Sequence[Job], stop: asyncio.Event) -> None:
         """One attempt for each, on up to four connections; what was not tried is put off, or given back where we are to stop."""
@@ -198,7 +200,7 @@ class Outbox:
         raw = lines(raw)
         return await self.signer.sign(raw) if self.signer is not None else raw
 
-    async def _written(self, run: _Pass, results: Sequence[tuple[Job, Result]]) -> None:
+    async def _written(self, run: _Pass, results: Sequence[tuple[Job, Result]], *, tried: bool = True) -> None:
         """The results in the database, before anything else is tried; with patience where the smarthost has taken a mail."""
         now = self.clock.now()
         marks = [self._mark(job, result, now) for job, result in results]
@@ -212,7 +214,7 @@ class Outbox:
         else:
             held = await self.deliveries.mark(self.node, marks)
         for (job, _), mark in zip(results, marks, strict=True):
-            _tell(job, mark, lost=mark.id not in held)
+            _tell(job, mark, tried=tried, lost=mark.id not in held)
             if mark.id in held:
                 run.outcomes.append(Outcome(job.id, job.ticket, job.recipient, mark.state, mark.reply))
 
@@ -258,11 +260,17 @@ class _Lease:
                 self._until = began + LEASE_SECONDS
 
 
-def _tell(job: Job, mark: Mark, *, lost: bool) -> None:
-    """The canonical line of an attempt. What a server says may quote a mail or an address: of that only the codes are logged."""
-    codes = _CODES.match(mark.reply)
+def _loggable(reply: str) -> str:
+    """What a server says may quote a mail or an address: of that only the codes are logged."""
+    codes = _CODES.match(reply)
+    return codes.group() if codes is not None else log.redact(reply)
+
+
+def _tell(job: Job, mark: Mark, *, tried: bool, lost: bool) -> None:
+    """The canonical line of an attempt. Those that were put off without being tried are told together, and one by one at level debug only."""
+    level = WARNING if lost or mark.state == "failed" else INFO if tried else DEBUG
     _log.log(
-        30 if lost or mark.state == "failed" else 20,
+        level,
         "delivery",
         delivery=job.id,
         outgoing=job.outgoing,
@@ -270,7 +278,7 @@ def _tell(job: Job, mark: Mark, *, lost: bool) -> None:
         recipient=log.address(job.recipient),
         state=mark.state,
         attempts=job.attempts + 1,
-        reply=codes.group() if codes is not None else log.redact(mark.reply),
+        reply=_loggable(mark.reply),
         due_at=mark.due_at.isoformat() if mark.due_at is not None else None,
         lost=lost,
     )

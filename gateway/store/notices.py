@@ -19,8 +19,12 @@ DUE = (
     .limit(sa.bindparam("most"))
 )
 NEXT = sa.select(sa.func.min(NOTICE.c.due_at)).where(NOTICE.c.outgoing_id.is_(None))
+# SQLite takes the index of these only for a condition that is worded like the index's own.
 UNSETTLED = (
-    sa.select(DELIVERY.c.id, DELIVERY.c.last_reply).where(sa.not_(DELIVERY.c.settled)).order_by(DELIVERY.c.id).limit(sa.bindparam("most"))
+    sa.select(DELIVERY.c.id, DELIVERY.c.last_reply)
+    .where(sa.text("NOT delivery.settled"))
+    .order_by(DELIVERY.c.id)
+    .limit(sa.bindparam("most"))
 )
 
 

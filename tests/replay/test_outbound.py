@@ -6,11 +6,18 @@ from datetime import timedelta
 
 import pytest
 
+from gateway.act import BUILT_IN
+from gateway.admin import Admin
 from gateway.correspond import Mail
-from tests.replay.office import Office, answer
+from gateway.desk import Draft
+from gateway.errors import Refused
+from gateway.store.outbox import Deliveries
+from tests.replay.exchange import ANN, heard, moves, pipeline
+from tests.replay.office import Office
+from tests.replay.world import ZONE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
-ANN = "Ann Example <ann@example.org>"
+SUPPLIER = "sam@supplier.example"
 
 
 async def test_27_o01_an_agents_reply_moves_to_the_target_of_a(office: Office):
@@ -33,13 +40,93 @@ async def test_the_answer_comes_home(office: Office):
     await office.mail(ANN)
     await office.reply(1)
     await office.run()
-    [arrived] = office.received("ann@example.org")
-    line = await office.world.mail(answer(arrived, "Still burning.", office.clock.now()))
+    line = await heard(office)
     assert (line["ticket"], line["matched_by"], line["status"]) == (
         1,
         "reply_address",
         {"before": "Waiting on contact", "after": "Waiting on us"},
     )
+
+
+async def test_28_o03_mail_to_a_contact_touches_no_ticket(office: Office):
+    """Scenario 28, O03, INV11: mail from the contact's record leaves his ticket as it is; his answer is a matter of its own."""
+    await office.mail(ANN)
+    before = await office.world.ticket(1)
+    await office.person().write_to("ann@example.org", Mail("Our prices change.", subject="News"))
+    await office.run()
+    assert await office.world.ticket(1) == before
+    [arrived] = office.received("ann@example.org")
+    assert (arrived.mail["Subject"], arrived.mail["Reply-To"]) == ("News", None)
+    line = await heard(office)
+    assert (line["ticket"], line["created_ticket"]) == (2, True)
+    assert await office.world.ticket(1) == before
+
+
+async def test_29_o02_with_a_off_a_reply_moves_nothing(office: Office):
+    """Scenario 29, O02: A is off."""
+    await pipeline(office, on_email_sent=None)
+    await office.mail(ANN)
+    await office.reply(1)
+    await office.run()
+    assert (await moves(office), len(office.sink.taken)) == ([], 1)
+
+
+async def test_o02_in_the_target_already(office: Office):
+    """O02: a second reply is no second move."""
+    await office.mail(ANN)
+    await office.reply(1)
+    await office.reply(1, "One more thing.")
+    assert await moves(office) == [("A", "New", "Waiting on contact")]
+
+
+async def test_30_o04_c20_mail_to_a_supplier_only(office: Office):
+    """Scenario 30, O04, C20: nobody of the ticket is among the recipients, and being written to associates nobody."""
+    await office.mail(ANN)
+    for _ in range(2):
+        await office.reply(1, "Have you a spare part?", to=(SUPPLIER,))
+    await office.run()
+    assert (await moves(office), len(office.received(SUPPLIER)), office.received("ann@example.org")) == ([], 2, [])
+    await office.world.desk().person(1, "add", SUPPLIER)
+    await office.reply(1, "And now?", to=(SUPPLIER,))
+    assert await moves(office) == [("A", "New", "Waiting on contact")]
+
+
+async def test_32_o06_e18_an_answer_from_the_own_mailbox(office: Office):
+    """Scenario 32, O06, E18: it is logged as the agent's, the status stays, and nothing goes out from us."""
+    await office.user()
+    await office.mail(ANN, Message_ID="<first@example.org>")
+    line = await office.mail("Bob <agent@desk.example>", "Re: Printer on fire", In_Reply_To="<first@example.org>", Cc="ann@example.org")
+    assert (line["ticket"], line["sender_role"]) == (1, "user")
+    await office.run()
+    assert (await moves(office), office.sink.taken) == ([], [])
+
+
+async def test_67_o06_an_own_mailbox_leaves_a_closed_ticket_closed(office: Office):
+    """Scenario 67: S8d comes before S9, also for the answer to what we sent."""
+    await office.user()
+    await office.mail(ANN)
+    await office.reply(1, cc=("agent@desk.example",), status="Closed")
+    await office.run()
+    line = await heard(office, "agent@desk.example", sender="agent@desk.example")
+    assert (line["sender_role"], line["status"]) == ("user", {"before": "Closed", "after": "Closed"})
+    assert (await office.world.ticket(1))["close_date"] == "2026-11-22"
+
+
+async def test_34_o07_a_note_is_no_mail(office: Office):
+    """Scenario 34, O07: nothing moves and nothing goes out."""
+    await office.mail(ANN)
+    await office.world.desk().note(1, "He is angry.")
+    await office.run()
+    assert (await moves(office), office.sink.taken) == ([], [])
+
+
+async def test_36_o09_a_reply_from_a_closed_ticket_reopens_it(office: Office):
+    """Scenario 36, O09, C5: A has no exception for closed tickets."""
+    await office.mail(ANN)
+    await office.world.desk().move([1], "Closed")
+    await office.reply(1)
+    ticket = await office.world.ticket(1)
+    assert (ticket["status"], ticket["close_date"], ticket["closed_at"], ticket["reopened_count"]) == ("Waiting on contact", None, None, 1)
 
 
 async def test_38_o11_a_scheduled_reply_moves_when_it_is_sent(office: Office):
@@ -51,6 +138,161 @@ async def test_38_o11_a_scheduled_reply_moves_when_it_is_sent(office: Office):
     await office.later(days=1)
     assert await office.status(1) == "Waiting on contact"
     assert [each.to for each in office.sink.taken] == [("ann@example.org",)]
+
+
+async def test_38_o11_a_cancelled_reply_never_happened(office: Office):
+    """Scenario 38, O11: it never goes out, the status never moves, nothing stands on the thread."""
+    await office.mail(ANN)
+    await office.person().reply(1, Mail("Tomorrow.", at=office.clock.now() + timedelta(days=1), status="Closed"))
+    [waiting] = await office.deliveries()
+    assert waiting["state"] == "scheduled"
+    await Deliveries(office.database).cancel([waiting["id"]], office.clock.now())
+    await office.later(days=2)
+    ticket = await office.world.ticket(1)
+    assert (ticket["status"], office.sink.taken, len(ticket["threads"][0]["messages"])) == ("New", [], 1)
+
+
+async def test_o11_a_scheduled_mail_to_a_ticket_that_is_gone_fails_where_it_is_seen(office: Office):
+    """O11: the ticket went to the trash meanwhile; the mail fails with the reason and nothing else changes."""
+    await office.mail(ANN)
+    await office.person().reply(1, Mail("Tomorrow.", at=office.clock.now() + timedelta(days=1)))
+    await office.world.desk().delete(1)
+    await office.later(days=1)
+    [delivery] = await office.deliveries()
+    assert (delivery["state"], "trash" in delivery["last_reply"], office.sink.taken) == ("failed", True, [])
+
+
+async def test_39_the_target_of_a_is_what_it_is_now(office: Office):
+    """Scenario 39: A's target was edited."""
+    await pipeline(office, on_email_sent="Waiting on us")
+    await office.mail(ANN)
+    await office.reply(1)
+    assert await moves(office) == [("A", "New", "Waiting on us")]
+
+
+async def test_43_o15_e07_a_second_thread_of_a_ticket_never_closed(office: Office):
+    """Scenario 43, O15, E07: the new thread's mail applies A, the answer to it moves nothing and flags."""
+    await office.mail(ANN)
+    await office.person().reply(1, Mail("Another matter.", new_thread=True, subject="Your contract"))
+    assert await office.status(1) == "Waiting on contact"
+    await office.run()
+    [arrived] = office.received("ann@example.org")
+    assert (arrived.mail["In-Reply-To"], arrived.mail["References"]) == (None, None)
+    assert arrived.mail["Subject"].startswith("Your contract [#1.")
+    line = await heard(office)
+    assert (line["ticket"], line["status"]["after"]) == (1, "Waiting on contact")
+    ticket = await office.world.ticket(1)
+    assert ([each["origin"] for each in ticket["threads"]], ticket["flags"]) == ([True, False], ["unread_reply"])
+
+
+async def test_44_o15_e08_a_second_thread_after_a_reopening(office: Office):
+    """Scenario 44, O15, E08: closed, reopened, then a new thread: the answer to it is trigger B."""
+    await office.mail(ANN)
+    await office.world.desk().move([1], "Closed")
+    await office.world.desk().move([1], "New")
+    await office.person().reply(1, Mail("Another matter.", new_thread=True))
+    await office.run()
+    assert (await heard(office))["status"] == {"before": "Waiting on contact", "after": "Waiting on us"}
+
+
+async def test_57b_e41_the_first_mail_from_a_ticket_made_by_hand(office: Office):
+    """Scenario 57b, E41, C18: the thread that our mail starts is the origin, so the answer is trigger B."""
+    await office.world.desk().create(Draft(subject="He called", requester="ann@example.org", source="phone"))
+    await office.reply(1, "As promised on the phone.")
+    await office.run()
+    [arrived] = office.received("ann@example.org")
+    assert (arrived.mail["Subject"].startswith("He called [#1."), arrived.mail["References"]) == (True, None)
+    line = await heard(office)
+    assert (line["ticket"], line["status"]) == (1, {"before": "Waiting on contact", "after": "Waiting on us"})
+    assert [each["origin"] for each in (await office.world.ticket(1))["threads"]] == [True]
+
+
+@pytest.mark.parametrize("to", [SUPPLIER, "ann@example.org"])
+@pytest.mark.parametrize("closed", [False, True])
+async def test_64_o05_e17_a_forward_and_its_answer_move_nothing(office: Office, to: str, closed: bool):
+    """Scenario 64, O05, E17: neither the forward nor the answer to it moves the ticket, whoever got it, open or closed."""
+    await office.mail(ANN)
+    if closed:
+        await office.world.desk().move([1], "Closed")
+    status = await office.status(1)
+    await office.person().forward(1, Mail("Can you help?", to=(to,)))
+    await office.run()
+    [arrived] = office.received(to)
+    assert arrived.mail["Subject"].startswith("Fwd: Printer on fire [#1.")
+    assert "It burns." in arrived.text
+    assert [each.get_content_type() for each in arrived.mail.iter_attachments()] == ["message/rfc822"]
+    line = await heard(office, to, "I can.")
+    ticket = await office.world.ticket(1)
+    assert (line["ticket"], ticket["status"]) == (1, status)
+    assert [(each["kind"], len(each["messages"])) for each in ticket["threads"]] == [("normal", 1), ("forward", 2)]
+    assert {each["address"]: each["role"] for each in ticket["participants"] if each["role"] != "stranger"}[
+        "ann@example.org"
+    ] == "requester"
+    assert SUPPLIER not in {each["address"] for each in ticket["participants"] if each["role"] in ("associated", "requester")}
+    assert "needs_attention" in ticket["flags"]
+
+
+async def test_o10_the_chosen_status_wins_and_its_workflow_comes_after_the_reply(office: Office):
+    """O10: "Send & close" closes, A is not applied, and *Ticket closed* is queued after the reply."""
+    await office.switch_on("Closed")
+    await office.mail(ANN)
+    await office.reply(1, "All done.", status="Closed")
+    assert (await moves(office), (await office.world.ticket(1))["close_date"]) == ([("user", "New", "Closed")], "2026-11-22")
+    await office.run()
+    assert [each["template"] for each in await office.deliveries()] == [None, "Ticket closed"]
+    reply, closing = office.received("ann@example.org")
+    assert "All done." in reply.text
+    assert (closing.mail["Auto-Submitted"], closing.mail["In-Reply-To"]) == ("auto-replied", reply.mail["Message-ID"])
+    assert await office.status(1) == "Closed"
+
+
+async def test_o10_the_status_it_has_is_kept_though_a_is_on(office: Office):
+    """O10: choosing the present status is a choice too; a status that is not there is refused and nothing is sent."""
+    await office.mail(ANN)
+    await office.reply(1, status="New")
+    assert await moves(office) == []
+    with pytest.raises(Refused):
+        await office.reply(1, status="Nowhere")
+    await office.run()
+    assert len(office.sink.taken) == 1
+
+
+async def test_o13_o14_a_mail_from_a_channel_opens_a_ticket(office: Office):
+    """O13, C13: it opens a ticket in the first open status without A and without a receipt; O14: the contact's answer is trigger B."""
+    await office.switch_on("New")
+    await office.person().send("support@localhost", Mail("Your order is late.", to=("Ann <ann@example.org>",), subject="Order 7"))
+    await office.run()
+    ticket = await office.world.ticket(1)
+    assert (ticket["status"], ticket["requester"]["address"], [each["origin"] for each in ticket["threads"]]) == (
+        "New",
+        "ann@example.org",
+        [True],
+    )
+    [arrived] = office.received("ann@example.org")
+    assert (arrived.mail["Subject"], arrived.mail["Reply-To"]) == (f"Order 7 [{ticket['tag']}]", ticket["reply_address"])
+    line = await heard(office)
+    assert (line["ticket"], line["sender_role"], line["status"]) == (1, "contact", {"before": "New", "after": "Waiting on us"})
+    await office.run()
+    assert len(office.sink.taken) == 1
+
+
+async def test_o13_from_a_channel_that_makes_no_tickets(office: Office):
+    """O13 with the channel off: a conversation only."""
+    await Admin(office.database, office.clock, ZONE, BUILT_IN).set_channel("support@localhost", {"tickets": False})
+    await office.person().send("support@localhost", Mail("Your order is late.", to=("ann@example.org",), subject="Order 7"))
+    await office.run()
+    assert (await office.world.tickets(), len(office.sink.taken)) == ([], 1)
+    assert (await heard(office))["ticket"] is None
+
+
+async def test_o16_a_reply_on_behalf_of_a_user(office: Office):
+    """O16: the user is the author and becomes the owner."""
+    await office.user()
+    await office.mail(ANN)
+    await office.reply(1, actor="agent@desk.example")
+    ticket = await office.world.ticket(1)
+    [move] = [each for each in ticket["events"] if each["type"] == "status_changed"]
+    assert (move["cause"]["rule"], move["cause"]["user"], ticket["owner"]) == ("A", "agent@desk.example", "agent@desk.example")
 
 
 async def test_76_the_receipt_is_one_automatic_mail_in_the_thread(office: Office):

@@ -1,0 +1,28 @@
+"""What the tests of outgoing mail do again and again: set a switch, answer the newest mail, look at the moves of a ticket."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gateway.act import BUILT_IN
+from gateway.admin import Admin
+from tests.replay.office import Office, answer
+from tests.replay.world import ZONE
+
+ANN = "Ann Example <ann@example.org>"
+
+
+async def pipeline(office: Office, **switches: Any) -> None:
+    """Switches of the pipeline are set."""
+    await Admin(office.database, office.clock, ZONE, BUILT_IN).set_pipeline("Support", switches)  # type: ignore[arg-type]
+
+
+async def moves(office: Office, number: int = 1) -> list[tuple[str, str, str]]:
+    """(rule, before, after) of each move of a ticket."""
+    events = (await office.world.ticket(number))["events"]
+    return [(each["cause"]["rule"], each["before"], each["after"]) for each in events if each["type"] == "status_changed"]
+
+
+async def heard(office: Office, address: str = "ann@example.org", text: str = "Still burning.", **headers: str) -> dict[str, Any]:
+    """Somebody answers the newest mail that he got from us."""
+    return await office.world.mail(answer(office.received(address)[-1], text, office.clock.now(), **headers))

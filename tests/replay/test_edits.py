@@ -1,0 +1,331 @@
+"""Workflows that are edited while tickets are in them, their versions and comments, and who may (behaviour.md 3.4, 3.6 to 3.8)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.automate import WorkflowPlan
+from gateway.desk import Draft
+from gateway.errors import Refused
+from gateway.store import histories
+from tests.replay.office import Office
+from tests.replay.test_workflows import RECEIPT, by_hand, outcomes, states, tag, tags, wait
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+FORK: dict[str, Any] = {
+    "id": "fork",
+    "kind": "branch",
+    "branches": [
+        {"name": "high", "when": {"field": "priority", "value": "high"}, "actions": [wait("1d", "inner"), tag("high")]},
+        {"name": "low", "when": {"field": "priority", "value": "low"}, "actions": [wait("1d", "other"), tag("low")]},
+    ],
+    "otherwise": [tag("none")],
+}
+
+
+async def started(office: Office, actions: list[dict[str, Any]], count: int = 1) -> None:
+    """Tickets in a workflow of New, run as far as they go."""
+    await office.workflow("New", actions)
+    for _ in range(count):
+        await by_hand(office)
+    await office.run()
+
+
+async def versions(office: Office, status: str = "New") -> list[tuple[int, str | None]]:
+    """(number, note) of what was saved."""
+    async with office.database.read() as connection:
+        own = await office._id(connection, "Support", status)
+        return [(each.version, each.note) for each in await histories.versions(connection, own)]
+
+
+async def test_85_a_longer_delay_counts_from_when_the_ticket_entered(office: Office):
+    """Scenario 85, 3.4: one day becomes two; the ticket runs two days after it entered."""
+    await started(office, [wait("1d"), tag("x")])
+    entered = office.clock.now()
+    await office.later(hours=12)
+    await office.editor().change("Support", "New", "wait", {"for": "2d"})
+    [run] = await office.enrolments("New")
+    assert run.due_at == entered + timedelta(days=2)
+    await office.later(hours=13)
+    assert await tags(office) == []
+    office.clock.set(entered + timedelta(days=2))
+    await office.run()
+    assert await tags(office) == ["x"]
+
+
+async def test_a_shorter_delay_keeps_its_first_due_time(office: Office):
+    """3.4: who waits in it waits as long as before; who comes later waits the new time."""
+    await started(office, [wait("2d"), tag("x")])
+    await office.editor().change("Support", "New", "wait", {"for": "1h"})
+    await by_hand(office)
+    await office.run()
+    await office.later(hours=1)
+    assert (await tags(office, 1), await tags(office, 2)) == ([], ["x"])
+    await office.later(hours=47)
+    assert await tags(office, 1) == ["x"]
+
+
+async def test_87_a_deleted_delay_is_waited_out_by_who_is_in_it(office: Office):
+    """Scenario 87, 3.4: at the original due time the next action runs; who comes later does not wait."""
+    await started(office, [tag("a"), wait("2d"), tag("x")])
+    saved = await office.editor().delete("Support", "New", "wait", following=False)
+    assert (saved.waiting, saved.ended) == (1, 0)
+    await by_hand(office)
+    await office.later(days=1)
+    assert (await tags(office, 1), await tags(office, 2)) == (["a"], ["a", "x"])
+    await office.later(days=1)
+    assert (await tags(office, 1), await states(office, "New")) == (["a", "x"], ["DONE", "DONE"])
+
+
+async def test_88_this_and_all_following(office: Office):
+    """Scenario 88, 3.4: one and two remain; who stands below ends by the edit, who stands before ends there, DONE."""
+    await started(office, [tag("one"), wait("1d", "two"), wait("1d", "three"), tag("four"), tag("five")])
+    await office.later(days=1)
+    await by_hand(office)
+    await office.run()
+    saved = await office.editor().delete("Support", "New", "three", following=True)
+    assert (saved.waiting, saved.ended) == (1, 1)
+    assert [each.id for each in saved.workflow.graph.all()] == ["one", "two"]
+    ended, _ = await office.enrolments("New")
+    assert (ended.state, ended.end_reason) == ("ENDED_BY_EDIT", "what the ticket stood in was deleted")
+    await office.later(days=2)
+    assert await states(office, "New") == ["ENDED_BY_EDIT", "DONE"]
+    assert (await tags(office, 1), await tags(office, 2)) == (["one"], ["one"])
+
+
+async def test_another_config_is_used_by_who_waits_before_it(office: Office):
+    """3.4, change config: the new one is used; for who is past it nothing happens."""
+    await started(office, [wait("1d"), tag("x"), wait("1d", "more"), tag("y")])
+    await by_hand(office)
+    await office.later(days=1)
+    await by_hand(office)
+    await office.run()
+    await office.editor().change("Support", "New", "x", {"tag": "changed"})
+    await office.later(days=1)
+    assert (await tags(office, 1), await tags(office, 3)) == (["x", "y"], ["changed"])
+
+
+async def test_an_inserted_action_runs_for_who_waits_before_it(office: Office):
+    """3.4, insert: who is past the place never runs it; nobody runs anything twice."""
+    await started(office, [wait("1d"), tag("x"), wait("1d", "more"), tag("y")])
+    await office.later(days=1)
+    await by_hand(office)
+    await office.run()
+    await office.editor().add("Support", "New", "wait", tag("inserted"))
+    await office.editor().add("Support", "New", "start", tag("first"))
+    await office.editor().add("Support", "New", "y", tag("last"))
+    await office.later(days=1)
+    await office.later(days=1)
+    assert await tags(office, 1) == ["x", "y", "last"]
+    assert await tags(office, 2) == ["inserted", "x", "y", "last"]
+
+
+async def test_a_deleted_action_is_passed_over(office: Office):
+    """3.4, delete only this: the others go on; what it did stays in the history."""
+    await started(office, [tag("gone"), wait("1d"), tag("x"), tag("y")])
+    await office.editor().delete("Support", "New", "x", following=False)
+    await office.editor().delete("Support", "New", "gone", following=False)
+    await office.later(days=1)
+    assert await tags(office) == ["gone", "y"]
+    assert await office.runs("New") == [("gone", "OK"), ("wait", "OK"), ("y", "OK")]
+
+
+async def test_a_deleted_branch_keeps_the_path_that_is_chosen(office: Office):
+    """3.4, delete a branch: a path has to be chosen; who stands on it stays, who stands on another ends, who waits before takes it."""
+    await office.workflow("New", [wait("1h"), FORK, tag("end")])
+    for priority in ("high", "low"):
+        number = await by_hand(office)
+        await office.world.desk().set(number, {"priority": priority})
+    await office.run()
+    await office.later(hours=1)
+    await by_hand(office)
+    await office.run()
+    with pytest.raises(Refused, match="which path is kept"):
+        await office.editor().delete("Support", "New", "fork", following=False)
+    with pytest.raises(Refused, match="no path"):
+        await office.editor().delete("Support", "New", "fork", following=False, keep="middle")
+    saved = await office.editor().delete("Support", "New", "fork", following=False, keep="high")
+    assert [each.id for each in saved.workflow.graph.all()] == ["wait", "inner", "high", "end"]
+    assert await states(office, "New") == ["ACTIVE", "ENDED_BY_EDIT", "ACTIVE"]
+    await office.later(days=1)
+    await office.later(days=1)
+    assert [await tags(office, each) for each in (1, 2, 3)] == [["high", "end"], [], ["high", "end"]]
+
+
+async def test_a_deleted_branch_may_keep_the_none_met_path(office: Office):
+    """3.4: *otherwise* is a path like the others."""
+    await started(office, [wait("1h"), FORK, tag("end")])
+    await office.editor().delete("Support", "New", "fork", following=False, keep="otherwise")
+    await office.later(hours=1)
+    assert await tags(office) == ["none", "end"]
+
+
+async def test_an_edit_that_leaves_a_bad_workflow_changes_nothing(office: Office):
+    """3.4: a name that is there already, a kind nobody knows, an action that is not there, another id: refused, no version."""
+    await started(office, [wait("1d"), tag("x")])
+    editor = office.editor()
+    with pytest.raises(Refused, match="used twice"):
+        await editor.add("Support", "New", "wait", tag("x"))
+    with pytest.raises(Refused, match="no kind"):
+        await editor.add("Support", "New", "wait", {"id": "y", "kind": "dance"})
+    with pytest.raises(Refused, match="no action 'nowhere'"):
+        await editor.add("Support", "New", "nowhere", tag("y"))
+    with pytest.raises(Refused, match="cannot be changed"):
+        await editor.change("Support", "New", "x", {"id": "z"})
+    with pytest.raises(Refused, match="for is a span"):
+        await editor.change("Support", "New", "wait", {"for": "soon"})
+    with pytest.raises(Refused, match="no template 'Nothing'"):
+        await editor.add("Support", "New", "wait", {"id": "m", "kind": "send_email", "template": "Nothing"})
+    with pytest.raises(Refused, match="no status 'Nowhere'"):
+        await editor.add("Support", "New", "wait", {"id": "m", "kind": "set_status", "status": "Nowhere"})
+    assert len(await versions(office)) == 2  # the ready one, and the one put here
+
+
+async def test_versions_are_kept_and_restored(office: Office):
+    """3.7: each save is a new immutable version; restoring one is a save, and tickets inside follow it like any edit."""
+    await started(office, [wait("1d"), tag("x")])
+    await office.editor().delete("Support", "New", "x", following=False)
+    await office.editor().add("Support", "New", "wait", tag("y"))
+    assert [note for _, note in await versions(office)][1:] == ["import", "delete x", "insert y"]
+    saved = await office.editor().restore("Support", "New", 2)
+    assert saved.version == 5
+    assert [number for number, _ in await versions(office)] == [1, 2, 3, 4, 5]
+    await office.later(days=1)
+    assert await tags(office) == ["x"]
+    with pytest.raises(Refused, match="no version 9"):
+        await office.editor().restore("Support", "New", 9)
+
+
+async def test_the_same_workflow_again_is_no_new_version(office: Office):
+    """3.1: what changes nothing is not saved; another switch alone neither."""
+    await started(office, [wait("1d"), tag("x")])
+    before = await versions(office)
+    [saved] = await office.editor().put([WorkflowPlan("support", "new", [wait("1d"), tag("x")], {"re_enroll": True})])
+    assert (saved.version, await versions(office)) == (2, before)
+    assert (saved.workflow.enabled, saved.workflow.re_enroll) == (True, True)
+
+
+async def test_runs_name_the_version_that_was_current(office: Office):
+    """3.1: an enrolment follows the current version, and the log says which that was."""
+    await started(office, [tag("a"), wait("1d"), tag("b")])
+    await office.editor().change("Support", "New", "b", {"tag": "c"})
+    await office.later(days=1)
+    assert await office.world.rows("action_run", "action", "version") == [("a", 2), ("b", 3), ("wait", 2)]
+
+
+async def test_96_a_comment_is_seen_and_sent_to_nobody(office: Office):
+    """Scenario 96, 3.6: author and time are kept, also when its action is deleted; a comment moves, sends and saves nothing."""
+    await office.user()
+    await started(office, [tag("a"), wait("1d"), tag("b")])
+    before = await versions(office)
+    await office.editor("agent@desk.example").comment("Support", "New", "b", "Is this right, @boss?")
+    await office.run()
+    assert (await versions(office), office.sink.taken) == (before, [])
+    await office.editor().delete("Support", "New", "b", following=False)
+    async with office.database.read() as connection:
+        [comment] = await histories.comments(connection, await office._id(connection, "Support", "New"))
+    assert (comment.action, comment.author, comment.text, comment.at, comment.resolved_at) == (
+        "b",
+        "agent@desk.example",
+        "Is this right, @boss?",
+        office.clock.now(),
+        None,
+    )
+    with pytest.raises(Refused, match="no action 'b'"):
+        await office.editor().comment("Support", "New", "b", "Gone.")
+    with pytest.raises(Refused, match="needs a text"):
+        await office.editor().comment("Support", "New", "a", "  ")
+
+
+@pytest.mark.parametrize("role", ["agent", "reader"])
+async def test_97_without_the_right_a_workflow_is_only_read(office: Office, role: str):
+    """Scenario 97, 3.8: every edit is refused and nothing has changed."""
+    await office.user(role=role)
+    await started(office, [wait("1d"), tag("x")])
+    editor = office.editor("agent@desk.example")
+    before = await office.world.dump()
+    for act in (
+        editor.put([WorkflowPlan("Support", "New", [RECEIPT])]),
+        editor.set("Support", "New", {"enabled": False}),
+        editor.add("Support", "New", "wait", tag("y")),
+        editor.change("Support", "New", "wait", {"for": "1h"}),
+        editor.delete("Support", "New", "wait", following=True),
+        editor.restore("Support", "New", 1),
+        editor.drop("Support", "New"),
+        editor.enroll("Support", "New", 1),
+        editor.unenroll("Support", "New", 1),
+        editor.put_template("Ticket received", "", "x", "x", None, transactional=None),
+        editor.delete_template("Ticket received"),
+    ):
+        with pytest.raises(Refused, match="no right"):
+            await act
+    assert await office.world.dump() == before
+
+
+async def test_the_automation_right_is_enough_to_edit(office: Office):
+    """3.8: whoever has it edits, and the version bears his name."""
+    await office.user(role="automation")
+    await started(office, [wait("1d")])
+    saved = await office.editor("agent@desk.example").add("Support", "New", "wait", tag("x"))
+    assert saved.version == 3
+    assert (await office.world.rows("workflow_version", "version", "author"))[-1] == (3, "agent@desk.example")
+
+
+async def test_a_status_change_names_its_rule(office: Office):
+    """3.7 (4): the move on the ticket says which workflow and action did it, and the enrolment it caused says so too."""
+    await office.workflow("Waiting on us", [wait("1d")])
+    await started(office, [{"id": "pass", "kind": "set_status", "status": "Waiting on us"}])
+    events = (await office.world.ticket(1))["events"]
+    [moved] = [each for each in events if each["type"] == "status_changed" and each["before"] is not None]
+    assert (moved["cause"]["rule"], moved["cause"]["workflow"], moved["cause"]["action"]) == ("workflow", "Support / New", "pass")
+    [run] = await office.enrolments("Waiting on us")
+    assert (run.cause["workflow"], run.cause["action"], len(run.chain)) == ("Support / New", "pass", 1)
+
+
+async def test_every_problem_of_a_plan_is_told_at_once(office: Office):
+    """interfaces.md 2.4: all that is wrong with all workflows in one sentence, and none of them was changed."""
+    plans = [
+        WorkflowPlan(
+            "Support", "New", [{"id": "a", "kind": "dance"}, {"id": "b", "kind": "send_email", "template": "None"}], {"on_leave": "run"}
+        ),
+        WorkflowPlan("Support", "Nowhere", []),
+        WorkflowPlan("Nowhere", "New", []),
+        WorkflowPlan("Support", "Closed", [tag("x")]),
+    ]
+    with pytest.raises(Refused) as refused:
+        await office.editor().put(plans)
+    for said in ("no kind 'dance'", "no template 'None'", "on_leave is", "no status 'Nowhere'", "no pipeline 'Nowhere'"):
+        assert said in refused.value.message
+    assert len(await versions(office, "Closed")) == 1
+
+
+async def test_a_template_in_use_cannot_be_deleted(office: Office):
+    """A template that a workflow sends stays; one that nobody sends goes."""
+    editor = office.editor()
+    await editor.put_template("Hello", "", "Hi", "Hi.", None, transactional=True)
+    await office.workflow("New", [{"id": "hi", "kind": "send_email", "template": "hello"}])
+    with pytest.raises(Refused, match="is sent by hi of Support / New"):
+        await editor.delete_template("Hello")
+    await office.workflow("New", [])
+    await editor.delete_template("Hello")
+    with pytest.raises(Refused, match="no template"):
+        await editor.delete_template("Hello")
+
+
+async def test_an_edit_while_an_action_waits_for_its_next_try(office: Office):
+    """3.3, 3.4: who is between two tries of an action that is then deleted goes on with the next one."""
+    await office.editor().put_template("Hello", "", "Hi", "Hi.", None, transactional=True)
+    await office.workflow("New", [{"id": "hi", "kind": "send_email", "template": "Hello"}, tag("x")])
+    async with office.database.write() as connection:
+        from gateway.store import schema
+
+        await connection.execute(schema.metadata.tables["template_text"].update().values(text="{% broken"))
+    await office.world.desk().create(Draft("Printer", "ann@example.org", None, None, "manual"))
+    await office.run()
+    assert await outcomes(office, "New") == ["RETRY"]
+    await office.editor().delete("Support", "New", "hi", following=False)
+    await office.later(minutes=1)
+    assert (await tags(office), await states(office, "New"), office.sink.taken) == (["x"], ["DONE"], [])

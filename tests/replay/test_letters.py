@@ -1,0 +1,294 @@
+"""What stands in mail that users send, and who gets it: recipients, words, files, threading; and agents who write by mail (rows E18 to E21)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.act import BUILT_IN
+from gateway.admin import Admin
+from gateway.compose import File
+from gateway.correspond import Mail
+from gateway.errors import Refused
+from gateway.store.outbox import Deliveries
+from tests.replay.exchange import ANN, heard, moves, pipeline
+from tests.replay.office import Office, Received, answer, letter
+from tests.replay.world import ZONE
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+AGENT = "agent@desk.example"
+PASS = {"Authentication-Results": "mx.example.net; dmarc=pass header.from=desk.example"}
+
+
+def people(mail: Received) -> tuple[list[str], list[str]]:
+    """(To, Cc) of a mail that arrived."""
+    given: Any = mail.mail
+    return tuple([each.addr_spec for each in given[name].addresses] if given[name] else [] for name in ("To", "Cc"))  # type: ignore[return-value]
+
+
+async def test_a_reply_carries_files_html_signature_and_the_last_exchange(office: Office):
+    """interfaces.md 2.2: what was attached arrives byte by byte, both bodies are signed and quote the customer, markup of his stays text."""
+    await office.user(signature="Bob Agent\nExample Desk")
+    await office.mail(ANN, text="It burns.\n\n<script>alert(1)</script>")
+    data = bytes(range(256)) * 40
+    files = (File("Störung \u2013 1.bin", "application/octet-stream", data), File("note.txt", "text/plain", b"one\ntwo\n"))
+    await office.reply(1, "Use **water**.", AGENT, html="<p>Use <b>water</b>.</p>", files=files)
+    await office.run()
+    [arrived] = office.received("ann@example.org")
+    mail = arrived.mail
+    assert [(each.get_filename(), each.get_payload(decode=True)) for each in mail.iter_attachments()] == [
+        ("Störung \u2013 1.bin", data),
+        ("note.txt", b"one\ntwo\n"),
+    ]
+    assert "Use **water**.\n\n-- \nBob Agent\nExample Desk" in arrived.text
+    assert "\nOn Sun, 22 Nov 2026 at 11:00, Ann Example wrote:\n> It burns.\n>\n> <script>alert(1)</script>" in arrived.text
+    html = mail.get_body(("html",)).get_content()
+    assert ("<b>water</b>" in html, "Bob Agent<br>Example Desk" in html.replace("\n", ""), "It burns." in html, "<script>" in html) == (
+        True,
+        True,
+        True,
+        False,
+    )
+    [_, sent] = (await office.world.ticket(1))["threads"][0]["messages"]
+    assert ([each["filename"] for each in sent["attachments"]], sent["reply_text"]) == (
+        ["Störung \u2013 1.bin", "note.txt"],
+        "Use **water**.",
+    )
+    assert b"\n" not in arrived.raw.replace(b"\r\n", b"")
+
+
+async def test_the_first_mail_of_a_conversation_is_signed_in_both_bodies(office: Office):
+    """O03, O13: there is nothing to quote, and the signature stands in the HTML too; a blank signature is none."""
+    await office.user(signature="Bob & Co")
+    mail = Mail("Hello.", "<p>Hello.</p>", to=("ann@example.org",), subject="Hello")
+    await office.person(AGENT).send("support@localhost", mail)
+    await Admin(office.database, office.clock, ZONE, BUILT_IN).set_user(AGENT, signature=" \n")
+    await office.person(AGENT).send("support@localhost", mail)
+    await office.run()
+    signed, unsigned = ([arrived.text, arrived.mail.get_body(("html",)).get_content()] for arrived in office.received("ann@example.org"))
+    assert ["Bob & Co" in signed[0], "Bob &amp; Co" in signed[1]] == [True, True]
+    assert ["--" in each for each in unsigned] == [False, False]
+
+
+async def test_nothing_a_stranger_wrote_breaks_into_a_header(office: Office):
+    """reliability.md 25: a subject with line ends and a name that looks like a header come out as one line each."""
+    raw = letter("NAME <ann@example.org>", office.clock.now(), "SUBJECT x", "It burns.")
+    raw = raw.replace(b"NAME", b"=?utf-8?q?Ann=E2=80=A8Bcc:_eve=40example.net?=")
+    await office.world.mail(raw.replace(b"SUBJECT", b"Printer =?utf-8?q?=0D=0ABcc=3A_eve=40example=2Enet?="))
+    await office.reply(1)
+    await office.run()
+    [arrived] = office.received("ann@example.org")
+    assert (arrived.to, arrived.mail["Bcc"], arrived.mail.defects) == (("ann@example.org",), None, [])
+    wanted = {"From", "To", "Subject", "Message-ID", "Date", "In-Reply-To", "References", "Reply-To", "MIME-Version", "Content-Type"}
+    assert set(arrived.mail.keys()) - {"Content-Transfer-Encoding"} == wanted
+
+
+async def test_default_recipients_are_people_of_the_thread_never_strangers(office: Office):
+    """Newest inbound sender who is no stranger in To, approved participants in Cc; an approved stranger is among them from then on."""
+    await office.mail(ANN, Message_ID="<first@example.org>", Cc="carl@example.org")
+    await office.mail("eve@example.net", "Re: Printer on fire", "Me too.", In_Reply_To="<first@example.org>")
+    await office.reply(1)
+    await office.run()
+    assert people(office.received("ann@example.org")[-1]) == (["ann@example.org"], ["carl@example.org"])
+    await heard(office, "carl@example.org", "I am his chief.", sender="Carl <carl@example.org>")
+    await office.reply(1)
+    await office.run()
+    assert people(office.received("carl@example.org")[-1]) == (["carl@example.org"], ["ann@example.org"])
+    assert office.received("eve@example.net") == []
+    await office.world.desk().person(1, "approve", "eve@example.net")
+    await office.reply(1)
+    await office.run()
+    to, cc = people(office.received("eve@example.net")[-1])
+    assert (to, sorted(cc)) == (["carl@example.org"], ["ann@example.org", "eve@example.net"])
+
+
+async def test_to_replaces_and_cc_adds(office: Office):
+    """``--to`` replaces the defaults, ``--cc`` adds; nobody twice, none of our own addresses, nobody left is refused."""
+    await office.mail(ANN, Cc="carl@example.org")
+    await office.reply(1, cc=("emil@example.org", "ann@example.org", "support@localhost"))
+    await office.reply(1, to=("dora@example.org", "Dora <DORA@example.org>"))
+    await office.run()
+    assert people(office.received("dora@example.org")[0]) == (["dora@example.org"], [])
+    assert people(office.received("emil@example.org")[0]) == (["ann@example.org"], ["carl@example.org", "emil@example.org"])
+    with pytest.raises(Refused):
+        await office.reply(1, to=("support@localhost",))
+    with pytest.raises(Refused):
+        await office.reply(1, to=("no address",))
+
+
+@pytest.mark.parametrize("to", ["sam@supplier.example", "ann@example.org"])
+async def test_o05_a_further_mail_on_the_thread_of_a_forward(office: Office, to: str):
+    """O05, S8b: it goes to whom the forward went, not by default to the customer, and moves nothing, whoever that is."""
+    await office.mail(ANN)
+    await office.person().forward(1, Mail("Can you help?", to=(to,)))
+    thread = (await office.world.ticket(1))["threads"][1]["id"]
+    await office.reply(1, "It is urgent.", thread=thread)
+    await office.run()
+    assert [people(each) for each in office.sink.taken] == [([to], [])] * 2
+    await heard(office, to, "I can.")
+    await office.reply(1, "Thanks, come.", thread=thread)
+    await office.run()
+    assert ([people(each) for each in office.sink.taken], await moves(office)) == ([([to], [])] * 3, [])
+    assert "> I can." in office.sink.taken[-1].text
+
+
+async def test_o10_o11_a_mail_for_later_keeps_people_files_and_status(office: Office):
+    """O10, O11: what was chosen when it was written holds when it goes out, but for the recipient that was cancelled."""
+    await office.user(signature="Bob")
+    await office.mail(ANN, Cc="carl@example.org")
+    given = {"files": (File("a.bin", "application/octet-stream", b"\0\1"),), "html": "<p>Done.</p>", "status": "Closed"}
+    await office.reply(1, "Done.", AGENT, at=office.clock.now() + timedelta(hours=3), **given)
+    ids = {each["recipient"]: each["id"] for each in await office.deliveries()}
+    await Deliveries(office.database).cancel([ids["carl@example.org"]], office.clock.now())
+    await office.mail("Dora <dora@example.org>", "Re: Printer on fire", "Me too.", In_Reply_To=await _first_id(office))
+    await office.later(hours=3)
+    [arrived] = office.sink.taken
+    assert (arrived.to, [each.get_filename() for each in arrived.mail.iter_attachments()]) == (("ann@example.org",), ["a.bin"])
+    assert "Done.\n\n-- \nBob" in arrived.text
+    assert ((await moves(office))[-1], {each["state"] for each in await office.deliveries()}) == (
+        ("user", "Waiting on us", "Closed"),
+        {"sent", "cancelled"},
+    )
+
+
+async def _first_id(office: Office) -> str:
+    return f"<{(await office.world.ticket(1))['threads'][0]['messages'][0]['message_id']}>"
+
+
+async def test_six_mails_are_one_conversation_on_both_sides(office: Office):
+    """Each names all before it, answers the one before, and has the tag once; the subjects differ by ``Re:`` alone."""
+    first = await office.mail(ANN, Message_ID="<first@example.org>")
+    ids, subjects = ["<first@example.org>"], []
+    tag = (await office.world.ticket(1))["tag"]
+    for place in range(6):
+        await office.reply(1, f"Answer {place}.")
+        await office.run()
+        arrived = office.received("ann@example.org")[-1]
+        assert (arrived.mail["References"].split(), arrived.mail["In-Reply-To"]) == (ids, ids[-1])
+        subjects.append(arrived.mail["Subject"])
+        own = answer(arrived, f"Question {place}.", office.clock.now())
+        line = await office.world.mail(own)
+        assert (line["ticket"], line["thread"]) == (1, first["thread"])
+        ids += [arrived.mail["Message-ID"], f"<{line['message_id']}>"]
+        assert len(set(ids)) == len(ids)
+    assert set(subjects) == {f"Re: Printer on fire [{tag}]"}
+
+
+async def test_a_long_conversation_keeps_its_first_and_newest_references(office: Office):
+    """RFC 5322 3.6.4: beyond twenty the middle goes."""
+    many = " ".join(f"<m{place}@example.org>" for place in range(40))
+    await office.mail(ANN, Message_ID="<last@example.org>", References=many, In_Reply_To="<m39@example.org>")
+    await office.reply(1)
+    await office.run()
+    given = office.received("ann@example.org")[0].mail["References"].split()
+    assert (len(given), given[0], given[-1], given[-2]) == (20, "<m0@example.org>", "<last@example.org>", "<m39@example.org>")
+
+
+async def _notified(office: Office) -> Received:
+    """An agent was told of a new ticket; the mail he got."""
+    await office.user(notify={"new": True})
+    await office.mail(ANN)
+    await office.run()
+    [notice] = office.received(AGENT)
+    assert notice.mail["Auto-Submitted"] == "auto-generated"
+    return notice
+
+
+async def test_e19_an_answer_to_a_notice_moves_nothing(office: Office):
+    """E19, C7: by default it is logged as the agent's and goes nowhere."""
+    line = await office.world.mail(answer(await _notified(office), "Use water.", office.clock.now()))
+    await office.run()
+    assert (line["ticket"], line["sender_role"], await moves(office), office.received("ann@example.org")) == (1, "user", [], [])
+
+
+async def test_e19_with_relay_it_goes_out_from_the_channel(office: Office):
+    """E19 with the option: what he newly wrote goes to the requester from the channel, on her thread, and trigger A applies."""
+    await pipeline(office, relay=True)
+    line = await office.world.mail(answer(await _notified(office), "Use water.", office.clock.now()))
+    assert line["status"] == {"before": "New", "after": "New"}
+    await office.run()
+    [arrived] = office.received("ann@example.org")
+    assert ("Use water." in arrived.text, "desk.example" in arrived.mail.as_string().lower().replace("desk.example.net", "")) == (
+        True,
+        False,
+    )
+    assert "> It burns." in arrived.text
+    assert (arrived.mail["From"].addresses[0].addr_spec, arrived.mail["Auto-Submitted"]) == ("support@localhost", None)
+    assert await moves(office) == [("A", "New", "Waiting on contact")]
+    assert (await heard(office))["status"]["after"] == "Waiting on us"
+
+
+@pytest.mark.parametrize("sender", ["eve@example.net", "ann@example.org", "other@desk.example"])
+async def test_e19_the_token_is_his_alone(office: Office, sender: str):
+    """E19, section 5: whoever else writes to that address does not speak for the agent, be it another agent."""
+    await pipeline(office, relay=True)
+    await office.user("other@desk.example", "Ole")
+    notice = await _notified(office)
+    await office.world.mail(answer(notice, "Send me the money.", office.clock.now(), sender))
+    await office.run()
+    assert [each for each in office.sink.taken if "money" in each.text] == []
+    assert all(rule != "A" for rule, _, _ in await moves(office))
+
+
+async def test_e19_without_the_token_his_name_is_no_proof(office: Office):
+    """E19, section 5: a bare From of the agent on the ticket's own address, or with a token of another key, relays nothing."""
+    await pipeline(office, relay=True)
+    notice = await _notified(office)
+    own = (await office.world.ticket(1))["reply_address"]
+    changed = str(notice.mail["Reply-To"])
+    changed = changed.replace(changed[changed.index("@") - 4 : changed.index("@")], "aaaa")
+    for to in (own, changed):
+        await office.world.mail(answer(notice, "Send me the money.", office.clock.now(), AGENT, To=to))
+    failing = answer(
+        notice, "Send me the money.", office.clock.now(), Authentication_Results="mx.example.net; dmarc=fail header.from=desk.example"
+    )
+    assert (await office.world.mail(failing))["outcome"] == "quarantined"
+    await office.run()
+    assert (office.received("ann@example.org"), await moves(office)) == ([], [])
+
+
+async def test_e19_an_automatic_answer_of_his_is_not_relayed(office: Office):
+    """E19, E26: the vacation notice of an agent's mailbox goes to nobody."""
+    await pipeline(office, relay=True)
+    vacation = answer(await _notified(office), "I am away.", office.clock.now(), Auto_Submitted="auto-replied")
+    await office.world.mail(vacation)
+    await office.run()
+    assert (office.received("ann@example.org"), await moves(office)) == ([], [])
+
+
+async def test_e20_an_agents_own_mail_opens_a_ticket(office: Office):
+    """E20: he is the requester and is acknowledged like everybody; an address of ours never is."""
+    await office.user()
+    await office.switch_on("New")
+    assert (await office.mail(AGENT))["created_ticket"] is True
+    await office.run()
+    assert (await office.world.ticket(1))["requester"]["address"] == AGENT
+    assert len(office.received(AGENT)) == 1
+    await Admin(office.database, office.clock, ZONE, BUILT_IN).add_channel("sales@localhost")
+    await office.world.desk().person(1, "add", "sales@localhost")
+    await office.world.desk().set(1, {"requester": "sales@localhost"})
+    await office.switch_on("Closed")
+    await office.world.desk().move([1], "Closed")
+    await office.run()
+    assert (office.received("sales@localhost"), await office.runs("Closed")) == ([], [("ticket-closed", "SKIPPED_NO_RECIPIENT")])
+
+
+FORWARDED = "Please see below.\n\n---------- Forwarded message ---------\nFrom: {sender}\nDate: Sat, 21 Nov 2026 10:00:00 +0000\nSubject: Toner\nTo: Bob\n\nEmpty.\n"
+
+
+@pytest.mark.parametrize(
+    ("sender", "proof", "told"),
+    [("Carl <carl@supplier.example>", PASS, "carl@supplier.example"), ("Carl", PASS, AGENT), ("Carl <carl@supplier.example>", {}, AGENT)],
+)
+async def test_e21_the_receipt_goes_to_the_original_sender(office: Office, sender: str, proof: dict[str, str], told: str):
+    """E21: only where he was read with certainty and the agent is proven; else the forwarder is the requester and the ticket is flagged."""
+    await office.user()
+    await office.switch_on("New")
+    await office.mail(f"Bob <{AGENT}>", "Fwd: Toner", FORWARDED.format(sender=sender), **proof)
+    await office.run()
+    ticket = await office.world.ticket(1)
+    assert (ticket["requester"]["address"], ticket["flags"]) == (told, [] if told != AGENT else ["needs_attention"])
+    assert {each for mail in office.sink.taken for each in mail.to} <= {told}
+    assert len(office.received("carl@supplier.example")) == (told != AGENT)
