@@ -7,7 +7,7 @@ BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 STAMPS := .venv/.stamps
 
-.PHONY: run test test-sweep test-mutation lint bench bench-scale lock clean
+.PHONY: run test test-sweep test-mutation lint bench bench-scale bench-workflows lock clean
 
 run: $(STAMPS)/run
 	@exec $(BIN)/ticketgate serve
@@ -38,6 +38,9 @@ bench: $(STAMPS)/test
 
 bench-scale: $(STAMPS)/test
 	$(BIN)/python tests/bench/scale.py $(ARGS)
+
+bench-workflows: $(STAMPS)/test
+	$(BIN)/python tests/bench/workflows.py $(ARGS)
 
 # Pins what pyproject.toml allows to what is newest now; needs uv.
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate \

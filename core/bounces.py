@@ -18,13 +18,15 @@ def came_back(event: MailArrived, ticket: int | None) -> list[Decision]:
     if bounce is None:
         return []
     decided: list[Decision] = []
+    ended: set[int] = set()
     for each in bounce.recipients or (BounceRecipient(None, None, bounce.action, None, None),):
         delivery = _delivery(event, each)
         if delivery is None:
             continue
         reply = " ".join(word for word in (each.status, each.diagnostic) if word)[:500] or "a report says that it could not be delivered"
         number = ticket if ticket is not None else delivery.ticket
-        if each.action == "failed" and delivery.state != "failed":
+        if each.action == "failed" and delivery.state != "failed" and delivery.id not in ended:
+            ended.add(delivery.id)
             decided.append(FailDelivery(delivery.id, delivery.recipient, reply, is_hard(reply)))
             decided.extend(tell(number, delivery, reply) if number is not None else ())
         elif each.action == "delayed" and number is not None:

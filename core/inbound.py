@@ -89,6 +89,7 @@ def _fresh(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, trashed
     trail.decisions.append(AppendMessage(thread, trail.role, opens=True, speaks_for=customer, flags=marks(trail)))
     _participate(trail, thread)
     if not _makes_tickets(event):
+        _mark_contact(trail)
         trail.step("status rule", "none", "the channel makes no tickets")
         channel = f"Channel {event.channels[0].address} makes no tickets" if event.channels else "There is no channel"
         return trail.end("done", f"{channel}, so it is kept as a conversation.")
@@ -192,6 +193,12 @@ def _mark_sender(trail: Trail, ticket: int) -> None:
     event = trail.event
     if trail.role in ("contact", "stranger") and event.message.kind in ("human", "forward"):
         trail.decisions.append(NoteCustomer(ticket))
+    _mark_contact(trail)
+
+
+def _mark_contact(trail: Trail) -> None:
+    """What the mail shows of its sender: a machine, proven to be himself, heard of again after mail to him failed."""
+    event = trail.event
     automated = event.message.kind in MACHINE_WRITTEN and not event.sender.known
     heard = event.sender.contact is not None and event.sender.contact.bounced_at is not None and event.verdict != "fail"
     if automated or heard or event.verdict == "pass":

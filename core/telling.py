@@ -13,9 +13,11 @@ MORNING = time(8)  # when a daily digest goes out, in the account's time zone
 
 
 def told(decision: Notify, ticket: Ticket, users: Mapping[str, User], now: datetime, zone: tzinfo) -> list[tuple[User, datetime]]:
-    """(user, when) of everybody who is told: all who may answer of a new ticket, the owner of the rest."""
+    """(user, when) of everybody who is told: all who may answer of a new ticket, the owner of the rest; of failures who may mend them where nobody owns it."""
     people: Iterable[User] = {user.id: user for user in users.values() if user.active and user.role != "reader"}.values()
-    if ticket.owner_id is not None or decision.kind != "new":
+    if ticket.owner_id is None and decision.kind == "failure":
+        people = (user for user in people if user.role in ("admin", "automation"))
+    elif ticket.owner_id is not None or decision.kind != "new":
         people = (user for user in people if user.id == ticket.owner_id)
     wanting = (user for user in people if user.wants(decision.kind) and decision.but not in user.addresses)
     return [(user, _when(user, now, zone)) for user in sorted(wanting, key=lambda user: user.id)]

@@ -19,6 +19,7 @@ _MAC = rf"([a-z2-7]{{{MAC_CHARACTERS}}})"
 _PLUS = re.compile(rf"(\d{{1,15}}(?:-\d{{1,15}})?)\.{_MAC}", _WRITTEN)
 _RELAY = re.compile(rf"r(\d{{1,15}}-\d{{1,10}})\.{_MAC}", _WRITTEN)
 _RETURN = re.compile(rf"b(\d{{1,15}})\.{_MAC}", _WRITTEN)
+_KEYS = re.compile(rf"\+[rb]?\d{{1,15}}(?:-\d{{1,15}})?\.{_MAC}(?=@|=40|%40)", _WRITTEN)
 _TAG = re.compile(rf"\[#(\d{{1,15}})\.{_MAC}\]", _WRITTEN)
 _OWN_ID = re.compile(rf"tg\.([a-z0-9]{{1,40}})\.(\d{{1,15}})\.{_MAC}@", _WRITTEN)
 
@@ -70,6 +71,11 @@ def bare(address: str) -> tuple[str, str]:
     local, at, domain = address.rpartition("@")
     name, _, plus = local.partition("+")
     return name + at + domain, plus
+
+
+def unmarked(text: str) -> str:
+    """A text without the marks in addresses of ours that it holds: who gets it from us shall not get a key with it."""
+    return _KEYS.sub("", text)
 
 
 def read_reply(keys: Sequence[bytes], plus: str) -> Address | None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from email.utils import parseaddr
 from typing import Any
 
+from core import token
 from core.decide import refusal
 from core.events import EmailSent, MoveAsked, TicketOpened
 from core.letter import Outgoing
@@ -207,7 +208,9 @@ class Correspondent(Person):
             return None
         async with self.database.read() as connection:
             mail_id = await drafts.mail_of(connection, number, message)
-        return await self.raw_of(mail_id) if mail_id is not None else None
+        if mail_id is None:
+            return None
+        return token.unmarked((await self.raw_of(mail_id)).decode("latin-1")).encode("latin-1")  # every byte as it was, but for the marks
 
 
 async def _chosen(act: Act, ticket: Ticket, message: int | None) -> MessageRow | None:

@@ -99,6 +99,7 @@ class Desk(Person):
         """Move tickets to a status of their own pipeline, or of the named one; all of them or none."""
         moved: list[int] = []
         async with self.acting() as act:
+            await act.book.load_tickets(numbers)  # all with a few statements, while everybody else waits
             for number in dict.fromkeys(numbers):
                 ticket = await act.ticket(number)
                 into = act.pipeline(pipeline) if pipeline is not None else act.book.desk.pipelines[ticket.pipeline_id]

@@ -138,7 +138,7 @@ class Letters:
             raise Refused("a forward needs somebody to go to")
         text, _ = _signed(written, author)
         if message is not None:
-            text = f"{text.rstrip()}\n\n{_forwarded(message)}\n"
+            text = f"{text.rstrip()}\n\n{token.unmarked(_forwarded(message))}\n"
         subject = reply.subject_of(written.subject or ticket.subject, token.tag(self.key, ticket.number), "Fwd")
         said = Said(written.to, written.cc, subject, text, None, written.files, written.original)
         return self._mail(ticket.number, way, said, written, author, "forward")

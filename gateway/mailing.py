@@ -5,6 +5,8 @@ What cannot be made now is told as the outcome of the action and tried again lat
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -23,6 +25,7 @@ from gateway.store.templates import StoredTemplate, Words
 from gateway.store.threads import MessageRow
 from gateway.templating import Template, render
 
+_NUMBERS = re.compile(r"\d+")
 FROM_OUTSIDE = frozenset({"mail", "B", "S9"})  # causes that are somebody's mail
 
 
@@ -93,9 +96,9 @@ class Mailing:
         connection, now = self.letters.book.connection, self.letters.now
         everywhere = await outward.automatic_since(connection, now - timedelta(hours=1))
         if template != RECEIVED or contact is None:
-            return Counts(in_a_row=_in_a_row(way.earlier), everywhere_hour=everywhere)
+            return Counts(in_a_row=_in_a_row(way.earlier, contact), everywhere_hour=everywhere)
         receipts = await outward.receipts(connection, template, contact.address, now)
-        return Counts(*receipts, _in_a_row(way.earlier), everywhere)
+        return Counts(*receipts, _in_a_row(way.earlier, contact), everywhere)
 
     async def _inside(self, ticket: Ticket, run: Enrolment, config: Mapping[str, Any], action: str) -> Prepared:
         tokens = self.letters.tokens(ticket, None, self.letters.book.contacts.get(ticket.requester_id or 0))
@@ -125,12 +128,20 @@ class Mailing:
         return list(found.values())
 
 
-def _in_a_row(earlier: Sequence[MessageRow]) -> int:
-    """Automatic mails of ours at the end of a conversation, with no person's word between."""
+def _in_a_row(earlier: Sequence[MessageRow], contact: Contact | None) -> int:
+    """Automatic mails of ours to him at the end of a conversation, with no person's word between; one action may write to several people.
+
+    Words that came before just so, but for their numbers, are an echo: a machine that does not say that it is one.
+    """
+    heard = Counter(_said(row) for row in earlier if row.direction == "inbound")
     found = 0
     for row in reversed(earlier):
         if row.direction == "outbound" and row.sender_role == "self" and row.kind == "auto_generated":
-            found += 1
-        elif row.kind in ("human", "forward"):
+            found += contact is not None and any(each["address"] == contact.address for each in row.head["to"])
+        elif row.kind in ("human", "forward") and (row.direction == "outbound" or heard[_said(row)] == 1):
             break
     return found
+
+
+def _said(row: MessageRow) -> str:
+    return " ".join(_NUMBERS.sub("", row.reply_text or "").casefold().split())

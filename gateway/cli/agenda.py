@@ -30,18 +30,23 @@ def run_due(
 ) -> None:
     """Process everything that is due, once."""
 
-    async def act(opened: Opened) -> list[dict[str, Any]]:
+    async def act(opened: Opened) -> tuple[list[dict[str, Any]], str]:
         from gateway.cli.passes import passes
+        from gateway.store import backlog
 
         if until is not None:
             opened.clock.set(parse_instant(until, "--until"))
-        return await passes(opened)
+        ran = await passes(opened)
+        if opened.settings.outbound.host:
+            return ran, ""
+        _, mails = (await backlog.counts(opened.database, opened.clock.now()))["outbox_waiting_deliveries"]
+        return ran, f"; {mails:.0f} mails wait: no smarthost is configured ([outbound] host)" if mails else ""
 
-    ran = run(context, act)
+    ran, waiting = run(context, act)
     if as_json:
         emit({"ran": ran})
     else:
         for row in ran:
             where = f" on ticket {row['ticket']}" if row["ticket"] else ""
             print(paragraph(f"{row['what']}{where}: {row['detail']}"))
-        print(f"{len(ran)} done, nothing more is due")
+        print(f"{len(ran)} done, nothing more is due{waiting}")

@@ -176,7 +176,9 @@ def set_(
     if as_json:
         emit(shown)
     else:
-        print(f"{shown['pipeline']} / {shown['status']} is {'on' if shown['enabled'] else 'off'}; {shown['enrolled']} tickets were put in")
+        print(f"{shown['pipeline']} / {shown['status']} is {'on' if shown['enabled'] else 'off'}")
+        if enroll_existing:
+            print(f"{shown['enrolled']} of the {shown['tickets_in_status']} tickets in the status were put in")
         if settings.get("enabled") and shown["tickets_in_status"] and not enroll_existing:
             print(f"{shown['tickets_in_status']} tickets are in the status now and stay out: --enroll-existing puts them in")
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
@@ -241,7 +241,9 @@ class Batch:
         return any(ref.held for refs in rows.values() for ref in refs)
 
     def _remember(self, item: Item, hand: Hand, event: MailArrived) -> None:
-        """Later mails of the batch see this one as earlier mail."""
+        """Later mails of the batch see this one as earlier mail, and deliveries that came back by it as failed."""
+        failed = {row["_id"] for row in self.book.outward.failed}
+        self.deliveries.update((each.id, replace(each, state="failed")) for each in event.deliveries if each.id in failed)
         if hand.finish is None:
             return
         if hand.finish.state == "duplicate":

@@ -23,15 +23,14 @@ class Draft:
 
 
 async def due(connection: AsyncConnection, now: datetime, most: int) -> list[int]:
-    """Drafts whose time has come, the earliest first."""
+    """Drafts whose time has come, the earliest first: those of the first ``most`` recipients."""
     query = (
-        sa.select(DELIVERY.c.outgoing_id, sa.func.min(DELIVERY.c.due_at))
+        sa.select(DELIVERY.c.outgoing_id)
         .where(DELIVERY.c.state == "scheduled", DELIVERY.c.due_at <= now)
-        .group_by(DELIVERY.c.outgoing_id)
-        .order_by(sa.func.min(DELIVERY.c.due_at), DELIVERY.c.outgoing_id)
+        .order_by(DELIVERY.c.due_at, DELIVERY.c.outgoing_id)
         .limit(most)
     )
-    return [row.outgoing_id for row in await connection.execute(query)]
+    return list(dict.fromkeys((await connection.execute(query)).scalars()))
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
@@ -62,9 +61,9 @@ async def waiting(connection: AsyncConnection, number: int, now: datetime) -> Dr
 
 
 async def fail(connection: AsyncConnection, number: int, reason: str, now: datetime) -> None:
-    """It cannot go out: everybody sees why."""
+    """It cannot go out; its ticket is told of it as of any mail that failed."""
     query = sa.update(DELIVERY).where(DELIVERY.c.outgoing_id == number, DELIVERY.c.state == "scheduled")
-    await connection.execute(query.values(state="failed", last_reply=reason, ended_at=now, due_at=None, settled=True))
+    await connection.execute(query.values(state="failed", last_reply=reason, ended_at=now, due_at=None, settled=False))
 
 
 async def mail_of(connection: AsyncConnection, ticket: int, message: int | None) -> int | None:

@@ -141,10 +141,8 @@ async def done(connection: AsyncConnection, ids: Collection[int]) -> dict[int, s
 
 def writing(new: Iterable[Enrolment], changed: Iterable[Enrolment]) -> Work:
     """Inserts and updates of whole rows, for :func:`gateway.store.unit.write_rows`."""
-    return [
-        (ENROLMENT, [_row(each) for each in new]),
-        (UPDATE, [{"_id": each.id, **{name: value for name, value in _row(each).items() if name != "id"}} for each in changed]),
-    ]
+    ended = [{"_id": each.id, **{name: value for name, value in _row(each).items() if name != "id"}} for each in changed]
+    return [(UPDATE, ended), (ENROLMENT, [_row(each) for each in new])]  # in this order: a ticket is in a workflow once at a time
 
 
 def _row(enrolment: Enrolment) -> dict[str, Any]:

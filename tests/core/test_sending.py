@@ -180,7 +180,8 @@ def test_no_yes_by_accident(occasion: Occasion, contact: Contact | None, role: s
         assert found.why
         return
     assert contact is not None
-    assert not (contact.blocked or contact.automated or contact.bounced_at or role == "stranger")
+    assert (contact.blocked, contact.automated, contact.bounced_at) == (False, False, None)
+    assert role != "stranger"
     assert row < IN_A_ROW
     assert occasion.transactional or contact.marketing_ok
     assert not occasion.ticket.flags & {"automated", "unverified"}

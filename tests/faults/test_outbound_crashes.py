@@ -286,7 +286,8 @@ def audit(daemon: Daemon, traffic: Traffic, kills: int) -> None:
     mails = sorted(
         f"{name}" for (name,) in daemon.rows("SELECT message_id FROM message WHERE direction = 'inbound' AND thread_id IS NOT NULL")
     )
-    assert mails == sorted(traffic.mails), "an accepted mail is not one message"
+    missing = [row for row in daemon.rows("SELECT message_id, state, tries, outcome FROM mail ORDER BY id") if row[0] not in mails]
+    assert mails == sorted(traffic.mails), f"an accepted mail is not one message: {missing}"
     assert daemon.rows("SELECT count(*) FROM message m JOIN thread t ON t.id = m.thread_id WHERE t.ticket IS NULL") == [(0,)]
     assert daemon.rows("SELECT count(*) FROM ticket") == [(traffic.total,)]
     assert len(traffic.answered) == traffic.total

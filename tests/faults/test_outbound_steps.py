@@ -33,7 +33,7 @@ from gateway.outbox.worker import LEASE_SECONDS, Outbox
 from gateway.store import schema
 from gateway.store.engine import Database, upgrade
 from tests.conftest import START, Postgres, Templates
-from tests.replay.office import Sink, sinking
+from tests.replay.office import Received, Sink, sinking
 
 HOUSE = House(ZoneInfo("Europe/Amsterdam"), "Example Desk", "https://desk.example.net")
 RECEIPT = {"id": "receipt", "kind": "send_email", "template": "Ticket received"}
@@ -205,6 +205,42 @@ async def test_dead_at_a_commit_on_the_way_out(templates: Templates, tmp_path: P
 async def test_dead_at_every_commit_on_the_way_out(templates: Templates, tmp_path: Path) -> None:
     """The same at each transaction."""
     await died_everywhere(templates, tmp_path, 1)
+
+
+async def test_cancelled_while_the_server_answers(templates: Templates, tmp_path: Path) -> None:
+    """The outbox is cancelled as the server takes a mail: the next one sends the same bytes once more, then it is noted, and that was all."""
+    database = await Database.open(fresh(templates, tmp_path, "cancelled"), node="first")
+    loop, clock = asyncio.get_running_loop(), Clock(START)
+    try:
+        with sinking() as sink:
+            sink.taken = Cancelling(lambda: loop.call_soon_threadsafe(task.cancel))
+            await Desk(database, clock, HOUSE.zone).create(Draft("Printer on fire", "ann@example.org"))
+            await Correspondent(database, clock, HOUSE).reply(1, Mail("We look into it."))
+            smarthost = Smarthost(Server("127.0.0.1", sink.port, "none"))
+            task = asyncio.ensure_future(Outbox(database, smarthost, None, clock).run_due())
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            clock.set(START + timedelta(seconds=LEASE_SECONDS + 1))
+            done = [await Outbox(database, smarthost, None, clock).run_due() for _ in range(2)]
+            assert [[each.state for each in some] for some in done] == [["sent"], []]
+            first, second = sink.taken
+            assert first == second
+    finally:
+        await database.close()
+
+
+class Cancelling(list[Received]):
+    """What the server took; with the first mail something happens before the server says 250."""
+
+    def __init__(self, happens: Callable[[], object]) -> None:
+        super().__init__()
+        self.happens = happens
+
+    def append(self, mail: Received) -> None:
+        """One more."""
+        super().append(mail)
+        if len(self) == 1:
+            self.happens()
 
 
 async def test_two_daemons_run_what_is_due(postgres: Postgres, templates: Templates) -> None:

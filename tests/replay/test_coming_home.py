@@ -105,9 +105,7 @@ async def test_e29_a_report_about_both_recipients(office: Office):
     assert ("ann@example.org" in words, "carl@example.org" in words) == (True, True)
 
 
-@pytest.mark.parametrize(
-    "together", [pytest.param(True, marks=pytest.mark.xfail(strict=True, reason="a batch reads deliveries once")), False]
-)
+@pytest.mark.parametrize("together", [True, False])
 async def test_e29_two_reports_about_one_recipient_tell_once(office: Office, together: bool):
     """E29: the second says nothing new, also when both come in one batch."""
     [sent] = await answered(office)

@@ -292,3 +292,19 @@ async def test_e21_the_receipt_goes_to_the_original_sender(office: Office, sende
     assert (ticket["requester"]["address"], ticket["flags"]) == (told, [] if told != AGENT else ["needs_attention"])
     assert {each for mail in office.sink.taken for each in mail.to} <= {told}
     assert len(office.received("carl@supplier.example")) == (told != AGENT)
+
+
+async def test_a_forward_gives_no_key_away(office: Office):
+    """The customer's mail that is passed on holds our signed address; what the third party gets does not, neither in the text nor in the attachment."""
+    await office.mail(ANN)
+    await office.reply(1)
+    await office.run()
+    await heard(office, "ann@example.org", "Here.")
+    await office.person().forward(1, Mail("Please look.", to=("maker@example.net",)))
+    await office.run()
+    [passed] = office.received("maker@example.net")
+    address = (await office.world.ticket(1))["reply_address"]
+    inner = next(part for part in passed.mail.walk() if part.get_content_type() == "message/rfc822").as_string()
+    assert "Here." in inner
+    assert address not in passed.text
+    assert address not in inner

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -855,3 +856,20 @@ async def test_deleting_a_workflow_takes_its_tickets_out_and_keeps_history(offic
     await by_hand(office)
     await office.run()
     assert await tags(office, 3) == ["z"]
+
+
+async def test_a_chain_of_more_than_ten_workflows_stops(office: Office):
+    """3.3: the loop guard for a way that never comes back to where it was: the twelfth workflow in a row is not entered."""
+    from gateway.admin import Admin
+
+    names = [f"S{each:02}" for each in range(13)]
+    admin = Admin(office.database, office.clock, office.house.zone, "console")
+    await admin.add_pipeline("Long", [*((name, "open") for name in names), ("Done", "closed")])
+    for name, onward in pairwise(names):
+        await office.workflow(name, [{"id": "on", "kind": "set_status", "status": onward}], pipeline="Long")
+    await office.world.desk().create(Draft("x", ANN, "Long", None, "manual"))
+    await office.run()
+    assert await office.status(1) == "S11"
+    assert await office.runs("S10", pipeline="Long") == [("on", "OK")]
+    assert await office.runs("S11", pipeline="Long") == [(None, "SKIPPED_LOOP")]
+    assert await office.enrolments("S11", pipeline="Long") == []

@@ -73,7 +73,7 @@ def test_show_has_the_keys_of_the_interface(cli, imported):
         key: given[key] for key in ("enabled", "re_enroll", "on_leave", "exclude_sources", "filter", "unenroll_when")
     }
     assert shown["window"]["holidays"] == ["2026-12-25"]
-    assert [(each["id"], each["kind"], each["comments"]) for each in shown["actions"]][0] == ("wait", "delay", [])
+    assert [shown["actions"][0][key] for key in ("id", "kind", "comments")] == ["wait", "delay", []]
     fork = shown["actions"][3]
     [comment] = fork["branches"][0]["actions"][0]["comments"]
     assert {key: comment[key] for key in ("author", "text", "at")} == {
