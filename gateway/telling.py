@@ -15,7 +15,7 @@ from gateway.store.notices import Notice
 from gateway.store.templates import Words
 
 _log = log.logger("agenda")
-HEADLINES = {"new": "New ticket", "reply": "Reply", "failure": "It failed"}
+HEADLINES = {"new": "New ticket", "reply": "Reply", "failure": "Failure"}
 
 
 def notify(letters: FormLetters, applier: Applier, waiting: Sequence[Notice]) -> list[tuple[int, str]]:

@@ -231,7 +231,7 @@ WINDOWS = st.fixed_dictionaries(
 
 
 @given(CONFIGS, INSTANTS, ZONES, st.none() | WINDOWS, st.dictionaries(st.sampled_from(DATED), st.none() | st.dates() | INSTANTS))
-@settings(deadline=None, derandomize=True, max_examples=250)
+@settings(deadline=None, derandomize=True, max_examples=150)
 def test_a_sound_delay_has_an_end(config: dict[str, Any], entered: datetime, zone: Any, window: Any, fields: dict[str, Any]) -> None:
     """Nothing raises; only a date, a date field or an empty one may lie in the past, everything else from the entering on."""
     ends = due(config, entered, zone, window, fields)
@@ -243,7 +243,7 @@ def test_a_sound_delay_has_an_end(config: dict[str, Any], entered: datetime, zon
 
 
 @given(WINDOWS, INSTANTS, ZONES)
-@settings(deadline=None, derandomize=True, max_examples=250)
+@settings(deadline=None, derandomize=True, max_examples=150)
 def test_a_window_is_open_when_it_opens(window: dict[str, Any], now: datetime, zone: Any) -> None:
     """Nothing raises; it opens from now on, is open then, and not on a holiday or another day."""
     opens = opening(window, now, zone)
