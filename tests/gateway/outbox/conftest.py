@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import subprocess
+import sys
 from dataclasses import dataclass, field
 from itertools import count
 
@@ -11,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 import uvloop
 
+from gateway import log
 from gateway.outbox.submit import Deadlines, Server, Smarthost
 from gateway.outbox.worker import Outbox
 from gateway.store import schema
@@ -142,6 +145,15 @@ def outbox(database, clock, sink, smarthost):
         return Outbox(on or database, smarthost(sink, **server), signer, clock)
 
     return make
+
+
+@pytest.fixture
+def told():
+    """What is logged at the default level, as JSON lines."""
+    written = io.StringIO()
+    log.configure(level="info", form="json", addresses="hashed", stream=written)
+    yield written
+    log.configure(level="info", form="json", addresses="hashed", stream=sys.__stderr__)
 
 
 def openssl(*arguments, stdin=b""):
