@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
-from time import perf_counter
 
 import pytest
 import sqlalchemy as sa
@@ -222,23 +221,16 @@ async def test_a_retry_begins_anew(deliveries, post):
             await deliveries.retry([other], later)
 
 
-async def test_a_claim_among_many_is_quick(database, deliveries):
-    """With 100,000 deliveries that wait for later, finding out when the next is due and claiming the few that are takes less than 20 ms each."""
+async def test_a_claim_among_many_takes_the_few_that_are_due(database, deliveries):
+    """Of 5,000 deliveries that wait for later each claim takes just the one whose time has come; how long that takes with many more, a bench tells."""
     row = {"outgoing_id": 1, "recipient": "a@example.net", "domain": "example.net", "state": "deferred", "attempts": 1, "created_at": START}
-    rows = [{"id": number, "due_at": START + timedelta(seconds=number), "settled": True} | row for number in range(1, 100_001)]
+    rows = [{"id": number, "due_at": START + timedelta(seconds=number), "settled": True} | row for number in range(1, 5001)]
     async with database.write() as connection:
         values = {"id": 1, "automatic": False, "subject": "x", "raw": MAIL, "created_at": START}
         await connection.execute(sa.insert(schema.outgoing).values(values))
         for at in range(0, len(rows), 2000):
             await write_rows(connection, [(schema.delivery, rows[at : at + 2000])])
-        if database.dialect == "postgresql":
-            await connection.exec_driver_sql("ANALYZE delivery")
-    took = []
     for number in range(1, 8):
-        began = perf_counter()
         jobs = await deliveries.claim("host-1", 50, 60, START + timedelta(seconds=number))
-        middle = perf_counter()
-        await deliveries.earliest_due(START)
-        took.append((middle - began, perf_counter() - middle))
         assert [job.id for job in jobs] == [number]
-    assert max(min(claim for claim, _ in took), min(look for _, look in took)) < 0.020
+        assert await deliveries.earliest_due(START) == START + timedelta(seconds=number + 1)
