@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core import sending
 from gateway import templating
 from gateway.errors import Refused
+from gateway.store import ready
 from gateway.templating import BUILT_IN, CLOSED, KNOWN_TOKENS, RECEIVED, Rendered, Template, TemplateError, check, generic, render
 
 TOKENS = {
@@ -248,3 +250,9 @@ def test_rendering_is_cheap_after_the_first_time() -> None:
         render(RECEIVED, TOKENS)
     assert (perf_counter() - begun) / 500 < 0.001
     assert templating._compiled.cache_info().misses == misses
+
+
+def test_the_ready_workflows_send_what_is_built_in():
+    """The names by which ready workflows and the caps of receipts know the built-in templates are theirs."""
+    assert {ready.RECEIVED, ready.CLOSED} == set(BUILT_IN)
+    assert ready.RECEIVED == sending.RECEIVED == RECEIVED.name
