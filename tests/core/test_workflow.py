@@ -185,7 +185,7 @@ JUNK = st.recursive(
 
 
 @given(st.lists(JUNK | st.fixed_dictionaries({"id": st.sampled_from("abc"), "kind": st.sampled_from(list(KEYS)), "branches": JUNK})))
-@settings(deadline=None, derandomize=True, max_examples=200)
+@settings(deadline=None, derandomize=True, max_examples=120)
 def test_anything_can_be_read(raw: Any) -> None:
     """Whatever is written, the problems are told and what could be read is a tree with places."""
     graph, problems = read(raw)
