@@ -64,7 +64,9 @@ def test_show_has_the_keys_of_the_interface(cli):
     assert [each["type"] for each in shown["events"]] == ["ticket_created", "note_added"]
     assert all(each.keys() >= E_KEYS for each in shown["events"])
     assert shown["events"][0]["cause"]["message_id"] == "1@mail.example"
-    assert cli.json("ticket", "list")["tickets"] == [{key: value for key, value in shown.items() if key not in ("threads", "events", "tasks")}]
+    assert cli.json("ticket", "list")["tickets"] == [
+        {key: value for key, value in shown.items() if key not in ("threads", "events", "tasks")}
+    ]
 
 
 def test_people_see_tables(cli, ticket):
