@@ -25,6 +25,7 @@ class Root:
     silent: str | None = None
     chain: tuple[int, ...] = ()
     requester: str = ""
+    began: str | None = None  # the rule that began a chain of workflows
 
 
 def root_of(event: Event) -> Root:
@@ -34,7 +35,7 @@ def root_of(event: Event) -> Root:
             sender = event.message.sender
             return Root(_unanswerable(event), (), sender.key if sender is not None else "")
         case RunDue(enrolment=enrolment, workflow=workflow):
-            return Root(enrolment.silent, (*enrolment.chain, workflow.id))
+            return Root(enrolment.silent, (*enrolment.chain, workflow.id), began=enrolment.began)
         case EmailSent(opens=opened) if opened is not None:
             return Root(OURS)
         case _:
@@ -67,7 +68,10 @@ def on_status(event: StatusChanged, root: Root, state: State) -> list[Decision]:
     ticket = replace(event.ticket, pipeline_id=event.pipeline.id, status_id=event.status_id)
     if not eligible(workflow, ticket, state, root.requester):
         return decided
-    return [*decided, looped(workflow, ticket.number, root) or Enrol(ticket.number, workflow.id, event.cause, root.silent, root.chain)]
+    return [
+        *decided,
+        looped(workflow, ticket.number, root) or Enrol(ticket.number, workflow.id, event.cause, root.silent, root.chain, root.began),
+    ]
 
 
 def eligible(workflow: Workflow, ticket: Ticket, state: State, requester: str = "") -> bool:

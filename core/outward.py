@@ -45,6 +45,7 @@ class Enrol:
     cause: Cause
     silent: str | None = None
     chain: tuple[int, ...] = ()
+    began: str | None = None  # the rule that began the chain; None: the cause's own
 
 
 @dataclass(frozen=True, slots=True)

@@ -167,6 +167,11 @@ class Enrolment:
     ended_at: datetime | None = None
     end_reason: str | None = None
 
+    @property
+    def began(self) -> str | None:
+        """The rule of what all this began with, whichever workflows led on from there."""
+        return self.cause.get("began") or self.cause.get("rule")
+
 
 def graph_of(actions: Sequence[Action]) -> Graph:
     """The places of a sound tree."""

@@ -204,6 +204,8 @@ class Posting(Filing):
 
     def _enrol(self, ticket: int, decision: o.Enrol) -> None:
         cause = {name: value for name in ("rule", "message_id", "workflow", "action", "user") if (value := getattr(decision.cause, name))}
+        if decision.began is not None:
+            cause["began"] = decision.began
         self.book.set_enrolment(
             Enrolment(
                 self.book.allot("enrolment"),

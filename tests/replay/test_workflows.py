@@ -873,3 +873,14 @@ async def test_a_chain_of_more_than_ten_workflows_stops(office: Office):
     assert await office.runs("S10", pipeline="Long") == [("on", "OK")]
     assert await office.runs("S11", pipeline="Long") == [(None, "SKIPPED_LOOP")]
     assert await office.enrolments("S11", pipeline="Long") == []
+
+
+async def test_section_5_a_receipt_that_another_workflow_led_to_is_short_as_well(office: Office):
+    """An unverified stranger's mail that a workflow moves on is still what is acknowledged: none of his words go out (section 5)."""
+    await office.workflow("New", [{"id": "on", "kind": "set_status", "status": "Waiting on us"}])
+    await office.workflow("Waiting on us", [{"id": "say", "kind": "send_email", "template": "Ticket received"}])
+    await office.mail("stranger@example.org", "Words of his")
+    await office.run()
+    [arrived] = office.received("stranger@example.org")
+    assert arrived.mail["Subject"] == "We received your message"
+    assert "It burns" not in arrived.text
