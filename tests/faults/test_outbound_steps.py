@@ -7,6 +7,7 @@ another transaction, before it commits or directly after. Then two agendas do th
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -213,11 +214,19 @@ async def test_cancelled_while_the_server_answers(templates: Templates, tmp_path
     loop, clock = asyncio.get_running_loop(), Clock(START)
     try:
         with sinking() as sink:
-            sink.taken = Cancelling(lambda: loop.call_soon_threadsafe(task.cancel))
+            ended = threading.Event()
+
+            def cancelled() -> None:
+                """Returns once the outbox has ended, so that the answer comes too late for it."""
+                loop.call_soon_threadsafe(task.cancel)
+                assert ended.wait(30)
+
+            sink.taken = Cancelling(cancelled)
             await Desk(database, clock, HOUSE.zone).create(Draft("Printer on fire", "ann@example.org"))
             await Correspondent(database, clock, HOUSE).reply(1, Mail("We look into it."))
             smarthost = Smarthost(Server("127.0.0.1", sink.port, "none"))
             task = asyncio.ensure_future(Outbox(database, smarthost, None, clock).run_due())
+            task.add_done_callback(lambda _: ended.set())
             with pytest.raises(asyncio.CancelledError):
                 await task
             clock.set(START + timedelta(seconds=LEASE_SECONDS + 1))
