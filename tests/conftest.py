@@ -19,6 +19,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gateway.clock import Clock
 
@@ -34,6 +35,10 @@ PACKAGES = {
 }
 SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/local/sbin"))
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+
+# The same examples on every machine, however slow it is; ARGS=--hypothesis-profile=default looks for new ones.
+settings.register_profile("ticketgate", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ticketgate")
 
 for _name in [name for name in os.environ if name.startswith("TICKETGATE_") and name != "TICKETGATE_REQUIRE_ALL"]:
     del os.environ[_name]  # the settings of whoever runs the tests are not what is tested
