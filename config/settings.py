@@ -31,9 +31,13 @@ class Account(Section):
 
 
 class Data(Section):
-    """The folder of everything that is kept in files; the database and the blobs lie in it unless told otherwise."""
+    """The folder of everything that is kept in files; the database and the blobs lie in it unless told otherwise.
+
+    ``action_log_days`` is how long the action log of workflows goes back (behaviour.md 3.7); 0 keeps all of it.
+    """
 
     directory: Annotated[str, Field(min_length=1)] = "var"
+    action_log_days: Annotated[int, Field(ge=0, le=36_500)] = 90
 
 
 class Database(Section):

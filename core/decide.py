@@ -43,12 +43,13 @@ from core.events import (
     RunDue,
     SplitAsked,
     StatusChanged,
+    TaskDone,
     ThreadAttached,
     TicketOpened,
     UnenrolAsked,
     UnmergeAsked,
 )
-from core.outward import CancelRuns, FinishRun
+from core.outward import CancelRuns, FinishRun, FinishTask
 from core.pipeline import Pipeline, Status
 from core.state import State
 from core.ticket import Ticket
@@ -174,6 +175,8 @@ def _react(event: Event, state: State, now: datetime, root: Root) -> list[Decisi
             return [UnmergeTicket(ticket.number, into.number, record, cause)] if into is not None and record is not None else []
         case SplitAsked():
             return _split(event)
+        case TaskDone(ticket=ticket, task=task, text=text, cause=cause):
+            return [FinishTask(ticket.number, task, text, cause)]
         case NoteWritten(ticket=ticket, text=text, cause=cause):
             return [AddNote(ticket.number, text, cause)]
         case PersonChanged():

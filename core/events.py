@@ -291,6 +291,16 @@ class UnenrolAsked:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskDone:
+    """An agent has done what a task of the ticket asked for."""
+
+    ticket: Ticket
+    task: int
+    text: str
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryFailed:
     """Mail of a ticket was refused for good by the next server, or could not be delivered for days. ``reasons`` by delivery."""
 
@@ -315,6 +325,7 @@ Event = (
     | UnmergeAsked
     | SplitAsked
     | NoteWritten
+    | TaskDone
     | PersonChanged
     | FieldsSet
 )

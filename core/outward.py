@@ -137,6 +137,16 @@ class AddTask:
 
 
 @dataclass(frozen=True, slots=True)
+class FinishTask:
+    """A task is done."""
+
+    ticket: int
+    task: int
+    text: str
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
 class CallWebhook:
     """Tell another program about the ticket."""
 
@@ -159,5 +169,6 @@ Outward = (
     | FailDelivery
     | SettleDeliveries
     | AddTask
+    | FinishTask
     | CallWebhook
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 from core.decide import decide
 from core.events import Cause, Delivered, DeliveryFailed
@@ -23,7 +24,7 @@ from gateway.correspond import Correspondent
 from gateway.errors import TryAgain
 from gateway.form_letters import FormLetters
 from gateway.letters import House
-from gateway.store import drafts, notices, outward, workflows
+from gateway.store import drafts, histories, notices, outward, workflows
 from gateway.store.book import Book
 from gateway.store.engine import Database
 from gateway.store.wake import Wake
@@ -33,6 +34,8 @@ from gateway.turn import Turn
 BATCH = 25  # tickets of one transaction; intake waits for it at most
 POLL_SECONDS = 1.0
 RETRY_SECONDS = 2.0
+FORGETS_EVERY = timedelta(hours=1)
+FORGOTTEN_AT_ONCE = 1000  # entries of the action log in one transaction
 _log = log.logger("agenda")
 
 
@@ -46,15 +49,17 @@ class Ran:
 
 
 class Agenda:
-    """The agenda of one process. ``woken`` is called when the outbox has something new."""
+    """The agenda of one process. ``log_days`` is how long the action log goes back, 0 = for ever; ``woken`` is called when the outbox has something new."""
 
     name = "agenda"
 
-    def __init__(self, database: Database, clock: Clock, house: House, woken: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, database: Database, clock: Clock, house: House, log_days: int = 0, woken: Callable[[], None] = lambda: None) -> None:
         self.database = database
         self.clock = clock
         self.house = house
+        self.log_days = log_days
         self.woken = woken
+        self._forgot_at: datetime | None = None
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
         """Until ``stop``: do what is due as soon as it is."""
@@ -83,7 +88,19 @@ class Agenda:
 
     async def run_due(self) -> list[Ran]:
         """One pass over everything that is due now."""
+        await self._forget()
         return [*await self._drafts(), *await self._runs(), *await self._failures(), *await self._notices()]
+
+    async def _forget(self) -> None:
+        """The action log loses what is older than it is to be (behaviour.md 3.7)."""
+        now = self.clock.now()
+        if not self.log_days or (self._forgot_at is not None and now - self._forgot_at < FORGETS_EVERY):
+            return
+        forgotten = FORGOTTEN_AT_ONCE
+        while forgotten == FORGOTTEN_AT_ONCE:
+            async with self.database.write(durable=False) as connection:
+                forgotten = await histories.forget_runs(connection, now - timedelta(days=self.log_days), FORGOTTEN_AT_ONCE)
+        self._forgot_at = now
 
     # ---- mails for later
 

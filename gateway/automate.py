@@ -197,6 +197,13 @@ class Automator(Person):
                 raise Refused(f"workflow {workflow.name} has no action {action!r}")
             return await histories.comment(act.book.connection, workflow.id, action, self.actor, text, act.now)
 
+    async def resolve(self, pipeline: str, status: str, action: str, number: int) -> None:
+        """The matter of a comment is settled (3.6): anybody may say so."""
+        async with self.acting() as act:
+            workflow = _workflow(act, pipeline, status)
+            if not await histories.resolve(act.book.connection, workflow.id, action, number, act.now):
+                raise Refused(f"action {action!r} of {workflow.name} has no comment {number}")
+
     # ---- templates
 
     async def put_template(

@@ -149,7 +149,7 @@ class Daemon:
         await self.sandbox.start()
         rules = Rules(self.house.zone, frozenset(self.settings.auth_results.trusted))
         intake = Intake(self.database, self.spool, self.sandbox, rules, self.clock, filed=lambda: self.wake.notify("agenda"))
-        agenda = Agenda(self.database, self.clock, self.house, woken=self._work_for_outside)
+        agenda = Agenda(self.database, self.clock, self.house, self.settings.data.action_log_days, woken=self._work_for_outside)
         outbox = open_outbox(self.settings, self.database, self.clock)
         webhooks = Webhooks(self.database, self.clock, self.settings.webhooks)
         loops: dict[str, Loop] = {"intake": intake, "agenda": agenda, "outbox": outbox, "webhooks": webhooks}

@@ -18,6 +18,7 @@ from core.events import (
     NoteWritten,
     PersonChanged,
     SplitAsked,
+    TaskDone,
     ThreadAttached,
     TicketOpened,
     UnmergeAsked,
@@ -27,7 +28,7 @@ from core.thread import Entry, head
 from core.ticket import Channel, Contact, ParticipantRole, Priority, Source, Thread, Ticket
 from gateway.act import Act, Person, status_of
 from gateway.errors import Refused
-from gateway.store import contacts, threads, tickets
+from gateway.store import contacts, histories, threads, tickets
 from gateway.store.threads import MessageRow
 from gateway.store.tickets import TicketEvent
 
@@ -94,6 +95,18 @@ class Desk(Person):
             ticket = await act.ticket(number)
             act.do(NoteWritten(ticket, text, act.cause))
         return Outcome((ticket.number,), act.events, act.messages[-1])
+
+    async def finish_task(self, number: int, task: int) -> Outcome:
+        """A task of the ticket is done."""
+        async with self.acting() as act:
+            ticket = await act.ticket(number)
+            found = next((each for each in await histories.tasks(act.book.connection, ticket.number) if each["id"] == task), None)
+            if found is None:
+                raise Refused(f"ticket {ticket.number} has no task {task}")
+            if found["done_at"] is not None:
+                raise Refused(f"task {task} of ticket {ticket.number} is done already")
+            act.do(TaskDone(ticket, task, found["text"], act.cause))
+        return Outcome((ticket.number,), act.events)
 
     async def move(self, numbers: Sequence[int], status: str, pipeline: str | None = None, close_date: date | None = None) -> Outcome:
         """Move tickets to a status of their own pipeline, or of the named one; all of them or none."""

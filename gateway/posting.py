@@ -58,6 +58,9 @@ class Posting(Filing):
                 self.book.outward.settled.extend({"_id": each} for each in deliveries)
             case o.AddTask(ticket=ticket):
                 self._task(self._number(ticket, hand), decision)
+            case o.FinishTask(ticket=ticket, task=task, text=text, cause=cause):
+                self.book.outward.done_tasks.append({"_id": task, "_done_at": self.now})
+                self._event(ticket, "task_done", cause, after=text)
             case o.CallWebhook(ticket=ticket):
                 self._webhook(self._number(ticket, hand), decision)
             case _:

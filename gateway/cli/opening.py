@@ -103,7 +103,7 @@ class Opened:
         from gateway.agenda import Agenda
 
         self.start_log()
-        return Agenda(self.database, self.clock, self.house)
+        return Agenda(self.database, self.clock, self.house, self.settings.data.action_log_days)
 
     def outbox(self) -> Outbox:
         """Mail on its way out."""

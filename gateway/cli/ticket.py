@@ -10,7 +10,8 @@ import typer
 from core.ticket import Priority, Source
 from gateway.cli import ticket_mail
 from gateway.cli.opening import Opened, explained, run
-from gateway.cli.output import AsJson, emit, facts, paragraph, table
+from gateway.cli.output import AsJson, emit, table
+from gateway.cli.ticket_page import page, sentence
 from gateway.cli.words import HIGHEST, day, one_of
 from gateway.errors import UsageError
 
@@ -83,7 +84,7 @@ def show(context: typer.Context, number: Number, as_json: AsJson = False) -> Non
     if as_json:
         emit(shown)
     else:
-        _page(shown)
+        page(shown)
 
 
 @app.command()
@@ -138,6 +139,18 @@ def note(
 ) -> None:
     """Writes a note; it never moves the status."""
     _act(context, lambda desk: desk.note(number, text), as_user, as_json=as_json)
+
+
+@app.command()
+def task(
+    context: typer.Context,
+    number: Number,
+    done: Annotated[int, typer.Option("--done", metavar="ID", max=HIGHEST, help="As show numbers it.")],
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Says that a task of a ticket is done."""
+    _act(context, lambda desk: desk.finish_task(number, done), as_user, as_json=as_json)
 
 
 @app.command()
@@ -276,56 +289,6 @@ def _act(
         print(shown[0]["number"])
     else:
         for each in outcome.events:
-            print(f"ticket {each.ticket}: {_sentence(each.type, each.before, each.after, each.detail)}")
+            print(f"ticket {each.ticket}: {sentence(each.type, each.before, each.after, each.detail)}")
         if not outcome.events:
             print("nothing changed")
-
-
-def _sentence(kind: str, before: str | None, after: str | None, detail: str | None) -> str:
-    change = f" {before or 'none'} -> {after or 'none'}" if before is not None or after is not None else ""
-    return paragraph(f"{kind.replace('_', ' ')}{change}{f' ({detail})' if detail else ''}")
-
-
-def _page(shown: dict[str, Any]) -> None:
-    """A ticket for a person at a terminal."""
-    requester = shown["requester"]
-    facts(
-        (
-            ("Ticket", f"{shown['number']}  {shown['subject']}"),
-            ("Status", f"{shown['status']} ({shown['pipeline']}, {shown['status_state']})"),
-            ("Requester", f"{requester['name']} <{requester['address']}>" if requester else None),
-            ("People", ", ".join(f"{each['address']} ({each['role']})" for each in shown["participants"])),
-            ("Owner", shown["owner"]),
-            ("Priority", shown["priority"]),
-            ("Source", shown["source"]),
-            ("Created", shown["created_at"]),
-            ("Close date", shown["close_date"]),
-            ("Reopened", shown["reopened_count"] or None),
-            ("Flags", ", ".join(shown["flags"])),
-            ("Links", ", ".join(f"{each['number']} ({each['kind']})" for each in shown["links"])),
-            ("Reply to", shown["reply_address"]),
-            ("Trash", "since " + shown["deleted_at"] if shown["deleted_at"] else None),
-        )
-    )
-    for thread in shown["threads"]:
-        print(f"\nThread {thread['id'] or '-'}{' (origin)' if thread['origin'] else ''}")
-        for message in thread["messages"]:
-            sender = message["from"] or {}
-            print(
-                f"\n  {message['date'] or message['received_at']}  {message['direction']}  {sender.get('address') or sender.get('name') or ''}"
-            )
-            for each in message["deliveries"]:
-                why = f" ({each['last_reply']})" if each["last_reply"] and each["state"] != "sent" else ""
-                print(paragraph(f"  to {each['recipient']}: {each['state']}{why}"))
-            print(paragraph("\n".join(f"    {line}" for line in (message["reply_text"] or message["text"]).splitlines())))
-    for task in shown["tasks"]:
-        due = f", due {task['due_at']:%Y-%m-%d %H:%M}" if task["due_at"] else ""
-        print(paragraph(f"\nTask {task['id']}{' (done)' if task['done_at'] else due}: {task['text']}"))
-    print()
-    table(
-        ("At", "What", "By", "Before", "After", "Because"),
-        (
-            (each["at"], each["type"], each["actor"], each["before"], each["after"], each["detail"] or each["cause"]["rule"])
-            for each in shown["events"]
-        ),
-    )

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import datetime, time
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from gateway.cli.opening import Opened, run
+from core.workflow import RunOutcome
+from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, paragraph, table
-from gateway.cli.words import HIGHEST
-from gateway.errors import Refused
+from gateway.cli.words import HIGHEST, day, one_of
+from gateway.errors import Refused, UsageError
 
 if TYPE_CHECKING:
     from core.workflow import Enrolment, Workflow
@@ -93,16 +95,30 @@ def comment(
     pipeline: P,
     status: S,
     action: Annotated[str, typer.Argument(metavar="ACTION")],
-    text: Annotated[str, typer.Option("--text", metavar="T")],
+    text: Annotated[str | None, typer.Option("--text", metavar="T")] = None,
+    resolve: Annotated[
+        int | None, typer.Option("--resolve", metavar="ID", max=HIGHEST, help="The matter of this comment is settled.")
+    ] = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Leaves a word on an action for other users; nothing is sent."""
-    number = run(context, lambda opened: opened.automator(as_user).comment(pipeline, status, action, text))
+    """Leaves a word on an action for other users, or settles one; nothing is sent."""
+    with explained():
+        if (text is None) == (resolve is None):
+            raise UsageError("say --text, or --resolve with the number of a comment")
+
+    async def act(opened: Opened) -> int:
+        automator = opened.automator(as_user)
+        if text is not None:
+            return await automator.comment(pipeline, status, action, text)
+        await automator.resolve(pipeline, status, action, resolve or 0)
+        return resolve or 0
+
+    number = run(context, act)
     if as_json:
         emit({"comment": number})
     else:
-        print(f"comment {number}")
+        print(f"comment {number}{'' if resolve is None else ' is settled'}")
 
 
 def runs(
@@ -110,9 +126,16 @@ def runs(
     pipeline: P,
     status: S,
     ticket: Annotated[int | None, typer.Option("--ticket", metavar="N", max=HIGHEST, help="Default: all.")] = None,
+    action: Annotated[str | None, typer.Option("--action", metavar="ID", help="What this action did.")] = None,
+    outcome: Annotated[str | None, typer.Option("--outcome", metavar="OUTCOME", help=", ".join(get_args(RunOutcome)))] = None,
+    since: Annotated[str | None, typer.Option("--since", metavar="DATE", help="What was done on this day or later.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="DATE", help="What was done on this day or earlier.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists who was enrolled and what was done, oldest first."""
+    """Lists who was enrolled and what was done, oldest first; the options beside --ticket choose among what was done."""
+    with explained():
+        one_of("--outcome", outcome, get_args(RunOutcome))
+        first, last = day(since), day(until)
 
     async def act(opened: Opened) -> dict[str, Any]:
         from gateway.store import histories, setup
@@ -120,7 +143,9 @@ def runs(
         async with opened.database.read() as connection:
             workflow = found_in(await setup.load_desk(connection), pipeline, status)
             held = await histories.enrolments(connection, workflow.id, ticket)
-            done = await histories.runs(connection, workflow.id, ticket)
+            begin = datetime.combine(first, time.min, opened.zone) if first is not None else None
+            end = datetime.combine(last, time.max, opened.zone) if last is not None else None
+            done = await histories.runs(connection, workflow.id, histories.Wanted(ticket, action, outcome, begin, end))
         return {
             "enrolments": [_enrolment(each, workflow) for each in held],
             "runs": [

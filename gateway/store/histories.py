@@ -14,7 +14,7 @@ from core.workflow import Enrolment
 from gateway.store import schema
 from gateway.store.workflows import ENROLMENTS, RUN, RUN_COLUMNS, VERSION, ActionRun
 
-COMMENT, ENROLMENT, TASK = schema.action_comment, schema.enrolment, schema.task
+COMMENT, ENROLMENT, TASK, TICKET = schema.action_comment, schema.enrolment, schema.task, schema.ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +52,37 @@ async def enrolments(connection: AsyncConnection, workflow_id: int, ticket: int 
     return found
 
 
-async def runs(connection: AsyncConnection, workflow_id: int, ticket: int | None = None) -> list[ActionRun]:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries of the action log are asked for: all that agree with what is given, from ``since`` to ``until``."""
+
+    ticket: int | None = None
+    action: str | None = None
+    outcome: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+async def runs(connection: AsyncConnection, workflow_id: int, wanted: Wanted = Wanted()) -> list[ActionRun]:
     """What was done by a workflow, oldest first."""
     query = sa.select(*(RUN.c[name] for name in RUN_COLUMNS)).where(RUN.c.workflow_id == workflow_id).order_by(RUN.c.id)
-    if ticket is not None:
-        query = query.where(RUN.c.ticket == ticket)
+    for name in ("ticket", "action", "outcome"):
+        if (value := getattr(wanted, name)) is not None:
+            query = query.where(RUN.c[name] == value)
+    if wanted.since is not None:
+        query = query.where(RUN.c.at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(RUN.c.at <= wanted.until)
     return [ActionRun(*row) for row in await connection.execute(query)]
+
+
+async def forget_runs(connection: AsyncConnection, before: datetime, most: int) -> int:
+    """Delete up to ``most`` entries from before, the oldest first; returns how many. What an enrolment that goes on has done is kept: it says what is not
+    to be done again.
+    """
+    goes_on = sa.exists().where(ENROLMENT.c.id == RUN.c.enrolment_id, ENROLMENT.c.state == "ACTIVE")
+    old = sa.select(RUN.c.id).where(RUN.c.at < before, ~goes_on).order_by(RUN.c.at).limit(most)
+    return (await connection.execute(sa.delete(RUN).where(RUN.c.id.in_(old)))).rowcount
 
 
 async def versions(connection: AsyncConnection, workflow_id: int) -> list[Version]:
@@ -81,18 +106,21 @@ async def comment(connection: AsyncConnection, workflow_id: int, action: str, au
     return number
 
 
-async def resolve(connection: AsyncConnection, comment_id: int, now: datetime) -> None:
-    """The matter of a comment is settled."""
-    await connection.execute(sa.update(COMMENT).where(COMMENT.c.id == comment_id).values(resolved_at=now))
+async def resolve(connection: AsyncConnection, workflow_id: int, action: str, comment_id: int, now: datetime) -> bool:
+    """The matter of a comment is settled; False when this action has no such comment. One that was settled before stays as it is."""
+    here = (COMMENT.c.id == comment_id, COMMENT.c.workflow_id == workflow_id, COMMENT.c.action == action)
+    query = (
+        sa.update(COMMENT)
+        .where(*here)
+        .values(resolved_at=sa.func.coalesce(COMMENT.c.resolved_at, sa.literal(now, COMMENT.c.resolved_at.type)))
+    )
+    return bool((await connection.execute(query)).rowcount)
 
 
 async def tasks(connection: AsyncConnection, ticket: int) -> Sequence[dict[str, Any]]:
-    """What people have to do about a ticket."""
-    query = sa.select(TASK.c.id, TASK.c.text, TASK.c.due_at, TASK.c.created_at, TASK.c.done_at).where(TASK.c.ticket == ticket)
+    """What people have to do, or did, about a ticket and those that went into it."""
+    whole = sa.select(sa.literal(ticket, TICKET.c.number.type).label("number")).cte("whole", recursive=True)
+    whole = whole.union(sa.select(TICKET.c.number).where(TICKET.c.merged_into == whole.c.number))
+    query = sa.select(TASK.c.id, TASK.c.text, TASK.c.due_at, TASK.c.created_at, TASK.c.done_at)
+    query = query.where(TASK.c.ticket.in_(sa.select(whole.c.number)))
     return [dict(row) for row in (await connection.execute(query.order_by(TASK.c.id))).mappings()]
-
-
-async def finish_task(connection: AsyncConnection, task_id: int, now: datetime) -> bool:
-    """A task is done; whether it was open."""
-    query = sa.update(TASK).where(TASK.c.id == task_id, TASK.c.done_at.is_(None)).values(done_at=now)
-    return bool((await connection.execute(query)).rowcount)

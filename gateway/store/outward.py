@@ -49,6 +49,11 @@ TOLD = (
     .where(NOTICE.c.id == sa.bindparam("_id"))
     .values(outgoing_id=sa.bindparam("_outgoing", type_=NOTICE.c.outgoing_id.type))
 )
+TASK_DONE = (
+    sa.update(schema.task)
+    .where(schema.task.c.id == sa.bindparam("_id"))
+    .values(done_at=sa.bindparam("_done_at", type_=schema.task.c.done_at.type))
+)
 DROP = sa.delete(NOTICE).where(NOTICE.c.id == sa.bindparam("_id"))
 _KNOWN = sa.select(
     DELIVERY.c.id,
@@ -101,6 +106,7 @@ class Outward:
     told: list[dict[str, Any]] = field(default_factory=list)
     dropped: list[dict[str, Any]] = field(default_factory=list)  # notices for nobody
     tasks: list[dict[str, Any]] = field(default_factory=list)
+    done_tasks: list[dict[str, Any]] = field(default_factory=list)  # rows of TASK_DONE
     calls: list[dict[str, Any]] = field(default_factory=list)
     runs: list[ActionRun] = field(default_factory=list)
     new_enrolments: dict[int, Enrolment] = field(default_factory=dict)
@@ -120,6 +126,7 @@ class Outward:
             (TOLD, self.told),
             (DROP, self.dropped),
             (schema.task, self.tasks),
+            (TASK_DONE, self.done_tasks),
             (schema.webhook_call, self.calls),
             *workflows.writing(self.new_enrolments.values(), self.changed_enrolments.values()),
             *workflows.writing_runs(self.runs),

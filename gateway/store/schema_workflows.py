@@ -120,7 +120,7 @@ action_run = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("outcome", sa.String(24), nullable=False),
     sa.Column("detail", Text(2000), nullable=True),
-    sa.Column("at", Instant, nullable=False),
+    sa.Column("at", Instant, nullable=False, index=True),
     sa.Column("key", Text(200), nullable=True, unique=True),
 )
 

@@ -346,6 +346,54 @@ def test_an_agent_comments_and_does_not_edit(cli, imported):
     assert cli("workflow", "comment", *place, "tell", "--text", " ").code == 65
 
 
+def test_a_comment_is_settled_by_command(cli, imported):
+    """behaviour.md 3.6: --resolve takes its number; it and --text are one or the other."""
+    place = ("Support", "Waiting on us", "tell")
+    cli.json("workflow", "comment", *place, "--text", "Right?")
+    assert cli.json("workflow", "comment", *place, "--resolve", "1") == {"comment": 1}
+    assert cli.json("workflow", "show", *place[:2])["actions"][0]["comments"][0]["resolved_at"] is not None
+    assert cli("workflow", "comment", *place, "--resolve", "2").code == 65
+    assert cli("workflow", "comment", *place).code == 64
+    assert cli("workflow", "comment", *place, "--resolve", "1", "--text", "x").code == 64
+
+
+def test_the_action_log_is_asked_for_a_part(cli, tmp_path):
+    """behaviour.md 3.7: by action, outcome and day; days are the account's, the last one counts whole."""
+    write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\nactions = ['
+    write += '{ id = "a", kind = "add_tag", tag = "x" }, { id = "b", kind = "delay", for = "1m" }, { id = "c", kind = "stop" }]\n'
+    (tmp_path / "w.toml").write_text(write)
+    cli.json("workflow", "import", tmp_path / "w.toml", "--yes")
+    cli.json("ticket", "create", "--subject", "Fire")
+    cli.json("agenda", "run", "--until", "2026-11-22T10:05:00Z")
+
+    def asked(*options):
+        return [each["action"] for each in cli.json("workflow", "runs", "Support", "New", *options)["runs"]]
+
+    whole = asked()
+    assert whole[0] == "a"
+    assert asked("--action", "a", "--outcome", "OK") == ["a"]
+    assert asked("--outcome", "FAILED") == []
+    assert asked("--since", "2026-11-22", "--until", "2026-11-22") == whole
+    assert asked("--since", "2026-11-23") == asked("--until", "2026-11-21") == []
+    assert asked("--since", "0001-01-01", "--until", "9999-12-31") == whole
+    assert cli("workflow", "runs", "Support", "New", "--outcome", "fine").code == 64
+    assert cli("workflow", "runs", "Support", "New", "--since", "yesterday").code == 64
+
+
+def test_a_task_is_done_by_command(cli, tmp_path):
+    """behaviour.md 3.1: ticket task --done takes its number; show tells it."""
+    write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\n'
+    write += 'actions = [{ id = "t", kind = "create_task", text = "Call her." }]\n'
+    (tmp_path / "w.toml").write_text(write)
+    cli.json("workflow", "import", tmp_path / "w.toml", "--yes")
+    cli.json("ticket", "create", "--subject", "Fire")
+    cli.json("agenda", "run")
+    assert "Task 1: Call her." in cli("ticket", "show", "1").text
+    assert [each["type"] for each in cli.json("ticket", "task", "1", "--done", "1")["changes"]] == ["task_done"]
+    assert "Task 1 (done): Call her." in cli("ticket", "show", "1").text
+    assert cli("ticket", "task", "1", "--done", "1").code == 65
+
+
 def test_an_import_of_every_kind_of_action(cli, tmp_path):
     """interfaces.md 2.4: each kind with its keys is taken and comes back as it was."""
     kinds = [

@@ -1,0 +1,155 @@
+"""The action log of workflows, which goes back ninety days, tasks that are done, and comments that are settled (behaviour.md 3.1, 3.6, 3.7)."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from gateway.agenda import Agenda
+from gateway.desk import Desk
+from gateway.errors import Refused
+from gateway.store import histories
+from tests.replay.office import Office
+from tests.replay.test_workflows import by_hand, outcomes, tag, tags, wait
+from tests.replay.world import ZONE
+
+pytestmark = pytest.mark.asyncio(loop_scope="session")
+TASK: dict[str, Any] = {"id": "call", "kind": "create_task", "text": "Call her.", "due": "1d"}
+
+
+async def kept(office: Office, days: int) -> None:
+    """The agenda of an installation whose log goes back so many days has its pass."""
+    office.agenda = Agenda(office.database, office.clock, office.house, days)
+    await office.run()
+
+
+async def test_the_log_goes_back_so_many_days(office: Office):
+    """3.7: what an ended run did is forgotten after ninety days and not a moment earlier; 0 keeps it for ever."""
+    await office.workflow("New", [tag("a")])
+    await by_hand(office)
+    await office.run()
+    office.clock.set(office.clock.now() + timedelta(days=90))
+    await kept(office, 90)
+    await kept(office, 0)
+    assert await outcomes(office, "New") == ["OK"]
+    office.clock.set(office.clock.now() + timedelta(microseconds=1))
+    await kept(office, 0)
+    assert await outcomes(office, "New") == ["OK"]
+    await kept(office, 90)
+    assert await outcomes(office, "New") == []
+    assert [each.state for each in await office.enrolments("New")] == ["DONE"]
+
+
+async def test_the_log_is_looked_through_once_an_hour(office: Office):
+    """3.7: what becomes too old while the daemon runs is forgotten at the next look, an hour after the last one."""
+    await office.workflow("New", [tag("a")])
+    await by_hand(office)
+    await office.run()
+    office.clock.set(office.clock.now() + timedelta(days=1) - timedelta(minutes=10))
+    await kept(office, 1)
+    await office.later(minutes=20)
+    assert await outcomes(office, "New") == ["OK"]
+    await office.later(minutes=40)
+    assert await outcomes(office, "New") == []
+
+
+async def test_what_a_run_that_goes_on_has_done_is_never_forgotten(office: Office):
+    """3.3: it says what is not to be done again; once the run is over, it goes the way of the rest."""
+    await office.workflow("New", [tag("a"), wait("200d"), tag("b")])
+    await by_hand(office)
+    await office.run()
+    office.clock.set(office.clock.now() + timedelta(days=150))
+    await kept(office, 90)
+    assert await outcomes(office, "New") == ["OK", "OK"]
+    office.clock.set(office.clock.now() + timedelta(days=50))
+    await kept(office, 90)
+    assert (await tags(office), await outcomes(office, "New")) == (["a", "b"], ["OK", "OK", "OK"])
+    office.clock.set(office.clock.now() + timedelta(hours=2))
+    await office.run()
+    assert await outcomes(office, "New") == ["OK"]
+
+
+async def test_more_than_one_helping_is_forgotten_at_once(office: Office, monkeypatch: pytest.MonkeyPatch):
+    """3.7: a log that is far too long is emptied in one pass, in several transactions."""
+    monkeypatch.setattr("gateway.agenda.FORGOTTEN_AT_ONCE", 2)
+    await office.workflow("New", [tag(each) for each in "abcde"])
+    await by_hand(office)
+    await office.run()
+    office.clock.set(office.clock.now() + timedelta(days=2))
+    await kept(office, 1)
+    assert await outcomes(office, "New") == []
+
+
+async def test_the_log_is_asked_by_ticket_action_outcome_and_time(office: Office):
+    """3.7: each of them alone and together."""
+    await office.workflow("New", [tag("a"), tag("b")])
+    begin = office.clock.now()
+    await by_hand(office)
+    await office.run()
+    office.clock.set(begin + timedelta(days=1))
+    await by_hand(office)
+    await office.run()
+
+    async def asked(**wanted: Any) -> list[tuple[int, str | None]]:
+        async with office.database.read() as connection:
+            own = await office._id(connection, "Support", "New")
+            return [(each.ticket, each.action) for each in await histories.runs(connection, own, histories.Wanted(**wanted))]
+
+    assert await asked() == [(1, "a"), (1, "b"), (2, "a"), (2, "b")]
+    assert await asked(ticket=2) == [(2, "a"), (2, "b")]
+    assert await asked(action="b") == [(1, "b"), (2, "b")]
+    assert await asked(outcome="FAILED") == []
+    assert await asked(since=begin + timedelta(days=1)) == [(2, "a"), (2, "b")]
+    assert await asked(until=begin) == [(1, "a"), (1, "b")]
+    assert await asked(action="a", outcome="OK", since=begin + timedelta(seconds=1), ticket=2) == [(2, "a")]
+
+
+async def test_a_task_is_done_once(office: Office):
+    """3.1: who has done it says so; ticket and history show it. A second time, or for another ticket, is refused."""
+    await office.user()
+    await office.workflow("New", [TASK])
+    await by_hand(office)
+    await by_hand(office)
+    await office.run()
+    desk = Desk(office.database, office.clock, ZONE, "agent@desk.example")
+    assert [(each.type, each.actor, each.after) for each in (await desk.finish_task(1, 1)).events] == [
+        ("task_done", "agent@desk.example", "Call her.")
+    ]
+    [task] = (await office.world.ticket(1))["tasks"]
+    assert (task["text"], task["done_at"], task["due_at"]) == ("Call her.", office.clock.now(), office.clock.now() + timedelta(days=1))
+    [other] = (await office.world.ticket(2))["tasks"]
+    assert other["done_at"] is None
+    with pytest.raises(Refused, match="task 1 of ticket 1 is done already"):
+        await desk.finish_task(1, 1)
+    with pytest.raises(Refused, match="ticket 2 has no task 1"):
+        await desk.finish_task(2, 1)
+
+
+async def test_tasks_follow_a_merge(office: Office):
+    """P10: what is to be done about a ticket that went into another is shown, and done, there."""
+    await office.workflow("New", [TASK])
+    for _ in range(3):
+        await by_hand(office)
+    await office.run()
+    desk = Desk(office.database, office.clock, ZONE)
+    await desk.merge(3, 2)
+    await desk.merge(2, 1)
+    await desk.finish_task(1, 3)
+    assert [(each["id"], each["done_at"] is None) for each in (await office.world.ticket(1))["tasks"]] == [(1, True), (2, True), (3, False)]
+
+
+async def test_a_comment_is_settled_once(office: Office):
+    """3.6: when is kept, also when it is said again; a comment of another action is not found."""
+    await office.workflow("New", [tag("a"), tag("b")])
+    number = await office.editor().comment("Support", "New", "a", "Is this right?")
+    settled = office.clock.now()
+    await office.editor().resolve("Support", "New", "a", number)
+    await office.later(days=1)
+    await office.editor().resolve("Support", "New", "a", number)
+    async with office.database.read() as connection:
+        [comment] = await histories.comments(connection, await office._id(connection, "Support", "New"))
+    assert comment.resolved_at == settled
+    with pytest.raises(Refused, match=r"action 'b' of .* has no comment 1"):
+        await office.editor().resolve("Support", "New", "b", number)
