@@ -47,7 +47,7 @@ def ahead(event: RunDue, state: State, now: datetime) -> Ahead:
     while (action := workflow.graph.following(place)) is not None:
         if action.kind == "delay":
             until = delay.due(action.config, now, state.zone, workflow.window, facts)
-            decided.append(_record(event, action, "OK", f"until {until.isoformat()}"))
+            decided.append(_record(event, action, "OK", f"until {until.isoformat(timespec='seconds')}"))
             if until > now:
                 decided.append(MoveRun(run.id, action.id, until, now, action.config.get("event")))
                 return Ahead(decided, place, None)

@@ -39,7 +39,7 @@ async def tryout(database: Database, clock: Clock, house: House, pipeline: str, 
         workflow = book.desk.workflows.get(found.id)
         if workflow is None:
             raise Refused(f"status {status} of pipeline {own.name} has no workflow")
-        book.desk.workflows = {found.id: replace(workflow, enabled=True, window=None)}  # no other one follows a move
+        book.desk.workflows = {found.id: replace(workflow, enabled=True)}  # no other one follows a move
         turn = Turn(book, house, now, await wording.load(connection), {})
         turn.applier.perform(
             [CancelRuns(ticket.number, "tried"), *by_hand(workflow, ticket.number, replace(turn.state, enrolments={}), Cause("user"))]

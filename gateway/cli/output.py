@@ -9,6 +9,7 @@ import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -41,7 +42,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: st
     for column in columns:
         shown.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())
     for row in rows:
-        shown.add_row(*(Text(visible("" if cell is None else str(cell))) for cell in row))
+        shown.add_row(*(Text(visible(said(cell))) for cell in row))
     console.print(shown)
 
 
@@ -49,6 +50,23 @@ def _box() -> Any:
     from rich import box
 
     return box.SIMPLE_HEAD
+
+
+def said(value: object) -> str:
+    """A value as a person reads it: yes and no, times to the second, lists and tables in a line."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return "yes" if value else "no"
+        case datetime():
+            return value.isoformat(" ", "seconds")
+        case dict():
+            return "; ".join(f"{name}: {said(each)}" for name, each in value.items())
+        case list() | tuple():
+            return ", ".join(map(said, value))
+        case _:
+            return str(value)
 
 
 def visible(text: str) -> str:
@@ -63,7 +81,7 @@ def paragraph(text: str) -> str:
 
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
     """Print names and values, one a line, those without a value left out."""
-    shown = [(name, visible(str(value))) for name, value in pairs if value not in (None, "", [])]
+    shown = [(name, visible(said(value))) for name, value in pairs if value not in (None, "", [])]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
         print(f"{name:<{width}}  {value}")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.opening import Opened, explained, run
-from gateway.cli.output import AsJson, agree, emit, facts, paragraph, refuse_unasked, table
+from gateway.cli.output import AsJson, agree, emit, facts, refuse_unasked, table, visible
 from gateway.cli.words import HIGHEST, one_of, switch
+from gateway.cli.workflow_page import condition, outline
 from gateway.cli.workflow_runs import comment, described, enroll, runs, try_, unenroll
 from gateway.errors import Refused, UsageError
 
@@ -57,9 +58,12 @@ def show(context: typer.Context, pipeline: P, status: S, as_json: AsJson = False
     if as_json:
         emit(shown)
         return
-    facts((name, value) for name, value in shown.items() if name not in ("actions", "versions"))
-    for action in shown["actions"]:
-        print(paragraph(json.dumps(action, ensure_ascii=False, indent=2, default=str)))  # the time of a comment
+    conditions = ("filter", "unenroll_when")
+    told = ((name, condition(value) if name in conditions and value else value) for name, value in shown.items())
+    facts((name.replace("_", " ").capitalize(), value) for name, value in told if name not in ("actions", "versions"))
+    print()
+    for line in outline(shown["actions"]):
+        print(visible(line))
 
 
 async def _shown(opened: Opened, pipeline: str, status: str) -> dict[str, Any]:

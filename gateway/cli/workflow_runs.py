@@ -172,7 +172,7 @@ def runs(
     )
     table(
         ("At", "Ticket", "Action", "Outcome", "Detail"),
-        ((r["at"].isoformat()[:19], r["ticket"], r["action"], r["outcome"], r["detail"]) for r in shown["runs"]),
+        ((r["at"], r["ticket"], r["action"], r["outcome"], r["detail"]) for r in shown["runs"]),
     )
 
 

@@ -84,7 +84,7 @@ def test_show_has_the_keys_of_the_interface(cli, imported):
     assert fork["otherwise"][0]["comments"] == []
     assert cli("workflow", "show", "Support", "Nowhere").code == 65
     assert cli("workflow", "show", "Nowhere", "New").code == 65
-    assert '"id": "fork"' in cli("workflow", "show", "Support", "Waiting on contact").text
+    assert "fork  branch" in cli("workflow", "show", "Support", "Waiting on contact").text
 
 
 def test_an_export_imports_as_nothing_new(cli, imported, tmp_path):
@@ -355,6 +355,30 @@ def test_a_comment_is_settled_by_command(cli, imported):
     assert cli("workflow", "comment", *place, "--resolve", "2").code == 65
     assert cli("workflow", "comment", *place).code == 64
     assert cli("workflow", "comment", *place, "--resolve", "1", "--text", "x").code == 64
+
+
+def test_a_workflow_is_shown_as_a_person_reads_it(cli, imported):
+    """One action a line, what is inside a branch further to the right, conditions and comments in words."""
+    cli.json("workflow", "comment", "Support", "Waiting on contact", "tag", "--text", "Why?")
+    shown = cli("workflow", "show", "Support", "Waiting on contact").text.splitlines()
+    assert "Filter           (priority eq high or subject contains fire)" in shown
+    assert "Enabled          yes" in shown
+    at = shown.index("fork  branch")
+    assert shown[at + 1 : at + 3] == ["    high: when priority eq high", '        tag  add_tag  tag a "b" \\ é']
+    assert shown[at + 3].startswith("            # 1 console, ")
+    assert shown[at + 4 : at + 6] == ["    otherwise", "        note  add_note  text two lines"]
+
+
+def test_a_tryout_counts_days_of_the_window(cli, tmp_path):
+    """behaviour.md 3.7: the delay it shows is the one that would be waited."""
+    write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nwindow = { days = ["tue"], hours = "09:00-17:00" }\n'
+    (tmp_path / "w.toml").write_text(
+        write + 'actions = [{ id = "d", kind = "delay", for = "1d" }, { id = "t", kind = "add_tag", tag = "x" }]\n'
+    )
+    cli.json("workflow", "import", tmp_path / "w.toml", "--yes")
+    cli.json("ticket", "create", "--subject", "Fire")
+    path = cli.json("workflow", "test", "Support", "New", "--ticket", "1")["path"]
+    assert [(each["action"], each["detail"]) for each in path] == [("d", "until 2026-11-24T10:00:00+00:00"), ("t", None)]
 
 
 def test_the_action_log_is_asked_for_a_part(cli, tmp_path):
