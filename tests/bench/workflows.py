@@ -1,6 +1,6 @@
 """``make bench-workflows``: what waiting costs. Finding what is due among 100,000 that wait beside 100, and mail while 1,000 tickets are moved at once.
 
-``workflows.py [--url URL] [--waiting N] [--moved N]``. The first half works on a fresh database (``--url``: an empty one of PostgreSQL; default SQLite in
+``workflows.py [--url FEW MANY] [--waiting N] [--moved N]``. The first half works on a fresh database (``--url``: two empty ones of PostgreSQL; default SQLite in
 a temporary folder) filled by multi-row statements: medians in milliseconds and their ratio. The second half is a real daemon on SQLite with a smarthost:
 1,000 tickets go into a status that mails and then waits, by one command, while a mail comes every 100 ms. Printed, nothing is asserted.
 """
