@@ -143,6 +143,20 @@ def test_kill_while_mail_arrives_and_is_moved_in_the_long_run(make_daemon: Calla
     killed_while_mail_arrives(make_daemon, server, total=5000, kills=200, seed=1)
 
 
+# ---- what stands in the configuration
+
+
+def test_a_mailbox_of_no_channel_is_told_at_the_start(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
+    """Mail from a mailbox whose channel is not there becomes no ticket, which nobody should find out by waiting; the daemon runs all the same."""
+    box = json.loads(mailboxes(server, [USER]))[0]
+    daemon = make_daemon(IMAP=json.dumps([box | {"channel": "nobody@localhost"}, box | {"name": "right", "folder": "Other"}]))
+    daemon.start()
+    told = daemon.wait_for("mailbox of no channel")
+    assert (told["level"], told["channel"].startswith("~")) == ("warning", True)
+    assert daemon.stop() == 0
+    assert daemon.said().count(b"mailbox of no channel") == 1
+
+
 # ---- death in one system call
 
 
