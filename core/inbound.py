@@ -137,7 +137,8 @@ def _reply(trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket:
         trail.decisions.append(NoteAgent(ticket.number))
     elif event.automation:
         trail.decisions.extend(_heard(event, ticket, row))
-    if event.relayed_by is not None and pipelines[ticket.pipeline_id].relay and row.kind == "normal" and event.message.reply_text.strip():
+    says_something = bool(event.message.reply_text.strip() or event.message.attachments)
+    if event.relayed_by is not None and pipelines[ticket.pipeline_id].relay and row.kind == "normal" and says_something:
         trail.decisions.append(Relay(ticket.number, event.relayed_by.address))
     reply = Reply(event.message.kind, trail.role, row, event.tie.answers_forward, event.tie.late, event.automation)
     pipeline = pipelines[ticket.pipeline_id]

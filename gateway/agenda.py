@@ -20,7 +20,7 @@ from gateway import log, wording
 from gateway.act import state_of
 from gateway.apply import Applier
 from gateway.clock import Clock
-from gateway.correspond import Correspondent
+from gateway.correspond import Correspondent, FilesOf
 from gateway.errors import TryAgain
 from gateway.form_letters import FormLetters
 from gateway.letters import House
@@ -49,16 +49,30 @@ class Ran:
 
 
 class Agenda:
-    """The agenda of one process. ``log_days`` is how long the action log goes back, 0 = for ever; ``woken`` is called when the outbox has something new."""
+    """The agenda of one process.
+
+    ``log_days`` is how long the action log goes back, 0 = for ever; ``woken`` is called when the outbox has something new; ``files_of`` gives what is
+    attached to a mail in the register.
+    """
 
     name = "agenda"
 
-    def __init__(self, database: Database, clock: Clock, house: House, log_days: int = 0, woken: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        house: House,
+        *,
+        log_days: int = 0,
+        woken: Callable[[], None] = lambda: None,
+        files_of: FilesOf | None = None,
+    ) -> None:
         self.database = database
         self.clock = clock
         self.house = house
         self.log_days = log_days
         self.woken = woken
+        self.files_of = files_of
         self._forgot_at: datetime | None = None
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
@@ -117,7 +131,7 @@ class Agenda:
     async def _draft(self, number: int, author: str) -> str | None:
         """Why a mail could not be sent, or None; what we did not foresee ends it as well, or it would be due for ever."""
         try:
-            return await Correspondent(self.database, self.clock, self.house, author).send_draft(number)
+            return await Correspondent(self.database, self.clock, self.house, author, files_of=self.files_of).send_draft(number)
         except TryAgain:
             raise
         except Exception as error:  # noqa: BLE001  # one mail's trouble must not stop the others

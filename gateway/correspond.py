@@ -31,6 +31,7 @@ from gateway.store.outward import OutgoingRow
 from gateway.store.threads import MessageRow
 
 RawOf = Callable[[int], Awaitable[bytes]]
+FilesOf = Callable[[int], Awaitable[tuple[File, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +52,25 @@ class Mail:
 
 
 class Correspondent(Person):
-    """What this person can send; see the module. ``raw_of`` gives the raw mail of a register entry, for forwards."""
+    """What this person can send; see the module.
 
-    def __init__(self, database: Database, clock: Clock, house: House, actor: str = BUILT_IN, raw_of: RawOf | None = None) -> None:
+    ``raw_of`` gives the raw mail of a register entry, for forwards, ``files_of`` what is attached to it, for answers written elsewhere (E19).
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        house: House,
+        actor: str = BUILT_IN,
+        *,
+        raw_of: RawOf | None = None,
+        files_of: FilesOf | None = None,
+    ) -> None:
         super().__init__(database, clock, house.zone, actor)
         self.house = house
         self.raw_of = raw_of
+        self.files_of = files_of
 
     async def reply(self, number: int, mail: Mail) -> Outcome:
         """A reply on a thread of the ticket, by default its origin, or the first mail of a new one (O01, O02, O04, O09, O10, O15)."""
@@ -113,6 +127,7 @@ class Correspondent(Person):
     async def send_draft(self, number: int) -> str | None:
         """A mail whose time has come: made and sent as if written now, to whom it was written for. Returns why it could not be, or None."""
         try:
+            relayed = await self._relayed(number)
             async with self.acting() as act:
                 draft = await drafts.waiting(act.book.connection, number, act.now)
                 if draft is None:
@@ -120,7 +135,7 @@ class Correspondent(Person):
                 held = draft.document
                 ticket = await act.ticket(held["ticket"])
                 to, cc = tuple(held["to"]), tuple(held["cc"])
-                files = tuple(File(*each) for each in draft.files)
+                files = (*(File(*each) for each in draft.files), *relayed)
                 mail = Mail(
                     held["text"], held.get("html"), files, to, cc, held.get("subject"), held.get("thread"), bool(held.get("new_thread"))
                 )
@@ -211,6 +226,16 @@ class Correspondent(Person):
         if mail_id is None:
             return None
         return token.unmarked((await self.raw_of(mail_id)).decode("latin-1")).encode("latin-1")  # every byte as it was, but for the marks
+
+    async def _relayed(self, number: int) -> tuple[File, ...]:
+        """What an agent attached to his answer, read before the transaction: it may be large."""
+        async with self.database.read() as connection:
+            mail_id = await drafts.files_in(connection, number)
+        if mail_id is None:
+            return ()
+        if self.files_of is None:
+            raise Refused("the attachments of the answer cannot be read here")
+        return await self.files_of(mail_id)
 
 
 async def _chosen(act: Act, ticket: Ticket, message: int | None) -> MessageRow | None:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 from zoneinfo import ZoneInfo
@@ -43,6 +44,7 @@ from gateway.intake.worker import Intake
 from gateway.letters import House
 from gateway.measured import Measured
 from gateway.outbox.webhook import Webhooks
+from gateway.relaying import files_of
 from gateway.sending import open_outbox
 from gateway.store import nodes
 from gateway.store.blobs import open_blobs, remove_leftovers
@@ -149,7 +151,14 @@ class Daemon:
         await self.sandbox.start()
         rules = Rules(self.house.zone, frozenset(self.settings.auth_results.trusted))
         intake = Intake(self.database, self.spool, self.sandbox, rules, self.clock, filed=lambda: self.wake.notify("agenda"))
-        agenda = Agenda(self.database, self.clock, self.house, self.settings.data.action_log_days, woken=self._work_for_outside)
+        agenda = Agenda(
+            self.database,
+            self.clock,
+            self.house,
+            log_days=self.settings.data.action_log_days,
+            woken=self._work_for_outside,
+            files_of=partial(files_of, self.spool, self.sandbox),
+        )
         outbox = open_outbox(self.settings, self.database, self.clock)
         webhooks = Webhooks(self.database, self.clock, self.settings.webhooks)
         loops: dict[str, Loop] = {"intake": intake, "agenda": agenda, "outbox": outbox, "webhooks": webhooks}

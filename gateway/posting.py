@@ -170,6 +170,7 @@ class Posting(Filing):
             "to": [requester.address],
             "cc": [],
             "thread": hand.thread,
+            "files_of": hand.mail_id if hand.message.attachments else None,
         }
         author = book.desk.users.get(user)
         row = OutgoingRow(

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from gateway.admin import Admin
     from gateway.agenda import Agenda
     from gateway.automate import Automator
+    from gateway.compose import File
     from gateway.correspond import Correspondent
     from gateway.desk import Desk
     from gateway.ingress.limits import Limits
@@ -102,8 +103,13 @@ class Opened:
         """What is due."""
         from gateway.agenda import Agenda
 
+        async def attached(mail_id: int) -> tuple[File, ...]:
+            from gateway.relaying import files_of
+
+            return await files_of(await self.spool(), await self.sandbox(1), mail_id)
+
         self.start_log()
-        return Agenda(self.database, self.clock, self.house, self.settings.data.action_log_days)
+        return Agenda(self.database, self.clock, self.house, log_days=self.settings.data.action_log_days, files_of=attached)
 
     def outbox(self) -> Outbox:
         """Mail on its way out."""
@@ -125,7 +131,7 @@ class Opened:
         async def raw_of(mail_id: int) -> bytes:
             return await (await self.spool()).raw(mail_id)
 
-        return Correspondent(self.database, self.clock, self.house, actor or BUILT_IN, raw_of)
+        return Correspondent(self.database, self.clock, self.house, actor or BUILT_IN, raw_of=raw_of)
 
     def automator(self, actor: str | None = None, *, database: Database | None = None) -> Automator:
         """What an administrator can do with workflows; in ``database`` instead where a change is only rehearsed."""

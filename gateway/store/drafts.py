@@ -47,6 +47,12 @@ async def author_of(connection: AsyncConnection, number: int) -> str | None:
     return str(found["user"]) if found is not None else None
 
 
+async def files_in(connection: AsyncConnection, number: int) -> int | None:
+    """The register entry of the mail whose attachments go along with a draft, or None."""
+    found: Any = (await connection.execute(sa.select(OUTGOING.c.draft).where(OUTGOING.c.id == number))).scalar()
+    return found.get("files_of") if found is not None else None
+
+
 async def waiting(connection: AsyncConnection, number: int, now: datetime) -> Draft | None:
     """A draft that is due and of which something still is to be sent; None when it is gone, cancelled or sent."""
     open_ = sa.exists().where(DELIVERY.c.outgoing_id == OUTGOING.c.id, DELIVERY.c.state == "scheduled", DELIVERY.c.due_at <= now)

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from functools import partial
 from typing import Any
 
 from aiosmtpd.controller import Controller
@@ -25,6 +26,7 @@ from gateway.correspond import Correspondent, Mail
 from gateway.letters import House
 from gateway.outbox.submit import Server, Smarthost
 from gateway.outbox.worker import Outbox, Outcome
+from gateway.relaying import files_of
 from gateway.store import histories, setup
 from gateway.store.outbox import Deliveries
 from tests.conftest import open_port
@@ -89,12 +91,12 @@ class Office:
     def __init__(self, world: World, sink: Sink) -> None:
         self.world, self.sink, self.clock, self.database = world, sink, world.clock, world.database
         self.house = House(ZONE, "Example Desk", "https://desk.example.net")
-        self.agenda = Agenda(self.database, self.clock, self.house)
+        self.agenda = Agenda(self.database, self.clock, self.house, files_of=partial(files_of, world.spool, world.intake.sandbox))
         self.outbox = Outbox(self.database, Smarthost(Server("127.0.0.1", sink.port, "none")), None, self.clock)
 
     def person(self, actor: str = BUILT_IN) -> Correspondent:
         """What a person can send."""
-        return Correspondent(self.database, self.clock, self.house, actor, self.world.spool.raw)
+        return Correspondent(self.database, self.clock, self.house, actor, raw_of=self.world.spool.raw)
 
     def editor(self, actor: str = BUILT_IN) -> Automator:
         """What a person can do with workflows."""

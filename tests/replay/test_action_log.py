@@ -21,7 +21,7 @@ TASK: dict[str, Any] = {"id": "call", "kind": "create_task", "text": "Call her."
 
 async def kept(office: Office, days: int) -> None:
     """The agenda of an installation whose log goes back so many days has its pass."""
-    office.agenda = Agenda(office.database, office.clock, office.house, days)
+    office.agenda = Agenda(office.database, office.clock, office.house, log_days=days)
     await office.run()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from gateway.admin import Admin
 from gateway.compose import File
 from gateway.correspond import Mail
 from gateway.errors import Refused
+from gateway.store import schema
 from gateway.store.outbox import Deliveries
 from tests.replay.exchange import ANN, heard, moves, pipeline
 from tests.replay.office import Office, Received, answer, letter
@@ -218,6 +221,45 @@ async def test_e19_with_relay_it_goes_out_from_the_channel(office: Office):
     assert (arrived.mail["From"].addresses[0].addr_spec, arrived.mail["Auto-Submitted"]) == ("support@localhost", None)
     assert await moves(office) == [("A", "New", "Waiting on contact")]
     assert (await heard(office))["status"]["after"] == "Waiting on us"
+
+
+def attached(raw: bytes, files: dict[str, bytes]) -> bytes:
+    """The mail with these files, named by their endings' types."""
+    made = email.message_from_bytes(raw, policy=email.policy.SMTP)
+    for name, data in files.items():
+        kind, sub = ("application", "pdf") if name.endswith(".pdf") else ("text", "plain")
+        made.add_attachment(data, maintype=kind, subtype=sub, filename=name)
+    return made.as_bytes()
+
+
+async def test_e19_what_he_attached_goes_along(office: Office):
+    """E19 with the option: files go to the requester as they are, also where he wrote nothing beside them."""
+    await pipeline(office, relay=True)
+    notice = await _notified(office)
+    for text in ("See the plan.", ""):
+        await office.world.mail(
+            attached(answer(notice, text, office.clock.now()), {"plan é.pdf": b"%PDF\0\r\n", "notes.txt": b"use water\n"})
+        )
+    await office.run()
+    arrived = office.received("ann@example.org")
+    assert [each.text.startswith("See the plan.") for each in arrived] == [True, False]
+    for each in arrived:
+        files = {part.get_filename(): part.get_content() for part in each.mail.iter_attachments()}
+        assert files == {"plan é.pdf": b"%PDF\0\r\n", "notes.txt": "use water\n"}
+
+
+async def test_e19_files_that_cannot_be_read_are_no_silent_loss(office: Office):
+    """E19: the answer does not go out without them; the delivery says why it failed, and the agent is told."""
+    await pipeline(office, relay=True)
+    notice = await _notified(office)
+    line = await office.world.mail(attached(answer(notice, "See the plan.", office.clock.now()), {"plan.pdf": b"%PDF"}))
+    async with office.database.write() as connection:
+        await connection.execute(schema.raw_mail.delete().where(schema.raw_mail.c.mail_id == line["mail_id"]))
+    await office.run()
+    assert office.received("ann@example.org") == []
+    [delivery] = [each for each in await office.deliveries() if each["recipient"] == "ann@example.org"]
+    assert (delivery["state"], delivery["last_reply"]) == ("failed", f"the bytes of mail {line['mail_id']} were erased")
+    assert "delivery_failed" in (await office.world.ticket(1))["flags"]
 
 
 @pytest.mark.parametrize("sender", ["eve@example.net", "ann@example.org", "other@desk.example"])
