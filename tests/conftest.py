@@ -7,12 +7,13 @@ skipped and listed at the end with its reason; with ``TICKETGATE_REQUIRE_ALL=1``
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -111,12 +112,21 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.write_line("nothing: every selected test ran")
 
 
+_given_ports: set[int] = set()
+
+
 def open_port() -> int:
-    """A TCP port of the loopback that was free a moment ago."""
-    with closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port of the loopback that was free a moment ago, and that this session has not given to anybody before.
+
+    It lies below those that Linux itself gives to connections and to servers that ask for any port: none of them takes it before its user does.
+    """
+    while True:
+        port = 10_000 + secrets.randbelow(22_000)
+        with closing(socket.socket()) as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if port not in _given_ports:
+                _given_ports.add(port)
+                return port
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_a_built_database_is_fresh_again(built_database):
 
 def test_ports_are_not_given_twice(free_ports):
     """Ports that are asked for in a row differ, so two servers of one test do not collide."""
-    assert len({free_ports() for _ in range(20)}) == 20
+    assert len({free_ports() for _ in range(500)}) == 500
 
 
 NEEDY = '''
