@@ -16,7 +16,9 @@ from tests.servers.proxy import Fault, proxy
 from tests.servers.smallimap import small_imap
 
 USER = "desk@example.org"
-SHORT = Patience(connect=2, silence=0.3, command=1.0, goodbye=0.3)
+SHORT = Patience(connect=2, silence=0.3, command=1.0, goodbye=0.3)  # where a deadline is what is to come
+PATIENT = Patience()  # where none is: a slow machine is no silent server
+AT_ONCE = 20  # seconds, well below every deadline of PATIENT: what ends within them has not waited for one
 
 
 @pytest.fixture
@@ -26,18 +28,19 @@ def server():
         yield made
 
 
-async def opened(server, patience=SHORT, *, folder=True):
-    """A session that is signed in and has its inbox open."""
-    session = await Session.open(Server("127.0.0.1", server.port), patience)
+async def opened(server, patience=PATIENT, *, folder=True):
+    """A session that is signed in and has its inbox open; from then on it has this patience."""
+    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
     await session.login(USER, PASSWORD)
     if folder:
         await session.select("INBOX", read_only=False)
+    session._patience = patience
     return session
 
 
 async def refusal(error, call):
-    """The sentence of the error that ``call`` ends with, within two seconds; afterwards nothing more can be asked."""
-    async with asyncio.timeout(2):
+    """The sentence of the error that ``call`` ends with, at once; afterwards nothing more can be asked."""
+    async with asyncio.timeout(AT_ONCE):
         with pytest.raises(error) as told:
             await call
     return told.value.message
@@ -58,13 +61,13 @@ async def test_greetings(server, greeting):
     """A greeting lets us in, turns us away, is none, or never comes; each is told in its own words."""
     server.greeting = greeting
     error, words = GREETINGS[greeting]
-    opening = Session.open(Server("127.0.0.1", server.port), SHORT)
+    opening = Session.open(Server("127.0.0.1", server.port), SHORT if error is Deadline else Patience(connect=2 * AT_ONCE))
     if error is None:
         session = await opening
         assert session.authenticated == (b"PREAUTH" in greeting)
         await session.close()
     else:
-        async with asyncio.timeout(4):
+        async with asyncio.timeout(AT_ONCE):
             with pytest.raises(error, match=words):
                 await opening
 
@@ -105,7 +108,7 @@ async def test_no_fault_leaves_a_call_hanging(server, command, fault):
     """Whatever happens in the middle of a command, it ends within its deadline, and so does every later one, at once."""
     steps, error, words = FAULTS[fault]
     server.put(letter("a"))
-    session = await opened(server)
+    session = await opened(server, SHORT if error is Deadline else PATIENT)
     session.news.clear()
     server.on(command, *steps)
     assert words in await refusal(error, COMMANDS[command](session))
@@ -122,9 +125,9 @@ async def test_goodbye_while_idling_ends_the_wait(server):
 
 async def test_a_server_that_ignores_the_end_of_idle_is_given_up(server):
     """DONE without an answer is a deadline."""
-    session = await opened(server)
+    session = await opened(server, SHORT)
     server.on(rb"IDLE", b"+ idling\r\n", "silence")
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(AT_ONCE):
         with pytest.raises(Deadline):
             await session.idle(0.05, asyncio.Event())
 
@@ -144,9 +147,10 @@ async def test_slow_bytes_are_waited_for_but_not_for_ever(server):
     """As long as bytes come the silence has not begun, but no command takes longer than one may."""
     server.put(letter("a", 4000))
     server.piece = 7
-    session = await opened(server, Patience(silence=0.3, command=30))
+    session = await opened(server)
     assert (await session.fetch([1], "BODY.PEEK[]"))[1].body == letter("a", 4000)
     server.piece = 0
+    session._patience = SHORT
     drip = [b"* OK still here\r\n", *[b"* OK"] * 3]
     server.on(rb"NOOP", *drip, "silence")
     await refusal(Deadline, session.noop())
@@ -159,13 +163,13 @@ async def test_slow_bytes_are_waited_for_but_not_for_ever(server):
 async def test_bursts_of_lines_do_no_harm(server, command, line):
     """5,000 lines at once before, within or between answers: the answer is what it is without them."""
     server.put(*letters("ab"))
-    session = await opened(server, Patience())
+    session = await opened(server)
     await session.uids(1)
     steps = (b"+ idling\r\n", line * 5000) if command == b"IDLE" else (line * 5000, "go on")
     server.on(command, *steps, *([] if command != b"IDLE" else [b"* 9 EXISTS\r\n%t OK done\r\n"]))
     if command == b"IDLE":
-        async with asyncio.timeout(5):
-            await session.idle(30, asyncio.Event())
+        async with asyncio.timeout(AT_ONCE):
+            await session.idle(600, asyncio.Event())
     server.noise = [line * 5000]
     assert await session.uids(1) == [1, 2]
     found = await session.fetch([1, 2], "BODY.PEEK[]")
@@ -178,7 +182,7 @@ async def test_answers_in_odd_forms_are_understood(server):
     raws = [b"", b"* 1 FETCH (UID 9 BODY[] {3}", b'a "quoted" \\ body', b"* OK\r\n* BYE\r\nA1 OK done\r\n"]
     server.put(*raws)
     server.piece, server.quotes = 1, True
-    session = await opened(server, Patience())
+    session = await opened(server)
     told = await session.fetch([1, 2, 3, 4], "BODY.PEEK[]")
     assert [told[uid].body for uid in (1, 2, 3, 4)] == raws
     server.piece, server.quotes = 0, False
@@ -201,7 +205,7 @@ async def test_mail_that_was_not_asked_for_is_passed_over(server):
 
 async def test_an_endless_answer_is_given_up(server):
     """A server that tells and tells is stopped before it fills the memory."""
-    session = await opened(server, Patience())
+    session = await opened(server)
     server.on(rb"NOOP", b"* OK " + b"x" * 100_000 + b"\r\n", "go on", times=0)
     server.noise = [b"* OK " + b"x" * (1 << 20) + b"\r\n"] * 140
     tracemalloc.start()
@@ -213,7 +217,7 @@ async def test_an_endless_answer_is_given_up(server):
 
 async def test_a_login_that_cannot_be_now_is_no_refusal(server):
     """Temporary trouble of the server (RFC 5530) is tried again soon; a refusal is not."""
-    session = await Session.open(Server("127.0.0.1", server.port), SHORT)
+    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
     server.on(rb"AUTHENTICATE", b"%t NO [UNAVAILABLE] Temporary authentication failure\r\n")
     with pytest.raises(Said):
         await session.login(USER, PASSWORD)
@@ -235,7 +239,7 @@ async def test_a_login_that_cannot_be_now_is_no_refusal(server):
 async def test_the_way_to_sign_in_is_one_that_the_server_has(server, capabilities, outcome):
     """PLAIN in one step or two, LOGIN, or a clear refusal."""
     server.before = capabilities
-    session = await Session.open(Server("127.0.0.1", server.port), SHORT)
+    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
     if outcome is None:
         with pytest.raises(LoginRefused, match="no password"):
             await session.login(USER, PASSWORD)
@@ -249,7 +253,7 @@ async def test_the_way_to_sign_in_is_one_that_the_server_has(server, capabilitie
 async def test_a_refused_token_ends_the_dialog_as_it_should(server, before):
     """The server's challenge is answered with an empty line (RFC 7628 3.2.3), after which it says NO."""
     server.before = before
-    session = await Session.open(Server("127.0.0.1", server.port), SHORT)
+    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
     with pytest.raises(LoginRefused):
         await session.bearer(USER, "bad")
     assert b"-> " in server.heard
@@ -260,7 +264,7 @@ async def test_a_refused_token_ends_the_dialog_as_it_should(server, before):
 async def test_a_server_without_tokens_says_so(server):
     """Neither XOAUTH2 nor OAUTHBEARER: the login is refused before a token leaves."""
     server.before = "IMAP4rev1 AUTH=PLAIN"
-    session = await Session.open(Server("127.0.0.1", server.port), SHORT)
+    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
     with pytest.raises(LoginRefused, match="access tokens"):
         await session.bearer(USER, "secret-token")
     assert not any(b"AUTHENTICATE" in line for line in server.heard)
@@ -271,7 +275,7 @@ async def test_a_server_without_tokens_says_so(server):
 async def test_a_secret_cannot_smuggle_a_command(server, secret):
     """Over LOGIN, what cannot stand in a quoted string is refused here."""
     server.before = "IMAP4rev1"
-    session = await Session.open(Server("127.0.0.1", server.port), SHORT)
+    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
     with pytest.raises(LoginRefused, match="ASCII"):
         await session.login(USER, secret)
     assert not any(b"DELETE" in line for line in server.heard)
@@ -290,9 +294,9 @@ async def test_a_folder_without_lasting_numbers_is_not_read(server, lines):
 
 async def test_saying_goodbye_takes_no_longer_than_it_may(server):
     """A server that does not answer LOGOUT does not keep us."""
-    session = await opened(server)
+    session = await opened(server, SHORT)
     server.on(rb"LOGOUT", "silence")
-    async with asyncio.timeout(2):
+    async with asyncio.timeout(AT_ONCE):
         await session.close()
     with pytest.raises(ImapError):
         await session.noop()
@@ -302,13 +306,13 @@ async def test_a_certificate_that_is_not_trusted_is_told(server):
     """A certificate of an unknown authority is refused in words; with its authority, and for its name only, it is accepted."""
     with dovecot() as real:
         with pytest.raises(ConnectionLost, match=r"certificate of 127\.0\.0\.1 is not trusted"):
-            await Session.open(Server("127.0.0.1", real.tls_port, ssl.create_default_context()), SHORT)
+            await Session.open(Server("127.0.0.1", real.tls_port, ssl.create_default_context()), PATIENT)
         trusting = ssl.create_default_context(cafile=str(real.ca))
-        session = await Session.open(Server("127.0.0.1", real.tls_port, trusting), SHORT)
+        session = await Session.open(Server("127.0.0.1", real.tls_port, trusting), PATIENT)
         await session.login(USER, PASSWORD)
         await session.close()
         with pytest.raises(ConnectionLost, match="cannot be reached"):
-            await Session.open(Server("127.0.0.1", real.port, trusting), SHORT)
+            await Session.open(Server("127.0.0.1", real.port, trusting), PATIENT)
 
 
 async def test_a_connection_cut_after_any_byte_is_lost_at_once():
@@ -317,7 +321,7 @@ async def test_a_connection_cut_after_any_byte_is_lost_at_once():
         server.put(letter("a"))
 
         async def dialog():
-            session = await Session.open(Server("127.0.0.1", between.port), SHORT)
+            session = await Session.open(Server("127.0.0.1", between.port), PATIENT)
             try:
                 await session.login(USER, PASSWORD)
                 await session.select("INBOX", read_only=False)
@@ -329,6 +333,6 @@ async def test_a_connection_cut_after_any_byte_is_lost_at_once():
         whole = between.down
         for at in range(1, whole, 3):
             between.faults.append(Fault(at, "down", "reset" if at % 2 else "close"))
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(AT_ONCE):
                 with pytest.raises(ImapError):
                     await dialog()
