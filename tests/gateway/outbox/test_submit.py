@@ -17,8 +17,6 @@ from tests.gateway.outbox.conftest import MAIL
 from tests.servers.certificates import Authority
 from tests.servers.sink import DROP, STALL, Sink
 
-SHORT = Deadlines(connect=0.3, command=0.3, data=0.3, idle=10)
-
 
 @asynccontextmanager
 async def speaking(serve):
@@ -119,7 +117,7 @@ async def test_a_connection_that_ends_after_the_end_of_data(sink, smarthost):
 async def test_a_server_that_does_not_answer(sink, smarthost):
     """Each step has its time: after the end of data, and before the greeting."""
     sink.at_data = [STALL]
-    host = smarthost(sink, deadlines=SHORT)
+    host = smarthost(sink, deadlines=Deadlines(connect=10, command=10, data=0.3, idle=10))
     result = await host.submit("", "ann@example.net", b"Subject: x\r\n\r\n")
     assert result == Deferred("no answer in time after the end of data; whether the mail was taken is not known")
 
@@ -127,7 +125,7 @@ async def test_a_server_that_does_not_answer(sink, smarthost):
         await reader.read()
 
     async with speaking(silent) as place:
-        result = await smarthost(place, deadlines=SHORT).submit("", "ann@example.net", MAIL)
+        result = await smarthost(place, deadlines=Deadlines(connect=0.3, command=10, data=10, idle=10)).submit("", "ann@example.net", MAIL)
     assert result == Deferred("no way to the smarthost: no answer in time", everybody=True)
 
 
