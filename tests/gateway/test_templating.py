@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import given
@@ -245,10 +245,10 @@ def test_rendering_is_cheap_after_the_first_time() -> None:
     """A template is compiled once; then it costs far less than a millisecond."""
     render(RECEIVED, TOKENS)
     misses = templating._compiled.cache_info().misses
-    begun = perf_counter()
+    begun = process_time()
     for _ in range(500):
         render(RECEIVED, TOKENS)
-    assert (perf_counter() - begun) / 500 < 0.001
+    assert (process_time() - begun) / 500 < 0.001
     assert templating._compiled.cache_info().misses == misses
 
 
