@@ -14,9 +14,14 @@ from tests.gateway.ingress.conftest import until
 STRICT = {"exempt": ()}
 
 
-async def later(desk, seconds):
-    """Looks at all sessions as of so many seconds from now."""
-    desk.server.sweep(asyncio.get_running_loop().time() + seconds)
+def now():
+    """The time by which sessions are judged."""
+    return asyncio.get_running_loop().time()
+
+
+async def later(desk, seconds, since=None):
+    """Looks at all sessions as of so many seconds from now, or since an instant: what is to be too early must not be late on a slow machine."""
+    desk.server.sweep((now() if since is None else since) + seconds)
 
 
 async def test_recipients_of_a_mail(open_desk):
@@ -148,8 +153,9 @@ async def test_exempt_peers_have_no_limit_of_their_own(open_desk):
 
 async def test_idle_sessions_end(desk):
     """After 300 s without a command a session ends with 421; before it does not."""
+    began = now()
     client = await desk.hello()
-    await later(desk, 299)
+    await later(desk, 299, began)
     assert (await client.say("NOOP")).startswith("250")
     await later(desk, 301)
     assert (await client.reply()).startswith("421 4.4.2")
@@ -169,11 +175,12 @@ async def test_idle_sessions_end_sooner_when_places_are_scarce(open_desk):
 
 async def test_slow_data_ends(desk):
     """Less than 500 bytes a second in DATA, over a minute, ends the session, and nothing of the mail is stored."""
+    began = now()
     client = await desk.hello()
     await client.begin()
     await client.send(b"x" * 20_000)
     await until(lambda: next(iter(desk.server._register.sessions))._received > 20_000)
-    await later(desk, 59)
+    await later(desk, 59, began)
     assert desk.server.sessions == 1
     await later(desk, 61)
     assert (await client.reply()).startswith("421 4.4.2")
