@@ -102,7 +102,7 @@ class World:
             yield watcher
         finally:
             stop.set()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await running
 
     async def until(self, condition, seconds=20):
