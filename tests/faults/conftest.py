@@ -20,7 +20,7 @@ from typing import IO, Any, Self
 import pytest
 
 from tests.conftest import Postgres, open_port, require_program
-from tests.faults.witness import Stored, rows, stored
+from tests.faults.witness import Stored, rows, stored, until
 
 PROGRAM = Path(sys.executable).with_name("ticketgate")
 READY = b"Ctrl-C"
@@ -212,7 +212,7 @@ class Strace:
     Counters (``when``) are those of each thread and begin at the moment of attaching. Processes the daemon started earlier are left alone.
     """
 
-    pid: int
+    traced: subprocess.Popen[bytes]
     output: Path
     injections: Sequence[str]
     calls: Sequence[str]
@@ -220,7 +220,7 @@ class Strace:
     said: Lines | None = None
 
     def __enter__(self) -> Self:
-        options = ["-f", "-p", str(self.pid), "-o", str(self.output), "-e", f"trace={','.join(self.calls)}"]
+        options = ["-f", "-p", str(self.traced.pid), "-o", str(self.output), "-e", f"trace={','.join(self.calls)}"]
         for each in self.injections:
             options += ["-e", f"inject={each}"]
         self.process = subprocess.Popen([require_program("strace"), *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
@@ -235,13 +235,23 @@ class Strace:
         assert self.process.stderr is not None
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-        self.process.wait(30)
+        until(self._left)
         self.said.close()
         self.process.stderr.close()
+
+    def _left(self) -> bool:
+        """Whether strace has ended; a process that died just when it was let go has to be fetched by us, or strace waits for it."""
+        assert self.process is not None
+        self.traced.poll()
+        return self.process.poll() is not None
 
     def injected(self) -> int:
         """How many calls were tampered with."""
         return sum("(INJECTED" in line for line in self.output.read_text(errors="replace").splitlines())
+
+    def killed(self) -> bool:
+        """Whether a process was killed while it was looked at."""
+        return "+++ killed by SIGKILL" in self.output.read_text(errors="replace")
 
     def seen(self) -> list[tuple[str, str]]:
         """Thread and name of each call, in order."""
@@ -261,7 +271,7 @@ def disturb(tmp_path: Path) -> Callable[..., Strace]:
     def attach(daemon: Daemon, *injections: str, calls: Sequence[str] = ()) -> Strace:
         assert daemon.process is not None
         named = calls or sorted({each.split(":")[0] for each in injections})
-        return Strace(daemon.process.pid, tmp_path / f"strace{next(numbers)}", injections, named)
+        return Strace(daemon.process, tmp_path / f"strace{next(numbers)}", injections, named)
 
     return attach
 
@@ -335,7 +345,7 @@ class Barrage:
         for thread in self._threads:
             thread.start()
 
-    def wait_for(self, count: int, timeout: float = 60.0) -> None:
+    def wait_for(self, count: int, timeout: float = 150.0) -> None:
         """Returns once so many mails were acknowledged; AssertionError when that takes too long."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.acknowledged) >= count, timeout), f"{len(self.acknowledged)} of {count}"

@@ -36,11 +36,11 @@ class Sweep:
         """
         word = f"sent-while-{call}-{number}-of-{lines}"
         data = letter(word, lines)
-        with self.disturb(self.daemon, f"{call}:signal=KILL:when={number}"):
+        with self.disturb(self.daemon, f"{call}:signal=KILL:when={number}") as strace:
             reply = self.ledger.send(self.daemon.port, word, data)
             if reply.startswith("250"):
                 self._until_processed()
-            died = not self._alive(reply)
+        died = not self._alive(reply, strace)  # only now: it may die of what it does beside the mail, until strace has left it
         self.points += 1
         print(f"{word}: {'died' if died else 'passed'}, {reply or 'no answer'}")
         if died:
@@ -63,10 +63,10 @@ class Sweep:
             assert self.daemon.log.ended, "acknowledged, but not processed"
         self.seen = len(self.daemon.log.lines)
 
-    def _alive(self, reply: str) -> bool:
+    def _alive(self, reply: str, strace: Strace) -> bool:
         assert self.daemon.process is not None
         assert self.daemon.log is not None
-        if not reply or self.daemon.log.ended:
+        if not reply or self.daemon.log.ended or strace.killed():
             self.daemon.process.wait(30)
         self.seen = 0 if self.daemon.process.poll() is not None else self.seen
         return self.daemon.process.poll() is None
