@@ -69,7 +69,7 @@ def audit(path: Path, total: int, again: int) -> None:
     assert states.get("duplicate", 0) <= again
 
 
-@pytest.mark.timeout(150)
+@pytest.mark.timeout(300)
 def test_nothing_acknowledged_is_lost(make_daemon: Any, barrage: Any) -> None:
     """2,000 mails through twelve kills: each one is there once, byte by byte, in its conversation's one ticket."""
     killed_under_load(make_daemon, barrage, total=2000, kills=12, seed=20261123)
