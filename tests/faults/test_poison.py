@@ -33,8 +33,8 @@ ORDER = ("first", "kill", "second", "stall", "third", "eat", "fourth")
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Two reading processes that obey the mail; each may take one second."""
-    box = Sandbox(2, reader="tests.faults.poisonous", wall=1.0)
+    """Two reading processes that obey the mail; each may take two seconds."""
+    box = Sandbox(2, reader="tests.faults.poisonous", wall=2.0)
     await box.start()
     yield box
     await box.stop()
