@@ -79,7 +79,7 @@ async def test_a_lease_runs_out(rows, another):
 async def test_the_lease_of_a_dead_process_of_this_host_is_free(rows, ready_url):
     """Nobody waits for a process of this machine that is gone; one that lives, or is of another machine, is waited for."""
     host = socket.gethostname()[:40]
-    mine = await Database.open(ready_url, node=f"{host}-1")
+    mine = await Database.open(ready_url, node=f"{host}-{os.getpid()}")
     try:
         for owner, is_free in ((f"{host}-999999999", True), (f"{host}-{os.getppid()}", False), ("elsewhere-999999999", False)):
             async with mine.write() as connection:
