@@ -35,7 +35,7 @@ def test_checkers_are_content(check):
     """Style, format, types and the direction of imports are right everywhere."""
     program, *arguments = CHECKS[check]
     command = [Path(sys.executable).with_name(program), *arguments]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=110)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
     assert run.returncode == 0, f"{check}\n{run.stdout}\n{run.stderr}"
 
 

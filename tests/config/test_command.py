@@ -45,7 +45,7 @@ def checked(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("broken")
     copies = [shutil.copytree(folder, root / folder.name) for folder in BROKEN]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "dumb"}
-    subprocess.run([sys.executable, "-c", CHECK_EACH, *copies], env=environment, check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", CHECK_EACH, *copies], env=environment, check=True, timeout=250)
     return root
 
 

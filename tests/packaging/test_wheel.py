@@ -28,7 +28,7 @@ def wheel(tmp_path_factory) -> Path:
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source]
-    subprocess.run(command, check=True, timeout=100)
+    subprocess.run(command, check=True, timeout=250)
     (built,) = folder.glob("*.whl")
     return built
 
