@@ -12,6 +12,7 @@ from core.decisions import NEW, AppendMessage, Decision, FinalState, Finish, Not
 from core.events import Cause, MailArrived
 from core.message import ascii_domain
 from core.placing import place
+from core.thread import MatchedBy
 from core.ticket import SenderRole
 
 REPORTS = frozenset({"bounce", "report"})
@@ -30,9 +31,11 @@ class Trail:
         """Tell a step for ``mail explain``."""
         self.steps.append(Step(name, verdict, why))
 
-    def end(self, state: FinalState, reason: str, rule: str | None = None, original: int | None = None) -> list[Decision]:
-        """The last decision: how the mail ends. ``original`` is the mail it repeats."""
-        matched = self.event.tie.matched_by if state != "duplicate" else None
+    def end(
+        self, state: FinalState, reason: str, rule: str | None = None, original: int | None = None, matched: MatchedBy | None = None
+    ) -> list[Decision]:
+        """The last decision: how the mail ends. ``original`` is the mail it repeats, ``matched`` what ties it where that is not the tie's to say."""
+        matched = matched or (self.event.tie.matched_by if state != "duplicate" else None)
         self.decisions.append(Finish(state, reason, self.role, matched, original, rule, tuple(self.steps)))
         return self.decisions
 
@@ -78,7 +81,7 @@ def own_mail(trail: Trail) -> list[Decision] | None:
     event = trail.event
     if event.own_copy is not None:
         trail.step("own mail", "copy", "its Message-ID is one of ours")
-        return trail.end("ignored", "It is a copy of a mail that we sent.", original=event.own_copy.mail_id or None)
+        return trail.end("ignored", "It is a copy of a mail that we sent.", matched="own_id")
     if event.looped or event.message.kind == "loop":
         trail.step("own mail", "loop", "it carries our loop header" if event.looped else "; ".join(event.message.evidence[:3]))
         return trail.end("ignored", "It went round in a circle: a mail loop.")

@@ -31,9 +31,9 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The mail of which another is a duplicate."""
+    """The mail of which another is a duplicate; ``mail_id`` is None for one that we sent."""
 
-    mail_id: int
+    mail_id: int | None
     channel: Channel | None
     thread: int | None
     ticket: int | None

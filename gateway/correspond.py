@@ -94,6 +94,7 @@ class Correspondent(Person):
             row = await _chosen(act, ticket, mail.message)
             thread = letters.fresh_thread(letters.channel_of(letters.origin(ticket)), "forward")
             written = replace(_written(mail), original=original)
+            await act.book.load_contacts([each.key for each in (*written.to, *written.cc)])
             made = letters.forward(ticket, await letters.way(thread, fresh=True), written, self._author(act), row)
             self._send(act, ticket, made, None)
         return _outcome(act, (ticket.number,))

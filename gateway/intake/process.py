@@ -148,7 +148,7 @@ class Batch:
             found,
             self._original(item),
             self._reused(message),
-            Original(0, None, copy, None) if copy is not None else None,
+            self._sent(copy) if copy is not None else None,
             any(channel_at(book.desk.channels, each) for each in message.loop_marks),
             message.spam_flag and (envelope.trusted_hop or self._trusted(message)),
             user is not None and judged == "pass",
@@ -224,6 +224,12 @@ class Batch:
 
     # ---- the same mail again
 
+    def _sent(self, thread_id: int) -> Original:
+        """The mail of ours that came back, by the thread in its signed id: it stands in no register of mail."""
+        thread = self.book.follow(thread_id)
+        ticket = self.book.live_ticket(thread.ticket) if thread is not None else None
+        return Original(None, None, thread.id if thread else None, ticket.number if ticket else None)
+
     def _original(self, item: Item) -> Original | None:
         known = self.known.get(fingerprint(item.message))
         if known is None or known.mail_id == item.mail_id:
@@ -261,7 +267,7 @@ class Batch:
 
     def _finished(self, item: Item, hand: Hand, event: MailArrived, outcome: dict[str, Any]) -> Finished:
         ended = _ended(hand)
-        original = event.duplicate_of
+        original = _repeated(event, ended)
         thread_id = original.thread if original is not None else hand.thread or None
         thread = self.book.follow(thread_id) if thread_id else None
         ticket = self.book.live_ticket(thread.ticket if thread is not None else (original.ticket if original else None))
@@ -286,7 +292,8 @@ class Batch:
 
     def _outcome(self, hand: Hand, event: MailArrived) -> dict[str, Any]:
         """What `mail explain` and `replay --json` tell beside the columns, as it is now: later mails of the batch may move the ticket again."""
-        ended, original = _ended(hand), event.duplicate_of
+        ended = _ended(hand)
+        original = _repeated(event, ended)
         ticket = self.book.live_ticket(hand.ticket or (original.ticket if original is not None else None))
         after = self.book.desk.pipelines[ticket.pipeline_id].status(ticket.status_id).name if ticket else None
         before = after if original is not None else hand.before
@@ -304,6 +311,14 @@ class Batch:
 
 def _channel_id(event: MailArrived) -> int | None:
     return event.channels[0].id if event.channels else None
+
+
+def _repeated(event: MailArrived, ended: Finish) -> Original | None:
+    """What a mail that was not taken is a copy of: another mail, one of ours, or what our loop header came round with."""
+    looped = ended.state == "ignored" and (event.looped or event.message.kind == "loop")
+    if event.duplicate_of is not None or event.own_copy is not None or not looped:
+        return event.duplicate_of or event.own_copy
+    return Original(None, None, event.thread.id if event.thread else None, event.ticket.number if event.ticket else None)
 
 
 def _ended(hand: Hand) -> Finish:

@@ -232,6 +232,17 @@ async def test_64_o05_e17_a_forward_and_its_answer_move_nothing(office: Office, 
     assert "needs_attention" in ticket["flags"]
 
 
+async def test_o05_who_gets_a_forward_may_be_known_already(office: Office):
+    """O05: a forward goes to somebody who wrote before, to the same supplier out of several tickets, and to both at once."""
+    await office.mail(ANN)
+    await office.mail("Ben <ben@example.org>", subject="Toner")
+    await office.person().forward(1, Mail("Can you help?", to=("ben@example.org",)))
+    await office.person().forward(1, Mail("Can you help?", to=(SUPPLIER,)))
+    await office.person().forward(2, Mail("And here?", to=(SUPPLIER, "ann@example.org")))
+    await office.run()
+    assert [len(office.received(each)) for each in ("ben@example.org", SUPPLIER, "ann@example.org")] == [1, 2, 1]
+
+
 async def test_o10_the_chosen_status_wins_and_its_workflow_comes_after_the_reply(office: Office):
     """O10: "Send & close" closes, A is not applied, and *Ticket closed* is queued after the reply."""
     await office.switch_on("Closed")
