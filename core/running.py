@@ -17,7 +17,7 @@ from core.decisions import AddNote, Decision, SetFields, SetStatus
 from core.events import Cause, Prepared, RunDue
 from core.outward import AddTask, CallWebhook, FinishRun, MoveRun, Notify, QueueMail, RecordRun
 from core.state import State
-from core.ticket import Priority
+from core.ticket import Priority, Ticket
 from core.workflow import Action, RunOutcome
 
 RETRIES: Final = 5
@@ -37,8 +37,12 @@ class Ahead:
 
 
 def ahead(event: RunDue, state: State, now: datetime) -> Ahead:
-    """Walk over delays, branches and what is passed over, to the next action that does something."""
+    """Walk over delays, branches and what is passed over, to the next action that does something.
+
+    A delay counts from when the ticket reached it, which is when this turn became due, however late it comes.
+    """
     run, workflow = event.enrolment, event.workflow
+    reached = min(run.due_at, now) if run.due_at is not None else now
     facts = state.facts(event.ticket)
     decided: list[Decision] = []
     place = run.place
@@ -46,12 +50,13 @@ def ahead(event: RunDue, state: State, now: datetime) -> Ahead:
         return Ahead([FinishRun(run.id, "UNENROLLED", "the ticket meets the condition that ends the run")], place, None)
     while (action := workflow.graph.following(place)) is not None:
         if action.kind == "delay":
-            until = delay.due(action.config, now, state.zone, workflow.window, facts)
+            until = delay.due(action.config, reached, state.zone, workflow.window, facts)
+            until = min(until, _came(action.config.get("event"), reached, event.ticket) or until)
             decided.append(_record(event, action, "OK", f"until {until.isoformat(timespec='seconds')}"))
             if until > now:
-                decided.append(MoveRun(run.id, action.id, until, now, action.config.get("event")))
+                decided.append(MoveRun(run.id, action.id, until, reached, action.config.get("event")))
                 return Ahead(decided, place, None)
-            place = action.id
+            place, reached = action.id, max(reached, until)
         elif action.kind == "branch":
             name = next((each.name for each in action.branches if holds(each.when, facts)), "")
             decided.append(_record(event, action, "OK", name or "none met"))
@@ -64,6 +69,18 @@ def ahead(event: RunDue, state: State, now: datetime) -> Ahead:
         else:
             return _in_window(event, action, Ahead(decided, place, action), state, now)
     return Ahead([*decided, FinishRun(run.id, "DONE", "the last action is done")], place, None)
+
+
+def _came(awaited: str | None, reached: datetime, ticket: Ticket) -> datetime | None:
+    """When what a delay waits for came before the turn that would have waited for it."""
+    match awaited:
+        case "customer_reply":
+            came = ticket.last_customer_message_at
+        case "agent_reply":
+            came = ticket.last_agent_message_at
+        case _:
+            return None
+    return came if came is not None and came > reached else None
 
 
 def _in_window(event: RunDue, action: Action, found: Ahead, state: State, now: datetime) -> Ahead:

@@ -94,11 +94,14 @@ class Agenda:
 
     async def _pause(self) -> float:
         """Seconds until something is due, at most the poll: another process may add work."""
+        due = await self.next_due()
+        return max(0.0, min(POLL_SECONDS, (due - self.clock.now()).total_seconds())) if due is not None else POLL_SECONDS
+
+    async def next_due(self) -> datetime | None:
+        """When there is something to do; the past where there is already."""
         async with self.database.read() as connection:
             found = [await workflows.next_due(connection), await drafts.next_due(connection), await notices.next_due(connection)]
-        now = self.clock.now()
-        left = [(each - now).total_seconds() for each in found if each is not None]
-        return max(0.0, min([POLL_SECONDS, *left]))
+        return min((each for each in found if each is not None), default=None)
 
     async def run_due(self) -> list[Ran]:
         """One pass over everything that is due now."""

@@ -25,7 +25,7 @@ def group() -> None:
 @app.command("run")
 def run_due(
     context: typer.Context,
-    until: Annotated[str | None, typer.Option("--until", metavar="ISO-TIME", help="Act as if it were this instant.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="ISO-TIME", help="Live through the time up to this instant.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Process everything that is due, once."""
@@ -34,9 +34,10 @@ def run_due(
         from gateway.cli.passes import passes
         from gateway.store import backlog
 
-        if until is not None:
-            opened.clock.set(parse_instant(until, "--until"))
-        ran = await passes(opened)
+        end = parse_instant(until, "--until") if until is not None else None
+        if end is not None:
+            opened.clock.set(min(opened.clock.now(), end))
+        ran = await passes(opened, end)
         if opened.settings.outbound.host:
             return ran, ""
         _, mails = (await backlog.counts(opened.database, opened.clock.now()))["outbox_waiting_deliveries"]

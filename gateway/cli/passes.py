@@ -2,29 +2,64 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from gateway.agenda import Agenda
     from gateway.cli.opening import Opened
+    from gateway.outbox.webhook import Webhooks
+    from gateway.outbox.worker import Outbox
 
-MOST_PASSES = 10_000  # more would mean that work makes itself anew
+MOST_PASSES = 10_000  # at one instant; more would mean that work makes itself anew
 
 
-async def passes(opened: Opened) -> list[dict[str, Any]]:
-    """What was done, in order: mail in, then what is due, then mail out, until a pass finds nothing."""
+async def passes(opened: Opened, until: datetime | None = None) -> list[dict[str, Any]]:
+    """What was done, in order: mail in, then what is due, then mail out, until a pass finds nothing.
+
+    With ``until`` the time goes on then, from one thing that becomes due to the next, as it would for a daemon, and stands at ``until`` in the end.
+    """
     done: list[dict[str, Any]] = []
-    agenda, outbox, webhooks = opened.agenda(), opened.outbox(), opened.webhooks()
+    work = _Work(opened, opened.agenda(), opened.outbox(), opened.webhooks())
     try:
-        for _ in range(MOST_PASSES):
-            found = [*await _mail_in(opened), *(_row(each.what, each.ticket, each.detail) for each in await agenda.run_due())]
-            found += [_row("mail out", each.ticket, f"{each.recipient}: {each.state}. {each.reply}") for each in await outbox.run_due()]
-            found += [_row("webhook", each.ticket, f"{each.state}. {each.reply}") for each in await webhooks.run_due()]
-            if not found:
-                break
+        left = MOST_PASSES
+        while left:
+            found = await work.once()
             done += found
+            if found:
+                left -= 1
+                continue
+            left = MOST_PASSES
+            due = await work.next_due() if until is not None else None
+            if until is None or opened.clock.now() >= until:
+                break
+            opened.clock.set(min(due or until, until))
     finally:
-        await outbox.close()
+        await work.outbox.close()
     return done
+
+
+@dataclass(frozen=True)
+class _Work:
+    """All that can be due."""
+
+    opened: Opened
+    agenda: Agenda
+    outbox: Outbox
+    webhooks: Webhooks
+
+    async def once(self) -> list[dict[str, Any]]:
+        """One pass."""
+        found = [*await _mail_in(self.opened), *(_row(each.what, each.ticket, each.detail) for each in await self.agenda.run_due())]
+        found += [_row("mail out", each.ticket, f"{each.recipient}: {each.state}. {each.reply}") for each in await self.outbox.run_due()]
+        found += [_row("webhook", each.ticket, f"{each.state}. {each.reply}") for each in await self.webhooks.run_due()]
+        return found
+
+    async def next_due(self) -> datetime | None:
+        """When the next thing will be due that is not now; what another process has in hand is due, and not ours to wait for."""
+        found = [await self.agenda.next_due(), await self.outbox.next_due(), await self.webhooks.next_due()]
+        return min((each for each in found if each is not None and each > self.opened.clock.now()), default=None)
 
 
 def _row(what: str, ticket: int | None, detail: str) -> dict[str, Any]:

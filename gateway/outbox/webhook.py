@@ -77,6 +77,10 @@ class Webhooks:
             done += some
         return done
 
+    async def next_due(self) -> datetime | None:
+        """When the next call is to be made; None without a secret, since none is made then."""
+        return await self.calls.next_due() if self._secret else None
+
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
         """Until ``stop``: makes calls as they become due. What is under way then is finished."""
         while not stop.is_set():

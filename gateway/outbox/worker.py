@@ -114,6 +114,10 @@ class Outbox:
         finally:
             await self.close()
 
+    async def next_due(self) -> datetime | None:
+        """When the next attempt is due; None without a smarthost, since none is made then."""
+        return await self.deliveries.earliest_due(self.clock.now()) if self.smarthost is not None else None
+
     async def close(self) -> None:
         """Ends the connections that are kept."""
         if self.smarthost is not None:

@@ -69,6 +69,12 @@ class Calls:
                 await connection.execute(LEASE, {"ids": [row.id for row in rows], **lease})
         return [Call(row.id, row.ticket, row.url, row.body, row.key, row.attempts + 1, row.created_at) for row in rows]
 
+    async def next_due(self) -> datetime | None:
+        """When the next call is due."""
+        async with self.database.read() as connection:
+            found: datetime | None = (await connection.execute(sa.select(sa.func.min(CALL.c.due_at)).where(WAITING))).scalar()
+        return found
+
     async def settle(self, call: int, state: State, reply: str, due_at: datetime | None) -> None:
         """What became of a call that we had; nothing where another process has it by now. ``due_at`` is when it is made again."""
         mine = sa.update(CALL).where(CALL.c.id == call, CALL.c.lease_owner == self.database.node, WAITING)

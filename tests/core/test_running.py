@@ -77,6 +77,30 @@ def test_what_was_done_is_not_done_again() -> None:
     assert records(turn(workflow(note("a"), note("b")), done=frozenset({"a"}))) == [("b", "OK")]
 
 
+def test_a_delay_counts_from_when_the_ticket_reached_it() -> None:
+    """3.4: a turn that comes late shortens the wait by as much; delays in a row are over when they would have been; actions are done late, once."""
+    made = workflow({"id": "w", "kind": "delay", "for": "2d"}, note("a"), {"id": "x", "kind": "delay", "for": "1d"}, note("b"))
+    day = timedelta(days=1)
+    assert moved(turn(made, now=NOW + day)) == MoveRun(5, "w", NOW + 2 * day, NOW, None)
+    late = turn(made, now=NOW + 5 * day)
+    assert (records(late), moved(late)) == ([("w", "OK"), ("a", "OK")], MoveRun(5, "a", NOW + 5 * day, NOW + 5 * day))
+    after = turn(made, replace(RUN, place="a", due_at=NOW + 5 * day), NOW + 5 * day)
+    assert moved(after) == MoveRun(5, "x", NOW + 6 * day, NOW + 5 * day, None)
+    row = workflow({"id": "w", "kind": "delay", "for": "2d"}, {"id": "x", "kind": "delay", "for": "1d"}, note("b"))
+    assert moved(turn(row, now=NOW + 2 * day)) == MoveRun(5, "x", NOW + 3 * day, NOW + 2 * day, None)
+    assert records(turn(row, now=NOW + 3 * day)) == [("w", "OK"), ("x", "OK"), ("b", "OK")]
+
+
+@pytest.mark.parametrize(("event", "field"), [("customer_reply", "last_customer_message_at"), ("agent_reply", "last_agent_message_at")])
+def test_what_a_delay_waits_for_may_have_come_before_its_turn(event: str, field: str) -> None:
+    """3.1: a reply after the ticket reached the delay ends it, also when the turn comes later; one from before does not."""
+    made = workflow({"id": "w", "kind": "delay", "event": event, "for": "3d"}, note("a"))
+    hour = timedelta(hours=1)
+    for came, expected in ((NOW + hour, [("w", "OK"), ("a", "OK")]), (NOW, [("w", "OK")]), (None, [("w", "OK")])):
+        ticket = replace(TICKET, **{field: came})
+        assert records(turn(made, now=NOW + 2 * hour, ticket=ticket)) == expected
+
+
 def test_a_run_waits_in_a_delay() -> None:
     """3.3: the end of a delay is worked out as it is entered, and recorded; then it stands in it."""
     made = workflow({"id": "w", "kind": "delay", "for": "2d"}, note("a"))

@@ -49,7 +49,7 @@ class Cli:
         out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
         with self.monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.setattr(sys, "argv", ["ticketgate", *map(str, arguments)])
-            patch.setattr(sys, "stdin", io.StringIO(stdin))
+            patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin.encode()), "utf-8"))
             try:
                 main()
                 code = 0

@@ -404,6 +404,38 @@ def test_the_action_log_is_asked_for_a_part(cli, tmp_path):
     assert cli("workflow", "runs", "Support", "New", "--since", "yesterday").code == 64
 
 
+def test_the_agenda_lives_through_the_time(cli, tmp_path):
+    """interfaces.md 2.1: a pass until an instant does what a daemon would have done by then, each thing at its time, mail in the spool first."""
+    write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\nactions = ['
+    write += '{ id = "w", kind = "delay", for = "2d" }, { id = "a", kind = "add_note", text = "first" }, '
+    write += '{ id = "x", kind = "delay", for = "1d" }, { id = "b", kind = "set_status", status = "Closed" }]\n'
+    (tmp_path / "w.toml").write_text(write)
+    cli.json("workflow", "import", tmp_path / "w.toml", "--yes")
+    assert cli("deliver", stdin=cli.mail("Ann <ann@example.org>", "a1").read_text()).code == 0
+    cli.json("agenda", "run", "--until", "2026-12-24T00:00:00Z")
+    runs = cli.json("workflow", "runs", "Support", "New")["runs"]
+    assert [(each["action"], each["at"]) for each in runs] == [
+        ("w", "2026-11-22T10:00:00+00:00"),
+        ("a", "2026-11-24T10:00:00+00:00"),
+        ("x", "2026-11-24T10:00:00+00:00"),
+        ("b", "2026-11-25T10:00:00+00:00"),
+    ]
+    ticket = cli.json("ticket", "show", "1")
+    assert (ticket["created_at"], ticket["close_date"]) == ("2026-11-22T10:00:00+00:00", "2026-11-25")
+
+
+def test_a_pass_that_comes_late_does_what_is_due_by_then(cli, tmp_path):
+    """behaviour.md 3.4: nothing ran for three days; the delay of two days began when the ticket reached it."""
+    write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\n'
+    write += 'actions = [{ id = "w", kind = "delay", for = "2d" }, { id = "a", kind = "add_tag", tag = "late" }]\n'
+    (tmp_path / "w.toml").write_text(write)
+    cli.json("workflow", "import", tmp_path / "w.toml", "--yes")
+    cli.json("ticket", "create", "--subject", "Fire")
+    cli.at("2026-11-25T10:00:00Z")
+    cli.json("agenda", "run")
+    assert cli.json("ticket", "show", "1")["tags"] == ["late"]
+
+
 def test_a_task_is_done_by_command(cli, tmp_path):
     """behaviour.md 3.1: ticket task --done takes its number; show tells it."""
     write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\n'
