@@ -94,7 +94,20 @@ def refusal(event: Event, state: State) -> Refusal | None:
         return _refuse_split(event)
     if isinstance(event, PersonChanged):
         return _refuse_person(event)
+    if isinstance(event, EnrolAsked | UnenrolAsked):
+        return _refuse_enrolment(event, state)
     return None
+
+
+def _refuse_enrolment(event: EnrolAsked | UnenrolAsked, state: State) -> Refusal | None:
+    """Off means no new enrolments, by hand neither (INV12); a ticket is in a workflow at most once (INV13)."""
+    number, workflow = event.ticket.number, event.workflow
+    inside = any(each.workflow_id == workflow.id and each.state == "ACTIVE" for each in state.enrolments.get(number, ()))
+    if isinstance(event, UnenrolAsked):
+        return None if inside else Refusal(f"ticket {number} is not in workflow {workflow.name}")
+    if not workflow.enabled:
+        return Refusal(f"workflow {workflow.name} is switched off")
+    return Refusal(f"ticket {number} is in workflow {workflow.name} already") if inside else None
 
 
 def _refuse_merge(event: MergeAsked) -> Refusal | None:

@@ -20,6 +20,7 @@ from core.pipeline import Pipeline, Status
 from core.workflow import Graph, Workflow, read
 from gateway import wording
 from gateway.act import BUILT_IN, Act, Person, status_of
+from gateway.desk import Outcome
 from gateway.errors import Refused
 from gateway.store import histories, templates, tickets, workflows
 from gateway.store.templates import StoredTemplate, Words
@@ -169,23 +170,21 @@ class Automator(Person):
 
     # ---- tickets in and out
 
-    async def enroll(self, pipeline: str, status: str, number: int) -> bool:
-        """Put a ticket in by hand: filters and the once-rule do not bind (3.2). False when it is in already."""
+    async def enroll(self, pipeline: str, status: str, number: int) -> Outcome:
+        """Put a ticket in by hand: filters and the once-rule do not bind (3.2), but it must be on, and the ticket not in it."""
         async with self.acting() as act:
             _refuse_without_right(act, self.actor)
             workflow, ticket = _workflow(act, pipeline, status), await act.ticket(number)
-            before = len(act.book.enrolments.get(ticket.number, ()))
             act.do(EnrolAsked(ticket, workflow, act.cause))
-            return len(act.book.enrolments.get(ticket.number, ())) > before
+        return Outcome((ticket.number,), act.events)
 
-    async def unenroll(self, pipeline: str, status: str, number: int) -> bool:
-        """Take a ticket out. False when it is not in."""
+    async def unenroll(self, pipeline: str, status: str, number: int) -> Outcome:
+        """Take a ticket out that is in."""
         async with self.acting() as act:
             _refuse_without_right(act, self.actor)
             workflow, ticket = _workflow(act, pipeline, status), await act.ticket(number)
-            inside = any(each.state == "ACTIVE" and each.workflow_id == workflow.id for each in act.book.enrolments.get(ticket.number, ()))
             act.do(UnenrolAsked(ticket, workflow, act.cause))
-            return inside
+        return Outcome((ticket.number,), act.events)
 
     async def comment(self, pipeline: str, status: str, action: str, text: str) -> int:
         """A word to other users on an action (3.6): anybody may, nothing is sent. Returns its number."""

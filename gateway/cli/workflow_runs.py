@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from datetime import datetime, time
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
@@ -14,7 +15,10 @@ from gateway.cli.words import HIGHEST, day, one_of
 from gateway.errors import Refused, UsageError
 
 if TYPE_CHECKING:
+    from core.pipeline import Pipeline, Status
     from core.workflow import Enrolment, Workflow
+    from gateway.automate import Automator
+    from gateway.desk import Outcome
     from gateway.store.setup import Desk
 
 P = Annotated[str, typer.Argument(metavar="P", help="A pipeline.")]
@@ -25,14 +29,21 @@ As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The addres
 
 def found_in(desk: Desk, pipeline: str, status: str) -> Workflow:
     """The workflow of a status; Refused when one of the names is not there."""
+    own, place = _place(desk, pipeline, status)
+    workflow = desk.workflows.get(place.id)
+    if workflow is None:
+        raise Refused(f"status {place.name!r} of pipeline {own.name} has no workflow")
+    return workflow
+
+
+def _place(desk: Desk, pipeline: str, status: str) -> tuple[Pipeline, Status]:
     own = next((each for each in desk.pipelines.values() if each.name.casefold() == pipeline.casefold()), None)
     if own is None:
         raise Refused(f"there is no pipeline {pipeline!r}")
     found = own.named(status)
-    workflow = desk.workflows.get(found.id) if found is not None else None
-    if workflow is None:
-        raise Refused(f"status {status!r} of pipeline {own.name} has no workflow")
-    return workflow
+    if found is None:
+        raise Refused(f"pipeline {own.name} has no status {status!r}")
+    return own, found
 
 
 async def described(connection: Any, desk: Desk, workflow: Workflow, *, comments: bool = True) -> dict[str, Any]:
@@ -73,21 +84,30 @@ def _commented(action: dict[str, Any], said: dict[str, list[dict[str, Any]]]) ->
 
 def enroll(context: typer.Context, pipeline: P, status: S, ticket: Ticket, as_user: As = None, as_json: AsJson = False) -> None:
     """Puts a ticket into a workflow, whatever its filters say and whether or not it was in it before."""
-    done = run(context, lambda opened: opened.automator(as_user).enroll(pipeline, status, ticket))
-    _said(done, "enrolled", "it is in it already", as_json=as_json)
+    _act(context, lambda automator: automator.enroll(pipeline, status, ticket), as_user, "enrolled", as_json=as_json)
 
 
 def unenroll(context: typer.Context, pipeline: P, status: S, ticket: Ticket, as_user: As = None, as_json: AsJson = False) -> None:
     """Takes a ticket out of a workflow."""
-    done = run(context, lambda opened: opened.automator(as_user).unenroll(pipeline, status, ticket))
-    _said(done, "unenrolled", "it is not in it", as_json=as_json)
+    _act(context, lambda automator: automator.unenroll(pipeline, status, ticket), as_user, "unenrolled", as_json=as_json)
 
 
-def _said(done: bool, word: str, otherwise: str, *, as_json: bool) -> None:
+def _act(context: typer.Context, act: Callable[[Automator], Awaitable[Outcome]], actor: str | None, word: str, *, as_json: bool) -> None:
+    """One act on one ticket, and what it changed: interfaces.md 2.1."""
+
+    async def whole(opened: Opened) -> dict[str, Any]:
+        from gateway import views
+
+        outcome = await act(opened.automator(actor))
+        async with opened.database.read() as connection:
+            [shown] = await views.some(connection, outcome.tickets)
+        return {word: True, "ticket": shown, "message": None, "changes": [views.event(each) for each in outcome.events]}
+
+    done = run(context, whole)
     if as_json:
-        emit({word: done})
+        emit(done)
     else:
-        print(word if done else otherwise)
+        print(word)
 
 
 def comment(
@@ -132,7 +152,7 @@ def runs(
     until: Annotated[str | None, typer.Option("--until", metavar="DATE", help="What was done on this day or earlier.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists who was enrolled and what was done, oldest first; the options beside --ticket choose among what was done."""
+    """Lists who was enrolled and what was done, oldest first, by earlier workflows of the status too; the options beside --ticket choose among what was done."""
     with explained():
         one_of("--outcome", outcome, get_args(RunOutcome))
         first, last = day(since), day(until)
@@ -141,13 +161,17 @@ def runs(
         from gateway.store import histories, setup
 
         async with opened.database.read() as connection:
-            workflow = found_in(await setup.load_desk(connection), pipeline, status)
-            held = await histories.enrolments(connection, workflow.id, ticket)
+            desk = await setup.load_desk(connection)
+            own, place = _place(desk, pipeline, status)
+            all_of_it = await histories.of_status(connection, place.id)
+            if not all_of_it:
+                raise Refused(f"status {place.name!r} of pipeline {own.name} has no workflow and never had one")
+            held = await histories.enrolments(connection, all_of_it, ticket)
             begin = datetime.combine(first, time.min, opened.zone) if first is not None else None
             end = datetime.combine(last, time.max, opened.zone) if last is not None else None
-            done = await histories.runs(connection, workflow.id, histories.Wanted(ticket, action, outcome, begin, end))
+            done = await histories.runs(connection, all_of_it, histories.Wanted(ticket, action, outcome, begin, end))
         return {
-            "enrolments": [_enrolment(each, workflow) for each in held],
+            "enrolments": [_enrolment(each, desk.workflows.get(place.id)) for each in held],
             "runs": [
                 {
                     "at": r.at,
@@ -176,10 +200,10 @@ def runs(
     )
 
 
-def _enrolment(run: Enrolment, workflow: Workflow) -> dict[str, Any]:
+def _enrolment(run: Enrolment, workflow: Workflow | None) -> dict[str, Any]:
     """Where a run stands: in the delay it waits in, or before what comes next."""
     at: str | None = None
-    if run.state == "ACTIVE" and run.place in workflow.graph:
+    if workflow is not None and run.state == "ACTIVE" and run.place in workflow.graph:
         standing = workflow.graph.action(run.place)
         waits = standing is not None and standing.kind == "delay" and not run.attempts and run.wait_for != "past"
         following = workflow.graph.following(run.place)

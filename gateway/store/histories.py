@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -15,6 +15,7 @@ from gateway.store import schema
 from gateway.store.workflows import ENROLMENTS, RUN, RUN_COLUMNS, VERSION, ActionRun
 
 COMMENT, ENROLMENT, TASK, TICKET = schema.action_comment, schema.enrolment, schema.task, schema.ticket
+WORKFLOW = schema.workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,15 @@ class Version:
     note: str | None
 
 
-async def enrolments(connection: AsyncConnection, workflow_id: int, ticket: int | None = None) -> list[Enrolment]:
-    """Every enrolment there ever was in a workflow, oldest first."""
-    query = ENROLMENTS.where(ENROLMENT.c.workflow_id == workflow_id).order_by(ENROLMENT.c.id)
+async def of_status(connection: AsyncConnection, status_id: int) -> list[int]:
+    """The workflow of a status and those it had before, which were deleted."""
+    query = sa.select(WORKFLOW.c.id).where(WORKFLOW.c.status_id == status_id).order_by(WORKFLOW.c.id)
+    return list((await connection.execute(query)).scalars())
+
+
+async def enrolments(connection: AsyncConnection, workflow_ids: Collection[int], ticket: int | None = None) -> list[Enrolment]:
+    """Every enrolment there ever was in these workflows, oldest first."""
+    query = ENROLMENTS.where(ENROLMENT.c.workflow_id.in_(workflow_ids)).order_by(ENROLMENT.c.id)
     if ticket is not None:
         query = query.where(ENROLMENT.c.ticket == ticket)
     found = []
@@ -63,9 +70,9 @@ class Wanted:
     until: datetime | None = None
 
 
-async def runs(connection: AsyncConnection, workflow_id: int, wanted: Wanted = Wanted()) -> list[ActionRun]:
-    """What was done by a workflow, oldest first."""
-    query = sa.select(*(RUN.c[name] for name in RUN_COLUMNS)).where(RUN.c.workflow_id == workflow_id).order_by(RUN.c.id)
+async def runs(connection: AsyncConnection, workflow_ids: Collection[int], wanted: Wanted = Wanted()) -> list[ActionRun]:
+    """What was done by these workflows, oldest first."""
+    query = sa.select(*(RUN.c[name] for name in RUN_COLUMNS)).where(RUN.c.workflow_id.in_(workflow_ids)).order_by(RUN.c.id)
     for name in ("ticket", "action", "outcome"):
         if (value := getattr(wanted, name)) is not None:
             query = query.where(RUN.c[name] == value)

@@ -154,13 +154,13 @@ class Office:
     async def runs(self, status: str, ticket: int | None = None, pipeline: str = "Support") -> list[tuple[str | None, str]]:
         """(action, outcome) of a workflow, oldest first."""
         async with self.database.read() as connection:
-            found = await histories.runs(connection, await self._id(connection, pipeline, status), histories.Wanted(ticket))
+            found = await histories.runs(connection, [await self._id(connection, pipeline, status)], histories.Wanted(ticket))
             return [(run.action, run.outcome) for run in found]
 
     async def enrolments(self, status: str, ticket: int | None = None, pipeline: str = "Support") -> list[Enrolment]:
         """Every enrolment in a workflow, oldest first."""
         async with self.database.read() as connection:
-            return await histories.enrolments(connection, await self._id(connection, pipeline, status), ticket)
+            return await histories.enrolments(connection, [await self._id(connection, pipeline, status)], ticket)
 
     async def _id(self, connection: Any, pipeline: str, status: str) -> int:
         desk = await setup.load_desk(connection)

@@ -95,7 +95,7 @@ async def test_the_log_is_asked_by_ticket_action_outcome_and_time(office: Office
     async def asked(**wanted: Any) -> list[tuple[int, str | None]]:
         async with office.database.read() as connection:
             own = await office._id(connection, "Support", "New")
-            return [(each.ticket, each.action) for each in await histories.runs(connection, own, histories.Wanted(**wanted))]
+            return [(each.ticket, each.action) for each in await histories.runs(connection, [own], histories.Wanted(**wanted))]
 
     assert await asked() == [(1, "a"), (1, "b"), (2, "a"), (2, "b")]
     assert await asked(ticket=2) == [(2, "a"), (2, "b")]

@@ -313,14 +313,30 @@ async def test_by_hand_filters_and_the_once_rule_do_not_bind(office: Office):
     await by_hand(office)
     editor = office.editor()
     assert await office.enrolments("New") == []
-    assert await editor.enroll("Support", "New", 1) is True
+    await editor.enroll("Support", "New", 1)
     await office.run()
-    assert await editor.enroll("Support", "New", 1) is False
+    with pytest.raises(Refused, match="ticket 1 is in workflow Support / New already"):
+        await editor.enroll("Support", "New", 1)
     await office.later(days=1)
-    assert await editor.enroll("Support", "New", 1) is True
-    assert await editor.unenroll("Support", "New", 1) is True
-    assert await editor.unenroll("Support", "New", 1) is False
+    await editor.enroll("Support", "New", 1)
+    await editor.unenroll("Support", "New", 1)
+    with pytest.raises(Refused, match="ticket 1 is not in workflow Support / New"):
+        await editor.unenroll("Support", "New", 1)
     assert await states(office, "New") == ["DONE", "UNENROLLED"]
+
+
+async def test_inv12_nobody_is_put_into_a_workflow_that_is_off(office: Office):
+    """INV12, 3.5: off means no new enrolments, by hand neither; who is inside can be taken out."""
+    await office.workflow("New", [wait("1d")])
+    await by_hand(office)
+    await by_hand(office)
+    editor = office.editor()
+    await editor.unenroll("Support", "New", 2)
+    await editor.set("Support", "New", {"enabled": False})
+    with pytest.raises(Refused, match="workflow Support / New is switched off"):
+        await editor.enroll("Support", "New", 2)
+    await editor.unenroll("Support", "New", 1)
+    assert await states(office, "New") == ["UNENROLLED", "UNENROLLED"]
 
 
 async def test_92_a_reminder_stops_when_the_ticket_leaves(office: Office):

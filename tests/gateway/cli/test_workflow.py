@@ -306,17 +306,33 @@ def test_runs_are_listed_with_the_keys_of_the_interface(cli, ticket):
 
 
 def test_tickets_are_put_in_and_taken_out(cli, ticket):
-    """`workflow enroll|unenroll`: whether it happened; a ticket that is not there is 65."""
+    """`workflow enroll|unenroll`: the ticket as acting commands print it; in already, not in, off, or not there is 65 (interfaces.md 2.1)."""
     number = ticket("a", "--from", "ann@example.org")
     place = ("Support", "New", "--ticket", number)
     cli.json("workflow", "set", "Support", "New", "--enabled", "on")
-    assert cli.json("workflow", "enroll", *place) == {"enrolled": True}
-    assert cli.json("workflow", "enroll", *place) == {"enrolled": False}
-    assert cli.json("workflow", "unenroll", *place) == {"unenrolled": True}
-    assert cli.json("workflow", "unenroll", *place) == {"unenrolled": False}
+    done = cli.json("workflow", "enroll", *place)
+    assert (done["enrolled"], done["ticket"]["number"], done["message"], done["changes"]) == (True, number, None, [])
+    again = cli("workflow", "enroll", *place, "--json")
+    assert (again.code, again.text, "in workflow Support / New already" in again.err) == (65, "", True)
+    assert cli.json("workflow", "unenroll", *place)["unenrolled"] is True
+    assert cli("workflow", "unenroll", *place).code == 65
     assert cli("workflow", "enroll", *place).text == "enrolled\n"
     assert cli("workflow", "enroll", "Support", "New", "--ticket", 99).code == 65
-    assert cli("workflow", "unenroll", "Support", "Closed", "--ticket", number).code == 0
+    assert cli("workflow", "enroll", "Support", "Closed", "--ticket", number).code == 65
+
+
+def test_the_history_of_a_deleted_workflow_is_shown(cli, ticket, tmp_path):
+    """behaviour.md 3.5: runs that ended with it stay, also when the status has another workflow by now."""
+    number = ticket("a", "--from", "ann@example.org")
+    cli.json("workflow", "set", "Support", "New", "--enabled", "on", "--enroll-existing")
+    assert cli.json("workflow", "delete", "Support", "New", "--whole")["ended"] == 1
+    [held] = cli.json("workflow", "runs", "Support", "New")["enrolments"]
+    assert (held["ticket"], held["state"]) == (number, "UNENROLLED")
+    (tmp_path / "w.toml").write_text('[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\nactions = []\n')
+    cli.json("workflow", "import", tmp_path / "w.toml", "--yes")
+    cli.json("workflow", "enroll", "Support", "New", "--ticket", number)
+    assert [each["state"] for each in cli.json("workflow", "runs", "Support", "New")["enrolments"]] == ["UNENROLLED", "ACTIVE"]
+    assert cli("workflow", "show", "Support", "Waiting on us").code == 65
 
 
 def test_a_dry_run_prints_path_and_mails(cli, ticket):
