@@ -9,13 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-EVENTS: Final = ("customer_reply", "agent_reply")
+Awaited = Literal["customer_reply", "agent_reply"]
+EVENTS: Final[dict[str, Awaited]] = {  # as the interface has them, and as behaviour.md 3.1 says them
+    "customer_reply": "customer_reply",
+    "agent_reply": "agent_reply",
+    "customer_replied": "customer_reply",
+    "agent_replied": "agent_reply",
+}
 LONGEST_WAIT: Final = timedelta(days=365)  # for an event that never comes: every run ends
 WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 DATED: Final = ("created_at", "closed_at", "close_date", "last_customer_message_at", "last_agent_message_at", "first_response_at")
-_SPAN: Final = re.compile(r"(?:(\d{1,5})d)?\s*(?:(\d{1,6})h)?\s*(?:(\d{1,8})m)?", re.ASCII)
+_SPAN: Final = re.compile(r"(?:(\d{1,4})w)?\s*(?:(\d{1,5})d)?\s*(?:(\d{1,6})h)?\s*(?:(\d{1,8})m)?", re.ASCII)
 _TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
 EARLIEST: Final = datetime(1, 1, 3, tzinfo=UTC)  # what the calendar does not hold in some zone is put at its end
@@ -24,12 +30,17 @@ SEARCHED_DAYS: Final = 800  # for an opening of a window; more holidays than tha
 
 
 def span(text: str) -> tuple[int, timedelta] | None:
-    """(days, rest) of a span like ``2d``, ``12h``, ``1d 30m``; None for anything else or for nothing at all."""
+    """(days, rest) of a span like ``2d``, ``12h``, ``1d 30m``, ``1w``; None for anything else or for nothing at all."""
     found = _SPAN.fullmatch(text.strip())
     if found is None or not any(found.groups()):
         return None
-    days, hours, minutes = (int(each) if each else 0 for each in found.groups())
-    return days, timedelta(hours=hours, minutes=minutes)
+    weeks, days, hours, minutes = (int(each) if each else 0 for each in found.groups())
+    return 7 * weeks + days, timedelta(hours=hours, minutes=minutes)
+
+
+def awaited(config: Mapping[str, Any]) -> Awaited | None:
+    """What a delay with an ``event`` waits for."""
+    return EVENTS.get("_".join(str(config.get("event", "")).lower().split()))
 
 
 def delay_problem(config: Mapping[str, Any]) -> str | None:
@@ -67,8 +78,8 @@ def _value_problem(key: str, value: Any) -> str | None:
             return "weekday is a day like mon"
         case "time" if not _TIME.fullmatch(value):
             return "time is like 09:30"
-        case "event" if value not in EVENTS:
-            return f"event is one of {', '.join(EVENTS)}"
+        case "event" if awaited({"event": value}) is None:
+            return "event is one of customer_reply, agent_reply"
         case _:
             return None
 

@@ -138,13 +138,13 @@ def after_edit(
     if "event" in before and "for" not in before:  # it had no length that could become shorter
         due = run.entered_at
     longer = max(due, delay.due(config, run.entered_at, zone, window, fields))
-    return MoveRun(run.id, place, longer, run.entered_at, config.get("event"), run.attempts)
+    return MoveRun(run.id, place, longer, run.entered_at, delay.awaited(config), run.attempts)
 
 
 def _waits_in(graph: Graph, run: Enrolment) -> bool:
     """Whether the run waits in the delay it stands at; else it is past it (its event came, too) and waits for something else."""
     action = graph.action(run.place)
-    return action is not None and action.kind == "delay" and run.wait_for == action.config.get("event") and not run.attempts
+    return action is not None and action.kind == "delay" and run.wait_for == delay.awaited(action.config) and not run.attempts
 
 
 def _config(graph: Graph, action_id: str) -> Mapping[str, Any]:

@@ -51,10 +51,10 @@ def ahead(event: RunDue, state: State, now: datetime) -> Ahead:
     while (action := workflow.graph.following(place)) is not None:
         if action.kind == "delay":
             until = delay.due(action.config, reached, state.zone, workflow.window, facts)
-            until = min(until, _came(action.config.get("event"), reached, event.ticket) or until)
+            until = min(until, _came(delay.awaited(action.config), reached, event.ticket) or until)
             decided.append(_record(event, action, "OK", f"until {until.isoformat(timespec='seconds')}"))
             if until > now:
-                decided.append(MoveRun(run.id, action.id, until, reached, action.config.get("event")))
+                decided.append(MoveRun(run.id, action.id, until, reached, delay.awaited(action.config)))
                 return Ahead(decided, place, None)
             place, reached = action.id, max(reached, until)
         elif action.kind == "branch":
@@ -71,7 +71,7 @@ def ahead(event: RunDue, state: State, now: datetime) -> Ahead:
     return Ahead([*decided, FinishRun(run.id, "DONE", "the last action is done")], place, None)
 
 
-def _came(awaited: str | None, reached: datetime, ticket: Ticket) -> datetime | None:
+def _came(awaited: delay.Awaited | None, reached: datetime, ticket: Ticket) -> datetime | None:
     """When what a delay waits for came before the turn that would have waited for it."""
     match awaited:
         case "customer_reply":

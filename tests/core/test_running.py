@@ -91,7 +91,14 @@ def test_a_delay_counts_from_when_the_ticket_reached_it() -> None:
     assert records(turn(row, now=NOW + 3 * day)) == [("w", "OK"), ("x", "OK"), ("b", "OK")]
 
 
-@pytest.mark.parametrize(("event", "field"), [("customer_reply", "last_customer_message_at"), ("agent_reply", "last_agent_message_at")])
+@pytest.mark.parametrize(
+    ("event", "field"),
+    [
+        ("customer_reply", "last_customer_message_at"),
+        ("customer replied", "last_customer_message_at"),
+        ("agent_reply", "last_agent_message_at"),
+    ],
+)
 def test_what_a_delay_waits_for_may_have_come_before_its_turn(event: str, field: str) -> None:
     """3.1: a reply after the ticket reached the delay ends it, also when the turn comes later; one from before does not."""
     made = workflow({"id": "w", "kind": "delay", "event": event, "for": "3d"}, note("a"))
