@@ -225,10 +225,18 @@ class Applier(Posting):
         for name, value in fields:
             before = getattr(ticket, name)
             if name == "deleted_at":
+                if value is None:
+                    self._have_back(number)
                 self._event(number, "restored" if value is None else "deleted", cause)
             else:
                 kind = f"{name.removesuffix('_id')}_changed"
                 self._event(number, kind, cause, before=self._shown(name, before), after=self._shown(name, value))
+
+    def _have_back(self, number: int) -> None:
+        """Replies to a ticket's own mail are its own again: those that went on with another ticket meanwhile stay there (E38)."""
+        for thread in self.book.threads_of(number):
+            if thread.redirect_to is not None:
+                self.book.set_thread(replace(thread, redirect_to=None))
 
     def _merge(self, number: int, into: int, cause: Cause) -> None:
         book = self.book

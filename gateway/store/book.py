@@ -123,6 +123,10 @@ class Book:
         rows = await threads.of_tickets(self.connection, fresh)
         self.threads.update((thread.id, thread) for thread in rows if thread.id not in self.threads)
         await self._load_participants([thread.id for thread in rows])
+        if onward := {thread.redirect_to for thread in rows if thread.redirect_to}:  # what goes on with a ticket in the trash
+            await self.load_threads(onward)
+            standing = [self.follow(each) for each in onward]
+            await self.load_tickets({thread.ticket for thread in standing if thread is not None and thread.ticket})
         self.associated.update(await tickets.associated(self.connection, fresh))
         if self.desk.workflows:
             self.enrolments.update(await workflows.enrolments(self.connection, fresh))
