@@ -68,6 +68,9 @@ def duplicate(trail: Trail) -> list[Decision] | None:
         trail.step("duplicate", "no", why)
         return None
     original = event.duplicate_of
+    if original.held and _refused(event) is None:  # INV14: what is in quarantine changes nothing, for its good twin neither
+        trail.step("duplicate", "no", f"it came in before as mail {original.mail_id}, which was held back; this one may come in")
+        return None
     trail.step("duplicate", "yes", f"the same mail came in before as mail {original.mail_id}")
     here = event.channels[0] if event.channels else None
     elsewhere = original.channel is not None and here is not None and here.id != original.channel.id and here.id not in original.repeated_at

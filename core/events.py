@@ -31,13 +31,14 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The mail of which another is a duplicate; ``mail_id`` is None for one that we sent."""
+    """The mail of which another is a duplicate; ``mail_id`` is None for one that we sent. ``held``: it waits in quarantine, so nobody has read it."""
 
     mail_id: int | None
     channel: Channel | None
     thread: int | None
     ticket: int | None
     repeated_at: frozenset[int] = frozenset()  # channels through which it came again before
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)

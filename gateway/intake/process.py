@@ -240,7 +240,8 @@ class Batch:
         ticket = self.book.live_ticket(thread.ticket if thread is not None else known.ticket)
         channel = next((each for each in self.book.desk.channels.values() if each.id == known.channel), None)
         again = frozenset(place for mail, place in self.repeated if mail == known.mail_id)
-        return Original(known.mail_id, channel, thread.id if thread else None, ticket.number if ticket else None, again)
+        place = thread.id if thread else None
+        return Original(known.mail_id, channel, place, ticket.number if ticket else None, again, known.state == "quarantined")
 
     def _reused(self, message: Message) -> bool:
         rows = self.book.known_refs([message.message_id]) if message.message_id else {}
@@ -256,10 +257,10 @@ class Batch:
             if (channel := _channel_id(event)) is not None and hand.finish.original is not None:
                 self.repeated.add((hand.finish.original, channel))
             return
-        self.known.setdefault(
-            fingerprint(item.message),
-            Known(item.mail_id, item.now, hand.thread or None, hand.ticket or None, _channel_id(event), hand.finish.state),
-        )
+        mark = fingerprint(item.message)
+        if mark not in self.known or self.known[mark].state == "quarantined":
+            place = (hand.thread or None, hand.ticket or None, _channel_id(event))
+            self.known[mark] = Known(item.mail_id, item.now, *place, hand.finish.state)
         if hand.created_ticket and hand.contact is not None:
             self.book.earlier.setdefault((hand.contact.id, subject_key(item.message.subject)), []).insert(0, hand.ticket)
 
@@ -315,9 +316,10 @@ def _channel_id(event: MailArrived) -> int | None:
 
 def _repeated(event: MailArrived, ended: Finish) -> Original | None:
     """What a mail that was not taken is a copy of: another mail, one of ours, or what our loop header came round with."""
-    looped = ended.state == "ignored" and (event.looped or event.message.kind == "loop")
-    if event.duplicate_of is not None or event.own_copy is not None or not looped:
-        return event.duplicate_of or event.own_copy
+    if ended.state == "duplicate" or event.own_copy is not None:
+        return event.duplicate_of if ended.state == "duplicate" else event.own_copy
+    if ended.state != "ignored" or not (event.looped or event.message.kind == "loop"):
+        return None
     return Original(None, None, event.thread.id if event.thread else None, event.ticket.number if event.ticket else None)
 
 

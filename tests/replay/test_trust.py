@@ -55,3 +55,11 @@ async def test_a_pass_for_one_of_several_authors_proves_nothing(world: World) ->
     known = await world.rows("contact", "address", "proven")
     assert known
     assert [address for address, proven in known if proven] == []
+
+
+async def test_a_good_twin_in_the_same_batch_is_taken_once(world: World) -> None:
+    """INV14, E33: what was held back a moment ago takes nothing away from the good one that follows; that one is repeated by all others."""
+    results = f"Authentication-Results: {TRUSTED}; dmarc="
+    await world.mail(mail("ann@example.org", "a1", results + "pass"))
+    same = [mail("ann@example.org", "a2", results + verdict) for verdict in ("fail", "pass", "pass", "fail")]
+    assert [line["outcome"] for line in await world.batch(same)] == ["quarantined", "done", "duplicate", "duplicate"]
