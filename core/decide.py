@@ -18,6 +18,7 @@ from core.decisions import (
     AttachThread,
     Decision,
     MergeTicket,
+    NoteCustomer,
     OpenTicket,
     PlacePerson,
     RenameTicket,
@@ -176,8 +177,8 @@ def _react(event: Event, state: State, now: datetime, root: Root) -> list[Decisi
             after = closure.after_move(event, now, state.zone)
             moved = replace(event, ticket=_closed(event.ticket, after))
             return [*([after] if after is not None else []), *enrolling.on_status(moved, root, state)]
-        case ThreadAttached(ticket=ticket, thread=thread, has_origin=has_origin, cause=cause):
-            return [AttachThread(ticket.number, thread.id, not has_origin, cause)]  # C18
+        case ThreadAttached(ticket=ticket, thread=thread, has_origin=has_origin, cause=cause, heard_at=heard_at):
+            return [AttachThread(ticket.number, thread.id, not has_origin, cause), *_heard(ticket.number, heard_at)]  # C18
         case MergeAsked(ticket=ticket, into=into, cause=cause):
             return [
                 CancelRuns(ticket.number, "the ticket was merged"),
@@ -232,7 +233,12 @@ def _split(event: SplitAsked) -> list[Decision]:
     """P11: the new ticket starts in the first open status of the same pipeline; the old one's status stays."""
     first = event.pipeline.first_open().id
     opened = OpenTicket(event.subject, event.pipeline.id, first, event.ticket.source, event.cause, requester=event.requester, enrols=False)
-    return [opened, SplitOff(event.ticket.number, event.chosen, event.people, event.channel, event.cause)]
+    return [opened, SplitOff(event.ticket.number, event.chosen, event.people, event.channel, event.cause), *_heard(NEW, event.heard_at)]
+
+
+def _heard(ticket: int, at: datetime | None) -> list[Decision]:
+    """Mail that comes to a ticket with its thread was written before."""
+    return [NoteCustomer(ticket, at)] if at is not None else []
 
 
 def _place(event: PersonChanged) -> list[Decision]:
@@ -267,7 +273,7 @@ def _open(event: TicketOpened) -> list[Decision]:
     ]
     if thread is not None:
         opened.append(RenameTicket(NEW, thread))
-    return opened
+    return [*opened, *_heard(NEW, event.heard_at)]
 
 
 def _move(ticket: Ticket, pipeline: Pipeline, status_id: int, cause: Cause, event: MoveAsked) -> list[Decision]:

@@ -211,9 +211,10 @@ class AddParticipants:
 
 @dataclass(frozen=True, slots=True)
 class NoteCustomer:
-    """A person outside wrote: ``last_customer_message_at``; his contact is proven when the verdict was pass."""
+    """A person outside wrote, now or at ``at``: ``last_customer_message_at``, which never goes back."""
 
     ticket: int
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ class MailArrived:
 
 @dataclass(frozen=True, slots=True)
 class TicketOpened:
-    """A ticket made by hand or by a program, or from a thread that had none."""
+    """A ticket made by hand or by a program, or from a thread that had none, on which a customer wrote last ``heard_at``."""
 
     subject: str
     pipeline: Pipeline
@@ -106,6 +106,7 @@ class TicketOpened:
     priority: Priority | None = None
     close_date: date | None = None
     channel: Channel | None = None
+    heard_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +138,13 @@ class StatusChanged:
 
 @dataclass(frozen=True, slots=True)
 class ThreadAttached:
-    """An agent puts a thread without a ticket on a ticket."""
+    """An agent puts a thread without a ticket on a ticket; a customer wrote there last ``heard_at``."""
 
     ticket: Ticket
     thread: Thread
     has_origin: bool
     cause: Cause
+    heard_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,10 @@ class UnmergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class SplitAsked:
-    """Mails ``chosen`` of a ticket are to become one of their own (P11). ``people``: who takes part in them; ``held``: all mails of the ticket."""
+    """Mails ``chosen`` of a ticket are to become one of their own (P11).
+
+    ``people``: who takes part in them; ``held``: all mails of the ticket; ``heard_at``: when a customer wrote the last of the chosen ones.
+    """
 
     ticket: Ticket
     pipeline: Pipeline
@@ -203,6 +208,7 @@ class SplitAsked:
     people: tuple[tuple[int, ParticipantRole], ...]
     channel: int | None
     cause: Cause
+    heard_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

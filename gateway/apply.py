@@ -85,9 +85,10 @@ class Applier(Posting):
                 self._flag(self._number(ticket, hand), flags)
             case d.AddParticipants():
                 self._participants(decision, held(hand))
-            case d.NoteCustomer(ticket=ticket):
+            case d.NoteCustomer(ticket=ticket, at=at):
                 number = self._number(ticket, hand)
-                self._change(number, last_customer_message_at=self.now)
+                before = self.book.tickets[number].last_customer_message_at
+                self._change(number, last_customer_message_at=max(at or self.now, before or at or self.now))
             case d.NoteAgent(ticket=ticket):
                 self._change(self._number(ticket, hand), worked=True)
             case d.MarkContact(automated=automated, proven=proven, heard=heard):

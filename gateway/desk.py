@@ -6,9 +6,9 @@ moved at once are moved all or not at all.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 from typing import Literal, TypedDict
 
 from core.events import (
@@ -80,7 +80,7 @@ class Desk(Person):
         async with self.acting() as act:
             ticket, thread = await act.ticket(number), await act.thread(thread_id)
             has_origin = any(each.origin and each.kind == "normal" for each in act.book.threads_of(ticket.number))
-            act.do(ThreadAttached(ticket, thread, has_origin, act.cause))
+            act.do(ThreadAttached(ticket, thread, has_origin, act.cause, await _heard_on(act, thread)))
             first = await _first(act, thread)
             if ticket.requester_id is None and first is not None and first.sender_id is not None:
                 await _know(act, first.sender_id)
@@ -223,6 +223,7 @@ async def _open_on_thread(act: Act, draft: Draft, thread_id: int) -> int:
             thread=thread,
             priority=draft.priority,
             close_date=draft.close_date,
+            heard_at=await _heard_on(act, thread),
         )
     )
     number = _opened(act)
@@ -251,6 +252,16 @@ async def _first(act: Act, thread: Thread) -> Entry | None:
     """The message a conversation is named after, or its first one."""
     entries = (await threads.outline(act.book.connection, [thread.id]))[thread.id]
     return head(entries) or min(entries, key=lambda entry: entry.message, default=None)
+
+
+async def _heard_on(act: Act, thread: Thread) -> datetime | None:
+    return _heard(await threads.messages(act.book.connection, [thread.id]))
+
+
+def _heard(rows: Iterable[MessageRow]) -> datetime | None:
+    """When a person outside wrote the last of these messages (behaviour.md 2.6)."""
+    people = (row for row in rows if row.direction == "inbound" and row.sender_role in ("contact", "stranger"))
+    return max((row.created_at for row in people if row.kind in ("human", "forward")), default=None)
 
 
 async def _know(act: Act, contact_id: int) -> Contact | None:
@@ -282,6 +293,7 @@ def _split(act: Act, ticket: Ticket, held: Mapping[int, MessageRow], chosen: tup
         tuple(parts_now),
         channel,
         act.cause,
+        _heard(rows),
     )
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
+from gateway.desk import Draft
 from gateway.errors import Refused
+from gateway.store import tickets
 
 
 async def conversation(office) -> tuple[int, list[int]]:
@@ -63,3 +67,30 @@ async def test_p11_what_makes_no_sense_is_refused(office):
         with pytest.raises(Refused):
             await office.desk.split(number, chosen)
     assert await office.list(everything=True) == before
+
+
+async def heard(office, number: int):
+    """When a customer wrote last on a ticket, as it is kept."""
+    async with office.database.read() as connection:
+        return (await tickets.load(connection, [number]))[number].last_customer_message_at
+
+
+async def test_the_new_ticket_knows_when_its_customer_wrote(office):
+    """2.6: out of mail that was there before, by a split, by hand or attached, what counts is when it came, not now."""
+    first = (await office.mail("ann@customer.example", key="1")).ticket
+    office.clock.advance(timedelta(hours=1))
+    wrote = office.clock.now()
+    await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")
+    office.clock.advance(timedelta(hours=1))
+    [thread] = (await office.show(first))["threads"]
+    (other,) = (await office.desk.split(first, [thread["messages"][1]["id"]])).tickets
+    assert await heard(office, other) == wrote
+    await office.admin.set_channel("support@localhost", {"tickets": False})
+    office.clock.advance(timedelta(hours=1))
+    alone, wrote = (await office.mail("ben@customer.example", "Toner", key="3")).thread_id, office.clock.now()
+    apart = (await office.mail("eve@customer.example", "Paper", key="4")).thread_id
+    office.clock.advance(timedelta(hours=1))
+    (made,) = (await office.desk.create(Draft(thread=alone))).tickets
+    assert await heard(office, made) == wrote
+    await office.desk.attach(other, apart)
+    assert await heard(office, other) == wrote
