@@ -7,8 +7,8 @@ from typing import Final
 
 from core.automation import Ruling
 from core.decisions import NEW, Decision, RaiseFlags, SetFields, SetStatus, SkipRule
-from core.events import Cause, Delivered, DeliveryFailed, EmailSent
-from core.outward import Answered, FailDelivery, Notify, QueueMail, SettleDeliveries, WakeRuns
+from core.events import Cause, Delivered, DeliveriesHandled, DeliveryFailed, EmailSent
+from core.outward import Answered, FailDelivery, Notify, QueueMail, SettleDeliveries, TellDeliveries, WakeRuns
 from core.pipeline import Pipeline
 from core.ticket import Ticket
 
@@ -66,6 +66,12 @@ def failed(event: DeliveryFailed) -> list[Decision]:
         decided.append(FailDelivery(each.id, each.recipient, reply, hard=is_hard(reply)))
         decided.extend(tell(number, each, reply))
     return [*decided, SettleDeliveries(tuple(each.id for each in event.deliveries))]
+
+
+def handled(event: DeliveriesHandled) -> list[Decision]:
+    """Stopped or put in line again: nothing of it moves the ticket; the flag of failed mail goes with the last that is put in line."""
+    settled = event.what == "retried" and not event.failing
+    return [TellDeliveries(event.ticket.number, event.what, event.recipients, settled, event.cause)]
 
 
 def tell(number: int, delivery: Delivered, reply: str) -> list[Decision]:

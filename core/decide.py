@@ -31,6 +31,7 @@ from core.decisions import (
 from core.enrolling import Root, root_of
 from core.events import (
     Cause,
+    DeliveriesHandled,
     DeliveryFailed,
     EmailSent,
     EnrolAsked,
@@ -210,6 +211,8 @@ def _react(event: Event, state: State, now: datetime, root: Root) -> list[Decisi
             return [FinishRun(each.id, "UNENROLLED", "a person took the ticket out") for each in held]
         case DeliveryFailed():
             return answering.failed(event)
+        case DeliveriesHandled():
+            return answering.handled(event)
         case _:
             assert_never(event)
 

@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 from core.events import Cause, MergeRecord
 from core.message import Address
-from core.outward import Answered, Outward
+from core.outward import Answered, Outward, TellDeliveries
 from core.thread import MatchedBy
 from core.ticket import ParticipantRole, Priority, SenderRole, Source
 
@@ -279,6 +279,7 @@ Decision = (
     | NoteAgent
     | MarkContact
     | Answered
+    | TellDeliveries
     | Outward
     | Finish
 )

@@ -317,12 +317,24 @@ class DeliveryFailed:
     cause: Cause
 
 
+@dataclass(frozen=True, slots=True)
+class DeliveriesHandled:
+    """A person stopped mail of a ticket, or put it in line again; ``failing``: other mail of the ticket has failed and lies there."""
+
+    ticket: Ticket
+    what: Literal["cancelled", "retried"]
+    recipients: tuple[str, ...]
+    failing: bool
+    cause: Cause
+
+
 Event = (
     EmailSent
     | RunDue
     | EnrolAsked
     | UnenrolAsked
     | DeliveryFailed
+    | DeliveriesHandled
     | MailArrived
     | TicketOpened
     | MoveAsked

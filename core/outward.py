@@ -127,6 +127,17 @@ class SettleDeliveries:
 
 
 @dataclass(frozen=True, slots=True)
+class TellDeliveries:
+    """The history of a ticket tells what a person did about its mail; ``settled``: nothing of it lies there failed any more."""
+
+    ticket: int
+    what: Literal["cancelled", "retried"]
+    recipients: tuple[str, ...]
+    settled: bool
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
 class AddTask:
     """Something for people to do."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from core import decisions as d
 from core.events import Cause
 from core.message import MACHINE_KINDS, Address
-from core.outward import Answered
+from core.outward import Answered, TellDeliveries
 from core.thread import Entry, head
 from core.ticket import Thread, Ticket
 from gateway.filing import NEW, Hand, held
@@ -86,15 +86,15 @@ class Applier(Posting):
             case d.AddParticipants():
                 self._participants(decision, held(hand))
             case d.NoteCustomer(ticket=ticket, at=at):
-                number = self._number(ticket, hand)
-                before = self.book.tickets[number].last_customer_message_at
-                self._change(number, last_customer_message_at=max(at or self.now, before or at or self.now))
+                self._heard(self._number(ticket, hand), at or self.now)
             case d.NoteAgent(ticket=ticket):
                 self._change(self._number(ticket, hand), worked=True)
             case d.MarkContact(automated=automated, proven=proven, heard=heard):
                 self._mark(held(hand), automated=automated, proven=proven, heard=heard)
             case Answered():
                 self._answered(decision)
+            case TellDeliveries():
+                self._tell_deliveries(decision)
             case d.Finish():
                 held(hand).finish = decision
             case _:
@@ -289,6 +289,15 @@ class Applier(Posting):
         if decision.contact:
             changes |= {"times_contacted": ticket.times_contacted + 1, "first_response_at": ticket.first_response_at or self.now}
         self._change(decision.ticket, **changes)
+
+    def _heard(self, number: int, at: datetime) -> None:
+        before = self.book.tickets[number].last_customer_message_at
+        self._change(number, last_customer_message_at=max(at, before) if before is not None else at)
+
+    def _tell_deliveries(self, decision: TellDeliveries) -> None:
+        if decision.settled:
+            self._change(decision.ticket, flags=self.book.tickets[decision.ticket].flags - {"delivery_failed"})
+        self._event(decision.ticket, f"mail_{decision.what}", decision.cause, after=", ".join(decision.recipients))
 
     def _settle_strangers(self, number: int) -> None:
         """The flag goes with the last stranger."""

@@ -11,11 +11,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parseaddr
-from typing import Any
+from typing import Any, Literal
 
 from core import token
 from core.decide import refusal
-from core.events import EmailSent, MoveAsked, TicketOpened
+from core.events import DeliveriesHandled, EmailSent, MoveAsked, TicketOpened
 from core.letter import Outgoing
 from core.message import Address
 from core.ticket import Channel, Thread, Ticket, User
@@ -25,7 +25,7 @@ from gateway.compose import File
 from gateway.desk import Outcome
 from gateway.errors import Refused
 from gateway.letters import House, Letters, Written
-from gateway.store import drafts, threads
+from gateway.store import drafts, outbox, outward, threads
 from gateway.store.engine import Database
 from gateway.store.outward import OutgoingRow
 from gateway.store.threads import MessageRow
@@ -147,6 +147,30 @@ class Correspondent(Person):
                 await drafts.fail(connection, number, error.message, self.clock.now())
             return error.message
         return None
+
+    async def cancel(self, ids: Sequence[int]) -> Outcome:
+        """Mail that was not sent yet is stopped, replies for later among it; all of it or none, and the tickets tell it."""
+        return await self._handle(ids, "cancelled")
+
+    async def retry(self, ids: Sequence[int]) -> Outcome:
+        """Mail that failed or was put off is in line again, now; all of it or none, and the tickets tell it."""
+        return await self._handle(ids, "retried")
+
+    async def _handle(self, ids: Sequence[int], what: Literal["cancelled", "retried"]) -> Outcome:
+        async with self.acting() as act:
+            connection = act.book.connection
+            await (outbox.cancel if what == "cancelled" else outbox.retry)(connection, ids, act.now)
+            found = await outward.deliveries(connection, ids=ids)
+            await act.book.load_tickets({each.ticket for each in found if each.ticket is not None})
+            of_ticket: dict[int, list[str]] = {}
+            for each in found:
+                ticket = act.book.live_ticket(each.ticket)
+                if ticket is not None:
+                    of_ticket.setdefault(ticket.number, []).append(each.recipient)
+            for number, recipients in of_ticket.items():
+                failing = await outbox.failing(connection, number)
+                act.do(DeliveriesHandled(act.book.tickets[number], what, tuple(recipients), failing, act.cause))
+        return Outcome(tuple(of_ticket), act.events)
 
     # ---- how
 

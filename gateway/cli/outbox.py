@@ -15,11 +15,16 @@ from gateway.cli.output import AsJson, emit, facts, paragraph, table
 from gateway.cli.words import HIGHEST, one_of
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gateway.correspond import Correspondent
+    from gateway.desk import Outcome
     from gateway.store.outbox import Deliveries, Shown
 
 app = typer.Typer(help="Mail going out, and what became of it.", no_args_is_help=True)
 
 Id = Annotated[int, typer.Argument(metavar="ID", max=HIGHEST)]
+As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")]
 Ids = Annotated[list[int], typer.Argument(metavar="ID...", max=HIGHEST)]
 STATES = ("scheduled", "queued", "sent", "deferred", "failed", "cancelled")
 
@@ -70,34 +75,41 @@ def show(context: typer.Context, delivery: Id, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def retry(context: typer.Context, deliveries: Ids, as_json: AsJson = False) -> None:
+def retry(context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False) -> None:
     """Puts deliveries that failed or were put off in line again, due now and for another five days."""
-
-    async def act(opened: Opened) -> list[dict[str, Any]]:
-        outbox = _deliveries(opened)
-        await outbox.retry(deliveries, opened.clock.now())
-        return await _changed(outbox, deliveries)
-
-    _tell(run(context, act), as_json=as_json)
+    _act(context, deliveries, lambda person: person.retry(deliveries), as_user, as_json=as_json)
 
 
 @app.command()
-def cancel(context: typer.Context, deliveries: Ids, as_json: AsJson = False) -> None:
+def cancel(context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False) -> None:
     """Stops deliveries that were not sent yet, and replies that were to be sent later; all of them or none."""
+    _act(context, deliveries, lambda person: person.cancel(deliveries), as_user, as_json=as_json)
 
-    async def act(opened: Opened) -> list[dict[str, Any]]:
+
+def _act(
+    context: typer.Context, ids: list[int], act: Callable[[Correspondent], Awaitable[Outcome]], actor: str | None, *, as_json: bool
+) -> None:
+    """One act, and what it changed: interfaces.md 2.1."""
+
+    async def whole(opened: Opened) -> dict[str, Any]:
+        from gateway import views
+
+        outcome = await act(opened.correspondent(actor))
         outbox = _deliveries(opened)
-        await outbox.cancel(deliveries, opened.clock.now())
-        return await _changed(outbox, deliveries)
+        async with opened.database.read() as connection:
+            shown = await views.some(connection, outcome.tickets)
+        return {
+            "ticket": shown[0] if len(shown) == 1 else None,
+            "message": None,
+            "changes": [views.event(each) for each in outcome.events],
+            "deliveries": [_described((await outbox.show(each)).listed) for each in dict.fromkeys(ids)],
+        }
 
-    _tell(run(context, act), as_json=as_json)
-
-
-def _tell(changed: list[dict[str, Any]], *, as_json: bool) -> None:
+    done = run(context, whole)
     if as_json:
-        emit({"ticket": None, "message": None, "changes": [], "deliveries": changed})
+        emit(done)
         return
-    for each in changed:
+    for each in done["deliveries"]:
         print(f"delivery {each['id']} is {each['state']}")
 
 
@@ -105,10 +117,6 @@ def _deliveries(opened: Opened) -> Deliveries:
     from gateway.store.outbox import Deliveries
 
     return Deliveries(opened.database)
-
-
-async def _changed(outbox: Deliveries, ids: list[int]) -> list[dict[str, Any]]:
-    return [_described((await outbox.show(each)).listed) for each in dict.fromkeys(ids)]
 
 
 def _described(listed: dict[str, Any]) -> dict[str, Any]:

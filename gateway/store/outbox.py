@@ -23,6 +23,7 @@ from gateway.store.unit import write_rows
 from gateway.store.wake import tell_others
 
 State = Literal["scheduled", "queued", "sent", "deferred", "failed", "cancelled"]
+WAITS: tuple[State, ...] = ("scheduled", "queued", "deferred")
 CLAIM_BYTES = 32 << 20  # raw bytes one claim brings into memory, unless a single mail is larger
 
 D, OUT = schema.delivery, schema.outgoing
@@ -215,25 +216,35 @@ class Deliveries:
             raise Refused(f"there is no delivery {delivery}")
         return Shown(dict(listed), *row)
 
-    async def retry(self, ids: Collection[int], now: datetime) -> None:
-        """Puts failed and waiting deliveries in line again, due now; all of them or none (Refused).
 
-        The attempts stay; the five days begin anew: of a delivery that waits, ``ended_at`` is when it was last put in line.
-        """
-        values = {"state": "queued", "due_at": now, "ended_at": now, "settled": True}
-        await self._change(ids, ("failed", "deferred"), values, now)
+async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
+    """Puts failed and waiting deliveries in line again, due now; all of them or none (Refused).
 
-    async def cancel(self, ids: Collection[int], now: datetime) -> None:
-        """Ends deliveries that were not sent yet; all of them or none (Refused). What is being sent at this moment cannot be stopped."""
-        await self._change(ids, ("scheduled", "queued", "deferred"), {"state": "cancelled", "due_at": None, "ended_at": now}, now)
+    The attempts stay; the five days begin anew: of a delivery that waits, ``ended_at`` is when it was last put in line.
+    """
+    values = {"state": "queued", "due_at": now, "ended_at": now, "settled": True}
+    await _change(connection, ids, ("failed", "deferred"), values, now)
 
-    async def _change(self, ids: Collection[int], allowed: tuple[State, ...], values: dict[str, Any], now: datetime) -> None:
-        async with self.database.write() as connection:
-            await _refuse(connection, ids, allowed, now)
-            await connection.execute(
-                sa.update(D).where(IDS).values(values | {"lease_owner": None, "lease_until": None}), {"ids": sorted(set(ids))}
-            )
-            await tell_others(connection, "outbox")
+
+async def cancel(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
+    """Ends deliveries that were not sent yet; all of them or none (Refused). What is being sent at this moment cannot be stopped."""
+    await _change(connection, ids, WAITS, {"state": "cancelled", "due_at": None, "ended_at": now}, now)
+
+
+async def failing(connection: AsyncConnection, ticket: int) -> bool:
+    """Whether a mail of the ticket failed and nobody has put it in line again."""
+    query = (
+        sa.select(sa.literal(1)).select_from(D.join(OUT, OUT.c.id == D.c.outgoing_id)).where(OUT.c.ticket == ticket, D.c.state == "failed")
+    )
+    return (await connection.execute(query.limit(1))).first() is not None
+
+
+async def _change(
+    connection: AsyncConnection, ids: Collection[int], allowed: tuple[State, ...], values: dict[str, Any], now: datetime
+) -> None:
+    await _refuse(connection, ids, allowed, now)
+    await connection.execute(sa.update(D).where(IDS).values(values | {"lease_owner": None, "lease_until": None}), {"ids": sorted(set(ids))})
+    await tell_others(connection, "outbox")
 
 
 async def _refuse(connection: AsyncConnection, ids: Collection[int], allowed: tuple[State, ...], now: datetime) -> None:
@@ -244,7 +255,7 @@ async def _refuse(connection: AsyncConnection, ids: Collection[int], allowed: tu
         if row is None:
             raise Refused(f"there is no delivery {each}")
         if row.state not in allowed:
-            raise Refused(f"delivery {each} is {row.state}")
+            raise Refused(f"delivery {each} is {row.state} already" if row.state not in WAITS else f"delivery {each} is {row.state}")
         if row.state != "failed" and row.lease_until is not None and row.lease_until >= now:
             raise Refused(f"delivery {each} is being sent right now")
 

@@ -15,7 +15,6 @@ from gateway.compose import File
 from gateway.correspond import Mail
 from gateway.errors import Refused
 from gateway.store import schema
-from gateway.store.outbox import Deliveries
 from tests.replay.exchange import ANN, heard, moves, pipeline
 from tests.replay.office import Office, Received, answer, letter
 from tests.replay.world import ZONE
@@ -144,7 +143,7 @@ async def test_o10_o11_a_mail_for_later_keeps_people_files_and_status(office: Of
     given = {"files": (File("a.bin", "application/octet-stream", b"\0\1"),), "html": "<p>Done.</p>", "status": "Closed"}
     await office.reply(1, "Done.", AGENT, at=office.clock.now() + timedelta(hours=3), **given)
     ids = {each["recipient"]: each["id"] for each in await office.deliveries()}
-    await Deliveries(office.database).cancel([ids["carl@example.org"]], office.clock.now())
+    await office.person().cancel([ids["carl@example.org"]])
     await office.mail("Dora <dora@example.org>", "Re: Printer on fire", "Me too.", In_Reply_To=await _first_id(office))
     await office.later(hours=3)
     [arrived] = office.sink.taken

@@ -11,7 +11,6 @@ from gateway.admin import Admin
 from gateway.correspond import Mail
 from gateway.desk import Draft
 from gateway.errors import Refused
-from gateway.store.outbox import Deliveries
 from tests.replay.exchange import ANN, heard, moves, pipeline
 from tests.replay.office import Office
 from tests.replay.world import ZONE
@@ -146,7 +145,7 @@ async def test_38_o11_a_cancelled_reply_never_happened(office: Office):
     await office.person().reply(1, Mail("Tomorrow.", at=office.clock.now() + timedelta(days=1), status="Closed"))
     [waiting] = await office.deliveries()
     assert waiting["state"] == "scheduled"
-    await Deliveries(office.database).cancel([waiting["id"]], office.clock.now())
+    await office.person().cancel([waiting["id"]])
     await office.later(days=2)
     ticket = await office.world.ticket(1)
     assert (ticket["status"], office.sink.taken, len(ticket["threads"][0]["messages"])) == ("New", [], 1)
@@ -316,3 +315,26 @@ async def test_76_the_receipt_is_one_automatic_mail_in_the_thread(office: Office
     assert (arrived.sender, arrived.mail["In-Reply-To"]) == ("", "<first@example.org>")
     assert arrived.mail["Subject"] == "We received your message"  # nobody vouched for her so far
     assert await office.status(1) == "New"
+
+
+async def test_what_a_person_does_about_mail_stands_on_the_ticket(office: Office):
+    """Outbox cancel and retry: the history names who and to whom; the flag of failed mail goes with the last that is in line again."""
+    await office.user()
+    await office.mail(ANN)
+    office.sink.refuse = {"ann@example.org": "550 5.7.1 No", "ben@example.org": "550 5.7.1 No"}
+    await office.reply(1, to=("ann@example.org", "ben@example.org"))
+    await office.run()
+    failed = [each["id"] for each in await office.deliveries()]
+    assert "delivery_failed" in (await office.world.ticket(1))["flags"]
+    person = office.person("agent@desk.example")
+    done = await person.retry(failed[:1])
+    assert [(each.type, each.actor, each.after) for each in done.events] == [("mail_retried", "agent@desk.example", "ann@example.org")]
+    assert "delivery_failed" in (await office.world.ticket(1))["flags"]
+    await person.retry(failed[1:])
+    assert "delivery_failed" not in (await office.world.ticket(1))["flags"]
+    done = await person.cancel(failed)
+    assert [(each.type, each.after) for each in done.events] == [("mail_cancelled", "ann@example.org, ben@example.org")]
+    await office.run()
+    assert office.sink.taken == []
+    with pytest.raises(Refused, match=f"delivery {failed[0]} is cancelled already"):
+        await person.cancel(failed[:1])

@@ -67,6 +67,7 @@ def test_what_waits_is_cancelled_and_then_never_goes(cli, waiting):
     assert cli.json("outbox", "list")["deliveries"] == waiting
     done = cli.json("outbox", "cancel", scheduled, queued)
     assert [(each["id"], each["state"]) for each in done["deliveries"]] == [(scheduled, "cancelled"), (queued, "cancelled")]
+    assert {each["type"] for each in done["changes"]} == {"mail_cancelled"}
     assert cli("outbox", "cancel", scheduled).code == 65
     cli.at("2026-11-24T10:00:00Z")
     assert [each["detail"] for each in cli.json("agenda", "run")["ran"]] == ["sent"]  # to the other one

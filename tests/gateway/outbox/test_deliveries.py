@@ -12,7 +12,7 @@ from gateway.errors import Refused
 from gateway.store import outbox as store
 from gateway.store import schema
 from gateway.store.engine import Database
-from gateway.store.outbox import Deliveries, Mark
+from gateway.store.outbox import Deliveries, Mark, cancel, retry
 from gateway.store.unit import write_rows
 from tests.conftest import START
 from tests.gateway.outbox.conftest import MAIL
@@ -170,10 +170,16 @@ async def test_the_listing(deliveries, post):
         await deliveries.show(9)
 
 
+async def handled(deliveries, how, ids, now):
+    """What a person does about deliveries, in a transaction of its own."""
+    async with deliveries.database.write() as connection:
+        await how(connection, ids, now)
+
+
 async def test_what_waits_can_be_cancelled(deliveries, post):
     """Scheduled, queued and deferred deliveries; they are never claimed again."""
     ids = [(await post.put("a@example.net", state=state))[0] for state in ("scheduled", "queued", "deferred")]
-    await deliveries.cancel(ids, START)
+    await handled(deliveries, cancel, ids, START)
     assert await post.states() == ["cancelled"] * 3
     assert (await post.row(ids[0])).ended_at == START
     assert await claimed(deliveries, START + MINUTE) == []
@@ -185,15 +191,15 @@ async def test_all_or_nothing(deliveries, post):
     for state in ("sent", "failed", "cancelled"):
         [ended] = await post.put("a@example.net", state=state)
         with pytest.raises(Refused, match=f"delivery {ended} is {state}"):
-            await deliveries.cancel([waiting, ended], START)
+            await handled(deliveries, cancel, [waiting, ended], START)
     with pytest.raises(Refused, match="there is no delivery 77"):
-        await deliveries.cancel([waiting, 77], START)
+        await handled(deliveries, cancel, [waiting, 77], START)
     [held] = await post.put("a@example.net")
     assert await claimed(deliveries) == [held]
     with pytest.raises(Refused, match="is being sent right now"):
-        await deliveries.cancel([waiting, held], START)
+        await handled(deliveries, cancel, [waiting, held], START)
     assert (await post.row(waiting)).state == "queued"
-    await deliveries.cancel([waiting, held], START + 2 * MINUTE)
+    await handled(deliveries, cancel, [waiting, held], START + 2 * MINUTE)
     assert await deliveries.mark("host-1", [Mark(held, "deferred", "451 Later", due_at=START)]) == set()
     assert (await post.row(held)).state == "cancelled"
 
@@ -207,7 +213,7 @@ async def test_a_retry_begins_anew(deliveries, post):
         "host-1", [Mark(failed, "failed", "550 No", ended_at=START), Mark(off, "deferred", "451 No", due_at=START + MINUTE)]
     )
     later = START + timedelta(days=6)
-    await deliveries.retry([failed, off], later)
+    await handled(deliveries, retry, [failed, off], later)
     row = await post.row(failed)
     assert (row.state, row.attempts, row.due_at, row.settled, row.last_reply) == ("queued", 1, later, True, "550 No")
     jobs = await deliveries.claim("host-1", 10, 60, later)
@@ -218,7 +224,7 @@ async def test_a_retry_begins_anew(deliveries, post):
     for state in ("scheduled", "queued", "sent", "cancelled"):
         [other] = await post.put("c@example.net", state=state)
         with pytest.raises(Refused, match=f"is {state}"):
-            await deliveries.retry([other], later)
+            await handled(deliveries, retry, [other], later)
 
 
 async def test_a_claim_among_many_takes_the_few_that_are_due(database, deliveries):

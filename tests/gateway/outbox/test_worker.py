@@ -19,7 +19,7 @@ from gateway.outbox.submit import Deadlines
 from gateway.outbox.worker import Outbox
 from gateway.store import schema
 from gateway.store.engine import Database
-from gateway.store.outbox import Deliveries
+from gateway.store.outbox import Deliveries, cancel, retry
 from gateway.store.wake import Wake
 from tests.conftest import START
 from tests.gateway.outbox.conftest import MAIL, openssl
@@ -136,7 +136,8 @@ async def test_five_days_are_the_end(outbox, post, sink, clock):
     assert row.last_reply == "given up after five days; the last answer was: 451 4.3.0 Not now"
     assert instants[-1] == START + 5 * DAY
     assert row.attempts == len(instants) == sink.tried["ann@example.net"]
-    await Deliveries(sender.deliveries.database).retry([one], clock.now())
+    async with sender.deliveries.database.write() as connection:
+        await retry(connection, [one], clock.now())
     await sender.run_due()
     assert await post.states() == ["deferred"]
     sink.at_recipient = {}
@@ -256,7 +257,8 @@ async def test_what_is_cancelled_is_not_sent(outbox, post, sink):
     """Before its time, and while it waits for another attempt."""
     [one] = await post.put("ann@example.net")
     await post.put("bob@example.net")
-    await Deliveries(post.database).cancel([one], START)
+    async with post.database.write() as connection:
+        await cancel(connection, [one], START)
     await outbox().run_due()
     assert (await post.states(), [mail.recipient for mail in sink.mails]) == (["cancelled", "sent"], ["bob@example.net"])
 
