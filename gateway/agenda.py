@@ -124,11 +124,12 @@ class Agenda:
     async def _drafts(self) -> list[Ran]:
         async with self.database.read() as connection:
             numbers = await drafts.due(connection, self.clock.now(), BATCH)
-            authors = {each: await drafts.author_of(connection, each) for each in numbers}
+            known = {each: await drafts.about(connection, each) for each in numbers}
         done = []
-        for number, author in authors.items():
-            if author is not None:
-                done.append(Ran("scheduled mail", None, await self._draft(number, author) or "sent"))
+        for number, about in known.items():
+            if about is not None:
+                author, ticket = about
+                done.append(Ran("scheduled mail", ticket, await self._draft(number, author) or "queued"))
         return done
 
     async def _draft(self, number: int, author: str) -> str | None:

@@ -41,10 +41,10 @@ async def next_due(connection: AsyncConnection) -> datetime | None:
     return found
 
 
-async def author_of(connection: AsyncConnection, number: int) -> str | None:
-    """Who wrote a draft; None when it waits no longer."""
-    found: Any = (await connection.execute(sa.select(OUTGOING.c.draft).where(OUTGOING.c.id == number))).scalar()
-    return str(found["user"]) if found is not None else None
+async def about(connection: AsyncConnection, number: int) -> tuple[str, int | None] | None:
+    """(who wrote a draft, the ticket it is about); None when it waits no longer."""
+    row = (await connection.execute(sa.select(OUTGOING.c.draft, OUTGOING.c.ticket).where(OUTGOING.c.id == number))).one_or_none()
+    return (str(row.draft["user"]), row.ticket) if row is not None and row.draft is not None else None
 
 
 async def files_in(connection: AsyncConnection, number: int) -> int | None:

@@ -70,7 +70,7 @@ def test_what_waits_is_cancelled_and_then_never_goes(cli, waiting):
     assert {each["type"] for each in done["changes"]} == {"mail_cancelled"}
     assert cli("outbox", "cancel", scheduled).code == 65
     cli.at("2026-11-24T10:00:00Z")
-    assert [each["detail"] for each in cli.json("agenda", "run")["ran"]] == ["sent"]  # to the other one
+    assert [each["detail"] for each in cli.json("agenda", "run")["ran"]] == ["queued"]  # to the other one
     states = {each["id"]: each["state"] for each in cli.json("outbox", "list")["deliveries"]}
     assert (states[scheduled], states[other], states[queued]) == ("cancelled", "queued", "cancelled")
 
