@@ -184,8 +184,7 @@ class Agenda:
             done = []
             for each in mine:
                 done += [Ran("action", ticket, detail) for ticket, detail in await turn.take(each)]
-                await turn.applier.finish()
-                await book.flush()  # what the next run may send depends on what went out already
+            await turn.write()
         return done
 
     async def _guilty(self, enrolment: int, error: Exception) -> Ran:

@@ -93,12 +93,13 @@ class Mailing:
         return [book.contacts.get(each) if each is not None else None for each in dict.fromkeys(people)]
 
     async def _counts(self, way: Way, template: str, contact: Contact | None) -> Counts:
-        connection, now = self.letters.book.connection, self.letters.now
-        everywhere = await outward.automatic_since(connection, now - timedelta(hours=1))
+        connection, now, unwritten = self.letters.book.connection, self.letters.now, self.letters.book.outward
+        everywhere = await outward.automatic_since(connection, now - timedelta(hours=1)) + unwritten.automatic()
         if template != RECEIVED or contact is None:
             return Counts(in_a_row=_in_a_row(way.earlier, contact), everywhere_hour=everywhere)
-        receipts = await outward.receipts(connection, template, contact.address, now)
-        return Counts(*receipts, _in_a_row(way.earlier, contact), everywhere)
+        hour, day, domain = await outward.receipts(connection, template, contact.address, now)
+        address, beside = unwritten.receipts(template, contact.address)
+        return Counts(hour + address, day + address, domain + beside, _in_a_row(way.earlier, contact), everywhere)
 
     async def _inside(self, ticket: Ticket, run: Enrolment, config: Mapping[str, Any], action: str) -> Prepared:
         tokens = self.letters.tokens(ticket, None, self.letters.book.contacts.get(ticket.requester_id or 0))

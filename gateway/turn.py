@@ -1,6 +1,7 @@
 """A run has its turn: action after action, each against the ticket as it is by then, until the run waits or is over (behaviour.md 3.3).
 
-It works inside the transaction of its caller, which writes; only mail is written at once, because what may go out next depends on what went out before.
+It works inside the transaction of its caller, which writes. What may go out next depends on what went out before: mail that is not written yet is counted
+where it lies, and written before the same conversation is looked at again.
 What can go wrong: a ticket or a workflow that is gone ends the run.
 """
 
@@ -38,6 +39,7 @@ class Turn:
         self.mailing = Mailing(FormLetters(book, house, now), house, templates)
         self.done = done
         self.mails: list[Outgoing] = []
+        self._unwritten: set[int] = set()  # tickets with mail of this transaction that is not in the database
         self.records: list[RecordRun] = []
 
     def at(self, now: datetime) -> None:
@@ -65,6 +67,8 @@ class Turn:
         event = RunDue(ticket, workflow, run, frozenset(self.done.get(run.id, ())), Cause("workflow", workflow=workflow.name))
         action = ahead(event, self.state, self.now).action
         if action is not None and action.kind in MAILS:
+            if ticket.number in self._unwritten:
+                await self.write()
             event = replace(event, prepared=await self.mailing.prepare(ticket, run, action))
         decided = decide(event, self.state, self.now)
         self.applier.perform(decided)
@@ -72,10 +76,15 @@ class Turn:
         self.records += records
         if mails := [each.mail for each in decided if isinstance(each, QueueMail)]:
             self.mails += mails
-            await self.applier.finish()
-            await self.book.flush()
+            self._unwritten.add(ticket.number)
         self.done.setdefault(run.id, set()).update(each.action for each in records if each.key is not None and each.action is not None)
         return [f"{workflow.name}: {each.action or '-'} {each.outcome}{f' ({each.detail})' if each.detail else ''}" for each in records]
+
+    async def write(self) -> None:
+        """Everything that was done so far, into the transaction."""
+        await self.applier.finish()
+        await self.book.flush()
+        self._unwritten.clear()
 
     def _run(self, number: int) -> Enrolment:
         return next(each for held in self.book.enrolments.values() for each in held if each.id == number)

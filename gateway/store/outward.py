@@ -132,6 +132,17 @@ class Outward:
             *workflows.writing_runs(self.runs),
         ]
 
+    def automatic(self) -> int:
+        """How many automatic mails are not written yet."""
+        return sum(row.automatic for row in self.outgoing)
+
+    def receipts(self, template: str, address: str) -> tuple[int, int]:
+        """How many mails of a template that are not written yet go to an address, and to its domain."""
+        mails = {row.id for row in self.outgoing if row.automatic and row.template == template}
+        there = [each for each in self.deliveries if each["outgoing_id"] in mails]
+        domain = address.rpartition("@")[2].lower()
+        return sum(each["recipient"] == address for each in there), sum(each["domain"] == domain for each in there)
+
     def queue(self, row: OutgoingRow, recipients: Collection[str], allot: Callable[[str], int], *, state: str, due_at: datetime) -> None:
         """A mail with a delivery for each recipient."""
         self.outgoing.append(row)

@@ -673,6 +673,20 @@ async def test_the_fourth_receipt_of_an_hour_is_kept_back(office: Office):
     assert len(office.received("ann@example.org")) == 4
 
 
+async def test_receipts_of_one_turn_are_counted_too(office: Office):
+    """3.3: five tickets of one address have their turn in one transaction: three get a receipt; a reminder of the same ticket sees the receipt before it."""
+    await office.workflow(
+        "New", [RECEIPT, {**RECEIPT, "template": "Ticket closed", "id": "again"}, {**RECEIPT, "template": "Ticket closed", "id": "third"}]
+    )
+    for each in range(5):
+        await office.mail(ANN, subject=f"Matter {each}")
+    assert [each.ticket for each in await office.agenda.run_due() if each.what == "action"] == [
+        number for number in range(1, 6) for _ in range(3)
+    ]
+    assert [outcome for action, outcome in await office.runs("New") if action == RECEIPT["id"]] == ["OK"] * 3 + ["SKIPPED_CAP"] * 2
+    assert [outcome for action, outcome in await office.runs("New", 1)] == ["OK", "OK", "SKIPPED_LOOP"]
+
+
 async def test_ten_receipts_a_day_and_twenty_a_domain_and_hour(office: Office):
     """3.3: the caps of an address and day, and of a domain and hour; every run that is kept back says so."""
     await office.switch_on("New")
