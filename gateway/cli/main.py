@@ -61,10 +61,12 @@ class Lazy(TyperGroup):
             return TyperCommand(cmd_name, help=where[1])
         command = get_command(import_module(where[0]).app)
         command.name = cmd_name
+        command.params = [each for each in command.params if each.name not in COMPLETION]  # the shell completes the whole program
         return command
 
 
-CLICK_USAGE = 2
+COMPLETION = ("install_completion", "show_completion")
+WRONG: Any = typer.BadParameter.__base__  # what the parser complains with; the library names only this one of the family
 app = typer.Typer(cls=Lazy, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Mail becomes tickets.")
 
 
@@ -76,10 +78,17 @@ def root(config: str | None = typer.Option(None, "--config", metavar="FILE", hel
 def main() -> None:
     """The console script. Usage errors are 64, a closed pipe ends quietly, what nobody foresaw is 70 (or 75, 78 where it is one of ours)."""
     try:
-        get_command(app).main(prog_name="ticketgate")
-    except SystemExit as ending:
-        code = ending.code
-        sys.exit(os.EX_USAGE if code == CLICK_USAGE else code)
+        code = get_command(app).main(prog_name="ticketgate", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except WRONG as error:
+        from gateway.cli.usage import is_help, sentence
+
+        if not is_help(error):
+            print(sentence(error), file=sys.stderr)
+        sys.exit(os.EX_USAGE)
+    except typer.Abort:
+        print("ticketgate: aborted", file=sys.stderr)
+        sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
