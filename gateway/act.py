@@ -23,6 +23,7 @@ from gateway.store.book import Book
 from gateway.store.engine import Database
 from gateway.store.threads import MessageRow
 from gateway.store.tickets import TicketEvent
+from gateway.typed import refuse_breaks
 
 BUILT_IN = "console"  # who acts when no user is named: a user for every rule (interfaces.md 2.1)
 _ADDRESS = re.compile(r"[^@\s<>\"',;:()]+@[^@\s<>\"',;:()]+")
@@ -86,6 +87,7 @@ class Act:
 
     async def contact(self, given: str) -> Contact:
         """The contact of an address like ``ann@example.org`` or ``Ann <ann@example.org>``, made when it is new."""
+        refuse_breaks("address", given)
         name, address = parseaddr(given)
         if not _ADDRESS.fullmatch(address):
             raise Refused(f"{given!r} is no address")

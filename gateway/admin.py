@@ -26,6 +26,7 @@ from gateway.store.threads import chunks
 from gateway.store.tickets import TicketEvent
 from gateway.store.traces import Likeness
 from gateway.store.users import Role
+from gateway.typed import refuse_unnamed
 
 
 class Switches(TypedDict, total=False):
@@ -189,6 +190,8 @@ class Admin(Person):
 
     async def add_channel(self, address: str, name: str | None = None, pipeline: str | None = None, status: str | None = None) -> Channel:
         """An address of ours whose mail becomes tickets."""
+        if name is not None:
+            refuse_unnamed("a channel", "name", name)
         async with self.acting() as act:
             into = act.pipeline(pipeline) if pipeline is not None else act.book.desk.default_pipeline
             first = status_of(into, status).id if status is not None else None
@@ -196,6 +199,8 @@ class Admin(Person):
 
     async def set_channel(self, address: str, changes: ChannelChanges) -> Channel:
         """Set a channel's name, switch, place and lists; existing tickets and threads stay as they are (P07)."""
+        if "name" in changes:
+            refuse_unnamed("a channel", "name", changes["name"])
         async with self.acting() as act:
             connection = act.book.connection
             channel = await channels.at(connection, address)
@@ -249,11 +254,14 @@ class Admin(Person):
 
     async def add_user(self, name: str, addresses: Sequence[str], role: Role, password_hash: str | None = None) -> User:
         """An agent with these addresses, which count as verified."""
+        refuse_unnamed("a user", "name", name)
         async with self.acting() as act:
             return await users.add(act.book.connection, name, addresses, role, act.now, password_hash=password_hash)
 
     async def set_user(self, address: str, also: Sequence[str] = (), **values: Any) -> User:
         """Set ``name``, ``role``, ``active`` or ``password_hash`` of a user; ``also`` adds addresses."""
+        if "name" in values:
+            refuse_unnamed("a user", "name", values["name"])
         async with self.acting() as act:
             connection = act.book.connection
             user = await users.at(connection, address)

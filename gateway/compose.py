@@ -21,13 +21,13 @@ from core.classify import LOOP_HEADER
 from core.message import Address, ascii_domain
 from core.reply import usable_id
 from gateway.errors import Refused
+from gateway.typed import refuse_breaks
 
 _WIDTH: Final = 76  # of a folded header line (RFC 2047 2)
 _LINE: Final = 998  # RFC 5322 2.1.1
 _ENCODED: Final = 39  # octets in one encoded word, which makes 64 characters of it
 _LONGEST_ADDRESS: Final = 253  # octets without the @, RFC 5321 4.5.3.1.3
 _PARAMETER: Final = 50  # characters of one piece of a file name, RFC 2231 3
-_BREAKS: Final = re.compile("[\r\n\0\x0b\x0c\x85\u2028\u2029\ud800-\udfff]")
 _WORD: Final = re.compile(r"(?!.*=\?)[!-~]{1,67}")  # what a word of a header looks like that needs no encoding
 _ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _DOT_ATOM: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
@@ -104,8 +104,7 @@ def _refuse_breaks(letter: Letter) -> None:
         "content type": (each.content_type for each in letter.files),
     }
     for what, given in values.items():
-        if any(value and _BREAKS.search(value) for value in given):
-            raise Refused(f"There is a line end, or another character that no header may hold, in the {what}.")
+        refuse_breaks(what, *given)
 
 
 def _headers(letter: Letter) -> list[bytes]:

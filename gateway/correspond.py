@@ -29,6 +29,7 @@ from gateway.store import drafts, outbox, outward, threads
 from gateway.store.engine import Database
 from gateway.store.outward import OutgoingRow
 from gateway.store.threads import MessageRow
+from gateway.typed import refuse_breaks
 
 RawOf = Callable[[int], Awaitable[bytes]]
 FilesOf = Callable[[int], Awaitable[tuple[File, ...]]]
@@ -283,6 +284,7 @@ def _channel(act: Act, address: str) -> Channel:
 
 
 def _written(mail: Mail) -> Written:
+    refuse_breaks("subject", mail.subject)
     return Written(mail.text, mail.html, mail.files, _addresses(mail.to), _addresses(mail.cc), mail.subject)
 
 
@@ -291,6 +293,7 @@ def _addresses(given: Sequence[str]) -> tuple[Address, ...]:
 
 
 def _parsed(given: str) -> Address:
+    refuse_breaks("address", given)
     name, address = parseaddr(given)
     local, at, domain = address.rpartition("@")
     if not at or not local or not domain or any(each.isspace() for each in address):

@@ -31,6 +31,7 @@ from gateway.errors import Refused
 from gateway.store import contacts, histories, threads, tickets
 from gateway.store.threads import MessageRow
 from gateway.store.tickets import TicketEvent
+from gateway.typed import refuse_unnamed
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Desk(Person):
 
     async def create(self, draft: Draft) -> Outcome:
         """A ticket by hand, or out of a conversation that has none, whose origin thread that conversation then is (scenario 12)."""
+        if draft.subject is not None:
+            refuse_unnamed("a ticket", "subject", draft.subject)
         async with self.acting() as act:
             number = await (_open(act, draft) if draft.thread is None else _open_on_thread(act, draft, draft.thread))
         return Outcome((number,), act.events)
@@ -122,6 +125,8 @@ class Desk(Person):
 
     async def set(self, number: int, changes: Changes) -> Outcome:
         """Write fields that are not the status (C08: a close date is stored as given)."""
+        if "subject" in changes:
+            refuse_unnamed("a ticket", "subject", changes["subject"])
         async with self.acting() as act:
             ticket = await act.ticket(number)
             fields: list[tuple[str, object]] = [(name, changes[name]) for name in ("subject", "priority", "close_date") if name in changes]

@@ -17,6 +17,7 @@ from core.pipeline import Pipeline, Status, StatusState, problem
 from core.ticket import Channel
 from gateway.errors import Refused
 from gateway.store import schema, workflow_names
+from gateway.typed import refuse_unnamed
 
 PIPELINE, STATUS, CHANNEL, TICKET = schema.pipeline, schema.status, schema.channel, schema.ticket
 SWITCHES = ("set_close_date", "on_email_sent", "on_customer_reply", "strangers", "allow_back", "is_default", "relay")
@@ -235,7 +236,6 @@ def _refuse_unsound(statuses: tuple[Status, ...]) -> None:
 
 
 def _refuse_name(name: str, taken: Any, what: str) -> None:
-    if not name.strip():
-        raise Refused(f"a {what} needs a name")
+    refuse_unnamed(f"a {what}", "name", name)
     if name.casefold() in {each.casefold() for each in taken}:
         raise Refused(f"there is a {what} {name!r} already")

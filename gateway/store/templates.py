@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.errors import Refused
 from gateway.store import schema
+from gateway.typed import refuse_breaks
 
 TEMPLATE, TEXT = schema.template, schema.template_text
 
@@ -56,6 +57,8 @@ async def put(
     connection: AsyncConnection, name: str, words: Mapping[str, Words], *, transactional: bool | None = None, builtin: bool = False
 ) -> StoredTemplate:
     """Make a template, or change it: the words of the languages given, and whether it is transactional. ``builtin`` ones may be edited only."""
+    refuse_breaks("name", name)
+    refuse_breaks("subject", *(each.subject for each in words.values()))
     known = (await load(connection)).get(name.casefold())
     if known is None:
         values: dict[str, Any] = {"name": name, "transactional": bool(transactional), "builtin": builtin}
