@@ -264,7 +264,7 @@ class Correspondent(Person):
         return await self.files_of(mail_id)
 
 
-async def _chosen(act: Act, ticket: Ticket, message: int | None) -> MessageRow | None:
+async def _chosen(act: Act, ticket: Ticket, message: int | None) -> MessageRow:
     """The message that is forwarded: the one named, else the newest that came in."""
     own = [thread.id for thread in act.book.threads_of(ticket.number)]
     rows = [row for row in await threads.messages(act.book.connection, own) if row.direction != "note"]
@@ -273,7 +273,9 @@ async def _chosen(act: Act, ticket: Ticket, message: int | None) -> MessageRow |
         if found is None:
             raise Refused(f"message {message} is no mail of ticket {ticket.number}")
         return found
-    return next((row for row in reversed(rows) if row.direction == "inbound"), rows[-1] if rows else None)
+    if not rows:
+        raise Refused(f"ticket {ticket.number} has no mail to forward")
+    return next((row for row in reversed(rows) if row.direction == "inbound"), rows[-1])
 
 
 def _channel(act: Act, address: str) -> Channel:

@@ -121,6 +121,8 @@ class Letters:
             written.cc,
             frozenset(self.book.desk.channels),
         )
+        if not to and not cc and (asked := (*written.to, *written.cc)):
+            raise Refused(f"{asked[0].address} is an address of ours: name somebody outside with --to")
         if not to and not cc:
             raise Refused(f"there is nobody to write to on ticket {ticket.number}: name somebody with --to")
         text, html = _signed(written, author)
@@ -132,13 +134,11 @@ class Letters:
         subject = reply.subject_of(written.subject or ticket.subject, token.tag(self.key, ticket.number), "" if way.fresh else "Re")
         return self._mail(ticket.number, way, Said(to, cc, subject, text, html, written.files), written, author)
 
-    def forward(self, ticket: Ticket, way: Way, written: Written, author: User | None, message: MessageRow | None) -> Outgoing:
+    def forward(self, ticket: Ticket, way: Way, written: Written, author: User | None, message: MessageRow) -> Outgoing:
         """A mail of the ticket goes to somebody else, on a thread of its own that never moves the ticket (O05)."""
         if not written.to:
             raise Refused("a forward needs somebody to go to")
-        text, _ = _signed(written, author)
-        if message is not None:
-            text = f"{text.rstrip()}\n\n{token.unmarked(_forwarded(message))}\n"
+        text = f"{_signed(written, author)[0].rstrip()}\n\n{token.unmarked(_forwarded(message))}\n"
         subject = reply.subject_of(written.subject or ticket.subject, token.tag(self.key, ticket.number), "Fwd")
         said = Said(written.to, written.cc, subject, text, None, written.files, written.original)
         return self._mail(ticket.number, way, said, written, author, "forward")

@@ -211,3 +211,20 @@ def test_split_by_command(cli):
     assert cli("ticket", "split", 1, "--message", messages[1]).text == "2\n"
     assert [each["ticket"] for each in cli.json("mail", "list")["mail"]] == [2, 1]
     assert cli("ticket", "split", 1, "--message", messages[0]).code == 65
+
+
+def test_a_ticket_without_mail_has_nothing_to_forward(cli, ticket):
+    """A forward passes a mail on; where there is none it is refused, and nothing goes out."""
+    number = ticket("By hand", "--from", "ann@customer.example")
+    cli.json("ticket", "note", number, "--text", "Only a note.")
+    result = cli("ticket", "forward", number, "--to", "bob@customer.example", "--text", "See below.")
+    assert (result.code, result.err) == (65, f"ticketgate: ticket {number} has no mail to forward\n")
+    assert cli.json("outbox", "list")["deliveries"] == []
+
+
+def test_an_address_of_ours_is_told_apart_from_nobody(cli, ticket):
+    """A reply to a channel of ours would come back to us: the reason names it, since somebody was named."""
+    number = ticket("By hand", "--from", "ann@customer.example")
+    result = cli("ticket", "reply", number, "--text", "x", "--to", "Support@localhost")
+    assert (result.code, result.text) == (65, "")
+    assert result.err == "ticketgate: Support@localhost is an address of ours: name somebody outside with --to\n"
