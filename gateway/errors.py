@@ -54,6 +54,12 @@ class DiskFull(TryAgain):
     """Less room is left than a mail may need (reliability.md 1, item 27)."""
 
 
+class Misplaced(TicketgateError):
+    """Where the configuration puts something, nothing can be: exit 78."""
+
+    exit_code = os.EX_CONFIG
+
+
 class SchemaOutdated(TicketgateError):
     """The database has another schema than this program: ``db upgrade`` has to run first, exit 78."""
 

@@ -22,7 +22,7 @@ from gateway.store import schema
 from gateway.store.blobs import Blobs, FileBlobs, intact
 from gateway.store.copy import Table, copy
 from gateway.store.engine import Database, file_of
-from gateway.store.trouble import translated
+from gateway.store.trouble import NO_PLACE, translated
 
 PAGES = 2048
 Progress = Callable[[str, int], None]
@@ -43,7 +43,7 @@ async def backup(database: Database, blobs: Blobs, file: Path, progress: Progres
         raise Refused(f"{file} exists already")
     aside = file.with_name(file.name + ".part")
     with translated():
-        _remove(aside)
+        await asyncio.to_thread(_refuse_unwritable, aside)
         try:
             source = file_of(database.url)
             if source is not None:
@@ -56,6 +56,18 @@ async def backup(database: Database, blobs: Blobs, file: Path, progress: Progres
         finally:
             _remove(aside)
     return Backup(rows, kept, missing)
+
+
+def _refuse_unwritable(aside: Path) -> None:
+    """Before hours of work, and in words of its own: it is not the database that is in trouble."""
+    try:
+        _remove(aside)
+        os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        _remove(aside)
+    except OSError as error:
+        if error.errno not in NO_PLACE:
+            raise
+        raise Refused(f"nothing can be written to {aside.parent}: {error.strerror}") from error
 
 
 def _remove(path: Path) -> None:

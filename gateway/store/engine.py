@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 
 from gateway.errors import SchemaOutdated, TicketgateError, UsageError
 from gateway.store import sqlite
-from gateway.store.trouble import translated
+from gateway.store.trouble import placed, translated
 
 HEAD = "0003"  # the newest migration; tests/store/test_migrations.py holds it
 DESK = 0x7469636B  # advisory lock of whoever decides about tickets
@@ -63,11 +63,15 @@ class Database:
         """Opens ``sqlite:///path`` or ``postgresql://user@host/name``; an absent or empty SQLite database is made first.
 
         Raises :class:`SchemaOutdated` when the tables are not those of this program, :class:`NotDurable` for weak settings, ``StoreUnavailable``
-        when nobody answers, ``UsageError`` for an address of another kind.
+        when nobody answers, ``Misplaced`` where no file can be, ``UsageError`` for an address of another kind.
         """
         path = file_of(parsed(url))
-        if path is not None and (not path.exists() or path.stat().st_size == 0):
-            await migrate(url)
+        if path is not None:
+            with placed(path):
+                sqlite.create(path)
+                absent = path.stat().st_size == 0
+            if absent:
+                await migrate(url)
         database = cls(url, node)
         try:
             await database._refuse_weakness()

@@ -41,7 +41,7 @@ def open_file(path: Path, role: Role) -> sqlite3.Connection:
     Raises sqlite3.OperationalError where the file cannot be opened.
     """
     if role != "read":
-        _create(path)
+        create(path)
     # The thread is that of aiosqlite for life, but the connection may be closed from another one when the loop is gone.
     connection = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, cached_statements=512, check_same_thread=False)
     try:
@@ -52,8 +52,8 @@ def open_file(path: Path, role: Role) -> sqlite3.Connection:
     return connection
 
 
-def _create(path: Path) -> None:
-    """Mail is private: what we create, nobody else may read. The log and the index beside the file inherit its rights."""
+def create(path: Path) -> None:
+    """Makes the file where there is none. Mail is private: what we create, nobody else may read. The log and the index beside the file inherit its rights."""
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))

@@ -10,15 +10,18 @@ import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import sqlalchemy.exc
 
-from gateway.errors import DiskFull, StoreUnavailable, TicketgateError, TryAgain
+from gateway.errors import DiskFull, Misplaced, StoreUnavailable, TicketgateError, TryAgain
 
 BUSY = "the database is busy with another writer"
 AWAY = "the database does not answer"
 FULL = "the disk of the database is full"
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+# A path where nothing can be made: it stays so until a person changes the path or its rights.
+NO_PLACE = {errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS, errno.ELOOP, errno.ENAMETOOLONG}
 
 # SQLite primary result codes (sqlite.org/rescode.html) whose cause lies outside of us.
 SQLITE: dict[int, tuple[type[TryAgain], str]] = {
@@ -72,6 +75,17 @@ def meaning(error: BaseException) -> TicketgateError | None:
 
 def _told(found: tuple[type[TryAgain], str] | None) -> TicketgateError | None:
     return found[0](found[1]) if found is not None else None
+
+
+@contextmanager
+def placed(path: Path) -> Iterator[None]:
+    """Raises :class:`Misplaced` where the file of the database cannot be at ``path``; a disk that fails is another matter and passes."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in NO_PLACE:
+            raise
+        raise Misplaced(f"the database cannot be kept at {path}: {error.strerror} ({error.filename})") from error
 
 
 @contextmanager

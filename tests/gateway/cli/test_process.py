@@ -72,3 +72,22 @@ def test_a_number_beyond_every_number_is_no_crash(script):
     """A ticket, a mail or a thread that cannot be there is refused like one that is not."""
     for command in (("ticket", "show"), ("ticket", "attach", "1", "--thread"), ("mail", "show")):
         assert script(*command, "9" * 30).returncode in {64, 65}
+
+
+def test_a_folder_that_cannot_be_made_is_told(script, tmp_path):
+    """`[data] directory` where no folder can be: 78, with the path and the reason; it is the configuration that has to change."""
+    (tmp_path / "file").write_text("")
+    for folder in ("/proc/nope", str(tmp_path / "file/var")):
+        result = script("ticket", "list", TICKETGATE_DATA__DIRECTORY=folder)
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (78, "", 1), result
+        assert folder in result.stderr
+        assert "No such file or directory" in result.stderr or "Not a directory" in result.stderr
+
+
+def test_a_backup_into_no_folder_is_told(script, tmp_path):
+    """`db backup` names the folder and the reason, 65; the database has nothing to do with it."""
+    script("ticket", "create", "--subject", "One")
+    result = script("db", "backup", "absent/copy.db")
+    assert (result.returncode, result.stdout) == (65, "")
+    assert result.stderr == "ticketgate: nothing can be written to absent: No such file or directory\n"
+    assert not (tmp_path / "absent").exists()
