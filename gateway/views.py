@@ -209,6 +209,10 @@ class _Around:
             "last_reopened_at": _iso(row.last_reopened_at),
             "last_customer_message_at": _iso(row.last_customer_message_at),
             "last_agent_message_at": _iso(row.last_agent_message_at),
+            "first_response_at": _iso(row.first_response_at),
+            "time_to_first_response": _seconds(row.created_at, row.first_response_at),
+            "time_to_close": _seconds(row.created_at, row.closed_at) if status.state == "closed" else None,
+            "times_contacted": row.times_contacted,
             "flags": sorted(row.flags),
             "links": [{"number": number, "kind": kind} for number, kind in sorted(self.links[row.number])],
             "merged_into": row.merged_into,
@@ -237,6 +241,11 @@ class _Around:
 
     def _own(self, row: Ticket) -> list[Thread]:
         return self.threads.get(row.number, [])
+
+
+def _seconds(begin: datetime, end: datetime | None) -> int | None:
+    """How long it took; None while it has not happened."""
+    return int((end - begin).total_seconds()) if end is not None else None
 
 
 def _iso(value: datetime | date | None) -> str | None:

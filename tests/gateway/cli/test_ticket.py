@@ -228,3 +228,27 @@ def test_an_address_of_ours_is_told_apart_from_nobody(cli, ticket):
     result = cli("ticket", "reply", number, "--text", "x", "--to", "Support@localhost")
     assert (result.code, result.text) == (65, "")
     assert result.err == "ticketgate: Support@localhost is an address of ours: name somebody outside with --to\n"
+
+
+def test_what_is_derived_of_a_ticket_is_shown(cli):
+    """behaviour.md 2.6: when it was answered, closed and reopened first and last; spans in seconds, none while they are not known."""
+    cli.replay("ann@customer.example", "1")
+    spans = ("first_response_at", "time_to_first_response", "time_to_close", "first_closed_at", "last_reopened_at")
+    new = cli.json("ticket", "show", 1)
+    assert [new[key] for key in spans] == [None] * len(spans)
+    assert new["times_contacted"] == 0
+    cli.at("2026-11-22T10:01:30Z")
+    cli.json("ticket", "reply", 1, "--text", "We look at it.")
+    cli.at("2026-11-22T11:00:00Z")
+    closed = cli.json("ticket", "move", 1, "--status", "Closed")["ticket"]
+    assert (closed["first_response_at"], closed["time_to_first_response"]) == ("2026-11-22T10:01:30+00:00", 90)
+    assert (closed["time_to_close"], closed["times_contacted"]) == (3600, 1)
+    cli.at("2026-11-22T12:00:00Z")
+    cli.json("ticket", "reply", 1, "--text", "It is back.", "--status", "New")
+    again = cli.json("ticket", "show", 1)
+    assert (again["time_to_close"], again["times_contacted"], again["time_to_first_response"]) == (None, 2, 90)
+    assert (again["first_closed_at"], again["last_reopened_at"]) == ("2026-11-22T11:00:00+00:00", "2026-11-22T12:00:00+00:00")
+    assert (again["last_customer_message_at"], again["last_agent_message_at"]) == (
+        new["last_customer_message_at"],
+        "2026-11-22T12:00:00+00:00",
+    )
