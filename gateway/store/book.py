@@ -192,6 +192,7 @@ class Book:
     def ensure_contact(self, address: str, name: str) -> Contact:
         """The contact of an address, made when it is new; a name is filled in where none was known."""
         key = address_key(address)
+        name = name.strip(' "') if name.count('"') % 2 else name  # a quotation that was never closed, or never opened
         known = self.contact_at(key)
         if known is None:
             known = Contact(self.allot("contact"), key, name)

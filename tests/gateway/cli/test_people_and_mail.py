@@ -158,3 +158,13 @@ def test_a_mail_tells_the_ticket_it_is_on_today(cli):
     numbers = [cli.replay("ann@customer.example", key)["ticket"] for key in "ab"]
     cli.json("ticket", "merge", numbers[1], "--into", numbers[0])
     assert [each["ticket"] for each in cli.json("mail", "list", "--limit", 1)["mail"]] == [numbers[0]]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [('"unclosed', "unclosed"), ('unopened"', "unopened"), ('"Ann B."', "Ann B."), ("Ann", "Ann")],
+)
+def test_a_stray_quote_is_no_part_of_a_name(cli, written, name):
+    """A From whose quotation was never closed, or never opened, names a person all the same."""
+    cli.replay(f"{written} <ann@customer.example>", "1")
+    assert cli.json("contact", "show", "ann@customer.example")["name"] == name
