@@ -11,7 +11,7 @@ from gateway.cli.channel_login import login
 from gateway.cli.channel_mailbox import import_, try_
 from gateway.cli.letter import As, Attach, Cc, HtmlFile, Text, files_of, html_of, send, words
 from gateway.cli.opening import Opened, explained, run
-from gateway.cli.output import AsJson, emit, table
+from gateway.cli.output import AsJson, emit, emit_done, table
 from gateway.cli.words import switch
 from gateway.errors import UsageError
 
@@ -123,7 +123,7 @@ def _rules(given: list[str]) -> list[str]:
 
 def _show(shown: list[dict[str, Any]], *, as_json: bool) -> None:
     if as_json:
-        emit({"channel": shown[0]})
+        emit_done({"channel": shown[0]})
     else:
         _table(shown)
 

@@ -8,7 +8,7 @@ import typer
 
 from gateway.cli.letter import As, Attach, HtmlFile, Text, files_of, html_of, send, words
 from gateway.cli.opening import Opened, explained, run
-from gateway.cli.output import AsJson, agree, emit, facts, refuse_unasked, table
+from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_unasked, table
 from gateway.cli.words import switch
 from gateway.errors import UsageError
 
@@ -109,7 +109,7 @@ def set_(
             raise UsageError("say what is to be set")
     contact = run(context, lambda opened: opened.admin().set_contact(address, **values))
     if as_json:
-        emit({"contact": _described(contact)})
+        emit_done({"contact": _described(contact)})
     else:
         facts((name.capitalize(), _yes(value) if isinstance(value, bool) else value) for name, value in _described(contact).items())
 
@@ -146,7 +146,7 @@ def erase(
         refuse_unasked(yes=yes, dry_run=dry_run)
     shown = run(context, act)
     if as_json:
-        emit(shown)
+        emit_done(shown)
     elif shown["erased"]:
         print(f"erased: {shown['removed_messages']} messages and {shown['removed_mails']} mails are gone")
         if not shown["clean"]:

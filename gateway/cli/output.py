@@ -23,6 +23,11 @@ def emit(document: Any) -> None:
     print(json.dumps(document, ensure_ascii=False, default=_plain))
 
 
+def emit_done(document: dict[str, Any]) -> None:
+    """The document of a command that acted, where no one ticket is in the middle of it: the keys of interfaces.md 2.1, then its own."""
+    emit({"ticket": None, "message": None, "changes": []} | document)
+
+
 def _plain(value: Any) -> Any:
     if hasattr(value, "isoformat"):
         return value.isoformat()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from gateway.cli.opening import Opened, explained, run
-from gateway.cli.output import AsJson, agree, emit, facts, refuse_unasked, table, visible
+from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_unasked, table, visible
 from gateway.cli.words import one_of, switch
 from gateway.errors import UsageError
 
@@ -148,7 +148,7 @@ def set_status(
         chosen = one_of("--state", state, ("open", "closed"))
     status, inside = run(context, lambda opened: opened.admin().flip_status(pipeline, name, chosen))
     if as_json:
-        emit({"status": {"name": status.name, "state": status.state, "position": status.position}, "backfill_offered": inside})
+        emit_done({"status": {"name": status.name, "state": status.state, "position": status.position}, "backfill_offered": inside})
     else:
         print(f"{visible(status.name)} is {status.state}; {inside} tickets in it keep their dates as they are")
 
@@ -166,7 +166,7 @@ def delete(
     if as_json:
         from gateway import views
 
-        emit({"deleted": name, "moved": list(deleted.moved), "changes": [views.event(each) for each in deleted.events]})
+        emit_done({"deleted": name, "moved": list(deleted.moved), "changes": [views.event(each) for each in deleted.events]})
     else:
         print(f"{visible(name)} is gone; {len(deleted.moved)} tickets were moved")
 
@@ -201,7 +201,7 @@ def import_(
         refuse_unasked(yes=yes, dry_run=dry_run)
     diff, done = run(context, act)
     if as_json:
-        emit({"diff": diff, "changed": done and bool(diff)})
+        emit_done({"diff": diff, "changed": done and bool(diff)})
 
 
 @app.command()
@@ -230,7 +230,11 @@ def _change(context: typer.Context, act: Callable[[Admin], Awaitable[Pipeline]],
         changed = await act(opened.admin())
         return await _one(opened.database, changed.name)
 
-    _show(run(context, whole), as_json=as_json)
+    changed = run(context, whole)
+    if as_json:
+        emit_done(changed)
+    else:
+        _show(changed, as_json=False)
 
 
 def _show(shown: dict[str, Any], *, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from gateway.cli.letter import html_of, words
 from gateway.cli.opening import Opened, explained, run
-from gateway.cli.output import AsJson, emit, facts, paragraph, table
+from gateway.cli.output import AsJson, emit, emit_done, facts, paragraph, table
 from gateway.cli.words import HIGHEST, switch
 from gateway.errors import Refused, UsageError
 
@@ -67,7 +67,7 @@ def set_(
 
     template, unknown = run(context, act)
     if as_json:
-        emit({"template": _described(template, language.lower()), "unknown": list(unknown)})
+        emit_done({"template": _described(template, language.lower()), "unknown": list(unknown)})
     else:
         facts((key.capitalize(), value) for key, value in _described(template, language.lower()).items() if key not in ("text", "html"))
     for each in unknown:
@@ -114,10 +114,13 @@ def show(
 
 
 @app.command()
-def delete(context: typer.Context, name: Name) -> None:
+def delete(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Removes a template that is not built in and that no workflow uses."""
     run(context, lambda opened: opened.automator().delete_template(name))
-    print("deleted")
+    if as_json:
+        emit_done({"deleted": name})
+    else:
+        print("deleted")
 
 
 def _described(template: StoredTemplate, language: str = "") -> dict[str, Any]:

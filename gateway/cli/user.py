@@ -9,7 +9,7 @@ import typer
 
 from core.ticket import User
 from gateway.cli.opening import Opened, explained, run
-from gateway.cli.output import AsJson, emit, table
+from gateway.cli.output import AsJson, emit, emit_done, table
 from gateway.cli.words import one_of, switch
 from gateway.errors import UsageError
 
@@ -146,7 +146,7 @@ async def _described(connection: Any, user: User) -> dict[str, Any]:
 
 def _show(shown: dict[str, Any], *, as_json: bool) -> None:
     if as_json:
-        emit({"user": shown})
+        emit_done({"user": shown})
     else:
         _table([shown])
 

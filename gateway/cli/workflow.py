@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.opening import Opened, explained, run
-from gateway.cli.output import AsJson, agree, emit, facts, refuse_unasked, table, visible
+from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_unasked, table, visible
 from gateway.cli.words import HIGHEST, one_of, switch
 from gateway.cli.workflow_page import condition, outline
 from gateway.cli.workflow_runs import comment, described, enroll, runs, try_, unenroll
@@ -139,7 +139,7 @@ def import_(
         refuse_unasked(yes=yes, dry_run=dry_run)
     done = run(context, act)
     if as_json:
-        emit(done)
+        emit_done(done)
 
 
 @app.command("set")
@@ -178,7 +178,7 @@ def set_(
 
     shown = run(context, act)
     if as_json:
-        emit(shown)
+        emit_done(shown)
     else:
         print(f"{shown['pipeline']} / {shown['status']} is {'on' if shown['enabled'] else 'off'}")
         if enroll_existing:
@@ -262,7 +262,7 @@ def delete(
         return
     ended = run(context, lambda opened: opened.automator(as_user).drop(pipeline, status))
     if as_json:
-        emit({"ended": ended})
+        emit_done({"ended": ended})
     else:
         print(f"deleted; {ended} tickets were in it")
 
@@ -287,7 +287,7 @@ def _saved(saved: Saved) -> dict[str, Any]:
 
 def _tell(saved: Saved, *, as_json: bool) -> None:
     if as_json:
-        emit(_saved(saved))
+        emit_done(_saved(saved))
         return
     print(f"{saved.workflow.name} is at version {saved.version}")
     if saved.waiting:

@@ -6,6 +6,8 @@ import tomllib
 
 import pytest
 
+NONE = {"ticket": None, "message": None, "changes": []}  # interfaces.md 2.1, where no ticket is touched
+
 
 def test_show_has_the_keys_of_the_interface(cli):
     """interfaces.md 2.3: the default pipeline, as behaviour.md has it."""
@@ -42,7 +44,7 @@ def test_switches_are_set_and_told(cli):
     assert (shown["close_date"], shown["on_email_sent"], shown["on_customer_reply"]) == (False, None, "New")
     assert (shown["strangers"], shown["allow_back"]) == ("flag", False)
     assert cli("pipeline", "set", "Support", "--close-date", "on", "--on-email-sent", "Nowhere").code == 65
-    assert cli.json("pipeline", "show", "Support") == shown
+    assert cli.json("pipeline", "show", "Support").items() <= shown.items()
 
 
 def test_statuses_are_renamed_moved_and_deleted(cli):
@@ -63,7 +65,7 @@ def test_an_export_imports_as_nothing_new(cli, tmp_path):
     written = cli("pipeline", "export").text
     assert [each["name"] for each in tomllib.loads(written)["pipeline"]] == ["Support", 'Odd "name" \\ é']
     (tmp_path / "p.toml").write_text(written)
-    assert cli.json("pipeline", "import", tmp_path / "p.toml", "--yes") == {"diff": "", "changed": False}
+    assert cli.json("pipeline", "import", tmp_path / "p.toml", "--yes") == {"diff": "", "changed": False} | NONE
     assert cli("pipeline", "export").text == written
     assert tomllib.loads(cli("pipeline", "export", "support").text)["pipeline"][0]["name"] == "Support"
 
@@ -99,7 +101,7 @@ def test_an_import_shows_its_diff_and_does_all_of_it(cli, ticket, tmp_path):
     assert '+  { name = "Parked", state = "open" },' in dry["diff"]
     assert '-  { name = "Waiting on contact", state = "open" },' in dry["diff"]
     assert cli("pipeline", "export").text == before
-    assert cli.json("pipeline", "import", tmp_path / "p.toml", "--yes") == {"diff": dry["diff"], "changed": True}
+    assert cli.json("pipeline", "import", tmp_path / "p.toml", "--yes") == {"diff": dry["diff"], "changed": True} | NONE
     shown = cli.json("pipeline", "show", "Support")
     assert [(each["name"], each["state"]) for each in shown["statuses"]] == [
         ("Done", "open"),

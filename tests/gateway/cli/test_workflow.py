@@ -185,7 +185,7 @@ def test_switches_are_set_and_tickets_may_come_along(cli, ticket):
     for _ in range(3):
         ticket("x", "--from", "ann@example.org")
     shown = cli.json("workflow", "set", "Support", "New", "--enabled", "on", "--re-enroll", "on", "--on-leave", "unenroll")
-    assert shown.keys() - {"versions"} == KEYS | {"tickets_in_status", "enrolled"}
+    assert shown.keys() - {"versions"} == KEYS | {"tickets_in_status", "enrolled", "ticket", "message", "changes"}
     assert (shown["enabled"], shown["re_enroll"], shown["on_leave"], shown["tickets_in_status"], shown["enrolled"]) == (
         True,
         True,
@@ -213,6 +213,9 @@ def test_actions_are_added_edited_and_deleted(cli, imported):
         "version": 2,
         "waiting": 0,
         "ended": 0,
+        "ticket": None,
+        "message": None,
+        "changes": [],
     }
     cli.json("workflow", "add", *place, "--after", "fork/high", "--json-action", TAG.replace('"id": "x"', '"id": "y"'))
     cli.json("workflow", "edit", *place, "x", "--set", "tag=z", "--set", "stop_on_failure=true")
