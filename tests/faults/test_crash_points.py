@@ -40,7 +40,8 @@ class Sweep:
             reply = self.ledger.send(self.daemon.port, word, data)
             if reply.startswith("250"):
                 self._until_processed()
-        died = not self._alive(reply, strace)  # only now: it may die of what it does beside the mail, until strace has left it
+            died = not self._alive(reply)  # strace that is to leave while they die waits for them for ever
+        died = died or not self._alive("" if strace.killed() else reply)  # it may have died of what it does beside the mail, at the very end
         self.points += 1
         print(f"{word}: {'died' if died else 'passed'}, {reply or 'no answer'}")
         if died:
@@ -63,10 +64,10 @@ class Sweep:
             assert self.daemon.log.ended, "acknowledged, but not processed"
         self.seen = len(self.daemon.log.lines)
 
-    def _alive(self, reply: str, strace: Strace) -> bool:
+    def _alive(self, reply: str) -> bool:
         assert self.daemon.process is not None
         assert self.daemon.log is not None
-        if not reply or self.daemon.log.ended or strace.killed():
+        if not reply or self.daemon.log.ended:
             self.daemon.process.wait(30)
         self.seen = 0 if self.daemon.process.poll() is not None else self.seen
         return self.daemon.process.poll() is None
