@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from gateway.cli.output import facts, paragraph, table
@@ -20,18 +21,18 @@ def page(shown: dict[str, Any]) -> None:
         (
             ("Ticket", f"{shown['number']}  {shown['subject']}"),
             ("Status", f"{shown['status']} ({shown['pipeline']}, {shown['status_state']})"),
-            ("Requester", f"{requester['name']} <{requester['address']}>" if requester else None),
+            ("Requester", _person(requester) if requester else None),
             ("People", ", ".join(f"{each['address']} ({each['role']})" for each in shown["participants"])),
             ("Owner", shown["owner"]),
             ("Priority", shown["priority"]),
             ("Source", shown["source"]),
-            ("Created", shown["created_at"]),
+            ("Created", _time(shown["created_at"])),
             ("Close date", shown["close_date"]),
             ("Reopened", shown["reopened_count"] or None),
             ("Flags", ", ".join(shown["flags"])),
             ("Links", ", ".join(f"{each['number']} ({each['kind']})" for each in shown["links"])),
             ("Reply to", shown["reply_address"]),
-            ("Trash", "since " + shown["deleted_at"] if shown["deleted_at"] else None),
+            ("Trash", "since " + _time(shown["deleted_at"]) if shown["deleted_at"] else None),
         )
     )
     for thread in shown["threads"]:
@@ -39,7 +40,7 @@ def page(shown: dict[str, Any]) -> None:
         for message in thread["messages"]:
             sender = message["from"] or {}
             print(
-                f"\n  {message['date'] or message['received_at']}  {message['direction']}  {sender.get('address') or sender.get('name') or ''}"
+                f"\n  {_time(message['date'] or message['received_at'])}  {message['direction']}  {sender.get('address') or sender.get('name') or ''}"
             )
             for each in message["deliveries"]:
                 why = f" ({each['last_reply']})" if each["last_reply"] and each["state"] != "sent" else ""
@@ -52,7 +53,16 @@ def page(shown: dict[str, Any]) -> None:
     table(
         ("At", "What", "By", "Before", "After", "Because"),
         (
-            (each["at"], each["type"], each["actor"], each["before"], each["after"], each["detail"] or each["cause"]["rule"])
+            (_time(each["at"]), each["type"], each["actor"], each["before"], each["after"], each["detail"] or each["cause"]["rule"])
             for each in shown["events"]
         ),
     )
+
+
+def _person(given: dict[str, str]) -> str:
+    return f"{given['name']} <{given['address']}>" if given["name"] else given["address"]
+
+
+def _time(given: str) -> str:
+    """An instant to the second."""
+    return datetime.fromisoformat(given).isoformat(" ", "seconds")
