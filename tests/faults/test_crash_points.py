@@ -41,9 +41,8 @@ class Sweep:
             if reply.startswith("250"):
                 self._until_processed()
             died = not self._alive(reply)  # strace that is to leave while they die waits for them for ever
-        died = died or not self._alive(
-            "" if strace.killed() else reply
-        )  # it may have died of what it does beside the mail, at the very end
+        if strace.killed():  # of what it does beside the mail, at the very end
+            died = not self._alive("")
         self.points += 1
         print(f"{word}: {'died' if died else 'passed'}, {reply or 'no answer'}")
         if died:
