@@ -23,7 +23,7 @@ from gateway.errors import SchemaOutdated, TicketgateError, UsageError
 from gateway.store import sqlite
 from gateway.store.trouble import placed, translated
 
-HEAD = "0003"  # the newest migration; tests/store/test_migrations.py holds it
+HEAD = "0004"  # the newest migration; tests/store/test_migrations.py holds it
 DESK = 0x7469636B  # advisory lock of whoever decides about tickets
 UPGRADE = DESK + 1  # advisory lock of whoever changes tables
 READERS = 4

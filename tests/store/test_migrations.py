@@ -116,6 +116,40 @@ async def test_an_older_database_keeps_what_it_holds(database_url):
         await old.close()
 
 
+async def test_a_database_with_an_action_log_gets_its_index(database_url):
+    """A database of migration 0003 asks for the upgrade and has every table and index of the schema afterwards; its runs stay."""
+    old = engine.Database(database_url, "n")
+    run = {"id": 1, "workflow_id": 1, "ticket": 1, "version": 1, "outcome": "OK", "at": NOW}
+    try:
+        async with old.write() as connection:
+            await connection.run_sync(lambda sync: command.upgrade(runner.config(sync), "0003"))
+            await connection.execute(
+                sa.text(OLD_PIPELINE.replace("allow_back", "allow_back, relay").replace("'move', true", "'move', true, false"))
+            )
+            await connection.execute(sa.text("INSERT INTO status VALUES (1, 1, 'Fresh', 'open', 1), (2, 1, 'Over', 'closed', 2)"))
+            await connection.execute(sa.insert(schema.workflow).values(id=1, pipeline_id=1, status_id=1, exclude_sources=[]))
+            made = {
+                "number": 1,
+                "subject": "A",
+                "pipeline_id": 1,
+                "status_id": 1,
+                "source": "manual",
+                "subject_key": "a",
+                "created_at": NOW,
+            }
+            counts = {"reopened_count": 0, "times_contacted": 0, "flags": [], "tags": [], "worked": False, "titled": False}
+            await connection.execute(sa.insert(schema.ticket).values(made | counts))
+            await connection.execute(sa.insert(schema.action_run).values(run))
+        with pytest.raises(SchemaOutdated):
+            await Database.open(database_url, node="n")
+        await migrate(database_url)
+        async with old.write() as connection:
+            assert await connection.run_sync(differences) == []
+            assert (await connection.execute(sa.select(schema.action_run.c.id, schema.action_run.c.at))).all() == [(1, NOW)]
+    finally:
+        await old.close()
+
+
 async def test_upgrading_again_brings_nothing_back(ready_url):
     """What a person changed or renamed since the first upgrade stays as it is."""
     database = await Database.open(ready_url, node="n")

@@ -141,7 +141,6 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_action_run')),
     sa.UniqueConstraint('key', name=op.f('uq_action_run_key'))
     )
-    op.create_index(op.f('ix_action_run_at'), 'action_run', ['at'], unique=False)
     op.create_index(op.f('ix_action_run_enrolment_id'), 'action_run', ['enrolment_id'], unique=False)
     op.create_index(op.f('ix_action_run_ticket'), 'action_run', ['ticket'], unique=False)
     op.create_index(op.f('ix_action_run_workflow_id'), 'action_run', ['workflow_id'], unique=False)
