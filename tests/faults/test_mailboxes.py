@@ -15,7 +15,6 @@ from itertools import count
 
 import pytest
 
-from gateway.ingress.imap import Rhythm
 from tests.conftest import Postgres
 from tests.faults.conftest import Daemon, Strace
 from tests.faults.witness import LOST, send, until
@@ -225,10 +224,7 @@ def test_death_in_every_system_call_loses_nothing(
 
 @pytest.mark.timeout(300)
 def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(make_daemon: Callable[..., Daemon], postgres: Postgres) -> None:
-    """Ten mailboxes, two daemons on one PostgreSQL, the one that reads is killed: the other reads when the lease is over; nothing is lost or doubled.
-
-    That is within 30 s, on a machine that is not busy with other things.
-    """
+    """Ten mailboxes, two daemons on one PostgreSQL, the one that reads is killed: the other reads within 30 s; nothing is lost or doubled."""
     users = [f"box{number}@example.org" for number in range(10)]
     with dovecot(users) as server:
         url = postgres.url(postgres.create())
@@ -250,7 +246,9 @@ def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(make_daemon: Callable[
         for user in users:
             server.deliver(user, letter(f"after {user}"))
             feeder.sent.append(letter(f"after {user}"))
-        until(lambda: second.rows("SELECT count(*) FROM mailbox_mail WHERE mail_id IS NOT NULL") == [(410,)])
+        until(
+            lambda: second.rows("SELECT count(*) FROM mailbox_mail WHERE mail_id IS NOT NULL") == [(410,)], 30 - (time.monotonic() - died)
+        )
         print(f"all mail of ten mailboxes was taken in {time.monotonic() - died:.1f} s after the death of their reader")
         settled(second, server, users, 410)
         audit(second, server, users, feeder.sent)
@@ -309,15 +307,15 @@ def timed(what: str) -> Iterator[None]:
     print(f"{what}: {time.monotonic() - began:.2f} s")
 
 
-def test_delivered_mail_is_a_ticket_before_anybody_looks(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
-    """Through IDLE, mail that is delivered to Dovecot is a ticket long before the next look at the mailbox; how long it takes (two seconds at most, where nothing else keeps the machine busy) is printed."""
+def test_delivered_mail_is_a_ticket_within_two_seconds(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
+    """Through IDLE, mail that is delivered to Dovecot is a ticket two seconds later at most."""
     daemon = make_daemon(IMAP=mailboxes(server, [USER], after="keep", move_to=""))
     daemon.start()
     until(lambda: daemon.rows("SELECT state FROM mailbox") == [("ok",)])
     for number in range(1, 4):
         with timed("from delivery to ticket"):
             server.deliver(USER, letter(f"quick {number}"))
-            until(lambda number=number: daemon.rows("SELECT count(*) FROM ticket") == [(number,)], min(Rhythm().poll, Rhythm().idle) * 0.9)
+            until(lambda number=number: daemon.rows("SELECT count(*) FROM ticket") == [(number,)], 2)
 
 
 def asked(port: int, path: str) -> str:
