@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+from core.delay import Awaited
 from core.events import Cause
 from core.letter import Outgoing
 from core.workflow import EnrolmentState, RunOutcome
@@ -79,10 +80,10 @@ class CancelRuns:
 
 @dataclass(frozen=True, slots=True)
 class WakeRuns:
-    """Runs of the ticket that wait for this event go on."""
+    """Runs of the ticket that wait for this event go on, those too that have reached the delay and had no turn since."""
 
     ticket: int
-    event: Literal["customer_reply", "agent_reply"]
+    event: Awaited
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from core.decisions import AddNote, Decision, SetFields, SetStatus
 from core.events import Cause, Prepared, RunDue
 from core.outward import AddTask, CallWebhook, FinishRun, MoveRun, Notify, QueueMail, RecordRun
 from core.state import State
-from core.ticket import Priority, Ticket
-from core.workflow import Action, RunOutcome
+from core.ticket import Priority
+from core.workflow import Action, Enrolment, Graph, RunOutcome
 
 RETRIES: Final = 5
 BACK_OFF: Final = timedelta(minutes=1)  # doubled each time
@@ -51,7 +51,6 @@ def ahead(event: RunDue, state: State, now: datetime) -> Ahead:
     while (action := workflow.graph.following(place)) is not None:
         if action.kind == "delay":
             until = delay.due(action.config, reached, state.zone, workflow.window, facts)
-            until = min(until, _came(delay.awaited(action.config), reached, event.ticket) or until)
             decided.append(_record(event, action, "OK", f"until {until.isoformat(timespec='seconds')}"))
             if until > now:
                 decided.append(MoveRun(run.id, action.id, until, reached, delay.awaited(action.config)))
@@ -71,16 +70,19 @@ def ahead(event: RunDue, state: State, now: datetime) -> Ahead:
     return Ahead([*decided, FinishRun(run.id, "DONE", "the last action is done")], place, None)
 
 
-def _came(awaited: delay.Awaited | None, reached: datetime, ticket: Ticket) -> datetime | None:
-    """When what a delay waits for came before the turn that would have waited for it."""
-    match awaited:
-        case "customer_reply":
-            came = ticket.last_customer_message_at
-        case "agent_reply":
-            came = ticket.last_agent_message_at
-        case _:
-            return None
-    return came if came is not None and came > reached else None
+def reached(graph: Graph, run: Enrolment, event: delay.Awaited, now: datetime) -> str | None:
+    """The delay that waits for this event and that a run has reached, though its turn was not yet; None where there is none."""
+    if (
+        run.state != "ACTIVE"
+        or run.wait_for is not None
+        or run.attempts
+        or run.due_at is None
+        or run.due_at > now
+        or run.place not in graph
+    ):
+        return None
+    action = graph.following(run.place)
+    return action.id if action is not None and action.kind == "delay" and delay.awaited(action.config) == event else None
 
 
 def _in_window(event: RunDue, action: Action, found: Ahead, state: State, now: datetime) -> Ahead:

@@ -12,9 +12,11 @@ from typing import Any, assert_never
 
 from core import outward as o
 from core import telling
+from core.delay import Awaited
 from core.events import Cause
 from core.letter import Outgoing
 from core.message import Address
+from core.running import reached
 from core.ticket import Thread
 from core.workflow import START, Enrolment
 from gateway.filing import Filing, Hand, address_of, held
@@ -256,10 +258,14 @@ class Posting(Filing):
         for run in list(self.book.enrolments.get(ticket, ())):
             self._finish_run(o.FinishRun(run.id, "UNENROLLED", reason))
 
-    def _wake_runs(self, ticket: int, event: str) -> None:
+    def _wake_runs(self, ticket: int, event: Awaited) -> None:
+        by_id = {each.id: each for each in self.book.desk.workflows.values()}
         for run in list(self.book.enrolments.get(ticket, ())):
             if run.state == "ACTIVE" and run.wait_for == event:
                 self.book.set_enrolment(replace(run, due_at=self.now, wait_for=None))
+            elif (workflow := by_id.get(run.workflow_id)) is not None and (delay := reached(workflow.graph, run, event, self.now)):
+                self._record(ticket, o.RecordRun(workflow.id, workflow.version, ticket, run.id, delay, "OK", "what it waits for came"))
+                self.book.set_enrolment(replace(run, place=delay, due_at=self.now, entered_at=run.due_at or self.now))
 
     def _record(self, ticket: int, decision: o.RecordRun) -> None:
         run = ActionRun(

@@ -16,7 +16,7 @@ from core.letter import Outgoing
 from core.message import Address
 from core.outward import AddTask, CallWebhook, Enrol, FinishRun, MoveRun, Notify, QueueMail, RecordRun
 from core.pipeline import Pipeline, Status
-from core.running import BACK_OFF, PAST, RETRIES
+from core.running import BACK_OFF, PAST, RETRIES, reached
 from core.state import State
 from core.ticket import Ticket, User
 from core.workflow import CHAIN_DEPTH, START, Enrolment, Workflow, read
@@ -91,21 +91,14 @@ def test_a_delay_counts_from_when_the_ticket_reached_it() -> None:
     assert records(turn(row, now=NOW + 3 * day)) == [("w", "OK"), ("x", "OK"), ("b", "OK")]
 
 
-@pytest.mark.parametrize(
-    ("event", "field"),
-    [
-        ("customer_reply", "last_customer_message_at"),
-        ("customer replied", "last_customer_message_at"),
-        ("agent_reply", "last_agent_message_at"),
-    ],
-)
-def test_what_a_delay_waits_for_may_have_come_before_its_turn(event: str, field: str) -> None:
-    """3.1: a reply after the ticket reached the delay ends it, also when the turn comes later; one from before does not."""
-    made = workflow({"id": "w", "kind": "delay", "event": event, "for": "3d"}, note("a"))
-    hour = timedelta(hours=1)
-    for came, expected in ((NOW + hour, [("w", "OK"), ("a", "OK")]), (NOW, [("w", "OK")]), (None, [("w", "OK")])):
-        ticket = replace(TICKET, **{field: came})
-        assert records(turn(made, now=NOW + 2 * hour, ticket=ticket)) == expected
+def test_what_a_delay_waits_for_may_come_before_its_turn() -> None:
+    """3.1: who has reached a delay waits for its event, turn or no turn; who stands before an action, waits already or is to come later does not."""
+    made = workflow({"id": "w", "kind": "delay", "event": "Customer replied", "for": "3d"}, note("a")).graph
+    assert reached(made, RUN, "customer_reply", NOW) == "w"
+    assert reached(made, RUN, "agent_reply", NOW) is None
+    assert reached(made, replace(RUN, place="w"), "customer_reply", NOW) is None
+    for change in ({"wait_for": PAST}, {"due_at": NOW + timedelta(seconds=1)}, {"attempts": 1}, {"state": "DONE"}, {"place": "gone"}):
+        assert reached(made, replace(RUN, **change), "customer_reply", NOW) is None
 
 
 def test_a_run_waits_in_a_delay() -> None:

@@ -563,6 +563,45 @@ async def test_delays_end_when_they_say(office: Office, delay: dict[str, str], d
     assert await tags(office) == ["after"]
 
 
+async def test_a_reply_before_the_turn_ends_the_wait_and_nothing_else_does(office: Office):
+    """3.1: no agenda ran since the ticket reached the delay. A forward of the customer and a mail to a supplier are not what it waits for; his reply is."""
+    await office.mail(ANN)
+    await office.workflow("Waiting on contact", [{"id": "wait", "kind": "delay", "event": "customer_reply"}, tag("heard")])
+    await office.workflow("Waiting on us", [{"id": "wait", "kind": "delay", "event": "agent_reply"}, tag("answered")])
+    await office.reply(1)
+    await office.outbox.run_due()
+    [answered] = office.received("ann@example.org")
+    marker = "\n---------- Forwarded message ---------\nFrom: Carl <carl@supplier.example>\nDate: Sat, 21 Nov 2026 10:00:00 +0000\nSubject: Toner\nTo: Ann\n\nEmpty.\n"
+    forward = letter(
+        "Ann Example <ann@example.org>", office.clock.now(), "Fwd: Toner", marker, In_Reply_To=str(answered.mail["Message-ID"])
+    )
+    office.clock.set(office.clock.now() + timedelta(minutes=1))
+    await office.world.mail(forward)
+    await office.later(hours=1)
+    assert (await tags(office), await office.status(1)) == ([], "Waiting on contact")
+    await office.world.desk().move([1], "Waiting on us")
+    office.clock.set(office.clock.now() + timedelta(minutes=1))
+    await office.reply(1, to=("carl@supplier.example",))
+    await office.run()
+    assert await tags(office) == []
+    await office.world.mail(answer(answered, "Here I am.", office.clock.now()))
+    await office.run()
+    assert await tags(office) == ["heard"]
+
+
+async def test_the_turn_after_the_reply_finds_the_wait_over(office: Office):
+    """3.1, 3.7: the reply comes before the first turn; the log tells the delay, and why it was over."""
+    await office.mail(ANN)
+    await office.workflow("Waiting on contact", [{"id": "wait", "kind": "delay", "event": "customer_reply", "for": "3d"}, tag("heard")])
+    await office.reply(1)
+    await office.outbox.run_due()
+    [answered] = office.received("ann@example.org")
+    office.clock.set(office.clock.now() + timedelta(hours=2))
+    await office.world.mail(answer(answered, "Here I am.", office.clock.now()))
+    await office.run()
+    assert (await tags(office), await office.runs("Waiting on contact")) == (["heard"], [("wait", "OK"), ("heard", "OK")])
+
+
 async def test_a_delay_until_the_customer_replies(office: Office):
     """3.3: his reply ends it at once, an agent's does not; and the other way round."""
     await office.mail(ANN)
