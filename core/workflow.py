@@ -269,8 +269,8 @@ def _read_branches(raw: Mapping[str, Any], action_id: str, problems: list[str], 
 
 def _check_values(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
     for key in ("template", "subject", "status", "pipeline", "owner", "tag", "url", "name", "text"):
-        if key in config and not (isinstance(config[key], str) and (key == "text" or config[key].strip())):
-            yield f"{key} is a text"
+        if key in config and (problem := _text_problem(key, config[key])):
+            yield f"{key} {problem}"
     if not isinstance(config.get("stop_on_failure", False), bool):
         yield "stop_on_failure is true or false"
     match kind:
@@ -286,6 +286,13 @@ def _check_values(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
             yield "url starts with https:// or http://"
         case "delay" if problem := delay_problem(config):
             yield problem
+
+
+def _text_problem(key: str, value: Any) -> str | None:
+    """Why a text is not sound, or None; a subject is one line, because it stands in a header (reliability.md 25)."""
+    if not isinstance(value, str) or (key != "text" and not value.strip()):
+        return "is a text"
+    return "is one line" if key == "subject" and ("".join(value.splitlines()) != value or "\0" in value) else None
 
 
 def _texts(value: Any) -> bool:

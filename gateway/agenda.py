@@ -123,26 +123,21 @@ class Agenda:
 
     async def _drafts(self) -> list[Ran]:
         async with self.database.read() as connection:
-            numbers = await drafts.due(connection, self.clock.now(), BATCH)
-            known = {each: await drafts.about(connection, each) for each in numbers}
-        done = []
-        for number, about in known.items():
-            if about is not None:
-                author, ticket = about
-                done.append(Ran("scheduled mail", ticket, await self._draft(number, author) or "queued"))
-        return done
+            waiting = await drafts.due(connection, self.clock.now(), BATCH)
+        return [Ran("scheduled mail", each.ticket, await self._draft(each) or "queued") for each in waiting]
 
-    async def _draft(self, number: int, author: str) -> str | None:
+    async def _draft(self, draft: drafts.Due) -> str | None:
         """Why a mail could not be sent, or None; what we did not foresee ends it as well, or it would be due for ever."""
         try:
-            return await Correspondent(self.database, self.clock, self.house, author, files_of=self.files_of).send_draft(number)
+            author = Correspondent(self.database, self.clock, self.house, draft.author, files_of=self.files_of)
+            return await author.send_draft(draft)
         except TryAgain:
             raise
         except Exception as error:  # noqa: BLE001  # one mail's trouble must not stop the others
             why = f"it could not be made: {type(error).__name__} in our rules"
-            _log.exception("scheduled mail failed", outgoing=number)
+            _log.exception("scheduled mail failed", outgoing=draft.number)
             async with self.database.write(ordered=True) as connection:
-                await drafts.fail(connection, number, why, self.clock.now())
+                await drafts.fail(connection, draft.number, why, self.clock.now())
             return why
 
     # ---- runs

@@ -126,12 +126,12 @@ class Correspondent(Person):
             act.do(EmailSent(made, act.cause, author=self._author(act)))
         return _outcome(act, ())
 
-    async def send_draft(self, number: int) -> str | None:
+    async def send_draft(self, due: drafts.Due) -> str | None:
         """A mail whose time has come: made and sent as if written now, to whom it was written for. Returns why it could not be, or None."""
         try:
-            relayed = await self._relayed(number)
+            relayed = await self._relayed(due)
             async with self.acting() as act:
-                draft = await drafts.waiting(act.book.connection, number, act.now)
+                draft = await drafts.waiting(act.book.connection, due.number, act.now)
                 if draft is None:
                     return None  # cancelled, or another process was first
                 held = draft.document
@@ -141,11 +141,11 @@ class Correspondent(Person):
                 mail = Mail(
                     held["text"], held.get("html"), files, to, cc, held.get("subject"), held.get("thread"), bool(held.get("new_thread"))
                 )
-                made = replace(await self._reply(act, ticket, mail), draft=number, recipients=tuple(held["left"]))
+                made = replace(await self._reply(act, ticket, mail), draft=due.number, recipients=tuple(held["left"]))
                 self._send(act, ticket, made, held.get("status"))
         except Refused as error:
             async with self.database.write(ordered=True) as connection:
-                await drafts.fail(connection, number, error.message, self.clock.now())
+                await drafts.fail(connection, due.number, error.message, self.clock.now())
             return error.message
         return None
 
@@ -168,9 +168,9 @@ class Correspondent(Person):
                 ticket = act.book.live_ticket(each.ticket)
                 if ticket is not None:
                     of_ticket.setdefault(ticket.number, []).append(each.recipient)
+            failing = await outbox.failing(connection, of_ticket)
             for number, recipients in of_ticket.items():
-                failing = await outbox.failing(connection, number)
-                act.do(DeliveriesHandled(act.book.tickets[number], what, tuple(recipients), failing, act.cause))
+                act.do(DeliveriesHandled(act.book.tickets[number], what, tuple(recipients), number in failing, act.cause))
         return Outcome(tuple(of_ticket), act.events)
 
     # ---- how
@@ -253,15 +253,13 @@ class Correspondent(Person):
             return None
         return token.unmarked((await self.raw_of(mail_id)).decode("latin-1")).encode("latin-1")  # every byte as it was, but for the marks
 
-    async def _relayed(self, number: int) -> tuple[File, ...]:
+    async def _relayed(self, due: drafts.Due) -> tuple[File, ...]:
         """What an agent attached to his answer, read before the transaction: it may be large."""
-        async with self.database.read() as connection:
-            mail_id = await drafts.files_in(connection, number)
-        if mail_id is None:
+        if due.files_of is None:
             return ()
         if self.files_of is None:
             raise Refused("the attachments of the answer cannot be read here")
-        return await self.files_of(mail_id)
+        return await self.files_of(due.files_of)
 
 
 async def _chosen(act: Act, ticket: Ticket, message: int | None) -> MessageRow:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.acting import acted
 from gateway.cli.opening import Opened, run
 from gateway.cli.output import emit, paragraph
 from gateway.errors import Refused
@@ -54,19 +55,13 @@ def _content(path: Path) -> bytes:
 def send(context: typer.Context, act: Callable[[Correspondent], Awaitable[Outcome]], actor: str | None, *, as_json: bool) -> None:
     """Send, and tell what it changed: ``{"ticket", "message", "changes"}``."""
 
-    async def whole(opened: Opened) -> tuple[list[dict[str, Any]], Outcome]:
-        from gateway import views
-
+    async def whole(opened: Opened) -> tuple[dict[str, Any], Outcome]:
         outcome = await act(opened.correspondent(actor))
-        async with opened.database.read() as connection:
-            return await views.some(connection, outcome.tickets), outcome
+        return await acted(opened, outcome), outcome
 
-    shown, outcome = run(context, whole)
+    done, outcome = run(context, whole)
     if as_json:
-        from gateway import views
-
-        message = views.message(outcome.message) if outcome.message is not None else None
-        emit({"ticket": shown[0] if shown else None, "message": message, "changes": [views.event(each) for each in outcome.events]})
+        emit(done)
         return
     if outcome.message is None:
         print("it goes out later: outbox list shows it, outbox cancel stops it")

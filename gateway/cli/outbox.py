@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gateway.cli.acting import acted
 from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, facts, paragraph, table
 from gateway.cli.words import HIGHEST, one_of
@@ -92,18 +93,9 @@ def _act(
     """One act, and what it changed: interfaces.md 2.1."""
 
     async def whole(opened: Opened) -> dict[str, Any]:
-        from gateway import views
-
-        outcome = await act(opened.correspondent(actor))
-        outbox = _deliveries(opened)
-        async with opened.database.read() as connection:
-            shown = await views.some(connection, outcome.tickets)
-        return {
-            "ticket": shown[0] if len(shown) == 1 else None,
-            "message": None,
-            "changes": [views.event(each) for each in outcome.events],
-            "deliveries": [_described((await outbox.show(each)).listed) for each in dict.fromkeys(ids)],
-        }
+        outcome, outbox = await act(opened.correspondent(actor)), _deliveries(opened)
+        listed = [_described((await outbox.show(each)).listed) for each in dict.fromkeys(ids)]
+        return await acted(opened, outcome) | {"deliveries": listed}
 
     done = run(context, whole)
     if as_json:

@@ -9,6 +9,7 @@ import typer
 
 from core.ticket import Priority, Source
 from gateway.cli import ticket_mail
+from gateway.cli.acting import acted
 from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, table
 from gateway.cli.ticket_page import page, sentence
@@ -266,27 +267,15 @@ def _act(
 ) -> None:
     """One act, and what it changed: interfaces.md 2.1."""
 
-    async def whole(opened: Opened) -> tuple[list[dict[str, Any]], Outcome]:
-        from gateway import views
-
+    async def whole(opened: Opened) -> tuple[dict[str, Any], Outcome]:
         outcome = await act(opened.desk(actor))
-        async with opened.database.read() as connection:
-            return await views.some(connection, outcome.tickets), outcome
+        return await acted(opened, outcome), outcome
 
-    shown, outcome = run(context, whole)
+    done, outcome = run(context, whole)
     if as_json:
-        from gateway import views
-
-        emit(
-            {
-                "ticket": shown[0] if len(shown) == 1 else None,
-                "message": views.message(outcome.message) if outcome.message is not None else None,
-                "changes": [views.event(each) for each in outcome.events],
-            }
-            | ({"tickets": shown} if len(shown) > 1 else {})
-        )
+        emit(done)
     elif only_number:
-        print(shown[0]["number"])
+        print(done["ticket"]["number"])
     else:
         for each in outcome.events:
             print(f"ticket {each.ticket}: {sentence(each.type, each.before, each.after, each.detail)}")

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 import typer
 
 from core.workflow import RunOutcome
+from gateway.cli.acting import acted
 from gateway.cli.opening import Opened, explained, run
-from gateway.cli.output import AsJson, emit, paragraph, table
+from gateway.cli.output import AsJson, emit, emit_done, paragraph, table
 from gateway.cli.words import HIGHEST, day, one_of
 from gateway.errors import Refused, UsageError
 
@@ -96,12 +97,7 @@ def _act(context: typer.Context, act: Callable[[Automator], Awaitable[Outcome]],
     """One act on one ticket, and what it changed: interfaces.md 2.1."""
 
     async def whole(opened: Opened) -> dict[str, Any]:
-        from gateway import views
-
-        outcome = await act(opened.automator(actor))
-        async with opened.database.read() as connection:
-            [shown] = await views.some(connection, outcome.tickets)
-        return {word: True, "ticket": shown, "message": None, "changes": [views.event(each) for each in outcome.events]}
+        return await acted(opened, await act(opened.automator(actor))) | {word: True}
 
     done = run(context, whole)
     if as_json:
@@ -136,7 +132,7 @@ def comment(
 
     number = run(context, act)
     if as_json:
-        emit({"comment": number})
+        emit_done({"comment": number})
     else:
         print(f"comment {number}{'' if resolve is None else ' is settled'}")
 

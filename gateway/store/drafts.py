@@ -22,15 +22,27 @@ class Draft:
     files: tuple[tuple[str, str, bytes], ...]
 
 
-async def due(connection: AsyncConnection, now: datetime, most: int) -> list[int]:
-    """Drafts whose time has come, the earliest first: those of the first ``most`` recipients."""
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A draft whose time has come. ``files_of``: the mail in the register whose attachments go along, where it was written elsewhere."""
+
+    number: int
+    author: str
+    ticket: int | None
+    files_of: int | None
+
+
+async def due(connection: AsyncConnection, now: datetime, most: int) -> list[Due]:
+    """Those of the first ``most`` recipients, the earliest first."""
     query = (
-        sa.select(DELIVERY.c.outgoing_id)
-        .where(DELIVERY.c.state == "scheduled", DELIVERY.c.due_at <= now)
+        sa.select(OUTGOING.c.id, OUTGOING.c.draft, OUTGOING.c.ticket)
+        .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
+        .where(DELIVERY.c.state == "scheduled", DELIVERY.c.due_at <= now, OUTGOING.c.draft.is_not(None))
         .order_by(DELIVERY.c.due_at, DELIVERY.c.outgoing_id)
         .limit(most)
     )
-    return list(dict.fromkeys((await connection.execute(query)).scalars()))
+    found = {row.id: row for row in await connection.execute(query)}
+    return [Due(row.id, str(row.draft["user"]), row.ticket, row.draft.get("files_of")) for row in found.values()]
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
@@ -39,18 +51,6 @@ async def next_due(connection: AsyncConnection) -> datetime | None:
         await connection.execute(sa.select(sa.func.min(DELIVERY.c.due_at)).where(DELIVERY.c.state == "scheduled"))
     ).scalar()
     return found
-
-
-async def about(connection: AsyncConnection, number: int) -> tuple[str, int | None] | None:
-    """(who wrote a draft, the ticket it is about); None when it waits no longer."""
-    row = (await connection.execute(sa.select(OUTGOING.c.draft, OUTGOING.c.ticket).where(OUTGOING.c.id == number))).one_or_none()
-    return (str(row.draft["user"]), row.ticket) if row is not None and row.draft is not None else None
-
-
-async def files_in(connection: AsyncConnection, number: int) -> int | None:
-    """The register entry of the mail whose attachments go along with a draft, or None."""
-    found: Any = (await connection.execute(sa.select(OUTGOING.c.draft).where(OUTGOING.c.id == number))).scalar()
-    return found.get("files_of") if found is not None else None
 
 
 async def waiting(connection: AsyncConnection, number: int, now: datetime) -> Draft | None:

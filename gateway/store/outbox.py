@@ -231,12 +231,10 @@ async def cancel(connection: AsyncConnection, ids: Collection[int], now: datetim
     await _change(connection, ids, WAITS, {"state": "cancelled", "due_at": None, "ended_at": now}, now)
 
 
-async def failing(connection: AsyncConnection, ticket: int) -> bool:
-    """Whether a mail of the ticket failed and nobody has put it in line again."""
-    query = (
-        sa.select(sa.literal(1)).select_from(D.join(OUT, OUT.c.id == D.c.outgoing_id)).where(OUT.c.ticket == ticket, D.c.state == "failed")
-    )
-    return (await connection.execute(query.limit(1))).first() is not None
+async def failing(connection: AsyncConnection, tickets: Collection[int]) -> set[int]:
+    """Those of these tickets of which a mail failed that nobody has put in line again."""
+    failed = sa.select(OUT.c.ticket).distinct().join(D, D.c.outgoing_id == OUT.c.id).where(OUT.c.ticket.in_(tickets), D.c.state == "failed")
+    return set((await connection.execute(failed)).scalars())
 
 
 async def _change(

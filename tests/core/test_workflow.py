@@ -71,6 +71,8 @@ def test_every_kind_can_be_written() -> None:
         ({"id": "a", "kind": "send_email", "template": "T", "to": "everybody"}, "to is one of"),
         ({"id": "a", "kind": "notify_internal_email", "to": [], "subject": "s", "text": "t"}, "to is a list"),
         ({"id": "a", "kind": "notify_internal_email", "to": "owner", "subject": "s", "text": 5}, "text is a text"),
+        ({"id": "a", "kind": "notify_internal_email", "to": ["owner"], "subject": "s\r\nBcc: x@y", "text": "t"}, "subject is one line"),
+        ({"id": "a", "kind": "notify_internal_email", "to": ["owner"], "subject": "s\u2028", "text": "t"}, "subject is one line"),
         ({"id": "a", "kind": "delay", "for": "soon"}, "for is a span"),
         ({"id": "a", "kind": "set_field", "field": "number", "value": 1}, "field is one of"),
         ({"id": "a", "kind": "create_task", "text": "call", "due": 5}, "due is a span"),
