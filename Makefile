@@ -22,7 +22,7 @@ test-sweep: $(STAMPS)/test
 # Half a million readings of damaged mails, of which `make test` runs twenty thousand; COUNT=5000000 for more.
 COUNT ?= 500000
 test-mutation: $(STAMPS)/test
-	MUTATIONS=$(COUNT) $(BIN)/python -m pytest tests/mime/test_mutation.py --timeout=36000 $(ARGS)
+	MUTATIONS=$(COUNT) $(BIN)/python -m pytest tests/unit/gateway/reading/test_mutation.py --timeout=36000 $(ARGS)
 
 lint: $(STAMPS)/test
 	$(BIN)/ruff check

@@ -1,6 +1,8 @@
-"""Private keys for signing mail, read from PEM: RSA (RFC 8017, bare or in PKCS #8) and Ed25519 (RFC 8410).
+"""Private keys for signing mail, read from PEM: RSA (RFC 8017, bare or in PKCS #8) and Ed25519 (RFC
+8410).
 
-Only what must hold before anything is signed is looked at. What can go wrong: the file is no such key; ValueError says why in a few words.
+Only what must hold before anything is signed is looked at. What can go wrong: the file is no such
+key; ValueError says why in a few words.
 """
 
 from __future__ import annotations
@@ -20,14 +22,18 @@ _LEAST_BITS: Final = 1024  # RFC 8301: less is not believed by anybody
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key that is whole: for RSA the DER of its RSAPrivateKey, for Ed25519 the 32 bytes it is made from."""
+    """A key that is whole: for RSA the DER of its RSAPrivateKey, for Ed25519 the 32 bytes it is
+    made from.
+    """
 
     kind: Literal["rsa", "ed25519"]
     secret: bytes
 
 
 def read_key(text: str) -> SigningKey:
-    """The first key of a PEM file; ValueError with the reason where there is none that mail can be signed with."""
+    """The first key of a PEM file; ValueError with the reason where there is none that mail can be
+    signed with.
+    """
     found = _PEM.search(text)
     if found is None:
         raise ValueError("holds no key in PEM form")
@@ -62,7 +68,9 @@ def _wrapped(der: bytes) -> SigningKey:
 
 def _rsa(der: bytes) -> SigningKey:
     """RSAPrivateKey: version, n, e, d, p, q and three more."""
-    numbers = [int.from_bytes(_tagged(item, _INTEGER), "big") for item in _items(_only(der, _SEQUENCE))]
+    numbers = [
+        int.from_bytes(_tagged(item, _INTEGER), "big") for item in _items(_only(der, _SEQUENCE))
+    ]
     if len(numbers) != 9 or numbers[4] * numbers[5] != numbers[1]:
         raise IndexError
     if numbers[1].bit_length() < _LEAST_BITS:
@@ -71,7 +79,9 @@ def _rsa(der: bytes) -> SigningKey:
 
 
 def _items(content: bytes) -> list[tuple[int, bytes]]:
-    """Tag and content of each element (X.690 section 8.1); IndexError where they do not come out even."""
+    """Tag and content of each element (X.690 section 8.1); IndexError where they do not come out
+    even.
+    """
     found = []
     at = 0
     while at < len(content):

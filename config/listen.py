@@ -1,4 +1,6 @@
-"""Addresses to listen on, as they stand in the file: ``host:port``, ``[::1]:port`` or ``unix:/path``."""
+"""Addresses to listen on, as they stand in the file: ``host:port``, ``[::1]:port`` or
+``unix:/path``.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where a listener binds: a host and a port, or the path of a unix socket (then ``host`` is empty and ``port`` 0)."""
+    """Where a listener binds: a host and a port, or the path of a unix socket (then ``host`` is
+    empty and ``port`` 0).
+    """
 
     host: str
     port: int
@@ -21,11 +25,15 @@ class Listen:
 
 
 def parse_listen(text: str) -> Listen:
-    """Reads an address to listen on; port 0 lets the system choose one. Raises ValueError with a plain sentence."""
+    """Reads an address to listen on; port 0 lets the system choose one. Raises ValueError with a
+    plain sentence.
+    """
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/"):
-            raise ValueError("a unix socket needs an absolute path, as in unix:/run/ticketgate/lmtp.sock")
+            raise ValueError(
+                "a unix socket needs an absolute path, as in unix:/run/ticketgate/lmtp.sock"
+            )
         return Listen("", 0, path)
     host, colon, port = text.rpartition(":")
     if not colon or not host:

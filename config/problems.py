@@ -1,4 +1,6 @@
-"""What is wrong with a configuration: one :class:`Problem` a mistake, and the error that carries all of them at once."""
+"""What is wrong with a configuration: one :class:`Problem` a mistake, and the error that carries
+all of them at once.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: in which file (or ``environment``, ``credentials``), at which key, why it is wrong, and what to do instead."""
+    """One mistake: in which file (or ``environment``, ``credentials``), at which key, why it is
+    wrong, and what to do instead.
+    """
 
     file: str
     key: str
@@ -21,7 +25,9 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. ``problems`` holds every mistake that was found, in the order of the file."""
+    """The configuration cannot be used. ``problems`` holds every mistake that was found, in the
+    order of the file.
+    """
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         """``problems`` is never empty."""

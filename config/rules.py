@@ -1,6 +1,8 @@
-"""What no single value can be wrong about: keys that belong together, addresses, URLs, files that have to be there.
+"""What no single value can be wrong about: keys that belong together, addresses, URLs, files that
+have to be there.
 
-Each rule is a generator of ``(key, reason, suggestion)`` over settings whose single values are valid.
+Each rule is a generator of ``(key, reason, suggestion)`` over settings whose single values are
+valid.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from config.listen import parse_listen
 from config.settings import Imap, Oauth, Settings
 
 Broken = tuple[str, str, str]
-_DNS_NAME: Final = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*")
+_DNS_NAME: Final = re.compile(
+    r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*"
+)
 _BLOBS: Final = {"file", "database", "s3", "gs", "az"}
 
 
@@ -51,12 +55,20 @@ def _account(settings: Settings) -> Iterator[Broken]:
     try:
         ZoneInfo(zone)
     except (ValueError, OSError, LookupError):
-        yield "account.time_zone", f"{zone!r} is no time zone", 'a name of the IANA list, as in "Europe/Vienna", or "UTC"'
+        yield (
+            "account.time_zone",
+            f"{zone!r} is no time zone",
+            'a name of the IANA list, as in "Europe/Vienna", or "UTC"',
+        )
     url = urlsplit(settings.account.public_url)
     if url.scheme not in {"http", "https"} or not url.netloc:
         yield "account.public_url", "is no web address", 'as in "https://desk.example.org"'
     elif settings.account.public_url.endswith("/"):
-        yield "account.public_url", "ends with a slash", f'write "{settings.account.public_url.rstrip("/")}"'
+        yield (
+            "account.public_url",
+            "ends with a slash",
+            f'write "{settings.account.public_url.rstrip("/")}"',
+        )
 
 
 def _data(settings: Settings) -> Iterator[Broken]:
@@ -70,12 +82,22 @@ def _database(settings: Settings) -> Iterator[Broken]:
     scheme = url.partition(":")[0]
     if scheme == "sqlite":
         if not url.startswith("sqlite:///") or len(url) == len("sqlite:///") or ":memory:" in url:
-            yield "database.url", "names no database file", "sqlite:///folder/file.db, with a fourth slash for an absolute path"
+            yield (
+                "database.url",
+                "names no database file",
+                "sqlite:///folder/file.db, with a fourth slash for an absolute path",
+            )
     elif scheme == "postgresql":
         if not _path_of(url):
             yield "database.url", "names no host or no database", "postgresql://user@host/name"
     else:
-        near = "postgresql" if scheme.startswith("postgres") else "sqlite" if scheme.startswith("sqlite") else ""
+        near = (
+            "postgresql"
+            if scheme.startswith("postgres")
+            else "sqlite"
+            if scheme.startswith("sqlite")
+            else ""
+        )
         yield (
             "database.url",
             f"{scheme!r} is no database we know",
@@ -95,15 +117,34 @@ def _blobs(settings: Settings) -> Iterator[Broken]:
     url = settings.blobs.url
     scheme, _, rest = url.partition(":")
     if scheme not in _BLOBS:
-        yield "blobs.url", f"{scheme!r} is no blob store we know", "file://folder, database:, s3://bucket, gs://bucket or az://container"
+        yield (
+            "blobs.url",
+            f"{scheme!r} is no blob store we know",
+            "file://folder, database:, s3://bucket, gs://bucket or az://container",
+        )
     elif scheme != "database" and (not rest.startswith("//") or len(rest) == len("//")):
-        yield "blobs.url", "names no place", f"{scheme}://{'folder' if scheme == 'file' else 'bucket/prefix'}"
+        yield (
+            "blobs.url",
+            "names no place",
+            f"{scheme}://{'folder' if scheme == 'file' else 'bucket/prefix'}",
+        )
 
 
 def _listeners(settings: Settings) -> Iterator[Broken]:
-    listeners = [(f"smtp.listen[{number}]", text) for number, text in enumerate(settings.smtp.listen)]
-    listeners += [(f"lmtp.listen[{number}]", text) for number, text in enumerate(settings.lmtp.listen)]
-    listeners += [(key, text) for key, text in (("web.listen", settings.web.listen), ("health.listen", settings.health.listen)) if text]
+    listeners = [
+        (f"smtp.listen[{number}]", text) for number, text in enumerate(settings.smtp.listen)
+    ]
+    listeners += [
+        (f"lmtp.listen[{number}]", text) for number, text in enumerate(settings.lmtp.listen)
+    ]
+    listeners += [
+        (key, text)
+        for key, text in (
+            ("web.listen", settings.web.listen),
+            ("health.listen", settings.health.listen),
+        )
+        if text
+    ]
     taken: dict[str, str] = {}
     for key, text in listeners:
         try:
@@ -114,7 +155,11 @@ def _listeners(settings: Settings) -> Iterator[Broken]:
         if place.path and key.startswith("smtp"):
             yield key, "SMTP listens on TCP only", "use [lmtp] listen for a unix socket"
         if str(place) in taken and place.port + bool(place.path):
-            yield key, f"{place} is used by {taken[str(place)]} already", "give each listener an address of its own"
+            yield (
+                key,
+                f"{place} is used by {taken[str(place)]} already",
+                "give each listener an address of its own",
+            )
         taken.setdefault(str(place), key)
 
 
@@ -126,14 +171,22 @@ def _tls(settings: Settings) -> Iterator[Broken]:
         return
     if not certificate:
         return
-    unreadable = [(name, path) for name, path in (("tls_certificate", certificate), ("tls_key", key)) if not _readable(path)]
+    unreadable = [
+        (name, path)
+        for name, path in (("tls_certificate", certificate), ("tls_key", key))
+        if not _readable(path)
+    ]
     for name, path in unreadable:
         yield f"smtp.{name}", f"{path!r} cannot be read", "check the path and its permissions"
     if not unreadable:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key)
         except (ssl.SSLError, OSError):
-            yield "smtp.tls_certificate", "certificate and key do not belong together, or are not PEM", "look at both files with openssl"
+            yield (
+                "smtp.tls_certificate",
+                "certificate and key do not belong together, or are not PEM",
+                "look at both files with openssl",
+            )
 
 
 def _readable(path: str) -> bool:
@@ -145,10 +198,17 @@ def _readable(path: str) -> bool:
 
 
 def _networks(settings: Settings) -> Iterator[Broken]:
-    for section, texts in (("smtp.proxy_from", settings.smtp.proxy_from), ("limits.exempt", settings.limits.exempt)):
+    for section, texts in (
+        ("smtp.proxy_from", settings.smtp.proxy_from),
+        ("limits.exempt", settings.limits.exempt),
+    ):
         for number, text in enumerate(texts):
             if not _is_network(text):
-                yield f"{section}[{number}]", f"{text!r} is no network", 'as in "192.0.2.0/24" or "::1", without host bits'
+                yield (
+                    f"{section}[{number}]",
+                    f"{text!r} is no network",
+                    'as in "192.0.2.0/24" or "::1", without host bits',
+                )
 
 
 def _is_loopback(host: str) -> bool:
@@ -162,16 +222,32 @@ def _outbound(settings: Settings) -> Iterator[Broken]:
     out = settings.outbound
     secret = bool(out.password.get_secret_value())
     if not out.host and (out.username or secret or out.oauth):
-        yield "outbound.host", "is missing", "name the smarthost that the user name and the password are for"
+        yield (
+            "outbound.host",
+            "is missing",
+            "name the smarthost that the user name and the password are for",
+        )
     yield from _outbound_login(settings)
     if out.tls == "none" and (secret or out.oauth) and not _is_loopback(out.host):
-        yield "outbound.tls", "a password would cross the network in the clear", 'use "starttls" or "tls"'
+        yield (
+            "outbound.tls",
+            "a password would cross the network in the clear",
+            'use "starttls" or "tls"',
+        )
     if out.tls_ca and not _readable(out.tls_ca):
-        yield "outbound.tls_ca", f"{out.tls_ca!r} cannot be read", "check the path and its permissions"
+        yield (
+            "outbound.tls_ca",
+            f"{out.tls_ca!r} cannot be read",
+            "check the path and its permissions",
+        )
     if out.tls_ca and out.tls == "none":
         yield "outbound.tls_ca", 'has no meaning with tls = "none"', "leave it out"
     if out.from_address and not _is_address(out.from_address):
-        yield "outbound.from_address", f"{out.from_address!r} is no mail address", 'as in "support@example.org"'
+        yield (
+            "outbound.from_address",
+            f"{out.from_address!r} is no mail address",
+            'as in "support@example.org"',
+        )
 
 
 def _outbound_login(settings: Settings) -> Iterator[Broken]:
@@ -181,11 +257,23 @@ def _outbound_login(settings: Settings) -> Iterator[Broken]:
     if secret and out.oauth:
         yield "outbound.oauth", "password and oauth exclude one another", "leave one of them out"
     if out.username and not secret and not out.oauth:
-        yield "outbound.password_file", "is missing", "a user name needs a password, in a file that only we can read"
+        yield (
+            "outbound.password_file",
+            "is missing",
+            "a user name needs a password, in a file that only we can read",
+        )
     if (secret or out.oauth) and not out.username:
-        yield "outbound.username", "is missing", "a password needs a user name" if secret else "a token needs a user name"
+        yield (
+            "outbound.username",
+            "is missing",
+            "a password needs a user name" if secret else "a token needs a user name",
+        )
     if out.oauth and out.oauth not in clients:
-        yield "outbound.oauth", f"there is no [[oauth]] table named {out.oauth!r}", f"known here: {', '.join(clients) or 'none'}"
+        yield (
+            "outbound.oauth",
+            f"there is no [[oauth]] table named {out.oauth!r}",
+            f"known here: {', '.join(clients) or 'none'}",
+        )
 
 
 def _dkim(settings: Settings) -> Iterator[Broken]:
@@ -194,25 +282,49 @@ def _dkim(settings: Settings) -> Iterator[Broken]:
     missing = [name for name, value in given.items() if not value]
     if len(missing) < len(given):
         for name in missing:
-            yield f"outbound.{name}", "is missing", "domain, selector and key are set together, or none of them"
+            yield (
+                f"outbound.{name}",
+                "is missing",
+                "domain, selector and key are set together, or none of them",
+            )
     for name in ("dkim_domain", "dkim_selector"):
         if given[name] and not _DNS_NAME.fullmatch(given[name]):
-            yield f"outbound.{name}", f"{given[name]!r} is no name in the DNS", "letters, digits and hyphens, with dots between them"
+            yield (
+                f"outbound.{name}",
+                f"{given[name]!r} is no name in the DNS",
+                "letters, digits and hyphens, with dots between them",
+            )
     if path := out.dkim_key_file:
         try:
             read_key(Path(path).read_text())
         except OSError:
-            yield "outbound.dkim_key_file", f"{path!r} cannot be read", "check the path and its permissions"
+            yield (
+                "outbound.dkim_key_file",
+                f"{path!r} cannot be read",
+                "check the path and its permissions",
+            )
         except UnicodeDecodeError:
-            yield "outbound.dkim_key_file", f"{path!r} is not text", "a private key in PEM form, RSA or Ed25519"
+            yield (
+                "outbound.dkim_key_file",
+                f"{path!r} is not text",
+                "a private key in PEM form, RSA or Ed25519",
+            )
         except ValueError as error:
-            yield "outbound.dkim_key_file", f"{path!r} {error}", "a private key in PEM form, RSA or Ed25519"
+            yield (
+                "outbound.dkim_key_file",
+                f"{path!r} {error}",
+                "a private key in PEM form, RSA or Ed25519",
+            )
 
 
 def _webhooks(settings: Settings) -> Iterator[Broken]:
     for number, text in enumerate(settings.webhooks.allow):
         if not _DNS_NAME.fullmatch(text) and not _is_network(text):
-            yield f"webhooks.allow[{number}]", f"{text!r} is neither a network nor a host", 'as in "10.0.0.0/8" or "hooks.example.org"'
+            yield (
+                f"webhooks.allow[{number}]",
+                f"{text!r} is neither a network nor a host",
+                'as in "10.0.0.0/8" or "hooks.example.org"',
+            )
 
 
 def _is_network(text: str) -> bool:
@@ -225,14 +337,20 @@ def _is_network(text: str) -> bool:
 
 def _is_address(text: str) -> bool:
     local, _, domain = text.rpartition("@")
-    return bool(local and domain) and not any(character.isspace() or character in "<>,;\"'" for character in text)
+    return bool(local and domain) and not any(
+        character.isspace() or character in "<>,;\"'" for character in text
+    )
 
 
 def _names(settings: Settings) -> Iterator[Broken]:
     for section, tables in (("imap", settings.imap), ("oauth", settings.oauth)):
         names = [table.name for table in tables]
         for name in sorted({name for name in names if names.count(name) > 1}):
-            yield f"{section}.{name}.name", f"{names.count(name)} [[{section}]] tables have this name", "names are unique"
+            yield (
+                f"{section}.{name}.name",
+                f"{names.count(name)} [[{section}]] tables have this name",
+                "names are unique",
+            )
 
 
 def _imap(settings: Settings) -> Iterator[Broken]:
@@ -245,40 +363,69 @@ def _imap(settings: Settings) -> Iterator[Broken]:
         elif not secret and not box.oauth:
             yield f"{key}.password_file", "is missing", "a mailbox needs password_file or oauth"
         if box.oauth and box.oauth not in clients:
-            yield f"{key}.oauth", f"there is no [[oauth]] table named {box.oauth!r}", f"known here: {', '.join(clients) or 'none'}"
+            yield (
+                f"{key}.oauth",
+                f"there is no [[oauth]] table named {box.oauth!r}",
+                f"known here: {', '.join(clients) or 'none'}",
+            )
         yield from _imap_tls(key, box)
         if box.after == "move" and not box.move_to:
             yield f"{key}.move_to", "is missing", 'after = "move" needs the folder to move to'
         if box.after != "move" and box.move_to:
-            yield f"{key}.move_to", f'has no meaning with after = "{box.after}"', 'set after = "move", or leave it out'
+            yield (
+                f"{key}.move_to",
+                f'has no meaning with after = "{box.after}"',
+                'set after = "move", or leave it out',
+            )
         if box.move_to and folder_of(box.move_to) == folder_of(box.folder):
             yield f"{key}.move_to", "is the folder that is read", "name another folder"
-        if box.sent_folder and folder_of(box.sent_folder) in {folder_of(box.folder), folder_of(box.move_to)}:
+        if box.sent_folder and folder_of(box.sent_folder) in {
+            folder_of(box.folder),
+            folder_of(box.move_to),
+        }:
             yield f"{key}.sent_folder", "is a folder for mail that comes in", "name another folder"
         if not _is_address(box.channel):
-            yield f"{key}.channel", f"{box.channel!r} is no mail address", "the address of the channel that the mailbox belongs to"
+            yield (
+                f"{key}.channel",
+                f"{box.channel!r} is no mail address",
+                "the address of the channel that the mailbox belongs to",
+            )
 
 
 def _imap_tls(key: str, box: Imap) -> Iterator[Broken]:
     if not box.tls and not _is_loopback(box.host):
         yield f"{key}.tls", "without TLS only the loopback is allowed", "set tls = true"
     if box.tls_ca and not _readable(box.tls_ca):
-        yield f"{key}.tls_ca", f"{box.tls_ca!r} cannot be read", "check the path and its permissions"
+        yield (
+            f"{key}.tls_ca",
+            f"{box.tls_ca!r} cannot be read",
+            "check the path and its permissions",
+        )
     if box.tls_ca and not box.tls:
         yield f"{key}.tls_ca", "has no meaning with tls = false", "leave it out"
 
 
 def _folders(settings: Settings) -> Iterator[Broken]:
-    """No two tables may read one folder, and none may read what another moves there: each mail would come twice."""
+    """No two tables may read one folder, and none may read what another moves there: each mail
+    would come twice.
+    """
     read: dict[tuple[str, str, str], str] = {}
     for box in settings.imap:
         first = read.setdefault(_place(box, box.folder), box.name)
         if first != box.name:
-            yield f"imap.{box.name}.folder", f"is read by {first!r} already", "each folder is read once"
+            yield (
+                f"imap.{box.name}.folder",
+                f"is read by {first!r} already",
+                "each folder is read once",
+            )
     for box in settings.imap:
         other = read.get(_place(box, box.move_to))
         if box.move_to and other is not None and folder_of(box.move_to) != folder_of(box.folder):
-            yield f"imap.{box.name}.move_to", f"is the folder that {other!r} reads", "name another folder"
+            yield (
+                f"imap.{box.name}.move_to",
+                f"is the folder that {other!r} reads",
+                "name another folder",
+            )
 
 
 def _place(box: Imap, folder: str) -> tuple[str, str, str]:
@@ -286,7 +433,9 @@ def _place(box: Imap, folder: str) -> tuple[str, str, str]:
 
 
 def folder_of(name: str) -> str:
-    """A folder's name as it is compared: case matters in all of them but one (RFC 3501 section 5.1)."""
+    """A folder's name as it is compared: case matters in all of them but one (RFC 3501 section
+    5.1).
+    """
     return "INBOX" if name.upper() == "INBOX" else name
 
 
@@ -295,21 +444,37 @@ def _oauth(settings: Settings) -> Iterator[Broken]:
         key = f"oauth.{client.name}"
         yield from _endpoints(key, client)
         if client.redirect_url and not _is_own(client.redirect_url):
-            yield f"{key}.redirect_url", "is no address of this machine with a port", 'as in "http://127.0.0.1:8400"'
+            yield (
+                f"{key}.redirect_url",
+                "is no address of this machine with a port",
+                'as in "http://127.0.0.1:8400"',
+            )
         own = client.grant == "client_credentials"
         if (own or client.provider == "google") and not client.client_secret.get_secret_value():
             reason = f'grant = "{client.grant}"' if own else 'provider = "google"'
             yield f"{key}.client_secret_file", "is missing", f"{reason} needs a secret"
         if own and client.provider == "microsoft" and not client.tenant:
-            yield f"{key}.tenant", "is missing", 'grant = "client_credentials" needs the directory, as in "example.org"'
+            yield (
+                f"{key}.tenant",
+                "is missing",
+                'grant = "client_credentials" needs the directory, as in "example.org"',
+            )
 
 
 def _endpoints(key: str, client: Oauth) -> Iterator[Broken]:
-    needed = {"token_url": True, "authorize_url": client.grant == "authorization_code", "device_url": client.grant == "device_code"}
+    needed = {
+        "token_url": True,
+        "authorize_url": client.grant == "authorization_code",
+        "device_url": client.grant == "device_code",
+    }
     for name, is_needed in needed.items():
         url = getattr(client, name)
         if url and not _is_secure(url):
-            yield f"{key}.{name}", "is neither https nor on this machine", "secrets are sent there: use https"
+            yield (
+                f"{key}.{name}",
+                "is neither https nor on this machine",
+                "secrets are sent there: use https",
+            )
         elif not url and is_needed and client.provider == "custom":
             reason = f'grant = "{client.grant}"' if name != "token_url" else 'provider = "custom"'
             yield f"{key}.{name}", "is missing", f"{reason} needs the address of this endpoint"
@@ -339,4 +504,8 @@ def _parts(url: str) -> tuple[str, str, int | None]:
 def _limits(settings: Settings) -> Iterator[Broken]:
     limits = settings.limits
     if limits.connections_per_address > limits.connections:
-        yield "limits.connections_per_address", "is more than limits.connections", f"at most {limits.connections}"
+        yield (
+            "limits.connections_per_address",
+            "is more than limits.connections",
+            f"at most {limits.connections}",
+        )

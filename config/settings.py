@@ -1,7 +1,9 @@
-"""Everything an installation can set (interfaces.md 6): one frozen model a section, with its default and its limits.
+"""Everything an installation can set (interfaces.md 6): one frozen model a section, with its
+default and its limits.
 
-These types know shapes only. What two keys mean together, and whether a file is there, is checked in :mod:`config.rules`. What the desk does
-(pipelines, channels, templates, users) is not here but in the database.
+These types know shapes only. What two keys mean together, and whether a file is there, is checked
+in :mod:`config.rules`. What the desk does (pipelines, channels, templates, users) is not here but
+in the database.
 """
 
 from __future__ import annotations
@@ -16,13 +18,17 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Section(BaseModel):
-    """A table of the file: no unknown keys, no silent conversion ("25" is not a number), no change after loading."""
+    """A table of the file: no unknown keys, no silent conversion ("25" is not a number), no change
+    after loading.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Account(Section):
-    """Who we are to our correspondents. ``public_url`` is where people reach the web pages, without a slash at its end."""
+    """Who we are to our correspondents. ``public_url`` is where people reach the web pages, without
+    a slash at its end.
+    """
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = "Support"
     time_zone: str = "UTC"
@@ -31,9 +37,11 @@ class Account(Section):
 
 
 class Data(Section):
-    """The folder of everything that is kept in files; the database and the blobs lie in it unless told otherwise.
+    """The folder of everything that is kept in files; the database and the blobs lie in it unless
+    told otherwise.
 
-    ``action_log_days`` is how long the action log of workflows goes back (behaviour.md 3.7); 0 keeps all of it.
+    ``action_log_days`` is how long the action log of workflows goes back (behaviour.md 3.7); 0
+    keeps all of it.
     """
 
     directory: Annotated[str, Field(min_length=1)] = "var"
@@ -47,13 +55,17 @@ class Database(Section):
 
 
 class Blobs(Section):
-    """Where mails over 256 KiB lie: ``file://folder``, ``database:``, ``s3://``, ``gs://`` or ``az://bucket/prefix``."""
+    """Where mails over 256 KiB lie: ``file://folder``, ``database:``, ``s3://``, ``gs://`` or
+    ``az://bucket/prefix``.
+    """
 
     url: str = "file://var/blobs"
 
 
 class Smtp(Section):
-    """The SMTP listener. ``hostname`` empty means the name of the machine; ``proxy_from`` are networks whose PROXY header is believed."""
+    """The SMTP listener. ``hostname`` empty means the name of the machine; ``proxy_from`` are
+    networks whose PROXY header is believed.
+    """
 
     listen: Strings = ("127.0.0.1:2525",)
     tls_certificate: str = ""
@@ -88,9 +100,11 @@ class Workers(Section):
 
 
 class Outbound(Section):
-    """The smarthost. Without ``host`` mail waits in the outbox. It takes a password, or a token of the named ``[[oauth]]`` client.
+    """The smarthost. Without ``host`` mail waits in the outbox. It takes a password, or a token of
+    the named ``[[oauth]]`` client.
 
-    ``tls_ca`` is a PEM file of authorities that are trusted for it instead of those of the system. With the three ``dkim_`` keys mail is signed.
+    ``tls_ca`` is a PEM file of authorities that are trusted for it instead of those of the system.
+    With the three ``dkim_`` keys mail is signed.
     """
 
     host: str = ""
@@ -108,7 +122,9 @@ class Outbound(Section):
 
 
 class Webhooks(Section):
-    """What signs the calls of webhooks, and the networks and hosts that they may go to although they are not public."""
+    """What signs the calls of webhooks, and the networks and hosts that they may go to although
+    they are not public.
+    """
 
     secret: SecretStr = SecretStr("")
     secret_file: str = ""
@@ -116,10 +132,11 @@ class Webhooks(Section):
 
 
 class Imap(Section):
-    """A mailbox that is read for one of our channels. It signs in with a password or with the named ``[[oauth]]`` client.
+    """A mailbox that is read for one of our channels. It signs in with a password or with the named
+    ``[[oauth]]`` client.
 
-    ``tls_ca`` is a PEM file of authorities that are trusted for this server instead of those of the system. ``sent_folder`` gets a copy of what users
-    write from that channel.
+    ``tls_ca`` is a PEM file of authorities that are trusted for this server instead of those of the
+    system. ``sent_folder`` gets a copy of what users write from that channel.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -139,9 +156,11 @@ class Imap(Section):
 
 
 class Oauth(Section):
-    """A client that is registered with a provider of mailboxes. ``tenant`` is for ``microsoft``; its endpoints must be told for ``custom`` only.
+    """A client that is registered with a provider of mailboxes. ``tenant`` is for ``microsoft``;
+    its endpoints must be told for ``custom`` only.
 
-    ``redirect_url`` is where the provider sends the browser after a person has agreed; empty means a free port of the loopback.
+    ``redirect_url`` is where the provider sends the browser after a person has agreed; empty means
+    a free port of the loopback.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -159,7 +178,9 @@ class Oauth(Section):
 
 
 class Limits(Section):
-    """What one message, one session and one peer may take (reliability.md 1, item 7). ``exempt`` networks have no limit per address."""
+    """What one message, one session and one peer may take (reliability.md 1, item 7). ``exempt``
+    networks have no limit per address.
+    """
 
     message_bytes: Annotated[int, Field(ge=1024, le=1 << 31)] = 26_214_400
     connections: Count = 200
@@ -172,7 +193,9 @@ class Limits(Section):
 
 
 class AuthResults(Section):
-    """The names (authserv-id) of the mail servers in front of us whose verdict is believed; none means that we are the first."""
+    """The names (authserv-id) of the mail servers in front of us whose verdict is believed; none
+    means that we are the first.
+    """
 
     trusted: Strings = ()
 
@@ -216,7 +239,10 @@ class Settings(Section):
             return given
         directory = directory.rstrip("/") or "/"
         filled = dict(given)
-        for section, url in (("database", f"sqlite:///{directory}/ticketgate.db"), ("blobs", f"file://{directory}/blobs")):
+        for section, url in (
+            ("database", f"sqlite:///{directory}/ticketgate.db"),
+            ("blobs", f"file://{directory}/blobs"),
+        ):
             table = filled.get(section, {})
             if isinstance(table, dict) and "url" not in table:
                 filled[section] = {**table, "url": url}

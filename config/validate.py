@@ -31,7 +31,9 @@ _SUGGESTED: Final = {
 
 
 def validate(gathered: Gathered) -> tuple[Settings, list[Problem]]:
-    """The settings without the values that are wrong, and what is wrong with those; so that rules can still look at the rest."""
+    """The settings without the values that are wrong, and what is wrong with those; so that rules
+    can still look at the rest.
+    """
     values = deepcopy(gathered.values)
     problems: list[Problem] = []
     for attempt in range(3):
@@ -50,7 +52,9 @@ def validate(gathered: Gathered) -> tuple[Settings, list[Problem]]:
 
 
 def _take_out(values: dict[str, Any], loc: tuple[int | str, ...], *, missing: bool) -> None:
-    """Removes the value that an error points at; a table of a list goes as a whole where a key is missing in it."""
+    """Removes the value that an error points at; a table of a list goes as a whole where a key is
+    missing in it.
+    """
     match loc:
         case (str(section), int(number), str(key), *_) if not missing:
             values[section][number].pop(key, None)
@@ -71,19 +75,32 @@ def _describe(detail: ErrorDetails, gathered: Gathered) -> Problem:
     model = _model(loc)
     if kind == "extra_forbidden":
         if len(loc) == 1:
-            return Problem(file, key, "there is no such section", did_you_mean(str(loc[0]), list(Settings.model_fields)))
-        return Problem(file, key, "unknown key", did_you_mean(str(loc[-1]), list(model.model_fields)))
+            return Problem(
+                file,
+                key,
+                "there is no such section",
+                did_you_mean(str(loc[0]), list(Settings.model_fields)),
+            )
+        return Problem(
+            file, key, "unknown key", did_you_mean(str(loc[-1]), list(model.model_fields))
+        )
     if kind in {"model_type", "model_attributes_type"} or (len(loc) == 1 and kind == "tuple_type"):
         form = f"[[{loc[0]}]]" if loc[0] in ITEMS else f"[{loc[0]}]"
         return Problem(
-            file, key, "must be a section" if loc[0] not in ITEMS else "must be a list of tables", f"write {form} and its keys below it"
+            file,
+            key,
+            "must be a section" if loc[0] not in ITEMS else "must be a list of tables",
+            f"write {form} and its keys below it",
         )
     if kind == "literal_error":
         allowed = [str(word) for word in get_args(model.model_fields[str(loc[-1])].annotation)]
         given = detail["input"]
         near = did_you_mean(given, allowed) if isinstance(given, str) else ""
         return Problem(
-            file, key, f"must be one of {', '.join(allowed)}", near if near.startswith("did") else f"one of these, not {given!r}"
+            file,
+            key,
+            f"must be one of {', '.join(allowed)}",
+            near if near.startswith("did") else f"one of these, not {given!r}",
         )
     if kind in {"greater_than_equal", "less_than_equal"}:
         context = detail.get("ctx", {})
@@ -98,7 +115,9 @@ def _model(loc: tuple[int | str, ...]) -> type[Section]:
 
 
 def shown_key(loc: tuple[int | str, ...], values: dict[str, Any]) -> str:
-    """The key as a user would say it: ``smtp.listen[0]``, and ``imap.NAME.port`` for tables of a list (their number where they have no name)."""
+    """The key as a user would say it: ``smtp.listen[0]``, and ``imap.NAME.port`` for tables of a
+    list (their number where they have no name).
+    """
     parts = [str(loc[0])]
     rest = loc[1:]
     if loc[0] in ITEMS and rest and isinstance(rest[0], int):

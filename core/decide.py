@@ -1,7 +1,8 @@
 """``decide(event, state, now)``: the one entrance to the rules.
 
-A worklist: a move decided here is fed back as :class:`StatusChanged`, so that whatever must follow a move follows it from every cause.
-Moves decided in answer to moves are bounded (behaviour.md 3.3). Nothing here is performed; ``gateway.apply`` does that.
+A worklist: a move decided here is fed back as :class:`StatusChanged`, so that whatever must follow
+a move follows it from every cause. Moves decided in answer to moves are bounded (behaviour.md 3.3).
+Nothing here is performed; ``gateway.apply.applier`` does that.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
-from core import answering, closure, enrolling, inbound, placing, running
-from core.decisions import (
+from core import closure
+from core.decisions.outgoing import CancelRuns, FinishRun, FinishTask
+from core.decisions.tickets import (
     NEW,
     AddNote,
     AttachThread,
@@ -28,7 +30,6 @@ from core.decisions import (
     SplitOff,
     UnmergeTicket,
 )
-from core.enrolling import Root, root_of
 from core.events import (
     Cause,
     DeliveriesHandled,
@@ -51,10 +52,12 @@ from core.events import (
     UnenrolAsked,
     UnmergeAsked,
 )
-from core.outward import CancelRuns, FinishRun, FinishTask
+from core.model.ticket import Ticket
 from core.pipeline import Pipeline, Status
+from core.rules import inbound, joining, outbound
 from core.state import State
-from core.ticket import Ticket
+from core.workflow import enrol, run
+from core.workflow.enrol import Root, root_of
 
 CHAIN_DEPTH = 10
 UNDO = timedelta(days=30)  # P10
@@ -68,7 +71,9 @@ class Refusal:
 
 
 def decide(event: Event, state: State, now: datetime) -> tuple[Decision, ...]:
-    """Everything that follows from ``event`` at the instant ``now`` (aware), in the order in which it is to be performed."""
+    """Everything that follows from ``event`` at the instant ``now`` (aware), in the order in which
+    it is to be performed.
+    """
     decisions: list[Decision] = []
     root = root_of(event)
     work = deque([(event, 0)])
@@ -83,10 +88,16 @@ def decide(event: Event, state: State, now: datetime) -> tuple[Decision, ...]:
 
 
 def refusal(event: Event, state: State) -> Refusal | None:
-    """Why a person may not have what he asks for, or None (P09, P10, INV6; the rest of the desk's checks stand beside its rows)."""
+    """Why a person may not have what he asks for, or None (P09, P10, INV6; the rest of the desk's
+    checks stand beside its rows).
+    """
     if isinstance(event, MoveAsked):
         return _refuse_move(event, state)
-    if isinstance(event, ThreadAttached | TicketOpened) and event.thread is not None and event.thread.ticket is not None:
+    if (
+        isinstance(event, ThreadAttached | TicketOpened)
+        and event.thread is not None
+        and event.thread.ticket is not None
+    ):
         return Refusal(f"thread {event.thread.id} already belongs to ticket {event.thread.ticket}")
     if isinstance(event, MergeAsked):
         return _refuse_merge(event)
@@ -102,9 +113,14 @@ def refusal(event: Event, state: State) -> Refusal | None:
 
 
 def _refuse_enrolment(event: EnrolAsked | UnenrolAsked, state: State) -> Refusal | None:
-    """Off means no new enrolments, by hand neither (INV12); a ticket is in a workflow at most once (INV13)."""
+    """Off means no new enrolments, by hand neither (INV12); a ticket is in a workflow at most once
+    (INV13).
+    """
     number, workflow = event.ticket.number, event.workflow
-    inside = any(each.workflow_id == workflow.id and each.state == "ACTIVE" for each in state.enrolments.get(number, ()))
+    inside = any(
+        each.workflow_id == workflow.id and each.state == "ACTIVE"
+        for each in state.enrolments.get(number, ())
+    )
     if isinstance(event, UnenrolAsked):
         return None if inside else Refusal(f"ticket {number} is not in workflow {workflow.name}")
     if not workflow.enabled:
@@ -116,7 +132,10 @@ def _refuse_merge(event: MergeAsked) -> Refusal | None:
     if event.ticket.number == event.into.number:
         return Refusal("a ticket cannot be merged into itself")
     if event.ticket.merged_into is not None:
-        return Refusal(f"ticket {event.ticket.number} was merged into ticket {event.ticket.merged_into} already")
+        return Refusal(
+            f"ticket {event.ticket.number} was merged into ticket {event.ticket.merged_into} "
+            "already"
+        )
     for each in (event.ticket, event.into):
         if each.deleted_at is not None:
             return Refusal(f"ticket {each.number} is in the trash")
@@ -127,7 +146,10 @@ def _refuse_unmerge(event: UnmergeAsked) -> Refusal | None:
     if event.ticket.merged_into is None or event.into is None or event.record is None:
         return Refusal(f"ticket {event.ticket.number} is not merged into another")
     if event.into.merged_into is not None:
-        return Refusal(f"ticket {event.into.number} was merged into ticket {event.into.merged_into} since: take that back first")
+        return Refusal(
+            f"ticket {event.into.number} was merged into ticket {event.into.merged_into} "
+            "since: take that back first"
+        )
     if event.asked_at - event.record.at > UNDO:
         return Refusal(f"ticket {event.ticket.number} was merged more than {UNDO.days} days ago")
     return None
@@ -137,7 +159,11 @@ def _refuse_split(event: SplitAsked) -> Refusal | None:
     number = event.ticket.number
     foreign = [each for each in event.chosen if each not in event.held]
     if foreign or not event.chosen:
-        return Refusal(f"message {foreign[0]} is no mail of ticket {number}" if foreign else "no message is chosen")
+        return Refusal(
+            f"message {foreign[0]} is no mail of ticket {number}"
+            if foreign
+            else "no message is chosen"
+        )
     if event.held <= set(event.chosen):
         return Refusal(f"nothing would be left on ticket {number}")
     return None
@@ -147,7 +173,9 @@ def _refuse_person(event: PersonChanged) -> Refusal | None:
     who, number = event.contact.address, event.ticket.number
     match event.change, event.part:
         case "remove", "requester":
-            return Refusal(f"{who} is the requester of ticket {number}: choose another requester first")
+            return Refusal(
+                f"{who} is the requester of ticket {number}: choose another requester first"
+            )
         case (("remove" | "approve"), None):
             return Refusal(f"{who} takes no part in ticket {number}")
         case _:
@@ -157,16 +185,24 @@ def _refuse_person(event: PersonChanged) -> Refusal | None:
 def _refuse_move(event: MoveAsked, state: State) -> Refusal | None:
     if event.ticket.deleted_at is not None and event.person:
         return Refusal(f"ticket {event.ticket.number} is in the trash")
-    if not event.person or event.pipeline.allow_back or event.pipeline.id != event.ticket.pipeline_id:
+    if (
+        not event.person
+        or event.pipeline.allow_back
+        or event.pipeline.id != event.ticket.pipeline_id
+    ):
         return None
     before = state.pipelines[event.ticket.pipeline_id].status(event.ticket.status_id)
     after = event.pipeline.status(event.status_id)
     if after.position < before.position:
-        return Refusal(f"pipeline {event.pipeline.name} does not allow moving back from {before.name} to {after.name}")
+        return Refusal(
+            f"pipeline {event.pipeline.name} does not allow moving back from {before.name} to "
+            f"{after.name}"
+        )
     return None
 
 
-def _react(event: Event, state: State, now: datetime, root: Root) -> list[Decision]:  # noqa: C901, PLR0912  # one arm an event, that is the point
+# one arm an event, that is the point
+def _react(event: Event, state: State, now: datetime, root: Root) -> list[Decision]:  # noqa: C901, PLR0912
     match event:
         case MailArrived():
             return inbound.receive(event, state.pipelines)
@@ -177,9 +213,14 @@ def _react(event: Event, state: State, now: datetime, root: Root) -> list[Decisi
         case StatusChanged():
             after = closure.after_move(event, now, state.zone)
             moved = replace(event, ticket=_closed(event.ticket, after))
-            return [*([after] if after is not None else []), *enrolling.on_status(moved, root, state)]
-        case ThreadAttached(ticket=ticket, thread=thread, has_origin=has_origin, cause=cause, heard_at=heard_at):
-            return [AttachThread(ticket.number, thread.id, not has_origin, cause), *_heard(ticket.number, heard_at)]  # C18
+            return [*([after] if after is not None else []), *enrol.on_status(moved, root, state)]
+        case ThreadAttached(
+            ticket=ticket, thread=thread, has_origin=has_origin, cause=cause, heard_at=heard_at
+        ):
+            return [
+                AttachThread(ticket.number, thread.id, not has_origin, cause),
+                *_heard(ticket.number, heard_at),
+            ]  # C18
         case MergeAsked(ticket=ticket, into=into, cause=cause):
             return [
                 CancelRuns(ticket.number, "the ticket was merged"),
@@ -187,7 +228,11 @@ def _react(event: Event, state: State, now: datetime, root: Root) -> list[Decisi
                 *_after_merge(ticket, into, cause),
             ]
         case UnmergeAsked(ticket=ticket, into=into, record=record, cause=cause):
-            return [UnmergeTicket(ticket.number, into.number, record, cause)] if into is not None and record is not None else []
+            return (
+                [UnmergeTicket(ticket.number, into.number, record, cause)]
+                if into is not None and record is not None
+                else []
+            )
         case SplitAsked():
             return _split(event)
         case TaskDone(ticket=ticket, task=task, text=text, cause=cause):
@@ -197,32 +242,51 @@ def _react(event: Event, state: State, now: datetime, root: Root) -> list[Decisi
         case PersonChanged():
             return _place(event)
         case FieldsSet(ticket=ticket, fields=fields, cause=cause):
-            changed = tuple((name, value) for name, value in fields if getattr(ticket, name) != value)
-            trashed = [CancelRuns(ticket.number, "the ticket was deleted")] if dict(changed).get("deleted_at") is not None else []  # P12
+            changed = tuple(
+                (name, value) for name, value in fields if getattr(ticket, name) != value
+            )
+            trashed = (
+                [CancelRuns(ticket.number, "the ticket was deleted")]
+                if dict(changed).get("deleted_at") is not None
+                else []
+            )  # P12
             return [SetFields(ticket.number, changed, cause), *trashed] if changed else []
         case EmailSent(opens=opens):
-            return [*(_open(opens) if opens is not None else []), *answering.sent(event)]
+            return [*(_open(opens) if opens is not None else []), *outbound.sent(event)]
         case RunDue():
-            return running.run_due(event, state, now)
+            return run.run_due(event, state, now)
         case EnrolAsked(ticket=ticket, workflow=workflow, cause=cause):
-            return enrolling.by_hand(workflow, ticket.number, state, cause)
+            return enrol.by_hand(workflow, ticket.number, state, cause)
         case UnenrolAsked(ticket=ticket, workflow=workflow):
-            held = (each for each in state.enrolments.get(ticket.number, ()) if each.workflow_id == workflow.id and each.state == "ACTIVE")
-            return [FinishRun(each.id, "UNENROLLED", "a person took the ticket out") for each in held]
+            held = (
+                each
+                for each in state.enrolments.get(ticket.number, ())
+                if each.workflow_id == workflow.id and each.state == "ACTIVE"
+            )
+            return [
+                FinishRun(each.id, "UNENROLLED", "a person took the ticket out") for each in held
+            ]
         case DeliveryFailed():
-            return answering.failed(event)
+            return outbound.failed(event)
         case DeliveriesHandled():
-            return answering.handled(event)
+            return outbound.handled(event)
         case _:
             assert_never(event)
 
 
 def _closed(ticket: Ticket, after: SetClosure | None) -> Ticket:
-    """The ticket with the dates its move gave it: the close-date rule comes before the filters of workflows (3.3)."""
+    """The ticket with the dates its move gave it: the close-date rule comes before the filters of
+    workflows (3.3).
+    """
     if after is None:
         return ticket
     close_date = ticket.close_date if after.close_date == "keep" else after.close_date
-    return replace(ticket, closed_at=after.closed_at, close_date=close_date, reopened_count=ticket.reopened_count + after.reopened)
+    return replace(
+        ticket,
+        closed_at=after.closed_at,
+        close_date=close_date,
+        reopened_count=ticket.reopened_count + after.reopened,
+    )
 
 
 def _after_merge(ticket: Ticket, into: Ticket, cause: Cause) -> list[Decision]:
@@ -233,10 +297,24 @@ def _after_merge(ticket: Ticket, into: Ticket, cause: Cause) -> list[Decision]:
 
 
 def _split(event: SplitAsked) -> list[Decision]:
-    """P11: the new ticket starts in the first open status of the same pipeline; the old one's status stays."""
+    """P11: the new ticket starts in the first open status of the same pipeline; the old one's
+    status stays.
+    """
     first = event.pipeline.first_open().id
-    opened = OpenTicket(event.subject, event.pipeline.id, first, event.ticket.source, event.cause, requester=event.requester, enrols=False)
-    return [opened, SplitOff(event.ticket.number, event.chosen, event.people, event.channel, event.cause), *_heard(NEW, event.heard_at)]
+    opened = OpenTicket(
+        event.subject,
+        event.pipeline.id,
+        first,
+        event.ticket.source,
+        event.cause,
+        requester=event.requester,
+        enrols=False,
+    )
+    return [
+        opened,
+        SplitOff(event.ticket.number, event.chosen, event.people, event.channel, event.cause),
+        *_heard(NEW, event.heard_at),
+    ]
 
 
 def _heard(ticket: int, at: datetime | None) -> list[Decision]:
@@ -245,7 +323,9 @@ def _heard(ticket: int, at: datetime | None) -> list[Decision]:
 
 
 def _place(event: PersonChanged) -> list[Decision]:
-    """Who is on the ticket, by a person's choice; what he is already changes nothing (E24, section 5)."""
+    """Who is on the ticket, by a person's choice; what he is already changes nothing (E24, section
+    5).
+    """
     role: Literal["associated", "participant"] | None
     match event.change:
         case "add" if event.part not in ("requester", "associated"):
@@ -279,10 +359,18 @@ def _open(event: TicketOpened) -> list[Decision]:
     return [*opened, *_heard(NEW, event.heard_at)]
 
 
-def _move(ticket: Ticket, pipeline: Pipeline, status_id: int, cause: Cause, event: MoveAsked) -> list[Decision]:
-    """A move, or nothing where the status is the same (C06); a date given without a move is an edit of the date (C08)."""
+def _move(
+    ticket: Ticket, pipeline: Pipeline, status_id: int, cause: Cause, event: MoveAsked
+) -> list[Decision]:
+    """A move, or nothing where the status is the same (C06); a date given without a move is an edit
+    of the date (C08).
+    """
     if ticket.status_id != status_id:
-        return [SetStatus(ticket.number, pipeline.id, status_id, cause, event.close_date, event.migration)]
+        return [
+            SetStatus(
+                ticket.number, pipeline.id, status_id, cause, event.close_date, event.migration
+            )
+        ]
     if event.close_date is not None and event.close_date != ticket.close_date:
         return [SetFields(ticket.number, (("close_date", event.close_date),), cause)]
     return []
@@ -298,11 +386,22 @@ def _changed(decision: Decision, event: Event, state: State, now: datetime) -> S
         pipeline = state.pipelines[decision.pipeline_id]
         state_now = pipeline.status(decision.status_id).state
         return StatusChanged(
-            ticket, pipeline, before.state, state_now, decision.cause, decision.close_date, decision.migration, decision.status_id
+            ticket,
+            pipeline,
+            before.state,
+            state_now,
+            decision.cause,
+            decision.close_date,
+            decision.migration,
+            decision.status_id,
         )
     if isinstance(decision, OpenTicket):
         pipeline = state.pipelines[decision.pipeline_id]
-        requester = decision.requester if isinstance(decision.requester, int) and decision.requester != NEW else None
+        requester = (
+            decision.requester
+            if isinstance(decision.requester, int) and decision.requester != NEW
+            else None
+        )
         born = Ticket(
             NEW,
             decision.subject,
@@ -315,7 +414,16 @@ def _changed(decision: Decision, event: Event, state: State, now: datetime) -> S
             flags=frozenset(decision.flags),
         )
         reached = pipeline.status(decision.status_id).state
-        return StatusChanged(born, pipeline, None, reached, decision.cause, decision.close_date, not decision.enrols, decision.status_id)
+        return StatusChanged(
+            born,
+            pipeline,
+            None,
+            reached,
+            decision.cause,
+            decision.close_date,
+            not decision.enrols,
+            decision.status_id,
+        )
     return None
 
 
@@ -326,7 +434,9 @@ def _status(state: State, pipeline_id: int, status_id: int) -> Status:
 def _ticket_of(event: Event) -> Ticket | None:
     match event:
         case MailArrived():
-            return placing.survivor(event) or event.ticket  # a ticket made by hand has no thread to be placed on yet
+            return (
+                joining.survivor(event) or event.ticket
+            )  # a ticket made by hand has no thread to be placed on yet
         case TicketOpened():
             return None
         case EmailSent():

@@ -1,4 +1,6 @@
-"""What can happen to a ticket, as the rules are told it. Each event carries the facts it is decided on, read at the moment it happens."""
+"""What can happen to a ticket, as the rules are told it. Each event carries the facts it is decided
+on, read at the moment it happens.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +9,21 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal
 
-from core.letter import Outgoing
-from core.message import Message
+from core.mail.threading import Tie
+from core.model.message import Message
+from core.model.outgoing_mail import Outgoing
+from core.model.ticket import (
+    Channel,
+    Contact,
+    ParticipantRole,
+    Priority,
+    Source,
+    Thread,
+    Ticket,
+    User,
+)
+from core.model.workflow import Enrolment, RunOutcome, Workflow
 from core.pipeline import Pipeline
-from core.thread import Tie
-from core.ticket import Channel, Contact, ParticipantRole, Priority, Source, Thread, Ticket, User
-from core.workflow import Enrolment, RunOutcome, Workflow
 
 Verdict = Literal["pass", "fail", "none"]
 Rule = Literal["A", "B", "S9", "user", "workflow", "api", "join", "merge", "mail", "admin"]
@@ -20,7 +31,9 @@ Rule = Literal["A", "B", "S9", "user", "workflow", "api", "join", "merge", "mail
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why something changed (INV9). ``user`` is an address or name; ``message_id`` has no angle brackets."""
+    """Why something changed (INV9). ``user`` is an address or name; ``message_id`` has no angle
+    brackets.
+    """
 
     rule: Rule
     message_id: str | None = None
@@ -31,7 +44,9 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The mail of which another is a duplicate; ``mail_id`` is None for one that we sent. ``held``: it waits in quarantine, so nobody has read it."""
+    """The mail of which another is a duplicate; ``mail_id`` is None for one that we sent. ``held``:
+    it waits in quarantine, so nobody has read it.
+    """
 
     mail_id: int | None
     channel: Channel | None
@@ -43,7 +58,9 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What the desk knows about the From of a mail. ``held_role`` is the part he already has in the tied thread or its ticket."""
+    """What the desk knows about the From of a mail. ``held_role`` is the part he already has in the
+    tied thread or its ticket.
+    """
 
     contact: Contact | None
     user: User | None
@@ -54,7 +71,9 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A delivery of ours as a report or a failure finds it. ``message_id`` is that of the mail it is part of."""
+    """A delivery of ours as a report or a failure finds it. ``message_id`` is that of the mail it
+    is part of.
+    """
 
     id: int
     recipient: str
@@ -67,7 +86,9 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class MailArrived:
-    """One inbound message with all it can touch (behaviour.md 2.1). ``channels`` are ours among its recipients, the deciding one first."""
+    """One inbound message with all it can touch (behaviour.md 2.1). ``channels`` are ours among its
+    recipients, the deciding one first.
+    """
 
     message: Message
     received_at: datetime
@@ -78,7 +99,9 @@ class MailArrived:
     duplicate_of: Original | None
     reused_id: bool
     own_copy: Original | None  # a copy of what we sent
-    looped: bool  # it carries our loop header, naming a channel of ours (another desk's says nothing)
+    looped: (
+        bool  # it carries our loop header, naming a channel of ours (another desk's says nothing)
+    )
     spam: bool
     trusted_user: bool  # the mail may act as its user: verdict pass, or that user's signed token
     thread: Thread | None  # the tied one
@@ -94,7 +117,9 @@ class MailArrived:
 
 @dataclass(frozen=True, slots=True)
 class TicketOpened:
-    """A ticket made by hand or by a program, or from a thread that had none, on which a customer wrote last ``heard_at``."""
+    """A ticket made by hand or by a program, or from a thread that had none, on which a customer
+    wrote last ``heard_at``.
+    """
 
     subject: str
     pipeline: Pipeline
@@ -111,7 +136,9 @@ class TicketOpened:
 
 @dataclass(frozen=True, slots=True)
 class MoveAsked:
-    """Somebody, or something, asks for a status. ``close_date`` given explicitly wins over every rule (C07)."""
+    """Somebody, or something, asks for a status. ``close_date`` given explicitly wins over every
+    rule (C07).
+    """
 
     ticket: Ticket
     pipeline: Pipeline
@@ -124,7 +151,9 @@ class MoveAsked:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """Fed back by :func:`core.decide.decide` for each move it decided, so that what follows a move follows it from every cause."""
+    """Fed back by :func:`core.decide.decide` for each move it decided, so that what follows a move
+    follows it from every cause.
+    """
 
     ticket: Ticket
     pipeline: Pipeline
@@ -138,7 +167,9 @@ class StatusChanged:
 
 @dataclass(frozen=True, slots=True)
 class ThreadAttached:
-    """An agent puts a thread without a ticket on a ticket; a customer wrote there last ``heard_at``."""
+    """An agent puts a thread without a ticket on a ticket; a customer wrote there last
+    ``heard_at``.
+    """
 
     ticket: Ticket
     thread: Thread
@@ -158,7 +189,9 @@ class MergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class JoinRecord:
-    """A thread of the ticket that was joined into another because of the same mail: what went there, to be taken back."""
+    """A thread of the ticket that was joined into another because of the same mail: what went
+    there, to be taken back.
+    """
 
     id: int
     thread: int
@@ -170,7 +203,9 @@ class JoinRecord:
 
 @dataclass(frozen=True, slots=True)
 class MergeRecord:
-    """What a merge moved, as remembered then. ``contacts``: put on the survivor by it; ``flags``, ``created_at``: the survivor's before."""
+    """What a merge moved, as remembered then. ``contacts``: put on the survivor by it; ``flags``,
+    ``created_at``: the survivor's before.
+    """
 
     id: int
     at: datetime
@@ -183,7 +218,9 @@ class MergeRecord:
 
 @dataclass(frozen=True, slots=True)
 class UnmergeAsked:
-    """``ticket`` is to stand on its own again (P10). ``record`` is that of its last merge, None where there is none to undo."""
+    """``ticket`` is to stand on its own again (P10). ``record`` is that of its last merge, None
+    where there is none to undo.
+    """
 
     ticket: Ticket
     into: Ticket | None
@@ -196,7 +233,8 @@ class UnmergeAsked:
 class SplitAsked:
     """Mails ``chosen`` of a ticket are to become one of their own (P11).
 
-    ``people``: who takes part in them; ``held``: all mails of the ticket; ``heard_at``: when a customer wrote the last of the chosen ones.
+    ``people``: who takes part in them; ``held``: all mails of the ticket; ``heard_at``: when a
+    customer wrote the last of the chosen ones.
     """
 
     ticket: Ticket
@@ -222,7 +260,9 @@ class NoteWritten:
 
 @dataclass(frozen=True, slots=True)
 class PersonChanged:
-    """An agent puts a contact on the ticket, approves a stranger, or takes somebody off. ``part``: the part he has now."""
+    """An agent puts a contact on the ticket, approves a stranger, or takes somebody off. ``part``:
+    the part he has now.
+    """
 
     ticket: Ticket
     contact: Contact
@@ -233,7 +273,9 @@ class PersonChanged:
 
 @dataclass(frozen=True, slots=True)
 class FieldsSet:
-    """An agent changes fields that are not the status: names and values of :class:`core.ticket.Ticket`. Absent ones stay."""
+    """An agent changes fields that are not the status: names and values of
+    :class:`core.model.ticket.Ticket`. Absent ones stay.
+    """
 
     ticket: Ticket
     cause: Cause
@@ -244,7 +286,8 @@ class FieldsSet:
 class EmailSent:
     """A user's mail, ready to go (behaviour.md 2.3). ``ticket`` None: it belongs to none (O03).
 
-    ``associated``: one of its recipients is the requester or an associated contact (C20). ``status_id``: chosen with it (O10).
+    ``associated``: one of its recipients is the requester or an associated contact (C20).
+    ``status_id``: chosen with it (O10).
     """
 
     mail: Outgoing
@@ -259,7 +302,9 @@ class EmailSent:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What could be made ready for an action: its mail, or why it cannot be done now. ``retry``: it may work later."""
+    """What could be made ready for an action: its mail, or why it cannot be done now. ``retry``: it
+    may work later.
+    """
 
     mails: tuple[Outgoing, ...] = ()
     outcome: RunOutcome = "OK"
@@ -269,7 +314,9 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class RunDue:
-    """It is a ticket's turn in a workflow. ``done``: ids of the actions that had their turn in this enrolment."""
+    """It is a ticket's turn in a workflow. ``done``: ids of the actions that had their turn in this
+    enrolment.
+    """
 
     ticket: Ticket
     workflow: Workflow
@@ -281,7 +328,9 @@ class RunDue:
 
 @dataclass(frozen=True, slots=True)
 class EnrolAsked:
-    """A person puts a ticket into a workflow (behaviour.md 3.2): filters and the once-rule do not bind him."""
+    """A person puts a ticket into a workflow (behaviour.md 3.2): filters and the once-rule do not
+    bind him.
+    """
 
     ticket: Ticket
     workflow: Workflow
@@ -309,7 +358,9 @@ class TaskDone:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailed:
-    """Mail of a ticket was refused for good by the next server, or could not be delivered for days. ``reasons`` by delivery."""
+    """Mail of a ticket was refused for good by the next server, or could not be delivered for days.
+    ``reasons`` by delivery.
+    """
 
     ticket: Ticket
     deliveries: tuple[Delivered, ...]
@@ -319,7 +370,9 @@ class DeliveryFailed:
 
 @dataclass(frozen=True, slots=True)
 class DeliveriesHandled:
-    """A person stopped mail of a ticket, or put it in line again; ``failing``: other mail of the ticket has failed and lies there."""
+    """A person stopped mail of a ticket, or put it in line again; ``failing``: other mail of the
+    ticket has failed and lies there.
+    """
 
     ticket: Ticket
     what: Literal["cancelled", "retried"]

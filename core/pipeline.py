@@ -1,7 +1,8 @@
-"""Pipelines and their statuses, with the switches that behaviour.md names: A, B, close date, strangers, moving back.
+"""Pipelines and their statuses, with the switches that behaviour.md names: A, B, close date,
+strangers, moving back.
 
-Everything a pipeline decides about mail is a plain field here, so that it can be read in one screen. Nothing in this module can fail for a
-pipeline that :func:`problem` finds sound.
+Everything a pipeline decides about mail is a plain field here, so that it can be read in one
+screen. Nothing in this module can fail for a pipeline that :func:`problem` finds sound.
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ class Pipeline:
     relay: bool = False  # E19: an agent's answer to our notice counts as mail from the ticket
 
     def first_open(self) -> Status:
-        """The open status with the smallest position (section 1); P03 keeps every pipeline having one."""
+        """The open status with the smallest position (section 1); P03 keeps every pipeline having
+        one.
+        """
         return next(status for status in self.statuses if status.state == "open")
 
     def status(self, status_id: int) -> Status:
@@ -59,11 +62,15 @@ class Pipeline:
 
 
 def problem(statuses: tuple[Status, ...]) -> str | None:
-    """Why a pipeline may not have these statuses, as a sentence, or None (P03; names are unique without case)."""
+    """Why a pipeline may not have these statuses, as a sentence, or None (P03; names are unique
+    without case).
+    """
     if not any(status.state == "open" for status in statuses):
         return "a pipeline needs at least one open status"
     if not any(status.state == "closed" for status in statuses):
         return "a pipeline needs at least one closed status"
     names = [status.name.casefold() for status in statuses]
-    twice = next((status.name for status in statuses if names.count(status.name.casefold()) > 1), None)
+    twice = next(
+        (status.name for status in statuses if names.count(status.name.casefold()) > 1), None
+    )
     return f"the status name {twice!r} is used twice" if twice else None

@@ -1,4 +1,6 @@
-"""What the rules may know beside the event: every pipeline and workflow, the account's time zone, and who is who."""
+"""What the rules may know beside the event: every pipeline and workflow, the account's time zone,
+and who is who.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,16 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
 
+from core.model.ticket import Contact, Ticket, User
+from core.model.workflow import Enrolment, Workflow
 from core.pipeline import Pipeline
-from core.ticket import Contact, Ticket, User
-from core.workflow import Enrolment, Workflow
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """See the module. ``workflows`` by status id; ``enrolments`` by ticket number, ended ones too, as they stand while the event is decided."""
+    """See the module. ``workflows`` by status id; ``enrolments`` by ticket number, ended ones too,
+    as they stand while the event is decided.
+    """
 
     pipelines: Mapping[int, Pipeline]
     zone: tzinfo
@@ -29,10 +33,16 @@ class State:
 
     def owner(self, ticket: Ticket) -> User | None:
         """Whose ticket it is."""
-        return next((user for user in self.users.values() if user.id == ticket.owner_id), None) if ticket.owner_id is not None else None
+        return (
+            next((user for user in self.users.values() if user.id == ticket.owner_id), None)
+            if ticket.owner_id is not None
+            else None
+        )
 
     def facts(self, ticket: Ticket, requester: str = "") -> dict[str, Any]:
-        """The fields of a ticket for :mod:`core.condition`. ``requester``: his address where the ticket does not know him yet."""
+        """The fields of a ticket for :mod:`core.model.condition`. ``requester``: his address where
+        the ticket does not know him yet.
+        """
         pipeline, owner = self.pipelines[ticket.pipeline_id], self.owner(ticket)
         known = self.contacts.get(ticket.requester_id) if ticket.requester_id is not None else None
         address = known.address if known is not None else requester
@@ -52,8 +62,14 @@ class State:
             "closed_at": ticket.closed_at.astimezone(self.zone) if ticket.closed_at else None,
             "close_date": ticket.close_date,
             "reopened_count": ticket.reopened_count,
-            "last_customer_message_at": ticket.last_customer_message_at.astimezone(self.zone) if ticket.last_customer_message_at else None,
-            "last_agent_message_at": ticket.last_agent_message_at.astimezone(self.zone) if ticket.last_agent_message_at else None,
-            "first_response_at": ticket.first_response_at.astimezone(self.zone) if ticket.first_response_at else None,
+            "last_customer_message_at": ticket.last_customer_message_at.astimezone(self.zone)
+            if ticket.last_customer_message_at
+            else None,
+            "last_agent_message_at": ticket.last_agent_message_at.astimezone(self.zone)
+            if ticket.last_agent_message_at
+            else None,
+            "first_response_at": ticket.first_response_at.astimezone(self.zone)
+            if ticket.first_response_at
+            else None,
             "times_contacted": ticket.times_contacted,
         }

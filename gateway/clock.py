@@ -1,6 +1,8 @@
-"""The only source of "now". Everything that depends on time asks a :class:`Clock`, so that a test, a replay or an operator can say what time it is.
+"""The only source of "now". Everything that depends on time asks a :class:`Clock`, so that a test,
+a replay or an operator can say what time it is.
 
-What can go wrong: ``TICKETGATE_NOW`` that is no ISO 8601 instant with an offset; that is a :class:`UsageError` before anything else happens.
+What can go wrong: ``TICKETGATE_NOW`` that is no ISO 8601 instant with an offset; that is a
+:class:`UsageError` before anything else happens.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ VARIABLE = "TICKETGATE_NOW"
 
 
 class Clock:
-    """Tells the time in aware UTC: that of the machine, or a fixed instant once it has been :meth:`set`."""
+    """Tells the time in aware UTC: that of the machine, or a fixed instant once it has been
+    :meth:`set`.
+    """
 
     __slots__ = ("_fixed",)
 
@@ -29,7 +33,9 @@ class Clock:
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Clock:
-        """The clock of a command or of the daemon: stopped at ``TICKETGATE_NOW`` where that is set (interfaces.md 2.1)."""
+        """The clock of a command or of the daemon: stopped at ``TICKETGATE_NOW`` where that is set
+        (interfaces.md 2.1).
+        """
         text = environ.get(VARIABLE, "")
         return cls(parse_instant(text)) if text else cls()
 
@@ -55,7 +61,9 @@ class Clock:
 
 
 def parse_instant(text: str, named: str = VARIABLE) -> datetime:
-    """An ISO 8601 instant with an offset or ``Z`` as aware UTC; UsageError for anything else, with what it was ``named``."""
+    """An ISO 8601 instant with an offset or ``Z`` as aware UTC; UsageError for anything else, with
+    what it was ``named``.
+    """
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:

@@ -1,7 +1,8 @@
 """What can go wrong, by what the caller should do about it.
 
-Each class stands for one exit code of sysexits.h, so a command ends with the code its user can act on. The message of an error is one plain
-sentence written by us: it never holds a subject, a body, a full address or a secret, so it may be printed and logged.
+Each class stands for one exit code of sysexits.h, so a command ends with the code its user can act
+on. The message of an error is one plain sentence written by us: it never holds a subject, a body, a
+full address or a secret, so it may be printed and logged.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from config.problems import ConfigError
 
 
 class TicketgateError(Exception):
-    """The base of our errors. ``exit_code`` is what a command ends with when the error reaches its top."""
+    """The base of our errors. ``exit_code`` is what a command ends with when the error reaches its
+    top.
+    """
 
     exit_code: int = os.EX_SOFTWARE
 

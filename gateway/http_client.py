@@ -1,7 +1,10 @@
-"""The door to aiohttp: one request to a server of somebody else, and a page of ours for a browser of this machine. It is loaded when it is first needed.
+"""The door to aiohttp: one request to a server of somebody else, and a page of ours for a browser
+of this machine. It is loaded when it is first needed.
 
-What can go wrong: the server is away, slow, or what answers there is no HTTP (:class:`NoAnswer`); its address is none, or the caller allows none of
-those that its name stands for (:class:`NotAllowed`). Nothing of a request or an answer is ever logged here, and no sentence holds any of it.
+What can go wrong: the server is away, slow, or what answers there is no HTTP (:class:`NoAnswer`);
+its address is none, or the caller allows none of those that its name stands for
+(:class:`NotAllowed`). Nothing of a request or an answer is ever logged here, and no sentence holds
+any of it.
 """
 
 from __future__ import annotations
@@ -23,16 +26,22 @@ _PIECE: Final = 64 << 10  # bytes that are read at a time
 
 
 class NoAnswer(TryAgain):
-    """There was no answer, or not all of it. The message is the rest of a sentence about the server: "did not answer within 20 s"."""
+    """There was no answer, or not all of it. The message is the rest of a sentence about the
+    server: "did not answer within 20 s".
+    """
 
 
 class NotAllowed(Refused):
-    """Nothing was sent: the address is none, or is not allowed by the caller. The message is the rest of a sentence about the server."""
+    """Nothing was sent: the address is none, or is not allowed by the caller. The message is the
+    rest of a sentence about the server.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What a server said: the status line, its head, as much of the body as was wanted, and why that ended early where it did."""
+    """What a server said: the status line, its head, as much of the body as was wanted, and why
+    that ended early where it did.
+    """
 
     status: int
     reason: str
@@ -50,10 +59,12 @@ async def post(
     most: int,
     allowed: Callable[[str], bool] | None = None,
 ) -> Reply:
-    """Posts a form, or bytes; redirects are not followed. ``seconds`` are for all of it, ``most`` is how many bytes of the body are read.
+    """Posts a form, or bytes; redirects are not followed. ``seconds`` are for all of it, ``most``
+    is how many bytes of the body are read.
 
-    The name is looked up once. With ``allowed``, which is asked about the very IP address before each connection to it, no proxy is used, since that
-    would connect in our place; without it those of the environment are. Raises NoAnswer and NotAllowed.
+    The name is looked up once. With ``allowed``, which is asked about the very IP address before
+    each connection to it, no proxy is used, since that would connect in our place; without it those
+    of the environment are. Raises NoAnswer and NotAllowed.
     """
     import aiohttp
 
@@ -66,7 +77,12 @@ async def post(
                 auto_decompress=False,
                 connector=aiohttp.TCPConnector(socket_factory=guard.socket),
             ) as session,
-            session.post(url, data=data if isinstance(data, bytes) else dict(data), headers=head, allow_redirects=False) as response,
+            session.post(
+                url,
+                data=data if isinstance(data, bytes) else dict(data),
+                headers=head,
+                allow_redirects=False,
+            ) as response,
         ):
             body, broken = await _read(response, most, seconds)
             return Reply(response.status, response.reason or "", response.headers, body, broken)
@@ -98,12 +114,16 @@ class _Guard:
         return socket.socket(family, kind, protocol)
 
 
-async def _read(response: ClientResponse, most: int, seconds: float) -> tuple[bytes, NoAnswer | None]:
+async def _read(
+    response: ClientResponse, most: int, seconds: float
+) -> tuple[bytes, NoAnswer | None]:
     import aiohttp
 
     body = b""
     try:
-        while len(body) < most and (more := await response.content.read(min(_PIECE, most - len(body)))):
+        while len(body) < most and (
+            more := await response.content.read(min(_PIECE, most - len(body)))
+        ):
             body += more
     except TimeoutError:
         return body, _silent(seconds)
@@ -117,7 +137,9 @@ def _silent(seconds: float) -> NoAnswer:
 
 
 def _reason(error: Exception) -> str:
-    """Why there was no answer, in words for a person; the text of the error may quote an address with what we asked."""
+    """Why there was no answer, in words for a person; the text of the error may quote an address
+    with what we asked.
+    """
     import aiohttp
 
     match error:
@@ -134,8 +156,11 @@ def _reason(error: Exception) -> str:
 
 
 @asynccontextmanager
-async def listen(host: str, port: int, page: Callable[[dict[str, str]], tuple[int, str]]) -> AsyncIterator[int]:
-    """While the block runs, whoever asks for anything there gets the page (status, HTML) that ``page`` makes of the query; gives the port.
+async def listen(
+    host: str, port: int, page: Callable[[dict[str, str]], tuple[int, str]]
+) -> AsyncIterator[int]:
+    """While the block runs, whoever asks for anything there gets the page (status, HTML) that
+    ``page`` makes of the query; gives the port.
 
     Port 0 takes a free one. Raises OSError where the port is taken.
     """

@@ -1,10 +1,14 @@
-"""How the program logs: structured lines on stderr, JSON for machines and coloured text on a terminal.
+"""How the program logs: structured lines on stderr, JSON for machines and coloured text on a
+terminal.
 
-No line holds a body, a subject, a full address or a secret at the default level (reliability.md 1, item 30). Three things see to it: addresses
-go through :func:`address` or :func:`redact`, an exception is logged as its type and places in the code but never with its text, and the
-loggers of the mail libraries are held at WARNING whatever ``[log] level`` says, because below that they log addresses, bodies and tokens.
+No line holds a body, a subject, a full address or a secret at the default level (reliability.md 1,
+item 30). Three things see to it: addresses go through :func:`address` or :func:`redact`, an
+exception is logged as its type and places in the code but never with its text, and the loggers of
+the mail libraries are held at WARNING whatever ``[log] level`` says, because below that they log
+addresses, bodies and tokens.
 
-What can go wrong: a hash of an address hides it from a reader of the log, not from somebody who guesses the address and hashes it too.
+What can go wrong: a hash of an address hides it from a reader of the log, not from somebody who
+guesses the address and hashes it too.
 """
 
 from __future__ import annotations
@@ -60,24 +64,34 @@ def _full(text: str) -> str:
     return text
 
 
-_HOW: Final[dict[Addresses, Callable[[str], str]]] = {"hashed": lru_cache(4096)(_hashed), "domain": _domain, "full": _full}
+_HOW: Final[dict[Addresses, Callable[[str], str]]] = {
+    "hashed": lru_cache(4096)(_hashed),
+    "domain": _domain,
+    "full": _full,
+}
 _shown: Callable[[str], str] = _HOW["hashed"]
 
 
 def address(text: str | None) -> str | None:
-    """An address as ``[log] addresses`` wants it in a log line: hashed (default), its domain, or in full. None stays None."""
+    """An address as ``[log] addresses`` wants it in a log line: hashed (default), its domain, or in
+    full. None stays None.
+    """
     return _shown(text) if text else text
 
 
 def redact(text: str) -> str:
-    """A sentence in which everything that looks like an address is shown as :func:`address` shows it."""
+    """A sentence in which everything that looks like an address is shown as :func:`address` shows
+    it.
+    """
     return _ADDRESS.sub(lambda found: _shown(found.group()), text) if "@" in text else text
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
-    """What may be logged of an exception: its type, the code places it came through, and the text only where we wrote that ourselves.
+    """What may be logged of an exception: its type, the code places it came through, and the text
+    only where we wrote that ourselves.
 
-    The text of a foreign exception may quote a mail, an SQL parameter or a token. ``errno`` is kept, since "disk full" has to be seen.
+    The text of a foreign exception may quote a mail, an SQL parameter or a token. ``errno`` is
+    kept, since "disk full" has to be seen.
     """
     fields: dict[str, Any] = {"error": type(error).__qualname__, "where": _places(error)}
     if isinstance(error, TicketgateError):
@@ -92,7 +106,10 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 
 def _places(error: BaseException) -> list[str]:
     frames = extract_tb(error.__traceback__)[-_FRAMES:]
-    return [f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}" for frame in frames]
+    return [
+        f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}"
+        for frame in frames
+    ]
 
 
 def logger(name: str) -> FilteringBoundLogger:
@@ -101,14 +118,20 @@ def logger(name: str) -> FilteringBoundLogger:
     return bound
 
 
-def configure(*, level: Level, form: Format, addresses: Addresses, stream: TextIO | None = None) -> None:
-    """Sets up logging for the process: our own lines and those of the libraries, to ``stream`` (stderr). Called once by each entry point."""
+def configure(
+    *, level: Level, form: Format, addresses: Addresses, stream: TextIO | None = None
+) -> None:
+    """Sets up logging for the process: our own lines and those of the libraries, to ``stream``
+    (stderr). Called once by each entry point.
+    """
     global _shown  # noqa: PLW0603 - logging is state of the process, as in the standard library
     _shown = _HOW[addresses]
     target = stream if stream is not None else sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]
     pretty = form == "pretty" or (form == "auto" and target.isatty())
-    last: list[Processor] = [structlog.dev.ConsoleRenderer(colors=target.isatty())] if pretty else [_to_json]
+    last: list[Processor] = (
+        [structlog.dev.ConsoleRenderer(colors=target.isatty())] if pretty else [_to_json]
+    )
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
@@ -128,7 +151,9 @@ def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
 
 
 def _exceptions(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Replaces ``exc_info`` by what may be logged of it, so that no renderer prints a text that quotes a mail."""
+    """Replaces ``exc_info`` by what may be logged of it, so that no renderer prints a text that
+    quotes a mail.
+    """
     given = event.pop("exc_info", None)
     if given is not None and given is not False:
         error = given if isinstance(given, BaseException) else sys.exc_info()[1]
@@ -138,11 +163,15 @@ def _exceptions(_logger: WrappedLogger, _method: str, event: EventDict) -> Event
 
 
 class _Libraries(logging.Handler):
-    """Carries records of the standard library's loggers into our log: the format string without its arguments, which may hold mail."""
+    """Carries records of the standard library's loggers into our log: the format string without its
+    arguments, which may hold mail.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        log = structlog.get_logger(room="library").bind(library=record.name, template=redact(str(record.msg))[:200])
+        log = structlog.get_logger(room="library").bind(
+            library=record.name, template=redact(str(record.msg))[:200]
+        )
         log.log(record.levelno, "library", **(error_fields(error) if error is not None else {}))
 
 

@@ -1,7 +1,9 @@
-"""The fixed words for what happens to mail: one function a word, so that a log can be searched and counted for years.
+"""The fixed words for what happens to mail: one function a word, so that a log can be searched and
+counted for years.
 
-Every mail that was accepted ends in exactly one of :func:`processed`, :func:`held` or :func:`duplicate`: that line is its canonical one and
-tells all that is known. Names of fields are stable. Addresses go in as they are and come out as ``[log] addresses`` says; ``reason`` and
+Every mail that was accepted ends in exactly one of :func:`processed`, :func:`held` or
+:func:`duplicate`: that line is its canonical one and tells all that is known. Names of fields are
+stable. Addresses go in as they are and come out as ``[log] addresses`` says; ``reason`` and
 ``reason_code`` are words of ours, never text of a mail.
 """
 
@@ -15,17 +17,29 @@ _log = log.logger("mail")
 
 
 def queued(*, mail_id: int | str, source: str, size: int, peer: str | None = None) -> None:
-    """A mail of ``size`` bytes is durable in the spool; ``source`` is smtp, lmtp, imap, pipe, file or http. Level debug."""
+    """A mail of ``size`` bytes is durable in the spool; ``source`` is smtp, lmtp, imap, pipe, file
+    or http. Level debug.
+    """
     _log.debug("queued", mail_id=mail_id, source=source, size=size, peer=peer)
 
 
-def refused(*, source: str, reason_code: str, peer: str | None = None, address: str | None = None) -> None:
-    """A mail, a recipient or a connection was turned away with a permanent or a temporary answer, for the named reason."""
-    _log.info("refused", source=source, reason_code=reason_code, peer=peer, address=log.address(address))
+def refused(
+    *, source: str, reason_code: str, peer: str | None = None, address: str | None = None
+) -> None:
+    """A mail, a recipient or a connection was turned away with a permanent or a temporary answer,
+    for the named reason.
+    """
+    _log.info(
+        "refused", source=source, reason_code=reason_code, peer=peer, address=log.address(address)
+    )
 
 
-def failed(*, source: str, error_id: str, exc: BaseException, mail_id: int | str | None = None) -> None:
-    """Something of ours broke; ``error_id`` is what the client was told, so that a report from outside can be found here."""
+def failed(
+    *, source: str, error_id: str, exc: BaseException, mail_id: int | str | None = None
+) -> None:
+    """Something of ours broke; ``error_id`` is what the client was told, so that a report from
+    outside can be found here.
+    """
     _log.error("failed", source=source, error_id=error_id, mail_id=mail_id, **log.error_fields(exc))
 
 
@@ -41,7 +55,9 @@ def processed(
     sender: str | None = None,
     **more: Any,
 ) -> None:
-    """A mail reached its end: done, ignored or quarantined; ``rule`` is what decided, ``more`` are further plain figures such as ``size``."""
+    """A mail reached its end: done, ignored or quarantined; ``rule`` is what decided, ``more`` are
+    further plain figures such as ``size``.
+    """
     _log.info(
         "processed",
         mail_id=mail_id,
@@ -63,11 +79,18 @@ def unreadable(*, mail_id: int | str, reason: str) -> None:
 
 def held(*, mail_id: int | str, reason: str, exc: BaseException | None = None) -> None:
     """A mail could not be processed and waits for a person; its raw bytes are kept."""
-    _log.warning("held", mail_id=mail_id, reason=log.redact(reason), **(log.error_fields(exc) if exc is not None else {}))
+    _log.warning(
+        "held",
+        mail_id=mail_id,
+        reason=log.redact(reason),
+        **(log.error_fields(exc) if exc is not None else {}),
+    )
 
 
 def duplicate(*, mail_id: int | str, original: int | str, source: str | None = None) -> None:
-    """The same mail is there already as ``original``; the sender got his 250 and nothing else happened."""
+    """The same mail is there already as ``original``; the sender got his 250 and nothing else
+    happened.
+    """
     _log.info("duplicate", mail_id=mail_id, original=original, source=source)
 
 

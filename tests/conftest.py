@@ -1,7 +1,8 @@
 """What every test may ask for: parts of the machine, real databases, ports, a clock that obeys.
 
-A test that needs a program says ``@pytest.mark.needs("postfix")`` or calls the ``require`` fixture. Where the program is missing the test is
-skipped and listed at the end with its reason; with ``TICKETGATE_REQUIRE_ALL=1`` every skip is a failure.
+A test that needs a program says ``@pytest.mark.needs("postfix")`` or calls the ``require`` fixture.
+Where the program is missing the test is skipped and listed at the end with its reason; with
+``TICKETGATE_REQUIRE_ALL=1`` every skip is a failure.
 """
 
 from __future__ import annotations
@@ -34,21 +35,34 @@ PACKAGES = {
     "initdb": "postgresql",
     "systemd-analyze": "systemd",
 }
-SBIN = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/local/sbin"))
+SBIN = os.pathsep.join(
+    (os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", "/usr/local/sbin")
+)
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 
-# The same examples on every machine, however slow it is; ARGS=--hypothesis-profile=default looks for new ones.
-settings.register_profile("ticketgate", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+# The same examples on every machine, however slow it is; ARGS=--hypothesis-profile=default looks
+# for new ones.
+settings.register_profile(
+    "ticketgate", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("ticketgate")
 
-for _name in [name for name in os.environ if name.startswith("TICKETGATE_") and name != "TICKETGATE_REQUIRE_ALL"]:
+for _name in [
+    name
+    for name in os.environ
+    if name.startswith("TICKETGATE_") and name != "TICKETGATE_REQUIRE_ALL"
+]:
     del os.environ[_name]  # the settings of whoever runs the tests are not what is tested
 
 
 def find_program(name: str) -> Path | None:
-    """Where a program is, also outside PATH (sbin; Debian keeps PostgreSQL's servers apart), or None."""
+    """Where a program is, also outside PATH (sbin; Debian keeps PostgreSQL's servers apart), or
+    None.
+    """
     if name == "initdb":
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+        found = sorted(
+            Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
+        )
         if found:
             return found[-1]
     path = shutil.which(name, path=SBIN)
@@ -56,7 +70,9 @@ def find_program(name: str) -> Path | None:
 
 
 def require_program(name: str) -> Path:
-    """The path of a program; where it is missing the calling test is skipped, or fails when everything is required."""
+    """The path of a program; where it is missing the calling test is skipped, or fails when
+    everything is required.
+    """
     path = find_program(name)
     if path is None:
         reason = f"{name} is not on this machine (Debian package {PACKAGES.get(name, name)})"
@@ -68,14 +84,21 @@ def require_program(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def require() -> Callable[[str], Path]:
-    """``require("postfix")`` returns the path of the program or ends the test: see :func:`require_program`."""
+    """``require("postfix")`` returns the path of the program or ends the test: see
+    :func:`require_program`.
+    """
     return require_program
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Registers our markers, since unknown ones are errors."""
-    config.addinivalue_line("markers", "needs(*programs): programs of the machine without which the test cannot run")
-    config.addinivalue_line("markers", "sweep: one of the long sweeps; they run by `make test-sweep`, not by `make test`")
+    config.addinivalue_line(
+        "markers", "needs(*programs): programs of the machine without which the test cannot run"
+    )
+    config.addinivalue_line(
+        "markers",
+        "sweep: one of the long sweeps; they run by `make test-sweep`, not by `make test`",
+    )
     config.addinivalue_line("markers", "bench: measures speed; runs by `make bench`")
 
 
@@ -93,7 +116,10 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
     if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, and TICKETGATE_REQUIRE_ALL=1 makes that a failure: {reason}"
+        report.longrepr = (
+            f"{item.nodeid} was skipped, and TICKETGATE_REQUIRE_ALL=1 makes that a failure: "
+            f"{reason}"
+        )
     return report
 
 
@@ -102,12 +128,16 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     skipped: dict[str, int] = {}
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
-        skipped[reason.removeprefix("Skipped: ")] = skipped.get(reason.removeprefix("Skipped: "), 0) + 1
+        skipped[reason.removeprefix("Skipped: ")] = (
+            skipped.get(reason.removeprefix("Skipped: "), 0) + 1
+        )
     terminalreporter.section("what could not run on this machine")
     for reason, number in sorted(skipped.items()):
         terminalreporter.write_line(f"{number:4d}  {reason}")
     if REQUIRE_ALL:
-        terminalreporter.write_line("nothing may be skipped here: what is missing is a failure or an error above")
+        terminalreporter.write_line(
+            "nothing may be skipped here: what is missing is a failure or an error above"
+        )
     elif not skipped:
         terminalreporter.write_line("nothing: every selected test ran")
 
@@ -116,9 +146,11 @@ _given_ports: set[int] = set()
 
 
 def open_port() -> int:
-    """A TCP port of the loopback that was free a moment ago, and that this session has not given to anybody before.
+    """A TCP port of the loopback that was free a moment ago, and that this session has not given to
+    anybody before.
 
-    It lies below those that Linux itself gives to connections and to servers that ask for any port: none of them takes it before its user does.
+    It lies below those that Linux itself gives to connections and to servers that ask for any port:
+    none of them takes it before its user does.
     """
     while True:
         port = 10_000 + secrets.randbelow(22_000)
@@ -149,7 +181,9 @@ def clock() -> Clock:
 
 @dataclass(slots=True)
 class Postgres:
-    """A PostgreSQL server of the tests' own: where it listens, and the templates that were made in it."""
+    """A PostgreSQL server of the tests' own: where it listens, and the templates that were made in
+    it.
+    """
 
     folder: Path
     binaries: Path
@@ -163,7 +197,17 @@ class Postgres:
 
     def sql(self, statement: str) -> None:
         """Runs one statement in the maintenance database."""
-        command = [self.binaries / "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.url(), "-c", statement]
+        command = [
+            self.binaries / "psql",
+            "-X",
+            "-q",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-d",
+            self.url(),
+            "-c",
+            statement,
+        ]
         subprocess.run(command, check=True, capture_output=True, text=True)
 
     def create(self, template: str = "template1") -> str:
@@ -175,7 +219,9 @@ class Postgres:
     def control(self, *arguments: str) -> None:
         """Runs pg_ctl on this server, as a user that PostgreSQL accepts."""
         command = [self.binaries / "pg_ctl", "-D", self.folder / "data", *arguments]
-        subprocess.run([*_other_user(), *command], check=True, stdout=subprocess.DEVNULL, cwd=self.folder)
+        subprocess.run(
+            [*_other_user(), *command], check=True, stdout=subprocess.DEVNULL, cwd=self.folder
+        )
 
 
 def _other_user() -> list[str]:
@@ -185,13 +231,27 @@ def _other_user() -> list[str]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A real PostgreSQL server on a free port, in a folder that is gone afterwards; commits are synchronous, only the disk is not waited for."""
+    """A real PostgreSQL server on a free port, in a folder that is gone afterwards; commits are
+    synchronous, only the disk is not waited for.
+    """
     binaries = require_program("initdb").resolve().parent
     folder = Path(tempfile.mkdtemp(prefix="ticketgate-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
     server = Postgres(folder=folder, binaries=binaries, port=open_port())
-    initdb = [binaries / "initdb", "-D", folder / "data", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
+    initdb = [
+        binaries / "initdb",
+        "-D",
+        folder / "data",
+        "-U",
+        "postgres",
+        "-A",
+        "trust",
+        "-E",
+        "UTF8",
+        "--locale=C",
+        "--no-sync",
+    ]
     subprocess.run([*_other_user(), *initdb], check=True, stdout=subprocess.DEVNULL, cwd=folder)
     settings = {
         "port": server.port,
@@ -225,7 +285,9 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def database_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+def database_url(
+    database_kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[str]:
     """The address of a fresh database without any table, on each database in turn."""
     if database_kind == "sqlite":
         yield f"sqlite:///{tmp_path / 'ticketgate.db'}"
@@ -238,7 +300,9 @@ def database_url(database_kind: str, tmp_path: Path, request: pytest.FixtureRequ
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """Ready-made databases, built once a session by the first test that asks and copied for each one that follows."""
+    """Ready-made databases, built once a session by the first test that asks and copied for each
+    one that follows.
+    """
 
     folder: Path
     files: dict[object, Path] = field(default_factory=dict)
@@ -256,7 +320,9 @@ class Templates:
         return f"sqlite:///{target}"
 
     def postgresql(self, build: Callable[[str], None], server: Postgres) -> str:
-        """The name of a copy of what ``build(url)`` makes of an empty PostgreSQL database; ``build`` must leave no connection open."""
+        """The name of a copy of what ``build(url)`` makes of an empty PostgreSQL database;
+        ``build`` must leave no connection open.
+        """
         if build not in server.templates:
             name = server.create()
             build(server.url(name))
@@ -274,9 +340,11 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
 def built_database(
     database_kind: str, tmp_path: Path, templates: Templates, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[Callable[[str], None]], str]]:
-    """``built_database(upgrade)`` gives the address of a fresh database that ``upgrade(url)`` has prepared; it runs once a session and database.
+    """``built_database(upgrade)`` gives the address of a fresh database that ``upgrade(url)`` has
+    prepared; it runs once a session and database.
 
-    ``upgrade`` is a plain function of the module (it is the key under which the template is kept), not a lambda made anew each time.
+    ``upgrade`` is a plain function of the module (it is the key under which the template is kept),
+    not a lambda made anew each time.
     """
     names: list[str] = []
 

@@ -1,4 +1,6 @@
-"""What an act changed, in the shape that all acting commands print (interfaces.md 2.1). Nothing can go wrong here."""
+"""What an act changed, in the shape that all acting commands print (interfaces.md 2.1). Nothing can
+go wrong here.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gateway.cli.opening import Opened
-    from gateway.desk import Outcome
+    from gateway.desk.tickets import Outcome
 
 
 async def acted(opened: Opened, outcome: Outcome) -> dict[str, Any]:
-    """``{"ticket", "message", "changes"}``; where several tickets were changed ``ticket`` is None and ``tickets`` has them all."""
-    from gateway import views
+    """``{"ticket", "message", "changes"}``; where several tickets were changed ``ticket`` is None
+    and ``tickets`` has them all.
+    """
+    from gateway.desk import views
 
     async with opened.database.read() as connection:
         shown = await views.some(connection, outcome.tickets)

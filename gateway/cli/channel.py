@@ -1,4 +1,6 @@
-"""``ticketgate channel ...``: the addresses mail comes in at, and whether it makes tickets (interfaces.md 2.2)."""
+"""``ticketgate channel ...``: the addresses mail comes in at, and whether it makes tickets
+(interfaces.md 2.2).
+"""
 
 from __future__ import annotations
 
@@ -16,8 +18,8 @@ from gateway.cli.words import switch
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
-    from gateway.admin import ChannelChanges
-    from gateway.ingress.imap_health import Condition
+    from gateway.desk.pipelines import ChannelChanges
+    from gateway.ingress.imap.health import Condition
 
 app = typer.Typer(help="The addresses mail comes in at.", no_args_is_help=True)
 
@@ -39,9 +41,11 @@ def send_(
 ) -> None:
     """Writes a new mail from a channel; where the channel makes tickets, it opens one."""
     with explained():
-        from gateway.correspond import Mail
+        from gateway.desk.correspondence import Mail
 
-        mail = Mail(words(text), html_of(html_file), files_of(attach), tuple(to), tuple(cc or ()), subject)
+        mail = Mail(
+            words(text), html_of(html_file), files_of(attach), tuple(to), tuple(cc or ()), subject
+        )
     send(context, lambda person: person.send(address, mail), as_user, as_json=as_json)
 
 
@@ -59,7 +63,13 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
     else:
         _table(shown)
     for each in strays:
-        print(f"mailbox {each.name}: there is no channel {each.channel}; its mail goes to the default channel", file=sys.stderr)
+        print(
+            (
+                f"mailbox {each.name}: there is no channel {each.channel}; its mail goes to the "
+                "default channel"
+            ),
+            file=sys.stderr,
+        )
 
 
 @app.command()
@@ -67,8 +77,13 @@ def add(
     context: typer.Context,
     address: Address,
     name: Annotated[str | None, typer.Option("--name")] = None,
-    pipeline: Annotated[str | None, typer.Option("--pipeline", help="Default: the default pipeline.")] = None,
-    status: Annotated[str | None, typer.Option("--status", help="Where its tickets start. Default: the first open status.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option("--pipeline", help="Default: the default pipeline.")
+    ] = None,
+    status: Annotated[
+        str | None,
+        typer.Option("--status", help="Where its tickets start. Default: the first open status."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Makes an address of ours a channel: mail to it makes tickets."""
@@ -84,14 +99,28 @@ def add(
 def set_(
     context: typer.Context,
     address: Address,
-    tickets: Annotated[str | None, typer.Option("--tickets", metavar="on|off", help="Whether its mail makes tickets.")] = None,
+    tickets: Annotated[
+        str | None,
+        typer.Option("--tickets", metavar="on|off", help="Whether its mail makes tickets."),
+    ] = None,
     name: Annotated[str | None, typer.Option("--name")] = None,
     pipeline: Annotated[str | None, typer.Option("--pipeline")] = None,
     status: Annotated[str | None, typer.Option("--status")] = None,
-    outbound_status: Annotated[str | None, typer.Option("--outbound-status", help="Where tickets start that our own mail opens.")] = None,
-    allow: Annotated[list[str] | None, typer.Option("--allow", metavar="ADDR|@DOMAIN", help="Replaces the list; none empties it.")] = None,
-    deny: Annotated[list[str] | None, typer.Option("--deny", metavar="ADDR|@DOMAIN", help="Replaces the list; none empties it.")] = None,
-    default: Annotated[bool, typer.Option("--default", help="Mail that names no channel goes here.")] = False,
+    outbound_status: Annotated[
+        str | None,
+        typer.Option("--outbound-status", help="Where tickets start that our own mail opens."),
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option("--allow", metavar="ADDR|@DOMAIN", help="Replaces the list; none empties it."),
+    ] = None,
+    deny: Annotated[
+        list[str] | None,
+        typer.Option("--deny", metavar="ADDR|@DOMAIN", help="Replaces the list; none empties it."),
+    ] = None,
+    default: Annotated[
+        bool, typer.Option("--default", help="Mail that names no channel goes here.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Sets a channel; tickets and threads that exist stay as they are."""
@@ -106,7 +135,9 @@ def set_(
             "deny": _rules(deny) if deny else None,
             "is_default": True if default else None,
         }
-        changes = cast("ChannelChanges", {key: value for key, value in given.items() if value is not None})
+        changes = cast(
+            "ChannelChanges", {key: value for key, value in given.items() if value is not None}
+        )
         if not changes:
             raise UsageError("say what is to be set")
 
@@ -152,24 +183,31 @@ async def _described(opened: Opened) -> list[dict[str, Any]]:
 
 async def _all(opened: Opened) -> tuple[list[dict[str, Any]], list[Condition]]:
     """Every channel as it is shown, and the mailboxes that belong to none."""
-    from gateway.store import pipelines
+    from gateway.store.setup import pipelines
 
     async with opened.database.read() as connection:
         known = await pipelines.load_pipelines(connection)
         channels = await pipelines.load_channels(connection)
     boxes = await _mailboxes(opened)
-    strays = [each for each in boxes if each.channel not in {channel.address for channel in channels}]
+    strays = [
+        each for each in boxes if each.channel not in {channel.address for channel in channels}
+    ]
     shown = [
         {
             "address": channel.address,
             "name": channel.name,
             "pipeline": known[channel.pipeline_id].name,
-            "status": known[channel.pipeline_id].status(channel.status_id).name if channel.status_id is not None else None,
+            "status": known[channel.pipeline_id].status(channel.status_id).name
+            if channel.status_id is not None
+            else None,
             "tickets": channel.tickets,
             "default": channel.is_default,
             "allow": sorted(channel.allow),
             "deny": sorted(channel.deny),
-            "health": "; ".join(each.word for each in boxes if each.channel == channel.address and each.word != "ok") or "ok",
+            "health": "; ".join(
+                each.word for each in boxes if each.channel == channel.address and each.word != "ok"
+            )
+            or "ok",
             "mailboxes": [_mailbox(each) for each in boxes if each.channel == channel.address],
         }
         for channel in channels
@@ -181,13 +219,15 @@ async def _mailboxes(opened: Opened) -> list[Condition]:
     """How the mailboxes of the configuration are."""
     if not opened.settings.imap:
         return []
-    from gateway.ingress.imap_account import accounts
-    from gateway.ingress.imap_health import conditions
-    from gateway.ingress.oauth import Tokens
-    from gateway.store.mailboxes import Mailboxes
+    from gateway.ingress.imap.account import accounts
+    from gateway.ingress.imap.health import conditions
+    from gateway.oauth.tokens import Tokens
+    from gateway.store.imap.mailboxes import Mailboxes
 
     tokens = Tokens(opened.database, opened.clock)
-    return await conditions(accounts(opened.settings), Mailboxes(opened.database), tokens, opened.clock.now())
+    return await conditions(
+        accounts(opened.settings), Mailboxes(opened.database), tokens, opened.clock.now()
+    )
 
 
 def _mailbox(told: Condition) -> dict[str, Any]:

@@ -1,7 +1,9 @@
-"""One import of a mailbox: its lease, as many connections as it takes, and the processing of what comes in.
+"""One import of a mailbox: its lease, as many connections as it takes, and the processing of what
+comes in.
 
-What can go wrong: a connection that breaks (tried again, and given up after some without a single mail), a login that is refused or a folder that is not
-there (told at once), another process that takes the mailbox over (told). Whatever was stored stays, and the next run goes on after it.
+What can go wrong: a connection that breaks (tried again, and given up after some without a single
+mail), a login that is refused or a folder that is not there (told at once), another process that
+takes the mailbox over (told). Whatever was stored stays, and the next run goes on after it.
 """
 
 from __future__ import annotations
@@ -18,15 +20,15 @@ from gateway.cli.opening import Opened
 from gateway.cli.output import progress
 from gateway.errors import TryAgain, UsageError
 from gateway.ingress.accept import Accept
-from gateway.ingress.imap_account import Account, accounts, named
-from gateway.ingress.imap_commands import LostInLogin, Session
-from gateway.ingress.imap_fetch import Suspicion
-from gateway.ingress.imap_reader import Reader
-from gateway.ingress.imap_session import Broken, ConnectionLost, Deadline
-from gateway.ingress.oauth import Tokens
+from gateway.ingress.imap.account import Account, accounts, named
+from gateway.ingress.imap.commands import LostInLogin, Session
+from gateway.ingress.imap.connection import Broken, ConnectionLost, Deadline
+from gateway.ingress.imap.fetch import Suspicion
+from gateway.ingress.imap.reader import Reader
 from gateway.intake.worker import Intake
-from gateway.store.mailboxes import Mailboxes
-from gateway.store.wake import Wake
+from gateway.oauth.tokens import Tokens
+from gateway.store.imap.mailboxes import Mailboxes
+from gateway.store.queues.wake import Wake
 
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
@@ -34,11 +36,18 @@ TRIES = 5  # connections in a row without a single mail
 PAUSE_SECONDS = 1.0  # after the first of them; each pause is longer by as much
 
 
-async def import_mailbox(opened: Opened, name: str, since: date | None, *, automation: bool) -> dict[str, Any]:
-    """Takes in what lies in the mailbox of this name; tells how many mails, how many are left, and how many could not be had."""
+async def import_mailbox(
+    opened: Opened, name: str, since: date | None, *, automation: bool
+) -> dict[str, Any]:
+    """Takes in what lies in the mailbox of this name; tells how many mails, how many are left, and
+    how many could not be had.
+    """
     found = named(accounts(opened.settings), name)
     if len(found) > 1:
-        raise UsageError(f"{name} has several mailboxes: say which one ({', '.join(each.name for each in found)})")
+        raise UsageError(
+            f"{name} has several mailboxes: say which one "
+            f"({', '.join(each.name for each in found)})"
+        )
     opened.start_log()
     boxes = Mailboxes(opened.database)
     stop = asyncio.Event()
@@ -54,7 +63,9 @@ async def import_mailbox(opened: Opened, name: str, since: date | None, *, autom
 class Import:
     """One run over one mailbox, over as many connections as it takes."""
 
-    def __init__(self, opened: Opened, boxes: Mailboxes, account: Account, stop: asyncio.Event) -> None:
+    def __init__(
+        self, opened: Opened, boxes: Mailboxes, account: Account, stop: asyncio.Event
+    ) -> None:
         self.opened = opened
         self.boxes = boxes
         self.account = account
@@ -85,16 +96,28 @@ class Import:
                     await asyncio.wait_for(self.stop.wait(), max(1, fruitless) * PAUSE_SECONDS)
         box = await self.boxes.get(self.account.name)
         owed = (await self.boxes.owed_counts()).get(box.id, 0) if box is not None else 0
-        return {"mailbox": self.account.name, "imported": self.done, "left": self.left, "owed": owed}
+        return {
+            "mailbox": self.account.name,
+            "imported": self.done,
+            "left": self.left,
+            "owed": owed,
+        }
 
     async def _connection(self, since: date | None, *, automation: bool, plan: bool) -> None:
         session = await Session.open(self.account.server())
         try:
             await self.account.sign_in(session, Tokens(self.opened.database, self.opened.clock))
-            accept = Accept(await self.opened.spool(), self.opened.limits, self.opened.incoming, wake=lambda: None)
+            accept = Accept(
+                await self.opened.spool(),
+                self.opened.limits,
+                self.opened.incoming,
+                wake=lambda: None,
+            )
             box = await self.boxes.get(self.account.name)
             assert box is not None
-            reader = Reader(self.account, session, box, accept, self.boxes, self.opened.clock, self.suspicion)
+            reader = Reader(
+                self.account, session, box, accept, self.boxes, self.opened.clock, self.suspicion
+            )
             await reader.open()
             if plan:
                 await reader.plan(since, "all" if automation else "none")
@@ -112,12 +135,19 @@ class Import:
 
 
 @asynccontextmanager
-async def _held(boxes: Mailboxes, account: Account, opened: Opened, stop: asyncio.Event) -> AsyncIterator[asyncio.Event]:
-    """Holds the lease of a mailbox; what it gives is set when it was lost. TryAgain where somebody else has it."""
+async def _held(
+    boxes: Mailboxes, account: Account, opened: Opened, stop: asyncio.Event
+) -> AsyncIterator[asyncio.Event]:
+    """Holds the lease of a mailbox; what it gives is set when it was lost. TryAgain where somebody
+    else has it.
+    """
     await boxes.register([(account.name, account.place)])
     if account.name not in await boxes.claim([account.name], LEASE_SECONDS, opened.clock.now()):
         box = await boxes.get(account.name)
-        raise TryAgain(f"{account.name} is being read by {box.lease_owner if box is not None else 'somebody else'}: stop that daemon first")
+        raise TryAgain(
+            f"{account.name} is being read by "
+            f"{box.lease_owner if box is not None else 'somebody else'}: stop that daemon first"
+        )
     lost = asyncio.Event()
     keeping = asyncio.create_task(_keep(boxes, account, opened, stop, lost))
     try:
@@ -128,11 +158,15 @@ async def _held(boxes: Mailboxes, account: Account, opened: Opened, stop: asynci
         await boxes.release([account.name])
 
 
-async def _keep(boxes: Mailboxes, account: Account, opened: Opened, stop: asyncio.Event, lost: asyncio.Event) -> None:
+async def _keep(
+    boxes: Mailboxes, account: Account, opened: Opened, stop: asyncio.Event, lost: asyncio.Event
+) -> None:
     while not lost.is_set():
         await asyncio.sleep(RENEW_SECONDS)
         with contextlib.suppress(TryAgain):
-            if account.name not in await boxes.claim([account.name], LEASE_SECONDS, opened.clock.now()):
+            if account.name not in await boxes.claim(
+                [account.name], LEASE_SECONDS, opened.clock.now()
+            ):
                 lost.set()
                 stop.set()
 
@@ -140,7 +174,9 @@ async def _keep(boxes: Mailboxes, account: Account, opened: Opened, stop: asynci
 @asynccontextmanager
 async def _processed(opened: Opened) -> AsyncIterator[None]:
     """Mail becomes tickets while more is taken in, and what is left of it at the end."""
-    intake = Intake(opened.database, await opened.spool(), await opened.sandbox(), opened.rules, opened.clock)
+    intake = Intake(
+        opened.database, await opened.spool(), await opened.sandbox(), opened.rules, opened.clock
+    )
     over = asyncio.Event()
     working = asyncio.create_task(intake.serve(over, Wake()))
     try:

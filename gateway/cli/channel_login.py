@@ -1,7 +1,9 @@
-"""``ticketgate channel login``: leads a person through letting us into a mailbox of Microsoft, Google or another provider.
+"""``ticketgate channel login``: leads a person through letting us into a mailbox of Microsoft,
+Google or another provider.
 
-What can go wrong: the person or the provider says no (65), the provider is away (75), there is no such mailbox (64), the person gives up with Ctrl-C.
-Nothing is stored then, and what was good before stays.
+What can go wrong: the person or the provider says no (65), the provider is away (75), there is no
+such mailbox (64), the person gives up with Ctrl-C. Nothing is stored then, and what was good before
+stays.
 """
 
 from __future__ import annotations
@@ -17,14 +19,24 @@ from gateway.cli.output import AsJson, emit, paragraph
 
 if TYPE_CHECKING:
     from config.settings import Oauth
-    from gateway.ingress.imap_account import Account
-    from gateway.ingress.oauth_login import Question
+    from gateway.ingress.imap.account import Account
+    from gateway.oauth.login import Question
 
 
 def login(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The name of an [[imap]] table, or the address of its channel.")],
-    paste: Annotated[bool, typer.Option("--paste", help="The browser runs on another machine: paste the address it ends at.")] = False,
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME", help="The name of an [[imap]] table, or the address of its channel."
+        ),
+    ],
+    paste: Annotated[
+        bool,
+        typer.Option(
+            "--paste", help="The browser runs on another machine: paste the address it ends at."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Let us into a mailbox of a provider that wants access tokens (OAuth) instead of a password."""
@@ -33,27 +45,41 @@ def login(
         typer.echo(paragraph(text), err=as_json)
 
     for account in run(context, lambda opened: _found(opened, name)):
-        told = _password(account, say) if account.client is None else _provider(context, account, account.client, say, paste=paste)
+        told = (
+            _password(account, say)
+            if account.client is None
+            else _provider(context, account, account.client, say, paste=paste)
+        )
         if as_json:
             emit(told)
 
 
 async def _found(opened: Opened, name: str) -> list[Account]:
-    from gateway.ingress.imap_account import accounts, named
+    from gateway.ingress.imap.account import accounts, named
 
     return named(accounts(opened.settings), name)
 
 
 def _password(account: Account, say: Callable[[str], None]) -> dict[str, Any]:
-    say(f"{account.name} signs in with a password: there is nothing to do here. To try it: ticketgate channel test {account.name}")
+    say(
+        f"{account.name} signs in with a password: there is nothing to do here. To try it: "
+        f"ticketgate channel test {account.name}"
+    )
     return _document(account, None, None)
 
 
-def _provider(context: typer.Context, account: Account, client: Oauth, say: Callable[[str], None], *, paste: bool) -> dict[str, Any]:
+def _provider(
+    context: typer.Context,
+    account: Account,
+    client: Oauth,
+    say: Callable[[str], None],
+    *,
+    paste: bool,
+) -> dict[str, Any]:
     """One mailbox. What is pasted is asked for while no event loop runs, so that Ctrl-C works."""
     question, address = None, ""
     if paste and client.grant == "authorization_code":
-        from gateway.ingress.oauth_login import Question
+        from gateway.oauth.login import Question
 
         question = Question(client, account.username)
         say(f"Open this address in a browser and sign in as {account.username}:\n{question.url}")
@@ -69,25 +95,36 @@ def _provider(context: typer.Context, account: Account, client: Oauth, say: Call
 
 
 async def _sign_in(
-    opened: Opened, account: Account, client: Oauth, say: Callable[[str], None], question: Question | None, address: str
+    opened: Opened,
+    account: Account,
+    client: Oauth,
+    say: Callable[[str], None],
+    question: Question | None,
+    address: str,
 ) -> Any:
-    from gateway.ingress import oauth_login
-    from gateway.ingress.oauth import Tokens
+    from gateway.oauth import login
+    from gateway.oauth.tokens import Tokens
 
     opened.start_log()
     tokens = Tokens(opened.database, opened.clock)
     match client.grant:
         case "client_credentials":
-            await oauth_login.client_login(tokens, client)
+            await login.client_login(tokens, client)
         case "device_code":
-            await oauth_login.device_login(tokens, client, account.username, say, asyncio.sleep)
+            await login.device_login(tokens, client, account.username, say, asyncio.sleep)
         case "authorization_code" if question is not None:
             await question.pasted(tokens, address)
         case "authorization_code":
-            await oauth_login.browser_login(tokens, client, account.username, say)
+            await login.browser_login(tokens, client, account.username, say)
     row = await tokens.stored(client, account.username)
     return row.access_until if row is not None else None
 
 
 def _document(account: Account, client: str | None, until: Any) -> dict[str, Any]:
-    return {"mailbox": account.name, "client": client, "account": account.username, "ok": True, "access_until": until}
+    return {
+        "mailbox": account.name,
+        "client": client,
+        "account": account.username,
+        "ok": True,
+        "access_until": until,
+    }

@@ -1,7 +1,9 @@
-"""``ticketgate channel test`` and ``channel import``: a mailbox tried step by step, and what lies in it taken in before the daemon does.
+"""``ticketgate channel test`` and ``channel import``: a mailbox tried step by step, and what lies
+in it taken in before the daemon does.
 
-What can go wrong: the mailbox is read by a daemon (75: it does the same already), the server is away (75: the same command goes on where it stopped),
-or what stands in the configuration does not work (78).
+What can go wrong: the mailbox is read by a daemon (75: it does the same already), the server is
+away (75: the same command goes on where it stopped), or what stands in the configuration does not
+work (78).
 """
 
 from __future__ import annotations
@@ -16,9 +18,14 @@ from gateway.cli.opening import Opened, run
 from gateway.cli.output import AsJson, emit, visible
 
 if TYPE_CHECKING:
-    from gateway.ingress.imap_trial import Step
+    from gateway.ingress.imap.check import Step
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of an [[imap]] table, or the address of its channel.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="The name of an [[imap]] table, or the address of its channel."
+    ),
+]
 
 
 def try_(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
@@ -32,18 +39,23 @@ def try_(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 
 
 async def _steps(opened: Opened, name: str, *, as_json: bool) -> list[Step]:
-    from gateway.ingress.imap_account import accounts, named
-    from gateway.ingress.imap_trial import trial
-    from gateway.ingress.oauth import Tokens
-    from gateway.store.mailboxes import Mailboxes
+    from gateway.ingress.imap.account import accounts, named
+    from gateway.ingress.imap.check import trial
+    from gateway.oauth.tokens import Tokens
+    from gateway.store.imap.mailboxes import Mailboxes
 
     opened.start_log()
     steps = []
     for account in named(accounts(opened.settings), name):
-        async for step in trial(account, Mailboxes(opened.database), Tokens(opened.database, opened.clock)):
+        async for step in trial(
+            account, Mailboxes(opened.database), Tokens(opened.database, opened.clock)
+        ):
             steps.append(step)
             if not as_json:
-                print(f"{'ok   ' if step.ok else 'FAILS'} {step.step:<10} {visible(step.detail)}", flush=True)
+                print(
+                    f"{'ok   ' if step.ok else 'FAILS'} {step.step:<10} {visible(step.detail)}",
+                    flush=True,
+                )
                 if step.advice:
                     print(f"      {'':<10} -> {visible(step.advice)}", flush=True)
     return steps
@@ -56,13 +68,24 @@ def _document(step: Step) -> dict[str, Any]:
 def import_(
     context: typer.Context,
     name: Name,
-    since: Annotated[str | None, typer.Option("--since", metavar="DATE", help="Only mail that came in on this day or later.")] = None,
+    since: Annotated[
+        str | None,
+        typer.Option(
+            "--since", metavar="DATE", help="Only mail that came in on this day or later."
+        ),
+    ] = None,
     no_automation: Annotated[
-        bool, typer.Option("--no-automation", help="Threads and tickets only: no acknowledgements, no status rules.")
+        bool,
+        typer.Option(
+            "--no-automation",
+            help="Threads and tickets only: no acknowledgements, no status rules.",
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Take in what lies in a mailbox, oldest first. Interrupted, the same command goes on where it stopped."""
+    """Take in what lies in a mailbox, oldest first. Interrupted, the same command goes on where it
+    stopped.
+    """
     try:
         first = date.fromisoformat(since) if since is not None else None
     except ValueError:
@@ -77,8 +100,13 @@ def import_(
     if as_json:
         emit(told)
     else:
-        print(f"{told['imported']} mails taken in" + (f", {told['left']} left: the same command goes on" if told["left"] else ""))
+        print(
+            f"{told['imported']} mails taken in"
+            + (f", {told['left']} left: the same command goes on" if told["left"] else "")
+        )
         if told["owed"]:
-            print(f"{told['owed']} could not be fetched: channel test {told['mailbox']} tells which")
+            print(
+                f"{told['owed']} could not be fetched: channel test {told['mailbox']} tells which"
+            )
     if told["left"]:
         raise typer.Exit(os.EX_TEMPFAIL)

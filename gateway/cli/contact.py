@@ -13,8 +13,8 @@ from gateway.cli.words import switch
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
-    from core.ticket import Contact
-    from gateway.admin import Erasure
+    from core.model.ticket import Contact
+    from gateway.desk.pipelines import Erasure
 
 app = typer.Typer(help="People outside.", no_args_is_help=True)
 
@@ -24,13 +24,15 @@ Address = Annotated[str, typer.Argument(metavar="ADDR")]
 @app.command("list")
 def list_(
     context: typer.Context,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, help="Default: all.")] = None,
+    limit: Annotated[
+        int | None, typer.Option("--limit", metavar="N", min=1, help="Default: all.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Lists contacts by address."""
 
     async def act(opened: Opened) -> list[dict[str, Any]]:
-        from gateway.store import contacts
+        from gateway.store.tickets import contacts
 
         async with opened.database.read() as connection:
             return [_described(each) for each in await contacts.listing(connection, limit)]
@@ -41,7 +43,16 @@ def list_(
     else:
         table(
             ("Address", "Name", "Blocked", "Marketing", "Automated"),
-            ((each["address"], each["name"], _yes(each["blocked"]), _yes(each["marketing"]), _yes(each["automated"])) for each in shown),
+            (
+                (
+                    each["address"],
+                    each["name"],
+                    _yes(each["blocked"]),
+                    _yes(each["marketing"]),
+                    _yes(each["automated"]),
+                )
+                for each in shown
+            ),
         )
 
 
@@ -50,9 +61,9 @@ def show(context: typer.Context, address: Address, as_json: AsJson = False) -> N
     """Shows a contact and the tickets he asked for."""
 
     async def act(opened: Opened) -> dict[str, Any]:
-        from gateway import views
-        from gateway.admin import contact_at
-        from gateway.store import tickets
+        from gateway.desk import views
+        from gateway.desk.pipelines import contact_at
+        from gateway.store.tickets import tickets
 
         async with opened.database.read() as connection:
             contact = await contact_at(connection, address)
@@ -63,8 +74,15 @@ def show(context: typer.Context, address: Address, as_json: AsJson = False) -> N
     if as_json:
         emit(shown)
         return
-    facts((name.capitalize(), _yes(value) if isinstance(value, bool) else value) for name, value in shown.items() if name != "tickets")
-    table(("Number", "Status", "Subject"), ((each["number"], each["status"], each["subject"]) for each in shown["tickets"]))
+    facts(
+        (name.capitalize(), _yes(value) if isinstance(value, bool) else value)
+        for name, value in shown.items()
+        if name != "tickets"
+    )
+    table(
+        ("Number", "Status", "Subject"),
+        ((each["number"], each["status"], each["subject"]) for each in shown["tickets"]),
+    )
 
 
 @app.command("mail")
@@ -80,7 +98,7 @@ def mail_(
 ) -> None:
     """Writes to a contact from his own record; his tickets stay as they are."""
     with explained():
-        from gateway.correspond import Mail
+        from gateway.desk.correspondence import Mail
 
         mail = Mail(words(text), html_of(html_file), files_of(attach), subject=subject)
     send(context, lambda person: person.write_to(address, mail), as_user, as_json=as_json)
@@ -91,17 +109,31 @@ def set_(
     context: typer.Context,
     address: Address,
     marketing: Annotated[
-        str | None, typer.Option("--marketing", metavar="on|off", help="Whether other than transactional mail may go out.")
+        str | None,
+        typer.Option(
+            "--marketing",
+            metavar="on|off",
+            help="Whether other than transactional mail may go out.",
+        ),
     ] = None,
-    block: Annotated[str | None, typer.Option("--block", metavar="on|off", help="Whether his mail is quarantined.")] = None,
+    block: Annotated[
+        str | None,
+        typer.Option("--block", metavar="on|off", help="Whether his mail is quarantined."),
+    ] = None,
     language: Annotated[
-        str | None, typer.Option("--language", metavar="LANG|none", help="Of automatic mail to him, like de or pt-br.")
+        str | None,
+        typer.Option(
+            "--language", metavar="LANG|none", help="Of automatic mail to him, like de or pt-br."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Sets what is known of a contact."""
     with explained():
-        given = {"marketing_ok": switch("--marketing", marketing), "blocked": switch("--block", block)}
+        given = {
+            "marketing_ok": switch("--marketing", marketing),
+            "blocked": switch("--block", block),
+        }
         values: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
         if language is not None:
             values["language"] = None if language == "none" else language.lower()
@@ -111,7 +143,10 @@ def set_(
     if as_json:
         emit_done({"contact": _described(contact)})
     else:
-        facts((name.capitalize(), _yes(value) if isinstance(value, bool) else value) for name, value in _described(contact).items())
+        facts(
+            (name.capitalize(), _yes(value) if isinstance(value, bool) else value)
+            for name, value in _described(contact).items()
+        )
 
 
 @app.command()
@@ -122,16 +157,20 @@ def erase(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Takes a person out of everything: his conversations, his mail, his address in those of others. It cannot be undone."""
+    """Takes a person out of everything: his conversations, his mail, his address in those of
+    others. It cannot be undone.
+    """
 
     async def act(opened: Opened) -> dict[str, Any]:
-        from gateway.store.blobs import open_blobs
-        from gateway.store.rehearsal import rehearsal
+        from gateway.store.queues.blobs import open_blobs
+        from gateway.store.upkeep.rehearsal import rehearsal
 
         blobs = open_blobs(opened.settings.blobs.url)
         if not yes:
             async with rehearsal(opened.database) as rehearsed:
-                shown = _erasure(await opened.admin(database=rehearsed).erase_contact(address, blobs))
+                shown = _erasure(
+                    await opened.admin(database=rehearsed).erase_contact(address, blobs)
+                )
             if not as_json:
                 facts((name.replace("_", " ").capitalize(), value) for name, value in shown.items())
             if not agree("Erase this for good?", yes=yes, dry_run=dry_run):
@@ -148,9 +187,15 @@ def erase(
     if as_json:
         emit_done(shown)
     elif shown["erased"]:
-        print(f"erased: {shown['removed_messages']} messages and {shown['removed_mails']} mails are gone")
+        print(
+            f"erased: {shown['removed_messages']} messages and {shown['removed_mails']} mails "
+            "are gone"
+        )
         if not shown["clean"]:
-            print("somebody was reading: the log beside the database still holds old pages until the daemon has folded it back")
+            print(
+                "somebody was reading: the log beside the database still holds old pages until "
+                "the daemon has folded it back"
+            )
 
 
 def _erasure(done: Erasure) -> dict[str, Any]:

@@ -1,6 +1,8 @@
-"""The HTML of stored messages, read out of the raw mail when somebody asks for it: it is not stored a second time.
+"""The HTML of stored messages, read out of the raw mail when somebody asks for it: it is not stored
+a second time.
 
-It comes sanitised out of a reading process that can be killed. A mail that cannot be read, or whose raw form is gone, has none.
+It comes sanitised out of a reading process that can be killed. A mail that cannot be read, or whose
+raw form is gone, has none.
 """
 
 from __future__ import annotations
@@ -8,23 +10,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from core.message import Message
+from core.model.message import Message
 from gateway.cli.opening import Opened
 from gateway.errors import Refused
-from gateway.intake.jobs import Job
+from gateway.intake.sandbox.jobs import Job
 
 if TYPE_CHECKING:
-    from gateway.store.threads import MessageRow
+    from gateway.store.tickets.threads import MessageRow
 
 CHUNK = 8  # mails a reading process takes at a time
 
 
 async def html_of(opened: Opened, rows: Sequence[MessageRow]) -> dict[int, str | None]:
     """The sanitised HTML of each message that came as mail or went out as one, by message id."""
-    from gateway.store import outward
+    from gateway.store.tickets import pending_outgoing
 
     async with opened.database.read() as connection:
-        sent = await outward.raw_of_messages(connection, [row.id for row in rows if row.direction == "outbound"])
+        sent = await pending_outgoing.raw_of_messages(
+            connection, [row.id for row in rows if row.direction == "outbound"]
+        )
     mails = [(row.id, row.mail_id) for row in rows if row.mail_id is not None or row.id in sent]
     found: dict[int, str | None] = {}
     if not mails:
@@ -40,6 +44,7 @@ async def html_of(opened: Opened, rows: Sequence[MessageRow]) -> dict[int, str |
                 found[message_id] = None
         read = await sandbox.read_many([job for _, job in jobs])
         found.update(
-            (message_id, each.html if isinstance(each, Message) else None) for (message_id, _), each in zip(jobs, read, strict=True)
+            (message_id, each.html if isinstance(each, Message) else None)
+            for (message_id, _), each in zip(jobs, read, strict=True)
         )
     return found

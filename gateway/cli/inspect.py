@@ -1,7 +1,7 @@
 """``ticketgate inspect FILE...``: read mail without storing anything (interfaces.md 3).
 
-Whatever a file holds, one line comes out and the exit code is 0; a file that cannot be opened is a defect, too. Files are read in the same
-killable processes as mail that arrives.
+Whatever a file holds, one line comes out and the exit code is 0; a file that cannot be opened is a
+defect, too. Files are read in the same killable processes as mail that arrives.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Annotated, Any, Final, TextIO
 import typer
 
 from config.load import load
-from core.message import Address, Bounce, Forwarded, Invitation, Message
+from core.model.message import Address, Bounce, Forwarded, Invitation, Message
 from gateway.cli.opening import explained, named_file
 from gateway.cli.output import AsJson
-from gateway.intake import authenticity
-from gateway.intake.jobs import Job, ReadFailure
-from gateway.intake.sandbox import Sandbox
+from gateway.intake.sandbox.jobs import Job, ReadFailure
+from gateway.intake.sandbox.pool import Sandbox
+from gateway.reading import authentication
 
 _CHUNK: Final = 8
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
@@ -32,7 +32,9 @@ app = typer.Typer(help="Read mail without storing anything.")
 @app.command()
 def command(
     context: typer.Context,
-    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files with one mail each.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE...", help="Files with one mail each.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Show what reading makes of each file."""
@@ -41,14 +43,18 @@ def command(
     raise typer.Exit(run(files, as_json, settings.auth_results.trusted))
 
 
-def run(files: list[str], as_json: bool, trusted: Collection[str] = (), *, out: TextIO | None = None) -> int:
-    """Print what reading makes of each file; one JSON line each with ``as_json``, else a short page. Always 0 (interfaces.md 3)."""
+def run(
+    files: list[str], as_json: bool, trusted: Collection[str] = (), *, out: TextIO | None = None
+) -> int:
+    """Print what reading makes of each file; one JSON line each with ``as_json``, else a short
+    page. Always 0 (interfaces.md 3).
+    """
     asyncio.run(_run(files, as_json, trusted, out or sys.stdout))
     return 0
 
 
 async def _run(files: list[str], as_json: bool, trusted: Collection[str], out: TextIO) -> None:
-    from gateway.intake import parse
+    from gateway.reading import parse
 
     sandbox = Sandbox(min(len(os.sched_getaffinity(0)), max(1, len(files) // 2)))
     await sandbox.start()
@@ -70,12 +76,16 @@ async def _run(files: list[str], as_json: bool, trusted: Collection[str], out: T
 
 
 def _groups(files: list[str], width: int) -> Iterable[list[list[str]]]:
-    """The files in chunks, as many chunks at a time as there are processes (twice), so memory stays bounded."""
+    """The files in chunks, as many chunks at a time as there are processes (twice), so memory stays
+    bounded.
+    """
     chunks = [files[at : at + _CHUNK] for at in range(0, len(files), _CHUNK)]
     return (chunks[at : at + 2 * width] for at in range(0, len(chunks), 2 * width))
 
 
-async def _chunk(sandbox: Sandbox, files: Sequence[str]) -> list[tuple[str, bytes, Message | ReadFailure | str]]:
+async def _chunk(
+    sandbox: Sandbox, files: Sequence[str]
+) -> list[tuple[str, bytes, Message | ReadFailure | str]]:
     raws: list[tuple[str, bytes, str]] = [(file, *_open(file)) for file in files]
     jobs = [Job(raw, None, True) for _, raw, problem in raws if not problem]
     if sum(len(job.raw) for job in jobs) <= _CHUNK_BYTES:
@@ -96,7 +106,7 @@ def _open(file: str) -> tuple[bytes, str]:
 
 def as_row(file: str, message: Message, trusted: Collection[str]) -> dict[str, Any]:
     """The keys of interfaces.md section 3."""
-    auth = authenticity.relied_on(message.authentication, trusted)
+    auth = authentication.relied_on(message.authentication, trusted)
     return {
         "file": file.encode("utf-8", "backslashreplace").decode("utf-8"),
         "message_id": message.message_id,
@@ -131,7 +141,12 @@ def as_row(file: str, message: Message, trusted: Collection[str]) -> dict[str, A
         "bounce": _bounce(message.bounce),
         "invitations": [_invitation(each) for each in message.invitations],
         "auth": auth
-        and {"spf": auth.spf, "dkim": auth.dkim, "dmarc": auth.dmarc, "verdict": authenticity.verdict(message.authentication, trusted)},
+        and {
+            "spf": auth.spf,
+            "dkim": auth.dkim,
+            "dmarc": auth.dmarc,
+            "verdict": authentication.verdict(message.authentication, trusted),
+        },
         "defects": list(message.defects),
         "over_limit": message.over_limit,
     }
@@ -163,10 +178,20 @@ def _bounce(found: Bounce | None) -> dict[str, Any] | None:
     if found is None:
         return None
     recipients = [
-        {"address": each.address, "original": each.original, "action": each.action, "status": each.status, "diagnostic": each.diagnostic}
+        {
+            "address": each.address,
+            "original": each.original,
+            "action": each.action,
+            "status": each.status,
+            "diagnostic": each.diagnostic,
+        }
         for each in found.recipients
     ]
-    return {"action": found.action, "recipients": recipients, "original_message_id": found.original_message_id}
+    return {
+        "action": found.action,
+        "recipients": recipients,
+        "original_message_id": found.original_message_id,
+    }
 
 
 def _invitation(found: Invitation) -> dict[str, Any]:
@@ -178,7 +203,10 @@ def _invitation(found: Invitation) -> dict[str, Any]:
         "zone": found.zone,
         "location": found.location,
         "organizer": _box(found.organizer),
-        "attendees": [{"name": each.who.name, "address": each.who.address, "status": each.status} for each in found.attendees],
+        "attendees": [
+            {"name": each.who.name, "address": each.who.address, "status": each.status}
+            for each in found.attendees
+        ],
     }
 
 
@@ -191,9 +219,21 @@ def page(row: dict[str, Any]) -> str:
         f"Subject   {row['subject']}",
         f"Date      {row['date'] or '-'}",
         f"Kind      {row['kind']} ({'; '.join(row['evidence']) or 'nothing automatic about it'})",
-        f"Answer    {'may be answered automatically' if row['auto_respond_ok'] else 'never answered automatically'}",
+        (
+            "Answer    "
+            f"{'may be answered automatically' if row['auto_respond_ok'] else 'never answered automatically'}"
+        ),
     ]
-    head += [f"Attached  {each['filename'] or each['content_type']}, {each['size']} bytes" for each in row["attachments"]]
-    head += [f"Invited   {each['summary']}, {each['start'] or 'no time'} ({each['method'] or 'no method'})" for each in row["invitations"]]
+    head += [
+        f"Attached  {each['filename'] or each['content_type']}, {each['size']} bytes"
+        for each in row["attachments"]
+    ]
+    head += [
+        (
+            f"Invited   {each['summary']}, {each['start'] or 'no time'} "
+            f"({each['method'] or 'no method'})"
+        )
+        for each in row["invitations"]
+    ]
     head += [f"Defect    {each}" for each in row["defects"]]
     return "\n".join([*head, "", row["reply_text"] or row["text"], ""])

@@ -1,4 +1,6 @@
-"""What commands that send mail share: the options, the files, and what they print (interfaces.md 2.1, 2.2)."""
+"""What commands that send mail share: the options, the files, and what they print (interfaces.md
+2.1, 2.2).
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,29 @@ from gateway.cli.output import emit, paragraph
 from gateway.errors import Refused
 
 if TYPE_CHECKING:
-    from gateway.compose import File
-    from gateway.correspond import Correspondent
-    from gateway.desk import Outcome
+    from gateway.compose.mime import File
+    from gateway.desk.correspondence import Correspondent
+    from gateway.desk.tickets import Outcome
 
-Text = Annotated[str, typer.Option("--text", metavar="T", help="What is written; - reads it from stdin.")]
-HtmlFile = Annotated[Path | None, typer.Option("--html-file", metavar="F", help="The same as HTML, beside the text.")]
-Attach = Annotated[list[Path] | None, typer.Option("--attach", metavar="F", help="A file that goes with it; may be repeated.")]
+Text = Annotated[
+    str, typer.Option("--text", metavar="T", help="What is written; - reads it from stdin.")
+]
+HtmlFile = Annotated[
+    Path | None, typer.Option("--html-file", metavar="F", help="The same as HTML, beside the text.")
+]
+Attach = Annotated[
+    list[Path] | None,
+    typer.Option("--attach", metavar="F", help="A file that goes with it; may be repeated."),
+]
 To = Annotated[list[str] | None, typer.Option("--to", metavar="ADDR", help="May be repeated.")]
-Cc = Annotated[list[str] | None, typer.Option("--cc", metavar="ADDR", help="Added to the others; may be repeated.")]
+Cc = Annotated[
+    list[str] | None,
+    typer.Option("--cc", metavar="ADDR", help="Added to the others; may be repeated."),
+]
 Subject = Annotated[str | None, typer.Option("--subject", metavar="S")]
-As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")]
+As = Annotated[
+    str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")
+]
 
 
 def words(text: str) -> str:
@@ -40,9 +54,16 @@ def html_of(file: Path | None) -> str | None:
 
 def files_of(paths: list[Path] | None) -> tuple[File, ...]:
     """Files to attach; Refused when one cannot be read."""
-    from gateway.compose import File
+    from gateway.compose.mime import File
 
-    return tuple(File(path.name, mimetypes.guess_type(path.name)[0] or "application/octet-stream", _content(path)) for path in paths or ())
+    return tuple(
+        File(
+            path.name,
+            mimetypes.guess_type(path.name)[0] or "application/octet-stream",
+            _content(path),
+        )
+        for path in paths or ()
+    )
 
 
 def _content(path: Path) -> bytes:
@@ -52,7 +73,13 @@ def _content(path: Path) -> bytes:
         raise Refused(f"{path} cannot be read: {error.strerror}") from None
 
 
-def send(context: typer.Context, act: Callable[[Correspondent], Awaitable[Outcome]], actor: str | None, *, as_json: bool) -> None:
+def send(
+    context: typer.Context,
+    act: Callable[[Correspondent], Awaitable[Outcome]],
+    actor: str | None,
+    *,
+    as_json: bool,
+) -> None:
     """Send, and tell what it changed: ``{"ticket", "message", "changes"}``."""
 
     async def whole(opened: Opened) -> tuple[dict[str, Any], Outcome]:

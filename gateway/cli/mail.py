@@ -1,6 +1,8 @@
-"""``ticketgate mail ...``: every mail that came in, what became of it and why, and a second chance for it (interfaces.md 2.2).
+"""``ticketgate mail ...``: every mail that came in, what became of it and why, and a second chance
+for it (interfaces.md 2.2).
 
-``retry`` and ``release`` process at once. What can go wrong: there is no such mail, or it is in a state in which that makes no sense (exit 65).
+``retry`` and ``release`` process at once. What can go wrong: there is no such mail, or it is in a
+state in which that makes no sense (exit 65).
 """
 
 from __future__ import annotations
@@ -15,20 +17,28 @@ from gateway.cli.output import AsJson, emit, facts, paragraph, table
 from gateway.cli.words import HIGHEST, one_of
 
 if TYPE_CHECKING:
-    from gateway.store.register import Mail
+    from gateway.store.queues.mail_register import Mail
 
-app = typer.Typer(help="Every mail that came in, and why it went where it went.", no_args_is_help=True)
+app = typer.Typer(
+    help="Every mail that came in, and why it went where it went.", no_args_is_help=True
+)
 
 Id = Annotated[int, typer.Argument(metavar="ID", max=HIGHEST)]
-As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")]
+As = Annotated[
+    str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")
+]
 STATES = ("pending", "done", "ignored", "quarantined", "held", "duplicate")
 
 
 @app.command("list")
 def list_(
     context: typer.Context,
-    state: Annotated[str | None, typer.Option("--state", metavar="S", help=", ".join(STATES))] = None,
-    limit: Annotated[int, typer.Option("--limit", metavar="N", min=1, max=HIGHEST, help="The newest so many.")] = 1000,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="S", help=", ".join(STATES))
+    ] = None,
+    limit: Annotated[
+        int, typer.Option("--limit", metavar="N", min=1, max=HIGHEST, help="The newest so many.")
+    ] = 1000,
     as_json: AsJson = False,
 ) -> None:
     """Lists mail, newest first, and how much there is."""
@@ -76,7 +86,11 @@ def show(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
     if as_json:
         emit(shown)
     else:
-        facts((name.replace("_", " ").capitalize(), value) for name, value in shown.items() if not isinstance(value, dict | list))
+        facts(
+            (name.replace("_", " ").capitalize(), value)
+            for name, value in shown.items()
+            if not isinstance(value, dict | list)
+        )
 
 
 @app.command()
@@ -101,32 +115,52 @@ def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> Non
     outcome = row.outcome or {}
     steps, rule = outcome.get("steps", []), outcome.get("rule")
     if as_json:
-        emit({"steps": steps, "rule": rule, "state": row.state, "reason": row.reason, "matched_by": outcome.get("matched_by")})
+        emit(
+            {
+                "steps": steps,
+                "rule": rule,
+                "state": row.state,
+                "reason": row.reason,
+                "matched_by": outcome.get("matched_by"),
+            }
+        )
         return
-    table(("Step", "Verdict", "Why"), ((each["step"], each["verdict"], each["why"]) for each in steps))
+    table(
+        ("Step", "Verdict", "Why"), ((each["step"], each["verdict"], each["why"]) for each in steps)
+    )
     print(paragraph(f"{row.state}: {row.reason or 'it was not processed yet'}"))
 
 
 @app.command()
 def retry(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
-    """Processes a mail once more that was held, ignored or quarantined, by the rules as they are now."""
-    _again(context, mail_id, released=False, only=("held", "ignored", "quarantined"), as_json=as_json)
+    """Processes a mail once more that was held, ignored or quarantined, by the rules as they are
+    now.
+    """
+    _again(
+        context, mail_id, released=False, only=("held", "ignored", "quarantined"), as_json=as_json
+    )
 
 
 @app.command()
 def release(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
-    """Lets a quarantined mail through, as if it had arrived now; the verdict that held it back is passed over."""
+    """Lets a quarantined mail through, as if it had arrived now; the verdict that held it back is
+    passed over.
+    """
     _again(context, mail_id, released=True, only=("quarantined",), as_json=as_json)
 
 
 @app.command()
-def discard(context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False) -> None:
+def discard(
+    context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False
+) -> None:
     """Puts a held or quarantined mail aside for good; its raw form is kept."""
 
     async def act(opened: Opened) -> dict[str, Any]:
         spool = await opened.spool()
         reason = f"Discarded by {opened.desk(as_user).actor}."
-        await spool.set_state(mail_id, "ignored", reason=reason, now=opened.clock.now(), only=("held", "quarantined"))
+        await spool.set_state(
+            mail_id, "ignored", reason=reason, now=opened.clock.now(), only=("held", "quarantined")
+        )
         row = await spool.get(mail_id)
         return _whole(row, {})
 
@@ -137,11 +171,15 @@ def discard(context: typer.Context, mail_id: Id, as_user: As = None, as_json: As
         print(f"mail {mail_id} is {shown['state']}: {paragraph(shown['reason'])}")
 
 
-def _again(context: typer.Context, mail_id: int, *, released: bool, only: tuple[str, ...], as_json: bool) -> None:
+def _again(
+    context: typer.Context, mail_id: int, *, released: bool, only: tuple[str, ...], as_json: bool
+) -> None:
     async def act(opened: Opened) -> dict[str, Any]:
         spool = await opened.spool()
         began = opened.clock.now()
-        await spool.set_state(mail_id, "pending", reason=None, now=began, released=released, only=only)
+        await spool.set_state(
+            mail_id, "pending", reason=None, now=began, released=released, only=only
+        )
         await (await opened.intake()).drain([mail_id])
         row = await spool.get(mail_id)
         return await _changed(opened, row) | {"mail": _whole(row, await _places(opened, [row]))}
@@ -150,13 +188,16 @@ def _again(context: typer.Context, mail_id: int, *, released: bool, only: tuple[
     if as_json:
         emit(shown)
     else:
-        print(f"mail {mail_id} is {shown['mail']['state']}: {paragraph(shown['mail']['reason'] or '')}")
+        print(
+            f"mail {mail_id} is {shown['mail']['state']}: "
+            f"{paragraph(shown['mail']['reason'] or '')}"
+        )
 
 
 async def _changed(opened: Opened, row: Mail) -> dict[str, Any]:
     """The ticket a mail ended on, the message it became, and what it wrote into the history."""
-    from gateway import views
-    from gateway.store import threads, tickets
+    from gateway.desk import views
+    from gateway.store.tickets import threads, tickets
 
     nothing: dict[str, Any] = {"ticket": None, "message": None, "changes": []}
     if row.thread_id is None:
@@ -168,14 +209,18 @@ async def _changed(opened: Opened, row: Mail) -> dict[str, Any]:
             return nothing | {"message": message}
         ticket = await views.resolve(connection, row.ticket)
         events = (await tickets.events(connection, [ticket.number]))[ticket.number]
-        own = [each for each in events if each.at == row.processed_at and each.cause["message_id"] == row.message_id]
+        own = [
+            each
+            for each in events
+            if each.at == row.processed_at and each.cause["message_id"] == row.message_id
+        ]
         shown = await views.describe(connection, [ticket])
     return {"ticket": shown[0], "message": message, "changes": [views.event(each) for each in own]}
 
 
 async def _places(opened: Opened, rows: list[Mail]) -> dict[int, tuple[int, int | None]]:
     """Where the threads of mails are today: joins and merges followed."""
-    from gateway.store import threads
+    from gateway.store.tickets import threads
 
     ids = {row.thread_id for row in rows if row.thread_id is not None}
     async with opened.database.read() as connection:

@@ -1,6 +1,8 @@
-"""``ticketgate``: the command line (interfaces.md 2). Each group of commands is a module of its own, loaded when it is the one that is called.
+"""``ticketgate``: the command line (interfaces.md 2). Each group of commands is a module of its
+own, loaded when it is the one that is called.
 
-Exit codes follow sysexits.h: 0, 64 usage, 65 bad data or refused, 70 software, 75 try again, 78 configuration.
+Exit codes follow sysexits.h: 0, 64 usage, 65 bad data or refused, 70 software, 75 try again, 78
+configuration.
 """
 
 from __future__ import annotations
@@ -53,7 +55,9 @@ class Lazy(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import and return the one that is called; of the others only name and line, for the help page."""
+        """Import and return the one that is called; of the others only name and line, for the help
+        page.
+        """
         where = GROUPS.get(cmd_name) or COMMANDS.get(cmd_name)
         if where is None:
             return None
@@ -61,22 +65,38 @@ class Lazy(TyperGroup):
             return TyperCommand(cmd_name, help=where[1])
         command = get_command(import_module(where[0]).app)
         command.name = cmd_name
-        command.params = [each for each in command.params if each.name not in COMPLETION]  # the shell completes the whole program
+        command.params = [
+            each for each in command.params if each.name not in COMPLETION
+        ]  # the shell completes the whole program
         return command
 
 
 COMPLETION = ("install_completion", "show_completion")
-WRONG: Any = typer.BadParameter.__base__  # what the parser complains with; the library names only this one of the family
-app = typer.Typer(cls=Lazy, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, help="Mail becomes tickets.")
+WRONG: Any = (
+    typer.BadParameter.__base__
+)  # what the parser complains with; the library names only this one of the family
+app = typer.Typer(
+    cls=Lazy,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Mail becomes tickets.",
+)
 
 
 @app.callback()
-def root(config: str | None = typer.Option(None, "--config", metavar="FILE", help="The configuration file; it must exist.")) -> None:
+def root(
+    config: str | None = typer.Option(
+        None, "--config", metavar="FILE", help="The configuration file; it must exist."
+    ),
+) -> None:
     """Mail becomes tickets."""
 
 
 def main() -> None:
-    """The console script. Usage errors are 64, a closed pipe ends quietly, what nobody foresaw is 70 (or 75, 78 where it is one of ours)."""
+    """The console script. Usage errors are 64, a closed pipe ends quietly, what nobody foresaw is
+    70 (or 75, 78 where it is one of ours).
+    """
     try:
         code = get_command(app).main(prog_name="ticketgate", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

@@ -1,7 +1,9 @@
-"""What every command opens before it acts: configuration, clock, database, and only when asked for the spool and the reading processes.
+"""What every command opens before it acts: configuration, clock, database, and only when asked for
+the spool and the reading processes.
 
-Heavy libraries are imported when they are needed, so that a command that only lists starts quickly. What can go wrong comes out of :func:`run`
-as one sentence on stderr and the exit code that belongs to it; nothing was changed then.
+Heavy libraries are imported when they are needed, so that a command that only lists starts quickly.
+What can go wrong comes out of :func:`run` as one sentence on stderr and the exit code that belongs
+to it; nothing was changed then.
 """
 
 from __future__ import annotations
@@ -26,21 +28,21 @@ from gateway.errors import TicketgateError
 
 if TYPE_CHECKING:
     from config.settings import Settings
-    from gateway.admin import Admin
-    from gateway.agenda import Agenda
-    from gateway.automate import Automator
-    from gateway.compose import File
-    from gateway.correspond import Correspondent
-    from gateway.desk import Desk
+    from gateway.agenda.worker import Agenda
+    from gateway.compose.mime import File
+    from gateway.compose.user_mail import House
+    from gateway.desk.correspondence import Correspondent
+    from gateway.desk.pipelines import Admin
+    from gateway.desk.tickets import Desk
+    from gateway.desk.workflows import Automator
     from gateway.ingress.limits import Limits
-    from gateway.intake.process import Rules
-    from gateway.intake.sandbox import Sandbox
+    from gateway.intake.batch import Rules
+    from gateway.intake.sandbox.pool import Sandbox
     from gateway.intake.worker import Intake
-    from gateway.letters import House
     from gateway.outbox.webhook import Webhooks
     from gateway.outbox.worker import Outbox
     from gateway.store.engine import Database
-    from gateway.store.spool import Spool
+    from gateway.store.queues.spool import Spool
 
 MOST_PROCESSES = 4  # interfaces.md 6, [workers] processes = 0
 T = TypeVar("T")
@@ -48,7 +50,9 @@ T = TypeVar("T")
 
 @dataclass
 class Opened:
-    """An open installation. What is not needed by a command is never opened; everything opened is closed at the end."""
+    """An open installation. What is not needed by a command is never opened; everything opened is
+    closed at the end.
+    """
 
     settings: Settings
     clock: Clock
@@ -65,7 +69,7 @@ class Opened:
     @cached_property
     def rules(self) -> Rules:
         """What the configuration says about mail."""
-        from gateway.intake.process import Rules
+        from gateway.intake.batch import Rules
 
         return Rules(self.zone, frozenset(self.settings.auth_results.trusted))
 
@@ -85,35 +89,49 @@ class Opened:
         return folder
 
     def desk(self, actor: str | None = None) -> Desk:
-        """What a person can do. ``actor`` is who acts, the built-in user where None (interfaces.md 2.1)."""
-        from gateway.act import BUILT_IN
-        from gateway.desk import Desk
+        """What a person can do. ``actor`` is who acts, the built-in user where None (interfaces.md
+        2.1).
+        """
+        from gateway.desk.tickets import Desk
+        from gateway.desk.transaction import BUILT_IN
 
         return Desk(self.database, self.clock, self.zone, actor or BUILT_IN)
 
     @cached_property
     def house(self) -> House:
         """What the configuration says about our mail."""
-        from gateway.letters import House
+        from gateway.compose.user_mail import House
 
         account, outbound = self.settings.account, self.settings.outbound
-        return House(self.zone, account.name, account.public_url, account.acknowledge_unverified, outbound.from_address)
+        return House(
+            self.zone,
+            account.name,
+            account.public_url,
+            account.acknowledge_unverified,
+            outbound.from_address,
+        )
 
     def agenda(self) -> Agenda:
         """What is due."""
-        from gateway.agenda import Agenda
+        from gateway.agenda.worker import Agenda
 
         async def attached(mail_id: int) -> tuple[File, ...]:
-            from gateway.relaying import files_of
+            from gateway.intake.attachments import files_of
 
             return await files_of(await self.spool(), await self.sandbox(1), mail_id)
 
         self.start_log()
-        return Agenda(self.database, self.clock, self.house, log_days=self.settings.data.action_log_days, files_of=attached)
+        return Agenda(
+            self.database,
+            self.clock,
+            self.house,
+            log_days=self.settings.data.action_log_days,
+            files_of=attached,
+        )
 
     def outbox(self) -> Outbox:
         """Mail on its way out."""
-        from gateway.sending import open_outbox
+        from gateway.daemon.sending import open_outbox
 
         return open_outbox(self.settings, self.database, self.clock)
 
@@ -125,34 +143,41 @@ class Opened:
 
     def correspondent(self, actor: str | None = None) -> Correspondent:
         """What a person can send."""
-        from gateway.act import BUILT_IN
-        from gateway.correspond import Correspondent
+        from gateway.desk.correspondence import Correspondent
+        from gateway.desk.transaction import BUILT_IN
 
         async def raw_of(mail_id: int) -> bytes:
             return await (await self.spool()).raw(mail_id)
 
-        return Correspondent(self.database, self.clock, self.house, actor or BUILT_IN, raw_of=raw_of)
+        return Correspondent(
+            self.database, self.clock, self.house, actor or BUILT_IN, raw_of=raw_of
+        )
 
     def automator(self, actor: str | None = None, *, database: Database | None = None) -> Automator:
-        """What an administrator can do with workflows; in ``database`` instead where a change is only rehearsed."""
-        from gateway.act import BUILT_IN
-        from gateway.automate import Automator
+        """What an administrator can do with workflows; in ``database`` instead where a change is
+        only rehearsed.
+        """
+        from gateway.desk.transaction import BUILT_IN
+        from gateway.desk.workflows import Automator
 
         return Automator(database or self.database, self.clock, self.zone, actor or BUILT_IN)
 
     def admin(self, actor: str | None = None, *, database: Database | None = None) -> Admin:
         """What an administrator can do; in ``database`` instead where a change is only rehearsed."""
-        from gateway.act import BUILT_IN
-        from gateway.admin import Admin
+        from gateway.desk.pipelines import Admin
+        from gateway.desk.transaction import BUILT_IN
 
         return Admin(database or self.database, self.clock, self.zone, actor or BUILT_IN)
 
     def start_log(self) -> None:
-        """Lines on stderr as ``[log]`` says. What only reads or changes rows logs nothing, and starts quicker without."""
+        """Lines on stderr as ``[log]`` says. What only reads or changes rows logs nothing, and
+        starts quicker without.
+        """
         from gateway import log
 
         given = self.settings.log
-        # A command prints its result itself; the line a mail that the daemon logs would only stand between.
+        # A command prints its result itself; the line a mail that the daemon logs would only stand
+        # between.
         level = "warning" if given.level == "info" else given.level
         log.configure(level=level, form=given.format, addresses=given.addresses, stream=sys.stderr)
 
@@ -160,27 +185,37 @@ class Opened:
         """The store of mail on its way in. From here on there is something to be logged."""
         if self._spool is None:
             self.start_log()
-            from gateway.store.blobs import open_blobs
-            from gateway.store.spool import Spool
+            from gateway.store.queues.blobs import open_blobs
+            from gateway.store.queues.spool import Spool
 
             self._spool = Spool(self.database, open_blobs(self.settings.blobs.url))
         return self._spool
 
     async def sandbox(self, processes: int | None = None) -> Sandbox:
-        """The processes that read mail, started at the first call; ``processes`` as ``[workers]`` says where None."""
+        """The processes that read mail, started at the first call; ``processes`` as ``[workers]``
+        says where None.
+        """
         if self._sandbox is None:
-            from gateway.intake.sandbox import Sandbox
+            from gateway.intake.sandbox.pool import Sandbox
 
-            self._sandbox = Sandbox(processes or self.settings.workers.processes or min(MOST_PROCESSES, len(os.sched_getaffinity(0))))
+            self._sandbox = Sandbox(
+                processes
+                or self.settings.workers.processes
+                or min(MOST_PROCESSES, len(os.sched_getaffinity(0)))
+            )
             self._stack.push_async_callback(self._sandbox.stop)
             await self._sandbox.start()
         return self._sandbox
 
     async def intake(self) -> Intake:
-        """The way of a mail, for commands that process at once; one reading process is enough for them."""
+        """The way of a mail, for commands that process at once; one reading process is enough for
+        them.
+        """
         from gateway.intake.worker import Intake
 
-        return Intake(self.database, await self.spool(), await self.sandbox(1), self.rules, self.clock)
+        return Intake(
+            self.database, await self.spool(), await self.sandbox(1), self.rules, self.clock
+        )
 
 
 def named_file(context: typer.Context) -> Path | None:
@@ -191,15 +226,16 @@ def named_file(context: typer.Context) -> Path | None:
 
 @asynccontextmanager
 async def opened(config_path: Path | None) -> AsyncIterator[Opened]:
-    """Configuration, clock and database, ready; an absent embedded database is made (interfaces.md 2.1).
+    """Configuration, clock and database, ready; an absent embedded database is made (interfaces.md
+    2.1).
 
     Raises ConfigError, or what :meth:`gateway.store.engine.Database.open` raises.
     """
     settings = load(config_path, os.environ).settings
     clock = Clock.from_environ(os.environ)
 
-    from gateway.store import nodes
     from gateway.store.engine import Database
+    from gateway.store.sql import nodes
 
     async with AsyncExitStack() as stack:
         database = await Database.open(settings.database.url, node=nodes.own())
@@ -208,7 +244,9 @@ async def opened(config_path: Path | None) -> AsyncIterator[Opened]:
 
 
 def run(context: typer.Context, act: Callable[[Opened], Awaitable[T]]) -> T:
-    """Open, act, close. Errors of ours become their sentence on stderr and ``typer.Exit`` with their code."""
+    """Open, act, close. Errors of ours become their sentence on stderr and ``typer.Exit`` with
+    their code.
+    """
 
     async def whole() -> T:
         async with opened(named_file(context)) as installation:
@@ -220,7 +258,9 @@ def run(context: typer.Context, act: Callable[[Opened], Awaitable[T]]) -> T:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """A block whose errors of ours end the command with one sentence on stderr and the exit code of the error; others pass."""
+    """A block whose errors of ours end the command with one sentence on stderr and the exit code of
+    the error; others pass.
+    """
     try:
         yield
     except TicketgateError as error:

@@ -1,7 +1,8 @@
-"""``ticketgate outbox ...``: mail going out, recipient by recipient, and what the smarthost said (interfaces.md 2.2).
+"""``ticketgate outbox ...``: mail going out, recipient by recipient, and what the smarthost said
+(interfaces.md 2.2).
 
-Nothing is sent from here: the daemon does that, or ``agenda run``. What can go wrong: there is no such delivery, or it is in a state in which that makes
-no sense (exit 65; nothing was changed then).
+Nothing is sent from here: the daemon does that, or ``agenda run``. What can go wrong: there is no
+such delivery, or it is in a state in which that makes no sense (exit 65; nothing was changed then).
 """
 
 from __future__ import annotations
@@ -18,14 +19,16 @@ from gateway.cli.words import HIGHEST, one_of
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gateway.correspond import Correspondent
-    from gateway.desk import Outcome
-    from gateway.store.outbox import Deliveries, Shown
+    from gateway.desk.correspondence import Correspondent
+    from gateway.desk.tickets import Outcome
+    from gateway.store.queues.outbox import Deliveries, Shown
 
 app = typer.Typer(help="Mail going out, and what became of it.", no_args_is_help=True)
 
 Id = Annotated[int, typer.Argument(metavar="ID", max=HIGHEST)]
-As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")]
+As = Annotated[
+    str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")
+]
 Ids = Annotated[list[int], typer.Argument(metavar="ID...", max=HIGHEST)]
 STATES = ("scheduled", "queued", "sent", "deferred", "failed", "cancelled")
 
@@ -33,8 +36,13 @@ STATES = ("scheduled", "queued", "sent", "deferred", "failed", "cancelled")
 @app.command("list")
 def list_(
     context: typer.Context,
-    state: Annotated[str | None, typer.Option("--state", metavar="S", help=", ".join(STATES))] = None,
-    limit: Annotated[int | None, typer.Option("--limit", metavar="N", min=1, max=HIGHEST, help="The newest so many.")] = None,
+    state: Annotated[
+        str | None, typer.Option("--state", metavar="S", help=", ".join(STATES))
+    ] = None,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", metavar="N", min=1, max=HIGHEST, help="The newest so many."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Lists deliveries, newest first: one for each recipient of each mail."""
@@ -51,7 +59,13 @@ def list_(
         return
     columns = ("id", "state", "recipient", "subject", "ticket", "attempts", "due_at", "last_reply")
     heads = [name.replace("_", " ").capitalize() for name in columns]
-    table(heads, ([(each[name] or "")[:19] if name == "due_at" else each[name] for name in columns] for each in shown))
+    table(
+        heads,
+        (
+            [(each[name] or "")[:19] if name == "due_at" else each[name] for name in columns]
+            for each in shown
+        ),
+    )
 
 
 @app.command()
@@ -76,19 +90,30 @@ def show(context: typer.Context, delivery: Id, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def retry(context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False) -> None:
+def retry(
+    context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False
+) -> None:
     """Puts deliveries that failed or were put off in line again, due now and for another five days."""
     _act(context, deliveries, lambda person: person.retry(deliveries), as_user, as_json=as_json)
 
 
 @app.command()
-def cancel(context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False) -> None:
-    """Stops deliveries that were not sent yet, and replies that were to be sent later; all of them or none."""
+def cancel(
+    context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False
+) -> None:
+    """Stops deliveries that were not sent yet, and replies that were to be sent later; all of them
+    or none.
+    """
     _act(context, deliveries, lambda person: person.cancel(deliveries), as_user, as_json=as_json)
 
 
 def _act(
-    context: typer.Context, ids: list[int], act: Callable[[Correspondent], Awaitable[Outcome]], actor: str | None, *, as_json: bool
+    context: typer.Context,
+    ids: list[int],
+    act: Callable[[Correspondent], Awaitable[Outcome]],
+    actor: str | None,
+    *,
+    as_json: bool,
 ) -> None:
     """One act, and what it changed: interfaces.md 2.1."""
 
@@ -106,7 +131,7 @@ def _act(
 
 
 def _deliveries(opened: Opened) -> Deliveries:
-    from gateway.store.outbox import Deliveries
+    from gateway.store.queues.outbox import Deliveries
 
     return Deliveries(opened.database)
 

@@ -1,6 +1,8 @@
-"""How a command shows its result: one JSON document with ``--json``, tables and plain lines otherwise, progress on a terminal only.
+"""How a command shows its result: one JSON document with ``--json``, tables and plain lines
+otherwise, progress on a terminal only.
 
-What can go wrong: stdout is closed before everything is written (a pager that was left); Python reports that at the end, nothing is lost.
+What can go wrong: stdout is closed before everything is written (a pager that was left); Python
+reports that at the end, nothing is lost.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ def emit(document: Any) -> None:
 
 
 def emit_done(document: dict[str, Any]) -> None:
-    """The document of a command that acted, where no one ticket is in the middle of it: the keys of interfaces.md 2.1, then its own."""
+    """The document of a command that acted, where no one ticket is in the middle of it: the keys of
+    interfaces.md 2.1, then its own.
+    """
     emit({"ticket": None, "message": None, "changes": []} | document)
 
 
@@ -36,14 +40,23 @@ def _plain(value: Any) -> Any:
     raise TypeError(f"{type(value).__name__} has no form in JSON")
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None) -> None:
-    """Print rows under headings. Text from mail is shown as it is: markup and control characters in it mean nothing."""
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
+) -> None:
+    """Print rows under headings. Text from mail is shown as it is: markup and control characters in
+    it mean nothing.
+    """
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     console = Console(width=None if sys.stdout.isatty() else PLAIN_WIDTH)
-    shown = Table(title=title, box=None if not sys.stdout.isatty() else _box(), pad_edge=False, header_style="bold")
+    shown = Table(
+        title=title,
+        box=None if not sys.stdout.isatty() else _box(),
+        pad_edge=False,
+        header_style="bold",
+    )
     for column in columns:
         shown.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())
     for row in rows:
@@ -94,21 +107,36 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr while it is a terminal; the block calls what it gets with the number of steps done. ``total`` None: unknown."""
+    """A progress bar on stderr while it is a terminal; the block calls what it gets with the number
+    of steps done. ``total`` None: unknown.
+    """
     if not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Progress(*columns, console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=total)
         yield lambda steps: bar.advance(task, steps)
 
 
 def agree(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """Whether to go on: ``--yes``, ``--dry-run``, or the answer of a person at a terminal; UsageError where there is none of them."""
+    """Whether to go on: ``--yes``, ``--dry-run``, or the answer of a person at a terminal;
+    UsageError where there is none of them.
+    """
     refuse_unasked(yes=yes, dry_run=dry_run)
     return yes or (not dry_run and typer.confirm(question))
 

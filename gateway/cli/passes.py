@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gateway.agenda import Agenda
+    from gateway.agenda.worker import Agenda
     from gateway.cli.opening import Opened
     from gateway.outbox.webhook import Webhooks
     from gateway.outbox.worker import Outbox
@@ -16,9 +16,11 @@ MOST_PASSES = 10_000  # at one instant; more would mean that work makes itself a
 
 
 async def passes(opened: Opened, until: datetime | None = None) -> list[dict[str, Any]]:
-    """What was done, in order: mail in, then what is due, then mail out, until a pass finds nothing.
+    """What was done, in order: mail in, then what is due, then mail out, until a pass finds
+    nothing.
 
-    With ``until`` the time goes on then, from one thing that becomes due to the next, as it would for a daemon, and stands at ``until`` in the end.
+    With ``until`` the time goes on then, from one thing that becomes due to the next, as it would
+    for a daemon, and stands at ``until`` in the end.
     """
     done: list[dict[str, Any]] = []
     work = _Work(opened, opened.agenda(), opened.outbox(), opened.webhooks())
@@ -51,15 +53,33 @@ class _Work:
 
     async def once(self) -> list[dict[str, Any]]:
         """One pass."""
-        found = [*await _mail_in(self.opened), *(_row(each.what, each.ticket, each.detail) for each in await self.agenda.run_due())]
-        found += [_row("mail out", each.ticket, f"{each.recipient}: {each.state}. {each.reply}") for each in await self.outbox.run_due()]
-        found += [_row("webhook", each.ticket, f"{each.state}. {each.reply}") for each in await self.webhooks.run_due()]
+        found = [
+            *await _mail_in(self.opened),
+            *(_row(each.what, each.ticket, each.detail) for each in await self.agenda.run_due()),
+        ]
+        found += [
+            _row("mail out", each.ticket, f"{each.recipient}: {each.state}. {each.reply}")
+            for each in await self.outbox.run_due()
+        ]
+        found += [
+            _row("webhook", each.ticket, f"{each.state}. {each.reply}")
+            for each in await self.webhooks.run_due()
+        ]
         return found
 
     async def next_due(self) -> datetime | None:
-        """When the next thing will be due that is not now; what another process has in hand is due, and not ours to wait for."""
-        found = [await self.agenda.next_due(), await self.outbox.next_due(), await self.webhooks.next_due()]
-        return min((each for each in found if each is not None and each > self.opened.clock.now()), default=None)
+        """When the next thing will be due that is not now; what another process has in hand is due,
+        and not ours to wait for.
+        """
+        found = [
+            await self.agenda.next_due(),
+            await self.outbox.next_due(),
+            await self.webhooks.next_due(),
+        ]
+        return min(
+            (each for each in found if each is not None and each > self.opened.clock.now()),
+            default=None,
+        )
 
 
 def _row(what: str, ticket: int | None, detail: str) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""``ticketgate pipeline ...``: pipelines, their statuses and switches (interfaces.md 2.3). Refused by a rule: exit 65, nothing changed."""
+"""``ticketgate pipeline ...``: pipelines, their statuses and switches (interfaces.md 2.3). Refused
+by a rule: exit 65, nothing changed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from gateway.errors import UsageError
 
 if TYPE_CHECKING:
     from core.pipeline import Pipeline
-    from gateway.admin import Admin, Switches
+    from gateway.desk.pipelines import Admin, Switches
     from gateway.store.engine import Database
 
 app = typer.Typer(help="Pipelines and their statuses.", no_args_is_help=True)
@@ -39,7 +41,9 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
             (
                 (
                     each["name"],
-                    ", ".join(f"{status['name']} ({status['state']})" for status in each["statuses"]),
+                    ", ".join(
+                        f"{status['name']} ({status['state']})" for status in each["statuses"]
+                    ),
                     "on" if each["close_date"] else "off",
                     each["on_email_sent"] or "off",
                     each["on_customer_reply"] or "off",
@@ -60,7 +64,12 @@ def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 def add(
     context: typer.Context,
     name: Name,
-    status: Annotated[list[str], typer.Option("--status", metavar="NAME:open|closed", help="In order; at least one of each.")],
+    status: Annotated[
+        list[str],
+        typer.Option(
+            "--status", metavar="NAME:open|closed", help="In order; at least one of each."
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Makes a pipeline; its triggers are off until they are set."""
@@ -73,14 +82,32 @@ def add(
 def set_(
     context: typer.Context,
     name: Name,
-    close_date: Annotated[str | None, typer.Option("--close-date", metavar=OnOff, help="Set the date when a ticket is closed.")] = None,
-    on_email_sent: Annotated[str | None, typer.Option("--on-email-sent", metavar="STATUS|off", help="Trigger A.")] = None,
-    on_customer_reply: Annotated[str | None, typer.Option("--on-customer-reply", metavar="STATUS|off", help="Trigger B.")] = None,
-    strangers: Annotated[str | None, typer.Option("--strangers", metavar="move|flag", help="What a stranger's reply does.")] = None,
-    relay: Annotated[
-        str | None, typer.Option("--relay", metavar="on|off", help="Whether an agent's answer to a notice goes to the customer.")
+    close_date: Annotated[
+        str | None,
+        typer.Option("--close-date", metavar=OnOff, help="Set the date when a ticket is closed."),
     ] = None,
-    allow_back: Annotated[str | None, typer.Option("--allow-back", metavar=OnOff, help="Off: people may not move tickets back.")] = None,
+    on_email_sent: Annotated[
+        str | None, typer.Option("--on-email-sent", metavar="STATUS|off", help="Trigger A.")
+    ] = None,
+    on_customer_reply: Annotated[
+        str | None, typer.Option("--on-customer-reply", metavar="STATUS|off", help="Trigger B.")
+    ] = None,
+    strangers: Annotated[
+        str | None,
+        typer.Option("--strangers", metavar="move|flag", help="What a stranger's reply does."),
+    ] = None,
+    relay: Annotated[
+        str | None,
+        typer.Option(
+            "--relay",
+            metavar="on|off",
+            help="Whether an agent's answer to a notice goes to the customer.",
+        ),
+    ] = None,
+    allow_back: Annotated[
+        str | None,
+        typer.Option("--allow-back", metavar=OnOff, help="Off: people may not move tickets back."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Sets the switches of a pipeline; no existing ticket changes."""
@@ -91,7 +118,9 @@ def set_(
         if on_email_sent is not None:
             switches["on_email_sent"] = None if on_email_sent == "off" else on_email_sent
         if on_customer_reply is not None:
-            switches["on_customer_reply"] = None if on_customer_reply == "off" else on_customer_reply
+            switches["on_customer_reply"] = (
+                None if on_customer_reply == "off" else on_customer_reply
+            )
         if strangers is not None:
             switches["strangers"] = one_of("--strangers", strangers, ("move", "flag"))
         if relay is not None:
@@ -118,7 +147,9 @@ def add_status(
 
 
 @statuses.command()
-def rename(context: typer.Context, pipeline: P, old: str, new: str, as_json: AsJson = False) -> None:
+def rename(
+    context: typer.Context, pipeline: P, old: str, new: str, as_json: AsJson = False
+) -> None:
     """Gives a status another name; tickets, triggers and channels stay with it."""
     _change(context, lambda admin: admin.rename_status(pipeline, old, new), as_json=as_json)
 
@@ -148,9 +179,17 @@ def set_status(
         chosen = one_of("--state", state, ("open", "closed"))
     status, inside = run(context, lambda opened: opened.admin().flip_status(pipeline, name, chosen))
     if as_json:
-        emit_done({"status": {"name": status.name, "state": status.state, "position": status.position}, "backfill_offered": inside})
+        emit_done(
+            {
+                "status": {"name": status.name, "state": status.state, "position": status.position},
+                "backfill_offered": inside,
+            }
+        )
     else:
-        print(f"{visible(status.name)} is {status.state}; {inside} tickets in it keep their dates as they are")
+        print(
+            f"{visible(status.name)} is {status.state}; {inside} tickets in it keep their "
+            "dates as they are"
+        )
 
 
 @statuses.command()
@@ -158,15 +197,26 @@ def delete(
     context: typer.Context,
     pipeline: P,
     name: str,
-    move_to: Annotated[str | None, typer.Option("--move-to", metavar="NAME", help="Where its tickets and references go first.")] = None,
+    move_to: Annotated[
+        str | None,
+        typer.Option(
+            "--move-to", metavar="NAME", help="Where its tickets and references go first."
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Removes a status; one that is in use only with --move-to."""
     deleted = run(context, lambda opened: opened.admin().delete_status(pipeline, name, move_to))
     if as_json:
-        from gateway import views
+        from gateway.desk import views
 
-        emit_done({"deleted": name, "moved": list(deleted.moved), "changes": [views.event(each) for each in deleted.events]})
+        emit_done(
+            {
+                "deleted": name,
+                "moved": list(deleted.moved),
+                "changes": [views.event(each) for each in deleted.events],
+            }
+        )
     else:
         print(f"{visible(name)} is gone; {len(deleted.moved)} tickets were moved")
 
@@ -176,14 +226,16 @@ def import_(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML, as export writes it.")],
     yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show what would change.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Shows what a file would change, and changes it: all of it or nothing."""
 
     async def act(opened: Opened) -> tuple[str, bool]:
         from gateway.cli.pipelinefile import read
-        from gateway.store.rehearsal import rehearsal
+        from gateway.store.upkeep.rehearsal import rehearsal
 
         plans = read(file)
         before = await _exported(opened.database)
@@ -223,7 +275,9 @@ def export(
         print(run(context, lambda opened: _exported(opened.database, name)), end="")
 
 
-def _change(context: typer.Context, act: Callable[[Admin], Awaitable[Pipeline]], *, as_json: bool) -> None:
+def _change(
+    context: typer.Context, act: Callable[[Admin], Awaitable[Pipeline]], *, as_json: bool
+) -> None:
     """One change of a pipeline, and how it stands afterwards."""
 
     async def whole(opened: Opened) -> dict[str, Any]:
@@ -244,7 +298,10 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
     facts(
         (
             ("Pipeline", shown["name"]),
-            ("Close date", "set when a ticket is closed" if shown["close_date"] else "not set automatically"),
+            (
+                "Close date",
+                "set when a ticket is closed" if shown["close_date"] else "not set automatically",
+            ),
             ("Email sent", shown["on_email_sent"] or "off"),
             ("Customer reply", shown["on_customer_reply"] or "off"),
             ("Strangers", shown["strangers"]),
@@ -253,7 +310,10 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
             ("Channels", ", ".join(shown["channels"])),
         )
     )
-    table(("Position", "Status", "State"), ((each["position"], each["name"], each["state"]) for each in shown["statuses"]))
+    table(
+        ("Position", "Status", "State"),
+        ((each["position"], each["name"], each["state"]) for each in shown["statuses"]),
+    )
 
 
 async def _one(database: Database, name: str) -> dict[str, Any]:
@@ -266,7 +326,7 @@ async def _one(database: Database, name: str) -> dict[str, Any]:
 
 
 async def _described(database: Database) -> list[dict[str, Any]]:
-    from gateway.store import pipelines
+    from gateway.store.setup import pipelines
 
     async with database.read() as connection:
         found = await pipelines.load_pipelines(connection)
@@ -274,15 +334,26 @@ async def _described(database: Database) -> list[dict[str, Any]]:
     return [
         {
             "name": pipeline.name,
-            "statuses": [{"name": each.name, "state": each.state, "position": each.position} for each in pipeline.statuses],
+            "statuses": [
+                {"name": each.name, "state": each.state, "position": each.position}
+                for each in pipeline.statuses
+            ],
             "close_date": pipeline.set_close_date,
-            "on_email_sent": pipeline.status(pipeline.on_email_sent).name if pipeline.on_email_sent is not None else None,
-            "on_customer_reply": pipeline.status(pipeline.on_customer_reply).name if pipeline.on_customer_reply is not None else None,
+            "on_email_sent": pipeline.status(pipeline.on_email_sent).name
+            if pipeline.on_email_sent is not None
+            else None,
+            "on_customer_reply": pipeline.status(pipeline.on_customer_reply).name
+            if pipeline.on_customer_reply is not None
+            else None,
             "strangers": pipeline.strangers,
             "relay": pipeline.relay,
             "allow_back": pipeline.allow_back,
             "default": pipeline.is_default,
-            "channels": sorted(each.address for each in channels if each.tickets and each.pipeline_id == pipeline.id),
+            "channels": sorted(
+                each.address
+                for each in channels
+                if each.tickets and each.pipeline_id == pipeline.id
+            ),
         }
         for pipeline in found.values()
     ]
@@ -290,17 +361,23 @@ async def _described(database: Database) -> list[dict[str, Any]]:
 
 async def _exported(database: Database, name: str | None = None) -> str:
     from gateway.cli.pipelinefile import written
-    from gateway.store import pipelines
+    from gateway.store.setup import pipelines
 
     async with database.read() as connection:
-        found = (await pipelines.load_pipelines(connection)).values() if name is None else [await pipelines.named(connection, name)]
+        found = (
+            (await pipelines.load_pipelines(connection)).values()
+            if name is None
+            else [await pipelines.named(connection, name)]
+        )
     return written(found)
 
 
 def _diff(before: str, after: str) -> str:
     from difflib import unified_diff
 
-    lines: Iterable[str] = unified_diff(before.splitlines(), after.splitlines(), "as it is", "as it would be", lineterm="")
+    lines: Iterable[str] = unified_diff(
+        before.splitlines(), after.splitlines(), "as it is", "as it would be", lineterm=""
+    )
     return "\n".join(lines)
 
 

@@ -1,6 +1,8 @@
-"""``replay``: files through the real intake, in the order given (interfaces.md 4). ``--dry-run`` is the same code, rolled back at the end.
+"""``replay``: files through the real intake, in the order given (interfaces.md 4). ``--dry-run`` is
+the same code, rolled back at the end.
 
-A file that cannot be read is named on stderr and ends the command with exit 65 after the others were processed; nothing else in a mail can.
+A file that cannot be read is named on stderr and ends the command with exit 65 after the others
+were processed; nothing else in a mail can.
 """
 
 from __future__ import annotations
@@ -18,20 +20,21 @@ from typing import Annotated, Any
 
 import typer
 
-from core.message import Envelope, Message
+from core.model.message import Envelope, Message
 from gateway.cli.opening import Opened, run
 from gateway.cli.output import AsJson, emit, progress
 from gateway.clock import Clock
 from gateway.errors import Refused
 from gateway.ingress.accept import Accept
-from gateway.ingress.files import FoundMail, Unreadable, iter_paths
-from gateway.intake.process import Rules
+from gateway.ingress.mail_files import FoundMail, Unreadable, iter_paths
+from gateway.intake.batch import Rules
 from gateway.intake.worker import Intake
-from gateway.store import channels, threads
-from gateway.store.blobs import open_blobs
 from gateway.store.engine import Database
-from gateway.store.rehearsal import rehearsal
-from gateway.store.spool import Finished, Spool
+from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.spool import Finished, Spool
+from gateway.store.setup import channels
+from gateway.store.tickets import threads
+from gateway.store.upkeep.rehearsal import rehearsal
 
 GROUP = 256  # mails in memory at a time
 app = typer.Typer(help="Process .eml files, mboxes and Maildirs.")
@@ -58,7 +61,9 @@ class Tally:
 
 
 class DateClock:
-    """``--clock date``: the instant of a mail is its Date, but never earlier than that of the mail before."""
+    """``--clock date``: the instant of a mail is its Date, but never earlier than that of the mail
+    before.
+    """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -71,22 +76,33 @@ class DateClock:
         return self._last
 
 
-async def replay(opened: Opened, paths: Sequence[Path], options: Options) -> tuple[Tally, dict[int, tuple[int, int | None]]]:
-    """Process every mail under ``paths``; returns what became of them, and where each thread ended up."""
+async def replay(
+    opened: Opened, paths: Sequence[Path], options: Options
+) -> tuple[Tally, dict[int, tuple[int, int | None]]]:
+    """Process every mail under ``paths``; returns what became of them, and where each thread ended
+    up.
+    """
     tally = Tally()
     async with AsyncExitStack() as stack:
         database: Database = opened.database
         spool = await opened.spool()
         if options.dry_run:
             database = await stack.enter_async_context(rehearsal(database))
-            spool = Spool(database, open_blobs(f"file://{stack.enter_context(TemporaryDirectory(prefix='ticketgate-'))}"))
+            spool = Spool(
+                database,
+                open_blobs(
+                    f"file://{stack.enter_context(TemporaryDirectory(prefix='ticketgate-'))}"
+                ),
+            )
         now_of = DateClock(opened.clock).now_of if options.by_date else None
         rules = await _rules(opened, options)
         intake = Intake(database, spool, await opened.sandbox(), rules, opened.clock, now_of=now_of)
         accept = Accept(spool, opened.limits, opened.incoming, wake=lambda: None)
         await _all(paths, options, accept, intake, tally)
         async with database.read() as connection:
-            where = await threads.finally_at(connection, {row.thread_id for row in tally.rows if row.thread_id})
+            where = await threads.finally_at(
+                connection, {row.thread_id for row in tally.rows if row.thread_id}
+            )
     return tally, where
 
 
@@ -99,7 +115,9 @@ async def _rules(opened: Opened, options: Options) -> Rules:
     return replace(opened.rules, fallback=channel.address)
 
 
-async def _all(paths: Sequence[Path], options: Options, accept: Accept, intake: Intake, tally: Tally) -> None:
+async def _all(
+    paths: Sequence[Path], options: Options, accept: Accept, intake: Intake, tally: Tally
+) -> None:
     group: list[FoundMail] = []
     with progress("mails", None) as advance:
         for found in iter_paths(paths):
@@ -115,11 +133,17 @@ async def _all(paths: Sequence[Path], options: Options, accept: Accept, intake: 
         advance(len(group))
 
 
-async def _group(group: Sequence[FoundMail], options: Options, accept: Accept, intake: Intake, tally: Tally) -> None:
-    """One commit for the raw mails, one transaction for what they become; both keep the order of the files."""
+async def _group(
+    group: Sequence[FoundMail], options: Options, accept: Accept, intake: Intake, tally: Tally
+) -> None:
+    """One commit for the raw mails, one transaction for what they become; both keep the order of
+    the files.
+    """
     if not group:
         return
-    receipts = await accept.accept_all([(found.raw, _envelope(intake.clock, options, found)) for found in group])
+    receipts = await accept.accept_all(
+        [(found.raw, _envelope(intake.clock, options, found)) for found in group]
+    )
     ids = [receipt.mail_id for receipt in receipts]
     tally.files.update(zip(ids, (found.file for found in group), strict=True))
     done = await intake.drain(ids)
@@ -128,23 +152,51 @@ async def _group(group: Sequence[FoundMail], options: Options, accept: Accept, i
 
 
 def _envelope(clock: Clock, options: Options, found: FoundMail) -> Envelope:
-    return Envelope(None, (), "replay", clock.now(), trusted_hop=True, origin=found.file, automation=options.automation)
+    return Envelope(
+        None,
+        (),
+        "replay",
+        clock.now(),
+        trusted_hop=True,
+        origin=found.file,
+        automation=options.automation,
+    )
 
 
 def lines(tally: Tally, where: dict[int, tuple[int, int | None]]) -> list[dict[str, Any]]:
     """One document a mail, in processing order (interfaces.md 4)."""
     finished = {row.mail_id: row for row in tally.rows}
-    return [_line(mail_id, file, finished.get(mail_id), where) for mail_id, file in tally.files.items()]
+    return [
+        _line(mail_id, file, finished.get(mail_id), where) for mail_id, file in tally.files.items()
+    ]
 
 
-def _line(mail_id: int, file: str, row: Finished | None, where: dict[int, tuple[int, int | None]]) -> dict[str, Any]:
+def _line(
+    mail_id: int, file: str, row: Finished | None, where: dict[int, tuple[int, int | None]]
+) -> dict[str, Any]:
     line: dict[str, Any] = {"file": file, "mail_id": mail_id}
     if row is None:
-        empty = dict.fromkeys(("message_id", "kind", "sender_role", "ticket", "thread", "matched_by", "status", "close_date"))
+        empty = dict.fromkeys(
+            (
+                "message_id",
+                "kind",
+                "sender_role",
+                "ticket",
+                "thread",
+                "matched_by",
+                "status",
+                "close_date",
+            )
+        )
         return (
             line
             | empty
-            | {"outcome": "held", "created_ticket": False, "decisions": [], "reason": "It could not be processed; mail show tells why."}
+            | {
+                "outcome": "held",
+                "created_ticket": False,
+                "decisions": [],
+                "reason": "It could not be processed; mail show tells why.",
+            }
         )
     thread, ticket = where.get(row.thread_id or 0, (row.thread_id, row.ticket))
     told = row.outcome
@@ -168,19 +220,39 @@ def summary(documents: Collection[dict[str, Any]], seconds: float) -> dict[str, 
     """The last line of interfaces.md 4."""
     states = Counter(each["outcome"] for each in documents)
     made = sum(1 for each in documents if each["created_ticket"])
-    attached = sum(1 for each in documents if each["outcome"] == "done" and each["ticket"] is not None and not each["created_ticket"])
+    attached = sum(
+        1
+        for each in documents
+        if each["outcome"] == "done" and each["ticket"] is not None and not each["created_ticket"]
+    )
     counts = {name: states[name] for name in ("ignored", "quarantined", "held", "duplicate")}
-    return {"messages": len(documents), "tickets_created": made, "attached": attached, **counts, "seconds": round(seconds, 3)}
+    return {
+        "messages": len(documents),
+        "tickets_created": made,
+        "attached": attached,
+        **counts,
+        "seconds": round(seconds, 3),
+    }
 
 
 @app.command()
 def command(
     context: typer.Context,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH...", help="Files, mboxes, Maildirs, folders.")],
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="The same, rolled back at the end.")] = False,
-    clock: Annotated[str, typer.Option("--clock", help="now, or date: each mail counts at its Date.")] = "now",
-    no_automation: Annotated[bool, typer.Option("--no-automation", help="Threads and tickets only: no status rules.")] = False,
-    channel: Annotated[str | None, typer.Option("--channel", help="Where mail goes that names no channel of ours.")] = None,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="Files, mboxes, Maildirs, folders.")
+    ],
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="The same, rolled back at the end.")
+    ] = False,
+    clock: Annotated[
+        str, typer.Option("--clock", help="now, or date: each mail counts at its Date.")
+    ] = "now",
+    no_automation: Annotated[
+        bool, typer.Option("--no-automation", help="Threads and tickets only: no status rules.")
+    ] = False,
+    channel: Annotated[
+        str | None, typer.Option("--channel", help="Where mail goes that names no channel of ours.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Process mail from files, in the order given."""
@@ -196,7 +268,9 @@ def command(
     documents = lines(tally, where)
     total = summary(documents, time.monotonic() - began)
     for document in documents:
-        emit(document) if as_json else print(f"{document['file']}: {document['outcome']}. {document['reason']}")
+        emit(document) if as_json else print(
+            f"{document['file']}: {document['outcome']}. {document['reason']}"
+        )
     if as_json:
         emit({"summary": total})
     else:

@@ -1,4 +1,6 @@
-"""``send-test``: one mail through the SMTP port with the standard library, so that a newcomer sees a ticket within a minute."""
+"""``send-test``: one mail through the SMTP port with the standard library, so that a newcomer sees
+a ticket within a minute.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ DEFAULT_TO = "support@localhost"
 def send_test(
     context: typer.Context,
     address: Annotated[str, typer.Argument(help="The channel to write to.")] = DEFAULT_TO,
-    sender: Annotated[str, typer.Option("--from", help="The customer's address.")] = "customer@example.com",
+    sender: Annotated[
+        str, typer.Option("--from", help="The customer's address.")
+    ] = "customer@example.com",
     as_json: AsJson = False,
 ) -> None:
     """Connect, send, and say what the server answered."""
@@ -37,18 +41,33 @@ def send_test(
         place = parse_listen(settings.smtp.listen[0])
         message = _message(sender, address)
         try:
-            with smtplib.SMTP(place.host if place.host not in ("0.0.0.0", "::") else "127.0.0.1", place.port, timeout=30) as client:  # noqa: S104  # compared, not bound
+            with smtplib.SMTP(
+                place.host if place.host not in ("0.0.0.0", "::") else "127.0.0.1",  # noqa: S104
+                place.port,
+                timeout=30,
+            ) as client:  # compared, not bound
                 client.send_message(message, from_addr=sender, to_addrs=[address])
         except smtplib.SMTPRecipientsRefused as error:
             code, text = error.recipients[address]
-            raise Refused(f"the server refused {address}: {code} {text.decode(errors='replace')}") from None
+            raise Refused(
+                f"the server refused {address}: {code} {text.decode(errors='replace')}"
+            ) from None
         except (OSError, smtplib.SMTPException) as error:
-            raise TryAgain(f"no mail was sent to {place}: {error}. Is the daemon running (make run)?") from None
-    sent = {"to": address, "from": sender, "message_id": message["Message-ID"].strip("<>"), "server": str(place)}
+            raise TryAgain(
+                f"no mail was sent to {place}: {error}. Is the daemon running (make run)?"
+            ) from None
+    sent = {
+        "to": address,
+        "from": sender,
+        "message_id": message["Message-ID"].strip("<>"),
+        "server": str(place),
+    }
     if as_json:
         emit(sent)
     else:
-        print(f"Sent to {address} through {place}. Now look: ticketgate ticket list", file=sys.stdout)
+        print(
+            f"Sent to {address} through {place}. Now look: ticketgate ticket list", file=sys.stdout
+        )
 
 
 def _message(sender: str, address: str) -> EmailMessage:

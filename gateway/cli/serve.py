@@ -18,18 +18,21 @@ app = typer.Typer(help="Run the daemon.")
 @app.command()
 def serve(
     context: typer.Context,
-    role: Annotated[list[str] | None, typer.Option("--role", help="all, or one or more of ingress, worker, web.")] = None,
+    role: Annotated[
+        list[str] | None,
+        typer.Option("--role", help="all, or one or more of ingress, worker, web."),
+    ] = None,
 ) -> None:
     """Run until SIGTERM or Ctrl-C, then finish what is in hand."""
     with explained():
         settings = load(named_file(context), os.environ).settings
-        from gateway import daemon
+        from gateway.daemon import serve
 
-        roles = daemon.chosen(role or ["all"])
+        roles = serve.chosen(role or ["all"])
         import uvloop
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(daemon.serve(settings, roles, os.environ, announce=_announce))
+            runner.run(serve.serve(settings, roles, os.environ, announce=_announce))
 
 
 def _announce(lines: list[str]) -> None:

@@ -1,4 +1,6 @@
-"""``ticketgate template ...``: the words of mails that nobody types (interfaces.md 2.4; behaviour.md 3.3)."""
+"""``ticketgate template ...``: the words of mails that nobody types (interfaces.md 2.4;
+behaviour.md 3.3).
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,18 @@ from gateway.cli.words import HIGHEST, switch
 from gateway.errors import Refused, UsageError
 
 if TYPE_CHECKING:
-    from gateway.store.templates import StoredTemplate
+    from gateway.store.setup.templates import StoredTemplate
 
 app = typer.Typer(help="The words of mails that nobody types.", no_args_is_help=True)
 Name = Annotated[str, typer.Argument(metavar="NAME")]
-Language = Annotated[str, typer.Option("--language", metavar="LANG", help="Like de or pt-br. Default: the words for everybody else.")]
+Language = Annotated[
+    str,
+    typer.Option(
+        "--language",
+        metavar="LANG",
+        help="Like de or pt-br. Default: the words for everybody else.",
+    ),
+]
 
 
 @app.command("list")
@@ -27,16 +36,26 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """Lists all templates."""
 
     async def act(opened: Opened) -> list[dict[str, Any]]:
-        from gateway import wording
+        from gateway.compose import template_catalogue
 
         async with opened.database.read() as connection:
-            return [_described(each) for each in (await wording.load(connection)).values()]
+            return [
+                _described(each) for each in (await template_catalogue.load(connection)).values()
+            ]
 
     rows = run(context, act)
     if as_json:
         emit({"templates": rows})
     else:
-        shown = ((r["name"], "yes" if r["transactional"] else "no", ", ".join(r["languages"]), r["subject"]) for r in rows)
+        shown = (
+            (
+                r["name"],
+                "yes" if r["transactional"] else "no",
+                ", ".join(r["languages"]),
+                r["subject"],
+            )
+            for r in rows
+        )
         table(("Name", "Transactional", "Languages", "Subject"), shown)
 
 
@@ -45,11 +64,16 @@ def set_(
     context: typer.Context,
     name: Name,
     subject: Annotated[str | None, typer.Option("--subject", metavar="S")] = None,
-    text: Annotated[str | None, typer.Option("--text", metavar="T", help="- reads it from stdin.")] = None,
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="T", help="- reads it from stdin.")
+    ] = None,
     text_file: Annotated[Path | None, typer.Option("--text-file", metavar="F")] = None,
     html_file: Annotated[Path | None, typer.Option("--html-file", metavar="F")] = None,
     transactional: Annotated[
-        str | None, typer.Option("--transactional", metavar="on|off", help="On: needs no consent to marketing.")
+        str | None,
+        typer.Option(
+            "--transactional", metavar="on|off", help="On: needs no consent to marketing."
+        ),
     ] = None,
     language: Language = "",
     as_json: AsJson = False,
@@ -63,13 +87,19 @@ def set_(
         html = html_of(html_file)
 
     async def act(opened: Opened) -> tuple[StoredTemplate, tuple[str, ...]]:
-        return await opened.automator().put_template(name, language.lower(), subject, given, html, transactional=is_transactional)
+        return await opened.automator().put_template(
+            name, language.lower(), subject, given, html, transactional=is_transactional
+        )
 
     template, unknown = run(context, act)
     if as_json:
         emit_done({"template": _described(template, language.lower()), "unknown": list(unknown)})
     else:
-        facts((key.capitalize(), value) for key, value in _described(template, language.lower()).items() if key not in ("text", "html"))
+        facts(
+            (key.capitalize(), value)
+            for key, value in _described(template, language.lower()).items()
+            if key not in ("text", "html")
+        )
     for each in unknown:
         print(f"ticketgate: nobody knows {{{{ {each} }}}}: it will be empty", file=sys.stderr)
 
@@ -78,24 +108,32 @@ def set_(
 def show(
     context: typer.Context,
     name: Name,
-    ticket: Annotated[int | None, typer.Option("--ticket", metavar="N", max=HIGHEST, help="Rendered for this ticket.")] = None,
+    ticket: Annotated[
+        int | None,
+        typer.Option("--ticket", metavar="N", max=HIGHEST, help="Rendered for this ticket."),
+    ] = None,
     language: Language = "",
     as_json: AsJson = False,
 ) -> None:
     """Shows a template, or the mail it makes of a ticket."""
 
     async def act(opened: Opened) -> dict[str, Any]:
-        from gateway import wording
-        from gateway.tryout import preview
+        from gateway.agenda.dry_run import preview
+        from gateway.compose import template_catalogue
 
         async with opened.database.read() as connection:
-            known = await wording.load(connection)
+            known = await template_catalogue.load(connection)
         template = known.get(name.strip().casefold())
         if template is None:
-            raise Refused(f"there is no template {name!r}: there are {', '.join(each.name for each in known.values())}")
+            raise Refused(
+                f"there is no template {name!r}: there are "
+                f"{', '.join(each.name for each in known.values())}"
+            )
         if ticket is None:
             return _described(template, language.lower())
-        rendered = await preview(opened.database, opened.clock, opened.house, template, ticket, language.lower() or None)
+        rendered = await preview(
+            opened.database, opened.clock, opened.house, template, ticket, language.lower() or None
+        )
         return {
             "name": template.name,
             "subject": rendered.subject,

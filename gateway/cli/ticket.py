@@ -1,4 +1,6 @@
-"""``ticketgate ticket ...``: what an agent can do (interfaces.md 2.2). Refused by a rule: exit 65, the reason on stderr, nothing changed."""
+"""``ticketgate ticket ...``: what an agent can do (interfaces.md 2.2). Refused by a rule: exit 65,
+the reason on stderr, nothing changed.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from core.ticket import Priority, Source
+from core.model.ticket import Priority, Source
 from gateway.cli import ticket_mail
 from gateway.cli.acting import acted
 from gateway.cli.opening import Opened, explained, run
@@ -17,7 +19,7 @@ from gateway.cli.words import HIGHEST, day, one_of
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
-    from gateway.desk import Changes, Desk, Outcome
+    from gateway.desk.tickets import Changes, Desk, Outcome
 
 app = typer.Typer(help="What an agent can do with tickets.", no_args_is_help=True)
 people = typer.Typer(help="Who is on a ticket.", no_args_is_help=True)
@@ -26,21 +28,31 @@ app.command("reply")(ticket_mail.reply)
 app.command("forward")(ticket_mail.forward)
 
 Number = Annotated[int, typer.Argument(metavar="N", max=HIGHEST, help="The ticket's number.")]
-As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")]
-CloseDate = Annotated[str | None, typer.Option("--close-date", metavar="DATE", help="Like 2026-01-31; it wins over every rule.")]
+As = Annotated[
+    str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")
+]
+CloseDate = Annotated[
+    str | None,
+    typer.Option("--close-date", metavar="DATE", help="Like 2026-01-31; it wins over every rule."),
+]
 
 
 @app.command("list")
 def list_(
     context: typer.Context,
-    everything: Annotated[bool, typer.Option("--all", help="Also those in the trash and merged away.")] = False,
-    search: Annotated[str | None, typer.Option("--search", metavar="TEXT", help="Words in messages, or text in the subject.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Also those in the trash and merged away.")
+    ] = False,
+    search: Annotated[
+        str | None,
+        typer.Option("--search", metavar="TEXT", help="Words in messages, or text in the subject."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Lists every ticket, open and closed."""
 
     async def act(opened: Opened) -> list[dict[str, Any]]:
-        from gateway import views
+        from gateway.desk import views
 
         async with opened.database.read() as connection:
             return await views.listing(connection, everything=everything, text=search)
@@ -68,11 +80,13 @@ def list_(
 
 @app.command()
 def show(context: typer.Context, number: Number, as_json: AsJson = False) -> None:
-    """Shows a ticket with its messages and its history; a merged-away number shows the ticket it went into."""
+    """Shows a ticket with its messages and its history; a merged-away number shows the ticket it
+    went into.
+    """
 
     async def act(opened: Opened) -> dict[str, Any]:
-        from gateway import views
         from gateway.cli.html import html_of
+        from gateway.desk import views
 
         async with opened.database.read() as connection:
             ticket = await views.resolve(connection, number)
@@ -92,13 +106,26 @@ def show(context: typer.Context, number: Number, as_json: AsJson = False) -> Non
 def create(
     context: typer.Context,
     subject: Annotated[str | None, typer.Option("--subject", help="What it is about.")] = None,
-    requester: Annotated[str | None, typer.Option("--from", metavar="ADDR", help="The requester.")] = None,
-    pipeline: Annotated[str | None, typer.Option("--pipeline", help="Default: the default pipeline.")] = None,
-    status: Annotated[str | None, typer.Option("--status", help="Default: the first open status.")] = None,
-    source: Annotated[str | None, typer.Option("--source", help=", ".join(get_args(Source)))] = None,
+    requester: Annotated[
+        str | None, typer.Option("--from", metavar="ADDR", help="The requester.")
+    ] = None,
+    pipeline: Annotated[
+        str | None, typer.Option("--pipeline", help="Default: the default pipeline.")
+    ] = None,
+    status: Annotated[
+        str | None, typer.Option("--status", help="Default: the first open status.")
+    ] = None,
+    source: Annotated[
+        str | None, typer.Option("--source", help=", ".join(get_args(Source)))
+    ] = None,
     close_date: CloseDate = None,
-    priority: Annotated[str | None, typer.Option("--priority", help=", ".join(get_args(Priority)))] = None,
-    thread: Annotated[int | None, typer.Option("--thread", max=HIGHEST, help="Make this conversation without a ticket one.")] = None,
+    priority: Annotated[
+        str | None, typer.Option("--priority", help=", ".join(get_args(Priority)))
+    ] = None,
+    thread: Annotated[
+        int | None,
+        typer.Option("--thread", max=HIGHEST, help="Make this conversation without a ticket one."),
+    ] = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -111,9 +138,20 @@ def create(
         close_on = day(close_date)
 
     async def act(desk: Desk) -> Outcome:
-        from gateway.desk import Draft
+        from gateway.desk.tickets import Draft
 
-        return await desk.create(Draft(subject, requester, pipeline, status, chosen_source, close_on, chosen_priority, thread))
+        return await desk.create(
+            Draft(
+                subject,
+                requester,
+                pipeline,
+                status,
+                chosen_source,
+                close_on,
+                chosen_priority,
+                thread,
+            )
+        )
 
     _act(context, act, as_user, as_json=as_json, only_number=True)
 
@@ -122,7 +160,9 @@ def create(
 def attach(
     context: typer.Context,
     number: Number,
-    thread: Annotated[int, typer.Option("--thread", max=HIGHEST, help="A conversation without a ticket.")],
+    thread: Annotated[
+        int, typer.Option("--thread", max=HIGHEST, help="A conversation without a ticket.")
+    ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -146,7 +186,9 @@ def note(
 def task(
     context: typer.Context,
     number: Number,
-    done: Annotated[int, typer.Option("--done", metavar="ID", max=HIGHEST, help="As show numbers it.")],
+    done: Annotated[
+        int, typer.Option("--done", metavar="ID", max=HIGHEST, help="As show numbers it.")
+    ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -157,9 +199,14 @@ def task(
 @app.command()
 def move(
     context: typer.Context,
-    numbers: Annotated[list[int], typer.Argument(metavar="N...", max=HIGHEST, help="All of them are moved, or none.")],
+    numbers: Annotated[
+        list[int],
+        typer.Argument(metavar="N...", max=HIGHEST, help="All of them are moved, or none."),
+    ],
     status: Annotated[str, typer.Option("--status", metavar="NAME")],
-    pipeline: Annotated[str | None, typer.Option("--pipeline", help="Default: that of each ticket.")] = None,
+    pipeline: Annotated[
+        str | None, typer.Option("--pipeline", help="Default: that of each ticket.")
+    ] = None,
     close_date: CloseDate = None,
     as_user: As = None,
     as_json: AsJson = False,
@@ -167,7 +214,12 @@ def move(
     """Moves tickets to a status."""
     with explained():
         close_on = day(close_date)
-    _act(context, lambda desk: desk.move(numbers, status, pipeline, close_on), as_user, as_json=as_json)
+    _act(
+        context,
+        lambda desk: desk.move(numbers, status, pipeline, close_on),
+        as_user,
+        as_json=as_json,
+    )
 
 
 @app.command("set")
@@ -175,9 +227,13 @@ def set_(
     context: typer.Context,
     number: Number,
     subject: Annotated[str | None, typer.Option("--subject")] = None,
-    priority: Annotated[str | None, typer.Option("--priority", help=f"{', '.join(get_args(Priority))} or none")] = None,
+    priority: Annotated[
+        str | None, typer.Option("--priority", help=f"{', '.join(get_args(Priority))} or none")
+    ] = None,
     close_date: Annotated[str | None, typer.Option("--close-date", metavar="DATE|none")] = None,
-    owner: Annotated[str | None, typer.Option("--owner", metavar="USER|none", help="A user's address or name.")] = None,
+    owner: Annotated[
+        str | None, typer.Option("--owner", metavar="USER|none", help="A user's address or name.")
+    ] = None,
     requester: Annotated[str | None, typer.Option("--requester", metavar="ADDR")] = None,
     as_user: As = None,
     as_json: AsJson = False,
@@ -188,7 +244,9 @@ def set_(
         if subject is not None:
             changes["subject"] = subject
         if priority is not None:
-            changes["priority"] = None if priority == "none" else one_of("--priority", priority, get_args(Priority))
+            changes["priority"] = (
+                None if priority == "none" else one_of("--priority", priority, get_args(Priority))
+            )
         if close_date is not None:
             changes["close_date"] = None if close_date == "none" else day(close_date)
         if owner is not None:
@@ -208,12 +266,16 @@ def merge(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Puts a ticket with its threads, people and notes into another; its number leads there from now on."""
+    """Puts a ticket with its threads, people and notes into another; its number leads there from
+    now on.
+    """
     _act(context, lambda desk: desk.merge(number, into), as_user, as_json=as_json)
 
 
 @app.command()
-def unmerge(context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False) -> None:
+def unmerge(
+    context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False
+) -> None:
     """Takes a merge of the last 30 days back."""
     _act(context, lambda desk: desk.unmerge(number), as_user, as_json=as_json)
 
@@ -223,23 +285,39 @@ def split(
     context: typer.Context,
     number: Number,
     message: Annotated[
-        list[int], typer.Option("--message", metavar="ID", max=HIGHEST, help="A mail of the ticket, as show --json numbers it.")
+        list[int],
+        typer.Option(
+            "--message",
+            metavar="ID",
+            max=HIGHEST,
+            help="A mail of the ticket, as show --json numbers it.",
+        ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
     """Makes mails of a ticket a ticket of their own; prints its number."""
-    _act(context, lambda desk: desk.split(number, message), as_user, as_json=as_json, only_number=True)
+    _act(
+        context,
+        lambda desk: desk.split(number, message),
+        as_user,
+        as_json=as_json,
+        only_number=True,
+    )
 
 
 @app.command()
-def delete(context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False) -> None:
+def delete(
+    context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False
+) -> None:
     """Puts a ticket into the trash."""
     _act(context, lambda desk: desk.delete(number), as_user, as_json=as_json)
 
 
 @app.command()
-def restore(context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False) -> None:
+def restore(
+    context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False
+) -> None:
     """Takes a ticket out of the trash."""
     _act(context, lambda desk: desk.restore(number), as_user, as_json=as_json)
 
@@ -263,7 +341,12 @@ _person("remove", "Takes somebody off the ticket.")
 
 
 def _act(
-    context: typer.Context, act: Callable[[Desk], Awaitable[Outcome]], actor: str | None, *, as_json: bool, only_number: bool = False
+    context: typer.Context,
+    act: Callable[[Desk], Awaitable[Outcome]],
+    actor: str | None,
+    *,
+    as_json: bool,
+    only_number: bool = False,
 ) -> None:
     """One act, and what it changed: interfaces.md 2.1."""
 
@@ -278,6 +361,8 @@ def _act(
         print(done["ticket"]["number"])
     else:
         for each in outcome.events:
-            print(f"ticket {each.ticket}: {sentence(each.type, each.before, each.after, each.detail)}")
+            print(
+                f"ticket {each.ticket}: {sentence(each.type, each.before, each.after, each.detail)}"
+            )
         if not outcome.events:
             print("nothing changed")

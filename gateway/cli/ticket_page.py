@@ -10,7 +10,11 @@ from gateway.cli.output import facts, paragraph, table
 
 def sentence(kind: str, before: str | None, after: str | None, detail: str | None) -> str:
     """One entry of a history."""
-    change = f" {before or 'none'} -> {after or 'none'}" if before is not None or after is not None else ""
+    change = (
+        f" {before or 'none'} -> {after or 'none'}"
+        if before is not None or after is not None
+        else ""
+    )
     return paragraph(f"{kind.replace('_', ' ')}{change}{f' ({detail})' if detail else ''}")
 
 
@@ -22,7 +26,10 @@ def page(shown: dict[str, Any]) -> None:
             ("Ticket", f"{shown['number']}  {shown['subject']}"),
             ("Status", f"{shown['status']} ({shown['pipeline']}, {shown['status_state']})"),
             ("Requester", _person(requester) if requester else None),
-            ("People", ", ".join(f"{each['address']} ({each['role']})" for each in shown["participants"])),
+            (
+                "People",
+                ", ".join(f"{each['address']} ({each['role']})" for each in shown["participants"]),
+            ),
             ("Owner", shown["owner"]),
             ("Priority", shown["priority"]),
             ("Source", shown["source"]),
@@ -40,20 +47,41 @@ def page(shown: dict[str, Any]) -> None:
         for message in thread["messages"]:
             sender = message["from"] or {}
             print(
-                f"\n  {_time(message['date'] or message['received_at'])}  {message['direction']}  {sender.get('address') or sender.get('name') or ''}"
+                f"\n  {_time(message['date'] or message['received_at'])}  "
+                f"{message['direction']}  {sender.get('address') or sender.get('name') or ''}"
             )
             for each in message["deliveries"]:
-                why = f" ({each['last_reply']})" if each["last_reply"] and each["state"] != "sent" else ""
+                why = (
+                    f" ({each['last_reply']})"
+                    if each["last_reply"] and each["state"] != "sent"
+                    else ""
+                )
                 print(paragraph(f"  to {each['recipient']}: {each['state']}{why}"))
-            print(paragraph("\n".join(f"    {line}" for line in (message["reply_text"] or message["text"]).splitlines())))
+            print(
+                paragraph(
+                    "\n".join(
+                        f"    {line}"
+                        for line in (message["reply_text"] or message["text"]).splitlines()
+                    )
+                )
+            )
     for task in shown["tasks"]:
         due = f", due {task['due_at']:%Y-%m-%d %H:%M}" if task["due_at"] else ""
-        print(paragraph(f"\nTask {task['id']}{' (done)' if task['done_at'] else due}: {task['text']}"))
+        print(
+            paragraph(f"\nTask {task['id']}{' (done)' if task['done_at'] else due}: {task['text']}")
+        )
     print()
     table(
         ("At", "What", "By", "Before", "After", "Because"),
         (
-            (_time(each["at"]), each["type"], each["actor"], each["before"], each["after"], each["detail"] or each["cause"]["rule"])
+            (
+                _time(each["at"]),
+                each["type"],
+                each["actor"],
+                each["before"],
+                each["after"],
+                each["detail"] or each["cause"]["rule"],
+            )
             for each in shown["events"]
         ),
     )

@@ -1,7 +1,8 @@
-"""What is wrong with a command line, as one sentence; typer would draw a box of six lines around its own words.
+"""What is wrong with a command line, as one sentence; typer would draw a box of six lines around
+its own words.
 
-typer carries its own click, which is private to it, so the kinds of error are known by their names; one that is not known here is told in the
-library's words.
+typer carries its own click, which is private to it, so the kinds of error are known by their names;
+one that is not known here is told in the library's words.
 """
 
 from __future__ import annotations
@@ -24,7 +25,9 @@ def sentence(error: Any) -> str:
     """The error of the parser as a line for stderr, with where help is."""
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "ticketgate"
-    return visible(f"ticketgate: {_wrong(error, path.removeprefix('ticketgate '))}; see {path} --help")
+    return visible(
+        f"ticketgate: {_wrong(error, path.removeprefix('ticketgate '))}; see {path} --help"
+    )
 
 
 def _wrong(error: Any, command: str) -> str:
@@ -35,10 +38,15 @@ def _wrong(error: Any, command: str) -> str:
         case "BadParameter" if param is not None:
             return f"{command} {_called(param)}: {_misfit(error)}"
         case "NoSuchOption":
-            meant = f", but {' and '.join(sorted(error.possibilities))}" if error.possibilities else ""
+            meant = (
+                f", but {' and '.join(sorted(error.possibilities))}" if error.possibilities else ""
+            )
             return f"{command} has no option {error.option_name!r}{meant}".replace("'", "")
         case "BadOptionUsage":
-            return f"{error.option_name} {'takes no' if 'not take' in error.message else 'needs a'} value"
+            return (
+                f"{error.option_name} "
+                f"{'takes no' if 'not take' in error.message else 'needs a'} value"
+            )
         case _:
             return _plain(str(error.message))
 
@@ -60,7 +68,9 @@ def _called(param: Any) -> str:
 
 
 def _misfit(error: Any) -> str:
-    """Why a value does not fit. The validator behind typer tells kind and value apart; its own sentence leaves the value out."""
+    """Why a value does not fit. The validator behind typer tells kind and value apart; its own
+    sentence leaves the value out.
+    """
     told: list[Any] = getattr(error.__cause__, "errors", list)()
     if not told:
         return str(error.message).rstrip(".")

@@ -1,4 +1,6 @@
-"""``ticketgate user ...``: agents and their addresses (interfaces.md 2.2). A password comes by stdin, never on the command line."""
+"""``ticketgate user ...``: agents and their addresses (interfaces.md 2.2). A password comes by
+stdin, never on the command line.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from core.ticket import User
+from core.model.ticket import User
 from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, emit_done, table
 from gateway.cli.words import one_of, switch
@@ -17,9 +19,14 @@ app = typer.Typer(help="Agents.", no_args_is_help=True)
 
 Address = Annotated[str, typer.Argument(metavar="ADDRESS")]
 ROLES = ("admin", "automation", "agent", "reader")
-Also = Annotated[list[str] | None, typer.Option("--also", metavar="ADDR", help="Another address of the same person.")]
+Also = Annotated[
+    list[str] | None,
+    typer.Option("--also", metavar="ADDR", help="Another address of the same person."),
+]
 RoleOption = Annotated[str | None, typer.Option("--role", metavar="|".join(ROLES))]
-PasswordStdin = Annotated[bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")]
+PasswordStdin = Annotated[
+    bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")
+]
 
 
 @app.command("list")
@@ -27,7 +34,7 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """Lists all users."""
 
     async def act(opened: Opened) -> list[dict[str, Any]]:
-        from gateway.store import users
+        from gateway.store.setup import users
 
         async with opened.database.read() as connection:
             return [await _described(connection, each) for each in await users.load(connection)]
@@ -69,16 +76,31 @@ def set_(
     name: Annotated[str | None, typer.Option("--name")] = None,
     also: Also = None,
     role: RoleOption = None,
-    active: Annotated[str | None, typer.Option("--active", metavar="on|off", help="Off: may not act; mail from him is no user's.")] = None,
-    password_stdin: PasswordStdin = False,
-    signature: Annotated[str | None, typer.Option("--signature", metavar="T", help="Below what he writes; empty takes it away.")] = None,
-    notify: Annotated[
-        list[str] | None, typer.Option("--notify", metavar="WHAT=on|off", help="Of new, reply, failure; may be repeated.")
+    active: Annotated[
+        str | None,
+        typer.Option(
+            "--active", metavar="on|off", help="Off: may not act; mail from him is no user's."
+        ),
     ] = None,
-    digest: Annotated[str | None, typer.Option("--digest", metavar="off|hourly|daily", help="Off: told at once.")] = None,
+    password_stdin: PasswordStdin = False,
+    signature: Annotated[
+        str | None,
+        typer.Option("--signature", metavar="T", help="Below what he writes; empty takes it away."),
+    ] = None,
+    notify: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--notify", metavar="WHAT=on|off", help="Of new, reply, failure; may be repeated."
+        ),
+    ] = None,
+    digest: Annotated[
+        str | None, typer.Option("--digest", metavar="off|hourly|daily", help="Off: told at once.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sets a user's name, role, password, signature and what he is told, adds addresses, or takes his rights away."""
+    """Sets a user's name, role, password, signature and what he is told, adds addresses, or takes
+    his rights away.
+    """
     with explained():
         told = _told(notify or [], digest)
         given = {
@@ -95,7 +117,7 @@ def set_(
 
     async def act(opened: Opened) -> dict[str, Any]:
         if told:
-            from gateway.store import users
+            from gateway.store.setup import users
 
             async with opened.database.read() as connection:
                 values["notify"] = {**((await users.at(connection, address)).notify or {}), **told}
@@ -118,13 +140,13 @@ def _told(notify: list[str], digest: str | None) -> dict[str, Any]:
 
 
 def _password() -> str:
-    from gateway.passwords import hashed
+    from gateway.desk.passwords import hashed
 
     return hashed(sys.stdin.readline().rstrip("\r\n"))
 
 
 async def _described(connection: Any, user: User) -> dict[str, Any]:
-    from gateway.store import users
+    from gateway.store.setup import users
 
     first = await users.sign_in_address(connection, user.id)
     return {
@@ -155,7 +177,13 @@ def _table(shown: list[dict[str, Any]]) -> None:
     table(
         ("Address", "Name", "Role", "Active", "Also"),
         (
-            (each["address"], each["name"], each["role"], "yes" if each["active"] else "no", ", ".join(each["addresses"][1:]))
+            (
+                each["address"],
+                each["name"],
+                each["role"],
+                "yes" if each["active"] else "no",
+                ", ".join(each["addresses"][1:]),
+            )
             for each in shown
         ),
     )

@@ -1,4 +1,6 @@
-"""Words that options take: on and off, a word out of a few, a day. A wrong one is a UsageError (exit 64) that says which are right."""
+"""Words that options take: on and off, a word out of a few, a day. A wrong one is a UsageError
+(exit 64) that says which are right.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""``workflow runs | test | enroll | unenroll | comment``: tickets in a workflow, and what is said about it (behaviour.md 3.6, 3.7)."""
+"""``workflow runs | test | enroll | unenroll | comment``: tickets in a workflow, and what is said
+about it (behaviour.md 3.6, 3.7).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
-from core.workflow import RunOutcome
+from core.model.workflow import RunOutcome
 from gateway.cli.acting import acted
 from gateway.cli.opening import Opened, explained, run
 from gateway.cli.output import AsJson, emit, emit_done, paragraph, table
@@ -16,16 +18,18 @@ from gateway.cli.words import HIGHEST, day, one_of
 from gateway.errors import Refused, UsageError
 
 if TYPE_CHECKING:
+    from core.model.workflow import Enrolment, Workflow
     from core.pipeline import Pipeline, Status
-    from core.workflow import Enrolment, Workflow
-    from gateway.automate import Automator
-    from gateway.desk import Outcome
-    from gateway.store.setup import Desk
+    from gateway.desk.tickets import Outcome
+    from gateway.desk.workflows import Automator
+    from gateway.store.setup.desk_config import Desk
 
 P = Annotated[str, typer.Argument(metavar="P", help="A pipeline.")]
 S = Annotated[str, typer.Argument(metavar="S", help="One of its statuses.")]
 Ticket = Annotated[int, typer.Option("--ticket", metavar="N", max=HIGHEST)]
-As = Annotated[str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")]
+As = Annotated[
+    str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")
+]
 
 
 def found_in(desk: Desk, pipeline: str, status: str) -> Workflow:
@@ -38,7 +42,10 @@ def found_in(desk: Desk, pipeline: str, status: str) -> Workflow:
 
 
 def _place(desk: Desk, pipeline: str, status: str) -> tuple[Pipeline, Status]:
-    own = next((each for each in desk.pipelines.values() if each.name.casefold() == pipeline.casefold()), None)
+    own = next(
+        (each for each in desk.pipelines.values() if each.name.casefold() == pipeline.casefold()),
+        None,
+    )
     if own is None:
         raise Refused(f"there is no pipeline {pipeline!r}")
     found = own.named(status)
@@ -47,17 +54,25 @@ def _place(desk: Desk, pipeline: str, status: str) -> tuple[Pipeline, Status]:
     return own, found
 
 
-async def described(connection: Any, desk: Desk, workflow: Workflow, *, comments: bool = True) -> dict[str, Any]:
+async def described(
+    connection: Any, desk: Desk, workflow: Workflow, *, comments: bool = True
+) -> dict[str, Any]:
     """The keys of the TOML file, the version, and the comments on each action."""
-    from gateway.store import histories, workflows
+    from gateway.store.setup import workflow_history, workflows
 
     pipeline = desk.pipelines[workflow.pipeline_id]
     actions = await workflows.actions_of(connection, workflow.id, workflow.version)
     said: dict[str, list[dict[str, Any]]] = {}
     if comments:
-        for each in await histories.comments(connection, workflow.id):
+        for each in await workflow_history.comments(connection, workflow.id):
             said.setdefault(each.action, []).append(
-                {"id": each.id, "author": each.author, "text": each.text, "at": each.at, "resolved_at": each.resolved_at}
+                {
+                    "id": each.id,
+                    "author": each.author,
+                    "text": each.text,
+                    "at": each.at,
+                    "resolved_at": each.resolved_at,
+                }
             )
     return {
         "pipeline": pipeline.name,
@@ -77,23 +92,61 @@ async def described(connection: Any, desk: Desk, workflow: Workflow, *, comments
 def _commented(action: dict[str, Any], said: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     shown = {**action, "comments": said.get(action["id"], [])}
     if "branches" in action:
-        shown["branches"] = [{**each, "actions": [_commented(a, said) for a in each.get("actions", [])]} for each in action["branches"]]
+        shown["branches"] = [
+            {**each, "actions": [_commented(a, said) for a in each.get("actions", [])]}
+            for each in action["branches"]
+        ]
     if "otherwise" in action:
         shown["otherwise"] = [_commented(each, said) for each in action["otherwise"]]
     return shown
 
 
-def enroll(context: typer.Context, pipeline: P, status: S, ticket: Ticket, as_user: As = None, as_json: AsJson = False) -> None:
-    """Puts a ticket into a workflow, whatever its filters say and whether or not it was in it before."""
-    _act(context, lambda automator: automator.enroll(pipeline, status, ticket), as_user, "enrolled", as_json=as_json)
+def enroll(
+    context: typer.Context,
+    pipeline: P,
+    status: S,
+    ticket: Ticket,
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
+    """Puts a ticket into a workflow, whatever its filters say and whether or not it was in it
+    before.
+    """
+    _act(
+        context,
+        lambda automator: automator.enroll(pipeline, status, ticket),
+        as_user,
+        "enrolled",
+        as_json=as_json,
+    )
 
 
-def unenroll(context: typer.Context, pipeline: P, status: S, ticket: Ticket, as_user: As = None, as_json: AsJson = False) -> None:
+def unenroll(
+    context: typer.Context,
+    pipeline: P,
+    status: S,
+    ticket: Ticket,
+    as_user: As = None,
+    as_json: AsJson = False,
+) -> None:
     """Takes a ticket out of a workflow."""
-    _act(context, lambda automator: automator.unenroll(pipeline, status, ticket), as_user, "unenrolled", as_json=as_json)
+    _act(
+        context,
+        lambda automator: automator.unenroll(pipeline, status, ticket),
+        as_user,
+        "unenrolled",
+        as_json=as_json,
+    )
 
 
-def _act(context: typer.Context, act: Callable[[Automator], Awaitable[Outcome]], actor: str | None, word: str, *, as_json: bool) -> None:
+def _act(
+    context: typer.Context,
+    act: Callable[[Automator], Awaitable[Outcome]],
+    actor: str | None,
+    word: str,
+    *,
+    as_json: bool,
+) -> None:
     """One act on one ticket, and what it changed: interfaces.md 2.1."""
 
     async def whole(opened: Opened) -> dict[str, Any]:
@@ -113,7 +166,10 @@ def comment(
     action: Annotated[str, typer.Argument(metavar="ACTION")],
     text: Annotated[str | None, typer.Option("--text", metavar="T")] = None,
     resolve: Annotated[
-        int | None, typer.Option("--resolve", metavar="ID", max=HIGHEST, help="The matter of this comment is settled.")
+        int | None,
+        typer.Option(
+            "--resolve", metavar="ID", max=HIGHEST, help="The matter of this comment is settled."
+        ),
     ] = None,
     as_user: As = None,
     as_json: AsJson = False,
@@ -141,31 +197,51 @@ def runs(
     context: typer.Context,
     pipeline: P,
     status: S,
-    ticket: Annotated[int | None, typer.Option("--ticket", metavar="N", max=HIGHEST, help="Default: all.")] = None,
-    action: Annotated[str | None, typer.Option("--action", metavar="ID", help="What this action did.")] = None,
-    outcome: Annotated[str | None, typer.Option("--outcome", metavar="OUTCOME", help=", ".join(get_args(RunOutcome)))] = None,
-    since: Annotated[str | None, typer.Option("--since", metavar="DATE", help="What was done on this day or later.")] = None,
-    until: Annotated[str | None, typer.Option("--until", metavar="DATE", help="What was done on this day or earlier.")] = None,
+    ticket: Annotated[
+        int | None, typer.Option("--ticket", metavar="N", max=HIGHEST, help="Default: all.")
+    ] = None,
+    action: Annotated[
+        str | None, typer.Option("--action", metavar="ID", help="What this action did.")
+    ] = None,
+    outcome: Annotated[
+        str | None,
+        typer.Option("--outcome", metavar="OUTCOME", help=", ".join(get_args(RunOutcome))),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="DATE", help="What was done on this day or later."),
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option("--until", metavar="DATE", help="What was done on this day or earlier."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists who was enrolled and what was done, oldest first, by earlier workflows of the status too; the options beside --ticket choose among what was done."""
+    """Lists who was enrolled and what was done, oldest first, by earlier workflows of the status
+    too; the options beside --ticket choose among what was done.
+    """
     with explained():
         one_of("--outcome", outcome, get_args(RunOutcome))
         first, last = day(since), day(until)
 
     async def act(opened: Opened) -> dict[str, Any]:
-        from gateway.store import histories, setup
+        from gateway.store.setup import desk_config, workflow_history
 
         async with opened.database.read() as connection:
-            desk = await setup.load_desk(connection)
+            desk = await desk_config.load_desk(connection)
             own, place = _place(desk, pipeline, status)
-            all_of_it = await histories.of_status(connection, place.id)
+            all_of_it = await workflow_history.of_status(connection, place.id)
             if not all_of_it:
-                raise Refused(f"status {place.name!r} of pipeline {own.name} has no workflow and never had one")
-            held = await histories.enrolments(connection, all_of_it, ticket)
+                raise Refused(
+                    f"status {place.name!r} of pipeline {own.name} has no workflow and never "
+                    "had one"
+                )
+            held = await workflow_history.enrolments(connection, all_of_it, ticket)
             begin = datetime.combine(first, time.min, opened.zone) if first is not None else None
             end = datetime.combine(last, time.max, opened.zone) if last is not None else None
-            done = await histories.runs(connection, all_of_it, histories.Wanted(ticket, action, outcome, begin, end))
+            done = await workflow_history.runs(
+                connection, all_of_it, workflow_history.Wanted(ticket, action, outcome, begin, end)
+            )
         return {
             "enrolments": [_enrolment(each, desk.workflows.get(place.id)) for each in held],
             "runs": [
@@ -188,7 +264,10 @@ def runs(
         return
     table(
         ("Ticket", "State", "At", "Due", "Ended because"),
-        ((e["ticket"], e["state"], e["at_action"], e["due_at"], e["end_reason"]) for e in shown["enrolments"]),
+        (
+            (e["ticket"], e["state"], e["at_action"], e["due_at"], e["end_reason"])
+            for e in shown["enrolments"]
+        ),
     )
     table(
         ("At", "Ticket", "Action", "Outcome", "Detail"),
@@ -201,7 +280,12 @@ def _enrolment(run: Enrolment, workflow: Workflow | None) -> dict[str, Any]:
     at: str | None = None
     if workflow is not None and run.state == "ACTIVE" and run.place in workflow.graph:
         standing = workflow.graph.action(run.place)
-        waits = standing is not None and standing.kind == "delay" and not run.attempts and run.wait_for != "past"
+        waits = (
+            standing is not None
+            and standing.kind == "delay"
+            and not run.attempts
+            and run.wait_for != "past"
+        )
         following = workflow.graph.following(run.place)
         at = run.place if waits else following.id if following is not None else None
     return {
@@ -217,11 +301,15 @@ def _enrolment(run: Enrolment, workflow: Workflow | None) -> dict[str, Any]:
     }
 
 
-def try_(context: typer.Context, pipeline: P, status: S, ticket: Ticket, as_json: AsJson = False) -> None:
-    """Shows which way a ticket would go and which mails it would send, delays passed over; nothing is sent or changed."""
+def try_(
+    context: typer.Context, pipeline: P, status: S, ticket: Ticket, as_json: AsJson = False
+) -> None:
+    """Shows which way a ticket would go and which mails it would send, delays passed over; nothing
+    is sent or changed.
+    """
 
     async def act(opened: Opened) -> dict[str, Any]:
-        from gateway.tryout import tryout
+        from gateway.agenda.dry_run import tryout
 
         return await tryout(opened.database, opened.clock, opened.house, pipeline, status, ticket)
 
@@ -230,6 +318,15 @@ def try_(context: typer.Context, pipeline: P, status: S, ticket: Ticket, as_json
         emit(shown)
         return
     for each in shown["path"]:
-        print(paragraph(f"{each['action']}  {each['kind']}  {each['outcome']}{'  ' + each['detail'] if each['detail'] else ''}"))
+        print(
+            paragraph(
+                f"{each['action']}  {each['kind']}  "
+                f"{each['outcome']}{'  ' + each['detail'] if each['detail'] else ''}"
+            )
+        )
     for mail in shown["mails"]:
-        print(paragraph(f"\nTo: {', '.join(mail['to'])}\nSubject: {mail['subject']}\n\n{mail['text']}"))
+        print(
+            paragraph(
+                f"\nTo: {', '.join(mail['to'])}\nSubject: {mail['subject']}\n\n{mail['text']}"
+            )
+        )

@@ -1,8 +1,10 @@
-"""The one door for mail: raw bytes and envelope in, a receipt out, and no receipt before the mail is durable.
+"""The one door for mail: raw bytes and envelope in, a receipt out, and no receipt before the mail
+is durable.
 
-Mails that arrive while a commit runs wait for it and then go into the next one together, so that the cost of a durable commit is shared. What
-can go wrong: the spool refuses or is away. Then a group is tried again mail by mail, so that one bad mail does not refuse its neighbours, and
-each caller gets the error of his own mail. A caller who goes away does not stop the commit of his mail.
+Mails that arrive while a commit runs wait for it and then go into the next one together, so that
+the cost of a durable commit is shared. What can go wrong: the spool refuses or is away. Then a
+group is tried again mail by mail, so that one bad mail does not refuse its neighbours, and each
+caller gets the error of his own mail. A caller who goes away does not stop the commit of his mail.
 """
 
 from __future__ import annotations
@@ -21,11 +23,13 @@ from gateway.errors import DiskFull, StoreUnavailable
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from core.message import Envelope
+    from core.model.message import Envelope
     from gateway.ingress.limits import Limits
-    from gateway.store.marks import Mark
+    from gateway.store.imap.taken_mail import Mark
 
-IN_MEMORY = 256 << 10  # a larger mail goes through a file; the limit is that of raw mail kept in the database
+IN_MEMORY = (
+    256 << 10
+)  # a larger mail goes through a file; the limit is that of raw mail kept in the database
 GROUP_MAILS = 200
 GROUP_BYTES = 16 << 20
 _HASH_IN_THREAD = 1 << 20
@@ -33,7 +37,9 @@ _HASH_IN_THREAD = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class SpoolFile:
-    """A raw mail that was streamed to a file of its own; ``sha256`` is the hex digest of its ``size`` bytes. It is not yet synced to disk."""
+    """A raw mail that was streamed to a file of its own; ``sha256`` is the hex digest of its
+    ``size`` bytes. It is not yet synced to disk.
+    """
 
     path: Path
     size: int
@@ -49,7 +55,8 @@ Raw = bytes | SpoolFile
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """One mail on its way into the spool: the bytes exactly as they are to be kept, their number and hex digest, and the envelope.
+    """One mail on its way into the spool: the bytes exactly as they are to be kept, their number
+    and hex digest, and the envelope.
 
     ``mark`` tells of a mail of a mailbox which one it is; the spool takes each of those once.
     """
@@ -74,7 +81,8 @@ class Spool(Protocol):
     async def put(self, mails: Sequence[Incoming]) -> list[int]:
         """Stores all of the mails or none, durably, and returns their ids in order.
 
-        The file of a :class:`SpoolFile` may be moved away or read. Raises OSError, StoreUnavailable or DiskFull when nothing was stored.
+        The file of a :class:`SpoolFile` may be moved away or read. Raises OSError, StoreUnavailable
+        or DiskFull when nothing was stored.
         """
         ...
 
@@ -86,12 +94,22 @@ class _Waiting:
 
 
 class Accept:
-    """Takes mail for all ways in. One instance serves the whole process, since commits are grouped across all sessions."""
+    """Takes mail for all ways in. One instance serves the whole process, since commits are grouped
+    across all sessions.
+    """
 
     def __init__(
-        self, spool: Spool, limits: Limits, directory: Path, *, wake: Callable[[], None], free_space: Callable[[Path], int] | None = None
+        self,
+        spool: Spool,
+        limits: Limits,
+        directory: Path,
+        *,
+        wake: Callable[[], None],
+        free_space: Callable[[Path], int] | None = None,
     ) -> None:
-        """``directory`` holds mail while it is received; ``wake`` is called after each commit; ``free_space`` tells the bytes left beside a path."""
+        """``directory`` holds mail while it is received; ``wake`` is called after each commit;
+        ``free_space`` tells the bytes left beside a path.
+        """
         self.limits = limits
         self.directory = directory
         self._spool = spool
@@ -101,9 +119,11 @@ class Accept:
         self._committer: asyncio.Task[None] | None = None
 
     async def accept(self, raw: Raw, envelope: Envelope) -> Receipt:
-        """Returns once the mail is durable. From the call on the file of a :class:`SpoolFile` belongs to the store, whatever happens.
+        """Returns once the mail is durable. From the call on the file of a :class:`SpoolFile`
+        belongs to the store, whatever happens.
 
-        Raises DiskFull, StoreUnavailable or what else the spool raised; then the mail is not stored. A cancelled caller does not learn which.
+        Raises DiskFull, StoreUnavailable or what else the spool raised; then the mail is not
+        stored. A cancelled caller does not learn which.
         """
         try:
             self.check_room()
@@ -114,10 +134,14 @@ class Accept:
             raise
         return await self._receipt(self._queue(mail))
 
-    async def accept_all(self, mails: Sequence[tuple[Raw, Envelope]], marks: Sequence[Mark] | None = None) -> list[Receipt]:
-        """The same for mails that lie ready, so that their ids ascend in the order given. Raises what the first that failed raised.
+    async def accept_all(
+        self, mails: Sequence[tuple[Raw, Envelope]], marks: Sequence[Mark] | None = None
+    ) -> list[Receipt]:
+        """The same for mails that lie ready, so that their ids ascend in the order given. Raises
+        what the first that failed raised.
 
-        ``marks``, one a mail, say which mails of a mailbox they are; one that is known already gets the receipt of the first time.
+        ``marks``, one a mail, say which mails of a mailbox they are; one that is known already gets
+        the receipt of the first time.
         """
         try:
             self.check_room()
@@ -129,7 +153,9 @@ class Accept:
                     raw.discard()
             raise
         queued = [self._queue(mail) for mail in incoming]
-        if queued:  # all of them first: an error that nobody looks at would be logged as a mistake of ours
+        if (
+            queued
+        ):  # all of them first: an error that nobody looks at would be logged as a mistake of ours
             await asyncio.wait([waiting.done for waiting in queued])
         return [await self._receipt(waiting) for waiting in queued]
 
@@ -143,11 +169,15 @@ class Accept:
     async def _receipt(self, waiting: _Waiting) -> Receipt:
         mail_id = await waiting.done
         mail = waiting.mail
-        maillog.queued(mail_id=mail_id, source=mail.envelope.source, size=mail.size, peer=mail.envelope.peer)
+        maillog.queued(
+            mail_id=mail_id, source=mail.envelope.source, size=mail.size, peer=mail.envelope.peer
+        )
         return Receipt(mail_id)
 
     def check_room(self) -> None:
-        """Raises DiskFull while the disk has less room than :attr:`Limits.free_bytes` (reliability.md 1, item 27)."""
+        """Raises DiskFull while the disk has less room than :attr:`Limits.free_bytes`
+        (reliability.md 1, item 27).
+        """
         if self._free_space(self.directory) < self.limits.free_bytes:
             raise DiskFull("the disk has too little room for more mail")
 
@@ -162,14 +192,20 @@ class Accept:
                 await self._commit(self._next_group())
         finally:
             self._committer = None
-            for waiting in self._waiting:  # only when the loop is torn down: nobody may believe that his mail is safe
+            for waiting in (
+                self._waiting
+            ):  # only when the loop is torn down: nobody may believe that his mail is safe
                 _settle(waiting, StoreUnavailable("the program is stopping"))
             self._waiting.clear()
 
     def _next_group(self) -> list[_Waiting]:
         group = [self._waiting.popleft()]
         size = group[0].mail.size
-        while self._waiting and len(group) < GROUP_MAILS and size + self._waiting[0].mail.size <= GROUP_BYTES:
+        while (
+            self._waiting
+            and len(group) < GROUP_MAILS
+            and size + self._waiting[0].mail.size <= GROUP_BYTES
+        ):
             size += self._waiting[0].mail.size
             group.append(self._waiting.popleft())
         return group
@@ -185,13 +221,16 @@ class Accept:
             return
         for waiting in group:
             if isinstance(waiting.mail.raw, SpoolFile):
-                await asyncio.to_thread(waiting.mail.raw.discard)  # to remove 25 MiB can take milliseconds
+                await asyncio.to_thread(
+                    waiting.mail.raw.discard
+                )  # to remove 25 MiB can take milliseconds
 
     async def _put(self, group: list[_Waiting]) -> Exception | None:
         """Stores a group and tells its callers; returns the error where nothing was stored."""
         try:
             ids = await self._spool.put([waiting.mail for waiting in group])
-        except Exception as error:  # noqa: BLE001 - whatever it is, it becomes the answer to the client
+        # whatever it is, it becomes the answer to the client
+        except Exception as error:  # noqa: BLE001
             return error
         except BaseException:
             for waiting in group:

@@ -1,6 +1,8 @@
-"""What a client may do before it is told to wait or to go: the figures, who is exempt, and the count of connections by address.
+"""What a client may do before it is told to wait or to go: the figures, who is exempt, and the
+count of connections by address.
 
-What can go wrong: an address behind a large NAT or a mail hub of one's own exceeds the limits per address; such networks belong into ``exempt``.
+What can go wrong: an address behind a large NAT or a mail hub of one's own exceeds the limits per
+address; such networks belong into ``exempt``.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The figures of reliability.md 1, items 7, 8 and 27; sizes in bytes, times in seconds, rates in bytes a second."""
+    """The figures of reliability.md 1, items 7, 8 and 27; sizes in bytes, times in seconds, rates
+    in bytes a second.
+    """
 
     message_bytes: int = 25 * MIB
     connections: int = 200
@@ -31,12 +35,16 @@ class Limits:
     unknown_recipients: int = 5
     error_delay: float = 1.0
     command_seconds: float = 300.0
-    busy_command_seconds: float = 30.0  # instead of the former when nearly all connections are taken
+    busy_command_seconds: float = (
+        30.0  # instead of the former when nearly all connections are taken
+    )
     handshake_seconds: float = 30.0
     session_seconds: float = 900.0  # outside DATA
     data_rate: int = 500
     data_window: float = 60.0  # the time over which the rate is taken
-    evict_idle_seconds: float = 5.0  # when every connection is taken, one idle for so long gives way to a new one; twice that in a mail
+    # when every connection is taken, one idle for so long gives way to a new one; twice that in a
+    # mail
+    evict_idle_seconds: float = 5.0
     hops: int = 100
     exempt: tuple[str, ...] = LOOPBACK
 
@@ -47,7 +55,9 @@ class Limits:
 
 
 class Networks:
-    """A set of IP networks that can be asked for an address as a socket gives it; every Unix socket belongs to it when ``local`` is set."""
+    """A set of IP networks that can be asked for an address as a socket gives it; every Unix socket
+    belongs to it when ``local`` is set.
+    """
 
     def __init__(self, networks: Iterable[str], *, local: bool = False) -> None:
         """``networks`` are addresses or networks in CIDR form; ValueError for anything else."""
@@ -56,7 +66,9 @@ class Networks:
         self._known = lru_cache(1024)(self._search)
 
     def __contains__(self, host: str) -> bool:
-        """Whether an address lies in one of the networks; an IPv4 address written as IPv6 counts as itself. "" is a Unix socket."""
+        """Whether an address lies in one of the networks; an IPv4 address written as IPv6 counts as
+        itself. "" is a Unix socket.
+        """
         return self._known(host)
 
     def _search(self, host: str) -> bool:
@@ -71,7 +83,9 @@ def _inside(address: IPv4Address | IPv6Address, network: IPv4Network | IPv6Netwo
 
 
 def parse_host(host: str) -> IPv4Address | IPv6Address | None:
-    """The address of a peer without its zone; None for what is no IP address. ``::ffff:192.0.2.1`` is 192.0.2.1."""
+    """The address of a peer without its zone; None for what is no IP address. ``::ffff:192.0.2.1``
+    is 192.0.2.1.
+    """
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
@@ -99,14 +113,18 @@ class _Group:
 
 @dataclass(slots=True)
 class Admission:
-    """Who may connect now. The count of open connections by address, and a bucket of connections a minute that refills steadily."""
+    """Who may connect now. The count of open connections by address, and a bucket of connections a
+    minute that refills steadily.
+    """
 
     limits: Limits
     exempt: Networks
     _groups: dict[str, _Group] = field(default_factory=dict)
 
     def enter(self, host: str, now: float) -> bool:
-        """Counts a connection of ``host`` at the monotonic time ``now``; False when the address has too many or comes too often."""
+        """Counts a connection of ``host`` at the monotonic time ``now``; False when the address has
+        too many or comes too often.
+        """
         if host in self.exempt:
             return True
         capacity = float(self.limits.connections_per_minute)
@@ -126,6 +144,10 @@ class Admission:
             group.open -= 1
 
     def forget(self, now: float) -> None:
-        """Drops addresses that have nothing open and were not seen for a minute: by then their bucket is full again."""
-        for key in [key for key, group in self._groups.items() if not group.open and now - group.seen > 60.0]:
+        """Drops addresses that have nothing open and were not seen for a minute: by then their
+        bucket is full again.
+        """
+        for key in [
+            key for key, group in self._groups.items() if not group.open and now - group.seen > 60.0
+        ]:
             del self._groups[key]

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from core import token
-from core.message import Envelope, Message, address_key
-from core.ticket import Channel
+from core.mail import reply_tokens
+from core.model.message import Envelope, Message, address_key
+from core.model.ticket import Channel
 
 
-def channels_of(desk_channels: Mapping[str, Channel], default: Channel | None, envelope: Envelope, message: Message) -> tuple[Channel, ...]:
-    """Our channels among the recipients, the deciding one first (behaviour.md 5, recipient; E32, C17)."""
+def channels_of(
+    desk_channels: Mapping[str, Channel],
+    default: Channel | None,
+    envelope: Envelope,
+    message: Message,
+) -> tuple[Channel, ...]:
+    """Our channels among the recipients, the deciding one first (behaviour.md 5, recipient; E32,
+    C17).
+    """
     named = _reached(desk_channels, [each.key for each in (*message.to, *message.cc)])
-    for way in (_reached(desk_channels, envelope.recipients), _reached(desk_channels, message.delivered_to), named):
+    for way in (
+        _reached(desk_channels, envelope.recipients),
+        _reached(desk_channels, message.delivered_to),
+        named,
+    ):
         if not way:
             continue
         if not any(channel in named for channel in way):
             return tuple(way)
-        # Each channel gets a copy of such a mail, in one transaction or in several: all copies must agree on who decides. Off yields to on.
+        # Each channel gets a copy of such a mail, in one transaction or in several: all copies must
+        # agree on who decides. Off yields to on.
         everyone = list(dict.fromkeys((*named, *way)))
         return tuple(sorted(everyone, key=lambda channel: not channel.tickets))
     return (default,) if default is not None else ()
@@ -25,10 +37,14 @@ def channels_of(desk_channels: Mapping[str, Channel], default: Channel | None, e
 
 def _reached(channels: Mapping[str, Channel], addresses: Sequence[str]) -> list[Channel]:
     """The channels among addresses, in their order, each once."""
-    return list(dict.fromkeys(channel for each in addresses if (channel := channel_at(channels, each)) is not None))
+    return list(
+        dict.fromkeys(
+            channel for each in addresses if (channel := channel_at(channels, each)) is not None
+        )
+    )
 
 
 def channel_at(channels: Mapping[str, Channel], address: str) -> Channel | None:
     """The channel an address reaches, with or without its plus part."""
     key = address_key(address)
-    return channels.get(key) or channels.get(token.bare(key)[0])
+    return channels.get(key) or channels.get(reply_tokens.bare(key)[0])

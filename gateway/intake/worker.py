@@ -1,8 +1,10 @@
-"""Takes mail from the spool and has it read and filed, in order of receipt: the loop of the daemon, and one pass of a command.
+"""Takes mail from the spool and has it read and filed, in order of receipt: the loop of the daemon,
+and one pass of a command.
 
-Two stages, so that reading and filing overlap: claimed mails are read by the sandbox, a batch at a time; each batch is one transaction. When a
-batch fails its mails run one by one, so that only the guilty one is put back, and held after its second failure. When the database is away
-nobody is guilty: the lease runs out and the mails are claimed again.
+Two stages, so that reading and filing overlap: claimed mails are read by the sandbox, a batch at a
+time; each batch is one transaction. When a batch fails its mails run one by one, so that only the
+guilty one is put back, and held after its second failure. When the database is away nobody is
+guilty: the lease runs out and the mails are claimed again.
 """
 
 from __future__ import annotations
@@ -14,22 +16,24 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from core.message import Message
+from core.model.message import Message
 from gateway import log, maillog
 from gateway.clock import Clock
 from gateway.errors import TryAgain
-from gateway.intake.jobs import Job, ReadFailure
-from gateway.intake.parse import fallback
-from gateway.intake.process import Batch, Item, Rules
-from gateway.intake.sandbox import Sandbox
+from gateway.intake.batch import Batch, Item, Rules
+from gateway.intake.sandbox.jobs import Job, ReadFailure
+from gateway.intake.sandbox.pool import Sandbox
+from gateway.reading.parse import fallback
 from gateway.store.engine import Database
-from gateway.store.spool import TRIES, Claimed, Finished, Spool
-from gateway.store.wake import Wake
+from gateway.store.queues.spool import TRIES, Claimed, Finished, Spool
+from gateway.store.queues.wake import Wake
 
 BATCH = 256
 CHUNK = 8  # mails one reading process takes at a time
 LEASE_SECONDS = 120.0
-POLL_SECONDS = 0.5  # how late mail is noticed that another process spooled, where no notification comes
+POLL_SECONDS = (
+    0.5  # how late mail is noticed that another process spooled, where no notification comes
+)
 RETRY_SECONDS = 2.0
 
 _log = log.logger("intake")
@@ -46,7 +50,8 @@ class Read:
 class Intake:
     """The intake of one process.
 
-    ``now_of`` says at what instant a mail counts as processed (the clock, or its Date in a replay); ``filed`` is called when there may be work for others.
+    ``now_of`` says at what instant a mail counts as processed (the clock, or its Date in a replay);
+    ``filed`` is called when there may be work for others.
     """
 
     def __init__(
@@ -69,7 +74,9 @@ class Intake:
         self._filed = filed
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Until ``stop``: read and file whatever is in the spool. What is in hand when it stops is finished first."""
+        """Until ``stop``: read and file whatever is in the spool. What is in hand when it stops is
+        finished first.
+        """
         with contextlib.suppress(TryAgain):  # then the leases run out
             await self.spool.free_orphans(self.database.node)
         ready: asyncio.Queue[Read | None] = asyncio.Queue(maxsize=1)
@@ -94,7 +101,9 @@ class Intake:
         settled = False
         try:
             while not filing.done():
-                mails = await self.spool.claim(self.database.node, BATCH, LEASE_SECONDS, self.clock.now(), ids)
+                mails = await self.spool.claim(
+                    self.database.node, BATCH, LEASE_SECONDS, self.clock.now(), ids
+                )
                 if mails:
                     await ready.put(await self.read(mails))
                     settled = False
@@ -111,13 +120,17 @@ class Intake:
 
     async def _claim(self) -> list[Claimed]:
         try:
-            return await self.spool.claim(self.database.node, BATCH, LEASE_SECONDS, self.clock.now(), None)
+            return await self.spool.claim(
+                self.database.node, BATCH, LEASE_SECONDS, self.clock.now(), None
+            )
         except TryAgain as error:
             _log.warning("claim failed", reason=error.message)
             await asyncio.sleep(RETRY_SECONDS)
             return []
 
-    async def _file_all(self, ready: asyncio.Queue[Read | None], done: list[Finished] | None = None) -> None:
+    async def _file_all(
+        self, ready: asyncio.Queue[Read | None], done: list[Finished] | None = None
+    ) -> None:
         while (batch := await ready.get()) is not None:
             filed = await self.file(batch)
             if done is not None:
@@ -125,11 +138,21 @@ class Intake:
             ready.task_done()
 
     async def read(self, mails: Sequence[Claimed]) -> Read:
-        """Have mails read, several chunks at once. One that cannot be read becomes what its headers still tell (reliability.md 14)."""
-        jobs = [Job(mail.raw, mail.envelope.sender == "" if mail.envelope.sender is not None else None) for mail in mails]
-        pieces = await asyncio.gather(*(self.sandbox.read_many(jobs[at : at + CHUNK]) for at in range(0, len(jobs), CHUNK)))
+        """Have mails read, several chunks at once. One that cannot be read becomes what its headers
+        still tell (reliability.md 14).
+        """
+        jobs = [
+            Job(mail.raw, mail.envelope.sender == "" if mail.envelope.sender is not None else None)
+            for mail in mails
+        ]
+        pieces = await asyncio.gather(
+            *(self.sandbox.read_many(jobs[at : at + CHUNK]) for at in range(0, len(jobs), CHUNK))
+        )
         results = [result for piece in pieces for result in piece]
-        return Read(mails, [self._understood(mail, result) for mail, result in zip(mails, results, strict=True)])
+        return Read(
+            mails,
+            [self._understood(mail, result) for mail, result in zip(mails, results, strict=True)],
+        )
 
     def _understood(self, mail: Claimed, result: Message | ReadFailure) -> Message:
         if isinstance(result, Message):
@@ -147,9 +170,13 @@ class Intake:
                 await self.spool.put_off([mail.id for mail in batch.mails])
             await asyncio.sleep(RETRY_SECONDS)
             return []
-        except Exception as error:  # noqa: BLE001  # whatever a mail made go wrong must not stop the queue
+        # whatever a mail made go wrong must not stop the queue
+        except Exception as error:  # noqa: BLE001
             if len(batch.mails) > 1:
-                single = [Read((mail,), (message,)) for mail, message in zip(batch.mails, batch.messages, strict=True)]
+                single = [
+                    Read((mail,), (message,))
+                    for mail, message in zip(batch.mails, batch.messages, strict=True)
+                ]
                 return [done for one in single for done in await self.file(one)]
             await self._guilty(batch.mails[0], error)
             return []
@@ -167,17 +194,24 @@ class Intake:
         return rows
 
     async def _guilty(self, mail: Claimed, error: Exception) -> None:
-        reason = f"It could not be processed: {type(error).__name__} in our rules. Nothing of it was changed; its raw form is kept."
+        reason = (
+            f"It could not be processed: {type(error).__name__} in our rules. Nothing of it "
+            "was changed; its raw form is kept."
+        )
         with contextlib.suppress(TryAgain):
             await self.spool.fail([mail.id], reason, self.clock.now())
-        maillog.failed(source=mail.envelope.source, error_id=f"mail-{mail.id}", exc=error, mail_id=mail.id)
+        maillog.failed(
+            source=mail.envelope.source, error_id=f"mail-{mail.id}", exc=error, mail_id=mail.id
+        )
         if mail.tries >= TRIES:
             maillog.held(mail_id=mail.id, reason=reason)
 
 
 def _tell(row: Finished, item: Item) -> None:
     if row.state == "duplicate":
-        maillog.duplicate(mail_id=row.mail_id, original=row.original_id or 0, source=item.envelope.source)
+        maillog.duplicate(
+            mail_id=row.mail_id, original=row.original_id or 0, source=item.envelope.source
+        )
         return
     maillog.processed(
         mail_id=row.mail_id,

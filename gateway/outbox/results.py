@@ -1,4 +1,5 @@
-"""What became of an attempt to hand over a mail, in three words; ``reply`` is what the server said, or our own sentence where it said nothing.
+"""What became of an attempt to hand over a mail, in three words; ``reply`` is what the server said,
+or our own sentence where it said nothing.
 
 Nothing can go wrong here.
 """
@@ -17,7 +18,9 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Not now. ``everybody``: the trouble is with the smarthost or our account, so the next recipient need not be tried."""
+    """Not now. ``everybody``: the trouble is with the smarthost or our account, so the next
+    recipient need not be tried.
+    """
 
     reply: str
     everybody: bool = False

@@ -1,7 +1,9 @@
-"""The door to dkimpy: signs mail that goes out (RFC 6376, RFC 8463), the same bytes always with the same signature.
+"""The door to dkimpy: signs mail that goes out (RFC 6376, RFC 8463), the same bytes always with the
+same signature.
 
-A signature has no time in it, so that a mail sent twice after a crash is one mail. What can go wrong: the key cannot be used (``ConfigError``, when it
-is read), or a mail has headers that cannot be signed (:class:`CannotSign`, it is not sent unsigned then).
+A signature has no time in it, so that a mail sent twice after a crash is one mail. What can go
+wrong: the key cannot be used (``ConfigError``, when it is read), or a mail has headers that cannot
+be signed (:class:`CannotSign`, it is not sent unsigned then).
 """
 
 from __future__ import annotations
@@ -44,17 +46,23 @@ class Signer:
 
     @classmethod
     def of(cls, settings: Outbound) -> Self | None:
-        """The signer that the configuration asks for; ConfigError where its key changed for the worse since that was checked."""
+        """The signer that the configuration asks for; ConfigError where its key changed for the
+        worse since that was checked.
+        """
         if not settings.dkim_key_file:
             return None
         try:
             key = read_key(Path(settings.dkim_key_file).read_text())
         except (OSError, ValueError):
-            raise ConfigError((Problem("", "outbound.dkim_key_file", "cannot be read, or holds no key"),)) from None
+            raise ConfigError(
+                (Problem("", "outbound.dkim_key_file", "cannot be read, or holds no key"),)
+            ) from None
         return cls(settings.dkim_domain, settings.dkim_selector, key)
 
     async def sign(self, raw: bytes) -> bytes:
-        """The mail with a signature above its headers. ``raw`` has CRLF line ends. Raises :class:`CannotSign`."""
+        """The mail with a signature above its headers. ``raw`` has CRLF line ends. Raises
+        :class:`CannotSign`.
+        """
         return await asyncio.to_thread(self._signed, raw)
 
     def _signed(self, raw: bytes) -> bytes:
@@ -62,7 +70,9 @@ class Signer:
         try:
             message = _Message(head + b"\r\n\r\n", body)
             present = [name.lower().decode("ascii", "replace") for name, _ in message.headers]
-            include = [name for name in SIGNED for _ in range(present.count(name))] + list(OVERSIGNED)
+            include = [name for name in SIGNED for _ in range(present.count(name))] + list(
+                OVERSIGNED
+            )
             header: bytes = message.sign(
                 self._selector,
                 self._domain,
@@ -72,12 +82,16 @@ class Signer:
                 include_headers=include,
             )
         except dkim.DKIMException as error:
-            raise CannotSign("the mail could not be signed: its headers are not as they should be") from error
+            raise CannotSign(
+                "the mail could not be signed: its headers are not as they should be"
+            ) from error
         return header + raw
 
 
 class _Message(dkim.DKIM):  # type: ignore[misc]  # the library has no types
-    """A mail for the library, without its time stamp, and with a body that is hashed in pieces: a large one must not keep the interpreter busy."""
+    """A mail for the library, without its time stamp, and with a body that is hashed in pieces: a
+    large one must not keep the interpreter busy.
+    """
 
     def __init__(self, head: bytes, body: bytes) -> None:
         super().__init__(head)
@@ -85,13 +99,17 @@ class _Message(dkim.DKIM):  # type: ignore[misc]  # the library has no types
 
     def gen_header(self, fields: Sequence[tuple[bytes, bytes]], *rest: Any, **more: Any) -> bytes:
         """What the library puts into the header, corrected."""
-        ours = [(name, self._hash if name == b"bh" else value) for name, value in fields if name != b"t"]
+        ours = [
+            (name, self._hash if name == b"bh" else value) for name, value in fields if name != b"t"
+        ]
         made: bytes = super().gen_header(ours, *rest, **more)
         return made
 
 
 def body_hash(body: bytes) -> bytes:
-    """SHA-256 of a body in its relaxed form (RFC 6376 section 3.4.4), of which empty lines at the end are no part."""
+    """SHA-256 of a body in its relaxed form (RFC 6376 section 3.4.4), of which empty lines at the
+    end are no part.
+    """
     digest = hashlib.sha256()
     waiting = b""  # line ends that count only when something follows
     end = b""
@@ -99,7 +117,9 @@ def body_hash(body: bytes) -> bytes:
     while at < len(body):
         cut = body.find(b"\r\n", at + PIECE) + 2
         upto = cut if cut > 1 else len(body)
-        piece = canonicalization.compress_whitespace(canonicalization.strip_trailing_whitespace(body[at:upto]))
+        piece = canonicalization.compress_whitespace(
+            canonicalization.strip_trailing_whitespace(body[at:upto])
+        )
         if kept := piece.rstrip(b"\r\n"):
             digest.update(waiting + kept)
             waiting, end = b"", b"\r\n"
@@ -110,4 +130,8 @@ def body_hash(body: bytes) -> bytes:
 
 
 def _pem(der: bytes) -> bytes:
-    return b"-----BEGIN RSA PRIVATE KEY-----\n" + base64.encodebytes(der) + b"-----END RSA PRIVATE KEY-----\n"
+    return (
+        b"-----BEGIN RSA PRIVATE KEY-----\n"
+        + base64.encodebytes(der)
+        + b"-----END RSA PRIVATE KEY-----\n"
+    )

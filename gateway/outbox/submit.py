@@ -1,10 +1,14 @@
-"""The door to aiosmtplib: hands mail to the smarthost, one transaction a recipient, and says in three words what became of it.
+"""The door to aiosmtplib: hands mail to the smarthost, one transaction a recipient, and says in
+three words what became of it.
 
-What can go wrong is an answer, never an exception: 5xx about the recipient or the mail is :class:`Failed`; 4xx, a lost connection, a time that was over
-and whatever is about us rather than the recipient (TLS, our account) is :class:`Deferred`. After the end of data the mail may have been taken although
-nobody said so; it is put off too, and that is the only way in which one arrives twice.
+What can go wrong is an answer, never an exception: 5xx about the recipient or the mail is
+:class:`Failed`; 4xx, a lost connection, a time that was over and whatever is about us rather than
+the recipient (TLS, our account) is :class:`Deferred`. After the end of data the mail may have been
+taken although nobody said so; it is put off too, and that is the only way in which one arrives
+twice.
 
-Connections are kept for the next mail and looked at before they are used again. No password or token is sent without TLS, but to the loopback.
+Connections are kept for the next mail and looked at before they are used again. No password or
+token is sent without TLS, but to the loopback.
 """
 
 from __future__ import annotations
@@ -26,10 +30,14 @@ from gateway.outbox.results import Deferred, Failed, Result, Sent
 from gateway.outbox.wire import Envelope, NotPossible, cleaned, is_this_machine, parameters
 
 MAILS: Final = 100  # that one connection carries
-SLOWEST: Final = 10_000  # bytes a second that a mail needs at least, beyond the time for its last answer
+SLOWEST: Final = (
+    10_000  # bytes a second that a mail needs at least, beyond the time for its last answer
+)
 PIECE: Final = 1 << 18  # bytes written before other tasks have their turn
 GOODBYE: Final = 5.0  # seconds for the answer to QUIT
-OURS: Final = frozenset({530, 534, 535, 538})  # RFC 4954 section 6: about our account, whatever the command
+OURS: Final = frozenset(
+    {530, 534, 535, 538}
+)  # RFC 4954 section 6: about our account, whatever the command
 END: Final = "the end of data"
 _log = log.logger("outbox")
 
@@ -38,7 +46,9 @@ TokenSource = Callable[[str | None], Awaitable[str]]  # given the token that was
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Where the smarthost is and who we are there. ``token`` is asked for an access token (XOAUTH2) instead of using ``password``."""
+    """Where the smarthost is and who we are there. ``token`` is asked for an access token (XOAUTH2)
+    instead of using ``password``.
+    """
 
     host: str
     port: int
@@ -79,7 +89,9 @@ class _Line:
 
 
 class Smarthost:
-    """The smarthost, with the connections to it that are kept. As many are open at once as there are calls of :meth:`submit` at once."""
+    """The smarthost, with the connections to it that are kept. As many are open at once as there
+    are calls of :meth:`submit` at once.
+    """
 
     def __init__(self, server: Server, deadlines: Deadlines | None = None) -> None:
         self.server = server
@@ -88,7 +100,9 @@ class Smarthost:
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def submit(self, sender: str, recipient: str, raw: bytes) -> Result:
-        """Hands over one mail for one recipient; ``sender`` "" is the null path. ``raw`` has the form of :func:`gateway.outbox.wire.lines`."""
+        """Hands over one mail for one recipient; ``sender`` "" is the null path. ``raw`` has the
+        form of :func:`gateway.outbox.wire.lines`.
+        """
         try:
             envelope = Envelope.of(sender, recipient, raw)
         except NotPossible as error:
@@ -115,7 +129,9 @@ class Smarthost:
     # ---- a connection
 
     async def _open(self, refused: str | None = None) -> aiosmtplib.SMTP:
-        """A connection on which we are known. A token that is refused is renewed once, and ``refused`` is that one."""
+        """A connection on which we are known. A token that is refused is renewed once, and
+        ``refused`` is that one.
+        """
         client = self._client(await self._context())
         token: str | None = None
         try:
@@ -151,11 +167,15 @@ class Smarthost:
         )
 
     async def _context(self) -> ssl.SSLContext | None:
-        """What TLS needs, read anew for each connection, in a thread: the system's authorities are many."""
+        """What TLS needs, read anew for each connection, in a thread: the system's authorities are
+        many.
+        """
         if self.server.tls == "none":
             return None
         try:
-            return await asyncio.to_thread(ssl.create_default_context, cafile=self.server.tls_ca or None)
+            return await asyncio.to_thread(
+                ssl.create_default_context, cafile=self.server.tls_ca or None
+            )
         except OSError as error:
             raise _Trouble(f"the authorities to trust cannot be read: {_why(error)}") from None
 
@@ -226,8 +246,12 @@ class Smarthost:
         self._keep(line)
         return result
 
-    async def _dialog(self, line: _Line, envelope: Envelope, options: list[bytes], raw: bytes) -> aiosmtplib.SMTPResponse:
-        """The first answer that is not as wished, or the last one; ``line.stage`` is what it answers."""
+    async def _dialog(
+        self, line: _Line, envelope: Envelope, options: list[bytes], raw: bytes
+    ) -> aiosmtplib.SMTPResponse:
+        """The first answer that is not as wished, or the last one; ``line.stage`` is what it
+        answers.
+        """
         client = line.client
         said = await client.execute_command(b"MAIL", b"FROM:<" + envelope.sender + b">", *options)
         if said.code == 421 and line.mails:
@@ -250,15 +274,25 @@ class Smarthost:
         if code in OURS:
             _log.error("the smarthost refuses our account", host=self.server.host, reply=code)
             return Deferred(reply, everybody=True)
-        return Failed(reply) if code // 100 == 5 else Deferred(reply, everybody=code == 421 and line.stage == "MAIL")
+        return (
+            Failed(reply)
+            if code // 100 == 5
+            else Deferred(reply, everybody=code == 421 and line.stage == "MAIL")
+        )
 
     async def _data(self, client: aiosmtplib.SMTP, raw: bytes) -> aiosmtplib.SMTPResponse:
-        """The mail and the answer to it. Other tasks have their turn in between; an answer that comes early ends it."""
+        """The mail and the answer to it. Other tasks have their turn in between; an answer that
+        comes early ends it.
+        """
         protocol = client.protocol
         if protocol is None:
             raise ConnectionResetError
-        stuffed = (b"." if raw.startswith(b".") else b"") + raw.replace(b"\r\n.", b"\r\n..") + b".\r\n"
-        answer = asyncio.ensure_future(protocol.read_response(timeout=self.deadlines.data + len(stuffed) / SLOWEST))
+        stuffed = (
+            (b"." if raw.startswith(b".") else b"") + raw.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+        )
+        answer = asyncio.ensure_future(
+            protocol.read_response(timeout=self.deadlines.data + len(stuffed) / SLOWEST)
+        )
         try:
             await asyncio.sleep(0)  # it listens before the first byte goes out
             with contextlib.suppress(ConnectionError):  # then the answer says so as well
@@ -278,7 +312,9 @@ def _broken(line: _Line, error: Exception) -> Result:
     if line.stage == "MAIL" and line.mails and isinstance(error, OSError):
         raise _Stale from None
     if line.stage == END:
-        return Deferred(f"{_why(error)} after the end of data; whether the mail was taken is not known")
+        return Deferred(
+            f"{_why(error)} after the end of data; whether the mail was taken is not known"
+        )
     return Deferred(f"{_why(error)} at {line.stage}", everybody=line.stage == "MAIL")
 
 
@@ -297,13 +333,19 @@ async def _quit(line: _Line) -> None:
 
 def _refuse_open_line(client: aiosmtplib.SMTP) -> None:
     """No secret goes over a connection without TLS, except to this machine."""
-    if client.get_transport_info("sslcontext") is None and not is_this_machine(str(client.get_transport_info("peername")[0])):
+    if client.get_transport_info("sslcontext") is None and not is_this_machine(
+        str(client.get_transport_info("peername")[0])
+    ):
         raise _Trouble("the smarthost wants a password on a connection without TLS")
 
 
 def _why(error: BaseException) -> str:
     """What went wrong, in a few words without addresses of mail."""
-    cause = error.__cause__ if isinstance(error, aiosmtplib.SMTPConnectError) and error.__cause__ is not None else error
+    cause = (
+        error.__cause__
+        if isinstance(error, aiosmtplib.SMTPConnectError) and error.__cause__ is not None
+        else error
+    )
     match cause:
         case SMTPResponseException():
             return cleaned(f"{cause.code} {cause.message}")

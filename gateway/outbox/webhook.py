@@ -1,11 +1,15 @@
-"""Calls webhooks: JSON that is posted to a server of somebody else, signed, until it takes it, refuses it, or three days are over.
+"""Calls webhooks: JSON that is posted to a server of somebody else, signed, until it takes it,
+refuses it, or three days are over.
 
-Nothing is ever sent to an address that is not public, unless ``[webhooks] allow`` names it: a name is looked up once, and what is looked at is the very
-address that is connected to. Redirects are not followed and no proxy is used.
+Nothing is ever sent to an address that is not public, unless ``[webhooks] allow`` names it: a name
+is looked up once, and what is looked at is the very address that is connected to. Redirects are not
+followed and no proxy is used.
 
-What can go wrong: the receiver is away, slow or overloaded (tried again after 1 min, 2 min, 4 min ... 4 h); it refuses the call, or the URL is none that
-may be called (failed at once); there is no secret to sign with (calls wait); we die while a call is made, or the database is away just then (it is made
-again, with the same ``X-Ticketgate-Delivery``). A log line tells where a call went by scheme, host and port only, since the rest may hold a secret.
+What can go wrong: the receiver is away, slow or overloaded (tried again after 1 min, 2 min, 4 min
+... 4 h); it refuses the call, or the URL is none that may be called (failed at once); there is no
+secret to sign with (calls wait); we die while a call is made, or the database is away just then (it
+is made again, with the same ``X-Ticketgate-Delivery``). A log line tells where a call went by
+scheme, host and port only, since the rest may hold a secret.
 """
 
 from __future__ import annotations
@@ -25,8 +29,8 @@ from gateway.clock import Clock
 from gateway.errors import TryAgain
 from gateway.http_client import NoAnswer, NotAllowed
 from gateway.store.engine import Database
-from gateway.store.wake import Wake
-from gateway.store.webhooks import Call, Calls, State
+from gateway.store.queues.wake import Wake
+from gateway.store.queues.webhooks import Call, Calls, State
 
 SECONDS: Final = 20.0  # for one call in all
 LEASE_SECONDS: Final = 60.0
@@ -39,10 +43,17 @@ POLL_SECONDS: Final = 5.0
 UNSIGNED: Final = "no secret is configured: set secret_file in [webhooks]"
 _PASSING: Final = frozenset({408, 425, 429})
 _REPLY: Final = 300  # characters that are kept of an answer
-_URL: Final = re.compile(r"(?P<place>https?://(?P<host>\[[0-9a-f:.]+\]|[\w.-]+)(?::\d{1,5})?)(?:[/?#]\S*)?", re.IGNORECASE)
-_GLOBAL_UNICAST: Final = IPv6Network("2000::/3")  # RFC 4291 section 2.4; all the rest is nobody's or not for the internet
+_URL: Final = re.compile(
+    r"(?P<place>https?://(?P<host>\[[0-9a-f:.]+\]|[\w.-]+)(?::\d{1,5})?)(?:[/?#]\S*)?",
+    re.IGNORECASE,
+)
+_GLOBAL_UNICAST: Final = IPv6Network(
+    "2000::/3"
+)  # RFC 4291 section 2.4; all the rest is nobody's or not for the internet
 _NAT64: Final = IPv6Network("64:ff9b::/96")  # RFC 6052
-_SPECIAL: Final = tuple(map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")))  # not public either (RFC 6890, 7526, 9637)
+_SPECIAL: Final = tuple(
+    map(ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20"))
+)  # not public either (RFC 6890, 7526, 9637)
 _log = log.logger("webhook")
 
 Address = IPv4Address | IPv6Address
@@ -50,7 +61,9 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """One attempt: of which call, where to (scheme, host and port), how many there were with this one, and what came of it."""
+    """One attempt: of which call, where to (scheme, host and port), how many there were with this
+    one, and what came of it.
+    """
 
     id: int
     ticket: int | None
@@ -70,7 +83,9 @@ class Webhooks:
         self._allow = Allowed(settings.allow)
 
     async def run_due(self) -> list[Called]:
-        """One pass: each call that is due gets one attempt, and so do those that another process leaves behind meanwhile."""
+        """One pass: each call that is due gets one attempt, and so do those that another process
+        leaves behind meanwhile.
+        """
         now = self.clock.now()
         done: list[Called] = []
         while some := await self._some(now):
@@ -107,16 +122,31 @@ class Webhooks:
         found = _URL.fullmatch(call.url)
         place = found["place"].lower() if found is not None else ""
         try:
-            state, reply = await self._ask(call, found["host"].lower()) if found is not None else ("failed", "its URL may not be called")
-        except Exception as error:  # noqa: BLE001 - whatever it is, the call must not be made again and again without end
+            state, reply = (
+                await self._ask(call, found["host"].lower())
+                if found is not None
+                else ("failed", "its URL may not be called")
+            )
+        # whatever it is, the call must not be made again and again without end
+        except Exception as error:  # noqa: BLE001
             _log.error("webhook stumbled", call=call.id, **log.error_fields(error))
-            state, reply = "deferred", f"something unforeseen happened here ({type(error).__name__}); the log says where"
+            state, reply = (
+                "deferred",
+                f"something unforeseen happened here ({type(error).__name__}); the log says where",
+            )
         now, end = self.clock.now(), call.created_at + GIVE_UP
         if state == "deferred" and now >= end:
             state = "failed"
         due = min(now + pause(call.attempts), end) if state == "deferred" else None
         say = _log.info if state == "sent" else _log.warning
-        say(f"webhook {state}", call=call.id, ticket=call.ticket, to=place, attempt=call.attempts, reply=log.redact(reply))
+        say(
+            f"webhook {state}",
+            call=call.id,
+            ticket=call.ticket,
+            to=place,
+            attempt=call.attempts,
+            reply=log.redact(reply),
+        )
         await self.calls.settle(call.id, state, reply, due)
         return Called(call.id, call.ticket, place, call.attempts, state, reply)
 
@@ -135,10 +165,15 @@ class Webhooks:
             return "failed", f"{host} {error.message}"
         except NoAnswer as error:
             return "deferred", f"{host} {error.message}"
-        said = "".join(each if each.isprintable() else " " for each in f"{reply.status} {reply.reason}")[:_REPLY].strip()
+        said = "".join(
+            each if each.isprintable() else " " for each in f"{reply.status} {reply.reason}"
+        )[:_REPLY].strip()
         if 200 <= reply.status < 300:
             return "sent", said
-        return "failed" if 400 <= reply.status < 500 and reply.status not in _PASSING else "deferred", said
+        return (
+            "failed" if 400 <= reply.status < 500 and reply.status not in _PASSING else "deferred",
+            said,
+        )
 
     def _head(self, call: Call) -> dict[str, str]:
         at = str(int(self.clock.now().timestamp()))
@@ -153,7 +188,9 @@ class Webhooks:
 
 
 def signature(secret: bytes, timestamp: str, body: str) -> str:
-    """``v1=`` and the hex HMAC-SHA256 over timestamp (seconds since 1970), a dot and the body (interfaces.md 5)."""
+    """``v1=`` and the hex HMAC-SHA256 over timestamp (seconds since 1970), a dot and the body
+    (interfaces.md 5).
+    """
     return "v1=" + hmac.digest(secret, f"{timestamp}.{body}".encode(), "sha256").hex()
 
 
@@ -163,7 +200,9 @@ def pause(attempts: int) -> timedelta:
 
 
 class Allowed:
-    """Where calls may go. ``entries`` are networks and names of hosts that are allowed beside the public internet (reliability.md 29)."""
+    """Where calls may go. ``entries`` are networks and names of hosts that are allowed beside the
+    public internet (reliability.md 29).
+    """
 
     def __init__(self, entries: Sequence[str]) -> None:
         self._networks = []
@@ -175,13 +214,21 @@ class Allowed:
                 self._hosts.add(each.lower())
 
     def covers(self, host: str, address: str) -> bool:
-        """Whether a call to this host, as its URL names it in small letters, may be made to this IP address, as it is connected to."""
+        """Whether a call to this host, as its URL names it in small letters, may be made to this IP
+        address, as it is connected to.
+        """
         end = _end(address)
-        return host in self._hosts or is_public(end) or any(end in network for network in self._networks)
+        return (
+            host in self._hosts
+            or is_public(end)
+            or any(end in network for network in self._networks)
+        )
 
 
 def _end(address: str) -> Address:
-    """The address at which packets end up: an IPv4 address may stand in an IPv6 one, mapped or for a way between the two."""
+    """The address at which packets end up: an IPv4 address may stand in an IPv6 one, mapped or for
+    a way between the two.
+    """
     found = ip_address(address.partition("%")[0])
     if isinstance(found, IPv4Address):
         return found
@@ -190,7 +237,9 @@ def _end(address: str) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address belongs to the internet: not private, loopback, link-local, multicast, reserved or shared by a carrier (RFC 6890)."""
+    """Whether an address belongs to the internet: not private, loopback, link-local, multicast,
+    reserved or shared by a carrier (RFC 6890).
+    """
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
     if any(address in network for network in _SPECIAL):

@@ -1,6 +1,8 @@
-"""How a mail stands on the wire: its envelope as bytes, its lines ended by CRLF, what it needs of the server, and replies that can be shown.
+"""How a mail stands on the wire: its envelope as bytes, its lines ended by CRLF, what it needs of
+the server, and replies that can be shown.
 
-What can go wrong: an address that cannot stand in a command, or needs what the server does not offer (:class:`NotPossible`, with a sentence for the user).
+What can go wrong: an address that cannot stand in a command, or needs what the server does not
+offer (:class:`NotPossible`, with a sentence for the user).
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ class NotPossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Sender (empty: the null path) and recipient as they stand in commands, and what the mail needs beyond plain SMTP."""
+    """Sender (empty: the null path) and recipient as they stand in commands, and what the mail
+    needs beyond plain SMTP.
+    """
 
     sender: bytes
     recipient: bytes
@@ -58,9 +62,13 @@ def _path(address: str) -> bytes:
 
 
 def parameters(envelope: Envelope, offered: Mapping[str, str], size: int) -> list[bytes]:
-    """The parameters of MAIL (RFC 1870, 6152, 6531), each only where the server knows it. Raises :class:`NotPossible`."""
+    """The parameters of MAIL (RFC 1870, 6152, 6531), each only where the server knows it. Raises
+    :class:`NotPossible`.
+    """
     if envelope.utf8 and "smtputf8" not in offered:
-        raise NotPossible("the address or a header is not in ASCII, and the smarthost does not offer SMTPUTF8")
+        raise NotPossible(
+            "the address or a header is not in ASCII, and the smarthost does not offer SMTPUTF8"
+        )
     wanted = (
         (b"SIZE=%d" % size, "size" in offered),
         (b"BODY=8BITMIME", envelope.eight_bit and "8bitmime" in offered),

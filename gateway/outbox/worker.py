@@ -1,8 +1,11 @@
-"""The outbox at work: claims deliveries that are due, hands each to the smarthost, writes down what became of it (reliability.md 26).
+"""The outbox at work: claims deliveries that are due, hands each to the smarthost, writes down what
+became of it (reliability.md 26).
 
-No transaction is open while the network is waited for. What the smarthost took is written down in a transaction of its own directly afterwards; a crash
-between the two leads to one more attempt with the same bytes once the lease is over, and that is the only way in which a mail goes out twice.
-Without a smarthost everything waits. A smarthost that cannot be reached, or refuses our account, puts the rest of a pass off without trying each.
+No transaction is open while the network is waited for. What the smarthost took is written down in a
+transaction of its own directly afterwards; a crash between the two leads to one more attempt with
+the same bytes once the lease is over, and that is the only way in which a mail goes out twice.
+Without a smarthost everything waits. A smarthost that cannot be reached, or refuses our account,
+puts the rest of a pass off without trying each.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ from logging import DEBUG, INFO, WARNING
 from time import monotonic
 from typing import Final, assert_never
 
-from core import token
-from core.retry import next_attempt
+from core.mail import reply_tokens
+from core.rules.retry import next_attempt
 from gateway import log
 from gateway.clock import Clock
 from gateway.errors import TryAgain
@@ -27,8 +30,8 @@ from gateway.outbox.signing import CannotSign, Signer
 from gateway.outbox.submit import Smarthost
 from gateway.outbox.wire import lines
 from gateway.store.engine import Database
-from gateway.store.outbox import Deliveries, Job, Mark
-from gateway.store.wake import Wake
+from gateway.store.queues.outbox import Deliveries, Job, Mark
+from gateway.store.queues.wake import Wake
 
 CLAIM: Final = 50
 AT_ONCE: Final = 4  # connections while more than BUSY are due
@@ -37,7 +40,13 @@ PUT_OFF: Final = 1000  # deliveries of one transaction when the smarthost is awa
 LEASE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 2.0
-WRITING: Final = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds between attempts to write down what the smarthost took; less than a lease
+WRITING: Final = (
+    0.5,
+    1.0,
+    2.0,
+    4.0,
+    8.0,
+)  # seconds between attempts to write down what the smarthost took; less than a lease
 _CODES: Final = re.compile(r"\d{3}(?: \d\.\d{1,3}\.\d{1,3})?(?= |$)")
 _log = log.logger("outbox")
 
@@ -55,7 +64,9 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Pass:
-    """One pass over what is due at ``began``; ``broken`` is what is wrong with the smarthost once that is known, ``key`` signs return paths."""
+    """One pass over what is due at ``began``; ``broken`` is what is wrong with the smarthost once
+    that is known, ``key`` signs return paths.
+    """
 
     smarthost: Smarthost
     began: datetime
@@ -66,7 +77,9 @@ class _Pass:
 
 
 class Outbox:
-    """The outbox of one process. ``smarthost`` None: mail waits; ``signer`` None: it goes out unsigned. ``pause`` waits the seconds it is given."""
+    """The outbox of one process. ``smarthost`` None: mail waits; ``signer`` None: it goes out
+    unsigned. ``pause`` waits the seconds it is given.
+    """
 
     def __init__(
         self,
@@ -86,7 +99,9 @@ class Outbox:
         self._random = random.Random()  # noqa: S311  # spreads attempts, guards nothing
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Until ``stop``: every delivery gets its attempts as they become due. What is under way then is finished, the rest given back."""
+        """Until ``stop``: every delivery gets its attempts as they become due. What is under way
+        then is finished, the rest given back.
+        """
         if self.smarthost is None:
             await stop.wait()
             return
@@ -98,7 +113,10 @@ class Outbox:
             except TryAgain as error:
                 _log.warning("outbox put off", reason=error.message)
                 pause = RETRY_SECONDS
-            waiting = [asyncio.ensure_future(stop.wait()), asyncio.ensure_future(wake.wait("outbox", pause))]
+            waiting = [
+                asyncio.ensure_future(stop.wait()),
+                asyncio.ensure_future(wake.wait("outbox", pause)),
+            ]
             await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
             for each in waiting:
                 each.cancel()
@@ -116,7 +134,11 @@ class Outbox:
 
     async def next_due(self) -> datetime | None:
         """When the next attempt is due; None without a smarthost, since none is made then."""
-        return await self.deliveries.earliest_due(self.clock.now()) if self.smarthost is not None else None
+        return (
+            await self.deliveries.earliest_due(self.clock.now())
+            if self.smarthost is not None
+            else None
+        )
 
     async def close(self) -> None:
         """Ends the connections that are kept."""
@@ -132,7 +154,11 @@ class Outbox:
     async def _pause(self) -> float:
         now = self.clock.now()
         due = await self.deliveries.earliest_due(now)
-        return max(0.0, min(POLL_SECONDS, (due - now).total_seconds())) if due is not None else POLL_SECONDS
+        return (
+            max(0.0, min(POLL_SECONDS, (due - now).total_seconds()))
+            if due is not None
+            else POLL_SECONDS
+        )
 
     async def _one_pass(self, smarthost: Smarthost, stop: asyncio.Event) -> list[Outcome]:
         """Attempts until nothing is left that was due when the pass began."""
@@ -140,7 +166,9 @@ class Outbox:
         while not stop.is_set():
             away = run.broken is not None
             size = PUT_OFF if away else CLAIM
-            jobs = await self.deliveries.claim(self.node, size, LEASE_SECONDS, self.clock.now(), due=run.began, bare=away)
+            jobs = await self.deliveries.claim(
+                self.node, size, LEASE_SECONDS, self.clock.now(), due=run.began, bare=away
+            )
             if not jobs:
                 break
             await (self._put_off(run, jobs) if away else self._try(run, jobs, stop))
@@ -150,17 +178,23 @@ class Outbox:
         """The same answer for all of them, without asking again; in one transaction."""
         if jobs and run.broken is not None:
             await self._written(run, [(job, run.broken) for job in jobs], tried=False)
-            _log.warning("deliveries put off", deliveries=len(jobs), reply=_loggable(run.broken.reply))
+            _log.warning(
+                "deliveries put off", deliveries=len(jobs), reply=_loggable(run.broken.reply)
+            )
 
     async def _try(self, run: _Pass, jobs: Sequence[Job], stop: asyncio.Event) -> None:
-        """One attempt for each, on up to four connections; what was not tried is put off, or given back where we are to stop."""
+        """One attempt for each, on up to four connections; what was not tried is put off, or given
+        back where we are to stop.
+        """
         left = list(reversed(jobs))
         prepared: dict[int, asyncio.Task[bytes]] = {}
         lease = _Lease(self, [job.id for job in jobs])
         lanes = AT_ONCE if len(jobs) > BUSY else 1
 
         async def lane() -> None:
-            while left and run.broken is None and not run.halted and not stop.is_set() and lease.good:
+            while (
+                left and run.broken is None and not run.halted and not stop.is_set() and lease.good
+            ):
                 job = left.pop()
                 result = await self._attempt(run, job, prepared)
                 if isinstance(result, Deferred) and result.everybody:
@@ -186,11 +220,17 @@ class Outbox:
         elif left:
             await self.deliveries.give_back(self.node, [job.id for job in left])
 
-    async def _attempt(self, run: _Pass, job: Job, prepared: dict[int, asyncio.Task[bytes]]) -> Result:
+    async def _attempt(
+        self, run: _Pass, job: Job, prepared: dict[int, asyncio.Task[bytes]]
+    ) -> Result:
         """One mail to one recipient."""
         if not job.raw:
             return Failed("there is no mail to send")
-        sender = token.return_path(run.key, job.return_address, job.id) if job.return_address is not None else ""
+        sender = (
+            reply_tokens.return_path(run.key, job.return_address, job.id)
+            if job.return_address is not None
+            else ""
+        )
         if job.outgoing not in prepared:
             prepared[job.outgoing] = asyncio.create_task(self._prepared(job.raw), name="signature")
         try:
@@ -204,8 +244,12 @@ class Outbox:
         raw = lines(raw)
         return await self.signer.sign(raw) if self.signer is not None else raw
 
-    async def _written(self, run: _Pass, results: Sequence[tuple[Job, Result]], *, tried: bool = True) -> None:
-        """The results in the database, before anything else is tried; with patience where the smarthost has taken a mail."""
+    async def _written(
+        self, run: _Pass, results: Sequence[tuple[Job, Result]], *, tried: bool = True
+    ) -> None:
+        """The results in the database, before anything else is tried; with patience where the
+        smarthost has taken a mail.
+        """
         now = self.clock.now()
         marks = [self._mark(job, result, now) for job, result in results]
         for seconds in WRITING:
@@ -213,14 +257,18 @@ class Outbox:
                 held = await self.deliveries.mark(self.node, marks)
                 break
             except TryAgain as error:
-                _log.warning("outcome cannot be stored", deliveries=len(marks), **log.error_fields(error))
+                _log.warning(
+                    "outcome cannot be stored", deliveries=len(marks), **log.error_fields(error)
+                )
             await self._wait(seconds)
         else:
             held = await self.deliveries.mark(self.node, marks)
         for (job, _), mark in zip(results, marks, strict=True):
             _tell(job, mark, tried=tried, lost=mark.id not in held)
             if mark.id in held:
-                run.outcomes.append(Outcome(job.id, job.ticket, job.recipient, mark.state, mark.reply))
+                run.outcomes.append(
+                    Outcome(job.id, job.ticket, job.recipient, mark.state, mark.reply)
+                )
 
     def _mark(self, job: Job, result: Result, now: datetime) -> Mark:
         match result:
@@ -231,14 +279,21 @@ class Outbox:
             case Deferred(reply=reply):
                 due = next_attempt(job.attempts + 1, job.first_at, now, self._random.random())
                 if due is None:
-                    return Mark(job.id, "failed", f"given up after five days; the last answer was: {reply}", ended_at=now)
+                    return Mark(
+                        job.id,
+                        "failed",
+                        f"given up after five days; the last answer was: {reply}",
+                        ended_at=now,
+                    )
                 return Mark(job.id, "deferred", reply, due_at=due)
             case _:
                 assert_never(result)
 
 
 class _Lease:
-    """The lease of a claim, made longer while it is worked off: a large claim over a slow line takes its time."""
+    """The lease of a claim, made longer while it is worked off: a large claim over a slow line
+    takes its time.
+    """
 
     def __init__(self, outbox: Outbox, ids: Sequence[int]) -> None:
         self._outbox = outbox
@@ -257,7 +312,9 @@ class _Lease:
             await asyncio.sleep(LEASE_SECONDS / 6)
             began = monotonic()
             try:
-                await outbox.deliveries.keep(outbox.node, self._ids, LEASE_SECONDS, outbox.clock.now())
+                await outbox.deliveries.keep(
+                    outbox.node, self._ids, LEASE_SECONDS, outbox.clock.now()
+                )
             except TryAgain as error:
                 _log.warning("lease cannot be made longer", **log.error_fields(error))
             else:
@@ -271,7 +328,9 @@ def _loggable(reply: str) -> str:
 
 
 def _tell(job: Job, mark: Mark, *, tried: bool, lost: bool) -> None:
-    """The canonical line of an attempt. Those that were put off without being tried are told together, and one by one at level debug only."""
+    """The canonical line of an attempt. Those that were put off without being tried are told
+    together, and one by one at level debug only.
+    """
     level = WARNING if lost or mark.state == "failed" else INFO if tried else DEBUG
     _log.log(
         level,

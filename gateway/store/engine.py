@@ -1,8 +1,10 @@
-"""The door to the database: SQLite in one file, or PostgreSQL, behind the same two verbs, ``read`` and ``write``.
+"""The door to the database: SQLite in one file, or PostgreSQL, behind the same two verbs, ``read``
+and ``write``.
 
-A write is one transaction: durable when the block has ended well, without a trace when it has not. What goes wrong outside of us (busy, away,
-full) comes out as an error that says "try again" (gateway/store/trouble.py); a setting under which a commit would not be durable is refused
-before anything is served (reliability.md 1, item 1).
+A write is one transaction: durable when the block has ended well, without a trace when it has not.
+What goes wrong outside of us (busy, away, full) comes out as an error that says "try again"
+(gateway/store/sql/errors.py); a setting under which a commit would not be durable is refused before
+anything is served (reliability.md 1, item 1).
 """
 
 from __future__ import annotations
@@ -20,10 +22,10 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from gateway.errors import SchemaOutdated, TicketgateError, UsageError
-from gateway.store import sqlite
-from gateway.store.trouble import placed, translated
+from gateway.store.sql import sqlite
+from gateway.store.sql.errors import placed, translated
 
-HEAD = "0004"  # the newest migration; tests/store/test_migrations.py holds it
+HEAD = "0004"  # the newest migration; tests/unit/gateway/store/test_migrations.py holds it
 DESK = 0x7469636B  # advisory lock of whoever decides about tickets
 UPGRADE = DESK + 1  # advisory lock of whoever changes tables
 READERS = 4
@@ -40,7 +42,9 @@ class NotDurable(TicketgateError):
 
 
 class Database:
-    """One open database. Made by :meth:`open`; ``node`` names this process among those that share it."""
+    """One open database. Made by :meth:`open`; ``node`` names this process among those that share
+    it.
+    """
 
     __slots__ = ("_lease", "_lock", "_reader", "_writer", "dialect", "node", "url")
 
@@ -60,10 +64,12 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, *, node: str, check_schema: bool = True) -> Self:
-        """Opens ``sqlite:///path`` or ``postgresql://user@host/name``; an absent or empty SQLite database is made first.
+        """Opens ``sqlite:///path`` or ``postgresql://user@host/name``; an absent or empty SQLite
+        database is made first.
 
-        Raises :class:`SchemaOutdated` when the tables are not those of this program, :class:`NotDurable` for weak settings, ``StoreUnavailable``
-        when nobody answers, ``Misplaced`` where no file can be, ``UsageError`` for an address of another kind.
+        Raises :class:`SchemaOutdated` when the tables are not those of this program,
+        :class:`NotDurable` for weak settings, ``StoreUnavailable`` when nobody answers,
+        ``Misplaced`` where no file can be, ``UsageError`` for an address of another kind.
         """
         path = file_of(parsed(url))
         if path is not None:
@@ -89,17 +95,24 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for looking. Each statement sees what was committed when it began (read committed), on both databases."""
+        """A connection for looking. Each statement sees what was committed when it began (read
+        committed), on both databases.
+        """
         with translated():
             async with self._reader.connect() as connection:
                 yield connection
 
     @asynccontextmanager
-    async def write(self, *, ordered: bool = False, durable: bool = True) -> AsyncIterator[AsyncConnection]:
-        """One transaction. It commits when the block ends well; a cancellation that comes during the commit waits until it is done.
+    async def write(
+        self, *, ordered: bool = False, durable: bool = True
+    ) -> AsyncIterator[AsyncConnection]:
+        """One transaction. It commits when the block ends well; a cancellation that comes during
+        the commit waits until it is done.
 
-        ``ordered`` keeps other processes' ordered writers out until the end, so that what was read stays true (SQLite has one writer anyway).
-        ``durable=False`` may lose the commit in a power cut, never the database; it is for leases only.
+        ``ordered`` keeps other processes' ordered writers out until the end, so that what was read
+        stays true (SQLite has one writer anyway).
+        ``durable=False`` may lose the commit in a power cut, never the database; it is for leases
+          only.
         """
         engine = self._writer if durable else self._lease
         async with self._lock or nullcontext():
@@ -108,7 +121,9 @@ class Database:
                     await connection.begin()
                     try:
                         if ordered and self.dialect == "postgresql":
-                            await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({DESK})")
+                            await connection.exec_driver_sql(
+                                f"SELECT pg_advisory_xact_lock({DESK})"
+                            )
                         yield connection
                     except BaseException:
                         await connection.rollback()
@@ -121,10 +136,16 @@ class Database:
                 level = (await connection.exec_driver_sql("PRAGMA synchronous")).scalar_one()
                 mode = (await connection.exec_driver_sql("PRAGMA journal_mode")).scalar_one()
                 if level < 2 or mode != "wal":
-                    raise NotDurable(f"the database file does not allow durable commits (synchronous {level}, journal {mode})")
+                    raise NotDurable(
+                        "the database file does not allow durable commits (synchronous "
+                        f"{level}, journal {mode})"
+                    )
                 return
             if (await connection.exec_driver_sql("SHOW synchronous_commit")).scalar_one() == "off":
-                raise NotDurable("PostgreSQL has synchronous_commit = off for our user or database; mail needs it on")
+                raise NotDurable(
+                    "PostgreSQL has synchronous_commit = off for our user or database; mail "
+                    "needs it on"
+                )
 
     async def _refuse_other_schema(self) -> None:
         found = await schema_version(self)
@@ -139,28 +160,42 @@ class Database:
 
 
 def parsed(url: str) -> URL:
-    """The address in the terms of SQLAlchemy, with our drivers; UsageError when it is neither SQLite nor PostgreSQL."""
+    """The address in the terms of SQLAlchemy, with our drivers; UsageError when it is neither
+    SQLite nor PostgreSQL.
+    """
     try:
         found = make_url(url)
     except ArgumentError:
-        raise UsageError("the database address is not like sqlite:///path or postgresql://user@host/name") from None
+        raise UsageError(
+            "the database address is not like sqlite:///path or postgresql://user@host/name"
+        ) from None
     match found.get_backend_name():
         case "sqlite" if found.database and found.database != ":memory:":
             return found.set(drivername="sqlite+aiosqlite")
         case "postgresql" | "postgres":
-            query = {("ssl" if key == "sslmode" else key): value for key, value in found.query.items()}
+            query = {
+                ("ssl" if key == "sslmode" else key): value for key, value in found.query.items()
+            }
             return found.set(drivername="postgresql+asyncpg", query=query)
         case _:
-            raise UsageError("the database address is not like sqlite:///path or postgresql://user@host/name")
+            raise UsageError(
+                "the database address is not like sqlite:///path or postgresql://user@host/name"
+            )
 
 
 def file_of(url: URL) -> Path | None:
-    """The file of an SQLite address, relative to the working directory where it is relative; None for PostgreSQL."""
+    """The file of an SQLite address, relative to the working directory where it is relative; None
+    for PostgreSQL.
+    """
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
 def _postgresql(url: URL, node: str) -> AsyncEngine:
-    settings = {"application_name": f"ticketgate {node}"[:63], "jit": "off", "idle_in_transaction_session_timeout": "60000"}
+    settings = {
+        "application_name": f"ticketgate {node}"[:63],
+        "jit": "off",
+        "idle_in_transaction_session_timeout": "60000",
+    }
     return create_async_engine(
         url,
         pool_size=POSTGRESQL_CONNECTIONS,
@@ -172,7 +207,9 @@ def _postgresql(url: URL, node: str) -> AsyncEngine:
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Waits for ``work`` to its end even when the waiting task is cancelled; the cancellation is raised afterwards."""
+    """Waits for ``work`` to its end even when the waiting task is cancelled; the cancellation is
+    raised afterwards.
+    """
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
@@ -187,28 +224,39 @@ async def schema_version(database: Database) -> str | None:
     """The migration that the database stands at, None where it has no tables of ours."""
     present = {
         "sqlite": "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'",
-        "postgresql": "SELECT count(*) FROM pg_tables WHERE tablename = 'alembic_version' AND schemaname = ANY (current_schemas(false))",
+        "postgresql": (
+            "SELECT count(*) FROM pg_tables WHERE tablename = 'alembic_version' AND "
+            "schemaname = ANY (current_schemas(false))"
+        ),
     }
     async with database.read() as connection:
         if not (await connection.exec_driver_sql(present[database.dialect])).scalar_one():
             return None
-        version: str | None = (await connection.exec_driver_sql("SELECT version_num FROM alembic_version")).scalar()
+        version: str | None = (
+            await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+        ).scalar()
         return version
 
 
 async def migrate(url: str, *, seed: bool = True) -> None:
-    """Brings the tables to the newest form and writes the first data, all in one transaction; several processes may do it at once.
+    """Brings the tables to the newest form and writes the first data, all in one transaction;
+    several processes may do it at once.
 
     ``seed=False`` leaves the tables empty, for a copy. Raises what :meth:`Database.write` raises.
     """
-    from gateway.store import seed as first_data
     from gateway.store.migrations import runner
+    from gateway.store.setup import seed as first_data
 
     database = Database(url, "upgrade")
     try:
         async with database.write() as connection:
-            # The lock comes first: on SQLite with the first statement of the transaction. Alembic must not be entered by two threads at once.
-            await connection.exec_driver_sql("SELECT 1" if database.dialect == "sqlite" else f"SELECT pg_advisory_xact_lock({UPGRADE})")
+            # The lock comes first: on SQLite with the first statement of the transaction. Alembic
+            # must not be entered by two threads at once.
+            await connection.exec_driver_sql(
+                "SELECT 1"
+                if database.dialect == "sqlite"
+                else f"SELECT pg_advisory_xact_lock({UPGRADE})"
+            )
             await connection.run_sync(runner.upgrade)
             if seed:
                 await first_data.sow(connection)
@@ -217,7 +265,9 @@ async def migrate(url: str, *, seed: bool = True) -> None:
 
 
 def upgrade(url: str) -> None:
-    """:func:`migrate` for callers without an event loop, and for those inside of one who want to wait: it runs in a thread of its own."""
+    """:func:`migrate` for callers without an event loop, and for those inside of one who want to
+    wait: it runs in a thread of its own.
+    """
     failed: list[BaseException] = []
 
     def run() -> None:

@@ -1,7 +1,9 @@
-"""``/livez``, ``/readyz`` and ``/metrics`` on a listener of their own, loopback by default (interfaces.md 5): for supervisors and load balancers.
+"""``/livez``, ``/readyz`` and ``/metrics`` on a listener of their own, loopback by default
+(interfaces.md 5): for supervisors and load balancers.
 
-It answers three fixed paths and nothing else, so it is a few lines over asyncio rather than the web framework, which a daemon without the web
-role does not load. A client that sends nothing, or too much, is dropped after a second.
+It answers three fixed paths and nothing else, so it is a few lines over asyncio rather than the web
+framework, which a daemon without the web role does not load. A client that sends nothing, or too
+much, is dropped after a second.
 """
 
 from __future__ import annotations
@@ -21,14 +23,18 @@ PATIENCE = 1.0  # seconds for the whole request
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How the daemon is. ``parts`` are what it cannot work without, ``mailboxes`` what it reads: "ok", or what is wrong."""
+    """How the daemon is. ``parts`` are what it cannot work without, ``mailboxes`` what it reads:
+    "ok", or what is wrong.
+    """
 
     parts: Mapping[str, str]
     mailboxes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def status(self) -> str:
-        """A mailbox that fails is told, but a daemon that takes mail by other ways is ready all the same."""
+        """A mailbox that fails is told, but a daemon that takes mail by other ways is ready all the
+        same.
+        """
         if any(word != "ok" for word in self.parts.values()):
             return "not ready"
         return "degraded" if any(word != "ok" for word in self.mailboxes.values()) else "ok"
@@ -39,7 +45,9 @@ Measure = Callable[[], Awaitable[Sequence[Figure]]]
 
 
 class Health:
-    """The listener. ``check`` tells how the daemon is, ``measure`` gives the figures of ``/metrics``; both may raise TryAgain."""
+    """The listener. ``check`` tells how the daemon is, ``measure`` gives the figures of
+    ``/metrics``; both may raise TryAgain.
+    """
 
     name = "health"
 
@@ -63,7 +71,9 @@ class Health:
             self._server = None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
+        with contextlib.suppress(
+            OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
+        ):
             async with asyncio.timeout(PATIENCE):
                 request = await reader.readuntil(b"\r\n\r\n")
             writer.write(await self._response(request.split(b"\r\n", 1)[0]))
@@ -78,8 +88,14 @@ class Health:
                 return _document("200 OK", {"status": "ok"})
             case [b"GET" | b"HEAD", b"/readyz", *_]:
                 report = await self._check()
-                told = {"status": report.status, "parts": dict(report.parts), "mailboxes": dict(report.mailboxes)}
-                return _document("503 Service Unavailable" if report.status == "not ready" else "200 OK", told)
+                told = {
+                    "status": report.status,
+                    "parts": dict(report.parts),
+                    "mailboxes": dict(report.mailboxes),
+                }
+                return _document(
+                    "503 Service Unavailable" if report.status == "not ready" else "200 OK", told
+                )
             case [b"GET" | b"HEAD", b"/metrics", *_]:
                 try:
                     return _page("200 OK", CONTENT_TYPE, page(await self._measure()))
@@ -94,5 +110,8 @@ def _document(status: str, document: Mapping[str, object]) -> bytes:
 
 
 def _page(status: str, content_type: str, body: bytes) -> bytes:
-    head = f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    head = (
+        f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: "
+        f"{len(body)}\r\nConnection: close\r\n\r\n"
+    )
     return head.encode() + body

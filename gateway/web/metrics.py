@@ -1,6 +1,7 @@
 """The page that Prometheus reads: figures of the moment, as the daemon gathers them for each visit.
 
-Nothing is counted between visits, so that every process of an installation tells the same of what lies in the database.
+Nothing is counted between visits, so that every process of an installation tells the same of what
+lies in the database.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ class _Figures(Collector):
         """The figures, those of one name together."""
         families: dict[str, GaugeMetricFamily] = {}
         for each in self._figures:
-            family = families.setdefault(each.name, GaugeMetricFamily(each.name, each.meaning, labels=list(each.labels)))
+            family = families.setdefault(
+                each.name, GaugeMetricFamily(each.name, each.meaning, labels=list(each.labels))
+            )
             family.add_metric(list(each.labels.values()), each.value)
         yield from families.values()
 

@@ -26,7 +26,9 @@ def git_files() -> list[Path]:
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if run.returncode != 0:
-        pytest.skip("git is not here, or this is no checkout: what belongs to the project cannot be listed")
+        pytest.skip(
+            "git is not here, or this is no checkout: what belongs to the project cannot be listed"
+        )
     return [Path(line) for line in run.stdout.splitlines() if (ROOT / line).exists()]
 
 
@@ -35,7 +37,9 @@ def test_checkers_are_content(check):
     """Style, format, types and the direction of imports are right everywhere."""
     program, *arguments = CHECKS[check]
     command = [Path(sys.executable).with_name(program), *arguments]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+    run = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280
+    )
     assert run.returncode == 0, f"{check}\n{run.stdout}\n{run.stderr}"
 
 
@@ -77,11 +81,16 @@ def used() -> set[str]:
                     else []
                 )
                 found |= {name.split(".")[0] for name in names if name}
-    return {distributions.get(name, name) for name in found - set(sys.stdlib_module_names) - {"core", "config", "gateway"}}
+    return {
+        distributions.get(name, name)
+        for name in found - set(sys.stdlib_module_names) - {"core", "config", "gateway"}
+    }
 
 
 def test_every_library_we_import_is_a_dependency_of_ours():
-    """What runs only because another library happens to need it too breaks when that changes its mind."""
+    """What runs only because another library happens to need it too breaks when that changes its
+    mind.
+    """
     assert used() - declared() == set()
 
 
@@ -91,7 +100,9 @@ def test_every_dependency_is_used():
 
 
 def test_locks_hold_hashes_and_no_address():
-    """The locked dependencies can be installed from any index, and from none but with the recorded contents."""
+    """The locked dependencies can be installed from any index, and from none but with the recorded
+    contents.
+    """
     for name in ("requirements.lock", "requirements-dev.lock"):
         text = (ROOT / name).read_text()
         assert "://" not in text
@@ -106,7 +117,14 @@ def test_locks_hold_hashes_and_no_address():
 def test_the_lock_covers_the_project_file():
     """Every dependency of the project file is in the lock that `make run` installs."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    locked = {line.split("==")[0] for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line}
+    locked = {
+        line.split("==")[0]
+        for line in (ROOT / "requirements.lock").read_text().splitlines()
+        if "==" in line
+    }
     wanted = [*project["project"]["dependencies"], *project["dependency-groups"]["build"]]
-    names = {text.split("[")[0].split(">")[0].split("=")[0].strip().lower().replace(".", "-") for text in wanted}
+    names = {
+        text.split("[")[0].split(">")[0].split("=")[0].strip().lower().replace(".", "-")
+        for text in wanted
+    }
     assert names <= locked

@@ -1,4 +1,6 @@
-"""``make bench``, third part: the same mails imported as a Maildir by ``replay``, beside the way through SMTP, in one run. Nothing is asserted."""
+"""``make bench``, third part: the same mails imported as a Maildir by ``replay``, beside the way
+through SMTP, in one run. Nothing is asserted.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,12 @@ def imported(mails: Path) -> float:
             (box / "new" / f"{path.stem}.bench").hardlink_to(path)
             count += 1
         began = time.monotonic()
-        subprocess.run([PROGRAM, "replay", box], env=environ(Path(name) / "var"), check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [PROGRAM, "replay", box],
+            env=environ(Path(name) / "var"),
+            check=True,
+            stdout=subprocess.DEVNULL,
+        )
         return count / (time.monotonic() - began)
 
 
@@ -42,7 +49,13 @@ def main() -> None:
     for number in range(1, given.rounds + 1):
         direct, smtp = imported(mails), ours(ready).rate
         ratios.append(direct / smtp)
-        print(f"round {number}: replay {direct:.1f} mails/s, SMTP {smtp:.1f} mails/s, ratio {ratios[-1]:.2f}", flush=True)
+        print(
+            (
+                f"round {number}: replay {direct:.1f} mails/s, SMTP {smtp:.1f} mails/s, ratio "
+                f"{ratios[-1]:.2f}"
+            ),
+            flush=True,
+        )
     print(f"replay beside SMTP: median ratio {statistics.median(ratios):.2f}")
 
 

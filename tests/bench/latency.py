@@ -1,7 +1,9 @@
-"""``make bench``, second part: from the end of a mail to its committed ticket under light load, and what an idle daemon costs.
+"""``make bench``, second part: from the end of a mail to its committed ticket under light load, and
+what an idle daemon costs.
 
-One small mail every 100 ms; the time runs from the moment its last byte was sent until a reader of the database sees its ticket. Idle: CPU over
-some seconds and the proportional memory of all its processes. Nothing is asserted.
+One small mail every 100 ms; the time runs from the moment its last byte was sent until a reader of
+the database sees its ticket. Idle: CPU over some seconds and the proportional memory of all its
+processes. Nothing is asserted.
 """
 
 from __future__ import annotations
@@ -16,7 +18,10 @@ from pathlib import Path
 from load import Job, deliver, prepared
 from throughput import cpu_of, daemon, family
 
-MAIL = b"From: A <a%d@example.com>\nTo: support@localhost\nSubject: Question %d\nMessage-ID: <%d@latency.example>\n\nHello,\n\nthis is question %d.\n"
+MAIL = (
+    b"From: A <a%d@example.com>\nTo: support@localhost\nSubject: Question %d\nMessage-ID: "
+    b"<%d@latency.example>\n\nHello,\n\nthis is question %d.\n"
+)
 
 
 def memory_of(pid: int) -> float:
@@ -53,7 +58,8 @@ def main() -> None:
         reader.close()
         times.sort()
         print(
-            f"mail to ticket, the session included: median {statistics.median(times):.1f} ms, 99th percentile {times[int(0.99 * len(times))]:.1f} ms"
+            f"mail to ticket, the session included: median {statistics.median(times):.1f} ms, "
+            f"99th percentile {times[int(0.99 * len(times))]:.1f} ms"
         )
         print(f"after {given.mails} mails: {memory_of(pid):.0f} MB proportional memory")
 

@@ -1,8 +1,10 @@
-"""A load generator for SMTP servers, as cheap as Python can be: one forked process a session, blocking sockets, a new connection for each mail.
+"""A load generator for SMTP servers, as cheap as Python can be: one forked process a session,
+blocking sockets, a new connection for each mail.
 
-``load.py HOST PORT FOLDER`` sends all .eml files of a folder and prints one line of JSON. Each 250 after the end of a mail is written to the audit
-log (``number TAB seconds TAB file TAB reply``) before the next mail is sent, so that what was acknowledged is known outside the server, also after it
-was killed. A mail that fails is not tried again unless ``retry`` is set.
+``load.py HOST PORT FOLDER`` sends all .eml files of a folder and prints one line of JSON. Each 250
+after the end of a mail is written to the audit log (``number TAB seconds TAB file TAB reply``)
+before the next mail is sent, so that what was acknowledged is known outside the server, also after
+it was killed. A mail that fails is not tried again unless ``retry`` is set.
 """
 
 from __future__ import annotations
@@ -62,7 +64,9 @@ def _expect(connection: socket.socket, code: bytes) -> bytes:
 
 
 def deliver(job: Job, mail: bytes) -> bytes:
-    """Sends one prepared mail over a connection of its own; returns the reply to its end. Raises Refused and OSError."""
+    """Sends one prepared mail over a connection of its own; returns the reply to its end. Raises
+    Refused and OSError.
+    """
     with socket.socket() as connection:
         connection.settimeout(job.timeout)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -70,7 +74,11 @@ def deliver(job: Job, mail: bytes) -> bytes:
         _expect(connection, b"220")
         connection.sendall(b"EHLO load.example\r\n")
         _expect(connection, b"250")
-        commands = [f"MAIL FROM:<{job.sender}>\r\n".encode(), f"RCPT TO:<{job.recipient}>\r\n".encode(), b"DATA\r\n"]
+        commands = [
+            f"MAIL FROM:<{job.sender}>\r\n".encode(),
+            f"RCPT TO:<{job.recipient}>\r\n".encode(),
+            b"DATA\r\n",
+        ]
         if job.pipelining:
             connection.sendall(b"".join(commands))
             replies = b""
@@ -90,7 +98,9 @@ def deliver(job: Job, mail: bytes) -> bytes:
         return reply
 
 
-def _session(job: Job, mails: Sequence[tuple[str, bytes]], numbers: int, audit: int, trouble: int) -> None:
+def _session(
+    job: Job, mails: Sequence[tuple[str, bytes]], numbers: int, audit: int, trouble: int
+) -> None:
     """One process: takes numbers of mails from a pipe until it is empty."""
     while packed := os.read(numbers, 4):
         number = struct.unpack("I", packed)[0]
@@ -99,23 +109,35 @@ def _session(job: Job, mails: Sequence[tuple[str, bytes]], numbers: int, audit: 
             try:
                 reply = deliver(job, mail)
             except (OSError, Refused) as error:
-                os.write(trouble, f"{number}\t{time.time():.3f}\t{name}\t{type(error).__name__} {error}\n".encode())
+                os.write(
+                    trouble,
+                    f"{number}\t{time.time():.3f}\t{name}\t{type(error).__name__} {error}\n".encode(),
+                )
                 if not job.retry:
                     break
                 time.sleep(0.05)
                 continue
-            os.write(audit, f"{number}\t{time.time():.3f}\t{name}\t{reply.decode('ascii', 'replace').strip()}\n".encode())
+            os.write(
+                audit,
+                f"{number}\t{time.time():.3f}\t{name}\t{reply.decode('ascii', 'replace').strip()}\n".encode(),
+            )
             break
 
 
-def run(job: Job, mails: Sequence[tuple[str, bytes]], *, sessions: int, total: int, audit: Path) -> dict[str, float]:
-    """Sends ``total`` mails, taken in turn from ``mails`` (name, prepared bytes), over ``sessions`` at once; returns the figures.
+def run(
+    job: Job, mails: Sequence[tuple[str, bytes]], *, sessions: int, total: int, audit: Path
+) -> dict[str, float]:
+    """Sends ``total`` mails, taken in turn from ``mails`` (name, prepared bytes), over ``sessions``
+    at once; returns the figures.
 
-    ``audit`` gets a line for each mail that was acknowledged, the file beside it with ``.trouble`` one for each that was not.
+    ``audit`` gets a line for each mail that was acknowledged, the file beside it with ``.trouble``
+    one for each that was not.
     """
     numbers, feed = os.pipe()
     log = os.open(audit, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    trouble = os.open(audit.with_name(audit.name + ".trouble"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    trouble = os.open(
+        audit.with_name(audit.name + ".trouble"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
+    )
     before = os.times()
     began = time.monotonic()
     children = []
@@ -139,7 +161,9 @@ def run(job: Job, mails: Sequence[tuple[str, bytes]], *, sessions: int, total: i
     os.close(log)
     os.close(trouble)
     acknowledged = sum(1 for _ in audit.open("rb"))
-    cpu = after.children_user + after.children_system - before.children_user - before.children_system
+    cpu = (
+        after.children_user + after.children_system - before.children_user - before.children_system
+    )
     return {
         "mails": total,
         "acknowledged": acknowledged,
@@ -151,7 +175,11 @@ def run(job: Job, mails: Sequence[tuple[str, bytes]], *, sessions: int, total: i
 
 def load_folder(paths: Iterable[Path]) -> list[tuple[str, bytes]]:
     """All .eml files of folders, prepared, by name."""
-    return [(path.name, prepared(path.read_bytes())) for folder in paths for path in sorted(folder.glob("*.eml"))]
+    return [
+        (path.name, prepared(path.read_bytes()))
+        for folder in paths
+        for path in sorted(folder.glob("*.eml"))
+    ]
 
 
 def main() -> None:
@@ -161,7 +189,12 @@ def main() -> None:
     parser.add_argument("port", type=int)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--sessions", type=int, default=20)
-    parser.add_argument("--total", type=int, default=0, help="mails to send; the folder is gone through again where it has fewer")
+    parser.add_argument(
+        "--total",
+        type=int,
+        default=0,
+        help="mails to send; the folder is gone through again where it has fewer",
+    )
     parser.add_argument("--recipient", default="support@localhost")
     parser.add_argument("--audit", type=Path, default=Path("load.audit"))
     parser.add_argument("--pipelining", action="store_true")
@@ -170,8 +203,24 @@ def main() -> None:
     mails = load_folder([given.folder])
     if not mails:
         sys.exit(f"no .eml files in {given.folder}")
-    job = Job(given.host, given.port, recipient=given.recipient, pipelining=given.pipelining, retry=given.retry)
-    print(json.dumps(run(job, mails, sessions=given.sessions, total=given.total or len(mails), audit=given.audit)))
+    job = Job(
+        given.host,
+        given.port,
+        recipient=given.recipient,
+        pipelining=given.pipelining,
+        retry=given.retry,
+    )
+    print(
+        json.dumps(
+            run(
+                job,
+                mails,
+                sessions=given.sessions,
+                total=given.total or len(mails),
+                audit=given.audit,
+            )
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""``make bench``: mails a second from a Dovecot mailbox to the committed ticket, beside mbsync copying the same mailbox to a Maildir, in one run.
+"""``make bench``: mails a second from a Dovecot mailbox to the committed ticket, beside mbsync
+copying the same mailbox to a Maildir, in one run.
 
-``mailboxes.py [WORKLOAD] [--rounds N] [--mails N] [--large N]`` alternates the two, prints a line a round and the median ratio; nothing is asserted. Both
-begin with everything in the page cache. Our clock stops when the last mail is in its ticket (SQLite with synchronous FULL), mbsync's when it ends, which
-syncs each file. Afterwards: how long connecting to a mailbox of ``--large`` mails takes until it is known that nothing in it is new.
+``mailboxes.py [WORKLOAD] [--rounds N] [--mails N] [--large N]`` alternates the two, prints a line a
+round and the median ratio; nothing is asserted. Both begin with everything in the page cache. Our
+clock stops when the last mail is in its ticket (SQLite with synchronous FULL), mbsync's when it
+ends, which syncs each file. Afterwards: how long connecting to a mailbox of ``--large`` mails takes
+until it is known that nothing in it is new.
 """
 
 from __future__ import annotations
@@ -68,7 +71,14 @@ def filled(server: Dovecot, mails: list[bytes], total: int) -> None:
 @contextmanager
 def daemon(folder: Path, server: Dovecot, user: str) -> Iterator[subprocess.Popen[bytes]]:
     """A fresh daemon on SQLite that reads a mailbox and nothing else."""
-    box = {"name": "bench", "host": "127.0.0.1", "port": server.port, "tls": False, "username": user, "password": PASSWORD}
+    box = {
+        "name": "bench",
+        "host": "127.0.0.1",
+        "port": server.port,
+        "tls": False,
+        "username": user,
+        "password": PASSWORD,
+    }
     environ = os.environ | {
         "TICKETGATE_DATA__DIRECTORY": str(folder),
         "TICKETGATE_SMTP__LISTEN": "[]",
@@ -77,7 +87,9 @@ def daemon(folder: Path, server: Dovecot, user: str) -> Iterator[subprocess.Pope
         "TICKETGATE_IMAP": json.dumps([box | {"channel": "support@localhost"}]),
     }
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([PROGRAM, "serve"], env=environ, stdout=subprocess.PIPE, stderr=log)
+        process = subprocess.Popen(
+            [PROGRAM, "serve"], env=environ, stdout=subprocess.PIPE, stderr=log
+        )
     try:
         assert process.stdout is not None
         while line := process.stdout.readline():
@@ -103,7 +115,10 @@ def ours(server: Dovecot, total: int) -> float:
         folder = Path(name)
         with daemon(folder, server, USER), looking(folder) as database:
             began = time.monotonic()
-            while database.execute("SELECT count(*) FROM mail WHERE ticket IS NOT NULL").fetchone()[0] < total:
+            while (
+                database.execute("SELECT count(*) FROM mail WHERE ticket IS NOT NULL").fetchone()[0]
+                < total
+            ):
                 time.sleep(0.02)
             return total / (time.monotonic() - began)
 
@@ -113,9 +128,13 @@ def theirs(server: Dovecot, total: int) -> float:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         (folder / "mail").mkdir()
-        (folder / "mbsyncrc").write_text(MBSYNC.format(port=server.port, user=USER, password=PASSWORD, folder=folder))
+        (folder / "mbsyncrc").write_text(
+            MBSYNC.format(port=server.port, user=USER, password=PASSWORD, folder=folder)
+        )
         began = time.monotonic()
-        subprocess.run(["mbsync", "-c", folder / "mbsyncrc", "-q", "both"], check=True, capture_output=True)
+        subprocess.run(
+            ["mbsync", "-c", folder / "mbsyncrc", "-q", "both"], check=True, capture_output=True
+        )
         seconds = time.monotonic() - began
         copied = sum(1 for part in ("new", "cur") for _ in (folder / "mail/INBOX" / part).iterdir())
         assert copied == total, f"mbsync copied {copied} of {total}"
@@ -123,7 +142,9 @@ def theirs(server: Dovecot, total: int) -> float:
 
 
 def nothing_new(server: Dovecot, mails: int) -> None:
-    """How long a daemon that knows a large mailbox needs until it has seen that nothing in it is new."""
+    """How long a daemon that knows a large mailbox needs until it has seen that nothing in it is
+    new.
+    """
     server.add_user(LARGE)
     server.deliver_many(LARGE, (b"Subject: %d\r\n\r\nx\r\n" % number for number in range(mails)))
     with server.client(LARGE) as client:
@@ -132,32 +153,52 @@ def nothing_new(server: Dovecot, mails: int) -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         subprocess.run(
-            [PROGRAM, "db", "upgrade"], env=os.environ | {"TICKETGATE_DATA__DIRECTORY": str(folder)}, check=True, capture_output=True
+            [PROGRAM, "db", "upgrade"],
+            env=os.environ | {"TICKETGATE_DATA__DIRECTORY": str(folder)},
+            check=True,
+            capture_output=True,
         )
-        know(folder / "ticketgate.db", f"{LARGE}@127.0.0.1/INBOX", int(validity.split()[-1].strip(b")")), mails)
+        know(
+            folder / "ticketgate.db",
+            f"{LARGE}@127.0.0.1/INBOX",
+            int(validity.split()[-1].strip(b")")),
+            mails,
+        )
         seconds = []
         for _ in range(5):
             with daemon(folder, server, LARGE), looking(folder) as database:
                 began = time.time()
-                while (at := database.execute("SELECT last_pass_at FROM mailbox").fetchone()[0] or 0) < began * 1e6 - 2e6:
+                while (
+                    at := database.execute("SELECT last_pass_at FROM mailbox").fetchone()[0] or 0
+                ) < began * 1e6 - 2e6:
                     time.sleep(0.005)
                 seconds.append(at / 1e6 - began)
             with sqlite3.connect(folder / "ticketgate.db") as database:
                 assert database.execute("SELECT count(*) FROM mail").fetchone() == (0,)
                 database.execute("UPDATE mailbox SET last_pass_at = NULL")
     median = statistics.median(seconds)
-    print(f"nothing new in a mailbox of {mails}: known {median:.2f} s after READY (median of 5, longest {max(seconds):.2f} s)")
+    print(
+        f"nothing new in a mailbox of {mails}: known {median:.2f} s after READY (median of 5, "
+        f"longest {max(seconds):.2f} s)"
+    )
 
 
 def know(path: Path, place: str, validity: int, mails: int) -> None:
     """Writes into a fresh database that all mails of a mailbox are known."""
     with sqlite3.connect(path) as database:
         row = (1, "bench", place, validity, mails, mails, "fresh", 1, "new")
-        columns = "id, name, place, uidvalidity, last_uid, backlog_end, backlog_automation, first_seen_at, state"
+        columns = (
+            "id, name, place, uidvalidity, last_uid, backlog_end, backlog_automation, "
+            "first_seen_at, state"
+        )
         database.execute(f"INSERT INTO mailbox ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
         known = ((1, validity, uid, uid, True, 0) for uid in range(1, mails + 1))
         database.executemany(
-            "INSERT INTO mailbox_mail (mailbox_id, uidvalidity, uid, mail_id, settled, tries) VALUES (?, ?, ?, ?, ?, ?)", known
+            (
+                "INSERT INTO mailbox_mail (mailbox_id, uidvalidity, uid, mail_id, settled, tries) "
+                "VALUES (?, ?, ?, ?, ?, ?)"
+            ),
+            known,
         )
 
 
@@ -169,28 +210,43 @@ def main() -> None:
     parser.add_argument("--mails", type=int, default=10_000)
     parser.add_argument("--large", type=int, default=100_000)
     given = parser.parse_args()
-    if shutil.which("dovecot", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin"))) is None:
+    if (
+        shutil.which("dovecot", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin")))
+        is None
+    ):
         sys.exit("no mailbox to read: Dovecot is not installed (Debian package dovecot-imapd)")
     mails = [path.read_bytes() for path in sorted(workload.folder(given.workload).glob("*.eml"))]
     missing = "" if shutil.which("mbsync") else "mbsync is not installed (Debian package isync)"
     with dovecot([USER]) as server:
         filled(server, mails, given.mails)
-        print(f"{given.mails} mails in one Dovecot mailbox, mean {sum(map(len, mails)) // len(mails)} bytes, {os.cpu_count()} cores")
+        print(
+            f"{given.mails} mails in one Dovecot mailbox, mean "
+            f"{sum(map(len, mails)) // len(mails)} bytes, {os.cpu_count()} cores"
+        )
         if not missing:
             theirs(server, given.mails)  # fills the page cache and the server's index
         rounds = []
         for number in range(1, given.rounds + 1):
-            mine, other = ours(server, given.mails), None if missing else theirs(server, given.mails)
+            mine, other = (
+                ours(server, given.mails),
+                None if missing else theirs(server, given.mails),
+            )
             rounds.append((mine, other))
             beside = f"   mbsync {other:6.1f}/s   ratio {mine / other:.2f}" if other else ""
             print(f"round {number}: ticketgate {mine:6.1f}/s{beside}", flush=True)
         rates = [mine for mine, _ in rounds]
-        print(f"ticketgate: median {statistics.median(rates):.1f} mails/s ({min(rates):.1f} to {max(rates):.1f})")
+        print(
+            f"ticketgate: median {statistics.median(rates):.1f} mails/s ({min(rates):.1f} to "
+            f"{max(rates):.1f})"
+        )
         if missing:
             print(f"no reference: {missing}")
         else:
             ratios = [mine / other for mine, other in rounds if other]
-            print(f"ratio:      median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+            print(
+                f"ratio:      median {statistics.median(ratios):.2f} ({min(ratios):.2f} to "
+                f"{max(ratios):.2f})"
+            )
         nothing_new(server, given.large)
 
 

@@ -1,7 +1,9 @@
-"""A real Postfix of our own that delivers to a Maildir: the measure that every speed figure is taken beside.
+"""A real Postfix of our own that delivers to a Maildir: the measure that every speed figure is
+taken beside.
 
-It runs from a temporary folder with a configuration of its own on a free loopback port; it needs root, as Postfix's master does. What can go
-wrong: no Postfix on the machine, or no root; :func:`why_not` says so in a sentence.
+It runs from a temporary folder with a configuration of its own on a free loopback port; it needs
+root, as Postfix's master does. What can go wrong: no Postfix on the machine, or no root;
+:func:`why_not` says so in a sentence.
 """
 
 from __future__ import annotations
@@ -69,7 +71,9 @@ def postfix(folder: Path) -> Iterator[tuple[int, Path]]:
     os.chown(folder / "data", owner.pw_uid, owner.pw_gid)
     os.chown(folder / "mail", owner.pw_uid, owner.pw_gid)
     port = free_port()
-    (folder / "etc/main.cf").write_text(MAIN.format(folder=folder, uid=owner.pw_uid, gid=owner.pw_gid))
+    (folder / "etc/main.cf").write_text(
+        MAIN.format(folder=folder, uid=owner.pw_uid, gid=owner.pw_gid)
+    )
     lines = []
     for line in Path("/usr/share/postfix/master.cf.dist").read_text().splitlines():
         words = line.split()

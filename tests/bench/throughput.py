@@ -1,7 +1,9 @@
-"""``make bench``: mails a second from the SMTP socket to the committed ticket, beside Postfix to a Maildir with the same mails, in one run.
+"""``make bench``: mails a second from the SMTP socket to the committed ticket, beside Postfix to a
+Maildir with the same mails, in one run.
 
-``throughput.py [WORKLOAD] [--rounds N]`` alternates the two, prints a line a round and the median ratio; nothing is asserted. WORKLOAD is a folder of
-.eml files addressed in any way: all go to support@localhost, 20 sessions, one connection a mail. The clock stops when the last mail is in its
+``throughput.py [WORKLOAD] [--rounds N]`` alternates the two, prints a line a round and the median
+ratio; nothing is asserted. WORKLOAD is a folder of .eml files addressed in any way: all go to
+support@localhost, 20 sessions, one connection a mail. The clock stops when the last mail is in its
 ticket (committed, SQLite with synchronous FULL), or when the last file is in the Maildir.
 """
 
@@ -32,7 +34,9 @@ PROGRAM = Path(sys.executable).with_name("ticketgate")
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One measurement: seconds until everything was where it belongs, and the CPU seconds of the server's processes."""
+    """One measurement: seconds until everything was where it belongs, and the CPU seconds of the
+    server's processes.
+    """
 
     mails: int
     seconds: float
@@ -55,7 +59,9 @@ def daemon(folder: Path) -> Iterator[tuple[int, int]]:
         "TICKETGATE_HEALTH__LISTEN": "",
     }
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([PROGRAM, "serve"], env=environ, stdout=subprocess.PIPE, stderr=log)
+        process = subprocess.Popen(
+            [PROGRAM, "serve"], env=environ, stdout=subprocess.PIPE, stderr=log
+        )
     try:
         assert process.stdout is not None
         while line := process.stdout.readline():
@@ -96,9 +102,17 @@ def ours(mails: list[tuple[str, bytes]]) -> Round:
     with tempfile.TemporaryDirectory(prefix="bench-") as name, daemon(Path(name)) as (port, pid):
         folder = Path(name)
         before, began = cpu_of(pid), time.monotonic()
-        run(Job("127.0.0.1", port), mails, sessions=SESSIONS, total=len(mails), audit=folder / "audit")
+        run(
+            Job("127.0.0.1", port),
+            mails,
+            sessions=SESSIONS,
+            total=len(mails),
+            audit=folder / "audit",
+        )
         database = sqlite3.connect(f"file:{folder}/ticketgate.db?mode=ro", uri=True)
-        while database.execute("SELECT count(*) FROM mail WHERE ticket IS NOT NULL").fetchone()[0] < len(mails):
+        while database.execute("SELECT count(*) FROM mail WHERE ticket IS NOT NULL").fetchone()[
+            0
+        ] < len(mails):
             time.sleep(0.01)
         seconds = time.monotonic() - began
         database.close()
@@ -110,7 +124,13 @@ def theirs(mails: list[tuple[str, bytes]]) -> Round:
     with tempfile.TemporaryDirectory(prefix="bench-") as name, postfix(Path(name)) as (port, new):
         master = int(Path(name, "queue/pid/master.pid").read_text())
         before, began = cpu_of(master), time.monotonic()
-        run(Job("127.0.0.1", port), mails, sessions=SESSIONS, total=len(mails), audit=Path(name, "audit"))
+        run(
+            Job("127.0.0.1", port),
+            mails,
+            sessions=SESSIONS,
+            total=len(mails),
+            audit=Path(name, "audit"),
+        )
         while sum(1 for _ in new.iterdir()) < len(mails):
             time.sleep(0.01)
         seconds = time.monotonic() - began
@@ -125,23 +145,43 @@ def main() -> None:
     given = parser.parse_args()
     mails = load_folder([workload.folder(given.workload)])
     size = sum(len(mail) for _, mail in mails) // max(1, len(mails))
-    print(f"{len(mails)} mails, mean {size} bytes on the wire, {SESSIONS} sessions, one connection a mail, {os.cpu_count()} cores")
+    print(
+        f"{len(mails)} mails, mean {size} bytes on the wire, {SESSIONS} sessions, one "
+        f"connection a mail, {os.cpu_count()} cores"
+    )
     missing = why_not()
     rounds: list[tuple[Round, Round | None]] = []
     for number in range(1, given.rounds + 1):
         mine, other = ours(mails), None if missing else theirs(mails)
         rounds.append((mine, other))
-        beside = f"   Postfix {other.rate:6.1f}/s   ratio {mine.rate / other.rate:.2f}" if other else ""
-        print(f"round {number}: ticketgate {mine.rate:6.1f}/s, {1000 * mine.cpu / mine.mails:.2f} ms CPU a mail{beside}", flush=True)
+        beside = (
+            f"   Postfix {other.rate:6.1f}/s   ratio {mine.rate / other.rate:.2f}" if other else ""
+        )
+        print(
+            (
+                f"round {number}: ticketgate {mine.rate:6.1f}/s, "
+                f"{1000 * mine.cpu / mine.mails:.2f} ms CPU a mail{beside}"
+            ),
+            flush=True,
+        )
     rates = [mine.rate for mine, _ in rounds]
-    print(f"ticketgate: median {statistics.median(rates):.1f} mails/s ({min(rates):.1f} to {max(rates):.1f})")
+    print(
+        f"ticketgate: median {statistics.median(rates):.1f} mails/s ({min(rates):.1f} to "
+        f"{max(rates):.1f})"
+    )
     if missing:
         print(f"no reference: {missing}")
         return
     others = [other.rate for _, other in rounds if other]
     ratios = [mine.rate / other.rate for mine, other in rounds if other]
-    print(f"Postfix:    median {statistics.median(others):.1f} mails/s ({min(others):.1f} to {max(others):.1f})")
-    print(f"ratio:      median {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})")
+    print(
+        f"Postfix:    median {statistics.median(others):.1f} mails/s ({min(others):.1f} to "
+        f"{max(others):.1f})"
+    )
+    print(
+        f"ratio:      median {statistics.median(ratios):.2f} ({min(ratios):.2f} to "
+        f"{max(ratios):.2f})"
+    )
 
 
 if __name__ == "__main__":

@@ -1,8 +1,11 @@
-"""``make bench-workflows``: what waiting costs. Finding what is due among 100,000 that wait beside 100, and mail while 1,000 tickets are moved at once.
+"""``make bench-workflows``: what waiting costs. Finding what is due among 100,000 that wait beside
+100, and mail while 1,000 tickets are moved at once.
 
-``workflows.py [--url FEW MANY] [--waiting N] [--moved N]``. The first half works on a fresh database (``--url``: two empty ones of PostgreSQL; default SQLite in
-a temporary folder) filled by multi-row statements: medians in milliseconds and their ratio. The second half is a real daemon on SQLite with a smarthost:
-1,000 tickets go into a status that mails and then waits, by one command, while a mail comes every 100 ms. Printed, nothing is asserted.
+``workflows.py [--url FEW MANY] [--waiting N] [--moved N]``. The first half works on a fresh
+database (``--url``: two empty ones of PostgreSQL; default SQLite in a temporary folder) filled by
+multi-row statements: medians in milliseconds and their ratio. The second half is a real daemon on
+SQLite with a smarthost: 1,000 tickets go into a status that mails and then waits, by one command,
+while a mail comes every 100 ms. Printed, nothing is asserted.
 """
 
 from __future__ import annotations
@@ -32,15 +35,17 @@ from load import Job, deliver, prepared
 from reference import free_port
 
 from gateway import log
-from gateway.agenda import BATCH, Agenda
-from gateway.automate import Automator, WorkflowPlan
+from gateway.agenda.worker import BATCH, Agenda
 from gateway.clock import Clock
-from gateway.desk import Desk
-from gateway.letters import House
-from gateway.store import outward, schema, workflows
+from gateway.compose.user_mail import House
+from gateway.desk.tickets import Desk
+from gateway.desk.workflows import Automator, WorkflowPlan
 from gateway.store.engine import Database, migrate
-from gateway.store.outbox import Deliveries
-from gateway.store.unit import write_rows
+from gateway.store.queues.outbox import Deliveries
+from gateway.store.schema import tables
+from gateway.store.setup import workflows
+from gateway.store.sql.bulk import write_rows
+from gateway.store.tickets import pending_outgoing
 from tests.replay.office import sinking
 
 PROGRAM = Path(sys.executable).with_name("ticketgate")
@@ -50,7 +55,10 @@ HOUSE = House(ZoneInfo("Europe/Amsterdam"), "Example Desk", "https://desk.exampl
 MAIL = {"id": "mail", "kind": "send_email", "template": "Ticket closed"}
 WAIT = {"id": "wait", "kind": "delay", "for": "30d"}
 ROUNDS = 5
-LETTER = "From: A <a%d@c%d.example>\nTo: support@localhost\nSubject: Question %d\nMessage-ID: <%s-%d@bench.example>\n\nHello,\n\nthis is question %d.\n"
+LETTER = (
+    "From: A <a%d@c%d.example>\nTo: support@localhost\nSubject: Question %d\nMessage-ID: "
+    "<%s-%d@bench.example>\n\nHello,\n\nthis is question %d.\n"
+)
 
 
 # ---- what is due
@@ -58,37 +66,99 @@ LETTER = "From: A <a%d@c%d.example>\nTo: support@localhost\nSubject: Question %d
 
 @asynccontextmanager
 async def filled(url: str, waiting: int) -> AsyncIterator[Database]:
-    """A database with so many tickets, each in a delay that ends in a minute of its own, and so many mails that wait for a second attempt."""
+    """A database with so many tickets, each in a delay that ends in a minute of its own, and so
+    many mails that wait for a second attempt.
+    """
     await migrate(url)
     database = await Database.open(url, node="bench")
     try:
-        await Automator(database, Clock(BEGIN), HOUSE.zone).put([WorkflowPlan("Support", "New", [WAIT, MAIL], {"enabled": True})])
+        await Automator(database, Clock(BEGIN), HOUSE.zone).put(
+            [WorkflowPlan("Support", "New", [WAIT, MAIL], {"enabled": True})]
+        )
         async with database.read() as connection:
-            place = (await connection.execute(schema.workflow.select().where(schema.workflow.c.enabled))).one()
+            place = (
+                await connection.execute(tables.workflow.select().where(tables.workflow.c.enabled))
+            ).one()
         numbers = range(1, waiting + 1)
-        contacts = [{"id": n, "address": f"a@c{n}.example", "name": "A", "created_at": BEGIN, "proven": True} | OFF for n in numbers]
+        contacts = [
+            {
+                "id": n,
+                "address": f"a@c{n}.example",
+                "name": "A",
+                "created_at": BEGIN,
+                "proven": True,
+            }
+            | OFF
+            for n in numbers
+        ]
         tickets = [
-            {"number": n, "subject": f"Matter {n}", "pipeline_id": place.pipeline_id, "status_id": place.status_id, "source": "manual"}
-            | {"requester_id": n, "subject_key": f"matter {n}", "created_at": BEGIN, "reopened_count": 0, "times_contacted": 0}
+            {
+                "number": n,
+                "subject": f"Matter {n}",
+                "pipeline_id": place.pipeline_id,
+                "status_id": place.status_id,
+                "source": "manual",
+            }
+            | {
+                "requester_id": n,
+                "subject_key": f"matter {n}",
+                "created_at": BEGIN,
+                "reopened_count": 0,
+                "times_contacted": 0,
+            }
             | {"flags": [], "tags": [], "worked": False, "titled": False}
             for n in numbers
         ]
         runs = [
-            {"id": n, "workflow_id": place.id, "ticket": n, "state": "ACTIVE", "place": "wait", "entered_at": BEGIN, "due_at": minute(n)}
+            {
+                "id": n,
+                "workflow_id": place.id,
+                "ticket": n,
+                "state": "ACTIVE",
+                "place": "wait",
+                "entered_at": BEGIN,
+                "due_at": minute(n),
+            }
             | {"started_at": BEGIN, "attempts": 0, "chain": [], "cause": {}}
             for n in numbers
         ]
-        mails = [{"id": n, "ticket": n, "automatic": True, "subject": "Re", "raw": b"x" * 1000, "created_at": BEGIN - DAY} for n in numbers]
+        mails = [
+            {
+                "id": n,
+                "ticket": n,
+                "automatic": True,
+                "subject": "Re",
+                "raw": b"x" * 1000,
+                "created_at": BEGIN - DAY,
+            }
+            for n in numbers
+        ]
         attempts = [
-            {"id": n, "outgoing_id": n, "recipient": f"a@c{n}.example", "domain": f"c{n}.example", "state": "deferred", "attempts": 1}
+            {
+                "id": n,
+                "outgoing_id": n,
+                "recipient": f"a@c{n}.example",
+                "domain": f"c{n}.example",
+                "state": "deferred",
+                "attempts": 1,
+            }
             | {"due_at": minute(n), "created_at": BEGIN, "settled": True}
             for n in numbers
         ]
-        work = [(schema.contact, contacts), (schema.ticket, tickets), (schema.enrolment, runs), (schema.outgoing, mails)]
+        work = [
+            (tables.contact, contacts),
+            (tables.ticket, tickets),
+            (tables.enrolment, runs),
+            (tables.outgoing, mails),
+        ]
         async with database.write() as connection:
-            await write_rows(connection, [*work, (schema.delivery, attempts)])
+            await write_rows(connection, [*work, (tables.delivery, attempts)])
             names = ("contact", "ticket", "enrolment", "outgoing", "delivery")
-            await connection.execute(schema.counter.update().where(schema.counter.c.name.in_(names)).values(value=waiting))
+            await connection.execute(
+                tables.counter.update()
+                .where(tables.counter.c.name.in_(names))
+                .values(value=waiting)
+            )
             await connection.exec_driver_sql("ANALYZE")
         yield database
     finally:
@@ -126,12 +196,19 @@ async def looked(url: str, waiting: int) -> dict[str, float]:
             await note("due runs", lambda connection: workflows.due(connection, clock.now(), BATCH))
             await note("next due run", workflows.next_due)
             await note(
-                "automatic mails of the hour", lambda connection: outward.automatic_since(connection, clock.now() - timedelta(hours=1))
+                "automatic mails of the hour",
+                lambda connection: pending_outgoing.automatic_since(
+                    connection, clock.now() - timedelta(hours=1)
+                ),
             )
             times.setdefault(f"turn of {BATCH} runs", []).append(await timed(agenda.run_due))
             times.setdefault("look with nothing due", []).append(await timed(agenda.run_due))
-            times.setdefault("claim of 50 deliveries", []).append(await timed(lambda: deliveries.claim("bench", 50, 60.0, clock.now())))
-            times.setdefault("next due delivery", []).append(await timed(lambda: deliveries.earliest_due(clock.now())))
+            times.setdefault("claim of 50 deliveries", []).append(
+                await timed(lambda: deliveries.claim("bench", 50, 60.0, clock.now()))
+            )
+            times.setdefault("next due delivery", []).append(
+                await timed(lambda: deliveries.earliest_due(clock.now()))
+            )
         return {name: statistics.median(each) for name, each in times.items()}
 
 
@@ -141,7 +218,10 @@ async def due_work(urls: tuple[str, str], waiting: int) -> None:
     few, many = await looked(urls[0], 100), await looked(urls[1], waiting)
     print(f"filled and measured in {time.monotonic() - began:.0f} s")
     for name, value in many.items():
-        print(f"{name}: {few[name]:.2f} ms with 100 waiting, {value:.2f} ms with {waiting}; ratio {value / few[name]:.2f}")
+        print(
+            f"{name}: {few[name]:.2f} ms with 100 waiting, {value:.2f} ms with {waiting}; "
+            f"ratio {value / few[name]:.2f}"
+        )
 
 
 # ---- many tickets at once
@@ -164,10 +244,14 @@ def serving(folder: Path, smarthost: int, moved: int) -> Iterator[tuple[int, dic
     mails = folder / "mails"
     mails.mkdir()
     for number in range(moved):
-        (mails / f"{number:06}.eml").write_text(LETTER % (number, number, number, "old", number, number))
+        (mails / f"{number:06}.eml").write_text(
+            LETTER % (number, number, number, "old", number, number)
+        )
     subprocess.run([PROGRAM, "replay", mails], env=environ, check=True, stdout=subprocess.DEVNULL)
     with (folder / "log").open("wb") as file:
-        process = subprocess.Popen([PROGRAM, "serve"], env=environ, stdout=subprocess.PIPE, stderr=file)
+        process = subprocess.Popen(
+            [PROGRAM, "serve"], env=environ, stdout=subprocess.PIPE, stderr=file
+        )
     try:
         assert process.stdout is not None
         while line := process.stdout.readline():
@@ -213,14 +297,19 @@ class Clients:
     def _one(self, number: int) -> None:
         name = f"new-{number}@bench.example"
         self.sent[name] = time.monotonic()
-        deliver(Job("127.0.0.1", self.port), prepared((LETTER % (number, 10_000 + number, number, "new", number, number)).encode()))
+        deliver(
+            Job("127.0.0.1", self.port),
+            prepared((LETTER % (number, 10_000 + number, number, "new", number, number)).encode()),
+        )
         self.accepted[name] = time.monotonic()
 
     def _look(self) -> None:
         reader = sqlite3.connect(f"file:{self.path}?mode=ro", uri=True)
         last = reader.execute("SELECT coalesce(max(id), 0) FROM message").fetchone()[0]
         while not self.over.is_set() or self.accepted.keys() - self.seen.keys():
-            found = reader.execute("SELECT id, message_id FROM message WHERE id > ?", (last,)).fetchall()
+            found = reader.execute(
+                "SELECT id, message_id FROM message WHERE id > ?", (last,)
+            ).fetchall()
             now = time.monotonic()
             for at, name in found:
                 last = max(last, at)
@@ -229,16 +318,28 @@ class Clients:
         reader.close()
 
     def times(self, begin: float, end: float) -> tuple[list[float], list[float]]:
-        """Milliseconds to the ticket and to the 250, of what was sent between these moments, shortest first."""
+        """Milliseconds to the ticket and to the 250, of what was sent between these moments,
+        shortest first.
+        """
         names = [name for name, at in self.sent.items() if begin <= at <= end]
-        return tuple(sorted(1000 * (what[name] - self.sent[name]) for name in names) for what in (self.seen, self.accepted))  # type: ignore[return-value]
+        return tuple(
+            sorted(1000 * (what[name] - self.sent[name]) for name in names)
+            for what in (self.seen, self.accepted)
+        )  # type: ignore[return-value]
 
 
 async def moved_at_once(url: str, moved: int) -> float:
     """Seconds of the act of moving."""
     database = await Database.open(url, node="bench-desk")
     try:
-        return await timed(lambda: Desk(database, Clock(), HOUSE.zone).move(range(1, moved + 1), "Waiting on us")) / 1000
+        return (
+            await timed(
+                lambda: Desk(database, Clock(), HOUSE.zone).move(
+                    range(1, moved + 1), "Waiting on us"
+                )
+            )
+            / 1000
+        )
     finally:
         await database.close()
 
@@ -246,21 +347,32 @@ async def moved_at_once(url: str, moved: int) -> float:
 async def furnished(url: str) -> None:
     """The status that mails and waits."""
     database = await Database.open(url, node="bench-desk")
-    await Automator(database, Clock(), HOUSE.zone).put([WorkflowPlan("Support", "Waiting on us", [MAIL, WAIT], {"enabled": True})])
+    await Automator(database, Clock(), HOUSE.zone).put(
+        [WorkflowPlan("Support", "Waiting on us", [MAIL, WAIT], {"enabled": True})]
+    )
     await database.close()
 
 
 def at_once(folder: Path, moved: int) -> None:
     """The second half."""
     path = folder / "ticketgate.db"
-    with sinking() as sink, serving(folder, sink.port, moved) as (port, _), Clients(port, path) as clients:
+    with (
+        sinking() as sink,
+        serving(folder, sink.port, moved) as (port, _),
+        Clients(port, path) as clients,
+    ):
         asyncio.run(furnished(f"sqlite:///{path}"))
         calm = time.monotonic()
         time.sleep(5)
         began = time.monotonic()
         act = asyncio.run(moved_at_once(f"sqlite:///{path}", moved))
         reader = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
-        while reader.execute("SELECT count(*) FROM enrolment WHERE state = 'ACTIVE' AND place = 'wait'").fetchone()[0] < moved:
+        while (
+            reader.execute(
+                "SELECT count(*) FROM enrolment WHERE state = 'ACTIVE' AND place = 'wait'"
+            ).fetchone()[0]
+            < moved
+        ):
             time.sleep(0.01)
         run = time.monotonic() - began
         while len(sink.taken) < moved and time.monotonic() - began < 300:
@@ -271,25 +383,33 @@ def at_once(folder: Path, moved: int) -> None:
     for name, begin, end in (("before", calm, began), ("meanwhile", began, ended)):
         ticket, accepted = clients.times(begin, end)
         print(
-            f"{name}: {len(ticket)} mails, to the ticket median {statistics.median(ticket):.0f} ms, longest {ticket[-1]:.0f} ms; "
+            f"{name}: {len(ticket)} mails, to the ticket median "
+            f"{statistics.median(ticket):.0f} ms, longest {ticket[-1]:.0f} ms; "
             f"to the 250 median {statistics.median(accepted):.0f} ms, longest {accepted[-1]:.0f} ms"
         )
     print(
-        f"{moved} tickets moved in {act:.2f} s, their runs had their turn after {run:.2f} s, {len(sink.taken)} mails were out after {ended - began:.2f} s"
+        f"{moved} tickets moved in {act:.2f} s, their runs had their turn after {run:.2f} s, "
+        f"{len(sink.taken)} mails were out after {ended - began:.2f} s"
     )
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", nargs=2, metavar=("FEW", "MANY"), help="two empty databases of PostgreSQL")
+    parser.add_argument(
+        "--url", nargs=2, metavar=("FEW", "MANY"), help="two empty databases of PostgreSQL"
+    )
     parser.add_argument("--waiting", type=int, default=100_000)
     parser.add_argument("--moved", type=int, default=1000)
     given = parser.parse_args()
     log.configure(level="warning", form="auto", addresses="hashed", stream=sys.stderr)
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
-        urls = tuple(given.url) if given.url else (f"sqlite:///{folder}/few.db", f"sqlite:///{folder}/many.db")
+        urls = (
+            tuple(given.url)
+            if given.url
+            else (f"sqlite:///{folder}/few.db", f"sqlite:///{folder}/many.db")
+        )
         asyncio.run(due_work(urls, given.waiting))
         (folder / "var").mkdir()
         if given.moved:

@@ -1,4 +1,6 @@
-"""A daemon as a real process that a test may kill or disturb, and clients that keep their own log of what was acknowledged."""
+"""A daemon as a real process that a test may kill or disturb, and clients that keep their own log
+of what was acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,12 @@ class Lines:
             self.ended = True
             self._changed.notify_all()
 
-    def wait_for(self, wanted: Callable[[bytes], bool], timeout: float = 60.0, *, since: int = 0) -> bytes:
-        """The first line that is wanted, from line ``since`` on; RuntimeError with the last lines when the stream ends or time is up."""
+    def wait_for(
+        self, wanted: Callable[[bytes], bool], timeout: float = 60.0, *, since: int = 0
+    ) -> bytes:
+        """The first line that is wanted, from line ``since`` on; RuntimeError with the last lines
+        when the stream ends or time is up.
+        """
         found: list[bytes] = []
 
         def there() -> bool:
@@ -67,7 +73,9 @@ class Lines:
 
 @dataclass(slots=True)
 class Daemon:
-    """``ticketgate serve`` on a folder and a port of its own, restarted on the same ones as often as a test likes."""
+    """``ticketgate serve`` on a folder and a port of its own, restarted on the same ones as often
+    as a test likes.
+    """
 
     folder: Path
     port: int
@@ -80,18 +88,24 @@ class Daemon:
     before: list[bytes] = field(default_factory=list)  # the log of earlier lives
 
     def start(self) -> None:
-        """Returns when it accepts mail; RuntimeError with the end of its log when it does not come up."""
+        """Returns when it accepts mail; RuntimeError with the end of its log when it does not come
+        up.
+        """
         self.launch()
         assert self.out is not None
         assert self.log is not None
         try:
             self.out.wait_for(lambda line: line.startswith(READY))
         except RuntimeError:
-            if self.process is not None and self.process.poll() is None:  # it hangs: let it say where
+            if (
+                self.process is not None and self.process.poll() is None
+            ):  # it hangs: let it say where
                 self.process.send_signal(signal.SIGABRT)
                 self.log.close()
             code = self.process.wait(30) if self.process is not None else None
-            raise RuntimeError(f"ended with {code}: {self.said().decode(errors='replace')[-3000:]}") from None
+            raise RuntimeError(
+                f"ended with {code}: {self.said().decode(errors='replace')[-3000:]}"
+            ) from None
 
     def launch(self) -> None:
         """Starts it and returns at once."""
@@ -143,25 +157,40 @@ class Daemon:
         return b"".join([*self.before, *(self.log.lines if self.log is not None else [])])
 
     def wait_for(self, event: str, *, since: int = 0, **fields: Any) -> dict[str, Any]:
-        """The first line of the log with this event and these fields, from line ``since`` on; waits for it."""
+        """The first line of the log with this event and these fields, from line ``since`` on; waits
+        for it.
+        """
 
         def wanted(line: bytes) -> bool:
             found = json.loads(line) if line.startswith(b"{") else {}
-            return found.get("event") == event and all(found.get(name) == value for name, value in fields.items())
+            return found.get("event") == event and all(
+                found.get(name) == value for name, value in fields.items()
+            )
 
         assert self.log is not None
         found: dict[str, Any] = json.loads(self.log.wait_for(wanted, since=since))
         return found
 
-    def run(self, *arguments: str, stdin: bytes | None = None, **environ: str) -> subprocess.CompletedProcess[bytes]:
+    def run(
+        self, *arguments: str, stdin: bytes | None = None, **environ: str
+    ) -> subprocess.CompletedProcess[bytes]:
         """A command on the same installation."""
         environment = self.environ | environ
-        return subprocess.run([PROGRAM, *arguments], env=environment, input=stdin, capture_output=True, check=False, timeout=120)
+        return subprocess.run(
+            [PROGRAM, *arguments],
+            env=environment,
+            input=stdin,
+            capture_output=True,
+            check=False,
+            timeout=120,
+        )
 
     @property
     def url(self) -> str:
         """The address of its database."""
-        return self.environ.get("TICKETGATE_DATABASE__URL", f"sqlite:///{self.folder / 'var/ticketgate.db'}")
+        return self.environ.get(
+            "TICKETGATE_DATABASE__URL", f"sqlite:///{self.folder / 'var/ticketgate.db'}"
+        )
 
     def mails(self) -> list[Stored]:
         """Every mail in its spool."""
@@ -173,12 +202,18 @@ class Daemon:
 
     def leftovers(self) -> list[str]:
         """The files of mail that is being received, and blobs that have no name yet."""
-        return sorted(str(path) for pattern in ("incoming/*", "blobs/parts/*") for path in (self.folder / "var").glob(pattern))
+        return sorted(
+            str(path)
+            for pattern in ("incoming/*", "blobs/parts/*")
+            for path in (self.folder / "var").glob(pattern)
+        )
 
 
 @pytest.fixture
 def make_daemon(tmp_path: Path, free_ports: Callable[[], int]) -> Iterator[Callable[..., Daemon]]:
-    """``make_daemon(KEY=VALUE...)`` makes a daemon (not started) on SQLite; settings are environment variables without their prefix."""
+    """``make_daemon(KEY=VALUE...)`` makes a daemon (not started) on SQLite; settings are
+    environment variables without their prefix.
+    """
     made: list[Daemon] = []
 
     def make(*roles: str, **settings: str) -> Daemon:
@@ -192,9 +227,16 @@ def make_daemon(tmp_path: Path, free_ports: Callable[[], int]) -> Iterator[Calla
             "HEALTH__LISTEN": "",
             "WORKERS__PROCESSES": "1",
         } | settings
-        environ = {name: value for name, value in os.environ.items() if not name.startswith("TICKETGATE_")}
+        environ = {
+            name: value for name, value in os.environ.items() if not name.startswith("TICKETGATE_")
+        }
         daemon = Daemon(
-            folder, port, environ | {"PYTHONFAULTHANDLER": "1"} | {f"TICKETGATE_{name}": value for name, value in own.items()}, roles
+            folder,
+            port,
+            environ
+            | {"PYTHONFAULTHANDLER": "1"}
+            | {f"TICKETGATE_{name}": value for name, value in own.items()},
+            roles,
         )
         made.append(daemon)
         return daemon
@@ -207,9 +249,11 @@ def make_daemon(tmp_path: Path, free_ports: Callable[[], int]) -> Iterator[Calla
 
 @dataclass(slots=True)
 class Strace:
-    """strace attached to a process and its threads: it sees the system calls named, and makes them fail or kills the process in them.
+    """strace attached to a process and its threads: it sees the system calls named, and makes them
+    fail or kills the process in them.
 
-    Counters (``when``) are those of each thread and begin at the moment of attaching. Processes the daemon started earlier are left alone.
+    Counters (``when``) are those of each thread and begin at the moment of attaching. Processes the
+    daemon started earlier are left alone.
     """
 
     traced: subprocess.Popen[bytes]
@@ -220,10 +264,20 @@ class Strace:
     said: Lines | None = None
 
     def __enter__(self) -> Self:
-        options = ["-f", "-p", str(self.traced.pid), "-o", str(self.output), "-e", f"trace={','.join(self.calls)}"]
+        options = [
+            "-f",
+            "-p",
+            str(self.traced.pid),
+            "-o",
+            str(self.output),
+            "-e",
+            f"trace={','.join(self.calls)}",
+        ]
         for each in self.injections:
             options += ["-e", f"inject={each}"]
-        self.process = subprocess.Popen([require_program("strace"), *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            [require_program("strace"), *options], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
         assert self.process.stderr is not None
         self.said = Lines(self.process.stderr)
         self.said.wait_for(lambda line: b"attached" in line)
@@ -240,14 +294,18 @@ class Strace:
         self.process.stderr.close()
 
     def _left(self) -> bool:
-        """Whether strace has ended; a process that died just when it was let go has to be fetched by us, or strace waits for it."""
+        """Whether strace has ended; a process that died just when it was let go has to be fetched
+        by us, or strace waits for it.
+        """
         assert self.process is not None
         self.traced.poll()
         return self.process.poll() is not None
 
     def injected(self) -> int:
         """How many calls were tampered with."""
-        return sum("(INJECTED" in line for line in self.output.read_text(errors="replace").splitlines())
+        return sum(
+            "(INJECTED" in line for line in self.output.read_text(errors="replace").splitlines()
+        )
 
     def killed(self) -> bool:
         """Whether a process was killed while it was looked at."""
@@ -255,17 +313,27 @@ class Strace:
 
     def seen(self) -> list[tuple[str, str]]:
         """Thread and name of each call, in order."""
-        found = [line.split(None, 1) for line in self.output.read_text(errors="replace").splitlines()]
-        return [(thread, call.split("(")[0]) for thread, call in found if "(" in call and not call.startswith(("<", "+", "-"))]
+        found = [
+            line.split(None, 1) for line in self.output.read_text(errors="replace").splitlines()
+        ]
+        return [
+            (thread, call.split("(")[0])
+            for thread, call in found
+            if "(" in call and not call.startswith(("<", "+", "-"))
+        ]
 
 
 @pytest.fixture
 def disturb(tmp_path: Path) -> Callable[..., Strace]:
-    """Attaches strace for a block, with injections like "fdatasync:error=EIO:when=1"; the test is skipped where that is forbidden."""
+    """Attaches strace for a block, with injections like "fdatasync:error=EIO:when=1"; the test is
+    skipped where that is forbidden.
+    """
     require_program("strace")
     allowed = Path("/proc/sys/kernel/yama/ptrace_scope")
     if os.geteuid() != 0 and allowed.exists() and allowed.read_text().strip() != "0":
-        pytest.skip("this machine does not let one process trace another (kernel.yama.ptrace_scope)")
+        pytest.skip(
+            "this machine does not let one process trace another (kernel.yama.ptrace_scope)"
+        )
     numbers = iter(range(100_000))
 
     def attach(daemon: Daemon, *injections: str, calls: Sequence[str] = ()) -> Strace:
@@ -278,7 +346,9 @@ def disturb(tmp_path: Path) -> Callable[..., Strace]:
 
 @contextmanager
 def own_server() -> Iterator[Postgres]:
-    """A PostgreSQL server that a test may stop and kill; not yet started. It does not wait for the disk, since the machine stays up."""
+    """A PostgreSQL server that a test may stop and kill; not yet started. It does not wait for the
+    disk, since the machine stays up.
+    """
     binaries = require_program("initdb").resolve().parent
     folder = Path(tempfile.mkdtemp(prefix="ticketgate-postgres-"))
     as_other = []
@@ -301,7 +371,12 @@ def own_server() -> Iterator[Postgres]:
         "--no-sync",
     ]
     subprocess.run(initdb, check=True, stdout=subprocess.DEVNULL, cwd=folder)
-    settings = {"port": server.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": folder, "fsync": "off"}
+    settings = {
+        "port": server.port,
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": folder,
+        "fsync": "off",
+    }
     with (folder / "data/postgresql.conf").open("a") as file:
         file.writelines(f"{name} = '{value}'\n" for name, value in settings.items())
     try:
@@ -327,7 +402,9 @@ def own_postgres() -> Iterator[Postgres]:
 
 @dataclass(slots=True)
 class Barrage:
-    """Clients that each send numbered mails, a connection a mail, and try again until each has its 250; ``acknowledged`` is their own log."""
+    """Clients that each send numbered mails, a connection a mail, and try again until each has its
+    250; ``acknowledged`` is their own log.
+    """
 
     port: int
     mail: Callable[[int], bytes]
@@ -348,7 +425,9 @@ class Barrage:
     def wait_for(self, count: int, timeout: float = 150.0) -> None:
         """Returns once so many mails were acknowledged; AssertionError when that takes too long."""
         with self._changed:
-            assert self._changed.wait_for(lambda: len(self.acknowledged) >= count, timeout), f"{len(self.acknowledged)} of {count}"
+            assert self._changed.wait_for(lambda: len(self.acknowledged) >= count, timeout), (
+                f"{len(self.acknowledged)} of {count}"
+            )
 
     def end(self) -> None:
         """Give up what is left and wait for the clients."""
@@ -374,7 +453,10 @@ class Barrage:
 
     def _send(self, data: bytes) -> bool:
         try:
-            with socket.create_connection(("127.0.0.1", self.port), 10) as connection, connection.makefile("rb") as replies:
+            with (
+                socket.create_connection(("127.0.0.1", self.port), 10) as connection,
+                connection.makefile("rb") as replies,
+            ):
                 commands = (
                     b"",
                     b"EHLO client.example\r\n",

@@ -1,4 +1,6 @@
-"""A reader that does to its process what a poisoned mail could: for tests of what the intake makes of that."""
+"""A reader that does to its process what a poisoned mail could: for tests of what the intake makes
+of that.
+"""
 
 from __future__ import annotations
 
@@ -6,11 +8,11 @@ import os
 import signal
 from typing import TYPE_CHECKING
 
-from gateway.intake import parse
+from gateway.reading import parse
 
 if TYPE_CHECKING:
-    from core.message import Message
-    from gateway.intake.jobs import Job
+    from core.model.message import Message
+    from gateway.intake.sandbox.jobs import Job
 
 
 def read_job(job: Job) -> Message:

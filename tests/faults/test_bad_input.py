@@ -1,4 +1,6 @@
-"""Whatever is wrong with what we are given is told in one clear sentence with the right code, and leaves nothing half-stored."""
+"""Whatever is wrong with what we are given is told in one clear sentence with the right code, and
+leaves nothing half-stored.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ def big(daemon: Daemon, size: int) -> str:
 
 
 def test_what_is_refused_in_a_dialog_leaves_nothing(make_daemon: Callable[..., Daemon]) -> None:
-    """Foreign and unknown recipients and mail that is too large get the replies that are documented; an empty mail is a mail like another."""
+    """Foreign and unknown recipients and mail that is too large get the replies that are
+    documented; an empty mail is a mail like another.
+    """
     daemon = make_daemon(LIMITS__MESSAGE_BYTES=str(MIB))
     daemon.start()
     cases: list[tuple[Callable[..., str], tuple[Any, ...], str]] = [
@@ -61,10 +65,14 @@ def test_what_is_refused_in_a_dialog_leaves_nothing(make_daemon: Callable[..., D
     assert {mail.state for mail in daemon.mails()} <= {"done", "ignored"}
 
 
-def test_a_wrong_configuration_is_told_whole(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """``serve`` names every problem of its configuration at once, ends with 78 and has made nothing.
+def test_a_wrong_configuration_is_told_whole(
+    make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    """``serve`` names every problem of its configuration at once, ends with 78 and has made
+    nothing.
 
-    A named file that is missing likewise; ``deliver`` then puts the mail off, since its caller would return it for 78.
+    A named file that is missing likewise; ``deliver`` then puts the mail off, since its caller
+    would return it for 78.
     """
     daemon = make_daemon()
     file = tmp_path / "wrong.toml"
@@ -80,8 +88,12 @@ def test_a_wrong_configuration_is_told_whole(make_daemon: Callable[..., Daemon],
     assert not (daemon.folder / "var").exists()
 
 
-def test_a_file_that_cannot_be_read_stops_no_other(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """``replay`` names each file it cannot read and ends with 65 after all others were processed; ``inspect`` tells it as a defect and ends with 0."""
+def test_a_file_that_cannot_be_read_stops_no_other(
+    make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
+    """``replay`` names each file it cannot read and ends with 65 after all others were processed;
+    ``inspect`` tells it as a defect and ends with 0.
+    """
     daemon = make_daemon()
     good = [tmp_path / "first.eml", tmp_path / "last.eml"]
     for path in good:
@@ -91,9 +103,18 @@ def test_a_file_that_cannot_be_read_stops_no_other(make_daemon: Callable[..., Da
     paths = [str(path) for path in (good[0], missing, loop, good[1])]
     run = daemon.run("replay", *paths, "--json")
     assert run.returncode == os.EX_DATAERR
-    assert [line.split(": ")[0] for line in run.stderr.decode().splitlines()] == [str(missing), str(loop)]
-    assert [json.loads(line).get("file") for line in run.stdout.splitlines()] == [str(good[0]), str(good[1]), None]
-    assert [(mail.state, mail.raw) for mail in daemon.mails()] == [("done", path.read_bytes()) for path in good]
+    assert [line.split(": ")[0] for line in run.stderr.decode().splitlines()] == [
+        str(missing),
+        str(loop),
+    ]
+    assert [json.loads(line).get("file") for line in run.stdout.splitlines()] == [
+        str(good[0]),
+        str(good[1]),
+        None,
+    ]
+    assert [(mail.state, mail.raw) for mail in daemon.mails()] == [
+        ("done", path.read_bytes()) for path in good
+    ]
     run = daemon.run("inspect", *paths, "--json")
     shown = [json.loads(line) for line in run.stdout.splitlines()]
     assert run.returncode == 0
@@ -111,20 +132,27 @@ def gone(group: int) -> bool:
 
 
 def test_a_port_that_is_taken_is_told(make_daemon: Callable[..., Daemon]) -> None:
-    """A second server on the address: one sentence that names it, exit 75, and no process stays behind."""
+    """A second server on the address: one sentence that names it, exit 75, and no process stays
+    behind.
+    """
     daemon = make_daemon()
     with closing(socket.create_server(("127.0.0.1", daemon.port))):
         daemon.launch()
         group = daemon.process.pid if daemon.process is not None else 0
         code = daemon.ended()
     assert code == os.EX_TEMPFAIL
-    assert f"ticketgate: cannot listen on 127.0.0.1:{daemon.port}: Address already in use" in daemon.said().decode()
+    assert (
+        f"ticketgate: cannot listen on 127.0.0.1:{daemon.port}: Address already in use"
+        in daemon.said().decode()
+    )
     assert b"Traceback" not in daemon.said()
     until(lambda: gone(group))
 
 
 def test_old_tables_are_left_alone(make_daemon: Callable[..., Daemon]) -> None:
-    """A database of another version: the daemon ends with 78, ``deliver`` puts the mail off; both say what to do, what is in it stays."""
+    """A database of another version: the daemon ends with 78, ``deliver`` puts the mail off; both
+    say what to do, what is in it stays.
+    """
     daemon = make_daemon()
     assert daemon.run("deliver", stdin=letter("kept")).returncode == 0
     path = daemon.folder / "var/ticketgate.db"
@@ -137,12 +165,20 @@ def test_old_tables_are_left_alone(make_daemon: Callable[..., Daemon]) -> None:
     assert [mail.raw for mail in daemon.mails()] == [letter("kept")]
 
 
-def test_what_deliver_cannot_store_is_not_accepted(make_daemon: Callable[..., Daemon], free_port: int) -> None:
-    """``deliver`` ends with 0 only for a stored mail: 65 for one that is too large or empty, 75 where the database is away."""
+def test_what_deliver_cannot_store_is_not_accepted(
+    make_daemon: Callable[..., Daemon], free_port: int
+) -> None:
+    """``deliver`` ends with 0 only for a stored mail: 65 for one that is too large or empty, 75
+    where the database is away.
+    """
     daemon = make_daemon(LIMITS__MESSAGE_BYTES=str(MIB))
     assert daemon.run("deliver", stdin=letter("big", 100_000)).returncode == os.EX_DATAERR
     assert daemon.run("deliver", stdin=b"").returncode == os.EX_DATAERR
-    away = daemon.run("deliver", stdin=letter("away"), TICKETGATE_DATABASE__URL=f"postgresql://nobody@127.0.0.1:{free_port}/none")
+    away = daemon.run(
+        "deliver",
+        stdin=letter("away"),
+        TICKETGATE_DATABASE__URL=f"postgresql://nobody@127.0.0.1:{free_port}/none",
+    )
     assert (away.returncode, away.stderr.count(b"\n")) == (os.EX_TEMPFAIL, 1)
     assert daemon.mails() == []
     assert daemon.leftovers() == []

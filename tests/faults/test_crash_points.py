@@ -1,4 +1,6 @@
-"""The daemon dies in one certain system call on the way of one mail, at each of them in turn (reliability.md 3, crash at each system call)."""
+"""The daemon dies in one certain system call on the way of one mail, at each of them in turn
+(reliability.md 3, crash at each system call).
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,24 @@ if TYPE_CHECKING:
     from tests.faults.conftest import Daemon, Strace
 
 SMALL, LARGE = 3, 20_000  # lines; the large one goes through a file and becomes a blob
-CALLS = ("write", "pwrite64", "fdatasync", "fsync", "rename", "link", "linkat", "unlink", "sendto", "ftruncate")
+CALLS = (
+    "write",
+    "pwrite64",
+    "fdatasync",
+    "fsync",
+    "rename",
+    "link",
+    "linkat",
+    "unlink",
+    "sendto",
+    "ftruncate",
+)
 
 
 class Sweep:
-    """One installation that dies again and again, and the log of the client who goes on sending to it."""
+    """One installation that dies again and again, and the log of the client who goes on sending to
+    it.
+    """
 
     def __init__(self, daemon: Daemon, disturb: Callable[..., Strace]) -> None:
         """Nothing runs yet."""
@@ -30,7 +45,8 @@ class Sweep:
         daemon.start()
 
     def point(self, call: str, number: int, lines: int) -> bool:
-        """One mail through a daemon that dies in the ``number``-th such call of a thread; False when it never came so far.
+        """One mail through a daemon that dies in the ``number``-th such call of a thread; False
+        when it never came so far.
 
         A client that got no 250 sends again after the restart, as a mail server would.
         """
@@ -40,7 +56,9 @@ class Sweep:
             reply = self.ledger.send(self.daemon.port, word, data)
             if reply.startswith("250"):
                 self._until_processed()
-            died = not self._alive(reply)  # strace that is to leave while they die waits for them for ever
+            died = not self._alive(
+                reply
+            )  # strace that is to leave while they die waits for them for ever
         if strace.killed():  # of what it does beside the mail, at the very end
             died = not self._alive("")
         self.points += 1
@@ -60,7 +78,9 @@ class Sweep:
     def _until_processed(self) -> None:
         assert self.daemon.log is not None
         try:
-            self.daemon.log.wait_for(lambda line: b'"processed"' in line or b'"duplicate"' in line, since=self.seen)
+            self.daemon.log.wait_for(
+                lambda line: b'"processed"' in line or b'"duplicate"' in line, since=self.seen
+            )
         except RuntimeError:
             assert self.daemon.log.ended, "acknowledged, but not processed"
         self.seen = len(self.daemon.log.lines)
@@ -88,13 +108,21 @@ class Sweep:
         mails = self.daemon.mails()
         self.ledger.audit(mails)
         assert {mail.state for mail in mails} <= {"done", "duplicate"}
-        assert self.daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
-        assert self.daemon.rows("SELECT count(*) FROM message") == [(len(self.ledger.acknowledged),)]
+        assert (
+            self.daemon.rows(
+                "SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1"
+            )
+            == []
+        )
+        assert self.daemon.rows("SELECT count(*) FROM message") == [
+            (len(self.ledger.acknowledged),)
+        ]
         assert self.daemon.leftovers() == []
         doubled = sum(mail.state == "duplicate" for mail in mails)
         assert doubled <= self.lost
         print(
-            f"{self.points} points, {self.deaths} deaths, {self.lost} mails without an answer, {doubled} of them stored all the same, none lost"
+            f"{self.points} points, {self.deaths} deaths, {self.lost} mails without an answer, "
+            f"{doubled} of them stored all the same, none lost"
         )
 
 
@@ -109,8 +137,12 @@ SAMPLE = [
 ]
 
 
-def test_a_crash_at_a_system_call_loses_nothing(make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace]) -> None:
-    """Seven points on the way of a mail: what was acknowledged is there once, what was not is there once after the next try."""
+def test_a_crash_at_a_system_call_loses_nothing(
+    make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace]
+) -> None:
+    """Seven points on the way of a mail: what was acknowledged is there once, what was not is there
+    once after the next try.
+    """
     sweep = Sweep(make_daemon(), disturb)
     sweep.run(SAMPLE)
     assert sweep.deaths >= len(SAMPLE) - 2
@@ -120,11 +152,17 @@ def test_a_crash_at_a_system_call_loses_nothing(make_daemon: Callable[..., Daemo
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("lines", [SMALL, LARGE], ids=["small", "large"])
-def test_a_crash_at_every_system_call_loses_nothing(make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace], lines: int) -> None:
-    """Every call of every kind, from the thirtieth on every tenth, until the mail passes undisturbed."""
+def test_a_crash_at_every_system_call_loses_nothing(
+    make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace], lines: int
+) -> None:
+    """Every call of every kind, from the thirtieth on every tenth, until the mail passes
+    undisturbed.
+    """
     sweep = Sweep(make_daemon(), disturb)
     for call in CALLS:
-        for number in chain(range(1, 30), count(30, 10)):  # beyond that they are pages of one transaction
+        for number in chain(
+            range(1, 30), count(30, 10)
+        ):  # beyond that they are pages of one transaction
             if not sweep.point(call, number, lines):
                 break
     sweep.finish()

@@ -1,4 +1,6 @@
-"""Clients that vanish, stand still or hang up anywhere in a dialog: only a mail that was sent to its end is ever stored (reliability.md 3, network)."""
+"""Clients that vanish, stand still or hang up anywhere in a dialog: only a mail that was sent to
+its end is ever stored (reliability.md 3, network).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def pieces(word: str) -> list[bytes]:
 
 
 def cut(daemon: Daemon, word: str, after: int, how: str) -> str:
-    """Says the first ``after`` bytes of a dialog and leaves; returns the last reply that could still be read."""
+    """Says the first ``after`` bytes of a dialog and leaves; returns the last reply that could
+    still be read.
+    """
     dialog = Dialog(daemon.port)
     reply = dialog.greeting
     for piece in pieces(word):
@@ -48,13 +52,20 @@ def cut(daemon: Daemon, word: str, after: int, how: str) -> str:
 
 
 def cut_everywhere(daemon: Daemon, stride: int) -> None:
-    """Cuts after each ``stride``-th byte and at the very end, in each way; each mail is then sent properly, as a client would."""
+    """Cuts after each ``stride``-th byte and at the very end, in each way; each mail is then sent
+    properly, as a client would.
+    """
     daemon.start()
     ledger = Ledger()
     length = sum(map(len, pieces("c100")))
     points = cuts = 0
     for shift, how in enumerate(HOWS):
-        for after in sorted({*range(1 + shift * stride // len(HOWS), length, stride), *range(length - 5, length + 1)}):
+        for after in sorted(
+            {
+                *range(1 + shift * stride // len(HOWS), length, stride),
+                *range(length - 5, length + 1),
+            }
+        ):
             word = f"{how[0]}{after:03}"
             reply = cut(daemon, word, after, how)
             cuts += 1
@@ -74,15 +85,22 @@ def cut_everywhere(daemon: Daemon, stride: int) -> None:
     mails = daemon.mails()
     ledger.audit(mails)
     assert {mail.state for mail in mails} <= {"done", "duplicate"}
-    assert daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
+    assert (
+        daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
+    )
     assert daemon.rows("SELECT count(*) FROM message") == [(len(ledger.acknowledged),)]
     doubled = sum(mail.state == "duplicate" for mail in mails)
-    print(f"{cuts} dialogs cut, {len(ledger.acknowledged)} mails acknowledged, {doubled} came twice and are one message, none lost")
+    print(
+        f"{cuts} dialogs cut, {len(ledger.acknowledged)} mails acknowledged, {doubled} came "
+        "twice and are one message, none lost"
+    )
     assert 1 <= doubled <= len(HOWS)  # the half-closed one at least was there already
 
 
 def test_a_dialog_that_is_cut_stores_nothing(make_daemon: Callable[..., Daemon]) -> None:
-    """Closed, reset and half-closed at sampled bytes: no mail without its end is stored; the retry of one whose 250 got lost is one message."""
+    """Closed, reset and half-closed at sampled bytes: no mail without its end is stored; the retry
+    of one whose 250 got lost is one message.
+    """
     cut_everywhere(make_daemon(), STRIDE)
 
 
@@ -93,8 +111,12 @@ def test_a_dialog_that_is_cut_anywhere_stores_nothing(make_daemon: Callable[...,
     cut_everywhere(make_daemon(), 1)
 
 
-def test_clients_that_stand_still_keep_nobody_from_delivering(make_daemon: Callable[..., Daemon]) -> None:
-    """Sixty clients that stand still somewhere in their dialog: another one delivers at once, and nothing of theirs is stored when they go."""
+def test_clients_that_stand_still_keep_nobody_from_delivering(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    """Sixty clients that stand still somewhere in their dialog: another one delivers at once, and
+    nothing of theirs is stored when they go.
+    """
     daemon = make_daemon("ingress")
     daemon.start()
     still = [Dialog(daemon.port) for _ in range(60)]

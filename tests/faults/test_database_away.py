@@ -1,4 +1,6 @@
-"""The database is away, busy or comes back: mail stays with its sender meanwhile, and nothing is lost or doubled (reliability.md 3)."""
+"""The database is away, busy or comes back: mail stays with its sender meanwhile, and nothing is
+lost or doubled (reliability.md 3).
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.daemon import Listening
+from gateway.daemon.serve import Listening
+from gateway.daemon.supervisor import FAILURES, Notify, Supervisor
 from gateway.store.engine import Database
-from gateway.store.wake import Wake
-from gateway.supervise import FAILURES, Notify, Supervisor
+from gateway.store.queues.wake import Wake
 from tests.faults.conftest import start_server
 from tests.faults.test_kill import mail
 from tests.faults.witness import Dialog, Ledger, letter, send, until
@@ -26,18 +28,26 @@ if TYPE_CHECKING:
 
 
 def audit(daemon: Daemon, clients: Barrage, total: int) -> None:
-    """Every mail of the clients is there, byte by byte, one message each; what is there twice was sent twice and says so."""
+    """Every mail of the clients is there, byte by byte, one message each; what is there twice was
+    sent twice and says so.
+    """
     mails = daemon.mails()
     assert {each.state for each in mails} <= {"done", "duplicate"}, {each.state for each in mails}
     originals = sorted(each.raw.split(b"\r\n", 3)[3] for each in mails if each.state == "done")
     assert originals == sorted(mail(number) for number in range(total))
     assert sum(each.state == "duplicate" for each in mails) <= clients.again
-    assert daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
+    assert (
+        daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
+    )
     assert daemon.rows("SELECT count(*) FROM message") == [(total,)]
 
 
-def away_under_load(daemon: Daemon, server: Postgres, barrage: Callable[..., Barrage], total: int, stops: list[str]) -> Barrage:
-    """Mail comes in all the time; the server is stopped in each of the ways named and started again; returns the clients when all was taken."""
+def away_under_load(
+    daemon: Daemon, server: Postgres, barrage: Callable[..., Barrage], total: int, stops: list[str]
+) -> Barrage:
+    """Mail comes in all the time; the server is stopped in each of the ways named and started
+    again; returns the clients when all was taken.
+    """
     assert daemon.run("db", "upgrade").returncode == 0
     daemon.start()
     clients = barrage(daemon.port, mail, total)
@@ -53,7 +63,9 @@ def away_under_load(daemon: Daemon, server: Postgres, barrage: Callable[..., Bar
 
 
 def finish(daemon: Daemon) -> None:
-    """The daemon, never restarted, ends in order; what it had in hand when the server went is processed once its lease is over."""
+    """The daemon, never restarted, ends in order; what it had in hand when the server went is
+    processed once its lease is over.
+    """
     assert daemon.process is not None
     assert daemon.process.poll() is None
     assert daemon.stop() == 0
@@ -64,7 +76,9 @@ def finish(daemon: Daemon) -> None:
 def test_postgresql_goes_and_comes_back(
     make_daemon: Callable[..., Daemon], own_postgres: Postgres, barrage: Callable[..., Barrage]
 ) -> None:
-    """PostgreSQL is shut down and killed under load: 451 meanwhile; the same daemon goes on when it is back; all mail is there, once."""
+    """PostgreSQL is shut down and killed under load: 451 meanwhile; the same daemon goes on when it
+    is back; all mail is there, once.
+    """
     daemon = make_daemon(DATABASE__URL=own_postgres.url())
     clients = away_under_load(daemon, own_postgres, barrage, 150, ["fast", "immediate"])
     finish(daemon)
@@ -73,15 +87,21 @@ def test_postgresql_goes_and_comes_back(
 
 
 @pytest.mark.sweep
-def test_a_long_absence_does_not_end_the_daemon(make_daemon: Callable[..., Daemon], own_postgres: Postgres) -> None:
-    """PostgreSQL is away for longer than anything is tried in a row: the daemon stays, answers 451, and works again when it is back."""
+def test_a_long_absence_does_not_end_the_daemon(
+    make_daemon: Callable[..., Daemon], own_postgres: Postgres
+) -> None:
+    """PostgreSQL is away for longer than anything is tried in a row: the daemon stays, answers 451,
+    and works again when it is back.
+    """
     daemon = make_daemon(DATABASE__URL=own_postgres.url())
     assert daemon.run("db", "upgrade").returncode == 0
     daemon.start()
     ledger = Ledger()
     assert ledger.send(daemon.port, "before", letter("before")).startswith("250")
     own_postgres.control("-m", "immediate", "-w", "-s", "stop")
-    for _ in range(3):  # two seconds each, in which a service that gave up would have failed five times
+    for _ in range(
+        3
+    ):  # two seconds each, in which a service that gave up would have failed five times
         assert daemon.log is not None
         daemon.wait_for("claim failed", since=len(daemon.log.lines))
     assert ledger.send(daemon.port, "meanwhile", letter("meanwhile")).startswith("451 4.3.0")
@@ -106,7 +126,9 @@ def test_postgresql_goes_and_comes_back_again_and_again(
 
 
 async def test_the_hints_of_other_daemons_are_asked_for_again_and_again() -> None:
-    """The service that listens to PostgreSQL outlives any number of failed connections: it does not end the daemon by failing too often."""
+    """The service that listens to PostgreSQL outlives any number of failed connections: it does not
+    end the daemon by failing too often.
+    """
     many = asyncio.Event()
     tries = 0
 
@@ -123,7 +145,11 @@ async def test_the_hints_of_other_daemons_are_asked_for_again_and_again() -> Non
     stop = asyncio.Event()
     supervisor = Supervisor(stop, Notify({}), first_pause=0.001)
     running = asyncio.create_task(supervisor.run([Listening(Wake(), database, pause=0.001)]))
-    await asyncio.wait({running, asyncio.ensure_future(many.wait())}, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+    await asyncio.wait(
+        {running, asyncio.ensure_future(many.wait())},
+        timeout=30,
+        return_when=asyncio.FIRST_COMPLETED,
+    )
     assert many.is_set(), "it gave up"
     stop.set()
     await running
@@ -131,13 +157,19 @@ async def test_the_hints_of_other_daemons_are_asked_for_again_and_again() -> Non
     await database.close()
 
 
-def test_a_locked_sqlite_file_is_waited_for_and_then_refused(make_daemon: Callable[..., Daemon]) -> None:
-    """Another process keeps the file locked: a mail is answered 451 once the wait is over, and the next one is taken when the lock is gone."""
+def test_a_locked_sqlite_file_is_waited_for_and_then_refused(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    """Another process keeps the file locked: a mail is answered 451 once the wait is over, and the
+    next one is taken when the lock is gone.
+    """
     daemon = make_daemon("ingress")
     daemon.start()
     ledger = Ledger()
     assert ledger.send(daemon.port, "before", letter("before")).startswith("250")
-    with closing(sqlite3.connect(daemon.url.removeprefix("sqlite:///"), isolation_level=None)) as other:
+    with closing(
+        sqlite3.connect(daemon.url.removeprefix("sqlite:///"), isolation_level=None)
+    ) as other:
         other.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor(1) as client:
             waiting = client.submit(ledger.send, daemon.port, "locked", letter("locked"))

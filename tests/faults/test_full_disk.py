@@ -1,4 +1,6 @@
-"""A disk that is full or broken: the mail stays with its sender or is stored, and everything goes on by itself (reliability.md 1, items 1 and 27)."""
+"""A disk that is full or broken: the mail stays with its sender or is stored, and everything goes
+on by itself (reliability.md 1, items 1 and 27).
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,18 @@ if TYPE_CHECKING:
     from tests.faults.conftest import Daemon, Strace
 
 MIB = 1 << 20
-CALLS = ("pwrite64", "fdatasync", "fsync", "rename", "linkat", "link", "openat", "ftruncate", "pread64", "mkdir")
+CALLS = (
+    "pwrite64",
+    "fdatasync",
+    "fsync",
+    "rename",
+    "linkat",
+    "link",
+    "openat",
+    "ftruncate",
+    "pread64",
+    "mkdir",
+)
 LARGE = 20_000  # lines; such a mail goes through a file and becomes a blob
 
 
@@ -27,9 +40,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 560 MiB in memory; the test is skipped where it may not be mounted."""
     place = tmp_path / "disk"
     place.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=560m", "none", place], capture_output=True, text=True, check=False)
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=560m", "none", place],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     if mount.returncode:
-        pytest.skip(f"this machine does not let the test mount a file system: {mount.stderr.strip()}")
+        pytest.skip(
+            f"this machine does not let the test mount a file system: {mount.stderr.strip()}"
+        )
     yield place
     subprocess.run(["umount", "-l", place], check=True)
 
@@ -45,9 +65,16 @@ def squeeze(place: Path, left: int) -> None:
     resize(place, (status.f_blocks - status.f_bfree) * status.f_frsize + left)
 
 
-def test_a_full_disk_refuses_softly_and_recovers(make_daemon: Callable[..., Daemon], small_disk: Path) -> None:
-    """Below 512 MiB of room MAIL is answered 452 4.3.1 and ``deliver`` ends with 75; with room again mail is taken, without a restart."""
-    daemon = make_daemon(DATA__DIRECTORY=str(small_disk / "var"), DATABASE__URL=f"sqlite:///{small_disk}/ticketgate.db")
+def test_a_full_disk_refuses_softly_and_recovers(
+    make_daemon: Callable[..., Daemon], small_disk: Path
+) -> None:
+    """Below 512 MiB of room MAIL is answered 452 4.3.1 and ``deliver`` ends with 75; with room
+    again mail is taken, without a restart.
+    """
+    daemon = make_daemon(
+        DATA__DIRECTORY=str(small_disk / "var"),
+        DATABASE__URL=f"sqlite:///{small_disk}/ticketgate.db",
+    )
     daemon.start()
     ledger = Ledger()
     assert ledger.send(daemon.port, "before", letter("before")).startswith("250")
@@ -64,9 +91,17 @@ def test_a_full_disk_refuses_softly_and_recovers(make_daemon: Callable[..., Daem
 
 
 @pytest.mark.parametrize("left", [0, 100_000])
-def test_a_disk_that_fills_up_in_the_middle_of_mails(make_daemon: Callable[..., Daemon], small_disk: Path, left: int) -> None:
-    """The last room goes while a small and a large mail are in DATA: 452 4.3.1, nothing half-stored, and both are taken once there is room."""
-    daemon = make_daemon("ingress", DATA__DIRECTORY=str(small_disk / "var"), DATABASE__URL=f"sqlite:///{small_disk}/ticketgate.db")
+def test_a_disk_that_fills_up_in_the_middle_of_mails(
+    make_daemon: Callable[..., Daemon], small_disk: Path, left: int
+) -> None:
+    """The last room goes while a small and a large mail are in DATA: 452 4.3.1, nothing
+    half-stored, and both are taken once there is room.
+    """
+    daemon = make_daemon(
+        "ingress",
+        DATA__DIRECTORY=str(small_disk / "var"),
+        DATABASE__URL=f"sqlite:///{small_disk}/ticketgate.db",
+    )
     daemon.start()
     mails = {"small": letter("small", 4000), "large": letter("large", LARGE)}
     ledger = Ledger()
@@ -84,8 +119,15 @@ def test_a_disk_that_fills_up_in_the_middle_of_mails(make_daemon: Callable[..., 
     assert len(kept) == len(mails)
 
 
-def injure(daemon: Daemon, disturb: Callable[..., Strace], ledger: Ledger, injections: list[tuple[str, int]]) -> tuple[int, int]:
-    """Sends a small or large mail during each injection and another one after it; returns how many calls failed, and how many mails were refused."""
+def injure(
+    daemon: Daemon,
+    disturb: Callable[..., Strace],
+    ledger: Ledger,
+    injections: list[tuple[str, int]],
+) -> tuple[int, int]:
+    """Sends a small or large mail during each injection and another one after it; returns how many
+    calls failed, and how many mails were refused.
+    """
     failed = refused = 0
     for number, (injection, lines) in enumerate(injections):
         word = f"hurt{number}"
@@ -127,8 +169,12 @@ SAMPLE = [
 ]
 
 
-def test_an_error_of_the_disk_never_yields_250(make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace]) -> None:
-    """ENOSPC, EIO and EMFILE in the middle of a commit or a file: 451 or 452, no mail lost, and the very next one is taken."""
+def test_an_error_of_the_disk_never_yields_250(
+    make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace]
+) -> None:
+    """ENOSPC, EIO and EMFILE in the middle of a commit or a file: 451 or 452, no mail lost, and the
+    very next one is taken.
+    """
     daemon = make_daemon("ingress")
     daemon.start()
     ledger = Ledger()
@@ -141,8 +187,12 @@ def test_an_error_of_the_disk_never_yields_250(make_daemon: Callable[..., Daemon
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("lines", [3, LARGE], ids=["small", "large"])
-def test_no_error_of_the_disk_anywhere_yields_250(make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace], lines: int) -> None:
-    """The same at each single call of each kind, with each error, in the whole way of a mail from the socket to the ticket."""
+def test_no_error_of_the_disk_anywhere_yields_250(
+    make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace], lines: int
+) -> None:
+    """The same at each single call of each kind, with each error, in the whole way of a mail from
+    the socket to the ticket.
+    """
     daemon = make_daemon()
     daemon.start()
     ledger = Ledger()

@@ -1,4 +1,6 @@
-"""The whole daemon on real mailboxes: killed, cut off in single system calls, two of them sharing, and mail that comes by two ways at once."""
+"""The whole daemon on real mailboxes: killed, cut off in single system calls, two of them sharing,
+and mail that comes by two ways at once.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,13 @@ STEPS = (
 
 def mailboxes(server: Dovecot, users: list[str], **more: str) -> str:
     """The setting for the mailboxes of these users."""
-    common = {"host": "127.0.0.1", "port": server.port, "tls": False, "password": PASSWORD, "channel": "support@localhost"}
+    common = {
+        "host": "127.0.0.1",
+        "port": server.port,
+        "tls": False,
+        "password": PASSWORD,
+        "channel": "support@localhost",
+    }
     moved = {"after": "move", "move_to": "Done"}
     return json.dumps([{"name": user, "username": user} | common | moved | more for user in users])
 
@@ -66,7 +74,9 @@ class Feeder:
         for number in range(self.total):
             with self._changed:
                 self._changed.wait_for(lambda number=number: self._upto > number)
-            raw = letter(number, 200 + number % 17 * 300, parent=number % 97 if number >= 97 else "")
+            raw = letter(
+                number, 200 + number % 17 * 300, parent=number % 97 if number >= 97 else ""
+            )
             self.server.deliver(self.users[number % len(self.users)], raw)
             self.sent.append(raw)
 
@@ -76,8 +86,12 @@ class Feeder:
         assert len(self.sent) == self.total
 
 
-def settled(daemon: Daemon, server: Dovecot, users: list[str], total: int, seconds: float = 60) -> None:
-    """Waits until everything is stored and no mail is left in an inbox, stops the daemon, and processes what a dead one had in hand."""
+def settled(
+    daemon: Daemon, server: Dovecot, users: list[str], total: int, seconds: float = 60
+) -> None:
+    """Waits until everything is stored and no mail is left in an inbox, stops the daemon, and
+    processes what a dead one had in hand.
+    """
     until(lambda: daemon.rows(SETTLED) == [(total,)], seconds)
     assert [server.count(user) for user in users] == [0] * len(users)
     assert daemon.stop() == 0
@@ -86,13 +100,22 @@ def settled(daemon: Daemon, server: Dovecot, users: list[str], total: int, secon
 
 
 def audit(daemon: Daemon, server: Dovecot, users: list[str], sent: list[bytes]) -> None:
-    """Every mail is exactly one message of a ticket, and lies exactly once in the folder it was to be moved to."""
+    """Every mail is exactly one message of a ticket, and lies exactly once in the folder it was to
+    be moved to.
+    """
     mails = daemon.mails()
     assert Counter(mail.state for mail in mails) == Counter({"done": len(sent)})
     assert Counter(mail.raw for mail in mails) == Counter(sent)
-    assert daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
-    assert daemon.rows("SELECT count(*) FROM message m JOIN thread t ON t.id = m.thread_id WHERE t.ticket IS NOT NULL") == [(len(sent),)]
-    assert Counter(raw for user in users for raw, _ in server.seen(user, "Done").values()) == Counter(sent)
+    assert (
+        daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
+    )
+    assert daemon.rows(
+        "SELECT count(*) FROM message m JOIN thread t ON t.id = m.thread_id WHERE t.ticket IS "
+        "NOT NULL"
+    ) == [(len(sent),)]
+    assert Counter(
+        raw for user in users for raw, _ in server.seen(user, "Done").values()
+    ) == Counter(sent)
 
 
 def at_once(condition: Callable[[], bool], seconds: float = 30) -> None:
@@ -105,8 +128,12 @@ def at_once(condition: Callable[[], bool], seconds: float = 30) -> None:
 # ---- kill -9
 
 
-def killed_while_mail_arrives(make_daemon: Callable[..., Daemon], server: Dovecot, total: int, kills: int, seed: int) -> None:
-    """Kill at random moments while mails arrive, are stored, processed and moved; restart each time; then look at everything."""
+def killed_while_mail_arrives(
+    make_daemon: Callable[..., Daemon], server: Dovecot, total: int, kills: int, seed: int
+) -> None:
+    """Kill at random moments while mails arrive, are stored, processed and moved; restart each
+    time; then look at everything.
+    """
     chance = random.Random(seed)
     daemon = make_daemon(IMAP=mailboxes(server, [USER]))
     daemon.start()
@@ -124,21 +151,30 @@ def killed_while_mail_arrives(make_daemon: Callable[..., Daemon], server: Doveco
         daemon.start()
     feeder.go_on(total)
     feeder.join()
-    print(f"{total} mails, {kills} kills, {busy} of them before everything was done; none lost, none doubled")
+    print(
+        f"{total} mails, {kills} kills, {busy} of them before everything was done; none lost, "
+        "none doubled"
+    )
     assert busy >= kills // 2
     settled(daemon, server, [USER], total)
     audit(daemon, server, [USER], feeder.sent)
 
 
 @pytest.mark.timeout(300)
-def test_kill_while_mail_arrives_and_is_moved(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
-    """600 mails through ten kills: each is one ticket message and lies in the other folder once; none is left behind."""
+def test_kill_while_mail_arrives_and_is_moved(
+    make_daemon: Callable[..., Daemon], server: Dovecot
+) -> None:
+    """600 mails through ten kills: each is one ticket message and lies in the other folder once;
+    none is left behind.
+    """
     killed_while_mail_arrives(make_daemon, server, total=600, kills=10, seed=20261125)
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(1800)
-def test_kill_while_mail_arrives_and_is_moved_in_the_long_run(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
+def test_kill_while_mail_arrives_and_is_moved_in_the_long_run(
+    make_daemon: Callable[..., Daemon], server: Dovecot
+) -> None:
     """The same with 5,000 mails and two hundred kills."""
     killed_while_mail_arrives(make_daemon, server, total=5000, kills=200, seed=1)
 
@@ -146,10 +182,18 @@ def test_kill_while_mail_arrives_and_is_moved_in_the_long_run(make_daemon: Calla
 # ---- what stands in the configuration
 
 
-def test_a_mailbox_of_no_channel_is_told_at_the_start(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
-    """Mail from a mailbox whose channel is not there becomes no ticket, which nobody should find out by waiting; the daemon runs all the same."""
+def test_a_mailbox_of_no_channel_is_told_at_the_start(
+    make_daemon: Callable[..., Daemon], server: Dovecot
+) -> None:
+    """Mail from a mailbox whose channel is not there becomes no ticket, which nobody should find
+    out by waiting; the daemon runs all the same.
+    """
     box = json.loads(mailboxes(server, [USER]))[0]
-    daemon = make_daemon(IMAP=json.dumps([box | {"channel": "nobody@localhost"}, box | {"name": "right", "folder": "Other"}]))
+    daemon = make_daemon(
+        IMAP=json.dumps(
+            [box | {"channel": "nobody@localhost"}, box | {"name": "right", "folder": "Other"}]
+        )
+    )
     daemon.start()
     told = daemon.wait_for("mailbox of no channel")
     assert (told["level"], told["channel"].startswith("~")) == ("warning", True)
@@ -163,8 +207,17 @@ def test_a_mailbox_of_no_channel_is_told_at_the_start(make_daemon: Callable[...,
 CALLS = ("write", "pwrite64", "fdatasync", "sendto")
 
 
-def died_in(daemon: Daemon, server: Dovecot, disturb: Callable[..., Strace], call: str, number: int, sent: list[bytes]) -> bool:
-    """One mail comes in while the daemon dies in the ``number``-th such call of a thread; whether it did. The next life makes up for it."""
+def died_in(
+    daemon: Daemon,
+    server: Dovecot,
+    disturb: Callable[..., Strace],
+    call: str,
+    number: int,
+    sent: list[bytes],
+) -> bool:
+    """One mail comes in while the daemon dies in the ``number``-th such call of a thread; whether
+    it did. The next life makes up for it.
+    """
     sent.append(letter(f"{call}-{number}", 400))
     before = len(server.uids(USER, "Done")) if len(sent) > 1 else 0
     assert daemon.process is not None
@@ -185,7 +238,9 @@ def processed(daemon: Daemon, raw: bytes) -> bool:
     return any(mail.raw == raw and mail.state != "pending" for mail in daemon.mails())
 
 
-def swept(make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace], step: int) -> None:
+def swept(
+    make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace], step: int
+) -> None:
     """Every ``step``-th call of each kind on the way of one mail."""
     daemon = make_daemon(IMAP=mailboxes(server, [USER]))
     server.create(USER, "Done")
@@ -199,13 +254,20 @@ def swept(make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable
             deaths[call] += 1
     settled(daemon, server, [USER], len(sent))
     audit(daemon, server, [USER], sent)
-    print(f"{deaths.total()} deaths on the way of one mail of a mailbox ({dict(deaths)}); none lost, none doubled")
+    print(
+        f"{deaths.total()} deaths on the way of one mail of a mailbox ({dict(deaths)}); none "
+        "lost, none doubled"
+    )
     assert set(deaths) == set(CALLS)
 
 
 @pytest.mark.needs("strace")
-def test_death_in_a_system_call_loses_nothing(make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace]) -> None:
-    """A sample of the calls on the way from mailbox to ticket and to the other folder: the next life makes up for each death."""
+def test_death_in_a_system_call_loses_nothing(
+    make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace]
+) -> None:
+    """A sample of the calls on the way from mailbox to ticket and to the other folder: the next
+    life makes up for each death.
+    """
     swept(make_daemon, server, disturb, step=9)
 
 
@@ -223,8 +285,12 @@ def test_death_in_every_system_call_loses_nothing(
 
 
 @pytest.mark.timeout(300)
-def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(make_daemon: Callable[..., Daemon], postgres: Postgres) -> None:
-    """Ten mailboxes, two daemons on one PostgreSQL, the one that reads is killed: the other reads within 30 s; nothing is lost or doubled."""
+def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(
+    make_daemon: Callable[..., Daemon], postgres: Postgres
+) -> None:
+    """Ten mailboxes, two daemons on one PostgreSQL, the one that reads is killed: the other reads
+    within 30 s; nothing is lost or doubled.
+    """
     users = [f"box{number}@example.org" for number in range(10)]
     with dovecot(users) as server:
         url = postgres.url(postgres.create())
@@ -234,12 +300,19 @@ def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(make_daemon: Callable[
         assert first.run("db", "upgrade").returncode == 0
         first.start()
         owners = "SELECT DISTINCT lease_owner FROM mailbox WHERE lease_owner IS NOT NULL"
-        until(lambda: len(first.rows(f"{owners} AND state = 'ok'")) == 1 and first.rows("SELECT count(*) FROM mailbox") == [(10,)])
+        until(
+            lambda: (
+                len(first.rows(f"{owners} AND state = 'ok'")) == 1
+                and first.rows("SELECT count(*) FROM mailbox") == [(10,)]
+            )
+        )
         second.start()
         feeder = Feeder(server, users, 400)
         feeder.go_on(400)
         until(lambda: first.rows(DONE)[0][0] >= 100)
-        assert server.login_count() <= 10 + 2 * len(users), "a mailbox was left and taken up again without need"
+        assert server.login_count() <= 10 + 2 * len(users), (
+            "a mailbox was left and taken up again without need"
+        )
         first.kill()
         died = time.monotonic()
         feeder.join()
@@ -247,15 +320,24 @@ def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(make_daemon: Callable[
             server.deliver(user, letter(f"after {user}"))
             feeder.sent.append(letter(f"after {user}"))
         until(
-            lambda: second.rows("SELECT count(*) FROM mailbox_mail WHERE mail_id IS NOT NULL") == [(410,)], 30 - (time.monotonic() - died)
+            lambda: (
+                second.rows("SELECT count(*) FROM mailbox_mail WHERE mail_id IS NOT NULL")
+                == [(410,)]
+            ),
+            30 - (time.monotonic() - died),
         )
-        print(f"all mail of ten mailboxes was taken in {time.monotonic() - died:.1f} s after the death of their reader")
+        print(
+            f"all mail of ten mailboxes was taken in {time.monotonic() - died:.1f} s after the "
+            "death of their reader"
+        )
         settled(second, server, users, 410)
         audit(second, server, users, feeder.sent)
 
 
 def elsewhere() -> list[str]:
-    """Runs a program under another host name, so that nobody can see whether it lives; only root can do that, others see the shorter way."""
+    """Runs a program under another host name, so that nobody can see whether it lives; only root
+    can do that, others see the shorter way.
+    """
     wrapper = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh"]
     tried = subprocess.run([*wrapper, "true"], capture_output=True, check=False)
     return wrapper if tried.returncode == 0 else []
@@ -264,21 +346,30 @@ def elsewhere() -> list[str]:
 # ---- two ways at once
 
 
-def test_mail_by_smtp_and_by_mailbox_is_one_ticket(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
-    """E32, E33: the same mail by SMTP and in the mailbox of the same address is one message of one ticket; the second is listed as a duplicate."""
+def test_mail_by_smtp_and_by_mailbox_is_one_ticket(
+    make_daemon: Callable[..., Daemon], server: Dovecot
+) -> None:
+    """E32, E33: the same mail by SMTP and in the mailbox of the same address is one message of one
+    ticket; the second is listed as a duplicate.
+    """
     daemon = make_daemon(IMAP=mailboxes(server, [USER]))
     daemon.start()
     raw = letter("both ways")
     assert send(daemon.port, raw) not in (LOST, "")
     server.deliver(USER, raw)
     until(lambda: daemon.rows("SELECT count(*) FROM mail WHERE state <> 'pending'") == [(2,)])
-    assert sorted(state for (state,) in daemon.rows("SELECT state FROM mail")) == ["done", "duplicate"]
+    assert sorted(state for (state,) in daemon.rows("SELECT state FROM mail")) == [
+        "done",
+        "duplicate",
+    ]
     assert daemon.rows("SELECT count(*) FROM ticket") == [(1,)]
     assert daemon.rows("SELECT count(*) FROM message") == [(1,)]
 
 
 def test_mail_to_two_mailboxes_is_one_ticket(make_daemon: Callable[..., Daemon]) -> None:
-    """C17: a mail to two channels, each with a mailbox of its own, is one ticket of the first in To, and its history names the other."""
+    """C17: a mail to two channels, each with a mailbox of its own, is one ticket of the first in
+    To, and its history names the other.
+    """
     users = [USER, "sales@example.org"]
     with dovecot(users) as server:
         boxes = json.loads(mailboxes(server, users))
@@ -287,16 +378,22 @@ def test_mail_to_two_mailboxes_is_one_ticket(make_daemon: Callable[..., Daemon])
         daemon = make_daemon(IMAP=json.dumps(boxes))
         for user in users:
             assert daemon.run("channel", "add", user).returncode == 0
-        raw = letter("cross").replace(b"To: desk@example.org", b"To: sales@example.org, desk@example.org")
+        raw = letter("cross").replace(
+            b"To: desk@example.org", b"To: sales@example.org, desk@example.org"
+        )
         for user in users:
             server.deliver(user, raw)
         daemon.start()
         until(lambda: daemon.rows("SELECT count(*) FROM mail WHERE state <> 'pending'") == [(2,)])
         told = json.loads(daemon.run("ticket", "show", "1", "--json").stdout)
         assert daemon.rows("SELECT count(*) FROM ticket") == [(1,)]
-        assert any("also sent to desk@example.org" in (event["detail"] or "") for event in told["events"])
+        assert any(
+            "also sent to desk@example.org" in (event["detail"] or "") for event in told["events"]
+        )
         channels = json.loads(daemon.run("channel", "list", "--json").stdout)["channels"]
-        assert {each["address"]: each["health"] for each in channels if each["mailboxes"]} == dict.fromkeys(users, "ok")
+        assert {
+            each["address"]: each["health"] for each in channels if each["mailboxes"]
+        } == dict.fromkeys(users, "ok")
 
 
 @contextmanager
@@ -307,7 +404,9 @@ def timed(what: str) -> Iterator[None]:
     print(f"{what}: {time.monotonic() - began:.2f} s")
 
 
-def test_delivered_mail_is_a_ticket_within_two_seconds(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
+def test_delivered_mail_is_a_ticket_within_two_seconds(
+    make_daemon: Callable[..., Daemon], server: Dovecot
+) -> None:
     """Through IDLE, mail that is delivered to Dovecot is a ticket two seconds later at most."""
     daemon = make_daemon(IMAP=mailboxes(server, [USER], after="keep", move_to=""))
     daemon.start()
@@ -315,41 +414,65 @@ def test_delivered_mail_is_a_ticket_within_two_seconds(make_daemon: Callable[...
     for number in range(1, 4):
         with timed("from delivery to ticket"):
             server.deliver(USER, letter(f"quick {number}"))
-            until(lambda number=number: daemon.rows("SELECT count(*) FROM ticket") == [(number,)], 2)
+            until(
+                lambda number=number: daemon.rows("SELECT count(*) FROM ticket") == [(number,)], 2
+            )
 
 
 def asked(port: int, path: str) -> str:
     """What the daemon answers on its health listener."""
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+        f"http://127.0.0.1:{port}/{path}", timeout=10
+    ) as answer:
         return str(answer.read().decode())
 
 
-def test_a_refused_mailbox_is_loud(make_daemon: Callable[..., Daemon], server: Dovecot, free_port: int) -> None:
-    """A wrong password is told by the health page, the metrics, the list of channels and the log, at once; mail by SMTP goes on; no secret is told."""
+def test_a_refused_mailbox_is_loud(
+    make_daemon: Callable[..., Daemon], server: Dovecot, free_port: int
+) -> None:
+    """A wrong password is told by the health page, the metrics, the list of channels and the log,
+    at once; mail by SMTP goes on; no secret is told.
+    """
     wrong = "wr0ng-s3cret"
     daemon = make_daemon(
-        IMAP=mailboxes(server, [USER], password=wrong), HEALTH__LISTEN=f"127.0.0.1:{free_port}", LOG__LEVEL="debug", LOG__FORMAT="json"
+        IMAP=mailboxes(server, [USER], password=wrong),
+        HEALTH__LISTEN=f"127.0.0.1:{free_port}",
+        LOG__LEVEL="debug",
+        LOG__FORMAT="json",
     )
     daemon.start()
     found = daemon.wait_for("mailbox refused", level="error")
     assert "AUTHENTICATE" in found["reason"]
     until(lambda: daemon.rows("SELECT state FROM mailbox") == [("refused",)], 10)
     ready = json.loads(asked(free_port, "readyz"))
-    assert (ready["status"], ready["parts"], list(ready["mailboxes"])) == ("degraded", {"database": "ok"}, [USER])
+    assert (ready["status"], ready["parts"], list(ready["mailboxes"])) == (
+        "degraded",
+        {"database": "ok"},
+        [USER],
+    )
     assert f'ticketgate_mailbox_refused{{mailbox="{USER}"}} 1.0' in asked(free_port, "metrics")
     assert f'ticketgate_mailbox_up{{mailbox="{USER}"}} 0.0' in asked(free_port, "metrics")
     assert send(daemon.port, letter("by smtp")) not in (LOST, "")
     until(lambda: daemon.rows("SELECT count(*) FROM ticket") == [(1,)])
-    health = {each["address"]: each["health"] for each in json.loads(daemon.run("channel", "list", "--json").stdout)["channels"]}
-    assert health["support@localhost"].startswith(f"mailbox {USER}: the server refused AUTHENTICATE")
+    health = {
+        each["address"]: each["health"]
+        for each in json.loads(daemon.run("channel", "list", "--json").stdout)["channels"]
+    }
+    assert health["support@localhost"].startswith(
+        f"mailbox {USER}: the server refused AUTHENTICATE"
+    )
     assert server.refused_logins == 1
     daemon.stop()
     for secret in (wrong, USER, "About by smtp", "client@client.example", "A line of"):
         assert secret.encode() not in daemon.said(), secret
 
 
-def test_the_log_holds_nothing_of_mail_or_secrets(make_daemon: Callable[..., Daemon], server: Dovecot) -> None:
-    """At the level debug, the lines about a mailbox that is read hold no password, address, subject or text."""
+def test_the_log_holds_nothing_of_mail_or_secrets(
+    make_daemon: Callable[..., Daemon], server: Dovecot
+) -> None:
+    """At the level debug, the lines about a mailbox that is read hold no password, address, subject
+    or text.
+    """
     daemon = make_daemon(IMAP=mailboxes(server, [USER]), LOG__LEVEL="debug", LOG__FORMAT="json")
     server.deliver(USER, letter("quiet"))
     daemon.start()

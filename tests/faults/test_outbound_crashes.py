@@ -1,7 +1,10 @@
-"""The daemon dies between any two steps of answering, waiting and bouncing: nothing that goes out is lost, and twice only what is counted.
+"""The daemon dies between any two steps of answering, waiting and bouncing: nothing that goes out
+is lost, and twice only what is counted.
 
-A customer writes, gets a receipt, an agent answers by a command, the customer answers, waits out a delay, and is written to; some addresses are refused
-by the server for good, some send the agent's mail back. All the while the daemon is killed at random moments (reliability.md 1, item 26, and section 3).
+A customer writes, gets a receipt, an agent answers by a command, the customer answers, waits out a
+delay, and is written to; some addresses are refused by the server for good, some send the agent's
+mail back. All the while the daemon is killed at random moments (reliability.md 1, item 26, and
+section 3).
 """
 
 from __future__ import annotations
@@ -27,7 +30,9 @@ from tests.replay.office import Received, Sink, answer, letter
 BEGIN = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 STEP = timedelta(
     minutes=3
-)  # between two lives, longer than the delay and than any lease: a mail that was claimed twice waits until it is over
+    # between two lives, longer than the delay and than any lease: a mail that was claimed twice waits
+    # until it is over
+)
 WORKFLOWS = """
 [[workflow]]
 pipeline = "Support"
@@ -79,13 +84,16 @@ class Watched(Sink):
 
     changed: threading.Condition = field(default_factory=threading.Condition)
 
-    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802  # the library's name
+    # the library's name
+    async def handle_DATA(self, server: Any, session: Any, envelope: Any) -> str:  # noqa: N802
         said = await super().handle_DATA(server, session, envelope)
         with self.changed:
             self.changed.notify_all()
         return said
 
-    def wait_for(self, wanted: Callable[[Received], bool], over: threading.Event) -> Received | None:
+    def wait_for(
+        self, wanted: Callable[[Received], bool], over: threading.Event
+    ) -> Received | None:
         """The first mail that is wanted; None when the test is given up."""
         with self.changed:
             while not over.is_set():
@@ -111,7 +119,9 @@ def watched() -> Iterator[Watched]:
 
 @dataclass
 class Traffic:
-    """Customers and their agent, each conversation in its own steps, and their log of what was acknowledged."""
+    """Customers and their agent, each conversation in its own steps, and their log of what was
+    acknowledged.
+    """
 
     daemon: Daemon
     sink: Watched
@@ -165,22 +175,40 @@ class Traffic:
     def _conversation(self, number: int) -> None:
         address = customer(number)
         first = letter(
-            f"A customer <{address}>", BEGIN, f"Case {number}", f"This is case {number}.", Message_ID=f"<case-{number}@client.example>"
+            f"A customer <{address}>",
+            BEGIN,
+            f"Case {number}",
+            f"This is case {number}.",
+            Message_ID=f"<case-{number}@client.example>",
         )
         self._deliver(first, f"case-{number}@client.example")
         ticket = self._ticket(number)
         self._reply(number, ticket)
         if refused(number):
             return
-        arrived = self.sink.wait_for(lambda each: address in each.to and words(number) in each.text, self.over)
+        arrived = self.sink.wait_for(
+            lambda each: address in each.to and words(number) in each.text, self.over
+        )
         if arrived is None:
             return
         if sends_back(number):
             domain = address.partition("@")[2]
-            back = DSN.format(domain=domain, to=arrived.sender, number=number, address=address, original=arrived.mail["Message-ID"])
+            back = DSN.format(
+                domain=domain,
+                to=arrived.sender,
+                number=number,
+                address=address,
+                original=arrived.mail["Message-ID"],
+            )
             self._deliver(back.encode(), f"bounce-{number}@{domain}")
         else:
-            back = answer(arrived, "Thank you, and one more thing.", BEGIN, address, Message_ID=f"<again-{number}@client.example>")
+            back = answer(
+                arrived,
+                "Thank you, and one more thing.",
+                BEGIN,
+                address,
+                Message_ID=f"<again-{number}@client.example>",
+            )
             self._deliver(back, f"again-{number}@client.example")
 
     def _deliver(self, data: bytes, name: str) -> None:
@@ -193,7 +221,10 @@ class Traffic:
 
     def _ticket(self, number: int) -> int:
         """Read at the database, as an agent would look until it is there."""
-        query = f"SELECT t.ticket FROM message m JOIN thread t ON t.id = m.thread_id WHERE m.message_id = 'case-{number}@client.example'"
+        query = (
+            "SELECT t.ticket FROM message m JOIN thread t ON t.id = m.thread_id WHERE "
+            f"m.message_id = 'case-{number}@client.example'"
+        )
         found: list[int] = []
 
         def there() -> bool:
@@ -241,11 +272,21 @@ def prepared(daemon: Daemon, folder: Path) -> None:
         assert done.returncode == 0, done.stderr
 
 
-def killed_while_answering(make_daemon: Callable[..., Daemon], folder: Path, total: int, kills: int, seed: int) -> None:
-    """The whole test: kill at random moments, half of them just after the server took a mail; then drain, and compare all logs."""
+def killed_while_answering(
+    make_daemon: Callable[..., Daemon], folder: Path, total: int, kills: int, seed: int
+) -> None:
+    """The whole test: kill at random moments, half of them just after the server took a mail; then
+    drain, and compare all logs.
+    """
     chance = random.Random(seed)
     with watched() as sink:
-        sink.refuse.update({customer(number): "550 5.1.1 no such user" for number in range(total) if refused(number)})
+        sink.refuse.update(
+            {
+                customer(number): "550 5.1.1 no such user"
+                for number in range(total)
+                if refused(number)
+            }
+        )
         daemon = make_daemon(
             OUTBOUND__HOST="127.0.0.1",
             OUTBOUND__PORT=str(sink.port),
@@ -270,13 +311,17 @@ def killed_while_answering(make_daemon: Callable[..., Daemon], folder: Path, tot
             traffic.end()
         daemon.kill()
         for days in (1, 2):  # what enters the delay in the first pass leaves it in the second
-            drained = daemon.run("agenda", "run", "--until", (BEGIN + timedelta(days=days)).isoformat())
+            drained = daemon.run(
+                "agenda", "run", "--until", (BEGIN + timedelta(days=days)).isoformat()
+            )
             assert drained.returncode == 0, drained.stderr
         audit(daemon, traffic, kills + 1)
 
 
 def moment(sink: Watched, chance: random.Random) -> None:
-    """Some time later, or a few milliseconds after the next mail was taken, which is about when we write that down."""
+    """Some time later, or a few milliseconds after the next mail was taken, which is about when we
+    write that down.
+    """
     aimed = chance.random() < 0.5
     with sink.changed:
         seen = len(sink.taken)
@@ -287,32 +332,56 @@ def moment(sink: Watched, chance: random.Random) -> None:
 def audit(daemon: Daemon, traffic: Traffic, kills: int) -> None:
     """See the module."""
     mails = sorted(
-        f"{name}" for (name,) in daemon.rows("SELECT message_id FROM message WHERE direction = 'inbound' AND thread_id IS NOT NULL")
+        f"{name}"
+        for (name,) in daemon.rows(
+            "SELECT message_id FROM message WHERE direction = 'inbound' AND thread_id IS NOT NULL"
+        )
     )
-    missing = [row for row in daemon.rows("SELECT message_id, state, tries, outcome FROM mail ORDER BY id") if row[0] not in mails]
+    missing = [
+        row
+        for row in daemon.rows("SELECT message_id, state, tries, outcome FROM mail ORDER BY id")
+        if row[0] not in mails
+    ]
     assert mails == sorted(traffic.mails), f"an accepted mail is not one message: {missing}"
-    assert daemon.rows("SELECT count(*) FROM message m JOIN thread t ON t.id = m.thread_id WHERE t.ticket IS NULL") == [(0,)]
+    assert daemon.rows(
+        "SELECT count(*) FROM message m JOIN thread t ON t.id = m.thread_id WHERE t.ticket IS NULL"
+    ) == [(0,)]
     assert daemon.rows("SELECT count(*) FROM ticket") == [(traffic.total,)]
     assert len(traffic.answered) == traffic.total
     good = [number for number in range(traffic.total) if not refused(number)]
     doubled = at_the_server(traffic.sink, kills)
     for number in good:
-        texts = {each.mail["Message-ID"]: each.text for each in traffic.sink.taken if customer(number) in each.to}
-        expected = {"answer": 1, "else": 1 if sends_back(number) else 2}  # besides the answer a receipt, and what follows the delay
-        assert Counter("answer" if words(number) in text else "else" for text in texts.values()) == expected, (number, list(texts.values()))
+        texts = {
+            each.mail["Message-ID"]: each.text
+            for each in traffic.sink.taken
+            if customer(number) in each.to
+        }
+        expected = {
+            "answer": 1,
+            "else": 1 if sends_back(number) else 2,
+        }  # besides the answer a receipt, and what follows the delay
+        assert (
+            Counter("answer" if words(number) in text else "else" for text in texts.values())
+            == expected
+        ), (number, list(texts.values()))
     in_the_store(daemon, traffic)
     print(
-        f"{len(traffic.mails)} mails in, {len(traffic.sink.taken)} out, {kills} kills, {traffic.again} tries failed; none lost, {doubled} doubled"
+        f"{len(traffic.mails)} mails in, {len(traffic.sink.taken)} out, {kills} kills, "
+        f"{traffic.again} tries failed; none lost, {doubled} doubled"
     )
 
 
 def at_the_server(sink: Watched, kills: int) -> int:
-    """Each mail once, or twice with the same bytes where a kill fell between the server's 250 and our commit; returns how many."""
+    """Each mail once, or twice with the same bytes where a kill fell between the server's 250 and
+    our commit; returns how many.
+    """
     arrived: dict[tuple[str, tuple[str, ...]], list[Received]] = defaultdict(list)
     for each in sink.taken:
         arrived[each.mail["Message-ID"], each.to].append(each)
     for name, copies in arrived.items():
-        assert len({(each.sender, each.raw) for each in copies}) == 1, f"{name} changed on its second way"
+        assert len({(each.sender, each.raw) for each in copies}) == 1, (
+            f"{name} changed on its second way"
+        )
     doubled = sum(len(copies) - 1 for copies in arrived.values())
     assert doubled <= kills, f"{doubled} doubles after {kills} kills"
     return doubled
@@ -320,29 +389,51 @@ def at_the_server(sink: Watched, kills: int) -> int:
 
 def in_the_store(daemon: Daemon, traffic: Traffic) -> None:
     """No cause made two mails, nothing waits for ever, and what failed was told on its ticket."""
-    assert daemon.rows("SELECT key FROM outgoing WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1") == []
-    assert daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
+    assert (
+        daemon.rows(
+            "SELECT key FROM outgoing WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1"
+        )
+        == []
+    )
+    assert (
+        daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
+    )
     assert daemon.rows("SELECT count(*) FROM enrolment WHERE state = 'ACTIVE'") == [(0,)]
-    again = "SELECT enrolment_id, action FROM action_run WHERE outcome = 'OK' AND action <> 'wait' GROUP BY 1, 2 HAVING count(*) > 1"
+    again = (
+        "SELECT enrolment_id, action FROM action_run WHERE outcome = 'OK' AND action <> "
+        "'wait' GROUP BY 1, 2 HAVING count(*) > 1"
+    )
     assert daemon.rows(again) == []
     lost = {customer(number) for number in range(traffic.total) if refused(number)}
     returned = {customer(number) for number in range(traffic.total) if sends_back(number)}
-    ends = "SELECT recipient, state, settled FROM delivery d JOIN outgoing o ON o.id = d.outgoing_id"
-    assert {(state, settled) for _, state, settled in daemon.rows(ends)} <= {("sent", 1), ("failed", 1)}
+    ends = (
+        "SELECT recipient, state, settled FROM delivery d JOIN outgoing o ON o.id = d.outgoing_id"
+    )
+    assert {(state, settled) for _, state, settled in daemon.rows(ends)} <= {
+        ("sent", 1),
+        ("failed", 1),
+    }
     failed = {recipient for recipient, state, _ in daemon.rows(ends) if state == "failed"}
     assert lost <= failed <= lost | returned
-    flagged = "SELECT c.address FROM ticket t JOIN contact c ON c.id = t.requester_id WHERE t.flags LIKE '%delivery_failed%'"
+    flagged = (
+        "SELECT c.address FROM ticket t JOIN contact c ON c.id = t.requester_id WHERE "
+        "t.flags LIKE '%delivery_failed%'"
+    )
     assert {address for (address,) in daemon.rows(flagged)} == lost | returned
 
 
 @pytest.mark.timeout(300)
 def test_nothing_on_its_way_out_is_lost(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """Twelve conversations through eight kills: every accepted mail, answer and receipt is there, and doubles are fewer than kills."""
+    """Twelve conversations through eight kills: every accepted mail, answer and receipt is there,
+    and doubles are fewer than kills.
+    """
     killed_while_answering(make_daemon, tmp_path, total=12, kills=8, seed=20261125)
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
-def test_nothing_on_its_way_out_is_lost_in_the_long_run(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+def test_nothing_on_its_way_out_is_lost_in_the_long_run(
+    make_daemon: Callable[..., Daemon], tmp_path: Path
+) -> None:
     """The same with two hundred and forty conversations and a hundred kills."""
     killed_while_answering(make_daemon, tmp_path, total=240, kills=100, seed=26)

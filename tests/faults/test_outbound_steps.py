@@ -1,7 +1,10 @@
-"""Whatever commit a process dies before or after on the way of a mail out: nothing is lost, and twice is only what the server had and we had not noted.
+"""Whatever commit a process dies before or after on the way of a mail out: nothing is lost, and
+twice is only what the server had and we had not noted.
 
-A small life of two tickets (receipt, answer, delay, mail for later, refusal, word to the agent) is lived again and again; each time the process dies at
-another transaction, before it commits or directly after. Then two agendas do the same work at once (reliability.md 3, logical edges and two nodes).
+A small life of two tickets (receipt, answer, delay, mail for later, refusal, word to the agent) is
+lived again and again; each time the process dies at another transaction, before it commits or
+directly after. Then two agendas do the same work at once (reliability.md 3, logical edges and two
+nodes).
 """
 
 from __future__ import annotations
@@ -21,18 +24,18 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.act import BUILT_IN
-from gateway.admin import Admin
-from gateway.agenda import Agenda
-from gateway.automate import Automator, WorkflowPlan
+from gateway.agenda.worker import Agenda
 from gateway.clock import Clock
-from gateway.correspond import Correspondent, Mail
-from gateway.desk import Desk, Draft
-from gateway.letters import House
+from gateway.compose.user_mail import House
+from gateway.desk.correspondence import Correspondent, Mail
+from gateway.desk.pipelines import Admin
+from gateway.desk.tickets import Desk, Draft
+from gateway.desk.transaction import BUILT_IN
+from gateway.desk.workflows import Automator, WorkflowPlan
 from gateway.outbox.submit import Server, Smarthost
 from gateway.outbox.worker import LEASE_SECONDS, Outbox
-from gateway.store import schema
 from gateway.store.engine import Database, upgrade
+from gateway.store.schema import tables
 from tests.conftest import START, Postgres, Templates
 from tests.replay.office import Received, Sink, sinking
 
@@ -44,7 +47,9 @@ LOST, AGENT = "bea@gone.example", "bob@desk.example"
 
 
 class Killed(BaseException):
-    """The process is gone; nobody catches this. ``committed``: the transaction it died in is there; ``unnoted``: mails the server took since the one before."""
+    """The process is gone; nobody catches this. ``committed``: the transaction it died in is there;
+    ``unnoted``: mails the server took since the one before.
+    """
 
     def __init__(self, *, committed: bool, unnoted: int) -> None:
         self.committed, self.unnoted = committed, unnoted
@@ -60,7 +65,9 @@ class Mortal(Database):
     noted = 0
 
     @asynccontextmanager
-    async def write(self, *, ordered: bool = False, durable: bool = True) -> AsyncIterator[AsyncConnection]:
+    async def write(
+        self, *, ordered: bool = False, durable: bool = True
+    ) -> AsyncIterator[AsyncConnection]:
         """As ever, unless this is the last one."""
         last = self.count == self.dies_at
         self.count += 1
@@ -86,13 +93,20 @@ class Life:
 
     async def live(self) -> None:
         """All of it."""
-        desk, person = Desk(self.database, self.clock, HOUSE.zone), Correspondent(self.database, self.clock, HOUSE)
-        await self._act(lambda: desk.create(Draft("Printer on fire", "Ann Example <ann@example.org>")))
+        desk, person = (
+            Desk(self.database, self.clock, HOUSE.zone),
+            Correspondent(self.database, self.clock, HOUSE),
+        )
+        await self._act(
+            lambda: desk.create(Draft("Printer on fire", "Ann Example <ann@example.org>"))
+        )
         await self._run()
         await self._act(lambda: person.reply(1, Mail("We look into it.")))
         await self._act(lambda: person.reply(1, Mail("Is it out?", at=self._later(hours=2))))
         await self._act(lambda: desk.move([1], "Waiting on us"))
-        await self._act(lambda: desk.create(Draft("Letter lost", LOST, status="Waiting on contact")))
+        await self._act(
+            lambda: desk.create(Draft("Letter lost", LOST, status="Waiting on contact"))
+        )
         await self._act(lambda: desk.set(2, {"owner": AGENT}))
         await self._act(lambda: person.reply(2, Mail("Where to?")))
         for minutes in (0, 5, 24 * 60):
@@ -122,14 +136,17 @@ class Life:
 
     async def _pass(self) -> None:
         agenda = Agenda(self.database, self.clock, HOUSE)
-        outbox = Outbox(self.database, Smarthost(Server("127.0.0.1", self.sink.port, "none")), None, self.clock)
+        outbox = Outbox(
+            self.database, Smarthost(Server("127.0.0.1", self.sink.port, "none")), None, self.clock
+        )
         while [*await agenda.run_due(), *await outbox.run_due()]:
             pass
 
     def arrived(self) -> Counter[tuple[tuple[str, ...], str]]:
         """Mails at the server by whom they went to and what they are about, each bytes once."""
         return Counter(
-            (each.to, str(each.mail["Subject"])) for each in {each.mail["Message-ID"]: each for each in self.sink.taken}.values()
+            (each.to, str(each.mail["Subject"]))
+            for each in {each.mail["Message-ID"]: each for each in self.sink.taken}.values()
         )
 
 
@@ -146,14 +163,21 @@ async def furnished(database: Database) -> None:
     await admin.set_user(AGENT, notify={"new": False, "reply": False, "failure": True})
 
 
-async def lived(url: str, dies_at: int | None = None, *, after: bool = False) -> tuple[Life, list[Any], int]:
+async def lived(
+    url: str, dies_at: int | None = None, *, after: bool = False
+) -> tuple[Life, list[Any], int]:
     """A life on a fresh database; the mails, how all ended, and how many transactions it took."""
     with sinking() as sink:
         sink.refuse[LOST] = "550 5.1.1 no such user"
         database = await Mortal.open(url, node="test")
         try:
             await furnished(database)
-            database.count, database.dies_at, database.after, database.sink = 0, dies_at, after, sink
+            database.count, database.dies_at, database.after, database.sink = (
+                0,
+                dies_at,
+                after,
+                sink,
+            )
             life = Life(database, sink)
             await life.live()
             return life, await ends(database), database.count
@@ -163,7 +187,7 @@ async def lived(url: str, dies_at: int | None = None, *, after: bool = False) ->
 
 async def ends(database: Database) -> list[Any]:
     """How deliveries, runs and tickets ended."""
-    d, e, r, t = schema.delivery.c, schema.enrolment.c, schema.action_run.c, schema.ticket.c
+    d, e, r, t = tables.delivery.c, tables.enrolment.c, tables.action_run.c, tables.ticket.c
     queries = (
         sa.select(d.recipient, d.state, d.settled),
         sa.select(e.ticket, e.state),
@@ -182,23 +206,38 @@ def fresh(templates: Templates, folder: Path, name: str) -> str:
 async def died_everywhere(templates: Templates, folder: Path, step: int) -> None:
     """The whole test, at every ``step``-th transaction."""
     whole, ended, count = await lived(fresh(templates, folder, "whole"))
-    assert Counter(to for (to, _), copies in whole.arrived().items() for _ in range(copies)) == {("ann@example.org",): 4, (AGENT,): 1}
+    assert Counter(to for (to, _), copies in whole.arrived().items() for _ in range(copies)) == {
+        ("ann@example.org",): 4,
+        (AGENT,): 1,
+    }
     doubled = 0
     for after in (False, True):
         for number in range(0, count, step):
-            life, found, _ = await lived(fresh(templates, folder, f"{number}{after}"), number, after=after)
+            life, found, _ = await lived(
+                fresh(templates, folder, f"{number}{after}"), number, after=after
+            )
             where = f"dead {'after' if after else 'before'} commit {number} of {count}"
             assert len(life.deaths) == 1, where
             assert (life.arrived(), found) == (whole.arrived(), ended), where
-            twice = len(life.sink.taken) - len({each.mail["Message-ID"] for each in life.sink.taken})
+            twice = len(life.sink.taken) - len(
+                {each.mail["Message-ID"] for each in life.sink.taken}
+            )
             assert twice == (life.deaths[0].unnoted if not after else 0), where
-            assert len({(each.mail["Message-ID"], each.raw) for each in life.sink.taken}) == len(life.sink.taken) - twice, where
+            assert (
+                len({(each.mail["Message-ID"], each.raw) for each in life.sink.taken})
+                == len(life.sink.taken) - twice
+            ), where
             doubled += twice
-    print(f"{2 * len(range(0, count, step))} deaths at {count} transactions: none lost, {doubled} doubled")
+    print(
+        f"{2 * len(range(0, count, step))} deaths at {count} transactions: none lost, "
+        f"{doubled} doubled"
+    )
 
 
 async def test_dead_at_a_commit_on_the_way_out(templates: Templates, tmp_path: Path) -> None:
-    """At every third transaction, before and after: the same mails arrive and all ends the same; twice only what was taken and not noted."""
+    """At every third transaction, before and after: the same mails arrive and all ends the same;
+    twice only what was taken and not noted.
+    """
     await died_everywhere(templates, tmp_path, 3)
 
 
@@ -209,7 +248,9 @@ async def test_dead_at_every_commit_on_the_way_out(templates: Templates, tmp_pat
 
 
 async def test_cancelled_while_the_server_answers(templates: Templates, tmp_path: Path) -> None:
-    """The outbox is cancelled as the server takes a mail: the next one sends the same bytes once more, then it is noted, and that was all."""
+    """The outbox is cancelled as the server takes a mail: the next one sends the same bytes once
+    more, then it is noted, and that was all.
+    """
     database = await Database.open(fresh(templates, tmp_path, "cancelled"), node="first")
     loop, clock = asyncio.get_running_loop(), Clock(START)
     try:
@@ -222,7 +263,9 @@ async def test_cancelled_while_the_server_answers(templates: Templates, tmp_path
                 assert ended.wait(30)
 
             sink.taken = Cancelling(cancelled)
-            await Desk(database, clock, HOUSE.zone).create(Draft("Printer on fire", "ann@example.org"))
+            await Desk(database, clock, HOUSE.zone).create(
+                Draft("Printer on fire", "ann@example.org")
+            )
             await Correspondent(database, clock, HOUSE).reply(1, Mail("We look into it."))
             smarthost = Smarthost(Server("127.0.0.1", sink.port, "none"))
             task = asyncio.ensure_future(Outbox(database, smarthost, None, clock).run_due())
@@ -253,7 +296,9 @@ class Cancelling(list[Received]):
 
 
 async def test_two_daemons_run_what_is_due(postgres: Postgres, templates: Templates) -> None:
-    """Two hundred runs are due; two agendas and two outboxes on one PostgreSQL do them at once: each mail arrives exactly once."""
+    """Two hundred runs are due; two agendas and two outboxes on one PostgreSQL do them at once:
+    each mail arrives exactly once.
+    """
     url = postgres.url(templates.postgresql(upgrade, postgres))
     clock = Clock(START)
     databases = [await Database.open(url, node=f"node-{number}") for number in (1, 2)]
@@ -264,11 +309,21 @@ async def test_two_daemons_run_what_is_due(postgres: Postgres, templates: Templa
             for number in range(200):
                 await desk.create(Draft("Printer on fire", f"ann@c{number}.example"))
             agendas = [Agenda(each, clock, HOUSE) for each in databases]
-            outboxes = [Outbox(each, Smarthost(Server("127.0.0.1", sink.port, "none")), None, clock) for each in databases]
-            done = [done for each in await asyncio.gather(*map(work, agendas)) for done in each if done.what == "action"]
+            outboxes = [
+                Outbox(each, Smarthost(Server("127.0.0.1", sink.port, "none")), None, clock)
+                for each in databases
+            ]
+            done = [
+                done
+                for each in await asyncio.gather(*map(work, agendas))
+                for done in each
+                if done.what == "action"
+            ]
             assert Counter(each.ticket for each in done) == Counter(range(1, 201))
             await asyncio.gather(*map(work, outboxes))
-            assert Counter(each.to for each in sink.taken) == Counter({(f"ann@c{number}.example",): 1 for number in range(200)})
+            assert Counter(each.to for each in sink.taken) == Counter(
+                {(f"ann@c{number}.example",): 1 for number in range(200)}
+            )
             assert [len(each) for each in await ends(databases[0])] == [200] * 4
     finally:
         for each in databases:

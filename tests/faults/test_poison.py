@@ -1,4 +1,6 @@
-"""A mail on which the reading process dies: it becomes a ticket all the same, its raw form is kept, and the queue goes on (reliability.md 1, item 14)."""
+"""A mail on which the reading process dies: it becomes a ticket all the same, its raw form is kept,
+and the queue goes on (reliability.md 1, item 14).
+"""
 
 from __future__ import annotations
 
@@ -9,16 +11,16 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from core.message import Envelope
+from core.model.message import Envelope
 from gateway import log
 from gateway.ingress.accept import Accept
 from gateway.ingress.limits import Limits
-from gateway.intake.process import Rules
-from gateway.intake.sandbox import Sandbox
+from gateway.intake.batch import Rules
+from gateway.intake.sandbox.pool import Sandbox
 from gateway.intake.worker import Intake
-from gateway.store.blobs import open_blobs
 from gateway.store.engine import Database, upgrade
-from gateway.store.spool import Spool
+from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.spool import Spool
 from tests.faults.witness import letter, rows
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 async def test_poison_becomes_a_ticket_and_the_queue_goes_on(
     built_database: Callable[..., str], tmp_path: Path, clock: Clock, sandbox: Sandbox
 ) -> None:
-    """Mails that kill, stop or bloat their reader twice: each is a ticket with what its headers tell, in the order of receipt, raw bytes and all."""
+    """Mails that kill, stop or bloat their reader twice: each is a ticket with what its headers
+    tell, in the order of receipt, raw bytes and all.
+    """
     url = built_database(upgrade)
     said = io.StringIO()
     log.configure(level="info", form="json", addresses="hashed", stream=said)
@@ -51,11 +55,16 @@ async def test_poison_becomes_a_ticket_and_the_queue_goes_on(
     spool = Spool(database, open_blobs("database:"))
     accept = Accept(spool, Limits(), tmp_path, wake=lambda: None, free_space=lambda _: 1 << 40)
     for word in ORDER:
-        await accept.accept(letter(word), Envelope("a@client.example", ("support@localhost",), "smtp", clock.now()))
+        await accept.accept(
+            letter(word), Envelope("a@client.example", ("support@localhost",), "smtp", clock.now())
+        )
     done = await Intake(database, spool, sandbox, Rules(ZoneInfo("UTC")), clock).drain()
     await database.close()
     assert [row.state for row in done] == ["done"] * len(ORDER)
-    tickets = "SELECT m.subject FROM message m JOIN thread h ON h.id = m.thread_id JOIN ticket t ON t.number = h.ticket ORDER BY t.number"
+    tickets = (
+        "SELECT m.subject FROM message m JOIN thread h ON h.id = m.thread_id JOIN ticket t "
+        "ON t.number = h.ticket ORDER BY t.number"
+    )
     assert await asyncio.to_thread(rows, url, tickets) == [(f"About {word}",) for word in ORDER]
     raws = await asyncio.to_thread(rows, url, "SELECT data FROM raw_mail ORDER BY mail_id")
     assert [bytes(data) for (data,) in raws] == [letter(word) for word in ORDER]

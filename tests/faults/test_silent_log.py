@@ -16,7 +16,12 @@ if TYPE_CHECKING:
 
     from tests.faults.conftest import Daemon
 
-SUBJECT, BODY, SECRET, ADDRESS = "zwiebelkuchen", "geheimrezept", "hunter2", "anna.beispiel@kunde.example"
+SUBJECT, BODY, SECRET, ADDRESS = (
+    "zwiebelkuchen",
+    "geheimrezept",
+    "hunter2",
+    "anna.beispiel@kunde.example",
+)
 UNKNOWN, FOREIGN = "nobody.anna@localhost", "anna.elsewhere@foreign.example"
 HELLO, _, RCPT, DATA = ENVELOPE
 MAIL = f"MAIL FROM:<{ADDRESS}>".encode()
@@ -35,7 +40,9 @@ def letter(word: str, *headers: str, body: str = "") -> bytes:
 
 
 def rename(url: str, before: str, after: str) -> None:
-    """Takes a table away, or brings it back: whatever the daemon then does with it fails with all its values in the error."""
+    """Takes a table away, or brings it back: whatever the daemon then does with it fails with all
+    its values in the error.
+    """
     statement = f"ALTER TABLE {before} RENAME TO {after}"
     if not url.startswith("sqlite"):
         rows(url, statement)
@@ -49,7 +56,9 @@ def a_full_life(daemon: Daemon) -> None:
     """Everything that can happen to a mail, once."""
     daemon.start()
     wrong = (b"RCPT TO:<%s>" % UNKNOWN.encode(), b"RCPT TO:<%s>" % FOREIGN.encode(), BODY.encode())
-    refused = [Dialog(daemon.port) for _ in wrong]  # answered a second late each; we read that at the end
+    refused = [
+        Dialog(daemon.port) for _ in wrong
+    ]  # answered a second late each; we read that at the end
     for dialog, line in zip(refused, wrong, strict=True):
         assert [dialog.say(each)[:3] for each in (HELLO, MAIL)] == ["250", "250"]
         dialog.socket.sendall(line + b"\r\n")
@@ -59,7 +68,9 @@ def a_full_life(daemon: Daemon) -> None:
     daemon.wait_for("processed", mail_id=2, state="quarantined")
     assert send(daemon.port, letter("good")).startswith("250")
     daemon.wait_for("duplicate", mail_id=3)
-    assert send(daemon.port, b"\xff\x00 " + letter("odd", "Content-Type: text/html; charset=nonsense")).startswith("250")
+    assert send(
+        daemon.port, b"\xff\x00 " + letter("odd", "Content-Type: text/html; charset=nonsense")
+    ).startswith("250")
     daemon.wait_for("processed", mail_id=4)
     assert send(daemon.port, letter("bare", body=f"{BODY}\n{BODY}")).startswith("550 5.5.2")
     rename(daemon.url, "raw_mail", "hidden")
@@ -78,14 +89,20 @@ def a_full_life(daemon: Daemon) -> None:
 
 def whispered(said: bytes, words: tuple[str, ...]) -> list[str]:
     """The lines in which one of the words stands."""
-    return [line for line in said.decode(errors="replace").splitlines() if any(word in line.lower() for word in words)]
+    return [
+        line
+        for line in said.decode(errors="replace").splitlines()
+        if any(word in line.lower() for word in words)
+    ]
 
 
 @pytest.mark.parametrize(("database_kind", "level"), [("sqlite", "info"), ("postgresql", "debug")])
 def test_the_log_tells_nothing_of_a_mail(
     make_daemon: Callable[..., Daemon], database_url: str, level: str, tmp_path: Path, request: Any
 ) -> None:
-    """Accepted, refused, quarantined, duplicate, broken and failed mail: no subject, body, address or password, at the default level and at debug."""
+    """Accepted, refused, quarantined, duplicate, broken and failed mail: no subject, body, address
+    or password, at the default level and at debug.
+    """
     (tmp_path / "password").write_text(SECRET)
     daemon = make_daemon(
         DATABASE__URL=database_url.replace("postgres@", f"postgres:{SECRET}@"),

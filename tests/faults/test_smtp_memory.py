@@ -1,4 +1,6 @@
-"""Floods of every shape, seen from outside the process: memory, time, and what is left behind (reliability.md 1, item 6)."""
+"""Floods of every shape, seen from outside the process: memory, time, and what is left behind
+(reliability.md 1, item 6).
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,12 @@ class Listener:
         """A connection that has come as far as the 354."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         connection.recv(512)
-        for line in (b"EHLO c", b"MAIL FROM:<a@c.example>", b"RCPT TO:<support@localhost>", b"DATA"):
+        for line in (
+            b"EHLO c",
+            b"MAIL FROM:<a@c.example>",
+            b"RCPT TO:<support@localhost>",
+            b"DATA",
+        ):
             connection.sendall(line + b"\r\n")
             reply = connection.recv(4096)
         assert reply.startswith(b"354"), reply
@@ -64,7 +71,7 @@ class Listener:
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[Listener]:
     """A listener in a process of its own, whose store forgets each mail."""
-    command = [sys.executable, "-m", "tests.gateway.ingress.serve", str(tmp_path), "--forget"]
+    command = [sys.executable, "-m", "tests.unit.gateway.ingress.serve", str(tmp_path), "--forget"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     address = json.loads(process.stdout.readline())["address"]
@@ -114,7 +121,9 @@ def flood(pattern: bytes, size: int) -> Iterator[bytes]:
     ],
 )
 def test_no_flood_costs_memory_or_time(listener, pattern, size, replies):
-    """Whatever is poured into DATA, one session costs no more than 1 MiB, and the event loop never stops for 50 ms."""
+    """Whatever is poured into DATA, one session costs no more than 1 MiB, and the event loop never
+    stops for 50 ms.
+    """
     with listener.connect() as connection:
         before = listener.forget_peak()
         reply = send(connection, flood(pattern, size))
@@ -125,8 +134,12 @@ def test_no_flood_costs_memory_or_time(listener, pattern, size, replies):
     assert grown < 4 * A_SESSION  # the session, and the allocator's fresh pages of passing copies
 
 
-def many(listener: Listener, sessions: int, size: int, spread: Callable[[int], bytes]) -> list[bytes]:
-    """Sends a mail of ``size`` bytes in each of many sessions at once, all of them growing together; returns the replies."""
+def many(
+    listener: Listener, sessions: int, size: int, spread: Callable[[int], bytes]
+) -> list[bytes]:
+    """Sends a mail of ``size`` bytes in each of many sessions at once, all of them growing
+    together; returns the replies.
+    """
     connections = [listener.connect() for _ in range(sessions)]
     for connection in connections:
         connection.setblocking(False)
@@ -165,11 +178,18 @@ TEXT = LINE * 900
     ],
 )
 def test_many_large_mails_at_once(listener, sessions, mebibytes):
-    """Many sessions with large mails at once: each costs at most 1 MiB, all are accepted, and nothing else has to wait."""
+    """Many sessions with large mails at once: each costs at most 1 MiB, all are accepted, and
+    nothing else has to wait.
+    """
     before = listener.forget_peak()
-    replies = many(listener, sessions, mebibytes * MIB // len(LINE) * len(LINE), lambda size: TEXT[:size])
+    replies = many(
+        listener, sessions, mebibytes * MIB // len(LINE) * len(LINE), lambda size: TEXT[:size]
+    )
     grown = listener.resident() - before
-    print(f"{sessions} sessions of {mebibytes} MiB: {grown / MIB:.1f} MiB, {listener.resident() / MIB:.1f} MiB in all")
+    print(
+        f"{sessions} sessions of {mebibytes} MiB: {grown / MIB:.1f} MiB, "
+        f"{listener.resident() / MIB:.1f} MiB in all"
+    )
     assert {reply[:3] for reply in replies} == {b"250"}
     assert grown < sessions * A_SESSION + 8 * MIB
     assert listener.resident() < RESIDENT
@@ -180,12 +200,19 @@ def test_many_large_mails_at_once(listener, sessions, mebibytes):
 
 
 def test_nothing_grows_from_mail_to_mail(listener):
-    """After a hundred large mails the process is as large as after the first few: nothing of a mail stays behind."""
+    """After a hundred large mails the process is as large as after the first few: nothing of a mail
+    stays behind.
+    """
 
     def deliver(number: int) -> None:
         for _ in range(number):
             with listener.connect() as connection:
-                assert send(connection, flood(b"0123456789abcde\n".replace(b"e\n", b"\r\n"), 2 * MIB))[:3] == b"250"
+                assert (
+                    send(connection, flood(b"0123456789abcde\n".replace(b"e\n", b"\r\n"), 2 * MIB))[
+                        :3
+                    ]
+                    == b"250"
+                )
 
     deliver(10)
     before = listener.forget_peak()

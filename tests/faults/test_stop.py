@@ -1,4 +1,6 @@
-"""SIGTERM, and what a daemon finds that was killed: what is in hand is finished and answered, what was left is taken over."""
+"""SIGTERM, and what a daemon finds that was killed: what is in hand is finished and answered, what
+was left is taken over.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ DRAIN_SECONDS = 60.0  # reliability.md 1, item 30
 
 
 def test_sigterm_finishes_what_is_in_hand(make_daemon: Callable[..., Daemon]) -> None:
-    """A mail in DATA and one whose commit is under way get their 250; an idle client gets 421; nobody new comes in; the exit code is 0."""
+    """A mail in DATA and one whose commit is under way get their 250; an idle client gets 421;
+    nobody new comes in; the exit code is 0.
+    """
     daemon = make_daemon("ingress")
     daemon.start()
     slow, quick = letter("slow"), letter("quick")
@@ -31,7 +35,9 @@ def test_sigterm_finishes_what_is_in_hand(make_daemon: Callable[..., Daemon]) ->
         Dialog(daemon.port) as idle,
         Dialog(daemon.port) as sending,
         Dialog(daemon.port) as waiting,
-        closing(sqlite3.connect(daemon.url.removeprefix("sqlite:///"), isolation_level=None)) as other,
+        closing(
+            sqlite3.connect(daemon.url.removeprefix("sqlite:///"), isolation_level=None)
+        ) as other,
     ):
         assert sending.begin().startswith("354")
         sending.socket.sendall(slow[:100])
@@ -53,19 +59,25 @@ def test_sigterm_finishes_what_is_in_hand(make_daemon: Callable[..., Daemon]) ->
 
 
 def test_sigterm_finishes_the_batch(make_daemon: Callable[..., Daemon]) -> None:
-    """Mail that the intake has claimed when SIGTERM comes is processed before the end: no lease is left behind."""
+    """Mail that the intake has claimed when SIGTERM comes is processed before the end: no lease is
+    left behind.
+    """
     daemon = make_daemon()
     for number in range(2):
         assert daemon.run("deliver", stdin=letter(f"m{number}", 2000)).returncode == 0
     daemon.start()
     daemon.signal()
     assert daemon.ended() == 0
-    assert daemon.rows("SELECT count(*) FROM mail WHERE state = 'pending' AND lease_until IS NOT NULL") == [(0,)]
+    assert daemon.rows(
+        "SELECT count(*) FROM mail WHERE state = 'pending' AND lease_until IS NOT NULL"
+    ) == [(0,)]
 
 
 @pytest.mark.sweep
 def test_a_client_that_never_ends_is_cut_off(make_daemon: Callable[..., Daemon]) -> None:
-    """A client that stands still in DATA does not keep the daemon from ending within 60 seconds; his mail is not stored."""
+    """A client that stands still in DATA does not keep the daemon from ending within 60 seconds;
+    his mail is not stored.
+    """
     daemon = make_daemon()
     daemon.start()
     with Dialog(daemon.port, patience=90) as dialog:
@@ -86,12 +98,21 @@ def claimed_and_killed(daemon: Daemon, ledger: Ledger) -> None:
     for reader in psutil.Process(daemon.process.pid).children(recursive=True):
         reader.suspend()  # nothing is read to its end any more
     assert ledger.send(daemon.port, "claimed", letter("claimed")).startswith("250")
-    until(lambda: daemon.rows("SELECT state, lease_owner IS NOT NULL, tries FROM mail") == [("pending", 1, 1)])
+    until(
+        lambda: (
+            daemon.rows("SELECT state, lease_owner IS NOT NULL, tries FROM mail")
+            == [("pending", 1, 1)]
+        )
+    )
     daemon.kill()
 
 
-def test_what_a_killed_daemon_had_claimed_is_taken_at_once(make_daemon: Callable[..., Daemon]) -> None:
-    """The daemon that follows on the same machine sees that the claimer is gone, and does not wait for the lease."""
+def test_what_a_killed_daemon_had_claimed_is_taken_at_once(
+    make_daemon: Callable[..., Daemon],
+) -> None:
+    """The daemon that follows on the same machine sees that the claimer is gone, and does not wait
+    for the lease.
+    """
     daemon, ledger = make_daemon(), Ledger()
     claimed_and_killed(daemon, ledger)
     daemon.start()
@@ -108,8 +129,12 @@ def test_what_a_killed_daemon_had_claimed_is_taken_at_once(make_daemon: Callable
         pytest.param("tries = 2", id="crashed twice", marks=pytest.mark.sweep),
     ],
 )
-def test_what_may_be_in_other_hands_is_taken_when_its_lease_is_over(make_daemon: Callable[..., Daemon], disguise: str) -> None:
-    """Mail of a machine we cannot look into, or that a daemon died on twice, waits for its lease while other mail is processed; then it is taken."""
+def test_what_may_be_in_other_hands_is_taken_when_its_lease_is_over(
+    make_daemon: Callable[..., Daemon], disguise: str
+) -> None:
+    """Mail of a machine we cannot look into, or that a daemon died on twice, waits for its lease
+    while other mail is processed; then it is taken.
+    """
     daemon, ledger = make_daemon(), Ledger()
     claimed_and_killed(daemon, ledger)
     with closing(sqlite3.connect(daemon.url.removeprefix("sqlite:///"))) as database, database:

@@ -1,4 +1,6 @@
-"""Two daemons on one PostgreSQL, one killed under load: nothing lost, nothing twice, and conversations stay whole (reliability.md 3, two nodes)."""
+"""Two daemons on one PostgreSQL, one killed under load: nothing lost, nothing twice, and
+conversations stay whole (reliability.md 3, two nodes).
+"""
 
 from __future__ import annotations
 
@@ -27,24 +29,35 @@ def database(postgres: Postgres) -> str:
 
 
 def audit(daemon: Daemon, total: int, again: int) -> None:
-    """Every mail is one message of its conversation's one thread and ticket; what is there twice was sent twice."""
+    """Every mail is one message of its conversation's one thread and ticket; what is there twice
+    was sent twice.
+    """
     mails = daemon.mails()
     states = [each.state for each in mails]
     assert set(states) <= {"done", "duplicate"}, set(states)
     assert states.count("duplicate") <= again
-    assert sorted(each.raw.split(b"\r\n", 3)[3] for each in mails if each.state == "done") == sorted(
-        mail(number) for number in range(total)
+    assert sorted(
+        each.raw.split(b"\r\n", 3)[3] for each in mails if each.state == "done"
+    ) == sorted(mail(number) for number in range(total))
+    assert (
+        daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
     )
-    assert daemon.rows("SELECT message_id FROM message GROUP BY message_id HAVING count(*) > 1") == []
     assert daemon.rows("SELECT count(*) FROM message") == [(total,)]
     conversations = min(total, CONVERSATIONS)
-    alive = "SELECT count(DISTINCT thread_id), count(DISTINCT t.ticket) FROM message m JOIN thread t ON t.id = m.thread_id"
+    alive = (
+        "SELECT count(DISTINCT thread_id), count(DISTINCT t.ticket) FROM message m JOIN "
+        "thread t ON t.id = m.thread_id"
+    )
     assert daemon.rows(alive) == [(conversations, conversations)]
-    assert daemon.rows("SELECT count(*) FROM ticket WHERE merged_into IS NULL") == [(conversations,)]
+    assert daemon.rows("SELECT count(*) FROM ticket WHERE merged_into IS NULL") == [
+        (conversations,)
+    ]
 
 
 def survive(victim: Daemon, others: list[Daemon], clients: Barrage, total: int) -> float:
-    """Kills one daemon in the middle of the load; its clients go on at another port; returns the monotonic time of the death."""
+    """Kills one daemon in the middle of the load; its clients go on at another port; returns the
+    monotonic time of the death.
+    """
     for each in (victim, *others):
         each.start()
     clients.start(6)
@@ -64,8 +77,12 @@ def finish(daemons: list[Daemon]) -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_one_of_two_daemons_dies(make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]) -> None:
-    """Both do everything, and take mail of the same conversations at once; one is killed; the other has all of it in the end, once."""
+def test_one_of_two_daemons_dies(
+    make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]
+) -> None:
+    """Both do everything, and take mail of the same conversations at once; one is killed; the other
+    has all of it in the end, once.
+    """
     first, second = (make_daemon(DATABASE__URL=database) for _ in range(2))
     assert first.run("db", "upgrade").returncode == 0
     half = 150
@@ -76,12 +93,22 @@ def test_one_of_two_daemons_dies(make_daemon: Callable[..., Daemon], database: s
     beside.wait_for(half)
     finish([second])
     audit(second, 2 * half, clients.again + beside.again)
-    print(f"{2 * half} mails to two daemons, one killed, {clients.again + beside.again} tries failed; none lost, none doubled")
+    print(
+        f"{2 * half} mails to two daemons, one killed, {clients.again + beside.again} tries "
+        "failed; none lost, none doubled"
+    )
 
 
-def test_a_worker_dies_beside_the_ingress(make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]) -> None:
-    """One daemon receives and one processes: when that one is killed mail is still accepted, and a new one processes it."""
-    ingress, worker = make_daemon("ingress", DATABASE__URL=database), make_daemon("worker", DATABASE__URL=database)
+def test_a_worker_dies_beside_the_ingress(
+    make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]
+) -> None:
+    """One daemon receives and one processes: when that one is killed mail is still accepted, and a
+    new one processes it.
+    """
+    ingress, worker = (
+        make_daemon("ingress", DATABASE__URL=database),
+        make_daemon("worker", DATABASE__URL=database),
+    )
     assert ingress.run("db", "upgrade").returncode == 0
     clients = barrage(ingress.port, mail, 200)
     survive(worker, [ingress], clients, 200)
@@ -93,8 +120,12 @@ def test_a_worker_dies_beside_the_ingress(make_daemon: Callable[..., Daemon], da
 
 @pytest.mark.sweep
 @pytest.mark.timeout(600)
-def test_the_other_daemon_takes_over_by_itself(make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]) -> None:
-    """Without any help the living daemon has processed everything soon after the leases of the dead one are over."""
+def test_the_other_daemon_takes_over_by_itself(
+    make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]
+) -> None:
+    """Without any help the living daemon has processed everything soon after the leases of the dead
+    one are over.
+    """
     first, second = (make_daemon(DATABASE__URL=database) for _ in range(2))
     assert first.run("db", "upgrade").returncode == 0
     clients = barrage(first.port, mail, 2000)

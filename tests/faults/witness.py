@@ -1,4 +1,6 @@
-"""What an outside client knows of a daemon: the dialog it had, and what it finds in the store afterwards."""
+"""What an outside client knows of a daemon: the dialog it had, and what it finds in the store
+afterwards.
+"""
 
 from __future__ import annotations
 
@@ -17,22 +19,38 @@ import asyncpg
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-ENVELOPE = (b"EHLO client.example", b"MAIL FROM:<a@client.example>", b"RCPT TO:<support@localhost>", b"DATA")
+ENVELOPE = (
+    b"EHLO client.example",
+    b"MAIL FROM:<a@client.example>",
+    b"RCPT TO:<support@localhost>",
+    b"DATA",
+)
 END = b".\r\n"
 LOST = ""  # the reply of a connection that is gone
 
 
-def letter(word: str, lines: int = 3, *, parent: str = "", sender: str = "a@client.example") -> bytes:
-    """A mail whose Message-ID and subject are made of ``word``; ``parent`` is the word of the mail it replies to. Its lines never begin with a dot."""
-    reply = f"In-Reply-To: <{parent}@client.example>\r\nReferences: <{parent}@client.example>\r\n" if parent else ""
+def letter(
+    word: str, lines: int = 3, *, parent: str = "", sender: str = "a@client.example"
+) -> bytes:
+    """A mail whose Message-ID and subject are made of ``word``; ``parent`` is the word of the mail
+    it replies to. Its lines never begin with a dot.
+    """
+    reply = (
+        f"In-Reply-To: <{parent}@client.example>\r\nReferences: <{parent}@client.example>\r\n"
+        if parent
+        else ""
+    )
     return (
         f"From: A client <{sender}>\r\nTo: support@localhost\r\nSubject: About {parent or word}\r\n"
-        f"Date: Mon, 23 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{word}@client.example>\r\n{reply}\r\n" + f"Line of {word}.\r\n" * lines
+        "Date: Mon, 23 Nov 2026 10:00:00 +0000\r\nMessage-ID: "
+        f"<{word}@client.example>\r\n{reply}\r\n" + f"Line of {word}.\r\n" * lines
     ).encode()
 
 
 class Dialog:
-    """One SMTP connection. A reply is its last line as text, :data:`LOST` when the connection is gone."""
+    """One SMTP connection. A reply is its last line as text, :data:`LOST` when the connection is
+    gone.
+    """
 
     def __init__(self, port: int, *, patience: float = 60.0) -> None:
         """Connects and reads the greeting; OSError where nobody listens."""
@@ -75,7 +93,9 @@ class Dialog:
         return self.reply()
 
     def begin(self, envelope: Iterable[bytes] = ENVELOPE) -> str:
-        """Goes on until DATA was answered; returns the first reply that is no consent, else the 354."""
+        """Goes on until DATA was answered; returns the first reply that is no consent, else the
+        354.
+        """
         reply = self.greeting
         for line in envelope:
             reply = self.say(line)
@@ -89,7 +109,8 @@ class Dialog:
 
 
 def send(port: int, data: bytes, about_to_end: Callable[[], None] = lambda: None) -> str:
-    """Delivers one mail over a connection of its own; returns the reply that decided, LOST where the connection was lost or nobody listens.
+    """Delivers one mail over a connection of its own; returns the reply that decided, LOST where
+    the connection was lost or nobody listens.
 
     ``about_to_end`` is called before the mail is sent, with its end of data.
     """
@@ -141,16 +162,27 @@ class Stored:
 def stored(url: str, blobs: Path) -> list[Stored]:
     """Every mail of the spool with its raw bytes, wherever they lie."""
     found = rows(
-        url, "SELECT m.id, m.state, m.message_id, m.blob, r.data FROM mail m LEFT JOIN raw_mail r ON r.mail_id = m.id ORDER BY m.id"
+        url,
+        (
+            "SELECT m.id, m.state, m.message_id, m.blob, r.data FROM mail m LEFT JOIN raw_mail r "
+            "ON r.mail_id = m.id ORDER BY m.id"
+        ),
     )
-    return [Stored(at, state, name, bytes(data) if blob is None else (blobs / blob).read_bytes()) for at, state, name, blob, data in found]
+    return [
+        Stored(at, state, name, bytes(data) if blob is None else (blobs / blob).read_bytes())
+        for at, state, name, blob, data in found
+    ]
 
 
 @dataclass(slots=True)
 class Ledger:
-    """The log of outside clients: what was sent to its end, and what was acknowledged. It judges the store (reliability.md 3)."""
+    """The log of outside clients: what was sent to its end, and what was acknowledged. It judges
+    the store (reliability.md 3).
+    """
 
-    ended: dict[str, bytes] = field(default_factory=dict)  # word -> bytes whose end-of-data was sent, acknowledged or not
+    ended: dict[str, bytes] = field(
+        default_factory=dict
+    )  # word -> bytes whose end-of-data was sent, acknowledged or not
     acknowledged: dict[str, int] = field(default_factory=dict)  # word -> number of 250s
 
     def send(self, port: int, word: str, data: bytes) -> str:
@@ -161,15 +193,21 @@ class Ledger:
         return reply
 
     def audit(self, mails: Sequence[Stored]) -> None:
-        """Each 250 is a stored mail, byte by byte, and once all are processed exactly one that is no duplicate; nothing else is there.
+        """Each 250 is a stored mail, byte by byte, and once all are processed exactly one that is
+        no duplicate; nothing else is there.
 
         "Else" is what was never sent to its end.
         """
-        words = {word: [mail for mail in mails if mail.raw.endswith(data)] for word, data in self.ended.items()}
+        words = {
+            word: [mail for mail in mails if mail.raw.endswith(data)]
+            for word, data in self.ended.items()
+        }
         for word in self.acknowledged:
             states = [mail.state for mail in words[word]]
             originals = len(states) - states.count("duplicate") - states.count("pending")
-            assert originals == 1 or (originals == 0 and "pending" in states), f"{word}: acknowledged, stored {states}"
+            assert originals == 1 or (originals == 0 and "pending" in states), (
+                f"{word}: acknowledged, stored {states}"
+            )
         known = {mail.mail_id for found in words.values() for mail in found}
         strangers = [mail for mail in mails if mail.mail_id not in known]
         assert not strangers, f"stored, but its end was never sent: {strangers[0].raw[-200:]!r}"

@@ -1,4 +1,6 @@
-"""A real Postfix hands us mail over SMTP and LMTP: contents, refusals, deferral, TLS, kept connections."""
+"""A real Postfix hands us mail over SMTP and LMTP: contents, refusals, deferral, TLS, kept
+connections.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.errors import StoreUnavailable
-from gateway.ingress.lmtp import LmtpServer
-from gateway.ingress.tls import Certificate
-from tests.gateway.ingress.conftest import make_pair, open_desk
+from gateway.ingress.smtp.lmtp import LmtpServer
+from gateway.ingress.smtp.tls import Certificate
+from tests.unit.gateway.ingress.conftest import make_pair, open_desk
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from tests.gateway.ingress.conftest import Desk, Spool
+    from tests.unit.gateway.ingress.conftest import Desk, Spool
 
 __all__ = ["make_pair", "open_desk"]  # fixtures of the listeners' own tests
 
@@ -76,12 +78,19 @@ class Postfix:
     def configure(self, **settings: str) -> None:
         """Writes main.cf and master.cf; ``settings`` are added to what is there."""
         self.settings |= settings
-        (self.folder / "main.cf").write_text("".join(f"{name} = {value}\n" for name, value in self.settings.items()))
+        (self.folder / "main.cf").write_text(
+            "".join(f"{name} = {value}\n" for name, value in self.settings.items())
+        )
         (self.folder / "master.cf").write_text(MASTER.format(port=f"127.0.0.1:{self.port}"))
 
     def run(self, *arguments: str) -> None:
         """The postfix command."""
-        command = [shutil.which("postfix", path="/usr/sbin:/usr/bin"), "-c", self.folder, *arguments]
+        command = [
+            shutil.which("postfix", path="/usr/sbin:/usr/bin"),
+            "-c",
+            self.folder,
+            *arguments,
+        ]
         subprocess.run(command, check=True, capture_output=True, timeout=30)
 
     def log(self) -> str:
@@ -92,9 +101,13 @@ class Postfix:
     def queued(self, *queues: str) -> int:
         """The number of mails in some or all of its queues."""
         names = queues or ("incoming", "active", "deferred", "maildrop")
-        return sum(len(files) for name in names for _, _, files in os.walk(self.folder / "queue" / name))
+        return sum(
+            len(files) for name in names for _, _, files in os.walk(self.folder / "queue" / name)
+        )
 
-    async def submit(self, mails: list[bytes], recipients: list[str], sender: str = "a@client.example") -> None:
+    async def submit(
+        self, mails: list[bytes], recipients: list[str], sender: str = "a@client.example"
+    ) -> None:
         """Gives it mail, as a client would."""
 
         def send() -> None:
@@ -144,12 +157,16 @@ def postfix(require: Callable[[str], Path], free_port: int) -> Iterator[Postfix]
         minimal_backoff_time="300s",
     )
     yield instance
-    subprocess.run(["/usr/sbin/postfix", "-c", folder, "abort"], check=False, capture_output=True, timeout=30)
+    subprocess.run(
+        ["/usr/sbin/postfix", "-c", folder, "abort"], check=False, capture_output=True, timeout=30
+    )
     shutil.rmtree(folder, ignore_errors=True)
 
 
 async def seen(condition: Callable[[], object]) -> None:
-    """Looks again and again until something is so: another program sets no event of ours. The time limit of the test is the limit."""
+    """Looks again and again until something is so: another program sets no event of ours. The time
+    limit of the test is the limit.
+    """
     never = asyncio.Event()
     while not condition():
         with contextlib.suppress(TimeoutError):
@@ -162,7 +179,9 @@ def body(raw: bytes) -> bytes:
 
 
 async def delivered(postfix: Postfix, spool: Spool, number: int) -> list[bytes]:
-    """Waits until so many mails are stored and nothing waits in the MTA; returns them by subject, in the order of their bodies."""
+    """Waits until so many mails are stored and nothing waits in the MTA; returns them by subject,
+    in the order of their bodies.
+    """
     await seen(lambda: len(spool.mails) >= number)
     await seen(lambda: postfix.queued() == 0)
     return spool.stored()
@@ -183,27 +202,39 @@ def start(postfix: Postfix, desk: Desk, transport: str = "smtp", **settings: str
 
 
 async def test_mail_by_smtp(postfix, open_desk):
-    """Mail of every shape comes through Postfix with its body unchanged, with sender and recipients."""
+    """Mail of every shape comes through Postfix with its body unchanged, with sender and
+    recipients.
+    """
     desk = await open_desk()
     start(postfix, desk)
     await postfix.submit(HOSTILE, ["support@desk.example", "sales@desk.example"])
     stored = await delivered(postfix, desk.spool, len(HOSTILE))
     assert sorted(map(body, stored)) == sorted(map(body, HOSTILE))
-    assert {frozenset(mail.envelope.recipients) for mail in desk.spool.mails} == {frozenset(("support@desk.example", "sales@desk.example"))}
-    assert {(mail.envelope.sender, mail.envelope.helo) for mail in desk.spool.mails} == {("a@client.example", "mta.client.example")}
+    assert {frozenset(mail.envelope.recipients) for mail in desk.spool.mails} == {
+        frozenset(("support@desk.example", "sales@desk.example"))
+    }
+    assert {(mail.envelope.sender, mail.envelope.helo) for mail in desk.spool.mails} == {
+        ("a@client.example", "mta.client.example")
+    }
 
 
 @pytest.mark.parametrize("kind", ["inet", "unix"])
 async def test_mail_by_lmtp(postfix, open_desk, kind):
-    """The same by LMTP over TCP and over a Unix socket: one copy of each mail, and each recipient with his own answer."""
+    """The same by LMTP over TCP and over a Unix socket: one copy of each mail, and each recipient
+    with his own answer.
+    """
     listen = "127.0.0.1:0" if kind == "inet" else f"unix:{postfix.folder}/lmtp.sock"
     desk = await open_desk(server=LmtpServer, listen=[listen])
     start(postfix, desk, "lmtp")
-    await postfix.submit(HOSTILE, ["support@desk.example", "sales@desk.example", "abuse@desk.example"])
+    await postfix.submit(
+        HOSTILE, ["support@desk.example", "sales@desk.example", "abuse@desk.example"]
+    )
     stored = await delivered(postfix, desk.spool, len(HOSTILE))
     assert sorted(map(body, stored)) == sorted(map(body, HOSTILE))
     assert {len(mail.envelope.recipients) for mail in desk.spool.mails} == {3}
-    assert {(mail.envelope.source, mail.envelope.trusted_hop) for mail in desk.spool.mails} == {("lmtp", True)}
+    assert {(mail.envelope.source, mail.envelope.trusted_hop) for mail in desk.spool.mails} == {
+        ("lmtp", True)
+    }
     await seen(lambda: postfix.log().count("status=sent (250 2.0.0") == 3 * len(HOSTILE))
 
 
@@ -219,7 +250,9 @@ async def test_mail_over_tls(postfix, open_desk, make_pair):
 
 
 async def test_refusals_reach_the_sender(postfix, open_desk):
-    """An unknown recipient is bounced by the MTA in front, with our reply; the known one of the same mail gets it."""
+    """An unknown recipient is bounced by the MTA in front, with our reply; the known one of the
+    same mail gets it.
+    """
     desk = await open_desk()
     start(postfix, desk)
     await postfix.submit([HOSTILE[0]], ["nobody@desk.example", "support@desk.example"], sender="")
@@ -245,10 +278,16 @@ async def test_what_we_cannot_store_stays_with_the_mta(postfix, open_desk, serve
 
 
 async def test_many_mails_over_kept_connections(postfix, open_desk):
-    """An MTA that keeps its connection is asked to connect again after 100 mails, and none of its mail is put off for that."""
+    """An MTA that keeps its connection is asked to connect again after 100 mails, and none of its
+    mail is put off for that.
+    """
     desk = await open_desk()
     start(
-        postfix, desk, smtp_connection_cache_on_demand="yes", default_destination_concurrency_limit="1", initial_destination_concurrency="1"
+        postfix,
+        desk,
+        smtp_connection_cache_on_demand="yes",
+        default_destination_concurrency_limit="1",
+        initial_destination_concurrency="1",
     )
     mails = [b"Subject: %d\r\n\r\nmail %d\r\n" % (number, number) for number in range(150)]
     await postfix.submit(mails, ["support@desk.example"])

@@ -1,4 +1,6 @@
-"""A real Postfix as the smarthost: it takes our mail over STARTTLS and hands it on, with its envelope and a signature that still holds."""
+"""A real Postfix as the smarthost: it takes our mail over STARTTLS and hands it on, with its
+envelope and a signature that still holds.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +13,9 @@ from config.keys import read_key
 from gateway.outbox.results import Deferred, Failed, Sent
 from gateway.outbox.signing import Signer
 from gateway.outbox.submit import Server, Smarthost
-from tests.gateway.outbox.conftest import MAIL, authority, openssl, pair
 from tests.integration.test_postfix import postfix, seen
 from tests.servers.sink import Sink
+from tests.unit.gateway.outbox.conftest import MAIL, authority, openssl, pair
 
 __all__ = ["authority", "pair", "postfix"]  # fixtures
 
@@ -37,20 +39,27 @@ async def smarthost(postfix, next_hop, authority, pair):
         smtpd_recipient_restrictions="check_recipient_access inline:{gone.example=REJECT}, permit_mynetworks, reject",
     )
     postfix.run("start")
-    made = Smarthost(Server("localhost", postfix.port, "starttls", str(authority.ca), hostname="desk.example"))
+    made = Smarthost(
+        Server("localhost", postfix.port, "starttls", str(authority.ca), hostname="desk.example")
+    )
     yield made
     await made.close()
 
 
 async def test_mail_goes_through(smarthost, next_hop, postfix):
-    """Two signed mails on one connection, one from a signed return path and one from the null path; what arrives is still validly signed."""
+    """Two signed mails on one connection, one from a signed return path and one from the null path;
+    what arrives is still validly signed.
+    """
     pem = openssl("genpkey", "-algorithm", "ed25519")
     public = openssl("pkey", "-pubout", "-outform", "DER", stdin=pem)[-32:]
     raw = await Signer("example.org", "desk", read_key(pem.decode())).sign(MAIL)
     for sender in ("support+b7.abcdefghijklmnop@example.org", ""):
         assert isinstance(await smarthost.submit(sender, "ann@example.net", raw), Sent)
     await seen(lambda: len(next_hop.mails) == 2 and postfix.queued() == 0)
-    assert {mail.sender for mail in next_hop.mails} == {"support+b7.abcdefghijklmnop@example.org", ""}
+    assert {mail.sender for mail in next_hop.mails} == {
+        "support+b7.abcdefghijklmnop@example.org",
+        "",
+    }
     record = b"v=DKIM1; k=ed25519; p=" + base64.b64encode(public)
     for mail in next_hop.mails:
         assert mail.raw.endswith(MAIL.partition(b"\r\n\r\n")[2])
@@ -59,7 +68,9 @@ async def test_mail_goes_through(smarthost, next_hop, postfix):
 
 
 async def test_refusals_of_postfix(smarthost, next_hop, postfix):
-    """A recipient it rejects fails with its words, the next goes through on the same connection; when it is gone, everybody is put off."""
+    """A recipient it rejects fails with its words, the next goes through on the same connection;
+    when it is gone, everybody is put off.
+    """
     refused = await smarthost.submit("", "ann@gone.example", MAIL)
     assert isinstance(refused, Failed)
     assert refused.reply.startswith("554 5.7.1 <ann@gone.example>")

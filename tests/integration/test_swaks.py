@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from gateway.ingress.limits import Limits
-from gateway.ingress.lmtp import LmtpServer
-from gateway.ingress.tls import Certificate
-from tests.gateway.ingress.conftest import make_pair, open_desk
+from gateway.ingress.smtp.lmtp import LmtpServer
+from gateway.ingress.smtp.tls import Certificate
+from tests.unit.gateway.ingress.conftest import make_pair, open_desk
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,14 +20,30 @@ __all__ = ["make_pair", "open_desk"]  # fixtures of the listeners' own tests
 
 @pytest.fixture
 def swaks(require):
-    """A function that runs swaks against a listener, with further arguments; it returns the exit code and the dialog."""
+    """A function that runs swaks against a listener, with further arguments; it returns the exit
+    code and the dialog.
+    """
     program: Path = require("swaks")
 
     async def run(desk, *arguments: str) -> tuple[int, str]:
         address = desk.server.addresses[0]
-        where = ["--socket", address.removeprefix("unix:")] if address.startswith("unix:") else ["--server", address]
-        command = [str(program), *where, "--from", "a@client.example", "--timeout", "20s", *arguments]
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT)
+        where = (
+            ["--socket", address.removeprefix("unix:")]
+            if address.startswith("unix:")
+            else ["--server", address]
+        )
+        command = [
+            str(program),
+            *where,
+            "--from",
+            "a@client.example",
+            "--timeout",
+            "20s",
+            *arguments,
+        ]
+        process = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        )
         output, _ = await process.communicate()
         assert process.returncode is not None
         return process.returncode, output.decode()
@@ -38,7 +54,15 @@ def swaks(require):
 async def test_a_mail(open_desk, swaks):
     """The line that the manual shows delivers a mail."""
     desk = await open_desk()
-    code, dialog = await swaks(desk, "--to", "support@desk.example", "--header", "Subject: Hilfe", "--body", ".dot\nand more")
+    code, dialog = await swaks(
+        desk,
+        "--to",
+        "support@desk.example",
+        "--header",
+        "Subject: Hilfe",
+        "--body",
+        ".dot\nand more",
+    )
     assert code == 0, dialog
     assert desk.spool.stored()[0].endswith(b"\r\n\r\n.dot\r\nand more\r\n\r\n\r\n")
 
@@ -46,13 +70,18 @@ async def test_a_mail(open_desk, swaks):
 async def test_pipelining_and_many_recipients(open_desk, swaks):
     """With PIPELINING, an unknown one among the recipients does not keep the mail from the others."""
     desk = await open_desk()
-    code, dialog = await swaks(desk, "--pipeline", "--to", "support@desk.example,nobody@desk.example,sales@desk.example")
+    code, dialog = await swaks(
+        desk, "--pipeline", "--to", "support@desk.example,nobody@desk.example,sales@desk.example"
+    )
     assert code == 0, dialog
     assert "550 5.1.1" in dialog
     assert desk.spool.mails[0].envelope.recipients == ("support@desk.example", "sales@desk.example")
 
 
-@pytest.mark.parametrize(("recipient", "reply"), [("nobody@desk.example", "550 5.1.1"), ("a@elsewhere.example", "550 5.7.1")])
+@pytest.mark.parametrize(
+    ("recipient", "reply"),
+    [("nobody@desk.example", "550 5.1.1"), ("a@elsewhere.example", "550 5.7.1")],
+)
 async def test_refused_recipients(open_desk, swaks, recipient, reply):
     """Nobody and strangers are refused at RCPT, which is what swaks calls 24."""
     code, dialog = await swaks(await open_desk(), "--to", recipient)
@@ -60,7 +89,9 @@ async def test_refused_recipients(open_desk, swaks, recipient, reply):
 
 
 async def test_tls(open_desk, swaks, make_pair):
-    """STARTTLS works with a client that insists on it, and a client that wants it without our having it learns so."""
+    """STARTTLS works with a client that insists on it, and a client that wants it without our
+    having it learns so.
+    """
     pair = make_pair("mx.desk.example")
     desk = await open_desk(certificate=Certificate(pair.certificate, pair.key))
     code, dialog = await swaks(desk, "--to", "support@desk.example", "--tls")
@@ -73,7 +104,17 @@ async def test_tls(open_desk, swaks, make_pair):
 async def test_authentication_is_not_on_offer(open_desk, swaks):
     """A client that wants to sign in is told that there is nothing to sign in to."""
     desk = await open_desk()
-    code, dialog = await swaks(desk, "--to", "support@desk.example", "--auth", "PLAIN", "--auth-user", "u", "--auth-password", "p")
+    code, dialog = await swaks(
+        desk,
+        "--to",
+        "support@desk.example",
+        "--auth",
+        "PLAIN",
+        "--auth-user",
+        "u",
+        "--auth-password",
+        "p",
+    )
     assert code == 28, dialog
     assert "did not advertise authentication" in dialog
     assert desk.spool.mails == []
@@ -84,7 +125,9 @@ async def test_lmtp(open_desk, swaks, tmp_path, kind):
     """LMTP, with an answer for each recipient."""
     listen = "127.0.0.1:0" if kind == "inet" else f"unix:{tmp_path}/lmtp.sock"
     desk = await open_desk(server=LmtpServer, listen=[listen])
-    code, dialog = await swaks(desk, "--protocol", "LMTP", "--to", "support@desk.example,sales@desk.example")
+    code, dialog = await swaks(
+        desk, "--protocol", "LMTP", "--to", "support@desk.example,sales@desk.example"
+    )
     assert code == 0, dialog
     assert dialog.count("250 2.0.0 Queued as 1") == 2, dialog
     assert len(desk.spool.mails) == 1
@@ -93,7 +136,16 @@ async def test_lmtp(open_desk, swaks, tmp_path, kind):
 async def test_proxy_header(open_desk, swaks):
     """Behind a proxy that sends its header, the client is the one named there."""
     desk = await open_desk(proxy_from=("127.0.0.1",))
-    given = ["--proxy-version", "1", "--proxy-family", "TCP4", "--proxy-source", "198.51.100.7", "--proxy-source-port", "4711"]
+    given = [
+        "--proxy-version",
+        "1",
+        "--proxy-family",
+        "TCP4",
+        "--proxy-source",
+        "198.51.100.7",
+        "--proxy-source-port",
+        "4711",
+    ]
     given += ["--proxy-dest", "192.0.2.1", "--proxy-dest-port", "25"]
     code, dialog = await swaks(desk, "--to", "support@desk.example", *given)
     assert code == 0, dialog
@@ -111,7 +163,9 @@ async def test_too_large(open_desk, swaks, tmp_path):
 
 
 async def test_drop_after_each_step(open_desk, swaks):
-    """A client that drops the connection at any step leaves nothing, except after the end of the data."""
+    """A client that drops the connection at any step leaves nothing, except after the end of the
+    data.
+    """
     desk = await open_desk()
     for step in ("CONNECT", "FIRST-HELO", "MAIL", "RCPT", "DATA"):
         await swaks(desk, "--to", "support@desk.example", "--drop-after", step)

@@ -27,7 +27,18 @@ def wheel(tmp_path_factory) -> Path:
         shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        folder,
+        source,
+    ]
     subprocess.run(command, check=True, timeout=250)
     (built,) = folder.glob("*.whl")
     return built
@@ -37,7 +48,9 @@ def test_the_wheel_holds_the_three_packages_and_their_data(wheel):
     """Code, data, licence and the console script are in it; tests and documents are not."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        info = next(name.split("/")[0] for name in names if name.split("/")[0].endswith(".dist-info"))
+        info = next(
+            name.split("/")[0] for name in names if name.split("/")[0].endswith(".dist-info")
+        )
         entry = archive.read(f"{info}/entry_points.txt").decode()
         metadata = archive.read(f"{info}/METADATA").decode()
     assert {name.split("/")[0] for name in names} == {"core", "config", "gateway", info}
@@ -58,25 +71,49 @@ def test_every_file_that_the_packages_need_is_in_the_wheel(wheel):
 
 
 def test_the_installed_program_runs_outside_the_checkout(wheel, tmp_path):
-    """From a fresh environment, with the checkout nowhere near, the command starts and finds its own modules and data."""
+    """From a fresh environment, with the checkout nowhere near, the command starts and finds its
+    own modules and data.
+    """
     venv.create(tmp_path / "venv", with_pip=False, system_site_packages=False)
     python = tmp_path / "venv/bin/python"
     site = next((tmp_path / "venv/lib").glob("python*/site-packages"))
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(site)
-    # The locked libraries of the running environment stand in for a download; ours come from the wheel alone.
+    # The locked libraries of the running environment stand in for a download; ours come from the
+    # wheel alone.
     libraries = tmp_path / "libraries"
     libraries.mkdir()
     for entry in next(Path(sys.prefix).glob("lib/python*/site-packages")).iterdir():
         if not entry.name.startswith(("ticketgate", "_ticketgate", "_editable", "__editable")):
             (libraries / entry.name).symlink_to(entry)
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(libraries), "TERM": "dumb"}
-    command = [python, "-P", "-c", "import sys; from gateway.cli.main import main; sys.argv = ['ticketgate', 'config', 'show']; main()"]
-    run = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    command = [
+        python,
+        "-P",
+        "-c",
+        (
+            "import sys; from gateway.cli.main import main; sys.argv = ['ticketgate', 'config', "
+            "'show']; main()"
+        ),
+    ]
+    run = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert run.returncode == 0, run.stderr
     assert tomllib.loads(run.stdout)["smtp"]["listen"] == ["127.0.0.1:2525"]
     where = subprocess.run(
-        [python, "-P", "-c", "import core; print(core.__file__)"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [python, "-P", "-c", "import core; print(core.__file__)"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert where.stdout.startswith(str(tmp_path))
 
@@ -85,6 +122,16 @@ def test_the_installed_program_runs_outside_the_checkout(wheel, tmp_path):
 def test_the_unit_is_understood_by_systemd(tmp_path):
     """Every line of the unit we ship is known to systemd."""
     unit = tmp_path / "ticketgate.service"
-    unit.write_text((ROOT / "config/ticketgate.service").read_text().replace("/opt/ticketgate/bin/ticketgate", "/bin/true"))
-    run = subprocess.run(["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=False, timeout=60)
+    unit.write_text(
+        (ROOT / "config/ticketgate.service")
+        .read_text()
+        .replace("/opt/ticketgate/bin/ticketgate", "/bin/true")
+    )
+    run = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", unit],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
     assert "ticketgate.service" not in run.stderr, run.stderr

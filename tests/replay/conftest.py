@@ -1,4 +1,6 @@
-"""What the tests of this folder share: the reading processes and one database of each kind, emptied before each test."""
+"""What the tests of this folder share: the reading processes and one database of each kind, emptied
+before each test.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import pytest
 import pytest_asyncio
 
 from gateway.clock import Clock
-from gateway.intake.sandbox import Sandbox
+from gateway.intake.sandbox.pool import Sandbox
 from gateway.store.engine import Database, upgrade
 from tests.conftest import Postgres
 from tests.replay.office import Office, Sink, sinking
@@ -29,7 +31,9 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def sqlite_database(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Database]:
     """An open SQLite database."""
-    async with _open(f"sqlite:///{tmp_path_factory.mktemp('replay') / 'ticketgate.db'}") as database:
+    async with _open(
+        f"sqlite:///{tmp_path_factory.mktemp('replay') / 'ticketgate.db'}"
+    ) as database:
         yield database
 
 
@@ -58,7 +62,9 @@ def database(database_kind: str, request: pytest.FixtureRequest) -> Database:
 
 
 @pytest_asyncio.fixture(loop_scope="session")
-async def world(database: Database, sandbox: Sandbox, clock: Clock, tmp_path: Path) -> AsyncIterator[World]:
+async def world(
+    database: Database, sandbox: Sandbox, clock: Clock, tmp_path: Path
+) -> AsyncIterator[World]:
     """A desk with the first data; what must always hold is checked at the end."""
     await start_again(database)
     made = World(database, sandbox, clock, tmp_path)

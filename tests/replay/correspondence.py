@@ -1,4 +1,6 @@
-"""Conversations made up by hypothesis: who answers whom, with which of the ids known to him, when his clock said it was."""
+"""Conversations made up by hypothesis: who answers whom, with which of the ids known to him, when
+his clock said it was.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +10,30 @@ from datetime import UTC, datetime, timedelta
 
 from hypothesis import strategies as st
 
-from core.message import Address, Bounce, Kind, Message
+from core.model.message import Address, Bounce, Kind, Message
 
 START = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
-EMPTY = Message(None, (), (), None, None, None, (), (), (), "", "", None, "", "", (), "human", (), True)
-KINDS: tuple[Kind, ...] = ("human", "human", "human", "human", "auto_reply", "bounce", "bulk", "auto_generated", "forward")
+EMPTY = Message(
+    None, (), (), None, None, None, (), (), (), "", "", None, "", "", (), "human", (), True
+)
+KINDS: tuple[Kind, ...] = (
+    "human",
+    "human",
+    "human",
+    "human",
+    "auto_reply",
+    "bounce",
+    "bulk",
+    "auto_generated",
+    "forward",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One mail of a conversation, before it is known which conversation of the test run it belongs to."""
+    """One mail of a conversation, before it is known which conversation of the test run it belongs
+    to.
+    """
 
     name: str  # its Message-ID, or what tells it from others where it has none
     sender: str | None
@@ -54,7 +70,16 @@ class Letter:
 
 
 PEOPLE = st.sampled_from(["ann", "bob", "eve"])
-SKEW = st.sampled_from([timedelta(0), timedelta(0), timedelta(0), timedelta(days=-3), timedelta(hours=5), timedelta(minutes=-1)])
+SKEW = st.sampled_from(
+    [
+        timedelta(0),
+        timedelta(0),
+        timedelta(0),
+        timedelta(days=-3),
+        timedelta(hours=5),
+        timedelta(minutes=-1),
+    ]
+)
 
 
 @st.composite
@@ -70,8 +95,15 @@ def conversations(draw: st.DrawFn, most: int = 8) -> list[Letter]:
         if draw(st.integers(0, 4)) == 0:
             continue  # it never arrives
         kept = draw(st.sampled_from(["all", "last", "ends", "none"]))
-        seen = {"all": chain, "last": chain[-1:], "ends": (*chain[:1], *chain[1:][-1:]), "none": ()}[kept]
-        extra = draw(st.none() | st.integers(0, count - 1)) if draw(st.integers(0, 5)) == 0 else None
+        seen = {
+            "all": chain,
+            "last": chain[-1:],
+            "ends": (*chain[:1], *chain[1:][-1:]),
+            "none": (),
+        }[kept]
+        extra = (
+            draw(st.none() | st.integers(0, count - 1)) if draw(st.integers(0, 5)) == 0 else None
+        )
         if extra is not None and extra != number:
             seen = tuple(dict.fromkeys((f"m{extra}", *seen)))
         letters.append(
@@ -80,7 +112,9 @@ def conversations(draw: st.DrawFn, most: int = 8) -> list[Letter]:
                 draw(PEOPLE) if draw(st.integers(0, 9)) else None,
                 seen,
                 draw(st.booleans()),
-                START + timedelta(minutes=10 * number) + draw(SKEW) if draw(st.integers(0, 9)) else None,
+                START + timedelta(minutes=10 * number) + draw(SKEW)
+                if draw(st.integers(0, 9))
+                else None,
                 draw(st.sampled_from(KINDS)),
                 tuple(draw(st.lists(PEOPLE, max_size=2, unique=True))),
                 draw(st.integers(0, 12)) > 0,

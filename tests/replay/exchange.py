@@ -1,11 +1,13 @@
-"""What the tests of outgoing mail do again and again: set a switch, answer the newest mail, look at the moves of a ticket."""
+"""What the tests of outgoing mail do again and again: set a switch, answer the newest mail, look at
+the moves of a ticket.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from gateway.act import BUILT_IN
-from gateway.admin import Admin
+from gateway.desk.pipelines import Admin
+from gateway.desk.transaction import BUILT_IN
 from tests.replay.office import Office, answer
 from tests.replay.world import ZONE
 
@@ -20,9 +22,17 @@ async def pipeline(office: Office, **switches: Any) -> None:
 async def moves(office: Office, number: int = 1) -> list[tuple[str, str, str]]:
     """(rule, before, after) of each move of a ticket."""
     events = (await office.world.ticket(number))["events"]
-    return [(each["cause"]["rule"], each["before"], each["after"]) for each in events if each["type"] == "status_changed"]
+    return [
+        (each["cause"]["rule"], each["before"], each["after"])
+        for each in events
+        if each["type"] == "status_changed"
+    ]
 
 
-async def heard(office: Office, address: str = "ann@example.org", text: str = "Still burning.", **headers: str) -> dict[str, Any]:
+async def heard(
+    office: Office, address: str = "ann@example.org", text: str = "Still burning.", **headers: str
+) -> dict[str, Any]:
     """Somebody answers the newest mail that he got from us."""
-    return await office.world.mail(answer(office.received(address)[-1], text, office.clock.now(), **headers))
+    return await office.world.mail(
+        answer(office.received(address)[-1], text, office.clock.now(), **headers)
+    )

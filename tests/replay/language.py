@@ -1,14 +1,18 @@
 """How a scenario is written down, and how it is played.
 
-``scenario.toml`` has a ``title`` (what it promises), ``rows`` (the numbers of scenarios.md and behaviour.md that it shows) and steps::
+``scenario.toml`` has a ``title`` (what it promises), ``rows`` (the numbers of scenarios.md and
+behaviour.md that it shows) and steps::
 
     [[step]]
     at = "2026-11-22T12:00:00Z"      # first the clock is set, or moved: "+200d"
     do = ["move 1 Closed"]           # then people act: the verbs are the methods of Acts
     refused = "not allow"            # the last act is refused, with these words
-    mail = '''...'''                 # then a mail comes in; $reply(1) $tag(1) $own(1) are our signed marks
-    to = ["support@localhost"]       # envelope: recipients, sender ("" is the null path), trusted_hop, automation
-    line = { ticket = 1, status = "New -> Waiting on us" }   # what `replay --json` has to say of it, as far as told here
+    mail = '''...'''                 # then a mail comes in; $reply(1) $tag(1) $own(1) are our
+      signed marks
+    to = ["support@localhost"]       # envelope: recipients, sender ("" is the null path),
+      trusted_hop, automation
+    line = { ticket = 1, status = "New -> Waiting on us" }   # what `replay --json` has to say of
+      it, as far as told here
     explain = ["tie: in_reply_to"]   # steps of `mail explain`, in order
     tickets = { 1 = { status = "Closed", events = ["status_changed B"], moves = [] } }
     mails = { 2 = "quarantined" }
@@ -24,24 +28,43 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from core.message import address_key
-from gateway.desk import Draft
+from core.model.message import address_key
+from gateway.desk.tickets import Draft
 from gateway.errors import Refused
-from gateway.store import channels, contacts, pipelines, users
+from gateway.store.setup import channels, pipelines, users
+from gateway.store.tickets import contacts
 from tests.replay.world import Json, World, days, told
 
-KEYS = {"at", "do", "refused", "mail", "to", "sender", "trusted_hop", "automation", "line", "explain", "tickets", "mails", "count"}
+KEYS = {
+    "at",
+    "do",
+    "refused",
+    "mail",
+    "to",
+    "sender",
+    "trusted_hop",
+    "automation",
+    "line",
+    "explain",
+    "tickets",
+    "mails",
+    "count",
+}
 
 
 class Acts:
-    """What the words of a step do. Administration goes through the store's own functions, in one ordered transaction."""
+    """What the words of a step do. Administration goes through the store's own functions, in one
+    ordered transaction.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.actor = "console"
 
     async def act(self, line: str) -> Json | None:
-        """One line such as ``move 1 Closed``; quoted words stay together. Returns the replay line where one came of it."""
+        """One line such as ``move 1 Closed``; quoted words stay together. Returns the replay line
+        where one came of it.
+        """
         verb, *words = shlex.split(line)
         return await getattr(self, verb)(*words)
 
@@ -49,7 +72,9 @@ class Acts:
         self.actor = address
 
     async def create(self, subject: str, requester: str, source: str = "manual") -> None:
-        await self.world.desk(self.actor).create(Draft(subject=subject, requester=requester, source=source))
+        await self.world.desk(self.actor).create(
+            Draft(subject=subject, requester=requester, source=source)
+        )
 
     async def ticket_from_thread(self, thread: str) -> None:
         await self.world.desk(self.actor).create(Draft(thread=int(thread)))
@@ -88,7 +113,9 @@ class Acts:
         return await self.world.release(int(mail))
 
     async def retry(self, mail: str) -> Json:
-        await self.world.spool.set_state(int(mail), "pending", reason=None, now=self.world.clock.now())
+        await self.world.spool.set_state(
+            int(mail), "pending", reason=None, now=self.world.clock.now()
+        )
         return (await self.world.lines([int(mail)], await self.world.intake.drain([int(mail)])))[0]
 
     async def user(self, name: str, *addresses: str) -> None:
@@ -102,7 +129,14 @@ class Acts:
 
     async def add_channel(self, address: str, pipeline: str = "Support") -> None:
         async with self.world.database.write(ordered=True) as connection:
-            await channels.add(connection, address, "", await pipelines.named(connection, pipeline), None, self.world.clock.now())
+            await channels.add(
+                connection,
+                address,
+                "",
+                await pipelines.named(connection, pipeline),
+                None,
+                self.world.clock.now(),
+            )
 
     async def channel(self, address: str, setting: str, *values: str) -> None:
         async with self.world.database.write(ordered=True) as connection:
@@ -140,7 +174,9 @@ class Acts:
 
 
 async def play(folder: Path, world: World) -> None:
-    """Every step of a scenario in order; AssertionError with the number of the step where something is not as told."""
+    """Every step of a scenario in order; AssertionError with the number of the step where something
+    is not as told.
+    """
     scenario = tomllib.loads((folder / "scenario.toml").read_text())
     assert set(scenario) == {"title", "rows", "step"}
     assert scenario["title"]
@@ -152,10 +188,18 @@ async def play(folder: Path, world: World) -> None:
 
 async def _step(step: Json, world: World, acts: Acts, where: str) -> None:
     if at := step.get("at"):
-        world.clock.set(world.clock.now() + days(float(at[1:-1])) if at.startswith("+") else datetime.fromisoformat(at))
+        world.clock.set(
+            world.clock.now() + days(float(at[1:-1]))
+            if at.startswith("+")
+            else datetime.fromisoformat(at)
+        )
     line = await _acted(step, acts, where)
     if "mail" in step:
-        given = {name: step[name] for name in ("to", "sender", "trusted_hop", "automation") if name in step}
+        given = {
+            name: step[name]
+            for name in ("to", "sender", "trusted_hop", "automation")
+            if name in step
+        }
         given["to"] = [(await world.filled(each)).decode() for each in given.get("to", ())]
         line = await world.mail(await world.filled(step["mail"]), world.envelope(**given))
     if line is not None:
@@ -170,7 +214,9 @@ async def _step(step: Json, world: World, acts: Acts, where: str) -> None:
 
 
 async def _acted(step: Json, acts: Acts, where: str) -> Json | None:
-    """People act; the last of them may have to be refused. Returns the line of the mail that came of it, if any."""
+    """People act; the last of them may have to be refused. Returns the line of the mail that came
+    of it, if any.
+    """
     line: Json | None = None
     todo: list[str] = step.get("do", [])
     refusal: Refused | None = None
@@ -195,7 +241,14 @@ async def _line(step: Json, line: Json | None, world: World, where: str) -> None
     if "explain" in step:
         assert line is not None, where
         entry = await world.spool.get(line["mail_id"])
-        _subsequence([f"{each['step']}: {each['verdict']} - {each['why']}" for each in entry.outcome["steps"]], step["explain"], where)
+        _subsequence(
+            [
+                f"{each['step']}: {each['verdict']} - {each['why']}"
+                for each in entry.outcome["steps"]
+            ],
+            step["explain"],
+            where,
+        )
 
 
 def _flat(line: Json) -> Json:
@@ -208,13 +261,17 @@ def _same(found: Json, wanted: Json, where: str) -> None:
         if name == "reason":
             assert value in found[name], where
         else:
-            assert (found[name] if found[name] is not None else "none") == value, f"{where}: {name} is {found[name]!r}"
+            assert (found[name] if found[name] is not None else "none") == value, (
+                f"{where}: {name} is {found[name]!r}"
+            )
 
 
 async def _count(world: World, name: str) -> int:
     if name == "tickets":
         return len(await world.tickets())
-    if name == "threads":  # those that were joined or continued are no threads of their own any more
+    if (
+        name == "threads"
+    ):  # those that were joined or continued are no threads of their own any more
         return len([row for row in await world.rows("thread", "redirect_to") if row[0] is None])
     return len(await world.rows(name.removesuffix("s"), "id"))
 
@@ -230,16 +287,26 @@ async def _ticket(world: World, number: int, wanted: Json, where: str) -> None:
         "origins": [each["id"] for each in found["threads"] if each["origin"]],
         "threads": [each["id"] for each in found["threads"]],
         "messages": [_message(each) for thread in found["threads"] for each in thread["messages"]],
-        "moves": [each.removeprefix("status_changed ") for each in events if each.startswith("status_changed ")],
-        "skipped": [event["detail"] for event in found["events"] if event["type"] == "rule_skipped"],
+        "moves": [
+            each.removeprefix("status_changed ")
+            for each in events
+            if each.startswith("status_changed ")
+        ],
+        "skipped": [
+            event["detail"] for event in found["events"] if event["type"] == "rule_skipped"
+        ],
     }
     for name, value in wanted.items():
         if name == "events":
             _subsequence(events, value, where)
         elif name == "no_events":
-            assert not [each for each in events if any(word in each for word in value)], f"{where}{events}"
+            assert not [each for each in events if any(word in each for word in value)], (
+                f"{where}{events}"
+            )
         else:
-            assert (shown[name] if shown[name] is not None else "none") == value, f"{where}{name} is {shown[name]!r}"
+            assert (shown[name] if shown[name] is not None else "none") == value, (
+                f"{where}{name} is {shown[name]!r}"
+            )
 
 
 def _message(row: Json) -> str:

@@ -1,7 +1,9 @@
-"""A desk that also sends: the world of these tests with its agenda and its outbox, and a real SMTP server that takes what goes out.
+"""A desk that also sends: the world of these tests with its agenda and its outbox, and a real SMTP
+server that takes what goes out.
 
-People act through :class:`Correspondent` and :class:`Automator`; :meth:`Office.run` does one pass of all that a daemon would do; what arrived is read
-at the server, as the customer's side gets it (:class:`Received`), and answered from there (:func:`answer`).
+People act through :class:`Correspondent` and :class:`Automator`; :meth:`Office.run` does one pass
+of all that a daemon would do; what arrived is read at the server, as the customer's side gets it
+(:class:`Received`), and answered from there (:func:`answer`).
 """
 
 from __future__ import annotations
@@ -18,17 +20,17 @@ from typing import Any
 
 from aiosmtpd.controller import Controller
 
-from core.workflow import Enrolment
-from gateway.act import BUILT_IN
-from gateway.agenda import Agenda, Ran
-from gateway.automate import Automator, WorkflowPlan
-from gateway.correspond import Correspondent, Mail
-from gateway.letters import House
+from core.model.workflow import Enrolment
+from gateway.agenda.worker import Agenda, Ran
+from gateway.compose.user_mail import House
+from gateway.desk.correspondence import Correspondent, Mail
+from gateway.desk.transaction import BUILT_IN
+from gateway.desk.workflows import Automator, WorkflowPlan
+from gateway.intake.attachments import files_of
 from gateway.outbox.submit import Server, Smarthost
 from gateway.outbox.worker import Outbox, Outcome
-from gateway.relaying import files_of
-from gateway.store import histories, setup
-from gateway.store.outbox import Deliveries
+from gateway.store.queues.outbox import Deliveries
+from gateway.store.setup import desk_config, workflow_history
 from tests.conftest import open_port
 from tests.replay.world import ZONE, World
 
@@ -60,7 +62,9 @@ class Sink:
     refuse: dict[str, str] = field(default_factory=dict)
     port: int = 0
 
-    async def handle_RCPT(self, server: Any, session: Any, envelope: Any, address: str, options: Any) -> str:  # noqa: N802  # the library's name
+    async def handle_RCPT(  # noqa: N802
+        self, server: Any, session: Any, envelope: Any, address: str, options: Any
+    ) -> str:  # the library's name
         if address in self.refuse:
             return self.refuse[address]
         envelope.rcpt_tos.append(address)
@@ -91,33 +95,59 @@ class Office:
     def __init__(self, world: World, sink: Sink) -> None:
         self.world, self.sink, self.clock, self.database = world, sink, world.clock, world.database
         self.house = House(ZONE, "Example Desk", "https://desk.example.net")
-        self.agenda = Agenda(self.database, self.clock, self.house, files_of=partial(files_of, world.spool, world.intake.sandbox))
-        self.outbox = Outbox(self.database, Smarthost(Server("127.0.0.1", sink.port, "none")), None, self.clock)
+        self.agenda = Agenda(
+            self.database,
+            self.clock,
+            self.house,
+            files_of=partial(files_of, world.spool, world.intake.sandbox),
+        )
+        self.outbox = Outbox(
+            self.database, Smarthost(Server("127.0.0.1", sink.port, "none")), None, self.clock
+        )
 
     def person(self, actor: str = BUILT_IN) -> Correspondent:
         """What a person can send."""
-        return Correspondent(self.database, self.clock, self.house, actor, raw_of=self.world.spool.raw)
+        return Correspondent(
+            self.database, self.clock, self.house, actor, raw_of=self.world.spool.raw
+        )
 
     def editor(self, actor: str = BUILT_IN) -> Automator:
         """What a person can do with workflows."""
         return Automator(self.database, self.clock, ZONE, actor)
 
-    async def reply(self, number: int, text: str = "We look into it.", actor: str = BUILT_IN, **given: Any) -> Any:
+    async def reply(
+        self, number: int, text: str = "We look into it.", actor: str = BUILT_IN, **given: Any
+    ) -> Any:
         """An agent answers from the ticket."""
         return await self.person(actor).reply(number, Mail(text, **given))
 
-    async def user(self, address: str = "agent@desk.example", name: str = "Bob Agent", role: Any = "agent", **settings: Any) -> Any:
+    async def user(
+        self,
+        address: str = "agent@desk.example",
+        name: str = "Bob Agent",
+        role: Any = "agent",
+        **settings: Any,
+    ) -> Any:
         """A new agent, who is told nothing unless ``settings`` says so."""
-        from gateway.admin import Admin
+        from gateway.desk.pipelines import Admin
 
         admin = Admin(self.database, self.clock, ZONE, BUILT_IN)
         await admin.add_user(name, [address], role)
         quiet = {"notify": {"new": False, "reply": False, "failure": False}}
         return await admin.set_user(address, **{**quiet, **settings})
 
-    async def workflow(self, status: str, actions: list[dict[str, Any]], *, pipeline: str = "Support", **settings: Any) -> None:
+    async def workflow(
+        self,
+        status: str,
+        actions: list[dict[str, Any]],
+        *,
+        pipeline: str = "Support",
+        **settings: Any,
+    ) -> None:
         """A workflow of a status, switched on."""
-        await self.editor().put([WorkflowPlan(pipeline, status, actions, {"enabled": True, **settings})])
+        await self.editor().put(
+            [WorkflowPlan(pipeline, status, actions, {"enabled": True, **settings})]
+        )
 
     async def switch_on(self, status: str, pipeline: str = "Support") -> None:
         """The ready workflow of a status is switched on."""
@@ -135,7 +165,9 @@ class Office:
         self.clock.set(self.clock.now() + timedelta(**time))
         return await self.run()
 
-    async def mail(self, sender: str, subject: str = "Printer on fire", text: str = "It burns.", **headers: str) -> dict[str, Any]:
+    async def mail(
+        self, sender: str, subject: str = "Printer on fire", text: str = "It burns.", **headers: str
+    ) -> dict[str, Any]:
         """A mail from outside; headers by name with ``_`` for ``-``."""
         return await self.world.mail(letter(sender, self.clock.now(), subject, text, **headers))
 
@@ -151,19 +183,29 @@ class Office:
         """Where a ticket stands."""
         return str((await self.world.ticket(number))["status"])
 
-    async def runs(self, status: str, ticket: int | None = None, pipeline: str = "Support") -> list[tuple[str | None, str]]:
+    async def runs(
+        self, status: str, ticket: int | None = None, pipeline: str = "Support"
+    ) -> list[tuple[str | None, str]]:
         """(action, outcome) of a workflow, oldest first."""
         async with self.database.read() as connection:
-            found = await histories.runs(connection, [await self._id(connection, pipeline, status)], histories.Wanted(ticket))
+            found = await workflow_history.runs(
+                connection,
+                [await self._id(connection, pipeline, status)],
+                workflow_history.Wanted(ticket),
+            )
             return [(run.action, run.outcome) for run in found]
 
-    async def enrolments(self, status: str, ticket: int | None = None, pipeline: str = "Support") -> list[Enrolment]:
+    async def enrolments(
+        self, status: str, ticket: int | None = None, pipeline: str = "Support"
+    ) -> list[Enrolment]:
         """Every enrolment in a workflow, oldest first."""
         async with self.database.read() as connection:
-            return await histories.enrolments(connection, [await self._id(connection, pipeline, status)], ticket)
+            return await workflow_history.enrolments(
+                connection, [await self._id(connection, pipeline, status)], ticket
+            )
 
     async def _id(self, connection: Any, pipeline: str, status: str) -> int:
-        desk = await setup.load_desk(connection)
+        desk = await desk_config.load_desk(connection)
         own = next(each for each in desk.pipelines.values() if each.name == pipeline)
         found = own.named(status)
         assert found is not None
@@ -176,15 +218,25 @@ _numbers = iter(range(1, 1_000_000))
 def letter(sender: str, date: datetime, subject: str, text: str, **headers: str) -> bytes:
     """A mail by a person, unless its headers say otherwise."""
     made = EmailMessage(policy=email.policy.SMTP)
-    given = {"From": sender, "To": "support@localhost", "Subject": subject, "Date": email.utils.format_datetime(date.astimezone(UTC))}
-    given |= {"Message-ID": f"<out{next(_numbers)}@example.org>", **{name.replace("_", "-"): value for name, value in headers.items()}}
+    given = {
+        "From": sender,
+        "To": "support@localhost",
+        "Subject": subject,
+        "Date": email.utils.format_datetime(date.astimezone(UTC)),
+    }
+    given |= {
+        "Message-ID": f"<out{next(_numbers)}@example.org>",
+        **{name.replace("_", "-"): value for name, value in headers.items()},
+    }
     for name, value in given.items():
         made[name] = value
     made.set_content(text)
     return made.as_bytes()
 
 
-def answer(to: Received, text: str, date: datetime, sender: str | None = None, **headers: str) -> bytes:
+def answer(
+    to: Received, text: str, date: datetime, sender: str | None = None, **headers: str
+) -> bytes:
     """A reply to a mail that arrived, as an ordinary mail program writes it."""
     mail = to.mail
     quoted = "\n".join(f"> {line}" for line in to.text.splitlines())
@@ -194,5 +246,10 @@ def answer(to: Received, text: str, date: datetime, sender: str | None = None, *
         date,
         f"Re: {str(mail['Subject']).removeprefix('Re: ')}",
         f"{text}\n\nOn some day somebody wrote:\n{quoted}\n",
-        **{"To": str(mail["Reply-To"] or mail["From"]), "In-Reply-To": str(mail["Message-ID"]), "References": references, **headers},
+        **{
+            "To": str(mail["Reply-To"] or mail["From"]),
+            "In-Reply-To": str(mail["Message-ID"]),
+            "References": references,
+            **headers,
+        },
     )

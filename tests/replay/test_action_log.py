@@ -1,4 +1,6 @@
-"""The action log of workflows, which goes back ninety days, tasks that are done, and comments that are settled (behaviour.md 3.1, 3.6, 3.7)."""
+"""The action log of workflows, which goes back ninety days, tasks that are done, and comments that
+are settled (behaviour.md 3.1, 3.6, 3.7).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.agenda import Agenda
-from gateway.desk import Desk
+from gateway.agenda.worker import Agenda
+from gateway.desk.tickets import Desk
 from gateway.errors import Refused
-from gateway.store import histories
+from gateway.store.setup import workflow_history
 from tests.replay.office import Office
 from tests.replay.test_workflows import by_hand, outcomes, tag, tags, wait
 from tests.replay.world import ZONE
@@ -26,7 +28,9 @@ async def kept(office: Office, days: int) -> None:
 
 
 async def test_the_log_goes_back_so_many_days(office: Office):
-    """3.7: what an ended run did is forgotten after ninety days and not a moment earlier; 0 keeps it for ever."""
+    """3.7: what an ended run did is forgotten after ninety days and not a moment earlier; 0 keeps
+    it for ever.
+    """
     await office.workflow("New", [tag("a")])
     await by_hand(office)
     await office.run()
@@ -43,7 +47,9 @@ async def test_the_log_goes_back_so_many_days(office: Office):
 
 
 async def test_the_log_is_looked_through_once_an_hour(office: Office):
-    """3.7: what becomes too old while the daemon runs is forgotten at the next look, an hour after the last one."""
+    """3.7: what becomes too old while the daemon runs is forgotten at the next look, an hour after
+    the last one.
+    """
     await office.workflow("New", [tag("a")])
     await by_hand(office)
     await office.run()
@@ -71,9 +77,11 @@ async def test_what_a_run_that_goes_on_has_done_is_never_forgotten(office: Offic
     assert await outcomes(office, "New") == ["OK"]
 
 
-async def test_more_than_one_helping_is_forgotten_at_once(office: Office, monkeypatch: pytest.MonkeyPatch):
+async def test_more_than_one_helping_is_forgotten_at_once(
+    office: Office, monkeypatch: pytest.MonkeyPatch
+):
     """3.7: a log that is far too long is emptied in one pass, in several transactions."""
-    monkeypatch.setattr("gateway.agenda.FORGOTTEN_AT_ONCE", 2)
+    monkeypatch.setattr("gateway.agenda.worker.FORGOTTEN_AT_ONCE", 2)
     await office.workflow("New", [tag(each) for each in "abcde"])
     await by_hand(office)
     await office.run()
@@ -95,7 +103,12 @@ async def test_the_log_is_asked_by_ticket_action_outcome_and_time(office: Office
     async def asked(**wanted: Any) -> list[tuple[int, str | None]]:
         async with office.database.read() as connection:
             own = await office._id(connection, "Support", "New")
-            return [(each.ticket, each.action) for each in await histories.runs(connection, [own], histories.Wanted(**wanted))]
+            return [
+                (each.ticket, each.action)
+                for each in await workflow_history.runs(
+                    connection, [own], workflow_history.Wanted(**wanted)
+                )
+            ]
 
     assert await asked() == [(1, "a"), (1, "b"), (2, "a"), (2, "b")]
     assert await asked(ticket=2) == [(2, "a"), (2, "b")]
@@ -103,22 +116,30 @@ async def test_the_log_is_asked_by_ticket_action_outcome_and_time(office: Office
     assert await asked(outcome="FAILED") == []
     assert await asked(since=begin + timedelta(days=1)) == [(2, "a"), (2, "b")]
     assert await asked(until=begin) == [(1, "a"), (1, "b")]
-    assert await asked(action="a", outcome="OK", since=begin + timedelta(seconds=1), ticket=2) == [(2, "a")]
+    assert await asked(action="a", outcome="OK", since=begin + timedelta(seconds=1), ticket=2) == [
+        (2, "a")
+    ]
 
 
 async def test_a_task_is_done_once(office: Office):
-    """3.1: who has done it says so; ticket and history show it. A second time, or for another ticket, is refused."""
+    """3.1: who has done it says so; ticket and history show it. A second time, or for another
+    ticket, is refused.
+    """
     await office.user()
     await office.workflow("New", [TASK])
     await by_hand(office)
     await by_hand(office)
     await office.run()
     desk = Desk(office.database, office.clock, ZONE, "agent@desk.example")
-    assert [(each.type, each.actor, each.after) for each in (await desk.finish_task(1, 1)).events] == [
-        ("task_done", "agent@desk.example", "Call her.")
-    ]
+    assert [
+        (each.type, each.actor, each.after) for each in (await desk.finish_task(1, 1)).events
+    ] == [("task_done", "agent@desk.example", "Call her.")]
     [task] = (await office.world.ticket(1))["tasks"]
-    assert (task["text"], task["done_at"], task["due_at"]) == ("Call her.", office.clock.now(), office.clock.now() + timedelta(days=1))
+    assert (task["text"], task["done_at"], task["due_at"]) == (
+        "Call her.",
+        office.clock.now(),
+        office.clock.now() + timedelta(days=1),
+    )
     [other] = (await office.world.ticket(2))["tasks"]
     assert other["done_at"] is None
     with pytest.raises(Refused, match="task 1 of ticket 1 is done already"):
@@ -137,7 +158,9 @@ async def test_tasks_follow_a_merge(office: Office):
     await desk.merge(3, 2)
     await desk.merge(2, 1)
     await desk.finish_task(1, 3)
-    assert [(each["id"], each["done_at"] is None) for each in (await office.world.ticket(1))["tasks"]] == [(1, True), (2, True), (3, False)]
+    assert [
+        (each["id"], each["done_at"] is None) for each in (await office.world.ticket(1))["tasks"]
+    ] == [(1, True), (2, True), (3, False)]
 
 
 async def test_a_comment_is_settled_once(office: Office):
@@ -149,7 +172,9 @@ async def test_a_comment_is_settled_once(office: Office):
     await office.later(days=1)
     await office.editor().resolve("Support", "New", "a", number)
     async with office.database.read() as connection:
-        [comment] = await histories.comments(connection, await office._id(connection, "Support", "New"))
+        [comment] = await workflow_history.comments(
+            connection, await office._id(connection, "Support", "New")
+        )
     assert comment.resolved_at == settled
     with pytest.raises(Refused, match=r"action 'b' of .* has no comment 1"):
         await office.editor().resolve("Support", "New", "b", number)

@@ -1,4 +1,6 @@
-"""Workflows that are edited while tickets are in them, their versions and comments, and who may (behaviour.md 3.4, 3.6 to 3.8)."""
+"""Workflows that are edited while tickets are in them, their versions and comments, and who may
+(behaviour.md 3.4, 3.6 to 3.8).
+"""
 
 from __future__ import annotations
 
@@ -7,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from gateway.automate import WorkflowPlan
-from gateway.desk import Draft
+from gateway.desk.tickets import Draft
+from gateway.desk.workflows import WorkflowPlan
 from gateway.errors import Refused
-from gateway.store import histories
+from gateway.store.setup import workflow_history
 from tests.replay.office import Office
 from tests.replay.test_workflows import RECEIPT, by_hand, outcomes, states, tag, tags, wait
 
@@ -19,8 +21,16 @@ FORK: dict[str, Any] = {
     "id": "fork",
     "kind": "branch",
     "branches": [
-        {"name": "high", "when": {"field": "priority", "value": "high"}, "actions": [wait("1d", "inner"), tag("high")]},
-        {"name": "low", "when": {"field": "priority", "value": "low"}, "actions": [wait("1d", "other"), tag("low")]},
+        {
+            "name": "high",
+            "when": {"field": "priority", "value": "high"},
+            "actions": [wait("1d", "inner"), tag("high")],
+        },
+        {
+            "name": "low",
+            "when": {"field": "priority", "value": "low"},
+            "actions": [wait("1d", "other"), tag("low")],
+        },
     ],
     "otherwise": [tag("none")],
 }
@@ -38,7 +48,9 @@ async def versions(office: Office, status: str = "New") -> list[tuple[int, str |
     """(number, note) of what was saved."""
     async with office.database.read() as connection:
         own = await office._id(connection, "Support", status)
-        return [(each.version, each.note) for each in await histories.versions(connection, own)]
+        return [
+            (each.version, each.note) for each in await workflow_history.versions(connection, own)
+        ]
 
 
 async def test_85_a_longer_delay_counts_from_when_the_ticket_entered(office: Office):
@@ -69,7 +81,9 @@ async def test_a_shorter_delay_keeps_its_first_due_time(office: Office):
 
 
 async def test_87_a_deleted_delay_is_waited_out_by_who_is_in_it(office: Office):
-    """Scenario 87, 3.4: at the original due time the next action runs; who comes later does not wait."""
+    """Scenario 87, 3.4: at the original due time the next action runs; who comes later does not
+    wait.
+    """
     await started(office, [tag("a"), wait("2d"), tag("x")])
     saved = await office.editor().delete("Support", "New", "wait", following=False)
     assert (saved.waiting, saved.ended) == (1, 0)
@@ -81,8 +95,12 @@ async def test_87_a_deleted_delay_is_waited_out_by_who_is_in_it(office: Office):
 
 
 async def test_88_this_and_all_following(office: Office):
-    """Scenario 88, 3.4: one and two remain; who stands below ends by the edit, who stands before ends there, DONE."""
-    await started(office, [tag("one"), wait("1d", "two"), wait("1d", "three"), tag("four"), tag("five")])
+    """Scenario 88, 3.4: one and two remain; who stands below ends by the edit, who stands before
+    ends there, DONE.
+    """
+    await started(
+        office, [tag("one"), wait("1d", "two"), wait("1d", "three"), tag("four"), tag("five")]
+    )
     await office.later(days=1)
     await by_hand(office)
     await office.run()
@@ -90,7 +108,10 @@ async def test_88_this_and_all_following(office: Office):
     assert (saved.waiting, saved.ended) == (1, 1)
     assert [each.id for each in saved.workflow.graph.all()] == ["one", "two"]
     ended, _ = await office.enrolments("New")
-    assert (ended.state, ended.end_reason) == ("ENDED_BY_EDIT", "what the ticket stood in was deleted")
+    assert (ended.state, ended.end_reason) == (
+        "ENDED_BY_EDIT",
+        "what the ticket stood in was deleted",
+    )
     await office.later(days=2)
     assert await states(office, "New") == ["ENDED_BY_EDIT", "DONE"]
     assert (await tags(office, 1), await tags(office, 2)) == (["one"], ["one"])
@@ -134,7 +155,9 @@ async def test_a_deleted_action_is_passed_over(office: Office):
 
 
 async def test_a_deleted_branch_keeps_the_path_that_is_chosen(office: Office):
-    """3.4, delete a branch: a path has to be chosen; who stands on it stays, who stands on another ends, who waits before takes it."""
+    """3.4, delete a branch: a path has to be chosen; who stands on it stays, who stands on another
+    ends, who waits before takes it.
+    """
     await office.workflow("New", [wait("1h"), FORK, tag("end")])
     for priority in ("high", "low"):
         number = await by_hand(office)
@@ -152,7 +175,11 @@ async def test_a_deleted_branch_keeps_the_path_that_is_chosen(office: Office):
     assert await states(office, "New") == ["ACTIVE", "ENDED_BY_EDIT", "ACTIVE"]
     await office.later(days=1)
     await office.later(days=1)
-    assert [await tags(office, each) for each in (1, 2, 3)] == [["high", "end"], [], ["high", "end"]]
+    assert [await tags(office, each) for each in (1, 2, 3)] == [
+        ["high", "end"],
+        [],
+        ["high", "end"],
+    ]
 
 
 async def test_a_deleted_branch_may_keep_the_none_met_path(office: Office):
@@ -164,7 +191,9 @@ async def test_a_deleted_branch_may_keep_the_none_met_path(office: Office):
 
 
 async def test_an_edit_that_leaves_a_bad_workflow_changes_nothing(office: Office):
-    """3.4: a name that is there already, a kind nobody knows, an action that is not there, another id: refused, no version."""
+    """3.4: a name that is there already, a kind nobody knows, an action that is not there, another
+    id: refused, no version.
+    """
     await started(office, [wait("1d"), tag("x")])
     editor = office.editor()
     with pytest.raises(Refused, match="used twice"):
@@ -178,14 +207,20 @@ async def test_an_edit_that_leaves_a_bad_workflow_changes_nothing(office: Office
     with pytest.raises(Refused, match="for is a span"):
         await editor.change("Support", "New", "wait", {"for": "soon"})
     with pytest.raises(Refused, match="no template 'Nothing'"):
-        await editor.add("Support", "New", "wait", {"id": "m", "kind": "send_email", "template": "Nothing"})
+        await editor.add(
+            "Support", "New", "wait", {"id": "m", "kind": "send_email", "template": "Nothing"}
+        )
     with pytest.raises(Refused, match="no status 'Nowhere'"):
-        await editor.add("Support", "New", "wait", {"id": "m", "kind": "set_status", "status": "Nowhere"})
+        await editor.add(
+            "Support", "New", "wait", {"id": "m", "kind": "set_status", "status": "Nowhere"}
+        )
     assert len(await versions(office)) == 2  # the ready one, and the one put here
 
 
 async def test_versions_are_kept_and_restored(office: Office):
-    """3.7: each save is a new immutable version; restoring one is a save, and tickets inside follow it like any edit."""
+    """3.7: each save is a new immutable version; restoring one is a save, and tickets inside follow
+    it like any edit.
+    """
     await started(office, [wait("1d"), tag("x")])
     await office.editor().delete("Support", "New", "x", following=False)
     await office.editor().add("Support", "New", "wait", tag("y"))
@@ -203,7 +238,9 @@ async def test_the_same_workflow_again_is_no_new_version(office: Office):
     """3.1: what changes nothing is not saved; another switch alone neither."""
     await started(office, [wait("1d"), tag("x")])
     before = await versions(office)
-    [saved] = await office.editor().put([WorkflowPlan("support", "new", [wait("1d"), tag("x")], {"re_enroll": True})])
+    [saved] = await office.editor().put(
+        [WorkflowPlan("support", "new", [wait("1d"), tag("x")], {"re_enroll": True})]
+    )
     assert (saved.version, await versions(office)) == (2, before)
     assert (saved.workflow.enabled, saved.workflow.re_enroll) == (True, True)
 
@@ -213,20 +250,30 @@ async def test_runs_name_the_version_that_was_current(office: Office):
     await started(office, [tag("a"), wait("1d"), tag("b")])
     await office.editor().change("Support", "New", "b", {"tag": "c"})
     await office.later(days=1)
-    assert await office.world.rows("action_run", "action", "version") == [("a", 2), ("b", 3), ("wait", 2)]
+    assert await office.world.rows("action_run", "action", "version") == [
+        ("a", 2),
+        ("b", 3),
+        ("wait", 2),
+    ]
 
 
 async def test_96_a_comment_is_seen_and_sent_to_nobody(office: Office):
-    """Scenario 96, 3.6: author and time are kept, also when its action is deleted; a comment moves, sends and saves nothing."""
+    """Scenario 96, 3.6: author and time are kept, also when its action is deleted; a comment moves,
+    sends and saves nothing.
+    """
     await office.user()
     await started(office, [tag("a"), wait("1d"), tag("b")])
     before = await versions(office)
-    await office.editor("agent@desk.example").comment("Support", "New", "b", "Is this right, @boss?")
+    await office.editor("agent@desk.example").comment(
+        "Support", "New", "b", "Is this right, @boss?"
+    )
     await office.run()
     assert (await versions(office), office.sink.taken) == (before, [])
     await office.editor().delete("Support", "New", "b", following=False)
     async with office.database.read() as connection:
-        [comment] = await histories.comments(connection, await office._id(connection, "Support", "New"))
+        [comment] = await workflow_history.comments(
+            connection, await office._id(connection, "Support", "New")
+        )
     assert (comment.action, comment.author, comment.text, comment.at, comment.resolved_at) == (
         "b",
         "agent@desk.example",
@@ -271,25 +318,45 @@ async def test_the_automation_right_is_enough_to_edit(office: Office):
     await started(office, [wait("1d")])
     saved = await office.editor("agent@desk.example").add("Support", "New", "wait", tag("x"))
     assert saved.version == 3
-    assert (await office.world.rows("workflow_version", "version", "author"))[-1] == (3, "agent@desk.example")
+    assert (await office.world.rows("workflow_version", "version", "author"))[-1] == (
+        3,
+        "agent@desk.example",
+    )
 
 
 async def test_a_status_change_names_its_rule(office: Office):
-    """3.7 (4): the move on the ticket says which workflow and action did it, and the enrolment it caused says so too."""
+    """3.7 (4): the move on the ticket says which workflow and action did it, and the enrolment it
+    caused says so too.
+    """
     await office.workflow("Waiting on us", [wait("1d")])
     await started(office, [{"id": "pass", "kind": "set_status", "status": "Waiting on us"}])
     events = (await office.world.ticket(1))["events"]
-    [moved] = [each for each in events if each["type"] == "status_changed" and each["before"] is not None]
-    assert (moved["cause"]["rule"], moved["cause"]["workflow"], moved["cause"]["action"]) == ("workflow", "Support / New", "pass")
+    [moved] = [
+        each for each in events if each["type"] == "status_changed" and each["before"] is not None
+    ]
+    assert (moved["cause"]["rule"], moved["cause"]["workflow"], moved["cause"]["action"]) == (
+        "workflow",
+        "Support / New",
+        "pass",
+    )
     [run] = await office.enrolments("Waiting on us")
-    assert (run.cause["workflow"], run.cause["action"], len(run.chain)) == ("Support / New", "pass", 1)
+    assert (run.cause["workflow"], run.cause["action"], len(run.chain)) == (
+        "Support / New",
+        "pass",
+        1,
+    )
 
 
 async def test_every_problem_of_a_plan_is_told_at_once(office: Office):
-    """interfaces.md 2.4: all that is wrong with all workflows in one sentence, and none of them was changed."""
+    """interfaces.md 2.4: all that is wrong with all workflows in one sentence, and none of them was
+    changed.
+    """
     plans = [
         WorkflowPlan(
-            "Support", "New", [{"id": "a", "kind": "dance"}, {"id": "b", "kind": "send_email", "template": "None"}], {"on_leave": "run"}
+            "Support",
+            "New",
+            [{"id": "a", "kind": "dance"}, {"id": "b", "kind": "send_email", "template": "None"}],
+            {"on_leave": "run"},
         ),
         WorkflowPlan("Support", "Nowhere", []),
         WorkflowPlan("Nowhere", "New", []),
@@ -297,7 +364,13 @@ async def test_every_problem_of_a_plan_is_told_at_once(office: Office):
     ]
     with pytest.raises(Refused) as refused:
         await office.editor().put(plans)
-    for said in ("no kind 'dance'", "no template 'None'", "on_leave is", "no status 'Nowhere'", "no pipeline 'Nowhere'"):
+    for said in (
+        "no kind 'dance'",
+        "no template 'None'",
+        "on_leave is",
+        "no status 'Nowhere'",
+        "no pipeline 'Nowhere'",
+    ):
         assert said in refused.value.message
     assert len(await versions(office, "Closed")) == 1
 
@@ -316,16 +389,26 @@ async def test_a_template_in_use_cannot_be_deleted(office: Office):
 
 
 async def test_an_edit_while_an_action_waits_for_its_next_try(office: Office):
-    """3.3, 3.4: who is between two tries of an action that is then deleted goes on with the next one."""
+    """3.3, 3.4: who is between two tries of an action that is then deleted goes on with the next
+    one.
+    """
     await office.editor().put_template("Hello", "", "Hi", "Hi.", None, transactional=True)
-    await office.workflow("New", [{"id": "hi", "kind": "send_email", "template": "Hello"}, tag("x")])
+    await office.workflow(
+        "New", [{"id": "hi", "kind": "send_email", "template": "Hello"}, tag("x")]
+    )
     async with office.database.write() as connection:
-        from gateway.store import schema
+        from gateway.store.schema import tables
 
-        await connection.execute(schema.metadata.tables["template_text"].update().values(text="{% broken"))
+        await connection.execute(
+            tables.metadata.tables["template_text"].update().values(text="{% broken")
+        )
     await office.world.desk().create(Draft("Printer", "ann@example.org", None, None, "manual"))
     await office.run()
     assert await outcomes(office, "New") == ["RETRY"]
     await office.editor().delete("Support", "New", "hi", following=False)
     await office.later(minutes=1)
-    assert (await tags(office), await states(office, "New"), office.sink.taken) == (["x"], ["DONE"], [])
+    assert (await tags(office), await states(office, "New"), office.sink.taken) == (
+        ["x"],
+        ["DONE"],
+        [],
+    )

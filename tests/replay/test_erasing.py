@@ -6,10 +6,10 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.act import BUILT_IN
-from gateway.admin import Admin
-from gateway.correspond import Mail
-from gateway.store.blobs import open_blobs
+from gateway.desk.correspondence import Mail
+from gateway.desk.pipelines import Admin
+from gateway.desk.transaction import BUILT_IN
+from gateway.store.queues.blobs import open_blobs
 from tests.replay.office import Office
 from tests.replay.world import ZONE
 
@@ -17,12 +17,22 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_an_erased_person_is_in_no_row(office: Office, tmp_path):
-    """Receipts, replies, drafts, notices and runs of his ticket are gone; what others got stays without him."""
+    """Receipts, replies, drafts, notices and runs of his ticket are gone; what others got stays
+    without him.
+    """
     await office.user(notify=None)
     await office.switch_on("New")
     await office.workflow(
         "Waiting on contact",
-        [{"id": "tell", "kind": "notify_internal_email", "to": ["agent@desk.example"], "subject": "s", "text": "{{contact.email}}"}],
+        [
+            {
+                "id": "tell",
+                "kind": "notify_internal_email",
+                "to": ["agent@desk.example"],
+                "subject": "s",
+                "text": "{{contact.email}}",
+            }
+        ],
     )
     await office.mail("Ann Example <ann@example.org>")
     await office.mail("Bert Other <bert@example.net>", "Another matter")
@@ -35,5 +45,8 @@ async def test_an_erased_person_is_in_no_row(office: Office, tmp_path):
     stored = repr(await office.world.dump(without=())).lower()
     assert "ann@example.org" not in stored
     assert "ann example" not in stored
-    assert {each["recipient"] for each in await office.deliveries()} == {"bert@example.net", "agent@desk.example"}
+    assert {each["recipient"] for each in await office.deliveries()} == {
+        "bert@example.net",
+        "agent@desk.example",
+    }
     await office.later(days=2)

@@ -1,4 +1,6 @@
-"""Whatever happens to tickets in workflows, in whatever order: nothing is sent twice, no move without a rule, and every run comes to its end."""
+"""Whatever happens to tickets in workflows, in whatever order: nothing is sent twice, no move
+without a rule, and every run comes to its end.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +14,9 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from gateway.correspond import Mail
+from gateway.desk.correspondence import Mail
 from gateway.errors import Refused
-from gateway.store import schema
+from gateway.store.schema import tables
 from tests.replay.office import Office
 from tests.replay.world import start_again
 
@@ -30,21 +32,21 @@ START = datetime(2026, 11, 22, 10, tzinfo=UTC)
 
 
 def actions(prefix: str) -> st.SearchStrategy[list[dict[str, Any]]]:
-    """A few actions, with a delay or a branch among them perhaps; their ids are the same in every drawing of one prefix."""
+    """A few actions, with a delay or a branch among them perhaps; their ids are the same in every
+    drawing of one prefix.
+    """
     kinds: list[dict[str, Any]] = [
         {"id": f"{prefix}-mail", "kind": "send_email", "template": "Ticket received"},
         {"id": f"{prefix}-bye", "kind": "send_email", "template": "Ticket closed"},
-        {"id": f"{prefix}-tag", "kind": "add_tag", "tag": prefix},
-        {"id": f"{prefix}-wait", "kind": "delay", "for": "2h"},
-        {"id": f"{prefix}-long", "kind": "delay", "for": "3d"},
+        {"id": f"{prefix}-tag", "kind": "add_tag", "tag": prefix}, {"id": f"{prefix}-wait",
+        "kind": "delay", "for": "2h"}, {"id": f"{prefix}-long", "kind": "delay", "for": "3d"},
         {"id": f"{prefix}-heard", "kind": "delay", "event": "customer_reply", "for": "5d"},
-        {"id": f"{prefix}-stop", "kind": "stop"},
-        *({"id": f"{prefix}-to{place}", "kind": "set_status", "status": name} for place, name in enumerate(STATUSES)),
-        {
-            "id": f"{prefix}-if",
-            "kind": "branch",
-            "branches": [{"name": "tagged", "when": {"field": "tags", "op": "contains", "value": prefix}, "actions": [{"id": f"{prefix}-in", "kind": "add_note", "text": "n"}]}],
-            "otherwise": [{"id": f"{prefix}-else", "kind": "send_email", "template": "Ticket closed"}],
+        {"id": f"{prefix}-stop", "kind": "stop"}, *({"id": f"{prefix}-to{place}",
+        "kind": "set_status", "status": name} for place, name in enumerate(STATUSES)),
+        { "id": f"{prefix}-if", "kind": "branch", "branches": [{"name": "tagged",
+        "when": {"field": "tags", "op": "contains", "value": prefix},
+        "actions": [{"id": f"{prefix}-in", "kind": "add_note", "text": "n"}]}],
+        "otherwise": [{"id": f"{prefix}-else", "kind": "send_email", "template": "Ticket closed"}],
         },
     ]  # fmt: skip
     return st.lists(st.sampled_from(kinds), max_size=5, unique_by=lambda each: each["id"])
@@ -62,24 +64,37 @@ steps = st.one_of(
     st.tuples(st.just("restore"), st.integers(1, 3)),
     st.tuples(st.just("merge"), st.integers(1, 3), st.integers(1, 3)),
     st.tuples(st.just("edit"), st.sampled_from(STATUSES), actions("a")),
-    st.tuples(st.just("switch"), st.sampled_from(STATUSES), st.booleans(), st.booleans(), st.sampled_from(("continue", "unenroll"))),
+    st.tuples(
+        st.just("switch"),
+        st.sampled_from(STATUSES),
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from(("continue", "unenroll")),
+    ),
     st.tuples(st.just("enroll"), st.sampled_from(STATUSES), st.integers(1, 3)),
 )
 
 
-async def do(office: Office, step: Sequence[Any]) -> None:  # noqa: C901, PLR0912  # one arm a step, that is the point
+# one arm a step, that is the point
+async def do(office: Office, step: Sequence[Any]) -> None:  # noqa: C901, PLR0912
     """One step; what a rule forbids or what is not there changes nothing."""
     desk = office.world.desk()
     match step:
         case ("mail", person):
-            await office.mail(f"p{person}@example.org", Authentication_Results="mx.example.net; dmarc=pass header.from=example.org")
+            await office.mail(
+                f"p{person}@example.org",
+                Authentication_Results="mx.example.net; dmarc=pass header.from=example.org",
+            )
         case ("answer", number):
             ticket = await office.world.ticket(number)
             await office.mail("p0@example.org", To=str(ticket["reply_address"]))
         case ("agent", number):
             await office.reply(number, to=("p0@example.org",))
         case ("later mail", number):
-            await office.person().reply(number, Mail("later", to=("p1@example.org",), at=office.clock.now() + timedelta(hours=1)))
+            await office.person().reply(
+                number,
+                Mail("later", to=("p1@example.org",), at=office.clock.now() + timedelta(hours=1)),
+            )
         case ("move", number, status):
             await desk.move([number], status)
         case ("clock", seconds):
@@ -96,7 +111,9 @@ async def do(office: Office, step: Sequence[Any]) -> None:  # noqa: C901, PLR091
         case ("edit", status, wanted):
             await office.workflow(status, wanted, re_enroll=True)
         case ("switch", status, enabled, again, leave):
-            await office.editor().set("Support", status, {"enabled": enabled, "re_enroll": again, "on_leave": leave})
+            await office.editor().set(
+                "Support", status, {"enabled": enabled, "re_enroll": again, "on_leave": leave}
+            )
         case ("enroll", status, number):
             await office.editor().enroll("Support", status, number)
 
@@ -105,17 +122,27 @@ async def everything_holds(office: Office) -> None:
     """INV9, INV12, INV13, and that no action did its work twice for one enrolment."""
     await office.world.check()
     async with office.database.read() as connection:
-        runs = (await connection.execute(sa.select(schema.action_run))).all()
-        active = (await connection.execute(sa.select(schema.enrolment).where(schema.enrolment.c.state == "ACTIVE"))).all()
-        mails = (await connection.execute(sa.select(schema.outgoing).where(schema.outgoing.c.automatic))).all()
+        runs = (await connection.execute(sa.select(tables.action_run))).all()
+        active = (
+            await connection.execute(
+                sa.select(tables.enrolment).where(tables.enrolment.c.state == "ACTIVE")
+            )
+        ).all()
+        mails = (
+            await connection.execute(sa.select(tables.outgoing).where(tables.outgoing.c.automatic))
+        ).all()
     assert max(Counter((row.workflow_id, row.ticket) for row in active).values(), default=1) == 1
     assert all(row.due_at is not None for row in active)
-    sent = Counter(row.key.rsplit(":", 1)[0] for row in mails if row.key is not None)  # enrolment:action
+    sent = Counter(
+        row.key.rsplit(":", 1)[0] for row in mails if row.key is not None
+    )  # enrolment:action
     assert max(sent.values(), default=1) == 1
     recorded = Counter((row.enrolment_id, row.action) for row in runs if row.key is not None)
     assert max(recorded.values(), default=1) == 1
     done = {(row.enrolment_id, row.action) for row in runs if row.outcome == "OK"}
-    assert {tuple(key.split(":")) for key in sent} <= {(str(enrolment), action) for enrolment, action in done}
+    assert {tuple(key.split(":")) for key in sent} <= {
+        (str(enrolment), action) for enrolment, action in done
+    }
 
 
 async def live(office: Office, history: Sequence[Sequence[Any]]) -> None:
@@ -125,7 +152,10 @@ async def live(office: Office, history: Sequence[Sequence[Any]]) -> None:
     for status in STATUSES[:2]:
         await office.workflow(
             status,
-            [{"id": "a-mail", "kind": "send_email", "template": "Ticket received"}, {"id": "a-wait", "kind": "delay", "for": "2h"}],
+            [
+                {"id": "a-mail", "kind": "send_email", "template": "Ticket received"},
+                {"id": "a-wait", "kind": "delay", "for": "2h"},
+            ],
             re_enroll=True,
         )
     for step in history:
@@ -140,21 +170,27 @@ async def live(office: Office, history: Sequence[Sequence[Any]]) -> None:
             break
         office.clock.set(office.clock.now() + timedelta(days=30))
     async with office.database.read() as connection:
-        states = set((await connection.execute(sa.select(schema.enrolment.c.state))).scalars())
+        states = set((await connection.execute(sa.select(tables.enrolment.c.state))).scalars())
     assert "ACTIVE" not in states, "a run never ends"
     await everything_holds(office)
 
 
 @given(history=st.lists(steps, min_size=4, max_size=14))
 @settings(QUICK, max_examples=25)
-async def test_no_history_sends_twice_or_never_ends(office: Office, history: Sequence[Sequence[Any]]) -> None:
-    """A sample of histories of mails, answers, moves, edits, switches, merges, deletions and jumps of the clock."""
+async def test_no_history_sends_twice_or_never_ends(
+    office: Office, history: Sequence[Sequence[Any]]
+) -> None:
+    """A sample of histories of mails, answers, moves, edits, switches, merges, deletions and jumps
+    of the clock.
+    """
     await live(office, history)
 
 
 @pytest.mark.sweep
 @given(history=st.lists(steps, min_size=4, max_size=30))
 @settings(QUICK, max_examples=2000)
-async def test_many_histories_send_nothing_twice_and_end(office: Office, history: Sequence[Sequence[Any]]) -> None:
+async def test_many_histories_send_nothing_twice_and_end(
+    office: Office, history: Sequence[Sequence[Any]]
+) -> None:
     """Many more of them, and longer ones."""
     await live(office, history)

@@ -1,4 +1,6 @@
-"""What stands in mail that users send, and who gets it: recipients, words, files, threading; and agents who write by mail (rows E18 to E21)."""
+"""What stands in mail that users send, and who gets it: recipients, words, files, threading; and
+agents who write by mail (rows E18 to E21).
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from gateway.act import BUILT_IN
-from gateway.admin import Admin
-from gateway.compose import File
-from gateway.correspond import Mail
+from gateway.compose.mime import File
+from gateway.desk.correspondence import Mail
+from gateway.desk.pipelines import Admin
+from gateway.desk.transaction import BUILT_IN
 from gateway.errors import Refused
-from gateway.store import schema
+from gateway.store.schema import tables
 from tests.replay.exchange import ANN, heard, moves, pipeline
 from tests.replay.office import Office, Received, answer, letter
 from tests.replay.world import ZONE
@@ -27,32 +29,42 @@ PASS = {"Authentication-Results": "mx.example.net; dmarc=pass header.from=desk.e
 def people(mail: Received) -> tuple[list[str], list[str]]:
     """(To, Cc) of a mail that arrived."""
     given: Any = mail.mail
-    return tuple([each.addr_spec for each in given[name].addresses] if given[name] else [] for name in ("To", "Cc"))  # type: ignore[return-value]
+    return tuple(
+        [each.addr_spec for each in given[name].addresses] if given[name] else []
+        for name in ("To", "Cc")
+    )  # type: ignore[return-value]
 
 
 async def test_a_reply_carries_files_html_signature_and_the_last_exchange(office: Office):
-    """interfaces.md 2.2: what was attached arrives byte by byte, both bodies are signed and quote the customer, markup of his stays text."""
+    """interfaces.md 2.2: what was attached arrives byte by byte, both bodies are signed and quote
+    the customer, markup of his stays text.
+    """
     await office.user(signature="Bob Agent\nExample Desk")
     await office.mail(ANN, text="It burns.\n\n<script>alert(1)</script>")
     data = bytes(range(256)) * 40
-    files = (File("Störung \u2013 1.bin", "application/octet-stream", data), File("note.txt", "text/plain", b"one\ntwo\n"))
+    files = (
+        File("Störung \u2013 1.bin", "application/octet-stream", data),
+        File("note.txt", "text/plain", b"one\ntwo\n"),
+    )
     await office.reply(1, "Use **water**.", AGENT, html="<p>Use <b>water</b>.</p>", files=files)
     await office.run()
     [arrived] = office.received("ann@example.org")
     mail = arrived.mail
-    assert [(each.get_filename(), each.get_payload(decode=True)) for each in mail.iter_attachments()] == [
-        ("Störung \u2013 1.bin", data),
-        ("note.txt", b"one\ntwo\n"),
-    ]
+    assert [
+        (each.get_filename(), each.get_payload(decode=True)) for each in mail.iter_attachments()
+    ] == [("Störung \u2013 1.bin", data), ("note.txt", b"one\ntwo\n")]
     assert "Use **water**.\n\n-- \nBob Agent\nExample Desk" in arrived.text
-    assert "\nOn Sun, 22 Nov 2026 at 11:00, Ann Example wrote:\n> It burns.\n>\n> <script>alert(1)</script>" in arrived.text
+    assert (
+        "\nOn Sun, 22 Nov 2026 at 11:00, Ann Example wrote:\n> It burns.\n>\n> "
+        "<script>alert(1)</script>"
+    ) in arrived.text
     html = mail.get_body(("html",)).get_content()
-    assert ("<b>water</b>" in html, "Bob Agent<br>Example Desk" in html.replace("\n", ""), "It burns." in html, "<script>" in html) == (
-        True,
-        True,
-        True,
-        False,
-    )
+    assert (
+        "<b>water</b>" in html,
+        "Bob Agent<br>Example Desk" in html.replace("\n", ""),
+        "It burns." in html,
+        "<script>" in html,
+    ) == (True, True, True, False)
     [_, sent] = (await office.world.ticket(1))["threads"][0]["messages"]
     assert ([each["filename"] for each in sent["attachments"]], sent["reply_text"]) == (
         ["Störung \u2013 1.bin", "note.txt"],
@@ -62,42 +74,76 @@ async def test_a_reply_carries_files_html_signature_and_the_last_exchange(office
 
 
 async def test_the_first_mail_of_a_conversation_is_signed_in_both_bodies(office: Office):
-    """O03, O13: there is nothing to quote, and the signature stands in the HTML too; a blank signature is none."""
+    """O03, O13: there is nothing to quote, and the signature stands in the HTML too; a blank
+    signature is none.
+    """
     await office.user(signature="Bob & Co")
     mail = Mail("Hello.", "<p>Hello.</p>", to=("ann@example.org",), subject="Hello")
     await office.person(AGENT).send("support@localhost", mail)
     await Admin(office.database, office.clock, ZONE, BUILT_IN).set_user(AGENT, signature=" \n")
     await office.person(AGENT).send("support@localhost", mail)
     await office.run()
-    signed, unsigned = ([arrived.text, arrived.mail.get_body(("html",)).get_content()] for arrived in office.received("ann@example.org"))
+    signed, unsigned = (
+        [arrived.text, arrived.mail.get_body(("html",)).get_content()]
+        for arrived in office.received("ann@example.org")
+    )
     assert ["Bob & Co" in signed[0], "Bob &amp; Co" in signed[1]] == [True, True]
     assert ["--" in each for each in unsigned] == [False, False]
 
 
 async def test_nothing_a_stranger_wrote_breaks_into_a_header(office: Office):
-    """reliability.md 25: a subject with line ends and a name that looks like a header come out as one line each."""
+    """reliability.md 25: a subject with line ends and a name that looks like a header come out as
+    one line each.
+    """
     raw = letter("NAME <ann@example.org>", office.clock.now(), "SUBJECT x", "It burns.")
     raw = raw.replace(b"NAME", b"=?utf-8?q?Ann=E2=80=A8Bcc:_eve=40example.net?=")
-    await office.world.mail(raw.replace(b"SUBJECT", b"Printer =?utf-8?q?=0D=0ABcc=3A_eve=40example=2Enet?="))
+    await office.world.mail(
+        raw.replace(b"SUBJECT", b"Printer =?utf-8?q?=0D=0ABcc=3A_eve=40example=2Enet?=")
+    )
     await office.reply(1)
     await office.run()
     [arrived] = office.received("ann@example.org")
-    assert (arrived.to, arrived.mail["Bcc"], arrived.mail.defects) == (("ann@example.org",), None, [])
-    wanted = {"From", "To", "Subject", "Message-ID", "Date", "In-Reply-To", "References", "Reply-To", "MIME-Version", "Content-Type"}
+    assert (arrived.to, arrived.mail["Bcc"], arrived.mail.defects) == (
+        ("ann@example.org",),
+        None,
+        [],
+    )
+    wanted = {
+        "From",
+        "To",
+        "Subject",
+        "Message-ID",
+        "Date",
+        "In-Reply-To",
+        "References",
+        "Reply-To",
+        "MIME-Version",
+        "Content-Type",
+    }
     assert set(arrived.mail.keys()) - {"Content-Transfer-Encoding"} == wanted
 
 
 async def test_default_recipients_are_people_of_the_thread_never_strangers(office: Office):
-    """Newest inbound sender who is no stranger in To, approved participants in Cc; an approved stranger is among them from then on."""
+    """Newest inbound sender who is no stranger in To, approved participants in Cc; an approved
+    stranger is among them from then on.
+    """
     await office.mail(ANN, Message_ID="<first@example.org>", Cc="carl@example.org")
-    await office.mail("eve@example.net", "Re: Printer on fire", "Me too.", In_Reply_To="<first@example.org>")
+    await office.mail(
+        "eve@example.net", "Re: Printer on fire", "Me too.", In_Reply_To="<first@example.org>"
+    )
     await office.reply(1)
     await office.run()
-    assert people(office.received("ann@example.org")[-1]) == (["ann@example.org"], ["carl@example.org"])
+    assert people(office.received("ann@example.org")[-1]) == (
+        ["ann@example.org"],
+        ["carl@example.org"],
+    )
     await heard(office, "carl@example.org", "I am his chief.", sender="Carl <carl@example.org>")
     await office.reply(1)
     await office.run()
-    assert people(office.received("carl@example.org")[-1]) == (["carl@example.org"], ["ann@example.org"])
+    assert people(office.received("carl@example.org")[-1]) == (
+        ["carl@example.org"],
+        ["ann@example.org"],
+    )
     assert office.received("eve@example.net") == []
     await office.world.desk().person(1, "approve", "eve@example.net")
     await office.reply(1)
@@ -107,13 +153,18 @@ async def test_default_recipients_are_people_of_the_thread_never_strangers(offic
 
 
 async def test_to_replaces_and_cc_adds(office: Office):
-    """``--to`` replaces the defaults, ``--cc`` adds; nobody twice, none of our own addresses, nobody left is refused."""
+    """``--to`` replaces the defaults, ``--cc`` adds; nobody twice, none of our own addresses,
+    nobody left is refused.
+    """
     await office.mail(ANN, Cc="carl@example.org")
     await office.reply(1, cc=("emil@example.org", "ann@example.org", "support@localhost"))
     await office.reply(1, to=("dora@example.org", "Dora <DORA@example.org>"))
     await office.run()
     assert people(office.received("dora@example.org")[0]) == (["dora@example.org"], [])
-    assert people(office.received("emil@example.org")[0]) == (["ann@example.org"], ["carl@example.org", "emil@example.org"])
+    assert people(office.received("emil@example.org")[0]) == (
+        ["ann@example.org"],
+        ["carl@example.org", "emil@example.org"],
+    )
     with pytest.raises(Refused):
         await office.reply(1, to=("support@localhost",))
     with pytest.raises(Refused):
@@ -122,7 +173,9 @@ async def test_to_replaces_and_cc_adds(office: Office):
 
 @pytest.mark.parametrize("to", ["sam@supplier.example", "ann@example.org"])
 async def test_o05_a_further_mail_on_the_thread_of_a_forward(office: Office, to: str):
-    """O05, S8b: it goes to whom the forward went, not by default to the customer, and moves nothing, whoever that is."""
+    """O05, S8b: it goes to whom the forward went, not by default to the customer, and moves
+    nothing, whoever that is.
+    """
     await office.mail(ANN)
     await office.person().forward(1, Mail("Can you help?", to=(to,)))
     thread = (await office.world.ticket(1))["threads"][1]["id"]
@@ -132,22 +185,39 @@ async def test_o05_a_further_mail_on_the_thread_of_a_forward(office: Office, to:
     await heard(office, to, "I can.")
     await office.reply(1, "Thanks, come.", thread=thread)
     await office.run()
-    assert ([people(each) for each in office.sink.taken], await moves(office)) == ([([to], [])] * 3, [])
+    assert ([people(each) for each in office.sink.taken], await moves(office)) == (
+        [([to], [])] * 3,
+        [],
+    )
     assert "> I can." in office.sink.taken[-1].text
 
 
 async def test_o10_o11_a_mail_for_later_keeps_people_files_and_status(office: Office):
-    """O10, O11: what was chosen when it was written holds when it goes out, but for the recipient that was cancelled."""
+    """O10, O11: what was chosen when it was written holds when it goes out, but for the recipient
+    that was cancelled.
+    """
     await office.user(signature="Bob")
     await office.mail(ANN, Cc="carl@example.org")
-    given = {"files": (File("a.bin", "application/octet-stream", b"\0\1"),), "html": "<p>Done.</p>", "status": "Closed"}
+    given = {
+        "files": (File("a.bin", "application/octet-stream", b"\0\1"),),
+        "html": "<p>Done.</p>",
+        "status": "Closed",
+    }
     await office.reply(1, "Done.", AGENT, at=office.clock.now() + timedelta(hours=3), **given)
     ids = {each["recipient"]: each["id"] for each in await office.deliveries()}
     await office.person().cancel([ids["carl@example.org"]])
-    await office.mail("Dora <dora@example.org>", "Re: Printer on fire", "Me too.", In_Reply_To=await _first_id(office))
+    await office.mail(
+        "Dora <dora@example.org>",
+        "Re: Printer on fire",
+        "Me too.",
+        In_Reply_To=await _first_id(office),
+    )
     await office.later(hours=3)
     [arrived] = office.sink.taken
-    assert (arrived.to, [each.get_filename() for each in arrived.mail.iter_attachments()]) == (("ann@example.org",), ["a.bin"])
+    assert (arrived.to, [each.get_filename() for each in arrived.mail.iter_attachments()]) == (
+        ("ann@example.org",),
+        ["a.bin"],
+    )
     assert "Done.\n\n-- \nBob" in arrived.text
     assert ((await moves(office))[-1], {each["state"] for each in await office.deliveries()}) == (
         ("user", "Waiting on us", "Closed"),
@@ -160,7 +230,9 @@ async def _first_id(office: Office) -> str:
 
 
 async def test_six_mails_are_one_conversation_on_both_sides(office: Office):
-    """Each names all before it, answers the one before, and has the tag once; the subjects differ by ``Re:`` alone."""
+    """Each names all before it, answers the one before, and has the tag once; the subjects differ
+    by ``Re:`` alone.
+    """
     first = await office.mail(ANN, Message_ID="<first@example.org>")
     ids, subjects = ["<first@example.org>"], []
     tag = (await office.world.ticket(1))["tag"]
@@ -181,11 +253,18 @@ async def test_six_mails_are_one_conversation_on_both_sides(office: Office):
 async def test_a_long_conversation_keeps_its_first_and_newest_references(office: Office):
     """RFC 5322 3.6.4: beyond twenty the middle goes."""
     many = " ".join(f"<m{place}@example.org>" for place in range(40))
-    await office.mail(ANN, Message_ID="<last@example.org>", References=many, In_Reply_To="<m39@example.org>")
+    await office.mail(
+        ANN, Message_ID="<last@example.org>", References=many, In_Reply_To="<m39@example.org>"
+    )
     await office.reply(1)
     await office.run()
     given = office.received("ann@example.org")[0].mail["References"].split()
-    assert (len(given), given[0], given[-1], given[-2]) == (20, "<m0@example.org>", "<last@example.org>", "<m39@example.org>")
+    assert (len(given), given[0], given[-1], given[-2]) == (
+        20,
+        "<m0@example.org>",
+        "<last@example.org>",
+        "<m39@example.org>",
+    )
 
 
 async def _notified(office: Office) -> Received:
@@ -200,24 +279,38 @@ async def _notified(office: Office) -> Received:
 
 async def test_e19_an_answer_to_a_notice_moves_nothing(office: Office):
     """E19, C7: by default it is logged as the agent's and goes nowhere."""
-    line = await office.world.mail(answer(await _notified(office), "Use water.", office.clock.now()))
+    line = await office.world.mail(
+        answer(await _notified(office), "Use water.", office.clock.now())
+    )
     await office.run()
-    assert (line["ticket"], line["sender_role"], await moves(office), office.received("ann@example.org")) == (1, "user", [], [])
+    assert (
+        line["ticket"],
+        line["sender_role"],
+        await moves(office),
+        office.received("ann@example.org"),
+    ) == (1, "user", [], [])
 
 
 async def test_e19_with_relay_it_goes_out_from_the_channel(office: Office):
-    """E19 with the option: what he newly wrote goes to the requester from the channel, on her thread, and trigger A applies."""
+    """E19 with the option: what he newly wrote goes to the requester from the channel, on her
+    thread, and trigger A applies.
+    """
     await pipeline(office, relay=True)
-    line = await office.world.mail(answer(await _notified(office), "Use water.", office.clock.now()))
+    line = await office.world.mail(
+        answer(await _notified(office), "Use water.", office.clock.now())
+    )
     assert line["status"] == {"before": "New", "after": "New"}
     await office.run()
     [arrived] = office.received("ann@example.org")
-    assert ("Use water." in arrived.text, "desk.example" in arrived.mail.as_string().lower().replace("desk.example.net", "")) == (
-        True,
-        False,
-    )
+    assert (
+        "Use water." in arrived.text,
+        "desk.example" in arrived.mail.as_string().lower().replace("desk.example.net", ""),
+    ) == (True, False)
     assert "> It burns." in arrived.text
-    assert (arrived.mail["From"].addresses[0].addr_spec, arrived.mail["Auto-Submitted"]) == ("support@localhost", None)
+    assert (arrived.mail["From"].addresses[0].addr_spec, arrived.mail["Auto-Submitted"]) == (
+        "support@localhost",
+        None,
+    )
     assert await moves(office) == [("A", "New", "Waiting on contact")]
     assert (await heard(office))["status"]["after"] == "Waiting on us"
 
@@ -232,12 +325,17 @@ def attached(raw: bytes, files: dict[str, bytes]) -> bytes:
 
 
 async def test_e19_what_he_attached_goes_along(office: Office):
-    """E19 with the option: files go to the requester as they are, also where he wrote nothing beside them."""
+    """E19 with the option: files go to the requester as they are, also where he wrote nothing
+    beside them.
+    """
     await pipeline(office, relay=True)
     notice = await _notified(office)
     for text in ("See the plan.", ""):
         await office.world.mail(
-            attached(answer(notice, text, office.clock.now()), {"plan é.pdf": b"%PDF\0\r\n", "notes.txt": b"use water\n"})
+            attached(
+                answer(notice, text, office.clock.now()),
+                {"plan é.pdf": b"%PDF\0\r\n", "notes.txt": b"use water\n"},
+            )
         )
     await office.run()
     arrived = office.received("ann@example.org")
@@ -248,22 +346,35 @@ async def test_e19_what_he_attached_goes_along(office: Office):
 
 
 async def test_e19_files_that_cannot_be_read_are_no_silent_loss(office: Office):
-    """E19: the answer does not go out without them; the delivery says why it failed, and the agent is told."""
+    """E19: the answer does not go out without them; the delivery says why it failed, and the agent
+    is told.
+    """
     await pipeline(office, relay=True)
     notice = await _notified(office)
-    line = await office.world.mail(attached(answer(notice, "See the plan.", office.clock.now()), {"plan.pdf": b"%PDF"}))
+    line = await office.world.mail(
+        attached(answer(notice, "See the plan.", office.clock.now()), {"plan.pdf": b"%PDF"})
+    )
     async with office.database.write() as connection:
-        await connection.execute(schema.raw_mail.delete().where(schema.raw_mail.c.mail_id == line["mail_id"]))
+        await connection.execute(
+            tables.raw_mail.delete().where(tables.raw_mail.c.mail_id == line["mail_id"])
+        )
     await office.run()
     assert office.received("ann@example.org") == []
-    [delivery] = [each for each in await office.deliveries() if each["recipient"] == "ann@example.org"]
-    assert (delivery["state"], delivery["last_reply"]) == ("failed", f"the bytes of mail {line['mail_id']} were erased")
+    [delivery] = [
+        each for each in await office.deliveries() if each["recipient"] == "ann@example.org"
+    ]
+    assert (delivery["state"], delivery["last_reply"]) == (
+        "failed",
+        f"the bytes of mail {line['mail_id']} were erased",
+    )
     assert "delivery_failed" in (await office.world.ticket(1))["flags"]
 
 
 @pytest.mark.parametrize("sender", ["eve@example.net", "ann@example.org", "other@desk.example"])
 async def test_e19_the_token_is_his_alone(office: Office, sender: str):
-    """E19, section 5: whoever else writes to that address does not speak for the agent, be it another agent."""
+    """E19, section 5: whoever else writes to that address does not speak for the agent, be it
+    another agent.
+    """
     await pipeline(office, relay=True)
     await office.user("other@desk.example", "Ole")
     notice = await _notified(office)
@@ -274,16 +385,23 @@ async def test_e19_the_token_is_his_alone(office: Office, sender: str):
 
 
 async def test_e19_without_the_token_his_name_is_no_proof(office: Office):
-    """E19, section 5: a bare From of the agent on the ticket's own address, or with a token of another key, relays nothing."""
+    """E19, section 5: a bare From of the agent on the ticket's own address, or with a token of
+    another key, relays nothing.
+    """
     await pipeline(office, relay=True)
     notice = await _notified(office)
     own = (await office.world.ticket(1))["reply_address"]
     changed = str(notice.mail["Reply-To"])
     changed = changed.replace(changed[changed.index("@") - 4 : changed.index("@")], "aaaa")
     for to in (own, changed):
-        await office.world.mail(answer(notice, "Send me the money.", office.clock.now(), AGENT, To=to))
+        await office.world.mail(
+            answer(notice, "Send me the money.", office.clock.now(), AGENT, To=to)
+        )
     failing = answer(
-        notice, "Send me the money.", office.clock.now(), Authentication_Results="mx.example.net; dmarc=fail header.from=desk.example"
+        notice,
+        "Send me the money.",
+        office.clock.now(),
+        Authentication_Results="mx.example.net; dmarc=fail header.from=desk.example",
     )
     assert (await office.world.mail(failing))["outcome"] == "quarantined"
     await office.run()
@@ -293,7 +411,9 @@ async def test_e19_without_the_token_his_name_is_no_proof(office: Office):
 async def test_e19_an_automatic_answer_of_his_is_not_relayed(office: Office):
     """E19, E26: the vacation notice of an agent's mailbox goes to nobody."""
     await pipeline(office, relay=True)
-    vacation = answer(await _notified(office), "I am away.", office.clock.now(), Auto_Submitted="auto-replied")
+    vacation = answer(
+        await _notified(office), "I am away.", office.clock.now(), Auto_Submitted="auto-replied"
+    )
     await office.world.mail(vacation)
     await office.run()
     assert (office.received("ann@example.org"), await moves(office)) == ([], [])
@@ -313,30 +433,49 @@ async def test_e20_an_agents_own_mail_opens_a_ticket(office: Office):
     await office.switch_on("Closed")
     await office.world.desk().move([1], "Closed")
     await office.run()
-    assert (office.received("sales@localhost"), await office.runs("Closed")) == ([], [("ticket-closed", "SKIPPED_NO_RECIPIENT")])
+    assert (office.received("sales@localhost"), await office.runs("Closed")) == (
+        [],
+        [("ticket-closed", "SKIPPED_NO_RECIPIENT")],
+    )
 
 
-FORWARDED = "Please see below.\n\n---------- Forwarded message ---------\nFrom: {sender}\nDate: Sat, 21 Nov 2026 10:00:00 +0000\nSubject: Toner\nTo: Bob\n\nEmpty.\n"
+FORWARDED = (
+    "Please see below.\n\n---------- Forwarded message ---------\nFrom: {sender}\nDate: Sat, "
+    "21 Nov 2026 10:00:00 +0000\nSubject: Toner\nTo: Bob\n\nEmpty.\n"
+)
 
 
 @pytest.mark.parametrize(
     ("sender", "proof", "told"),
-    [("Carl <carl@supplier.example>", PASS, "carl@supplier.example"), ("Carl", PASS, AGENT), ("Carl <carl@supplier.example>", {}, AGENT)],
+    [
+        ("Carl <carl@supplier.example>", PASS, "carl@supplier.example"),
+        ("Carl", PASS, AGENT),
+        ("Carl <carl@supplier.example>", {}, AGENT),
+    ],
 )
-async def test_e21_the_receipt_goes_to_the_original_sender(office: Office, sender: str, proof: dict[str, str], told: str):
-    """E21: only where he was read with certainty and the agent is proven; else the forwarder is the requester and the ticket is flagged."""
+async def test_e21_the_receipt_goes_to_the_original_sender(
+    office: Office, sender: str, proof: dict[str, str], told: str
+):
+    """E21: only where he was read with certainty and the agent is proven; else the forwarder is the
+    requester and the ticket is flagged.
+    """
     await office.user()
     await office.switch_on("New")
     await office.mail(f"Bob <{AGENT}>", "Fwd: Toner", FORWARDED.format(sender=sender), **proof)
     await office.run()
     ticket = await office.world.ticket(1)
-    assert (ticket["requester"]["address"], ticket["flags"]) == (told, [] if told != AGENT else ["needs_attention"])
+    assert (ticket["requester"]["address"], ticket["flags"]) == (
+        told,
+        [] if told != AGENT else ["needs_attention"],
+    )
     assert {each for mail in office.sink.taken for each in mail.to} <= {told}
     assert len(office.received("carl@supplier.example")) == (told != AGENT)
 
 
 async def test_a_forward_gives_no_key_away(office: Office):
-    """The customer's mail that is passed on holds our signed address; what the third party gets does not, neither in the text nor in the attachment."""
+    """The customer's mail that is passed on holds our signed address; what the third party gets
+    does not, neither in the text nor in the attachment.
+    """
     await office.mail(ANN)
     await office.reply(1)
     await office.run()
@@ -345,7 +484,9 @@ async def test_a_forward_gives_no_key_away(office: Office):
     await office.run()
     [passed] = office.received("maker@example.net")
     address = (await office.world.ticket(1))["reply_address"]
-    inner = next(part for part in passed.mail.walk() if part.get_content_type() == "message/rfc822").as_string()
+    inner = next(
+        part for part in passed.mail.walk() if part.get_content_type() == "message/rfc822"
+    ).as_string()
     assert "Here." in inner
     assert address not in passed.text
     assert address not in inner

@@ -1,4 +1,6 @@
-"""Any life of a ticket, held against the tables of behaviour.md written down a second time as a few lines of plain Python."""
+"""Any life of a ticket, held against the tables of behaviour.md written down a second time as a few
+lines of plain Python.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +12,31 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from core.message import Address, Kind, Message
-from gateway.store import channels, pipelines, users
+from core.model.message import Address, Kind, Message
+from gateway.store.setup import channels, pipelines, users
 from tests.conftest import START
 from tests.replay.correspondence import EMPTY
 from tests.replay.world import ZONE, World, start_again
 
 STATUSES = ("New", "Waiting on contact", "Waiting on us", "Closed")
 PEOPLE = ("ann", "bob", "eve", "uma")  # requester, in Cc, a stranger, an agent
-KINDS: tuple[Kind, ...] = ("human", "human", "bulk", "auto_generated", "forward", "auto_reply", "bounce")
+KINDS: tuple[Kind, ...] = (
+    "human",
+    "human",
+    "bulk",
+    "auto_generated",
+    "forward",
+    "auto_reply",
+    "bounce",
+)
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 MAILS = st.tuples(
-    st.just("mail"), st.sampled_from(PEOPLE), st.sampled_from(KINDS), st.sampled_from([1, 1, 2]), st.sampled_from([True, True, False])
+    st.just("mail"),
+    st.sampled_from(PEOPLE),
+    st.sampled_from(KINDS),
+    st.sampled_from([1, 1, 2]),
+    st.sampled_from([True, True, False]),
 )
 ACTS = st.one_of(
     MAILS,
@@ -77,7 +91,12 @@ class Life:
 
     def late_thread(self) -> bool:
         """C2."""
-        return bool(self.reopened and self.first_closed and self.attached and self.attached >= self.first_closed)
+        return bool(
+            self.reopened
+            and self.first_closed
+            and self.attached
+            and self.attached >= self.first_closed
+        )
 
 
 def letter(name: str, sender: str, kind: Kind = "human", answers: str | None = None) -> Message:
@@ -110,12 +129,16 @@ async def begin(world: World) -> None:
 async def configure(world: World, what: str, value: Any) -> None:
     async with world.database.write(ordered=True) as connection:
         if what == "channel":
-            await channels.change(connection, await channels.at(connection, "support@localhost"), tickets=value)
+            await channels.change(
+                connection, await channels.at(connection, "support@localhost"), tickets=value
+            )
             return
         pipeline = await pipelines.named(connection, "Support")
         if what == "b":
             value = pipelines.status_named(pipeline, value).id if value else None
-        setting = {"b": "on_customer_reply", "dates": "set_close_date", "strangers": "strangers"}[what]
+        setting = {"b": "on_customer_reply", "dates": "set_close_date", "strangers": "strangers"}[
+            what
+        ]
         await pipelines.change(connection, pipeline, **{setting: value})
 
 
@@ -154,14 +177,22 @@ async def live(world: World, life: Life, number: int, act: tuple[Any, ...]) -> N
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
 )
 async def test_any_life_follows_the_tables(world: World, acts: list[tuple[Any, ...]]) -> None:
-    """Status, close date, times reopened and the number of moves are those of the tables after each act (INV1 to INV5, INV9)."""
+    """Status, close date, times reopened and the number of moves are those of the tables after each
+    act (INV1 to INV5, INV9).
+    """
     await begin(world)
     life = Life()
     for number, act in enumerate(acts):
         await live(world, life, number, act)
         found = await world.ticket(1)
         shown = (found["status"], found["close_date"], found["reopened_count"])
-        assert shown == (life.status, life.close_date.isoformat() if life.close_date else None, life.reopened), act
-    moves = [event for event in (await world.ticket(1))["events"] if event["type"] == "status_changed"]
+        assert shown == (
+            life.status,
+            life.close_date.isoformat() if life.close_date else None,
+            life.reopened,
+        ), act
+    moves = [
+        event for event in (await world.ticket(1))["events"] if event["type"] == "status_changed"
+    ]
     assert len(moves) == life.moves
     await world.check()

@@ -1,4 +1,6 @@
-"""Machines that answer machines: whatever stands on the other side, our automatic mail ends after three (reliability.md 22, section 3 "loops")."""
+"""Machines that answer machines: whatever stands on the other side, our automatic mail ends after
+three (reliability.md 22, section 3 "loops").
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.correspond import Mail
+from gateway.desk.correspondence import Mail
 from tests.replay.exchange import moves, pipeline
 from tests.replay.office import Office, Received, answer, letter
 from tests.replay.test_coming_home import recipient, report
@@ -22,14 +24,22 @@ MARKS = {
     "auto-generated": {"Auto_Submitted": "auto-generated", **PASS},
     "bulk": {"Precedence": "bulk", **PASS},
 }
-Answering = Callable[[Office, Received], "tuple[bytes, str] | None"]  # the mail that comes back, and its envelope sender
+Answering = Callable[
+    [Office, Received], "tuple[bytes, str] | None"
+]  # the mail that comes back, and its envelope sender
 
 
 def in_a_new_mail(marks: dict[str, str]) -> Answering:
     """A desk that acknowledges each mail with one that names nothing of it."""
 
     def made(office: Office, arrived: Received) -> tuple[bytes, str]:
-        return letter(MIRROR, office.clock.now(), "Your request was received", "Thank you, we come back to you.", **marks), MIRROR
+        return letter(
+            MIRROR,
+            office.clock.now(),
+            "Your request was received",
+            "Thank you, we come back to you.",
+            **marks,
+        ), MIRROR
 
     return made
 
@@ -39,14 +49,25 @@ def in_the_thread(marks: dict[str, str], *, numbered: bool = False) -> Answering
     count = iter(range(1, 1000))
 
     def made(office: Office, arrived: Received) -> tuple[bytes, str]:
-        text = "Thank you, we come back to you." + (f" Your number is {next(count)}." if numbered else "")
+        text = "Thank you, we come back to you." + (
+            f" Your number is {next(count)}." if numbered else ""
+        )
         return answer(arrived, text, office.clock.now(), MIRROR, **marks), MIRROR
 
     return made
 
 
-async def play(office: Office, mirror: Answering, *, address: str = MIRROR, first: bool = True, minutes: float = 1) -> list[Received]:
-    """The other side writes (``first``), then answers all that arrives there until it is quiet; what arrived. Never quiet fails."""
+async def play(
+    office: Office,
+    mirror: Answering,
+    *,
+    address: str = MIRROR,
+    first: bool = True,
+    minutes: float = 1,
+) -> list[Received]:
+    """The other side writes (``first``), then answers all that arrives there until it is quiet;
+    what arrived. Never quiet fails.
+    """
     if first:
         await office.mail(f"Other Desk <{MIRROR}>", "Order 7")
     done = 0
@@ -58,8 +79,14 @@ async def play(office: Office, mirror: Answering, *, address: str = MIRROR, firs
         for each in arrived[done:]:
             back = mirror(office, each)
             if back is not None:
-                to = str(each.mail["Reply-To"] or each.mail["From"]) if each.sender == "" else each.sender
-                await office.world.mail(back[0], office.world.envelope(to=[to] if back[1] == "" else [], sender=back[1]))
+                to = (
+                    str(each.mail["Reply-To"] or each.mail["From"])
+                    if each.sender == ""
+                    else each.sender
+                )
+                await office.world.mail(
+                    back[0], office.world.envelope(to=[to] if back[1] == "" else [], sender=back[1])
+                )
         done = len(arrived)
     raise AssertionError(f"still going after {ROUNDS} rounds: {len(arrived)} mails")
 
@@ -76,12 +103,18 @@ async def busy(office: Office) -> None:
 
 @pytest.mark.parametrize("marks", MARKS)
 @pytest.mark.parametrize("style", [in_a_new_mail, in_the_thread])
-async def test_two_desks_acknowledge_each_other(office: Office, style: Callable[[dict[str, str]], Answering], marks: str):
-    """reliability.md 22: at most three mails of ours in all, marked or not, on one ticket or on many; none of them flaps."""
+async def test_two_desks_acknowledge_each_other(
+    office: Office, style: Callable[[dict[str, str]], Answering], marks: str
+):
+    """reliability.md 22: at most three mails of ours in all, marked or not, on one ticket or on
+    many; none of them flaps.
+    """
     await busy(office)
     arrived = await play(office, style(MARKS[marks]))
     assert 1 <= len(arrived) <= 3
-    assert all(each.sender == "" and each.mail["Auto-Submitted"] == "auto-replied" for each in arrived)
+    assert all(
+        each.sender == "" and each.mail["Auto-Submitted"] == "auto-replied" for each in arrived
+    )
     tickets = await office.world.tickets()
     assert len(tickets) <= 4
     for each in tickets:
@@ -91,24 +124,34 @@ async def test_two_desks_acknowledge_each_other(office: Office, style: Callable[
 
 
 @pytest.mark.parametrize("style", [in_a_new_mail, in_the_thread])
-async def test_a_desk_that_starts_because_we_wrote(office: Office, style: Callable[[dict[str, str]], Answering]):
+async def test_a_desk_that_starts_because_we_wrote(
+    office: Office, style: Callable[[dict[str, str]], Answering]
+):
     """reliability.md 22: the same when the first mail is an agent's."""
     await busy(office)
-    await office.person().send("support@localhost", Mail("We order ten.", to=(MIRROR,), subject="Order 7"))
+    await office.person().send(
+        "support@localhost", Mail("We order ten.", to=(MIRROR,), subject="Order 7")
+    )
     arrived = await play(office, style({}), first=False)
     assert len([each for each in arrived if each.mail["Auto-Submitted"]]) <= 3
 
 
 async def test_a_slow_desk_is_stopped_by_the_day(office: Office):
-    """behaviour.md 3.3, caps: one answer in half an hour never meets the cap of the hour; ten receipts a day are the end."""
+    """behaviour.md 3.3, caps: one answer in half an hour never meets the cap of the hour; ten
+    receipts a day are the end.
+    """
     await busy(office)
     arrived = await play(office, in_a_new_mail({}), minutes=30)
     assert len(arrived) <= 10
 
 
 @pytest.mark.parametrize("numbered", [False, True])
-async def test_a_workflow_that_moves_back_does_not_keep_a_loop_alive(office: Office, numbered: bool):
-    """3.3, loop breaker: B moves the ticket, a workflow thanks with a mail of its own and moves it back: the other desk is thanked three times at most."""
+async def test_a_workflow_that_moves_back_does_not_keep_a_loop_alive(
+    office: Office, numbered: bool
+):
+    """3.3, loop breaker: B moves the ticket, a workflow thanks with a mail of its own and moves it
+    back: the other desk is thanked three times at most.
+    """
     actions = [
         {"id": "thank", "kind": "send_email", "template": "Ticket closed", "to": "requester"},
         {"id": "back", "kind": "set_status", "status": "Waiting on contact"},
@@ -120,16 +163,27 @@ async def test_a_workflow_that_moves_back_does_not_keep_a_loop_alive(office: Off
     assert len([each for each in arrived if each.mail["Auto-Submitted"]]) <= 3
 
 
-@pytest.mark.parametrize("marks", [{"Auto_Submitted": "auto-replied"}, {"X_Autoreply": "yes"}, {"Precedence": "auto_reply"}])
+@pytest.mark.parametrize(
+    "marks",
+    [{"Auto_Submitted": "auto-replied"}, {"X_Autoreply": "yes"}, {"Precedence": "auto_reply"}],
+)
 @pytest.mark.parametrize("closed", [False, True])
 async def test_a_vacation_responder(office: Office, marks: dict[str, str], closed: bool):
-    """E26, C11: it is heard once, and nothing follows: no mail, no move, a closed ticket stays closed."""
+    """E26, C11: it is heard once, and nothing follows: no mail, no move, a closed ticket stays
+    closed.
+    """
     await busy(office)
     await office.mail(f"Other Desk <{MIRROR}>", "Order 7", **PASS)
     await office.reply(1, status="Closed" if closed else None)
 
     def away(office: Office, arrived: Received) -> tuple[bytes, str]:
-        return answer(arrived, "I am away until Monday.", office.clock.now(), MIRROR, **{"Subject": "Out of office", **marks}), ""
+        return answer(
+            arrived,
+            "I am away until Monday.",
+            office.clock.now(),
+            MIRROR,
+            **{"Subject": "Out of office", **marks},
+        ), ""
 
     arrived = await play(office, away, first=False)
     assert len(arrived) == (3 if closed else 2)  # receipt, the agent's mail, and that it was closed
@@ -138,7 +192,9 @@ async def test_a_vacation_responder(office: Office, marks: dict[str, str], close
 
 
 async def test_reports_and_our_mail_do_not_play_ping_pong(office: Office):
-    """reliability.md 22: each mail of ours comes back as a report, also those that must have none; we answer none of them."""
+    """reliability.md 22: each mail of ours comes back as a report, also those that must have none;
+    we answer none of them.
+    """
     await busy(office)
     await office.user()
     await office.mail(f"Other Desk <{MIRROR}>", "Order 7", **PASS)
@@ -152,15 +208,23 @@ async def test_reports_and_our_mail_do_not_play_ping_pong(office: Office):
     assert {address for each in office.sink.taken for address in each.to} == {MIRROR}
     await office.world.desk().move([1], "Closed")
     await office.run()
-    assert (len(office.sink.taken), (await office.runs("Closed"))[-1][1]) == (2, "SKIPPED_NO_RECIPIENT")
+    assert (len(office.sink.taken), (await office.runs("Closed"))[-1][1]) == (
+        2,
+        "SKIPPED_NO_RECIPIENT",
+    )
 
 
 async def test_our_own_mail_comes_back_as_it_was(office: Office):
-    """2.1 step 2: a redirect to us, or a list that sends us what we sent: no ticket, no answer, no move."""
+    """2.1 step 2: a redirect to us, or a list that sends us what we sent: no ticket, no answer, no
+    move.
+    """
     await busy(office)
 
     def itself(office: Office, arrived: Received) -> tuple[bytes, str]:
-        return b"Received: from a by b; Sun, 22 Nov 2026 11:00:00 +0000\r\n" + arrived.raw, arrived.sender
+        return (
+            b"Received: from a by b; Sun, 22 Nov 2026 11:00:00 +0000\r\n" + arrived.raw,
+            arrived.sender,
+        )
 
     arrived = await play(office, itself)
     assert (len(arrived), len(await office.world.tickets()), await moves(office)) == (1, 1, [])
@@ -181,7 +245,9 @@ async def test_a_relay_that_renames_our_mail_is_known_by_its_mark(office: Office
 
 
 async def test_an_agents_mailbox_that_answers_our_notices(office: Office):
-    """E19, E26: notices to an agent who is away, with relay on: they are not answered, nothing reaches the customer, no further notice comes of them."""
+    """E19, E26: notices to an agent who is away, with relay on: they are not answered, nothing
+    reaches the customer, no further notice comes of them.
+    """
     await pipeline(office, relay=True)
     agent = "agent@desk.example"
     await office.user(agent, notify={})
@@ -191,7 +257,9 @@ async def test_an_agents_mailbox_that_answers_our_notices(office: Office):
     await office.world.mail(answer(office.received(MIRROR)[-1], "Thanks.", office.clock.now()))
 
     def away(office: Office, arrived: Received) -> tuple[bytes, str]:
-        return answer(arrived, "I am away.", office.clock.now(), agent, Auto_Submitted="auto-replied"), ""
+        return answer(
+            arrived, "I am away.", office.clock.now(), agent, Auto_Submitted="auto-replied"
+        ), ""
 
     notices = await play(office, away, address=agent, first=False)
     assert (len(notices), len(office.received(MIRROR))) == (2, 1)  # a new ticket, a reply
@@ -200,14 +268,31 @@ async def test_an_agents_mailbox_that_answers_our_notices(office: Office):
 async def test_e27_an_automatic_reply_to_nothing(office: Office):
     """E27: filtered and never answered."""
     await busy(office)
-    line = await office.mail(f"Other Desk <{MIRROR}>", "Out of office", "I am away.", Auto_Submitted="auto-replied", **PASS)
+    line = await office.mail(
+        f"Other Desk <{MIRROR}>",
+        "Out of office",
+        "I am away.",
+        Auto_Submitted="auto-replied",
+        **PASS,
+    )
     await office.run()
     assert (line["outcome"], await office.world.tickets(), office.sink.taken) == ("ignored", [], [])
 
 
-@pytest.mark.parametrize("marks", [{"Auto_Submitted": "auto-generated"}, {"List_Id": "<news.other.example>"}, {"Precedence": "bulk"}])
-async def test_e28_a_machines_notice_is_a_ticket_without_mail(office: Office, marks: dict[str, str]):
-    """E28, C12, INV7: the ticket is there, flagged; neither opening nor closing it writes to the machine, a person may."""
+@pytest.mark.parametrize(
+    "marks",
+    [
+        {"Auto_Submitted": "auto-generated"},
+        {"List_Id": "<news.other.example>"},
+        {"Precedence": "bulk"},
+    ],
+)
+async def test_e28_a_machines_notice_is_a_ticket_without_mail(
+    office: Office, marks: dict[str, str]
+):
+    """E28, C12, INV7: the ticket is there, flagged; neither opening nor closing it writes to the
+    machine, a person may.
+    """
     await busy(office)
     await office.mail(f"Other Desk <{MIRROR}>", "Disk full", "sda1 is full.", **marks, **PASS)
     await office.world.desk().move([1], "Closed")

@@ -1,4 +1,6 @@
-"""Whatever the order in which mail arrives, and however often, the same threads and tickets come of it (behaviour.md 5; INV8)."""
+"""Whatever the order in which mail arrives, and however often, the same threads and tickets come of
+it (behaviour.md 5; INV8).
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from gateway import views
-from gateway.store import threads
+from gateway.desk import views
+from gateway.store.tickets import threads
 from tests.replay.correspondence import Letter, conversations
 from tests.replay.world import Json, World, start_again
 
@@ -25,8 +27,12 @@ QUICK = settings(
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
-async def arrive(world: World, run: str, letters: Sequence[Letter], sizes: Sequence[int]) -> list[int]:
-    """The letters come in this order, in batches of these sizes and then all that is left; the numbers of the mails."""
+async def arrive(
+    world: World, run: str, letters: Sequence[Letter], sizes: Sequence[int]
+) -> list[int]:
+    """The letters come in this order, in batches of these sizes and then all that is left; the
+    numbers of the mails.
+    """
     rest = [letter.message(run) for letter in letters]
     ids: list[int] = []
     for size in (*sizes, len(rest)):
@@ -36,11 +42,20 @@ async def arrive(world: World, run: str, letters: Sequence[Letter], sizes: Seque
 
 
 async def partition(world: World, ids: Sequence[int], letters: Sequence[Letter]) -> Any:
-    """The sets of letters that share a thread, each with its ticket's requester and subject, or with nothing where it has no ticket."""
+    """The sets of letters that share a thread, each with its ticket's requester and subject, or
+    with nothing where it has no ticket.
+    """
     placed = {mail.id: mail.thread_id for mail in await world.spool.listing(ids=ids)}
     async with world.database.read() as connection:
-        final = await threads.finally_at(connection, {each for each in placed.values() if each is not None})
-        shown = {each["number"]: each for each in await views.some(connection, {ticket for _, ticket in final.values() if ticket})}
+        final = await threads.finally_at(
+            connection, {each for each in placed.values() if each is not None}
+        )
+        shown = {
+            each["number"]: each
+            for each in await views.some(
+                connection, {ticket for _, ticket in final.values() if ticket}
+            )
+        }
     groups: dict[int, list[str]] = {}
     told: dict[int, Any] = {}
     for mail, letter in zip(ids, letters, strict=True):
@@ -59,8 +74,12 @@ def _named(ticket: Json) -> tuple[str | None, str]:
 @pytest.mark.parametrize("database_kind", ["sqlite"])
 @given(letters=conversations(), data=st.data())
 @settings(QUICK, max_examples=60)
-async def test_any_order_gives_the_same_threads_and_tickets(world: World, letters: list[Letter], data: st.DataObject) -> None:
-    """Any order, cut into any batches, ends as the same sets of mail with the same requester and subject."""
+async def test_any_order_gives_the_same_threads_and_tickets(
+    world: World, letters: list[Letter], data: st.DataObject
+) -> None:
+    """Any order, cut into any batches, ends as the same sets of mail with the same requester and
+    subject.
+    """
     other = data.draw(st.permutations(letters))
     sizes = data.draw(st.lists(st.integers(1, 4), max_size=4))
     run = next(RUNS)
@@ -70,8 +89,12 @@ async def test_any_order_gives_the_same_threads_and_tickets(world: World, letter
 
 @given(letters=conversations(), data=st.data())
 @settings(QUICK, max_examples=12)
-async def test_a_second_time_changes_nothing(world: World, letters: list[Letter], data: st.DataObject) -> None:
-    """The same mails again, in any order, are duplicates; no table but the register of mail changes (INV8, E33)."""
+async def test_a_second_time_changes_nothing(
+    world: World, letters: list[Letter], data: st.DataObject
+) -> None:
+    """The same mails again, in any order, are duplicates; no table but the register of mail changes
+    (INV8, E33).
+    """
     await start_again(world.database)
     await arrive(world, "run", letters, [])
     before = await world.dump()
@@ -83,13 +106,31 @@ async def test_a_second_time_changes_nothing(world: World, letters: list[Letter]
 
 @given(letters=conversations(), sizes=st.lists(st.integers(1, 3), max_size=8))
 @settings(QUICK, max_examples=12)
-async def test_a_batch_equals_one_by_one(world: World, letters: list[Letter], sizes: list[int]) -> None:
-    """Mails filed in one transaction end exactly as mails filed one after the other: every row, and what is told of every mail."""
+async def test_a_batch_equals_one_by_one(
+    world: World, letters: list[Letter], sizes: list[int]
+) -> None:
+    """Mails filed in one transaction end exactly as mails filed one after the other: every row, and
+    what is told of every mail.
+    """
     assert await _all_rows(world, letters, sizes) == await _all_rows(world, letters, [])
 
 
 async def _all_rows(world: World, letters: Sequence[Letter], sizes: Sequence[int]) -> Any:
     await start_again(world.database)
     ids = await arrive(world, "run", letters, sizes)
-    rows = await world.dump(without=("channel", "signing_key", "counter", "merge", "mail", "raw_mail", "workflow_version"))
-    return rows, await world.rows("mail", "state", "kind", "message", "original_id", "reason", "outcome"), ids
+    rows = await world.dump(
+        without=(
+            "channel",
+            "signing_key",
+            "counter",
+            "merge",
+            "mail",
+            "raw_mail",
+            "workflow_version",
+        )
+    )
+    return (
+        rows,
+        await world.rows("mail", "state", "kind", "message", "original_id", "reason", "outcome"),
+        ids,
+    )

@@ -1,4 +1,6 @@
-"""Mail that users send, and what follows for the ticket: scenarios of trigger A and rows of behaviour.md 2.3, seen at the receiving server."""
+"""Mail that users send, and what follows for the ticket: scenarios of trigger A and rows of
+behaviour.md 2.3, seen at the receiving server.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.act import BUILT_IN
-from gateway.admin import Admin
-from gateway.correspond import Mail
-from gateway.desk import Draft
+from gateway.desk.correspondence import Mail
+from gateway.desk.pipelines import Admin
+from gateway.desk.tickets import Draft
+from gateway.desk.transaction import BUILT_IN
 from gateway.errors import Refused
 from tests.replay.exchange import ANN, heard, moves, pipeline
 from tests.replay.office import Office
@@ -20,13 +22,18 @@ SUPPLIER = "sam@supplier.example"
 
 
 async def test_27_o01_an_agents_reply_moves_to_the_target_of_a(office: Office):
-    """Scenario 27, O01: the customer's client threads the answer, and the ticket waits on the contact."""
+    """Scenario 27, O01: the customer's client threads the answer, and the ticket waits on the
+    contact.
+    """
     await office.mail(ANN, Message_ID="<first@example.org>")
     await office.reply(1)
     assert await office.status(1) == "Waiting on contact"
     await office.run()
     [arrived] = office.received("ann@example.org")
-    assert (arrived.mail["In-Reply-To"], arrived.mail["References"]) == ("<first@example.org>", "<first@example.org>")
+    assert (arrived.mail["In-Reply-To"], arrived.mail["References"]) == (
+        "<first@example.org>",
+        "<first@example.org>",
+    )
     assert arrived.mail["Reply-To"] == (await office.world.ticket(1))["reply_address"]
     assert arrived.mail["Auto-Submitted"] is None
     assert arrived.sender.startswith("support+b")
@@ -48,7 +55,9 @@ async def test_the_answer_comes_home(office: Office):
 
 
 async def test_28_o03_mail_to_a_contact_touches_no_ticket(office: Office):
-    """Scenario 28, O03, INV11: mail from the contact's record leaves his ticket as it is; his answer is a matter of its own."""
+    """Scenario 28, O03, INV11: mail from the contact's record leaves his ticket as it is; his
+    answer is a matter of its own.
+    """
     await office.mail(ANN)
     before = await office.world.ticket(1)
     await office.person().write_to("ann@example.org", Mail("Our prices change.", subject="News"))
@@ -79,22 +88,35 @@ async def test_o02_in_the_target_already(office: Office):
 
 
 async def test_30_o04_c20_mail_to_a_supplier_only(office: Office):
-    """Scenario 30, O04, C20: nobody of the ticket is among the recipients, and being written to associates nobody."""
+    """Scenario 30, O04, C20: nobody of the ticket is among the recipients, and being written to
+    associates nobody.
+    """
     await office.mail(ANN)
     for _ in range(2):
         await office.reply(1, "Have you a spare part?", to=(SUPPLIER,))
     await office.run()
-    assert (await moves(office), len(office.received(SUPPLIER)), office.received("ann@example.org")) == ([], 2, [])
+    assert (
+        await moves(office),
+        len(office.received(SUPPLIER)),
+        office.received("ann@example.org"),
+    ) == ([], 2, [])
     await office.world.desk().person(1, "add", SUPPLIER)
     await office.reply(1, "And now?", to=(SUPPLIER,))
     assert await moves(office) == [("A", "New", "Waiting on contact")]
 
 
 async def test_32_o06_e18_an_answer_from_the_own_mailbox(office: Office):
-    """Scenario 32, O06, E18: it is logged as the agent's, the status stays, and nothing goes out from us."""
+    """Scenario 32, O06, E18: it is logged as the agent's, the status stays, and nothing goes out
+    from us.
+    """
     await office.user()
     await office.mail(ANN, Message_ID="<first@example.org>")
-    line = await office.mail("Bob <agent@desk.example>", "Re: Printer on fire", In_Reply_To="<first@example.org>", Cc="ann@example.org")
+    line = await office.mail(
+        "Bob <agent@desk.example>",
+        "Re: Printer on fire",
+        In_Reply_To="<first@example.org>",
+        Cc="ann@example.org",
+    )
     assert (line["ticket"], line["sender_role"]) == (1, "user")
     await office.run()
     assert (await moves(office), office.sink.taken) == ([], [])
@@ -107,7 +129,10 @@ async def test_67_o06_an_own_mailbox_leaves_a_closed_ticket_closed(office: Offic
     await office.reply(1, cc=("agent@desk.example",), status="Closed")
     await office.run()
     line = await heard(office, "agent@desk.example", sender="agent@desk.example")
-    assert (line["sender_role"], line["status"]) == ("user", {"before": "Closed", "after": "Closed"})
+    assert (line["sender_role"], line["status"]) == (
+        "user",
+        {"before": "Closed", "after": "Closed"},
+    )
     assert (await office.world.ticket(1))["close_date"] == "2026-11-22"
 
 
@@ -125,7 +150,12 @@ async def test_36_o09_a_reply_from_a_closed_ticket_reopens_it(office: Office):
     await office.world.desk().move([1], "Closed")
     await office.reply(1)
     ticket = await office.world.ticket(1)
-    assert (ticket["status"], ticket["close_date"], ticket["closed_at"], ticket["reopened_count"]) == ("Waiting on contact", None, None, 1)
+    assert (
+        ticket["status"],
+        ticket["close_date"],
+        ticket["closed_at"],
+        ticket["reopened_count"],
+    ) == ("Waiting on contact", None, None, 1)
 
 
 async def test_38_o11_a_scheduled_reply_moves_when_it_is_sent(office: Office):
@@ -142,23 +172,35 @@ async def test_38_o11_a_scheduled_reply_moves_when_it_is_sent(office: Office):
 async def test_38_o11_a_cancelled_reply_never_happened(office: Office):
     """Scenario 38, O11: it never goes out, the status never moves, nothing stands on the thread."""
     await office.mail(ANN)
-    await office.person().reply(1, Mail("Tomorrow.", at=office.clock.now() + timedelta(days=1), status="Closed"))
+    await office.person().reply(
+        1, Mail("Tomorrow.", at=office.clock.now() + timedelta(days=1), status="Closed")
+    )
     [waiting] = await office.deliveries()
     assert waiting["state"] == "scheduled"
     await office.person().cancel([waiting["id"]])
     await office.later(days=2)
     ticket = await office.world.ticket(1)
-    assert (ticket["status"], office.sink.taken, len(ticket["threads"][0]["messages"])) == ("New", [], 1)
+    assert (ticket["status"], office.sink.taken, len(ticket["threads"][0]["messages"])) == (
+        "New",
+        [],
+        1,
+    )
 
 
 async def test_o11_a_scheduled_mail_to_a_ticket_that_is_gone_fails_where_it_is_seen(office: Office):
-    """O11: the ticket went to the trash meanwhile; the mail fails with the reason and nothing else changes."""
+    """O11: the ticket went to the trash meanwhile; the mail fails with the reason and nothing else
+    changes.
+    """
     await office.mail(ANN)
     await office.person().reply(1, Mail("Tomorrow.", at=office.clock.now() + timedelta(days=1)))
     await office.world.desk().delete(1)
     await office.later(days=1)
     [delivery] = await office.deliveries()
-    assert (delivery["state"], "trash" in delivery["last_reply"], office.sink.taken) == ("failed", True, [])
+    assert (delivery["state"], "trash" in delivery["last_reply"], office.sink.taken) == (
+        "failed",
+        True,
+        [],
+    )
 
 
 async def test_39_the_target_of_a_is_what_it_is_now(office: Office):
@@ -170,9 +212,13 @@ async def test_39_the_target_of_a_is_what_it_is_now(office: Office):
 
 
 async def test_43_o15_e07_a_second_thread_of_a_ticket_never_closed(office: Office):
-    """Scenario 43, O15, E07: the new thread's mail applies A, the answer to it moves nothing and flags."""
+    """Scenario 43, O15, E07: the new thread's mail applies A, the answer to it moves nothing and
+    flags.
+    """
     await office.mail(ANN)
-    await office.person().reply(1, Mail("Another matter.", new_thread=True, subject="Your contract"))
+    await office.person().reply(
+        1, Mail("Another matter.", new_thread=True, subject="Your contract")
+    )
     assert await office.status(1) == "Waiting on contact"
     await office.run()
     [arrived] = office.received("ann@example.org")
@@ -181,7 +227,10 @@ async def test_43_o15_e07_a_second_thread_of_a_ticket_never_closed(office: Offic
     line = await heard(office)
     assert (line["ticket"], line["status"]["after"]) == (1, "Waiting on contact")
     ticket = await office.world.ticket(1)
-    assert ([each["origin"] for each in ticket["threads"]], ticket["flags"]) == ([True, False], ["unread_reply"])
+    assert ([each["origin"] for each in ticket["threads"]], ticket["flags"]) == (
+        [True, False],
+        ["unread_reply"],
+    )
 
 
 async def test_44_o15_e08_a_second_thread_after_a_reopening(office: Office):
@@ -191,25 +240,42 @@ async def test_44_o15_e08_a_second_thread_after_a_reopening(office: Office):
     await office.world.desk().move([1], "New")
     await office.person().reply(1, Mail("Another matter.", new_thread=True))
     await office.run()
-    assert (await heard(office))["status"] == {"before": "Waiting on contact", "after": "Waiting on us"}
+    assert (await heard(office))["status"] == {
+        "before": "Waiting on contact",
+        "after": "Waiting on us",
+    }
 
 
 async def test_57b_e41_the_first_mail_from_a_ticket_made_by_hand(office: Office):
-    """Scenario 57b, E41, C18: the thread that our mail starts is the origin, so the answer is trigger B."""
-    await office.world.desk().create(Draft(subject="He called", requester="ann@example.org", source="phone"))
+    """Scenario 57b, E41, C18: the thread that our mail starts is the origin, so the answer is
+    trigger B.
+    """
+    await office.world.desk().create(
+        Draft(subject="He called", requester="ann@example.org", source="phone")
+    )
     await office.reply(1, "As promised on the phone.")
     await office.run()
     [arrived] = office.received("ann@example.org")
-    assert (arrived.mail["Subject"].startswith("He called [#1."), arrived.mail["References"]) == (True, None)
+    assert (arrived.mail["Subject"].startswith("He called [#1."), arrived.mail["References"]) == (
+        True,
+        None,
+    )
     line = await heard(office)
-    assert (line["ticket"], line["status"]) == (1, {"before": "Waiting on contact", "after": "Waiting on us"})
+    assert (line["ticket"], line["status"]) == (
+        1,
+        {"before": "Waiting on contact", "after": "Waiting on us"},
+    )
     assert [each["origin"] for each in (await office.world.ticket(1))["threads"]] == [True]
 
 
 @pytest.mark.parametrize("to", [SUPPLIER, "ann@example.org"])
 @pytest.mark.parametrize("closed", [False, True])
-async def test_64_o05_e17_a_forward_and_its_answer_move_nothing(office: Office, to: str, closed: bool):
-    """Scenario 64, O05, E17: neither the forward nor the answer to it moves the ticket, whoever got it, open or closed."""
+async def test_64_o05_e17_a_forward_and_its_answer_move_nothing(
+    office: Office, to: str, closed: bool
+):
+    """Scenario 64, O05, E17: neither the forward nor the answer to it moves the ticket, whoever got
+    it, open or closed.
+    """
     await office.mail(ANN)
     if closed:
         await office.world.desk().move([1], "Closed")
@@ -219,27 +285,42 @@ async def test_64_o05_e17_a_forward_and_its_answer_move_nothing(office: Office, 
     [arrived] = office.received(to)
     assert arrived.mail["Subject"].startswith("Fwd: Printer on fire [#1.")
     assert "It burns." in arrived.text
-    assert [each.get_content_type() for each in arrived.mail.iter_attachments()] == ["message/rfc822"]
+    assert [each.get_content_type() for each in arrived.mail.iter_attachments()] == [
+        "message/rfc822"
+    ]
     line = await heard(office, to, "I can.")
     ticket = await office.world.ticket(1)
     assert (line["ticket"], ticket["status"]) == (1, status)
-    assert [(each["kind"], len(each["messages"])) for each in ticket["threads"]] == [("normal", 1), ("forward", 2)]
-    assert {each["address"]: each["role"] for each in ticket["participants"] if each["role"] != "stranger"}[
-        "ann@example.org"
-    ] == "requester"
-    assert SUPPLIER not in {each["address"] for each in ticket["participants"] if each["role"] in ("associated", "requester")}
+    assert [(each["kind"], len(each["messages"])) for each in ticket["threads"]] == [
+        ("normal", 1),
+        ("forward", 2),
+    ]
+    assert {
+        each["address"]: each["role"]
+        for each in ticket["participants"]
+        if each["role"] != "stranger"
+    }["ann@example.org"] == "requester"
+    assert SUPPLIER not in {
+        each["address"]
+        for each in ticket["participants"]
+        if each["role"] in ("associated", "requester")
+    }
     assert "needs_attention" in ticket["flags"]
 
 
 async def test_o05_who_gets_a_forward_may_be_known_already(office: Office):
-    """O05: a forward goes to somebody who wrote before, to the same supplier out of several tickets, and to both at once."""
+    """O05: a forward goes to somebody who wrote before, to the same supplier out of several
+    tickets, and to both at once.
+    """
     await office.mail(ANN)
     await office.mail("Ben <ben@example.org>", subject="Toner")
     await office.person().forward(1, Mail("Can you help?", to=("ben@example.org",)))
     await office.person().forward(1, Mail("Can you help?", to=(SUPPLIER,)))
     await office.person().forward(2, Mail("And here?", to=(SUPPLIER, "ann@example.org")))
     await office.run()
-    assert [len(office.received(each)) for each in ("ben@example.org", SUPPLIER, "ann@example.org")] == [1, 2, 1]
+    assert [
+        len(office.received(each)) for each in ("ben@example.org", SUPPLIER, "ann@example.org")
+    ] == [1, 2, 1]
 
 
 async def test_o10_the_chosen_status_wins_and_its_workflow_comes_after_the_reply(office: Office):
@@ -247,17 +328,25 @@ async def test_o10_the_chosen_status_wins_and_its_workflow_comes_after_the_reply
     await office.switch_on("Closed")
     await office.mail(ANN)
     await office.reply(1, "All done.", status="Closed")
-    assert (await moves(office), (await office.world.ticket(1))["close_date"]) == ([("user", "New", "Closed")], "2026-11-22")
+    assert (await moves(office), (await office.world.ticket(1))["close_date"]) == (
+        [("user", "New", "Closed")],
+        "2026-11-22",
+    )
     await office.run()
     assert [each["template"] for each in await office.deliveries()] == [None, "Ticket closed"]
     reply, closing = office.received("ann@example.org")
     assert "All done." in reply.text
-    assert (closing.mail["Auto-Submitted"], closing.mail["In-Reply-To"]) == ("auto-replied", reply.mail["Message-ID"])
+    assert (closing.mail["Auto-Submitted"], closing.mail["In-Reply-To"]) == (
+        "auto-replied",
+        reply.mail["Message-ID"],
+    )
     assert await office.status(1) == "Closed"
 
 
 async def test_o10_the_status_it_has_is_kept_though_a_is_on(office: Office):
-    """O10: choosing the present status is a choice too; a status that is not there is refused and nothing is sent."""
+    """O10: choosing the present status is a choice too; a status that is not there is refused and
+    nothing is sent.
+    """
     await office.mail(ANN)
     await office.reply(1, status="New")
     assert await moves(office) == []
@@ -268,28 +357,44 @@ async def test_o10_the_status_it_has_is_kept_though_a_is_on(office: Office):
 
 
 async def test_o13_o14_a_mail_from_a_channel_opens_a_ticket(office: Office):
-    """O13, C13: it opens a ticket in the first open status without A and without a receipt; O14: the contact's answer is trigger B."""
+    """O13, C13: it opens a ticket in the first open status without A and without a receipt; O14:
+    the contact's answer is trigger B.
+    """
     await office.switch_on("New")
-    await office.person().send("support@localhost", Mail("Your order is late.", to=("Ann <ann@example.org>",), subject="Order 7"))
+    await office.person().send(
+        "support@localhost",
+        Mail("Your order is late.", to=("Ann <ann@example.org>",), subject="Order 7"),
+    )
     await office.run()
     ticket = await office.world.ticket(1)
-    assert (ticket["status"], ticket["requester"]["address"], [each["origin"] for each in ticket["threads"]]) == (
-        "New",
-        "ann@example.org",
-        [True],
-    )
+    assert (
+        ticket["status"],
+        ticket["requester"]["address"],
+        [each["origin"] for each in ticket["threads"]],
+    ) == ("New", "ann@example.org", [True])
     [arrived] = office.received("ann@example.org")
-    assert (arrived.mail["Subject"], arrived.mail["Reply-To"]) == (f"Order 7 [{ticket['tag']}]", ticket["reply_address"])
+    assert (arrived.mail["Subject"], arrived.mail["Reply-To"]) == (
+        f"Order 7 [{ticket['tag']}]",
+        ticket["reply_address"],
+    )
     line = await heard(office)
-    assert (line["ticket"], line["sender_role"], line["status"]) == (1, "contact", {"before": "New", "after": "Waiting on us"})
+    assert (line["ticket"], line["sender_role"], line["status"]) == (
+        1,
+        "contact",
+        {"before": "New", "after": "Waiting on us"},
+    )
     await office.run()
     assert len(office.sink.taken) == 1
 
 
 async def test_o13_from_a_channel_that_makes_no_tickets(office: Office):
     """O13 with the channel off: a conversation only."""
-    await Admin(office.database, office.clock, ZONE, BUILT_IN).set_channel("support@localhost", {"tickets": False})
-    await office.person().send("support@localhost", Mail("Your order is late.", to=("ann@example.org",), subject="Order 7"))
+    await Admin(office.database, office.clock, ZONE, BUILT_IN).set_channel(
+        "support@localhost", {"tickets": False}
+    )
+    await office.person().send(
+        "support@localhost", Mail("Your order is late.", to=("ann@example.org",), subject="Order 7")
+    )
     await office.run()
     assert (await office.world.tickets(), len(office.sink.taken)) == ([], 1)
     assert (await heard(office))["ticket"] is None
@@ -302,11 +407,17 @@ async def test_o16_a_reply_on_behalf_of_a_user(office: Office):
     await office.reply(1, actor="agent@desk.example")
     ticket = await office.world.ticket(1)
     [move] = [each for each in ticket["events"] if each["type"] == "status_changed"]
-    assert (move["cause"]["rule"], move["cause"]["user"], ticket["owner"]) == ("A", "agent@desk.example", "agent@desk.example")
+    assert (move["cause"]["rule"], move["cause"]["user"], ticket["owner"]) == (
+        "A",
+        "agent@desk.example",
+        "agent@desk.example",
+    )
 
 
 async def test_76_the_receipt_is_one_automatic_mail_in_the_thread(office: Office):
-    """Scenario 76: New sends *Ticket received*, once, with every mark of an automatic mail; the status stays (33, O08)."""
+    """Scenario 76: New sends *Ticket received*, once, with every mark of an automatic mail; the
+    status stays (33, O08).
+    """
     await office.switch_on("New")
     await office.mail(ANN, Message_ID="<first@example.org>")
     await office.run()
@@ -318,7 +429,9 @@ async def test_76_the_receipt_is_one_automatic_mail_in_the_thread(office: Office
 
 
 async def test_what_a_person_does_about_mail_stands_on_the_ticket(office: Office):
-    """Outbox cancel and retry: the history names who and to whom; the flag of failed mail goes with the last that is in line again."""
+    """Outbox cancel and retry: the history names who and to whom; the flag of failed mail goes with
+    the last that is in line again.
+    """
     await office.user()
     await office.mail(ANN)
     office.sink.refuse = {"ann@example.org": "550 5.7.1 No", "ben@example.org": "550 5.7.1 No"}
@@ -328,12 +441,16 @@ async def test_what_a_person_does_about_mail_stands_on_the_ticket(office: Office
     assert "delivery_failed" in (await office.world.ticket(1))["flags"]
     person = office.person("agent@desk.example")
     done = await person.retry(failed[:1])
-    assert [(each.type, each.actor, each.after) for each in done.events] == [("mail_retried", "agent@desk.example", "ann@example.org")]
+    assert [(each.type, each.actor, each.after) for each in done.events] == [
+        ("mail_retried", "agent@desk.example", "ann@example.org")
+    ]
     assert "delivery_failed" in (await office.world.ticket(1))["flags"]
     await person.retry(failed[1:])
     assert "delivery_failed" not in (await office.world.ticket(1))["flags"]
     done = await person.cancel(failed)
-    assert [(each.type, each.after) for each in done.events] == [("mail_cancelled", "ann@example.org, ben@example.org")]
+    assert [(each.type, each.after) for each in done.events] == [
+        ("mail_cancelled", "ann@example.org, ben@example.org")
+    ]
     await office.run()
     assert office.sink.taken == []
     with pytest.raises(Refused, match=f"delivery {failed[0]} is cancelled already"):

@@ -1,4 +1,6 @@
-"""The examples of scenarios.md and the rows of behaviour.md, each written down in a folder of its own and played through the real intake."""
+"""The examples of scenarios.md and the rows of behaviour.md, each written down in a folder of its
+own and played through the real intake.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from tests.replay.world import World
 # Rows that mail going out, workflows or other ways in have to show: they come with those.
 LATER = {"E19", "E40"}
 ROWS = {*(f"E{number:02d}" for number in range(1, 44)), "E17b", "E25b"} - LATER
-EXAMPLES = set("1 2 6 8 9 11 12 41 42 43 44 46 47 49 50 52 54 57 58 59 60 62 64 66 67 68 69 71 73 74".split())
+EXAMPLES = set(
+    "1 2 6 8 9 11 12 41 42 43 44 46 47 49 50 52 54 57 58 59 60 62 64 66 67 68 69 71 73 74".split()
+)
 
 
 @pytest.mark.asyncio(loop_scope="session")
@@ -23,7 +27,9 @@ async def test_scenario(scenario: Path, world: World) -> None:
 
 
 def test_every_row_is_shown() -> None:
-    """Each inbound row of behaviour.md 2.2, and each example about mail coming in, has a scenario that bears its number."""
+    """Each inbound row of behaviour.md 2.2, and each example about mail coming in, has a scenario
+    that bears its number.
+    """
     folders = Path(__file__).parent.glob("*/scenario.toml")
     shown = {row for path in folders for row in tomllib.loads(path.read_text())["rows"]}
     assert sorted((ROWS | EXAMPLES) - shown) == []

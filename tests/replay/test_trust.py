@@ -10,19 +10,33 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 def mail(sender: str, name: str, *fields: str) -> bytes:
-    lines = [*fields, f"From: {sender}", "To: support@localhost", f"Subject: {name}", f"Message-ID: <{name}@example.org>"]
+    lines = [
+        *fields,
+        f"From: {sender}",
+        "To: support@localhost",
+        f"Subject: {name}",
+        f"Message-ID: <{name}@example.org>",
+    ]
     return ("\r\n".join(lines) + "\r\n\r\nSome words.\r\n").encode()
 
 
 async def test_a_sender_is_proven_once_and_for_all_by_a_pass(world: World) -> None:
-    """A contact is proven from his first mail with the verdict pass on; none and fail prove nothing and take nothing away."""
+    """A contact is proven from his first mail with the verdict pass on; none and fail prove nothing
+    and take nothing away.
+    """
     results = f"Authentication-Results: {TRUSTED}; dmarc="
     await world.mail(mail("ann@example.org", "a1"))
     assert await world.rows("contact", "address", "proven") == [("ann@example.org", False)]
     await world.mail(mail("ann@example.org", "a2", results + "pass"))
     await world.mail(mail("ann@example.org", "a3", results + "fail"))
     await world.mail(mail("ann@example.org", "a4"))
-    await world.mail(mail("eve@example.org", "e1", f"Authentication-Results: mx.elsewhere.example; dmarc=pass, {results}fail"))
+    await world.mail(
+        mail(
+            "eve@example.org",
+            "e1",
+            f"Authentication-Results: mx.elsewhere.example; dmarc=pass, {results}fail",
+        )
+    )
     await world.mail(mail("bob@example.org", "b1", results + "fail"))
     assert await world.rows("contact", "address", "proven") == [
         ("ann@example.org", True),
@@ -32,23 +46,35 @@ async def test_a_sender_is_proven_once_and_for_all_by_a_pass(world: World) -> No
 
 
 async def test_only_a_machine_that_was_unknown_is_marked(world: World) -> None:
-    """A notice marks the contact it makes as automated, and not somebody who wrote before (E28, E42)."""
+    """A notice marks the contact it makes as automated, and not somebody who wrote before (E28,
+    E42).
+    """
     await world.mail(mail("ann@example.org", "a1"))
     await world.mail(mail("ann@example.org", "a2", "List-Id: <all.example.org>"))
     await world.mail(mail("monitor@example.org", "m1", "Auto-Submitted: auto-generated"))
-    assert await world.rows("contact", "address", "automated") == [("ann@example.org", False), ("monitor@example.org", True)]
+    assert await world.rows("contact", "address", "automated") == [
+        ("ann@example.org", False),
+        ("monitor@example.org", True),
+    ]
 
 
 async def test_a_strangers_cc_makes_nobody(world: World) -> None:
     """Whom a stranger puts into Cc becomes no contact and no participant (E24)."""
     await world.mail(mail("ann@example.org", "a1"))
-    await world.mail(mail("eve@example.org", "e1", "In-Reply-To: <a1@example.org>", "Cc: mallory@example.org"))
-    assert [row[0] for row in await world.rows("contact", "address")] == ["ann@example.org", "eve@example.org"]
+    await world.mail(
+        mail("eve@example.org", "e1", "In-Reply-To: <a1@example.org>", "Cc: mallory@example.org")
+    )
+    assert [row[0] for row in await world.rows("contact", "address")] == [
+        "ann@example.org",
+        "eve@example.org",
+    ]
     assert len(await world.rows("participant")) == 2
 
 
 async def test_a_pass_for_one_of_several_authors_proves_nothing(world: World) -> None:
-    """With two mailboxes in From, or two From fields, nobody can tell whose domain passed: neither author is proven by it."""
+    """With two mailboxes in From, or two From fields, nobody can tell whose domain passed: neither
+    author is proven by it.
+    """
     passed = f"Authentication-Results: {TRUSTED}; dmarc=pass"
     await world.mail(mail("Ann <ann@example.org>, Mal <mal@other.example>", "a1", passed))
     await world.mail(mail("ann@example.org", "a2", passed, "From: mal@other.example"))
@@ -58,8 +84,18 @@ async def test_a_pass_for_one_of_several_authors_proves_nothing(world: World) ->
 
 
 async def test_a_good_twin_in_the_same_batch_is_taken_once(world: World) -> None:
-    """INV14, E33: what was held back a moment ago takes nothing away from the good one that follows; that one is repeated by all others."""
+    """INV14, E33: what was held back a moment ago takes nothing away from the good one that
+    follows; that one is repeated by all others.
+    """
     results = f"Authentication-Results: {TRUSTED}; dmarc="
     await world.mail(mail("ann@example.org", "a1", results + "pass"))
-    same = [mail("ann@example.org", "a2", results + verdict) for verdict in ("fail", "pass", "pass", "fail")]
-    assert [line["outcome"] for line in await world.batch(same)] == ["quarantined", "done", "duplicate", "duplicate"]
+    same = [
+        mail("ann@example.org", "a2", results + verdict)
+        for verdict in ("fail", "pass", "pass", "fail")
+    ]
+    assert [line["outcome"] for line in await world.batch(same)] == [
+        "quarantined",
+        "done",
+        "duplicate",
+        "duplicate",
+    ]

@@ -1,4 +1,6 @@
-"""Two real desks write to each other: a conversation is one thread on both sides, and their receipts fall silent (reliability.md 22)."""
+"""Two real desks write to each other: a conversation is one thread on both sides, and their
+receipts fall silent (reliability.md 22).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.act import BUILT_IN
-from gateway.admin import Admin
 from gateway.clock import Clock
-from gateway.correspond import Mail
+from gateway.desk.correspondence import Mail
+from gateway.desk.pipelines import Admin
+from gateway.desk.transaction import BUILT_IN
 from gateway.store.engine import Database, upgrade
 from tests.replay.office import Office, sinking
 from tests.replay.world import ZONE, World
@@ -20,7 +22,8 @@ from tests.replay.world import ZONE, World
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 OURS, THEIRS = "help@desk.example", "buying@client.example"
 AUTOMATIC = re.compile(
-    rb"^(?:Auto-Submitted|X-Auto-Response-Suppress|X-Ticketgate-Loop):.*\r\n(?:[ \t].*\r\n)*", re.MULTILINE | re.IGNORECASE
+    rb"^(?:Auto-Submitted|X-Auto-Response-Suppress|X-Ticketgate-Loop):.*\r\n(?:[ \t].*\r\n)*",
+    re.MULTILINE | re.IGNORECASE,
 )
 
 
@@ -45,22 +48,36 @@ async def named(office: Office, address: str) -> None:
 
 
 async def carry(sender: Office, receiver: Office, address: str, *, bare: bool = False) -> int:
-    """What one desk has to send goes to the other; how many mails that were. ``bare`` takes the marks of automatic mail away on the way."""
+    """What one desk has to send goes to the other; how many mails that were. ``bare`` takes the
+    marks of automatic mail away on the way.
+    """
     before = len(sender.sink.taken)
     await sender.run()
-    new = [each for each in sender.sink.taken[before:] if any(to.startswith(address.partition("@")[0]) for to in each.to)]
+    new = [
+        each
+        for each in sender.sink.taken[before:]
+        if any(to.startswith(address.partition("@")[0]) for to in each.to)
+    ]
     for each in new:
         raw = AUTOMATIC.sub(b"", each.raw) if bare else each.raw
-        await receiver.world.mail(raw, receiver.world.envelope(to=each.to, sender=each.sender, trusted_hop=False))
+        await receiver.world.mail(
+            raw, receiver.world.envelope(to=each.to, sender=each.sender, trusted_hop=False)
+        )
     return len(new)
 
 
-async def test_a_conversation_is_one_thread_on_both_sides(office: Office, sandbox, clock: Clock, tmp_path: Path):
-    """Six mails to and fro, with References and signed addresses of two desks: one ticket, one thread and one subject on each side."""
+async def test_a_conversation_is_one_thread_on_both_sides(
+    office: Office, sandbox, clock: Clock, tmp_path: Path
+):
+    """Six mails to and fro, with References and signed addresses of two desks: one ticket, one
+    thread and one subject on each side.
+    """
     await named(office, OURS)
     async with other_desk(sandbox, clock, tmp_path) as theirs:
         await named(theirs, THEIRS)
-        await theirs.person().send(THEIRS, Mail("We need a printer.", to=(OURS,), subject="Printer"))
+        await theirs.person().send(
+            THEIRS, Mail("We need a printer.", to=(OURS,), subject="Printer")
+        )
         assert await carry(theirs, office, OURS) == 1
         for text in ("Which one?", "This one."):
             await office.reply(1, text)
@@ -76,15 +93,21 @@ async def test_a_conversation_is_one_thread_on_both_sides(office: Office, sandbo
 
 
 @pytest.mark.parametrize("bare", [False, True], ids=["marked", "unmarked"])
-async def test_two_desks_that_acknowledge_each_other_fall_silent(office: Office, sandbox, clock: Clock, tmp_path: Path, bare: bool):
-    """Both send receipts for whatever opens or reopens a ticket: after at most three from each side nothing more is sent, with or without marks."""
+async def test_two_desks_that_acknowledge_each_other_fall_silent(
+    office: Office, sandbox, clock: Clock, tmp_path: Path, bare: bool
+):
+    """Both send receipts for whatever opens or reopens a ticket: after at most three from each side
+    nothing more is sent, with or without marks.
+    """
     await named(office, OURS)
     async with other_desk(sandbox, clock, tmp_path) as theirs:
         await named(theirs, THEIRS)
         for desk in (office, theirs):
             await desk.editor().set("Support", "New", {"enabled": True, "re_enroll": True})
             await desk.editor().set("Support", "Closed", {"enabled": True, "re_enroll": True})
-        await theirs.person().send(THEIRS, Mail("We need a printer.", to=(OURS,), subject="Printer"))
+        await theirs.person().send(
+            THEIRS, Mail("We need a printer.", to=(OURS,), subject="Printer")
+        )
         for _ in range(20):
             there = await carry(theirs, office, OURS, bare=bare)
             back = await carry(office, theirs, THEIRS, bare=bare)

@@ -1,4 +1,6 @@
-"""What goes wrong while mail is filed hurts the guilty mail only, and nobody where the database is to blame (behaviour.md 2.7; reliability.md)."""
+"""What goes wrong while mail is filed hurts the guilty mail only, and nobody where the database is
+to blame (behaviour.md 2.7; reliability.md).
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,9 @@ import sqlalchemy as sa
 
 from gateway.errors import StoreUnavailable
 from gateway.intake import worker
-from gateway.store import pipelines, schema
-from gateway.store.wake import Wake
+from gateway.store.queues.wake import Wake
+from gateway.store.schema import tables
+from gateway.store.setup import pipelines
 from tests.conftest import Postgres
 from tests.replay.world import World
 
@@ -19,23 +22,36 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 def mail(name: str, answers: str | None = None) -> bytes:
     reply = f"In-Reply-To: <{answers}@example.org>\r\n" if answers else ""
-    head = f"From: Ann <ann@example.org>\r\nTo: support@localhost\r\nSubject: {name}\r\nMessage-ID: <{name}@example.org>\r\n{reply}"
+    head = (
+        "From: Ann <ann@example.org>\r\nTo: support@localhost\r\nSubject: "
+        f"{name}\r\nMessage-ID: <{name}@example.org>\r\n{reply}"
+    )
     return f"{head}Date: Sun, 22 Nov 2026 09:00:00 +0000\r\n\r\nText of {name}.\r\n".encode()
 
 
 async def poison(world: World, number: int) -> int:
-    """A row that should not be: the ticket stands in a status of another pipeline. Returns the status it had."""
+    """A row that should not be: the ticket stands in a status of another pipeline. Returns the
+    status it had.
+    """
     async with world.database.write(ordered=True) as connection:
         other = await pipelines.add(connection, "Sales", [("Lead", "open"), ("Won", "closed")])
-        table = schema.ticket
-        before: int = (await connection.execute(sa.select(table.c.status_id).where(table.c.number == number))).scalar_one()
-        await connection.execute(sa.update(table).where(table.c.number == number).values(status_id=other.statuses[0].id))
+        table = tables.ticket
+        before: int = (
+            await connection.execute(sa.select(table.c.status_id).where(table.c.number == number))
+        ).scalar_one()
+        await connection.execute(
+            sa.update(table).where(table.c.number == number).values(status_id=other.statuses[0].id)
+        )
     return before
 
 
 async def cure(world: World, number: int, status: int) -> None:
     async with world.database.write(ordered=True) as connection:
-        await connection.execute(sa.update(schema.ticket).where(schema.ticket.c.number == number).values(status_id=status))
+        await connection.execute(
+            sa.update(tables.ticket)
+            .where(tables.ticket.c.number == number)
+            .values(status_id=status)
+        )
 
 
 async def states(world: World, ids: list[int]) -> list[str]:
@@ -51,7 +67,9 @@ async def filed(world: World) -> None:
 
 
 async def test_the_guilty_mail_alone_is_held(world: World) -> None:
-    """A mail whose rules fail is held after its second failure with a reason, all others of its batch are done, and it can be tried again."""
+    """A mail whose rules fail is held after its second failure with a reason, all others of its
+    batch are done, and it can be tried again.
+    """
     await world.mail(mail("one"))
     before = await poison(world, 1)
     ids = await world.put([mail("two"), mail("bad", "one"), mail("three"), mail("answer", "two")])
@@ -69,7 +87,9 @@ async def test_the_guilty_mail_alone_is_held(world: World) -> None:
 
 
 async def test_the_daemon_goes_on_after_a_guilty_mail(world: World) -> None:
-    """The loop of the daemon files what comes after a mail that fails, and stops when it is told to."""
+    """The loop of the daemon files what comes after a mail that fails, and stops when it is told
+    to.
+    """
     await world.mail(mail("one"))
     before = await poison(world, 1)
     stop, wake = asyncio.Event(), Wake()
@@ -87,15 +107,21 @@ async def test_the_daemon_goes_on_after_a_guilty_mail(world: World) -> None:
     assert await states(world, [*ids, *later]) == ["held", "done", "done"]
 
 
-async def test_a_mail_that_another_daemon_finished_puts_the_batch_off(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A lost lease changes nothing: no second ticket, nobody is guilty, and the rest of the batch is filed the next time."""
+async def test_a_mail_that_another_daemon_finished_puts_the_batch_off(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A lost lease changes nothing: no second ticket, nobody is guilty, and the rest of the batch
+    is filed the next time.
+    """
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0)
     ids = await world.put([mail("one"), mail("two")])
     claimed = await world.spool.claim("test", 64, 60.0, world.clock.now(), ids)
     read = await world.intake.read(claimed)
     async with world.database.write(ordered=True) as connection:
         freed = {"lease_until": None, "lease_owner": None}
-        await connection.execute(sa.update(schema.mail).where(schema.mail.c.id == ids[0]).values(freed))
+        await connection.execute(
+            sa.update(tables.mail).where(tables.mail.c.id == ids[0]).values(freed)
+        )
     assert [row.ticket for row in await world.intake.drain([ids[0]])] == [1]
     assert await world.intake.file(read) == []
     assert await states(world, ids) == ["done", "pending"]
@@ -105,13 +131,21 @@ async def test_a_mail_that_another_daemon_finished_puts_the_batch_off(world: Wor
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
-async def test_without_the_database_nobody_is_guilty(world: World, postgres: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While the database is away, filing gives up without an error; afterwards the mail is filed once its lease has run out."""
+async def test_without_the_database_nobody_is_guilty(
+    world: World, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the database is away, filing gives up without an error; afterwards the mail is filed
+    once its lease has run out.
+    """
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0)
     ids = await world.put([mail("one")])
-    read = await world.intake.read(await world.spool.claim("test", 64, 60.0, world.clock.now(), ids))
+    read = await world.intake.read(
+        await world.spool.claim("test", 64, 60.0, world.clock.now(), ids)
+    )
     name = world.database.url.database
-    postgres.sql(f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'")
+    postgres.sql(
+        f"SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = '{name}'"
+    )
     postgres.sql(f"ALTER DATABASE {name} RENAME TO {name}_away")
     try:
         assert await world.intake.file(read) == []
@@ -130,5 +164,10 @@ async def test_the_same_mail_twice_in_one_batch(world: World) -> None:
     lines = await world.batch([mail("one"), mail("one"), mail("two", "one"), mail("two", "one")])
     assert [line["outcome"] for line in lines] == ["done", "duplicate", "done", "duplicate"]
     assert [line["ticket"] for line in lines] == [1, 1, 1, 1]
-    assert [line["status"]["after"] for line in lines] == ["New", "New", "Waiting on us", "Waiting on us"]
+    assert [line["status"]["after"] for line in lines] == [
+        "New",
+        "New",
+        "Waiting on us",
+        "Waiting on us",
+    ]
     assert len(await world.rows("message", "id")) == 2

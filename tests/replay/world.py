@@ -1,7 +1,9 @@
-"""A small desk for tests: real intake, real reading processes, real database, and a clock that the test sets.
+"""A small desk for tests: real intake, real reading processes, real database, and a clock that the
+test sets.
 
-Mails go in one by one (:meth:`World.mail`) or as one batch (:meth:`World.batch`); people act through :class:`gateway.desk.Desk`; what became of
-it all is read back as the commands show it. :meth:`World.check` holds what must be true after anything (behaviour.md 2.7).
+Mails go in one by one (:meth:`World.mail`) or as one batch (:meth:`World.batch`); people act
+through :class:`gateway.desk.tickets.Desk`; what became of it all is read back as the commands show
+it. :meth:`World.check` holds what must be true after anything (behaviour.md 2.7).
 """
 
 from __future__ import annotations
@@ -17,25 +19,27 @@ from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
 
-from core import token
-from core.message import Envelope, Message
-from core.ticket import Thread
-from gateway import views
-from gateway.act import BUILT_IN
+from core.mail import reply_tokens
+from core.model.message import Envelope, Message
+from core.model.ticket import Thread
 from gateway.cli.replay import Tally, lines
 from gateway.clock import Clock
-from gateway.desk import Desk
+from gateway.desk import views
+from gateway.desk.tickets import Desk
+from gateway.desk.transaction import BUILT_IN
 from gateway.ingress.accept import Accept
 from gateway.ingress.limits import Limits
-from gateway.intake.process import Rules
-from gateway.intake.sandbox import Sandbox
+from gateway.intake.batch import Rules
+from gateway.intake.sandbox.pool import Sandbox
 from gateway.intake.worker import Intake, Read
-from gateway.store import schema, seed, threads, tickets
-from gateway.store.blobs import open_blobs
-from gateway.store.book import Book
 from gateway.store.engine import Database
-from gateway.store.setup import load_desk
-from gateway.store.spool import Finished, Spool
+from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.spool import Finished, Spool
+from gateway.store.schema import tables as schema
+from gateway.store.setup import seed
+from gateway.store.setup.desk_config import load_desk
+from gateway.store.tickets import threads, tickets
+from gateway.store.tickets.unit_of_work import Book
 
 ZONE = ZoneInfo("Europe/Amsterdam")
 TRUSTED = "mx.example.net"
@@ -48,7 +52,9 @@ Json = dict[str, Any]
 class World:
     """See the module. ``database`` is open and holds the first data."""
 
-    def __init__(self, database: Database, sandbox: Sandbox, clock: Clock, folder: Path, **rules: Any) -> None:
+    def __init__(
+        self, database: Database, sandbox: Sandbox, clock: Clock, folder: Path, **rules: Any
+    ) -> None:
         self.database = database
         self.clock = clock
         self.spool = Spool(database, open_blobs(f"file://{folder}"))
@@ -68,11 +74,20 @@ class World:
         source: Any = "replay",
     ) -> Envelope:
         """What the transport says of the next mail."""
-        return Envelope(sender, tuple(to), source, self.clock.now(), trusted_hop=trusted_hop, automation=automation)
+        return Envelope(
+            sender,
+            tuple(to),
+            source,
+            self.clock.now(),
+            trusted_hop=trusted_hop,
+            automation=automation,
+        )
 
     async def put(self, raws: Sequence[bytes], envelope: Envelope | None = None) -> list[int]:
         """Into the spool, not yet processed."""
-        receipts = await self._accept.accept_all([(raw, envelope or self.envelope()) for raw in raws])
+        receipts = await self._accept.accept_all(
+            [(raw, envelope or self.envelope()) for raw in raws]
+        )
         return [receipt.mail_id for receipt in receipts]
 
     async def batch(self, raws: Sequence[bytes], envelope: Envelope | None = None) -> list[Json]:
@@ -84,25 +99,35 @@ class World:
         """One mail, alone in its batch."""
         return (await self.batch([raw], envelope))[0]
 
-    async def file(self, messages: Sequence[Message], envelope: Envelope | None = None) -> list[Json]:
-        """Mails whose reading is given, as one batch: for tests about rules, where what stands in the bytes does not matter."""
+    async def file(
+        self, messages: Sequence[Message], envelope: Envelope | None = None
+    ) -> list[Json]:
+        """Mails whose reading is given, as one batch: for tests about rules, where what stands in
+        the bytes does not matter.
+        """
         ids = await self.put([f"mail {place}".encode() for place in range(len(messages))], envelope)
         mails = await self.spool.claim("test", len(ids), 60.0, self.clock.now(), ids)
         return await self.lines(ids, await self.intake.file(Read(mails, messages)))
 
     async def release(self, mail_id: int) -> Json:
         """What ``mail release`` does."""
-        await self.spool.set_state(mail_id, "pending", reason=None, now=self.clock.now(), released=True)
+        await self.spool.set_state(
+            mail_id, "pending", reason=None, now=self.clock.now(), released=True
+        )
         return (await self.lines([mail_id], await self.intake.drain([mail_id])))[0]
 
     async def lines(self, ids: Sequence[int], rows: Sequence[Finished]) -> list[Json]:
         """The lines of ``replay --json`` for these mails."""
         async with self.database.read() as connection:
-            where = await threads.finally_at(connection, {row.thread_id for row in rows if row.thread_id})
+            where = await threads.finally_at(
+                connection, {row.thread_id for row in rows if row.thread_id}
+            )
         return lines(Tally(dict.fromkeys(ids, "mail"), list(rows)), where)
 
     async def filled(self, text: str) -> bytes:
-        """The bytes of a mail written down in a test: ``$reply(1)``, ``$tag(1)``, ``$own(thread)`` become our signed marks."""
+        """The bytes of a mail written down in a test: ``$reply(1)``, ``$tag(1)``, ``$own(thread)``
+        become our signed marks.
+        """
         async with self.database.read() as connection:
             desk = await load_desk(connection)
         key, channel = desk.keys[0], desk.default_channel
@@ -112,13 +137,15 @@ class World:
             number, second = int(found[2]), int(found[3]) if found[3] else None
             match found[1]:
                 case "reply":
-                    return token.reply_address(key, channel.address, number, second)
+                    return reply_tokens.reply_address(key, channel.address, number, second)
                 case "tag":
-                    return f"[{token.tag(key, number)}]"
+                    return f"[{reply_tokens.tag(key, number)}]"
                 case "own":
-                    return f"<{token.message_id(key, f'n{second or 0}', number, 'localhost')}>"
+                    return (
+                        f"<{reply_tokens.message_id(key, f'n{second or 0}', number, 'localhost')}>"
+                    )
                 case _:
-                    return token.reply_address(b"not our key", channel.address, number)
+                    return reply_tokens.reply_address(b"not our key", channel.address, number)
 
         return MARK.sub(mark, text.strip("\n")).replace("\n", "\r\n").encode()
 
@@ -129,12 +156,20 @@ class World:
         return Desk(self.database, self.clock, ZONE, actor)
 
     async def forward_thread(self, number: int, message_id: str, address: str) -> int:
-        """The thread that forwarding out of a ticket starts (O05): its first message has ``message_id`` and went to ``address``."""
+        """The thread that forwarding out of a ticket starts (O05): its first message has
+        ``message_id`` and went to ``address``.
+        """
         async with self.database.write(ordered=True) as connection:
             book = await Book.open(connection, self.clock.now())
             await book.load_tickets([number])
             await book.load_contacts([address])
-            thread = Thread(book.allot("thread"), "forward", self.clock.now(), ticket=number, attached_at=self.clock.now())
+            thread = Thread(
+                book.allot("thread"),
+                "forward",
+                self.clock.now(),
+                ticket=number,
+                attached_at=self.clock.now(),
+            )
             book.set_thread(thread, new=True)
             book.set_participant(thread.id, book.ensure_contact(address, "").id, "participant")
             book.remember(message_id, thread.id, None)
@@ -160,9 +195,13 @@ class World:
         found = schema.metadata.tables[table]
         chosen = [found.c[name] for name in columns] or list(found.c)
         async with self.database.read() as connection:
-            return sorted((tuple(row) for row in await connection.execute(sa.select(*chosen))), key=repr)
+            return sorted(
+                (tuple(row) for row in await connection.execute(sa.select(*chosen))), key=repr
+            )
 
-    async def dump(self, without: Collection[str] = ("mail", "raw_mail", "counter")) -> dict[str, list[tuple[Any, ...]]]:
+    async def dump(
+        self, without: Collection[str] = ("mail", "raw_mail", "counter")
+    ) -> dict[str, list[tuple[Any, ...]]]:
         """Everything that is stored, but for these tables."""
         names = [name for name in schema.metadata.tables if name not in without]
         return {name: await self.rows(name) for name in names}
@@ -171,17 +210,37 @@ class World:
         """What must hold after anything: INV1, INV4, INV6, INV9, and that no row hangs in the air."""
         async with self.database.read() as connection:
             desk = await load_desk(connection)
-            held = {row.number: tickets.from_row(row) for row in await connection.execute(tickets.ROWS)}
+            held = {
+                row.number: tickets.from_row(row) for row in await connection.execute(tickets.ROWS)
+            }
             strings = {row.id: Thread(*row) for row in await connection.execute(threads.ROWS)}
-            events = (await connection.execute(sa.select(schema.event).order_by(schema.event.c.id))).all()
-            placed = set((await connection.execute(sa.select(schema.message.c.thread_id))).scalars()) - {None}
+            events = (
+                await connection.execute(sa.select(schema.event).order_by(schema.event.c.id))
+            ).all()
+            placed = set(
+                (await connection.execute(sa.select(schema.message.c.thread_id))).scalars()
+            ) - {None}
         self._check_moves(events)
         for ticket in held.values():
-            if desk.pipelines[ticket.pipeline_id].status(ticket.status_id).state == "open" and not _dated_by_hand(events, ticket.number):
-                assert (ticket.closed_at, ticket.close_date) == (None, None), f"INV4: ticket {ticket.number} is open and has a close date"
-            own = [each for each in strings.values() if each.ticket == ticket.number and each.kind == "normal" and each.redirect_to is None]
-            assert ticket.merged_into is None or not own, f"ticket {ticket.number} is merged away and keeps threads"
-            assert not own or any(each.origin for each in own), f"ticket {ticket.number} has mail and no origin thread"
+            if desk.pipelines[ticket.pipeline_id].status(
+                ticket.status_id
+            ).state == "open" and not _dated_by_hand(events, ticket.number):
+                assert (ticket.closed_at, ticket.close_date) == (None, None), (
+                    f"INV4: ticket {ticket.number} is open and has a close date"
+                )
+            own = [
+                each
+                for each in strings.values()
+                if each.ticket == ticket.number
+                and each.kind == "normal"
+                and each.redirect_to is None
+            ]
+            assert ticket.merged_into is None or not own, (
+                f"ticket {ticket.number} is merged away and keeps threads"
+            )
+            assert not own or any(each.origin for each in own), (
+                f"ticket {ticket.number} has mail and no origin thread"
+            )
         for thread in strings.values():
             seen = {thread.id}
             follower = thread
@@ -196,28 +255,44 @@ class World:
         for event in moves:
             cause = event.cause
             assert cause["rule"], "INV9: a move without a rule"
-            assert cause["message_id"] or cause["user"] or event.actor, "INV9: a move without a cause"
+            assert cause["message_id"] or cause["user"] or event.actor, (
+                "INV9: a move without a cause"
+            )
             assert event.before != event.after, "setting the same status again is no move"
         direct = Counter(
-            (event.cause["message_id"], event.at) for event in moves if event.cause["rule"] in AUTOMATIC and event.cause["message_id"]
+            (event.cause["message_id"], event.at)
+            for event in moves
+            if event.cause["rule"] in AUTOMATIC and event.cause["message_id"]
         )
         assert max(direct.values(), default=0) <= 1, "INV1: a message moved a ticket twice"
 
 
 async def start_again(database: Database) -> None:
-    """Empties every table and sows the first data: as good as a new database, and a hundred times quicker to have."""
+    """Empties every table and sows the first data: as good as a new database, and a hundred times
+    quicker to have.
+    """
     names = [table.name for table in reversed(schema.metadata.sorted_tables)]
     async with database.write() as connection:
         if database.dialect == "postgresql":
-            tables = (await connection.exec_driver_sql("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")).scalars()
+            tables = (
+                await connection.exec_driver_sql(
+                    "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+                )
+            ).scalars()
             for name in tables:
                 if name not in {*names, "alembic_version"}:
                     await connection.exec_driver_sql(f"DELETE FROM {name}")
-            sequences = (await connection.exec_driver_sql("SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'")).scalars()
+            sequences = (
+                await connection.exec_driver_sql(
+                    "SELECT sequencename FROM pg_sequences WHERE schemaname = 'public'"
+                )
+            ).scalars()
             for name in sequences:
                 await connection.exec_driver_sql(f"ALTER SEQUENCE {name} RESTART")
         else:
-            await connection.exec_driver_sql("INSERT INTO message_search (message_search) VALUES ('delete-all')")
+            await connection.exec_driver_sql(
+                "INSERT INTO message_search (message_search) VALUES ('delete-all')"
+            )
             await connection.exec_driver_sql("DELETE FROM sqlite_sequence")
         for name in names:
             await connection.exec_driver_sql(f'DELETE FROM "{name}"')
@@ -225,13 +300,24 @@ async def start_again(database: Database) -> None:
 
 
 def _dated_by_hand(events: Sequence[Any], number: int) -> bool:
-    return any(event.ticket == number and event.type == "close_date_changed" and event.cause["rule"] == "user" for event in events)
+    return any(
+        event.ticket == number
+        and event.type == "close_date_changed"
+        and event.cause["rule"] == "user"
+        for event in events
+    )
 
 
 def told(event: Json) -> str:
     """An event as one line: ``status_changed B: New -> Waiting on us (why)``."""
-    change = f": {event['before'] or '-'} -> {event['after'] or '-'}" if event["before"] or event["after"] else ""
-    return f"{event['type']} {event['cause']['rule']}{change}" + (f" ({event['detail']})" if event["detail"] else "")
+    change = (
+        f": {event['before'] or '-'} -> {event['after'] or '-'}"
+        if event["before"] or event["after"]
+        else ""
+    )
+    return f"{event['type']} {event['cause']['rule']}{change}" + (
+        f" ({event['detail']})" if event["detail"] else ""
+    )
 
 
 def days(count: float) -> timedelta:

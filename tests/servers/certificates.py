@@ -55,7 +55,30 @@ class Authority:
         pair = Pair(self.folder / f"{file}.pem", self.folder / f"{file}.key")
         config = self.folder / "openssl.cnf"
         config.write_text(_CONFIG.format(names=names))
-        command = [require_program("openssl"), "req", "-x509", "-config", config, "-extensions", section, "-days", "2", "-nodes"]
-        command += ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-subj", f"/CN={subject}", *more]
-        subprocess.run([*map(str, command), "-keyout", str(pair.key), "-out", str(pair.certificate)], check=True, capture_output=True)
+        command = [
+            require_program("openssl"),
+            "req",
+            "-x509",
+            "-config",
+            config,
+            "-extensions",
+            section,
+            "-days",
+            "2",
+            "-nodes",
+        ]
+        command += [
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-subj",
+            f"/CN={subject}",
+            *more,
+        ]
+        subprocess.run(
+            [*map(str, command), "-keyout", str(pair.key), "-out", str(pair.certificate)],
+            check=True,
+            capture_output=True,
+        )
         return pair

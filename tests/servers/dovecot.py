@@ -1,4 +1,6 @@
-"""A real Dovecot of the tests' own: a folder, two loopback ports, users, mail that is put into its Maildirs, and everything that can happen to it."""
+"""A real Dovecot of the tests' own: a folder, two loopback ports, users, mail that is put into its
+Maildirs, and everything that can happen to it.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ PASSWORD = "s3cret"
 
 @dataclass(slots=True)
 class Dovecot:
-    """See the module. ``location`` is a mail_location; for ``introspection_url`` see :func:`dovecot_config.write`."""
+    """See the module. ``location`` is a mail_location; for ``introspection_url`` see
+    :func:`dovecot_config.write`.
+    """
 
     folder: Path
     port: int
@@ -74,7 +78,9 @@ class Dovecot:
     def start(self) -> None:
         """Starts it and waits for the first greeting."""
         command = [require_program("dovecot"), "-F", "-c", self.folder / "dovecot.conf"]
-        self.master = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        self.master = subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         until(self._greets, 20)
 
     def _greets(self) -> bool:
@@ -105,7 +111,9 @@ class Dovecot:
         group.wait(10)
         until(lambda: not _alive(group.pid), 10)
         (self.folder / "run/master.pid").unlink(missing_ok=True)
-        for left in (self.folder / "home").rglob("*.lock"):  # a killed session leaves its lock, and the next one would wait for minutes
+        for left in (self.folder / "home").rglob(
+            "*.lock"
+        ):  # a killed session leaves its lock, and the next one would wait for minutes
             left.unlink()
 
     def restart(self) -> None:
@@ -125,12 +133,16 @@ class Dovecot:
         return self.log().count("client passdb out: FAIL\t")
 
     def login_count(self) -> int:
-        """How often somebody tried to sign in, as its log tells; our own :meth:`client` is not counted."""
+        """How often somebody tried to sign in, as its log tells; our own :meth:`client` is not
+        counted.
+        """
         self._told()
         return max(0, self.log().count("auth: Debug: client in: AUTH\t") - self.witnesses)
 
     def _told(self) -> None:
-        """Returns once the log tells all that was before: another process writes it, a little later. Nobody can sign in where the server is away."""
+        """Returns once the log tells all that was before: another process writes it, a little
+        later. Nobody can sign in where the server is away.
+        """
         if self.master is None:
             return
         name = self.add_user(f"witness{next(self.numbers)}@example.org")
@@ -140,13 +152,17 @@ class Dovecot:
     # ---- users and mail
 
     def add_user(self, name: str, password: str = PASSWORD) -> str:
-        """A user, or a new password for one; returns the name, which may hold anything but a slash and the end of a line."""
+        """A user, or a new password for one; returns the name, which may hold anything but a slash
+        and the end of a line.
+        """
         path = self.folder / "users" / name
         before = path.stat().st_mtime if path.exists() else 0
         fresh = self.folder / "fresh"
         fresh.write_text(f"user:{{PLAIN.b64}}{b64encode(password.encode()).decode()}\n")
         fresh.chmod(0o644)
-        if before:  # what it knows it reads again when the time is another one, and it looks once a second
+        if (
+            before
+        ):  # what it knows it reads again when the time is another one, and it looks once a second
             os.utime(fresh, (before + 1, before + 1))
         fresh.replace(path)
         written = int(time.time())
@@ -160,8 +176,12 @@ class Dovecot:
         name = encode_folder(folder)
         return home if folder == "INBOX" else home / f".{name.replace('/', '.')}"
 
-    def deliver(self, user: str, *raws: bytes, folder: str = "INBOX", received: datetime | None = None) -> None:
-        """Puts mails into a Maildir the way a delivery agent does: written aside, then moved in; ``received`` is their INTERNALDATE."""
+    def deliver(
+        self, user: str, *raws: bytes, folder: str = "INBOX", received: datetime | None = None
+    ) -> None:
+        """Puts mails into a Maildir the way a delivery agent does: written aside, then moved in;
+        ``received`` is their INTERNALDATE.
+        """
         if not self.location.startswith("maildir:"):
             self.append(user, *raws, folder=folder, received=received)
             return
@@ -170,7 +190,8 @@ class Dovecot:
         self._make(place)
         for raw in raws:
             seconds, rest = divmod(time.time_ns() // 1000, 1_000_000)
-            name = f"{seconds}.M{rest:06}P{next(self.numbers):09}.tests"  # sorts in the order of delivery
+            # sorts in the order of delivery
+            name = f"{seconds}.M{rest:06}P{next(self.numbers):09}.tests"
             fresh = place / "tmp" / name
             fresh.write_bytes(raw)
             os.chown(fresh, *self.owner)
@@ -183,7 +204,11 @@ class Dovecot:
         self.deliver(user, *raws, folder=folder)
 
     def _make(self, place: Path) -> None:
-        missing = [path for path in (place.parent, place, place / "cur", place / "new", place / "tmp") if not path.exists()]
+        missing = [
+            path
+            for path in (place.parent, place, place / "cur", place / "new", place / "tmp")
+            if not path.exists()
+        ]
         for path in missing:
             path.mkdir()
             os.chown(path, *self.owner)
@@ -193,14 +218,18 @@ class Dovecot:
         """An independent client that is signed in."""
         self.witnesses += 1
         client = imaplib.IMAP4("127.0.0.1", self.port, timeout=30)
-        client.authenticate("PLAIN", lambda _: f"\0{user}\0{password}".encode())  # login() does not quote names
+        client.authenticate(
+            "PLAIN", lambda _: f"\0{user}\0{password}".encode()
+        )  # login() does not quote names
         try:
             yield client
         finally:
             with suppress(OSError, imaplib.IMAP4.error):
                 client.logout()
 
-    def append(self, user: str, *raws: bytes, folder: str = "INBOX", received: datetime | None = None) -> None:
+    def append(
+        self, user: str, *raws: bytes, folder: str = "INBOX", received: datetime | None = None
+    ) -> None:
         """Puts mails in through the server; for mailboxes that are no Maildir."""
         with self.client(user) as client:
             for raw in raws:
@@ -231,13 +260,21 @@ class Dovecot:
         return sorted(self.flags(user, folder))
 
     def flags(self, user: str, folder: str = "INBOX") -> dict[int, set[str]]:
-        """UID -> flags of the mails of a folder, without the one for new mail, which belongs to whoever looks first."""
+        """UID -> flags of the mails of a folder, without the one for new mail, which belongs to
+        whoever looks first.
+        """
         with self.client(user) as client:
             if client.select(folder_argument(folder), readonly=True)[0] != "OK":
                 return {}
             _, lines = client.uid("FETCH", "1:*", "(UID FLAGS)")
-            told = {int(re.search(rb"UID (\d+)", line)[1]): imaplib.ParseFlags(line) for line in lines if line}
-            return {uid: {flag.decode() for flag in flags} - {"\\Recent"} for uid, flags in told.items()}
+            told = {
+                int(re.search(rb"UID (\d+)", line)[1]): imaplib.ParseFlags(line)
+                for line in lines
+                if line
+            }
+            return {
+                uid: {flag.decode() for flag in flags} - {"\\Recent"} for uid, flags in told.items()
+            }
 
     def count(self, user: str, folder: str = "INBOX") -> int:
         """How many mails a folder holds."""
@@ -252,14 +289,19 @@ class Dovecot:
             return int(line.split()[-1].strip(b")"))
 
     def delete_indexes(self, user: str) -> None:
-        """Removes what Dovecot can make again; UIDs stay, for they are kept elsewhere. In an sdbox or mdbox flags and UIDVALIDITY are lost."""
+        """Removes what Dovecot can make again; UIDs stay, for they are kept elsewhere. In an sdbox
+        or mdbox flags and UIDVALIDITY are lost.
+        """
         for path in (self.folder / "home" / user).rglob("dovecot*index*"):
             path.unlink()
         if not self.location.startswith("maildir:"):
             self.doveadm("force-resync", "-u", user, "*")
 
-    def change_uidvalidity(self, user: str, value: int = 0, *, folder: str = "INBOX", first_uid: int = 1) -> int:
-        """Gives a folder another UIDVALIDITY, and its mails new UIDs from ``first_uid`` on; returns it. Nobody may be connected.
+    def change_uidvalidity(
+        self, user: str, value: int = 0, *, folder: str = "INBOX", first_uid: int = 1
+    ) -> int:
+        """Gives a folder another UIDVALIDITY, and its mails new UIDs from ``first_uid`` on; returns
+        it. Nobody may be connected.
 
         The mails of an sdbox or mdbox keep their UIDs.
         """
@@ -296,14 +338,20 @@ def _alive(group: int) -> bool:
 
 
 @contextmanager
-def dovecot(users: Sequence[str] = ("desk@example.org",), *, storage: str = "maildir", **settings: str) -> Iterator[Dovecot]:
-    """A running server with these users; gone with its folder afterwards. ``storage`` may be sdbox or mdbox; ``settings`` are those of the class."""
+def dovecot(
+    users: Sequence[str] = ("desk@example.org",), *, storage: str = "maildir", **settings: str
+) -> Iterator[Dovecot]:
+    """A running server with these users; gone with its folder afterwards. ``storage`` may be sdbox
+    or mdbox; ``settings`` are those of the class.
+    """
     dovecot_config.require_dovecot()
     folder = Path(tempfile.mkdtemp(prefix="dovecot-"))
     try:
         folder.chmod(0o755)
         place = "~/Maildir" if storage == "maildir" else "~/mail"
-        server = Dovecot(folder, open_port(), open_port(), **{"location": f"{storage}:{place}"} | settings)
+        server = Dovecot(
+            folder, open_port(), open_port(), **{"location": f"{storage}:{place}"} | settings
+        )
         server.prepare()
         for user in users:
             server.add_user(user)
@@ -328,8 +376,10 @@ def letter(word: object, size: int = 0, *, parent: object = "") -> bytes:
     """One mail, CR LF, with an answer's header fields when ``parent`` is the word of another."""
     reply = f"In-Reply-To: <{parent}@client.example>\r\n" if parent else ""
     head = (
-        f"From: A client <client@client.example>\r\nTo: desk@example.org\r\nSubject: About {parent or word}\r\n"
-        f"Date: Mon, 23 Nov 2026 10:00:00 +0000\r\nMessage-ID: <{word}@client.example>\r\n{reply}\r\n"
+        "From: A client <client@client.example>\r\nTo: desk@example.org\r\nSubject: About "
+        f"{parent or word}\r\n"
+        "Date: Mon, 23 Nov 2026 10:00:00 +0000\r\nMessage-ID: "
+        f"<{word}@client.example>\r\n{reply}\r\n"
     )
     line = f"A line of {word}, and no more than that.\r\n"
     return (head + line * max(1, size // len(line))).encode()

@@ -107,8 +107,17 @@ def owner() -> Owner:
     return Owner(entry.pw_name, entry.pw_uid, entry.pw_gid if os.geteuid() == 0 else os.getgid())
 
 
-def write(folder: Path, *, port: int, tls_port: int, location: str, introspection_url: str = "", extra: str = "") -> None:
-    """Writes ``dovecot.conf``. A token is checked by asking ``introspection_url``: with the token behind it where it ends in ``=``, else in a header.
+def write(
+    folder: Path,
+    *,
+    port: int,
+    tls_port: int,
+    location: str,
+    introspection_url: str = "",
+    extra: str = "",
+) -> None:
+    """Writes ``dovecot.conf``. A token is checked by asking ``introspection_url``: with the token
+    behind it where it ends in ``=``, else in a header.
 
     Without an address the password of a user is also the token that is accepted.
     """
@@ -139,9 +148,13 @@ def _group(gid: int) -> str:
 
 
 def require_dovecot() -> Path:
-    """The path of a Dovecot 2.3; the calling test is skipped where there is none, or another version, which has another configuration."""
+    """The path of a Dovecot 2.3; the calling test is skipped where there is none, or another
+    version, which has another configuration.
+    """
     program = require_program("dovecot")
-    version = subprocess.run([program, "--version"], check=True, capture_output=True, text=True).stdout
+    version = subprocess.run(
+        [program, "--version"], check=True, capture_output=True, text=True
+    ).stdout
     if not version.startswith("2.3."):
         pytest.skip(f"the tests configure Dovecot 2.3, and this is {version.split()[0]}")
     return program

@@ -12,11 +12,15 @@ LITERAL = re.compile(rb"\{(\d+)(\+?)\}$")
 _SPACE = re.compile(rb" *")
 _QUOTED = re.compile(rb'"((?:[^"\\\r\n]|\\["\\])*)"')
 _COUNTED = re.compile(rb"\{(\d+)\+?\}\r\n")
-_ATOM = re.compile(rb'[^ ()"\[\]]*(?:\[[^\]]*\](?:<[\d.]+>)?)?')  # BODY[HEADER.FIELDS (FROM TO)]<0.9> is one
+_ATOM = re.compile(
+    rb'[^ ()"\[\]]*(?:\[[^\]]*\](?:<[\d.]+>)?)?'
+)  # BODY[HEADER.FIELDS (FROM TO)]<0.9> is one
 
 
 def words(command: bytes) -> list[Word]:
-    """The words of a command whose literals stand where they were announced; ValueError where it cannot be read."""
+    """The words of a command whose literals stand where they were announced; ValueError where it
+    cannot be read.
+    """
     found, at = _some(command, 0)
     if at < len(command):
         raise ValueError(command[at:])

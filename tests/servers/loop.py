@@ -1,4 +1,6 @@
-"""An event loop in a thread of its own, for servers that serve tests with and without a loop, and daemons in other processes."""
+"""An event loop in a thread of its own, for servers that serve tests with and without a loop, and
+daemons in other processes.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ class Loop:
 
 
 class Gate:
-    """A place in a server's dialog where it waits until the test opens it; ``reached`` is set when it stands there."""
+    """A place in a server's dialog where it waits until the test opens it; ``reached`` is set when
+    it stands there.
+    """
 
     def __init__(self, loop: Loop) -> None:
         self.reached = threading.Event()

@@ -1,4 +1,6 @@
-"""Folder names and strings as IMAP writes them; of the tests' own, so that a fault in the program's encoder shows."""
+"""Folder names and strings as IMAP writes them; of the tests' own, so that a fault in the program's
+encoder shows.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,11 @@ def encode_folder(name: str) -> str:
     def shifted(match: re.Match[str]) -> str:
         if match[0] == "&":
             return "&-"
-        return "&" + b64encode(match[0].encode("utf-16-be")).decode().rstrip("=").replace("/", ",") + "-"
+        return (
+            "&"
+            + b64encode(match[0].encode("utf-16-be")).decode().rstrip("=").replace("/", ",")
+            + "-"
+        )
 
     return re.sub(r"&|[^\x20-\x7e]+", shifted, name)
 

@@ -23,10 +23,11 @@ How = Literal["reset", "close", "stall", "half", "inject"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens after so many bytes of one direction: the connection is reset or closed, or no byte goes on any more.
+    """What happens after so many bytes of one direction: the connection is reset or closed, or no
+    byte goes on any more.
 
-    With ``half`` the receiver is told that nothing more comes, while the other direction goes on. With ``inject`` the ``data`` goes in at the
-    first end of a line from there on.
+    With ``half`` the receiver is told that nothing more comes, while the other direction goes on.
+    With ``inject`` the ``data`` goes in at the first end of a line from there on.
     """
 
     after: int
@@ -54,9 +55,11 @@ class _Connection:
 
 @dataclass(slots=True)
 class Proxy:
-    """A running proxy. ``faults`` are used up one a connection, in order; without any, everything passes. ``piece`` 1 sends single bytes.
+    """A running proxy. ``faults`` are used up one a connection, in order; without any, everything
+    passes. ``piece`` 1 sends single bytes.
 
-    ``always`` is the fault of every connection that has none of its own; ``once`` happens to whichever connection brings the sum of all to its number.
+    ``always`` is the fault of every connection that has none of its own; ``once`` happens to
+    whichever connection brings the sum of all to its number.
     """
 
     loop: Loop
@@ -68,7 +71,9 @@ class Proxy:
     once: Fault | None = None
     refuse: bool = False  # connections are closed at once
     record: bool = False
-    heard: list[tuple[Way, bytes]] = field(default_factory=list)  # what passed while ``record`` was on
+    heard: list[tuple[Way, bytes]] = field(
+        default_factory=list
+    )  # what passed while ``record`` was on
     piece: int = 65536
     down: int = 0  # bytes so far, of all connections
     up: int = 0
@@ -80,8 +85,18 @@ class Proxy:
         """How many connections there are at the moment."""
         return len(self._open)
 
-    def cut_after(self, *, down: int = -1, up: int = -1, how: How = "reset", total: bool = False, always: bool = False) -> None:
-        """Cuts the next connection, or every one, after so many bytes; ``total`` counts the bytes of all connections from now on."""
+    def cut_after(
+        self,
+        *,
+        down: int = -1,
+        up: int = -1,
+        how: How = "reset",
+        total: bool = False,
+        always: bool = False,
+    ) -> None:
+        """Cuts the next connection, or every one, after so many bytes; ``total`` counts the bytes
+        of all connections from now on.
+        """
         way: Way = "down" if down >= 0 else "up"
         after = down if down >= 0 else up
         if total:
@@ -91,12 +106,16 @@ class Proxy:
         else:
             self.faults.append(Fault(after, way, how))
 
-    def stall_after(self, *, down: int = -1, up: int = -1, total: bool = False, always: bool = False) -> None:
+    def stall_after(
+        self, *, down: int = -1, up: int = -1, total: bool = False, always: bool = False
+    ) -> None:
         """The same, but the connection stays and nothing passes that way any more."""
         self.cut_after(down=down, up=up, how="stall", total=total, always=always)
 
     def inject(self, data: bytes, after: int = 0) -> None:
-        """Puts bytes between two lines of the server, in the next connection, once so many have passed."""
+        """Puts bytes between two lines of the server, in the next connection, once so many have
+        passed.
+        """
         self.faults.append(Fault(after, "down", "inject", data))
 
     def drop_all(self, how: How = "reset") -> None:
@@ -121,22 +140,39 @@ class Proxy:
             _cut(writer, "reset")
             return
         for each in (writer, other_writer):
-            each.transport.set_write_buffer_limits(0)  # what is drained has been given to the kernel
+            each.transport.set_write_buffer_limits(
+                0
+            )  # what is drained has been given to the kernel
         connection = _Connection(writer, other_writer, fault)
         self._open.add(connection)
         try:
-            await asyncio.gather(self._pump(connection, reader, other_writer, "up"), self._pump(connection, other_reader, writer, "down"))
+            await asyncio.gather(
+                self._pump(connection, reader, other_writer, "up"),
+                self._pump(connection, other_reader, writer, "down"),
+            )
         finally:
             self._open.discard(connection)
             connection.cut("close")
 
-    async def _pump(self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> None:
+    async def _pump(
+        self,
+        connection: _Connection,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        way: Way,
+    ) -> None:
         with contextlib.suppress(OSError):
             if await self._copy(connection, reader, writer, way):
                 writer.write_eof()
         connection.ended.set()
 
-    async def _copy(self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: Way) -> bool:
+    async def _copy(
+        self,
+        connection: _Connection,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        way: Way,
+    ) -> bool:
         """Whether the sender has come to its end by itself."""
         while True:
             fault, left = self._next(connection, way)
@@ -153,14 +189,24 @@ class Proxy:
 
     def _next(self, connection: _Connection, way: Way) -> tuple[Fault | None, int]:
         """The fault that comes first this way, and the bytes until then."""
-        found = [(fault.after - connection.passed[way], fault) for fault in [connection.fault] if fault is not None and fault.way == way]
-        found += [(fault.after - getattr(self, way), fault) for fault in [self.once] if fault is not None and fault.way == way]
+        found = [
+            (fault.after - connection.passed[way], fault)
+            for fault in [connection.fault]
+            if fault is not None and fault.way == way
+        ]
+        found += [
+            (fault.after - getattr(self, way), fault)
+            for fault in [self.once]
+            if fault is not None and fault.way == way
+        ]
         if not found:
             return None, 0
         left, fault = min(found, key=lambda each: each[0])
         return fault, left
 
-    async def _pass(self, connection: _Connection, writer: asyncio.StreamWriter, way: Way, data: bytes) -> None:
+    async def _pass(
+        self, connection: _Connection, writer: asyncio.StreamWriter, way: Way, data: bytes
+    ) -> None:
         connection.passed[way] += len(data)
         if way == "down" and data:
             connection.line_ended = data.endswith(b"\n")
@@ -170,14 +216,22 @@ class Proxy:
         writer.write(data)
         await writer.drain()
 
-    async def _inject(self, connection: _Connection, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, fault: Fault) -> None:
+    async def _inject(
+        self,
+        connection: _Connection,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        fault: Fault,
+    ) -> None:
         connection.fault = None
         while not connection.line_ended and (data := await reader.readline()):
             await self._pass(connection, writer, "down", data)
         writer.write(fault.data)
         await writer.drain()
 
-    async def _happen(self, connection: _Connection, writer: asyncio.StreamWriter, fault: Fault) -> None:
+    async def _happen(
+        self, connection: _Connection, writer: asyncio.StreamWriter, fault: Fault
+    ) -> None:
         if fault is self.once:
             self.once = None
         match fault.how:
@@ -192,7 +246,9 @@ class Proxy:
 
 
 async def _arrived(writer: asyncio.StreamWriter) -> None:
-    """Waits until the receiver's side has what was sent: a reset would take it back. A receiver that takes nothing is not waited for."""
+    """Waits until the receiver's side has what was sent: a reset would take it back. A receiver
+    that takes nothing is not waited for.
+    """
     opened = writer.get_extra_info("socket")
     with contextlib.suppress(OSError):
         for _ in range(1000):

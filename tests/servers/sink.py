@@ -1,6 +1,8 @@
-"""A smarthost of the tests' own, on aiosmtpd: it keeps what it is given, byte for byte, and can be told to refuse, to stall, or to go away.
+"""A smarthost of the tests' own, on aiosmtpd: it keeps what it is given, byte for byte, and can be
+told to refuse, to stall, or to go away.
 
-It runs in the loop of the test (``async with Sink() as sink``), or in a thread for commands and daemons (``with sink_thread() as sink``).
+It runs in the loop of the test (``async with Sink() as sink``), or in a thread for commands and
+daemons (``with sink_thread() as sink``).
 """
 
 from __future__ import annotations
@@ -25,7 +27,9 @@ DROP, STALL = "drop", "stall"
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """One transaction that came to its end: envelope, parameters of MAIL, content as it was on the wire (dots unstuffed), and who sent it, over what."""
+    """One transaction that came to its end: envelope, parameters of MAIL, content as it was on the
+    wire (dots unstuffed), and who sent it, over what.
+    """
 
     sender: str
     recipient: str
@@ -37,9 +41,11 @@ class Caught:
 
 @dataclass
 class Sink:
-    """The server. Tests change its fields while it runs; the lists of answers are used up one a command, "" accepts.
+    """The server. Tests change its fields while it runs; the lists of answers are used up one a
+    command, "" accepts.
 
-    ``mails`` are those that were accepted or whose end of data was seen before the connection went; ``tried`` counts recipients at RCPT.
+    ``mails`` are those that were accepted or whose end of data was seen before the connection went;
+    ``tried`` counts recipients at RCPT.
     """
 
     tls: Pair | None = None
@@ -52,7 +58,9 @@ class Sink:
     mechanisms: frozenset[str] = frozenset({"PLAIN", "LOGIN", "XOAUTH2"})
     greeting: str = ""  # instead of 220
     at_mail: list[str] = field(default_factory=list)
-    at_recipient: dict[str, str] = field(default_factory=dict)  # the answer to this recipient, always
+    at_recipient: dict[str, str] = field(
+        default_factory=dict
+    )  # the answer to this recipient, always
     greylist: int = 0  # so many first attempts of each recipient get 451
     at_data: list[str] = field(default_factory=list)  # an answer, or DROP, or STALL
     port: int = 0
@@ -62,7 +70,9 @@ class Sink:
     commands: list[str] = field(default_factory=list)
     connections: int = 0
     most_at_once: int = 0
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)  # set by each mail; a test clears it
+    arrived: asyncio.Event = field(
+        default_factory=asyncio.Event
+    )  # set by each mail; a test clears it
     left: asyncio.Event = field(default_factory=asyncio.Event)  # set when a connection has ended
     go_on: asyncio.Event = field(default_factory=asyncio.Event)  # what was stalled answers then
     _server: asyncio.Server | None = None
@@ -72,7 +82,9 @@ class Sink:
         """Listens on the loopback, on the port it had before if it had one."""
         loop = asyncio.get_running_loop()
         context = self._context() if self.implicit else None
-        self._server = await loop.create_server(lambda: self._session(loop), "127.0.0.1", self.port, ssl=context)
+        self._server = await loop.create_server(
+            lambda: self._session(loop), "127.0.0.1", self.port, ssl=context
+        )
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
@@ -117,7 +129,9 @@ class Sink:
                 authenticator=self._known,
             )
 
-    def _known(self, _server: object, _session: object, _envelope: object, mechanism: str, data: Any) -> AuthResult:
+    def _known(
+        self, _server: object, _session: object, _envelope: object, mechanism: str, data: Any
+    ) -> AuthResult:
         name, secret = data.login.decode(), data.password.decode()
         self.logins.append((mechanism, name, secret))
         return AuthResult(success=self.users.get(name) == secret, handled=False, auth_data=data)
@@ -157,7 +171,8 @@ class _Handler:
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
 
-    async def auth_XOAUTH2(self, server: Any, arguments: list[str]) -> AuthResult:  # noqa: N802  # the name is the mechanism
+    # the name is the mechanism
+    async def auth_XOAUTH2(self, server: Any, arguments: list[str]) -> AuthResult:  # noqa: N802
         name, bearer = base64.b64decode(arguments[1]).decode().split("\1")[:2]
         name, token = name.removeprefix("user="), bearer.removeprefix("auth=Bearer ")
         self.sink.logins.append(("XOAUTH2", name, token))
@@ -167,7 +182,9 @@ class _Handler:
         await server._reader.readline()
         return AuthResult(success=False, handled=False)
 
-    async def handle_MAIL(self, _server: Any, _session: Any, envelope: Any, address: str, options: list[str]) -> str:  # noqa: N802
+    async def handle_MAIL(  # noqa: N802
+        self, _server: Any, _session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
         self.sink.commands.append("MAIL")
         answer = self.sink.at_mail.pop(0) if self.sink.at_mail else ""
         if answer:
@@ -176,7 +193,9 @@ class _Handler:
         envelope.mail_options.extend(options)
         return "250 OK"
 
-    async def handle_RCPT(self, _server: Any, _session: Any, envelope: Any, address: str, options: list[str]) -> str:  # noqa: N802
+    async def handle_RCPT(  # noqa: N802
+        self, _server: Any, _session: Any, envelope: Any, address: str, options: list[str]
+    ) -> str:
         sink = self.sink
         sink.commands.append("RCPT")
         sink.tried[address] += 1
@@ -202,7 +221,9 @@ class _Handler:
         answer = sink.at_data.pop(0) if sink.at_data else ""
         if answer in ("", DROP, STALL):
             user = sink.logins[-1][1] if session.authenticated else None
-            sender = "" if envelope.mail_from == "<>" else envelope.mail_from  # so the library gives the null path
+            sender = (
+                "" if envelope.mail_from == "<>" else envelope.mail_from
+            )  # so the library gives the null path
             recipients, options = ",".join(envelope.rcpt_tos), tuple(envelope.mail_options)
             caught = Caught(sender, recipients, options, envelope.content, user, server.encrypted)
             sink.mails.append(caught)

@@ -1,7 +1,8 @@
 """A small IMAP server that can be made to misbehave: what Dovecot cannot be made to do.
 
-It speaks what a reader of mailboxes needs of RFC 3501, IDLE, MOVE, UIDPLUS, SASL-IR, LITERAL+, XOAUTH2 and OAUTHBEARER. ``heard`` keeps every
-command; ``on`` puts something before, after or in the place of the answer to commands that match; the other knobs change the form of the answers.
+It speaks what a reader of mailboxes needs of RFC 3501, IDLE, MOVE, UIDPLUS, SASL-IR, LITERAL+,
+XOAUTH2 and OAUTHBEARER. ``heard`` keeps every command; ``on`` puts something before, after or in
+the place of the answer to commands that match; the other knobs change the form of the answers.
 """
 
 from __future__ import annotations
@@ -18,12 +19,24 @@ from tests.servers.names import folder_argument
 from tests.servers.smallimap_mails import Client
 from tests.servers.smallimap_session import RECEIVED, Folder, Mail
 
-__all__ = ["AFTER", "BEFORE", "RECEIVED", "Client", "Folder", "Gate", "Mail", "SmallImap", "small_imap"]
+__all__ = [
+    "AFTER",
+    "BEFORE",
+    "RECEIVED",
+    "Client",
+    "Folder",
+    "Gate",
+    "Mail",
+    "SmallImap",
+    "small_imap",
+]
 
 BEFORE = "IMAP4rev1 SASL-IR IDLE AUTH=PLAIN AUTH=XOAUTH2"
 AFTER = "IMAP4rev1 IDLE MOVE UIDPLUS"
 
-Action = Callable[[Client, bytes, bytes], Awaitable[bool]]  # gets tag and command; True: the command has its answer
+Action = Callable[
+    [Client, bytes, bytes], Awaitable[bool]
+]  # gets tag and command; True: the command has its answer
 
 
 class SmallImap:
@@ -34,7 +47,10 @@ class SmallImap:
         self.port = 0
         self.user, self.password, self.token = "desk@example.org", "s3cret", "token-1"
         self.greeting = b"* OK small server\r\n"
-        self.before, self.after = BEFORE, AFTER  # what it can, before and after a client has signed in
+        self.before, self.after = (
+            BEFORE,
+            AFTER,
+        )  # what it can, before and after a client has signed in
         self.rights = b"READ-WRITE"  # to folders that are selected
         self.announces = False  # the answer to a login tells what it can
         self.folders: dict[str, Folder] = {"INBOX": Folder()}
@@ -46,7 +62,9 @@ class SmallImap:
         self.sizes: dict[int, int] = {}  # what RFC822.SIZE says instead of the truth
         self.bodies: dict[int, bytes] = {}  # what is sent for a UID instead of its mail
         self.announced: dict[int, int] = {}  # the size in front of a literal instead of the truth
-        self.extra: list[tuple[bytes, bytes]] = []  # more items of each FETCH response: name and value
+        self.extra: list[
+            tuple[bytes, bytes]
+        ] = []  # more items of each FETCH response: name and value
         self.backwards = False  # items of a FETCH come in another order
         self.lower = False  # their names are lower case
         self.quotes = False  # bodies of one line come as quoted strings
@@ -74,14 +92,18 @@ class SmallImap:
         return folder_argument(name).encode()
 
     def gate(self) -> Gate:
-        """A step of :meth:`on` that waits until the test says ``open()``; ``reached`` is set when the server stands there."""
+        """A step of :meth:`on` that waits until the test says ``open()``; ``reached`` is set when
+        the server stands there.
+        """
         return Gate(self.loop)
 
     def on(self, pattern: bytes, *steps: bytes | str | Gate, times: int = 1) -> None:
-        """The next ``times`` commands that match get these steps: bytes to send (``%t`` is the tag), gates, and words.
+        """The next ``times`` commands that match get these steps: bytes to send (``%t`` is the
+        tag), gates, and words.
 
-        ``close`` and ``reset`` end the connection and ``silence`` never answers. ``answer`` answers as usual and goes on with the next step;
-        ``go on`` answers as usual after the steps before it. The pattern is held against the command without its tag.
+        ``close`` and ``reset`` end the connection and ``silence`` never answers. ``answer`` answers
+        as usual and goes on with the next step; ``go on`` answers as usual after the steps before
+        it. The pattern is held against the command without its tag.
         """
         left = [times]
 
@@ -98,7 +120,9 @@ class SmallImap:
 
         self.actions.insert(0, (pattern, act))
 
-    async def _step(self, client: Client, tag: bytes, command: bytes, step: bytes | str | Gate) -> None:
+    async def _step(
+        self, client: Client, tag: bytes, command: bytes, step: bytes | str | Gate
+    ) -> None:
         match step:
             case Gate():
                 await step.passed()
@@ -137,7 +161,9 @@ class SmallImap:
         """One connection, to its end."""
         self.connections += 1
         self.writers.add(writer)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError, ValueError):
+        with contextlib.suppress(
+            OSError, asyncio.IncompleteReadError, asyncio.CancelledError, ValueError
+        ):
             await Client(self, reader, writer).serve()
         self.writers.discard(writer)
         writer.transport.abort()

@@ -1,4 +1,6 @@
-"""What a client of the small IMAP server may do in an open folder: look, take, mark, move, remove, and wait for news."""
+"""What a client of the small IMAP server may do in an open folder: look, take, mark, move, remove,
+and wait for news.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Client(Session):
         return _within(spans, [(mail.uid, mail) for mail in self.opened.mails])
 
     async def numbers(self, mails: Iterable[Mail]) -> dict[Mail, int]:
-        """The numbers of all mails as the client knows them; it is told first where it does not know some of these."""
+        """The numbers of all mails as the client knows them; it is told first where it does not
+        know some of these.
+        """
         if not set(mails) <= set(self.view):
             await self.tell()
         return {mail: number for number, mail in enumerate(self.view, 1)}
@@ -54,10 +58,20 @@ class Client(Session):
 
     def fetched(self, mail: Mail, wanted: Iterable[str]) -> bytes:
         """The items of one FETCH response, in the way the server is set to send them."""
-        told = [(b"UID", b"%d" % mail.uid), *(self.item(mail, word) for word in wanted if word.upper() != "UID"), *self.server.extra]
+        told = [
+            (b"UID", b"%d" % mail.uid),
+            *(self.item(mail, word) for word in wanted if word.upper() != "UID"),
+            *self.server.extra,
+        ]
         if self.server.backwards:
             told.reverse()
-        return b"(" + b" ".join((name.lower() if self.server.lower else name) + b" " + value for name, value in told) + b")"
+        return (
+            b"("
+            + b" ".join(
+                (name.lower() if self.server.lower else name) + b" " + value for name, value in told
+            )
+            + b")"
+        )
 
     def item(self, mail: Mail, word: str) -> tuple[bytes, bytes]:
         """One item of a FETCH response: its name and its value."""
@@ -71,7 +85,9 @@ class Client(Session):
         if not word.upper().startswith("BODY.PEEK") and not self.read_only:
             mail.flags.add("\\Seen")
         if asked := FIELDS.fullmatch(word):
-            return f"BODY[HEADER.FIELDS ({asked[1]})]".encode(), self.string(mail.uid, _header(mail.raw, asked[1].split()))
+            return f"BODY[HEADER.FIELDS ({asked[1]})]".encode(), self.string(
+                mail.uid, _header(mail.raw, asked[1].split())
+            )
         asked = WHOLE.fullmatch(word)
         if asked is None:
             raise ValueError(word)
@@ -95,9 +111,20 @@ class Client(Session):
         marked = self.chosen(given[0])
         numbers = await self.numbers(marked)
         for mail in marked:
-            mail.flags = mail.flags | flags if how[0] == "+" else mail.flags - flags if how[0] == "-" else flags
+            mail.flags = (
+                mail.flags | flags
+                if how[0] == "+"
+                else mail.flags - flags
+                if how[0] == "-"
+                else flags
+            )
             if not silent:
-                await self.send(f"* {numbers[mail]} FETCH (UID {mail.uid} FLAGS ({' '.join(sorted(mail.flags))}))\r\n".encode())
+                await self.send(
+                    (
+                        f"* {numbers[mail]} FETCH (UID {mail.uid} FLAGS "
+                        f"({' '.join(sorted(mail.flags))}))\r\n"
+                    ).encode()
+                )
         return b"OK done"
 
     async def do_uid_copy(self, given: list[Word]) -> bytes:
@@ -117,7 +144,9 @@ class Client(Session):
         return b"OK done"
 
     def copied(self, mails: list[Mail], target: Word) -> bytes | None:
-        """Copies mails; returns where they are now (RFC 4315), empty where that is not said, None without the folder."""
+        """Copies mails; returns where they are now (RFC 4315), empty where that is not said, None
+        without the folder.
+        """
         folder = self.server.folders.get(self.named(target))
         if folder is None:
             return None
@@ -140,7 +169,9 @@ class Client(Session):
 
     async def do_close(self, _given: list[Word]) -> bytes:
         if not self.read_only:
-            self.opened.mails[:] = [mail for mail in self.opened.mails if "\\Deleted" not in mail.flags]
+            self.opened.mails[:] = [
+                mail for mail in self.opened.mails if "\\Deleted" not in mail.flags
+            ]
         self.folder = None
         return b"OK done"
 
@@ -205,13 +236,16 @@ class _Keys:
             case "SINCE" | "BEFORE" | "ON":
                 return _day(key, keys.pop(0))
             case "UID":
-                return set(_within(keys.pop(0), [(mail.uid, mail) for mail in self.mails])).__contains__
+                return set(
+                    _within(keys.pop(0), [(mail.uid, mail) for mail in self.mails])
+                ).__contains__
             case _:
                 return set(_within(key.encode(), list(enumerate(self.view, 1)))).__contains__
 
 
 def _day(key: str, text: bytes) -> Callable[[Mail], bool]:
-    day: date = datetime.strptime(text.decode(), "%d-%b-%Y").date()  # noqa: DTZ007 - a day has no zone
+    # a day has no zone
+    day: date = datetime.strptime(text.decode(), "%d-%b-%Y").date()  # noqa: DTZ007
     match key:
         case "SINCE":
             return lambda mail: mail.received.date() >= day
@@ -224,12 +258,19 @@ def _day(key: str, text: bytes) -> Callable[[Mail], bool]:
 def _within(spans: bytes, numbered: list[tuple[int, Mail]]) -> list[Mail]:
     """The mails whose number is in a set."""
     last = max((number for number, _ in numbered), default=0)
-    ranges = [sorted(last if end == "*" else int(end) for end in span.split(":")) for span in spans.decode().split(",")]
-    return [mail for number, mail in numbered if any(ends[0] <= number <= ends[-1] for ends in ranges)]
+    ranges = [
+        sorted(last if end == "*" else int(end) for end in span.split(":"))
+        for span in spans.decode().split(",")
+    ]
+    return [
+        mail for number, mail in numbered if any(ends[0] <= number <= ends[-1] for ends in ranges)
+    ]
 
 
 def _header(raw: bytes, names: Iterable[str]) -> bytes:
     """Some fields of a header, as they are, with the empty line."""
-    fields = re.findall(rb"(?m)^[^\s:]+:.*\r?\n(?:[ \t].*\r?\n)*", raw.partition(b"\r\n\r\n")[0] + b"\r\n")
+    fields = re.findall(
+        rb"(?m)^[^\s:]+:.*\r?\n(?:[ \t].*\r?\n)*", raw.partition(b"\r\n\r\n")[0] + b"\r\n"
+    )
     asked = {name.upper().encode() for name in names}
     return b"".join(each for each in fields if each.partition(b":")[0].upper() in asked) + b"\r\n"

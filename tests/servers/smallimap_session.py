@@ -1,4 +1,6 @@
-"""One connection to the small IMAP server: bytes, signing in and folders, done as a sane server does them."""
+"""One connection to the small IMAP server: bytes, signing in and folders, done as a sane server
+does them.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,17 @@ if TYPE_CHECKING:
     from tests.servers.smallimap import SmallImap
 
 RECEIVED = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
-OPEN_ONLY = {"CHECK", "CLOSE", "EXPUNGE", "UID_SEARCH", "UID_FETCH", "UID_STORE", "UID_COPY", "UID_MOVE", "UID_EXPUNGE"}
+OPEN_ONLY = {
+    "CHECK",
+    "CLOSE",
+    "EXPUNGE",
+    "UID_SEARCH",
+    "UID_FETCH",
+    "UID_STORE",
+    "UID_COPY",
+    "UID_MOVE",
+    "UID_EXPUNGE",
+}
 CHANGING = {"EXPUNGE", "UID_STORE", "UID_MOVE", "UID_EXPUNGE"}
 
 
@@ -50,14 +62,20 @@ class Folder:
 
 
 class Session:
-    """One connection. What is said in an open folder is in :class:`tests.servers.smallimap_mails.Client`."""
+    """One connection. What is said in an open folder is in
+    :class:`tests.servers.smallimap_mails.Client`.
+    """
 
-    def __init__(self, server: SmallImap, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self, server: SmallImap, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         self.server, self.reader, self.writer = server, reader, writer
         self.known = False  # it has signed in
         self.folder: Folder | None = None
         self.read_only = False
-        self.view: list[Mail] = []  # the mails of the folder in the order of the numbers that the client knows
+        self.view: list[
+            Mail
+        ] = []  # the mails of the folder in the order of the numbers that the client knows
 
     # ---- bytes
 
@@ -80,7 +98,9 @@ class Session:
 
     async def reset(self) -> None:
         """Closes with a reset."""
-        self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+        self.writer.get_extra_info("socket").setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
+        )
         self.writer.transport.abort()
         raise ConnectionError
 
@@ -129,7 +149,14 @@ class Session:
         handler = getattr(self, f"do_{name.lower()}", None)
         if handler is None:
             return b"BAD no such command"
-        if not self.known and name not in ("CAPABILITY", "NOOP", "LOGOUT", "LOGIN", "AUTHENTICATE", "ID"):
+        if not self.known and name not in (
+            "CAPABILITY",
+            "NOOP",
+            "LOGOUT",
+            "LOGIN",
+            "AUTHENTICATE",
+            "ID",
+        ):
             return b"BAD sign in first"
         if self.folder is None and name in OPEN_ONLY:
             return b"BAD open a folder first"
@@ -186,7 +213,9 @@ class Session:
             return b"BAD given up"
         said = decoded(response)
         if mechanism == "PLAIN":
-            return self.judged(said.split(b"\0")[1:] == [self.server.user.encode(), self.server.password.encode()])
+            return self.judged(
+                said.split(b"\0")[1:] == [self.server.user.encode(), self.server.password.encode()]
+            )
         bearer = re.search(rb"\x01auth=Bearer ([^\x01]*)\x01\x01$", said)
         user = re.match(rb"user=([^\x01]*)\x01|n,a=([^\x01,]*),\x01", said)
         good = bearer is not None and user is not None and bearer[1].decode() == self.server.token
@@ -208,7 +237,11 @@ class Session:
         self.known = good
         if not good:
             return b"NO [AUTHENTICATIONFAILED] no"
-        return f"OK [CAPABILITY {self.server.after}] welcome".encode() if self.server.announces else b"OK welcome"
+        return (
+            f"OK [CAPABILITY {self.server.after}] welcome".encode()
+            if self.server.announces
+            else b"OK welcome"
+        )
 
     # ---- folders
 
@@ -219,7 +252,9 @@ class Session:
 
     async def do_list(self, given: list[Word]) -> bytes:
         asked = decode_folder(given[1].decode())
-        pattern = "".join({"*": ".*", "%": "[^/]*"}.get(letter, re.escape(letter)) for letter in asked)
+        pattern = "".join(
+            {"*": ".*", "%": "[^/]*"}.get(letter, re.escape(letter)) for letter in asked
+        )
         for name in self.server.folders:
             if re.fullmatch(pattern, name):
                 await self.send(b'* LIST () "/" ' + self.server.sent_name(name) + b"\r\n")
@@ -241,9 +276,19 @@ class Session:
         if folder is None:
             return b"NO [NONEXISTENT] no such folder"
         unseen = sum("\\Seen" not in mail.flags for mail in folder.mails)
-        facts = {"MESSAGES": len(folder.mails), "UIDNEXT": folder.uidnext, "UIDVALIDITY": folder.uidvalidity, "UNSEEN": unseen, "RECENT": 0}
-        told = " ".join(f"{item} {facts[item]}" for item in (word.decode().upper() for word in listed(given[1])))
-        await self.send(b"* STATUS " + self.server.sent_name(self.named(given[0])) + f" ({told})\r\n".encode())
+        facts = {
+            "MESSAGES": len(folder.mails),
+            "UIDNEXT": folder.uidnext,
+            "UIDVALIDITY": folder.uidvalidity,
+            "UNSEEN": unseen,
+            "RECENT": 0,
+        }
+        told = " ".join(
+            f"{item} {facts[item]}" for item in (word.decode().upper() for word in listed(given[1]))
+        )
+        await self.send(
+            b"* STATUS " + self.server.sent_name(self.named(given[0])) + f" ({told})\r\n".encode()
+        )
         return b"OK done"
 
     async def do_examine(self, given: list[Word]) -> bytes:

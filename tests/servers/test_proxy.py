@@ -58,7 +58,9 @@ def say(between, data: bytes) -> tuple[bytes, str]:
         try:
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)
-        except ConnectionResetError:  # Linux tells it once; what came until then can be read all the same
+        except (
+            ConnectionResetError
+        ):  # Linux tells it once; what came until then can be read all the same
             ended = "reset"
         except OSError:
             pass
@@ -74,12 +76,18 @@ LINES = b"".join(b"line %d\r\n" % number for number in range(20))
 
 
 def test_a_proxy_lets_everything_pass(between):
-    """Without a fault all bytes pass and are counted; with a recorder they are kept; a piece of one byte changes nothing but the time."""
+    """Without a fault all bytes pass and are counted; with a recorder they are kept; a piece of one
+    byte changes nothing but the time.
+    """
     large = LINES * 5000
     assert say(between, large) == (large, "close")
     between.record, between.piece = True, 1
     assert say(between, LINES) == (LINES, "close")
-    assert (between.connections, between.up, between.down) == (2, len(large) + len(LINES), len(large) + len(LINES))
+    assert (between.connections, between.up, between.down) == (
+        2,
+        len(large) + len(LINES),
+        len(large) + len(LINES),
+    )
     for way in ("up", "down"):
         assert b"".join(data for where, data in between.heard if where == way) == LINES
     assert {len(data) for _, data in between.heard} == {1}
@@ -88,7 +96,9 @@ def test_a_proxy_lets_everything_pass(between):
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("after", [0, 1, 77, 170])
 def test_a_proxy_cuts_after_exactly_so_many_bytes(between, after, how):
-    """What was sent before the cut arrives to its last byte, and nothing after it; the next connection is whole."""
+    """What was sent before the cut arrives to its last byte, and nothing after it; the next
+    connection is whole.
+    """
     between.cut_after(down=after, how=how)
     got, ended = say(between, LINES)
     assert got == LINES[:after]
@@ -114,7 +124,9 @@ def test_a_proxy_counts_over_connections(between):
 
 
 def test_a_proxy_stalls(between):
-    """After so many bytes nothing more comes, but the connection stays, and the other way is open; a client that leaves ends it."""
+    """After so many bytes nothing more comes, but the connection stays, and the other way is open;
+    a client that leaves ends it.
+    """
     between.stall_after(down=9)
     with socket.create_connection(("127.0.0.1", between.port), 10) as client:
         client.sendall(LINES)

@@ -29,7 +29,9 @@ class Tokens(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Whether the token behind the address is good."""
         good = "?token=good&" in self.path  # an empty id and secret follow
-        told = json.dumps({"active": good, "username": USER} if good else {"active": False}).encode()
+        told = json.dumps(
+            {"active": good, "username": USER} if good else {"active": False}
+        ).encode()
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(told)))
@@ -44,7 +46,9 @@ class Tokens(BaseHTTPRequestHandler):
 def tokens():
     """The address of a server that judges tokens."""
     server = HTTPServer(("127.0.0.1", 0), Tokens)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}/introspect?token="
@@ -71,7 +75,9 @@ def mailbox(shared):
 
 
 def test_what_is_delivered_is_there(mailbox):
-    """Mails lie in the folder in their order, byte by byte, with the time of their arrival; many of them as well as one."""
+    """Mails lie in the folder in their order, byte by byte, with the time of their arrival; many of
+    them as well as one.
+    """
     server, user = mailbox
     raws = [*letters(range(5)), b"", b"no header, no end", letter("8 bit") + b"\xff\xfe\r\n"]
     server.deliver(user, *raws, received=datetime(2020, 2, 3, 12, tzinfo=UTC))
@@ -96,7 +102,9 @@ def test_folders_and_users_may_have_any_name(shared):
     assert shared.count(user) == 0
 
 
-@pytest.mark.parametrize("name", ["", "INBOX", "&", "a & b", "Entwürfe/東京&-", '"\\', "~peter/mail/台北/日本語"])
+@pytest.mark.parametrize(
+    "name", ["", "INBOX", "&", "a & b", "Entwürfe/東京&-", '"\\', "~peter/mail/台北/日本語"]
+)
 def test_names_of_folders_survive_their_encoding(name):
     """Modified UTF-7 there and back, in plain ASCII."""
     assert decode_folder(encode_folder(name)) == name
@@ -110,23 +118,35 @@ def test_modified_utf_7_is_what_the_standard_says():
 
 @pytest.mark.parametrize("folder", ["INBOX", STRANGE])
 def test_new_numbers_and_lost_indexes(mailbox, folder):
-    """Without its indexes a folder has the same UIDs; a change of UIDVALIDITY gives another one, and other UIDs."""
+    """Without its indexes a folder has the same UIDs; a change of UIDVALIDITY gives another one,
+    and other UIDs.
+    """
     server, user = mailbox
     server.deliver(user, *letters("abc"), folder=folder)
     before = server.uidvalidity(user, folder), server.uids(user, folder)
     server.delete_indexes(user)
     assert (server.uidvalidity(user, folder), server.uids(user, folder)) == before
-    assert server.change_uidvalidity(user, folder=folder, first_uid=70) == server.uidvalidity(user, folder) > before[0]
+    assert (
+        server.change_uidvalidity(user, folder=folder, first_uid=70)
+        == server.uidvalidity(user, folder)
+        > before[0]
+    )
     assert server.uids(user, folder) == [70, 71, 72]
 
 
 @pytest.mark.parametrize("storage", ["sdbox", "mdbox"])
 def test_other_storages(storage):
-    """Mail is delivered into a dbox too, which may get another UIDVALIDITY, lose its indexes, and be killed."""
+    """Mail is delivered into a dbox too, which may get another UIDVALIDITY, lose its indexes, and
+    be killed.
+    """
     with dovecot(storage=storage) as server:
         server.deliver(USER, *letters("ab"))
         before = server.uidvalidity(USER)
-        assert server.change_uidvalidity(USER, before + 100) == server.uidvalidity(USER) == before + 100
+        assert (
+            server.change_uidvalidity(USER, before + 100)
+            == server.uidvalidity(USER)
+            == before + 100
+        )
         server.delete_indexes(USER)
         assert [raw for raw, _ in server.seen(USER).values()] == letters("ab")
         server.kill()
@@ -135,7 +155,9 @@ def test_other_storages(storage):
 
 
 def test_a_server_that_is_killed_comes_back():
-    """Killed, it says no goodbye and nobody listens; started again it has its mail, its users and its port. In the end nothing is left."""
+    """Killed, it says no goodbye and nobody listens; started again it has its mail, its users and
+    its port. In the end nothing is left.
+    """
     with dovecot() as server:
         server.deliver(USER, letter("a"))
         client = imaplib.IMAP4("127.0.0.1", server.port)
@@ -167,7 +189,10 @@ def test_tls_is_trusted_by_its_own_authority_only(shared, tmp_path):
     for name in ("localhost", "127.0.0.1"):
         with imaplib.IMAP4_SSL(name, shared.tls_port, ssl_context=context) as client:
             assert client.login(USER, PASSWORD)[0] == "OK"
-    with socket.create_connection(("127.0.0.1", shared.tls_port)) as plain, pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
+    with (
+        socket.create_connection(("127.0.0.1", shared.tls_port)) as plain,
+        pytest.raises(ssl.SSLCertVerificationError, match="mismatch"),
+    ):
         context.wrap_socket(plain, server_hostname="imap.example.org")
     stranger = ssl.create_default_context(cafile=Authority(tmp_path).ca)
     with pytest.raises(ssl.SSLCertVerificationError):
@@ -175,10 +200,15 @@ def test_tls_is_trusted_by_its_own_authority_only(shared, tmp_path):
 
 
 def test_logins_are_counted(mailbox):
-    """A wrong password is refused and counted; a new one is good at once. What the tests look up themselves is not counted."""
+    """A wrong password is refused and counted; a new one is good at once. What the tests look up
+    themselves is not counted.
+    """
     server, user = mailbox
     before = server.login_count(), server.refused_logins
-    with imaplib.IMAP4("127.0.0.1", server.port) as client, pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"):
+    with (
+        imaplib.IMAP4("127.0.0.1", server.port) as client,
+        pytest.raises(imaplib.IMAP4.error, match="AUTHENTICATIONFAILED"),
+    ):
         client.login(user, "wrong")
     server.add_user(user, "wrong")
     with imaplib.IMAP4("127.0.0.1", server.port) as client:
@@ -191,10 +221,16 @@ def test_logins_are_counted(mailbox):
 
 @pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
 def test_tokens_are_checked(shared, mechanism):
-    """A good token is let in; a bad one gets a challenge that says why, and is refused once that is answered."""
+    """A good token is let in; a bad one gets a challenge that says why, and is refused once that is
+    answered.
+    """
 
     def sign_in(token: str) -> list[bytes]:
-        start = f"user={USER}\1" if mechanism == "XOAUTH2" else f"n,a={USER},\1host=localhost\1port=143\1"
+        start = (
+            f"user={USER}\1"
+            if mechanism == "XOAUTH2"
+            else f"n,a={USER},\1host=localhost\1port=143\1"
+        )
         heard: list[bytes] = []
 
         def answer(challenge: bytes) -> bytes:

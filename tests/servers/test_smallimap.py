@@ -1,4 +1,6 @@
-"""The small IMAP server is sane for a client that knows nothing of it, and misbehaves where it is told to."""
+"""The small IMAP server is sane for a client that knows nothing of it, and misbehaves where it is
+told to.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +56,9 @@ class Talk:
     def until(self, start: bytes) -> bytes:
         """Everything up to the line that starts so, or to the end."""
         heard = b""
-        while not heard.endswith(b"\n") or not heard.rpartition(b"\n")[0].rpartition(b"\n")[2].startswith(start):
+        while not heard.endswith(b"\n") or not heard.rpartition(b"\n")[0].rpartition(b"\n")[
+            2
+        ].startswith(start):
             line = self.lines.readline()
             if not line:
                 break
@@ -81,15 +85,28 @@ def test_a_client_reads_and_moves(server, client):
     _, told = client.uid("FETCH", "2", "(UID FLAGS RFC822.SIZE INTERNALDATE BODY.PEEK[])")
     size = len(letter("b"))
     assert told == [
-        (b'2 (UID 2 FLAGS () RFC822.SIZE %d INTERNALDATE "22-Nov-2026 10:00:00 +0000" BODY[] {%d}' % (size, size), letter("b")),
+        (
+            (
+                b'2 (UID 2 FLAGS () RFC822.SIZE %d INTERNALDATE "22-Nov-2026 10:00:00 +0000" '
+                b"BODY[] {%d}"
+            )
+            % (size, size),
+            letter("b"),
+        ),
         b")",
     ]
-    assert client.uid("FETCH", "2", "BODY.PEEK[]<3.9>")[1] == [(b"2 (UID 2 BODY[]<3> {9}", letter("b")[3:12]), b")"]
+    assert client.uid("FETCH", "2", "BODY.PEEK[]<3.9>")[1] == [
+        (b"2 (UID 2 BODY[]<3> {9}", letter("b")[3:12]),
+        b")",
+    ]
     header = client.uid("FETCH", "1", "BODY.PEEK[HEADER.FIELDS (SUBJECT DATE)]")[1][0][1]
     assert header == b"Subject: About a\r\nDate: Mon, 23 Nov 2026 10:00:00 +0000\r\n\r\n"
     assert client.create(STRANGE_ARGUMENT)[0] == "OK"
     assert client.uid("STORE", "1", "+FLAGS.SILENT", "(\\Seen)") == ("OK", [None])
-    assert client.uid("STORE", "1:2", "+FLAGS", "(\\Deleted)")[1] == [b"1 (UID 1 FLAGS (\\Deleted \\Seen))", b"2 (UID 2 FLAGS (\\Deleted))"]
+    assert client.uid("STORE", "1:2", "+FLAGS", "(\\Deleted)")[1] == [
+        b"1 (UID 1 FLAGS (\\Deleted \\Seen))",
+        b"2 (UID 2 FLAGS (\\Deleted))",
+    ]
     assert client.uid("COPY", "1", STRANGE_ARGUMENT)[0] == "OK"
     assert client.response("COPYUID")[1] == [b"1 1 1"]
     assert client.uid("EXPUNGE", "1:9")[0] == "OK"
@@ -128,11 +145,23 @@ def test_literals_and_quoted_strings_of_a_client(server):
         assert talk.lines.readline() == b"a OK welcome\r\n"
     talk = Talk(server.port)
     with talk.socket, talk.lines:
-        assert talk.say(b"a LOGIN {7+}\r\n" + b'a "b" \\' + b" {6+}\r\n" + "ünd\r\n\r\n".encode()).startswith(b"a OK")
+        assert talk.say(
+            b"a LOGIN {7+}\r\n" + b'a "b" \\' + b" {6+}\r\n" + "ünd\r\n\r\n".encode()
+        ).startswith(b"a OK")
 
 
 @pytest.mark.parametrize(
-    "command", [b"x FETCH", b"x UID", b"x UID FETCH", b"x UID FETCH 1 (", b'x SELECT "', b"x ", b"x", b"x UID STORE 1"]
+    "command",
+    [
+        b"x FETCH",
+        b"x UID",
+        b"x UID FETCH",
+        b"x UID FETCH 1 (",
+        b'x SELECT "',
+        b"x ",
+        b"x",
+        b"x UID STORE 1",
+    ],
 )
 def test_what_cannot_be_read_is_told(server, command):
     """A broken command gets BAD, and the connection goes on."""
@@ -143,23 +172,48 @@ def test_what_cannot_be_read_is_told(server, command):
 
 def test_words_of_a_command():
     """Lists, sections with lists inside, literals and empty strings are words."""
-    told = words(b'UID FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (TO CC)] BODY[]<0.9>) "" {3}\r\n) " NIL')
-    assert told == [b"UID", b"FETCH", b"1:*", [b"UID", b"BODY.PEEK[HEADER.FIELDS (TO CC)]", b"BODY[]<0.9>"], b"", b') "', b"NIL"]
+    told = words(
+        b'UID FETCH 1:* (UID BODY.PEEK[HEADER.FIELDS (TO CC)] BODY[]<0.9>) "" {3}\r\n) " NIL'
+    )
+    assert told == [
+        b"UID",
+        b"FETCH",
+        b"1:*",
+        [b"UID", b"BODY.PEEK[HEADER.FIELDS (TO CC)]", b"BODY[]<0.9>"],
+        b"",
+        b') "',
+        b"NIL",
+    ]
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "XOAUTH2", "OAUTHBEARER"])
 @pytest.mark.parametrize("at_once", [True, False])
 def test_signing_in_by_sasl(server, mechanism, at_once):
-    """In one step or two; a bad token is told why, and refused when the client has answered. Capabilities differ before and after."""
+    """In one step or two; a bad token is told why, and refused when the client has answered.
+    Capabilities differ before and after.
+    """
     server.before = f"IMAP4rev1 SASL-IR AUTH={mechanism}"
-    start = {"PLAIN": "", "XOAUTH2": "user=desk@example.org\1", "OAUTHBEARER": "n,a=desk@example.org,\1host=x\1"}[mechanism]
+    start = {
+        "PLAIN": "",
+        "XOAUTH2": "user=desk@example.org\1",
+        "OAUTHBEARER": "n,a=desk@example.org,\1host=x\1",
+    }[mechanism]
     talk = Talk(server.port)
     with talk.socket, talk.lines:
-        assert talk.say(b"c CAPABILITY\r\n") == f"* CAPABILITY {server.before}\r\nc OK done\r\n".encode()
+        assert (
+            talk.say(b"c CAPABILITY\r\n")
+            == f"* CAPABILITY {server.before}\r\nc OK done\r\n".encode()
+        )
         for secret in ("bad", "s3cret" if mechanism == "PLAIN" else "token-1"):
-            said = f"\0desk@example.org\0{secret}" if mechanism == "PLAIN" else f"{start}auth=Bearer {secret}\1\1"
+            said = (
+                f"\0desk@example.org\0{secret}"
+                if mechanism == "PLAIN"
+                else f"{start}auth=Bearer {secret}\1\1"
+            )
             given = b64encode(said.encode()) + b"\r\n"
-            talk.socket.sendall(f"a AUTHENTICATE {mechanism}".encode() + (b" " + given if at_once else b"\r\n"))
+            talk.socket.sendall(
+                f"a AUTHENTICATE {mechanism}".encode() + (b" " + given if at_once else b"\r\n")
+            )
             if not at_once:
                 assert talk.lines.readline() == b"+ \r\n"
                 talk.socket.sendall(given)
@@ -167,7 +221,10 @@ def test_signing_in_by_sasl(server, mechanism, at_once):
                 assert b'"status"' in b64decode(talk.lines.readline().removeprefix(b"+ "))
                 talk.socket.sendall(b"\r\n")
             assert talk.lines.readline().split()[1] == (b"NO" if secret == "bad" else b"OK")
-        assert talk.say(b"c CAPABILITY\r\n") == f"* CAPABILITY {server.after}\r\nc OK done\r\n".encode()
+        assert (
+            talk.say(b"c CAPABILITY\r\n")
+            == f"* CAPABILITY {server.after}\r\nc OK done\r\n".encode()
+        )
     assert server.logins == 2
 
 
@@ -205,7 +262,10 @@ def test_abilities_may_be_missing(server):
     [
         ((b"* BYE maintenance\r\n", "close"), b"* BYE maintenance\r\n"),
         (("close",), b""),
-        ((b"* 1 EXISTS\r\n" * 5000, b"%t OK fine\r\n"), b"* 1 EXISTS\r\n" * 5000 + b"n OK fine\r\n"),
+        (
+            (b"* 1 EXISTS\r\n" * 5000, b"%t OK fine\r\n"),
+            b"* 1 EXISTS\r\n" * 5000 + b"n OK fine\r\n",
+        ),
         ((b"%t NO [INUSE] later\r\n",), b"n NO [INUSE] later\r\n"),
         ((b"%t BAD what\r\n",), b"n BAD what\r\n"),
         ((b"* X-STRANGE (1)\r\n", "go on"), b"* X-STRANGE (1)\r\nn OK done\r\n"),
@@ -216,7 +276,9 @@ def test_abilities_may_be_missing(server):
     ids=["bye", "close", "burst", "no", "bad", "before", "after", "4 GiB", "endless"],
 )
 def test_commands_get_other_answers(server, steps, heard):
-    """The next command that matches gets what the test says, before, after or in the place of its answer; the one after it is answered."""
+    """The next command that matches gets what the test says, before, after or in the place of its
+    answer; the one after it is answered.
+    """
     with talking(server) as talk:
         server.on(rb"noop", *steps)
         said = talk.say(b"n NOOP\r\n")
@@ -232,7 +294,9 @@ def test_commands_get_other_answers(server, steps, heard):
 
 
 def test_silence_reset_and_gates(server):
-    """It may say nothing at all, reset the connection, wait until the test lets it go on, and drop everybody."""
+    """It may say nothing at all, reset the connection, wait until the test lets it go on, and drop
+    everybody.
+    """
     gate = server.gate()
     server.on(rb"NOOP", gate, "go on")
     server.on(rb"CHECK", "silence")
@@ -252,10 +316,17 @@ def test_silence_reset_and_gates(server):
 
 
 def test_forms_of_a_fetch(server):
-    """Other order, lower case, more items, lines in between, lies about sizes, other bodies, quoted strings, single bytes, nothing for a UID."""
+    """Other order, lower case, more items, lines in between, lies about sizes, other bodies, quoted
+    strings, single bytes, nothing for a UID.
+    """
     server.folders["INBOX"].mails[0].raw = b'a "b"'
     server.backwards, server.lower, server.quotes, server.piece = True, True, True, 1
-    server.extra, server.between, server.omit, server.bodies = [(b"MODSEQ", b"(7)")], [b"* 9 FETCH (FLAGS ())\r\n"], {2}, {3: b""}
+    server.extra, server.between, server.omit, server.bodies = (
+        [(b"MODSEQ", b"(7)")],
+        [b"* 9 FETCH (FLAGS ())\r\n"],
+        {2},
+        {3: b""},
+    )
     server.sizes = {1: 10**9}
     with talking(server) as talk:
         assert talk.say(b"f UID FETCH 1:3 (UID RFC822.SIZE BODY.PEEK[])\r\n").splitlines() == [
@@ -265,18 +336,34 @@ def test_forms_of_a_fetch(server):
             b'* 3 FETCH (modseq (7) body[] "" rfc822.size %d uid 3)' % len(letter("c")),
             b"f OK done",
         ]
-        server.backwards, server.lower, server.quotes, server.announced = False, False, False, {1: 99}
-        assert b"UID 3 BODY[] {0}\r\n MODSEQ (7))\r\n" in talk.say(b"f UID FETCH 3 (BODY.PEEK[])\r\n")
+        server.backwards, server.lower, server.quotes, server.announced = (
+            False,
+            False,
+            False,
+            {1: 99},
+        )
+        assert b"UID 3 BODY[] {0}\r\n MODSEQ (7))\r\n" in talk.say(
+            b"f UID FETCH 3 (BODY.PEEK[])\r\n"
+        )
         server.on(rb"UID FETCH", "answer", "close")
-        assert b'BODY[] {99}\r\na "b" MODSEQ (7))\r\n' in talk.say(b"f UID FETCH 1 (BODY.PEEK[])\r\n")
+        assert b'BODY[] {99}\r\na "b" MODSEQ (7))\r\n' in talk.say(
+            b"f UID FETCH 1 (BODY.PEEK[])\r\n"
+        )
 
 
 def test_mail_of_other_days(server):
     """Mails have the day and the flags that they are given."""
     server.folders["INBOX"].put(letter("old"), datetime(2020, 2, 3, tzinfo=UTC), ["\\Seen"])
     with talking(server) as talk:
-        for keys, found in ((b"BEFORE 4-Feb-2020", b" 4"), (b"NOT SEEN UID 2:4", b" 2 3"), (b"1,3:* UNSEEN", b" 1 3"), (b"DELETED", b"")):
-            assert talk.say(b"s UID SEARCH " + keys + b"\r\n").splitlines()[0] == b"* SEARCH" + found
+        for keys, found in (
+            (b"BEFORE 4-Feb-2020", b" 4"),
+            (b"NOT SEEN UID 2:4", b" 2 3"),
+            (b"1,3:* UNSEEN", b" 1 3"),
+            (b"DELETED", b""),
+        ):
+            assert (
+                talk.say(b"s UID SEARCH " + keys + b"\r\n").splitlines()[0] == b"* SEARCH" + found
+            )
 
 
 # ---- dialogs

@@ -1,4 +1,6 @@
-"""A provider's token server (RFC 6749, 7636, 8628, 7662) over real HTTP, in threads: strict about secrets, PKCE and used refresh tokens, and faulty on demand."""
+"""A provider's token server (RFC 6749, 7636, 8628, 7662) over real HTTP, in threads: strict about
+secrets, PKCE and used refresh tokens, and faulty on demand.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Denied(Exception):
     def __init__(self, error: str, description: str = "", status: int = 400) -> None:
         super().__init__(error)
         self.status = status
-        self.document = {"error": error} | ({"error_description": description} if description else {})
+        self.document = {"error": error} | (
+            {"error_description": description} if description else {}
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,14 @@ class Code:
 
 @dataclass(slots=True)
 class TokenServer:
-    """See the module. Tests change its fields while it runs; ``replies`` are used up one a request to /token or /device, before anything else."""
+    """See the module. Tests change its fields while it runs; ``replies`` are used up one a request
+    to /token or /device, before anything else.
+    """
 
     port: int = 0
-    clients: dict[str, str] = field(default_factory=lambda: {CLIENT: SECRET})  # "" as the secret: a public client
+    clients: dict[str, str] = field(
+        default_factory=lambda: {CLIENT: SECRET}
+    )  # "" as the secret: a public client
     mailbox: str = ACCOUNT  # what the tokens of a client that acts for itself open
     rotates: bool = True  # each refresh token is good for one use; a second use ends the access
     gives_refresh: bool = True
@@ -65,7 +73,9 @@ class TokenServer:
     refresh_seconds: int = 0  # told where it is not 0
     code_seconds: int = 900  # of a device code; told, not enforced
     interval: float = 5  # between two questions of a device, as it is told
-    types_at_once: str = ""  # the account whose person types in each device code as soon as there is one
+    types_at_once: str = (
+        ""  # the account whose person types in each device code as soon as there is one
+    )
     description: str = ""  # what it says beside invalid_grant
     replies: list[Reply] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)  # by grant; "device" and "introspect" too
@@ -76,8 +86,12 @@ class TokenServer:
     used: dict[str, str] = field(default_factory=dict)  # those that were used up
     codes: dict[str, Code] = field(default_factory=dict)
     devices: dict[str, Code] = field(default_factory=dict)
-    gate: threading.Event = field(default_factory=threading.Event)  # requests to /token wait while it is not set
-    arrived: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))  # one more for each request to /token
+    gate: threading.Event = field(
+        default_factory=threading.Event
+    )  # requests to /token wait while it is not set
+    arrived: threading.Semaphore = field(
+        default_factory=lambda: threading.Semaphore(0)
+    )  # one more for each request to /token
     lock: threading.RLock = field(default_factory=threading.RLock)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -86,15 +100,27 @@ class TokenServer:
         """Where it is, without a path."""
         return f"http://127.0.0.1:{self.port}"
 
-    def client(self, grant: str = "authorization_code", *, name: str = "provider", **settings: Any) -> Oauth:
+    def client(
+        self, grant: str = "authorization_code", *, name: str = "provider", **settings: Any
+    ) -> Oauth:
         """The ``[[oauth]]`` table of a client of this server."""
-        given = {"client_id": CLIENT, "client_secret": SECRET, "scope": "mail offline_access"} | self.places | settings
-        return Oauth.model_validate({"name": name, "provider": "custom", "grant": grant, **given}, strict=False)
+        given = (
+            {"client_id": CLIENT, "client_secret": SECRET, "scope": "mail offline_access"}
+            | self.places
+            | settings
+        )
+        return Oauth.model_validate(
+            {"name": name, "provider": "custom", "grant": grant, **given}, strict=False
+        )
 
     @property
     def places(self) -> dict[str, str]:
         """Its endpoints, by the keys of ``[[oauth]]``."""
-        return {"token_url": f"{self.url}/token", "device_url": f"{self.url}/device", "authorize_url": f"{self.url}/authorize"}
+        return {
+            "token_url": f"{self.url}/token",
+            "device_url": f"{self.url}/device",
+            "authorize_url": f"{self.url}/authorize",
+        }
 
     @property
     def introspection(self) -> str:
@@ -125,7 +151,9 @@ class TokenServer:
     def end_refresh(self, account: str = ACCOUNT) -> None:
         """The refresh tokens of the account come to their end."""
         with self.lock:
-            self.refresh = {token: owner for token, owner in self.refresh.items() if owner != account}
+            self.refresh = {
+                token: owner for token, owner in self.refresh.items() if owner != account
+            }
 
     def expire(self, access_token: str) -> None:
         """An access token comes to its end before its time."""
@@ -160,13 +188,19 @@ class TokenServer:
         back = {"state": query.get("state", "")}
         if not self.says_yes:
             back |= {"error": "access_denied", "error_description": "no\r\nthanks"}
-        elif query.get("code_challenge_method") != "S256" or query.get("response_type") != "code" or query["client_id"] not in self.clients:
+        elif (
+            query.get("code_challenge_method") != "S256"
+            or query.get("response_type") != "code"
+            or query["client_id"] not in self.clients
+        ):
             back |= {"error": "invalid_request"}
         else:
             with self.lock:
                 name = self._new("code")
                 account = query.get("login_hint", self.mailbox)
-                self.codes[name] = Code(account, query["client_id"], query["redirect_uri"], query["code_challenge"])
+                self.codes[name] = Code(
+                    account, query["client_id"], query["redirect_uri"], query["code_challenge"]
+                )
             back |= {"code": name}
         return f"{query['redirect_uri']}?{urlencode(back)}"
 
@@ -178,8 +212,15 @@ class TokenServer:
             number = f"{next(self._numbers):04}"
             user_code = f"ABCD-{number}"
             state = "approved" if self.types_at_once else "pending"
-            self.devices[f"device-{user_code}"] = Code(self.types_at_once, form["client_id"], state=state)
-        told = {"device_code": f"device-{user_code}", "user_code": user_code, "expires_in": self.code_seconds, "interval": self.interval}
+            self.devices[f"device-{user_code}"] = Code(
+                self.types_at_once, form["client_id"], state=state
+            )
+        told = {
+            "device_code": f"device-{user_code}",
+            "user_code": user_code,
+            "expires_in": self.code_seconds,
+            "interval": self.interval,
+        }
         return told | {"verification_uri": f"{self.url}/activate"}
 
     def token(self, form: Mapping[str, str]) -> dict[str, Any]:
@@ -215,14 +256,24 @@ class TokenServer:
 
     def _redeem(self, form: Mapping[str, str]) -> str:
         code = self.codes.pop(form.get("code", ""), None)
-        proof = urlsafe_b64encode(sha256(form.get("code_verifier", "").encode()).digest()).decode().rstrip("=")
-        if code is None or (code.client, code.redirect, code.challenge) != (form["client_id"], form.get("redirect_uri"), proof):
+        proof = (
+            urlsafe_b64encode(sha256(form.get("code_verifier", "").encode()).digest())
+            .decode()
+            .rstrip("=")
+        )
+        if code is None or (code.client, code.redirect, code.challenge) != (
+            form["client_id"],
+            form.get("redirect_uri"),
+            proof,
+        ):
             raise Denied("invalid_grant", "the code does not fit")
         return code.account
 
     def _renew(self, token: str) -> dict[str, Any]:
         if token in self.used:
-            self.revoke(self.used[token])  # what a provider does that takes a second use for a theft
+            self.revoke(
+                self.used[token]
+            )  # what a provider does that takes a second use for a theft
         if token not in self.refresh:
             raise Denied("invalid_grant", self.description)
         account = self.refresh[token]
@@ -244,7 +295,11 @@ class TokenServer:
     def _give(self, account: str, *, refresh: bool = True) -> dict[str, Any]:
         access = self._new("access")
         self.issued[access] = account
-        told: dict[str, Any] = {"access_token": access, "token_type": "Bearer", "expires_in": self.access_seconds}
+        told: dict[str, Any] = {
+            "access_token": access,
+            "token_type": "Bearer",
+            "expires_in": self.access_seconds,
+        }
         if refresh and self.gives_refresh:
             told["refresh_token"] = self.sign_in(account)
             if self.refresh_seconds:
@@ -261,7 +316,8 @@ class _Handler(BaseHTTPRequestHandler):
     server_version, sys_version = "provider", ""
     state: TokenServer
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the library
+    # the name of the library
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Says nothing."""
 
     def do_GET(self) -> None:
@@ -279,9 +335,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """A client that wants tokens."""
-        form = dict(parse_qsl(self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode()))
+        form = dict(
+            parse_qsl(self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode())
+        )
         if (basic := self.headers.get("Authorization", "")).startswith("Basic "):
-            form["client_id"], _, form["client_secret"] = b64decode(basic[6:]).decode().partition(":")
+            form["client_id"], _, form["client_secret"] = (
+                b64decode(basic[6:]).decode().partition(":")
+            )
         path = urlsplit(self.path).path
         if path == "/introspect":
             self._tell(200, self.state.introspect(form.get("token", "")))
@@ -300,7 +360,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._tell(error.status, error.document)
 
     def _tell(self, status: int, document: Mapping[str, Any]) -> None:
-        self._send(Reply(status, json.dumps(document).encode(), {"Content-Type": "application/json"}))
+        self._send(
+            Reply(status, json.dumps(document).encode(), {"Content-Type": "application/json"})
+        )
 
     def _send(self, reply: Reply) -> None:
         with suppress(OSError):  # the other side may have gone

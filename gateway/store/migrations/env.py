@@ -1,4 +1,6 @@
-"""How Alembic runs here: on the connection it is handed, in the transaction that is already open there, with our tables to compare with."""
+"""How Alembic runs here: on the connection it is handed, in the transaction that is already open
+there, with our tables to compare with.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +8,18 @@ from typing import Any
 
 from alembic import context
 
-from gateway.store.schema import metadata
+from gateway.store.schema.tables import metadata
 
-APART = ("message_search",)  # full-text search has its own tables on each database, made by hand in the migrations
+APART = (
+    "message_search",
+)  # full-text search has its own tables on each database, made by hand in the migrations
 
 
 def ours(_object: Any, name: str | None, kind: str, _reflected: bool, _compare_to: Any) -> bool:
     """Whether a table or index takes part in comparisons."""
-    return not (name or "").startswith(APART) and not (kind == "table" and (name or "").startswith("sqlite_"))
+    return not (name or "").startswith(APART) and not (
+        kind == "table" and (name or "").startswith("sqlite_")
+    )
 
 
 context.configure(

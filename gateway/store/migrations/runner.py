@@ -1,6 +1,8 @@
-"""Runs the migrations on an open connection, inside its transaction: a kill at any point leaves the tables as they were.
+"""Runs the migrations on an open connection, inside its transaction: a kill at any point leaves the
+tables as they were.
 
-Alembic is imported here and in ``env.py`` only, and only when tables are to be changed: it is slow to load.
+Alembic is imported here and in ``env.py`` only, and only when tables are to be changed: it is slow
+to load.
 """
 
 from __future__ import annotations

@@ -1,0 +1,221 @@
+"""What a mail of ours takes over from the mail it answers: subject, references, quoted text,
+recipients.
+
+All of it was written by strangers, so each function takes any text and never fails: what cannot
+stand in a header is left out, what is too long is cut, and no line of somebody else comes out
+without its ``>``.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime, tzinfo
+from typing import Final
+
+from core.mail.reply_tokens import bare
+from core.model.message import Address, address_key
+
+_LONGEST_SUBJECT: Final = 400
+_READ_SUBJECT: Final = 4000  # characters of a subject that are looked at
+_LONGEST_ID: Final = 250
+_CUT: Final = "> [...]"
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_ID: Final = re.compile(rf"[!-;=?-~]{{1,{_LONGEST_ID}}}")
+_OUR_TAG: Final = re.compile(r"\[(#[0-9]{1,15}\.[a-z2-7]{16})\]", re.IGNORECASE | re.ASCII)
+# "Reply" as mail programs put it before a subject; what also opens subjects that people write (ref,
+# rep, on) is not among them.
+_REPLY_WORDS: Final = (
+    "re aw antw antwort sv svar vs odp odg res r rif rép va vá ynt yanıt bls atb ats απ σχετ "
+    "отв ответ відп תשובה השב رد "
+    "回复 回覆 答复 答覆 回信 返信 답장 회신"
+).split()
+_REPLY: Final = re.compile(
+    rf"(?:(?:{'|'.join(_REPLY_WORDS)})(?: ?[\[(][0-9]{{1,3}}[\])]|\^[0-9]{{1,3}})? ?[:：] ?)+",
+    re.IGNORECASE,
+)
+_DAYS: Final = "Mon Tue Wed Thu Fri Sat Sun".split()
+_MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
+
+
+def one_line(text: str) -> str:
+    """A text that may stand in a header: control characters, line ends and lone surrogates as
+    blanks, runs of blanks as one, none at the ends.
+    """
+    return " ".join(_UNSAFE.sub(" ", text).split())
+
+
+def subject_of(subject: str, tag: str, prefix: str = "Re") -> str:
+    """The subject of an answer: ``Re: <subject> [tag]``, one line of at most 400 characters;
+    ``prefix`` may be empty.
+
+    Prefixes of earlier answers go, in whatever language; those of forwards stay. Tags of other
+    tickets go, wherever they stand; this ticket's own ``tag`` (as
+    :func:`core.mail.reply_tokens.tag` gives it) is kept where it is, or appended, and is never cut.
+    Answered once more it stays the same.
+    """
+    kept = False
+
+    def own(found: re.Match[str]) -> str:
+        nonlocal kept
+        if kept or found[1].lower() != tag.lower():
+            return " "
+        kept = True
+        return found[0]
+
+    text = one_line(_OUR_TAG.sub(own, one_line(subject[:_READ_SUBJECT])))
+    head = f"{prefix}: " if prefix else ""
+    mark = f"[{tag}]"
+    text = _bare(text)
+    if kept and len(head) + len(text) <= _LONGEST_SUBJECT:
+        return head + text
+    text = _bare(one_line(_OUR_TAG.sub(" ", text)))
+    room = _LONGEST_SUBJECT - len(head) - len(mark) - 1
+    return head + f"{text[:room].rstrip()} {mark}".lstrip()
+
+
+def _bare(subject: str) -> str:
+    """A subject without the reply prefixes that it begins with."""
+    prefixes = _REPLY.match(subject)
+    return subject if prefixes is None else subject[prefixes.end() :]
+
+
+def usable_id(identifier: str) -> bool:
+    """Whether a Message-ID (without angle brackets) can be written into a header: printable ASCII
+    without blanks or brackets, not too long.
+    """
+    return _ID.fullmatch(identifier) is not None
+
+
+def references_of(
+    parent_id: str | None, parent_references: Sequence[str], limit: int = 20, octets: int = 4000
+) -> tuple[str, ...]:
+    """The References of an answer (RFC 5322 3.6.4), ids without angle brackets: the parent's, then
+    the parent; each once, oldest first.
+
+    ``parent_references`` are the parent's References, or its In-Reply-To where it has none. Ids
+    that cannot be written are left out. Where they are more than ``limit`` or take more than
+    ``octets`` as written, the first, the newest and always the parent are kept. The last one is
+    what belongs into In-Reply-To.
+    """
+    ids = [
+        each for each in dict.fromkeys(parent_references) if each != parent_id and usable_id(each)
+    ]
+    if parent_id is not None and usable_id(parent_id):
+        ids.append(parent_id)
+    if not ids:
+        return ()
+    first, *rest = ids
+    newest = [rest.pop()] if rest else []
+    room = octets - sum(len(each) + 3 for each in (first, *newest))
+    if newest and (room < 0 or limit < 2):
+        return tuple(newest)
+    while rest and len(newest) + 1 < limit and (room := room - len(rest[-1]) - 3) >= 0:
+        newest.append(rest.pop())
+    return (first, *reversed(newest))
+
+
+def _introduction(when: datetime, zone: tzinfo, name: str) -> str:
+    at = when.astimezone(zone)  # not strftime, which speaks the language of the machine
+    return (
+        f"On {_DAYS[at.weekday()]}, {at.day} {_MONTHS[at.month - 1]} {at.year} at {at:%H:%M}, "
+        f"{one_line(name) or 'somebody'} wrote:"
+    )
+
+
+def _cut(text: str, limit: int) -> tuple[str, bool]:
+    """(the text without blank lines at its end, at most ``limit`` characters of it and whole lines
+    where it has any; whether it was cut).
+    """
+    text = text.rstrip()
+    if len(text) <= limit:
+        return text, False
+    whole = text[:limit].rpartition("\n")[0]
+    return (whole or text[:limit]).rstrip(), True
+
+
+def _quoted(lines: Iterable[str]) -> list[str]:
+    return [
+        (">" if line.startswith(">") else "> " if line else ">") + line
+        for line in (each.rstrip() for each in lines)
+    ]
+
+
+def quote(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_000) -> str:
+    """A mail as it is quoted below an answer: who wrote it and when, in ``zone``, then its lines
+    behind ``> ``; of ``text`` at most ``limit``.
+    """
+    text, cut = _cut(text, limit)
+    return "\n".join(
+        [_introduction(when, zone, name), *_quoted(text.splitlines()), *([_CUT] if cut else [])]
+    )
+
+
+def quote_html(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_000) -> str:
+    """The same as HTML: the escaped plain text of the mail in a blockquote."""
+    text, cut = _cut(text, limit)
+    lines = "<br>\n".join(
+        [html.escape(line.rstrip()) for line in text.splitlines()] + (["[...]"] if cut else [])
+    )
+    return (
+        f"<p>{html.escape(_introduction(when, zone, name))}</p>\n<blockquote "
+        f'type="cite">\n{lines}\n</blockquote>'
+    )
+
+
+def with_signature(text: str, signature: str | None) -> str:
+    """A text with a signature below it, behind the line that mail programs know it by (RFC 3676
+    4.3); as it is where there is none.
+    """
+    signature = (signature or "").removeprefix("-- \n").strip()
+    return f"{text.rstrip()}\n\n-- \n{signature}" if signature else text
+
+
+def opening_lines(text: str, lines: int = 6, width: int = 400) -> str:
+    """The first ``lines`` lines of a mail as a quotation, each of at most ``width`` characters;
+    empty where the mail says nothing.
+    """
+    given = text.strip().splitlines()
+    shown = [
+        line if len(line) <= width else line[: width - 3].rstrip() + "..." for line in given[:lines]
+    ]
+    return "\n".join([*_quoted(shown), *([_CUT] if len(given) > lines else [])])
+
+
+def recipients(
+    newest_inbound: Address | None,
+    requester: Address | None,
+    approved: Sequence[Address],
+    to: Sequence[Address],
+    cc: Sequence[Address],
+    ours: frozenset[str],
+) -> tuple[tuple[Address, ...], tuple[Address, ...]]:
+    """(To, Cc) of an answer on a ticket (interfaces.md 2.2); both empty where nobody is left to
+    write to.
+
+    To is the sender of the newest inbound mail, or else the requester; Cc are the ``approved``
+    participants; ``to`` replaces all of these, ``cc`` comes on top. Nobody stands in them twice, To
+    before Cc, and none of ``ours`` (keys of the channels' addresses), with or without a plus part.
+    """
+    seen: set[str] = set()
+
+    def allowed(given: Iterable[Address | None]) -> tuple[Address, ...]:
+        taken = []
+        for each in given:
+            if (
+                each is None
+                or not each.key
+                or each.key in seen
+                or each.key in ours
+                or address_key(bare(each.key)[0]) in ours
+            ):
+                continue
+            seen.add(each.key)
+            taken.append(Address(one_line(each.name), each.address))
+        return tuple(taken)
+
+    if to:
+        return allowed(to), allowed(cc)
+    first = allowed([newest_inbound]) or allowed([requester])
+    return first, allowed([*approved, *cc])

@@ -1,0 +1,221 @@
+"""Which conversation a mail belongs to (behaviour.md section 5, ties), and which mail a
+conversation is named after.
+
+Ties are computed over an index of every Message-ID that any thread holds or was ever pointed at, so
+that the order of arrival does not matter. Never the subject alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from core.model.message import Message
+
+MatchedBy = Literal[
+    "reply_address", "own_id", "in_reply_to", "references", "late_parent", "subject_tag"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """One thread's knowledge of a Message-ID: it holds that message (``held``), or was only pointed
+    at it.
+    """
+
+    thread: int
+    held: bool
+    forward: bool = False  # the message held is a forward
+    # the message held is a responder's or a report: answering it is no answer to a person
+    machine: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """What a signed reply address or subject tag names: a ticket, and perhaps one thread of it."""
+
+    ticket: int
+    thread: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tie:
+    """The thread a mail belongs to. ``thread`` None with ``ticket`` set: a ticket without a mail
+    thread yet.
+
+    ``joins``: further threads that this mail shows to be the same conversation.
+    ``answers_forward``: In-Reply-To names a forward (E17b). ``renames``: with it the conversation
+    may be named after another mail (:func:`head`), since it answers nothing that a person wrote and
+    that is at hand, or mails that answer it came first.
+    """
+
+    matched_by: MatchedBy | None = None
+    thread: int | None = None
+    ticket: int | None = None
+    joins: tuple[int, ...] = ()
+    late: bool = False
+    answers_forward: bool = False
+    renames: bool = False
+
+
+NO_TIE = Tie()
+CIRCLE_LIMIT = 200  # messages of a thread that are searched for a circle of answers
+
+
+def ids_of(message: Message) -> tuple[str, ...]:
+    """Every Message-ID the mail states, its own first: what has to be looked up, and afterwards
+    remembered.
+    """
+    own = (message.message_id,) if message.message_id else ()
+    return tuple(dict.fromkeys((*own, *message.parents)))
+
+
+def tie(
+    message: Message,
+    refs: Mapping[str, Sequence[Ref]],
+    *,
+    reply_address: Address | None,
+    own_ids: Mapping[str, int],
+    subject_tag: Address | None,
+    forward_threads: frozenset[int],
+) -> Tie:
+    """The tie of a mail, in the order of behaviour.md 5.
+
+    ``refs``: what the index knows of :func:`ids_of`, threads already followed through redirects.
+    ``reply_address``, ``subject_tag``: verified already, the tag only when the sender takes part.
+    ``own_ids``: those of the mail's ids that carry our signature, with their thread.
+    ``forward_threads``: those among all threads named that our own forward started; they are never
+    joined with others.
+    """
+    answers_forward = any(
+        ref.forward for parent in message.in_reply_to[:1] for ref in refs.get(parent, ())
+    )
+    if reply_address is not None:
+        return Tie(
+            "reply_address", reply_address.thread, reply_address.ticket, (), False, answers_forward
+        )
+    for parent in message.parents:
+        if parent in own_ids:
+            return _with_joins(
+                "own_id", own_ids[parent], message, refs, forward_threads, answers_forward
+            )
+    for how, ids in (
+        ("in_reply_to", message.in_reply_to),
+        ("references", message.references[::-1]),
+    ):
+        found = _first(ids, refs)
+        if found is not None:
+            # a literal of the loop
+            return _with_joins(how, found, message, refs, forward_threads, answers_forward)  # type: ignore[arg-type]
+    known = _known(message.message_id, refs)
+    if known:
+        held = any(ref.held for ref in known)
+        matched: MatchedBy = "references" if held else "late_parent"
+        return _with_joins(
+            matched, known[0].thread, message, refs, forward_threads, answers_forward, late=not held
+        )
+    if subject_tag is not None:
+        return Tie(
+            "subject_tag", subject_tag.thread, subject_tag.ticket, (), False, answers_forward
+        )
+    return NO_TIE
+
+
+def _known(message_id: str | None, refs: Mapping[str, Sequence[Ref]]) -> Sequence[Ref]:
+    return refs.get(message_id, ()) if message_id else ()
+
+
+def _first(ids: Iterable[str], refs: Mapping[str, Sequence[Ref]]) -> int | None:
+    """The thread of the first id that any thread knows; one that holds the message before one that
+    only heard of it.
+    """
+    for each in ids:
+        known = refs.get(each, ())
+        if known:
+            return next((ref.thread for ref in known if ref.held), known[0].thread)
+    return None
+
+
+def _with_joins(
+    how: MatchedBy,
+    thread: int,
+    message: Message,
+    refs: Mapping[str, Sequence[Ref]],
+    forward_threads: frozenset[int],
+    answers_forward: bool,
+    *,
+    late: bool = False,
+) -> Tie:
+    if thread in forward_threads:
+        return Tie(how, thread, None, (), late, answers_forward)
+    others = (
+        {ref.thread for each in ids_of(message) for ref in refs.get(each, ())}
+        - {thread}
+        - forward_threads
+    )
+    answers = any(
+        ref.held and not ref.machine for each in message.parents for ref in refs.get(each, ())
+    )
+    renames = not answers or bool(_known(message.message_id, refs))
+    return Tie(how, thread, None, tuple(sorted(others)), late, answers_forward, renames)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What naming a conversation needs to know of one of its messages."""
+
+    message: int
+    message_id: str | None
+    parents: tuple[str, ...]
+    date: datetime
+    sender_id: int | None
+    subject: str
+    # of a kind that opens tickets, and not tied by something only we could have told the sender
+    opens: bool
+    machine: bool = False  # a responder's or a report
+
+
+def head(entries: Iterable[Entry]) -> Entry | None:
+    """The message a conversation is named after: the earliest by Date among those that answer no
+    person's message on the thread.
+
+    Leaving out answers to messages at hand keeps a reply with an invented early Date from taking
+    the ticket over, and keeps the choice independent of the order of arrival. Forged mails may
+    answer each other in a circle: then those of the circle count. None when no message opens.
+    """
+    entries = list(entries)
+    held = {entry.message_id for entry in entries if entry.message_id and not entry.machine}
+    opening = [entry for entry in entries if entry.opens]
+    roots = [
+        entry for entry in opening if not (held - {entry.message_id}).intersection(entry.parents)
+    ]
+    return min(
+        roots or _circular(entries, opening) or opening,
+        key=lambda entry: (entry.date, entry.message_id or "", entry.message),
+        default=None,
+    )
+
+
+def _circular(entries: Sequence[Entry], opening: Sequence[Entry]) -> list[Entry]:
+    """Those of the opening messages that answer themselves by way of others; none where it would be
+    long work to find out.
+    """
+    if len(entries) > CIRCLE_LIMIT:
+        return []
+    answers: dict[str | None, set[str]] = {}
+    for entry in entries:
+        answers.setdefault(entry.message_id, set()).update(entry.parents)
+    found = []
+    for entry in opening:
+        seen: set[str] = set()
+        todo = list(entry.parents)
+        while todo and entry.message_id is not None and entry.message_id not in seen:
+            each = todo.pop()
+            if each not in seen:
+                seen.add(each)
+                todo.extend(answers.get(each, ()))
+        if entry.message_id in seen:
+            found.append(entry)
+    return found

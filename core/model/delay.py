@@ -1,0 +1,273 @@
+"""How long a delay lasts, and when a workflow may act: spans, dates, weekdays, times of day,
+fields, events, execution windows (behaviour.md 3.3).
+
+Everything is worked out from the instant at which the ticket entered the delay, so a longer delay
+can be worked out again (table 3.4). What lies in the past is over at once. Nothing raises for a
+delay that :func:`delay_problem` finds sound.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from typing import Any, Final, Literal
+
+Awaited = Literal["customer_reply", "agent_reply"]
+EVENTS: Final[
+    dict[str, Awaited]
+] = {  # as the interface has them, and as behaviour.md 3.1 says them
+    "customer_reply": "customer_reply",
+    "agent_reply": "agent_reply",
+    "customer_replied": "customer_reply",
+    "agent_replied": "agent_reply",
+}
+LONGEST_WAIT: Final = timedelta(days=365)  # for an event that never comes: every run ends
+WEEKDAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+DATED: Final = (
+    "created_at",
+    "closed_at",
+    "close_date",
+    "last_customer_message_at",
+    "last_agent_message_at",
+    "first_response_at",
+)
+_SPAN: Final = re.compile(
+    r"(?:(\d{1,4})w)?\s*(?:(\d{1,5})d)?\s*(?:(\d{1,6})h)?\s*(?:(\d{1,8})m)?", re.ASCII
+)
+_TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
+_HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
+EARLIEST: Final = datetime(
+    1, 1, 3, tzinfo=UTC
+)  # what the calendar does not hold in some zone is put at its end
+LATEST: Final = datetime(9999, 12, 29, tzinfo=UTC)
+SEARCHED_DAYS: Final = (
+    800  # for an opening of a window; more holidays than that in a row close it for good
+)
+
+
+def span(text: str) -> tuple[int, timedelta] | None:
+    """(days, rest) of a span like ``2d``, ``12h``, ``1d 30m``, ``1w``; None for anything else or
+    for nothing at all.
+    """
+    found = _SPAN.fullmatch(text.strip())
+    if found is None or not any(found.groups()):
+        return None
+    weeks, days, hours, minutes = (int(each) if each else 0 for each in found.groups())
+    return 7 * weeks + days, timedelta(hours=hours, minutes=minutes)
+
+
+def awaited(config: Mapping[str, Any]) -> Awaited | None:
+    """What a delay with an ``event`` waits for."""
+    return EVENTS.get("_".join(str(config.get("event", "")).lower().split()))
+
+
+def delay_problem(config: Mapping[str, Any]) -> str | None:
+    """Why a delay is not sound, as a clause, or None."""
+    given = {key for key in ("for", "until", "field", "weekday", "time", "event") if key in config}
+    if given not in (
+        {"for"},
+        {"until"},
+        {"field"},
+        {"field", "for"},
+        {"weekday"},
+        {"weekday", "time"},
+        {"time"},
+        {"event"},
+        {"event", "for"},
+    ):
+        return (
+            "a delay has one of for, until, field, weekday, time, event (weekday may have a "
+            "time, event and field a for)"
+        )
+    return next(
+        (
+            problem
+            for key in sorted(given)
+            if (problem := _value_problem(key, config[key])) is not None
+        ),
+        None,
+    )
+
+
+def _value_problem(key: str, value: Any) -> str | None:
+    """Why the value of one key of a delay is not sound; TOML gives dates and times of day as such."""
+    if isinstance(value, date | time):
+        value = value.isoformat()[:5] if key == "time" else value.isoformat()
+    if not isinstance(value, str):
+        return f"{key} is a text"
+    match key:
+        case "for" if span(value) is None:
+            return "for is a span like 2d, 12h or 1d 30m"
+        case "until" if _moment(value, UTC) is None:
+            return "until is a date or an instant"
+        case "field" if value not in DATED:
+            return f"field is one of {', '.join(DATED)}"
+        case "weekday" if value[:3].lower() not in WEEKDAYS:
+            return "weekday is a day like mon"
+        case "time" if not _TIME.fullmatch(value):
+            return "time is like 09:30"
+        case "event" if awaited({"event": value}) is None:
+            return "event is one of customer_reply, agent_reply"
+        case _:
+            return None
+
+
+def due(
+    config: Mapping[str, Any],
+    entered: datetime,
+    zone: tzinfo,
+    window: Mapping[str, Any] | None,
+    fields: Mapping[str, Any],
+) -> datetime:
+    """When a delay that was entered then is over (aware UTC). ``fields``: those of the ticket, for
+    ``field``.
+    """
+    if "event" in config:
+        return (
+            _after(config["for"], entered, zone, window)
+            if "for" in config
+            else entered + LONGEST_WAIT
+        )
+    if "field" in config:
+        start = _moment(fields.get(config["field"]), zone)
+        if start is None:
+            return entered
+        return _after(config["for"], start, zone, window) if "for" in config else start
+    if "until" in config:
+        return _moment(config["until"], zone) or entered
+    if "for" in config:
+        return _after(config["for"], entered, zone, window)
+    return _next(config, entered, zone)
+
+
+def _after(text: str, start: datetime, zone: tzinfo, window: Mapping[str, Any] | None) -> datetime:
+    """A day is 24 hours; where a window is set, a day on which the window is open, at the same time
+    of day.
+    """
+    try:
+        return _counted(*(span(text) or (0, timedelta())), start, zone, window)
+    except OverflowError:
+        return LATEST
+
+
+def _counted(
+    days: int, rest: timedelta, start: datetime, zone: tzinfo, window: Mapping[str, Any] | None
+) -> datetime:
+    if not days or window is None:
+        return start + timedelta(days=days) + rest
+    local = start.astimezone(zone)
+    at = local.date()
+    weekdays, holidays = _open_days(window)
+    for _ in range(SEARCHED_DAYS + 7 * days):
+        if not days:
+            break
+        at += timedelta(days=1)
+        days -= at.weekday() in weekdays and at not in holidays
+    return datetime.combine(at, local.time(), zone).astimezone(UTC) + rest
+
+
+def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetime:
+    """The next such weekday, time of day, or both, after the instant of entering; a weekday alone
+    starts at midnight.
+    """
+    local = entered.astimezone(zone)
+    hour, minute = map(int, str(config.get("time", "00:00")).split(":")[:2])
+    day = WEEKDAYS.index(config["weekday"][:3].lower()) if "weekday" in config else None
+    if day is not None and day == local.weekday() and "time" not in config:
+        return entered  # it is that day already
+    at = local.date()
+    for _ in range(15):
+        moment = datetime.combine(at, time(hour, minute), zone).astimezone(UTC)
+        if (day is None or at.weekday() == day) and moment > entered:
+            return moment
+        at += timedelta(days=1)
+    return entered
+
+
+def _moment(value: Any, zone: tzinfo) -> datetime | None:
+    """A date (its first instant in the zone) or an instant, as text or value; aware UTC."""
+    if isinstance(value, datetime):
+        found = value
+    elif isinstance(value, date):
+        found = datetime.combine(value, time())
+    elif isinstance(value, str):
+        try:
+            found = datetime.fromisoformat(value)
+        except ValueError:
+            return None
+    else:
+        return None
+    try:
+        return (found if found.tzinfo is not None else found.replace(tzinfo=zone)).astimezone(UTC)
+    except OverflowError:
+        return EARLIEST if found.year == 1 else LATEST
+
+
+# ---- execution windows
+
+
+def window_problem(window: Any) -> str | None:
+    """Why an execution window is not sound, as a clause, or None. Keys: days, hours
+    ("09:00-17:00"), holidays (dates).
+    """
+    if not isinstance(window, dict) or window.keys() - {"days", "hours", "holidays"}:
+        return "a window has days, hours and holidays"
+    days = window.get("days", list(WEEKDAYS))
+    if (
+        not isinstance(days, list)
+        or not days
+        or any(not isinstance(each, str) or each[:3].lower() not in WEEKDAYS for each in days)
+    ):
+        return "the days of a window are a list like ['mon', 'tue']"
+    hours = window.get("hours", "00:00-24:00")
+    found = _HOURS.fullmatch(hours) if isinstance(hours, str) else None
+    if found is None or not _minutes(hours)[0] < _minutes(hours)[1] <= 24 * 60:
+        return "the hours of a window are like 09:00-17:00"
+    holidays = window.get("holidays", [])
+    if not isinstance(holidays, list) or any(_moment(each, UTC) is None for each in holidays):
+        return "the holidays of a window are a list of dates"
+    return None
+
+
+def opening(window: Mapping[str, Any] | None, now: datetime, zone: tzinfo) -> datetime | None:
+    """The next instant from ``now`` on at which a sound window is open: ``now`` itself when it is;
+    None when it never opens.
+    """
+    if window is None:
+        return now
+    local = now.astimezone(zone)
+    weekdays, holidays = _open_days(window)
+    first, last = _minutes(window.get("hours", "00:00-24:00"))
+    for day in range(SEARCHED_DAYS):
+        at = local.date() + timedelta(days=day)
+        if at.weekday() not in weekdays or at in holidays:
+            continue
+        start = datetime.combine(at, time(), zone) + timedelta(
+            minutes=first
+        )  # wall-clock time, as people read it
+        end = datetime.combine(at, time(), zone) + timedelta(minutes=last)
+        opens = max(now, start.astimezone(UTC))
+        if opens.astimezone(zone) < end:  # not where the clock leaps over all that is left of it
+            return opens
+    return None
+
+
+def _open_days(window: Mapping[str, Any]) -> tuple[frozenset[int], frozenset[date]]:
+    """The weekdays of a window, and the days on which it stays closed all the same."""
+    days = frozenset(WEEKDAYS.index(each[:3].lower()) for each in window.get("days", WEEKDAYS))
+    return days, frozenset(_day(each) for each in window.get("holidays", ()))
+
+
+def _day(value: Any) -> date:
+    """The day of a holiday, written in any way that is sound."""
+    found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return found.date() if isinstance(found, datetime) else found
+
+
+def _minutes(hours: str) -> tuple[int, int]:
+    found = _HOURS.fullmatch(hours)
+    if found is None:
+        return 0, 24 * 60
+    a, b, c, d = map(int, found.groups())
+    return a * 60 + b, c * 60 + d

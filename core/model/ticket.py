@@ -1,0 +1,137 @@
+"""Tickets, threads, contacts, channels and users as the rules see them: frozen rows without
+behaviour of their own.
+
+Ids are small integers given by the store; numbers of tickets only grow. A ticket in the trash has
+``deleted_at``, a merged-away one ``merged_into``; both keep their rows so that old numbers can be
+followed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Literal
+
+Source = Literal["email", "form", "phone", "chat", "messenger", "api", "manual"]
+Priority = Literal["low", "medium", "high", "urgent"]
+ThreadKind = Literal["normal", "forward"]
+SenderRole = Literal["user", "contact", "stranger", "machine", "self"]
+ParticipantRole = Literal["requester", "associated", "participant", "stranger"]
+Flag = Literal[
+    "unread_reply",
+    "needs_attention",
+    "unverified",
+    "new_participant",
+    "automated",
+    "delivery_failed",
+    "reused_message_id",
+    "over_limit",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """One case. ``closed_at`` is the instant of the last move to a closed status, ``close_date``
+    the date people see and edit (2.6).
+    """
+
+    number: int
+    subject: str
+    pipeline_id: int
+    status_id: int
+    source: Source
+    created_at: datetime
+    priority: Priority | None = None
+    owner_id: int | None = None
+    requester_id: int | None = None
+    closed_at: datetime | None = None
+    close_date: date | None = None
+    first_closed_at: datetime | None = None
+    reopened_count: int = 0
+    last_reopened_at: datetime | None = None
+    last_customer_message_at: datetime | None = None
+    last_agent_message_at: datetime | None = None
+    flags: frozenset[str] = frozenset()
+    tags: tuple[str, ...] = ()
+    merged_into: int | None = None
+    deleted_at: datetime | None = None
+    worked: bool = False  # a person replied, noted, moved or took it (section 5, joining)
+    titled: bool = False  # a person chose subject or requester: joining leaves them
+    first_response_at: datetime | None = None
+    times_contacted: int = 0  # mails that users sent to contacts of the ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """One mail conversation. ``redirect_to`` is set on a thread that was joined into another, or
+    continued by one (E38).
+    """
+
+    id: int
+    kind: ThreadKind
+    created_at: datetime
+    channel_id: int | None = None
+    ticket: int | None = None
+    origin: bool = False
+    attached_at: datetime | None = None
+    redirect_to: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A person outside. ``proven`` = has once been ``pass`` or been written to by a user (section
+    5, acknowledgements).
+    """
+
+    id: int
+    address: str  # an address_key
+    name: str
+    blocked: bool = False
+    automated: bool = False
+    marketing_ok: bool = False
+    proven: bool = False
+    bounced_at: datetime | None = None  # mail to him failed for good, and he has not written since
+    language: str | None = None  # of templates for him
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """An address of ours. ``tickets`` off = mail makes conversations without tickets (S2).
+    ``allow``, ``deny``: addresses or ``@domain``.
+    """
+
+    id: int
+    address: str  # an address_key
+    name: str
+    pipeline_id: int
+    status_id: int | None = None  # None = first open status
+    tickets: bool = True
+    is_default: bool = False
+    allow: frozenset[str] = frozenset()
+    deny: frozenset[str] = frozenset()
+    outbound_status_id: int | None = None  # O13; None = first open status
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """An agent with verified addresses (address keys)."""
+
+    id: int
+    name: str
+    addresses: frozenset[str]
+    role: Literal["admin", "automation", "agent", "reader"] = "agent"
+    active: bool = True
+    address: str = ""  # the one he signs in with
+    signature: str | None = None
+    notify: Mapping[str, Any] | None = (
+        # what differs from the defaults: new, reply, failure (bool), digest ("off" | "hourly" |
+        # "daily")
+        None
+    )
+
+    def wants(self, kind: str) -> bool:
+        """Whether he is to be told of a new ticket (``new``), a reply on his own (``reply``), or
+        mail that failed (``failure``).
+        """
+        return bool((self.notify or {}).get(kind, True))

@@ -1,0 +1,156 @@
+"""Whether an automatic mail may go to somebody, and in which words (behaviour.md 3.3 send_email,
+section 5; reliability.md 22 to 24).
+
+Every reason not to send is a sentence for the log of the workflow. A wrong yes can start a loop
+between machines, a wrong no loses a courtesy: so each sign counts. Nothing here raises.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from core.model.message import address_key
+from core.model.ticket import Channel, Contact, Ticket
+from core.model.workflow import RunOutcome
+from core.rules.screening import listed
+from core.workflow.enrol import OURS
+
+RECEIVED: Final = "Ticket received"
+PER_HOUR: Final = 3  # of Ticket received to one address
+PER_DAY: Final = 10
+PER_DOMAIN_AND_HOUR: Final = 20
+IN_A_ROW: Final = (
+    2  # automatic mails on a thread without a person's word between; the next is not sent
+)
+GLOBAL_PER_HOUR: Final = 20_000  # of all automatic mail: a breaker for what nobody foresaw
+_MACHINES: Final = re.compile(
+    r"(?:no|not|do[-_.]?not)[-_.]?reply.*|.*[-_.]no[-_.]?reply|mailer[-_.]daemon|postmaster|bounces?(?:[-_.+=].*)?|"
+    r"(?:auto|automated)[-_.]?(?:reply|response|mail).*|root|nobody|daemon|abuse",
+    re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What was sent so far: *Ticket received* to the address and its domain, automatic mails in a
+    row on the thread, and of all.
+    """
+
+    to_address_hour: int = 0
+    to_address_day: int = 0
+    to_domain_hour: int = 0
+    in_a_row: int = 0
+    everywhere_hour: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Occasion:
+    """An automatic mail that a workflow wants to send. ``answers_mail``: a mail from outside caused
+    it.
+    """
+
+    ticket: Ticket
+    template: str
+    transactional: bool
+    silent: str | None
+    answers_mail: bool
+    opens: bool  # that mail opened the ticket
+    channels: Mapping[str, Channel]  # by address key
+    channel: Channel | None  # of the ticket's origin thread
+    acknowledge: Literal["generic", "full", "never"]
+
+
+@dataclass(frozen=True, slots=True)
+class Permission:
+    """May it go out, and in full or only as "we received your message"? Otherwise the outcome and
+    why.
+    """
+
+    outcome: RunOutcome = "OK"
+    why: str | None = None
+    generic: bool = False
+
+
+def permitted(occasion: Occasion, contact: Contact | None, role: str, counts: Counts) -> Permission:
+    """Whether this mail may go to this contact, who has this part in the ticket."""
+    reason = _never(occasion, contact, role)
+    if contact is None or reason is not None:
+        return Permission("SKIPPED_NO_RECIPIENT", reason or "the ticket has no requester")
+    if not occasion.transactional and not contact.marketing_ok:
+        return Permission(
+            "SKIPPED_NO_CONSENT",
+            f"{contact.address} has not agreed to other than transactional mail",
+        )
+    over = _over(occasion, counts)
+    if over is not None:
+        return over
+    known = contact.proven or occasion.ticket.source in ("manual", "phone")
+    acknowledges = occasion.opens or (occasion.answers_mail and occasion.template == RECEIVED)
+    if not acknowledges or known or occasion.acknowledge == "full":
+        return Permission()
+    if occasion.acknowledge == "never":
+        return Permission(
+            "SKIPPED_NO_RECIPIENT", "the sender is not verified and such are not answered"
+        )
+    return Permission(generic=True)
+
+
+def _never(occasion: Occasion, contact: Contact | None, role: str) -> str | None:
+    """Who is never written to by a machine, as a clause."""
+    if occasion.silent is not None and (occasion.silent != OURS or occasion.template == RECEIVED):
+        return occasion.silent
+    if "automated" in occasion.ticket.flags:
+        return "a machine's mail opened the ticket"
+    if "unverified" in occasion.ticket.flags:
+        return "the ticket's first mail failed authentication"
+    if contact is None:
+        return None
+    if role == "stranger":
+        return f"{contact.address} was not approved"
+    if contact.blocked or contact.automated:
+        return f"{contact.address} is {'blocked' if contact.blocked else 'a machine'}"
+    if contact.bounced_at is not None:
+        return f"mail to {contact.address} came back, and nothing was heard from there since"
+    return _no_person(occasion, contact)
+
+
+def _no_person(occasion: Occasion, contact: Contact) -> str | None:
+    key = address_key(contact.address)
+    local, _, domain = key.rpartition("@")
+    if key in occasion.channels or f"{local.partition('+')[0]}@{domain}" in occasion.channels:
+        return f"{contact.address} is an address of ours"
+    if _MACHINES.fullmatch(local):
+        return f"{contact.address} is no person's address"
+    if (
+        occasion.channel is not None
+        and listed(key, occasion.channel.deny)
+        and not listed(key, occasion.channel.allow)
+    ):
+        return f"{contact.address} is on the deny list of {occasion.channel.address}"
+    return None
+
+
+def _over(occasion: Occasion, counts: Counts) -> Permission | None:
+    """The caps, and the breaker of loops."""
+    if counts.everywhere_hour >= GLOBAL_PER_HOUR:
+        return Permission(
+            "SKIPPED_CAP", f"more than {GLOBAL_PER_HOUR} automatic mails went out within an hour"
+        )
+    if counts.in_a_row >= IN_A_ROW:
+        return Permission(
+            "SKIPPED_LOOP",
+            (
+                f"{counts.in_a_row} automatic mails went out on this conversation and no person "
+                "wrote since"
+            ),
+        )
+    if occasion.template != RECEIVED:
+        return None
+    if counts.to_address_hour >= PER_HOUR or counts.to_address_day >= PER_DAY:
+        return Permission("SKIPPED_CAP", "the address had enough receipts for now")
+    if counts.to_domain_hour >= PER_DOMAIN_AND_HOUR:
+        return Permission("SKIPPED_CAP", "the domain had enough receipts for now")
+    return None

@@ -1,0 +1,358 @@
+"""One inbound message, from duplicate to status rule, in the order of behaviour.md 2.1: the first
+hit decides.
+
+The steps up to quarantine stand in :mod:`core.rules.screening`. Every branch ends in
+:class:`core.decisions.tickets.Finish` with a plain sentence, so that each mail is somewhere a
+person can find it. Nothing in a mail makes this raise (R6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from core.decisions.outgoing import Notify, Relay, WakeRuns
+from core.decisions.tickets import (
+    NEW,
+    AddParticipants,
+    AppendMessage,
+    AttachThread,
+    ContinueThread,
+    Decision,
+    MarkContact,
+    NoteAgent,
+    NoteCustomer,
+    OpenTicket,
+    RaiseFlags,
+    Remark,
+    RenameTicket,
+    SetStatus,
+    SkipRule,
+)
+from core.events import Cause, MailArrived
+from core.model.message import Address
+from core.model.ticket import Thread, Ticket
+from core.pipeline import Pipeline
+from core.rules.joining import place
+from core.rules.screening import (
+    Trail,
+    auto_reply,
+    cause_of,
+    duplicate,
+    marks,
+    own_mail,
+    quarantine,
+    report,
+    sender_role,
+    who,
+)
+from core.rules.triggers import Reply, Ruling, status_rule
+
+MACHINE_WRITTEN = frozenset({"auto_generated", "bulk"})
+
+
+def receive(event: MailArrived, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
+    """What follows from an inbound message. ``pipelines``: all, by id."""
+    trail = Trail(event, role=sender_role(event))
+    for early in (duplicate, own_mail, report):
+        ended = early(trail)
+        if ended is not None:
+            return ended
+    trail.step("sender", trail.role, who(trail.role))
+    ended = auto_reply(trail) or quarantine(trail)
+    if ended is not None:
+        return ended
+    return _file(trail, pipelines)
+
+
+def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
+    """Steps 7 to 9: onto its thread, with a ticket or without."""
+    event = trail.event
+    tie = event.tie
+    trail.step("tie", tie.matched_by or "none", _tied(event))
+    forwarded = (
+        event.message.kind == "forward"
+        or tie.answers_forward
+        or (event.thread is not None and event.thread.kind == "forward")
+    )
+    trail.step(
+        "forward",
+        "yes" if forwarded else "no",
+        event.message.forward.rule if event.message.forward else "",
+    )
+    if event.ticket is not None and event.ticket.deleted_at is not None:
+        return _after_trash(trail, pipelines, event.ticket)
+    if event.thread is None:
+        return (
+            _reply(trail, pipelines, NEW, event.ticket)
+            if event.ticket is not None
+            else _fresh(trail, pipelines, NEW)
+        )
+    thread, ticket = place(event, event.thread, trail.decisions)
+    return (
+        _reply(trail, pipelines, thread.id, ticket)
+        if ticket is not None
+        else _fresh(trail, pipelines, thread.id)
+    )
+
+
+def _after_trash(
+    trail: Trail, pipelines: Mapping[int, Pipeline], trashed: Ticket
+) -> list[Decision]:
+    """E38: the conversation goes on under a new ticket of the same requester."""
+    event = trail.event
+    if event.thread is None:
+        return _fresh(trail, pipelines, NEW, trashed)
+    if not _makes_tickets(event):
+        trail.decisions.append(AppendMessage(event.thread.id, trail.role))
+        return trail.end(
+            "done",
+            (
+                "Its ticket is in the trash and its channel makes no tickets; it is kept on the "
+                "conversation."
+            ),
+        )
+    trail.decisions.append(ContinueThread(event.thread.id))
+    return _fresh(trail, pipelines, NEW, trashed)
+
+
+def _makes_tickets(event: MailArrived) -> bool:
+    return bool(event.channels) and event.channels[0].tickets
+
+
+def _fresh(
+    trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, trashed: Ticket | None = None
+) -> list[Decision]:
+    """A conversation without a ticket: one is opened when the channel is on (E01-E03, E14, E15,
+    E20, E21, E25b, E28, E34, E35, E43).
+    """
+    event = trail.event
+    customer = _original_sender(trail)
+    trail.decisions.append(
+        AppendMessage(thread, trail.role, opens=True, speaks_for=customer, flags=marks(trail))
+    )
+    _participate(trail, thread)
+    if not _makes_tickets(event):
+        _mark_contact(trail)
+        trail.step("status rule", "none", "the channel makes no tickets")
+        channel = (
+            f"Channel {event.channels[0].address} makes no tickets"
+            if event.channels
+            else "There is no channel"
+        )
+        return trail.end("done", f"{channel}, so it is kept as a conversation.")
+    trail.decisions.append(
+        _opening(trail, pipelines[event.channels[0].pipeline_id], thread, customer, trashed)
+    )
+    if trashed is None:
+        trail.decisions.append(RenameTicket(NEW, thread))
+    trail.decisions.extend(
+        Remark(NEW, cause_of(event), f"also sent to {each.address}") for each in event.channels[1:]
+    )
+    _mark_sender(trail, NEW)
+    if event.automation:
+        trail.decisions.append(
+            Notify(
+                NEW,
+                "new",
+                event.message.subject,
+                but=event.message.sender.key if event.message.sender else "",
+            )
+        )
+    trail.step("status rule", "none", "a new ticket starts in its first status")
+    return trail.end(
+        "done",
+        "It opened a ticket."
+        if trashed is None
+        else "Its earlier ticket is in the trash, so it opened a new one.",
+    )
+
+
+def _opening(
+    trail: Trail, pipeline: Pipeline, thread: int, customer: Address | None, trashed: Ticket | None
+) -> OpenTicket:
+    event = trail.event
+    wanted = event.channels[0].status_id
+    requester = customer or (NEW if event.message.sender is not None else None)
+    return OpenTicket(
+        event.message.subject,
+        pipeline.id,
+        wanted if wanted is not None and pipeline.holds(wanted) else pipeline.first_open().id,
+        "email",
+        cause_of(event),
+        thread=thread,
+        requester=trashed.requester_id or requester if trashed is not None else requester,
+        flags=_opening_flags(trail, customer),
+        links=event.earlier_open,
+        note="earlier ticket deleted" if trashed is not None else None,
+        enrols=event.automation,
+    )
+
+
+def _reply(
+    trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket: Ticket
+) -> list[Decision]:
+    """A message on a ticket: appended, and the status rule asked."""
+    event = trail.event
+    by_address = event.tie.matched_by in ("reply_address", "own_id", "subject_tag")
+    trail.decisions.append(
+        AppendMessage(
+            thread,
+            trail.role,
+            opens=not by_address,
+            speaks_for=_original_sender(trail),
+            flags=marks(trail),
+        )
+    )
+    row = _thread_of(event, thread, ticket)
+    if event.thread is None:
+        trail.decisions.append(AttachThread(ticket.number, NEW, row.origin, cause_of(event)))
+    _participate(trail, thread)
+    _mark_sender(trail, ticket.number)
+    if trail.role == "user":
+        trail.decisions.append(NoteAgent(ticket.number))
+    elif event.automation:
+        trail.decisions.extend(_heard(event, ticket, row))
+    says_something = bool(event.message.reply_text.strip() or event.message.attachments)
+    if (
+        event.relayed_by is not None
+        and pipelines[ticket.pipeline_id].relay
+        and row.kind == "normal"
+        and says_something
+    ):
+        trail.decisions.append(Relay(ticket.number, event.relayed_by.address))
+    reply = Reply(
+        event.message.kind,
+        trail.role,
+        row,
+        event.tie.answers_forward,
+        event.tie.late,
+        event.automation,
+    )
+    pipeline = pipelines[ticket.pipeline_id]
+    ruling = status_rule(reply, ticket, pipeline)
+    flags = (*ruling.flags, *marks(trail))
+    if flags:
+        trail.decisions.append(RaiseFlags(ticket.number, tuple(dict.fromkeys(flags))))
+    return _ruled(trail, ticket, pipeline, ruling)
+
+
+def _heard(event: MailArrived, ticket: Ticket, thread: Thread) -> list[Decision]:
+    """Who waits for the customer goes on, and the owner hears of a reply on his ticket."""
+    sender = event.message.sender
+    name = (sender.name or sender.address or "somebody") if sender is not None else "somebody"
+    told = Notify(
+        ticket.number, "reply", f"{name} wrote", but=sender.key if sender is not None else ""
+    )
+    forwarded = (
+        thread.kind == "forward" or event.tie.answers_forward or event.message.kind == "forward"
+    )
+    return [told] if forwarded else [WakeRuns(ticket.number, "customer_reply"), told]
+
+
+def _ruled(trail: Trail, ticket: Ticket, pipeline: Pipeline, ruling: Ruling) -> list[Decision]:
+    cause = Cause(ruling.rule, trail.event.message.message_id)
+    if ruling.status_id is None or ruling.status_id == ticket.status_id:
+        trail.decisions.append(SkipRule(ticket.number, cause, ruling.why))
+        trail.step("status rule", "none", ruling.why)
+        return trail.end(
+            "done", f"It was added to ticket {ticket.number}; the status stays: {ruling.why}."
+        )
+    target = pipeline.status(ruling.status_id).name
+    trail.decisions.append(SetStatus(ticket.number, pipeline.id, ruling.status_id, cause))
+    trail.step("status rule", ruling.rule, f"{ruling.why}: to {target}")
+    return trail.end(
+        "done",
+        f"It was added to ticket {ticket.number}, which moved to {target}: {ruling.why}.",
+        rule=ruling.rule,
+    )
+
+
+def _thread_of(event: MailArrived, thread: int, ticket: Ticket) -> Thread:
+    """The row of the thread the message lands on; a new one on a ticket without mail becomes its
+    origin (E41, C18).
+    """
+    for row, _ in ((event.thread, None), *event.joined):
+        if row is not None and row.id == thread:
+            return row
+    return Thread(
+        NEW,
+        "normal",
+        event.received_at,
+        ticket=ticket.number,
+        origin=True,
+        attached_at=event.received_at,
+    )
+
+
+def _participate(trail: Trail, thread: int) -> None:
+    """People in From, To and Cc take part; a stranger brings nobody in, and the third party of a
+    forward stays a stranger (E17, E24).
+    """
+    event, role = trail.event, trail.role
+    if role == "stranger":
+        trail.decisions.append(AddParticipants(thread, "stranger"))
+        return
+    part = None
+    if role == "contact":
+        part = event.sender.held_role or (
+            "requester" if event.thread is None and event.ticket is None else "participant"
+        )
+    trail.decisions.append(AddParticipants(thread, part, (*event.message.to, *event.message.cc)))
+
+
+def _mark_sender(trail: Trail, ticket: int) -> None:
+    event = trail.event
+    if trail.role in ("contact", "stranger") and event.message.kind in ("human", "forward"):
+        trail.decisions.append(NoteCustomer(ticket))
+    _mark_contact(trail)
+
+
+def _mark_contact(trail: Trail) -> None:
+    """What the mail shows of its sender: a machine, proven to be himself, heard of again after mail
+    to him failed.
+    """
+    event = trail.event
+    automated = event.message.kind in MACHINE_WRITTEN and not event.sender.known
+    heard = (
+        event.sender.contact is not None
+        and event.sender.contact.bounced_at is not None
+        and event.verdict != "fail"
+    )
+    if automated or heard or event.verdict == "pass":
+        trail.decisions.append(
+            MarkContact(automated=automated, proven=event.verdict == "pass", heard=heard)
+        )
+
+
+def _original_sender(trail: Trail) -> Address | None:
+    """E21: whose mail an agent forwarded to the channel, when it was read with certainty and the
+    agent is proven (section 5).
+    """
+    message = trail.event.message
+    if (
+        trail.role != "user"
+        or message.kind != "forward"
+        or message.forward is None
+        or not trail.event.trusted_user
+    ):
+        return None
+    sender = message.forward.sender
+    return sender if sender is not None and sender.address else None
+
+
+def _opening_flags(trail: Trail, customer: Address | None) -> tuple[str, ...]:
+    event = trail.event
+    flags = []
+    if event.verdict == "fail":
+        flags.append("unverified")
+    if event.message.kind in MACHINE_WRITTEN:
+        flags.append("automated")
+    if trail.role == "user" and event.message.kind == "forward" and customer is None:
+        flags.append("needs_attention")
+    return (*flags, *marks(trail))
+
+
+def _tied(event: MailArrived) -> str:
+    if event.tie.matched_by is None:
+        return "nothing in it points at a conversation we know"
+    return f"thread {event.tie.thread}" if event.tie.thread else f"ticket {event.tie.ticket}"

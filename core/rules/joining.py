@@ -1,0 +1,73 @@
+"""Where a mail goes once its tie is known: onto which thread and ticket, and what turns out to be
+the same conversation (behaviour.md 5, joining).
+
+Every mail that stays goes through here, machines' too: what belongs together must not depend on
+which of its mails came first.
+"""
+
+from __future__ import annotations
+
+from core.decisions.tickets import Decision, JoinThread, LinkTickets, MergeTicket, RenameTicket
+from core.events import Cause, MailArrived
+from core.model.ticket import Thread, Ticket
+
+
+def survivor(event: MailArrived) -> Ticket | None:
+    """The ticket the mail ends on: of all tickets its conversation has, the live one with the
+    lowest number that may survive.
+    """
+    into = _group(event)[0]
+    return into[1] if into is not None else None
+
+
+def _group(
+    event: MailArrived,
+) -> tuple[tuple[Thread, Ticket | None] | None, list[tuple[Thread, Ticket | None]], list[Ticket]]:
+    """(where the mail goes, what joins it, tickets that stay beside it) among the tied thread and
+    those it shows to be the same one.
+
+    Section 5, joining: the lower number survives when nobody has worked on the other; a ticket in
+    the trash takes no part.
+    """
+    if event.thread is None or (event.ticket is not None and event.ticket.deleted_at is not None):
+        return None, [], []
+    tied = (event.thread, event.ticket)
+    live = [tied, *(pair for pair in event.joined if pair[1] is None or pair[1].deleted_at is None)]
+    into, rest, beside = tied, [], []
+    for pair in live[1:]:
+        first, second = sorted(
+            (into, pair),
+            key=lambda each: (each[1] is None, each[1].number if each[1] else 0, each[0].id),
+        )
+        if (
+            second[1] is not None
+            and first[1] is not None
+            and second[1].number != first[1].number
+            and second[1].worked
+        ):
+            beside.append(pair[1] if pair[1] is not None else second[1])
+            continue
+        into = first
+        rest.append(second)
+    return into, rest, beside
+
+
+def place(
+    event: MailArrived, thread: Thread, decisions: list[Decision]
+) -> tuple[Thread, Ticket | None]:
+    """Join what the mail, tied to ``thread``, shows to be one conversation; returns the thread it
+    goes on, and that one's ticket.
+    """
+    into, rest, beside = _group(event)
+    into_thread, ticket = into if into is not None else (thread, event.ticket)
+    for joined, other in rest:
+        decisions.append(JoinThread(joined.id, into_thread.id))
+        if other is not None and ticket is not None and other.number != ticket.number:
+            decisions.append(
+                MergeTicket(other.number, ticket.number, Cause("join", event.message.message_id))
+            )
+    if ticket is not None:
+        decisions.extend(LinkTickets(ticket.number, other.number, "joined") for other in beside)
+        if into is not None and (rest or event.tie.late or event.tie.renames):
+            decisions.append(RenameTicket(ticket.number, into_thread.id))
+    return into_thread, ticket

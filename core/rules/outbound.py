@@ -1,0 +1,108 @@
+"""Mail that a user sends: trigger A and the rest of behaviour.md 2.3. The trigger fires when the
+mail is durably queued, in the same transaction.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from core.decisions.outgoing import (
+    Answered,
+    FailDelivery,
+    Notify,
+    QueueMail,
+    SettleDeliveries,
+    TellDeliveries,
+    WakeRuns,
+)
+from core.decisions.tickets import NEW, Decision, RaiseFlags, SetFields, SetStatus, SkipRule
+from core.events import Cause, Delivered, DeliveriesHandled, DeliveryFailed, EmailSent
+from core.model.ticket import Ticket
+from core.pipeline import Pipeline
+from core.rules.triggers import Ruling
+
+_NOBODY: Final = re.compile(r"5\.(?:1\.(?:[0-46]|10)|2\.1)[:;,.]?", re.ASCII)
+
+
+def sent(event: EmailSent) -> list[Decision]:
+    """What follows from a user's mail; what opens a ticket for it (O13) is decided before."""
+    if event.opens is not None:
+        return [QueueMail(NEW, event.mail, event.cause)]
+    ticket, pipeline = event.ticket, event.pipeline
+    if ticket is None or pipeline is None:
+        return [QueueMail(None, event.mail, event.cause)]
+    decided: list[Decision] = [QueueMail(ticket.number, event.mail, event.cause)]
+    if event.mail.kind != "forward":
+        decided.append(Answered(ticket.number, event.associated))
+        if ticket.owner_id is None and event.author is not None:
+            decided.append(SetFields(ticket.number, (("owner_id", event.author.id),), event.cause))
+        if event.associated:
+            decided.append(WakeRuns(ticket.number, "agent_reply"))
+    return [*decided, *_move(event, ticket, pipeline)]
+
+
+def _move(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> list[Decision]:
+    if event.status_id is not None:  # O10: what a person chose wins over A
+        if event.status_id == ticket.status_id:
+            return []
+        return [SetStatus(ticket.number, pipeline.id, event.status_id, event.cause)]
+    ruling = sent_rule(event, ticket, pipeline)
+    cause = Cause("A", event.mail.message_id, event.cause.user)
+    if ruling.status_id is None:
+        return [SkipRule(ticket.number, cause, ruling.why)]
+    return [SetStatus(ticket.number, pipeline.id, ruling.status_id, cause)]
+
+
+def sent_rule(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> Ruling:
+    """Trigger A (S6; rows O01, O02, O04, O05, O09, O15), never on the thread of a forward (S8b). A
+    closed ticket is no exception (C5).
+    """
+    if event.mail.kind == "forward" or (
+        event.mail.thread is not None and event.mail.thread.kind == "forward"
+    ):
+        return Ruling("A", None, "forward")
+    if not event.associated:
+        return Ruling("A", None, "no associated contact among the recipients")
+    if pipeline.on_email_sent is None:
+        return Ruling("A", None, "trigger A is off")
+    if pipeline.on_email_sent == ticket.status_id:
+        return Ruling("A", None, "already in target")
+    return Ruling("A", pipeline.on_email_sent, "mail sent to a contact")
+
+
+def failed(event: DeliveryFailed) -> list[Decision]:
+    """Mail that did not arrive: flag, history and a word to the owner; the status stays (O12)."""
+    number = event.ticket.number
+    decided: list[Decision] = []
+    for each in event.deliveries:
+        reply = event.reasons.get(each.id, "")
+        decided.append(FailDelivery(each.id, each.recipient, reply, hard=is_hard(reply)))
+        decided.extend(tell(number, each, reply))
+    return [*decided, SettleDeliveries(tuple(each.id for each in event.deliveries))]
+
+
+def handled(event: DeliveriesHandled) -> list[Decision]:
+    """Stopped or put in line again: nothing of it moves the ticket; the flag of failed mail goes
+    with the last that is put in line.
+    """
+    settled = event.what == "retried" and not event.failing
+    return [TellDeliveries(event.ticket.number, event.what, event.recipients, settled, event.cause)]
+
+
+def tell(number: int, delivery: Delivered, reply: str) -> list[Decision]:
+    """Flag the ticket and tell whom it concerns."""
+    return [
+        RaiseFlags(number, ("delivery_failed",)),
+        Notify(number, "failure", f"mail to {delivery.recipient} failed: {reply}"[:500]),
+    ]
+
+
+def is_hard(reply: str) -> bool:
+    """Whether a reply says that the address does not exist or takes no mail at all (RFC 3463 3.2,
+    5.2.1; RFC 7505).
+
+    5.1.7 and 5.1.8 are about our address, 5.1.5 and 5.1.9 say that the recipient's is good.
+    """
+    words = reply.replace("-", " ").split()[:3]
+    return any(_NOBODY.fullmatch(word) for word in words) or words[:1] == ["551"]

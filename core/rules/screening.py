@@ -1,0 +1,300 @@
+"""The first steps of an inbound message (behaviour.md 2.1, steps 1 to 6): is it new, ours, a
+machine's, from whom, and may it come in.
+
+Each step ends the mail or lets it go on; what it found is told in :class:`Trail`. Nothing in a mail
+makes these raise (R6).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from core.decisions.tickets import (
+    NEW,
+    AppendMessage,
+    Decision,
+    FinalState,
+    Finish,
+    NoteAgent,
+    Remark,
+    SkipRule,
+    Step,
+)
+from core.events import Cause, MailArrived
+from core.mail.threading import MatchedBy
+from core.model.message import ascii_domain
+from core.model.ticket import SenderRole
+from core.rules.bounces import came_back
+from core.rules.joining import place
+
+REPORTS = frozenset({"bounce", "report"})
+
+
+@dataclass(slots=True)
+class Trail:
+    """The steps so far and the decisions they led to."""
+
+    event: MailArrived
+    role: SenderRole = "contact"
+    steps: list[Step] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+
+    def step(self, name: str, verdict: str, why: str) -> None:
+        """Tell a step for ``mail explain``."""
+        self.steps.append(Step(name, verdict, why))
+
+    def end(
+        self,
+        state: FinalState,
+        reason: str,
+        rule: str | None = None,
+        original: int | None = None,
+        matched: MatchedBy | None = None,
+    ) -> list[Decision]:
+        """The last decision: how the mail ends. ``original`` is the mail it repeats, ``matched``
+        what ties it where that is not the tie's to say.
+        """
+        matched = matched or (self.event.tie.matched_by if state != "duplicate" else None)
+        self.decisions.append(
+            Finish(state, reason, self.role, matched, original, rule, tuple(self.steps))
+        )
+        return self.decisions
+
+
+def sender_role(event: MailArrived) -> SenderRole:
+    """Step 4. The requester of this very ticket is a contact even when he is also a user; proof
+    plays no part in restraining (section 5).
+    """
+    sender, message = event.sender, event.message
+    if sender.own_channel:
+        return "self"
+    if sender.user is not None and sender.held_role != "requester":
+        return "user"
+    if message.kind in REPORTS:
+        return "machine"
+    if sender.contact is None and message.sender is None:
+        return "stranger"
+    if event.tie.thread is None and event.tie.ticket is None or event.tie.late:
+        return "contact"
+    return (
+        "contact" if sender.held_role in ("requester", "associated", "participant") else "stranger"
+    )
+
+
+def duplicate(trail: Trail) -> list[Decision] | None:
+    """Step 1: the same mail again is kept and listed, and changes nothing (E32, E33)."""
+    event = trail.event
+    if event.duplicate_of is None:
+        why = (
+            "its Message-ID was used before, by another mail"
+            if event.reused_id
+            else "no mail with the same Message-ID, From, Date and text is known"
+        )
+        trail.step("duplicate", "no", why)
+        return None
+    original = event.duplicate_of
+    if (
+        original.held and _refused(event) is None
+    ):  # INV14: what is in quarantine changes nothing, for its good twin neither
+        trail.step(
+            "duplicate",
+            "no",
+            (
+                f"it came in before as mail {original.mail_id}, which was held back; this one may "
+                "come in"
+            ),
+        )
+        return None
+    trail.step("duplicate", "yes", f"the same mail came in before as mail {original.mail_id}")
+    here = event.channels[0] if event.channels else None
+    elsewhere = (
+        original.channel is not None
+        and here is not None
+        and here.id != original.channel.id
+        and here.id not in original.repeated_at
+    )
+    if elsewhere and original.ticket is not None and here is not None:
+        trail.decisions.append(
+            Remark(original.ticket, cause_of(event), f"also sent to {here.address}")
+        )
+    return trail.end(
+        "duplicate",
+        f"It is the same mail as mail {original.mail_id}, which was kept.",
+        original=original.mail_id,
+    )
+
+
+def own_mail(trail: Trail) -> list[Decision] | None:
+    """Step 2: copies of what we sent, loops, and answers written outside the desk."""
+    event = trail.event
+    if event.own_copy is not None:
+        trail.step("own mail", "copy", "its Message-ID is one of ours")
+        return trail.end("ignored", "It is a copy of a mail that we sent.", matched="own_id")
+    if event.looped or event.message.kind == "loop":
+        trail.step(
+            "own mail",
+            "loop",
+            "it carries our loop header" if event.looped else "; ".join(event.message.evidence[:3]),
+        )
+        return trail.end("ignored", "It went round in a circle: a mail loop.")
+    if event.sender.own_channel:
+        if event.thread is None or event.ticket is None or event.ticket.deleted_at is not None:
+            trail.step("own mail", "loop", "From is a channel of ours and it answers nothing known")
+            return trail.end(
+                "ignored",
+                (
+                    "It comes from one of our own channel addresses and belongs to no ticket: a "
+                    "mail loop."
+                ),
+            )
+        trail.step("own mail", "outside the desk", "From is a channel of ours, on a ticket thread")
+        thread, ticket = place(event, event.thread, trail.decisions)
+        trail.decisions.append(AppendMessage(thread.id, "self", outgoing=True))
+        number = ticket.number if ticket is not None else event.ticket.number
+        trail.decisions.append(NoteAgent(number))
+        return trail.end(
+            "done",
+            f"It was sent from our own address outside the desk and is kept on ticket {number}.",
+        )
+    trail.step("own mail", "no", "neither Message-ID nor From is ours")
+    return None
+
+
+def report(trail: Trail) -> list[Decision] | None:
+    """Step 3: reports are bound to the mail they are about and never open or move anything (E29)."""
+    event = trail.event
+    if event.message.kind not in REPORTS:
+        trail.step("report", "no", f"it reads as {event.message.kind}")
+        return None
+    what = "delivery report" if event.message.kind == "bounce" else "report"
+    trail.step("report", "yes", f"it reads as a {what}")
+    trail.decisions.extend(
+        came_back(
+            event,
+            event.ticket.number
+            if event.ticket is not None and event.ticket.deleted_at is None
+            else None,
+        )
+    )
+    return _keep_aside(trail, f"It is a {what}")
+
+
+def auto_reply(trail: Trail) -> list[Decision] | None:
+    """Step 5: a responder's mail is kept and never opens or moves anything (E26, E27)."""
+    event = trail.event
+    if event.message.kind != "auto_reply":
+        trail.step("auto-reply", "no", f"it reads as {event.message.kind}")
+        return None
+    trail.step("auto-reply", "yes", "; ".join(event.message.evidence[:3]) or "a responder wrote it")
+    refused = _refused(event)
+    if refused is not None and not event.released:
+        trail.step("quarantine", "yes", refused)
+        return trail.end("quarantined", f"It was held back: {refused}.")
+    return _keep_aside(trail, "It is an automatic reply")
+
+
+def _keep_aside(trail: Trail, what: str) -> list[Decision]:
+    """Mail that never opens or moves anything: on its thread when it has one, else remembered on a
+    conversation without a ticket.
+    """
+    event = trail.event
+    if event.thread is not None:
+        thread, ticket = place(event, event.thread, trail.decisions)
+        trail.decisions.append(AppendMessage(thread.id, trail.role, flags=marks(trail)))
+        if ticket is not None and ticket.deleted_at is None:
+            rule = Cause("B", event.message.message_id)
+            trail.decisions.append(
+                SkipRule(
+                    ticket.number,
+                    rule,
+                    "auto-reply" if event.message.kind == "auto_reply" else "report",
+                )
+            )
+            return trail.end("done", f"{what} to mail of ticket {ticket.number}; the status stays.")
+        return trail.end("done", f"{what} to a conversation without a ticket.")
+    trail.decisions.append(AppendMessage(NEW, trail.role))
+    return trail.end("ignored", f"{what} to nothing we know.")
+
+
+def quarantine(trail: Trail) -> list[Decision] | None:
+    """Step 6: what is held back until a person releases it (E25, E30, E31; INV14)."""
+    event = trail.event
+    reason = _refused(event)
+    if reason is None:
+        trail.step(
+            "quarantine", "no", "no deny list, spam verdict or failed authentication holds it back"
+        )
+        return None
+    if event.released:
+        trail.step("quarantine", "released", f"a person released it although {reason}")
+        return None
+    trail.step("quarantine", "yes", reason)
+    return trail.end("quarantined", f"It was held back: {reason}.")
+
+
+def _refused(event: MailArrived) -> str | None:
+    """Step 6 as a clause, or None (E25, E30, E31). An unknown sender who fails authentication on a
+    fresh mail is let in, marked (E25b).
+    """
+    sender, channel = event.sender, event.channels[0] if event.channels else None
+    key = event.message.sender.key if event.message.sender else ""
+    if sender.contact is not None and sender.contact.blocked:
+        return "the sender is blocked"
+    allowed = channel is not None and listed(key, channel.allow)
+    if channel is not None and listed(key, channel.deny) and not allowed:
+        return "the sender is on the channel's deny list"
+    if event.spam and not allowed:
+        return "the mail server in front of us marked it as spam"
+    fresh = event.thread is None and event.tie.ticket is None
+    if event.verdict == "fail" and (sender.known or not fresh):
+        return "its sender's domain says that it is forged"
+    return None
+
+
+def listed(key: str, entries: frozenset[str]) -> bool:
+    """Whether an address key is on a list of addresses and ``@domain`` entries, in whichever script
+    the domain is written on either side.
+    """
+    if not key or not entries:
+        return False
+    local, _, domain = key.rpartition("@")
+    if key in entries or "@" + domain in entries:
+        return True
+    wanted = ascii_domain(domain)
+    if domain.isascii() and all(each.isascii() for each in entries):
+        return False
+    for each in entries:
+        name, _, place = each.rpartition("@")
+        if name in ("", local) and ascii_domain(place) == wanted:
+            return True
+    return False
+
+
+def marks(trail: Trail) -> tuple[str, ...]:
+    """Flags of the message, shown on the ticket as well."""
+    event = trail.event
+    on_thread = event.thread is not None or event.tie.ticket is not None
+    marks = {
+        "new_participant": trail.role == "stranger"
+        and on_thread
+        and event.message.sender is not None,
+        "reused_message_id": event.reused_id,
+        "over_limit": event.message.over_limit,
+    }
+    return tuple(name for name, holds in marks.items() if holds)
+
+
+def cause_of(event: MailArrived) -> Cause:
+    """A mail as the cause of what it did (INV9)."""
+    return Cause("mail", event.message.message_id)
+
+
+def who(role: SenderRole) -> str:
+    """A sender role as a clause."""
+    return {
+        "user": "From is an agent's address",
+        "contact": "the sender takes part in the conversation or starts it",
+        "stranger": "the sender was not part of the conversation before",
+        "machine": "a mail system wrote it",
+        "self": "From is one of our channels",
+    }[role]

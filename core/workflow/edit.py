@@ -1,0 +1,192 @@
+"""Edits of a workflow's actions, on the list of tables that people write, and what an edit means
+for tickets that are inside (behaviour.md 3.4).
+
+Each edit gives a new list; nothing is changed in place. What cannot be done is told by
+:class:`Impossible`, with the sentence for the person.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Any
+
+from core.decisions.outgoing import FinishRun, MoveRun
+from core.model import delay
+from core.model.workflow import OTHERWISE, START, Enrolment, Graph, carry
+from core.workflow.run import PAST
+
+Raw = list[dict[str, Any]]
+
+
+class Impossible(Exception):  # it says what it is
+    """The edit cannot be done; the text is for whoever asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """The new actions, and the places whose runs end with the edit."""
+
+    actions: Raw
+    ended: frozenset[str] = frozenset()
+
+
+def insert(actions: Sequence[Mapping[str, Any]], after: str, action: Mapping[str, Any]) -> Edited:
+    """A new action after the one named, at the start ("" or "start"), or at the start of a path
+    ("branch/path").
+    """
+    made: Raw = copy.deepcopy(list(actions))  # type: ignore[arg-type]  # tables of JSON
+    if after in (START, "start"):
+        return Edited([dict(action), *made])
+    branch, slash, path = after.partition("/")
+    for held, index in _lists(made):
+        if held[index].get("id") == after:
+            held.insert(index + 1, dict(action))
+            return Edited(made)
+        if (
+            slash
+            and held[index].get("id") == branch
+            and (inside := _path(held[index], path)) is not None
+        ):
+            inside.insert(0, dict(action))
+            return Edited(made)
+    raise Impossible(f"there is no action {after!r}")
+
+
+def change(
+    actions: Sequence[Mapping[str, Any]], action_id: str, values: Mapping[str, Any]
+) -> Edited:
+    """Other values for keys of an action; None takes a key away. Its id stays: it is what history
+    and waiting tickets know it by.
+    """
+    if values.keys() & {"id", "kind"}:
+        raise Impossible("id and kind of an action cannot be changed: delete it and insert another")
+    made: Raw = copy.deepcopy(list(actions))  # type: ignore[arg-type]  # tables of JSON
+    held, index = _find(made, action_id)
+    held[index] = {
+        key: value for key, value in {**held[index], **values}.items() if value is not None
+    }
+    return Edited(made)
+
+
+def remove(
+    actions: Sequence[Mapping[str, Any]],
+    graph: Graph,
+    action_id: str,
+    *,
+    following: bool,
+    keep: str | None = None,
+) -> Edited:
+    """*Only this*, or with ``following`` this and everything below it. Of a branch that goes alone
+    one path is kept (S12).
+    """
+    made: Raw = copy.deepcopy(list(actions))  # type: ignore[arg-type]  # tables of JSON
+    held, index = _find(made, action_id)
+    if following:
+        del held[index:]
+        return Edited(made, graph.below(action_id, following=True))
+    if held[index].get("kind") != "branch":
+        del held[index]
+        return Edited(made)
+    if keep is None:
+        names = ", ".join(
+            [*(str(each.get("name")) for each in held[index].get("branches", [])), "otherwise"]
+        )
+        raise Impossible(f"{action_id} is a branch: say which path is kept, of {names}")
+    kept = _path(held[index], keep)
+    if kept is None:
+        raise Impossible(f"{action_id} has no path {keep!r}")
+    held[index : index + 1] = kept
+    path = OTHERWISE if keep == "otherwise" else keep
+    inside = {
+        f"{action_id}/{path}",
+        *(
+            place
+            for action in graph.lists[f"{action_id}/{path}"]
+            for place in graph.below(action.id, following=False)
+        ),
+    }
+    return Edited(made, graph.below(action_id, following=False) - inside - {action_id})
+
+
+def _lists(actions: Raw) -> Iterator[tuple[Raw, int]]:
+    for index, action in enumerate(actions):
+        yield actions, index
+        for branch in action.get("branches", []):
+            yield from _lists(branch.setdefault("actions", []))
+        if action.get("kind") == "branch":
+            yield from _lists(action.setdefault("otherwise", []))
+
+
+def _find(actions: Raw, action_id: str) -> tuple[Raw, int]:
+    for held, index in _lists(actions):
+        if held[index].get("id") == action_id:
+            return held, index
+    raise Impossible(f"there is no action {action_id!r}")
+
+
+def _path(action: dict[str, Any], name: str) -> Raw | None:
+    if name in (OTHERWISE, "otherwise") and action.get("kind") == "branch":
+        found: Raw = action.setdefault("otherwise", [])
+        return found
+    inside = next((each for each in action.get("branches", []) if each.get("name") == name), None)
+    return inside.setdefault("actions", []) if inside is not None else None
+
+
+def affected(old: Graph, new: Graph, run: Enrolment, ended: frozenset[str]) -> bool:
+    """Whether an edit does anything to a run: its place is gone, or the delay it waits in has
+    changed.
+    """
+    if run.place not in new or run.place in ended:
+        return True
+    return _waits_in(old, run) and _config(old, run.place) != _config(new, run.place)
+
+
+def after_edit(
+    old: Graph,
+    new: Graph,
+    run: Enrolment,
+    ended: frozenset[str],
+    zone: tzinfo,
+    window: Mapping[str, Any] | None,
+    fields: Mapping[str, Any],
+) -> MoveRun | FinishRun | None:
+    """What an edit makes of a run, None for nothing (table 3.4). A longer delay ends later, a
+    shorter one as it would have.
+    """
+    place = carry(old, new, run.place, ended)
+    if place is None:
+        return FinishRun(run.id, "ENDED_BY_EDIT", "what the ticket stood in was deleted")
+    due: datetime = run.due_at or run.entered_at
+    if place != run.place:
+        return MoveRun(run.id, place, due, run.entered_at, run.wait_for or PAST, run.attempts)
+    if not _waits_in(old, run):
+        return None
+    action, before = new.action(place), _config(old, place)
+    if action is None or action.kind != "delay":  # the id is another's now: the delay is gone
+        return MoveRun(run.id, place, due, run.entered_at, run.wait_for or PAST, run.attempts)
+    config = action.config
+    if "event" in before and "for" not in before:  # it had no length that could become shorter
+        due = run.entered_at
+    longer = max(due, delay.due(config, run.entered_at, zone, window, fields))
+    return MoveRun(run.id, place, longer, run.entered_at, delay.awaited(config), run.attempts)
+
+
+def _waits_in(graph: Graph, run: Enrolment) -> bool:
+    """Whether the run waits in the delay it stands at; else it is past it (its event came, too) and
+    waits for something else.
+    """
+    action = graph.action(run.place)
+    return (
+        action is not None
+        and action.kind == "delay"
+        and run.wait_for == delay.awaited(action.config)
+        and not run.attempts
+    )
+
+
+def _config(graph: Graph, action_id: str) -> Mapping[str, Any]:
+    action = graph.action(action_id)
+    return action.config if action is not None else {}

@@ -1,0 +1,150 @@
+"""Who enters a status workflow, and who leaves it, when a ticket reaches a status (behaviour.md
+3.2, 3.5; INV12, INV13).
+
+Rows of a ticket's earlier enrolments decide about the once-rule; the chain of workflows that led to
+the move decides about loops. Nothing raises.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from core.decisions.outgoing import Enrol, FinishRun, RecordRun
+from core.decisions.tickets import Decision
+from core.events import Cause, EmailSent, Event, MailArrived, RunDue, StatusChanged
+from core.model.condition import holds
+from core.model.ticket import Ticket
+from core.model.workflow import CHAIN_DEPTH, Workflow
+from core.state import State
+
+OURS = "our own mail opened the ticket"  # O13: no receipt for what nobody sent
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """What the event that all this follows from means for enrolments made because of it."""
+
+    silent: str | None = None
+    chain: tuple[int, ...] = ()
+    requester: str = ""
+    began: str | None = None  # the rule that began a chain of workflows
+
+
+def root_of(event: Event) -> Root:
+    """See :class:`Root`: what may not be answered, who asked, and which workflows led here."""
+    match event:
+        case MailArrived():
+            sender = event.message.sender
+            return Root(_unanswerable(event), (), sender.key if sender is not None else "")
+        case RunDue(enrolment=enrolment, workflow=workflow):
+            return Root(enrolment.silent, (*enrolment.chain, workflow.id), began=enrolment.began)
+        case EmailSent(opens=opened) if opened is not None:
+            return Root(OURS)
+        case _:
+            return Root()
+
+
+def _unanswerable(event: MailArrived) -> str | None:
+    """Why no mail to people outside may follow from this mail (rows E25b, E28, E42, E43, E21;
+    reliability.md 22 to 24).
+    """
+    message = event.message
+    if message.sender is None:
+        return "the mail has no usable From"
+    if event.verdict == "fail":
+        return "its sender's domain says that the mail is forged"
+    if not message.auto_respond_ok:
+        return "the mail must not be answered automatically"
+    if (
+        event.sender.user is not None
+        and message.kind == "forward"
+        and event.sender.held_role != "requester"
+    ):
+        known = (
+            event.trusted_user
+            and message.forward is not None
+            and message.forward.sender is not None
+            and message.forward.sender.address
+        )
+        return (
+            None if known else "the original sender of the forwarded mail is not known for certain"
+        )
+    return None
+
+
+def on_status(event: StatusChanged, root: Root, state: State) -> list[Decision]:
+    """Leave rules, then the enrolment, for a ticket that reached a status. ``event.ticket`` still
+    is as it was before the move.
+    """
+    decided: list[Decision] = []
+    if event.was_state is not None:
+        decided += _leaving(event, state)
+    workflow = state.workflows.get(event.status_id)
+    if workflow is None or event.migration or not workflow.enabled:
+        return decided
+    ticket = replace(event.ticket, pipeline_id=event.pipeline.id, status_id=event.status_id)
+    if not eligible(workflow, ticket, state, root.requester):
+        return decided
+    return [
+        *decided,
+        looped(workflow, ticket.number, root)
+        or Enrol(ticket.number, workflow.id, event.cause, root.silent, root.chain, root.began),
+    ]
+
+
+def eligible(workflow: Workflow, ticket: Ticket, state: State, requester: str = "") -> bool:
+    """Whether a ticket in the status enters: source, filters, one at a time (INV13), and once only
+    unless it may be repeated (3.2).
+    """
+    held = [
+        each for each in state.enrolments.get(ticket.number, ()) if each.workflow_id == workflow.id
+    ]
+    if any(each.state == "ACTIVE" for each in held) or (held and not workflow.re_enroll):
+        return False
+    if ticket.source in workflow.exclude_sources:
+        return False
+    facts = state.facts(ticket, requester)
+    return holds(workflow.filter, facts) and not (
+        workflow.unenroll_when is not None and holds(workflow.unenroll_when, facts)
+    )
+
+
+def _leaving(event: StatusChanged, state: State) -> list[Decision]:
+    """The rule *stop if the ticket leaves this status* (3.2, on leaving; P08)."""
+    found: list[Decision] = []
+    for each in state.enrolments.get(event.ticket.number, ()):
+        workflow = state.workflow(each.workflow_id)
+        if (
+            each.state == "ACTIVE"
+            and workflow is not None
+            and workflow.on_leave == "unenroll"
+            and workflow.status_id != event.status_id
+        ):
+            found.append(FinishRun(each.id, "UNENROLLED", "the ticket left the status"))
+    return found
+
+
+def looped(workflow: Workflow, ticket: int, root: Root) -> RecordRun | None:
+    """The loop guard: a chain of moves that is too long, or that comes back to a workflow it went
+    through (3.3).
+    """
+    if workflow.id not in root.chain and len(root.chain) <= CHAIN_DEPTH:
+        return None
+    why = (
+        "its own moves led back to it"
+        if workflow.id in root.chain
+        else f"more than {CHAIN_DEPTH} workflows moved the ticket in a row"
+    )
+    return RecordRun(workflow.id, workflow.version, ticket, None, None, "SKIPPED_LOOP", why)
+
+
+def by_hand(workflow: Workflow, ticket: int, state: State, cause: Cause) -> list[Decision]:
+    """Manual enrolment and re-enrolment: bypasses filters and the once-rule, not the rule of one at
+    a time (3.2).
+    """
+    held = [
+        each
+        for each in state.enrolments.get(ticket, ())
+        if each.workflow_id == workflow.id and each.state == "ACTIVE"
+    ]
+    return [] if held else [Enrol(ticket, workflow.id, cause)]

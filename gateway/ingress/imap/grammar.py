@@ -1,0 +1,270 @@
+"""What goes over an IMAP connection (RFC 3501 section 9), without the connection: framing, strings,
+mailbox names, sets of UIDs, FETCH data.
+
+What can go wrong: a server that sends something else. :class:`Framing` gives up on lines and
+literals beyond every measure, and never needs more steps than there are bytes; what it lets through
+and cannot be understood is left out, since a server may always say more than was asked.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from binascii import Error as Base64Error
+from binascii import a2b_base64
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+LINE_LIMIT = 4 << 20  # bytes; the longest line we ask for lists 20,000 UIDs
+LITERAL_LIMIT = 64 << 20  # bytes; no mail is larger
+_SAID = 300  # characters of a server's sentence that are kept
+_LITERAL = re.compile(rb"~?\{(\d{1,20})\+?\}$")
+_STATUS = re.compile(
+    rb"(?:\+|[^ ]+ (?:OK|NO|BAD|BYE|PREAUTH)\b)", re.IGNORECASE
+)  # human text follows, which may end like a literal
+_TOKEN = re.compile(
+    rb'\s*(?:(\()|(\))|"((?:[^"\\]|\\.)*)"|((?:[^\s()"\[]|\[[^\]]{0,999}\]?)+)|("))', re.DOTALL
+)
+_ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
+_CODE = re.compile(r"\[([A-Za-z0-9.=-]+)(?: ([^\]]*))?\]")
+
+_STRANGE = re.compile(r"&|[^ -~]+")
+
+Parts = list[bytes]  # a response: text, literal, text, literal, ... text
+
+
+class TooLongError(ValueError):
+    """A server sends more at once than anybody needs."""
+
+
+class Framing:
+    """Cuts what a server sends into responses, whatever pieces it comes in."""
+
+    __slots__ = ("_line", "_line_size", "_literal", "_missing", "_parts")
+
+    def __init__(self) -> None:
+        self._line: list[bytes] = []  # of a line that has not ended
+        self._line_size = 0
+        self._literal: list[bytes] = []
+        self._missing = 0  # bytes of a literal that are still to come
+        self._parts: Parts = []
+
+    def feed(self, data: bytes) -> Iterator[Parts]:
+        """The responses that are complete with ``data``; TooLongError for a line or a literal
+        beyond the limits.
+        """
+        at = 0
+        while at < len(data):
+            if self._missing:
+                piece = data[at : at + self._missing]
+                self._literal.append(piece)
+                self._missing -= len(piece)
+                at += len(piece)
+                if not self._missing:
+                    self._close_literal()
+                continue
+            end = data.find(b"\n", at) + 1
+            piece = data[at:end] if end else data[at:]
+            at += len(piece)
+            self._line.append(piece)
+            self._line_size += len(piece)
+            if self._line_size > LINE_LIMIT:
+                raise TooLongError(f"the server sent a line of more than {LINE_LIMIT} bytes")
+            if end and (response := self._close_line()) is not None:
+                yield response
+
+    def _close_literal(self) -> None:
+        self._parts.append(b"".join(self._literal))
+        self._literal = []
+
+    def _close_line(self) -> Parts | None:
+        """Takes a whole line in; returns the response where it ends with it."""
+        line = b"".join(self._line).rstrip(b"\r\n")
+        self._line, self._line_size = [], 0
+        announced = _LITERAL.search(line) if self._parts or not _STATUS.match(line) else None
+        if announced is None:
+            response, self._parts = [*self._parts, line], []
+            return response if len(response) > 1 or line else None
+        size = int(announced[1])
+        if size > LITERAL_LIMIT:
+            raise TooLongError(f"the server announced a piece of {size} bytes")
+        self._parts.append(line[: announced.start()])
+        self._missing = size
+        if not size:
+            self._close_literal()
+        return None
+
+
+Item = bytes | list["Item"] | None
+
+
+def items(parts: Sequence[bytes]) -> list[Item]:
+    """The data of a response as nested lists: atoms, strings and literals are bytes, NIL is None.
+    What never closes ends with the response.
+    """
+    stack: list[list[Item]] = [[]]
+    for number, part in enumerate(parts):
+        if number % 2:
+            stack[-1].append(part)
+            continue
+        for token in _TOKEN.finditer(part):
+            opened, closed, string, atom, unclosed = token.groups()
+            if opened:
+                stack.append([])
+            elif closed:
+                if len(stack) > 1:
+                    inner = stack.pop()
+                    stack[-1].append(inner)
+            elif atom:
+                stack[-1].append(None if atom.upper() == b"NIL" else atom)
+            elif unclosed:
+                break
+            else:
+                stack[-1].append(_ESCAPED.sub(rb"\1", string))
+    while len(stack) > 1:
+        inner = stack.pop()
+        stack[-1].append(inner)
+    return stack[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What one FETCH response tells of a mail; None for what it does not tell. ``body`` are raw
+    bytes, a piece where one was asked for.
+    """
+
+    uid: int
+    size: int | None = None
+    flags: frozenset[str] | None = None
+    received: datetime | None = None
+    body: bytes | None = None
+
+
+def fetched(parts: Sequence[bytes]) -> Fetched | None:
+    """Reads ``* n FETCH (...)``; None for any other response, and for one without a UID, which
+    tells of nothing we asked for.
+    """
+    match items(parts):
+        case [b"*", _, bytes() as verb, [*pairs]] if verb.upper() == b"FETCH":
+            told = {
+                name.upper(): value
+                for name, value in zip(pairs[::2], pairs[1::2], strict=False)
+                if isinstance(name, bytes)
+            }
+        case _:
+            return None
+    uid = number(told.get(b"UID"))
+    if uid is None:
+        return None
+    flags = told.get(b"FLAGS")
+    body = next((value for name, value in told.items() if name.startswith(b"BODY[]")), None)
+    return Fetched(
+        uid,
+        number(told.get(b"RFC822.SIZE")),
+        frozenset(text(each) for each in flags if isinstance(each, bytes))
+        if isinstance(flags, list)
+        else None,
+        internal_date(told.get(b"INTERNALDATE")),
+        body if isinstance(body, bytes) else None,
+    )
+
+
+def number(value: Item) -> int | None:
+    """A non-negative number, None for anything else."""
+    return int(value) if isinstance(value, bytes) and value.isdigit() and len(value) <= 20 else None
+
+
+def text(value: bytes) -> str:
+    """Bytes of the server as text that can be shown."""
+    return value.decode("utf-8", "replace")
+
+
+def sentence(line: bytes) -> str:
+    """What a server says to people, as one line that can be shown."""
+    return "".join(character if character.isprintable() else " " for character in text(line))[
+        :_SAID
+    ].strip()
+
+
+def internal_date(value: Item) -> datetime | None:
+    """An INTERNALDATE, such as ``22-Nov-2026 10:00:00 +0100``, in UTC; None for anything else."""
+    if not isinstance(value, bytes):
+        return None
+    try:
+        return datetime.strptime(
+            value.decode("ascii", "replace").strip(), "%d-%b-%Y %H:%M:%S %z"
+        ).astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+
+
+def found(responses: Collection[Parts]) -> list[int]:
+    """The numbers of all SEARCH responses, ascending, each once."""
+    numbers: set[int] = set()
+    for parts in responses:
+        words = parts[0].split(b"(")[0].split()
+        if len(parts) == 1 and len(words) > 1 and words[1].upper() == b"SEARCH":
+            numbers.update(int(word) for word in words[2:] if word.isdigit())
+    return sorted(numbers)
+
+
+def code(line: bytes) -> tuple[str, str]:
+    """Response code and its argument of a status response, both "" where there is none: ``OK
+    [UIDNEXT 4392] Predicted``.
+    """
+    match = _CODE.search(text(line))
+    return (match[1].upper(), match[2] or "") if match else ("", "")
+
+
+def uid_set(uids: Collection[int]) -> str:
+    """UIDs as a sequence set with ranges: ``1:3,7``."""
+    spans: list[list[int]] = []
+    for uid in sorted(uids):
+        if spans and spans[-1][1] == uid - 1:
+            spans[-1][1] = uid
+        else:
+            spans.append([uid, uid])
+    return ",".join(str(first) if first == last else f"{first}:{last}" for first, last in spans)
+
+
+def quoted(name: str) -> str:
+    """A quoted string; ValueError for what cannot stand in one: control characters and everything
+    beyond ASCII.
+    """
+    if not name.isascii() or not name.isprintable():
+        raise ValueError("the server takes ASCII only here")
+    return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def mailbox_name(folder: str) -> str:
+    """A folder's name as an argument: modified UTF-7 (RFC 3501 section 5.1.3) in quotes; ValueError
+    for control characters.
+    """
+    if not folder.isprintable():
+        raise ValueError("a folder's name holds no control characters")
+    return quoted(_STRANGE.sub(_encoded, folder))
+
+
+def _encoded(strange: re.Match[str]) -> str:
+    if strange.group() == "&":
+        return "&-"
+    return (
+        "&"
+        + b64encode(strange.group().encode("utf-16-be")).decode().rstrip("=").replace("/", ",")
+        + "-"
+    )
+
+
+def folder_name(name: bytes) -> str:
+    """What a server calls a folder, readable again; as it stands where it is no modified UTF-7."""
+
+    def wide(match: re.Match[str]) -> str:
+        packed = match[1].replace(",", "/")
+        return a2b_base64(packed + "=" * (-len(packed) % 4)).decode("utf-16-be") if packed else "&"
+
+    plain = text(name)
+    try:
+        return re.sub(r"&([A-Za-z0-9+,]*)-", wide, plain)
+    except (Base64Error, UnicodeDecodeError):
+        return plain

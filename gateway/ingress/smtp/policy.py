@@ -1,0 +1,77 @@
+"""Who may send what to whom: the decisions at MAIL and RCPT, as hooks that aiosmtpd calls once it
+has read the syntax.
+
+What can go wrong: the directory does not answer. The error rises to the session, which answers 451,
+so no mail is refused for good because of us.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from gateway import maillog
+from gateway.errors import DiskFull
+from gateway.ingress.smtp.addresses import NULL_PATH
+
+if TYPE_CHECKING:
+    from gateway.ingress.smtp.server import Service
+    from gateway.ingress.smtp.session import Connection
+
+
+class Policy:
+    """The handler of aiosmtpd; one instance serves all sessions of a listener. Each hook returns
+    the reply.
+    """
+
+    def __init__(self, service: Service) -> None:
+        """``service`` brings limits, the directory, and the door."""
+        self._service = service
+
+    async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
+        self, server: Connection, _session: object, envelope: Any, address: str, _options: list[str]
+    ) -> str:
+        """Any sender is welcome while there is room for mail."""
+        if not address.isascii() and not envelope.smtp_utf8:
+            return "553 5.6.7 A non-ASCII address needs SMTPUTF8"
+        try:
+            self._service.accept.check_room()
+        except DiskFull:
+            maillog.refused(source=server.source, reason_code="disk_full", peer=server.host)
+            return "452 4.3.1 Not enough room, try again later"
+        envelope.mail_from = address
+        return "250 2.1.0 OK"
+
+    async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
+        self, server: Connection, _session: object, envelope: Any, address: str, _options: list[str]
+    ) -> str:
+        """A recipient is one of our addresses; there is no relaying (reliability.md 1, items 9 and
+        10).
+        """
+        if address == NULL_PATH:
+            return "553 5.1.3 The null address receives no mail"
+        if not address.isascii() and not envelope.smtp_utf8:
+            return "553 5.6.7 A non-ASCII address needs SMTPUTF8"
+        if len(envelope.rcpt_tos) >= self._service.limits.recipients:
+            return "452 4.5.3 Too many recipients, send the mail again for the others"
+        match await self._service.directory.lookup(address):
+            case "ours":
+                envelope.rcpt_tos.append(address)
+                return "250 2.1.5 OK"
+            case "unknown":
+                server.unknown += 1
+                maillog.refused(
+                    source=server.source,
+                    reason_code="unknown_recipient",
+                    peer=server.host,
+                    address=address,
+                )
+                return "550 5.1.1 No such address here"
+            case "foreign":
+                server.unknown += 1
+                maillog.refused(
+                    source=server.source,
+                    reason_code="foreign_recipient",
+                    peer=server.host,
+                    address=address,
+                )
+                return "550 5.7.1 We do not relay mail"

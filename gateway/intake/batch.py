@@ -1,0 +1,456 @@
+"""The story of a batch of mails, from what was read to rows: one ordered transaction, a few set
+queries, one pass in order of receipt.
+
+Everything a mail needs is resolved here (channel, sender, verdict, tie) and handed to
+``core.decide``; what it decides ``gateway.apply.applier`` performs. Nothing here looks at raw mail.
+When a batch raises, nothing of it was written and the caller takes it apart.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta, tzinfo
+from typing import Any
+
+from core.decide import decide
+from core.decisions.tickets import Finish
+from core.events import Delivered, MailArrived, Original, Sender, Verdict
+from core.mail.threading import Address as Mark
+from core.mail.threading import Tie, ids_of, tie
+from core.model.message import Envelope, Message
+from core.model.ticket import Contact, Thread, Ticket, User
+from gateway.apply.applier import Applier
+from gateway.apply.threads import Hand
+from gateway.desk.transaction import state_of
+from gateway.intake.recipients import channel_at, channels_of
+from gateway.intake.token_lookup import Marks, load_deliveries, read_marks, reported, reporting
+from gateway.reading.authentication import verdict
+from gateway.store.queues.spool import Finished, Known, by_fingerprint, finish, repeated
+from gateway.store.tickets.tickets import subject_key
+from gateway.store.tickets.unit_of_work import Book, Connection
+
+REPEAT_WINDOW = timedelta(days=7)  # behaviour.md 2.1 step 1, for mail without a Message-ID
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A mail of the batch: its register entry and what reading it gave. ``now`` is the instant it
+    counts as processed.
+    """
+
+    mail_id: int
+    envelope: Envelope
+    message: Message
+    released: bool
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What holds for all mail of a run: the account's zone, whose Authentication-Results count, and
+    where mail goes that names no channel.
+
+    ``fallback`` is the address of a channel; the default one where it is empty.
+    """
+
+    zone: tzinfo
+    trusted: frozenset[str] = frozenset()
+    fallback: str = ""
+
+
+def fingerprint(message: Message) -> bytes:
+    """16 bytes that two mails share when they are the same mail (behaviour.md 2.1 step 1)."""
+    what = (
+        f"{message.message_id}\0{message.content_digest}"
+        if message.message_id
+        else message.plain_digest
+    )
+    return hashlib.sha256(what.encode("utf-8", "replace")).digest()[:16]
+
+
+class Batch:
+    """One transaction's worth of mails; :meth:`run` is the whole story."""
+
+    def __init__(
+        self, connection: Connection, rules: Rules, items: Sequence[Item], now: datetime
+    ) -> None:
+        self.connection = connection
+        self.rules = rules
+        self.items = items
+        self.now = now
+        self.book: Book
+        self.known: dict[bytes, Known] = {}
+        self.repeated: set[tuple[int, int]] = set()
+        self.deliveries: dict[int, Delivered] = {}
+
+    async def run(self) -> list[Finished]:
+        """Decide and perform every mail in order; returns the register entries as written."""
+        self.book = await Book.open(self.connection, self.now)
+        marks = [read_marks(self.book.desk, item.envelope, item.message) for item in self.items]
+        await self._load(marks)
+        state = state_of(self.book, self.rules.zone)
+        applier = Applier(self.book, self.now, zone=self.rules.zone)
+        hands = []
+        for item, mark in zip(self.items, marks, strict=True):
+            applier.now = item.now
+            event = self._event(item, mark)
+            hand = Hand(
+                event.message,
+                item.mail_id,
+                item.envelope.received_at,
+                event.verdict,
+                event.sender.user,
+                _channel_id(event),
+            )
+            applier.perform(decide(event, state, item.now), hand)
+            self._remember(item, hand, event)
+            hands.append((item, hand, event, self._outcome(hand, event)))
+        await applier.finish()
+        await self.book.flush()
+        rows = [self._finished(*each) for each in hands]
+        await finish(self.connection, rows)
+        return rows
+
+    # ---- what the batch touches
+
+    async def _load(self, marks: Sequence[Marks]) -> None:
+        refs: set[str] = set()
+        addresses: set[str] = set()
+        for item, mark in zip(self.items, marks, strict=True):
+            message = item.message
+            refs.update(ids_of(mark.message))
+            addresses.update(
+                each.key
+                for each in (
+                    *message.to,
+                    *message.cc,
+                    *((message.sender,) if message.sender else ()),
+                )
+            )
+            if message.forward is not None and message.forward.sender is not None:
+                addresses.add(message.forward.sender.key)
+        named = [each for mark in marks for each in (mark.reply, mark.tag) if each is not None]
+        threads = {thread for mark in marks for thread in mark.own.values()} | {
+            each.thread for each in named if each.thread
+        }
+        await self.book.load_for(refs, addresses, threads, {each.ticket for each in named})
+        self.deliveries = await load_deliveries(self.book, marks)
+        pairs = {
+            (contact.id, subject_key(i.message.subject))
+            for i in self.items
+            if i.message.sender and (contact := self.book.contact_at(i.message.sender.key))
+        }
+        await self.book.load_earlier(pairs)
+        self.known = await by_fingerprint(
+            self.connection, {fingerprint(item.message) for item in self.items}
+        )
+        if self.known:
+            self.repeated = await repeated(self.connection, self.known.keys())
+        # A mail without a Message-ID leads to its original by nothing else.
+        unseen = {
+            known.thread for known in self.known.values() if known.thread
+        } - self.book.threads.keys()
+        if unseen:
+            await self.book.load_for((), (), unseen, ())
+
+    # ---- one mail
+
+    def _event(self, item: Item, mark: Marks) -> MailArrived:
+        book, message, envelope = (
+            self.book,
+            reporting(mark, self.deliveries, item.envelope),
+            item.envelope,
+        )
+        named = (
+            channel_at(book.desk.channels, each) for each in (envelope.channel, self.rules.fallback)
+        )
+        fallback = next(
+            (channel for channel in named if channel is not None), book.desk.default_channel
+        )
+        channels = channels_of(book.desk.channels, fallback, envelope, message)
+        found = self._tie(mark, message)
+        thread = book.follow(found.thread) if found.thread is not None else None
+        ticket = book.live_ticket(
+            thread.ticket if thread is not None and thread.ticket is not None else found.ticket
+        )
+        judged = self._verdict(message)
+        user = book.desk.users.get(message.sender.key) if message.sender else None
+        sender = self._sender(message, user, thread, ticket)
+        joined = tuple(
+            (each, book.live_ticket(each.ticket))
+            for number in found.joins
+            if (each := book.follow(number)) is not None
+        )
+        copy = mark.own.get(message.message_id or "")
+        return MailArrived(
+            message,
+            item.envelope.received_at,
+            channels,
+            sender,
+            judged,
+            found,
+            self._original(item),
+            self._reused(message),
+            self._sent(copy) if copy is not None else None,
+            any(channel_at(book.desk.channels, each) for each in message.loop_marks),
+            message.spam_flag and (envelope.trusted_hop or self._trusted(message)),
+            user is not None and judged == "pass",
+            thread,
+            ticket,
+            joined,
+            self._earlier(message, sender.contact)
+            if thread is None and found.ticket is None
+            else (),
+            item.released,
+            envelope.automation,
+            reported(message, mark, self.deliveries),
+            mark.returned,
+            user if user is not None and user.id == mark.relay and judged != "fail" else None,
+        )
+
+    def _verdict(self, message: Message) -> Verdict:
+        """What authentication says. With several authors "pass" is about one of them, and nobody
+        can tell which: it proves nothing.
+        """
+        judged: Verdict = verdict(message.authentication, self.rules.trusted)
+        return (
+            "none"
+            if judged == "pass" and any(defect.startswith("several ") for defect in message.defects)
+            else judged
+        )
+
+    def _tie(self, mark: Marks, message: Message) -> Tie:
+        book = self.book
+        refs = book.known_refs(ids_of(message))
+        own = {
+            each: thread.id
+            for each, number in mark.own.items()
+            if each != message.message_id and (thread := book.follow(number)) is not None
+        }
+        named = {*own.values(), *(ref.thread for rows in refs.values() for ref in rows)}
+        forwards = frozenset(each for each in named if book.threads[each].kind == "forward")
+        reply, tag = self._marked(mark.reply), self._marked(mark.tag)
+        if tag is not None and not self._takes_part(message, tag):
+            tag = None
+        return tie(
+            message,
+            refs,
+            reply_address=reply,
+            own_ids=own,
+            subject_tag=tag,
+            forward_threads=forwards,
+        )
+
+    def _marked(self, mark: Mark | None) -> Mark | None:
+        """What a mark names as things stand: merges followed, and the thread when it still is one
+        of the ticket's.
+        """
+        ticket = self.book.live_ticket(mark.ticket) if mark is not None else None
+        if mark is None or ticket is None:
+            return None
+        own = [
+            thread
+            for thread in self.book.threads_of(ticket.number)
+            if thread.redirect_to is None or ticket.deleted_at is not None
+        ]
+        named = self.book.follow(mark.thread) if mark.thread is not None else None
+        if named is None or named.ticket != ticket.number:
+            named = next(
+                (thread for thread in own if thread.origin and thread.kind == "normal"), None
+            )
+        return Mark(ticket.number, named.id if named is not None else None)
+
+    def _takes_part(self, message: Message, tag: Mark) -> bool:
+        if message.sender is None:
+            return False
+        contact, ticket = (
+            self.book.contact_at(message.sender.key),
+            self.book.tickets.get(tag.ticket),
+        )
+        thread = self.book.threads.get(tag.thread) if tag.thread is not None else None
+        part = self.book.part_of(contact.id, thread, ticket) if contact is not None else None
+        return message.sender.key in self.book.desk.users or part in (
+            "requester",
+            "associated",
+            "participant",
+        )
+
+    def _sender(
+        self, message: Message, user: User | None, thread: Thread | None, ticket: Ticket | None
+    ) -> Sender:
+        book = self.book
+        contact = book.contact_at(message.sender.key) if message.sender else None
+        part = book.part_of(contact.id, thread, ticket) if contact is not None else None
+        if thread is not None and ticket is None and not book.participants[thread.id]:
+            part = (
+                "participant"  # only machines wrote here so far: whoever comes first is no stranger
+            )
+        own = (
+            message.sender is not None
+            and channel_at(book.desk.channels, message.sender.key) is not None
+        )
+        return Sender(contact, user, own, contact is not None or user is not None, part)
+
+    def _earlier(self, message: Message, contact: Contact | None) -> tuple[int, ...]:
+        if contact is None:
+            return ()
+        numbers = self.book.earlier.get((contact.id, subject_key(message.subject)), [])
+        return tuple(numbers[:1])
+
+    def _trusted(self, message: Message) -> bool:
+        """Whether a server of ours left its results in the mail, so that its other marks are ours
+        too.
+        """
+        ids = {each.lower() for each in self.rules.trusted}
+        return any(each.authserv_id in ids for each in message.authentication)
+
+    # ---- the same mail again
+
+    def _sent(self, thread_id: int) -> Original:
+        """The mail of ours that came back, by the thread in its signed id: it stands in no register
+        of mail.
+        """
+        thread = self.book.follow(thread_id)
+        ticket = self.book.live_ticket(thread.ticket) if thread is not None else None
+        return Original(
+            None, None, thread.id if thread else None, ticket.number if ticket else None
+        )
+
+    def _original(self, item: Item) -> Original | None:
+        known = self.known.get(fingerprint(item.message))
+        if known is None or known.mail_id == item.mail_id:
+            return None
+        if item.message.message_id is None and abs(item.now - known.processed_at) > REPEAT_WINDOW:
+            return None
+        thread = self.book.follow(known.thread) if known.thread is not None else None
+        ticket = self.book.live_ticket(thread.ticket if thread is not None else known.ticket)
+        channel = next(
+            (each for each in self.book.desk.channels.values() if each.id == known.channel), None
+        )
+        again = frozenset(place for mail, place in self.repeated if mail == known.mail_id)
+        place = thread.id if thread else None
+        return Original(
+            known.mail_id,
+            channel,
+            place,
+            ticket.number if ticket else None,
+            again,
+            known.state == "quarantined",
+        )
+
+    def _reused(self, message: Message) -> bool:
+        rows = self.book.known_refs([message.message_id]) if message.message_id else {}
+        return any(ref.held for refs in rows.values() for ref in refs)
+
+    def _remember(self, item: Item, hand: Hand, event: MailArrived) -> None:
+        """Later mails of the batch see this one as earlier mail, and deliveries that came back by
+        it as failed.
+        """
+        failed = {row["_id"] for row in self.book.outward.failed}
+        self.deliveries.update(
+            (each.id, replace(each, state="failed"))
+            for each in event.deliveries
+            if each.id in failed
+        )
+        if hand.finish is None:
+            return
+        if hand.finish.state == "duplicate":
+            if (channel := _channel_id(event)) is not None and hand.finish.original is not None:
+                self.repeated.add((hand.finish.original, channel))
+            return
+        mark = fingerprint(item.message)
+        if mark not in self.known or self.known[mark].state == "quarantined":
+            place = (hand.thread or None, hand.ticket or None, _channel_id(event))
+            self.known[mark] = Known(item.mail_id, item.now, *place, hand.finish.state)
+        if hand.created_ticket and hand.contact is not None:
+            self.book.earlier.setdefault(
+                (hand.contact.id, subject_key(item.message.subject)), []
+            ).insert(0, hand.ticket)
+
+    # ---- the register
+
+    def _finished(
+        self, item: Item, hand: Hand, event: MailArrived, outcome: dict[str, Any]
+    ) -> Finished:
+        ended = _ended(hand)
+        original = _repeated(event, ended)
+        thread_id = original.thread if original is not None else hand.thread or None
+        thread = self.book.follow(thread_id) if thread_id else None
+        ticket = self.book.live_ticket(
+            thread.ticket if thread is not None else (original.ticket if original else None)
+        )
+        message = item.message
+        return Finished(
+            item.mail_id,
+            ended.state,
+            message.kind,
+            _channel_id(event),
+            message.message_id,
+            message.sender.address if message.sender else None,
+            message.subject,
+            fingerprint(message),
+            ended.original,
+            hand.row,
+            thread.id if thread else None,
+            ticket.number if ticket else None,
+            ended.reason,
+            outcome,
+            item.now,
+        )
+
+    def _outcome(self, hand: Hand, event: MailArrived) -> dict[str, Any]:
+        """What `mail explain` and `replay --json` tell beside the columns, as it is now: later
+        mails of the batch may move the ticket again.
+        """
+        ended = _ended(hand)
+        original = _repeated(event, ended)
+        ticket = self.book.live_ticket(
+            hand.ticket or (original.ticket if original is not None else None)
+        )
+        after = (
+            self.book.desk.pipelines[ticket.pipeline_id].status(ticket.status_id).name
+            if ticket
+            else None
+        )
+        before = after if original is not None else hand.before
+        return {
+            "sender_role": ended.role,
+            "created_ticket": hand.created_ticket,
+            "matched_by": ended.matched_by,
+            "status": {"before": before, "after": after} if ticket else None,
+            "close_date": ticket.close_date.isoformat() if ticket and ticket.close_date else None,
+            "decisions": hand.notes,
+            "rule": ended.rule,
+            "steps": [
+                {"step": each.step, "verdict": each.verdict, "why": each.why}
+                for each in ended.steps
+            ],
+        }
+
+
+def _channel_id(event: MailArrived) -> int | None:
+    return event.channels[0].id if event.channels else None
+
+
+def _repeated(event: MailArrived, ended: Finish) -> Original | None:
+    """What a mail that was not taken is a copy of: another mail, one of ours, or what our loop
+    header came round with.
+    """
+    if ended.state == "duplicate" or event.own_copy is not None:
+        return event.duplicate_of if ended.state == "duplicate" else event.own_copy
+    if ended.state != "ignored" or not (event.looped or event.message.kind == "loop"):
+        return None
+    return Original(
+        None,
+        None,
+        event.thread.id if event.thread else None,
+        event.ticket.number if event.ticket else None,
+    )
+
+
+def _ended(hand: Hand) -> Finish:
+    if hand.finish is None:
+        raise LookupError("a mail ended in no state")
+    return hand.finish

@@ -1,0 +1,23 @@
+"""What passes between the daemon and its reading processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One mail to read: its bytes, the envelope fact "null sender" (None = not known), and whether
+    HTML is wanted.
+    """
+
+    raw: bytes
+    null_sender: bool | None = None
+    html: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ReadFailure:
+    """A mail that could not be read in two tries; ``reason`` is a plain sentence."""
+
+    reason: str

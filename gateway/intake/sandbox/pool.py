@@ -1,0 +1,334 @@
+"""Worker processes that read mail and can be killed: no mail, however made, stops the daemon
+(reliability.md 14).
+
+One *nursery* process imports the readers once and forks the workers, so they share its memory and a
+killed one is replaced in milliseconds. The daemon talks to each worker over its own socket; a job
+is a chunk of mails. A chunk that dies or runs out of time is taken apart and its mails read one by
+one, twice each; only the guilty ones come back as :class:`ReadFailure`. Workers wait in ``recv``:
+idle they cost nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import os
+import pickle
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final
+
+from core.model import message as values
+from core.model.message import Attachment, Message
+from gateway.intake.sandbox.jobs import Job, ReadFailure
+
+__all__ = ["Job", "ReadFailure", "Sandbox", "WorkerLost"]
+
+CPU_SECONDS: Final = 10
+WALL_SECONDS: Final = 20.0
+ADDRESS_SPACE: Final = 1024 * 1024 * 1024
+TRIES: Final = 2
+LONGEST_ANSWER: Final = (
+    256 * 1024 * 1024
+)  # bytes; eight mails with the longest texts, or the largest attachment, stay far below
+_LENGTH: Final = struct.Struct("!IQ")
+
+
+class WorkerLost(Exception):
+    """A worker died or was killed while it had work; the text says why."""
+
+
+@dataclass(slots=True)
+class _Worker:
+    number: int
+    pid: int
+    channel: socket.socket
+
+
+class Sandbox:
+    """A pool of ``processes`` workers. ``reader`` names the module they run (``read_job`` and
+    ``read_part`` in it); tests name their own.
+    """
+
+    def __init__(
+        self,
+        processes: int,
+        *,
+        reader: str = "gateway.intake.sandbox.child",
+        wall: float = WALL_SECONDS,
+        cpu: int = CPU_SECONDS,
+        memory: int = ADDRESS_SPACE,
+    ) -> None:
+        self.processes = max(1, processes)
+        self.reader = reader
+        self.wall = wall
+        self.limits = (cpu, memory)
+        self.killed = 0
+        self._nursery: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._idle: asyncio.LifoQueue[_Worker | None] = asyncio.LifoQueue()
+        self._workers: dict[int, _Worker] = {}
+        self._count = 0
+        self._birth = asyncio.Lock()
+        self._stopped = False
+
+    async def start(self) -> None:
+        """Start the nursery and the workers; returns when they can read."""
+        self._stopped = False
+        await self._start_nursery()
+        for _ in range(self.processes):
+            self._idle.put_nowait(await self._fork())
+
+    async def stop(self) -> None:
+        """End every process of the pool; work in hand is lost."""
+        self._stopped = True
+        for worker in list(self._workers.values()):
+            await self._kill(worker)
+        await self._end_nursery()
+
+    async def read_many(self, raws: Sequence[Job]) -> list[Message | ReadFailure]:
+        """The mails of one chunk, in order, read by one worker; never raises for what is in a mail."""
+        if not raws:
+            return []
+        try:
+            found = await self._ask(("read", list(raws)), self.wall)
+        except WorkerLost as lost:
+            if len(raws) == 1:
+                return [await self._again(raws[0], lost)]
+        else:
+            return list(found)
+        return [await self._alone(job) for job in raws]
+
+    async def attachment(self, raw: bytes, part: str) -> tuple[Attachment, bytes]:
+        """One attachment and its content; KeyError where the mail has no such part, WorkerLost
+        where reading it killed the worker.
+        """
+        found = await self._ask(("part", raw, part), self.wall)
+        if found is None:
+            raise KeyError(part)
+        attachment, data = found
+        return attachment, data
+
+    async def _alone(self, job: Job) -> Message | ReadFailure:
+        try:
+            return self._one(await self._ask(("read", [job]), self.wall))
+        except WorkerLost as lost:
+            return await self._again(job, lost)
+
+    async def _again(self, job: Job, lost: WorkerLost) -> Message | ReadFailure:
+        for _ in range(TRIES - 1):
+            try:
+                return self._one(await self._ask(("read", [job]), self.wall))
+            except WorkerLost as again:
+                lost = again
+        return ReadFailure(str(lost))
+
+    @staticmethod
+    def _one(found: Any) -> Message | ReadFailure:
+        message: Message | ReadFailure = found[0]
+        return message
+
+    async def _ask(self, request: tuple[Any, ...], wall: float) -> Any:
+        """Send one request to the next free worker and wait for its answer; a worker that fails is
+        replaced.
+        """
+        worker = await self._idle.get()
+        try:
+            if worker is None:
+                worker = await self._fork()
+            async with asyncio.timeout(wall):
+                await _send(worker.channel, pickle.dumps(request, pickle.HIGHEST_PROTOCOL))
+                answer = await _receive(worker.channel)
+        except TimeoutError:
+            await self._replace(worker)
+            raise WorkerLost(f"reading took longer than {wall:.0f} seconds") from None
+        except (OSError, EOFError):
+            await self._replace(worker)
+            raise WorkerLost("the reading process died: too much time or memory") from None
+        except BaseException:  # cancelled: the worker is in the middle of something
+            await asyncio.shield(self._replace(worker))
+            raise
+        try:
+            outcome, value = _Answer(io.BytesIO(answer)).load()
+            _check(request, outcome, value)
+        except Exception:  # noqa: BLE001  # bytes made to confuse a pickle raise anything
+            await self._replace(worker)
+            raise WorkerLost("the reading process answered nonsense") from None
+        self._idle.put_nowait(worker)
+        if outcome == "error":
+            raise WorkerLost(f"reading failed: {value}")
+        return value
+
+    async def _replace(self, worker: _Worker | None) -> None:
+        """Kill a worker; its place is filled when the next request needs it."""
+        if worker is not None:
+            self.killed += 1
+            await self._kill(worker)
+        self._idle.put_nowait(None)
+
+    async def _kill(self, worker: _Worker) -> None:
+        self._workers.pop(worker.number, None)
+        worker.channel.close()
+        async with self._birth:
+            with contextlib.suppress(OSError, EOFError):
+                await self._command(struct.pack("!cI", b"K", worker.pid))
+
+    async def _fork(self) -> _Worker:
+        """A new worker; a nursery that died is replaced first, once, whoever notices."""
+        async with self._birth:
+            for attempt in (1, 2, 3):
+                if self._stopped:
+                    break
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+                ours.setblocking(False)
+                with contextlib.closing(theirs):
+                    try:
+                        answer = await self._command(struct.pack("!cI", b"F", 0), theirs.fileno())
+                    except (OSError, EOFError):
+                        ours.close()
+                        if attempt < 3:
+                            await self._end_nursery()
+                            await self._start_nursery()
+                        continue
+                self._count += 1
+                worker = _Worker(self._count, struct.unpack("!I", answer)[0], ours)
+                self._workers[worker.number] = worker
+                return worker
+        raise OSError("no reading process could be started")
+
+    async def _command(self, command: bytes, fd: int | None = None) -> bytes:
+        """One command to the nursery and its 4-byte answer; the caller holds the lock."""
+        if self._control is None:
+            raise OSError("the nursery is gone")
+        control = self._control
+        socket.send_fds(control, [command], [fd] if fd is not None else [])
+        async with asyncio.timeout(30):
+            answer = await asyncio.get_running_loop().sock_recv(control, 4)
+        if len(answer) != 4:
+            raise EOFError("the nursery is gone")
+        return answer
+
+    async def _start_nursery(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        ours.setblocking(False)
+        fd = theirs.fileno()
+        cpu, memory = self.limits
+        argv = [
+            sys.executable,
+            "-P",
+            "-m",
+            "gateway.intake.sandbox.fork_server",
+            str(fd),
+            self.reader,
+            str(cpu),
+            str(memory),
+        ]
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        }
+        with contextlib.closing(theirs):
+            self._nursery = await asyncio.to_thread(_spawn, argv, fd, environment)
+        self._control = ours
+
+    async def _end_nursery(self) -> None:
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        if self._nursery is not None:
+            process, self._nursery = self._nursery, None
+            process.terminate()
+            await asyncio.to_thread(_reap, process)
+
+
+def _spawn(argv: list[str], fd: int, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        argv, pass_fds=(fd,), stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, env=environment
+    )
+
+
+def _reap(process: subprocess.Popen[bytes]) -> None:
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+class _Answer(pickle.Unpickler):
+    """Reads an answer. A worker that a mail has taken over could send anything, so nothing but
+    message values is built from it.
+
+    The types are named one by one: a name may have dots, and from any function of a module they
+    lead to its globals and to ``exec``.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The few types an answer may hold."""
+        found = _ANSWER_TYPES.get((module, name))
+        if found is None:
+            raise pickle.UnpicklingError(f"{module}.{name} is no part of an answer")
+        return found
+
+
+_ANSWER_TYPES: Final[dict[tuple[str, str], type]] = {
+    (each.__module__, each.__name__): each
+    for each in (*vars(values).values(), datetime, timedelta, timezone, ReadFailure)
+    if isinstance(each, type)
+    and each.__module__ in {"core.model.message", "datetime", "gateway.intake.sandbox.jobs"}
+}
+
+
+def _check(request: tuple[Any, ...], outcome: object, value: object) -> None:
+    """ValueError for an answer that does not have the form of what was asked."""
+    if outcome == "error":
+        fits = isinstance(value, str)
+    elif request[0] == "read":
+        fits = (
+            isinstance(value, list)
+            and len(value) == len(request[1])
+            and all(isinstance(each, Message | ReadFailure) for each in value)
+        )
+    else:
+        fits = value is None or (
+            isinstance(value, tuple)
+            and len(value) == 2
+            and isinstance(value[0], Attachment)
+            and isinstance(value[1], bytes)
+        )
+    if not fits or outcome not in ("ok", "error"):
+        raise ValueError
+
+
+async def _send(channel: socket.socket, data: bytes) -> None:
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(channel, _LENGTH.pack(0x54474D31, len(data)) + data)
+
+
+async def _receive(channel: socket.socket) -> bytearray:
+    loop = asyncio.get_running_loop()
+    head = bytearray()
+    while len(head) < _LENGTH.size:
+        piece = await loop.sock_recv(channel, _LENGTH.size - len(head))
+        if not piece:
+            raise EOFError
+        head += piece
+    _, size = _LENGTH.unpack(head)
+    if size > LONGEST_ANSWER:
+        raise EOFError
+    data = bytearray(size)
+    view = memoryview(data)
+    at = 0
+    while at < size:
+        count = await loop.sock_recv_into(channel, view[at:])
+        if not count:
+            raise EOFError
+        at += count
+    view.release()
+    return data

@@ -1,0 +1,296 @@
+"""From bytes to characters: charsets by allow-list, wrong labels overruled by what the bytes are.
+
+A charset label is a claim by the sender. Only labels of the table are ever handed to a codec
+(``punycode`` of 400 KB takes eight seconds, reliability.md 16); what fails to decode is guessed
+from a sample. Nothing here raises; the result never holds NUL or a lone surrogate.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from functools import lru_cache
+from typing import Final
+
+from gateway.reading.mime import limits
+
+_SINGLE: Final[dict[str, str]] = {
+    "usascii": "cp1252", "ascii": "cp1252", "ansix341968": "cp1252", "646": "cp1252",
+    "iso646us": "cp1252", "iso88591": "cp1252", "latin1": "cp1252", "l1": "cp1252",
+    "88591": "cp1252", "iso885911987": "cp1252", "cp819": "cp1252", "iso88592": "iso8859_2",
+    "latin2": "iso8859_2", "iso88593": "iso8859_3", "iso88594": "iso8859_4",
+    "iso88595": "iso8859_5", "iso88596": "iso8859_6", "iso88597": "iso8859_7",
+    "iso88598": "iso8859_8", "iso88598i": "iso8859_8", "iso88598e": "iso8859_8",
+    "iso88599": "cp1254", "latin5": "cp1254", "iso885910": "iso8859_10", "iso885911": "cp874",
+    "iso885913": "iso8859_13", "iso885914": "iso8859_14", "iso885915": "iso8859_15",
+    "latin9": "iso8859_15", "iso885916": "iso8859_16", "tis620": "cp874", "windows874": "cp874",
+    "cp874": "cp874", "koi8r": "koi8_r", "koi8": "koi8_r", "koi8u": "koi8_u", "koi8ru": "koi8_u",
+    "macintosh": "mac_roman", "mac": "mac_roman", "xmacroman": "mac_roman",
+    "macroman": "mac_roman", "xmaccyrillic": "mac_cyrillic", "xmacgreek": "mac_greek",
+    "xmacturkish": "mac_turkish", "xmaccentraleurroman": "mac_latin2", "xmacce": "mac_latin2",
+    "ansi": "cp1252", "default": "cp1252", "xansi": "cp1252", "westerneuropean": "cp1252",
+    "kz1048": "kz1048", "ptcp154": "ptcp154", "hproman8": "hp_roman8", "roman8": "hp_roman8",
+}  # fmt: skip
+_MULTI: Final[dict[str, str]] = {
+    "utf8": "utf-8", "utf8mb4": "utf-8", "unicode11utf8": "utf-8", "cp65001": "utf-8",
+    "utf7": "utf-7", "unicode11utf7": "utf-7", "utf16": "utf-16", "utf16le": "utf-16-le",
+    "utf16be": "utf-16-be", "utf32": "utf-32", "utf32le": "utf-32-le", "utf32be": "utf-32-be",
+    "gb2312": "gb18030", "gb231280": "gb18030", "xgbk": "gb18030", "gbk": "gb18030",
+    "gb18030": "gb18030", "euccn": "gb18030", "chinese": "gb18030", "cp936": "gb18030",
+    "ms936": "gb18030", "csgb2312": "gb18030", "hz": "hz", "hzgb2312": "hz", "big5": "big5hkscs",
+    "big5hkscs": "big5hkscs", "xxbig5": "big5hkscs", "cnbig5": "big5hkscs", "cp950": "cp950",
+    "shiftjis": "cp932", "sjis": "cp932", "xsjis": "cp932", "mskanji": "cp932", "cp932": "cp932",
+    "windows31j": "cp932", "eucjp": "euc_jp", "xeucjp": "euc_jp", "iso2022jp": "iso2022_jp_ext",
+    "iso2022jp1": "iso2022_jp_ext", "iso2022jp2": "iso2022_jp_2", "iso2022jp3": "iso2022_jp_3",
+    "iso2022jpms": "iso2022_jp_ext", "cp50220": "iso2022_jp_ext", "cp50221": "iso2022_jp_ext",
+    "euckr": "cp949", "ksc5601": "cp949", "ksc56011987": "cp949", "ksc56011989": "cp949",
+    "cp949": "cp949", "uhc": "cp949", "korean": "cp949", "iso2022kr": "iso2022_kr",
+    "johab": "johab",
+}  # fmt: skip
+_PAGES: Final = frozenset(
+    "037 273 424 437 500 720 737 775 850 852 855 856 857 858 860 861 862 863 864 865 866 869 "
+    "875 1006 1026 1125 1140 "
+    "1250 1251 1252 1253 1254 1255 1256 1257 1258".split()
+)
+_PAGE_LABEL: Final = re.compile(
+    r"(?:windows|win|cp|ibm|xcp|xwindows|ansi|cswindows|oem|ms|dos|ccsid)0*(\d{2,5})"
+)
+_SQUASH: Final = str.maketrans("", "", "-_ .:()/\\'\"")
+_NUL: Final = re.compile("[\x00\ud800-\udfff\ufffe\uffff]")
+_UTF8_LONG: Final = re.compile(rb"[\xe0-\xf4][\x80-\xbf][\x80-\xbf]")
+_CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_ISO2022: Final = re.compile(rb"\x1b\$[@B]|\x1b\$\(D|\x1b\([JB]")
+
+
+@lru_cache(maxsize=512)
+def codec(label: str) -> str | None:
+    """The Python codec for a charset label as mail writes it; None for a label outside the
+    allow-list.
+    """
+    squashed = label[:60].split("*")[0].lower().translate(_SQUASH)
+    found = _MULTI.get(squashed) or _SINGLE.get(squashed)
+    if found is None and (page := _PAGE_LABEL.fullmatch(squashed)):
+        number = page[1].zfill(3)
+        found = (
+            _MULTI.get("cp" + number)
+            or _SINGLE.get("cp" + number)
+            or (f"cp{number}" if number in _PAGES else None)
+        )
+    if found is None and squashed[:2] == "cs":
+        return codec(squashed[2:]) if len(squashed) > 2 else None
+    return found
+
+
+def decode(
+    data: bytes, label: str | None = None, hint: str | None = None
+) -> tuple[str, str | None]:
+    """Characters of ``data`` and what was wrong with its label, or None.
+
+    ``label`` is the declared charset; ``hint`` a second guess (the charset of the body, for raw
+    8-bit headers). Valid multi-byte UTF-8 beats a wrong label (interfaces.md 3). CR, LF and tabs
+    stay; NUL and surrogates are gone; the result is NFC.
+    """
+    name = codec(label) if label else None
+    if data.isascii():
+        if b"\x1b" not in data and name not in {
+            "hz",
+            "utf-7",
+            "utf-16",
+            "utf-16-le",
+            "utf-16-be",
+            "utf-32",
+            "utf-32-le",
+            "utf-32-be",
+        }:
+            text = data.decode("ascii")
+            if (
+                name
+                and name[:2] == "cp"
+                and name in {"cp037", "cp500", "cp273", "cp1026", "cp1140", "cp875", "cp424"}
+            ):
+                text = data.decode(name, "replace")
+            return (_NUL.sub("", text) if "\x00" in text else text), (
+                f"unknown charset {_shown(label)}" if label and not name else None
+            )
+        if name is None and _ISO2022.search(data):
+            name = "iso2022_jp_ext"
+    text, defect = _decode(data, name, label, hint)
+    return clean(text), defect
+
+
+def _shown(label: str | None) -> str:
+    return _CONTROL.sub("", (label or "")[:40]).encode("ascii", "replace").decode("ascii")
+
+
+def _decode(
+    data: bytes, name: str | None, label: str | None, hint: str | None
+) -> tuple[str, str | None]:
+    if name == "utf-8":
+        return _utf8(data)
+    wrong = f"unknown charset {_shown(label)}" if label and not name else None
+    utf8 = _strict(data, "utf-8") if not data.isascii() else None
+    if utf8 is not None and (
+        name is None or name in _SINGLE_CODECS or _UTF8_LONG.search(data) and name not in _WIDE
+    ):
+        return utf8, wrong or (
+            None if name is None else f"the bytes are UTF-8, not {_shown(label)}"
+        )
+    if name is not None:
+        text = _strict(data, name)
+        if text is not None and not (name in _WIDE and _mostly_foreign(text)):
+            return text, None
+        if name == "cp1252":
+            return _cp1252(data), None
+        if utf8 is not None:
+            return utf8, f"the bytes are UTF-8, not {_shown(label)}"
+        if text is None and (loose := _loose(data, name)) is not None:
+            return loose, f"bytes that are no {_shown(label)}"
+        wrong = f"bytes that are no {_shown(label)}"
+    return _guess(data, hint), wrong or "8-bit text without a charset"
+
+
+_SINGLE_CODECS: Final = frozenset(_SINGLE.values()) | {f"cp{page}" for page in _PAGES}
+_WIDE: Final = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"})
+
+
+def _strict(data: bytes, name: str) -> str | None:
+    try:
+        return data.decode(name)
+    except (UnicodeError, LookupError, ValueError):
+        return None
+
+
+def _loose(data: bytes, name: str) -> str | None:
+    """Decoded with the declared charset when only a few bytes of it are broken (a cut character at
+    the end, a stray byte).
+    """
+    try:
+        text = data.decode(name, "replace")
+    except (UnicodeError, LookupError, ValueError):
+        return None
+    return text if text.count("\ufffd") * 20 <= len(text) + 20 else None
+
+
+def _utf8(data: bytes) -> tuple[str, str | None]:
+    text = _strict(data, "utf-8")
+    if text is not None:
+        return text.removeprefix("\ufeff"), None
+    loose = data.decode("utf-8", "replace")
+    broken = loose.count("\ufffd")
+    high = len(data) - len(data.translate(None, delete=_HIGH))
+    if broken * 4 <= high or broken <= 1 and high > 2:
+        return loose, "bytes that are no UTF-8"
+    return _guess(data, None), "bytes that are no UTF-8"
+
+
+_HIGH: Final = bytes(range(128, 256))
+
+
+def _cp1252(data: bytes) -> str:
+    """Windows-1252 as browsers read it: the five undefined bytes are C1 controls."""
+    return data.decode("latin-1") if _strict(data, "cp1252") is None else data.decode("cp1252")
+
+
+def _mostly_foreign(text: str) -> bool:
+    """True where UTF-16 was claimed for text that is none: nothing but rare characters in the first
+    hundred.
+    """
+    sample = text[:100]
+    return bool(sample) and sum(
+        unicodedata.category(c) in {"Cn", "Co", "Cs"} for c in sample
+    ) * 4 > len(sample)
+
+
+def _guess(data: bytes, hint: str | None) -> str:
+    """The most likely reading of bytes without a usable label: UTF-8, the hint, then the shape of
+    the bytes.
+    """
+    text = _strict(data, "utf-8")
+    if text is not None:
+        return text
+    name = codec(hint) if hint else None
+    if name and name not in {"utf-8", "cp1252"} and (text := _strict(data, name)) is not None:
+        return text
+    high = len(data) - len(data.translate(None, delete=_HIGH))
+    if high >= 3 and (cyrillic := _cyrillic(data)) is not None:
+        return cyrillic
+    if (
+        high >= 4
+        and (best := _by_shape(data[: limits.CHARSET_SAMPLE], high)) is not None
+        and (text := _loose(data, best)) is not None
+    ):
+        return text
+    return _cp1252(data)
+
+
+def _cyrillic(data: bytes) -> str | None:
+    """The reading as Windows-1251 or KOI8-R, where nearly all high bytes become small letters or
+    capitals at the start of a word.
+
+    The two code pages swap capitals and small letters, so the right one shows; text of other
+    scripts gives a wild mix in both.
+    """
+    sample = data[: limits.CHARSET_SAMPLE]
+    best, reading = 0.0, None
+    for name in ("cp1251", "koi8_r"):
+        text = sample.decode(name, "replace")
+        letters = sum(c > "\x7f" for c in text)
+        wild = sum(c > "\x7f" for c in _CYRILLIC_WORD.sub("", text))
+        score = 1 - wild / letters if letters else 0.0
+        if score > best:
+            best, reading = score, name
+    return data.decode(reading, "replace") if reading and best >= 0.9 else None
+
+
+_CYRILLIC_WORD: Final = re.compile("(?<![а-яёА-ЯЁ])[А-ЯЁ]?[а-яё]+")
+
+
+def _by_shape(sample: bytes, high: int) -> str | None:
+    """A codec for a sample whose bytes are mostly high (so no Western text), by the library's
+    statistics.
+    """
+    letters = len(sample) - len(
+        sample.translate(None, delete=bytes(range(65, 91)) + bytes(range(97, 123)))
+    )
+    if high * 3 < letters:
+        return None  # a few accents in Latin letters: Windows-1252
+    from charset_normalizer import from_bytes  # costs 30 ms to import, and few mails need it
+
+    found = from_bytes(
+        sample,
+        cp_isolation=[
+            "cp1251",
+            "koi8_r",
+            "gb18030",
+            "big5",
+            "cp932",
+            "euc_jp",
+            "cp949",
+            "cp1253",
+            "cp1255",
+            "cp1256",
+        ],
+    )
+    best = found.best()
+    return best.encoding if best is not None else None
+
+
+def clean(text: str, limit: int | None = None) -> str:
+    """Text as it may be stored: no NUL, no lone surrogate, NFC, at most ``limit`` characters."""
+    if limit is not None and len(text) > limit:
+        text = text[:limit]
+    if text.isascii():
+        return _NUL.sub("", text) if "\x00" in text else text
+    text = _NUL.sub("", text)
+    if not unicodedata.is_normalized("NFC", text):
+        text = unicodedata.normalize("NFC", text)
+        if limit is not None:
+            text = text[:limit]
+    return text
+
+
+def one_line(text: str, limit: int) -> str:
+    """A header value as it may be shown and stored: one line, runs of blanks squeezed, no control
+    characters.
+    """
+    return clean(" ".join(_CONTROL.sub("", text[: limit * 4]).split()), limit)

@@ -1,0 +1,360 @@
+"""HTML mail: sanitised for showing, and turned into the plain text a person would read.
+
+Both run under caps (1 MiB, depth 256) that are checked first: 40,000 nested ``div`` cost a tree
+builder five seconds (reliability.md 28). The text is made from parser events without a tree, so it
+is linear. Quoted blocks come out as ``> `` lines, whatever element the client used, so that one
+engine finds replies and forwards in text and HTML alike.
+"""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+from typing import Final, Literal
+
+from lxml import etree
+
+from gateway.reading.mime import limits
+from gateway.reading.mime.charset import clean
+from gateway.reading.text.quotes import Mark
+
+_OPEN: Final = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)\b[^<>]{0,2000}?(/?)>")
+_VOID: Final = frozenset(
+    "area base br col embed hr img input link meta param source track wbr".split()
+)
+_SKIP: Final = frozenset(
+    "script style head title template noscript object svg math select textarea".split()
+)
+_BLOCK: Final = frozenset(
+    "address article aside body center dd dir div dl dt fieldset figcaption figure footer form "
+    "h1 h2 h3 h4 h5 h6 header hr html li main menu "
+    "nav ol section table tbody tfoot thead tr ul caption legend details summary".split()
+)
+_PARAGRAPH: Final = frozenset("p h1 h2 h3 h4 h5 h6 ul ol dl table pre blockquote figure".split())
+_SPACES: Final = re.compile(r"[ \t\r\n\f\x0b\u2028\u2029]+")
+_BLANKS: Final = re.compile(r"\n{3,}")
+_HIDDEN: Final = re.compile(
+    r"display\s*:\s*none|mso-hide\s*:\s*all|max-height\s*:\s*0(?:px)?\s*;[^\"]*overflow\s*:\s*hidden",
+    re.IGNORECASE,
+)
+_BARE_CONDITION: Final = re.compile(r"<!\[(?:if[^\]>]{0,200}|endif)\]>")
+_ANY_TAG: Final = re.compile(r"<[^<>]{0,5000}>")
+_CLOSES_ITSELF: Final = frozenset(
+    "p li td th tr dt dd option tbody thead tfoot colgroup rt rp optgroup".split()
+)
+_DEEPEST_QUOTE: Final = 20
+_MOST_MARKS: Final = 50
+_STYLE: Final = 2000  # characters of a style that are looked at
+# What clients write on the element around a quoted mail, around its introduction, or at the place
+# behind which everything is quoted.
+_QUOTED: Final = frozenset(
+    "gmail_quote gmail_quote_container yahoo_quoted protonmail_quote zmail_extra "
+    "moz-forward-container olk_src_body_section "
+    "mail-editor-reference-message-container ms-outlook-mobile-reference-message".split()
+)
+_INTRODUCED: Final = frozenset("gmail_attr moz-cite-prefix reply-intro".split())
+_BEHIND: Final = frozenset(
+    "appendonsend divrplyfwdmsg stopspelling zwchr outlookmessageheader".split()
+)
+_MARKED: Final = re.compile(
+    "|".join(map(re.escape, sorted(_QUOTED | _INTRODUCED | _BEHIND))), re.IGNORECASE
+)
+_TAGS: Final = {
+    "a", "abbr", "address", "article", "aside", "b", "bdi", "bdo", "blockquote", "br", "caption",
+    "center", "cite", "code", "col", "colgroup", "dd", "del", "details", "dfn", "div", "dl", "dt",
+    "em", "figcaption", "figure", "font", "footer", "h1", "h2", "h3", "h4", "h5", "h6", "header",
+    "hr", "i", "img", "ins", "kbd", "li", "main", "mark", "nav", "ol", "p", "pre", "q", "s",
+    "samp", "section", "small", "span", "strike", "strong", "sub", "summary", "sup", "table",
+    "tbody", "td", "tfoot", "th", "thead", "time", "tr", "tt", "u", "ul", "var", "wbr",
+}  # fmt: skip
+
+
+def depth_within(source: str, limit: int = limits.HTML_DEPTH) -> bool:
+    """Whether elements nest at most ``limit`` deep, by one pass over the tags."""
+    depth = 0
+    opened: dict[str, int] = {}
+    for tag in _OPEN.finditer(source):
+        name = tag[2].lower()
+        if name in _VOID or name in _CLOSES_ITSELF or tag[3]:
+            continue
+        if not tag[1]:
+            opened[name] = opened.get(name, 0) + 1
+            depth += 1
+            if depth > limit:
+                return False
+        elif opened.get(name):
+            opened[name] -= 1
+            depth -= 1
+    return True
+
+
+def without_conditions(source: str) -> str:
+    """HTML without what is meant for Outlook only (``<!--[if mso]> ... <![endif]-->``)."""
+    out = []
+    at = 0
+    while (start := source.find("<!--[if", at)) >= 0:
+        end = source.find("<![endif]-->", start)
+        if end < 0:
+            break
+        out.append(source[at:start])
+        at = end + 12
+    return _BARE_CONDITION.sub("", "".join(out) + source[at:])
+
+
+def sanitise(source: str) -> tuple[str, str | None]:
+    """HTML that may be shown in a sandboxed frame, and a defect where it was cut or left out.
+    Attributes: no style, no handlers, no forms.
+    """
+    import nh3
+
+    defect = None
+    if len(source) > limits.HTML:
+        source, defect = source[: limits.HTML], "HTML longer than is shown"
+    if not depth_within(source):
+        return "", "HTML nested too deeply to be shown"
+    return clean(
+        nh3.clean(
+            source,
+            tags=_TAGS,
+            url_schemes={"http", "https", "mailto", "tel", "cid"},
+            link_rel="noopener noreferrer nofollow",
+        )
+    ), defect
+
+
+def is_marked(source: str) -> bool:
+    """Whether a client may have marked in this HTML what it quotes."""
+    return _MARKED.search(source) is not None
+
+
+def to_text(source: str) -> tuple[str, list[Mark]]:
+    """The plain text of an HTML body: paragraphs as lines, list marks, table cells apart, quoted
+    blocks as ``> `` lines, links by their words. With it the marks of clients, by the lines of this
+    text.
+    """
+    source = source[: limits.HTML]
+    if "<!" in source:
+        source = without_conditions(source)
+    if not depth_within(source):
+        return clean(
+            "\n".join(
+                " ".join(line.split()) for line in unescape(_ANY_TAG.sub(" ", source)).split("\n")
+            ).strip()
+        ), []
+    target = _Writer(marked=is_marked(source))
+    parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=False, recover=True)
+    try:
+        parser.feed(b"<div>")
+        parser.feed(source.encode("utf-8", "replace"))
+        text = parser.close()
+    except (etree.LxmlError, AssertionError, ValueError):
+        text = target.close()
+    return clean(text), target.found()
+
+
+def _mark_of(tag: str, attrib: dict[str, str]) -> Literal["quote", "introduction", "behind"] | None:
+    """What a client says of an element by its class or id."""
+    if tag == "blockquote":
+        return None
+    for word in f"{attrib.get('class', '')} {attrib.get('id', '')}"[:500].lower().split():
+        if word in _QUOTED or word.endswith("yahoo_quoted") or word.startswith("yahoo_quoted_"):
+            return "quote"
+        if word in _INTRODUCED:
+            return "introduction"
+        if word in _BEHIND:
+            return "behind"
+    return None
+
+
+class _Writer:
+    """Receives parser events and writes lines."""
+
+    def __init__(self, *, marked: bool) -> None:
+        self.marked = marked
+        self.marks: list[
+            list[int]
+        ] = []  # first line, line behind it, depth of the element, whether an introduction
+        self.open_marks: list[list[int]] = []
+        self.lines: list[str] = []
+        self.line: list[str] = []
+        self.quote = 0
+        self.skip = 0
+        self.pre = 0
+        self.lists: list[int] = []
+        self.space = False
+        self.gap = False
+        self.stack: list[tuple[str, bool, bool]] = []  # tag, hidden, quoting
+        self.mark = ""
+
+    def start(self, tag: object, attrib: dict[str, str]) -> None:
+        if not isinstance(tag, str):
+            return
+        tag = tag.lower()
+        if tag == "br":
+            if not self.skip:
+                self.newline(force=True)
+            return
+        hidden = tag in _SKIP or bool(
+            attrib and "style" in attrib and _HIDDEN.search(attrib["style"], 0, _STYLE)
+        )
+        quoting = tag == "blockquote" and not (
+            attrib
+            and "margin" in attrib.get("style", "")
+            and "cite" not in attrib.get("type", "")
+            and "border" in attrib.get("style", "")
+            and "none" in attrib.get("style", "")
+        )
+        self.stack.append((tag, hidden, quoting))
+        self.skip += hidden
+        if self.skip:
+            return
+        if tag == "img":
+            self.image(attrib)
+        elif tag in _BLOCK or tag in _PARAGRAPH:
+            self.newline()
+            self.gap = self.gap or tag in _PARAGRAPH
+            self.opened(tag)
+        elif tag in {"td", "th"}:
+            self.cell()
+        if self.marked and attrib:
+            self.note(tag, attrib)
+        if quoting:
+            self.quote += 1
+
+    def note(self, tag: str, attrib: dict[str, str]) -> None:
+        """Note where a client marked something; ``end`` tells where the element ends."""
+        kind = _mark_of(tag, attrib)
+        if kind is None or len(self.marks) >= _MOST_MARKS:
+            return
+        self.newline()
+        self.marks.append([len(self.lines), -1, len(self.stack), kind == "introduction"])
+        self.open_marks += self.marks[-1:] if kind != "behind" else []
+
+    def opened(self, tag: str) -> None:
+        if tag == "pre":
+            self.pre += 1
+        elif tag in {"ul", "ol"}:
+            self.gap = self.gap and not self.lists
+            self.lists.append(0 if tag == "ol" else -1)
+        elif tag == "li" and self.lists:
+            if self.lists[-1] >= 0:
+                self.lists[-1] += 1
+            self.mark = f"{self.lists[-1]}. " if self.lists[-1] > 0 else "* "
+        elif tag == "hr":
+            self.gap = True
+
+    def image(self, attrib: dict[str, str]) -> None:
+        alt = " ".join(attrib.get("alt", "").split())
+        if 1 < len(alt) <= 120 and attrib.get("width") not in {"0", "1"}:
+            self.data(f"[{alt}]")
+
+    def cell(self) -> None:
+        if self.line:
+            self.line.append(" ")
+            self.space = True
+
+    def end(self, tag: object) -> None:
+        if not isinstance(tag, str):
+            return
+        tag = tag.lower()
+        if tag == "br":
+            return
+        while self.stack:
+            opened, hidden, quoting = self.stack.pop()
+            self.closed(opened, hidden, quoting)
+            while self.open_marks and self.open_marks[-1][2] > len(self.stack):
+                self.newline()
+                self.open_marks.pop()[1] = len(self.lines)
+            if opened == tag:
+                break
+
+    def closed(self, tag: str, hidden: bool, quoting: bool) -> None:
+        if not self.skip and (tag in _BLOCK or tag in _PARAGRAPH):
+            self.newline()
+            self.gap = self.gap or tag in _PARAGRAPH
+        if hidden:
+            self.skip -= 1
+        if quoting and not self.skip:
+            self.quote = max(0, self.quote - 1)
+        if self.skip:
+            return
+        if tag == "pre":
+            self.pre = max(0, self.pre - 1)
+        elif tag in {"ul", "ol"} and self.lists:
+            self.lists.pop()
+
+    def data(self, data: str) -> None:
+        if self.skip:
+            return
+        if self.pre:
+            first, *rest = data.replace("\r\n", "\n").split("\n")
+            self.word(first)
+            for line in rest:
+                self.newline(force=True)
+                self.word(line)
+            return
+        text = (
+            _SPACES.sub(" ", data).replace("\xa0", " ").replace("\u200b", "").replace("\ufeff", "")
+        )
+        if not self.line or self.space:
+            text = text.lstrip(" ")
+        if text:
+            self.space = text[-1] == " "
+            self.word(text)
+
+    def word(self, text: str) -> None:
+        if not text:
+            return
+        if self.gap and not self.line:
+            if self.lines and self.lines[-1].strip("> "):
+                self.lines.append("> " * min(self.quote, self.last_quote()) if self.quote else "")
+            self.gap = False
+        if self.mark and not self.line:
+            self.line.append(self.mark)
+            self.mark = ""
+        self.line.append(text)
+
+    def last_quote(self) -> int:
+        head = self.lines[-1]
+        count = 0
+        while head.startswith("> ", count * 2):
+            count += 1
+        return count
+
+    def newline(self, force: bool = False) -> None:
+        if self.line or force:
+            self.lines.append("> " * min(self.quote, _DEEPEST_QUOTE) + "".join(self.line).rstrip())
+            self.line = []
+        self.space = False
+
+    def found(self) -> list[Mark]:
+        """The marks, by the lines of the text as :meth:`close` gives it: without blank lines before
+        it, and with single ones inside.
+        """
+        if not self.marks:
+            return []
+        at: list[int] = []
+        count = 0
+        blank = True
+        for line in self.lines:
+            at.append(count)
+            empty = not line or line.isspace()
+            count += not (empty and blank)
+            blank = empty
+        at.append(count)
+        return [
+            Mark(
+                "introduction" if introduces else "quote", at[start], at[end] if end >= 0 else count
+            )
+            for start, end, _, introduces in self.marks
+        ]
+
+    def comment(self, data: str) -> None:
+        """Comments are no text."""
+
+    def pi(self, target: str, data: str | None = None) -> None:
+        """Processing instructions are no text."""
+
+    def close(self) -> str:
+        self.newline()
+        return _BLANKS.sub("\n\n", "\n".join(line.rstrip() for line in self.lines)).strip()

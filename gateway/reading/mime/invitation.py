@@ -1,0 +1,186 @@
+"""Calendar invitations (RFC 5545, iTIP of RFC 5546): who invites whom, when and where, and which
+answer was given (library ``icalendar``).
+
+The library is imported by the first calendar that a worker meets. What can go wrong: a calendar
+that defines its own time zone makes the library unfold recurrence rules, which may never end, so
+such definitions are taken out first and a zone is what its name says; a broken value raises only
+when it is looked at, and is then left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Final
+
+from core.model.message import Address, Invitation, Invitee
+from gateway.reading.mime import charset, limits
+
+LONGEST: Final = 256 * 1024  # bytes of a calendar that are read
+_EVENTS: Final = 20  # of one calendar
+_INVITEES: Final = 500  # of one event
+_COMPONENTS: Final = 1000  # beginnings of components in one calendar
+_KINDS: Final = frozenset({"VEVENT", "VTODO", "VFREEBUSY"})
+TYPES: Final = frozenset({"text/calendar", "application/ics", "text/x-vcalendar"})
+
+
+def read(data: bytes, label: str | None, method: str = "") -> tuple[list[Invitation], str | None]:
+    """The events of a calendar, and a defect where it could not be read whole. ``label`` is the
+    charset named by the part, ``method`` its parameter.
+    """
+    text, _ = charset.decode(data[:LONGEST], label or "utf-8")
+    source = _without_zones(text)
+    if not source:
+        return [], "a calendar that cannot be read"
+    import icalendar
+
+    try:
+        calendars = icalendar.Calendar.from_ical(source, multiple=True)
+        events = [
+            (each, calendar)
+            for calendar in calendars[:_EVENTS]
+            for each in calendar.subcomponents
+            if each.name in _KINDS
+        ]
+        found = [
+            _event(event, _line(calendar, "METHOD") or method)
+            for event, calendar in events[:_EVENTS]
+        ]
+    except Exception:  # noqa: BLE001
+        # the library raises ValueError, KeyError, RecursionError and its own on damaged calendars
+        return [], "a calendar that cannot be read"
+    if len(data) > LONGEST or len(events) > _EVENTS:
+        return found, "a calendar longer than is read"
+    return found, "a calendar with broken values" if any(
+        event.errors for event, _ in events
+    ) else None
+
+
+def lines(found: Invitation) -> str:
+    """An invitation as plain lines, for a mail that has no other text."""
+    when = " - ".join(each for each in (found.start, found.end) if each)
+    rows = [
+        ("Invitation" if found.method != "REPLY" else "Answer to an invitation", found.summary),
+        ("Method", found.method),
+        ("When", f"{when} ({found.zone})" if when and found.zone else when),
+        ("Where", found.location),
+        ("Organizer", _shown(found.organizer) if found.organizer else ""),
+        *(
+            ("Attendee", f"{_shown(each.who)} ({each.status})" if each.status else _shown(each.who))
+            for each in found.attendees[:50]
+        ),
+    ]
+    head = "\n".join(f"{name}: {value}" for name, value in rows if value)
+    return f"{head}\n\n{found.description}".strip() if found.description else head
+
+
+def _without_zones(text: str) -> str:
+    """A calendar without its definitions of time zones, and with an end where it was cut off;
+    nothing where it is none or has too many components.
+    """
+    kept: list[str] = []
+    opened: list[str] = []
+    inside = False
+    begun = 0
+    for line in text.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").split("\n"):
+        verb, _, name = line[:40].rstrip().upper().partition(":")
+        zone = name == "VTIMEZONE"
+        if verb == "BEGIN" and not inside:
+            begun += 1
+            inside = zone
+            opened += [] if zone else [name]
+        if not inside and line.strip() and (verb != "END" or opened and opened.pop()):
+            kept.append(line)
+        if verb == "END" and zone:
+            inside = False
+    if not begun or begun > _COMPONENTS:
+        return ""
+    return "\r\n".join([*kept, *(f"END:{name}" for name in reversed(opened))]) + "\r\n"
+
+
+def _event(event: Any, method: str) -> Invitation:
+    start, zone = _moment(event, "DTSTART")
+    end, _ = _moment(event, "DTEND")
+    end = end or _moment(event, "DUE")[0] or _lasting(event)
+    organizer = next(_people(event, "ORGANIZER"), None)
+    return Invitation(
+        method=charset.one_line(method, 40).upper(),
+        summary=_line(event, "SUMMARY"),
+        start=start,
+        end=end,
+        zone=zone,
+        organizer=organizer.who if organizer else None,
+        attendees=tuple(_people(event, "ATTENDEE")),
+        location=_line(event, "LOCATION"),
+        description=charset.clean(
+            str(_first(event, "DESCRIPTION") or "").replace("\r\n", "\n"), limits.SUBJECT * 10
+        ).strip(),
+        uid=_line(event, "UID"),
+    )
+
+
+def _first(component: Any, name: str) -> Any:
+    """The first value of a property that may be there several times."""
+    value = component.get(name)
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _line(component: Any, name: str) -> str:
+    return charset.one_line(str(_first(component, name) or ""), limits.SUBJECT)
+
+
+def _moment(event: Any, name: str) -> tuple[str | None, str]:
+    """A point in time in ISO 8601 (a date, a local time, or a time with its offset), and the name
+    of its zone.
+    """
+    value = _first(event, name)
+    found = _value(value)
+    if not isinstance(found, date):
+        return None, ""
+    if not isinstance(found, datetime):
+        return found.isoformat(), ""
+    zone = charset.one_line(str(value.params.get("TZID", "")), limits.NAME)
+    return found.isoformat(), zone or (
+        "UTC" if found.tzinfo is UTC or found.utcoffset() == timedelta(0) else ""
+    )
+
+
+def _value(value: Any) -> Any:
+    """The Python value of a date, a time or a length; None where it is broken."""
+    try:
+        return value.dt
+    except Exception:  # noqa: BLE001
+        # missing values have no such attribute, broken ones raise the library's own error
+        return None
+
+
+def _lasting(event: Any) -> str | None:
+    """The end of an event that tells its length instead."""
+    start, length = _value(_first(event, "DTSTART")), _value(_first(event, "DURATION"))
+    if not isinstance(start, date) or not isinstance(length, timedelta):
+        return None
+    try:
+        return (start + length).isoformat()
+    except OverflowError:
+        return None
+
+
+def _people(event: Any, name: str) -> Iterator[Invitee]:
+    """Whom a property names, with their answers."""
+    value = event.get(name)
+    for each in (value if isinstance(value, list) else [value] if value else [])[:_INVITEES]:
+        text = charset.one_line(str(each), limits.ADDRESS).strip()
+        address = text[7:] if text[:7].lower() == "mailto:" else text
+        params = getattr(each, "params", {})
+        who = Address(
+            charset.one_line(str(params.get("CN", "")), limits.NAME),
+            address if "@" in address else None,
+        )
+        if who.name or who.address:
+            yield Invitee(who, charset.one_line(str(params.get("PARTSTAT", "")), 40).lower())
+
+
+def _shown(who: Address) -> str:
+    return (
+        f"{who.name} <{who.address}>" if who.name and who.address else who.name or who.address or ""
+    )

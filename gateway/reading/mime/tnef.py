@@ -1,0 +1,40 @@
+"""winmail.dat: the files that Outlook packs into a TNEF stream (library ``tnefparse``, under the
+worker's limits).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from gateway.reading.mime import charset, limits
+
+_MOST = 100  # files of one stream
+
+
+def unpack(data: bytes) -> tuple[list[tuple[str, bytes]], str | None]:
+    """Names and contents of the files in a TNEF stream, and a defect where it could not be read to
+    its end.
+    """
+    from tnefparse import TNEF
+
+    logging.getLogger("tnefparse").setLevel(logging.CRITICAL + 1)  # it logs names and contents
+    try:
+        stream = TNEF(data, do_checksum=False)
+    except Exception:  # noqa: BLE001
+        # the library raises ValueError, struct.error, IndexError and others on damaged streams
+        return [], "a winmail.dat that cannot be read"
+    out: list[tuple[str, bytes]] = []
+    for index, each in enumerate(stream.attachments[:_MOST]):
+        try:
+            name = str(each.long_filename() or each.name or "")
+            content = bytes(each.data or b"")
+        except Exception:  # noqa: BLE001
+            return out, "a file in winmail.dat that cannot be read"
+        out.append(
+            (
+                charset.one_line(name.replace("\x00", ""), limits.FILENAME)
+                or f"attachment-{index + 1}",
+                content,
+            )
+        )
+    return out, None

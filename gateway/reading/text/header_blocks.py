@@ -1,0 +1,210 @@
+"""Header blocks inside a text: the ``From: / Sent: / To: / Subject:`` that clients put above a mail
+they quote or forward.
+
+The labels of all languages are one table; a block is told by its shape. What can go wrong: body
+lines that look like fields (``Date: tomorrow``), so a block needs a sender and one more field, and
+ends at the first line that is none.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from gateway.reading.languages import DECORATION, LABELS, Role, fold
+from gateway.reading.text.quotes import Found, depth_of, unquoted
+
+_COLON: Final = re.compile(r"[:：]")
+_UNMARKED: Final = " \t\u00a0*_"
+# possessive: a comma between two mailboxes could belong to either, and every way to share them out
+# would be tried
+_ONLY_BOXES: Final = re.compile(
+    r"(?:[^<>@:]{0,90}+<[^<>\s@]++@[^<>\s]++>)++[,;\s]*+|[^\s<>@:]+@[^\s<>@:]+[,;]?"
+)
+
+
+def colon_of(text: str) -> int:
+    """Where the first colon of a line stands, as far as a label can reach; -1 where there is none."""
+    at = text.find(":", 0, 60)
+    if at < 0 and not text.isascii():
+        at = text.find("：", 0, 60)
+    return at
+
+
+def label_of(text: str) -> Role | None:
+    """The role of a header label as written, with its decoration."""
+    bare = text.strip(DECORATION)
+    return LABELS.get(fold(bare)) if 0 < len(bare) <= 40 else None
+
+
+def header_block(lines: list[str], at: int, depth: int, *, marked: bool = False) -> Found | None:
+    """The header block that begins at line ``at`` (blank lines before it allowed when ``marked``),
+    quoted ``depth`` deep or, after a mark, one deeper.
+
+    It needs a sender and one more field; after a mark any two fields are enough.
+    """
+    start = at
+    while marked and at < len(lines) and at - start < 5 and not lines[at].strip("> \t\u00a0"):
+        at += 1
+    if at >= len(lines):
+        return None
+    own = depth_of(lines[at])
+    if own != depth and not (marked and own == depth + 1):
+        return None
+    block = _Block(lines, own)
+    end = block.read(at)
+    fields = block.fields
+    enough = (
+        "from" in fields
+        and marked
+        or len(fields) > 1
+        and ("from" in fields or marked or _dated_and_addressed(fields))
+    )
+    if not enough:
+        return None
+    return Found("block", at, end, own, fields, strong=len(fields) > 2 or "from" not in fields)
+
+
+def _dated_and_addressed(fields: dict[Role, str]) -> bool:
+    """Whether a block without sender can only be one: a date with a time of day, and a recipient
+    with an address.
+    """
+    return bool(_CLOCK.search(fields.get("date", ""))) and "@" in fields.get("to", "")
+
+
+_CLOCK: Final = re.compile(r"\d{1,2}[:.]\d{2}")
+
+
+class _Block:
+    """Reads the fields of a header block line by line."""
+
+    def __init__(self, lines: list[str], depth: int) -> None:
+        self.lines = lines
+        self.depth = depth
+        self.fields: dict[Role, str] = {}
+        self.role: Role | None = None
+        self.gaps = 0
+
+    def read(self, at: int) -> int:
+        """Read from line ``at`` on; gives the line behind the block."""
+        end = at
+        stop = min(len(self.lines), at + 60)
+        while at < stop:
+            line = self.lines[at]
+            if self.depth:
+                if depth_of(line) < self.depth and line.strip():
+                    break
+                line = unquoted(line, self.depth)
+            if not line.strip(_UNMARKED):
+                if not self.goes_on(at):
+                    break
+            elif not self.take(line):
+                break
+            else:
+                end = at + 1
+            at += 1
+        return end
+
+    def goes_on(self, at: int) -> bool:
+        """Whether a new field follows a blank line: mail made from paragraphs has one between all
+        fields.
+        """
+        for index in range(at + 1, min(at + 3, len(self.lines))):
+            line = unquoted(self.lines[index], self.depth)
+            if not line.strip(_UNMARKED):
+                continue
+            colon = _COLON.search(line, 0, 60)
+            role = label_of(line[: colon.start()]) if colon else None
+            if role is not None:
+                spaced = self.gaps == len(self.fields) - 1  # every field so far stood on its own
+                self.gaps += 1
+                complete = {"from", "date", "subject"} <= self.fields.keys()
+                return role not in self.fields and (spaced or not complete)
+            return self.role is not None and self.fields.get(self.role) == "" and len(line) < 200
+        return False
+
+    def take(self, line: str) -> bool:
+        """One line: a field, or the rest of the one before; False where the block is over."""
+        colon = _COLON.search(line, 0, 60)
+        role = label_of(line[: colon.start()]) if colon else None
+        if (
+            role is not None
+            and colon is not None
+            and (role not in self.fields or role in {"other", "cc", "to"})
+        ):
+            value = line[colon.end() :].strip(_UNMARKED)
+            if role != "other" or "other" not in self.fields:
+                self.fields[role] = (
+                    f"{self.fields[role]}, {value}"
+                    if role in self.fields and role != "other"
+                    else value
+                )
+            self.role = role
+            return True
+        if self.role is None:
+            return False
+        value = self.fields.get(self.role, "")
+        unfinished = value.count("<") > value.count(">") or value.count('"') % 2 == 1
+        boxed = (
+            self.role == "from" and "@" not in value and bool(_ONLY_BOXES.fullmatch(line.strip()))
+        )
+        folded = (
+            boxed
+            or line[0] in " \t"
+            and (
+                self.role in {"to", "cc", "bcc", "from"}
+                and "@" in line
+                or self.role == "subject"
+                and len(value) > 40
+            )
+        )
+        if (
+            value == ""
+            or unfinished
+            or folded
+            or self.role in {"to", "cc", "bcc"}
+            and (value[-1] in ",;" or bool(_ONLY_BOXES.fullmatch(line.strip())))
+        ):
+            self.fields[self.role] = f"{value} {line.strip(_UNMARKED)}".strip()
+            return len(self.fields[self.role]) < 20_000
+        return False
+
+
+def collapsed_fields(text: str) -> dict[Role, str]:
+    """The fields of a header block whose line ends got lost (``From: a <b>To: c <d>Sent: ...``)."""
+    spots: list[tuple[int, int, Role]] = []
+    seen: set[Role] = set()
+    for colon in _COLON.finditer(text[:8000]):
+        stop = colon.start()
+        bare_stop = len(text[:stop].rstrip(" \u00a0"))
+        for length in range(min(30, bare_stop), 0, -1):
+            start = bare_stop - length
+            role = (
+                LABELS.get(fold(text[start:bare_stop]).rstrip(DECORATION))
+                if text[start].isalnum()
+                else None
+            )
+            if role is None or role in seen or role == "other" or not _may_begin(text, start):
+                continue
+            spots.append((start, colon.end(), role))
+            seen.add(role)
+            break
+    out: dict[Role, str] = {}
+    for index, (_, begin, role) in enumerate(spots):
+        end = spots[index + 1][0] if index + 1 < len(spots) else len(text)
+        out[role] = text[begin:end].strip(" *\u00a0")
+    return out
+
+
+def _may_begin(text: str, start: int) -> bool:
+    """Whether a label can begin here: at a blank, or with a capital or a letter of a script without
+    capitals.
+    """
+    char = text[start]
+    return (
+        start == 0
+        or not text[start - 1].isalnum()
+        or char.isupper()
+        and (not text[start - 1].isupper() or text[start + 1 : start + 2].islower())
+        or char.lower() == char.upper()
+    )

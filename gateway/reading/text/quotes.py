@@ -1,0 +1,114 @@
+"""Quote signs, and the things an outline is made of."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+from gateway.reading.languages import Role
+
+Sign = Literal["forward_mark", "reply_mark", "block", "introduction", "quote"]
+
+_QUOTE: Final = re.compile(r"[ \t]{0,3}((?:[>|][ \t]?){1,100}+)")
+
+_FRAMED: Final = re.compile(r"\s{0,10}-{4,80}[^\n]{1,120}?-{4,80}\s{0,10}")
+
+
+@dataclass(slots=True)
+class Found:
+    """One thing found: lines ``start`` to ``end`` (exclusive), at a quote depth. ``fields`` belong
+    to a block; ``strong`` to an introduction that names a time or an address.
+    """
+
+    sign: Sign
+    start: int
+    end: int
+    depth: int = 0
+    fields: dict[Role, str] = field(default_factory=dict)
+    strong: bool = False
+
+
+class Mark(NamedTuple):
+    """Lines ``start`` to ``end`` (exclusive) of a text of which the HTML says that they are a
+    quoted mail, or the introduction of one.
+    """
+
+    kind: Literal["quote", "introduction"]
+    start: int
+    end: int
+
+
+def depth_of(line: str) -> int:
+    """How deep a line is quoted by ``>`` signs (or bars, which some clients draw)."""
+    if not line or line[0] not in "> \t|":
+        return 0
+    match = _QUOTE.match(line)
+    if match is None:
+        return 0
+    if line[0] == "|" and (
+        line[1:2] not in ("", " ") or len(line) > 2 and line.rstrip()[-1] == "|"
+    ):
+        return 0  # a table
+    return match[1].count(">") + match[1].count("|")
+
+
+def is_framed(line: str) -> bool:
+    """Whether a line is one between dashes: right above a header block it is a mark, also in words
+    that no table has.
+    """
+    return len(line) <= 300 and _FRAMED.fullmatch(line) is not None
+
+
+def unquoted(line: str, depth: int) -> str:
+    """A line with at most ``depth`` quote signs taken off."""
+    for _ in range(depth):
+        bare = line.lstrip(" \t")
+        if not bare.startswith((">", "|")):
+            break
+        line = bare[1:].removeprefix(" ")
+    return line
+
+
+def quoted_next(lines: list[str], at: int) -> bool:
+    """Whether the next line that is not blank is quoted."""
+    for line in lines[at : at + 4]:
+        if line.strip():
+            return depth_of(line) > 0
+    return False
+
+
+def quote_end(lines: list[str], at: int, count: int) -> int:
+    """The line behind a quote; blank lines between quoted ones belong to it."""
+    end = at
+    while at < count:
+        line = lines[at]
+        if depth_of(line):
+            end = at + 1
+        elif (
+            line
+            and not line.isspace()
+            and not (
+                end == at
+                and at + 1 < count
+                and depth_of(lines[at + 1])
+                and _wrapped(lines[at - 1], line)
+            )
+        ):
+            break
+        at += 1
+    return end
+
+
+def _wrapped(before: str, line: str) -> bool:
+    """Whether an unquoted line inside a quote is the end of the quoted line before it, which a
+    client broke: an open bracket, or a long line's rest.
+    """
+    if (
+        before.count("(") > before.count(")")
+        and ")" in line
+        or before.count("<") > before.count(">", 2)
+        and ">" in line
+    ):
+        return True
+    return len(before) >= 68 and len(line) <= 24 and line[0].islower()

@@ -1,0 +1,262 @@
+"""Where a person is named: how his address and his name are written, which rows and raw mails hold
+them, and what stands there instead.
+
+Finding is a few set queries that may run beside the daemon for as long as they need; whoever
+changes rows looks once more at what came since. What can go wrong: an address that is spelt in
+parts (``ann at example org``), or hidden inside an encoded attachment, is not recognised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.model.message import address_key
+from gateway.errors import Refused
+from gateway.store.queues.blobs import Blobs
+from gateway.store.schema import tables
+from gateway.store.sql import sqlite
+from gateway.store.sql.any_of import among
+
+ERASED = "[erased]"
+AT_ONCE = 8  # blobs, or raw mails of PostgreSQL, in memory at a time
+
+MAIL, RAW = tables.mail, tables.raw_mail
+TEXTS: dict[sa.Table, tuple[str, ...]] = {
+    tables.message: (
+        "head",
+        "subject",
+        "text",
+        "reply_text",
+        "message_id",
+        "parents",
+        "attachments",
+        "evidence",
+    ),
+    tables.event: ("actor", "cause", "before", "after", "detail"),
+    tables.mail: ("envelope", "message_id", "sender", "subject", "reason", "outcome"),
+}
+SMALL: dict[sa.Table, tuple[str, ...]] = {
+    tables.ticket: ("subject",),
+    tables.contact: ("name",),
+    tables.channel: ("allow", "deny"),
+    tables.message_ref: ("ref",),
+}
+_ADDRESS = re.compile(r"[^@\s<>]+@[^@\s<>]+")
+Found = dict[str, set[Any]]  # keys of rows, by name of their table
+
+
+class Likeness:
+    """How a person is written. ``names`` are display names; one of a single word only counts beside
+    the address.
+
+    Refused for what is no address.
+    """
+
+    __slots__ = ("_address", "_beside", "_bytes", "_id", "_names", "address", "forms", "names")
+
+    def __init__(self, address: str, names: Collection[str] = ()) -> None:
+        self.address = address_key(address)
+        if not _ADDRESS.fullmatch(self.address):
+            raise Refused(f"{address!r} is no address")
+        self.names = frozenset(
+            " ".join(name.split())
+            for name in names
+            if name.strip() and address_key(name) != self.address
+        )
+        local, _, domain = self.address.rpartition("@")
+        # In a link and in quoted-printable the sign is written otherwise; return paths of lists
+        # hold it as "=".
+        self.forms = tuple(f"{local}{sign}{domain}" for sign in ("@", "%40", "=40", "="))
+        after = rf"{re.escape(domain)}(?![\w-]|\.\w)"
+        boundary = r"(?:(?<![\w.+%-])|(?<=[=%][0-9a-f]{2}))"
+        pattern = (
+            rf"(?:{boundary}{re.escape(local)}(?:@|%40|=40)|(?<![\w.]){re.escape(local)}=){after}"
+        )
+        self._address = re.compile(pattern, re.IGNORECASE)
+        self._bytes = re.compile(pattern.encode())
+        self._id = re.compile(
+            rf"(?<![^\W_]){re.escape(local)}(?:@|%40|=40|=){re.escape(domain)}(?![^\W_])",
+            re.IGNORECASE,
+        )
+        written = [
+            r"\s+".join(map(re.escape, name.split()))
+            for name in sorted(self.names, key=len, reverse=True)
+        ]
+        self._beside = re.compile(
+            rf"(?<!\w)[\"']?(?:{'|'.join(written)})[\"']?\s*[<(\[]\s*(?:mailto:)?{pattern}[>)\]]?",
+            re.IGNORECASE,
+        )
+        whole = [each for each in written if r"\s" in each]
+        self._names = (
+            re.compile(rf"(?<!\w)(?:{'|'.join(whole)})(?!\w)", re.IGNORECASE) if whole else None
+        )
+
+    def is_in(self, text: str) -> bool:
+        """Whether the address stands in a text."""
+        return self._address.search(text) is not None
+
+    def is_in_id(self, message_id: str | None) -> bool:
+        """Whether the address is a part of a Message-ID, where anything may stand around it."""
+        return message_id is not None and self._id.search(message_id) is not None
+
+    def is_in_raw(self, data: bytes) -> bool:
+        """Whether the address stands in a raw mail, as it is written there."""
+        lowered = data.lower()
+        return (
+            any(form.encode() in lowered for form in self.forms)
+            and self._bytes.search(lowered) is not None
+        )
+
+    def hidden(self, value: Any, *, names: bool = False) -> Any:
+        """A text, or a JSON value, with :data:`ERASED` in place of the address, and with ``names``
+        of the names too.
+        """
+        match value:
+            case str():
+                return self._hidden(value, names=names)
+            case dict() if (
+                "address" in value and address_key(str(value["address"] or "")) == self.address
+            ):
+                return value | {"name": ERASED, "address": None}
+            case dict():
+                return {key: self.hidden(item, names=names) for key, item in value.items()}
+            case list() | tuple():
+                return [self.hidden(item, names=names) for item in value]
+            case _:
+                return value
+
+    def hidden_in(self, column: str, value: Any, *, names: bool = False) -> Any:
+        """The same for the value of a column. Message-IDs that hold the address are left out."""
+        match column:
+            case "message_id":
+                return None if self.is_in_id(value) else value
+            case "parents":
+                return [each for each in value if not self.is_in_id(each)]
+            case "cause":
+                return self.hidden(
+                    value | {"message_id": self.hidden_in("message_id", value.get("message_id"))}
+                )
+            case _:
+                return self.hidden(value, names=names)
+
+    def _hidden(self, text: str, *, names: bool) -> str:
+        if self.names and self.is_in(text):
+            text = self._beside.sub(ERASED, text)
+        text = self._address.sub(ERASED, text)
+        return self._names.sub(ERASED, text) if names and self._names is not None else text
+
+
+def named(
+    connection: AsyncConnection, like: Likeness, columns: Iterable[sa.Column[Any]]
+) -> sa.ColumnElement[bool]:
+    """The condition that one of the columns may hold the address; whether it does,
+    :class:`Likeness` tells.
+    """
+    position = sa.func.instr if connection.dialect.name == "sqlite" else sa.func.strpos
+    texts = [sa.func.lower(sa.type_coerce(column, sa.Text)) for column in columns]
+    return sa.or_(*(position(text, form) > 0 for text in texts for form in like.forms))
+
+
+async def tops(connection: AsyncConnection) -> dict[str, int]:
+    """The highest key of each large table."""
+    found = {}
+    for table in TEXTS:
+        found[table.name] = int(
+            (await connection.execute(sa.select(sa.func.max(table.c.id)))).scalar() or 0
+        )
+    return found
+
+
+async def rows(connection: AsyncConnection, like: Likeness, after: Mapping[str, int]) -> Found:
+    """Keys of the rows of large tables, above those of ``after``, that may name him."""
+    found: Found = {}
+    for table, columns in TEXTS.items():
+        query = sa.select(table.c.id).where(
+            table.c.id > after.get(table.name, 0),
+            named(connection, like, (table.c[each] for each in columns)),
+        )
+        found[table.name] = set((await connection.execute(query)).scalars())
+    return found
+
+
+async def small_rows(connection: AsyncConnection, like: Likeness) -> Found:
+    """The same of the other tables, whole."""
+    found: Found = {}
+    for table, columns in SMALL.items():
+        key = table.primary_key.columns[0]
+        query = sa.select(key).where(named(connection, like, (table.c[each] for each in columns)))
+        found[table.name] = set((await connection.execute(query)).scalars())
+    return found
+
+
+async def raws(connection: AsyncConnection, blobs: Blobs, like: Likeness, after: int) -> set[int]:
+    """Mails above ``after`` whose raw form names him."""
+    inside = _raws_of_sqlite if connection.dialect.name == "sqlite" else _raws_of_postgresql
+    query = (
+        sa.select(MAIL.c.id, MAIL.c.blob)
+        .where(MAIL.c.blob.is_not(None), MAIL.c.id > after)
+        .order_by(MAIL.c.id)
+    )
+    large = (await connection.execute(query)).all()
+    return await inside(connection, like, after) | await _blobs_naming(
+        blobs, like, [(row.id, row.blob) for row in large]
+    )
+
+
+async def _raws_of_sqlite(connection: AsyncConnection, like: Likeness, after: int) -> set[int]:
+    def look(raw: sqlite3.Connection) -> set[int]:
+        # Not by lower() of SQLite, which ends at a NUL.
+        raw.create_function(
+            "names_him",
+            1,
+            lambda data: isinstance(data, bytes) and like.is_in_raw(data),
+            deterministic=True,
+        )
+        return {
+            row[0]
+            for row in raw.execute(
+                "SELECT mail_id FROM raw_mail WHERE mail_id > ? AND names_him(data)", (after,)
+            )
+        }
+
+    return await sqlite.in_thread(connection, look)
+
+
+async def _raws_of_postgresql(connection: AsyncConnection, like: Likeness, after: int) -> set[int]:
+    written = sa.func.lower(sa.func.encode(RAW.c.data, "escape"))
+    forms = (
+        sa.func.encode(sa.literal(form.encode(), sa.LargeBinary), "escape") for form in like.forms
+    )
+    query = sa.select(RAW.c.mail_id).where(
+        RAW.c.mail_id > after, sa.or_(*(sa.func.strpos(written, form) > 0 for form in forms))
+    )
+    candidates = sorted((await connection.execute(query)).scalars())
+    found: set[int] = set()
+    for at in range(0, len(candidates), AT_ONCE):
+        some = sa.select(RAW.c.mail_id, RAW.c.data).where(among(RAW.c.mail_id, "ids"))
+        for row in await connection.execute(some, {"ids": candidates[at : at + AT_ONCE]}):
+            if like.is_in_raw(bytes(row.data)):
+                found.add(row.mail_id)
+    return found
+
+
+async def _blobs_naming(blobs: Blobs, like: Likeness, large: list[tuple[int, str]]) -> set[int]:
+    async def names(key: str) -> bool:
+        try:
+            return await asyncio.to_thread(like.is_in_raw, await blobs.get(key))
+        except Refused:
+            return False  # it is gone already
+
+    found: set[int] = set()
+    for at in range(0, len(large), AT_ONCE):
+        some = large[at : at + AT_ONCE]
+        told = await asyncio.gather(*(names(key) for _, key in some))
+        found.update(mail_id for (mail_id, _), yes in zip(some, told, strict=True) if yes)
+    return found

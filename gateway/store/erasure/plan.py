@@ -1,0 +1,304 @@
+"""What would go if a person left: which conversations are his alone, and what of him stands in
+those of others. Nothing here changes anything.
+
+A conversation is his alone when nobody else outside wrote in it, and nobody else outside was
+written to unless the ticket is his. What can go wrong: mail that names him was not read yet
+(``TryAgain``, or ``Refused`` where it is held until a person looks at it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.model.message import address_key
+from core.model.ticket import Contact
+from gateway.errors import Refused, TryAgain
+from gateway.store.engine import Database
+from gateway.store.erasure.find import ERASED, Found, Likeness, raws, rows, small_rows, tops
+from gateway.store.queues.blobs import Blobs
+from gateway.store.schema import tables
+from gateway.store.sql.any_of import among
+from gateway.store.tickets.threads import chunks
+from gateway.store.tickets.tickets import subject_key
+
+M, MAIL, TICKET, THREAD = tables.message, tables.mail, tables.ticket, tables.thread
+PART, ON, CONTACT = tables.participant, tables.ticket_contact, tables.contact
+REPORTS = ("bounce", "report")  # who sends them is no person
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What names him as far as was looked: keys of rows by table, mails by their raw form, and the
+    highest keys that were looked at.
+    """
+
+    found: Found
+    raw: set[int]
+    tops: dict[str, int]
+
+
+@dataclass(slots=True)
+class Plan:
+    """What is to go. ``fields`` are what tickets are to be given: the caller does that before
+    :func:`remove`.
+    """
+
+    like: Likeness
+    contact: Contact | None
+    found: Found
+    threads: set[int] = field(
+        default_factory=set
+    )  # of conversations with others, in which he took part
+    messages: set[int] = field(default_factory=set)
+    mails: set[int] = field(default_factory=set)
+    named: set[int] = field(default_factory=set)  # mails of others, whose raw form names him
+    tickets: set[int] = field(default_factory=set)  # his alone
+    fields: dict[int, tuple[tuple[str, object], ...]] = field(default_factory=dict)
+    touched: set[int] = field(default_factory=set)  # tickets that lose something
+
+
+async def survey(database: Database, blobs: Blobs, like: Likeness) -> Survey:
+    """Looks through all mail, beside whoever writes; it may take as long as reading everything
+    takes.
+    """
+    async with database.read() as connection:
+        highest = await tops(connection)
+        return Survey(
+            await rows(connection, like, {}), await raws(connection, blobs, like, 0), highest
+        )
+
+
+async def names(database: Database, like: Likeness, looked: Survey) -> set[str]:
+    """The display names that mails gave him, in their From, To and Cc."""
+    found: set[str] = set()
+    query = sa.select(M.c.head).where(among(M.c.id, "ids"))
+    async with database.read() as connection:
+        for piece in chunks(looked.found["message"]):
+            for head in (await connection.execute(query, {"ids": piece})).scalars():
+                people = [head.get("from"), *head.get("to", ()), *head.get("cc", ())]
+                found.update(
+                    each["name"] or ""
+                    for each in people
+                    if each and address_key(each["address"] or "") == like.address
+                )
+    return found
+
+
+async def plan(
+    connection: AsyncConnection,
+    blobs: Blobs,
+    like: Likeness,
+    contact: Contact | None,
+    looked: Survey,
+    ours: Collection[str],
+) -> Plan:
+    """What has to go, inside an ordered transaction. ``ours`` are the addresses of users and
+    channels: nobody outside.
+
+    Raises ``TryAgain`` while mail that names him waits to be read, and ``Refused`` where such a
+    mail is held.
+    """
+    raw = looked.raw | await raws(connection, blobs, like, looked.tops["mail"])
+    found = await rows(connection, like, looked.tops)
+    found = {name: found[name] | looked.found[name] for name in found} | await small_rows(
+        connection, like
+    )
+    mails = await _mails(connection, raw | found["mail"])
+    _refuse_unread(like, mails, raw)
+    own_mails = {row.id for row in mails if _his(row, like)}
+    made = Plan(like, contact, found)
+    own = await _own_messages(connection, contact, own_mails)
+    await _conversations(connection, made, own, ours)
+    made.mails = await _mails_of(connection, own_mails, made.messages)
+    made.named = raw - made.mails
+    return made
+
+
+async def keys(connection: AsyncConnection, query: sa.Select[Any], **values: Any) -> set[Any]:
+    """The one column of a query as a set, without NULL."""
+    return set((await connection.execute(query, values)).scalars()) - {None}
+
+
+async def _mails(connection: AsyncConnection, ids: Collection[int]) -> list[Any]:
+    query = (
+        sa.select(MAIL.c.id, MAIL.c.state, MAIL.c.sender, MAIL.c.envelope)
+        .where(among(MAIL.c.id, "ids"))
+        .order_by(MAIL.c.id)
+    )
+    return list((await connection.execute(query, {"ids": sorted(ids)})).all())
+
+
+def _his(row: Any, like: Likeness) -> bool:
+    sender = row.sender if row.sender is not None else row.envelope["sender"]
+    return address_key(sender or "") == like.address
+
+
+def _refuse_unread(like: Likeness, mails: Iterable[Any], raw: Collection[int]) -> None:
+    for row in mails:
+        if row.state not in ("pending", "held") or not (row.id in raw or _his(row, like)):
+            continue
+        if row.state == "pending":
+            raise TryAgain(
+                "mail that names this person waits to be processed: try again when that is done"
+            )
+        raise Refused(f"mail {row.id} is held and names this person: retry or discard it first")
+
+
+async def _own_messages(
+    connection: AsyncConnection, contact: Contact | None, mails: Collection[int]
+) -> set[int]:
+    """Messages that he wrote, or that were forwarded as his."""
+    found = await keys(
+        connection, sa.select(M.c.id).where(among(M.c.mail_id, "mails")), mails=sorted(mails)
+    )
+    if contact is not None:
+        found |= await keys(connection, sa.select(M.c.id).where(M.c.sender_id == contact.id))
+    return found
+
+
+async def _conversations(
+    connection: AsyncConnection, made: Plan, own: set[int], ours: Collection[str]
+) -> None:
+    """Tells conversations that are his alone from those with others, and what follows for their
+    tickets.
+    """
+    number = made.contact.id if made.contact is not None else 0
+    touched = await keys(
+        connection, sa.select(M.c.thread_id).where(among(M.c.id, "ids")), ids=sorted(own)
+    )
+    touched |= await keys(
+        connection, sa.select(PART.c.thread_id).where(PART.c.contact_id == number)
+    )
+    asked = await keys(
+        connection, sa.select(TICKET.c.number).where(TICKET.c.requester_id == number)
+    )
+    put_on = await keys(connection, sa.select(ON.c.ticket).where(ON.c.contact_id == number))
+    touched |= await keys(
+        connection,
+        sa.select(THREAD.c.id).where(among(THREAD.c.ticket, "n")),
+        n=sorted(asked | put_on),
+    )
+    place = sa.select(THREAD.c.id, THREAD.c.ticket)
+    ticket_of = dict(
+        (
+            await connection.execute(
+                place.where(among(THREAD.c.id, "ids")), {"ids": sorted(touched)}
+            )
+        ).all()
+    )
+    alone = await _alone(
+        connection,
+        touched,
+        {each for each in touched if ticket_of[each] in asked},
+        number,
+        own,
+        ours,
+    )
+    numbers = asked | put_on | {each for each in ticket_of.values() if each is not None}
+    query = sa.select(TICKET.c.number, TICKET.c.subject, TICKET.c.merged_into)
+    tickets = (
+        await connection.execute(query.where(among(TICKET.c.number, "n")), {"n": sorted(numbers)})
+    ).all()
+    shared = {
+        row.ticket
+        for row in await connection.execute(
+            place.where(among(THREAD.c.ticket, "n")), {"n": sorted(numbers)}
+        )
+        if row.id not in alone
+    }
+    made.threads = touched - alone
+    made.tickets = asked - shared
+    noted = made.tickets - {
+        row.number
+        for row in tickets
+        if row.merged_into is not None and row.merged_into not in made.tickets
+    }
+    gone = sa.select(M.c.id).where(
+        sa.or_(among(M.c.thread_id, "threads"), among(M.c.ticket_note, "noted"))
+    )
+    made.messages = own | await keys(connection, gone, threads=sorted(alone), noted=sorted(noted))
+    await _titles(connection, made, asked, tickets)
+
+
+async def _alone(
+    connection: AsyncConnection,
+    touched: set[int],
+    his: set[int],
+    number: int,
+    own: set[int],
+    ours: Collection[str],
+) -> set[int]:
+    """Of ``touched`` the threads with nobody else outside: none that wrote, and none that was
+    written to, unless the ticket is ``his``.
+    """
+    outside = [~among(CONTACT.c.address, "ours"), CONTACT.c.id != number]
+    given = {"ids": sorted(touched), "ours": sorted(ours)}
+    writing = sa.select(M.c.thread_id).join(CONTACT, CONTACT.c.id == M.c.sender_id)
+    writing = writing.where(
+        among(M.c.thread_id, "ids"), *outside, M.c.kind.not_in(REPORTS), ~among(M.c.id, "own")
+    )
+    wrote = await keys(connection, writing, **given, own=sorted(own))
+    reading = (
+        sa.select(PART.c.thread_id)
+        .join(CONTACT, CONTACT.c.id == PART.c.contact_id)
+        .where(among(PART.c.thread_id, "ids"), *outside)
+    )
+    present = await keys(connection, reading, **given)
+    return touched - wrote - (present - his)
+
+
+async def _titles(
+    connection: AsyncConnection, made: Plan, asked: set[int], tickets: Iterable[Any]
+) -> None:
+    """The fields that tickets are to be given. A subject goes that only his messages had; in others
+    his address and name are hidden.
+    """
+    subjects: dict[int, list[str]] = {}  # of messages that go, by ticket
+    kept: dict[int, set[str]] = {}
+    query = (
+        sa.select(M.c.id, M.c.subject, THREAD.c.ticket)
+        .join(THREAD, THREAD.c.id == M.c.thread_id)
+        .where(among(THREAD.c.ticket, "n"))
+    )
+    tickets = list(tickets)
+    for row in await connection.execute(query, {"n": [each.number for each in tickets]}):
+        if row.id in made.messages:
+            subjects.setdefault(row.ticket, []).append(subject_key(row.subject))
+        else:
+            kept.setdefault(row.ticket, set()).add(subject_key(row.subject))
+    known = {each.number for each in tickets}
+    more = sa.select(TICKET.c.number, TICKET.c.subject).where(among(TICKET.c.number, "n"))
+    tickets += (await connection.execute(more, {"n": sorted(made.found["ticket"] - known)})).all()
+    for each in tickets:
+        key = subject_key(each.subject)
+        his = each.number in made.tickets or (
+            key in subjects.get(each.number, ()) and key not in kept.get(each.number, ())
+        )
+        subject = ERASED if his else made.like.hidden(each.subject, names=each.number in known)
+        fields: list[tuple[str, object]] = [("subject", subject)] if subject != each.subject else []
+        if each.number in asked:
+            fields.append(("requester_id", None))
+        if fields:
+            made.fields[each.number] = tuple(fields)
+    made.touched = made.fields.keys() | subjects.keys()
+
+
+async def _mails_of(connection: AsyncConnection, own: set[int], messages: set[int]) -> set[int]:
+    """The mails that go: his, those that became the messages that go, and repetitions of both."""
+    of_messages = sa.select(MAIL.c.id).where(among(MAIL.c.message, "messages"))
+    found = own | await keys(connection, of_messages, messages=sorted(messages))
+    found |= await keys(
+        connection,
+        sa.select(M.c.mail_id).where(among(M.c.id, "messages")),
+        messages=sorted(messages),
+    )
+    return found | await keys(
+        connection,
+        sa.select(MAIL.c.id).where(among(MAIL.c.original_id, "mails")),
+        mails=sorted(found),
+    )

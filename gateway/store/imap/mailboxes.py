@@ -1,0 +1,340 @@
+"""Mailboxes that are read by IMAP: who reads them, how far, what is left to be done in them, and
+how they are.
+
+Whoever changes one holds its lease; the mails themselves are written down by
+:mod:`gateway.store.imap.taken_mail`. What can go wrong: the lease was lost meanwhile
+(:class:`gateway.store.imap.taken_mail.LeaseLost`), and nothing was changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.store.engine import Database
+from gateway.store.imap.taken_mail import BOX, HERE, KNOWN, TAKEN, LeaseLost
+from gateway.store.sql.any_of import among
+from gateway.store.sql.nodes import dead
+
+EARLIER = (
+    1 << 33
+    # what is taken off an UIDVALIDITY (32 bits, RFC 3501 section 2.3.1.1) that no longer holds, once
+    # for each time
+)
+Automation = Literal["all", "fresh", "none"]
+State = Literal["new", "ok", "failing", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Mailbox:
+    """A mailbox as it stands in the database; the columns of ``schema.mailbox``."""
+
+    id: int
+    name: str
+    place: str
+    uidvalidity: int
+    last_uid: int
+    backlog_end: int
+    backlog_since: date | None
+    backlog_automation: Automation
+    first_seen_at: datetime | None
+    state: State
+    problem: str | None
+    failing_since: datetime | None
+    last_pass_at: datetime | None
+    lease_owner: str | None
+    lease_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """A mail that could not be fetched: why, how often it was tried, and when it is tried again."""
+
+    uid: int
+    problem: str
+    tries: int
+    retry_at: datetime | None
+
+
+class Mailboxes:
+    """The mailboxes of an installation, in ``database``; whoever changes one holds its lease."""
+
+    __slots__ = ("database",)
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def listing(self) -> list[Mailbox]:
+        """All of them by name, also those that are no longer configured."""
+        async with self.database.read() as connection:
+            return [
+                Mailbox(**row)
+                for row in (
+                    await connection.execute(sa.select(BOX).order_by(BOX.c.name))
+                ).mappings()
+            ]
+
+    async def get(self, name: str) -> Mailbox | None:
+        """One of them, None where it was never opened."""
+        return next((each for each in await self.listing() if each.name == name), None)
+
+    async def register(self, wanted: Sequence[tuple[str, str]]) -> None:
+        """Makes rows for (name, place) that have none. Where the place changed, it is another
+        mailbox, which was never opened.
+        """
+        known = {each.name: each.place for each in await self.listing()}
+        if all(known.get(name) == place for name, place in wanted):
+            return
+        fresh: dict[str, Any] = dict.fromkeys(
+            ("first_seen_at", "problem", "failing_since", "last_pass_at", "backlog_since")
+        )
+        fresh |= {"uidvalidity": 0, "backlog_automation": "fresh", "state": "new"}
+        async with self.database.write(ordered=True) as connection:
+            known = dict((await connection.execute(sa.select(BOX.c.name, BOX.c.place))).all())
+            for name, place in wanted:
+                if name not in known:
+                    await connection.execute(sa.insert(BOX).values(name=name, place=place))
+                elif known[name] != place:
+                    await connection.execute(
+                        sa.update(BOX).where(BOX.c.name == name).values(place=place, **fresh)
+                    )
+
+    # ---- the lease
+
+    async def claim(
+        self, names: Collection[str], seconds: float, now: datetime
+    ) -> dict[str, Mailbox]:
+        """Takes or keeps those that nobody else holds, for ``seconds`` from ``now``; processes of
+        this host that are gone hold nothing.
+
+        What we hold is kept even while a transaction of ours has its row: that is waited for. What
+        is free and in use by another process is not.
+        """
+        named = BOX.c.name.in_(sorted(names))
+        lease = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}
+        async with self.database.write(durable=False) as connection:
+            kept = await connection.execute(
+                sa.update(BOX)
+                .where(named, BOX.c.lease_owner == self.database.node)
+                .values(**lease)
+                .returning(BOX)
+            )
+            rows = list(kept.mappings())
+            held = sa.select(BOX.c.lease_owner).where(
+                named, BOX.c.lease_owner.is_not(None), BOX.c.lease_owner != self.database.node
+            )
+            gone = dead(set((await connection.execute(held)).scalars()), self.database.node)
+            free = sa.or_(
+                BOX.c.lease_owner.is_(None),
+                BOX.c.lease_owner.in_(sorted(gone)),
+                sa.and_(BOX.c.lease_until < now, BOX.c.lease_owner != self.database.node),
+            )
+            query = (
+                sa.select(BOX.c.id)
+                .where(named, free)
+                .order_by(BOX.c.id)
+                .with_for_update(skip_locked=True)
+            )
+            ids = list((await connection.execute(query)).scalars())
+            if ids:
+                taken = await connection.execute(
+                    sa.update(BOX).where(BOX.c.id.in_(ids)).values(**lease).returning(BOX)
+                )
+                rows += taken.mappings()
+        return {row["name"]: Mailbox(**row) for row in rows}
+
+    async def release(self, names: Collection[str]) -> None:
+        """Gives back what we hold of these."""
+        mine = sa.update(BOX).where(
+            BOX.c.name.in_(sorted(names)), BOX.c.lease_owner == self.database.node
+        )
+        async with self.database.write(durable=False) as connection:
+            await connection.execute(mine.values(lease_owner=None, lease_until=None))
+
+    async def _change(self, box: int, *, durable: bool = True, **values: Any) -> None:
+        async with self.database.write(durable=durable) as connection:
+            await self._set(connection, box, **values)
+
+    async def _set(self, connection: AsyncConnection, box: int, **values: Any) -> None:
+        mine = sa.update(BOX).where(BOX.c.id == box, BOX.c.lease_owner == self.database.node)
+        if not (await connection.execute(mine.values(**values))).rowcount:
+            raise LeaseLost("the mailbox is read by another process now")
+
+    # ---- how far it was read
+
+    async def begin(self, box: int, uidvalidity: int, last: int, now: datetime) -> None:
+        """The folder was opened and its UIDs are new to us: for the first time, or because the
+        server gave others. ``last`` is the newest of them.
+
+        What we had under other UIDs is known by digest only from now on, also where the server
+        comes back to an UIDVALIDITY it had.
+        """
+        first = sa.func.coalesce(
+            BOX.c.first_seen_at,
+            sa.literal(now, BOX.c.first_seen_at.type),
+            type_=BOX.c.first_seen_at.type,
+        )
+        mine = [TAKEN.c.mailbox_id == box]
+        async with self.database.write(ordered=True) as connection:
+            await self._set(
+                connection,
+                box,
+                uidvalidity=uidvalidity,
+                last_uid=0,
+                backlog_end=last,
+                first_seen_at=first,
+            )
+            lowest = (
+                await connection.execute(sa.select(sa.func.min(TAKEN.c.uidvalidity)).where(*mine))
+            ).scalar()
+            if lowest is not None:
+                step = (min(0, lowest) // EARLIER - 1) * EARLIER
+                await connection.execute(sa.delete(TAKEN).where(*mine, TAKEN.c.mail_id.is_(None)))
+                moved = sa.update(TAKEN).where(*mine, TAKEN.c.uidvalidity > 0)
+                await connection.execute(moved.values(uidvalidity=TAKEN.c.uidvalidity + step))
+
+    async def plan(
+        self, box: int, since: date | None, automation: Automation, last: int, now: datetime
+    ) -> None:
+        """How what lies there up to the UID ``last`` is to be taken in, as if the mailbox were
+        opened for the first time.
+        """
+        wishes: dict[str, Any] = {
+            "backlog_since": since,
+            "backlog_automation": automation,
+            "backlog_end": last,
+        }
+        await self._change(box, **wishes, first_seen_at=now, last_uid=0, last_pass_at=None)
+
+    async def advance(self, box: int, last: int) -> None:
+        """Everything up to ``last`` is known or gone."""
+        await self._change(box, last_uid=last)
+
+    async def known(self, box: int, uidvalidity: int, uids: Collection[int]) -> set[int]:
+        """Which of these UIDs stand in our list, stored or owed."""
+        async with self.database.read() as connection:
+            return set(
+                (
+                    await connection.execute(
+                        KNOWN, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
+                    )
+                ).scalars()
+            )
+
+    # ---- what is left to be done
+
+    async def unsettled(self, box: int, uidvalidity: int, limit: int) -> list[int]:
+        """UIDs of stored mails that are still to be flagged, moved or deleted on the server,
+        ascending.
+        """
+        query = sa.select(TAKEN.c.uid).where(
+            HERE, sa.text("NOT mailbox_mail.settled"), TAKEN.c.mail_id.is_not(None)
+        )
+        async with self.database.read() as connection:
+            values = {"box": box, "validity": uidvalidity}
+            return list(
+                (
+                    await connection.execute(query.order_by(TAKEN.c.uid).limit(limit), values)
+                ).scalars()
+            )
+
+    async def settle(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
+        """These are done. Losing this in a crash only means that it is done again."""
+        done = sa.update(TAKEN).where(HERE, among(TAKEN.c.uid, "uids")).values(settled=True)
+        async with self.database.write(durable=False) as connection:
+            await connection.execute(
+                done, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
+            )
+
+    async def owe(
+        self, box: int, uidvalidity: int, uid: int, problem: str, retry_at: datetime
+    ) -> None:
+        """Writes down that a mail cannot be fetched, so that the others go on and a person can see
+        it; not over one that is stored.
+        """
+        key = {"mailbox_id": box, "uidvalidity": uidvalidity, "uid": uid}
+        here = sa.and_(*(TAKEN.c[name] == value for name, value in key.items()))
+        async with self.database.write() as connection:
+            await self._set(
+                connection, box, lease_owner=self.database.node
+            )  # it is ours, and stays so until the end
+            row = (
+                await connection.execute(sa.select(TAKEN.c.tries, TAKEN.c.mail_id).where(here))
+            ).one_or_none()
+            if row is None:
+                await connection.execute(
+                    sa.insert(TAKEN).values(
+                        **key, settled=False, problem=problem, tries=1, retry_at=retry_at
+                    )
+                )
+            elif row.mail_id is None:
+                await connection.execute(
+                    sa.update(TAKEN)
+                    .where(here)
+                    .values(problem=problem, tries=row.tries + 1, retry_at=retry_at)
+                )
+
+    async def owed(self, box: int, uidvalidity: int, due: datetime | None = None) -> list[Owed]:
+        """Mails that could not be fetched, only those that are to be tried again at ``due`` when
+        given.
+        """
+        query = sa.select(TAKEN.c.uid, TAKEN.c.problem, TAKEN.c.tries, TAKEN.c.retry_at).where(
+            HERE,
+            sa.text("NOT mailbox_mail.settled"),
+            TAKEN.c.mail_id.is_(None),
+            TAKEN.c.problem.is_not(None),
+        )
+        if due is not None:
+            query = query.where(TAKEN.c.retry_at <= due)
+        async with self.database.read() as connection:
+            return [
+                Owed(*row)
+                for row in await connection.execute(
+                    query.order_by(TAKEN.c.uid), {"box": box, "validity": uidvalidity}
+                )
+            ]
+
+    async def owed_counts(self) -> dict[int, int]:
+        """How many mails each mailbox owes, by its id; those that owe none are left out."""
+        query = sa.select(TAKEN.c.mailbox_id, sa.func.count()).where(
+            TAKEN.c.mail_id.is_(None), sa.text("NOT mailbox_mail.settled")
+        )
+        async with self.database.read() as connection:
+            return dict((await connection.execute(query.group_by(TAKEN.c.mailbox_id))).all())
+
+    async def forgive(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
+        """Mails that could not be fetched are no longer there."""
+        lost = sa.delete(TAKEN).where(
+            HERE,
+            among(TAKEN.c.uid, "uids"),
+            TAKEN.c.mail_id.is_(None),
+            sa.text("NOT mailbox_mail.settled"),
+        )
+        async with self.database.write() as connection:
+            await connection.execute(
+                lost, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
+            )
+
+    # ---- how it is
+
+    async def well(self, box: int, now: datetime) -> None:
+        """Everything that was there has been taken in."""
+        await self._change(
+            box, durable=False, state="ok", problem=None, failing_since=None, last_pass_at=now
+        )
+
+    async def ailing(self, box: int, state: State, problem: str, now: datetime) -> None:
+        """It cannot be read, for a reason in one plain sentence; since when is kept from the first
+        time on.
+        """
+        since = sa.func.coalesce(
+            BOX.c.failing_since,
+            sa.literal(now, BOX.c.failing_since.type),
+            type_=BOX.c.failing_since.type,
+        )
+        await self._change(box, durable=False, state=state, problem=problem, failing_since=since)

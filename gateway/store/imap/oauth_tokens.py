@@ -1,0 +1,175 @@
+"""Access and refresh tokens of mailbox accounts. Renewing one takes its lease first, so that a
+refresh token is used by one process at a time.
+
+What can go wrong: the process dies between the provider's answer and :meth:`TokenRows.renewed`. The
+lease ends then, and a provider that has replaced the refresh token may refuse the old one, which is
+told as a refusal; nothing can be kept before it is known. And somebody may sign in anew while the
+old refresh token is still under way: what comes of the old one is then dropped, whichever it is.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.store.engine import Database
+from gateway.store.schema import tables
+from gateway.store.sql.nodes import dead
+
+TOKEN = tables.oauth_token
+Key = tuple[str, str]  # client, account
+_FREE = {"lease_owner": None, "lease_until": None}
+_WELL = {"problem": None, "refused_at": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """What a provider gave; ``refresh_token`` None where the old one stays, ``refresh_until`` None
+    where it did not tell.
+    """
+
+    access_token: str = field(repr=False)
+    access_until: datetime
+    refresh_token: str | None = field(repr=False)
+    refresh_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredToken:
+    """The row of an account; ``changed_at`` is when a person last signed in."""
+
+    client: str
+    account: str = field(repr=False)
+    access_token: str | None = field(repr=False)
+    access_until: datetime | None
+    refresh_token: str | None = field(repr=False)
+    refresh_until: datetime | None
+    problem: str | None
+    refused_at: datetime | None
+    changed_at: datetime
+    lease_owner: str | None
+    lease_until: datetime | None
+
+
+class TokenRows:
+    """The table, in ``database``."""
+
+    __slots__ = ("database",)
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def get(self, key: Key) -> StoredToken | None:
+        """The row of an account, None where there is none."""
+        async with self.database.read() as connection:
+            row = (
+                (await connection.execute(sa.select(TOKEN).where(_is(key))))
+                .mappings()
+                .one_or_none()
+            )
+            return StoredToken(**row) if row is not None else None
+
+    async def lease(self, key: Key, seconds: float, now: datetime) -> StoredToken | None:
+        """Takes the right to renew, for ``seconds``, and returns the row as it was then; None while
+        another process that lives has it.
+
+        Losing the lease in a crash is harmless, so nobody waits for the disk here.
+        """
+        mine = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}
+        async with self.database.write(durable=False) as connection:
+            row = await self._locked(connection, key, now)
+            if self._taken(row, now):
+                return None
+            await connection.execute(sa.update(TOKEN).where(_is(key)).values(mine))
+            return row
+
+    def _taken(self, row: StoredToken, now: datetime) -> bool:
+        if (
+            row.lease_owner in {None, self.database.node}
+            or row.lease_until is None
+            or row.lease_until <= now
+        ):
+            return False
+        return not dead([row.lease_owner or ""], self.database.node)
+
+    async def _locked(self, connection: AsyncConnection, key: Key, now: datetime) -> StoredToken:
+        """The row, made where it is missing, until the end of the transaction nobody else's."""
+        insert = postgresql.insert if self.database.dialect == "postgresql" else sqlite.insert
+        query = sa.select(TOKEN).where(_is(key)).with_for_update()
+        if (row := (await connection.execute(query)).mappings().one_or_none()) is None:
+            await connection.execute(
+                insert(TOKEN)
+                .values(client=key[0], account=key[1], changed_at=now)
+                .on_conflict_do_nothing()
+            )
+            row = (await connection.execute(query)).mappings().one()
+        return StoredToken(**row)
+
+    async def release(self, key: Key) -> None:
+        """Gives the right to renew back, with nothing changed."""
+        async with self.database.write(durable=False) as connection:
+            await connection.execute(
+                sa.update(TOKEN)
+                .where(_is(key), TOKEN.c.lease_owner == self.database.node)
+                .values(_FREE)
+            )
+
+    async def renewed(self, key: Key, used: str | None, granted: Granted) -> bool:
+        """Stores all that a renewal gave and ends the lease, in one transaction; False where
+        ``used`` is no longer the refresh token of the row.
+        """
+        values: dict[str, Any] = {
+            "access_token": granted.access_token,
+            "access_until": granted.access_until,
+        }
+        if granted.refresh_token is not None:
+            values["refresh_token"] = granted.refresh_token
+        if granted.refresh_token is not None or granted.refresh_until is not None:
+            values["refresh_until"] = granted.refresh_until
+        return await self._replace(key, used, values | _WELL)
+
+    async def refused(self, key: Key, used: str | None, problem: str, now: datetime) -> bool:
+        """The provider does not want to hear of us: told to everybody, until a person signs in.
+        False where somebody has done so meanwhile.
+        """
+        return await self._replace(
+            key,
+            used,
+            {"access_token": None, "access_until": None, "problem": problem, "refused_at": now},
+        )
+
+    async def _replace(self, key: Key, used: str | None, values: dict[str, Any]) -> bool:
+        """Changes the row while it still holds the refresh token that was ``used``, whoever has the
+        lease: the newest token is the good one.
+        """
+        statement = (
+            sa.update(TOKEN)
+            .where(_is(key), TOKEN.c.refresh_token.is_not_distinct_from(used))
+            .values(values | _FREE)
+        )
+        async with self.database.write() as connection:
+            return (await connection.execute(statement)).rowcount > 0
+
+    async def signed_in(self, key: Key, granted: Granted, now: datetime) -> None:
+        """A person agreed anew: everything older is forgotten, a refusal too."""
+        values = {
+            "access_token": granted.access_token,
+            "access_until": granted.access_until,
+            "refresh_token": granted.refresh_token,
+            "refresh_until": granted.refresh_until,
+            "changed_at": now,
+        }
+        async with self.database.write() as connection:
+            await self._locked(connection, key, now)
+            await connection.execute(
+                sa.update(TOKEN).where(_is(key)).values(values | _WELL | _FREE)
+            )
+
+
+def _is(key: Key) -> sa.ColumnElement[bool]:
+    return sa.and_(TOKEN.c.client == key[0], TOKEN.c.account == key[1])

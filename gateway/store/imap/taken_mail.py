@@ -1,0 +1,198 @@
+"""Which mails of mailboxes are in the spool, as its own transaction reads and writes it.
+
+A mail is known by mailbox, UIDVALIDITY and UID, and that is written in the transaction that stores
+its bytes, so it is taken in exactly once wherever a crash falls. ``last_uid`` only says where to go
+on looking: it moves over a mail when that one is stored, gone, or written down as one that cannot
+be fetched. What can go wrong: the lease was lost, because the database was away or the clock
+jumped; then nothing is stored (:class:`LeaseLost`) and whoever has the lease fetches the mail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.errors import TryAgain
+from gateway.store.schema import tables
+from gateway.store.sql.any_of import among
+from gateway.store.sql.bulk import write_rows
+
+BOX, TAKEN = tables.mailbox, tables.mailbox_mail
+HERE = sa.and_(
+    TAKEN.c.mailbox_id == sa.bindparam("box"), TAKEN.c.uidvalidity == sa.bindparam("validity")
+)
+KNOWN = sa.select(TAKEN.c.uid, TAKEN.c.mail_id).where(HERE, among(TAKEN.c.uid, "uids"))
+_LOCK = (
+    sa.select(BOX.c.id, BOX.c.uidvalidity, BOX.c.last_uid, BOX.c.lease_owner)
+    .where(among(BOX.c.id, "ids"))
+    .order_by(BOX.c.id)
+    .with_for_update()
+)
+_AGAIN = (
+    sa.select(TAKEN.c.uidvalidity, TAKEN.c.uid, TAKEN.c.mail_id, TAKEN.c.digest)
+    .where(
+        TAKEN.c.mailbox_id == sa.bindparam("box"),
+        TAKEN.c.uidvalidity < 0,
+        TAKEN.c.digest.in_(sa.bindparam("digests", expanding=True)),
+    )
+    .order_by(TAKEN.c.uidvalidity, TAKEN.c.uid)
+)
+_FORGET = sa.delete(TAKEN).where(
+    TAKEN.c.mailbox_id == sa.bindparam("_box"),
+    TAKEN.c.uidvalidity == sa.bindparam("_validity"),
+    TAKEN.c.uid == sa.bindparam("_uid"),
+)
+_ADVANCE = (
+    sa.update(BOX).where(BOX.c.id == sa.bindparam("_id")).values(last_uid=sa.bindparam("_last"))
+)
+
+
+class LeaseLost(TryAgain):
+    """Another process reads this mailbox now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a mail comes from. ``follows`` is the UID before it: the cursor moves on to this one
+    only from there. A mail behind the cursor follows itself.
+
+    ``settled`` means that nothing is to be done with it on the server after the commit.
+    """
+
+    mailbox: int
+    uidvalidity: int
+    uid: int
+    follows: int
+    settled: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Mails that are in the spool: under this UID, or from before the server gave new ones.
+    ``owed`` are written down as mails that are not.
+    """
+
+    there: Mapping[Mark, int]
+    again: Mapping[Mark, int]
+    owed: frozenset[Mark]
+
+
+NOTHING = Known({}, {}, frozenset())
+
+
+async def claim_marks(connection: AsyncConnection, node: str, marks: Mapping[Mark, bytes]) -> Known:
+    """Locks the mailboxes of ``marks`` (mail to digest) and tells which of those mails are known
+    already, with their numbers in the spool.
+
+    LeaseLost when one of the mailboxes is not ours; nothing was changed then.
+    """
+    boxes = {
+        row.id: row
+        for row in await connection.execute(
+            _LOCK, {"ids": sorted({mark.mailbox for mark in marks})}
+        )
+    }
+    there: dict[Mark, int] = {}
+    again: dict[Mark, int] = {}
+    owed: set[Mark] = set()
+    for box, own in _by_mailbox(marks).items():
+        if (
+            box not in boxes
+            or boxes[box].lease_owner != node
+            or any(mark.uidvalidity != boxes[box].uidvalidity for mark in own)
+        ):
+            raise LeaseLost("the mailbox is read by another process now")
+        values = {
+            "box": box,
+            "validity": own[0].uidvalidity,
+            "uids": sorted({mark.uid for mark in own}),
+        }
+        taken = {row.uid: row.mail_id for row in await connection.execute(KNOWN, values)}
+        there |= {mark: taken[mark.uid] for mark in own if taken.get(mark.uid) is not None}
+        owed |= {mark for mark in own if mark.uid in taken and mark not in there}
+        again |= await _recognised(
+            connection, box, {mark: marks[mark] for mark in own if mark not in there}
+        )
+    return Known(there, again, frozenset(owed))
+
+
+async def _recognised(
+    connection: AsyncConnection, box: int, fresh: Mapping[Mark, bytes]
+) -> dict[Mark, int]:
+    """Mails that were taken before the server gave new UIDs; each of those stands for one mail
+    only, and is to be written anew.
+    """
+    if not fresh:
+        return {}
+    rows = (
+        await connection.execute(_AGAIN, {"box": box, "digests": sorted(set(fresh.values()))})
+    ).all()
+    before: dict[bytes, list[Any]] = {}
+    for row in rows:
+        before.setdefault(bytes(row.digest), []).append(row)
+    known: dict[Mark, int] = {}
+    gone = []
+    for mark, digest in fresh.items():
+        if before.get(digest):
+            row = before[digest].pop(0)
+            known[mark] = row.mail_id
+            gone.append({"_box": box, "_validity": row.uidvalidity, "_uid": row.uid})
+    await write_rows(connection, [(_FORGET, gone)])
+    return known
+
+
+async def record(
+    connection: AsyncConnection,
+    marks: Mapping[Mark, bytes],
+    numbers: Mapping[Mark, int],
+    known: Known,
+) -> None:
+    """Writes down mails with their ``numbers`` in the spool, and moves each cursor over what is
+    there without a gap.
+
+    In the transaction of :func:`claim_marks`, with what that gave. A mail that was owed no longer
+    is.
+    """
+    fresh = [mark for mark in marks if mark not in known.there]
+    rows = [
+        {
+            "mailbox_id": mark.mailbox,
+            "uidvalidity": mark.uidvalidity,
+            "uid": mark.uid,
+            "mail_id": numbers[mark],
+            "digest": marks[mark],
+            "settled": mark.settled,
+        }
+        for mark in fresh
+    ]
+    owed = [
+        {"_box": mark.mailbox, "_validity": mark.uidvalidity, "_uid": mark.uid}
+        for mark in known.owed
+    ]
+    own = _by_mailbox(marks)
+    boxes = {row.id: row.last_uid for row in await connection.execute(_LOCK, {"ids": sorted(own)})}
+    moved = [
+        {"_id": box, "_last": last}
+        for box, some in own.items()
+        if (last := reached(boxes[box], some)) != boxes[box]
+    ]
+    await write_rows(connection, [(_FORGET, owed), (TAKEN, rows), (_ADVANCE, moved)])
+
+
+def reached(last: int, marks: Iterable[Mark]) -> int:
+    """How far the cursor gets from ``last`` over these mails."""
+    for mark in sorted(marks, key=lambda mark: mark.uid):
+        if mark.follows <= last < mark.uid:
+            last = mark.uid
+    return last
+
+
+def _by_mailbox(marks: Iterable[Mark]) -> dict[int, list[Mark]]:
+    own: dict[int, list[Mark]] = {}
+    for mark in marks:
+        own.setdefault(mark.mailbox, []).append(mark)
+    return own

@@ -1,0 +1,124 @@
+"""Mails that wait for their time: found when they are due, taken by one process, or failed with the
+reason why they cannot go out any more.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.store.schema import tables
+
+OUTGOING, DELIVERY, FILE = tables.outgoing, tables.delivery, tables.outgoing_file
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A mail that waits; ``files`` are (name, type, content)."""
+
+    document: dict[str, Any]
+    files: tuple[tuple[str, str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A draft whose time has come. ``files_of``: the mail in the register whose attachments go
+    along, where it was written elsewhere.
+    """
+
+    number: int
+    author: str
+    ticket: int | None
+    files_of: int | None
+
+
+async def due(connection: AsyncConnection, now: datetime, most: int) -> list[Due]:
+    """Those of the first ``most`` recipients, the earliest first."""
+    query = (
+        sa.select(OUTGOING.c.id, OUTGOING.c.draft, OUTGOING.c.ticket)
+        .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
+        .where(
+            DELIVERY.c.state == "scheduled", DELIVERY.c.due_at <= now, OUTGOING.c.draft.is_not(None)
+        )
+        .order_by(DELIVERY.c.due_at, DELIVERY.c.outgoing_id)
+        .limit(most)
+    )
+    found = {row.id: row for row in await connection.execute(query)}
+    return [
+        Due(row.id, str(row.draft["user"]), row.ticket, row.draft.get("files_of"))
+        for row in found.values()
+    ]
+
+
+async def next_due(connection: AsyncConnection) -> datetime | None:
+    """When the next one is due."""
+    found: datetime | None = (
+        await connection.execute(
+            sa.select(sa.func.min(DELIVERY.c.due_at)).where(DELIVERY.c.state == "scheduled")
+        )
+    ).scalar()
+    return found
+
+
+async def waiting(connection: AsyncConnection, number: int, now: datetime) -> Draft | None:
+    """A draft that is due and of which something still is to be sent; None when it is gone,
+    cancelled or sent.
+    """
+    open_ = sa.exists().where(
+        DELIVERY.c.outgoing_id == OUTGOING.c.id,
+        DELIVERY.c.state == "scheduled",
+        DELIVERY.c.due_at <= now,
+    )
+    found: Any = (
+        await connection.execute(sa.select(OUTGOING.c.draft).where(OUTGOING.c.id == number, open_))
+    ).scalar()
+    if found is None:
+        return None
+    query = (
+        sa.select(FILE.c.filename, FILE.c.content_type, FILE.c.data)
+        .where(FILE.c.outgoing_id == number)
+        .order_by(FILE.c.position)
+    )
+    kept = sa.select(DELIVERY.c.recipient).where(
+        DELIVERY.c.outgoing_id == number, DELIVERY.c.state == "scheduled"
+    )
+    left = set((await connection.execute(kept)).scalars())
+    files = tuple(
+        (row.filename, row.content_type, row.data) for row in await connection.execute(query)
+    )
+    return Draft({**found, "left": sorted(left)}, files)
+
+
+async def fail(connection: AsyncConnection, number: int, reason: str, now: datetime) -> None:
+    """It cannot go out; its ticket is told of it as of any mail that failed."""
+    query = sa.update(DELIVERY).where(
+        DELIVERY.c.outgoing_id == number, DELIVERY.c.state == "scheduled"
+    )
+    await connection.execute(
+        query.values(state="failed", last_reply=reason, ended_at=now, due_at=None, settled=False)
+    )
+
+
+async def mail_of(connection: AsyncConnection, ticket: int, message: int | None) -> int | None:
+    """The register entry of a message of a ticket, of the newest one that came in where none is
+    named.
+    """
+    table, thread = tables.message, tables.thread
+    query = (
+        sa.select(table.c.mail_id)
+        .join(thread, thread.c.id == table.c.thread_id)
+        .where(thread.c.ticket == ticket)
+    )
+    query = (
+        query.where(table.c.id == message)
+        if message is not None
+        else query.where(table.c.direction == "inbound", table.c.mail_id.is_not(None))
+    )
+    found: int | None = (
+        await connection.execute(query.order_by(table.c.id.desc()).limit(1))
+    ).scalar()
+    return found

@@ -1,0 +1,212 @@
+"""The register of every mail that ever came in, as people look at it: by state, one by one, its raw
+bytes, and a second chance for it.
+
+What can go wrong: there is no such mail, or it is in a state from which it cannot be sent on its
+way again (``Refused``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+import sqlalchemy as sa
+
+from core.model.message import Envelope
+from gateway.errors import Refused
+from gateway.store.engine import Database
+from gateway.store.queues.blobs import Blobs
+from gateway.store.schema import tables
+
+MailState = Literal["pending", "done", "ignored", "quarantined", "held", "duplicate"]
+
+MAIL = tables.mail
+_PLAIN = (
+    "id",
+    "received_at",
+    "source",
+    "size",
+    "sha256",
+    "state",
+    "tries",
+    "released",
+    "processed_at",
+    "kind",
+    "channel_id",
+    "message_id",
+)
+_MORE = (
+    "sender",
+    "subject",
+    "original_id",
+    "message",
+    "thread_id",
+    "ticket",
+    "reason",
+    "outcome",
+    "envelope",
+)
+ROWS = sa.select(
+    *(MAIL.c[name] for name in (*_PLAIN, *_MORE)), tables.channel.c.address.label("channel")
+).select_from(MAIL.outerjoin(tables.channel, tables.channel.c.id == MAIL.c.channel_id))
+FREED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Mail:
+    """One entry. ``channel`` is its address; ``sender`` to ``outcome`` are None until the mail was
+    processed.
+    """
+
+    id: int
+    received_at: datetime
+    source: str
+    size: int
+    sha256: str
+    state: MailState
+    tries: int
+    released: bool
+    processed_at: datetime | None
+    kind: str | None
+    channel_id: int | None
+    message_id: str | None
+    sender: str | None
+    subject: str | None
+    original_id: int | None
+    message: int | None
+    thread_id: int | None
+    ticket: int | None
+    reason: str | None
+    outcome: Any
+    envelope: Envelope
+    channel: str | None
+
+
+class Register:
+    """What is known of every mail in ``database``, and its bytes there or in ``blobs``."""
+
+    __slots__ = ("blobs", "database")
+
+    def __init__(self, database: Database, blobs: Blobs) -> None:
+        self.database = database
+        self.blobs = blobs
+
+    async def listing(
+        self, state: str | None = None, limit: int | None = None, ids: Collection[int] | None = None
+    ) -> list[Mail]:
+        """Mails newest first: of one state or any, at most ``limit``, only those of ``ids`` when
+        given.
+        """
+        query = _where(ROWS, state, ids).order_by(MAIL.c.id.desc())
+        async with self.database.read() as connection:
+            rows = await connection.execute(query.limit(limit) if limit is not None else query)
+            return [_mail(row) for row in rows.mappings()]
+
+    async def total(self, state: str | None = None) -> int:
+        """How many mails there are, of one state or any."""
+        query = _where(sa.select(sa.func.count()).select_from(MAIL), state, None)
+        async with self.database.read() as connection:
+            return int((await connection.execute(query)).scalar_one())
+
+    async def get(self, mail_id: int) -> Mail:
+        """One mail; Refused when there is none."""
+        found = await self.listing(ids=[mail_id])
+        if not found:
+            raise _absent(mail_id)
+        return found[0]
+
+    async def raw(self, mail_id: int) -> bytes:
+        """The bytes as they came in; Refused when there is no such mail."""
+        data = tables.raw_mail.c.data
+        query = (
+            sa.select(MAIL.c.blob, data)
+            .select_from(MAIL.outerjoin(tables.raw_mail))
+            .where(MAIL.c.id == mail_id)
+        )
+        async with self.database.read() as connection:
+            row = (await connection.execute(query)).one_or_none()
+        if row is None:
+            raise _absent(mail_id)
+        if row.blob is None and row.data is None:
+            raise Refused(f"the bytes of mail {mail_id} were erased")
+        return bytes(row.data) if row.blob is None else await self.blobs.get(row.blob)
+
+    async def set_state(
+        self,
+        mail_id: int,
+        state: MailState,
+        *,
+        reason: str | None,
+        now: datetime,
+        released: bool = False,
+        only: Collection[str] | None = None,
+    ) -> None:
+        """What a person decides about a mail: ``pending`` sends it on its way again with all its
+        tries, ``ignored`` discards it.
+
+        ``released`` lets it pass the verdict that held it back. Refused when the mail is absent, or
+        in none of the states ``only`` (default: held, quarantined, ignored) from which this makes
+        sense; nothing is changed then.
+        """
+        allowed = set(only) if only is not None else {"held", "quarantined", "ignored"}
+        async with self.database.write(ordered=True) as connection:
+            found = (
+                await connection.execute(
+                    sa.select(MAIL.c.state).where(MAIL.c.id == mail_id).with_for_update()
+                )
+            ).scalar()
+            if found is None:
+                raise _absent(mail_id)
+            if found not in allowed:
+                raise Refused(
+                    f"mail {mail_id} is {found}: this is for mail that is "
+                    f"{' or '.join(sorted(allowed))}"
+                )
+            again = (
+                {"tries": 0, "processed_at": None} if state == "pending" else {"processed_at": now}
+            )
+            values = FREED | again | {"state": state, "reason": reason, "released": released}
+            await connection.execute(sa.update(MAIL).where(MAIL.c.id == mail_id).values(values))
+
+
+def _where(query: sa.Select[Any], state: str | None, ids: Collection[int] | None) -> sa.Select[Any]:
+    if state is not None:
+        # The index of unfinished mail is only taken when its condition stands in the query.
+        query = query.where(
+            MAIL.c.state == state, *([sa.text("mail.state <> 'done'")] if state != "done" else [])
+        )
+    return query.where(MAIL.c.id.in_(sorted(ids))) if ids is not None else query
+
+
+def _absent(mail_id: int) -> Refused:
+    return Refused(f"there is no mail {mail_id}")
+
+
+def _mail(row: Any) -> Mail:
+    return Mail(**{**row, "envelope": unpack(row["envelope"], row["source"], row["received_at"])})
+
+
+def pack(envelope: Envelope) -> dict[str, Any]:
+    """What the column ``envelope`` holds: all but source and instant, which have their own."""
+    return {
+        "sender": envelope.sender,
+        "recipients": envelope.recipients,
+        "peer": envelope.peer,
+        "helo": envelope.helo,
+        "tls": envelope.tls,
+        "trusted_hop": envelope.trusted_hop,
+        "origin": envelope.origin,
+        "automation": envelope.automation,
+        "channel": envelope.channel,
+    }
+
+
+def unpack(stored: Any, source: Any, received_at: datetime) -> Envelope:
+    """The envelope again."""
+    return Envelope(
+        **{**stored, "recipients": tuple(stored["recipients"])},
+        source=source,
+        received_at=received_at,
+    )

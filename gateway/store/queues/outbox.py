@@ -1,0 +1,396 @@
+"""What goes out, recipient by recipient: claimed for a while like mail in the spool, and marked
+with what the smarthost said.
+
+A delivery is in one hand at a time; who marks it must still hold it, so that one that was sent or
+cancelled is never sent again. What can go wrong: the database is away after the smarthost took a
+mail; then the lease runs out and the mail is sent once more, with the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.errors import Refused
+from gateway.store.engine import Database
+from gateway.store.queues.wake import tell_others
+from gateway.store.schema import tables
+from gateway.store.sql.any_of import among
+from gateway.store.sql.bulk import write_rows
+from gateway.store.sql.nodes import dead
+
+State = Literal["scheduled", "queued", "sent", "deferred", "failed", "cancelled"]
+WAITS: tuple[State, ...] = ("scheduled", "queued", "deferred")
+CLAIM_BYTES = 32 << 20  # raw bytes one claim brings into memory, unless a single mail is larger
+
+D, OUT = tables.delivery, tables.outgoing
+INSTANT = D.c.due_at.type
+# The database only takes the index of waiting deliveries when it reads its condition in the query,
+# with plain values.
+WAITING = sa.text("delivery.state IN ('queued', 'deferred')")
+IDS = among(D.c.id, "ids")
+FREE = sa.or_(D.c.lease_until.is_(None), D.c.lease_until < sa.bindparam("now", type_=INSTANT))
+DUE = (
+    sa.select(D)
+    .where(WAITING, D.c.due_at <= sa.bindparam("due", type_=INSTANT), FREE)
+    .order_by(D.c.due_at)
+    .limit(sa.bindparam("size"))
+    .with_for_update(skip_locked=True)
+)
+NEXT = sa.select(D.c.due_at).where(WAITING, FREE).order_by(D.c.due_at).limit(1)
+LEASE = (
+    sa.update(D)
+    .where(IDS)
+    .values(lease_owner=sa.bindparam("owner"), lease_until=sa.bindparam("until", type_=INSTANT))
+)
+OURS = sa.and_(IDS, WAITING, D.c.lease_owner == sa.bindparam("owner"))
+KEEP = sa.update(D).where(OURS).values(lease_until=sa.bindparam("until", type_=INSTANT))
+GIVE_BACK = sa.update(D).where(OURS).values(lease_owner=None, lease_until=None)
+HELD = sa.select(D.c.id).where(OURS).with_for_update()
+SIZES = sa.select(OUT.c.id, sa.func.length(OUT.c.raw)).where(among(OUT.c.id, "mails"))
+MAILS = sa.select(OUT.c.id, OUT.c.ticket, OUT.c.automatic, OUT.c.return_address).where(
+    among(OUT.c.id, "mails")
+)
+RAWS = sa.select(OUT.c.id, OUT.c.raw).where(among(OUT.c.id, "mails"))
+KEY = sa.select(tables.signing_key.c.secret).order_by(tables.signing_key.c.id.desc()).limit(1)
+MARK = (
+    sa.update(D)
+    .where(D.c.id == sa.bindparam("_id"))
+    .values(
+        {
+            name: sa.bindparam(f"_{name}", type_=D.c[name].type)
+            for name in ("state", "due_at", "last_reply", "settled")
+        }
+    )
+    .values(
+        ended_at=sa.func.coalesce(sa.bindparam("_ended_at", type_=INSTANT), D.c.ended_at),
+        attempts=D.c.attempts + 1,
+    )
+    .values(lease_owner=None, lease_until=None)
+)
+LISTED = sa.select(
+    D.c.id,
+    OUT.c.ticket,
+    OUT.c.message_id,
+    D.c.recipient,
+    D.c.state,
+    D.c.attempts,
+    D.c.due_at,
+    D.c.last_reply,
+    OUT.c.automatic,
+    OUT.c.template,
+    OUT.c.subject,
+).join(OUT, OUT.c.id == D.c.outgoing_id)
+CHOSEN = sa.select(D).where(IDS).order_by(D.c.id).with_for_update()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A delivery in the hands of one worker. ``attempts`` were made before; ``first_at`` is when
+    its five days began.
+
+    ``raw`` is one object for all recipients of a mail, empty where the claim did not ask for it.
+    """
+
+    id: int
+    outgoing: int
+    ticket: int | None
+    recipient: str
+    attempts: int
+    created_at: datetime
+    first_at: datetime
+    return_address: str | None
+    automatic: bool
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What an attempt came to. ``due_at`` is set for a delivery that was put off, ``ended_at`` for
+    one that is over.
+    """
+
+    id: int
+    state: Literal["sent", "deferred", "failed"]
+    reply: str
+    due_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """All that is known of one delivery: the columns of the listing, those beside them, and the
+    mail, or the draft it will be made from.
+    """
+
+    listed: dict[str, Any]
+    outgoing: int
+    created_at: datetime
+    ended_at: datetime | None
+    return_address: str | None
+    raw: bytes | None
+    draft: dict[str, Any] | None
+
+
+class Deliveries:
+    """The deliveries in ``database``. Everything raises what the database's own verbs raise."""
+
+    __slots__ = ("database",)
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def claim(
+        self,
+        owner: str,
+        limit: int,
+        lease_seconds: float,
+        now: datetime,
+        *,
+        due: datetime | None = None,
+        bare: bool = False,
+    ) -> list[Job]:
+        """Up to ``limit`` deliveries that nobody holds and that are due by ``due`` (``now``), the
+        longest due first, for ``lease_seconds`` from ``now``.
+
+        One claim never brings more than :data:`CLAIM_BYTES` into memory, or one mail; ``bare``
+        brings none. A lease lost in a crash is harmless, so nobody waits for the disk here.
+        """
+        async with self.database.write(durable=False) as connection:
+            rows = (
+                await connection.execute(DUE, {"now": now, "due": due or now, "size": limit})
+            ).all()
+            if rows and not bare:
+                sizes = dict(
+                    (
+                        await connection.execute(
+                            SIZES, {"mails": list({row.outgoing_id for row in rows})}
+                        )
+                    ).all()
+                )
+                rows = _affordable(rows, sizes)
+            if not rows:
+                return []
+            until = now + timedelta(seconds=lease_seconds)
+            await connection.execute(
+                LEASE, {"ids": [row.id for row in rows], "owner": owner, "until": until}
+            )
+            mails = list({row.outgoing_id for row in rows})
+            about = {row.id: row for row in await connection.execute(MAILS, {"mails": mails})}
+            raws = {} if bare else dict((await connection.execute(RAWS, {"mails": mails})).all())
+        return [
+            _job(row, about[row.outgoing_id], raws.get(row.outgoing_id))
+            for row in sorted(rows, key=lambda row: (row.due_at, row.id))
+        ]
+
+    async def keep(
+        self, owner: str, ids: Collection[int], lease_seconds: float, now: datetime
+    ) -> None:
+        """Makes leases that are still ours last for ``lease_seconds`` from ``now``."""
+        async with self.database.write(durable=False) as connection:
+            await connection.execute(
+                KEEP,
+                {
+                    "ids": sorted(ids),
+                    "owner": owner,
+                    "until": now + timedelta(seconds=lease_seconds),
+                },
+            )
+
+    async def give_back(self, owner: str, ids: Collection[int]) -> None:
+        """Gives back what was claimed and not tried."""
+        async with self.database.write(durable=False) as connection:
+            await connection.execute(GIVE_BACK, {"ids": sorted(ids), "owner": owner})
+
+    async def free_orphans(self, node: str) -> int:
+        """Gives back what processes of this machine had claimed that are gone; returns the number.
+        ``node`` is host and pid of one who just begins.
+        """
+        host = node.rpartition("-")[0]
+        query = sa.select(D.c.id, D.c.lease_owner).where(
+            WAITING, D.c.lease_owner.startswith(f"{host}-", autoescape=True)
+        )
+        async with self.database.read() as connection:
+            claimed = (await connection.execute(query)).all()
+        owners = dead({row.lease_owner for row in claimed}, node)
+        orphans = [row for row in claimed if row.lease_owner in owners]
+        for owner in owners:
+            await self.give_back(owner, [row.id for row in orphans if row.lease_owner == owner])
+        return len(orphans)
+
+    async def mark(self, owner: str, marks: Sequence[Mark]) -> set[int]:
+        """Writes down what attempts came to, durably and in one transaction; returns the ids of
+        those that ``owner`` still held.
+        """
+        async with self.database.write() as connection:
+            held = set(
+                (
+                    await connection.execute(
+                        HELD, {"ids": [each.id for each in marks], "owner": owner}
+                    )
+                ).scalars()
+            )
+            rows = [
+                {
+                    "_id": each.id,
+                    "_state": each.state,
+                    "_due_at": each.due_at,
+                    "_last_reply": each.reply,
+                    "_ended_at": each.ended_at,
+                    "_settled": each.state != "failed",
+                }
+                for each in marks
+                if each.id in held
+            ]
+            await write_rows(connection, [(MARK, rows)])
+        return held
+
+    async def signing_key(self) -> bytes:
+        """The key that return paths are signed with: the newest."""
+        async with self.database.read() as connection:
+            return bytes((await connection.execute(KEY)).scalar_one())
+
+    async def earliest_due(self, now: datetime) -> datetime | None:
+        """When the next attempt is due (the past where one is overdue) among those that nobody
+        holds, None when there is none.
+        """
+        async with self.database.read() as connection:
+            due: datetime | None = (await connection.execute(NEXT, {"now": now})).scalar()
+            return due
+
+    async def listing(
+        self, state: State | None = None, limit: int | None = None
+    ) -> list[dict[str, Any]]:
+        """The newest ``limit`` deliveries, newest first, with the keys of interfaces.md 2.2; drafts
+        that wait for their time are among them.
+        """
+        query = LISTED.order_by(D.c.id.desc())
+        if state is not None:
+            query = query.where(D.c.state == state)
+        async with self.database.read() as connection:
+            return [dict(row) for row in (await connection.execute(query.limit(limit))).mappings()]
+
+    async def show(self, delivery: int) -> Shown:
+        """One delivery; Refused where there is none."""
+        more = (
+            D.c.outgoing_id,
+            D.c.created_at,
+            D.c.ended_at,
+            OUT.c.return_address,
+            OUT.c.raw,
+            OUT.c.draft,
+        )
+        async with self.database.read() as connection:
+            listed = (
+                (await connection.execute(LISTED.where(D.c.id == delivery)))
+                .mappings()
+                .one_or_none()
+            )
+            query = (
+                sa.select(*more).join(OUT, OUT.c.id == D.c.outgoing_id).where(D.c.id == delivery)
+            )
+            row = (await connection.execute(query)).one_or_none()
+        if listed is None or row is None:
+            raise Refused(f"there is no delivery {delivery}")
+        return Shown(dict(listed), *row)
+
+
+async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
+    """Puts failed and waiting deliveries in line again, due now; all of them or none (Refused).
+
+    The attempts stay; the five days begin anew: of a delivery that waits, ``ended_at`` is when it
+    was last put in line.
+    """
+    values = {"state": "queued", "due_at": now, "ended_at": now, "settled": True}
+    await _change(connection, ids, ("failed", "deferred"), values, now)
+
+
+async def cancel(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
+    """Ends deliveries that were not sent yet; all of them or none (Refused). What is being sent at
+    this moment cannot be stopped.
+    """
+    await _change(
+        connection, ids, WAITS, {"state": "cancelled", "due_at": None, "ended_at": now}, now
+    )
+
+
+async def failing(connection: AsyncConnection, tickets: Collection[int]) -> set[int]:
+    """Those of these tickets of which a mail failed that nobody has put in line again."""
+    failed = (
+        sa.select(OUT.c.ticket)
+        .distinct()
+        .join(D, D.c.outgoing_id == OUT.c.id)
+        .where(OUT.c.ticket.in_(tickets), D.c.state == "failed")
+    )
+    return set((await connection.execute(failed)).scalars())
+
+
+async def _change(
+    connection: AsyncConnection,
+    ids: Collection[int],
+    allowed: tuple[State, ...],
+    values: dict[str, Any],
+    now: datetime,
+) -> None:
+    await _refuse(connection, ids, allowed, now)
+    await connection.execute(
+        sa.update(D).where(IDS).values(values | {"lease_owner": None, "lease_until": None}),
+        {"ids": sorted(set(ids))},
+    )
+    await tell_others(connection, "outbox")
+
+
+async def _refuse(
+    connection: AsyncConnection, ids: Collection[int], allowed: tuple[State, ...], now: datetime
+) -> None:
+    """Refused where one of the deliveries is not there, not in one of these states, or in
+    somebody's hands.
+    """
+    found = {row.id: row for row in await connection.execute(CHOSEN, {"ids": sorted(set(ids))})}
+    for each in ids:
+        row = found.get(each)
+        if row is None:
+            raise Refused(f"there is no delivery {each}")
+        if row.state not in allowed:
+            raise Refused(
+                f"delivery {each} is {row.state} already"
+                if row.state not in WAITS
+                else f"delivery {each} is {row.state}"
+            )
+        if row.state != "failed" and row.lease_until is not None and row.lease_until >= now:
+            raise Refused(f"delivery {each} is being sent right now")
+
+
+def _affordable(rows: Sequence[Any], sizes: dict[int, int | None]) -> list[Any]:
+    """As many as their mails fit into :data:`CLAIM_BYTES`, each mail counted once."""
+    seen: set[int] = set()
+    total = 0
+    taken: list[Any] = []
+    for row in rows:
+        if row.outgoing_id not in seen:
+            total += sizes.get(row.outgoing_id) or 0
+            if taken and total > CLAIM_BYTES:
+                break
+            seen.add(row.outgoing_id)
+        taken.append(row)
+    return taken
+
+
+def _job(row: Any, mail: Any, raw: bytes | None) -> Job:
+    return Job(
+        row.id,
+        row.outgoing_id,
+        mail.ticket,
+        row.recipient,
+        row.attempts,
+        row.created_at,
+        max(row.created_at, row.ended_at or row.created_at),
+        mail.return_address,
+        mail.automatic,
+        bytes(raw or b""),
+    )

@@ -1,0 +1,455 @@
+"""The spool: every mail that ever came in, where its raw bytes are, and what became of it.
+
+``put`` returns when the mails are durable. A worker claims mails for a while (the lease), and
+whoever finishes one does so inside the transaction of what it became; a lease that ran out makes
+the mail claimable again, and finishing a mail twice is refused, so each becomes something exactly
+once. What can go wrong: the database is away or full; then nothing was stored, or what was claimed
+comes back when the lease is over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.model.message import Envelope
+from gateway.errors import Refused, TryAgain
+from gateway.store.imap import taken_mail
+from gateway.store.queues.mail_register import FREED, MailState, Register, pack, unpack
+from gateway.store.queues.wake import tell_others
+from gateway.store.schema import tables
+from gateway.store.sql.any_of import among
+from gateway.store.sql.bulk import write_rows
+from gateway.store.sql.nodes import dead
+
+TRIES = 2  # behaviour: what fails twice is held
+CLAIM_BYTES = 32 << 20  # raw bytes one claim brings into memory, unless a single mail is larger
+
+MAIL = tables.mail
+RAW = tables.raw_mail
+# The database only takes the index of unfinished mail when it reads its condition in the query,
+# with plain values.
+WAITING = sa.text("mail.state = 'pending' AND mail.state <> 'done'")
+IDS = among(MAIL.c.id, "ids")
+FREE = sa.or_(
+    MAIL.c.lease_until.is_(None),
+    MAIL.c.lease_until < sa.bindparam("now", type_=MAIL.c.lease_until.type),
+)
+CLAIMED = (
+    MAIL.c.id,
+    MAIL.c.received_at,
+    MAIL.c.source,
+    MAIL.c.envelope,
+    MAIL.c.size,
+    MAIL.c.tries,
+    MAIL.c.released,
+    MAIL.c.blob,
+)
+DUE = (
+    sa.select(*CLAIMED)
+    .where(WAITING, FREE)
+    .order_by(MAIL.c.id)
+    .limit(sa.bindparam("size"))
+    .with_for_update(skip_locked=True)
+)
+LEASE = (
+    sa.update(MAIL)
+    .where(IDS)
+    .values(
+        lease_owner=sa.bindparam("owner"),
+        lease_until=sa.bindparam("until", type_=MAIL.c.lease_until.type),
+        tries=MAIL.c.tries + 1,
+    )
+)
+RAWS = sa.select(RAW.c.mail_id, RAW.c.data).where(among(RAW.c.mail_id, "ids"))
+STILL_PENDING = sa.select(MAIL.c.id).where(WAITING, IDS).with_for_update()
+SEEN = (
+    sa.select(
+        MAIL.c.fingerprint,
+        MAIL.c.id,
+        MAIL.c.processed_at,
+        MAIL.c.thread_id,
+        MAIL.c.ticket,
+        MAIL.c.channel_id,
+        MAIL.c.state,
+    )
+    .where(
+        MAIL.c.fingerprint.in_(sa.bindparam("fingerprints", expanding=True)),
+        MAIL.c.state.not_in(("pending", "duplicate")),
+    )
+    .order_by(MAIL.c.id)
+)
+
+
+AGAIN = sa.select(MAIL.c.original_id, MAIL.c.channel_id).where(
+    MAIL.c.fingerprint.in_(sa.bindparam("fingerprints", expanding=True)),
+    MAIL.c.state == "duplicate",
+    MAIL.c.original_id.is_not(None),
+    MAIL.c.channel_id.is_not(None),
+)
+
+
+class StoredFile(Protocol):
+    """A raw mail in a file."""
+
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        ...
+
+
+class Incoming(Protocol):
+    """One mail to be stored: its bytes or the file that holds them, their number and hex digest,
+    and what the transport said.
+    """
+
+    @property
+    def raw(self) -> bytes | StoredFile:
+        """The bytes, or the file."""
+        ...
+
+    @property
+    def size(self) -> int:
+        """How many bytes."""
+        ...
+
+    @property
+    def sha256(self) -> str:
+        """Their digest."""
+        ...
+
+    @property
+    def envelope(self) -> Envelope:
+        """What the transport said."""
+        ...
+
+    @property
+    def mark(self) -> taken_mail.Mark | None:
+        """Which mail of which mailbox it is, None for mail that came another way."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A mail in the hands of one worker. ``tries`` counts this one; ``released`` means that a
+    person let it through.
+    """
+
+    id: int
+    envelope: Envelope
+    raw: bytes
+    size: int
+    tries: int
+    released: bool
+    received_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a mail became: the columns of the register that are known afterwards. ``state`` is
+    anything but pending.
+    """
+
+    mail_id: int
+    state: MailState
+    kind: str | None
+    channel_id: int | None
+    message_id: str | None
+    sender: str | None
+    subject: str | None
+    fingerprint: bytes | None
+    original_id: int | None
+    message: int | None
+    thread_id: int | None
+    ticket: int | None
+    reason: str | None
+    outcome: Any
+    processed_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An earlier mail with the same fingerprint. ``processed_at`` is on the clock of a replay where
+    it was one.
+    """
+
+    mail_id: int
+    processed_at: datetime
+    thread: int | None
+    ticket: int | None
+    channel: int | None
+    state: str
+
+
+class LeaseLost(TryAgain):
+    """A mail of the batch was finished by somebody else meanwhile: this transaction has to be given
+    up.
+    """
+
+
+class Spool(Register):
+    """Mail on its way: in ``database``, large raw mail in ``blobs``; what became of it is told by
+    :class:`Register`.
+    """
+
+    __slots__ = ()
+
+    async def put(self, mails: Sequence[Incoming]) -> list[int]:
+        """Stores all of the mails or none, durably; their ids ascend in the order given. A mail of
+        a mailbox that is known keeps its id.
+
+        Raises ``DiskFull`` or ``StoreUnavailable`` when nothing was stored, ``LeaseLost`` of the
+        mailboxes when one of them is not ours. A file among them stays where it is.
+        """
+        places = await asyncio.gather(*(self._place(mail) for mail in mails))
+        marked = {
+            mail.mark: bytes.fromhex(mail.sha256)[:16] for mail in mails if mail.mark is not None
+        }
+        async with self.database.write() as connection:
+            known = (
+                await taken_mail.claim_marks(connection, self.database.node, marked)
+                if marked
+                else taken_mail.NOTHING
+            )
+            had = {**known.there, **known.again}
+            numbers = iter(await _numbers(connection, sum(mail.mark not in had for mail in mails)))
+            ids = [had[mail.mark] if mail.mark in had else next(numbers) for mail in mails]
+            fresh = [
+                (mail_id, mail, place)
+                for mail_id, mail, place in zip(ids, mails, places, strict=True)
+                if mail.mark not in had
+            ]
+            raws = [
+                {"mail_id": mail_id, "data": place}
+                for mail_id, _, place in fresh
+                if isinstance(place, bytes)
+            ]
+            await write_rows(connection, [(MAIL, [_row(*each) for each in fresh]), (RAW, raws)])
+            if marked:
+                own = {
+                    mail.mark: mail_id
+                    for mail, mail_id in zip(mails, ids, strict=True)
+                    if mail.mark is not None
+                }
+                await taken_mail.record(connection, marked, own, known)
+            await tell_others(connection, "mail")
+        return ids
+
+    async def _place(self, mail: Incoming) -> bytes | str:
+        """The bytes where they go into the database, else the key of the blob, which is durable by
+        then.
+        """
+        raw = mail.raw
+        if not self.blobs.inline(mail.size):
+            return await self.blobs.put(raw if isinstance(raw, bytes) else raw.path, mail.sha256)
+        return raw if isinstance(raw, bytes) else await asyncio.to_thread(raw.path.read_bytes)
+
+    async def claim(
+        self,
+        node: str,
+        limit: int,
+        lease_seconds: float,
+        now: datetime,
+        ids: Collection[int] | None = None,
+    ) -> list[Claimed]:
+        """Up to ``limit`` waiting mails in order of receipt, only those of ``ids`` when given, for
+        ``lease_seconds`` from ``now``.
+
+        One claim never brings more than :data:`CLAIM_BYTES` into memory, or one mail. Losing the
+        lease in a crash is harmless, so nobody waits for the disk here.
+        """
+        query = DUE if ids is None else DUE.where(IDS)
+        values = {"now": now, "size": limit} | ({"ids": sorted(ids)} if ids is not None else {})
+        async with self.database.write(durable=False) as connection:
+            rows = _affordable((await connection.execute(query, values)).all())
+            if not rows:
+                return []
+            mine = [row.id for row in rows]
+            await connection.execute(
+                LEASE, {"ids": mine, "owner": node, "until": now + timedelta(seconds=lease_seconds)}
+            )
+            raws = dict((await connection.execute(RAWS, {"ids": mine})).all())
+        lost = [row.id for row in rows if not await self._fetched(row, raws)]
+        if lost:
+            await self.fail(lost, "Its raw bytes are missing from the blob store.", now)
+        return [_claimed(row, raws[row.id]) for row in rows if row.id in raws]
+
+    async def _fetched(self, row: Any, raws: dict[int, bytes]) -> bool:
+        """Adds the bytes of a blob; tells whether there are any."""
+        if row.blob is not None:
+            try:
+                raws[row.id] = await self.blobs.get(row.blob)
+            except Refused:
+                return False
+        return True
+
+    async def put_off(self, ids: Collection[int]) -> None:
+        """Gives claimed mails back as they were: nobody was guilty, the try does not count."""
+        await self._update(ids, FREED | {"tries": MAIL.c.tries - 1})
+
+    async def free_orphans(self, node: str) -> int:
+        """Gives back what processes of this machine had claimed that are gone; returns the number
+        of mails. ``node`` is host and pid of one who just begins.
+
+        A mail that was claimed more than once waits for its lease all the same: it may be what they
+        died of.
+        """
+        host = node.rpartition("-")[0]
+        query = sa.select(MAIL.c.id, MAIL.c.lease_owner).where(
+            WAITING,
+            MAIL.c.lease_owner.startswith(f"{host}-", autoescape=True),
+            MAIL.c.tries < TRIES,
+        )
+        async with self.database.read() as connection:
+            claimed = (await connection.execute(query)).all()
+        gone = dead({row.lease_owner for row in claimed}, node)
+        orphans = [row.id for row in claimed if row.lease_owner in gone]
+        if orphans:
+            await self._update(orphans, FREED)
+        return len(orphans)
+
+    async def fail(self, ids: Collection[int], reason: str, now: datetime) -> None:
+        """Gives claimed mails back after a failure; the second time they are held, with ``reason``,
+        until a person looks at them.
+        """
+        again = MAIL.c.tries < TRIES
+        held = {
+            "state": sa.case((again, "pending"), else_="held"),
+            "reason": reason,
+            "processed_at": sa.case((again, None), else_=sa.literal(now, MAIL.c.processed_at.type)),
+        }
+        await self._update(ids, FREED | held)
+
+    async def _update(self, ids: Collection[int], values: Mapping[str, Any]) -> None:
+        async with self.database.write() as connection:
+            await connection.execute(
+                sa.update(MAIL)
+                .where(MAIL.c.id.in_(sorted(ids)), MAIL.c.state == "pending")
+                .values(values)
+            )
+
+    async def pending_count(self) -> int:
+        """How many mails wait or are in somebody's hands."""
+        async with self.database.read() as connection:
+            return int(
+                (
+                    await connection.execute(
+                        sa.select(sa.func.count()).select_from(MAIL).where(WAITING)
+                    )
+                ).scalar_one()
+            )
+
+    async def next_due(self) -> datetime | None:
+        """When the earliest waiting mail can be claimed (long ago where nobody has it), None when
+        none waits.
+        """
+        free = sa.func.coalesce(MAIL.c.lease_until, 0, type_=MAIL.c.lease_until.type)
+        async with self.database.read() as connection:
+            due: datetime | None = (
+                await connection.execute(
+                    sa.select(sa.func.min(free, type_=MAIL.c.lease_until.type)).where(WAITING)
+                )
+            ).scalar()
+            return due
+
+
+def _affordable(rows: Sequence[Any]) -> list[Any]:
+    total = 0
+    taken: list[Any] = []
+    for row in rows:
+        total += row.size
+        if taken and total > CLAIM_BYTES:
+            break
+        taken.append(row)
+    return taken
+
+
+async def _numbers(connection: AsyncConnection, n: int) -> list[int]:
+    """The ids of the next ``n`` mails. SQLite has one writer at a time, PostgreSQL a sequence."""
+    if connection.dialect.name == "sqlite":
+        last = (
+            await connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'mail'")
+        ).scalar() or 0
+        return list(range(last + 1, last + 1 + n))
+    query = "SELECT nextval(pg_get_serial_sequence('mail', 'id')) FROM generate_series(1, $1::int)"
+    return sorted((await connection.exec_driver_sql(query, (n,))).scalars())
+
+
+def _row(mail_id: int, mail: Incoming, place: bytes | str) -> dict[str, Any]:
+    return {
+        "id": mail_id,
+        "received_at": mail.envelope.received_at,
+        "source": mail.envelope.source,
+        "envelope": pack(mail.envelope),
+        "size": mail.size,
+        "sha256": mail.sha256,
+        "blob": place if isinstance(place, str) else None,
+    }
+
+
+def _claimed(row: Any, raw: bytes) -> Claimed:
+    return Claimed(
+        row.id,
+        unpack(row.envelope, row.source, row.received_at),
+        bytes(raw),
+        row.size,
+        row.tries + 1,
+        row.released,
+        row.received_at,
+    )
+
+
+_FINISH = (
+    sa.update(MAIL)
+    .where(MAIL.c.id == sa.bindparam("mail_id"))
+    .values(
+        {
+            name: sa.bindparam(f"_{name}", type_=MAIL.c[name].type)
+            for name in Finished.__slots__
+            if name != "mail_id"
+        }
+        | FREED
+    )
+)
+_COLUMNS = tuple(name for name in Finished.__slots__ if name != "mail_id")
+
+
+async def finish(connection: AsyncConnection, results: Sequence[Finished]) -> None:
+    """Writes into the caller's transaction what mails became. Raises :class:`LeaseLost` when one of
+    them is no longer waiting.
+    """
+    if not results:
+        return
+    ids = sorted({each.mail_id for each in results})
+    if len((await connection.execute(STILL_PENDING, {"ids": ids})).all()) != len(ids):
+        raise LeaseLost("a mail of this batch was finished by another daemon")
+    rows = [
+        {"mail_id": each.mail_id} | {f"_{name}": getattr(each, name) for name in _COLUMNS}
+        for each in results
+    ]
+    await write_rows(connection, [(_FINISH, rows)])
+
+
+async def repeated(
+    connection: AsyncConnection, fingerprints: Collection[bytes]
+) -> set[tuple[int, int]]:
+    """(original, channel) of each duplicate that has one of these fingerprints: where a mail came
+    again.
+    """
+    rows = await connection.execute(AGAIN, {"fingerprints": sorted(fingerprints)})
+    return {(original, channel) for original, channel in rows}
+
+
+async def by_fingerprint(
+    connection: AsyncConnection, fingerprints: Collection[bytes]
+) -> dict[bytes, Known]:
+    """For each fingerprint the newest finished mail that has it and is no duplicate itself."""
+    rows = await connection.execute(SEEN, {"fingerprints": sorted(fingerprints)})
+    return {bytes(row[0]): Known(*row[1:]) for row in rows}

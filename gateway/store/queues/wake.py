@@ -1,0 +1,77 @@
+"""Wake-ups that may get lost: a hint that there is work, so that nobody has to poll often.
+
+Inside a process a wake-up is an event; between daemons on one PostgreSQL it is a NOTIFY on one
+channel. What can go wrong is harmless: who misses a hint finds the work at his next poll. Between
+processes on one SQLite file there is polling only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import asyncpg
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.store.engine import Database
+from gateway.store.sql.errors import translated
+
+CHANNEL = "ticketgate"
+PROBE_SECONDS = 60.0
+
+
+class Wake:
+    """The wake-ups of one process, by topic ("mail")."""
+
+    __slots__ = ("_topics",)
+
+    def __init__(self) -> None:
+        self._topics: dict[str, asyncio.Event] = {}
+
+    def notify(self, topic: str) -> None:
+        """Wakes whoever waits for the topic, or lets the next one who asks go on at once."""
+        self._topics.setdefault(topic, asyncio.Event()).set()
+
+    # the wait is over without an error
+    async def wait(self, topic: str, timeout: float) -> bool:  # noqa: ASYNC109
+        """Waits for a wake-up, at most ``timeout`` seconds; tells whether there was one."""
+        event = self._topics.setdefault(topic, asyncio.Event())
+        try:
+            async with asyncio.timeout(timeout):
+                await event.wait()
+        except TimeoutError:
+            return False
+        event.clear()
+        return True
+
+    async def listen(self, database: Database) -> None:
+        """Passes on the wake-ups of other daemons until it is cancelled; on SQLite there are none
+        and it returns at once.
+
+        Raises ``StoreUnavailable`` when the connection is lost: a supervisor starts it again.
+        """
+        if database.dialect == "sqlite":
+            return
+        with translated():
+            url = database.url.set(drivername="postgresql").render_as_string(hide_password=False)
+            connection = await asyncpg.connect(
+                url,
+                timeout=10,
+                server_settings={"application_name": f"ticketgate {database.node} listen"[:63]},
+            )
+            try:
+                await connection.add_listener(
+                    CHANNEL, lambda _connection, _pid, _channel, topic: self.notify(str(topic))
+                )
+                for topic in list(self._topics):
+                    self.notify(topic)  # what was missed before
+                while True:
+                    await asyncio.sleep(PROBE_SECONDS)
+                    await connection.execute("SELECT 1")
+            finally:
+                await connection.close(timeout=2)
+
+
+async def tell_others(connection: AsyncConnection, topic: str) -> None:
+    """Wakes the other daemons once this transaction has committed (PostgreSQL only)."""
+    if connection.dialect.name == "postgresql":
+        await connection.exec_driver_sql("SELECT pg_notify($1, $2)", (CHANNEL, topic))

@@ -1,0 +1,126 @@
+"""Calls of webhooks: who has one in hand, and what became of it.
+
+A call is taken for a while (the lease), so that no transaction is open while a server is asked.
+What can go wrong: whoever has one dies or is held up; then it is taken again when the lease is over
+and made a second time, with the same key, by which its receiver can tell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Literal
+
+import sqlalchemy as sa
+
+from gateway.store.engine import Database
+from gateway.store.schema import tables
+from gateway.store.sql.any_of import among
+
+State = Literal["queued", "sent", "deferred", "failed"]
+CALL = tables.webhook_call
+# The database only takes the index of calls to be made when it reads its condition in the query,
+# with plain values.
+WAITING = sa.text("webhook_call.state IN ('queued', 'deferred')")
+_NOW = sa.bindparam("now", type_=CALL.c.due_at.type)
+DUE = (
+    sa.select(
+        CALL.c.id,
+        CALL.c.ticket,
+        CALL.c.url,
+        CALL.c.body,
+        CALL.c.key,
+        CALL.c.attempts,
+        CALL.c.created_at,
+    )
+    .where(
+        WAITING,
+        CALL.c.due_at <= _NOW,
+        sa.or_(CALL.c.lease_until.is_(None), CALL.c.lease_until < _NOW),
+    )
+    .order_by(CALL.c.due_at, CALL.c.id)
+    .limit(sa.bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+LEASE = (
+    sa.update(CALL)
+    .where(among(CALL.c.id, "ids"))
+    .values(
+        lease_owner=sa.bindparam("owner"),
+        lease_until=sa.bindparam("until", type_=CALL.c.lease_until.type),
+        attempts=CALL.c.attempts + 1,
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A call in the hands of one process. ``attempts`` counts this one; ``body`` is JSON text."""
+
+    id: int
+    ticket: int | None
+    url: str
+    body: str
+    key: str | None
+    attempts: int
+    created_at: datetime
+
+
+class Calls:
+    """The calls of an installation, in ``database``."""
+
+    __slots__ = ("database",)
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def claim(self, most: int, seconds: float, now: datetime) -> list[Call]:
+        """Up to ``most`` calls that are due and that nobody has, the longest waiting first, for
+        ``seconds`` from ``now``.
+        """
+        async with self.database.write(durable=False) as connection:
+            rows = (await connection.execute(DUE, {"now": now, "most": most})).all()
+            if rows:
+                lease = {"owner": self.database.node, "until": now + timedelta(seconds=seconds)}
+                await connection.execute(LEASE, {"ids": [row.id for row in rows], **lease})
+        return [
+            Call(row.id, row.ticket, row.url, row.body, row.key, row.attempts + 1, row.created_at)
+            for row in rows
+        ]
+
+    async def next_due(self) -> datetime | None:
+        """When the next call is due."""
+        async with self.database.read() as connection:
+            found: datetime | None = (
+                await connection.execute(sa.select(sa.func.min(CALL.c.due_at)).where(WAITING))
+            ).scalar()
+        return found
+
+    async def settle(self, call: int, state: State, reply: str, due_at: datetime | None) -> None:
+        """What became of a call that we had; nothing where another process has it by now.
+        ``due_at`` is when it is made again.
+        """
+        mine = sa.update(CALL).where(
+            CALL.c.id == call, CALL.c.lease_owner == self.database.node, WAITING
+        )
+        async with self.database.write() as connection:
+            await connection.execute(
+                mine.values(
+                    state=state, last_reply=reply, due_at=due_at, lease_owner=None, lease_until=None
+                )
+            )
+
+    async def put_off(self, reason: str) -> None:
+        """No call can be made: those that were never made say why; all stay due."""
+        fresh = sa.text(
+            "webhook_call.state IN ('queued', 'deferred') AND webhook_call.state = 'queued'"
+        )
+        async with self.database.read() as connection:
+            if (
+                await connection.execute(sa.select(CALL.c.id).where(fresh).limit(1))
+            ).first() is None:
+                return
+        async with self.database.write() as connection:
+            await connection.execute(
+                sa.update(CALL).where(fresh).values(state="deferred", last_reply=reason)
+            )

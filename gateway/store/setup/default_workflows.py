@@ -1,0 +1,30 @@
+"""The workflows that every pipeline comes with, both off until somebody switches them on
+(behaviour.md 3.3).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.pipeline import Pipeline
+from gateway.store.setup import workflows
+
+RECEIVED, CLOSED = "Ticket received", "Ticket closed"
+AUTHOR = "ticketgate"
+
+
+async def workflows_for(connection: AsyncConnection, pipeline: Pipeline, now: datetime) -> None:
+    """*Ticket received* on the first open status, *Ticket closed* on the first closed one."""
+    closed = next(status for status in pipeline.statuses if status.state == "closed")
+    for status, template in ((pipeline.first_open(), RECEIVED), (closed, CLOSED)):
+        actions = [
+            {
+                "id": template.lower().replace(" ", "-"),
+                "kind": "send_email",
+                "template": template,
+                "to": "requester",
+            }
+        ]
+        await workflows.add(connection, pipeline.id, status.id, actions, AUTHOR, now)

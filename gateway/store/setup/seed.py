@@ -1,0 +1,105 @@
+"""The first data of a new desk: one pipeline, one channel, the counters and a signing key.
+
+Sowing twice changes nothing: each piece is only written where there is none of its kind, so that an
+upgrade never brings back what was removed.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.clock import Clock
+from gateway.store.schema import tables
+from gateway.store.setup import default_workflows, pipelines
+
+COUNTERS = (
+    "ticket",
+    "thread",
+    "message",
+    "event",
+    "contact",
+    "outgoing",
+    "delivery",
+    "enrolment",
+    "action_run",
+    "notice",
+    "webhook_call",
+    "task",
+)
+STATUSES = (
+    ("New", "open"),
+    ("Waiting on contact", "open"),
+    ("Waiting on us", "open"),
+    ("Closed", "closed"),
+)
+
+
+async def sow(connection: AsyncConnection) -> None:
+    """Writes what is missing of the first data, in the caller's transaction."""
+    now = Clock.from_environ(os.environ).now()
+    known = set((await connection.execute(sa.select(tables.counter.c.name))).scalars())
+    missing = [{"name": name, "value": 0} for name in COUNTERS if name not in known]
+    if missing:
+        await connection.execute(sa.insert(tables.counter), missing)
+    if await _empty(connection, tables.signing_key):
+        await connection.execute(
+            sa.insert(tables.signing_key).values(secret=os.urandom(32), created_at=now)
+        )
+    if await _empty(connection, tables.pipeline):
+        await _support(connection, now)
+    if await _empty(connection, tables.workflow):
+        for pipeline in (await pipelines.load_pipelines(connection)).values():
+            await default_workflows.workflows_for(connection, pipeline, now)
+
+
+async def _empty(connection: AsyncConnection, table: sa.Table) -> bool:
+    return (
+        await connection.execute(sa.select(sa.func.count()).select_from(table))
+    ).scalar_one() == 0
+
+
+async def _support(connection: AsyncConnection, now: datetime) -> None:
+    """Pipeline *Support* with triggers A and B on, and the channel support@localhost (behaviour.md
+    S3 to S7, interfaces.md 6).
+    """
+    pipeline: int = (
+        await connection.execute(
+            sa.insert(tables.pipeline)
+            .values(name="Support", position=1, is_default=True)
+            .returning(tables.pipeline.c.id)
+        )
+    ).scalar_one()
+    rows = [
+        {"pipeline_id": pipeline, "name": name, "state": state, "position": place}
+        for place, (name, state) in enumerate(STATUSES, 1)
+    ]
+    await connection.execute(sa.insert(tables.status), rows)
+    status = tables.status.c
+    ids = dict(
+        (
+            await connection.execute(
+                sa.select(status.name, status.id).where(status.pipeline_id == pipeline)
+            )
+        ).all()
+    )
+    await connection.execute(
+        sa.update(tables.pipeline)
+        .where(tables.pipeline.c.id == pipeline)
+        .values(on_email_sent=ids["Waiting on contact"], on_customer_reply=ids["Waiting on us"])
+    )
+    if await _empty(connection, tables.channel):
+        await connection.execute(
+            sa.insert(tables.channel).values(
+                address="support@localhost",
+                name="Support",
+                pipeline_id=pipeline,
+                is_default=True,
+                allow=[],
+                deny=[],
+                created_at=now,
+            )
+        )

@@ -1,0 +1,187 @@
+"""What is shown of workflows: enrolments, runs, versions and the comments on actions. Nothing here
+is on the way of a mail.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.model.workflow import Enrolment
+from gateway.store.schema import tables
+from gateway.store.setup.workflows import ENROLMENTS, RUN, RUN_COLUMNS, VERSION, ActionRun
+
+COMMENT, ENROLMENT, TASK, TICKET = (
+    tables.action_comment,
+    tables.enrolment,
+    tables.task,
+    tables.ticket,
+)
+WORKFLOW = tables.workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A word to other users on an action (behaviour.md 3.6)."""
+
+    id: int
+    action: str
+    author: str
+    text: str
+    at: datetime
+    resolved_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """One saved state of a workflow."""
+
+    version: int
+    actions: Any
+    author: str
+    at: datetime
+    note: str | None
+
+
+async def of_status(connection: AsyncConnection, status_id: int) -> list[int]:
+    """The workflow of a status and those it had before, which were deleted."""
+    query = (
+        sa.select(WORKFLOW.c.id).where(WORKFLOW.c.status_id == status_id).order_by(WORKFLOW.c.id)
+    )
+    return list((await connection.execute(query)).scalars())
+
+
+async def enrolments(
+    connection: AsyncConnection, workflow_ids: Collection[int], ticket: int | None = None
+) -> list[Enrolment]:
+    """Every enrolment there ever was in these workflows, oldest first."""
+    query = ENROLMENTS.where(ENROLMENT.c.workflow_id.in_(workflow_ids)).order_by(ENROLMENT.c.id)
+    if ticket is not None:
+        query = query.where(ENROLMENT.c.ticket == ticket)
+    found = []
+    for row in await connection.execute(query):
+        values = row._asdict()
+        found.append(Enrolment(**{**values, "chain": tuple(values["chain"])}))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which entries of the action log are asked for: all that agree with what is given, from
+    ``since`` to ``until``.
+    """
+
+    ticket: int | None = None
+    action: str | None = None
+    outcome: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+async def runs(
+    connection: AsyncConnection, workflow_ids: Collection[int], wanted: Wanted = Wanted()
+) -> list[ActionRun]:
+    """What was done by these workflows, oldest first."""
+    query = (
+        sa.select(*(RUN.c[name] for name in RUN_COLUMNS))
+        .where(RUN.c.workflow_id.in_(workflow_ids))
+        .order_by(RUN.c.id)
+    )
+    for name in ("ticket", "action", "outcome"):
+        if (value := getattr(wanted, name)) is not None:
+            query = query.where(RUN.c[name] == value)
+    if wanted.since is not None:
+        query = query.where(RUN.c.at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(RUN.c.at <= wanted.until)
+    return [ActionRun(*row) for row in await connection.execute(query)]
+
+
+async def forget_runs(connection: AsyncConnection, before: datetime, most: int) -> int:
+    """Delete up to ``most`` entries from before, the oldest first; returns how many. What an
+    enrolment that goes on has done is kept: it says what is not to be done again.
+    """
+    goes_on = sa.exists().where(ENROLMENT.c.id == RUN.c.enrolment_id, ENROLMENT.c.state == "ACTIVE")
+    old = sa.select(RUN.c.id).where(RUN.c.at < before, ~goes_on).order_by(RUN.c.at).limit(most)
+    return (await connection.execute(sa.delete(RUN).where(RUN.c.id.in_(old)))).rowcount
+
+
+async def versions(connection: AsyncConnection, workflow_id: int) -> list[Version]:
+    """Every saved state, oldest first."""
+    query = sa.select(
+        VERSION.c.version, VERSION.c.actions, VERSION.c.author, VERSION.c.at, VERSION.c.note
+    )
+    query = query.where(VERSION.c.workflow_id == workflow_id).order_by(VERSION.c.version)
+    return [Version(*row) for row in await connection.execute(query)]
+
+
+async def comments(connection: AsyncConnection, workflow_id: int) -> list[Comment]:
+    """All comments on actions, oldest first; those of deleted actions too."""
+    names = ("id", "action", "author", "text", "at", "resolved_at")
+    query = (
+        sa.select(*(COMMENT.c[name] for name in names))
+        .where(COMMENT.c.workflow_id == workflow_id)
+        .order_by(COMMENT.c.id)
+    )
+    return [Comment(*row) for row in await connection.execute(query)]
+
+
+async def comment(
+    connection: AsyncConnection,
+    workflow_id: int,
+    action: str,
+    author: str,
+    text: str,
+    now: datetime,
+) -> int:
+    """Add a comment; returns its id."""
+    values = {
+        "workflow_id": workflow_id,
+        "action": action,
+        "author": author,
+        "text": text,
+        "at": now,
+    }
+    number: int = (
+        await connection.execute(sa.insert(COMMENT).values(values).returning(COMMENT.c.id))
+    ).scalar_one()
+    return number
+
+
+async def resolve(
+    connection: AsyncConnection, workflow_id: int, action: str, comment_id: int, now: datetime
+) -> bool:
+    """The matter of a comment is settled; False when this action has no such comment. One that was
+    settled before stays as it is.
+    """
+    here = (
+        COMMENT.c.id == comment_id,
+        COMMENT.c.workflow_id == workflow_id,
+        COMMENT.c.action == action,
+    )
+    query = (
+        sa.update(COMMENT)
+        .where(*here)
+        .values(
+            resolved_at=sa.func.coalesce(
+                COMMENT.c.resolved_at, sa.literal(now, COMMENT.c.resolved_at.type)
+            )
+        )
+    )
+    return bool((await connection.execute(query)).rowcount)
+
+
+async def tasks(connection: AsyncConnection, ticket: int) -> Sequence[dict[str, Any]]:
+    """What people have to do, or did, about a ticket and those that went into it."""
+    whole = sa.select(sa.literal(ticket, TICKET.c.number.type).label("number")).cte(
+        "whole", recursive=True
+    )
+    whole = whole.union(sa.select(TICKET.c.number).where(TICKET.c.merged_into == whole.c.number))
+    query = sa.select(TASK.c.id, TASK.c.text, TASK.c.due_at, TASK.c.created_at, TASK.c.done_at)
+    query = query.where(TASK.c.ticket.in_(sa.select(whole.c.number)))
+    return [dict(row) for row in (await connection.execute(query.order_by(TASK.c.id))).mappings()]

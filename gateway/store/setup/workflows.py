@@ -1,0 +1,292 @@
+"""Workflows, tickets on their way through them, and what was done, as rows. Only
+``gateway.apply.applier`` calls the half that writes enrolments (R7).
+
+The tree of a version never changes, so it is read once. What can go wrong: a version whose actions
+cannot be read any more; then the workflow has the actions that could be, and the editor refused the
+others when they were saved.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.model.workflow import Enrolment, Graph, Workflow, read
+from core.pipeline import Pipeline
+from gateway.store.schema import tables
+from gateway.store.sql.any_of import among
+from gateway.store.sql.bulk import Work
+
+WORKFLOW, VERSION, ENROLMENT, RUN = (
+    tables.workflow,
+    tables.workflow_version,
+    tables.enrolment,
+    tables.action_run,
+)
+SETTINGS = (
+    "enabled",
+    "re_enroll",
+    "on_leave",
+    "exclude_sources",
+    "filter",
+    "unenroll_when",
+    "window",
+)
+CURRENT = (
+    sa.select(
+        WORKFLOW.c.id,
+        WORKFLOW.c.pipeline_id,
+        WORKFLOW.c.status_id,
+        WORKFLOW.c.version,
+        *(WORKFLOW.c[name] for name in SETTINGS),
+        VERSION.c.actions,
+    )
+    .join(
+        VERSION,
+        sa.and_(VERSION.c.workflow_id == WORKFLOW.c.id, VERSION.c.version == WORKFLOW.c.version),
+    )
+    .where(WORKFLOW.c.deleted_at.is_(None))
+    .order_by(WORKFLOW.c.id)
+)
+ENROLMENT_COLUMNS = tuple(field.name for field in fields(Enrolment))
+ENROLMENTS = sa.select(*(ENROLMENT.c[name] for name in ENROLMENT_COLUMNS))
+OF_TICKETS = ENROLMENTS.where(among(ENROLMENT.c.ticket, "tickets")).order_by(ENROLMENT.c.id)
+DUE = (
+    sa.select(ENROLMENT.c.id, ENROLMENT.c.ticket)
+    .where(
+        ENROLMENT.c.state == "ACTIVE",
+        ENROLMENT.c.due_at <= sa.bindparam("now", type_=ENROLMENT.c.due_at.type),
+    )
+    .order_by(ENROLMENT.c.due_at, ENROLMENT.c.id)
+    .limit(sa.bindparam("most"))
+)
+NEXT_DUE = sa.select(sa.func.min(ENROLMENT.c.due_at)).where(ENROLMENT.c.state == "ACTIVE")
+DONE = sa.select(RUN.c.enrolment_id, RUN.c.action).where(
+    among(RUN.c.enrolment_id, "ids"), RUN.c.key.is_not(None)
+)
+UPDATE = (
+    sa.update(ENROLMENT)
+    .where(ENROLMENT.c.id == sa.bindparam("_id"))
+    .values(
+        {name: sa.bindparam(name, type_=ENROLMENT.c[name].type) for name in ENROLMENT_COLUMNS[1:]}
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ActionRun:
+    """What became of an action for a ticket (behaviour.md 3.1, action_run)."""
+
+    id: int
+    workflow_id: int
+    enrolment_id: int | None
+    ticket: int
+    action: str | None
+    version: int
+    outcome: str
+    detail: str | None
+    at: datetime
+    key: str | None = None
+
+
+RUN_COLUMNS = tuple(field.name for field in fields(ActionRun))
+
+
+@lru_cache(500)
+def _graph(actions: str) -> Graph:
+    return read(json.loads(actions))[0]
+
+
+def graph_of(actions: Any) -> Graph:
+    """The tree of the actions of a version."""
+    return _graph(json.dumps(actions))
+
+
+async def load(
+    connection: AsyncConnection, pipelines: Mapping[int, Pipeline]
+) -> dict[int, Workflow]:
+    """The workflows that are there, by the status they belong to."""
+    found: dict[int, Workflow] = {}
+    for row in await connection.execute(CURRENT):
+        pipeline = pipelines.get(row.pipeline_id)
+        if pipeline is None or not pipeline.holds(row.status_id):
+            continue
+        values = {name: getattr(row, name) for name in SETTINGS}
+        values["exclude_sources"] = frozenset(row.exclude_sources)
+        name = f"{pipeline.name} / {pipeline.status(row.status_id).name}"
+        found[row.status_id] = Workflow(
+            row.id,
+            row.pipeline_id,
+            row.status_id,
+            row.version,
+            graph_of(row.actions),
+            name=name,
+            **values,
+        )
+    return found
+
+
+async def enrolments(
+    connection: AsyncConnection, tickets: Collection[int]
+) -> dict[int, list[Enrolment]]:
+    """All enrolments of these tickets, ended ones too, oldest first."""
+    found: dict[int, list[Enrolment]] = {number: [] for number in tickets}
+    if tickets:
+        for row in await connection.execute(OF_TICKETS, {"tickets": list(tickets)}):
+            found[row.ticket].append(_enrolment(row))
+    return found
+
+
+async def standing(connection: AsyncConnection, workflow_id: int) -> list[Enrolment]:
+    """The tickets that are in a workflow now."""
+    query = ENROLMENTS.where(
+        ENROLMENT.c.workflow_id == workflow_id, ENROLMENT.c.state == "ACTIVE"
+    ).order_by(ENROLMENT.c.id)
+    return [_enrolment(row) for row in await connection.execute(query)]
+
+
+def _enrolment(row: sa.Row[Any]) -> Enrolment:
+    values = row._asdict()
+    values["chain"] = tuple(values["chain"])
+    return Enrolment(**values)
+
+
+async def due(connection: AsyncConnection, now: datetime, most: int) -> list[tuple[int, int]]:
+    """(enrolment, ticket) whose turn has come, the longest waiting first."""
+    return [
+        (row.id, row.ticket) for row in await connection.execute(DUE, {"now": now, "most": most})
+    ]
+
+
+async def next_due(connection: AsyncConnection) -> datetime | None:
+    """When the next turn comes."""
+    found: datetime | None = (await connection.execute(NEXT_DUE)).scalar()
+    return found
+
+
+async def done(connection: AsyncConnection, ids: Collection[int]) -> dict[int, set[str]]:
+    """The actions that had their turn in these enrolments."""
+    found: dict[int, set[str]] = {each: set() for each in ids}
+    if ids:
+        for enrolment, action in await connection.execute(DONE, {"ids": list(ids)}):
+            found[enrolment].add(action)
+    return found
+
+
+def writing(new: Iterable[Enrolment], changed: Iterable[Enrolment]) -> Work:
+    """Inserts and updates of whole rows, for :func:`gateway.store.sql.bulk.write_rows`."""
+    ended = [
+        {"_id": each.id, **{name: value for name, value in _row(each).items() if name != "id"}}
+        for each in changed
+    ]
+    return [
+        (UPDATE, ended),
+        (ENROLMENT, [_row(each) for each in new]),
+    ]  # in this order: a ticket is in a workflow once at a time
+
+
+def _row(enrolment: Enrolment) -> dict[str, Any]:
+    return {name: getattr(enrolment, name) for name in ENROLMENT_COLUMNS} | {
+        "chain": list(enrolment.chain),
+        "cause": dict(enrolment.cause),
+    }
+
+
+def writing_runs(rows: Iterable[ActionRun]) -> Work:
+    """What was done."""
+    return [(RUN, [{name: getattr(row, name) for name in RUN_COLUMNS} for row in rows])]
+
+
+# ---- what the editor does
+
+
+async def add(
+    connection: AsyncConnection,
+    pipeline_id: int,
+    status_id: int,
+    actions: Any,
+    author: str,
+    now: datetime,
+    **settings: Any,
+) -> int:
+    """A workflow with its first version; returns its id."""
+    values = {"exclude_sources": ["chat", "messenger"], **settings}
+    row = (
+        sa.insert(WORKFLOW)
+        .values(pipeline_id=pipeline_id, status_id=status_id, version=1, **values)
+        .returning(WORKFLOW.c.id)
+    )
+    number: int = (await connection.execute(row)).scalar_one()
+    await _write_version(connection, number, 1, actions, author, now, None)
+    return number
+
+
+async def change(connection: AsyncConnection, workflow_id: int, **settings: Any) -> None:
+    """Set what is in SETTINGS; ValueError for anything else."""
+    if unknown := settings.keys() - set(SETTINGS):
+        raise ValueError(f"a workflow has no {sorted(unknown)}")
+    if settings:
+        await connection.execute(
+            sa.update(WORKFLOW).where(WORKFLOW.c.id == workflow_id).values(settings)
+        )
+
+
+async def save(
+    connection: AsyncConnection,
+    workflow: Workflow,
+    actions: Any,
+    author: str,
+    now: datetime,
+    note: str | None = None,
+) -> int:
+    """A new version; returns its number. Versions are numbered without gaps and never change."""
+    version = workflow.version + 1
+    await _write_version(connection, workflow.id, version, actions, author, now, note)
+    await connection.execute(
+        sa.update(WORKFLOW).where(WORKFLOW.c.id == workflow.id).values(version=version)
+    )
+    return version
+
+
+async def _write_version(
+    connection: AsyncConnection,
+    workflow_id: int,
+    version: int,
+    actions: Any,
+    author: str,
+    now: datetime,
+    note: str | None,
+) -> None:
+    values = {
+        "workflow_id": workflow_id,
+        "version": version,
+        "actions": actions,
+        "author": author,
+        "at": now,
+        "note": note,
+    }
+    await connection.execute(sa.insert(VERSION).values(values))
+
+
+async def delete(connection: AsyncConnection, workflow_id: int, now: datetime) -> None:
+    """It is gone; its rows stay for the history. Who deletes it ends its runs."""
+    await connection.execute(
+        sa.update(WORKFLOW)
+        .where(WORKFLOW.c.id == workflow_id)
+        .values(enabled=False, deleted_at=now)
+    )
+
+
+async def actions_of(connection: AsyncConnection, workflow_id: int, version: int) -> Any:
+    """The actions of a version as they were written."""
+    query = sa.select(VERSION.c.actions).where(
+        VERSION.c.workflow_id == workflow_id, VERSION.c.version == version
+    )
+    return (await connection.execute(query)).scalar_one()

@@ -1,0 +1,109 @@
+"""What a transaction needs beside its statements: numbers, and many rows at once.
+
+The numbers of tickets, threads, messages, events and contacts are known before the rows are
+written, so that a whole batch of mail can be decided in memory and then written as a few multi-row
+statements. What can go wrong: rows of one call that do not have the same columns (KeyError).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Dialect
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.store.schema import tables
+from gateway.store.sql import sqlite
+
+Rows = Sequence[Mapping[str, Any]]
+Work = list[tuple[sa.Table | sa.Insert | sa.Update | sa.Delete, Rows]]
+_Processor = Callable[[Any], Any]
+_FROM_ROW = object()
+
+_ALLOT = (
+    sa.update(tables.counter)
+    .where(tables.counter.c.name == sa.bindparam("counter_name"))
+    .values(value=tables.counter.c.value + sa.bindparam("step"))
+    .returning(tables.counter.c.value)
+)
+
+
+async def allot(connection: AsyncConnection, name: str, n: int) -> int:
+    """The first of ``n`` consecutive numbers from the counter (ticket, thread, message, event or
+    contact). KeyError for another name.
+
+    Two transactions never get the same; those of one that is rolled back are given out again.
+    """
+    last: int | None = (
+        await connection.execute(_ALLOT, {"counter_name": name, "step": n})
+    ).scalar()
+    if last is None:
+        raise KeyError(name)
+    return last - n + 1
+
+
+async def write_rows(
+    connection: AsyncConnection,
+    work: Iterable[tuple[sa.Table | sa.Insert | sa.Update | sa.Delete, Rows]],
+) -> None:
+    """Runs each statement for each of its rows, in order; a table stands for inserting into it.
+    Costs one visit to SQLite's thread in all.
+
+    Rows of one entry have the same keys. A statement should be a constant of its module, since what
+    is worked out about it is remembered.
+    """
+    prepared = [
+        (_prepare(what, tuple(rows[0]), connection.dialect), rows) for what, rows in work if rows
+    ]
+    filled = [(statement.sql, statement.fill(rows)) for statement, rows in prepared]
+    if connection.dialect.name == "sqlite":
+        await sqlite.in_thread(connection, sqlite.run_all(filled))
+        return
+    for sql, rows in filled:
+        await connection.exec_driver_sql(sql, rows)
+
+
+class _Prepared:
+    """The text of a statement and, in the order of its parameters, where each value comes from."""
+
+    __slots__ = ("_columns", "sql")
+
+    def __init__(self, sql: str, columns: tuple[tuple[str, _Processor | None, Any], ...]) -> None:
+        self.sql = sql
+        self._columns = (
+            columns  # key, what makes it storable, the value of a parameter that no row gives
+        )
+
+    def fill(self, rows: Rows) -> list[tuple[Any, ...]]:
+        """The parameters of all rows, worked out column by column."""
+        columns: list[Sequence[Any]] = []
+        for key, processor, constant in self._columns:
+            values = [row[key] for row in rows] if constant is _FROM_ROW else [constant] * len(rows)
+            columns.append(list(map(processor, values)) if processor is not None else values)
+        return list(zip(*columns, strict=True))
+
+
+@lru_cache(512)
+def _prepare(
+    what: sa.Table | sa.Insert | sa.Update | sa.Delete, keys: tuple[str, ...], dialect: Dialect
+) -> _Prepared:
+    statement = sa.insert(what) if isinstance(what, sa.Table) else what
+    constants = _constants(statement.table, keys) if isinstance(statement, sa.Insert) else {}
+    compiled = statement.compile(dialect=dialect, column_keys=[*keys, *constants])
+    values = {**compiled.params, **constants, **dict.fromkeys(keys, _FROM_ROW)}
+    # how SQLAlchemy itself makes values storable; contract-tested
+    processors: Mapping[str, Any] = compiled._bind_processors  # noqa: SLF001
+    order = compiled.positiontup or []
+    return _Prepared(str(compiled), tuple((key, processors.get(key), values[key]) for key in order))
+
+
+def _constants(table: Any, keys: tuple[str, ...]) -> dict[str, Any]:
+    """The plain defaults of the columns that the rows do not name."""
+    return {
+        column.name: column.default.arg
+        for column in table.c
+        if column.default is not None and column.default.is_scalar and column.name not in keys
+    }

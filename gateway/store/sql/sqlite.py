@@ -1,0 +1,275 @@
+# ruff: noqa: SLF001 - this module is where private parts of aiosqlite and SQLAlchemy are touched,
+# and no other
+"""SQLite beneath SQLAlchemy: how a connection is opened, and statements that cost one visit to its
+thread instead of four.
+
+aiosqlite runs each call in the thread of its connection, and stock SQLAlchemy makes a call each for
+opening a cursor, executing, fetching and closing. Under load each of them waits for the interpreter
+lock, so this module makes it one. What can go wrong: it leans on ``Connection._execute`` of
+aiosqlite and on the cursor class of SQLAlchemy; tests/unit/gateway/store/test_engine.py holds both.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar, cast
+
+import aiosqlite
+from sqlalchemy import Connection as SyncConnection
+from sqlalchemy import event
+from sqlalchemy.dialects.sqlite.aiosqlite import (
+    AsyncAdapt_aiosqlite_connection,
+    AsyncAdapt_aiosqlite_cursor,
+    AsyncAdapt_aiosqlite_dbapi,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+from sqlalchemy.util import EMPTY_DICT
+from sqlalchemy.util.concurrency import await_
+
+Role = Literal["read", "write", "lease"]
+T = TypeVar("T")
+
+BUSY_SECONDS = 10.0
+# Pages of 4 KiB. Bulk mail passes through the log, so it is folded back every 16 MiB rather than
+# every 4: fewer, longer writes.
+CHECKPOINT_PAGES = 4000
+CACHE_KIB = {"read": 8_000, "write": 48_000, "lease": 4_000}
+MMAP_BYTES = 256 << 20
+
+
+def open_file(path: Path, role: Role) -> sqlite3.Connection:
+    """A connection in autocommit mode, as its role needs it: ``read`` cannot write, ``write`` waits
+    for the disk at commit, ``lease`` does not.
+
+    Raises sqlite3.OperationalError where the file cannot be opened.
+    """
+    if role != "read":
+        create(path)
+    # The thread is that of aiosqlite for life, but the connection may be closed from another one
+    # when the loop is gone.
+    connection = sqlite3.connect(
+        path,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        cached_statements=512,
+        check_same_thread=False,
+    )
+    try:
+        _settle(connection, role)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def create(path: Path) -> None:
+    """Makes the file where there is none. Mail is private: what we create, nobody else may read.
+    The log and the index beside the file inherit its rights.
+    """
+    if not path.exists():
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+
+
+def _settle(connection: sqlite3.Connection, role: Role) -> None:
+    if connection.execute("PRAGMA journal_mode").fetchone() != ("wal",):
+        connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute(f"PRAGMA synchronous = {'NORMAL' if role == 'lease' else 'FULL'}")
+    connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB[role]}")
+    connection.execute(f"PRAGMA mmap_size = {MMAP_BYTES}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+    connection.execute(f"PRAGMA journal_size_limit = {64 << 20}")
+    if role == "read":
+        connection.execute("PRAGMA query_only = ON")
+
+
+class Cursor(AsyncAdapt_aiosqlite_cursor):
+    """A statement and its rows in one visit to the thread; nothing is left open afterwards."""
+
+    __slots__ = ("_description", "_lastrowid", "_rowcount", "_size")
+
+    def __init__(self, adapt_connection: AsyncAdapt_aiosqlite_connection) -> None:
+        self._adapt_connection = adapt_connection
+        self._connection = adapt_connection._connection
+        self._soft_closed_memoized = EMPTY_DICT
+        self._rows = deque()
+        self._description: Any = None
+        self._rowcount = -1
+        self._lastrowid: int | None = None
+        self._size = 1
+
+    @property
+    def description(self) -> Any:
+        """Columns of the result, None where there is none."""
+        return self._description
+
+    @property
+    def rowcount(self) -> int:
+        """Rows that were changed."""
+        return self._rowcount
+
+    @property
+    def lastrowid(self) -> Any:
+        """The key of the row inserted last."""
+        return self._lastrowid
+
+    @property
+    def arraysize(self) -> int:
+        """Rows that fetchmany gives."""
+        return self._size
+
+    @arraysize.setter
+    def arraysize(self, value: int) -> None:
+        self._size = value
+
+    def execute(self, operation: Any, parameters: Any = None) -> Any:
+        """Runs one statement and keeps its rows."""
+        return self._visit(
+            sqlite3.Cursor.execute, operation, parameters if parameters is not None else ()
+        )
+
+    def executemany(self, operation: Any, seq_of_parameters: Any) -> Any:
+        """Runs one statement for many rows."""
+        return self._visit(sqlite3.Cursor.executemany, operation, seq_of_parameters)
+
+    def _visit(
+        self, method: Callable[..., sqlite3.Cursor], operation: Any, parameters: Any
+    ) -> None:
+        def visit(connection: sqlite3.Connection) -> Any:
+            cursor = connection.cursor()
+            method(cursor, operation, parameters)
+            rows = cursor.fetchall() if cursor.description else ()
+            found = cursor.description, rows, cursor.rowcount, cursor.lastrowid
+            cursor.close()
+            return found
+
+        try:
+            found = await_(cast("Threaded", self._connection).visit(visit))
+        except Exception as error:  # noqa: BLE001 - SQLAlchemy sorts them
+            self._adapt_connection._handle_exception(error)
+        self._description, rows, self._rowcount, self._lastrowid = found
+        self._rows = deque(rows)
+
+    async def _async_soft_close(self) -> None:
+        """Nothing is open."""
+
+    def close(self) -> None:
+        """Forgets the rows."""
+        self._rows.clear()
+
+
+class Connection(AsyncAdapt_aiosqlite_connection):
+    """Visits the thread for the end of a transaction only where there is one."""
+
+    __slots__ = ()
+    _cursor_cls = Cursor  # type: ignore[assignment]  # what every dialect of SQLAlchemy does here
+
+    def rollback(self) -> None:
+        """Ends the transaction without effect."""
+        cast("Threaded", self._connection).begin = None
+        if self._connection._connection and self._connection.in_transaction:
+            super().rollback()
+
+    def commit(self) -> None:
+        """Ends the transaction, durably."""
+        cast("Threaded", self._connection).begin = None
+        if self._connection._connection and self._connection.in_transaction:
+            super().commit()
+
+
+class Threaded(aiosqlite.Connection):
+    """A connection of aiosqlite that begins a transaction on the visit that brings its first
+    statement: a visit less.
+    """
+
+    begin: str | None = None
+
+    async def visit(self, function: Callable[[sqlite3.Connection], T]) -> T:
+        """Runs a function in the thread, inside the transaction that was begun."""
+        begin, self.begin = self.begin, None
+
+        def begun(connection: sqlite3.Connection) -> T:
+            if begin is not None:
+                connection.execute(begin)
+            return function(connection)
+
+        result: T = await cast("Any", self)._execute(begun, self._conn)
+        return result
+
+
+class Driver(AsyncAdapt_aiosqlite_dbapi):
+    """The driver module that SQLAlchemy is given; it opens the one file in the one role."""
+
+    def __init__(self, path: Path, role: Role) -> None:
+        super().__init__(aiosqlite, sqlite3)
+        self.path = path
+        self.role: Role = role
+
+    def connect(self, *_arg: Any, **_kw: Any) -> Connection:
+        """A new connection with its own thread, which does not keep the process alive."""
+        connection = Threaded(lambda: open_file(self.path, self.role), 64)
+        connection._thread.daemon = True
+        return Connection(self, cast("Any", await_(_opened(connection))))
+
+
+async def _opened(connection: aiosqlite.Connection) -> aiosqlite.Connection:
+    try:
+        return await connection
+    except BaseException:
+        # Its thread still reports that it ends, to a loop that had better be there.
+        await asyncio.shield(asyncio.to_thread(connection._thread.join))
+        raise
+
+
+def engine(path: Path, role: Role, size: int) -> AsyncEngine:
+    """An engine of at most ``size`` connections to the file. A transaction that is begun on it
+    takes the write lock at once, except to read.
+    """
+    made = create_async_engine(
+        "sqlite+aiosqlite:///",
+        module=Driver(path, role),
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=60,
+        pool_reset_on_return=None,
+    )
+    if role != "read":
+        event.listen(made.sync_engine, "begin", _begin)
+    return made
+
+
+def _begin(connection: SyncConnection) -> None:
+    cast("Threaded", connection.connection.driver_connection).begin = "BEGIN IMMEDIATE"
+
+
+async def in_thread(connection: AsyncConnection, function: Callable[[sqlite3.Connection], T]) -> T:
+    """Runs ``function`` in the thread of the connection, inside its transaction: many statements
+    for the price of one visit.
+
+    Raises what the function raises; sqlite3 errors are translated by whoever opened the
+    transaction.
+    """
+    raw = await connection.get_raw_connection()
+    return await cast("Threaded", raw.driver_connection).visit(function)
+
+
+def run_all(
+    work: Sequence[tuple[str, Sequence[Sequence[Any]]]],
+) -> Callable[[sqlite3.Connection], int]:
+    """A function for :func:`in_thread` that runs each statement for each of its rows and tells how
+    many rows changed.
+    """
+
+    def run(connection: sqlite3.Connection) -> int:
+        return sum(connection.executemany(sql, rows).rowcount for sql, rows in work)
+
+    return run

@@ -1,0 +1,117 @@
+"""People outside, by number and by address key. Rows are made by the intake's book; here they are
+found, listed and flagged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.model.message import address_key
+from core.model.ticket import Contact
+from gateway.store.schema import tables
+from gateway.store.sql.any_of import among
+from gateway.store.sql.bulk import Work, allot, write_rows
+
+TABLE = tables.contact
+NAMES = (
+    "id",
+    "address",
+    "name",
+    "blocked",
+    "automated",
+    "marketing_ok",
+    "proven",
+    "bounced_at",
+    "language",
+)
+ROWS = sa.select(*(TABLE.c[name] for name in NAMES))
+CHANGED = ("name", "automated", "proven", "bounced_at")  # by mail
+UPDATE = (
+    sa.update(TABLE)
+    .where(TABLE.c.id == sa.bindparam("_id"))
+    .values({name: sa.bindparam(f"_{name}", type_=TABLE.c[name].type) for name in CHANGED})
+)
+BY_ID = ROWS.where(among(TABLE.c.id, "ids"))
+BY_ADDRESS = ROWS.where(among(TABLE.c.address, "addresses"))
+FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven", "language"})
+
+
+def writing(new: Iterable[Contact], changed: Iterable[Contact], now: datetime) -> Work:
+    """Inserts, and updates of what mail changes, for :func:`gateway.store.sql.bulk.write_rows`."""
+    return [
+        (
+            TABLE,
+            [{name: getattr(each, name) for name in NAMES} | {"created_at": now} for each in new],
+        ),
+        (
+            UPDATE,
+            [{f"_{name}": getattr(each, name) for name in ("id", *CHANGED)} for each in changed],
+        ),
+    ]
+
+
+async def load(
+    connection: AsyncConnection, *, addresses: Collection[str] = (), ids: Collection[int] = ()
+) -> list[Contact]:
+    """The contacts with one of these address keys or numbers; those that do not exist are left out."""
+    found: list[Contact] = []
+    for query, name, wanted in (
+        (BY_ADDRESS, "addresses", sorted(addresses)),
+        (BY_ID, "ids", sorted(ids)),
+    ):
+        if wanted:
+            rows = await connection.execute(query, {name: wanted})
+            found.extend(Contact(*row) for row in rows)
+    return found
+
+
+async def listing(connection: AsyncConnection, limit: int | None = None) -> list[Contact]:
+    """Contacts by address."""
+    query = ROWS.order_by(TABLE.c.address)
+    return [
+        Contact(*row)
+        for row in await connection.execute(query.limit(limit) if limit is not None else query)
+    ]
+
+
+async def insert(
+    connection: AsyncConnection, people: Sequence[tuple[str, str]], now: datetime
+) -> list[Contact]:
+    """Makes contacts of (address, name) pairs that are not there yet; returns them with their
+    numbers, in the order given.
+    """
+    first = await allot(connection, "contact", len(people))
+    made = [
+        Contact(first + place, address_key(address), name)
+        for place, (address, name) in enumerate(people)
+    ]
+    await write_rows(
+        connection,
+        [
+            (
+                TABLE,
+                [
+                    {name: getattr(each, name) for name in NAMES} | {"created_at": now}
+                    for each in made
+                ],
+            )
+        ],
+    )
+    return made
+
+
+async def set_flags(
+    connection: AsyncConnection, ids: Collection[int], **flags: bool | str | None
+) -> None:
+    """Sets ``blocked``, ``automated``, ``marketing_ok``, ``proven`` or ``language`` of these
+    contacts; ValueError for another name.
+    """
+    if unknown := flags.keys() - FLAGS:
+        raise ValueError(f"a contact has no flag {sorted(unknown)}")
+    values: dict[str, Any] = dict(flags)
+    await connection.execute(sa.update(TABLE).where(TABLE.c.id.in_(sorted(ids))).values(values))

@@ -1,0 +1,46 @@
+"""What a book has changed and not yet written: each kind of row apart, so that it goes out as one
+multi-row statement. Nothing here can fail.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.events import JoinRecord
+from core.model.ticket import Contact, Thread
+from gateway.store.tickets.threads import MessageRow, RefRow
+from gateway.store.tickets.tickets import TicketEvent
+
+
+@dataclass(slots=True)
+class Pending:
+    """What was changed and is not written yet."""
+
+    new_contacts: dict[int, Contact] = field(default_factory=dict)
+    changed_contacts: set[int] = field(default_factory=set)
+    new_tickets: set[int] = field(default_factory=set)
+    changed_tickets: set[int] = field(default_factory=set)
+    new_threads: set[int] = field(default_factory=set)
+    changed_threads: set[int] = field(default_factory=set)
+    new_participants: set[tuple[int, int]] = field(default_factory=set)
+    changed_participants: set[tuple[int, int]] = field(default_factory=set)
+    new_refs: dict[tuple[str, int], RefRow] = field(default_factory=dict)
+    changed_refs: dict[tuple[str, int], RefRow] = field(default_factory=dict)
+    messages: list[MessageRow] = field(default_factory=list)
+    events: list[TicketEvent] = field(default_factory=list)
+    links: list[tuple[int, int, str]] = field(default_factory=list)
+    joins: list[tuple[int, int]] = field(default_factory=list)  # threads: from, into
+    joined: dict[int, Thread] = field(
+        default_factory=dict
+    )  # threads as they were before they were joined
+    merges: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
+    associated: dict[tuple[int, int], bool] = field(
+        default_factory=dict
+    )  # (ticket, contact): put on it, or taken off
+    dropped_participants: set[tuple[int, int]] = field(default_factory=set)
+    undone: list[int] = field(default_factory=list)  # merge rows
+    returns: list[JoinRecord] = field(default_factory=list)
+    splits: list[tuple[int, tuple[int, ...]]] = field(
+        default_factory=list
+    )  # thread, messages that go there

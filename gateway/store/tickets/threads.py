@@ -1,0 +1,387 @@
+"""Threads, their messages and the memory of Message-IDs as rows. Only ``gateway.apply.applier``
+calls the writing half (R7).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.events import JoinRecord
+from core.mail.threading import Entry
+from core.model.message import MACHINE_KINDS
+from core.model.ticket import ParticipantRole, Thread
+from gateway.store.schema import tables
+from gateway.store.schema.types import EPOCH
+from gateway.store.sql.any_of import among
+from gateway.store.sql.bulk import Work
+
+REF_LIMIT = 300
+COLUMNS = tuple(field.name for field in fields(Thread))
+TABLE = tables.thread
+ROWS = sa.select(*(TABLE.c[name] for name in COLUMNS))
+BY_ID = ROWS.where(among(TABLE.c.id, "ids"))
+BY_TICKET = ROWS.where(among(TABLE.c.ticket, "tickets"))
+REFS = (
+    sa.select(tables.message_ref, tables.message.c.kind)
+    .select_from(
+        tables.message_ref.outerjoin(
+            tables.message, tables.message.c.id == tables.message_ref.c.message
+        )
+    )
+    .where(among(tables.message_ref.c.ref, "refs"))
+)
+PARTICIPANTS = sa.select(tables.participant).where(among(tables.participant.c.thread_id, "ids"))
+UPDATE = (
+    sa.update(TABLE)
+    .where(TABLE.c.id == sa.bindparam("_id"))
+    .values({name: sa.bindparam(name, type_=TABLE.c[name].type) for name in COLUMNS[1:]})
+)
+UPDATE_REF = (
+    sa.update(tables.message_ref)
+    .where(
+        tables.message_ref.c.ref == sa.bindparam("_ref"),
+        tables.message_ref.c.thread_id == sa.bindparam("_thread"),
+    )
+    .values(message=sa.bindparam("_message"), forward=sa.bindparam("_forward"))
+)
+UPDATE_PARTICIPANT = (
+    sa.update(tables.participant)
+    .where(
+        tables.participant.c.thread_id == sa.bindparam("_thread"),
+        tables.participant.c.contact_id == sa.bindparam("_contact"),
+    )
+    .values(role=sa.bindparam("_role"))
+)
+CHUNK = 5000  # values in one IN list; SQLite allows 32766 parameters
+
+
+@dataclass(slots=True)
+class RefRow:
+    """One row of the memory of Message-IDs; ``thread`` as it was remembered, before redirects."""
+
+    ref: str
+    thread: int
+    message: int | None
+    forward: bool
+    machine: bool = False  # of a kind in MACHINE_KINDS; not stored, it is the message's
+
+
+@dataclass(frozen=True, slots=True)
+class MessageRow:
+    """A message as stored; JSON columns hold plain lists and objects."""
+
+    id: int
+    thread_id: int | None
+    direction: str
+    kind: str
+    sender_role: str
+    head: dict[str, Any]
+    subject: str
+    created_at: datetime
+    text: str
+    reply_text: str
+    ticket_note: int | None = None
+    mail_id: int | None = None
+    message_id: str | None = None
+    parents: tuple[str, ...] = ()
+    opens: bool = False
+    sender_id: int | None = None
+    author_id: int | None = None
+    date: datetime | None = None
+    attachments: tuple[dict[str, Any], ...] = ()
+    auth: str = "none"
+    flags: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+
+
+MESSAGE_COLUMNS = tuple(field.name for field in fields(MessageRow))
+
+
+def chunks(values: Collection[Any]) -> Iterable[list[Any]]:
+    """The values in pieces that fit one statement."""
+    rows = list(values)
+    return (rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK))
+
+
+async def load_refs(connection: AsyncConnection, refs: Collection[str]) -> list[RefRow]:
+    """What any thread knows of these Message-IDs (cut to REF_LIMIT, as they are stored)."""
+    found: list[RefRow] = []
+    if refs:
+        rows = await connection.execute(REFS, {"refs": refs})
+        found.extend(
+            RefRow(row.ref, row.thread_id, row.message, row.forward, row.kind in MACHINE_KINDS)
+            for row in rows
+        )
+    return found
+
+
+async def load(connection: AsyncConnection, ids: Collection[int]) -> dict[int, Thread]:
+    """Threads by id."""
+    found: dict[int, Thread] = {}
+    if ids:
+        found.update(
+            (row.id, Thread(*row)) for row in await connection.execute(BY_ID, {"ids": ids})
+        )
+    return found
+
+
+async def of_tickets(connection: AsyncConnection, numbers: Collection[int]) -> list[Thread]:
+    """Every thread of these tickets."""
+    if not numbers:
+        return []
+    return [Thread(*row) for row in await connection.execute(BY_TICKET, {"tickets": list(numbers)})]
+
+
+async def participants(
+    connection: AsyncConnection, ids: Collection[int]
+) -> dict[int, dict[int, ParticipantRole]]:
+    """Contact id -> role of each thread."""
+    found: dict[int, dict[int, ParticipantRole]] = {each: {} for each in ids}
+    if ids:
+        for row in await connection.execute(PARTICIPANTS, {"ids": ids}):
+            found[row.thread_id][row.contact_id] = row.role
+    return found
+
+
+async def outline(connection: AsyncConnection, ids: Collection[int]) -> dict[int, list[Entry]]:
+    """What naming needs to know of every message of these threads
+    (:func:`core.mail.threading.head`).
+    """
+    table = tables.message
+    columns = (
+        table.c.thread_id,
+        table.c.id,
+        table.c.message_id,
+        table.c.parents,
+        table.c.date,
+        table.c.created_at,
+    )
+    query = sa.select(
+        *columns, table.c.sender_id, table.c.subject, table.c.opens, table.c.kind
+    ).where(table.c.thread_id.in_(list(ids)))
+    found: dict[int, list[Entry]] = {each: [] for each in ids}
+    for row in await connection.execute(query):
+        date = row.date or row.created_at or EPOCH
+        entry = Entry(
+            row.id,
+            row.message_id,
+            tuple(row.parents),
+            date,
+            row.sender_id,
+            row.subject,
+            row.opens,
+            row.kind in MACHINE_KINDS,
+        )
+        found[row.thread_id].append(entry)
+    return found
+
+
+async def messages(
+    connection: AsyncConnection, ids: Collection[int], notes_of: Collection[int] = ()
+) -> list[MessageRow]:
+    """The messages of threads, and the notes of tickets, oldest first."""
+    table = tables.message
+    query = (
+        sa.select(*(table.c[name] for name in MESSAGE_COLUMNS))
+        .where(table.c.thread_id.in_(list(ids)) | table.c.ticket_note.in_(list(notes_of)))
+        .order_by(table.c.id)
+    )
+    return [_message(row) for row in await connection.execute(query)]
+
+
+async def newest(connection: AsyncConnection, thread: int, limit: int) -> list[MessageRow]:
+    """The last mails of a thread, oldest first; notes are left out."""
+    table = tables.message
+    query = (
+        sa.select(*(table.c[name] for name in MESSAGE_COLUMNS))
+        .where(table.c.thread_id == thread, table.c.direction != "note")
+        .order_by(table.c.id.desc())
+        .limit(limit)
+    )
+    return [_message(row) for row in await connection.execute(query)][::-1]
+
+
+def _message(row: sa.Row[Any]) -> MessageRow:
+    values = row._asdict()
+    for name in ("parents", "attachments", "flags", "evidence"):
+        values[name] = tuple(values[name])
+    return MessageRow(**values)
+
+
+def writing(new: Iterable[Thread], changed: Iterable[Thread]) -> Work:
+    """Inserts and updates of whole rows, for :func:`gateway.store.sql.bulk.write_rows`."""
+    rows = [{name: getattr(thread, name) for name in COLUMNS} for thread in new]
+    return [
+        (TABLE, rows),
+        (
+            UPDATE,
+            [
+                {"_id": thread.id, **{name: getattr(thread, name) for name in COLUMNS[1:]}}
+                for thread in changed
+            ],
+        ),
+    ]
+
+
+def writing_participants(
+    new: Iterable[tuple[int, int, str]], changed: Iterable[tuple[int, int, str]]
+) -> Work:
+    """(thread, contact, role) rows."""
+    return [
+        (
+            tables.participant,
+            [
+                {"thread_id": thread, "contact_id": contact, "role": role}
+                for thread, contact, role in new
+            ],
+        ),
+        (
+            UPDATE_PARTICIPANT,
+            [
+                {"_thread": thread, "_contact": contact, "_role": role}
+                for thread, contact, role in changed
+            ],
+        ),
+    ]
+
+
+def writing_refs(new: Iterable[RefRow], changed: Iterable[RefRow]) -> Work:
+    """Ids to remember; a remembered one is changed when the message itself arrives."""
+    return [
+        (
+            tables.message_ref,
+            [
+                {
+                    "ref": row.ref,
+                    "thread_id": row.thread,
+                    "message": row.message,
+                    "forward": row.forward,
+                }
+                for row in new
+            ],
+        ),
+        (
+            UPDATE_REF,
+            [
+                {
+                    "_ref": row.ref,
+                    "_thread": row.thread,
+                    "_message": row.message,
+                    "_forward": row.forward,
+                }
+                for row in changed
+            ],
+        ),
+    ]
+
+
+def writing_messages(rows: Iterable[MessageRow]) -> Work:
+    """Messages."""
+    return [
+        (tables.message, [{name: getattr(row, name) for name in MESSAGE_COLUMNS} for row in rows])
+    ]
+
+
+async def move_messages(
+    connection: AsyncConnection, moves: Collection[tuple[int, int]]
+) -> dict[int, list[int]]:
+    """Messages of each joined thread go to the other (from, into); which ones, by thread they came
+    from, so that it can be undone.
+    """
+    table = tables.message
+    moved: dict[int, list[int]] = {}
+    for thread, into in moves:
+        query = (
+            sa.update(table)
+            .where(table.c.thread_id == thread)
+            .values(thread_id=into)
+            .returning(table.c.id)
+        )
+        moved[thread] = sorted((await connection.execute(query)).scalars())
+    return moved
+
+
+async def redirect(
+    connection: AsyncConnection, moves: Collection[tuple[int, int]]
+) -> dict[int, list[int]]:
+    """Threads that were redirected to a thread that now goes elsewhere itself follow it, so that
+    one hop is always enough; which ones.
+    """
+    followed: dict[int, list[int]] = {}
+    for thread, into in moves:
+        query = (
+            sa.update(TABLE)
+            .where(TABLE.c.redirect_to == thread)
+            .values(redirect_to=into)
+            .returning(TABLE.c.id)
+        )
+        followed[thread] = sorted((await connection.execute(query)).scalars())
+    return followed
+
+
+async def take_back(connection: AsyncConnection, record: JoinRecord) -> None:
+    """Messages of a join that is undone go back to their thread, and so do the threads that had
+    been joined into it before.
+    """
+    message = tables.message.c
+    for piece in chunks(record.messages):
+        await connection.execute(
+            sa.update(tables.message).where(message.id.in_(piece)).values(thread_id=record.thread)
+        )
+    for piece in chunks(record.followed):
+        await connection.execute(
+            sa.update(TABLE).where(TABLE.c.id.in_(piece)).values(redirect_to=record.thread)
+        )
+
+
+async def finally_at(
+    connection: AsyncConnection, ids: Collection[int]
+) -> dict[int, tuple[int, int | None]]:
+    """(thread, ticket) that thread ids stand for today: joins and merges followed."""
+    known: dict[int, Thread] = {}
+    missing = set(ids)
+    while missing:
+        found = await load(connection, missing)
+        known.update(found)
+        missing = {
+            thread.redirect_to for thread in found.values() if thread.redirect_to
+        } - known.keys()
+    at: dict[int, tuple[int, int | None]] = {}
+    for each in set(ids) & known.keys():
+        thread = known[each]
+        while thread.redirect_to is not None:
+            thread = known[thread.redirect_to]
+        at[each] = (thread.id, thread.ticket)
+    return at
+
+
+async def drop_participants(connection: AsyncConnection, pairs: Iterable[tuple[int, int]]) -> None:
+    """Take (thread, contact) rows away."""
+    table = tables.participant
+    for thread, contact in sorted(pairs):
+        await connection.execute(
+            sa.delete(table).where(table.c.thread_id == thread, table.c.contact_id == contact)
+        )
+
+
+async def split_off(connection: AsyncConnection, thread: int, ids: Collection[int]) -> None:
+    """Messages go to another thread, with their own ids in the memory and their entries in the
+    register; what they only pointed at stays.
+    """
+    message, ref, mail = tables.message, tables.message_ref, tables.mail
+    for piece in chunks(ids):
+        await connection.execute(
+            sa.update(message).where(message.c.id.in_(piece)).values(thread_id=thread)
+        )
+        await connection.execute(
+            sa.update(ref).where(ref.c.message.in_(piece)).values(thread_id=thread)
+        )
+        await connection.execute(
+            sa.update(mail).where(mail.c.message.in_(piece)).values(thread_id=thread)
+        )

@@ -1,0 +1,321 @@
+"""Tickets, their events, links and merges as rows. Only ``gateway.apply.applier`` calls the writing
+half (R7).
+
+Reading takes sets of numbers and gives frozen core types; writing takes what
+:class:`gateway.store.tickets.unit_of_work.Book` collected and is one multi-row statement a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.events import JoinRecord, MergeRecord
+from core.model.ticket import Ticket
+from gateway.store.schema import tables
+from gateway.store.sql.any_of import among
+from gateway.store.sql.bulk import Work
+
+COLUMNS = tuple(field.name for field in fields(Ticket))
+TABLE = tables.ticket
+ROWS = sa.select(*(TABLE.c[name] for name in COLUMNS))
+BY_NUMBER = ROWS.where(among(TABLE.c.number, "numbers"))
+UPDATE = (
+    sa.update(TABLE)
+    .where(TABLE.c.number == sa.bindparam("_number"))
+    .values(
+        {
+            name: sa.bindparam(name, type_=TABLE.c[name].type)
+            for name in (*COLUMNS[1:], "subject_key")
+        }
+    )
+)
+EARLIER = (
+    sa.select(TABLE.c.number, TABLE.c.requester_id, TABLE.c.subject_key)
+    .where(
+        among(TABLE.c.requester_id, "requesters"),
+        among(TABLE.c.subject_key, "keys"),
+        TABLE.c.merged_into.is_(None),
+        TABLE.c.deleted_at.is_(None),
+    )
+    .order_by(TABLE.c.number.desc())
+    .limit(200)
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TicketEvent:
+    """A row of a ticket's history (interfaces.md 2.5, E). ``cause`` holds the keys that are set."""
+
+    id: int
+    ticket: int
+    at: datetime
+    type: str
+    actor: str
+    cause: dict[str, str | None]
+    before: str | None = None
+    after: str | None = None
+    detail: str | None = None
+
+
+EVENT_COLUMNS = tuple(field.name for field in fields(TicketEvent))
+
+
+def subject_key(subject: str) -> str:
+    """What two subjects have to share to be suggested as the same matter: the words after reply
+    prefixes, folded, cut.
+    """
+    rest = subject.strip()
+    while True:
+        prefix, colon, tail = rest.partition(":")
+        if not colon or len(prefix) > 5 or not prefix.strip().isalpha():
+            break
+        rest = tail.strip()
+    return rest.casefold()[:80]
+
+
+def from_row(row: sa.Row[Any]) -> Ticket:
+    """The core value of a row of ROWS."""
+    values = row._asdict()
+    values["flags"] = frozenset(values["flags"])
+    values["tags"] = tuple(values["tags"])
+    return Ticket(**values)
+
+
+def to_row(ticket: Ticket) -> dict[str, Any]:
+    """The row of a ticket, every column."""
+    values = {name: getattr(ticket, name) for name in COLUMNS}
+    values["flags"] = sorted(ticket.flags)
+    values["tags"] = list(ticket.tags)
+    values["subject_key"] = subject_key(ticket.subject)
+    return values
+
+
+async def load(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, Ticket]:
+    """Tickets by number, those merged away or in the trash included; unknown numbers are absent."""
+    if not numbers:
+        return {}
+    rows = await connection.execute(BY_NUMBER, {"numbers": list(numbers)})
+    return {row.number: from_row(row) for row in rows}
+
+
+async def earlier(
+    connection: AsyncConnection, requesters: Collection[int], keys: Collection[str]
+) -> dict[tuple[int, str], list[int]]:
+    """Live tickets by (requester, subject key), newest first (E14)."""
+    found: dict[tuple[int, str], list[int]] = {}
+    if requesters and keys:
+        for number, requester, key in await connection.execute(
+            EARLIER, {"requesters": list(requesters), "keys": list(keys)}
+        ):
+            found.setdefault((requester, key), []).append(number)
+    return found
+
+
+async def listing(
+    connection: AsyncConnection, *, everything: bool = False, numbers: Collection[int] | None = None
+) -> list[Ticket]:
+    """Tickets in order of number; those in the trash and merged away only with ``everything``."""
+    query = ROWS.order_by(TABLE.c.number)
+    if not everything:
+        query = query.where(TABLE.c.deleted_at.is_(None), TABLE.c.merged_into.is_(None))
+    if numbers is not None:
+        query = query.where(TABLE.c.number.in_(list(numbers)))
+    return [from_row(row) for row in await connection.execute(query)]
+
+
+async def in_status(connection: AsyncConnection, status_id: int) -> list[int]:
+    """Numbers of the tickets in a status, those in the trash and merged away too."""
+    query = sa.select(TABLE.c.number).where(TABLE.c.status_id == status_id).order_by(TABLE.c.number)
+    return list((await connection.execute(query)).scalars())
+
+
+async def events(
+    connection: AsyncConnection, numbers: Collection[int]
+) -> dict[int, list[TicketEvent]]:
+    """The history of tickets, oldest first."""
+    table = tables.event
+    found: dict[int, list[TicketEvent]] = {number: [] for number in numbers}
+    query = sa.select(table).where(table.c.ticket.in_(list(numbers))).order_by(table.c.id)
+    for row in await connection.execute(query):
+        found[row.ticket].append(TicketEvent(*row))
+    return found
+
+
+async def links(
+    connection: AsyncConnection, numbers: Collection[int]
+) -> dict[int, list[tuple[int, str]]]:
+    """(other ticket, kind) of each ticket, both directions."""
+    table = tables.ticket_link
+    found: dict[int, list[tuple[int, str]]] = {number: [] for number in numbers}
+    query = sa.select(table).where(
+        table.c.ticket.in_(list(numbers)) | table.c.other.in_(list(numbers))
+    )
+    for row in await connection.execute(query):
+        if row.ticket in found:
+            found[row.ticket].append((row.other, row.kind))
+        if row.other in found:
+            found[row.other].append((row.ticket, row.kind))
+    return found
+
+
+async def associated(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, set[int]]:
+    """Contacts that agents put on tickets."""
+    table = tables.ticket_contact
+    found: dict[int, set[int]] = {number: set() for number in numbers}
+    if numbers:
+        for row in await connection.execute(
+            sa.select(table).where(among(table.c.ticket, "n")), {"n": list(numbers)}
+        ):
+            found[row.ticket].add(row.contact_id)
+    return found
+
+
+def writing(new: Iterable[Ticket], changed: Iterable[Ticket]) -> Work:
+    """Inserts and updates of whole rows, for :func:`gateway.store.sql.bulk.write_rows`."""
+    return [
+        (TABLE, [to_row(ticket) for ticket in new]),
+        (UPDATE, [{**to_row(ticket), "_number": ticket.number} for ticket in changed]),
+    ]
+
+
+def writing_events(rows: Iterable[TicketEvent]) -> Work:
+    """Appends to histories."""
+    return [(tables.event, [{name: getattr(row, name) for name in EVENT_COLUMNS} for row in rows])]
+
+
+async def write_links(connection: AsyncConnection, rows: Collection[tuple[int, int, str]]) -> None:
+    """Links that are not there yet."""
+    if not rows:
+        return
+    table = tables.ticket_link
+    known = await links(connection, {ticket for ticket, _, _ in rows})
+    fresh = {
+        (ticket, other, kind) for ticket, other, kind in rows if (other, kind) not in known[ticket]
+    }
+    if fresh:
+        await connection.execute(
+            sa.insert(table),
+            [{"ticket": a, "other": b, "kind": kind} for a, b, kind in sorted(fresh)],
+        )
+
+
+async def write_associated(
+    connection: AsyncConnection, ticket: int, contact: int, *, present: bool
+) -> None:
+    """Put a contact on a ticket, or take him off."""
+    table = tables.ticket_contact
+    await connection.execute(
+        sa.delete(table).where(table.c.ticket == ticket, table.c.contact_id == contact)
+    )
+    if present:
+        await connection.execute(sa.insert(table), {"ticket": ticket, "contact_id": contact})
+
+
+async def write_merge(
+    connection: AsyncConnection,
+    kind: str,
+    ticket: int | None,
+    into: int | None,
+    at: datetime,
+    moved: Mapping[str, Any],
+) -> None:
+    """Remember what a join or a merge moved, to undo it."""
+    values = {
+        "kind": kind,
+        "ticket": ticket,
+        "into": into,
+        "at": at,
+        "moved": dict(moved),
+        "undone_at": None,
+    }
+    await connection.execute(sa.insert(tables.merge), values)
+
+
+async def last_merge(connection: AsyncConnection, ticket: int) -> MergeRecord | None:
+    """The newest merge of a ticket that was not undone, with the joins of its threads that came
+    with it.
+    """
+    table = tables.merge
+    query = (
+        sa.select(table)
+        .where(table.c.ticket == ticket, table.c.undone_at.is_(None))
+        .order_by(table.c.id.desc())
+    )
+    rows = (await connection.execute(query)).all()
+    merge = next((row for row in rows if row.kind == "merge"), None)
+    if merge is None:
+        return None
+    moved = merge.moved
+    joins = tuple(_join_record(row) for row in rows if row.kind == "join" and row.at == merge.at)
+    created_at = datetime.fromisoformat(moved["created_at"])
+    return MergeRecord(
+        merge.id,
+        merge.at,
+        tuple(moved["threads"]),
+        tuple(moved["contacts"]),
+        tuple(moved["flags"]),
+        created_at,
+        joins,
+    )
+
+
+def _join_record(row: sa.Row[Any]) -> JoinRecord:
+    moved = row.moved
+    return JoinRecord(
+        row.id,
+        moved["thread"],
+        moved["into"],
+        moved["origin"],
+        tuple(moved["messages"]),
+        tuple(moved["followed"]),
+    )
+
+
+async def undo_merge(connection: AsyncConnection, merge_id: int, at: datetime) -> None:
+    """Mark a merge as undone."""
+    await connection.execute(
+        sa.update(tables.merge).where(tables.merge.c.id == merge_id).values(undone_at=at)
+    )
+
+
+async def requested_by(connection: AsyncConnection, contact_id: int) -> list[int]:
+    """Numbers of the tickets whose requester a contact is, those in the trash and merged away left
+    out.
+    """
+    live = (TABLE.c.deleted_at.is_(None), TABLE.c.merged_into.is_(None))
+    query = (
+        sa.select(TABLE.c.number)
+        .where(TABLE.c.requester_id == contact_id, *live)
+        .order_by(TABLE.c.number)
+    )
+    return list((await connection.execute(query)).scalars())
+
+
+async def absorbed(connection: AsyncConnection, number: int) -> list[int]:
+    """Numbers of the tickets that were merged into this one, directly or by way of others."""
+    found: list[int] = []
+    edge = [number]
+    while edge:
+        query = (
+            sa.select(TABLE.c.number).where(TABLE.c.merged_into.in_(edge)).order_by(TABLE.c.number)
+        )
+        edge = list((await connection.execute(query)).scalars())
+        found.extend(edge)
+    return found
+
+
+async def titled_like(connection: AsyncConnection, text: str, limit: int) -> list[int]:
+    """The newest tickets whose subject has this text in it, whatever its case."""
+    query = (
+        sa.select(TABLE.c.number)
+        .where(TABLE.c.subject.icontains(text, autoescape=True))
+        .order_by(TABLE.c.number.desc())
+        .limit(limit)
+    )
+    return list((await connection.execute(query)).scalars())

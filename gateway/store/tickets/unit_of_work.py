@@ -1,0 +1,433 @@
+"""The working set of one transaction: what a batch of mails, or one act of an agent, can touch,
+loaded in a few set queries.
+
+The rules are asked against it, ``gateway.apply.applier`` changes it, and :meth:`Book.flush` writes
+the difference as multi-row statements. It lives inside one ordered write transaction, so nobody
+else changes these rows meanwhile; leaving the block without a flush changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from core.mail.threading import Ref
+from core.model.message import address_key
+from core.model.ticket import Contact, ParticipantRole, Thread, Ticket
+from core.model.workflow import Enrolment
+from gateway.store.schema import tables
+from gateway.store.setup import workflows
+from gateway.store.setup.desk_config import Desk, load_desk
+from gateway.store.sql.bulk import write_rows
+from gateway.store.tickets import contacts, search, threads, tickets
+from gateway.store.tickets.pending import Pending
+from gateway.store.tickets.pending_outgoing import Outward
+from gateway.store.tickets.threads import REF_LIMIT, RefRow
+
+Connection = AsyncConnection  # the name other rooms use for a transaction of ours
+ROLE_ORDER = ("stranger", "participant", "associated", "requester")
+UPDATE_COUNTER = (
+    sa.update(tables.counter)
+    .where(tables.counter.c.name == sa.bindparam("_n"))
+    .values(value=sa.bindparam("_v"))
+)
+
+
+class Book:
+    """See the module. Construct with :meth:`open`; ids are given out by :meth:`allot`."""
+
+    def __init__(
+        self, connection: AsyncConnection, desk: Desk, counters: dict[str, int], now: datetime
+    ) -> None:
+        self.connection = connection
+        self.desk = desk
+        self.now = now
+        self._counters = counters
+        self._allotted = dict(counters)
+        self.tickets: dict[int, Ticket] = {}
+        self.threads: dict[int, Thread] = {}
+        self.contacts: dict[int, Contact] = {}
+        self.contact_ids: dict[str, int] = {}
+        self.participants: dict[int, dict[int, ParticipantRole]] = {}
+        self.associated: dict[int, set[int]] = {}
+        self.refs: dict[str, list[RefRow]] = {}
+        self.earlier: dict[tuple[int, str], list[int]] = {}
+        self.enrolments: dict[int, list[Enrolment]] = {}
+        self.outward = Outward()
+        self.pending = Pending()
+
+    @classmethod
+    async def open(cls, connection: AsyncConnection, now: datetime) -> Book:
+        """An empty book on an ordered write transaction."""
+        desk = await load_desk(connection)
+        rows = await connection.execute(sa.select(tables.counter.c.name, tables.counter.c.value))
+        return cls(connection, desk, dict(rows.all()), now)
+
+    def allot(self, name: str) -> int:
+        """The next number of a kind; what is not flushed is not used up."""
+        self._allotted[name] += 1
+        return self._allotted[name]
+
+    @property
+    def next_ticket(self) -> int:
+        """The number the next ticket will have."""
+        return self._allotted["ticket"] + 1
+
+    # ---- loading
+
+    async def load_for(
+        self,
+        refs: Collection[str],
+        addresses: Collection[str],
+        thread_ids: Collection[int],
+        numbers: Collection[int],
+    ) -> None:
+        """Everything that mails stating these ids and addresses, or naming these threads and
+        tickets, can touch.
+        """
+        await self._load_refs({ref[:REF_LIMIT] for ref in refs})
+        await self.load_contacts(addresses)
+        await self.load_threads(
+            {row.thread for rows in self.refs.values() for row in rows} | set(thread_ids)
+        )
+        await self.load_tickets(
+            {thread.ticket for thread in self.threads.values() if thread.ticket} | set(numbers)
+        )
+
+    async def _load_refs(self, refs: Collection[str]) -> None:
+        for row in await threads.load_refs(self.connection, refs):
+            self.refs.setdefault(row.ref, []).append(row)
+
+    async def load_contacts(self, addresses: Iterable[str]) -> None:
+        """Contacts by address key."""
+        wanted = {address for address in addresses if address and address not in self.contact_ids}
+        for contact in await contacts.load(self.connection, addresses=wanted):
+            self.put_contact(contact)
+
+    async def load_earlier(self, pairs: Collection[tuple[int, str]]) -> None:
+        """Tickets that a fresh mail of these (contact, subject) may be suggested to continue (E14)."""
+        self.earlier = await tickets.earlier(
+            self.connection, {contact for contact, _ in pairs}, {key for _, key in pairs}
+        )
+
+    def put_contact(self, contact: Contact) -> None:
+        """Make a contact known to the book."""
+        self.contacts[contact.id] = contact
+        self.contact_ids[contact.address] = contact.id
+
+    async def load_threads(self, ids: Collection[int]) -> None:
+        """Threads, followed through redirects, with their participants."""
+        missing = set(ids) - self.threads.keys()
+        while missing:
+            found = await threads.load(self.connection, missing)
+            self.threads.update(found)
+            missing = {
+                thread.redirect_to for thread in found.values() if thread.redirect_to
+            } - self.threads.keys()
+        await self._load_participants(self.threads.keys())
+
+    async def _load_participants(self, ids: Collection[int]) -> None:
+        self.participants.update(
+            await threads.participants(self.connection, set(ids) - self.participants.keys())
+        )
+
+    async def load_tickets(self, numbers: Collection[int]) -> None:
+        """Tickets, followed through merges, with all their threads and people."""
+        missing = set(numbers) - self.tickets.keys()
+        fresh: set[int] = set()
+        while missing:
+            found = await tickets.load(self.connection, missing)
+            self.tickets.update(found)
+            fresh |= found.keys()
+            missing = {
+                ticket.merged_into for ticket in found.values() if ticket.merged_into
+            } - self.tickets.keys()
+        if not fresh:
+            return
+        rows = await threads.of_tickets(self.connection, fresh)
+        self.threads.update((thread.id, thread) for thread in rows if thread.id not in self.threads)
+        await self._load_participants([thread.id for thread in rows])
+        if onward := {
+            thread.redirect_to for thread in rows if thread.redirect_to
+        }:  # what goes on with a ticket in the trash
+            await self.load_threads(onward)
+            standing = [self.follow(each) for each in onward]
+            await self.load_tickets(
+                {thread.ticket for thread in standing if thread is not None and thread.ticket}
+            )
+        self.associated.update(await tickets.associated(self.connection, fresh))
+        if self.desk.workflows:
+            self.enrolments.update(await workflows.enrolments(self.connection, fresh))
+        people = {contact for thread in rows for contact in self.participants[thread.id]}
+        people |= {ticket.requester_id for ticket in self.tickets.values() if ticket.requester_id}
+        for contact in await contacts.load(self.connection, ids=people - self.contacts.keys()):
+            self.put_contact(contact)
+
+    # ---- reading
+
+    def follow(self, thread_id: int) -> Thread | None:
+        """The thread that stands for an id today, or None when there is none."""
+        thread = self.threads.get(thread_id)
+        while thread is not None and thread.redirect_to is not None:
+            thread = self.threads.get(thread.redirect_to)
+        return thread
+
+    def live_ticket(self, number: int | None) -> Ticket | None:
+        """The ticket a number stands for today: merges followed, the trash included."""
+        ticket = self.tickets.get(number) if number is not None else None
+        while ticket is not None and ticket.merged_into is not None:
+            ticket = self.tickets.get(ticket.merged_into)
+        return ticket
+
+    def threads_of(self, number: int) -> list[Thread]:
+        """The threads of a ticket, oldest id first."""
+        return sorted(
+            (thread for thread in self.threads.values() if thread.ticket == number),
+            key=lambda thread: thread.id,
+        )
+
+    def known_refs(self, ids: Iterable[str]) -> dict[str, list[Ref]]:
+        """What threads know of these Message-IDs, by the id as asked, threads followed."""
+        found: dict[str, list[Ref]] = {}
+        for each in ids:
+            for row in self.refs.get(each[:REF_LIMIT], ()):
+                thread = self.follow(row.thread)
+                if thread is not None:
+                    found.setdefault(each, []).append(
+                        Ref(thread.id, row.message is not None, row.forward, row.machine)
+                    )
+        return found
+
+    def part_of(
+        self, contact_id: int, thread: Thread | None, ticket: Ticket | None
+    ) -> ParticipantRole | None:
+        """The strongest part a contact has in a thread and its ticket; in a forward thread only
+        that thread's (E17).
+        """
+        parts: list[ParticipantRole] = []
+        if thread is not None and contact_id in (inside := self.participants.get(thread.id, {})):
+            parts.append(inside[contact_id])
+        if ticket is not None:
+            if ticket.requester_id == contact_id:
+                return "requester"
+            if contact_id in self.associated.get(ticket.number, ()):
+                return "associated"
+            if thread is None or thread.kind == "normal":
+                normal = (
+                    each.id for each in self.threads_of(ticket.number) if each.kind == "normal"
+                )
+                parts.extend(
+                    self.participants[each][contact_id]
+                    for each in normal
+                    if contact_id in self.participants.get(each, {})
+                )
+        best = max(parts, key=ROLE_ORDER.index, default=None)
+        # Having opened another thread of the ticket makes nobody its requester.
+        return "participant" if best == "requester" and ticket is not None else best
+
+    def contact_at(self, address: str | None) -> Contact | None:
+        """The contact of an address as written."""
+        number = self.contact_ids.get(address_key(address)) if address else None
+        return self.contacts[number] if number is not None else None
+
+    # ---- changing (called by gateway.apply.applier)
+
+    def ensure_contact(self, address: str, name: str) -> Contact:
+        """The contact of an address, made when it is new; a name is filled in where none was known."""
+        key = address_key(address)
+        name = (
+            name.strip(' "') if name.count('"') % 2 else name
+        )  # a quotation that was never closed, or never opened
+        known = self.contact_at(key)
+        if known is None:
+            known = Contact(self.allot("contact"), key, name)
+            self.put_contact(known)
+            self.pending.new_contacts[known.id] = known
+        elif name and not known.name:
+            self.set_contact(replace(known, name=name))
+        return self.contacts[known.id]
+
+    def set_contact(self, contact: Contact) -> None:
+        """Replace a contact."""
+        self.contacts[contact.id] = contact
+        if contact.id in self.pending.new_contacts:
+            self.pending.new_contacts[contact.id] = contact
+        else:
+            self.pending.changed_contacts.add(contact.id)
+
+    def set_ticket(self, ticket: Ticket, *, new: bool = False) -> None:
+        """Replace or add a ticket."""
+        self.tickets[ticket.number] = ticket
+        if new:
+            self.pending.new_tickets.add(ticket.number)
+            self.associated[ticket.number] = set()
+        elif ticket.number not in self.pending.new_tickets:
+            self.pending.changed_tickets.add(ticket.number)
+
+    def set_thread(self, thread: Thread, *, new: bool = False) -> None:
+        """Replace or add a thread."""
+        self.threads[thread.id] = thread
+        if new:
+            self.pending.new_threads.add(thread.id)
+            self.participants[thread.id] = {}
+        elif thread.id not in self.pending.new_threads:
+            self.pending.changed_threads.add(thread.id)
+
+    def set_participant(self, thread: int, contact: int, role: ParticipantRole) -> None:
+        """Give a part; a weaker one than he has changes nothing."""
+        parts = self.participants[thread]
+        held = parts.get(contact)
+        if held is not None and ROLE_ORDER.index(held) >= ROLE_ORDER.index(role):
+            return
+        parts[contact] = role
+        if held is None:
+            self.pending.new_participants.add((thread, contact))
+        elif (thread, contact) not in self.pending.new_participants:
+            self.pending.changed_participants.add((thread, contact))
+
+    def drop_participant(self, thread: int, contact: int) -> None:
+        """Take a contact's part in a thread away."""
+        if self.participants[thread].pop(contact, None) is None:
+            return
+        pair = (thread, contact)
+        self.pending.changed_participants.discard(pair)
+        if pair in self.pending.new_participants:
+            self.pending.new_participants.discard(pair)
+        else:
+            self.pending.dropped_participants.add(pair)
+
+    def set_associated(self, ticket: int, contact: int, *, present: bool) -> None:
+        """Put a contact on a ticket, or take him off."""
+        people = self.associated[ticket]
+        if (contact in people) != present:
+            (people.add if present else people.discard)(contact)
+            self.pending.associated[ticket, contact] = present
+
+    def set_enrolment(self, enrolment: Enrolment, *, new: bool = False) -> None:
+        """Replace or add an enrolment."""
+        held = self.enrolments.setdefault(enrolment.ticket, [])
+        if new:
+            held.append(enrolment)
+            self.outward.new_enrolments[enrolment.id] = enrolment
+            return
+        held[:] = [enrolment if each.id == enrolment.id else each for each in held]
+        fresh = self.outward.new_enrolments
+        (fresh if enrolment.id in fresh else self.outward.changed_enrolments)[enrolment.id] = (
+            enrolment
+        )
+
+    def remember(
+        self,
+        ref: str,
+        thread: int,
+        message: int | None,
+        *,
+        forward: bool = False,
+        machine: bool = False,
+    ) -> None:
+        """A thread holds the message with this id, or was pointed at it."""
+        ref = ref[:REF_LIMIT]
+        rows = self.refs.setdefault(ref, [])
+        for row in rows:
+            if (found := self.follow(row.thread)) is not None and found.id == thread:
+                if message is not None and (
+                    row.message is None
+                    or (forward and not row.forward)
+                    or (row.machine and not machine)
+                ):
+                    row.message, row.forward, row.machine = message, forward or row.forward, machine
+                    if (ref, row.thread) not in self.pending.new_refs:
+                        self.pending.changed_refs[ref, row.thread] = row
+                return
+        row = RefRow(ref, thread, message, forward, machine)
+        rows.append(row)
+        self.pending.new_refs[ref, thread] = row
+
+    # ---- writing
+
+    async def flush(self) -> None:
+        """Write everything pending, in an order that foreign keys allow."""
+        pending, connection = self.pending, self.connection
+        counters = [
+            {"_n": name, "_v": value}
+            for name, value in self._allotted.items()
+            if value != self._counters[name]
+        ]
+        await write_rows(
+            connection,
+            [
+                (UPDATE_COUNTER, counters),
+                *contacts.writing(
+                    pending.new_contacts.values(),
+                    (self.contacts[each] for each in sorted(pending.changed_contacts)),
+                    self.now,
+                ),
+                *tickets.writing(
+                    *(
+                        [self.tickets[each] for each in sorted(ids)]
+                        for ids in (pending.new_tickets, pending.changed_tickets)
+                    )
+                ),
+                *threads.writing(
+                    *(
+                        [self.threads[each] for each in sorted(ids)]
+                        for ids in (pending.new_threads, pending.changed_threads)
+                    )
+                ),
+                *threads.writing_participants(
+                    self._parts(pending.new_participants), self._parts(pending.changed_participants)
+                ),
+                *threads.writing_refs(pending.new_refs.values(), pending.changed_refs.values()),
+                *threads.writing_messages(pending.messages),
+                *tickets.writing_events(pending.events),
+                *self.outward.work(),
+            ],
+        )
+        if pending.dropped_participants:
+            await threads.drop_participants(connection, pending.dropped_participants)
+        for (ticket, contact), present in pending.associated.items():
+            await tickets.write_associated(connection, ticket, contact, present=present)
+        await search.index(
+            connection,
+            [(row.id, row.subject, row.reply_text or row.text) for row in pending.messages],
+        )
+        await self._flush_joins()
+        await tickets.write_links(connection, pending.links)
+        self.pending, self.outward = Pending(), Outward()
+        self._counters = dict(self._allotted)
+
+    def _parts(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int, str]]:
+        return [
+            (thread, contact, self.participants[thread][contact])
+            for thread, contact in sorted(pairs)
+        ]
+
+    async def _flush_joins(self) -> None:
+        pending = self.pending
+        if pending.joins:
+            moved = await threads.move_messages(self.connection, pending.joins)
+            followed = await threads.redirect(self.connection, pending.joins)
+            for thread, into in pending.joins:
+                was = pending.joined[thread]
+                what = {
+                    "thread": thread,
+                    "into": into,
+                    "origin": was.origin,
+                    "messages": moved[thread],
+                    "followed": followed[thread],
+                }
+                await tickets.write_merge(
+                    self.connection, "join", was.ticket, self.threads[into].ticket, self.now, what
+                )
+        for thread, messages in pending.splits:
+            await threads.split_off(self.connection, thread, messages)
+        for record in pending.returns:
+            await threads.take_back(self.connection, record)
+        for merge in pending.undone:
+            await tickets.undo_merge(self.connection, merge, self.now)
+        for ticket, into, what in pending.merges:
+            await tickets.write_merge(self.connection, "merge", ticket, into, self.now, what)

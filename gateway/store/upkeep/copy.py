@@ -1,0 +1,178 @@
+"""Everything from one database into an empty other one, of either kind, and the proof that it
+arrived.
+
+The source is read as it was at one instant while it may go on being written; the target is filled
+in one transaction, so it holds everything or nothing. Afterwards every table is read back and
+compared with what was read. What can go wrong: the target is not empty (``Refused``), either
+database goes away (``StoreUnavailable``), or a table differs, which would be a mistake of ours
+(``Software``) and leaves the target empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway.errors import Refused, Software
+from gateway.store.engine import Database, migrate
+from gateway.store.schema import tables
+from gateway.store.sql.bulk import write_rows
+from gateway.store.tickets import search
+
+ROWS = 500
+RAW_ROWS = 50  # up to 256 KiB each
+Progress = Callable[[str, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What was copied of one table: how many rows, and a digest of them that does not depend on
+    their order.
+    """
+
+    name: str
+    rows: int
+    digest: str
+
+
+async def copy(
+    source: Database, url: str, progress: Progress = lambda _table, _rows: None
+) -> list[Table]:
+    """Copies all tables into the empty database at ``url``, which is made or migrated first;
+    returns what is there now.
+
+    ``progress`` is told each table and how many more of its rows were written. Blobs stay in the
+    blob store: they are named by what they hold.
+    """
+    await migrate(url, seed=False)
+    target = await Database.open(url, node=source.node)
+    try:
+        async with snapshot(source) as old, target.write(ordered=True) as new:
+            await _refuse_full(new)
+            copied = [
+                await _copy_table(old, new, table, progress)
+                for table in tables.metadata.sorted_tables
+            ]
+            await search.rebuild(new)
+            await _continue_numbers(new)
+            for table, was in zip(tables.metadata.sorted_tables, copied, strict=True):
+                if await digest(new, table) != was:
+                    raise Software(
+                        f"the table {table.name} did not arrive as it was; the target was left "
+                        "empty"
+                    )
+        await _analyse(target)
+    finally:
+        await target.close()
+    return copied
+
+
+@asynccontextmanager
+async def snapshot(database: Database) -> AsyncIterator[AsyncConnection]:
+    """A connection to which the database stands still from now on."""
+    async with database.read() as connection:
+        begin = (
+            "BEGIN"
+            if database.dialect == "sqlite"
+            else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+        )
+        await connection.exec_driver_sql(begin)
+        yield connection
+        await connection.rollback()
+
+
+async def _refuse_full(connection: AsyncConnection) -> None:
+    for table in tables.metadata.sorted_tables:
+        if (
+            await connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1))
+        ).first() is not None:
+            raise Refused(f"the target is not empty: there are rows in {table.name}")
+
+
+async def batches(connection: AsyncConnection, table: sa.Table) -> AsyncIterator[Sequence[Any]]:
+    """The rows of a table, some at a time, in the order of their keys."""
+    size = RAW_ROWS if table is tables.raw_mail else ROWS
+    query = sa.select(table).order_by(*table.primary_key.columns).execution_options(yield_per=size)
+    result = await connection.stream(query)
+    async for rows in result.partitions():
+        yield rows
+
+
+async def _copy_table(
+    old: AsyncConnection, new: AsyncConnection, table: sa.Table, progress: Progress
+) -> Table:
+    total = _Digest()
+    async for rows in batches(old, table):
+        total.add(rows)
+        await write_rows(new, [(table, [row._asdict() for row in rows])])
+        progress(table.name, len(rows))
+    return total.of(table.name)
+
+
+async def digest(connection: AsyncConnection, table: sa.Table) -> Table:
+    """How many rows a table has, and their digest."""
+    total = _Digest()
+    async for rows in batches(connection, table):
+        total.add(rows)
+    return total.of(table.name)
+
+
+class _Digest:
+    """Adds up the SHA-256 of rows: two databases may sort text differently, so their order must not
+    matter.
+    """
+
+    def __init__(self) -> None:
+        self._sum = 0
+        self._rows = 0
+
+    def add(self, rows: Sequence[Any]) -> None:
+        for row in rows:
+            told = tuple(
+                hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
+                for value in row
+            )
+            self._sum += int.from_bytes(hashlib.sha256(repr(told).encode()).digest())
+        self._rows += len(rows)
+
+    def of(self, name: str) -> Table:
+        return Table(name, self._rows, f"{self._sum % (1 << 256):064x}")
+
+
+async def _continue_numbers(connection: AsyncConnection) -> None:
+    """Lets the database's own numbers go on after the highest that was copied; SQLite does so by
+    itself.
+    """
+    if connection.dialect.name == "sqlite":
+        return
+    for table in tables.metadata.sorted_tables:
+        column = table.autoincrement_column
+        highest = (
+            (await connection.execute(sa.select(sa.func.max(column)))).scalar()
+            if column is not None
+            else None
+        )
+        if column is not None and highest is not None:
+            sql = "SELECT setval(pg_get_serial_sequence($1, $2)::regclass, $3::bigint)"
+            await connection.exec_driver_sql(sql, (table.name, column.name, highest))
+
+
+async def _analyse(database: Database) -> None:
+    """Tells the planner what is there now, instead of some hours later."""
+    async with database.write() as connection:
+        await connection.exec_driver_sql("ANALYZE")
+
+
+async def count(database: Database) -> int:
+    """How many rows there are to copy, for a progress bar."""
+    async with database.read() as connection:
+        queries = (
+            sa.select(sa.func.count()).select_from(table) for table in tables.metadata.sorted_tables
+        )
+        return sum([int((await connection.execute(query)).scalar_one()) for query in queries])

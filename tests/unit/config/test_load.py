@@ -1,0 +1,247 @@
+"""The configuration that holds: defaults, sources and their order, secrets, and the files that ship
+with the program.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+import config
+from config.listen import Listen, parse_listen
+from config.load import load
+from config.problems import ConfigError
+from config.settings import Imap, Oauth, Settings
+
+EXAMPLE = Path(config.__file__).with_name("ticketgate.example.toml")
+
+
+def plain(model: BaseModel) -> dict:
+    """The model as the values that stand in a TOML file."""
+    values = {}
+    for name in type(model).model_fields:
+        value = getattr(model, name)
+        if isinstance(value, BaseModel):
+            value = plain(value)
+        elif isinstance(value, tuple):
+            value = [plain(item) if isinstance(item, BaseModel) else item for item in value]
+        elif hasattr(value, "get_secret_value"):
+            value = value.get_secret_value()
+        values[name] = value
+    return values
+
+
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def test_no_file_at_all_gives_the_defaults():
+    """Without any file the program runs: SMTP on 127.0.0.1:2525, the database below ./var."""
+    loaded = load(None, {})
+    assert loaded.settings == Settings()
+    assert loaded.settings.smtp.listen == ("127.0.0.1:2525",)
+    assert loaded.settings.database.url == "sqlite:///var/ticketgate.db"
+    assert loaded.file is None
+    assert loaded.sources == {}
+
+
+def test_the_example_shows_every_key_with_its_default():
+    """Whoever copies the example changes nothing, and finds every key in it."""
+    given = tomllib.loads(EXAMPLE.read_text())
+    defaults = {
+        name: value for name, value in plain(Settings()).items() if name not in {"imap", "oauth"}
+    }
+    assert given == defaults
+
+
+def test_the_example_tables_hold_once_they_are_uncommented(tmp_path):
+    """The commented mailbox and client are valid and name every key that their tables have."""
+    path = tmp_path / "ticketgate.toml"
+    path.write_text(re.sub(r"^#(?=\[\[|[a-z_]+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE))
+    settings = load(path, {}).settings
+    given = tomllib.loads(path.read_text())
+    assert set(given["imap"][0]) == set(Imap.model_fields)
+    assert set(given["oauth"][0]) == set(Oauth.model_fields)
+    assert settings.imap[0].move_to == "Archive"
+
+
+def test_the_named_file_wins_over_the_usual_places(tmp_path):
+    """--config FILE is read, and ./ticketgate.toml is not, when both are there."""
+    Path("ticketgate.toml").write_text('[account]\nname = "Here"\n')
+    other = tmp_path / "other.toml"
+    other.write_text('[account]\nname = "Named"\n')
+    assert load(None, {}).settings.account.name == "Here"
+    assert load(other, {}).settings.account.name == "Named"
+
+
+def test_a_named_file_that_is_missing_is_a_problem(tmp_path):
+    """A typing mistake after --config never falls back to other files in silence."""
+    with pytest.raises(ConfigError, match="there is no such file"):
+        load(tmp_path / "nowhere.toml", {})
+
+
+def test_a_file_we_may_not_read_is_a_problem(tmp_path):
+    """A folder in the place of the file is reported as such and raises nothing else."""
+    with pytest.raises(ConfigError, match="cannot be read"):
+        load(tmp_path, {})
+
+
+def test_the_data_directory_carries_database_and_blobs():
+    """Moving data.directory moves what lies in it by default."""
+    settings = load(None, {"TICKETGATE_DATA__DIRECTORY": "/srv/desk"}).settings
+    assert settings.database.url == "sqlite:////srv/desk/ticketgate.db"
+    assert settings.blobs.url == "file:///srv/desk/blobs"
+
+
+def test_what_is_set_stays_where_it_is():
+    """A database that is named is not moved by data.directory."""
+    environ = {
+        "TICKETGATE_DATA__DIRECTORY": "/srv/desk",
+        "TICKETGATE_DATABASE__URL": "postgresql://desk@db.example.org/desk",
+    }
+    assert load(None, environ).settings.database.url == "postgresql://desk@db.example.org/desk"
+
+
+def test_later_sources_win(tmp_path):
+    """Environment beats credentials, credentials beat the file, the file beats the defaults; and
+    each key says where it came from.
+    """
+    path = tmp_path / "ticketgate.toml"
+    path.write_text(
+        '[account]\nname = "file"\ntime_zone = "Europe/Vienna"\n[log]\nlevel = "debug"\n'
+    )
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "account.name").write_text("credential\n")
+    (credentials / "log.level").write_text("warning\n")
+    environ = {"CREDENTIALS_DIRECTORY": str(credentials), "TICKETGATE_LOG__LEVEL": "error"}
+    loaded = load(path, environ)
+    assert (loaded.settings.account.name, loaded.settings.account.time_zone) == (
+        "credential",
+        "Europe/Vienna",
+    )
+    assert loaded.settings.log.level == "error"
+    assert loaded.sources == {
+        "account.name": "credentials",
+        "account.time_zone": str(path),
+        "log.level": "environment",
+    }
+
+
+def test_lists_and_numbers_in_the_environment_are_json():
+    """A list is written as JSON there, a number and a truth value as they are, and text needs no
+    quotes.
+    """
+    environ = {
+        "TICKETGATE_SMTP__LISTEN": '["127.0.0.1:0", "[::1]:0"]',
+        "TICKETGATE_LIMITS__RECIPIENTS": "7",
+        "TICKETGATE_ACCOUNT__NAME": "7",
+        "TICKETGATE_IMAP": (
+            '[{"name": "a", "host": "h.example", "username": "u", "password": "p", '
+            '"channel": "c@d.example", "tls": true}]'
+        ),
+    }
+    settings = load(None, environ).settings
+    assert settings.smtp.listen == ("127.0.0.1:0", "[::1]:0")
+    assert (settings.limits.recipients, settings.account.name) == (7, "7")
+    assert settings.imap[0].tls is True
+
+
+def test_an_empty_value_switches_a_listener_off():
+    """interfaces.md 6: each listener is off when its variable is empty, those that are lists as
+    well as those that are text.
+    """
+    environ = {f"TICKETGATE_{section}__LISTEN": "" for section in ("SMTP", "LMTP", "WEB", "HEALTH")}
+    settings = load(None, environ).settings
+    assert (
+        settings.smtp.listen,
+        settings.lmtp.listen,
+        settings.web.listen,
+        settings.health.listen,
+    ) == ((), (), "", "")
+
+
+@pytest.mark.parametrize("name", ["TICKETGATE_NOW", "TICKETGATE_REQUIRE_ALL", "TICKETGATE_CONFIG"])
+def test_reserved_names_are_no_settings(name):
+    """The clock and the tests' switch share our prefix and disturb nobody."""
+    assert load(None, {name: "1"}).settings == Settings()
+
+
+def test_misspelt_environment_is_a_problem():
+    """A variable with our prefix that sets nothing is told, with what was probably meant."""
+    with pytest.raises(ConfigError) as raised:
+        load(
+            None,
+            {
+                "TICKETGATE_SMPT__LISTEN": "[]",
+                "TICKETGATE_SMTP__LISTN": "[]",
+                "TICKETGATE_LIMITS__ERRORS": "many",
+            },
+        )
+    reasons = {
+        problem.key: (problem.reason, problem.suggestion) for problem in raised.value.problems
+    }
+    assert reasons["TICKETGATE_SMPT__LISTEN"][1] == "did you mean smtp?"
+    assert reasons["TICKETGATE_SMTP__LISTN"][1] == "did you mean listen?"
+    assert reasons["TICKETGATE_LIMITS__ERRORS"][0] == "is not a whole number"
+
+
+def test_a_secret_comes_from_its_file(tmp_path):
+    """password_file is read once at start, without the line end an editor adds; the secret shows in
+    no representation.
+    """
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2\n")
+    environ = {
+        "TICKETGATE_OUTBOUND__HOST": "h.example",
+        "TICKETGATE_OUTBOUND__USERNAME": "u",
+        "TICKETGATE_OUTBOUND__PASSWORD_FILE": str(secret),
+    }
+    settings = load(None, environ).settings
+    assert settings.outbound.password.get_secret_value() == "hunter2"
+    assert "hunter2" not in repr(settings)
+
+
+def test_a_mailbox_takes_its_password_from_a_credential(tmp_path):
+    """The systemd credential imap.NAME.password reaches the mailbox of that name, and one for no
+    mailbox is a problem.
+    """
+    path = tmp_path / "ticketgate.toml"
+    path.write_text(
+        '[[imap]]\nname = "my.desk"\nhost = "h.example"\nusername = "u"\nchannel = "a@b.example"\n'
+    )
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    (credentials / "imap.my.desk.password").write_text("hunter2")
+    (credentials / "unrelated.key").write_text("not ours")
+    environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
+    assert load(path, environ).settings.imap[0].password.get_secret_value() == "hunter2"
+    (credentials / "imap.other.password").write_text("x")
+    with pytest.raises(ConfigError, match=r"imap\.other\.password: belongs to no table"):
+        load(path, environ)
+
+
+def test_settings_cannot_be_changed_after_loading():
+    """What a room was given at start holds until the end."""
+    with pytest.raises(ValidationError):
+        load(None, {}).settings.smtp.hostname = "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "listen"),
+    [
+        ("127.0.0.1:2525", Listen("127.0.0.1", 2525)),
+        ("[::1]:25", Listen("::1", 25)),
+        ("localhost:0", Listen("localhost", 0)),
+        ("unix:/run/lmtp.sock", Listen("", 0, "/run/lmtp.sock")),
+    ],
+)
+def test_addresses_to_listen_on(text, listen):
+    """An address is read into host and port or path, and is written as it stood."""
+    assert parse_listen(text) == listen
+    assert str(listen) == text

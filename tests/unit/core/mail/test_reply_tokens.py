@@ -1,0 +1,49 @@
+"""Signed return paths: by them a report finds the delivery it is about."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.mail import reply_tokens
+
+KEYS = (b"k" * 32, b"o" * 32)
+
+
+@given(st.integers(1, 10**14), st.sampled_from(KEYS))
+def test_a_return_path_reads_back(delivery: int, key: bytes) -> None:
+    """It verifies with an old key too, upper-cased as well, fits into a local part, and is neither
+    a reply nor a relay address.
+    """
+    path = reply_tokens.return_path(key, "support@example.org", delivery)
+    bare, plus = reply_tokens.bare(path)
+    assert bare == "support@example.org"
+    assert len(path.partition("@")[0]) <= 64
+    assert reply_tokens.read_return(KEYS, plus.upper()) == delivery
+    assert reply_tokens.read_return((b"x" * 32,), plus) is None
+    assert reply_tokens.read_reply(KEYS, plus) is None
+    assert reply_tokens.read_reply(KEYS, plus.removeprefix("b")) is None
+    assert reply_tokens.read_relay(KEYS, plus) is None
+
+
+@given(st.integers(1, 10**14), st.integers(1, 10**6))
+def test_no_other_mark_is_a_return_path(number: int, other: int) -> None:
+    """A reply address, a relay address and a return path of another number do not verify."""
+    reply = reply_tokens.bare(reply_tokens.reply_address(KEYS[0], "support@example.org", number))[1]
+    relay = reply_tokens.bare(
+        reply_tokens.relay_address(KEYS[0], "support@example.org", number, other)
+    )[1]
+    signed = reply_tokens.bare(reply_tokens.return_path(KEYS[0], "support@example.org", number))[
+        1
+    ].partition(".")[2]
+    assert reply_tokens.read_return(KEYS, reply) is None
+    assert reply_tokens.read_return(KEYS, f"b{reply}") is None
+    assert reply_tokens.read_return(KEYS, relay) is None
+    assert reply_tokens.read_return(KEYS, f"b{number + other}.{signed}") is None
+
+
+@given(st.text(max_size=60))
+def test_nothing_made_up_is_a_return_path(text: str) -> None:
+    """Text of any kind names no delivery, and reading it does not raise."""
+    assert reply_tokens.read_return(KEYS, text) is None
+    assert reply_tokens.read_return(KEYS, f"b1.{text}") is None

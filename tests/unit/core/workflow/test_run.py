@@ -1,0 +1,504 @@
+"""Runs at their turn: order, delays, branches, windows, retries, moves, loops, off (behaviour.md
+3.3 and 3.5).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from core.decide import decide
+from core.decisions.outgoing import (
+    AddTask,
+    CallWebhook,
+    Enrol,
+    FinishRun,
+    MoveRun,
+    Notify,
+    QueueMail,
+    RecordRun,
+)
+from core.decisions.tickets import AddNote, Decision, SetClosure, SetFields, SetStatus
+from core.events import Cause, Prepared, RunDue
+from core.model.message import Address
+from core.model.outgoing_mail import Outgoing
+from core.model.ticket import Ticket, User
+from core.model.workflow import CHAIN_DEPTH, START, Enrolment, Workflow, read
+from core.pipeline import Pipeline, Status
+from core.state import State
+from core.workflow.run import BACK_OFF, PAST, RETRIES, reached
+
+ZONE = ZoneInfo("Europe/Amsterdam")
+NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)  # a Sunday
+STEPS = (
+    Status(1, "New", "open", 1),
+    Status(2, "Waiting", "open", 2),
+    Status(3, "Closed", "closed", 3),
+)
+OTHER = (Status(11, "Lead", "open", 1), Status(12, "Won", "closed", 2))
+UMA = User(7, "Uma", frozenset({"uma@desk.example"}), address="uma@desk.example")
+STATE = State(
+    {1: Pipeline(1, "Support", STEPS), 2: Pipeline(2, "Sales", OTHER)},
+    ZONE,
+    users={"uma@desk.example": UMA},
+)
+TICKET = Ticket(3, "A lamp", 1, 1, "email", NOW, tags=("lamp", "old"), priority="low")
+RUN = Enrolment(5, 1, 3, "ACTIVE", START, NOW, NOW, NOW)
+CAUSE = Cause("workflow", workflow="Support / New")
+OFFICE = {
+    "days": ["mon", "tue", "wed", "thu", "fri"],
+    "hours": "09:00-17:00",
+    "holidays": ["2026-11-23"],
+}
+MAIL = Outgoing(
+    "m@x", Address("", "s@x"), (), (), "s", "t", NOW, b"", ("ann@example.org",), "auto_generated"
+)
+
+
+def note(name: str, **more: Any) -> dict[str, Any]:
+    return {"id": name, "kind": "add_note", "text": name, **more}
+
+
+def workflow(*actions: dict[str, Any], **more: Any) -> Workflow:
+    graph, problems = read(list(actions))
+    assert problems == ()
+    return replace(Workflow(1, 1, 1, 4, graph, enabled=True, name="Support / New"), **more)
+
+
+def turn(
+    made: Workflow, run: Enrolment = RUN, now: datetime = NOW, **more: Any
+) -> tuple[Decision, ...]:
+    state = more.pop("state", replace(STATE, workflows={1: made}, enrolments={3: [run]}))
+    return decide(replace(RunDue(TICKET, made, run, frozenset(), CAUSE), **more), state, now)
+
+
+def records(decided: tuple[Decision, ...]) -> list[tuple[str | None, str]]:
+    return [(each.action, each.outcome) for each in decided if isinstance(each, RecordRun)]
+
+
+def moved(decided: tuple[Decision, ...]) -> MoveRun | FinishRun:
+    found = [each for each in decided if isinstance(each, MoveRun | FinishRun)]
+    assert len(found) == 1
+    return found[0]
+
+
+def test_one_action_a_turn_in_order() -> None:
+    """3.3: sequential; each action is recorded once under a key of its own, with its version, and
+    knows its cause (INV9).
+    """
+    made = workflow(note("a"), note("b"))
+    cause = replace(CAUSE, action="a")
+    assert turn(made) == (
+        RecordRun(1, 4, 3, 5, "a", "OK", None, "5:a"),
+        MoveRun(5, "a", NOW, NOW),
+        AddNote(3, "a", cause),
+    )
+    assert records(turn(made, replace(RUN, place="a"))) == [("b", "OK")]
+    assert turn(made, replace(RUN, place="b")) == (FinishRun(5, "DONE", "the last action is done"),)
+
+
+def test_what_was_done_is_not_done_again() -> None:
+    """3.3: at most once for an enrolment and an action, wherever an edit has put the run."""
+    assert records(turn(workflow(note("a"), note("b")), done=frozenset({"a"}))) == [("b", "OK")]
+
+
+def test_a_delay_counts_from_when_the_ticket_reached_it() -> None:
+    """3.4: a turn that comes late shortens the wait by as much; delays in a row are over when they
+    would have been; actions are done late, once.
+    """
+    made = workflow(
+        {"id": "w", "kind": "delay", "for": "2d"},
+        note("a"),
+        {"id": "x", "kind": "delay", "for": "1d"},
+        note("b"),
+    )
+    day = timedelta(days=1)
+    assert moved(turn(made, now=NOW + day)) == MoveRun(5, "w", NOW + 2 * day, NOW, None)
+    late = turn(made, now=NOW + 5 * day)
+    assert (records(late), moved(late)) == (
+        [("w", "OK"), ("a", "OK")],
+        MoveRun(5, "a", NOW + 5 * day, NOW + 5 * day),
+    )
+    after = turn(made, replace(RUN, place="a", due_at=NOW + 5 * day), NOW + 5 * day)
+    assert moved(after) == MoveRun(5, "x", NOW + 6 * day, NOW + 5 * day, None)
+    row = workflow(
+        {"id": "w", "kind": "delay", "for": "2d"},
+        {"id": "x", "kind": "delay", "for": "1d"},
+        note("b"),
+    )
+    assert moved(turn(row, now=NOW + 2 * day)) == MoveRun(
+        5, "x", NOW + 3 * day, NOW + 2 * day, None
+    )
+    assert records(turn(row, now=NOW + 3 * day)) == [("w", "OK"), ("x", "OK"), ("b", "OK")]
+
+
+def test_what_a_delay_waits_for_may_come_before_its_turn() -> None:
+    """3.1: who has reached a delay waits for its event, turn or no turn; who stands before an
+    action, waits already or is to come later does not.
+    """
+    made = workflow(
+        {"id": "w", "kind": "delay", "event": "Customer replied", "for": "3d"}, note("a")
+    ).graph
+    assert reached(made, RUN, "customer_reply", NOW) == "w"
+    assert reached(made, RUN, "agent_reply", NOW) is None
+    assert reached(made, replace(RUN, place="w"), "customer_reply", NOW) is None
+    for change in (
+        {"wait_for": PAST},
+        {"due_at": NOW + timedelta(seconds=1)},
+        {"attempts": 1},
+        {"state": "DONE"},
+        {"place": "gone"},
+    ):
+        assert reached(made, replace(RUN, **change), "customer_reply", NOW) is None
+
+
+def test_a_run_waits_in_a_delay() -> None:
+    """3.3: the end of a delay is worked out as it is entered, and recorded; then it stands in it."""
+    made = workflow({"id": "w", "kind": "delay", "for": "2d"}, note("a"))
+    assert turn(made) == (
+        RecordRun(1, 4, 3, 5, "w", "OK", "until 2026-11-24T10:00:00+00:00"),
+        MoveRun(5, "w", NOW + timedelta(days=2), NOW),
+    )
+    assert records(turn(made, replace(RUN, place="w"))) == [("a", "OK")]
+
+
+def test_what_lies_in_the_past_is_over_at_once() -> None:
+    """3.3: past target dates continue at once; a date field of the ticket counts as it is by then."""
+    made = workflow(
+        {"id": "w", "kind": "delay", "until": "2020-01-01"},
+        {"id": "v", "kind": "delay", "field": "closed_at"},
+        note("a"),
+    )
+    assert records(turn(made)) == [("w", "OK"), ("v", "OK"), ("a", "OK")]
+    closes = replace(TICKET, close_date=date(2026, 12, 1))
+    made = workflow({"id": "w", "kind": "delay", "field": "close_date"})
+    assert moved(turn(made, ticket=closes)) == MoveRun(
+        5, "w", datetime(2026, 11, 30, 23, tzinfo=UTC), NOW
+    )
+
+
+def test_waiting_for_an_event() -> None:
+    """3.3: until the customer or an agent replied, a year at the most."""
+    made = workflow({"id": "w", "kind": "delay", "event": "agent_reply"}, note("a"))
+    assert moved(turn(made)) == MoveRun(5, "w", NOW + timedelta(days=365), NOW, "agent_reply")
+
+
+BRANCH = {
+    "id": "f",
+    "kind": "branch",
+    "branches": [
+        {
+            "name": "both",
+            "when": [{"field": "priority", "value": "low"}, {"field": "tags", "value": "new"}],
+            "actions": [note("n")],
+        },
+        {"name": "low", "when": {"field": "priority", "value": "low"}, "actions": [note("l")]},
+        {"name": "lamp", "when": {"field": "tags", "value": "lamp"}, "actions": [note("t")]},
+    ],
+    "otherwise": [note("o")],
+}
+
+
+@pytest.mark.parametrize(
+    ("ticket", "expected"),
+    [
+        pytest.param(TICKET, "l", id="first-match"),
+        pytest.param(replace(TICKET, tags=("new",)), "n", id="top-to-bottom"),
+        pytest.param(replace(TICKET, priority=None), "t", id="later-match"),
+        pytest.param(replace(TICKET, priority=None, tags=()), "o", id="none-met-90"),
+    ],
+)
+def test_branches(ticket: Ticket, expected: str) -> None:
+    """3.3, scenario 90: evaluated on arrival, top to bottom, the first that holds, else none-met;
+    then it goes on after the branch.
+    """
+    made = workflow(BRANCH, note("z"))
+    assert records(turn(made, ticket=ticket)) == [("f", "OK"), (expected, "OK")]
+    assert records(turn(made, replace(RUN, place=expected))) == [("z", "OK")]
+
+
+@pytest.mark.parametrize(
+    ("priority", "expected"), [("low", "l"), ("high", "h"), ("urgent", "z"), (None, "z")]
+)
+def test_value_equals(priority: Any, expected: str) -> None:
+    """3.3: one path a value and another for the rest; a path may be empty."""
+    paths = [
+        {"name": "Low", "value": "low", "actions": [note("l")]},
+        {"name": "High", "value": "high", "actions": [note("h")]},
+    ]
+    made = workflow(
+        {"id": "f", "kind": "branch", "field": "priority", "branches": paths}, note("z")
+    )
+    assert records(turn(made, ticket=replace(TICKET, priority=priority))) == [
+        ("f", "OK"),
+        (expected, "OK"),
+    ]
+
+
+def test_windows_move_actions_only() -> None:
+    """3.3: with a window delays and branches are passed, the action waits for Tuesday, as Monday is
+    a holiday.
+    """
+    made = workflow(BRANCH, note("z"), window=OFFICE)
+    opens = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
+    decided = turn(made)
+    assert records(decided) == [("f", "OK")]
+    assert moved(decided) == MoveRun(5, "f/low", opens, NOW, PAST)
+    assert records(turn(made, replace(RUN, place="f/low", wait_for=PAST), opens)) == [("l", "OK")]
+    delayed = workflow({"id": "w", "kind": "delay", "for": "12h"}, note("a"), window=OFFICE)
+    assert moved(turn(delayed)) == MoveRun(5, "w", NOW + timedelta(hours=12), NOW)
+    assert moved(turn(delayed, replace(RUN, place="w"), NOW + timedelta(hours=12))) == MoveRun(
+        5, "w", opens, NOW, PAST
+    )
+
+
+def test_a_window_that_never_opens_fails_the_run() -> None:
+    """Every run ends: holidays may close a window for good."""
+    holidays = [str(date(2026, 11, 22) + timedelta(days=each)) for each in range(900)]
+    ended = moved(turn(workflow(note("a"), window={"holidays": holidays})))
+    assert isinstance(ended, FinishRun)
+    assert ended.state == "FAILED"
+
+
+SEND = {"id": "m", "kind": "send_email", "template": "Ticket received"}
+BROKEN = Prepared((), "FAILED", "there is no template", retry=True)
+
+
+def test_retries_with_back_off_then_failed() -> None:
+    """3.3: five retries, each after twice the wait, then FAILED, the owner is told, and the chain
+    goes on.
+    """
+    made, run, now = workflow(SEND, note("a")), RUN, NOW
+    for attempt in range(RETRIES):
+        decided = turn(made, run, now, prepared=BROKEN)
+        assert decided[0] == RecordRun(1, 4, 3, 5, "m", "RETRY", "there is no template")
+        later = moved(decided)
+        assert later == MoveRun(5, START, now + BACK_OFF * 2**attempt, NOW, None, attempt + 1)
+        assert isinstance(later, MoveRun)
+        run, now = replace(run, attempts=later.attempts), later.due_at
+    assert turn(made, run, now, prepared=BROKEN) == (
+        RecordRun(1, 4, 3, 5, "m", "FAILED", "there is no template", "5:m"),
+        Notify(3, "failure", "action m of Support / New failed: there is no template"),
+        MoveRun(5, "m", now, now),
+    )
+    assert records(turn(made, run, now, prepared=Prepared((MAIL,)))) == [("m", "OK")]
+
+
+def test_the_window_does_not_forget_the_retries() -> None:
+    """3.3: an action that keeps failing where the window closes between its retries still fails in
+    the end.
+    """
+    made, run, now = workflow(SEND, note("a"), window={"hours": "11:00-11:04"}), RUN, NOW
+    tries = 0
+    for _ in range(40):
+        decided = turn(made, run, now, prepared=BROKEN)
+        tries += ("m", "RETRY") in records(decided)
+        later = moved(decided)
+        if ("m", "FAILED") in records(decided):
+            break
+        assert isinstance(later, MoveRun)
+        run = replace(run, place=later.place, attempts=later.attempts, wait_for=later.wait_for)
+        now = later.due_at
+    assert (tries, records(decided)) == (RETRIES, [("m", "FAILED")])
+
+
+def test_retries_belong_to_one_action() -> None:
+    """3.3: where an edit or the switch took the failing action away, the next one has five retries
+    of its own.
+    """
+    made = workflow({"id": "w", "kind": "delay", "until": "2020-01-01"}, SEND)
+    assert records(turn(made, replace(RUN, attempts=RETRIES), prepared=BROKEN)) == [
+        ("w", "OK"),
+        ("m", "RETRY"),
+    ]
+
+
+def test_stop_on_failure() -> None:
+    """3.3: the chain goes on unless the action says otherwise."""
+    made = workflow({**SEND, "stop_on_failure": True}, note("a"))
+    decided = turn(made, replace(RUN, attempts=RETRIES), prepared=BROKEN)
+    assert records(decided) == [("m", "FAILED")]
+    assert moved(decided) == FinishRun(5, "FAILED", "m: there is no template")
+    lasting = workflow({"id": "s", "kind": "set_status", "status": "Gone"}, note("a"))
+    assert records(turn(lasting)) == [("s", "FAILED")]
+    assert moved(turn(lasting)) == MoveRun(5, "s", NOW, NOW)
+
+
+@pytest.mark.parametrize(
+    "outcome", ["SKIPPED_NO_RECIPIENT", "SKIPPED_NO_CONSENT", "SKIPPED_CAP", "SKIPPED_LOOP"]
+)
+def test_mail_that_may_not_go(outcome: Any) -> None:
+    """3.3: it is told and passed over, nobody is alarmed."""
+    decided = turn(workflow(SEND), prepared=Prepared((), outcome, "why"))
+    assert decided == (RecordRun(1, 4, 3, 5, "m", outcome, "why", "5:m"), MoveRun(5, "m", NOW, NOW))
+
+
+def test_mail_goes_out_after_its_record() -> None:
+    """3.3: record and mail are one transaction, so that there never are two mails for one enrolment
+    and action.
+    """
+    decided = turn(workflow(SEND), prepared=Prepared((MAIL,), "OK", "ann@example.org"))
+    assert decided[0] == RecordRun(1, 4, 3, 5, "m", "OK", "ann@example.org", "5:m")
+    assert decided[2:] == (QueueMail(3, MAIL, replace(CAUSE, action="m")),)
+    assert records(turn(workflow(SEND))) == [("m", "FAILED")]
+
+
+def test_stop_ends_the_run() -> None:
+    """3.1: nothing after it is done, also not what follows its branch."""
+    inside = {
+        "id": "f",
+        "kind": "branch",
+        "branches": [{"name": "x", "when": [], "actions": [{"id": "s", "kind": "stop"}]}],
+    }
+    decided = turn(workflow(inside, note("a")))
+    assert records(decided) == [("f", "OK"), ("s", "OK")]
+    assert moved(decided) == FinishRun(5, "DONE", "stopped by s")
+
+
+def test_set_status_is_a_real_move() -> None:
+    """3.3: close date, leave rules and the target's workflow follow, in this order; the chain is
+    remembered.
+    """
+    made = workflow({"id": "s", "kind": "set_status", "status": "closed"}, on_leave="unenroll")
+    target = Workflow(2, 1, 3, 1, read([note("t")])[0], enabled=True, name="Support / Closed")
+    state = replace(STATE, workflows={1: made, 3: target}, enrolments={3: [RUN]})
+    cause = replace(CAUSE, action="s")
+    decided = turn(made, state=state)
+    assert decided[2:] == (
+        SetStatus(3, 1, 3, cause),
+        SetClosure(3, cause, NOW, date(2026, 11, 22)),
+        FinishRun(5, "UNENROLLED", "the ticket left the status"),
+        Enrol(3, 2, cause, None, (1,)),
+    )
+    silent = turn(made, replace(RUN, silent="a machine"), state=state)
+    assert silent[-1] == Enrol(3, 2, cause, "a machine", (1,))
+    elsewhere = workflow({"id": "s", "kind": "set_status", "status": "won", "pipeline": "SALES"})
+    assert turn(elsewhere)[2] == SetStatus(3, 2, 12, cause)
+    assert turn(workflow({"id": "s", "kind": "set_status", "status": "new"}))[2:] == ()
+    assert records(
+        turn(workflow({"id": "s", "kind": "set_status", "status": "new", "pipeline": "Gone"}))
+    ) == [("s", "FAILED")]
+
+
+@pytest.mark.parametrize(
+    ("chain", "held", "expected"),
+    [
+        pytest.param((), (), "Enrol", id="first"),
+        pytest.param((2,), (), "SKIPPED_LOOP", id="re-entered"),
+        pytest.param((2, 9), (), "SKIPPED_LOOP", id="re-entered-by-a-long-way"),
+        pytest.param(tuple(range(100, 99 + CHAIN_DEPTH)), (), "Enrol", id="as-deep-as-may-be"),
+        pytest.param(tuple(range(100, 100 + CHAIN_DEPTH)), (), "SKIPPED_LOOP", id="too-deep"),
+        pytest.param((2,), ("ACTIVE",), None, id="INV13-still-in-it"),
+    ],
+)
+def test_loop_guard(chain: tuple[int, ...], held: tuple[Any, ...], expected: str | None) -> None:
+    """3.3: a chain of more than ten workflows, or one that comes back to a workflow it went
+    through, is SKIPPED_LOOP; the move stays.
+    """
+    made = workflow({"id": "s", "kind": "set_status", "status": "Closed"})
+    target = Workflow(2, 1, 3, 1, read([note("t")])[0], enabled=True, re_enroll=True)
+    run = replace(RUN, chain=chain)
+    runs = [run, *(replace(RUN, id=6, workflow_id=2, state=state) for state in held)]
+    decided = turn(
+        made, run, state=replace(STATE, workflows={1: made, 3: target}, enrolments={3: runs})
+    )
+    assert any(isinstance(each, SetStatus) for each in decided)
+    last = decided[-1]
+    found = (
+        last.outcome
+        if isinstance(last, RecordRun)
+        else type(last).__name__
+        if isinstance(last, Enrol)
+        else None
+    )
+    assert found == expected
+    if isinstance(last, RecordRun):
+        assert (last.workflow, last.enrolment, last.key) == (2, None, None)
+
+
+def test_off_passes_actions_over() -> None:
+    """3.5, INV12, scenario 83: actions are SKIPPED_OFF, branches are chosen and delays waited for;
+    on again before due, it runs.
+    """
+    made = workflow(
+        note("a"), BRANCH, {"id": "w", "kind": "delay", "for": "2d"}, note("b"), enabled=False
+    )
+    decided = turn(made)
+    assert records(decided) == [
+        ("a", "SKIPPED_OFF"),
+        ("f", "OK"),
+        ("l", "SKIPPED_OFF"),
+        ("w", "OK"),
+    ]
+    assert moved(decided) == MoveRun(5, "w", NOW + timedelta(days=2), NOW)
+    waiting = replace(RUN, place="w")
+    off = turn(made, waiting)
+    assert (records(off), type(moved(off))) == ([("b", "SKIPPED_OFF")], FinishRun)
+    assert not any(isinstance(each, AddNote) for each in (*decided, *off))
+    assert records(turn(replace(made, enabled=True), waiting)) == [("b", "OK")]
+
+
+def test_the_condition_that_ends_a_run() -> None:
+    """3.1 unenroll_when: asked at each turn, before anything is done."""
+    made = workflow(note("a"), unenroll_when={"field": "tags", "value": "lamp"})
+    ended = moved(turn(made))
+    assert isinstance(ended, FinishRun)
+    assert (ended.state, records(turn(made))) == ("UNENROLLED", [])
+
+
+@pytest.mark.parametrize(
+    ("action", "expected"),
+    [
+        ({"kind": "set_field", "field": "priority", "value": "High"}, ("priority", "high")),
+        ({"kind": "set_field", "field": "priority", "value": "none"}, ("priority", None)),
+        ({"kind": "set_field", "field": "priority", "value": "low"}, None),
+        ({"kind": "set_field", "field": "priority", "value": "odd"}, "FAILED"),
+        ({"kind": "set_field", "field": "subject", "value": "A chair"}, ("subject", "A chair")),
+        (
+            {"kind": "set_field", "field": "close_date", "value": "2026-12-01"},
+            ("close_date", date(2026, 12, 1)),
+        ),
+        ({"kind": "set_field", "field": "close_date", "value": "none"}, None),
+        ({"kind": "set_field", "field": "close_date", "value": "soon"}, "FAILED"),
+        ({"kind": "set_owner", "owner": "UMA"}, ("owner_id", 7)),
+        ({"kind": "set_owner", "owner": "Uma@Desk.example "}, ("owner_id", 7)),
+        ({"kind": "set_owner", "owner": "none"}, None),
+        ({"kind": "set_owner", "owner": "nobody"}, "FAILED"),
+        ({"kind": "add_tag", "tag": "new"}, ("tags", ("lamp", "old", "new"))),
+        ({"kind": "add_tag", "tag": "lamp"}, None),
+        ({"kind": "remove_tag", "tag": "lamp"}, ("tags", ("old",))),
+        ({"kind": "remove_tag", "tag": "new"}, None),
+    ],
+)
+def test_fields(action: dict[str, Any], expected: Any) -> None:
+    """3.1: what is so already changes nothing; what cannot be is FAILED."""
+    decided = turn(workflow({"id": "a", **action}))
+    if expected == "FAILED":
+        assert records(decided) == [("a", "FAILED")]
+        return
+    changed = [each.fields for each in decided if isinstance(each, SetFields)]
+    assert (records(decided), changed) == ([("a", "OK")], [] if expected is None else [(expected,)])
+
+
+def test_tasks_and_webhooks() -> None:
+    """3.1: a task is due from its turn on, also after a delay; a call has the key under which it is
+    made only once.
+    """
+    made = workflow(
+        {"id": "w", "kind": "delay", "for": "2d"},
+        {"id": "t", "kind": "create_task", "text": "call", "due": "1d"},
+    )
+    later = NOW + timedelta(days=2)
+    decided = turn(made, replace(RUN, place="w"), later)
+    assert decided[-1] == AddTask(3, "call", later + timedelta(days=1), replace(CAUSE, action="t"))
+    assert turn(workflow({"id": "t", "kind": "create_task", "text": "call"}))[-1] == AddTask(
+        3, "call", None, replace(CAUSE, action="t")
+    )
+    hook = workflow({"id": "h", "kind": "webhook", "url": "https://hook.example/"})
+    assert turn(hook)[-1] == CallWebhook(
+        3, "https://hook.example/", "5:h", replace(CAUSE, action="h")
+    )

@@ -1,0 +1,75 @@
+"""Commands that act print ticket, message and changes with --json, also where no ticket was touched
+(interfaces.md 2.1).
+"""
+
+from __future__ import annotations
+
+FLOW = (
+    '[[workflow]]\npipeline = "Sales"\nstatus = "Lead"\nenabled = true\nactions = [{id = '
+    '"n", kind = "add_note", text = "x"}]\n'
+)
+
+
+def test_acting_commands_have_the_common_keys(cli, tmp_path):
+    """A program that reads what acts finds the same three keys everywhere, beside those of the
+    command.
+    """
+    cli.replay("ann@customer.example", "1")
+    (tmp_path / "flow.toml").write_text(FLOW)
+    place = ("Sales", "Lead")
+    acts = (
+        (
+            ("pipeline", "add", "Sales", "--status", "Lead:open", "--status", "Won:closed"),
+            "statuses",
+        ),
+        (("pipeline", "set", "Sales", "--close-date", "off"), "close_date"),
+        (("pipeline", "status", "add", "Sales", "Lost", "--state", "closed"), "statuses"),
+        (("pipeline", "status", "set", "Sales", "Lost", "--state", "open"), "backfill_offered"),
+        (("pipeline", "status", "rename", "Sales", "Lost", "Gone"), "statuses"),
+        (("pipeline", "status", "move", "Sales", "Gone", "--position", "1"), "statuses"),
+        (("pipeline", "status", "delete", "Sales", "Gone"), "moved"),
+        (("workflow", "import", tmp_path / "flow.toml", "--yes"), "diff"),
+        (("workflow", "set", *place, "--enabled", "off"), "tickets_in_status"),
+        (
+            (
+                "workflow",
+                "add",
+                *place,
+                "--after",
+                "n",
+                "--json-action",
+                '{"id": "s", "kind": "stop"}',
+            ),
+            "version",
+        ),
+        (("workflow", "edit", *place, "n", "--set", "text=y"), "version"),
+        (("workflow", "delete", *place, "s"), "version"),
+        (("workflow", "restore", *place, 1), "version"),
+        (("workflow", "delete", *place, "--whole"), "ended"),
+        (("template", "set", "Reminder", "--subject", "Hello", "--text", "First."), "template"),
+        (("template", "delete", "Reminder"), "deleted"),
+        (("channel", "add", "sales@localhost"), "channel"),
+        (("channel", "set", "sales@localhost", "--tickets", "off"), "channel"),
+        (("user", "add", "olga@ours.example", "--name", "Olga"), "user"),
+        (("user", "set", "olga@ours.example", "--role", "admin"), "user"),
+        (("contact", "set", "ann@customer.example", "--block", "on"), "contact"),
+        (("contact", "erase", "ann@customer.example", "--yes"), "erased"),
+    )
+    for arguments, own in acts:
+        done = cli.json(*arguments)
+        assert (done["ticket"], done["message"], done["changes"]) == (None, None, []), arguments
+        assert own in done, arguments
+
+
+def test_an_imported_pipeline_has_the_common_keys(cli, tmp_path):
+    """`pipeline import` reads what export wrote, and tells the same way."""
+    (tmp_path / "all.toml").write_text(cli("pipeline", "export").text)
+    done = cli.json("pipeline", "import", tmp_path / "all.toml", "--yes")
+    assert done == {"ticket": None, "message": None, "changes": [], "diff": "", "changed": False}
+
+
+def test_showing_commands_stay_as_they_are(cli):
+    """What only shows has no changes to tell of."""
+    assert "changes" not in cli.json(
+        "pipeline", "show", cli.json("pipeline", "list")["pipelines"][0]["name"]
+    )

@@ -1,0 +1,217 @@
+"""``ticketgate channel login``, as a person runs it: what is said, what comes as JSON, and how it
+ends.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+from urllib.request import ProxyHandler, build_opener
+
+import pytest
+
+from tests.servers.tokens import ACCOUNT, CLIENT, SECRET, refusal, token_server
+
+ROOT = Path(__file__).parents[4]
+BROWSER = build_opener(ProxyHandler({}))
+CHANNEL = "support@localhost"
+
+
+@pytest.fixture
+def provider():
+    """A provider of mailboxes."""
+    with token_server(interval=0.01) as server:
+        yield server
+
+
+@pytest.fixture
+def configure(cli, provider):
+    """``configure(grant)`` writes a configuration with mailboxes: ``desk`` at the provider, ``old``
+    with a password.
+    """
+
+    def write(grant="device_code", **more):
+        box = 'host = "127.0.0.1"\nusername = "desk@example.org"\nchannel = "support@localhost"\n'
+        client = {
+            "name": "provider",
+            "provider": "custom",
+            "client_id": CLIENT,
+            "client_secret": SECRET,
+            "grant": grant,
+        }
+        table = "".join(
+            f'{name} = "{value}"\n' for name, value in (client | provider.places | more).items()
+        )
+        (cli.folder / "ticketgate.toml").write_text(
+            f'[[oauth]]\n{table}\n[[imap]]\nname = "desk"\n{box}oauth = "provider"\n'
+            f'[[imap]]\nname = "old"\n{box}password = "s3cret"\nfolder = "Old"\n'
+        )
+
+    write()
+    return write
+
+
+@contextmanager
+def running(*arguments):
+    """The command in a process of its own, in the folder and environment of the test; what it
+    prints comes line by line.
+    """
+    command = [sys.executable, "-u", "-m", "gateway.cli.main", "channel", "login", *arguments]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def address_in(stream):
+    """The first line that is an address."""
+    return next(line.strip() for line in stream if line.startswith("http"))
+
+
+def access(cli):
+    """The word for the mailbox in the list of channels, without what no daemon can have done yet."""
+    [channel] = cli.json("channel", "list")["channels"]
+    return next(box["detail"] or "" for box in channel["mailboxes"] if box["name"] == "desk")
+
+
+def test_a_device_code_leads_a_person_through(cli, configure, provider):
+    """Address and code are shown, the program waits, says that it worked, and what to do next; the
+    list no longer asks for a sign-in.
+    """
+    assert "nobody has signed in" in access(cli)
+    provider.types_at_once = ACCOUNT
+    done = cli("channel", "login", "desk")
+    assert done.code == 0, done.err
+    assert (
+        f"Open {provider.url}/activate in a browser, sign in as {ACCOUNT}, and type in the "
+        "code ABCD-0001"
+    ) in done.text
+    assert "desk: we are let in. To try it: ticketgate channel test desk" in done.text
+    assert "nobody has signed in" not in access(cli)
+
+
+def test_json_is_one_document_and_the_rest_goes_to_stderr(cli, configure, provider):
+    """A program gets mailbox, client, account and the end of the access; the person still sees the
+    code.
+    """
+    provider.types_at_once = ACCOUNT
+    done = cli("channel", "login", "desk", "--json")
+    assert done.json == {
+        "mailbox": "desk",
+        "client": "provider",
+        "account": ACCOUNT,
+        "ok": True,
+        "access_until": "2026-11-22T11:00:00+00:00",
+    }
+    assert "ABCD-0001" in done.err
+
+
+def test_client_credentials_are_tried(cli, configure, provider):
+    """Nobody has to agree: a token is fetched, and that is said."""
+    configure("client_credentials")
+    done = cli("channel", "login", "desk")
+    assert (done.code, "we are let in" in done.text) == (0, True)
+    assert provider.calls["client_credentials"] == 1
+
+
+def test_a_password_mailbox_has_nothing_to_sign_in_to(cli, configure, provider):
+    """That is no mistake: it says so, and how the mailbox is tried."""
+    done = cli("channel", "login", "old")
+    assert done.code == 0
+    assert done.text == (
+        "old signs in with a password: there is nothing to do here. To try it: "
+        "ticketgate channel test old\n"
+    )
+    assert cli.json("channel", "login", "old")["client"] is None
+
+
+def test_a_channel_stands_for_its_mailboxes(cli, configure, provider):
+    """The address of a channel leads through each of its mailboxes in turn, with one line of JSON
+    each.
+    """
+    provider.types_at_once = ACCOUNT
+    done = cli("channel", "login", CHANNEL, "--json")
+    assert [json.loads(line)["mailbox"] for line in done.text.splitlines()] == ["desk", "old"]
+
+
+def test_an_unknown_name_lists_the_known_ones(cli, configure):
+    """64, and the names of the mailboxes that there are."""
+    done = cli("channel", "login", "dsek")
+    assert done.code == os.EX_USAGE
+    assert (
+        done.err
+        == "ticketgate: the configuration has no mailbox 'dsek'; [[imap]] tables: desk, old\n"
+    )
+
+
+@pytest.mark.parametrize("error", ["access_denied", "invalid_client"])
+def test_a_refusal_is_65(cli, configure, provider, error):
+    """The person or the provider says no: one sentence on stderr, and nothing on stdout but what
+    was shown.
+    """
+    provider.replies = [refusal(error)]
+    done = cli("channel", "login", "desk")
+    assert (done.code, done.text) == (os.EX_DATAERR, "")
+    assert done.err.count("\n") == 1
+    assert error in done.err
+
+
+def test_a_provider_that_is_away_is_75(cli, configure, free_port):
+    """Nobody answers: try again later."""
+    configure(device_url=f"http://127.0.0.1:{free_port}/device")
+    done = cli("channel", "login", "desk")
+    assert done.code == os.EX_TEMPFAIL
+    assert "connection refused" in done.err
+
+
+def test_the_browser_of_this_machine(cli, configure, provider):
+    """The address is shown, the browser comes back by itself, and the program says that it worked."""
+    configure("authorization_code")
+    with running("desk") as process:
+        url = address_in(process.stdout)
+        with BROWSER.open(url, timeout=20) as page:
+            assert "You may close this window" in page.read().decode()
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, "")
+    assert "desk: we are let in." in out
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_the_browser_of_another_machine(cli, configure, provider, is_right):
+    """With --paste the address at which that browser ended is asked for; a wrong one is refused."""
+    configure("authorization_code")
+    with running("desk", "--paste") as process:
+        url = address_in(process.stdout)
+        ended_at = (
+            provider.authorize(dict(parse_qsl(urlsplit(url).query)))
+            if is_right
+            else "http://localhost:8400/?code=a&state=b"
+        )
+        out, err = process.communicate(f"{ended_at}\n", timeout=30)
+    assert "Paste the address of that page here" in err
+    if is_right:
+        assert (process.returncode, "desk: we are let in." in out) == (0, True)
+    else:
+        assert (process.returncode, "no answer to this sign-in" in err) == (os.EX_DATAERR, True)
+
+
+@pytest.mark.parametrize("options", [("desk",), ("desk", "--paste")])
+def test_ctrl_c_ends_it_cleanly(cli, configure, options):
+    """A person who gives up sees no traceback, and nothing is left running."""
+    configure("authorization_code")
+    with running(*options) as process:
+        address_in(process.stdout)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=30)
+    assert process.returncode not in {0, None, -signal.SIGKILL}
+    assert "Traceback" not in err
+    assert "nobody has signed in" in access(cli)

@@ -1,0 +1,255 @@
+"""`ticketgate channel`, `contact`, `user` and `mail`."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.desk.passwords import hashed, verifies
+from gateway.errors import Refused
+
+
+def test_channels_are_added_and_set(cli):
+    """interfaces.md 2.2: the keys of the list; lists of senders replace what stood there and can be
+    emptied; what is no address is refused.
+    """
+    cli.json("pipeline", "add", "Sales", "--status", "Lead:open", "--status", "Won:closed")
+    added = cli.json(
+        "channel",
+        "add",
+        "Sales@Localhost",
+        "--name",
+        "The sales team",
+        "--pipeline",
+        "Sales",
+        "--status",
+        "Won",
+    )["channel"]
+    assert (added["address"], added["name"], added["pipeline"], added["status"]) == (
+        "sales@localhost",
+        "The sales team",
+        "Sales",
+        "Won",
+    )
+    changed = cli.json(
+        "channel",
+        "set",
+        "sales@localhost",
+        "--allow",
+        "Ann@customer.example",
+        "--deny",
+        "@evil.example",
+        "--deny",
+        "x@y.example",
+    )
+    assert (changed["channel"]["allow"], changed["channel"]["deny"]) == (
+        ["ann@customer.example"],
+        ["@evil.example", "x@y.example"],
+    )
+    assert cli.json("channel", "set", "sales@localhost", "--deny", "none")["channel"]["deny"] == []
+    for arguments in (
+        ("add", "sales@localhost"),
+        ("add", "no address"),
+        ("add", "new@localhost", "--pipeline", "Nowhere"),
+        ("set", "absent@localhost", "--tickets", "off"),
+        ("set", "sales@localhost", "--status", "New"),
+        ("set", "sales@localhost", "--deny", "evil"),
+    ):
+        assert cli("channel", *arguments).code == 65, arguments
+    listed = cli.json("channel", "list")["channels"]
+    assert [each["address"] for each in listed] == ["sales@localhost", "support@localhost"]
+    assert all(
+        each.keys() >= {"address", "name", "pipeline", "tickets", "health"} for each in listed
+    )
+    assert "sales@localhost" in cli("channel", "list").text
+
+
+def test_moving_a_channel_moves_its_new_tickets(cli):
+    """A channel's pipeline and status are where its next ticket starts."""
+    cli.json(
+        "pipeline",
+        "add",
+        "Sales",
+        "--status",
+        "Lead:open",
+        "--status",
+        "Talks:open",
+        "--status",
+        "Won:closed",
+    )
+    cli.json("channel", "set", "support@localhost", "--pipeline", "Sales", "--status", "Talks")
+    cli.replay("ann@customer.example", "1")
+    shown = cli.json("ticket", "show", 1)
+    assert (shown["pipeline"], shown["status"]) == ("Sales", "Talks")
+
+
+def test_users_and_their_addresses(cli):
+    """Addresses given count as verified and belong to one user; the password is never shown nor
+    kept as it is.
+    """
+    added = cli.json(
+        "user",
+        "add",
+        "Olga@ours.example",
+        "--name",
+        "Olga",
+        "--also",
+        "o@ours.example",
+        "--role",
+        "admin",
+        "--password-stdin",
+        stdin="correct horse\n",
+    )["user"]
+    assert added == {
+        "name": "Olga",
+        "address": "olga@ours.example",
+        "addresses": ["olga@ours.example", "o@ours.example"],
+        "role": "admin",
+        "active": True,
+        "signature": None,
+        "notify": {"new": True, "reply": True, "failure": True, "digest": "off"},
+        "password": True,
+    }
+    assert cli("user", "add", "o@ours.example", "--name", "Other").code == 65
+    assert cli("user", "add", "support@localhost", "--name", "Other").code == 65
+    assert cli("user", "add", "nobody", "--name", "Other").code == 65
+    assert cli("user", "set", "o@ours.example", "--also", "no address").code == 65
+    assert (
+        cli(
+            "user", "add", "p@ours.example", "--name", "Paul", "--password-stdin", stdin="short\n"
+        ).code
+        == 65
+    )
+    changed = cli.json(
+        "user",
+        "set",
+        "o@ours.example",
+        "--role",
+        "reader",
+        "--active",
+        "off",
+        "--also",
+        "third@ours.example",
+        "--name",
+        "O.",
+    )["user"]
+    assert (changed["role"], changed["active"], changed["name"]) == ("reader", False, "O.")
+    assert changed["addresses"] == ["olga@ours.example", "o@ours.example", "third@ours.example"]
+    assert [each["address"] for each in cli.json("user", "list")["users"]] == ["olga@ours.example"]
+    assert cli("user", "set", "absent@ours.example", "--name", "x").code == 65
+    assert "olga@ours.example" in cli("user", "list").text
+
+
+def test_passwords_are_verified_against_their_hash():
+    """The right one passes, another does not, nothing stored passes never, and two hashes of one
+    password differ.
+    """
+    stored = hashed("correct horse")
+    assert verifies("correct horse", stored)
+    assert not verifies("wrong horse", stored)
+    assert not verifies("", None)
+    assert not verifies("correct horse", "something else")
+    assert hashed("correct horse") != stored
+    with pytest.raises(Refused):
+        hashed("short")
+
+
+def test_contacts_are_listed_shown_and_blocked(cli):
+    """A contact shows the tickets he asked for; blocked, his next mail is held back (E30)."""
+    cli.replay("Ann <ann@customer.example>", "1")
+    assert cli.json("contact", "list")["contacts"][0] == {
+        "address": "ann@customer.example",
+        "name": "Ann",
+        "blocked": False,
+        "marketing": False,
+        "automated": False,
+        "proven": False,
+        "bounced_at": None,
+        "language": None,
+    }
+    shown = cli.json("contact", "show", "Ann@customer.example")
+    assert [each["number"] for each in shown["tickets"]] == [1]
+    changed = cli.json(
+        "contact", "set", "ann@customer.example", "--marketing", "on", "--block", "on"
+    )["contact"]
+    assert (changed["marketing"], changed["blocked"]) == (True, True)
+    assert cli("contact", "show", "absent@customer.example").code == 65
+    assert cli.replay("ann@customer.example", "2", answers="1")["outcome"] == "quarantined"
+    assert "ann@customer.example" in cli("contact", "list").text
+    assert "ann@customer.example" in cli("contact", "show", "ann@customer.example").text
+
+
+def test_mail_is_listed_explained_and_given_back(cli):
+    """`mail list|show|raw|explain`: the keys of the interface, the steps of behaviour.md 2.1, and
+    the bytes as they came.
+    """
+    path = cli.mail("ann@customer.example", "1")
+    assert cli("replay", path).code == 0
+    listed = cli.json("mail", "list")
+    assert listed["total"] == 1
+    (row,) = listed["mail"]
+    assert row.keys() >= set(
+        "id received_at channel source message_id from subject state kind ticket reason".split()
+    )
+    assert (row["state"], row["ticket"], row["channel"], row["source"], row["kind"]) == (
+        "done",
+        1,
+        "support@localhost",
+        "replay",
+        "human",
+    )
+    assert cli("mail", "raw", row["id"]).out == path.read_bytes()
+    explained = cli.json("mail", "explain", row["id"])
+    assert [each["step"] for each in explained["steps"]][:4] == [
+        "duplicate",
+        "own mail",
+        "report",
+        "sender",
+    ]
+    assert all(each.keys() == {"step", "verdict", "why"} for each in explained["steps"])
+    assert explained["rule"] is None
+    assert cli.json("mail", "show", row["id"])["size"] == len(path.read_bytes())
+    assert "opened a ticket" in cli("mail", "explain", row["id"]).text
+    assert "ann@customer.example" in cli("mail", "list").text
+    for verb in ("show", "raw", "explain", "retry", "release", "discard"):
+        assert cli("mail", verb, 99).code == 65
+    for verb in ("retry", "release", "discard"):
+        assert cli("mail", verb, row["id"]).code == 65, (
+            "it is done: there is nothing to be done again"
+        )
+
+
+def test_quarantined_mail_is_retried_discarded_and_retried_again(cli):
+    """A retry goes by the rules as they are now; a discarded mail stays where it is put until
+    somebody retries it.
+    """
+    cli.json("channel", "set", "support@localhost", "--deny", "eve@evil.example")
+    mail = cli.replay("eve@evil.example", "1")["mail_id"]
+    again = cli.json("mail", "retry", mail)
+    assert (again["mail"]["state"], again["ticket"]) == ("quarantined", None)
+    discarded = cli.json("mail", "discard", mail)
+    assert (discarded["mail"]["state"], discarded["mail"]["reason"]) == (
+        "ignored",
+        "Discarded by console.",
+    )
+    assert cli("mail", "release", mail).code == 65
+    cli.json("channel", "set", "support@localhost", "--deny", "none")
+    assert cli.json("mail", "retry", mail)["ticket"]["number"] == 1
+
+
+def test_a_mail_tells_the_ticket_it_is_on_today(cli):
+    """After a merge the list names the survivor."""
+    numbers = [cli.replay("ann@customer.example", key)["ticket"] for key in "ab"]
+    cli.json("ticket", "merge", numbers[1], "--into", numbers[0])
+    assert [each["ticket"] for each in cli.json("mail", "list", "--limit", 1)["mail"]] == [
+        numbers[0]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [('"unclosed', "unclosed"), ('unopened"', "unopened"), ('"Ann B."', "Ann B."), ("Ann", "Ann")],
+)
+def test_a_stray_quote_is_no_part_of_a_name(cli, written, name):
+    """A From whose quotation was never closed, or never opened, names a person all the same."""
+    cli.replay(f"{written} <ann@customer.example>", "1")
+    assert cli.json("contact", "show", "ann@customer.example")["name"] == name

@@ -1,0 +1,117 @@
+"""The console script as a process of its own: what only shows there."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(sys.executable).with_name("ticketgate")
+
+
+@pytest.fixture
+def script(tmp_path):
+    """Runs the installed script in an empty folder, with nothing set."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("TICKETGATE_")
+    }
+
+    def call(*arguments, **more):
+        return subprocess.run(
+            [SCRIPT, *arguments],
+            cwd=tmp_path,
+            env=environment | more,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return call
+
+
+def test_a_fresh_folder_gets_its_database(script, tmp_path):
+    """interfaces.md 2.1: any command creates an absent embedded database; stdout holds one JSON
+    document, stderr nothing.
+    """
+    listed = script("ticket", "list", "--json")
+    assert (listed.returncode, json.loads(listed.stdout), listed.stderr) == (0, {"tickets": []}, "")
+    assert (tmp_path / "var/ticketgate.db").exists()
+    assert script("ticket", "create", "--subject", "One").stdout == "1\n"
+
+
+def test_a_configuration_that_is_named_and_missing_is_78(script):
+    """interfaces.md 2.1: exit 78, with the file's name on stderr."""
+    result = script("--config", "absent.toml", "ticket", "list")
+    assert result.returncode == 78
+    assert "absent.toml" in result.stderr
+
+
+def test_the_clock_stands_where_it_is_told_to(script):
+    """TICKETGATE_NOW freezes the clock of a command; what is no instant is 64."""
+    made = script(
+        "ticket", "create", "--subject", "One", "--json", TICKETGATE_NOW="2026-11-22T10:00:00Z"
+    )
+    assert json.loads(made.stdout)["ticket"]["created_at"] == "2026-11-22T10:00:00+00:00"
+    assert script("ticket", "list", TICKETGATE_NOW="teatime").returncode == 64
+
+
+def test_a_reader_that_leaves_early_is_no_error(script, tmp_path):
+    """`ticketgate ... | head`: a closed pipe ends the command without a traceback."""
+    with subprocess.Popen(
+        [SCRIPT, "ticket", "list"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+
+
+def test_a_mistake_of_the_program_is_70(script, tmp_path):
+    """interfaces.md 2: what nobody foresaw, here a ticket in a status that does not exist, ends
+    with 70 and says where it happened.
+    """
+    script("ticket", "create", "--subject", "One")
+    with closing(sqlite3.connect(tmp_path / "var/ticketgate.db")) as database:
+        database.execute("UPDATE ticket SET status_id = 999")
+        database.commit()
+    result = script("ticket", "list")
+    assert (result.returncode, result.stdout) == (70, "")
+    assert "Traceback" in result.stderr
+
+
+def test_a_number_beyond_every_number_is_no_crash(script):
+    """A ticket, a mail or a thread that cannot be there is refused like one that is not."""
+    for command in (("ticket", "show"), ("ticket", "attach", "1", "--thread"), ("mail", "show")):
+        assert script(*command, "9" * 30).returncode in {64, 65}
+
+
+def test_a_folder_that_cannot_be_made_is_told(script, tmp_path):
+    """`[data] directory` where no folder can be: 78, with the path and the reason; it is the
+    configuration that has to change.
+    """
+    (tmp_path / "file").write_text("")
+    for folder in ("/proc/nope", str(tmp_path / "file/var")):
+        result = script("ticket", "list", TICKETGATE_DATA__DIRECTORY=folder)
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (78, "", 1), result
+        assert folder in result.stderr
+        assert "No such file or directory" in result.stderr or "Not a directory" in result.stderr
+
+
+def test_a_backup_into_no_folder_is_told(script, tmp_path):
+    """`db backup` names the folder and the reason, 65; the database has nothing to do with it."""
+    script("ticket", "create", "--subject", "One")
+    result = script("db", "backup", "absent/copy.db")
+    assert (result.returncode, result.stdout) == (65, "")
+    assert (
+        result.stderr == "ticketgate: nothing can be written to absent: No such file or directory\n"
+    )
+    assert not (tmp_path / "absent").exists()

@@ -1,0 +1,100 @@
+"""What people type for names, subjects and addresses: something, and one line of it (reliability.md
+5, 25).
+"""
+
+from __future__ import annotations
+
+import pytest
+
+BREAKS = ("\r\n", "\n", "\r", "\v", "\f", "\x85", "\u2028", "\u2029")
+
+
+def refused(result, words):
+    """Exit 65, nothing printed, one line on stderr with these words."""
+    assert (result.code, result.text, result.err.count("\n")) == (65, "", 1), result
+    assert words in result.err
+
+
+@pytest.mark.parametrize("blank", ["", "  "])
+def test_names_and_subjects_are_not_empty(cli, ticket, blank):
+    """A ticket made by hand has a subject, users and channels have names; what stood there stays."""
+    number = ticket("A printer")
+    cli.json("user", "add", "olga@ours.example", "--name", "Olga")
+    for arguments, what in (
+        (("ticket", "create", "--subject", blank), "subject"),
+        (("ticket", "set", number, "--subject", blank), "subject"),
+        (("user", "add", "paul@ours.example", "--name", blank), "name"),
+        (("user", "set", "olga@ours.example", "--name", blank), "name"),
+        (("channel", "add", "sales@localhost", "--name", blank), "name"),
+        (("channel", "set", "support@localhost", "--name", blank), "name"),
+        (("pipeline", "add", blank, "--status", "New:open", "--status", "Done:closed"), "name"),
+    ):
+        refused(cli(*arguments), f"needs a {what}")
+    assert [each["subject"] for each in cli.json("ticket", "list")["tickets"]] == ["A printer"]
+    assert [each["name"] for each in cli.json("user", "list")["users"]] == ["Olga"]
+    assert [each["address"] for each in cli.json("channel", "list")["channels"]] == [
+        "support@localhost"
+    ]
+
+
+def test_mail_without_a_subject_is_mail(cli):
+    """Only people who type have to say what it is about."""
+    assert cli.replay("ann@customer.example", "1", subject="")["ticket"] == 1
+    assert cli.json("ticket", "show", 1)["subject"] == ""
+
+
+@pytest.mark.parametrize("line_end", BREAKS, ids=ascii)
+def test_subjects_hold_no_line_end(cli, ticket, line_end):
+    """A subject that would open a header line is refused, never mended; nothing is sent or stored."""
+    number = ticket("A printer", "--from", "ann@customer.example")
+    odd = f"a{line_end}Bcc: x@evil.example"
+    for arguments in (
+        ("ticket", "create", "--subject", odd),
+        ("ticket", "set", number, "--subject", odd),
+        ("ticket", "reply", number, "--new-thread", "--text", "x", "--subject", odd),
+        (
+            "channel",
+            "send",
+            "support@localhost",
+            "--to",
+            "bob@customer.example",
+            "--text",
+            "x",
+            "--subject",
+            odd,
+        ),
+        ("contact", "mail", "ann@customer.example", "--text", "x", "--subject", odd),
+        ("template", "set", "Reminder", "--text", "x", "--subject", odd),
+    ):
+        refused(cli(*arguments), "in the subject")
+    assert [each["subject"] for each in cli.json("ticket", "list")["tickets"]] == ["A printer"]
+    assert cli.json("outbox", "list")["deliveries"] == []
+
+
+@pytest.mark.parametrize("line_end", BREAKS, ids=ascii)
+def test_names_and_addresses_hold_no_line_end(cli, ticket, line_end):
+    """Names are what our headers say of users, channels and pipelines; of an address nothing is
+    dropped silently.
+    """
+    number = ticket("A printer", "--from", "ann@customer.example")
+    cli.json("user", "add", "olga@ours.example", "--name", "Olga")
+    odd = f"a{line_end}b"
+    for arguments in (
+        ("user", "add", "paul@ours.example", "--name", odd),
+        ("user", "set", "olga@ours.example", "--name", odd),
+        ("channel", "add", "sales@localhost", "--name", odd),
+        ("channel", "set", "support@localhost", "--name", odd),
+        ("pipeline", "add", odd, "--status", "New:open", "--status", "Done:closed"),
+        ("pipeline", "status", "add", "Support", odd, "--state", "open"),
+    ):
+        refused(cli(*arguments), "in the name")
+    odd = f"bob@customer.example{line_end}Bcc: c@evil.example"
+    for arguments in (
+        ("ticket", "reply", number, "--text", "x", "--to", odd),
+        ("ticket", "reply", number, "--text", "x", "--cc", odd),
+        ("ticket", "create", "--subject", "x", "--from", odd),
+        ("channel", "send", "support@localhost", "--to", odd, "--text", "x", "--subject", "x"),
+        ("contact", "mail", odd, "--text", "x", "--subject", "x"),
+    ):
+        refused(cli(*arguments), "in the address")
+    assert cli.json("outbox", "list")["deliveries"] == []

@@ -1,0 +1,112 @@
+"""A desk on each database in turn, with a clock that obeys, and mail that arrives by the real
+intake.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from email.message import EmailMessage
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from core.model.message import Envelope
+from gateway.clock import Clock
+from gateway.desk import views
+from gateway.desk.pipelines import Admin
+from gateway.desk.tickets import Desk
+from gateway.desk.transaction import BUILT_IN
+from gateway.ingress.accept import Incoming
+from gateway.intake.batch import Batch, Item, Rules
+from gateway.reading import parse
+from gateway.store.engine import Database
+from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.spool import Finished, Spool
+
+UTC = ZoneInfo("UTC")
+
+
+@dataclass
+class Office:
+    """An installation as a test uses it: who acts at the desk, what arrives, and what is shown."""
+
+    database: Database
+    clock: Clock
+    zone: ZoneInfo = UTC
+
+    @property
+    def desk(self) -> Desk:
+        """The built-in user at the desk."""
+        return self.desk_of(BUILT_IN)
+
+    def desk_of(self, actor: str) -> Desk:
+        """A user at the desk."""
+        return Desk(self.database, self.clock, self.zone, actor)
+
+    @property
+    def admin(self) -> Admin:
+        """The built-in user as administrator."""
+        return Admin(self.database, self.clock, self.zone)
+
+    async def show(self, number: int) -> dict[str, Any]:
+        """`ticket show` without HTML."""
+        async with self.database.read() as connection:
+            ticket = await views.resolve(connection, number)
+            return await views.show(
+                connection, ticket, await views.messages_of(connection, ticket), {}
+            )
+
+    async def list(self, **how: Any) -> list[dict[str, Any]]:
+        """`ticket list`."""
+        async with self.database.read() as connection:
+            return await views.listing(connection, **how)
+
+    async def mail(
+        self,
+        sender: str,
+        subject: str = "Printer",
+        *,
+        key: str,
+        to: str = "support@localhost",
+        cc: str = "",
+        answers: str = "",
+        references: str = "",
+    ) -> Finished:
+        """A mail from ``sender`` arrives; ``key`` names its Message-ID, ``answers`` and
+        ``references`` those of the ones it replies to.
+        """
+        written = EmailMessage()
+        written["From"], written["To"], written["Subject"] = sender, to, subject
+        written["Message-ID"] = f"<{key}@mail.example>"
+        written["Date"] = self.clock.now()
+        if answers:
+            written["In-Reply-To"] = f"<{answers}@mail.example>"
+        if references:
+            written["References"] = " ".join(
+                f"<{each}@mail.example>" for each in references.split()
+            )
+        if cc:
+            written["Cc"] = cc
+        written.set_content(f"The text of {key}.")
+        raw = written.as_bytes()
+        spool = Spool(self.database, open_blobs("database:"))
+        envelope = Envelope("bounce@mail.example", (to,), "smtp", self.clock.now())
+        (mail_id,) = await spool.put(
+            [Incoming(raw, len(raw), hashlib.sha256(raw).hexdigest(), envelope)]
+        )
+        (claimed,) = await spool.claim("test", 1, 60.0, self.clock.now(), [mail_id])
+        item = Item(mail_id, claimed.envelope, parse.read(raw), False, self.clock.now())
+        async with self.database.write(ordered=True) as connection:
+            (row,) = await Batch(connection, Rules(self.zone), [item], self.clock.now()).run()
+        return row
+
+
+@pytest.fixture
+async def office(clean_url: str, clock: Clock) -> AsyncIterator[Office]:
+    """A fresh installation, on each database in turn."""
+    database = await Database.open(clean_url, node="test")
+    yield Office(database, clock)
+    await database.close()

@@ -1,0 +1,248 @@
+"""Changes of structure: behaviour.md 2.5, row by row, as far as they exist without mail that goes
+out (P08 and P12 without enrolments).
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from gateway.desk.tickets import Draft
+from gateway.errors import Refused
+
+
+async def made(office, status=None, **more) -> int:
+    return (await office.desk.create(Draft("A printer", status=status, **more))).tickets[0]
+
+
+async def statuses(office) -> dict[int, str]:
+    return {ticket["number"]: ticket["status"] for ticket in await office.list(everything=True)}
+
+
+async def test_p01_the_first_open_status_follows_the_order(office):
+    """P01: after a reordering new tickets start in the status that is first now; no ticket moved."""
+    old = await made(office)
+    pipeline = await office.admin.move_status("Support", "Waiting on us", 1)
+    assert pipeline.first_open().name == "Waiting on us"
+    assert await statuses(office) == {old: "New"}
+    assert (await office.show(await made(office)))["status"] == "Waiting on us"
+    assert [(each.name, each.position) for each in pipeline.statuses] == [
+        ("Waiting on us", 1),
+        ("New", 2),
+        ("Waiting on contact", 3),
+        ("Closed", 4),
+    ]
+
+
+async def test_p01_a_reply_on_a_closed_ticket_goes_to_the_first_status_of_the_moment(office):
+    """P01, scenario 68 and 69: the first open status is read when the mail arrives, under its name
+    of that moment.
+    """
+    number = (await office.mail("ann@customer.example", key="1")).ticket
+    await office.desk.move([number], "Closed")
+    await office.admin.move_status("Support", "Waiting on us", 1)
+    await office.admin.rename_status("Support", "Waiting on us", "Ours")
+    await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")
+    assert (await office.show(number))["status"] == "Ours"
+
+
+async def test_p02_the_order_of_pipelines_means_nothing(office):
+    """P02: another pipeline before or after changes no ticket and no first open status."""
+    number = await made(office)
+    await office.admin.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
+    assert await statuses(office) == {number: "New"}
+    assert (await office.show(await made(office)))["status"] == "New"
+
+
+@pytest.mark.parametrize(("name", "state"), [("Closed", "open"), ("Only", "closed")])
+async def test_p03_flipping_the_last_of_a_kind_is_refused(office, name, state):
+    """P03: a pipeline keeps an open and a closed status."""
+    await office.admin.add_pipeline("Small", [("Only", "open"), ("Closed", "closed")])
+    with pytest.raises(Refused, match="needs at least one"):
+        await office.admin.flip_status("Small", name, state)
+
+
+async def test_p03_deleting_the_last_of_a_kind_is_refused_before_any_ticket_moves(office):
+    """P03: the only closed status cannot be deleted, not even with somewhere to go; its tickets
+    stay.
+    """
+    number = await made(office, "Closed")
+    with pytest.raises(Refused, match="at least one closed status"):
+        await office.admin.delete_status("Support", "Closed", "New")
+    assert await statuses(office) == {number: "Closed"}
+
+
+@pytest.mark.parametrize(
+    "steps", [[("A", "open")], [("A", "closed")], [("A", "open"), ("a", "closed")], []]
+)
+async def test_p03_an_unsound_pipeline_is_never_made(office, steps):
+    """P03: a new pipeline needs both kinds and names that differ."""
+    with pytest.raises(Refused):
+        await office.admin.add_pipeline("Unsound", steps)
+    with pytest.raises(Refused, match="there is no pipeline"):
+        await office.admin.set_pipeline("Unsound", {"allow_back": False})
+
+
+async def test_p04_a_status_in_use_is_not_deleted(office):
+    """P04: refused with the number of tickets and each reference by name; nothing changed."""
+    for _ in range(4):
+        await made(office, "Waiting on us")
+    await office.admin.add_channel("help@localhost", pipeline="Support", status="Waiting on us")
+    with pytest.raises(Refused) as refused:
+        await office.admin.delete_status("Support", "Waiting on us")
+    assert "4 tickets" in refused.value.message
+    assert "on_customer_reply" in refused.value.message
+    assert "help@localhost" in refused.value.message
+    assert set((await statuses(office)).values()) == {"Waiting on us"}
+
+
+async def test_p04_the_wizard_moves_tickets_and_references(office):
+    """P04: with somewhere to go tickets move, trigger and channel point there, and the status is
+    gone; those in the trash move as well.
+    """
+    number, trashed, merged = (
+        await made(office, "Waiting on us"),
+        await made(office, "Waiting on us"),
+        await made(office, "Waiting on us"),
+    )
+    await office.desk.delete(trashed)
+    await office.desk.merge(merged, number)
+    await office.admin.add_channel("help@localhost", pipeline="Support", status="Waiting on us")
+    deleted = await office.admin.delete_status("Support", "Waiting on us", "Waiting on contact")
+    assert deleted.moved == (number,)
+    assert set((await statuses(office)).values()) == {"Waiting on contact"}
+    pipeline = await office.admin.set_pipeline("Support", {"strangers": "move"})
+    assert pipeline.status(pipeline.on_customer_reply).name == "Waiting on contact"
+    row = await office.mail("ann@customer.example", to="help@localhost", key="1")
+    assert (await office.show(row.ticket))["status"] == "Waiting on contact"
+    assert [
+        (each.type, each.cause["rule"]) for each in deleted.events if each.ticket == number
+    ] == [("status_changed", "admin")]
+
+
+async def test_p04_the_status_itself_is_no_way_out(office):
+    """P04: tickets cannot go to the status that is to be deleted, nor to one that is not there."""
+    await made(office, "Waiting on us")
+    for target in ("Waiting on us", "Nowhere"):
+        with pytest.raises(Refused):
+            await office.admin.delete_status("Support", "Waiting on us", target)
+
+
+async def test_p05_the_wizard_keeps_to_the_close_date_rules(office):
+    """P05: moved to a closed status the tickets get today as their date, moved to an open one they
+    lose it and count as reopened.
+    """
+    closed = await made(office, "Waiting on us")
+    await office.admin.delete_status("Support", "Waiting on us", "Closed")
+    assert (await office.show(closed))["close_date"] == "2026-11-22"
+    await office.admin.add_status("Support", "Archived", "closed")
+    await office.admin.delete_status("Support", "Closed", "New")
+    shown = await office.show(closed)
+    assert (shown["status"], shown["close_date"], shown["reopened_count"]) == ("New", None, 1)
+
+
+async def test_p06_a_pipeline_in_use_or_the_default_stays(office):
+    """P06: refused for the default pipeline and while tickets are in it; an unused one goes."""
+    await office.admin.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
+    number = await made(office, pipeline="Sales")
+    with pytest.raises(Refused, match="1 ticket"):
+        await office.admin.delete_pipeline("Sales")
+    with pytest.raises(Refused, match="default"):
+        await office.admin.delete_pipeline("Support")
+    await office.desk.move([number], "New", "Support")
+    await office.admin.delete_pipeline("Sales")
+    with pytest.raises(Refused, match="no pipeline"):
+        await made(office, pipeline="Sales")
+
+
+async def test_p07_a_channel_switched_off_makes_no_tickets_and_keeps_old_ones(office):
+    """P07: replies still reach the ticket, new mail makes a conversation only."""
+    number = (await office.mail("ann@customer.example", key="1")).ticket
+    await office.admin.set_channel("support@localhost", {"tickets": False})
+    assert (
+        await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")
+    ).ticket == number
+    assert (await office.mail("bob@customer.example", key="3")).ticket is None
+    assert len((await office.show(number))["threads"][0]["messages"]) == 2
+
+
+async def test_p08_a_move_to_another_pipeline_is_a_move_under_its_rules(office):
+    """P08: from then on the other pipeline's trigger B counts (INV10: the first one's no longer)."""
+    await office.admin.add_pipeline(
+        "Sales", [("Lead", "open"), ("Talks", "open"), ("Won", "closed")]
+    )
+    await office.admin.set_pipeline("Sales", {"on_customer_reply": "Talks"})
+    number = (await office.mail("ann@customer.example", key="1")).ticket
+    outcome = await office.desk.move([number], "Lead", "Sales")
+    assert [(each.before, each.after) for each in outcome.events] == [("New", "Lead")]
+    await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")
+    assert (await office.show(number))["status"] == "Talks"
+
+
+async def test_p09_no_moving_back_binds_people(office):
+    """P09: a person is refused and nothing changes, not even for the other tickets of the same
+    move; forward is allowed.
+    """
+    first, second = await made(office), await made(office, "Waiting on us")
+    await office.admin.set_pipeline("Support", {"allow_back": False})
+    with pytest.raises(
+        Refused, match="does not allow moving back from Waiting on us to Waiting on contact"
+    ):
+        await office.desk.move([first, second], "Waiting on contact")
+    assert await statuses(office) == {first: "New", second: "Waiting on us"}
+    await office.desk.move([first, second], "Closed")
+    assert set((await statuses(office)).values()) == {"Closed"}
+
+
+async def test_p09_no_moving_back_does_not_bind_mail_nor_the_wizard(office):
+    """P09, scenario 71: a reply reopens a closed ticket all the same, and a deleted status empties
+    backwards.
+    """
+    number = (await office.mail("ann@customer.example", key="1")).ticket
+    await office.desk.move([number], "Closed")
+    await office.admin.set_pipeline("Support", {"allow_back": False})
+    await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")
+    assert (await office.show(number))["status"] == "New"
+    await office.desk.move([number], "Waiting on us")
+    await office.admin.delete_status("Support", "Waiting on us", "New")
+    assert (await office.show(number))["status"] == "New"
+
+
+async def test_p12_trash_and_back(office):
+    """P12: a deleted ticket leaves the list, keeps everything, takes no acts, and comes back as it
+    was.
+    """
+    number = (await office.mail("ann@customer.example", key="1")).ticket
+    before = await office.show(number)
+    await office.desk.delete(number)
+    assert await office.list() == []
+    assert [each["number"] for each in await office.list(everything=True)] == [number]
+    for act in (
+        office.desk.move([number], "Closed"),
+        office.desk.note(number, "x"),
+        office.desk.delete(number),
+    ):
+        with pytest.raises(Refused, match="in the trash"):
+            await act
+    await office.desk.restore(number)
+    after = await office.show(number)
+    assert [each["type"] for each in after["events"]] == ["ticket_created", "deleted", "restored"]
+    assert {**after, "events": []} == {**before, "events": []}
+    with pytest.raises(Refused, match="not in the trash"):
+        await office.desk.restore(number)
+
+
+async def test_p12_mail_for_a_ticket_in_the_trash_opens_a_new_one(office):
+    """P12 with E38, scenario 74: the threads and references stay with the deleted ticket, a reply
+    makes another that says so.
+    """
+    number = (await office.mail("ann@customer.example", key="1")).ticket
+    await office.desk.delete(number)
+    office.clock.advance(timedelta(hours=1))
+    other = (await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")).ticket
+    assert other != number
+    assert "earlier ticket deleted" in [
+        each["detail"] for each in (await office.show(other))["events"]
+    ]
+    assert len((await office.show(number))["threads"][0]["messages"]) == 1

@@ -1,0 +1,403 @@
+"""What a session does when a server misbehaves: every call ends in time, with an answer or one
+plain error, and memory stays bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import tracemalloc
+
+import pytest
+
+from gateway.ingress.imap.commands import Session
+from gateway.ingress.imap.connect import Server
+from gateway.ingress.imap.connection import (
+    Broken,
+    ConnectionLost,
+    Deadline,
+    ImapError,
+    LoginRefused,
+    Patience,
+    Said,
+)
+from tests.servers.dovecot import PASSWORD, dovecot, letter, letters
+from tests.servers.proxy import Fault, proxy
+from tests.servers.smallimap import small_imap
+
+USER = "desk@example.org"
+SHORT = Patience(
+    connect=2, silence=0.3, command=1.0, goodbye=0.3
+)  # where a deadline is what is to come
+PATIENT = Patience()  # where none is: a slow machine is no silent server
+# seconds, well below every deadline of PATIENT: what ends within them has not waited for one
+AT_ONCE = 20
+
+
+@pytest.fixture
+def server():
+    """The small server."""
+    with small_imap() as made:
+        yield made
+
+
+async def opened(server, patience=PATIENT, *, folder=True):
+    """A session that is signed in and has its inbox open; from then on it has this patience."""
+    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
+    await session.login(USER, PASSWORD)
+    if folder:
+        await session.select("INBOX", read_only=False)
+    session._patience = patience
+    return session
+
+
+async def refusal(error, call):
+    """The sentence of the error that ``call`` ends with, at once; afterwards nothing more can be
+    asked.
+    """
+    async with asyncio.timeout(AT_ONCE):
+        with pytest.raises(error) as told:
+            await call
+    return told.value.message
+
+
+GREETINGS = {
+    b"* BYE too busy\r\n": (ConnectionLost, "too busy"),
+    b"HTTP/1.1 400 Bad Request\r\n": (Broken, "no IMAP server"),
+    b"* OK\r\n": (None, ""),
+    b"* PREAUTH you are known\r\n": (None, ""),
+    b"": (Deadline, "did not greet"),
+    b"x" * (5 << 20): (Broken, "line of more than"),
+}
+
+
+@pytest.mark.parametrize("greeting", GREETINGS, ids=lambda greeting: greeting[:20].decode())
+async def test_greetings(server, greeting):
+    """A greeting lets us in, turns us away, is none, or never comes; each is told in its own words."""
+    server.greeting = greeting
+    error, words = GREETINGS[greeting]
+    opening = Session.open(
+        Server("127.0.0.1", server.port),
+        SHORT if error is Deadline else Patience(connect=2 * AT_ONCE),
+    )
+    if error is None:
+        session = await opening
+        assert session.authenticated == (b"PREAUTH" in greeting)
+        await session.close()
+    else:
+        async with asyncio.timeout(AT_ONCE):
+            with pytest.raises(error, match=words):
+                await opening
+
+
+async def test_a_port_where_nobody_listens(free_port):
+    """A refused connection is told with host, port and reason."""
+    with pytest.raises(
+        ConnectionLost, match=f"port {free_port} cannot be reached: connection refused"
+    ):
+        await Session.open(Server("127.0.0.1", free_port))
+
+
+COMMANDS = {
+    rb"UID SEARCH": lambda session: session.uids(1),
+    rb"UID FETCH": lambda session: session.fetch([1], "BODY.PEEK[]"),
+    rb"UID STORE": lambda session: session.flag([1], "\\Seen"),
+    rb"UID MOVE": lambda session: session.move([1], "Done"),
+    rb"UID EXPUNGE": lambda session: session.expunge([1]),
+    rb"NOOP": lambda session: session.noop(),
+    rb"IDLE": lambda session: session.idle(30, asyncio.Event()),
+    rb"LIST": lambda session: session.folders(),
+}
+FAULTS = {
+    "goodbye": ((b"* BYE maintenance\r\n",), ConnectionLost, "goodbye: maintenance"),
+    "goodbye and close": (
+        (b"* BYE maintenance\r\n", "close"),
+        ConnectionLost,
+        "goodbye: maintenance",
+    ),
+    "close": (("close",), ConnectionLost, "lost"),
+    "half a line": ((b"* 1 FET", "close"), ConnectionLost, "lost"),
+    "half a literal": ((b"* 1 FETCH (UID 1 BODY[] {100}\r\nabc", "close"), ConnectionLost, "lost"),
+    "silence": (("silence",), Deadline, "silent"),
+    "wrong tag": ((b"ZZ99 OK done\r\n",), Broken, "not given"),
+    "endless line": ((b"* OK " + b"x" * (5 << 20),), Broken, "line of more"),
+    "a literal of 4 GiB": ((b"* 1 FETCH (UID 1 BODY[] {4294967296}\r\n",), Broken, "4294967296"),
+    "nonsense": ((b"\xff\xfe\x00 what\r\n",), Broken, "not given"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("command", COMMANDS, ids=bytes.decode)
+async def test_no_fault_leaves_a_call_hanging(server, command, fault):
+    """Whatever happens in the middle of a command, it ends within its deadline, and so does every
+    later one, at once.
+    """
+    steps, error, words = FAULTS[fault]
+    server.put(letter("a"))
+    session = await opened(server, SHORT if error is Deadline else PATIENT)
+    session.news.clear()
+    server.on(command, *steps)
+    assert words in await refusal(error, COMMANDS[command](session))
+    assert words in await refusal(error, session.noop())
+    await session.close()
+
+
+async def test_goodbye_while_idling_ends_the_wait(server):
+    """A BYE after the server agreed to IDLE is a lost connection, not a wait for ever."""
+    session = await opened(server)
+    server.on(rb"IDLE", b"+ idling\r\n", b"* BYE shutting down\r\n")
+    assert "shutting down" in await refusal(ConnectionLost, session.idle(600, asyncio.Event()))
+
+
+async def test_a_server_that_ignores_the_end_of_idle_is_given_up(server):
+    """DONE without an answer is a deadline."""
+    session = await opened(server, SHORT)
+    server.on(rb"IDLE", b"+ idling\r\n", "silence")
+    async with asyncio.timeout(AT_ONCE):
+        with pytest.raises(Deadline):
+            await session.idle(0.05, asyncio.Event())
+
+
+@pytest.mark.parametrize("answer", [b"%t NO not now\r\n", b"%t BAD unknown\r\n"])
+async def test_idle_that_is_refused_is_said(server, answer):
+    """A server that announces IDLE and refuses it leaves the connection usable."""
+    session = await opened(server)
+    server.on(rb"IDLE", answer)
+    with pytest.raises(Said):
+        await session.idle(30, asyncio.Event())
+    await session.noop()
+    await session.close()
+
+
+async def test_slow_bytes_are_waited_for_but_not_for_ever(server):
+    """As long as bytes come the silence has not begun, but no command takes longer than one may."""
+    server.put(letter("a", 4000))
+    server.piece = 7
+    session = await opened(server)
+    assert (await session.fetch([1], "BODY.PEEK[]"))[1].body == letter("a", 4000)
+    server.piece = 0
+    session._patience = SHORT
+    drip = [b"* OK still here\r\n", *[b"* OK"] * 3]
+    server.on(rb"NOOP", *drip, "silence")
+    await refusal(Deadline, session.noop())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"* 7 EXISTS\r\n",
+        b"* 1 FETCH (FLAGS ())\r\n",
+        b"* OK still here\r\n",
+        b"* LIST () NIL x\r\n",
+        b"* 1 RECENT\r\n",
+    ],
+)
+@pytest.mark.parametrize("command", [rb"UID SEARCH", rb"UID FETCH", rb"IDLE"], ids=bytes.decode)
+async def test_bursts_of_lines_do_no_harm(server, command, line):
+    """5,000 lines at once before, within or between answers: the answer is what it is without them."""
+    server.put(*letters("ab"))
+    session = await opened(server)
+    await session.uids(1)
+    steps = (b"+ idling\r\n", line * 5000) if command == b"IDLE" else (line * 5000, "go on")
+    server.on(command, *steps, *([] if command != b"IDLE" else [b"* 9 EXISTS\r\n%t OK done\r\n"]))
+    if command == b"IDLE":
+        async with asyncio.timeout(AT_ONCE):
+            await session.idle(600, asyncio.Event())
+    server.noise = [line * 5000]
+    assert await session.uids(1) == [1, 2]
+    found = await session.fetch([1, 2], "BODY.PEEK[]")
+    assert [found[uid].body for uid in (1, 2)] == letters("ab")
+    await session.close()
+
+
+async def test_answers_in_odd_forms_are_understood(server):
+    """Single bytes, quoted bodies, empty literals, items nobody asked for, a body that holds `* `
+    and brackets.
+    """
+    raws = [
+        b"",
+        b"* 1 FETCH (UID 9 BODY[] {3}",
+        b'a "quoted" \\ body',
+        b"* OK\r\n* BYE\r\nA1 OK done\r\n",
+    ]
+    server.put(*raws)
+    server.piece, server.quotes = 1, True
+    session = await opened(server)
+    told = await session.fetch([1, 2, 3, 4], "BODY.PEEK[]")
+    assert [told[uid].body for uid in (1, 2, 3, 4)] == raws
+    server.piece, server.quotes = 0, False
+    server.on(
+        rb"UID FETCH",
+        (
+            b"* 1 FETCH (MODSEQ (7) body[] {2}\r\nhi flags (\\Seen) uid 1)\r\n* 2 FETCH (UID 2 "
+            b"FLAGS ())\r\n%t OK done\r\n"
+        ),
+    )
+    told = await session.fetch([1, 2], "BODY.PEEK[]")
+    assert {uid: each.body for uid, each in told.items()} == {1: b"hi"}
+    await session.close()
+
+
+async def test_mail_that_was_not_asked_for_is_passed_over(server):
+    """A FETCH of another UID in the middle of an answer is no answer."""
+    server.put(letter("a"))
+    session = await opened(server)
+    server.on(rb"UID FETCH", b"* 5 FETCH (UID 77 BODY[] {1}\r\nx)\r\n", "go on")
+    assert set(await session.fetch([1], "BODY.PEEK[]")) == {1}
+    await session.close()
+
+
+async def test_an_endless_answer_is_given_up(server):
+    """A server that tells and tells is stopped before it fills the memory."""
+    session = await opened(server)
+    server.on(rb"NOOP", b"* OK " + b"x" * 100_000 + b"\r\n", "go on", times=0)
+    server.noise = [b"* OK " + b"x" * (1 << 20) + b"\r\n"] * 140
+    tracemalloc.start()
+    with pytest.raises(Broken, match="at once"):
+        await session.noop()
+    assert (
+        tracemalloc.get_traced_memory()[1] < 420 << 20
+    )  # the server's own lines are in this process too
+    tracemalloc.stop()
+
+
+async def test_a_login_that_cannot_be_now_is_no_refusal(server):
+    """Temporary trouble of the server (RFC 5530) is tried again soon; a refusal is not."""
+    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
+    server.on(rb"AUTHENTICATE", b"%t NO [UNAVAILABLE] Temporary authentication failure\r\n")
+    with pytest.raises(Said):
+        await session.login(USER, PASSWORD)
+    server.on(rb"AUTHENTICATE", b"%t NO [ALERT] Application-specific password required\r\n")
+    with pytest.raises(LoginRefused, match="Application-specific password"):
+        await session.login(USER, PASSWORD)
+    await session.close()
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "outcome"),
+    [
+        ("IMAP4rev1 AUTH=PLAIN", b"AUTHENTICATE PLAIN"),
+        ("IMAP4rev1 AUTH=PLAIN SASL-IR", b"AUTHENTICATE PLAIN "),
+        ("IMAP4rev1", b"LOGIN"),
+        ("IMAP4rev1 LOGINDISABLED", None),
+    ],
+)
+async def test_the_way_to_sign_in_is_one_that_the_server_has(server, capabilities, outcome):
+    """PLAIN in one step or two, LOGIN, or a clear refusal."""
+    server.before = capabilities
+    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
+    if outcome is None:
+        with pytest.raises(LoginRefused, match="no password"):
+            await session.login(USER, PASSWORD)
+    else:
+        await session.login(USER, PASSWORD)
+        assert any(outcome in line for line in server.heard)
+    await session.close()
+
+
+@pytest.mark.parametrize(
+    "before",
+    [
+        "IMAP4rev1 AUTH=XOAUTH2",
+        "IMAP4rev1 AUTH=XOAUTH2 SASL-IR",
+        "IMAP4rev1 AUTH=OAUTHBEARER AUTH=XOAUTH2",
+    ],
+)
+async def test_a_refused_token_ends_the_dialog_as_it_should(server, before):
+    """The server's challenge is answered with an empty line (RFC 7628 3.2.3), after which it says
+    NO.
+    """
+    server.before = before
+    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
+    with pytest.raises(LoginRefused):
+        await session.bearer(USER, "bad")
+    assert b"-> " in server.heard
+    await session.bearer(USER, server.token)
+    await session.close()
+
+
+async def test_a_server_without_tokens_says_so(server):
+    """Neither XOAUTH2 nor OAUTHBEARER: the login is refused before a token leaves."""
+    server.before = "IMAP4rev1 AUTH=PLAIN"
+    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
+    with pytest.raises(LoginRefused, match="access tokens"):
+        await session.bearer(USER, "secret-token")
+    assert not any(b"AUTHENTICATE" in line for line in server.heard)
+    await session.close()
+
+
+@pytest.mark.parametrize("secret", ["a\r\nA2 DELETE INBOX", "a\0b", "ключ"])
+async def test_a_secret_cannot_smuggle_a_command(server, secret):
+    """Over LOGIN, what cannot stand in a quoted string is refused here."""
+    server.before = "IMAP4rev1"
+    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
+    with pytest.raises(LoginRefused, match="ASCII"):
+        await session.login(USER, secret)
+    assert not any(b"DELETE" in line for line in server.heard)
+    await session.close()
+
+
+@pytest.mark.parametrize(
+    "lines", [b"* 0 EXISTS\r\n", b"* OK [UIDVALIDITY 1] x\r\n* OK [UIDNOTSTICKY] no\r\n"]
+)
+async def test_a_folder_without_lasting_numbers_is_not_read(server, lines):
+    """Without UIDVALIDITY, or where UIDs change each time, mail would be lost or doubled: told, not
+    tried.
+    """
+    session = await opened(server, folder=False)
+    server.on(rb"SELECT", lines + b"%t OK done\r\n")
+    with pytest.raises(Broken, match="lasting numbers"):
+        await session.select("INBOX", read_only=False)
+    await session.close()
+
+
+async def test_saying_goodbye_takes_no_longer_than_it_may(server):
+    """A server that does not answer LOGOUT does not keep us."""
+    session = await opened(server, SHORT)
+    server.on(rb"LOGOUT", "silence")
+    async with asyncio.timeout(AT_ONCE):
+        await session.close()
+    with pytest.raises(ImapError):
+        await session.noop()
+
+
+async def test_a_certificate_that_is_not_trusted_is_told(server):
+    """A certificate of an unknown authority is refused in words; with its authority, and for its
+    name only, it is accepted.
+    """
+    with dovecot() as real:
+        with pytest.raises(ConnectionLost, match=r"certificate of 127\.0\.0\.1 is not trusted"):
+            await Session.open(
+                Server("127.0.0.1", real.tls_port, ssl.create_default_context()), PATIENT
+            )
+        trusting = ssl.create_default_context(cafile=str(real.ca))
+        session = await Session.open(Server("127.0.0.1", real.tls_port, trusting), PATIENT)
+        await session.login(USER, PASSWORD)
+        await session.close()
+        with pytest.raises(ConnectionLost, match="cannot be reached"):
+            await Session.open(Server("127.0.0.1", real.port, trusting), PATIENT)
+
+
+async def test_a_connection_cut_after_any_byte_is_lost_at_once():
+    """Cut after each byte of a whole dialog, reset or closed: an error within the deadline, never a
+    wrong answer.
+    """
+    with small_imap() as server, proxy(server.port) as between:
+        server.put(letter("a"))
+
+        async def dialog():
+            session = await Session.open(Server("127.0.0.1", between.port), PATIENT)
+            try:
+                await session.login(USER, PASSWORD)
+                await session.select("INBOX", read_only=False)
+                return (await session.fetch(await session.uids(1), "BODY.PEEK[]"))[1].body
+            finally:
+                session.abort()
+
+        assert await dialog() == letter("a")
+        whole = between.down
+        for at in range(1, whole, 3):
+            between.faults.append(Fault(at, "down", "reset" if at % 2 else "close"))
+            async with asyncio.timeout(AT_ONCE):
+                with pytest.raises(ImapError):
+                    await dialog()

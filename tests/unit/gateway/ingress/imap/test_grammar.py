@@ -1,0 +1,207 @@
+"""The grammar of IMAP: whatever pieces a server's bytes come in, and whatever it sends, they are
+read the same and within bounds.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.ingress.imap import grammar
+from gateway.ingress.imap.grammar import Fetched, Framing, TooLongError
+
+WHOLE = (
+    b"* 1 FETCH (UID 7 BODY[] {5}\r\na\r\n\n) FLAGS ())\r\n"
+    b"* 2 FETCH (UID 8 BODY[] {0}\r\n)\r\n"
+    b"* OK this ends like a literal {3}\r\n"
+    b"+ idling {2}\r\n"
+    b"* SEARCH 1 2 3\r\n"
+    b"A1 OK [CAPABILITY IMAP4rev1] done {7}\r\n"
+)
+READ = [
+    [b"* 1 FETCH (UID 7 BODY[] ", b"a\r\n\n)", b" FLAGS ())"],
+    [b"* 2 FETCH (UID 8 BODY[] ", b"", b")"],
+    [b"* OK this ends like a literal {3}"],
+    [b"+ idling {2}"],
+    [b"* SEARCH 1 2 3"],
+    [b"A1 OK [CAPABILITY IMAP4rev1] done {7}"],
+]
+
+
+def framed(pieces):
+    framing = Framing()
+    return [response for piece in pieces for response in framing.feed(piece)]
+
+
+@given(st.lists(st.integers(0, len(WHOLE)), max_size=40))
+def test_pieces_do_not_matter(cuts):
+    """Cut anywhere, the same responses come out; text that ends in braces announces nothing."""
+    places = [0, *sorted(cuts), len(WHOLE)]
+    assert framed(WHOLE[a:b] for a, b in pairwise(places)) == READ
+
+
+def test_single_bytes_and_bare_line_ends_are_read_too():
+    """One byte at a time, and a server that ends its lines with LF alone."""
+    assert framed(bytes([byte]) for byte in WHOLE) == READ
+    assert framed([b"* SEARCH 1\nA1 OK\n"]) == [[b"* SEARCH 1"], [b"A1 OK"]]
+
+
+def test_empty_lines_are_passed_over():
+    """Lines without anything between responses mean nothing."""
+    assert framed([b"\r\n\r\n* OK\r\n\r\n"]) == [[b"* OK"]]
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        b"x" * 100_000,
+        b"* 1 FETCH (BODY[] {67108865}\r\n",
+        b"* 1 FETCH (BODY[] {99999999999999999999}\r\n",
+    ],
+)
+def test_what_nobody_needs_is_not_waited_for(piece):
+    """A line without an end and a literal larger than any mail are given up before they fill the
+    memory.
+    """
+    with pytest.raises(TooLongError):
+        framed([piece] * 100)
+
+
+def test_reading_takes_time_in_proportion_to_its_bytes():
+    """Five times as many lines, pieces or brackets take about five times as long; twenty-five times
+    would be quadratic.
+    """
+
+    def seconds(n):
+        began = time.process_time()
+        framed([b"* 1 FETCH (FLAGS ())\r\n" * n])
+        framed([b"x"] * n + [b"\r\n"])
+        for hard in (b"(" * n, b'("' * n, b'"' + b'\\"' * n, b"[" * n, b"a[" * n):
+            grammar.items([hard])
+        return time.process_time() - began
+
+    small, large = (min(seconds(n) for _ in range(3)) for n in (10_000, 50_000))
+    assert large < 15 * small
+
+
+@given(st.lists(st.binary(max_size=40), min_size=1, max_size=6))
+def test_no_response_upsets_the_reader(parts):
+    """Whatever bytes a response is made of, reading it gives something or nothing, never an error."""
+    grammar.items(parts)
+    grammar.fetched(parts)
+    grammar.found([parts])
+    grammar.code(parts[0])
+    grammar.folder_name(parts[0])
+
+
+def test_a_fetch_is_read_whatever_its_form():
+    """Any order and case, items nobody asked for, strings instead of literals, NIL, and pieces of a
+    body.
+    """
+    date = b'INTERNALDATE "22-Nov-2026 10:00:00 +0100"'
+    line = (
+        b"* 12 fetch (X-GM-MSGID 17 uid 5 Flags (\\Seen $x NIL) MODSEQ (12) RFC822.SIZE 99 "
+        + date
+        + b' BODY[] "a\\"b")'
+    )
+    received = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
+    assert grammar.fetched([line]) == Fetched(5, 99, frozenset({"\\Seen", "$x"}), received, b'a"b')
+    assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[]<0> ", b"xyz", b")"]) == Fetched(
+        5, body=b"xyz"
+    )
+    assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[] NIL)"]) == Fetched(5)
+    assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[]<9> NIL)"]) == Fetched(5)
+    assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[]<9> ", b"", b")"]) == Fetched(5, body=b"")
+    assert grammar.fetched(
+        [b"* 1 FETCH (BODY[HEADER.FIELDS (FROM TO)] ", b"From: a", b" UID 5)"]
+    ) == Fetched(5)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"* 1 FETCH (FLAGS (\\Seen))",
+        b"* 1 EXISTS",
+        b"* FETCH",
+        b"* 1 FETCH (UID x)",
+        b"A1 OK FETCH (UID 1)",
+    ],
+)
+def test_what_tells_of_no_uid_is_no_fetch(line):
+    """Flags by sequence number and other responses are passed over."""
+    assert grammar.fetched([line]) is None
+
+
+@pytest.mark.parametrize(
+    "text", [b"31-Feb-2026 10:00:00 +0000", b"", b"1-Jan-0001 00:00:00 +2300", b"yesterday"]
+)
+def test_a_date_that_is_none_is_left_out(text):
+    """An impossible INTERNALDATE does not matter."""
+    assert grammar.internal_date(text) is None
+
+
+def test_search_answers_are_added_up():
+    """Several SEARCH lines, none, doubled numbers and a MODSEQ at the end."""
+    lines = [[b"* SEARCH 5 3"], [b"* search 3 9 (MODSEQ 77)"], [b"* SEARCH"], [b"* 5 EXISTS"]]
+    assert grammar.found(lines) == [3, 5, 9]
+
+
+@given(st.sets(st.integers(1, 60), min_size=1))
+def test_a_set_names_exactly_its_uids(uids):
+    """Ranges and single UIDs, read back, are what went in."""
+    read = set()
+    for span in grammar.uid_set(uids).split(","):
+        first, _, last = span.partition(":")
+        read |= set(range(int(first), int(last or first) + 1))
+    assert read == uids
+
+
+@given(
+    st.text(
+        st.characters(exclude_categories=("C", "Z")) | st.sampled_from(' &-"\\/'),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_folder_names_come_back(name):
+    """A folder's name goes over the wire in printable ASCII and comes back as it was."""
+    sent = grammar.mailbox_name(name)
+    assert sent.isascii()
+    assert sent.isprintable()
+    [read] = grammar.items([sent.encode()])
+    assert grammar.folder_name(read) == name
+
+
+def test_folder_names_as_the_standard_has_them():
+    """The examples of RFC 3501 section 5.1.3, and a name that needs quoting."""
+    assert grammar.mailbox_name("~peter/mail/台北/日本語") == '"~peter/mail/&U,BTFw-/&ZeVnLIqe-"'
+    assert grammar.mailbox_name('a "b" & \\c') == '"a \\"b\\" &- \\\\c"'
+    assert grammar.folder_name(b"&Jjo-!") == "☺!"
+    assert grammar.folder_name(b"no utf-7 &x") == "no utf-7 &x"
+
+
+@pytest.mark.parametrize("name", ["a\r\nb", "a\0", "\x1b[0m"])
+def test_a_name_cannot_smuggle_a_command(name):
+    """Control characters in a folder's name are refused."""
+    with pytest.raises(ValueError, match="control"):
+        grammar.mailbox_name(name)
+
+
+def test_strings_are_quoted_or_refused():
+    """Quotes and backslashes are escaped; what cannot stand in a quoted string is refused."""
+    assert grammar.quoted('a"\\b') == '"a\\"\\\\b"'
+    for wrong in ("ä", "a\n"):
+        with pytest.raises(ValueError, match="ASCII"):
+            grammar.quoted(wrong)
+
+
+def test_response_codes_are_read():
+    """A code with and without an argument, and none."""
+    assert grammar.code(b"OK [UIDNEXT 4392] Predicted next UID") == ("UIDNEXT", "4392")
+    assert grammar.code(b"NO [trycreate] no such mailbox") == ("TRYCREATE", "")
+    assert grammar.code(b"OK done") == ("", "")

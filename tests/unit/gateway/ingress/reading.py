@@ -1,0 +1,164 @@
+"""Whoever reads mailboxes into a real store, put together for tests: the store, the reader, the
+watcher, and what can be waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from contextlib import asynccontextmanager
+
+import sqlalchemy as sa
+
+from gateway.clock import Clock
+from gateway.ingress.accept import Accept
+from gateway.ingress.imap.account import Account
+from gateway.ingress.imap.commands import Session
+from gateway.ingress.imap.connection import Patience
+from gateway.ingress.imap.fetch import Suspicion
+from gateway.ingress.imap.reader import Reader
+from gateway.ingress.imap.watcher import Rhythm, Watcher
+from gateway.ingress.limits import Limits
+from gateway.oauth.tokens import Tokens
+from gateway.store.imap.mailboxes import Mailboxes
+from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.spool import Spool
+from gateway.store.schema import tables
+from tests.conftest import START
+from tests.servers.dovecot import PASSWORD
+
+USER = "desk@example.org"
+QUICK = Rhythm(
+    lease=15,
+    look=0.05,
+    idle=5,
+    poll=0.1,
+    first_pause=0.01,
+    last_pause=0.05,
+    refused=60,
+    goodbye=0.5,
+    patience=Patience(connect=5, silence=2.0, command=20, goodbye=0.3),
+)
+
+
+def account_of(port, after="keep", move_to="", **more):
+    """The configuration of the mailbox on a port of this machine."""
+    plain = {
+        "name": "desk",
+        "host": "127.0.0.1",
+        "tls": False,
+        "tls_ca": "",
+        "username": USER,
+        "password": PASSWORD,
+        "client": None,
+    }
+    return Account(
+        **(
+            plain
+            | {
+                "port": port,
+                "folder": "INBOX",
+                "channel": "support@localhost",
+                "after": after,
+                "move_to": move_to,
+            }
+            | more
+        )
+    )
+
+
+class World:
+    """A store, and everything that reads a mailbox into it."""
+
+    def __init__(self, database, folder):
+        self.database = database
+        self.clock = Clock(START)
+        self.spool = Spool(database, open_blobs(f"file://{folder}/blobs"))
+        (folder / "incoming").mkdir(exist_ok=True)
+        self.room = 1 << 40
+        self.accept = Accept(
+            self.spool,
+            Limits(),
+            folder / "incoming",
+            wake=lambda: None,
+            free_space=lambda _: self.room,
+        )
+        self.boxes = Mailboxes(database)
+        self.tokens = Tokens(database, self.clock)
+        self.suspicion = Suspicion()
+
+    async def raws(self):
+        """Every stored mail, in order."""
+        async with self.database.read() as connection:
+            ids = (
+                (await connection.execute(sa.select(tables.mail.c.id).order_by(tables.mail.c.id)))
+                .scalars()
+                .all()
+            )
+        return [await self.spool.raw(mail_id) for mail_id in ids]
+
+    async def stored(self, number):
+        """Whether so many mails are stored at least; quicker than reading them all."""
+        async with self.database.read() as connection:
+            return (
+                await connection.execute(sa.select(sa.func.count()).select_from(tables.mail))
+            ).scalar_one() >= number
+
+    async def box(self):
+        return await self.boxes.get("desk")
+
+    @asynccontextmanager
+    async def reader(self, account):
+        """A reader that has opened the folder."""
+        await self.boxes.register([(account.name, account.place)])
+        held = await self.boxes.claim([account.name], 15, self.clock.now())
+        session = await Session.open(account.server(), QUICK.patience)
+        try:
+            await account.sign_in(session, self.tokens)
+            reader = Reader(
+                account,
+                session,
+                held[account.name],
+                self.accept,
+                self.boxes,
+                self.clock,
+                self.suspicion,
+            )
+            await reader.open()
+            yield reader
+        finally:
+            await session.close()
+
+    async def read(self, account):
+        """One whole look at the mailbox."""
+        async with self.reader(account) as reader:
+            assert await reader.catch_up(asyncio.Event())
+
+    @asynccontextmanager
+    async def watched(self, account, rhythm=QUICK):
+        """The watcher runs while the block does."""
+        stop = asyncio.Event()
+        watcher = Watcher([account], self.accept, self.boxes, self.tokens, self.clock, rhythm)
+        running = asyncio.create_task(watcher.run(stop))
+        try:
+            yield watcher
+        finally:
+            stop.set()
+            async with asyncio.timeout(30):
+                await running
+
+    async def until(self, condition, seconds=20):
+        """Waits until an awaited condition holds; it is looked at whenever the loop is free."""
+        async with asyncio.timeout(seconds):
+            while not await condition():
+                await asyncio.to_thread(lambda: None)
+
+    async def holds(self, raws):
+        """Waits until exactly these mails are stored."""
+        wanted = Counter(raws)
+
+        async def there():
+            return len(await self.raws()) >= len(raws)
+
+        await self.until(there)
+        assert Counter(await self.raws()) == wanted

@@ -1,0 +1,207 @@
+"""The door: commits that are shared, errors that stay with their mail, callers that go away."""
+
+from __future__ import annotations
+
+import asyncio
+from hashlib import sha256
+
+import pytest
+
+from core.model.message import Envelope
+from gateway.errors import DiskFull, StoreUnavailable
+from gateway.ingress.accept import GROUP_MAILS, SpoolFile
+from tests.unit.gateway.ingress.conftest import until
+
+
+@pytest.fixture
+def envelope(clock):
+    """An envelope like any other."""
+    return Envelope(
+        sender="a@client.example",
+        recipients=("support@desk.example",),
+        source="smtp",
+        received_at=clock.now(),
+    )
+
+
+def mail(number, size=0):
+    """A mail that can be told from others."""
+    return (
+        b"Received: from x\r\n\ty\r\n\tz\r\n"
+        + f"Subject: number-{number}-\r\n\r\n".encode()
+        + b"x" * size
+    )
+
+
+async def hold(desk, envelope):
+    """Keeps the spool busy with a first mail, so that all that follow have to wait."""
+    desk.spool.gate.clear()
+    desk.spool.entered.clear()
+    first = asyncio.create_task(desk.accept.accept(mail("first"), envelope))
+    await desk.spool.entered.wait()
+    return first
+
+
+async def test_mail_that_waits_is_committed_together(desk, envelope):
+    """All mails that arrive during a commit share the next one, in order, and each gets its own
+    number.
+    """
+    first = await hold(desk, envelope)
+    others = [
+        asyncio.create_task(desk.accept.accept(mail(number), envelope)) for number in range(10)
+    ]
+    await asyncio.sleep(0)
+    desk.spool.gate.set()
+    receipts = await asyncio.gather(first, *others)
+    assert [receipt.mail_id for receipt in receipts] == list(range(1, 12))
+    assert desk.spool.groups == [1, 10]
+    assert len(desk.wakes) == 2
+
+
+async def test_groups_have_a_limit(desk, envelope):
+    """A group is at most 200 mails and 16 MiB, so that nobody waits for ever longer commits; a
+    single mail may be larger than that.
+    """
+    first = await hold(desk, envelope)
+    others = [
+        asyncio.create_task(desk.accept.accept(mail(number), envelope))
+        for number in range(GROUP_MAILS + 5)
+    ]
+    large = [
+        asyncio.create_task(desk.accept.accept(mail("large", 7 << 20), envelope)) for _ in range(3)
+    ]
+    huge = asyncio.create_task(desk.accept.accept(mail("huge", 17 << 20), envelope))
+    await until(lambda: len(desk.accept._waiting) == len(others) + 4)
+    desk.spool.gate.set()
+    await asyncio.gather(first, *others, *large, huge)
+    assert (GROUP_MAILS, desk.spool.groups) == (200, [1, 200, 5 + 2, 1, 1])
+
+
+async def test_one_bad_mail_does_not_refuse_the_others(desk, envelope):
+    """When a group fails each mail is tried alone: the bad one gets its error, the others their
+    receipt.
+    """
+    desk.spool.bad = {b"number-3-": ValueError("bad")}
+    first = await hold(desk, envelope)
+    others = [
+        asyncio.create_task(desk.accept.accept(mail(number), envelope)) for number in range(6)
+    ]
+    await asyncio.sleep(0)
+    desk.spool.gate.set()
+    await first
+    outcomes = await asyncio.gather(*others, return_exceptions=True)
+    assert [isinstance(outcome, ValueError) for outcome in outcomes] == [
+        False,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]
+    assert len(desk.spool.stored()) == 6
+
+
+async def test_a_store_that_is_away_is_not_asked_for_each_mail(desk, envelope):
+    """When the database does not answer, the whole group is told at once, and the next mail is
+    tried again.
+    """
+    first = await hold(desk, envelope)
+    others = [
+        asyncio.create_task(desk.accept.accept(mail(number), envelope)) for number in range(6)
+    ]
+    await asyncio.sleep(0)
+    desk.spool.errors = [StoreUnavailable("away"), StoreUnavailable("away")]
+    desk.spool.gate.set()
+    outcomes = await asyncio.gather(first, *others, return_exceptions=True)
+    assert all(isinstance(outcome, StoreUnavailable) for outcome in outcomes)
+    assert desk.spool.calls == 2
+    assert (await desk.accept.accept(mail("later"), envelope)).mail_id == 1
+
+
+@pytest.mark.parametrize("when", ["in the commit", "before it"])
+async def test_a_cancelled_caller_does_not_cancel_the_commit(desk, envelope, when):
+    """Once handed in, a mail is stored, also when its caller is cancelled during the commit or
+    while he waits for one.
+    """
+    first = await hold(desk, envelope)
+    second = asyncio.create_task(desk.accept.accept(mail(2), envelope))
+    await asyncio.sleep(0)
+    cancelled = first if when == "in the commit" else second
+    cancelled.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await cancelled
+    desk.spool.gate.set()
+    await desk.accept.drain()
+    assert len(desk.spool.stored()) == 2
+
+
+async def test_drain_waits_for_everything(desk, envelope):
+    """After drain nothing is in flight; without anything in flight it returns at once."""
+    await desk.accept.drain()
+    first = await hold(desk, envelope)
+    drained = asyncio.create_task(desk.accept.drain())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not drained.done()
+    desk.spool.gate.set()
+    await drained
+    assert first.done()
+
+
+@pytest.mark.parametrize("outcome", ["stored", "failed", "no room", "cancelled"])
+async def test_the_file_of_a_mail_never_stays_behind(desk, envelope, outcome):
+    """Whatever becomes of a large mail, its file in the folder of receptions is gone afterwards."""
+    path = desk.accept.directory / "large"
+    path.write_bytes(b"Received: from x\r\n\ty\r\n\tz\r\nbody")
+    raw = SpoolFile(path, 30, "0" * 64)
+    if outcome == "failed":
+        desk.spool.errors = [ValueError("bad")]
+    if outcome == "no room":
+        desk.free[0] = 0
+    if outcome == "cancelled":
+        desk.spool.gate.clear()
+    task = asyncio.create_task(desk.accept.accept(raw, envelope))
+    await asyncio.sleep(0)
+    if outcome == "cancelled":
+        task.cancel()
+        await asyncio.sleep(0)
+        desk.spool.gate.set()
+    result = (await asyncio.gather(task, return_exceptions=True))[0]
+    await desk.accept.drain()
+    assert isinstance(
+        result,
+        {"failed": ValueError, "no room": DiskFull, "cancelled": asyncio.CancelledError}.get(
+            outcome, object
+        ),
+    )
+    assert not path.exists()
+    assert len(desk.spool.stored()) == (outcome in ("stored", "cancelled"))
+
+
+@pytest.mark.parametrize("size", [0, 3 << 20])
+async def test_size_and_digest_are_those_of_the_bytes(desk, envelope, size):
+    """The spool gets the size and the SHA-256 digest of exactly what it is to keep."""
+    raw = mail(1, size)
+    await desk.accept.accept(raw, envelope)
+    (stored,) = desk.spool.mails
+    assert (stored.size, stored.sha256, stored.envelope) == (
+        len(raw),
+        sha256(raw).hexdigest(),
+        envelope,
+    )
+
+
+async def test_mails_that_lie_ready_keep_their_order(desk, envelope):
+    """Mails handed in together get ascending ids, share commits, and the error of the first that
+    failed is the error of the call.
+    """
+    assert await desk.accept.accept_all([]) == []
+    receipts = await desk.accept.accept_all(
+        [(mail(number), envelope) for number in range(GROUP_MAILS + 6)]
+    )
+    assert [receipt.mail_id for receipt in receipts] == list(range(1, GROUP_MAILS + 7))
+    assert desk.spool.groups == [GROUP_MAILS, 6]
+    desk.spool.bad = {b"number-1-": ValueError("first"), b"number-2-": ValueError("second")}
+    with pytest.raises(ValueError, match="first"):
+        await desk.accept.accept_all([(mail(number), envelope) for number in range(4)])
+    assert len(desk.spool.stored()) == GROUP_MAILS + 8

@@ -1,0 +1,61 @@
+"""Clients that want to keep others out (reliability.md 8), and folders that hold more than mail."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from pathlib import Path
+
+from gateway.ingress.limits import Limits
+from gateway.ingress.mail_files import FoundMail, iter_paths
+
+
+async def test_beginning_a_mail_reserves_no_place(open_desk):
+    """All places taken by clients that began a mail and fell silent: a good client gets in, and
+    those who have begun nothing give way first.
+    """
+    desk = await open_desk(limits=Limits(connections=3, evict_idle_seconds=0.0))
+    silent = [await desk.hello() for _ in range(3)]
+    for client in silent[:2]:
+        assert (await client.say("MAIL FROM:<a@client.example>")).startswith("250")
+    good = await desk.hello()
+    assert await silent[2].reply() == "421 4.3.2 Too many connections, try again later"
+    assert (await good.mail(b"x\r\n")).startswith("250")
+    assert (await good.say("MAIL FROM:<a@client.example>")).startswith("250")
+    second = await desk.hello()
+    assert (await second.mail(b"y\r\n")).startswith("250")
+    left = [asyncio.create_task(client.reply()) for client in silent[:2]]
+    (gone,), (stays,) = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED, timeout=10)
+    assert gone.result().startswith("421 4.3.2")
+    stays.cancel()
+
+
+async def test_a_mail_under_way_is_given_time(open_desk):
+    """Between two commands of a mail a client keeps its place for twice as long as an idle one."""
+    desk = await open_desk(limits=Limits(connections=1, evict_idle_seconds=60.0))
+    busy = await desk.hello()
+    await busy.say("MAIL FROM:<a@client.example>")
+    register = desk.server._register
+    since = next(iter(register.sessions)).since
+    assert not register._make_place(since + 119.0)
+    assert register._make_place(since + 121.0)
+
+
+def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    """A named pipe, a device and a link to itself in a folder or Maildir are told and not opened;
+    the mails beside them are read.
+    """
+    for name in ("box/cur", "box/new", "folder"):
+        (tmp_path / name).mkdir(parents=True)
+    for folder in ("box/new", "folder"):
+        os.mkfifo(tmp_path / folder / "a.eml")
+        (tmp_path / folder / "b.eml").write_bytes(b"From: a@b.example\r\n\r\nx\r\n")
+        (tmp_path / folder / "c.eml").symlink_to("/dev/zero")
+        (tmp_path / folder / "d.eml").symlink_to("d.eml")
+    found = list(iter_paths([tmp_path / "box", tmp_path / "folder"]))
+    assert [(Path(each.file).name, isinstance(each, FoundMail)) for each in found] == [
+        ("a.eml", False),
+        ("b.eml", True),
+        ("c.eml", False),
+        ("d.eml", False),
+    ] * 2

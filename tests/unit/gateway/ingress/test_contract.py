@@ -1,0 +1,134 @@
+"""What we rely on in aiosmtpd, and what of it must never be reached: read again with each new
+version.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import sys
+from importlib.metadata import version
+
+import aiosmtpd.proxy_protocol
+import aiosmtpd.smtp
+import pytest
+
+from gateway.ingress.smtp.lmtp import LMTP
+from gateway.ingress.smtp.protocol import BORROWED, SMTP
+from gateway.ingress.smtp.session import Connection
+
+
+def test_version_is_the_one_that_was_read():
+    """The library is pinned; whoever changes the version reads its source again and then changes
+    this line.
+    """
+    assert version("aiosmtpd") == "1.4.6"
+
+
+async def test_borrowed_attributes_are_made_by_its_constructor():
+    """Each attribute that our instances take over is really set by aiosmtpd's constructor."""
+    stock = aiosmtpd.smtp.SMTP(object(), hostname="x", loop=asyncio.get_running_loop())
+    assert set(BORROWED) <= set(vars(stock))
+
+
+async def test_its_constructor_makes_nothing_else_that_its_methods_need(desk):
+    """The methods of aiosmtpd that we call name no attribute of the instance that ours lacks."""
+    client = await desk.hello()
+    session = next(iter(desk.server._register.sessions))
+    used = set()
+    for name in (
+        "smtp_MAIL",
+        "smtp_RCPT",
+        "smtp_RSET",
+        "smtp_NOOP",
+        "smtp_EXPN",
+        "check_helo_needed",
+        "check_auth_needed",
+        "_call_handler_hook",
+    ):
+        code = inspect.unwrap(getattr(aiosmtpd.smtp.SMTP, name)).__code__
+        source = inspect.getsource(code)
+        used |= {
+            word.split("(")[0].split(".")[0].split(" ")[0].rstrip("):,\n]")
+            for word in source.split("self.")[1:]
+        }
+    used -= {"rset_hook"}
+    assert {name for name in used if not hasattr(session, name)} == set()
+    assert (await client.say("QUIT")).startswith("221")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "_handle_client",
+        "smtp_DATA",
+        "smtp_STARTTLS",
+        "smtp_AUTH",
+        "smtp_EHLO",
+        "smtp_HELO",
+        "push",
+        "smtp_QUIT",
+        "smtp_HELP",
+        "smtp_VRFY",
+    ],
+)
+def test_what_must_not_be_inherited_is_ours(name):
+    """The stock versions of these have the faults that reliability.md 2 lists; none of them is
+    reachable.
+    """
+    for protocol in (SMTP, LMTP):
+        assert getattr(protocol, name) is not getattr(aiosmtpd.smtp.SMTP, name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "connection_made",
+        "connection_lost",
+        "data_received",
+        "eof_received",
+        "pause_writing",
+        "resume_writing",
+    ],
+)
+def test_the_transport_talks_to_us_only(name):
+    """No event of the transport reaches a base class, which would keep a second buffer or cancel
+    our task.
+    """
+    assert getattr(SMTP, name) is getattr(Connection, name)
+
+
+def test_every_command_is_accounted_for():
+    """A command that a new version of aiosmtpd brings along does not become ours unseen."""
+    assert set(SMTP.commands) == {
+        b"HELO", b"EHLO", b"STARTTLS", b"MAIL", b"RCPT", b"DATA", b"RSET", b"NOOP", b"QUIT",
+        b"VRFY", b"EXPN", b"HELP", b"BDAT", b"AUTH",
+    }  # fmt: skip
+    assert set(LMTP.commands) == set(SMTP.commands) - {b"HELO", b"EHLO"} | {b"LHLO"}
+
+
+def test_its_session_and_envelope_begin_empty():
+    """What our commands read of a fresh session and envelope is there, and says nothing yet."""
+    envelope = aiosmtpd.smtp.Envelope()
+    assert (envelope.mail_from, envelope.rcpt_tos, envelope.smtp_utf8) == (None, [], False)
+
+
+def test_its_proxy_data_says_who_and_which_command():
+    """The fields that we read of a PROXY header."""
+    fields = {attribute.name for attribute in aiosmtpd.proxy_protocol.ProxyData.__attrs_attrs__}
+    assert {"command", "src_addr"} <= fields
+    assert isinstance(inspect.getattr_static(aiosmtpd.proxy_protocol.ProxyData, "valid"), property)
+
+
+def test_only_one_door_imports_it():
+    """Nothing but smtp.py imports aiosmtpd, so that it can be replaced there."""
+    for name, module in list(sys.modules.items()):
+        if (
+            name.startswith(("gateway.", "core.", "config."))
+            and name != "gateway.ingress.smtp.protocol"
+        ):
+            assert not any(
+                getattr(value, "__name__", "").startswith("aiosmtpd")
+                for value in vars(module).values()
+                if inspect.ismodule(value)
+            )

@@ -1,0 +1,176 @@
+"""Reading processes: killed when a mail makes them misbehave, replaced, and only the guilty mail
+fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from core.model.message import Message
+from gateway.intake.sandbox.pool import Job, ReadFailure, Sandbox
+
+
+@pytest.fixture
+async def started(monkeypatch):
+    """Starts sandboxes and stops them afterwards, and sees that no process of theirs is left."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    boxes = []
+
+    async def start(processes=1, **how):
+        box = Sandbox(processes, **how)
+        boxes.append(box)
+        await box.start()
+        return box
+
+    yield start
+    pids = [pid for box in boxes for pid in family(box)]
+    for box in boxes:
+        await box.stop()
+    assert not [
+        pid
+        for pid in pids
+        if psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def family(box):
+    """The pids of a sandbox: its nursery and its workers."""
+    if box._nursery is None:
+        return []
+    nursery = psutil.Process(box._nursery.pid)
+    return [nursery.pid, *(child.pid for child in nursery.children())]
+
+
+async def test_a_chunk_is_read_in_order(started, mail):
+    """Sixteen mails as one task, answers in order, with what the job asked for."""
+    box = await started(2)
+    jobs = [Job(mail(f"body {index}", subject=f"mail {index}")) for index in range(16)]
+    found = await box.read_many(jobs)
+    assert [each.subject for each in found if isinstance(each, Message)] == [
+        f"mail {index}" for index in range(16)
+    ]
+    (shown,) = await box.read_many(
+        [Job(mail("<p>x</p>", kind="text/html"), null_sender=True, html=True)]
+    )
+    assert isinstance(shown, Message)
+    assert (shown.html, shown.kind) == ("<p>x</p>", "auto_generated")
+    assert await box.read_many([]) == []
+
+
+async def test_an_attachment_is_fetched(started, mail, multipart):
+    """The content of a part, and a KeyError for one that is not there."""
+    box = await started()
+    raw = mail(
+        multipart(
+            "b", "Content-Type: text/plain\n\nx", "Content-Type: text/csv; name=a.csv\n\n1,2"
+        ),
+        kind="multipart/mixed; boundary=b",
+    )
+    attachment, content = await box.attachment(raw, "2")
+    assert (attachment.filename, content) == ("a.csv", b"1,2")
+    with pytest.raises(KeyError):
+        await box.attachment(raw, "7")
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        ("spin", "took longer|too much time"),
+        ("stall", "took longer"),
+        ("eat", "took longer|too much time or memory"),
+        ("die", "too much time or memory"),
+        ("raise", "RuntimeError"),
+        ("lie", "nonsense|PicklingError|died"),
+    ],
+)
+async def test_only_the_guilty_mail_fails(started, mail, order, reason):
+    """A mail that spins, stalls, eats memory, kills or confuses its reader fails with a reason; its
+    neighbours are read.
+    """
+    wall = (
+        2 if order == "stall" else 20
+    )  # the others end by themselves or by their limit, however slow the machine is
+    box = await started(1, reader="readers", wall=wall, cpu=1, memory=512 * 1024 * 1024)
+    jobs = [
+        Job(mail(subject="first")),
+        Job(mail(subject=f"order: {order}")),
+        Job(mail(subject="last")),
+    ]
+    before, guilty, after = await box.read_many(jobs)
+    assert isinstance(before, Message)
+    assert isinstance(after, Message)
+    assert isinstance(guilty, ReadFailure)
+    assert any(word in guilty.reason for word in reason.split("|"))
+    (again,) = await box.read_many([Job(mail(subject="still alive"))])
+    assert isinstance(again, Message)
+
+
+async def test_processor_time_is_limited_per_mail(started, mail):
+    """A spinning mail is ended by its own limit, long before the wall."""
+    box = await started(1, reader="readers", wall=600, cpu=1)
+    async with asyncio.timeout(150):
+        (found,) = await box.read_many([Job(mail(subject="order: spin"))])
+    assert isinstance(found, ReadFailure)
+    assert "too much time" in found.reason
+
+
+async def test_a_mail_gets_a_second_try(started, mail, tmp_path, monkeypatch):
+    """A worker that died by chance does not cost a mail."""
+    monkeypatch.setenv("TICKETGATE_TEST_ONCE", str(tmp_path / "once"))
+    box = await started(1, reader="readers")
+    (found,) = await box.read_many([Job(mail(subject="order: once"))])
+    assert isinstance(found, Message)
+    assert box.killed == 1
+
+
+async def test_killed_from_outside_everything_comes_back(started, mail):
+    """A worker, and then the nursery itself, killed by the kernel: the next mail is read."""
+    box = await started(2)
+    nursery, *workers = family(box)
+    for pid in workers:
+        os.kill(pid, signal.SIGKILL)
+    found = await asyncio.gather(
+        *(box.read_many([Job(mail(subject=str(index)))]) for index in range(4))
+    )
+    assert all(isinstance(each[0], Message) for each in found)
+    os.kill(nursery, signal.SIGKILL)
+    found = await asyncio.gather(
+        *(box.read_many([Job(mail(subject=str(index)))]) for index in range(4))
+    )
+    assert all(isinstance(each[0], Message) for each in found)
+
+
+async def test_a_cancelled_request_does_not_mix_answers(started, mail):
+    """Who gives up waiting leaves no answer for the next one."""
+    box = await started(1, reader="readers")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2):
+            await box.read_many([Job(mail(subject="order: stall"))])
+    (found,) = await box.read_many([Job(mail(subject="next"))])
+    assert isinstance(found, Message)
+    assert found.subject == "next"
+
+
+async def test_a_large_mail_passes(started, mail):
+    """Twenty megabytes there, and an attachment of them back."""
+    box = await started()
+    raw = mail("x" * 20_000_000, kind="application/octet-stream; name=big.bin")
+    (found,) = await box.read_many([Job(raw)])
+    assert isinstance(found, Message)
+    attachment, content = await box.attachment(raw, found.attachments[0].part)
+    assert len(content) == attachment.size == 20_000_000
+
+
+async def test_workers_share_the_memory_of_their_nursery(started):
+    """Three processes, one thread each, and together less than half of what the daemon may weigh."""
+    box = await started(2)
+    processes = [psutil.Process(pid) for pid in family(box)]
+    assert len(processes) == 3
+    assert sum(each.memory_full_info().pss for each in processes) < 120 * 1024 * 1024
+    assert all(each.num_threads() == 1 for each in processes)

@@ -1,0 +1,407 @@
+"""A person lets us in: by a browser on this machine, by a pasted address, by a code on another
+device; and everything that can come back instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import closing
+from urllib.error import HTTPError
+from urllib.parse import parse_qs, urlsplit
+from urllib.request import ProxyHandler, Request, build_opener
+
+import pytest
+
+from gateway.errors import TryAgain
+from gateway.oauth.http import TokenUnavailable
+from gateway.oauth.login import Question, browser_login, client_login, device_login
+from gateway.oauth.tokens import AccessRefused, Tokens
+from gateway.store.engine import Database, upgrade
+from gateway.store.imap.oauth_tokens import Granted
+from tests.servers.tokens import ACCOUNT, SECRET, Reply, refusal, token_server
+
+BROWSER = build_opener(ProxyHandler({}))
+
+
+@pytest.fixture
+def provider():
+    """A provider of mailboxes."""
+    with token_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def tokens(tmp_path, templates, clock):
+    """The tokens of one process; the store's own tests are run on both databases."""
+    database = await Database.open(
+        templates.sqlite(upgrade, tmp_path / "ticketgate.db"), node="one"
+    )
+    yield Tokens(database, clock)
+    await database.close()
+
+
+def browse(url):
+    """What a browser shows in the end, and the HTTP status of that page."""
+    try:
+        with BROWSER.open(Request(url), timeout=20) as page:
+            return page.status, page.read().decode()
+    except HTTPError as error:
+        return error.code, error.read().decode()
+
+
+async def shown_url(shown):
+    """The address that the person is shown."""
+    text = await shown.get()
+    assert ACCOUNT in text
+    return text.splitlines()[-1]
+
+
+async def begun(tokens, client):
+    """A sign-in that waits for the browser, and the address it shows."""
+    shown = asyncio.Queue()
+    running = asyncio.ensure_future(browser_login(tokens, client, ACCOUNT, shown.put_nowait))
+    url = asyncio.ensure_future(shown_url(shown))
+    await asyncio.wait({running, url}, return_when=asyncio.FIRST_COMPLETED)
+    if running.done():
+        url.cancel()
+        running.result()
+    return running, await url
+
+
+# ---- a client that acts for itself
+
+
+async def test_a_client_is_tried(tokens, provider):
+    """Client credentials: the token is there for every mailbox of the client, and a new try
+    replaces it.
+    """
+    client = provider.client("client_credentials")
+    await client_login(tokens, client)
+    assert await tokens.access_token(client, ACCOUNT) in provider.issued
+    provider.clients = {}
+    with pytest.raises(AccessRefused, match="client_secret"):
+        await client_login(tokens, client)
+
+
+# ---- a browser on this machine
+
+
+async def test_a_browser_brings_access(tokens, provider):
+    """The person opens the address, agrees, sees a plain page, and the mailbox has access that can
+    be renewed.
+    """
+    client = provider.client()
+    running, url = await begun(tokens, client)
+    status, page = await asyncio.to_thread(browse, url)
+    await running
+    assert status == 200
+    assert "You may close this window" in page
+    row = await tokens.stored(client, ACCOUNT)
+    assert row.refresh_token in provider.refresh
+    assert await tokens.access_token(client, ACCOUNT) == row.access_token
+
+
+async def test_the_address_asks_for_what_it_should(tokens, provider):
+    """PKCE with S256, a state, whose mailbox it is; the verifier is not in it, and goes with the
+    code.
+    """
+    running, url = await begun(tokens, provider.client())
+    asked = {name: value for name, [value] in parse_qs(urlsplit(url).query).items()}
+    assert (asked["response_type"], asked["code_challenge_method"], asked["login_hint"]) == (
+        "code",
+        "S256",
+        ACCOUNT,
+    )
+    assert urlsplit(asked["redirect_uri"]).hostname == "127.0.0.1"
+    assert len(asked["state"]) >= 43
+    await asyncio.to_thread(browse, url)
+    await running
+    verifier = provider.forms[-1]["code_verifier"]
+    assert 43 <= len(verifier) <= 128
+    assert verifier not in url
+
+
+async def test_the_browser_may_come_to_a_fixed_place(tokens, provider, free_port):
+    """A provider that knows one redirect address only: it is used to the letter."""
+    client = provider.client(redirect_url=f"http://localhost:{free_port}/back")
+    running, url = await begun(tokens, client)
+    assert parse_qs(urlsplit(url).query)["redirect_uri"] == [client.redirect_url]
+    await asyncio.to_thread(browse, url)
+    await running
+    assert await tokens.problem(client, ACCOUNT) is None
+
+
+async def test_a_place_that_is_taken_is_told(tokens, provider):
+    """Another program listens at the fixed port: one sentence, and nothing was asked."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as other:
+        client = provider.client(redirect_url=f"http://127.0.0.1:{other.getsockname()[1]}")
+        with pytest.raises(TryAgain, match="cannot come back to port"):
+            await begun(tokens, client)
+
+
+async def test_a_visit_with_another_state_changes_nothing(tokens, provider):
+    """Whoever else sends a browser to our port is turned away, and the person's own answer still
+    counts.
+    """
+    client = provider.client()
+    running, url = await begun(tokens, client)
+    place = parse_qs(urlsplit(url).query)["redirect_uri"][0]
+    for query in (
+        "",
+        "?code=stolen",
+        "?code=stolen&state=guessed",
+        "?error=access_denied&state=guessed",
+        "favicon.ico",
+    ):
+        status, page = await asyncio.to_thread(browse, f"{place}/{query}")
+        assert (status, "no answer to the sign-in" in page) == (404, True)
+    assert not running.done()
+    await asyncio.to_thread(browse, url)
+    await running
+    assert await tokens.problem(client, ACCOUNT) is None
+
+
+async def test_a_person_who_says_no_is_heard(tokens, provider):
+    """error=access_denied comes back: refused in one clean line, and the page says so too."""
+    provider.says_yes = False
+    client = provider.client()
+    running, url = await begun(tokens, client)
+    _, page = await asyncio.to_thread(browse, url)
+    assert "was not let in" in page
+    with pytest.raises(
+        AccessRefused, match=r"access was not given \(the provider says access_denied: no  thanks\)"
+    ):
+        await running
+    assert await tokens.stored(client, ACCOUNT) is None
+
+
+async def test_giving_up_leaves_nothing_behind(tokens, provider, free_port):
+    """A sign-in that is cancelled stops listening and stores nothing."""
+    client = provider.client(redirect_url=f"http://127.0.0.1:{free_port}")
+    running, _ = await begun(tokens, client)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert await tokens.stored(client, ACCOUNT) is None
+    with closing(socket.create_server(("127.0.0.1", free_port))):
+        pass
+
+
+async def test_access_that_does_not_last_is_refused(tokens, provider):
+    """A provider that gives no refresh token, since the scope does not ask for it: told at once,
+    and what was good before stays.
+    """
+    client = provider.client()
+    now = tokens.clock.now()
+    await tokens.rows.signed_in(
+        ("provider", ACCOUNT), Granted("old", now, provider.sign_in(), None), now
+    )
+    provider.gives_refresh = False
+    running, url = await begun(tokens, client)
+    await asyncio.to_thread(browse, url)
+    with pytest.raises(AccessRefused, match="check that scope asks for offline access"):
+        await running
+    assert (await tokens.stored(client, ACCOUNT)).access_token == "old"
+
+
+async def test_a_sign_in_ends_a_refusal(tokens, provider):
+    """A mailbox that was refused a minute ago is read again as soon as its person has signed in."""
+    client = provider.client()
+    now = tokens.clock.now()
+    await tokens.rows.signed_in(("provider", ACCOUNT), Granted("old", now, "revoked", None), now)
+    with pytest.raises(AccessRefused):
+        await tokens.access_token(client, ACCOUNT)
+    running, url = await begun(tokens, client)
+    await asyncio.to_thread(browse, url)
+    await running
+    assert await tokens.access_token(client, ACCOUNT) in provider.issued
+    assert await tokens.problem(client, ACCOUNT) is None
+
+
+# ---- a browser on another machine
+
+
+def ended_at(provider, question):
+    """The address at which the browser of another machine ends, where it cannot open a page."""
+    return provider.authorize(
+        {name: value for name, [value] in parse_qs(urlsplit(question.url).query).items()}
+    )
+
+
+async def test_a_pasted_address_brings_access(tokens, provider):
+    """What the browser shows at its end is pasted, with blanks around it."""
+    client = provider.client()
+    question = Question(client, ACCOUNT)
+    address = ended_at(provider, question)
+    assert address.startswith("http://localhost:8400?")
+    await question.pasted(tokens, f"  {address}\n")
+    assert await tokens.access_token(client, ACCOUNT) in provider.issued
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "",
+        "http://localhost:8400/",
+        "a-code",
+        "http://[",
+        "http://localhost:8400/?code=a&state=b",
+        "\x00ä?state=ß",
+    ],
+)
+async def test_what_is_pasted_must_be_the_answer(tokens, provider, address):
+    """Another address, another state, or something else: refused, and nothing is asked."""
+    with pytest.raises(AccessRefused, match="no answer to this sign-in"):
+        await Question(provider.client(), ACCOUNT).pasted(tokens, address)
+    assert not provider.forms
+
+
+async def test_an_answer_to_another_question_is_refused(tokens, provider):
+    """An address that was pasted from an earlier try has the state of that one."""
+    first, second = Question(provider.client(), ACCOUNT), Question(provider.client(), ACCOUNT)
+    with pytest.raises(AccessRefused, match="begin again"):
+        await second.pasted(tokens, ended_at(provider, first))
+
+
+async def test_a_pasted_refusal_is_told(tokens, provider):
+    """The person said no on the other machine."""
+    provider.says_yes = False
+    question = Question(provider.client(), ACCOUNT)
+    with pytest.raises(AccessRefused, match="access_denied"):
+        await question.pasted(tokens, ended_at(provider, question))
+
+
+async def test_a_code_is_good_once(tokens, provider):
+    """The same address pasted again is refused by the provider, and the first access stays."""
+    client = provider.client()
+    question = Question(client, ACCOUNT)
+    address = ended_at(provider, question)
+    await question.pasted(tokens, address)
+    with pytest.raises(AccessRefused):
+        await question.pasted(tokens, address)
+    assert await tokens.access_token(client, ACCOUNT) in provider.issued
+
+
+# ---- a code on another device
+
+
+class Person:
+    """Somebody with another device; the nth wait of the program is when they act."""
+
+    def __init__(self, provider, **acts):
+        self.provider = provider
+        self.acts = {int(name.removeprefix("at_")): act for name, act in acts.items()}
+        self.shown, self.waits = [], []
+
+    async def pause(self, seconds):
+        self.waits.append(seconds)
+        if act := self.acts.get(len(self.waits)):
+            act(self.shown[0].rpartition(" ")[2])
+
+    async def login(self, tokens, client):
+        await device_login(tokens, client, ACCOUNT, self.shown.append, self.pause)
+
+
+async def test_a_code_typed_in_elsewhere_brings_access(tokens, provider):
+    """Address and code are shown; the provider is asked every five seconds until the person has
+    agreed.
+    """
+    client = provider.client("device_code")
+    person = Person(provider, at_3=provider.approve_device)
+    await person.login(tokens, client)
+    assert person.shown == [
+        (
+            f"Open {provider.url}/activate in a browser, sign in as {ACCOUNT}, and type in the "
+            "code ABCD-0001"
+        )
+    ]
+    assert person.waits == [5, 5, 5]
+    assert await tokens.access_token(client, ACCOUNT) in provider.issued
+
+
+async def test_a_public_client_needs_no_secret(tokens, provider):
+    """Microsoft's apps for devices have none; then none is sent."""
+    client = provider.client("device_code", client_id="public", client_secret="")
+    provider.clients["public"] = ""
+    await Person(provider, at_1=provider.approve_device).login(tokens, client)
+    assert not [
+        form for form in provider.forms if "client_secret" in form or SECRET in form.values()
+    ]
+
+
+async def test_slow_down_is_heeded(tokens, provider):
+    """Each slow_down makes the waits five seconds longer, for good."""
+    person = Person(
+        provider,
+        at_1=lambda _: provider.replies.append(refusal("slow_down")),
+        at_3=lambda _: provider.replies.append(refusal("slow_down")),
+        at_5=provider.approve_device,
+    )
+    await person.login(tokens, provider.client("device_code"))
+    assert person.waits == [5, 10, 10, 15, 15]
+
+
+async def test_a_provider_that_stumbles_is_asked_again(tokens, provider):
+    """A failure while waiting does not end the sign-in; the waits double."""
+    client = provider.client("device_code")
+    person = Person(
+        provider, at_1=lambda _: provider.replies.append(Reply(503)), at_3=provider.approve_device
+    )
+    await person.login(tokens, client)
+    assert person.waits == [5, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [("access_denied", "access was denied"), ("expired_token", "nobody has typed in the code")],
+)
+async def test_a_device_that_is_refused_is_told(tokens, provider, error, sentence):
+    """The person says no, or the code comes to its end: one sentence, nothing stored."""
+    client = provider.client("device_code")
+    person = Person(provider, at_2=lambda code: provider.refuse_device(code, error))
+    with pytest.raises(AccessRefused, match=sentence):
+        await person.login(tokens, client)
+    assert await tokens.stored(client, ACCOUNT) is None
+
+
+async def test_a_code_that_nobody_types_in_is_not_waited_for_longer_than_it_is_good(
+    tokens, provider
+):
+    """The provider told how long: then it ends, whatever the provider goes on to say."""
+    provider.code_seconds = 12
+    person = Person(provider)
+    with pytest.raises(AccessRefused, match="begin again"):
+        await person.login(tokens, provider.client("device_code"))
+    assert person.waits == [5, 5, 5]
+
+
+async def test_a_provider_that_goes_away_while_we_wait_is_told_as_such(tokens, provider):
+    """Until the end nothing but failures: that is a matter of trying again, not of the person."""
+    provider.code_seconds = 20
+    person = Person(provider, at_1=lambda _: provider.replies.extend([Reply(502)] * 9))
+    with pytest.raises(TokenUnavailable, match="HTTP 502"):
+        await person.login(tokens, provider.client("device_code"))
+    assert person.waits == [5, 10, 20]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{}",
+        b'{"device_code": "a", "user_code": 7, "verification_uri": "https://x"}',
+        b'{"access_token": "a"}',
+    ],
+)
+async def test_an_answer_without_a_code_is_told(tokens, provider, body):
+    """Another endpoint than the one for devices answers."""
+    provider.replies = [Reply(200, body)]
+    with pytest.raises(TokenUnavailable, match="is device_url right"):
+        await Person(provider).login(tokens, provider.client("device_code"))
+
+
+async def test_a_client_that_may_not_use_devices_is_told(tokens, provider):
+    """Google lets no device into mailboxes: its word comes through."""
+    provider.replies = [refusal("invalid_scope", "Invalid device flow scope")]
+    with pytest.raises(AccessRefused, match="check scope"):
+        await Person(provider).login(tokens, provider.client("device_code"))

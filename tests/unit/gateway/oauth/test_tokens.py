@@ -1,0 +1,401 @@
+"""Access tokens: renewed in time, once for all who ask, kept when they rotate, and refused loudly;
+on both databases, from a real server over HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from gateway.errors import StoreUnavailable
+from gateway.oauth.http import TokenUnavailable, post
+from gateway.oauth.tokens import AccessRefused, Tokens
+from gateway.store.engine import Database
+from gateway.store.imap.oauth_tokens import Granted, TokenRows
+from tests.servers.tokens import ACCOUNT, CLIENT, SECRET, Reply, refusal, token_server
+
+HOUR = timedelta(hours=1)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def provider():
+    """A provider of mailboxes."""
+    with token_server() as server:
+        yield server
+
+
+@pytest.fixture
+async def open_tokens(clean_url, clock):
+    """``open_tokens(node, pause)`` gives the tokens of another process on the same database."""
+    databases = []
+
+    async def opened(node, pause=None):
+        async def never(_):
+            pytest.fail("nobody has to wait here")
+
+        databases.append(await Database.open(clean_url, node=node))
+        return Tokens(databases[-1], clock, pause=pause or never)
+
+    yield opened
+    for database in databases:
+        await database.close()
+
+
+@pytest.fixture
+async def tokens(open_tokens):
+    """The tokens of one process."""
+    return await open_tokens("one")
+
+
+async def signed_in(tokens, provider, **more):
+    """A client whose person has signed in an hour ago, so that the access token has just ended."""
+    refresh = provider.sign_in()
+    now = tokens.clock.now()
+    await tokens.rows.signed_in(
+        ("provider", ACCOUNT), Granted("access-0", now, refresh, None), now - HOUR
+    )
+    return provider.client(**more)
+
+
+def asked(provider):
+    """How often the provider was asked for a renewal."""
+    return provider.calls["refresh_token"]
+
+
+async def test_a_client_that_acts_for_itself_has_one_token_for_all_its_mailboxes(tokens, provider):
+    """Client credentials: fetched at the first call, stored, and used by every mailbox of the
+    client.
+    """
+    client = provider.client("client_credentials")
+    token = await tokens.access_token(client, ACCOUNT)
+    assert provider.introspect(token)["active"]
+    assert await tokens.access_token(client, "sales@example.org") == token
+    assert provider.calls["client_credentials"] == 1
+
+
+async def test_a_good_token_is_not_renewed(tokens, provider, clock):
+    """Until two minutes before its end the stored token is given out, and then a new one."""
+    client = provider.client("client_credentials")
+    token = await tokens.access_token(client, ACCOUNT)
+    clock.advance(58 * MINUTE)
+    assert await tokens.access_token(client, ACCOUNT) == token
+    clock.advance(timedelta(seconds=1))
+    assert await tokens.access_token(client, ACCOUNT) != token
+    assert provider.calls["client_credentials"] == 2
+
+
+@pytest.mark.parametrize("rotates", [True, False])
+async def test_a_refresh_token_lasts_whether_the_provider_replaces_it_or_not(
+    tokens, provider, clock, rotates
+):
+    """Ten renewals in a row succeed at a provider that refuses a used refresh token, and at one
+    that never gives another.
+    """
+    provider.rotates = rotates
+    client = await signed_in(tokens, provider)
+    seen = set()
+    for _ in range(10):
+        seen.add(await tokens.access_token(client, ACCOUNT))
+        clock.advance(HOUR)
+    assert (len(seen), asked(provider)) == (10, 10)
+    assert (await tokens.stored(client, ACCOUNT)).refresh_token in provider.refresh
+
+
+async def test_the_replaced_refresh_token_is_gone(tokens, provider):
+    """What is stored after a renewal is the new refresh token; the provider refuses the old one
+    from then on.
+    """
+    client = await signed_in(tokens, provider)
+    before = (await tokens.stored(client, ACCOUNT)).refresh_token
+    await tokens.access_token(client, ACCOUNT)
+    row = await tokens.stored(client, ACCOUNT)
+    assert row.refresh_token != before
+    assert (row.lease_owner, row.changed_at) == (None, tokens.clock.now() - HOUR)
+    old = {
+        "grant_type": "refresh_token",
+        "client_id": CLIENT,
+        "client_secret": SECRET,
+        "refresh_token": before,
+    }
+    assert (await post(client.token_url, old)).document["error"] == "invalid_grant"
+
+
+# ---- once for all who ask
+
+
+async def test_twenty_callers_make_one_request(tokens, provider):
+    """All that ask while a renewal is under way get its token."""
+    client = await signed_in(tokens, provider)
+    given = await asyncio.gather(*(tokens.access_token(client, ACCOUNT) for _ in range(20)))
+    assert (len(set(given)), asked(provider)) == (1, 1)
+
+
+async def test_two_processes_make_one_request(open_tokens, provider):
+    """While one daemon renews, another on the same database waits and takes what was stored; the
+    refresh token is used once.
+    """
+
+    async def pause(_):
+        provider.release()
+        await first
+
+    one, two = await open_tokens("one"), await open_tokens("two", pause)
+    client = await signed_in(one, provider)
+    provider.hold()
+    first = asyncio.ensure_future(one.access_token(client, ACCOUNT))
+    await asyncio.to_thread(provider.arrived.acquire)
+    assert await two.access_token(client, ACCOUNT) == await first
+    assert asked(provider) == 1
+
+
+async def test_many_processes_that_begin_at_once_make_one_request(open_tokens, provider):
+    """Four daemons with five mailbox tasks each find the token ended at the same moment: one
+    request, one token.
+    """
+    done = asyncio.Event()
+
+    async def pause(_):
+        await done.wait()
+
+    everybody = [await open_tokens(f"node{number}", pause) for number in range(4)]
+    client = await signed_in(everybody[0], provider)
+    waiting = [
+        asyncio.ensure_future(each.access_token(client, ACCOUNT))
+        for each in everybody
+        for _ in range(5)
+    ]
+    await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+    done.set()
+    assert (len(set(await asyncio.gather(*waiting))), asked(provider)) == (1, 1)
+
+
+async def test_what_was_renewed_just_before_the_lease_is_taken(open_tokens, provider):
+    """Another process renews between our look and our lease: its token is taken, and the lease is
+    given back.
+    """
+    one, two = await open_tokens("one"), await open_tokens("two")
+    client = await signed_in(one, provider)
+
+    class Late(TokenRows):
+        async def lease(self, *given):
+            await one.access_token(client, ACCOUNT)
+            return await super().lease(*given)
+
+    two.rows = Late(two.rows.database)
+    assert await two.access_token(client, ACCOUNT) == await one.access_token(client, ACCOUNT)
+    assert (asked(provider), (await one.stored(client, ACCOUNT)).lease_owner) == (1, None)
+
+
+async def test_a_process_that_died_while_renewing_is_not_waited_for_long(
+    open_tokens, provider, clock
+):
+    """The lease of a machine that is gone runs out after thirty seconds; the renewal is done by
+    another then.
+    """
+    waited = []
+
+    async def pause(seconds):
+        waited.append(seconds)
+        clock.advance(timedelta(seconds=10))
+
+    two = await open_tokens("two", pause)
+    client = await signed_in(two, provider)
+    gone = await open_tokens("gone")
+    await gone.rows.lease(("provider", ACCOUNT), 30, clock.now())
+    assert await two.access_token(client, ACCOUNT) in provider.issued
+    assert len(waited) == 3
+
+
+async def test_waiting_for_another_process_has_an_end(open_tokens, provider, clock):
+    """A lease that is taken again and again does not keep a mailbox waiting for ever."""
+
+    async def pause(_):
+        await two.rows.lease(("provider", ACCOUNT), 30, clock.now())
+
+    two, one = await open_tokens("two"), await open_tokens("one", pause)
+    client = await signed_in(one, provider)
+    await pause(0)
+    with pytest.raises(TokenUnavailable, match="another process"):
+        await one.access_token(client, ACCOUNT)
+    assert asked(provider) == 0
+
+
+async def test_who_is_cancelled_does_not_stop_the_renewal(tokens, provider):
+    """The only one who waits is cancelled while the request is on its way: the new refresh token is
+    stored before the cancellation goes on.
+    """
+    client = await signed_in(tokens, provider)
+    provider.hold()
+    waiting = asyncio.ensure_future(tokens.access_token(client, ACCOUNT))
+    await asyncio.to_thread(provider.arrived.acquire)
+    waiting.cancel()
+    provider.release()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert (await tokens.stored(client, ACCOUNT)).refresh_token in provider.refresh
+    assert await tokens.access_token(client, ACCOUNT) == list(provider.issued)[-1]
+    assert asked(provider) == 1
+
+
+async def test_a_database_that_is_away_for_a_moment_loses_no_refresh_token(tokens, provider):
+    """What the provider gave is stored again and again, with pauses that fit into the lease."""
+    waited = []
+
+    class Away(TokenRows):
+        async def renewed(self, *given):
+            if len(waited) < 3:
+                raise StoreUnavailable("away")
+            return await super().renewed(*given)
+
+    async def pause(seconds):
+        waited.append(seconds)
+
+    client = await signed_in(tokens, provider)
+    tokens.rows, tokens._pause = Away(tokens.rows.database), pause
+    await tokens.access_token(client, ACCOUNT)
+    assert waited == [0.5, 1.0, 2.0]
+    assert (await tokens.stored(client, ACCOUNT)).refresh_token in provider.refresh
+
+
+async def test_a_crash_between_answer_and_commit_needs_a_person(tokens, provider):
+    """The one gap that cannot be closed: a process dies with the only copy of a new refresh token.
+    It is told as a refusal, not as a failure.
+    """
+    client = await signed_in(tokens, provider)
+    row = await tokens.stored(client, ACCOUNT)
+    form = {
+        "grant_type": "refresh_token",
+        "client_id": CLIENT,
+        "client_secret": SECRET,
+        "refresh_token": row.refresh_token,
+    }
+    await post(client.token_url, form)  # and nothing of it is stored
+    with pytest.raises(AccessRefused, match="sign in again"):
+        await tokens.access_token(client, ACCOUNT)
+
+
+async def test_a_sign_in_during_a_renewal_wins(tokens, provider, clock):
+    """Somebody signs in while the old refresh token is being refused: the mailbox goes on with the
+    new access.
+    """
+
+    async def pause(_):
+        """The row is looked at again."""
+
+    tokens._pause = pause
+    client = await signed_in(tokens, provider)
+    provider.end_refresh()
+    provider.hold()
+    waiting = asyncio.ensure_future(tokens.access_token(client, ACCOUNT))
+    await asyncio.to_thread(provider.arrived.acquire)
+    await tokens.rows.signed_in(
+        ("provider", ACCOUNT),
+        Granted("fresh", clock.now() + HOUR, provider.sign_in(), None),
+        clock.now(),
+    )
+    provider.release()
+    assert await waiting == "fresh"
+    assert await tokens.problem(client, ACCOUNT) is None
+
+
+# ---- a token that the mail server refused
+
+
+async def test_a_token_that_the_mail_server_refused_is_replaced(tokens, provider):
+    """It was good by the clock, but revoked: another is fetched at once."""
+    client = await signed_in(tokens, provider)
+    token = await tokens.access_token(client, ACCOUNT)
+    provider.expire(token)
+    fresh = await tokens.access_token(client, ACCOUNT, refused=token)
+    assert provider.introspect(fresh)["active"]
+
+
+async def test_a_token_that_somebody_renewed_since_is_taken(tokens, provider):
+    """Two mailboxes are refused with the same token: the second takes what the first has fetched."""
+    client = provider.client("client_credentials")
+    token = await tokens.access_token(client, ACCOUNT)
+    given = [
+        await tokens.access_token(client, account, refused=token)
+        for account in (ACCOUNT, "sales@example.org")
+    ]
+    assert given[0] == given[1] != token
+    assert provider.calls["client_credentials"] == 2
+
+
+async def test_a_provider_that_gives_the_same_token_again_is_not_hammered(tokens, provider):
+    """It is asked twice; then the mail server has to say what it thinks of it."""
+
+    async def pause(_):
+        """The row is looked at again."""
+
+    tokens._pause = pause
+    client = provider.client("client_credentials")
+    provider.replies = [Reply(200, b'{"access_token": "same", "expires_in": 3600}')] * 9
+    assert await tokens.access_token(client, ACCOUNT) == "same"
+    assert await tokens.access_token(client, ACCOUNT, refused="same") == "same"
+    assert len(provider.replies) == 6
+
+
+# ---- refused
+
+
+async def test_nobody_signed_in_is_told_without_a_request(tokens, provider):
+    """A mailbox whose person has never agreed says what to run, and the provider hears nothing."""
+    client = provider.client("device_code")
+    with pytest.raises(AccessRefused, match="run ticketgate channel login"):
+        await tokens.access_token(client, ACCOUNT)
+    assert "channel login" in await tokens.problem(client, ACCOUNT)
+    assert not provider.forms
+
+
+async def test_revoked_access_is_a_state_that_all_see(open_tokens, provider, clock):
+    """After invalid_grant nobody asks again, in any process, for a quarter of an hour; then once."""
+    one, two = await open_tokens("one"), await open_tokens("two")
+    client = await signed_in(one, provider)
+    provider.revoke()
+    for tokens in (one, two, one):
+        with pytest.raises(AccessRefused, match="sign in again with ticketgate channel login"):
+            await tokens.access_token(client, ACCOUNT)
+        assert "sign in again" in await tokens.problem(client, ACCOUNT)
+    assert asked(provider) == 1
+    clock.advance(15 * MINUTE)
+    for tokens in (two, one):
+        with pytest.raises(AccessRefused):
+            await tokens.access_token(client, ACCOUNT)
+    assert asked(provider) == 2
+
+
+async def test_a_refusal_that_passes_is_forgotten(tokens, provider, clock):
+    """A provider that refused by mistake is asked again after a quarter of an hour, and all is
+    well.
+    """
+    client = await signed_in(tokens, provider)
+    provider.replies = [refusal("invalid_client", status=401)]
+    with pytest.raises(AccessRefused, match="client_secret"):
+        await tokens.access_token(client, ACCOUNT)
+    clock.advance(15 * MINUTE)
+    assert await tokens.access_token(client, ACCOUNT) in provider.issued
+    assert await tokens.problem(client, ACCOUNT) is None
+
+
+async def test_the_end_of_a_refresh_token_is_told_a_week_before(tokens, provider, clock):
+    """Where the provider tells how long access lasts, a person is warned in time."""
+    provider.refresh_seconds = 90 * 86400
+    client = await signed_in(tokens, provider)
+    await tokens.access_token(client, ACCOUNT)
+    assert await tokens.problem(client, ACCOUNT) is None
+    clock.advance(timedelta(days=83, seconds=1))
+    assert (
+        await tokens.problem(client, ACCOUNT)
+        == "access ends on 2027-02-20 10:00 UTC: sign in again with ticketgate channel login"
+    )
+
+
+async def test_a_client_that_acts_for_itself_has_no_problem_before_its_first_token(
+    tokens, provider
+):
+    """Nobody has to sign in for it, so nothing is missing."""
+    assert await tokens.problem(provider.client("client_credentials"), ACCOUNT) is None

@@ -1,0 +1,188 @@
+"""DKIM signatures: right for whoever checks them, the same for the same mail, and broken by what
+they are to protect against.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+
+import dkim
+import pytest
+from dkim.canonicalization import Relaxed
+from hypothesis import given
+from hypothesis import strategies as st
+
+from config.keys import read_key
+from config.problems import ConfigError
+from config.settings import Outbound
+from gateway.outbox import signing
+from gateway.outbox.signing import CannotSign, Signer, body_hash
+from tests.unit.gateway.outbox.conftest import MAIL, openssl
+
+KEYS = {
+    "rsa": ("genrsa", "-traditional", "2048"),
+    "rsa in PKCS #8": ("genpkey", "-algorithm", "rsa", "-pkeyopt", "rsa_keygen_bits:1024"),
+    "ed25519": ("genpkey", "-algorithm", "ed25519"),
+}
+
+
+@pytest.fixture(scope="module", params=KEYS)
+def key(request):
+    """A new key: what its PEM file holds, and its record in the DNS."""
+    pem = openssl(*KEYS[request.param])
+    public = openssl("pkey", "-pubout", "-outform", "DER", stdin=pem)
+    kind = request.param.partition(" ")[0]
+    shown = base64.b64encode(public if kind == "rsa" else public[-32:])
+    return pem.decode(), f"v=DKIM1; k={kind}; p=".encode() + shown
+
+
+def is_valid(raw, record):
+    """What a receiver finds."""
+    asked = []
+
+    def lookup(name, timeout=5):
+        asked.append(name)
+        return record
+
+    valid = dkim.verify(raw, dnsfunc=lookup)
+    assert asked == [b"desk._domainkey.example.org."]
+    return valid
+
+
+async def test_a_signature_is_valid(key):
+    """A receiver finds it valid, twice the same bytes come out, and the mail itself is unchanged."""
+    pem, record = key
+    signer = Signer("example.org", "desk", read_key(pem))
+    made = await signer.sign(MAIL)
+    assert made.endswith(MAIL)
+    assert made == await signer.sign(MAIL)
+    assert b" t=" not in made.partition(b"\r\nFrom")[0]
+    assert is_valid(made, record)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda made: made.replace(b"Hello Ann", b"Hello Bob"),
+        lambda made: made.replace(b"private matter", b"public matter"),
+        lambda made: b"Subject: another one\r\n" + made,
+        lambda made: b"From: bob@example.net\r\n" + made,
+        lambda made: b"To: bob@example.net\r\n" + made,
+    ],
+)
+async def test_a_change_makes_it_invalid(key, change):
+    """Another body, another header, or a second From, To or Subject."""
+    pem, record = key
+    assert not is_valid(
+        change(await Signer("example.org", "desk", read_key(pem)).sign(MAIL)), record
+    )
+
+
+async def test_what_is_on_the_way_does_not_break_it(key):
+    """Headers that servers add, and folding, are not part of it."""
+    pem, record = key
+    made = await Signer("example.org", "desk", read_key(pem)).sign(MAIL)
+    assert is_valid(
+        b"Received: from desk.example\r\n"
+        + made.replace(b"Subject: Re: A very ", b"Subject:  Re: A\r\n very "),
+        record,
+    )
+
+
+async def test_every_header_that_matters_is_signed(key):
+    """Those of reliability's list that a mail has, and From, To and Subject once more."""
+    more = (
+        b"Cc: bob@example.net\r\nIn-Reply-To: <1@x>\r\nReferences: <1@x>\r\nReply-To: "
+        b"a@b.example\r\nAuto-Submitted: auto-replied\r\nX-Else: x\r\n"
+    )
+    made = await Signer("example.org", "desk", read_key(key[0])).sign(more + MAIL)
+    head = b"".join(made.partition(b"\r\nCc")[0].split())
+    signed = head.partition(b";h=")[2].partition(b";")[0].decode().split(":")
+    assert sorted(signed) == sorted([*signing.SIGNED, "from", "to", "subject"])
+
+
+async def test_a_mail_that_cannot_be_signed(key):
+    """One whose headers are none is told so."""
+    with pytest.raises(CannotSign):
+        await Signer("example.org", "desk", read_key(key[0])).sign(
+            b"no header at all\r\n\r\nbody\r\n"
+        )
+
+
+@given(
+    st.lists(st.sampled_from([b"\r\n", b" ", b"\t", b"x", b"."]), max_size=60).map(
+        lambda parts: b"".join([*parts, b"\r\n"])
+    ),
+    st.integers(1, 9),
+)
+def test_the_hash_of_a_body_in_pieces(body, piece):
+    """It is that of the whole body in its relaxed form, wherever the pieces end."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(signing, "PIECE", piece)
+        assert body_hash(body) == hashlib.sha256(Relaxed.canonicalize_body(body)).digest()
+
+
+def test_a_body_that_is_empty():
+    """Its hash is that of nothing."""
+    assert body_hash(b"") == hashlib.sha256(b"").digest()
+
+
+def test_the_signer_of_a_configuration(key, tmp_path):
+    """None where no key is named; a key that went bad after it was checked is a problem of the
+    configuration.
+    """
+    assert Signer.of(Outbound()) is None
+    path = tmp_path / "key.pem"
+    path.write_text(key[0])
+    given = Outbound(dkim_domain="example.org", dkim_selector="desk", dkim_key_file=str(path))
+    assert isinstance(Signer.of(given), Signer)
+    for bad in ("", key[0][:100], key[0].replace("PRIVATE", "PUBLIC")):
+        path.write_text(bad)
+        with pytest.raises(ConfigError):
+            Signer.of(given)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (
+            ("genpkey", "-algorithm", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"),
+            "neither RSA nor Ed25519",
+        ),
+        (("genpkey", "-algorithm", "ed25519", "-aes256", "-pass", "pass:secret"), "encrypted"),
+        (("genrsa", "-traditional", "-aes128", "-passout", "pass:secret", "1024"), "encrypted"),
+        (("genrsa", "-traditional", "768"), "less than 1024 bits"),
+        (("ecparam", "-name", "prime256v1"), "something else: ec parameters"),
+    ],
+)
+def test_keys_that_are_of_no_use(arguments, reason):
+    """Each is told by its reason."""
+    with pytest.raises(ValueError, match=reason):
+        read_key(openssl(*arguments).decode())
+
+
+@given(st.data())
+def test_a_damaged_key_is_never_taken_and_never_an_accident(data):
+    """Whatever happens to the bytes of a key, it is refused with a sentence, or still is a key."""
+    kind = data.draw(st.sampled_from(sorted(KEYS)))
+    der = bytearray(whole(kind))
+    for _ in range(data.draw(st.integers(1, 3))):
+        der[data.draw(st.integers(0, len(der) - 1))] = data.draw(st.integers(0, 255))
+    der = der[: data.draw(st.integers(0, len(der)))]
+    label = "RSA PRIVATE KEY" if kind == "rsa" else "PRIVATE KEY"
+    text = (
+        f"-----BEGIN {label}-----\n{base64.encodebytes(bytes(der)).decode()}-----END {label}-----\n"
+    )
+    try:
+        said = read_key(text).kind
+    except ValueError as error:
+        said = str(error)
+    assert said in {"rsa", "ed25519"} or said.startswith("holds ")
+
+
+@cache
+def whole(kind):
+    """A good key, as DER."""
+    return base64.b64decode(b"".join(openssl(*KEYS[kind]).splitlines()[1:-1]))

@@ -1,0 +1,35 @@
+"""Mails with one oddity each, written for this project: what must be read out of them stands beside
+them.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.inspect import as_row
+from gateway.reading import parse
+
+CASES = sorted((Path(__file__).parent / "cases").glob("*.eml"))
+
+
+def test_there_are_enough():
+    """A hundred and twenty mails at least."""
+    assert len(CASES) >= 120
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+def test_case(path):
+    """The keys that the expectation names have the expected values; ``defects`` are among those
+    told, ``files`` are names and sizes.
+    """
+    expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    row = as_row(path.name, parse.read(path.read_bytes(), html=True), ())
+    assert set(expected.pop("defects", ())) <= set(row["defects"])
+    if "files" in expected:
+        assert [[each["filename"], each["size"]] for each in row["attachments"]] == expected.pop(
+            "files"
+        )
+    assert {key: row[key] for key in expected} == expected

@@ -1,0 +1,65 @@
+"""Wake-ups, in a process and between daemons."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from gateway.errors import StoreUnavailable
+from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.spool import Spool
+from gateway.store.queues.wake import Wake
+from tests.unit.gateway.store.mails import mail
+
+
+async def test_a_wake_up_reaches_who_waits_and_who_asks_later():
+    """A wake-up ends the wait at once, is kept for the next who asks, and is used up then; other
+    topics sleep on.
+    """
+    wake = Wake()
+    waiting = asyncio.create_task(wake.wait("mail", 20))
+    await asyncio.sleep(0)
+    wake.notify("mail")
+    assert await waiting
+    wake.notify("mail")
+    assert await wake.wait("mail", 20)
+    assert not await wake.wait("mail", 0.001)
+    assert not await wake.wait("other", 0.001)
+
+
+async def test_another_daemon_is_woken_by_what_is_put(store, postgres, database_kind, tmp_path):
+    """On PostgreSQL a mail that one daemon stores wakes the workers of another; on SQLite listening
+    ends at once.
+    """
+    wake = Wake()
+    listening = asyncio.create_task(wake.listen(store))
+    if database_kind == "sqlite":
+        await asyncio.wait_for(listening, 20)
+        return
+    async with asyncio.timeout(20):  # until it listens, a hint may be lost
+        while not await wake.wait("mail", 0.05):
+            await Spool(store, open_blobs("database:")).put([mail(b"x")])
+    listening.cancel()
+    with suppress(asyncio.CancelledError):
+        await listening
+
+
+async def test_a_listener_whose_server_goes_away_says_so(
+    store, postgres, database_kind, monkeypatch
+):
+    """A lost connection ends the listener with try again, so that its supervisor starts it anew."""
+    if database_kind == "sqlite":
+        return
+    monkeypatch.setattr("gateway.store.queues.wake.PROBE_SECONDS", 0.02)
+    wake = Wake()
+    listening = asyncio.create_task(wake.listen(store))
+    async with asyncio.timeout(20):
+        while not await wake.wait("mail", 0.02):
+            await Spool(store, open_blobs("database:")).put([mail(b"x")])
+        postgres.sql(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name "
+            "LIKE '%listen'"
+        )
+        with suppress(StoreUnavailable):
+            await listening
+    assert isinstance(listening.exception(), StoreUnavailable)

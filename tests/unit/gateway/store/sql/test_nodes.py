@@ -1,0 +1,35 @@
+"""The names of processes: short enough to be stored, different for different hosts, and honest
+about who is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+
+from gateway.store.schema import tables
+from gateway.store.sql import nodes
+
+
+def test_hosts_whose_names_begin_alike_are_told_apart(monkeypatch):
+    """Long names that differ at their end only, as a cluster gives them, are different nodes; a
+    name fits its column.
+    """
+    names = set()
+    for end in ("aaaa", "bbbb"):
+        monkeypatch.setattr(
+            socket, "gethostname", lambda end=end: f"{'ticketgate-worker-' * 6}{end}"
+        )
+        names.add(nodes.own())
+    assert len(names) == 2
+    assert all(len(name) <= tables.mailbox.c.lease_owner.type.length for name in names)
+
+
+def test_only_processes_of_this_host_can_be_seen_to_be_gone():
+    """A process that lives, one of another host and one that cannot be looked up are not dead; a
+    gone one is, and who had our name before us.
+    """
+    mine = nodes.own()
+    host = mine.rpartition("-")[0]
+    living, gone = f"{host}-{os.getppid()}", f"{host}-4194305"
+    assert nodes.dead([living, gone, "elsewhere-4194305", f"{host}-x", mine], mine) == [gone, mine]

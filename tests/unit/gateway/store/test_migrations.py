@@ -1,0 +1,311 @@
+"""The history of the tables: it ends at the schema, survives a kill anywhere, and sows the first
+data once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from gateway.errors import SchemaOutdated
+from gateway.store import engine
+from gateway.store.engine import HEAD, Database, migrate, schema_version, upgrade
+from gateway.store.migrations import runner
+from gateway.store.schema import tables
+from gateway.store.setup import pipelines, seed, workflows
+from tests.unit.gateway.store.mails import NOW
+
+
+def differences(connection: sa.Connection) -> list[object]:
+    def ours(_object, name, kind, _reflected, _other):
+        return not (name or "").startswith(("message_search", "sqlite_", "alembic_version"))
+
+    context = MigrationContext.configure(
+        connection,
+        opts={"compare_type": True, "compare_server_default": True, "include_object": ours},
+    )
+    return list(compare_metadata(context, tables.metadata))
+
+
+async def test_the_migrated_tables_are_those_of_the_schema(store):
+    """Migrations and schema.py describe the same tables, on both databases."""
+    async with store.write() as connection:
+        assert await connection.run_sync(differences) == []
+
+
+async def test_the_migrated_tables_keep_what_comparing_does_not_see(store, tmp_path):
+    """Checks, automatic numbers and tables without row ids are as the schema says: SQLite's own
+    words for each table are the same.
+    """
+    if store.dialect != "sqlite":
+        return
+    fresh = engine.Database(f"sqlite:///{tmp_path / 'fresh.db'}", "n")
+    query = (
+        "SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE "
+        "'message_search%' AND name NOT LIKE 'alembic%'"
+    )
+    try:
+        async with fresh.write() as connection:
+            await connection.run_sync(tables.metadata.create_all)
+            made = {
+                (row.name, " ".join(sorted(row.sql.replace(",", " ").split())))
+                for row in await connection.exec_driver_sql(query)
+            }
+    finally:
+        await fresh.close()
+    async with store.read() as connection:
+        migrated = {
+            (row.name, " ".join(sorted(row.sql.replace(",", " ").split())))
+            for row in await connection.exec_driver_sql(query)
+        }
+    assert migrated == made
+
+
+def test_the_program_knows_its_newest_migration():
+    """The head that start-up asks for is the last migration in the folder."""
+    assert ScriptDirectory.from_config(runner.config()).get_current_head() == HEAD
+
+
+async def test_an_empty_database_is_migrated_and_sown(database_url):
+    """An upgrade makes tables, pipeline Support with both triggers on, the default channel, the
+    counters and a signing key.
+    """
+    await migrate(database_url)
+    database = await Database.open(database_url, node="n")
+    try:
+        async with database.read() as connection:
+            [support] = (await pipelines.load_pipelines(connection)).values()
+            [channel] = await pipelines.load_channels(connection)
+            keys = (
+                (await connection.execute(sa.select(tables.signing_key.c.secret))).scalars().all()
+            )
+            counters = (
+                await connection.execute(sa.select(tables.counter.c.name, tables.counter.c.value))
+            ).all()
+    finally:
+        await database.close()
+    assert [(status.name, status.state) for status in support.statuses] == list(seed.STATUSES)
+    assert (
+        support.name,
+        support.is_default,
+        support.set_close_date,
+        support.strangers,
+        support.allow_back,
+    ) == ("Support", True, True, "move", True)
+    assert support.status(support.on_email_sent or 0).name == "Waiting on contact"
+    assert support.status(support.on_customer_reply or 0).name == "Waiting on us"
+    assert (channel.address, channel.is_default, channel.tickets, channel.pipeline_id) == (
+        "support@localhost",
+        True,
+        True,
+        support.id,
+    )
+    assert [len(key) for key in keys] == [32]
+    assert dict(counters) == dict.fromkeys(seed.COUNTERS, 0)
+
+
+OLD_PIPELINE = (
+    "INSERT INTO pipeline (id, name, position, is_default, set_close_date, strangers, "
+    "allow_back) VALUES (1, 'Help', 1, true, true, 'move', true)"
+)
+
+
+async def test_an_older_database_keeps_what_it_holds(database_url):
+    """A database of the first release, with mail in it, asks for the upgrade, gets it by command,
+    and loses nothing.
+    """
+    old = engine.Database(database_url, "n")
+    row = {
+        "received_at": NOW,
+        "source": "smtp",
+        "envelope": {},
+        "size": 1,
+        "sha256": "0" * 64,
+        "state": "done",
+    }
+    try:
+        async with old.write() as connection:
+            await connection.run_sync(lambda sync: command.upgrade(runner.config(sync), "0001"))
+            await connection.execute(sa.text("INSERT INTO counter VALUES ('ticket', 7)"))
+            await connection.execute(sa.text(OLD_PIPELINE))
+            await connection.execute(
+                sa.text(
+                    "INSERT INTO status VALUES (1, 1, 'Fresh', 'open', 1), (2, 1, 'Over', "
+                    "'closed', 2)"
+                )
+            )
+            await connection.execute(sa.insert(tables.mail).values(row))
+        with pytest.raises(SchemaOutdated):
+            await Database.open(database_url, node="n")
+        await migrate(database_url)
+        async with old.write() as connection:
+            assert await connection.run_sync(differences) == []
+            assert (
+                await connection.execute(sa.select(tables.mail.c.received_at, tables.mail.c.state))
+            ).all() == [(NOW, "done")]
+            assert (
+                await connection.execute(sa.select(sa.func.count()).select_from(tables.mailbox))
+            ).scalar_one() == 0
+            [kept] = (await pipelines.load_pipelines(connection)).values()
+            assert (kept.name, kept.relay, [status.name for status in kept.statuses]) == (
+                "Help",
+                False,
+                ["Fresh", "Over"],
+            )
+            counted = dict(
+                (
+                    await connection.execute(
+                        sa.select(tables.counter.c.name, tables.counter.c.value)
+                    )
+                ).all()
+            )
+            assert counted == dict.fromkeys(seed.COUNTERS, 0) | {"ticket": 7}
+            ready = (await workflows.load(connection, {kept.id: kept})).values()
+            assert [(each.name, each.enabled) for each in ready] == [
+                ("Help / Fresh", False),
+                ("Help / Over", False),
+            ]
+    finally:
+        await old.close()
+
+
+async def test_a_database_with_an_action_log_gets_its_index(database_url):
+    """A database of migration 0003 asks for the upgrade and has every table and index of the schema
+    afterwards; its runs stay.
+    """
+    old = engine.Database(database_url, "n")
+    run = {"id": 1, "workflow_id": 1, "ticket": 1, "version": 1, "outcome": "OK", "at": NOW}
+    try:
+        async with old.write() as connection:
+            await connection.run_sync(lambda sync: command.upgrade(runner.config(sync), "0003"))
+            await connection.execute(
+                sa.text(
+                    OLD_PIPELINE.replace("allow_back", "allow_back, relay").replace(
+                        "'move', true", "'move', true, false"
+                    )
+                )
+            )
+            await connection.execute(
+                sa.text(
+                    "INSERT INTO status VALUES (1, 1, 'Fresh', 'open', 1), (2, 1, 'Over', "
+                    "'closed', 2)"
+                )
+            )
+            await connection.execute(
+                sa.insert(tables.workflow).values(
+                    id=1, pipeline_id=1, status_id=1, exclude_sources=[]
+                )
+            )
+            made = {
+                "number": 1,
+                "subject": "A",
+                "pipeline_id": 1,
+                "status_id": 1,
+                "source": "manual",
+                "subject_key": "a",
+                "created_at": NOW,
+            }
+            counts = {
+                "reopened_count": 0,
+                "times_contacted": 0,
+                "flags": [],
+                "tags": [],
+                "worked": False,
+                "titled": False,
+            }
+            await connection.execute(sa.insert(tables.ticket).values(made | counts))
+            await connection.execute(sa.insert(tables.action_run).values(run))
+        with pytest.raises(SchemaOutdated):
+            await Database.open(database_url, node="n")
+        await migrate(database_url)
+        async with old.write() as connection:
+            assert await connection.run_sync(differences) == []
+            assert (
+                await connection.execute(sa.select(tables.action_run.c.id, tables.action_run.c.at))
+            ).all() == [(1, NOW)]
+    finally:
+        await old.close()
+
+
+async def test_upgrading_again_brings_nothing_back(ready_url):
+    """What a person changed or renamed since the first upgrade stays as it is."""
+    database = await Database.open(ready_url, node="n")
+    async with database.write() as connection:
+        [support] = (await pipelines.load_pipelines(connection)).values()
+        await pipelines.change(connection, support, name="Help", on_email_sent=None)
+    await migrate(ready_url)
+    async with database.read() as connection:
+        [found] = (await pipelines.load_pipelines(connection)).values()
+        assert (found.name, found.on_email_sent) == ("Help", None)
+        assert (
+            await connection.execute(sa.select(sa.func.count()).select_from(tables.signing_key))
+        ).scalar_one() == 1
+    await database.close()
+
+
+async def test_several_daemons_may_start_on_an_empty_database_at_once(database_url):
+    """Four upgrades at the same time end with one set of first data and no error."""
+    await asyncio.gather(*(asyncio.to_thread(upgrade, database_url) for _ in range(4)))
+    database = await Database.open(database_url, node="n")
+    async with database.read() as connection:
+        for table in (tables.pipeline, tables.channel, tables.signing_key):
+            assert (
+                await connection.execute(sa.select(sa.func.count()).select_from(table))
+            ).scalar_one() == 1
+    await database.close()
+
+
+KILLED = """
+import asyncio, os, signal, sys
+import sqlalchemy as sa
+from gateway.store import engine
+from gateway.store.setup import seed
+from gateway.store.migrations import runner
+from tests.unit.gateway.store.mails import NOW
+seen = 0
+def count(conn, cursor, statement, parameters, context, executemany):
+    global seen
+    seen += 1
+    if seen == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+sa.event.listen(sa.Engine, "before_cursor_execute", count)
+engine.upgrade(sys.argv[1])
+print(seen)
+"""
+
+
+@pytest.mark.parametrize("at", [3, 20, 45, 10_000])
+async def test_an_upgrade_killed_anywhere_leaves_all_or_nothing(database_url, at):
+    """An upgrade that dies at any statement leaves an empty database, which the next upgrade
+    completes.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        KILLED,
+        database_url,
+        str(at),
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    await process.communicate()
+    assert process.returncode == (0 if at == 10_000 else -signal.SIGKILL)
+    database = engine.Database(database_url, "n")
+    try:
+        assert await schema_version(database) == (HEAD if at == 10_000 else None)
+        await migrate(database_url)
+        assert await schema_version(database) == HEAD
+        async with database.write() as connection:
+            assert await connection.run_sync(differences) == []
+    finally:
+        await database.close()

@@ -1,0 +1,78 @@
+"""The clock that obeys, and errors that end a command with the code its caller can act on."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from config.problems import ConfigError, Problem
+from gateway.clock import Clock
+from gateway.errors import (
+    DiskFull,
+    Refused,
+    SchemaOutdated,
+    Software,
+    StoreUnavailable,
+    TryAgain,
+    UsageError,
+    exit_code,
+)
+
+NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+
+
+def test_a_running_clock_tells_aware_utc():
+    """Without TICKETGATE_NOW the clock is that of the machine, in UTC."""
+    before = datetime.now(UTC)
+    now = Clock.from_environ({}).now()
+    assert before <= now <= datetime.now(UTC)
+    assert now.tzinfo is UTC
+
+
+@pytest.mark.parametrize(
+    "text", ["2026-11-22T12:00:00Z", "2026-11-22T13:00:00+01:00", "2026-11-22 12:00:00.000+00:00"]
+)
+def test_the_environment_stops_the_clock(text):
+    """TICKETGATE_NOW freezes it at that instant, whatever the offset it is written with."""
+    clock = Clock.from_environ({"TICKETGATE_NOW": text})
+    assert (clock.now(), clock.frozen) == (NOON, True)
+    assert clock.now() == NOON
+
+
+@pytest.mark.parametrize(
+    "text", ["today", "2026-11-22T12:00:00", "2026-11-22", "2026-13-01T00:00:00Z"]
+)
+def test_an_instant_that_is_none_is_a_usage_error(text):
+    """A wrong or naive instant never becomes some other time."""
+    with pytest.raises(UsageError, match="is not an instant"):
+        Clock.from_environ({"TICKETGATE_NOW": text})
+
+
+def test_a_clock_is_set_and_moved():
+    """A test or a replay says what time it is, and time passes when it says so."""
+    clock = Clock(NOON.astimezone(timezone(timedelta(hours=5))))
+    assert clock.now() == NOON
+    assert clock.now().tzinfo is UTC
+    assert clock.advance(timedelta(days=1)) == NOON + timedelta(days=1) == clock.now()
+    with pytest.raises(ValueError):
+        clock.set(datetime(2026, 1, 1))  # noqa: DTZ001 - the naive instant is what is tested
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (UsageError("x"), 64),
+        (Refused("x"), 65),
+        (Software("x"), 70),
+        (TryAgain("x"), 75),
+        (StoreUnavailable("x"), 75),
+        (DiskFull("x"), 75),
+        (SchemaOutdated("x"), 78),
+        (ConfigError((Problem("f", "k", "r"),)), 78),
+        (ZeroDivisionError("x"), 70),
+    ],
+)
+def test_exit_codes(error, code):
+    """Each error has the code of sysexits.h; what is not ours is our mistake."""
+    assert exit_code(error) == code
