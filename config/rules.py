@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 from config.keys import read_key
 from config.listen import parse_listen
-from config.settings import Imap, Oauth, Settings
+from config.settings import ImapSettings, OauthSettings, Settings
 
 Broken = tuple[str, str, str]
 _DNS_NAME: Final = re.compile(
@@ -392,7 +392,7 @@ def _imap(settings: Settings) -> Iterator[Broken]:
             )
 
 
-def _imap_tls(key: str, box: Imap) -> Iterator[Broken]:
+def _imap_tls(key: str, box: ImapSettings) -> Iterator[Broken]:
     if not box.tls and not _is_loopback(box.host):
         yield f"{key}.tls", "without TLS only the loopback is allowed", "set tls = true"
     if box.tls_ca and not _readable(box.tls_ca):
@@ -428,7 +428,7 @@ def _folders(settings: Settings) -> Iterator[Broken]:
             )
 
 
-def _place(box: Imap, folder: str) -> tuple[str, str, str]:
+def _place(box: ImapSettings, folder: str) -> tuple[str, str, str]:
     return box.host.lower(), box.username.casefold(), folder_of(folder)
 
 
@@ -461,7 +461,7 @@ def _oauth(settings: Settings) -> Iterator[Broken]:
             )
 
 
-def _endpoints(key: str, client: Oauth) -> Iterator[Broken]:
+def _endpoints(key: str, client: OauthSettings) -> Iterator[Broken]:
     needed = {
         "token_url": True,
         "authorize_url": client.grant == "authorization_code",

@@ -25,7 +25,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-class Account(Section):
+class AccountSettings(Section):
     """Who we are to our correspondents. ``public_url`` is where people reach the web pages, without
     a slash at its end.
     """
@@ -36,7 +36,7 @@ class Account(Section):
     acknowledge_unverified: Literal["generic", "full", "never"] = "generic"
 
 
-class Data(Section):
+class DataSettings(Section):
     """The folder of everything that is kept in files; the database and the blobs lie in it unless
     told otherwise.
 
@@ -48,13 +48,13 @@ class Data(Section):
     action_log_days: Annotated[int, Field(ge=0, le=36_500)] = 90
 
 
-class Database(Section):
+class DatabaseSettings(Section):
     """``sqlite:///path`` (four slashes for an absolute path) or ``postgresql://user@host/name``."""
 
     url: str = "sqlite:///var/ticketgate.db"
 
 
-class Blobs(Section):
+class BlobSettings(Section):
     """Where mails over 256 KiB lie: ``file://folder``, ``database:``, ``s3://``, ``gs://`` or
     ``az://bucket/prefix``.
     """
@@ -62,7 +62,7 @@ class Blobs(Section):
     url: str = "file://var/blobs"
 
 
-class Smtp(Section):
+class SmtpSettings(Section):
     """The SMTP listener. ``hostname`` empty means the name of the machine; ``proxy_from`` are
     networks whose PROXY header is believed.
     """
@@ -75,31 +75,31 @@ class Smtp(Section):
     proxy_from: Strings = ()
 
 
-class Lmtp(Section):
+class LmtpSettings(Section):
     """The LMTP listener: ``host:port`` or ``unix:/path``; off when empty."""
 
     listen: Strings = ()
 
 
-class Web(Section):
+class WebSettings(Section):
     """The web pages and the API; off when empty."""
 
     listen: str = "127.0.0.1:8025"
 
 
-class Health(Section):
+class HealthSettings(Section):
     """``/livez``, ``/readyz`` and ``/metrics``; off when empty."""
 
     listen: str = "127.0.0.1:8026"
 
 
-class Workers(Section):
+class WorkerSettings(Section):
     """How many processes read mail; 0 means as many as there are cores, at most 4."""
 
     processes: Annotated[int, Field(ge=0, le=64)] = 0
 
 
-class Outbound(Section):
+class OutboundSettings(Section):
     """The smarthost. Without ``host`` mail waits in the outbox. It takes a password, or a token of
     the named ``[[oauth]]`` client.
 
@@ -121,7 +121,7 @@ class Outbound(Section):
     dkim_key_file: str = ""
 
 
-class Webhooks(Section):
+class WebhookSettings(Section):
     """What signs the calls of webhooks, and the networks and hosts that they may go to although
     they are not public.
     """
@@ -131,7 +131,7 @@ class Webhooks(Section):
     allow: Strings = ()
 
 
-class Imap(Section):
+class ImapSettings(Section):
     """A mailbox that is read for one of our channels. It signs in with a password or with the named
     ``[[oauth]]`` client.
 
@@ -155,7 +155,7 @@ class Imap(Section):
     sent_folder: str = ""
 
 
-class Oauth(Section):
+class OauthSettings(Section):
     """A client that is registered with a provider of mailboxes. ``tenant`` is for ``microsoft``;
     its endpoints must be told for ``custom`` only.
 
@@ -177,7 +177,7 @@ class Oauth(Section):
     scope: str = ""
 
 
-class Limits(Section):
+class LimitSettings(Section):
     """What one message, one session and one peer may take (reliability.md 1, item 7). ``exempt``
     networks have no limit per address.
     """
@@ -192,7 +192,7 @@ class Limits(Section):
     exempt: Strings = ("127.0.0.0/8", "::1")
 
 
-class AuthResults(Section):
+class AuthResultsSettings(Section):
     """The names (authserv-id) of the mail servers in front of us whose verdict is believed; none
     means that we are the first.
     """
@@ -200,7 +200,7 @@ class AuthResults(Section):
     trusted: Strings = ()
 
 
-class Log(Section):
+class LogSettings(Section):
     """What is logged, in which shape, and how addresses look there."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
@@ -211,22 +211,22 @@ class Log(Section):
 class Settings(Section):
     """The whole configuration. ``Settings()`` is what holds with no file at all."""
 
-    account: Account = Account()
-    data: Data = Data()
-    database: Database = Database()
-    blobs: Blobs = Blobs()
-    smtp: Smtp = Smtp()
-    lmtp: Lmtp = Lmtp()
-    web: Web = Web()
-    health: Health = Health()
-    workers: Workers = Workers()
-    outbound: Outbound = Outbound()
-    webhooks: Webhooks = Webhooks()
-    imap: Annotated[tuple[Imap, ...], Field(strict=False)] = ()
-    oauth: Annotated[tuple[Oauth, ...], Field(strict=False)] = ()
-    limits: Limits = Limits()
-    auth_results: AuthResults = AuthResults()
-    log: Log = Log()
+    account: AccountSettings = AccountSettings()
+    data: DataSettings = DataSettings()
+    database: DatabaseSettings = DatabaseSettings()
+    blobs: BlobSettings = BlobSettings()
+    smtp: SmtpSettings = SmtpSettings()
+    lmtp: LmtpSettings = LmtpSettings()
+    web: WebSettings = WebSettings()
+    health: HealthSettings = HealthSettings()
+    workers: WorkerSettings = WorkerSettings()
+    outbound: OutboundSettings = OutboundSettings()
+    webhooks: WebhookSettings = WebhookSettings()
+    imap: Annotated[tuple[ImapSettings, ...], Field(strict=False)] = ()
+    oauth: Annotated[tuple[OauthSettings, ...], Field(strict=False)] = ()
+    limits: LimitSettings = LimitSettings()
+    auth_results: AuthResultsSettings = AuthResultsSettings()
+    log: LogSettings = LogSettings()
 
     @model_validator(mode="before")
     @classmethod

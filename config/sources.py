@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any, Final, get_origin
 
 from config.problems import Problem
-from config.settings import Imap, Oauth, Section, Settings
+from config.settings import ImapSettings, OauthSettings, Section, Settings
 
 PREFIX: Final = "TICKETGATE_"
 RESERVED: Final = frozenset({"TICKETGATE_NOW", "TICKETGATE_REQUIRE_ALL", "TICKETGATE_CONFIG"})
 PLACES: Final = (Path("ticketgate.toml"), Path("/etc/ticketgate/ticketgate.toml"))
-ITEMS: Final[dict[str, type[Section]]] = {"imap": Imap, "oauth": Oauth}
+ITEMS: Final[dict[str, type[Section]]] = {"imap": ImapSettings, "oauth": OauthSettings}
 SECRETS: Final = {
     "outbound": "password",
     "webhooks": "secret",

@@ -38,7 +38,7 @@ class NotAllowed(Refused):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class HttpResponse:
     """What a server said: the status line, its head, as much of the body as was wanted, and why
     that ended early where it did.
     """
@@ -58,7 +58,7 @@ async def post(
     seconds: float,
     most: int,
     allowed: Callable[[str], bool] | None = None,
-) -> Reply:
+) -> HttpResponse:
     """Posts a form, or bytes; redirects are not followed. ``seconds`` are for all of it, ``most``
     is how many bytes of the body are read.
 
@@ -85,7 +85,9 @@ async def post(
             ) as response,
         ):
             body, broken = await _read(response, most, seconds)
-            return Reply(response.status, response.reason or "", response.headers, body, broken)
+            return HttpResponse(
+                response.status, response.reason or "", response.headers, body, broken
+            )
     except TimeoutError:
         raise _silent(seconds) from None
     except (aiohttp.InvalidURL, UnicodeError):  # the latter for a name that DNS cannot hold

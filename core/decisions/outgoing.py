@@ -26,7 +26,7 @@ class QueueMail:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ReplyRecorded:
     """A user wrote from the ticket; ``contact``: to somebody associated with it."""
 
     ticket: int

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Final, Literal
 
-from core.decisions.outgoing import Answered, Outward, TellDeliveries
+from core.decisions.outgoing import Outward, ReplyRecorded, TellDeliveries
 from core.events import Cause, MergeRecord
 from core.mail.threading import MatchedBy
 from core.model.message import Address
@@ -306,7 +306,7 @@ Decision = (
     | NoteCustomer
     | NoteAgent
     | MarkContact
-    | Answered
+    | ReplyRecorded
     | TellDeliveries
     | Outward
     | Finish

@@ -13,7 +13,7 @@ import hmac
 import re
 from collections.abc import Sequence
 
-from core.mail.threading import Address
+from core.mail.threading import TicketRef
 
 MAC_CHARACTERS = 16  # of 5 bit each
 _WRITTEN = (
@@ -88,22 +88,22 @@ def unmarked(text: str) -> str:
     return _KEYS.sub("", text)
 
 
-def read_reply(keys: Sequence[bytes], plus: str) -> Address | None:
+def read_reply(keys: Sequence[bytes], plus: str) -> TicketRef | None:
     """What the plus part of one of our addresses names."""
     found = _PLUS.fullmatch(plus)
     if found is None or not _verified(keys, "reply", found[1], found[2]):
         return None
     number, _, thread = found[1].partition("-")
-    return Address(int(number), int(thread) if thread else None)
+    return TicketRef(int(number), int(thread) if thread else None)
 
 
-def read_relay(keys: Sequence[bytes], plus: str) -> tuple[Address, int] | None:
+def read_relay(keys: Sequence[bytes], plus: str) -> tuple[TicketRef, int] | None:
     """The ticket, and the id of the user, that the plus part of a relay address names."""
     found = _RELAY.fullmatch(plus)
     if found is None or not _verified(keys, "relay", found[1], found[2]):
         return None
     number, _, user = found[1].partition("-")
-    return Address(int(number)), int(user)
+    return TicketRef(int(number)), int(user)
 
 
 def read_return(keys: Sequence[bytes], plus: str) -> int | None:
@@ -116,11 +116,11 @@ def read_return(keys: Sequence[bytes], plus: str) -> int | None:
     )
 
 
-def read_tag(keys: Sequence[bytes], subject: str) -> Address | None:
+def read_tag(keys: Sequence[bytes], subject: str) -> TicketRef | None:
     """The first of our tags in a subject."""
     for found in _TAG.finditer(subject):
         if _verified(keys, "tag", found[1], found[2]):
-            return Address(int(found[1]))
+            return TicketRef(int(found[1]))
     return None
 
 

@@ -33,7 +33,7 @@ class Ref:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class TicketRef:
     """What a signed reply address or subject tag names: a ticket, and perhaps one thread of it."""
 
     ticket: int
@@ -76,9 +76,9 @@ def tie(
     message: Message,
     refs: Mapping[str, Sequence[Ref]],
     *,
-    reply_address: Address | None,
+    reply_address: TicketRef | None,
     own_ids: Mapping[str, int],
-    subject_tag: Address | None,
+    subject_tag: TicketRef | None,
     forward_threads: frozenset[int],
 ) -> Tie:
     """The tie of a mail, in the order of behaviour.md 5.

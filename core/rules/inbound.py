@@ -45,7 +45,7 @@ from core.rules.screening import (
     sender_role,
     who,
 )
-from core.rules.triggers import Reply, Ruling, status_rule
+from core.rules.triggers import IncomingReply, Ruling, status_rule
 
 MACHINE_WRITTEN = frozenset({"auto_generated", "bulk"})
 
@@ -220,7 +220,7 @@ def _reply(
         and says_something
     ):
         trail.decisions.append(Relay(ticket.number, event.relayed_by.address))
-    reply = Reply(
+    reply = IncomingReply(
         event.message.kind,
         trail.role,
         row,

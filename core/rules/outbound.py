@@ -8,10 +8,10 @@ import re
 from typing import Final
 
 from core.decisions.outgoing import (
-    Answered,
     FailDelivery,
     Notify,
     QueueMail,
+    ReplyRecorded,
     SettleDeliveries,
     TellDeliveries,
     WakeRuns,
@@ -34,7 +34,7 @@ def sent(event: EmailSent) -> list[Decision]:
         return [QueueMail(None, event.mail, event.cause)]
     decided: list[Decision] = [QueueMail(ticket.number, event.mail, event.cause)]
     if event.mail.kind != "forward":
-        decided.append(Answered(ticket.number, event.associated))
+        decided.append(ReplyRecorded(ticket.number, event.associated))
         if ticket.owner_id is None and event.author is not None:
             decided.append(SetFields(ticket.number, (("owner_id", event.author.id),), event.cause))
         if event.associated:

@@ -25,7 +25,7 @@ BY_ROLE: Mapping[str, str] = {"self": "written by us", "user": "user's own mail"
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class IncomingReply:
     """What the status rule looks at: an inbound message on a thread of a ticket."""
 
     kind: Kind
@@ -48,7 +48,7 @@ class Ruling:
     flags: tuple[str, ...] = ()
 
 
-def silent(reply: Reply, pipeline: Pipeline) -> Ruling | None:
+def silent(reply: IncomingReply, pipeline: Pipeline) -> Ruling | None:
     """The cases that never move a ticket, whatever the switches say (S8, C11, E16-E18, E26, C20);
     None when none of them holds.
     """
@@ -81,7 +81,7 @@ def qualifies(thread: Thread, ticket: Ticket) -> bool:
     return thread.attached_at >= ticket.first_closed_at
 
 
-def status_rule(reply: Reply, ticket: Ticket, pipeline: Pipeline) -> Ruling:
+def status_rule(reply: IncomingReply, ticket: Ticket, pipeline: Pipeline) -> Ruling:
     """The ruling for a message on a ticket thread (rows E04-E13, E16-E18, E22-E26, E36, E37, E42).
 
     On a closed ticket S9 decides alone (C3). ``pipeline`` is the ticket's current one, read now.

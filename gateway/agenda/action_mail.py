@@ -19,9 +19,9 @@ from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Contact, Ticket, User
 from core.model.workflow import Action, Enrolment
 from core.rules.automatic_mail import RECEIVED, Counts, Occasion, permitted
-from gateway.compose.automatic_mail import FormLetters
+from gateway.compose.automatic_mail import AutomaticMail
 from gateway.compose.templates import Template, render
-from gateway.compose.user_mail import House, Way
+from gateway.compose.user_mail import MailIdentity, Route
 from gateway.errors import Refused
 from gateway.store.setup.templates import StoredTemplate, Words
 from gateway.store.tickets import contacts, pending_outgoing
@@ -31,11 +31,11 @@ _NUMBERS = re.compile(r"\d+")
 FROM_OUTSIDE = frozenset({"mail", "B", "S9"})  # causes that are somebody's mail
 
 
-class Mailing:
+class ActionMail:
     """Prepares mails for the tickets of a book."""
 
     def __init__(
-        self, letters: FormLetters, house: House, templates: Mapping[str, StoredTemplate]
+        self, letters: AutomaticMail, house: MailIdentity, templates: Mapping[str, StoredTemplate]
     ) -> None:
         self.letters = letters
         self.house = house
@@ -64,7 +64,7 @@ class Mailing:
             run.silent,
             run.began in FROM_OUTSIDE,
             run.began == "mail",
-            self.letters.book.desk.channels,
+            self.letters.unit.desk.channels,
             way.channel,
             self.house.acknowledge,
         )
@@ -72,7 +72,7 @@ class Mailing:
         refusals: list[Prepared] = []
         for contact in await self._people(ticket, action.config.get("to", "requester")):
             role = (
-                self.letters.book.part_of(contact.id, None, ticket) if contact is not None else None
+                self.letters.unit.part_of(contact.id, None, ticket) if contact is not None else None
             )
             found = permitted(
                 occasion, contact, role or "", await self._counts(way, template.name, contact)
@@ -92,7 +92,7 @@ class Mailing:
             tuple(mails), "OK", ", ".join(each for mail in mails for each in mail.recipients)
         )
 
-    async def _way(self, ticket: Ticket) -> Way:
+    async def _way(self, ticket: Ticket) -> Route:
         """The origin thread; a ticket without mail gets one, of which this is the first (C18)."""
         origin = self.letters.origin(ticket)
         if origin is not None:
@@ -105,20 +105,20 @@ class Mailing:
         """The requester, and on demand those whom users put on the ticket; they need not have
         written, so the book may not have met them.
         """
-        book = self.letters.book
-        associated = book.associated.get(ticket.number, set()) if to == "associated" else set()
-        for contact in await contacts.load(book.connection, ids=associated - book.contacts.keys()):
-            book.put_contact(contact)
+        unit = self.letters.unit
+        associated = unit.associated.get(ticket.number, set()) if to == "associated" else set()
+        for contact in await contacts.load(unit.connection, ids=associated - unit.contacts.keys()):
+            unit.put_contact(contact)
         people = [ticket.requester_id, *sorted(associated)]
         return [
-            book.contacts.get(each) if each is not None else None for each in dict.fromkeys(people)
+            unit.contacts.get(each) if each is not None else None for each in dict.fromkeys(people)
         ]
 
-    async def _counts(self, way: Way, template: str, contact: Contact | None) -> Counts:
+    async def _counts(self, way: Route, template: str, contact: Contact | None) -> Counts:
         connection, now, unwritten = (
-            self.letters.book.connection,
+            self.letters.unit.connection,
             self.letters.now,
-            self.letters.book.outward,
+            self.letters.unit.outward,
         )
         everywhere = (
             await pending_outgoing.automatic_since(connection, now - timedelta(hours=1))
@@ -142,7 +142,7 @@ class Mailing:
         self, ticket: Ticket, run: Enrolment, config: Mapping[str, Any], action: str
     ) -> Prepared:
         tokens = self.letters.tokens(
-            ticket, None, self.letters.book.contacts.get(ticket.requester_id or 0)
+            ticket, None, self.letters.unit.contacts.get(ticket.requester_id or 0)
         )
         rendered = render(Template(action, config["subject"], config["text"]), tokens)
         url = self.letters.url(ticket.number)
@@ -166,7 +166,7 @@ class Mailing:
 
     def _insiders(self, ticket: Ticket, to: Sequence[str]) -> list[tuple[Address, User | None]]:
         """Users by address or "owner", and other addresses; none of our own channels, each once."""
-        users, channels = self.letters.book.desk.users, self.letters.book.desk.channels
+        users, channels = self.letters.unit.desk.users, self.letters.unit.desk.channels
         owner = next((user for user in users.values() if user.id == ticket.owner_id), None)
         found: dict[str, tuple[Address, User | None]] = {}
         for each in to:

@@ -13,42 +13,42 @@ from typing import Any
 from core.decisions.outgoing import CancelRuns
 from core.events import Cause
 from core.workflow.enrol import by_hand
-from gateway.agenda.workflow_runner import Turn
+from gateway.agenda.workflow_runner import WorkflowRunner
 from gateway.clock import Clock
 from gateway.compose import template_catalogue
-from gateway.compose.automatic_mail import FormLetters
+from gateway.compose.automatic_mail import AutomaticMail
 from gateway.compose.templates import Rendered
-from gateway.compose.user_mail import House
-from gateway.desk.transaction import BUILT_IN, Act, status_of
+from gateway.compose.user_mail import MailIdentity
+from gateway.desk.transaction import BUILT_IN, Transaction, status_of
 from gateway.errors import Refused
 from gateway.store.engine import Database
 from gateway.store.setup.templates import StoredTemplate
-from gateway.store.tickets.unit_of_work import Book
+from gateway.store.tickets.unit_of_work import UnitOfWork
 from gateway.store.upkeep.rehearsal import rehearsal
 
 MOST_STEPS = 1000
 
 
 async def tryout(
-    database: Database, clock: Clock, house: House, pipeline: str, status: str, number: int
+    database: Database, clock: Clock, house: MailIdentity, pipeline: str, status: str, number: int
 ) -> dict[str, Any]:
     """``{"path": [{"action", "kind", "outcome", "detail"}], "mails": [{"to", "subject",
     "text"}]}``; Refused for names that are not there.
     """
     async with rehearsal(database) as rehearsed, rehearsed.write(ordered=True) as connection:
         now = clock.now()
-        book = await Book.open(connection, now)
-        act = Act(book, now, house.zone, BUILT_IN)
+        unit = await UnitOfWork.open(connection, now)
+        act = Transaction(unit, now, house.zone, BUILT_IN)
         ticket = await act.ticket(number)
         own = act.pipeline(pipeline)
         found = status_of(own, status)
-        workflow = book.desk.workflows.get(found.id)
+        workflow = unit.desk.workflows.get(found.id)
         if workflow is None:
             raise Refused(f"status {status} of pipeline {own.name} has no workflow")
-        book.desk.workflows = {
+        unit.desk.workflows = {
             found.id: replace(workflow, enabled=True)
         }  # no other one follows a move
-        turn = Turn(book, house, now, await template_catalogue.load(connection), {})
+        turn = WorkflowRunner(unit, house, now, await template_catalogue.load(connection), {})
         turn.applier.perform(
             [
                 CancelRuns(ticket.number, "tried"),
@@ -57,9 +57,9 @@ async def tryout(
                 ),
             ]
         )
-        run = book.enrolments[ticket.number][-1]
+        run = unit.enrolments[ticket.number][-1]
         for _ in range(MOST_STEPS):
-            run = next(each for each in book.enrolments[ticket.number] if each.id == run.id)
+            run = next(each for each in unit.enrolments[ticket.number] if each.id == run.id)
             if run.state != "ACTIVE":
                 break
             turn.at(max(turn.now, run.due_at or now))
@@ -85,23 +85,23 @@ async def tryout(
 async def preview(
     database: Database,
     clock: Clock,
-    house: House,
+    house: MailIdentity,
     template: StoredTemplate,
     number: int,
     language: str | None,
 ) -> Rendered:
     """A template as it would be said to the requester of a ticket; what has no value is told."""
     async with rehearsal(database) as rehearsed, rehearsed.write(ordered=True) as connection:
-        book = await Book.open(connection, clock.now())
-        ticket = await Act(book, clock.now(), house.zone, BUILT_IN).ticket(number)
-        letters = FormLetters(book, house, clock.now())
+        unit = await UnitOfWork.open(connection, clock.now())
+        ticket = await Transaction(unit, clock.now(), house.zone, BUILT_IN).ticket(number)
+        letters = AutomaticMail(unit, house, clock.now())
         origin = letters.origin(ticket)
         way = (
             await letters.way(origin)
             if origin is not None
             else await letters.way(letters.fresh_thread(letters.channel_of(None)), fresh=True)
         )
-        contact = book.contacts.get(ticket.requester_id or 0)
+        contact = unit.contacts.get(ticket.requester_id or 0)
         if language is not None and contact is not None:
             contact = replace(contact, language=language)
         return letters.rendered(ticket, way, contact, template)

@@ -11,7 +11,7 @@ from core.events import Cause
 from core.model.message import Address
 from gateway import log
 from gateway.apply.applier import Applier
-from gateway.compose.automatic_mail import FormLetters
+from gateway.compose.automatic_mail import AutomaticMail
 from gateway.errors import Refused
 from gateway.store.queues.notices import Notice
 from gateway.store.setup.templates import Words
@@ -21,21 +21,21 @@ HEADLINES = {"new": "New ticket", "reply": "Reply", "failure": "Failure"}
 
 
 def notify(
-    letters: FormLetters, applier: Applier, waiting: Sequence[Notice]
+    letters: AutomaticMail, applier: Applier, waiting: Sequence[Notice]
 ) -> list[tuple[int, str]]:
     """Queue the mails; (ticket, address) of each. A user who left, or whose address is ours, is
     told nothing more.
     """
-    book = letters.book
-    users = {user.id: user for user in book.desk.users.values()}
+    unit = letters.unit
+    users = {user.id: user for user in unit.desk.users.values()}
     grouped: dict[int, list[Notice]] = {}
     for each in waiting:
         grouped.setdefault(each.user_id, []).append(each)
     told = []
     for user_id, own in grouped.items():
         user = users.get(user_id)
-        if user is None or not user.active or user.address in book.desk.channels:
-            book.outward.dropped.extend({"_id": each.id} for each in own)
+        if user is None or not user.active or user.address in unit.desk.channels:
+            unit.outward.dropped.extend({"_id": each.id} for each in own)
             continue
         first = own[0].ticket
         to, key = Address(user.name, user.address), f"notice:{own[0].id}"
@@ -47,26 +47,26 @@ def notify(
             Refused
         ) as error:  # an address that cannot be written to must not keep the others waiting
             _log.warning("user cannot be told", user=user_id, reason=error.message)
-            book.outward.dropped.extend({"_id": each.id} for each in own)
+            unit.outward.dropped.extend({"_id": each.id} for each in own)
             continue
         applier.perform([QueueMail(first, mail, Cause("mail"))])
-        outgoing = book.outward.outgoing[-1].id
-        book.outward.told.extend({"_id": each.id, "_outgoing": outgoing} for each in own)
+        outgoing = unit.outward.outgoing[-1].id
+        unit.outward.told.extend({"_id": each.id, "_outgoing": outgoing} for each in own)
         told.append((first, user.address))
     return told
 
 
-def _words(letters: FormLetters, own: Sequence[Notice]) -> Words:
+def _words(letters: AutomaticMail, own: Sequence[Notice]) -> Words:
     lines = []
     for each in own:
-        ticket = letters.book.live_ticket(each.ticket)
+        ticket = letters.unit.live_ticket(each.ticket)
         subject = ticket.subject if ticket is not None else ""
         lines.append(
             f"{HEADLINES[each.kind]}: ticket {each.ticket}, "
             f"{subject}\n{each.detail or ''}\n{letters.url(each.ticket)}\n"
         )
     head = own[0]
-    ticket = letters.book.live_ticket(head.ticket)
+    ticket = letters.unit.live_ticket(head.ticket)
     subject = f"{HEADLINES[head.kind]}: {ticket.subject if ticket is not None else ''}"
     return Words(
         subject if len(own) == 1 else f"{len(own)} things happened to your tickets",

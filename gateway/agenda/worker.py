@@ -20,13 +20,13 @@ from core.events import Cause, Delivered, DeliveryFailed
 from core.workflow.run import BACK_OFF, RETRIES
 from gateway import log
 from gateway.agenda.notifications import notify
-from gateway.agenda.workflow_runner import Turn
+from gateway.agenda.workflow_runner import WorkflowRunner
 from gateway.apply.applier import Applier
 from gateway.clock import Clock
 from gateway.compose import template_catalogue
-from gateway.compose.automatic_mail import FormLetters
-from gateway.compose.user_mail import House
-from gateway.desk.correspondence import Correspondent, FilesOf
+from gateway.compose.automatic_mail import AutomaticMail
+from gateway.compose.user_mail import MailIdentity
+from gateway.desk.correspondence import CorrespondenceDesk, FilesOf
 from gateway.desk.transaction import state_of
 from gateway.errors import TryAgain
 from gateway.store.engine import Database
@@ -34,7 +34,7 @@ from gateway.store.queues import drafts, notices
 from gateway.store.queues.wake import Wake
 from gateway.store.setup import workflow_history, workflows
 from gateway.store.tickets import pending_outgoing
-from gateway.store.tickets.unit_of_work import Book
+from gateway.store.tickets.unit_of_work import UnitOfWork
 
 BATCH = 25  # tickets of one transaction; intake waits for it at most
 POLL_SECONDS = 1.0
@@ -66,7 +66,7 @@ class Agenda:
         self,
         database: Database,
         clock: Clock,
-        house: House,
+        house: MailIdentity,
         *,
         log_days: int = 0,
         woken: Callable[[], None] = lambda: None,
@@ -154,12 +154,12 @@ class Agenda:
             for each in waiting
         ]
 
-    async def _draft(self, draft: drafts.Due) -> str | None:
+    async def _draft(self, draft: drafts.DueDraft) -> str | None:
         """Why a mail could not be sent, or None; what we did not foresee ends it as well, or it
         would be due for ever.
         """
         try:
-            author = Correspondent(
+            author = CorrespondenceDesk(
                 self.database, self.clock, self.house, draft.author, files_of=self.files_of
             )
             return await author.send_draft(draft)
@@ -205,10 +205,10 @@ class Agenda:
             mine = [each for each in ids if each in still]
             if not mine:
                 return [Ran("run", None, "done by another process")] if ids else []
-            book = await Book.open(connection, now)
-            await book.load_tickets([still[each] for each in mine])
-            turn = Turn(
-                book,
+            unit = await UnitOfWork.open(connection, now)
+            await unit.load_tickets([still[each] for each in mine])
+            turn = WorkflowRunner(
+                unit,
                 self.house,
                 now,
                 await template_catalogue.load(connection),
@@ -230,13 +230,13 @@ class Agenda:
             tickets = dict(await workflows.due(connection, now, 10 * BATCH))
             if enrolment not in tickets:
                 return Ran("run", None, why)
-            book = await Book.open(connection, now)
-            await book.load_tickets([tickets[enrolment]])
-            run = next(each for each in book.enrolments[tickets[enrolment]] if each.id == enrolment)
-            workflow = state_of(book, self.house.zone).workflow(run.workflow_id)
+            unit = await UnitOfWork.open(connection, now)
+            await unit.load_tickets([tickets[enrolment]])
+            run = next(each for each in unit.enrolments[tickets[enrolment]] if each.id == enrolment)
+            workflow = state_of(unit, self.house.zone).workflow(run.workflow_id)
             action = workflow.graph.following(run.place) if workflow is not None else None
             over = run.attempts >= RETRIES or workflow is None
-            applier = Applier(book, now, "workflow", self.house.zone)
+            applier = Applier(unit, now, "workflow", self.house.zone)
             version, name = (
                 (workflow.version if workflow is not None else 0),
                 (action.id if action is not None else None),
@@ -259,7 +259,7 @@ class Agenda:
                 run.attempts + 1,
             )
             applier.perform([record, FinishRun(run.id, "FAILED", why) if over else later])
-            await book.flush()
+            await unit.flush()
         _log.error("run failed", enrolment=enrolment, ticket=run.ticket, exc_info=error)
         return Ran("run", run.ticket, why)
 
@@ -273,29 +273,29 @@ class Agenda:
         async with self.database.write(ordered=True) as connection:
             now = self.clock.now()
             reasons = await notices.unsettled(connection, BATCH)
-            book = await Book.open(connection, now)
+            unit = await UnitOfWork.open(connection, now)
             found = await pending_outgoing.deliveries(connection, ids=list(reasons))
-            await book.load_tickets({each.ticket for each in found if each.ticket is not None})
-            await book.load_contacts([each.recipient for each in found])
-            applier = Applier(book, now, "outbox", self.house.zone)
-            state = state_of(book, self.house.zone)
+            await unit.load_tickets({each.ticket for each in found if each.ticket is not None})
+            await unit.load_contacts([each.recipient for each in found])
+            applier = Applier(unit, now, "outbox", self.house.zone)
+            state = state_of(unit, self.house.zone)
             grouped: dict[int | None, list[Delivered]] = {}
             for each in found:
-                ticket = book.live_ticket(each.ticket)
+                ticket = unit.live_ticket(each.ticket)
                 grouped.setdefault(ticket.number if ticket is not None else None, []).append(each)
             for number, failed in grouped.items():
                 if number is None:
-                    book.outward.settled.extend({"_id": each.id} for each in failed)
+                    unit.outward.settled.extend({"_id": each.id} for each in failed)
                     continue
                 cause = Cause("mail", failed[0].message_id)
                 applier.perform(
                     decide(
-                        DeliveryFailed(book.tickets[number], tuple(failed), reasons, cause),
+                        DeliveryFailed(unit.tickets[number], tuple(failed), reasons, cause),
                         state,
                         now,
                     )
                 )
-            await book.flush()
+            await unit.flush()
         return [
             Ran("failed mail", each.ticket, f"{each.recipient}: {reasons.get(each.id, '')}")
             for each in found
@@ -309,9 +309,9 @@ class Agenda:
         async with self.database.write(ordered=True) as connection:
             now = self.clock.now()
             waiting = await notices.due(connection, now, 20 * BATCH)
-            book = await Book.open(connection, now)
-            await book.load_tickets({each.ticket for each in waiting})
-            applier = Applier(book, now, "agenda", self.house.zone)
-            told = notify(FormLetters(book, self.house, now), applier, waiting)
-            await book.flush()
+            unit = await UnitOfWork.open(connection, now)
+            await unit.load_tickets({each.ticket for each in waiting})
+            applier = Applier(unit, now, "agenda", self.house.zone)
+            told = notify(AutomaticMail(unit, self.house, now), applier, waiting)
+            await unit.flush()
         return [Ran("notice", ticket, to) for ticket, to in told]

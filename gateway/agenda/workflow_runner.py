@@ -19,35 +19,35 @@ from core.events import Cause, RunDue
 from core.model.outgoing_mail import Outgoing
 from core.model.workflow import Enrolment
 from core.workflow.run import MAILS, ahead
-from gateway.agenda.action_mail import Mailing
+from gateway.agenda.action_mail import ActionMail
 from gateway.apply.applier import Applier
-from gateway.compose.automatic_mail import FormLetters
-from gateway.compose.user_mail import House
+from gateway.compose.automatic_mail import AutomaticMail
+from gateway.compose.user_mail import MailIdentity
 from gateway.desk.transaction import state_of
 from gateway.store.setup.templates import StoredTemplate
-from gateway.store.tickets.unit_of_work import Book
+from gateway.store.tickets.unit_of_work import UnitOfWork
 
 TURNS = 200  # actions of one run in one transaction; a longer one goes on in the next
 
 
-class Turn:
+class WorkflowRunner:
     """The turns of one transaction. ``done``: the actions that had theirs, by enrolment;
     ``records`` and ``mails``: what became of them.
     """
 
     def __init__(
         self,
-        book: Book,
-        house: House,
+        unit: UnitOfWork,
+        house: MailIdentity,
         now: datetime,
         templates: Mapping[str, StoredTemplate],
         done: dict[int, set[str]],
     ) -> None:
-        self.book = book
+        self.unit = unit
         self.now = now
-        self.state = state_of(book, house.zone)
-        self.applier = Applier(book, now, "workflow", house.zone)
-        self.mailing = Mailing(FormLetters(book, house, now), house, templates)
+        self.state = state_of(unit, house.zone)
+        self.applier = Applier(unit, now, "workflow", house.zone)
+        self.mailing = ActionMail(AutomaticMail(unit, house, now), house, templates)
         self.done = done
         self.mails: list[Outgoing] = []
         self._unwritten: set[int] = (
@@ -71,7 +71,7 @@ class Turn:
 
     async def step(self, run: Enrolment) -> list[str]:
         """Delays and branches up to one action, and that action."""
-        ticket = self.book.tickets.get(run.ticket)
+        ticket = self.unit.tickets.get(run.ticket)
         workflow = self.state.workflow(run.workflow_id)
         if (
             ticket is None
@@ -115,10 +115,10 @@ class Turn:
     async def write(self) -> None:
         """Everything that was done so far, into the transaction."""
         await self.applier.finish()
-        await self.book.flush()
+        await self.unit.flush()
         self._unwritten.clear()
 
     def _run(self, number: int) -> Enrolment:
         return next(
-            each for held in self.book.enrolments.values() for each in held if each.id == number
+            each for held in self.unit.enrolments.values() for each in held if each.id == number
         )

@@ -1,7 +1,7 @@
 """Decisions become rows: the only interpreter of :data:`core.decisions.tickets.Decision`, and the
 only place that changes a ticket (R7).
 
-It works on a :class:`gateway.store.tickets.unit_of_work.Book`, inside the transaction of the work
+It works on a :class:`gateway.store.tickets.unit_of_work.UnitOfWork`, inside the transaction of the work
 that caused the decisions; nothing is written before the book is flushed. A decision that is
 forgotten here is a type error.
 """
@@ -14,15 +14,15 @@ from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from core.decisions import tickets as d
-from core.decisions.outgoing import Answered, TellDeliveries
+from core.decisions.outgoing import ReplyRecorded, TellDeliveries
 from core.events import Cause
 from core.mail.threading import Entry, head
 from core.model.message import MACHINE_KINDS, Address
 from core.model.ticket import Thread, Ticket
 from gateway.apply.outgoing import Posting
-from gateway.apply.threads import NEW, Hand, held
+from gateway.apply.threads import NEW, MailContext, held
 from gateway.store.tickets import threads
-from gateway.store.tickets.unit_of_work import Book
+from gateway.store.tickets.unit_of_work import UnitOfWork
 
 ATTENTION = frozenset({"unread_reply", "needs_attention"})
 
@@ -31,14 +31,14 @@ class Applier(Posting):
     """Performs decisions on a book, then :meth:`finish`; the caller flushes the book."""
 
     def __init__(
-        self, book: Book, now: datetime, actor: str = "system", zone: tzinfo = UTC
+        self, unit: UnitOfWork, now: datetime, actor: str = "system", zone: tzinfo = UTC
     ) -> None:
-        super().__init__(book, now, actor, zone)
+        super().__init__(unit, now, actor, zone)
         self.renames: dict[
             int, int
         ] = {}  # ticket -> thread it is named after, done once for all by finish()
 
-    def perform(self, decided: Iterable[d.Decision], hand: Hand | None = None) -> None:
+    def perform(self, decided: Iterable[d.Decision], hand: MailContext | None = None) -> None:
         """Change the book by these decisions, in order. ``hand`` is the mail they are about, if
         any.
         """
@@ -48,7 +48,7 @@ class Applier(Posting):
                 hand.notes.append(type(decision).__name__)
 
     # one arm a decision, that is the point
-    def _perform(self, decision: d.Decision, hand: Hand | None) -> None:  # noqa: C901, PLR0912, PLR0915
+    def _perform(self, decision: d.Decision, hand: MailContext | None) -> None:  # noqa: C901, PLR0912, PLR0915
         match decision:
             case d.OpenTicket():
                 self._open(decision, hand)
@@ -77,7 +77,7 @@ class Applier(Posting):
                 self._place(decision)
                 self._settle_strangers(decision.ticket)
             case d.LinkTickets(ticket=ticket, other=other, kind=kind):
-                self.book.pending.links.append((ticket, other, kind))
+                self.unit.pending.links.append((ticket, other, kind))
                 self._flag(ticket, ("needs_attention",))
                 self._flag(other, ("needs_attention",))
             case d.SetStatus():
@@ -102,7 +102,7 @@ class Applier(Posting):
                 self._change(self._number(ticket, hand), worked=True)
             case d.MarkContact(automated=automated, proven=proven, heard=heard):
                 self._mark(held(hand), automated=automated, proven=proven, heard=heard)
-            case Answered():
+            case ReplyRecorded():
                 self._answered(decision)
             case TellDeliveries():
                 self._tell_deliveries(decision)
@@ -118,7 +118,7 @@ class Applier(Posting):
         wanted = {
             number: thread
             for number, thread in self.renames.items()
-            if not self.book.tickets[number].titled
+            if not self.unit.tickets[number].titled
         }
         wanted = {
             number: found.id
@@ -128,18 +128,18 @@ class Applier(Posting):
         # Messages of this batch are not in the database yet, and joined threads keep theirs until
         # the flush.
         sources: dict[int, set[int]] = {}
-        for thread in self.book.threads:
-            found = self.book.follow(thread)
+        for thread in self.unit.threads:
+            found = self.unit.follow(thread)
             if found is not None:
                 sources.setdefault(found.id, set()).add(thread)
         needed = {
             source
             for thread in wanted.values()
             for source in sources[thread]
-            if source not in self.book.pending.new_threads
+            if source not in self.unit.pending.new_threads
         }
-        entries = await threads.outline(self.book.connection, needed) if needed else {}
-        for row in self.book.pending.messages:
+        entries = await threads.outline(self.unit.connection, needed) if needed else {}
+        for row in self.unit.pending.messages:
             if row.thread_id is not None:
                 entries.setdefault(row.thread_id, []).append(
                     Entry(
@@ -163,19 +163,19 @@ class Applier(Posting):
         """The thread, when it is the only origin of the ticket: one that was attached or merged
         into it never renames it.
         """
-        found = self.book.follow(thread)
+        found = self.unit.follow(thread)
         origins = {
             each.id
-            for each in self.book.threads_of(number)
+            for each in self.unit.threads_of(number)
             if each.origin and each.redirect_to is None
         }
         return found if found is not None and origins == {found.id} else None
 
     # ---- tickets
 
-    def _open(self, decision: d.OpenTicket, hand: Hand | None) -> None:
-        book = self.book
-        number = book.allot("ticket")
+    def _open(self, decision: d.OpenTicket, hand: MailContext | None) -> None:
+        unit = self.unit
+        number = unit.allot("ticket")
         requester = self._requester(decision.requester, hand)
         ticket = Ticket(
             number,
@@ -191,25 +191,25 @@ class Applier(Posting):
             worked=decision.cause.rule == "user",
             titled=decision.cause.rule in ("user", "api") and decision.thread is None,
         )
-        book.set_ticket(ticket, new=True)
+        unit.set_ticket(ticket, new=True)
         self.opened = number
         if hand is not None:
             hand.ticket, hand.created_ticket = number, True
         if decision.thread is not None:
-            thread = book.threads[self._thread_id(decision.thread, hand)]
-            book.set_thread(replace(thread, ticket=number, origin=True, attached_at=self.now))
+            thread = unit.threads[self._thread_id(decision.thread, hand)]
+            unit.set_thread(replace(thread, ticket=number, origin=True, attached_at=self.now))
             if requester is not None:
-                book.set_participant(thread.id, requester, "requester")
-        name = book.desk.pipelines[decision.pipeline_id].status(decision.status_id).name
+                unit.set_participant(thread.id, requester, "requester")
+        name = unit.desk.pipelines[decision.pipeline_id].status(decision.status_id).name
         self._event(
             number, "ticket_created", decision.cause, after=name, detail=decision.note, hand=hand
         )
-        book.pending.links.extend((number, other, "earlier") for other in decision.links)
+        unit.pending.links.extend((number, other, "earlier") for other in decision.links)
 
-    def _requester(self, wanted: int | Address | None, hand: Hand | None) -> int | None:
+    def _requester(self, wanted: int | Address | None, hand: MailContext | None) -> int | None:
         match wanted:
             case Address(name=name, address=str(address)):
-                return self.book.ensure_contact(address, name).id
+                return self.unit.ensure_contact(address, name).id
             case int() if wanted == NEW:
                 contact = self._sender(held(hand))
                 return contact.id if contact else None
@@ -218,8 +218,8 @@ class Applier(Posting):
             case _:
                 return None
 
-    def _set_status(self, decision: d.SetStatus, hand: Hand | None) -> None:
-        ticket = self.book.tickets[self._number(decision.ticket, hand)]
+    def _set_status(self, decision: d.SetStatus, hand: MailContext | None) -> None:
+        ticket = self.unit.tickets[self._number(decision.ticket, hand)]
         before = self._status_name(ticket)
         changes: dict[str, Any] = {
             "pipeline_id": decision.pipeline_id,
@@ -228,15 +228,15 @@ class Applier(Posting):
         if decision.cause.rule in ("user", "api"):
             changes |= {"worked": True, "flags": ticket.flags - ATTENTION}
         self._change(ticket.number, **changes)
-        after = self._status_name(self.book.tickets[ticket.number])
+        after = self._status_name(self.unit.tickets[ticket.number])
         if hand is not None:
             hand.before = before
         self._event(
             ticket.number, "status_changed", decision.cause, before=before, after=after, hand=hand
         )
 
-    def _set_closure(self, decision: d.SetClosure, hand: Hand | None) -> None:
-        ticket = self.book.tickets[self._number(decision.ticket, hand)]
+    def _set_closure(self, decision: d.SetClosure, hand: MailContext | None) -> None:
+        ticket = self.unit.tickets[self._number(decision.ticket, hand)]
         changes: dict[str, Any] = {"closed_at": decision.closed_at}
         if decision.close_date != "keep":
             changes["close_date"] = decision.close_date
@@ -245,7 +245,7 @@ class Applier(Posting):
         if decision.reopened:
             changes |= {"reopened_count": ticket.reopened_count + 1, "last_reopened_at": self.now}
         self._change(ticket.number, **changes)
-        after = self.book.tickets[ticket.number].close_date
+        after = self.unit.tickets[ticket.number].close_date
         if after != ticket.close_date:
             self._event(
                 ticket.number,
@@ -259,7 +259,7 @@ class Applier(Posting):
     def _set_fields(
         self, number: int, fields: tuple[tuple[str, object], ...], cause: Cause
     ) -> None:
-        ticket = self.book.tickets[number]
+        ticket = self.unit.tickets[number]
         changes: dict[str, Any] = dict(fields)
         if cause.rule == "user":
             changes["worked"] = True
@@ -285,30 +285,30 @@ class Applier(Posting):
         """Replies to a ticket's own mail are its own again: those that went on with another ticket
         meanwhile stay there (E38).
         """
-        for thread in self.book.threads_of(number):
+        for thread in self.unit.threads_of(number):
             if thread.redirect_to is not None:
-                self.book.set_thread(replace(thread, redirect_to=None))
+                self.unit.set_thread(replace(thread, redirect_to=None))
 
     def _merge(self, number: int, into: int, cause: Cause) -> None:
-        book = self.book
-        ticket, survivor = book.tickets[number], book.tickets[into]
-        moved = [thread.id for thread in book.threads_of(number)]
+        unit = self.unit
+        ticket, survivor = unit.tickets[number], unit.tickets[into]
+        moved = [thread.id for thread in unit.threads_of(number)]
         for thread in moved:
-            book.set_thread(replace(book.threads[thread], ticket=into))
+            unit.set_thread(replace(unit.threads[thread], ticket=into))
         self._change(number, merged_into=into)
         self._change(
             into, flags=survivor.flags | ticket.flags, worked=survivor.worked or ticket.worked
         )
         people = self._merged_people(ticket, survivor, cause)
         for contact in people:
-            book.set_associated(into, contact, present=True)
+            unit.set_associated(into, contact, present=True)
         what = {
             "threads": moved,
             "contacts": people,
             "flags": sorted(survivor.flags),
             "created_at": survivor.created_at.isoformat(),
         }
-        book.pending.merges.append((number, into, what))
+        unit.pending.merges.append((number, into, what))
         self._event(number, "merged", cause, after=str(into))
         self._event(
             into,
@@ -322,34 +322,34 @@ class Applier(Posting):
         """Who has to be put on the survivor: the other's people; not its requester when the two
         were one conversation all along.
         """
-        wanted = set(self.book.associated[ticket.number])
+        wanted = set(self.unit.associated[ticket.number])
         if ticket.requester_id is not None and cause.rule != "join":
             wanted.add(ticket.requester_id)
-        return sorted(wanted - self.book.associated[survivor.number] - {survivor.requester_id})
+        return sorted(wanted - self.unit.associated[survivor.number] - {survivor.requester_id})
 
     def _unmerge(self, decision: d.UnmergeTicket) -> None:
-        book, number, into, record = self.book, decision.ticket, decision.into, decision.record
-        ticket, survivor = book.tickets[number], book.tickets[into]
+        unit, number, into, record = self.unit, decision.ticket, decision.into, decision.record
+        ticket, survivor = unit.tickets[number], unit.tickets[into]
         for each in record.threads:
-            thread = book.threads[each]
+            thread = unit.threads[each]
             if thread.redirect_to is None and thread.ticket == into:
-                book.set_thread(replace(thread, ticket=number))
+                unit.set_thread(replace(thread, ticket=number))
         for join in record.joins:
-            book.set_thread(
+            unit.set_thread(
                 replace(
-                    book.threads[join.thread], redirect_to=None, ticket=number, origin=join.origin
+                    unit.threads[join.thread], redirect_to=None, ticket=number, origin=join.origin
                 )
             )
         for contact in record.contacts:
-            book.set_associated(into, contact, present=False)
+            unit.set_associated(into, contact, present=False)
         came = ticket.flags - set(record.flags)
         created_at = (
             record.created_at if survivor.created_at == ticket.created_at else survivor.created_at
         )
         self._change(into, flags=survivor.flags - came, created_at=created_at)
         self._change(number, merged_into=None)
-        book.pending.returns.extend(record.joins)
-        book.pending.undone.extend((record.id, *(join.id for join in record.joins)))
+        unit.pending.returns.extend(record.joins)
+        unit.pending.undone.extend((record.id, *(join.id for join in record.joins)))
         self._event(number, "unmerged", decision.cause, before=str(into))
         self._event(
             into,
@@ -359,9 +359,9 @@ class Applier(Posting):
             detail=f"ticket {number} stands on its own again",
         )
 
-    def _answered(self, decision: Answered) -> None:
+    def _answered(self, decision: ReplyRecorded) -> None:
         """A user wrote: what waited for an answer has it, and the first response is dated (2.6)."""
-        ticket = self.book.tickets[decision.ticket]
+        ticket = self.unit.tickets[decision.ticket]
         changes: dict[str, Any] = {
             "last_agent_message_at": self.now,
             "worked": True,
@@ -375,14 +375,14 @@ class Applier(Posting):
         self._change(decision.ticket, **changes)
 
     def _heard(self, number: int, at: datetime) -> None:
-        before = self.book.tickets[number].last_customer_message_at
+        before = self.unit.tickets[number].last_customer_message_at
         self._change(number, last_customer_message_at=max(at, before) if before is not None else at)
 
     def _tell_deliveries(self, decision: TellDeliveries) -> None:
         if decision.settled:
             self._change(
                 decision.ticket,
-                flags=self.book.tickets[decision.ticket].flags - {"delivery_failed"},
+                flags=self.unit.tickets[decision.ticket].flags - {"delivery_failed"},
             )
         self._event(
             decision.ticket,
@@ -393,9 +393,9 @@ class Applier(Posting):
 
     def _settle_strangers(self, number: int) -> None:
         """The flag goes with the last stranger."""
-        ticket, book = self.book.tickets[number], self.book
+        ticket, unit = self.unit.tickets[number], self.unit
         if "new_participant" in ticket.flags and not any(
-            "stranger" in book.participants[each.id].values() for each in book.threads_of(number)
+            "stranger" in unit.participants[each.id].values() for each in unit.threads_of(number)
         ):
             self._change(number, flags=ticket.flags - {"new_participant"})
 
@@ -404,18 +404,18 @@ class Applier(Posting):
         text.
         """
         if name == "requester_id" and isinstance(value, int):
-            contact = self.book.contacts.get(value)
+            contact = self.unit.contacts.get(value)
             return contact.address if contact else f"contact {value}"
         if name == "owner_id" and isinstance(value, int):
-            user = next((each for each in self.book.desk.users.values() if each.id == value), None)
+            user = next((each for each in self.unit.desk.users.values() if each.id == value), None)
             return user.name if user else f"user {value}"
         return _shown(value)
 
     def _change(self, number: int, **changes: Any) -> None:
-        self.book.set_ticket(replace(self.book.tickets[number], **changes))
+        self.unit.set_ticket(replace(self.unit.tickets[number], **changes))
 
     def _flag(self, number: int, flags: Iterable[str]) -> None:
-        ticket = self.book.tickets[number]
+        ticket = self.unit.tickets[number]
         if not ticket.flags.issuperset(flags):
             self._change(number, flags=ticket.flags | set(flags))
 

@@ -21,24 +21,24 @@ from core.model.ticket import Thread
 from core.model.workflow import START, Enrolment
 from core.rules import notifications
 from core.workflow.run import reached
-from gateway.apply.threads import Filing, Hand, address_of, held
+from gateway.apply.threads import Filing, MailContext, address_of, held
 from gateway.store.setup.workflows import ActionRun
 from gateway.store.tickets.pending_outgoing import OutgoingRow
 from gateway.store.tickets.threads import MessageRow
-from gateway.store.tickets.unit_of_work import Book
+from gateway.store.tickets.unit_of_work import UnitOfWork
 
 
 class Posting(Filing):
     """Works on a book, like :class:`Filing`. ``zone`` is the account's, for digests."""
 
     def __init__(
-        self, book: Book, now: datetime, actor: str = "system", zone: tzinfo = UTC
+        self, unit: UnitOfWork, now: datetime, actor: str = "system", zone: tzinfo = UTC
     ) -> None:
-        super().__init__(book, now, actor)
+        super().__init__(unit, now, actor)
         self.zone = zone
 
     # one arm a decision, that is the point
-    def _post(self, decision: o.Outward, hand: Hand | None) -> None:  # noqa: C901, PLR0912
+    def _post(self, decision: o.Outward, hand: MailContext | None) -> None:  # noqa: C901, PLR0912
         """Perform a decision that looks outward."""
         match decision:
             case o.QueueMail(ticket=ticket, mail=mail, cause=cause):
@@ -62,11 +62,11 @@ class Posting(Filing):
             case o.FailDelivery():
                 self._fail_delivery(decision)
             case o.SettleDeliveries(deliveries=deliveries):
-                self.book.outward.settled.extend({"_id": each} for each in deliveries)
+                self.unit.outward.settled.extend({"_id": each} for each in deliveries)
             case o.AddTask(ticket=ticket):
                 self._task(self._number(ticket, hand), decision)
             case o.FinishTask(ticket=ticket, task=task, text=text, cause=cause):
-                self.book.outward.done_tasks.append({"_id": task, "_done_at": self.now})
+                self.unit.outward.done_tasks.append({"_id": task, "_done_at": self.now})
                 self._event(ticket, "task_done", cause, after=text)
             case o.CallWebhook(ticket=ticket):
                 self._webhook(self._number(ticket, hand), decision)
@@ -76,7 +76,7 @@ class Posting(Filing):
     # ---- mail
 
     def _queue(self, ticket: int | None, mail: Outgoing, cause: Cause) -> None:
-        book, outward = self.book, self.book.outward
+        unit, outward = self.unit, self.unit.outward
         row = self._write(ticket, mail) if mail.thread is not None else None
         thread = mail.thread.id if mail.thread is not None else None
         if mail.draft is not None:
@@ -98,7 +98,7 @@ class Posting(Filing):
             outward.released.append({"_outgoing": mail.draft, "_due": self.now})
         else:
             made = OutgoingRow(
-                book.allot("outgoing"),
+                unit.allot("outgoing"),
                 ticket,
                 thread,
                 row,
@@ -113,7 +113,7 @@ class Posting(Filing):
                 mail.key,
                 self.now,
             )
-            outward.queue(made, mail.recipients, book.allot, state="queued", due_at=self.now)
+            outward.queue(made, mail.recipients, unit.allot, state="queued", due_at=self.now)
         if ticket is not None and (mail.thread is not None or cause.rule == "workflow"):
             self._event(
                 ticket, "mail_queued", cause, after=", ".join(mail.recipients), detail=mail.template
@@ -121,9 +121,9 @@ class Posting(Filing):
 
     def _write(self, ticket: int | None, mail: Outgoing) -> int:
         """The message on its thread, with the people it names and the ids by which answers find it."""
-        book, thread = self.book, self._thread_of(ticket, mail)
-        number = book.allot("message")
-        book.pending.messages.append(
+        unit, thread = self.unit, self._thread_of(ticket, mail)
+        number = unit.allot("message")
+        unit.pending.messages.append(
             MessageRow(
                 number,
                 thread.id,
@@ -146,7 +146,7 @@ class Posting(Filing):
                 attachments=mail.attachments,
             )
         )
-        book.remember(mail.message_id, thread.id, number, forward=mail.kind == "forward")
+        unit.remember(mail.message_id, thread.id, number, forward=mail.kind == "forward")
         if not mail.automatic:
             self._address((*mail.to, *mail.cc), thread)
         return number
@@ -159,13 +159,13 @@ class Posting(Filing):
         thread = replace(
             mail.thread, ticket=ticket, attached_at=self.now if ticket is not None else None
         )
-        self.book.set_thread(thread, new=True)
+        self.unit.set_thread(thread, new=True)
         if (
             ticket is not None
             and thread.kind == "normal"
-            and (requester := self.book.tickets[ticket].requester_id) is not None
+            and (requester := self.unit.tickets[ticket].requester_id) is not None
         ):
-            self.book.set_participant(thread.id, requester, "requester")
+            self.unit.set_participant(thread.id, requester, "requester")
         return thread
 
     def _address(self, people: tuple[Address, ...], thread: Thread) -> None:
@@ -174,17 +174,17 @@ class Posting(Filing):
         """
         for each in people:
             if each.address and not self._ours(each.key):
-                contact = self.book.ensure_contact(each.address, each.name)
-                self.book.set_participant(thread.id, contact.id, "participant")
+                contact = self.unit.ensure_contact(each.address, each.name)
+                self.unit.set_participant(thread.id, contact.id, "participant")
                 if not contact.proven:
-                    self.book.set_contact(replace(self.book.contacts[contact.id], proven=True))
+                    self.unit.set_contact(replace(self.unit.contacts[contact.id], proven=True))
 
-    def _relay(self, ticket: int, user: str, hand: Hand) -> None:
+    def _relay(self, ticket: int, user: str, hand: MailContext) -> None:
         """The agent's answer becomes a reply that is due at once; whoever sends those does the rest
         (E19).
         """
-        book = self.book
-        requester = book.contacts.get(book.tickets[ticket].requester_id or 0)
+        unit = self.unit
+        requester = unit.contacts.get(unit.tickets[ticket].requester_id or 0)
         if requester is None:
             return
         draft: dict[str, Any] = {
@@ -197,9 +197,9 @@ class Posting(Filing):
             "thread": hand.thread,
             "files_of": hand.mail_id if hand.message.attachments else None,
         }
-        author = book.desk.users.get(user)
+        author = unit.desk.users.get(user)
         row = OutgoingRow(
-            book.allot("outgoing"),
+            unit.allot("outgoing"),
             ticket,
             hand.thread,
             None,
@@ -214,21 +214,21 @@ class Posting(Filing):
             f"relay:{hand.mail_id}" if hand.mail_id is not None else None,
             self.now,
         )
-        book.outward.queue(row, [requester.address], book.allot, state="scheduled", due_at=self.now)
+        unit.outward.queue(row, [requester.address], unit.allot, state="scheduled", due_at=self.now)
 
     def _fail_delivery(self, decision: o.FailDelivery) -> None:
-        book = self.book
-        book.outward.failed.append(
+        unit = self.unit
+        unit.outward.failed.append(
             {"_id": decision.delivery, "_reply": decision.reply, "_at": self.now}
         )
-        contact = book.contact_at(decision.recipient)
+        contact = unit.contact_at(decision.recipient)
         if decision.hard and contact is not None and contact.bounced_at is None:
-            book.set_contact(replace(contact, bounced_at=self.now))
+            unit.set_contact(replace(contact, bounced_at=self.now))
 
     def _notify(self, ticket: int, decision: o.Notify) -> None:
-        book = self.book
+        unit = self.unit
         for user, due_at in notifications.told(
-            decision, book.tickets[ticket], book.desk.users, self.now, self.zone
+            decision, unit.tickets[ticket], unit.desk.users, self.now, self.zone
         ):
             notice = {
                 "user_id": user.id,
@@ -236,8 +236,8 @@ class Posting(Filing):
                 "ticket": ticket,
                 "detail": decision.detail,
             }
-            book.outward.notices.append(
-                {"id": book.allot("notice"), **notice, "created_at": self.now, "due_at": due_at}
+            unit.outward.notices.append(
+                {"id": unit.allot("notice"), **notice, "created_at": self.now, "due_at": due_at}
             )
 
     # ---- runs
@@ -250,9 +250,9 @@ class Posting(Filing):
         }
         if decision.began is not None:
             cause["began"] = decision.began
-        self.book.set_enrolment(
+        self.unit.set_enrolment(
             Enrolment(
-                self.book.allot("enrolment"),
+                self.unit.allot("enrolment"),
                 decision.workflow,
                 ticket,
                 "ACTIVE",
@@ -268,7 +268,7 @@ class Posting(Filing):
         )
 
     def _run(self, number: int) -> Enrolment:
-        for runs in self.book.enrolments.values():
+        for runs in self.unit.enrolments.values():
             for each in runs:
                 if each.id == number:
                     return each
@@ -276,7 +276,7 @@ class Posting(Filing):
 
     def _move_run(self, decision: o.MoveRun) -> None:
         run = self._run(decision.enrolment)
-        self.book.set_enrolment(
+        self.unit.set_enrolment(
             replace(
                 run,
                 place=decision.place,
@@ -290,7 +290,7 @@ class Posting(Filing):
     def _finish_run(self, decision: o.FinishRun) -> None:
         run = self._run(decision.enrolment)
         if run.state == "ACTIVE":
-            self.book.set_enrolment(
+            self.unit.set_enrolment(
                 replace(
                     run,
                     state=decision.state,
@@ -301,14 +301,14 @@ class Posting(Filing):
             )
 
     def _cancel_runs(self, ticket: int, reason: str) -> None:
-        for run in list(self.book.enrolments.get(ticket, ())):
+        for run in list(self.unit.enrolments.get(ticket, ())):
             self._finish_run(o.FinishRun(run.id, "UNENROLLED", reason))
 
     def _wake_runs(self, ticket: int, event: Awaited) -> None:
-        by_id = {each.id: each for each in self.book.desk.workflows.values()}
-        for run in list(self.book.enrolments.get(ticket, ())):
+        by_id = {each.id: each for each in self.unit.desk.workflows.values()}
+        for run in list(self.unit.enrolments.get(ticket, ())):
             if run.state == "ACTIVE" and run.wait_for == event:
-                self.book.set_enrolment(replace(run, due_at=self.now, wait_for=None))
+                self.unit.set_enrolment(replace(run, due_at=self.now, wait_for=None))
             elif (workflow := by_id.get(run.workflow_id)) is not None and (
                 delay := reached(workflow.graph, run, event, self.now)
             ):
@@ -324,13 +324,13 @@ class Posting(Filing):
                         "what it waits for came",
                     ),
                 )
-                self.book.set_enrolment(
+                self.unit.set_enrolment(
                     replace(run, place=delay, due_at=self.now, entered_at=run.due_at or self.now)
                 )
 
     def _record(self, ticket: int, decision: o.RecordRun) -> None:
         run = ActionRun(
-            self.book.allot("action_run"),
+            self.unit.allot("action_run"),
             decision.workflow,
             decision.enrolment,
             ticket,
@@ -341,23 +341,23 @@ class Posting(Filing):
             self.now,
             decision.key,
         )
-        self.book.outward.runs.append(run)
+        self.unit.outward.runs.append(run)
 
     def _task(self, ticket: int, decision: o.AddTask) -> None:
         row = {
-            "id": self.book.allot("task"),
+            "id": self.unit.allot("task"),
             "ticket": ticket,
             "text": decision.text,
             "due_at": decision.due_at,
             "created_at": self.now,
         }
-        self.book.outward.tasks.append(row)
+        self.unit.outward.tasks.append(row)
         self._event(ticket, "task_added", decision.cause, after=decision.text)
 
     def _webhook(self, number: int, decision: o.CallWebhook) -> None:
-        book = self.book
-        ticket = book.tickets[number]
-        requester = book.contacts.get(ticket.requester_id or 0)
+        unit = self.unit
+        ticket = unit.tickets[number]
+        requester = unit.contacts.get(ticket.requester_id or 0)
         body = {
             "event": "workflow",
             "at": self.now.isoformat(),
@@ -366,7 +366,7 @@ class Posting(Filing):
             "ticket": {
                 "number": number,
                 "subject": ticket.subject,
-                "pipeline": book.desk.pipelines[ticket.pipeline_id].name,
+                "pipeline": unit.desk.pipelines[ticket.pipeline_id].name,
                 "status": self._status_name(ticket),
                 "priority": ticket.priority,
                 "requester": requester.address if requester is not None else None,
@@ -374,12 +374,12 @@ class Posting(Filing):
             },
         }
         row = {
-            "id": book.allot("webhook_call"),
+            "id": unit.allot("webhook_call"),
             "ticket": number,
             "url": decision.url,
             "body": json.dumps(body),
             "key": decision.key,
         }
-        book.outward.calls.append(
+        unit.outward.calls.append(
             {**row, "state": "queued", "attempts": 0, "due_at": self.now, "created_at": self.now}
         )

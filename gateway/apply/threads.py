@@ -18,13 +18,13 @@ from core.model.message import MACHINE_KINDS, Address, Message
 from core.model.ticket import Contact, Thread, Ticket, User
 from gateway.store.tickets.threads import MessageRow
 from gateway.store.tickets.tickets import TicketEvent
-from gateway.store.tickets.unit_of_work import Book
+from gateway.store.tickets.unit_of_work import UnitOfWork
 
 NEW = d.NEW
 
 
 @dataclass(slots=True)
-class Hand:
+class MailContext:
     """The mail in hand while its decisions are performed, and what they made of it."""
 
     message: Message
@@ -43,7 +43,7 @@ class Hand:
     notes: list[str] = field(default_factory=list)  # the decisions, named, for `replay --json`
 
 
-def held(hand: Hand | None) -> Hand:
+def held(hand: MailContext | None) -> MailContext:
     """The mail in hand; LookupError where a decision needs one and there is none, which is a
     mistake of the rules.
     """
@@ -55,29 +55,29 @@ def held(hand: Hand | None) -> Hand:
 class Filing:
     """Works on a book. ``actor`` is who acts when no mail is in hand."""
 
-    def __init__(self, book: Book, now: datetime, actor: str = "system") -> None:
-        self.book = book
+    def __init__(self, unit: UnitOfWork, now: datetime, actor: str = "system") -> None:
+        self.unit = unit
         self.now = now
         self.actor = actor
         self.opened: int | None = None
 
-    def _append(self, decision: d.AppendMessage, hand: Hand) -> None:
-        book, message = self.book, hand.message
+    def _append(self, decision: d.AppendMessage, hand: MailContext) -> None:
+        unit, message = self.unit, hand.message
         if decision.thread == NEW and hand.thread == NEW:
-            thread = Thread(book.allot("thread"), "normal", self.now, channel_id=hand.channel_id)
-            book.set_thread(thread, new=True)
+            thread = Thread(unit.allot("thread"), "normal", self.now, channel_id=hand.channel_id)
+            unit.set_thread(thread, new=True)
             hand.thread = thread.id
         elif decision.thread != NEW:
             hand.thread = self._followed(decision.thread).id
-            hand.ticket = book.threads[hand.thread].ticket or NEW
+            hand.ticket = unit.threads[hand.thread].ticket or NEW
             if hand.ticket:
-                hand.before = self._status_name(book.tickets[hand.ticket])
+                hand.before = self._status_name(unit.tickets[hand.ticket])
         sender = None if decision.role == "self" else self._sender(hand)
         if decision.speaks_for is not None and decision.speaks_for.address:
-            sender = book.ensure_contact(decision.speaks_for.address, decision.speaks_for.name)
-        hand.row = book.allot("message")
+            sender = unit.ensure_contact(decision.speaks_for.address, decision.speaks_for.name)
+        hand.row = unit.allot("message")
         flags = set(decision.flags)
-        book.pending.messages.append(
+        unit.pending.messages.append(
             MessageRow(
                 hand.row,
                 hand.thread,
@@ -104,7 +104,7 @@ class Filing:
         )
         for each in ids_of(message):
             own = each == message.message_id
-            book.remember(
+            unit.remember(
                 each,
                 hand.thread,
                 hand.row if own else None,
@@ -114,59 +114,59 @@ class Filing:
 
     def _followed(self, thread: int) -> Thread:
         """The thread as it stands; one with a redirect was joined a moment ago, by this very batch."""
-        found = self.book.follow(thread)
-        return found if found is not None else self.book.threads[thread]
+        found = self.unit.follow(thread)
+        return found if found is not None else self.unit.threads[thread]
 
     def _join(self, thread: int, into: int) -> None:
-        book = self.book
-        for contact, role in book.participants[thread].items():
-            book.set_participant(into, contact, role)
-        joined, kept = book.threads[thread], book.threads[into]
-        book.set_thread(replace(joined, redirect_to=into, ticket=None))
+        unit = self.unit
+        for contact, role in unit.participants[thread].items():
+            unit.set_participant(into, contact, role)
+        joined, kept = unit.threads[thread], unit.threads[into]
+        unit.set_thread(replace(joined, redirect_to=into, ticket=None))
         if joined.origin and joined.ticket is not None and kept.ticket is not None:
-            book.set_thread(replace(kept, origin=True))
-        book.pending.joins.append((thread, into))
-        book.pending.joined[thread] = joined
+            unit.set_thread(replace(kept, origin=True))
+        unit.pending.joins.append((thread, into))
+        unit.pending.joined[thread] = joined
 
-    def _attach(self, decision: d.AttachThread, hand: Hand | None) -> None:
-        thread = self.book.threads[self._thread_id(decision.thread, hand)]
+    def _attach(self, decision: d.AttachThread, hand: MailContext | None) -> None:
+        thread = self.unit.threads[self._thread_id(decision.thread, hand)]
         number = decision.ticket
-        self.book.set_thread(
+        self.unit.set_thread(
             replace(thread, ticket=number, origin=decision.origin, attached_at=self.now)
         )
         if hand is not None:
             hand.ticket = number
-            hand.before = self._status_name(self.book.tickets[number])
+            hand.before = self._status_name(self.unit.tickets[number])
         self._event(number, "thread_attached", decision.cause, after=str(thread.id), hand=hand)
 
-    def _continue(self, thread: int, hand: Hand) -> None:
+    def _continue(self, thread: int, hand: MailContext) -> None:
         """The new thread is made here, so that the old one's memory can point at it; AppendMessage
         NEW then uses it. Its people stay.
         """
-        fresh = Thread(self.book.allot("thread"), "normal", self.now, channel_id=hand.channel_id)
-        self.book.set_thread(fresh, new=True)
-        for contact, role in self.book.participants[thread].items():
-            self.book.set_participant(fresh.id, contact, role)
-        self.book.set_thread(replace(self.book.threads[thread], redirect_to=fresh.id))
+        fresh = Thread(self.unit.allot("thread"), "normal", self.now, channel_id=hand.channel_id)
+        self.unit.set_thread(fresh, new=True)
+        for contact, role in self.unit.participants[thread].items():
+            self.unit.set_participant(fresh.id, contact, role)
+        self.unit.set_thread(replace(self.unit.threads[thread], redirect_to=fresh.id))
         hand.thread = fresh.id
 
     def _note(self, ticket: int, text: str, cause: Cause) -> None:
         """A note lies on the origin thread where there is one, and beside the ticket anyway (it may
         have no mail yet).
         """
-        book = self.book
-        user = book.desk.users.get(cause.user or "")
+        unit = self.unit
+        user = unit.desk.users.get(cause.user or "")
         origin = next(
             (
                 thread
-                for thread in book.threads_of(ticket)
+                for thread in unit.threads_of(ticket)
                 if thread.origin and thread.kind == "normal"
             ),
             None,
         )
-        book.pending.messages.append(
+        unit.pending.messages.append(
             MessageRow(
-                book.allot("message"),
+                unit.allot("message"),
                 origin.id if origin else None,
                 "note",
                 "human",
@@ -191,9 +191,9 @@ class Filing:
         self._event(ticket, "note_added", cause)
 
     def _split_off(self, decision: d.SplitOff) -> None:
-        book, number = self.book, self._number(NEW, None)
+        unit, number = self.unit, self._number(NEW, None)
         thread = Thread(
-            book.allot("thread"),
+            unit.allot("thread"),
             "normal",
             self.now,
             channel_id=decision.channel,
@@ -201,11 +201,11 @@ class Filing:
             origin=True,
             attached_at=self.now,
         )
-        book.set_thread(thread, new=True)
+        unit.set_thread(thread, new=True)
         for contact, role in decision.people:
-            book.set_participant(thread.id, contact, role)
-        book.pending.splits.append((thread.id, decision.messages))
-        book.pending.links.append((number, decision.ticket, "related"))
+            unit.set_participant(thread.id, contact, role)
+        unit.pending.splits.append((thread.id, decision.messages))
+        unit.pending.links.append((number, decision.ticket, "related"))
         self._event(
             number,
             "split",
@@ -222,57 +222,57 @@ class Filing:
         )
 
     def _place(self, decision: d.PlacePerson) -> None:
-        book, number, contact = self.book, decision.ticket, decision.contact
-        address = book.contacts[contact].address
+        unit, number, contact = self.unit, decision.ticket, decision.contact
+        address = unit.contacts[contact].address
         match decision.role:
             case "associated":
-                book.set_associated(number, contact, present=True)
+                unit.set_associated(number, contact, present=True)
                 self._event(number, "contact_added", decision.cause, after=address)
             case "participant":
-                for thread in book.threads_of(number):
-                    if book.participants[thread.id].get(contact) == "stranger":
-                        book.set_participant(thread.id, contact, "participant")
+                for thread in unit.threads_of(number):
+                    if unit.participants[thread.id].get(contact) == "stranger":
+                        unit.set_participant(thread.id, contact, "participant")
                 self._event(
                     number, "contact_approved", decision.cause, before="stranger", after=address
                 )
             case None:
-                book.set_associated(number, contact, present=False)
-                for thread in book.threads_of(number):
-                    book.drop_participant(thread.id, contact)
+                unit.set_associated(number, contact, present=False)
+                for thread in unit.threads_of(number):
+                    unit.drop_participant(thread.id, contact)
                 self._event(number, "contact_removed", decision.cause, before=address)
 
-    def _participants(self, decision: d.AddParticipants, hand: Hand) -> None:
-        book, thread = self.book, self._thread_id(decision.thread, hand)
+    def _participants(self, decision: d.AddParticipants, hand: MailContext) -> None:
+        unit, thread = self.unit, self._thread_id(decision.thread, hand)
         if decision.sender_role is not None and (contact := self._sender(hand)) is not None:
-            book.set_participant(thread, contact.id, decision.sender_role)
+            unit.set_participant(thread, contact.id, decision.sender_role)
         for each in decision.others:
             if each.address and not self._ours(each.key):
-                contact = book.ensure_contact(each.address, each.name)
-                book.set_participant(thread, contact.id, "participant")
+                contact = unit.ensure_contact(each.address, each.name)
+                unit.set_participant(thread, contact.id, "participant")
 
     def _ours(self, key: str) -> bool:
         """Whether an address is a channel's (with or without a plus part) or an agent's."""
         local, at, domain = key.rpartition("@")
-        channels = self.book.desk.channels
+        channels = self.unit.desk.channels
         return (
             key in channels
             or local.partition("+")[0] + at + domain in channels
-            or key in self.book.desk.users
+            or key in self.unit.desk.users
         )
 
-    def _sender(self, hand: Hand) -> Contact | None:
+    def _sender(self, hand: MailContext) -> Contact | None:
         sender = hand.message.sender
         if sender is None or not sender.address:
             return None
         if hand.contact is None:
-            hand.contact = self.book.ensure_contact(sender.address, sender.name)
+            hand.contact = self.unit.ensure_contact(sender.address, sender.name)
         return hand.contact
 
-    def _mark(self, hand: Hand, *, automated: bool, proven: bool, heard: bool) -> None:
+    def _mark(self, hand: MailContext, *, automated: bool, proven: bool, heard: bool) -> None:
         contact = self._sender(hand)
         if contact is None:
             return
-        contact = self.book.contacts[contact.id]
+        contact = self.unit.contacts[contact.id]
         bounced = None if heard else contact.bounced_at
         marked = replace(
             contact,
@@ -281,9 +281,9 @@ class Filing:
             bounced_at=bounced,
         )
         if marked != contact:
-            self.book.set_contact(marked)
+            self.unit.set_contact(marked)
 
-    def _number(self, ticket: int, hand: Hand | None) -> int:
+    def _number(self, ticket: int, hand: MailContext | None) -> int:
         if ticket != NEW:
             return ticket
         number = hand.ticket if hand is not None else self.opened
@@ -291,13 +291,13 @@ class Filing:
             raise LookupError("a decision names the ticket just opened, and none was")
         return number
 
-    def _thread_id(self, thread: int, hand: Hand | None) -> int:
+    def _thread_id(self, thread: int, hand: MailContext | None) -> int:
         if thread == NEW:
             return held(hand).thread
         return self._followed(thread).id
 
     def _status_name(self, ticket: Ticket) -> str:
-        return self.book.desk.pipelines[ticket.pipeline_id].status(ticket.status_id).name
+        return self.unit.desk.pipelines[ticket.pipeline_id].status(ticket.status_id).name
 
     def _event(
         self,
@@ -308,7 +308,7 @@ class Filing:
         before: str | None = None,
         after: str | None = None,
         detail: str | None = None,
-        hand: Hand | None = None,
+        hand: MailContext | None = None,
     ) -> None:
         actor = self.actor
         if hand is not None:
@@ -321,7 +321,7 @@ class Filing:
             "user": cause.user,
         }
         event = TicketEvent(
-            self.book.allot("event"),
+            self.unit.allot("event"),
             ticket,
             self.now,
             kind,
@@ -331,7 +331,7 @@ class Filing:
             after,
             detail,
         )
-        self.book.pending.events.append(event)
+        self.unit.pending.events.append(event)
 
     def remark(self, ticket: int, kind: str, cause: Cause, detail: str | None = None) -> None:
         """Write into the history what changed rows beside the ticket (people put on it, a note)."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gateway.cli.opening import Opened
-    from gateway.desk.tickets import Outcome
+    from gateway.cli.opening import Installation
+    from gateway.desk.tickets import ActResult
 
 
-async def acted(opened: Opened, outcome: Outcome) -> dict[str, Any]:
+async def acted(opened: Installation, outcome: ActResult) -> dict[str, Any]:
     """``{"ticket", "message", "changes"}``; where several tickets were changed ``ticket`` is None
     and ``tickets`` has them all.
     """

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.opening import Opened, run
+from gateway.cli.opening import Installation, run
 from gateway.cli.output import AsJson, emit, paragraph
 from gateway.clock import parse_instant
 
@@ -37,7 +37,7 @@ def run_due(
 ) -> None:
     """Process everything that is due, once."""
 
-    async def act(opened: Opened) -> tuple[list[dict[str, Any]], str]:
+    async def act(opened: Installation) -> tuple[list[dict[str, Any]], str]:
         from gateway.cli.passes import passes
         from gateway.store.queues import backlog
 

@@ -12,14 +12,14 @@ import typer
 from gateway.cli.channel_login import login
 from gateway.cli.channel_mailbox import import_, try_
 from gateway.cli.letter import As, Attach, Cc, HtmlFile, Text, files_of, html_of, send, words
-from gateway.cli.opening import Opened, explained, run
+from gateway.cli.opening import Installation, explained, run
 from gateway.cli.output import AsJson, emit, emit_done, table
 from gateway.cli.words import switch
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
     from gateway.desk.pipelines import ChannelChanges
-    from gateway.ingress.imap.health import Condition
+    from gateway.ingress.imap.health import MailboxHealth
 
 app = typer.Typer(help="The addresses mail comes in at.", no_args_is_help=True)
 
@@ -41,9 +41,9 @@ def send_(
 ) -> None:
     """Writes a new mail from a channel; where the channel makes tickets, it opens one."""
     with explained():
-        from gateway.desk.correspondence import Mail
+        from gateway.desk.correspondence import MailDraft
 
-        mail = Mail(
+        mail = MailDraft(
             words(text), html_of(html_file), files_of(attach), tuple(to), tuple(cc or ()), subject
         )
     send(context, lambda person: person.send(address, mail), as_user, as_json=as_json)
@@ -88,7 +88,7 @@ def add(
 ) -> None:
     """Makes an address of ours a channel: mail to it makes tickets."""
 
-    async def act(opened: Opened) -> list[dict[str, Any]]:
+    async def act(opened: Installation) -> list[dict[str, Any]]:
         channel = await opened.admin().add_channel(address, name, pipeline, status)
         return [each for each in await _described(opened) if each["address"] == channel.address]
 
@@ -141,7 +141,7 @@ def set_(
         if not changes:
             raise UsageError("say what is to be set")
 
-    async def act(opened: Opened) -> list[dict[str, Any]]:
+    async def act(opened: Installation) -> list[dict[str, Any]]:
         channel = await opened.admin().set_channel(address, changes)
         return [each for each in await _described(opened) if each["address"] == channel.address]
 
@@ -177,11 +177,11 @@ def _table(shown: list[dict[str, Any]]) -> None:
     )
 
 
-async def _described(opened: Opened) -> list[dict[str, Any]]:
+async def _described(opened: Installation) -> list[dict[str, Any]]:
     return (await _all(opened))[0]
 
 
-async def _all(opened: Opened) -> tuple[list[dict[str, Any]], list[Condition]]:
+async def _all(opened: Installation) -> tuple[list[dict[str, Any]], list[MailboxHealth]]:
     """Every channel as it is shown, and the mailboxes that belong to none."""
     from gateway.store.setup import pipelines
 
@@ -215,7 +215,7 @@ async def _all(opened: Opened) -> tuple[list[dict[str, Any]], list[Condition]]:
     return shown, strays
 
 
-async def _mailboxes(opened: Opened) -> list[Condition]:
+async def _mailboxes(opened: Installation) -> list[MailboxHealth]:
     """How the mailboxes of the configuration are."""
     if not opened.settings.imap:
         return []
@@ -230,7 +230,7 @@ async def _mailboxes(opened: Opened) -> list[Condition]:
     )
 
 
-def _mailbox(told: Condition) -> dict[str, Any]:
+def _mailbox(told: MailboxHealth) -> dict[str, Any]:
     return {
         "name": told.name,
         "state": told.state,

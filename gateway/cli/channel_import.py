@@ -16,15 +16,15 @@ from contextlib import asynccontextmanager
 from datetime import date
 from typing import Any
 
-from gateway.cli.opening import Opened
+from gateway.cli.opening import Installation
 from gateway.cli.output import progress
 from gateway.errors import TryAgain, UsageError
-from gateway.ingress.accept import Accept
-from gateway.ingress.imap.account import Account, accounts, named
-from gateway.ingress.imap.commands import LostInLogin, Session
+from gateway.ingress.accept import Acceptor
+from gateway.ingress.imap.account import ImapAccount, accounts, named
+from gateway.ingress.imap.commands import ImapSession, LostInLogin
 from gateway.ingress.imap.connection import Broken, ConnectionLost, Deadline
 from gateway.ingress.imap.fetch import Suspicion
-from gateway.ingress.imap.reader import Reader
+from gateway.ingress.imap.reader import MailboxReader
 from gateway.intake.worker import Intake
 from gateway.oauth.tokens import Tokens
 from gateway.store.imap.mailboxes import Mailboxes
@@ -37,7 +37,7 @@ PAUSE_SECONDS = 1.0  # after the first of them; each pause is longer by as much
 
 
 async def import_mailbox(
-    opened: Opened, name: str, since: date | None, *, automation: bool
+    opened: Installation, name: str, since: date | None, *, automation: bool
 ) -> dict[str, Any]:
     """Takes in what lies in the mailbox of this name; tells how many mails, how many are left, and
     how many could not be had.
@@ -64,7 +64,7 @@ class Import:
     """One run over one mailbox, over as many connections as it takes."""
 
     def __init__(
-        self, opened: Opened, boxes: Mailboxes, account: Account, stop: asyncio.Event
+        self, opened: Installation, boxes: Mailboxes, account: ImapAccount, stop: asyncio.Event
     ) -> None:
         self.opened = opened
         self.boxes = boxes
@@ -104,10 +104,10 @@ class Import:
         }
 
     async def _connection(self, since: date | None, *, automation: bool, plan: bool) -> None:
-        session = await Session.open(self.account.server())
+        session = await ImapSession.open(self.account.server())
         try:
             await self.account.sign_in(session, Tokens(self.opened.database, self.opened.clock))
-            accept = Accept(
+            accept = Acceptor(
                 await self.opened.spool(),
                 self.opened.limits,
                 self.opened.incoming,
@@ -115,7 +115,7 @@ class Import:
             )
             box = await self.boxes.get(self.account.name)
             assert box is not None
-            reader = Reader(
+            reader = MailboxReader(
                 self.account, session, box, accept, self.boxes, self.opened.clock, self.suspicion
             )
             await reader.open()
@@ -136,7 +136,7 @@ class Import:
 
 @asynccontextmanager
 async def _held(
-    boxes: Mailboxes, account: Account, opened: Opened, stop: asyncio.Event
+    boxes: Mailboxes, account: ImapAccount, opened: Installation, stop: asyncio.Event
 ) -> AsyncIterator[asyncio.Event]:
     """Holds the lease of a mailbox; what it gives is set when it was lost. TryAgain where somebody
     else has it.
@@ -159,7 +159,11 @@ async def _held(
 
 
 async def _keep(
-    boxes: Mailboxes, account: Account, opened: Opened, stop: asyncio.Event, lost: asyncio.Event
+    boxes: Mailboxes,
+    account: ImapAccount,
+    opened: Installation,
+    stop: asyncio.Event,
+    lost: asyncio.Event,
 ) -> None:
     while not lost.is_set():
         await asyncio.sleep(RENEW_SECONDS)
@@ -172,7 +176,7 @@ async def _keep(
 
 
 @asynccontextmanager
-async def _processed(opened: Opened) -> AsyncIterator[None]:
+async def _processed(opened: Installation) -> AsyncIterator[None]:
     """Mail becomes tickets while more is taken in, and what is left of it at the end."""
     intake = Intake(
         opened.database, await opened.spool(), await opened.sandbox(), opened.rules, opened.clock

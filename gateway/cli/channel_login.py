@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.opening import Opened, run
+from gateway.cli.opening import Installation, run
 from gateway.cli.output import AsJson, emit, paragraph
 
 if TYPE_CHECKING:
-    from config.settings import Oauth
-    from gateway.ingress.imap.account import Account
+    from config.settings import OauthSettings
+    from gateway.ingress.imap.account import ImapAccount
     from gateway.oauth.login import Question
 
 
@@ -54,13 +54,13 @@ def login(
             emit(told)
 
 
-async def _found(opened: Opened, name: str) -> list[Account]:
+async def _found(opened: Installation, name: str) -> list[ImapAccount]:
     from gateway.ingress.imap.account import accounts, named
 
     return named(accounts(opened.settings), name)
 
 
-def _password(account: Account, say: Callable[[str], None]) -> dict[str, Any]:
+def _password(account: ImapAccount, say: Callable[[str], None]) -> dict[str, Any]:
     say(
         f"{account.name} signs in with a password: there is nothing to do here. To try it: "
         f"ticketgate channel test {account.name}"
@@ -70,8 +70,8 @@ def _password(account: Account, say: Callable[[str], None]) -> dict[str, Any]:
 
 def _provider(
     context: typer.Context,
-    account: Account,
-    client: Oauth,
+    account: ImapAccount,
+    client: OauthSettings,
     say: Callable[[str], None],
     *,
     paste: bool,
@@ -86,7 +86,7 @@ def _provider(
         say("The browser will end at a page that it cannot open.")
         address = typer.prompt("Paste the address of that page here", err=True)
 
-    async def act(opened: Opened) -> Any:
+    async def act(opened: Installation) -> Any:
         return await _sign_in(opened, account, client, say, question, address)
 
     until = run(context, act)
@@ -95,9 +95,9 @@ def _provider(
 
 
 async def _sign_in(
-    opened: Opened,
-    account: Account,
-    client: Oauth,
+    opened: Installation,
+    account: ImapAccount,
+    client: OauthSettings,
     say: Callable[[str], None],
     question: Question | None,
     address: str,
@@ -120,7 +120,7 @@ async def _sign_in(
     return row.access_until if row is not None else None
 
 
-def _document(account: Account, client: str | None, until: Any) -> dict[str, Any]:
+def _document(account: ImapAccount, client: str | None, until: Any) -> dict[str, Any]:
     return {
         "mailbox": account.name,
         "client": client,

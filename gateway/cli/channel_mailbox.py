@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.opening import Opened, run
+from gateway.cli.opening import Installation, run
 from gateway.cli.output import AsJson, emit, visible
 
 if TYPE_CHECKING:
-    from gateway.ingress.imap.check import Step
+    from gateway.ingress.imap.check import CheckStep
 
 Name = Annotated[
     str,
@@ -38,7 +38,7 @@ def try_(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
         raise typer.Exit(os.EX_CONFIG if any(step.lasting for step in failed) else os.EX_TEMPFAIL)
 
 
-async def _steps(opened: Opened, name: str, *, as_json: bool) -> list[Step]:
+async def _steps(opened: Installation, name: str, *, as_json: bool) -> list[CheckStep]:
     from gateway.ingress.imap.account import accounts, named
     from gateway.ingress.imap.check import trial
     from gateway.oauth.tokens import Tokens
@@ -61,7 +61,7 @@ async def _steps(opened: Opened, name: str, *, as_json: bool) -> list[Step]:
     return steps
 
 
-def _document(step: Step) -> dict[str, Any]:
+def _document(step: CheckStep) -> dict[str, Any]:
     return {"step": step.step, "ok": step.ok, "detail": step.detail, "advice": step.advice or None}
 
 
@@ -91,7 +91,7 @@ def import_(
     except ValueError:
         raise typer.BadParameter("--since is a date like 2026-01-31") from None
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         from gateway.cli.channel_import import import_mailbox
 
         return await import_mailbox(opened, name, first, automation=not no_automation)

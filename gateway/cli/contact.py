@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.letter import As, Attach, HtmlFile, Text, files_of, html_of, send, words
-from gateway.cli.opening import Opened, explained, run
+from gateway.cli.opening import Installation, explained, run
 from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_unasked, table
 from gateway.cli.words import switch
 from gateway.errors import UsageError
@@ -31,7 +31,7 @@ def list_(
 ) -> None:
     """Lists contacts by address."""
 
-    async def act(opened: Opened) -> list[dict[str, Any]]:
+    async def act(opened: Installation) -> list[dict[str, Any]]:
         from gateway.store.tickets import contacts
 
         async with opened.database.read() as connection:
@@ -60,7 +60,7 @@ def list_(
 def show(context: typer.Context, address: Address, as_json: AsJson = False) -> None:
     """Shows a contact and the tickets he asked for."""
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         from gateway.desk import views
         from gateway.desk.pipelines import contact_at
         from gateway.store.tickets import tickets
@@ -98,9 +98,9 @@ def mail_(
 ) -> None:
     """Writes to a contact from his own record; his tickets stay as they are."""
     with explained():
-        from gateway.desk.correspondence import Mail
+        from gateway.desk.correspondence import MailDraft
 
-        mail = Mail(words(text), html_of(html_file), files_of(attach), subject=subject)
+        mail = MailDraft(words(text), html_of(html_file), files_of(attach), subject=subject)
     send(context, lambda person: person.write_to(address, mail), as_user, as_json=as_json)
 
 
@@ -161,7 +161,7 @@ def erase(
     others. It cannot be undone.
     """
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         from gateway.store.queues.blobs import open_blobs
         from gateway.store.upkeep.rehearsal import rehearsal
 

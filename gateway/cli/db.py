@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.opening import Opened, explained, named_file, run
+from gateway.cli.opening import Installation, explained, named_file, run
 from gateway.cli.output import AsJson, emit, progress, table
 from gateway.store.sql import nodes
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from gateway.store.queues.blobs import Blobs
     from gateway.store.upkeep.backup import Backup
-    from gateway.store.upkeep.check import Report
+    from gateway.store.upkeep.check import CheckReport
     from gateway.store.upkeep.copy import Table
 
 app = typer.Typer(no_args_is_help=True, help="Migrations, check, backup, copy.")
@@ -61,7 +61,7 @@ def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
 def check(context: typer.Context, as_json: AsJson = False) -> None:
     """Look whether every reference, number, raw mail and blob is as it must be. Damage is exit 65."""
 
-    async def act() -> Report:
+    async def act() -> CheckReport:
         from gateway.store.engine import Database
         from gateway.store.upkeep.check import check as look
 
@@ -115,7 +115,7 @@ def backup(
     Missing blobs are exit 65.
     """
 
-    async def act(opened: Opened) -> Backup:
+    async def act(opened: Installation) -> Backup:
         from gateway.store.upkeep.backup import backup as save
         from gateway.store.upkeep.backup import page_count
 
@@ -152,7 +152,7 @@ def copy(
     by row. Blobs stay where they are.
     """
 
-    async def act(opened: Opened) -> list[Table]:
+    async def act(opened: Installation) -> list[Table]:
         from gateway.store.upkeep.copy import copy as carry
         from gateway.store.upkeep.copy import count
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from core.model.message import Envelope
-from gateway.cli.opening import Opened, run
+from gateway.cli.opening import Installation, run
 from gateway.cli.output import AsJson, emit
 from gateway.errors import Refused, TryAgain
 
@@ -32,16 +32,16 @@ def deliver(
 ) -> None:
     """Store the mail durably; it is processed by the daemon, or by ``agenda run``."""
 
-    async def act(opened: Opened) -> int:
+    async def act(opened: Installation) -> int:
         limit = opened.limits.message_bytes
         raw = sys.stdin.buffer.read(limit + 1)
         if len(raw) > limit:
             raise Refused(f"the mail is larger than {limit} bytes")
         if not raw.strip():
             raise Refused("there is no mail on stdin")
-        from gateway.ingress.accept import Accept
+        from gateway.ingress.accept import Acceptor
 
-        accept = Accept(await opened.spool(), opened.limits, opened.incoming, wake=lambda: None)
+        accept = Acceptor(await opened.spool(), opened.limits, opened.incoming, wake=lambda: None)
         envelope = Envelope(
             sender.strip("<>") if sender is not None else None,
             tuple(recipient or ()),

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from core.model.message import Message
-from gateway.cli.opening import Opened
+from gateway.cli.opening import Installation
 from gateway.errors import Refused
-from gateway.intake.sandbox.jobs import Job
+from gateway.intake.sandbox.jobs import ReadJob
 
 if TYPE_CHECKING:
     from gateway.store.tickets.threads import MessageRow
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 CHUNK = 8  # mails a reading process takes at a time
 
 
-async def html_of(opened: Opened, rows: Sequence[MessageRow]) -> dict[int, str | None]:
+async def html_of(opened: Installation, rows: Sequence[MessageRow]) -> dict[int, str | None]:
     """The sanitised HTML of each message that came as mail or went out as one, by message id."""
     from gateway.store.tickets import pending_outgoing
 
@@ -35,11 +35,11 @@ async def html_of(opened: Opened, rows: Sequence[MessageRow]) -> dict[int, str |
         return found
     spool, sandbox = await opened.spool(), await opened.sandbox(1)
     for at in range(0, len(mails), CHUNK):
-        jobs: list[tuple[int, Job]] = []
+        jobs: list[tuple[int, ReadJob]] = []
         for message_id, mail_id in mails[at : at + CHUNK]:
             try:
                 raw = await spool.raw(mail_id) if mail_id is not None else sent[message_id]
-                jobs.append((message_id, Job(raw, html=True)))
+                jobs.append((message_id, ReadJob(raw, html=True)))
             except Refused:
                 found[message_id] = None
         read = await sandbox.read_many([job for _, job in jobs])

@@ -20,7 +20,7 @@ from config.load import load
 from core.model.message import Address, Bounce, Forwarded, Invitation, Message
 from gateway.cli.opening import explained, named_file
 from gateway.cli.output import AsJson
-from gateway.intake.sandbox.jobs import Job, ReadFailure
+from gateway.intake.sandbox.jobs import ReadFailure, ReadJob
 from gateway.intake.sandbox.pool import Sandbox
 from gateway.reading import authentication
 
@@ -87,7 +87,7 @@ async def _chunk(
     sandbox: Sandbox, files: Sequence[str]
 ) -> list[tuple[str, bytes, Message | ReadFailure | str]]:
     raws: list[tuple[str, bytes, str]] = [(file, *_open(file)) for file in files]
-    jobs = [Job(raw, None, True) for _, raw, problem in raws if not problem]
+    jobs = [ReadJob(raw, None, True) for _, raw, problem in raws if not problem]
     if sum(len(job.raw) for job in jobs) <= _CHUNK_BYTES:
         found = await sandbox.read_many(jobs)
     else:

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.acting import acted
-from gateway.cli.opening import Opened, run
+from gateway.cli.opening import Installation, run
 from gateway.cli.output import emit, paragraph
 from gateway.errors import Refused
 
 if TYPE_CHECKING:
     from gateway.compose.mime import File
-    from gateway.desk.correspondence import Correspondent
-    from gateway.desk.tickets import Outcome
+    from gateway.desk.correspondence import CorrespondenceDesk
+    from gateway.desk.tickets import ActResult
 
 Text = Annotated[
     str, typer.Option("--text", metavar="T", help="What is written; - reads it from stdin.")
@@ -75,14 +75,14 @@ def _content(path: Path) -> bytes:
 
 def send(
     context: typer.Context,
-    act: Callable[[Correspondent], Awaitable[Outcome]],
+    act: Callable[[CorrespondenceDesk], Awaitable[ActResult]],
     actor: str | None,
     *,
     as_json: bool,
 ) -> None:
     """Send, and tell what it changed: ``{"ticket", "message", "changes"}``."""
 
-    async def whole(opened: Opened) -> tuple[dict[str, Any], Outcome]:
+    async def whole(opened: Installation) -> tuple[dict[str, Any], ActResult]:
         outcome = await act(opened.correspondent(actor))
         return await acted(opened, outcome), outcome
 

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.opening import Opened, explained, run
+from gateway.cli.opening import Installation, explained, run
 from gateway.cli.output import AsJson, emit, facts, paragraph, table
 from gateway.cli.words import HIGHEST, one_of
 
 if TYPE_CHECKING:
-    from gateway.store.queues.mail_register import Mail
+    from gateway.store.queues.mail_register import RegisteredMail
 
 app = typer.Typer(
     help="Every mail that came in, and why it went where it went.", no_args_is_help=True
@@ -45,7 +45,7 @@ def list_(
     with explained():
         one_of("--state", state, STATES)
 
-    async def act(opened: Opened) -> tuple[int, list[dict[str, Any]]]:
+    async def act(opened: Installation) -> tuple[int, list[dict[str, Any]]]:
         spool = await opened.spool()
         rows = await spool.listing(state, limit)
         places = await _places(opened, rows)
@@ -78,7 +78,7 @@ def list_(
 def show(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
     """Shows all that is known of one mail."""
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         row = await (await opened.spool()).get(mail_id)
         return _whole(row, await _places(opened, [row]))
 
@@ -97,7 +97,7 @@ def show(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
 def raw(context: typer.Context, mail_id: Id) -> None:
     """Prints the mail byte for byte as it came in."""
 
-    async def act(opened: Opened) -> bytes:
+    async def act(opened: Installation) -> bytes:
         return await (await opened.spool()).raw(mail_id)
 
     sys.stdout.buffer.write(run(context, act))
@@ -108,7 +108,7 @@ def raw(context: typer.Context, mail_id: Id) -> None:
 def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
     """Prints step by step why a mail went where it went."""
 
-    async def act(opened: Opened) -> Mail:
+    async def act(opened: Installation) -> RegisteredMail:
         return await (await opened.spool()).get(mail_id)
 
     row = run(context, act)
@@ -155,7 +155,7 @@ def discard(
 ) -> None:
     """Puts a held or quarantined mail aside for good; its raw form is kept."""
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         spool = await opened.spool()
         reason = f"Discarded by {opened.desk(as_user).actor}."
         await spool.set_state(
@@ -174,7 +174,7 @@ def discard(
 def _again(
     context: typer.Context, mail_id: int, *, released: bool, only: tuple[str, ...], as_json: bool
 ) -> None:
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         spool = await opened.spool()
         began = opened.clock.now()
         await spool.set_state(
@@ -194,7 +194,7 @@ def _again(
         )
 
 
-async def _changed(opened: Opened, row: Mail) -> dict[str, Any]:
+async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
     """The ticket a mail ended on, the message it became, and what it wrote into the history."""
     from gateway.desk import views
     from gateway.store.tickets import threads, tickets
@@ -218,7 +218,9 @@ async def _changed(opened: Opened, row: Mail) -> dict[str, Any]:
     return {"ticket": shown[0], "message": message, "changes": [views.event(each) for each in own]}
 
 
-async def _places(opened: Opened, rows: list[Mail]) -> dict[int, tuple[int, int | None]]:
+async def _places(
+    opened: Installation, rows: list[RegisteredMail]
+) -> dict[int, tuple[int, int | None]]:
     """Where the threads of mails are today: joins and merges followed."""
     from gateway.store.tickets import threads
 
@@ -227,7 +229,7 @@ async def _places(opened: Opened, rows: list[Mail]) -> dict[int, tuple[int, int 
         return await threads.finally_at(connection, ids) if ids else {}
 
 
-def _described(row: Mail, places: dict[int, tuple[int, int | None]]) -> dict[str, Any]:
+def _described(row: RegisteredMail, places: dict[int, tuple[int, int | None]]) -> dict[str, Any]:
     _, ticket = places.get(row.thread_id or 0, (None, row.ticket))
     return {
         "id": row.id,
@@ -244,7 +246,7 @@ def _described(row: Mail, places: dict[int, tuple[int, int | None]]) -> dict[str
     }
 
 
-def _whole(row: Mail, places: dict[int, tuple[int, int | None]]) -> dict[str, Any]:
+def _whole(row: RegisteredMail, places: dict[int, tuple[int, int | None]]) -> dict[str, Any]:
     envelope = row.envelope
     thread, _ = places.get(row.thread_id or 0, (row.thread_id, None))
     return _described(row, places) | {

@@ -30,11 +30,11 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from gateway.agenda.worker import Agenda
     from gateway.compose.mime import File
-    from gateway.compose.user_mail import House
-    from gateway.desk.correspondence import Correspondent
-    from gateway.desk.pipelines import Admin
-    from gateway.desk.tickets import Desk
-    from gateway.desk.workflows import Automator
+    from gateway.compose.user_mail import MailIdentity
+    from gateway.desk.correspondence import CorrespondenceDesk
+    from gateway.desk.pipelines import AdminDesk
+    from gateway.desk.tickets import TicketDesk
+    from gateway.desk.workflows import WorkflowDesk
     from gateway.ingress.limits import Limits
     from gateway.intake.batch import Rules
     from gateway.intake.sandbox.pool import Sandbox
@@ -49,7 +49,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Opened:
+class Installation:
     """An open installation. What is not needed by a command is never opened; everything opened is
     closed at the end.
     """
@@ -88,22 +88,22 @@ class Opened:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return folder
 
-    def desk(self, actor: str | None = None) -> Desk:
+    def desk(self, actor: str | None = None) -> TicketDesk:
         """What a person can do. ``actor`` is who acts, the built-in user where None (interfaces.md
         2.1).
         """
-        from gateway.desk.tickets import Desk
+        from gateway.desk.tickets import TicketDesk
         from gateway.desk.transaction import BUILT_IN
 
-        return Desk(self.database, self.clock, self.zone, actor or BUILT_IN)
+        return TicketDesk(self.database, self.clock, self.zone, actor or BUILT_IN)
 
     @cached_property
-    def house(self) -> House:
+    def house(self) -> MailIdentity:
         """What the configuration says about our mail."""
-        from gateway.compose.user_mail import House
+        from gateway.compose.user_mail import MailIdentity
 
         account, outbound = self.settings.account, self.settings.outbound
-        return House(
+        return MailIdentity(
             self.zone,
             account.name,
             account.public_url,
@@ -141,33 +141,35 @@ class Opened:
 
         return Webhooks(self.database, self.clock, self.settings.webhooks)
 
-    def correspondent(self, actor: str | None = None) -> Correspondent:
+    def correspondent(self, actor: str | None = None) -> CorrespondenceDesk:
         """What a person can send."""
-        from gateway.desk.correspondence import Correspondent
+        from gateway.desk.correspondence import CorrespondenceDesk
         from gateway.desk.transaction import BUILT_IN
 
         async def raw_of(mail_id: int) -> bytes:
             return await (await self.spool()).raw(mail_id)
 
-        return Correspondent(
+        return CorrespondenceDesk(
             self.database, self.clock, self.house, actor or BUILT_IN, raw_of=raw_of
         )
 
-    def automator(self, actor: str | None = None, *, database: Database | None = None) -> Automator:
+    def automator(
+        self, actor: str | None = None, *, database: Database | None = None
+    ) -> WorkflowDesk:
         """What an administrator can do with workflows; in ``database`` instead where a change is
         only rehearsed.
         """
         from gateway.desk.transaction import BUILT_IN
-        from gateway.desk.workflows import Automator
+        from gateway.desk.workflows import WorkflowDesk
 
-        return Automator(database or self.database, self.clock, self.zone, actor or BUILT_IN)
+        return WorkflowDesk(database or self.database, self.clock, self.zone, actor or BUILT_IN)
 
-    def admin(self, actor: str | None = None, *, database: Database | None = None) -> Admin:
+    def admin(self, actor: str | None = None, *, database: Database | None = None) -> AdminDesk:
         """What an administrator can do; in ``database`` instead where a change is only rehearsed."""
-        from gateway.desk.pipelines import Admin
+        from gateway.desk.pipelines import AdminDesk
         from gateway.desk.transaction import BUILT_IN
 
-        return Admin(database or self.database, self.clock, self.zone, actor or BUILT_IN)
+        return AdminDesk(database or self.database, self.clock, self.zone, actor or BUILT_IN)
 
     def start_log(self) -> None:
         """Lines on stderr as ``[log]`` says. What only reads or changes rows logs nothing, and
@@ -225,7 +227,7 @@ def named_file(context: typer.Context) -> Path | None:
 
 
 @asynccontextmanager
-async def opened(config_path: Path | None) -> AsyncIterator[Opened]:
+async def opened(config_path: Path | None) -> AsyncIterator[Installation]:
     """Configuration, clock and database, ready; an absent embedded database is made (interfaces.md
     2.1).
 
@@ -240,10 +242,10 @@ async def opened(config_path: Path | None) -> AsyncIterator[Opened]:
     async with AsyncExitStack() as stack:
         database = await Database.open(settings.database.url, node=nodes.own())
         stack.push_async_callback(database.close)
-        yield Opened(settings, clock, database, stack)
+        yield Installation(settings, clock, database, stack)
 
 
-def run(context: typer.Context, act: Callable[[Opened], Awaitable[T]]) -> T:
+def run(context: typer.Context, act: Callable[[Installation], Awaitable[T]]) -> T:
     """Open, act, close. Errors of ours become their sentence on stderr and ``typer.Exit`` with
     their code.
     """

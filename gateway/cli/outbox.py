@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.acting import acted
-from gateway.cli.opening import Opened, explained, run
+from gateway.cli.opening import Installation, explained, run
 from gateway.cli.output import AsJson, emit, facts, paragraph, table
 from gateway.cli.words import HIGHEST, one_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gateway.desk.correspondence import Correspondent
-    from gateway.desk.tickets import Outcome
-    from gateway.store.queues.outbox import Deliveries, Shown
+    from gateway.desk.correspondence import CorrespondenceDesk
+    from gateway.desk.tickets import ActResult
+    from gateway.store.queues.outbox import Deliveries, DeliveryView
 
 app = typer.Typer(help="Mail going out, and what became of it.", no_args_is_help=True)
 
@@ -49,7 +49,7 @@ def list_(
     with explained():
         one_of("--state", state, STATES)
 
-    async def act(opened: Opened) -> list[dict[str, Any]]:
+    async def act(opened: Installation) -> list[dict[str, Any]]:
         found = await _deliveries(opened).listing(one_of("--state", state, STATES), limit)
         return [_described(each) for each in found]
 
@@ -72,7 +72,7 @@ def list_(
 def show(context: typer.Context, delivery: Id, as_json: AsJson = False) -> None:
     """Shows one delivery: its state, what was answered last, and the mail with its headers."""
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         return _whole(await _deliveries(opened).show(delivery))
 
     shown = run(context, act)
@@ -110,14 +110,14 @@ def cancel(
 def _act(
     context: typer.Context,
     ids: list[int],
-    act: Callable[[Correspondent], Awaitable[Outcome]],
+    act: Callable[[CorrespondenceDesk], Awaitable[ActResult]],
     actor: str | None,
     *,
     as_json: bool,
 ) -> None:
     """One act, and what it changed: interfaces.md 2.1."""
 
-    async def whole(opened: Opened) -> dict[str, Any]:
+    async def whole(opened: Installation) -> dict[str, Any]:
         outcome, outbox = await act(opened.correspondent(actor)), _deliveries(opened)
         listed = [_described((await outbox.show(each)).listed) for each in dict.fromkeys(ids)]
         return await acted(opened, outcome) | {"deliveries": listed}
@@ -130,7 +130,7 @@ def _act(
         print(f"delivery {each['id']} is {each['state']}")
 
 
-def _deliveries(opened: Opened) -> Deliveries:
+def _deliveries(opened: Installation) -> Deliveries:
     from gateway.store.queues.outbox import Deliveries
 
     return Deliveries(opened.database)
@@ -141,7 +141,7 @@ def _described(listed: dict[str, Any]) -> dict[str, Any]:
     return listed | {"due_at": due.isoformat() if due is not None else None}
 
 
-def _whole(shown: Shown) -> dict[str, Any]:
+def _whole(shown: DeliveryView) -> dict[str, Any]:
     return _described(shown.listed) | {
         "outgoing": shown.outgoing,
         "created_at": shown.created_at.isoformat(),

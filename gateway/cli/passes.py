@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gateway.agenda.worker import Agenda
-    from gateway.cli.opening import Opened
+    from gateway.cli.opening import Installation
     from gateway.outbox.webhook import Webhooks
     from gateway.outbox.worker import Outbox
 
 MOST_PASSES = 10_000  # at one instant; more would mean that work makes itself anew
 
 
-async def passes(opened: Opened, until: datetime | None = None) -> list[dict[str, Any]]:
+async def passes(opened: Installation, until: datetime | None = None) -> list[dict[str, Any]]:
     """What was done, in order: mail in, then what is due, then mail out, until a pass finds
     nothing.
 
@@ -46,7 +46,7 @@ async def passes(opened: Opened, until: datetime | None = None) -> list[dict[str
 class _Work:
     """All that can be due."""
 
-    opened: Opened
+    opened: Installation
     agenda: Agenda
     outbox: Outbox
     webhooks: Webhooks
@@ -86,7 +86,7 @@ def _row(what: str, ticket: int | None, detail: str) -> dict[str, Any]:
     return {"what": what, "ticket": ticket, "detail": detail}
 
 
-async def _mail_in(opened: Opened) -> list[dict[str, Any]]:
+async def _mail_in(opened: Installation) -> list[dict[str, Any]]:
     spool = await opened.spool()
     if not await spool.pending_count():
         return []

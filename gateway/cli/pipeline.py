@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gateway.cli.opening import Opened, explained, run
+from gateway.cli.opening import Installation, explained, run
 from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_unasked, table, visible
 from gateway.cli.words import one_of, switch
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
     from core.pipeline import Pipeline
-    from gateway.desk.pipelines import Admin, Switches
+    from gateway.desk.pipelines import AdminDesk, Switches
     from gateway.store.engine import Database
 
 app = typer.Typer(help="Pipelines and their statuses.", no_args_is_help=True)
@@ -233,7 +233,7 @@ def import_(
 ) -> None:
     """Shows what a file would change, and changes it: all of it or nothing."""
 
-    async def act(opened: Opened) -> tuple[str, bool]:
+    async def act(opened: Installation) -> tuple[str, bool]:
         from gateway.cli.pipelinefile import read
         from gateway.store.upkeep.rehearsal import rehearsal
 
@@ -276,11 +276,11 @@ def export(
 
 
 def _change(
-    context: typer.Context, act: Callable[[Admin], Awaitable[Pipeline]], *, as_json: bool
+    context: typer.Context, act: Callable[[AdminDesk], Awaitable[Pipeline]], *, as_json: bool
 ) -> None:
     """One change of a pipeline, and how it stands afterwards."""
 
-    async def whole(opened: Opened) -> dict[str, Any]:
+    async def whole(opened: Installation) -> dict[str, Any]:
         changed = await act(opened.admin())
         return await _one(opened.database, changed.name)
 

@@ -21,11 +21,11 @@ from typing import Annotated, Any
 import typer
 
 from core.model.message import Envelope, Message
-from gateway.cli.opening import Opened, run
+from gateway.cli.opening import Installation, run
 from gateway.cli.output import AsJson, emit, progress
 from gateway.clock import Clock
 from gateway.errors import Refused
-from gateway.ingress.accept import Accept
+from gateway.ingress.accept import Acceptor
 from gateway.ingress.mail_files import FoundMail, Unreadable, iter_paths
 from gateway.intake.batch import Rules
 from gateway.intake.worker import Intake
@@ -77,7 +77,7 @@ class DateClock:
 
 
 async def replay(
-    opened: Opened, paths: Sequence[Path], options: Options
+    opened: Installation, paths: Sequence[Path], options: Options
 ) -> tuple[Tally, dict[int, tuple[int, int | None]]]:
     """Process every mail under ``paths``; returns what became of them, and where each thread ended
     up.
@@ -97,7 +97,7 @@ async def replay(
         now_of = DateClock(opened.clock).now_of if options.by_date else None
         rules = await _rules(opened, options)
         intake = Intake(database, spool, await opened.sandbox(), rules, opened.clock, now_of=now_of)
-        accept = Accept(spool, opened.limits, opened.incoming, wake=lambda: None)
+        accept = Acceptor(spool, opened.limits, opened.incoming, wake=lambda: None)
         await _all(paths, options, accept, intake, tally)
         async with database.read() as connection:
             where = await threads.finally_at(
@@ -106,7 +106,7 @@ async def replay(
     return tally, where
 
 
-async def _rules(opened: Opened, options: Options) -> Rules:
+async def _rules(opened: Installation, options: Options) -> Rules:
     """The rules of this run; Refused when ``--channel`` names none."""
     if options.channel is None:
         return opened.rules
@@ -116,7 +116,7 @@ async def _rules(opened: Opened, options: Options) -> Rules:
 
 
 async def _all(
-    paths: Sequence[Path], options: Options, accept: Accept, intake: Intake, tally: Tally
+    paths: Sequence[Path], options: Options, accept: Acceptor, intake: Intake, tally: Tally
 ) -> None:
     group: list[FoundMail] = []
     with progress("mails", None) as advance:
@@ -134,7 +134,7 @@ async def _all(
 
 
 async def _group(
-    group: Sequence[FoundMail], options: Options, accept: Accept, intake: Intake, tally: Tally
+    group: Sequence[FoundMail], options: Options, accept: Acceptor, intake: Intake, tally: Tally
 ) -> None:
     """One commit for the raw mails, one transaction for what they become; both keep the order of
     the files.
@@ -261,7 +261,7 @@ def command(
     options = Options(dry_run, clock == "date", not no_automation, channel)
     began = time.monotonic()
 
-    async def act(opened: Opened) -> tuple[Tally, dict[int, tuple[int, int | None]]]:
+    async def act(opened: Installation) -> tuple[Tally, dict[int, tuple[int, int | None]]]:
         return await replay(opened, paths, options)
 
     tally, where = run(context, act)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.letter import html_of, words
-from gateway.cli.opening import Opened, explained, run
+from gateway.cli.opening import Installation, explained, run
 from gateway.cli.output import AsJson, emit, emit_done, facts, paragraph, table
 from gateway.cli.words import HIGHEST, switch
 from gateway.errors import Refused, UsageError
@@ -35,7 +35,7 @@ Language = Annotated[
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """Lists all templates."""
 
-    async def act(opened: Opened) -> list[dict[str, Any]]:
+    async def act(opened: Installation) -> list[dict[str, Any]]:
         from gateway.compose import template_catalogue
 
         async with opened.database.read() as connection:
@@ -86,7 +86,7 @@ def set_(
         is_transactional = switch("--transactional", transactional)
         html = html_of(html_file)
 
-    async def act(opened: Opened) -> tuple[StoredTemplate, tuple[str, ...]]:
+    async def act(opened: Installation) -> tuple[StoredTemplate, tuple[str, ...]]:
         return await opened.automator().put_template(
             name, language.lower(), subject, given, html, transactional=is_transactional
         )
@@ -117,7 +117,7 @@ def show(
 ) -> None:
     """Shows a template, or the mail it makes of a ticket."""
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         from gateway.agenda.dry_run import preview
         from gateway.compose import template_catalogue
 

@@ -12,14 +12,14 @@ import typer
 from core.model.ticket import Priority, Source
 from gateway.cli import ticket_mail
 from gateway.cli.acting import acted
-from gateway.cli.opening import Opened, explained, run
+from gateway.cli.opening import Installation, explained, run
 from gateway.cli.output import AsJson, emit, table
 from gateway.cli.ticket_page import page, sentence
 from gateway.cli.words import HIGHEST, day, one_of
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
-    from gateway.desk.tickets import Changes, Desk, Outcome
+    from gateway.desk.tickets import ActResult, TicketChanges, TicketDesk
 
 app = typer.Typer(help="What an agent can do with tickets.", no_args_is_help=True)
 people = typer.Typer(help="Who is on a ticket.", no_args_is_help=True)
@@ -51,7 +51,7 @@ def list_(
 ) -> None:
     """Lists every ticket, open and closed."""
 
-    async def act(opened: Opened) -> list[dict[str, Any]]:
+    async def act(opened: Installation) -> list[dict[str, Any]]:
         from gateway.desk import views
 
         async with opened.database.read() as connection:
@@ -84,7 +84,7 @@ def show(context: typer.Context, number: Number, as_json: AsJson = False) -> Non
     went into.
     """
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         from gateway.cli.html import html_of
         from gateway.desk import views
 
@@ -137,11 +137,11 @@ def create(
         chosen_priority = one_of("--priority", priority, get_args(Priority))
         close_on = day(close_date)
 
-    async def act(desk: Desk) -> Outcome:
-        from gateway.desk.tickets import Draft
+    async def act(desk: TicketDesk) -> ActResult:
+        from gateway.desk.tickets import NewTicket
 
         return await desk.create(
-            Draft(
+            NewTicket(
                 subject,
                 requester,
                 pipeline,
@@ -239,7 +239,7 @@ def set_(
     as_json: AsJson = False,
 ) -> None:
     """Sets fields that are not the status."""
-    changes: Changes = {}
+    changes: TicketChanges = {}
     with explained():
         if subject is not None:
             changes["subject"] = subject
@@ -342,7 +342,7 @@ _person("remove", "Takes somebody off the ticket.")
 
 def _act(
     context: typer.Context,
-    act: Callable[[Desk], Awaitable[Outcome]],
+    act: Callable[[TicketDesk], Awaitable[ActResult]],
     actor: str | None,
     *,
     as_json: bool,
@@ -350,7 +350,7 @@ def _act(
 ) -> None:
     """One act, and what it changed: interfaces.md 2.1."""
 
-    async def whole(opened: Opened) -> tuple[dict[str, Any], Outcome]:
+    async def whole(opened: Installation) -> tuple[dict[str, Any], ActResult]:
         outcome = await act(opened.desk(actor))
         return await acted(opened, outcome), outcome
 

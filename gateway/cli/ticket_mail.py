@@ -63,7 +63,7 @@ def reply(
     """
     with explained():
         from gateway.clock import parse_instant
-        from gateway.desk.correspondence import Mail
+        from gateway.desk.correspondence import MailDraft
 
         if thread is not None and new_thread:
             raise UsageError("--thread and --new-thread exclude each other")
@@ -71,7 +71,7 @@ def reply(
             raise UsageError(
                 "--subject goes with --new-thread: an answer keeps the subject of its conversation"
             )
-        mail = Mail(
+        mail = MailDraft(
             words(text),
             html_of(html_file),
             files_of(attach),
@@ -104,9 +104,9 @@ def forward(
 ) -> None:
     """Passes a mail of the ticket on to somebody else; answers to it never move the ticket."""
     with explained():
-        from gateway.desk.correspondence import Mail
+        from gateway.desk.correspondence import MailDraft
 
-        mail = Mail(
+        mail = MailDraft(
             words(text), None, files_of(attach), tuple(to), tuple(cc or ()), message=message
         )
     send(context, lambda person: person.forward(number, mail), as_user, as_json=as_json)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from core.model.ticket import User
-from gateway.cli.opening import Opened, explained, run
+from gateway.cli.opening import Installation, explained, run
 from gateway.cli.output import AsJson, emit, emit_done, table
 from gateway.cli.words import one_of, switch
 from gateway.errors import UsageError
@@ -33,7 +33,7 @@ PasswordStdin = Annotated[
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """Lists all users."""
 
-    async def act(opened: Opened) -> list[dict[str, Any]]:
+    async def act(opened: Installation) -> list[dict[str, Any]]:
         from gateway.store.setup import users
 
         async with opened.database.read() as connection:
@@ -61,7 +61,7 @@ def add(
         chosen: Any = one_of("--role", role, ROLES) or "agent"
         stored = _password() if password_stdin else None
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         user = await opened.admin().add_user(name, [address, *(also or ())], chosen, stored)
         async with opened.database.read() as connection:
             return await _described(connection, user)
@@ -115,7 +115,7 @@ def set_(
         if not values and not also and not told:
             raise UsageError("say what is to be set")
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         if told:
             from gateway.store.setup import users
 

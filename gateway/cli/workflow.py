@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.opening import Opened, explained, run
+from gateway.cli.opening import Installation, explained, run
 from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_unasked, table, visible
 from gateway.cli.words import HIGHEST, one_of, switch
 from gateway.cli.workflow_page import condition, outline
@@ -39,7 +39,7 @@ app.command("test")(try_)
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """Lists all workflows."""
 
-    async def act(opened: Opened) -> list[dict[str, Any]]:
+    async def act(opened: Installation) -> list[dict[str, Any]]:
         async with opened.database.read() as connection:
             from gateway.store.setup import desk_config
 
@@ -86,7 +86,7 @@ def show(context: typer.Context, pipeline: P, status: S, as_json: AsJson = False
         print(visible(line))
 
 
-async def _shown(opened: Opened, pipeline: str, status: str) -> dict[str, Any]:
+async def _shown(opened: Installation, pipeline: str, status: str) -> dict[str, Any]:
     from gateway.cli.workflow_runs import found_in
     from gateway.store.setup import desk_config, workflow_history
 
@@ -111,7 +111,7 @@ def export(
 ) -> None:
     """Prints workflows as TOML, as import reads them."""
 
-    async def act(opened: Opened) -> str:
+    async def act(opened: Installation) -> str:
         from gateway.cli.workflowfile import written
         from gateway.store.setup import desk_config
 
@@ -145,7 +145,7 @@ def import_(
     gets a new version.
     """
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         from gateway.cli.workflowfile import differences, read
         from gateway.store.setup import desk_config
         from gateway.store.upkeep.rehearsal import rehearsal
@@ -226,7 +226,7 @@ def set_(
         if not settings and not include_source and not exclude_source and not enroll_existing:
             raise UsageError("say what is to be set")
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         if include_source or exclude_source:
             excluded = set((await _shown(opened, pipeline, status))["exclude_sources"])
             settings["exclude_sources"] = sorted(

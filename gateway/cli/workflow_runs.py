@@ -12,7 +12,7 @@ import typer
 
 from core.model.workflow import RunOutcome
 from gateway.cli.acting import acted
-from gateway.cli.opening import Opened, explained, run
+from gateway.cli.opening import Installation, explained, run
 from gateway.cli.output import AsJson, emit, emit_done, paragraph, table
 from gateway.cli.words import HIGHEST, day, one_of
 from gateway.errors import Refused, UsageError
@@ -20,9 +20,9 @@ from gateway.errors import Refused, UsageError
 if TYPE_CHECKING:
     from core.model.workflow import Enrolment, Workflow
     from core.pipeline import Pipeline, Status
-    from gateway.desk.tickets import Outcome
-    from gateway.desk.workflows import Automator
-    from gateway.store.setup.desk_config import Desk
+    from gateway.desk.tickets import ActResult
+    from gateway.desk.workflows import WorkflowDesk
+    from gateway.store.setup.desk_config import DeskConfig
 
 P = Annotated[str, typer.Argument(metavar="P", help="A pipeline.")]
 S = Annotated[str, typer.Argument(metavar="S", help="One of its statuses.")]
@@ -32,7 +32,7 @@ As = Annotated[
 ]
 
 
-def found_in(desk: Desk, pipeline: str, status: str) -> Workflow:
+def found_in(desk: DeskConfig, pipeline: str, status: str) -> Workflow:
     """The workflow of a status; Refused when one of the names is not there."""
     own, place = _place(desk, pipeline, status)
     workflow = desk.workflows.get(place.id)
@@ -41,7 +41,7 @@ def found_in(desk: Desk, pipeline: str, status: str) -> Workflow:
     return workflow
 
 
-def _place(desk: Desk, pipeline: str, status: str) -> tuple[Pipeline, Status]:
+def _place(desk: DeskConfig, pipeline: str, status: str) -> tuple[Pipeline, Status]:
     own = next(
         (each for each in desk.pipelines.values() if each.name.casefold() == pipeline.casefold()),
         None,
@@ -55,7 +55,7 @@ def _place(desk: Desk, pipeline: str, status: str) -> tuple[Pipeline, Status]:
 
 
 async def described(
-    connection: Any, desk: Desk, workflow: Workflow, *, comments: bool = True
+    connection: Any, desk: DeskConfig, workflow: Workflow, *, comments: bool = True
 ) -> dict[str, Any]:
     """The keys of the TOML file, the version, and the comments on each action."""
     from gateway.store.setup import workflow_history, workflows
@@ -141,7 +141,7 @@ def unenroll(
 
 def _act(
     context: typer.Context,
-    act: Callable[[Automator], Awaitable[Outcome]],
+    act: Callable[[WorkflowDesk], Awaitable[ActResult]],
     actor: str | None,
     word: str,
     *,
@@ -149,7 +149,7 @@ def _act(
 ) -> None:
     """One act on one ticket, and what it changed: interfaces.md 2.1."""
 
-    async def whole(opened: Opened) -> dict[str, Any]:
+    async def whole(opened: Installation) -> dict[str, Any]:
         return await acted(opened, await act(opened.automator(actor))) | {word: True}
 
     done = run(context, whole)
@@ -179,7 +179,7 @@ def comment(
         if (text is None) == (resolve is None):
             raise UsageError("say --text, or --resolve with the number of a comment")
 
-    async def act(opened: Opened) -> int:
+    async def act(opened: Installation) -> int:
         automator = opened.automator(as_user)
         if text is not None:
             return await automator.comment(pipeline, status, action, text)
@@ -224,7 +224,7 @@ def runs(
         one_of("--outcome", outcome, get_args(RunOutcome))
         first, last = day(since), day(until)
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         from gateway.store.setup import desk_config, workflow_history
 
         async with opened.database.read() as connection:
@@ -308,7 +308,7 @@ def try_(
     is sent or changed.
     """
 
-    async def act(opened: Opened) -> dict[str, Any]:
+    async def act(opened: Installation) -> dict[str, Any]:
         from gateway.agenda.dry_run import tryout
 
         return await tryout(opened.database, opened.clock, opened.house, pipeline, status, ticket)

@@ -15,19 +15,19 @@ from core.mail import reply_text, reply_tokens
 from core.model.message import Address
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Contact, Ticket, User
-from gateway.compose.mime import Letter, compose
+from gateway.compose.mime import MimeMail, compose
 from gateway.compose.templates import Rendered, Template, generic, render
-from gateway.compose.user_mail import NONCE_BYTES, Letters, Said, Way, keys_of, parents_of
+from gateway.compose.user_mail import NONCE_BYTES, MailContent, Route, UserMail, keys_of, parents_of
 from gateway.store.setup.templates import StoredTemplate, Words
 
 
-class FormLetters(Letters):
+class AutomaticMail(UserMail):
     """See the module."""
 
     def automatic(
         self,
         ticket: Ticket,
-        way: Way,
+        way: Route,
         contact: Contact,
         template: StoredTemplate,
         key: str,
@@ -46,7 +46,7 @@ class FormLetters(Letters):
         letter = self.letter(
             ticket.number,
             way,
-            Said(to, (), rendered.subject, rendered.text, rendered.html),
+            MailContent(to, (), rendered.subject, rendered.text, rendered.html),
             "auto-replied",
         )
         return Outgoing(
@@ -69,7 +69,7 @@ class FormLetters(Letters):
         )
 
     def rendered(
-        self, ticket: Ticket, way: Way, contact: Contact | None, template: StoredTemplate
+        self, ticket: Ticket, way: Route, contact: Contact | None, template: StoredTemplate
     ) -> Rendered:
         """The words of a template for a ticket."""
         words = template.best(contact.language if contact is not None else None)
@@ -97,7 +97,7 @@ class FormLetters(Letters):
             if user is not None
             else reply_tokens.reply_address(self.key, channel.address, number)
         )
-        letter = Letter(
+        letter = MimeMail(
             sender=Address(reply_text.one_line(self.house.name), sender),
             to=(Address(reply_text.one_line(to.name), to.address),),
             cc=(),
@@ -131,13 +131,13 @@ class FormLetters(Letters):
         )
 
     def tokens(
-        self, ticket: Ticket, way: Way | None, contact: Contact | None
+        self, ticket: Ticket, way: Route | None, contact: Contact | None
     ) -> dict[str, dict[str, Any]]:
         """What templates may name (behaviour.md 3.3)."""
-        book = self.book
-        pipeline = book.desk.pipelines[ticket.pipeline_id]
+        unit = self.unit
+        pipeline = unit.desk.pipelines[ticket.pipeline_id]
         owner = next(
-            (user for user in book.desk.users.values() if user.id == ticket.owner_id), None
+            (user for user in unit.desk.users.values() if user.id == ticket.owner_id), None
         )
         channel = way.channel if way is not None else self.channel_of(self.origin(ticket))
         heard = self.last_heard(way) if way is not None else None

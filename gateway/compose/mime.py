@@ -59,7 +59,7 @@ class File:
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
+class MimeMail:
     """What a mail says. Message-IDs carry no angle brackets; ``date`` is aware.
 
     ``original`` is a whole mail that is forwarded as an attachment. ``automatic`` is the value of
@@ -92,7 +92,7 @@ class _Part:
     body: tuple[bytes, ...]
 
 
-def compose(letter: Letter) -> bytes:
+def compose(letter: MimeMail) -> bytes:
     """The mail as it is sent: 7-bit, CRLF, nothing but the headers of the letter (reliability.md 5,
     25).
 
@@ -105,7 +105,7 @@ def compose(letter: Letter) -> bytes:
     return b"\r\n".join((*_headers(letter), *body.headers, b"", *body.body)) + b"\r\n"
 
 
-def _refuse_breaks(letter: Letter) -> None:
+def _refuse_breaks(letter: MimeMail) -> None:
     people = (letter.sender, *letter.to, *letter.cc)
     values: dict[str, Iterable[str | None]] = {
         "name": (each.name for each in people),
@@ -119,7 +119,7 @@ def _refuse_breaks(letter: Letter) -> None:
         refuse_breaks(what, *given)
 
 
-def _headers(letter: Letter) -> list[bytes]:
+def _headers(letter: MimeMail) -> list[bytes]:
     """All headers but those of the body, in the usual order."""
     if not usable_id(letter.message_id):
         raise Refused("The Message-ID cannot be written in a mail.")
@@ -235,7 +235,7 @@ def _people(name: str, people: tuple[Address, ...]) -> bytes:
     return _folded(name, words)
 
 
-def _body(letter: Letter) -> _Part:
+def _body(letter: MimeMail) -> _Part:
     """The text, its HTML twin and what is attached, nested as far as needed (RFC 2046 5.1)."""
     texts = [_text("plain", letter.text)] if letter.text.strip() or letter.html is None else []
     if letter.html is not None:
@@ -248,7 +248,7 @@ def _body(letter: Letter) -> _Part:
     return _multipart("mixed", f"m{boundary}", [body, *attached]) if attached else body
 
 
-def _boundary(letter: Letter) -> str:
+def _boundary(letter: MimeMail) -> str:
     """A boundary that stands in no part: ``=_`` is in no base64 and no quoted-printable, and a mail
     attached as it is is looked at.
     """

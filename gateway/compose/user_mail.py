@@ -20,18 +20,18 @@ from core.mail import reply_text, reply_tokens
 from core.model.message import Address, address_key
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Channel, Thread, Ticket, User
-from gateway.compose.mime import File, Letter, compose
+from gateway.compose.mime import File, MimeMail, compose
 from gateway.errors import Refused
 from gateway.store.tickets import threads
 from gateway.store.tickets.threads import MessageRow
-from gateway.store.tickets.unit_of_work import Book
+from gateway.store.tickets.unit_of_work import UnitOfWork
 
 LOOKED_BACK = 30  # mails of a thread that are read for what a new one answers
 NONCE_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class MailIdentity:
     """What the configuration says about our mail: who we are, where the desk is seen, and how
     unverified senders are acknowledged.
     """
@@ -44,7 +44,7 @@ class House:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class MailRequest:
     """What a user wrote: the words and where they go. ``original`` is a mail that is attached
     whole.
     """
@@ -60,7 +60,7 @@ class Written:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class MailContent:
     """A mail as it will be read: its people, its words, and what is attached."""
 
     to: tuple[Address, ...]
@@ -73,7 +73,7 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Route:
     """By which channel, on which thread, in answer to what."""
 
     channel: Channel
@@ -82,14 +82,14 @@ class Way:
     earlier: Sequence[MessageRow]
 
 
-class Letters:
+class UserMail:
     """Makes mails for the tickets of a book, at the instant ``now``."""
 
-    def __init__(self, book: Book, house: House, now: datetime) -> None:
-        self.book = book
+    def __init__(self, unit: UnitOfWork, house: MailIdentity, now: datetime) -> None:
+        self.unit = unit
         self.house = house
         self.now = now
-        self.key = book.desk.keys[0]
+        self.key = unit.desk.keys[0]
 
     # ---- where a mail goes
 
@@ -98,7 +98,7 @@ class Letters:
         return next(
             (
                 each
-                for each in self.book.threads_of(ticket.number)
+                for each in self.unit.threads_of(ticket.number)
                 if each.origin and each.kind == "normal"
             ),
             None,
@@ -108,10 +108,10 @@ class Letters:
         """The channel a thread goes through, the default one where it has none; Refused when there
         is no channel at all.
         """
-        channels = self.book.desk.channels.values()
+        channels = self.unit.desk.channels.values()
         found = next(
             (each for each in channels if thread is not None and each.id == thread.channel_id),
-            self.book.desk.default_channel,
+            self.unit.desk.default_channel,
         )
         if found is None:
             raise Refused("there is no channel to send from: add one with channel add")
@@ -126,19 +126,21 @@ class Letters:
     ) -> Thread:
         """A thread that starts with the mail that is made now."""
         return Thread(
-            self.book.allot("thread"), kind, self.now, channel_id=channel.id, origin=origin
+            self.unit.allot("thread"), kind, self.now, channel_id=channel.id, origin=origin
         )
 
-    async def way(self, thread: Thread, *, fresh: bool = False) -> Way:
+    async def way(self, thread: Thread, *, fresh: bool = False) -> Route:
         """The thread with what was written on it last."""
         earlier = (
-            [] if fresh else await threads.newest(self.book.connection, thread.id, LOOKED_BACK)
+            [] if fresh else await threads.newest(self.unit.connection, thread.id, LOOKED_BACK)
         )
-        return Way(self.channel_of(thread), thread, fresh, earlier)
+        return Route(self.channel_of(thread), thread, fresh, earlier)
 
     # ---- what a user writes
 
-    def answer(self, ticket: Ticket, way: Way, written: Written, author: User | None) -> Outgoing:
+    def answer(
+        self, ticket: Ticket, way: Route, written: MailRequest, author: User | None
+    ) -> Outgoing:
         """A reply on a thread, or the first mail of a new one: default recipients, quoted last
         exchange, signature (interfaces.md 2.2).
         """
@@ -149,7 +151,7 @@ class Letters:
             self._approved(way.thread),
             written.to,
             written.cc,
-            frozenset(self.book.desk.channels),
+            frozenset(self.unit.desk.channels),
         )
         if not to and not cc and (asked := (*written.to, *written.cc)):
             raise Refused(
@@ -180,11 +182,20 @@ class Letters:
             "" if way.fresh else "Re",
         )
         return self._mail(
-            ticket.number, way, Said(to, cc, subject, text, html, written.files), written, author
+            ticket.number,
+            way,
+            MailContent(to, cc, subject, text, html, written.files),
+            written,
+            author,
         )
 
     def forward(
-        self, ticket: Ticket, way: Way, written: Written, author: User | None, message: MessageRow
+        self,
+        ticket: Ticket,
+        way: Route,
+        written: MailRequest,
+        author: User | None,
+        message: MessageRow,
     ) -> Outgoing:
         """A mail of the ticket goes to somebody else, on a thread of its own that never moves the
         ticket (O05).
@@ -195,11 +206,13 @@ class Letters:
         subject = reply_text.subject_of(
             written.subject or ticket.subject, reply_tokens.tag(self.key, ticket.number), "Fwd"
         )
-        said = Said(written.to, written.cc, subject, text, None, written.files, written.original)
+        said = MailContent(
+            written.to, written.cc, subject, text, None, written.files, written.original
+        )
         return self._mail(ticket.number, way, said, written, author, "forward")
 
     def fresh_mail(
-        self, number: int | None, way: Way, written: Written, author: User | None
+        self, number: int | None, way: Route, written: MailRequest, author: User | None
     ) -> Outgoing:
         """A mail of a user that answers nothing; ``number`` is the ticket it opens or belongs to."""
         if not written.to:
@@ -211,7 +224,7 @@ class Letters:
         return self._mail(
             number,
             way,
-            Said(written.to, written.cc, subject, text, html, written.files),
+            MailContent(written.to, written.cc, subject, text, html, written.files),
             written,
             author,
         )
@@ -219,9 +232,9 @@ class Letters:
     def _mail(
         self,
         number: int | None,
-        way: Way,
-        said: Said,
-        written: Written,
+        way: Route,
+        said: MailContent,
+        written: MailRequest,
         author: User | None,
         kind: Literal["human", "forward"] = "human",
     ) -> Outgoing:
@@ -250,10 +263,10 @@ class Letters:
     def letter(
         self,
         number: int | None,
-        way: Way,
-        said: Said,
+        way: Route,
+        said: MailContent,
         automatic: Literal["", "auto-replied", "auto-generated"] = "",
-    ) -> Letter:
+    ) -> MimeMail:
         """The mail with its ids and its way home: the ticket's reply address, or that of one of its
         other threads.
         """
@@ -269,7 +282,7 @@ class Letters:
             back = reply_tokens.reply_address(
                 self.key, channel.address, number, None if thread.origin else thread.id
             )
-        return Letter(
+        return MimeMail(
             sender=Address(reply_text.one_line(channel.name or self.house.name), channel.address),
             to=said.to,
             cc=said.cc,
@@ -292,9 +305,9 @@ class Letters:
             self.key, secrets.token_hex(NONCE_BYTES), thread.id, channel.address.rpartition("@")[2]
         )
 
-    def last_heard(self, way: Way) -> MessageRow | None:
+    def last_heard(self, way: Route) -> MessageRow | None:
         """The newest inbound mail of a person who is not a stranger."""
-        parts = self.book.participants.get(way.thread.id, {})
+        parts = self.unit.participants.get(way.thread.id, {})
         for row in reversed(way.earlier):
             if (
                 row.direction == "inbound"
@@ -312,7 +325,7 @@ class Letters:
         if thread.kind == "forward":
             return next(iter(self._approved(thread)), None)
         contact = (
-            self.book.contacts.get(ticket.requester_id) if ticket.requester_id is not None else None
+            self.unit.contacts.get(ticket.requester_id) if ticket.requester_id is not None else None
         )
         return (
             Address(reply_text.one_line(contact.name), contact.address)
@@ -321,14 +334,14 @@ class Letters:
         )
 
     def _approved(self, thread: Thread) -> list[Address]:
-        parts = self.book.participants.get(thread.id, {})
+        parts = self.unit.participants.get(thread.id, {})
         people = (
-            self.book.contacts.get(contact) for contact, role in parts.items() if role != "stranger"
+            self.unit.contacts.get(contact) for contact, role in parts.items() if role != "stranger"
         )
         return [Address(each.name, each.address) for each in people if each is not None]
 
 
-def _signed(written: Written, author: User | None) -> tuple[str, str | None]:
+def _signed(written: MailRequest, author: User | None) -> tuple[str, str | None]:
     """Both bodies with the signature of who wrote them."""
     signature = author.signature if author is not None else None
     html = written.html
@@ -350,7 +363,7 @@ def keys_of(people: Sequence[Address]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(address_key(each.address) for each in people if each.address))
 
 
-def parents_of(letter: Letter) -> tuple[str, ...]:
+def parents_of(letter: MimeMail) -> tuple[str, ...]:
     """What a mail points at, the newest first."""
     own = (letter.in_reply_to,) if letter.in_reply_to else ()
     return tuple(dict.fromkeys((*own, *reversed(letter.references))))

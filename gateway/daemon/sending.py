@@ -10,7 +10,7 @@ from config.settings import Settings
 from gateway.clock import Clock
 from gateway.oauth.tokens import Tokens
 from gateway.outbox.signing import Signer
-from gateway.outbox.submit import Server, Smarthost, TokenSource
+from gateway.outbox.submit import Smarthost, SmarthostServer, TokenSource
 from gateway.outbox.worker import Outbox
 from gateway.store.engine import Database
 
@@ -30,7 +30,7 @@ def open_outbox(settings: Settings, database: Database, clock: Clock) -> Outbox:
 
         token = access
     hostname = settings.smtp.hostname or socket.gethostname() or "localhost"
-    server = Server(
+    server = SmarthostServer(
         given.host,
         given.port,
         given.tls,

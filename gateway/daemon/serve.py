@@ -28,12 +28,12 @@ from config.settings import Settings
 from gateway import log
 from gateway.agenda.worker import Agenda
 from gateway.clock import Clock
-from gateway.compose.user_mail import House
+from gateway.compose.user_mail import MailIdentity
 from gateway.daemon.sending import open_outbox
-from gateway.daemon.status import Measured
-from gateway.daemon.supervisor import Notify, Service, Supervisor
+from gateway.daemon.status import DaemonStatus
+from gateway.daemon.supervisor import Service, Supervisor, SystemdNotifier
 from gateway.errors import TryAgain, UsageError
-from gateway.ingress.accept import Accept
+from gateway.ingress.accept import Acceptor
 from gateway.ingress.imap.account import accounts
 from gateway.ingress.imap.sent_copies import SentCopies
 from gateway.ingress.imap.watcher import Watcher
@@ -41,7 +41,7 @@ from gateway.ingress.limits import Limits
 from gateway.ingress.smtp.lmtp import LmtpServer
 from gateway.ingress.smtp.protocol import SmtpServer
 from gateway.ingress.smtp.recipients import ChannelDirectory
-from gateway.ingress.smtp.server import Service as Ingress
+from gateway.ingress.smtp.server import ListenerSettings
 from gateway.ingress.smtp.tls import Certificate
 from gateway.intake.attachments import files_of
 from gateway.intake.batch import Rules
@@ -90,7 +90,7 @@ async def serve(
         addresses=settings.log.addresses,
         stream=sys.stderr,
     )
-    notify = Notify(environ)
+    notify = SystemdNotifier(environ)
     async with AsyncExitStack() as stack:
         stop = asyncio.Event()
         daemon = await Daemon.open(settings, environ, stack)
@@ -162,7 +162,7 @@ class Daemon:
             services += await self._ingress()
         if self.settings.health.listen:
             place = parse_listen(self.settings.health.listen)
-            seen = Measured(self.settings, self.clock, self.database, self.spool)
+            seen = DaemonStatus(self.settings, self.clock, self.database, self.spool)
             health = Health(place.host, place.port, seen.check, seen.measure)
             await _bound(health.start(), self.settings.health.listen)
             services.append(health)
@@ -207,10 +207,10 @@ class Daemon:
             self.wake.notify(topic)
 
     @property
-    def house(self) -> House:
+    def house(self) -> MailIdentity:
         """What the configuration says about our mail."""
         account, outbound = self.settings.account, self.settings.outbound
-        return House(
+        return MailIdentity(
             ZoneInfo(account.time_zone),
             account.name,
             account.public_url,
@@ -228,8 +228,8 @@ class Daemon:
             _log.info("removed what a crash left unfinished", files=left)
         directory = ChannelDirectory(self.database)
         await directory.refresh()
-        accept = Accept(self.spool, limits, incoming, wake=lambda: self.wake.notify("mail"))
-        service = Ingress(
+        accept = Acceptor(self.spool, limits, incoming, wake=lambda: self.wake.notify("mail"))
+        service = ListenerSettings(
             accept=accept,
             directory=directory,
             clock=self.clock,
@@ -291,7 +291,7 @@ class Listener:
 
     name: str
     server: SmtpServer | LmtpServer
-    accept: Accept
+    accept: Acceptor
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until stop; then let sessions that are sending finish, and the commits that are

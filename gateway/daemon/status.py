@@ -10,18 +10,18 @@ from config.settings import Settings
 from gateway.clock import Clock
 from gateway.errors import TryAgain
 from gateway.ingress.imap.account import accounts
-from gateway.ingress.imap.health import Condition, conditions
+from gateway.ingress.imap.health import MailboxHealth, conditions
 from gateway.oauth.tokens import Tokens
 from gateway.store.engine import Database
 from gateway.store.imap.mailboxes import Mailboxes
 from gateway.store.queues import backlog
 from gateway.store.queues.spool import Spool
-from gateway.web.health import Report
+from gateway.web.health import HealthReport
 from gateway.web.metrics import Figure
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class DaemonStatus:
     """What is looked at."""
 
     settings: Settings
@@ -29,16 +29,16 @@ class Measured:
     database: Database
     spool: Spool
 
-    async def check(self) -> Report:
+    async def check(self) -> HealthReport:
         """How each part is, for ``/readyz``: "ok", or what is wrong in a few words."""
         try:
             await self.spool.pending_count()
-            return Report(
+            return HealthReport(
                 {"database": "ok"},
                 {each.name: each.detail or "ok" for each in await self._mailboxes()},
             )
         except TryAgain as error:
-            return Report({"database": error.message})
+            return HealthReport({"database": error.message})
 
     async def measure(self) -> list[Figure]:
         """The figures of ``/metrics``."""
@@ -98,7 +98,7 @@ class Measured:
             ]
         return found
 
-    async def _mailboxes(self) -> list[Condition]:
+    async def _mailboxes(self) -> list[MailboxHealth]:
         given = accounts(self.settings)
         if not given:
             return []

@@ -52,7 +52,7 @@ class Supervisor:
     def __init__(
         self,
         stop: asyncio.Event,
-        notify: Notify,
+        notify: SystemdNotifier,
         *,
         drain: float = DRAIN,
         first_pause: float = FIRST_PAUSE,
@@ -118,7 +118,7 @@ class Supervisor:
         await asyncio.gather(*late, return_exceptions=True)
 
 
-class Notify:
+class SystemdNotifier:
     """Tells systemd how we are (sd_notify(3)); does nothing where nobody asked."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:

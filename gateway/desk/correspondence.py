@@ -23,9 +23,9 @@ from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Channel, Thread, Ticket, User
 from gateway.clock import Clock
 from gateway.compose.mime import File
-from gateway.compose.user_mail import House, Letters, Written
-from gateway.desk.tickets import Outcome
-from gateway.desk.transaction import BUILT_IN, Act, Person, status_of
+from gateway.compose.user_mail import MailIdentity, MailRequest, UserMail
+from gateway.desk.tickets import ActResult
+from gateway.desk.transaction import BUILT_IN, Actor, Transaction, status_of
 from gateway.errors import Refused
 from gateway.store.engine import Database
 from gateway.store.queues import drafts, outbox
@@ -39,7 +39,7 @@ FilesOf = Callable[[int], Awaitable[tuple[File, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class MailDraft:
     """A mail as a user gives it; addresses as typed, names as typed. ``at``: not before.
     ``message``: the one that is forwarded.
     """
@@ -57,7 +57,7 @@ class Mail:
     at: datetime | None = None
 
 
-class Correspondent(Person):
+class CorrespondenceDesk(Actor):
     """What this person can send; see the module.
 
     ``raw_of`` gives the raw mail of a register entry, for forwards, ``files_of`` what is attached
@@ -68,7 +68,7 @@ class Correspondent(Person):
         self,
         database: Database,
         clock: Clock,
-        house: House,
+        house: MailIdentity,
         actor: str = BUILT_IN,
         *,
         raw_of: RawOf | None = None,
@@ -79,7 +79,7 @@ class Correspondent(Person):
         self.raw_of = raw_of
         self.files_of = files_of
 
-    async def reply(self, number: int, mail: Mail) -> Outcome:
+    async def reply(self, number: int, mail: MailDraft) -> ActResult:
         """A reply on a thread of the ticket, by default its origin, or the first mail of a new one
         (O01, O02, O04, O09, O10, O15).
         """
@@ -104,46 +104,46 @@ class Correspondent(Person):
                 self._send(act, ticket, made, mail.status)
         return _outcome(act, (ticket.number,))
 
-    async def forward(self, number: int, mail: Mail) -> Outcome:
+    async def forward(self, number: int, mail: MailDraft) -> ActResult:
         """A mail of the ticket goes to somebody else, whose answers stay apart (O05, E17)."""
         original = await self._original(number, mail.message)
         async with self.acting() as act:
             ticket = await act.ticket(number)
-            letters = Letters(act.book, self.house, act.now)
+            letters = UserMail(act.unit, self.house, act.now)
             row = await _chosen(act, ticket, mail.message)
             thread = letters.fresh_thread(letters.channel_of(letters.origin(ticket)), "forward")
             written = replace(_written(mail), original=original)
-            await act.book.load_contacts([each.key for each in (*written.to, *written.cc)])
+            await act.unit.load_contacts([each.key for each in (*written.to, *written.cc)])
             made = letters.forward(
                 ticket, await letters.way(thread, fresh=True), written, self._author(act), row
             )
             self._send(act, ticket, made, None)
         return _outcome(act, (ticket.number,))
 
-    async def send(self, channel_address: str, mail: Mail) -> Outcome:
+    async def send(self, channel_address: str, mail: MailDraft) -> ActResult:
         """A new mail from a channel opens a ticket where the channel makes tickets (O13)."""
         _refuse_empty(mail)
         async with self.acting() as act:
             channel = _channel(act, channel_address)
             opens = await self._opening(act, channel, mail) if channel.tickets else None
-            number = act.book.next_ticket if opens is not None else None
-            letters = Letters(act.book, self.house, act.now)
+            number = act.unit.next_ticket if opens is not None else None
+            letters = UserMail(act.unit, self.house, act.now)
             thread = letters.fresh_thread(channel, origin=opens is not None)
             made = letters.fresh_mail(
                 number, await letters.way(thread, fresh=True), _written(mail), self._author(act)
             )
-            await act.book.load_contacts(made.recipients)
+            await act.unit.load_contacts(made.recipients)
             act.do(EmailSent(made, act.cause, author=self._author(act), opens=opens))
         return _outcome(act, (number,) if number is not None else ())
 
-    async def write_to(self, address: str, mail: Mail) -> Outcome:
+    async def write_to(self, address: str, mail: MailDraft) -> ActResult:
         """Mail from the record of a contact never touches a ticket, whatever tickets he has (O03,
         INV11).
         """
         _refuse_empty(mail)
         async with self.acting() as act:
             contact = await act.contact(address)
-            letters = Letters(act.book, self.house, act.now)
+            letters = UserMail(act.unit, self.house, act.now)
             thread = letters.fresh_thread(letters.channel_of(None))
             written = replace(_written(mail), to=(Address(contact.name, contact.address),))
             made = letters.fresh_mail(
@@ -152,21 +152,21 @@ class Correspondent(Person):
             act.do(EmailSent(made, act.cause, author=self._author(act)))
         return _outcome(act, ())
 
-    async def send_draft(self, due: drafts.Due) -> str | None:
+    async def send_draft(self, due: drafts.DueDraft) -> str | None:
         """A mail whose time has come: made and sent as if written now, to whom it was written for.
         Returns why it could not be, or None.
         """
         try:
             relayed = await self._relayed(due)
             async with self.acting() as act:
-                draft = await drafts.waiting(act.book.connection, due.number, act.now)
+                draft = await drafts.waiting(act.unit.connection, due.number, act.now)
                 if draft is None:
                     return None  # cancelled, or another process was first
                 held = draft.document
                 ticket = await act.ticket(held["ticket"])
                 to, cc = tuple(held["to"]), tuple(held["cc"])
                 files = (*(File(*each) for each in draft.files), *relayed)
-                mail = Mail(
+                mail = MailDraft(
                     held["text"],
                     held.get("html"),
                     files,
@@ -188,58 +188,58 @@ class Correspondent(Person):
             return error.message
         return None
 
-    async def cancel(self, ids: Sequence[int]) -> Outcome:
+    async def cancel(self, ids: Sequence[int]) -> ActResult:
         """Mail that was not sent yet is stopped, replies for later among it; all of it or none, and
         the tickets tell it.
         """
         return await self._handle(ids, "cancelled")
 
-    async def retry(self, ids: Sequence[int]) -> Outcome:
+    async def retry(self, ids: Sequence[int]) -> ActResult:
         """Mail that failed or was put off is in line again, now; all of it or none, and the tickets
         tell it.
         """
         return await self._handle(ids, "retried")
 
-    async def _handle(self, ids: Sequence[int], what: Literal["cancelled", "retried"]) -> Outcome:
+    async def _handle(self, ids: Sequence[int], what: Literal["cancelled", "retried"]) -> ActResult:
         async with self.acting() as act:
-            connection = act.book.connection
+            connection = act.unit.connection
             await (outbox.cancel if what == "cancelled" else outbox.retry)(connection, ids, act.now)
             found = await pending_outgoing.deliveries(connection, ids=ids)
-            await act.book.load_tickets({each.ticket for each in found if each.ticket is not None})
+            await act.unit.load_tickets({each.ticket for each in found if each.ticket is not None})
             of_ticket: dict[int, list[str]] = {}
             for each in found:
-                ticket = act.book.live_ticket(each.ticket)
+                ticket = act.unit.live_ticket(each.ticket)
                 if ticket is not None:
                     of_ticket.setdefault(ticket.number, []).append(each.recipient)
             failing = await outbox.failing(connection, of_ticket)
             for number, recipients in of_ticket.items():
                 act.do(
                     DeliveriesHandled(
-                        act.book.tickets[number],
+                        act.unit.tickets[number],
                         what,
                         tuple(recipients),
                         number in failing,
                         act.cause,
                     )
                 )
-        return Outcome(tuple(of_ticket), act.events)
+        return ActResult(tuple(of_ticket), act.events)
 
     # ---- how
 
-    def _author(self, act: Act) -> User | None:
-        return act.book.desk.users.get(self.actor)
+    def _author(self, act: Transaction) -> User | None:
+        return act.unit.desk.users.get(self.actor)
 
-    async def _reply(self, act: Act, ticket: Ticket, mail: Mail) -> Outgoing:
-        letters = Letters(act.book, self.house, act.now)
+    async def _reply(self, act: Transaction, ticket: Ticket, mail: MailDraft) -> Outgoing:
+        letters = UserMail(act.unit, self.house, act.now)
         thread, fresh = await self._thread(act, letters, ticket, mail)
         written = _written(mail)
-        await act.book.load_contacts([each.key for each in (*written.to, *written.cc)])
+        await act.unit.load_contacts([each.key for each in (*written.to, *written.cc)])
         return letters.answer(
             ticket, await letters.way(thread, fresh=fresh), written, self._author(act)
         )
 
     async def _thread(
-        self, act: Act, letters: Letters, ticket: Ticket, mail: Mail
+        self, act: Transaction, letters: UserMail, ticket: Ticket, mail: MailDraft
     ) -> tuple[Thread, bool]:
         """The thread that is named, the origin, or a new one; the first of a ticket without any
         becomes its origin (C18).
@@ -254,9 +254,9 @@ class Correspondent(Person):
             return letters.fresh_thread(letters.channel_of(origin), origin=origin is None), True
         return origin, False
 
-    def _send(self, act: Act, ticket: Ticket, made: Outgoing, status: str | None) -> None:
+    def _send(self, act: Transaction, ticket: Ticket, made: Outgoing, status: str | None) -> None:
         """Ask the rules and perform what they say: trigger A fires when the mail is durably queued."""
-        pipeline = act.book.desk.pipelines[ticket.pipeline_id]
+        pipeline = act.unit.desk.pipelines[ticket.pipeline_id]
         chosen = status_of(pipeline, status).id if status is not None else None
         if chosen is not None:
             forbidden = refusal(
@@ -264,17 +264,19 @@ class Correspondent(Person):
             )
             if forbidden is not None:
                 raise Refused(forbidden.reason)
-        people = {ticket.requester_id, *act.book.associated.get(ticket.number, ())}
-        reached = (act.book.contact_at(each) for each in made.recipients)
+        people = {ticket.requester_id, *act.unit.associated.get(ticket.number, ())}
+        reached = (act.unit.contact_at(each) for each in made.recipients)
         associated = any(contact is not None and contact.id in people for contact in reached)
         act.do(EmailSent(made, act.cause, ticket, pipeline, associated, self._author(act), chosen))
 
-    def _keep(self, act: Act, made: Outgoing, mail: Mail, document: dict[str, Any]) -> None:
+    def _keep(
+        self, act: Transaction, made: Outgoing, mail: MailDraft, document: dict[str, Any]
+    ) -> None:
         """Nothing happens to the ticket until it is due (O11)."""
-        book = act.book
+        unit = act.unit
         if mail.status is not None:
             status_of(
-                book.desk.pipelines[book.tickets[document["ticket"]].pipeline_id], mail.status
+                unit.desk.pipelines[unit.tickets[document["ticket"]].pipeline_id], mail.status
             )
         draft = {
             **document,
@@ -288,11 +290,11 @@ class Correspondent(Person):
         }
         thread = draft["thread"]
         row = OutgoingRow(
-            book.allot("outgoing"), document["ticket"], thread, None, None, False, None,
+            unit.allot("outgoing"), document["ticket"], thread, None, None, False, None,
             made.subject, made.author_id, None, None, draft, None, act.now
         )  # fmt: skip
-        book.outward.queue(
-            row, made.recipients, book.allot, state="scheduled", due_at=mail.at or act.now
+        unit.outward.queue(
+            row, made.recipients, unit.allot, state="scheduled", due_at=mail.at or act.now
         )
         for place, file in enumerate(mail.files):
             values = {
@@ -300,12 +302,12 @@ class Correspondent(Person):
                 "content_type": file.content_type,
                 "data": file.data,
             }
-            book.outward.files.append({"outgoing_id": row.id, "position": place, **values})
+            unit.outward.files.append({"outgoing_id": row.id, "position": place, **values})
 
-    async def _opening(self, act: Act, channel: Channel, mail: Mail) -> TicketOpened:
+    async def _opening(self, act: Transaction, channel: Channel, mail: MailDraft) -> TicketOpened:
         if not mail.to:
             raise Refused("the mail needs somebody to go to")
-        pipeline = act.book.desk.pipelines[channel.pipeline_id]
+        pipeline = act.unit.desk.pipelines[channel.pipeline_id]
         wanted = channel.outbound_status_id
         status = (
             wanted if wanted is not None and pipeline.holds(wanted) else pipeline.first_open().id
@@ -327,7 +329,7 @@ class Correspondent(Person):
             "latin-1"
         )  # every byte as it was, but for the marks
 
-    async def _relayed(self, due: drafts.Due) -> tuple[File, ...]:
+    async def _relayed(self, due: drafts.DueDraft) -> tuple[File, ...]:
         """What an agent attached to his answer, read before the transaction: it may be large."""
         if due.files_of is None:
             return ()
@@ -336,11 +338,11 @@ class Correspondent(Person):
         return await self.files_of(due.files_of)
 
 
-async def _chosen(act: Act, ticket: Ticket, message: int | None) -> MessageRow:
+async def _chosen(act: Transaction, ticket: Ticket, message: int | None) -> MessageRow:
     """The message that is forwarded: the one named, else the newest that came in."""
-    own = [thread.id for thread in act.book.threads_of(ticket.number)]
+    own = [thread.id for thread in act.unit.threads_of(ticket.number)]
     rows = [
-        row for row in await threads.messages(act.book.connection, own) if row.direction != "note"
+        row for row in await threads.messages(act.unit.connection, own) if row.direction != "note"
     ]
     if message is not None:
         found = next((row for row in rows if row.id == message), None)
@@ -352,16 +354,16 @@ async def _chosen(act: Act, ticket: Ticket, message: int | None) -> MessageRow:
     return next((row for row in reversed(rows) if row.direction == "inbound"), rows[-1])
 
 
-def _channel(act: Act, address: str) -> Channel:
-    found = act.book.desk.channels.get(address.strip().lower())
+def _channel(act: Transaction, address: str) -> Channel:
+    found = act.unit.desk.channels.get(address.strip().lower())
     if found is None:
         raise Refused(f"there is no channel {address}")
     return found
 
 
-def _written(mail: Mail) -> Written:
+def _written(mail: MailDraft) -> MailRequest:
     refuse_breaks("subject", mail.subject)
-    return Written(
+    return MailRequest(
         mail.text, mail.html, mail.files, _addresses(mail.to), _addresses(mail.cc), mail.subject
     )
 
@@ -387,11 +389,11 @@ def _shown(address: Address) -> str:
     )
 
 
-def _refuse_empty(mail: Mail) -> None:
+def _refuse_empty(mail: MailDraft) -> None:
     if not mail.text.strip() and not (mail.html or "").strip() and not mail.files:
         raise Refused("a mail needs a text")
 
 
-def _outcome(act: Act, numbers: tuple[int, ...]) -> Outcome:
+def _outcome(act: Transaction, numbers: tuple[int, ...]) -> ActResult:
     written = [row for row in act.messages if row.direction == "outbound"]
-    return Outcome(numbers, act.events, written[-1] if written else None)
+    return ActResult(numbers, act.events, written[-1] if written else None)

@@ -16,7 +16,7 @@ from core.events import Cause, FieldsSet, MoveAsked
 from core.model.message import address_key
 from core.model.ticket import Channel, Contact, User
 from core.pipeline import Pipeline, Status, StatusState
-from gateway.desk.transaction import Act, Person, status_of
+from gateway.desk.transaction import Actor, Transaction, status_of
 from gateway.desk.workflows import retire
 from gateway.errors import Refused
 from gateway.store.erasure import erase
@@ -107,7 +107,7 @@ class Swept:
     clean: bool
 
 
-class Admin(Person):
+class AdminDesk(Actor):
     """What this person can do with the desk itself; see the module."""
 
     # ---- pipelines
@@ -117,14 +117,14 @@ class Admin(Person):
     ) -> Pipeline:
         """A pipeline with these statuses in order (P03)."""
         async with self.acting() as act:
-            made = await pipelines.add(act.book.connection, name, statuses)
-            await default_workflows.workflows_for(act.book.connection, made, act.now)
+            made = await pipelines.add(act.unit.connection, name, statuses)
+            await default_workflows.workflows_for(act.unit.connection, made, act.now)
             return made
 
     async def set_pipeline(self, name: str, switches: Switches) -> Pipeline:
         """Set switches; no existing ticket changes (C11)."""
         async with self.acting() as act:
-            return await _switch(act.book.connection, act.pipeline(name), switches)
+            return await _switch(act.unit.connection, act.pipeline(name), switches)
 
     async def arrange_pipelines(self, plans: Sequence[PipelinePlan]) -> None:
         """Bring pipelines to what the plans say, all or none; those that no plan names stay. A
@@ -140,38 +140,38 @@ class Admin(Person):
             found = act.pipeline(name)
             for status in found.statuses:
                 await _retire(act, status)
-            await pipelines.delete(act.book.connection, found)
+            await pipelines.delete(act.unit.connection, found)
 
     async def add_status(self, pipeline: str, name: str, state: StatusState) -> Pipeline:
         """A status at the end."""
         async with self.acting() as act:
-            await pipelines.add_status(act.book.connection, act.pipeline(pipeline), name, state)
-            return await pipelines.named(act.book.connection, pipeline)
+            await pipelines.add_status(act.unit.connection, act.pipeline(pipeline), name, state)
+            return await pipelines.named(act.unit.connection, pipeline)
 
     async def rename_status(self, pipeline: str, old: str, new: str) -> Pipeline:
         """Another name; everything that uses the status stays with it."""
         async with self.acting() as act:
             found = act.pipeline(pipeline)
-            await pipelines.rename_status(act.book.connection, found, status_of(found, old), new)
+            await pipelines.rename_status(act.unit.connection, found, status_of(found, old), new)
             await status_references.rename(
-                act.book.connection,
-                dict(act.book.desk.pipelines),
+                act.unit.connection,
+                dict(act.unit.desk.pipelines),
                 found,
                 old,
                 new,
                 self.actor,
                 act.now,
             )
-            return await pipelines.named(act.book.connection, pipeline)
+            return await pipelines.named(act.unit.connection, pipeline)
 
     async def move_status(self, pipeline: str, name: str, position: int) -> Pipeline:
         """Another place; the first open status follows at once and no ticket moves (P01)."""
         async with self.acting() as act:
             found = act.pipeline(pipeline)
             await pipelines.move_status(
-                act.book.connection, found, status_of(found, name), position
+                act.unit.connection, found, status_of(found, name), position
             )
-            return await pipelines.named(act.book.connection, pipeline)
+            return await pipelines.named(act.unit.connection, pipeline)
 
     async def flip_status(self, pipeline: str, name: str, state: StatusState) -> tuple[Status, int]:
         """Make a status open or closed. Tickets in it keep their dates; their number is returned,
@@ -180,7 +180,7 @@ class Admin(Person):
         async with self.acting() as act:
             found = act.pipeline(pipeline)
             status = status_of(found, name)
-            inside = await pipelines.set_status_state(act.book.connection, found, status, state)
+            inside = await pipelines.set_status_state(act.unit.connection, found, status, state)
             return replace(status, state=state), inside if state != status.state else 0
 
     async def delete_status(self, pipeline: str, name: str, move_to: str | None = None) -> Deleted:
@@ -193,32 +193,32 @@ class Admin(Person):
             status = status_of(found, name)
             await pipelines.refuse_needed(found, status)
             moved = await self._empty(act, found, status, move_to) if move_to is not None else ()
-            found = await pipelines.named(act.book.connection, found.name)
-            await pipelines.delete_status(act.book.connection, found, status)
+            found = await pipelines.named(act.unit.connection, found.name)
+            await pipelines.delete_status(act.unit.connection, found, status)
             await _retire(act, status)
         return Deleted(moved, act.events)
 
     async def _empty(
-        self, act: Act, pipeline: Pipeline, status: Status, move_to: str
+        self, act: Transaction, pipeline: Pipeline, status: Status, move_to: str
     ) -> tuple[int, ...]:
         target = status_of(pipeline, move_to)
         if target.id == status.id:
             raise Refused("the tickets have to go to another status")
-        book, connection = act.book, act.book.connection
+        unit, connection = act.unit, act.unit.connection
         inside = await tickets.in_status(connection, status.id)
-        await book.load_tickets(inside)
+        await unit.load_tickets(inside)
         cause = Cause("admin", user=act.cause.user)
         for number in inside:
             act.do(
                 MoveAsked(
-                    book.tickets[number], pipeline, target.id, cause, person=False, migration=True
+                    unit.tickets[number], pipeline, target.id, cause, person=False, migration=True
                 )
             )
         await act.settle()
         await pipelines.repoint(connection, pipeline, status, target)
         await status_references.rename(
             connection,
-            dict(book.desk.pipelines),
+            dict(unit.desk.pipelines),
             pipeline,
             status.name,
             target.name,
@@ -228,7 +228,7 @@ class Admin(Person):
         return tuple(
             number
             for number in inside
-            if book.tickets[number].deleted_at is None and book.tickets[number].merged_into is None
+            if unit.tickets[number].deleted_at is None and unit.tickets[number].merged_into is None
         )
 
     # ---- channels
@@ -245,11 +245,11 @@ class Admin(Person):
             refuse_unnamed("a channel", "name", name)
         async with self.acting() as act:
             into = (
-                act.pipeline(pipeline) if pipeline is not None else act.book.desk.default_pipeline
+                act.pipeline(pipeline) if pipeline is not None else act.unit.desk.default_pipeline
             )
             first = status_of(into, status).id if status is not None else None
             return await channels.add(
-                act.book.connection, address, name or "", into, first, act.now
+                act.unit.connection, address, name or "", into, first, act.now
             )
 
     async def set_channel(self, address: str, changes: ChannelChanges) -> Channel:
@@ -259,7 +259,7 @@ class Admin(Person):
         if "name" in changes:
             refuse_unnamed("a channel", "name", changes["name"])
         async with self.acting() as act:
-            connection = act.book.connection
+            connection = act.unit.connection
             channel = await channels.at(connection, address)
             values: dict[str, Any] = {
                 name: value
@@ -268,10 +268,10 @@ class Admin(Person):
             }
             into = act.pipeline(changes["pipeline"]) if "pipeline" in changes else None
             if "status" in changes:
-                into = into or act.book.desk.pipelines[channel.pipeline_id]
+                into = into or act.unit.desk.pipelines[channel.pipeline_id]
                 values["status_id"] = status_of(into, changes["status"]).id
             if "outbound_status" in changes:
-                into = into or act.book.desk.pipelines[channel.pipeline_id]
+                into = into or act.unit.desk.pipelines[channel.pipeline_id]
                 values["outbound_status_id"] = status_of(into, changes["outbound_status"]).id
             return await channels.change(connection, channel, pipeline=into, **values)
 
@@ -282,9 +282,9 @@ class Admin(Person):
         none with that address.
         """
         async with self.acting() as act:
-            contact = await contact_at(act.book.connection, address)
-            await contacts.set_flags(act.book.connection, [contact.id], **flags)
-            return await contact_at(act.book.connection, address)
+            contact = await contact_at(act.unit.connection, address)
+            await contacts.set_flags(act.unit.connection, [contact.id], **flags)
+            return await contact_at(act.unit.connection, address)
 
     async def erase_contact(self, address: str, blobs: Blobs) -> Erasure:
         """Takes a person out: his own conversations wholly, what he wrote from those of others, his
@@ -298,9 +298,9 @@ class Admin(Person):
         looked = await departure.survey(self.database, blobs, like)
         names = await departure.names(self.database, like, looked)
         async with self.acting() as act:
-            book, connection = act.book, act.book.connection
+            unit, connection = act.unit, act.unit.connection
             ours = {
-                *book.desk.channels,
+                *unit.desk.channels,
                 *(each for user in await users.load(connection) for each in user.addresses),
             }
             if like.address in ours:
@@ -331,7 +331,7 @@ class Admin(Person):
         refuse_unnamed("a user", "name", name)
         async with self.acting() as act:
             return await users.add(
-                act.book.connection, name, addresses, role, act.now, password_hash=password_hash
+                act.unit.connection, name, addresses, role, act.now, password_hash=password_hash
             )
 
     async def set_user(self, address: str, also: Sequence[str] = (), **values: Any) -> User:
@@ -341,7 +341,7 @@ class Admin(Person):
         if "name" in values:
             refuse_unnamed("a user", "name", values["name"])
         async with self.acting() as act:
-            connection = act.book.connection
+            connection = act.unit.connection
             user = await users.at(connection, address)
             if values:
                 await users.change(connection, user.id, **values)
@@ -353,9 +353,9 @@ class Admin(Person):
             return await users.at(connection, address)
 
 
-async def _retire(act: Act, status: Status) -> None:
+async def _retire(act: Transaction, status: Status) -> None:
     """The workflow of a status goes with it."""
-    workflow = act.book.desk.workflows.get(status.id)
+    workflow = act.unit.desk.workflows.get(status.id)
     if workflow is not None:
         await retire(act, workflow)
 
@@ -368,8 +368,8 @@ async def _switch(connection: Connection, pipeline: Pipeline, switches: Switches
     return await pipelines.change(connection, pipeline, **values)
 
 
-async def _arrange(act: Act, plan: PipelinePlan) -> None:
-    connection = act.book.connection
+async def _arrange(act: Transaction, plan: PipelinePlan) -> None:
+    connection = act.unit.connection
     known = {
         each.name.casefold(): each for each in (await pipelines.load_pipelines(connection)).values()
     }
@@ -390,7 +390,7 @@ async def _arrange(act: Act, plan: PipelinePlan) -> None:
         if own is not None and own.name != each.name:
             await status_references.rename(
                 connection,
-                dict(act.book.desk.pipelines),
+                dict(act.unit.desk.pipelines),
                 found,
                 own.name,
                 each.name,
@@ -408,15 +408,15 @@ async def _arrange(act: Act, plan: PipelinePlan) -> None:
         arranged = await pipelines.named(connection, plan.name)
 
 
-async def _take_off(act: Act, plan: Plan) -> list[int]:
+async def _take_off(act: Transaction, plan: Plan) -> list[int]:
     """Give the tickets what the plan says, by the rules; returns the events that told what stood
     there before, which have to go as well.
     """
     for piece in chunks(plan.touched):
-        await act.book.load_tickets(piece)
+        await act.unit.load_tickets(piece)
     for number, fields in plan.fields.items():
-        act.do(FieldsSet(act.book.tickets[number], act.cause, fields))
-    told = [event.id for event in act.book.pending.events]
+        act.do(FieldsSet(act.unit.tickets[number], act.cause, fields))
+    told = [event.id for event in act.unit.pending.events]
     for number in sorted(plan.touched):
         act.applier.remark(number, "erased", act.cause)
     await act.settle()

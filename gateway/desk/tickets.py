@@ -27,7 +27,7 @@ from core.events import (
 from core.mail.threading import Entry, head
 from core.model.ticket import Channel, Contact, ParticipantRole, Priority, Source, Thread, Ticket
 from core.pipeline import Pipeline, Status
-from gateway.desk.transaction import Act, Person, status_of
+from gateway.desk.transaction import Actor, Transaction, status_of
 from gateway.errors import Refused
 from gateway.store.setup import workflow_history
 from gateway.store.tickets import contacts, threads, tickets
@@ -37,7 +37,7 @@ from gateway.validation import refuse_unnamed
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ActResult:
     """What an act did: the tickets it was about, what it wrote into histories, and the message it
     made.
     """
@@ -48,7 +48,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class NewTicket:
     """A ticket to be made. Names are as typed; None = the default. With ``thread`` it is made from
     a conversation without a ticket.
     """
@@ -63,7 +63,7 @@ class Draft:
     thread: int | None = None
 
 
-class Changes(TypedDict, total=False):
+class TicketChanges(TypedDict, total=False):
     """Fields to be set; those left out stay. ``owner`` is a user's address or name, ``requester``
     an address.
     """
@@ -75,10 +75,10 @@ class Changes(TypedDict, total=False):
     requester: str
 
 
-class Desk(Person):
+class TicketDesk(Actor):
     """What this person can do with tickets; see the module."""
 
-    async def create(self, draft: Draft) -> Outcome:
+    async def create(self, draft: NewTicket) -> ActResult:
         """A ticket by hand, or out of a conversation that has none, whose origin thread that
         conversation then is (scenario 12).
         """
@@ -90,16 +90,16 @@ class Desk(Person):
                 if draft.thread is None
                 else _open_on_thread(act, draft, draft.thread)
             )
-        return Outcome((number,), act.events)
+        return ActResult((number,), act.events)
 
-    async def attach(self, number: int, thread_id: int) -> Outcome:
+    async def attach(self, number: int, thread_id: int) -> ActResult:
         """A conversation without a ticket goes onto this one; the first becomes its origin (C18).
         Its first sender is the requester of a ticket without.
         """
         async with self.acting() as act:
             ticket, thread = await act.ticket(number), await act.thread(thread_id)
             has_origin = any(
-                each.origin and each.kind == "normal" for each in act.book.threads_of(ticket.number)
+                each.origin and each.kind == "normal" for each in act.unit.threads_of(ticket.number)
             )
             act.do(
                 ThreadAttached(ticket, thread, has_origin, act.cause, await _heard_on(act, thread))
@@ -109,30 +109,30 @@ class Desk(Person):
                 await _know(act, first.sender_id)
                 act.do(
                     FieldsSet(
-                        act.book.tickets[ticket.number],
+                        act.unit.tickets[ticket.number],
                         act.cause,
                         (("requester_id", first.sender_id),),
                     )
                 )
-        return Outcome((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events)
 
-    async def note(self, number: int, text: str) -> Outcome:
+    async def note(self, number: int, text: str) -> ActResult:
         """A note for other agents; it never moves the status (O07)."""
         if not text.strip():
             raise Refused("a note needs a text")
         async with self.acting() as act:
             ticket = await act.ticket(number)
             act.do(NoteWritten(ticket, text, act.cause))
-        return Outcome((ticket.number,), act.events, act.messages[-1])
+        return ActResult((ticket.number,), act.events, act.messages[-1])
 
-    async def finish_task(self, number: int, task: int) -> Outcome:
+    async def finish_task(self, number: int, task: int) -> ActResult:
         """A task of the ticket is done."""
         async with self.acting() as act:
             ticket = await act.ticket(number)
             found = next(
                 (
                     each
-                    for each in await workflow_history.tasks(act.book.connection, ticket.number)
+                    for each in await workflow_history.tasks(act.unit.connection, ticket.number)
                     if each["id"] == task
                 ),
                 None,
@@ -142,7 +142,7 @@ class Desk(Person):
             if found["done_at"] is not None:
                 raise Refused(f"task {task} of ticket {ticket.number} is done already")
             act.do(TaskDone(ticket, task, found["text"], act.cause))
-        return Outcome((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events)
 
     async def move(
         self,
@@ -150,11 +150,11 @@ class Desk(Person):
         status: str,
         pipeline: str | None = None,
         close_date: date | None = None,
-    ) -> Outcome:
+    ) -> ActResult:
         """Move tickets to a status of their own pipeline, or of the named one; all of them or none."""
         moved: list[int] = []
         async with self.acting() as act:
-            await act.book.load_tickets(
+            await act.unit.load_tickets(
                 numbers
             )  # all with a few statements, while everybody else waits
             for number in dict.fromkeys(numbers):
@@ -162,7 +162,7 @@ class Desk(Person):
                 into = (
                     act.pipeline(pipeline)
                     if pipeline is not None
-                    else act.book.desk.pipelines[ticket.pipeline_id]
+                    else act.unit.desk.pipelines[ticket.pipeline_id]
                 )
                 act.do(
                     MoveAsked(
@@ -175,9 +175,9 @@ class Desk(Person):
                     )
                 )
                 moved.append(ticket.number)
-        return Outcome(tuple(dict.fromkeys(moved)), act.events)
+        return ActResult(tuple(dict.fromkeys(moved)), act.events)
 
-    async def set(self, number: int, changes: Changes) -> Outcome:
+    async def set(self, number: int, changes: TicketChanges) -> ActResult:
         """Write fields that are not the status (C08: a close date is stored as given)."""
         if "subject" in changes:
             refuse_unnamed("a ticket", "subject", changes["subject"])
@@ -198,83 +198,83 @@ class Desk(Person):
             if "requester" in changes:
                 fields.append(("requester_id", (await act.contact(changes["requester"])).id))
             act.do(FieldsSet(ticket, act.cause, tuple(fields)))
-        return Outcome((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events)
 
-    async def merge(self, number: int, into: int) -> Outcome:
+    async def merge(self, number: int, into: int) -> ActResult:
         """Ticket ``number`` goes into another, with its threads, people and notes; its number
         redirects (P10).
         """
         async with self.acting() as act:
             survivor = await act.ticket(into, trashed=True)
             act.do(MergeAsked(await _itself(act, number), survivor, act.cause))
-        return Outcome((survivor.number,), act.events)
+        return ActResult((survivor.number,), act.events)
 
-    async def unmerge(self, number: int) -> Outcome:
+    async def unmerge(self, number: int) -> ActResult:
         """A merge of the last 30 days is taken back: the ticket stands on its own again, with what
         it brought.
         """
         async with self.acting() as act:
             ticket = await _itself(act, number)
             into = (
-                act.book.tickets.get(ticket.merged_into) if ticket.merged_into is not None else None
+                act.unit.tickets.get(ticket.merged_into) if ticket.merged_into is not None else None
             )
-            record = await tickets.last_merge(act.book.connection, number)
+            record = await tickets.last_merge(act.unit.connection, number)
             if record is not None:
-                await act.book.load_threads(
+                await act.unit.load_threads(
                     {*record.threads, *(join.thread for join in record.joins)}
                 )
             act.do(UnmergeAsked(ticket, into, record, act.now, act.cause))
-        return Outcome((number,), act.events)
+        return ActResult((number,), act.events)
 
-    async def split(self, number: int, messages: Sequence[int]) -> Outcome:
+    async def split(self, number: int, messages: Sequence[int]) -> ActResult:
         """Mails of a ticket become a ticket of their own, whose origin is the thread made of them;
         both are linked (P11).
         """
         async with self.acting() as act:
             ticket = await act.ticket(number)
             own = [
-                thread for thread in act.book.threads_of(ticket.number) if thread.kind == "normal"
+                thread for thread in act.unit.threads_of(ticket.number) if thread.kind == "normal"
             ]
-            rows = await threads.messages(act.book.connection, [thread.id for thread in own])
+            rows = await threads.messages(act.unit.connection, [thread.id for thread in own])
             held = {row.id: row for row in rows if row.direction != "note"}
             act.do(_split(act, ticket, held, tuple(dict.fromkeys(messages))))
-        return Outcome((_opened(act),), act.events)
+        return ActResult((_opened(act),), act.events)
 
-    async def delete(self, number: int) -> Outcome:
+    async def delete(self, number: int) -> ActResult:
         """Into the trash: number, threads and references stay, mail that comes for it opens a new
         ticket (E38).
         """
         async with self.acting() as act:
             ticket = await act.ticket(number)
             act.do(FieldsSet(ticket, act.cause, (("deleted_at", act.now),)))
-        return Outcome((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events)
 
-    async def restore(self, number: int) -> Outcome:
+    async def restore(self, number: int) -> ActResult:
         """Out of the trash again, as it was."""
         async with self.acting() as act:
             ticket = await act.ticket(number, trashed=True)
             if ticket.deleted_at is None:
                 raise Refused(f"ticket {ticket.number} is not in the trash")
             act.do(FieldsSet(ticket, act.cause, (("deleted_at", None),)))
-        return Outcome((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events)
 
     async def person(
         self, number: int, change: Literal["add", "approve", "remove"], address: str
-    ) -> Outcome:
+    ) -> ActResult:
         """Put a contact on the ticket, approve a stranger as participant, or take somebody off it."""
         async with self.acting() as act:
             ticket = await act.ticket(number)
             contact = await act.contact(address)
-            part = act.book.part_of(contact.id, None, ticket)
+            part = act.unit.part_of(contact.id, None, ticket)
             act.do(PersonChanged(ticket, contact, part, change, act.cause))
-        return Outcome((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events)
 
 
-async def _open(act: Act, draft: Draft) -> int:
+async def _open(act: Transaction, draft: NewTicket) -> int:
     pipeline = (
         act.pipeline(draft.pipeline)
         if draft.pipeline is not None
-        else act.book.desk.default_pipeline
+        else act.unit.desk.default_pipeline
     )
     status = (
         status_of(pipeline, draft.status) if draft.status is not None else pipeline.first_open()
@@ -295,13 +295,13 @@ async def _open(act: Act, draft: Draft) -> int:
     return _opened(act)
 
 
-async def _open_on_thread(act: Act, draft: Draft, thread_id: int) -> int:
+async def _open_on_thread(act: Transaction, draft: NewTicket, thread_id: int) -> int:
     """Pipeline and status are the channel's, requester and subject the conversation's, unless the
     draft says otherwise (E35).
     """
     thread = await act.thread(thread_id)
     channel = next(
-        (each for each in act.book.desk.channels.values() if each.id == thread.channel_id), None
+        (each for each in act.unit.desk.channels.values() if each.id == thread.channel_id), None
     )
     pipeline, status = _place(act, draft, channel)
     first = await _first(act, thread)
@@ -332,13 +332,13 @@ async def _open_on_thread(act: Act, draft: Draft, thread_id: int) -> int:
     if draft.requester is not None:
         fields.append(("requester_id", (await act.contact(draft.requester)).id))
     if fields:
-        act.do(FieldsSet(act.book.tickets[number], act.cause, tuple(fields)))
+        act.do(FieldsSet(act.unit.tickets[number], act.cause, tuple(fields)))
     return number
 
 
-def _place(act: Act, draft: Draft, channel: Channel | None) -> tuple[Pipeline, Status]:
+def _place(act: Transaction, draft: NewTicket, channel: Channel | None) -> tuple[Pipeline, Status]:
     """Where a ticket out of a conversation starts."""
-    desk = act.book.desk
+    desk = act.unit.desk
     own = desk.pipelines[channel.pipeline_id] if channel is not None else desk.default_pipeline
     pipeline = act.pipeline(draft.pipeline) if draft.pipeline is not None else own
     if draft.status is not None:
@@ -348,14 +348,14 @@ def _place(act: Act, draft: Draft, channel: Channel | None) -> tuple[Pipeline, S
     return pipeline, pipeline.first_open()
 
 
-async def _first(act: Act, thread: Thread) -> Entry | None:
+async def _first(act: Transaction, thread: Thread) -> Entry | None:
     """The message a conversation is named after, or its first one."""
-    entries = (await threads.outline(act.book.connection, [thread.id]))[thread.id]
+    entries = (await threads.outline(act.unit.connection, [thread.id]))[thread.id]
     return head(entries) or min(entries, key=lambda entry: entry.message, default=None)
 
 
-async def _heard_on(act: Act, thread: Thread) -> datetime | None:
-    return _heard(await threads.messages(act.book.connection, [thread.id]))
+async def _heard_on(act: Transaction, thread: Thread) -> datetime | None:
+    return _heard(await threads.messages(act.unit.connection, [thread.id]))
 
 
 def _heard(rows: Iterable[MessageRow]) -> datetime | None:
@@ -368,26 +368,26 @@ def _heard(rows: Iterable[MessageRow]) -> datetime | None:
     return max((row.created_at for row in people if row.kind in ("human", "forward")), default=None)
 
 
-async def _know(act: Act, contact_id: int) -> Contact | None:
-    for contact in await contacts.load(act.book.connection, ids=[contact_id]):
-        act.book.put_contact(contact)
-    return act.book.contacts.get(contact_id)
+async def _know(act: Transaction, contact_id: int) -> Contact | None:
+    for contact in await contacts.load(act.unit.connection, ids=[contact_id]):
+        act.unit.put_contact(contact)
+    return act.unit.contacts.get(contact_id)
 
 
 def _split(
-    act: Act, ticket: Ticket, held: Mapping[int, MessageRow], chosen: tuple[int, ...]
+    act: Transaction, ticket: Ticket, held: Mapping[int, MessageRow], chosen: tuple[int, ...]
 ) -> SplitAsked:
     """Subject and requester are those of the first chosen mail; people keep the part they had in
     its thread.
     """
-    book, rows = act.book, [held[each] for each in sorted(chosen) if each in held]
+    unit, rows = act.unit, [held[each] for each in sorted(chosen) if each in held]
     people: dict[int, ParticipantRole] = {}
     for row in rows:
-        parts = book.participants.get(row.thread_id or 0, {})
+        parts = unit.participants.get(row.thread_id or 0, {})
         named = {
             contact.id
             for each in (*row.head["to"], *row.head["cc"])
-            if (contact := book.contact_at(each["address"])) is not None
+            if (contact := unit.contact_at(each["address"])) is not None
         }
         people.update(
             {
@@ -406,12 +406,12 @@ def _split(
     if requester is not None:
         parts_now.append((requester, "requester"))
     channel = next(
-        (book.threads[row.thread_id].channel_id for row in rows if row.thread_id in book.threads),
+        (unit.threads[row.thread_id].channel_id for row in rows if row.thread_id in unit.threads),
         None,
     )
     return SplitAsked(
         ticket,
-        book.desk.pipelines[ticket.pipeline_id],
+        unit.desk.pipelines[ticket.pipeline_id],
         chosen,
         frozenset(held),
         next((row.subject for row in rows), ""),
@@ -423,13 +423,13 @@ def _split(
     )
 
 
-async def _itself(act: Act, number: int) -> Ticket:
+async def _itself(act: Transaction, number: int) -> Ticket:
     """The ticket of this very number, even when it was merged away."""
     await act.ticket(number, trashed=True)
-    return act.book.tickets[number]
+    return act.unit.tickets[number]
 
 
-def _opened(act: Act) -> int:
+def _opened(act: Transaction) -> int:
     if act.applier.opened is None:
         raise LookupError("no ticket was opened")
     return act.applier.opened

@@ -24,38 +24,38 @@ from gateway.errors import Refused
 from gateway.store.engine import Database
 from gateway.store.tickets.threads import MessageRow
 from gateway.store.tickets.tickets import TicketEvent
-from gateway.store.tickets.unit_of_work import Book
+from gateway.store.tickets.unit_of_work import UnitOfWork
 from gateway.validation import refuse_breaks
 
 BUILT_IN = "console"  # who acts when no user is named: a user for every rule (interfaces.md 2.1)
 _ADDRESS = re.compile(r"[^@\s<>\"',;:()]+@[^@\s<>\"',;:()]+")
 
 
-def state_of(book: Book, zone: tzinfo) -> State:
+def state_of(unit: UnitOfWork, zone: tzinfo) -> State:
     """What the rules may know, as the book holds it: it follows what is done to the book."""
-    desk = book.desk
-    return State(desk.pipelines, zone, desk.workflows, book.enrolments, book.contacts, desk.users)
+    desk = unit.desk
+    return State(desk.pipelines, zone, desk.workflows, unit.enrolments, unit.contacts, desk.users)
 
 
-class Act:
+class Transaction:
     """One transaction of one person: the book of what it touches, and the way from an event to
     rows.
     """
 
-    def __init__(self, book: Book, now: datetime, zone: tzinfo, actor: str) -> None:
-        if actor != BUILT_IN and actor not in book.desk.users:
+    def __init__(self, unit: UnitOfWork, now: datetime, zone: tzinfo, actor: str) -> None:
+        if actor != BUILT_IN and actor not in unit.desk.users:
             raise Refused(f"no active user has the address {actor}")
-        self.book = book
+        self.unit = unit
         self.now = now
         self.cause = Cause("user", user=actor)
-        self.state = state_of(book, zone)
-        self.applier = Applier(book, now, actor, zone)
+        self.state = state_of(unit, zone)
+        self.applier = Applier(unit, now, actor, zone)
         self.events: tuple[TicketEvent, ...] = ()
         self.messages: tuple[MessageRow, ...] = ()
 
     def renew(self) -> None:
         """The rules know what was changed of the desk itself."""
-        self.state = state_of(self.book, self.state.zone)
+        self.state = state_of(self.unit, self.state.zone)
 
     def do(self, event: Event) -> None:
         """Ask the rules and perform what they decide; Refused when they forbid it."""
@@ -67,14 +67,14 @@ class Act:
     async def settle(self) -> None:
         """Write everything down, in the transaction that is open."""
         await self.applier.finish()
-        self.events += tuple(self.book.pending.events)
-        self.messages += tuple(self.book.pending.messages)
-        await self.book.flush()
+        self.events += tuple(self.unit.pending.events)
+        self.messages += tuple(self.unit.pending.messages)
+        await self.unit.flush()
 
     async def ticket(self, number: int, *, trashed: bool = False) -> Ticket:
         """The ticket a number stands for today; one in the trash only where that makes sense."""
-        await self.book.load_tickets([number])
-        ticket = self.book.live_ticket(number)
+        await self.unit.load_tickets([number])
+        ticket = self.unit.live_ticket(number)
         if ticket is None:
             raise Refused(f"there is no ticket {number}")
         if ticket.deleted_at is not None and not trashed:
@@ -83,8 +83,8 @@ class Act:
 
     async def thread(self, number: int) -> Thread:
         """The thread an id stands for today."""
-        await self.book.load_threads([number])
-        found = self.book.follow(number)
+        await self.unit.load_threads([number])
+        found = self.unit.follow(number)
         if found is None:
             raise Refused(f"there is no thread {number}")
         return found
@@ -97,15 +97,15 @@ class Act:
         name, address = parseaddr(given)
         if not _ADDRESS.fullmatch(address):
             raise Refused(f"{given!r} is no address")
-        await self.book.load_contacts([address.strip().lower()])
-        return self.book.ensure_contact(address, name)
+        await self.unit.load_contacts([address.strip().lower()])
+        return self.unit.ensure_contact(address, name)
 
     def user(self, given: str) -> User:
         """The active user with this address or name."""
         wanted = given.strip().casefold()
         people = {
             user.id: user
-            for user in self.book.desk.users.values()
+            for user in self.unit.desk.users.values()
             if wanted in user.addresses or user.name.casefold() == wanted
         }
         if len(people) != 1:
@@ -119,7 +119,7 @@ class Act:
         found = next(
             (
                 each
-                for each in self.book.desk.pipelines.values()
+                for each in self.unit.desk.pipelines.values()
                 if each.name.casefold() == name.casefold()
             ),
             None,
@@ -140,7 +140,7 @@ def status_of(pipeline: Pipeline, name: str) -> Status:
     return found
 
 
-class Person:
+class Actor:
     """Somebody who acts: ``actor`` is :data:`BUILT_IN` or the address of an active user; ``zone``
     is the account's.
     """
@@ -154,10 +154,10 @@ class Person:
         self.actor = actor if actor == BUILT_IN else actor.strip().lower()
 
     @asynccontextmanager
-    async def acting(self) -> AsyncIterator[Act]:
+    async def acting(self) -> AsyncIterator[Transaction]:
         """A block that is one act: what it did is written at its end, nothing of it when it raises."""
         async with self.database.write(ordered=True) as connection:
             now = self.clock.now()
-            act = Act(await Book.open(connection, now), now, self.zone, self.actor)
+            act = Transaction(await UnitOfWork.open(connection, now), now, self.zone, self.actor)
             yield act
             await act.settle()

@@ -15,7 +15,7 @@ from core.mail import reply_tokens
 from core.model.ticket import Contact, Thread, Ticket
 from gateway.errors import Refused
 from gateway.store.setup import users, workflow_history
-from gateway.store.setup.desk_config import Desk, load_desk
+from gateway.store.setup.desk_config import DeskConfig, load_desk
 from gateway.store.tickets import contacts, pending_outgoing, search, threads, tickets
 from gateway.store.tickets.threads import MessageRow
 from gateway.store.tickets.tickets import TicketEvent
@@ -199,7 +199,7 @@ async def _owners(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
 class _Around:
     """What T needs beside the row of the ticket, loaded for many tickets at once."""
 
-    def __init__(self, desk: Desk, owners: Mapping[int, str]) -> None:
+    def __init__(self, desk: DeskConfig, owners: Mapping[int, str]) -> None:
         self.desk = desk
         self.owners = owners
         self.channels = {channel.id: channel.address for channel in desk.channels.values()}
@@ -211,7 +211,11 @@ class _Around:
 
     @classmethod
     async def load(
-        cls, connection: Connection, desk: Desk, owners: Mapping[int, str], rows: Sequence[Ticket]
+        cls,
+        connection: Connection,
+        desk: DeskConfig,
+        owners: Mapping[int, str],
+        rows: Sequence[Ticket],
     ) -> _Around:
         around = cls(desk, owners)
         numbers = [row.number for row in rows]

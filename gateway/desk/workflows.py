@@ -22,8 +22,8 @@ from core.workflow.edit import Edited, Impossible, affected, after_edit, change,
 from core.workflow.enrol import eligible
 from gateway.compose import template_catalogue
 from gateway.compose.templates import Template, check
-from gateway.desk.tickets import Outcome
-from gateway.desk.transaction import BUILT_IN, Act, Person, status_of
+from gateway.desk.tickets import ActResult
+from gateway.desk.transaction import BUILT_IN, Actor, Transaction, status_of
 from gateway.errors import Refused
 from gateway.store.setup import templates, workflow_history, workflows
 from gateway.store.setup.templates import StoredTemplate, Words
@@ -67,7 +67,7 @@ class Saved:
     ended: int = 0
 
 
-class Automator(Person):
+class WorkflowDesk(Actor):
     """What this person can do with workflows; see the module."""
 
     async def put(self, plans: Sequence[WorkflowPlan]) -> list[Saved]:
@@ -83,9 +83,11 @@ class Automator(Person):
                 saved.append(await self._put(act, pipeline, status_of(pipeline, plan.status), plan))
         return saved
 
-    async def _put(self, act: Act, pipeline: Pipeline, status: Status, plan: WorkflowPlan) -> Saved:
-        connection = act.book.connection
-        known = act.book.desk.workflows.get(status.id)
+    async def _put(
+        self, act: Transaction, pipeline: Pipeline, status: Status, plan: WorkflowPlan
+    ) -> Saved:
+        connection = act.unit.connection
+        known = act.unit.desk.workflows.get(status.id)
         settings = {**DEFAULTS, **plan.settings}
         if known is None:
             number = await workflows.add(
@@ -120,9 +122,9 @@ class Automator(Person):
             for name, value in settings.items():
                 if problem := setting_problem(name, value):
                     raise Refused(problem)
-            await workflows.change(act.book.connection, workflow.id, **settings)
+            await workflows.change(act.unit.connection, workflow.id, **settings)
             workflow = await _loaded(act, workflow.id)
-            inside = await tickets.in_status(act.book.connection, workflow.status_id)
+            inside = await tickets.in_status(act.unit.connection, workflow.status_id)
             enrolled = await _enrol_all(act, workflow, inside) if enroll_existing else 0
         return workflow, len(inside), enrolled
 
@@ -160,7 +162,7 @@ class Automator(Person):
         async with self.acting() as act:
             _refuse_without_right(act, self.actor)
             workflow = _workflow(act, pipeline, status)
-            held = await workflow_history.versions(act.book.connection, workflow.id)
+            held = await workflow_history.versions(act.unit.connection, workflow.id)
             found = next((each for each in held if each.version == version), None)
             if found is None:
                 raise Refused(f"workflow {workflow.name} has no version {version}")
@@ -180,7 +182,7 @@ class Automator(Person):
         async with self.acting() as act:
             _refuse_without_right(act, self.actor)
             workflow = _workflow(act, pipeline, status)
-            raw = await workflows.actions_of(act.book.connection, workflow.id, workflow.version)
+            raw = await workflows.actions_of(act.unit.connection, workflow.id, workflow.version)
             try:
                 edited = edit(raw, workflow.graph)
             except Impossible as error:
@@ -190,9 +192,9 @@ class Automator(Person):
                 raise Refused("; ".join(problems))
             return await self._save(act, workflow, edited, note)
 
-    async def _save(self, act: Act, workflow: Workflow, edited: Edited, note: str) -> Saved:
+    async def _save(self, act: Transaction, workflow: Workflow, edited: Edited, note: str) -> Saved:
         """A new version, and what it means for the tickets inside."""
-        connection = act.book.connection
+        connection = act.unit.connection
         version = await workflows.save(
             connection, workflow, edited.actions, self.actor, act.now, note
         )
@@ -205,9 +207,9 @@ class Automator(Person):
         waiting = sum(each.place not in new or each.place in edited.ended for each in touched)
         ended = 0
         for piece in chunks([each.ticket for each in touched]):
-            await act.book.load_tickets(piece)
+            await act.unit.load_tickets(piece)
         for each in touched:
-            fields = act.state.facts(act.book.tickets[each.ticket])
+            fields = act.state.facts(act.unit.tickets[each.ticket])
             after = after_edit(
                 workflow.graph, new, each, edited.ended, self.zone, workflow.window, fields
             )
@@ -218,7 +220,7 @@ class Automator(Person):
 
     # ---- tickets in and out
 
-    async def enroll(self, pipeline: str, status: str, number: int) -> Outcome:
+    async def enroll(self, pipeline: str, status: str, number: int) -> ActResult:
         """Put a ticket in by hand: filters and the once-rule do not bind (3.2), but it must be on,
         and the ticket not in it.
         """
@@ -226,15 +228,15 @@ class Automator(Person):
             _refuse_without_right(act, self.actor)
             workflow, ticket = _workflow(act, pipeline, status), await act.ticket(number)
             act.do(EnrolAsked(ticket, workflow, act.cause))
-        return Outcome((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events)
 
-    async def unenroll(self, pipeline: str, status: str, number: int) -> Outcome:
+    async def unenroll(self, pipeline: str, status: str, number: int) -> ActResult:
         """Take a ticket out that is in."""
         async with self.acting() as act:
             _refuse_without_right(act, self.actor)
             workflow, ticket = _workflow(act, pipeline, status), await act.ticket(number)
             act.do(UnenrolAsked(ticket, workflow, act.cause))
-        return Outcome((ticket.number,), act.events)
+        return ActResult((ticket.number,), act.events)
 
     async def comment(self, pipeline: str, status: str, action: str, text: str) -> int:
         """A word to other users on an action (3.6): anybody may, nothing is sent. Returns its
@@ -247,7 +249,7 @@ class Automator(Person):
             if workflow.graph.action(action) is None:
                 raise Refused(f"workflow {workflow.name} has no action {action!r}")
             return await workflow_history.comment(
-                act.book.connection, workflow.id, action, self.actor, text, act.now
+                act.unit.connection, workflow.id, action, self.actor, text, act.now
             )
 
     async def resolve(self, pipeline: str, status: str, action: str, number: int) -> None:
@@ -255,7 +257,7 @@ class Automator(Person):
         async with self.acting() as act:
             workflow = _workflow(act, pipeline, status)
             if not await workflow_history.resolve(
-                act.book.connection, workflow.id, action, number, act.now
+                act.unit.connection, workflow.id, action, number, act.now
             ):
                 raise Refused(f"action {action!r} of {workflow.name} has no comment {number}")
 
@@ -276,7 +278,7 @@ class Automator(Person):
         """
         async with self.acting() as act:
             _refuse_without_right(act, self.actor)
-            connection = act.book.connection
+            connection = act.unit.connection
             known = (await template_catalogue.load(connection)).get(name.strip().casefold())
             if known is None and (not name.strip() or subject is None or text is None):
                 raise Refused(
@@ -319,12 +321,12 @@ class Automator(Person):
         """Remove a template; Refused while a workflow sends it."""
         async with self.acting() as act:
             _refuse_without_right(act, self.actor)
-            found = (await template_catalogue.load(act.book.connection)).get(
+            found = (await template_catalogue.load(act.unit.connection)).get(
                 name.strip().casefold()
             )
             if found is None:
                 raise Refused(f"there is no template {name!r}")
-            for workflow in act.book.desk.workflows.values():
+            for workflow in act.unit.desk.workflows.values():
                 for action in workflow.graph.all():
                     if (
                         action.kind == "send_email"
@@ -333,7 +335,7 @@ class Automator(Person):
                         raise Refused(
                             f"the template {found.name!r} is sent by {action.id} of {workflow.name}"
                         )
-            await templates.delete(act.book.connection, found)
+            await templates.delete(act.unit.connection, found)
 
 
 def setting_problem(name: str, value: Any) -> str | None:
@@ -361,24 +363,24 @@ def setting_problem(name: str, value: Any) -> str | None:
             return f"there is no setting {name!r}; they are {', '.join(SETTINGS)}"
 
 
-async def retire(act: Act, workflow: Workflow) -> int:
+async def retire(act: Transaction, workflow: Workflow) -> int:
     """A workflow is deleted, and its runs end."""
-    inside = await workflows.standing(act.book.connection, workflow.id)
+    inside = await workflows.standing(act.unit.connection, workflow.id)
     for piece in chunks([each.ticket for each in inside]):
-        await act.book.load_tickets(piece)
+        await act.unit.load_tickets(piece)
     for each in inside:
-        act.do(UnenrolAsked(act.book.tickets[each.ticket], workflow, act.cause))
+        act.do(UnenrolAsked(act.unit.tickets[each.ticket], workflow, act.cause))
     await act.settle()
-    await workflows.delete(act.book.connection, workflow.id, act.now)
+    await workflows.delete(act.unit.connection, workflow.id, act.now)
     return len(inside)
 
 
-async def _enrol_all(act: Act, workflow: Workflow, numbers: Sequence[int]) -> int:
+async def _enrol_all(act: Transaction, workflow: Workflow, numbers: Sequence[int]) -> int:
     enrolled = 0
     for piece in chunks(numbers):
-        await act.book.load_tickets(piece)
+        await act.unit.load_tickets(piece)
         for number in piece:
-            ticket = act.book.tickets[number]
+            ticket = act.unit.tickets[number]
             if (
                 ticket.deleted_at is None
                 and ticket.merged_into is None
@@ -389,16 +391,16 @@ async def _enrol_all(act: Act, workflow: Workflow, numbers: Sequence[int]) -> in
     return enrolled
 
 
-async def _loaded(act: Act, number: int) -> Workflow:
+async def _loaded(act: Transaction, number: int) -> Workflow:
     """The workflow as it is now, also in the book of this act."""
-    act.book.desk.workflows = await workflows.load(act.book.connection, act.book.desk.pipelines)
+    act.unit.desk.workflows = await workflows.load(act.unit.connection, act.unit.desk.pipelines)
     act.renew()
-    return next(each for each in act.book.desk.workflows.values() if each.id == number)
+    return next(each for each in act.unit.desk.workflows.values() if each.id == number)
 
 
-def _workflow(act: Act, pipeline: str, status: str) -> Workflow:
+def _workflow(act: Transaction, pipeline: str, status: str) -> Workflow:
     found = act.pipeline(pipeline)
-    workflow = act.book.desk.workflows.get(status_of(found, status).id)
+    workflow = act.unit.desk.workflows.get(status_of(found, status).id)
     if workflow is None:
         raise Refused(
             f"status {status} of pipeline {found.name} has no workflow: bring one with "
@@ -407,19 +409,19 @@ def _workflow(act: Act, pipeline: str, status: str) -> Workflow:
     return workflow
 
 
-def _refuse_without_right(act: Act, actor: str) -> None:
-    user = act.book.desk.users.get(actor)
+def _refuse_without_right(act: Transaction, actor: str) -> None:
+    user = act.unit.desk.users.get(actor)
     if actor != BUILT_IN and (user is None or user.role not in RIGHTS):
         raise Refused(f"{actor} has no right to edit workflows: the roles admin and automation do")
 
 
-async def _problems(act: Act, plan: WorkflowPlan) -> list[str]:
+async def _problems(act: Transaction, plan: WorkflowPlan) -> list[str]:
     """Everything that is wrong with a plan, each with the place it is at."""
     where = f"{plan.pipeline} / {plan.status}"
     pipeline = next(
         (
             each
-            for each in act.book.desk.pipelines.values()
+            for each in act.unit.desk.pipelines.values()
             if each.name.casefold() == plan.pipeline.casefold()
         ),
         None,
@@ -455,10 +457,10 @@ def _finite(value: Any) -> bool:
             return not isinstance(value, float) or isfinite(value)
 
 
-async def _missing(act: Act, pipeline: Pipeline, graph: Graph) -> list[str]:
+async def _missing(act: Transaction, pipeline: Pipeline, graph: Graph) -> list[str]:
     """Names in actions that stand for nothing: a template, a status, a pipeline."""
-    known = await template_catalogue.load(act.book.connection)
-    by_name = {each.name.casefold(): each for each in act.book.desk.pipelines.values()}
+    known = await template_catalogue.load(act.unit.connection)
+    by_name = {each.name.casefold(): each for each in act.unit.desk.pipelines.values()}
     missing = []
     for action in graph.all():
         if (

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from core.model.message import Envelope
     from gateway.ingress.limits import Limits
-    from gateway.store.imap.taken_mail import Mark
+    from gateway.store.imap.taken_mail import MailboxPosition
 
 IN_MEMORY = (
     256 << 10
@@ -54,7 +54,7 @@ Raw = bytes | SpoolFile
 
 
 @dataclass(frozen=True, slots=True)
-class Incoming:
+class AcceptedMail:
     """One mail on its way into the spool: the bytes exactly as they are to be kept, their number
     and hex digest, and the envelope.
 
@@ -65,7 +65,7 @@ class Incoming:
     size: int
     sha256: str
     envelope: Envelope
-    mark: Mark | None = None
+    mark: MailboxPosition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +75,10 @@ class Receipt:
     mail_id: int
 
 
-class Spool(Protocol):
+class SpoolWriter(Protocol):
     """Where mail is kept. The store's spool is one; tests bring their own."""
 
-    async def put(self, mails: Sequence[Incoming]) -> list[int]:
+    async def put(self, mails: Sequence[AcceptedMail]) -> list[int]:
         """Stores all of the mails or none, durably, and returns their ids in order.
 
         The file of a :class:`SpoolFile` may be moved away or read. Raises OSError, StoreUnavailable
@@ -89,18 +89,18 @@ class Spool(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    mail: Incoming
+    mail: AcceptedMail
     done: asyncio.Future[int]
 
 
-class Accept:
+class Acceptor:
     """Takes mail for all ways in. One instance serves the whole process, since commits are grouped
     across all sessions.
     """
 
     def __init__(
         self,
-        spool: Spool,
+        spool: SpoolWriter,
         limits: Limits,
         directory: Path,
         *,
@@ -135,7 +135,7 @@ class Accept:
         return await self._receipt(self._queue(mail))
 
     async def accept_all(
-        self, mails: Sequence[tuple[Raw, Envelope]], marks: Sequence[Mark] | None = None
+        self, mails: Sequence[tuple[Raw, Envelope]], marks: Sequence[MailboxPosition] | None = None
     ) -> list[Receipt]:
         """The same for mails that lie ready, so that their ids ascend in the order given. Raises
         what the first that failed raised.
@@ -145,7 +145,9 @@ class Accept:
         """
         try:
             self.check_room()
-            own: Sequence[Mark | None] = marks if marks is not None else [None] * len(mails)
+            own: Sequence[MailboxPosition | None] = (
+                marks if marks is not None else [None] * len(mails)
+            )
             incoming = [await _incoming(*mail, mark) for mail, mark in zip(mails, own, strict=True)]
         except BaseException:
             for raw, _ in mails:
@@ -159,7 +161,7 @@ class Accept:
             await asyncio.wait([waiting.done for waiting in queued])
         return [await self._receipt(waiting) for waiting in queued]
 
-    def _queue(self, mail: Incoming) -> _Waiting:
+    def _queue(self, mail: AcceptedMail) -> _Waiting:
         waiting = _Waiting(mail, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._committer is None:
@@ -243,11 +245,13 @@ class Accept:
         return None
 
 
-async def _incoming(raw: Raw, envelope: Envelope, mark: Mark | None = None) -> Incoming:
+async def _incoming(
+    raw: Raw, envelope: Envelope, mark: MailboxPosition | None = None
+) -> AcceptedMail:
     if isinstance(raw, SpoolFile):
-        return Incoming(raw, raw.size, raw.sha256, envelope, mark)
+        return AcceptedMail(raw, raw.size, raw.sha256, envelope, mark)
     hashed = sha256(raw) if len(raw) < _HASH_IN_THREAD else await asyncio.to_thread(sha256, raw)
-    return Incoming(raw, len(raw), hashed.hexdigest(), envelope, mark)
+    return AcceptedMail(raw, len(raw), hashed.hexdigest(), envelope, mark)
 
 
 def _settle(waiting: _Waiting, error: Exception) -> None:

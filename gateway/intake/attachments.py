@@ -10,7 +10,7 @@ from __future__ import annotations
 from core.model.message import Message
 from gateway.compose.mime import File
 from gateway.errors import Refused
-from gateway.intake.sandbox.jobs import Job
+from gateway.intake.sandbox.jobs import ReadJob
 from gateway.intake.sandbox.pool import Sandbox, WorkerLost
 from gateway.store.queues.spool import Spool
 
@@ -18,7 +18,7 @@ from gateway.store.queues.spool import Spool
 async def files_of(spool: Spool, sandbox: Sandbox, mail_id: int) -> tuple[File, ...]:
     """Everything that is attached to a mail of the register, in the order in which it stands there."""
     raw = await spool.raw(mail_id)
-    [message] = await sandbox.read_many([Job(raw)])
+    [message] = await sandbox.read_many([ReadJob(raw)])
     if not isinstance(message, Message):
         raise Refused(f"the attachments of the answer cannot be read: {message.reason}")
     try:

@@ -17,19 +17,24 @@ from typing import Any
 from core.decide import decide
 from core.decisions.tickets import Finish
 from core.events import Delivered, MailArrived, Original, Sender, Verdict
-from core.mail.threading import Address as Mark
-from core.mail.threading import Tie, ids_of, tie
+from core.mail.threading import TicketRef, Tie, ids_of, tie
 from core.model.message import Envelope, Message
 from core.model.ticket import Contact, Thread, Ticket, User
 from gateway.apply.applier import Applier
-from gateway.apply.threads import Hand
+from gateway.apply.threads import MailContext
 from gateway.desk.transaction import state_of
 from gateway.intake.recipients import channel_at, channels_of
-from gateway.intake.token_lookup import Marks, load_deliveries, read_marks, reported, reporting
+from gateway.intake.token_lookup import (
+    TokenLookup,
+    load_deliveries,
+    read_marks,
+    reported,
+    reporting,
+)
 from gateway.reading.authentication import verdict
-from gateway.store.queues.spool import Finished, Known, by_fingerprint, finish, repeated
+from gateway.store.queues.spool import EarlierMail, Finished, by_fingerprint, finish, repeated
 from gateway.store.tickets.tickets import subject_key
-from gateway.store.tickets.unit_of_work import Book, Connection
+from gateway.store.tickets.unit_of_work import Connection, UnitOfWork
 
 REPEAT_WINDOW = timedelta(days=7)  # behaviour.md 2.1 step 1, for mail without a Message-ID
 
@@ -80,23 +85,23 @@ class Batch:
         self.rules = rules
         self.items = items
         self.now = now
-        self.book: Book
-        self.known: dict[bytes, Known] = {}
+        self.unit: UnitOfWork
+        self.known: dict[bytes, EarlierMail] = {}
         self.repeated: set[tuple[int, int]] = set()
         self.deliveries: dict[int, Delivered] = {}
 
     async def run(self) -> list[Finished]:
         """Decide and perform every mail in order; returns the register entries as written."""
-        self.book = await Book.open(self.connection, self.now)
-        marks = [read_marks(self.book.desk, item.envelope, item.message) for item in self.items]
+        self.unit = await UnitOfWork.open(self.connection, self.now)
+        marks = [read_marks(self.unit.desk, item.envelope, item.message) for item in self.items]
         await self._load(marks)
-        state = state_of(self.book, self.rules.zone)
-        applier = Applier(self.book, self.now, zone=self.rules.zone)
+        state = state_of(self.unit, self.rules.zone)
+        applier = Applier(self.unit, self.now, zone=self.rules.zone)
         hands = []
         for item, mark in zip(self.items, marks, strict=True):
             applier.now = item.now
             event = self._event(item, mark)
-            hand = Hand(
+            hand = MailContext(
                 event.message,
                 item.mail_id,
                 item.envelope.received_at,
@@ -108,14 +113,14 @@ class Batch:
             self._remember(item, hand, event)
             hands.append((item, hand, event, self._outcome(hand, event)))
         await applier.finish()
-        await self.book.flush()
+        await self.unit.flush()
         rows = [self._finished(*each) for each in hands]
         await finish(self.connection, rows)
         return rows
 
     # ---- what the batch touches
 
-    async def _load(self, marks: Sequence[Marks]) -> None:
+    async def _load(self, marks: Sequence[TokenLookup]) -> None:
         refs: set[str] = set()
         addresses: set[str] = set()
         for item, mark in zip(self.items, marks, strict=True):
@@ -135,14 +140,14 @@ class Batch:
         threads = {thread for mark in marks for thread in mark.own.values()} | {
             each.thread for each in named if each.thread
         }
-        await self.book.load_for(refs, addresses, threads, {each.ticket for each in named})
-        self.deliveries = await load_deliveries(self.book, marks)
+        await self.unit.load_for(refs, addresses, threads, {each.ticket for each in named})
+        self.deliveries = await load_deliveries(self.unit, marks)
         pairs = {
             (contact.id, subject_key(i.message.subject))
             for i in self.items
-            if i.message.sender and (contact := self.book.contact_at(i.message.sender.key))
+            if i.message.sender and (contact := self.unit.contact_at(i.message.sender.key))
         }
-        await self.book.load_earlier(pairs)
+        await self.unit.load_earlier(pairs)
         self.known = await by_fingerprint(
             self.connection, {fingerprint(item.message) for item in self.items}
         )
@@ -151,37 +156,37 @@ class Batch:
         # A mail without a Message-ID leads to its original by nothing else.
         unseen = {
             known.thread for known in self.known.values() if known.thread
-        } - self.book.threads.keys()
+        } - self.unit.threads.keys()
         if unseen:
-            await self.book.load_for((), (), unseen, ())
+            await self.unit.load_for((), (), unseen, ())
 
     # ---- one mail
 
-    def _event(self, item: Item, mark: Marks) -> MailArrived:
-        book, message, envelope = (
-            self.book,
+    def _event(self, item: Item, mark: TokenLookup) -> MailArrived:
+        unit, message, envelope = (
+            self.unit,
             reporting(mark, self.deliveries, item.envelope),
             item.envelope,
         )
         named = (
-            channel_at(book.desk.channels, each) for each in (envelope.channel, self.rules.fallback)
+            channel_at(unit.desk.channels, each) for each in (envelope.channel, self.rules.fallback)
         )
         fallback = next(
-            (channel for channel in named if channel is not None), book.desk.default_channel
+            (channel for channel in named if channel is not None), unit.desk.default_channel
         )
-        channels = channels_of(book.desk.channels, fallback, envelope, message)
+        channels = channels_of(unit.desk.channels, fallback, envelope, message)
         found = self._tie(mark, message)
-        thread = book.follow(found.thread) if found.thread is not None else None
-        ticket = book.live_ticket(
+        thread = unit.follow(found.thread) if found.thread is not None else None
+        ticket = unit.live_ticket(
             thread.ticket if thread is not None and thread.ticket is not None else found.ticket
         )
         judged = self._verdict(message)
-        user = book.desk.users.get(message.sender.key) if message.sender else None
+        user = unit.desk.users.get(message.sender.key) if message.sender else None
         sender = self._sender(message, user, thread, ticket)
         joined = tuple(
-            (each, book.live_ticket(each.ticket))
+            (each, unit.live_ticket(each.ticket))
             for number in found.joins
-            if (each := book.follow(number)) is not None
+            if (each := unit.follow(number)) is not None
         )
         copy = mark.own.get(message.message_id or "")
         return MailArrived(
@@ -194,7 +199,7 @@ class Batch:
             self._original(item),
             self._reused(message),
             self._sent(copy) if copy is not None else None,
-            any(channel_at(book.desk.channels, each) for each in message.loop_marks),
+            any(channel_at(unit.desk.channels, each) for each in message.loop_marks),
             message.spam_flag and (envelope.trusted_hop or self._trusted(message)),
             user is not None and judged == "pass",
             thread,
@@ -221,16 +226,16 @@ class Batch:
             else judged
         )
 
-    def _tie(self, mark: Marks, message: Message) -> Tie:
-        book = self.book
-        refs = book.known_refs(ids_of(message))
+    def _tie(self, mark: TokenLookup, message: Message) -> Tie:
+        unit = self.unit
+        refs = unit.known_refs(ids_of(message))
         own = {
             each: thread.id
             for each, number in mark.own.items()
-            if each != message.message_id and (thread := book.follow(number)) is not None
+            if each != message.message_id and (thread := unit.follow(number)) is not None
         }
         named = {*own.values(), *(ref.thread for rows in refs.values() for ref in rows)}
-        forwards = frozenset(each for each in named if book.threads[each].kind == "forward")
+        forwards = frozenset(each for each in named if unit.threads[each].kind == "forward")
         reply, tag = self._marked(mark.reply), self._marked(mark.tag)
         if tag is not None and not self._takes_part(message, tag):
             tag = None
@@ -243,35 +248,35 @@ class Batch:
             forward_threads=forwards,
         )
 
-    def _marked(self, mark: Mark | None) -> Mark | None:
+    def _marked(self, mark: TicketRef | None) -> TicketRef | None:
         """What a mark names as things stand: merges followed, and the thread when it still is one
         of the ticket's.
         """
-        ticket = self.book.live_ticket(mark.ticket) if mark is not None else None
+        ticket = self.unit.live_ticket(mark.ticket) if mark is not None else None
         if mark is None or ticket is None:
             return None
         own = [
             thread
-            for thread in self.book.threads_of(ticket.number)
+            for thread in self.unit.threads_of(ticket.number)
             if thread.redirect_to is None or ticket.deleted_at is not None
         ]
-        named = self.book.follow(mark.thread) if mark.thread is not None else None
+        named = self.unit.follow(mark.thread) if mark.thread is not None else None
         if named is None or named.ticket != ticket.number:
             named = next(
                 (thread for thread in own if thread.origin and thread.kind == "normal"), None
             )
-        return Mark(ticket.number, named.id if named is not None else None)
+        return TicketRef(ticket.number, named.id if named is not None else None)
 
-    def _takes_part(self, message: Message, tag: Mark) -> bool:
+    def _takes_part(self, message: Message, tag: TicketRef) -> bool:
         if message.sender is None:
             return False
         contact, ticket = (
-            self.book.contact_at(message.sender.key),
-            self.book.tickets.get(tag.ticket),
+            self.unit.contact_at(message.sender.key),
+            self.unit.tickets.get(tag.ticket),
         )
-        thread = self.book.threads.get(tag.thread) if tag.thread is not None else None
-        part = self.book.part_of(contact.id, thread, ticket) if contact is not None else None
-        return message.sender.key in self.book.desk.users or part in (
+        thread = self.unit.threads.get(tag.thread) if tag.thread is not None else None
+        part = self.unit.part_of(contact.id, thread, ticket) if contact is not None else None
+        return message.sender.key in self.unit.desk.users or part in (
             "requester",
             "associated",
             "participant",
@@ -280,23 +285,23 @@ class Batch:
     def _sender(
         self, message: Message, user: User | None, thread: Thread | None, ticket: Ticket | None
     ) -> Sender:
-        book = self.book
-        contact = book.contact_at(message.sender.key) if message.sender else None
-        part = book.part_of(contact.id, thread, ticket) if contact is not None else None
-        if thread is not None and ticket is None and not book.participants[thread.id]:
+        unit = self.unit
+        contact = unit.contact_at(message.sender.key) if message.sender else None
+        part = unit.part_of(contact.id, thread, ticket) if contact is not None else None
+        if thread is not None and ticket is None and not unit.participants[thread.id]:
             part = (
                 "participant"  # only machines wrote here so far: whoever comes first is no stranger
             )
         own = (
             message.sender is not None
-            and channel_at(book.desk.channels, message.sender.key) is not None
+            and channel_at(unit.desk.channels, message.sender.key) is not None
         )
         return Sender(contact, user, own, contact is not None or user is not None, part)
 
     def _earlier(self, message: Message, contact: Contact | None) -> tuple[int, ...]:
         if contact is None:
             return ()
-        numbers = self.book.earlier.get((contact.id, subject_key(message.subject)), [])
+        numbers = self.unit.earlier.get((contact.id, subject_key(message.subject)), [])
         return tuple(numbers[:1])
 
     def _trusted(self, message: Message) -> bool:
@@ -312,8 +317,8 @@ class Batch:
         """The mail of ours that came back, by the thread in its signed id: it stands in no register
         of mail.
         """
-        thread = self.book.follow(thread_id)
-        ticket = self.book.live_ticket(thread.ticket) if thread is not None else None
+        thread = self.unit.follow(thread_id)
+        ticket = self.unit.live_ticket(thread.ticket) if thread is not None else None
         return Original(
             None, None, thread.id if thread else None, ticket.number if ticket else None
         )
@@ -324,10 +329,10 @@ class Batch:
             return None
         if item.message.message_id is None and abs(item.now - known.processed_at) > REPEAT_WINDOW:
             return None
-        thread = self.book.follow(known.thread) if known.thread is not None else None
-        ticket = self.book.live_ticket(thread.ticket if thread is not None else known.ticket)
+        thread = self.unit.follow(known.thread) if known.thread is not None else None
+        ticket = self.unit.live_ticket(thread.ticket if thread is not None else known.ticket)
         channel = next(
-            (each for each in self.book.desk.channels.values() if each.id == known.channel), None
+            (each for each in self.unit.desk.channels.values() if each.id == known.channel), None
         )
         again = frozenset(place for mail, place in self.repeated if mail == known.mail_id)
         place = thread.id if thread else None
@@ -341,14 +346,14 @@ class Batch:
         )
 
     def _reused(self, message: Message) -> bool:
-        rows = self.book.known_refs([message.message_id]) if message.message_id else {}
+        rows = self.unit.known_refs([message.message_id]) if message.message_id else {}
         return any(ref.held for refs in rows.values() for ref in refs)
 
-    def _remember(self, item: Item, hand: Hand, event: MailArrived) -> None:
+    def _remember(self, item: Item, hand: MailContext, event: MailArrived) -> None:
         """Later mails of the batch see this one as earlier mail, and deliveries that came back by
         it as failed.
         """
-        failed = {row["_id"] for row in self.book.outward.failed}
+        failed = {row["_id"] for row in self.unit.outward.failed}
         self.deliveries.update(
             (each.id, replace(each, state="failed"))
             for each in event.deliveries
@@ -363,22 +368,22 @@ class Batch:
         mark = fingerprint(item.message)
         if mark not in self.known or self.known[mark].state == "quarantined":
             place = (hand.thread or None, hand.ticket or None, _channel_id(event))
-            self.known[mark] = Known(item.mail_id, item.now, *place, hand.finish.state)
+            self.known[mark] = EarlierMail(item.mail_id, item.now, *place, hand.finish.state)
         if hand.created_ticket and hand.contact is not None:
-            self.book.earlier.setdefault(
+            self.unit.earlier.setdefault(
                 (hand.contact.id, subject_key(item.message.subject)), []
             ).insert(0, hand.ticket)
 
     # ---- the register
 
     def _finished(
-        self, item: Item, hand: Hand, event: MailArrived, outcome: dict[str, Any]
+        self, item: Item, hand: MailContext, event: MailArrived, outcome: dict[str, Any]
     ) -> Finished:
         ended = _ended(hand)
         original = _repeated(event, ended)
         thread_id = original.thread if original is not None else hand.thread or None
-        thread = self.book.follow(thread_id) if thread_id else None
-        ticket = self.book.live_ticket(
+        thread = self.unit.follow(thread_id) if thread_id else None
+        ticket = self.unit.live_ticket(
             thread.ticket if thread is not None else (original.ticket if original else None)
         )
         message = item.message
@@ -400,17 +405,17 @@ class Batch:
             item.now,
         )
 
-    def _outcome(self, hand: Hand, event: MailArrived) -> dict[str, Any]:
+    def _outcome(self, hand: MailContext, event: MailArrived) -> dict[str, Any]:
         """What `mail explain` and `replay --json` tell beside the columns, as it is now: later
         mails of the batch may move the ticket again.
         """
         ended = _ended(hand)
         original = _repeated(event, ended)
-        ticket = self.book.live_ticket(
+        ticket = self.unit.live_ticket(
             hand.ticket or (original.ticket if original is not None else None)
         )
         after = (
-            self.book.desk.pipelines[ticket.pipeline_id].status(ticket.status_id).name
+            self.unit.desk.pipelines[ticket.pipeline_id].status(ticket.status_id).name
             if ticket
             else None
         )
@@ -450,7 +455,7 @@ def _repeated(event: MailArrived, ended: Finish) -> Original | None:
     )
 
 
-def _ended(hand: Hand) -> Finish:
+def _ended(hand: MailContext) -> Finish:
     if hand.finish is None:
         raise LookupError("a mail ended in no state")
     return hand.finish

@@ -11,32 +11,31 @@ from dataclasses import dataclass, replace
 
 from core.events import Delivered
 from core.mail import reply_tokens
-from core.mail.threading import Address as Mark
-from core.mail.threading import ids_of
+from core.mail.threading import TicketRef, ids_of
 from core.model.message import Envelope, Message, address_key
 from gateway.intake.recipients import channel_at
-from gateway.store.setup.desk_config import Desk
+from gateway.store.setup.desk_config import DeskConfig
 from gateway.store.tickets import pending_outgoing
-from gateway.store.tickets.unit_of_work import Book
+from gateway.store.tickets.unit_of_work import UnitOfWork
 
 REPORTS = frozenset({"bounce", "report", "auto_reply"})
 
 
 @dataclass(frozen=True, slots=True)
-class Marks:
+class TokenLookup:
     """The signed marks of one mail. ``message`` is the mail with what a report points at among its
     parents.
     """
 
     message: Message
-    reply: Mark | None
+    reply: TicketRef | None
     own: dict[str, int]
-    tag: Mark | None
+    tag: TicketRef | None
     returned: int | None  # the delivery whose return path it came to
     relay: int | None  # the user whose relay address it came to
 
 
-def read_marks(desk: Desk, envelope: Envelope, message: Message) -> Marks:
+def read_marks(desk: DeskConfig, envelope: Envelope, message: Message) -> TokenLookup:
     """Reply address, relay address and return path among all recipients; our own Message-IDs; the
     subject tag.
     """
@@ -46,7 +45,7 @@ def read_marks(desk: Desk, envelope: Envelope, message: Message) -> Marks:
         *message.delivered_to,
         *(each.key for each in (*message.to, *message.cc)),
     )
-    reply: Mark | None = None
+    reply: TicketRef | None = None
     returned: int | None = None
     relay: int | None = None
     for each in addresses:
@@ -64,7 +63,9 @@ def read_marks(desk: Desk, envelope: Envelope, message: Message) -> Marks:
         for each in ids_of(pointed)
         if each.startswith("tg.") and (thread := reply_tokens.read_own_id(keys, each)) is not None
     }
-    return Marks(pointed, reply, own, reply_tokens.read_tag(keys, message.subject), returned, relay)
+    return TokenLookup(
+        pointed, reply, own, reply_tokens.read_tag(keys, message.subject), returned, relay
+    )
 
 
 def _pointing(message: Message) -> Message:
@@ -75,7 +76,7 @@ def _pointing(message: Message) -> Message:
     return replace(message, in_reply_to=(original, *message.in_reply_to))
 
 
-async def load_deliveries(book: Book, marks: Sequence[Marks]) -> dict[int, Delivered]:
+async def load_deliveries(unit: UnitOfWork, marks: Sequence[TokenLookup]) -> dict[int, Delivered]:
     """What reports of a batch can be about, by id; the threads and tickets of mail that only its
     return path names are loaded too.
     """
@@ -88,19 +89,19 @@ async def load_deliveries(book: Book, marks: Sequence[Marks]) -> dict[int, Deliv
         ref.message
         for mark in reports
         for each in ids_of(mark.message)
-        for ref in book.refs.get(each, ())
+        for ref in unit.refs.get(each, ())
         if ref.message
     }
     found = await pending_outgoing.deliveries(
-        book.connection, messages=pointed, ids={mark.returned for mark in reports if mark.returned}
+        unit.connection, messages=pointed, ids={mark.returned for mark in reports if mark.returned}
     )
     ids = {each.message_id for each in found if each.message_id}
     threads = {
         thread
         for each in ids
-        if (thread := reply_tokens.read_own_id(book.desk.keys, each)) is not None
+        if (thread := reply_tokens.read_own_id(unit.desk.keys, each)) is not None
     }
-    await book.load_for(
+    await unit.load_for(
         ids,
         {each.recipient for each in found},
         threads,
@@ -109,7 +110,9 @@ async def load_deliveries(book: Book, marks: Sequence[Marks]) -> dict[int, Deliv
     return {each.id: each for each in found}
 
 
-def reporting(mark: Marks, deliveries: Mapping[int, Delivered], envelope: Envelope) -> Message:
+def reporting(
+    mark: TokenLookup, deliveries: Mapping[int, Delivered], envelope: Envelope
+) -> Message:
     """The mail; one that came from nobody to a signed return path is a report about that delivery,
     whatever it looks like (2.1 step 3).
     """
@@ -125,7 +128,7 @@ def reporting(mark: Marks, deliveries: Mapping[int, Delivered], envelope: Envelo
 
 
 def reported(
-    message: Message, mark: Marks, deliveries: Mapping[int, Delivered]
+    message: Message, mark: TokenLookup, deliveries: Mapping[int, Delivered]
 ) -> tuple[Delivered, ...]:
     """The deliveries a report can be about: those of the mail it names, and the one its return path
     names.

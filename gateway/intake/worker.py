@@ -21,7 +21,7 @@ from gateway import log, maillog
 from gateway.clock import Clock
 from gateway.errors import TryAgain
 from gateway.intake.batch import Batch, Item, Rules
-from gateway.intake.sandbox.jobs import Job, ReadFailure
+from gateway.intake.sandbox.jobs import ReadFailure, ReadJob
 from gateway.intake.sandbox.pool import Sandbox
 from gateway.reading.parse import fallback
 from gateway.store.engine import Database
@@ -142,7 +142,9 @@ class Intake:
         still tell (reliability.md 14).
         """
         jobs = [
-            Job(mail.raw, mail.envelope.sender == "" if mail.envelope.sender is not None else None)
+            ReadJob(
+                mail.raw, mail.envelope.sender == "" if mail.envelope.sender is not None else None
+            )
             for mail in mails
         ]
         pieces = await asyncio.gather(

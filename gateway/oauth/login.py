@@ -15,7 +15,7 @@ from hashlib import sha256
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from config.settings import Oauth
+from config.settings import OauthSettings
 from gateway.oauth.http import Answer, TokenUnavailable, post, visit
 from gateway.oauth.tokens import (
     AccessRefused,
@@ -39,7 +39,7 @@ _DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 Show = Callable[[str], None]
 
 
-async def client_login(tokens: Tokens, client: Oauth) -> None:
+async def client_login(tokens: Tokens, client: OauthSettings) -> None:
     """A client that acts for itself: whether the provider lets it."""
     posted = own_form(client)
     await tokens.sign_in(client, "", posted, await post(endpoints(client).token, posted))
@@ -47,7 +47,7 @@ async def client_login(tokens: Tokens, client: Oauth) -> None:
 
 async def device_login(
     tokens: Tokens,
-    client: Oauth,
+    client: OauthSettings,
     account: str,
     show: Show,
     pause: Callable[[float], Awaitable[None]],
@@ -67,7 +67,7 @@ async def device_login(
 
 
 async def _typed_in(
-    client: Oauth,
+    client: OauthSettings,
     posted: Mapping[str, str],
     told: Mapping[str, Any],
     pause: Callable[[float], Awaitable[None]],
@@ -98,7 +98,7 @@ async def _typed_in(
     raise late or AccessRefused("nobody has typed in the code in time: begin again")
 
 
-async def browser_login(tokens: Tokens, client: Oauth, account: str, show: Show) -> None:
+async def browser_login(tokens: Tokens, client: OauthSettings, account: str, show: Show) -> None:
     """Shows an address, and waits for the browser to come back from it."""
     redirect = urlsplit(client.redirect_url)
     # Microsoft lets localhost have any port, Google 127.0.0.1
@@ -118,7 +118,9 @@ class Question:
     person opens.
     """
 
-    def __init__(self, client: Oauth, account: str, redirect: str = "", state: str = "") -> None:
+    def __init__(
+        self, client: OauthSettings, account: str, redirect: str = "", state: str = ""
+    ) -> None:
         """``redirect`` is where the browser ends; "" is for a browser on another machine."""
         self._client, self._account = client, account
         self._redirect = redirect or client.redirect_url or ELSEWHERE

@@ -22,7 +22,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from urllib.parse import quote
 
-from config.settings import Oauth
+from config.settings import OauthSettings
 from gateway import log
 from gateway.clock import Clock
 from gateway.errors import TicketgateError, TryAgain
@@ -88,7 +88,7 @@ class Endpoints:
     token: str
 
 
-def endpoints(client: Oauth) -> Endpoints:
+def endpoints(client: OauthSettings) -> Endpoints:
     """The addresses of the client's provider, each as the configuration says where it does."""
     match client.provider:
         case "microsoft":
@@ -109,7 +109,7 @@ def endpoints(client: Oauth) -> Endpoints:
     )
 
 
-def scope(client: Oauth) -> str:
+def scope(client: OauthSettings) -> str:
     """What is asked for: the configured scope, else what reading mail needs."""
     if client.scope:
         return client.scope
@@ -118,7 +118,7 @@ def scope(client: Oauth) -> str:
     return _SCOPES[client.provider]
 
 
-def form(client: Oauth, **fields: str) -> dict[str, str]:
+def form(client: OauthSettings, **fields: str) -> dict[str, str]:
     """What is posted: who asks, and the fields that are not empty."""
     whole = {
         "client_id": client.client_id,
@@ -128,7 +128,7 @@ def form(client: Oauth, **fields: str) -> dict[str, str]:
     return {name: value for name, value in whole.items() if value}
 
 
-def own_form(client: Oauth) -> dict[str, str]:
+def own_form(client: OauthSettings) -> dict[str, str]:
     """What a client posts that acts for itself."""
     return form(client, grant_type="client_credentials", scope=scope(client))
 
@@ -152,7 +152,9 @@ class Tokens:
         self._running: dict[Key, asyncio.Task[str | None]] = {}
         self._not_before: dict[str, datetime] = {}  # of a client whose provider asked for patience
 
-    async def access_token(self, client: Oauth, account: str, *, refused: str | None = None) -> str:
+    async def access_token(
+        self, client: OauthSettings, account: str, *, refused: str | None = None
+    ) -> str:
         """A token that is good for some minutes at least. ``refused`` is one that the mail server
         did not accept: another is wanted.
 
@@ -174,7 +176,9 @@ class Tokens:
             await self._pause(PAUSE)
         raise TokenUnavailable("another process has been renewing the access for too long")
 
-    def _renewal(self, client: Oauth, key: Key, refused: str | None) -> asyncio.Task[str | None]:
+    def _renewal(
+        self, client: OauthSettings, key: Key, refused: str | None
+    ) -> asyncio.Task[str | None]:
         """The renewal that is under way for this account, begun where there is none."""
         running = self._running.get(key)
         if running is None:
@@ -185,7 +189,7 @@ class Tokens:
             running.add_done_callback(lambda _: self._running.pop(key, None))
         return running
 
-    async def _renew(self, client: Oauth, key: Key, refused: str | None) -> str | None:
+    async def _renew(self, client: OauthSettings, key: Key, refused: str | None) -> str | None:
         """A new token, or one that was renewed since the last look; None where the row has to be
         looked at again.
         """
@@ -211,7 +215,7 @@ class Tokens:
         await self._give_back(key)
         return token
 
-    async def _ask(self, client: Oauth, key: Key, row: StoredToken) -> str | None:
+    async def _ask(self, client: OauthSettings, key: Key, row: StoredToken) -> str | None:
         """Asks the provider, with no transaction open, and keeps what it gives; None where somebody
         signed in meanwhile.
         """
@@ -261,7 +265,7 @@ class Tokens:
             return None
         return row.access_token if row.access_until - self.clock.now() >= SPARE else None
 
-    def _raise_refusal(self, client: Oauth, row: StoredToken | None) -> None:
+    def _raise_refusal(self, client: OauthSettings, row: StoredToken | None) -> None:
         if (
             row is not None
             and row.refused_at is not None
@@ -289,7 +293,7 @@ class Tokens:
         )
 
     async def sign_in(
-        self, client: Oauth, account: str, posted: Mapping[str, str], answer: Answer
+        self, client: OauthSettings, account: str, posted: Mapping[str, str], answer: Answer
     ) -> None:
         """Keeps what the provider gave to a person who agreed, and forgets what was refused before.
         Nothing is stored where it gave nothing lasting.
@@ -313,7 +317,7 @@ class Tokens:
             until=granted.access_until.isoformat(),
         )
 
-    async def problem(self, client: Oauth, account: str) -> str | None:
+    async def problem(self, client: OauthSettings, account: str) -> str | None:
         """What a person should know about the access to this mailbox: that it is refused, or soon
         will be.
         """
@@ -331,7 +335,7 @@ class Tokens:
             )
         return None
 
-    async def stored(self, client: Oauth, account: str) -> StoredToken | None:
+    async def stored(self, client: OauthSettings, account: str) -> StoredToken | None:
         """What is known of this account, None where nobody has signed in."""
         return await self.rows.get(key_of(client, account))
 
@@ -348,7 +352,7 @@ async def _finished(running: asyncio.Task[str | None]) -> str | None:
         raise
 
 
-def key_of(client: Oauth, account: str) -> Key:
+def key_of(client: OauthSettings, account: str) -> Key:
     """The row of an account. A client that acts for itself has one token for all its mailboxes."""
     return client.name, "" if client.grant == "client_credentials" else account
 

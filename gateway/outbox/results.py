@@ -27,10 +27,10 @@ class Deferred:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class PermanentFailure:
     """Never."""
 
     reply: str
 
 
-Result = Sent | Deferred | Failed
+Result = Sent | Deferred | PermanentFailure

@@ -20,7 +20,7 @@ from dkim import canonicalization
 
 from config.keys import SigningKey, read_key
 from config.problems import ConfigError, Problem
-from config.settings import Outbound
+from config.settings import OutboundSettings
 from gateway.errors import Software
 
 SIGNED: Final = (
@@ -45,7 +45,7 @@ class Signer:
         self._key = _pem(key.secret) if key.kind == "rsa" else base64.b64encode(key.secret)
 
     @classmethod
-    def of(cls, settings: Outbound) -> Self | None:
+    def of(cls, settings: OutboundSettings) -> Self | None:
         """The signer that the configuration asks for; ConfigError where its key changed for the
         worse since that was checked.
         """

@@ -2,7 +2,7 @@
 three words what became of it.
 
 What can go wrong is an answer, never an exception: 5xx about the recipient or the mail is
-:class:`Failed`; 4xx, a lost connection, a time that was over and whatever is about us rather than
+:class:`PermanentFailure`; 4xx, a lost connection, a time that was over and whatever is about us rather than
 the recipient (TLS, our account) is :class:`Deferred`. After the end of data the mail may have been
 taken although nobody said so; it is put off too, and that is the only way in which one arrives
 twice.
@@ -26,8 +26,8 @@ from aiosmtplib import SMTPAuthenticationError, SMTPException, SMTPResponseExcep
 
 from gateway import log
 from gateway.errors import TicketgateError
-from gateway.outbox.results import Deferred, Failed, Result, Sent
-from gateway.outbox.wire import Envelope, NotPossible, cleaned, is_this_machine, parameters
+from gateway.outbox.results import Deferred, PermanentFailure, Result, Sent
+from gateway.outbox.wire import CannotSend, SmtpEnvelope, cleaned, is_this_machine, parameters
 
 MAILS: Final = 100  # that one connection carries
 SLOWEST: Final = (
@@ -45,7 +45,7 @@ TokenSource = Callable[[str | None], Awaitable[str]]  # given the token that was
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class SmarthostServer:
     """Where the smarthost is and who we are there. ``token`` is asked for an access token (XOAUTH2)
     instead of using ``password``.
     """
@@ -93,7 +93,7 @@ class Smarthost:
     are calls of :meth:`submit` at once.
     """
 
-    def __init__(self, server: Server, deadlines: Deadlines | None = None) -> None:
+    def __init__(self, server: SmarthostServer, deadlines: Deadlines | None = None) -> None:
         self.server = server
         self.deadlines = deadlines or Deadlines()
         self._kept: list[_Line] = []
@@ -104,9 +104,9 @@ class Smarthost:
         form of :func:`gateway.outbox.wire.lines`.
         """
         try:
-            envelope = Envelope.of(sender, recipient, raw)
-        except NotPossible as error:
-            return Failed(str(error))
+            envelope = SmtpEnvelope.of(sender, recipient, raw)
+        except CannotSend as error:
+            return PermanentFailure(str(error))
         while True:
             line = self._kept.pop() if self._kept else None
             fresh = line is None
@@ -225,14 +225,14 @@ class Smarthost:
 
     # ---- a mail
 
-    async def _transaction(self, line: _Line, envelope: Envelope, raw: bytes) -> Result:
+    async def _transaction(self, line: _Line, envelope: SmtpEnvelope, raw: bytes) -> Result:
         """One mail on one connection, which is kept or closed afterwards."""
         client, line.stage = line.client, "MAIL"
         try:
             options = parameters(envelope, client.esmtp_extensions, len(raw))
             said = await self._dialog(line, envelope, options, raw)
-        except NotPossible as error:
-            result: Result = Failed(str(error))
+        except CannotSend as error:
+            result: Result = PermanentFailure(str(error))
         except (SMTPException, OSError) as error:
             client.close()
             return _broken(line, error)
@@ -247,7 +247,7 @@ class Smarthost:
         return result
 
     async def _dialog(
-        self, line: _Line, envelope: Envelope, options: list[bytes], raw: bytes
+        self, line: _Line, envelope: SmtpEnvelope, options: list[bytes], raw: bytes
     ) -> aiosmtplib.SMTPResponse:
         """The first answer that is not as wished, or the last one; ``line.stage`` is what it
         answers.
@@ -275,7 +275,7 @@ class Smarthost:
             _log.error("the smarthost refuses our account", host=self.server.host, reply=code)
             return Deferred(reply, everybody=True)
         return (
-            Failed(reply)
+            PermanentFailure(reply)
             if code // 100 == 5
             else Deferred(reply, everybody=code == 421 and line.stage == "MAIL")
         )

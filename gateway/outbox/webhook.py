@@ -23,7 +23,7 @@ from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any, Final
 
-from config.settings import Webhooks as Given
+from config.settings import WebhookSettings
 from gateway import http_client, log
 from gateway.clock import Clock
 from gateway.errors import TryAgain
@@ -76,7 +76,7 @@ class Called:
 class Webhooks:
     """Makes the calls of one process."""
 
-    def __init__(self, database: Database, clock: Clock, settings: Given) -> None:
+    def __init__(self, database: Database, clock: Clock, settings: WebhookSettings) -> None:
         self.calls = Calls(database)
         self.clock = clock
         self._secret = settings.secret.get_secret_value().encode()

@@ -2,7 +2,7 @@
 the server, and replies that can be shown.
 
 What can go wrong: an address that cannot stand in a command, or needs what the server does not
-offer (:class:`NotPossible`, with a sentence for the user).
+offer (:class:`CannotSend`, with a sentence for the user).
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ _UNSENDABLE: Final = re.compile(r"[\x00-\x20\x7f<>]")
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
-class NotPossible(Exception):
+class CannotSend(Exception):
     """This mail can never be sent this way; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
-class Envelope:
+class SmtpEnvelope:
     """Sender (empty: the null path) and recipient as they stand in commands, and what the mail
     needs beyond plain SMTP.
     """
@@ -36,10 +36,10 @@ class Envelope:
 
     @classmethod
     def of(cls, sender: str, recipient: str, raw: bytes) -> Self:
-        """The envelope of a mail; domains in their ASCII form. Raises :class:`NotPossible`."""
+        """The envelope of a mail; domains in their ASCII form. Raises :class:`CannotSend`."""
         path, to = _path(sender), _path(recipient)
         if not to:
-            raise NotPossible("there is no recipient")
+            raise CannotSend("there is no recipient")
         head = raw.partition(b"\r\n\r\n")[0]
         return cls(path, to, not (path + to + head).isascii(), not raw.isascii())
 
@@ -49,24 +49,24 @@ def _path(address: str) -> bytes:
         return b""
     local, _, domain = address.rpartition("@")
     if not local or not domain or _UNSENDABLE.search(address):
-        raise NotPossible("the address is no mail address")
+        raise CannotSend("the address is no mail address")
     if not domain.isascii():
         try:
             domain = domain.encode("idna").decode("ascii")
         except UnicodeError:
-            raise NotPossible("the domain of the address is no domain name") from None
+            raise CannotSend("the domain of the address is no domain name") from None
     try:
         return f"{local}@{domain}".encode()
     except UnicodeEncodeError:
-        raise NotPossible("the address is no mail address") from None
+        raise CannotSend("the address is no mail address") from None
 
 
-def parameters(envelope: Envelope, offered: Mapping[str, str], size: int) -> list[bytes]:
+def parameters(envelope: SmtpEnvelope, offered: Mapping[str, str], size: int) -> list[bytes]:
     """The parameters of MAIL (RFC 1870, 6152, 6531), each only where the server knows it. Raises
-    :class:`NotPossible`.
+    :class:`CannotSend`.
     """
     if envelope.utf8 and "smtputf8" not in offered:
-        raise NotPossible(
+        raise CannotSend(
             "the address or a header is not in ASCII, and the smarthost does not offer SMTPUTF8"
         )
     wanted = (

@@ -25,12 +25,12 @@ from core.rules.retry import next_attempt
 from gateway import log
 from gateway.clock import Clock
 from gateway.errors import TryAgain
-from gateway.outbox.results import Deferred, Failed, Result, Sent
+from gateway.outbox.results import Deferred, PermanentFailure, Result, Sent
 from gateway.outbox.signing import CannotSign, Signer
 from gateway.outbox.submit import Smarthost
 from gateway.outbox.wire import lines
 from gateway.store.engine import Database
-from gateway.store.queues.outbox import Deliveries, Job, Mark
+from gateway.store.queues.outbox import AttemptRecord, ClaimedDelivery, Deliveries
 from gateway.store.queues.wake import Wake
 
 CLAIM: Final = 50
@@ -52,7 +52,7 @@ _log = log.logger("outbox")
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class AttemptResult:
     """What one attempt came to."""
 
     delivery: int
@@ -73,7 +73,7 @@ class _Pass:
     key: bytes
     broken: Deferred | None = None
     halted: bool = False  # the database is away
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: list[AttemptResult] = field(default_factory=list)
 
 
 class Outbox:
@@ -123,7 +123,7 @@ class Outbox:
             await asyncio.gather(*waiting, return_exceptions=True)
         await self.close()
 
-    async def run_due(self) -> list[Outcome]:
+    async def run_due(self) -> list[AttemptResult]:
         """One pass: every delivery that is due gets one attempt; none without a smarthost."""
         if self.smarthost is None:
             return []
@@ -160,7 +160,7 @@ class Outbox:
             else POLL_SECONDS
         )
 
-    async def _one_pass(self, smarthost: Smarthost, stop: asyncio.Event) -> list[Outcome]:
+    async def _one_pass(self, smarthost: Smarthost, stop: asyncio.Event) -> list[AttemptResult]:
         """Attempts until nothing is left that was due when the pass began."""
         run = _Pass(smarthost, self.clock.now(), await self.deliveries.signing_key())
         while not stop.is_set():
@@ -174,7 +174,7 @@ class Outbox:
             await (self._put_off(run, jobs) if away else self._try(run, jobs, stop))
         return run.outcomes
 
-    async def _put_off(self, run: _Pass, jobs: Sequence[Job]) -> None:
+    async def _put_off(self, run: _Pass, jobs: Sequence[ClaimedDelivery]) -> None:
         """The same answer for all of them, without asking again; in one transaction."""
         if jobs and run.broken is not None:
             await self._written(run, [(job, run.broken) for job in jobs], tried=False)
@@ -182,7 +182,7 @@ class Outbox:
                 "deliveries put off", deliveries=len(jobs), reply=_loggable(run.broken.reply)
             )
 
-    async def _try(self, run: _Pass, jobs: Sequence[Job], stop: asyncio.Event) -> None:
+    async def _try(self, run: _Pass, jobs: Sequence[ClaimedDelivery], stop: asyncio.Event) -> None:
         """One attempt for each, on up to four connections; what was not tried is put off, or given
         back where we are to stop.
         """
@@ -221,11 +221,11 @@ class Outbox:
             await self.deliveries.give_back(self.node, [job.id for job in left])
 
     async def _attempt(
-        self, run: _Pass, job: Job, prepared: dict[int, asyncio.Task[bytes]]
+        self, run: _Pass, job: ClaimedDelivery, prepared: dict[int, asyncio.Task[bytes]]
     ) -> Result:
         """One mail to one recipient."""
         if not job.raw:
-            return Failed("there is no mail to send")
+            return PermanentFailure("there is no mail to send")
         sender = (
             reply_tokens.return_path(run.key, job.return_address, job.id)
             if job.return_address is not None
@@ -236,7 +236,7 @@ class Outbox:
         try:
             raw = await asyncio.shield(prepared[job.outgoing])
         except CannotSign as error:
-            return Failed(error.message)
+            return PermanentFailure(error.message)
         return await run.smarthost.submit(sender, job.recipient, raw)
 
     async def _prepared(self, raw: bytes) -> bytes:
@@ -245,7 +245,7 @@ class Outbox:
         return await self.signer.sign(raw) if self.signer is not None else raw
 
     async def _written(
-        self, run: _Pass, results: Sequence[tuple[Job, Result]], *, tried: bool = True
+        self, run: _Pass, results: Sequence[tuple[ClaimedDelivery, Result]], *, tried: bool = True
     ) -> None:
         """The results in the database, before anything else is tried; with patience where the
         smarthost has taken a mail.
@@ -267,25 +267,25 @@ class Outbox:
             _tell(job, mark, tried=tried, lost=mark.id not in held)
             if mark.id in held:
                 run.outcomes.append(
-                    Outcome(job.id, job.ticket, job.recipient, mark.state, mark.reply)
+                    AttemptResult(job.id, job.ticket, job.recipient, mark.state, mark.reply)
                 )
 
-    def _mark(self, job: Job, result: Result, now: datetime) -> Mark:
+    def _mark(self, job: ClaimedDelivery, result: Result, now: datetime) -> AttemptRecord:
         match result:
             case Sent(reply=reply):
-                return Mark(job.id, "sent", reply, ended_at=now)
-            case Failed(reply=reply):
-                return Mark(job.id, "failed", reply, ended_at=now)
+                return AttemptRecord(job.id, "sent", reply, ended_at=now)
+            case PermanentFailure(reply=reply):
+                return AttemptRecord(job.id, "failed", reply, ended_at=now)
             case Deferred(reply=reply):
                 due = next_attempt(job.attempts + 1, job.first_at, now, self._random.random())
                 if due is None:
-                    return Mark(
+                    return AttemptRecord(
                         job.id,
                         "failed",
                         f"given up after five days; the last answer was: {reply}",
                         ended_at=now,
                     )
-                return Mark(job.id, "deferred", reply, due_at=due)
+                return AttemptRecord(job.id, "deferred", reply, due_at=due)
             case _:
                 assert_never(result)
 
@@ -327,7 +327,7 @@ def _loggable(reply: str) -> str:
     return codes.group() if codes is not None else log.redact(reply)
 
 
-def _tell(job: Job, mark: Mark, *, tried: bool, lost: bool) -> None:
+def _tell(job: ClaimedDelivery, mark: AttemptRecord, *, tried: bool, lost: bool) -> None:
     """The canonical line of an attempt. Those that were put off without being tried are told
     together, and one by one at level debug only.
     """

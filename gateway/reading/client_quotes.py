@@ -15,7 +15,7 @@ from gateway.reading.mime import charset
 from gateway.reading.mime.part_tree import Part
 from gateway.reading.text import visible_reply
 from gateway.reading.text.outline import outline
-from gateway.reading.text.quotes import Found, Mark, depth_of
+from gateway.reading.text.quotes import Found, QuoteMark, depth_of
 
 _NO_LETTER: Final = re.compile(r"[\W_]+")
 _LONGEST_INTRODUCTION: Final = 8  # lines
@@ -23,7 +23,7 @@ _LONGEST: Final = 512 * 1024  # bytes of HTML beside a plain text that are looke
 _ALIKE: Final = 40  # letters of a quote that must be the same in the text and in the HTML
 
 
-def merged(lines: list[str], found: list[Found], marks: list[Mark]) -> list[Found]:
+def merged(lines: list[str], found: list[Found], marks: list[QuoteMark]) -> list[Found]:
     """The outline of a text that was made from HTML, with what the marks add to it."""
     first = next(
         (index for index, line in enumerate(lines) if line.strip() and not depth_of(line)),
@@ -57,7 +57,7 @@ def merged(lines: list[str], found: list[Found], marks: list[Mark]) -> list[Foun
     return found
 
 
-def _introduction(lines: list[str], mark: Mark) -> Found | None:
+def _introduction(lines: list[str], mark: QuoteMark) -> Found | None:
     if mark.end - mark.start > _LONGEST_INTRODUCTION or any(
         depth_of(line) for line in lines[mark.start : mark.end]
     ):
@@ -65,7 +65,7 @@ def _introduction(lines: list[str], mark: Mark) -> Found | None:
     return Found("introduction", mark.start, mark.end, 0, {}, strong=True)
 
 
-def _quote(lines: list[str], found: list[Found], mark: Mark) -> Found | None:
+def _quote(lines: list[str], found: list[Found], mark: QuoteMark) -> Found | None:
     """A marked quote: its introduction where quote signs follow, the whole where there are none;
     nothing where the text tells more.
     """

@@ -213,7 +213,7 @@ class _Reading:
         sender: Address | None,
         subject: str,
         text: str,
-        report: dsn.Report,
+        report: dsn.DeliveryReport,
         forwarded: Forwarded | None,
     ) -> Verdict:
         """Who or what wrote the mail."""

@@ -22,7 +22,7 @@ PATIENCE = 1.0  # seconds for the whole request
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class HealthReport:
     """How the daemon is. ``parts`` are what it cannot work without, ``mailboxes`` what it reads:
     "ok", or what is wrong.
     """
@@ -40,7 +40,7 @@ class Report:
         return "degraded" if any(word != "ok" for word in self.mailboxes.values()) else "ok"
 
 
-Check = Callable[[], Awaitable[Report]]
+Check = Callable[[], Awaitable[HealthReport]]
 Measure = Callable[[], Awaitable[Sequence[Figure]]]
 
 

@@ -37,9 +37,9 @@ from reference import free_port
 from gateway import log
 from gateway.agenda.worker import BATCH, Agenda
 from gateway.clock import Clock
-from gateway.compose.user_mail import House
-from gateway.desk.tickets import Desk
-from gateway.desk.workflows import Automator, WorkflowPlan
+from gateway.compose.user_mail import MailIdentity
+from gateway.desk.tickets import TicketDesk
+from gateway.desk.workflows import WorkflowDesk, WorkflowPlan
 from gateway.store.engine import Database, migrate
 from gateway.store.queues.outbox import Deliveries
 from gateway.store.schema import tables
@@ -51,7 +51,7 @@ from tests.replay.office import sinking
 PROGRAM = Path(sys.executable).with_name("ticketgate")
 BEGIN = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 DAY = timedelta(days=1)
-HOUSE = House(ZoneInfo("Europe/Amsterdam"), "Example Desk", "https://desk.example.net")
+HOUSE = MailIdentity(ZoneInfo("Europe/Amsterdam"), "Example Desk", "https://desk.example.net")
 MAIL = {"id": "mail", "kind": "send_email", "template": "Ticket closed"}
 WAIT = {"id": "wait", "kind": "delay", "for": "30d"}
 ROUNDS = 5
@@ -72,7 +72,7 @@ async def filled(url: str, waiting: int) -> AsyncIterator[Database]:
     await migrate(url)
     database = await Database.open(url, node="bench")
     try:
-        await Automator(database, Clock(BEGIN), HOUSE.zone).put(
+        await WorkflowDesk(database, Clock(BEGIN), HOUSE.zone).put(
             [WorkflowPlan("Support", "New", [WAIT, MAIL], {"enabled": True})]
         )
         async with database.read() as connection:
@@ -334,7 +334,7 @@ async def moved_at_once(url: str, moved: int) -> float:
     try:
         return (
             await timed(
-                lambda: Desk(database, Clock(), HOUSE.zone).move(
+                lambda: TicketDesk(database, Clock(), HOUSE.zone).move(
                     range(1, moved + 1), "Waiting on us"
                 )
             )
@@ -347,7 +347,7 @@ async def moved_at_once(url: str, moved: int) -> float:
 async def furnished(url: str) -> None:
     """The status that mails and waits."""
     database = await Database.open(url, node="bench-desk")
-    await Automator(database, Clock(), HOUSE.zone).put(
+    await WorkflowDesk(database, Clock(), HOUSE.zone).put(
         [WorkflowPlan("Support", "Waiting on us", [MAIL, WAIT], {"enabled": True})]
     )
     await database.close()

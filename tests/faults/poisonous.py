@@ -12,10 +12,10 @@ from gateway.reading import parse
 
 if TYPE_CHECKING:
     from core.model.message import Message
-    from gateway.intake.sandbox.jobs import Job
+    from gateway.intake.sandbox.jobs import ReadJob
 
 
-def read_job(job: Job) -> Message:
+def read_job(job: ReadJob) -> Message:
     """Reads a mail, or dies, stands still, or takes all memory, as its subject says."""
     if b"Subject: About kill" in job.raw:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -26,20 +26,20 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.agenda.worker import Agenda
 from gateway.clock import Clock
-from gateway.compose.user_mail import House
-from gateway.desk.correspondence import Correspondent, Mail
-from gateway.desk.pipelines import Admin
-from gateway.desk.tickets import Desk, Draft
+from gateway.compose.user_mail import MailIdentity
+from gateway.desk.correspondence import CorrespondenceDesk, MailDraft
+from gateway.desk.pipelines import AdminDesk
+from gateway.desk.tickets import NewTicket, TicketDesk
 from gateway.desk.transaction import BUILT_IN
-from gateway.desk.workflows import Automator, WorkflowPlan
-from gateway.outbox.submit import Server, Smarthost
+from gateway.desk.workflows import WorkflowDesk, WorkflowPlan
+from gateway.outbox.submit import Smarthost, SmarthostServer
 from gateway.outbox.worker import LEASE_SECONDS, Outbox
 from gateway.store.engine import Database, upgrade
 from gateway.store.schema import tables
 from tests.conftest import START, Postgres, Templates
 from tests.replay.office import Received, Sink, sinking
 
-HOUSE = House(ZoneInfo("Europe/Amsterdam"), "Example Desk", "https://desk.example.net")
+HOUSE = MailIdentity(ZoneInfo("Europe/Amsterdam"), "Example Desk", "https://desk.example.net")
 RECEIPT = {"id": "receipt", "kind": "send_email", "template": "Ticket received"}
 WAIT = {"id": "wait", "kind": "delay", "for": "1m"}
 REMIND = {"id": "remind", "kind": "send_email", "template": "Ticket closed"}
@@ -94,21 +94,21 @@ class Life:
     async def live(self) -> None:
         """All of it."""
         desk, person = (
-            Desk(self.database, self.clock, HOUSE.zone),
-            Correspondent(self.database, self.clock, HOUSE),
+            TicketDesk(self.database, self.clock, HOUSE.zone),
+            CorrespondenceDesk(self.database, self.clock, HOUSE),
         )
         await self._act(
-            lambda: desk.create(Draft("Printer on fire", "Ann Example <ann@example.org>"))
+            lambda: desk.create(NewTicket("Printer on fire", "Ann Example <ann@example.org>"))
         )
         await self._run()
-        await self._act(lambda: person.reply(1, Mail("We look into it.")))
-        await self._act(lambda: person.reply(1, Mail("Is it out?", at=self._later(hours=2))))
+        await self._act(lambda: person.reply(1, MailDraft("We look into it.")))
+        await self._act(lambda: person.reply(1, MailDraft("Is it out?", at=self._later(hours=2))))
         await self._act(lambda: desk.move([1], "Waiting on us"))
         await self._act(
-            lambda: desk.create(Draft("Letter lost", LOST, status="Waiting on contact"))
+            lambda: desk.create(NewTicket("Letter lost", LOST, status="Waiting on contact"))
         )
         await self._act(lambda: desk.set(2, {"owner": AGENT}))
-        await self._act(lambda: person.reply(2, Mail("Where to?")))
+        await self._act(lambda: person.reply(2, MailDraft("Where to?")))
         for minutes in (0, 5, 24 * 60):
             self.clock.set(self._later(minutes=minutes))
             await self._run()
@@ -137,7 +137,10 @@ class Life:
     async def _pass(self) -> None:
         agenda = Agenda(self.database, self.clock, HOUSE)
         outbox = Outbox(
-            self.database, Smarthost(Server("127.0.0.1", self.sink.port, "none")), None, self.clock
+            self.database,
+            Smarthost(SmarthostServer("127.0.0.1", self.sink.port, "none")),
+            None,
+            self.clock,
         )
         while [*await agenda.run_due(), *await outbox.run_due()]:
             pass
@@ -157,8 +160,8 @@ async def furnished(database: Database) -> None:
         WorkflowPlan("Support", "New", [RECEIPT], {"enabled": True}),
         WorkflowPlan("Support", "Waiting on us", [WAIT, REMIND], {"enabled": True}),
     ]
-    await Automator(database, clock, HOUSE.zone).put(plans)
-    admin = Admin(database, clock, HOUSE.zone, BUILT_IN)
+    await WorkflowDesk(database, clock, HOUSE.zone).put(plans)
+    admin = AdminDesk(database, clock, HOUSE.zone, BUILT_IN)
     await admin.add_user("Bob Agent", [AGENT], "agent")
     await admin.set_user(AGENT, notify={"new": False, "reply": False, "failure": True})
 
@@ -263,11 +266,11 @@ async def test_cancelled_while_the_server_answers(templates: Templates, tmp_path
                 assert ended.wait(30)
 
             sink.taken = Cancelling(cancelled)
-            await Desk(database, clock, HOUSE.zone).create(
-                Draft("Printer on fire", "ann@example.org")
+            await TicketDesk(database, clock, HOUSE.zone).create(
+                NewTicket("Printer on fire", "ann@example.org")
             )
-            await Correspondent(database, clock, HOUSE).reply(1, Mail("We look into it."))
-            smarthost = Smarthost(Server("127.0.0.1", sink.port, "none"))
+            await CorrespondenceDesk(database, clock, HOUSE).reply(1, MailDraft("We look into it."))
+            smarthost = Smarthost(SmarthostServer("127.0.0.1", sink.port, "none"))
             task = asyncio.ensure_future(Outbox(database, smarthost, None, clock).run_due())
             task.add_done_callback(lambda _: ended.set())
             with pytest.raises(asyncio.CancelledError):
@@ -305,12 +308,14 @@ async def test_two_daemons_run_what_is_due(postgres: Postgres, templates: Templa
     try:
         with sinking() as sink:
             await furnished(databases[0])
-            desk = Desk(databases[0], clock, HOUSE.zone)
+            desk = TicketDesk(databases[0], clock, HOUSE.zone)
             for number in range(200):
-                await desk.create(Draft("Printer on fire", f"ann@c{number}.example"))
+                await desk.create(NewTicket("Printer on fire", f"ann@c{number}.example"))
             agendas = [Agenda(each, clock, HOUSE) for each in databases]
             outboxes = [
-                Outbox(each, Smarthost(Server("127.0.0.1", sink.port, "none")), None, clock)
+                Outbox(
+                    each, Smarthost(SmarthostServer("127.0.0.1", sink.port, "none")), None, clock
+                )
                 for each in databases
             ]
             done = [

@@ -13,7 +13,7 @@ import pytest
 
 from core.model.message import Envelope
 from gateway import log
-from gateway.ingress.accept import Accept
+from gateway.ingress.accept import Acceptor
 from gateway.ingress.limits import Limits
 from gateway.intake.batch import Rules
 from gateway.intake.sandbox.pool import Sandbox
@@ -53,7 +53,7 @@ async def test_poison_becomes_a_ticket_and_the_queue_goes_on(
     log.configure(level="info", form="json", addresses="hashed", stream=said)
     database = await Database.open(url, node="test")
     spool = Spool(database, open_blobs("database:"))
-    accept = Accept(spool, Limits(), tmp_path, wake=lambda: None, free_space=lambda _: 1 << 40)
+    accept = Acceptor(spool, Limits(), tmp_path, wake=lambda: None, free_space=lambda _: 1 << 40)
     for word in ORDER:
         await accept.accept(
             letter(word), Envelope("a@client.example", ("support@localhost",), "smtp", clock.now())

@@ -10,9 +10,9 @@ import dkim
 import pytest
 
 from config.keys import read_key
-from gateway.outbox.results import Deferred, Failed, Sent
+from gateway.outbox.results import Deferred, PermanentFailure, Sent
 from gateway.outbox.signing import Signer
-from gateway.outbox.submit import Server, Smarthost
+from gateway.outbox.submit import Smarthost, SmarthostServer
 from tests.integration.test_postfix import postfix, seen
 from tests.servers.sink import Sink
 from tests.unit.gateway.outbox.conftest import MAIL, authority, openssl, pair
@@ -40,7 +40,9 @@ async def smarthost(postfix, next_hop, authority, pair):
     )
     postfix.run("start")
     made = Smarthost(
-        Server("localhost", postfix.port, "starttls", str(authority.ca), hostname="desk.example")
+        SmarthostServer(
+            "localhost", postfix.port, "starttls", str(authority.ca), hostname="desk.example"
+        )
     )
     yield made
     await made.close()
@@ -72,7 +74,7 @@ async def test_refusals_of_postfix(smarthost, next_hop, postfix):
     when it is gone, everybody is put off.
     """
     refused = await smarthost.submit("", "ann@gone.example", MAIL)
-    assert isinstance(refused, Failed)
+    assert isinstance(refused, PermanentFailure)
     assert refused.reply.startswith("554 5.7.1 <ann@gone.example>")
     assert isinstance(await smarthost.submit("", "ann@example.net", MAIL), Sent)
     await seen(lambda: next_hop.mails)

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from core.model.message import address_key
-from gateway.desk.tickets import Draft
+from gateway.desk.tickets import NewTicket
 from gateway.errors import Refused
 from gateway.store.setup import channels, pipelines, users
 from gateway.store.tickets import contacts
@@ -73,11 +73,11 @@ class Acts:
 
     async def create(self, subject: str, requester: str, source: str = "manual") -> None:
         await self.world.desk(self.actor).create(
-            Draft(subject=subject, requester=requester, source=source)
+            NewTicket(subject=subject, requester=requester, source=source)
         )
 
     async def ticket_from_thread(self, thread: str) -> None:
-        await self.world.desk(self.actor).create(Draft(thread=int(thread)))
+        await self.world.desk(self.actor).create(NewTicket(thread=int(thread)))
 
     async def attach(self, number: str, thread: str) -> None:
         await self.world.desk(self.actor).attach(int(number), int(thread))

@@ -1,7 +1,7 @@
 """A desk that also sends: the world of these tests with its agenda and its outbox, and a real SMTP
 server that takes what goes out.
 
-People act through :class:`Correspondent` and :class:`Automator`; :meth:`Office.run` does one pass
+People act through :class:`CorrespondenceDesk` and :class:`WorkflowDesk`; :meth:`Office.run` does one pass
 of all that a daemon would do; what arrived is read at the server, as the customer's side gets it
 (:class:`Received`), and answered from there (:func:`answer`).
 """
@@ -22,13 +22,13 @@ from aiosmtpd.controller import Controller
 
 from core.model.workflow import Enrolment
 from gateway.agenda.worker import Agenda, Ran
-from gateway.compose.user_mail import House
-from gateway.desk.correspondence import Correspondent, Mail
+from gateway.compose.user_mail import MailIdentity
+from gateway.desk.correspondence import CorrespondenceDesk, MailDraft
 from gateway.desk.transaction import BUILT_IN
-from gateway.desk.workflows import Automator, WorkflowPlan
+from gateway.desk.workflows import WorkflowDesk, WorkflowPlan
 from gateway.intake.attachments import files_of
-from gateway.outbox.submit import Server, Smarthost
-from gateway.outbox.worker import Outbox, Outcome
+from gateway.outbox.submit import Smarthost, SmarthostServer
+from gateway.outbox.worker import AttemptResult, Outbox
 from gateway.store.queues.outbox import Deliveries
 from gateway.store.setup import desk_config, workflow_history
 from tests.conftest import open_port
@@ -94,7 +94,7 @@ class Office:
 
     def __init__(self, world: World, sink: Sink) -> None:
         self.world, self.sink, self.clock, self.database = world, sink, world.clock, world.database
-        self.house = House(ZONE, "Example Desk", "https://desk.example.net")
+        self.house = MailIdentity(ZONE, "Example Desk", "https://desk.example.net")
         self.agenda = Agenda(
             self.database,
             self.clock,
@@ -102,24 +102,27 @@ class Office:
             files_of=partial(files_of, world.spool, world.intake.sandbox),
         )
         self.outbox = Outbox(
-            self.database, Smarthost(Server("127.0.0.1", sink.port, "none")), None, self.clock
+            self.database,
+            Smarthost(SmarthostServer("127.0.0.1", sink.port, "none")),
+            None,
+            self.clock,
         )
 
-    def person(self, actor: str = BUILT_IN) -> Correspondent:
+    def person(self, actor: str = BUILT_IN) -> CorrespondenceDesk:
         """What a person can send."""
-        return Correspondent(
+        return CorrespondenceDesk(
             self.database, self.clock, self.house, actor, raw_of=self.world.spool.raw
         )
 
-    def editor(self, actor: str = BUILT_IN) -> Automator:
+    def editor(self, actor: str = BUILT_IN) -> WorkflowDesk:
         """What a person can do with workflows."""
-        return Automator(self.database, self.clock, ZONE, actor)
+        return WorkflowDesk(self.database, self.clock, ZONE, actor)
 
     async def reply(
         self, number: int, text: str = "We look into it.", actor: str = BUILT_IN, **given: Any
     ) -> Any:
         """An agent answers from the ticket."""
-        return await self.person(actor).reply(number, Mail(text, **given))
+        return await self.person(actor).reply(number, MailDraft(text, **given))
 
     async def user(
         self,
@@ -129,9 +132,9 @@ class Office:
         **settings: Any,
     ) -> Any:
         """A new agent, who is told nothing unless ``settings`` says so."""
-        from gateway.desk.pipelines import Admin
+        from gateway.desk.pipelines import AdminDesk
 
-        admin = Admin(self.database, self.clock, ZONE, BUILT_IN)
+        admin = AdminDesk(self.database, self.clock, ZONE, BUILT_IN)
         await admin.add_user(name, [address], role)
         quiet = {"notify": {"new": False, "reply": False, "failure": False}}
         return await admin.set_user(address, **{**quiet, **settings})
@@ -153,14 +156,14 @@ class Office:
         """The ready workflow of a status is switched on."""
         await self.editor().set(pipeline, status, {"enabled": True})
 
-    async def run(self) -> list[Ran | Outcome]:
+    async def run(self) -> list[Ran | AttemptResult]:
         """One pass of all that a daemon would do, again until nothing is due."""
-        done: list[Ran | Outcome] = []
+        done: list[Ran | AttemptResult] = []
         while found := [*await self.agenda.run_due(), *await self.outbox.run_due()]:
             done += found
         return done
 
-    async def later(self, **time: float) -> list[Ran | Outcome]:
+    async def later(self, **time: float) -> list[Ran | AttemptResult]:
         """Time goes on, then one pass."""
         self.clock.set(self.clock.now() + timedelta(**time))
         return await self.run()

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.agenda.worker import Agenda
-from gateway.desk.tickets import Desk
+from gateway.desk.tickets import TicketDesk
 from gateway.errors import Refused
 from gateway.store.setup import workflow_history
 from tests.replay.office import Office
@@ -130,7 +130,7 @@ async def test_a_task_is_done_once(office: Office):
     await by_hand(office)
     await by_hand(office)
     await office.run()
-    desk = Desk(office.database, office.clock, ZONE, "agent@desk.example")
+    desk = TicketDesk(office.database, office.clock, ZONE, "agent@desk.example")
     assert [
         (each.type, each.actor, each.after) for each in (await desk.finish_task(1, 1)).events
     ] == [("task_done", "agent@desk.example", "Call her.")]
@@ -154,7 +154,7 @@ async def test_tasks_follow_a_merge(office: Office):
     for _ in range(3):
         await by_hand(office)
     await office.run()
-    desk = Desk(office.database, office.clock, ZONE)
+    desk = TicketDesk(office.database, office.clock, ZONE)
     await desk.merge(3, 2)
     await desk.merge(2, 1)
     await desk.finish_task(1, 3)

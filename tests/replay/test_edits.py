@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.desk.tickets import Draft
+from gateway.desk.tickets import NewTicket
 from gateway.desk.workflows import WorkflowPlan
 from gateway.errors import Refused
 from gateway.store.setup import workflow_history
@@ -402,7 +402,7 @@ async def test_an_edit_while_an_action_waits_for_its_next_try(office: Office):
         await connection.execute(
             tables.metadata.tables["template_text"].update().values(text="{% broken")
         )
-    await office.world.desk().create(Draft("Printer", "ann@example.org", None, None, "manual"))
+    await office.world.desk().create(NewTicket("Printer", "ann@example.org", None, None, "manual"))
     await office.run()
     assert await outcomes(office, "New") == ["RETRY"]
     await office.editor().delete("Support", "New", "hi", following=False)

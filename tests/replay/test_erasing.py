@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.desk.correspondence import Mail
-from gateway.desk.pipelines import Admin
+from gateway.desk.correspondence import MailDraft
+from gateway.desk.pipelines import AdminDesk
 from gateway.desk.transaction import BUILT_IN
 from gateway.store.queues.blobs import open_blobs
 from tests.replay.office import Office
@@ -38,9 +38,9 @@ async def test_an_erased_person_is_in_no_row(office: Office, tmp_path):
     await office.mail("Bert Other <bert@example.net>", "Another matter")
     await office.reply(1, "To you.", "agent@desk.example")
     await office.reply(2, "I know ann@example.org as well.", cc=("ann@example.org",))
-    await office.person().reply(1, Mail("Later.", at=office.clock.now() + timedelta(days=1)))
+    await office.person().reply(1, MailDraft("Later.", at=office.clock.now() + timedelta(days=1)))
     await office.run()
-    admin = Admin(office.database, office.clock, ZONE, BUILT_IN)
+    admin = AdminDesk(office.database, office.clock, ZONE, BUILT_IN)
     await admin.erase_contact("ann@example.org", open_blobs(f"file://{tmp_path}"))
     stored = repr(await office.world.dump(without=())).lower()
     assert "ann@example.org" not in stored

@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from gateway.desk.correspondence import Mail
+from gateway.desk.correspondence import MailDraft
 from gateway.errors import Refused
 from gateway.store.schema import tables
 from tests.replay.office import Office
@@ -93,7 +93,9 @@ async def do(office: Office, step: Sequence[Any]) -> None:  # noqa: C901, PLR091
         case ("later mail", number):
             await office.person().reply(
                 number,
-                Mail("later", to=("p1@example.org",), at=office.clock.now() + timedelta(hours=1)),
+                MailDraft(
+                    "later", to=("p1@example.org",), at=office.clock.now() + timedelta(hours=1)
+                ),
             )
         case ("move", number, status):
             await desk.move([number], status)

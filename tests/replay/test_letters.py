@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from gateway.compose.mime import File
-from gateway.desk.correspondence import Mail
-from gateway.desk.pipelines import Admin
+from gateway.desk.correspondence import MailDraft
+from gateway.desk.pipelines import AdminDesk
 from gateway.desk.transaction import BUILT_IN
 from gateway.errors import Refused
 from gateway.store.schema import tables
@@ -78,9 +78,9 @@ async def test_the_first_mail_of_a_conversation_is_signed_in_both_bodies(office:
     signature is none.
     """
     await office.user(signature="Bob & Co")
-    mail = Mail("Hello.", "<p>Hello.</p>", to=("ann@example.org",), subject="Hello")
+    mail = MailDraft("Hello.", "<p>Hello.</p>", to=("ann@example.org",), subject="Hello")
     await office.person(AGENT).send("support@localhost", mail)
-    await Admin(office.database, office.clock, ZONE, BUILT_IN).set_user(AGENT, signature=" \n")
+    await AdminDesk(office.database, office.clock, ZONE, BUILT_IN).set_user(AGENT, signature=" \n")
     await office.person(AGENT).send("support@localhost", mail)
     await office.run()
     signed, unsigned = (
@@ -177,7 +177,7 @@ async def test_o05_a_further_mail_on_the_thread_of_a_forward(office: Office, to:
     nothing, whoever that is.
     """
     await office.mail(ANN)
-    await office.person().forward(1, Mail("Can you help?", to=(to,)))
+    await office.person().forward(1, MailDraft("Can you help?", to=(to,)))
     thread = (await office.world.ticket(1))["threads"][1]["id"]
     await office.reply(1, "It is urgent.", thread=thread)
     await office.run()
@@ -427,7 +427,7 @@ async def test_e20_an_agents_own_mail_opens_a_ticket(office: Office):
     await office.run()
     assert (await office.world.ticket(1))["requester"]["address"] == AGENT
     assert len(office.received(AGENT)) == 1
-    await Admin(office.database, office.clock, ZONE, BUILT_IN).add_channel("sales@localhost")
+    await AdminDesk(office.database, office.clock, ZONE, BUILT_IN).add_channel("sales@localhost")
     await office.world.desk().person(1, "add", "sales@localhost")
     await office.world.desk().set(1, {"requester": "sales@localhost"})
     await office.switch_on("Closed")
@@ -480,7 +480,7 @@ async def test_a_forward_gives_no_key_away(office: Office):
     await office.reply(1)
     await office.run()
     await heard(office, "ann@example.org", "Here.")
-    await office.person().forward(1, Mail("Please look.", to=("maker@example.net",)))
+    await office.person().forward(1, MailDraft("Please look.", to=("maker@example.net",)))
     await office.run()
     [passed] = office.received("maker@example.net")
     address = (await office.world.ticket(1))["reply_address"]

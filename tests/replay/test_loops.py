@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from gateway.desk.correspondence import Mail
+from gateway.desk.correspondence import MailDraft
 from tests.replay.exchange import moves, pipeline
 from tests.replay.office import Office, Received, answer, letter
 from tests.replay.test_coming_home import recipient, report
@@ -130,7 +130,7 @@ async def test_a_desk_that_starts_because_we_wrote(
     """reliability.md 22: the same when the first mail is an agent's."""
     await busy(office)
     await office.person().send(
-        "support@localhost", Mail("We order ten.", to=(MIRROR,), subject="Order 7")
+        "support@localhost", MailDraft("We order ten.", to=(MIRROR,), subject="Order 7")
     )
     arrived = await play(office, style({}), first=False)
     assert len([each for each in arrived if each.mail["Auto-Submitted"]]) <= 3

@@ -8,9 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.desk.correspondence import Mail
-from gateway.desk.pipelines import Admin
-from gateway.desk.tickets import Draft
+from gateway.desk.correspondence import MailDraft
+from gateway.desk.pipelines import AdminDesk
+from gateway.desk.tickets import NewTicket
 from gateway.desk.transaction import BUILT_IN
 from gateway.errors import Refused
 from tests.replay.exchange import ANN, heard, moves, pipeline
@@ -60,7 +60,9 @@ async def test_28_o03_mail_to_a_contact_touches_no_ticket(office: Office):
     """
     await office.mail(ANN)
     before = await office.world.ticket(1)
-    await office.person().write_to("ann@example.org", Mail("Our prices change.", subject="News"))
+    await office.person().write_to(
+        "ann@example.org", MailDraft("Our prices change.", subject="News")
+    )
     await office.run()
     assert await office.world.ticket(1) == before
     [arrived] = office.received("ann@example.org")
@@ -161,7 +163,9 @@ async def test_36_o09_a_reply_from_a_closed_ticket_reopens_it(office: Office):
 async def test_38_o11_a_scheduled_reply_moves_when_it_is_sent(office: Office):
     """Scenario 38, O11: nothing happens today; tomorrow the mail goes out and the status follows."""
     await office.mail(ANN)
-    await office.person().reply(1, Mail("Tomorrow.", at=office.clock.now() + timedelta(days=1)))
+    await office.person().reply(
+        1, MailDraft("Tomorrow.", at=office.clock.now() + timedelta(days=1))
+    )
     await office.run()
     assert (await office.status(1), office.sink.taken) == ("New", [])
     await office.later(days=1)
@@ -173,7 +177,7 @@ async def test_38_o11_a_cancelled_reply_never_happened(office: Office):
     """Scenario 38, O11: it never goes out, the status never moves, nothing stands on the thread."""
     await office.mail(ANN)
     await office.person().reply(
-        1, Mail("Tomorrow.", at=office.clock.now() + timedelta(days=1), status="Closed")
+        1, MailDraft("Tomorrow.", at=office.clock.now() + timedelta(days=1), status="Closed")
     )
     [waiting] = await office.deliveries()
     assert waiting["state"] == "scheduled"
@@ -192,7 +196,9 @@ async def test_o11_a_scheduled_mail_to_a_ticket_that_is_gone_fails_where_it_is_s
     changes.
     """
     await office.mail(ANN)
-    await office.person().reply(1, Mail("Tomorrow.", at=office.clock.now() + timedelta(days=1)))
+    await office.person().reply(
+        1, MailDraft("Tomorrow.", at=office.clock.now() + timedelta(days=1))
+    )
     await office.world.desk().delete(1)
     await office.later(days=1)
     [delivery] = await office.deliveries()
@@ -217,7 +223,7 @@ async def test_43_o15_e07_a_second_thread_of_a_ticket_never_closed(office: Offic
     """
     await office.mail(ANN)
     await office.person().reply(
-        1, Mail("Another matter.", new_thread=True, subject="Your contract")
+        1, MailDraft("Another matter.", new_thread=True, subject="Your contract")
     )
     assert await office.status(1) == "Waiting on contact"
     await office.run()
@@ -238,7 +244,7 @@ async def test_44_o15_e08_a_second_thread_after_a_reopening(office: Office):
     await office.mail(ANN)
     await office.world.desk().move([1], "Closed")
     await office.world.desk().move([1], "New")
-    await office.person().reply(1, Mail("Another matter.", new_thread=True))
+    await office.person().reply(1, MailDraft("Another matter.", new_thread=True))
     await office.run()
     assert (await heard(office))["status"] == {
         "before": "Waiting on contact",
@@ -251,7 +257,7 @@ async def test_57b_e41_the_first_mail_from_a_ticket_made_by_hand(office: Office)
     trigger B.
     """
     await office.world.desk().create(
-        Draft(subject="He called", requester="ann@example.org", source="phone")
+        NewTicket(subject="He called", requester="ann@example.org", source="phone")
     )
     await office.reply(1, "As promised on the phone.")
     await office.run()
@@ -280,7 +286,7 @@ async def test_64_o05_e17_a_forward_and_its_answer_move_nothing(
     if closed:
         await office.world.desk().move([1], "Closed")
     status = await office.status(1)
-    await office.person().forward(1, Mail("Can you help?", to=(to,)))
+    await office.person().forward(1, MailDraft("Can you help?", to=(to,)))
     await office.run()
     [arrived] = office.received(to)
     assert arrived.mail["Subject"].startswith("Fwd: Printer on fire [#1.")
@@ -314,9 +320,9 @@ async def test_o05_who_gets_a_forward_may_be_known_already(office: Office):
     """
     await office.mail(ANN)
     await office.mail("Ben <ben@example.org>", subject="Toner")
-    await office.person().forward(1, Mail("Can you help?", to=("ben@example.org",)))
-    await office.person().forward(1, Mail("Can you help?", to=(SUPPLIER,)))
-    await office.person().forward(2, Mail("And here?", to=(SUPPLIER, "ann@example.org")))
+    await office.person().forward(1, MailDraft("Can you help?", to=("ben@example.org",)))
+    await office.person().forward(1, MailDraft("Can you help?", to=(SUPPLIER,)))
+    await office.person().forward(2, MailDraft("And here?", to=(SUPPLIER, "ann@example.org")))
     await office.run()
     assert [
         len(office.received(each)) for each in ("ben@example.org", SUPPLIER, "ann@example.org")
@@ -363,7 +369,7 @@ async def test_o13_o14_a_mail_from_a_channel_opens_a_ticket(office: Office):
     await office.switch_on("New")
     await office.person().send(
         "support@localhost",
-        Mail("Your order is late.", to=("Ann <ann@example.org>",), subject="Order 7"),
+        MailDraft("Your order is late.", to=("Ann <ann@example.org>",), subject="Order 7"),
     )
     await office.run()
     ticket = await office.world.ticket(1)
@@ -389,11 +395,12 @@ async def test_o13_o14_a_mail_from_a_channel_opens_a_ticket(office: Office):
 
 async def test_o13_from_a_channel_that_makes_no_tickets(office: Office):
     """O13 with the channel off: a conversation only."""
-    await Admin(office.database, office.clock, ZONE, BUILT_IN).set_channel(
+    await AdminDesk(office.database, office.clock, ZONE, BUILT_IN).set_channel(
         "support@localhost", {"tickets": False}
     )
     await office.person().send(
-        "support@localhost", Mail("Your order is late.", to=("ann@example.org",), subject="Order 7")
+        "support@localhost",
+        MailDraft("Your order is late.", to=("ann@example.org",), subject="Order 7"),
     )
     await office.run()
     assert (await office.world.tickets(), len(office.sink.taken)) == ([], 1)

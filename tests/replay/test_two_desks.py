@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import Clock
-from gateway.desk.correspondence import Mail
-from gateway.desk.pipelines import Admin
+from gateway.desk.correspondence import MailDraft
+from gateway.desk.pipelines import AdminDesk
 from gateway.desk.transaction import BUILT_IN
 from gateway.store.engine import Database, upgrade
 from tests.replay.office import Office, sinking
@@ -42,7 +42,7 @@ async def other_desk(sandbox, clock: Clock, folder: Path) -> AsyncIterator[Offic
 
 async def named(office: Office, address: str) -> None:
     """The desk is at this address."""
-    admin = Admin(office.database, office.clock, ZONE, BUILT_IN)
+    admin = AdminDesk(office.database, office.clock, ZONE, BUILT_IN)
     await admin.add_channel(address)
     await admin.set_channel(address, {"is_default": True})
 
@@ -76,7 +76,7 @@ async def test_a_conversation_is_one_thread_on_both_sides(
     async with other_desk(sandbox, clock, tmp_path) as theirs:
         await named(theirs, THEIRS)
         await theirs.person().send(
-            THEIRS, Mail("We need a printer.", to=(OURS,), subject="Printer")
+            THEIRS, MailDraft("We need a printer.", to=(OURS,), subject="Printer")
         )
         assert await carry(theirs, office, OURS) == 1
         for text in ("Which one?", "This one."):
@@ -106,7 +106,7 @@ async def test_two_desks_that_acknowledge_each_other_fall_silent(
             await desk.editor().set("Support", "New", {"enabled": True, "re_enroll": True})
             await desk.editor().set("Support", "Closed", {"enabled": True, "re_enroll": True})
         await theirs.person().send(
-            THEIRS, Mail("We need a printer.", to=(OURS,), subject="Printer")
+            THEIRS, MailDraft("We need a printer.", to=(OURS,), subject="Printer")
         )
         for _ in range(20):
             there = await carry(theirs, office, OURS, bare=bare)

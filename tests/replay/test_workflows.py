@@ -12,7 +12,7 @@ import pytest
 
 from core.model.ticket import Source
 from gateway.agenda.dry_run import tryout
-from gateway.desk.tickets import Draft
+from gateway.desk.tickets import NewTicket
 from gateway.errors import Refused
 from tests.replay.office import Office, answer, letter
 
@@ -55,7 +55,7 @@ async def by_hand(
 ) -> int:
     """A ticket that an agent makes."""
     made = await office.world.desk().create(
-        Draft("Printer on fire", requester, None, status, source)
+        NewTicket("Printer on fire", requester, None, status, source)
     )
     return made.tickets[0]
 
@@ -151,7 +151,7 @@ async def test_79_closed_by_whatever_tells_the_requester_once(office: Office):
     """Scenario 79: by B, by a workflow, in bulk, by a user; a second close of the same ticket says
     nothing more.
     """
-    from gateway.desk.pipelines import Admin
+    from gateway.desk.pipelines import AdminDesk
     from gateway.store.setup.pipelines import SWITCHES
 
     assert "on_customer_reply" in SWITCHES
@@ -167,7 +167,7 @@ async def test_79_closed_by_whatever_tells_the_requester_once(office: Office):
     await desk.move([2, 3], "Closed")  # in bulk
     await desk.move([4], "Closed")  # by a user
     await office.run()
-    admin = Admin(office.database, office.clock, office.house.zone, "console")
+    admin = AdminDesk(office.database, office.clock, office.house.zone, "console")
     await admin.set_pipeline("Support", {"on_customer_reply": "Closed"})
     await office.reply(5)
     await office.run()
@@ -245,14 +245,14 @@ async def test_a_notification_for_nobody_is_skipped(office: Office):
 
 async def test_81_what_is_not_transactional_needs_consent(office: Office):
     """Scenario 81: skipped and logged without it, sent with it; the receipt needs none."""
-    from gateway.desk.pipelines import Admin
+    from gateway.desk.pipelines import AdminDesk
 
     await template(office, transactional=False)
     await office.workflow("New", [RECEIPT, REMINDER])
     await by_hand(office)
     await office.run()
     assert await office.runs("New") == [("receipt", "OK"), ("remind", "SKIPPED_NO_CONSENT")]
-    admin = Admin(office.database, office.clock, office.house.zone, "console")
+    admin = AdminDesk(office.database, office.clock, office.house.zone, "console")
     await admin.set_contact("ann@example.org", marketing_ok=True)
     await by_hand(office)
     await office.run()
@@ -462,9 +462,9 @@ async def test_p08_another_pipeline_is_leaving_too(office: Office, leave: str):
     """P08: runs of the old pipeline's workflows follow their own rule, the new pipeline's workflow
     takes the ticket.
     """
-    from gateway.desk.pipelines import Admin
+    from gateway.desk.pipelines import AdminDesk
 
-    admin = Admin(office.database, office.clock, office.house.zone, "console")
+    admin = AdminDesk(office.database, office.clock, office.house.zone, "console")
     await admin.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
     await office.workflow("New", [wait("1d"), tag("old")], on_leave=leave)
     await office.workflow("Lead", [tag("lead")], pipeline="Sales")
@@ -479,9 +479,9 @@ async def test_p05_the_wizard_of_a_deleted_status_sends_nothing(office: Office):
     """P04, P05, scenario 103: refused with the count; moved by the wizard, no workflow of the
     target follows.
     """
-    from gateway.desk.pipelines import Admin
+    from gateway.desk.pipelines import AdminDesk
 
-    admin = Admin(office.database, office.clock, office.house.zone, "console")
+    admin = AdminDesk(office.database, office.clock, office.house.zone, "console")
     await admin.add_status("Support", "Parked", "open")
     await office.workflow("Parked", [wait("1d"), tag("x")])
     await office.workflow("Waiting on us", [RECEIPT])
@@ -979,9 +979,9 @@ async def test_who_is_never_written_to(office: Office, row: str):
     """Rows E25b, E28, E42, E43, E21-unparsed and 3.3 "Never to": the initial workflow runs, its
     mail is skipped with a reason.
     """
-    from gateway.desk.pipelines import Admin
+    from gateway.desk.pipelines import AdminDesk
 
-    admin = Admin(office.database, office.clock, office.house.zone, "console")
+    admin = AdminDesk(office.database, office.clock, office.house.zone, "console")
     await office.workflow("New", [RECEIPT, tag("ran")], exclude_sources=[])
     match row:
         case "E25b":
@@ -1203,16 +1203,16 @@ async def test_a_chain_of_more_than_ten_workflows_stops(office: Office):
     """3.3: the loop guard for a way that never comes back to where it was: the twelfth workflow in
     a row is not entered.
     """
-    from gateway.desk.pipelines import Admin
+    from gateway.desk.pipelines import AdminDesk
 
     names = [f"S{each:02}" for each in range(13)]
-    admin = Admin(office.database, office.clock, office.house.zone, "console")
+    admin = AdminDesk(office.database, office.clock, office.house.zone, "console")
     await admin.add_pipeline("Long", [*((name, "open") for name in names), ("Done", "closed")])
     for name, onward in pairwise(names):
         await office.workflow(
             name, [{"id": "on", "kind": "set_status", "status": onward}], pipeline="Long"
         )
-    await office.world.desk().create(Draft("x", ANN, "Long", None, "manual"))
+    await office.world.desk().create(NewTicket("x", ANN, "Long", None, "manual"))
     await office.run()
     assert await office.status(1) == "S11"
     assert await office.runs("S10", pipeline="Long") == [("on", "OK")]

@@ -2,7 +2,7 @@
 test sets.
 
 Mails go in one by one (:meth:`World.mail`) or as one batch (:meth:`World.batch`); people act
-through :class:`gateway.desk.tickets.Desk`; what became of it all is read back as the commands show
+through :class:`gateway.desk.tickets.TicketDesk`; what became of it all is read back as the commands show
 it. :meth:`World.check` holds what must be true after anything (behaviour.md 2.7).
 """
 
@@ -25,9 +25,9 @@ from core.model.ticket import Thread
 from gateway.cli.replay import Tally, lines
 from gateway.clock import Clock
 from gateway.desk import views
-from gateway.desk.tickets import Desk
+from gateway.desk.tickets import TicketDesk
 from gateway.desk.transaction import BUILT_IN
-from gateway.ingress.accept import Accept
+from gateway.ingress.accept import Acceptor
 from gateway.ingress.limits import Limits
 from gateway.intake.batch import Rules
 from gateway.intake.sandbox.pool import Sandbox
@@ -39,7 +39,7 @@ from gateway.store.schema import tables as schema
 from gateway.store.setup import seed
 from gateway.store.setup.desk_config import load_desk
 from gateway.store.tickets import threads, tickets
-from gateway.store.tickets.unit_of_work import Book
+from gateway.store.tickets.unit_of_work import UnitOfWork
 
 ZONE = ZoneInfo("Europe/Amsterdam")
 TRUSTED = "mx.example.net"
@@ -60,7 +60,7 @@ class World:
         self.spool = Spool(database, open_blobs(f"file://{folder}"))
         self.rules = Rules(ZONE, frozenset({TRUSTED}), **rules)
         self.intake = Intake(database, self.spool, sandbox, self.rules, clock)
-        self._accept = Accept(self.spool, Limits(), folder, wake=lambda: None)
+        self._accept = Acceptor(self.spool, Limits(), folder, wake=lambda: None)
 
     # ---- mail
 
@@ -151,29 +151,29 @@ class World:
 
     # ---- people
 
-    def desk(self, actor: str = BUILT_IN) -> Desk:
+    def desk(self, actor: str = BUILT_IN) -> TicketDesk:
         """What a person can do."""
-        return Desk(self.database, self.clock, ZONE, actor)
+        return TicketDesk(self.database, self.clock, ZONE, actor)
 
     async def forward_thread(self, number: int, message_id: str, address: str) -> int:
         """The thread that forwarding out of a ticket starts (O05): its first message has
         ``message_id`` and went to ``address``.
         """
         async with self.database.write(ordered=True) as connection:
-            book = await Book.open(connection, self.clock.now())
-            await book.load_tickets([number])
-            await book.load_contacts([address])
+            unit = await UnitOfWork.open(connection, self.clock.now())
+            await unit.load_tickets([number])
+            await unit.load_contacts([address])
             thread = Thread(
-                book.allot("thread"),
+                unit.allot("thread"),
                 "forward",
                 self.clock.now(),
                 ticket=number,
                 attached_at=self.clock.now(),
             )
-            book.set_thread(thread, new=True)
-            book.set_participant(thread.id, book.ensure_contact(address, "").id, "participant")
-            book.remember(message_id, thread.id, None)
-            await book.flush()
+            unit.set_thread(thread, new=True)
+            unit.set_participant(thread.id, unit.ensure_contact(address, "").id, "participant")
+            unit.remember(message_id, thread.id, None)
+            await unit.flush()
         return thread.id
 
     # ---- what became of it

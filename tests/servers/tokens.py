@@ -18,7 +18,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from config.settings import Oauth
+from config.settings import OauthSettings
 
 CLIENT, SECRET, ACCOUNT = "ticketgate-client", "cl1ent-s3cret", "desk@example.org"
 DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
@@ -102,14 +102,14 @@ class TokenServer:
 
     def client(
         self, grant: str = "authorization_code", *, name: str = "provider", **settings: Any
-    ) -> Oauth:
+    ) -> OauthSettings:
         """The ``[[oauth]]`` table of a client of this server."""
         given = (
             {"client_id": CLIENT, "client_secret": SECRET, "scope": "mail offline_access"}
             | self.places
             | settings
         )
-        return Oauth.model_validate(
+        return OauthSettings.model_validate(
             {"name": name, "provider": "custom", "grant": grant, **given}, strict=False
         )
 

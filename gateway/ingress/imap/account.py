@@ -14,17 +14,17 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from config.rules import folder_of
-from config.settings import Imap, Oauth, Settings
+from config.settings import ImapSettings, OauthSettings, Settings
 from gateway import log
 from gateway.errors import UsageError
-from gateway.ingress.imap.commands import Session
-from gateway.ingress.imap.connect import Server
+from gateway.ingress.imap.commands import ImapSession
+from gateway.ingress.imap.connect import ImapServer
 from gateway.ingress.imap.connection import LoginRefused
 from gateway.oauth.tokens import Tokens
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class ImapAccount:
     """One ``[[imap]]`` table, with the ``[[oauth]]`` client it names."""
 
     name: str
@@ -34,7 +34,7 @@ class Account:
     tls_ca: str
     username: str = field(repr=False)
     password: str = field(repr=False)
-    client: Oauth | None
+    client: OauthSettings | None
     folder: str
     channel: str
     after: Literal["keep", "seen", "move", "delete"]
@@ -51,15 +51,15 @@ class Account:
         """What the UIDs belong to; the port is only a way there."""
         return f"{self.username}@{self.host.lower()}/{self.folder}"
 
-    def server(self) -> Server:
+    def server(self) -> ImapServer:
         """Where to connect. OSError where the file of trusted authorities cannot be read."""
-        return Server(
+        return ImapServer(
             self.host,
             self.port,
             ssl.create_default_context(cafile=self.tls_ca or None) if self.tls else None,
         )
 
-    async def sign_in(self, session: Session, tokens: Tokens) -> None:
+    async def sign_in(self, session: ImapSession, tokens: Tokens) -> None:
         """Makes the server know who we are."""
         if session.authenticated:
             return
@@ -75,14 +75,14 @@ class Account:
             )
 
 
-def accounts(settings: Settings) -> list[Account]:
+def accounts(settings: Settings) -> list[ImapAccount]:
     """The mailboxes of the configuration."""
     clients = {client.name: client for client in settings.oauth}
     return [_account(table, clients.get(table.oauth)) for table in settings.imap]
 
 
-def _account(table: Imap, client: Oauth | None) -> Account:
-    return Account(
+def _account(table: ImapSettings, client: OauthSettings | None) -> ImapAccount:
+    return ImapAccount(
         table.name,
         table.host,
         table.port,
@@ -99,7 +99,7 @@ def _account(table: Imap, client: Oauth | None) -> Account:
     )
 
 
-def named(given: Sequence[Account], name: str) -> list[Account]:
+def named(given: Sequence[ImapAccount], name: str) -> list[ImapAccount]:
     """The mailbox of this name, or those of the channel with this address; UsageError where there
     is none.
     """

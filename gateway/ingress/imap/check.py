@@ -1,7 +1,7 @@
 """Tries a mailbox step by step, changes nothing in it, and says in plain words what fails and what
 to do about it.
 
-What can go wrong is what this is for: each failure is a :class:`Step` with advice, and the steps
+What can go wrong is what this is for: each failure is a :class:`CheckStep` with advice, and the steps
 that need it are left out.
 """
 
@@ -13,9 +13,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from gateway.errors import Refused, TryAgain
-from gateway.ingress.imap.account import Account
-from gateway.ingress.imap.commands import Selected, Session
-from gateway.ingress.imap.connection import ImapError, LoginRefused, Patience, Said
+from gateway.ingress.imap.account import ImapAccount
+from gateway.ingress.imap.commands import ImapSession, Selected
+from gateway.ingress.imap.connection import CommandRefused, ImapError, LoginRefused, Patience
 from gateway.oauth.tokens import AccessRefused, Tokens
 from gateway.store.imap.mailboxes import Mailboxes
 from gateway.store.setup import channels
@@ -25,7 +25,7 @@ SHOWN = 10  # folders and owed mails that are listed
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class CheckStep:
     """One thing that was tried. ``lasting`` tells a failure that stays until somebody changes
     something.
     """
@@ -37,7 +37,7 @@ class Step:
     lasting: bool = False
 
 
-async def trial(account: Account, boxes: Mailboxes, tokens: Tokens) -> AsyncIterator[Step]:
+async def trial(account: ImapAccount, boxes: Mailboxes, tokens: Tokens) -> AsyncIterator[CheckStep]:
     """The steps as they are done."""
     yield await _channel(account, boxes)
     found = await _name(account)
@@ -45,7 +45,7 @@ async def trial(account: Account, boxes: Mailboxes, tokens: Tokens) -> AsyncIter
     if not found.ok:
         return
     try:
-        session = await Session.open(account.server(), SHORT)
+        session = await ImapSession.open(account.server(), SHORT)
     except (ImapError, OSError) as error:
         yield _unreachable(account, error)
         return
@@ -58,7 +58,7 @@ async def trial(account: Account, boxes: Mailboxes, tokens: Tokens) -> AsyncIter
         yield step
 
 
-async def _channel(account: Account, boxes: Mailboxes) -> Step:
+async def _channel(account: ImapAccount, boxes: Mailboxes) -> CheckStep:
     async with boxes.database.read() as connection:
         try:
             channel = await channels.at(connection, account.channel)
@@ -67,7 +67,7 @@ async def _channel(account: Account, boxes: Mailboxes) -> Step:
                 f"ticketgate channel add {account.channel}; until then its mail goes to the "
                 "default channel"
             )
-            return Step(
+            return CheckStep(
                 "channel", False, f"there is no channel {account.channel}", advice, lasting=True
             )
     makes = (
@@ -75,28 +75,28 @@ async def _channel(account: Account, boxes: Mailboxes) -> Step:
         if channel.tickets
         else "its mail makes no tickets (channel set --tickets on changes that)"
     )
-    return Step("channel", True, f"{channel.address}: {makes}")
+    return CheckStep("channel", True, f"{channel.address}: {makes}")
 
 
-async def _name(account: Account) -> Step:
+async def _name(account: ImapAccount) -> CheckStep:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(
             account.host, account.port, type=socket.SOCK_STREAM
         )
     except (OSError, UnicodeError):
-        return Step(
+        return CheckStep(
             "name",
             False,
             f"{account.host} is not known",
             "check host in [[imap]], and the name servers of this machine",
         )
-    return Step("name", True, f"{account.host} is {found[0][4][0]}")
+    return CheckStep("name", True, f"{account.host} is {found[0][4][0]}")
 
 
-def _unreachable(account: Account, error: ImapError | OSError) -> Step:
+def _unreachable(account: ImapAccount, error: ImapError | OSError) -> CheckStep:
     said = error.message if isinstance(error, ImapError) else f"{account.tls_ca} cannot be read"
     if "certificate" in said:
-        return Step(
+        return CheckStep(
             "connection",
             False,
             said,
@@ -112,11 +112,13 @@ def _unreachable(account: Account, error: ImapError | OSError) -> Step:
         )
     else:
         advice = "check host and port (143 is usual without TLS)"
-    return Step("connection", False, said, advice)
+    return CheckStep("connection", False, said, advice)
 
 
-async def _inside(account: Account, session: Session, tokens: Tokens) -> AsyncIterator[Step]:
-    yield Step(
+async def _inside(
+    account: ImapAccount, session: ImapSession, tokens: Tokens
+) -> AsyncIterator[CheckStep]:
+    yield CheckStep(
         "connection",
         True,
         (
@@ -134,12 +136,12 @@ async def _inside(account: Account, session: Session, tokens: Tokens) -> AsyncIt
     except ImapError as error:
         yield await _no_folder(account, session, error)
         return
-    yield Step("folder", True, f"{account.folder} holds {selected.exists} mails")
+    yield CheckStep("folder", True, f"{account.folder} holds {selected.exists} mails")
     yield await _reading(session, selected)
     yield await _after(account, session, selected)
 
 
-async def _login(account: Account, session: Session, tokens: Tokens) -> Step:
+async def _login(account: ImapAccount, session: ImapSession, tokens: Tokens) -> CheckStep:
     how = (
         f"with a token of {account.client.name}"
         if account.client is not None
@@ -148,7 +150,7 @@ async def _login(account: Account, session: Session, tokens: Tokens) -> Step:
     try:
         await account.sign_in(session, tokens)
     except AccessRefused as error:
-        return Step(
+        return CheckStep(
             "login", False, error.message, f"ticketgate channel login {account.name}", lasting=True
         )
     except LoginRefused as error:
@@ -162,15 +164,15 @@ async def _login(account: Account, session: Session, tokens: Tokens) -> Step:
                 "check username and password; Gmail wants an app password, Microsoft 365 "
                 "takes no passwords any more (use oauth)"
             )
-        return Step("login", False, error.message, advice, lasting=True)
+        return CheckStep("login", False, error.message, advice, lasting=True)
     except TryAgain as error:
-        return Step(
+        return CheckStep(
             "login", False, error.message, "try again; if it stays so, ask whoever runs the server"
         )
-    return Step("login", True, f"signed in as {account.username} {how}")
+    return CheckStep("login", True, f"signed in as {account.username} {how}")
 
 
-def _abilities(session: Session) -> Step:
+def _abilities(session: ImapSession) -> CheckStep:
     told = []
     told.append(
         "tells of new mail at once (IDLE)"
@@ -181,12 +183,12 @@ def _abilities(session: Session) -> Step:
         told.append("cannot move (no MOVE): mails are copied and removed")
     if "UIDPLUS" not in session.capabilities:
         told.append("cannot remove single mails (no UIDPLUS): they stay, marked as deleted")
-    return Step("server", True, "; ".join(told))
+    return CheckStep("server", True, "; ".join(told))
 
 
-async def _no_folder(account: Account, session: Session, error: ImapError) -> Step:
-    if not isinstance(error, Said):
-        return Step("folder", False, error.message, "ask whoever runs the server")
+async def _no_folder(account: ImapAccount, session: ImapSession, error: ImapError) -> CheckStep:
+    if not isinstance(error, CommandRefused):
+        return CheckStep("folder", False, error.message, "ask whoever runs the server")
     try:
         names = await session.folders()
     except ImapError:
@@ -194,7 +196,7 @@ async def _no_folder(account: Account, session: Session, error: ImapError) -> St
     there = ", ".join(repr(name) for name in names[:SHOWN]) + (
         ", ..." if len(names) > SHOWN else ""
     )
-    return Step(
+    return CheckStep(
         "folder",
         False,
         f"{account.folder!r} cannot be opened: {error.message}",
@@ -203,30 +205,30 @@ async def _no_folder(account: Account, session: Session, error: ImapError) -> St
     )
 
 
-async def _reading(session: Session, selected: Selected) -> Step:
+async def _reading(session: ImapSession, selected: Selected) -> CheckStep:
     try:
         newest = await session.uids(max(1, (selected.uidnext or 1) - 1)) if selected.exists else []
         given = await session.part(newest[-1], 0, 1024) if newest else None
     except ImapError as error:
-        return Step("reading", False, error.message, "ask whoever runs the server")
+        return CheckStep("reading", False, error.message, "ask whoever runs the server")
     if not newest:
-        return Step("reading", True, "nothing to try it with: no mail is there")
+        return CheckStep("reading", True, "nothing to try it with: no mail is there")
     if given is None:
-        return Step(
+        return CheckStep(
             "reading",
             False,
             "the server lists a mail but does not give its text",
             "ask whoever runs the server",
         )
-    return Step("reading", True, "the newest mail can be read")
+    return CheckStep("reading", True, "the newest mail can be read")
 
 
-async def _after(account: Account, session: Session, selected: Selected) -> Step:
+async def _after(account: ImapAccount, session: ImapSession, selected: Selected) -> CheckStep:
     r"""Whether what is to follow a commit is allowed, as far as can be told without doing it."""
     if account.after == "keep":
-        return Step("after", True, "mails stay as they are")
+        return CheckStep("after", True, "mails stay as they are")
     if selected.read_only:
-        return Step(
+        return CheckStep(
             "after",
             False,
             f"{account.folder} can only be read",
@@ -235,7 +237,7 @@ async def _after(account: Account, session: Session, selected: Selected) -> Step
         )
     wanted = r"\Seen" if account.after == "seen" else r"\Deleted"
     if account.after != "move" and wanted not in selected.flags:
-        return Step(
+        return CheckStep(
             "after",
             False,
             f"the server does not keep the mark {wanted}",
@@ -244,37 +246,37 @@ async def _after(account: Account, session: Session, selected: Selected) -> Step
         )
     if account.after == "move":
         there = account.move_to in await session.folders()
-        return Step(
+        return CheckStep(
             "after",
             True,
             f"mails are moved to {account.move_to}"
             + ("" if there else ", which is made when the first mail is moved"),
         )
-    return Step(
+    return CheckStep(
         "after",
         True,
         "mails are marked as seen" if account.after == "seen" else "mails are deleted",
     )
 
 
-async def _known(account: Account, boxes: Mailboxes) -> AsyncIterator[Step]:
+async def _known(account: ImapAccount, boxes: Mailboxes) -> AsyncIterator[CheckStep]:
     box = await boxes.get(account.name)
     if box is None or box.first_seen_at is None:
-        yield Step(
+        yield CheckStep(
             "reader",
             True,
             "nobody has read it so far: start the daemon, or import what is there (channel import)",
         )
         return
     who = f"read by {box.lease_owner}" if box.lease_owner else "read by nobody at the moment"
-    yield Step("reader", True, f"{who}, up to UID {box.last_uid}")
+    yield CheckStep("reader", True, f"{who}, up to UID {box.last_uid}")
     for each in (await boxes.owed(box.id, box.uidvalidity))[:SHOWN]:
         again = (
             f"tried {each.tries} times, next at {each.retry_at:%Y-%m-%d %H:%M} UTC"
             if each.retry_at
             else f"tried {each.tries} times"
         )
-        yield Step(
+        yield CheckStep(
             "owed",
             False,
             f"the mail with UID {each.uid} cannot be fetched: {each.problem} ({again})",

@@ -16,7 +16,13 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 from gateway.ingress.imap import grammar
-from gateway.ingress.imap.connection import Broken, Connection, ConnectionLost, LoginRefused, Said
+from gateway.ingress.imap.connection import (
+    Broken,
+    CommandRefused,
+    ConnectionLost,
+    ImapConnection,
+    LoginRefused,
+)
 from gateway.ingress.imap.grammar import Fetched
 
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -41,7 +47,7 @@ class LostInLogin(ConnectionLost):
     """The connection ended while we signed in: an accident, or how this server refuses."""
 
 
-class Session(Connection):
+class ImapSession(ImapConnection):
     """A connection as a reader of mailboxes uses it; every method raises
     :class:`gateway.ingress.imap.connection.ImapError`.
     """
@@ -85,7 +91,7 @@ class Session(Connection):
     async def _sign_in(self, name: str, *arguments: str, challenge: str = "") -> None:
         try:
             await self.run(name, *arguments, answers=[challenge] if challenge else [])
-        except Said as error:
+        except CommandRefused as error:
             if error.code in TEMPORARY:
                 raise
             raise LoginRefused(error.message) from None
@@ -95,7 +101,7 @@ class Session(Connection):
         await self.ask()
 
     async def select(self, folder: str, *, read_only: bool) -> Selected:
-        """Opens a folder by its name as people see it; :class:`Said` where there is none,
+        """Opens a folder by its name as people see it; :class:`CommandRefused` where there is none,
         :class:`Broken` where its UIDs do not last.
         """
         answer = await self.run("EXAMINE" if read_only else "SELECT", _folder(folder))
@@ -137,7 +143,7 @@ class Session(Connection):
     async def create(self, folder: str) -> None:
         """Makes a folder and subscribes to it, so that mail programs show it."""
         await self.run("CREATE", _folder(folder))
-        with suppress(Said):
+        with suppress(CommandRefused):
             await self.run("SUBSCRIBE", _folder(folder))
 
     async def uids(
@@ -189,18 +195,20 @@ class Session(Connection):
 
     async def holds(self, message_id: str) -> bool:
         """Whether the open folder has a mail with this Message-ID; the brackets around it make no
-        difference. :class:`Said` for a strange one.
+        difference. :class:`CommandRefused` for a strange one.
         """
         try:
             wanted = grammar.quoted(message_id.strip("<>"))
         except ValueError:
-            raise Said("the Message-ID holds characters that cannot be searched for") from None
+            raise CommandRefused(
+                "the Message-ID holds characters that cannot be searched for"
+            ) from None
         return bool(
             grammar.found(await self.run("SEARCH", "HEADER", "Message-ID", wanted, prefix="UID"))
         )
 
     async def append(self, folder: str, raw: bytes, at: datetime) -> None:
-        """Puts a mail into a folder as one that was read; ``at`` is its date there. :class:`Said`
+        """Puts a mail into a folder as one that was read; ``at`` is its date there. :class:`CommandRefused`
         with TRYCREATE where there is no such folder.
 
         What comes of it is not known when the connection is lost meanwhile.
@@ -210,7 +218,7 @@ class Session(Connection):
         await self.run("APPEND", _folder(folder), r"(\Seen)", stamp, literal=raw)
 
     async def move(self, uids: Collection[int], folder: str) -> None:
-        """Moves mails; for servers with MOVE (RFC 6851). :class:`Said` with the code TRYCREATE
+        """Moves mails; for servers with MOVE (RFC 6851). :class:`CommandRefused` with the code TRYCREATE
         where there is no such folder.
         """
         await self.run("MOVE", grammar.uid_set(uids), _folder(folder), prefix="UID")
@@ -238,4 +246,4 @@ def _folder(name: str) -> str:
     try:
         return grammar.mailbox_name(name)
     except ValueError as error:
-        raise Said(f"{error}") from None
+        raise CommandRefused(f"{error}") from None

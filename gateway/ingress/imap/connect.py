@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ImapServer:
     """Where to connect. ``context`` None means plain text, which is for the loopback."""
 
     host: str
@@ -23,7 +23,9 @@ class Server:
     context: ssl.SSLContext | None = None
 
 
-async def connect(factory: Callable[[], asyncio.Protocol], server: Server, seconds: float) -> None:
+async def connect(
+    factory: Callable[[], asyncio.Protocol], server: ImapServer, seconds: float
+) -> None:
     """Makes a connection; each address gets its share of the time, so that one that swallows
     packets does not hide the others.
 

@@ -5,7 +5,7 @@ aioimaplib 2.0.3 keeps the tags, states and pending commands. It does not read f
 (docs/adr/0009); what is used of it is held by tests/unit/gateway/ingress/imap/test_contract.py.
 
 What can go wrong: the server is silent, goes away, says NO, or says nonsense. Each is an
-:class:`ImapError`; after any but :class:`Said` the connection is closed and nothing more can be
+:class:`ImapError`; after any but :class:`CommandRefused` the connection is closed and nothing more can be
 asked on it.
 """
 
@@ -30,7 +30,7 @@ from aioimaplib.aioimaplib import (
 
 from gateway.errors import TryAgain
 from gateway.ingress.imap import grammar
-from gateway.ingress.imap.connect import Server, connect, reason
+from gateway.ingress.imap.connect import ImapServer, connect, reason
 from gateway.ingress.imap.grammar import Parts
 
 ANSWER_LIMIT: Final = 128 << 20  # bytes a server may tell before it ends a command
@@ -53,7 +53,7 @@ class Broken(ImapError):
     """The server sent something that is no IMAP."""
 
 
-class Said(ImapError):
+class CommandRefused(ImapError):
     """The server refused a command; the connection goes on. ``code`` is its response code, "" where
     it gave none.
     """
@@ -82,7 +82,7 @@ class Patience:
 
 
 @dataclass(slots=True)
-class _Answer:
+class _CommandOutput:
     """What came while a command ran."""
 
     untagged: list[Parts] = field(default_factory=list)
@@ -100,7 +100,7 @@ class _Wire(IMAP4ClientProtocol):  # type: ignore[misc]  # the library brings no
         super().__init__(loop)
         self.lost: asyncio.Future[Any] = loop.create_future()
         self.greeting: asyncio.Future[Any] = loop.create_future()
-        self.answer = _Answer()
+        self.answer = _CommandOutput()
         self.going = asyncio.Event()  # the server has agreed to IDLE
         self.news = asyncio.Event()
         self.heard_at = loop.time()
@@ -188,7 +188,7 @@ class _Wire(IMAP4ClientProtocol):  # type: ignore[misc]  # the library brings no
             self.answer.literal = b""
 
 
-class Connection:
+class ImapConnection:
     """A connection that has been greeted. One command at a time; every method raises
     :class:`ImapError`.
     """
@@ -202,7 +202,7 @@ class Connection:
         self.capabilities: frozenset[str] = frozenset()
 
     @classmethod
-    async def open(cls, server: Server, patience: Patience | None = None) -> Self:
+    async def open(cls, server: ImapServer, patience: Patience | None = None) -> Self:
         """Connects, reads the greeting and asks what the server can do."""
         patience = patience or Patience()
         loop = asyncio.get_running_loop()
@@ -278,7 +278,7 @@ class Connection:
         if wire.news.is_set() or stop.is_set():
             return
         wire.going.clear()
-        wire.answer = _Answer()
+        wire.answer = _CommandOutput()
         async with self._given(Command("IDLE", wire.new_tag(), loop=wire.loop)) as running:
             if not await self._first(running, self._patience.silence, wire.going):
                 wire.give_up(Deadline(f"the server was silent for {self._patience.silence:.0f} s"))
@@ -315,19 +315,19 @@ class Connection:
         answers: list[str] | None = None,
         literal: bytes = b"",
     ) -> list[Parts]:
-        """Gives a command and returns what the server told before it said OK; :class:`Said` for NO
+        """Gives a command and returns what the server told before it said OK; :class:`CommandRefused` for NO
         and BAD. A ``literal`` is its last argument.
         """
         wire = self._wire
         if wire.lost.done():
             raise self._lost()
-        wire.answer = _Answer(challenge=list(answers or ()), literal=literal)
+        wire.answer = _CommandOutput(challenge=list(answers or ()), literal=literal)
         if literal:
             arguments = (*arguments, f"{{{len(literal)}}}")
         try:
             command = Command(name, wire.new_tag(), *arguments, prefix=prefix, loop=wire.loop)
         except ValueError:
-            raise Said("a name or a secret holds a control character") from None
+            raise CommandRefused("a name or a secret holds a control character") from None
         async with self._given(command) as running:
             await self._finished(running)
             return [*wire.answer.untagged, [_judge(name, running)]]
@@ -395,7 +395,7 @@ class Connection:
 
 
 def _judge(name: str, ended: asyncio.Task[Any]) -> bytes:
-    """The text after OK; :class:`Said` for what is not OK."""
+    """The text after OK; :class:`CommandRefused` for what is not OK."""
     try:
         response = ended.result()
     except AioImapException:
@@ -405,5 +405,7 @@ def _judge(name: str, ended: asyncio.Task[Any]) -> bytes:
     line = response.lines[-1] if response.lines else b""
     if response.result.upper() != "OK":
         code, _ = grammar.code(line)
-        raise Said(f"the server refused {name}: {grammar.sentence(line) or response.result}", code)
+        raise CommandRefused(
+            f"the server refused {name}: {grammar.sentence(line) or response.result}", code
+        )
     return bytes(line)

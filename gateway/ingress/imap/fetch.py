@@ -16,8 +16,8 @@ from datetime import datetime
 from pathlib import Path
 
 from gateway.ingress.accept import Raw, SpoolFile
-from gateway.ingress.imap.commands import Session
-from gateway.ingress.imap.connection import Said
+from gateway.ingress.imap.commands import ImapSession
+from gateway.ingress.imap.connection import CommandRefused
 from gateway.ingress.imap.grammar import Fetched
 from gateway.ingress.mail_files import LARGEST
 from gateway.ingress.spool_files import MailFile
@@ -62,7 +62,7 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
-class Haul:
+class FetchedBatch:
     """What fetching gave, in the order asked for: mails, and those that are there but could not be
     had, with the reason. Others are gone.
     """
@@ -78,18 +78,18 @@ class Haul:
 class Fetcher:
     """Fetches on one session; files of large mails go to ``directory``."""
 
-    def __init__(self, session: Session, directory: Path, suspicion: Suspicion) -> None:
+    def __init__(self, session: ImapSession, directory: Path, suspicion: Suspicion) -> None:
         self.session = session
         self.directory = directory
         self.suspicion = suspicion
 
-    async def hauls(self, uids: Sequence[int]) -> AsyncIterator[Haul]:
+    async def hauls(self, uids: Sequence[int]) -> AsyncIterator[FetchedBatch]:
         """The mails of these UIDs (as many as one command takes), some at a time, in order."""
         told = await self.session.fetch(uids, "RFC822.SIZE", "INTERNALDATE")
         sizes = {uid: _size(told.get(uid)) for uid in uids}
         for some in _batches(uids, sizes, AT_ONCE):
             bodies, problems = await self._bodies(some, sizes)
-            yield Haul(
+            yield FetchedBatch(
                 [
                     Taken(uid, bodies[uid], told[uid].received if uid in told else None)
                     for uid in some
@@ -131,7 +131,7 @@ class Fetcher:
         self.suspicion.fetching = tuple(uids)
         try:
             found = await self.session.fetch(uids, "BODY.PEEK[]")
-        except Said:
+        except CommandRefused:
             found = {}
         self.suspicion.fetching = ()
         return {
@@ -157,7 +157,7 @@ class Fetcher:
         self.suspicion.fetching = (uid,)
         try:
             raw = await self._pieces(uid, size)
-        except Said as error:
+        except CommandRefused as error:
             raw = error.message
         self.suspicion.fetching = ()
         self.suspicion.suspects.discard(uid)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from gateway.ingress.imap.account import Account
+from gateway.ingress.imap.account import ImapAccount
 from gateway.oauth.tokens import Tokens
 from gateway.store.imap.mailboxes import Mailbox, Mailboxes
 
@@ -20,7 +20,7 @@ STALE = timedelta(minutes=15)  # three looks missed
 
 
 @dataclass(frozen=True, slots=True)
-class Condition:
+class MailboxHealth:
     """One mailbox. ``state`` is ok, new, failing, refused, stale or warning; ``detail`` says what
     is wrong, "" where nothing is.
     """
@@ -41,8 +41,8 @@ class Condition:
 
 
 async def conditions(
-    accounts: Sequence[Account], boxes: Mailboxes, tokens: Tokens, now: datetime
-) -> list[Condition]:
+    accounts: Sequence[ImapAccount], boxes: Mailboxes, tokens: Tokens, now: datetime
+) -> list[MailboxHealth]:
     """Every configured mailbox, in the order of the configuration."""
     known = {box.name: box for box in await boxes.listing()}
     owed = await boxes.owed_counts()
@@ -67,11 +67,15 @@ async def conditions(
 
 
 def _condition(
-    account: Account, box: Mailbox | None, owed: dict[int, int], warning: str | None, now: datetime
-) -> Condition:
+    account: ImapAccount,
+    box: Mailbox | None,
+    owed: dict[int, int],
+    warning: str | None,
+    now: datetime,
+) -> MailboxHealth:
     missing = owed.get(box.id, 0) if box is not None else 0
     state, detail = _state(box, missing, warning, now)
-    return Condition(
+    return MailboxHealth(
         account.name,
         account.channel,
         state,

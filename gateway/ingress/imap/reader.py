@@ -20,14 +20,14 @@ from datetime import date, timedelta
 from core.model.message import Envelope
 from gateway import log
 from gateway.clock import Clock
-from gateway.ingress.accept import Accept
-from gateway.ingress.imap.account import Account
-from gateway.ingress.imap.commands import FETCH_MOST, Selected, Session
-from gateway.ingress.imap.connection import Said
-from gateway.ingress.imap.fetch import Fetcher, Haul, Suspicion, Taken
+from gateway.ingress.accept import Acceptor
+from gateway.ingress.imap.account import ImapAccount
+from gateway.ingress.imap.commands import FETCH_MOST, ImapSession, Selected
+from gateway.ingress.imap.connection import CommandRefused
+from gateway.ingress.imap.fetch import FetchedBatch, Fetcher, Suspicion, Taken
 from gateway.ingress.imap.settle import DONE, settle
 from gateway.store.imap.mailboxes import Automation, Mailbox, Mailboxes
-from gateway.store.imap.taken_mail import Mark
+from gateway.store.imap.taken_mail import MailboxPosition
 
 WINDOW = 20_000  # UIDs asked for at a time, and more where there are none
 BEHIND = 500  # UIDs behind the cursor that are looked at again
@@ -46,15 +46,15 @@ RETRY = (
 _log = log.logger("imap")
 
 
-class Reader:
+class MailboxReader:
     """The folder of an account on an open session, whose lease this process holds."""
 
     def __init__(
         self,
-        account: Account,
-        session: Session,
+        account: ImapAccount,
+        session: ImapSession,
         box: Mailbox,
-        accept: Accept,
+        accept: Acceptor,
         boxes: Mailboxes,
         clock: Clock,
         suspicion: Suspicion,
@@ -230,7 +230,7 @@ class Reader:
                 await self._settle_some(stored)
             advance(len(stored))
 
-    async def _hauls(self, uids: Sequence[int]) -> AsyncIterator[Haul]:
+    async def _hauls(self, uids: Sequence[int]) -> AsyncIterator[FetchedBatch]:
         """What fetching gives, while there is room for it; what could not be had is written down
         first.
         """
@@ -265,13 +265,13 @@ class Reader:
 
     async def _store(self, taken: Sequence[Taken], *, beside: bool = False) -> list[int]:
         """One commit, or a few, for these mails; returns their UIDs. Raises what
-        :meth:`Accept.accept_all` raises.
+        :meth:`Acceptor.accept_all` raises.
         """
         marks = []
         for each in taken:
             follows = each.uid if beside else self._stored
             marks.append(
-                Mark(
+                MailboxPosition(
                     self.box.id,
                     self.box.uidvalidity,
                     each.uid,
@@ -332,7 +332,7 @@ class Reader:
             return
         try:
             await settle(self.session, self.account, uids)
-        except Said as error:
+        except CommandRefused as error:
             self.trouble = f"mail is taken in, but not {DONE[self.account.after]}: {error.message}"
         else:
             await self.boxes.settle(self.box.id, self.box.uidvalidity, uids)

@@ -20,9 +20,9 @@ from typing import Final
 from gateway import log
 from gateway.clock import Clock
 from gateway.errors import TryAgain
-from gateway.ingress.imap.account import Account
-from gateway.ingress.imap.commands import Session
-from gateway.ingress.imap.connection import ImapError, LoginRefused, Patience, Said
+from gateway.ingress.imap.account import ImapAccount
+from gateway.ingress.imap.commands import ImapSession
+from gateway.ingress.imap.connection import CommandRefused, ImapError, LoginRefused, Patience
 from gateway.ingress.imap.watcher import wait
 from gateway.oauth.http import TokenUnavailable
 from gateway.oauth.tokens import AccessRefused, Tokens
@@ -57,7 +57,7 @@ class SentCopies:
 
     def __init__(
         self,
-        accounts: Sequence[Account],
+        accounts: Sequence[ImapAccount],
         database: Database,
         tokens: Tokens,
         clock: Clock,
@@ -76,7 +76,7 @@ class SentCopies:
         """
         await asyncio.gather(stop.wait(), *(self._keep(each, stop) for each in self.accounts))
 
-    async def _keep(self, account: Account, stop: asyncio.Event) -> None:
+    async def _keep(self, account: ImapAccount, stop: asyncio.Event) -> None:
         """One mailbox; it waits for no other."""
         while not stop.is_set():
             work = asyncio.create_task(self._tried(account))
@@ -90,7 +90,7 @@ class SentCopies:
                 await asyncio.gather(work, stopping, return_exceptions=True)
             await wait(stop, POLL_SECONDS)
 
-    async def _tried(self, account: Account) -> None:
+    async def _tried(self, account: ImapAccount) -> None:
         try:
             await self.catch_up(account)
         except TryAgain as error:  # the database
@@ -100,7 +100,7 @@ class SentCopies:
         except Exception as error:  # noqa: BLE001
             _log.error("copies stumbled", mailbox=account.shown, **log.error_fields(error))
 
-    async def catch_up(self, account: Account) -> int:
+    async def catch_up(self, account: ImapAccount) -> int:
         """One pass: makes every copy that is due for a mailbox, unless it rests; returns how many
         were made. Raises what the database does.
         """
@@ -110,7 +110,7 @@ class SentCopies:
         await self._plan(account, state)
         copy = await self._take(account)
         made = 0
-        session: Session | None = None
+        session: ImapSession | None = None
         try:
             while copy is not None:
                 async with asyncio.timeout(SECONDS):
@@ -134,24 +134,24 @@ class SentCopies:
             _log.info("copies of sent mail", mailbox=account.shown, made=made)
         return made
 
-    async def _plan(self, account: Account, state: _State) -> None:
+    async def _plan(self, account: ImapAccount, state: _State) -> None:
         now = self.clock.now()
         if state.looked_at is None or now - state.looked_at >= WHOLE_LOOK:
             state.after, state.looked_at = None, now
         state.after = await self.copies.plan({account.name: account.channel}, now, state.after)
 
-    async def _take(self, account: Account) -> Copy | None:
+    async def _take(self, account: ImapAccount) -> Copy | None:
         now = self.clock.now()
         return await self.copies.take(account.name, now, now + LEASE)
 
-    async def _entered(self, account: Account) -> Session:
+    async def _entered(self, account: ImapAccount) -> ImapSession:
         """A session that is signed in and has the folder open, which is made where it is missing."""
-        session = await Session.open(account.server(), self.patience)
+        session = await ImapSession.open(account.server(), self.patience)
         try:
             await account.sign_in(session, self.tokens)
             try:
                 await session.select(account.sent_folder, read_only=True)
-            except Said:
+            except CommandRefused:
                 if account.sent_folder in await session.folders():
                     raise
                 await session.create(account.sent_folder)
@@ -161,12 +161,12 @@ class SentCopies:
             raise
         return session
 
-    async def _make(self, session: Session, account: Account, copy: Copy) -> bool:
+    async def _make(self, session: ImapSession, account: ImapAccount, copy: Copy) -> bool:
         """Whether the copy is there now; where the server refuses this one, the others go on."""
         try:
             if copy.message_id is None or not await session.holds(copy.message_id):
                 await session.append(account.sent_folder, copy.raw, copy.sent_at)
-        except Said as error:
+        except CommandRefused as error:
             _log.warning(
                 "copy refused",
                 mailbox=account.shown,
@@ -179,7 +179,7 @@ class SentCopies:
         return True
 
     async def _rest(
-        self, account: Account, state: _State, copy: Copy | None, error: Exception
+        self, account: ImapAccount, state: _State, copy: Copy | None, error: Exception
     ) -> None:
         """The mailbox cannot be used now."""
         state.failures += 1

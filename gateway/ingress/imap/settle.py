@@ -11,16 +11,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gateway.ingress.imap.account import Account
-from gateway.ingress.imap.commands import Session
-from gateway.ingress.imap.connection import Said
+from gateway.ingress.imap.account import ImapAccount
+from gateway.ingress.imap.commands import ImapSession
+from gateway.ingress.imap.connection import CommandRefused
 
 DONE: Final = {"keep": "kept", "seen": "marked as seen", "move": "moved", "delete": "deleted"}
 _DELETED: Final = r"\Deleted"
 
 
-async def settle(session: Session, account: Account, uids: Sequence[int]) -> None:
-    """Does with these mails of the open folder what the account wants; :class:`Said` where the
+async def settle(session: ImapSession, account: ImapAccount, uids: Sequence[int]) -> None:
+    """Does with these mails of the open folder what the account wants; :class:`CommandRefused` where the
     server refuses.
     """
     match account.after:
@@ -34,17 +34,17 @@ async def settle(session: Session, account: Account, uids: Sequence[int]) -> Non
             await _move(session, uids, account.move_to)
 
 
-async def _move(session: Session, uids: Sequence[int], folder: str) -> None:
+async def _move(session: ImapSession, uids: Sequence[int], folder: str) -> None:
     try:
         await _moved(session, uids, folder)
-    except Said:
+    except CommandRefused:
         if folder in await session.folders():
             raise
         await session.create(folder)
         await _moved(session, uids, folder)
 
 
-async def _moved(session: Session, uids: Sequence[int], folder: str) -> None:
+async def _moved(session: ImapSession, uids: Sequence[int], folder: str) -> None:
     if "MOVE" in session.capabilities:
         await session.move(uids, folder)
         return
@@ -57,7 +57,7 @@ async def _moved(session: Session, uids: Sequence[int], folder: str) -> None:
     await _remove(session, [uid for uid in uids if uid in told])
 
 
-async def _remove(session: Session, uids: Sequence[int]) -> None:
+async def _remove(session: ImapSession, uids: Sequence[int]) -> None:
     if uids:
         await session.flag(uids, _DELETED)
         if "UIDPLUS" in session.capabilities:

@@ -20,30 +20,30 @@ from datetime import date, datetime, timedelta
 from gateway import log
 from gateway.clock import Clock
 from gateway.errors import TryAgain
-from gateway.ingress.accept import Accept
-from gateway.ingress.imap.account import Account
-from gateway.ingress.imap.commands import LostInLogin, Session
+from gateway.ingress.accept import Acceptor
+from gateway.ingress.imap.account import ImapAccount
+from gateway.ingress.imap.commands import ImapSession, LostInLogin
 from gateway.ingress.imap.connection import (
     Broken,
+    CommandRefused,
     ConnectionLost,
     Deadline,
     LoginRefused,
     Patience,
-    Said,
 )
 from gateway.ingress.imap.fetch import Suspicion
-from gateway.ingress.imap.reader import Reader
+from gateway.ingress.imap.reader import MailboxReader
 from gateway.ingress.spool_files import remove_leftovers
 from gateway.oauth.tokens import AccessRefused, Tokens
 from gateway.store.imap.mailboxes import Mailbox, Mailboxes, State
-from gateway.store.imap.taken_mail import LeaseLost
+from gateway.store.imap.taken_mail import MailboxLeaseLost
 
 ALARM = timedelta(minutes=10)  # a mailbox that fails for so long is told as an error
 _log = log.logger("imap")
 
 
 @dataclass(frozen=True, slots=True)
-class Rhythm:
+class Intervals:
     """How often what happens, in seconds."""
 
     lease: float = 15.0  # for which a mailbox is ours
@@ -66,7 +66,7 @@ class Rhythm:
 class _Watch:
     """One mailbox that is ours."""
 
-    account: Account
+    account: ImapAccount
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     suspicion: Suspicion = field(default_factory=Suspicion)
     failures: int = 0  # in a row
@@ -86,19 +86,19 @@ class Watcher:
 
     def __init__(
         self,
-        accounts: Sequence[Account],
-        accept: Accept,
+        accounts: Sequence[ImapAccount],
+        accept: Acceptor,
         boxes: Mailboxes,
         tokens: Tokens,
         clock: Clock,
-        rhythm: Rhythm | None = None,
+        rhythm: Intervals | None = None,
     ) -> None:
         self.accounts = {account.name: account for account in accounts}
         self.accept = accept
         self.boxes = boxes
         self.tokens = tokens
         self.clock = clock
-        self.rhythm = rhythm or Rhythm()
+        self.rhythm = rhythm or Intervals()
         self._watches: dict[str, _Watch] = {}
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -179,7 +179,7 @@ class Watcher:
             watch.hung_up += 1
             await self._tell(watch, "refused" if watch.hung_up > 1 else "failing", error.message)
             return watch.hung_up > 1
-        except LeaseLost:
+        except MailboxLeaseLost:
             _log.info("mailbox lost", mailbox=watch.account.shown)
         except TryAgain as error:
             await self._tell(watch, "failing", error.message)
@@ -228,9 +228,9 @@ class Watcher:
             cut.cancel()
             await session.close()
 
-    async def _entered(self, watch: _Watch) -> Session:
+    async def _entered(self, watch: _Watch) -> ImapSession:
         """A session that is signed in."""
-        session = await Session.open(watch.account.server(), self.rhythm.patience)
+        session = await ImapSession.open(watch.account.server(), self.rhythm.patience)
         try:
             await watch.account.sign_in(session, self.tokens)
         except BaseException:
@@ -239,9 +239,9 @@ class Watcher:
         watch.hung_up = 0
         return session
 
-    async def _read(self, watch: _Watch, session: Session) -> None:
+    async def _read(self, watch: _Watch, session: ImapSession) -> None:
         account, stop = watch.account, watch.stop
-        reader = Reader(
+        reader = MailboxReader(
             account,
             session,
             await self._mine(account),
@@ -266,19 +266,19 @@ class Watcher:
                 self._recovered(watch)
             await self._news(watch, session)
 
-    async def _cut_off(self, session: Session, stop: asyncio.Event) -> None:
+    async def _cut_off(self, session: ImapSession, stop: asyncio.Event) -> None:
         """A server that is silent does not keep us from stopping."""
         await stop.wait()
         await asyncio.sleep(self.rhythm.goodbye)
         session.abort()
 
-    async def _mine(self, account: Account) -> Mailbox:
+    async def _mine(self, account: ImapAccount) -> Mailbox:
         box = await self.boxes.get(account.name)
         if box is None or box.lease_owner != self.boxes.database.node:
-            raise LeaseLost("the mailbox is read by another process now")
+            raise MailboxLeaseLost("the mailbox is read by another process now")
         return box
 
-    async def _news(self, watch: _Watch, session: Session) -> None:
+    async def _news(self, watch: _Watch, session: ImapSession) -> None:
         """Returns when it is time to look again: the server tells of mail, or some minutes have
         passed.
         """
@@ -287,7 +287,7 @@ class Watcher:
         if "IDLE" in session.capabilities and not watch.polled:
             try:
                 await session.idle(self.rhythm.idle, watch.stop)
-            except Said as error:
+            except CommandRefused as error:
                 watch.polled = True
                 _log.warning(
                     "server does not idle",
@@ -360,7 +360,7 @@ class Watcher:
             )
             before = await self._signed_in(watch.account, before)
 
-    async def _signed_in(self, account: Account, known: datetime | None) -> datetime | None:
+    async def _signed_in(self, account: ImapAccount, known: datetime | None) -> datetime | None:
         """When somebody last signed in; what is ``known`` where the database is away."""
         if account.client is None:
             return None

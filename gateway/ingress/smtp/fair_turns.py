@@ -14,7 +14,7 @@ from collections import deque
 _MOST = 12  # pieces of work in one pass of the event loop
 
 
-class Turns:
+class FairTurns:
     """Lets at most so many callers go on in each pass of the event loop, in the order in which they
     asked.
     """

@@ -22,7 +22,7 @@ class EndOfInput(Exception):
     """The client sends nothing more."""
 
 
-class Inlet:
+class InputBuffer:
     """The input of one connection: fed by the protocol, read by its one task."""
 
     __slots__ = ("_at", "_data", "_eof", "_loop", "_transport", "_waiter", "paused")

@@ -14,8 +14,8 @@ from gateway.errors import DiskFull
 from gateway.ingress.smtp.addresses import NULL_PATH
 
 if TYPE_CHECKING:
-    from gateway.ingress.smtp.server import Service
-    from gateway.ingress.smtp.session import Connection
+    from gateway.ingress.smtp.server import ListenerSettings
+    from gateway.ingress.smtp.session import SessionProtocol
 
 
 class Policy:
@@ -23,12 +23,17 @@ class Policy:
     the reply.
     """
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: ListenerSettings) -> None:
         """``service`` brings limits, the directory, and the door."""
         self._service = service
 
     async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
-        self, server: Connection, _session: object, envelope: Any, address: str, _options: list[str]
+        self,
+        server: SessionProtocol,
+        _session: object,
+        envelope: Any,
+        address: str,
+        _options: list[str],
     ) -> str:
         """Any sender is welcome while there is room for mail."""
         if not address.isascii() and not envelope.smtp_utf8:
@@ -42,7 +47,12 @@ class Policy:
         return "250 2.1.0 OK"
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
-        self, server: Connection, _session: object, envelope: Any, address: str, _options: list[str]
+        self,
+        server: SessionProtocol,
+        _session: object,
+        envelope: Any,
+        address: str,
+        _options: list[str],
     ) -> str:
         """A recipient is one of our addresses; there is no relaying (reliability.md 1, items 9 and
         10).

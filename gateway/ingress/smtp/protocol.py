@@ -26,8 +26,8 @@ from gateway.ingress.smtp.input_buffer import HIGH_WATER
 from gateway.ingress.smtp.policy import Policy
 from gateway.ingress.smtp.received_header import received
 from gateway.ingress.smtp.replies import new_error_id, reply_to_error
-from gateway.ingress.smtp.server import Register, Server, Service
-from gateway.ingress.smtp.session import Connection
+from gateway.ingress.smtp.server import ListenerSettings, SessionRegistry, SmtpListeners
+from gateway.ingress.smtp.session import SessionProtocol
 from gateway.ingress.spool_files import remove_leftovers
 
 if TYPE_CHECKING:
@@ -54,16 +54,16 @@ _FAULTS: dict[Fault, str] = {
 }
 
 
-class SMTP(Connection, base.SMTP):
+class SMTP(SessionProtocol, base.SMTP):
     """One SMTP session."""
 
     source: ClassVar[Any] = "smtp"
     commands: ClassVar[dict[bytes, Any]] = {}
 
-    def __init__(self, prototype: dict[str, Any], register: Register) -> None:
+    def __init__(self, prototype: dict[str, Any], register: SessionRegistry) -> None:
         """``prototype`` stands for aiosmtpd's constructor, see :func:`prototype_of`."""
         self.__dict__.update(prototype)
-        Connection.__init__(self, register)
+        SessionProtocol.__init__(self, register)
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
         """The address and the parameters of MAIL and RCPT; the parser of the base class takes 0.2
@@ -274,7 +274,7 @@ class SMTP(Connection, base.SMTP):
     smtp_AUTH = smtp_HELP
 
 
-def commands_of(protocol: type[Connection]) -> dict[bytes, Any]:
+def commands_of(protocol: type[SessionProtocol]) -> dict[bytes, Any]:
     """The commands a protocol class knows, by name."""
     return {
         name.removeprefix("smtp_").encode(): getattr(protocol, name)
@@ -286,7 +286,9 @@ def commands_of(protocol: type[Connection]) -> dict[bytes, Any]:
 SMTP.commands = commands_of(SMTP)
 
 
-def prototype_of(service: Service, loop: asyncio.AbstractEventLoop, *, word: str) -> dict[str, Any]:
+def prototype_of(
+    service: ListenerSettings, loop: asyncio.AbstractEventLoop, *, word: str
+) -> dict[str, Any]:
     """The state with which each protocol object begins: what aiosmtpd's constructor makes, done
     once, and texts that never change.
     """
@@ -318,13 +320,13 @@ def _listing(name: str, extensions: list[str]) -> bytes:
     return "\r\n".join(f"250{' ' if line is lines[-1] else '-'}{line}" for line in lines).encode()
 
 
-class SmtpServer(Server):
+class SmtpServer(SmtpListeners):
     """SMTP on the given addresses."""
 
     protocol: ClassVar[type[SMTP]] = SMTP
     word: ClassVar[str] = "ESMTP"
 
-    def __init__(self, listen: Sequence[str], service: Service) -> None:
+    def __init__(self, listen: Sequence[str], service: ListenerSettings) -> None:
         """``listen`` holds ``host:port``; port 0 lets the system choose. Nothing is opened before
         :meth:`start`.
         """
@@ -332,12 +334,12 @@ class SmtpServer(Server):
         self._prototype: dict[str, Any] = {}
         super().__init__(
             listen,
-            Register(service, self.protocol.source),
+            SessionRegistry(service, self.protocol.source),
             lambda: self.protocol(self._prototype, self._register),
         )
 
     async def start(self) -> None:
-        """See :meth:`Server.start`. What a crash left of mails that were being received is removed
+        """See :meth:`SmtpListeners.start`. What a crash left of mails that were being received is removed
         first.
         """
         await asyncio.to_thread(remove_leftovers, self._service.accept.directory)

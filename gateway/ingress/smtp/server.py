@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from config.listen import parse_listen
 from gateway import maillog
 from gateway.ingress.limits import Admission, Networks
-from gateway.ingress.smtp.fair_turns import Turns
+from gateway.ingress.smtp.fair_turns import FairTurns
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
 
     from gateway.clock import Clock
-    from gateway.ingress.accept import Accept
+    from gateway.ingress.accept import Acceptor
     from gateway.ingress.limits import Limits
     from gateway.ingress.smtp.addresses import Directory
     from gateway.ingress.smtp.tls import Certificate
@@ -40,12 +40,12 @@ State = Literal["greeting", "command", "data", "commit", "parting"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Service:
+class ListenerSettings:
     """What every session of a listener needs. ``pause`` waits the seconds it is given before an
     error is answered.
     """
 
-    accept: Accept
+    accept: Acceptor
     directory: Directory
     clock: Clock
     limits: Limits
@@ -73,7 +73,7 @@ class Service:
         return Networks(self.proxy_from)
 
 
-class Session(Protocol):
+class OpenSession(Protocol):
     """What the register wants from a connection."""
 
     state: State
@@ -100,14 +100,14 @@ class Session(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class Register:
+class SessionRegistry:
     """The open sessions of one listener, and who else may come in."""
 
-    service: Service
+    service: ListenerSettings
     source: str
-    sessions: set[Session] = field(default_factory=set)
+    sessions: set[OpenSession] = field(default_factory=set)
     stopping: bool = False
-    turns: Turns = field(default_factory=Turns)
+    turns: FairTurns = field(default_factory=FairTurns)
     _admission: Admission = field(init=False)
     _empty: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -116,7 +116,7 @@ class Register:
         self._admission = Admission(self.service.limits, self.service.exempt)
         self._empty.set()
 
-    def enter(self, session: Session, now: float) -> str | None:
+    def enter(self, session: OpenSession, now: float) -> str | None:
         """Takes a new session in; returns the reply to refuse it with where there is no place."""
         if self.stopping:
             return _STOPPING
@@ -155,7 +155,7 @@ class Register:
         maillog.refused(source=self.source, reason_code="connections_per_address", peer=host)
         return _EXCESS
 
-    def leave(self, session: Session, admitted: str | None) -> None:
+    def leave(self, session: OpenSession, admitted: str | None) -> None:
         """A session has ended; ``admitted`` is the address it was counted for, None where it was
         not.
         """
@@ -193,11 +193,14 @@ class Register:
                 await self._empty.wait()
 
 
-class Server:
+class SmtpListeners:
     """The listeners of one protocol. ``addresses`` is where they really listen, once started."""
 
     def __init__(
-        self, listen: Sequence[str], register: Register, factory: Callable[[], asyncio.Protocol]
+        self,
+        listen: Sequence[str],
+        register: SessionRegistry,
+        factory: Callable[[], asyncio.Protocol],
     ) -> None:
         """``listen`` holds ``host:port`` or ``unix:/path``; ``factory`` makes the protocol object
         of a connection.

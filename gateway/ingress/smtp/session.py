@@ -14,13 +14,13 @@ import ssl
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from gateway import maillog
-from gateway.ingress.smtp.input_buffer import EndOfInput, Inlet
+from gateway.ingress.smtp.input_buffer import EndOfInput, InputBuffer
 from gateway.ingress.smtp.replies import encoded, new_error_id, reply_to_error
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from gateway.ingress.smtp.server import Register, State
+    from gateway.ingress.smtp.server import SessionRegistry, State
 
     Command = Callable[[Any, str | None], Coroutine[Any, Any, None]]
 
@@ -45,7 +45,7 @@ _HTTP = frozenset(
 )
 
 
-class Connection:
+class SessionProtocol:
     """What SMTP and LMTP sessions have in common, apart from the commands themselves. Mixed into
     aiosmtpd's protocol class.
     """
@@ -63,11 +63,11 @@ class Connection:
     _create_session: Callable[[], Any]
     _create_envelope: Callable[[], Any]
 
-    def __init__(self, register: Register) -> None:
+    def __init__(self, register: SessionRegistry) -> None:
         """``register`` is asked for a place once the connection stands."""
         self.register = register
         self.service = register.service
-        self.inlet = Inlet(self.loop)
+        self.inlet = InputBuffer(self.loop)
         self.state: State = "greeting"
         self.since = 0.0
         self.host = ""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from core.model.message import Attachment, Message
-from gateway.intake.sandbox.jobs import Job
+from gateway.intake.sandbox.jobs import ReadJob
 from gateway.reading import parse
 
 
-def read_job(job: Job) -> Message:
+def read_job(job: ReadJob) -> Message:
     """Read one mail."""
     return parse.read(job.raw, html=job.html, null_sender=job.null_sender)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ReadJob:
     """One mail to read: its bytes, the envelope fact "null sender" (None = not known), and whether
     HTML is wanted.
     """

@@ -26,9 +26,9 @@ from typing import Any, Final
 
 from core.model import message as values
 from core.model.message import Attachment, Message
-from gateway.intake.sandbox.jobs import Job, ReadFailure
+from gateway.intake.sandbox.jobs import ReadFailure, ReadJob
 
-__all__ = ["Job", "ReadFailure", "Sandbox", "WorkerLost"]
+__all__ = ["ReadFailure", "ReadJob", "Sandbox", "WorkerLost"]
 
 CPU_SECONDS: Final = 10
 WALL_SECONDS: Final = 20.0
@@ -92,7 +92,7 @@ class Sandbox:
             await self._kill(worker)
         await self._end_nursery()
 
-    async def read_many(self, raws: Sequence[Job]) -> list[Message | ReadFailure]:
+    async def read_many(self, raws: Sequence[ReadJob]) -> list[Message | ReadFailure]:
         """The mails of one chunk, in order, read by one worker; never raises for what is in a mail."""
         if not raws:
             return []
@@ -115,13 +115,13 @@ class Sandbox:
         attachment, data = found
         return attachment, data
 
-    async def _alone(self, job: Job) -> Message | ReadFailure:
+    async def _alone(self, job: ReadJob) -> Message | ReadFailure:
         try:
             return self._one(await self._ask(("read", [job]), self.wall))
         except WorkerLost as lost:
             return await self._again(job, lost)
 
-    async def _again(self, job: Job, lost: WorkerLost) -> Message | ReadFailure:
+    async def _again(self, job: ReadJob, lost: WorkerLost) -> Message | ReadFailure:
         for _ in range(TRIES - 1):
             try:
                 return self._one(await self._ask(("read", [job]), self.wall))
@@ -155,7 +155,7 @@ class Sandbox:
             await asyncio.shield(self._replace(worker))
             raise
         try:
-            outcome, value = _Answer(io.BytesIO(answer)).load()
+            outcome, value = _ResultUnpickler(io.BytesIO(answer)).load()
             _check(request, outcome, value)
         except Exception:  # noqa: BLE001  # bytes made to confuse a pickle raise anything
             await self._replace(worker)
@@ -261,7 +261,7 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
-class _Answer(pickle.Unpickler):
+class _ResultUnpickler(pickle.Unpickler):
     """Reads an answer. A worker that a mail has taken over could send anything, so nothing but
     message values is built from it.
 

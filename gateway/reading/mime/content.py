@@ -17,7 +17,7 @@ from typing import Final
 from core.model.message import Attachment, Invitation
 from gateway.reading.mime import charset, invitation, limits, uuencode
 from gateway.reading.mime.part_tree import Part
-from gateway.reading.text.quotes import Mark
+from gateway.reading.text.quotes import QuoteMark
 
 _LINE_END: Final = re.compile(r"\r\n?")
 _ENRICHED: Final = re.compile(r"<(/?)([A-Za-z-]{1,40})>")
@@ -55,7 +55,7 @@ class Content:
 
     text: str = ""
     html: str | None = None
-    marks: list[Mark] = field(default_factory=list)  # of clients, by the lines of ``text``
+    marks: list[QuoteMark] = field(default_factory=list)  # of clients, by the lines of ``text``
     beside: list[Part] = field(default_factory=list)  # HTML bodies of which the plain text was read
     attachments: list[Attachment] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)

@@ -16,7 +16,7 @@ from lxml import etree
 
 from gateway.reading.mime import limits
 from gateway.reading.mime.charset import clean
-from gateway.reading.text.quotes import Mark
+from gateway.reading.text.quotes import QuoteMark
 
 _OPEN: Final = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)\b[^<>]{0,2000}?(/?)>")
 _VOID: Final = frozenset(
@@ -127,7 +127,7 @@ def is_marked(source: str) -> bool:
     return _MARKED.search(source) is not None
 
 
-def to_text(source: str) -> tuple[str, list[Mark]]:
+def to_text(source: str) -> tuple[str, list[QuoteMark]]:
     """The plain text of an HTML body: paragraphs as lines, list marks, table cells apart, quoted
     blocks as ``> `` lines, links by their words. With it the marks of clients, by the lines of this
     text.
@@ -327,7 +327,7 @@ class _Writer:
             self.line = []
         self.space = False
 
-    def found(self) -> list[Mark]:
+    def found(self) -> list[QuoteMark]:
         """The marks, by the lines of the text as :meth:`close` gives it: without blank lines before
         it, and with single ones inside.
         """
@@ -343,7 +343,7 @@ class _Writer:
             blank = empty
         at.append(count)
         return [
-            Mark(
+            QuoteMark(
                 "introduction" if introduces else "quote", at[start], at[end] if end >= 0 else count
             )
             for start, end, _, introduces in self.marks

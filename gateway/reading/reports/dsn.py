@@ -80,7 +80,7 @@ _XTEXT: Final = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
+class DeliveryReport:
     """What was found: ``kind`` is "dsn", "mdn", "arf", "tls", "dmarc" or empty; a bounce told in
     prose has no kind but a ``bounce``.
 
@@ -104,7 +104,7 @@ class _Parts:
     types: set[str] = field(default_factory=set)
 
 
-_NOTHING: Final = Report()
+_NOTHING: Final = DeliveryReport()
 
 
 def read(
@@ -115,10 +115,10 @@ def read(
     text: str,
     *,
     null_path: bool,
-) -> Report:
+) -> DeliveryReport:
     """The report a mail is, if it is one. ``text`` is its body as a person reads it."""
     if text[:1] == "{" and (notice := ses_notice.read(text)) is not None:
-        return Report(notice[0], notice[1], "delivery notice of a mail service", told=True)
+        return DeliveryReport(notice[0], notice[1], "delivery notice of a mail service", told=True)
     structured = root.content_type == "multipart/report"
     by_machine = (
         null_path
@@ -141,11 +141,11 @@ def read(
         and (parts.types & _MDN_TYPES or named == "disposition-notification")
         and not _tells_failure(subject)
     ):
-        return Report("mdn")
+        return DeliveryReport("mdn")
     if "message/feedback-report" in parts.types or named == "feedback-report":
-        return Report("arf")
+        return DeliveryReport("arf")
     if named == "tlsrpt" or "tls-report-domain" in headers.fields:
-        return Report("tls")
+        return DeliveryReport("tls")
     found = _other_report(root, headers, subject)
     if found.kind:
         return found
@@ -153,15 +153,19 @@ def read(
     recipients = _from_status(parts)
     if recipients:
         bounce = _bounce(_completed(recipients, text, headers, returned), returned, text)
-        return Report("dsn", bounce, "RFC 3464 delivery report", prose_bounces.is_challenge(text))
+        return DeliveryReport(
+            "dsn", bounce, "RFC 3464 delivery report", prose_bounces.is_challenge(text)
+        )
     nobody = sender is None or not sender.address
     prose = prose_bounces.read(root, headers, subject, text, returned, sure=structured or nobody)
     if prose is None:
         return (
-            Report(challenge=True) if null_path and prose_bounces.is_challenge(text) else _NOTHING
+            DeliveryReport(challenge=True)
+            if null_path and prose_bounces.is_challenge(text)
+            else _NOTHING
         )
     bounce = _bounce(list(prose.recipients), returned, text, prose.action)
-    return Report(
+    return DeliveryReport(
         "dsn" if structured else "",
         bounce,
         prose.rule,
@@ -174,20 +178,20 @@ def _tells_failure(subject: str) -> bool:
     return bool(prose_bounces.FAILURE_SUBJECT.search(subject))
 
 
-def _other_report(root: Part, headers: Headers, subject: str) -> Report:
+def _other_report(root: Part, headers: Headers, subject: str) -> DeliveryReport:
     """Reports that are no multipart/report: complaints in Hotmail's form, DMARC aggregates, TLS
     reports, receipts.
     """
     if root.content_type in _MDN_TYPES:
-        return Report("mdn")
+        return DeliveryReport("mdn")
     if (
         _DMARC.search(subject)
         or "x-dmarc-report" in headers.fields
         or any(map(_is_aggregate, root.children or [root]))
     ):
-        return Report("dmarc")
+        return DeliveryReport("dmarc")
     if "tls-report-domain" in headers.fields:
-        return Report("tls")
+        return DeliveryReport("tls")
     if root.main != "multipart":
         return _NOTHING
     kinds = {part.content_type for part in root.children}
@@ -196,7 +200,7 @@ def _other_report(root: Part, headers: Headers, subject: str) -> Report:
         or kinds & {"message/rfc822"}
         and _COMPLAINT.match(subject)
     ):
-        return Report("arf")
+        return DeliveryReport("arf")
     return _NOTHING
 
 

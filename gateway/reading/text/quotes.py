@@ -29,7 +29,7 @@ class Found:
     strong: bool = False
 
 
-class Mark(NamedTuple):
+class QuoteMark(NamedTuple):
     """Lines ``start`` to ``end`` (exclusive) of a text of which the HTML says that they are a
     quoted mail, or the introduction of one.
     """

@@ -3,7 +3,7 @@ how they are.
 
 Whoever changes one holds its lease; the mails themselves are written down by
 :mod:`gateway.store.imap.taken_mail`. What can go wrong: the lease was lost meanwhile
-(:class:`gateway.store.imap.taken_mail.LeaseLost`), and nothing was changed.
+(:class:`gateway.store.imap.taken_mail.MailboxLeaseLost`), and nothing was changed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store.engine import Database
-from gateway.store.imap.taken_mail import BOX, HERE, KNOWN, TAKEN, LeaseLost
+from gateway.store.imap.taken_mail import BOX, HERE, KNOWN, TAKEN, MailboxLeaseLost
 from gateway.store.sql.any_of import among
 from gateway.store.sql.nodes import dead
 
@@ -163,7 +163,7 @@ class Mailboxes:
     async def _set(self, connection: AsyncConnection, box: int, **values: Any) -> None:
         mine = sa.update(BOX).where(BOX.c.id == box, BOX.c.lease_owner == self.database.node)
         if not (await connection.execute(mine.values(**values))).rowcount:
-            raise LeaseLost("the mailbox is read by another process now")
+            raise MailboxLeaseLost("the mailbox is read by another process now")
 
     # ---- how far it was read
 

@@ -4,7 +4,7 @@ A mail is known by mailbox, UIDVALIDITY and UID, and that is written in the tran
 its bytes, so it is taken in exactly once wherever a crash falls. ``last_uid`` only says where to go
 on looking: it moves over a mail when that one is stored, gone, or written down as one that cannot
 be fetched. What can go wrong: the lease was lost, because the database was away or the clock
-jumped; then nothing is stored (:class:`LeaseLost`) and whoever has the lease fetches the mail.
+jumped; then nothing is stored (:class:`MailboxLeaseLost`) and whoever has the lease fetches the mail.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _ADVANCE = (
 )
 
 
-class LeaseLost(TryAgain):
+class MailboxLeaseLost(TryAgain):
     """Another process reads this mailbox now."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class MailboxPosition:
     """Where a mail comes from. ``follows`` is the UID before it: the cursor moves on to this one
     only from there. A mail behind the cursor follows itself.
 
@@ -71,20 +71,22 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class TakenMail:
     """Mails that are in the spool: under this UID, or from before the server gave new ones.
     ``owed`` are written down as mails that are not.
     """
 
-    there: Mapping[Mark, int]
-    again: Mapping[Mark, int]
-    owed: frozenset[Mark]
+    there: Mapping[MailboxPosition, int]
+    again: Mapping[MailboxPosition, int]
+    owed: frozenset[MailboxPosition]
 
 
-NOTHING = Known({}, {}, frozenset())
+NOTHING = TakenMail({}, {}, frozenset())
 
 
-async def claim_marks(connection: AsyncConnection, node: str, marks: Mapping[Mark, bytes]) -> Known:
+async def claim_marks(
+    connection: AsyncConnection, node: str, marks: Mapping[MailboxPosition, bytes]
+) -> TakenMail:
     """Locks the mailboxes of ``marks`` (mail to digest) and tells which of those mails are known
     already, with their numbers in the spool.
 
@@ -96,16 +98,16 @@ async def claim_marks(connection: AsyncConnection, node: str, marks: Mapping[Mar
             _LOCK, {"ids": sorted({mark.mailbox for mark in marks})}
         )
     }
-    there: dict[Mark, int] = {}
-    again: dict[Mark, int] = {}
-    owed: set[Mark] = set()
+    there: dict[MailboxPosition, int] = {}
+    again: dict[MailboxPosition, int] = {}
+    owed: set[MailboxPosition] = set()
     for box, own in _by_mailbox(marks).items():
         if (
             box not in boxes
             or boxes[box].lease_owner != node
             or any(mark.uidvalidity != boxes[box].uidvalidity for mark in own)
         ):
-            raise LeaseLost("the mailbox is read by another process now")
+            raise MailboxLeaseLost("the mailbox is read by another process now")
         values = {
             "box": box,
             "validity": own[0].uidvalidity,
@@ -117,12 +119,12 @@ async def claim_marks(connection: AsyncConnection, node: str, marks: Mapping[Mar
         again |= await _recognised(
             connection, box, {mark: marks[mark] for mark in own if mark not in there}
         )
-    return Known(there, again, frozenset(owed))
+    return TakenMail(there, again, frozenset(owed))
 
 
 async def _recognised(
-    connection: AsyncConnection, box: int, fresh: Mapping[Mark, bytes]
-) -> dict[Mark, int]:
+    connection: AsyncConnection, box: int, fresh: Mapping[MailboxPosition, bytes]
+) -> dict[MailboxPosition, int]:
     """Mails that were taken before the server gave new UIDs; each of those stands for one mail
     only, and is to be written anew.
     """
@@ -134,7 +136,7 @@ async def _recognised(
     before: dict[bytes, list[Any]] = {}
     for row in rows:
         before.setdefault(bytes(row.digest), []).append(row)
-    known: dict[Mark, int] = {}
+    known: dict[MailboxPosition, int] = {}
     gone = []
     for mark, digest in fresh.items():
         if before.get(digest):
@@ -147,9 +149,9 @@ async def _recognised(
 
 async def record(
     connection: AsyncConnection,
-    marks: Mapping[Mark, bytes],
-    numbers: Mapping[Mark, int],
-    known: Known,
+    marks: Mapping[MailboxPosition, bytes],
+    numbers: Mapping[MailboxPosition, int],
+    known: TakenMail,
 ) -> None:
     """Writes down mails with their ``numbers`` in the spool, and moves each cursor over what is
     there without a gap.
@@ -183,7 +185,7 @@ async def record(
     await write_rows(connection, [(_FORGET, owed), (TAKEN, rows), (_ADVANCE, moved)])
 
 
-def reached(last: int, marks: Iterable[Mark]) -> int:
+def reached(last: int, marks: Iterable[MailboxPosition]) -> int:
     """How far the cursor gets from ``last`` over these mails."""
     for mark in sorted(marks, key=lambda mark: mark.uid):
         if mark.follows <= last < mark.uid:
@@ -191,8 +193,8 @@ def reached(last: int, marks: Iterable[Mark]) -> int:
     return last
 
 
-def _by_mailbox(marks: Iterable[Mark]) -> dict[int, list[Mark]]:
-    own: dict[int, list[Mark]] = {}
+def _by_mailbox(marks: Iterable[MailboxPosition]) -> dict[int, list[MailboxPosition]]:
+    own: dict[int, list[MailboxPosition]] = {}
     for mark in marks:
         own.setdefault(mark.mailbox, []).append(mark)
     return own

@@ -25,7 +25,7 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Due:
+class DueDraft:
     """A draft whose time has come. ``files_of``: the mail in the register whose attachments go
     along, where it was written elsewhere.
     """
@@ -36,7 +36,7 @@ class Due:
     files_of: int | None
 
 
-async def due(connection: AsyncConnection, now: datetime, most: int) -> list[Due]:
+async def due(connection: AsyncConnection, now: datetime, most: int) -> list[DueDraft]:
     """Those of the first ``most`` recipients, the earliest first."""
     query = (
         sa.select(OUTGOING.c.id, OUTGOING.c.draft, OUTGOING.c.ticket)
@@ -49,7 +49,7 @@ async def due(connection: AsyncConnection, now: datetime, most: int) -> list[Due
     )
     found = {row.id: row for row in await connection.execute(query)}
     return [
-        Due(row.id, str(row.draft["user"]), row.ticket, row.draft.get("files_of"))
+        DueDraft(row.id, str(row.draft["user"]), row.ticket, row.draft.get("files_of"))
         for row in found.values()
     ]
 

@@ -55,7 +55,7 @@ FREED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 
 
 @dataclass(frozen=True, slots=True)
-class Mail:
+class RegisteredMail:
     """One entry. ``channel`` is its address; ``sender`` to ``outcome`` are None until the mail was
     processed.
     """
@@ -84,7 +84,7 @@ class Mail:
     channel: str | None
 
 
-class Register:
+class MailRegister:
     """What is known of every mail in ``database``, and its bytes there or in ``blobs``."""
 
     __slots__ = ("blobs", "database")
@@ -95,7 +95,7 @@ class Register:
 
     async def listing(
         self, state: str | None = None, limit: int | None = None, ids: Collection[int] | None = None
-    ) -> list[Mail]:
+    ) -> list[RegisteredMail]:
         """Mails newest first: of one state or any, at most ``limit``, only those of ``ids`` when
         given.
         """
@@ -110,7 +110,7 @@ class Register:
         async with self.database.read() as connection:
             return int((await connection.execute(query)).scalar_one())
 
-    async def get(self, mail_id: int) -> Mail:
+    async def get(self, mail_id: int) -> RegisteredMail:
         """One mail; Refused when there is none."""
         found = await self.listing(ids=[mail_id])
         if not found:
@@ -184,8 +184,10 @@ def _absent(mail_id: int) -> Refused:
     return Refused(f"there is no mail {mail_id}")
 
 
-def _mail(row: Any) -> Mail:
-    return Mail(**{**row, "envelope": unpack(row["envelope"], row["source"], row["received_at"])})
+def _mail(row: Any) -> RegisteredMail:
+    return RegisteredMail(
+        **{**row, "envelope": unpack(row["envelope"], row["source"], row["received_at"])}
+    )
 
 
 def pack(envelope: Envelope) -> dict[str, Any]:

@@ -90,7 +90,7 @@ CHOSEN = sa.select(D).where(IDS).order_by(D.c.id).with_for_update()
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ClaimedDelivery:
     """A delivery in the hands of one worker. ``attempts`` were made before; ``first_at`` is when
     its five days began.
 
@@ -110,7 +110,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class AttemptRecord:
     """What an attempt came to. ``due_at`` is set for a delivery that was put off, ``ended_at`` for
     one that is over.
     """
@@ -123,7 +123,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class DeliveryView:
     """All that is known of one delivery: the columns of the listing, those beside them, and the
     mail, or the draft it will be made from.
     """
@@ -154,7 +154,7 @@ class Deliveries:
         *,
         due: datetime | None = None,
         bare: bool = False,
-    ) -> list[Job]:
+    ) -> list[ClaimedDelivery]:
         """Up to ``limit`` deliveries that nobody holds and that are due by ``due`` (``now``), the
         longest due first, for ``lease_seconds`` from ``now``.
 
@@ -223,7 +223,7 @@ class Deliveries:
             await self.give_back(owner, [row.id for row in orphans if row.lease_owner == owner])
         return len(orphans)
 
-    async def mark(self, owner: str, marks: Sequence[Mark]) -> set[int]:
+    async def mark(self, owner: str, marks: Sequence[AttemptRecord]) -> set[int]:
         """Writes down what attempts came to, durably and in one transaction; returns the ids of
         those that ``owner`` still held.
         """
@@ -275,7 +275,7 @@ class Deliveries:
         async with self.database.read() as connection:
             return [dict(row) for row in (await connection.execute(query.limit(limit))).mappings()]
 
-    async def show(self, delivery: int) -> Shown:
+    async def show(self, delivery: int) -> DeliveryView:
         """One delivery; Refused where there is none."""
         more = (
             D.c.outgoing_id,
@@ -297,7 +297,7 @@ class Deliveries:
             row = (await connection.execute(query)).one_or_none()
         if listed is None or row is None:
             raise Refused(f"there is no delivery {delivery}")
-        return Shown(dict(listed), *row)
+        return DeliveryView(dict(listed), *row)
 
 
 async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
@@ -381,8 +381,8 @@ def _affordable(rows: Sequence[Any], sizes: dict[int, int | None]) -> list[Any]:
     return taken
 
 
-def _job(row: Any, mail: Any, raw: bytes | None) -> Job:
-    return Job(
+def _job(row: Any, mail: Any, raw: bytes | None) -> ClaimedDelivery:
+    return ClaimedDelivery(
         row.id,
         row.outgoing_id,
         mail.ticket,

@@ -22,7 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.model.message import Envelope
 from gateway.errors import Refused, TryAgain
 from gateway.store.imap import taken_mail
-from gateway.store.queues.mail_register import FREED, MailState, Register, pack, unpack
+from gateway.store.queues.mail_register import FREED, MailRegister, MailState, pack, unpack
 from gateway.store.queues.wake import tell_others
 from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
@@ -105,7 +105,7 @@ class StoredFile(Protocol):
         ...
 
 
-class Incoming(Protocol):
+class MailToStore(Protocol):
     """One mail to be stored: its bytes or the file that holds them, their number and hex digest,
     and what the transport said.
     """
@@ -131,7 +131,7 @@ class Incoming(Protocol):
         ...
 
     @property
-    def mark(self) -> taken_mail.Mark | None:
+    def mark(self) -> taken_mail.MailboxPosition | None:
         """Which mail of which mailbox it is, None for mail that came another way."""
         ...
 
@@ -175,7 +175,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
+class EarlierMail:
     """An earlier mail with the same fingerprint. ``processed_at`` is on the clock of a replay where
     it was one.
     """
@@ -188,24 +188,24 @@ class Known:
     state: str
 
 
-class LeaseLost(TryAgain):
+class ClaimLost(TryAgain):
     """A mail of the batch was finished by somebody else meanwhile: this transaction has to be given
     up.
     """
 
 
-class Spool(Register):
+class Spool(MailRegister):
     """Mail on its way: in ``database``, large raw mail in ``blobs``; what became of it is told by
-    :class:`Register`.
+    :class:`MailRegister`.
     """
 
     __slots__ = ()
 
-    async def put(self, mails: Sequence[Incoming]) -> list[int]:
+    async def put(self, mails: Sequence[MailToStore]) -> list[int]:
         """Stores all of the mails or none, durably; their ids ascend in the order given. A mail of
         a mailbox that is known keeps its id.
 
-        Raises ``DiskFull`` or ``StoreUnavailable`` when nothing was stored, ``LeaseLost`` of the
+        Raises ``DiskFull`` or ``StoreUnavailable`` when nothing was stored, ``ClaimLost`` of the
         mailboxes when one of them is not ours. A file among them stays where it is.
         """
         places = await asyncio.gather(*(self._place(mail) for mail in mails))
@@ -242,7 +242,7 @@ class Spool(Register):
             await tell_others(connection, "mail")
         return ids
 
-    async def _place(self, mail: Incoming) -> bytes | str:
+    async def _place(self, mail: MailToStore) -> bytes | str:
         """The bytes where they go into the database, else the key of the blob, which is durable by
         then.
         """
@@ -382,7 +382,7 @@ async def _numbers(connection: AsyncConnection, n: int) -> list[int]:
     return sorted((await connection.exec_driver_sql(query, (n,))).scalars())
 
 
-def _row(mail_id: int, mail: Incoming, place: bytes | str) -> dict[str, Any]:
+def _row(mail_id: int, mail: MailToStore, place: bytes | str) -> dict[str, Any]:
     return {
         "id": mail_id,
         "received_at": mail.envelope.received_at,
@@ -422,14 +422,14 @@ _COLUMNS = tuple(name for name in Finished.__slots__ if name != "mail_id")
 
 
 async def finish(connection: AsyncConnection, results: Sequence[Finished]) -> None:
-    """Writes into the caller's transaction what mails became. Raises :class:`LeaseLost` when one of
+    """Writes into the caller's transaction what mails became. Raises :class:`ClaimLost` when one of
     them is no longer waiting.
     """
     if not results:
         return
     ids = sorted({each.mail_id for each in results})
     if len((await connection.execute(STILL_PENDING, {"ids": ids})).all()) != len(ids):
-        raise LeaseLost("a mail of this batch was finished by another daemon")
+        raise ClaimLost("a mail of this batch was finished by another daemon")
     rows = [
         {"mail_id": each.mail_id} | {f"_{name}": getattr(each, name) for name in _COLUMNS}
         for each in results
@@ -449,7 +449,7 @@ async def repeated(
 
 async def by_fingerprint(
     connection: AsyncConnection, fingerprints: Collection[bytes]
-) -> dict[bytes, Known]:
+) -> dict[bytes, EarlierMail]:
     """For each fingerprint the newest finished mail that has it and is no duplicate itself."""
     rows = await connection.execute(SEEN, {"fingerprints": sorted(fingerprints)})
-    return {bytes(row[0]): Known(*row[1:]) for row in rows}
+    return {bytes(row[0]): EarlierMail(*row[1:]) for row in rows}

@@ -16,7 +16,7 @@ from gateway.store.setup import pipelines, users, workflows
 
 
 @dataclass(slots=True)
-class Desk:
+class DeskConfig:
     """Pipelines by id, channels and users by address key, signing keys, workflows."""
 
     pipelines: Mapping[int, Pipeline]
@@ -42,7 +42,7 @@ class Desk:
         )
 
 
-async def load_desk(connection: AsyncConnection) -> Desk:
+async def load_desk(connection: AsyncConnection) -> DeskConfig:
     """Pipelines, channels, users and signing keys as they are now."""
     loaded = await pipelines.load_pipelines(connection)
     channels = await pipelines.load_channels(connection)
@@ -50,7 +50,7 @@ async def load_desk(connection: AsyncConnection) -> Desk:
     query = sa.select(tables.signing_key.c.secret).order_by(tables.signing_key.c.id.desc())
     keys = tuple((await connection.execute(query)).scalars())
     by_address = {address: user for user in people for address in user.addresses if user.active}
-    return Desk(
+    return DeskConfig(
         loaded,
         {channel.address: channel for channel in channels},
         by_address,

@@ -91,7 +91,7 @@ def _settle(connection: sqlite3.Connection, role: Role) -> None:
         connection.execute("PRAGMA query_only = ON")
 
 
-class Cursor(AsyncAdapt_aiosqlite_cursor):
+class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
     """A statement and its rows in one visit to the thread; nothing is left open afterwards."""
 
     __slots__ = ("_description", "_lastrowid", "_rowcount", "_size")
@@ -166,11 +166,11 @@ class Cursor(AsyncAdapt_aiosqlite_cursor):
         self._rows.clear()
 
 
-class Connection(AsyncAdapt_aiosqlite_connection):
+class SqliteConnection(AsyncAdapt_aiosqlite_connection):
     """Visits the thread for the end of a transaction only where there is one."""
 
     __slots__ = ()
-    _cursor_cls = Cursor  # type: ignore[assignment]  # what every dialect of SQLAlchemy does here
+    _cursor_cls = SqliteCursor  # type: ignore[assignment]  # what every dialect of SQLAlchemy does here
 
     def rollback(self) -> None:
         """Ends the transaction without effect."""
@@ -205,7 +205,7 @@ class Threaded(aiosqlite.Connection):
         return result
 
 
-class Driver(AsyncAdapt_aiosqlite_dbapi):
+class SqliteDriver(AsyncAdapt_aiosqlite_dbapi):
     """The driver module that SQLAlchemy is given; it opens the one file in the one role."""
 
     def __init__(self, path: Path, role: Role) -> None:
@@ -213,11 +213,11 @@ class Driver(AsyncAdapt_aiosqlite_dbapi):
         self.path = path
         self.role: Role = role
 
-    def connect(self, *_arg: Any, **_kw: Any) -> Connection:
+    def connect(self, *_arg: Any, **_kw: Any) -> SqliteConnection:
         """A new connection with its own thread, which does not keep the process alive."""
         connection = Threaded(lambda: open_file(self.path, self.role), 64)
         connection._thread.daemon = True
-        return Connection(self, cast("Any", await_(_opened(connection))))
+        return SqliteConnection(self, cast("Any", await_(_opened(connection))))
 
 
 async def _opened(connection: aiosqlite.Connection) -> aiosqlite.Connection:
@@ -235,7 +235,7 @@ def engine(path: Path, role: Role, size: int) -> AsyncEngine:
     """
     made = create_async_engine(
         "sqlite+aiosqlite:///",
-        module=Driver(path, role),
+        module=SqliteDriver(path, role),
         poolclass=AsyncAdaptedQueuePool,
         pool_size=size,
         max_overflow=0,

@@ -94,7 +94,7 @@ OUTGOING_COLUMNS = tuple(each.name for each in fields(OutgoingRow))
 
 
 @dataclass(slots=True)
-class Outward:
+class PendingOutgoing:
     """See the module."""
 
     outgoing: list[OutgoingRow] = field(default_factory=list)

@@ -2,7 +2,7 @@
 half (R7).
 
 Reading takes sets of numbers and gives frozen core types; writing takes what
-:class:`gateway.store.tickets.unit_of_work.Book` collected and is one multi-row statement a table.
+:class:`gateway.store.tickets.unit_of_work.UnitOfWork` collected and is one multi-row statement a table.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The working set of one transaction: what a batch of mails, or one act of an agent, can touch,
 loaded in a few set queries.
 
-The rules are asked against it, ``gateway.apply.applier`` changes it, and :meth:`Book.flush` writes
+The rules are asked against it, ``gateway.apply.applier`` changes it, and :meth:`UnitOfWork.flush` writes
 the difference as multi-row statements. It lives inside one ordered write transaction, so nobody
 else changes these rows meanwhile; leaving the block without a flush changes nothing.
 """
@@ -21,11 +21,11 @@ from core.model.ticket import Contact, ParticipantRole, Thread, Ticket
 from core.model.workflow import Enrolment
 from gateway.store.schema import tables
 from gateway.store.setup import workflows
-from gateway.store.setup.desk_config import Desk, load_desk
+from gateway.store.setup.desk_config import DeskConfig, load_desk
 from gateway.store.sql.bulk import write_rows
 from gateway.store.tickets import contacts, search, threads, tickets
 from gateway.store.tickets.pending import Pending
-from gateway.store.tickets.pending_outgoing import Outward
+from gateway.store.tickets.pending_outgoing import PendingOutgoing
 from gateway.store.tickets.threads import REF_LIMIT, RefRow
 
 Connection = AsyncConnection  # the name other rooms use for a transaction of ours
@@ -37,11 +37,11 @@ UPDATE_COUNTER = (
 )
 
 
-class Book:
+class UnitOfWork:
     """See the module. Construct with :meth:`open`; ids are given out by :meth:`allot`."""
 
     def __init__(
-        self, connection: AsyncConnection, desk: Desk, counters: dict[str, int], now: datetime
+        self, connection: AsyncConnection, desk: DeskConfig, counters: dict[str, int], now: datetime
     ) -> None:
         self.connection = connection
         self.desk = desk
@@ -57,11 +57,11 @@ class Book:
         self.refs: dict[str, list[RefRow]] = {}
         self.earlier: dict[tuple[int, str], list[int]] = {}
         self.enrolments: dict[int, list[Enrolment]] = {}
-        self.outward = Outward()
+        self.outward = PendingOutgoing()
         self.pending = Pending()
 
     @classmethod
-    async def open(cls, connection: AsyncConnection, now: datetime) -> Book:
+    async def open(cls, connection: AsyncConnection, now: datetime) -> UnitOfWork:
         """An empty book on an ordered write transaction."""
         desk = await load_desk(connection)
         rows = await connection.execute(sa.select(tables.counter.c.name, tables.counter.c.value))
@@ -397,7 +397,7 @@ class Book:
         )
         await self._flush_joins()
         await tickets.write_links(connection, pending.links)
-        self.pending, self.outward = Pending(), Outward()
+        self.pending, self.outward = Pending(), PendingOutgoing()
         self._counters = dict(self._allotted)
 
     def _parts(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int, str]]:

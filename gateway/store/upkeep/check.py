@@ -72,7 +72,7 @@ class Finding:
 
 
 @dataclass(slots=True)
-class Report:
+class CheckReport:
     """What was looked at and what was found. ``spare`` are keys of blobs that no mail names."""
 
     mails: int = 0
@@ -93,11 +93,11 @@ class Report:
 
 async def check(
     database: Database, blobs: Blobs, progress: Progress = lambda _what, _steps: None
-) -> Report:
+) -> CheckReport:
     """Everything about the database and the blobs its mails name; ``progress`` is told "mail" and
     "blobs" with steps done.
     """
-    report = Report()
+    report = CheckReport()
     found = await schema_version(database)
     report.note("head", int(found != HEAD), f"the tables stand at {found}, the program at {HEAD}")
     if found != HEAD:
@@ -119,7 +119,7 @@ async def check(
     return report
 
 
-async def _references(connection: AsyncConnection, report: Report) -> None:
+async def _references(connection: AsyncConnection, report: CheckReport) -> None:
     watched = [
         (key.parent, key.column)
         for table in tables.metadata.sorted_tables
@@ -163,7 +163,7 @@ async def _references(connection: AsyncConnection, report: Report) -> None:
     )
 
 
-async def _numbers(connection: AsyncConnection, report: Report) -> None:
+async def _numbers(connection: AsyncConnection, report: CheckReport) -> None:
     counters = dict(
         (await connection.execute(sa.select(T.counter.c.name, T.counter.c.value))).all()
     )
@@ -176,7 +176,7 @@ async def _numbers(connection: AsyncConnection, report: Report) -> None:
         )
 
 
-async def _raw_mail(connection: AsyncConnection, report: Report, progress: Progress) -> None:
+async def _raw_mail(connection: AsyncConnection, report: CheckReport, progress: Progress) -> None:
     """Every mail has its bytes in exactly one place, and those in the database are what they were."""
     report.mails = int(
         (await connection.execute(sa.select(sa.func.count()).select_from(T.mail))).scalar_one()
@@ -213,7 +213,7 @@ def _digest(data: object) -> str | None:
     return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else None
 
 
-async def _blobs(blobs: Blobs, keys: set[str], report: Report, progress: Progress) -> None:
+async def _blobs(blobs: Blobs, keys: set[str], report: CheckReport, progress: Progress) -> None:
     report.blobs = len(keys)
     damaged: list[str] = []
     for key in sorted(keys):

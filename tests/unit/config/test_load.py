@@ -15,7 +15,7 @@ import config
 from config.listen import Listen, parse_listen
 from config.load import load
 from config.problems import ConfigError
-from config.settings import Imap, Oauth, Settings
+from config.settings import ImapSettings, OauthSettings, Settings
 
 EXAMPLE = Path(config.__file__).with_name("ticketgate.example.toml")
 
@@ -65,8 +65,8 @@ def test_the_example_tables_hold_once_they_are_uncommented(tmp_path):
     path.write_text(re.sub(r"^#(?=\[\[|[a-z_]+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE))
     settings = load(path, {}).settings
     given = tomllib.loads(path.read_text())
-    assert set(given["imap"][0]) == set(Imap.model_fields)
-    assert set(given["oauth"][0]) == set(Oauth.model_fields)
+    assert set(given["imap"][0]) == set(ImapSettings.model_fields)
+    assert set(given["oauth"][0]) == set(OauthSettings.model_fields)
     assert settings.imap[0].move_to == "Archive"
 
 

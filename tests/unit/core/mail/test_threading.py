@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.mail import reply_tokens
-from core.mail.threading import Address, Entry, Ref, head, tie
+from core.mail.threading import Entry, Ref, TicketRef, head, tie
 from core.model.message import Message
 
 EMPTY = Message(
@@ -40,9 +40,9 @@ def test_the_order_of_ties() -> None:
         name: [Ref(number, held=True)] for number, name in enumerate(["irt@x", "old@x", "new@x"], 1)
     } | {"me@x": [Ref(4, held=False)]}
     facts: dict[str, object] = {
-        "reply_address": Address(9, 90),
+        "reply_address": TicketRef(9, 90),
         "own_ids": {"ours@x": 80},
-        "subject_tag": Address(7, 70),
+        "subject_tag": TicketRef(7, 70),
     }
     seen = []
     for dropped in ("reply_address", "own_ids", "irt@x", "new@x", "old@x", "me@x", "subject_tag"):
@@ -142,9 +142,9 @@ def test_marks_read_back_and_survive_case(number: int, thread: int | None, key: 
     address = reply_tokens.reply_address(key, "support@example.org", number, thread)
     bare, plus = reply_tokens.bare(address)
     assert bare == "support@example.org"
-    assert reply_tokens.read_reply(KEYS, plus.upper()) == Address(number, thread)
+    assert reply_tokens.read_reply(KEYS, plus.upper()) == TicketRef(number, thread)
     mark = reply_tokens.tag(key, number)
-    assert reply_tokens.read_tag(KEYS, f"Re: [{mark.upper()}] hello") == Address(number)
+    assert reply_tokens.read_tag(KEYS, f"Re: [{mark.upper()}] hello") == TicketRef(number)
     own = reply_tokens.message_id(key, "abc123", number, "example.org")
     assert reply_tokens.read_own_id(KEYS, own) == number
     assert reply_tokens.read_reply(KEYS, mark.removeprefix("#")) is None

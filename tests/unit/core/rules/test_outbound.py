@@ -10,11 +10,11 @@ import pytest
 
 from core.decide import decide
 from core.decisions.outgoing import (
-    Answered,
     Enrol,
     FailDelivery,
     Notify,
     QueueMail,
+    ReplyRecorded,
     SettleDeliveries,
     WakeRuns,
 )
@@ -101,7 +101,7 @@ def test_o01_a_user_writes_to_a_contact_of_the_ticket() -> None:
     """
     assert sent() == [
         QueueMail(3, MAIL, USER),
-        Answered(3, contact=True),
+        ReplyRecorded(3, contact=True),
         WakeRuns(3, "agent_reply"),
         SetStatus(3, 1, WAITING, A),
         Enrol(3, 12, A),
@@ -142,7 +142,7 @@ def test_o03_from_the_contact_record() -> None:
 def test_o04_to_nobody_associated() -> None:
     """O04, C20: mail to a supplier is on the ticket, but is no answer to a contact of it."""
     decided = sent(associated=False)
-    assert decided[:2] == [QueueMail(3, MAIL, USER), Answered(3, contact=False)]
+    assert decided[:2] == [QueueMail(3, MAIL, USER), ReplyRecorded(3, contact=False)]
     assert decided[2:] == [SkipRule(3, A, "no associated contact among the recipients")]
 
 
@@ -169,7 +169,7 @@ def test_o08_automated_mail() -> None:
     decided = sent(RunDue(TICKET, WORKFLOWS[NEW], run, frozenset(), Cause("workflow"), prepared))
     assert any(isinstance(each, QueueMail) for each in decided)
     assert not any(
-        isinstance(each, SetStatus | Answered | WakeRuns | SetFields) for each in decided
+        isinstance(each, SetStatus | ReplyRecorded | WakeRuns | SetFields) for each in decided
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from core.model.ticket import Thread, Ticket
 from core.pipeline import Pipeline, Status
-from core.rules.triggers import Reply, qualifies, status_rule
+from core.rules.triggers import IncomingReply, qualifies, status_rule
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 NEW, WAITING, US, CLOSED = 1, 2, 3, 4
@@ -30,7 +30,9 @@ PIPELINE = Pipeline(
 )
 OPEN = Ticket(1, "A question", 1, NEW, "email", NOW)
 ORIGIN = Thread(1, "normal", NOW, ticket=1, origin=True, attached_at=NOW)
-REPLY = Reply("human", "contact", ORIGIN, answers_forward=False, late=False, automation=True)
+REPLY = IncomingReply(
+    "human", "contact", ORIGIN, answers_forward=False, late=False, automation=True
+)
 
 
 @pytest.mark.parametrize(

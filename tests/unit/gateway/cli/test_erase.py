@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from core.model.message import Envelope
-from gateway.ingress.accept import Incoming
+from gateway.ingress.accept import AcceptedMail
 from gateway.intake.batch import Batch, Item, Rules
 from gateway.reading import parse
 from gateway.store.engine import Database
@@ -88,7 +88,7 @@ async def spooled(cli, database, *raws):
     """Received and waiting; their ids."""
     spool = Spool(database, open_blobs(f"file://{cli.folder}/blobs"))
     return await spool.put(
-        [Incoming(raw, len(raw), hashlib.sha256(raw).hexdigest(), ENVELOPE) for raw in raws]
+        [AcceptedMail(raw, len(raw), hashlib.sha256(raw).hexdigest(), ENVELOPE) for raw in raws]
     )
 
 

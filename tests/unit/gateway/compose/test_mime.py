@@ -19,13 +19,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core.model.message import Address
-from gateway.compose.mime import File, Letter, compose
+from gateway.compose.mime import File, MimeMail, compose
 from gateway.errors import Refused
 from gateway.reading.parse import read
 
 ANN = Address("Ann Example", "ann@example.org")
 DESK = Address("Help Desk", "help@desk.example")
-PLAIN = Letter(
+PLAIN = MimeMail(
     sender=DESK,
     to=(ANN,),
     cc=(),
@@ -165,7 +165,7 @@ def test_the_parts_are_nested_as_far_as_needed() -> None:
     """Text and HTML are alternatives, files stand beside them; HTML without text stands alone."""
     file = File("a.pdf", "application/pdf", b"%PDF")
 
-    def shape(letter: Letter) -> list[str]:
+    def shape(letter: MimeMail) -> list[str]:
         return [part.get_content_type() for part in parsed(compose(letter)).walk()]
 
     assert shape(WHOLE) == ["multipart/alternative", "text/plain", "text/html"]
@@ -206,7 +206,7 @@ def test_nothing_opens_a_header_line(place: str, bad: str) -> None:
     of a header, by a sentence without the value.
     """
     value = f"a{bad}Bcc:x@example.org"
-    given_values: dict[str, Letter] = {
+    given_values: dict[str, MimeMail] = {
         "name": replace(WHOLE, cc=(Address(value, "a@example.org"),)),
         "address": replace(WHOLE, to=(Address("", value),)),
         "subject": replace(WHOLE, subject=value),

@@ -8,7 +8,7 @@ import socket
 
 import pytest
 
-from gateway.daemon.supervisor import Notify, Supervisor
+from gateway.daemon.supervisor import Supervisor, SystemdNotifier
 from gateway.errors import Software
 
 
@@ -51,7 +51,7 @@ class Stubborn(Worker):
 
 def supervisor(stop: asyncio.Event, **more) -> Supervisor:
     """A supervisor that does not wait long, and tells nobody."""
-    return Supervisor(stop, Notify({}), first_pause=0.0001, **more)
+    return Supervisor(stop, SystemdNotifier({}), first_pause=0.0001, **more)
 
 
 async def test_stop_lets_services_finish():
@@ -107,7 +107,7 @@ async def test_systemd_is_told(tmp_path):
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
         listener.setblocking(False)
-        notify = Notify(
+        notify = SystemdNotifier(
             {
                 "NOTIFY_SOCKET": str(path),
                 "WATCHDOG_USEC": "20000000",
@@ -128,7 +128,7 @@ async def test_systemd_is_told(tmp_path):
 
 async def test_a_watchdog_for_another_process_is_not_ours(tmp_path):
     """WATCHDOG_PID of somebody else keeps us silent."""
-    notify = Notify(
+    notify = SystemdNotifier(
         {"NOTIFY_SOCKET": str(tmp_path / "none"), "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}
     )
     await notify.watch(asyncio.Event())
@@ -136,5 +136,5 @@ async def test_a_watchdog_for_another_process_is_not_ours(tmp_path):
 
 def test_a_deaf_systemd_does_not_hurt(tmp_path):
     """A socket that is gone is logged and otherwise ignored."""
-    Notify({"NOTIFY_SOCKET": str(tmp_path / "gone")}).send("READY=1")
-    Notify({}).ready()
+    SystemdNotifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).send("READY=1")
+    SystemdNotifier({}).ready()

@@ -16,10 +16,10 @@ import pytest
 from core.model.message import Envelope
 from gateway.clock import Clock
 from gateway.desk import views
-from gateway.desk.pipelines import Admin
-from gateway.desk.tickets import Desk
+from gateway.desk.pipelines import AdminDesk
+from gateway.desk.tickets import TicketDesk
 from gateway.desk.transaction import BUILT_IN
-from gateway.ingress.accept import Incoming
+from gateway.ingress.accept import AcceptedMail
 from gateway.intake.batch import Batch, Item, Rules
 from gateway.reading import parse
 from gateway.store.engine import Database
@@ -38,18 +38,18 @@ class Office:
     zone: ZoneInfo = UTC
 
     @property
-    def desk(self) -> Desk:
+    def desk(self) -> TicketDesk:
         """The built-in user at the desk."""
         return self.desk_of(BUILT_IN)
 
-    def desk_of(self, actor: str) -> Desk:
+    def desk_of(self, actor: str) -> TicketDesk:
         """A user at the desk."""
-        return Desk(self.database, self.clock, self.zone, actor)
+        return TicketDesk(self.database, self.clock, self.zone, actor)
 
     @property
-    def admin(self) -> Admin:
+    def admin(self) -> AdminDesk:
         """The built-in user as administrator."""
-        return Admin(self.database, self.clock, self.zone)
+        return AdminDesk(self.database, self.clock, self.zone)
 
     async def show(self, number: int) -> dict[str, Any]:
         """`ticket show` without HTML."""
@@ -95,7 +95,7 @@ class Office:
         spool = Spool(self.database, open_blobs("database:"))
         envelope = Envelope("bounce@mail.example", (to,), "smtp", self.clock.now())
         (mail_id,) = await spool.put(
-            [Incoming(raw, len(raw), hashlib.sha256(raw).hexdigest(), envelope)]
+            [AcceptedMail(raw, len(raw), hashlib.sha256(raw).hexdigest(), envelope)]
         )
         (claimed,) = await spool.claim("test", 1, 60.0, self.clock.now(), [mail_id])
         item = Item(mail_id, claimed.envelope, parse.read(raw), False, self.clock.now())

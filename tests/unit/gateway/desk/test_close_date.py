@@ -7,13 +7,13 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from gateway.desk.tickets import Draft
+from gateway.desk.tickets import NewTicket
 
 TODAY = date(2026, 11, 22).isoformat()
 
 
 async def made(office, status=None, **more) -> int:
-    outcome = await office.desk.create(Draft("A printer", status=status, **more))
+    outcome = await office.desk.create(NewTicket("A printer", status=status, **more))
     return outcome.tickets[0]
 
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.desk.tickets import Draft
+from gateway.desk.tickets import NewTicket
 from gateway.errors import Refused
 
 
@@ -61,7 +61,7 @@ async def test_p10_the_older_create_date_counts(office):
 async def test_p10_notes_of_a_ticket_without_mail_come_along(office):
     """P10: a note on a ticket without any thread is shown on the survivor."""
     first = (await office.mail("ann@customer.example", key="a")).ticket
-    by_hand = (await office.desk.create(Draft("By phone"))).tickets[0]
+    by_hand = (await office.desk.create(NewTicket("By phone"))).tickets[0]
     await office.desk.note(by_hand, "She called")
     await office.desk.merge(by_hand, first)
     assert [message["text"] for message in (await office.show(first))["threads"][0]["messages"]][

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.desk.tickets import Draft
+from gateway.desk.tickets import NewTicket
 from gateway.errors import Refused
 from gateway.store.tickets import tickets
 
@@ -116,7 +116,7 @@ async def test_the_new_ticket_knows_when_its_customer_wrote(office):
     )
     apart = (await office.mail("eve@customer.example", "Paper", key="4")).thread_id
     office.clock.advance(timedelta(hours=1))
-    (made,) = (await office.desk.create(Draft(thread=alone))).tickets
+    (made,) = (await office.desk.create(NewTicket(thread=alone))).tickets
     assert await heard(office, made) == wrote
     await office.desk.attach(other, apart)
     assert await heard(office, other) == wrote

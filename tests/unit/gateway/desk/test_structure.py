@@ -8,12 +8,12 @@ from datetime import timedelta
 
 import pytest
 
-from gateway.desk.tickets import Draft
+from gateway.desk.tickets import NewTicket
 from gateway.errors import Refused
 
 
 async def made(office, status=None, **more) -> int:
-    return (await office.desk.create(Draft("A printer", status=status, **more))).tickets[0]
+    return (await office.desk.create(NewTicket("A printer", status=status, **more))).tickets[0]
 
 
 async def statuses(office) -> dict[int, str]:

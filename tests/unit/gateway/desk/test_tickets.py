@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.desk import views
-from gateway.desk.tickets import Draft
+from gateway.desk.tickets import NewTicket
 from gateway.errors import Refused
 from gateway.store.tickets import tickets
 
@@ -32,7 +32,7 @@ async def test_scenario_12_a_conversation_becomes_a_ticket(office):
     ticket's, and trigger B works on it.
     """
     thread = await conversation(office, subject="Lost key")
-    number = (await office.desk.create(Draft(thread=thread))).tickets[0]
+    number = (await office.desk.create(NewTicket(thread=thread))).tickets[0]
     shown = await office.show(number)
     assert [(each["id"], each["origin"]) for each in shown["threads"]] == [(thread, True)]
     assert (shown["subject"], shown["requester"]["address"], shown["source"]) == (
@@ -57,9 +57,9 @@ async def test_a_conversation_becomes_a_ticket_as_its_channel_or_the_agent_says(
         (await office.mail("ann@customer.example", to="sales@localhost", key=key)).thread_id
         for key in "ab"
     ]
-    plain = await office.show((await office.desk.create(Draft(thread=threads[0]))).tickets[0])
+    plain = await office.show((await office.desk.create(NewTicket(thread=threads[0]))).tickets[0])
     assert (plain["pipeline"], plain["status"]) == ("Sales", "Talks")
-    draft = Draft("Named", "bob@customer.example", status="Won", thread=threads[1])
+    draft = NewTicket("Named", "bob@customer.example", status="Won", thread=threads[1])
     given_ = await office.show((await office.desk.create(draft)).tickets[0])
     assert (given_["subject"], given_["status"], given_["close_date"]) == (
         "Named",
@@ -75,9 +75,9 @@ async def test_a_conversation_becomes_a_ticket_as_its_channel_or_the_agent_says(
 async def test_a_thread_has_one_ticket_at_most(office):
     """INV6: a thread that has a ticket is refused, for a new ticket and for another one."""
     row = await office.mail("ann@customer.example", key="1")
-    other = (await office.desk.create(Draft("Other"))).tickets[0]
+    other = (await office.desk.create(NewTicket("Other"))).tickets[0]
     for act in (
-        office.desk.create(Draft(thread=row.thread_id)),
+        office.desk.create(NewTicket(thread=row.thread_id)),
         office.desk.attach(other, row.thread_id),
         office.desk.attach(other, 99),
     ):
@@ -90,7 +90,7 @@ async def test_e41_c18_the_first_attached_thread_of_a_hand_made_ticket_is_its_or
     """E41, C18: trigger B works on the first attached thread, not on the second; a ticket without
     requester takes its first sender.
     """
-    number = (await office.desk.create(Draft("By phone", source="phone"))).tickets[0]
+    number = (await office.desk.create(NewTicket("By phone", source="phone"))).tickets[0]
     first = await conversation(office)
     second = await conversation(office, key="other")
     await office.desk.attach(number, first)
@@ -113,7 +113,7 @@ async def test_e41_c18_the_first_attached_thread_of_a_hand_made_ticket_is_its_or
 
 async def test_the_title_of_a_hand_made_ticket_stays(office):
     """A mail that joins the conversation later renames no ticket that a person named."""
-    number = (await office.desk.create(Draft("By phone", "carl@customer.example"))).tickets[0]
+    number = (await office.desk.create(NewTicket("By phone", "carl@customer.example"))).tickets[0]
     await office.desk.attach(number, await conversation(office))
     await office.mail("bob@customer.example", "Older", key="0", references="1")
     shown = await office.show(number)
@@ -150,7 +150,7 @@ async def test_a_note_moves_nothing_and_lies_on_the_origin_thread(office):
 
 async def test_who_acts_has_to_be_an_active_user(office):
     """Acting for somebody who is not there, or not active any more, is refused."""
-    number = (await office.desk.create(Draft("One"))).tickets[0]
+    number = (await office.desk.create(NewTicket("One"))).tickets[0]
     with pytest.raises(Refused, match="no active user"):
         await office.desk_of("nobody@ours.example").note(number, "x")
     await office.admin.add_user("Olga", ["olga@ours.example"], "agent")
@@ -164,7 +164,7 @@ async def test_fields_are_set_and_told_by_name(office):
     what is the same is no change.
     """
     await office.admin.add_user("Olga", ["olga@ours.example", "o@ours.example"], "agent")
-    number = (await office.desk.create(Draft("One", "Ann <ann@customer.example>"))).tickets[0]
+    number = (await office.desk.create(NewTicket("One", "Ann <ann@customer.example>"))).tickets[0]
     outcome = await office.desk.set(
         number,
         {
@@ -269,11 +269,11 @@ async def test_lists_show_what_they_promise(office):
     messages, notes and subjects.
     """
     first = (await office.mail("ann@customer.example", "Printer smokes", key="unusual")).ticket
-    second = (await office.desk.create(Draft("Phone rings", status="Closed"))).tickets[0]
-    third = (await office.desk.create(Draft("Merged away"))).tickets[0]
+    second = (await office.desk.create(NewTicket("Phone rings", status="Closed"))).tickets[0]
+    third = (await office.desk.create(NewTicket("Merged away"))).tickets[0]
     await office.desk.note(third, "marmalade")
     await office.desk.merge(third, first)
-    fourth = (await office.desk.create(Draft("Gone"))).tickets[0]
+    fourth = (await office.desk.create(NewTicket("Gone"))).tickets[0]
     await office.desk.delete(fourth)
     assert [each["number"] for each in await office.list()] == [first, second]
     assert [each["number"] for each in await office.list(everything=True)] == [
@@ -299,7 +299,9 @@ async def test_a_long_list_costs_few_queries(office):
     counts = []
     for size in (4, 36):
         for place in range(size):
-            await office.desk.create(Draft(f"Ticket {place}", f"person{place}@customer.example"))
+            await office.desk.create(
+                NewTicket(f"Ticket {place}", f"person{place}@customer.example")
+            )
         counts.append(await _statements(office))
     assert counts[0] == counts[1]
 
@@ -335,7 +337,7 @@ async def test_any_run_of_moves_keeps_the_close_date_sound(office, moves):
     """INV4, INV5: after any moves under any switching, an open ticket that was reopened has no
     date, and nothing is dated while the switch is off.
     """
-    number = (await office.desk.create(Draft("Any"))).tickets[0]
+    number = (await office.desk.create(NewTicket("Any"))).tickets[0]
     expected, state = None, "open"
     for status, switch in moves:
         await office.admin.set_pipeline("Support", {"set_close_date": switch})
@@ -367,7 +369,7 @@ async def test_numbers_only_grow(office):
             numbers.extend(
                 (
                     await office.desk.create(
-                        Draft(subject, status="Nowhere" if subject is None else None)
+                        NewTicket(subject, status="Nowhere" if subject is None else None)
                     )
                 ).tickets
             )

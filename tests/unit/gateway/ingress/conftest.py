@@ -16,11 +16,11 @@ import pytest
 import uvloop
 
 from gateway import log
-from gateway.ingress.accept import Accept
+from gateway.ingress.accept import Acceptor
 from gateway.ingress.limits import Limits
 from gateway.ingress.smtp.addresses import Addresses
 from gateway.ingress.smtp.protocol import SmtpServer
-from gateway.ingress.smtp.server import Service
+from gateway.ingress.smtp.server import ListenerSettings
 from gateway.store.engine import Database, upgrade
 from tests.unit.gateway.ingress.reading import World
 from tests.unit.gateway.ingress.serve import FileSpool
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from gateway.clock import Clock
-    from gateway.ingress.accept import Incoming
+    from gateway.ingress.accept import AcceptedMail
 
 CHANNELS = ("support@desk.example", "sales@desk.example")
 PLENTY = 1 << 40
@@ -62,9 +62,9 @@ class Spool(FileSpool):
         self.errors: list[BaseException] = []
         self.bad: dict[bytes, BaseException] = {}
         self.calls = 0
-        self.mails: list[Incoming] = []
+        self.mails: list[AcceptedMail] = []
 
-    async def put(self, mails: Sequence[Incoming]) -> list[int]:
+    async def put(self, mails: Sequence[AcceptedMail]) -> list[int]:
         self.calls += 1
         self.entered.set()
         await self.gate.wait()
@@ -165,9 +165,9 @@ class Desk:
     """An open listener and what belongs to it."""
 
     server: SmtpServer
-    service: Service
+    service: ListenerSettings
     spool: Spool
-    accept: Accept
+    accept: Acceptor
     free: list[int]
     pauses: list[float]
     wakes: list[None]
@@ -191,7 +191,7 @@ class Desk:
 
 @pytest.fixture
 async def open_desk(tmp_path: Path, clock: Clock) -> AsyncIterator[Callable[..., Awaitable[Desk]]]:
-    """What it gives, awaited with ``limits`` and further arguments of :class:`Service`, opens a
+    """What it gives, awaited with ``limits`` and further arguments of :class:`ListenerSettings`, opens a
     listener on a free port.
     """
     desks: list[Desk] = []
@@ -207,7 +207,7 @@ async def open_desk(tmp_path: Path, clock: Clock) -> AsyncIterator[Callable[...,
         (folder / "spool").mkdir(parents=True)
         (folder / "incoming").mkdir()
         spool, free, pauses, wakes = Spool(folder / "spool"), [PLENTY], [], []
-        accept = Accept(
+        accept = Acceptor(
             spool,
             limits,
             folder / "incoming",
@@ -223,7 +223,7 @@ async def open_desk(tmp_path: Path, clock: Clock) -> AsyncIterator[Callable[...,
             "hostname": "mx.desk.example",
             "pause": pause,
         } | given
-        service = Service(accept=accept, clock=clock, limits=limits, **given)
+        service = ListenerSettings(accept=accept, clock=clock, limits=limits, **given)
         listener = server(listen, service)
         await listener.start()
         desks.append(Desk(listener, service, spool, accept, free, pauses, wakes))

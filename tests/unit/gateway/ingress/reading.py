@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager
 import sqlalchemy as sa
 
 from gateway.clock import Clock
-from gateway.ingress.accept import Accept
-from gateway.ingress.imap.account import Account
-from gateway.ingress.imap.commands import Session
+from gateway.ingress.accept import Acceptor
+from gateway.ingress.imap.account import ImapAccount
+from gateway.ingress.imap.commands import ImapSession
 from gateway.ingress.imap.connection import Patience
 from gateway.ingress.imap.fetch import Suspicion
-from gateway.ingress.imap.reader import Reader
-from gateway.ingress.imap.watcher import Rhythm, Watcher
+from gateway.ingress.imap.reader import MailboxReader
+from gateway.ingress.imap.watcher import Intervals, Watcher
 from gateway.ingress.limits import Limits
 from gateway.oauth.tokens import Tokens
 from gateway.store.imap.mailboxes import Mailboxes
@@ -28,7 +28,7 @@ from tests.conftest import START
 from tests.servers.dovecot import PASSWORD
 
 USER = "desk@example.org"
-QUICK = Rhythm(
+QUICK = Intervals(
     lease=15,
     look=0.05,
     idle=5,
@@ -52,7 +52,7 @@ def account_of(port, after="keep", move_to="", **more):
         "password": PASSWORD,
         "client": None,
     }
-    return Account(
+    return ImapAccount(
         **(
             plain
             | {
@@ -76,7 +76,7 @@ class World:
         self.spool = Spool(database, open_blobs(f"file://{folder}/blobs"))
         (folder / "incoming").mkdir(exist_ok=True)
         self.room = 1 << 40
-        self.accept = Accept(
+        self.accept = Acceptor(
             self.spool,
             Limits(),
             folder / "incoming",
@@ -112,10 +112,10 @@ class World:
         """A reader that has opened the folder."""
         await self.boxes.register([(account.name, account.place)])
         held = await self.boxes.claim([account.name], 15, self.clock.now())
-        session = await Session.open(account.server(), QUICK.patience)
+        session = await ImapSession.open(account.server(), QUICK.patience)
         try:
             await account.sign_in(session, self.tokens)
-            reader = Reader(
+            reader = MailboxReader(
                 account,
                 session,
                 held[account.name],

@@ -21,12 +21,12 @@ import uvloop
 
 from gateway import log
 from gateway.clock import Clock
-from gateway.ingress.accept import Accept, Incoming, SpoolFile
+from gateway.ingress.accept import AcceptedMail, Acceptor, SpoolFile
 from gateway.ingress.limits import Limits
 from gateway.ingress.smtp.addresses import Addresses
 from gateway.ingress.smtp.lmtp import LmtpServer
 from gateway.ingress.smtp.protocol import SmtpServer
-from gateway.ingress.smtp.server import Service
+from gateway.ingress.smtp.server import ListenerSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,14 +43,14 @@ class FileSpool:
         self._next = 1
         self._sync = sync
 
-    async def put(self, mails: Sequence[Incoming]) -> list[int]:
+    async def put(self, mails: Sequence[AcceptedMail]) -> list[int]:
         ids = list(range(self._next, self._next + len(mails)))
         self._next += len(mails)
         await asyncio.to_thread(self._write, ids, mails)
         self.groups.append(len(mails))
         return ids
 
-    def _write(self, ids: list[int], mails: Sequence[Incoming]) -> None:
+    def _write(self, ids: list[int], mails: Sequence[AcceptedMail]) -> None:
         for number, mail in zip(ids, mails, strict=True):
             target = self.folder / f"{number}.eml"
             if isinstance(mail.raw, SpoolFile):
@@ -74,7 +74,7 @@ class NoSpool:
     def __init__(self) -> None:
         self.groups: list[int] = []
 
-    async def put(self, mails: Sequence[Incoming]) -> list[int]:
+    async def put(self, mails: Sequence[AcceptedMail]) -> list[int]:
         self.groups.append(len(mails))
         for mail in mails:
             if isinstance(mail.raw, SpoolFile):
@@ -115,8 +115,8 @@ async def main() -> None:
     spool.mkdir(exist_ok=True)
     store = NoSpool() if given.forget else FileSpool(spool, sync=not given.no_sync)
     limits = Limits()
-    accept = Accept(store, limits, incoming, wake=lambda: None)
-    service = Service(
+    accept = Acceptor(store, limits, incoming, wake=lambda: None)
+    service = ListenerSettings(
         accept=accept,
         directory=Addresses(["support@localhost"]),
         clock=Clock(),

@@ -15,7 +15,7 @@ import pytest
 
 from gateway.ingress.smtp.lmtp import LMTP
 from gateway.ingress.smtp.protocol import BORROWED, SMTP
-from gateway.ingress.smtp.session import Connection
+from gateway.ingress.smtp.session import SessionProtocol
 
 
 def test_version_is_the_one_that_was_read():
@@ -95,7 +95,7 @@ def test_the_transport_talks_to_us_only(name):
     """No event of the transport reaches a base class, which would keep a second buffer or cancel
     our task.
     """
-    assert getattr(SMTP, name) is getattr(Connection, name)
+    assert getattr(SMTP, name) is getattr(SessionProtocol, name)
 
 
 def test_every_command_is_accounted_for():

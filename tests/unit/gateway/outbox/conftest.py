@@ -14,7 +14,7 @@ import sqlalchemy as sa
 import uvloop
 
 from gateway import log
-from gateway.outbox.submit import Deadlines, Server, Smarthost
+from gateway.outbox.submit import Deadlines, Smarthost, SmarthostServer
 from gateway.outbox.worker import Outbox
 from gateway.store.engine import Database
 from gateway.store.schema import tables
@@ -77,7 +77,8 @@ async def smarthost():
         plain = {"host": "127.0.0.1", "tls": "none", "hostname": "desk.example"}
         made.append(
             Smarthost(
-                Server(port=to.port, **(plain | server)), deadlines or Deadlines(10, 10, 10, 10)
+                SmarthostServer(port=to.port, **(plain | server)),
+                deadlines or Deadlines(10, 10, 10, 10),
             )
         )
         return made[-1]

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from gateway.errors import Refused
 from gateway.store.engine import Database
 from gateway.store.queues import outbox as store
-from gateway.store.queues.outbox import Deliveries, Mark, cancel, retry
+from gateway.store.queues.outbox import AttemptRecord, Deliveries, cancel, retry
 from gateway.store.schema import tables
 from gateway.store.sql.bulk import write_rows
 from tests.conftest import START
@@ -115,9 +115,12 @@ async def test_only_the_holder_marks(deliveries, post):
     [one] = await post.put("a@example.net")
     await claimed(deliveries)
     assert await claimed(deliveries, START + 2 * MINUTE, owner="host-2") == [one]
-    assert await deliveries.mark("host-1", [Mark(one, "sent", "250 OK", ended_at=START)]) == set()
+    assert (
+        await deliveries.mark("host-1", [AttemptRecord(one, "sent", "250 OK", ended_at=START)])
+        == set()
+    )
     assert await deliveries.mark(
-        "host-2", [Mark(one, "deferred", "451 Later", due_at=START + 3 * MINUTE)]
+        "host-2", [AttemptRecord(one, "deferred", "451 Later", due_at=START + 3 * MINUTE)]
     ) == {one}
     row = await post.row(one)
     assert (row.state, row.attempts, row.last_reply, row.due_at, row.lease_owner) == (
@@ -128,8 +131,13 @@ async def test_only_the_holder_marks(deliveries, post):
         None,
     )
     await claimed(deliveries, START + 3 * MINUTE)
-    assert await deliveries.mark("host-1", [Mark(one, "sent", "250 OK", ended_at=START)]) == {one}
-    assert await deliveries.mark("host-1", [Mark(one, "failed", "550 No", ended_at=START)]) == set()
+    assert await deliveries.mark(
+        "host-1", [AttemptRecord(one, "sent", "250 OK", ended_at=START)]
+    ) == {one}
+    assert (
+        await deliveries.mark("host-1", [AttemptRecord(one, "failed", "550 No", ended_at=START)])
+        == set()
+    )
     row = await post.row(one)
     assert (row.state, row.attempts, row.due_at, row.ended_at, row.settled) == (
         "sent",
@@ -145,7 +153,7 @@ async def test_a_failure_is_unsettled(deliveries, post):
     """It failed and its ticket was not told yet."""
     [one] = await post.put("a@example.net")
     await claimed(deliveries)
-    await deliveries.mark("host-1", [Mark(one, "failed", "550 No", ended_at=START)])
+    await deliveries.mark("host-1", [AttemptRecord(one, "failed", "550 No", ended_at=START)])
     row = await post.row(one)
     assert (row.state, row.settled) == ("failed", False)
 
@@ -252,7 +260,9 @@ async def test_all_or_nothing(deliveries, post):
     assert (await post.row(waiting)).state == "queued"
     await handled(deliveries, cancel, [waiting, held], START + 2 * MINUTE)
     assert (
-        await deliveries.mark("host-1", [Mark(held, "deferred", "451 Later", due_at=START)])
+        await deliveries.mark(
+            "host-1", [AttemptRecord(held, "deferred", "451 Later", due_at=START)]
+        )
         == set()
     )
     assert (await post.row(held)).state == "cancelled"
@@ -268,8 +278,8 @@ async def test_a_retry_begins_anew(deliveries, post):
     await deliveries.mark(
         "host-1",
         [
-            Mark(failed, "failed", "550 No", ended_at=START),
-            Mark(off, "deferred", "451 No", due_at=START + MINUTE),
+            AttemptRecord(failed, "failed", "550 No", ended_at=START),
+            AttemptRecord(off, "deferred", "451 No", due_at=START + MINUTE),
         ],
     )
     later = START + timedelta(days=6)
@@ -287,7 +297,9 @@ async def test_a_retry_begins_anew(deliveries, post):
         (failed, 1, START, later),
         (off, 1, START, later),
     ]
-    await deliveries.mark("host-1", [Mark(failed, "deferred", "451 Later", due_at=later + MINUTE)])
+    await deliveries.mark(
+        "host-1", [AttemptRecord(failed, "deferred", "451 Later", due_at=later + MINUTE)]
+    )
     again = await deliveries.claim("host-1", 1, 60, later + MINUTE)
     assert [(job.id, job.first_at) for job in again] == [(failed, later)]
     for state in ("scheduled", "queued", "sent", "cancelled"):

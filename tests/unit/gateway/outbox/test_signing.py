@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from config.keys import read_key
 from config.problems import ConfigError
-from config.settings import Outbound
+from config.settings import OutboundSettings
 from gateway.outbox import signing
 from gateway.outbox.signing import CannotSign, Signer, body_hash
 from tests.unit.gateway.outbox.conftest import MAIL, openssl
@@ -133,10 +133,12 @@ def test_the_signer_of_a_configuration(key, tmp_path):
     """None where no key is named; a key that went bad after it was checked is a problem of the
     configuration.
     """
-    assert Signer.of(Outbound()) is None
+    assert Signer.of(OutboundSettings()) is None
     path = tmp_path / "key.pem"
     path.write_text(key[0])
-    given = Outbound(dkim_domain="example.org", dkim_selector="desk", dkim_key_file=str(path))
+    given = OutboundSettings(
+        dkim_domain="example.org", dkim_selector="desk", dkim_key_file=str(path)
+    )
     assert isinstance(Signer.of(given), Signer)
     for bad in ("", key[0][:100], key[0].replace("PRIVATE", "PUBLIC")):
         path.write_text(bad)

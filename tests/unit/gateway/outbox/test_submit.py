@@ -12,7 +12,7 @@ import pytest
 
 from gateway.errors import TryAgain
 from gateway.outbox import submit
-from gateway.outbox.results import Deferred, Failed, Sent
+from gateway.outbox.results import Deferred, PermanentFailure, Sent
 from gateway.outbox.submit import Deadlines
 from tests.conftest import open_port
 from tests.servers.certificates import Authority
@@ -76,7 +76,7 @@ async def test_a_large_mail(sink, smarthost):
         (
             "at_recipient",
             "550 5.1.1 <ann@example.net> is unknown",
-            Failed("550 5.1.1 <ann@example.net> is unknown"),
+            PermanentFailure("550 5.1.1 <ann@example.net> is unknown"),
         ),
         ("at_recipient", "450 4.2.1 Mailbox busy", Deferred("450 4.2.1 Mailbox busy")),
         (
@@ -84,7 +84,7 @@ async def test_a_large_mail(sink, smarthost):
             "530 5.7.0 Authentication required",
             Deferred("530 5.7.0 Authentication required", everybody=True),
         ),
-        ("at_mail", "553 5.1.8 Sender unknown", Failed("553 5.1.8 Sender unknown")),
+        ("at_mail", "553 5.1.8 Sender unknown", PermanentFailure("553 5.1.8 Sender unknown")),
         ("at_mail", "452 4.3.1 Disk full", Deferred("452 4.3.1 Disk full")),
         (
             "at_mail",
@@ -96,10 +96,14 @@ async def test_a_large_mail(sink, smarthost):
         (
             "at_data",
             "554 5.6.0 No such content\t\x01here",
-            Failed("554 5.6.0 No such content here"),
+            PermanentFailure("554 5.6.0 No such content here"),
         ),
         ("at_data", "451 4.7.1 Greylisted", Deferred("451 4.7.1 Greylisted")),
-        ("at_data", "550 " + "long " * 200, Failed(("550 " + "long " * 200)[:500].rstrip())),
+        (
+            "at_data",
+            "550 " + "long " * 200,
+            PermanentFailure(("550 " + "long " * 200)[:500].rstrip()),
+        ),
     ],
 )
 async def test_what_answers_mean(sink, smarthost, place, answer, expected):
@@ -111,7 +115,7 @@ async def test_what_answers_mean(sink, smarthost, place, answer, expected):
     result = await host.submit("a@example.org", "ann@example.net", MAIL)
     assert type(result) is type(expected)
     assert result.reply.rstrip() == expected.reply
-    assert result == expected or isinstance(expected, Failed)
+    assert result == expected or isinstance(expected, PermanentFailure)
     assert isinstance(await host.submit("a@example.org", "bob@example.net", MAIL), Sent)
 
 
@@ -183,7 +187,7 @@ async def test_an_answer_before_the_mail_was_sent_whole(smarthost):
         result = await smarthost(place).submit(
             "", "ann@example.net", b"Subject: large\r\n\r\n" + b"x" * 76 * 1000 * 100 + b"\r\n"
         )
-    assert result == Failed("552 5.3.4 Too much")
+    assert result == PermanentFailure("552 5.3.4 Too much")
     assert heard[-1] == b"DATA\r\n"
 
 
@@ -425,7 +429,7 @@ async def test_addresses_beyond_ascii(sink, smarthost):
     that always works.
     """
     result = await smarthost(sink).submit("", "änn@example.net", MAIL)
-    assert isinstance(result, Failed)
+    assert isinstance(result, PermanentFailure)
     assert "SMTPUTF8" in result.reply
     assert isinstance(await smarthost(sink).submit("", "ann@bücher.example", MAIL), Sent)
     assert sink.mails[-1].recipient == "ann@xn--bcher-kva.example"
@@ -443,7 +447,8 @@ async def test_content_beyond_ascii(sink, smarthost):
     )
     assert "BODY=8BITMIME" in sink.mails[0].options
     assert isinstance(
-        await host.submit("", "ann@example.net", "Subject: Grüße\r\n\r\nx\r\n".encode()), Failed
+        await host.submit("", "ann@example.net", "Subject: Grüße\r\n\r\nx\r\n".encode()),
+        PermanentFailure,
     )
     assert isinstance(await host.submit("", "ann@example.net", MAIL), Sent)
     assert sink.connections == 1
@@ -464,7 +469,7 @@ async def test_content_beyond_ascii(sink, smarthost):
 )
 async def test_an_address_that_cannot_stand_in_a_command(sink, smarthost, address):
     """It fails with a sentence, and nothing is said to the server."""
-    assert isinstance(await smarthost(sink).submit("", address, MAIL), Failed)
+    assert isinstance(await smarthost(sink).submit("", address, MAIL), PermanentFailure)
     assert sink.connections == 0
 
 

@@ -21,7 +21,7 @@ from ipaddress import ip_address
 import pytest
 import sqlalchemy as sa
 
-from config.settings import Webhooks as Given
+from config.settings import WebhookSettings
 from gateway import http_client, log
 from gateway.outbox import webhook
 from gateway.outbox.webhook import AT_ONCE, MOST_READ, UNSIGNED, Allowed, Webhooks, is_public
@@ -110,7 +110,7 @@ def hooks(database, clock):
 
 def given(secret=SECRET, allow=("127.0.0.0/8",)):
     """The section of the configuration."""
-    return Given(secret=secret, allow=allow)
+    return WebhookSettings(secret=secret, allow=allow)
 
 
 async def put(database, *urls, **more):

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from core.model.message import Envelope
-from gateway.store.imap.taken_mail import Mark
+from gateway.store.imap.taken_mail import MailboxPosition
 from gateway.store.queues.spool import Claimed, Finished
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
@@ -40,11 +40,11 @@ class Incoming:
     size: int
     sha256: str
     envelope: Envelope
-    mark: Mark | None = None
+    mark: MailboxPosition | None = None
 
 
 def mail(
-    raw: bytes, path: Path | None = None, mark: Mark | None = None, **envelope: object
+    raw: bytes, path: Path | None = None, mark: MailboxPosition | None = None, **envelope: object
 ) -> Incoming:
     """A mail of these bytes, in a file when a path is given."""
     if path is not None:

@@ -11,7 +11,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.errors import StoreUnavailable
-from gateway.web.health import Health, Report
+from gateway.web.health import Health, HealthReport
 from gateway.web.metrics import Figure
 
 
@@ -45,14 +45,14 @@ async def answer(path, report=None, figures=(), error=None, method="GET"):
 @pytest.mark.parametrize(
     ("report", "status", "word"),
     [
-        (Report({"database": "ok"}), "200 OK", "ok"),
-        (Report({"database": "ok"}, {"desk": "ok"}), "200 OK", "ok"),
+        (HealthReport({"database": "ok"}), "200 OK", "ok"),
+        (HealthReport({"database": "ok"}, {"desk": "ok"}), "200 OK", "ok"),
         (
-            Report({"database": "ok"}, {"desk": "the login was refused", "sales": "ok"}),
+            HealthReport({"database": "ok"}, {"desk": "the login was refused", "sales": "ok"}),
             "200 OK",
             "degraded",
         ),
-        (Report({"database": "away"}, {}), "503 Service Unavailable", "not ready"),
+        (HealthReport({"database": "away"}, {}), "503 Service Unavailable", "not ready"),
     ],
 )
 async def test_a_mailbox_that_fails_is_told_and_does_not_take_the_daemon_away(report, status, word):

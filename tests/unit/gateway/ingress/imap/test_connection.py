@@ -10,16 +10,16 @@ import tracemalloc
 
 import pytest
 
-from gateway.ingress.imap.commands import Session
-from gateway.ingress.imap.connect import Server
+from gateway.ingress.imap.commands import ImapSession
+from gateway.ingress.imap.connect import ImapServer
 from gateway.ingress.imap.connection import (
     Broken,
+    CommandRefused,
     ConnectionLost,
     Deadline,
     ImapError,
     LoginRefused,
     Patience,
-    Said,
 )
 from tests.servers.dovecot import PASSWORD, dovecot, letter, letters
 from tests.servers.proxy import Fault, proxy
@@ -43,7 +43,7 @@ def server():
 
 async def opened(server, patience=PATIENT, *, folder=True):
     """A session that is signed in and has its inbox open; from then on it has this patience."""
-    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
+    session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     await session.login(USER, PASSWORD)
     if folder:
         await session.select("INBOX", read_only=False)
@@ -76,8 +76,8 @@ async def test_greetings(server, greeting):
     """A greeting lets us in, turns us away, is none, or never comes; each is told in its own words."""
     server.greeting = greeting
     error, words = GREETINGS[greeting]
-    opening = Session.open(
-        Server("127.0.0.1", server.port),
+    opening = ImapSession.open(
+        ImapServer("127.0.0.1", server.port),
         SHORT if error is Deadline else Patience(connect=2 * AT_ONCE),
     )
     if error is None:
@@ -95,7 +95,7 @@ async def test_a_port_where_nobody_listens(free_port):
     with pytest.raises(
         ConnectionLost, match=f"port {free_port} cannot be reached: connection refused"
     ):
-        await Session.open(Server("127.0.0.1", free_port))
+        await ImapSession.open(ImapServer("127.0.0.1", free_port))
 
 
 COMMANDS = {
@@ -163,7 +163,7 @@ async def test_idle_that_is_refused_is_said(server, answer):
     """A server that announces IDLE and refuses it leaves the connection usable."""
     session = await opened(server)
     server.on(rb"IDLE", answer)
-    with pytest.raises(Said):
+    with pytest.raises(CommandRefused):
         await session.idle(30, asyncio.Event())
     await session.noop()
     await session.close()
@@ -263,9 +263,9 @@ async def test_an_endless_answer_is_given_up(server):
 
 async def test_a_login_that_cannot_be_now_is_no_refusal(server):
     """Temporary trouble of the server (RFC 5530) is tried again soon; a refusal is not."""
-    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
+    session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     server.on(rb"AUTHENTICATE", b"%t NO [UNAVAILABLE] Temporary authentication failure\r\n")
-    with pytest.raises(Said):
+    with pytest.raises(CommandRefused):
         await session.login(USER, PASSWORD)
     server.on(rb"AUTHENTICATE", b"%t NO [ALERT] Application-specific password required\r\n")
     with pytest.raises(LoginRefused, match="Application-specific password"):
@@ -285,7 +285,7 @@ async def test_a_login_that_cannot_be_now_is_no_refusal(server):
 async def test_the_way_to_sign_in_is_one_that_the_server_has(server, capabilities, outcome):
     """PLAIN in one step or two, LOGIN, or a clear refusal."""
     server.before = capabilities
-    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
+    session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     if outcome is None:
         with pytest.raises(LoginRefused, match="no password"):
             await session.login(USER, PASSWORD)
@@ -308,7 +308,7 @@ async def test_a_refused_token_ends_the_dialog_as_it_should(server, before):
     NO.
     """
     server.before = before
-    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
+    session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     with pytest.raises(LoginRefused):
         await session.bearer(USER, "bad")
     assert b"-> " in server.heard
@@ -319,7 +319,7 @@ async def test_a_refused_token_ends_the_dialog_as_it_should(server, before):
 async def test_a_server_without_tokens_says_so(server):
     """Neither XOAUTH2 nor OAUTHBEARER: the login is refused before a token leaves."""
     server.before = "IMAP4rev1 AUTH=PLAIN"
-    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
+    session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     with pytest.raises(LoginRefused, match="access tokens"):
         await session.bearer(USER, "secret-token")
     assert not any(b"AUTHENTICATE" in line for line in server.heard)
@@ -330,7 +330,7 @@ async def test_a_server_without_tokens_says_so(server):
 async def test_a_secret_cannot_smuggle_a_command(server, secret):
     """Over LOGIN, what cannot stand in a quoted string is refused here."""
     server.before = "IMAP4rev1"
-    session = await Session.open(Server("127.0.0.1", server.port), PATIENT)
+    session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     with pytest.raises(LoginRefused, match="ASCII"):
         await session.login(USER, secret)
     assert not any(b"DELETE" in line for line in server.heard)
@@ -367,15 +367,15 @@ async def test_a_certificate_that_is_not_trusted_is_told(server):
     """
     with dovecot() as real:
         with pytest.raises(ConnectionLost, match=r"certificate of 127\.0\.0\.1 is not trusted"):
-            await Session.open(
-                Server("127.0.0.1", real.tls_port, ssl.create_default_context()), PATIENT
+            await ImapSession.open(
+                ImapServer("127.0.0.1", real.tls_port, ssl.create_default_context()), PATIENT
             )
         trusting = ssl.create_default_context(cafile=str(real.ca))
-        session = await Session.open(Server("127.0.0.1", real.tls_port, trusting), PATIENT)
+        session = await ImapSession.open(ImapServer("127.0.0.1", real.tls_port, trusting), PATIENT)
         await session.login(USER, PASSWORD)
         await session.close()
         with pytest.raises(ConnectionLost, match="cannot be reached"):
-            await Session.open(Server("127.0.0.1", real.port, trusting), PATIENT)
+            await ImapSession.open(ImapServer("127.0.0.1", real.port, trusting), PATIENT)
 
 
 async def test_a_connection_cut_after_any_byte_is_lost_at_once():
@@ -386,7 +386,7 @@ async def test_a_connection_cut_after_any_byte_is_lost_at_once():
         server.put(letter("a"))
 
         async def dialog():
-            session = await Session.open(Server("127.0.0.1", between.port), PATIENT)
+            session = await ImapSession.open(ImapServer("127.0.0.1", between.port), PATIENT)
             try:
                 await session.login(USER, PASSWORD)
                 await session.select("INBOX", read_only=False)

@@ -14,9 +14,9 @@ from datetime import date
 import pytest
 from aioimaplib import aioimaplib
 
-from gateway.ingress.imap.commands import Session
-from gateway.ingress.imap.connect import Server
-from gateway.ingress.imap.connection import LoginRefused, Said
+from gateway.ingress.imap.commands import ImapSession
+from gateway.ingress.imap.connect import ImapServer
+from gateway.ingress.imap.connection import CommandRefused, LoginRefused
 from tests.servers.dovecot import PASSWORD, dovecot, letter, letters
 from tests.servers.smallimap import Folder, small_imap
 from tests.servers.tokens import token_server
@@ -100,7 +100,7 @@ def side(request):
 @pytest.fixture
 async def session(side):
     """A session that is signed in."""
-    made = await Session.open(Server("127.0.0.1", side.port))
+    made = await ImapSession.open(ImapServer("127.0.0.1", side.port))
     await made.login(USER, PASSWORD)
     yield made
     await made.close()
@@ -117,7 +117,7 @@ async def test_capabilities_are_asked_for_again_after_signing_in(side):
     """What the server can do before and after may differ; afterwards it tells of MOVE, UIDPLUS and
     IDLE.
     """
-    session = await Session.open(Server("127.0.0.1", side.port))
+    session = await ImapSession.open(ImapServer("127.0.0.1", side.port))
     assert "MOVE" not in session.capabilities
     await session.login(USER, PASSWORD)
     assert {"MOVE", "UIDPLUS", "IDLE"} <= session.capabilities
@@ -127,7 +127,7 @@ async def test_capabilities_are_asked_for_again_after_signing_in(side):
 @pytest.mark.parametrize("password", ["wrong", "", 'qu"ote\\', "ключ"])
 async def test_a_wrong_password_is_refused_for_good(side, password):
     """Whatever the characters, a password that is not accepted is a refusal, at once."""
-    session = await Session.open(Server("127.0.0.1", side.port))
+    session = await ImapSession.open(ImapServer("127.0.0.1", side.port))
     with pytest.raises(LoginRefused):
         await session.login(USER, password)
     await session.close()
@@ -135,7 +135,7 @@ async def test_a_wrong_password_is_refused_for_good(side, password):
 
 async def test_a_good_token_is_accepted(side):
     """An access token that the server's token check accepts lets us in."""
-    session = await Session.open(Server("127.0.0.1", side.port))
+    session = await ImapSession.open(ImapServer("127.0.0.1", side.port))
     await session.bearer(USER, await asyncio.to_thread(side.token))
     assert (await session.select("INBOX", read_only=True)).read_only
     await session.close()
@@ -145,7 +145,7 @@ async def test_a_bad_token_is_refused_at_once(side):
     """A token that is not good is a refusal, without waiting for any deadline, and another one may
     be tried on the same connection.
     """
-    session = await Session.open(Server("127.0.0.1", side.port))
+    session = await ImapSession.open(ImapServer("127.0.0.1", side.port))
     async with asyncio.timeout(5):
         with pytest.raises(LoginRefused):
             await session.bearer(USER, "no-token")
@@ -164,7 +164,7 @@ async def test_a_folder_tells_its_numbers(side, session):
 
 async def test_a_folder_that_is_not_there_is_said(session):
     """Opening it is refused, and the connection goes on."""
-    with pytest.raises(Said):
+    with pytest.raises(CommandRefused):
         await session.select("Nowhere", read_only=True)
     await session.select("INBOX", read_only=True)
 
@@ -225,7 +225,7 @@ async def test_mails_are_moved_to_a_folder_of_any_name(side, session):
     """A folder with quotes, blanks and letters beyond ASCII is made, listed, and takes the mails."""
     raws = letters("abc")
     uids = await uids_of(session, side, *raws)
-    with pytest.raises(Said) as refused:
+    with pytest.raises(CommandRefused) as refused:
         await session.move(uids[:1], STRANGE)
     assert refused.value.code == "TRYCREATE"
     await session.create(STRANGE)

@@ -22,7 +22,7 @@ from gateway.ingress.imap import fetch
 from gateway.ingress.imap import reader as imap_reader
 from gateway.ingress.imap import watcher as imap
 from gateway.ingress.imap.connection import Patience
-from gateway.ingress.imap.reader import Reader
+from gateway.ingress.imap.reader import MailboxReader
 from gateway.ingress.imap.watcher import Watcher
 from gateway.store.schema import tables
 from tests.conftest import START
@@ -236,17 +236,17 @@ async def test_memory_is_bounded_by_bytes_not_by_mails(world, small):
     """Two hundred mails of 200 KB are handed over in parts."""
     small.put(*(letter(number, 200_000) for number in range(120)))
     seen = []
-    store = Reader._store
+    store = MailboxReader._store
 
     async def watching(self, taken, **how):
         seen.append(sum(len(each.raw) for each in taken))
         return await store(self, taken, **how)
 
-    Reader._store = watching
+    MailboxReader._store = watching
     try:
         await world.read(account_of(small.port))
     finally:
-        Reader._store = store
+        MailboxReader._store = store
     assert len(await world.raws()) == 120
     assert max(seen) <= fetch.AT_ONCE
 

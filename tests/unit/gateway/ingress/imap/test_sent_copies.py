@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from gateway import log
 from gateway.ingress.imap import sent_copies
-from gateway.ingress.imap.commands import Session
+from gateway.ingress.imap.commands import ImapSession
 from gateway.ingress.imap.connection import Patience
 from gateway.ingress.imap.sent_copies import SentCopies
 from gateway.oauth.tokens import Tokens
@@ -261,7 +261,7 @@ async def test_a_copy_of_a_process_that_died_is_made_once(clean_url, database, c
     await Copies(database).plan({"desk": CHANNEL}, clock.now())
     other = await Database.open(clean_url, node="two")
     held = await Copies(other).take("desk", clock.now(), clock.now() + sent_copies.LEASE)
-    session = await Session.open(account.server(), SHORT)
+    session = await ImapSession.open(account.server(), SHORT)
     await account.sign_in(session, Tokens(other, clock))
     await session.create(FOLDER)
     await session.append(FOLDER, held.raw, held.sent_at)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 
 from gateway.ingress.smtp import fair_turns
-from gateway.ingress.smtp.fair_turns import Turns
+from gateway.ingress.smtp.fair_turns import FairTurns
 
 
 async def test_few_in_each_pass_and_in_order():
     """Of many who ask at once only so many go on in one pass of the event loop, in their order, and
     all do in the end.
     """
-    given, passes, done = Turns(), [], []
+    given, passes, done = FairTurns(), [], []
 
     async def work(number):
         await given.wait()
@@ -30,7 +30,7 @@ async def test_few_in_each_pass_and_in_order():
 
 async def test_who_is_cancelled_takes_no_turn():
     """A session that ended while it waited does not hold up those behind it."""
-    given, done = Turns(), []
+    given, done = FairTurns(), []
 
     async def work(number):
         await given.wait()

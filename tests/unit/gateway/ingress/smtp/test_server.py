@@ -9,7 +9,7 @@ import pytest
 
 from gateway.ingress.limits import Limits
 from gateway.ingress.smtp.protocol import SmtpServer
-from gateway.ingress.smtp.server import Service
+from gateway.ingress.smtp.server import ListenerSettings
 from tests.unit.gateway.ingress.conftest import until
 
 
@@ -99,7 +99,7 @@ def test_the_name_is_never_looked_up(monkeypatch):
     long.
     """
     monkeypatch.setattr("socket.getfqdn", lambda *_: pytest.fail("asked the DNS"))
-    service = Service(accept=None, directory=None, clock=None, limits=Limits())
+    service = ListenerSettings(accept=None, directory=None, clock=None, limits=Limits())
     assert service.name
 
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from gateway.store.engine import Database
 from gateway.store.imap import taken_mail
 from gateway.store.imap.mailboxes import Mailboxes
-from gateway.store.imap.taken_mail import LeaseLost, Mark, reached
+from gateway.store.imap.taken_mail import MailboxLeaseLost, MailboxPosition, reached
 from gateway.store.queues.blobs import open_blobs
 from gateway.store.queues.spool import Spool
 from gateway.store.schema import tables
@@ -48,7 +48,7 @@ def marked(uid, follows, raw=None, *, validity=VALIDITY, settled=False):
     """A mail with this UID, whose cursor stands at ``follows`` before it."""
     return mail(
         raw or f"Subject: {uid}\r\n\r\n{uid}\r\n".encode(),
-        mark=Mark(1, validity, uid, follows, settled),
+        mark=MailboxPosition(1, validity, uid, follows, settled),
     )
 
 
@@ -109,7 +109,7 @@ def test_the_cursor_is_never_beyond_a_mail_that_is_missing(uids, random: Random,
     """Whatever is stored in whatever order: each listed mail up to the cursor was stored."""
     listed = sorted(uids)
     taken_mail = [
-        Mark(1, VALIDITY, uid, follows, settled=False)
+        MailboxPosition(1, VALIDITY, uid, follows, settled=False)
         for follows, uid in zip([0, *listed], listed, strict=False)
     ]
     stored = [mark for number, mark in enumerate(taken_mail) if number not in failing]
@@ -129,9 +129,9 @@ async def test_without_the_lease_nothing_is_stored(boxes, spool, store):
     """
     async with store.write() as connection:
         await connection.execute(sa.update(tables.mailbox).values(lease_owner="other-1"))
-    with pytest.raises(LeaseLost):
+    with pytest.raises(MailboxLeaseLost):
         await spool.put([marked(1, 0), mail(b"by smtp")])
-    with pytest.raises(LeaseLost):
+    with pytest.raises(MailboxLeaseLost):
         await boxes.advance(1, 9)
     assert (await count(store), await count(store, tables.mailbox_mail), await cursor(boxes)) == (
         0,
@@ -143,7 +143,7 @@ async def test_without_the_lease_nothing_is_stored(boxes, spool, store):
 
 async def test_uids_of_another_validity_are_refused(boxes, spool, store):
     """A mail fetched before the server gave new numbers is not stored under them."""
-    with pytest.raises(LeaseLost):
+    with pytest.raises(MailboxLeaseLost):
         await spool.put([marked(1, 0, validity=6)])
     assert await count(store) == 0
 
@@ -294,7 +294,9 @@ async def test_a_transaction_on_a_mailbox_does_not_cost_its_lease(boxes, ready_u
     async def store():
         async with boxes.database.write() as connection:
             await taken_mail.claim_marks(
-                connection, boxes.database.node, {Mark(1, VALIDITY, 1, 0, settled=False): b"x" * 16}
+                connection,
+                boxes.database.node,
+                {MailboxPosition(1, VALIDITY, 1, 0, settled=False): b"x" * 16},
             )
             inside.set()
             await leave.wait()

@@ -18,7 +18,14 @@ import sqlalchemy as sa
 from gateway.errors import DiskFull, Refused
 from gateway.store.engine import Database
 from gateway.store.queues.blobs import open_blobs
-from gateway.store.queues.spool import CLAIM_BYTES, Known, LeaseLost, Spool, by_fingerprint, finish
+from gateway.store.queues.spool import (
+    CLAIM_BYTES,
+    ClaimLost,
+    EarlierMail,
+    Spool,
+    by_fingerprint,
+    finish,
+)
 from gateway.store.schema import tables
 from tests.unit.gateway.store.mails import ENVELOPE, NOW, became, mail
 
@@ -180,7 +187,7 @@ async def test_finishing_twice_gives_the_second_transaction_up(spool):
     """
     ids = await spool.put([mail(b"a"), mail(b"b")])
     await done(spool, became(ids[0]))
-    with pytest.raises(LeaseLost):  # noqa: PT012 - the block is what is tested
+    with pytest.raises(ClaimLost):  # noqa: PT012 - the block is what is tested
         async with spool.database.write(ordered=True) as connection:
             await connection.execute(sa.update(tables.counter).values(value=99))
             await finish(connection, [became(ids[0], "ignored"), became(ids[1])])
@@ -246,7 +253,7 @@ async def test_the_newest_original_answers_for_a_fingerprint(spool):
     async with spool.database.write() as connection:
         found = await by_fingerprint(connection, {seen, other})
         assert await by_fingerprint(connection, ()) == {}
-    assert found == {seen: Known(new, NOW, 2, 3, 1, "done")}
+    assert found == {seen: EarlierMail(new, NOW, 2, 3, 1, "done")}
     assert (await spool.get(waiting)).state == "pending"
 
 
