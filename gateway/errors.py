@@ -1,80 +1,128 @@
-"""What can go wrong, by what the caller should do about it.
+"""Errors by kind: what the caller should do about them.
 
-Each class stands for one exit code of sysexits.h, so a command ends with the code its user can act
-on. The message of an error is one plain sentence written by us: it never holds a subject, a body, a
-full address or a secret, so it may be printed and logged.
+The message of an error is one plain sentence of our own. It never holds a subject, a body, a full
+address or a secret, so it may be printed and logged. The command line turns kinds into exit codes
+(:data:`EXIT_CODES`, after sysexits.h), the API into status codes (:data:`HTTP_STATUS`).
 """
 
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from config.problems import ConfigError
 
 
 class TicketgateError(Exception):
-    """The base of our errors. ``exit_code`` is what a command ends with when the error reaches its
-    top.
-    """
-
-    exit_code: int = os.EX_SOFTWARE
+    """Base of all errors of this program; ``message`` is the sentence shown to the user."""
 
     def __init__(self, message: str) -> None:
-        """``message`` is the sentence shown to the user."""
         super().__init__(message)
         self.message = message
 
 
 class UsageError(TicketgateError):
-    """The command line asks for something that cannot be: exit 64."""
-
-    exit_code = os.EX_USAGE
+    """The command line is wrong."""
 
 
-class Refused(TicketgateError):
-    """A rule forbids it, or the data is not there or not right; nothing was changed: exit 65."""
-
-    exit_code = os.EX_DATAERR
+class Rejected(TicketgateError):
+    """The request cannot be met as it stands and nothing was changed; base of five kinds."""
 
 
-class Software(TicketgateError):
-    """A mistake of ours, or a service that does not stay up: exit 70."""
-
-    exit_code = os.EX_SOFTWARE
+class NotFound(Rejected):
+    """What the request names does not exist."""
 
 
-class TryAgain(TicketgateError):
-    """Nothing was stored, and the same request may succeed later: exit 75, SMTP 4xx."""
-
-    exit_code = os.EX_TEMPFAIL
+class Forbidden(Rejected):
+    """The role of the acting user does not allow it."""
 
 
-class StoreUnavailable(TryAgain):
+class Invalid(Rejected):
+    """A value is not acceptable; ``field`` names it, empty where no single field is to blame."""
+
+    def __init__(self, message: str, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class Conflict(Rejected):
+    """Somebody else changed it in the meantime, or it exists already."""
+
+
+class Refused(Rejected):
+    """A rule forbids it; ``rule`` is its row in docs/spec/behaviour.md, empty where it has none."""
+
+    def __init__(self, message: str, rule: str = "") -> None:
+        super().__init__(message)
+        self.rule = rule
+
+
+class Unavailable(TicketgateError):
+    """Nothing was stored, and the same request may succeed later."""
+
+
+class StoreUnavailable(Unavailable):
     """The database or the blob store does not answer."""
 
 
-class DiskFull(TryAgain):
-    """Less room is left than a mail may need (reliability.md 1, item 27)."""
+class DiskFull(Unavailable):
+    """Less room is left on the disk than a mail may need (reliability.md 27)."""
 
 
-class Misplaced(TicketgateError):
-    """Where the configuration puts something, nothing can be: exit 78."""
-
-    exit_code = os.EX_CONFIG
+class InternalError(TicketgateError):
+    """A fault of this program, or a service that does not stay up."""
 
 
-class SchemaOutdated(TicketgateError):
-    """The database has another schema than this program: ``db upgrade`` has to run first, exit 78."""
+class Misconfigured(TicketgateError):
+    """The installation has to be changed before the program can run."""
 
-    exit_code = os.EX_CONFIG
+
+class UnusablePath(Misconfigured):
+    """A path named by the configuration cannot be used."""
+
+
+class SchemaOutdated(Misconfigured):
+    """The schema of the database differs from this program's: run ``ticketgate db upgrade``."""
+
+
+EXIT_CODES: Final[dict[type[Exception], int]] = {
+    UsageError: os.EX_USAGE,
+    Rejected: os.EX_DATAERR,
+    NotFound: os.EX_DATAERR,
+    Forbidden: os.EX_DATAERR,
+    Invalid: os.EX_DATAERR,
+    Conflict: os.EX_DATAERR,
+    Refused: os.EX_DATAERR,
+    Unavailable: os.EX_TEMPFAIL,
+    InternalError: os.EX_SOFTWARE,
+    Misconfigured: os.EX_CONFIG,
+    ConfigError: os.EX_CONFIG,
+}
+HTTP_STATUS: Final[dict[type[Exception], int]] = {
+    UsageError: 400,
+    Rejected: 422,
+    NotFound: 404,
+    Forbidden: 403,
+    Invalid: 400,
+    Conflict: 409,
+    Refused: 422,
+    Unavailable: 503,
+    InternalError: 500,
+    Misconfigured: 500,
+    ConfigError: 500,
+}
 
 
 def exit_code(error: BaseException) -> int:
-    """The sysexits code for an error that ends a command; anything that is not ours is 70."""
-    match error:
-        case TicketgateError():
-            return error.exit_code
-        case ConfigError():
-            return os.EX_CONFIG
-        case _:
-            return os.EX_SOFTWARE
+    """Return the sysexits code of an error that ends a command; 70 for an unforeseen one."""
+    return _of_kind(EXIT_CODES, error, os.EX_SOFTWARE)
+
+
+def http_status(error: BaseException) -> int:
+    """Return the HTTP status of an error that ends a request; 500 for an unforeseen one."""
+    return _of_kind(HTTP_STATUS, error, 500)
+
+
+def _of_kind(table: dict[type[Exception], int], error: BaseException, otherwise: int) -> int:
+    """The entry of the error's class or of the nearest class above it."""
+    return next((table[kind] for kind in type(error).__mro__ if kind in table), otherwise)

@@ -17,7 +17,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from gateway.errors import Refused, TryAgain
+from gateway.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
     from aiohttp import ClientResponse
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _PIECE: Final = 64 << 10  # bytes that are read at a time
 
 
-class NoAnswer(TryAgain):
+class NoAnswer(Unavailable):
     """There was no answer, or not all of it. The message is the rest of a sentence about the
     server: "did not answer within 20 s".
     """

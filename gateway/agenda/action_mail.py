@@ -22,7 +22,7 @@ from core.rules.automatic_mail import RECEIVED, Counts, Occasion, permitted
 from gateway.compose.automatic_mail import AutomaticMail
 from gateway.compose.templates import Template, render
 from gateway.compose.user_mail import MailIdentity, Route
-from gateway.errors import Refused
+from gateway.errors import Rejected
 from gateway.store.setup.templates import StoredTemplate, Words
 from gateway.store.tickets import contacts, pending_outgoing
 from gateway.store.tickets.threads import MessageRow
@@ -47,7 +47,7 @@ class ActionMail:
             if action.kind == "send_email":
                 return await self._to_contacts(ticket, run, action)
             return await self._inside(ticket, run, action.config, action.id)
-        except Refused as error:
+        except Rejected as error:
             return Prepared((), "FAILED", error.message, retry=True)
 
     async def _to_contacts(self, ticket: Ticket, run: Enrolment, action: Action) -> Prepared:

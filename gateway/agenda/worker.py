@@ -28,7 +28,7 @@ from gateway.compose.automatic_mail import AutomaticMail
 from gateway.compose.user_mail import MailIdentity
 from gateway.desk.correspondence import CorrespondenceDesk, FilesOf
 from gateway.desk.transaction import state_of
-from gateway.errors import TryAgain
+from gateway.errors import Unavailable
 from gateway.store.engine import Database
 from gateway.store.queues import drafts, notices
 from gateway.store.queues.wake import Wake
@@ -88,7 +88,7 @@ class Agenda:
                     self.woken()
                     continue
                 pause = await self._pause()
-            except TryAgain as error:
+            except Unavailable as error:
                 _log.warning("agenda put off", reason=error.message)
                 pause = RETRY_SECONDS
             waiting = [
@@ -163,7 +163,7 @@ class Agenda:
                 self.database, self.clock, self.house, draft.author, files_of=self.files_of
             )
             return await author.send_draft(draft)
-        except TryAgain:
+        except Unavailable:
             raise
         except Exception as error:  # noqa: BLE001  # one mail's trouble must not stop the others
             why = f"it could not be made: {type(error).__name__} in our rules"
@@ -182,7 +182,7 @@ class Agenda:
         ids = [enrolment for enrolment, _ in waiting]
         try:
             return await self._turn(ids)
-        except TryAgain:
+        except Unavailable:
             raise
         except Exception as error:  # noqa: BLE001  # one ticket's trouble must not stop the others
             if len(ids) == 1:
@@ -191,7 +191,7 @@ class Agenda:
         for each in ids:
             try:
                 done += await self._turn([each])
-            except TryAgain:
+            except Unavailable:
                 raise
             except Exception as error:  # noqa: BLE001  # the same, for one
                 done.append(await self._guilty(each, error))

@@ -18,7 +18,7 @@ from typing import Any
 
 from gateway.cli.opening import Installation
 from gateway.cli.output import progress
-from gateway.errors import TryAgain, UsageError
+from gateway.errors import Unavailable, UsageError
 from gateway.ingress.accept import Acceptor
 from gateway.ingress.imap.account import ImapAccount, accounts, named
 from gateway.ingress.imap.commands import ImapSession, LostInLogin
@@ -56,7 +56,9 @@ async def import_mailbox(
     async with _held(boxes, found[0], opened, stop) as lost, _processed(opened):
         told = await Import(opened, boxes, found[0], stop).run(since, automation=automation)
     if lost.is_set():
-        raise TryAgain(f"another process took {found[0].name} over: it goes on with what is left")
+        raise Unavailable(
+            f"another process took {found[0].name} over: it goes on with what is left"
+        )
     return told
 
 
@@ -138,13 +140,13 @@ class Import:
 async def _held(
     boxes: Mailboxes, account: ImapAccount, opened: Installation, stop: asyncio.Event
 ) -> AsyncIterator[asyncio.Event]:
-    """Holds the lease of a mailbox; what it gives is set when it was lost. TryAgain where somebody
+    """Holds the lease of a mailbox; what it gives is set when it was lost. Unavailable where somebody
     else has it.
     """
     await boxes.register([(account.name, account.place)])
     if account.name not in await boxes.claim([account.name], LEASE_SECONDS, opened.clock.now()):
         box = await boxes.get(account.name)
-        raise TryAgain(
+        raise Unavailable(
             f"{account.name} is being read by "
             f"{box.lease_owner if box is not None else 'somebody else'}: stop that daemon first"
         )
@@ -167,7 +169,7 @@ async def _keep(
 ) -> None:
     while not lost.is_set():
         await asyncio.sleep(RENEW_SECONDS)
-        with contextlib.suppress(TryAgain):
+        with contextlib.suppress(Unavailable):
             if account.name not in await boxes.claim(
                 [account.name], LEASE_SECONDS, opened.clock.now()
             ):

@@ -14,7 +14,7 @@ import typer
 from core.model.message import Envelope
 from gateway.cli.opening import Installation, run
 from gateway.cli.output import AsJson, emit
-from gateway.errors import Refused, TryAgain
+from gateway.errors import Refused, Unavailable
 
 app = typer.Typer(help="Take one mail on stdin into the spool.")
 
@@ -53,7 +53,7 @@ def deliver(
         try:
             return (await accept.accept(raw, envelope)).mail_id
         except OSError as error:
-            raise TryAgain(
+            raise Unavailable(
                 f"the mail could not be stored: {os.strerror(error.errno or 0)}"
             ) from error
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from core.model.message import Message
 from gateway.cli.opening import Installation
-from gateway.errors import Refused
+from gateway.errors import Rejected
 from gateway.intake.sandbox.jobs import ReadJob
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ async def html_of(opened: Installation, rows: Sequence[MessageRow]) -> dict[int,
             try:
                 raw = await spool.raw(mail_id) if mail_id is not None else sent[message_id]
                 jobs.append((message_id, ReadJob(raw, html=True)))
-            except Refused:
+            except Rejected:
                 found[message_id] = None
         read = await sandbox.read_many([job for _, job in jobs])
         found.update(

@@ -24,7 +24,7 @@ import typer
 from config.load import load
 from config.problems import ConfigError
 from gateway.clock import Clock
-from gateway.errors import TicketgateError
+from gateway.errors import TicketgateError, exit_code
 
 if TYPE_CHECKING:
     from config.settings import Settings
@@ -267,7 +267,7 @@ def explained() -> Iterator[None]:
         yield
     except TicketgateError as error:
         print(f"ticketgate: {error.message}", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from None
+        raise typer.Exit(exit_code(error)) from None
     except ConfigError as error:
         from gateway.cli.config import problems_text
 

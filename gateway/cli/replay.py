@@ -7,6 +7,7 @@ were processed; nothing else in a mail can.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections import Counter
@@ -24,7 +25,6 @@ from core.model.message import Envelope, Message
 from gateway.cli.opening import Installation, run
 from gateway.cli.output import AsJson, emit, progress
 from gateway.clock import Clock
-from gateway.errors import Refused
 from gateway.ingress.accept import Acceptor
 from gateway.ingress.mail_files import FoundMail, Unreadable, iter_paths
 from gateway.intake.batch import Rules
@@ -278,4 +278,4 @@ def command(
     for each in tally.unreadable:
         print(f"{each.file}: {each.reason}", file=sys.stderr)
     if tally.unreadable:
-        raise typer.Exit(Refused.exit_code)
+        raise typer.Exit(os.EX_DATAERR)

@@ -18,7 +18,7 @@ from config.listen import parse_listen
 from config.load import load
 from gateway.cli.opening import explained, named_file
 from gateway.cli.output import AsJson, emit
-from gateway.errors import Refused, TryAgain, UsageError
+from gateway.errors import Refused, Unavailable, UsageError
 
 app = typer.Typer(help="Send one mail through the SMTP port.")
 DEFAULT_TO = "support@localhost"
@@ -53,7 +53,7 @@ def send_test(
                 f"the server refused {address}: {code} {text.decode(errors='replace')}"
             ) from None
         except (OSError, smtplib.SMTPException) as error:
-            raise TryAgain(
+            raise Unavailable(
                 f"no mail was sent to {place}: {error}. Is the daemon running (make run)?"
             ) from None
     sent = {

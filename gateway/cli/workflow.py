@@ -15,7 +15,7 @@ from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_una
 from gateway.cli.words import HIGHEST, one_of, switch
 from gateway.cli.workflow_page import condition, outline
 from gateway.cli.workflow_runs import comment, described, enroll, runs, try_, unenroll
-from gateway.errors import Refused, UsageError
+from gateway.errors import Refused, Rejected, UsageError
 
 if TYPE_CHECKING:
     from gateway.desk.workflows import Saved
@@ -165,7 +165,7 @@ def import_(
         ) as rehearsed:  # everything that is wrong is told before anybody is asked
             try:
                 await opened.automator(as_user, database=rehearsed).put(plans)
-            except Refused as error:
+            except Rejected as error:
                 wrong.append(error.message)
         if wrong:
             raise Refused("; ".join(wrong))

@@ -32,7 +32,7 @@ from gateway.compose.user_mail import MailIdentity
 from gateway.daemon.sending import open_outbox
 from gateway.daemon.status import DaemonStatus
 from gateway.daemon.supervisor import Service, Supervisor, SystemdNotifier
-from gateway.errors import TryAgain, UsageError
+from gateway.errors import Unavailable, UsageError
 from gateway.ingress.accept import Acceptor
 from gateway.ingress.imap.account import accounts
 from gateway.ingress.imap.sent_copies import SentCopies
@@ -341,7 +341,7 @@ class Listening:
         while not stop.is_set():
             try:
                 await self._listen(stop)
-            except TryAgain as error:
+            except Unavailable as error:
                 _log.warning("hints lost", reason=error.message)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), self.pause)
@@ -362,4 +362,4 @@ async def _bound(starting: object, where: str) -> None:
     try:
         await starting  # type: ignore[misc]  # a coroutine
     except OSError as error:
-        raise TryAgain(f"cannot listen on {where}: {os.strerror(error.errno or 0)}") from None
+        raise Unavailable(f"cannot listen on {where}: {os.strerror(error.errno or 0)}") from None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from config.settings import Settings
 from gateway.clock import Clock
-from gateway.errors import TryAgain
+from gateway.errors import Unavailable
 from gateway.ingress.imap.account import accounts
 from gateway.ingress.imap.health import MailboxHealth, conditions
 from gateway.oauth.tokens import Tokens
@@ -37,7 +37,7 @@ class DaemonStatus:
                 {"database": "ok"},
                 {each.name: each.detail or "ok" for each in await self._mailboxes()},
             )
-        except TryAgain as error:
+        except Unavailable as error:
             return HealthReport({"database": error.message})
 
     async def measure(self) -> list[Figure]:

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Protocol
 
 from gateway import log
-from gateway.errors import Software
+from gateway.errors import InternalError
 
 FAILURES: Final = 5
 WITHIN: Final = 60.0
@@ -83,7 +83,7 @@ class Supervisor:
         await watchdog
         _log.info("stopped")
         if self._given_up is not None:
-            raise Software(
+            raise InternalError(
                 f"the service {self._given_up} failed {FAILURES} times within {WITHIN:.0f} "
                 "seconds; the log says where"
             )

@@ -26,7 +26,7 @@ from gateway.compose.mime import File
 from gateway.compose.user_mail import MailIdentity, MailRequest, UserMail
 from gateway.desk.tickets import ActResult
 from gateway.desk.transaction import BUILT_IN, Actor, Transaction, status_of
-from gateway.errors import Refused
+from gateway.errors import Refused, Rejected
 from gateway.store.engine import Database
 from gateway.store.queues import drafts, outbox
 from gateway.store.tickets import pending_outgoing, threads
@@ -182,7 +182,7 @@ class CorrespondenceDesk(Actor):
                     recipients=tuple(held["left"]),
                 )
                 self._send(act, ticket, made, held.get("status"))
-        except Refused as error:
+        except Rejected as error:
             async with self.database.write(ordered=True) as connection:
                 await drafts.fail(connection, due.number, error.message, self.clock.now())
             return error.message

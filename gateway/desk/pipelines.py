@@ -291,7 +291,7 @@ class AdminDesk(Actor):
         address from everything else.
 
         Refused when nothing is known of the address, when it is a user's or a channel's, or when
-        held mail names him; TryAgain while mail that names him waits. What lies in ``blobs`` and in
+        held mail names him; Unavailable while mail that names him waits. What lies in ``blobs`` and in
         free space goes by :meth:`sweep`, after the commit.
         """
         like = Likeness(address)

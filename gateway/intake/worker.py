@@ -19,7 +19,7 @@ from typing import Any
 from core.model.message import Message
 from gateway import log, maillog
 from gateway.clock import Clock
-from gateway.errors import TryAgain
+from gateway.errors import Unavailable
 from gateway.intake.batch import Batch, Item, Rules
 from gateway.intake.sandbox.jobs import ReadFailure, ReadJob
 from gateway.intake.sandbox.pool import Sandbox
@@ -77,7 +77,7 @@ class Intake:
         """Until ``stop``: read and file whatever is in the spool. What is in hand when it stops is
         finished first.
         """
-        with contextlib.suppress(TryAgain):  # then the leases run out
+        with contextlib.suppress(Unavailable):  # then the leases run out
             await self.spool.free_orphans(self.database.node)
         ready: asyncio.Queue[Read | None] = asyncio.Queue(maxsize=1)
         filing = asyncio.create_task(self._file_all(ready), name="filing")
@@ -123,7 +123,7 @@ class Intake:
             return await self.spool.claim(
                 self.database.node, BATCH, LEASE_SECONDS, self.clock.now(), None
             )
-        except TryAgain as error:
+        except Unavailable as error:
             _log.warning("claim failed", reason=error.message)
             await asyncio.sleep(RETRY_SECONDS)
             return []
@@ -166,9 +166,9 @@ class Intake:
         """One transaction for the batch; one a mail when that fails."""
         try:
             return await self._transaction(batch)
-        except TryAgain as error:
+        except Unavailable as error:
             _log.warning("filing put off", reason=error.message, mails=len(batch.mails))
-            with contextlib.suppress(TryAgain):  # then the leases run out
+            with contextlib.suppress(Unavailable):  # then the leases run out
                 await self.spool.put_off([mail.id for mail in batch.mails])
             await asyncio.sleep(RETRY_SECONDS)
             return []
@@ -200,7 +200,7 @@ class Intake:
             f"It could not be processed: {type(error).__name__} in our rules. Nothing of it "
             "was changed; its raw form is kept."
         )
-        with contextlib.suppress(TryAgain):
+        with contextlib.suppress(Unavailable):
             await self.spool.fail([mail.id], reason, self.clock.now())
         maillog.failed(
             source=mail.envelope.source, error_id=f"mail-{mail.id}", exc=error, mail_id=mail.id

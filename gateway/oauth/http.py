@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 from gateway import http_client
-from gateway.errors import TryAgain
+from gateway.errors import Unavailable
 
 SECONDS: Final = 20.0  # for one request
 LARGEST: Final = 64 << 10  # bytes of an answer
@@ -30,7 +30,7 @@ _HEAD: Final = {
 _PAGE: Final = "<!doctype html><meta charset=utf-8><title>ticketgate</title><p>{}</p>"
 
 
-class TokenUnavailable(TryAgain):
+class TokenUnavailable(Unavailable):
     """The provider cannot be asked now. ``after`` are the seconds it wants to be left alone for,
     where it told.
     """
@@ -109,7 +109,7 @@ async def visit(host: str, port: int, path: str, state: str) -> AsyncIterator[Vi
     """Listens on the loopback while the block runs; port 0 takes a free one. A visit without our
     ``state`` is turned away and changes nothing.
 
-    TryAgain where the port is taken.
+    Unavailable where the port is taken.
     """
     came: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
 
@@ -131,7 +131,7 @@ async def visit(host: str, port: int, path: str, state: str) -> AsyncIterator[Vi
                 http_client.listen(host if host == "::1" else "127.0.0.1", port, page)
             )
         except OSError as error:
-            raise TryAgain(
+            raise Unavailable(
                 f"the browser cannot come back to port {port}: "
                 f"{os.strerror(error.errno or 0).lower()}"
             ) from None

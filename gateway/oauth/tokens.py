@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +24,7 @@ from urllib.parse import quote
 from config.settings import OauthSettings
 from gateway import log
 from gateway.clock import Clock
-from gateway.errors import TicketgateError, TryAgain
+from gateway.errors import Rejected, Unavailable
 from gateway.oauth.http import Answer, TokenUnavailable, post
 from gateway.store.engine import Database
 from gateway.store.imap.oauth_tokens import Granted, Key, StoredToken, TokenRows
@@ -73,10 +72,8 @@ _ADVICE: Final = {
 _log = log.logger("oauth")
 
 
-class AccessRefused(TicketgateError):
-    """A person has to do something before this mailbox can be read: exit 65."""
-
-    exit_code = os.EX_DATAERR
+class AccessRefused(Rejected):
+    """A person has to act before this mailbox can be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +204,7 @@ class Tokens:
             if token is None:
                 self._raise_refusal(client, row)
                 return await self._ask(client, key, row)
-        except TicketgateError as error:
+        except Rejected as error:
             if isinstance(error, TokenUnavailable):
                 self._not_before[client.name] = self.clock.now() + timedelta(seconds=error.after)
             await self._give_back(key)
@@ -246,13 +243,13 @@ class Tokens:
         for seconds in STORING:
             try:
                 return await store()
-            except TryAgain as error:
+            except Unavailable as error:
                 _log.warning("access cannot be stored", **log.error_fields(error))
             await self._pause(seconds)
         return await store()
 
     async def _give_back(self, key: Key) -> None:
-        with contextlib.suppress(TryAgain):  # then it runs out
+        with contextlib.suppress(Unavailable):  # then it runs out
             await self.rows.release(key)
 
     def _good(self, row: StoredToken | None, refused: str | None) -> str | None:

@@ -21,7 +21,7 @@ from dkim import canonicalization
 from config.keys import SigningKey, read_key
 from config.problems import ConfigError, Problem
 from config.settings import OutboundSettings
-from gateway.errors import Software
+from gateway.errors import InternalError
 
 SIGNED: Final = (
     *("from", "to", "cc", "subject", "date", "message-id", "in-reply-to", "references", "reply-to"),
@@ -31,7 +31,7 @@ OVERSIGNED: Final = ("from", "subject", "to")  # another one of these makes the 
 PIECE: Final = 1 << 18  # so much of a body is looked at before other threads have their turn
 
 
-class CannotSign(Software):
+class CannotSign(InternalError):
     """This mail cannot be signed."""
 
 

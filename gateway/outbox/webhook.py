@@ -26,7 +26,7 @@ from typing import Any, Final
 from config.settings import WebhookSettings
 from gateway import http_client, log
 from gateway.clock import Clock
-from gateway.errors import TryAgain
+from gateway.errors import Unavailable
 from gateway.http_client import NoAnswer, NotAllowed
 from gateway.store.engine import Database
 from gateway.store.queues.wake import Wake
@@ -102,7 +102,7 @@ class Webhooks:
             try:
                 while not stop.is_set() and await self._some(self.clock.now()):
                     pass
-            except TryAgain as error:
+            except Unavailable as error:
                 _log.warning("webhooks wait", reason=error.message)
             await _first(stop.wait(), wake.wait("webhook", POLL_SECONDS))
 

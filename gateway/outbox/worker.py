@@ -24,7 +24,7 @@ from core.mail import reply_tokens
 from core.rules.retry import next_attempt
 from gateway import log
 from gateway.clock import Clock
-from gateway.errors import TryAgain
+from gateway.errors import Unavailable
 from gateway.outbox.results import Deferred, PermanentFailure, Result, Sent
 from gateway.outbox.signing import CannotSign, Signer
 from gateway.outbox.submit import Smarthost
@@ -110,7 +110,7 @@ class Outbox:
             try:
                 await self._one_pass(self.smarthost, stop)
                 pause = await self._pause()
-            except TryAgain as error:
+            except Unavailable as error:
                 _log.warning("outbox put off", reason=error.message)
                 pause = RETRY_SECONDS
             waiting = [
@@ -148,7 +148,7 @@ class Outbox:
     async def _free(self) -> None:
         try:
             await self.deliveries.free_orphans(self.node)
-        except TryAgain as error:
+        except Unavailable as error:
             _log.warning("orphans stay until their leases are over", reason=error.message)
 
     async def _pause(self) -> float:
@@ -201,7 +201,7 @@ class Outbox:
                     run.broken = result
                 try:
                     await self._written(run, [(job, result)])
-                except TryAgain:
+                except Unavailable:
                     run.halted = True  # the others finish what they have in hand
                     raise
 
@@ -256,7 +256,7 @@ class Outbox:
             try:
                 held = await self.deliveries.mark(self.node, marks)
                 break
-            except TryAgain as error:
+            except Unavailable as error:
                 _log.warning(
                     "outcome cannot be stored", deliveries=len(marks), **log.error_fields(error)
                 )
@@ -315,7 +315,7 @@ class _Lease:
                 await outbox.deliveries.keep(
                     outbox.node, self._ids, LEASE_SECONDS, outbox.clock.now()
                 )
-            except TryAgain as error:
+            except Unavailable as error:
                 _log.warning("lease cannot be made longer", **log.error_fields(error))
             else:
                 self._until = began + LEASE_SECONDS

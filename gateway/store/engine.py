@@ -10,7 +10,6 @@ anything is served (reliability.md 1, item 1).
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, nullcontext
@@ -21,7 +20,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from gateway.errors import SchemaOutdated, TicketgateError, UsageError
+from gateway.errors import Misconfigured, SchemaOutdated, UsageError
 from gateway.store.sql import sqlite
 from gateway.store.sql.errors import placed, translated
 
@@ -35,10 +34,8 @@ Dialect = Literal["sqlite", "postgresql"]
 T = TypeVar("T")
 
 
-class NotDurable(TicketgateError):
-    """The database would confirm a commit before it is on disk: exit 78."""
-
-    exit_code = os.EX_CONFIG
+class NotDurable(Misconfigured):
+    """The database would confirm a commit before it is on disk."""
 
 
 class Database:
@@ -69,7 +66,7 @@ class Database:
 
         Raises :class:`SchemaOutdated` when the tables are not those of this program,
         :class:`NotDurable` for weak settings, ``StoreUnavailable`` when nobody answers,
-        ``Misplaced`` where no file can be, ``UsageError`` for an address of another kind.
+        ``UnusablePath`` where no file can be, ``UsageError`` for an address of another kind.
         """
         path = file_of(parsed(url))
         if path is not None:

@@ -14,7 +14,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from gateway.errors import TryAgain
+from gateway.errors import Unavailable
 from gateway.web.metrics import CONTENT_TYPE, Figure, page
 
 LINE_LIMIT = 4096
@@ -46,7 +46,7 @@ Measure = Callable[[], Awaitable[Sequence[Figure]]]
 
 class Health:
     """The listener. ``check`` tells how the daemon is, ``measure`` gives the figures of
-    ``/metrics``; both may raise TryAgain.
+    ``/metrics``; both may raise Unavailable.
     """
 
     name = "health"
@@ -99,7 +99,7 @@ class Health:
             case [b"GET" | b"HEAD", b"/metrics", *_]:
                 try:
                     return _page("200 OK", CONTENT_TYPE, page(await self._measure()))
-                except TryAgain as error:
+                except Unavailable as error:
                     return _document("503 Service Unavailable", {"status": error.message})
             case _:
                 return _document("404 Not Found", {"status": "not found"})

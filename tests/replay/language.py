@@ -30,7 +30,7 @@ from typing import Any
 
 from core.model.message import address_key
 from gateway.desk.tickets import NewTicket
-from gateway.errors import Refused
+from gateway.errors import Refused, Rejected
 from gateway.store.setup import channels, pipelines, users
 from gateway.store.tickets import contacts
 from tests.replay.world import Json, World, days, told
@@ -224,7 +224,7 @@ async def _acted(step: Json, acts: Acts, where: str) -> Json | None:
         assert refusal is None, f"{where}{refusal}"
         try:
             line = await acts.act(each)
-        except Refused as refused:
+        except Rejected as refused:
             refusal = refused
     if "refused" in step:
         assert refusal is not None, f"{where}{todo[-1]} was not refused"

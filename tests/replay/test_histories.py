@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from gateway.desk.correspondence import MailDraft
-from gateway.errors import Refused
+from gateway.errors import Rejected
 from gateway.store.schema import tables
 from tests.replay.office import Office
 from tests.replay.world import start_again
@@ -163,7 +163,7 @@ async def live(office: Office, history: Sequence[Sequence[Any]]) -> None:
     for step in history:
         try:
             await do(office, step)
-        except (Refused, KeyError):
+        except (Rejected, KeyError):
             continue
     await everything_holds(office)
     office.clock.set(office.clock.now() + timedelta(days=1500))

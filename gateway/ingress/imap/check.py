@@ -12,7 +12,7 @@ import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from gateway.errors import Refused, TryAgain
+from gateway.errors import Rejected, Unavailable
 from gateway.ingress.imap.account import ImapAccount
 from gateway.ingress.imap.commands import ImapSession, Selected
 from gateway.ingress.imap.connection import CommandRefused, ImapError, LoginRefused, Patience
@@ -62,7 +62,7 @@ async def _channel(account: ImapAccount, boxes: Mailboxes) -> CheckStep:
     async with boxes.database.read() as connection:
         try:
             channel = await channels.at(connection, account.channel)
-        except Refused:
+        except Rejected:
             advice = (
                 f"ticketgate channel add {account.channel}; until then its mail goes to the "
                 "default channel"
@@ -165,7 +165,7 @@ async def _login(account: ImapAccount, session: ImapSession, tokens: Tokens) -> 
                 "takes no passwords any more (use oauth)"
             )
         return CheckStep("login", False, error.message, advice, lasting=True)
-    except TryAgain as error:
+    except Unavailable as error:
         return CheckStep(
             "login", False, error.message, "try again; if it stays so, ask whoever runs the server"
         )

@@ -12,7 +12,6 @@ asked on it.
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -28,7 +27,7 @@ from aioimaplib.aioimaplib import (
     IMAP4ClientProtocol,
 )
 
-from gateway.errors import TryAgain
+from gateway.errors import Misconfigured, Unavailable
 from gateway.ingress.imap import grammar
 from gateway.ingress.imap.connect import ImapServer, connect, reason
 from gateway.ingress.imap.grammar import Parts
@@ -37,7 +36,7 @@ ANSWER_LIMIT: Final = 128 << 20  # bytes a server may tell before it ends a comm
 _OVERHEAD: Final = 200  # bytes of memory that a response takes beside its own
 
 
-class ImapError(TryAgain):
+class ImapError(Unavailable):
     """Something that a new connection may mend."""
 
 
@@ -63,10 +62,8 @@ class CommandRefused(ImapError):
         self.code = code
 
 
-class LoginRefused(ImapError):
-    """The server does not accept who we say we are: trying again with the same secret is of no use."""
-
-    exit_code = os.EX_CONFIG
+class LoginRefused(Misconfigured, ImapError):
+    """The server rejects our credentials; trying again with the same secret is of no use."""
 
 
 @dataclass(frozen=True, slots=True)

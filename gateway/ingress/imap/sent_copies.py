@@ -19,7 +19,7 @@ from typing import Final
 
 from gateway import log
 from gateway.clock import Clock
-from gateway.errors import TryAgain
+from gateway.errors import Unavailable
 from gateway.ingress.imap.account import ImapAccount
 from gateway.ingress.imap.commands import ImapSession
 from gateway.ingress.imap.connection import CommandRefused, ImapError, LoginRefused, Patience
@@ -93,7 +93,7 @@ class SentCopies:
     async def _tried(self, account: ImapAccount) -> None:
         try:
             await self.catch_up(account)
-        except TryAgain as error:  # the database
+        except Unavailable as error:  # the database
             _log.warning("copies wait", mailbox=account.shown, reason=error.message)
         # whatever it is, it must not end the daemon, nor the copies of other
         # mailboxes

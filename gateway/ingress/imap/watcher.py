@@ -19,7 +19,7 @@ from datetime import date, datetime, timedelta
 
 from gateway import log
 from gateway.clock import Clock
-from gateway.errors import TryAgain
+from gateway.errors import Unavailable
 from gateway.ingress.accept import Acceptor
 from gateway.ingress.imap.account import ImapAccount
 from gateway.ingress.imap.commands import ImapSession, LostInLogin
@@ -115,13 +115,13 @@ class Watcher:
                         )
                         registered = True
                     await self._look()
-                except TryAgain as error:
+                except Unavailable as error:
                     _log.warning("mailboxes cannot be claimed", reason=error.message)
                 await wait(stop, self.rhythm.look)
         finally:
             self._end(list(self._watches))
             await asyncio.gather(*self._ending, return_exceptions=True)
-            with contextlib.suppress(TryAgain):  # then they run out
+            with contextlib.suppress(Unavailable):  # then they run out
                 await self.boxes.release(list(self.accounts))
 
     async def _look(self) -> None:
@@ -181,7 +181,7 @@ class Watcher:
             return watch.hung_up > 1
         except MailboxLeaseLost:
             _log.info("mailbox lost", mailbox=watch.account.shown)
-        except TryAgain as error:
+        except Unavailable as error:
             await self._tell(watch, "failing", error.message)
         except OSError as error:
             await self._tell(watch, "failing", f"a file of ours cannot be used: {error.strerror}")
@@ -326,7 +326,7 @@ class Watcher:
             box = await self._mine(watch.account)
             now = self.clock.now()
             await self.boxes.ailing(box.id, state, problem, now)
-        except TryAgain:
+        except Unavailable:
             return  # without the database it is neither kept nor told for how long
         since = box.failing_since
         if state == "failing" and since is not None and now - since >= ALARM and not watch.alarmed:
@@ -366,7 +366,7 @@ class Watcher:
             return None
         try:
             row = await self.tokens.stored(account.client, account.username)
-        except TryAgain:
+        except Unavailable:
             return known
         return row.changed_at if row is not None else None
 

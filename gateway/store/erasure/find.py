@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import address_key
-from gateway.errors import Refused
+from gateway.errors import Refused, Rejected
 from gateway.store.queues.blobs import Blobs
 from gateway.store.schema import tables
 from gateway.store.sql import sqlite
@@ -251,7 +251,7 @@ async def _blobs_naming(blobs: Blobs, like: Likeness, large: list[tuple[int, str
     async def names(key: str) -> bool:
         try:
             return await asyncio.to_thread(like.is_in_raw, await blobs.get(key))
-        except Refused:
+        except Rejected:
             return False  # it is gone already
 
     found: set[int] = set()

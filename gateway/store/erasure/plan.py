@@ -3,7 +3,7 @@ those of others. Nothing here changes anything.
 
 A conversation is his alone when nobody else outside wrote in it, and nobody else outside was
 written to unless the ticket is his. What can go wrong: mail that names him was not read yet
-(``TryAgain``, or ``Refused`` where it is held until a person looks at it).
+(``Unavailable``, or ``Refused`` where it is held until a person looks at it).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import address_key
 from core.model.ticket import Contact
-from gateway.errors import Refused, TryAgain
+from gateway.errors import Refused, Unavailable
 from gateway.store.engine import Database
 from gateway.store.erasure.find import ERASED, Found, Likeness, raws, rows, small_rows, tops
 from gateway.store.queues.blobs import Blobs
@@ -100,7 +100,7 @@ async def plan(
     """What has to go, inside an ordered transaction. ``ours`` are the addresses of users and
     channels: nobody outside.
 
-    Raises ``TryAgain`` while mail that names him waits to be read, and ``Refused`` where such a
+    Raises ``Unavailable`` while mail that names him waits to be read, and ``Refused`` where such a
     mail is held.
     """
     raw = looked.raw | await raws(connection, blobs, like, looked.tops["mail"])
@@ -143,7 +143,7 @@ def _refuse_unread(like: Likeness, mails: Iterable[Any], raw: Collection[int]) -
         if row.state not in ("pending", "held") or not (row.id in raw or _his(row, like)):
             continue
         if row.state == "pending":
-            raise TryAgain(
+            raise Unavailable(
                 "mail that names this person waits to be processed: try again when that is done"
             )
         raise Refused(f"mail {row.id} is held and names this person: retry or discard it first")

@@ -16,7 +16,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.errors import TryAgain
+from gateway.errors import Unavailable
 from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
 from gateway.store.sql.bulk import write_rows
@@ -51,7 +51,7 @@ _ADVANCE = (
 )
 
 
-class MailboxLeaseLost(TryAgain):
+class MailboxLeaseLost(Unavailable):
     """Another process reads this mailbox now."""
 
 

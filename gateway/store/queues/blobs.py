@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import BaseError
 
-from gateway.errors import Refused, StoreUnavailable, UsageError
+from gateway.errors import Refused, Rejected, StoreUnavailable, UsageError
 from gateway.store.sql.errors import translated
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ async def intact(blobs: Blobs, key: str) -> bool:
     """Whether the blob is there and is what its key says."""
     try:
         raw = await blobs.get(key)
-    except Refused:
+    except Rejected:
         return False
     return key_of(await asyncio.to_thread(_digest, raw)) == key
 

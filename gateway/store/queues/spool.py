@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import Envelope
-from gateway.errors import Refused, TryAgain
+from gateway.errors import Rejected, Unavailable
 from gateway.store.imap import taken_mail
 from gateway.store.queues.mail_register import FREED, MailRegister, MailState, pack, unpack
 from gateway.store.queues.wake import tell_others
@@ -188,7 +188,7 @@ class EarlierMail:
     state: str
 
 
-class ClaimLost(TryAgain):
+class ClaimLost(Unavailable):
     """A mail of the batch was finished by somebody else meanwhile: this transaction has to be given
     up.
     """
@@ -286,7 +286,7 @@ class Spool(MailRegister):
         if row.blob is not None:
             try:
                 raws[row.id] = await self.blobs.get(row.blob)
-            except Refused:
+            except Rejected:
                 return False
         return True
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import sqlalchemy.exc
 
-from gateway.errors import DiskFull, Misplaced, StoreUnavailable, TicketgateError, TryAgain
+from gateway.errors import DiskFull, StoreUnavailable, TicketgateError, Unavailable, UnusablePath
 
 BUSY = "the database is busy with another writer"
 AWAY = "the database does not answer"
@@ -34,7 +34,7 @@ NO_PLACE = {
 }
 
 # SQLite primary result codes (sqlite.org/rescode.html) whose cause lies outside of us.
-SQLITE: dict[int, tuple[type[TryAgain], str]] = {
+SQLITE: dict[int, tuple[type[Unavailable], str]] = {
     sqlite3.SQLITE_BUSY: (StoreUnavailable, BUSY),
     sqlite3.SQLITE_LOCKED: (StoreUnavailable, BUSY),
     sqlite3.SQLITE_FULL: (DiskFull, FULL),
@@ -48,7 +48,7 @@ SQLITE: dict[int, tuple[type[TryAgain], str]] = {
     sqlite3.SQLITE_NOTADB: (StoreUnavailable, "the database file is not a database"),
 }
 # PostgreSQL SQLSTATE classes and codes (documentation, appendix A); the longest that fits counts.
-POSTGRESQL: dict[str, tuple[type[TryAgain], str]] = {
+POSTGRESQL: dict[str, tuple[type[Unavailable], str]] = {
     "08": (StoreUnavailable, AWAY),
     "28": (StoreUnavailable, "the database refuses our user"),
     "3D": (StoreUnavailable, "the database server has no database of that name"),
@@ -88,7 +88,7 @@ def meaning(error: BaseException) -> TicketgateError | None:
     return None
 
 
-def _told(found: tuple[type[TryAgain], str] | None) -> TicketgateError | None:
+def _told(found: tuple[type[Unavailable], str] | None) -> TicketgateError | None:
     return found[0](found[1]) if found is not None else None
 
 
@@ -102,7 +102,7 @@ def placed(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_PLACE:
             raise
-        raise Misplaced(
+        raise UnusablePath(
             f"the database cannot be kept at {path}: {error.strerror} ({error.filename})"
         ) from error
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gateway.errors import Refused, Software
+from gateway.errors import InternalError, Refused
 from gateway.store.engine import Database, file_of
 from gateway.store.queues.blobs import Blobs, FileBlobs, intact
 from gateway.store.schema import tables
@@ -143,7 +143,7 @@ def _prove(aside: Path, rows: dict[str, int]) -> None:
             or connection.execute("PRAGMA foreign_key_check").fetchone() is not None
             or _counts(connection) != rows
         ):
-            raise Software("the backup is not whole; nothing was kept of it")
+            raise InternalError("the backup is not whole; nothing was kept of it")
     finally:
         connection.close()
 

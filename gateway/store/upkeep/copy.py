@@ -19,7 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.errors import Refused, Software
+from gateway.errors import InternalError, Refused
 from gateway.store.engine import Database, migrate
 from gateway.store.schema import tables
 from gateway.store.sql.bulk import write_rows
@@ -63,7 +63,7 @@ async def copy(
             await _continue_numbers(new)
             for table, was in zip(tables.metadata.sorted_tables, copied, strict=True):
                 if await digest(new, table) != was:
-                    raise Software(
+                    raise InternalError(
                         f"the table {table.name} did not arrive as it was; the target was left "
                         "empty"
                     )

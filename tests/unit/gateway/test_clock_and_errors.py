@@ -10,11 +10,11 @@ from config.problems import ConfigError, Problem
 from gateway.clock import Clock
 from gateway.errors import (
     DiskFull,
+    InternalError,
     Refused,
     SchemaOutdated,
-    Software,
     StoreUnavailable,
-    TryAgain,
+    Unavailable,
     UsageError,
     exit_code,
 )
@@ -64,8 +64,8 @@ def test_a_clock_is_set_and_moved():
     [
         (UsageError("x"), 64),
         (Refused("x"), 65),
-        (Software("x"), 70),
-        (TryAgain("x"), 75),
+        (InternalError("x"), 70),
+        (Unavailable("x"), 75),
         (StoreUnavailable("x"), 75),
         (DiskFull("x"), 75),
         (SchemaOutdated("x"), 78),

@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from gateway.daemon.supervisor import Supervisor, SystemdNotifier
-from gateway.errors import Software
+from gateway.errors import InternalError, exit_code
 
 
 class Worker:
@@ -84,9 +84,9 @@ async def test_five_failures_a_minute_end_the_daemon(broken):
     """The fifth failure stops everything, lets the others drain, and ends with exit code 70."""
     stop = asyncio.Event()
     weak, strong = Worker("weak", **broken), Worker("strong")
-    with pytest.raises(Software, match="weak") as raised:
+    with pytest.raises(InternalError, match="weak") as raised:
         await supervisor(stop).run([weak, strong])
-    assert raised.value.exit_code == os.EX_SOFTWARE == 70
+    assert exit_code(raised.value) == os.EX_SOFTWARE == 70
     assert (weak.starts, strong.finished) == (5, True)
 
 

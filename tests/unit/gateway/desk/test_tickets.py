@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gateway.desk import views
 from gateway.desk.tickets import NewTicket
-from gateway.errors import Refused
+from gateway.errors import Refused, Rejected
 from gateway.store.tickets import tickets
 
 
@@ -373,7 +373,7 @@ async def test_numbers_only_grow(office):
                     )
                 ).tickets
             )
-        except Refused:
+        except Rejected:
             continue
     assert numbers == [1, 2]
     async with office.database.read() as connection:

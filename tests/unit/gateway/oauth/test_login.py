@@ -13,7 +13,7 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 
-from gateway.errors import TryAgain
+from gateway.errors import Unavailable
 from gateway.oauth.http import TokenUnavailable
 from gateway.oauth.login import Question, browser_login, client_login, device_login
 from gateway.oauth.tokens import AccessRefused, Tokens
@@ -136,7 +136,7 @@ async def test_a_place_that_is_taken_is_told(tokens, provider):
     """Another program listens at the fixed port: one sentence, and nothing was asked."""
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         client = provider.client(redirect_url=f"http://127.0.0.1:{other.getsockname()[1]}")
-        with pytest.raises(TryAgain, match="cannot come back to port"):
+        with pytest.raises(Unavailable, match="cannot come back to port"):
             await begun(tokens, client)
 
 

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 
-from gateway.errors import TryAgain
+from gateway.errors import Unavailable
 from gateway.outbox import submit
 from gateway.outbox.results import Deferred, PermanentFailure, Sent
 from gateway.outbox.submit import Deadlines
@@ -413,7 +413,7 @@ async def test_a_token_that_cannot_be_had(sink, smarthost):
     """What the source says is the reason."""
 
     async def source(_refused):
-        raise TryAgain("the provider is away")
+        raise Unavailable("the provider is away")
 
     result = await smarthost(sink, username="desk@example.org", token=source).submit(
         "", "ann@example.net", MAIL

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from gateway.errors import DiskFull, Refused, Software
+from gateway.errors import DiskFull, InternalError, Refused
 from gateway.store.engine import HEAD, Database, migrate
 from gateway.store.queues.blobs import Blobs, open_blobs
 from gateway.store.queues.spool import Spool, finish
@@ -237,7 +237,7 @@ async def test_a_copy_that_differs_is_given_up(desk, target_url, monkeypatch):
         )
 
     monkeypatch.setattr(copy_module, "write_rows", lossy)
-    with pytest.raises(Software, match="contact"):
+    with pytest.raises(InternalError, match="contact"):
         await copy(desk.database, target_url)
     target = await Database.open(target_url, node="n")
     assert await count(target) == 0
