@@ -24,7 +24,7 @@ from urllib.parse import quote
 from config.settings import OauthSettings
 from gateway import log
 from gateway.clock import Clock
-from gateway.errors import Rejected, Unavailable
+from gateway.errors import Rejected, TicketgateError, Unavailable
 from gateway.oauth.http import Answer, TokenUnavailable, post
 from gateway.store.engine import Database
 from gateway.store.imap.oauth_tokens import Granted, Key, StoredToken, TokenRows
@@ -204,7 +204,7 @@ class Tokens:
             if token is None:
                 self._raise_refusal(client, row)
                 return await self._ask(client, key, row)
-        except Rejected as error:
+        except TicketgateError as error:
             if isinstance(error, TokenUnavailable):
                 self._not_before[client.name] = self.clock.now() + timedelta(seconds=error.after)
             await self._give_back(key)

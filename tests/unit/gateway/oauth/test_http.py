@@ -24,6 +24,9 @@ from gateway.oauth.tokens import AccessRefused, Tokens, endpoints, scope
 from gateway.store.engine import Database, upgrade
 from gateway.store.imap.oauth_tokens import Granted
 from tests.servers.tokens import ACCOUNT, SECRET, Reply, refusal, token_server
+from tests.unit.gateway.ingress.conftest import make_pair
+
+__all__ = ["make_pair"]  # a fixture of the listeners' tests
 
 DEEP = b"[" * 60_000
 FULL = json.dumps({"access_token": "a" * LARGEST}).encode()
