@@ -1,0 +1,7 @@
+"""The mails of the reading tests, for the tests of the processes that read."""
+
+from __future__ import annotations
+
+from tests.unit.gateway.reading.conftest import mail
+
+__all__ = ["mail"]
