@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.unit.gateway.reading.conftest import mail
+from tests.unit.gateway.reading.conftest import mail, multipart
 
-__all__ = ["mail"]
+__all__ = ["mail", "multipart"]
