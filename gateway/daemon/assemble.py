@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from config.settings import Settings
     from gateway.agenda.worker import Agenda
     from gateway.compose.mime import File
-    from gateway.compose.user_mail import MailIdentity
+    from gateway.compose.route import MailIdentity
     from gateway.desk.correspondence import CorrespondenceDesk
     from gateway.desk.pipelines import AdminDesk
     from gateway.desk.tickets import TicketDesk
@@ -85,7 +85,7 @@ class Installation:
     @cached_property
     def identity(self) -> MailIdentity:
         """Who we are in mails that we send."""
-        from gateway.compose.user_mail import MailIdentity
+        from gateway.compose.route import MailIdentity
 
         account = self.settings.account
         return MailIdentity(
