@@ -13,9 +13,10 @@ from core.mail import reply_text, reply_tokens
 from core.model.message import Address
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Contact, Ticket, User
+from gateway.compose.builtin_templates import generic_acknowledgement
 from gateway.compose.mime import MimeMail, compose
 from gateway.compose.route import MailContent, MailWriter, Route, keys_of, parents_of
-from gateway.compose.templates import Rendered, Template, generic, render
+from gateway.compose.templates import Rendered, Template, render
 from gateway.store.setup.templates import StoredTemplate, Words
 
 
@@ -43,7 +44,7 @@ class AutomaticMail:
         is the acknowledgement that repeats nothing of the contact's mail.
         """
         rendered = (
-            generic(reply_tokens.tag(self.writer.key, ticket.number))
+            generic_acknowledgement(reply_tokens.tag(self.writer.key, ticket.number))
             if only_generic
             else self.rendered(ticket, route, contact, template)
         )
