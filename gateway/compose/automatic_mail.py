@@ -7,6 +7,7 @@ for an address that cannot stand in a header.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from core.mail import reply_text, reply_tokens
@@ -14,8 +15,8 @@ from core.model.message import Address
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Contact, Ticket, User
 from gateway.compose.builtin_templates import generic_acknowledgement
-from gateway.compose.mime import MimeMail, compose
-from gateway.compose.route import MailContent, MailWriter, Route, keys_of, parents_of
+from gateway.compose.mime import MimeMail
+from gateway.compose.route import MailContent, MailWriter, Route, outgoing_of
 from gateway.compose.templates import Rendered, Template, render
 from gateway.store.setup.templates import StoredTemplate, Words
 
@@ -51,20 +52,8 @@ class AutomaticMail:
         to = (Address(reply_text.one_line(contact.name), contact.address),)
         content = MailContent(to, (), rendered.subject, rendered.text, rendered.html)
         mail = self.writer.mime_mail(ticket.number, route, content, "auto-replied")
-        return Outgoing(
-            message_id=mail.message_id,
-            sender=mail.sender,
-            to=mail.to,
-            cc=mail.cc,
-            subject=mail.subject,
-            text=mail.text,
-            date=mail.date,
-            raw=compose(mail),
-            recipients=keys_of(mail.to),
-            kind="auto_generated",
-            thread=route.thread,
-            fresh=route.fresh,
-            parents=parents_of(mail),
+        return replace(
+            outgoing_of(mail, "auto_generated", route),
             automatic=True,
             template=template.name,
             key=key,
@@ -95,18 +84,9 @@ class AutomaticMail:
         The reply address names the user, so that an answer is known as theirs (E19). ``what`` is
         recorded as its template.
         """
-        mail = self._notice(number, to, words, user)
-        return Outgoing(
-            message_id=mail.message_id,
-            sender=mail.sender,
+        return replace(
+            outgoing_of(self._notice(number, to, words, user), "auto_generated"),
             to=(to,),
-            cc=mail.cc,
-            subject=mail.subject,
-            text=mail.text,
-            date=mail.date,
-            raw=compose(mail),
-            recipients=keys_of((to,)),
-            kind="auto_generated",
             automatic=True,
             template=what,
             key=key,

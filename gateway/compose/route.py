@@ -1,4 +1,4 @@
-"""What mail by users and automatic mail share: where a mail goes, and how answers find the way back.
+"""Where a mail goes, and how answers to it find the way back; for user and automatic mail alike.
 
 A route says by which channel and on which thread a mail goes out. The writer adds the Message-ID,
 the references and the signed reply address by which an answer is put on the same ticket.
@@ -14,8 +14,9 @@ from typing import Final, Literal
 
 from core.mail import reply_text, reply_tokens
 from core.model.message import Address, address_key
+from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Channel, Thread, Ticket
-from gateway.compose.mime import File, MimeMail
+from gateway.compose.mime import File, MimeMail, compose
 from gateway.errors import Refused
 from gateway.store.tickets import threads
 from gateway.store.tickets.threads import MessageRow
@@ -176,12 +177,26 @@ class MailWriter:
         return reply_tokens.message_id(self.key, nonce, thread, sender.rpartition("@")[2])
 
 
-def keys_of(people: Sequence[Address]) -> tuple[str, ...]:
-    """Return the addresses a mail goes to, each once, in the form they are compared in."""
-    return tuple(dict.fromkeys(address_key(each.address) for each in people if each.address))
-
-
-def parents_of(mail: MimeMail) -> tuple[str, ...]:
-    """Return the Message-IDs a mail refers to, the newest first."""
-    own = (mail.in_reply_to,) if mail.in_reply_to else ()
-    return tuple(dict.fromkeys((*own, *reversed(mail.references))))
+def outgoing_of(
+    mail: MimeMail, kind: Literal["human", "forward", "auto_generated"], route: Route | None = None
+) -> Outgoing:
+    """Return a mail with its bytes and envelope recipients; without a route it is on no thread."""
+    people = (*mail.to, *mail.cc)
+    parents = (*((mail.in_reply_to,) if mail.in_reply_to else ()), *reversed(mail.references))
+    return Outgoing(
+        message_id=mail.message_id,
+        sender=mail.sender,
+        to=mail.to,
+        cc=mail.cc,
+        subject=mail.subject,
+        text=mail.text,
+        date=mail.date,
+        raw=compose(mail),
+        recipients=tuple(
+            dict.fromkeys(address_key(each.address) for each in people if each.address)
+        ),
+        kind=kind,
+        thread=route.thread if route is not None else None,
+        fresh=route is not None and route.fresh,
+        parents=tuple(dict.fromkeys(parents)),
+    )

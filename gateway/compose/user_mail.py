@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import html as markup
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, tzinfo
 from typing import Any, Literal
 
@@ -16,8 +16,8 @@ from core.mail import reply_text, reply_tokens
 from core.model.message import Address
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Thread, Ticket, User
-from gateway.compose.mime import File, compose
-from gateway.compose.route import MailContent, MailWriter, Route, keys_of, parents_of
+from gateway.compose.mime import File
+from gateway.compose.route import MailContent, MailWriter, Route, outgoing_of
 from gateway.errors import Invalid
 from gateway.store.tickets.threads import MessageRow
 
@@ -110,22 +110,9 @@ class UserMail:
         author: User | None,
         kind: Literal["human", "forward"] = "human",
     ) -> Outgoing:
-        mail = self.writer.mime_mail(number, route, content)
-        return Outgoing(
-            message_id=mail.message_id,
-            sender=mail.sender,
-            to=mail.to,
-            cc=mail.cc,
-            subject=mail.subject,
-            text=mail.text,
-            date=mail.date,
-            raw=compose(mail),
-            recipients=keys_of((*mail.to, *mail.cc)),
-            kind=kind,
-            thread=route.thread,
-            fresh=route.fresh,
+        return replace(
+            outgoing_of(self.writer.mime_mail(number, route, content), kind, route),
             reply_text=request.text,
-            parents=parents_of(mail),
             attachments=tuple(_described(file, part) for part, file in enumerate(request.files, 2)),
             author_id=author.id if author is not None else None,
             return_address=route.channel.address,
