@@ -1,8 +1,8 @@
-"""The built-in words: *Ticket received* and *Ticket closed* in every language, and the generic
-acknowledgement.
+"""The built-in templates *Ticket received* and *Ticket closed*, and the generic acknowledgement.
 
-Somebody who wants other words for everybody changes them here. What an administrator edits is
-stored, and covers these language by language (:mod:`gateway.compose.template_catalogue`).
+To change a word of them for all installations, change it here. Templates that an administrator
+edits are stored and replace these, language by language
+(:mod:`gateway.compose.template_catalogue`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from gateway.store.setup.default_workflows import CLOSED, RECEIVED
 
 
 def generic_acknowledgement(tag: str) -> Rendered:
-    """Return the answer to an unverified sender: no word of their mail is in it (behaviour.md 5)."""
+    """Return the answer to an unverified sender, without any of their words (behaviour.md 5)."""
     text = f"We received your message and will answer as soon as we can. Reference: {tag}\n"
     return Rendered("We received your message", text, None, ())
 

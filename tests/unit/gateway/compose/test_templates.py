@@ -17,7 +17,7 @@ from gateway.compose.builtin_templates import (
     generic_acknowledgement,
 )
 from gateway.compose.templates import KNOWN_TOKENS, Rendered, Template, TemplateError, check, render
-from gateway.errors import Refused
+from gateway.errors import Invalid
 from gateway.store.setup import default_workflows
 
 TOKENS = {
@@ -220,9 +220,9 @@ def test_everything_else_is_refused(source: str, part: str) -> None:
     template = Template("Greeting", **{"subject": "s", "text": "t", part: source})
     with pytest.raises(TemplateError) as caught:
         check(template)
-    assert isinstance(caught.value, Refused)
+    assert isinstance(caught.value, Invalid)
     assert caught.value.message.startswith(
-        "Template 'Greeting', " + {"html": "HTML"}.get(part, part)
+        "template 'Greeting', " + {"html": "HTML"}.get(part, part)
     )
     assert len(caught.value.message) < 500
     assert "\n" not in caught.value.message
@@ -245,7 +245,7 @@ def test_a_filter_that_fails_only_with_a_value_is_told_at_once() -> None:
         check(template)
     with pytest.raises(
         TemplateError,
-        match=r"^Template 'T', text, line 2: a filter cannot work with its arguments\.$",
+        match=r"^template 'T', text, line 2: a filter cannot work with its arguments$",
     ):
         render(template, TOKENS)
 
@@ -279,7 +279,7 @@ def test_what_it_becomes_is_bounded() -> None:
 
 @given(st.text(st.characters(codec=None), max_size=2000))
 def test_a_subject_is_one_short_line(value: str) -> None:
-    """Whatever its tokens hold, no line end, no control character and no half character comes out."""
+    """Whatever its tokens hold, no line break, control character or half character comes out."""
     subject = render(Template("T", "[{{ a.b }}]\n{{ a.b }}", ""), {"a": {"b": value}}).subject
     assert len(subject) <= 500
     assert subject == subject.strip()
