@@ -210,7 +210,7 @@ class Installation:
         return Outbox(self.database, self._smarthost(), Signer.of(outbound), self.clock)
 
     def _smarthost(self) -> Smarthost:
-        """Return the smarthost of ``[outbound]``, with a source of tokens where it wants XOAUTH2."""
+        """Return the smarthost of ``[outbound]``; with OAuth it asks for tokens when needed."""
         from gateway.outbox.submit import Smarthost, SmarthostServer, TokenSource
 
         outbound = self.settings.outbound
