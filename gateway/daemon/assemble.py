@@ -1,4 +1,4 @@
-"""Build the parts of an installation from its settings: the only place that knows what each needs.
+"""Build the parts of an installation from its settings; no other module knows what each needs.
 
 The daemon and the command line take their parts from here. A part and its libraries are loaded when
 it is first asked for, so that a command that only lists starts quickly.
@@ -43,7 +43,7 @@ MAX_PROCESSES: Final = 4  # that read mail, where [workers] processes is 0 (inte
 
 
 def _nothing() -> None:
-    """Do nothing; stands where nobody wants to be told."""
+    """Do nothing; the default of callbacks."""
 
 
 @asynccontextmanager
@@ -54,13 +54,15 @@ async def open_installation(
 
     Raises what :meth:`gateway.store.engine.Database.open` raises.
     """
+    clock = Clock.from_environ(environ)
+
     from gateway.store.engine import Database
     from gateway.store.sql import nodes
 
     async with AsyncExitStack() as stack:
         database = await Database.open(settings.database.url, node=nodes.own())
         stack.push_async_callback(database.close)
-        yield Installation(settings, Clock.from_environ(environ), database, stack, start_log)
+        yield Installation(settings, clock, database, stack, start_log)
 
 
 @dataclass
@@ -241,8 +243,8 @@ class Installation:
 
         return Webhooks(self.database, self.clock, self.settings.webhooks)
 
-    # ---- what people do; ``actor`` None is the built-in user (interfaces.md 2.1), and
-    # ``database`` another one than the installation's, for a change that is only rehearsed
+    # ---- what people do: actor None is the built-in user (interfaces.md 2.1); a database is given
+    # where a change is only rehearsed
 
     def desk(self, actor: str | None = None) -> TicketDesk:
         """Return the acts on tickets."""

@@ -108,7 +108,7 @@ def test_checking_names_the_tokens_that_do_not_exist() -> None:
 
 
 def test_values_are_escaped_in_html_only() -> None:
-    """A stranger's markup is shown and not obeyed; the text shows what he wrote. No value is read
+    """A stranger's markup is shown and not obeyed; the text shows what they wrote. No value is read
     as a template.
     """
     template = Template(
