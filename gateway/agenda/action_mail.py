@@ -20,8 +20,8 @@ from core.model.ticket import Contact, Ticket, User
 from core.model.workflow import Action, Enrolment
 from core.rules.automatic_mail import RECEIVED, Counts, Occasion, permitted
 from gateway.compose.automatic_mail import AutomaticMail
+from gateway.compose.route import MailIdentity, Route
 from gateway.compose.templates import Template, render
-from gateway.compose.user_mail import MailIdentity, Route
 from gateway.errors import Rejected
 from gateway.store.setup.templates import StoredTemplate, Words
 from gateway.store.tickets import contacts, pending_outgoing
@@ -94,11 +94,12 @@ class ActionMail:
 
     async def _way(self, ticket: Ticket) -> Route:
         """The origin thread; a ticket without mail gets one, of which this is the first (C18)."""
-        origin = self.letters.origin(ticket)
+        origin = self.letters.writer.origin(ticket)
         if origin is not None:
-            return await self.letters.way(origin)
-        return await self.letters.way(
-            self.letters.fresh_thread(self.letters.channel_of(None), origin=True), fresh=True
+            return await self.letters.writer.route(origin)
+        return await self.letters.writer.route(
+            self.letters.writer.fresh_thread(self.letters.writer.channel_of(None), origin=True),
+            fresh=True,
         )
 
     async def _people(self, ticket: Ticket, to: str) -> list[Contact | None]:

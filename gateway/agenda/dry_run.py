@@ -17,8 +17,8 @@ from gateway.agenda.workflow_runner import WorkflowRunner
 from gateway.clock import Clock
 from gateway.compose import template_catalogue
 from gateway.compose.automatic_mail import AutomaticMail
+from gateway.compose.route import MailIdentity, MailWriter
 from gateway.compose.templates import Rendered
-from gateway.compose.user_mail import MailIdentity
 from gateway.desk.transaction import BUILT_IN, Transaction, status_of
 from gateway.errors import Refused
 from gateway.store.engine import Database
@@ -94,12 +94,14 @@ async def preview(
     async with rehearsal(database) as rehearsed, rehearsed.write(ordered=True) as connection:
         unit = await UnitOfWork.open(connection, clock.now())
         ticket = await Transaction(unit, clock.now(), house.zone, BUILT_IN).ticket(number)
-        letters = AutomaticMail(unit, house, clock.now())
-        origin = letters.origin(ticket)
+        letters = AutomaticMail(MailWriter(unit, house, clock.now()))
+        origin = letters.writer.origin(ticket)
         way = (
-            await letters.way(origin)
+            await letters.writer.route(origin)
             if origin is not None
-            else await letters.way(letters.fresh_thread(letters.channel_of(None)), fresh=True)
+            else await letters.writer.route(
+                letters.writer.fresh_thread(letters.writer.channel_of(None)), fresh=True
+            )
         )
         contact = unit.contacts.get(ticket.requester_id or 0)
         if language is not None and contact is not None:

@@ -12,7 +12,7 @@ from core.model.message import Address
 from gateway import log
 from gateway.apply.applier import Applier
 from gateway.compose.automatic_mail import AutomaticMail
-from gateway.errors import Refused
+from gateway.errors import Rejected
 from gateway.store.queues.notices import Notice
 from gateway.store.setup.templates import Words
 
@@ -44,7 +44,7 @@ def notify(
                 first, to, _words(letters, own), key, user=user, what="notification"
             )
         except (
-            Refused
+            Rejected
         ) as error:  # an address that cannot be written to must not keep the others waiting
             _log.warning("user cannot be told", user=user_id, reason=error.message)
             unit.outward.dropped.extend({"_id": each.id} for each in own)

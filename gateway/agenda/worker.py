@@ -25,7 +25,7 @@ from gateway.apply.applier import Applier
 from gateway.clock import Clock
 from gateway.compose import template_catalogue
 from gateway.compose.automatic_mail import AutomaticMail
-from gateway.compose.user_mail import MailIdentity
+from gateway.compose.route import MailIdentity, MailWriter
 from gateway.desk.correspondence import CorrespondenceDesk, FilesOf
 from gateway.desk.transaction import state_of
 from gateway.errors import Unavailable
@@ -312,6 +312,6 @@ class Agenda:
             unit = await UnitOfWork.open(connection, now)
             await unit.load_tickets({each.ticket for each in waiting})
             applier = Applier(unit, now, "agenda", self.house.zone)
-            told = notify(AutomaticMail(unit, self.house, now), applier, waiting)
+            told = notify(AutomaticMail(MailWriter(unit, self.house, now)), applier, waiting)
             await unit.flush()
         return [Ran("notice", ticket, to) for ticket, to in told]

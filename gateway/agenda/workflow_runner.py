@@ -22,7 +22,7 @@ from core.workflow.run import MAILS, ahead
 from gateway.agenda.action_mail import ActionMail
 from gateway.apply.applier import Applier
 from gateway.compose.automatic_mail import AutomaticMail
-from gateway.compose.user_mail import MailIdentity
+from gateway.compose.route import MailIdentity, MailWriter
 from gateway.desk.transaction import state_of
 from gateway.store.setup.templates import StoredTemplate
 from gateway.store.tickets.unit_of_work import UnitOfWork
@@ -47,7 +47,7 @@ class WorkflowRunner:
         self.now = now
         self.state = state_of(unit, house.zone)
         self.applier = Applier(unit, now, "workflow", house.zone)
-        self.mailing = ActionMail(AutomaticMail(unit, house, now), house, templates)
+        self.mailing = ActionMail(AutomaticMail(MailWriter(unit, house, now)), house, templates)
         self.done = done
         self.mails: list[Outgoing] = []
         self._unwritten: set[int] = (

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gateway.cli.opening import Installation
+    from gateway.daemon.assemble import Installation
     from gateway.desk.tickets import ActResult
 
 

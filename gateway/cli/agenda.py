@@ -12,9 +12,10 @@ from typing import Annotated, Any
 
 import typer
 
-from gateway.cli.opening import Installation, run
+from gateway.cli.opening import run
 from gateway.cli.output import AsJson, emit, paragraph
 from gateway.clock import parse_instant
+from gateway.daemon.assemble import Installation
 
 app = typer.Typer(help="What is due.", no_args_is_help=True)
 

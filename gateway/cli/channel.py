@@ -12,9 +12,10 @@ import typer
 from gateway.cli.channel_login import login
 from gateway.cli.channel_mailbox import import_, try_
 from gateway.cli.letter import As, Attach, Cc, HtmlFile, Text, files_of, html_of, send, words
-from gateway.cli.opening import Installation, explained, run
+from gateway.cli.opening import explained, run
 from gateway.cli.output import AsJson, emit, emit_done, table
 from gateway.cli.words import switch
+from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
@@ -221,10 +222,9 @@ async def _mailboxes(opened: Installation) -> list[MailboxHealth]:
         return []
     from gateway.ingress.imap.account import accounts
     from gateway.ingress.imap.health import conditions
-    from gateway.oauth.tokens import Tokens
     from gateway.store.imap.mailboxes import Mailboxes
 
-    tokens = Tokens(opened.database, opened.clock)
+    tokens = opened.tokens
     return await conditions(
         accounts(opened.settings), Mailboxes(opened.database), tokens, opened.clock.now()
     )

@@ -16,17 +16,14 @@ from contextlib import asynccontextmanager
 from datetime import date
 from typing import Any
 
-from gateway.cli.opening import Installation
 from gateway.cli.output import progress
+from gateway.daemon.assemble import Installation
 from gateway.errors import Unavailable, UsageError
-from gateway.ingress.accept import Acceptor
 from gateway.ingress.imap.account import ImapAccount, accounts, named
 from gateway.ingress.imap.commands import ImapSession, LostInLogin
 from gateway.ingress.imap.connection import Broken, ConnectionLost, Deadline
 from gateway.ingress.imap.fetch import Suspicion
 from gateway.ingress.imap.reader import MailboxReader
-from gateway.intake.worker import Intake
-from gateway.oauth.tokens import Tokens
 from gateway.store.imap.mailboxes import Mailboxes
 from gateway.store.queues.wake import Wake
 
@@ -108,13 +105,8 @@ class Import:
     async def _connection(self, since: date | None, *, automation: bool, plan: bool) -> None:
         session = await ImapSession.open(self.account.server())
         try:
-            await self.account.sign_in(session, Tokens(self.opened.database, self.opened.clock))
-            accept = Acceptor(
-                await self.opened.spool(),
-                self.opened.limits,
-                self.opened.incoming,
-                wake=lambda: None,
-            )
+            await self.account.sign_in(session, self.opened.tokens)
+            accept = await self.opened.acceptor()
             box = await self.boxes.get(self.account.name)
             assert box is not None
             reader = MailboxReader(
@@ -180,9 +172,7 @@ async def _keep(
 @asynccontextmanager
 async def _processed(opened: Installation) -> AsyncIterator[None]:
     """Mail becomes tickets while more is taken in, and what is left of it at the end."""
-    intake = Intake(
-        opened.database, await opened.spool(), await opened.sandbox(), opened.rules, opened.clock
-    )
+    intake = await opened.intake()
     over = asyncio.Event()
     working = asyncio.create_task(intake.serve(over, Wake()))
     try:

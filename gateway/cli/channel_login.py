@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.opening import Installation, run
+from gateway.cli.opening import run
 from gateway.cli.output import AsJson, emit, paragraph
+from gateway.daemon.assemble import Installation
 
 if TYPE_CHECKING:
     from config.settings import OauthSettings
@@ -103,10 +104,9 @@ async def _sign_in(
     address: str,
 ) -> Any:
     from gateway.oauth import login
-    from gateway.oauth.tokens import Tokens
 
     opened.start_log()
-    tokens = Tokens(opened.database, opened.clock)
+    tokens = opened.tokens
     match client.grant:
         case "client_credentials":
             await login.client_login(tokens, client)

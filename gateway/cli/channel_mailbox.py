@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.opening import Installation, run
+from gateway.cli.opening import run
 from gateway.cli.output import AsJson, emit, visible
+from gateway.daemon.assemble import Installation
 
 if TYPE_CHECKING:
     from gateway.ingress.imap.check import CheckStep
@@ -41,15 +42,12 @@ def try_(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 async def _steps(opened: Installation, name: str, *, as_json: bool) -> list[CheckStep]:
     from gateway.ingress.imap.account import accounts, named
     from gateway.ingress.imap.check import trial
-    from gateway.oauth.tokens import Tokens
     from gateway.store.imap.mailboxes import Mailboxes
 
     opened.start_log()
     steps = []
     for account in named(accounts(opened.settings), name):
-        async for step in trial(
-            account, Mailboxes(opened.database), Tokens(opened.database, opened.clock)
-        ):
+        async for step in trial(account, Mailboxes(opened.database), opened.tokens):
             steps.append(step)
             if not as_json:
                 print(

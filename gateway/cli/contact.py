@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.letter import As, Attach, HtmlFile, Text, files_of, html_of, send, words
-from gateway.cli.opening import Installation, explained, run
+from gateway.cli.opening import explained, run
 from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_unasked, table
 from gateway.cli.words import switch
+from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:

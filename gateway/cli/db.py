@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.opening import Installation, explained, named_file, run
+from gateway.cli.opening import explained, named_file, run
 from gateway.cli.output import AsJson, emit, progress, table
+from gateway.daemon.assemble import Installation
 from gateway.store.sql import nodes
 
 if TYPE_CHECKING:

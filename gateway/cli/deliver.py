@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 
 from core.model.message import Envelope
-from gateway.cli.opening import Installation, run
+from gateway.cli.opening import run
 from gateway.cli.output import AsJson, emit
+from gateway.daemon.assemble import Installation
 from gateway.errors import Refused, Unavailable
 
 app = typer.Typer(help="Take one mail on stdin into the spool.")
@@ -39,9 +40,7 @@ def deliver(
             raise Refused(f"the mail is larger than {limit} bytes")
         if not raw.strip():
             raise Refused("there is no mail on stdin")
-        from gateway.ingress.accept import Acceptor
-
-        accept = Acceptor(await opened.spool(), opened.limits, opened.incoming, wake=lambda: None)
+        accept = await opened.acceptor()
         envelope = Envelope(
             sender.strip("<>") if sender is not None else None,
             tuple(recipient or ()),

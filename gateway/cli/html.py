@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from core.model.message import Message
-from gateway.cli.opening import Installation
+from gateway.daemon.assemble import Installation
 from gateway.errors import Rejected
 from gateway.intake.sandbox.jobs import ReadJob
 

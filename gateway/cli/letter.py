@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.acting import acted
-from gateway.cli.opening import Installation, run
+from gateway.cli.opening import run
 from gateway.cli.output import emit, paragraph
+from gateway.daemon.assemble import Installation
 from gateway.errors import Refused
 
 if TYPE_CHECKING:

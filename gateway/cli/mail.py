@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.opening import Installation, explained, run
+from gateway.cli.opening import explained, run
 from gateway.cli.output import AsJson, emit, facts, paragraph, table
 from gateway.cli.words import HIGHEST, one_of
+from gateway.daemon.assemble import Installation
 
 if TYPE_CHECKING:
     from gateway.store.queues.mail_register import RegisteredMail
@@ -180,7 +181,7 @@ def _again(
         await spool.set_state(
             mail_id, "pending", reason=None, now=began, released=released, only=only
         )
-        await (await opened.intake()).drain([mail_id])
+        await (await opened.intake(processes=1)).drain([mail_id])
         row = await spool.get(mail_id)
         return await _changed(opened, row) | {"mail": _whole(row, await _places(opened, [row]))}
 

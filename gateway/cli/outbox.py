@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.acting import acted
-from gateway.cli.opening import Installation, explained, run
+from gateway.cli.opening import explained, run
 from gateway.cli.output import AsJson, emit, facts, paragraph, table
 from gateway.cli.words import HIGHEST, one_of
+from gateway.daemon.assemble import Installation
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

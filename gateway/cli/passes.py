@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from gateway.agenda.worker import Agenda
-    from gateway.cli.opening import Installation
+    from gateway.daemon.assemble import Installation
     from gateway.outbox.webhook import Webhooks
     from gateway.outbox.worker import Outbox
 
@@ -90,7 +90,7 @@ async def _mail_in(opened: Installation) -> list[dict[str, Any]]:
     spool = await opened.spool()
     if not await spool.pending_count():
         return []
-    rows = await (await opened.intake()).drain()
+    rows = await (await opened.intake(processes=1)).drain()
     return [
         {
             "what": "mail in",

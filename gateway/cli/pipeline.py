@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gateway.cli.opening import Installation, explained, run
+from gateway.cli.opening import explained, run
 from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_unasked, table, visible
 from gateway.cli.words import one_of, switch
+from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:

@@ -22,9 +22,10 @@ from typing import Annotated, Any
 import typer
 
 from core.model.message import Envelope, Message
-from gateway.cli.opening import Installation, run
+from gateway.cli.opening import run
 from gateway.cli.output import AsJson, emit, progress
 from gateway.clock import Clock
+from gateway.daemon.assemble import Installation
 from gateway.ingress.accept import Acceptor
 from gateway.ingress.mail_files import FoundMail, Unreadable, iter_paths
 from gateway.intake.batch import Rules

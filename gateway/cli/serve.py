@@ -1,4 +1,4 @@
-"""``serve``: the daemon, whole or by role."""
+"""The ``serve`` command: run the daemon, whole or by role."""
 
 from __future__ import annotations
 

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gateway.cli.letter import html_of, words
-from gateway.cli.opening import Installation, explained, run
+from gateway.cli.opening import explained, run
 from gateway.cli.output import AsJson, emit, emit_done, facts, paragraph, table
 from gateway.cli.words import HIGHEST, switch
+from gateway.daemon.assemble import Installation
 from gateway.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -132,7 +133,12 @@ def show(
         if ticket is None:
             return _described(template, language.lower())
         rendered = await preview(
-            opened.database, opened.clock, opened.house, template, ticket, language.lower() or None
+            opened.database,
+            opened.clock,
+            opened.identity,
+            template,
+            ticket,
+            language.lower() or None,
         )
         return {
             "name": template.name,

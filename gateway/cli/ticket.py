@@ -12,10 +12,11 @@ import typer
 from core.model.ticket import Priority, Source
 from gateway.cli import ticket_mail
 from gateway.cli.acting import acted
-from gateway.cli.opening import Installation, explained, run
+from gateway.cli.opening import explained, run
 from gateway.cli.output import AsJson, emit, table
 from gateway.cli.ticket_page import page, sentence
 from gateway.cli.words import HIGHEST, day, one_of
+from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 import typer
 
 from core.model.ticket import User
-from gateway.cli.opening import Installation, explained, run
+from gateway.cli.opening import explained, run
 from gateway.cli.output import AsJson, emit, emit_done, table
 from gateway.cli.words import one_of, switch
+from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
 
 app = typer.Typer(help="Agents.", no_args_is_help=True)

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.opening import Installation, explained, run
+from gateway.cli.opening import explained, run
 from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_unasked, table, visible
 from gateway.cli.words import HIGHEST, one_of, switch
 from gateway.cli.workflow_page import condition, outline
 from gateway.cli.workflow_runs import comment, described, enroll, runs, try_, unenroll
+from gateway.daemon.assemble import Installation
 from gateway.errors import Refused, Rejected, UsageError
 
 if TYPE_CHECKING:

@@ -12,9 +12,10 @@ import typer
 
 from core.model.workflow import RunOutcome
 from gateway.cli.acting import acted
-from gateway.cli.opening import Installation, explained, run
+from gateway.cli.opening import explained, run
 from gateway.cli.output import AsJson, emit, emit_done, paragraph, table
 from gateway.cli.words import HIGHEST, day, one_of
+from gateway.daemon.assemble import Installation
 from gateway.errors import Refused, UsageError
 
 if TYPE_CHECKING:
@@ -311,7 +312,9 @@ def try_(
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.agenda.dry_run import tryout
 
-        return await tryout(opened.database, opened.clock, opened.house, pipeline, status, ticket)
+        return await tryout(
+            opened.database, opened.clock, opened.identity, pipeline, status, ticket
+        )
 
     shown = run(context, act)
     if as_json:

@@ -1,82 +1,73 @@
-"""Mails that nobody typed: what a template says to a contact, and what users are told. All carry
-the marks by which machines do not answer them.
+"""Write mails that no person typed: templates to contacts, and notices to users and others inside.
 
-What can go wrong: a template that cannot be rendered
-(:class:`gateway.compose.templates.TemplateError`), an address that cannot stand in a header
-(Refused).
+All of them carry the headers by which other machines know not to answer. Raises
+:class:`gateway.compose.templates.TemplateError` where a template cannot be rendered, and Invalid
+for an address that cannot stand in a header.
 """
 
 from __future__ import annotations
 
-import secrets
+from dataclasses import replace
 from typing import Any
 
 from core.mail import reply_text, reply_tokens
 from core.model.message import Address
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Contact, Ticket, User
-from gateway.compose.mime import MimeMail, compose
-from gateway.compose.templates import Rendered, Template, generic, render
-from gateway.compose.user_mail import NONCE_BYTES, MailContent, Route, UserMail, keys_of, parents_of
+from gateway.compose.builtin_templates import generic_acknowledgement
+from gateway.compose.mime import MimeMail
+from gateway.compose.route import MailContent, MailWriter, Route, outgoing_of
+from gateway.compose.templates import Rendered, Template, render
 from gateway.store.setup.templates import StoredTemplate, Words
 
 
-class AutomaticMail(UserMail):
-    """See the module."""
+class AutomaticMail:
+    """Writes automatic mails for the tickets of a unit of work."""
+
+    def __init__(self, writer: MailWriter) -> None:
+        self.writer = writer
+        self.unit = writer.unit
+        self.now = writer.now
 
     def automatic(
         self,
         ticket: Ticket,
-        way: Route,
+        route: Route,
         contact: Contact,
         template: StoredTemplate,
         key: str,
         *,
         only_generic: bool,
     ) -> Outgoing:
-        """A template's mail to a contact, in his language, with every mark of an automatic mail
-        (behaviour.md 3.3).
+        """Return a template's mail to a contact, in their language (behaviour.md 3.3).
+
+        ``key`` names what it is made for, so that it is never sent twice. With ``only_generic`` it
+        is the acknowledgement that repeats nothing of the contact's mail.
         """
         rendered = (
-            generic(reply_tokens.tag(self.key, ticket.number))
+            generic_acknowledgement(reply_tokens.tag(self.writer.key, ticket.number))
             if only_generic
-            else self.rendered(ticket, way, contact, template)
+            else self.rendered(ticket, route, contact, template)
         )
         to = (Address(reply_text.one_line(contact.name), contact.address),)
-        letter = self.letter(
-            ticket.number,
-            way,
-            MailContent(to, (), rendered.subject, rendered.text, rendered.html),
-            "auto-replied",
-        )
-        return Outgoing(
-            letter.message_id,
-            letter.sender,
-            to,
-            (),
-            rendered.subject,
-            rendered.text,
-            self.now,
-            compose(letter),
-            keys_of(to),
-            "auto_generated",
-            way.thread,
-            way.fresh,
-            parents=parents_of(letter),
+        content = MailContent(to, (), rendered.subject, rendered.text, rendered.html)
+        mail = self.writer.mime_mail(ticket.number, route, content, "auto-replied")
+        return replace(
+            outgoing_of(mail, "auto_generated", route),
             automatic=True,
             template=template.name,
             key=key,
         )
 
     def rendered(
-        self, ticket: Ticket, way: Route, contact: Contact | None, template: StoredTemplate
+        self, ticket: Ticket, route: Route, contact: Contact | None, template: StoredTemplate
     ) -> Rendered:
-        """The words of a template for a ticket."""
+        """Return a template filled in for a ticket, in the contact's language."""
         words = template.best(contact.language if contact is not None else None)
-        made = Template(
+        source = Template(
             template.name, words.subject, words.text, words.html, template.transactional
         )
-        return render(made, self.tokens(ticket, way, contact))
+        return render(source, self.tokens(ticket, route, contact))
 
     def notice(
         self,
@@ -88,69 +79,65 @@ class AutomaticMail(UserMail):
         user: User | None,
         what: str,
     ) -> Outgoing:
-        """Something users or others inside are told; a user's answer to it is known as his (E19)."""
-        channel = self.channel_of(None)
-        sender = self.house.from_address or channel.address
-        subject = reply_text.subject_of(words.subject, reply_tokens.tag(self.key, number), "")
-        back = (
-            reply_tokens.relay_address(self.key, channel.address, number, user.id)
-            if user is not None
-            else reply_tokens.reply_address(self.key, channel.address, number)
-        )
-        letter = MimeMail(
-            sender=Address(reply_text.one_line(self.house.name), sender),
-            to=(Address(reply_text.one_line(to.name), to.address),),
-            cc=(),
-            subject=subject,
-            text=words.text,
-            html=words.html,
-            message_id=reply_tokens.message_id(
-                self.key, secrets.token_hex(NONCE_BYTES), 0, sender.rpartition("@")[2]
-            ),
-            date=self.now,
-            in_reply_to=None,
-            references=(),
-            reply_to=back,
-            automatic="auto-generated",
-            loop_mark=channel.address,
-        )
-        return Outgoing(
-            letter.message_id,
-            letter.sender,
-            (to,),
-            (),
-            subject,
-            words.text,
-            self.now,
-            compose(letter),
-            keys_of((to,)),
-            "auto_generated",
+        """Return a mail about a ticket to a user, or to another address inside.
+
+        The reply address names the user, so that an answer is known as theirs (E19). ``what`` is
+        recorded as its template.
+        """
+        return replace(
+            outgoing_of(self._notice(number, to, words, user), "auto_generated"),
+            to=(to,),
             automatic=True,
             template=what,
             key=key,
         )
 
-    def tokens(
-        self, ticket: Ticket, way: Route | None, contact: Contact | None
-    ) -> dict[str, dict[str, Any]]:
-        """What templates may name (behaviour.md 3.3)."""
-        unit = self.unit
-        pipeline = unit.desk.pipelines[ticket.pipeline_id]
-        owner = next(
-            (user for user in unit.desk.users.values() if user.id == ticket.owner_id), None
+    def _notice(self, number: int, to: Address, words: Words, user: User | None) -> MimeMail:
+        """Return a notice as it is sent; it stands on no thread."""
+        writer, channel = self.writer, self.writer.channel_of(None)
+        sender = writer.identity.from_address or channel.address
+        if user is not None:
+            reply_to = reply_tokens.relay_address(writer.key, channel.address, number, user.id)
+        else:
+            reply_to = reply_tokens.reply_address(writer.key, channel.address, number)
+        return MimeMail(
+            sender=Address(reply_text.one_line(writer.identity.name), sender),
+            to=(Address(reply_text.one_line(to.name), to.address),),
+            cc=(),
+            subject=writer.subject(number, words.subject),
+            text=words.text,
+            html=words.html,
+            message_id=writer.message_id(0, sender),
+            date=self.now,
+            in_reply_to=None,
+            references=(),
+            reply_to=reply_to,
+            automatic="auto-generated",
+            loop_mark=channel.address,
         )
-        channel = way.channel if way is not None else self.channel_of(self.origin(ticket))
-        heard = self.last_heard(way) if way is not None else None
+
+    def tokens(
+        self, ticket: Ticket, route: Route | None, contact: Contact | None
+    ) -> dict[str, dict[str, Any]]:
+        """Return the values that templates may name, by group (behaviour.md 3.3)."""
+        writer, desk = self.writer, self.unit.desk
+        if route is not None:
+            channel, heard = route.channel, writer.last_heard(route)
+        else:
+            channel, heard = writer.channel_of(writer.origin(ticket)), None
+        pipeline = desk.pipelines[ticket.pipeline_id]
+        owner = next((user for user in desk.users.values() if user.id == ticket.owner_id), None)
         name = contact.name if contact is not None else ""
+        created = ticket.created_at.astimezone(writer.identity.zone)
         return {
             "ticket": {
                 "id": ticket.number,
                 "number": ticket.number,
-                "tag": reply_tokens.tag(self.key, ticket.number),
+                "tag": reply_tokens.tag(writer.key, ticket.number),
                 "subject": ticket.subject,
                 "status": pipeline.status(ticket.status_id).name,
                 "url": self.url(ticket.number),
-                "created": ticket.created_at.astimezone(self.house.zone).strftime("%Y-%m-%d %H:%M"),
+                "created": created.strftime("%Y-%m-%d %H:%M"),
                 "priority": ticket.priority,
                 "quote": reply_text.opening_lines(heard.reply_text or heard.text)
                 if heard is not None
@@ -167,9 +154,9 @@ class AutomaticMail(UserMail):
             },
             "pipeline": {"name": pipeline.name},
             "channel": {"name": channel.name or None, "address": channel.address},
-            "company": {"name": self.house.name},
+            "company": {"name": writer.identity.name},
         }
 
     def url(self, number: int) -> str:
-        """Where the ticket is seen (interfaces.md 2.4)."""
-        return f"{self.house.public_url.rstrip('/')}/t/{number}"
+        """Return the address of a ticket's page (interfaces.md 2.4)."""
+        return f"{self.writer.identity.public_url.rstrip('/')}/t/{number}"

@@ -1,11 +1,9 @@
-"""How outgoing mail is made: from what it says to the octets that are sent (RFC 5322, 2045 to 2047,
-2183, 2231).
+"""Turn a mail into the octets that are sent (RFC 5322, 2045 to 2047, 2183, 2231).
 
-Headers and parts are written here and not by ``email.message``: that one folds long tokens wrongly,
-takes what looks like an encoded word in a subject for one, and needs several times as long for
-large files. Everything is 7-bit with CRLF line ends and lines far below 998 octets, so no server
-has a reason to change it and break its signature. What goes wrong is a value that would open a new
-header line: it is refused, never mended.
+Headers and parts are not written by ``email.message``, which folds long tokens wrongly, mistakes
+parts of a subject for encoded words, and takes several times as long for large files. All output is
+7-bit with CRLF line ends and lines far below 998 octets, so that no server has a reason to change
+it and break its signature. A value that would start a new header line is refused, never repaired.
 """
 
 from __future__ import annotations
@@ -23,35 +21,31 @@ from urllib.parse import quote
 from core.mail.classify import LOOP_HEADER
 from core.mail.reply_text import usable_id
 from core.model.message import Address, ascii_domain
-from gateway.errors import Refused
+from gateway.errors import Invalid
 from gateway.validation import refuse_breaks
 
-_WIDTH: Final = 76  # of a folded header line (RFC 2047 2)
-_LINE: Final = 998  # RFC 5322 2.1.1
-_ENCODED: Final = 39  # octets in one encoded word, which makes 64 characters of it
-_LONGEST_ADDRESS: Final = 253  # octets without the @, RFC 5321 4.5.3.1.3
-_PARAMETER: Final = 50  # characters of one piece of a file name, RFC 2231 3
-_WORD: Final = re.compile(
-    r"(?!.*=\?)[!-~]{1,67}"
-)  # what a word of a header looks like that needs no encoding
-_ATOMS: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?: [A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
-_DOT_ATOM: Final = re.compile(
-    r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-)
+_HEADER_WIDTH: Final = 76  # of a folded line (RFC 2047 2)
+_MAX_LINE: Final = 998  # RFC 5322 2.1.1
+_ENCODED_OCTETS: Final = 39  # in one encoded word, which makes 64 characters of it
+_MAX_ADDRESS: Final = 253  # octets without the @ (RFC 5321 4.5.3.1.3)
+_MAX_NAME: Final = 60  # characters of a display name that is written as it is
+_MAX_PLAIN_FILENAME: Final = 55
+_PARAMETER_PIECE: Final = 50  # characters of a file name in one parameter (RFC 2231 3)
+
+_PLAIN_WORD: Final = re.compile(r"(?!.*=\?)[!-~]{1,67}")  # needs no encoding in a header
+_ATEXT: Final = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+"
+_ATOMS: Final = re.compile(rf"{_ATEXT}(?: {_ATEXT})*")
+_DOT_ATOM: Final = re.compile(rf"{_ATEXT}(?:\.{_ATEXT})*")
 _QUOTED_LOCAL: Final = re.compile(r'"(?:[ !#-\[\]-~]|\\[ -~])*"')
-_DOMAIN: Final = re.compile(
-    r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?(?:\.[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?)*|\[[0-9A-Za-z.:]+\]"
-)
+_LABEL: Final = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]*[A-Za-z0-9_])?"
+_DOMAIN: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Za-z.:]+\]")
 _TYPE: Final = re.compile(r"[a-z0-9][a-z0-9!#$&^_.+-]{0,99}/[a-z0-9][a-z0-9!#$&^_.+-]{0,99}")
-_FILENAME: Final = re.compile(r"[A-Za-z0-9_()+.-]+(?: [A-Za-z0-9_()+.-]+)*")
-_LONGEST_FILENAME: Final = 55
+_PLAIN_FILENAME: Final = re.compile(r"[A-Za-z0-9_()+.-]+(?: [A-Za-z0-9_()+.-]+)*")
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file that is attached. ``content_type`` is ``type/subtype``; what a mail cannot hold under
-    it is sent as application/octet-stream.
-    """
+    """An attached file; an unusable ``content_type`` is sent as application/octet-stream."""
 
     filename: str
     content_type: str
@@ -60,11 +54,11 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class MimeMail:
-    """What a mail says. Message-IDs carry no angle brackets; ``date`` is aware.
+    """A mail before it is encoded; Message-IDs have no angle brackets, ``date`` has a time zone.
 
     ``original`` is a whole mail that is forwarded as an attachment. ``automatic`` is the value of
-    Auto-Submitted (RFC 3834), empty for mail by people; ``loop_mark`` is the address of the
-    channel, told on automatic mail only.
+    Auto-Submitted (RFC 3834), empty for mail by people. ``loop_mark`` is the address of the
+    channel, written on automatic mail only.
     """
 
     sender: Address
@@ -86,77 +80,73 @@ class MimeMail:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One part: its own headers, and its body as the pieces that follow each other."""
+    """A MIME part; the pieces of its body are joined by CRLF."""
 
     headers: tuple[bytes, ...]
     body: tuple[bytes, ...]
 
 
-def compose(letter: MimeMail) -> bytes:
-    """The mail as it is sent: 7-bit, CRLF, nothing but the headers of the letter (reliability.md 5,
-    25).
+def compose(mail: MimeMail) -> bytes:
+    """Return the mail as it is sent (reliability.md 5, 25).
 
-    Raises :class:`Refused` where a value holds a line end or another character that no header may
-    hold, and where an address cannot be written. Ids of other mails that cannot be written are left
-    out.
+    Raises an error where a value contains a line break or control character, or an address cannot
+    be written. Message-IDs of other mails that cannot be written are left out.
     """
-    _refuse_breaks(letter)
-    body = _body(letter)
-    return b"\r\n".join((*_headers(letter), *body.headers, b"", *body.body)) + b"\r\n"
+    _refuse_breaks(mail)
+    body = _body(mail)
+    return b"\r\n".join((*_headers(mail), *body.headers, b"", *body.body)) + b"\r\n"
 
 
-def _refuse_breaks(letter: MimeMail) -> None:
-    people = (letter.sender, *letter.to, *letter.cc)
+def _refuse_breaks(mail: MimeMail) -> None:
+    people = (mail.sender, *mail.to, *mail.cc)
     values: dict[str, Iterable[str | None]] = {
         "name": (each.name for each in people),
-        "address": (*(each.address for each in people), letter.reply_to, letter.loop_mark),
-        "subject": (letter.subject,),
-        "Message-ID": (letter.message_id, letter.in_reply_to, *letter.references),
-        "file name": (each.filename for each in letter.files),
-        "content type": (each.content_type for each in letter.files),
+        "address": (*(each.address for each in people), mail.reply_to, mail.loop_mark),
+        "subject": (mail.subject,),
+        "Message-ID": (mail.message_id, mail.in_reply_to, *mail.references),
+        "file name": (each.filename for each in mail.files),
+        "content type": (each.content_type for each in mail.files),
     }
     for what, given in values.items():
         refuse_breaks(what, *given)
 
 
-def _headers(letter: MimeMail) -> list[bytes]:
-    """All headers but those of the body, in the usual order."""
-    if not usable_id(letter.message_id):
-        raise Refused("The Message-ID cannot be written in a mail.")
-    headers = [_people("From", (letter.sender,))]
-    if letter.to:
-        headers.append(_people("To", letter.to))
-    elif not letter.cc:
+def _headers(mail: MimeMail) -> list[bytes]:
+    """Return all headers but those of the body, in the usual order."""
+    if not usable_id(mail.message_id):
+        raise Invalid("invalid Message-ID", "message_id")
+    headers = [_people("From", (mail.sender,))]
+    if mail.to:
+        headers.append(_people("To", mail.to))
+    elif not mail.cc:
         headers.append(b"To: undisclosed-recipients:;")
-    if letter.cc:
-        headers.append(_people("Cc", letter.cc))
+    if mail.cc:
+        headers.append(_people("Cc", mail.cc))
     headers += [
-        _folded("Subject", _unstructured(letter.subject)),
-        _folded("Date", [format_datetime(letter.date)]),
-        _folded("Message-ID", [f"<{letter.message_id}>"]),
+        _folded("Subject", _unstructured(mail.subject)),
+        _folded("Date", [format_datetime(mail.date)]),
+        _folded("Message-ID", [f"<{mail.message_id}>"]),
     ]
-    if letter.in_reply_to is not None and usable_id(letter.in_reply_to):
-        headers.append(_folded("In-Reply-To", [f"<{letter.in_reply_to}>"]))
-    if references := [f"<{each}>" for each in letter.references if usable_id(each)]:
+    if mail.in_reply_to is not None and usable_id(mail.in_reply_to):
+        headers.append(_folded("In-Reply-To", [f"<{mail.in_reply_to}>"]))
+    if references := [f"<{each}>" for each in mail.references if usable_id(each)]:
         headers.append(_folded("References", references))
-    if letter.reply_to:
-        headers.append(_people("Reply-To", (Address("", letter.reply_to),)))
-    if letter.automatic:
-        headers += [_folded("Auto-Submitted", [letter.automatic]), b"X-Auto-Response-Suppress: All"]
-        headers += (
-            [_folded(LOOP_HEADER.title(), [_addr_spec(letter.loop_mark)])]
-            if letter.loop_mark
-            else []
-        )
+    if mail.reply_to:
+        headers.append(_people("Reply-To", (Address("", mail.reply_to),)))
+    if mail.automatic:
+        headers += [_folded("Auto-Submitted", [mail.automatic]), b"X-Auto-Response-Suppress: All"]
+        if mail.loop_mark:
+            name = LOOP_HEADER.title()
+            headers.append(_folded(name, [_addr_spec(name, mail.loop_mark)]))
     return [*headers, b"MIME-Version: 1.0"]
 
 
 def _folded(name: str, words: Iterable[str]) -> bytes:
-    """A header from words that may stand on lines of their own (RFC 5322 2.2.3)."""
+    """Return a header folded between its words (RFC 5322 2.2.3)."""
     line = f"{name}:"
     lines = []
     for word in words:
-        if len(line) + 1 + len(word) > _WIDTH and line != f"{name}:":
+        if len(line) + 1 + len(word) > _HEADER_WIDTH and line != f"{name}:":
             lines.append(line)
             line = ""
         line += f" {word}"
@@ -164,37 +154,34 @@ def _folded(name: str, words: Iterable[str]) -> bytes:
 
 
 def _encoded(text: str) -> list[str]:
-    """A text as encoded words (RFC 2047), none of which ends inside a character."""
+    """Return a text as encoded words (RFC 2047), none of which ends inside a character."""
     pieces: list[bytes] = [b""]
     for character in text:
         octets = character.encode()
-        if len(pieces[-1]) + len(octets) > _ENCODED:
+        if len(pieces[-1]) + len(octets) > _ENCODED_OCTETS:
             pieces.append(b"")
         pieces[-1] += octets
     return [f"=?utf-8?b?{binascii.b2a_base64(piece, newline=False).decode()}?=" for piece in pieces]
 
 
 def _unstructured(text: str) -> list[str]:
-    """The words of a subject: as they are where they come out the same, and from the first to the
-    last of the others encoded.
-    """
+    """Return the words of a subject; the first to the last that need encoding are encoded."""
     words = text.split(" ") if text else []
-    odd = [at for at, word in enumerate(words) if not _WORD.fullmatch(word)]
+    odd = [at for at, word in enumerate(words) if not _PLAIN_WORD.fullmatch(word)]
     if not odd:
         return words
-    first = max(
-        0, odd[0] - (not words[odd[0]])
-    )  # two blanks in a row are encoded together with the words around them
+    # two blanks in a row are encoded together with the words around them
+    first = max(0, odd[0] - (not words[odd[0]]))
     last = odd[-1] + (not words[odd[-1]])
     return [*words[:first], *_encoded(" ".join(words[first : last + 1])), *words[last + 1 :]]
 
 
 def _phrase(name: str) -> list[str]:
-    """A display name (RFC 5322 3.2.5): plain words, a quoted string, or encoded words."""
+    """Return a display name (RFC 5322 3.2.5): plain words, a quoted string, or encoded words."""
     name = name.strip()
     if not name:
         return []
-    if len(name) > 60 or not all(map(_WORD.fullmatch, name.split(" "))):
+    if len(name) > _MAX_NAME or not all(map(_PLAIN_WORD.fullmatch, name.split(" "))):
         return _encoded(name)
     if _ATOMS.fullmatch(name):
         return name.split(" ")
@@ -202,87 +189,79 @@ def _phrase(name: str) -> list[str]:
     return [f'"{escaped}"']
 
 
-def _addr_spec(address: str | None) -> str:
-    """An address as it stands in a header, its domain as the DNS knows it (RFC 5322 3.4.1). Raises
-    :class:`Refused` where it is none.
-    """
-    local, _, domain = (address or "").strip().rpartition("@")
+def _addr_spec(header: str, given: str | None) -> str:
+    """Return an address for a header, domain in ASCII (RFC 5322 3.4.1); Invalid if unusable."""
+    local, _, domain = (given or "").strip().rpartition("@")
     domain = ascii_domain(domain).rstrip(".")
-    if len(local) + len(domain) > _LONGEST_ADDRESS:
-        raise Refused("An address is longer than any that can be written to.")
+    if len(local) + len(domain) > _MAX_ADDRESS:
+        raise _invalid_address(header, f"longer than {_MAX_ADDRESS} characters")
     if not local.isascii():
-        raise Refused(
-            "An address with other letters than ASCII before the @ cannot be written in a mail."
-        )
+        raise _invalid_address(header, "only ASCII is allowed before the @")
     if not _DOT_ATOM.fullmatch(local) and not _QUOTED_LOCAL.fullmatch(local):
-        # dots in odd places, as some providers allow them, need quotes
+        # some providers allow dots in odd places; such a local part needs quotes
         local = f'"{local}"' if local and _DOT_ATOM.fullmatch(local.replace(".", "")) else ""
     if not local or not _DOMAIN.fullmatch(domain):
-        raise Refused("An address is none that can be written in a mail.")
+        raise _invalid_address(header, "expected local@domain")
     return f"{local}@{domain}"
 
 
+def _invalid_address(header: str, why: str) -> Invalid:
+    """Return the error for an address; it is logged, so it does not show the address."""
+    return Invalid(f"invalid address in {header}: {why}", header.lower())
+
+
 def _people(name: str, people: tuple[Address, ...]) -> bytes:
-    """A header with mailboxes."""
+    """Return a header with mailboxes."""
     words = []
     for position, each in enumerate(people, 1):
         phrase = _phrase(each.name)
-        address = _addr_spec(each.address)
-        words += [
-            *phrase,
-            (f"<{address}>" if phrase else address) + ("," if position < len(people) else ""),
-        ]
+        address = _addr_spec(name, each.address)
+        comma = "," if position < len(people) else ""
+        words += [*phrase, (f"<{address}>" if phrase else address) + comma]
     return _folded(name, words)
 
 
-def _body(letter: MimeMail) -> _Part:
-    """The text, its HTML twin and what is attached, nested as far as needed (RFC 2046 5.1)."""
-    texts = [_text("plain", letter.text)] if letter.text.strip() or letter.html is None else []
-    if letter.html is not None:
-        texts.append(_text("html", letter.html))
-    attached = [_file(each) for each in letter.files]
-    boundary = _boundary(letter)
+def _body(mail: MimeMail) -> _Part:
+    """Return text, HTML and attachments, nested only as far as needed (RFC 2046 5.1)."""
+    texts = [_text("plain", mail.text)] if mail.text.strip() or mail.html is None else []
+    if mail.html is not None:
+        texts.append(_text("html", mail.html))
+    attached = [_file(each) for each in mail.files]
+    boundary = _boundary(mail)
     body = texts[0] if len(texts) == 1 else _multipart("alternative", f"a{boundary}", texts)
-    if letter.original is not None:
-        attached.append(_original(letter.original))
+    if mail.original is not None:
+        attached.append(_original(mail.original))
     return _multipart("mixed", f"m{boundary}", [body, *attached]) if attached else body
 
 
-def _boundary(letter: MimeMail) -> str:
-    """A boundary that stands in no part: ``=_`` is in no base64 and no quoted-printable, and a mail
-    attached as it is is looked at.
+def _boundary(mail: MimeMail) -> str:
+    """Return a boundary that occurs in no part.
+
+    ``=_`` occurs in no base64 and no quoted-printable, so only an original mail is searched.
     """
     tried = 0
     while True:
-        boundary = "=_" + sha256(f"{letter.message_id} {tried}".encode()).hexdigest()[:32]
-        if letter.original is None or boundary.encode() not in letter.original:
+        boundary = "=_" + sha256(f"{mail.message_id} {tried}".encode()).hexdigest()[:32]
+        if mail.original is None or boundary.encode() not in mail.original:
             return boundary
         tried += 1
 
 
 def _multipart(kind: str, boundary: str, parts: list[_Part]) -> _Part:
-    mark = f"--{boundary}".encode()
-    body = [piece for part in parts for piece in (mark, *part.headers, b"", *part.body)]
-    return _Part(
-        (f'Content-Type: multipart/{kind};\r\n boundary="{boundary}"'.encode(),),
-        (*body, mark + b"--"),
-    )
+    delimiter = f"--{boundary}".encode()
+    body = [piece for part in parts for piece in (delimiter, *part.headers, b"", *part.body)]
+    header = f'Content-Type: multipart/{kind};\r\n boundary="{boundary}"'.encode()
+    return _Part((header,), (*body, delimiter + b"--"))
 
 
 def _text(kind: str, text: str) -> _Part:
-    """A text part, as quoted-printable or, where that is longer, as base64 (RFC 2045 6.7, 6.8). It
-    ends with a line end.
-    """
-    lines = (
-        text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n") + "\n"
-    )
-    data = lines.encode("utf-8", "replace")
+    """Return a text part as quoted-printable or, if shorter, as base64 (RFC 2045 6.7, 6.8)."""
+    lines = text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
+    data = (lines.removesuffix("\n") + "\n").encode("utf-8", "replace")
     printable = binascii.b2a_qp(data)
     if len(printable) * 3 <= len(data) * 4 + 300:
-        encoding, body = (
-            b"quoted-printable",
-            printable.replace(b"\n", b"\r\n").removesuffix(b"\r\n"),
-        )
+        encoding = b"quoted-printable"
+        body = printable.replace(b"\n", b"\r\n").removesuffix(b"\r\n")
     else:
         encoding, body = b"base64", _base64(data.replace(b"\n", b"\r\n"))
     headers = (
@@ -294,35 +273,36 @@ def _text(kind: str, text: str) -> _Part:
 
 def _base64(data: bytes) -> bytes:
     encoded = binascii.b2a_base64(data, newline=False)
-    return b"\r\n".join([encoded[at : at + _WIDTH] for at in range(0, len(encoded), _WIDTH)])
+    return b"\r\n".join(
+        [encoded[at : at + _HEADER_WIDTH] for at in range(0, len(encoded), _HEADER_WIDTH)]
+    )
 
 
 def _disposition(filename: str) -> bytes:
-    """Content-Disposition with a file name (RFC 2183); a name of more than plain characters as RFC
-    2231 3 and 4 say.
-    """
+    """Return Content-Disposition with a file name (RFC 2183), encoded if needed (RFC 2231 3, 4)."""
     filename = filename if filename.strip() else "attachment"
-    if len(filename) <= _LONGEST_FILENAME and _FILENAME.fullmatch(filename):
+    if len(filename) <= _MAX_PLAIN_FILENAME and _PLAIN_FILENAME.fullmatch(filename):
         return f'Content-Disposition: attachment;\r\n filename="{filename}"'.encode()
     pieces = [""]
     for character in filename:
-        written = quote(character, safe="")
-        if len(pieces[-1]) + len(written) > _PARAMETER:
+        escaped = quote(character, safe="")
+        if len(pieces[-1]) + len(escaped) > _PARAMETER_PIECE:
             pieces.append("")
-        pieces[-1] += written
+        pieces[-1] += escaped
     if len(pieces) == 1:
         return f"Content-Disposition: attachment;\r\n filename*=utf-8''{pieces[0]}".encode()
     first, *rest = pieces
-    named = [
+    parameters = [
         f" filename*0*=utf-8''{first}",
         *(f" filename*{number}*={piece}" for number, piece in enumerate(rest, 1)),
     ]
-    return ("Content-Disposition: attachment;\r\n" + ";\r\n".join(named)).encode()
+    return ("Content-Disposition: attachment;\r\n" + ";\r\n".join(parameters)).encode()
 
 
 def _file(file: File) -> _Part:
-    """An attached file. Mails and parts in parts may not be base64 (RFC 2046 5.2.1), so under such
-    a type it is sent as plain octets.
+    """Return an attached file as base64.
+
+    Messages and multiparts must not be base64 (RFC 2046 5.2.1): they are sent as plain octets.
     """
     kind = file.content_type.partition(";")[0].strip().lower()
     if not _TYPE.fullmatch(kind) or kind.startswith(("message/", "multipart/")):
@@ -336,13 +316,11 @@ def _file(file: File) -> _Part:
 
 
 def _original(raw: bytes) -> _Part:
-    """A forwarded mail: as it is where every server passes it on as it is, else as a file of
-    octets.
-    """
+    """Return a forwarded mail: as message/rfc822 where no server will change it, else as a file."""
     if b"\r" not in raw:
         raw = raw.replace(b"\n", b"\r\n")
     ends = raw.count(b"\r\n")
     clean = raw.isascii() and b"\0" not in raw and ends == raw.count(b"\r") == raw.count(b"\n")
-    if not clean or max(map(len, raw.split(b"\r\n"))) > _LINE:
+    if not clean or max(map(len, raw.split(b"\r\n"))) > _MAX_LINE:
         return _file(File("original.eml", "application/octet-stream", raw))
     return _Part((b"Content-Type: message/rfc822", _disposition("original.eml")), (raw,))

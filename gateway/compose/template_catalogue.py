@@ -1,30 +1,30 @@
-"""All templates there are: those that people made, and the built-in ones in every language, as far
-as nobody edited them.
+"""All templates of an installation: stored ones, and built-in ones as far as nobody edited them.
 
-What is built in is not stored until somebody changes it, so a newer release brings better words to
-everybody who did not. Nothing here can fail.
+A built-in template is stored only when somebody edits it, language by language, so a newer release
+brings its better words to everybody else (docs/adr/0014).
 """
 
 from __future__ import annotations
 
-from gateway.compose.templates import BUILT_IN
+from gateway.compose.builtin_templates import BUILT_IN
 from gateway.store.setup import templates
 from gateway.store.setup.templates import StoredTemplate, Words
 from gateway.store.tickets.unit_of_work import Connection
 
 
 async def load(connection: Connection) -> dict[str, StoredTemplate]:
-    """Every template by folded name."""
+    """Return every template by case-folded name; a built-in one that nobody edited has id 0."""
     found = await templates.load(connection)
     for name, languages in BUILT_IN.items():
-        words = {
+        builtin = {
             language: Words(each.subject, each.text, each.html)
             for language, each in languages.items()
         }
-        own = found.get(name.casefold())
-        transactional = own.transactional if own is not None else True
-        merged = {**words, **(own.words if own is not None else {})}
-        found[name.casefold()] = StoredTemplate(
-            own.id if own is not None else 0, name, transactional, True, merged
-        )
+        stored = found.get(name.casefold())
+        if stored is None:
+            merged = StoredTemplate(0, name, transactional=True, builtin=True, words=builtin)
+        else:
+            words = {**builtin, **stored.words}
+            merged = StoredTemplate(stored.id, name, stored.transactional, True, words)
+        found[name.casefold()] = merged
     return dict(sorted(found.items()))

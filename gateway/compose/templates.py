@@ -1,10 +1,9 @@
-"""How outgoing mail is worded: templates with tokens. The only door to jinja2.
+"""Check and render mail templates; the only module that imports jinja2.
 
-Templates come from people who administer, the values of their tokens from strangers. So a template
-may say little: tokens, ``if``, comments and a few filters. Everything else is refused while its
-syntax tree is walked, and each token becomes a variable of its own that holds plain text: no
-attribute, no item and no call is left by the time it is rendered. A token without a value is never
-an error.
+Administrators write templates, but strangers write the values of their tokens. So a template may
+hold tokens, ``if``, comments and a few filters; everything else is refused while its syntax tree is
+walked. Each token becomes a variable that holds plain text, so no attribute, item or call is left
+when the template is rendered. A token without a value is never an error.
 """
 
 from __future__ import annotations
@@ -14,30 +13,29 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Final
 
 import jinja2
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from gateway.errors import Refused
+from gateway.errors import Invalid
 
-LARGEST: Final = 262_144  # octets of a template part, and of what it renders to
-LONGEST_SUBJECT: Final = 500
+MAX_OCTETS: Final = 262_144  # of a template part, and of what it renders to
+MAX_SUBJECT: Final = 500  # characters
 KNOWN_TOKENS: Final = frozenset(
     "ticket.id ticket.number ticket.tag ticket.subject ticket.status ticket.url ticket.created "
     "ticket.priority ticket.quote contact.first_name "
     "contact.name contact.email owner.name owner.email pipeline.name channel.name "
     "channel.address company.name agent.name agent.email".split()
 )
-# replace and join are left out: a few of them in a row make any amount of text out of a mail
+# without replace and join: a few of them in a row turn a mail into any amount of text
 _FILTERS: Final = frozenset(
     "capitalize default d e escape first last length lower title trim truncate upper".split()
 )
 _TESTS: Final = frozenset({"defined", "undefined"})
-_COMPARED: Final = frozenset({"eq", "ne"})
-_ALLOWED: Final = frozenset(
+_COMPARISONS: Final = frozenset({"eq", "ne"})
+_ALLOWED_NODES: Final = frozenset(
     {
         nodes.Template,
         nodes.Output,
@@ -48,17 +46,22 @@ _ALLOWED: Final = frozenset(
         nodes.And,
         nodes.Or,
         nodes.Not,
+        nodes.Compare,
+        nodes.Operand,
+        nodes.Test,
+        nodes.Filter,
+        nodes.Keyword,
     }
-    | {nodes.Compare, nodes.Operand, nodes.Test, nodes.Filter, nodes.Keyword}
 )
-_DEEPEST: Final = 40
-_LINE_ENDS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
+_MAX_DEPTH: Final = 40
+_CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """The words of a mail in one language. ``transactional``: it may also go to contacts who want
-    no marketing (behaviour.md 3.3).
+    """The source of a mail in one language.
+
+    A transactional one also goes to contacts who want no marketing (behaviour.md 3.3).
     """
 
     name: str
@@ -70,9 +73,7 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """A template with its tokens filled in. ``unknown`` are the tokens that had no value, for the
-    warning of a preview.
-    """
+    """A template with its tokens filled in; ``unknown`` lists tokens that had no value."""
 
     subject: str
     text: str
@@ -80,14 +81,12 @@ class Rendered:
     unknown: tuple[str, ...]
 
 
-class TemplateError(Refused):
-    """A template that cannot be read or filled in; the sentence names it and, where it is known,
-    the line.
-    """
+class TemplateError(Invalid):
+    """A template cannot be parsed or rendered; the message names part and, if known, line."""
 
 
-class _Unfit(Exception):
-    """What is wrong in one part of a template, and in which line."""
+class _PartError(Exception):
+    """What is wrong with one part of a template, and the line if it is known."""
 
     def __init__(self, line: int | None, problem: str) -> None:
         super().__init__(problem)
@@ -108,7 +107,7 @@ _HTML: Final = _environment(html=True)
 
 
 def _dotted(node: nodes.Node) -> str | None:
-    """The token that a node names (``ticket.tag``); None where it is none."""
+    """Return the token that a node names (``ticket.tag``), or None."""
     words = []
     while isinstance(node, nodes.Getattr):
         words.append(node.attr)
@@ -117,17 +116,20 @@ def _dotted(node: nodes.Node) -> str | None:
         return None
     words.append(node.name)
     if any(word.startswith("_") for word in words):
-        raise _Unfit(node.lineno, "no token begins with an underscore")
+        raise _PartError(node.lineno, "a token must not begin with an underscore")
     return ".".join(reversed(words))
 
 
-def _flat(node: nodes.Node, tokens: dict[str, str], depth: int = 0, line: int = 1) -> nodes.Node:
-    """The tree with a plain variable for each token; ``tokens`` collects them. Raises where it
-    holds anything that is not on our short list.
+def _flattened(
+    node: nodes.Node, tokens: dict[str, str], depth: int = 0, line: int = 1
+) -> nodes.Node:
+    """Return the tree with a plain variable for each token.
+
+    ``tokens`` collects the variables by token. Raises for every node that is not allowed.
     """
     line = node.lineno or line
-    if depth > _DEEPEST:
-        raise _Unfit(line, "this is nested too deeply")
+    if depth > _MAX_DEPTH:
+        raise _PartError(line, "nested too deeply")
     if (dotted := _dotted(node)) is not None:
         return nodes.Name(
             tokens.setdefault(dotted, f"t{len(tokens)}"),
@@ -135,78 +137,77 @@ def _flat(node: nodes.Node, tokens: dict[str, str], depth: int = 0, line: int = 
             lineno=node.lineno,
             environment=node.environment,
         )
-    allowed = type(node) in _ALLOWED
-    if isinstance(node, nodes.Filter):
-        allowed = node.name in _FILTERS and node.dyn_args is None and node.dyn_kwargs is None
-    elif isinstance(node, nodes.Test):
-        allowed = node.name in _TESTS
-    elif isinstance(node, nodes.Operand):
-        allowed = node.op in _COMPARED
-    if not allowed:
-        what = (
-            getattr(node, "name", None) or getattr(node, "op", None) or type(node).__name__.lower()
-        )
-        raise _Unfit(
-            line,
-            (
-                f"{str(what)[:80]!r} is not allowed; tokens, if, comments and the filters "
-                f"{', '.join(sorted(_FILTERS))} are"
-            ),
-        )
+    if not _is_allowed(node):
+        raise _PartError(line, _not_allowed(node))
     for name, value in list(node.iter_fields()):
         if isinstance(value, nodes.Node):
-            setattr(node, name, _flat(value, tokens, depth + 1, line))
+            setattr(node, name, _flattened(value, tokens, depth + 1, line))
         elif isinstance(value, list):
-            setattr(
-                node,
-                name,
-                [
-                    _flat(each, tokens, depth + 1, line) if isinstance(each, nodes.Node) else each
-                    for each in value
-                ],
-            )
+            children = [
+                _flattened(each, tokens, depth + 1, line) if isinstance(each, nodes.Node) else each
+                for each in value
+            ]
+            setattr(node, name, children)
     return node
+
+
+def _is_allowed(node: nodes.Node) -> bool:
+    """Return whether a template may hold this node, its children aside."""
+    match node:
+        case nodes.Filter():
+            return node.name in _FILTERS and node.dyn_args is None and node.dyn_kwargs is None
+        case nodes.Test():
+            return node.name in _TESTS
+        case nodes.Operand():
+            return node.op in _COMPARISONS
+        case _:
+            return type(node) in _ALLOWED_NODES
+
+
+def _not_allowed(node: nodes.Node) -> str:
+    """Say that a node is not allowed, and what is."""
+    name = getattr(node, "name", None) or getattr(node, "op", None) or type(node).__name__.lower()
+    return (
+        f"{str(name)[:80]!r} is not allowed; use only tokens, if, comments and the filters "
+        f"{', '.join(sorted(_FILTERS))}"
+    )
 
 
 @lru_cache(512)
 def _compiled(source: str, html: bool) -> tuple[jinja2.Template, tuple[tuple[str, str], ...]]:
-    """A part of a template, ready to be filled in, and the variable of each token in it."""
-    if len(source) > LARGEST:
-        raise _Unfit(None, f"it is longer than {LARGEST} characters")
+    """Return the compiled part of a template, and its tokens with their variables."""
+    if len(source) > MAX_OCTETS:
+        raise _PartError(None, f"longer than {MAX_OCTETS} characters")
     environment = _HTML if html else _PLAIN
     tokens: dict[str, str] = {}
     try:
         tree = environment.parse(source)
-        _flat(tree, tokens)
+        _flattened(tree, tokens)
         return environment.from_string(tree), tuple(tokens.items())
     except jinja2.TemplateSyntaxError as error:
-        raise _Unfit(
-            error.lineno,
-            " ".join((error.message or "this cannot be read").split())[:200].rstrip("."),
-        ) from None
+        problem = " ".join((error.message or "syntax error").split())[:200].rstrip(".")
+        raise _PartError(error.lineno, problem) from None
     except (RecursionError, ValueError, SyntaxError, MemoryError, OverflowError):
-        raise _Unfit(None, "it is nested too deeply, or a number in it is too long") from None
+        raise _PartError(None, "nested too deeply, or a number is too long") from None
 
 
 def _value(tokens: Mapping[str, object], dotted: str) -> str | None:
-    """The text of a token; None where it has no value or an empty one, or is no token but a group
-    of them.
-    """
-    at: object = tokens
+    """Return the text of a token; None for a missing or empty value, and for a group of tokens."""
+    value: object = tokens
     for word in dotted.split("."):
-        at = at.get(word) if isinstance(at, Mapping) else None
-    return None if at is None or isinstance(at, Mapping) else str(at) or None
+        value = value.get(word) if isinstance(value, Mapping) else None
+    return None if value is None or isinstance(value, Mapping) else str(value) or None
 
 
 def _filled(template: jinja2.Template, values: Mapping[str, str]) -> str:
-    """What a part renders to with the values of its variables."""
+    """Return a part rendered with the values of its variables."""
     pieces = []
     size = 0
     try:
         for piece in template.generate(values):
             size += len(piece.encode("utf-8", "surrogatepass"))
-            if size > LARGEST:
-                raise _Unfit(None, f"it becomes longer than {LARGEST} octets")
+            if size > MAX_OCTETS:
+                raise _PartError(None, f"becomes longer than {MAX_OCTETS} octets")
             pieces.append(piece)
     except (jinja2.TemplateError, TypeError, ValueError, AssertionError, OverflowError) as error:
         lines = [
@@ -214,25 +215,26 @@ def _filled(template: jinja2.Template, values: Mapping[str, str]) -> str:
             for frame in traceback.extract_tb(error.__traceback__)
             if frame.filename == "<template>"
         ]
-        raise _Unfit(
-            lines[-1] if lines else None, "a filter cannot work with its arguments"
-        ) from None
+        problem = "a filter cannot work with its arguments"
+        raise _PartError(lines[-1] if lines else None, problem) from None
     return "".join(pieces)
 
 
 def _parts(template: Template) -> list[tuple[str, str, bool]]:
-    """(what it is called, its source, whether it is HTML) of each part."""
+    """Return name, source, and whether it is HTML, of each part."""
     html = [] if template.html is None else [("HTML", template.html, True)]
     return [("subject", template.subject, False), ("text", template.text, False), *html]
 
 
-def _error(template: Template, part: str, unfit: _Unfit) -> TemplateError:
-    line = "" if unfit.line is None else f", line {unfit.line}"
-    return TemplateError(f"Template {template.name[:200]!r}, {part}{line}: {unfit.problem}.")
+def _error(template: Template, part: str, error: _PartError) -> TemplateError:
+    line = "" if error.line is None else f", line {error.line}"
+    return TemplateError(
+        f"template {template.name[:200]!r}, {part}{line}: {error.problem}", part.lower()
+    )
 
 
 def check(template: Template) -> tuple[str, ...]:
-    """The tokens a template uses that are not among :data:`KNOWN_TOKENS`, sorted, for a warning.
+    """Return the tokens of a template that are not in :data:`KNOWN_TOKENS`, sorted.
 
     Raises :class:`TemplateError` for bad syntax, for what templates may not hold, and for filters
     that cannot work.
@@ -243,17 +245,17 @@ def check(template: Template) -> tuple[str, ...]:
             ready, tokens = _compiled(source, html)
             _filled(ready, {})
             _filled(ready, {variable: dotted for dotted, variable in tokens})
-        except _Unfit as unfit:
-            raise _error(template, part, unfit) from None
+        except _PartError as error:
+            raise _error(template, part, error) from None
         used.update(dotted for dotted, _ in tokens)
     return tuple(sorted(used - KNOWN_TOKENS))
 
 
 def render(template: Template, tokens: Mapping[str, object]) -> Rendered:
-    """A template filled in with ``tokens`` (groups of values: ``{"ticket": {"tag": ...}, ...}``).
+    """Return a template filled in with ``tokens``: ``{"ticket": {"tag": ...}, ...}``.
 
-    Values are put in as text, escaped in the HTML part. One that is missing, None or empty is what
-    ``default`` says, else nothing. The subject is one line of at most 500 characters. Raises
+    Values are inserted as text, escaped in the HTML part; a missing, None or empty one is what
+    ``default`` says, else nothing. The subject becomes one line of at most 500 characters. Raises
     :class:`TemplateError` for a template that :func:`check` refuses, and above 256 KiB.
     """
     unknown: set[str] = set()
@@ -267,164 +269,9 @@ def render(template: Template, tokens: Mapping[str, object]) -> Rendered:
                 if (value := _value(tokens, dotted)) is not None
             }
             made.append(_filled(ready, values))
-        except _Unfit as unfit:
-            raise _error(template, part, unfit) from None
+        except _PartError as error:
+            raise _error(template, part, error) from None
         unknown.update(dotted for dotted, variable in used if variable not in values)
-    subject = _LINE_ENDS.sub(" ", made[0]).strip()[:LONGEST_SUBJECT].rstrip()
-    return Rendered(
-        subject, made[1], made[2] if template.html is not None else None, tuple(sorted(unknown))
-    )
-
-
-def generic(tag: str) -> Rendered:
-    """The acknowledgement for a sender who is not known (behaviour.md 5): no word of his mail is in
-    it.
-    """
-    text = f"We received your message and will answer as soon as we can. Reference: {tag}\n"
-    return Rendered("We received your message", text, None, ())
-
-
-_TEXT: Final = """HELLO{% if contact.first_name %} {{ contact.first_name }}{% endif %},
-
-SAID
-
-QUOTENEXT
-{% if company.name %}
-{{ company.name }}
-{% endif %}"""
-_QUOTE: Final = "{% if ticket.quote %}LEAD\n\n{{ ticket.quote }}\n\n{% endif %}"
-_MARKUP: Final = """<p>HELLO{% if contact.first_name %} {{ contact.first_name }}{% endif %},</p>
-<p>SAID</p>
-QUOTE<p>NEXT</p>
-{% if company.name %}<p>{{ company.name }}</p>
-{% endif %}"""
-_MARKUP_QUOTE: Final = """{% if ticket.quote %}<p>LEAD</p>
-<pre style="white-space: pre-wrap; font-family: inherit">{{ ticket.quote }}</pre>
-{% endif %}"""
-# language -> greeting; Ticket received: subject, sentence, above the quotation, what to do; Ticket
-# closed: subject, sentence, what to do
-_WORDS: Final = {
-    "": (
-        "Hello",
-        (
-            "Received:",
-            "We received your message. Its ticket number is {{ ticket.id }}.",
-            "You wrote:",
-            "Reply to this mail to add information.",
-        ),
-        (
-            "Closed:",
-            'We closed ticket {{ ticket.id }}, "{{ ticket.subject }}".',
-            "Replying to this mail reopens it.",
-        ),
-    ),
-    "de": (
-        "Hallo",
-        (
-            *(
-                "Eingegangen:",
-                "wir haben Ihre Nachricht erhalten. Ihre Ticketnummer ist {{ ticket.id }}.",
-                "Sie schrieben:",
-            ),
-            "Antworten Sie auf diese E-Mail, um etwas zu ergänzen.",
-        ),
-        (
-            *(
-                "Geschlossen:",
-                "wir haben das Ticket {{ ticket.id }}, „{{ ticket.subject }}“, geschlossen.",
-            ),
-            "Wenn Sie auf diese E-Mail antworten, öffnen Sie es wieder.",
-        ),
-    ),
-    "fr": (
-        "Bonjour",
-        (
-            *(
-                "Reçu\u00a0:",
-                "Nous avons bien reçu votre message. Il porte le numéro de ticket {{ ticket.id }}.",
-                "Vous avez écrit\u00a0:",
-            ),
-            "Répondez à cet e-mail pour ajouter des informations.",
-        ),
-        (
-            *(
-                "Clos\u00a0:",
-                "Nous avons clos le ticket {{ ticket.id }}, «\u00a0{{ ticket.subject }}\u00a0».",
-            ),
-            "Si vous répondez à cet e-mail, il sera rouvert.",
-        ),
-    ),
-    "es": (
-        "Hola",
-        (
-            *(
-                "Recibido:",
-                "Hemos recibido su mensaje. Su número de ticket es {{ ticket.id }}.",
-                "Usted escribió:",
-            ),
-            "Responda a este correo para añadir información.",
-        ),
-        (
-            "Cerrado:",
-            "Hemos cerrado el ticket {{ ticket.id }}, «{{ ticket.subject }}».",
-            "Si responde a este correo, se vuelve a abrir.",
-        ),
-    ),
-    "nl": (
-        "Hallo",
-        (
-            *(
-                "Ontvangen:",
-                "We hebben uw bericht ontvangen. Uw ticketnummer is {{ ticket.id }}.",
-                "U schreef:",
-            ),
-            "Beantwoord deze e-mail om informatie toe te voegen.",
-        ),
-        (
-            "Gesloten:",
-            'We hebben ticket {{ ticket.id }}, "{{ ticket.subject }}", gesloten.',
-            "Als u deze e-mail beantwoordt, gaat het weer open.",
-        ),
-    ),
-}
-
-
-def _built(name: str, hello: str, subject: str, *words: str) -> Template:
-    """A built-in template from its words: a sentence, perhaps what stands above a quotation, and
-    what to do next.
-    """
-    said, *lead, following = words
-
-    def worded(shape: str, quotation: str) -> str:
-        shape = shape.replace("QUOTE", quotation.replace("LEAD", lead[0]) if lead else "")
-        return shape.replace("HELLO", hello).replace("SAID", said).replace("NEXT", following)
-
-    words_of_subject = f"[{{{{ ticket.tag }}}}] {subject} {{{{ ticket.subject }}}}"
-    return Template(
-        name,
-        words_of_subject,
-        worded(_TEXT, _QUOTE),
-        worded(_MARKUP, _MARKUP_QUOTE),
-        transactional=True,
-    )
-
-
-# name -> language ("" is English, the one for everybody else) -> template
-BUILT_IN: Final[Mapping[str, Mapping[str, Template]]] = MappingProxyType(
-    {
-        "Ticket received": MappingProxyType(
-            {
-                code: _built("Ticket received", hello, *got)
-                for code, (hello, got, _) in _WORDS.items()
-            }
-        ),
-        "Ticket closed": MappingProxyType(
-            {
-                code: _built("Ticket closed", hello, *done)
-                for code, (hello, _, done) in _WORDS.items()
-            }
-        ),
-    }
-)
-RECEIVED: Final = BUILT_IN["Ticket received"][""]
-CLOSED: Final = BUILT_IN["Ticket closed"][""]
+    subject = _CONTROL_CHARACTERS.sub(" ", made[0]).strip()[:MAX_SUBJECT].rstrip()
+    markup = made[2] if template.html is not None else None
+    return Rendered(subject, made[1], markup, tuple(sorted(unknown)))

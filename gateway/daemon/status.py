@@ -1,10 +1,9 @@
-"""How the daemon is, for ``/readyz`` and ``/metrics``: the database, mail that waits on its way in
-and out, mailboxes, runs. It changes nothing.
-"""
+"""Report the state of the daemon for ``/readyz`` and ``/metrics``; nothing is changed."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from config.settings import Settings
 from gateway.clock import Clock
@@ -22,86 +21,69 @@ from gateway.web.metrics import Figure
 
 @dataclass(frozen=True, slots=True)
 class DaemonStatus:
-    """What is looked at."""
+    """The state of the database, of waiting mail and of mailboxes, read anew at each call."""
 
     settings: Settings
     clock: Clock
     database: Database
     spool: Spool
+    tokens: Tokens
 
     async def check(self) -> HealthReport:
-        """How each part is, for ``/readyz``: "ok", or what is wrong in a few words."""
+        """Return "ok" or a short reason for each part and each mailbox."""
         try:
             await self.spool.pending_count()
-            return HealthReport(
-                {"database": "ok"},
-                {each.name: each.detail or "ok" for each in await self._mailboxes()},
-            )
+            mailboxes = {each.name: each.detail or "ok" for each in await self._mailboxes()}
         except Unavailable as error:
             return HealthReport({"database": error.message})
+        return HealthReport({"database": "ok"}, mailboxes)
 
     async def measure(self) -> list[Figure]:
-        """The figures of ``/metrics``."""
-        found = [
-            Figure(
-                "ticketgate_spool_pending_mails",
-                "Mails that were accepted and not yet processed",
-                await self.spool.pending_count(),
-            )
-        ]
+        """Return the figures of ``/metrics``; Unavailable when the database does not answer."""
         now = self.clock.now()
-        found += [
-            Figure(f"ticketgate_{name}", told, number)
-            for name, (told, number) in (await backlog.counts(self.database, now)).items()
+        pending = Figure(
+            "ticketgate_spool_pending_mails",
+            "Mails accepted and not yet processed",
+            await self.spool.pending_count(),
+        )
+        waiting = [
+            Figure(f"ticketgate_{name}", meaning, number)
+            for name, (meaning, number) in (await backlog.counts(self.database, now)).items()
         ]
-        for each in await self._mailboxes():
-            about = {"mailbox": each.name}
-            failing = (now - each.since).total_seconds() if each.since is not None else 0.0
-            seen = each.last_pass_at.timestamp() if each.last_pass_at is not None else 0.0
-            found += [
-                Figure(
-                    "ticketgate_mailbox_up",
-                    "1 while the mailbox is read",
-                    float(each.state in ("ok", "warning")),
-                    about,
-                ),
-                Figure(
-                    "ticketgate_mailbox_warning",
-                    "1 while it is read and somebody should look at it",
-                    float(each.state == "warning"),
-                    about,
-                ),
-                Figure(
-                    "ticketgate_mailbox_refused",
-                    "1 while its server or provider refuses us",
-                    float(each.state == "refused"),
-                    about,
-                ),
-                Figure(
-                    "ticketgate_mailbox_failing_seconds",
-                    "For how long it cannot be read",
-                    failing,
-                    about,
-                ),
-                Figure(
-                    "ticketgate_mailbox_last_pass_timestamp_seconds",
-                    "When all of its mail had last been taken in",
-                    seen,
-                    about,
-                ),
-                Figure(
-                    "ticketgate_mailbox_owed_mails",
-                    "Mails in it that cannot be fetched",
-                    each.owed,
-                    about,
-                ),
-            ]
-        return found
+        mailboxes = [
+            figure for each in await self._mailboxes() for figure in _mailbox_figures(each, now)
+        ]
+        return [pending, *waiting, *mailboxes]
 
     async def _mailboxes(self) -> list[MailboxHealth]:
         given = accounts(self.settings)
         if not given:
             return []
-        return await conditions(
-            given, Mailboxes(self.database), Tokens(self.database, self.clock), self.clock.now()
-        )
+        return await conditions(given, Mailboxes(self.database), self.tokens, self.clock.now())
+
+
+def _mailbox_figures(health: MailboxHealth, now: datetime) -> list[Figure]:
+    """Return the figures of one mailbox."""
+    failing = (now - health.since).total_seconds() if health.since is not None else 0.0
+    last_pass = health.last_pass_at.timestamp() if health.last_pass_at is not None else 0.0
+    figures = (
+        ("up", "1 while the mailbox can be read", float(health.state in ("ok", "warning"))),
+        (
+            "warning",
+            "1 while the mailbox can be read but needs attention",
+            float(health.state == "warning"),
+        ),
+        ("refused", "1 while the server or provider refuses us", float(health.state == "refused")),
+        ("failing_seconds", "Seconds since the mailbox could last be read", failing),
+        (
+            "last_pass_timestamp_seconds",
+            "Unix time of the last pass that took in all mail",
+            last_pass,
+        ),
+        ("owed_mails", "Mails in the mailbox that cannot be fetched", float(health.owed)),
+    )
+    labels = {"mailbox": health.name}
+    return [
+        Figure(f"ticketgate_mailbox_{name}", meaning, value, labels)
+        for name, meaning, value in figures
+    ]

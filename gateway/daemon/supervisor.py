@@ -1,13 +1,12 @@
-"""Keeps the services of the daemon running, and ends them in order.
+"""Keep the services of the daemon running, and stop them in order.
 
-A service is an object with a ``name`` and ``async run(stop)`` that returns soon after the event
-``stop`` is set and not before. Stop is an event, never a cancellation, so that a service finishes
-what it has in hand: a commit is not torn, a mail is not answered twice. What can go wrong:
+A service has a ``name`` and ``async run(stop)``, which returns soon after the event ``stop`` is set
+and not before. Stopping is an event, not a cancellation, so a service finishes what it has in hand.
 
-- a service raises or returns too early: it is logged and started again with growing pauses;
-- a service fails five times within a minute: the daemon stops and :class:`Software` (exit 70) is
-  raised, since whoever supervises us can tell better;
-- a service does not end within the time to drain: it is cancelled then, and the log names it.
+- A service that raises or returns too early is logged and started again after growing pauses.
+- A service that fails five times within a minute ends the daemon with InternalError (exit 70):
+  whoever supervises the daemon decides what happens next.
+- A service that has not ended after the drain time is cancelled, and the log names it.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ from typing import Final, Protocol
 from gateway import log
 from gateway.errors import InternalError
 
-FAILURES: Final = 5
-WITHIN: Final = 60.0
-DRAIN: Final = 60.0
-FIRST_PAUSE: Final = 0.1
+MAX_FAILURES: Final = 5  # of one service within FAILURE_SECONDS
+FAILURE_SECONDS: Final = 60.0
+DRAIN_SECONDS: Final = 60.0
+FIRST_PAUSE_SECONDS: Final = 0.1
 _log = log.logger("supervise")
 
 
@@ -34,19 +33,20 @@ class Service(Protocol):
 
     @property
     def name(self) -> str:
-        """The word that stands for the service in the log."""
+        """The name of the service in the log."""
         ...
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Works until ``stop`` is set, finishes what is in hand and returns."""
+        """Work until ``stop`` is set, finish what is in hand, and return."""
         ...
 
 
 class Supervisor:
-    """Runs services until ``stop`` is set, then lets them drain.
+    """Runs services until ``stop`` is set, then lets them drain for ``drain`` seconds.
 
-    ``drain`` is in seconds; ``notify`` is told when the services stop and, in the interval systemd
-    wants, that the loop is alive.
+    ``notify`` gets a sign of life at the interval systemd asks for, and word of the stop.
+    ``first_pause`` is the wait in seconds before the first restart; it doubles with each failure
+    within the same minute.
     """
 
     def __init__(
@@ -54,12 +54,9 @@ class Supervisor:
         stop: asyncio.Event,
         notify: SystemdNotifier,
         *,
-        drain: float = DRAIN,
-        first_pause: float = FIRST_PAUSE,
+        drain: float = DRAIN_SECONDS,
+        first_pause: float = FIRST_PAUSE_SECONDS,
     ) -> None:
-        """``first_pause`` is the wait in seconds before the first restart; it doubles with each
-        failure of the same minute.
-        """
         self._stop = stop
         self._notify = notify
         self._drain = drain
@@ -67,8 +64,9 @@ class Supervisor:
         self._given_up: str | None = None
 
     async def run(self, services: Sequence[Service]) -> None:
-        """Returns when ``stop`` was set and all services have ended; raises :class:`Software` when
-        one of them cannot be kept up.
+        """Return once ``stop`` is set and all services have ended.
+
+        Raises InternalError when one of them keeps failing.
         """
         tasks = {
             asyncio.create_task(self._keep_up(service), name=service.name) for service in services
@@ -84,18 +82,18 @@ class Supervisor:
         _log.info("stopped")
         if self._given_up is not None:
             raise InternalError(
-                f"the service {self._given_up} failed {FAILURES} times within {WITHIN:.0f} "
-                "seconds; the log says where"
+                f"service {self._given_up} failed {MAX_FAILURES} times within "
+                f"{FAILURE_SECONDS:.0f} seconds, see the log"
             )
 
     async def _keep_up(self, service: Service) -> None:
-        """Runs one service again and again until stop, or until it failed too often."""
+        """Run a service again and again until stop, or until it has failed too often."""
         loop = asyncio.get_running_loop()
-        failures: deque[float] = deque(maxlen=FAILURES)
+        failures: deque[float] = deque(maxlen=MAX_FAILURES)
         while not self._stop.is_set():
             try:
                 await service.run(self._stop)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the other services go on
+            except Exception as error:  # noqa: BLE001 - whatever fails, the other services go on
                 _log.error("service failed", service=service.name, **log.error_fields(error))
             else:
                 if self._stop.is_set():
@@ -103,15 +101,15 @@ class Supervisor:
                 _log.error("service ended by itself", service=service.name)
             now = loop.time()
             failures.append(now)
-            recent = sum(1 for at in failures if now - at <= WITHIN)
-            if recent >= FAILURES:
+            recent = sum(1 for at in failures if now - at <= FAILURE_SECONDS)
+            if recent >= MAX_FAILURES:
                 self._given_up = self._given_up or service.name
                 self._stop.set()
                 return
             await _wait(self._stop, self._first_pause * 2 ** (recent - 1))
 
     async def _cut_off(self, late: set[asyncio.Task[None]]) -> None:
-        """Cancels what did not end in time; this is the only cancellation there is."""
+        """Cancel the services that did not end in time; nothing else is ever cancelled."""
         for task in late:
             _log.error("service did not drain", service=task.get_name(), seconds=self._drain)
             task.cancel()
@@ -119,44 +117,42 @@ class Supervisor:
 
 
 class SystemdNotifier:
-    """Tells systemd how we are (sd_notify(3)); does nothing where nobody asked."""
+    """Reports the daemon's state to systemd (sd_notify(3)), if systemd started it."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        """``environ`` holds ``NOTIFY_SOCKET`` and ``WATCHDOG_USEC`` when systemd runs us."""
+        """Read ``NOTIFY_SOCKET``, ``WATCHDOG_USEC`` and ``WATCHDOG_PID`` from ``environ``."""
         address = environ.get("NOTIFY_SOCKET", "")
         self._address = "\0" + address[1:] if address.startswith("@") else address
-        mine = environ.get("WATCHDOG_PID", "") in {"", str(os.getpid())}
+        for_us = environ.get("WATCHDOG_PID", "") in {"", str(os.getpid())}
         microseconds = environ.get("WATCHDOG_USEC", "")
-        self._every = int(microseconds) / 2e6 if mine and microseconds.isdecimal() else 0.0
+        self._every = int(microseconds) / 2e6 if for_us and microseconds.isdecimal() else 0.0
 
     def ready(self) -> None:
-        """Every listener accepts and every service runs."""
+        """Report that every listener accepts and every service runs."""
         self.send(f"READY=1\nMAINPID={os.getpid()}")
 
     def send(self, state: str) -> None:
-        """Sends one datagram; a failure is logged and nothing else, for the mail is more important
-        than the report.
-        """
+        """Send one datagram; a failure is only logged, since mail matters more than the report."""
         if not self._address:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
-                channel.settimeout(1.0)
-                channel.sendto(state.encode(), self._address)
+            with socket.socket(
+                socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
+            ) as datagrams:
+                datagrams.settimeout(1.0)
+                datagrams.sendto(state.encode(), self._address)
         except OSError as error:
             _log.warning("sd_notify failed", **log.error_fields(error))
 
     async def watch(self, stop: asyncio.Event) -> None:
-        """Says that we are alive, twice in each watchdog interval, until ``stop``; from the event
-        loop, so that a stuck loop falls silent.
-        """
+        """Report that the event loop is alive, twice in each watchdog interval, until ``stop``."""
         while self._every and self._address and not stop.is_set():
             self.send("WATCHDOG=1")
             await _wait(stop, self._every)
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    """Sleeps, but not beyond stop."""
+    """Sleep for some seconds, or until stop is set."""
     try:
         async with asyncio.timeout(seconds):
             await stop.wait()

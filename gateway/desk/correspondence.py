@@ -23,7 +23,8 @@ from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Channel, Thread, Ticket, User
 from gateway.clock import Clock
 from gateway.compose.mime import File
-from gateway.compose.user_mail import MailIdentity, MailRequest, UserMail
+from gateway.compose.route import MailIdentity, MailWriter
+from gateway.compose.user_mail import MailRequest, UserMail
 from gateway.desk.tickets import ActResult
 from gateway.desk.transaction import BUILT_IN, Actor, Transaction, status_of
 from gateway.errors import Refused, Rejected
@@ -109,13 +110,19 @@ class CorrespondenceDesk(Actor):
         original = await self._original(number, mail.message)
         async with self.acting() as act:
             ticket = await act.ticket(number)
-            letters = UserMail(act.unit, self.house, act.now)
+            letters = UserMail(MailWriter(act.unit, self.house, act.now))
             row = await _chosen(act, ticket, mail.message)
-            thread = letters.fresh_thread(letters.channel_of(letters.origin(ticket)), "forward")
+            thread = letters.writer.fresh_thread(
+                letters.writer.channel_of(letters.writer.origin(ticket)), "forward"
+            )
             written = replace(_written(mail), original=original)
             await act.unit.load_contacts([each.key for each in (*written.to, *written.cc)])
             made = letters.forward(
-                ticket, await letters.way(thread, fresh=True), written, self._author(act), row
+                ticket,
+                await letters.writer.route(thread, fresh=True),
+                written,
+                self._author(act),
+                row,
             )
             self._send(act, ticket, made, None)
         return _outcome(act, (ticket.number,))
@@ -127,10 +134,13 @@ class CorrespondenceDesk(Actor):
             channel = _channel(act, channel_address)
             opens = await self._opening(act, channel, mail) if channel.tickets else None
             number = act.unit.next_ticket if opens is not None else None
-            letters = UserMail(act.unit, self.house, act.now)
-            thread = letters.fresh_thread(channel, origin=opens is not None)
+            letters = UserMail(MailWriter(act.unit, self.house, act.now))
+            thread = letters.writer.fresh_thread(channel, origin=opens is not None)
             made = letters.fresh_mail(
-                number, await letters.way(thread, fresh=True), _written(mail), self._author(act)
+                number,
+                await letters.writer.route(thread, fresh=True),
+                _written(mail),
+                self._author(act),
             )
             await act.unit.load_contacts(made.recipients)
             act.do(EmailSent(made, act.cause, author=self._author(act), opens=opens))
@@ -143,11 +153,11 @@ class CorrespondenceDesk(Actor):
         _refuse_empty(mail)
         async with self.acting() as act:
             contact = await act.contact(address)
-            letters = UserMail(act.unit, self.house, act.now)
-            thread = letters.fresh_thread(letters.channel_of(None))
+            letters = UserMail(MailWriter(act.unit, self.house, act.now))
+            thread = letters.writer.fresh_thread(letters.writer.channel_of(None))
             written = replace(_written(mail), to=(Address(contact.name, contact.address),))
             made = letters.fresh_mail(
-                None, await letters.way(thread, fresh=True), written, self._author(act)
+                None, await letters.writer.route(thread, fresh=True), written, self._author(act)
             )
             act.do(EmailSent(made, act.cause, author=self._author(act)))
         return _outcome(act, ())
@@ -230,12 +240,12 @@ class CorrespondenceDesk(Actor):
         return act.unit.desk.users.get(self.actor)
 
     async def _reply(self, act: Transaction, ticket: Ticket, mail: MailDraft) -> Outgoing:
-        letters = UserMail(act.unit, self.house, act.now)
+        letters = UserMail(MailWriter(act.unit, self.house, act.now))
         thread, fresh = await self._thread(act, letters, ticket, mail)
         written = _written(mail)
         await act.unit.load_contacts([each.key for each in (*written.to, *written.cc)])
         return letters.answer(
-            ticket, await letters.way(thread, fresh=fresh), written, self._author(act)
+            ticket, await letters.writer.route(thread, fresh=fresh), written, self._author(act)
         )
 
     async def _thread(
@@ -244,14 +254,16 @@ class CorrespondenceDesk(Actor):
         """The thread that is named, the origin, or a new one; the first of a ticket without any
         becomes its origin (C18).
         """
-        origin = letters.origin(ticket)
+        origin = letters.writer.origin(ticket)
         if mail.thread is not None:
             thread = await act.thread(mail.thread)
             if thread.ticket != ticket.number:
                 raise Refused(f"thread {mail.thread} is none of ticket {ticket.number}")
             return thread, False
         if origin is None or mail.new_thread:
-            return letters.fresh_thread(letters.channel_of(origin), origin=origin is None), True
+            return letters.writer.fresh_thread(
+                letters.writer.channel_of(origin), origin=origin is None
+            ), True
         return origin, False
 
     def _send(self, act: Transaction, ticket: Ticket, made: Outgoing, status: str | None) -> None:

@@ -1,9 +1,8 @@
-"""``/livez``, ``/readyz`` and ``/metrics`` on a listener of their own, loopback by default
-(interfaces.md 5): for supervisors and load balancers.
+"""Serve ``/livez``, ``/readyz`` and ``/metrics`` for supervisors and load balancers.
 
-It answers three fixed paths and nothing else, so it is a few lines over asyncio rather than the web
-framework, which a daemon without the web role does not load. A client that sends nothing, or too
-much, is dropped after a second.
+They have a listener of their own, on loopback by default (interfaces.md 5). Three fixed paths need
+no web framework, which a daemon without the web role does not load. A client that sends nothing for
+a second, or too much, is dropped.
 """
 
 from __future__ import annotations
@@ -13,18 +12,20 @@ import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from gateway.errors import Unavailable
 from gateway.web.metrics import CONTENT_TYPE, Figure, page
 
-LINE_LIMIT = 4096
-PATIENCE = 1.0  # seconds for the whole request
+MAX_REQUEST: Final = 4096  # bytes of the request line and headers
+REQUEST_SECONDS: Final = 1.0  # for the whole request
 
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """How the daemon is. ``parts`` are what it cannot work without, ``mailboxes`` what it reads:
-    "ok", or what is wrong.
+    """The state of the daemon: "ok" or a short reason for each part and each mailbox.
+
+    The daemon cannot work without any of its ``parts``.
     """
 
     parts: Mapping[str, str]
@@ -32,12 +33,10 @@ class HealthReport:
 
     @property
     def status(self) -> str:
-        """A mailbox that fails is told, but a daemon that takes mail by other ways is ready all the
-        same.
-        """
-        if any(word != "ok" for word in self.parts.values()):
+        """Return "ok", "degraded" where only a mailbox fails, or "not ready"."""
+        if any(state != "ok" for state in self.parts.values()):
             return "not ready"
-        return "degraded" if any(word != "ok" for word in self.mailboxes.values()) else "ok"
+        return "degraded" if any(state != "ok" for state in self.mailboxes.values()) else "ok"
 
 
 Check = Callable[[], Awaitable[HealthReport]]
@@ -45,24 +44,22 @@ Measure = Callable[[], Awaitable[Sequence[Figure]]]
 
 
 class Health:
-    """The listener. ``check`` tells how the daemon is, ``measure`` gives the figures of
-    ``/metrics``; both may raise Unavailable.
-    """
+    """The listener; ``measure`` returns the figures of ``/metrics`` and may raise Unavailable."""
 
     name = "health"
 
     def __init__(self, host: str, port: int, check: Check, measure: Measure) -> None:
-        self._at = (host, port)
+        self._address = (host, port)
         self._check = check
         self._measure = measure
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Bind; OSError when the address is taken."""
-        self._server = await asyncio.start_server(self._answer, *self._at, limit=LINE_LIMIT)
+        self._server = await asyncio.start_server(self._answer, *self._address, limit=MAX_REQUEST)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Answer until ``stop``."""
+        """Answer requests until ``stop``."""
         if self._server is None:
             await self.start()
         await stop.wait()
@@ -74,7 +71,7 @@ class Health:
         with contextlib.suppress(
             OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
         ):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(REQUEST_SECONDS):
                 request = await reader.readuntil(b"\r\n\r\n")
             writer.write(await self._response(request.split(b"\r\n", 1)[0]))
             await writer.drain()
@@ -82,36 +79,38 @@ class Health:
             writer.close()
             await writer.wait_closed()
 
-    async def _response(self, line: bytes) -> bytes:
-        match line.split():
+    async def _response(self, request_line: bytes) -> bytes:
+        match request_line.split():
             case [b"GET" | b"HEAD", b"/livez", *_]:
-                return _document("200 OK", {"status": "ok"})
+                return _json("200 OK", {"status": "ok"})
             case [b"GET" | b"HEAD", b"/readyz", *_]:
-                report = await self._check()
-                told = {
-                    "status": report.status,
-                    "parts": dict(report.parts),
-                    "mailboxes": dict(report.mailboxes),
-                }
-                return _document(
-                    "503 Service Unavailable" if report.status == "not ready" else "200 OK", told
-                )
+                return _readiness(await self._check())
             case [b"GET" | b"HEAD", b"/metrics", *_]:
                 try:
                     return _page("200 OK", CONTENT_TYPE, page(await self._measure()))
                 except Unavailable as error:
-                    return _document("503 Service Unavailable", {"status": error.message})
+                    return _json("503 Service Unavailable", {"status": error.message})
             case _:
-                return _document("404 Not Found", {"status": "not found"})
+                return _json("404 Not Found", {"status": "not found"})
 
 
-def _document(status: str, document: Mapping[str, object]) -> bytes:
+def _readiness(report: HealthReport) -> bytes:
+    status = "503 Service Unavailable" if report.status == "not ready" else "200 OK"
+    document = {
+        "status": report.status,
+        "parts": dict(report.parts),
+        "mailboxes": dict(report.mailboxes),
+    }
+    return _json(status, document)
+
+
+def _json(status: str, document: Mapping[str, object]) -> bytes:
     return _page(status, "application/json", json.dumps(document).encode() + b"\n")
 
 
 def _page(status: str, content_type: str, body: bytes) -> bytes:
     head = (
-        f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\nContent-Length: "
-        f"{len(body)}\r\nConnection: close\r\n\r\n"
+        f"HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n"
+        f"Content-Length: {len(body)}\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + body

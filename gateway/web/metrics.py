@@ -1,7 +1,7 @@
-"""The page that Prometheus reads: figures of the moment, as the daemon gathers them for each visit.
+"""Write the page that Prometheus reads; the only module that imports prometheus_client.
 
-Nothing is counted between visits, so that every process of an installation tells the same of what
-lies in the database.
+The figures are gathered anew for each scrape and nothing is counted in between, so all processes of
+an installation report the same about the database.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One value: its name, what it means, and what it is about."""
+    """One sample of a metric, with the metric's help text."""
 
     name: str
     meaning: str
@@ -31,7 +31,7 @@ class _Figures(Collector):
         self._figures = list(figures)
 
     def collect(self) -> Iterator[Metric]:
-        """The figures, those of one name together."""
+        """Yield one family for all figures of a name."""
         families: dict[str, GaugeMetricFamily] = {}
         for each in self._figures:
             family = families.setdefault(
@@ -42,7 +42,7 @@ class _Figures(Collector):
 
 
 def page(figures: Iterable[Figure]) -> bytes:
-    """The text exposition of these figures."""
-    collected = CollectorRegistry()
-    collected.register(_Figures(figures))
-    return generate_latest(collected)
+    """Return the figures in the text format of Prometheus."""
+    registry = CollectorRegistry()
+    registry.register(_Figures(figures))
+    return generate_latest(registry)

@@ -37,7 +37,7 @@ from reference import free_port
 from gateway import log
 from gateway.agenda.worker import BATCH, Agenda
 from gateway.clock import Clock
-from gateway.compose.user_mail import MailIdentity
+from gateway.compose.route import MailIdentity
 from gateway.desk.tickets import TicketDesk
 from gateway.desk.workflows import WorkflowDesk, WorkflowPlan
 from gateway.store.engine import Database, migrate

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.daemon.serve import Listening
-from gateway.daemon.supervisor import FAILURES, Supervisor, SystemdNotifier
+from gateway.daemon.services import WakeService
+from gateway.daemon.supervisor import MAX_FAILURES, Supervisor, SystemdNotifier
 from gateway.store.engine import Database
 from gateway.store.queues.wake import Wake
 from tests.faults.conftest import start_server
@@ -136,7 +136,7 @@ async def test_the_hints_of_other_daemons_are_asked_for_again_and_again() -> Non
         nonlocal tries
         writer.close()
         tries += 1
-        if tries > 2 * FAILURES:
+        if tries > 2 * MAX_FAILURES:
             many.set()
 
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
@@ -144,7 +144,7 @@ async def test_the_hints_of_other_daemons_are_asked_for_again_and_again() -> Non
     database = Database(f"postgresql://nobody@127.0.0.1:{port}/none", "test")
     stop = asyncio.Event()
     supervisor = Supervisor(stop, SystemdNotifier({}), first_pause=0.001)
-    running = asyncio.create_task(supervisor.run([Listening(Wake(), database, pause=0.001)]))
+    running = asyncio.create_task(supervisor.run([WakeService(Wake(), database, pause=0.001)]))
     await asyncio.wait(
         {running, asyncio.ensure_future(many.wait())},
         timeout=30,

@@ -26,7 +26,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.agenda.worker import Agenda
 from gateway.clock import Clock
-from gateway.compose.user_mail import MailIdentity
+from gateway.compose.route import MailIdentity
 from gateway.desk.correspondence import CorrespondenceDesk, MailDraft
 from gateway.desk.pipelines import AdminDesk
 from gateway.desk.tickets import NewTicket, TicketDesk

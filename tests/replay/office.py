@@ -22,7 +22,7 @@ from aiosmtpd.controller import Controller
 
 from core.model.workflow import Enrolment
 from gateway.agenda.worker import Agenda, Ran
-from gateway.compose.user_mail import MailIdentity
+from gateway.compose.route import MailIdentity
 from gateway.desk.correspondence import CorrespondenceDesk, MailDraft
 from gateway.desk.transaction import BUILT_IN
 from gateway.desk.workflows import WorkflowDesk, WorkflowPlan

@@ -15,7 +15,7 @@ from gateway.compose.mime import File
 from gateway.desk.correspondence import MailDraft
 from gateway.desk.pipelines import AdminDesk
 from gateway.desk.transaction import BUILT_IN
-from gateway.errors import Refused
+from gateway.errors import Invalid, Refused
 from gateway.store.schema import tables
 from tests.replay.exchange import ANN, heard, moves, pipeline
 from tests.replay.office import Office, Received, answer, letter
@@ -165,7 +165,7 @@ async def test_to_replaces_and_cc_adds(office: Office):
         ["ann@example.org"],
         ["carl@example.org", "emil@example.org"],
     )
-    with pytest.raises(Refused):
+    with pytest.raises(Invalid, match="is one of our channels"):
         await office.reply(1, to=("support@localhost",))
     with pytest.raises(Refused):
         await office.reply(1, to=("no address",))

@@ -288,9 +288,8 @@ def test_an_address_of_ours_is_told_apart_from_nobody(cli, ticket):
     number = ticket("By hand", "--from", "ann@customer.example")
     result = cli("ticket", "reply", number, "--text", "x", "--to", "Support@localhost")
     assert (result.code, result.text) == (65, "")
-    assert (
-        result.err
-        == "ticketgate: Support@localhost is an address of ours: name somebody outside with --to\n"
+    assert result.err == (
+        "ticketgate: Support@localhost is one of our channels: name somebody outside with --to\n"
     )
 
 

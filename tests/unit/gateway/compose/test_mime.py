@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from core.model.message import Address
 from gateway.compose.mime import File, MimeMail, compose
-from gateway.errors import Refused
+from gateway.errors import Invalid, Rejected
 from gateway.reading.parse import read
 
 ANN = Address("Ann Example", "ann@example.org")
@@ -218,7 +218,7 @@ def test_nothing_opens_a_header_line(place: str, bad: str) -> None:
         "file": replace(WHOLE, files=(File(value, "text/plain", b""),)),
         "type": replace(WHOLE, files=(File("a", value, b""),)),
     }
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Rejected) as caught:
         compose(given_values[place])
     assert "Bcc" not in caught.value.message
 
@@ -251,8 +251,10 @@ def test_nothing_opens_a_header_line(place: str, bad: str) -> None:
 )
 def test_an_address_that_cannot_be_written_is_refused(address: str | None) -> None:
     """Only what every server understands goes out: an ASCII local part and a domain of the DNS."""
-    with pytest.raises(Refused):
+    with pytest.raises(Invalid, match=r"^invalid address in To: ") as caught:
         compose(replace(PLAIN, to=(Address("Ann", address),)))
+    assert caught.value.field == "to"
+    assert not address or address not in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -302,7 +304,7 @@ def test_ids_that_cannot_be_written_are_left_out_but_ours_must_be_right() -> Non
     message = parsed(compose(replace(PLAIN, in_reply_to="a b", references=("ä@x", "<a@x>", "b@x"))))
     assert message.keys() == [*BASE, "References", *BODY]
     assert message["References"] == "<b@x>"
-    with pytest.raises(Refused):
+    with pytest.raises(Invalid, match="invalid Message-ID"):
         compose(replace(PLAIN, message_id="a b"))
 
 
@@ -416,7 +418,7 @@ def test_our_own_reader_understands_it(subject: str, to: list[Address], text: st
 
 
 def test_a_clean_original_is_attached_unchanged() -> None:
-    """RFC 2046 5.2.1: a 7-bit mail goes along as a mail, octet for octet, also one without an end."""
+    """RFC 2046 5.2.1: a 7-bit mail is attached octet for octet, also without a final line break."""
     for original in (
         compose(WHOLE),
         b"Subject: x\r\n\r\n--m=_\r\nno end",

@@ -1,0 +1,202 @@
+"""Where a mail goes, and how answers to it find the way back; for user and automatic mail alike.
+
+A route says by which channel and on which thread a mail goes out. The writer adds the Message-ID,
+the references and the signed reply address by which an answer is put on the same ticket.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+from typing import Final, Literal
+
+from core.mail import reply_text, reply_tokens
+from core.model.message import Address, address_key
+from core.model.outgoing_mail import Outgoing
+from core.model.ticket import Channel, Thread, Ticket
+from gateway.compose.mime import File, MimeMail, compose
+from gateway.errors import Refused
+from gateway.store.tickets import threads
+from gateway.store.tickets.threads import MessageRow
+from gateway.store.tickets.unit_of_work import UnitOfWork
+
+EARLIER_MAILS: Final = 30  # newest mails of a thread that are read to find what a new one answers
+NONCE_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class MailIdentity:
+    """Who we are in our mails, as configured.
+
+    ``acknowledge`` says how mail of unverified senders is answered; ``from_address`` sends notices
+    to users, the default channel where it is empty.
+    """
+
+    zone: tzinfo
+    name: str = "Support"
+    public_url: str = ""
+    acknowledge: Literal["generic", "full", "never"] = "generic"
+    from_address: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MailContent:
+    """What the recipients of a mail will read; ``original`` is a mail forwarded as attachment."""
+
+    to: tuple[Address, ...]
+    cc: tuple[Address, ...]
+    subject: str
+    text: str
+    html: str | None = None
+    files: tuple[File, ...] = ()
+    original: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """The channel and thread of a new mail, and the thread's earlier mails, oldest first.
+
+    With ``fresh`` the thread starts with the new mail.
+    """
+
+    channel: Channel
+    thread: Thread
+    fresh: bool
+    earlier: Sequence[MessageRow]
+
+
+class MailWriter:
+    """Finds the route of a mail and writes its headers, at the instant ``now``."""
+
+    def __init__(self, unit: UnitOfWork, identity: MailIdentity, now: datetime) -> None:
+        self.unit = unit
+        self.identity = identity
+        self.now = now
+        self.key = unit.desk.keys[0]
+
+    # ---- where a mail goes
+
+    def origin(self, ticket: Ticket) -> Thread | None:
+        """Return the thread the ticket was created on."""
+        for thread in self.unit.threads_of(ticket.number):
+            if thread.origin and thread.kind == "normal":
+                return thread
+        return None
+
+    def channel_of(self, thread: Thread | None) -> Channel:
+        """Return the channel of a thread, else the default one; Refused when there is none."""
+        channels = self.unit.desk.channels.values()
+        found = next(
+            (each for each in channels if thread is not None and each.id == thread.channel_id),
+            self.unit.desk.default_channel,
+        )
+        if found is None:
+            raise Refused("no channel to send from; add one with 'channel add'")
+        return found
+
+    def fresh_thread(
+        self,
+        channel: Channel,
+        kind: Literal["normal", "forward"] = "normal",
+        *,
+        origin: bool = False,
+    ) -> Thread:
+        """Return a new thread that starts with the mail being written."""
+        return Thread(
+            self.unit.allot("thread"), kind, self.now, channel_id=channel.id, origin=origin
+        )
+
+    async def route(self, thread: Thread, *, fresh: bool = False) -> Route:
+        """Return the route of a mail on this thread; the thread's newest mails are read for it."""
+        earlier: Sequence[MessageRow] = ()
+        if not fresh:
+            earlier = await threads.newest(self.unit.connection, thread.id, EARLIER_MAILS)
+        return Route(self.channel_of(thread), thread, fresh, earlier)
+
+    def last_heard(self, route: Route) -> MessageRow | None:
+        """Return the newest inbound mail of a contact who is no stranger on the thread."""
+        roles = self.unit.participants.get(route.thread.id, {})
+        for row in reversed(route.earlier):
+            if (
+                row.direction == "inbound"
+                and row.sender_role == "contact"
+                and row.sender_id is not None
+                and roles.get(row.sender_id) != "stranger"
+            ):
+                return row
+        return None
+
+    # ---- how it is written
+
+    def subject(self, number: int, subject: str, prefix: str = "") -> str:
+        """Return a subject with the tag of the ticket and a prefix such as "Re"."""
+        return reply_text.subject_of(subject, reply_tokens.tag(self.key, number), prefix)
+
+    def mime_mail(
+        self,
+        number: int | None,
+        route: Route,
+        content: MailContent,
+        automatic: Literal["", "auto-replied", "auto-generated"] = "",
+    ) -> MimeMail:
+        """Return the mail with its ids; ``number`` is the ticket that answers go to, if any."""
+        channel, thread = route.channel, route.thread
+        parent = next((each for each in reversed(route.earlier) if each.message_id), None)
+        references: tuple[str, ...] = ()
+        if parent is not None:
+            references = reply_text.references_of(parent.message_id, parent.parents[::-1])
+        reply_to = None
+        if number is not None:
+            other_thread = None if thread.origin else thread.id
+            reply_to = reply_tokens.reply_address(self.key, channel.address, number, other_thread)
+        return MimeMail(
+            sender=Address(
+                reply_text.one_line(channel.name or self.identity.name), channel.address
+            ),
+            to=content.to,
+            cc=content.cc,
+            subject=content.subject,
+            text=content.text,
+            html=content.html,
+            message_id=self.message_id(thread.id, channel.address),
+            date=self.now,
+            in_reply_to=parent.message_id if parent is not None else None,
+            references=references,
+            reply_to=reply_to,
+            files=content.files,
+            original=content.original,
+            automatic=automatic,
+            loop_mark=channel.address if automatic else "",
+        )
+
+    def message_id(self, thread: int, sender: str) -> str:
+        """Return a new Message-ID in the domain of the sender; ``thread`` 0 stands for none."""
+        nonce = secrets.token_hex(NONCE_BYTES)
+        return reply_tokens.message_id(self.key, nonce, thread, sender.rpartition("@")[2])
+
+
+def outgoing_of(
+    mail: MimeMail, kind: Literal["human", "forward", "auto_generated"], route: Route | None = None
+) -> Outgoing:
+    """Return a mail with its bytes and envelope recipients; without a route it is on no thread."""
+    people = (*mail.to, *mail.cc)
+    parents = (*((mail.in_reply_to,) if mail.in_reply_to else ()), *reversed(mail.references))
+    return Outgoing(
+        message_id=mail.message_id,
+        sender=mail.sender,
+        to=mail.to,
+        cc=mail.cc,
+        subject=mail.subject,
+        text=mail.text,
+        date=mail.date,
+        raw=compose(mail),
+        recipients=tuple(
+            dict.fromkeys(address_key(each.address) for each in people if each.address)
+        ),
+        kind=kind,
+        thread=route.thread if route is not None else None,
+        fresh=route is not None and route.fresh,
+        parents=tuple(dict.fromkeys(parents)),
+    )

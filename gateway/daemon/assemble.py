@@ -1,0 +1,289 @@
+"""Build the parts of an installation from its settings; no other module knows what each needs.
+
+The daemon and the command line take their parts from here. A part and its libraries are loaded when
+it is first asked for, so that a command that only lists starts quickly.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from zoneinfo import ZoneInfo
+
+from gateway.clock import Clock
+
+if TYPE_CHECKING:
+    from config.settings import Settings
+    from gateway.agenda.worker import Agenda
+    from gateway.compose.mime import File
+    from gateway.compose.route import MailIdentity
+    from gateway.desk.correspondence import CorrespondenceDesk
+    from gateway.desk.pipelines import AdminDesk
+    from gateway.desk.tickets import TicketDesk
+    from gateway.desk.workflows import WorkflowDesk
+    from gateway.ingress.accept import Acceptor
+    from gateway.ingress.limits import Limits
+    from gateway.intake.batch import Rules
+    from gateway.intake.sandbox.pool import Sandbox
+    from gateway.intake.worker import Intake
+    from gateway.oauth.tokens import Tokens
+    from gateway.outbox.submit import Smarthost
+    from gateway.outbox.webhook import Webhooks
+    from gateway.outbox.worker import Outbox
+    from gateway.store.engine import Database
+    from gateway.store.queues.spool import Spool
+
+MAX_PROCESSES: Final = 4  # that read mail, where [workers] processes is 0 (interfaces.md 6)
+
+
+def _nothing() -> None:
+    """Do nothing; the default of callbacks."""
+
+
+@asynccontextmanager
+async def open_installation(
+    settings: Settings, environ: Mapping[str, str], start_log: Callable[[], None] = _nothing
+) -> AsyncIterator[Installation]:
+    """Open clock and database, and close everything at the end; make an absent SQLite database.
+
+    Raises what :meth:`gateway.store.engine.Database.open` raises.
+    """
+    clock = Clock.from_environ(environ)
+
+    from gateway.store.engine import Database
+    from gateway.store.sql import nodes
+
+    async with AsyncExitStack() as stack:
+        database = await Database.open(settings.database.url, node=nodes.own())
+        stack.push_async_callback(database.close)
+        yield Installation(settings, clock, database, stack, start_log)
+
+
+@dataclass
+class Installation:
+    """An open installation; ``start_log`` is called before the first part that writes log lines."""
+
+    settings: Settings
+    clock: Clock
+    database: Database
+    _stack: AsyncExitStack
+    start_log: Callable[[], None] = _nothing
+    _spool: Spool | None = field(default=None, init=False)
+    _sandbox: Sandbox | None = field(default=None, init=False)
+
+    # ---- what the settings say
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        """The account's time zone, which decides when a day begins (behaviour.md C19)."""
+        return ZoneInfo(self.settings.account.time_zone)
+
+    @cached_property
+    def identity(self) -> MailIdentity:
+        """Who we are in mails that we send."""
+        from gateway.compose.route import MailIdentity
+
+        account = self.settings.account
+        return MailIdentity(
+            zone=self.zone,
+            name=account.name,
+            public_url=account.public_url,
+            acknowledge=account.acknowledge_unverified,
+            from_address=self.settings.outbound.from_address,
+        )
+
+    @cached_property
+    def rules(self) -> Rules:
+        """The settings that decide what becomes of incoming mail."""
+        from gateway.intake.batch import Rules
+
+        return Rules(self.zone, frozenset(self.settings.auth_results.trusted))
+
+    @cached_property
+    def limits(self) -> Limits:
+        """The figures of ``[limits]``."""
+        from gateway.ingress.limits import Limits
+
+        given = self.settings.limits
+        return Limits(**{name: getattr(given, name) for name in type(given).model_fields})
+
+    @cached_property
+    def incoming(self) -> Path:
+        """The folder that holds large mails while they are received; made where it is missing."""
+        return private_folder(Path(self.settings.data.directory) / "incoming")
+
+    # ---- mail in
+
+    async def spool(self) -> Spool:
+        """Return the spool."""
+        if self._spool is None:
+            self.start_log()
+            from gateway.store.queues.blobs import open_blobs
+            from gateway.store.queues.spool import Spool
+
+            self._spool = Spool(self.database, open_blobs(self.settings.blobs.url))
+        return self._spool
+
+    async def sandbox(self, processes: int | None = None) -> Sandbox:
+        """Return the processes that read mail, started by the first call.
+
+        ``processes`` is their number at that call; None takes it from ``[workers]``.
+        """
+        if self._sandbox is None:
+            from gateway.intake.sandbox.pool import Sandbox
+
+            configured = self.settings.workers.processes
+            count = configured or min(MAX_PROCESSES, len(os.sched_getaffinity(0)))
+            self._sandbox = Sandbox(processes or count)
+            self._stack.push_async_callback(self._sandbox.stop)
+            await self._sandbox.start()
+        return self._sandbox
+
+    async def acceptor(self, wake: Callable[[], None] = _nothing) -> Acceptor:
+        """Return the door for incoming mail; ``wake`` is called after each commit."""
+        from gateway.ingress.accept import Acceptor
+
+        return Acceptor(await self.spool(), self.limits, self.incoming, wake=wake)
+
+    async def intake(
+        self, processes: int | None = None, *, filed: Callable[[], None] = _nothing
+    ) -> Intake:
+        """Return the worker that turns mails of the spool into tickets.
+
+        ``processes`` as for :meth:`sandbox`; ``filed`` is called after each batch.
+        """
+        from gateway.intake.worker import Intake
+
+        return Intake(
+            self.database,
+            await self.spool(),
+            await self.sandbox(processes),
+            self.rules,
+            self.clock,
+            filed=filed,
+        )
+
+    # ---- due work and mail out
+
+    def agenda(self, woken: Callable[[], None] = _nothing) -> Agenda:
+        """Return the worker for due runs, scheduled mail, failures and notifications.
+
+        ``woken`` is called when it has queued something for the outbox or the webhooks.
+        """
+        from gateway.agenda.worker import Agenda
+
+        self.start_log()
+        return Agenda(
+            self.database,
+            self.clock,
+            self.identity,
+            log_days=self.settings.data.action_log_days,
+            woken=woken,
+            files_of=self._files_of,
+        )
+
+    async def _files_of(self, mail_id: int) -> tuple[File, ...]:
+        """Return the attachments of a mail, read by one process unless more are running."""
+        from gateway.intake.attachments import files_of
+
+        return await files_of(await self.spool(), await self.sandbox(1), mail_id)
+
+    @cached_property
+    def tokens(self) -> Tokens:
+        """The OAuth tokens of this process."""
+        from gateway.oauth.tokens import Tokens
+
+        return Tokens(self.database, self.clock)
+
+    def outbox(self) -> Outbox:
+        """Return the worker that sends mail; ConfigError where the DKIM key cannot be used."""
+        from gateway.outbox.signing import Signer
+        from gateway.outbox.worker import Outbox
+
+        outbound = self.settings.outbound
+        if not outbound.host:  # mail waits until a smarthost is configured
+            return Outbox(self.database, None, None, self.clock)
+        return Outbox(self.database, self._smarthost(), Signer.of(outbound), self.clock)
+
+    def _smarthost(self) -> Smarthost:
+        """Return the smarthost of ``[outbound]``; with OAuth it asks for tokens when needed."""
+        from gateway.outbox.submit import Smarthost, SmarthostServer, TokenSource
+
+        outbound = self.settings.outbound
+        token: TokenSource | None = None
+        client = next((each for each in self.settings.oauth if each.name == outbound.oauth), None)
+        if client is not None:
+            provider = client
+
+            async def access_token(refused: str | None) -> str:
+                return await self.tokens.access_token(provider, outbound.username, refused=refused)
+
+            token = access_token
+        server = SmarthostServer(
+            host=outbound.host,
+            port=outbound.port,
+            tls=outbound.tls,
+            tls_ca=outbound.tls_ca,
+            username=outbound.username,
+            password=outbound.password.get_secret_value(),
+            token=token,
+            hostname=self.settings.smtp.hostname or socket.gethostname() or "localhost",
+        )
+        return Smarthost(server)
+
+    def webhooks(self) -> Webhooks:
+        """Return the worker that calls webhooks."""
+        from gateway.outbox.webhook import Webhooks
+
+        return Webhooks(self.database, self.clock, self.settings.webhooks)
+
+    # ---- what people do: actor None is the built-in user (interfaces.md 2.1); a database is given
+    # where a change is only rehearsed
+
+    def desk(self, actor: str | None = None) -> TicketDesk:
+        """Return the acts on tickets."""
+        from gateway.desk.tickets import TicketDesk
+        from gateway.desk.transaction import BUILT_IN
+
+        return TicketDesk(self.database, self.clock, self.zone, actor or BUILT_IN)
+
+    def correspondent(self, actor: str | None = None) -> CorrespondenceDesk:
+        """Return the acts that send mail."""
+        from gateway.desk.correspondence import CorrespondenceDesk
+        from gateway.desk.transaction import BUILT_IN
+
+        return CorrespondenceDesk(
+            self.database, self.clock, self.identity, actor or BUILT_IN, raw_of=self._raw_of
+        )
+
+    async def _raw_of(self, mail_id: int) -> bytes:
+        """Return the bytes of a mail in the spool."""
+        return await (await self.spool()).raw(mail_id)
+
+    def automator(
+        self, actor: str | None = None, *, database: Database | None = None
+    ) -> WorkflowDesk:
+        """Return the acts on workflows and templates."""
+        from gateway.desk.transaction import BUILT_IN
+        from gateway.desk.workflows import WorkflowDesk
+
+        return WorkflowDesk(database or self.database, self.clock, self.zone, actor or BUILT_IN)
+
+    def admin(self, actor: str | None = None, *, database: Database | None = None) -> AdminDesk:
+        """Return the acts on pipelines, channels, users and contacts."""
+        from gateway.desk.pipelines import AdminDesk
+        from gateway.desk.transaction import BUILT_IN
+
+        return AdminDesk(database or self.database, self.clock, self.zone, actor or BUILT_IN)
+
+
+def private_folder(path: Path) -> Path:
+    """Return a folder that only this user may read, made where it is missing."""
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,91 @@
+"""Queue workers, listeners and wake-ups of other daemons, as services that a supervisor runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from gateway import log
+from gateway.errors import Unavailable
+from gateway.ingress.accept import Acceptor
+from gateway.ingress.smtp.lmtp import LmtpServer
+from gateway.ingress.smtp.protocol import SmtpServer
+from gateway.store.engine import Database
+from gateway.store.queues.wake import Wake
+
+SESSION_GRACE_SECONDS: Final = 45.0  # for sessions that are sending; less than the supervisor's
+RECONNECT_SECONDS: Final = 2.0  # between attempts to listen for wake-ups again
+_log = log.logger("daemon")
+
+
+class QueueWorker(Protocol):
+    """Something that works off a queue until it is told to stop."""
+
+    async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
+        """Work until ``stop`` is set; finish what is in hand then."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerService:
+    """A queue worker as a service."""
+
+    worker: QueueWorker
+    wake: Wake
+    name: str
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until stop."""
+        await self.worker.serve(stop, self.wake)
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerService:
+    """An SMTP or LMTP listener as a service."""
+
+    name: str
+    server: SmtpServer | LmtpServer
+    accept: Acceptor
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until stop; then wait for sessions that are sending and for their commits."""
+        if not self.server.addresses:
+            await self.server.start()
+        await stop.wait()
+        await self.server.stop(SESSION_GRACE_SECONDS)
+        await self.accept.drain()
+
+
+@dataclass(frozen=True, slots=True)
+class WakeService:
+    """Wake-ups from other daemons on the same PostgreSQL, as a service."""
+
+    wake: Wake
+    database: Database
+    name: str = "hints"
+    pause: float = RECONNECT_SECONDS
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Pass wake-ups on until stop.
+
+        While PostgreSQL is away the workers find mail by polling, so that is no failure.
+        """
+        while not stop.is_set():
+            try:
+                await self._listen(stop)
+            except Unavailable as error:
+                _log.warning("hints lost", reason=error.message)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(stop.wait(), self.pause)
+
+    async def _listen(self, stop: asyncio.Event) -> None:
+        listening = asyncio.create_task(self.wake.listen(self.database))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({listening, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (listening, stopping):
+            task.cancel()
+        heard, _ = await asyncio.gather(listening, stopping, return_exceptions=True)
+        if isinstance(heard, Exception) and not stop.is_set():
+            raise heard
