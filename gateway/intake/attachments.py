@@ -1,8 +1,7 @@
-"""The files of a mail that an agent wrote elsewhere, for its way to the customer (behaviour.md
-E19).
+"""Return the files of a mail that an agent wrote elsewhere, to relay it (behaviour.md E19).
 
-They are read by the processes that read all mail. What can go wrong: the raw form is gone, or
-reading it kills the process (Refused, with the sentence).
+They are read by the processes that read all mail. If the raw mail is gone or cannot be read, an
+error with a plain sentence is raised.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ from gateway.store.queues.spool import Spool
 
 
 async def files_of(spool: Spool, sandbox: Sandbox, mail_id: int) -> tuple[File, ...]:
-    """Everything that is attached to a mail of the register, in the order in which it stands there."""
+    """Return everything attached to a mail of the register, in its order in the mail."""
     raw = await spool.raw(mail_id)
     [message] = await sandbox.read_many([ReadJob(raw)])
     if not isinstance(message, Message):
-        raise Refused(f"the attachments of the answer cannot be read: {message.reason}")
+        raise Refused(f"the attachments of mail {mail_id} cannot be read: {message.reason}")
     try:
         found = [await sandbox.attachment(raw, each.part) for each in message.attachments]
     except (WorkerLost, KeyError):
-        raise Refused("the attachments of the answer cannot be read") from None
+        raise Refused(f"the attachments of mail {mail_id} cannot be read") from None
     return tuple(
-        File(each.filename or f"attachment {place}", each.content_type, data)
-        for place, (each, data) in enumerate(found, 1)
+        File(each.filename or f"attachment {number}", each.content_type, data)
+        for number, (each, data) in enumerate(found, 1)
     )

@@ -1,9 +1,9 @@
-"""The story of a batch of mails, from what was read to rows: one ordered transaction, a few set
-queries, one pass in order of receipt.
+"""File a batch of mails that were read, in one transaction and in order of receipt.
 
-Everything a mail needs is resolved here (channel, sender, verdict, tie) and handed to
-``core.decide``; what it decides ``gateway.apply.applier`` performs. Nothing here looks at raw mail.
-When a batch raises, nothing of it was written and the caller takes it apart.
+Everything a mail needs is loaded in a few set queries and looked up here (channel, sender, verdict,
+thread), then handed to ``core.decide``; :mod:`gateway.apply.applier` performs the decisions.
+Nothing here reads raw mail. If a batch raises, nothing of it was written, and the caller files its
+mails one by one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from core.decisions.tickets import Finish
 from core.events import Delivered, MailArrived, Original, Sender, Verdict
 from core.mail.threading import TicketRef, Tie, ids_of, tie
 from core.model.message import Envelope, Message
-from core.model.ticket import Contact, Thread, Ticket, User
+from core.model.ticket import Channel, Contact, Thread, Ticket, User
 from gateway.apply.applier import Applier
 from gateway.apply.threads import MailContext
 from gateway.desk.transaction import state_of
@@ -27,23 +27,21 @@ from gateway.intake.recipients import channel_at, channels_of
 from gateway.intake.token_lookup import (
     TokenLookup,
     load_deliveries,
-    read_marks,
+    read_tokens,
     reported,
     reporting,
 )
-from gateway.reading.authentication import verdict
+from gateway.reading import authentication
 from gateway.store.queues.spool import EarlierMail, Finished, by_fingerprint, finish, repeated
 from gateway.store.tickets.tickets import subject_key
 from gateway.store.tickets.unit_of_work import Connection, UnitOfWork
 
-REPEAT_WINDOW = timedelta(days=7)  # behaviour.md 2.1 step 1, for mail without a Message-ID
+REPEAT_WINDOW = timedelta(days=7)  # for mail without a Message-ID (behaviour.md 2.1 step 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A mail of the batch: its register entry and what reading it gave. ``now`` is the instant it
-    counts as processed.
-    """
+    """A mail of the batch, with the instant when it counts as processed (``now``)."""
 
     mail_id: int
     envelope: Envelope
@@ -54,10 +52,11 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What holds for all mail of a run: the account's zone, whose Authentication-Results count, and
-    where mail goes that names no channel.
+    """Settings for all mail of a run.
 
-    ``fallback`` is the address of a channel; the default one where it is empty.
+    ``zone`` is the account's zone, ``trusted`` are the ids whose Authentication-Results count, and
+    ``fallback`` is the address of the channel for mail that names none; the default channel if
+    empty.
     """
 
     zone: tzinfo
@@ -66,7 +65,7 @@ class Rules:
 
 
 def fingerprint(message: Message) -> bytes:
-    """16 bytes that two mails share when they are the same mail (behaviour.md 2.1 step 1)."""
+    """Return 16 bytes that are equal for copies of the same mail (behaviour.md 2.1 step 1)."""
     what = (
         f"{message.message_id}\0{message.content_digest}"
         if message.message_id
@@ -75,8 +74,15 @@ def fingerprint(message: Message) -> bytes:
     return hashlib.sha256(what.encode("utf-8", "replace")).digest()[:16]
 
 
+def _addresses(message: Message) -> set[str]:
+    """Return the addresses of sender and recipients, and of the sender of a forwarded mail."""
+    forwarded = message.forward.sender if message.forward is not None else None
+    boxes = (*message.to, *message.cc, message.sender, forwarded)
+    return {each.key for each in boxes if each is not None}
+
+
 class Batch:
-    """One transaction's worth of mails; :meth:`run` is the whole story."""
+    """The mails of one transaction; :meth:`run` files them."""
 
     def __init__(
         self, connection: Connection, rules: Rules, items: Sequence[Item], now: datetime
@@ -93,237 +99,237 @@ class Batch:
     async def run(self) -> list[Finished]:
         """Decide and perform every mail in order; returns the register entries as written."""
         self.unit = await UnitOfWork.open(self.connection, self.now)
-        marks = [read_marks(self.unit.desk, item.envelope, item.message) for item in self.items]
-        await self._load(marks)
+        lookups = [read_tokens(self.unit.desk, item.envelope, item.message) for item in self.items]
+        await self._load(lookups)
         state = state_of(self.unit, self.rules.zone)
         applier = Applier(self.unit, self.now, zone=self.rules.zone)
-        hands = []
-        for item, mark in zip(self.items, marks, strict=True):
+        filed = []
+        for item, lookup in zip(self.items, lookups, strict=True):
             applier.now = item.now
-            event = self._event(item, mark)
-            hand = MailContext(
-                event.message,
-                item.mail_id,
-                item.envelope.received_at,
-                event.verdict,
-                event.sender.user,
-                _channel_id(event),
+            event = self._event(item, lookup)
+            mail = MailContext(
+                message=event.message,
+                mail_id=item.mail_id,
+                received_at=item.envelope.received_at,
+                verdict=event.verdict,
+                user=event.sender.user,
+                channel_id=_channel_id(event),
             )
-            applier.perform(decide(event, state, item.now), hand)
-            self._remember(item, hand, event)
-            hands.append((item, hand, event, self._outcome(hand, event)))
+            applier.perform(decide(event, state, item.now), mail)
+            self._remember(item, mail, event)
+            filed.append((item, mail, event, self._outcome(mail, event)))
         await applier.finish()
         await self.unit.flush()
-        rows = [self._finished(*each) for each in hands]
+        rows = [self._finished(*each) for each in filed]
         await finish(self.connection, rows)
         return rows
 
-    # ---- what the batch touches
+    # ---- load what the batch can touch
 
-    async def _load(self, marks: Sequence[TokenLookup]) -> None:
-        refs: set[str] = set()
-        addresses: set[str] = set()
-        for item, mark in zip(self.items, marks, strict=True):
-            message = item.message
-            refs.update(ids_of(mark.message))
-            addresses.update(
-                each.key
-                for each in (
-                    *message.to,
-                    *message.cc,
-                    *((message.sender,) if message.sender else ()),
-                )
-            )
-            if message.forward is not None and message.forward.sender is not None:
-                addresses.add(message.forward.sender.key)
-        named = [each for mark in marks for each in (mark.reply, mark.tag) if each is not None]
-        threads = {thread for mark in marks for thread in mark.own.values()} | {
-            each.thread for each in named if each.thread
-        }
-        await self.unit.load_for(refs, addresses, threads, {each.ticket for each in named})
-        self.deliveries = await load_deliveries(self.unit, marks)
-        pairs = {
-            (contact.id, subject_key(i.message.subject))
-            for i in self.items
-            if i.message.sender and (contact := self.unit.contact_at(i.message.sender.key))
-        }
-        await self.unit.load_earlier(pairs)
+    async def _load(self, lookups: Sequence[TokenLookup]) -> None:
+        """Load the threads, tickets, contacts and deliveries that the batch can touch."""
+        named = [
+            each for lookup in lookups for each in (lookup.reply, lookup.tag) if each is not None
+        ]
+        threads = {thread for lookup in lookups for thread in lookup.own.values()}
+        threads |= {each.thread for each in named if each.thread}
+        await self.unit.load_for(
+            {each for lookup in lookups for each in ids_of(lookup.message)},
+            {each for item in self.items for each in _addresses(item.message)},
+            threads,
+            {each.ticket for each in named},
+        )
+        self.deliveries = await load_deliveries(self.unit, lookups)
+        await self.unit.load_earlier(
+            {
+                (contact.id, subject_key(item.message.subject))
+                for item in self.items
+                if (contact := self._contact(item.message)) is not None
+            }
+        )
+        await self._load_known()
+
+    async def _load_known(self) -> None:
+        """Load which mails of the batch came before, and the threads of those."""
         self.known = await by_fingerprint(
             self.connection, {fingerprint(item.message) for item in self.items}
         )
-        if self.known:
-            self.repeated = await repeated(self.connection, self.known.keys())
-        # A mail without a Message-ID leads to its original by nothing else.
-        unseen = {
-            known.thread for known in self.known.values() if known.thread
-        } - self.unit.threads.keys()
+        if not self.known:
+            return
+        self.repeated = await repeated(self.connection, self.known.keys())
+        # Without a Message-ID nothing else leads from a mail to its original.
+        threads = {known.thread for known in self.known.values() if known.thread}
+        unseen = threads - self.unit.threads.keys()
         if unseen:
             await self.unit.load_for((), (), unseen, ())
 
     # ---- one mail
 
-    def _event(self, item: Item, mark: TokenLookup) -> MailArrived:
-        unit, message, envelope = (
-            self.unit,
-            reporting(mark, self.deliveries, item.envelope),
-            item.envelope,
-        )
-        named = (
-            channel_at(unit.desk.channels, each) for each in (envelope.channel, self.rules.fallback)
-        )
-        fallback = next(
-            (channel for channel in named if channel is not None), unit.desk.default_channel
-        )
-        channels = channels_of(unit.desk.channels, fallback, envelope, message)
-        found = self._tie(mark, message)
+    def _event(self, item: Item, lookup: TokenLookup) -> MailArrived:
+        """Return the mail as an event for ``core.decide``, with everything it can touch."""
+        unit, envelope = self.unit, item.envelope
+        message = reporting(lookup, self.deliveries, envelope)
+        found = self._tie(lookup, message)
         thread = unit.follow(found.thread) if found.thread is not None else None
         ticket = unit.live_ticket(
             thread.ticket if thread is not None and thread.ticket is not None else found.ticket
         )
-        judged = self._verdict(message)
+        verdict = self._verdict(message)
         user = unit.desk.users.get(message.sender.key) if message.sender else None
         sender = self._sender(message, user, thread, ticket)
-        joined = tuple(
-            (each, unit.live_ticket(each.ticket))
-            for number in found.joins
-            if (each := unit.follow(number)) is not None
-        )
-        copy = mark.own.get(message.message_id or "")
+        copy = lookup.own.get(message.message_id or "")
+        untied = thread is None and found.ticket is None
+        relays = user is not None and user.id == lookup.relay and verdict != "fail"
         return MailArrived(
-            message,
-            item.envelope.received_at,
-            channels,
-            sender,
-            judged,
-            found,
-            self._original(item),
-            self._reused(message),
-            self._sent(copy) if copy is not None else None,
-            any(channel_at(unit.desk.channels, each) for each in message.loop_marks),
-            message.spam_flag and (envelope.trusted_hop or self._trusted(message)),
-            user is not None and judged == "pass",
-            thread,
-            ticket,
-            joined,
-            self._earlier(message, sender.contact)
-            if thread is None and found.ticket is None
-            else (),
-            item.released,
-            envelope.automation,
-            reported(message, mark, self.deliveries),
-            mark.returned,
-            user if user is not None and user.id == mark.relay and judged != "fail" else None,
+            message=message,
+            received_at=envelope.received_at,
+            channels=self._channels(envelope, message),
+            sender=sender,
+            verdict=verdict,
+            tie=found,
+            duplicate_of=self._original(item),
+            reused_id=self._reused(message),
+            own_copy=self._sent(copy) if copy is not None else None,
+            looped=any(channel_at(unit.desk.channels, each) for each in message.loop_marks),
+            spam=message.spam_flag and (envelope.trusted_hop or self._trusted(message)),
+            trusted_user=user is not None and verdict == "pass",
+            thread=thread,
+            ticket=ticket,
+            joined=tuple(
+                (each, unit.live_ticket(each.ticket))
+                for number in found.joins
+                if (each := unit.follow(number)) is not None
+            ),
+            earlier_open=self._earlier(message, sender.contact) if untied else (),
+            released=item.released,
+            automation=envelope.automation,
+            deliveries=reported(message, lookup, self.deliveries),
+            returned=lookup.returned,
+            relayed_by=user if relays else None,
         )
+
+    def _channels(self, envelope: Envelope, message: Message) -> tuple[Channel, ...]:
+        """Return the channels of a mail; if it names none, that of its mailbox or the fallback."""
+        desk = self.unit.desk
+        named = (
+            channel_at(desk.channels, each) for each in (envelope.channel, self.rules.fallback)
+        )
+        fallback = next((each for each in named if each is not None), desk.default_channel)
+        return channels_of(desk.channels, fallback, envelope, message)
 
     def _verdict(self, message: Message) -> Verdict:
-        """What authentication says. With several authors "pass" is about one of them, and nobody
-        can tell which: it proves nothing.
-        """
-        judged: Verdict = verdict(message.authentication, self.rules.trusted)
-        return (
-            "none"
-            if judged == "pass" and any(defect.startswith("several ") for defect in message.defects)
-            else judged
-        )
+        """Return what authentication says.
 
-    def _tie(self, mark: TokenLookup, message: Message) -> Tie:
+        With several authors, "pass" is about one of them and nobody can tell which, so it counts as
+        none.
+        """
+        verdict: Verdict = authentication.verdict(message.authentication, self.rules.trusted)
+        several = any(defect.startswith("several ") for defect in message.defects)
+        return "none" if verdict == "pass" and several else verdict
+
+    def _tie(self, lookup: TokenLookup, message: Message) -> Tie:
+        """Return what the mail belongs to, by its references, signed addresses and subject tag."""
         unit = self.unit
         refs = unit.known_refs(ids_of(message))
         own = {
             each: thread.id
-            for each, number in mark.own.items()
+            for each, number in lookup.own.items()
             if each != message.message_id and (thread := unit.follow(number)) is not None
         }
         named = {*own.values(), *(ref.thread for rows in refs.values() for ref in rows)}
-        forwards = frozenset(each for each in named if unit.threads[each].kind == "forward")
-        reply, tag = self._marked(mark.reply), self._marked(mark.tag)
-        if tag is not None and not self._takes_part(message, tag):
-            tag = None
+        tag = self._current(lookup.tag)
         return tie(
             message,
             refs,
-            reply_address=reply,
+            reply_address=self._current(lookup.reply),
             own_ids=own,
-            subject_tag=tag,
-            forward_threads=forwards,
+            subject_tag=tag if tag is not None and self._takes_part(message, tag) else None,
+            forward_threads=frozenset(
+                each for each in named if unit.threads[each].kind == "forward"
+            ),
         )
 
-    def _marked(self, mark: TicketRef | None) -> TicketRef | None:
-        """What a mark names as things stand: merges followed, and the thread when it still is one
-        of the ticket's.
-        """
-        ticket = self.unit.live_ticket(mark.ticket) if mark is not None else None
-        if mark is None or ticket is None:
+    def _current(self, ref: TicketRef | None) -> TicketRef | None:
+        """Return what a token names today: merges followed, and a thread of that ticket."""
+        ticket = self.unit.live_ticket(ref.ticket) if ref is not None else None
+        if ref is None or ticket is None:
             return None
-        own = [
-            thread
-            for thread in self.unit.threads_of(ticket.number)
-            if thread.redirect_to is None or ticket.deleted_at is not None
-        ]
-        named = self.unit.follow(mark.thread) if mark.thread is not None else None
+        named = self.unit.follow(ref.thread) if ref.thread is not None else None
         if named is None or named.ticket != ticket.number:
             named = next(
-                (thread for thread in own if thread.origin and thread.kind == "normal"), None
+                (
+                    thread
+                    for thread in self.unit.threads_of(ticket.number)
+                    if (thread.redirect_to is None or ticket.deleted_at is not None)
+                    and thread.origin
+                    and thread.kind == "normal"
+                ),
+                None,
             )
         return TicketRef(ticket.number, named.id if named is not None else None)
 
     def _takes_part(self, message: Message, tag: TicketRef) -> bool:
+        """Tell whether the sender is a user or has a part in the tagged ticket."""
         if message.sender is None:
             return False
-        contact, ticket = (
-            self.unit.contact_at(message.sender.key),
-            self.unit.tickets.get(tag.ticket),
-        )
+        if message.sender.key in self.unit.desk.users:
+            return True
+        contact = self._contact(message)
+        if contact is None:
+            return False
         thread = self.unit.threads.get(tag.thread) if tag.thread is not None else None
-        part = self.unit.part_of(contact.id, thread, ticket) if contact is not None else None
-        return message.sender.key in self.unit.desk.users or part in (
-            "requester",
-            "associated",
-            "participant",
-        )
+        part = self.unit.part_of(contact.id, thread, self.unit.tickets.get(tag.ticket))
+        return part in {"requester", "associated", "participant"}
 
     def _sender(
         self, message: Message, user: User | None, thread: Thread | None, ticket: Ticket | None
     ) -> Sender:
+        """Return what the desk knows about the sender."""
         unit = self.unit
-        contact = unit.contact_at(message.sender.key) if message.sender else None
+        contact = self._contact(message)
         part = unit.part_of(contact.id, thread, ticket) if contact is not None else None
         if thread is not None and ticket is None and not unit.participants[thread.id]:
-            part = (
-                "participant"  # only machines wrote here so far: whoever comes first is no stranger
-            )
-        own = (
-            message.sender is not None
-            and channel_at(unit.desk.channels, message.sender.key) is not None
+            part = "participant"  # only machines wrote here so far, so the first person joins
+        key = message.sender.key if message.sender else None
+        return Sender(
+            contact=contact,
+            user=user,
+            own_channel=key is not None and channel_at(unit.desk.channels, key) is not None,
+            known=contact is not None or user is not None,
+            held_role=part,
         )
-        return Sender(contact, user, own, contact is not None or user is not None, part)
+
+    def _contact(self, message: Message) -> Contact | None:
+        """Return the contact with the address in From."""
+        return self.unit.contact_at(message.sender.key) if message.sender else None
 
     def _earlier(self, message: Message, contact: Contact | None) -> tuple[int, ...]:
+        """Return the open ticket of the same contact with the same subject, at most one (E14)."""
         if contact is None:
             return ()
         numbers = self.unit.earlier.get((contact.id, subject_key(message.subject)), [])
         return tuple(numbers[:1])
 
     def _trusted(self, message: Message) -> bool:
-        """Whether a server of ours left its results in the mail, so that its other marks are ours
-        too.
-        """
+        """Tell whether a server of ours wrote results into the mail; its spam flag is then ours."""
         ids = {each.lower() for each in self.rules.trusted}
         return any(each.authserv_id in ids for each in message.authentication)
 
     # ---- the same mail again
 
     def _sent(self, thread_id: int) -> Original:
-        """The mail of ours that came back, by the thread in its signed id: it stands in no register
-        of mail.
-        """
+        """Return our own mail that came back, by the thread in its signed Message-ID."""
         thread = self.unit.follow(thread_id)
         ticket = self.unit.live_ticket(thread.ticket) if thread is not None else None
         return Original(
-            None, None, thread.id if thread else None, ticket.number if ticket else None
+            mail_id=None,
+            channel=None,
+            thread=thread.id if thread else None,
+            ticket=ticket.number if ticket else None,
         )
 
     def _original(self, item: Item) -> Original | None:
+        """Return the earlier mail of which this one is a copy."""
         known = self.known.get(fingerprint(item.message))
         if known is None or known.mail_id == item.mail_id:
             return None
@@ -334,99 +340,105 @@ class Batch:
         channel = next(
             (each for each in self.unit.desk.channels.values() if each.id == known.channel), None
         )
-        again = frozenset(place for mail, place in self.repeated if mail == known.mail_id)
-        place = thread.id if thread else None
         return Original(
-            known.mail_id,
-            channel,
-            place,
-            ticket.number if ticket else None,
-            again,
-            known.state == "quarantined",
+            mail_id=known.mail_id,
+            channel=channel,
+            thread=thread.id if thread else None,
+            ticket=ticket.number if ticket else None,
+            repeated_at=frozenset(at for mail, at in self.repeated if mail == known.mail_id),
+            held=known.state == "quarantined",
         )
 
     def _reused(self, message: Message) -> bool:
+        """Tell whether the Message-ID was used before by a mail that a ticket has."""
         rows = self.unit.known_refs([message.message_id]) if message.message_id else {}
         return any(ref.held for refs in rows.values() for ref in refs)
 
-    def _remember(self, item: Item, hand: MailContext, event: MailArrived) -> None:
-        """Later mails of the batch see this one as earlier mail, and deliveries that came back by
-        it as failed.
-        """
+    def _remember(self, item: Item, mail: MailContext, event: MailArrived) -> None:
+        """Make later mails of the batch see this one as earlier mail, and its bounces as failed."""
         failed = {row["_id"] for row in self.unit.outward.failed}
         self.deliveries.update(
             (each.id, replace(each, state="failed"))
             for each in event.deliveries
             if each.id in failed
         )
-        if hand.finish is None:
+        if mail.finish is None:
             return
-        if hand.finish.state == "duplicate":
-            if (channel := _channel_id(event)) is not None and hand.finish.original is not None:
-                self.repeated.add((hand.finish.original, channel))
+        if mail.finish.state == "duplicate":
+            if (channel := _channel_id(event)) is not None and mail.finish.original is not None:
+                self.repeated.add((mail.finish.original, channel))
             return
-        mark = fingerprint(item.message)
-        if mark not in self.known or self.known[mark].state == "quarantined":
-            place = (hand.thread or None, hand.ticket or None, _channel_id(event))
-            self.known[mark] = EarlierMail(item.mail_id, item.now, *place, hand.finish.state)
-        if hand.created_ticket and hand.contact is not None:
+        key = fingerprint(item.message)
+        if key not in self.known or self.known[key].state == "quarantined":
+            self.known[key] = EarlierMail(
+                mail_id=item.mail_id,
+                processed_at=item.now,
+                thread=mail.thread or None,
+                ticket=mail.ticket or None,
+                channel=_channel_id(event),
+                state=mail.finish.state,
+            )
+        if mail.created_ticket and mail.contact is not None:
             self.unit.earlier.setdefault(
-                (hand.contact.id, subject_key(item.message.subject)), []
-            ).insert(0, hand.ticket)
+                (mail.contact.id, subject_key(item.message.subject)), []
+            ).insert(0, mail.ticket)
 
     # ---- the register
 
     def _finished(
-        self, item: Item, hand: MailContext, event: MailArrived, outcome: dict[str, Any]
+        self, item: Item, mail: MailContext, event: MailArrived, outcome: dict[str, Any]
     ) -> Finished:
-        ended = _ended(hand)
+        """Return the register entry of a mail."""
+        ended = _ended(mail)
         original = _repeated(event, ended)
-        thread_id = original.thread if original is not None else hand.thread or None
+        thread_id = original.thread if original is not None else mail.thread or None
         thread = self.unit.follow(thread_id) if thread_id else None
         ticket = self.unit.live_ticket(
             thread.ticket if thread is not None else (original.ticket if original else None)
         )
         message = item.message
         return Finished(
-            item.mail_id,
-            ended.state,
-            message.kind,
-            _channel_id(event),
-            message.message_id,
-            message.sender.address if message.sender else None,
-            message.subject,
-            fingerprint(message),
-            ended.original,
-            hand.row,
-            thread.id if thread else None,
-            ticket.number if ticket else None,
-            ended.reason,
-            outcome,
-            item.now,
+            mail_id=item.mail_id,
+            state=ended.state,
+            kind=message.kind,
+            channel_id=_channel_id(event),
+            message_id=message.message_id,
+            sender=message.sender.address if message.sender else None,
+            subject=message.subject,
+            fingerprint=fingerprint(message),
+            original_id=ended.original,
+            message=mail.row,
+            thread_id=thread.id if thread else None,
+            ticket=ticket.number if ticket else None,
+            reason=ended.reason,
+            outcome=outcome,
+            processed_at=item.now,
         )
 
-    def _outcome(self, hand: MailContext, event: MailArrived) -> dict[str, Any]:
-        """What `mail explain` and `replay --json` tell beside the columns, as it is now: later
-        mails of the batch may move the ticket again.
+    def _outcome(self, mail: MailContext, event: MailArrived) -> dict[str, Any]:
+        """Return what `mail explain` and `replay --json` show beside the columns.
+
+        It is taken right after the mail, because later mails of the batch may move the ticket
+        again.
         """
-        ended = _ended(hand)
+        ended = _ended(mail)
         original = _repeated(event, ended)
         ticket = self.unit.live_ticket(
-            hand.ticket or (original.ticket if original is not None else None)
+            mail.ticket or (original.ticket if original is not None else None)
         )
         after = (
             self.unit.desk.pipelines[ticket.pipeline_id].status(ticket.status_id).name
             if ticket
             else None
         )
-        before = after if original is not None else hand.before
+        before = after if original is not None else mail.before
         return {
             "sender_role": ended.role,
-            "created_ticket": hand.created_ticket,
+            "created_ticket": mail.created_ticket,
             "matched_by": ended.matched_by,
             "status": {"before": before, "after": after} if ticket else None,
             "close_date": ticket.close_date.isoformat() if ticket and ticket.close_date else None,
-            "decisions": hand.notes,
+            "decisions": mail.notes,
             "rule": ended.rule,
             "steps": [
                 {"step": each.step, "verdict": each.verdict, "why": each.why}
@@ -436,26 +448,29 @@ class Batch:
 
 
 def _channel_id(event: MailArrived) -> int | None:
+    """Return the id of the deciding channel."""
     return event.channels[0].id if event.channels else None
 
 
 def _repeated(event: MailArrived, ended: Finish) -> Original | None:
-    """What a mail that was not taken is a copy of: another mail, one of ours, or what our loop
-    header came round with.
+    """Return what a mail that was not taken is a copy of: another mail or one of ours.
+
+    For a loop it is what our loop header came back with.
     """
     if ended.state == "duplicate" or event.own_copy is not None:
         return event.duplicate_of if ended.state == "duplicate" else event.own_copy
     if ended.state != "ignored" or not (event.looped or event.message.kind == "loop"):
         return None
     return Original(
-        None,
-        None,
-        event.thread.id if event.thread else None,
-        event.ticket.number if event.ticket else None,
+        mail_id=None,
+        channel=None,
+        thread=event.thread.id if event.thread else None,
+        ticket=event.ticket.number if event.ticket else None,
     )
 
 
-def _ended(hand: MailContext) -> Finish:
-    if hand.finish is None:
+def _ended(mail: MailContext) -> Finish:
+    """Return how a mail ended."""
+    if mail.finish is None:
         raise LookupError("a mail ended in no state")
-    return hand.finish
+    return mail.finish

@@ -1,4 +1,4 @@
-"""Which of our channels a mail is for (behaviour.md section 5, *Recipient*, and E32)."""
+"""Find which of our channels a mail is for (behaviour.md section 5, *Recipient*, and E32)."""
 
 from __future__ import annotations
 
@@ -15,28 +15,26 @@ def channels_of(
     envelope: Envelope,
     message: Message,
 ) -> tuple[Channel, ...]:
-    """Our channels among the recipients, the deciding one first (behaviour.md 5, recipient; E32,
-    C17).
-    """
+    """Return our channels among the recipients, the deciding one first (behaviour.md 5, C17)."""
     named = _reached(desk_channels, [each.key for each in (*message.to, *message.cc)])
-    for way in (
+    for found in (
         _reached(desk_channels, envelope.recipients),
         _reached(desk_channels, message.delivered_to),
         named,
     ):
-        if not way:
+        if not found:
             continue
-        if not any(channel in named for channel in way):
-            return tuple(way)
-        # Each channel gets a copy of such a mail, in one transaction or in several: all copies must
-        # agree on who decides. Off yields to on.
-        everyone = list(dict.fromkeys((*named, *way)))
+        if not any(channel in named for channel in found):
+            return tuple(found)
+        # Every channel gets its copy of such a mail, and all copies must agree on who decides. A
+        # channel that makes no tickets comes after those that do.
+        everyone = list(dict.fromkeys((*named, *found)))
         return tuple(sorted(everyone, key=lambda channel: not channel.tickets))
     return (default,) if default is not None else ()
 
 
 def _reached(channels: Mapping[str, Channel], addresses: Sequence[str]) -> list[Channel]:
-    """The channels among addresses, in their order, each once."""
+    """Return the channels among addresses, in their order, each once."""
     return list(
         dict.fromkeys(
             channel for each in addresses if (channel := channel_at(channels, each)) is not None
@@ -45,6 +43,6 @@ def _reached(channels: Mapping[str, Channel], addresses: Sequence[str]) -> list[
 
 
 def channel_at(channels: Mapping[str, Channel], address: str) -> Channel | None:
-    """The channel an address reaches, with or without its plus part."""
+    """Return the channel that an address reaches, with or without its plus part."""
     key = address_key(address)
     return channels.get(key) or channels.get(reply_tokens.bare(key)[0])

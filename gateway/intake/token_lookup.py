@@ -1,7 +1,7 @@
-"""The signed marks in a mail (behaviour.md 5): reply and relay address, return path, our own
-Message-IDs, subject tag; and what reports are about.
+"""Find the signed tokens in a mail (behaviour.md 5), and what reports are about.
 
-Whatever does not verify is no mark. Nothing in a mail makes these raise.
+Tokens stand in reply and relay addresses, the return path, our own Message-IDs and the subject tag.
+A token that does not verify counts as none. Nothing in a mail makes these functions raise.
 """
 
 from __future__ import annotations
@@ -23,22 +23,21 @@ REPORTS = frozenset({"bounce", "report", "auto_reply"})
 
 @dataclass(frozen=True, slots=True)
 class TokenLookup:
-    """The signed marks of one mail. ``message`` is the mail with what a report points at among its
-    parents.
+    """The signed tokens of one mail.
+
+    ``message`` is the mail; what a report is about is among its parents.
     """
 
     message: Message
     reply: TicketRef | None
-    own: dict[str, int]
+    own: dict[str, int]  # our own Message-IDs, and the thread in each
     tag: TicketRef | None
-    returned: int | None  # the delivery whose return path it came to
-    relay: int | None  # the user whose relay address it came to
+    returned: int | None  # the delivery (id) whose return path it came to
+    relay: int | None  # the user (id) whose relay address it came to
 
 
-def read_marks(desk: DeskConfig, envelope: Envelope, message: Message) -> TokenLookup:
-    """Reply address, relay address and return path among all recipients; our own Message-IDs; the
-    subject tag.
-    """
+def read_tokens(desk: DeskConfig, envelope: Envelope, message: Message) -> TokenLookup:
+    """Return the tokens in recipients, in our own Message-IDs and in the subject tag."""
     keys = desk.keys
     addresses = (
         *envelope.recipients,
@@ -64,36 +63,46 @@ def read_marks(desk: DeskConfig, envelope: Envelope, message: Message) -> TokenL
         if each.startswith("tg.") and (thread := reply_tokens.read_own_id(keys, each)) is not None
     }
     return TokenLookup(
-        pointed, reply, own, reply_tokens.read_tag(keys, message.subject), returned, relay
+        message=pointed,
+        reply=reply,
+        own=own,
+        tag=reply_tokens.read_tag(keys, message.subject),
+        returned=returned,
+        relay=relay,
     )
 
 
 def _pointing(message: Message) -> Message:
-    """A report points at the mail it reports about, wherever it names it."""
+    """Return the message; a report gets the mail it reports about as its first parent."""
     original = message.bounce.original_message_id if message.bounce is not None else None
     if not original or original in message.in_reply_to:
         return message
     return replace(message, in_reply_to=(original, *message.in_reply_to))
 
 
-async def load_deliveries(unit: UnitOfWork, marks: Sequence[TokenLookup]) -> dict[int, Delivered]:
-    """What reports of a batch can be about, by id; the threads and tickets of mail that only its
-    return path names are loaded too.
+async def load_deliveries(unit: UnitOfWork, lookups: Sequence[TokenLookup]) -> dict[int, Delivered]:
+    """Load what the reports of a batch can be about; returns deliveries by id.
+
+    The threads and tickets of mail that only its return path names are loaded too.
     """
     reports = [
-        mark for mark in marks if mark.message.bounce is not None or mark.returned is not None
+        lookup
+        for lookup in lookups
+        if lookup.message.bounce is not None or lookup.returned is not None
     ]
     if not reports:
         return {}
     pointed = {
         ref.message
-        for mark in reports
-        for each in ids_of(mark.message)
+        for lookup in reports
+        for each in ids_of(lookup.message)
         for ref in unit.refs.get(each, ())
         if ref.message
     }
     found = await pending_outgoing.deliveries(
-        unit.connection, messages=pointed, ids={mark.returned for mark in reports if mark.returned}
+        unit.connection,
+        messages=pointed,
+        ids={lookup.returned for lookup in reports if lookup.returned},
     )
     ids = {each.message_id for each in found if each.message_id}
     threads = {
@@ -111,12 +120,13 @@ async def load_deliveries(unit: UnitOfWork, marks: Sequence[TokenLookup]) -> dic
 
 
 def reporting(
-    mark: TokenLookup, deliveries: Mapping[int, Delivered], envelope: Envelope
+    lookup: TokenLookup, deliveries: Mapping[int, Delivered], envelope: Envelope
 ) -> Message:
-    """The mail; one that came from nobody to a signed return path is a report about that delivery,
-    whatever it looks like (2.1 step 3).
+    """Return the mail, turned into a report if it came from nobody to a signed return path.
+
+    Such a mail is about that delivery, whatever it looks like (behaviour.md 2.1 step 3).
     """
-    message, about = mark.message, deliveries.get(mark.returned or 0)
+    message, about = lookup.message, deliveries.get(lookup.returned or 0)
     if about is None or not about.message_id:
         return message
     from_nobody = envelope.sender == "" or (envelope.sender is None and message.return_path == "")
@@ -128,14 +138,14 @@ def reporting(
 
 
 def reported(
-    message: Message, mark: TokenLookup, deliveries: Mapping[int, Delivered]
+    message: Message, lookup: TokenLookup, deliveries: Mapping[int, Delivered]
 ) -> tuple[Delivered, ...]:
-    """The deliveries a report can be about: those of the mail it names, and the one its return path
-    names.
-    """
+    """Return the deliveries a report can be about, by the mail or the return path it names."""
     if not deliveries or message.kind not in ("bounce", "report"):
         return ()
     named = set(message.parents)
     return tuple(
-        each for each in deliveries.values() if each.message_id in named or each.id == mark.returned
+        each
+        for each in deliveries.values()
+        if each.message_id in named or each.id == lookup.returned
     )

@@ -1,10 +1,11 @@
-"""Takes mail from the spool and has it read and filed, in order of receipt: the loop of the daemon,
-and one pass of a command.
+"""Take mail from the spool, have it read, and file it in order of receipt.
 
-Two stages, so that reading and filing overlap: claimed mails are read by the sandbox, a batch at a
-time; each batch is one transaction. When a batch fails its mails run one by one, so that only the
-guilty one is put back, and held after its second failure. When the database is away nobody is
-guilty: the lease runs out and the mails are claimed again.
+:meth:`Intake.serve` is the loop of the daemon, :meth:`Intake.drain` one pass for a command.
+
+There are two stages, so that reading and filing overlap: the sandbox reads the claimed mails, then
+each batch is one transaction. If a batch fails, its mails are filed one by one, so that only the
+mail that fails is put back, and held after its second failure. If the database is away, no mail
+counts as failed: the lease runs out and the mails are claimed again.
 """
 
 from __future__ import annotations
@@ -28,20 +29,18 @@ from gateway.store.engine import Database
 from gateway.store.queues.spool import TRIES, Claimed, Finished, Spool
 from gateway.store.queues.wake import Wake
 
-BATCH = 256
-CHUNK = 8  # mails one reading process takes at a time
+BATCH_MAILS = 256
+CHUNK_MAILS = 8  # read by one process at a time
 LEASE_SECONDS = 120.0
-POLL_SECONDS = (
-    0.5  # how late mail is noticed that another process spooled, where no notification comes
-)
+POLL_SECONDS = 0.5  # longest wait for mail spooled by another process, without notification
 RETRY_SECONDS = 2.0
 
 _log = log.logger("intake")
 
 
 @dataclass(frozen=True, slots=True)
-class Read:
-    """Claimed mails with what reading them gave."""
+class ReadMails:
+    """Claimed mails and their messages, in the same order."""
 
     mails: Sequence[Claimed]
     messages: Sequence[Message]
@@ -50,7 +49,7 @@ class Read:
 class Intake:
     """The intake of one process.
 
-    ``now_of`` says at what instant a mail counts as processed (the clock, or its Date in a replay);
+    ``now_of`` returns when a mail counts as processed (the clock, or its Date in a replay);
     ``filed`` is called when there may be work for others.
     """
 
@@ -74,12 +73,10 @@ class Intake:
         self._filed = filed
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Until ``stop``: read and file whatever is in the spool. What is in hand when it stops is
-        finished first.
-        """
+        """Read and file what is in the spool until ``stop``; claimed mails are finished first."""
         with contextlib.suppress(Unavailable):  # then the leases run out
             await self.spool.free_orphans(self.database.node)
-        ready: asyncio.Queue[Read | None] = asyncio.Queue(maxsize=1)
+        ready: asyncio.Queue[ReadMails | None] = asyncio.Queue(maxsize=1)
         filing = asyncio.create_task(self._file_all(ready), name="filing")
         try:
             while not stop.is_set() and not filing.done():
@@ -87,22 +84,22 @@ class Intake:
                 if mails:
                     await ready.put(await self.read(mails))
                 else:
-                    await _first(stop.wait(), wake.wait("mail", POLL_SECONDS))
+                    await _first_of(stop.wait(), wake.wait("mail", POLL_SECONDS))
         finally:
             if not filing.done():
                 await ready.put(None)
             await filing
 
     async def drain(self, ids: Collection[int] | None = None) -> list[Finished]:
-        """One pass: file what is due, or just the mails named, until nothing is left; in order."""
+        """File what is due, or just the mails named, until nothing is left; returns all of them."""
         done: list[Finished] = []
-        ready: asyncio.Queue[Read | None] = asyncio.Queue(maxsize=1)
+        ready: asyncio.Queue[ReadMails | None] = asyncio.Queue(maxsize=1)
         filing = asyncio.create_task(self._file_all(ready, done), name="filing")
         settled = False
         try:
             while not filing.done():
                 mails = await self.spool.claim(
-                    self.database.node, BATCH, LEASE_SECONDS, self.clock.now(), ids
+                    self.database.node, BATCH_MAILS, LEASE_SECONDS, self.clock.now(), ids
                 )
                 if mails:
                     await ready.put(await self.read(mails))
@@ -110,7 +107,7 @@ class Intake:
                 elif settled:
                     break
                 else:
-                    await ready.join()  # what fails the first time is there again afterwards
+                    await ready.join()  # mail that failed once can be claimed again afterwards
                     settled = True
         finally:
             if not filing.done():
@@ -121,7 +118,7 @@ class Intake:
     async def _claim(self) -> list[Claimed]:
         try:
             return await self.spool.claim(
-                self.database.node, BATCH, LEASE_SECONDS, self.clock.now(), None
+                self.database.node, BATCH_MAILS, LEASE_SECONDS, self.clock.now(), None
             )
         except Unavailable as error:
             _log.warning("claim failed", reason=error.message)
@@ -129,7 +126,7 @@ class Intake:
             return []
 
     async def _file_all(
-        self, ready: asyncio.Queue[Read | None], done: list[Finished] | None = None
+        self, ready: asyncio.Queue[ReadMails | None], done: list[Finished] | None = None
     ) -> None:
         while (batch := await ready.get()) is not None:
             filed = await self.file(batch)
@@ -137,33 +134,25 @@ class Intake:
                 done += filed
             ready.task_done()
 
-    async def read(self, mails: Sequence[Claimed]) -> Read:
-        """Have mails read, several chunks at once. One that cannot be read becomes what its headers
-        still tell (reliability.md 14).
+    async def read(self, mails: Sequence[Claimed]) -> ReadMails:
+        """Read mails, several chunks at once.
+
+        The message of an unreadable mail is made from its headers (reliability.md 14).
         """
-        jobs = [
-            ReadJob(
-                mail.raw, mail.envelope.sender == "" if mail.envelope.sender is not None else None
-            )
-            for mail in mails
-        ]
+        jobs = [ReadJob(mail.raw, null_sender=_is_null(mail.envelope.sender)) for mail in mails]
         pieces = await asyncio.gather(
-            *(self.sandbox.read_many(jobs[at : at + CHUNK]) for at in range(0, len(jobs), CHUNK))
+            *(
+                self.sandbox.read_many(jobs[at : at + CHUNK_MAILS])
+                for at in range(0, len(jobs), CHUNK_MAILS)
+            )
         )
         results = [result for piece in pieces for result in piece]
-        return Read(
-            mails,
-            [self._understood(mail, result) for mail, result in zip(mails, results, strict=True)],
+        return ReadMails(
+            mails, [_message_of(mail, result) for mail, result in zip(mails, results, strict=True)]
         )
 
-    def _understood(self, mail: Claimed, result: Message | ReadFailure) -> Message:
-        if isinstance(result, Message):
-            return result
-        maillog.unreadable(mail_id=mail.id, reason=result.reason)
-        return fallback(mail.raw, result.reason)
-
-    async def file(self, batch: Read) -> list[Finished]:
-        """One transaction for the batch; one a mail when that fails."""
+    async def file(self, batch: ReadMails) -> list[Finished]:
+        """File a batch in one transaction; if that fails, each mail in its own."""
         try:
             return await self._transaction(batch)
         except Unavailable as error:
@@ -172,44 +161,60 @@ class Intake:
                 await self.spool.put_off([mail.id for mail in batch.mails])
             await asyncio.sleep(RETRY_SECONDS)
             return []
-        # whatever a mail made go wrong must not stop the queue
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001  # no mail may stop the queue
             if len(batch.mails) > 1:
                 single = [
-                    Read((mail,), (message,))
+                    ReadMails((mail,), (message,))
                     for mail, message in zip(batch.mails, batch.messages, strict=True)
                 ]
                 return [done for one in single for done in await self.file(one)]
-            await self._guilty(batch.mails[0], error)
+            await self._retry_or_hold(batch.mails[0], error)
             return []
 
-    async def _transaction(self, batch: Read) -> list[Finished]:
+    async def _transaction(self, batch: ReadMails) -> list[Finished]:
         items = [
-            Item(mail.id, mail.envelope, message, mail.released, self._now_of(message))
+            Item(
+                mail_id=mail.id,
+                envelope=mail.envelope,
+                message=message,
+                released=mail.released,
+                now=self._now_of(message),
+            )
             for mail, message in zip(batch.mails, batch.messages, strict=True)
         ]
         async with self.database.write(ordered=True) as connection:
             rows = await Batch(connection, self.rules, items, items[-1].now).run()
         for row, item in zip(rows, items, strict=True):
-            _tell(row, item)
+            _log_outcome(row, item)
         self._filed()
         return rows
 
-    async def _guilty(self, mail: Claimed, error: Exception) -> None:
-        reason = (
-            f"It could not be processed: {type(error).__name__} in our rules. Nothing of it "
-            "was changed; its raw form is kept."
-        )
+    async def _retry_or_hold(self, mail: Claimed, error: Exception) -> None:
+        """Put back a mail that failed; after its last try it is held for a person."""
+        error_id = f"mail-{mail.id}"
+        reason = f"internal error ({type(error).__name__}), see log entry {error_id}"
         with contextlib.suppress(Unavailable):
             await self.spool.fail([mail.id], reason, self.clock.now())
-        maillog.failed(
-            source=mail.envelope.source, error_id=f"mail-{mail.id}", exc=error, mail_id=mail.id
-        )
+        maillog.failed(source=mail.envelope.source, error_id=error_id, exc=error, mail_id=mail.id)
         if mail.tries >= TRIES:
             maillog.held(mail_id=mail.id, reason=reason)
 
 
-def _tell(row: Finished, item: Item) -> None:
+def _is_null(sender: str | None) -> bool | None:
+    """Tell whether an envelope sender is the null path; None if the transport knows no sender."""
+    return None if sender is None else not sender
+
+
+def _message_of(mail: Claimed, result: Message | ReadFailure) -> Message:
+    """Return the message of a mail, made from its headers if it could not be read."""
+    if isinstance(result, Message):
+        return result
+    maillog.unreadable(mail_id=mail.id, reason=result.reason)
+    return fallback(mail.raw, result.reason)
+
+
+def _log_outcome(row: Finished, item: Item) -> None:
+    """Log what became of a mail."""
     if row.state == "duplicate":
         maillog.duplicate(
             mail_id=row.mail_id, original=row.original_id or 0, source=item.envelope.source
@@ -226,8 +231,8 @@ def _tell(row: Finished, item: Item) -> None:
     )
 
 
-async def _first(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Wait until one of several waits is over; the others are given up."""
+async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
+    """Wait until one of several waits is over and cancel the others."""
     tasks = [asyncio.ensure_future(each) for each in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

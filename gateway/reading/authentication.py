@@ -1,9 +1,8 @@
-"""Whose word counts: the verdict that a trusted hop wrote into Authentication-Results (RFC 8601;
-behaviour.md 5).
+"""Read Authentication-Results (RFC 8601) and return a trusted server's verdict (behaviour.md 5).
 
-Only a header whose id belongs to us counts; anybody can write one. The reader is our own and
-bounded: comments are needed (a published policy of none is told in one) and the library for this
-header drops them and costs 0.7 ms a field.
+Anybody can write the header, so only one with an id of ours counts. The parser is our own and
+bounded: the library for this header drops comments, which may hold the published policy, and costs
+0.7 ms a field.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from typing import Final, Literal
 
 from core.model.message import AuthenticationResults
 
-_MOST: Final = 20  # headers read
-_LONGEST: Final = 8000  # characters of one
+_MAX_FIELDS: Final = 20
+_MAX_FIELD_CHARS: Final = 8000
 _RESULT: Final = re.compile(
     r"\s*([a-z0-9-]{1,30})\s*(?:/\s*\d+\s*)?=\s*([a-z]{1,20})", re.IGNORECASE
 )
@@ -23,21 +22,21 @@ _POLICY_NONE: Final = re.compile(
     r"\b(?:p|policy|pol|policy\.(?:published-domain-policy|dmarc|applied-disposition))\s*=\s*\"?none\b",
     re.IGNORECASE,
 )
-_ORDER: Final = {"pass": 0, "none": 2, "neutral": 3}
+# the better result wins; those not named here rank 1
+_RANK: Final = {"pass": 0, "none": 2, "neutral": 3}
 
 Verdict = Literal["pass", "fail", "none"]
 
 
 def read_results(values: Sequence[str]) -> tuple[AuthenticationResults, ...]:
-    """The Authentication-Results fields of a mail, topmost first, unfolded values in. A field that
-    is none is left out.
-    """
-    found = (_read(value[:_LONGEST]) for value in values[:_MOST])
+    """Return the results in unfolded fields, topmost first; unreadable fields are left out."""
+    found = (_read(value[:_MAX_FIELD_CHARS]) for value in values[:_MAX_FIELDS])
     return tuple(each for each in found if each is not None)
 
 
 def _read(value: str) -> AuthenticationResults | None:
-    pieces = _pieces(value)
+    """Return the results in one field; None where it has no id and no result."""
+    pieces = _split_at_semicolons(value)
     if not pieces:
         return None
     head = pieces[0][0].split()
@@ -46,7 +45,7 @@ def _read(value: str) -> AuthenticationResults | None:
     results: dict[str, str] = {}
     policy_none = False
     start = 1
-    if _RESULT.match(pieces[0][0]):  # written without an id
+    if _RESULT.match(pieces[0][0]):  # the field has no id
         head, start = [""], 0
     for text, comments in pieces[start:]:
         match = _RESULT.match(text)
@@ -56,32 +55,31 @@ def _read(value: str) -> AuthenticationResults | None:
         if method not in {"spf", "dkim", "dmarc"}:
             continue
         before = results.get(method)
-        if before is None or _ORDER.get(result, 1) < _ORDER.get(
-            before, 1
-        ):  # several signatures: one that passes is enough
+        # of several signatures, one that passes is enough
+        if before is None or _RANK.get(result, 1) < _RANK.get(before, 1):
             results[method] = result
         if method == "dmarc" and (_POLICY_NONE.search(comments) or _POLICY_NONE.search(text)):
             policy_none = True
     return AuthenticationResults(
-        head[0].strip('"').lower()[:255],
-        results.get("spf"),
-        results.get("dkim"),
-        results.get("dmarc"),
-        policy_none,
+        authserv_id=head[0].strip('"').lower()[:255],
+        spf=results.get("spf"),
+        dkim=results.get("dkim"),
+        dmarc=results.get("dmarc"),
+        dmarc_policy_none=policy_none,
     )
 
 
-_SIGNS: Final = re.compile(r'[()";\\]')
+_DELIMITERS: Final = re.compile(r'[()";\\]')
 
 
-def _pieces(value: str) -> list[tuple[str, str]]:
-    """The value cut at its semicolons: (text without comments, the comments), in one pass."""
+def _split_at_semicolons(value: str) -> list[tuple[str, str]]:
+    """Split the value at its semicolons into pairs: text without comments, and the comments."""
     out: list[tuple[str, str]] = []
     text: list[str] = []
     comments: list[str] = []
     depth = at = 0
     quoted = False
-    for sign in _SIGNS.finditer(value):
+    for sign in _DELIMITERS.finditer(value):
         if sign.start() < at:
             continue
         (comments if depth else text).append(value[at : sign.start()])
@@ -110,11 +108,10 @@ def _pieces(value: str) -> list[tuple[str, str]]:
 
 
 def verdict(results: Sequence[AuthenticationResults], trusted: Collection[str]) -> Verdict:
-    """``pass``, ``fail`` or ``none`` by the topmost header whose id is in ``trusted`` (behaviour.md
-    5).
+    """Return ``pass``, ``fail`` or ``none`` by the topmost header with an id in ``trusted``.
 
-    ``dmarc=fail`` is a fail unless the published policy is none; everything else but ``dmarc=pass``
-      says nothing.
+    Source: behaviour.md 5. ``dmarc=fail`` is ``fail`` unless the published policy is none;
+    everything else except ``dmarc=pass`` is ``none``.
     """
     ids = {each.lower() for each in trusted}
     for each in results:
@@ -131,9 +128,7 @@ def verdict(results: Sequence[AuthenticationResults], trusted: Collection[str]) 
 def relied_on(
     results: Sequence[AuthenticationResults], trusted: Collection[str]
 ) -> AuthenticationResults | None:
-    """The header that :func:`verdict` goes by, for showing; without a trusted one the topmost of
-    all.
-    """
+    """Return the header that :func:`verdict` uses; for display, the topmost if none is trusted."""
     ids = {each.lower() for each in trusted}
     return next(
         (each for each in results if each.authserv_id in ids), results[0] if results else None

@@ -1,9 +1,11 @@
-"""What clients say in HTML about the mails they quote, where the text alone does not tell: marked
-elements, and quotes whose signs got lost.
+"""Find quotes that only the HTML of a mail shows: by marks of clients, or without any signs.
 
-What stands in the text decides first; a mark adds only what no word and no sign tells. What can go
-wrong: answers written into a quote. So a marked quote with unquoted lines between quoted ones is
-left to the text, and a quote with words of the sender above and below stays whole.
+The text decides first; the HTML only adds quotes that the text does not show. Answers written into
+a quote must survive, so a marked quote with unquoted lines between quoted ones is left to the text,
+and a quote with the sender's words above and below it stays whole.
+
+To add the class or id with which a client marks quotes, add it to
+:mod:`gateway.reading.mime.client_marks`; nothing needs to change here.
 """
 
 from __future__ import annotations
@@ -11,20 +13,20 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gateway.reading.mime import charset
+from gateway.reading.mime import charset, client_marks
 from gateway.reading.mime.part_tree import Part
 from gateway.reading.text import visible_reply
 from gateway.reading.text.outline import outline
-from gateway.reading.text.quotes import Found, QuoteMark, depth_of
+from gateway.reading.text.quotes import OutlineItem, QuoteMark, depth_of
 
-_NO_LETTER: Final = re.compile(r"[\W_]+")
-_LONGEST_INTRODUCTION: Final = 8  # lines
-_LONGEST: Final = 512 * 1024  # bytes of HTML beside a plain text that are looked into
-_ALIKE: Final = 40  # letters of a quote that must be the same in the text and in the HTML
+_NON_LETTERS: Final = re.compile(r"[\W_]+")
+_MAX_ATTRIBUTION_LINES: Final = 8
+_MAX_HTML_BYTES: Final = 512 * 1024
+_MATCHING_LETTERS: Final = 40  # of a quote, the same in the text and in the HTML
 
 
-def merged(lines: list[str], found: list[Found], marks: list[QuoteMark]) -> list[Found]:
-    """The outline of a text that was made from HTML, with what the marks add to it."""
+def merge(lines: list[str], found: list[OutlineItem], marks: list[QuoteMark]) -> list[OutlineItem]:
+    """Return the outline of a text made from HTML, with the quotes its marks add."""
     first = next(
         (index for index, line in enumerate(lines) if line.strip() and not depth_of(line)),
         len(lines),
@@ -39,14 +41,12 @@ def merged(lines: list[str], found: list[Found], marks: list[QuoteMark]) -> list
         ):
             continue
         new = (
-            _introduction(lines, mark)
-            if mark.kind == "introduction"
-            else _quote(lines, found, mark)
+            _attribution(lines, mark) if mark.kind == "attribution" else _quote(lines, found, mark)
         )
         if new is None or any(
             each.start < new.end and each.end > new.start and each.strong
             for each in found
-            if new.sign == "introduction"
+            if new.kind == "attribution"
         ):
             continue
         found = sorted(
@@ -57,67 +57,72 @@ def merged(lines: list[str], found: list[Found], marks: list[QuoteMark]) -> list
     return found
 
 
-def _introduction(lines: list[str], mark: QuoteMark) -> Found | None:
-    if mark.end - mark.start > _LONGEST_INTRODUCTION or any(
+def _attribution(lines: list[str], mark: QuoteMark) -> OutlineItem | None:
+    """Return the marked attribution, or None where it is too long or contains quoted lines."""
+    if mark.end - mark.start > _MAX_ATTRIBUTION_LINES or any(
         depth_of(line) for line in lines[mark.start : mark.end]
     ):
         return None
-    return Found("introduction", mark.start, mark.end, 0, {}, strong=True)
+    return OutlineItem("attribution", mark.start, mark.end, 0, {}, strong=True)
 
 
-def _quote(lines: list[str], found: list[Found], mark: QuoteMark) -> Found | None:
-    """A marked quote: its introduction where quote signs follow, the whole where there are none;
-    nothing where the text tells more.
+def _quote(lines: list[str], found: list[OutlineItem], mark: QuoteMark) -> OutlineItem | None:
+    """Return what a marked quote adds to the outline, or None where the text already shows more.
+
+    It adds the attribution if quote signs follow, and the whole quote if there are none.
     """
     inside = [each for each in found if mark.start <= each.start < mark.end]
-    if any(each.sign in {"forward_mark", "reply_mark", "block"} for each in inside):
+    if any(each.kind in {"forward_mark", "reply_mark", "block"} for each in inside):
         return None
     signed = [
         index for index in range(mark.start, min(mark.end, len(lines))) if depth_of(lines[index])
     ]
     if not signed:
-        return Found("quote", mark.start, mark.end, 1)
+        return OutlineItem("quote", mark.start, mark.end, 1)
     answered = any(
         lines[index].strip() and not depth_of(lines[index])
         for index in range(signed[0], signed[-1])
     )
     if (
         answered
-        or signed[0] - mark.start > _LONGEST_INTRODUCTION
+        or signed[0] - mark.start > _MAX_ATTRIBUTION_LINES
         or any(each.start < signed[0] for each in inside)
     ):
         return None
     return (
-        Found("introduction", mark.start, signed[0], 0, {}, strong=True)
+        OutlineItem("attribution", mark.start, signed[0], 0, {}, strong=True)
         if signed[0] > mark.start
         else None
     )
 
 
-def lost(lines: list[str], beside: Part) -> list[Found]:
-    """The quote in a plain text that has no sign of one, found through the HTML ``beside`` it: the
-    sender's words come first in both, and what follows them is the same. Nothing where the two
-    differ.
+def find_in_html(lines: list[str], beside: Part) -> list[OutlineItem]:
+    """Return the quote in a plain text that has no quote signs, found through the HTML alternative.
+
+    The sender's words must come first in both forms, and the same quoted text must follow;
+    otherwise the list is empty.
     """
     from gateway.reading.mime import html
 
-    source, _ = charset.decode(beside.content()[:_LONGEST], beside.params.get("charset"))
-    if "<blockquote" not in source and not html.is_marked(source):
+    source, _ = charset.decode(beside.content()[:_MAX_HTML_BYTES], beside.params.get("charset"))
+    if "<blockquote" not in source and not client_marks.is_marked(source):
         return []
     text, marks = html.to_text(source)
     shown = text.split("\n")
-    reply, quoted = visible_reply.visible(text, shown, merged(shown, outline(shown), marks))
-    own, rest = _NO_LETTER.sub("", reply), _NO_LETTER.sub("", quoted)
+    reply, quoted = visible_reply.split(text, shown, merge(shown, outline(shown), marks))
+    own, rest = _NON_LETTERS.sub("", reply), _NON_LETTERS.sub("", quoted)
     if not own or not rest:
         return []
     left = len(own)
     for index, line in enumerate(lines):
-        left -= len(_NO_LETTER.sub("", line))
+        left -= len(_NON_LETTERS.sub("", line))
         if left <= 0:
             above, below = (
-                _NO_LETTER.sub("", "".join(lines[: index + 1])),
-                _NO_LETTER.sub("", "".join(lines[index + 1 :])),
+                _NON_LETTERS.sub("", "".join(lines[: index + 1])),
+                _NON_LETTERS.sub("", "".join(lines[index + 1 :])),
             )
-            same = left == 0 and above == own and below[:_ALIKE] == rest[:_ALIKE]
-            return [Found("quote", index + 1, len(lines), 1)] if same else []
+            same = (
+                left == 0 and above == own and below[:_MATCHING_LETTERS] == rest[:_MATCHING_LETTERS]
+            )
+            return [OutlineItem("quote", index + 1, len(lines), 1)] if same else []
     return []

@@ -31,7 +31,7 @@ from gateway.ingress.accept import Acceptor
 from gateway.ingress.limits import Limits
 from gateway.intake.batch import Rules
 from gateway.intake.sandbox.pool import Sandbox
-from gateway.intake.worker import Intake, Read
+from gateway.intake.worker import Intake, ReadMails
 from gateway.store.engine import Database
 from gateway.store.queues.blobs import open_blobs
 from gateway.store.queues.spool import Finished, Spool
@@ -107,7 +107,7 @@ class World:
         """
         ids = await self.put([f"mail {place}".encode() for place in range(len(messages))], envelope)
         mails = await self.spool.claim("test", len(ids), 60.0, self.clock.now(), ids)
-        return await self.lines(ids, await self.intake.file(Read(mails, messages)))
+        return await self.lines(ids, await self.intake.file(ReadMails(mails, messages)))
 
     async def release(self, mail_id: int) -> Json:
         """What ``mail release`` does."""

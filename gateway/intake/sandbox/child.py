@@ -1,4 +1,4 @@
-"""What a worker of the sandbox runs."""
+"""The functions that a worker of the sandbox runs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def read_job(job: ReadJob) -> Message:
 
 
 def read_part(raw: bytes, part: str) -> tuple[Attachment, bytes] | None:
-    """One attachment and its content, None where there is none."""
+    """Return one attachment and its content, or None if there is none."""
     try:
         return parse.attachment(raw, part)
     except KeyError:

@@ -1,10 +1,9 @@
-"""The process that forks the reading workers: it imports their code once, so that they share its
-memory.
+"""The process that forks the reading workers; it imports their code once, so they share its memory.
 
-Started by :mod:`gateway.intake.sandbox.pool` as ``python -m gateway.intake.sandbox.fork_server FD
+:mod:`gateway.intake.sandbox.pool` starts it as ``python -m gateway.intake.sandbox.fork_server FD
 READER CPU MEMORY``. It is single-threaded, which makes forking safe, and obeys two commands on its
-control socket: ``F`` with a file descriptor (fork a worker that serves it, answer its pid) and
-``K`` with a pid (kill that worker). When the socket closes, the daemon is gone and all workers are
+control socket: ``F`` with a file descriptor forks a worker that serves it and answers its pid;
+``K`` with a pid kills that worker. When the socket closes, the daemon is gone and all workers are
 killed.
 """
 
@@ -53,7 +52,7 @@ def main(argv: list[str]) -> int:
 def _obey(
     control: socket.socket, reader: ModuleType, cpu: int, memory: int, children: set[int]
 ) -> bool:
-    """One command; False when there are no more."""
+    """Execute one command; False when there are no more."""
     data, fds, _, _ = socket.recv_fds(control, _COMMAND.size, 4)
     if len(data) != _COMMAND.size:
         return False
@@ -66,7 +65,7 @@ def _obey(
         children.add(pid)
     for fd in fds:
         os.close(fd)
-    if command == b"K" and pid in children:  # not reaped yet, so the number is still this child's
+    if command == b"K" and pid in children:  # not reaped yet, so the pid is still its own
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         children.discard(pid)
@@ -75,7 +74,7 @@ def _obey(
 
 
 def _serve(channel: socket.socket, reader: ModuleType, cpu: int, memory: int) -> NoReturn:
-    """A worker: read requests, answer them, until the daemon hangs up."""
+    """Run a worker: read requests and answer them until the daemon hangs up."""
     code = 0
     try:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -83,18 +82,19 @@ def _serve(channel: socket.socket, reader: ModuleType, cpu: int, memory: int) ->
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         while (request := _receive(channel)) is not None:
-            # the daemon asks, and nobody else has the other end
+            # only the daemon has the other end
             asked = pickle.loads(request)  # noqa: S301
             answer = pickle.dumps(_answer(reader, asked, cpu), pickle.HIGHEST_PROTOCOL)
             channel.sendall(_LENGTH.pack(0x54474D31, len(answer)))
             channel.sendall(answer)
     except BaseException:  # noqa: BLE001
-        # whatever went wrong, the daemon sees the closed socket and reads the mails one by one
+        # the daemon sees the closed socket and has the mails read one by one
         code = 70
     os._exit(code)
 
 
 def _answer(reader: ModuleType, request: tuple[Any, ...], cpu: int) -> tuple[str, Any]:
+    """Return ("ok", result) for a request, or ("error", name of the exception)."""
     try:
         if request[0] == "read":
             found = []
@@ -111,7 +111,7 @@ def _answer(reader: ModuleType, request: tuple[Any, ...], cpu: int) -> tuple[str
 
 
 def _allow(cpu: int) -> None:
-    """From now on ``cpu`` more seconds of processor time, then the kernel kills this process."""
+    """Let this process use ``cpu`` more seconds of processor time before the kernel kills it."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     limit = int(used.ru_utime + used.ru_stime) + cpu + 1
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
@@ -119,6 +119,7 @@ def _allow(cpu: int) -> None:
 
 
 def _receive(channel: socket.socket) -> bytearray | None:
+    """Return one request, or None when the daemon hung up."""
     head = _exactly(channel, _LENGTH.size)
     if head is None:
         return None
@@ -127,6 +128,7 @@ def _receive(channel: socket.socket) -> bytearray | None:
 
 
 def _exactly(channel: socket.socket, size: int) -> bytearray | None:
+    """Return ``size`` bytes from the socket, or None when it closed."""
     data = bytearray(size)
     view = memoryview(data)
     at = 0

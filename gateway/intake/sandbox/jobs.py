@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ReadJob:
-    """One mail to read: its bytes, the envelope fact "null sender" (None = not known), and whether
-    HTML is wanted.
-    """
+    """One mail to read; ``null_sender`` is None if unknown, ``html`` asks for sanitised HTML."""
 
     raw: bytes
     null_sender: bool | None = None

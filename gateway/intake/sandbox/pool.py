@@ -1,11 +1,10 @@
-"""Worker processes that read mail and can be killed: no mail, however made, stops the daemon
-(reliability.md 14).
+"""A pool of worker processes that read mail and can be killed (reliability.md 14).
 
-One *nursery* process imports the readers once and forks the workers, so they share its memory and a
-killed one is replaced in milliseconds. The daemon talks to each worker over its own socket; a job
-is a chunk of mails. A chunk that dies or runs out of time is taken apart and its mails read one by
-one, twice each; only the guilty ones come back as :class:`ReadFailure`. Workers wait in ``recv``:
-idle they cost nothing.
+No mail can stop the daemon. One fork server imports the readers once and forks the workers, so they
+share its memory and a killed one is replaced in milliseconds. The daemon talks to each worker over
+its own socket; a job is a chunk of mails. If a worker dies or runs out of time, the mails of its
+chunk are read one by one, twice each, and only those that fail again become a :class:`ReadFailure`.
+Idle workers wait in ``recv`` and cost nothing.
 """
 
 from __future__ import annotations
@@ -34,9 +33,8 @@ CPU_SECONDS: Final = 10
 WALL_SECONDS: Final = 20.0
 ADDRESS_SPACE: Final = 1024 * 1024 * 1024
 TRIES: Final = 2
-LONGEST_ANSWER: Final = (
-    256 * 1024 * 1024
-)  # bytes; eight mails with the longest texts, or the largest attachment, stay far below
+# Eight mails with the longest texts, or the largest attachment, stay far below.
+MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 _LENGTH: Final = struct.Struct("!IQ")
 
 
@@ -46,14 +44,18 @@ class WorkerLost(Exception):
 
 @dataclass(slots=True)
 class _Worker:
+    """A worker process and the daemon's end of its socket."""
+
     number: int
     pid: int
     channel: socket.socket
 
 
 class Sandbox:
-    """A pool of ``processes`` workers. ``reader`` names the module they run (``read_job`` and
-    ``read_part`` in it); tests name their own.
+    """A pool of ``processes`` workers.
+
+    ``reader`` names the module with the ``read_job`` and ``read_part`` that they run. ``wall`` and
+    ``cpu`` are seconds for a request and a mail, ``memory`` is bytes of address space.
     """
 
     def __init__(
@@ -70,30 +72,30 @@ class Sandbox:
         self.wall = wall
         self.limits = (cpu, memory)
         self.killed = 0
-        self._nursery: subprocess.Popen[bytes] | None = None
+        self._fork_server: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._idle: asyncio.LifoQueue[_Worker | None] = asyncio.LifoQueue()
         self._workers: dict[int, _Worker] = {}
         self._count = 0
-        self._birth = asyncio.Lock()
+        self._fork_lock = asyncio.Lock()
         self._stopped = False
 
     async def start(self) -> None:
-        """Start the nursery and the workers; returns when they can read."""
+        """Start the fork server and the workers; returns when they can read."""
         self._stopped = False
-        await self._start_nursery()
+        await self._start_fork_server()
         for _ in range(self.processes):
             self._idle.put_nowait(await self._fork())
 
     async def stop(self) -> None:
-        """End every process of the pool; work in hand is lost."""
+        """End every process of the pool; unfinished work is lost."""
         self._stopped = True
         for worker in list(self._workers.values()):
             await self._kill(worker)
-        await self._end_nursery()
+        await self._end_fork_server()
 
     async def read_many(self, raws: Sequence[ReadJob]) -> list[Message | ReadFailure]:
-        """The mails of one chunk, in order, read by one worker; never raises for what is in a mail."""
+        """Return the messages of one chunk, in order; never raises for what is in a mail."""
         if not raws:
             return []
         try:
@@ -106,8 +108,10 @@ class Sandbox:
         return [await self._alone(job) for job in raws]
 
     async def attachment(self, raw: bytes, part: str) -> tuple[Attachment, bytes]:
-        """One attachment and its content; KeyError where the mail has no such part, WorkerLost
-        where reading it killed the worker.
+        """Return one attachment and its content.
+
+        Raises KeyError if the mail has no such part, and WorkerLost if reading it killed the
+        worker.
         """
         found = await self._ask(("part", raw, part), self.wall)
         if found is None:
@@ -116,28 +120,29 @@ class Sandbox:
         return attachment, data
 
     async def _alone(self, job: ReadJob) -> Message | ReadFailure:
+        """Read one mail of a chunk that failed."""
         try:
-            return self._one(await self._ask(("read", [job]), self.wall))
+            return self._only(await self._ask(("read", [job]), self.wall))
         except WorkerLost as lost:
             return await self._again(job, lost)
 
     async def _again(self, job: ReadJob, lost: WorkerLost) -> Message | ReadFailure:
+        """Read a mail once more after a failure."""
         for _ in range(TRIES - 1):
             try:
-                return self._one(await self._ask(("read", [job]), self.wall))
+                return self._only(await self._ask(("read", [job]), self.wall))
             except WorkerLost as again:
                 lost = again
         return ReadFailure(str(lost))
 
     @staticmethod
-    def _one(found: Any) -> Message | ReadFailure:
+    def _only(found: Any) -> Message | ReadFailure:
+        """Return the answer to a request for one mail."""
         message: Message | ReadFailure = found[0]
         return message
 
     async def _ask(self, request: tuple[Any, ...], wall: float) -> Any:
-        """Send one request to the next free worker and wait for its answer; a worker that fails is
-        replaced.
-        """
+        """Send one request to the next free worker and return its answer; replace it on failure."""
         worker = await self._idle.get()
         try:
             if worker is None:
@@ -151,7 +156,7 @@ class Sandbox:
         except (OSError, EOFError):
             await self._replace(worker)
             raise WorkerLost("the reading process died: too much time or memory") from None
-        except BaseException:  # cancelled: the worker is in the middle of something
+        except BaseException:  # cancelled while the worker is reading
             await asyncio.shield(self._replace(worker))
             raise
         try:
@@ -159,29 +164,30 @@ class Sandbox:
             _check(request, outcome, value)
         except Exception:  # noqa: BLE001  # bytes made to confuse a pickle raise anything
             await self._replace(worker)
-            raise WorkerLost("the reading process answered nonsense") from None
+            raise WorkerLost("the reading process gave an invalid answer") from None
         self._idle.put_nowait(worker)
         if outcome == "error":
             raise WorkerLost(f"reading failed: {value}")
         return value
 
     async def _replace(self, worker: _Worker | None) -> None:
-        """Kill a worker; its place is filled when the next request needs it."""
+        """Kill a worker; the next request that needs its place forks a new one."""
         if worker is not None:
             self.killed += 1
             await self._kill(worker)
         self._idle.put_nowait(None)
 
     async def _kill(self, worker: _Worker) -> None:
+        """Kill a worker through the fork server."""
         self._workers.pop(worker.number, None)
         worker.channel.close()
-        async with self._birth:
+        async with self._fork_lock:
             with contextlib.suppress(OSError, EOFError):
                 await self._command(struct.pack("!cI", b"K", worker.pid))
 
     async def _fork(self) -> _Worker:
-        """A new worker; a nursery that died is replaced first, once, whoever notices."""
-        async with self._birth:
+        """Return a new worker; restart the fork server first if it died."""
+        async with self._fork_lock:
             for attempt in (1, 2, 3):
                 if self._stopped:
                     break
@@ -193,8 +199,8 @@ class Sandbox:
                     except (OSError, EOFError):
                         ours.close()
                         if attempt < 3:
-                            await self._end_nursery()
-                            await self._start_nursery()
+                            await self._end_fork_server()
+                            await self._start_fork_server()
                         continue
                 self._count += 1
                 worker = _Worker(self._count, struct.unpack("!I", answer)[0], ours)
@@ -203,18 +209,18 @@ class Sandbox:
         raise OSError("no reading process could be started")
 
     async def _command(self, command: bytes, fd: int | None = None) -> bytes:
-        """One command to the nursery and its 4-byte answer; the caller holds the lock."""
+        """Send one command to the fork server and return its 4 bytes; the caller holds the lock."""
         if self._control is None:
-            raise OSError("the nursery is gone")
+            raise OSError("the fork server is gone")
         control = self._control
         socket.send_fds(control, [command], [fd] if fd is not None else [])
         async with asyncio.timeout(30):
             answer = await asyncio.get_running_loop().sock_recv(control, 4)
         if len(answer) != 4:
-            raise EOFError("the nursery is gone")
+            raise EOFError("the fork server is gone")
         return answer
 
-    async def _start_nursery(self) -> None:
+    async def _start_fork_server(self) -> None:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
         fd = theirs.fileno()
@@ -234,15 +240,15 @@ class Sandbox:
             "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         }
         with contextlib.closing(theirs):
-            self._nursery = await asyncio.to_thread(_spawn, argv, fd, environment)
+            self._fork_server = await asyncio.to_thread(_spawn, argv, fd, environment)
         self._control = ours
 
-    async def _end_nursery(self) -> None:
+    async def _end_fork_server(self) -> None:
         if self._control is not None:
             self._control.close()
             self._control = None
-        if self._nursery is not None:
-            process, self._nursery = self._nursery, None
+        if self._fork_server is not None:
+            process, self._fork_server = self._fork_server, None
             process.terminate()
             await asyncio.to_thread(_reap, process)
 
@@ -262,15 +268,14 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
 
 
 class _ResultUnpickler(pickle.Unpickler):
-    """Reads an answer. A worker that a mail has taken over could send anything, so nothing but
-    message values is built from it.
+    """Unpickles an answer, building nothing but message values.
 
-    The types are named one by one: a name may have dots, and from any function of a module they
-    lead to its globals and to ``exec``.
+    A worker that a mail has taken over could send anything. The types are listed one by one,
+    because a dotted name leads from any function of a module to its globals and to ``exec``.
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        """The few types an answer may hold."""
+        """Return one of the types an answer may hold."""
         found = _ANSWER_TYPES.get((module, name))
         if found is None:
             raise pickle.UnpicklingError(f"{module}.{name} is no part of an answer")
@@ -286,7 +291,7 @@ _ANSWER_TYPES: Final[dict[tuple[str, str], type]] = {
 
 
 def _check(request: tuple[Any, ...], outcome: object, value: object) -> None:
-    """ValueError for an answer that does not have the form of what was asked."""
+    """Raise ValueError for an answer that does not have the form of what was asked."""
     if outcome == "error":
         fits = isinstance(value, str)
     elif request[0] == "read":
@@ -307,11 +312,13 @@ def _check(request: tuple[Any, ...], outcome: object, value: object) -> None:
 
 
 async def _send(channel: socket.socket, data: bytes) -> None:
+    """Send a message with its length in front."""
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(channel, _LENGTH.pack(0x54474D31, len(data)) + data)
 
 
 async def _receive(channel: socket.socket) -> bytearray:
+    """Return one message; EOFError if the worker hung up or announces too much."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while len(head) < _LENGTH.size:
@@ -320,7 +327,7 @@ async def _receive(channel: socket.socket) -> bytearray:
             raise EOFError
         head += piece
     _, size = _LENGTH.unpack(head)
-    if size > LONGEST_ANSWER:
+    if size > MAX_ANSWER_BYTES:
         raise EOFError
     data = bytearray(size)
     view = memoryview(data)

@@ -1,9 +1,13 @@
-"""What mail clients write into the body, in the languages people use them in: one table a language,
-merged into the look-ups the engines use.
+"""What mail clients write into bodies and subjects, in the languages people use them in.
 
-A table holds words, never patterns of one client. Compared are folded words (:func:`fold`), so
-case, accents of capitals and non-breaking blanks do not matter. A word may mean the same role in
-several languages; one that means two roles is decided by the first table that has it.
+There is one table of words for each language; they are merged into the look-ups below.
+
+To add a word (a forward mark of a new client, a header label, a subject prefix, the verb of an
+attribution), add it to the language's table in ``western``, ``nordic``, ``eastern`` or ``asian``,
+separated by ``|``. To add a language, add a :class:`~gateway.reading.languages.table.Language` to
+``TABLES`` of one of these modules. Tables hold plain words, never patterns. Case, the kind of
+blanks and invisible characters do not matter (:func:`fold`). A word may have the same role in
+several languages; if it has two roles, the first role in ``_ROLES`` wins.
 """
 
 from __future__ import annotations
@@ -24,7 +28,7 @@ _BLANK: Final = re.compile(r"[\s\u00a0\u200b-\u200f\u202a-\u202e\u2066-\u2069\uf
 
 
 def fold(text: str) -> str:
-    """The form in which words are compared: lower case, single blanks, invisible marks gone."""
+    """Return the form in which words are compared: lower case, single blanks, nothing invisible."""
     if text.isascii():
         return " ".join(text.split()).lower()
     text = unicodedata.normalize("NFC", text.replace("İ", "i"))
@@ -32,46 +36,43 @@ def fold(text: str) -> str:
 
 
 def _words(value: str) -> list[str]:
+    """Return the folded words of one field of a table."""
     return [fold(each) for each in value.split("|") if each.strip()]
 
 
+def _all_words(field: str) -> set[str]:
+    """Return the folded words of one field in all tables."""
+    return {word for table in ALL for word in _words(getattr(table, field))}
+
+
+# The role of the labels in each field of a table; if a word has two roles, the first wins.
+_ROLES: Final[tuple[tuple[str, Role], ...]] = (
+    ("from_", "from"), ("to", "to"), ("cc", "cc"), ("bcc", "bcc"), ("date", "date"),
+    ("subject", "subject"), ("reply_to", "reply_to"), ("other", "other"),
+)  # fmt: skip
+
+
 def _labels() -> dict[str, Role]:
+    """Return the role of each header label in all tables."""
     out: dict[str, Role] = {}
-    roles: tuple[tuple[str, Role], ...] = (
-        ("from_", "from"), ("to", "to"), ("cc", "cc"), ("bcc", "bcc"), ("date", "date"),
-        ("subject", "subject"), ("reply_to", "reply_to"), ("other", "other"),
-    )  # fmt: skip
-    for attribute, role in roles:
+    for field, role in _ROLES:
         for table in ALL:
-            for word in _words(getattr(table, attribute)):
+            for word in _words(getattr(table, field)):
                 out.setdefault(word.strip(DECORATION), role)
     return out
 
 
+def _prefix(field: str) -> re.Pattern[str]:
+    """Return the pattern of a subject prefix in any language, with list tags and counts."""
+    words = "|".join(map(re.escape, sorted(_all_words(field), key=len, reverse=True)))
+    return re.compile(f"{_TAGS}(?:{words}){_COUNT}", re.IGNORECASE)
+
+
+_TAGS: Final = r"\s*(?:\[[^\]]{1,60}\]\s*)*"  # "[list] "
+_COUNT: Final = r"\s*(?:\[\d{1,3}\]|\(\d{1,3}\)|\^\d{1,3}|\d{1,2})?\s*[:：]"  # "[2]:"
 LABELS: Final[dict[str, Role]] = _labels()
-FORWARD_MARKS: Final[frozenset[str]] = frozenset(
-    word for table in ALL for word in _words(table.forwarded)
-)
-REPLY_MARKS: Final[frozenset[str]] = frozenset(
-    word for table in ALL for word in _words(table.original)
-)
-_FORWARD_WORDS: Final = sorted(
-    {word for table in ALL for word in _words(table.forward_prefix)}, key=len, reverse=True
-)
-_REPLY_WORDS: Final = sorted(
-    {word for table in ALL for word in _words(table.reply_prefix)}, key=len, reverse=True
-)
-_LEAD: Final = r"\s*(?:\[[^\]]{1,60}\]\s*)*"
-_COUNT: Final = r"\s*(?:\[\d{1,3}\]|\(\d{1,3}\)|\^\d{1,3}|\d{1,2})?\s*[:：]"
-FORWARD_PREFIX: Final = re.compile(
-    _LEAD + "(?:" + "|".join(map(re.escape, _FORWARD_WORDS)) + ")" + _COUNT, re.IGNORECASE
-)
-REPLY_PREFIX: Final = re.compile(
-    _LEAD + "(?:" + "|".join(map(re.escape, _REPLY_WORDS)) + ")" + _COUNT, re.IGNORECASE
-)
-WROTE: Final[tuple[str, ...]] = tuple(
-    sorted({word for table in ALL for word in _words(table.wrote)}, key=len, reverse=True)
-)
-MOBILE: Final[tuple[str, ...]] = tuple(
-    sorted({word for table in ALL for word in _words(table.mobile)}, key=len, reverse=True)
-)
+FORWARD_MARKS: Final[frozenset[str]] = frozenset(_all_words("forwarded"))
+REPLY_MARKS: Final[frozenset[str]] = frozenset(_all_words("original"))
+FORWARD_PREFIX: Final = _prefix("forward_prefix")
+REPLY_PREFIX: Final = _prefix("reply_prefix")
+WROTE: Final[tuple[str, ...]] = tuple(sorted(_all_words("wrote"), key=len, reverse=True))

@@ -9,17 +9,19 @@ from gateway.reading.languages.table import Language
 TABLES: Final = (
     Language(
         "pl",
-        forwarded="wiadomość przekazana dalej|przekazana wiadomość|początek przekazanej "
-        "wiadomości|początek przekazywanej wiadomości|treść przekazanej "
-        "wiadomości|wiadomość przesłana dalej|przesłana wiadomość|forwardowana "
-        "wiadomość|wiadomość przekazana|"
-        "treść przekazanej wiadomości / fwd.msg|przekazana wiadomość e-mail|początek "
-        "przesłanej wiadomości|przekazywana wiadomość|przekazano przez|przekierowana "
-        "wiadomość|przesłana dalej wiadomość|początek wiadomości przekazanej dalej|przekazany "
-        "email|początek przekazywanego listu|dalsza wiadomość",
+        forwarded=(
+            "wiadomość przekazana dalej|przekazana wiadomość|początek przekazanej wiadomości|"
+            "początek przekazywanej wiadomości|treść przekazanej wiadomości|"
+            "wiadomość przesłana dalej|przesłana wiadomość|forwardowana wiadomość|"
+            "wiadomość przekazana|treść przekazanej wiadomości / fwd.msg|"
+            "przekazana wiadomość e-mail|początek przesłanej wiadomości|przekazywana wiadomość|"
+            "przekazano przez|przekierowana wiadomość|przesłana dalej wiadomość|"
+            "początek wiadomości przekazanej dalej|przekazany email|początek przekazywanego listu|"
+            "dalsza wiadomość"
+        ),
         original=(
-            "wiadomość oryginalna|oryginalna wiadomość|pierwotna wiadomość|oryginalny "
-            "e-mail|oryginalna wiadomość e-mail|wiadomość pierwotna|oryginalny mail"
+            "wiadomość oryginalna|oryginalna wiadomość|pierwotna wiadomość|oryginalny e-mail|"
+            "oryginalna wiadomość e-mail|wiadomość pierwotna|oryginalny mail"
         ),
         from_="od|nadawca|from|wysłane przez",
         to="do|adresat|odbiorca|odbiorcy|adresaci",
@@ -32,22 +34,18 @@ TABLES: Final = (
         wrote="napisał|napisał(a)|pisze|napisała|napisali|napisano|pisał|napisał/a|pisze:",
         forward_prefix="pd|przek|fwd|pdm|przesł",
         reply_prefix="odp|re",
-        mobile=(
-            "wysłane z|wysłano z|pobierz outlook|pobierz aplikację outlook|wysłane "
-            "przez|uzyskaj outlook"
-        ),
     ),
     Language(
         "cs",
         forwarded=(
-            "přeposlaná zpráva|začátek přeposílané zprávy|přeposílaná zpráva|začátek "
-            "přeposlané zprávy|přeposlaný e-mail|přeposlaný email|předaná zpráva|předávaná "
-            "zpráva|přeposlal|přeposílaný e-mail|začátek předávané zprávy|přeposílaný "
-            "email|začátek předané zprávy|přeposlaná zpráva / fwd.msg"
+            "přeposlaná zpráva|začátek přeposílané zprávy|přeposílaná zpráva|"
+            "začátek přeposlané zprávy|přeposlaný e-mail|přeposlaný email|předaná zpráva|"
+            "předávaná zpráva|přeposlal|přeposílaný e-mail|začátek předávané zprávy|"
+            "přeposílaný email|začátek předané zprávy|přeposlaná zpráva / fwd.msg"
         ),
         original=(
-            "původní zpráva|původní e-mail|originální zpráva|původní email|původní "
-            "mail|puvodni zprava"
+            "původní zpráva|původní e-mail|originální zpráva|původní email|původní mail|"
+            "puvodni zprava"
         ),
         from_="od|odesílatel|odesilatel",
         to="komu|příjemce|adresát|pro|na",
@@ -58,20 +56,19 @@ TABLES: Final = (
         reply_to="odpovědět na|odpověď|odpovědět komu|odpovědět",
         other="důležitost|přílohy|příloha|priorita",
         wrote=(
-            "napsal(a)|napsal|napsala|píše|napsal/a|napsali|napsal(a) "
-            "následující|píšete|napsal uživatel|napsal(a) dne"
+            "napsal(a)|napsal|napsala|píše|napsal/a|napsali|napsal(a) následující|píšete|"
+            "napsal uživatel|napsal(a) dne"
         ),
         forward_prefix="přep|fwd|př|přeposl",
         reply_prefix="odp|re",
-        mobile="odesláno z|odesláno ze|odesláno pomocí|získat outlook|získejte outlook|posláno z",
     ),
     Language(
         "sk",
         forwarded=(
-            "preposlaná správa|začiatok preposlanej správy|preposielaná správa|preposlaný "
-            "e-mail|preposlaný email|začiatok preposielanej správy|posunutá správa|poslaná "
-            "ďalej|preposlal|postúpená správa|začiatok posunutej "
-            "správy|preposlané|preposlaná správa / fwd.msg"
+            "preposlaná správa|začiatok preposlanej správy|preposielaná správa|preposlaný e-mail|"
+            "preposlaný email|začiatok preposielanej správy|posunutá správa|poslaná ďalej|"
+            "preposlal|postúpená správa|začiatok posunutej správy|preposlané|"
+            "preposlaná správa / fwd.msg"
         ),
         original="pôvodná správa|originálna správa|pôvodný e-mail|pôvodný email|povodna sprava",
         from_="od|odosielateľ",
@@ -82,17 +79,18 @@ TABLES: Final = (
         subject="predmet|vec",
         reply_to="odpovedať na|odpovedať|odpoveď",
         other="dôležitosť|prílohy|príloha|priorita",
-        wrote="napísal(a)|napísal|napísala|píše|napísal/a|napísali|napísal(-a)|napísal/-a|napísal používateľ",
+        wrote=(
+            "napísal(a)|napísal|napísala|píše|napísal/a|napísali|napísal(-a)|napísal/-a|"
+            "napísal používateľ"
+        ),
         forward_prefix="prep|fwd|posl|pr",
         reply_prefix="odp|re",
-        mobile="odoslané z|odoslané zo|získajte outlook|získať outlook|poslané z",
     ),
     Language(
         "sl",
         forwarded=(
-            "posredovano sporočilo|začetek posredovanega sporočila|posredovana "
-            "e-pošta|preusmerjeno sporočilo|posredovana pošta|posredoval|začetek "
-            "posredovanega e-sporočila"
+            "posredovano sporočilo|začetek posredovanega sporočila|posredovana e-pošta|"
+            "preusmerjeno sporočilo|posredovana pošta|posredoval|začetek posredovanega e-sporočila"
         ),
         original="izvirno sporočilo|originalno sporočilo|prvotno sporočilo",
         from_="od|pošiljatelj",
@@ -101,21 +99,22 @@ TABLES: Final = (
         date="datum|poslano|dne",
         subject="zadeva|predmet",
         wrote=(
-            "je napisal|je napisala|napisal|piše|je zapisal|je napisal/a|je napisal(a)|je "
-            "oseba napisala|je pisal"
+            "je napisal|je napisala|napisal|piše|je zapisal|je napisal/a|je napisal(a)|"
+            "je oseba napisala|je pisal"
         ),
         forward_prefix="pos|psr|pp|fwd",
         reply_prefix="odg|re",
-        mobile="poslano z|poslano iz|pridobite outlook",
     ),
     Language(
         "hr",
-        forwarded="proslijeđena poruka|proslijeđen poruka|započni proslijeđenu poruku|početak "
-        "proslijeđene poruke|prosleđena poruka|proslijedjena poruka|prosledjena "
-        "poruka|proslijeđeni e-mail|proslijeđena pošta|početak prosleđene "
-        "poruke|prosleđeno od|proslijeđena e-pošta|"
-        "počinje proslijeđena poruka|proslijeđeno|početak proslijeđenog maila|proslijeđena "
-        "e-poruka|prosleđen mejl|počni proslijeđenu poruku",
+        forwarded=(
+            "proslijeđena poruka|proslijeđen poruka|započni proslijeđenu poruku|"
+            "početak proslijeđene poruke|prosleđena poruka|proslijedjena poruka|prosledjena poruka|"
+            "proslijeđeni e-mail|proslijeđena pošta|početak prosleđene poruke|prosleđeno od|"
+            "proslijeđena e-pošta|počinje proslijeđena poruka|proslijeđeno|"
+            "početak proslijeđenog maila|proslijeđena e-poruka|prosleđen mejl|"
+            "počni proslijeđenu poruku"
+        ),
         original=(
             "izvorna poruka|originalna poruka|prvobitna poruka|izvorna e-poruka|originalni mail"
         ),
@@ -125,17 +124,13 @@ TABLES: Final = (
         date="datum|poslano|poslato|vrijeme|vreme|dana|datum slanja",
         subject="predmet|tema|naslov|naslov poruke",
         wrote=(
-            "je napisao|je napisala|napisao|piše|je napisao/la|je napisao/napisala|je "
-            "napisao(la)|je napisao/-la|je korisnik napisao|je korisnik|je pisao|napisao "
-            "je|napisala je|je napisao/la sljedeće"
+            "je napisao|je napisala|napisao|piše|je napisao/la|je napisao/napisala|je napisao(la)|"
+            "je napisao/-la|je korisnik napisao|je korisnik|je pisao|napisao je|napisala je|"
+            "je napisao/la sljedeće"
         ),
         reply_to="odgovor na|odgovori na|odgovori",
         forward_prefix="proslj|prosl|pr|fwd|proslijeđeno|prosljeđeno",
         reply_prefix="odg|re|od",
-        mobile=(
-            "poslano s|poslano sa|poslato sa|poslano iz|poslano putem|preuzmi "
-            "outlook|nabavite outlook"
-        ),
     ),
     Language(
         "sr",
@@ -153,13 +148,13 @@ TABLES: Final = (
     Language(
         "bg",
         forwarded=(
-            "препратено съобщение|препратено писмо|начало на препратеното съобщение|начало "
-            "на препратено съобщение|препратен имейл|начало на препратеното писмо|препратен "
-            "е-мейл|препратено от|препратен мейл"
+            "препратено съобщение|препратено писмо|начало на препратеното съобщение|"
+            "начало на препратено съобщение|препратен имейл|начало на препратеното писмо|"
+            "препратен е-мейл|препратено от|препратен мейл"
         ),
         original=(
-            "оригинално съобщение|първоначално съобщение|оригинално писмо|оригинален "
-            "имейл|изходно съобщение"
+            "оригинално съобщение|първоначално съобщение|оригинално писмо|оригинален имейл|"
+            "изходно съобщение"
         ),
         from_="от|подател|изпращач",
         to="до|получател|за|към",
@@ -169,7 +164,6 @@ TABLES: Final = (
         wrote="написа|пише|е написал|писа|написа следното|е написал(а)",
         forward_prefix="преп|прп|прпр",
         reply_prefix="отг|отн",
-        mobile="изпратено от|вземете outlook",
     ),
     Language(
         "mk",
@@ -185,17 +179,17 @@ TABLES: Final = (
     ),
     Language(
         "ru",
-        forwarded="пересылаемое сообщение|начало переадресованного сообщения|переадресованное "
-        "сообщение|перенаправленное сообщение|пересланное сообщение|пересылаемое "
-        "письмо|пересланное письмо|начало пересылаемого сообщения|перенаправленное "
-        "письмо|"
-        "начало пересланного сообщения|пересылаемая почта|начало переадресованного "
-        "письма|переслано от|конец пересылаемого сообщения|форвард|переадресованное "
-        "письмо|переслано|начало перенаправленного сообщения|пересылаемое сообщение / "
-        "fwd.msg|перешлите",
+        forwarded=(
+            "пересылаемое сообщение|начало переадресованного сообщения|переадресованное сообщение|"
+            "перенаправленное сообщение|пересланное сообщение|пересылаемое письмо|"
+            "пересланное письмо|начало пересылаемого сообщения|перенаправленное письмо|"
+            "начало пересланного сообщения|пересылаемая почта|начало переадресованного письма|"
+            "переслано от|конец пересылаемого сообщения|форвард|переадресованное письмо|переслано|"
+            "начало перенаправленного сообщения|пересылаемое сообщение / fwd.msg|перешлите"
+        ),
         original=(
-            "исходное сообщение|исходное письмо|оригинальное сообщение|первоначальное "
-            "сообщение|оригинал сообщения|исходные данные|первоначальное письмо|сообщение"
+            "исходное сообщение|исходное письмо|оригинальное сообщение|первоначальное сообщение|"
+            "оригинал сообщения|исходные данные|первоначальное письмо|сообщение"
         ),
         from_="от|отправитель|от кого|от имени",
         to="кому|получатель|куда|получатели|кому:",
@@ -206,51 +200,50 @@ TABLES: Final = (
         reply_to="ответить|обратный адрес|адрес ответа|кому ответить",
         other="важность|вложения|вложение|приоритет",
         wrote=(
-            "написал|написал(а)|написала|пишет|писал|писал(а)|писала|вы "
-            "писали|написано|написали|сообщил|пишите|вы написали|написал(-а)"
+            "написал|написал(а)|написала|пишет|писал|писал(а)|писала|вы писали|написано|написали|"
+            "сообщил|пишите|вы написали|написал(-а)"
         ),
         forward_prefix="пер|пересл|перенапр|переслано|пр",
         reply_prefix="ответ|отв|на",
-        mobile=(
-            "отправлено с|отправлено из|отправлено от|скачать outlook|получить "
-            "outlook|послано с|установить outlook"
-        ),
     ),
     Language(
         "uk",
-        forwarded="переслане повідомлення|початок листа, що пересилається|переадресоване "
-        "повідомлення|переслане повідомлення / fwd.msg|перенаправлене "
-        "повідомлення|пересланий лист|початок переадресованого повідомлення|початок "
-        "пересланого повідомлення|перенаправлений лист|початок переадресованого листа|"
-        "початок перенаправленого повідомлення|повідомлення, що пересилається|початок "
-        "повідомлення, що пересилається|перенаправлено|лист, що пересилається|пересилання "
-        "повідомлення|пересилається повідомлення|переспрямоване повідомлення",
+        forwarded=(
+            "переслане повідомлення|початок листа, що пересилається|переадресоване повідомлення|"
+            "переслане повідомлення / fwd.msg|перенаправлене повідомлення|пересланий лист|"
+            "початок переадресованого повідомлення|початок пересланого повідомлення|"
+            "перенаправлений лист|початок переадресованого листа|"
+            "початок перенаправленого повідомлення|повідомлення, що пересилається|"
+            "початок повідомлення, що пересилається|перенаправлено|лист, що пересилається|"
+            "пересилання повідомлення|пересилається повідомлення|переспрямоване повідомлення"
+        ),
         original=(
-            "вихідне повідомлення|оригінальне повідомлення|початкове повідомлення|вихідний "
-            "лист|оригінал повідомлення|оригінальний лист|початковий лист"
+            "вихідне повідомлення|оригінальне повідомлення|початкове повідомлення|вихідний лист|"
+            "оригінал повідомлення|оригінальний лист|початковий лист"
         ),
         from_="від|відправник|від кого|від кого:",
         to="кому|одержувач|отримувач|до|куди",
         cc="копія|копія кому|cc|копії",
         bcc="прихована копія",
         date=(
-            "дата|надіслано|відправлено|дата надсилання|відправлений|час|дата та час|дата "
-            "відправлення"
+            "дата|надіслано|відправлено|дата надсилання|відправлений|час|дата та час|"
+            "дата відправлення"
         ),
         subject="тема|тема листа",
         reply_to="відповісти|відповідь|адреса для відповіді",
-        wrote="написав|написав(-ла)|написала|пише|писав|написав(ла)|пишуть|написали|написав/ла|написав(-ла)",
+        wrote=(
+            "написав|написав(-ла)|написала|пише|писав|написав(ла)|пишуть|написали|написав/ла|"
+            "написав(-ла)"
+        ),
         forward_prefix="пер|пересл|перенапр|переадр",
         reply_prefix="відп|на|відповідь",
-        mobile="надіслано з|відправлено з|отримати outlook|надіслано із",
     ),
     Language(
         "el",
         forwarded=(
-            "προωθημένο μήνυμα|αρχή προωθημένου μηνύματος|έναρξη προωθημένου "
-            "μηνύματος|προωθούμενο μήνυμα|προωθημένο μήνυμα / fwd.msg|αρχή προωθούμενου "
-            "μηνύματος|μήνυμα που προωθήθηκε|προωθήθηκε από|προωθημένο email|προωθημένη "
-            "αλληλογραφία"
+            "προωθημένο μήνυμα|αρχή προωθημένου μηνύματος|έναρξη προωθημένου μηνύματος|"
+            "προωθούμενο μήνυμα|προωθημένο μήνυμα / fwd.msg|αρχή προωθούμενου μηνύματος|"
+            "μήνυμα που προωθήθηκε|προωθήθηκε από|προωθημένο email|προωθημένη αλληλογραφία"
         ),
         original="αρχικό μήνυμα|πρωτότυπο μήνυμα|αυθεντικό μήνυμα|αρχικό email",
         from_="από|αποστολέας",
@@ -262,39 +255,38 @@ TABLES: Final = (
         reply_to="απάντηση προς|απάντηση σε|απάντηση",
         forward_prefix="πρθ|προωθ|προώθηση|πρ",
         reply_prefix="απ|σχετ|απάντηση",
-        mobile="στάλθηκε από|εστάλη από|λήψη του outlook|αποστολή από",
     ),
     Language(
         "tr",
-        forwarded="iletilen mesaj|iletilmiş mesaj|iletilen ileti|yönlendirilen mesaj|iletilen "
-        "mesajın başlangıcı|başlangıç iletilen mesaj|iletilen mesajın "
-        "başı|yönlendirilmiş ileti|yönlendirilmiş mesaj|yönlendirilen ileti|iletilmiş "
-        "ileti|iletilen e-posta|iletilen eposta|"
-        "iletilen mesaj / fwd.msg|başlangıç: iletilen mesaj|yönlendirilen e-posta|iletilen "
-        "iletinin başlangıcı|iletilmiş mesajın başlangıcı|yönlendirilmiş ileti "
-        "başlangıcı|ileten|yönlendirilmiş e-posta|iletilen mesaj başlangıcı|iletilen iletinin "
-        "başı",
+        forwarded=(
+            "iletilen mesaj|iletilmiş mesaj|iletilen ileti|yönlendirilen mesaj|"
+            "iletilen mesajın başlangıcı|başlangıç iletilen mesaj|iletilen mesajın başı|"
+            "yönlendirilmiş ileti|yönlendirilmiş mesaj|yönlendirilen ileti|iletilmiş ileti|"
+            "iletilen e-posta|iletilen eposta|iletilen mesaj / fwd.msg|başlangıç: iletilen mesaj|"
+            "yönlendirilen e-posta|iletilen iletinin başlangıcı|iletilmiş mesajın başlangıcı|"
+            "yönlendirilmiş ileti başlangıcı|ileten|yönlendirilmiş e-posta|"
+            "iletilen mesaj başlangıcı|iletilen iletinin başı"
+        ),
         original=(
-            "özgün ileti|orijinal mesaj|orjinal mesaj|özgün mesaj|orijinal ileti|asıl "
-            "mesaj|asıl ileti|orijinal e-posta|orijinal mail"
+            "özgün ileti|orijinal mesaj|orjinal mesaj|özgün mesaj|orijinal ileti|asıl mesaj|"
+            "asıl ileti|orijinal e-posta|orijinal mail"
         ),
         from_="kimden|gönderen|gonderen|yollayan",
         to="kime|alıcı|alıcılar|kime:",
         cc="bilgi|cc|kopya|bilgi için|karbon kopya",
         bcc="gizli|gizli kopya",
         date=(
-            "tarih|gönderildi|gönderme tarihi|gönderim tarihi|gönderilme "
-            "tarihi|gönderilen|gönderilme zamanı|zaman|gönderilmiş"
+            "tarih|gönderildi|gönderme tarihi|gönderim tarihi|gönderilme tarihi|gönderilen|"
+            "gönderilme zamanı|zaman|gönderilmiş"
         ),
         subject="konu|başlık",
         reply_to="yanıt adresi|yanıtla|yanıtlama adresi|cevap adresi|cevapla",
         other="önem|ekler|öncelik|ek",
         wrote=(
-            "yazdı|şunu yazdı|şunları yazdı|tarihinde şunu yazdı|tarihinde yazdı|şöyle "
-            "yazdı|yazmış|şunları yazmış|yazıyor"
+            "yazdı|şunu yazdı|şunları yazdı|tarihinde şunu yazdı|tarihinde yazdı|şöyle yazdı|"
+            "yazmış|şunları yazmış|yazıyor"
         ),
         forward_prefix="ilt|iletilen|yönl|ilet",
         reply_prefix="ynt|yan|cevap|yanıt|cvp|ytl",
-        mobile="iphone'umdan|gönderildi|outlook'u edinin|telefonumdan|iphone’umdan|ipad'imden",
     ),
 )

@@ -9,15 +9,17 @@ from gateway.reading.languages.table import Language
 TABLES: Final = (
     Language(
         "da",
-        forwarded="videresendt meddelelse|videresendt besked|start på videresendt besked|start på "
-        "videresendt meddelelse|begyndelse på videresendt besked|begyndelse på "
-        "videresendt meddelelse|videresendt mail|videresendt e-mail|"
-        "videresendt af|fremsendt meddelelse|starten på den videresendte besked|påbegynd "
-        "videresendt besked|videresendte meddelelse|videresendt email|begyndelse på "
-        "videresendt mail|videresendt meddelelse / fwd.msg",
+        forwarded=(
+            "videresendt meddelelse|videresendt besked|start på videresendt besked|"
+            "start på videresendt meddelelse|begyndelse på videresendt besked|"
+            "begyndelse på videresendt meddelelse|videresendt mail|videresendt e-mail|"
+            "videresendt af|fremsendt meddelelse|starten på den videresendte besked|"
+            "påbegynd videresendt besked|videresendte meddelelse|videresendt email|"
+            "begyndelse på videresendt mail|videresendt meddelelse / fwd.msg"
+        ),
         original=(
-            "oprindelig meddelelse|original meddelelse|oprindelig besked|original "
-            "besked|oprindelig mail|oprindelig e-mail|den oprindelige meddelelse"
+            "oprindelig meddelelse|original meddelelse|oprindelig besked|original besked|"
+            "oprindelig mail|oprindelig e-mail|den oprindelige meddelelse"
         ),
         from_="fra|afsender",
         to="til|modtager|modtagere",
@@ -29,19 +31,20 @@ TABLES: Final = (
         wrote="skrev|skrev følgende|har skrevet|skriver|skrev den|skrev følgende den",
         forward_prefix="vs|videresend|videresendt|vid|vsd",
         reply_prefix="sv|svar",
-        mobile="sendt fra|sendt fra min|hent outlook|sendt via|få outlook|send fra min|sendt med",
     ),
     Language(
         "no",
-        forwarded="videresendt melding|videresendt e-post|start på videresendt melding|begynnelse "
-        "på videresendt melding|videresendt epost|videresendt av|begynn på videresendt "
-        "melding|videresendt meldingen|starten på videresendt melding|"
-        "start på videresendt e-post|vidaresend melding|videresendt beskjed|begynnelsen på "
-        "videresendt melding|videresendt melding / fwd.msg|start på videresendt "
-        "e-postmelding|begynnelse på den videresendte meldingen",
+        forwarded=(
+            "videresendt melding|videresendt e-post|start på videresendt melding|"
+            "begynnelse på videresendt melding|videresendt epost|videresendt av|"
+            "begynn på videresendt melding|videresendt meldingen|starten på videresendt melding|"
+            "start på videresendt e-post|vidaresend melding|videresendt beskjed|"
+            "begynnelsen på videresendt melding|videresendt melding / fwd.msg|"
+            "start på videresendt e-postmelding|begynnelse på den videresendte meldingen"
+        ),
         original=(
-            "opprinnelig melding|original melding|opprinnelig e-post|opphavleg "
-            "melding|original beskjed|opprinnelig beskjed"
+            "opprinnelig melding|original melding|opprinnelig e-post|opphavleg melding|"
+            "original beskjed|opprinnelig beskjed"
         ),
         from_="fra|frå|avsender",
         to="til|mottaker|mottakar",
@@ -53,19 +56,21 @@ TABLES: Final = (
         wrote="skrev|skrev følgende|har skrevet|skreiv|skriver|skrev følgjande",
         forward_prefix="vs|videresendt|vidaresendt|vb",
         reply_prefix="sv",
-        mobile="sendt fra|sendt frå|hent outlook|skaff deg outlook|få outlook",
     ),
     Language(
         "sv",
-        forwarded="vidarebefordrat meddelande|vidarebefordrat brev|början på vidarebefordrat "
-        "meddelande|början på det vidarebefordrade meddelandet|vidarebefordrat "
-        "mail|vidarebefordrat e-postmeddelande|vidarebefordrat mejl|"
-        "börja vidarebefordrat meddelande|vidarebefordrad av|vidarebefordrat av|inledning av "
-        "vidarebefordrat meddelande|vidaresänt meddelande|start på vidarebefordrat "
-        "meddelande|vidarebefordrat meddelande / fwd.msg|vidarebefordrat e-mail",
+        forwarded=(
+            "vidarebefordrat meddelande|vidarebefordrat brev|början på vidarebefordrat meddelande|"
+            "början på det vidarebefordrade meddelandet|vidarebefordrat mail|"
+            "vidarebefordrat e-postmeddelande|vidarebefordrat mejl|"
+            "börja vidarebefordrat meddelande|vidarebefordrad av|vidarebefordrat av|"
+            "inledning av vidarebefordrat meddelande|vidaresänt meddelande|"
+            "start på vidarebefordrat meddelande|vidarebefordrat meddelande / fwd.msg|"
+            "vidarebefordrat e-mail"
+        ),
         original=(
-            "ursprungligt meddelande|originalmeddelande|ursprungligt mail|ursprungligt "
-            "brev|ursprungligt e-postmeddelande|ursprungsmeddelande|ursprungligt mejl"
+            "ursprungligt meddelande|originalmeddelande|ursprungligt mail|ursprungligt brev|"
+            "ursprungligt e-postmeddelande|ursprungsmeddelande|ursprungligt mejl"
         ),
         from_="från|avsändare",
         to="till|mottagare",
@@ -78,13 +83,12 @@ TABLES: Final = (
         wrote="skrev|skrev följande|skriver|har skrivit|skrev så här",
         forward_prefix="vb|vidarebefordrat|vbf|vidarebefordra",
         reply_prefix="sv|ang",
-        mobile="skickat från|skickat med|sänt från|hämta outlook|skickades från|skaffa outlook",
     ),
     Language(
         "is",
         forwarded=(
-            "áframsend skilaboð|framsend skilaboð|áframsendur póstur|upphaf áframsendra "
-            "skilaboða|áframsent bréf"
+            "áframsend skilaboð|framsend skilaboð|áframsendur póstur|upphaf áframsendra skilaboða|"
+            "áframsent bréf"
         ),
         original="upprunaleg skilaboð|upphafleg skilaboð|upprunalegur póstur",
         from_="frá|sendandi",
@@ -94,18 +98,19 @@ TABLES: Final = (
         subject="efni|viðfangsefni",
         wrote="skrifaði|ritaði|skrifar",
         forward_prefix="fs|frs|áfr",
-        mobile="sent úr",
     ),
     Language(
         "fi",
-        forwarded="välitetty viesti|alkaa välitetty viesti|välitetty viesti / fwd.msg|välitetyn "
-        "viestin alku|edelleenlähetetty viesti|välitetty sähköposti|edelleen lähetetty "
-        "viesti|välitetty viesti alkaa|välitetty sähköpostiviesti|"
-        "välittäjä|välitetty viesti alkaa tästä|aloita välitetty viesti|lähetetty "
-        "edelleen|edelleenlähetetyn viestin alku|alkuperäinen välitetty viesti",
+        forwarded=(
+            "välitetty viesti|alkaa välitetty viesti|välitetty viesti / fwd.msg|"
+            "välitetyn viestin alku|edelleenlähetetty viesti|välitetty sähköposti|"
+            "edelleen lähetetty viesti|välitetty viesti alkaa|välitetty sähköpostiviesti|välittäjä|"
+            "välitetty viesti alkaa tästä|aloita välitetty viesti|lähetetty edelleen|"
+            "edelleenlähetetyn viestin alku|alkuperäinen välitetty viesti"
+        ),
         original=(
-            "alkuperäinen viesti|alkup. viesti|alkuperäinen "
-            "sähköposti|alkup.viesti|alkuperäinen sähköpostiviesti"
+            "alkuperäinen viesti|alkup. viesti|alkuperäinen sähköposti|alkup.viesti|"
+            "alkuperäinen sähköpostiviesti"
         ),
         from_="lähettäjä|lähettänyt",
         to="vastaanottaja|saaja|vastaanottajat|kenelle",
@@ -117,15 +122,13 @@ TABLES: Final = (
         wrote="kirjoitti|kirjoittaa|on kirjoittanut|kirjoitti seuraavaa|kirjoitti näin",
         forward_prefix="vl|välitetty|edell|välit|vs",
         reply_prefix="vs|vast",
-        mobile="lähetetty|hanki outlook|lähetetty laitteesta|lähetetty iphonesta",
     ),
     Language(
         "et",
         forwarded=(
-            "edastatud kiri|edastatud sõnum|edasisaadetud kiri|edastatud e-kiri|edasi "
-            "saadetud kiri|edastatud teade|algab edastatud kiri|edastatud sõnumi "
-            "algus|edastatud kirja algus|edastatud sõnum algab|algab edastatud "
-            "sõnum|edasisaadetud sõnum"
+            "edastatud kiri|edastatud sõnum|edasisaadetud kiri|edastatud e-kiri|"
+            "edasi saadetud kiri|edastatud teade|algab edastatud kiri|edastatud sõnumi algus|"
+            "edastatud kirja algus|edastatud sõnum algab|algab edastatud sõnum|edasisaadetud sõnum"
         ),
         original="algne kiri|algne sõnum|algkiri|originaalsõnum|originaalkiri|algne teade",
         from_="saatja|kellelt",
@@ -136,18 +139,17 @@ TABLES: Final = (
         wrote="kirjutas|kirjutab|kirjutas järgmist|on kirjutanud",
         forward_prefix="edasi|ed|edastus",
         reply_prefix="vs|vast",
-        mobile="saadetud minu|saadetud seadmest",
     ),
     Language(
         "lv",
         forwarded=(
-            "pārsūtīta ziņa|pārsūtīts ziņojums|pārsūtītā ziņa|pārsūtīta vēstule|pārsūtītā "
-            "vēstule|pārsūtīts e-pasts|sākas pārsūtīts ziņojums|pāradresēta ziņa|sākas "
-            "pārsūtītais ziņojums|pāradresēta vēstule"
+            "pārsūtīta ziņa|pārsūtīts ziņojums|pārsūtītā ziņa|pārsūtīta vēstule|pārsūtītā vēstule|"
+            "pārsūtīts e-pasts|sākas pārsūtīts ziņojums|pāradresēta ziņa|"
+            "sākas pārsūtītais ziņojums|pāradresēta vēstule"
         ),
         original=(
-            "sākotnējais ziņojums|oriģinālā ziņa|sākotnējā ziņa|oriģinālā "
-            "vēstule|oriģinālais ziņojums"
+            "sākotnējais ziņojums|oriģinālā ziņa|sākotnējā ziņa|oriģinālā vēstule|"
+            "oriģinālais ziņojums"
         ),
         from_="no|sūtītājs",
         to="kam|adresāts|saņēmējs",
@@ -157,19 +159,18 @@ TABLES: Final = (
         wrote="rakstīja|raksta|uzrakstīja",
         forward_prefix="pārs|pārsūt",
         reply_prefix="atb",
-        mobile="nosūtīts no|sūtīts no",
     ),
     Language(
         "lt",
         forwarded=(
-            "persiųstas laiškas|persiųstas pranešimas|persiunčiamas laiškas|persiunčiamas "
-            "pranešimas|persiųsta žinutė|persiųsto laiško pradžia|pradedamas persiųstas "
-            "laiškas|persiunčiama žinutė|persiųstas el. laiškas|peradresuotas "
-            "pranešimas|persiųsto pranešimo pradžia"
+            "persiųstas laiškas|persiųstas pranešimas|persiunčiamas laiškas|"
+            "persiunčiamas pranešimas|persiųsta žinutė|persiųsto laiško pradžia|"
+            "pradedamas persiųstas laiškas|persiunčiama žinutė|persiųstas el. laiškas|"
+            "peradresuotas pranešimas|persiųsto pranešimo pradžia"
         ),
         original=(
-            "pradinis pranešimas|originalus laiškas|originali žinutė|pirminis "
-            "pranešimas|originalus pranešimas|pirminis laiškas"
+            "pradinis pranešimas|originalus laiškas|originali žinutė|pirminis pranešimas|"
+            "originalus pranešimas|pirminis laiškas"
         ),
         from_="nuo|siuntėjas|kas|iš",
         to="kam|gavėjas|skirta|adresatas",
@@ -179,16 +180,16 @@ TABLES: Final = (
         wrote="rašė|parašė|rašo",
         forward_prefix="pers|prs",
         reply_prefix="ats",
-        mobile="siųsta iš|išsiųsta iš",
     ),
     Language(
         "hu",
-        forwarded="továbbított üzenet|továbbított levél|továbbított üzenet kezdete|továbbított "
-        "levél kezdete|továbbított e-mail|a továbbított üzenet "
-        "kezdete|továbbítva|továbbított üzenet eleje|a továbbított levél "
-        "kezdete|továbbküldött üzenet|"
-        "továbbított e-mail kezdete|továbbított email|kezdődik a továbbított "
-        "üzenet|továbbított üzenet / fwd.msg|továbbküldött levél|továbbította",
+        forwarded=(
+            "továbbított üzenet|továbbított levél|továbbított üzenet kezdete|"
+            "továbbított levél kezdete|továbbított e-mail|a továbbított üzenet kezdete|továbbítva|"
+            "továbbított üzenet eleje|a továbbított levél kezdete|továbbküldött üzenet|"
+            "továbbított e-mail kezdete|továbbított email|kezdődik a továbbított üzenet|"
+            "továbbított üzenet / fwd.msg|továbbküldött levél|továbbította"
+        ),
         original="eredeti üzenet|eredeti levél|eredeti e-mail|az eredeti üzenet",
         from_="feladó|küldő|tőle|ettől",
         to="címzett|címzettek|neki|kinek",
@@ -201,6 +202,5 @@ TABLES: Final = (
         wrote="írta|ezt írta|a következőt írta|írja|a következőket írta|ezt írta (időpont|írt",
         forward_prefix="továbbítás|továbbítva|tov|továbbított|to",
         reply_prefix="vá|válasz|vá.",
-        mobile="elküldve|elküldve az|küldve a|az outlook beszerzése|telefonomról küldve",
     ),
 )

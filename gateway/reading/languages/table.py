@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """Words of one language, several of a kind separated by ``|``.
+    """The words of one language; several words of one kind are separated by ``|``.
 
-    ``forwarded``: what stands on the line above a forwarded mail, without dashes and colon.
-    ``original``: the same above a quoted mail. ``from_`` to ``reply_to``: labels of header blocks;
-    ``other``: labels that stand there and say nothing to us. ``wrote``: the verb of a quote
-    introduction. ``forward_prefix``, ``reply_prefix``: of subjects. ``mobile``: beginnings of the
-    signatures that phones add.
+    ``forwarded``: the line above a forwarded mail, without dashes and colon. ``original``: the line
+    above a quoted mail. ``from_`` to ``reply_to``: labels in header blocks; ``other``: further
+    labels there, which tell us nothing. ``wrote``: the verb of an attribution ("On Monday, Ada
+    wrote:"). ``forward_prefix``, ``reply_prefix``: prefixes of subjects.
     """
 
     code: str
@@ -30,4 +29,3 @@ class Language:
     other: str = ""
     forward_prefix: str = ""
     reply_prefix: str = ""
-    mobile: str = ""

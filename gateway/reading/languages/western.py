@@ -9,20 +9,22 @@ from gateway.reading.languages.table import Language
 TABLES: Final = (
     Language(
         "en",
-        forwarded="forwarded message|begin forwarded message|forwarded mail|forwarded "
-        "email|forwarded e-mail|start of forwarded message|begin forwarded email|begin "
-        "forward|forwarded by|"
-        "fwd.msg|forwarded message / fwd.msg|forwarded message follows|here is the forwarded "
-        "message|begin forwarded mail|forwarded conversation|forwarded msg|original forwarded "
-        "message|this is a forwarded message",
-        original="original message|original email|original e-mail|original mail|original "
-        "text|reply message|replied message|reply to message|original "
-        "appointment|message d'origine|begin original message|"
-        "original message follows|original message below|quoted message|previous message|reply "
-        "above this line|original|please type your reply above this line|please reply above "
-        "this line|"
-        "write above this line|please do not write below this line|reply above this line to "
-        "respond|please write your reply above this line",
+        forwarded=(
+            "forwarded message|begin forwarded message|forwarded mail|forwarded email|"
+            "forwarded e-mail|start of forwarded message|begin forwarded email|begin forward|"
+            "forwarded by|fwd.msg|forwarded message / fwd.msg|forwarded message follows|"
+            "here is the forwarded message|begin forwarded mail|forwarded conversation|"
+            "forwarded msg|original forwarded message|this is a forwarded message"
+        ),
+        original=(
+            "original message|original email|original e-mail|original mail|original text|"
+            "reply message|replied message|reply to message|original appointment|message d'origine|"
+            "begin original message|original message follows|original message below|quoted message|"
+            "previous message|reply above this line|original|"
+            "please type your reply above this line|please reply above this line|"
+            "write above this line|please do not write below this line|"
+            "reply above this line to respond|please write your reply above this line"
+        ),
         from_="from|sender|from sender|mail from|author",
         to="to|recipient|recipients|sent to",
         cc="cc|copy|copy to|carbon copy|cc to",
@@ -30,35 +32,35 @@ TABLES: Final = (
         date="date|sent|sent at|sent on|date sent|sent date|received|date/time|when|time|datetime",
         subject="subject|re|topic|title",
         reply_to="reply-to|reply to",
-        other="importance|priority|attachments|attachment|sensitivity|organization|organisation|company|x-mailer|user-agent|message-id|in-reply-to|references|mime-version|content-type|"
-        "resent-from|resent-to|resent-date|newsgroups|message "
-        "id|where|required|optional|size|sender name|mailing list|list|categories|followup "
-        "flag|flag|tags|via|return-path|received from|reply",
+        other=(
+            "importance|priority|attachments|attachment|sensitivity|organization|organisation|"
+            "company|x-mailer|user-agent|message-id|in-reply-to|references|mime-version|"
+            "content-type|resent-from|resent-to|resent-date|newsgroups|message id|where|required|"
+            "optional|size|sender name|mailing list|list|categories|followup flag|flag|tags|via|"
+            "return-path|received from|reply"
+        ),
         wrote=(
-            "wrote|writes|said|has written|posted|replied|wrote the "
-            "following|schrieb|scribbled|responded|commented|sent|wrote on|writes on|write"
+            "wrote|writes|said|has written|posted|replied|wrote the following|schrieb|scribbled|"
+            "responded|commented|sent|wrote on|writes on|write"
         ),
         forward_prefix="fwd|fw|forward|forwarded|fyi fwd",
         reply_prefix="re|reply|antw",
-        mobile=(
-            "sent from my|sent from a|sent from mail for windows|sent from outlook|sent from "
-            "samsung|sent using|sent via|get outlook for|sent with|sent from yahoo|sent from "
-            "proton|sent on the go|sent from mobile"
-        ),
     ),
     Language(
         "de",
-        forwarded="weitergeleitete nachricht|anfang der weitergeleiteten nachricht|anfang der "
-        "weitergeleiteten e-mail|weitergeleitete e-mail|weitergeleitete "
-        "mail|weitergeleitete email|weitergeleitet von|"
-        "weiterleitung der nachricht|weitergeleitete original-nachricht|beginn der "
-        "weitergeleiteten nachricht|anfang weitergeleitete nachricht|weiter geleitete "
-        "nachricht|ursprüngliche weitergeleitete nachricht",
+        forwarded=(
+            "weitergeleitete nachricht|anfang der weitergeleiteten nachricht|"
+            "anfang der weitergeleiteten e-mail|weitergeleitete e-mail|weitergeleitete mail|"
+            "weitergeleitete email|weitergeleitet von|weiterleitung der nachricht|"
+            "weitergeleitete original-nachricht|beginn der weitergeleiteten nachricht|"
+            "anfang weitergeleitete nachricht|weiter geleitete nachricht|"
+            "ursprüngliche weitergeleitete nachricht"
+        ),
         original=(
-            "ursprüngliche nachricht|originalnachricht|original-nachricht|ursprüngliche "
-            "e-mail|original nachricht|urspruengliche nachricht|ursprüngliche "
-            "mail|original-mail|originalmail|bitte antworten sie oberhalb dieser zeile|bitte "
-            "geben sie ihre antwort über dieser zeile ein|ursprünglicher termin"
+            "ursprüngliche nachricht|originalnachricht|original-nachricht|ursprüngliche e-mail|"
+            "original nachricht|urspruengliche nachricht|ursprüngliche mail|original-mail|"
+            "originalmail|bitte antworten sie oberhalb dieser zeile|"
+            "bitte geben sie ihre antwort über dieser zeile ein|ursprünglicher termin"
         ),
         from_="von|absender|von absender",
         to="an|empfänger",
@@ -67,28 +69,28 @@ TABLES: Final = (
         date="datum|gesendet|gesendet am|gesendet um|verschickt|datum/uhrzeit|empfangen|zeit",
         subject="betreff|betrifft|thema",
         reply_to="antwort an|antwort-an|antworten an",
-        other="wichtigkeit|priorität|anlagen|anlage|anhang|anhänge|vertraulichkeit|kategorien|organisation",
+        other=(
+            "wichtigkeit|priorität|anlagen|anlage|anhang|anhänge|vertraulichkeit|kategorien|"
+            "organisation"
+        ),
         wrote=(
-            "schrieb|schreibt|hat geschrieben|schrieben|hat am folgendes geschrieben|hat "
-            "folgendes geschrieben|geschrieben"
+            "schrieb|schreibt|hat geschrieben|schrieben|hat am folgendes geschrieben|"
+            "hat folgendes geschrieben|geschrieben"
         ),
         forward_prefix="wg|weitergeleitet|wtr|weiterl|wl",
         reply_prefix="aw|antw|antwort",
-        mobile=(
-            "von meinem|gesendet von|gesendet mit|gesendet über|diese nachricht wurde "
-            "von|holen sie sich outlook|outlook für|von meinem iphone"
-        ),
     ),
     Language(
         "nl",
-        forwarded="doorgestuurd bericht|begin doorgestuurd bericht|doorgestuurde "
-        "bericht|doorgestuurde e-mail|doorgestuurde mail|begin doorgestuurd "
-        "e-mailbericht|doorgestuurd door|doorgezonden bericht|"
-        "doorgestuurd e-mailbericht|begin van het doorgestuurde bericht|doorgestuurd bericht / "
-        "fwd.msg",
+        forwarded=(
+            "doorgestuurd bericht|begin doorgestuurd bericht|doorgestuurde bericht|"
+            "doorgestuurde e-mail|doorgestuurde mail|begin doorgestuurd e-mailbericht|"
+            "doorgestuurd door|doorgezonden bericht|doorgestuurd e-mailbericht|"
+            "begin van het doorgestuurde bericht|doorgestuurd bericht / fwd.msg"
+        ),
         original=(
-            "oorspronkelijk bericht|origineel bericht|oorspronkelijke "
-            "bericht|oorspronkelijke e-mail|originele bericht|oorspronkelijke mail"
+            "oorspronkelijk bericht|origineel bericht|oorspronkelijke bericht|"
+            "oorspronkelijke e-mail|originele bericht|oorspronkelijke mail"
         ),
         from_="van|afzender",
         to="aan|naar|ontvanger|geadresseerde",
@@ -98,27 +100,26 @@ TABLES: Final = (
         reply_to="antwoord aan|antwoord naar|beantwoorden",
         other="urgentie|bijlagen|bijlage|prioriteit|gevoeligheid",
         wrote=(
-            "schreef|heeft geschreven|schrijft|het volgende geschreven|heeft het volgende "
-            "geschreven"
+            "schreef|heeft geschreven|schrijft|het volgende geschreven|"
+            "heeft het volgende geschreven"
         ),
         forward_prefix="doorst|dst|fwd|doorgestuurd",
         reply_prefix="antw|betr",
-        mobile=(
-            "verstuurd vanaf|verzonden vanaf|verzonden met|verzonden via|outlook voor|verstuurd met"
-        ),
     ),
     Language(
         "fr",
-        forwarded="message transféré|message réexpédié|début du message réexpédié|début du message "
-        "transféré|message transfere|courriel transféré|e-mail transféré|mail "
-        "transféré|transféré par|transmis par|"
-        "message transmis|début du courriel réexpédié|réexpédié par|message suivi|faire "
-        "suivre|corps du message transféré|message transféré / fwd.msg|message d'origine "
-        "transféré|début de l’e-mail réexpédié|début du message renvoyé",
+        forwarded=(
+            "message transféré|message réexpédié|début du message réexpédié|"
+            "début du message transféré|message transfere|courriel transféré|e-mail transféré|"
+            "mail transféré|transféré par|transmis par|message transmis|"
+            "début du courriel réexpédié|réexpédié par|message suivi|faire suivre|"
+            "corps du message transféré|message transféré / fwd.msg|message d'origine transféré|"
+            "début de l’e-mail réexpédié|début du message renvoyé"
+        ),
         original=(
-            "message d'origine|message d’origine|message original|message initial|e-mail "
-            "d'origine|courriel original|mail original|message precedent|message "
-            "précédent|e-mail original|message d´origine"
+            "message d'origine|message d’origine|message original|message initial|e-mail d'origine|"
+            "courriel original|mail original|message precedent|message précédent|e-mail original|"
+            "message d´origine"
         ),
         from_="de|expéditeur|envoyé par|de la part de|expediteur|émetteur",
         to="à|a|destinataire|pour|destinataires|envoyé à",
@@ -131,21 +132,20 @@ TABLES: Final = (
         wrote="a écrit|écrivait|ecrivait|écrit|a ecrit|écrivit|à écrit|nous écrivait|vous a écrit",
         forward_prefix="tr|transf|transféré|fwd|réf",
         reply_prefix="re|ré|rep|rép",
-        mobile=(
-            "envoyé de mon|envoyé depuis|envoyé à partir de|envoyé de|télécharger "
-            "outlook|obtenez outlook|provenance : courrier|envoyé avec|téléchargez outlook"
-        ),
     ),
     Language(
         "es",
-        forwarded="mensaje reenviado|inicio del mensaje reenviado|mensaje enviado|mensaje "
-        "reenviado / fwd.msg|comienzo del mensaje reenviado|empieza el mensaje "
-        "reenviado|correo reenviado|e-mail reenviado|"
-        "reenviado por|mensaje remitido|inicio de mensaje reenviado|correo electrónico "
-        "reenviado|mensaje original reenviado|inicio del correo electrónico reenviado",
+        forwarded=(
+            "mensaje reenviado|inicio del mensaje reenviado|mensaje enviado|"
+            "mensaje reenviado / fwd.msg|comienzo del mensaje reenviado|"
+            "empieza el mensaje reenviado|correo reenviado|e-mail reenviado|reenviado por|"
+            "mensaje remitido|inicio de mensaje reenviado|correo electrónico reenviado|"
+            "mensaje original reenviado|inicio del correo electrónico reenviado"
+        ),
         original=(
-            "mensaje original|correo original|e-mail original|mensaje de correo electrónico "
-            "original|mensaje citado|correo electrónico original|mensaje anterior"
+            "mensaje original|correo original|e-mail original|"
+            "mensaje de correo electrónico original|mensaje citado|correo electrónico original|"
+            "mensaje anterior"
         ),
         from_="de|remitente|enviado por|desde",
         to="para|destinatario|a|destinatarios",
@@ -158,16 +158,12 @@ TABLES: Final = (
         wrote="escribió|escribio|escribe|ha escrito|wrote|escribía|redactó",
         forward_prefix="rv|reenv|reenviado|renv|fwd",
         reply_prefix="re|resp|rta",
-        mobile=(
-            "enviado desde|enviado con|obtener outlook|enviado por|enviado "
-            "mediante|descargar outlook"
-        ),
     ),
     Language(
         "ca",
         forwarded=(
-            "missatge reenviat|inici del missatge reenviat|comença el missatge "
-            "reenviat|correu reenviat"
+            "missatge reenviat|inici del missatge reenviat|comença el missatge reenviat|"
+            "correu reenviat"
         ),
         original="missatge original|correu original",
         from_="de|remitent|des de",
@@ -177,24 +173,25 @@ TABLES: Final = (
         subject="assumpte|tema",
         wrote="va escriure|ha escrit|escrigué",
         forward_prefix="rv|reenv",
-        mobile="enviat des|enviat del meu",
     ),
     Language(
         "pt",
-        forwarded="mensagem encaminhada|mensagem reencaminhada|início da mensagem "
-        "encaminhada|início da mensagem reencaminhada|mensagem reenviada|e-mail "
-        "encaminhado|encaminhado por|mensagem enviada|começo da mensagem encaminhada|"
-        "inicio da mensagem reenviada|início da mensagem reenviada|email encaminhado|email "
-        "reencaminhado|e-mail reencaminhado|mensagem encaminhada / fwd.msg|início de mensagem "
-        "encaminhada|início do email encaminhado",
+        forwarded=(
+            "mensagem encaminhada|mensagem reencaminhada|início da mensagem encaminhada|"
+            "início da mensagem reencaminhada|mensagem reenviada|e-mail encaminhado|"
+            "encaminhado por|mensagem enviada|começo da mensagem encaminhada|"
+            "inicio da mensagem reenviada|início da mensagem reenviada|email encaminhado|"
+            "email reencaminhado|e-mail reencaminhado|mensagem encaminhada / fwd.msg|"
+            "início de mensagem encaminhada|início do email encaminhado"
+        ),
         original="mensagem original|e-mail original|email original|mensagem anterior",
         from_="de|remetente|enviado por",
         to="para|destinatário|a|destinatários",
         cc="cc|cópia|com cópia|c/c|c.c.",
         bcc="cco|bcc|cópia oculta",
         date=(
-            "data|enviado|enviada|enviada em|enviado em|enviado a|data de envio|enviada "
-            "a|date|recebido"
+            "data|enviado|enviada|enviada em|enviado em|enviado a|data de envio|enviada a|date|"
+            "recebido"
         ),
         subject="assunto|título",
         reply_to="responder a|responder para|responda a|responder",
@@ -202,21 +199,18 @@ TABLES: Final = (
         wrote="escreveu|escreveu o seguinte|escreve|escreveram|escrevia|escreveu em",
         forward_prefix="enc|encaminhado|res enc|rve",
         reply_prefix="res|re|resp",
-        mobile=(
-            "enviado do meu|enviado a partir|enviado do|obter o outlook|enviada do|enviado "
-            "pelo|enviado com|enviado via|obtenha o outlook"
-        ),
     ),
     Language(
         "it",
-        forwarded="messaggio inoltrato|inizio messaggio inoltrato|inizio del messaggio "
-        "inoltrato|messaggio inoltrato / fwd.msg|forwarded message|e-mail inoltrata|mail "
-        "inoltrata|inoltrato da|messaggio rinviato|"
-        "inizio email inoltrata|inizio messaggio rinviato|messaggio inoltrato di "
-        "seguito|inizio della mail inoltrata",
+        forwarded=(
+            "messaggio inoltrato|inizio messaggio inoltrato|inizio del messaggio inoltrato|"
+            "messaggio inoltrato / fwd.msg|forwarded message|e-mail inoltrata|mail inoltrata|"
+            "inoltrato da|messaggio rinviato|inizio email inoltrata|inizio messaggio rinviato|"
+            "messaggio inoltrato di seguito|inizio della mail inoltrata"
+        ),
         original=(
-            "messaggio originale|messaggio originario|e-mail originale|mail "
-            "originale|messaggio di origine|messaggio precedente"
+            "messaggio originale|messaggio originario|e-mail originale|mail originale|"
+            "messaggio di origine|messaggio precedente"
         ),
         from_="da|mittente|inviato da|di",
         to="a|destinatario|per|destinatari",
@@ -229,17 +223,16 @@ TABLES: Final = (
         wrote="ha scritto|scrive|scrisse|scriveva|hanno scritto|ha scritto il",
         forward_prefix="i|inoltro|inol|inoltra|ri",
         reply_prefix="r|rif|ris|risp",
-        mobile=(
-            "inviato da|inviato dal mio|scarica outlook|ottieni outlook|inviato con|inviato tramite"
-        ),
     ),
     Language(
         "ro",
-        forwarded="mesaj redirecționat|mesaj redirecţionat|mesajul redirecționat|începutul "
-        "mesajului redirecționat|început mesaj redirecționat|mesaj retransmis|mesaj "
-        "redirectionat|mesaj înaintat|mesaj transmis mai departe|"
-        "mesaj forwardat|început mesaj redirecţionat|începe mesajul redirecționat|mesajul "
-        "retransmis|începutul mesajului redirecţionat",
+        forwarded=(
+            "mesaj redirecționat|mesaj redirecţionat|mesajul redirecționat|"
+            "începutul mesajului redirecționat|început mesaj redirecționat|mesaj retransmis|"
+            "mesaj redirectionat|mesaj înaintat|mesaj transmis mai departe|mesaj forwardat|"
+            "început mesaj redirecţionat|începe mesajul redirecționat|mesajul retransmis|"
+            "începutul mesajului redirecţionat"
+        ),
         original="mesaj original|mesajul original|mesaj iniţial|mesaj inițial|mesajul inițial",
         from_="de la|expeditor|de",
         to="către|catre|destinatar|pentru|la",
@@ -250,6 +243,5 @@ TABLES: Final = (
         reply_to="răspundeți la|răspunde la|răspuns la",
         forward_prefix="redir|fwd|fw|trim",
         reply_prefix="re|răsp|ras|răspuns",
-        mobile="trimis de pe|trimis de la|trimis din|obțineți outlook|trimis prin",
     ),
 )

@@ -1,7 +1,7 @@
-"""Address fields: mailboxes as RFC 5322 3.4 writes them, and what is sent instead.
+"""Parse address fields: mailboxes as RFC 5322 3.4 defines them, and what is sent instead.
 
-One pass over tokens, linear in the field whatever it holds (64 KB of ``;;;;`` or of open brackets);
-at most as many mailboxes as the cap.
+The parser makes one pass over tokens and is linear in the field whatever it holds (64 KB of
+``;;;;`` or of open brackets). It returns at most as many mailboxes as the cap.
 """
 
 from __future__ import annotations
@@ -14,39 +14,43 @@ from gateway.reading.mime import charset, limits
 from gateway.reading.mime.headers import decode_words
 
 _TOKEN: Final = re.compile(
-    r'"((?:[^"\\]++|\\.){0,50}+)"|(=\?[A-Za-z0-9][^?\s]{0,60}\?[bBqQ]\?(?:[^?=]++|=(?!\?)|=(?=\?=)|\?(?!=))*+\?=)|<([^<>]*)>?|([,;:()])|([^\s",;:()<=]+)|(\s+)|(.)',
+    r'"((?:[^"\\]++|\\.){0,50}+)"|'  # 1: a quoted string
+    r"(=\?[A-Za-z0-9][^?\s]{0,60}\?[bBqQ]\?(?:[^?=]++|=(?!\?)|=(?=\?=)|\?(?!=))*+\?=)|"  # 2: a word
+    r"<([^<>]*)>?|"  # 3: an address in angle brackets
+    r"([,;:()])|"  # 4: a delimiter
+    r'([^\s",;:()<=]+)|(\s+)|(.)',
     re.DOTALL,
 )
-_SIMPLE: Final = re.compile(
-    r"""\s*+((?:[A-Za-z0-9._'!#$*/|~`^{}&+-]++(?:[ ]++(?=[^\s<]))?)*+)\s*+<([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9._-]+)>\s*"""
+_NAME_AND_ADDRESS: Final = re.compile(
+    r"\s*+((?:[A-Za-z0-9._'!#$*/|~`^{}&+-]++(?:[ ]++(?=[^\s<]))?)*+)"
+    r"\s*+<([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9._-]+)>\s*"
 )
-_BARE: Final = re.compile(r"\s*([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9._-]+)\s*")
+_ADDRESS_ONLY: Final = re.compile(r"\s*([A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]+@[A-Za-z0-9._-]+)\s*")
 _OUTSIDE_ADDRESS: Final = re.compile(r"[\s\"<>]+")
 _COMMENT: Final = re.compile(r"\([^()]*+\)")
 _QUOTED_PAIR: Final = re.compile(r"\\(.)")
-_COMMAS: Final = 8  # in one name
+_MAX_COMMAS_IN_NAME: Final = 8
 
 
 def addresses(text: str, limit: int = limits.ADDRESSES) -> list[Address]:
-    """Mailboxes of an address field (RFC 5322 3.4 and what is sent instead), encoded words in names
-    decoded.
+    """Return the mailboxes of an address field, with encoded words in names decoded.
 
-    A part without an address is kept as a name only when nothing better can be made of it; groups
-    give their members.
+    Groups give their members. A part without an address is kept as a name if it cannot belong to a
+    mailbox.
     """
-    if simple := _SIMPLE.fullmatch(text):
+    if simple := _NAME_AND_ADDRESS.fullmatch(text):
         return [Address(_without_quotes(simple[1]), simple[2])]
-    if bare := _BARE.fullmatch(text):
+    if bare := _ADDRESS_ONLY.fullmatch(text):
         return [Address("", bare[1])]
-    return _Boxes(limit).read(text)
+    return _FieldReader(limit).read(text)
 
 
 def _without_quotes(name: str) -> str:
-    """A name without the single quotes that some clients put around it."""
+    """Return a name without the single quotes that some clients put around it."""
     return name[1:-1].strip() if len(name) > 1 and name[0] == name[-1] == "'" else name
 
 
-class _Boxes:
+class _FieldReader:
     """State while one address field is read token by token."""
 
     def __init__(self, limit: int) -> None:
@@ -112,14 +116,12 @@ class _Boxes:
             self.flush()
 
     def comma(self) -> None:
-        """A comma ends a mailbox, unless what stands before it can only be the first half of ``Doe,
-        Jane <j@...>``.
-        """
+        """End the mailbox, unless this can only be the first half of ``Doe, Jane <j@x>``."""
         if (
             self.angle is None
             and self.words
             and not self.quoted
-            and self.commas < _COMMAS
+            and self.commas < _MAX_COMMAS_IN_NAME
             and not any("@" in word for word in self.words)
             and "".join(self.words).strip()
         ):
@@ -149,9 +151,7 @@ class _Boxes:
             self.add(name, None)
 
     def bare(self, raw: str, comment: str) -> None:
-        """A mailbox without angle brackets; words beside the address are its name (``Jane Doe
-        jane@example.org``).
-        """
+        """Add a mailbox without angle brackets; words beside the address are its name."""
         pieces = raw.replace(",", " ").split()
         holder = next((piece for piece in pieces if "@" in piece), raw)
         if len(pieces) > 1 and (holder == "@" or holder.startswith("@") or holder.endswith("@")):
@@ -168,17 +168,14 @@ class _Boxes:
 
 
 def clean_address(text: str) -> str:
-    """An addr-spec as it can be used: blanks, quotes of the whole, source route and ``mailto:``
-    gone; empty where nothing is left.
+    """Return a usable addr-spec; empty where nothing is left.
+
+    Blanks, quotes around the whole, comments, a source route and ``mailto:`` are removed.
     """
     text = decode_words(text) if "=?" in text else text
     text = text.strip()
-    if text.startswith('"') or text.endswith('"'):
-        text = (
-            text.strip('"')
-            if text.count("@") == 1 and not text.startswith('"') or text[-1:] == '"'
-            else text
-        )
+    if text.endswith('"'):
+        text = text.strip('"')
     if text.startswith("@") and ":" in text:
         text = text.rpartition(":")[2]
     if text[:7].lower() == "mailto:":

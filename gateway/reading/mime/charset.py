@@ -1,8 +1,8 @@
-"""From bytes to characters: charsets by allow-list, wrong labels overruled by what the bytes are.
+"""Decode bytes to text: charsets by allow-list, wrong labels overruled by what the bytes are.
 
-A charset label is a claim by the sender. Only labels of the table are ever handed to a codec
-(``punycode`` of 400 KB takes eight seconds, reliability.md 16); what fails to decode is guessed
-from a sample. Nothing here raises; the result never holds NUL or a lone surrogate.
+A charset label is a claim by the sender. Only labels in the tables reach a codec (``punycode`` of
+400 KB takes eight seconds, reliability.md 16); what does not decode is guessed from a sample.
+Nothing here raises, and the result never contains NUL or a lone surrogate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Final
 
 from gateway.reading.mime import limits
 
-_SINGLE: Final[dict[str, str]] = {
+_SINGLE_BYTE: Final[dict[str, str]] = {
     "usascii": "cp1252", "ascii": "cp1252", "ansix341968": "cp1252", "646": "cp1252",
     "iso646us": "cp1252", "iso88591": "cp1252", "latin1": "cp1252", "l1": "cp1252",
     "88591": "cp1252", "iso885911987": "cp1252", "cp819": "cp1252", "iso88592": "iso8859_2",
@@ -31,7 +31,7 @@ _SINGLE: Final[dict[str, str]] = {
     "ansi": "cp1252", "default": "cp1252", "xansi": "cp1252", "westerneuropean": "cp1252",
     "kz1048": "kz1048", "ptcp154": "ptcp154", "hproman8": "hp_roman8", "roman8": "hp_roman8",
 }  # fmt: skip
-_MULTI: Final[dict[str, str]] = {
+_MULTI_BYTE: Final[dict[str, str]] = {
     "utf8": "utf-8", "utf8mb4": "utf-8", "unicode11utf8": "utf-8", "cp65001": "utf-8",
     "utf7": "utf-7", "unicode11utf7": "utf-7", "utf16": "utf-16", "utf16le": "utf-16-le",
     "utf16be": "utf-16-be", "utf32": "utf-32", "utf32le": "utf-32-le", "utf32be": "utf-32-be",
@@ -47,16 +47,16 @@ _MULTI: Final[dict[str, str]] = {
     "cp949": "cp949", "uhc": "cp949", "korean": "cp949", "iso2022kr": "iso2022_kr",
     "johab": "johab",
 }  # fmt: skip
-_PAGES: Final = frozenset(
+_CODE_PAGES: Final = frozenset(
     "037 273 424 437 500 720 737 775 850 852 855 856 857 858 860 861 862 863 864 865 866 869 "
     "875 1006 1026 1125 1140 "
     "1250 1251 1252 1253 1254 1255 1256 1257 1258".split()
 )
-_PAGE_LABEL: Final = re.compile(
+_CODE_PAGE_LABEL: Final = re.compile(
     r"(?:windows|win|cp|ibm|xcp|xwindows|ansi|cswindows|oem|ms|dos|ccsid)0*(\d{2,5})"
 )
-_SQUASH: Final = str.maketrans("", "", "-_ .:()/\\'\"")
-_NUL: Final = re.compile("[\x00\ud800-\udfff\ufffe\uffff]")
+_LABEL_PUNCTUATION: Final = str.maketrans("", "", "-_ .:()/\\'\"")
+_NOT_STORABLE: Final = re.compile("[\x00\ud800-\udfff\ufffe\uffff]")
 _UTF8_LONG: Final = re.compile(rb"[\xe0-\xf4][\x80-\xbf][\x80-\xbf]")
 _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _ISO2022: Final = re.compile(rb"\x1b\$[@B]|\x1b\$\(D|\x1b\([JB]")
@@ -64,17 +64,15 @@ _ISO2022: Final = re.compile(rb"\x1b\$[@B]|\x1b\$\(D|\x1b\([JB]")
 
 @lru_cache(maxsize=512)
 def codec(label: str) -> str | None:
-    """The Python codec for a charset label as mail writes it; None for a label outside the
-    allow-list.
-    """
-    squashed = label[:60].split("*")[0].lower().translate(_SQUASH)
-    found = _MULTI.get(squashed) or _SINGLE.get(squashed)
-    if found is None and (page := _PAGE_LABEL.fullmatch(squashed)):
+    """Return the Python codec for a charset label; None for a label outside the allow-list."""
+    squashed = label[:60].split("*")[0].lower().translate(_LABEL_PUNCTUATION)
+    found = _MULTI_BYTE.get(squashed) or _SINGLE_BYTE.get(squashed)
+    if found is None and (page := _CODE_PAGE_LABEL.fullmatch(squashed)):
         number = page[1].zfill(3)
         found = (
-            _MULTI.get("cp" + number)
-            or _SINGLE.get("cp" + number)
-            or (f"cp{number}" if number in _PAGES else None)
+            _MULTI_BYTE.get("cp" + number)
+            or _SINGLE_BYTE.get("cp" + number)
+            or (f"cp{number}" if number in _CODE_PAGES else None)
         )
     if found is None and squashed[:2] == "cs":
         return codec(squashed[2:]) if len(squashed) > 2 else None
@@ -84,41 +82,25 @@ def codec(label: str) -> str | None:
 def decode(
     data: bytes, label: str | None = None, hint: str | None = None
 ) -> tuple[str, str | None]:
-    """Characters of ``data`` and what was wrong with its label, or None.
+    """Return the text of ``data``, and what is wrong with its label or None.
 
-    ``label`` is the declared charset; ``hint`` a second guess (the charset of the body, for raw
-    8-bit headers). Valid multi-byte UTF-8 beats a wrong label (interfaces.md 3). CR, LF and tabs
-    stay; NUL and surrogates are gone; the result is NFC.
+    ``label`` is the declared charset; ``hint`` is a second guess (for raw 8-bit headers, the
+    charset of the body). Valid multi-byte UTF-8 overrules a wrong label (interfaces.md 3). CR, LF
+    and tabs stay, NUL and surrogates are removed, and the text is NFC.
     """
     name = codec(label) if label else None
     if data.isascii():
-        if b"\x1b" not in data and name not in {
-            "hz",
-            "utf-7",
-            "utf-16",
-            "utf-16-le",
-            "utf-16-be",
-            "utf-32",
-            "utf-32-le",
-            "utf-32-be",
-        }:
-            text = data.decode("ascii")
-            if (
-                name
-                and name[:2] == "cp"
-                and name in {"cp037", "cp500", "cp273", "cp1026", "cp1140", "cp875", "cp424"}
-            ):
-                text = data.decode(name, "replace")
-            return (_NUL.sub("", text) if "\x00" in text else text), (
-                f"unknown charset {_shown(label)}" if label and not name else None
-            )
+        if b"\x1b" not in data and name not in _WIDE and name not in {"hz", "utf-7"}:
+            text = data.decode(name if name in _EBCDIC else "ascii", "replace")
+            defect = f"unknown charset {_printable(label)}" if label and not name else None
+            return _NOT_STORABLE.sub("", text) if "\x00" in text else text, defect
         if name is None and _ISO2022.search(data):
             name = "iso2022_jp_ext"
     text, defect = _decode(data, name, label, hint)
     return clean(text), defect
 
 
-def _shown(label: str | None) -> str:
+def _printable(label: str | None) -> str:
     return _CONTROL.sub("", (label or "")[:40]).encode("ascii", "replace").decode("ascii")
 
 
@@ -127,30 +109,33 @@ def _decode(
 ) -> tuple[str, str | None]:
     if name == "utf-8":
         return _utf8(data)
-    wrong = f"unknown charset {_shown(label)}" if label and not name else None
+    wrong = f"unknown charset {_printable(label)}" if label and not name else None
     utf8 = _strict(data, "utf-8") if not data.isascii() else None
     if utf8 is not None and (
-        name is None or name in _SINGLE_CODECS or _UTF8_LONG.search(data) and name not in _WIDE
+        name is None or name in _SINGLE_BYTE_CODECS or _UTF8_LONG.search(data) and name not in _WIDE
     ):
         return utf8, wrong or (
-            None if name is None else f"the bytes are UTF-8, not {_shown(label)}"
+            None if name is None else f"the bytes are UTF-8, not {_printable(label)}"
         )
     if name is not None:
         text = _strict(data, name)
-        if text is not None and not (name in _WIDE and _mostly_foreign(text)):
+        if text is not None and not (name in _WIDE and _mostly_unassigned(text)):
             return text, None
         if name == "cp1252":
             return _cp1252(data), None
         if utf8 is not None:
-            return utf8, f"the bytes are UTF-8, not {_shown(label)}"
+            return utf8, f"the bytes are UTF-8, not {_printable(label)}"
         if text is None and (loose := _loose(data, name)) is not None:
-            return loose, f"bytes that are no {_shown(label)}"
-        wrong = f"bytes that are no {_shown(label)}"
+            return loose, f"bytes that are no {_printable(label)}"
+        wrong = f"bytes that are no {_printable(label)}"
     return _guess(data, hint), wrong or "8-bit text without a charset"
 
 
-_SINGLE_CODECS: Final = frozenset(_SINGLE.values()) | {f"cp{page}" for page in _PAGES}
+_SINGLE_BYTE_CODECS: Final = frozenset(_SINGLE_BYTE.values()) | {
+    f"cp{page}" for page in _CODE_PAGES
+}
 _WIDE: Final = frozenset({"utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be"})
+_EBCDIC: Final = frozenset({"cp037", "cp273", "cp424", "cp500", "cp875", "cp1026", "cp1140"})
 
 
 def _strict(data: bytes, name: str) -> str | None:
@@ -161,9 +146,7 @@ def _strict(data: bytes, name: str) -> str | None:
 
 
 def _loose(data: bytes, name: str) -> str | None:
-    """Decoded with the declared charset when only a few bytes of it are broken (a cut character at
-    the end, a stray byte).
-    """
+    """Return the text in the declared charset if few bytes are broken, such as a cut character."""
     try:
         text = data.decode(name, "replace")
     except (UnicodeError, LookupError, ValueError):
@@ -177,24 +160,22 @@ def _utf8(data: bytes) -> tuple[str, str | None]:
         return text.removeprefix("\ufeff"), None
     loose = data.decode("utf-8", "replace")
     broken = loose.count("\ufffd")
-    high = len(data) - len(data.translate(None, delete=_HIGH))
+    high = len(data) - len(data.translate(None, delete=_HIGH_BYTES))
     if broken * 4 <= high or broken <= 1 and high > 2:
         return loose, "bytes that are no UTF-8"
     return _guess(data, None), "bytes that are no UTF-8"
 
 
-_HIGH: Final = bytes(range(128, 256))
+_HIGH_BYTES: Final = bytes(range(128, 256))
 
 
 def _cp1252(data: bytes) -> str:
-    """Windows-1252 as browsers read it: the five undefined bytes are C1 controls."""
+    """Decode Windows-1252 as browsers do: the five undefined bytes are C1 controls."""
     return data.decode("latin-1") if _strict(data, "cp1252") is None else data.decode("cp1252")
 
 
-def _mostly_foreign(text: str) -> bool:
-    """True where UTF-16 was claimed for text that is none: nothing but rare characters in the first
-    hundred.
-    """
+def _mostly_unassigned(text: str) -> bool:
+    """Tell whether text decoded as UTF-16 is mostly unassigned characters: a wrong label."""
     sample = text[:100]
     return bool(sample) and sum(
         unicodedata.category(c) in {"Cn", "Co", "Cs"} for c in sample
@@ -202,16 +183,14 @@ def _mostly_foreign(text: str) -> bool:
 
 
 def _guess(data: bytes, hint: str | None) -> str:
-    """The most likely reading of bytes without a usable label: UTF-8, the hint, then the shape of
-    the bytes.
-    """
+    """Return the most likely text of unlabelled bytes: UTF-8, then the hint, then statistics."""
     text = _strict(data, "utf-8")
     if text is not None:
         return text
     name = codec(hint) if hint else None
     if name and name not in {"utf-8", "cp1252"} and (text := _strict(data, name)) is not None:
         return text
-    high = len(data) - len(data.translate(None, delete=_HIGH))
+    high = len(data) - len(data.translate(None, delete=_HIGH_BYTES))
     if high >= 3 and (cyrillic := _cyrillic(data)) is not None:
         return cyrillic
     if (
@@ -224,11 +203,10 @@ def _guess(data: bytes, hint: str | None) -> str:
 
 
 def _cyrillic(data: bytes) -> str | None:
-    """The reading as Windows-1251 or KOI8-R, where nearly all high bytes become small letters or
-    capitals at the start of a word.
+    """Return the text as Windows-1251 or KOI8-R if nearly all high bytes form Cyrillic words.
 
-    The two code pages swap capitals and small letters, so the right one shows; text of other
-    scripts gives a wild mix in both.
+    The two code pages swap upper and lower case, so only the right one gives words in lower case or
+    capitalised; other scripts give a wild mix in both.
     """
     sample = data[: limits.CHARSET_SAMPLE]
     best, reading = 0.0, None
@@ -246,15 +224,13 @@ _CYRILLIC_WORD: Final = re.compile("(?<![а-яёА-ЯЁ])[А-ЯЁ]?[а-яё]+")
 
 
 def _by_shape(sample: bytes, high: int) -> str | None:
-    """A codec for a sample whose bytes are mostly high (so no Western text), by the library's
-    statistics.
-    """
+    """Return a codec by charset-normalizer's statistics; None for Western text with accents."""
     letters = len(sample) - len(
         sample.translate(None, delete=bytes(range(65, 91)) + bytes(range(97, 123)))
     )
     if high * 3 < letters:
         return None  # a few accents in Latin letters: Windows-1252
-    from charset_normalizer import from_bytes  # costs 30 ms to import, and few mails need it
+    from charset_normalizer import from_bytes  # 30 ms to import, and few mails need it
 
     found = from_bytes(
         sample,
@@ -276,12 +252,12 @@ def _by_shape(sample: bytes, high: int) -> str | None:
 
 
 def clean(text: str, limit: int | None = None) -> str:
-    """Text as it may be stored: no NUL, no lone surrogate, NFC, at most ``limit`` characters."""
+    """Return text that can be stored: no NUL or lone surrogate, NFC, up to ``limit`` characters."""
     if limit is not None and len(text) > limit:
         text = text[:limit]
     if text.isascii():
-        return _NUL.sub("", text) if "\x00" in text else text
-    text = _NUL.sub("", text)
+        return _NOT_STORABLE.sub("", text) if "\x00" in text else text
+    text = _NOT_STORABLE.sub("", text)
     if not unicodedata.is_normalized("NFC", text):
         text = unicodedata.normalize("NFC", text)
         if limit is not None:
@@ -290,7 +266,5 @@ def clean(text: str, limit: int | None = None) -> str:
 
 
 def one_line(text: str, limit: int) -> str:
-    """A header value as it may be shown and stored: one line, runs of blanks squeezed, no control
-    characters.
-    """
+    """Return text on one line, with runs of blanks squeezed and control characters removed."""
     return clean(" ".join(_CONTROL.sub("", text[: limit * 4]).split()), limit)

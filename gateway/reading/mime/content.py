@@ -1,9 +1,8 @@
-"""What of the part tree is the body and what is an attachment (RFC 2046 section 5, and what clients
-make of it).
+"""Decide what of the part tree is the body and what is an attachment.
 
-Text of an attached mail never mixes into the body (reliability.md 2). Of alternatives the plain
-text is read and the HTML shown. Attachments are hashed here and their content dropped; it is read
-out of the raw mail again when somebody asks.
+RFC 2046 section 5, and what clients make of it. Text of an attached mail never gets into the body
+(reliability.md 2). Of alternatives, the plain text is read and the HTML shown. Attachments are
+hashed here and their content dropped; it is read from the raw mail again on request.
 """
 
 from __future__ import annotations
@@ -31,9 +30,9 @@ _NEVER_TEXT: Final = frozenset(
         "text/csv",
     }
 )
-_SEALED: Final = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
+_SMIME: Final = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _TNEF: Final = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
-_CALENDAR_EVENTS: Final = 20  # of one mail; calendars beyond stay attachments
+_MAX_EVENTS: Final = 20  # of one mail; calendars beyond stay attachments
 _SIGNATURES: Final = frozenset(
     {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
 )
@@ -41,7 +40,7 @@ _SIGNATURES: Final = frozenset(
 
 @dataclass(slots=True)
 class Piece:
-    """A stretch of the body: its plain parts, its HTML parts, either may be empty."""
+    """A stretch of the body: its plain parts and its HTML parts; either may be empty."""
 
     plain: list[Part] = field(default_factory=list)
     html: list[Part] = field(default_factory=list)
@@ -49,16 +48,14 @@ class Piece:
 
 @dataclass(slots=True)
 class Content:
-    """The body and the attachments of one mail, and the mails attached to it. ``digests`` are for
-    the content digest.
-    """
+    """The body of one mail, its attachments, and the mails attached to it."""
 
     text: str = ""
     html: str | None = None
-    marks: list[QuoteMark] = field(default_factory=list)  # of clients, by the lines of ``text``
-    beside: list[Part] = field(default_factory=list)  # HTML bodies of which the plain text was read
+    marks: list[QuoteMark] = field(default_factory=list)  # by the lines of ``text``
+    html_alternatives: list[Part] = field(default_factory=list)  # to the text that was read
     attachments: list[Attachment] = field(default_factory=list)
-    digests: list[str] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)  # of attachments, for the content digest
     messages: list[Part] = field(default_factory=list)
     invitations: list[Invitation] = field(default_factory=list)
     defects: list[str] = field(default_factory=list)
@@ -75,7 +72,7 @@ class Collector:
         self.pasted: list[Attachment] = []
 
     def run(self) -> Content:
-        """The content of the tree below the root."""
+        """Return the content of the tree below the root."""
         pieces = self.visit(self.root, first=True)
         content = self.content
         texts: list[str] = []
@@ -91,12 +88,12 @@ class Collector:
             if not text.strip() and sources:
                 text = self.from_html(sources)
             elif text.strip():
-                content.beside.extend(piece.html)
+                content.html_alternatives.extend(piece.html)
             texts.append(text)
             shown.extend(sources)
         if len(texts) > 1:
             content.marks.clear()
-        content.text = _joined(texts)
+        content.text = _join(texts)
         if content.invitations and not content.text.strip():
             content.text = invitation.lines(content.invitations[0])
         if len(content.text) > limits.TEXT:
@@ -121,7 +118,7 @@ class Collector:
         self.content.html = "\n".join(out)[: limits.HTML] or None
 
     def from_html(self, sources: list[str]) -> str:
-        """The text of HTML bodies."""
+        """Return the text of HTML bodies; note the client marks if there is only one body."""
         from gateway.reading.mime import html
 
         made = [html.to_text(source) for source in sources]
@@ -129,7 +126,7 @@ class Collector:
         return "\n\n".join(text for text, _ in made)
 
     def visit(self, part: Part, *, first: bool, related: bool = False) -> list[Piece]:
-        """The body pieces below a part; whatever is none becomes an attachment on the way."""
+        """Return the body pieces below a part; parts that are not body become attachments."""
         if part.children and part.main == "multipart":
             return self.multipart(part, first)
         if part.content_type in {"message/rfc822", "message/global"}:
@@ -147,7 +144,7 @@ class Collector:
         return []
 
     def multipart(self, part: Part, first: bool) -> list[Piece]:
-        """The body pieces of a multipart, by its subtype."""
+        """Return the body pieces of a multipart, by its subtype."""
         subtype = part.content_type.partition("/")[2]
         if subtype == "alternative":
             return self.alternative(part, first)
@@ -174,7 +171,7 @@ class Collector:
         return out
 
     def only_attach(self, part: Part) -> list[Piece]:
-        """Everything below is an attachment, none of it body."""
+        """Make everything below a part an attachment; returns no body pieces."""
         if part.main == "multipart":
             for child in part.children:
                 self.only_attach(child)
@@ -185,7 +182,7 @@ class Collector:
         return []
 
     def alternative(self, part: Part, first: bool) -> list[Piece]:
-        """One piece of all alternatives: the first plain text, the last HTML."""
+        """Return one piece for all alternatives: the first plain text and the last HTML."""
         merged = Piece()
         for child in part.children:
             pieces = self.visit(child, first=first)
@@ -198,7 +195,7 @@ class Collector:
         return [merged] if merged.plain or merged.html else []
 
     def body_kind(self, part: Part, first: bool, related: bool) -> str | None:
-        """What a leaf is: ``plain`` or ``html`` body, or None for an attachment."""
+        """Return what a leaf is: ``plain`` or ``html`` body, or None for an attachment."""
         if part.main != "text" or part.content_type in _NEVER_TEXT:
             return None
         if part.disposition == "attachment" and not (first and not part.filename):
@@ -220,7 +217,7 @@ class Collector:
         return "plain"
 
     def decoded(self, part: Part) -> str:
-        """The characters of a text part, lines ending in LF, bounded."""
+        """Return the text of a part with LF line ends, up to the cap."""
         data = part.content()
         if len(data) > limits.TEXT * 4:
             data = data[: limits.TEXT * 4]
@@ -231,7 +228,7 @@ class Collector:
         return _LINE_END.sub("\n", text) if "\r" in text else text
 
     def text_of(self, part: Part) -> str:
-        """The text of a plain part, files pasted into it taken out."""
+        """Return the text of a plain part; files pasted into it become attachments."""
         if (
             b"\nend" in part.body()
             and b"begin" in part.body()
@@ -249,55 +246,30 @@ class Collector:
         return text
 
     def without_pasted(self, part: Part) -> str:
-        """The text around uuencoded files, which become attachments."""
+        """Return the text around uuencoded files, which become attachments."""
         body = part.content()
         at = 0
         kept = []
         for index, found in enumerate(uuencode.find(body)):
-            name = charset.clean(charset.decode(found.name)[0], limits.FILENAME)
-            self.pasted.append(
-                Attachment(
-                    name,
-                    "application/octet-stream",
-                    len(found.content),
-                    sha256(found.content).hexdigest(),
-                    False,
-                    None,
-                    f"{part.path or '1'}#{index}",
-                )
-            )
+            path = f"{part.path or '1'}#{index}"
+            self.pasted.append(_inner_file(_name_of(found), found.content, path))
             kept.append(body[at : found.start])
             at = found.end
         text, _ = charset.decode(b"".join(kept) + body[at:], part.params.get("charset"))
         return _LINE_END.sub("\n", text)
 
     def attach(self, part: Part) -> None:
-        """Note an attachment: its content is decoded once for size and digest."""
+        """Note an attachment; its content is decoded once for size and digest."""
         data = part.content()
-        digest = sha256(data).hexdigest()
-        inline = (
-            part.disposition == "inline"
-            or part.content_id is not None
-            and part.disposition != "attachment"
-        )
-        name = part.filename
-        self.content.attachments.append(
-            Attachment(
-                name,
-                part.content_type,
-                len(data),
-                digest,
-                inline,
-                part.content_id,
-                part.path or "1",
-            )
-        )
+        found = _attachment_of(part, data)
+        name = found.filename
+        self.content.attachments.append(found)
         self.content.digests.append(
-            digest
+            found.sha256
             if part.encoding == "base64" or b"\r\n" not in data
             else sha256(data.replace(b"\r\n", b"\n")).hexdigest()
         )
-        if part.content_type in _SEALED and part is self.root:
+        if part.content_type in _SMIME and part is self.root:
             kind = part.params.get("smime-type", "").lower()
             self.content.defects.append(
                 "signed as one piece, kept whole"
@@ -310,10 +282,8 @@ class Collector:
             self.invited(part, data)
 
     def invited(self, part: Part, data: bytes) -> None:
-        """Note the events of a calendar, each once: clients send the same one to be shown and to be
-        saved.
-        """
-        if len(self.content.invitations) >= _CALENDAR_EVENTS:
+        """Note the events of a calendar, each once: clients send it twice, to show and to save."""
+        if len(self.content.invitations) >= _MAX_EVENTS:
             return
         found, defect = invitation.read(
             data, part.params.get("charset"), part.params.get("method", "")
@@ -333,23 +303,41 @@ class Collector:
         if defect:
             self.content.defects.append(defect)
         for index, (name, inner) in enumerate(files):
-            self.content.attachments.append(
-                Attachment(
-                    name,
-                    "application/octet-stream",
-                    len(inner),
-                    sha256(inner).hexdigest(),
-                    False,
-                    None,
-                    f"{part.path or '1'}!{index}",
-                )
-            )
+            self.content.attachments.append(_inner_file(name, inner, f"{part.path or '1'}!{index}"))
+
+
+def _attachment_of(part: Part, data: bytes) -> Attachment:
+    """Return the attachment that a part with this content is."""
+    return Attachment(
+        filename=part.filename,
+        content_type=part.content_type,
+        size=len(data),
+        sha256=sha256(data).hexdigest(),
+        inline=(
+            part.disposition == "inline"
+            or part.content_id is not None
+            and part.disposition != "attachment"
+        ),
+        content_id=part.content_id,
+        part=part.path or "1",
+    )
+
+
+def _inner_file(name: str, data: bytes, path: str) -> Attachment:
+    """Return the attachment of a file inside a part: in a text or in a winmail.dat."""
+    return Attachment(
+        filename=name,
+        content_type="application/octet-stream",
+        size=len(data),
+        sha256=sha256(data).hexdigest(),
+        inline=False,
+        content_id=None,
+        part=path,
+    )
 
 
 def unenriched(text: str) -> str:
-    """Plain text of text/enriched (RFC 1896): tags gone, parameters of tags gone, single line ends
-    to blanks.
-    """
+    """Return the plain text of text/enriched (RFC 1896), without tags and their parameters."""
     out: list[str] = []
     at = skip = 0
     for tag in _ENRICHED.finditer(text):
@@ -365,67 +353,50 @@ def unenriched(text: str) -> str:
     return "".join(out).replace("<<", "<")
 
 
-def _joined(texts: list[str]) -> str:
-    """Stretches of text one below the other, without blank lines around the whole."""
+def _join(texts: list[str]) -> str:
+    """Return stretches of text below one another, without blank lines around the whole."""
     return "\n".join(
         text.strip("\n") if len(texts) > 1 else text for text in texts if text.strip()
     ).strip("\n")
 
 
 def content_of(root: Part, path: str) -> Iterator[tuple[Attachment, bytes]]:
-    """The attachment with that part path and its content, at most one."""
+    """Yield the attachment with that part path and its content, at most one."""
     base = path.split("#")[0].split("!")[0]
-    for part in root.walk():
-        if (part.path or "1") != base:
-            continue
-        data = part.content()
-        name, kind = part.filename, part.content_type
-        if path != base:
-            index = int(path[len(base) + 1 :]) if path[len(base) + 1 :].isdigit() else -1
-            found = _inner(path[len(base)], data, index)
-            if found is None:
-                return
-            name, data = found
-            kind = "application/octet-stream"
-        elif (
-            part.main == "multipart"
-            or part.children
-            and part.content_type not in {"message/rfc822", "message/global"}
-        ):
-            continue
-        inline = (
-            part.disposition == "inline"
-            or part.content_id is not None
-            and part.disposition != "attachment"
-        )
-        yield (
-            Attachment(
-                name,
-                kind,
-                len(data),
-                sha256(data).hexdigest(),
-                inline and path == base,
-                part.content_id if path == base else None,
-                path,
-            ),
-            data,
-        )
+    leaves = (each for each in root.walk() if (each.path or "1") == base and _is_leaf(each))
+    part = next(leaves, None)
+    if part is None:
         return
+    data = part.content()
+    if path == base:
+        yield _attachment_of(part, data), data
+        return
+    number = path[len(base) + 1 :]
+    found = _inner(path[len(base)], data, int(number) if number.isdigit() else -1)
+    if found is not None:
+        yield _inner_file(*found, path), found[1]
+
+
+def _is_leaf(part: Part) -> bool:
+    """Tell whether a part can be an attachment: attached mails are, their parts are not."""
+    if part.main == "multipart":
+        return False
+    return not part.children or part.content_type in {"message/rfc822", "message/global"}
 
 
 def _inner(sign: str, data: bytes, index: int) -> tuple[str, bytes] | None:
-    """A file inside a text (``#``) or inside a winmail.dat (``!``)."""
+    """Return a file inside a text (``#``) or inside a winmail.dat (``!``)."""
+    if index < 0:
+        return None
     if sign == "#":
-        pasted = uuencode.find(data)
-        return (
-            (
-                charset.clean(charset.decode(pasted[index].name)[0], limits.FILENAME),
-                pasted[index].content,
-            )
-            if 0 <= index < len(pasted)
-            else None
-        )
+        pasted = uuencode.find(data)[index : index + 1]
+        return (_name_of(pasted[0]), pasted[0].content) if pasted else None
     from gateway.reading.mime import tnef
 
     files, _ = tnef.unpack(data)
-    return files[index] if 0 <= index < len(files) else None
+    return files[index] if index < len(files) else None
+
+
+def _name_of(file: uuencode.PastedFile) -> str:
+    """Return the name of a pasted file, decoded."""
+    return charset.clean(charset.decode(file.name)[0], limits.FILENAME)

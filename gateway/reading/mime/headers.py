@@ -1,8 +1,8 @@
-"""Header fields: the block cut into fields once, and bounded decoders for what fields hold.
+"""Split a header block into fields, and decode what fields hold within bounds.
 
 The standard library's structured header parser is never used: 64 KB of ``;;;;`` costs it 20
-seconds, 20,000 encoded words 2.7 GB (reliability.md 15). Every pattern here is linear in its input;
-nothing raises; what was odd is a word in ``defects``.
+seconds, 20,000 encoded words 2.7 GB (reliability.md 15). Every pattern here is linear in its input,
+and nothing raises: oddities are listed in ``defects``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ _NAME: Final = re.compile(rb"[!-9;-~]+")
 _WORD: Final = re.compile(
     r"=\?([A-Za-z0-9][^?\s]{0,60})\?([bBqQ])\?((?:[^?=]++|=(?!\?)|=(?=\?=)|\?(?!=))*+)\?="
 )
-_BETWEEN: Final = re.compile(r"\s*")
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
 _ID: Final = re.compile(r"<([^<>]{1,1200})>")
 _GAP: Final = re.compile(r"[\s;]*+")
@@ -38,16 +37,12 @@ _CONTINUED: Final = re.compile(r"(.+?)\*(\d{1,4})?(\*)?")
 
 
 class Headers:
-    """The fields of one header block, in order. ``raw`` values are unfolded bytes; decoding happens
-    on demand.
-    """
+    """The fields of one header block, in order, as unfolded bytes; decoding happens on request."""
 
     __slots__ = ("defects", "fields", "hint", "over_limit")
 
     def __init__(self, block: bytes, hint: str | None = None) -> None:
-        """``block`` is the header block without its blank line; ``hint`` a charset for raw 8-bit
-        text.
-        """
+        """Split ``block``, which has no blank line; ``hint`` is a charset for raw 8-bit text."""
         self.fields: dict[str, list[bytes]] = {}
         self.defects: list[str] = []
         self.over_limit = False
@@ -77,25 +72,25 @@ class Headers:
             self.defects.append("a line in the header is no header field")
 
     def raw(self, name: str) -> bytes:
-        """The first field of that (lower case) name, unfolded, or nothing."""
+        """Return the first field of that name (in lower case), unfolded; empty if missing."""
         found = self.fields.get(name)
         return found[0] if found else b""
 
     def text(self, name: str, limit: int = limits.HEADER_VALUE) -> str | None:
-        """The first field of that name, decoded to one line; None where it is missing."""
+        """Return the first field of that name, decoded to one line; None if missing."""
         found = self.fields.get(name)
         return self.decoded(found[0], limit) if found else None
 
     def texts(self, name: str, limit: int = limits.HEADER_VALUE) -> list[str]:
-        """All fields of that name, topmost first."""
+        """Return all fields of that name, decoded, topmost first."""
         return [self.decoded(value, limit) for value in self.fields.get(name, ())]
 
     def decoded(self, value: bytes, limit: int = limits.HEADER_VALUE) -> str:
-        """One field as a person reads it."""
+        """Return one field as a person reads it."""
         return charset.one_line(decode_words(self.characters(value)), limit)
 
     def characters(self, value: bytes) -> str:
-        """One field as characters, encoded words still encoded."""
+        """Return one field as characters, with encoded words still encoded."""
         if value.isascii() and b"\x1b" not in value:
             return value.decode("ascii")
         text, _ = charset.decode(value, None, self.hint)
@@ -105,8 +100,9 @@ class Headers:
 
 
 def decode_words(text: str) -> str:
-    """``text`` with its encoded words (RFC 2047) decoded; adjacent words of one charset are joined
-    first, so a character cut in two survives.
+    """Return ``text`` with its encoded words (RFC 2047) decoded.
+
+    Adjacent words in one charset are joined first, so a character cut in two survives.
     """
     if "=?" not in text:
         return text
@@ -135,9 +131,7 @@ def decode_words(text: str) -> str:
 
 
 def _joined_bytes(words: list[tuple[str, str]]) -> bytes:
-    """The bytes of adjacent words; base64 that was cut inside a group of four is put together
-    first.
-    """
+    """Return the bytes of adjacent words; base64 cut inside a group of four is joined first."""
     out = []
     carried = ""
     for index, (encoding, data) in enumerate(words):
@@ -158,15 +152,13 @@ def _word_bytes(encoding: str, data: str) -> bytes:
 
 
 def base64_bytes(data: bytes) -> bytes:
-    """Base64 as far as it goes: foreign characters skipped, padding supplied, a lone last character
-    dropped.
-    """
+    """Decode base64 as far as possible: skip foreign characters, add padding, drop a lone last."""
     try:
         return binascii.a2b_base64(data)
     except binascii.Error:
         pass
     out = []
-    for chunk in data.split(b"="):  # padding in the middle ends a run: encoders that were joined
+    for chunk in data.split(b"="):  # several encoded runs, joined
         kept = _NOT_BASE64.sub(b"", chunk)
         if len(kept) % 4 == 1:
             kept = kept[:-1]
@@ -176,8 +168,9 @@ def base64_bytes(data: bytes) -> bytes:
 
 
 def message_ids(text: str, limit: int = limits.REFERENCES) -> list[str]:
-    """Message-IDs of a field, without angle brackets, each once. Where no bracket stands,
-    blank-separated tokens with an ``@`` count.
+    """Return the Message-IDs in a field, without angle brackets, each once.
+
+    Without any bracket, tokens that contain ``@`` count.
     """
     if "<" in text:
         raw = [m[1] for m in _ID.finditer(text)]
@@ -197,8 +190,9 @@ def message_ids(text: str, limit: int = limits.REFERENCES) -> list[str]:
 
 
 def date(text: str) -> datetime | None:
-    """A Date field as aware UTC; None where it is no date or beyond the years 1970 to 2200 (RFC
-    5322 3.3 and its obsolete forms).
+    """Return a Date field in UTC; None if it is not a date or not within 1970 to 2200.
+
+    RFC 5322 3.3 and its obsolete forms.
     """
     if quick := _DATE.match(text):
         month = _MONTHS.get(quick[2])
@@ -215,13 +209,13 @@ def date(text: str) -> datetime | None:
                 )
             except ValueError:
                 return None
-            return _sane(moment)
+            return _within_years(moment)
     try:
         parts = parsedate_tz(text[:200])
         if not parts:
             return None
         zone = timezone(timedelta(seconds=parts[9] or 0))
-        return _sane(datetime(*parts[:5], min(59, parts[5]), tzinfo=zone))
+        return _within_years(datetime(*parts[:5], min(59, parts[5]), tzinfo=zone))
     except (ValueError, OverflowError, TypeError, IndexError):
         return None
 
@@ -237,7 +231,7 @@ def _zone(text: str) -> timezone:
     )
 
 
-def _sane(moment: datetime) -> datetime | None:
+def _within_years(moment: datetime) -> datetime | None:
     try:
         value = moment.astimezone(UTC)
     except (ValueError, OverflowError):
@@ -246,8 +240,9 @@ def _sane(moment: datetime) -> datetime | None:
 
 
 def parameters(text: str) -> tuple[str, dict[str, str]]:
-    """The value of a structured field and its parameters (RFC 2045 5.1), names in lower case, RFC
-    2231 continuations and encodings resolved.
+    """Return the value of a structured field and its parameters, names in lower case.
+
+    RFC 2045 5.1; continuations and encodings of RFC 2231 are resolved.
     """
     value, _, rest = text.partition(";")
     value = value.strip().lower()
@@ -284,9 +279,7 @@ def parameters(text: str) -> tuple[str, dict[str, str]]:
 
 
 def _continued(chunks: dict[int, tuple[str, bool]]) -> str:
-    """A parameter put together from its numbered pieces (RFC 2231 section 4), percent-encoded
-    pieces in the charset of the first.
-    """
+    """Join the numbered pieces of a parameter (RFC 2231 4), decoded in the charset of the first."""
     label: str | None = None
     data = b""
     for index, number in enumerate(sorted(chunks)):

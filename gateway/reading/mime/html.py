@@ -1,20 +1,21 @@
-"""HTML mail: sanitised for showing, and turned into the plain text a person would read.
+"""HTML mail: sanitise it for display, and turn it into the plain text a person would read.
 
 Both run under caps (1 MiB, depth 256) that are checked first: 40,000 nested ``div`` cost a tree
-builder five seconds (reliability.md 28). The text is made from parser events without a tree, so it
-is linear. Quoted blocks come out as ``> `` lines, whatever element the client used, so that one
-engine finds replies and forwards in text and HTML alike.
+builder five seconds (reliability.md 28). The text is written from parser events without a tree, in
+linear time. Quoted blocks become ``> `` lines, whatever element the client used, so that the same
+code finds replies and forwards in text and HTML.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from html import unescape
 from typing import Final, Literal
 
 from lxml import etree
 
-from gateway.reading.mime import limits
+from gateway.reading.mime import client_marks, limits
 from gateway.reading.mime.charset import clean
 from gateway.reading.text.quotes import QuoteMark
 
@@ -22,7 +23,7 @@ _OPEN: Final = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)\b[^<>]{0,2000}?(/?)>")
 _VOID: Final = frozenset(
     "area base br col embed hr img input link meta param source track wbr".split()
 )
-_SKIP: Final = frozenset(
+_NOT_SHOWN: Final = frozenset(
     "script style head title template noscript object svg math select textarea".split()
 )
 _BLOCK: Final = frozenset(
@@ -42,23 +43,9 @@ _ANY_TAG: Final = re.compile(r"<[^<>]{0,5000}>")
 _CLOSES_ITSELF: Final = frozenset(
     "p li td th tr dt dd option tbody thead tfoot colgroup rt rp optgroup".split()
 )
-_DEEPEST_QUOTE: Final = 20
-_MOST_MARKS: Final = 50
-_STYLE: Final = 2000  # characters of a style that are looked at
-# What clients write on the element around a quoted mail, around its introduction, or at the place
-# behind which everything is quoted.
-_QUOTED: Final = frozenset(
-    "gmail_quote gmail_quote_container yahoo_quoted protonmail_quote zmail_extra "
-    "moz-forward-container olk_src_body_section "
-    "mail-editor-reference-message-container ms-outlook-mobile-reference-message".split()
-)
-_INTRODUCED: Final = frozenset("gmail_attr moz-cite-prefix reply-intro".split())
-_BEHIND: Final = frozenset(
-    "appendonsend divrplyfwdmsg stopspelling zwchr outlookmessageheader".split()
-)
-_MARKED: Final = re.compile(
-    "|".join(map(re.escape, sorted(_QUOTED | _INTRODUCED | _BEHIND))), re.IGNORECASE
-)
+_MAX_QUOTE_DEPTH: Final = 20
+_MAX_MARKS: Final = 50
+_MAX_STYLE_CHARS: Final = 2000
 _TAGS: Final = {
     "a", "abbr", "address", "article", "aside", "b", "bdi", "bdo", "blockquote", "br", "caption",
     "center", "cite", "code", "col", "colgroup", "dd", "del", "details", "dfn", "div", "dl", "dt",
@@ -70,7 +57,7 @@ _TAGS: Final = {
 
 
 def depth_within(source: str, limit: int = limits.HTML_DEPTH) -> bool:
-    """Whether elements nest at most ``limit`` deep, by one pass over the tags."""
+    """Tell whether elements nest at most ``limit`` deep, in one pass over the tags."""
     depth = 0
     opened: dict[str, int] = {}
     for tag in _OPEN.finditer(source):
@@ -89,7 +76,7 @@ def depth_within(source: str, limit: int = limits.HTML_DEPTH) -> bool:
 
 
 def without_conditions(source: str) -> str:
-    """HTML without what is meant for Outlook only (``<!--[if mso]> ... <![endif]-->``)."""
+    """Return HTML without what only Outlook shows (``<!--[if mso]> ... <![endif]-->``)."""
     out = []
     at = 0
     while (start := source.find("<!--[if", at)) >= 0:
@@ -102,8 +89,9 @@ def without_conditions(source: str) -> str:
 
 
 def sanitise(source: str) -> tuple[str, str | None]:
-    """HTML that may be shown in a sandboxed frame, and a defect where it was cut or left out.
-    Attributes: no style, no handlers, no forms.
+    """Return HTML that may be shown in a sandboxed frame, and a defect where it was cut or dropped.
+
+    Styles, event handlers and forms are removed.
     """
     import nh3
 
@@ -122,15 +110,11 @@ def sanitise(source: str) -> tuple[str, str | None]:
     ), defect
 
 
-def is_marked(source: str) -> bool:
-    """Whether a client may have marked in this HTML what it quotes."""
-    return _MARKED.search(source) is not None
-
-
 def to_text(source: str) -> tuple[str, list[QuoteMark]]:
-    """The plain text of an HTML body: paragraphs as lines, list marks, table cells apart, quoted
-    blocks as ``> `` lines, links by their words. With it the marks of clients, by the lines of this
-    text.
+    """Return the plain text of an HTML body, and the client marks by the lines of that text.
+
+    Paragraphs become lines, table cells are set apart, quoted blocks become ``> `` lines, lists get
+    bullets or numbers, and links keep their words only.
     """
     source = source[: limits.HTML]
     if "<!" in source:
@@ -141,7 +125,7 @@ def to_text(source: str) -> tuple[str, list[QuoteMark]]:
                 " ".join(line.split()) for line in unescape(_ANY_TAG.sub(" ", source)).split("\n")
             ).strip()
         ), []
-    target = _Writer(marked=is_marked(source))
+    target = _TextWriter(marked=client_marks.is_marked(source))
     parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=False, recover=True)
     try:
         parser.feed(b"<div>")
@@ -152,29 +136,23 @@ def to_text(source: str) -> tuple[str, list[QuoteMark]]:
     return clean(text), target.found()
 
 
-def _mark_of(tag: str, attrib: dict[str, str]) -> Literal["quote", "introduction", "behind"] | None:
-    """What a client says of an element by its class or id."""
-    if tag == "blockquote":
-        return None
-    for word in f"{attrib.get('class', '')} {attrib.get('id', '')}"[:500].lower().split():
-        if word in _QUOTED or word.endswith("yahoo_quoted") or word.startswith("yahoo_quoted_"):
-            return "quote"
-        if word in _INTRODUCED:
-            return "introduction"
-        if word in _BEHIND:
-            return "behind"
-    return None
+@dataclass(slots=True)
+class _Mark:
+    """A mark while its element is open: lines of the raw text, and the depth of the element."""
+
+    kind: Literal["quote", "attribution"]
+    start: int
+    end: int | None = None  # None: to the end of the text
+    depth: int = 0
 
 
-class _Writer:
+class _TextWriter:
     """Receives parser events and writes lines."""
 
     def __init__(self, *, marked: bool) -> None:
         self.marked = marked
-        self.marks: list[
-            list[int]
-        ] = []  # first line, line behind it, depth of the element, whether an introduction
-        self.open_marks: list[list[int]] = []
+        self.marks: list[_Mark] = []
+        self.open_marks: list[_Mark] = []
         self.lines: list[str] = []
         self.line: list[str] = []
         self.quote = 0
@@ -184,7 +162,7 @@ class _Writer:
         self.space = False
         self.gap = False
         self.stack: list[tuple[str, bool, bool]] = []  # tag, hidden, quoting
-        self.mark = ""
+        self.bullet = ""
 
     def start(self, tag: object, attrib: dict[str, str]) -> None:
         if not isinstance(tag, str):
@@ -194,8 +172,8 @@ class _Writer:
             if not self.skip:
                 self.newline(force=True)
             return
-        hidden = tag in _SKIP or bool(
-            attrib and "style" in attrib and _HIDDEN.search(attrib["style"], 0, _STYLE)
+        hidden = tag in _NOT_SHOWN or bool(
+            attrib and "style" in attrib and _HIDDEN.search(attrib["style"], 0, _MAX_STYLE_CHARS)
         )
         quoting = tag == "blockquote" and not (
             attrib
@@ -222,13 +200,16 @@ class _Writer:
             self.quote += 1
 
     def note(self, tag: str, attrib: dict[str, str]) -> None:
-        """Note where a client marked something; ``end`` tells where the element ends."""
-        kind = _mark_of(tag, attrib)
-        if kind is None or len(self.marks) >= _MOST_MARKS:
+        """Note where a marked element begins; :meth:`end` notes where it ends."""
+        kind = client_marks.mark_of(tag, attrib)
+        if kind is None or len(self.marks) >= _MAX_MARKS:
             return
         self.newline()
-        self.marks.append([len(self.lines), -1, len(self.stack), kind == "introduction"])
-        self.open_marks += self.marks[-1:] if kind != "behind" else []
+        mark = _Mark("attribution" if kind == "attribution" else "quote", len(self.lines))
+        self.marks.append(mark)
+        if kind != "above_quote":
+            mark.depth = len(self.stack)
+            self.open_marks.append(mark)
 
     def opened(self, tag: str) -> None:
         if tag == "pre":
@@ -239,7 +220,7 @@ class _Writer:
         elif tag == "li" and self.lists:
             if self.lists[-1] >= 0:
                 self.lists[-1] += 1
-            self.mark = f"{self.lists[-1]}. " if self.lists[-1] > 0 else "* "
+            self.bullet = f"{self.lists[-1]}. " if self.lists[-1] > 0 else "* "
         elif tag == "hr":
             self.gap = True
 
@@ -262,9 +243,9 @@ class _Writer:
         while self.stack:
             opened, hidden, quoting = self.stack.pop()
             self.closed(opened, hidden, quoting)
-            while self.open_marks and self.open_marks[-1][2] > len(self.stack):
+            while self.open_marks and self.open_marks[-1].depth > len(self.stack):
                 self.newline()
-                self.open_marks.pop()[1] = len(self.lines)
+                self.open_marks.pop().end = len(self.lines)
             if opened == tag:
                 break
 
@@ -309,9 +290,9 @@ class _Writer:
             if self.lines and self.lines[-1].strip("> "):
                 self.lines.append("> " * min(self.quote, self.last_quote()) if self.quote else "")
             self.gap = False
-        if self.mark and not self.line:
-            self.line.append(self.mark)
-            self.mark = ""
+        if self.bullet and not self.line:
+            self.line.append(self.bullet)
+            self.bullet = ""
         self.line.append(text)
 
     def last_quote(self) -> int:
@@ -323,13 +304,16 @@ class _Writer:
 
     def newline(self, force: bool = False) -> None:
         if self.line or force:
-            self.lines.append("> " * min(self.quote, _DEEPEST_QUOTE) + "".join(self.line).rstrip())
+            self.lines.append(
+                "> " * min(self.quote, _MAX_QUOTE_DEPTH) + "".join(self.line).rstrip()
+            )
             self.line = []
         self.space = False
 
     def found(self) -> list[QuoteMark]:
-        """The marks, by the lines of the text as :meth:`close` gives it: without blank lines before
-        it, and with single ones inside.
+        """Return the marks by the lines of the text that :meth:`close` returns.
+
+        That text has no blank lines at its start and never two in a row.
         """
         if not self.marks:
             return []
@@ -343,17 +327,15 @@ class _Writer:
             blank = empty
         at.append(count)
         return [
-            QuoteMark(
-                "introduction" if introduces else "quote", at[start], at[end] if end >= 0 else count
-            )
-            for start, end, _, introduces in self.marks
+            QuoteMark(mark.kind, at[mark.start], count if mark.end is None else at[mark.end])
+            for mark in self.marks
         ]
 
     def comment(self, data: str) -> None:
-        """Comments are no text."""
+        """Skip a comment."""
 
     def pi(self, target: str, data: str | None = None) -> None:
-        """Processing instructions are no text."""
+        """Skip a processing instruction."""
 
     def close(self) -> str:
         self.newline()

@@ -1,10 +1,9 @@
-"""Calendar invitations (RFC 5545, iTIP of RFC 5546): who invites whom, when and where, and which
-answer was given (library ``icalendar``).
+"""Read calendar invitations (RFC 5545, RFC 5546): who invites whom, when, where, and the answer.
 
-The library is imported by the first calendar that a worker meets. What can go wrong: a calendar
-that defines its own time zone makes the library unfold recurrence rules, which may never end, so
-such definitions are taken out first and a zone is what its name says; a broken value raises only
-when it is looked at, and is then left out.
+The library ``icalendar`` is imported for the first calendar that a worker meets. A calendar that
+defines its own time zone makes it unfold recurrence rules, which may never end, so these
+definitions are removed first and a zone is what its name says. A broken value raises only when it
+is looked at, and is then left out.
 """
 
 from __future__ import annotations
@@ -16,19 +15,20 @@ from typing import Any, Final
 from core.model.message import Address, Invitation, Invitee
 from gateway.reading.mime import charset, limits
 
-LONGEST: Final = 256 * 1024  # bytes of a calendar that are read
-_EVENTS: Final = 20  # of one calendar
-_INVITEES: Final = 500  # of one event
-_COMPONENTS: Final = 1000  # beginnings of components in one calendar
+MAX_BYTES: Final = 256 * 1024  # bytes of a calendar that are read
+_MAX_EVENTS: Final = 20  # of one calendar
+_MAX_INVITEES: Final = 500  # of one event
+_MAX_COMPONENTS: Final = 1000  # of one calendar
 _KINDS: Final = frozenset({"VEVENT", "VTODO", "VFREEBUSY"})
 TYPES: Final = frozenset({"text/calendar", "application/ics", "text/x-vcalendar"})
 
 
 def read(data: bytes, label: str | None, method: str = "") -> tuple[list[Invitation], str | None]:
-    """The events of a calendar, and a defect where it could not be read whole. ``label`` is the
-    charset named by the part, ``method`` its parameter.
+    """Return the events of a calendar, and a defect where it could not be read whole.
+
+    ``label`` is the charset of the part, ``method`` its parameter.
     """
-    text, _ = charset.decode(data[:LONGEST], label or "utf-8")
+    text, _ = charset.decode(data[:MAX_BYTES], label or "utf-8")
     source = _without_zones(text)
     if not source:
         return [], "a calendar that cannot be read"
@@ -38,18 +38,18 @@ def read(data: bytes, label: str | None, method: str = "") -> tuple[list[Invitat
         calendars = icalendar.Calendar.from_ical(source, multiple=True)
         events = [
             (each, calendar)
-            for calendar in calendars[:_EVENTS]
+            for calendar in calendars[:_MAX_EVENTS]
             for each in calendar.subcomponents
             if each.name in _KINDS
         ]
         found = [
             _event(event, _line(calendar, "METHOD") or method)
-            for event, calendar in events[:_EVENTS]
+            for event, calendar in events[:_MAX_EVENTS]
         ]
     except Exception:  # noqa: BLE001
         # the library raises ValueError, KeyError, RecursionError and its own on damaged calendars
         return [], "a calendar that cannot be read"
-    if len(data) > LONGEST or len(events) > _EVENTS:
+    if len(data) > MAX_BYTES or len(events) > _MAX_EVENTS:
         return found, "a calendar longer than is read"
     return found, "a calendar with broken values" if any(
         event.errors for event, _ in events
@@ -57,7 +57,7 @@ def read(data: bytes, label: str | None, method: str = "") -> tuple[list[Invitat
 
 
 def lines(found: Invitation) -> str:
-    """An invitation as plain lines, for a mail that has no other text."""
+    """Return an invitation as plain lines, for a mail that has no other text."""
     when = " - ".join(each for each in (found.start, found.end) if each)
     rows = [
         ("Invitation" if found.method != "REPLY" else "Answer to an invitation", found.summary),
@@ -75,8 +75,9 @@ def lines(found: Invitation) -> str:
 
 
 def _without_zones(text: str) -> str:
-    """A calendar without its definitions of time zones, and with an end where it was cut off;
-    nothing where it is none or has too many components.
+    """Return a calendar without time zone definitions, and closed where it was cut off.
+
+    The result is empty if it is not a calendar or has too many components.
     """
     kept: list[str] = []
     opened: list[str] = []
@@ -93,7 +94,7 @@ def _without_zones(text: str) -> str:
             kept.append(line)
         if verb == "END" and zone:
             inside = False
-    if not begun or begun > _COMPONENTS:
+    if not begun or begun > _MAX_COMPONENTS:
         return ""
     return "\r\n".join([*kept, *(f"END:{name}" for name in reversed(opened))]) + "\r\n"
 
@@ -101,7 +102,7 @@ def _without_zones(text: str) -> str:
 def _event(event: Any, method: str) -> Invitation:
     start, zone = _moment(event, "DTSTART")
     end, _ = _moment(event, "DTEND")
-    end = end or _moment(event, "DUE")[0] or _lasting(event)
+    end = end or _moment(event, "DUE")[0] or _end_by_duration(event)
     organizer = next(_people(event, "ORGANIZER"), None)
     return Invitation(
         method=charset.one_line(method, 40).upper(),
@@ -120,7 +121,7 @@ def _event(event: Any, method: str) -> Invitation:
 
 
 def _first(component: Any, name: str) -> Any:
-    """The first value of a property that may be there several times."""
+    """Return the first value of a property that may occur several times."""
     value = component.get(name)
     return value[0] if isinstance(value, list) and value else value
 
@@ -130,9 +131,7 @@ def _line(component: Any, name: str) -> str:
 
 
 def _moment(event: Any, name: str) -> tuple[str | None, str]:
-    """A point in time in ISO 8601 (a date, a local time, or a time with its offset), and the name
-    of its zone.
-    """
+    """Return a point in time in ISO 8601 (a date, a local time or one with offset) and its zone."""
     value = _first(event, name)
     found = _value(value)
     if not isinstance(found, date):
@@ -146,7 +145,7 @@ def _moment(event: Any, name: str) -> tuple[str | None, str]:
 
 
 def _value(value: Any) -> Any:
-    """The Python value of a date, a time or a length; None where it is broken."""
+    """Return the Python value of a date, a time or a duration; None where it is broken."""
     try:
         return value.dt
     except Exception:  # noqa: BLE001
@@ -154,8 +153,8 @@ def _value(value: Any) -> Any:
         return None
 
 
-def _lasting(event: Any) -> str | None:
-    """The end of an event that tells its length instead."""
+def _end_by_duration(event: Any) -> str | None:
+    """Return the end of an event that has a duration instead of an end."""
     start, length = _value(_first(event, "DTSTART")), _value(_first(event, "DURATION"))
     if not isinstance(start, date) or not isinstance(length, timedelta):
         return None
@@ -166,9 +165,9 @@ def _lasting(event: Any) -> str | None:
 
 
 def _people(event: Any, name: str) -> Iterator[Invitee]:
-    """Whom a property names, with their answers."""
+    """Yield the people a property names, with their answers."""
     value = event.get(name)
-    for each in (value if isinstance(value, list) else [value] if value else [])[:_INVITEES]:
+    for each in (value if isinstance(value, list) else [value] if value else [])[:_MAX_INVITEES]:
         text = charset.one_line(str(each), limits.ADDRESS).strip()
         address = text[7:] if text[:7].lower() == "mailto:" else text
         params = getattr(each, "params", {})

@@ -1,7 +1,7 @@
-"""The caps within which one mail is read (reliability.md 1, item 12), in one place.
+"""The caps within which one mail is read (reliability.md 1, item 12).
 
-Over a cap nothing raises: what lies within it is read, the rest is left, and the message carries
-``over_limit``. All sizes are bytes unless said.
+Nothing raises over a cap: what lies within it is read, the rest is left, and the message is marked
+``over_limit``. Sizes are bytes unless noted.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ ADDRESSES: Final = 1000
 ENCODED_WORDS: Final = 2000  # a field; a long real subject has some forty
 REFERENCES: Final = 1000
 
-# What a stored string may hold, in characters.
+# Characters of a stored string.
 TEXT: Final = 1024 * 1024
 SUBJECT: Final = 2000
 NAME: Final = 500

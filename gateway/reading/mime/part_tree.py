@@ -1,9 +1,9 @@
-"""The part tree of a mail, found by searching for boundaries in the bytes, never line by line.
+"""Build the part tree of a mail by searching its bytes for boundaries, never line by line.
 
-Parts are slices of the raw mail (or of a decoded attached message); nothing is copied until
-somebody asks for content. Outer delimiters are looked for first, so a truncated inner multipart
-ends with its parent. Depth, parts and boundary length are capped; a broken structure is a defect
-and what could be found is there.
+Parts are slices of the raw mail (or of a decoded attached mail); nothing is copied until its
+content is requested. Outer delimiters are found first, so a truncated inner multipart ends with its
+parent. Depth, number of parts and boundary length are capped; a broken structure is a defect, and
+what could be found is kept.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from gateway.reading.mime.headers import Headers, base64_bytes, parameters
 from gateway.reading.mime.uuencode import decode_lines
 
 _BLANK: Final = re.compile(rb"\n\r?\n")
-_NEARLY_BLANK: Final = re.compile(
-    rb"\n[ \t]+\r?\n(?![ \t]|[!-9;-~]+[ \t]*:)"
-)  # a line of blanks ends a header only where no field follows
+# a line of blanks ends a header only if no field follows
+_NEARLY_BLANK: Final = re.compile(rb"\n[ \t]+\r?\n(?![ \t]|[!-9;-~]+[ \t]*:)")
 _LEADING: Final = re.compile(rb"(?:[ \t]*\r?\n)*")
 _HEADER_LINE: Final = re.compile(rb"[!-9;-~]{1,200}[ \t]*:")
 _FROM_LINE: Final = re.compile(rb">?From [^\n]*\n")
 _FIRST_DELIMITER: Final = re.compile(rb"(?:^|\n)--([^\r\n\s]{1,200})[ \t]*\r?\n(?=[Cc]ontent-)")
-_BAD_NAME: Final = re.compile(r"[\x00-\x1f\x7f]+")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]+")
 
 
 @dataclass(slots=True)
 class Part:
-    """One node of the tree. ``start`` and ``end`` bound its body in ``buffer``; ``path`` is "" for
-    the whole mail, then "1", "2.1".
+    """One node of the tree; ``start`` and ``end`` bound its body in ``buffer``.
+
+    ``path`` is "" for the whole mail, then "1", "2.1".
     """
 
     headers: Headers
@@ -47,11 +47,10 @@ class Part:
     disposition_params: dict[str, str] = field(default_factory=dict)
     encoding: str = ""
     children: list[Part] = field(default_factory=list)
-    declared: bool = True  # False where no Content-Type was written
 
     @property
     def filename(self) -> str | None:
-        """The name its sender gave it, without control characters; never to be used as a path."""
+        """Return the name given by the sender, without control characters; it is no safe path."""
         name = (
             self.disposition_params.get("filename")
             or self.params.get("name")
@@ -59,36 +58,36 @@ class Part:
         )
         if not name:
             return None
-        return _BAD_NAME.sub("", clean(name, limits.FILENAME)).strip() or None
+        return _CONTROL.sub("", clean(name, limits.FILENAME)).strip() or None
 
     @property
     def content_id(self) -> str | None:
-        """Content-ID without angle brackets."""
+        """Return Content-ID without angle brackets."""
         value = self.headers.text("content-id", limits.MESSAGE_ID)
         return value.strip("<> ") or None if value else None
 
     @property
     def main(self) -> str:
-        """The type before the slash."""
+        """Return the type before the slash."""
         return self.content_type.partition("/")[0]
 
     def body(self) -> bytes:
-        """The body as it stands in the mail, still encoded."""
+        """Return the body as it stands in the mail, still encoded."""
         return self.buffer[self.start : self.end]
 
     def content(self) -> bytes:
-        """The decoded body. Never raises: what cannot be decoded is given as far as it goes."""
+        """Return the decoded body, as far as it can be decoded; never raises."""
         body = self.body()
         if self.encoding == "base64":
             return base64_bytes(body)
         if self.encoding == "quoted-printable":
             return quoted_printable(body)
-        if self.encoding in _UU:
+        if self.encoding in _UUENCODE:
             return decode_lines(body)
         return body
 
     def walk(self) -> Iterator[Part]:
-        """This part and all below it, in the order of the mail."""
+        """Yield this part and all below it, in the order of the mail."""
         stack = [self]
         while stack:
             part = stack.pop()
@@ -96,17 +95,19 @@ class Part:
             stack.extend(reversed(part.children))
 
 
-_UU: Final = frozenset({"uuencode", "x-uuencode", "x-uue", "uue"})
-_ENCODINGS: Final = frozenset({"", "7bit", "8bit", "binary", "base64", "quoted-printable"}) | _UU
+_UUENCODE: Final = frozenset({"uuencode", "x-uuencode", "x-uue", "uue"})
+_ENCODINGS: Final = (
+    frozenset({"", "7bit", "8bit", "binary", "base64", "quoted-printable"}) | _UUENCODE
+)
 
 
 def quoted_printable(body: bytes) -> bytes:
-    """Quoted-printable as far as it goes; bytes that are no encoding stay as they are."""
+    """Decode quoted-printable as far as possible; bytes that are not encoded stay as they are."""
     return binascii.a2b_qp(body)
 
 
 class Tree:
-    """The parts of one mail and what was odd about its structure."""
+    """The parts of one mail and what is odd about its structure."""
 
     __slots__ = ("count", "defects", "over_limit", "root")
 
@@ -118,12 +119,12 @@ class Tree:
         self.root = self._message(raw, 0, len(raw), "", 0)
 
     def defect(self, words: str) -> None:
-        """Note what was wrong, each thing once."""
+        """Note what is wrong, each defect once."""
         if words not in self.defects and len(self.defects) < limits.DEFECTS:
             self.defects.append(words)
 
     def _message(self, buffer: bytes, start: int, end: int, path: str, depth: int) -> Part:
-        """A mail with its own header block, in ``buffer[start:end]``."""
+        """Return a mail with its own header block, in ``buffer[start:end]``."""
         lead = _LEADING.match(buffer, start, end)
         at = lead.end() if lead else start
         if buffer.startswith(b"From ", at) or buffer.startswith(b">From ", at):
@@ -137,8 +138,9 @@ class Tree:
         return self._part(headers, buffer, body, end, path, depth)
 
     def _header_end(self, buffer: bytes, at: int, end: int, cap: int) -> int:
-        """Where the body begins. A header without blank line runs to the end; one over the cap is
-        cut and flagged.
+        """Return where the body begins.
+
+        A header without a blank line runs to the end; one over the cap is cut and flagged.
         """
         if buffer.startswith((b"\n", b"\r\n"), at):
             return at + (1 if buffer[at] == 10 else 2)
@@ -172,7 +174,7 @@ class Tree:
         for words in headers.defects:
             self.defect(words)
         self.over_limit = self.over_limit or headers.over_limit
-        self._describe(part, digest=digest)
+        self._read_type(part, digest=digest)
         if self.count >= limits.PARTS or depth >= limits.DEPTH:
             if part.main == "multipart":
                 self.over_limit = True
@@ -182,13 +184,12 @@ class Tree:
             self._attached(part, depth)
         return part
 
-    def _describe(self, part: Part, *, digest: bool) -> None:
+    def _read_type(self, part: Part, *, digest: bool) -> None:
         raw = part.headers.raw("content-type")
         if raw:
             part.content_type, part.params = parameters(part.headers.characters(raw))
-            part.content_type = _kind(part.content_type)
+            part.content_type = _media_type(part.content_type)
         else:
-            part.declared = False
             part.content_type = "message/rfc822" if digest else "text/plain"
         raw = part.headers.raw("content-disposition")
         if raw:
@@ -196,7 +197,7 @@ class Tree:
         raw = part.headers.raw("content-transfer-encoding")
         if raw:
             encoding = raw.decode("ascii", "replace").lower().partition(";")[0].strip(" \t\"'")
-            encoding = _SPELLINGS.get(encoding, encoding)
+            encoding = _ENCODING_SPELLINGS.get(encoding, encoding)
             if encoding not in _ENCODINGS:
                 self.defect("unknown transfer encoding")
             part.encoding = encoding
@@ -235,7 +236,7 @@ class Tree:
             )
 
     def _as_text(self, part: Part) -> None:
-        """A multipart that is none: its body is text as it stands."""
+        """Treat a multipart without parts as plain text."""
         part.content_type = "text/plain"
         part.params = {}
 
@@ -253,8 +254,9 @@ class Tree:
         return self._part(headers, buffer, body, end, path, depth, digest=digest)
 
     def _delimiters(self, part: Part, needle: bytes) -> Iterator[tuple[int, int, bool]]:
-        """(end of what stands before, begin of what follows, closing) of each delimiter line, at
-        most two more than parts are allowed.
+        """Yield (end of what stands before, start of what follows, closing) of each delimiter line.
+
+        At most two more than the allowed number of parts are yielded.
         """
         buffer, end = part.buffer, part.end
         line = b"--" + needle
@@ -283,7 +285,7 @@ class Tree:
                 return
 
     def _attached(self, part: Part, depth: int) -> None:
-        """The mail inside a message/rfc822 part, as its only child."""
+        """Add the mail inside a message/rfc822 part as its only child."""
         buffer, start, end = part.buffer, part.start, part.end
         if part.encoding in {"base64", "quoted-printable"}:
             buffer = part.content()
@@ -292,13 +294,13 @@ class Tree:
         part.children.append(self._message(buffer, start, end, path, depth + 1))
 
 
-_SPELLINGS: Final = {
+_ENCODING_SPELLINGS: Final = {
     "7-bit": "7bit", "8-bit": "8bit", "quoted-printable7": "quoted-printable",
     "quotedprintable": "quoted-printable", "base-64": "base64",
     "quoted_printable": "quoted-printable", "b": "base64", "q": "quoted-printable", "none": "7bit",
     "7 bit": "7bit", "8 bit": "8bit",
 }  # fmt: skip
-_SHORT: Final = {
+_SHORT_TYPES: Final = {
     "text": "text/plain",
     "plain": "text/plain",
     "html": "text/html",
@@ -308,17 +310,15 @@ _SHORT: Final = {
 _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}")
 
 
-def _kind(value: str) -> str:
-    """A media type in lower case; what is no media type becomes the nearest one (RFC 2045 5.2:
-    text/plain).
-    """
+def _media_type(value: str) -> str:
+    """Return a media type in lower case, or the nearest one for what is none (RFC 2045 5.2)."""
     value = value.strip(" \t\"'")
     if _TYPE.fullmatch(value):
         return value
     first = value.split()[0] if value.split() else ""
     if _TYPE.fullmatch(first):
         return first
-    return _SHORT.get(
+    return _SHORT_TYPES.get(
         first,
         "text/plain"
         if "/" not in first or first.startswith("text/")

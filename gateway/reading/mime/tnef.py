@@ -1,20 +1,17 @@
-"""winmail.dat: the files that Outlook packs into a TNEF stream (library ``tnefparse``, under the
-worker's limits).
-"""
+"""Unpack winmail.dat, a TNEF stream of files as Outlook sends it (library ``tnefparse``)."""
 
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from gateway.reading.mime import charset, limits
 
-_MOST = 100  # files of one stream
+_MAX_FILES: Final = 100  # of one stream
 
 
 def unpack(data: bytes) -> tuple[list[tuple[str, bytes]], str | None]:
-    """Names and contents of the files in a TNEF stream, and a defect where it could not be read to
-    its end.
-    """
+    """Return the names and contents of the files in a TNEF stream, and a defect or None."""
     from tnefparse import TNEF
 
     logging.getLogger("tnefparse").setLevel(logging.CRITICAL + 1)  # it logs names and contents
@@ -24,7 +21,7 @@ def unpack(data: bytes) -> tuple[list[tuple[str, bytes]], str | None]:
         # the library raises ValueError, struct.error, IndexError and others on damaged streams
         return [], "a winmail.dat that cannot be read"
     out: list[tuple[str, bytes]] = []
-    for index, each in enumerate(stream.attachments[:_MOST]):
+    for index, each in enumerate(stream.attachments[:_MAX_FILES]):
         try:
             name = str(each.long_filename() or each.name or "")
             content = bytes(each.data or b"")

@@ -1,6 +1,4 @@
-"""uuencode: parts that declare it, and files pasted into a text body between ``begin 644 name`` and
-``end``.
-"""
+"""Decode uuencode: declared parts, and files pasted into a text (``begin 644 name`` to ``end``)."""
 
 from __future__ import annotations
 
@@ -13,12 +11,12 @@ _BEGIN: Final = re.compile(
     rb"^begin(?:-base64)? ([0-7]{3,4}) ([^\r\n]{0,254}[^\s])[ \t]*+\r?$", re.MULTILINE
 )
 _END: Final = re.compile(rb"^(?:end|====)[ \t]*\r?$", re.MULTILINE)
-_MOST: Final = 50  # files in one body
+_MAX_FILES: Final = 50  # in one body
 
 
 @dataclass(frozen=True, slots=True)
-class Pasted:
-    """A file found in a text: its name, its content, and where it stood."""
+class PastedFile:
+    """A file found in a text: its name, its content, and where it stands."""
 
     name: bytes
     content: bytes
@@ -27,9 +25,7 @@ class Pasted:
 
 
 def decode_lines(data: bytes) -> bytes:
-    """The content of uuencoded ``data``, with or without begin and end lines; lines that are none
-    are left out.
-    """
+    """Decode uuencoded data, with or without begin and end lines; other lines are skipped."""
     begin = _BEGIN.search(data)
     if begin:
         data = data[begin.end() :]
@@ -50,31 +46,29 @@ def _line(line: bytes) -> bytes:
             return b""
 
 
-def find(body: bytes) -> list[Pasted]:
-    """The uuencoded files that stand in a text body, in order; one without its ``end`` line is no
-    file.
-    """
-    out: list[Pasted] = []
+def find(body: bytes) -> list[PastedFile]:
+    """Return the uuencoded files in a text body, in order; a file needs its ``end`` line."""
+    out: list[PastedFile] = []
     at = 0
-    while len(out) < _MOST and (begin := _BEGIN.search(body, at)):
+    while len(out) < _MAX_FILES and (begin := _BEGIN.search(body, at)):
         end = _END.search(body, begin.end())
         if end is None:
             break
         at = end.end()
         block = body[begin.end() : end.start()].strip(b"\r\n")
         rows = block.split(b"\n")
-        if rows and all(_looks_like(row) for row in rows[:20]):
+        if rows and all(_is_encoded(row) for row in rows[:20]):
             if begin[0].startswith(b"begin-base64"):
                 from gateway.reading.mime.headers import base64_bytes
 
                 content = base64_bytes(block)
             else:
                 content = decode_lines(block)
-            out.append(Pasted(begin[2], content, begin.start(), end.end()))
+            out.append(PastedFile(begin[2], content, begin.start(), end.end()))
     return out
 
 
-def _looks_like(row: bytes) -> bool:
+def _is_encoded(row: bytes) -> bool:
     row = row.rstrip(b"\r")
     if not row:
         return True

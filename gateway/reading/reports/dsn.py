@@ -1,17 +1,16 @@
-"""Machine reports: delivery reports (RFC 3464), read receipts (RFC 8098), feedback reports (RFC
-5965), TLS and DMARC reports.
+"""Read machine reports: delivery reports, read receipts, and feedback, TLS and DMARC reports.
 
-The machine-readable part is read first; mailers that write prose only are read by
-:mod:`gateway.reading.reports.prose_bounces`, and then only when the mail comes from the null path
-or a mailer's address (behaviour.md 2.1, step 5b). What can go wrong: an absence note from such an
-address taken for a bounce, which is why classification tests responders before prose.
+Their formats are RFC 3464, RFC 8098 and RFC 5965. The machine-readable part is read first. Bounces
+in prose are read by :mod:`gateway.reading.reports.prose_bounces`, and only if the mail comes from
+the null path or a mailer's address (behaviour.md 2.1, step 5b). An absence note from such an
+address must not be taken for a bounce, so classification tests responders before prose.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from core.mail.classify import is_mailer
@@ -21,12 +20,17 @@ from gateway.reading.mime.headers import Headers, message_ids
 from gateway.reading.mime.part_tree import Part
 from gateway.reading.reports import prose_bounces, ses_notice
 
+# What mailers write into Action.
 _ACTIONS: Final[dict[str, BounceAction]] = {
     "failed": "failed", "failure": "failed", "fail": "failed", "failed.": "failed",
     "hardfail": "failed", "error": "failed", "delayed": "delayed", "delay": "delayed",
     "deferred": "delayed", "delivered": "delivered", "relayed": "relayed", "expanded": "expanded",
     "deliverable": "delivered",
 }  # fmt: skip
+_ACTION_BY_CLASS: Final[dict[str, BounceAction]] = {
+    "5": "failed", "4": "delayed", "2": "delivered",
+}  # fmt: skip
+# From the worst action to the best.
 _WORST: Final[tuple[BounceAction, ...]] = (
     "failed",
     "delayed",
@@ -37,7 +41,8 @@ _WORST: Final[tuple[BounceAction, ...]] = (
 )
 _STATUS: Final = re.compile(r"\b([245]\.\d{1,3}\.\d{1,3})\b")
 _ADDRESS: Final = re.compile(
-    r"(?<![^\s<>@\"(),;:])[^\s<>@\"(),;:]++@[A-Za-z0-9._\u0080-\uffff-]+|\"[^\"]{1,100}\"@[A-Za-z0-9._-]+"
+    r"(?<![^\s<>@\"(),;:])[^\s<>@\"(),;:]++@[A-Za-z0-9._\u0080-\uffff-]+|"
+    r"\"[^\"]{1,100}\"@[A-Za-z0-9._-]+"
 )
 _STATUS_TYPES: Final = frozenset(
     {
@@ -70,37 +75,37 @@ _COMPLAINT: Final = re.compile(
     re.IGNORECASE,
 )
 _FIELD: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,60})[ \t]*:[ \t]*(.*)")
-_SERVICE: Final = re.compile(
-    r"[\w.-]*(?:smtp|mail)[-_.]?(?:service|daemon|delivery|system|agent|gateway)|no-?reply|do-?not-?reply|imss|interscan",
+_SERVICE_ADDRESS: Final = re.compile(
+    r"[\w.-]*(?:smtp|mail)[-_.]?(?:service|daemon|delivery|system|agent|gateway)|"
+    r"no-?reply|do-?not-?reply|imss|interscan",
     re.IGNORECASE,
 )
-_MOST: Final = 1000  # recipients of one report
-_LONGEST: Final = 512 * 1024  # bytes of a report that are read
+_MAX_RECIPIENTS: Final = 1000  # of one report
+_MAX_REPORT_BYTES: Final = 512 * 1024
 _XTEXT: Final = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """What was found: ``kind`` is "dsn", "mdn", "arf", "tls", "dmarc" or empty; a bounce told in
-    prose has no kind but a ``bounce``.
+    """The report that was found.
 
-    ``told`` means that its subject or X-Failed-Recipients says that it is one.
+    ``kind`` is "dsn", "mdn", "arf", "tls", "dmarc" or empty; a bounce in prose has a ``bounce`` but
+    no kind. ``announced`` is true if the subject or X-Failed-Recipients says that it is one.
     """
 
     kind: str = ""
     bounce: Bounce | None = None
     rule: str = ""
     challenge: bool = False
-    told: bool = False
+    announced: bool = False
 
 
 @dataclass(slots=True)
 class _Parts:
-    """The parts of a report that say something, attached mails not entered."""
+    """The parts of a report that carry information; attached mails are not entered."""
 
     status: list[Part] = field(default_factory=list)
     returned: list[Part] = field(default_factory=list)
-    texts: list[Part] = field(default_factory=list)
     types: set[str] = field(default_factory=set)
 
 
@@ -116,72 +121,76 @@ def read(
     *,
     null_path: bool,
 ) -> DeliveryReport:
-    """The report a mail is, if it is one. ``text`` is its body as a person reads it."""
+    """Return the report a mail is, if it is one. ``text`` is its body as a person reads it."""
     if text[:1] == "{" and (notice := ses_notice.read(text)) is not None:
-        return DeliveryReport(notice[0], notice[1], "delivery notice of a mail service", told=True)
-    structured = root.content_type == "multipart/report"
-    by_machine = (
-        null_path
-        or sender is None
-        or sender.address is None
-        or is_mailer(sender)
-        or "x-failed-recipients" in headers.fields
-    )
-    by_machine = (
-        by_machine
-        or bool(sender and sender.address and _SERVICE.match(sender.address))
-        and bool(prose_bounces.FAILURE_SUBJECT.search(subject))
-    )
-    if not structured and not by_machine:
+        rule = "delivery notice of a mail service"
+        return DeliveryReport(notice[0], notice[1], rule, announced=True)
+    is_report = root.content_type == "multipart/report"
+    if not is_report and not (
+        null_path or _is_from_machine(sender, subject) or "x-failed-recipients" in headers.fields
+    ):
         return _other_report(root, headers, subject)
     parts = _collect(root)
-    named = root.params.get("report-type", "").lower()
-    if (
-        not parts.status
-        and (parts.types & _MDN_TYPES or named == "disposition-notification")
-        and not _tells_failure(subject)
-    ):
-        return DeliveryReport("mdn")
-    if "message/feedback-report" in parts.types or named == "feedback-report":
-        return DeliveryReport("arf")
-    if named == "tlsrpt" or "tls-report-domain" in headers.fields:
-        return DeliveryReport("tls")
-    found = _other_report(root, headers, subject)
+    found = _without_recipients(root, headers, subject, parts)
     if found.kind:
         return found
     returned = _returned_headers(parts)
+    is_challenge = prose_bounces.is_challenge(text)
     recipients = _from_status(parts)
     if recipients:
-        bounce = _bounce(_completed(recipients, text, headers, returned), returned, text)
         return DeliveryReport(
-            "dsn", bounce, "RFC 3464 delivery report", prose_bounces.is_challenge(text)
+            kind="dsn",
+            bounce=_bounce(_completed(recipients, text, headers, returned), returned, text),
+            rule="RFC 3464 delivery report",
+            challenge=is_challenge,
         )
-    nobody = sender is None or not sender.address
-    prose = prose_bounces.read(root, headers, subject, text, returned, sure=structured or nobody)
+    from_nobody = sender is None or not sender.address
+    prose = prose_bounces.read(
+        root, headers, subject, text, returned, is_report=is_report or from_nobody
+    )
     if prose is None:
-        return (
-            DeliveryReport(challenge=True)
-            if null_path and prose_bounces.is_challenge(text)
-            else _NOTHING
-        )
-    bounce = _bounce(list(prose.recipients), returned, text, prose.action)
+        return DeliveryReport(challenge=null_path and is_challenge)
     return DeliveryReport(
-        "dsn" if structured else "",
-        bounce,
-        prose.rule,
-        prose_bounces.is_challenge(text),
-        prose.told,
+        kind="dsn" if is_report else "",
+        bounce=_bounce(list(prose.recipients), returned, text, prose.action),
+        rule=prose.rule,
+        challenge=is_challenge,
+        announced=prose.announced,
     )
 
 
-def _tells_failure(subject: str) -> bool:
+def _is_from_machine(sender: Address | None, subject: str) -> bool:
+    """Tell whether nobody, a mailer, or a service announcing a failure sent the mail."""
+    if sender is None or sender.address is None or is_mailer(sender):
+        return True
+    return bool(_SERVICE_ADDRESS.match(sender.address)) and _announces_failure(subject)
+
+
+def _without_recipients(
+    root: Part, headers: Headers, subject: str, parts: _Parts
+) -> DeliveryReport:
+    """Return a report that is no delivery report: a receipt, or a TLS, DMARC or abuse report."""
+    kind = root.params.get("report-type", "").lower()
+    if (
+        not parts.status
+        and (parts.types & _MDN_TYPES or kind == "disposition-notification")
+        and not _announces_failure(subject)
+    ):
+        return DeliveryReport("mdn")
+    if "message/feedback-report" in parts.types or kind == "feedback-report":
+        return DeliveryReport("arf")
+    if kind == "tlsrpt" or "tls-report-domain" in headers.fields:
+        return DeliveryReport("tls")
+    return _other_report(root, headers, subject)
+
+
+def _announces_failure(subject: str) -> bool:
+    """Tell whether a subject announces a failed delivery."""
     return bool(prose_bounces.FAILURE_SUBJECT.search(subject))
 
 
 def _other_report(root: Part, headers: Headers, subject: str) -> DeliveryReport:
-    """Reports that are no multipart/report: complaints in Hotmail's form, DMARC aggregates, TLS
-    reports, receipts.
-    """
+    """Return a report that is not multipart/report: a receipt, a DMARC, TLS or abuse report."""
     if root.content_type in _MDN_TYPES:
         return DeliveryReport("mdn")
     if (
@@ -205,11 +214,12 @@ def _other_report(root: Part, headers: Headers, subject: str) -> DeliveryReport:
 
 
 def _is_aggregate(part: Part) -> bool:
-    """Whether a file bears the name that DMARC gives an aggregate report (RFC 7489 7.2.1.1)."""
+    """Tell whether a file is named like a DMARC aggregate report (RFC 7489 7.2.1.1)."""
     return part.main == "application" and bool(_AGGREGATE.fullmatch(part.filename or ""))
 
 
 def _collect(root: Part) -> _Parts:
+    """Collect the parts of a report by what they carry."""
     found = _Parts()
     stack = [root]
     while stack:
@@ -219,8 +229,6 @@ def _collect(root: Part) -> _Parts:
             found.status.append(part)
         elif part.content_type in _RETURNED:
             found.returned.append(part)
-        elif part.main == "text":
-            found.texts.append(part)
         if part.main == "multipart":
             stack.extend(reversed(part.children))
     return found
@@ -230,7 +238,7 @@ _STATUS_BODY: Final = re.compile(rb"(?im)^(?:final-recipient|original-recipient)
 
 
 def _misnamed_status(part: Part) -> bool:
-    """A status part sent under another type: it starts with the fields of one."""
+    """Tell whether a part of another type starts with the fields of a delivery status."""
     if (
         part.path in {"", "1"}
         or part.main not in {"text", "message", "application"}
@@ -246,8 +254,9 @@ def _misnamed_status(part: Part) -> bool:
 
 
 def _groups(text: str) -> Iterator[dict[str, str]]:
-    """The field groups of a status body. A blank line ends a group; so does a recipient field that
-    is already there.
+    """Yield the field groups of a delivery status.
+
+    A group ends at a blank line, or at a recipient field that it already has.
     """
     group: dict[str, str] = {}
     last = ""
@@ -270,55 +279,49 @@ def _groups(text: str) -> Iterator[dict[str, str]]:
         yield group
 
 
+_RECIPIENT_FIELDS: Final = frozenset(
+    {"final-recipient", "original-recipient", "x-actual-recipient", "action"}
+)
+
+
 def _from_status(parts: _Parts) -> list[BounceRecipient]:
-    """The recipients of all status parts."""
+    """Return the recipients in all delivery status parts."""
     out: list[BounceRecipient] = []
     for part in parts.status:
-        text, _ = charset.decode(part.content()[:_LONGEST], part.params.get("charset") or "utf-8")
+        text, _ = charset.decode(
+            part.content()[:_MAX_REPORT_BYTES], part.params.get("charset") or "utf-8"
+        )
         for group in _groups(text):
-            if (
-                any(
-                    name in group
-                    for name in (
-                        "final-recipient",
-                        "original-recipient",
-                        "x-actual-recipient",
-                        "action",
-                    )
-                )
-                and len(out) < _MOST
-            ):
+            if _RECIPIENT_FIELDS & group.keys() and len(out) < _MAX_RECIPIENTS:
                 out.append(_recipient(group))
-    seen = {each for each in out if each.address}
-    return [each for each in out if each.address] if seen else out
+    return [each for each in out if each.address] or out
 
 
 def _recipient(group: dict[str, str]) -> BounceRecipient:
+    """Return the recipient that one field group of a delivery status describes."""
     original = _typed_address(group.get("original-recipient", ""))
     final = _typed_address(group.get("final-recipient", ""))
     address = final or original or _typed_address(group.get("x-actual-recipient", ""))
     diagnostic = charset.one_line(group.get("diagnostic-code", ""), 2000)
     status = _STATUS.search(group.get("status", "")) or _STATUS.search(diagnostic)
     word = group.get("action", "").split("(")[0].split(";")[0].strip().lower()
-    action = _ACTIONS.get(word.split(" ")[0] if word else "", None)
-    if action is None:
-        action = _by_status(status[1] if status else "")
+    action = _ACTIONS.get(word.split(" ")[0])
     return BounceRecipient(
-        address, original, action, status[1] if status else None, diagnostic or None
+        address=address,
+        original=original,
+        action=action or _by_status(status[1] if status else ""),
+        status=status[1] if status else None,
+        diagnostic=diagnostic or None,
     )
 
 
 def _by_status(status: str) -> BounceAction:
-    """The action where the report names none or an unknown one, by the class of the status (RFC
-    3463).
-    """
-    return {"5": "failed", "4": "delayed", "2": "delivered"}.get(status[:1], "unknown")  # type: ignore[return-value]
+    """Return the action by the class of the status (RFC 3463): the report has no known one."""
+    return _ACTION_BY_CLASS.get(status[:1], "unknown")
 
 
 def _typed_address(value: str) -> str | None:
-    """The address in ``rfc822; user@example.org``; None where it is none (a mailbox path, an X.400
-    name).
-    """
+    """Return the address in ``rfc822; user@example.org``; None for a mailbox path or X.400 name."""
     kind, semicolon, rest = value.partition(";")
     text = (rest if semicolon else value).strip()
     if kind.strip().lower() == "utf-8":
@@ -333,23 +336,18 @@ def _typed_address(value: str) -> str | None:
 def _completed(
     recipients: list[BounceRecipient], text: str, headers: Headers, returned: Headers | None
 ) -> list[BounceRecipient]:
-    """Recipients of a report that names no usable address, with the one that its prose or the
-    returned mail names.
-    """
+    """Return the recipients; if none has an address, those of the prose or the returned mail."""
     if any(each.address for each in recipients):
         return recipients
     named = prose_bounces.named_in(headers, text) or prose_bounces.returned_to(returned)
     if not named:
         return recipients
     first = recipients[0]
-    return [
-        BounceRecipient(address, None, first.action, first.status, first.diagnostic)
-        for address in named[:_MOST]
-    ]
+    return [replace(first, address=address, original=None) for address in named[:_MAX_RECIPIENTS]]
 
 
 def _returned_headers(parts: _Parts) -> Headers | None:
-    """The header of the mail that came back."""
+    """Return the header of the returned mail."""
     for part in parts.returned:
         if part.children:
             return part.children[0].headers
@@ -367,6 +365,7 @@ def _bounce(
     text: str,
     action: BounceAction | None = None,
 ) -> Bounce:
+    """Return the bounce of these recipients, each once."""
     worst = next(
         (each for each in _WORST if any(r.action == each for r in recipients)), action or "unknown"
     )

@@ -1,6 +1,4 @@
-"""Delivery notices that a mail service sends as JSON in the text of a mail (Amazon SES by SNS, its
-documented "notification contents").
-"""
+"""Read the delivery notices that Amazon SES sends through SNS, as JSON in the text of a mail."""
 
 from __future__ import annotations
 
@@ -11,18 +9,20 @@ from typing import Any, Final
 from core.model.message import Bounce, BounceAction, BounceRecipient
 from gateway.reading.mime import charset, limits
 
-_LONGEST: Final = 256 * 1024
-_BROKEN: Final = re.compile(r"!?\r?\n ?")  # relays break long lines, some with a mark
+_MAX_CHARS: Final = 256 * 1024
+_BROKEN_LINE: Final = re.compile(r"!?\r?\n ?")  # relays break long lines, some with a mark
 _KINDS: Final = {"Bounce": "dsn", "Complaint": "arf", "Delivery": "dsn"}
 
 
 def read(text: str) -> tuple[str, Bounce | None] | None:
-    """("dsn", the bounce) or ("arf", None) of a text that is such a notice; None for any other."""
+    """Return ("dsn", the bounce) or ("arf", None) for such a notice; None for any other text."""
     head = text[:4000]
     if not head.startswith("{") or "notificationType" not in head and "eventType" not in head:
         return None
     try:
-        notice, _ = json.JSONDecoder(strict=False).raw_decode(_BROKEN.sub("", text[:_LONGEST]))
+        notice, _ = json.JSONDecoder(strict=False).raw_decode(
+            _BROKEN_LINE.sub("", text[:_MAX_CHARS])
+        )
         if isinstance(notice.get("Message"), str):  # wrapped by the topic it came through
             notice, _ = json.JSONDecoder(strict=False).raw_decode(notice["Message"])
         kind = str(notice.get("notificationType") or notice.get("eventType"))
@@ -44,16 +44,15 @@ def _bounce(notice: dict[str, Any], kind: str, message_id: str | None) -> Bounce
         ]
         action: BounceAction = "delivered"
     else:
-        told = notice.get("bounce") or {}
-        named = told.get("bouncedRecipients") or []
+        named = (notice.get("bounce") or {}).get("bouncedRecipients") or []
         action = "failed"
     recipients = tuple(
         BounceRecipient(
-            _short(each.get("emailAddress")),
-            None,
-            action,
-            _short(each.get("status")),
-            _short(each.get("diagnosticCode")),
+            address=_short(each.get("emailAddress")),
+            original=None,
+            action=action,
+            status=_short(each.get("status")),
+            diagnostic=_short(each.get("diagnosticCode")),
         )
         for each in named[:1000]
     )

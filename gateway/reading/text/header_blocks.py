@@ -1,9 +1,8 @@
-"""Header blocks inside a text: the ``From: / Sent: / To: / Subject:`` that clients put above a mail
-they quote or forward.
+"""Find header blocks in a text: the ``From: / To: / Subject:`` above a quoted or forwarded mail.
 
-The labels of all languages are one table; a block is told by its shape. What can go wrong: body
-lines that look like fields (``Date: tomorrow``), so a block needs a sender and one more field, and
-ends at the first line that is none.
+The labels of all languages are one table (:mod:`gateway.reading.languages`); a block is recognised
+by its shape. Lines of the body may look like fields (``Date: tomorrow``), so a block needs a sender
+and one more field, and ends at the first line that is not a field.
 """
 
 from __future__ import annotations
@@ -12,19 +11,19 @@ import re
 from typing import Final
 
 from gateway.reading.languages import DECORATION, LABELS, Role, fold
-from gateway.reading.text.quotes import Found, depth_of, unquoted
+from gateway.reading.text.quotes import OutlineItem, depth_of, unquoted
 
 _COLON: Final = re.compile(r"[:：]")
-_UNMARKED: Final = " \t\u00a0*_"
-# possessive: a comma between two mailboxes could belong to either, and every way to share them out
-# would be tried
-_ONLY_BOXES: Final = re.compile(
+_PADDING: Final = " \t\u00a0*_"
+# Possessive, because a comma between two mailboxes could belong to either, and every way to share
+# them out would be tried.
+_ONLY_MAILBOXES: Final = re.compile(
     r"(?:[^<>@:]{0,90}+<[^<>\s@]++@[^<>\s]++>)++[,;\s]*+|[^\s<>@:]+@[^\s<>@:]+[,;]?"
 )
 
 
 def colon_of(text: str) -> int:
-    """Where the first colon of a line stands, as far as a label can reach; -1 where there is none."""
+    """Return where the first colon of a line is, as far as a label can reach, or -1."""
     at = text.find(":", 0, 60)
     if at < 0 and not text.isascii():
         at = text.find("：", 0, 60)
@@ -32,16 +31,18 @@ def colon_of(text: str) -> int:
 
 
 def label_of(text: str) -> Role | None:
-    """The role of a header label as written, with its decoration."""
+    """Return the role of a header label, with its decoration as written."""
     bare = text.strip(DECORATION)
     return LABELS.get(fold(bare)) if 0 < len(bare) <= 40 else None
 
 
-def header_block(lines: list[str], at: int, depth: int, *, marked: bool = False) -> Found | None:
-    """The header block that begins at line ``at`` (blank lines before it allowed when ``marked``),
-    quoted ``depth`` deep or, after a mark, one deeper.
+def header_block(
+    lines: list[str], at: int, depth: int, *, marked: bool = False
+) -> OutlineItem | None:
+    """Return the header block at line ``at``, quoted ``depth`` deep; None if there is none.
 
-    It needs a sender and one more field; after a mark any two fields are enough.
+    It needs a sender and one more field. After a forward mark (``marked``) any two fields are
+    enough, blank lines may come first, and it may be quoted one deeper.
     """
     start = at
     while marked and at < len(lines) and at - start < 5 and not lines[at].strip("> \t\u00a0"):
@@ -62,13 +63,13 @@ def header_block(lines: list[str], at: int, depth: int, *, marked: bool = False)
     )
     if not enough:
         return None
-    return Found("block", at, end, own, fields, strong=len(fields) > 2 or "from" not in fields)
+    return OutlineItem(
+        "block", at, end, own, fields, strong=len(fields) > 2 or "from" not in fields
+    )
 
 
 def _dated_and_addressed(fields: dict[Role, str]) -> bool:
-    """Whether a block without sender can only be one: a date with a time of day, and a recipient
-    with an address.
-    """
+    """Tell whether a block without sender has a time of day and a recipient's address."""
     return bool(_CLOCK.search(fields.get("date", ""))) and "@" in fields.get("to", "")
 
 
@@ -86,7 +87,7 @@ class _Block:
         self.gaps = 0
 
     def read(self, at: int) -> int:
-        """Read from line ``at`` on; gives the line behind the block."""
+        """Read from line ``at``; returns the line behind the block."""
         end = at
         stop = min(len(self.lines), at + 60)
         while at < stop:
@@ -95,7 +96,7 @@ class _Block:
                 if depth_of(line) < self.depth and line.strip():
                     break
                 line = unquoted(line, self.depth)
-            if not line.strip(_UNMARKED):
+            if not line.strip(_PADDING):
                 if not self.goes_on(at):
                     break
             elif not self.take(line):
@@ -106,12 +107,10 @@ class _Block:
         return end
 
     def goes_on(self, at: int) -> bool:
-        """Whether a new field follows a blank line: mail made from paragraphs has one between all
-        fields.
-        """
+        """Tell whether a field follows a blank line; paragraphs put one between all fields."""
         for index in range(at + 1, min(at + 3, len(self.lines))):
             line = unquoted(self.lines[index], self.depth)
-            if not line.strip(_UNMARKED):
+            if not line.strip(_PADDING):
                 continue
             colon = _COLON.search(line, 0, 60)
             role = label_of(line[: colon.start()]) if colon else None
@@ -124,54 +123,51 @@ class _Block:
         return False
 
     def take(self, line: str) -> bool:
-        """One line: a field, or the rest of the one before; False where the block is over."""
+        """Read one line, a field or the rest of the one before; False if the block is over."""
         colon = _COLON.search(line, 0, 60)
         role = label_of(line[: colon.start()]) if colon else None
-        if (
-            role is not None
-            and colon is not None
-            and (role not in self.fields or role in {"other", "cc", "to"})
-        ):
-            value = line[colon.end() :].strip(_UNMARKED)
-            if role != "other" or "other" not in self.fields:
-                self.fields[role] = (
-                    f"{self.fields[role]}, {value}"
-                    if role in self.fields and role != "other"
-                    else value
-                )
-            self.role = role
+        if colon is not None and role is not None and self.may_add(role):
+            self.add(role, line[colon.end() :].strip(_PADDING))
             return True
         if self.role is None:
             return False
         value = self.fields.get(self.role, "")
-        unfinished = value.count("<") > value.count(">") or value.count('"') % 2 == 1
-        boxed = (
-            self.role == "from" and "@" not in value and bool(_ONLY_BOXES.fullmatch(line.strip()))
-        )
-        folded = (
-            boxed
-            or line[0] in " \t"
-            and (
-                self.role in {"to", "cc", "bcc", "from"}
-                and "@" in line
-                or self.role == "subject"
-                and len(value) > 40
-            )
-        )
-        if (
-            value == ""
-            or unfinished
-            or folded
-            or self.role in {"to", "cc", "bcc"}
-            and (value[-1] in ",;" or bool(_ONLY_BOXES.fullmatch(line.strip())))
-        ):
-            self.fields[self.role] = f"{value} {line.strip(_UNMARKED)}".strip()
-            return len(self.fields[self.role]) < 20_000
-        return False
+        if not _goes_on(self.role, value, line):
+            return False
+        self.fields[self.role] = f"{value} {line.strip(_PADDING)}".strip()
+        return len(self.fields[self.role]) < 20_000
+
+    def may_add(self, role: Role) -> bool:
+        """Tell whether the block can have a field of this role, or a second one."""
+        return role not in self.fields or role in {"other", "cc", "to"}
+
+    def add(self, role: Role, value: str) -> None:
+        """Add a field; further recipients are appended to those there are."""
+        self.role = role
+        if role not in self.fields:
+            self.fields[role] = value
+        elif role != "other":
+            self.fields[role] += f", {value}"
+
+
+def _goes_on(role: Role, value: str, line: str) -> bool:
+    """Tell whether a line without label belongs to the field above it."""
+    if value == "" or value.count("<") > value.count(">") or value.count('"') % 2 == 1:
+        return True
+    if role == "from" and "@" not in value and _ONLY_MAILBOXES.fullmatch(line.strip()):
+        return True
+    if line[0] in " \t":
+        if role in {"to", "cc", "bcc", "from"} and "@" in line:
+            return True
+        if role == "subject" and len(value) > 40:
+            return True
+    return role in {"to", "cc", "bcc"} and (
+        value[-1] in ",;" or _ONLY_MAILBOXES.fullmatch(line.strip()) is not None
+    )
 
 
 def collapsed_fields(text: str) -> dict[Role, str]:
-    """The fields of a header block whose line ends got lost (``From: a <b>To: c <d>Sent: ...``)."""
+    """Return the fields of a block that lost its line ends (``From: a <b>To: c <d>Sent: ...``)."""
     spots: list[tuple[int, int, Role]] = []
     seen: set[Role] = set()
     for colon in _COLON.finditer(text[:8000]):
@@ -197,9 +193,7 @@ def collapsed_fields(text: str) -> dict[Role, str]:
 
 
 def _may_begin(text: str, start: int) -> bool:
-    """Whether a label can begin here: at a blank, or with a capital or a letter of a script without
-    capitals.
-    """
+    """Tell whether a label can begin here: after a blank, at a capital, or in a caseless script."""
     char = text[start]
     return (
         start == 0

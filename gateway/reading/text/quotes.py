@@ -1,4 +1,4 @@
-"""Quote signs, and the things an outline is made of."""
+"""Quote signs, and the items of an outline."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 
 from gateway.reading.languages import Role
 
-Sign = Literal["forward_mark", "reply_mark", "block", "introduction", "quote"]
+ItemKind = Literal["forward_mark", "reply_mark", "block", "attribution", "quote"]
 
 _QUOTE: Final = re.compile(r"[ \t]{0,3}((?:[>|][ \t]?){1,100}+)")
 
@@ -16,12 +16,14 @@ _FRAMED: Final = re.compile(r"\s{0,10}-{4,80}[^\n]{1,120}?-{4,80}\s{0,10}")
 
 
 @dataclass(slots=True)
-class Found:
-    """One thing found: lines ``start`` to ``end`` (exclusive), at a quote depth. ``fields`` belong
-    to a block; ``strong`` to an introduction that names a time or an address.
+class OutlineItem:
+    """One item: lines ``start`` to ``end`` (exclusive) at a quote depth.
+
+    ``fields`` belong to a block. ``strong`` means that an attribution has a time or an address, or
+    that a block has enough fields to stand without a mark.
     """
 
-    sign: Sign
+    kind: ItemKind
     start: int
     end: int
     depth: int = 0
@@ -30,17 +32,15 @@ class Found:
 
 
 class QuoteMark(NamedTuple):
-    """Lines ``start`` to ``end`` (exclusive) of a text of which the HTML says that they are a
-    quoted mail, or the introduction of one.
-    """
+    """Lines ``start`` to ``end`` (exclusive) that the HTML marks as a quote or an attribution."""
 
-    kind: Literal["quote", "introduction"]
+    kind: Literal["quote", "attribution"]
     start: int
     end: int
 
 
 def depth_of(line: str) -> int:
-    """How deep a line is quoted by ``>`` signs (or bars, which some clients draw)."""
+    """Return how deep a line is quoted by ``>`` signs or the bars that some clients draw."""
     if not line or line[0] not in "> \t|":
         return 0
     match = _QUOTE.match(line)
@@ -54,14 +54,12 @@ def depth_of(line: str) -> int:
 
 
 def is_framed(line: str) -> bool:
-    """Whether a line is one between dashes: right above a header block it is a mark, also in words
-    that no table has.
-    """
+    """Tell whether a line is between dashes; above a header block it is a mark in any words."""
     return len(line) <= 300 and _FRAMED.fullmatch(line) is not None
 
 
 def unquoted(line: str, depth: int) -> str:
-    """A line with at most ``depth`` quote signs taken off."""
+    """Return a line without its first ``depth`` quote signs."""
     for _ in range(depth):
         bare = line.lstrip(" \t")
         if not bare.startswith((">", "|")):
@@ -71,7 +69,7 @@ def unquoted(line: str, depth: int) -> str:
 
 
 def quoted_next(lines: list[str], at: int) -> bool:
-    """Whether the next line that is not blank is quoted."""
+    """Tell whether the next line that is not blank is quoted."""
     for line in lines[at : at + 4]:
         if line.strip():
             return depth_of(line) > 0
@@ -79,7 +77,7 @@ def quoted_next(lines: list[str], at: int) -> bool:
 
 
 def quote_end(lines: list[str], at: int, count: int) -> int:
-    """The line behind a quote; blank lines between quoted ones belong to it."""
+    """Return the line behind a quote; blank lines between quoted lines belong to it."""
     end = at
     while at < count:
         line = lines[at]
@@ -101,9 +99,7 @@ def quote_end(lines: list[str], at: int, count: int) -> int:
 
 
 def _wrapped(before: str, line: str) -> bool:
-    """Whether an unquoted line inside a quote is the end of the quoted line before it, which a
-    client broke: an open bracket, or a long line's rest.
-    """
+    """Tell whether an unquoted line is the end of the quoted line before it, broken by a client."""
     if (
         before.count("(") > before.count(")")
         and ")" in line

@@ -1,67 +1,64 @@
-"""The visible reply: what the sender newly wrote, without quotes and their introductions
-(interfaces.md 3).
+"""Find the visible reply: what the sender newly wrote (interfaces.md 3).
 
-Nothing is lost: what is cut stands in ``quoted_text``. Closings and signatures stay. Where the
-sender wrote both before and after a quote, or between quotes, the quotes stay too, for without them
-his sentences say nothing.
+Quotes and attributions are cut, and nothing is lost: they go to ``quoted_text``. Closings and
+signatures stay. If the sender wrote both before and after a quote, or between quotes, the quotes
+stay too: without them, the sender's sentences say nothing.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Final
 
-from gateway.reading.text.quotes import Found, depth_of, is_framed
+from gateway.reading.text.quotes import OutlineItem, depth_of, is_framed
 
 _RULE_LINE: Final = re.compile(r"[\s\u00a0]*(?:[-_=*~—–]{5,}|_{3,})[\s\u00a0]*")
 _SIGNATURE: Final = re.compile(r"[\s\u00a0]*(?:--|__|—|–|-- )[\s\u00a0]*")
 _FOOTER: Final = re.compile(r"[\s]*[_=-]{20,}[\s]*")
 _CLOSING: Final = re.compile(
-    r"\s*(?:(?:best|kind|warm|many)?\s*regards|best(?: wishes)?|thanks|thank you|many "
-    r"thanks|cheers|sincerely|yours|br\b|rgds|mfg|lg|vg|viele gr|mit freundlichen|freundliche "
-    r"gr|beste gr|liebe gr|gruß|gruss|danke|"
-    r"cordialement|bien à vous|merci|salutations|saludos|un "
-    r"saludo|atentamente|gracias|cordiali "
-    r"saluti|saluti|grazie|atenciosamente|obrigad|cumprimentos|abraço|met "
-    r"vriendelijke|groet|bedankt|"
-    r"med venlig|venlig hilsen|mvh|hilsen|hälsningar|vänliga|med "
-    r"vänlig|hilsen|terveisin|yst[äa]v[äa]llisin|pozdraw|z poważaniem|s "
-    r"pozdrav|pozdrav|üdvözlettel|с уважением|з повагою|saygı|với|"
+    r"\s*(?:(?:best|kind|warm|many)?\s*regards|best(?: wishes)?|thanks|thank you|many thanks|"
+    r"cheers|sincerely|yours|br\b|rgds|mfg|lg|vg|viele gr|mit freundlichen|freundliche gr|"
+    r"beste gr|liebe gr|gruß|gruss|danke|cordialement|bien à vous|merci|salutations|saludos|"
+    r"un saludo|atentamente|gracias|cordiali saluti|saluti|grazie|atenciosamente|obrigad|"
+    r"cumprimentos|abraço|met vriendelijke|groet|bedankt|med venlig|venlig hilsen|mvh|hilsen|"
+    r"hälsningar|vänliga|med vänlig|hilsen|terveisin|yst[äa]v[äa]llisin|pozdraw|z poważaniem|"
+    r"s pozdrav|pozdrav|üdvözlettel|с уважением|з повагою|saygı|với|"
     r"よろしく|此致|祝好|谢谢|감사)\b.{0,60}$",
     re.IGNORECASE,
 )
 
 
-def visible(text: str, lines: list[str], found: list[Found]) -> tuple[str, str]:
-    """What the sender newly wrote, and the rest. ``lines`` and ``found`` are the outline of
-    ``text``.
-    """
+def split(text: str, lines: list[str], found: list[OutlineItem]) -> tuple[str, str]:
+    """Return what the sender newly wrote, and the rest; ``found`` is the outline of ``lines``."""
     if not found:
         return text, ""
-    cut = _cut(lines, found)
+    cut = _quote_start(lines, found)
     start = 0
     while (
         cut < len(lines)
         and not any(line.strip() for line in lines[start:cut])
-        and (intro := _opening(found, cut)) is not None
+        and (attribution := _attribution_on_top(found, cut)) is not None
     ):
-        start = intro.end
+        start = attribution.end
         found = [each for each in found if each.start >= start]
-        cut = _cut(lines, found)
+        cut = _quote_start(lines, found)
     if start:
-        reply, quoted = _folded(lines[start:], [_moved(each, start) for each in found], cut - start)
+        reply, quoted = _split_at(
+            lines[start:], [_shifted(each, start) for each in found], cut - start
+        )
         return reply, "\n".join([*lines[:start], quoted]).strip("\n")
-    return _folded(lines, found, cut)
+    return _split_at(lines, found, cut)
 
 
-def _folded(lines: list[str], found: list[Found], cut: int) -> tuple[str, str]:
-    """The lines above ``cut`` without their quotes, and everything else."""
+def _split_at(lines: list[str], found: list[OutlineItem], cut: int) -> tuple[str, str]:
+    """Return the lines above ``cut`` without their quotes, and everything else."""
     above = lines[:cut]
     below = lines[cut:]
     quotes = [
         each
         for each in found
-        if each.start < cut and each.sign in {"quote", "introduction", "forward_mark", "block"}
+        if each.start < cut and each.kind in {"quote", "attribution", "forward_mark", "block"}
     ]
     if not quotes:
         return _tidy(above), "\n".join(below).strip("\n")
@@ -69,37 +66,41 @@ def _folded(lines: list[str], found: list[Found], cut: int) -> tuple[str, str]:
     return _tidy(kept), "\n".join([*dropped, *below]).strip("\n")
 
 
-def _cut(lines: list[str], found: list[Found]) -> int:
-    """The line where a quoted mail begins that runs to the end: a header block, a mark, or an
-    introduction without quote signs below it.
+def _quote_start(lines: list[str], found: list[OutlineItem]) -> int:
+    """Return the line where a quoted mail begins that runs to the end, or the number of lines.
+
+    It begins at a header block, a mark, or an attribution without quote signs below it.
     """
     for index, each in enumerate(found):
         if each.depth:
             continue
         if (
-            each.sign == "reply_mark"
-            or each.sign == "block"
-            and (each.strong or index and found[index - 1].sign == "reply_mark")
+            each.kind == "reply_mark"
+            or each.kind == "block"
+            and (each.strong or index and found[index - 1].kind == "reply_mark")
         ):
-            return _with_rule(lines, each.start)
-        if each.sign == "introduction" and each.strong and not _quoted_below(lines, each.end):
+            return _start_of_rule(lines, each.start)
+        if each.kind == "attribution" and each.strong and not _quote_follows(lines, each.end):
             return each.start
     return len(lines)
 
 
-def _opening(found: list[Found], cut: int) -> Found | None:
-    """An introduction on top of everything with unquoted text below it: the quote was taken out, or
-    the sender wrote without signs. What stands below is all there is, so it is kept.
+def _attribution_on_top(found: list[OutlineItem], cut: int) -> OutlineItem | None:
+    """Return an attribution at line ``cut`` above which there is nothing.
+
+    The quote was removed, or the sender wrote below without signs. What follows is all there is, so
+    it is kept.
     """
-    return next((each for each in found if each.start == cut and each.sign == "introduction"), None)
+    return next((each for each in found if each.start == cut and each.kind == "attribution"), None)
 
 
-def _moved(each: Found, by: int) -> Found:
-    return Found(each.sign, each.start - by, each.end - by, each.depth, each.fields, each.strong)
+def _shifted(each: OutlineItem, by: int) -> OutlineItem:
+    """Return the item ``by`` lines higher."""
+    return replace(each, start=each.start - by, end=each.end - by)
 
 
-def _with_rule(lines: list[str], at: int) -> int:
-    """The line of the rule drawn above a header block, if there is one."""
+def _start_of_rule(lines: list[str], at: int) -> int:
+    """Return the line of the rule above a header block, or the block's own line."""
     start = at
     while start and (
         not lines[start - 1].strip()
@@ -110,41 +111,40 @@ def _with_rule(lines: list[str], at: int) -> int:
     return start
 
 
-def _quoted_below(lines: list[str], at: int) -> bool:
-    """Whether quote signs follow an introduction."""
+def _quote_follows(lines: list[str], at: int) -> bool:
+    """Tell whether quote signs follow an attribution."""
     for line in lines[at : at + 6]:
         if line.strip():
             return depth_of(line) > 0
     return False
 
 
-def _without_quotes(lines: list[str], quotes: list[Found]) -> tuple[list[str], list[str]]:
-    """The lines without their quotes, or, where the sender wrote around them, without their
-    introductions only.
+def _without_quotes(lines: list[str], quotes: list[OutlineItem]) -> tuple[list[str], list[str]]:
+    """Return the lines without quotes, and the lines removed.
+
+    If the sender wrote around the quotes, only the attributions are removed.
     """
     quoted = [False] * len(lines)
-    introduced = [False] * len(lines)
+    attributed = [False] * len(lines)
     for each in quotes:
-        where = introduced if each.sign == "introduction" else quoted
+        where = attributed if each.kind == "attribution" else quoted
         for index in range(each.start, min(each.end, len(lines))):
-            if each.sign in {"introduction", "quote"} or each.depth:
+            if each.kind in {"attribution", "quote"} or each.depth:
                 where[index] = True
     own = [
         index
         for index, line in enumerate(lines)
-        if line.strip() and not quoted[index] and not introduced[index]
+        if line.strip() and not quoted[index] and not attributed[index]
     ]
     if any(quoted) and own and _interleaved(lines, quoted, own):
         quoted = [False] * len(lines)
-    kept = [line for index, line in enumerate(lines) if not quoted[index] and not introduced[index]]
-    dropped = [line for index, line in enumerate(lines) if quoted[index] or introduced[index]]
+    kept = [line for index, line in enumerate(lines) if not quoted[index] and not attributed[index]]
+    dropped = [line for index, line in enumerate(lines) if quoted[index] or attributed[index]]
     return kept, dropped
 
 
 def _interleaved(lines: list[str], quoted: list[bool], own: list[int]) -> bool:
-    """Whether the sender's words stand on both sides of a quote; a signature below the last quote
-    does not count.
-    """
+    """Tell whether the sender's words are on both sides of a quote, not counting a signature."""
     first = quoted.index(True)
     last = len(quoted) - 1 - quoted[::-1].index(True)
     before = any(index < first for index in own)
@@ -161,7 +161,7 @@ def _interleaved(lines: list[str], quoted: list[bool], own: list[int]) -> bool:
 
 
 def _tidy(lines: list[str]) -> str:
-    """Lines as a text, without blank lines around it and without a rule at its end."""
+    """Join lines to a text without blank lines around it."""
     end = len(lines)
     while end and not lines[end - 1].strip():
         end -= 1

@@ -1,4 +1,4 @@
-"""The mails of the reading tests, for the tests of the processes that read."""
+"""The mails of the tests of reading, for the tests of intake."""
 
 from __future__ import annotations
 

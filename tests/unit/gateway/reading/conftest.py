@@ -24,7 +24,7 @@ def make(
     extra: str = "",
     kind: str = "text/plain; charset=utf-8",
 ) -> bytes:
-    """A mail with CRLF line ends: usual headers, ``extra`` ones, a content type, a body."""
+    """Return a mail with CRLF line ends: the usual headers, ``extra`` ones, a type and a body."""
     if isinstance(body, str):
         body = body.encode()
     body = body.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
@@ -39,19 +39,19 @@ def make(
 
 
 def parts(boundary: str, *pieces: str) -> str:
-    """The body of a multipart: each piece is a part with its own header."""
+    """Return the body of a multipart; each piece is a part with its own header."""
     return "".join(f"--{boundary}\n{piece}\n" for piece in pieces) + f"--{boundary}--\n"
 
 
 @pytest.fixture
 def mail() -> Callable[..., bytes]:
-    """Builds a mail (see ``make``)."""
+    """Build a mail (see ``make``)."""
     return make
 
 
 @pytest.fixture
 def read() -> Callable[..., Message]:
-    """Builds a mail and reads it."""
+    """Build a mail and read it."""
 
     def reading(
         body: bytes | str = b"Hello\r\n",
@@ -67,5 +67,5 @@ def read() -> Callable[..., Message]:
 
 @pytest.fixture
 def multipart() -> Callable[..., str]:
-    """Builds the body of a multipart."""
+    """Build the body of a multipart."""
     return parts

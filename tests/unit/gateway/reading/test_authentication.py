@@ -1,4 +1,4 @@
-"""The verdict of a trusted hop (behaviour.md 5)."""
+"""The verdict of a trusted server (behaviour.md 5)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OURS = "mx.help.example"
     ],
 )
 def test_verdicts(values, expected):
-    """The topmost header with one of our ids decides; what stands in comments and quotes does not."""
+    """The topmost header with an id of ours decides; its comments and quotes do not."""
     assert verdict(read_results(values), [OURS]) == expected
 
 
@@ -44,7 +44,7 @@ def test_several_signatures_count_by_the_best():
 
 
 def test_what_is_shown_is_what_was_relied_on():
-    """The trusted header, or without one the topmost."""
+    """The trusted header is shown; without one, the topmost."""
     results = read_results(["other.example; spf=pass", f"{OURS}; spf=fail"])
     assert relied_on(results, [OURS]) == results[1]
     assert relied_on(results, []) == results[0]
@@ -52,7 +52,7 @@ def test_what_is_shown_is_what_was_relied_on():
 
 
 def test_a_mail_carries_its_results(read):
-    """Folded headers of a mail, in their order."""
+    """A mail has its folded headers in their order."""
     found = read(
         extra=f"Authentication-Results: {OURS};\n dmarc=pass (p=reject)\n header.from=mail.example"
     )

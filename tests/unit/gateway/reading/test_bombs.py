@@ -1,6 +1,4 @@
-"""Mails made to cost time or memory (reliability.md 12 to 16): read in linear time, whatever they
-are made of.
-"""
+"""Mails made to cost time or memory are read in linear time (reliability.md 12 to 16)."""
 
 from __future__ import annotations
 
@@ -141,7 +139,7 @@ BOMBS = {
 
 
 def cost(raw):
-    """Processor seconds of one reading, the better of two."""
+    """Return the processor seconds of one reading, the better of two."""
     spent = []
     for _ in range(2):
         begun = time.process_time()
@@ -158,15 +156,13 @@ def _warm():
 
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
 def test_cost_is_linear(bomb):
-    """Four times the size costs at most about four times the time: a quadratic engine would need
-    sixteen.
-    """
+    """Four times the size costs about four times the time; quadratic code would need sixteen."""
     small, large = cost(bomb(30_000)), cost(bomb(120_000))
     assert large < 8 * max(small, 0.004)
 
 
 def test_a_million_parts_are_not_made():
-    """Five hundred parts are read, the rest is left, and the mail is there."""
+    """Five hundred parts are read and the rest is left."""
     found = parse.read(
         HEAD
         + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
@@ -177,7 +173,7 @@ def test_a_million_parts_are_not_made():
 
 
 def test_a_header_of_ten_megabytes():
-    """What lies within the cap is read; the body behind the header is found."""
+    """What lies within the cap is read, and the body behind the header is found."""
     found = parse.read(
         HEAD
         + b"X-Junk: "
@@ -190,7 +186,7 @@ def test_a_header_of_ten_megabytes():
 
 
 def test_defects_are_few_however_broken_a_mail_is():
-    """A mail that is wrong in a thousand places does not fill a row."""
+    """A mail that is wrong in a thousand places has at most as many defects as the cap."""
     raw = (
         HEAD
         + b"nonsense\r\n" * 900

@@ -1,6 +1,4 @@
-"""Mails with one oddity each, written for this project: what must be read out of them stands beside
-them.
-"""
+"""Mails with one oddity each, written for this project, with what must be read out of them."""
 
 from __future__ import annotations
 
@@ -16,14 +14,15 @@ CASES = sorted((Path(__file__).parent / "cases").glob("*.eml"))
 
 
 def test_there_are_enough():
-    """A hundred and twenty mails at least."""
+    """There are at least 120 mails."""
     assert len(CASES) >= 120
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_case(path):
-    """The keys that the expectation names have the expected values; ``defects`` are among those
-    told, ``files`` are names and sizes.
+    """The keys of the expectation have the expected values.
+
+    ``defects`` must be among those found; ``files`` are names and sizes of attachments.
     """
     expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     row = as_row(path.name, parse.read(path.read_bytes(), html=True), ())

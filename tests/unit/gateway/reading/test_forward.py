@@ -1,6 +1,4 @@
-"""Forwards: recognised in any language and from any client, with sender, recipients, subject, text
-and comment.
-"""
+"""Forwards are recognised in any language and from any client."""
 
 from __future__ import annotations
 
@@ -150,9 +148,7 @@ def check(found):
     ids=[row[0] for row in LANGUAGES],
 )
 def test_a_marked_forward_is_read_in_each_language(read, code, mark, labels):
-    """Mark and header block: everything of the original mail, and the forwarder's own words; the
-    subject says nothing.
-    """
+    """A mark and a header block give the original mail and the comment, in each language."""
     inner = check(read(f"Can you look?\n\n{mark}\n{block(labels)}\n{TEXT}\n", subject="Something"))
     assert inner.comment == "Can you look?"
     assert inner.rule == "forward mark"
@@ -162,7 +158,7 @@ def test_a_marked_forward_is_read_in_each_language(read, code, mark, labels):
     ("code", "labels"), [(row[0], row[2:]) for row in LANGUAGES], ids=[row[0] for row in LANGUAGES]
 )
 def test_a_header_block_under_a_forward_prefix_is_read_in_each_language(read, code, labels):
-    """Outlook writes no mark; the prefix of the subject says that it is a forward."""
+    """Without a mark, as from Outlook, the subject prefix says that it is a forward."""
     check(
         read(
             f"________________________________\n{block(labels)}\n{TEXT}\n", subject="FW: Pump drips"
@@ -194,7 +190,7 @@ def test_a_header_block_under_a_forward_prefix_is_read_in_each_language(read, co
     ],
 )
 def test_forward_prefixes(read, prefix):
-    """The prefixes of behaviour.md 2.1 step 8 and their kin."""
+    """The prefixes of behaviour.md 2.1 step 8 and similar ones are recognised."""
     assert (
         read(f"{block(LANGUAGES[0][2:])}\n{TEXT}\n", subject=f"{prefix} Pump drips").kind
         == "forward"
@@ -216,9 +212,7 @@ def test_a_bare_header_block_is_a_reply(read, subject):
 
 
 def test_a_header_block_with_the_very_subject_of_the_mail_is_a_forward(read):
-    """No prefix, no reference, and the inner subject is the outer one: nobody answered, somebody
-    passed it on.
-    """
+    """Without prefix and reference, and with the same subject inside, the mail is a forward."""
     found = read(
         f"________________________________\n{block(LANGUAGES[0][2:])}\n{TEXT}\n",
         subject="Pump drips",
@@ -247,7 +241,7 @@ def test_a_mark_inside_a_quote_does_not_count(read):
 
 
 def test_a_mark_below_an_unquoted_header_block_does_not_count(read):
-    """The same, from a client that does not quote with signs."""
+    """The same holds for a client that quotes without signs."""
     reply = (
         "I will.\n\nFrom: Ada Reader <ada@mail.example>\nSent: Monday\nTo: Desk\nSubject: "
         f"FW: Pump\n\n{LANGUAGES[0][1]}\n{block(LANGUAGES[0][2:])}\n{TEXT}\n"
@@ -261,7 +255,7 @@ def test_a_mark_without_header_block_is_no_forward(read):
 
 
 def test_a_forward_quoted_as_a_whole(read):
-    """Apple Mail's plain text quotes mark and block alike, without an introduction."""
+    """Apple Mail's plain text quotes mark and block alike, without an attribution."""
     quoted = "\n".join(
         "> " + line
         for line in f"Begin forwarded message:\n\n{block(LANGUAGES[0][2:])}\n{TEXT}".split("\n")
@@ -305,7 +299,7 @@ def test_addresses_in_their_links(read):
 
 
 def test_a_sender_by_name_alone(read):
-    """Exchange names colleagues without address."""
+    """Exchange names colleagues without an address."""
     inner = read(
         "From: Builder, Bob\nSent: Monday\nTo: Reader, Ada\nSubject: Pump drips\n\nDrip\n",
         subject="FW: Pump drips",
@@ -316,7 +310,7 @@ def test_a_sender_by_name_alone(read):
 
 
 def test_an_attached_mail_as_the_content(read, multipart):
-    """Forward as attachment: the attached mail's own header tells."""
+    """Of a mail forwarded as attachment, the attached mail's own header counts."""
     inner = (
         "Content-Type: message/rfc822\n\nFrom: Bob Builder <bob@site.example>\nTo: Ada "
         "Reader <ada@mail.example>\nCc: cy@x.example, dee@y.example\nSubject: Pump "
@@ -338,7 +332,7 @@ def test_an_attached_mail_as_the_content(read, multipart):
     ],
 )
 def test_header_fields_of_a_forward(read, extra):
-    """Behaviour.md 2.1 step 8 b."""
+    """Header fields of a resent or forwarded mail are enough (behaviour.md 2.1 step 8 b)."""
     assert read("the text", extra=extra).kind == "forward"
 
 
@@ -348,9 +342,7 @@ def test_header_fields_of_a_forward(read, extra):
     ids=[row[0] for row in LANGUAGES],
 )
 def test_the_shapes_of_one_forward(read, code, mark, labels):
-    """The same forward as the clients write it: on one line, in bold, with tabs, quoted, as
-    paragraphs, without blank line, in two kinds of HTML.
-    """
+    """One forward is read as clients write it: on one line, in bold, with tabs, quoted, in HTML."""
     lines = block(labels).strip().split("\n")
     name = mark.strip("- ") + ":"
     bold = [
@@ -391,8 +383,9 @@ def test_the_shapes_of_one_forward(read, code, mark, labels):
     check(
         read(
             (
-                "Hi<blockquote "
-                f"type=cite><div>{name}</div><br>{''.join(f'<div>{line}</div>' for line in bold)}<br><p>{paragraphs}</p></blockquote>"
+                f"Hi<blockquote type=cite><div>{name}</div><br>"
+                f"{''.join(f'<div>{line}</div>' for line in bold)}<br>"
+                f"<p>{paragraphs}</p></blockquote>"
             ),
             kind="text/html; charset=utf-8",
         )

@@ -1,4 +1,4 @@
-"""Any bytes at all: one message, nothing raised, nothing in it that a database refuses."""
+"""Any bytes make one message; nothing is raised, and nothing in it is refused by a database."""
 
 from __future__ import annotations
 
@@ -15,14 +15,22 @@ from gateway.reading.mime import limits
 
 PIECES = st.sampled_from(
     [
-        b"From: ", b"To: ", b"Subject: ", b"Content-Type: ", b"multipart/mixed; boundary=b", b"multipart/alternative; boundary=b", b"message/rfc822", b"text/html",
-        b"text/plain; charset=", b"utf-8", b"iso-2022-jp", b"utf-7", b"hz", b"gb18030", b"punycode", b"utf-16", b"--b", b"--b--", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\t",
-        b"Content-Transfer-Encoding: base64", b"Content-Transfer-Encoding: quoted-printable", b"Content-Disposition: attachment; filename=", b"=?utf-8?B?", b"=?utf-8?Q?=ff?=", b"?=",
-        b"<", b">", b"@", b'"', b"\\", b"(", b")", b";", b",", b":", b"*0*=", b"utf-8''%ff%00", b"Date: Mon, 1 Jan 2024 00:00:00 +0000", b"Date: ", b"99999999999999999999",
-        b"begin 644 x\n", b"\nend\n", b"---------- Forwarded message ---------\n", b"On Mon, 1 Jan 2024 at 10:00, a <a@b.c> wrote:\n", b"> ", b"-----Original Message-----\n",
-        b"Return-Path: <>", b"MAILER-DAEMON@x", b"multipart/report; report-type=delivery-status; boundary=b", b"message/delivery-status", b"Final-Recipient: rfc822; a@b",
-        b"Action: failed", b"Status: 5.1.1", b"<blockquote>", b"<div>", b"</div>", b"<!--[if", b"&#0;", b"&#xD800;", b"\x00", b"\xff\xfe", b"\xed\xa0\x80", b"\xc3\xa4", b"\x1b$B", b"e\xcc\x81",
-        b"application/ms-tnef", b"\x78\x9f\x3e\x22", b"A" * 100,
+        b"From: ", b"To: ", b"Subject: ", b"Content-Type: ", b"multipart/mixed; boundary=b",
+        b"multipart/alternative; boundary=b", b"message/rfc822", b"text/html",
+        b"text/plain; charset=", b"utf-8", b"iso-2022-jp", b"utf-7", b"hz", b"gb18030",
+        b"punycode", b"utf-16", b"--b", b"--b--", b"\r\n", b"\r\n\r\n", b"\n", b"\r", b" ", b"\t",
+        b"Content-Transfer-Encoding: base64", b"Content-Transfer-Encoding: quoted-printable",
+        b"Content-Disposition: attachment; filename=", b"=?utf-8?B?", b"=?utf-8?Q?=ff?=", b"?=",
+        b"<", b">", b"@", b'"', b"\\", b"(", b")", b";", b",", b":", b"*0*=", b"utf-8''%ff%00",
+        b"Date: Mon, 1 Jan 2024 00:00:00 +0000", b"Date: ", b"99999999999999999999",
+        b"begin 644 x\n", b"\nend\n", b"---------- Forwarded message ---------\n",
+        b"On Mon, 1 Jan 2024 at 10:00, a <a@b.c> wrote:\n", b"> ",
+        b"-----Original Message-----\n", b"Return-Path: <>", b"MAILER-DAEMON@x",
+        b"multipart/report; report-type=delivery-status; boundary=b", b"message/delivery-status",
+        b"Final-Recipient: rfc822; a@b", b"Action: failed", b"Status: 5.1.1", b"<blockquote>",
+        b"<div>", b"</div>", b"<!--[if", b"&#0;", b"&#xD800;", b"\x00", b"\xff\xfe",
+        b"\xed\xa0\x80", b"\xc3\xa4", b"\x1b$B", b"e\xcc\x81", b"application/ms-tnef",
+        b"\x78\x9f\x3e\x22", b"A" * 100,
     ]
 )  # fmt: skip
 MAILS = st.one_of(
@@ -32,7 +40,7 @@ MAILS = st.one_of(
 
 
 def strings(value):
-    """Every string inside a value."""
+    """Yield every string inside a value."""
     match value:
         case str():
             yield value
@@ -58,7 +66,7 @@ def sound(found):
 @given(MAILS)
 @settings(max_examples=400, deadline=None)
 def test_any_bytes_make_a_message(raw):
-    """Never an exception, never a string that cannot be stored; and reading again gives the same."""
+    """No bytes raise or give a string that cannot be stored; reading again gives the same."""
     found = parse.read(raw, html=True)
     sound(found)
     assert parse.read(raw, html=True) == found
@@ -68,7 +76,7 @@ def test_any_bytes_make_a_message(raw):
 @given(MAILS)
 @settings(max_examples=100, deadline=None)
 def test_every_attachment_can_be_fetched(raw):
-    """What a message lists is there when asked for, byte for byte as counted."""
+    """What a message lists can be fetched, with the listed size."""
     for each in parse.read(raw).attachments:
         again, content = parse.attachment(raw, each.part)
         assert len(content) == each.size
@@ -78,7 +86,7 @@ def test_every_attachment_can_be_fetched(raw):
 @given(st.data())
 @settings(max_examples=150, deadline=None)
 def test_a_damaged_mail_is_read(data):
-    """Bytes flipped, cut, doubled and joined in a rich mail."""
+    """A rich mail with bytes flipped, cut, doubled and joined is read."""
     raw = bytearray(RICH)
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, max(0, len(raw) - 1)))
@@ -120,5 +128,5 @@ RICH = (
 
 @pytest.mark.parametrize("at", range(0, len(RICH), 97))
 def test_a_mail_cut_off_anywhere_is_read(at):
-    """A transfer that broke."""
+    """A mail whose transfer broke off is read."""
     sound(parse.read(RICH[:at], html=True))

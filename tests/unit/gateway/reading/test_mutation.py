@@ -1,8 +1,8 @@
-"""Damaged mails by the thousand: bytes flipped, cut, doubled, lines joined. One answer each,
-quickly, and nothing in it that cannot be stored.
+"""Damaged mails by the thousand give one message each, in time, which a database accepts.
 
-``make test-mutation`` is the long run of half a million. With the corpus of real mail beside the
-checkout a fifth of as many of its mails are damaged as well.
+Bytes are flipped, cut and doubled, lines joined. ``make test-mutation`` is the long run of half a
+million. If the corpus of real mail lies beside the checkout, a fifth as many of its mails are
+damaged, too.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ DEADLINE = 5.0  # seconds of processor time for one mail of a few kilobytes
 
 
 def damaged(raw: bytes, chance: random.Random) -> bytes:
-    """A mail with one to six wounds."""
+    """Return a mail with one to six injuries."""
     out = bytearray(raw[:100_000])
     for _ in range(chance.randint(1, 6)):
         at = chance.randrange(len(out) + 1)
@@ -57,7 +57,7 @@ def damaged(raw: bytes, chance: random.Random) -> bytes:
 
 
 def strings(value: object) -> Iterator[str]:
-    """Every string in a message, wherever it stands."""
+    """Yield every string in a message."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, tuple):
@@ -69,9 +69,7 @@ def strings(value: object) -> Iterator[str]:
 
 
 def check(raw: bytes, origin: str) -> None:
-    """One reading of one damaged mail: a message, in time, with nothing in it that a database
-    refuses.
-    """
+    """Check that one damaged mail gives a message in time, with nothing a database refuses."""
     begun = time.process_time()
     found = parse.read(raw, html=True)
     assert time.process_time() - begun < DEADLINE, origin
@@ -97,13 +95,13 @@ def run(files: list[Path], count: int, seed: int) -> None:
 
 
 def test_our_own_mails_damaged():
-    """Twenty thousand readings of damaged copies of our fixtures."""
+    """Twenty thousand damaged copies of our fixtures are read."""
     run(sorted((HERE / "cases").glob("*.eml")), COUNT, seed=1)
 
 
 if CORPUS.is_dir():
 
     def test_the_corpus_damaged():
-        """The same with real mail: a fifth as many readings."""
+        """A fifth as many damaged copies of real mail are read."""
         files = sorted(CORPUS.glob("*/*.eml"))
         run(random.Random(2).sample(files, len(files)), COUNT // 5, seed=2)

@@ -11,7 +11,7 @@ from gateway.reading import parse
 
 
 def test_a_plain_mail_is_read(read):
-    """Everything that a plain mail states is there, and nothing is wrong with it."""
+    """Everything that a plain mail states is read, without defects."""
     found = read(
         "Hello\nthere\n",
         extra=(
@@ -53,14 +53,17 @@ def test_of_alternatives_the_plain_text_is_read_and_the_html_shown(read, multipa
 
 
 def test_html_alone_becomes_text(read):
-    """Paragraphs, lists, tables and quotes of an HTML mail as a person would write them."""
-    html = "<html><head><style>p{}</style></head><body><p>Hello&nbsp;<b>you</b></p><ul><li>one</li><li>two</li></ul><blockquote>old</blockquote></body></html>"
+    """Paragraphs, lists, tables and quotes of an HTML mail become text as a person writes it."""
+    html = (
+        "<html><head><style>p{}</style></head><body><p>Hello&nbsp;<b>you</b></p>"
+        "<ul><li>one</li><li>two</li></ul><blockquote>old</blockquote></body></html>"
+    )
     found = read(html, kind="text/html; charset=utf-8")
     assert found.text == "Hello you\n\n* one\n* two\n\n> old"
 
 
 def test_attachments_are_counted_hashed_and_read_on_demand(read, mail, multipart):
-    """Size and digest are of the decoded content, and the content comes back from the raw mail."""
+    """Size and digest are of the decoded content, which comes back from the raw mail."""
     content = bytes(range(256)) * 20
     body = multipart(
         "b",
@@ -116,6 +119,14 @@ def test_a_uuencoded_file_in_the_text_is_an_attachment(read, mail):
     assert "bye" in found.text
 
 
+def test_a_uuencoded_file_in_an_encoded_part_can_be_read(mail, multipart):
+    """The file is looked for in its own part, decoded, not in the mail around it."""
+    text = "Content-Transfer-Encoding: quoted-printable\n\nbegin 644 a.txt\n$=3D&5S=3D```\n`\nend\n"
+    raw = mail(multipart("b", text), kind="multipart/mixed; boundary=b")
+    [found] = parse.read(raw).attachments
+    assert parse.attachment(raw, found.part)[1] == b"test"
+
+
 @pytest.mark.parametrize(
     ("body", "kind", "text"),
     [
@@ -137,12 +148,12 @@ def test_a_uuencoded_file_in_the_text_is_an_attachment(read, mail):
     ],
 )
 def test_charsets(read, body, kind, text):
-    """Declared, wrongly declared and undeclared charsets; the result is NFC and holds no NUL."""
+    """Declared, wrongly declared and undeclared charsets give NFC without NUL."""
     assert read(body, kind=kind).text == text
 
 
 def test_line_ends_change_neither_digest_nor_text(mail, multipart):
-    """A mail that came with LF is the mail that came with CRLF."""
+    """A mail with LF is the same mail as with CRLF."""
     raw = mail(
         multipart(
             "b",
@@ -177,7 +188,7 @@ def test_trace_fields_do_not_change_the_digests(mail):
 
 
 def test_null_path_is_known_from_the_envelope_or_the_return_path(mail):
-    """The envelope's word goes before the header's."""
+    """The envelope counts before the header."""
     raw = b"Return-Path: <>\r\n" + mail()
     assert parse.read(raw).return_path == ""
     assert parse.read(raw).kind == "auto_generated"
@@ -206,12 +217,12 @@ def test_null_path_is_known_from_the_envelope_or_the_return_path(mail):
     ],
 )
 def test_what_is_wrong_has_a_name(raw, defect):
-    """A broken mail is read as far as it goes and says what is wrong."""
+    """A broken mail is read as far as possible and lists what is wrong."""
     assert defect in parse.read(raw).defects
 
 
 def test_a_boundary_that_was_misspelt_is_guessed(read):
-    """The parts are there to be seen, so they are seen."""
+    """The parts behind a wrong boundary are found."""
     found = read(
         "--right\nContent-Type: text/plain\n\nfound\n--right--\n",
         kind="multipart/mixed; boundary=wrong",
@@ -226,7 +237,7 @@ def test_a_lone_cr_mail_is_read():
 
 
 def test_leading_blank_lines_and_an_envelope_line_are_skipped(mail):
-    """Interfaces.md 3, and mails cut out of an mbox."""
+    """Mails cut out of an mbox are read (interfaces.md 3)."""
     assert (
         parse.read(b"\r\n\r\nFrom ada Mon Mar  2 10:00:00 2026\r\n" + mail()).subject
         == "A question"
@@ -255,7 +266,7 @@ def test_leading_blank_lines_and_an_envelope_line_are_skipped(mail):
     ids=["fields", "field", "addresses", "parts", "depth", "boundary", "hops"],
 )
 def test_over_a_cap_what_lies_within_is_read_and_flagged(raw):
-    """Reliability 12: the mail is there with a flag."""
+    """A mail over a cap is read in part and flagged (reliability.md 12)."""
     found = parse.read(raw)
     assert found.over_limit
     assert any("limit" in each for each in found.defects)
@@ -283,7 +294,7 @@ def test_fallback_reads_the_headers_only(mail):
 
 
 def test_loop_marks_are_handed_over(read):
-    """The values of our own loop header, and the kind stays what it is."""
+    """The values of our own loop header are kept, and the kind does not change."""
     found = read(extra="X-Ticketgate-Loop: desk-1\nX-Ticketgate-Loop: desk-2")
     assert found.loop_marks == ("desk-1", "desk-2")
     assert found.kind == "human"

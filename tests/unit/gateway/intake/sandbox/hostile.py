@@ -1,6 +1,4 @@
-"""A reading process that a mail has taken over: it answers with bytes of its own making instead of
-a reading.
-"""
+"""A reader that a mail has taken over: it answers with bytes of its own making."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ def _global(module: str, name: str) -> bytes:
 
 
 def _run(name: str) -> bytes:
-    """A pickle that fetches ``exec`` through a dotted name of core.model.message and writes a file."""
+    """Return a pickle that gets ``exec`` through core.model.message and writes a file."""
     code = f"open({os.environ['TICKETGATE_TEST_PROOF']!r}, 'w').close()"
     fetched = _global("core.model.message", name) + _text("exec") + pickle.TUPLE1 + pickle.REDUCE
     return (
@@ -28,7 +26,7 @@ def _run(name: str) -> bytes:
 
 
 def _answers(order: bytes) -> tuple[int | None, bytes]:
-    """(the length it announces, or None for the true one; the bytes it sends)."""
+    """Return the length to announce (None for the true one) and the bytes to send."""
     match order:
         case b"run":
             return None, _run("dataclass.__builtins__.__getitem__")
@@ -51,7 +49,7 @@ def _answers(order: bytes) -> tuple[int | None, bytes]:
 
 
 def read_job(job):
-    """Send what the mail orders over the channel of this process, then go."""
+    """Send what the mail orders over the channel of this process, then exit."""
     length, data = _answers(job.raw.partition(b"order: ")[2].split()[0])
     channel = next(
         int(each.name)

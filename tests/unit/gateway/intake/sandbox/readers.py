@@ -1,6 +1,4 @@
-"""Readers for the sandbox tests: they do what a poisoned mail could make a reader do. Each works on
-the words in the mail.
-"""
+"""Readers that do what a poisoned mail could make a reader do, by the words in the mail."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ from gateway.reading import parse
 
 
 def read_job(job):
-    """Read a mail, unless its subject orders mischief."""
+    """Read a mail, unless its subject orders otherwise."""
     if b"order: spin" in job.raw:
         while True:
             pass
@@ -33,7 +31,7 @@ def read_job(job):
 
 
 def read_part(raw, part):
-    """As the real one."""
+    """Return an attachment as the real reader does."""
     try:
         return parse.attachment(raw, part)
     except KeyError:

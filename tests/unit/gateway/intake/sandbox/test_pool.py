@@ -1,6 +1,4 @@
-"""Reading processes: killed when a mail makes them misbehave, replaced, and only the guilty mail
-fails.
-"""
+"""Misbehaving reading processes are killed and replaced, and only the mail at fault fails."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from gateway.intake.sandbox.pool import ReadFailure, ReadJob, Sandbox
 
 @pytest.fixture
 async def started(monkeypatch):
-    """Starts sandboxes and stops them afterwards, and sees that no process of theirs is left."""
+    """Start sandboxes, stop them afterwards, and check that no process of theirs is left."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     boxes = []
 
@@ -40,15 +38,15 @@ async def started(monkeypatch):
 
 
 def family(box):
-    """The pids of a sandbox: its nursery and its workers."""
-    if box._nursery is None:
+    """Return the pids of a sandbox: its fork server and its workers."""
+    if box._fork_server is None:
         return []
-    nursery = psutil.Process(box._nursery.pid)
-    return [nursery.pid, *(child.pid for child in nursery.children())]
+    fork_server = psutil.Process(box._fork_server.pid)
+    return [fork_server.pid, *(child.pid for child in fork_server.children())]
 
 
 async def test_a_chunk_is_read_in_order(started, mail):
-    """Sixteen mails as one task, answers in order, with what the job asked for."""
+    """Sixteen mails in one request are answered in order, each as its job asked."""
     box = await started(2)
     jobs = [ReadJob(mail(f"body {index}", subject=f"mail {index}")) for index in range(16)]
     found = await box.read_many(jobs)
@@ -64,7 +62,7 @@ async def test_a_chunk_is_read_in_order(started, mail):
 
 
 async def test_an_attachment_is_fetched(started, mail, multipart):
-    """The content of a part, and a KeyError for one that is not there."""
+    """The content of a part is returned; a missing part raises KeyError."""
     box = await started()
     raw = mail(
         multipart(
@@ -86,13 +84,11 @@ async def test_an_attachment_is_fetched(started, mail, multipart):
         ("eat", "took longer|too much time or memory"),
         ("die", "too much time or memory"),
         ("raise", "RuntimeError"),
-        ("lie", "nonsense|PicklingError|died"),
+        ("lie", "invalid answer|PicklingError|died"),
     ],
 )
-async def test_only_the_guilty_mail_fails(started, mail, order, reason):
-    """A mail that spins, stalls, eats memory, kills or confuses its reader fails with a reason; its
-    neighbours are read.
-    """
+async def test_only_the_failing_mail_fails(started, mail, order, reason):
+    """A mail that spins, stalls, eats memory, kills or confuses its reader fails alone."""
     wall = (
         2 if order == "stall" else 20
     )  # the others end by themselves or by their limit, however slow the machine is
@@ -102,17 +98,17 @@ async def test_only_the_guilty_mail_fails(started, mail, order, reason):
         ReadJob(mail(subject=f"order: {order}")),
         ReadJob(mail(subject="last")),
     ]
-    before, guilty, after = await box.read_many(jobs)
+    before, failed, after = await box.read_many(jobs)
     assert isinstance(before, Message)
     assert isinstance(after, Message)
-    assert isinstance(guilty, ReadFailure)
-    assert any(word in guilty.reason for word in reason.split("|"))
+    assert isinstance(failed, ReadFailure)
+    assert any(word in failed.reason for word in reason.split("|"))
     (again,) = await box.read_many([ReadJob(mail(subject="still alive"))])
     assert isinstance(again, Message)
 
 
 async def test_processor_time_is_limited_per_mail(started, mail):
-    """A spinning mail is ended by its own limit, long before the wall."""
+    """A spinning mail is ended by its own limit, long before the wall time."""
     box = await started(1, reader="readers", wall=600, cpu=1)
     async with asyncio.timeout(150):
         (found,) = await box.read_many([ReadJob(mail(subject="order: spin"))])
@@ -130,16 +126,16 @@ async def test_a_mail_gets_a_second_try(started, mail, tmp_path, monkeypatch):
 
 
 async def test_killed_from_outside_everything_comes_back(started, mail):
-    """A worker, and then the nursery itself, killed by the kernel: the next mail is read."""
+    """After a worker and then the fork server are killed, the next mail is read."""
     box = await started(2)
-    nursery, *workers = family(box)
+    fork_server, *workers = family(box)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     found = await asyncio.gather(
         *(box.read_many([ReadJob(mail(subject=str(index)))]) for index in range(4))
     )
     assert all(isinstance(each[0], Message) for each in found)
-    os.kill(nursery, signal.SIGKILL)
+    os.kill(fork_server, signal.SIGKILL)
     found = await asyncio.gather(
         *(box.read_many([ReadJob(mail(subject=str(index)))]) for index in range(4))
     )
@@ -147,7 +143,7 @@ async def test_killed_from_outside_everything_comes_back(started, mail):
 
 
 async def test_a_cancelled_request_does_not_mix_answers(started, mail):
-    """Who gives up waiting leaves no answer for the next one."""
+    """A cancelled request leaves no answer for the next one."""
     box = await started(1, reader="readers")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
@@ -158,7 +154,7 @@ async def test_a_cancelled_request_does_not_mix_answers(started, mail):
 
 
 async def test_a_large_mail_passes(started, mail):
-    """Twenty megabytes there, and an attachment of them back."""
+    """A mail of twenty megabytes and its attachment pass through the sockets."""
     box = await started()
     raw = mail("x" * 20_000_000, kind="application/octet-stream; name=big.bin")
     (found,) = await box.read_many([ReadJob(raw)])
@@ -167,8 +163,8 @@ async def test_a_large_mail_passes(started, mail):
     assert len(content) == attachment.size == 20_000_000
 
 
-async def test_workers_share_the_memory_of_their_nursery(started):
-    """Three processes, one thread each, and together less than half of what the daemon may weigh."""
+async def test_workers_share_the_memory_of_their_fork_server(started):
+    """Three processes have one thread each and use less than half of what the daemon may use."""
     box = await started(2)
     processes = [psutil.Process(pid) for pid in family(box)]
     assert len(processes) == 3

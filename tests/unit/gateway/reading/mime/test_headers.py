@@ -35,7 +35,7 @@ from gateway.reading.mime.headers import (
     ],
 )
 def test_encoded_words(raw, text):
-    """RFC 2047 words as they are sent: split characters, languages, unknown charsets, broken ones."""
+    """RFC 2047 words as they are sent: split characters, languages, unknown and broken charsets."""
     assert decode_words(raw) == text
 
 
@@ -62,7 +62,7 @@ def test_encoded_words(raw, text):
     ],
 )
 def test_address_fields(raw, boxes):
-    """Mailboxes as RFC 5322 writes them and as programs do."""
+    """Mailboxes are read as RFC 5322 and as programs write them."""
     assert [(box.name, box.address) for box in addresses(raw)] == boxes
 
 
@@ -84,7 +84,7 @@ def test_addresses_are_capped():
     ],
 )
 def test_message_ids(raw, ids):
-    """Ids without brackets, each once, folded ones put together."""
+    """Ids have no brackets, appear once, and folded ones are joined."""
     assert message_ids(raw) == ids
 
 
@@ -102,7 +102,7 @@ def test_message_ids(raw, ids):
     ],
 )
 def test_dates(raw, moment):
-    """Dates as aware UTC; what is no date, or absurd, is None."""
+    """Dates are in UTC; what is absurd or not a date is None."""
     assert date(raw) == moment
 
 
@@ -120,12 +120,12 @@ def test_dates(raw, moment):
     ],
 )
 def test_parameters(raw, value, found):
-    """Parameters with quotes, blanks, RFC 2231 pieces and encoded words."""
+    """Parameters have quotes, blanks, RFC 2231 pieces and encoded words."""
     assert parameters(raw) == (value, found)
 
 
 def test_a_stray_line_in_the_header_is_a_defect_and_reading_goes_on():
-    """Interfaces.md 3: a line that is no field does not end the header."""
+    """A line that is not a field does not end the header (interfaces.md 3)."""
     headers = Headers(b"From: a@b.example\r\nthis is no field\r\nSubject: still read")
     assert headers.text("subject") == "still read"
     assert headers.defects == ["a line in the header is no header field"]
@@ -137,7 +137,7 @@ def test_folded_fields_are_unfolded():
 
 
 def test_raw_bytes_in_a_header_are_read_with_the_hint():
-    """Raw 8-bit headers: UTF-8 where valid, else the charset of the body."""
+    """Raw 8-bit headers are UTF-8 if valid, else in the charset of the body."""
     assert Headers("Subject: größer".encode()).text("subject") == "größer"
     assert Headers("Subject: тест".encode("koi8-r"), "koi8-r").text("subject") == "тест"
     assert (
@@ -157,7 +157,7 @@ def test_raw_bytes_in_a_header_are_read_with_the_hint():
     ],
 )
 def test_broken_base64_gives_what_it_can(data, out):
-    """Missing padding, foreign characters, a footer behind the padding."""
+    """Missing padding, foreign characters and a footer do not lose the content."""
     assert base64_bytes(data) == out
 
 

@@ -1,6 +1,4 @@
-"""Machine reports: delivery reports by RFC 3464, bounces told in prose, receipts, complaints,
-challenges.
-"""
+"""Machine reports: delivery reports, bounces in prose, receipts, complaints, TLS and DMARC."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ def status(*groups: str) -> str:
 
 
 def test_a_delivery_report_by_the_book(read, multipart):
-    """RFC 3464: recipient, original, status, diagnostic, and the id of the mail that came back."""
+    """A report by RFC 3464 has recipient, original, status, diagnostic and the returned id."""
     group = (
         "Original-Recipient: rfc822; bob@old.example\nFinal-Recipient: rfc822; "
         "bob@site.example\nAction: failed\nStatus: 5.1.1\nDiagnostic-Code: smtp; 550 5.1.1 "
@@ -93,7 +91,7 @@ def test_a_delivery_report_by_the_book(read, multipart):
     ],
 )
 def test_actions_of_a_report(read, multipart, group, kind, action):
-    """What became of the mail; a success notice is a report, not a bounce."""
+    """The action is what became of the mail; a success notice is a report, not a bounce."""
     found = read(
         multipart("b", "Content-Type: text/plain\n\nNotice.", status(group)),
         head=MAILER,
@@ -105,7 +103,7 @@ def test_actions_of_a_report(read, multipart, group, kind, action):
 
 
 def test_the_worst_of_several_recipients_is_the_action(read, multipart):
-    """One delayed, one failed: failed."""
+    """With one recipient delayed and one failed, the action is failed."""
     body = multipart(
         "b",
         status(
@@ -120,7 +118,7 @@ def test_the_worst_of_several_recipients_is_the_action(read, multipart):
 
 
 def test_groups_without_blank_lines(read, multipart):
-    """Some mailers forget the blank lines between recipients."""
+    """Groups are split even if a mailer forgets the blank lines between recipients."""
     body = (
         "Content-Type: message/delivery-status\n\nReporting-MTA: dns; mx\nFinal-Recipient: "
         "rfc822; a@x.example\nAction: failed\nStatus: 5.1.1\nFinal-Recipient: rfc822; "
@@ -162,7 +160,7 @@ def test_groups_without_blank_lines(read, multipart):
     ],
 )
 def test_bounces_told_in_prose(read, text):
-    """Mailers that write no report: recipient, status and the returned id are found in the notice."""
+    """Recipient, status and returned id are found in the notices of mailers without reports."""
     found = read(text, head=MAILER, subject="failure notice")
     assert found.kind == "bounce"
     assert found.bounce is not None
@@ -172,7 +170,7 @@ def test_bounces_told_in_prose(read, text):
 
 
 def test_failed_recipients_in_the_header(read):
-    """X-Failed-Recipients names them all."""
+    """X-Failed-Recipients names all recipients."""
     found = read(
         "Delivery failed.",
         head=MAILER,
@@ -184,7 +182,7 @@ def test_failed_recipients_in_the_header(read):
 
 
 def test_a_delay_warning_in_prose(read):
-    """It is still being tried: delayed, never failed."""
+    """A mail that is still being tried is delayed, never failed."""
     text = (
         "Your message has not yet been delivered to:\n\n  bob@site.example\n\nNo action is "
         "required on your part. Delivery attempts will continue for some time."
@@ -194,7 +192,7 @@ def test_a_delay_warning_in_prose(read):
 
 
 def test_prose_from_a_person_is_no_bounce(read):
-    """Step 5b of behaviour.md 2.1: only the null path or a mailer's address tells bounces in prose."""
+    """Only the null path or a mailer's address tells bounces in prose (behaviour.md 2.1, 5b)."""
     assert (
         read(
             "My mail to bob@site.example was returned: user unknown. What now?",
@@ -231,7 +229,7 @@ def test_a_forwarded_bounce_is_no_bounce(read, multipart):
     ],
 )
 def test_a_challenge_dressed_as_a_report_is_an_auto_reply(read, multipart, text):
-    """Behaviour.md 2.1 step 3."""
+    """A challenge is an automatic reply, even in the form of a report (behaviour.md 2.1 step 3)."""
     body = multipart(
         "b",
         f"Content-Type: text/plain\n\n{text}",

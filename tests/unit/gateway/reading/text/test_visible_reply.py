@@ -1,4 +1,4 @@
-"""The visible reply: quotes and their introductions go, everything else stays."""
+"""The visible reply: quotes and their attributions go, everything else stays."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import textwrap
 
 import pytest
 
-INTRODUCTIONS = [
+ATTRIBUTIONS = [
     ("en", "On Mon, 2 Mar 2026 at 09:12, Bob Builder <bob@site.example> wrote:"),
     ("de", "Am Mo., 2. März 2026 um 09:12 Uhr schrieb Bob Builder <bob@site.example>:"),
     ("nl", "Op ma 2 mrt 2026 om 09:12 schreef Bob Builder <bob@site.example>:"),
@@ -56,20 +56,18 @@ INTRODUCTIONS = [
 QUOTE = "> The pump drips.\n>\n> Bob\n"
 
 
-@pytest.mark.parametrize(("code", "sentence"), INTRODUCTIONS, ids=[row[0] for row in INTRODUCTIONS])
-def test_introductions_in_each_language(read, code, sentence):
-    """The reply is what stands above; introduction and quote are kept beside it."""
+@pytest.mark.parametrize(("code", "sentence"), ATTRIBUTIONS, ids=[row[0] for row in ATTRIBUTIONS])
+def test_attributions_in_each_language(read, code, sentence):
+    """The reply is what stands above; attribution and quote are kept beside it."""
     found = read(f"I will send someone.\n\nAda\n\n{sentence}\n\n{QUOTE}", subject="Re: Pump")
     assert found.reply_text == "I will send someone.\n\nAda"
     assert "The pump drips." in found.quoted_text
     assert sentence[:8].strip("\u200f") in found.quoted_text
 
 
-@pytest.mark.parametrize(("code", "sentence"), INTRODUCTIONS, ids=[row[0] for row in INTRODUCTIONS])
-def test_introductions_in_their_shapes(read, code, sentence):
-    """The same introduction broken over lines, without a blank line, on top, and in the HTML of
-    three clients.
-    """
+@pytest.mark.parametrize(("code", "sentence"), ATTRIBUTIONS, ids=[row[0] for row in ATTRIBUTIONS])
+def test_attributions_in_their_shapes(read, code, sentence):
+    """An attribution is found broken over lines, without a blank line, on top, and in HTML."""
     escaped = sentence.replace("<", "&lt;").replace(">", "&gt;")
     html = {"kind": "text/html; charset=utf-8"}
     assert (
@@ -106,9 +104,9 @@ def test_introductions_in_their_shapes(read, code, sentence):
     )
 
 
-@pytest.mark.parametrize(("code", "sentence"), INTRODUCTIONS, ids=[row[0] for row in INTRODUCTIONS])
-def test_unquoted_mail_below_an_introduction_is_cut(read, code, sentence):
-    """Clients that quote without signs put an introduction with time or address above."""
+@pytest.mark.parametrize(("code", "sentence"), ATTRIBUTIONS, ids=[row[0] for row in ATTRIBUTIONS])
+def test_unquoted_mail_below_an_attribution_is_cut(read, code, sentence):
+    """Clients that quote without signs put an attribution with time or address above."""
     assert (
         read(
             f"I will send someone.\n\n{sentence}\nThe pump drips.\n\nBob\n", subject="Re: Pump"
@@ -117,8 +115,8 @@ def test_unquoted_mail_below_an_introduction_is_cut(read, code, sentence):
     )
 
 
-def test_an_introduction_over_three_lines(read):
-    """Long addresses break introductions."""
+def test_an_attribution_over_three_lines(read):
+    """Long addresses break attributions."""
     text = (
         "Yes.\n\nOn Mon, Mar 2, 2026 at\n9:12 AM Bob Builder from the Northern "
         f"Site\n<bob.builder@the-northern-site.example> wrote:\n\n{QUOTE}"
@@ -127,7 +125,7 @@ def test_an_introduction_over_three_lines(read):
 
 
 def test_text_below_the_quote(read):
-    """Bottom posting: the words below are the reply."""
+    """With bottom posting, the words below are the reply."""
     assert (
         read(
             f"On Mon, 2 Mar 2026 at 09:12, Bob <bob@site.example> wrote:\n{QUOTE}\nYes, tomorrow.\n"
@@ -137,7 +135,7 @@ def test_text_below_the_quote(read):
 
 
 def test_interleaved_answers_are_never_cut(read):
-    """Words between quotes need the quotes; only the introduction goes."""
+    """Words between quotes need the quotes; only the attribution goes."""
     text = (
         "On Mon, 2 Mar 2026 at 09:12, Bob <bob@site.example> wrote:\n> "
         "When?\n\nTomorrow.\n\n> Who?\n\nMe.\n"
@@ -146,13 +144,13 @@ def test_interleaved_answers_are_never_cut(read):
 
 
 def test_words_on_both_sides_of_a_quote_keep_it(read):
-    """The same for words above and below."""
+    """Words above and below a quote need it, too."""
     text = "Two things.\n\n> When?\n\nTomorrow, as I told you on the phone this morning.\n"
     assert "> When?" in read(text).reply_text
 
 
 def test_a_closing_below_the_quote_is_no_answer(read):
-    """A closing or signature below does not make it interleaved, and stays."""
+    """A closing or signature below stays and does not make it interleaved."""
     assert read(
         f"Yes.\n\nOn Mon, 2 Mar 2026 at 09:12, Bob <bob@site.example> wrote:\n{QUOTE}\nKind "
         "regards,\nAda\n"
@@ -169,7 +167,7 @@ def test_closings_and_signatures_stay(read):
 
 
 def test_a_quote_alone_gives_nothing(read):
-    """Interfaces.md 3."""
+    """A mail that only quotes has an empty reply (interfaces.md 3)."""
     assert read(QUOTE).reply_text == ""
 
 
@@ -195,7 +193,7 @@ def test_a_header_block_and_its_rule_are_cut(read):
     ],
 )
 def test_reply_marks(read, mark):
-    """The marks above a quoted mail."""
+    """The marks above a quoted mail are recognised."""
     assert (
         read(f"Yes.\n\n{mark}\nFrom: Bob\nSubject: Pump\n\nThe pump drips.\n").reply_text == "Yes."
     )
@@ -213,7 +211,7 @@ def test_reply_marks(read, mark):
         'Ada</p><p><b>Betreff:</b> Pumpe</p></div><p>Sie tropft.</p>'),
 ])  # fmt: skip
 def test_quotes_in_html(read, html):
-    """The marks of HTML clients."""
+    """The marks of HTML clients are recognised."""
     assert read(html, kind="text/html; charset=utf-8").reply_text == "Yes."
 
 
@@ -228,5 +226,5 @@ def test_quotes_in_html(read, html):
     ],
 )
 def test_a_persons_own_words_are_not_cut(read, text):
-    """Sentences that only look like quotes."""
+    """Sentences that only look like quotes stay."""
     assert read(text).reply_text == text
