@@ -33,6 +33,7 @@ from core.model.message import Address
 from core.model.ticket import Thread, Ticket
 from core.pipeline import Pipeline
 from core.rules.joining import place
+from core.rules.rights import Right, may
 from core.rules.screening import (
     Trail,
     auto_reply,
@@ -215,6 +216,7 @@ def _reply(
     says_something = bool(event.message.reply_text.strip() or event.message.attachments)
     if (
         event.relayed_by is not None
+        and may(event.relayed_by.role, Right.SEND_MAIL)
         and pipelines[ticket.pipeline_id].relay
         and row.kind == "normal"
         and says_something
