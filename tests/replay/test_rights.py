@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from gateway.desk.correspondence import MailDraft
-from gateway.desk.pipelines import AdminDesk
+from gateway.desk.people import PeopleDesk
 from tests.replay.exchange import ANN, moves, pipeline
 from tests.replay.office import Office, answer
 from tests.replay.world import ZONE
@@ -19,7 +19,7 @@ NO_MAIL = "a reader cannot send mail: an agent, automation or admin user can"
 
 async def demote(office: Office) -> None:
     """The agent becomes a reader."""
-    await AdminDesk(office.database, office.clock, ZONE).set_user(AGENT, role="reader")
+    await PeopleDesk(office.database, office.clock, ZONE).set_user(AGENT, role="reader")
 
 
 async def test_e19_the_answer_of_a_reader_is_not_relayed(office: Office):
