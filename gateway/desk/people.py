@@ -10,7 +10,7 @@ from core.model.ticket import Contact, User
 from core.rules import structure
 from core.rules.rights import Right, Role
 from gateway.desk.transaction import Actor, Transaction, enforce
-from gateway.errors import NotFound
+from gateway.errors import Invalid, NotFound
 from gateway.store.setup import users
 from gateway.store.tickets import contacts
 from gateway.store.tickets.unit_of_work import Connection
@@ -23,6 +23,8 @@ class PeopleDesk(Actor):
     async def set_contact(self, address: str, **flags: bool | str | None) -> Contact:
         """Set ``marketing_ok``, ``blocked`` or ``language`` of a contact."""
         async with self.acting(Right.EDIT_CONTACTS) as act:
+            if not flags:
+                raise Invalid("say what is to be set")
             contact = await contact_at(act.unit.connection, address)
             await contacts.set_flags(act.unit.connection, [contact.id], **flags)
             return await contact_at(act.unit.connection, address)
