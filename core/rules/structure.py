@@ -37,7 +37,7 @@ class References:
         return bool(self.tickets or self.triggers or self.channels or self.actions)
 
     def __str__(self) -> str:
-        """Return a list like ``2 tickets, the trigger on_email_sent, the channel a@example.org``."""
+        """Return a list like ``2 tickets, the trigger on_email_sent, the channel a@b.example``."""
         plural = "" if self.tickets == 1 else "s"
         tickets = [f"{self.tickets} ticket{plural}"] if self.tickets else []
         rest = (("trigger", self.triggers), ("channel", self.channels), ("action", self.actions))

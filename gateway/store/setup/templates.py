@@ -36,7 +36,7 @@ class StoredTemplate:
     words: Mapping[str, Words] = field(default_factory=dict)
 
     def best(self, language: str | None) -> Words:
-        """Return the text for a language: ``de-AT`` falls back to ``de``, then to the general one."""
+        """Return the text for a language: of ``de-AT``, else of ``de``, else the general one."""
         wanted = (language or "").lower().replace("_", "-")
         for each in (wanted, wanted.partition("-")[0], ""):
             if each in self.words:

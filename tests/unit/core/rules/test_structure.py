@@ -87,7 +87,7 @@ def test_p06_a_pipeline_goes_only_when_it_is_empty_and_not_the_default():
 
 
 def test_p01_names_and_positions_of_statuses():
-    """P01: names are unique without case, a status may get its own in other case; positions exist."""
+    """P01: names are unique without case, a status keeps its own in other case; positions exist."""
     assert kind(structure.refuse_status_name(SUPPORT, "WAITING")) == ("conflict", "")
     assert structure.refuse_status_name(SUPPORT, "WAITING", WAITING) is None
     assert [kind(structure.refuse_position(SUPPORT, at)) for at in (0, 1, 3, 4)] == [
@@ -136,7 +136,7 @@ def test_a_channel_is_one_address_and_no_users(address, refused):
 
 
 def test_lists_of_a_channel_hold_addresses_and_domains():
-    """Allow and deny lists take addresses and @domain; a status is one of the channel's pipeline."""
+    """Lists take addresses and @domain; a status is one of the channel's pipeline."""
     assert structure.refuse_sender_rules({"a@b.example", "@b.example"}) is None
     assert kind(structure.refuse_sender_rules({"no address"})) == ("invalid", "")
     assert structure.refuse_foreign_status(SUPPORT, None) is None

@@ -1,4 +1,4 @@
-"""Status moves and the close date: behaviour.md 2.4, row by row, as people at the desk cause them."""
+"""Status moves and the close date, as people cause them: behaviour.md 2.4, row by row."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_c04_closed_to_another_closed_status_sets_the_date_again(office, s
 
 @pytest.mark.parametrize(("switch", "expected"), [(True, TODAY), (False, None)])
 async def test_c05_created_closed(office, switch, expected):
-    """C05: a ticket made in a closed status has today as its close date; none with the switch off."""
+    """C05: a ticket opened in a closed status is dated today; not at all with the switch off."""
     await office.pipelines.set_pipeline("Support", {"set_close_date": switch})
     assert await closure(office, await made(office, "Closed")) == (expected, True)
 

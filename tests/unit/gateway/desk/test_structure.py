@@ -21,7 +21,7 @@ async def statuses(office) -> dict[int, str]:
 
 
 async def test_p01_the_first_open_status_follows_the_order(office):
-    """P01: after a reordering new tickets start in the status that is first now; no ticket moved."""
+    """P01: after a reordering new tickets start in the status that is first now; none moved."""
     old = await made(office)
     pipeline = await office.pipelines.move_status("Support", "Waiting on us", 1)
     assert pipeline.first_open().name == "Waiting on us"
@@ -168,7 +168,7 @@ async def test_p07_a_channel_switched_off_makes_no_tickets_and_keeps_old_ones(of
 
 
 async def test_p08_a_move_to_another_pipeline_is_a_move_under_its_rules(office):
-    """P08: from then on the other pipeline's trigger B counts (INV10: the first one's no longer)."""
+    """P08: from then on trigger B of the other pipeline counts (INV10: the old one no longer)."""
     await office.pipelines.add_pipeline(
         "Sales", [("Lead", "open"), ("Talks", "open"), ("Won", "closed")]
     )

@@ -224,8 +224,8 @@ async def test_contacts_are_put_on_a_ticket_and_taken_off(office):
 
 
 async def test_e24_an_approved_stranger_takes_part(office):
-    """E24, section 5: a stranger is shown as one until an agent approves him; then the flag is
-    gone, and his next reply is a contact's.
+    """E24, section 5: a stranger is shown as one until an agent approves them; then the flag is
+    gone, and their next reply is a contact's.
     """
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.mail("eve@elsewhere.example", "Re: Printer", key="2", answers="1")
@@ -251,7 +251,7 @@ async def test_a_move_by_a_person_takes_the_attention_flags_away(office):
 
 
 async def test_inv9_every_status_change_names_its_cause(office):
-    """INV9: by mail the message and the rule, by a person his name."""
+    """INV9: by mail the message and the rule, by a person their name."""
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.desk.move([number], "Closed")
     await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")

@@ -123,7 +123,7 @@ async def test_p01_statuses_are_added_renamed_and_moved(desk):
 
 
 async def test_c10_live_tickets_of_a_status_are_counted(desk):
-    """C10: tickets keep their dates; how many a back-fill could touch is told, without the trash."""
+    """C10: tickets keep their dates; those a back-fill could touch are counted, no trash."""
     async with desk() as (connection, support):
         waiting = support.named("Waiting on us")
         await ticket(connection, 1, waiting.id)
