@@ -210,7 +210,7 @@ def test_everything_that_is_wrong_is_told_at_once(cli, tmp_path):
             "'Nothing'",
             "'c' is used twice",
             "hours of a window",
-            "no pipeline 'Nowhere'",
+            "unknown pipeline 'Nowhere'",
         ):
             assert said in refused.err, said
     assert cli("workflow", "export").text == before
