@@ -9,7 +9,7 @@ from core.rules.rights import Right
 from gateway.desk.transaction import Actor, Transaction
 from gateway.errors import NotFound, Refused
 from gateway.store.erasure import erase
-from gateway.store.erasure import plan as departure
+from gateway.store.erasure import plan as planning
 from gateway.store.erasure.erase import Removed
 from gateway.store.erasure.find import Likeness
 from gateway.store.erasure.plan import Plan
@@ -49,18 +49,18 @@ class ErasureDesk(Actor):
         them; Unavailable while mail that names them waits to be processed.
         """
         await self.check(Right.ERASE_PEOPLE)
-        like = Likeness(address)
-        looked = await departure.survey(self.database, blobs, like)
-        names = await departure.names(self.database, like, looked)
+        person = Likeness(address)
+        survey = await planning.survey(self.database, blobs, person)
+        names = await planning.names(self.database, person, survey)
         async with self.acting(Right.ERASE_PEOPLE) as act:
             connection = act.unit.connection
             people = await users.load(connection)
             ours = {*act.unit.desk.channels, *(key for each in people for key in each.addresses)}
-            if like.address in ours:
+            if person.address in ours:
                 raise Refused("the address belongs to a user or a channel, not to a contact")
-            contact = next(iter(await contacts.load(connection, addresses=[like.address])), None)
-            like = Likeness(address, {*names, contact.name if contact is not None else ""})
-            plan = await departure.plan(connection, blobs, like, contact, looked, ours)
+            contact = next(iter(await contacts.load(connection, addresses=[person.address])), None)
+            person = Likeness(address, {*names, contact.name if contact is not None else ""})
+            plan = await planning.plan(connection, blobs, person, contact, survey, ours)
             removed = await erase.remove(connection, plan, await _clear_tickets(act, plan))
             if removed.nothing and contact is None:
                 raise NotFound("nothing is known of this address")
@@ -81,8 +81,8 @@ async def _clear_tickets(act: Transaction, plan: Plan) -> list[int]:
     await act.load_tickets(plan.touched)
     for number, fields in plan.fields.items():
         act.do(FieldsSet(act.unit.tickets[number], act.cause, fields))
-    told = [event.id for event in act.unit.pending.events]
+    entries = [event.id for event in act.unit.pending.events]
     for number in sorted(plan.touched):
         act.applier.remark(number, "erased", act.cause)
     await act.settle()
-    return told
+    return entries

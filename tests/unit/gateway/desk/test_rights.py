@@ -77,7 +77,12 @@ def desks() -> dict[str, type[Actor]]:
     """Every desk there is, by the name of its class."""
     for module in pkgutil.iter_modules(gateway.desk.__path__):
         importlib.import_module(f"gateway.desk.{module.name}")
-    return {each.__name__: each for each in Actor.__subclasses__()}
+    found, left = {}, [Actor]
+    while left:
+        below = left.pop().__subclasses__()
+        found.update({each.__name__: each for each in below})
+        left += below
+    return found
 
 
 def acts() -> set[tuple[str, str]]:
