@@ -8,7 +8,7 @@ Nothing here is performed; ``gateway.apply.applier`` does that.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Literal, assert_never
 
@@ -55,19 +55,13 @@ from core.events import (
 from core.model.ticket import Ticket
 from core.pipeline import Pipeline, Status
 from core.rules import inbound, joining, outbound
+from core.rules.refusal import Refusal
 from core.state import State
 from core.workflow import enrol, run
 from core.workflow.enrol import Root, root_of
 
 CHAIN_DEPTH = 10
 UNDO = timedelta(days=30)  # P10
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A rule forbids what a person asked for; ``reason`` is shown to him and nothing changes."""
-
-    reason: str
 
 
 def decide(event: Event, state: State, now: datetime) -> tuple[Decision, ...]:

@@ -33,6 +33,7 @@ from core.model.message import Address
 from core.model.ticket import Thread, Ticket
 from core.pipeline import Pipeline
 from core.rules.joining import place
+from core.rules.rights import Right, why_not
 from core.rules.screening import (
     Trail,
     auto_reply,
@@ -212,14 +213,8 @@ def _reply(
         trail.decisions.append(NoteAgent(ticket.number))
     elif event.automation:
         trail.decisions.extend(_heard(event, ticket, row))
-    says_something = bool(event.message.reply_text.strip() or event.message.attachments)
-    if (
-        event.relayed_by is not None
-        and pipelines[ticket.pipeline_id].relay
-        and row.kind == "normal"
-        and says_something
-    ):
-        trail.decisions.append(Relay(ticket.number, event.relayed_by.address))
+    if pipelines[ticket.pipeline_id].relay and row.kind == "normal":
+        _relay(trail, ticket)
     reply = IncomingReply(
         event.message.kind,
         trail.role,
@@ -234,6 +229,18 @@ def _reply(
     if flags:
         trail.decisions.append(RaiseFlags(ticket.number, tuple(dict.fromkeys(flags))))
     return _ruled(trail, ticket, pipeline, ruling)
+
+
+def _relay(trail: Trail, ticket: Ticket) -> None:
+    """Relay a user's answer to the customer, where the user may send mail (E19)."""
+    event, user = trail.event, trail.event.relayed_by
+    if user is None or not (event.message.reply_text.strip() or event.message.attachments):
+        return
+    refused = why_not(user.role, Right.SEND_MAIL)
+    if refused is None:
+        trail.decisions.append(Relay(ticket.number, user.address))
+    else:
+        trail.step("relay", "no", refused)
 
 
 def _heard(event: MailArrived, ticket: Ticket, thread: Thread) -> list[Decision]:

@@ -28,7 +28,7 @@ from gateway.compose.automatic_mail import AutomaticMail
 from gateway.compose.route import MailIdentity, MailWriter
 from gateway.desk.correspondence import CorrespondenceDesk, FilesOf
 from gateway.desk.transaction import state_of
-from gateway.errors import Unavailable
+from gateway.errors import Rejected, Unavailable
 from gateway.store.engine import Database
 from gateway.store.queues import drafts, notices
 from gateway.store.queues.wake import Wake
@@ -162,15 +162,19 @@ class Agenda:
             author = CorrespondenceDesk(
                 self.database, self.clock, self.house, draft.author, files_of=self.files_of
             )
-            return await author.send_draft(draft)
+            await author.send_draft(draft)
         except Unavailable:
             raise
+        except Rejected as error:
+            why = error.message
         except Exception as error:  # noqa: BLE001  # one mail's trouble must not stop the others
             why = f"it could not be made: {type(error).__name__} in our rules"
             _log.exception("scheduled mail failed", outgoing=draft.number)
-            async with self.database.write(ordered=True) as connection:
-                await drafts.fail(connection, draft.number, why, self.clock.now())
-            return why
+        else:
+            return None
+        async with self.database.write(ordered=True) as connection:
+            await drafts.fail(connection, draft.number, why, self.clock.now())
+        return why
 
     # ---- runs
 

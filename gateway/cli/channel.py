@@ -19,7 +19,7 @@ from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
-    from gateway.desk.pipelines import ChannelChanges
+    from gateway.desk.channels import ChannelChanges
     from gateway.ingress.imap.health import MailboxHealth
 
 app = typer.Typer(help="The addresses mail comes in at.", no_args_is_help=True)
@@ -90,7 +90,7 @@ def add(
     """Makes an address of ours a channel: mail to it makes tickets."""
 
     async def act(opened: Installation) -> list[dict[str, Any]]:
-        channel = await opened.admin().add_channel(address, name, pipeline, status)
+        channel = await opened.channels().add_channel(address, name, pipeline, status)
         return [each for each in await _described(opened) if each["address"] == channel.address]
 
     _show(run(context, act), as_json=as_json)
@@ -143,7 +143,7 @@ def set_(
             raise UsageError("say what is to be set")
 
     async def act(opened: Installation) -> list[dict[str, Any]]:
-        channel = await opened.admin().set_channel(address, changes)
+        channel = await opened.channels().set_channel(address, changes)
         return [each for each in await _described(opened) if each["address"] == channel.address]
 
     _show(run(context, act), as_json=as_json)

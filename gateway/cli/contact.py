@@ -15,7 +15,7 @@ from gateway.errors import UsageError
 
 if TYPE_CHECKING:
     from core.model.ticket import Contact
-    from gateway.desk.pipelines import Erasure
+    from gateway.desk.erasure import Erasure
 
 app = typer.Typer(help="People outside.", no_args_is_help=True)
 
@@ -63,7 +63,7 @@ def show(context: typer.Context, address: Address, as_json: AsJson = False) -> N
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.desk import views
-        from gateway.desk.pipelines import contact_at
+        from gateway.desk.people import contact_at
         from gateway.store.tickets import tickets
 
         async with opened.database.read() as connection:
@@ -140,7 +140,7 @@ def set_(
             values["language"] = None if language == "none" else language.lower()
         if not values:
             raise UsageError("say what is to be set")
-    contact = run(context, lambda opened: opened.admin().set_contact(address, **values))
+    contact = run(context, lambda opened: opened.people().set_contact(address, **values))
     if as_json:
         emit_done({"contact": _described(contact)})
     else:
@@ -170,16 +170,16 @@ def erase(
         if not yes:
             async with rehearsal(opened.database) as rehearsed:
                 shown = _erasure(
-                    await opened.admin(database=rehearsed).erase_contact(address, blobs)
+                    await opened.erasure(database=rehearsed).erase_contact(address, blobs)
                 )
             if not as_json:
                 facts((name.replace("_", " ").capitalize(), value) for name, value in shown.items())
             if not agree("Erase this for good?", yes=yes, dry_run=dry_run):
                 return shown | {"erased": False}
         try:
-            done = await opened.admin().erase_contact(address, blobs)
+            done = await opened.erasure().erase_contact(address, blobs)
         finally:  # also what a crash left of an earlier time, when he is not known any more
-            swept = await opened.admin().sweep(blobs)
+            swept = await opened.erasure().sweep(blobs)
         return _erasure(done) | {"blobs": swept.blobs, "clean": swept.clean, "erased": True}
 
     with explained():

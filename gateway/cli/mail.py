@@ -18,6 +18,9 @@ from gateway.cli.words import HIGHEST, one_of
 from gateway.daemon.assemble import Installation
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from gateway.desk.held_mail import HeldMailDesk
     from gateway.store.queues.mail_register import RegisteredMail
 
 app = typer.Typer(
@@ -137,9 +140,7 @@ def retry(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
     """Processes a mail once more that was held, ignored or quarantined, by the rules as they are
     now.
     """
-    _again(
-        context, mail_id, released=False, only=("held", "ignored", "quarantined"), as_json=as_json
-    )
+    _again(context, mail_id, lambda desk: desk.retry(mail_id), as_json=as_json)
 
 
 @app.command()
@@ -147,7 +148,7 @@ def release(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> Non
     """Lets a quarantined mail through, as if it had arrived now; the verdict that held it back is
     passed over.
     """
-    _again(context, mail_id, released=True, only=("quarantined",), as_json=as_json)
+    _again(context, mail_id, lambda desk: desk.release(mail_id), as_json=as_json)
 
 
 @app.command()
@@ -157,12 +158,8 @@ def discard(
     """Puts a held or quarantined mail aside for good; its raw form is kept."""
 
     async def act(opened: Installation) -> dict[str, Any]:
-        spool = await opened.spool()
-        reason = f"Discarded by {opened.desk(as_user).actor}."
-        await spool.set_state(
-            mail_id, "ignored", reason=reason, now=opened.clock.now(), only=("held", "quarantined")
-        )
-        row = await spool.get(mail_id)
+        await opened.held_mail(as_user).discard(mail_id)
+        row = await (await opened.spool()).get(mail_id)
         return _whole(row, {})
 
     shown = run(context, act)
@@ -173,14 +170,15 @@ def discard(
 
 
 def _again(
-    context: typer.Context, mail_id: int, *, released: bool, only: tuple[str, ...], as_json: bool
+    context: typer.Context,
+    mail_id: int,
+    decide: Callable[[HeldMailDesk], Awaitable[None]],
+    *,
+    as_json: bool,
 ) -> None:
     async def act(opened: Installation) -> dict[str, Any]:
         spool = await opened.spool()
-        began = opened.clock.now()
-        await spool.set_state(
-            mail_id, "pending", reason=None, now=began, released=released, only=only
-        )
+        await decide(opened.held_mail())
         await (await opened.intake(processes=1)).drain([mail_id])
         row = await spool.get(mail_id)
         return await _changed(opened, row) | {"mail": _whole(row, await _places(opened, [row]))}

@@ -20,7 +20,7 @@ from gateway.daemon.assemble import Installation
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gateway.desk.correspondence import CorrespondenceDesk
+    from gateway.desk.outbox import OutboxDesk
     from gateway.desk.tickets import ActResult
     from gateway.store.queues.outbox import Deliveries, DeliveryView
 
@@ -111,7 +111,7 @@ def cancel(
 def _act(
     context: typer.Context,
     ids: list[int],
-    act: Callable[[CorrespondenceDesk], Awaitable[ActResult]],
+    act: Callable[[OutboxDesk], Awaitable[ActResult]],
     actor: str | None,
     *,
     as_json: bool,
@@ -119,7 +119,7 @@ def _act(
     """One act, and what it changed: interfaces.md 2.1."""
 
     async def whole(opened: Installation) -> dict[str, Any]:
-        outcome, outbox = await act(opened.correspondent(actor)), _deliveries(opened)
+        outcome, outbox = await act(opened.deliveries(actor)), _deliveries(opened)
         listed = [_described((await outbox.show(each)).listed) for each in dict.fromkeys(ids)]
         return await acted(opened, outcome) | {"deliveries": listed}
 

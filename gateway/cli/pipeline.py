@@ -18,7 +18,7 @@ from gateway.errors import UsageError
 
 if TYPE_CHECKING:
     from core.pipeline import Pipeline
-    from gateway.desk.pipelines import AdminDesk, Switches
+    from gateway.desk.pipelines import PipelineDesk, Switches
     from gateway.store.engine import Database
 
 app = typer.Typer(help="Pipelines and their statuses.", no_args_is_help=True)
@@ -76,7 +76,7 @@ def add(
     """Makes a pipeline; its triggers are off until they are set."""
     with explained():
         steps = [_step(each) for each in status]
-    _change(context, lambda admin: admin.add_pipeline(name, steps), as_json=as_json)
+    _change(context, lambda desk: desk.add_pipeline(name, steps), as_json=as_json)
 
 
 @app.command("set")
@@ -130,7 +130,7 @@ def set_(
             switches["allow_back"] = back
         if not switches:
             raise UsageError("say what is to be set")
-    _change(context, lambda admin: admin.set_pipeline(name, switches), as_json=as_json)
+    _change(context, lambda desk: desk.set_pipeline(name, switches), as_json=as_json)
 
 
 @statuses.command("add")
@@ -144,7 +144,7 @@ def add_status(
     """Adds a status at the end."""
     with explained():
         chosen = one_of("--state", state, ("open", "closed"))
-    _change(context, lambda admin: admin.add_status(pipeline, name, chosen), as_json=as_json)
+    _change(context, lambda desk: desk.add_status(pipeline, name, chosen), as_json=as_json)
 
 
 @statuses.command()
@@ -152,7 +152,7 @@ def rename(
     context: typer.Context, pipeline: P, old: str, new: str, as_json: AsJson = False
 ) -> None:
     """Gives a status another name; tickets, triggers and channels stay with it."""
-    _change(context, lambda admin: admin.rename_status(pipeline, old, new), as_json=as_json)
+    _change(context, lambda desk: desk.rename_status(pipeline, old, new), as_json=as_json)
 
 
 @statuses.command()
@@ -164,7 +164,7 @@ def move(
     as_json: AsJson = False,
 ) -> None:
     """Puts a status at another place; no ticket moves."""
-    _change(context, lambda admin: admin.move_status(pipeline, name, position), as_json=as_json)
+    _change(context, lambda desk: desk.move_status(pipeline, name, position), as_json=as_json)
 
 
 @statuses.command("set")
@@ -178,7 +178,9 @@ def set_status(
     """Makes a status open or closed. Tickets in it keep their dates; how many there are is told."""
     with explained():
         chosen = one_of("--state", state, ("open", "closed"))
-    status, inside = run(context, lambda opened: opened.admin().flip_status(pipeline, name, chosen))
+    status, inside = run(
+        context, lambda opened: opened.pipelines().flip_status(pipeline, name, chosen)
+    )
     if as_json:
         emit_done(
             {
@@ -207,7 +209,7 @@ def delete(
     as_json: AsJson = False,
 ) -> None:
     """Removes a status; one that is in use only with --move-to."""
-    deleted = run(context, lambda opened: opened.admin().delete_status(pipeline, name, move_to))
+    deleted = run(context, lambda opened: opened.pipelines().delete_status(pipeline, name, move_to))
     if as_json:
         from gateway.desk import views
 
@@ -241,13 +243,13 @@ def import_(
         plans = read(file)
         before = await _exported(opened.database)
         async with rehearsal(opened.database) as rehearsed:
-            await opened.admin(database=rehearsed).arrange_pipelines(plans)
+            await opened.pipelines(database=rehearsed).arrange_pipelines(plans)
             diff = _diff(before, await _exported(rehearsed))
         if not as_json:
             print(diff or "nothing would change")
         done = agree("Change this?", yes=yes, dry_run=dry_run)
         if done:
-            await opened.admin().arrange_pipelines(plans)
+            await opened.pipelines().arrange_pipelines(plans)
         return diff, done
 
     with explained():
@@ -277,12 +279,12 @@ def export(
 
 
 def _change(
-    context: typer.Context, act: Callable[[AdminDesk], Awaitable[Pipeline]], *, as_json: bool
+    context: typer.Context, act: Callable[[PipelineDesk], Awaitable[Pipeline]], *, as_json: bool
 ) -> None:
     """One change of a pipeline, and how it stands afterwards."""
 
     async def whole(opened: Installation) -> dict[str, Any]:
-        changed = await act(opened.admin())
+        changed = await act(opened.pipelines())
         return await _one(opened.database, changed.name)
 
     changed = run(context, whole)

@@ -88,7 +88,7 @@ def set_(
         html = html_of(html_file)
 
     async def act(opened: Installation) -> tuple[StoredTemplate, tuple[str, ...]]:
-        return await opened.automator().put_template(
+        return await opened.templates().put_template(
             name, language.lower(), subject, given, html, transactional=is_transactional
         )
 
@@ -160,7 +160,7 @@ def show(
 @app.command()
 def delete(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Removes a template that is not built in and that no workflow uses."""
-    run(context, lambda opened: opened.automator().delete_template(name))
+    run(context, lambda opened: opened.templates().delete_template(name))
     if as_json:
         emit_done({"deleted": name})
     else:

@@ -63,7 +63,7 @@ def add(
         stored = _password() if password_stdin else None
 
     async def act(opened: Installation) -> dict[str, Any]:
-        user = await opened.admin().add_user(name, [address, *(also or ())], chosen, stored)
+        user = await opened.people().add_user(name, [address, *(also or ())], chosen, stored)
         async with opened.database.read() as connection:
             return await _described(connection, user)
 
@@ -122,7 +122,7 @@ def set_(
 
             async with opened.database.read() as connection:
                 values["notify"] = {**((await users.at(connection, address)).notify or {}), **told}
-        user = await opened.admin().set_user(address, also or (), **values)
+        user = await opened.people().set_user(address, also or (), **values)
         async with opened.database.read() as connection:
             return await _described(connection, user)
 

@@ -13,7 +13,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 from zoneinfo import ZoneInfo
 
 from gateway.clock import Clock
@@ -23,8 +23,14 @@ if TYPE_CHECKING:
     from gateway.agenda.worker import Agenda
     from gateway.compose.mime import File
     from gateway.compose.route import MailIdentity
+    from gateway.desk.channels import ChannelDesk
     from gateway.desk.correspondence import CorrespondenceDesk
-    from gateway.desk.pipelines import AdminDesk
+    from gateway.desk.erasure import ErasureDesk
+    from gateway.desk.held_mail import HeldMailDesk
+    from gateway.desk.outbox import OutboxDesk
+    from gateway.desk.people import PeopleDesk
+    from gateway.desk.pipelines import PipelineDesk
+    from gateway.desk.templates import TemplateDesk
     from gateway.desk.tickets import TicketDesk
     from gateway.desk.workflows import WorkflowDesk
     from gateway.ingress.accept import Acceptor
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from gateway.store.engine import Database
     from gateway.store.queues.spool import Spool
 
+D = TypeVar("D", bound="Actor")
 MAX_PROCESSES: Final = 4  # that read mail, where [workers] processes is 0 (interfaces.md 6)
 
 
@@ -266,21 +273,66 @@ class Installation:
         """Return the bytes of a mail in the spool."""
         return await (await self.spool()).raw(mail_id)
 
+    def _acting(self, desk: type[D], actor: str | None, database: Database | None = None) -> D:
+        """Return a desk for a user, the built-in administrator where None.
+
+        ``database`` is another one than the installation's where an act is only rehearsed.
+        """
+        from gateway.desk.transaction import BUILT_IN
+
+        return desk(database or self.database, self.clock, self.zone, actor or BUILT_IN)
+
     def automator(
         self, actor: str | None = None, *, database: Database | None = None
     ) -> WorkflowDesk:
-        """Return the acts on workflows and templates."""
-        from gateway.desk.transaction import BUILT_IN
+        """Return the desk for workflows."""
         from gateway.desk.workflows import WorkflowDesk
 
-        return WorkflowDesk(database or self.database, self.clock, self.zone, actor or BUILT_IN)
+        return self._acting(WorkflowDesk, actor, database)
 
-    def admin(self, actor: str | None = None, *, database: Database | None = None) -> AdminDesk:
-        """Return the acts on pipelines, channels, users and contacts."""
-        from gateway.desk.pipelines import AdminDesk
-        from gateway.desk.transaction import BUILT_IN
+    def pipelines(
+        self, actor: str | None = None, *, database: Database | None = None
+    ) -> PipelineDesk:
+        """Return the desk for pipelines and statuses."""
+        from gateway.desk.pipelines import PipelineDesk
 
-        return AdminDesk(database or self.database, self.clock, self.zone, actor or BUILT_IN)
+        return self._acting(PipelineDesk, actor, database)
+
+    def channels(self, actor: str | None = None) -> ChannelDesk:
+        """Return the desk for channels."""
+        from gateway.desk.channels import ChannelDesk
+
+        return self._acting(ChannelDesk, actor)
+
+    def people(self, actor: str | None = None) -> PeopleDesk:
+        """Return the desk for users and contacts."""
+        from gateway.desk.people import PeopleDesk
+
+        return self._acting(PeopleDesk, actor)
+
+    def erasure(self, actor: str | None = None, *, database: Database | None = None) -> ErasureDesk:
+        """Return the desk for the erasure of people."""
+        from gateway.desk.erasure import ErasureDesk
+
+        return self._acting(ErasureDesk, actor, database)
+
+    def templates(self, actor: str | None = None) -> TemplateDesk:
+        """Return the desk for templates."""
+        from gateway.desk.templates import TemplateDesk
+
+        return self._acting(TemplateDesk, actor)
+
+    def deliveries(self, actor: str | None = None) -> OutboxDesk:
+        """Return the desk for outgoing mail."""
+        from gateway.desk.outbox import OutboxDesk
+
+        return self._acting(OutboxDesk, actor)
+
+    def held_mail(self, actor: str | None = None) -> HeldMailDesk:
+        """Return the desk for held mail."""
+        from gateway.desk.held_mail import HeldMailDesk
+
+        return self._acting(HeldMailDesk, actor)
 
 
 def private_folder(path: Path) -> Path:

@@ -1,36 +1,34 @@
-"""What a user sends: replies, new conversations, forwards, mail from a channel or to a contact; at
-once or later (behaviour.md 2.3).
+"""What a user sends: replies, forwards, new mail from a channel or to a contact (behaviour.md 2.3).
 
-Each is one transaction: the mail is made, the rules are asked, ticket and outbox are written
-together. A mail for later waits as a draft and becomes all of this only when it is due (O11). What
-can go wrong is ``Refused`` with a sentence, and nothing was changed; a draft that cannot go out any
-more fails with that sentence where everybody sees it.
+Each act is one transaction: the mail is composed, the rules are asked, ticket and outbox are
+written together. A mail for later waits as a draft; the rules are asked when it is due (O11).
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from email.utils import parseaddr
-from typing import Any, Literal
+from typing import Any
 
 from core.decide import refusal
-from core.events import DeliveriesHandled, EmailSent, MoveAsked, TicketOpened
+from core.events import EmailSent, MoveAsked, TicketOpened
 from core.mail import reply_tokens
 from core.model.message import Address
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Channel, Thread, Ticket, User
+from core.rules.rights import Right
 from gateway.clock import Clock
 from gateway.compose.mime import File
 from gateway.compose.route import MailIdentity, MailWriter
 from gateway.compose.user_mail import MailRequest, UserMail
 from gateway.desk.tickets import ActResult
-from gateway.desk.transaction import BUILT_IN, Actor, Transaction, status_of
-from gateway.errors import Refused, Rejected
+from gateway.desk.transaction import BUILT_IN, Actor, Transaction, enforce, status_of
+from gateway.errors import Invalid, NotFound, Refused
 from gateway.store.engine import Database
-from gateway.store.queues import drafts, outbox
-from gateway.store.tickets import pending_outgoing, threads
+from gateway.store.queues import drafts
+from gateway.store.tickets import threads
 from gateway.store.tickets.pending_outgoing import OutgoingRow
 from gateway.store.tickets.threads import MessageRow
 from gateway.validation import refuse_breaks
@@ -41,8 +39,9 @@ FilesOf = Callable[[int], Awaitable[tuple[File, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class MailDraft:
-    """A mail as a user gives it; addresses as typed, names as typed. ``at``: not before.
-    ``message``: the one that is forwarded.
+    """A mail as the user gave it, addresses and names as typed.
+
+    ``at``: do not send before; ``message``: the one to forward; ``status``: move the ticket there.
     """
 
     text: str
@@ -59,290 +58,203 @@ class MailDraft:
 
 
 class CorrespondenceDesk(Actor):
-    """What this person can send; see the module.
+    """Send mail as this user.
 
-    ``raw_of`` gives the raw mail of a register entry, for forwards, ``files_of`` what is attached
-    to it, for answers written elsewhere (E19).
+    ``raw_of`` returns the raw mail of a register entry, for forwards; ``files_of`` returns its
+    attachments, for answers relayed from the user's own mailbox (E19).
     """
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
-        house: MailIdentity,
+        identity: MailIdentity,
         actor: str = BUILT_IN,
         *,
         raw_of: RawOf | None = None,
         files_of: FilesOf | None = None,
     ) -> None:
-        super().__init__(database, clock, house.zone, actor)
-        self.house = house
+        super().__init__(database, clock, identity.zone, actor)
+        self.identity = identity
         self.raw_of = raw_of
         self.files_of = files_of
 
     async def reply(self, number: int, mail: MailDraft) -> ActResult:
-        """A reply on a thread of the ticket, by default its origin, or the first mail of a new one
-        (O01, O02, O04, O09, O10, O15).
-        """
+        """Reply on a thread of the ticket, its origin by default, or open a new one (O01-O15)."""
         _refuse_empty(mail)
-        async with self.acting() as act:
+        async with self.acting(Right.SEND_MAIL) as act:
             ticket = await act.ticket(number)
             made = await self._reply(act, ticket, mail)
-            later = mail.at is not None and mail.at > act.now
-            if later:
-                self._keep(
-                    act,
-                    made,
-                    mail,
-                    {
-                        "act": "reply",
-                        "ticket": ticket.number,
-                        "status": mail.status,
-                        "new_thread": mail.new_thread,
-                    },
-                )
+            if mail.at is not None and mail.at > act.now:
+                self._schedule(act, ticket, made, mail, mail.at)
             else:
                 self._send(act, ticket, made, mail.status)
-        return _outcome(act, (ticket.number,))
+        return _result(act, (ticket.number,))
 
     async def forward(self, number: int, mail: MailDraft) -> ActResult:
-        """A mail of the ticket goes to somebody else, whose answers stay apart (O05, E17)."""
+        """Forward a mail of the ticket; the answers stay on a thread of their own (O05, E17)."""
         original = await self._original(number, mail.message)
-        async with self.acting() as act:
+        async with self.acting(Right.SEND_MAIL) as act:
             ticket = await act.ticket(number)
-            letters = UserMail(MailWriter(act.unit, self.house, act.now))
+            composer = UserMail(MailWriter(act.unit, self.identity, act.now))
             row = await _chosen(act, ticket, mail.message)
-            thread = letters.writer.fresh_thread(
-                letters.writer.channel_of(letters.writer.origin(ticket)), "forward"
+            thread = composer.writer.fresh_thread(
+                composer.writer.channel_of(composer.writer.origin(ticket)), "forward"
             )
-            written = replace(_written(mail), original=original)
-            await act.unit.load_contacts([each.key for each in (*written.to, *written.cc)])
-            made = letters.forward(
-                ticket,
-                await letters.writer.route(thread, fresh=True),
-                written,
-                self._author(act),
-                row,
-            )
+            request = replace(_request(mail), original=original)
+            await act.unit.load_contacts([each.key for each in (*request.to, *request.cc)])
+            route = await composer.writer.route(thread, fresh=True)
+            made = composer.forward(ticket, route, request, self._author(act), row)
             self._send(act, ticket, made, None)
-        return _outcome(act, (ticket.number,))
+        return _result(act, (ticket.number,))
 
     async def send(self, channel_address: str, mail: MailDraft) -> ActResult:
-        """A new mail from a channel opens a ticket where the channel makes tickets (O13)."""
+        """Send a new mail from a channel; it opens a ticket where the channel makes them (O13)."""
         _refuse_empty(mail)
-        async with self.acting() as act:
-            channel = _channel(act, channel_address)
-            opens = await self._opening(act, channel, mail) if channel.tickets else None
+        async with self.acting(Right.SEND_MAIL) as act:
+            channel = act.channel(channel_address)
+            opens = await _opening(act, channel, mail) if channel.tickets else None
             number = act.unit.next_ticket if opens is not None else None
-            letters = UserMail(MailWriter(act.unit, self.house, act.now))
-            thread = letters.writer.fresh_thread(channel, origin=opens is not None)
-            made = letters.fresh_mail(
-                number,
-                await letters.writer.route(thread, fresh=True),
-                _written(mail),
-                self._author(act),
-            )
+            composer = UserMail(MailWriter(act.unit, self.identity, act.now))
+            thread = composer.writer.fresh_thread(channel, origin=opens is not None)
+            route, author = await composer.writer.route(thread, fresh=True), self._author(act)
+            made = composer.fresh_mail(number, route, _request(mail), author)
             await act.unit.load_contacts(made.recipients)
-            act.do(EmailSent(made, act.cause, author=self._author(act), opens=opens))
-        return _outcome(act, (number,) if number is not None else ())
+            act.do(EmailSent(made, act.cause, author=author, opens=opens))
+        return _result(act, (number,) if number is not None else ())
 
     async def write_to(self, address: str, mail: MailDraft) -> ActResult:
-        """Mail from the record of a contact never touches a ticket, whatever tickets he has (O03,
-        INV11).
-        """
+        """Send mail from a contact's record; it never touches their tickets (O03, INV11)."""
         _refuse_empty(mail)
-        async with self.acting() as act:
+        async with self.acting(Right.SEND_MAIL) as act:
             contact = await act.contact(address)
-            letters = UserMail(MailWriter(act.unit, self.house, act.now))
-            thread = letters.writer.fresh_thread(letters.writer.channel_of(None))
-            written = replace(_written(mail), to=(Address(contact.name, contact.address),))
-            made = letters.fresh_mail(
-                None, await letters.writer.route(thread, fresh=True), written, self._author(act)
+            composer = UserMail(MailWriter(act.unit, self.identity, act.now))
+            thread = composer.writer.fresh_thread(composer.writer.channel_of(None))
+            request = replace(_request(mail), to=(Address(contact.name, contact.address),))
+            route, author = await composer.writer.route(thread, fresh=True), self._author(act)
+            made = composer.fresh_mail(None, route, request, author)
+            act.do(EmailSent(made, act.cause, author=author))
+        return _result(act, ())
+
+    async def send_draft(self, due: drafts.DueDraft) -> None:
+        """Send a scheduled mail that is due, as if written now, to the recipients still wanted.
+
+        Does nothing where it was cancelled or another process was first. Raises what keeps it from
+        being sent, Forbidden where its author may not send mail any more.
+        """
+        files = await self._relayed_files(due)
+        async with self.acting(Right.SEND_MAIL) as act:
+            draft = await drafts.waiting(act.unit.connection, due.number, act.now)
+            if draft is None:
+                return
+            held = draft.document
+            ticket = await act.ticket(held["ticket"])
+            mail = MailDraft(
+                text=held["text"],
+                html=held.get("html"),
+                files=(*(File(*each) for each in draft.files), *files),
+                to=tuple(held["to"]),
+                cc=tuple(held["cc"]),
+                subject=held.get("subject"),
+                thread=held.get("thread"),
+                new_thread=bool(held.get("new_thread")),
             )
-            act.do(EmailSent(made, act.cause, author=self._author(act)))
-        return _outcome(act, ())
-
-    async def send_draft(self, due: drafts.DueDraft) -> str | None:
-        """A mail whose time has come: made and sent as if written now, to whom it was written for.
-        Returns why it could not be, or None.
-        """
-        try:
-            relayed = await self._relayed(due)
-            async with self.acting() as act:
-                draft = await drafts.waiting(act.unit.connection, due.number, act.now)
-                if draft is None:
-                    return None  # cancelled, or another process was first
-                held = draft.document
-                ticket = await act.ticket(held["ticket"])
-                to, cc = tuple(held["to"]), tuple(held["cc"])
-                files = (*(File(*each) for each in draft.files), *relayed)
-                mail = MailDraft(
-                    held["text"],
-                    held.get("html"),
-                    files,
-                    to,
-                    cc,
-                    held.get("subject"),
-                    held.get("thread"),
-                    bool(held.get("new_thread")),
-                )
-                made = replace(
-                    await self._reply(act, ticket, mail),
-                    draft=due.number,
-                    recipients=tuple(held["left"]),
-                )
-                self._send(act, ticket, made, held.get("status"))
-        except Rejected as error:
-            async with self.database.write(ordered=True) as connection:
-                await drafts.fail(connection, due.number, error.message, self.clock.now())
-            return error.message
-        return None
-
-    async def cancel(self, ids: Sequence[int]) -> ActResult:
-        """Mail that was not sent yet is stopped, replies for later among it; all of it or none, and
-        the tickets tell it.
-        """
-        return await self._handle(ids, "cancelled")
-
-    async def retry(self, ids: Sequence[int]) -> ActResult:
-        """Mail that failed or was put off is in line again, now; all of it or none, and the tickets
-        tell it.
-        """
-        return await self._handle(ids, "retried")
-
-    async def _handle(self, ids: Sequence[int], what: Literal["cancelled", "retried"]) -> ActResult:
-        async with self.acting() as act:
-            connection = act.unit.connection
-            await (outbox.cancel if what == "cancelled" else outbox.retry)(connection, ids, act.now)
-            found = await pending_outgoing.deliveries(connection, ids=ids)
-            await act.unit.load_tickets({each.ticket for each in found if each.ticket is not None})
-            of_ticket: dict[int, list[str]] = {}
-            for each in found:
-                ticket = act.unit.live_ticket(each.ticket)
-                if ticket is not None:
-                    of_ticket.setdefault(ticket.number, []).append(each.recipient)
-            failing = await outbox.failing(connection, of_ticket)
-            for number, recipients in of_ticket.items():
-                act.do(
-                    DeliveriesHandled(
-                        act.unit.tickets[number],
-                        what,
-                        tuple(recipients),
-                        number in failing,
-                        act.cause,
-                    )
-                )
-        return ActResult(tuple(of_ticket), act.events)
-
-    # ---- how
+            composed = await self._reply(act, ticket, mail)
+            made = replace(composed, draft=due.number, recipients=tuple(held["left"]))
+            self._send(act, ticket, made, held.get("status"))
 
     def _author(self, act: Transaction) -> User | None:
+        """Return the acting user; None for the built-in administrator."""
         return act.unit.desk.users.get(self.actor)
 
     async def _reply(self, act: Transaction, ticket: Ticket, mail: MailDraft) -> Outgoing:
-        letters = UserMail(MailWriter(act.unit, self.house, act.now))
-        thread, fresh = await self._thread(act, letters, ticket, mail)
-        written = _written(mail)
-        await act.unit.load_contacts([each.key for each in (*written.to, *written.cc)])
-        return letters.answer(
-            ticket, await letters.writer.route(thread, fresh=fresh), written, self._author(act)
-        )
-
-    async def _thread(
-        self, act: Transaction, letters: UserMail, ticket: Ticket, mail: MailDraft
-    ) -> tuple[Thread, bool]:
-        """The thread that is named, the origin, or a new one; the first of a ticket without any
-        becomes its origin (C18).
-        """
-        origin = letters.writer.origin(ticket)
-        if mail.thread is not None:
-            thread = await act.thread(mail.thread)
-            if thread.ticket != ticket.number:
-                raise Refused(f"thread {mail.thread} is none of ticket {ticket.number}")
-            return thread, False
-        if origin is None or mail.new_thread:
-            return letters.writer.fresh_thread(
-                letters.writer.channel_of(origin), origin=origin is None
-            ), True
-        return origin, False
+        """Compose a reply."""
+        composer = UserMail(MailWriter(act.unit, self.identity, act.now))
+        thread, fresh = await _thread_for(act, composer, ticket, mail)
+        request = _request(mail)
+        await act.unit.load_contacts([each.key for each in (*request.to, *request.cc)])
+        route = await composer.writer.route(thread, fresh=fresh)
+        return composer.answer(ticket, route, request, self._author(act))
 
     def _send(self, act: Transaction, ticket: Ticket, made: Outgoing, status: str | None) -> None:
-        """Ask the rules and perform what they say: trigger A fires when the mail is durably queued."""
+        """Queue a mail and apply what follows: trigger A fires once it is durably queued."""
         pipeline = act.unit.desk.pipelines[ticket.pipeline_id]
         chosen = status_of(pipeline, status).id if status is not None else None
         if chosen is not None:
-            forbidden = refusal(
-                MoveAsked(ticket, pipeline, chosen, act.cause, person=True), act.state
-            )
-            if forbidden is not None:
-                raise Refused(forbidden.reason)
+            asked = MoveAsked(ticket, pipeline, chosen, act.cause, person=True)
+            enforce(refusal(asked, act.state))
         people = {ticket.requester_id, *act.unit.associated.get(ticket.number, ())}
         reached = (act.unit.contact_at(each) for each in made.recipients)
         associated = any(contact is not None and contact.id in people for contact in reached)
         act.do(EmailSent(made, act.cause, ticket, pipeline, associated, self._author(act), chosen))
 
-    def _keep(
-        self, act: Transaction, made: Outgoing, mail: MailDraft, document: dict[str, Any]
+    def _schedule(
+        self, act: Transaction, ticket: Ticket, made: Outgoing, mail: MailDraft, at: datetime
     ) -> None:
-        """Nothing happens to the ticket until it is due (O11)."""
+        """Keep a reply as a draft; nothing happens to the ticket until it is due (O11)."""
         unit = act.unit
         if mail.status is not None:
-            status_of(
-                unit.desk.pipelines[unit.tickets[document["ticket"]].pipeline_id], mail.status
-            )
-        draft = {
-            **document,
-            "user": self.actor,
-            "text": mail.text,
-            "html": mail.html,
-            "subject": mail.subject,
-            "thread": None if made.fresh or made.thread is None else made.thread.id,
-            "to": [_shown(each) for each in made.to],
-            "cc": [_shown(each) for each in made.cc],
-        }
-        thread = draft["thread"]
+            status_of(unit.desk.pipelines[ticket.pipeline_id], mail.status)
+        thread = None if made.fresh or made.thread is None else made.thread.id
         row = OutgoingRow(
-            unit.allot("outgoing"), document["ticket"], thread, None, None, False, None,
-            made.subject, made.author_id, None, None, draft, None, act.now
-        )  # fmt: skip
-        unit.outward.queue(
-            row, made.recipients, unit.allot, state="scheduled", due_at=mail.at or act.now
+            id=unit.allot("outgoing"),
+            ticket=ticket.number,
+            thread_id=thread,
+            message=None,
+            message_id=None,
+            automatic=False,
+            template=None,
+            subject=made.subject,
+            author_id=made.author_id,
+            return_address=None,
+            raw=None,
+            draft=self._document(ticket, made, mail, thread),
+            key=None,
+            created_at=act.now,
         )
+        unit.outward.queue(row, made.recipients, unit.allot, state="scheduled", due_at=at)
         for place, file in enumerate(mail.files):
             values = {
+                "outgoing_id": row.id,
+                "position": place,
                 "filename": file.filename,
                 "content_type": file.content_type,
                 "data": file.data,
             }
-            unit.outward.files.append({"outgoing_id": row.id, "position": place, **values})
+            unit.outward.files.append(values)
 
-    async def _opening(self, act: Transaction, channel: Channel, mail: MailDraft) -> TicketOpened:
-        if not mail.to:
-            raise Refused("the mail needs somebody to go to")
-        pipeline = act.unit.desk.pipelines[channel.pipeline_id]
-        wanted = channel.outbound_status_id
-        status = (
-            wanted if wanted is not None and pipeline.holds(wanted) else pipeline.first_open().id
-        )
-        requester = await act.contact(mail.to[0])
-        return TicketOpened(
-            mail.subject or "", pipeline, status, "email", act.cause, requester=requester
-        )
+    def _document(
+        self, ticket: Ticket, made: Outgoing, mail: MailDraft, thread: int | None
+    ) -> dict[str, Any]:
+        """Return the JSON that a scheduled reply waits as; :meth:`send_draft` reads it back."""
+        return {
+            "act": "reply",
+            "ticket": ticket.number,
+            "status": mail.status,
+            "new_thread": mail.new_thread,
+            "user": self.actor,
+            "text": mail.text,
+            "html": mail.html,
+            "subject": mail.subject,
+            "thread": thread,
+            "to": [_header_form(each) for each in made.to],
+            "cc": [_header_form(each) for each in made.cc],
+        }
 
     async def _original(self, number: int, message: int | None) -> bytes | None:
-        """The raw mail that is forwarded, read before the transaction: it may be large."""
+        """Return the raw mail to forward; read before the transaction, as it may be large."""
         if self.raw_of is None:
             return None
         async with self.database.read() as connection:
             mail_id = await drafts.mail_of(connection, number, message)
         if mail_id is None:
             return None
-        return reply_tokens.unmarked((await self.raw_of(mail_id)).decode("latin-1")).encode(
-            "latin-1"
-        )  # every byte as it was, but for the marks
+        # Latin-1 keeps every byte as it was while the signed tokens are taken out.
+        raw = (await self.raw_of(mail_id)).decode("latin-1")
+        return reply_tokens.unmarked(raw).encode("latin-1")
 
-    async def _relayed(self, due: drafts.DueDraft) -> tuple[File, ...]:
-        """What an agent attached to his answer, read before the transaction: it may be large."""
+    async def _relayed_files(self, due: drafts.DueDraft) -> tuple[File, ...]:
+        """Return the attachments of a relayed answer; read before the transaction."""
         if due.files_of is None:
             return ()
         if self.files_of is None:
@@ -350,62 +262,91 @@ class CorrespondenceDesk(Actor):
         return await self.files_of(due.files_of)
 
 
+async def _thread_for(
+    act: Transaction, composer: UserMail, ticket: Ticket, mail: MailDraft
+) -> tuple[Thread, bool]:
+    """Return the thread to reply on, and whether it is new.
+
+    It is the named one, or the origin; the first thread of a ticket becomes its origin (C18).
+    """
+    origin = composer.writer.origin(ticket)
+    if mail.thread is not None:
+        thread = await act.thread(mail.thread)
+        if thread.ticket != ticket.number:
+            raise NotFound(f"ticket {ticket.number} has no thread {mail.thread}")
+        return thread, False
+    if origin is None or mail.new_thread:
+        return composer.writer.fresh_thread(
+            composer.writer.channel_of(origin), origin=origin is None
+        ), True
+    return origin, False
+
+
+async def _opening(act: Transaction, channel: Channel, mail: MailDraft) -> TicketOpened:
+    """Return the ticket that a mail from a channel opens; the first recipient is its requester."""
+    if not mail.to:
+        raise Invalid("the mail needs a recipient", "to")
+    pipeline = act.unit.desk.pipelines[channel.pipeline_id]
+    status = channel.outbound_status_id
+    if status is None or not pipeline.holds(status):
+        status = pipeline.first_open().id
+    return TicketOpened(
+        subject=mail.subject or "",
+        pipeline=pipeline,
+        status_id=status,
+        source="email",
+        cause=act.cause,
+        requester=await act.contact(mail.to[0]),
+    )
+
+
 async def _chosen(act: Transaction, ticket: Ticket, message: int | None) -> MessageRow:
-    """The message that is forwarded: the one named, else the newest that came in."""
+    """Return the message to forward: the one named, else the newest that came in."""
     own = [thread.id for thread in act.unit.threads_of(ticket.number)]
-    rows = [
-        row for row in await threads.messages(act.unit.connection, own) if row.direction != "note"
-    ]
+    held = await threads.messages(act.unit.connection, own)
+    rows = [row for row in held if row.direction != "note"]
     if message is not None:
         found = next((row for row in rows if row.id == message), None)
         if found is None:
-            raise Refused(f"message {message} is no mail of ticket {ticket.number}")
+            raise NotFound(f"ticket {ticket.number} has no mail {message}")
         return found
     if not rows:
         raise Refused(f"ticket {ticket.number} has no mail to forward")
     return next((row for row in reversed(rows) if row.direction == "inbound"), rows[-1])
 
 
-def _channel(act: Transaction, address: str) -> Channel:
-    found = act.unit.desk.channels.get(address.strip().lower())
-    if found is None:
-        raise Refused(f"there is no channel {address}")
-    return found
-
-
-def _written(mail: MailDraft) -> MailRequest:
+def _request(mail: MailDraft) -> MailRequest:
+    """Return the mail with its addresses parsed."""
     refuse_breaks("subject", mail.subject)
-    return MailRequest(
-        mail.text, mail.html, mail.files, _addresses(mail.to), _addresses(mail.cc), mail.subject
-    )
+    to = tuple(_parsed(each, "To") for each in mail.to)
+    cc = tuple(_parsed(each, "Cc") for each in mail.cc)
+    return MailRequest(mail.text, mail.html, mail.files, to, cc, mail.subject)
 
 
-def _addresses(given: Sequence[str]) -> tuple[Address, ...]:
-    return tuple(_parsed(each) for each in given)
-
-
-def _parsed(given: str) -> Address:
+def _parsed(given: str, header: str) -> Address:
+    """Parse one address of a header."""
     refuse_breaks("address", given)
     name, address = parseaddr(given)
     local, at, domain = address.rpartition("@")
     if not at or not local or not domain or any(each.isspace() for each in address):
-        raise Refused(f"{given!r} is no address")
+        raise Invalid(f"invalid address in {header}: {given!r}", header.lower())
     return Address(name, address)
 
 
-def _shown(address: Address) -> str:
-    return (
-        f'"{address.name}" <{address.address}>'
-        if address.name and '"' not in address.name
-        else address.address or ""
-    )
+def _header_form(address: Address) -> str:
+    """Return ``"Ann" <ann@example.org>``, or the bare address where the name cannot be quoted."""
+    if address.name and '"' not in address.name:
+        return f'"{address.name}" <{address.address}>'
+    return address.address or ""
 
 
 def _refuse_empty(mail: MailDraft) -> None:
+    """Refuse a mail that has neither text nor file."""
     if not mail.text.strip() and not (mail.html or "").strip() and not mail.files:
-        raise Refused("a mail needs a text")
+        raise Invalid("a mail needs a text or an attachment", "text")
 
 
-def _outcome(act: Transaction, numbers: tuple[int, ...]) -> ActResult:
+def _result(act: Transaction, numbers: tuple[int, ...]) -> ActResult:
+    """Return what the act did, with the mail it sent."""
     written = [row for row in act.messages if row.direction == "outbound"]
     return ActResult(numbers, act.events, written[-1] if written else None)

@@ -1,7 +1,6 @@
-"""Passwords of users: kept as scrypt hashes with their parameters beside them, so that these can
-grow without locking anybody out (RFC 7914).
+"""Passwords of users, stored as scrypt hashes (RFC 7914).
 
-What can go wrong: a stored text that is no hash of ours verifies nothing.
+The parameters are stored with each hash, so they can grow without locking anybody out.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import hashlib
 import hmac
 import os
 
-from gateway.errors import Refused
+from gateway.errors import Invalid
 
 COST, BLOCK, PARALLEL = 1 << 15, 8, 1  # 32 MiB and about a tenth of a second
 SHORTEST = 8
@@ -19,17 +18,18 @@ SALT_BYTES = 16
 
 
 def hashed(password: str) -> str:
-    """The text to be stored: ``scrypt$N$r$p$salt$hash``. Refused for a password that is too short."""
+    """Return ``scrypt$N$r$p$salt$hash`` for a password; Invalid where it is too short."""
     if len(password) < SHORTEST:
-        raise Refused(f"a password has at least {SHORTEST} characters")
+        raise Invalid(f"a password has at least {SHORTEST} characters", "password")
     salt = os.urandom(SALT_BYTES)
     derived = _derive(password, salt, COST, BLOCK, PARALLEL)
     return "$".join(("scrypt", str(COST), str(BLOCK), str(PARALLEL), _text(salt), _text(derived)))
 
 
 def verifies(password: str, stored: str | None) -> bool:
-    """Whether the password is the one that was hashed; takes as long as hashing it, also where
-    nothing is stored.
+    """Return whether the password is the one that was hashed; False for any other stored text.
+
+    It takes as long where nothing is stored, so that nobody can tell who has a password.
     """
     kind, *fields = (stored or "").split("$")
     if kind != "scrypt" or len(fields) != 5:
@@ -41,6 +41,7 @@ def verifies(password: str, stored: str | None) -> bool:
 
 
 def _derive(password: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:
+    """Return the scrypt hash of a password."""
     return hashlib.scrypt(
         password.encode(),
         salt=salt,
@@ -53,4 +54,5 @@ def _derive(password: str, salt: bytes, cost: int, block: int, parallel: int) ->
 
 
 def _text(data: bytes) -> str:
+    """Return bytes in base64."""
     return base64.b64encode(data).decode()

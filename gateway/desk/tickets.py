@@ -1,8 +1,6 @@
-"""What a person can do with tickets: each act is one transaction, event -> rules ->
-``gateway.apply.applier`` -> book (R7).
+"""What a person does with tickets; each act is one transaction (R7).
 
-A rule that forbids it, a name or number that is not there, comes out as ``Refused`` with a
-sentence, and nothing was changed. Several tickets moved at once are moved all or not at all.
+An unknown name or number is NotFound, what a rule forbids is Refused; nothing was changed then.
 """
 
 from __future__ import annotations
@@ -25,10 +23,11 @@ from core.events import (
     UnmergeAsked,
 )
 from core.mail.threading import Entry, head
-from core.model.ticket import Channel, Contact, ParticipantRole, Priority, Source, Thread, Ticket
+from core.model.ticket import Contact, ParticipantRole, Priority, Source, Thread, Ticket
 from core.pipeline import Pipeline, Status
+from core.rules.rights import Right
 from gateway.desk.transaction import Actor, Transaction, status_of
-from gateway.errors import Refused
+from gateway.errors import Conflict, Invalid, NotFound, Refused
 from gateway.store.setup import workflow_history
 from gateway.store.tickets import contacts, threads, tickets
 from gateway.store.tickets.threads import MessageRow
@@ -38,9 +37,7 @@ from gateway.validation import refuse_unnamed
 
 @dataclass(frozen=True, slots=True)
 class ActResult:
-    """What an act did: the tickets it was about, what it wrote into histories, and the message it
-    made.
-    """
+    """What an act did: its tickets, the history entries it wrote, the message it made."""
 
     tickets: tuple[int, ...]
     events: tuple[TicketEvent, ...]
@@ -49,8 +46,9 @@ class ActResult:
 
 @dataclass(frozen=True, slots=True)
 class NewTicket:
-    """A ticket to be made. Names are as typed; None = the default. With ``thread`` it is made from
-    a conversation without a ticket.
+    """A ticket to open, with names as typed; None means the default.
+
+    With ``thread`` it is opened from a conversation that has no ticket.
     """
 
     subject: str | None = None
@@ -64,9 +62,7 @@ class NewTicket:
 
 
 class TicketChanges(TypedDict, total=False):
-    """Fields to be set; those left out stay. ``owner`` is a user's address or name, ``requester``
-    an address.
-    """
+    """Fields to set; ``owner`` is a user's address or name, ``requester`` an address."""
 
     subject: str
     priority: Priority | None
@@ -76,15 +72,13 @@ class TicketChanges(TypedDict, total=False):
 
 
 class TicketDesk(Actor):
-    """What this person can do with tickets; see the module."""
+    """Open, change, move, merge, split and delete tickets."""
 
     async def create(self, draft: NewTicket) -> ActResult:
-        """A ticket by hand, or out of a conversation that has none, whose origin thread that
-        conversation then is (scenario 12).
-        """
+        """Open a ticket by hand, or from a conversation, its origin thread then (scenario 12)."""
         if draft.subject is not None:
             refuse_unnamed("a ticket", "subject", draft.subject)
-        async with self.acting() as act:
+        async with self.acting(Right.WORK_ON_TICKETS) as act:
             number = await (
                 _open(act, draft)
                 if draft.thread is None
@@ -93,54 +87,42 @@ class TicketDesk(Actor):
         return ActResult((number,), act.events)
 
     async def attach(self, number: int, thread_id: int) -> ActResult:
-        """A conversation without a ticket goes onto this one; the first becomes its origin (C18).
-        Its first sender is the requester of a ticket without.
+        """Attach a conversation without a ticket; the first becomes the ticket's origin (C18).
+
+        Its first sender becomes the requester of a ticket that has none.
         """
-        async with self.acting() as act:
+        async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket, thread = await act.ticket(number), await act.thread(thread_id)
-            has_origin = any(
-                each.origin and each.kind == "normal" for each in act.unit.threads_of(ticket.number)
-            )
-            act.do(
-                ThreadAttached(ticket, thread, has_origin, act.cause, await _heard_on(act, thread))
-            )
-            first = await _first(act, thread)
+            normal = (t for t in act.unit.threads_of(ticket.number) if t.kind == "normal")
+            has_origin = any(each.origin for each in normal)
+            heard_at = await _heard_on(act, thread)
+            act.do(ThreadAttached(ticket, thread, has_origin, act.cause, heard_at))
+            first = await _first_message(act, thread)
             if ticket.requester_id is None and first is not None and first.sender_id is not None:
-                await _know(act, first.sender_id)
-                act.do(
-                    FieldsSet(
-                        act.unit.tickets[ticket.number],
-                        act.cause,
-                        (("requester_id", first.sender_id),),
-                    )
-                )
+                await _load_contact(act, first.sender_id)
+                requester = (("requester_id", first.sender_id),)
+                act.do(FieldsSet(act.unit.tickets[ticket.number], act.cause, requester))
         return ActResult((ticket.number,), act.events)
 
     async def note(self, number: int, text: str) -> ActResult:
-        """A note for other agents; it never moves the status (O07)."""
+        """Add a note for other users; it never moves the status (O07)."""
         if not text.strip():
-            raise Refused("a note needs a text")
-        async with self.acting() as act:
+            raise Invalid("a note needs a text", "text")
+        async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.ticket(number)
             act.do(NoteWritten(ticket, text, act.cause))
         return ActResult((ticket.number,), act.events, act.messages[-1])
 
     async def finish_task(self, number: int, task: int) -> ActResult:
-        """A task of the ticket is done."""
-        async with self.acting() as act:
+        """Mark a task of the ticket as done."""
+        async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.ticket(number)
-            found = next(
-                (
-                    each
-                    for each in await workflow_history.tasks(act.unit.connection, ticket.number)
-                    if each["id"] == task
-                ),
-                None,
-            )
+            tasks = await workflow_history.tasks(act.unit.connection, ticket.number)
+            found = next((each for each in tasks if each["id"] == task), None)
             if found is None:
-                raise Refused(f"ticket {ticket.number} has no task {task}")
+                raise NotFound(f"ticket {ticket.number} has no task {task}")
             if found["done_at"] is not None:
-                raise Refused(f"task {task} of ticket {ticket.number} is done already")
+                raise Conflict(f"task {task} of ticket {ticket.number} is already done")
             act.do(TaskDone(ticket, task, found["text"], act.cause))
         return ActResult((ticket.number,), act.events)
 
@@ -151,37 +133,27 @@ class TicketDesk(Actor):
         pipeline: str | None = None,
         close_date: date | None = None,
     ) -> ActResult:
-        """Move tickets to a status of their own pipeline, or of the named one; all of them or none."""
+        """Move tickets to a status of the named or their own pipeline; all of them or none."""
         moved: list[int] = []
-        async with self.acting() as act:
-            await act.unit.load_tickets(
-                numbers
-            )  # all with a few statements, while everybody else waits
+        async with self.acting(Right.WORK_ON_TICKETS) as act:
+            await act.unit.load_tickets(numbers)  # few statements: other writers are waiting
             for number in dict.fromkeys(numbers):
                 ticket = await act.ticket(number)
-                into = (
-                    act.pipeline(pipeline)
-                    if pipeline is not None
-                    else act.unit.desk.pipelines[ticket.pipeline_id]
+                own = act.unit.desk.pipelines[ticket.pipeline_id]
+                into = act.pipeline(pipeline) if pipeline is not None else own
+                target = status_of(into, status).id
+                asked = MoveAsked(
+                    ticket, into, target, act.cause, person=True, close_date=close_date
                 )
-                act.do(
-                    MoveAsked(
-                        ticket,
-                        into,
-                        status_of(into, status).id,
-                        act.cause,
-                        person=True,
-                        close_date=close_date,
-                    )
-                )
+                act.do(asked)
                 moved.append(ticket.number)
         return ActResult(tuple(dict.fromkeys(moved)), act.events)
 
     async def set(self, number: int, changes: TicketChanges) -> ActResult:
-        """Write fields that are not the status (C08: a close date is stored as given)."""
+        """Set fields other than the status; a close date is stored as given (C08)."""
         if "subject" in changes:
             refuse_unnamed("a ticket", "subject", changes["subject"])
-        async with self.acting() as act:
+        async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.ticket(number)
             fields: list[tuple[str, object]] = [
                 (name, changes[name])
@@ -189,69 +161,53 @@ class TicketDesk(Actor):
                 if name in changes
             ]
             if "owner" in changes:
-                fields.append(
-                    (
-                        "owner_id",
-                        act.user(changes["owner"]).id if changes["owner"] is not None else None,
-                    )
-                )
+                owner = changes["owner"]
+                fields.append(("owner_id", act.user(owner).id if owner is not None else None))
             if "requester" in changes:
                 fields.append(("requester_id", (await act.contact(changes["requester"])).id))
             act.do(FieldsSet(ticket, act.cause, tuple(fields)))
         return ActResult((ticket.number,), act.events)
 
     async def merge(self, number: int, into: int) -> ActResult:
-        """Ticket ``number`` goes into another, with its threads, people and notes; its number
-        redirects (P10).
-        """
-        async with self.acting() as act:
+        """Merge ticket ``number`` with all it holds into another; its number redirects (P10)."""
+        async with self.acting(Right.WORK_ON_TICKETS) as act:
             survivor = await act.ticket(into, trashed=True)
-            act.do(MergeAsked(await _itself(act, number), survivor, act.cause))
+            act.do(MergeAsked(await act.exact_ticket(number), survivor, act.cause))
         return ActResult((survivor.number,), act.events)
 
     async def unmerge(self, number: int) -> ActResult:
-        """A merge of the last 30 days is taken back: the ticket stands on its own again, with what
-        it brought.
-        """
-        async with self.acting() as act:
-            ticket = await _itself(act, number)
-            into = (
-                act.unit.tickets.get(ticket.merged_into) if ticket.merged_into is not None else None
-            )
+        """Undo a merge of the last 30 days: the ticket gets back what it brought (P10)."""
+        async with self.acting(Right.WORK_ON_TICKETS) as act:
+            ticket = await act.exact_ticket(number)
+            merged_into = ticket.merged_into
+            into = act.unit.tickets.get(merged_into) if merged_into is not None else None
             record = await tickets.last_merge(act.unit.connection, number)
             if record is not None:
-                await act.unit.load_threads(
-                    {*record.threads, *(join.thread for join in record.joins)}
-                )
+                joined = {join.thread for join in record.joins}
+                await act.unit.load_threads({*record.threads, *joined})
             act.do(UnmergeAsked(ticket, into, record, act.now, act.cause))
         return ActResult((number,), act.events)
 
     async def split(self, number: int, messages: Sequence[int]) -> ActResult:
-        """Mails of a ticket become a ticket of their own, whose origin is the thread made of them;
-        both are linked (P11).
-        """
-        async with self.acting() as act:
+        """Split mails of a ticket off into a linked ticket of their own (P11)."""
+        async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.ticket(number)
-            own = [
-                thread for thread in act.unit.threads_of(ticket.number) if thread.kind == "normal"
-            ]
-            rows = await threads.messages(act.unit.connection, [thread.id for thread in own])
+            own = [t.id for t in act.unit.threads_of(ticket.number) if t.kind == "normal"]
+            rows = await threads.messages(act.unit.connection, own)
             held = {row.id: row for row in rows if row.direction != "note"}
             act.do(_split(act, ticket, held, tuple(dict.fromkeys(messages))))
         return ActResult((_opened(act),), act.events)
 
     async def delete(self, number: int) -> ActResult:
-        """Into the trash: number, threads and references stay, mail that comes for it opens a new
-        ticket (E38).
-        """
-        async with self.acting() as act:
+        """Put a ticket into the trash; mail that comes for it opens a new one (E38)."""
+        async with self.acting(Right.DELETE_TICKETS) as act:
             ticket = await act.ticket(number)
             act.do(FieldsSet(ticket, act.cause, (("deleted_at", act.now),)))
         return ActResult((ticket.number,), act.events)
 
     async def restore(self, number: int) -> ActResult:
-        """Out of the trash again, as it was."""
-        async with self.acting() as act:
+        """Take a ticket out of the trash, as it was."""
+        async with self.acting(Right.DELETE_TICKETS) as act:
             ticket = await act.ticket(number, trashed=True)
             if ticket.deleted_at is None:
                 raise Refused(f"ticket {ticket.number} is not in the trash")
@@ -261,8 +217,8 @@ class TicketDesk(Actor):
     async def person(
         self, number: int, change: Literal["add", "approve", "remove"], address: str
     ) -> ActResult:
-        """Put a contact on the ticket, approve a stranger as participant, or take somebody off it."""
-        async with self.acting() as act:
+        """Add a contact to the ticket, approve a stranger as participant, or remove somebody."""
+        async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.ticket(number)
             contact = await act.contact(address)
             part = act.unit.part_of(contact.id, None, ticket)
@@ -271,64 +227,53 @@ class TicketDesk(Actor):
 
 
 async def _open(act: Transaction, draft: NewTicket) -> int:
-    pipeline = (
-        act.pipeline(draft.pipeline)
-        if draft.pipeline is not None
-        else act.unit.desk.default_pipeline
-    )
-    status = (
-        status_of(pipeline, draft.status) if draft.status is not None else pipeline.first_open()
-    )
+    """Open a ticket by hand; return its number."""
+    named = draft.pipeline
+    pipeline = act.pipeline(named) if named is not None else act.unit.desk.default_pipeline
+    status = pipeline.first_open() if draft.status is None else status_of(pipeline, draft.status)
     requester = await act.contact(draft.requester) if draft.requester is not None else None
-    act.do(
-        TicketOpened(
-            draft.subject or "",
-            pipeline,
-            status.id,
-            draft.source or "manual",
-            act.cause,
-            requester=requester,
-            priority=draft.priority,
-            close_date=draft.close_date,
-        )
+    opened = TicketOpened(
+        subject=draft.subject or "",
+        pipeline=pipeline,
+        status_id=status.id,
+        source=draft.source or "manual",
+        cause=act.cause,
+        requester=requester,
+        priority=draft.priority,
+        close_date=draft.close_date,
     )
+    act.do(opened)
     return _opened(act)
 
 
 async def _open_on_thread(act: Transaction, draft: NewTicket, thread_id: int) -> int:
-    """Pipeline and status are the channel's, requester and subject the conversation's, unless the
+    """Open a ticket from a conversation; return its number.
+
+    Pipeline and status are the channel's, requester and subject the conversation's, unless the
     draft says otherwise (E35).
     """
     thread = await act.thread(thread_id)
-    channel = next(
-        (each for each in act.unit.desk.channels.values() if each.id == thread.channel_id), None
+    pipeline, status = _place(act, draft, thread)
+    first = await _first_message(act, thread)
+    sender = first.sender_id if first is not None else None
+    opened = TicketOpened(
+        subject=first.subject if first is not None else "",
+        pipeline=pipeline,
+        status_id=status.id,
+        source=draft.source or "email",
+        cause=act.cause,
+        requester=await _load_contact(act, sender) if sender is not None else None,
+        thread=thread,
+        priority=draft.priority,
+        close_date=draft.close_date,
+        heard_at=await _heard_on(act, thread),
     )
-    pipeline, status = _place(act, draft, channel)
-    first = await _first(act, thread)
-    requester = (
-        await _know(act, first.sender_id)
-        if first is not None and first.sender_id is not None
-        else None
-    )
-    act.do(
-        TicketOpened(
-            first.subject if first is not None else "",
-            pipeline,
-            status.id,
-            draft.source or "email",
-            act.cause,
-            requester=requester,
-            thread=thread,
-            priority=draft.priority,
-            close_date=draft.close_date,
-            heard_at=await _heard_on(act, thread),
-        )
-    )
+    act.do(opened)
     number = _opened(act)
     await act.applier.finish()
-    fields: list[tuple[str, object]] = (
-        [("subject", draft.subject)] if draft.subject is not None else []
-    )
+    fields: list[tuple[str, object]] = []
+    if draft.subject is not None:
+        fields.append(("subject", draft.subject))
     if draft.requester is not None:
         fields.append(("requester_id", (await act.contact(draft.requester)).id))
     if fields:
@@ -336,9 +281,11 @@ async def _open_on_thread(act: Transaction, draft: NewTicket, thread_id: int) ->
     return number
 
 
-def _place(act: Transaction, draft: NewTicket, channel: Channel | None) -> tuple[Pipeline, Status]:
-    """Where a ticket out of a conversation starts."""
+def _place(act: Transaction, draft: NewTicket, thread: Thread) -> tuple[Pipeline, Status]:
+    """Return where a ticket opened from a conversation starts."""
     desk = act.unit.desk
+    channels = desk.channels.values()
+    channel = next((each for each in channels if each.id == thread.channel_id), None)
     own = desk.pipelines[channel.pipeline_id] if channel is not None else desk.default_pipeline
     pipeline = act.pipeline(draft.pipeline) if draft.pipeline is not None else own
     if draft.status is not None:
@@ -348,27 +295,31 @@ def _place(act: Transaction, draft: NewTicket, channel: Channel | None) -> tuple
     return pipeline, pipeline.first_open()
 
 
-async def _first(act: Transaction, thread: Thread) -> Entry | None:
-    """The message a conversation is named after, or its first one."""
+async def _first_message(act: Transaction, thread: Thread) -> Entry | None:
+    """Return the message that a conversation is named after, or else its first one."""
     entries = (await threads.outline(act.unit.connection, [thread.id]))[thread.id]
     return head(entries) or min(entries, key=lambda entry: entry.message, default=None)
 
 
 async def _heard_on(act: Transaction, thread: Thread) -> datetime | None:
-    return _heard(await threads.messages(act.unit.connection, [thread.id]))
+    """Return when somebody outside wrote last on a thread."""
+    return _last_heard(await threads.messages(act.unit.connection, [thread.id]))
 
 
-def _heard(rows: Iterable[MessageRow]) -> datetime | None:
-    """When a person outside wrote the last of these messages (behaviour.md 2.6)."""
-    people = (
-        row
+def _last_heard(rows: Iterable[MessageRow]) -> datetime | None:
+    """Return when somebody outside wrote the last of these messages (behaviour.md 2.6)."""
+    written = (
+        row.created_at
         for row in rows
-        if row.direction == "inbound" and row.sender_role in ("contact", "stranger")
+        if row.direction == "inbound"
+        and row.sender_role in ("contact", "stranger")
+        and row.kind in ("human", "forward")
     )
-    return max((row.created_at for row in people if row.kind in ("human", "forward")), default=None)
+    return max(written, default=None)
 
 
-async def _know(act: Transaction, contact_id: int) -> Contact | None:
+async def _load_contact(act: Transaction, contact_id: int) -> Contact | None:
+    """Load a contact into the unit of work and return it; None where it is gone."""
     for contact in await contacts.load(act.unit.connection, ids=[contact_id]):
         act.unit.put_contact(contact)
     return act.unit.contacts.get(contact_id)
@@ -377,59 +328,44 @@ async def _know(act: Transaction, contact_id: int) -> Contact | None:
 def _split(
     act: Transaction, ticket: Ticket, held: Mapping[int, MessageRow], chosen: tuple[int, ...]
 ) -> SplitAsked:
-    """Subject and requester are those of the first chosen mail; people keep the part they had in
-    its thread.
-    """
+    """Return the request to split: subject and requester are those of the first chosen mail."""
     unit, rows = act.unit, [held[each] for each in sorted(chosen) if each in held]
-    people: dict[int, ParticipantRole] = {}
-    for row in rows:
-        parts = unit.participants.get(row.thread_id or 0, {})
-        named = {
-            contact.id
-            for each in (*row.head["to"], *row.head["cc"])
-            if (contact := unit.contact_at(each["address"])) is not None
-        }
-        people.update(
-            {
-                contact: role
-                for contact, role in parts.items()
-                if contact in named or contact == row.sender_id
-            }
-        )
-    requester = next(
-        (row.sender_id for row in rows if row.sender_id is not None and row.direction == "inbound"),
-        None,
-    )
-    parts_now: list[tuple[int, ParticipantRole]] = [
-        (each, "participant" if role == "requester" else role) for each, role in people.items()
-    ]
-    if requester is not None:
-        parts_now.append((requester, "requester"))
-    channel = next(
-        (unit.threads[row.thread_id].channel_id for row in rows if row.thread_id in unit.threads),
-        None,
-    )
+    inbound = (row.sender_id for row in rows if row.direction == "inbound")
+    requester = next((each for each in inbound if each is not None), None)
+    known = (unit.threads[row.thread_id] for row in rows if row.thread_id in unit.threads)
     return SplitAsked(
-        ticket,
-        unit.desk.pipelines[ticket.pipeline_id],
-        chosen,
-        frozenset(held),
-        next((row.subject for row in rows), ""),
-        requester,
-        tuple(parts_now),
-        channel,
-        act.cause,
-        _heard(rows),
+        ticket=ticket,
+        pipeline=unit.desk.pipelines[ticket.pipeline_id],
+        chosen=chosen,
+        held=frozenset(held),
+        subject=next((row.subject for row in rows), ""),
+        requester=requester,
+        people=_people_of(act, rows, requester),
+        channel=next((thread.channel_id for thread in known), None),
+        cause=act.cause,
+        heard_at=_last_heard(rows),
     )
 
 
-async def _itself(act: Transaction, number: int) -> Ticket:
-    """The ticket of this very number, even when it was merged away."""
-    await act.ticket(number, trashed=True)
-    return act.unit.tickets[number]
+def _people_of(
+    act: Transaction, rows: Sequence[MessageRow], requester: int | None
+) -> tuple[tuple[int, ParticipantRole], ...]:
+    """Return the people of mails that are split off; they keep the roles they had on the thread."""
+    roles: dict[int, ParticipantRole] = {}
+    for row in rows:
+        head_of = (*row.head["to"], *row.head["cc"])
+        contacts_of = (act.unit.contact_at(each["address"]) for each in head_of)
+        named = {contact.id for contact in contacts_of if contact is not None} | {row.sender_id}
+        held = act.unit.participants.get(row.thread_id or 0, {})
+        roles.update({contact: role for contact, role in held.items() if contact in named})
+    found: list[tuple[int, ParticipantRole]] = [
+        (each, "participant" if role == "requester" else role) for each, role in roles.items()
+    ]
+    return (*found, (requester, "requester")) if requester is not None else tuple(found)
 
 
 def _opened(act: Transaction) -> int:
+    """Return the number of the ticket that this act opened."""
     if act.applier.opened is None:
         raise LookupError("no ticket was opened")
     return act.applier.opened

@@ -1,50 +1,49 @@
-"""One transaction of one person: from an event through the rules to rows, for everything that a
-desk or an administrator does.
+"""The one door for acts: a transaction that knows who acts and whether they may (docs/rights.md).
 
-What a person names by number, address or name is looked up here; what is not there is ``Refused``
-with a sentence, and nothing was changed.
+Everything a person changes goes through :meth:`Actor.acting`: the right is checked, what the person
+names is looked up, the rules are asked and their decisions written, all in one transaction. An act
+that raises leaves nothing behind.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime, tzinfo
 from email.utils import parseaddr
+from typing import assert_never
 
 from core.decide import decide, refusal
 from core.events import Cause, Event
-from core.model.ticket import Contact, Thread, Ticket, User
+from core.model.ticket import Channel, Contact, Thread, Ticket, User
 from core.pipeline import Pipeline, Status
+from core.rules.refusal import Refusal
+from core.rules.rights import Right, why_not
+from core.rules.structure import ADDRESS
 from core.state import State
 from gateway.apply.applier import Applier
 from gateway.clock import Clock
-from gateway.errors import Refused
+from gateway.errors import Conflict, Forbidden, Invalid, NotFound, Refused
 from gateway.store.engine import Database
-from gateway.store.tickets.threads import MessageRow
+from gateway.store.setup import users
+from gateway.store.tickets.threads import MessageRow, chunks
 from gateway.store.tickets.tickets import TicketEvent
 from gateway.store.tickets.unit_of_work import UnitOfWork
 from gateway.validation import refuse_breaks
 
-BUILT_IN = "console"  # who acts when no user is named: a user for every rule (interfaces.md 2.1)
-_ADDRESS = re.compile(r"[^@\s<>\"',;:()]+@[^@\s<>\"',;:()]+")
+BUILT_IN = "console"  # the built-in administrator, who acts where no user is named
 
 
 def state_of(unit: UnitOfWork, zone: tzinfo) -> State:
-    """What the rules may know, as the book holds it: it follows what is done to the book."""
+    """Return what the rules may know of a unit of work; it follows later changes of the unit."""
     desk = unit.desk
     return State(desk.pipelines, zone, desk.workflows, unit.enrolments, unit.contacts, desk.users)
 
 
 class Transaction:
-    """One transaction of one person: the book of what it touches, and the way from an event to
-    rows.
-    """
+    """One act in progress: looks up what a person names, asks the rules, applies decisions."""
 
     def __init__(self, unit: UnitOfWork, now: datetime, zone: tzinfo, actor: str) -> None:
-        if actor != BUILT_IN and actor not in unit.desk.users:
-            raise Refused(f"no active user has the address {actor}")
         self.unit = unit
         self.now = now
         self.cause = Cause("user", user=actor)
@@ -53,96 +52,122 @@ class Transaction:
         self.events: tuple[TicketEvent, ...] = ()
         self.messages: tuple[MessageRow, ...] = ()
 
-    def renew(self) -> None:
-        """The rules know what was changed of the desk itself."""
+    def refresh_state(self) -> None:
+        """Tell the rules about changed pipelines, channels, users or workflows."""
         self.state = state_of(self.unit, self.state.zone)
 
     def do(self, event: Event) -> None:
-        """Ask the rules and perform what they decide; Refused when they forbid it."""
-        forbidden = refusal(event, self.state)
-        if forbidden is not None:
-            raise Refused(forbidden.reason)
+        """Ask the rules about an event and apply what they decide; Refused where they forbid it."""
+        enforce(refusal(event, self.state))
         self.applier.perform(decide(event, self.state, self.now))
 
     async def settle(self) -> None:
-        """Write everything down, in the transaction that is open."""
+        """Write what was decided so far into the open transaction."""
         await self.applier.finish()
         self.events += tuple(self.unit.pending.events)
         self.messages += tuple(self.unit.pending.messages)
         await self.unit.flush()
 
+    async def load_tickets(self, numbers: Collection[int]) -> None:
+        """Load any number of tickets in pieces that fit into one statement."""
+        for piece in chunks(numbers):
+            await self.unit.load_tickets(piece)
+
     async def ticket(self, number: int, *, trashed: bool = False) -> Ticket:
-        """The ticket a number stands for today; one in the trash only where that makes sense."""
+        """Return the ticket of a number, merges followed; from the trash only with ``trashed``."""
         await self.unit.load_tickets([number])
         ticket = self.unit.live_ticket(number)
         if ticket is None:
-            raise Refused(f"there is no ticket {number}")
+            raise NotFound(f"no ticket {number}")
         if ticket.deleted_at is not None and not trashed:
             raise Refused(f"ticket {ticket.number} is in the trash")
         return ticket
 
+    async def exact_ticket(self, number: int) -> Ticket:
+        """Return the ticket of exactly this number, even if it was merged or is in the trash."""
+        await self.ticket(number, trashed=True)
+        return self.unit.tickets[number]
+
     async def thread(self, number: int) -> Thread:
-        """The thread an id stands for today."""
+        """Return the thread of an id, joins followed."""
         await self.unit.load_threads([number])
         found = self.unit.follow(number)
         if found is None:
-            raise Refused(f"there is no thread {number}")
+            raise NotFound(f"no thread {number}")
         return found
 
     async def contact(self, given: str) -> Contact:
-        """The contact of an address like ``ann@example.org`` or ``Ann <ann@example.org>``, made
-        when it is new.
-        """
+        """Return the contact of ``ann@example.org`` or ``Ann <ann@example.org>``; add a new one."""
         refuse_breaks("address", given)
         name, address = parseaddr(given)
-        if not _ADDRESS.fullmatch(address):
-            raise Refused(f"{given!r} is no address")
+        if not ADDRESS.fullmatch(address):
+            raise Invalid(f"invalid address {given!r}", "address")
         await self.unit.load_contacts([address.strip().lower()])
         return self.unit.ensure_contact(address, name)
 
     def user(self, given: str) -> User:
-        """The active user with this address or name."""
+        """Return the active user with this address or name."""
         wanted = given.strip().casefold()
         people = {
             user.id: user
             for user in self.unit.desk.users.values()
             if wanted in user.addresses or user.name.casefold() == wanted
         }
-        if len(people) != 1:
-            raise Refused(
-                f"{'several users are' if people else 'no active user is'} called {given!r}"
-            )
+        if not people:
+            raise NotFound(f"no active user is called {given!r}")
+        if len(people) > 1:
+            raise Invalid(f"several users are called {given!r}: give an address", "user")
         return next(iter(people.values()))
 
-    def pipeline(self, name: str) -> Pipeline:
-        """The pipeline of this name, compared without case."""
-        found = next(
-            (
-                each
-                for each in self.unit.desk.pipelines.values()
-                if each.name.casefold() == name.casefold()
-            ),
-            None,
-        )
+    def channel(self, address: str) -> Channel:
+        """Return the channel with this address."""
+        found = self.unit.desk.channels.get(address.strip().lower())
         if found is None:
-            raise Refused(f"there is no pipeline {name!r}")
+            raise NotFound(f"no channel {address}")
+        return found
+
+    def pipeline(self, name: str) -> Pipeline:
+        """Return the pipeline of this name, compared without case."""
+        found = pipeline_named(self.unit.desk.pipelines, name)
+        if found is None:
+            raise NotFound(f"unknown pipeline {name!r}")
         return found
 
 
+def enforce(found: Refusal | None) -> None:
+    """Raise the error of a refusal's kind; do nothing where the rules allow it."""
+    if found is None:
+        return
+    match found.kind:
+        case "rule":
+            raise Refused(found.reason, found.rule)
+        case "invalid":
+            raise Invalid(found.reason, found.field)
+        case "conflict":
+            raise Conflict(found.reason)
+        case _:
+            assert_never(found.kind)
+
+
+def pipeline_named(pipelines: Mapping[int, Pipeline], name: str) -> Pipeline | None:
+    """Return the pipeline of this name, compared without case; None where there is none."""
+    wanted = name.casefold()
+    return next((each for each in pipelines.values() if each.name.casefold() == wanted), None)
+
+
 def status_of(pipeline: Pipeline, name: str) -> Status:
-    """The status of this name, compared without case; Refused with those that there are."""
+    """Return the status of this name, compared without case; NotFound lists those that exist."""
     found = pipeline.named(name)
     if found is None:
-        raise Refused(
-            f"pipeline {pipeline.name} has no status {name!r}: it has "
-            f"{', '.join(each.name for each in pipeline.statuses)}"
-        )
+        known = ", ".join(each.name for each in pipeline.statuses)
+        raise NotFound(f"pipeline {pipeline.name} has no status {name!r}: it has {known}")
     return found
 
 
 class Actor:
-    """Somebody who acts: ``actor`` is :data:`BUILT_IN` or the address of an active user; ``zone``
-    is the account's.
+    """Base of all desks: somebody who acts.
+
+    ``actor`` is :data:`BUILT_IN` or the address of an active user; ``zone`` is the account's.
     """
 
     def __init__(
@@ -154,10 +179,32 @@ class Actor:
         self.actor = actor if actor == BUILT_IN else actor.strip().lower()
 
     @asynccontextmanager
-    async def acting(self) -> AsyncIterator[Transaction]:
-        """A block that is one act: what it did is written at its end, nothing of it when it raises."""
+    async def acting(self, right: Right) -> AsyncIterator[Transaction]:
+        """Run one act in a transaction that is written at the end of the block.
+
+        Raises Forbidden, before anything is changed, where the actor lacks the right.
+        """
         async with self.database.write(ordered=True) as connection:
             now = self.clock.now()
-            act = Transaction(await UnitOfWork.open(connection, now), now, self.zone, self.actor)
+            unit = await UnitOfWork.open(connection, now)
+            self._check(right, unit.desk.users)
+            act = Transaction(unit, now, self.zone, self.actor)
             yield act
             await act.settle()
+
+    async def check(self, right: Right) -> None:
+        """Raise Forbidden where the actor lacks the right, before work outside a transaction."""
+        async with self.database.read() as connection:
+            people = await users.load(connection)
+        self._check(right, {key: user for user in people if user.active for key in user.addresses})
+
+    def _check(self, right: Right, known: Mapping[str, User]) -> None:
+        """Raise Forbidden where the actor is not among the active users or lacks the right."""
+        if self.actor == BUILT_IN:
+            return
+        user = known.get(self.actor)
+        if user is None:
+            raise Forbidden(f"no active user has the address {self.actor}")
+        sentence = why_not(user.role, right)
+        if sentence is not None:
+            raise Forbidden(sentence)

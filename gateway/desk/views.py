@@ -1,8 +1,7 @@
-"""What others are shown of tickets: the JSON objects T, M and E of interfaces.md 2.5, made by a few
-set queries for any number of tickets.
+"""The JSON objects of tickets, messages and events: T, M and E of interfaces.md 2.5.
 
-Nothing here changes anything. The HTML of a message is read out of the raw mail by whoever asks for
-it, and handed in.
+Any number of tickets takes a few queries. The HTML of a message is extracted from the raw mail by
+the caller and passed in.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import Any
 
 from core.mail import reply_tokens
 from core.model.ticket import Contact, Thread, Ticket
-from gateway.errors import Refused
+from gateway.errors import NotFound
 from gateway.store.setup import users, workflow_history
 from gateway.store.setup.desk_config import DeskConfig, load_desk
 from gateway.store.tickets import contacts, pending_outgoing, search, threads, tickets
@@ -22,17 +21,16 @@ from gateway.store.tickets.tickets import TicketEvent
 from gateway.store.tickets.unit_of_work import ROLE_ORDER, Connection
 
 Json = dict[str, Any]
-PIECE = 5000  # tickets built at a time
-HITS = 1000  # tickets a search shows at most
+CHUNK = 5000  # tickets described at a time
+MAX_HITS = 1000  # tickets that a search returns
 
 
 async def listing(
     connection: Connection, *, everything: bool = False, text: str | None = None
 ) -> list[Json]:
-    """T of every ticket in order of number, open and closed; those in the trash and merged away
-    only with ``everything``.
+    """Return T of every ticket by number; trashed and merged ones only with ``everything``.
 
-    With ``text`` only tickets that have its words in a message, or that text in their subject.
+    With ``text`` only tickets that have its words in a message, or the text in their subject.
     """
     numbers = await _found(connection, text) if text is not None else None
     rows = await tickets.listing(connection, everything=everything, numbers=numbers)
@@ -40,64 +38,56 @@ async def listing(
 
 
 async def _found(connection: Connection, text: str) -> set[int]:
-    """Tickets that a search finds; a hit on a merged-away number counts for the ticket it went
-    into.
-    """
+    """Return the tickets a search finds; a merged one stands for the ticket it was merged into."""
     found = {
-        *await search.search(connection, text, HITS),
-        *await tickets.titled_like(connection, text, HITS),
+        *await search.search(connection, text, MAX_HITS),
+        *await tickets.titled_like(connection, text, MAX_HITS),
     }
     known = await tickets.load(connection, found)
-    while (
-        missing := {each.merged_into for each in known.values() if each.merged_into} - known.keys()
-    ):
+    merged = (each.merged_into for each in known.values())
+    while missing := {number for number in merged if number} - known.keys():
         known.update(await tickets.load(connection, missing))
+        merged = (each.merged_into for each in known.values())
     return set(known)
 
 
 async def some(connection: Connection, numbers: Collection[int]) -> list[Json]:
-    """T of these tickets, wherever they are, in order of number."""
-    return await describe(
-        connection, await tickets.listing(connection, everything=True, numbers=numbers)
-    )
+    """Return T of these tickets by number, trashed and merged ones too."""
+    rows = await tickets.listing(connection, everything=True, numbers=numbers)
+    return await describe(connection, rows)
 
 
 async def describe(connection: Connection, rows: Sequence[Ticket]) -> list[Json]:
-    """T of each ticket, in the order given."""
+    """Return T of each ticket, in the order given."""
     desk = await load_desk(connection)
     owners = await _owners(connection, {row.owner_id for row in rows if row.owner_id is not None})
     shown: list[Json] = []
-    for at in range(0, len(rows), PIECE):
-        piece = rows[at : at + PIECE]
-        around = await _Around.load(connection, desk, owners, piece)
-        shown.extend(around.ticket(row) for row in piece)
+    for at in range(0, len(rows), CHUNK):
+        piece = rows[at : at + CHUNK]
+        surroundings = await _Surroundings.load(connection, desk, owners, piece)
+        shown.extend(surroundings.ticket(row) for row in piece)
     return shown
 
 
 async def resolve(connection: Connection, number: int) -> Ticket:
-    """The ticket that a number stands for today, merges followed; Refused when there never was one."""
+    """Return the ticket of a number, merges followed; NotFound where there never was one."""
     known = await tickets.load(connection, [number])
     while number in known and (into := known[number].merged_into) is not None:
         number = into
         known.update(await tickets.load(connection, [number]))
     if number not in known:
-        raise Refused(f"there is no ticket {number}")
+        raise NotFound(f"no ticket {number}")
     return known[number]
 
 
 async def messages_of(
     connection: Connection, ticket: Ticket
 ) -> tuple[list[Thread], list[MessageRow]]:
-    """The threads of a ticket and its messages, oldest first, notes of tickets merged into it
-    included.
-    """
-    own = sorted(
-        await threads.of_tickets(connection, [ticket.number]), key=lambda thread: thread.id
-    )
-    absorbed = await tickets.absorbed(connection, ticket.number)
-    return own, await threads.messages(
-        connection, [thread.id for thread in own], [ticket.number, *absorbed]
-    )
+    """Return the threads and messages of a ticket, oldest first, with notes of merged tickets."""
+    found = await threads.of_tickets(connection, [ticket.number])
+    own = sorted(found, key=lambda thread: thread.id)
+    numbers = [ticket.number, *await tickets.absorbed(connection, ticket.number)]
+    return own, await threads.messages(connection, [thread.id for thread in own], numbers)
 
 
 async def show(
@@ -106,24 +96,37 @@ async def show(
     held: tuple[list[Thread], list[MessageRow]],
     html: Mapping[int, str | None],
 ) -> Json:
-    """T with its threads and its history. ``held`` comes from :func:`messages_of`; ``html`` holds
-    the sanitised HTML by message id.
+    """Return T with its threads, tasks and history.
+
+    ``held`` comes from :func:`messages_of`; ``html`` is the sanitised HTML by message id.
     """
     own, messages = held
     shown = (await describe(connection, [ticket]))[0]
+    shown["threads"] = await _threads(connection, own, messages, html)
+    shown["tasks"] = await workflow_history.tasks(connection, ticket.number)
+    history = await tickets.events(connection, [ticket.number])
+    shown["events"] = [event(each) for each in history[ticket.number]]
+    return shown
+
+
+async def _threads(
+    connection: Connection,
+    own: Sequence[Thread],
+    messages: Sequence[MessageRow],
+    html: Mapping[int, str | None],
+) -> list[Json]:
+    """Return threads with their messages; notes are on the origin, or on a thread without id."""
     origin = next((thread.id for thread in own if thread.origin and thread.kind == "normal"), None)
-    ids = {thread.id for thread in own}
+    outbound = [row.id for row in messages if row.direction == "outbound"]
+    sent = await pending_outgoing.of_messages(connection, outbound)
     placed: dict[int | None, list[Json]] = {thread.id: [] for thread in own}
-    sent = await pending_outgoing.of_messages(
-        connection, [row.id for row in messages if row.direction == "outbound"]
-    )
     for row in messages:
-        place = row.thread_id if row.thread_id in ids else origin
-        placed.setdefault(place, []).append(message(row, html.get(row.id), sent.get(row.id, ())))
-    channels = {
-        channel.id: channel.address for channel in (await load_desk(connection)).channels.values()
-    }
-    shown["threads"] = [
+        place = row.thread_id if row.thread_id in placed else origin
+        described = message(row, html.get(row.id), sent.get(row.id, ()))
+        placed.setdefault(place, []).append(described)
+    desk = await load_desk(connection)
+    channels = {channel.id: channel.address for channel in desk.channels.values()}
+    shown: list[Json] = [
         {
             "id": thread.id,
             "kind": thread.kind,
@@ -135,25 +138,13 @@ async def show(
         for thread in own
     ]
     if None in placed:  # notes on a ticket without mail
-        shown["threads"].append(
-            {
-                "id": None,
-                "kind": "normal",
-                "origin": False,
-                "channel": None,
-                "attached_at": None,
-                "messages": placed[None],
-            }
-        )
-    shown["tasks"] = await workflow_history.tasks(connection, ticket.number)
-    shown["events"] = [
-        event(each) for each in (await tickets.events(connection, [ticket.number]))[ticket.number]
-    ]
+        without_mail = {"id": None, "kind": "normal", "origin": False, "channel": None}
+        shown.append({**without_mail, "attached_at": None, "messages": placed[None]})
     return shown
 
 
 def message(row: MessageRow, html: str | None = None, deliveries: Sequence[Json] = ()) -> Json:
-    """M of a stored message; ``deliveries`` tell how far one of ours came with each recipient."""
+    """Return M of a message; ``deliveries`` is the state of an outgoing one for each recipient."""
     return {
         "id": row.id,
         "message_id": row.message_id,
@@ -179,7 +170,7 @@ def message(row: MessageRow, html: str | None = None, deliveries: Sequence[Json]
 
 
 def event(row: TicketEvent) -> Json:
-    """E of a row of a ticket's history."""
+    """Return E of an entry of a ticket's history."""
     return {
         "ticket": row.ticket,
         "at": _iso(row.at),
@@ -193,10 +184,11 @@ def event(row: TicketEvent) -> Json:
 
 
 async def _owners(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
+    """Return the sign-in addresses of users by id."""
     return {each: await users.sign_in_address(connection, each) for each in ids}
 
 
-class _Around:
+class _Surroundings:
     """What T needs beside the row of the ticket, loaded for many tickets at once."""
 
     def __init__(self, desk: DeskConfig, owners: Mapping[int, str]) -> None:
@@ -216,30 +208,31 @@ class _Around:
         desk: DeskConfig,
         owners: Mapping[int, str],
         rows: Sequence[Ticket],
-    ) -> _Around:
-        around = cls(desk, owners)
+    ) -> _Surroundings:
+        """Load everything for these tickets with one query a table."""
+        surroundings = cls(desk, owners)
         numbers = [row.number for row in rows]
         for thread in await threads.of_tickets(connection, numbers):
-            around.threads.setdefault(thread.ticket or 0, []).append(thread)
+            surroundings.threads.setdefault(thread.ticket or 0, []).append(thread)
         normal = [
             thread.id
-            for own in around.threads.values()
+            for own in surroundings.threads.values()
             for thread in own
             if thread.kind == "normal"
         ]
-        around.parts = await threads.participants(connection, normal)
-        around.associated = await tickets.associated(connection, numbers)
-        around.links = await tickets.links(connection, numbers)
-        people = {contact for parts in around.parts.values() for contact in parts}
-        people |= {contact for each in around.associated.values() for contact in each}
+        surroundings.parts = await threads.participants(connection, normal)
+        surroundings.associated = await tickets.associated(connection, numbers)
+        surroundings.links = await tickets.links(connection, numbers)
+        people = {contact for parts in surroundings.parts.values() for contact in parts}
+        people |= {contact for each in surroundings.associated.values() for contact in each}
         people |= {row.requester_id for row in rows if row.requester_id is not None}
-        around.contacts = {
+        surroundings.contacts = {
             contact.id: contact for contact in await contacts.load(connection, ids=people)
         }
-        return around
+        return surroundings
 
     def ticket(self, row: Ticket) -> Json:
-        """T."""
+        """Return T."""
         pipeline = self.desk.pipelines[row.pipeline_id]
         status = pipeline.status(row.status_id)
         requester = self.contacts.get(row.requester_id) if row.requester_id is not None else None
@@ -252,9 +245,7 @@ class _Around:
             "status": status.name,
             "status_state": status.state,
             "owner": self.owners.get(row.owner_id) if row.owner_id is not None else None,
-            "requester": {"name": requester.name, "address": requester.address}
-            if requester
-            else None,
+            "requester": _person(requester) if requester is not None else None,
             "participants": self._participants(row),
             "source": row.source,
             "priority": row.priority,
@@ -282,59 +273,53 @@ class _Around:
         }
 
     def _reply_address(self, row: Ticket) -> str | None:
-        origin = next(
-            (
-                thread
-                for thread in self._own(row)
-                if thread.origin and thread.channel_id in self.channels
-            ),
-            None,
-        )
-        default = self.desk.default_channel
-        channel = (
-            self.channels[origin.channel_id or 0]
-            if origin is not None
-            else default.address
-            if default is not None
-            else None
-        )
-        return (
-            reply_tokens.reply_address(self.desk.keys[0], channel, row.number)
-            if channel is not None
-            else None
-        )
+        """Return the signed reply address on the origin's or else the default channel."""
+        origin = next((thread for thread in self._own(row) if self._is_origin(thread)), None)
+        if origin is not None:
+            channel = self.channels[origin.channel_id or 0]
+        elif self.desk.default_channel is not None:
+            channel = self.desk.default_channel.address
+        else:
+            return None
+        return reply_tokens.reply_address(self.desk.keys[0], channel, row.number)
+
+    def _is_origin(self, thread: Thread) -> bool:
+        """Return whether a thread is an origin on a channel that exists."""
+        return thread.origin and thread.channel_id in self.channels
 
     def _participants(self, row: Ticket) -> list[Json]:
-        """The strongest part of each over the normal threads; there is one requester, whoever
-        opened another thread takes part.
+        """Return everybody with their strongest role on the normal threads.
+
+        There is one requester; whoever opened another thread is a participant.
         """
-        parts: dict[int, str] = {}
+        roles: dict[int, str] = {}
         for thread in self._own(row):
-            for contact, role in self.parts.get(thread.id, {}).items():
-                part = "participant" if role == "requester" else role
-                parts[contact] = max(parts.get(contact, part), part, key=ROLE_ORDER.index)
-        parts.update(dict.fromkeys(self.associated[row.number], "associated"))
+            for contact, held in self.parts.get(thread.id, {}).items():
+                role = "participant" if held == "requester" else held
+                roles[contact] = max(roles.get(contact, role), role, key=ROLE_ORDER.index)
+        roles.update(dict.fromkeys(self.associated[row.number], "associated"))
         if row.requester_id is not None:
-            parts[row.requester_id] = "requester"
-        people = [
-            (self.contacts[contact], role)
-            for contact, role in parts.items()
-            if contact in self.contacts
-        ]
+            roles[row.requester_id] = "requester"
+        known = roles.keys() & self.contacts.keys()
+        people = [(self.contacts[contact], roles[contact]) for contact in known]
         people.sort(key=lambda each: (-ROLE_ORDER.index(each[1]), each[0].address))
-        return [
-            {"name": contact.name, "address": contact.address, "role": role}
-            for contact, role in people
-        ]
+        return [{**_person(contact), "role": role} for contact, role in people]
 
     def _own(self, row: Ticket) -> list[Thread]:
+        """Return the threads of a ticket."""
         return self.threads.get(row.number, [])
 
 
+def _person(contact: Contact) -> Json:
+    """Return the name and address of a contact."""
+    return {"name": contact.name, "address": contact.address}
+
+
 def _seconds(begin: datetime, end: datetime | None) -> int | None:
-    """How long it took; None while it has not happened."""
+    """Return the seconds from one instant to another; None while the second is open."""
     return int((end - begin).total_seconds()) if end is not None else None
 
 
 def _iso(value: datetime | date | None) -> str | None:
+    """Return ISO 8601, or None."""
     return value.isoformat() if value is not None else None

@@ -28,7 +28,7 @@ from gateway.agenda.worker import Agenda
 from gateway.clock import Clock
 from gateway.compose.route import MailIdentity
 from gateway.desk.correspondence import CorrespondenceDesk, MailDraft
-from gateway.desk.pipelines import AdminDesk
+from gateway.desk.people import PeopleDesk
 from gateway.desk.tickets import NewTicket, TicketDesk
 from gateway.desk.transaction import BUILT_IN
 from gateway.desk.workflows import WorkflowDesk, WorkflowPlan
@@ -161,9 +161,9 @@ async def furnished(database: Database) -> None:
         WorkflowPlan("Support", "Waiting on us", [WAIT, REMIND], {"enabled": True}),
     ]
     await WorkflowDesk(database, clock, HOUSE.zone).put(plans)
-    admin = AdminDesk(database, clock, HOUSE.zone, BUILT_IN)
-    await admin.add_user("Bob Agent", [AGENT], "agent")
-    await admin.set_user(AGENT, notify={"new": False, "reply": False, "failure": True})
+    people = PeopleDesk(database, clock, HOUSE.zone, BUILT_IN)
+    await people.add_user("Bob Agent", [AGENT], "agent")
+    await people.set_user(AGENT, notify={"new": False, "reply": False, "failure": True})
 
 
 async def lived(

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gateway.desk.pipelines import AdminDesk
+from gateway.desk.pipelines import PipelineDesk
 from gateway.desk.transaction import BUILT_IN
 from tests.replay.office import Office, answer
 from tests.replay.world import ZONE
@@ -16,7 +16,9 @@ ANN = "Ann Example <ann@example.org>"
 
 async def pipeline(office: Office, **switches: Any) -> None:
     """Switches of the pipeline are set."""
-    await AdminDesk(office.database, office.clock, ZONE, BUILT_IN).set_pipeline("Support", switches)  # type: ignore[arg-type]
+    await PipelineDesk(office.database, office.clock, ZONE, BUILT_IN).set_pipeline(
+        "Support", switches
+    )  # type: ignore[arg-type]
 
 
 async def moves(office: Office, number: int = 1) -> list[tuple[str, str, str]]:

@@ -113,9 +113,7 @@ class Acts:
         return await self.world.release(int(mail))
 
     async def retry(self, mail: str) -> Json:
-        await self.world.spool.set_state(
-            int(mail), "pending", reason=None, now=self.world.clock.now()
-        )
+        await self.world.set_state(int(mail))
         return (await self.world.lines([int(mail)], await self.world.intake.drain([int(mail)])))[0]
 
     async def user(self, name: str, *addresses: str) -> None:
@@ -143,7 +141,7 @@ class Acts:
             channel = await channels.at(connection, address)
             if setting == "status":
                 pipeline = (await pipelines.load_pipelines(connection))[channel.pipeline_id]
-                status = pipelines.status_named(pipeline, values[0])
+                status = pipeline.named(values[0])
                 await channels.change(connection, channel, pipeline=pipeline, status_id=status.id)
             elif setting == "tickets":
                 await channels.change(connection, channel, tickets=values[0] == "on")
@@ -160,15 +158,15 @@ class Acts:
             pipeline = await pipelines.named(connection, name)
             given: Any = value if setting == "strangers" else value == "on"
             if setting in ("on_customer_reply", "on_email_sent"):
-                given = None if value == "off" else pipelines.status_named(pipeline, value).id
+                given = None if value == "off" else pipeline.named(value).id
             await pipelines.change(connection, pipeline, **{setting: given})
 
     async def status(self, pipeline_name: str, status_name: str, change: str, value: str) -> None:
         async with self.world.database.write(ordered=True) as connection:
             pipeline = await pipelines.named(connection, pipeline_name)
-            status = pipelines.status_named(pipeline, status_name)
+            status = pipeline.named(status_name)
             if change == "rename":
-                await pipelines.rename_status(connection, pipeline, status, value)
+                await pipelines.rename_status(connection, status, value)
             else:
                 await pipelines.move_status(connection, pipeline, status, int(value))
 

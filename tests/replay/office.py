@@ -24,6 +24,8 @@ from core.model.workflow import Enrolment
 from gateway.agenda.worker import Agenda, Ran
 from gateway.compose.route import MailIdentity
 from gateway.desk.correspondence import CorrespondenceDesk, MailDraft
+from gateway.desk.outbox import OutboxDesk
+from gateway.desk.templates import TemplateDesk
 from gateway.desk.transaction import BUILT_IN
 from gateway.desk.workflows import WorkflowDesk, WorkflowPlan
 from gateway.intake.attachments import files_of
@@ -118,6 +120,14 @@ class Office:
         """What a person can do with workflows."""
         return WorkflowDesk(self.database, self.clock, ZONE, actor)
 
+    def templates(self, actor: str = BUILT_IN) -> TemplateDesk:
+        """What a person can do with templates."""
+        return TemplateDesk(self.database, self.clock, ZONE, actor)
+
+    def deliveries_desk(self, actor: str = BUILT_IN) -> OutboxDesk:
+        """What a person can do about mail on its way out."""
+        return OutboxDesk(self.database, self.clock, ZONE, actor)
+
     async def reply(
         self, number: int, text: str = "We look into it.", actor: str = BUILT_IN, **given: Any
     ) -> Any:
@@ -132,12 +142,12 @@ class Office:
         **settings: Any,
     ) -> Any:
         """A new agent, who is told nothing unless ``settings`` says so."""
-        from gateway.desk.pipelines import AdminDesk
+        from gateway.desk.people import PeopleDesk
 
-        admin = AdminDesk(self.database, self.clock, ZONE, BUILT_IN)
-        await admin.add_user(name, [address], role)
+        people = PeopleDesk(self.database, self.clock, ZONE, BUILT_IN)
+        await people.add_user(name, [address], role)
         quiet = {"notify": {"new": False, "reply": False, "failure": False}}
-        return await admin.set_user(address, **{**quiet, **settings})
+        return await people.set_user(address, **{**quiet, **settings})
 
     async def workflow(
         self,

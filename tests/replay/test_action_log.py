@@ -11,7 +11,7 @@ import pytest
 
 from gateway.agenda.worker import Agenda
 from gateway.desk.tickets import TicketDesk
-from gateway.errors import Refused
+from gateway.errors import Conflict, NotFound
 from gateway.store.setup import workflow_history
 from tests.replay.office import Office
 from tests.replay.test_workflows import by_hand, outcomes, tag, tags, wait
@@ -142,9 +142,9 @@ async def test_a_task_is_done_once(office: Office):
     )
     [other] = (await office.world.ticket(2))["tasks"]
     assert other["done_at"] is None
-    with pytest.raises(Refused, match="task 1 of ticket 1 is done already"):
+    with pytest.raises(Conflict, match="task 1 of ticket 1 is already done"):
         await desk.finish_task(1, 1)
-    with pytest.raises(Refused, match="ticket 2 has no task 1"):
+    with pytest.raises(NotFound, match="ticket 2 has no task 1"):
         await desk.finish_task(2, 1)
 
 
@@ -176,5 +176,5 @@ async def test_a_comment_is_settled_once(office: Office):
             connection, await office._id(connection, "Support", "New")
         )
     assert comment.resolved_at == settled
-    with pytest.raises(Refused, match=r"action 'b' of .* has no comment 1"):
+    with pytest.raises(NotFound, match=r"action 'b' of .* has no comment 1"):
         await office.editor().resolve("Support", "New", "b", number)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from gateway.desk.correspondence import MailDraft
-from gateway.desk.pipelines import AdminDesk
+from gateway.desk.erasure import ErasureDesk
 from gateway.desk.transaction import BUILT_IN
 from gateway.store.queues.blobs import open_blobs
 from tests.replay.office import Office
@@ -40,8 +40,8 @@ async def test_an_erased_person_is_in_no_row(office: Office, tmp_path):
     await office.reply(2, "I know ann@example.org as well.", cc=("ann@example.org",))
     await office.person().reply(1, MailDraft("Later.", at=office.clock.now() + timedelta(days=1)))
     await office.run()
-    admin = AdminDesk(office.database, office.clock, ZONE, BUILT_IN)
-    await admin.erase_contact("ann@example.org", open_blobs(f"file://{tmp_path}"))
+    erasure = ErasureDesk(office.database, office.clock, ZONE, BUILT_IN)
+    await erasure.erase_contact("ann@example.org", open_blobs(f"file://{tmp_path}"))
     stored = repr(await office.world.dump(without=())).lower()
     assert "ann@example.org" not in stored
     assert "ann example" not in stored

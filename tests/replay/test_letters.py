@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 from gateway.compose.mime import File
+from gateway.desk.channels import ChannelDesk
 from gateway.desk.correspondence import MailDraft
-from gateway.desk.pipelines import AdminDesk
+from gateway.desk.people import PeopleDesk
 from gateway.desk.transaction import BUILT_IN
-from gateway.errors import Invalid, Refused
+from gateway.errors import Invalid
 from gateway.store.schema import tables
 from tests.replay.exchange import ANN, heard, moves, pipeline
 from tests.replay.office import Office, Received, answer, letter
@@ -80,7 +81,7 @@ async def test_the_first_mail_of_a_conversation_is_signed_in_both_bodies(office:
     await office.user(signature="Bob & Co")
     mail = MailDraft("Hello.", "<p>Hello.</p>", to=("ann@example.org",), subject="Hello")
     await office.person(AGENT).send("support@localhost", mail)
-    await AdminDesk(office.database, office.clock, ZONE, BUILT_IN).set_user(AGENT, signature=" \n")
+    await PeopleDesk(office.database, office.clock, ZONE, BUILT_IN).set_user(AGENT, signature=" \n")
     await office.person(AGENT).send("support@localhost", mail)
     await office.run()
     signed, unsigned = (
@@ -167,7 +168,7 @@ async def test_to_replaces_and_cc_adds(office: Office):
     )
     with pytest.raises(Invalid, match="is one of our channels"):
         await office.reply(1, to=("support@localhost",))
-    with pytest.raises(Refused):
+    with pytest.raises(Invalid):
         await office.reply(1, to=("no address",))
 
 
@@ -205,7 +206,7 @@ async def test_o10_o11_a_mail_for_later_keeps_people_files_and_status(office: Of
     }
     await office.reply(1, "Done.", AGENT, at=office.clock.now() + timedelta(hours=3), **given)
     ids = {each["recipient"]: each["id"] for each in await office.deliveries()}
-    await office.person().cancel([ids["carl@example.org"]])
+    await office.deliveries_desk().cancel([ids["carl@example.org"]])
     await office.mail(
         "Dora <dora@example.org>",
         "Re: Printer on fire",
@@ -427,7 +428,7 @@ async def test_e20_an_agents_own_mail_opens_a_ticket(office: Office):
     await office.run()
     assert (await office.world.ticket(1))["requester"]["address"] == AGENT
     assert len(office.received(AGENT)) == 1
-    await AdminDesk(office.database, office.clock, ZONE, BUILT_IN).add_channel("sales@localhost")
+    await ChannelDesk(office.database, office.clock, ZONE, BUILT_IN).add_channel("sales@localhost")
     await office.world.desk().person(1, "add", "sales@localhost")
     await office.world.desk().set(1, {"requester": "sales@localhost"})
     await office.switch_on("Closed")

@@ -135,7 +135,7 @@ async def configure(world: World, what: str, value: Any) -> None:
             return
         pipeline = await pipelines.named(connection, "Support")
         if what == "b":
-            value = pipelines.status_named(pipeline, value).id if value else None
+            value = pipeline.named(value).id if value else None
         setting = {"b": "on_customer_reply", "dates": "set_close_date", "strangers": "strangers"}[
             what
         ]

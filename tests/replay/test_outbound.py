@@ -8,11 +8,11 @@ from datetime import timedelta
 
 import pytest
 
+from gateway.desk.channels import ChannelDesk
 from gateway.desk.correspondence import MailDraft
-from gateway.desk.pipelines import AdminDesk
 from gateway.desk.tickets import NewTicket
 from gateway.desk.transaction import BUILT_IN
-from gateway.errors import Refused
+from gateway.errors import NotFound, Refused
 from tests.replay.exchange import ANN, heard, moves, pipeline
 from tests.replay.office import Office
 from tests.replay.world import ZONE
@@ -181,7 +181,7 @@ async def test_38_o11_a_cancelled_reply_never_happened(office: Office):
     )
     [waiting] = await office.deliveries()
     assert waiting["state"] == "scheduled"
-    await office.person().cancel([waiting["id"]])
+    await office.deliveries_desk().cancel([waiting["id"]])
     await office.later(days=2)
     ticket = await office.world.ticket(1)
     assert (ticket["status"], office.sink.taken, len(ticket["threads"][0]["messages"])) == (
@@ -356,7 +356,7 @@ async def test_o10_the_status_it_has_is_kept_though_a_is_on(office: Office):
     await office.mail(ANN)
     await office.reply(1, status="New")
     assert await moves(office) == []
-    with pytest.raises(Refused):
+    with pytest.raises(NotFound):
         await office.reply(1, status="Nowhere")
     await office.run()
     assert len(office.sink.taken) == 1
@@ -395,7 +395,7 @@ async def test_o13_o14_a_mail_from_a_channel_opens_a_ticket(office: Office):
 
 async def test_o13_from_a_channel_that_makes_no_tickets(office: Office):
     """O13 with the channel off: a conversation only."""
-    await AdminDesk(office.database, office.clock, ZONE, BUILT_IN).set_channel(
+    await ChannelDesk(office.database, office.clock, ZONE, BUILT_IN).set_channel(
         "support@localhost", {"tickets": False}
     )
     await office.person().send(
@@ -446,7 +446,7 @@ async def test_what_a_person_does_about_mail_stands_on_the_ticket(office: Office
     await office.run()
     failed = [each["id"] for each in await office.deliveries()]
     assert "delivery_failed" in (await office.world.ticket(1))["flags"]
-    person = office.person("agent@desk.example")
+    person = office.deliveries_desk("agent@desk.example")
     done = await person.retry(failed[:1])
     assert [(each.type, each.actor, each.after) for each in done.events] == [
         ("mail_retried", "agent@desk.example", "ann@example.org")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from gateway.clock import Clock
+from gateway.desk.channels import ChannelDesk
 from gateway.desk.correspondence import MailDraft
-from gateway.desk.pipelines import AdminDesk
 from gateway.desk.transaction import BUILT_IN
 from gateway.store.engine import Database, upgrade
 from tests.replay.office import Office, sinking
@@ -42,9 +42,9 @@ async def other_desk(sandbox, clock: Clock, folder: Path) -> AsyncIterator[Offic
 
 async def named(office: Office, address: str) -> None:
     """The desk is at this address."""
-    admin = AdminDesk(office.database, office.clock, ZONE, BUILT_IN)
-    await admin.add_channel(address)
-    await admin.set_channel(address, {"is_default": True})
+    channels = ChannelDesk(office.database, office.clock, ZONE, BUILT_IN)
+    await channels.add_channel(address)
+    await channels.set_channel(address, {"is_default": True})
 
 
 async def carry(sender: Office, receiver: Office, address: str, *, bare: bool = False) -> int:

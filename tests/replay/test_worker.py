@@ -81,7 +81,7 @@ async def test_the_guilty_mail_alone_is_held(world: World) -> None:
     assert "KeyError" in (entry.reason or "")
     assert len(await world.rows("message", "id")) == 4
     await cure(world, 1, before)
-    await world.spool.set_state(ids[1], "pending", reason=None, now=world.clock.now())
+    await world.set_state(ids[1])
     assert [row.ticket for row in await world.intake.drain([ids[1]])] == [1]
     assert (await world.ticket(1))["status"] == "Waiting on us"
 

@@ -41,7 +41,7 @@ async def template(
     transactional: bool = True,
 ) -> None:
     """A template of the house's own."""
-    await office.editor().put_template(
+    await office.templates().put_template(
         name, "", "Your request", text, None, transactional=transactional
     )
 
@@ -151,7 +151,7 @@ async def test_79_closed_by_whatever_tells_the_requester_once(office: Office):
     """Scenario 79: by B, by a workflow, in bulk, by a user; a second close of the same ticket says
     nothing more.
     """
-    from gateway.desk.pipelines import AdminDesk
+    from gateway.desk.pipelines import PipelineDesk
     from gateway.store.setup.pipelines import SWITCHES
 
     assert "on_customer_reply" in SWITCHES
@@ -167,8 +167,8 @@ async def test_79_closed_by_whatever_tells_the_requester_once(office: Office):
     await desk.move([2, 3], "Closed")  # in bulk
     await desk.move([4], "Closed")  # by a user
     await office.run()
-    admin = AdminDesk(office.database, office.clock, office.house.zone, "console")
-    await admin.set_pipeline("Support", {"on_customer_reply": "Closed"})
+    pipelines = PipelineDesk(office.database, office.clock, office.house.zone, "console")
+    await pipelines.set_pipeline("Support", {"on_customer_reply": "Closed"})
     await office.reply(5)
     await office.run()
     asked = office.received(people[4])[-1]
@@ -245,15 +245,15 @@ async def test_a_notification_for_nobody_is_skipped(office: Office):
 
 async def test_81_what_is_not_transactional_needs_consent(office: Office):
     """Scenario 81: skipped and logged without it, sent with it; the receipt needs none."""
-    from gateway.desk.pipelines import AdminDesk
+    from gateway.desk.people import PeopleDesk
 
     await template(office, transactional=False)
     await office.workflow("New", [RECEIPT, REMINDER])
     await by_hand(office)
     await office.run()
     assert await office.runs("New") == [("receipt", "OK"), ("remind", "SKIPPED_NO_CONSENT")]
-    admin = AdminDesk(office.database, office.clock, office.house.zone, "console")
-    await admin.set_contact("ann@example.org", marketing_ok=True)
+    people = PeopleDesk(office.database, office.clock, office.house.zone, "console")
+    await people.set_contact("ann@example.org", marketing_ok=True)
     await by_hand(office)
     await office.run()
     assert await office.runs("New", 2) == [("receipt", "OK"), ("remind", "OK")]
@@ -462,10 +462,10 @@ async def test_p08_another_pipeline_is_leaving_too(office: Office, leave: str):
     """P08: runs of the old pipeline's workflows follow their own rule, the new pipeline's workflow
     takes the ticket.
     """
-    from gateway.desk.pipelines import AdminDesk
+    from gateway.desk.pipelines import PipelineDesk
 
-    admin = AdminDesk(office.database, office.clock, office.house.zone, "console")
-    await admin.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
+    pipelines = PipelineDesk(office.database, office.clock, office.house.zone, "console")
+    await pipelines.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
     await office.workflow("New", [wait("1d"), tag("old")], on_leave=leave)
     await office.workflow("Lead", [tag("lead")], pipeline="Sales")
     await by_hand(office)
@@ -479,10 +479,10 @@ async def test_p05_the_wizard_of_a_deleted_status_sends_nothing(office: Office):
     """P04, P05, scenario 103: refused with the count; moved by the wizard, no workflow of the
     target follows.
     """
-    from gateway.desk.pipelines import AdminDesk
+    from gateway.desk.pipelines import PipelineDesk
 
-    admin = AdminDesk(office.database, office.clock, office.house.zone, "console")
-    await admin.add_status("Support", "Parked", "open")
+    pipelines = PipelineDesk(office.database, office.clock, office.house.zone, "console")
+    await pipelines.add_status("Support", "Parked", "open")
     await office.workflow("Parked", [wait("1d"), tag("x")])
     await office.workflow("Waiting on us", [RECEIPT])
     await office.workflow(
@@ -491,9 +491,9 @@ async def test_p05_the_wizard_of_a_deleted_status_sends_nothing(office: Office):
     for _ in range(4):
         await by_hand(office, "Parked")
     with pytest.raises(Refused, match="4 tickets"):
-        await admin.delete_status("Support", "Parked")
+        await pipelines.delete_status("Support", "Parked")
     assert await states(office, "Parked") == ["ACTIVE"] * 4
-    deleted = await admin.delete_status("Support", "Parked", "Waiting on us")
+    deleted = await pipelines.delete_status("Support", "Parked", "Waiting on us")
     assert deleted.moved == (1, 2, 3, 4)
     await office.later(days=2)
     assert (await office.enrolments("Waiting on us"), office.sink.taken) == ([], [])
@@ -979,9 +979,12 @@ async def test_who_is_never_written_to(office: Office, row: str):
     """Rows E25b, E28, E42, E43, E21-unparsed and 3.3 "Never to": the initial workflow runs, its
     mail is skipped with a reason.
     """
-    from gateway.desk.pipelines import AdminDesk
+    from gateway.desk.channels import ChannelDesk
+    from gateway.desk.people import PeopleDesk
 
-    admin = AdminDesk(office.database, office.clock, office.house.zone, "console")
+    people = PeopleDesk(office.database, office.clock, office.house.zone, "console")
+
+    channels = ChannelDesk(office.database, office.clock, office.house.zone, "console")
     await office.workflow("New", [RECEIPT, tag("ran")], exclude_sources=[])
     match row:
         case "E25b":
@@ -1015,10 +1018,10 @@ async def test_who_is_never_written_to(office: Office, row: str):
             )
         case "blocked":
             await by_hand(office, "Closed")
-            await admin.set_contact("ann@example.org", blocked=True)
+            await people.set_contact("ann@example.org", blocked=True)
             await by_hand(office)
         case "denied":
-            await admin.set_channel("support@localhost", {"deny": ("@example.org",)})
+            await channels.set_channel("support@localhost", {"deny": ("@example.org",)})
             await by_hand(office)
         case "bounced":
             await by_hand(office, "Closed")
@@ -1203,11 +1206,11 @@ async def test_a_chain_of_more_than_ten_workflows_stops(office: Office):
     """3.3: the loop guard for a way that never comes back to where it was: the twelfth workflow in
     a row is not entered.
     """
-    from gateway.desk.pipelines import AdminDesk
+    from gateway.desk.pipelines import PipelineDesk
 
     names = [f"S{each:02}" for each in range(13)]
-    admin = AdminDesk(office.database, office.clock, office.house.zone, "console")
-    await admin.add_pipeline("Long", [*((name, "open") for name in names), ("Done", "closed")])
+    pipelines = PipelineDesk(office.database, office.clock, office.house.zone, "console")
+    await pipelines.add_pipeline("Long", [*((name, "open") for name in names), ("Done", "closed")])
     for name, onward in pairwise(names):
         await office.workflow(
             name, [{"id": "on", "kind": "set_status", "status": onward}], pipeline="Long"

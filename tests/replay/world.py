@@ -33,6 +33,7 @@ from gateway.intake.batch import Rules
 from gateway.intake.sandbox.pool import Sandbox
 from gateway.intake.worker import Intake, ReadMails
 from gateway.store.engine import Database
+from gateway.store.queues import mail_register
 from gateway.store.queues.blobs import open_blobs
 from gateway.store.queues.spool import Finished, Spool
 from gateway.store.schema import tables as schema
@@ -109,11 +110,16 @@ class World:
         mails = await self.spool.claim("test", len(ids), 60.0, self.clock.now(), ids)
         return await self.lines(ids, await self.intake.file(ReadMails(mails, messages)))
 
+    async def set_state(self, mail_id: int, *, released: bool = False) -> None:
+        """The mail waits to be processed again."""
+        async with self.database.write(ordered=True) as connection:
+            await mail_register.set_state(
+                connection, mail_id, "pending", reason=None, now=self.clock.now(), released=released
+            )
+
     async def release(self, mail_id: int) -> Json:
         """What ``mail release`` does."""
-        await self.spool.set_state(
-            mail_id, "pending", reason=None, now=self.clock.now(), released=True
-        )
+        await self.set_state(mail_id, released=True)
         return (await self.lines([mail_id], await self.intake.drain([mail_id])))[0]
 
     async def lines(self, ids: Sequence[int], rows: Sequence[Finished]) -> list[Json]:

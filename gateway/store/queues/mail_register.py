@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import Envelope
 from gateway.errors import Refused
@@ -133,42 +134,39 @@ class MailRegister:
             raise Refused(f"the bytes of mail {mail_id} were erased")
         return bytes(row.data) if row.blob is None else await self.blobs.get(row.blob)
 
-    async def set_state(
-        self,
-        mail_id: int,
-        state: MailState,
-        *,
-        reason: str | None,
-        now: datetime,
-        released: bool = False,
-        only: Collection[str] | None = None,
-    ) -> None:
-        """What a person decides about a mail: ``pending`` sends it on its way again with all its
-        tries, ``ignored`` discards it.
 
-        ``released`` lets it pass the verdict that held it back. Refused when the mail is absent, or
-        in none of the states ``only`` (default: held, quarantined, ignored) from which this makes
-        sense; nothing is changed then.
-        """
-        allowed = set(only) if only is not None else {"held", "quarantined", "ignored"}
-        async with self.database.write(ordered=True) as connection:
-            found = (
-                await connection.execute(
-                    sa.select(MAIL.c.state).where(MAIL.c.id == mail_id).with_for_update()
-                )
-            ).scalar()
-            if found is None:
-                raise _absent(mail_id)
-            if found not in allowed:
-                raise Refused(
-                    f"mail {mail_id} is {found}: this is for mail that is "
-                    f"{' or '.join(sorted(allowed))}"
-                )
-            again = (
-                {"tries": 0, "processed_at": None} if state == "pending" else {"processed_at": now}
-            )
-            values = FREED | again | {"state": state, "reason": reason, "released": released}
-            await connection.execute(sa.update(MAIL).where(MAIL.c.id == mail_id).values(values))
+async def set_state(
+    connection: AsyncConnection,
+    mail_id: int,
+    state: MailState,
+    *,
+    reason: str | None,
+    now: datetime,
+    released: bool = False,
+    only: Collection[str] | None = None,
+) -> None:
+    """What a person decides about a mail: ``pending`` sends it on its way again with all its
+    tries, ``ignored`` discards it.
+
+    ``released`` lets it pass the verdict that held it back. Refused when the mail is absent, or
+    in none of the states ``only`` (default: held, quarantined, ignored) from which this makes
+    sense; nothing is changed then.
+    """
+    allowed = set(only) if only is not None else {"held", "quarantined", "ignored"}
+    found = (
+        await connection.execute(
+            sa.select(MAIL.c.state).where(MAIL.c.id == mail_id).with_for_update()
+        )
+    ).scalar()
+    if found is None:
+        raise _absent(mail_id)
+    if found not in allowed:
+        raise Refused(
+            f"mail {mail_id} is {found}: this is for mail that is {' or '.join(sorted(allowed))}"
+        )
+    again = {"tries": 0, "processed_at": None} if state == "pending" else {"processed_at": now}
+    values = FREED | again | {"state": state, "reason": reason, "released": released}
+    await connection.execute(sa.update(MAIL).where(MAIL.c.id == mail_id).values(values))
 
 
 def _where(query: sa.Select[Any], state: str | None, ids: Collection[int] | None) -> sa.Select[Any]:

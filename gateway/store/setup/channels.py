@@ -1,11 +1,11 @@
-"""Channels: the addresses of ours at which mail becomes tickets. They are never removed, since
-threads came in through them (behaviour.md P07).
+"""Channels as rows: our addresses at which mail becomes tickets.
+
+They are never deleted, since threads came in through them (behaviour.md P07). What a channel may be
+is decided by ``core.rules.structure``.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -15,22 +15,23 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from core.model.message import address_key
 from core.model.ticket import Channel
 from core.pipeline import Pipeline
-from gateway.errors import Refused
+from gateway.errors import NotFound
 from gateway.store.schema import tables
 from gateway.store.setup.pipelines import load_channels
 
 TABLE = tables.channel
-ADDRESS_FORM = re.compile(r"[^@\s<>\"',;:()]+@[^@\s<>\"',;:()]+")
-_RULE = re.compile(r"(?:[^@\s<>\"',;:()]+)?@[^@\s<>\"',;:()]+")
+SETTINGS = frozenset(
+    {"name", "tickets", "status_id", "outbound_status_id", "is_default", "allow", "deny"}
+)
 
 
 async def at(connection: AsyncConnection, address: str) -> Channel:
-    """The channel with this address; Refused when there is none."""
+    """Return the channel with this address; NotFound where there is none."""
     key = address_key(address)
     for channel in await load_channels(connection):
         if channel.address == key:
             return channel
-    raise Refused(f"there is no channel {address}")
+    raise NotFound(f"no channel {address}")
 
 
 async def add(
@@ -41,28 +42,18 @@ async def add(
     status_id: int | None,
     now: datetime,
 ) -> Channel:
-    """Makes a channel whose mail becomes tickets of ``pipeline`` in a status (None: the first open
-    one), the default when it is the first.
+    """Add a channel; its tickets start in a status of ``pipeline`` (None: the first open one).
 
-    Refused when the address is no address, a channel already or a user's: whoever writes from it
-    would be two things at once.
+    The first channel of a desk is the default one.
     """
     key = address_key(address)
-    if not ADDRESS_FORM.fullmatch(key):
-        raise Refused(f"{address!r} is no address")
-    known = await load_channels(connection)
-    if key in {channel.address for channel in known}:
-        raise Refused(f"there is a channel {key} already")
-    users = sa.select(tables.user_address.c.address).where(tables.user_address.c.address == key)
-    if (await connection.execute(users)).first() is not None:
-        raise Refused(f"{key} is the address of a user")
-    _refuse_foreign(pipeline, status_id)
+    first = (await connection.execute(sa.select(TABLE.c.id).limit(1))).first() is None
     values = {
         "address": key,
         "name": name or key,
         "pipeline_id": pipeline.id,
         "status_id": status_id,
-        "is_default": not known,
+        "is_default": first,
     }
     await connection.execute(
         sa.insert(TABLE).values(**values, tickets=True, allow=[], deny=[], created_at=now)
@@ -77,28 +68,17 @@ async def change(
     pipeline: Pipeline | None = None,
     **values: Any,
 ) -> Channel:
-    """Sets ``name``, ``tickets``, ``status_id``, ``is_default``, ``allow`` or ``deny``, or moves
-    the channel to another pipeline.
+    """Set values of a channel; ``allow`` and ``deny`` replace the lists (P07).
 
-    Another pipeline without a status means its first open one; a status needs its ``pipeline``
-    beside it. Existing tickets and threads stay as they are (P07). Refused for a status of another
-    pipeline and for rules that are neither an address nor ``@domain``.
+    Another pipeline without a status means its first open one. ValueError for an unknown setting,
+    and for a status without its pipeline.
     """
-    if unknown := values.keys() - {
-        "name",
-        "tickets",
-        "status_id",
-        "outbound_status_id",
-        "is_default",
-        "allow",
-        "deny",
-    }:
+    if unknown := values.keys() - SETTINGS:
         raise ValueError(f"a channel has no {sorted(unknown)}")
     for rules in ("allow", "deny"):
         if rules in values:
-            values[rules] = sorted(_rules(values[rules]))
+            values[rules] = sorted({address_key(each) for each in values[rules]})
     if pipeline is not None:
-        _refuse_foreign(pipeline, values.get("status_id"))
         if pipeline.id != channel.pipeline_id:
             values = {"status_id": None, "outbound_status_id": None} | values
         values["pipeline_id"] = pipeline.id
@@ -109,16 +89,3 @@ async def change(
     if values:
         await connection.execute(sa.update(TABLE).where(TABLE.c.id == channel.id).values(values))
     return await at(connection, channel.address)
-
-
-def _rules(given: Collection[str]) -> set[str]:
-    rules = {address_key(each) for each in given}
-    wrong = next((each for each in sorted(rules) if not _RULE.fullmatch(each)), None)
-    if wrong is not None:
-        raise Refused(f"{wrong!r} is neither an address nor @domain")
-    return rules
-
-
-def _refuse_foreign(pipeline: Pipeline, status_id: int | None) -> None:
-    if status_id is not None and not pipeline.holds(status_id):
-        raise Refused(f"that status is none of pipeline {pipeline.name!r}")

@@ -1,6 +1,4 @@
-"""The workflows that every pipeline comes with, both off until somebody switches them on
-(behaviour.md 3.3).
-"""
+"""The two workflows that every pipeline comes with, switched off (behaviour.md 3.3)."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ AUTHOR = "ticketgate"
 
 
 async def workflows_for(connection: AsyncConnection, pipeline: Pipeline, now: datetime) -> None:
-    """*Ticket received* on the first open status, *Ticket closed* on the first closed one."""
+    """Add *Ticket received* to the first open status, *Ticket closed* to the first closed one."""
     closed = next(status for status in pipeline.statuses if status.state == "closed")
     for status, template in ((pipeline.first_open(), RECEIVED), (closed, CLOSED)):
         actions = [

@@ -1,4 +1,4 @@
-"""How the desk is set up: the small tables, whole. They decide about every mail and change seldom."""
+"""The configuration of the desk in the database: small tables that every mail needs as a whole."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from gateway.store.setup import pipelines, users, workflows
 
 @dataclass(slots=True)
 class DeskConfig:
-    """Pipelines by id, channels and users by address key, signing keys, workflows."""
+    """Pipelines, channels, active users, signing keys and workflows as they are now."""
 
-    pipelines: Mapping[int, Pipeline]
+    pipelines: Mapping[int, Pipeline]  # by id
     channels: Mapping[str, Channel]  # by address key
     users: Mapping[str, User]  # by address key
     keys: tuple[bytes, ...]  # the newest first
-    workflows: Mapping[int, Workflow] = field(default_factory=dict)  # by status
+    workflows: Mapping[int, Workflow] = field(default_factory=dict)  # by status id
 
     @property
     def default_channel(self) -> Channel | None:
-        """Where mail goes that names no channel."""
+        """Return the channel for mail that names none; None where there is no channel."""
         return next(
             (channel for channel in self.channels.values() if channel.is_default),
             next(iter(self.channels.values()), None),
@@ -35,7 +35,7 @@ class DeskConfig:
 
     @property
     def default_pipeline(self) -> Pipeline:
-        """Where tickets made by hand go."""
+        """Return the pipeline for tickets opened by hand."""
         return next(
             (each for each in self.pipelines.values() if each.is_default),
             next(iter(self.pipelines.values())),
@@ -43,7 +43,7 @@ class DeskConfig:
 
 
 async def load_desk(connection: AsyncConnection) -> DeskConfig:
-    """Pipelines, channels, users and signing keys as they are now."""
+    """Load the configuration of the desk."""
     loaded = await pipelines.load_pipelines(connection)
     channels = await pipelines.load_channels(connection)
     people = await users.load(connection)

@@ -1,7 +1,7 @@
 """The first data of a new desk: one pipeline, one channel, the counters and a signing key.
 
-Sowing twice changes nothing: each piece is only written where there is none of its kind, so that an
-upgrade never brings back what was removed.
+Each piece is only written where there is none of its kind: an upgrade never brings back what was
+deleted.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ STATUSES = (
 
 
 async def sow(connection: AsyncConnection) -> None:
-    """Writes what is missing of the first data, in the caller's transaction."""
+    """Insert what is missing of the first data, in the caller's transaction."""
     now = Clock.from_environ(os.environ).now()
     known = set((await connection.execute(sa.select(tables.counter.c.name))).scalars())
     missing = [{"name": name, "value": 0} for name in COUNTERS if name not in known]
@@ -57,49 +57,37 @@ async def sow(connection: AsyncConnection) -> None:
 
 
 async def _empty(connection: AsyncConnection, table: sa.Table) -> bool:
-    return (
-        await connection.execute(sa.select(sa.func.count()).select_from(table))
-    ).scalar_one() == 0
+    """Return whether a table has no rows."""
+    count = await connection.execute(sa.select(sa.func.count()).select_from(table))
+    return count.scalar_one() == 0
 
 
 async def _support(connection: AsyncConnection, now: datetime) -> None:
-    """Pipeline *Support* with triggers A and B on, and the channel support@localhost (behaviour.md
-    S3 to S7, interfaces.md 6).
-    """
-    pipeline: int = (
-        await connection.execute(
-            sa.insert(tables.pipeline)
-            .values(name="Support", position=1, is_default=True)
-            .returning(tables.pipeline.c.id)
-        )
-    ).scalar_one()
+    """Insert pipeline *Support* with triggers A and B on, and its channel (interfaces.md 6)."""
+    made = sa.insert(tables.pipeline).values(name="Support", position=1, is_default=True)
+    pipeline: int = (await connection.execute(made.returning(tables.pipeline.c.id))).scalar_one()
     rows = [
         {"pipeline_id": pipeline, "name": name, "state": state, "position": place}
         for place, (name, state) in enumerate(STATUSES, 1)
     ]
     await connection.execute(sa.insert(tables.status), rows)
     status = tables.status.c
-    ids = dict(
-        (
-            await connection.execute(
-                sa.select(status.name, status.id).where(status.pipeline_id == pipeline)
-            )
-        ).all()
-    )
+    own = sa.select(status.name, status.id).where(status.pipeline_id == pipeline)
+    ids = dict((await connection.execute(own)).all())
+    triggers = sa.update(tables.pipeline).where(tables.pipeline.c.id == pipeline)
     await connection.execute(
-        sa.update(tables.pipeline)
-        .where(tables.pipeline.c.id == pipeline)
-        .values(on_email_sent=ids["Waiting on contact"], on_customer_reply=ids["Waiting on us"])
+        triggers.values(
+            on_email_sent=ids["Waiting on contact"], on_customer_reply=ids["Waiting on us"]
+        )
     )
     if await _empty(connection, tables.channel):
-        await connection.execute(
-            sa.insert(tables.channel).values(
-                address="support@localhost",
-                name="Support",
-                pipeline_id=pipeline,
-                is_default=True,
-                allow=[],
-                deny=[],
-                created_at=now,
-            )
-        )
+        channel = {
+            "address": "support@localhost",
+            "name": "Support",
+            "pipeline_id": pipeline,
+            "is_default": True,
+            "allow": [],
+            "deny": [],
+            "created_at": now,
+        }
+        await connection.execute(sa.insert(tables.channel).values(channel))

@@ -1,6 +1,4 @@
-"""Statuses are named in actions of workflows: who uses one, and what follows when it gets another
-name or goes (behaviour.md P04).
-"""
+"""Actions of workflows name statuses: find those that do, and rename them (behaviour.md P04)."""
 
 from __future__ import annotations
 
@@ -19,13 +17,13 @@ from gateway.store.setup import workflows
 async def uses(
     connection: AsyncConnection, pipelines: dict[int, Pipeline], pipeline: Pipeline, status: str
 ) -> tuple[str, ...]:
-    """The actions that move tickets to this status of this pipeline, each with its workflow."""
+    """Return the actions that move tickets to this status, each with its workflow."""
     known = (await workflows.load(connection, pipelines)).values()
     return tuple(
         f"{action.id} of {workflow.name}"
         for workflow in known
         for action in workflow.graph.all()
-        if action.kind == "set_status" and _means(action.config, workflow, pipeline, status)
+        if action.kind == "set_status" and _names(action.config, workflow, pipeline, status)
     )
 
 
@@ -38,36 +36,33 @@ async def rename(
     author: str,
     now: datetime,
 ) -> None:
-    """Every action that names the status names the other one instead, in a new version of its
-    workflow.
-    """
+    """Let every action that names a status name another, in a new version of its workflow."""
     for workflow in (await workflows.load(connection, pipelines)).values():
         raw = copy.deepcopy(await workflows.actions_of(connection, workflow.id, workflow.version))
         changed = False
-        for action in _all(raw):
-            if action.get("kind") == "set_status" and _means(action, workflow, pipeline, old):
+        for action in _flattened(raw):
+            if action.get("kind") == "set_status" and _names(action, workflow, pipeline, old):
                 action["status"] = new
                 changed = True
         if changed:
-            await workflows.save(
-                connection, workflow, raw, author, now, f"status {old} is {new} now"
-            )
+            note = f"status {old} is {new} now"
+            await workflows.save(connection, workflow, raw, author, now, note)
 
 
-def _means(config: Any, workflow: Workflow, pipeline: Pipeline, status: str) -> bool:
+def _names(config: Any, workflow: Workflow, pipeline: Pipeline, status: str) -> bool:
+    """Return whether an action names this status; without a pipeline it means the workflow's."""
     if str(config.get("status", "")).casefold() != status.casefold():
         return False
     named = config.get("pipeline")
-    return (
-        workflow.pipeline_id == pipeline.id
-        if named is None
-        else str(named).casefold() == pipeline.name.casefold()
-    )
+    if named is None:
+        return workflow.pipeline_id == pipeline.id
+    return str(named).casefold() == pipeline.name.casefold()
 
 
-def _all(actions: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _flattened(actions: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield all actions of a tree, as they are written in its JSON."""
     for action in actions:
         yield action
         for branch in action.get("branches", []):
-            yield from _all(branch.get("actions", []))
-        yield from _all(action.get("otherwise", []))
+            yield from _flattened(branch.get("actions", []))
+        yield from _flattened(action.get("otherwise", []))

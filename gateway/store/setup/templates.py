@@ -1,19 +1,17 @@
-"""Templates of mails and their words in each language, as rows; what is built in can be edited and
-never deleted.
+"""Templates of automatic mail as rows, with their text in each language.
+
+That a built-in template is never deleted is decided by ``core.rules.structure``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.errors import Refused
 from gateway.store.schema import tables
-from gateway.validation import refuse_breaks
 
 TEMPLATE, TEXT = tables.template, tables.template_text
 
@@ -29,7 +27,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class StoredTemplate:
-    """A template; ``words`` by language, "" being the one that every template has."""
+    """A template; ``words`` by language, with "" for every other language."""
 
     id: int
     name: str
@@ -38,9 +36,7 @@ class StoredTemplate:
     words: Mapping[str, Words] = field(default_factory=dict)
 
     def best(self, language: str | None) -> Words:
-        """The words for somebody of this language (``de-AT`` falls back to ``de``, then to the
-        general ones).
-        """
+        """Return the text for a language: of ``de-AT``, else of ``de``, else the general one."""
         wanted = (language or "").lower().replace("_", "-")
         for each in (wanted, wanted.partition("-")[0], ""):
             if each in self.words:
@@ -49,7 +45,7 @@ class StoredTemplate:
 
 
 async def load(connection: AsyncConnection) -> dict[str, StoredTemplate]:
-    """All templates by folded name."""
+    """Return all templates by casefolded name."""
     words: dict[int, dict[str, Words]] = {}
     for row in await connection.execute(sa.select(TEXT)):
         words.setdefault(row.template_id, {})[row.language] = Words(row.subject, row.text, row.html)
@@ -69,48 +65,39 @@ async def put(
     *,
     transactional: bool | None = None,
     builtin: bool = False,
-) -> StoredTemplate:
-    """Make a template, or change it: the words of the languages given, and whether it is
-    transactional. ``builtin`` ones may be edited only.
-    """
-    refuse_breaks("name", name)
-    refuse_breaks("subject", *(each.subject for each in words.values()))
+) -> None:
+    """Add a template, or replace its text in the given languages; None keeps ``transactional``."""
     known = (await load(connection)).get(name.casefold())
     if known is None:
-        values: dict[str, Any] = {
-            "name": name,
-            "transactional": bool(transactional),
-            "builtin": builtin,
-        }
-        number: int = (
-            await connection.execute(sa.insert(TEMPLATE).values(values).returning(TEMPLATE.c.id))
-        ).scalar_one()
+        values = {"name": name, "transactional": bool(transactional), "builtin": builtin}
+        row = sa.insert(TEMPLATE).values(values).returning(TEMPLATE.c.id)
+        number: int = (await connection.execute(row)).scalar_one()
     else:
         number = known.id
         if transactional is not None:
-            await connection.execute(
-                sa.update(TEMPLATE)
-                .where(TEMPLATE.c.id == number)
-                .values(transactional=transactional)
-            )
+            own = sa.update(TEMPLATE).where(TEMPLATE.c.id == number)
+            await connection.execute(own.values(transactional=transactional))
     for language, each in words.items():
-        await connection.execute(
-            sa.delete(TEXT).where(TEXT.c.template_id == number, TEXT.c.language == language)
-        )
-        row = {
-            "template_id": number,
-            "language": language,
-            "subject": each.subject,
-            "text": each.text,
-            "html": each.html,
-        }
-        await connection.execute(sa.insert(TEXT).values(row))
-    return (await load(connection))[name.casefold()]
+        await _write_text(connection, number, language, each)
+
+
+async def _write_text(
+    connection: AsyncConnection, template_id: int, language: str, words: Words
+) -> None:
+    """Replace the text of a template in one language."""
+    own = sa.and_(TEXT.c.template_id == template_id, TEXT.c.language == language)
+    await connection.execute(sa.delete(TEXT).where(own))
+    row = {
+        "template_id": template_id,
+        "language": language,
+        "subject": words.subject,
+        "text": words.text,
+        "html": words.html,
+    }
+    await connection.execute(sa.insert(TEXT).values(row))
 
 
 async def delete(connection: AsyncConnection, template: StoredTemplate) -> None:
-    """Remove a template that is not built in; who calls has seen that no workflow uses it."""
-    if template.builtin:
-        raise Refused(f"the template {template.name!r} is built in: it can be edited, not deleted")
+    """Delete a template with its text in every language."""
     await connection.execute(sa.delete(TEXT).where(TEXT.c.template_id == template.id))
     await connection.execute(sa.delete(TEMPLATE).where(TEMPLATE.c.id == template.id))

@@ -1,6 +1,4 @@
-"""What is shown of workflows: enrolments, runs, versions and the comments on actions. Nothing here
-is on the way of a mail.
-"""
+"""The history of workflows as rows: enrolments, the action log, versions, comments, tasks."""
 
 from __future__ import annotations
 
@@ -14,7 +12,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.workflow import Enrolment
 from gateway.store.schema import tables
-from gateway.store.setup.workflows import ENROLMENTS, RUN, RUN_COLUMNS, VERSION, ActionRun
+from gateway.store.setup.workflows import (
+    ENROLMENTS,
+    RUN,
+    RUN_COLUMNS,
+    VERSION,
+    ActionRun,
+    enrolment_of,
+)
 
 COMMENT, ENROLMENT, TASK, TICKET = (
     tables.action_comment,
@@ -27,7 +32,7 @@ WORKFLOW = tables.workflow
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A word to other users on an action (behaviour.md 3.6)."""
+    """A comment on an action for other users (behaviour.md 3.6)."""
 
     id: int
     action: str
@@ -39,7 +44,7 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One saved state of a workflow."""
+    """One saved version of a workflow."""
 
     version: int
     actions: Any
@@ -49,7 +54,7 @@ class Version:
 
 
 async def of_status(connection: AsyncConnection, status_id: int) -> list[int]:
-    """The workflow of a status and those it had before, which were deleted."""
+    """Return the ids of a status's workflow and of the deleted ones it had before."""
     query = (
         sa.select(WORKFLOW.c.id).where(WORKFLOW.c.status_id == status_id).order_by(WORKFLOW.c.id)
     )
@@ -59,22 +64,16 @@ async def of_status(connection: AsyncConnection, status_id: int) -> list[int]:
 async def enrolments(
     connection: AsyncConnection, workflow_ids: Collection[int], ticket: int | None = None
 ) -> list[Enrolment]:
-    """Every enrolment there ever was in these workflows, oldest first."""
+    """Return all enrolments there ever were in these workflows, oldest first."""
     query = ENROLMENTS.where(ENROLMENT.c.workflow_id.in_(workflow_ids)).order_by(ENROLMENT.c.id)
     if ticket is not None:
         query = query.where(ENROLMENT.c.ticket == ticket)
-    found = []
-    for row in await connection.execute(query):
-        values = row._asdict()
-        found.append(Enrolment(**{**values, "chain": tuple(values["chain"])}))
-    return found
+    return [enrolment_of(row) for row in await connection.execute(query)]
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which entries of the action log are asked for: all that agree with what is given, from
-    ``since`` to ``until``.
-    """
+    """A filter of the action log; None matches everything, and both instants are included."""
 
     ticket: int | None = None
     action: str | None = None
@@ -86,7 +85,7 @@ class Wanted:
 async def runs(
     connection: AsyncConnection, workflow_ids: Collection[int], wanted: Wanted = Wanted()
 ) -> list[ActionRun]:
-    """What was done by these workflows, oldest first."""
+    """Return the action log of these workflows, oldest first."""
     query = (
         sa.select(*(RUN.c[name] for name in RUN_COLUMNS))
         .where(RUN.c.workflow_id.in_(workflow_ids))
@@ -103,16 +102,17 @@ async def runs(
 
 
 async def forget_runs(connection: AsyncConnection, before: datetime, most: int) -> int:
-    """Delete up to ``most`` entries from before, the oldest first; returns how many. What an
-    enrolment that goes on has done is kept: it says what is not to be done again.
+    """Delete up to ``most`` log entries from before an instant; return how many.
+
+    Entries of active enrolments are kept: they tell which actions are not to be repeated.
     """
-    goes_on = sa.exists().where(ENROLMENT.c.id == RUN.c.enrolment_id, ENROLMENT.c.state == "ACTIVE")
-    old = sa.select(RUN.c.id).where(RUN.c.at < before, ~goes_on).order_by(RUN.c.at).limit(most)
+    active = sa.exists().where(ENROLMENT.c.id == RUN.c.enrolment_id, ENROLMENT.c.state == "ACTIVE")
+    old = sa.select(RUN.c.id).where(RUN.c.at < before, ~active).order_by(RUN.c.at).limit(most)
     return (await connection.execute(sa.delete(RUN).where(RUN.c.id.in_(old)))).rowcount
 
 
 async def versions(connection: AsyncConnection, workflow_id: int) -> list[Version]:
-    """Every saved state, oldest first."""
+    """Return all versions of a workflow, oldest first."""
     query = sa.select(
         VERSION.c.version, VERSION.c.actions, VERSION.c.author, VERSION.c.at, VERSION.c.note
     )
@@ -121,7 +121,7 @@ async def versions(connection: AsyncConnection, workflow_id: int) -> list[Versio
 
 
 async def comments(connection: AsyncConnection, workflow_id: int) -> list[Comment]:
-    """All comments on actions, oldest first; those of deleted actions too."""
+    """Return all comments of a workflow, oldest first; those on deleted actions too."""
     names = ("id", "action", "author", "text", "at", "resolved_at")
     query = (
         sa.select(*(COMMENT.c[name] for name in names))
@@ -139,7 +139,7 @@ async def comment(
     text: str,
     now: datetime,
 ) -> int:
-    """Add a comment; returns its id."""
+    """Add a comment; return its id."""
     values = {
         "workflow_id": workflow_id,
         "action": action,
@@ -156,28 +156,22 @@ async def comment(
 async def resolve(
     connection: AsyncConnection, workflow_id: int, action: str, comment_id: int, now: datetime
 ) -> bool:
-    """The matter of a comment is settled; False when this action has no such comment. One that was
-    settled before stays as it is.
+    """Mark a comment as resolved; return False where the action has no such comment.
+
+    One that was resolved before keeps its date.
     """
     here = (
         COMMENT.c.id == comment_id,
         COMMENT.c.workflow_id == workflow_id,
         COMMENT.c.action == action,
     )
-    query = (
-        sa.update(COMMENT)
-        .where(*here)
-        .values(
-            resolved_at=sa.func.coalesce(
-                COMMENT.c.resolved_at, sa.literal(now, COMMENT.c.resolved_at.type)
-            )
-        )
-    )
+    first = sa.func.coalesce(COMMENT.c.resolved_at, sa.literal(now, COMMENT.c.resolved_at.type))
+    query = sa.update(COMMENT).where(*here).values(resolved_at=first)
     return bool((await connection.execute(query)).rowcount)
 
 
 async def tasks(connection: AsyncConnection, ticket: int) -> Sequence[dict[str, Any]]:
-    """What people have to do, or did, about a ticket and those that went into it."""
+    """Return the tasks of a ticket and of those merged into it, done ones too."""
     whole = sa.select(sa.literal(ticket, TICKET.c.number.type).label("number")).cte(
         "whole", recursive=True
     )

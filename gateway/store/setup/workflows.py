@@ -1,9 +1,7 @@
-"""Workflows, tickets on their way through them, and what was done, as rows. Only
-``gateway.apply.applier`` calls the half that writes enrolments (R7).
+"""Workflows, the enrolments of tickets in them, and the action log, as rows.
 
-The tree of a version never changes, so it is read once. What can go wrong: a version whose actions
-cannot be read any more; then the workflow has the actions that could be, and the editor refused the
-others when they were saved.
+Only ``gateway.apply.applier`` writes enrolments (R7). The actions of a version never change, so
+their tree is parsed once. Of a version that cannot be read any more, the readable actions remain.
 """
 
 from __future__ import annotations
@@ -82,7 +80,7 @@ UPDATE = (
 
 @dataclass(frozen=True, slots=True)
 class ActionRun:
-    """What became of an action for a ticket (behaviour.md 3.1, action_run)."""
+    """An entry of the action log: what an action did for a ticket (behaviour.md 3.1)."""
 
     id: int
     workflow_id: int
@@ -101,18 +99,19 @@ RUN_COLUMNS = tuple(field.name for field in fields(ActionRun))
 
 @lru_cache(500)
 def _graph(actions: str) -> Graph:
+    """Parse the JSON of actions."""
     return read(json.loads(actions))[0]
 
 
 def graph_of(actions: Any) -> Graph:
-    """The tree of the actions of a version."""
+    """Return the tree of the actions of a version."""
     return _graph(json.dumps(actions))
 
 
 async def load(
     connection: AsyncConnection, pipelines: Mapping[int, Pipeline]
 ) -> dict[int, Workflow]:
-    """The workflows that are there, by the status they belong to."""
+    """Return all workflows by the id of their status, without deleted ones."""
     found: dict[int, Workflow] = {}
     for row in await connection.execute(CURRENT):
         pipeline = pipelines.get(row.pipeline_id)
@@ -136,43 +135,44 @@ async def load(
 async def enrolments(
     connection: AsyncConnection, tickets: Collection[int]
 ) -> dict[int, list[Enrolment]]:
-    """All enrolments of these tickets, ended ones too, oldest first."""
+    """Return all enrolments of these tickets, ended ones too, oldest first."""
     found: dict[int, list[Enrolment]] = {number: [] for number in tickets}
     if tickets:
         for row in await connection.execute(OF_TICKETS, {"tickets": list(tickets)}):
-            found[row.ticket].append(_enrolment(row))
+            found[row.ticket].append(enrolment_of(row))
     return found
 
 
 async def standing(connection: AsyncConnection, workflow_id: int) -> list[Enrolment]:
-    """The tickets that are in a workflow now."""
+    """Return the active enrolments of a workflow."""
     query = ENROLMENTS.where(
         ENROLMENT.c.workflow_id == workflow_id, ENROLMENT.c.state == "ACTIVE"
     ).order_by(ENROLMENT.c.id)
-    return [_enrolment(row) for row in await connection.execute(query)]
+    return [enrolment_of(row) for row in await connection.execute(query)]
 
 
-def _enrolment(row: sa.Row[Any]) -> Enrolment:
+def enrolment_of(row: sa.Row[Any]) -> Enrolment:
+    """Return the enrolment of a row of :data:`ENROLMENTS`."""
     values = row._asdict()
     values["chain"] = tuple(values["chain"])
     return Enrolment(**values)
 
 
 async def due(connection: AsyncConnection, now: datetime, most: int) -> list[tuple[int, int]]:
-    """(enrolment, ticket) whose turn has come, the longest waiting first."""
+    """Return (enrolment, ticket) of up to ``most`` due enrolments, the longest due first."""
     return [
         (row.id, row.ticket) for row in await connection.execute(DUE, {"now": now, "most": most})
     ]
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
-    """When the next turn comes."""
+    """Return when the next enrolment is due; None where none is active."""
     found: datetime | None = (await connection.execute(NEXT_DUE)).scalar()
     return found
 
 
 async def done(connection: AsyncConnection, ids: Collection[int]) -> dict[int, set[str]]:
-    """The actions that had their turn in these enrolments."""
+    """Return the actions that were executed in each of these enrolments."""
     found: dict[int, set[str]] = {each: set() for each in ids}
     if ids:
         for enrolment, action in await connection.execute(DONE, {"ids": list(ids)}):
@@ -181,18 +181,17 @@ async def done(connection: AsyncConnection, ids: Collection[int]) -> dict[int, s
 
 
 def writing(new: Iterable[Enrolment], changed: Iterable[Enrolment]) -> Work:
-    """Inserts and updates of whole rows, for :func:`gateway.store.sql.bulk.write_rows`."""
-    ended = [
-        {"_id": each.id, **{name: value for name, value in _row(each).items() if name != "id"}}
-        for each in changed
-    ]
-    return [
-        (UPDATE, ended),
-        (ENROLMENT, [_row(each) for each in new]),
-    ]  # in this order: a ticket is in a workflow once at a time
+    """Return inserts and updates of enrolments for :func:`gateway.store.sql.bulk.write_rows`."""
+    updates = []
+    for each in changed:
+        row = _row(each)
+        updates.append({"_id": row.pop("id"), **row})
+    # Updates first: a ticket has at most one active enrolment in a workflow.
+    return [(UPDATE, updates), (ENROLMENT, [_row(each) for each in new])]
 
 
 def _row(enrolment: Enrolment) -> dict[str, Any]:
+    """Return the columns of an enrolment."""
     return {name: getattr(enrolment, name) for name in ENROLMENT_COLUMNS} | {
         "chain": list(enrolment.chain),
         "cause": dict(enrolment.cause),
@@ -200,11 +199,11 @@ def _row(enrolment: Enrolment) -> dict[str, Any]:
 
 
 def writing_runs(rows: Iterable[ActionRun]) -> Work:
-    """What was done."""
+    """Return inserts of log entries for :func:`gateway.store.sql.bulk.write_rows`."""
     return [(RUN, [{name: getattr(row, name) for name in RUN_COLUMNS} for row in rows])]
 
 
-# ---- what the editor does
+# ---- for the editor
 
 
 async def add(
@@ -216,7 +215,7 @@ async def add(
     now: datetime,
     **settings: Any,
 ) -> int:
-    """A workflow with its first version; returns its id."""
+    """Add a workflow with its first version; return its id."""
     values = {"exclude_sources": ["chat", "messenger"], **settings}
     row = (
         sa.insert(WORKFLOW)
@@ -229,7 +228,7 @@ async def add(
 
 
 async def change(connection: AsyncConnection, workflow_id: int, **settings: Any) -> None:
-    """Set what is in SETTINGS; ValueError for anything else."""
+    """Set any of :data:`SETTINGS`; ValueError for anything else."""
     if unknown := settings.keys() - set(SETTINGS):
         raise ValueError(f"a workflow has no {sorted(unknown)}")
     if settings:
@@ -246,7 +245,7 @@ async def save(
     now: datetime,
     note: str | None = None,
 ) -> int:
-    """A new version; returns its number. Versions are numbered without gaps and never change."""
+    """Save a new version and return its number; versions have no gaps and never change."""
     version = workflow.version + 1
     await _write_version(connection, workflow.id, version, actions, author, now, note)
     await connection.execute(
@@ -264,6 +263,7 @@ async def _write_version(
     now: datetime,
     note: str | None,
 ) -> None:
+    """Insert one version."""
     values = {
         "workflow_id": workflow_id,
         "version": version,
@@ -276,7 +276,7 @@ async def _write_version(
 
 
 async def delete(connection: AsyncConnection, workflow_id: int, now: datetime) -> None:
-    """It is gone; its rows stay for the history. Who deletes it ends its runs."""
+    """Mark a workflow as deleted; the caller has ended its runs, and its history stays."""
     await connection.execute(
         sa.update(WORKFLOW)
         .where(WORKFLOW.c.id == workflow_id)
@@ -285,7 +285,7 @@ async def delete(connection: AsyncConnection, workflow_id: int, now: datetime) -
 
 
 async def actions_of(connection: AsyncConnection, workflow_id: int, version: int) -> Any:
-    """The actions of a version as they were written."""
+    """Return the actions of a version as they were saved."""
     query = sa.select(VERSION.c.actions).where(
         VERSION.c.workflow_id == workflow_id, VERSION.c.version == version
     )

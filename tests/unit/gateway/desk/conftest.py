@@ -16,7 +16,9 @@ import pytest
 from core.model.message import Envelope
 from gateway.clock import Clock
 from gateway.desk import views
-from gateway.desk.pipelines import AdminDesk
+from gateway.desk.channels import ChannelDesk
+from gateway.desk.people import PeopleDesk
+from gateway.desk.pipelines import PipelineDesk
 from gateway.desk.tickets import TicketDesk
 from gateway.desk.transaction import BUILT_IN
 from gateway.ingress.accept import AcceptedMail
@@ -47,9 +49,19 @@ class Office:
         return TicketDesk(self.database, self.clock, self.zone, actor)
 
     @property
-    def admin(self) -> AdminDesk:
-        """The built-in user as administrator."""
-        return AdminDesk(self.database, self.clock, self.zone)
+    def pipelines(self) -> PipelineDesk:
+        """The built-in administrator at pipelines."""
+        return PipelineDesk(self.database, self.clock, self.zone)
+
+    @property
+    def channels(self) -> ChannelDesk:
+        """The built-in administrator at channels."""
+        return ChannelDesk(self.database, self.clock, self.zone)
+
+    @property
+    def people(self) -> PeopleDesk:
+        """The built-in administrator at users and contacts."""
+        return PeopleDesk(self.database, self.clock, self.zone)
 
     async def show(self, number: int) -> dict[str, Any]:
         """`ticket show` without HTML."""

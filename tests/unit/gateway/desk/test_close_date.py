@@ -1,4 +1,4 @@
-"""Status moves and the close date: behaviour.md 2.4, row by row, as people at the desk cause them."""
+"""Status moves and the close date, as people cause them: behaviour.md 2.4, row by row."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def test_c01_closing_sets_today(office):
     number = await made(office)
     await office.desk.move([number], "Closed")
     assert await closure(office, number) == (TODAY, True)
-    await office.admin.set_pipeline("Support", {"set_close_date": False})
+    await office.pipelines.set_pipeline("Support", {"set_close_date": False})
     other = await made(office)
     await office.desk.set(other, {"close_date": date(2026, 1, 2)})
     await office.desk.move([other], "Closed")
@@ -43,7 +43,7 @@ async def test_c02_reopening_clears_whatever_the_switch_says(office, switch):
     """
     number = await made(office)
     await office.desk.move([number], "Closed")
-    await office.admin.set_pipeline("Support", {"set_close_date": switch})
+    await office.pipelines.set_pipeline("Support", {"set_close_date": switch})
     await office.desk.move([number], "New")
     assert await closure(office, number) == (None, False)
     assert (await office.show(number))["reopened_count"] == 1
@@ -62,10 +62,10 @@ async def test_c04_closed_to_another_closed_status_sets_the_date_again(office, s
     """C04: closed -> other closed sets today again; with the switch off the old date stays. It is
     no reopening.
     """
-    await office.admin.add_status("Support", "Archived", "closed")
+    await office.pipelines.add_status("Support", "Archived", "closed")
     number = await made(office)
     await office.desk.move([number], "Closed")
-    await office.admin.set_pipeline("Support", {"set_close_date": switch})
+    await office.pipelines.set_pipeline("Support", {"set_close_date": switch})
     office.clock.advance(timedelta(days=3))
     await office.desk.move([number], "Archived")
     assert await closure(office, number) == (expected, True)
@@ -74,8 +74,8 @@ async def test_c04_closed_to_another_closed_status_sets_the_date_again(office, s
 
 @pytest.mark.parametrize(("switch", "expected"), [(True, TODAY), (False, None)])
 async def test_c05_created_closed(office, switch, expected):
-    """C05: a ticket made in a closed status has today as its close date; none with the switch off."""
-    await office.admin.set_pipeline("Support", {"set_close_date": switch})
+    """C05: a ticket opened in a closed status is dated today; not at all with the switch off."""
+    await office.pipelines.set_pipeline("Support", {"set_close_date": switch})
     assert await closure(office, await made(office, "Closed")) == (expected, True)
 
 
@@ -93,7 +93,7 @@ async def test_c06_the_same_status_again_is_no_move(office):
 @pytest.mark.parametrize("switch", [True, False])
 async def test_c07_an_explicit_date_wins(office, switch):
     """C07: a date given with the move, or at creation, stays whatever the switch says."""
-    await office.admin.set_pipeline("Support", {"set_close_date": switch})
+    await office.pipelines.set_pipeline("Support", {"set_close_date": switch})
     number = await made(office)
     await office.desk.move([number], "Closed", close_date=date(2026, 1, 2))
     assert await closure(office, number) == ("2026-01-02", True)
@@ -128,9 +128,9 @@ async def test_c08_a_date_edited_by_hand_is_stored_as_given(office):
 )
 async def test_c09_the_pipeline_where_it_lands_counts(office, sales, support, expected):
     """C09: moved from one pipeline to another, the switch and the statuses of the second count."""
-    await office.admin.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
-    await office.admin.set_pipeline("Sales", {"set_close_date": sales})
-    await office.admin.set_pipeline("Support", {"set_close_date": support})
+    await office.pipelines.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
+    await office.pipelines.set_pipeline("Sales", {"set_close_date": sales})
+    await office.pipelines.set_pipeline("Support", {"set_close_date": support})
     number = await made(office)
     await office.desk.move([number], "Won", "Sales")
     assert await closure(office, number) == (expected, True)
@@ -143,11 +143,11 @@ async def test_c10_flipping_a_status_touches_no_ticket(office):
     """
     numbers = [await made(office, "Waiting on us") for _ in range(2)]
     before = [await office.show(number) for number in numbers]
-    status, offered = await office.admin.flip_status("Support", "Waiting on us", "closed")
+    status, offered = await office.pipelines.flip_status("Support", "Waiting on us", "closed")
     assert (status.state, offered) == ("closed", 2)
     for number, was in zip(numbers, before, strict=True):
         assert await office.show(number) == was | {"status_state": "closed"}
-    assert (await office.admin.flip_status("Support", "Waiting on us", "closed"))[1] == 0, (
+    assert (await office.pipelines.flip_status("Support", "Waiting on us", "closed"))[1] == 0, (
         "nothing was flipped, nothing is offered"
     )
 
@@ -156,8 +156,8 @@ async def test_c11_the_switch_changes_nothing_that_is_there(office):
     """C11: switching off and on again leaves every ticket as it is."""
     closed, still_open = await made(office, "Closed"), await made(office)
     before = await office.list()
-    await office.admin.set_pipeline("Support", {"set_close_date": False})
-    await office.admin.set_pipeline("Support", {"set_close_date": True})
+    await office.pipelines.set_pipeline("Support", {"set_close_date": False})
+    await office.pipelines.set_pipeline("Support", {"set_close_date": True})
     assert await office.list() == before
     assert {closed, still_open} == {each["number"] for each in before}
 

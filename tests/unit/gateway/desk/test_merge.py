@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from gateway.desk.tickets import NewTicket
-from gateway.errors import Refused
+from gateway.errors import Refused, Rejected
 
 
 async def two(office) -> tuple[int, int]:
@@ -146,7 +146,7 @@ async def test_p10_what_makes_no_sense_is_refused(office):
         office.desk.merge(first, 99),
         office.desk.unmerge(first),
     ):
-        with pytest.raises(Refused):
+        with pytest.raises(Rejected):
             await act
 
 

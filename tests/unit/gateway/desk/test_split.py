@@ -108,7 +108,7 @@ async def test_the_new_ticket_knows_when_its_customer_wrote(office):
     [thread] = (await office.show(first))["threads"]
     (other,) = (await office.desk.split(first, [thread["messages"][1]["id"]])).tickets
     assert await heard(office, other) == wrote
-    await office.admin.set_channel("support@localhost", {"tickets": False})
+    await office.channels.set_channel("support@localhost", {"tickets": False})
     office.clock.advance(timedelta(hours=1))
     alone, wrote = (
         (await office.mail("ben@customer.example", "Toner", key="3")).thread_id,

@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 
 from gateway.desk.tickets import NewTicket
-from gateway.errors import Refused
+from gateway.errors import NotFound, Refused, Rejected
 
 
 async def made(office, status=None, **more) -> int:
@@ -21,9 +21,9 @@ async def statuses(office) -> dict[int, str]:
 
 
 async def test_p01_the_first_open_status_follows_the_order(office):
-    """P01: after a reordering new tickets start in the status that is first now; no ticket moved."""
+    """P01: after a reordering new tickets start in the status that is first now; none moved."""
     old = await made(office)
-    pipeline = await office.admin.move_status("Support", "Waiting on us", 1)
+    pipeline = await office.pipelines.move_status("Support", "Waiting on us", 1)
     assert pipeline.first_open().name == "Waiting on us"
     assert await statuses(office) == {old: "New"}
     assert (await office.show(await made(office)))["status"] == "Waiting on us"
@@ -41,8 +41,8 @@ async def test_p01_a_reply_on_a_closed_ticket_goes_to_the_first_status_of_the_mo
     """
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.desk.move([number], "Closed")
-    await office.admin.move_status("Support", "Waiting on us", 1)
-    await office.admin.rename_status("Support", "Waiting on us", "Ours")
+    await office.pipelines.move_status("Support", "Waiting on us", 1)
+    await office.pipelines.rename_status("Support", "Waiting on us", "Ours")
     await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")
     assert (await office.show(number))["status"] == "Ours"
 
@@ -50,7 +50,7 @@ async def test_p01_a_reply_on_a_closed_ticket_goes_to_the_first_status_of_the_mo
 async def test_p02_the_order_of_pipelines_means_nothing(office):
     """P02: another pipeline before or after changes no ticket and no first open status."""
     number = await made(office)
-    await office.admin.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
+    await office.pipelines.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
     assert await statuses(office) == {number: "New"}
     assert (await office.show(await made(office)))["status"] == "New"
 
@@ -58,9 +58,9 @@ async def test_p02_the_order_of_pipelines_means_nothing(office):
 @pytest.mark.parametrize(("name", "state"), [("Closed", "open"), ("Only", "closed")])
 async def test_p03_flipping_the_last_of_a_kind_is_refused(office, name, state):
     """P03: a pipeline keeps an open and a closed status."""
-    await office.admin.add_pipeline("Small", [("Only", "open"), ("Closed", "closed")])
+    await office.pipelines.add_pipeline("Small", [("Only", "open"), ("Closed", "closed")])
     with pytest.raises(Refused, match="needs at least one"):
-        await office.admin.flip_status("Small", name, state)
+        await office.pipelines.flip_status("Small", name, state)
 
 
 async def test_p03_deleting_the_last_of_a_kind_is_refused_before_any_ticket_moves(office):
@@ -69,7 +69,7 @@ async def test_p03_deleting_the_last_of_a_kind_is_refused_before_any_ticket_move
     """
     number = await made(office, "Closed")
     with pytest.raises(Refused, match="at least one closed status"):
-        await office.admin.delete_status("Support", "Closed", "New")
+        await office.pipelines.delete_status("Support", "Closed", "New")
     assert await statuses(office) == {number: "Closed"}
 
 
@@ -79,18 +79,18 @@ async def test_p03_deleting_the_last_of_a_kind_is_refused_before_any_ticket_move
 async def test_p03_an_unsound_pipeline_is_never_made(office, steps):
     """P03: a new pipeline needs both kinds and names that differ."""
     with pytest.raises(Refused):
-        await office.admin.add_pipeline("Unsound", steps)
-    with pytest.raises(Refused, match="there is no pipeline"):
-        await office.admin.set_pipeline("Unsound", {"allow_back": False})
+        await office.pipelines.add_pipeline("Unsound", steps)
+    with pytest.raises(NotFound, match="unknown pipeline 'Unsound'"):
+        await office.pipelines.set_pipeline("Unsound", {"allow_back": False})
 
 
 async def test_p04_a_status_in_use_is_not_deleted(office):
     """P04: refused with the number of tickets and each reference by name; nothing changed."""
     for _ in range(4):
         await made(office, "Waiting on us")
-    await office.admin.add_channel("help@localhost", pipeline="Support", status="Waiting on us")
+    await office.channels.add_channel("help@localhost", pipeline="Support", status="Waiting on us")
     with pytest.raises(Refused) as refused:
-        await office.admin.delete_status("Support", "Waiting on us")
+        await office.pipelines.delete_status("Support", "Waiting on us")
     assert "4 tickets" in refused.value.message
     assert "on_customer_reply" in refused.value.message
     assert "help@localhost" in refused.value.message
@@ -108,11 +108,11 @@ async def test_p04_the_wizard_moves_tickets_and_references(office):
     )
     await office.desk.delete(trashed)
     await office.desk.merge(merged, number)
-    await office.admin.add_channel("help@localhost", pipeline="Support", status="Waiting on us")
-    deleted = await office.admin.delete_status("Support", "Waiting on us", "Waiting on contact")
+    await office.channels.add_channel("help@localhost", pipeline="Support", status="Waiting on us")
+    deleted = await office.pipelines.delete_status("Support", "Waiting on us", "Waiting on contact")
     assert deleted.moved == (number,)
     assert set((await statuses(office)).values()) == {"Waiting on contact"}
-    pipeline = await office.admin.set_pipeline("Support", {"strangers": "move"})
+    pipeline = await office.pipelines.set_pipeline("Support", {"strangers": "move"})
     assert pipeline.status(pipeline.on_customer_reply).name == "Waiting on contact"
     row = await office.mail("ann@customer.example", to="help@localhost", key="1")
     assert (await office.show(row.ticket))["status"] == "Waiting on contact"
@@ -125,8 +125,8 @@ async def test_p04_the_status_itself_is_no_way_out(office):
     """P04: tickets cannot go to the status that is to be deleted, nor to one that is not there."""
     await made(office, "Waiting on us")
     for target in ("Waiting on us", "Nowhere"):
-        with pytest.raises(Refused):
-            await office.admin.delete_status("Support", "Waiting on us", target)
+        with pytest.raises(Rejected):
+            await office.pipelines.delete_status("Support", "Waiting on us", target)
 
 
 async def test_p05_the_wizard_keeps_to_the_close_date_rules(office):
@@ -134,32 +134,32 @@ async def test_p05_the_wizard_keeps_to_the_close_date_rules(office):
     lose it and count as reopened.
     """
     closed = await made(office, "Waiting on us")
-    await office.admin.delete_status("Support", "Waiting on us", "Closed")
+    await office.pipelines.delete_status("Support", "Waiting on us", "Closed")
     assert (await office.show(closed))["close_date"] == "2026-11-22"
-    await office.admin.add_status("Support", "Archived", "closed")
-    await office.admin.delete_status("Support", "Closed", "New")
+    await office.pipelines.add_status("Support", "Archived", "closed")
+    await office.pipelines.delete_status("Support", "Closed", "New")
     shown = await office.show(closed)
     assert (shown["status"], shown["close_date"], shown["reopened_count"]) == ("New", None, 1)
 
 
 async def test_p06_a_pipeline_in_use_or_the_default_stays(office):
     """P06: refused for the default pipeline and while tickets are in it; an unused one goes."""
-    await office.admin.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
+    await office.pipelines.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
     number = await made(office, pipeline="Sales")
     with pytest.raises(Refused, match="1 ticket"):
-        await office.admin.delete_pipeline("Sales")
+        await office.pipelines.delete_pipeline("Sales")
     with pytest.raises(Refused, match="default"):
-        await office.admin.delete_pipeline("Support")
+        await office.pipelines.delete_pipeline("Support")
     await office.desk.move([number], "New", "Support")
-    await office.admin.delete_pipeline("Sales")
-    with pytest.raises(Refused, match="no pipeline"):
+    await office.pipelines.delete_pipeline("Sales")
+    with pytest.raises(NotFound, match="unknown pipeline 'Sales'"):
         await made(office, pipeline="Sales")
 
 
 async def test_p07_a_channel_switched_off_makes_no_tickets_and_keeps_old_ones(office):
     """P07: replies still reach the ticket, new mail makes a conversation only."""
     number = (await office.mail("ann@customer.example", key="1")).ticket
-    await office.admin.set_channel("support@localhost", {"tickets": False})
+    await office.channels.set_channel("support@localhost", {"tickets": False})
     assert (
         await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")
     ).ticket == number
@@ -168,11 +168,11 @@ async def test_p07_a_channel_switched_off_makes_no_tickets_and_keeps_old_ones(of
 
 
 async def test_p08_a_move_to_another_pipeline_is_a_move_under_its_rules(office):
-    """P08: from then on the other pipeline's trigger B counts (INV10: the first one's no longer)."""
-    await office.admin.add_pipeline(
+    """P08: from then on trigger B of the other pipeline counts (INV10: the old one no longer)."""
+    await office.pipelines.add_pipeline(
         "Sales", [("Lead", "open"), ("Talks", "open"), ("Won", "closed")]
     )
-    await office.admin.set_pipeline("Sales", {"on_customer_reply": "Talks"})
+    await office.pipelines.set_pipeline("Sales", {"on_customer_reply": "Talks"})
     number = (await office.mail("ann@customer.example", key="1")).ticket
     outcome = await office.desk.move([number], "Lead", "Sales")
     assert [(each.before, each.after) for each in outcome.events] == [("New", "Lead")]
@@ -185,7 +185,7 @@ async def test_p09_no_moving_back_binds_people(office):
     move; forward is allowed.
     """
     first, second = await made(office), await made(office, "Waiting on us")
-    await office.admin.set_pipeline("Support", {"allow_back": False})
+    await office.pipelines.set_pipeline("Support", {"allow_back": False})
     with pytest.raises(
         Refused, match="does not allow moving back from Waiting on us to Waiting on contact"
     ):
@@ -201,11 +201,11 @@ async def test_p09_no_moving_back_does_not_bind_mail_nor_the_wizard(office):
     """
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.desk.move([number], "Closed")
-    await office.admin.set_pipeline("Support", {"allow_back": False})
+    await office.pipelines.set_pipeline("Support", {"allow_back": False})
     await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")
     assert (await office.show(number))["status"] == "New"
     await office.desk.move([number], "Waiting on us")
-    await office.admin.delete_status("Support", "Waiting on us", "New")
+    await office.pipelines.delete_status("Support", "Waiting on us", "New")
     assert (await office.show(number))["status"] == "New"
 
 

@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 
 from gateway.desk import views
 from gateway.desk.tickets import NewTicket
-from gateway.errors import Refused, Rejected
+from gateway.errors import Forbidden, Invalid, Rejected
 from gateway.store.tickets import tickets
 
 
 async def conversation(office, **how) -> int:
     """A mail on a channel that makes no tickets; its thread."""
-    await office.admin.set_channel("support@localhost", {"tickets": False})
+    await office.channels.set_channel("support@localhost", {"tickets": False})
     row = await office.mail("ann@customer.example", **({"key": "1"} | how))
-    await office.admin.set_channel("support@localhost", {"tickets": True})
+    await office.channels.set_channel("support@localhost", {"tickets": True})
     assert row.ticket is None
     return row.thread_id
 
@@ -48,11 +48,11 @@ async def test_a_conversation_becomes_a_ticket_as_its_channel_or_the_agent_says(
     """The channel's pipeline and status are taken; subject, requester and status that are given
     win.
     """
-    await office.admin.add_pipeline(
+    await office.pipelines.add_pipeline(
         "Sales", [("Lead", "open"), ("Talks", "open"), ("Won", "closed")]
     )
-    await office.admin.add_channel("sales@localhost", pipeline="Sales", status="Talks")
-    await office.admin.set_channel("sales@localhost", {"tickets": False})
+    await office.channels.add_channel("sales@localhost", pipeline="Sales", status="Talks")
+    await office.channels.set_channel("sales@localhost", {"tickets": False})
     threads = [
         (await office.mail("ann@customer.example", to="sales@localhost", key=key)).thread_id
         for key in "ab"
@@ -81,7 +81,7 @@ async def test_a_thread_has_one_ticket_at_most(office):
         office.desk.attach(other, row.thread_id),
         office.desk.attach(other, 99),
     ):
-        with pytest.raises(Refused):
+        with pytest.raises(Rejected):
             await act
     assert (await office.show(other))["threads"] == []
 
@@ -127,7 +127,7 @@ async def test_a_note_moves_nothing_and_lies_on_the_origin_thread(office):
     """O07: a note is a message of its own direction on the origin thread, by its author; the status
     stays.
     """
-    await office.admin.add_user("Olga", ["olga@ours.example"], "agent")
+    await office.people.add_user("Olga", ["olga@ours.example"], "agent")
     number = (await office.mail("ann@customer.example", key="1")).ticket
     outcome = await office.desk_of("Olga@ours.example").note(number, "He sounded tired")
     assert outcome.message is not None
@@ -144,18 +144,18 @@ async def test_a_note_moves_nothing_and_lies_on_the_origin_thread(office):
         "note_added",
         "olga@ours.example",
     )
-    with pytest.raises(Refused, match="needs a text"):
+    with pytest.raises(Invalid, match="needs a text"):
         await office.desk.note(number, "  ")
 
 
 async def test_who_acts_has_to_be_an_active_user(office):
     """Acting for somebody who is not there, or not active any more, is refused."""
     number = (await office.desk.create(NewTicket("One"))).tickets[0]
-    with pytest.raises(Refused, match="no active user"):
+    with pytest.raises(Forbidden, match="no active user"):
         await office.desk_of("nobody@ours.example").note(number, "x")
-    await office.admin.add_user("Olga", ["olga@ours.example"], "agent")
-    await office.admin.set_user("olga@ours.example", active=False)
-    with pytest.raises(Refused, match="no active user"):
+    await office.people.add_user("Olga", ["olga@ours.example"], "agent")
+    await office.people.set_user("olga@ours.example", active=False)
+    with pytest.raises(Forbidden, match="no active user"):
         await office.desk_of("olga@ours.example").note(number, "x")
 
 
@@ -163,7 +163,7 @@ async def test_fields_are_set_and_told_by_name(office):
     """Subject, priority, owner and requester are written; the history names people, not numbers;
     what is the same is no change.
     """
-    await office.admin.add_user("Olga", ["olga@ours.example", "o@ours.example"], "agent")
+    await office.people.add_user("Olga", ["olga@ours.example", "o@ours.example"], "agent")
     number = (await office.desk.create(NewTicket("One", "Ann <ann@customer.example>"))).tickets[0]
     outcome = await office.desk.set(
         number,
@@ -193,7 +193,7 @@ async def test_fields_are_set_and_told_by_name(office):
         for each in (await office.desk.set(number, {"owner": None, "priority": None})).events
     ] == ["priority_changed", "owner_changed"]
     for wrong in ({"owner": "nobody"}, {"requester": "no address"}):
-        with pytest.raises(Refused):
+        with pytest.raises(Rejected):
             await office.desk.set(number, wrong)
 
 
@@ -219,13 +219,13 @@ async def test_contacts_are_put_on_a_ticket_and_taken_off(office):
         ("approve", "x@customer.example"),
         ("add", "no"),
     ):
-        with pytest.raises(Refused):
+        with pytest.raises(Rejected):
             await office.desk.person(number, act, who)
 
 
 async def test_e24_an_approved_stranger_takes_part(office):
-    """E24, section 5: a stranger is shown as one until an agent approves him; then the flag is
-    gone, and his next reply is a contact's.
+    """E24, section 5: a stranger is shown as one until an agent approves them; then the flag is
+    gone, and their next reply is a contact's.
     """
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.mail("eve@elsewhere.example", "Re: Printer", key="2", answers="1")
@@ -242,7 +242,7 @@ async def test_e24_an_approved_stranger_takes_part(office):
 
 async def test_a_move_by_a_person_takes_the_attention_flags_away(office):
     """An unread reply has been seen by whoever moves the ticket; other flags stay."""
-    await office.admin.set_pipeline("Support", {"on_customer_reply": None})
+    await office.pipelines.set_pipeline("Support", {"on_customer_reply": None})
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")
     assert (await office.show(number))["flags"] == ["unread_reply"]
@@ -251,7 +251,7 @@ async def test_a_move_by_a_person_takes_the_attention_flags_away(office):
 
 
 async def test_inv9_every_status_change_names_its_cause(office):
-    """INV9: by mail the message and the rule, by a person his name."""
+    """INV9: by mail the message and the rule, by a person their name."""
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.desk.move([number], "Closed")
     await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")
@@ -340,7 +340,7 @@ async def test_any_run_of_moves_keeps_the_close_date_sound(office, moves):
     number = (await office.desk.create(NewTicket("Any"))).tickets[0]
     expected, state = None, "open"
     for status, switch in moves:
-        await office.admin.set_pipeline("Support", {"set_close_date": switch})
+        await office.pipelines.set_pipeline("Support", {"set_close_date": switch})
         before = (await office.show(number))["status"]
         await office.desk.move([number], status)
         if status != before:

@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from gateway.errors import DiskFull, Refused
 from gateway.store.engine import Database
+from gateway.store.queues import mail_register
 from gateway.store.queues.blobs import open_blobs
 from gateway.store.queues.spool import (
     CLAIM_BYTES,
@@ -257,6 +258,13 @@ async def test_the_newest_original_answers_for_a_fingerprint(spool):
     assert (await spool.get(waiting)).state == "pending"
 
 
+async def decide(spool, mail_id, state, reason=None, *, released=False) -> None:
+    async with spool.database.write(ordered=True) as connection:
+        await mail_register.set_state(
+            connection, mail_id, state, reason=reason, now=NOW, released=released
+        )
+
+
 async def test_a_person_gives_a_mail_another_chance_or_none(spool):
     """Retry, release and discard change held and quarantined mail only; a done one refuses with its
     state.
@@ -265,17 +273,17 @@ async def test_a_person_gives_a_mail_another_chance_or_none(spool):
     await done(
         spool, became(held, "held"), became(kept, "quarantined", reason="spam"), became(finished)
     )
-    await spool.set_state(held, "pending", reason=None, now=NOW)
-    await spool.set_state(kept, "pending", reason=None, now=NOW, released=True)
+    await decide(spool, held, "pending")
+    await decide(spool, kept, "pending", released=True)
     assert [
         (each.id, each.tries, each.released) for each in await spool.claim("n", 9, 60, NOW)
     ] == [(held, 1, False), (kept, 1, True)]
     for number in (finished, 999):
         with pytest.raises(Refused):
-            await spool.set_state(number, "ignored", reason="no", now=NOW)
+            await decide(spool, number, "ignored", "no")
     await spool.put_off([held, kept])
     await done(spool, became(held, "held"))
-    await spool.set_state(held, "ignored", reason="Discarded.", now=NOW)
+    await decide(spool, held, "ignored", "Discarded.")
     assert ((await spool.get(held)).state, (await spool.get(held)).reason) == (
         "ignored",
         "Discarded.",

@@ -1,0 +1,207 @@
+"""What may be changed about pipelines, statuses, channels, users and templates (behaviour.md 2.5).
+
+Each function returns why a change is refused, or None. The caller has read and counted what the
+rules need to know, and writes only after it has asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from core.pipeline import Pipeline, Status, StatusState, problem
+from core.rules.refusal import Refusal, conflict, invalid
+
+ADDRESS: Final = re.compile(r"[^@\s<>\"',;:()]+@[^@\s<>\"',;:()]+")
+_SENDER_RULE: Final = re.compile(r"(?:[^@\s<>\"',;:()]+)?@[^@\s<>\"',;:()]+")
+TRIGGERS: Final = ("on_email_sent", "on_customer_reply")
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """What uses a status or a pipeline.
+
+    ``tickets`` counts those in the trash and merged ones too; ``triggers`` and ``actions`` move
+    tickets to the status, and ``channels`` open tickets in it.
+    """
+
+    tickets: int
+    triggers: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
+    actions: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        """Return whether there is any."""
+        return bool(self.tickets or self.triggers or self.channels or self.actions)
+
+    def __str__(self) -> str:
+        """Return a list like ``2 tickets, the trigger on_email_sent, the channel a@b.example``."""
+        plural = "" if self.tickets == 1 else "s"
+        tickets = [f"{self.tickets} ticket{plural}"] if self.tickets else []
+        rest = (("trigger", self.triggers), ("channel", self.channels), ("action", self.actions))
+        named = (f"the {what} {each}" for what, names in rest for each in names)
+        return ", ".join([*tickets, *named])
+
+
+# ---- pipelines
+
+
+def refuse_new_pipeline(
+    name: str, statuses: Sequence[tuple[str, StatusState]], known: Iterable[Pipeline]
+) -> Refusal | None:
+    """Refuse a name in use and statuses that are not sound (P03)."""
+    return _name_taken("pipeline", name, (each.name for each in known)) or refuse_statuses(statuses)
+
+
+def refuse_statuses(statuses: Sequence[tuple[str, StatusState]]) -> Refusal | None:
+    """Refuse statuses without an open or a closed one, and names used twice (P03)."""
+    placed = enumerate(statuses, 1)
+    return _unsound(Status(0, name, state, place) for place, (name, state) in placed)
+
+
+def refuse_switches(
+    pipeline: Pipeline, settings: Mapping[str, Any], known: Iterable[Pipeline]
+) -> Refusal | None:
+    """Refuse a trigger to a foreign status, a name in use, and a desk without default pipeline."""
+    for trigger in TRIGGERS:
+        target = settings.get(trigger)
+        if target is not None and not pipeline.holds(target):
+            return invalid(f"{trigger} names a status of another pipeline", trigger)
+    if settings.get("is_default") is False and pipeline.is_default:
+        return Refusal("one pipeline has to be the default: make another one the default instead")
+    if "name" not in settings:
+        return None
+    others = (each.name for each in known if each.id != pipeline.id)
+    return _name_taken("pipeline", settings["name"], others)
+
+
+def refuse_pipeline_deletion(pipeline: Pipeline, uses: References) -> Refusal | None:
+    """Refuse to delete the default pipeline, and one with tickets or channels (P06)."""
+    if pipeline.is_default:
+        return Refusal("the default pipeline cannot be deleted", "P06")
+    return Refusal(f"the pipeline {pipeline.name!r} is in use: {uses}", "P06") if uses else None
+
+
+# ---- statuses
+
+
+def refuse_status_name(
+    pipeline: Pipeline, name: str, status: Status | None = None
+) -> Refusal | None:
+    """Refuse a name that another status of the pipeline has; ``status`` is the one to rename."""
+    own = status.id if status is not None else None
+    return _name_taken("status", name, (each.name for each in pipeline.statuses if each.id != own))
+
+
+def refuse_position(pipeline: Pipeline, position: int) -> Refusal | None:
+    """Refuse a position outside of the pipeline; the first is 1."""
+    last = len(pipeline.statuses)
+    if 1 <= position <= last:
+        return None
+    return invalid(f"the pipeline {pipeline.name!r} has the positions 1 to {last}", "position")
+
+
+def refuse_state(pipeline: Pipeline, status: Status, state: StatusState) -> Refusal | None:
+    """Refuse to turn over the last status of its kind (P03)."""
+    return _unsound(
+        replace(each, state=state) if each.id == status.id else each for each in pipeline.statuses
+    )
+
+
+def refuse_missing_status(pipeline: Pipeline, status: Status) -> Refusal | None:
+    """Refuse to leave the pipeline without any open or any closed status (P03)."""
+    return _unsound(each for each in pipeline.statuses if each.id != status.id)
+
+
+def refuse_status_deletion(pipeline: Pipeline, status: Status, uses: References) -> Refusal | None:
+    """Refuse to delete a status in use, naming every reference (P04), or the last one (P03)."""
+    last = refuse_missing_status(pipeline, status)
+    if last is not None or not uses:
+        return last
+    return Refusal(f"the status {status.name!r} is in use: {uses}", "P04")
+
+
+def refuse_replacement(status: Status, target: Status) -> Refusal | None:
+    """Refuse to move the tickets of a status that is deleted into itself (P04)."""
+    return invalid("choose another status for the tickets") if status.id == target.id else None
+
+
+def refuse_arrangement(
+    pipeline: Pipeline, wanted: Sequence[tuple[int | None, str, StatusState]]
+) -> Refusal | None:
+    """Refuse unsound statuses (P03) and one status in two places; None as id is a new status."""
+    unsound = refuse_statuses([(name, state) for _, name, state in wanted])
+    if unsound is not None:
+        return unsound
+    ids = [number for number, _, _ in wanted if number is not None]
+    if len(set(ids)) == len(ids) and all(map(pipeline.holds, ids)):
+        return None
+    return Refusal(f"two statuses of pipeline {pipeline.name!r} would become one")
+
+
+# ---- channels, users, templates
+
+
+def refuse_channel(
+    address: str, channels: Collection[str], users: Collection[str]
+) -> Refusal | None:
+    """Refuse an address that is invalid, a channel already, or a user's; all are address keys."""
+    if not ADDRESS.fullmatch(address):
+        return invalid(f"invalid address {address!r}", "address")
+    if address in channels:
+        return conflict(f"there is a channel {address} already")
+    return conflict(f"{address} is the address of a user") if address in users else None
+
+
+def refuse_sender_rules(rules: Iterable[str]) -> Refusal | None:
+    """Refuse entries of an allow or deny list that are neither an address nor ``@domain``."""
+    wrong = next((each for each in sorted(rules) if not _SENDER_RULE.fullmatch(each)), None)
+    return invalid(f"{wrong!r} is neither an address nor @domain") if wrong is not None else None
+
+
+def refuse_foreign_status(pipeline: Pipeline, status_id: int | None) -> Refusal | None:
+    """Refuse a channel's status that belongs to another pipeline than the channel."""
+    if status_id is None or pipeline.holds(status_id):
+        return None
+    return invalid(f"that status does not belong to pipeline {pipeline.name!r}", "status")
+
+
+def refuse_user_addresses(
+    addresses: Sequence[str], others: Collection[str], channels: Collection[str]
+) -> Refusal | None:
+    """Refuse addresses that are invalid, another user's or a channel's; all are address keys."""
+    if not addresses or not all(addresses):
+        return invalid("a user needs an address", "address")
+    for each in addresses:
+        if not ADDRESS.fullmatch(each):
+            return invalid(f"invalid address {each!r}", "address")
+    for each in addresses:
+        if each in others:
+            return conflict(f"{each} belongs to another user")
+        if each in channels:
+            return conflict(f"{each} is a channel")
+    return None
+
+
+def refuse_template_deletion(name: str, *, builtin: bool, senders: Sequence[str]) -> Refusal | None:
+    """Refuse to delete a template that actions send, or that is built in."""
+    if senders:
+        return Refusal(f"the template {name!r} is sent by {senders[0]}")
+    if builtin:
+        return Refusal(f"the template {name!r} is built in: it can be edited, not deleted")
+    return None
+
+
+def _unsound(statuses: Iterable[Status]) -> Refusal | None:
+    """Refuse statuses that no pipeline may have (P03)."""
+    reason = problem(tuple(statuses))
+    return Refusal(reason, "P03") if reason is not None else None
+
+
+def _name_taken(what: str, name: str, taken: Iterable[str]) -> Refusal | None:
+    """Refuse a name that is in use, compared without case."""
+    if name.casefold() in {each.casefold() for each in taken}:
+        return conflict(f"there is a {what} {name!r} already")
+    return None

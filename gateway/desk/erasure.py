@@ -1,0 +1,88 @@
+"""Erase a person: their conversations, their mail, their address everywhere else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from core.events import FieldsSet
+from core.rules.rights import Right
+from gateway.desk.transaction import Actor, Transaction
+from gateway.errors import NotFound, Refused
+from gateway.store.erasure import erase
+from gateway.store.erasure import plan as planning
+from gateway.store.erasure.erase import Removed
+from gateway.store.erasure.find import Likeness
+from gateway.store.erasure.plan import Plan
+from gateway.store.queues.blobs import Blobs
+from gateway.store.setup import users
+from gateway.store.tickets import contacts
+
+
+@dataclass(frozen=True, slots=True)
+class Erasure:
+    """What an erasure removed: rows, tickets that were theirs alone, other tickets it touched."""
+
+    removed: Removed
+    tickets: tuple[int, ...]
+    shared: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """How many blobs were deleted, and whether the database files hold nothing deleted any more.
+
+    ``clean`` is False while a reader keeps SQLite's log in use.
+    """
+
+    blobs: int
+    clean: bool
+
+
+class ErasureDesk(Actor):
+    """Erase people for good."""
+
+    async def erase_contact(self, address: str, blobs: Blobs) -> Erasure:
+        """Erase a person from the database; :meth:`sweep` then clears blobs and free space.
+
+        Their own conversations go as a whole, from those of others what they wrote, from everything
+        else their address. Refused for a user's or a channel's address and while held mail names
+        them; Unavailable while mail that names them waits to be processed.
+        """
+        await self.check(Right.ERASE_PEOPLE)
+        person = Likeness(address)
+        survey = await planning.survey(self.database, blobs, person)
+        names = await planning.names(self.database, person, survey)
+        async with self.acting(Right.ERASE_PEOPLE) as act:
+            connection = act.unit.connection
+            people = await users.load(connection)
+            ours = {*act.unit.desk.channels, *(key for each in people for key in each.addresses)}
+            if person.address in ours:
+                raise Refused("the address belongs to a user or a channel, not to a contact")
+            contact = next(iter(await contacts.load(connection, addresses=[person.address])), None)
+            person = Likeness(address, {*names, contact.name if contact is not None else ""})
+            plan = await planning.plan(connection, blobs, person, contact, survey, ours)
+            removed = await erase.remove(connection, plan, await _clear_tickets(act, plan))
+            if removed.nothing and contact is None:
+                raise NotFound("nothing is known of this address")
+        shared = plan.touched - plan.tickets
+        return Erasure(removed, tuple(sorted(plan.tickets)), tuple(sorted(shared)))
+
+    async def sweep(self, blobs: Blobs) -> Swept:
+        """Delete the blobs, index entries and free space that erasures left, crashed ones too."""
+        await self.check(Right.ERASE_PEOPLE)
+        return Swept(await erase.drop_blobs(self.database, blobs), await erase.scour(self.database))
+
+
+async def _clear_tickets(act: Transaction, plan: Plan) -> list[int]:
+    """Change the fields of tickets as the plan says, by the rules.
+
+    Returns the history entries of these changes: they tell what stood there, so they are erased.
+    """
+    await act.load_tickets(plan.touched)
+    for number, fields in plan.fields.items():
+        act.do(FieldsSet(act.unit.tickets[number], act.cause, fields))
+    entries = [event.id for event in act.unit.pending.events]
+    for number in sorted(plan.touched):
+        act.applier.remark(number, "erased", act.cause)
+    await act.settle()
+    return entries

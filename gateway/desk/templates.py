@@ -1,0 +1,91 @@
+"""Templates of automatic mail, as they are edited (behaviour.md 3.3)."""
+
+from __future__ import annotations
+
+from core.rules import structure
+from core.rules.rights import Right
+from gateway.compose import template_catalogue
+from gateway.compose.templates import Template, check
+from gateway.desk.transaction import Actor, Transaction, enforce
+from gateway.errors import Invalid, NotFound
+from gateway.store.setup import templates
+from gateway.store.setup.templates import StoredTemplate, Words
+from gateway.validation import refuse_breaks
+
+
+class TemplateDesk(Actor):
+    """Add, change and delete templates."""
+
+    async def put_template(
+        self,
+        name: str,
+        language: str,
+        subject: str | None,
+        text: str | None,
+        html: str | None,
+        *,
+        transactional: bool | None,
+    ) -> tuple[StoredTemplate, tuple[str, ...]]:
+        """Add a template or change it; None keeps a value. Returns it, and its unknown tokens.
+
+        A new text without new HTML removes the old HTML, which would say something else.
+        """
+        async with self.acting(Right.EDIT_TEMPLATES) as act:
+            connection, key = act.unit.connection, name.strip().casefold()
+            known = (await template_catalogue.load(connection)).get(key)
+            if known is None and (not name.strip() or subject is None or text is None):
+                raise NotFound(f"no template {name!r}: a new one needs a subject and a text")
+            given = (subject, text, html, transactional)
+            if known is not None and all(value is None for value in given):
+                raise Invalid("say what is to be set")
+            old = known.best(language) if known is not None else Words("", "")
+            new = _edited(old, subject, text, html)
+            unknown = check(Template(name, new.subject, new.text, new.html))
+            refuse_breaks("name", name.strip())
+            refuse_breaks("subject", new.subject)
+            if known is not None and transactional is None:
+                transactional = known.transactional
+            await templates.put(
+                connection,
+                known.name if known is not None else name.strip(),
+                {language: new} if new != old or known is None else {},
+                transactional=transactional,
+                builtin=known is not None and known.builtin,
+            )
+            return (await template_catalogue.load(connection))[key], unknown
+
+    async def delete_template(self, name: str) -> None:
+        """Delete a template that is not built in and that no workflow sends."""
+        async with self.acting(Right.EDIT_TEMPLATES) as act:
+            catalogue = await template_catalogue.load(act.unit.connection)
+            found = catalogue.get(name.strip().casefold())
+            if found is None:
+                raise NotFound(f"no template {name!r}")
+            senders = _senders(act, found.name)
+            enforce(
+                structure.refuse_template_deletion(
+                    found.name, builtin=found.builtin, senders=senders
+                )
+            )
+            await templates.delete(act.unit.connection, found)
+
+
+def _edited(old: Words, subject: str | None, text: str | None, html: str | None) -> Words:
+    """Return the text of a template after an edit; None keeps a value."""
+    kept = None if text is not None else old.html
+    return Words(
+        old.subject if subject is None else subject,
+        old.text if text is None else text,
+        kept if html is None else html,
+    )
+
+
+def _senders(act: Transaction, template: str) -> list[str]:
+    """Return the actions that send a template, each with its workflow."""
+    return [
+        f"{action.id} of {workflow.name}"
+        for workflow in act.unit.desk.workflows.values()
+        for action in workflow.graph.all()
+        if action.kind == "send_email"
+        and str(action.config["template"]).casefold() == template.casefold()
+    ]

@@ -1,0 +1,150 @@
+"""People change things through the desk only, where the one door asks for their right."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GATEWAY = ROOT / "gateway"
+TREES = {path: ast.parse(path.read_bytes()) for path in sorted(GATEWAY.rglob("*.py"))}
+# Modules of the store whose writers act for a person.
+WRITERS = (
+    "gateway.store.setup.channels",
+    "gateway.store.setup.default_workflows",
+    "gateway.store.setup.pipelines",
+    "gateway.store.setup.status_references",
+    "gateway.store.setup.templates",
+    "gateway.store.setup.users",
+    "gateway.store.setup.workflow_history",
+    "gateway.store.setup.workflows",
+    "gateway.store.queues.mail_register",
+    "gateway.store.queues.outbox",
+    "gateway.store.erasure.erase",
+)
+# Rooms that only receive what people ask for: they hand it to the desk.
+ASKING = ("cli", "daemon", "web")
+# The installation's own work, with the reason why nobody's right is asked for.
+OWN_WORK = {
+    ("gateway/agenda/worker.py", "forget_runs")  # the action log is kept for so many days
+}
+STATEMENTS = {"insert", "update", "delete"}
+
+
+def place(path: Path) -> str:
+    """A path as the rules write it: relative to the project."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def attributes(tree: ast.AST) -> Iterator[tuple[str, str]]:
+    """(name before the last dot, name after it) of every call like ``pipelines.add(...)``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            match node.func.value:
+                case ast.Name(id=before) | ast.Attribute(attr=before):
+                    yield before, node.func.attr
+                case _:
+                    yield "", node.func.attr
+
+
+def names(tree: ast.AST) -> set[str]:
+    """The names of all functions that are called without a dot."""
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return {node.func.id for node in calls if isinstance(node.func, ast.Name)}
+
+
+@cache
+def writers(module: str) -> set[str]:
+    """The public functions of a module that write rows, themselves or by another of the module."""
+    tree = TREES[ROOT / (module.replace(".", "/") + ".py")]
+    found = {each.name: each for each in tree.body if isinstance(each, ast.AsyncFunctionDef)}
+    write = {
+        name
+        for name, function in found.items()
+        if written(function, aliases(tree))
+        or any(before == "sa" and after in STATEMENTS for before, after in attributes(function))
+    }
+    while more := {name for name in found.keys() - write if names(found[name]) & write}:
+        write |= more
+    return {name for name in write if not name.startswith("_")}
+
+
+def aliases(tree: ast.AST) -> dict[str, str]:
+    """What a file calls the modules of WRITERS, and the functions it takes from them."""
+    known: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                if whole in WRITERS or node.module in WRITERS:
+                    known[alias.asname or alias.name] = whole
+    return known
+
+
+def written(tree: ast.AST, known: dict[str, str]) -> set[str]:
+    """The writers of the store that are called, with the modules known by these names."""
+    modules = {each if each in WRITERS else each.rpartition(".")[0] for each in known.values()}
+    own = {module: writers(module) for module in modules}
+    dotted = {
+        after
+        for before, after in attributes(tree)
+        if before in known and after in own.get(known[before], ())
+    }
+    taken = {
+        known[name].rpartition(".")[2]
+        for name in names(tree) & known.keys()
+        if known[name].rpartition(".")[2] in own.get(known[name].rpartition(".")[0], ())
+    }
+    return dotted | taken
+
+
+@pytest.mark.parametrize("module", WRITERS)
+def test_the_writers_are_found(module):
+    """Each of these modules writes something, or the next test would look at nothing."""
+    assert writers(module)
+
+
+def test_only_the_desk_writes_what_people_change():
+    """Pipelines, channels, users, templates, workflows and decisions about mail change at a desk."""
+    outside = {
+        (place(path), name)
+        for path, tree in TREES.items()
+        if path.relative_to(GATEWAY).parts[0] not in ("desk", "store")
+        for name in written(tree, aliases(tree))
+    }
+    assert outside == OWN_WORK
+
+
+def test_the_desk_has_one_door():
+    """No desk opens a write transaction of its own beside the one that asks for the right."""
+    opened = {
+        place(path)
+        for path, tree in TREES.items()
+        if path.relative_to(GATEWAY).parts[0] == "desk"
+        for _, name in attributes(tree)
+        if name == "write"
+    }
+    assert opened == {"gateway/desk/transaction.py"}
+
+
+@pytest.mark.parametrize("room", ASKING)
+def test_rooms_that_take_requests_write_nothing_themselves(room):
+    """Command line, daemon and web neither open a write transaction nor apply decisions."""
+    for path, tree in TREES.items():
+        if path.relative_to(GATEWAY).parts[0] != room:
+            continue
+        opened = [
+            before
+            for before, name in attributes(tree)
+            if name == "write" and before not in ("writer", "file", "stdout", "buffer")
+        ]
+        imports = [
+            node.module
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("gateway.apply")
+        ]
+        assert (place(path), opened, imports) == (place(path), [], [])
