@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gateway.desk.pipelines import PipelineDesk
     from gateway.desk.templates import TemplateDesk
     from gateway.desk.tickets import TicketDesk
+    from gateway.desk.transaction import Actor
     from gateway.desk.workflows import WorkflowDesk
     from gateway.ingress.accept import Acceptor
     from gateway.ingress.limits import Limits

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 import gateway.desk
 from core.rules.rights import RIGHTS, Right, may, why_not
 from gateway.clock import Clock
-from gateway.compose.user_mail import MailIdentity
+from gateway.compose.route import MailIdentity
 from gateway.desk.correspondence import CorrespondenceDesk, MailDraft
 from gateway.desk.tickets import NewTicket
 from gateway.desk.transaction import Actor
