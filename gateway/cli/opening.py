@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from gateway.outbox.webhook import Webhooks
     from gateway.outbox.worker import Outbox
     from gateway.store.engine import Database
+    from gateway.store.queues.mail_register import MailRegister
     from gateway.store.queues.spool import Spool
 
 MOST_PROCESSES = 4  # interfaces.md 6, [workers] processes = 0
@@ -118,7 +119,7 @@ class Installation:
         async def attached(mail_id: int) -> tuple[File, ...]:
             from gateway.intake.attachments import files_of
 
-            return await files_of(await self.spool(), await self.sandbox(1), mail_id)
+            return await files_of(await self.register(), await self.sandbox(1), mail_id)
 
         self.start_log()
         return Agenda(
@@ -147,7 +148,7 @@ class Installation:
         from gateway.desk.transaction import BUILT_IN
 
         async def raw_of(mail_id: int) -> bytes:
-            return await (await self.spool()).raw(mail_id)
+            return await (await self.register()).raw(mail_id)
 
         return CorrespondenceDesk(
             self.database, self.clock, self.house, actor or BUILT_IN, raw_of=raw_of
@@ -192,6 +193,12 @@ class Installation:
 
             self._spool = Spool(self.database, open_blobs(self.settings.blobs.url))
         return self._spool
+
+    async def register(self) -> MailRegister:
+        """The entries of all mail that ever came in, with the blobs of :meth:`spool`."""
+        from gateway.store.queues.mail_register import MailRegister
+
+        return MailRegister(self.database, (await self.spool()).blobs)
 
     async def sandbox(self, processes: int | None = None) -> Sandbox:
         """The processes that read mail, started at the first call; ``processes`` as ``[workers]``

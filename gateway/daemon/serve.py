@@ -52,6 +52,7 @@ from gateway.outbox.webhook import Webhooks
 from gateway.store.engine import Database
 from gateway.store.imap.mailboxes import Mailboxes
 from gateway.store.queues.blobs import open_blobs, remove_leftovers
+from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import Spool
 from gateway.store.queues.wake import Wake
 from gateway.store.sql import nodes
@@ -190,7 +191,7 @@ class Daemon:
             self.house,
             log_days=self.settings.data.action_log_days,
             woken=self._work_for_outside,
-            files_of=partial(files_of, self.spool, self.sandbox),
+            files_of=partial(files_of, self.register, self.sandbox),
         )
         outbox = open_outbox(self.settings, self.database, self.clock)
         webhooks = Webhooks(self.database, self.clock, self.settings.webhooks)
@@ -201,6 +202,11 @@ class Daemon:
             "webhooks": webhooks,
         }
         return [Working(loop, self.wake, name) for name, loop in loops.items()]
+
+    @property
+    def register(self) -> MailRegister:
+        """The entries of all mail that ever came in."""
+        return MailRegister(self.database, self.spool.blobs)
 
     def _work_for_outside(self) -> None:
         for topic in ("outbox", "webhook"):

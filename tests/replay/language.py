@@ -113,7 +113,7 @@ class Acts:
         return await self.world.release(int(mail))
 
     async def retry(self, mail: str) -> Json:
-        await self.world.spool.set_state(
+        await self.world.register.set_state(
             int(mail), "pending", reason=None, now=self.world.clock.now()
         )
         return (await self.world.lines([int(mail)], await self.world.intake.drain([int(mail)])))[0]
@@ -208,7 +208,7 @@ async def _step(step: Json, world: World, acts: Acts, where: str) -> None:
     for number, wanted in step.get("tickets", {}).items():
         await _ticket(world, int(number), wanted, f"{where}ticket {number}: ")
     for number, state in step.get("mails", {}).items():
-        assert (await world.spool.get(int(number))).state == state, where
+        assert (await world.register.get(int(number))).state == state, where
     for name, number in step.get("count", {}).items():
         assert await _count(world, name) == number, f"{where}{name}"
 
@@ -240,7 +240,7 @@ async def _line(step: Json, line: Json | None, world: World, where: str) -> None
         _same(_flat(line), step["line"], where + f"{line} ")
     if "explain" in step:
         assert line is not None, where
-        entry = await world.spool.get(line["mail_id"])
+        entry = await world.register.get(line["mail_id"])
         _subsequence(
             [
                 f"{each['step']}: {each['verdict']} - {each['why']}"

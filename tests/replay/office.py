@@ -99,7 +99,7 @@ class Office:
             self.database,
             self.clock,
             self.house,
-            files_of=partial(files_of, world.spool, world.intake.sandbox),
+            files_of=partial(files_of, world.register, world.intake.sandbox),
         )
         self.outbox = Outbox(
             self.database,
@@ -111,7 +111,7 @@ class Office:
     def person(self, actor: str = BUILT_IN) -> CorrespondenceDesk:
         """What a person can send."""
         return CorrespondenceDesk(
-            self.database, self.clock, self.house, actor, raw_of=self.world.spool.raw
+            self.database, self.clock, self.house, actor, raw_of=self.world.register.raw
         )
 
     def editor(self, actor: str = BUILT_IN) -> WorkflowDesk:

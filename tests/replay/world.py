@@ -34,6 +34,7 @@ from gateway.intake.sandbox.pool import Sandbox
 from gateway.intake.worker import Intake, Read
 from gateway.store.engine import Database
 from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import Finished, Spool
 from gateway.store.schema import tables as schema
 from gateway.store.setup import seed
@@ -58,6 +59,7 @@ class World:
         self.database = database
         self.clock = clock
         self.spool = Spool(database, open_blobs(f"file://{folder}"))
+        self.register = MailRegister(database, self.spool.blobs)
         self.rules = Rules(ZONE, frozenset({TRUSTED}), **rules)
         self.intake = Intake(database, self.spool, sandbox, self.rules, clock)
         self._accept = Acceptor(self.spool, Limits(), folder, wake=lambda: None)
@@ -111,7 +113,7 @@ class World:
 
     async def release(self, mail_id: int) -> Json:
         """What ``mail release`` does."""
-        await self.spool.set_state(
+        await self.register.set_state(
             mail_id, "pending", reason=None, now=self.clock.now(), released=True
         )
         return (await self.lines([mail_id], await self.intake.drain([mail_id])))[0]

@@ -21,8 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import Envelope
 from gateway.errors import Rejected, Unavailable
+from gateway.store.engine import Database
 from gateway.store.imap import taken_mail
-from gateway.store.queues.mail_register import FREED, MailRegister, MailState, pack, unpack
+from gateway.store.queues.blobs import Blobs
+from gateway.store.queues.mail_register import FREED, MailState, pack, unpack
 from gateway.store.queues.wake import tell_others
 from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
@@ -194,12 +196,14 @@ class ClaimLost(Unavailable):
     """
 
 
-class Spool(MailRegister):
-    """Mail on its way: in ``database``, large raw mail in ``blobs``; what became of it is told by
-    :class:`MailRegister`.
-    """
+class Spool:
+    """Mail waiting to be processed: rows in ``database``, large raw mail in ``blobs``."""
 
-    __slots__ = ()
+    __slots__ = ("blobs", "database")
+
+    def __init__(self, database: Database, blobs: Blobs) -> None:
+        self.database = database
+        self.blobs = blobs
 
     async def put(self, mails: Sequence[MailToStore]) -> list[int]:
         """Stores all of the mails or none, durably; their ids ascend in the order given. A mail of

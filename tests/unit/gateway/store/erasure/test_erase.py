@@ -16,6 +16,7 @@ from gateway.store.engine import file_of
 from gateway.store.erasure import erase
 from gateway.store.erasure.find import ERASED, Likeness
 from gateway.store.queues.blobs import FileBlobs
+from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import Spool
 from gateway.store.schema import tables
 from gateway.store.sql import sqlite
@@ -131,7 +132,7 @@ async def test_blobs_are_finished_after_a_crash(store, tmp_path):
     ]
     assert (await check(store, blobs)).findings == []
     with pytest.raises(Refused, match="erased"):
-        await Spool(store, blobs).raw(his)
+        await MailRegister(store, blobs).raw(his)
     assert await erase.drop_blobs(store, blobs) == 0
 
 

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from gateway.errors import DiskFull, Refused
 from gateway.store.engine import Database
 from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import (
     CLAIM_BYTES,
     ClaimLost,
@@ -37,12 +38,17 @@ def spool(store: Database, tmp_path) -> Spool:
     return Spool(store, open_blobs(f"file://{tmp_path}/blobs"))
 
 
+@pytest.fixture
+def register(spool: Spool) -> MailRegister:
+    return MailRegister(spool.database, spool.blobs)
+
+
 async def done(spool: Spool, *results, **how) -> None:
     async with spool.database.write(ordered=True) as connection:
         await finish(connection, results, **how)
 
 
-async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, tmp_path):
+async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, register, tmp_path):
     """Small and large mails, from memory and from files, come back whole and in order of receipt,
     with their envelopes.
     """
@@ -66,7 +72,7 @@ async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, tmp_path):
     assert [each.envelope for each in claimed] == [each.envelope for each in mails]
     assert [each.size for each in claimed] == [len(raw) for raw in raws] * 2
     assert {(each.tries, each.released, each.received_at) for each in claimed} == {(1, False, NOW)}
-    assert [await spool.raw(number) for number in ids] == raws * 2
+    assert [await register.raw(number) for number in ids] == raws * 2
     assert all((tmp_path / f"f{place}").exists() for place in range(6))
 
 
@@ -133,7 +139,7 @@ async def test_a_claim_does_not_bring_more_into_memory_than_it_may(spool, monkey
     assert sizes == [[300_000, 1], [300_000], [400_000], [1]]
 
 
-async def test_a_finished_mail_is_told_with_all_that_is_known(spool):
+async def test_a_finished_mail_is_told_with_all_that_is_known(spool, register):
     """What a mail became stands in the register; it is never claimed again."""
     [number] = await spool.put([mail(b"a")])
     await spool.claim("n", 1, 60, NOW)
@@ -159,7 +165,7 @@ async def test_a_finished_mail_is_told_with_all_that_is_known(spool):
             outcome=outcome,
         ),
     )
-    found = await spool.get(number)
+    found = await register.get(number)
     assert (
         found.state,
         found.kind,
@@ -181,7 +187,7 @@ async def test_a_finished_mail_is_told_with_all_that_is_known(spool):
     assert (await spool.pending_count(), await spool.next_due()) == (0, None)
 
 
-async def test_finishing_twice_gives_the_second_transaction_up(spool):
+async def test_finishing_twice_gives_the_second_transaction_up(spool, register):
     """When a lease ran out and somebody else finished the mail, this batch must not count a second
     time.
     """
@@ -191,14 +197,14 @@ async def test_finishing_twice_gives_the_second_transaction_up(spool):
         async with spool.database.write(ordered=True) as connection:
             await connection.execute(sa.update(tables.counter).values(value=99))
             await finish(connection, [became(ids[0], "ignored"), became(ids[1])])
-    assert [(await spool.get(number)).state for number in ids] == ["done", "pending"]
+    assert [(await register.get(number)).state for number in ids] == ["done", "pending"]
     async with spool.database.read() as connection:
         assert (
             99 not in (await connection.execute(sa.select(tables.counter.c.value))).scalars().all()
         )
 
 
-async def test_a_mail_that_fails_twice_is_held(spool):
+async def test_a_mail_that_fails_twice_is_held(spool, register):
     """After its first failure a mail is claimed again at once, after the second it is held with the
     reason, and its neighbour goes on.
     """
@@ -207,10 +213,10 @@ async def test_a_mail_that_fails_twice_is_held(spool):
     await spool.fail([bad], "It broke.", NOW)
     assert [(each.id, each.tries) for each in await spool.claim("n", 9, 60, NOW)] == [(bad, 2)]
     await spool.fail([bad], "It broke again.", NOW)
-    found = await spool.get(bad)
+    found = await register.get(bad)
     assert (found.state, found.reason, found.processed_at) == ("held", "It broke again.", NOW)
     assert await spool.claim("n", 9, 60, NOW) == []
-    assert (await spool.get(good)).state == "pending"
+    assert (await register.get(good)).state == "pending"
 
 
 async def test_a_mail_that_was_put_off_has_lost_nothing(spool):
@@ -225,7 +231,7 @@ async def test_a_mail_that_was_put_off_has_lost_nothing(spool):
     assert await spool.pending_count() == 1
 
 
-async def test_a_lost_blob_holds_its_mail_and_no_other(spool, tmp_path):
+async def test_a_lost_blob_holds_its_mail_and_no_other(spool, register, tmp_path):
     """A mail whose bytes are gone is held after two tries; the rest of its batch is claimed."""
     bad, good = await spool.put([mail(BIG), mail(b"good")])
     for path in (tmp_path / "blobs").glob("*/*"):
@@ -233,10 +239,10 @@ async def test_a_lost_blob_holds_its_mail_and_no_other(spool, tmp_path):
     for place in range(2):
         claimed = await spool.claim("n", 9, 60, NOW + timedelta(minutes=2 * place))
         assert [each.id for each in claimed] == [good]
-    assert (await spool.get(bad)).state == "held"
+    assert (await register.get(bad)).state == "held"
 
 
-async def test_the_newest_original_answers_for_a_fingerprint(spool):
+async def test_the_newest_original_answers_for_a_fingerprint(spool, register):
     """A mail seen before is found by its fingerprint: the newest that is finished and no duplicate
     itself.
     """
@@ -254,10 +260,10 @@ async def test_the_newest_original_answers_for_a_fingerprint(spool):
         found = await by_fingerprint(connection, {seen, other})
         assert await by_fingerprint(connection, ()) == {}
     assert found == {seen: EarlierMail(new, NOW, 2, 3, 1, "done")}
-    assert (await spool.get(waiting)).state == "pending"
+    assert (await register.get(waiting)).state == "pending"
 
 
-async def test_a_person_gives_a_mail_another_chance_or_none(spool):
+async def test_a_person_gives_a_mail_another_chance_or_none(spool, register):
     """Retry, release and discard change held and quarantined mail only; a done one refuses with its
     state.
     """
@@ -265,43 +271,43 @@ async def test_a_person_gives_a_mail_another_chance_or_none(spool):
     await done(
         spool, became(held, "held"), became(kept, "quarantined", reason="spam"), became(finished)
     )
-    await spool.set_state(held, "pending", reason=None, now=NOW)
-    await spool.set_state(kept, "pending", reason=None, now=NOW, released=True)
+    await register.set_state(held, "pending", reason=None, now=NOW)
+    await register.set_state(kept, "pending", reason=None, now=NOW, released=True)
     assert [
         (each.id, each.tries, each.released) for each in await spool.claim("n", 9, 60, NOW)
     ] == [(held, 1, False), (kept, 1, True)]
     for number in (finished, 999):
         with pytest.raises(Refused):
-            await spool.set_state(number, "ignored", reason="no", now=NOW)
+            await register.set_state(number, "ignored", reason="no", now=NOW)
     await spool.put_off([held, kept])
     await done(spool, became(held, "held"))
-    await spool.set_state(held, "ignored", reason="Discarded.", now=NOW)
-    assert ((await spool.get(held)).state, (await spool.get(held)).reason) == (
+    await register.set_state(held, "ignored", reason="Discarded.", now=NOW)
+    assert ((await register.get(held)).state, (await register.get(held)).reason) == (
         "ignored",
         "Discarded.",
     )
 
 
-async def test_mail_is_listed_by_state_newest_first(spool):
+async def test_mail_is_listed_by_state_newest_first(spool, register):
     """The register lists and counts by state, newest first, up to a limit."""
     ids = await spool.put([mail(bytes([place])) for place in range(6)])
     await done(spool, became(ids[0]), became(ids[1], "held"), became(ids[2], "quarantined"))
-    assert [each.id for each in await spool.listing(limit=2)] == [ids[5], ids[4]]
-    assert [each.id for each in await spool.listing("pending")] == ids[:2:-1]
-    assert [each.id for each in await spool.listing("held")] == [ids[1]]
-    assert [each.id for each in await spool.listing("done")] == [ids[0]]
-    assert [each.id for each in await spool.listing(ids=ids[:2])] == ids[1::-1]
-    assert (await spool.total(), await spool.total("pending"), await spool.total("done")) == (
-        6,
-        3,
-        1,
-    )
-    for absent in (spool.get(999), spool.raw(999)):
+    assert [each.id for each in await register.listing(limit=2)] == [ids[5], ids[4]]
+    assert [each.id for each in await register.listing("pending")] == ids[:2:-1]
+    assert [each.id for each in await register.listing("held")] == [ids[1]]
+    assert [each.id for each in await register.listing("done")] == [ids[0]]
+    assert [each.id for each in await register.listing(ids=ids[:2])] == ids[1::-1]
+    assert (
+        await register.total(),
+        await register.total("pending"),
+        await register.total("done"),
+    ) == (6, 3, 1)
+    for absent in (register.get(999), register.raw(999)):
         with pytest.raises(Refused):
             await absent
 
 
-async def test_a_mail_that_cannot_be_stored_leaves_nothing(spool, monkeypatch):
+async def test_a_mail_that_cannot_be_stored_leaves_nothing(spool, register, monkeypatch):
     """A full disk beneath the blobs stores none of the mails of that commit, and the next ones go
     through.
     """
@@ -313,7 +319,7 @@ async def test_a_mail_that_cannot_be_stored_leaves_nothing(spool, monkeypatch):
         patch.setattr("gateway.store.queues.blobs.os.fsync", full)
         with pytest.raises(DiskFull):
             await spool.put([mail(b"a"), mail(BIG)])
-    assert await spool.total() == 0
+    assert await register.total() == 0
     assert [key async for key in spool.blobs.listing()] == []
     assert len(await spool.put([mail(b"a"), mail(BIG)])) == 2
 
@@ -377,14 +383,14 @@ async def test_what_was_acknowledged_survives_kill_9(ready_url, tmp_path, seed):
     await process.wait()
     told = dict(line.split() for line in lines if line.endswith(b"\n"))
     database = await Database.open(ready_url, node="n")
-    spool = Spool(database, open_blobs(blobs))
+    register = MailRegister(database, open_blobs(blobs))
     try:
-        stored = await spool.listing()
+        stored = await register.listing()
         assert {
             str(each.id).encode(): each.sha256.encode() for each in stored
         }.items() >= told.items()
         for each in stored:
-            assert hashlib.sha256(await spool.raw(each.id)).hexdigest() == each.sha256
+            assert hashlib.sha256(await register.raw(each.id)).hexdigest() == each.sha256
     finally:
         await database.close()
     assert len(told) >= 20

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from gateway.errors import DiskFull, InternalError, Refused
 from gateway.store.engine import HEAD, Database, migrate
 from gateway.store.queues.blobs import Blobs, open_blobs
+from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import Spool, finish
 from gateway.store.schema import tables
 from gateway.store.sql.bulk import allot, write_rows
@@ -170,7 +171,7 @@ async def test_a_copy_is_the_same_desk_and_goes_on(desk, target_url):
                 ] == copied
                 assert await search.search(connection, "word2", 9) == [1]
         spool = Spool(target, desk.blobs)
-        assert [await spool.raw(number) for number in desk.ids] == RAWS
+        assert [await MailRegister(target, desk.blobs).raw(number) for number in desk.ids] == RAWS
         assert (await check(target, desk.blobs)).sound
         [number] = await spool.put([mail(b"next")])
         assert number == max(desk.ids) + 1
@@ -256,8 +257,8 @@ async def test_a_backup_is_a_whole_desk(desk, tmp_path):
     blobs = open_blobs(f"file://{file}.blobs")
     restored = await Database.open(f"sqlite:///{file}", node="n")
     try:
-        spool = Spool(restored, blobs)
-        assert [await spool.raw(number) for number in desk.ids] == RAWS
+        register = MailRegister(restored, blobs)
+        assert [await register.raw(number) for number in desk.ids] == RAWS
         report = await check(restored, blobs)
         assert (report.findings, report.spare, report.mails, report.blobs) == ([], [], len(RAWS), 2)
     finally:
