@@ -24,7 +24,7 @@ from gateway.errors import Misconfigured, SchemaOutdated, UsageError
 from gateway.store.sql import sqlite
 from gateway.store.sql.errors import placed, translated
 
-HEAD = "0004"  # the newest migration; tests/unit/gateway/store/test_migrations.py holds it
+HEAD = "0005"  # the newest migration; tests/unit/gateway/store/test_migrations.py holds it
 DESK = 0x7469636B  # advisory lock of whoever decides about tickets
 UPGRADE = DESK + 1  # advisory lock of whoever changes tables
 READERS = 4

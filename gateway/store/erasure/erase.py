@@ -48,8 +48,6 @@ PART, ON, REF, CONTACT = (
     tables.message_ref,
     tables.contact,
 )
-NO_BYTES = ""  # stands in ``sha256`` where the raw form was erased
-NO_SIZE = 0  # stands in ``size`` where the whole row goes as soon as its blob is gone
 REASON = "Its raw form was erased together with a person whom it named."
 SOME = 500  # rows with texts in memory at a time
 MERGE_PAGES = 2000  # of the search index, rewritten in one transaction
@@ -232,8 +230,9 @@ async def _drop_mails(connection: AsyncConnection, made: Plan) -> None:
         source, received_at = (await connection.execute(row, {"id": mail_id})).one()
         values = STRIPPED | {
             "envelope": pack(Envelope(None, (), source, received_at)),
-            "size": NO_SIZE,
-            "sha256": NO_BYTES,
+            "size": 0,
+            "sha256": "",
+            "erased": "row",
         }
         await connection.execute(
             sa.update(MAIL)
@@ -246,7 +245,7 @@ async def _drop_mails(connection: AsyncConnection, made: Plan) -> None:
     erased = (
         sa.update(MAIL)
         .where(among(MAIL.c.id, "ids"))
-        .values(sha256=NO_BYTES, state=state, reason=reason)
+        .values(sha256="", erased="raw", state=state, reason=reason)
     )
     await connection.execute(erased, {"ids": sorted(made.named)})
 
@@ -303,12 +302,12 @@ async def drop_blobs(database: Database, blobs: Blobs) -> int:
     """Deletes the blobs of erased mail that no other mail needs, then what still named them; also
     what a crash left of an earlier time.
     """
-    erased = sa.select(MAIL.c.blob).where(MAIL.c.blob.is_not(None), MAIL.c.sha256 == NO_BYTES)
+    erased = sa.select(MAIL.c.blob).where(MAIL.c.blob.is_not(None), MAIL.c.erased.is_not(None))
     async with database.read() as connection:
         spare = await keys(connection, erased)
         needed = await keys(
             connection,
-            sa.select(MAIL.c.blob).where(among(MAIL.c.blob, "keys"), MAIL.c.sha256 != NO_BYTES),
+            sa.select(MAIL.c.blob).where(among(MAIL.c.blob, "keys"), MAIL.c.erased.is_(None)),
             keys=sorted(spare),
         )
     if not spare:
@@ -316,9 +315,9 @@ async def drop_blobs(database: Database, blobs: Blobs) -> int:
     for key in sorted(spare - needed):
         await blobs.delete(key)
     async with database.write() as connection:
-        mine = [MAIL.c.blob.is_not(None), MAIL.c.sha256 == NO_BYTES, among(MAIL.c.blob, "keys")]
+        mine = [MAIL.c.blob.is_not(None), MAIL.c.erased.is_not(None), among(MAIL.c.blob, "keys")]
         await connection.execute(
-            sa.delete(MAIL).where(*mine, MAIL.c.size == NO_SIZE), {"keys": sorted(spare)}
+            sa.delete(MAIL).where(*mine, MAIL.c.erased == "row"), {"keys": sorted(spare)}
         )
         await connection.execute(
             sa.update(MAIL).where(*mine).values(blob=None), {"keys": sorted(spare)}

@@ -17,17 +17,31 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store.engine import Database
-from gateway.store.imap.taken_mail import BOX, HERE, KNOWN, TAKEN, MailboxLeaseLost
+from gateway.store.imap.taken_mail import BOX, HERE, KNOWN, SUPERSEDED, TAKEN, MailboxLeaseLost
 from gateway.store.sql.any_of import among
 from gateway.store.sql.nodes import dead
 
-EARLIER = (
-    1 << 33
-    # what is taken off an UIDVALIDITY (32 bits, RFC 3501 section 2.3.1.1) that no longer holds, once
-    # for each time
-)
 Automation = Literal["all", "fresh", "none"]
 State = Literal["new", "ok", "failing", "refused"]
+
+
+# Moves what was taken from a mailbox into the table of mail known by digest, as one generation.
+SUPERSEDE = sa.insert(SUPERSEDED).from_select(
+    ["mailbox_id", "digest", "generation", "uid", "mail_id"],
+    sa.select(
+        TAKEN.c.mailbox_id,
+        TAKEN.c.digest,
+        sa.select(sa.func.coalesce(sa.func.max(SUPERSEDED.c.generation), 0) + 1)
+        .where(SUPERSEDED.c.mailbox_id == sa.bindparam("box"))
+        .scalar_subquery(),
+        TAKEN.c.uid,
+        TAKEN.c.mail_id,
+    ).where(
+        TAKEN.c.mailbox_id == sa.bindparam("box"),
+        TAKEN.c.mail_id.is_not(None),
+        TAKEN.c.digest.is_not(None),
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +193,6 @@ class Mailboxes:
             sa.literal(now, BOX.c.first_seen_at.type),
             type_=BOX.c.first_seen_at.type,
         )
-        mine = [TAKEN.c.mailbox_id == box]
         async with self.database.write(ordered=True) as connection:
             await self._set(
                 connection,
@@ -189,14 +202,8 @@ class Mailboxes:
                 backlog_end=last,
                 first_seen_at=first,
             )
-            lowest = (
-                await connection.execute(sa.select(sa.func.min(TAKEN.c.uidvalidity)).where(*mine))
-            ).scalar()
-            if lowest is not None:
-                step = (min(0, lowest) // EARLIER - 1) * EARLIER
-                await connection.execute(sa.delete(TAKEN).where(*mine, TAKEN.c.mail_id.is_(None)))
-                moved = sa.update(TAKEN).where(*mine, TAKEN.c.uidvalidity > 0)
-                await connection.execute(moved.values(uidvalidity=TAKEN.c.uidvalidity + step))
+            await connection.execute(SUPERSEDE, {"box": box})
+            await connection.execute(sa.delete(TAKEN).where(TAKEN.c.mailbox_id == box))
 
     async def plan(
         self, box: int, since: date | None, automation: Automation, last: int, now: datetime

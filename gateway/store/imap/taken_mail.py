@@ -21,7 +21,7 @@ from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
 from gateway.store.sql.bulk import write_rows
 
-BOX, TAKEN = tables.mailbox, tables.mailbox_mail
+BOX, TAKEN, SUPERSEDED = tables.mailbox, tables.mailbox_mail, tables.superseded_mail
 HERE = sa.and_(
     TAKEN.c.mailbox_id == sa.bindparam("box"), TAKEN.c.uidvalidity == sa.bindparam("validity")
 )
@@ -32,19 +32,24 @@ _LOCK = (
     .order_by(BOX.c.id)
     .with_for_update()
 )
-_AGAIN = (
-    sa.select(TAKEN.c.uidvalidity, TAKEN.c.uid, TAKEN.c.mail_id, TAKEN.c.digest)
+_RECOGNISED = (
+    sa.select(SUPERSEDED)
     .where(
-        TAKEN.c.mailbox_id == sa.bindparam("box"),
-        TAKEN.c.uidvalidity < 0,
-        TAKEN.c.digest.in_(sa.bindparam("digests", expanding=True)),
+        SUPERSEDED.c.mailbox_id == sa.bindparam("box"),
+        SUPERSEDED.c.digest.in_(sa.bindparam("digests", expanding=True)),
     )
-    .order_by(TAKEN.c.uidvalidity, TAKEN.c.uid)
+    .order_by(SUPERSEDED.c.generation.desc(), SUPERSEDED.c.uid)
 )
 _FORGET = sa.delete(TAKEN).where(
     TAKEN.c.mailbox_id == sa.bindparam("_box"),
     TAKEN.c.uidvalidity == sa.bindparam("_validity"),
     TAKEN.c.uid == sa.bindparam("_uid"),
+)
+_FORGET_SUPERSEDED = sa.delete(SUPERSEDED).where(
+    SUPERSEDED.c.mailbox_id == sa.bindparam("_box"),
+    SUPERSEDED.c.digest == sa.bindparam("_digest"),
+    SUPERSEDED.c.generation == sa.bindparam("_generation"),
+    SUPERSEDED.c.uid == sa.bindparam("_uid"),
 )
 _ADVANCE = (
     sa.update(BOX).where(BOX.c.id == sa.bindparam("_id")).values(last_uid=sa.bindparam("_last"))
@@ -131,7 +136,7 @@ async def _recognised(
     if not fresh:
         return {}
     rows = (
-        await connection.execute(_AGAIN, {"box": box, "digests": sorted(set(fresh.values()))})
+        await connection.execute(_RECOGNISED, {"box": box, "digests": sorted(set(fresh.values()))})
     ).all()
     before: dict[bytes, list[Any]] = {}
     for row in rows:
@@ -142,8 +147,10 @@ async def _recognised(
         if before.get(digest):
             row = before[digest].pop(0)
             known[mark] = row.mail_id
-            gone.append({"_box": box, "_validity": row.uidvalidity, "_uid": row.uid})
-    await write_rows(connection, [(_FORGET, gone)])
+            gone.append(
+                {"_box": box, "_digest": digest, "_generation": row.generation, "_uid": row.uid}
+            )
+    await write_rows(connection, [(_FORGET_SUPERSEDED, gone)])
     return known
 
 

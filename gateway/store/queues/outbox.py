@@ -64,14 +64,10 @@ MARK = (
     .values(
         {
             name: sa.bindparam(f"_{name}", type_=D.c[name].type)
-            for name in ("state", "due_at", "last_reply", "settled")
+            for name in ("state", "due_at", "last_reply", "ended_at", "settled")
         }
     )
-    .values(
-        ended_at=sa.func.coalesce(sa.bindparam("_ended_at", type_=INSTANT), D.c.ended_at),
-        attempts=D.c.attempts + 1,
-    )
-    .values(lease_owner=None, lease_until=None)
+    .values(attempts=D.c.attempts + 1, lease_owner=None, lease_until=None)
 )
 LISTED = sa.select(
     D.c.id,
@@ -303,10 +299,9 @@ class Deliveries:
 async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
     """Puts failed and waiting deliveries in line again, due now; all of them or none (Refused).
 
-    The attempts stay; the five days begin anew: of a delivery that waits, ``ended_at`` is when it
-    was last put in line.
+    The attempts stay; the five days begin anew.
     """
-    values = {"state": "queued", "due_at": now, "ended_at": now, "settled": True}
+    values = {"state": "queued", "due_at": now, "queued_at": now, "ended_at": None, "settled": True}
     await _change(connection, ids, ("failed", "deferred"), values, now)
 
 
@@ -389,7 +384,7 @@ def _job(row: Any, mail: Any, raw: bytes | None) -> ClaimedDelivery:
         row.recipient,
         row.attempts,
         row.created_at,
-        max(row.created_at, row.ended_at or row.created_at),
+        max(row.created_at, row.queued_at or row.created_at),
         mail.return_address,
         mail.automatic,
         bytes(raw or b""),

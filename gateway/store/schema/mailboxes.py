@@ -44,7 +44,7 @@ mailbox_mail = sa.Table(
     "mailbox_mail",
     metadata,
     sa.Column("mailbox_id", sa.ForeignKey("mailbox.id"), primary_key=True),
-    sa.Column("uidvalidity", sa.BigInteger, primary_key=True),
+    sa.Column("uidvalidity", sa.BigInteger, primary_key=True),  # the mailbox's own
     sa.Column("uid", sa.BigInteger, primary_key=True),
     sa.Column("mail_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
     sa.Column("digest", sa.LargeBinary(16), nullable=True),
@@ -52,8 +52,21 @@ mailbox_mail = sa.Table(
     sa.Column("problem", Text(1000), nullable=True),
     sa.Column("tries", sa.Integer, nullable=False, default=0),
     sa.Column("retry_at", Instant, nullable=True),
-    sa.Index("ix_mailbox_mail_digest", "mailbox_id", "digest"),
     partial("ix_mailbox_mail_open", "mailbox_id", "uid", where="NOT settled"),
+    sqlite_with_rowid=False,
+)
+
+# Mails that were taken under UIDs that no longer hold, because the server gave new ones or the
+# mailbox moved: recognised by their digest only, and then moved back into mailbox_mail.
+superseded_mail = sa.Table(
+    "superseded_mail",
+    metadata,
+    sa.Column("mailbox_id", sa.ForeignKey("mailbox.id"), primary_key=True),
+    sa.Column("digest", sa.LargeBinary(16), primary_key=True),
+    # how many times the UIDs had changed by then: 1 for the first UIDs of the mailbox
+    sa.Column("generation", sa.Integer, primary_key=True),
+    sa.Column("uid", sa.BigInteger, primary_key=True),  # in that generation
+    sa.Column("mail_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False),
     sqlite_with_rowid=False,
 )
 

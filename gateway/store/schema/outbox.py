@@ -61,7 +61,10 @@ delivery = sa.Table(
     sa.Column("lease_owner", sa.String(64), nullable=True),
     sa.Column("lease_until", Instant, nullable=True),
     sa.Column("created_at", Instant, nullable=False),
+    # when it was sent, failed for good or was cancelled; null while it waits
     sa.Column("ended_at", Instant, nullable=True),
+    # when `outbox retry` put it in line again: its five days count from then, else from created_at
+    sa.Column("queued_at", Instant, nullable=True),
     sa.Column(
         "settled", sa.Boolean, nullable=False, default=True
     ),  # false: it failed and its ticket was not told yet

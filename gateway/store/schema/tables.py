@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-from gateway.store.schema.mailboxes import mailbox, mailbox_mail, oauth_token
+from gateway.store.schema.mailboxes import mailbox, mailbox_mail, oauth_token, superseded_mail
 from gateway.store.schema.metadata import metadata, partial
 from gateway.store.schema.outbox import (
     delivery,
@@ -59,6 +59,7 @@ __all__ = [
     "sent_copy",
     "signing_key",
     "status",
+    "superseded_mail",
     "task",
     "template",
     "template_text",
@@ -378,7 +379,7 @@ mail = sa.Table(
         "envelope", Document, nullable=False
     ),  # sender, recipients, peer, helo, tls, trusted_hop, origin, automation
     sa.Column("size", sa.Integer, nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),  # in hex; "" where the raw mail was erased
     sa.Column(
         "blob", sa.String(200), nullable=True
     ),  # where the raw mail is when it is not in raw_mail
@@ -404,6 +405,9 @@ mail = sa.Table(
     sa.Column(
         "outcome", Document, nullable=True
     ),  # sender_role, created_ticket, matched_by, status, steps, rule, decisions
+    # erased together with a person: "raw" where the row stays without its raw mail, "row" where it
+    # goes too as soon as its blob is deleted
+    sa.Column("erased", sa.String(3), nullable=True),
     sa.Index("ix_mail_fingerprint", "fingerprint"),
     partial("ix_mail_state", "state", "id", where="state <> 'done'"),
     sa.CheckConstraint(

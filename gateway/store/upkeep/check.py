@@ -16,7 +16,6 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store.engine import HEAD, Database, schema_version
-from gateway.store.erasure.erase import NO_BYTES
 from gateway.store.queues.blobs import Blobs, intact
 from gateway.store.schema import tables
 from gateway.store.upkeep.copy import batches, snapshot
@@ -185,7 +184,7 @@ async def _raw_mail(connection: AsyncConnection, report: CheckReport, progress: 
     without = (
         sa.select(sa.func.count())
         .select_from(T.mail)
-        .where(T.mail.c.blob.is_(None), ~has_raw, T.mail.c.sha256 != NO_BYTES)
+        .where(T.mail.c.blob.is_(None), ~has_raw, T.mail.c.erased.is_(None))
     )
     report.note(
         "raw mail", int((await connection.execute(without)).scalar_one()), "mails have no bytes"

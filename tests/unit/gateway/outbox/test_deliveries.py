@@ -292,6 +292,7 @@ async def test_a_retry_begins_anew(deliveries, post):
         True,
         "550 No",
     )
+    assert (row.queued_at, row.ended_at) == (later, None)
     jobs = await deliveries.claim("host-1", 10, 60, later)
     assert [(job.id, job.attempts, job.created_at, job.first_at) for job in jobs] == [
         (failed, 1, START, later),

@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -233,6 +234,83 @@ async def test_a_database_with_an_action_log_gets_its_index(database_url):
             assert (
                 await connection.execute(sa.select(tables.action_run.c.id, tables.action_run.c.at))
             ).all() == [(1, NOW)]
+    finally:
+        await old.close()
+
+
+async def fill_0004(connection):
+    """Rows of migration 0004 whose columns have two meanings."""
+    outgoing = {"id": 1, "automatic": False, "subject": "A", "created_at": NOW}
+    await connection.execute(sa.insert(tables.outgoing).values(outgoing))
+    later = NOW + timedelta(days=1)
+    for number, state, ended in (
+        (1, "deferred", later),  # put in line again
+        (2, "queued", None),
+        (3, "sent", later),
+    ):
+        row = {"id": number, "outgoing_id": 1, "state": state, "created_at": NOW}
+        to = {"recipient": "a@example.net", "domain": "example.net", "ended_at": ended}
+        await connection.execute(sa.insert(tables.delivery).values(row | to))
+    for number, size, sha256, blob in (
+        (1, 9, "", None),  # its raw mail was erased
+        (2, 0, "", "ab/abc"),  # its blob is still to be deleted, and then the row
+        (3, 9, "", "cd/cde"),  # its blob is still to be deleted
+        (4, 0, "0" * 64, None),  # an empty mail
+    ):
+        row = {"received_at": NOW, "source": "smtp", "envelope": {}, "state": "done"}
+        more = {"id": number, "size": size, "sha256": sha256, "blob": blob}
+        await connection.execute(sa.insert(tables.mail).values(row | more))
+    box = {"id": 1, "name": "desk", "place": "a@host/INBOX", "uidvalidity": 9, "state": "ok"}
+    await connection.execute(sa.insert(tables.mailbox).values(box))
+    for uidvalidity, uid, mail_id, digest in (
+        (7 - (1 << 33), 1, 11, b"a" * 16),  # the UIDs of the first time
+        ((1 << 32) - 1 - (1 << 34), 1, 12, b"a" * 16),  # those of the second, the highest there is
+        (1 - 3 * (1 << 33), 2, 13, b"b" * 16),  # those of the third
+        (9, 1, 14, b"c" * 16),
+        (9, 2, None, None),  # owed
+    ):
+        row = {"mailbox_id": 1, "uidvalidity": uidvalidity, "uid": uid, "mail_id": mail_id}
+        more = {"digest": digest, "settled": mail_id is not None, "tries": 0}
+        await connection.execute(sa.insert(tables.mailbox_mail).values(row | more))
+
+
+async def test_columns_with_two_meanings_are_converted(database_url):
+    """A database of migration 0004 keeps what its rows meant, in a column or table for each."""
+    old = engine.Database(database_url, "n")
+    later = NOW + timedelta(days=1)
+    delivery, mail, taken = tables.delivery.c, tables.mail.c, tables.mailbox_mail.c
+    superseded = tables.superseded_mail.c
+    try:
+        async with old.write() as connection:
+            await connection.run_sync(lambda sync: command.upgrade(runner.config(sync), "0004"))
+            await fill_0004(connection)
+        with pytest.raises(SchemaOutdated):
+            await Database.open(database_url, node="n")
+        await migrate(database_url, seed=False)
+        async with old.write() as connection:
+
+            async def rows(*columns):
+                return list(await connection.execute(sa.select(*columns).order_by(*columns[:2])))
+
+            assert await connection.run_sync(differences) == []
+            assert await rows(delivery.id, delivery.ended_at, delivery.queued_at) == [
+                (1, None, later),
+                (2, None, None),
+                (3, later, None),
+            ]
+            assert await rows(mail.id, mail.erased) == [
+                (1, "raw"),
+                (2, "row"),
+                (3, "raw"),
+                (4, None),
+            ]
+            assert await rows(taken.uidvalidity, taken.uid, taken.mail_id) == [
+                (9, 1, 14),
+                (9, 2, None),
+            ]
+            assert await rows(
+                superseded.generation, superseded.uid, superseded.mail_id, superseded.digest
+            ) == [(1, 1, 11, b"a" * 16), (2, 1, 12, b"a" * 16), (3, 2, 13, b"b" * 16)]
     finally:
         await old.close()
 
