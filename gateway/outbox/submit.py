@@ -29,16 +29,16 @@ from gateway.errors import TicketgateError
 from gateway.outbox.results import Deferred, PermanentFailure, Result, Sent
 from gateway.outbox.wire import CannotSend, SmtpEnvelope, cleaned, is_this_machine, parameters
 
-MAILS: Final = 100  # that one connection carries
-SLOWEST: Final = (
+MAILS_PER_CONNECTION: Final = 100  # that one connection carries
+MIN_BYTES_PER_SECOND: Final = (
     10_000  # bytes a second that a mail needs at least, beyond the time for its last answer
 )
-PIECE: Final = 1 << 18  # bytes written before other tasks have their turn
-GOODBYE: Final = 5.0  # seconds for the answer to QUIT
-OURS: Final = frozenset(
+WRITE_BYTES: Final = 1 << 18  # bytes written before other tasks have their turn
+QUIT_SECONDS: Final = 5.0  # seconds for the answer to QUIT
+ACCOUNT_CODES: Final = frozenset(
     {530, 534, 535, 538}
 )  # RFC 4954 section 6: about our account, whatever the command
-END: Final = "the end of data"
+END_OF_DATA: Final = "the end of data"
 _log = log.logger("outbox")
 
 TokenSource = Callable[[str | None], Awaitable[str]]  # given the token that was refused, or None
@@ -70,16 +70,16 @@ class Deadlines:
     idle: float = 30.0
 
 
-class _Trouble(Exception):
+class _ConnectionUnusable(Exception):
     """No connection that could be used, for a reason in words of ours or of the server."""
 
 
-class _Stale(Exception):
+class _ConnectionStale(Exception):
     """A kept connection turned out to be dead before anything was said on it."""
 
 
 @dataclass(slots=True)
-class _Line:
+class _SmartHostConnection:
     """A connection that is ready for a mail."""
 
     client: aiosmtplib.SMTP
@@ -96,7 +96,7 @@ class Smarthost:
     def __init__(self, server: SmarthostServer, deadlines: Deadlines | None = None) -> None:
         self.server = server
         self.deadlines = deadlines or Deadlines()
-        self._kept: list[_Line] = []
+        self._kept: list[_SmartHostConnection] = []
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def submit(self, sender: str, recipient: str, raw: bytes) -> Result:
@@ -111,11 +111,11 @@ class Smarthost:
             line = self._kept.pop() if self._kept else None
             fresh = line is None
             try:
-                line = line or _Line(await self._open())
+                line = line or _SmartHostConnection(await self._open())
                 result = await self._transaction(line, envelope, raw)
-            except _Trouble as error:
+            except _ConnectionUnusable as error:
                 return Deferred(str(error), everybody=True)
-            except _Stale:
+            except _ConnectionStale:
                 if fresh:
                     return Deferred("the smarthost closed the connection at once", everybody=True)
                 continue
@@ -145,10 +145,10 @@ class Smarthost:
             if token is not None and refused is None and error.code == 535:
                 return await self._open(token)
             _log.error("the smarthost refuses our account", host=self.server.host, reply=error.code)
-            raise _Trouble(cleaned(f"{error.code} {error.message}")) from None
+            raise _ConnectionUnusable(cleaned(f"{error.code} {error.message}")) from None
         except (SMTPException, OSError, UnicodeError, TicketgateError) as error:
             client.close()
-            raise _Trouble(f"no way to the smarthost: {_why(error)}") from None
+            raise _ConnectionUnusable(f"no way to the smarthost: {_why(error)}") from None
         except BaseException:
             client.close()
             raise
@@ -177,14 +177,16 @@ class Smarthost:
                 ssl.create_default_context, cafile=self.server.tls_ca or None
             )
         except OSError as error:
-            raise _Trouble(f"the authorities to trust cannot be read: {_why(error)}") from None
+            raise _ConnectionUnusable(
+                f"the authorities to trust cannot be read: {_why(error)}"
+            ) from None
 
     async def _greet(self, client: aiosmtplib.SMTP) -> None:
         await client.connect(timeout=self.deadlines.connect)
         await client.ehlo()
         if self.server.tls == "starttls":
             if not client.supports_extension("starttls"):
-                raise _Trouble("the smarthost does not offer STARTTLS")
+                raise _ConnectionUnusable("the smarthost does not offer STARTTLS")
             await client.starttls(timeout=self.deadlines.connect)
             await client.ehlo()
 
@@ -198,14 +200,14 @@ class Smarthost:
         elif "login" in offered:
             await client.auth_login(server.username, server.password)
         else:
-            raise _Trouble("the smarthost offers neither AUTH PLAIN nor AUTH LOGIN")
+            raise _ConnectionUnusable("the smarthost offers neither AUTH PLAIN nor AUTH LOGIN")
 
-    def _keep(self, line: _Line) -> None:
+    def _keep(self, line: _SmartHostConnection) -> None:
         """Puts a connection aside for the next mail, or ends it when it has carried enough."""
         line.mails += 1
         if not line.client.is_connected:
             return
-        if line.mails >= MAILS:
+        if line.mails >= MAILS_PER_CONNECTION:
             self._leave(line)
             return
         loop = asyncio.get_running_loop()
@@ -213,19 +215,21 @@ class Smarthost:
         self._kept.append(line)
         loop.call_later(self.deadlines.idle, self._expire, line, line.since)
 
-    def _expire(self, line: _Line, since: float) -> None:
+    def _expire(self, line: _SmartHostConnection, since: float) -> None:
         if line.since == since and line in self._kept:
             self._kept.remove(line)
             self._leave(line)
 
-    def _leave(self, line: _Line) -> None:
+    def _leave(self, line: _SmartHostConnection) -> None:
         leaving = asyncio.create_task(_quit(line), name="quit")
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
 
     # ---- a mail
 
-    async def _transaction(self, line: _Line, envelope: SmtpEnvelope, raw: bytes) -> Result:
+    async def _transaction(
+        self, line: _SmartHostConnection, envelope: SmtpEnvelope, raw: bytes
+    ) -> Result:
         """One mail on one connection, which is kept or closed afterwards."""
         client, line.stage = line.client, "MAIL"
         try:
@@ -247,7 +251,7 @@ class Smarthost:
         return result
 
     async def _dialog(
-        self, line: _Line, envelope: SmtpEnvelope, options: list[bytes], raw: bytes
+        self, line: _SmartHostConnection, envelope: SmtpEnvelope, options: list[bytes], raw: bytes
     ) -> aiosmtplib.SMTPResponse:
         """The first answer that is not as wished, or the last one; ``line.stage`` is what it
         answers.
@@ -255,7 +259,7 @@ class Smarthost:
         client = line.client
         said = await client.execute_command(b"MAIL", b"FROM:<" + envelope.sender + b">", *options)
         if said.code == 421 and line.mails:
-            raise _Stale
+            raise _ConnectionStale
         if said.code // 100 == 2:
             line.stage = "RCPT"
             said = await client.execute_command(b"RCPT", b"TO:<" + envelope.recipient + b">")
@@ -263,15 +267,15 @@ class Smarthost:
             line.stage = "DATA"
             said = await client.execute_command(b"DATA")
             if said.code == 354:
-                line.stage = END
+                line.stage = END_OF_DATA
                 said = await self._data(client, raw)
         return said
 
-    def _classified(self, line: _Line, code: int, text: str) -> Result:
+    def _classified(self, line: _SmartHostConnection, code: int, text: str) -> Result:
         reply = cleaned(f"{code} {text}")
-        if code // 100 == 2 and line.stage == END:
+        if code // 100 == 2 and line.stage == END_OF_DATA:
             return Sent(reply)
-        if code in OURS:
+        if code in ACCOUNT_CODES:
             _log.error("the smarthost refuses our account", host=self.server.host, reply=code)
             return Deferred(reply, everybody=True)
         return (
@@ -291,27 +295,29 @@ class Smarthost:
             (b"." if raw.startswith(b".") else b"") + raw.replace(b"\r\n.", b"\r\n..") + b".\r\n"
         )
         answer = asyncio.ensure_future(
-            protocol.read_response(timeout=self.deadlines.data + len(stuffed) / SLOWEST)
+            protocol.read_response(
+                timeout=self.deadlines.data + len(stuffed) / MIN_BYTES_PER_SECOND
+            )
         )
         try:
             await asyncio.sleep(0)  # it listens before the first byte goes out
             with contextlib.suppress(ConnectionError):  # then the answer says so as well
-                for at in range(0, len(stuffed), PIECE):
+                for at in range(0, len(stuffed), WRITE_BYTES):
                     if answer.done():
                         client.close()  # the server would take the rest for commands
                         break
-                    protocol.write(stuffed[at : at + PIECE])
+                    protocol.write(stuffed[at : at + WRITE_BYTES])
                     await asyncio.sleep(0)
             return await answer
         finally:
             answer.cancel()
 
 
-def _broken(line: _Line, error: Exception) -> Result:
+def _broken(line: _SmartHostConnection, error: Exception) -> Result:
     """What it means that a connection broke, or fell silent."""
     if line.stage == "MAIL" and line.mails and isinstance(error, OSError):
-        raise _Stale from None
-    if line.stage == END:
+        raise _ConnectionStale from None
+    if line.stage == END_OF_DATA:
         return Deferred(
             f"{_why(error)} after the end of data; whether the mail was taken is not known"
         )
@@ -325,9 +331,9 @@ async def _reset(client: aiosmtplib.SMTP) -> None:
         client.close()
 
 
-async def _quit(line: _Line) -> None:
+async def _quit(line: _SmartHostConnection) -> None:
     with contextlib.suppress(SMTPException, OSError):
-        await line.client.quit(timeout=GOODBYE)
+        await line.client.quit(timeout=QUIT_SECONDS)
     line.client.close()
 
 
@@ -336,7 +342,7 @@ def _refuse_open_line(client: aiosmtplib.SMTP) -> None:
     if client.get_transport_info("sslcontext") is None and not is_this_machine(
         str(client.get_transport_info("peername")[0])
     ):
-        raise _Trouble("the smarthost wants a password on a connection without TLS")
+        raise _ConnectionUnusable("the smarthost wants a password on a connection without TLS")
 
 
 def _why(error: BaseException) -> str:

@@ -33,21 +33,21 @@ from gateway.store.engine import Database
 from gateway.store.queues.outbox import AttemptRecord, ClaimedDelivery, Deliveries
 from gateway.store.queues.wake import Wake
 
-CLAIM: Final = 50
-AT_ONCE: Final = 4  # connections while more than BUSY are due
-BUSY: Final = 20
-PUT_OFF: Final = 1000  # deliveries of one transaction when the smarthost is away
+CLAIM_DELIVERIES: Final = 50
+MAX_CONNECTIONS: Final = 4  # connections while more than MANY_DELIVERIES are due
+MANY_DELIVERIES: Final = 20
+DEFER_DELIVERIES: Final = 1000  # deliveries of one transaction when the smarthost is away
 LEASE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 2.0
-WRITING: Final = (
+STORE_RETRY_SECONDS: Final = (
     0.5,
     1.0,
     2.0,
     4.0,
     8.0,
 )  # seconds between attempts to write down what the smarthost took; less than a lease
-_CODES: Final = re.compile(r"\d{3}(?: \d\.\d{1,3}\.\d{1,3})?(?= |$)")
+_REPLY_CODES: Final = re.compile(r"\d{3}(?: \d\.\d{1,3}\.\d{1,3})?(?= |$)")
 _log = log.logger("outbox")
 
 
@@ -165,7 +165,7 @@ class Outbox:
         run = _Pass(smarthost, self.clock.now(), await self.deliveries.signing_key())
         while not stop.is_set():
             away = run.broken is not None
-            size = PUT_OFF if away else CLAIM
+            size = DEFER_DELIVERIES if away else CLAIM_DELIVERIES
             jobs = await self.deliveries.claim(
                 self.node, size, LEASE_SECONDS, self.clock.now(), due=run.began, bare=away
             )
@@ -189,7 +189,7 @@ class Outbox:
         left = list(reversed(jobs))
         prepared: dict[int, asyncio.Task[bytes]] = {}
         lease = _Lease(self, [job.id for job in jobs])
-        lanes = AT_ONCE if len(jobs) > BUSY else 1
+        lanes = MAX_CONNECTIONS if len(jobs) > MANY_DELIVERIES else 1
 
         async def lane() -> None:
             while (
@@ -252,7 +252,7 @@ class Outbox:
         """
         now = self.clock.now()
         marks = [self._mark(job, result, now) for job, result in results]
-        for seconds in WRITING:
+        for seconds in STORE_RETRY_SECONDS:
             try:
                 held = await self.deliveries.mark(self.node, marks)
                 break
@@ -323,7 +323,7 @@ class _Lease:
 
 def _loggable(reply: str) -> str:
     """What a server says may quote a mail or an address: of that only the codes are logged."""
-    codes = _CODES.match(reply)
+    codes = _REPLY_CODES.match(reply)
     return codes.group() if codes is not None else log.redact(reply)
 
 

@@ -12,7 +12,7 @@ import email
 import email.policy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from functools import partial
@@ -180,7 +180,7 @@ class Office:
 
     async def deliveries(self) -> list[dict[str, Any]]:
         """``outbox list --json``, oldest first."""
-        return (await Deliveries(self.database).listing())[::-1]
+        return [asdict(each) for each in await Deliveries(self.database).listing()][::-1]
 
     async def status(self, number: int) -> str:
         """Where a ticket stands."""

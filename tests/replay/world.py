@@ -213,9 +213,12 @@ class World:
         async with self.database.read() as connection:
             desk = await load_desk(connection)
             held = {
-                row.number: tickets.from_row(row) for row in await connection.execute(tickets.ROWS)
+                row.number: tickets.from_row(row)
+                for row in await connection.execute(tickets.SELECT_TICKET)
             }
-            strings = {row.id: Thread(*row) for row in await connection.execute(threads.ROWS)}
+            strings = {
+                row.id: Thread(*row) for row in await connection.execute(threads.SELECT_THREAD)
+            }
             events = (
                 await connection.execute(sa.select(schema.event).order_by(schema.event.c.id))
             ).all()

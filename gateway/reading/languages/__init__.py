@@ -72,6 +72,3 @@ REPLY_PREFIX: Final = re.compile(
 WROTE: Final[tuple[str, ...]] = tuple(
     sorted({word for table in ALL for word in _words(table.wrote)}, key=len, reverse=True)
 )
-MOBILE: Final[tuple[str, ...]] = tuple(
-    sorted({word for table in ALL for word in _words(table.mobile)}, key=len, reverse=True)
-)

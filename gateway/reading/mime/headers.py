@@ -21,7 +21,6 @@ _NAME: Final = re.compile(rb"[!-9;-~]+")
 _WORD: Final = re.compile(
     r"=\?([A-Za-z0-9][^?\s]{0,60})\?([bBqQ])\?((?:[^?=]++|=(?!\?)|=(?=\?=)|\?(?!=))*+)\?="
 )
-_BETWEEN: Final = re.compile(r"\s*")
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
 _ID: Final = re.compile(r"<([^<>]{1,1200})>")
 _GAP: Final = re.compile(r"[\s;]*+")

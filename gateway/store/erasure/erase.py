@@ -23,9 +23,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import Envelope
 from gateway.store.engine import Database, file_of
-from gateway.store.erasure.erase_outgoing import remove_outward
+from gateway.store.erasure.erase_outgoing import remove_outgoing
 from gateway.store.erasure.find import ERASED, TEXTS, Likeness
 from gateway.store.erasure.plan import Plan, keys
+from gateway.store.erasure.rows import update_by_id, update_row
 from gateway.store.queues.blobs import Blobs
 from gateway.store.queues.mail_register import pack
 from gateway.store.schema import tables
@@ -35,25 +36,26 @@ from gateway.store.sql.bulk import write_rows
 from gateway.store.sql.errors import translated
 from gateway.store.tickets import search
 
-M, E, MAIL, RAW, CHANNEL = (
+MESSAGE, EVENT, MAIL, RAW_MAIL, CHANNEL = (
     tables.message,
     tables.event,
     tables.mail,
     tables.raw_mail,
     tables.channel,
 )
-PART, ON, REF, CONTACT = (
+PARTICIPANT, TICKET_CONTACT, MESSAGE_REF, CONTACT = (
     tables.participant,
     tables.ticket_contact,
     tables.message_ref,
     tables.contact,
 )
-REASON = "Its raw form was erased together with a person whom it named."
-SOME = 500  # rows with texts in memory at a time
+ERASED_REASON = "Its raw form was erased together with a person whom it named."
+BATCH_ROWS = 500  # rows with texts in memory at a time
 MERGE_PAGES = 2000  # of the search index, rewritten in one transaction
 
-SCRUBBED = {**TEXTS, CONTACT: ("name",), CHANNEL: ("allow", "deny")}
-STRIPPED: dict[str, Any] = dict.fromkeys(
+HIDDEN_COLUMNS = {**TEXTS, CONTACT: ("name",), CHANNEL: ("allow", "deny")}
+UPDATES = {table: update_by_id(table, columns) for table, columns in HIDDEN_COLUMNS.items()}
+EMPTY_MAIL_ROW: dict[str, Any] = dict.fromkeys(
     (
         "kind",
         "channel_id",
@@ -99,17 +101,17 @@ async def remove(connection: AsyncConnection, made: Plan, redundant: Collection[
         await connection.exec_driver_sql(
             "PRAGMA secure_delete = ON"
         )  # what is freed from here on is overwritten
-    sent = await remove_outward(connection, made)
+    sent = await remove_outgoing(connection, made)
     await _drop_messages(connection, made.messages)
     changed = await _hide_messages(connection, made)
     await _drop_mails(connection, made)
     changed_mails = await _hide(
         connection, MAIL, (made.found["mail"] | made.named) - made.mails, made.like
     )
-    await _delete(connection, E.c.id, redundant)
+    await _delete(connection, EVENT.c.id, redundant)
     titles = (
-        sa.update(E)
-        .where(among(E.c.ticket, "n"), E.c.type == "subject_changed")
+        sa.update(EVENT)
+        .where(among(EVENT.c.ticket, "n"), EVENT.c.type == "subject_changed")
         .values(before=None, after=None)
     )
     await connection.execute(
@@ -120,7 +122,7 @@ async def remove(connection: AsyncConnection, made: Plan, redundant: Collection[
             )
         },
     )
-    events = await _hide(connection, E, made.found["event"] - set(redundant), made.like)
+    events = await _hide(connection, EVENT, made.found["event"] - set(redundant), made.like)
     others = len(
         await _hide(
             connection,
@@ -131,16 +133,16 @@ async def remove(connection: AsyncConnection, made: Plan, redundant: Collection[
     )
     others += await _lists(connection, made) + await _references(connection, made)
     if made.contact is not None:
-        for column in (PART.c.contact_id, ON.c.contact_id, CONTACT.c.id):
+        for column in (PARTICIPANT.c.contact_id, TICKET_CONTACT.c.contact_id, CONTACT.c.id):
             await _delete(connection, column, [made.contact.id])
     return Removed(
-        len(made.messages),
-        len(made.mails),
-        len(made.named),
-        changed,
-        len(changed_mails - made.named),
-        len(events),
-        others + sent,
+        messages=len(made.messages),
+        mails=len(made.mails),
+        raw=len(made.named),
+        changed_messages=changed,
+        changed_mails=len(changed_mails - made.named),
+        changed_events=len(events),
+        others=others + sent,
     )
 
 
@@ -157,21 +159,24 @@ async def _drop_messages(connection: AsyncConnection, ids: Collection[int]) -> N
     """Messages out of the index and the table; their Message-IDs stay known, so that a late reply
     finds its conversation.
     """
-    query = sa.select(M.c.id, M.c.subject, M.c.reply_text, M.c.text).where(among(M.c.id, "ids"))
+    query = sa.select(MESSAGE.c.id, MESSAGE.c.subject, MESSAGE.c.reply_text, MESSAGE.c.text).where(
+        among(MESSAGE.c.id, "ids")
+    )
     ordered = sorted(ids)
-    for at in range(0, len(ordered), SOME):
-        some = (await connection.execute(query, {"ids": ordered[at : at + SOME]})).all()
+    for at in range(0, len(ordered), BATCH_ROWS):
+        some = (await connection.execute(query, {"ids": ordered[at : at + BATCH_ROWS]})).all()
         await search.forget(
             connection,
             [(row.id, row.subject, search.body_of(row.reply_text, row.text)) for row in some],
         )
     await connection.execute(
-        sa.update(REF).where(among(REF.c.message, "ids")).values(message=None), {"ids": ordered}
+        sa.update(MESSAGE_REF).where(among(MESSAGE_REF.c.message, "ids")).values(message=None),
+        {"ids": ordered},
     )
     await connection.execute(
         sa.update(MAIL).where(among(MAIL.c.message, "ids")).values(message=None), {"ids": ordered}
     )
-    await _delete(connection, M.c.id, ordered)
+    await _delete(connection, MESSAGE.c.id, ordered)
 
 
 async def _hide_messages(connection: AsyncConnection, made: Plan) -> int:
@@ -179,17 +184,23 @@ async def _hide_messages(connection: AsyncConnection, made: Plan) -> int:
     those that named him lose their raw form.
     """
     ids = await keys(
-        connection, sa.select(M.c.id).where(among(M.c.thread_id, "t")), t=sorted(made.threads)
+        connection,
+        sa.select(MESSAGE.c.id).where(among(MESSAGE.c.thread_id, "t")),
+        t=sorted(made.threads),
     )
-    columns = (M.c.id, M.c.mail_id, *(M.c[name] for name in SCRUBBED[M]))
-    query = sa.select(*columns).where(among(M.c.id, "ids"))
+    columns = (
+        MESSAGE.c.id,
+        MESSAGE.c.mail_id,
+        *(MESSAGE.c[name] for name in HIDDEN_COLUMNS[MESSAGE]),
+    )
+    query = sa.select(*columns).where(among(MESSAGE.c.id, "ids"))
     ordered = sorted((ids | made.found["message"]) - made.messages)
     count = 0
-    for at in range(0, len(ordered), SOME):
-        some = (await connection.execute(query, {"ids": ordered[at : at + SOME]})).all()
+    for at in range(0, len(ordered), BATCH_ROWS):
+        some = (await connection.execute(query, {"ids": ordered[at : at + BATCH_ROWS]})).all()
         old, new, fresh = [], [], []
         for row in some:
-            was = {name: getattr(row, name) for name in SCRUBBED[M]}
+            was = {name: getattr(row, name) for name in HIDDEN_COLUMNS[MESSAGE]}
             now = {
                 name: made.like.hidden_in(name, value, names=row.id in ids)
                 for name, value in was.items()
@@ -202,9 +213,9 @@ async def _hide_messages(connection: AsyncConnection, made: Plan) -> int:
                 made.named.add(row.mail_id)
             old.append((row.id, was["subject"], search.body_of(was["reply_text"], was["text"])))
             new.append((row.id, now["subject"], search.body_of(now["reply_text"], now["text"])))
-            fresh.append({"_id": row.id, **{f"_{name}": value for name, value in now.items()}})
+            fresh.append(update_row(row.id, now))
         await search.forget(connection, old)
-        await write_rows(connection, [(UPDATES[M], fresh)])
+        await write_rows(connection, [(UPDATES[MESSAGE], fresh)])
         await search.index(connection, new)
         count += len(fresh)
     return count
@@ -214,7 +225,7 @@ async def _drop_mails(connection: AsyncConnection, made: Plan) -> None:
     """Raw forms and rows; a row whose bytes lie in a blob keeps nothing but the blob's key until
     that is gone.
     """
-    await _delete(connection, RAW.c.mail_id, made.mails | made.named)
+    await _delete(connection, RAW_MAIL.c.mail_id, made.mails | made.named)
     large = await keys(
         connection,
         sa.select(MAIL.c.id).where(among(MAIL.c.id, "ids"), MAIL.c.blob.is_not(None)),
@@ -228,7 +239,7 @@ async def _drop_mails(connection: AsyncConnection, made: Plan) -> None:
     row = sa.select(MAIL.c.source, MAIL.c.received_at).where(MAIL.c.id == sa.bindparam("id"))
     for mail_id in sorted(large):
         source, received_at = (await connection.execute(row, {"id": mail_id})).one()
-        values = STRIPPED | {
+        values = EMPTY_MAIL_ROW | {
             "envelope": pack(Envelope(None, (), source, received_at)),
             "size": 0,
             "sha256": "",
@@ -237,11 +248,11 @@ async def _drop_mails(connection: AsyncConnection, made: Plan) -> None:
         await connection.execute(
             sa.update(MAIL)
             .where(MAIL.c.id == mail_id)
-            .values(**values, state="done", reason=REASON)
+            .values(**values, state="done", reason=ERASED_REASON)
         )
     # Nothing can be processed again that has no bytes.
     state = sa.case((MAIL.c.state == "duplicate", "duplicate"), else_="done")
-    reason = sa.case((MAIL.c.state.in_(("done", "duplicate")), MAIL.c.reason), else_=REASON)
+    reason = sa.case((MAIL.c.state.in_(("done", "duplicate")), MAIL.c.reason), else_=ERASED_REASON)
     erased = (
         sa.update(MAIL)
         .where(among(MAIL.c.id, "ids"))
@@ -250,27 +261,19 @@ async def _drop_mails(connection: AsyncConnection, made: Plan) -> None:
     await connection.execute(erased, {"ids": sorted(made.named)})
 
 
-def _update(table: sa.Table) -> sa.Update:
-    values = {name: sa.bindparam(f"_{name}", type_=table.c[name].type) for name in SCRUBBED[table]}
-    return sa.update(table).where(table.c.id == sa.bindparam("_id")).values(values)
-
-
-UPDATES = {table: _update(table) for table in SCRUBBED}
-
-
 async def _hide(
     connection: AsyncConnection, table: sa.Table, ids: Collection[int], like: Likeness
 ) -> set[int]:
     """Hides him in these rows; which ones really named him."""
-    query = sa.select(table.c.id, *(table.c[name] for name in SCRUBBED[table])).where(
+    query = sa.select(table.c.id, *(table.c[name] for name in HIDDEN_COLUMNS[table])).where(
         among(table.c.id, "ids")
     )
     fresh = []
     for row in await connection.execute(query, {"ids": sorted(ids)}):
-        was = {name: getattr(row, name) for name in SCRUBBED[table]}
+        was = {name: getattr(row, name) for name in HIDDEN_COLUMNS[table]}
         now = {name: like.hidden_in(name, value) for name, value in was.items()}
         if now != was:
-            fresh.append({"_id": row.id, **{f"_{name}": value for name, value in now.items()}})
+            fresh.append(update_row(row.id, now))
     await write_rows(connection, [(UPDATES[table], fresh)])
     return {row["_id"] for row in fresh}
 
@@ -286,7 +289,7 @@ async def _lists(connection: AsyncConnection, made: Plan) -> int:
             [each for each in entries if not made.like.is_in(each)]
             for entries in (row.allow, row.deny)
         )
-        fresh.append({"_id": row.id, "_allow": allow, "_deny": deny})
+        fresh.append(update_row(row.id, {"allow": allow, "deny": deny}))
     await write_rows(connection, [(UPDATES[CHANNEL], fresh)])
     return len(fresh)
 
@@ -294,7 +297,7 @@ async def _lists(connection: AsyncConnection, made: Plan) -> int:
 async def _references(connection: AsyncConnection, made: Plan) -> int:
     """Message-IDs that hold his address are forgotten; others name nobody."""
     gone = {ref for ref in made.found["message_ref"] if made.like.is_in_id(ref)}
-    await _delete(connection, REF.c.ref, gone)
+    await _delete(connection, MESSAGE_REF.c.ref, gone)
     return len(gone)
 
 

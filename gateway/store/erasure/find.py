@@ -25,9 +25,9 @@ from gateway.store.sql import sqlite
 from gateway.store.sql.any_of import among
 
 ERASED = "[erased]"
-AT_ONCE = 8  # blobs, or raw mails of PostgreSQL, in memory at a time
+BATCH_BLOBS = 8  # blobs, or raw mails of PostgreSQL, in memory at a time
 
-MAIL, RAW = tables.mail, tables.raw_mail
+MAIL, RAW_MAIL = tables.mail, tables.raw_mail
 TEXTS: dict[sa.Table, tuple[str, ...]] = {
     tables.message: (
         "head",
@@ -42,7 +42,7 @@ TEXTS: dict[sa.Table, tuple[str, ...]] = {
     tables.event: ("actor", "cause", "before", "after", "detail"),
     tables.mail: ("envelope", "message_id", "sender", "subject", "reason", "outcome"),
 }
-SMALL: dict[sa.Table, tuple[str, ...]] = {
+SMALL_TABLES: dict[sa.Table, tuple[str, ...]] = {
     tables.ticket: ("subject",),
     tables.contact: ("name",),
     tables.channel: ("allow", "deny"),
@@ -189,7 +189,7 @@ async def rows(connection: AsyncConnection, like: Likeness, after: Mapping[str, 
 async def small_rows(connection: AsyncConnection, like: Likeness) -> Found:
     """The same of the other tables, whole."""
     found: Found = {}
-    for table, columns in SMALL.items():
+    for table, columns in SMALL_TABLES.items():
         key = table.primary_key.columns[0]
         query = sa.select(key).where(named(connection, like, (table.c[each] for each in columns)))
         found[table.name] = set((await connection.execute(query)).scalars())
@@ -230,18 +230,20 @@ async def _raws_of_sqlite(connection: AsyncConnection, like: Likeness, after: in
 
 
 async def _raws_of_postgresql(connection: AsyncConnection, like: Likeness, after: int) -> set[int]:
-    written = sa.func.lower(sa.func.encode(RAW.c.data, "escape"))
+    written = sa.func.lower(sa.func.encode(RAW_MAIL.c.data, "escape"))
     forms = (
         sa.func.encode(sa.literal(form.encode(), sa.LargeBinary), "escape") for form in like.forms
     )
-    query = sa.select(RAW.c.mail_id).where(
-        RAW.c.mail_id > after, sa.or_(*(sa.func.strpos(written, form) > 0 for form in forms))
+    query = sa.select(RAW_MAIL.c.mail_id).where(
+        RAW_MAIL.c.mail_id > after, sa.or_(*(sa.func.strpos(written, form) > 0 for form in forms))
     )
     candidates = sorted((await connection.execute(query)).scalars())
     found: set[int] = set()
-    for at in range(0, len(candidates), AT_ONCE):
-        some = sa.select(RAW.c.mail_id, RAW.c.data).where(among(RAW.c.mail_id, "ids"))
-        for row in await connection.execute(some, {"ids": candidates[at : at + AT_ONCE]}):
+    for at in range(0, len(candidates), BATCH_BLOBS):
+        some = sa.select(RAW_MAIL.c.mail_id, RAW_MAIL.c.data).where(
+            among(RAW_MAIL.c.mail_id, "ids")
+        )
+        for row in await connection.execute(some, {"ids": candidates[at : at + BATCH_BLOBS]}):
             if like.is_in_raw(bytes(row.data)):
                 found.add(row.mail_id)
     return found
@@ -255,8 +257,8 @@ async def _blobs_naming(blobs: Blobs, like: Likeness, large: list[tuple[int, str
             return False  # it is gone already
 
     found: set[int] = set()
-    for at in range(0, len(large), AT_ONCE):
-        some = large[at : at + AT_ONCE]
+    for at in range(0, len(large), BATCH_BLOBS):
+        some = large[at : at + BATCH_BLOBS]
         told = await asyncio.gather(*(names(key) for _, key in some))
         found.update(mail_id for (mail_id, _), yes in zip(some, told, strict=True) if yes)
     return found

@@ -26,9 +26,9 @@ from gateway.store.sql.any_of import among
 from gateway.store.tickets.threads import chunks
 from gateway.store.tickets.tickets import subject_key
 
-M, MAIL, TICKET, THREAD = tables.message, tables.mail, tables.ticket, tables.thread
-PART, ON, CONTACT = tables.participant, tables.ticket_contact, tables.contact
-REPORTS = ("bounce", "report")  # who sends them is no person
+MESSAGE, MAIL, TICKET, THREAD = tables.message, tables.mail, tables.ticket, tables.thread
+PARTICIPANT, TICKET_CONTACT, CONTACT = tables.participant, tables.ticket_contact, tables.contact
+REPORT_KINDS = ("bounce", "report")  # who sends them is no person
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ async def survey(database: Database, blobs: Blobs, like: Likeness) -> Survey:
 async def names(database: Database, like: Likeness, looked: Survey) -> set[str]:
     """The display names that mails gave him, in their From, To and Cc."""
     found: set[str] = set()
-    query = sa.select(M.c.head).where(among(M.c.id, "ids"))
+    query = sa.select(MESSAGE.c.head).where(among(MESSAGE.c.id, "ids"))
     async with database.read() as connection:
         for piece in chunks(looked.found["message"]):
             for head in (await connection.execute(query, {"ids": piece})).scalars():
@@ -154,10 +154,14 @@ async def _own_messages(
 ) -> set[int]:
     """Messages that he wrote, or that were forwarded as his."""
     found = await keys(
-        connection, sa.select(M.c.id).where(among(M.c.mail_id, "mails")), mails=sorted(mails)
+        connection,
+        sa.select(MESSAGE.c.id).where(among(MESSAGE.c.mail_id, "mails")),
+        mails=sorted(mails),
     )
     if contact is not None:
-        found |= await keys(connection, sa.select(M.c.id).where(M.c.sender_id == contact.id))
+        found |= await keys(
+            connection, sa.select(MESSAGE.c.id).where(MESSAGE.c.sender_id == contact.id)
+        )
     return found
 
 
@@ -169,15 +173,19 @@ async def _conversations(
     """
     number = made.contact.id if made.contact is not None else 0
     touched = await keys(
-        connection, sa.select(M.c.thread_id).where(among(M.c.id, "ids")), ids=sorted(own)
+        connection,
+        sa.select(MESSAGE.c.thread_id).where(among(MESSAGE.c.id, "ids")),
+        ids=sorted(own),
     )
     touched |= await keys(
-        connection, sa.select(PART.c.thread_id).where(PART.c.contact_id == number)
+        connection, sa.select(PARTICIPANT.c.thread_id).where(PARTICIPANT.c.contact_id == number)
     )
     asked = await keys(
         connection, sa.select(TICKET.c.number).where(TICKET.c.requester_id == number)
     )
-    put_on = await keys(connection, sa.select(ON.c.ticket).where(ON.c.contact_id == number))
+    put_on = await keys(
+        connection, sa.select(TICKET_CONTACT.c.ticket).where(TICKET_CONTACT.c.contact_id == number)
+    )
     touched |= await keys(
         connection,
         sa.select(THREAD.c.id).where(among(THREAD.c.ticket, "n")),
@@ -218,8 +226,8 @@ async def _conversations(
         for row in tickets
         if row.merged_into is not None and row.merged_into not in made.tickets
     }
-    gone = sa.select(M.c.id).where(
-        sa.or_(among(M.c.thread_id, "threads"), among(M.c.ticket_note, "noted"))
+    gone = sa.select(MESSAGE.c.id).where(
+        sa.or_(among(MESSAGE.c.thread_id, "threads"), among(MESSAGE.c.ticket_note, "noted"))
     )
     made.messages = own | await keys(connection, gone, threads=sorted(alone), noted=sorted(noted))
     await _titles(connection, made, asked, tickets)
@@ -238,15 +246,18 @@ async def _alone(
     """
     outside = [~among(CONTACT.c.address, "ours"), CONTACT.c.id != number]
     given = {"ids": sorted(touched), "ours": sorted(ours)}
-    writing = sa.select(M.c.thread_id).join(CONTACT, CONTACT.c.id == M.c.sender_id)
+    writing = sa.select(MESSAGE.c.thread_id).join(CONTACT, CONTACT.c.id == MESSAGE.c.sender_id)
     writing = writing.where(
-        among(M.c.thread_id, "ids"), *outside, M.c.kind.not_in(REPORTS), ~among(M.c.id, "own")
+        among(MESSAGE.c.thread_id, "ids"),
+        *outside,
+        MESSAGE.c.kind.not_in(REPORT_KINDS),
+        ~among(MESSAGE.c.id, "own"),
     )
     wrote = await keys(connection, writing, **given, own=sorted(own))
     reading = (
-        sa.select(PART.c.thread_id)
-        .join(CONTACT, CONTACT.c.id == PART.c.contact_id)
-        .where(among(PART.c.thread_id, "ids"), *outside)
+        sa.select(PARTICIPANT.c.thread_id)
+        .join(CONTACT, CONTACT.c.id == PARTICIPANT.c.contact_id)
+        .where(among(PARTICIPANT.c.thread_id, "ids"), *outside)
     )
     present = await keys(connection, reading, **given)
     return touched - wrote - (present - his)
@@ -261,8 +272,8 @@ async def _titles(
     subjects: dict[int, list[str]] = {}  # of messages that go, by ticket
     kept: dict[int, set[str]] = {}
     query = (
-        sa.select(M.c.id, M.c.subject, THREAD.c.ticket)
-        .join(THREAD, THREAD.c.id == M.c.thread_id)
+        sa.select(MESSAGE.c.id, MESSAGE.c.subject, THREAD.c.ticket)
+        .join(THREAD, THREAD.c.id == MESSAGE.c.thread_id)
         .where(among(THREAD.c.ticket, "n"))
     )
     tickets = list(tickets)
@@ -294,7 +305,7 @@ async def _mails_of(connection: AsyncConnection, own: set[int], messages: set[in
     found = own | await keys(connection, of_messages, messages=sorted(messages))
     found |= await keys(
         connection,
-        sa.select(M.c.mail_id).where(among(M.c.id, "messages")),
+        sa.select(MESSAGE.c.mail_id).where(among(MESSAGE.c.id, "messages")),
         messages=sorted(messages),
     )
     return found | await keys(

@@ -17,7 +17,14 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store.engine import Database
-from gateway.store.imap.taken_mail import BOX, HERE, KNOWN, SUPERSEDED, TAKEN, MailboxLeaseLost
+from gateway.store.imap.taken_mail import (
+    AT_UIDVALIDITY,
+    KNOWN_UIDS,
+    MAILBOX,
+    SUPERSEDED,
+    TAKEN,
+    MailboxLeaseLost,
+)
 from gateway.store.sql.any_of import among
 from gateway.store.sql.nodes import dead
 
@@ -89,7 +96,7 @@ class Mailboxes:
             return [
                 Mailbox(**row)
                 for row in (
-                    await connection.execute(sa.select(BOX).order_by(BOX.c.name))
+                    await connection.execute(sa.select(MAILBOX).order_by(MAILBOX.c.name))
                 ).mappings()
             ]
 
@@ -109,13 +116,17 @@ class Mailboxes:
         )
         fresh |= {"uidvalidity": 0, "backlog_automation": "fresh", "state": "new"}
         async with self.database.write(ordered=True) as connection:
-            known = dict((await connection.execute(sa.select(BOX.c.name, BOX.c.place))).all())
+            known = dict(
+                (await connection.execute(sa.select(MAILBOX.c.name, MAILBOX.c.place))).all()
+            )
             for name, place in wanted:
                 if name not in known:
-                    await connection.execute(sa.insert(BOX).values(name=name, place=place))
+                    await connection.execute(sa.insert(MAILBOX).values(name=name, place=place))
                 elif known[name] != place:
                     await connection.execute(
-                        sa.update(BOX).where(BOX.c.name == name).values(place=place, **fresh)
+                        sa.update(MAILBOX)
+                        .where(MAILBOX.c.name == name)
+                        .values(place=place, **fresh)
                     )
 
     # ---- the lease
@@ -129,43 +140,48 @@ class Mailboxes:
         What we hold is kept even while a transaction of ours has its row: that is waited for. What
         is free and in use by another process is not.
         """
-        named = BOX.c.name.in_(sorted(names))
+        named = MAILBOX.c.name.in_(sorted(names))
         lease = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}
         async with self.database.write(durable=False) as connection:
             kept = await connection.execute(
-                sa.update(BOX)
-                .where(named, BOX.c.lease_owner == self.database.node)
+                sa.update(MAILBOX)
+                .where(named, MAILBOX.c.lease_owner == self.database.node)
                 .values(**lease)
-                .returning(BOX)
+                .returning(MAILBOX)
             )
             rows = list(kept.mappings())
-            held = sa.select(BOX.c.lease_owner).where(
-                named, BOX.c.lease_owner.is_not(None), BOX.c.lease_owner != self.database.node
+            held = sa.select(MAILBOX.c.lease_owner).where(
+                named,
+                MAILBOX.c.lease_owner.is_not(None),
+                MAILBOX.c.lease_owner != self.database.node,
             )
             gone = dead(set((await connection.execute(held)).scalars()), self.database.node)
             free = sa.or_(
-                BOX.c.lease_owner.is_(None),
-                BOX.c.lease_owner.in_(sorted(gone)),
-                sa.and_(BOX.c.lease_until < now, BOX.c.lease_owner != self.database.node),
+                MAILBOX.c.lease_owner.is_(None),
+                MAILBOX.c.lease_owner.in_(sorted(gone)),
+                sa.and_(MAILBOX.c.lease_until < now, MAILBOX.c.lease_owner != self.database.node),
             )
             query = (
-                sa.select(BOX.c.id)
+                sa.select(MAILBOX.c.id)
                 .where(named, free)
-                .order_by(BOX.c.id)
+                .order_by(MAILBOX.c.id)
                 .with_for_update(skip_locked=True)
             )
             ids = list((await connection.execute(query)).scalars())
             if ids:
                 taken = await connection.execute(
-                    sa.update(BOX).where(BOX.c.id.in_(ids)).values(**lease).returning(BOX)
+                    sa.update(MAILBOX)
+                    .where(MAILBOX.c.id.in_(ids))
+                    .values(**lease)
+                    .returning(MAILBOX)
                 )
                 rows += taken.mappings()
         return {row["name"]: Mailbox(**row) for row in rows}
 
     async def release(self, names: Collection[str]) -> None:
         """Gives back what we hold of these."""
-        mine = sa.update(BOX).where(
-            BOX.c.name.in_(sorted(names)), BOX.c.lease_owner == self.database.node
+        mine = sa.update(MAILBOX).where(
+            MAILBOX.c.name.in_(sorted(names)), MAILBOX.c.lease_owner == self.database.node
         )
         async with self.database.write(durable=False) as connection:
             await connection.execute(mine.values(lease_owner=None, lease_until=None))
@@ -175,7 +191,9 @@ class Mailboxes:
             await self._set(connection, box, **values)
 
     async def _set(self, connection: AsyncConnection, box: int, **values: Any) -> None:
-        mine = sa.update(BOX).where(BOX.c.id == box, BOX.c.lease_owner == self.database.node)
+        mine = sa.update(MAILBOX).where(
+            MAILBOX.c.id == box, MAILBOX.c.lease_owner == self.database.node
+        )
         if not (await connection.execute(mine.values(**values))).rowcount:
             raise MailboxLeaseLost("the mailbox is read by another process now")
 
@@ -189,9 +207,9 @@ class Mailboxes:
         comes back to an UIDVALIDITY it had.
         """
         first = sa.func.coalesce(
-            BOX.c.first_seen_at,
-            sa.literal(now, BOX.c.first_seen_at.type),
-            type_=BOX.c.first_seen_at.type,
+            MAILBOX.c.first_seen_at,
+            sa.literal(now, MAILBOX.c.first_seen_at.type),
+            type_=MAILBOX.c.first_seen_at.type,
         )
         async with self.database.write(ordered=True) as connection:
             await self._set(
@@ -228,7 +246,7 @@ class Mailboxes:
             return set(
                 (
                     await connection.execute(
-                        KNOWN, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
+                        KNOWN_UIDS, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
                     )
                 ).scalars()
             )
@@ -240,7 +258,7 @@ class Mailboxes:
         ascending.
         """
         query = sa.select(TAKEN.c.uid).where(
-            HERE, sa.text("NOT mailbox_mail.settled"), TAKEN.c.mail_id.is_not(None)
+            AT_UIDVALIDITY, sa.text("NOT mailbox_mail.settled"), TAKEN.c.mail_id.is_not(None)
         )
         async with self.database.read() as connection:
             values = {"box": box, "validity": uidvalidity}
@@ -252,13 +270,15 @@ class Mailboxes:
 
     async def settle(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
         """These are done. Losing this in a crash only means that it is done again."""
-        done = sa.update(TAKEN).where(HERE, among(TAKEN.c.uid, "uids")).values(settled=True)
+        done = (
+            sa.update(TAKEN).where(AT_UIDVALIDITY, among(TAKEN.c.uid, "uids")).values(settled=True)
+        )
         async with self.database.write(durable=False) as connection:
             await connection.execute(
                 done, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
             )
 
-    async def owe(
+    async def record_unfetchable(
         self, box: int, uidvalidity: int, uid: int, problem: str, retry_at: datetime
     ) -> None:
         """Writes down that a mail cannot be fetched, so that the others go on and a person can see
@@ -291,7 +311,7 @@ class Mailboxes:
         given.
         """
         query = sa.select(TAKEN.c.uid, TAKEN.c.problem, TAKEN.c.tries, TAKEN.c.retry_at).where(
-            HERE,
+            AT_UIDVALIDITY,
             sa.text("NOT mailbox_mail.settled"),
             TAKEN.c.mail_id.is_(None),
             TAKEN.c.problem.is_not(None),
@@ -314,10 +334,10 @@ class Mailboxes:
         async with self.database.read() as connection:
             return dict((await connection.execute(query.group_by(TAKEN.c.mailbox_id))).all())
 
-    async def forgive(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
+    async def drop_unfetchable(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
         """Mails that could not be fetched are no longer there."""
         lost = sa.delete(TAKEN).where(
-            HERE,
+            AT_UIDVALIDITY,
             among(TAKEN.c.uid, "uids"),
             TAKEN.c.mail_id.is_(None),
             sa.text("NOT mailbox_mail.settled"),
@@ -329,19 +349,19 @@ class Mailboxes:
 
     # ---- how it is
 
-    async def well(self, box: int, now: datetime) -> None:
+    async def mark_ok(self, box: int, now: datetime) -> None:
         """Everything that was there has been taken in."""
         await self._change(
             box, durable=False, state="ok", problem=None, failing_since=None, last_pass_at=now
         )
 
-    async def ailing(self, box: int, state: State, problem: str, now: datetime) -> None:
+    async def mark_failing(self, box: int, state: State, problem: str, now: datetime) -> None:
         """It cannot be read, for a reason in one plain sentence; since when is kept from the first
         time on.
         """
         since = sa.func.coalesce(
-            BOX.c.failing_since,
-            sa.literal(now, BOX.c.failing_since.type),
-            type_=BOX.c.failing_since.type,
+            MAILBOX.c.failing_since,
+            sa.literal(now, MAILBOX.c.failing_since.type),
+            type_=MAILBOX.c.failing_since.type,
         )
         await self._change(box, durable=False, state=state, problem=problem, failing_since=since)

@@ -23,8 +23,8 @@ from gateway.store.sql.nodes import dead
 
 TOKEN = tables.oauth_token
 Key = tuple[str, str]  # client, account
-_FREE = {"lease_owner": None, "lease_until": None}
-_WELL = {"problem": None, "refused_at": None}
+_NO_LEASE = {"lease_owner": None, "lease_until": None}
+_NO_PROBLEM = {"problem": None, "refused_at": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ class TokenRows:
             await connection.execute(
                 sa.update(TOKEN)
                 .where(_is(key), TOKEN.c.lease_owner == self.database.node)
-                .values(_FREE)
+                .values(_NO_LEASE)
             )
 
     async def renewed(self, key: Key, used: str | None, granted: Granted) -> bool:
@@ -131,7 +131,7 @@ class TokenRows:
             values["refresh_token"] = granted.refresh_token
         if granted.refresh_token is not None or granted.refresh_until is not None:
             values["refresh_until"] = granted.refresh_until
-        return await self._replace(key, used, values | _WELL)
+        return await self._replace(key, used, values | _NO_PROBLEM)
 
     async def refused(self, key: Key, used: str | None, problem: str, now: datetime) -> bool:
         """The provider does not want to hear of us: told to everybody, until a person signs in.
@@ -150,7 +150,7 @@ class TokenRows:
         statement = (
             sa.update(TOKEN)
             .where(_is(key), TOKEN.c.refresh_token.is_not_distinct_from(used))
-            .values(values | _FREE)
+            .values(values | _NO_LEASE)
         )
         async with self.database.write() as connection:
             return (await connection.execute(statement)).rowcount > 0
@@ -167,7 +167,7 @@ class TokenRows:
         async with self.database.write() as connection:
             await self._locked(connection, key, now)
             await connection.execute(
-                sa.update(TOKEN).where(_is(key)).values(values | _WELL | _FREE)
+                sa.update(TOKEN).where(_is(key)).values(values | _NO_PROBLEM | _NO_LEASE)
             )
 
 

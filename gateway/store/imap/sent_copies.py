@@ -18,63 +18,63 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.store.engine import Database
 from gateway.store.schema import tables
 
-WITHIN = timedelta(days=7)  # a mail that went out before gets no copy any more
-LONGEST_WAY = timedelta(days=7)  # from a mail's message to its going out, with room to spare
+COPY_WITHIN = timedelta(days=7)  # a mail that went out before gets no copy any more
+LONGEST_DELIVERY = timedelta(days=7)  # from a mail's message to its going out, with room to spare
 COPY, OUTGOING, DELIVERY, MESSAGE = (
     tables.sent_copy,
     tables.outgoing,
     tables.delivery,
     tables.message,
 )
-_SENT = sa.exists().where(
+_WAS_SENT = sa.exists().where(
     DELIVERY.c.outgoing_id == OUTGOING.c.id,
     DELIVERY.c.state == "sent",
     DELIVERY.c.ended_at >= sa.bindparam("since", type_=DELIVERY.c.ended_at.type),
 )
-_PLANNED = sa.exists().where(
+_IS_PLANNED = sa.exists().where(
     COPY.c.outgoing_id == OUTGOING.c.id, COPY.c.mailbox == sa.bindparam("mailbox")
 )
 # The numbers of messages ascend with the time at which they were written, also those of mails that
 # had been scheduled.
-WANTED = (
+MAILS_WITHOUT_COPY = (
     sa.select(OUTGOING.c.id)
     .where(
         OUTGOING.c.message > sa.bindparam("after"),
         ~OUTGOING.c.automatic,
         OUTGOING.c.raw.is_not(None),
         OUTGOING.c.return_address == sa.bindparam("channel"),
-        _SENT,
-        ~_PLANNED,
+        _WAS_SENT,
+        ~_IS_PLANNED,
     )
     .order_by(OUTGOING.c.id)
 )
-HIGHEST = sa.select(sa.func.max(OUTGOING.c.message))
-UNDERWAY = (
+HIGHEST_MESSAGE = sa.select(sa.func.max(OUTGOING.c.message))
+FIRST_UNDERWAY = (
     sa.select(sa.func.min(OUTGOING.c.message))
     .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
     .where(sa.text("delivery.state IN ('queued', 'deferred')"))  # in the words of the index
 )
-BEFORE = (
+LAST_MESSAGE_BEFORE = (
     sa.select(MESSAGE.c.id)
     .join(OUTGOING, OUTGOING.c.message == MESSAGE.c.id)
     .where(MESSAGE.c.created_at < sa.bindparam("then", type_=MESSAGE.c.created_at.type))
     .order_by(OUTGOING.c.message.desc())
     .limit(1)
 )
-_DUE = sa.and_(
+_IS_DUE = sa.and_(
     COPY.c.mailbox == sa.bindparam("_mailbox"),
     COPY.c.done_at.is_(None),
     COPY.c.due_at <= sa.bindparam("_now", type_=COPY.c.due_at.type),
 )
-NEXT = (
+NEXT_COPY = (
     sa.select(COPY.c.outgoing_id, COPY.c.attempts)
     .join(OUTGOING, OUTGOING.c.id == COPY.c.outgoing_id)
-    .where(_DUE, OUTGOING.c.raw.is_not(None))
+    .where(_IS_DUE, OUTGOING.c.raw.is_not(None))
     .order_by(COPY.c.attempts, COPY.c.outgoing_id)
     .limit(1)
     .with_for_update(skip_locked=True, of=COPY)
 )
-WHOLE = (
+MAIL_TO_COPY = (
     sa.select(
         OUTGOING.c.message_id,
         OUTGOING.c.raw,
@@ -124,21 +124,23 @@ class Copies:
         async with self.database.read() as connection:
             if after is None:
                 after = (
-                    await connection.execute(BEFORE, {"then": now - WITHIN - LONGEST_WAY})
+                    await connection.execute(
+                        LAST_MESSAGE_BEFORE, {"then": now - COPY_WITHIN - LONGEST_DELIVERY}
+                    )
                 ).scalar() or 0
             highest: int = (
-                (await connection.execute(HIGHEST)).scalar() or 0
+                (await connection.execute(HIGHEST_MESSAGE)).scalar() or 0
             )  # the first of the three: what is written meanwhile is for the next time
-            underway: int | None = (await connection.execute(UNDERWAY)).scalar()
+            underway: int | None = (await connection.execute(FIRST_UNDERWAY)).scalar()
             rows = []
             for mailbox, channel in wanted.items():
                 values = {
                     "after": after,
                     "channel": channel,
-                    "since": now - WITHIN,
+                    "since": now - COPY_WITHIN,
                     "mailbox": mailbox,
                 }
-                found = (await connection.execute(WANTED, values)).scalars()
+                found = (await connection.execute(MAILS_WITHOUT_COPY, values)).scalars()
                 rows += [
                     {"outgoing_id": each, "mailbox": mailbox, "attempts": 0, "due_at": now}
                     for each in found
@@ -156,22 +158,22 @@ class Copies:
         ``until``. None where there is none.
         """
         async with self.database.write(durable=False) as connection:
-            row = (await connection.execute(NEXT, {"_mailbox": mailbox, "_now": now})).first()
+            row = (await connection.execute(NEXT_COPY, {"_mailbox": mailbox, "_now": now})).first()
             if row is None:
                 return None
             await connection.execute(
                 _one(row.outgoing_id, mailbox).values(due_at=until, attempts=row.attempts + 1)
             )
         async with self.database.read() as connection:
-            mail = (await connection.execute(WHOLE, {"outgoing": row.outgoing_id})).one()
+            mail = (await connection.execute(MAIL_TO_COPY, {"outgoing": row.outgoing_id})).one()
         message_id, raw, created_at, sent_at = mail
         return Copy(
-            row.outgoing_id,
-            mailbox,
-            message_id,
-            bytes(raw),
-            sent_at or created_at,
-            row.attempts + 1,
+            outgoing=row.outgoing_id,
+            mailbox=mailbox,
+            message_id=message_id,
+            raw=bytes(raw),
+            sent_at=sent_at or created_at,
+            attempts=row.attempts + 1,
         )
 
     async def done(self, copy: Copy, now: datetime) -> None:
@@ -193,7 +195,7 @@ class Copies:
     ) -> None:
         """None of a mailbox's copies can be made now."""
         async with self.database.write() as connection:
-            query = sa.update(COPY).where(_DUE).values(problem=problem, due_at=due_at)
+            query = sa.update(COPY).where(_IS_DUE).values(problem=problem, due_at=due_at)
             await connection.execute(query, {"_mailbox": mailbox, "_now": now})
 
 

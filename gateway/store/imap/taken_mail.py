@@ -21,15 +21,17 @@ from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
 from gateway.store.sql.bulk import write_rows
 
-BOX, TAKEN, SUPERSEDED = tables.mailbox, tables.mailbox_mail, tables.superseded_mail
-HERE = sa.and_(
+MAILBOX, TAKEN, SUPERSEDED = tables.mailbox, tables.mailbox_mail, tables.superseded_mail
+AT_UIDVALIDITY = sa.and_(
     TAKEN.c.mailbox_id == sa.bindparam("box"), TAKEN.c.uidvalidity == sa.bindparam("validity")
 )
-KNOWN = sa.select(TAKEN.c.uid, TAKEN.c.mail_id).where(HERE, among(TAKEN.c.uid, "uids"))
-_LOCK = (
-    sa.select(BOX.c.id, BOX.c.uidvalidity, BOX.c.last_uid, BOX.c.lease_owner)
-    .where(among(BOX.c.id, "ids"))
-    .order_by(BOX.c.id)
+KNOWN_UIDS = sa.select(TAKEN.c.uid, TAKEN.c.mail_id).where(
+    AT_UIDVALIDITY, among(TAKEN.c.uid, "uids")
+)
+_LOCK_MAILBOXES = (
+    sa.select(MAILBOX.c.id, MAILBOX.c.uidvalidity, MAILBOX.c.last_uid, MAILBOX.c.lease_owner)
+    .where(among(MAILBOX.c.id, "ids"))
+    .order_by(MAILBOX.c.id)
     .with_for_update()
 )
 _RECOGNISED = (
@@ -52,7 +54,9 @@ _FORGET_SUPERSEDED = sa.delete(SUPERSEDED).where(
     SUPERSEDED.c.uid == sa.bindparam("_uid"),
 )
 _ADVANCE = (
-    sa.update(BOX).where(BOX.c.id == sa.bindparam("_id")).values(last_uid=sa.bindparam("_last"))
+    sa.update(MAILBOX)
+    .where(MAILBOX.c.id == sa.bindparam("_id"))
+    .values(last_uid=sa.bindparam("_last"))
 )
 
 
@@ -86,10 +90,10 @@ class TakenMail:
     owed: frozenset[MailboxPosition]
 
 
-NOTHING = TakenMail({}, {}, frozenset())
+NOTHING_TAKEN = TakenMail({}, {}, frozenset())
 
 
-async def claim_marks(
+async def find_taken(
     connection: AsyncConnection, node: str, marks: Mapping[MailboxPosition, bytes]
 ) -> TakenMail:
     """Locks the mailboxes of ``marks`` (mail to digest) and tells which of those mails are known
@@ -100,7 +104,7 @@ async def claim_marks(
     boxes = {
         row.id: row
         for row in await connection.execute(
-            _LOCK, {"ids": sorted({mark.mailbox for mark in marks})}
+            _LOCK_MAILBOXES, {"ids": sorted({mark.mailbox for mark in marks})}
         )
     }
     there: dict[MailboxPosition, int] = {}
@@ -118,7 +122,7 @@ async def claim_marks(
             "validity": own[0].uidvalidity,
             "uids": sorted({mark.uid for mark in own}),
         }
-        taken = {row.uid: row.mail_id for row in await connection.execute(KNOWN, values)}
+        taken = {row.uid: row.mail_id for row in await connection.execute(KNOWN_UIDS, values)}
         there |= {mark: taken[mark.uid] for mark in own if taken.get(mark.uid) is not None}
         owed |= {mark for mark in own if mark.uid in taken and mark not in there}
         again |= await _recognised(
@@ -163,33 +167,40 @@ async def record(
     """Writes down mails with their ``numbers`` in the spool, and moves each cursor over what is
     there without a gap.
 
-    In the transaction of :func:`claim_marks`, with what that gave. A mail that was owed no longer
+    In the transaction of :func:`find_taken`, with what that gave. A mail that was owed no longer
     is.
     """
     fresh = [mark for mark in marks if mark not in known.there]
-    rows = [
-        {
-            "mailbox_id": mark.mailbox,
-            "uidvalidity": mark.uidvalidity,
-            "uid": mark.uid,
-            "mail_id": numbers[mark],
-            "digest": marks[mark],
-            "settled": mark.settled,
-        }
-        for mark in fresh
-    ]
-    owed = [
-        {"_box": mark.mailbox, "_validity": mark.uidvalidity, "_uid": mark.uid}
-        for mark in known.owed
-    ]
+    rows = [_taken_row(mark, numbers[mark], marks[mark]) for mark in fresh]
+    owed = [_forget_row(mark) for mark in known.owed]
     own = _by_mailbox(marks)
-    boxes = {row.id: row.last_uid for row in await connection.execute(_LOCK, {"ids": sorted(own)})}
+    boxes = {
+        row.id: row.last_uid
+        for row in await connection.execute(_LOCK_MAILBOXES, {"ids": sorted(own)})
+    }
     moved = [
         {"_id": box, "_last": last}
         for box, some in own.items()
         if (last := reached(boxes[box], some)) != boxes[box]
     ]
     await write_rows(connection, [(_FORGET, owed), (TAKEN, rows), (_ADVANCE, moved)])
+
+
+def _taken_row(mark: MailboxPosition, mail_id: int, digest: bytes) -> dict[str, Any]:
+    """Return a row of ``mailbox_mail``."""
+    return {
+        "mailbox_id": mark.mailbox,
+        "uidvalidity": mark.uidvalidity,
+        "uid": mark.uid,
+        "mail_id": mail_id,
+        "digest": digest,
+        "settled": mark.settled,
+    }
+
+
+def _forget_row(mark: MailboxPosition) -> dict[str, Any]:
+    """Return the parameters of ``_FORGET``."""
+    return {"_box": mark.mailbox, "_validity": mark.uidvalidity, "_uid": mark.uid}
 
 
 def reached(last: int, marks: Iterable[MailboxPosition]) -> int:

@@ -10,14 +10,14 @@ from alembic import context
 
 from gateway.store.schema.tables import metadata
 
-APART = (
+UNCOMPARED = (
     "message_search",
 )  # full-text search has its own tables on each database, made by hand in the migrations
 
 
 def ours(_object: Any, name: str | None, kind: str, _reflected: bool, _compare_to: Any) -> bool:
     """Whether a table or index takes part in comparisons."""
-    return not (name or "").startswith(APART) and not (
+    return not (name or "").startswith(UNCOMPARED) and not (
         kind == "table" and (name or "").startswith("sqlite_")
     )
 

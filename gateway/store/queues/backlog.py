@@ -11,16 +11,18 @@ import sqlalchemy as sa
 from gateway.store.engine import Database
 from gateway.store.schema import tables
 
-D, E, N = tables.delivery, tables.enrolment, tables.notice
+DELIVERY, ENROLMENT, NOTICE = tables.delivery, tables.enrolment, tables.notice
 
 
 async def counts(database: Database, now: datetime) -> dict[str, tuple[str, float]]:
     """What each figure tells, and its value, by name."""
-    waiting = sa.select(sa.func.count(), sa.func.min(D.c.created_at)).where(
-        D.c.state.in_(("queued", "deferred"))
+    waiting = sa.select(sa.func.count(), sa.func.min(DELIVERY.c.created_at)).where(
+        DELIVERY.c.state.in_(("queued", "deferred"))
     )
-    due = sa.select(sa.func.count()).where(E.c.state == "ACTIVE", E.c.due_at <= now)
-    untold = sa.select(sa.func.count()).where(N.c.outgoing_id.is_(None), N.c.due_at <= now)
+    due = sa.select(sa.func.count()).where(ENROLMENT.c.state == "ACTIVE", ENROLMENT.c.due_at <= now)
+    untold = sa.select(sa.func.count()).where(
+        NOTICE.c.outgoing_id.is_(None), NOTICE.c.due_at <= now
+    )
     async with database.read() as connection:
         number, oldest = (await connection.execute(waiting)).one()
         runs = (await connection.execute(due)).scalar_one()

@@ -30,9 +30,9 @@ if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
 INLINE_BYTES = 256 << 10  # a raw mail up to this size lies in the database
-CHUNK = 1 << 20
-ASIDE = "parts"  # the folder of what is being written
-PART = ".part"
+CHUNK_BYTES = 1 << 20
+PARTS_FOLDER = "parts"  # the folder of what is being written
+PART_SUFFIX = ".part"
 RETRIES: RetryConfig = {
     "max_retries": 3,
     "retry_timeout": timedelta(seconds=20),
@@ -91,7 +91,11 @@ def remove_leftovers(url: str) -> int:
     to try again.
     """
     blobs = open_blobs(url)
-    found = list((blobs.folder / ASIDE).glob(f"*{PART}")) if isinstance(blobs, FileBlobs) else []
+    found = (
+        list((blobs.folder / PARTS_FOLDER).glob(f"*{PART_SUFFIX}"))
+        if isinstance(blobs, FileBlobs)
+        else []
+    )
     abandoned = [
         path
         for path in found
@@ -173,7 +177,9 @@ class FileBlobs:
             _make_folder(target.parent)
         if not target.exists():
             aside = (
-                self.folder / ASIDE / f"{target.name}.{os.getpid()}-{secrets.token_hex(6)}{PART}"
+                self.folder
+                / PARTS_FOLDER
+                / f"{target.name}.{os.getpid()}-{secrets.token_hex(6)}{PART_SUFFIX}"
             )
             aside.parent.mkdir(mode=0o700, exist_ok=True)
             try:
@@ -234,7 +240,7 @@ def _write(raw: bytes | Path, aside: Path) -> None:
             file.write(raw)
         else:
             with raw.open("rb") as source:
-                while chunk := source.read(CHUNK):
+                while chunk := source.read(CHUNK_BYTES):
                     file.write(chunk)
         file.flush()
         os.fsync(file.fileno())

@@ -23,7 +23,7 @@ from gateway.store.schema import tables
 MailState = Literal["pending", "done", "ignored", "quarantined", "held", "duplicate"]
 
 MAIL = tables.mail
-_PLAIN = (
+_SHORT_COLUMNS = (
     "id",
     "received_at",
     "source",
@@ -37,7 +37,7 @@ _PLAIN = (
     "channel_id",
     "message_id",
 )
-_MORE = (
+_LONG_COLUMNS = (
     "sender",
     "subject",
     "original_id",
@@ -48,10 +48,11 @@ _MORE = (
     "outcome",
     "envelope",
 )
-ROWS = sa.select(
-    *(MAIL.c[name] for name in (*_PLAIN, *_MORE)), tables.channel.c.address.label("channel")
+SELECT_MAIL = sa.select(
+    *(MAIL.c[name] for name in (*_SHORT_COLUMNS, *_LONG_COLUMNS)),
+    tables.channel.c.address.label("channel"),
 ).select_from(MAIL.outerjoin(tables.channel, tables.channel.c.id == MAIL.c.channel_id))
-FREED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
+NO_LEASE: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ class MailRegister:
         """Mails newest first: of one state or any, at most ``limit``, only those of ``ids`` when
         given.
         """
-        query = _where(ROWS, state, ids).order_by(MAIL.c.id.desc())
+        query = _where(SELECT_MAIL, state, ids).order_by(MAIL.c.id.desc())
         async with self.database.read() as connection:
             rows = await connection.execute(query.limit(limit) if limit is not None else query)
             return [_mail(row) for row in rows.mappings()]
@@ -167,7 +168,7 @@ class MailRegister:
             again = (
                 {"tries": 0, "processed_at": None} if state == "pending" else {"processed_at": now}
             )
-            values = FREED | again | {"state": state, "reason": reason, "released": released}
+            values = NO_LEASE | again | {"state": state, "reason": reason, "released": released}
             await connection.execute(sa.update(MAIL).where(MAIL.c.id == mail_id).values(values))
 
 

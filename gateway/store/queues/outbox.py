@@ -25,64 +25,86 @@ from gateway.store.sql.bulk import write_rows
 from gateway.store.sql.nodes import dead
 
 State = Literal["scheduled", "queued", "sent", "deferred", "failed", "cancelled"]
-WAITS: tuple[State, ...] = ("scheduled", "queued", "deferred")
+WAITING_STATES: tuple[State, ...] = ("scheduled", "queued", "deferred")
 CLAIM_BYTES = 32 << 20  # raw bytes one claim brings into memory, unless a single mail is larger
 
-D, OUT = tables.delivery, tables.outgoing
-INSTANT = D.c.due_at.type
+DELIVERY, OUTGOING = tables.delivery, tables.outgoing
+INSTANT = DELIVERY.c.due_at.type
 # The database only takes the index of waiting deliveries when it reads its condition in the query,
 # with plain values.
-WAITING = sa.text("delivery.state IN ('queued', 'deferred')")
-IDS = among(D.c.id, "ids")
-FREE = sa.or_(D.c.lease_until.is_(None), D.c.lease_until < sa.bindparam("now", type_=INSTANT))
-DUE = (
-    sa.select(D)
-    .where(WAITING, D.c.due_at <= sa.bindparam("due", type_=INSTANT), FREE)
-    .order_by(D.c.due_at)
+IS_WAITING = sa.text("delivery.state IN ('queued', 'deferred')")
+ID_IN_IDS = among(DELIVERY.c.id, "ids")
+IS_UNLEASED = sa.or_(
+    DELIVERY.c.lease_until.is_(None), DELIVERY.c.lease_until < sa.bindparam("now", type_=INSTANT)
+)
+CLAIMABLE = (
+    sa.select(DELIVERY)
+    .where(IS_WAITING, DELIVERY.c.due_at <= sa.bindparam("due", type_=INSTANT), IS_UNLEASED)
+    .order_by(DELIVERY.c.due_at)
     .limit(sa.bindparam("size"))
     .with_for_update(skip_locked=True)
 )
-NEXT = sa.select(D.c.due_at).where(WAITING, FREE).order_by(D.c.due_at).limit(1)
-LEASE = (
-    sa.update(D)
-    .where(IDS)
+NEXT_DUE = (
+    sa.select(DELIVERY.c.due_at).where(IS_WAITING, IS_UNLEASED).order_by(DELIVERY.c.due_at).limit(1)
+)
+TAKE_LEASE = (
+    sa.update(DELIVERY)
+    .where(ID_IN_IDS)
     .values(lease_owner=sa.bindparam("owner"), lease_until=sa.bindparam("until", type_=INSTANT))
 )
-OURS = sa.and_(IDS, WAITING, D.c.lease_owner == sa.bindparam("owner"))
-KEEP = sa.update(D).where(OURS).values(lease_until=sa.bindparam("until", type_=INSTANT))
-GIVE_BACK = sa.update(D).where(OURS).values(lease_owner=None, lease_until=None)
-HELD = sa.select(D.c.id).where(OURS).with_for_update()
-SIZES = sa.select(OUT.c.id, sa.func.length(OUT.c.raw)).where(among(OUT.c.id, "mails"))
-MAILS = sa.select(OUT.c.id, OUT.c.ticket, OUT.c.automatic, OUT.c.return_address).where(
-    among(OUT.c.id, "mails")
+LEASED_BY_OWNER = sa.and_(ID_IN_IDS, IS_WAITING, DELIVERY.c.lease_owner == sa.bindparam("owner"))
+EXTEND_LEASE = (
+    sa.update(DELIVERY)
+    .where(LEASED_BY_OWNER)
+    .values(lease_until=sa.bindparam("until", type_=INSTANT))
 )
-RAWS = sa.select(OUT.c.id, OUT.c.raw).where(among(OUT.c.id, "mails"))
-KEY = sa.select(tables.signing_key.c.secret).order_by(tables.signing_key.c.id.desc()).limit(1)
-MARK = (
-    sa.update(D)
-    .where(D.c.id == sa.bindparam("_id"))
+RELEASE_LEASE = (
+    sa.update(DELIVERY).where(LEASED_BY_OWNER).values(lease_owner=None, lease_until=None)
+)
+STILL_LEASED = sa.select(DELIVERY.c.id).where(LEASED_BY_OWNER).with_for_update()
+SELECT_SIZE = sa.select(OUTGOING.c.id, sa.func.length(OUTGOING.c.raw)).where(
+    among(OUTGOING.c.id, "mails")
+)
+SELECT_MAIL = sa.select(
+    OUTGOING.c.id, OUTGOING.c.ticket, OUTGOING.c.automatic, OUTGOING.c.return_address
+).where(among(OUTGOING.c.id, "mails"))
+SELECT_RAW = sa.select(OUTGOING.c.id, OUTGOING.c.raw).where(among(OUTGOING.c.id, "mails"))
+NEWEST_SIGNING_KEY = (
+    sa.select(tables.signing_key.c.secret).order_by(tables.signing_key.c.id.desc()).limit(1)
+)
+RECORD_ATTEMPT = (
+    sa.update(DELIVERY)
+    .where(DELIVERY.c.id == sa.bindparam("_id"))
     .values(
         {
-            name: sa.bindparam(f"_{name}", type_=D.c[name].type)
+            name: sa.bindparam(f"_{name}", type_=DELIVERY.c[name].type)
             for name in ("state", "due_at", "last_reply", "ended_at", "settled")
         }
     )
-    .values(attempts=D.c.attempts + 1, lease_owner=None, lease_until=None)
+    .values(attempts=DELIVERY.c.attempts + 1, lease_owner=None, lease_until=None)
 )
-LISTED = sa.select(
-    D.c.id,
-    OUT.c.ticket,
-    OUT.c.message_id,
-    D.c.recipient,
-    D.c.state,
-    D.c.attempts,
-    D.c.due_at,
-    D.c.last_reply,
-    OUT.c.automatic,
-    OUT.c.template,
-    OUT.c.subject,
-).join(OUT, OUT.c.id == D.c.outgoing_id)
-CHOSEN = sa.select(D).where(IDS).order_by(D.c.id).with_for_update()
+SELECT_LISTED = sa.select(
+    DELIVERY.c.id,
+    OUTGOING.c.ticket,
+    OUTGOING.c.message_id,
+    DELIVERY.c.recipient,
+    DELIVERY.c.state,
+    DELIVERY.c.attempts,
+    DELIVERY.c.due_at,
+    DELIVERY.c.last_reply,
+    OUTGOING.c.automatic,
+    OUTGOING.c.template,
+    OUTGOING.c.subject,
+).join(OUTGOING, OUTGOING.c.id == DELIVERY.c.outgoing_id)
+SELECT_DETAILS = sa.select(
+    DELIVERY.c.outgoing_id,
+    DELIVERY.c.created_at,
+    DELIVERY.c.ended_at,
+    OUTGOING.c.return_address,
+    OUTGOING.c.raw,
+    OUTGOING.c.draft,
+).join(OUTGOING, OUTGOING.c.id == DELIVERY.c.outgoing_id)
+LOCK_DELIVERIES = sa.select(DELIVERY).where(ID_IN_IDS).order_by(DELIVERY.c.id).with_for_update()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +141,29 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """One delivery as it is listed; the fields are the JSON keys of interfaces.md 2.2."""
+
+    id: int
+    ticket: int | None
+    message_id: str | None
+    recipient: str
+    state: State
+    attempts: int
+    due_at: datetime | None
+    last_reply: str | None
+    automatic: bool
+    template: str | None
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryView:
     """All that is known of one delivery: the columns of the listing, those beside them, and the
     mail, or the draft it will be made from.
     """
 
-    listed: dict[str, Any]
+    listed: DeliveryRow
     outgoing: int
     created_at: datetime
     ended_at: datetime | None
@@ -159,13 +198,13 @@ class Deliveries:
         """
         async with self.database.write(durable=False) as connection:
             rows = (
-                await connection.execute(DUE, {"now": now, "due": due or now, "size": limit})
+                await connection.execute(CLAIMABLE, {"now": now, "due": due or now, "size": limit})
             ).all()
             if rows and not bare:
                 sizes = dict(
                     (
                         await connection.execute(
-                            SIZES, {"mails": list({row.outgoing_id for row in rows})}
+                            SELECT_SIZE, {"mails": list({row.outgoing_id for row in rows})}
                         )
                     ).all()
                 )
@@ -174,11 +213,13 @@ class Deliveries:
                 return []
             until = now + timedelta(seconds=lease_seconds)
             await connection.execute(
-                LEASE, {"ids": [row.id for row in rows], "owner": owner, "until": until}
+                TAKE_LEASE, {"ids": [row.id for row in rows], "owner": owner, "until": until}
             )
             mails = list({row.outgoing_id for row in rows})
-            about = {row.id: row for row in await connection.execute(MAILS, {"mails": mails})}
-            raws = {} if bare else dict((await connection.execute(RAWS, {"mails": mails})).all())
+            about = {row.id: row for row in await connection.execute(SELECT_MAIL, {"mails": mails})}
+            raws = (
+                {} if bare else dict((await connection.execute(SELECT_RAW, {"mails": mails})).all())
+            )
         return [
             _job(row, about[row.outgoing_id], raws.get(row.outgoing_id))
             for row in sorted(rows, key=lambda row: (row.due_at, row.id))
@@ -190,7 +231,7 @@ class Deliveries:
         """Makes leases that are still ours last for ``lease_seconds`` from ``now``."""
         async with self.database.write(durable=False) as connection:
             await connection.execute(
-                KEEP,
+                EXTEND_LEASE,
                 {
                     "ids": sorted(ids),
                     "owner": owner,
@@ -201,15 +242,15 @@ class Deliveries:
     async def give_back(self, owner: str, ids: Collection[int]) -> None:
         """Gives back what was claimed and not tried."""
         async with self.database.write(durable=False) as connection:
-            await connection.execute(GIVE_BACK, {"ids": sorted(ids), "owner": owner})
+            await connection.execute(RELEASE_LEASE, {"ids": sorted(ids), "owner": owner})
 
     async def free_orphans(self, node: str) -> int:
         """Gives back what processes of this machine had claimed that are gone; returns the number.
         ``node`` is host and pid of one who just begins.
         """
         host = node.rpartition("-")[0]
-        query = sa.select(D.c.id, D.c.lease_owner).where(
-            WAITING, D.c.lease_owner.startswith(f"{host}-", autoescape=True)
+        query = sa.select(DELIVERY.c.id, DELIVERY.c.lease_owner).where(
+            IS_WAITING, DELIVERY.c.lease_owner.startswith(f"{host}-", autoescape=True)
         )
         async with self.database.read() as connection:
             claimed = (await connection.execute(query)).all()
@@ -227,73 +268,59 @@ class Deliveries:
             held = set(
                 (
                     await connection.execute(
-                        HELD, {"ids": [each.id for each in marks], "owner": owner}
+                        STILL_LEASED, {"ids": [each.id for each in marks], "owner": owner}
                     )
                 ).scalars()
             )
-            rows = [
-                {
-                    "_id": each.id,
-                    "_state": each.state,
-                    "_due_at": each.due_at,
-                    "_last_reply": each.reply,
-                    "_ended_at": each.ended_at,
-                    "_settled": each.state != "failed",
-                }
-                for each in marks
-                if each.id in held
-            ]
-            await write_rows(connection, [(MARK, rows)])
+            rows = [_attempt_row(each) for each in marks if each.id in held]
+            await write_rows(connection, [(RECORD_ATTEMPT, rows)])
         return held
 
     async def signing_key(self) -> bytes:
         """The key that return paths are signed with: the newest."""
         async with self.database.read() as connection:
-            return bytes((await connection.execute(KEY)).scalar_one())
+            return bytes((await connection.execute(NEWEST_SIGNING_KEY)).scalar_one())
 
     async def earliest_due(self, now: datetime) -> datetime | None:
         """When the next attempt is due (the past where one is overdue) among those that nobody
         holds, None when there is none.
         """
         async with self.database.read() as connection:
-            due: datetime | None = (await connection.execute(NEXT, {"now": now})).scalar()
+            due: datetime | None = (await connection.execute(NEXT_DUE, {"now": now})).scalar()
             return due
 
     async def listing(
         self, state: State | None = None, limit: int | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[DeliveryRow]:
         """The newest ``limit`` deliveries, newest first, with the keys of interfaces.md 2.2; drafts
         that wait for their time are among them.
         """
-        query = LISTED.order_by(D.c.id.desc())
+        query = SELECT_LISTED.order_by(DELIVERY.c.id.desc())
         if state is not None:
-            query = query.where(D.c.state == state)
+            query = query.where(DELIVERY.c.state == state)
         async with self.database.read() as connection:
-            return [dict(row) for row in (await connection.execute(query.limit(limit))).mappings()]
+            return [DeliveryRow(*row) for row in await connection.execute(query.limit(limit))]
 
     async def show(self, delivery: int) -> DeliveryView:
         """One delivery; Refused where there is none."""
-        more = (
-            D.c.outgoing_id,
-            D.c.created_at,
-            D.c.ended_at,
-            OUT.c.return_address,
-            OUT.c.raw,
-            OUT.c.draft,
-        )
         async with self.database.read() as connection:
             listed = (
-                (await connection.execute(LISTED.where(D.c.id == delivery)))
-                .mappings()
-                .one_or_none()
-            )
-            query = (
-                sa.select(*more).join(OUT, OUT.c.id == D.c.outgoing_id).where(D.c.id == delivery)
-            )
-            row = (await connection.execute(query)).one_or_none()
+                await connection.execute(SELECT_LISTED.where(DELIVERY.c.id == delivery))
+            ).one_or_none()
+            row = (
+                await connection.execute(SELECT_DETAILS.where(DELIVERY.c.id == delivery))
+            ).one_or_none()
         if listed is None or row is None:
             raise Refused(f"there is no delivery {delivery}")
-        return DeliveryView(dict(listed), *row)
+        return DeliveryView(
+            listed=DeliveryRow(*listed),
+            outgoing=row.outgoing_id,
+            created_at=row.created_at,
+            ended_at=row.ended_at,
+            return_address=row.return_address,
+            raw=row.raw,
+            draft=row.draft,
+        )
 
 
 async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
@@ -310,17 +337,21 @@ async def cancel(connection: AsyncConnection, ids: Collection[int], now: datetim
     this moment cannot be stopped.
     """
     await _change(
-        connection, ids, WAITS, {"state": "cancelled", "due_at": None, "ended_at": now}, now
+        connection,
+        ids,
+        WAITING_STATES,
+        {"state": "cancelled", "due_at": None, "ended_at": now},
+        now,
     )
 
 
 async def failing(connection: AsyncConnection, tickets: Collection[int]) -> set[int]:
     """Those of these tickets of which a mail failed that nobody has put in line again."""
     failed = (
-        sa.select(OUT.c.ticket)
+        sa.select(OUTGOING.c.ticket)
         .distinct()
-        .join(D, D.c.outgoing_id == OUT.c.id)
-        .where(OUT.c.ticket.in_(tickets), D.c.state == "failed")
+        .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
+        .where(OUTGOING.c.ticket.in_(tickets), DELIVERY.c.state == "failed")
     )
     return set((await connection.execute(failed)).scalars())
 
@@ -334,7 +365,9 @@ async def _change(
 ) -> None:
     await _refuse(connection, ids, allowed, now)
     await connection.execute(
-        sa.update(D).where(IDS).values(values | {"lease_owner": None, "lease_until": None}),
+        sa.update(DELIVERY)
+        .where(ID_IN_IDS)
+        .values(values | {"lease_owner": None, "lease_until": None}),
         {"ids": sorted(set(ids))},
     )
     await tell_others(connection, "outbox")
@@ -346,7 +379,9 @@ async def _refuse(
     """Refused where one of the deliveries is not there, not in one of these states, or in
     somebody's hands.
     """
-    found = {row.id: row for row in await connection.execute(CHOSEN, {"ids": sorted(set(ids))})}
+    found = {
+        row.id: row for row in await connection.execute(LOCK_DELIVERIES, {"ids": sorted(set(ids))})
+    }
     for each in ids:
         row = found.get(each)
         if row is None:
@@ -354,11 +389,23 @@ async def _refuse(
         if row.state not in allowed:
             raise Refused(
                 f"delivery {each} is {row.state} already"
-                if row.state not in WAITS
+                if row.state not in WAITING_STATES
                 else f"delivery {each} is {row.state}"
             )
         if row.state != "failed" and row.lease_until is not None and row.lease_until >= now:
             raise Refused(f"delivery {each} is being sent right now")
+
+
+def _attempt_row(attempt: AttemptRecord) -> dict[str, Any]:
+    """Return the parameters of ``RECORD_ATTEMPT``."""
+    return {
+        "_id": attempt.id,
+        "_state": attempt.state,
+        "_due_at": attempt.due_at,
+        "_last_reply": attempt.reply,
+        "_ended_at": attempt.ended_at,
+        "_settled": attempt.state != "failed",
+    }
 
 
 def _affordable(rows: Sequence[Any], sizes: dict[int, int | None]) -> list[Any]:
@@ -378,14 +425,14 @@ def _affordable(rows: Sequence[Any], sizes: dict[int, int | None]) -> list[Any]:
 
 def _job(row: Any, mail: Any, raw: bytes | None) -> ClaimedDelivery:
     return ClaimedDelivery(
-        row.id,
-        row.outgoing_id,
-        mail.ticket,
-        row.recipient,
-        row.attempts,
-        row.created_at,
-        max(row.created_at, row.queued_at or row.created_at),
-        mail.return_address,
-        mail.automatic,
-        bytes(raw or b""),
+        id=row.id,
+        outgoing=row.outgoing_id,
+        ticket=mail.ticket,
+        recipient=row.recipient,
+        attempts=row.attempts,
+        created_at=row.created_at,
+        first_at=max(row.created_at, row.queued_at or row.created_at),
+        return_address=mail.return_address,
+        automatic=mail.automatic,
+        raw=bytes(raw or b""),
     )

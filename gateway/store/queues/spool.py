@@ -24,7 +24,7 @@ from gateway.errors import Rejected, Unavailable
 from gateway.store.engine import Database
 from gateway.store.imap import taken_mail
 from gateway.store.queues.blobs import Blobs
-from gateway.store.queues.mail_register import FREED, MailState, pack, unpack
+from gateway.store.queues.mail_register import NO_LEASE, MailState, pack, unpack
 from gateway.store.queues.wake import tell_others
 from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
@@ -38,13 +38,13 @@ MAIL = tables.mail
 RAW = tables.raw_mail
 # The database only takes the index of unfinished mail when it reads its condition in the query,
 # with plain values.
-WAITING = sa.text("mail.state = 'pending' AND mail.state <> 'done'")
-IDS = among(MAIL.c.id, "ids")
-FREE = sa.or_(
+IS_WAITING = sa.text("mail.state = 'pending' AND mail.state <> 'done'")
+ID_IN_IDS = among(MAIL.c.id, "ids")
+IS_UNLEASED = sa.or_(
     MAIL.c.lease_until.is_(None),
     MAIL.c.lease_until < sa.bindparam("now", type_=MAIL.c.lease_until.type),
 )
-CLAIMED = (
+CLAIMED_COLUMNS = (
     MAIL.c.id,
     MAIL.c.received_at,
     MAIL.c.source,
@@ -54,25 +54,25 @@ CLAIMED = (
     MAIL.c.released,
     MAIL.c.blob,
 )
-DUE = (
-    sa.select(*CLAIMED)
-    .where(WAITING, FREE)
+CLAIMABLE = (
+    sa.select(*CLAIMED_COLUMNS)
+    .where(IS_WAITING, IS_UNLEASED)
     .order_by(MAIL.c.id)
     .limit(sa.bindparam("size"))
     .with_for_update(skip_locked=True)
 )
-LEASE = (
+TAKE_LEASE = (
     sa.update(MAIL)
-    .where(IDS)
+    .where(ID_IN_IDS)
     .values(
         lease_owner=sa.bindparam("owner"),
         lease_until=sa.bindparam("until", type_=MAIL.c.lease_until.type),
         tries=MAIL.c.tries + 1,
     )
 )
-RAWS = sa.select(RAW.c.mail_id, RAW.c.data).where(among(RAW.c.mail_id, "ids"))
-STILL_PENDING = sa.select(MAIL.c.id).where(WAITING, IDS).with_for_update()
-SEEN = (
+SELECT_RAW = sa.select(RAW.c.mail_id, RAW.c.data).where(among(RAW.c.mail_id, "ids"))
+STILL_PENDING = sa.select(MAIL.c.id).where(IS_WAITING, ID_IN_IDS).with_for_update()
+EARLIER_BY_FINGERPRINT = (
     sa.select(
         MAIL.c.fingerprint,
         MAIL.c.id,
@@ -90,7 +90,7 @@ SEEN = (
 )
 
 
-AGAIN = sa.select(MAIL.c.original_id, MAIL.c.channel_id).where(
+DUPLICATES = sa.select(MAIL.c.original_id, MAIL.c.channel_id).where(
     MAIL.c.fingerprint.in_(sa.bindparam("fingerprints", expanding=True)),
     MAIL.c.state == "duplicate",
     MAIL.c.original_id.is_not(None),
@@ -218,9 +218,9 @@ class Spool:
         }
         async with self.database.write() as connection:
             known = (
-                await taken_mail.claim_marks(connection, self.database.node, marked)
+                await taken_mail.find_taken(connection, self.database.node, marked)
                 if marked
-                else taken_mail.NOTHING
+                else taken_mail.NOTHING_TAKEN
             )
             had = {**known.there, **known.again}
             numbers = iter(await _numbers(connection, sum(mail.mark not in had for mail in mails)))
@@ -269,7 +269,7 @@ class Spool:
         One claim never brings more than :data:`CLAIM_BYTES` into memory, or one mail. Losing the
         lease in a crash is harmless, so nobody waits for the disk here.
         """
-        query = DUE if ids is None else DUE.where(IDS)
+        query = CLAIMABLE if ids is None else CLAIMABLE.where(ID_IN_IDS)
         values = {"now": now, "size": limit} | ({"ids": sorted(ids)} if ids is not None else {})
         async with self.database.write(durable=False) as connection:
             rows = _affordable((await connection.execute(query, values)).all())
@@ -277,9 +277,10 @@ class Spool:
                 return []
             mine = [row.id for row in rows]
             await connection.execute(
-                LEASE, {"ids": mine, "owner": node, "until": now + timedelta(seconds=lease_seconds)}
+                TAKE_LEASE,
+                {"ids": mine, "owner": node, "until": now + timedelta(seconds=lease_seconds)},
             )
-            raws = dict((await connection.execute(RAWS, {"ids": mine})).all())
+            raws = dict((await connection.execute(SELECT_RAW, {"ids": mine})).all())
         lost = [row.id for row in rows if not await self._fetched(row, raws)]
         if lost:
             await self.fail(lost, "Its raw bytes are missing from the blob store.", now)
@@ -296,7 +297,7 @@ class Spool:
 
     async def put_off(self, ids: Collection[int]) -> None:
         """Gives claimed mails back as they were: nobody was guilty, the try does not count."""
-        await self._update(ids, FREED | {"tries": MAIL.c.tries - 1})
+        await self._update(ids, NO_LEASE | {"tries": MAIL.c.tries - 1})
 
     async def free_orphans(self, node: str) -> int:
         """Gives back what processes of this machine had claimed that are gone; returns the number
@@ -307,7 +308,7 @@ class Spool:
         """
         host = node.rpartition("-")[0]
         query = sa.select(MAIL.c.id, MAIL.c.lease_owner).where(
-            WAITING,
+            IS_WAITING,
             MAIL.c.lease_owner.startswith(f"{host}-", autoescape=True),
             MAIL.c.tries < TRIES,
         )
@@ -316,7 +317,7 @@ class Spool:
         gone = dead({row.lease_owner for row in claimed}, node)
         orphans = [row.id for row in claimed if row.lease_owner in gone]
         if orphans:
-            await self._update(orphans, FREED)
+            await self._update(orphans, NO_LEASE)
         return len(orphans)
 
     async def fail(self, ids: Collection[int], reason: str, now: datetime) -> None:
@@ -329,7 +330,7 @@ class Spool:
             "reason": reason,
             "processed_at": sa.case((again, None), else_=sa.literal(now, MAIL.c.processed_at.type)),
         }
-        await self._update(ids, FREED | held)
+        await self._update(ids, NO_LEASE | held)
 
     async def _update(self, ids: Collection[int], values: Mapping[str, Any]) -> None:
         async with self.database.write() as connection:
@@ -345,7 +346,7 @@ class Spool:
             return int(
                 (
                     await connection.execute(
-                        sa.select(sa.func.count()).select_from(MAIL).where(WAITING)
+                        sa.select(sa.func.count()).select_from(MAIL).where(IS_WAITING)
                     )
                 ).scalar_one()
             )
@@ -358,7 +359,7 @@ class Spool:
         async with self.database.read() as connection:
             due: datetime | None = (
                 await connection.execute(
-                    sa.select(sa.func.min(free, type_=MAIL.c.lease_until.type)).where(WAITING)
+                    sa.select(sa.func.min(free, type_=MAIL.c.lease_until.type)).where(IS_WAITING)
                 )
             ).scalar()
             return due
@@ -400,29 +401,25 @@ def _row(mail_id: int, mail: MailToStore, place: bytes | str) -> dict[str, Any]:
 
 def _claimed(row: Any, raw: bytes) -> Claimed:
     return Claimed(
-        row.id,
-        unpack(row.envelope, row.source, row.received_at),
-        bytes(raw),
-        row.size,
-        row.tries + 1,
-        row.released,
-        row.received_at,
+        id=row.id,
+        envelope=unpack(row.envelope, row.source, row.received_at),
+        raw=bytes(raw),
+        size=row.size,
+        tries=row.tries + 1,
+        released=row.released,
+        received_at=row.received_at,
     )
 
 
-_FINISH = (
+_RESULT_COLUMNS = tuple(name for name in Finished.__slots__ if name != "mail_id")
+_WRITE_RESULT = (
     sa.update(MAIL)
     .where(MAIL.c.id == sa.bindparam("mail_id"))
     .values(
-        {
-            name: sa.bindparam(f"_{name}", type_=MAIL.c[name].type)
-            for name in Finished.__slots__
-            if name != "mail_id"
-        }
-        | FREED
+        {name: sa.bindparam(f"_{name}", type_=MAIL.c[name].type) for name in _RESULT_COLUMNS}
+        | NO_LEASE
     )
 )
-_COLUMNS = tuple(name for name in Finished.__slots__ if name != "mail_id")
 
 
 async def finish(connection: AsyncConnection, results: Sequence[Finished]) -> None:
@@ -434,11 +431,13 @@ async def finish(connection: AsyncConnection, results: Sequence[Finished]) -> No
     ids = sorted({each.mail_id for each in results})
     if len((await connection.execute(STILL_PENDING, {"ids": ids})).all()) != len(ids):
         raise ClaimLost("a mail of this batch was finished by another daemon")
-    rows = [
-        {"mail_id": each.mail_id} | {f"_{name}": getattr(each, name) for name in _COLUMNS}
-        for each in results
-    ]
-    await write_rows(connection, [(_FINISH, rows)])
+    await write_rows(connection, [(_WRITE_RESULT, [_result_row(each) for each in results])])
+
+
+def _result_row(result: Finished) -> dict[str, Any]:
+    """Return the parameters of ``_WRITE_RESULT``."""
+    values = {f"_{name}": getattr(result, name) for name in _RESULT_COLUMNS}
+    return {"mail_id": result.mail_id} | values
 
 
 async def repeated(
@@ -447,7 +446,7 @@ async def repeated(
     """(original, channel) of each duplicate that has one of these fingerprints: where a mail came
     again.
     """
-    rows = await connection.execute(AGAIN, {"fingerprints": sorted(fingerprints)})
+    rows = await connection.execute(DUPLICATES, {"fingerprints": sorted(fingerprints)})
     return {(original, channel) for original, channel in rows}
 
 
@@ -455,5 +454,16 @@ async def by_fingerprint(
     connection: AsyncConnection, fingerprints: Collection[bytes]
 ) -> dict[bytes, EarlierMail]:
     """For each fingerprint the newest finished mail that has it and is no duplicate itself."""
-    rows = await connection.execute(SEEN, {"fingerprints": sorted(fingerprints)})
-    return {bytes(row[0]): EarlierMail(*row[1:]) for row in rows}
+    rows = await connection.execute(EARLIER_BY_FINGERPRINT, {"fingerprints": sorted(fingerprints)})
+    return {bytes(row.fingerprint): _earlier_mail(row) for row in rows}
+
+
+def _earlier_mail(row: Any) -> EarlierMail:
+    return EarlierMail(
+        mail_id=row.id,
+        processed_at=row.processed_at,
+        thread=row.thread_id,
+        ticket=row.ticket,
+        channel=row.channel_id,
+        state=row.state,
+    )

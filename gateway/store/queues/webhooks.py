@@ -21,9 +21,9 @@ State = Literal["queued", "sent", "deferred", "failed"]
 CALL = tables.webhook_call
 # The database only takes the index of calls to be made when it reads its condition in the query,
 # with plain values.
-WAITING = sa.text("webhook_call.state IN ('queued', 'deferred')")
+IS_WAITING = sa.text("webhook_call.state IN ('queued', 'deferred')")
 _NOW = sa.bindparam("now", type_=CALL.c.due_at.type)
-DUE = (
+CLAIMABLE = (
     sa.select(
         CALL.c.id,
         CALL.c.ticket,
@@ -34,7 +34,7 @@ DUE = (
         CALL.c.created_at,
     )
     .where(
-        WAITING,
+        IS_WAITING,
         CALL.c.due_at <= _NOW,
         sa.or_(CALL.c.lease_until.is_(None), CALL.c.lease_until < _NOW),
     )
@@ -42,7 +42,7 @@ DUE = (
     .limit(sa.bindparam("most"))
     .with_for_update(skip_locked=True)
 )
-LEASE = (
+TAKE_LEASE = (
     sa.update(CALL)
     .where(among(CALL.c.id, "ids"))
     .values(
@@ -79,12 +79,20 @@ class Calls:
         ``seconds`` from ``now``.
         """
         async with self.database.write(durable=False) as connection:
-            rows = (await connection.execute(DUE, {"now": now, "most": most})).all()
+            rows = (await connection.execute(CLAIMABLE, {"now": now, "most": most})).all()
             if rows:
                 lease = {"owner": self.database.node, "until": now + timedelta(seconds=seconds)}
-                await connection.execute(LEASE, {"ids": [row.id for row in rows], **lease})
+                await connection.execute(TAKE_LEASE, {"ids": [row.id for row in rows], **lease})
         return [
-            Call(row.id, row.ticket, row.url, row.body, row.key, row.attempts + 1, row.created_at)
+            Call(
+                id=row.id,
+                ticket=row.ticket,
+                url=row.url,
+                body=row.body,
+                key=row.key,
+                attempts=row.attempts + 1,
+                created_at=row.created_at,
+            )
             for row in rows
         ]
 
@@ -92,7 +100,7 @@ class Calls:
         """When the next call is due."""
         async with self.database.read() as connection:
             found: datetime | None = (
-                await connection.execute(sa.select(sa.func.min(CALL.c.due_at)).where(WAITING))
+                await connection.execute(sa.select(sa.func.min(CALL.c.due_at)).where(IS_WAITING))
             ).scalar()
         return found
 
@@ -101,7 +109,7 @@ class Calls:
         ``due_at`` is when it is made again.
         """
         mine = sa.update(CALL).where(
-            CALL.c.id == call, CALL.c.lease_owner == self.database.node, WAITING
+            CALL.c.id == call, CALL.c.lease_owner == self.database.node, IS_WAITING
         )
         async with self.database.write() as connection:
             await connection.execute(

@@ -18,7 +18,7 @@ from gateway.store.sql.any_of import among
 from gateway.store.sql.bulk import Work, allot, write_rows
 
 TABLE = tables.contact
-NAMES = (
+COLUMNS = (
     "id",
     "address",
     "name",
@@ -29,15 +29,15 @@ NAMES = (
     "bounced_at",
     "language",
 )
-ROWS = sa.select(*(TABLE.c[name] for name in NAMES))
-CHANGED = ("name", "automated", "proven", "bounced_at")  # by mail
+SELECT_CONTACT = sa.select(*(TABLE.c[name] for name in COLUMNS))
+CHANGED_BY_MAIL = ("name", "automated", "proven", "bounced_at")  # by mail
 UPDATE = (
     sa.update(TABLE)
     .where(TABLE.c.id == sa.bindparam("_id"))
-    .values({name: sa.bindparam(f"_{name}", type_=TABLE.c[name].type) for name in CHANGED})
+    .values({name: sa.bindparam(f"_{name}", type_=TABLE.c[name].type) for name in CHANGED_BY_MAIL})
 )
-BY_ID = ROWS.where(among(TABLE.c.id, "ids"))
-BY_ADDRESS = ROWS.where(among(TABLE.c.address, "addresses"))
+BY_ID = SELECT_CONTACT.where(among(TABLE.c.id, "ids"))
+BY_ADDRESS = SELECT_CONTACT.where(among(TABLE.c.address, "addresses"))
 FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven", "language"})
 
 
@@ -46,11 +46,14 @@ def writing(new: Iterable[Contact], changed: Iterable[Contact], now: datetime) -
     return [
         (
             TABLE,
-            [{name: getattr(each, name) for name in NAMES} | {"created_at": now} for each in new],
+            [{name: getattr(each, name) for name in COLUMNS} | {"created_at": now} for each in new],
         ),
         (
             UPDATE,
-            [{f"_{name}": getattr(each, name) for name in ("id", *CHANGED)} for each in changed],
+            [
+                {f"_{name}": getattr(each, name) for name in ("id", *CHANGED_BY_MAIL)}
+                for each in changed
+            ],
         ),
     ]
 
@@ -72,7 +75,7 @@ async def load(
 
 async def listing(connection: AsyncConnection, limit: int | None = None) -> list[Contact]:
     """Contacts by address."""
-    query = ROWS.order_by(TABLE.c.address)
+    query = SELECT_CONTACT.order_by(TABLE.c.address)
     return [
         Contact(*row)
         for row in await connection.execute(query.limit(limit) if limit is not None else query)
@@ -96,7 +99,7 @@ async def insert(
             (
                 TABLE,
                 [
-                    {name: getattr(each, name) for name in NAMES} | {"created_at": now}
+                    {name: getattr(each, name) for name in COLUMNS} | {"created_at": now}
                     for each in made
                 ],
             )

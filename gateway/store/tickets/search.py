@@ -23,10 +23,10 @@ Rows = Sequence[tuple[int, str, str]]  # message id, subject, body
 # a longer text is searchable by its beginning; PostgreSQL refuses a tsvector of a megabyte
 BODY_CHARS = 32_000
 SUBJECT_CHARS = 2_000
-WORDS = 20
-BATCH = 500
+MAX_WORDS = 20
+BATCH_MESSAGES = 500
 _WORD = re.compile(r"[^\W_]+")
-_TICKET = (
+_TICKETS_OF_FOUND = (
     # names of our own tables
     f"SELECT DISTINCT COALESCE(t.ticket, m.ticket_note) AS ticket FROM found"  # noqa: S608
     f" JOIN {tables.message.name} m ON m.id = found.id LEFT JOIN {tables.thread.name} t ON "
@@ -35,11 +35,11 @@ _TICKET = (
 )
 SQLITE_SEARCH = (
     "WITH found(id) AS (SELECT rowid FROM message_search WHERE message_search MATCH ?) "  # noqa: S608
-    f"{_TICKET} LIMIT ?"
+    f"{_TICKETS_OF_FOUND} LIMIT ?"
 )
 POSTGRESQL_SEARCH = (
     "WITH found(id) AS (SELECT message FROM message_search WHERE words @@ "  # noqa: S608
-    f"to_tsquery('simple', $1)) {_TICKET} LIMIT $2"
+    f"to_tsquery('simple', $1)) {_TICKETS_OF_FOUND} LIMIT $2"
 )
 POSTGRESQL_INDEX = (
     "INSERT INTO message_search (message, words) VALUES ($1, to_tsvector('simple', $2))"
@@ -90,7 +90,7 @@ async def search(connection: AsyncConnection, words: str, limit: int) -> list[in
     """Numbers of the tickets that have a message with all of the words (the last may be only
     begun), newest ticket first.
     """
-    found = _WORD.findall(clean(words))[:WORDS]
+    found = _WORD.findall(clean(words))[:MAX_WORDS]
     if not found:
         return []
     if connection.dialect.name == "sqlite":
@@ -128,7 +128,7 @@ async def rebuild(connection: AsyncConnection) -> None:
             sa.select(table.id, table.subject, table.reply_text, table.text)
             .where(table.id > last)
             .order_by(table.id)
-            .limit(BATCH)
+            .limit(BATCH_MESSAGES)
         )
         rows = (await connection.execute(query)).all()
         if not rows:

@@ -24,10 +24,10 @@ from gateway.store.sql.bulk import Work
 REF_LIMIT = 300
 COLUMNS = tuple(field.name for field in fields(Thread))
 TABLE = tables.thread
-ROWS = sa.select(*(TABLE.c[name] for name in COLUMNS))
-BY_ID = ROWS.where(among(TABLE.c.id, "ids"))
-BY_TICKET = ROWS.where(among(TABLE.c.ticket, "tickets"))
-REFS = (
+SELECT_THREAD = sa.select(*(TABLE.c[name] for name in COLUMNS))
+BY_ID = SELECT_THREAD.where(among(TABLE.c.id, "ids"))
+BY_TICKET = SELECT_THREAD.where(among(TABLE.c.ticket, "tickets"))
+REFS_BY_ID = (
     sa.select(tables.message_ref, tables.message.c.kind)
     .select_from(
         tables.message_ref.outerjoin(
@@ -36,7 +36,9 @@ REFS = (
     )
     .where(among(tables.message_ref.c.ref, "refs"))
 )
-PARTICIPANTS = sa.select(tables.participant).where(among(tables.participant.c.thread_id, "ids"))
+PARTICIPANTS_BY_THREAD = sa.select(tables.participant).where(
+    among(tables.participant.c.thread_id, "ids")
+)
 UPDATE = (
     sa.update(TABLE)
     .where(TABLE.c.id == sa.bindparam("_id"))
@@ -58,7 +60,7 @@ UPDATE_PARTICIPANT = (
     )
     .values(role=sa.bindparam("_role"))
 )
-CHUNK = 5000  # values in one IN list; SQLite allows 32766 parameters
+CHUNK_VALUES = 5000  # values in one IN list; SQLite allows 32766 parameters
 
 
 @dataclass(slots=True)
@@ -106,14 +108,14 @@ MESSAGE_COLUMNS = tuple(field.name for field in fields(MessageRow))
 def chunks(values: Collection[Any]) -> Iterable[list[Any]]:
     """The values in pieces that fit one statement."""
     rows = list(values)
-    return (rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK))
+    return (rows[at : at + CHUNK_VALUES] for at in range(0, len(rows), CHUNK_VALUES))
 
 
 async def load_refs(connection: AsyncConnection, refs: Collection[str]) -> list[RefRow]:
     """What any thread knows of these Message-IDs (cut to REF_LIMIT, as they are stored)."""
     found: list[RefRow] = []
     if refs:
-        rows = await connection.execute(REFS, {"refs": refs})
+        rows = await connection.execute(REFS_BY_ID, {"refs": refs})
         found.extend(
             RefRow(row.ref, row.thread_id, row.message, row.forward, row.kind in MACHINE_KINDS)
             for row in rows
@@ -144,7 +146,7 @@ async def participants(
     """Contact id -> role of each thread."""
     found: dict[int, dict[int, ParticipantRole]] = {each: {} for each in ids}
     if ids:
-        for row in await connection.execute(PARTICIPANTS, {"ids": ids}):
+        for row in await connection.execute(PARTICIPANTS_BY_THREAD, {"ids": ids}):
             found[row.thread_id][row.contact_id] = row.role
     return found
 
@@ -169,14 +171,14 @@ async def outline(connection: AsyncConnection, ids: Collection[int]) -> dict[int
     for row in await connection.execute(query):
         date = row.date or row.created_at or EPOCH
         entry = Entry(
-            row.id,
-            row.message_id,
-            tuple(row.parents),
-            date,
-            row.sender_id,
-            row.subject,
-            row.opens,
-            row.kind in MACHINE_KINDS,
+            message=row.id,
+            message_id=row.message_id,
+            parents=tuple(row.parents),
+            date=date,
+            sender_id=row.sender_id,
+            subject=row.subject,
+            opens=row.opens,
+            machine=row.kind in MACHINE_KINDS,
         )
         found[row.thread_id].append(entry)
     return found

@@ -23,8 +23,8 @@ from gateway.store.sql.bulk import Work
 
 COLUMNS = tuple(field.name for field in fields(Ticket))
 TABLE = tables.ticket
-ROWS = sa.select(*(TABLE.c[name] for name in COLUMNS))
-BY_NUMBER = ROWS.where(among(TABLE.c.number, "numbers"))
+SELECT_TICKET = sa.select(*(TABLE.c[name] for name in COLUMNS))
+BY_NUMBER = SELECT_TICKET.where(among(TABLE.c.number, "numbers"))
 UPDATE = (
     sa.update(TABLE)
     .where(TABLE.c.number == sa.bindparam("_number"))
@@ -35,7 +35,7 @@ UPDATE = (
         }
     )
 )
-EARLIER = (
+EARLIER_TICKETS = (
     sa.select(TABLE.c.number, TABLE.c.requester_id, TABLE.c.subject_key)
     .where(
         among(TABLE.c.requester_id, "requesters"),
@@ -80,7 +80,7 @@ def subject_key(subject: str) -> str:
 
 
 def from_row(row: sa.Row[Any]) -> Ticket:
-    """The core value of a row of ROWS."""
+    """The core value of a row of SELECT_TICKET."""
     values = row._asdict()
     values["flags"] = frozenset(values["flags"])
     values["tags"] = tuple(values["tags"])
@@ -111,7 +111,7 @@ async def earlier(
     found: dict[tuple[int, str], list[int]] = {}
     if requesters and keys:
         for number, requester, key in await connection.execute(
-            EARLIER, {"requesters": list(requesters), "keys": list(keys)}
+            EARLIER_TICKETS, {"requesters": list(requesters), "keys": list(keys)}
         ):
             found.setdefault((requester, key), []).append(number)
     return found
@@ -121,7 +121,7 @@ async def listing(
     connection: AsyncConnection, *, everything: bool = False, numbers: Collection[int] | None = None
 ) -> list[Ticket]:
     """Tickets in order of number; those in the trash and merged away only with ``everything``."""
-    query = ROWS.order_by(TABLE.c.number)
+    query = SELECT_TICKET.order_by(TABLE.c.number)
     if not everything:
         query = query.where(TABLE.c.deleted_at.is_(None), TABLE.c.merged_into.is_(None))
     if numbers is not None:
@@ -255,25 +255,25 @@ async def last_merge(connection: AsyncConnection, ticket: int) -> MergeRecord | 
     joins = tuple(_join_record(row) for row in rows if row.kind == "join" and row.at == merge.at)
     created_at = datetime.fromisoformat(moved["created_at"])
     return MergeRecord(
-        merge.id,
-        merge.at,
-        tuple(moved["threads"]),
-        tuple(moved["contacts"]),
-        tuple(moved["flags"]),
-        created_at,
-        joins,
+        id=merge.id,
+        at=merge.at,
+        threads=tuple(moved["threads"]),
+        contacts=tuple(moved["contacts"]),
+        flags=tuple(moved["flags"]),
+        created_at=created_at,
+        joins=joins,
     )
 
 
 def _join_record(row: sa.Row[Any]) -> JoinRecord:
     moved = row.moved
     return JoinRecord(
-        row.id,
-        moved["thread"],
-        moved["into"],
-        moved["origin"],
-        tuple(moved["messages"]),
-        tuple(moved["followed"]),
+        id=row.id,
+        thread=moved["thread"],
+        into=moved["into"],
+        origin=moved["origin"],
+        messages=tuple(moved["messages"]),
+        followed=tuple(moved["followed"]),
     )
 
 

@@ -24,9 +24,9 @@ from gateway.store.engine import Database, file_of
 from gateway.store.queues.blobs import Blobs, FileBlobs, intact
 from gateway.store.schema import tables
 from gateway.store.sql.errors import NO_PLACE, translated
-from gateway.store.upkeep.copy import Table, copy
+from gateway.store.upkeep.copy import CopiedTable, copy
 
-PAGES = 2048
+PAGES_PER_STEP = 2048
 Progress = Callable[[str, int], None]
 
 
@@ -87,7 +87,7 @@ def _remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-async def _copied(database: Database, aside: Path, progress: Progress) -> list[Table]:
+async def _copied(database: Database, aside: Path, progress: Progress) -> list[CopiedTable]:
     copied = await copy(database, f"sqlite:///{aside}", progress)
     await asyncio.to_thread(_one_file, aside)
     return copied
@@ -119,7 +119,7 @@ def _online(source: Path, aside: Path, progress: Progress) -> dict[str, int]:
             progress("pages", (left[-1] if left else total) - remaining)
             left.append(remaining)
 
-        old.backup(new, pages=PAGES, progress=step)
+        old.backup(new, pages=PAGES_PER_STEP, progress=step)
         new.execute("PRAGMA journal_mode = DELETE")
     finally:
         new.close()

@@ -43,7 +43,7 @@ POINTERS: tuple[tuple[sa.Column[int], sa.Column[int]], ...] = (
     (T.channel.c.outbound_status_id, T.status.c.id),
     (T.outgoing.c.author_id, T.user.c.id),
 )
-COUNTED = {
+COUNTED_COLUMNS = {
     "ticket": T.ticket.c.number,
     "thread": T.thread.c.id,
     "message": T.message.c.id,
@@ -166,7 +166,7 @@ async def _numbers(connection: AsyncConnection, report: CheckReport) -> None:
     counters = dict(
         (await connection.execute(sa.select(T.counter.c.name, T.counter.c.value))).all()
     )
-    for name, column in COUNTED.items():
+    for name, column in COUNTED_COLUMNS.items():
         highest = (await connection.execute(sa.select(sa.func.max(column)))).scalar() or 0
         report.note(
             "numbers",

@@ -25,13 +25,13 @@ from gateway.store.schema import tables
 from gateway.store.sql.bulk import write_rows
 from gateway.store.tickets import search
 
-ROWS = 500
-RAW_ROWS = 50  # up to 256 KiB each
+BATCH_ROWS = 500
+BATCH_RAW_ROWS = 50  # up to 256 KiB each
 Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class CopiedTable:
     """What was copied of one table: how many rows, and a digest of them that does not depend on
     their order.
     """
@@ -43,7 +43,7 @@ class Table:
 
 async def copy(
     source: Database, url: str, progress: Progress = lambda _table, _rows: None
-) -> list[Table]:
+) -> list[CopiedTable]:
     """Copies all tables into the empty database at ``url``, which is made or migrated first;
     returns what is there now.
 
@@ -97,7 +97,7 @@ async def _refuse_full(connection: AsyncConnection) -> None:
 
 async def batches(connection: AsyncConnection, table: sa.Table) -> AsyncIterator[Sequence[Any]]:
     """The rows of a table, some at a time, in the order of their keys."""
-    size = RAW_ROWS if table is tables.raw_mail else ROWS
+    size = BATCH_RAW_ROWS if table is tables.raw_mail else BATCH_ROWS
     query = sa.select(table).order_by(*table.primary_key.columns).execution_options(yield_per=size)
     result = await connection.stream(query)
     async for rows in result.partitions():
@@ -106,7 +106,7 @@ async def batches(connection: AsyncConnection, table: sa.Table) -> AsyncIterator
 
 async def _copy_table(
     old: AsyncConnection, new: AsyncConnection, table: sa.Table, progress: Progress
-) -> Table:
+) -> CopiedTable:
     total = _Digest()
     async for rows in batches(old, table):
         total.add(rows)
@@ -115,7 +115,7 @@ async def _copy_table(
     return total.of(table.name)
 
 
-async def digest(connection: AsyncConnection, table: sa.Table) -> Table:
+async def digest(connection: AsyncConnection, table: sa.Table) -> CopiedTable:
     """How many rows a table has, and their digest."""
     total = _Digest()
     async for rows in batches(connection, table):
@@ -141,8 +141,8 @@ class _Digest:
             self._sum += int.from_bytes(hashlib.sha256(repr(told).encode()).digest())
         self._rows += len(rows)
 
-    def of(self, name: str) -> Table:
-        return Table(name, self._rows, f"{self._sum % (1 << 256):064x}")
+    def of(self, name: str) -> CopiedTable:
+        return CopiedTable(name, self._rows, f"{self._sum % (1 << 256):064x}")
 
 
 async def _continue_numbers(connection: AsyncConnection) -> None:

@@ -5,6 +5,7 @@ change, and that a claim is quick.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from datetime import timedelta
 
 import pytest
@@ -202,8 +203,8 @@ async def test_the_listing(deliveries, post):
         "b@example.net", state="scheduled", due=START + MINUTE, raw=None, draft={"text": "x"}
     )
     shown = await deliveries.listing()
-    assert [each["id"] for each in shown] == [two, one]
-    assert shown[1] == {
+    assert [each.id for each in shown] == [two, one]
+    assert asdict(shown[1]) == {
         "id": one,
         "ticket": None,
         "message_id": "tg.1@example.org",
@@ -216,8 +217,8 @@ async def test_the_listing(deliveries, post):
         "template": "Ticket received",
         "subject": "A very private matter",
     }
-    assert [each["id"] for each in await deliveries.listing("scheduled")] == [two]
-    assert [each["id"] for each in await deliveries.listing(limit=1)] == [two]
+    assert [each.id for each in await deliveries.listing("scheduled")] == [two]
+    assert [each.id for each in await deliveries.listing(limit=1)] == [two]
     assert (await deliveries.show(two)).draft == {"text": "x"}
     assert (await deliveries.show(one)).raw == MAIL
     with pytest.raises(Refused, match="there is no delivery 9"):

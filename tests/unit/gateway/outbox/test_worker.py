@@ -249,7 +249,7 @@ async def test_an_account_that_is_refused_puts_everything_off(outbox, post, sink
         ("deferred", 1, "535 5.7.8 Authentication credentials invalid", None)
     }
     assert len({row.due_at for row in rows}) > 50
-    assert len(sink.logins) <= worker.AT_ONCE
+    assert len(sink.logins) <= worker.MAX_CONNECTIONS
 
 
 async def test_what_is_put_off_untried_is_told_in_one_line(outbox, post, sink, told):
@@ -272,7 +272,7 @@ async def test_many_are_sent_on_a_few_connections(outbox, post, sink):
     assert (sink.connections, len(sink.mails)) == (1, 20)
     await post.put(*(f"s{number}@example.net" for number in range(130)))
     await outbox().run_due()
-    assert 1 < sink.most_at_once <= worker.AT_ONCE
+    assert 1 < sink.most_at_once <= worker.MAX_CONNECTIONS
     assert sorted(mail.recipient for mail in sink.mails[20:]) == sorted(
         f"s{number}@example.net" for number in range(130)
     )

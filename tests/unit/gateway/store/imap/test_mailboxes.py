@@ -222,9 +222,9 @@ async def test_a_mail_that_cannot_be_fetched_is_owed_until_it_is_stored_or_gone(
     stored or no longer there.
     """
     later = NOW + timedelta(minutes=1)
-    await boxes.owe(1, VALIDITY, 1, "no text", later)
-    await boxes.owe(1, VALIDITY, 1, "still no text", later)
-    await boxes.owe(1, VALIDITY, 2, "no text", later)
+    await boxes.record_unfetchable(1, VALIDITY, 1, "no text", later)
+    await boxes.record_unfetchable(1, VALIDITY, 1, "still no text", later)
+    await boxes.record_unfetchable(1, VALIDITY, 2, "no text", later)
     assert [(each.uid, each.problem, each.tries) for each in await boxes.owed(1, VALIDITY)] == [
         (1, "still no text", 2),
         (2, "no text", 1),
@@ -239,7 +239,7 @@ async def test_a_mail_that_cannot_be_fetched_is_owed_until_it_is_stored_or_gone(
     )
     assert await boxes.owed_counts() == {1: 2}
     await spool.put([marked(1, 1)])
-    await boxes.forgive(1, VALIDITY, [1, 2])
+    await boxes.drop_unfetchable(1, VALIDITY, [1, 2])
     assert (
         await boxes.owed(1, VALIDITY),
         await boxes.unsettled(1, VALIDITY, 9),
@@ -293,7 +293,7 @@ async def test_a_transaction_on_a_mailbox_does_not_cost_its_lease(boxes, ready_u
 
     async def store():
         async with boxes.database.write() as connection:
-            await taken_mail.claim_marks(
+            await taken_mail.find_taken(
                 connection,
                 boxes.database.node,
                 {MailboxPosition(1, VALIDITY, 1, 0, settled=False): b"x" * 16},
@@ -332,8 +332,8 @@ async def test_two_processes_share_mailboxes_without_overlap(ready_url):
 
 async def test_how_a_mailbox_is_can_be_seen(boxes):
     """A failure is kept with the instant of the first one until everything was read again."""
-    await boxes.ailing(1, "failing", "the server is silent", NOW)
-    await boxes.ailing(1, "refused", "wrong password", NOW + timedelta(hours=1))
+    await boxes.mark_failing(1, "failing", "the server is silent", NOW)
+    await boxes.mark_failing(1, "refused", "wrong password", NOW + timedelta(hours=1))
     box = await boxes.get("desk")
     assert (box.state, box.problem, box.failing_since, box.last_pass_at) == (
         "refused",
@@ -341,7 +341,7 @@ async def test_how_a_mailbox_is_can_be_seen(boxes):
         NOW,
         None,
     )
-    await boxes.well(1, NOW + timedelta(hours=2))
+    await boxes.mark_ok(1, NOW + timedelta(hours=2))
     box = await boxes.get("desk")
     assert (box.state, box.problem, box.failing_since, box.last_pass_at) == (
         "ok",

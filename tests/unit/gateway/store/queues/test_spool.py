@@ -330,9 +330,11 @@ async def test_the_plan_for_waiting_mail_does_not_grow_with_the_register(store):
     """
     if store.dialect != "sqlite":
         return
-    from gateway.store.queues.spool import DUE
+    from gateway.store.queues.spool import CLAIMABLE
 
-    text = str(DUE.compile(dialect=store._reader.dialect, compile_kwargs={"literal_binds": False}))
+    text = str(
+        CLAIMABLE.compile(dialect=store._reader.dialect, compile_kwargs={"literal_binds": False})
+    )
     async with store.read() as connection:
         plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", (1, 1, 0))).all()
     assert any("ix_mail_state" in str(row) for row in plan), plan

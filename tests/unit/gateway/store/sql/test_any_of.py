@@ -49,12 +49,12 @@ async def test_values_of_both_kinds(built_database):
     [
         threads.BY_ID,
         threads.BY_TICKET,
-        threads.REFS,
-        threads.PARTICIPANTS,
+        threads.REFS_BY_ID,
+        threads.PARTICIPANTS_BY_THREAD,
         tickets.BY_NUMBER,
-        tickets.EARLIER,
+        tickets.EARLIER_TICKETS,
         contacts.BY_ADDRESS,
-        spool.RAWS,
+        spool.SELECT_RAW,
     ],
 )
 def test_indexes_are_used(query, tmp_path):
