@@ -1,14 +1,14 @@
-"""The door to aiosmtplib: hands mail to the smarthost, one transaction a recipient, and says in
-three words what became of it.
+"""Submit mail to the smarthost, one transaction per recipient; the only module that uses
+aiosmtplib.
 
-What can go wrong is an answer, never an exception: 5xx about the recipient or the mail is
-:class:`PermanentFailure`; 4xx, a lost connection, a time that was over and whatever is about us rather than
-the recipient (TLS, our account) is :class:`Deferred`. After the end of data the mail may have been
-taken although nobody said so; it is put off too, and that is the only way in which one arrives
+The result is a value, never an exception. A 5xx reply about the recipient or the mail is a
+:class:`PermanentFailure`; a 4xx reply, a lost connection, a timeout, and whatever is about us
+rather than the recipient (TLS, our account) is :class:`Deferred`. After the end of data the mail
+may have been accepted although no reply came; it is deferred too, and only then can a mail arrive
 twice.
 
-Connections are kept for the next mail and looked at before they are used again. No password or
-token is sent without TLS, but to the loopback.
+Connections are kept for the next mail and checked before reuse. No password or token is sent
+without TLS, except over the loopback.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from gateway.errors import TicketgateError
 from gateway.outbox.results import Deferred, PermanentFailure, Result, Sent
 from gateway.outbox.wire import CannotSend, SmtpEnvelope, cleaned, is_this_machine, parameters
 
-MAILS_PER_CONNECTION: Final = 100  # that one connection carries
-MIN_BYTES_PER_SECOND: Final = (
-    10_000  # bytes a second that a mail needs at least, beyond the time for its last answer
-)
-WRITE_BYTES: Final = 1 << 18  # bytes written before other tasks have their turn
-QUIT_SECONDS: Final = 5.0  # seconds for the answer to QUIT
-ACCOUNT_CODES: Final = frozenset(
-    {530, 534, 535, 538}
-)  # RFC 4954 section 6: about our account, whatever the command
+MAILS_PER_CONNECTION: Final = 100
+MIN_BYTES_PER_SECOND: Final = 10_000  # of a mail; the deadline for its reply comes on top
+WRITE_BYTES: Final = 1 << 18  # written before other tasks run
+QUIT_SECONDS: Final = 5.0  # for the reply to QUIT
+# replies about our account, whatever the command (RFC 4954 section 6)
+ACCOUNT_CODES: Final = frozenset({530, 534, 535, 538})
 END_OF_DATA: Final = "the end of data"
 _log = log.logger("outbox")
 
-TokenSource = Callable[[str | None], Awaitable[str]]  # given the token that was refused, or None
+TokenSource = Callable[
+    [str | None], Awaitable[str]
+]  # called with the token that was refused, or None
 
 
 @dataclass(frozen=True, slots=True)
 class SmarthostServer:
-    """Where the smarthost is and who we are there. ``token`` is asked for an access token (XOAUTH2)
-    instead of using ``password``.
+    """The smarthost and our account there.
+
+    ``token`` returns an access token (XOAUTH2), used instead of ``password``.
     """
 
     host: str
@@ -62,7 +62,7 @@ class SmarthostServer:
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Seconds for each step, and how long an unused connection is kept."""
+    """Seconds for each step, and for how long an unused connection is kept."""
 
     connect: float = 30.0
     command: float = 60.0
@@ -71,15 +71,15 @@ class Deadlines:
 
 
 class _ConnectionUnusable(Exception):
-    """No connection that could be used, for a reason in words of ours or of the server."""
+    """No usable connection, for the given reason."""
 
 
 class _ConnectionStale(Exception):
-    """A kept connection turned out to be dead before anything was said on it."""
+    """A kept connection was dead before anything was sent on it."""
 
 
 @dataclass(slots=True)
-class _SmartHostConnection:
+class _SmarthostConnection:
     """A connection that is ready for a mail."""
 
     client: aiosmtplib.SMTP
@@ -89,19 +89,18 @@ class _SmartHostConnection:
 
 
 class Smarthost:
-    """The smarthost, with the connections to it that are kept. As many are open at once as there
-    are calls of :meth:`submit` at once.
-    """
+    """The smarthost and the connections kept to it, one per concurrent :meth:`submit`."""
 
     def __init__(self, server: SmarthostServer, deadlines: Deadlines | None = None) -> None:
         self.server = server
         self.deadlines = deadlines or Deadlines()
-        self._kept: list[_SmartHostConnection] = []
+        self._kept: list[_SmarthostConnection] = []
         self._leaving: set[asyncio.Task[None]] = set()
 
     async def submit(self, sender: str, recipient: str, raw: bytes) -> Result:
-        """Hands over one mail for one recipient; ``sender`` "" is the null path. ``raw`` has the
-        form of :func:`gateway.outbox.wire.lines`.
+        """Submit a mail for one recipient; an empty ``sender`` is the null path.
+
+        ``raw`` has the form of :func:`gateway.outbox.wire.lines`.
         """
         try:
             envelope = SmtpEnvelope.of(sender, recipient, raw)
@@ -111,7 +110,7 @@ class Smarthost:
             line = self._kept.pop() if self._kept else None
             fresh = line is None
             try:
-                line = line or _SmartHostConnection(await self._open())
+                line = line or _SmarthostConnection(await self._open())
                 result = await self._transaction(line, envelope, raw)
             except _ConnectionUnusable as error:
                 return Deferred(str(error), everybody=True)
@@ -122,16 +121,14 @@ class Smarthost:
             return result
 
     async def close(self) -> None:
-        """Says goodbye on every kept connection."""
+        """Close every kept connection with QUIT."""
         kept, self._kept = self._kept, []
         await asyncio.gather(*self._leaving, *(_quit(line) for line in kept))
 
     # ---- a connection
 
     async def _open(self, refused: str | None = None) -> aiosmtplib.SMTP:
-        """A connection on which we are known. A token that is refused is renewed once, and
-        ``refused`` is that one.
-        """
+        """Open a connection and sign in; a ``refused`` token is renewed once."""
         client = self._client(await self._context())
         token: str | None = None
         try:
@@ -148,7 +145,7 @@ class Smarthost:
             raise _ConnectionUnusable(cleaned(f"{error.code} {error.message}")) from None
         except (SMTPException, OSError, UnicodeError, TicketgateError) as error:
             client.close()
-            raise _ConnectionUnusable(f"no way to the smarthost: {_why(error)}") from None
+            raise _ConnectionUnusable(f"cannot connect to the smarthost: {_why(error)}") from None
         except BaseException:
             client.close()
             raise
@@ -167,9 +164,7 @@ class Smarthost:
         )
 
     async def _context(self) -> ssl.SSLContext | None:
-        """What TLS needs, read anew for each connection, in a thread: the system's authorities are
-        many.
-        """
+        """Return the TLS context, loaded in a thread for each connection, since it is slow."""
         if self.server.tls == "none":
             return None
         try:
@@ -177,9 +172,7 @@ class Smarthost:
                 ssl.create_default_context, cafile=self.server.tls_ca or None
             )
         except OSError as error:
-            raise _ConnectionUnusable(
-                f"the authorities to trust cannot be read: {_why(error)}"
-            ) from None
+            raise _ConnectionUnusable(f"cannot read the CA certificates: {_why(error)}") from None
 
     async def _greet(self, client: aiosmtplib.SMTP) -> None:
         await client.connect(timeout=self.deadlines.connect)
@@ -191,7 +184,7 @@ class Smarthost:
             await client.ehlo()
 
     async def _sign_in(self, client: aiosmtplib.SMTP, token: str | None) -> None:
-        """PLAIN, else LOGIN, or XOAUTH2 where there is a token."""
+        """Sign in by XOAUTH2 with a token, else by PLAIN or LOGIN."""
         server, offered = self.server, client.server_auth_methods
         if token is not None:
             await client.auth_xoauth2(server.username, token)
@@ -202,8 +195,8 @@ class Smarthost:
         else:
             raise _ConnectionUnusable("the smarthost offers neither AUTH PLAIN nor AUTH LOGIN")
 
-    def _keep(self, line: _SmartHostConnection) -> None:
-        """Puts a connection aside for the next mail, or ends it when it has carried enough."""
+    def _keep(self, line: _SmarthostConnection) -> None:
+        """Keep a connection for the next mail, or close it after enough mails."""
         line.mails += 1
         if not line.client.is_connected:
             return
@@ -215,12 +208,12 @@ class Smarthost:
         self._kept.append(line)
         loop.call_later(self.deadlines.idle, self._expire, line, line.since)
 
-    def _expire(self, line: _SmartHostConnection, since: float) -> None:
+    def _expire(self, line: _SmarthostConnection, since: float) -> None:
         if line.since == since and line in self._kept:
             self._kept.remove(line)
             self._leave(line)
 
-    def _leave(self, line: _SmartHostConnection) -> None:
+    def _leave(self, line: _SmarthostConnection) -> None:
         leaving = asyncio.create_task(_quit(line), name="quit")
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)
@@ -228,13 +221,13 @@ class Smarthost:
     # ---- a mail
 
     async def _transaction(
-        self, line: _SmartHostConnection, envelope: SmtpEnvelope, raw: bytes
+        self, line: _SmarthostConnection, envelope: SmtpEnvelope, raw: bytes
     ) -> Result:
-        """One mail on one connection, which is kept or closed afterwards."""
+        """Submit a mail on a connection, which is kept or closed afterwards."""
         client, line.stage = line.client, "MAIL"
         try:
             options = parameters(envelope, client.esmtp_extensions, len(raw))
-            said = await self._dialog(line, envelope, options, raw)
+            reply = await self._dialog(line, envelope, options, raw)
         except CannotSend as error:
             result: Result = PermanentFailure(str(error))
         except (SMTPException, OSError) as error:
@@ -244,34 +237,32 @@ class Smarthost:
             client.close()
             raise
         else:
-            result = self._classified(line, *said)
+            result = self._classified(line, *reply)
         if not isinstance(result, Sent) and client.is_connected:
             await _reset(client)
         self._keep(line)
         return result
 
     async def _dialog(
-        self, line: _SmartHostConnection, envelope: SmtpEnvelope, options: list[bytes], raw: bytes
+        self, line: _SmarthostConnection, envelope: SmtpEnvelope, options: list[bytes], raw: bytes
     ) -> aiosmtplib.SMTPResponse:
-        """The first answer that is not as wished, or the last one; ``line.stage`` is what it
-        answers.
-        """
+        """Return the first unexpected reply, or the last one; ``line.stage`` is what it answers."""
         client = line.client
-        said = await client.execute_command(b"MAIL", b"FROM:<" + envelope.sender + b">", *options)
-        if said.code == 421 and line.mails:
+        reply = await client.execute_command(b"MAIL", b"FROM:<" + envelope.sender + b">", *options)
+        if reply.code == 421 and line.mails:
             raise _ConnectionStale
-        if said.code // 100 == 2:
+        if reply.code // 100 == 2:
             line.stage = "RCPT"
-            said = await client.execute_command(b"RCPT", b"TO:<" + envelope.recipient + b">")
-        if said.code // 100 == 2:
+            reply = await client.execute_command(b"RCPT", b"TO:<" + envelope.recipient + b">")
+        if reply.code // 100 == 2:
             line.stage = "DATA"
-            said = await client.execute_command(b"DATA")
-            if said.code == 354:
+            reply = await client.execute_command(b"DATA")
+            if reply.code == 354:
                 line.stage = END_OF_DATA
-                said = await self._data(client, raw)
-        return said
+                reply = await self._data(client, raw)
+        return reply
 
-    def _classified(self, line: _SmartHostConnection, code: int, text: str) -> Result:
+    def _classified(self, line: _SmarthostConnection, code: int, text: str) -> Result:
         reply = cleaned(f"{code} {text}")
         if code // 100 == 2 and line.stage == END_OF_DATA:
             return Sent(reply)
@@ -285,8 +276,9 @@ class Smarthost:
         )
 
     async def _data(self, client: aiosmtplib.SMTP, raw: bytes) -> aiosmtplib.SMTPResponse:
-        """The mail and the answer to it. Other tasks have their turn in between; an answer that
-        comes early ends it.
+        """Send the mail and return the reply, with pauses for other tasks.
+
+        A reply that comes early ends it.
         """
         protocol = client.protocol
         if protocol is None:
@@ -300,11 +292,11 @@ class Smarthost:
             )
         )
         try:
-            await asyncio.sleep(0)  # it listens before the first byte goes out
-            with contextlib.suppress(ConnectionError):  # then the answer says so as well
+            await asyncio.sleep(0)  # start listening before the first byte is sent
+            with contextlib.suppress(ConnectionError):  # the reply reports it as well
                 for at in range(0, len(stuffed), WRITE_BYTES):
                     if answer.done():
-                        client.close()  # the server would take the rest for commands
+                        client.close()  # the server would read the rest as commands
                         break
                     protocol.write(stuffed[at : at + WRITE_BYTES])
                     await asyncio.sleep(0)
@@ -313,14 +305,12 @@ class Smarthost:
             answer.cancel()
 
 
-def _broken(line: _SmartHostConnection, error: Exception) -> Result:
-    """What it means that a connection broke, or fell silent."""
+def _broken(line: _SmarthostConnection, error: Exception) -> Result:
+    """Return the result of a connection that broke or timed out."""
     if line.stage == "MAIL" and line.mails and isinstance(error, OSError):
         raise _ConnectionStale from None
     if line.stage == END_OF_DATA:
-        return Deferred(
-            f"{_why(error)} after the end of data; whether the mail was taken is not known"
-        )
+        return Deferred(f"{_why(error)} after the end of data; the mail may have been accepted")
     return Deferred(f"{_why(error)} at {line.stage}", everybody=line.stage == "MAIL")
 
 
@@ -331,22 +321,22 @@ async def _reset(client: aiosmtplib.SMTP) -> None:
         client.close()
 
 
-async def _quit(line: _SmartHostConnection) -> None:
+async def _quit(line: _SmarthostConnection) -> None:
     with contextlib.suppress(SMTPException, OSError):
         await line.client.quit(timeout=QUIT_SECONDS)
     line.client.close()
 
 
 def _refuse_open_line(client: aiosmtplib.SMTP) -> None:
-    """No secret goes over a connection without TLS, except to this machine."""
+    """Refuse to send a secret without TLS, except to this machine."""
     if client.get_transport_info("sslcontext") is None and not is_this_machine(
         str(client.get_transport_info("peername")[0])
     ):
-        raise _ConnectionUnusable("the smarthost wants a password on a connection without TLS")
+        raise _ConnectionUnusable("no password is sent to the smarthost without TLS")
 
 
 def _why(error: BaseException) -> str:
-    """What went wrong, in a few words without addresses of mail."""
+    """Return what went wrong in a few words, without mail addresses."""
     cause = (
         error.__cause__
         if isinstance(error, aiosmtplib.SMTPConnectError) and error.__cause__ is not None
@@ -365,9 +355,9 @@ def _why(error: BaseException) -> str:
             return "no answer in time"
         case OSError(errno=int() as number) if number > 0:
             return os.strerror(number).lower()
-        case OSError(strerror=str() as said):
-            return said.lower()
+        case OSError(strerror=str() as message):
+            return message.lower()
         case UnicodeError():
-            return "its name is no host name"
+            return "invalid host name"
         case _:
             return "the connection was lost"

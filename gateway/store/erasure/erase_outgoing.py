@@ -1,8 +1,7 @@
-"""A person leaves what went out, or waits to: mails to him and about him, drafts, notices, webhook
-calls, and what workflows noted.
+"""Erase a person from outgoing mail, drafts, notices, webhook calls and workflow records.
 
-Mail of conversations that are his alone goes wholly. Of other mail that names him the bytes go;
-whom else it went to stays known. Nothing here can fail beyond what the database itself does.
+Mail of threads that are the person's alone is deleted. Other mail naming the person loses its
+bytes; to whom else it was sent stays known.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ ACTION_RUN, ENROLMENT, CALL, TASK, MESSAGE = (
     tables.task,
     tables.message,
 )
-BATCH_MAILS = 50  # mails with their bytes in memory at a time
+BATCH_MAILS = 50  # mails with their bytes in memory at once
 TEXTS: dict[sa.Table, tuple[str, ...]] = {
     OUTGOING: ("subject", "message_id"),
     DELIVERY: ("last_reply",),
@@ -46,37 +45,38 @@ TEXTS: dict[sa.Table, tuple[str, ...]] = {
 UPDATES = {table: update_by_id(table, columns) for table, columns in TEXTS.items()}
 
 
-async def remove_outgoing(connection: AsyncConnection, made: Plan) -> int:
-    """Does it, in the transaction of the plan, before its messages go; returns how many mails that
-    were.
+async def remove_outgoing(connection: AsyncConnection, plan: Plan) -> int:
+    """Carry out the plan for outgoing mail and return how many mails were affected.
+
+    Called in the transaction of the plan, before its messages are deleted.
     """
     alone = await keys(
         connection,
         sa.select(OUTGOING.c.id).where(among(OUTGOING.c.ticket, "n")),
-        n=sorted(made.tickets),
+        n=sorted(plan.tickets),
     )
     alone |= await keys(
         connection,
         sa.select(OUTGOING.c.id).where(among(OUTGOING.c.message, "m")),
-        m=sorted(made.messages),
+        m=sorted(plan.messages),
     )
-    naming = await _naming(connection, made) - alone
-    his = await keys(
+    naming = await _naming(connection, plan) - alone
+    addressed = await keys(
         connection,
         sa.select(OUTGOING.c.id)
         .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
-        .where(DELIVERY.c.recipient == made.like.address),
+        .where(DELIVERY.c.recipient == plan.like.address),
     )
     await _drop(connection, alone)
-    await connection.execute(sa.delete(DELIVERY).where(DELIVERY.c.recipient == made.like.address))
+    await connection.execute(sa.delete(DELIVERY).where(DELIVERY.c.recipient == plan.like.address))
     left = await keys(
         connection,
         sa.select(DELIVERY.c.outgoing_id).where(among(DELIVERY.c.outgoing_id, "ids")),
-        ids=sorted(his),
+        ids=sorted(addressed),
     )
-    await _drop(connection, his - left - alone)
+    await _drop(connection, addressed - left - alone)
     empty = {"raw": None, "draft": None}
-    bare = sorted((naming | his) - alone)
+    bare = sorted((naming | addressed) - alone)
     await connection.execute(
         sa.update(OUTGOING).where(among(OUTGOING.c.id, "ids")).values(empty), {"ids": bare}
     )
@@ -86,25 +86,23 @@ async def remove_outgoing(connection: AsyncConnection, made: Plan) -> int:
         DELIVERY.c.state.in_(("queued", "deferred", "scheduled")),
     )
     await connection.execute(
-        stuck.values(
-            state="cancelled", due_at=None, last_reply="somebody whom it named was erased"
-        ),
+        stuck.values(state="cancelled", due_at=None, last_reply="a person it named was erased"),
         {"ids": bare},
     )
     await connection.execute(
-        sa.delete(NOTICE).where(among(NOTICE.c.ticket, "n")), {"n": sorted(made.tickets)}
+        sa.delete(NOTICE).where(among(NOTICE.c.ticket, "n")), {"n": sorted(plan.tickets)}
     )
     await connection.execute(
-        sa.delete(CALL).where(among(CALL.c.ticket, "n")), {"n": sorted(made.tickets)}
+        sa.delete(CALL).where(among(CALL.c.ticket, "n")), {"n": sorted(plan.tickets)}
     )
-    await _calls(connection, made)
+    await _calls(connection, plan)
     for table in TEXTS:
-        await _hide(connection, table, made)
-    return len(alone | naming | his)
+        await _hide(connection, table, plan)
+    return len(alone | naming | addressed)
 
 
-async def _naming(connection: AsyncConnection, made: Plan) -> set[int]:
-    """Mails and drafts that name him in their bytes or their words."""
+async def _naming(connection: AsyncConnection, plan: Plan) -> set[int]:
+    """Return the mails and drafts that name the person in their bytes or text."""
     found: set[int] = set()
     ids = sorted(await keys(connection, sa.select(OUTGOING.c.id)))
     query = (
@@ -115,8 +113,8 @@ async def _naming(connection: AsyncConnection, made: Plan) -> set[int]:
     for at in range(0, len(ids), BATCH_MAILS):
         for row in await connection.execute(query, {"ids": ids[at : at + BATCH_MAILS]}):
             words = (row.draft, row.head, row.text)
-            if (row.raw is not None and made.like.is_in_raw(row.raw)) or any(
-                made.like.hidden(each) != each for each in words
+            if (row.raw is not None and plan.like.is_in_raw(row.raw)) or any(
+                plan.like.hidden(each) != each for each in words
             ):
                 found.add(row.id)
     return found
@@ -134,20 +132,20 @@ async def _drop(connection: AsyncConnection, ids: set[int]) -> None:
         await connection.execute(sa.delete(column.table).where(among(column, "ids")), given)
 
 
-async def _calls(connection: AsyncConnection, made: Plan) -> None:
-    """Calls about tickets of others that name him are not made any more."""
+async def _calls(connection: AsyncConnection, plan: Plan) -> None:
+    """Delete webhook calls about tickets of others that name the person."""
     query = sa.select(CALL.c.id, CALL.c.body)
-    gone = {row.id for row in await connection.execute(query) if made.like.is_in(row.body)}
+    gone = {row.id for row in await connection.execute(query) if plan.like.is_in(row.body)}
     await connection.execute(sa.delete(CALL).where(among(CALL.c.id, "ids")), {"ids": sorted(gone)})
 
 
-async def _hide(connection: AsyncConnection, table: sa.Table, made: Plan) -> None:
+async def _hide(connection: AsyncConnection, table: sa.Table, plan: Plan) -> None:
     query = sa.select(table.c.id, *(table.c[name] for name in TEXTS[table]))
     fresh: list[dict[str, Any]] = []
     for row in await connection.execute(query):
         was = {name: getattr(row, name) for name in TEXTS[table]}
         now = {
-            name: made.like.hidden_in(name, value) if value is not None else None
+            name: plan.like.hidden_in(name, value) if value is not None else None
             for name, value in was.items()
         }
         if now != was:

@@ -1,9 +1,8 @@
-"""Mailboxes that are read by IMAP: who reads them, how far, what is left to be done in them, and
-how they are.
+"""Mailboxes read by IMAP: who reads them, how far, what is left to do in them, and their state.
 
-Whoever changes one holds its lease; the mails themselves are written down by
-:mod:`gateway.store.imap.taken_mail`. What can go wrong: the lease was lost meanwhile
-(:class:`gateway.store.imap.taken_mail.MailboxLeaseLost`), and nothing was changed.
+Whoever changes one holds its lease; the mails themselves are recorded by
+:mod:`gateway.store.imap.taken_mail`. Where the lease was lost meanwhile, :class:`MailboxLeaseLost`
+is raised and nothing is changed.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ Automation = Literal["all", "fresh", "none"]
 State = Literal["new", "ok", "failing", "refused"]
 
 
-# Moves what was taken from a mailbox into the table of mail known by digest, as one generation.
+# Copies the mails taken from a mailbox into the table of those known by digest, as a generation.
 SUPERSEDE = sa.insert(SUPERSEDED).from_select(
     ["mailbox_id", "digest", "generation", "uid", "mail_id"],
     sa.select(
@@ -53,7 +52,7 @@ SUPERSEDE = sa.insert(SUPERSEDED).from_select(
 
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """A mailbox as it stands in the database; the columns of ``schema.mailbox``."""
+    """The row of a mailbox; see the columns of ``schema.mailbox``."""
 
     id: int
     name: str
@@ -74,7 +73,7 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A mail that could not be fetched: why, how often it was tried, and when it is tried again."""
+    """A mail that could not be fetched: why, how often it was tried, when it is tried again."""
 
     uid: int
     problem: str
@@ -83,7 +82,7 @@ class Owed:
 
 
 class Mailboxes:
-    """The mailboxes of an installation, in ``database``; whoever changes one holds its lease."""
+    """The mailboxes in ``database``; whoever changes one holds its lease."""
 
     __slots__ = ("database",)
 
@@ -91,7 +90,7 @@ class Mailboxes:
         self.database = database
 
     async def listing(self) -> list[Mailbox]:
-        """All of them by name, also those that are no longer configured."""
+        """Return all mailboxes by name, also those that are no longer configured."""
         async with self.database.read() as connection:
             return [
                 Mailbox(**row)
@@ -101,12 +100,13 @@ class Mailboxes:
             ]
 
     async def get(self, name: str) -> Mailbox | None:
-        """One of them, None where it was never opened."""
+        """Return a mailbox, None where it was never opened."""
         return next((each for each in await self.listing() if each.name == name), None)
 
     async def register(self, wanted: Sequence[tuple[str, str]]) -> None:
-        """Makes rows for (name, place) that have none. Where the place changed, it is another
-        mailbox, which was never opened.
+        """Insert the (name, place) pairs that have no row yet.
+
+        Where the place of a known name changed, it is another mailbox and starts as never opened.
         """
         known = {each.name: each.place for each in await self.listing()}
         if all(known.get(name) == place for name, place in wanted):
@@ -134,11 +134,11 @@ class Mailboxes:
     async def claim(
         self, names: Collection[str], seconds: float, now: datetime
     ) -> dict[str, Mailbox]:
-        """Takes or keeps those that nobody else holds, for ``seconds`` from ``now``; processes of
-        this host that are gone hold nothing.
+        """Take or renew the leases of those nobody else holds, for ``seconds`` from ``now``.
 
-        What we hold is kept even while a transaction of ours has its row: that is waited for. What
-        is free and in use by another process is not.
+        Dead processes of this host hold nothing. A lease of ours is renewed even while another
+        transaction of ours has its row locked: this waits for it. A free row that is locked by
+        another process is skipped.
         """
         named = MAILBOX.c.name.in_(sorted(names))
         lease = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}
@@ -179,7 +179,7 @@ class Mailboxes:
         return {row["name"]: Mailbox(**row) for row in rows}
 
     async def release(self, names: Collection[str]) -> None:
-        """Gives back what we hold of these."""
+        """Give up our leases of these mailboxes."""
         mine = sa.update(MAILBOX).where(
             MAILBOX.c.name.in_(sorted(names)), MAILBOX.c.lease_owner == self.database.node
         )
@@ -195,16 +195,15 @@ class Mailboxes:
             MAILBOX.c.id == box, MAILBOX.c.lease_owner == self.database.node
         )
         if not (await connection.execute(mine.values(**values))).rowcount:
-            raise MailboxLeaseLost("the mailbox is read by another process now")
+            raise MailboxLeaseLost("another process reads the mailbox now")
 
     # ---- how far it was read
 
     async def begin(self, box: int, uidvalidity: int, last: int, now: datetime) -> None:
-        """The folder was opened and its UIDs are new to us: for the first time, or because the
-        server gave others. ``last`` is the newest of them.
+        """Start with new UIDs, on the first opening or because the server changed them.
 
-        What we had under other UIDs is known by digest only from now on, also where the server
-        comes back to an UIDVALIDITY it had.
+        ``last`` is the newest UID. Mail taken under earlier UIDs is recognised by its digest only
+        from now on, also where the server returns to an earlier UIDVALIDITY.
         """
         first = sa.func.coalesce(
             MAILBOX.c.first_seen_at,
@@ -226,9 +225,7 @@ class Mailboxes:
     async def plan(
         self, box: int, since: date | None, automation: Automation, last: int, now: datetime
     ) -> None:
-        """How what lies there up to the UID ``last`` is to be taken in, as if the mailbox were
-        opened for the first time.
-        """
+        """Read the mailbox again up to the UID ``last``, as if opened for the first time."""
         wishes: dict[str, Any] = {
             "backlog_since": since,
             "backlog_automation": automation,
@@ -237,11 +234,11 @@ class Mailboxes:
         await self._change(box, **wishes, first_seen_at=now, last_uid=0, last_pass_at=None)
 
     async def advance(self, box: int, last: int) -> None:
-        """Everything up to ``last`` is known or gone."""
+        """Record that everything up to ``last`` is known or gone."""
         await self._change(box, last_uid=last)
 
     async def known(self, box: int, uidvalidity: int, uids: Collection[int]) -> set[int]:
-        """Which of these UIDs stand in our list, stored or owed."""
+        """Return which of these UIDs are recorded, as stored or as unfetchable."""
         async with self.database.read() as connection:
             return set(
                 (
@@ -251,10 +248,10 @@ class Mailboxes:
                 ).scalars()
             )
 
-    # ---- what is left to be done
+    # ---- what is left to do
 
     async def unsettled(self, box: int, uidvalidity: int, limit: int) -> list[int]:
-        """UIDs of stored mails that are still to be flagged, moved or deleted on the server,
+        """Return UIDs of stored mails still to be flagged, moved or deleted on the server,
         ascending.
         """
         query = sa.select(TAKEN.c.uid).where(
@@ -269,7 +266,9 @@ class Mailboxes:
             )
 
     async def settle(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
-        """These are done. Losing this in a crash only means that it is done again."""
+        """Record that nothing is left to do for these; losing this in a crash only repeats the
+        work.
+        """
         done = (
             sa.update(TAKEN).where(AT_UIDVALIDITY, among(TAKEN.c.uid, "uids")).values(settled=True)
         )
@@ -281,15 +280,15 @@ class Mailboxes:
     async def record_unfetchable(
         self, box: int, uidvalidity: int, uid: int, problem: str, retry_at: datetime
     ) -> None:
-        """Writes down that a mail cannot be fetched, so that the others go on and a person can see
-        it; not over one that is stored.
+        """Record that a mail cannot be fetched, so that the others go on and a person can see it.
+
+        Does nothing where the mail is stored already.
         """
         key = {"mailbox_id": box, "uidvalidity": uidvalidity, "uid": uid}
         here = sa.and_(*(TAKEN.c[name] == value for name, value in key.items()))
         async with self.database.write() as connection:
-            await self._set(
-                connection, box, lease_owner=self.database.node
-            )  # it is ours, and stays so until the end
+            # locks the row, so that the mailbox stays ours until the end
+            await self._set(connection, box, lease_owner=self.database.node)
             row = (
                 await connection.execute(sa.select(TAKEN.c.tries, TAKEN.c.mail_id).where(here))
             ).one_or_none()
@@ -307,9 +306,7 @@ class Mailboxes:
                 )
 
     async def owed(self, box: int, uidvalidity: int, due: datetime | None = None) -> list[Owed]:
-        """Mails that could not be fetched, only those that are to be tried again at ``due`` when
-        given.
-        """
+        """Return unfetchable mails, only those to be retried by ``due`` where given."""
         query = sa.select(TAKEN.c.uid, TAKEN.c.problem, TAKEN.c.tries, TAKEN.c.retry_at).where(
             AT_UIDVALIDITY,
             sa.text("NOT mailbox_mail.settled"),
@@ -327,7 +324,7 @@ class Mailboxes:
             ]
 
     async def owed_counts(self) -> dict[int, int]:
-        """How many mails each mailbox owes, by its id; those that owe none are left out."""
+        """Return the number of unfetchable mails by mailbox id; others are absent."""
         query = sa.select(TAKEN.c.mailbox_id, sa.func.count()).where(
             TAKEN.c.mail_id.is_(None), sa.text("NOT mailbox_mail.settled")
         )
@@ -335,7 +332,7 @@ class Mailboxes:
             return dict((await connection.execute(query.group_by(TAKEN.c.mailbox_id))).all())
 
     async def drop_unfetchable(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
-        """Mails that could not be fetched are no longer there."""
+        """Forget unfetchable mails that are no longer on the server."""
         lost = sa.delete(TAKEN).where(
             AT_UIDVALIDITY,
             among(TAKEN.c.uid, "uids"),
@@ -347,18 +344,16 @@ class Mailboxes:
                 lost, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
             )
 
-    # ---- how it is
+    # ---- state
 
     async def mark_ok(self, box: int, now: datetime) -> None:
-        """Everything that was there has been taken in."""
+        """Record that everything in the mailbox has been taken in."""
         await self._change(
             box, durable=False, state="ok", problem=None, failing_since=None, last_pass_at=now
         )
 
     async def mark_failing(self, box: int, state: State, problem: str, now: datetime) -> None:
-        """It cannot be read, for a reason in one plain sentence; since when is kept from the first
-        time on.
-        """
+        """Record why the mailbox cannot be read, in one sentence; ``failing_since`` is kept."""
         since = sa.func.coalesce(
             MAILBOX.c.failing_since,
             sa.literal(now, MAILBOX.c.failing_since.type),

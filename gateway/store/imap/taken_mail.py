@@ -1,10 +1,11 @@
-"""Which mails of mailboxes are in the spool, as its own transaction reads and writes it.
+"""Which mails of mailboxes are in the spool, read and written in the spool's own transaction.
 
-A mail is known by mailbox, UIDVALIDITY and UID, and that is written in the transaction that stores
-its bytes, so it is taken in exactly once wherever a crash falls. ``last_uid`` only says where to go
-on looking: it moves over a mail when that one is stored, gone, or written down as one that cannot
-be fetched. What can go wrong: the lease was lost, because the database was away or the clock
-jumped; then nothing is stored (:class:`MailboxLeaseLost`) and whoever has the lease fetches the mail.
+A mail is identified by mailbox, UIDVALIDITY and UID, recorded in the transaction that stores its
+bytes, so that it is taken exactly once wherever a crash falls. ``last_uid`` only says where to
+continue: it moves past a mail when that is stored, gone, or recorded as unfetchable.
+
+Where the lease was lost (the database was away, or the clock jumped), :class:`MailboxLeaseLost` is
+raised, nothing is stored, and whoever has the lease fetches the mail.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ _LOCK_MAILBOXES = (
     .order_by(MAILBOX.c.id)
     .with_for_update()
 )
+# Mails taken under earlier UIDs that have one of these digests, the latest UIDs first.
 _RECOGNISED = (
     sa.select(SUPERSEDED)
     .where(
@@ -66,10 +68,10 @@ class MailboxLeaseLost(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class MailboxPosition:
-    """Where a mail comes from. ``follows`` is the UID before it: the cursor moves on to this one
-    only from there. A mail behind the cursor follows itself.
+    """Where in a mailbox a mail was.
 
-    ``settled`` means that nothing is to be done with it on the server after the commit.
+    ``follows`` is the UID before it: the cursor moves to this UID only from there. A mail behind
+    the cursor follows itself. ``settled`` means that nothing is left to do for it on the server.
     """
 
     mailbox: int
@@ -81,8 +83,9 @@ class MailboxPosition:
 
 @dataclass(frozen=True, slots=True)
 class TakenMail:
-    """Mails that are in the spool: under this UID, or from before the server gave new ones.
-    ``owed`` are written down as mails that are not.
+    """Mails recorded already, with their spool ids.
+
+    ``there``: under this UID; ``again``: under an earlier UID; ``owed``: as unfetchable.
     """
 
     there: Mapping[MailboxPosition, int]
@@ -96,10 +99,9 @@ NOTHING_TAKEN = TakenMail({}, {}, frozenset())
 async def find_taken(
     connection: AsyncConnection, node: str, marks: Mapping[MailboxPosition, bytes]
 ) -> TakenMail:
-    """Locks the mailboxes of ``marks`` (mail to digest) and tells which of those mails are known
-    already, with their numbers in the spool.
+    """Lock the mailboxes of ``marks`` (position to digest) and return which mails are recorded.
 
-    LeaseLost when one of the mailboxes is not ours; nothing was changed then.
+    Raises MailboxLeaseLost where one of the mailboxes is not ours; nothing was changed then.
     """
     boxes = {
         row.id: row
@@ -116,7 +118,7 @@ async def find_taken(
             or boxes[box].lease_owner != node
             or any(mark.uidvalidity != boxes[box].uidvalidity for mark in own)
         ):
-            raise MailboxLeaseLost("the mailbox is read by another process now")
+            raise MailboxLeaseLost("another process reads the mailbox now")
         values = {
             "box": box,
             "validity": own[0].uidvalidity,
@@ -134,9 +136,7 @@ async def find_taken(
 async def _recognised(
     connection: AsyncConnection, box: int, fresh: Mapping[MailboxPosition, bytes]
 ) -> dict[MailboxPosition, int]:
-    """Mails that were taken before the server gave new UIDs; each of those stands for one mail
-    only, and is to be written anew.
-    """
+    """Find mails taken under earlier UIDs by digest, and remove each match from that table."""
     if not fresh:
         return {}
     rows = (
@@ -164,11 +164,10 @@ async def record(
     numbers: Mapping[MailboxPosition, int],
     known: TakenMail,
 ) -> None:
-    """Writes down mails with their ``numbers`` in the spool, and moves each cursor over what is
-    there without a gap.
+    """Record mails with their spool ids and move each cursor over mails without a gap.
 
-    In the transaction of :func:`find_taken`, with what that gave. A mail that was owed no longer
-    is.
+    Called in the transaction of :func:`find_taken`, with its result. A mail recorded as unfetchable
+    no longer is.
     """
     fresh = [mark for mark in marks if mark not in known.there]
     rows = [_taken_row(mark, numbers[mark], marks[mark]) for mark in fresh]
@@ -204,7 +203,7 @@ def _forget_row(mark: MailboxPosition) -> dict[str, Any]:
 
 
 def reached(last: int, marks: Iterable[MailboxPosition]) -> int:
-    """How far the cursor gets from ``last`` over these mails."""
+    """Return how far the cursor moves from ``last`` over these mails."""
     for mark in sorted(marks, key=lambda mark: mark.uid):
         if mark.follows <= last < mark.uid:
             last = mark.uid

@@ -1,8 +1,6 @@
-"""The register of every mail that ever came in, as people look at it: by state, one by one, its raw
-bytes, and a second chance for it.
+"""The register: every mail that ever came in, to be listed, shown, released or discarded.
 
-What can go wrong: there is no such mail, or it is in a state from which it cannot be sent on its
-way again (``Refused``).
+Errors: NotFound where there is no such mail, Refused where its state does not allow the change.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 
 from core.model.message import Envelope
-from gateway.errors import Refused
+from gateway.errors import NotFound, Refused
 from gateway.store.engine import Database
 from gateway.store.queues.blobs import Blobs
 from gateway.store.schema import tables
@@ -57,9 +55,7 @@ NO_LEASE: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 
 @dataclass(frozen=True, slots=True)
 class RegisteredMail:
-    """One entry. ``channel`` is its address; ``sender`` to ``outcome`` are None until the mail was
-    processed.
-    """
+    """One entry. ``channel`` is an address; ``sender`` to ``outcome`` are None until processed."""
 
     id: int
     received_at: datetime
@@ -86,7 +82,7 @@ class RegisteredMail:
 
 
 class MailRegister:
-    """What is known of every mail in ``database``, and its bytes there or in ``blobs``."""
+    """The entries of all mail in ``database``, with raw bytes there or in ``blobs``."""
 
     __slots__ = ("blobs", "database")
 
@@ -97,29 +93,27 @@ class MailRegister:
     async def listing(
         self, state: str | None = None, limit: int | None = None, ids: Collection[int] | None = None
     ) -> list[RegisteredMail]:
-        """Mails newest first: of one state or any, at most ``limit``, only those of ``ids`` when
-        given.
-        """
+        """Return mails newest first: of one state or any, at most ``limit``, only of ``ids``."""
         query = _where(SELECT_MAIL, state, ids).order_by(MAIL.c.id.desc())
         async with self.database.read() as connection:
             rows = await connection.execute(query.limit(limit) if limit is not None else query)
             return [_mail(row) for row in rows.mappings()]
 
     async def total(self, state: str | None = None) -> int:
-        """How many mails there are, of one state or any."""
+        """Return the number of mails in a state, or in any."""
         query = _where(sa.select(sa.func.count()).select_from(MAIL), state, None)
         async with self.database.read() as connection:
             return int((await connection.execute(query)).scalar_one())
 
     async def get(self, mail_id: int) -> RegisteredMail:
-        """One mail; Refused when there is none."""
+        """Return one mail; NotFound where there is none."""
         found = await self.listing(ids=[mail_id])
         if not found:
             raise _absent(mail_id)
         return found[0]
 
     async def raw(self, mail_id: int) -> bytes:
-        """The bytes as they came in; Refused when there is no such mail."""
+        """Return the bytes as received; NotFound for no such mail, Refused where erased."""
         data = tables.raw_mail.c.data
         query = (
             sa.select(MAIL.c.blob, data)
@@ -144,12 +138,11 @@ class MailRegister:
         released: bool = False,
         only: Collection[str] | None = None,
     ) -> None:
-        """What a person decides about a mail: ``pending`` sends it on its way again with all its
-        tries, ``ignored`` discards it.
+        """Change the state of a mail: ``pending`` processes it again, ``ignored`` discards it.
 
-        ``released`` lets it pass the verdict that held it back. Refused when the mail is absent, or
-        in none of the states ``only`` (default: held, quarantined, ignored) from which this makes
-        sense; nothing is changed then.
+        ``released`` lets it pass the verdict that quarantined it. ``only`` are the states this is
+        allowed from (default: held, quarantined, ignored); Refused in any other, NotFound where
+        there is no such mail.
         """
         allowed = set(only) if only is not None else {"held", "quarantined", "ignored"}
         async with self.database.write(ordered=True) as connection:
@@ -161,10 +154,7 @@ class MailRegister:
             if found is None:
                 raise _absent(mail_id)
             if found not in allowed:
-                raise Refused(
-                    f"mail {mail_id} is {found}: this is for mail that is "
-                    f"{' or '.join(sorted(allowed))}"
-                )
+                raise Refused(f"mail {mail_id} is {found}, not {' or '.join(sorted(allowed))}")
             again = (
                 {"tries": 0, "processed_at": None} if state == "pending" else {"processed_at": now}
             )
@@ -174,15 +164,15 @@ class MailRegister:
 
 def _where(query: sa.Select[Any], state: str | None, ids: Collection[int] | None) -> sa.Select[Any]:
     if state is not None:
-        # The index of unfinished mail is only taken when its condition stands in the query.
+        # The index of unfinished mail is only used when the query repeats its condition.
         query = query.where(
             MAIL.c.state == state, *([sa.text("mail.state <> 'done'")] if state != "done" else [])
         )
     return query.where(MAIL.c.id.in_(sorted(ids))) if ids is not None else query
 
 
-def _absent(mail_id: int) -> Refused:
-    return Refused(f"there is no mail {mail_id}")
+def _absent(mail_id: int) -> NotFound:
+    return NotFound(f"no mail {mail_id}")
 
 
 def _mail(row: Any) -> RegisteredMail:
@@ -192,7 +182,7 @@ def _mail(row: Any) -> RegisteredMail:
 
 
 def pack(envelope: Envelope) -> dict[str, Any]:
-    """What the column ``envelope`` holds: all but source and instant, which have their own."""
+    """Return the stored form of an envelope, without source and time, which have columns."""
     return {
         "sender": envelope.sender,
         "recipients": envelope.recipients,
@@ -207,7 +197,7 @@ def pack(envelope: Envelope) -> dict[str, Any]:
 
 
 def unpack(stored: Any, source: Any, received_at: datetime) -> Envelope:
-    """The envelope again."""
+    """Return the envelope of its stored form."""
     return Envelope(
         **{**stored, "recipients": tuple(stored["recipients"])},
         source=source,

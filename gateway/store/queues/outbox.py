@@ -1,9 +1,8 @@
-"""What goes out, recipient by recipient: claimed for a while like mail in the spool, and marked
-with what the smarthost said.
+"""Deliveries: outgoing mail by recipient, claimed like mail in the spool and marked with the reply.
 
-A delivery is in one hand at a time; who marks it must still hold it, so that one that was sent or
-cancelled is never sent again. What can go wrong: the database is away after the smarthost took a
-mail; then the lease runs out and the mail is sent once more, with the same bytes.
+Only the holder of its lease may mark a delivery, so that one that was sent or cancelled is never
+sent again. When the database is away after the smarthost accepted a mail, the lease runs out and
+the mail is sent once more, with the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.errors import Refused
+from gateway.errors import NotFound, Refused
 from gateway.store.engine import Database
 from gateway.store.queues.wake import tell_others
 from gateway.store.schema import tables
@@ -26,12 +25,11 @@ from gateway.store.sql.nodes import dead
 
 State = Literal["scheduled", "queued", "sent", "deferred", "failed", "cancelled"]
 WAITING_STATES: tuple[State, ...] = ("scheduled", "queued", "deferred")
-CLAIM_BYTES = 32 << 20  # raw bytes one claim brings into memory, unless a single mail is larger
+CLAIM_BYTES = 32 << 20  # raw bytes one claim loads, unless a single mail is larger
 
 DELIVERY, OUTGOING = tables.delivery, tables.outgoing
 INSTANT = DELIVERY.c.due_at.type
-# The database only takes the index of waiting deliveries when it reads its condition in the query,
-# with plain values.
+# The index of waiting deliveries is only used when the query repeats its condition, with literals.
 IS_WAITING = sa.text("delivery.state IN ('queued', 'deferred')")
 ID_IN_IDS = among(DELIVERY.c.id, "ids")
 IS_UNLEASED = sa.or_(
@@ -72,6 +70,7 @@ SELECT_RAW = sa.select(OUTGOING.c.id, OUTGOING.c.raw).where(among(OUTGOING.c.id,
 NEWEST_SIGNING_KEY = (
     sa.select(tables.signing_key.c.secret).order_by(tables.signing_key.c.id.desc()).limit(1)
 )
+# Stores the result of an attempt and ends the lease.
 RECORD_ATTEMPT = (
     sa.update(DELIVERY)
     .where(DELIVERY.c.id == sa.bindparam("_id"))
@@ -83,6 +82,7 @@ RECORD_ATTEMPT = (
     )
     .values(attempts=DELIVERY.c.attempts + 1, lease_owner=None, lease_until=None)
 )
+# The fields of DeliveryRow, in their order.
 SELECT_LISTED = sa.select(
     DELIVERY.c.id,
     OUTGOING.c.ticket,
@@ -109,10 +109,10 @@ LOCK_DELIVERIES = sa.select(DELIVERY).where(ID_IN_IDS).order_by(DELIVERY.c.id).w
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A delivery in the hands of one worker. ``attempts`` were made before; ``first_at`` is when
-    its five days began.
+    """A delivery claimed by one worker.
 
-    ``raw`` is one object for all recipients of a mail, empty where the claim did not ask for it.
+    ``attempts`` does not include this one; its five days began at ``first_at``. ``raw`` is one
+    object for all recipients of a mail, and empty after a ``bare`` claim.
     """
 
     id: int
@@ -129,9 +129,7 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """What an attempt came to. ``due_at`` is set for a delivery that was put off, ``ended_at`` for
-    one that is over.
-    """
+    """The result of an attempt; ``due_at`` is set where deferred, ``ended_at`` where final."""
 
     id: int
     state: Literal["sent", "deferred", "failed"]
@@ -159,9 +157,7 @@ class DeliveryRow:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """All that is known of one delivery: the columns of the listing, those beside them, and the
-    mail, or the draft it will be made from.
-    """
+    """All that is known of one delivery, with its mail or the draft it will be made from."""
 
     listed: DeliveryRow
     outgoing: int
@@ -173,7 +169,7 @@ class DeliveryView:
 
 
 class Deliveries:
-    """The deliveries in ``database``. Everything raises what the database's own verbs raise."""
+    """The deliveries in ``database``."""
 
     __slots__ = ("database",)
 
@@ -190,11 +186,11 @@ class Deliveries:
         due: datetime | None = None,
         bare: bool = False,
     ) -> list[ClaimedDelivery]:
-        """Up to ``limit`` deliveries that nobody holds and that are due by ``due`` (``now``), the
-        longest due first, for ``lease_seconds`` from ``now``.
+        """Claim up to ``limit`` free deliveries due by ``due`` (default ``now``), earliest first.
 
-        One claim never brings more than :data:`CLAIM_BYTES` into memory, or one mail; ``bare``
-        brings none. A lease lost in a crash is harmless, so nobody waits for the disk here.
+        The lease lasts ``lease_seconds`` from ``now``. One claim loads at most :data:`CLAIM_BYTES`,
+        or a single mail; ``bare`` loads none. It is not synced to disk, since losing a lease in a
+        crash does no harm.
         """
         async with self.database.write(durable=False) as connection:
             rows = (
@@ -228,7 +224,7 @@ class Deliveries:
     async def keep(
         self, owner: str, ids: Collection[int], lease_seconds: float, now: datetime
     ) -> None:
-        """Makes leases that are still ours last for ``lease_seconds`` from ``now``."""
+        """Extend the leases the owner still holds to ``lease_seconds`` from ``now``."""
         async with self.database.write(durable=False) as connection:
             await connection.execute(
                 EXTEND_LEASE,
@@ -240,13 +236,14 @@ class Deliveries:
             )
 
     async def give_back(self, owner: str, ids: Collection[int]) -> None:
-        """Gives back what was claimed and not tried."""
+        """Release deliveries that were claimed and not attempted."""
         async with self.database.write(durable=False) as connection:
             await connection.execute(RELEASE_LEASE, {"ids": sorted(ids), "owner": owner})
 
     async def free_orphans(self, node: str) -> int:
-        """Gives back what processes of this machine had claimed that are gone; returns the number.
-        ``node`` is host and pid of one who just begins.
+        """Release deliveries claimed by dead processes of this host and return their number.
+
+        ``node`` is the name of the process that starts now.
         """
         host = node.rpartition("-")[0]
         query = sa.select(DELIVERY.c.id, DELIVERY.c.lease_owner).where(
@@ -261,9 +258,7 @@ class Deliveries:
         return len(orphans)
 
     async def mark(self, owner: str, marks: Sequence[AttemptRecord]) -> set[int]:
-        """Writes down what attempts came to, durably and in one transaction; returns the ids of
-        those that ``owner`` still held.
-        """
+        """Record attempts durably in one transaction; return the ids ``owner`` still held."""
         async with self.database.write() as connection:
             held = set(
                 (
@@ -277,14 +272,12 @@ class Deliveries:
         return held
 
     async def signing_key(self) -> bytes:
-        """The key that return paths are signed with: the newest."""
+        """Return the newest signing key, with which return paths are signed."""
         async with self.database.read() as connection:
             return bytes((await connection.execute(NEWEST_SIGNING_KEY)).scalar_one())
 
     async def earliest_due(self, now: datetime) -> datetime | None:
-        """When the next attempt is due (the past where one is overdue) among those that nobody
-        holds, None when there is none.
-        """
+        """Return when the next unclaimed delivery is due, None where none waits."""
         async with self.database.read() as connection:
             due: datetime | None = (await connection.execute(NEXT_DUE, {"now": now})).scalar()
             return due
@@ -292,9 +285,7 @@ class Deliveries:
     async def listing(
         self, state: State | None = None, limit: int | None = None
     ) -> list[DeliveryRow]:
-        """The newest ``limit`` deliveries, newest first, with the keys of interfaces.md 2.2; drafts
-        that wait for their time are among them.
-        """
+        """Return the newest ``limit`` deliveries, newest first, scheduled drafts included."""
         query = SELECT_LISTED.order_by(DELIVERY.c.id.desc())
         if state is not None:
             query = query.where(DELIVERY.c.state == state)
@@ -302,7 +293,7 @@ class Deliveries:
             return [DeliveryRow(*row) for row in await connection.execute(query.limit(limit))]
 
     async def show(self, delivery: int) -> DeliveryView:
-        """One delivery; Refused where there is none."""
+        """Return one delivery; NotFound where there is none."""
         async with self.database.read() as connection:
             listed = (
                 await connection.execute(SELECT_LISTED.where(DELIVERY.c.id == delivery))
@@ -311,7 +302,7 @@ class Deliveries:
                 await connection.execute(SELECT_DETAILS.where(DELIVERY.c.id == delivery))
             ).one_or_none()
         if listed is None or row is None:
-            raise Refused(f"there is no delivery {delivery}")
+            raise NotFound(f"no delivery {delivery}")
         return DeliveryView(
             listed=DeliveryRow(*listed),
             outgoing=row.outgoing_id,
@@ -324,18 +315,16 @@ class Deliveries:
 
 
 async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
-    """Puts failed and waiting deliveries in line again, due now; all of them or none (Refused).
+    """Queue failed or deferred deliveries again, due now and for another five days.
 
-    The attempts stay; the five days begin anew.
+    All or none: see :func:`_refuse`. Their attempts are kept.
     """
     values = {"state": "queued", "due_at": now, "queued_at": now, "ended_at": None, "settled": True}
     await _change(connection, ids, ("failed", "deferred"), values, now)
 
 
 async def cancel(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
-    """Ends deliveries that were not sent yet; all of them or none (Refused). What is being sent at
-    this moment cannot be stopped.
-    """
+    """Cancel deliveries that were not sent yet, all or none: see :func:`_refuse`."""
     await _change(
         connection,
         ids,
@@ -346,7 +335,7 @@ async def cancel(connection: AsyncConnection, ids: Collection[int], now: datetim
 
 
 async def failing(connection: AsyncConnection, tickets: Collection[int]) -> set[int]:
-    """Those of these tickets of which a mail failed that nobody has put in line again."""
+    """Return those of these tickets that have a failed delivery."""
     failed = (
         sa.select(OUTGOING.c.ticket)
         .distinct()
@@ -376,8 +365,9 @@ async def _change(
 async def _refuse(
     connection: AsyncConnection, ids: Collection[int], allowed: tuple[State, ...], now: datetime
 ) -> None:
-    """Refused where one of the deliveries is not there, not in one of these states, or in
-    somebody's hands.
+    """Raise unless all deliveries exist, are in an allowed state and are not being sent.
+
+    NotFound or Refused.
     """
     found = {
         row.id: row for row in await connection.execute(LOCK_DELIVERIES, {"ids": sorted(set(ids))})
@@ -385,10 +375,10 @@ async def _refuse(
     for each in ids:
         row = found.get(each)
         if row is None:
-            raise Refused(f"there is no delivery {each}")
+            raise NotFound(f"no delivery {each}")
         if row.state not in allowed:
             raise Refused(
-                f"delivery {each} is {row.state} already"
+                f"delivery {each} is already {row.state}"
                 if row.state not in WAITING_STATES
                 else f"delivery {each} is {row.state}"
             )
@@ -409,7 +399,7 @@ def _attempt_row(attempt: AttemptRecord) -> dict[str, Any]:
 
 
 def _affordable(rows: Sequence[Any], sizes: dict[int, int | None]) -> list[Any]:
-    """As many as their mails fit into :data:`CLAIM_BYTES`, each mail counted once."""
+    """Return the first rows whose mails, each counted once, fit into :data:`CLAIM_BYTES`."""
     seen: set[int] = set()
     total = 0
     taken: list[Any] = []

@@ -1,10 +1,10 @@
-"""The spool: every mail that ever came in, where its raw bytes are, and what became of it.
+"""The spool: mail waiting to be processed, where its raw bytes are, and what it became.
 
-``put`` returns when the mails are durable. A worker claims mails for a while (the lease), and
-whoever finishes one does so inside the transaction of what it became; a lease that ran out makes
-the mail claimable again, and finishing a mail twice is refused, so each becomes something exactly
-once. What can go wrong: the database is away or full; then nothing was stored, or what was claimed
-comes back when the lease is over.
+``put`` returns when the mails are durable. A worker claims mails for a limited time (a lease) and
+finishes each in the transaction that stores what it became. A mail whose lease ran out can be
+claimed again, and finishing a mail twice is refused, so each takes effect exactly once.
+
+When the database is away or full, nothing is stored, and claimed mails return after their lease.
 """
 
 from __future__ import annotations
@@ -31,13 +31,12 @@ from gateway.store.sql.any_of import among
 from gateway.store.sql.bulk import write_rows
 from gateway.store.sql.nodes import dead
 
-TRIES = 2  # behaviour: what fails twice is held
-CLAIM_BYTES = 32 << 20  # raw bytes one claim brings into memory, unless a single mail is larger
+TRIES = 2  # a mail that fails this often is held
+CLAIM_BYTES = 32 << 20  # raw bytes one claim loads, unless a single mail is larger
 
 MAIL = tables.mail
 RAW = tables.raw_mail
-# The database only takes the index of unfinished mail when it reads its condition in the query,
-# with plain values.
+# The index of unfinished mail is only used when the query repeats its condition, with literals.
 IS_WAITING = sa.text("mail.state = 'pending' AND mail.state <> 'done'")
 ID_IN_IDS = among(MAIL.c.id, "ids")
 IS_UNLEASED = sa.or_(
@@ -54,6 +53,7 @@ CLAIMED_COLUMNS = (
     MAIL.c.released,
     MAIL.c.blob,
 )
+# The first waiting mails that nobody holds, locked.
 CLAIMABLE = (
     sa.select(*CLAIMED_COLUMNS)
     .where(IS_WAITING, IS_UNLEASED)
@@ -72,6 +72,7 @@ TAKE_LEASE = (
 )
 SELECT_RAW = sa.select(RAW.c.mail_id, RAW.c.data).where(among(RAW.c.mail_id, "ids"))
 STILL_PENDING = sa.select(MAIL.c.id).where(IS_WAITING, ID_IN_IDS).with_for_update()
+# Finished mails with one of these fingerprints, oldest first; duplicates are left out.
 EARLIER_BY_FINGERPRINT = (
     sa.select(
         MAIL.c.fingerprint,
@@ -88,8 +89,7 @@ EARLIER_BY_FINGERPRINT = (
     )
     .order_by(MAIL.c.id)
 )
-
-
+# Duplicates with one of these fingerprints that name their original and a channel.
 DUPLICATES = sa.select(MAIL.c.original_id, MAIL.c.channel_id).where(
     MAIL.c.fingerprint.in_(sa.bindparam("fingerprints", expanding=True)),
     MAIL.c.state == "duplicate",
@@ -103,46 +103,42 @@ class StoredFile(Protocol):
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Return where the file is."""
         ...
 
 
 class MailToStore(Protocol):
-    """One mail to be stored: its bytes or the file that holds them, their number and hex digest,
-    and what the transport said.
-    """
+    """A mail to be stored: its bytes or file, their size and digest, and the envelope."""
 
     @property
     def raw(self) -> bytes | StoredFile:
-        """The bytes, or the file."""
+        """Return the bytes, or the file that holds them."""
         ...
 
     @property
     def size(self) -> int:
-        """How many bytes."""
+        """Return the number of bytes."""
         ...
 
     @property
     def sha256(self) -> str:
-        """Their digest."""
+        """Return the SHA-256 of the bytes in hex."""
         ...
 
     @property
     def envelope(self) -> Envelope:
-        """What the transport said."""
+        """Return the facts of the transport."""
         ...
 
     @property
     def mark(self) -> taken_mail.MailboxPosition | None:
-        """Which mail of which mailbox it is, None for mail that came another way."""
+        """Return its position in a mailbox; None for mail that came another way."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A mail in the hands of one worker. ``tries`` counts this one; ``released`` means that a
-    person let it through.
-    """
+    """A mail claimed by one worker. ``tries`` includes this one; ``released`` by a person."""
 
     id: int
     envelope: Envelope
@@ -155,9 +151,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a mail became: the columns of the register that are known afterwards. ``state`` is
-    anything but pending.
-    """
+    """What a mail became: the columns known after processing. ``state`` is never pending."""
 
     mail_id: int
     state: MailState
@@ -178,9 +172,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class EarlierMail:
-    """An earlier mail with the same fingerprint. ``processed_at`` is on the clock of a replay where
-    it was one.
-    """
+    """An earlier mail with the same fingerprint; ``processed_at`` is replay time in a replay."""
 
     mail_id: int
     processed_at: datetime
@@ -191,9 +183,7 @@ class EarlierMail:
 
 
 class ClaimLost(Unavailable):
-    """A mail of the batch was finished by somebody else meanwhile: this transaction has to be given
-    up.
-    """
+    """Another worker finished a mail of this batch; the transaction must be given up."""
 
 
 class Spool:
@@ -206,11 +196,11 @@ class Spool:
         self.blobs = blobs
 
     async def put(self, mails: Sequence[MailToStore]) -> list[int]:
-        """Stores all of the mails or none, durably; their ids ascend in the order given. A mail of
-        a mailbox that is known keeps its id.
+        """Store all of the mails or none, durably, and return their ids in the order given.
 
-        Raises ``DiskFull`` or ``StoreUnavailable`` when nothing was stored, ``ClaimLost`` of the
-        mailboxes when one of them is not ours. A file among them stays where it is.
+        Ids ascend, except that a mail of a mailbox that is known already keeps its id. Files stay
+        where they are. Raises ``DiskFull`` or ``StoreUnavailable``, and ``MailboxLeaseLost`` where
+        another process reads one of the mailboxes by now; nothing is stored then.
         """
         places = await asyncio.gather(*(self._place(mail) for mail in mails))
         marked = {
@@ -247,9 +237,7 @@ class Spool:
         return ids
 
     async def _place(self, mail: MailToStore) -> bytes | str:
-        """The bytes where they go into the database, else the key of the blob, which is durable by
-        then.
-        """
+        """Return the bytes for the database, or the key of a blob stored durably."""
         raw = mail.raw
         if not self.blobs.inline(mail.size):
             return await self.blobs.put(raw if isinstance(raw, bytes) else raw.path, mail.sha256)
@@ -263,11 +251,10 @@ class Spool:
         now: datetime,
         ids: Collection[int] | None = None,
     ) -> list[Claimed]:
-        """Up to ``limit`` waiting mails in order of receipt, only those of ``ids`` when given, for
-        ``lease_seconds`` from ``now``.
+        """Claim up to ``limit`` waiting mails in order of receipt, only of ``ids`` where given.
 
-        One claim never brings more than :data:`CLAIM_BYTES` into memory, or one mail. Losing the
-        lease in a crash is harmless, so nobody waits for the disk here.
+        The lease lasts ``lease_seconds`` from ``now``. One claim loads at most :data:`CLAIM_BYTES`,
+        or a single mail. It is not synced to disk, since losing a lease in a crash does no harm.
         """
         query = CLAIMABLE if ids is None else CLAIMABLE.where(ID_IN_IDS)
         values = {"now": now, "size": limit} | ({"ids": sorted(ids)} if ids is not None else {})
@@ -287,7 +274,7 @@ class Spool:
         return [_claimed(row, raws[row.id]) for row in rows if row.id in raws]
 
     async def _fetched(self, row: Any, raws: dict[int, bytes]) -> bool:
-        """Adds the bytes of a blob; tells whether there are any."""
+        """Add the bytes of a mail in a blob to ``raws``; return whether there are any."""
         if row.blob is not None:
             try:
                 raws[row.id] = await self.blobs.get(row.blob)
@@ -296,15 +283,14 @@ class Spool:
         return True
 
     async def put_off(self, ids: Collection[int]) -> None:
-        """Gives claimed mails back as they were: nobody was guilty, the try does not count."""
+        """Release claimed mails without counting the try: the failure was not their fault."""
         await self._update(ids, NO_LEASE | {"tries": MAIL.c.tries - 1})
 
     async def free_orphans(self, node: str) -> int:
-        """Gives back what processes of this machine had claimed that are gone; returns the number
-        of mails. ``node`` is host and pid of one who just begins.
+        """Release mails claimed by dead processes of this host and return their number.
 
-        A mail that was claimed more than once waits for its lease all the same: it may be what they
-        died of.
+        ``node`` is the name of the process that starts now. Mails claimed more than once wait for
+        their lease, since they may be what killed the process.
         """
         host = node.rpartition("-")[0]
         query = sa.select(MAIL.c.id, MAIL.c.lease_owner).where(
@@ -321,9 +307,7 @@ class Spool:
         return len(orphans)
 
     async def fail(self, ids: Collection[int], reason: str, now: datetime) -> None:
-        """Gives claimed mails back after a failure; the second time they are held, with ``reason``,
-        until a person looks at them.
-        """
+        """Release claimed mails after a failure; hold those that failed twice, with ``reason``."""
         again = MAIL.c.tries < TRIES
         held = {
             "state": sa.case((again, "pending"), else_="held"),
@@ -341,7 +325,7 @@ class Spool:
             )
 
     async def pending_count(self) -> int:
-        """How many mails wait or are in somebody's hands."""
+        """Return the number of mails that wait or are being processed."""
         async with self.database.read() as connection:
             return int(
                 (
@@ -352,9 +336,7 @@ class Spool:
             )
 
     async def next_due(self) -> datetime | None:
-        """When the earliest waiting mail can be claimed (long ago where nobody has it), None when
-        none waits.
-        """
+        """Return when a waiting mail can be claimed (1970 where one is free), None without any."""
         free = sa.func.coalesce(MAIL.c.lease_until, 0, type_=MAIL.c.lease_until.type)
         async with self.database.read() as connection:
             due: datetime | None = (
@@ -366,6 +348,7 @@ class Spool:
 
 
 def _affordable(rows: Sequence[Any]) -> list[Any]:
+    """Return the first rows whose mails fit into :data:`CLAIM_BYTES`, at least one."""
     total = 0
     taken: list[Any] = []
     for row in rows:
@@ -377,7 +360,7 @@ def _affordable(rows: Sequence[Any]) -> list[Any]:
 
 
 async def _numbers(connection: AsyncConnection, n: int) -> list[int]:
-    """The ids of the next ``n`` mails. SQLite has one writer at a time, PostgreSQL a sequence."""
+    """Return the next ``n`` mail ids. SQLite has one writer at a time, PostgreSQL a sequence."""
     if connection.dialect.name == "sqlite":
         last = (
             await connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'mail'")
@@ -423,9 +406,7 @@ _WRITE_RESULT = (
 
 
 async def finish(connection: AsyncConnection, results: Sequence[Finished]) -> None:
-    """Writes into the caller's transaction what mails became. Raises :class:`ClaimLost` when one of
-    them is no longer waiting.
-    """
+    """Record results in the caller's transaction; ClaimLost where a mail is no longer waiting."""
     if not results:
         return
     ids = sorted({each.mail_id for each in results})
@@ -443,9 +424,7 @@ def _result_row(result: Finished) -> dict[str, Any]:
 async def repeated(
     connection: AsyncConnection, fingerprints: Collection[bytes]
 ) -> set[tuple[int, int]]:
-    """(original, channel) of each duplicate that has one of these fingerprints: where a mail came
-    again.
-    """
+    """Return (original, channel) of each duplicate with one of these fingerprints."""
     rows = await connection.execute(DUPLICATES, {"fingerprints": sorted(fingerprints)})
     return {(original, channel) for original, channel in rows}
 
@@ -453,7 +432,7 @@ async def repeated(
 async def by_fingerprint(
     connection: AsyncConnection, fingerprints: Collection[bytes]
 ) -> dict[bytes, EarlierMail]:
-    """For each fingerprint the newest finished mail that has it and is no duplicate itself."""
+    """Return the newest finished mail, not itself a duplicate, of each fingerprint."""
     rows = await connection.execute(EARLIER_BY_FINGERPRINT, {"fingerprints": sorted(fingerprints)})
     return {bytes(row.fingerprint): _earlier_mail(row) for row in rows}
 

@@ -1,8 +1,8 @@
-"""Calls of webhooks: who has one in hand, and what became of it.
+"""Webhook calls: claimed by one process at a time, and marked with their result.
 
-A call is taken for a while (the lease), so that no transaction is open while a server is asked.
-What can go wrong: whoever has one dies or is held up; then it is taken again when the lease is over
-and made a second time, with the same key, by which its receiver can tell.
+A claim is a lease, so that no transaction is open while a server is called. When its holder dies or
+is held up, the call is claimed again after the lease and made a second time with the same key, by
+which the receiver can tell.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from gateway.store.sql.any_of import among
 
 State = Literal["queued", "sent", "deferred", "failed"]
 CALL = tables.webhook_call
-# The database only takes the index of calls to be made when it reads its condition in the query,
-# with plain values.
+# The index of waiting calls is only used when the query repeats its condition, with literals.
 IS_WAITING = sa.text("webhook_call.state IN ('queued', 'deferred')")
 _NOW = sa.bindparam("now", type_=CALL.c.due_at.type)
+# The first due calls that nobody holds, locked.
 CLAIMABLE = (
     sa.select(
         CALL.c.id,
@@ -55,7 +55,7 @@ TAKE_LEASE = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call in the hands of one process. ``attempts`` counts this one; ``body`` is JSON text."""
+    """A call claimed by one process. ``attempts`` includes this one; ``body`` is JSON text."""
 
     id: int
     ticket: int | None
@@ -67,7 +67,7 @@ class Call:
 
 
 class Calls:
-    """The calls of an installation, in ``database``."""
+    """The webhook calls of an installation."""
 
     __slots__ = ("database",)
 
@@ -75,9 +75,7 @@ class Calls:
         self.database = database
 
     async def claim(self, most: int, seconds: float, now: datetime) -> list[Call]:
-        """Up to ``most`` calls that are due and that nobody has, the longest waiting first, for
-        ``seconds`` from ``now``.
-        """
+        """Claim up to ``most`` due calls, earliest first, for ``seconds`` from ``now``."""
         async with self.database.write(durable=False) as connection:
             rows = (await connection.execute(CLAIMABLE, {"now": now, "most": most})).all()
             if rows:
@@ -97,7 +95,7 @@ class Calls:
         ]
 
     async def next_due(self) -> datetime | None:
-        """When the next call is due."""
+        """Return when the next call is due, None where none waits."""
         async with self.database.read() as connection:
             found: datetime | None = (
                 await connection.execute(sa.select(sa.func.min(CALL.c.due_at)).where(IS_WAITING))
@@ -105,8 +103,10 @@ class Calls:
         return found
 
     async def settle(self, call: int, state: State, reply: str, due_at: datetime | None) -> None:
-        """What became of a call that we had; nothing where another process has it by now.
-        ``due_at`` is when it is made again.
+        """Record the result of a claimed call; do nothing where another process has claimed it
+        since.
+
+        ``due_at`` is the time of the next attempt, None where there is none.
         """
         mine = sa.update(CALL).where(
             CALL.c.id == call, CALL.c.lease_owner == self.database.node, IS_WAITING
@@ -119,7 +119,7 @@ class Calls:
             )
 
     async def put_off(self, reason: str) -> None:
-        """No call can be made: those that were never made say why; all stay due."""
+        """Mark new calls as deferred with ``reason``, since none can be made; all stay due."""
         fresh = sa.text(
             "webhook_call.state IN ('queued', 'deferred') AND webhook_call.state = 'queued'"
         )

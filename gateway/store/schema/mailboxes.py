@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from gateway.store.schema.metadata import metadata, partial
 from gateway.store.schema.types import Instant, Text
 
-# A mailbox that is read by IMAP: how far, by whom, and how it is. Where ``place`` (account, server,
-# folder) changes, UIDs mean nothing.
+# A mailbox read by IMAP: how far, by whom, and its state. When ``place`` (account, server, folder)
+# changes, recorded UIDs no longer hold.
 mailbox = sa.Table(
     "mailbox",
     metadata,
@@ -16,30 +16,26 @@ mailbox = sa.Table(
     sa.Column("name", Text(200), nullable=False, unique=True),
     sa.Column("place", Text(1000), nullable=False),
     sa.Column("uidvalidity", sa.BigInteger, nullable=False, default=0),  # 0: never opened
-    sa.Column(
-        "last_uid", sa.BigInteger, nullable=False, default=0
-    ),  # everything up to here stands in mailbox_mail or is gone
-    sa.Column(
-        "backlog_end", sa.BigInteger, nullable=False, default=0
-    ),  # up to here it lay there when the mailbox was first opened
+    # everything up to this UID is in mailbox_mail or gone
+    sa.Column("last_uid", sa.BigInteger, nullable=False, default=0),
+    # the newest UID when the mailbox was first opened
+    sa.Column("backlog_end", sa.BigInteger, nullable=False, default=0),
     sa.Column("backlog_since", sa.Date, nullable=True),
-    sa.Column(
-        "backlog_automation", sa.String(8), nullable=False, default="fresh"
-    ),  # all | fresh | none
+    # all | fresh | none
+    sa.Column("backlog_automation", sa.String(8), nullable=False, default="fresh"),
     sa.Column("first_seen_at", Instant, nullable=True),
     sa.Column("state", sa.String(10), nullable=False, default="new"),
     sa.Column("problem", Text(1000), nullable=True),
     sa.Column("failing_since", Instant, nullable=True),
-    sa.Column(
-        "last_pass_at", Instant, nullable=True
-    ),  # when everything that was there had been taken in
+    # when everything in the mailbox was last taken in
+    sa.Column("last_pass_at", Instant, nullable=True),
     sa.Column("lease_owner", sa.String(64), nullable=True),
     sa.Column("lease_until", Instant, nullable=True),
     sa.CheckConstraint("state IN ('new', 'ok', 'failing', 'refused')", name="state"),
 )
 
-# Each mail of a mailbox that we know: its number in the spool (none: it is owed), whether what
-# follows its commit is done, and a digest to know it by.
+# A known mail of a mailbox: its spool id (null: it could not be fetched), whether nothing is left
+# to do on the server, and a digest to recognise it by.
 mailbox_mail = sa.Table(
     "mailbox_mail",
     metadata,
@@ -70,8 +66,8 @@ superseded_mail = sa.Table(
     sqlite_with_rowid=False,
 )
 
-# What a provider of mailboxes gave us for an account ("" where the client acts for itself). The
-# lease is for renewing.
+# The tokens a provider granted for an account ("" where the client acts for itself). The lease is
+# for renewing them.
 oauth_token = sa.Table(
     "oauth_token",
     metadata,
@@ -80,7 +76,7 @@ oauth_token = sa.Table(
     sa.Column("access_token", Text(), nullable=True),
     sa.Column("access_until", Instant, nullable=True),
     sa.Column("refresh_token", Text(), nullable=True),
-    sa.Column("refresh_until", Instant, nullable=True),  # where the provider tells
+    sa.Column("refresh_until", Instant, nullable=True),  # null where the provider does not say
     sa.Column("problem", Text(1000), nullable=True),
     sa.Column("refused_at", Instant, nullable=True),
     sa.Column("changed_at", Instant, nullable=False),

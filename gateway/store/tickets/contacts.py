@@ -1,6 +1,4 @@
-"""People outside, by number and by address key. Rows are made by the intake's book; here they are
-found, listed and flagged.
-"""
+"""Contacts, by id and by address key. The unit of work inserts those of mail; here others are."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ COLUMNS = (
     "language",
 )
 SELECT_CONTACT = sa.select(*(TABLE.c[name] for name in COLUMNS))
-CHANGED_BY_MAIL = ("name", "automated", "proven", "bounced_at")  # by mail
+CHANGED_BY_MAIL = ("name", "automated", "proven", "bounced_at")
 UPDATE = (
     sa.update(TABLE)
     .where(TABLE.c.id == sa.bindparam("_id"))
@@ -42,7 +40,7 @@ FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven", "language"}
 
 
 def writing(new: Iterable[Contact], changed: Iterable[Contact], now: datetime) -> Work:
-    """Inserts, and updates of what mail changes, for :func:`gateway.store.sql.bulk.write_rows`."""
+    """Return inserts, and updates of what mail changes, for ``write_rows``."""
     return [
         (
             TABLE,
@@ -61,7 +59,7 @@ def writing(new: Iterable[Contact], changed: Iterable[Contact], now: datetime) -
 async def load(
     connection: AsyncConnection, *, addresses: Collection[str] = (), ids: Collection[int] = ()
 ) -> list[Contact]:
-    """The contacts with one of these address keys or numbers; those that do not exist are left out."""
+    """Return the contacts with one of these address keys or ids; unknown ones are absent."""
     found: list[Contact] = []
     for query, name, wanted in (
         (BY_ADDRESS, "addresses", sorted(addresses)),
@@ -74,7 +72,7 @@ async def load(
 
 
 async def listing(connection: AsyncConnection, limit: int | None = None) -> list[Contact]:
-    """Contacts by address."""
+    """Return contacts by address."""
     query = SELECT_CONTACT.order_by(TABLE.c.address)
     return [
         Contact(*row)
@@ -85,9 +83,7 @@ async def listing(connection: AsyncConnection, limit: int | None = None) -> list
 async def insert(
     connection: AsyncConnection, people: Sequence[tuple[str, str]], now: datetime
 ) -> list[Contact]:
-    """Makes contacts of (address, name) pairs that are not there yet; returns them with their
-    numbers, in the order given.
-    """
+    """Insert contacts from new (address, name) pairs and return them in the order given."""
     first = await allot(connection, "contact", len(people))
     made = [
         Contact(first + place, address_key(address), name)
@@ -111,10 +107,8 @@ async def insert(
 async def set_flags(
     connection: AsyncConnection, ids: Collection[int], **flags: bool | str | None
 ) -> None:
-    """Sets ``blocked``, ``automated``, ``marketing_ok``, ``proven`` or ``language`` of these
-    contacts; ValueError for another name.
-    """
+    """Set flags of these contacts: see :data:`FLAGS`; ValueError for another name."""
     if unknown := flags.keys() - FLAGS:
-        raise ValueError(f"a contact has no flag {sorted(unknown)}")
+        raise ValueError(f"unknown contact flags {sorted(unknown)}")
     values: dict[str, Any] = dict(flags)
     await connection.execute(sa.update(TABLE).where(TABLE.c.id.in_(sorted(ids))).values(values))

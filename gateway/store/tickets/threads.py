@@ -1,5 +1,6 @@
-"""Threads, their messages and the memory of Message-IDs as rows. Only ``gateway.apply.applier``
-calls the writing half (R7).
+"""Threads, their messages and the known Message-IDs as rows.
+
+Only ``gateway.apply.applier`` calls the writing half (R7).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ TABLE = tables.thread
 SELECT_THREAD = sa.select(*(TABLE.c[name] for name in COLUMNS))
 BY_ID = SELECT_THREAD.where(among(TABLE.c.id, "ids"))
 BY_TICKET = SELECT_THREAD.where(among(TABLE.c.ticket, "tickets"))
+# Known Message-IDs with the kind of their message.
 REFS_BY_ID = (
     sa.select(tables.message_ref, tables.message.c.kind)
     .select_from(
@@ -60,18 +62,18 @@ UPDATE_PARTICIPANT = (
     )
     .values(role=sa.bindparam("_role"))
 )
-CHUNK_VALUES = 5000  # values in one IN list; SQLite allows 32766 parameters
+CHUNK_VALUES = 5000  # values of one IN list; SQLite allows 32,766 parameters
 
 
 @dataclass(slots=True)
 class RefRow:
-    """One row of the memory of Message-IDs; ``thread`` as it was remembered, before redirects."""
+    """A known Message-ID; ``thread`` is the one it was recorded under, before redirects."""
 
     ref: str
     thread: int
     message: int | None
     forward: bool
-    machine: bool = False  # of a kind in MACHINE_KINDS; not stored, it is the message's
+    machine: bool = False  # the message's kind is in MACHINE_KINDS; not stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,13 +108,13 @@ MESSAGE_COLUMNS = tuple(field.name for field in fields(MessageRow))
 
 
 def chunks(values: Collection[Any]) -> Iterable[list[Any]]:
-    """The values in pieces that fit one statement."""
+    """Yield the values in lists that fit into one statement."""
     rows = list(values)
     return (rows[at : at + CHUNK_VALUES] for at in range(0, len(rows), CHUNK_VALUES))
 
 
 async def load_refs(connection: AsyncConnection, refs: Collection[str]) -> list[RefRow]:
-    """What any thread knows of these Message-IDs (cut to REF_LIMIT, as they are stored)."""
+    """Return what is known of these Message-IDs (cut to REF_LIMIT, as they are stored)."""
     found: list[RefRow] = []
     if refs:
         rows = await connection.execute(REFS_BY_ID, {"refs": refs})
@@ -124,7 +126,7 @@ async def load_refs(connection: AsyncConnection, refs: Collection[str]) -> list[
 
 
 async def load(connection: AsyncConnection, ids: Collection[int]) -> dict[int, Thread]:
-    """Threads by id."""
+    """Return threads by id; unknown ids are absent."""
     found: dict[int, Thread] = {}
     if ids:
         found.update(
@@ -134,7 +136,7 @@ async def load(connection: AsyncConnection, ids: Collection[int]) -> dict[int, T
 
 
 async def of_tickets(connection: AsyncConnection, numbers: Collection[int]) -> list[Thread]:
-    """Every thread of these tickets."""
+    """Return every thread of these tickets."""
     if not numbers:
         return []
     return [Thread(*row) for row in await connection.execute(BY_TICKET, {"tickets": list(numbers)})]
@@ -143,7 +145,7 @@ async def of_tickets(connection: AsyncConnection, numbers: Collection[int]) -> l
 async def participants(
     connection: AsyncConnection, ids: Collection[int]
 ) -> dict[int, dict[int, ParticipantRole]]:
-    """Contact id -> role of each thread."""
+    """Return the contact ids and roles of each thread."""
     found: dict[int, dict[int, ParticipantRole]] = {each: {} for each in ids}
     if ids:
         for row in await connection.execute(PARTICIPANTS_BY_THREAD, {"ids": ids}):
@@ -152,9 +154,7 @@ async def participants(
 
 
 async def outline(connection: AsyncConnection, ids: Collection[int]) -> dict[int, list[Entry]]:
-    """What naming needs to know of every message of these threads
-    (:func:`core.mail.threading.head`).
-    """
+    """Return what :func:`core.mail.threading.head` needs of every message of these threads."""
     table = tables.message
     columns = (
         table.c.thread_id,
@@ -187,7 +187,7 @@ async def outline(connection: AsyncConnection, ids: Collection[int]) -> dict[int
 async def messages(
     connection: AsyncConnection, ids: Collection[int], notes_of: Collection[int] = ()
 ) -> list[MessageRow]:
-    """The messages of threads, and the notes of tickets, oldest first."""
+    """Return the messages of threads and the notes of tickets, oldest first."""
     table = tables.message
     query = (
         sa.select(*(table.c[name] for name in MESSAGE_COLUMNS))
@@ -198,7 +198,7 @@ async def messages(
 
 
 async def newest(connection: AsyncConnection, thread: int, limit: int) -> list[MessageRow]:
-    """The last mails of a thread, oldest first; notes are left out."""
+    """Return the last ``limit`` mails of a thread, oldest first, without notes."""
     table = tables.message
     query = (
         sa.select(*(table.c[name] for name in MESSAGE_COLUMNS))
@@ -217,7 +217,7 @@ def _message(row: sa.Row[Any]) -> MessageRow:
 
 
 def writing(new: Iterable[Thread], changed: Iterable[Thread]) -> Work:
-    """Inserts and updates of whole rows, for :func:`gateway.store.sql.bulk.write_rows`."""
+    """Return inserts and updates of whole rows, for ``write_rows``."""
     rows = [{name: getattr(thread, name) for name in COLUMNS} for thread in new]
     return [
         (TABLE, rows),
@@ -234,7 +234,7 @@ def writing(new: Iterable[Thread], changed: Iterable[Thread]) -> Work:
 def writing_participants(
     new: Iterable[tuple[int, int, str]], changed: Iterable[tuple[int, int, str]]
 ) -> Work:
-    """(thread, contact, role) rows."""
+    """Return inserts and updates of (thread, contact, role), for ``write_rows``."""
     return [
         (
             tables.participant,
@@ -254,7 +254,10 @@ def writing_participants(
 
 
 def writing_refs(new: Iterable[RefRow], changed: Iterable[RefRow]) -> Work:
-    """Ids to remember; a remembered one is changed when the message itself arrives."""
+    """Return inserts and updates of known Message-IDs, for ``write_rows``.
+
+    A known id is updated when its message arrives.
+    """
     return [
         (
             tables.message_ref,
@@ -284,7 +287,7 @@ def writing_refs(new: Iterable[RefRow], changed: Iterable[RefRow]) -> Work:
 
 
 def writing_messages(rows: Iterable[MessageRow]) -> Work:
-    """Messages."""
+    """Return inserts of messages, for ``write_rows``."""
     return [
         (tables.message, [{name: getattr(row, name) for name in MESSAGE_COLUMNS} for row in rows])
     ]
@@ -293,8 +296,9 @@ def writing_messages(rows: Iterable[MessageRow]) -> Work:
 async def move_messages(
     connection: AsyncConnection, moves: Collection[tuple[int, int]]
 ) -> dict[int, list[int]]:
-    """Messages of each joined thread go to the other (from, into); which ones, by thread they came
-    from, so that it can be undone.
+    """Move the messages of each (from, into) pair of threads.
+
+    Returns the moved ids by original thread, so that it can be undone.
     """
     table = tables.message
     moved: dict[int, list[int]] = {}
@@ -312,8 +316,9 @@ async def move_messages(
 async def redirect(
     connection: AsyncConnection, moves: Collection[tuple[int, int]]
 ) -> dict[int, list[int]]:
-    """Threads that were redirected to a thread that now goes elsewhere itself follow it, so that
-    one hop is always enough; which ones.
+    """Let threads that redirect to a joined thread follow it, so that one hop is always enough.
+
+    Returns the changed ids by joined thread.
     """
     followed: dict[int, list[int]] = {}
     for thread, into in moves:
@@ -328,9 +333,7 @@ async def redirect(
 
 
 async def take_back(connection: AsyncConnection, record: JoinRecord) -> None:
-    """Messages of a join that is undone go back to their thread, and so do the threads that had
-    been joined into it before.
-    """
+    """Undo a join: move its messages back, and redirect threads joined before as they were."""
     message = tables.message.c
     for piece in chunks(record.messages):
         await connection.execute(
@@ -345,7 +348,7 @@ async def take_back(connection: AsyncConnection, record: JoinRecord) -> None:
 async def finally_at(
     connection: AsyncConnection, ids: Collection[int]
 ) -> dict[int, tuple[int, int | None]]:
-    """(thread, ticket) that thread ids stand for today: joins and merges followed."""
+    """Return the (thread, ticket) that each thread id stands for after joins and merges."""
     known: dict[int, Thread] = {}
     missing = set(ids)
     while missing:
@@ -364,7 +367,7 @@ async def finally_at(
 
 
 async def drop_participants(connection: AsyncConnection, pairs: Iterable[tuple[int, int]]) -> None:
-    """Take (thread, contact) rows away."""
+    """Delete (thread, contact) rows."""
     table = tables.participant
     for thread, contact in sorted(pairs):
         await connection.execute(
@@ -373,8 +376,9 @@ async def drop_participants(connection: AsyncConnection, pairs: Iterable[tuple[i
 
 
 async def split_off(connection: AsyncConnection, thread: int, ids: Collection[int]) -> None:
-    """Messages go to another thread, with their own ids in the memory and their entries in the
-    register; what they only pointed at stays.
+    """Move messages to another thread, with their own Message-IDs and their mails.
+
+    Message-IDs they only referenced stay.
     """
     message, ref, mail = tables.message, tables.message_ref, tables.mail
     for piece in chunks(ids):

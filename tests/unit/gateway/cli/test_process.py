@@ -112,6 +112,6 @@ def test_a_backup_into_no_folder_is_told(script, tmp_path):
     result = script("db", "backup", "absent/copy.db")
     assert (result.returncode, result.stdout) == (65, "")
     assert (
-        result.stderr == "ticketgate: nothing can be written to absent: No such file or directory\n"
+        result.stderr == "ticketgate: cannot write to absent: No such file or directory\n"
     )
     assert not (tmp_path / "absent").exists()

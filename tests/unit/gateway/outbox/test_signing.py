@@ -120,7 +120,7 @@ async def test_a_mail_that_cannot_be_signed(key):
 def test_the_hash_of_a_body_in_pieces(body, piece):
     """It is that of the whole body in its relaxed form, wherever the pieces end."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signing, "PIECE", piece)
+        patch.setattr(signing, "CHUNK_BYTES", piece)
         assert body_hash(body) == hashlib.sha256(Relaxed.canonicalize_body(body)).digest()
 
 

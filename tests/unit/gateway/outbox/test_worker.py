@@ -139,7 +139,7 @@ async def test_a_smarthost_that_is_away_for_three_days(outbox, post, sink, clock
     assert 40 <= len(instants) <= 120
     assert await post.states() == ["deferred", "deferred"]
     assert {row.last_reply for row in await post.rows()} == {
-        "no way to the smarthost: connection refused"
+        "cannot connect to the smarthost: connection refused"
     }
     before = [row.attempts for row in await post.rows()]
     assert min(before) >= 20
@@ -259,8 +259,8 @@ async def test_what_is_put_off_untried_is_told_in_one_line(outbox, post, sink, t
     await outbox().run_due()
     lines = [json.loads(line) for line in told.getvalue().splitlines()]
     assert [(each["event"], each["reply"]) for each in lines] == [
-        ("delivery", "no way to the smarthost: connection refused"),
-        ("deliveries put off", "no way to the smarthost: connection refused"),
+        ("delivery", "cannot connect to the smarthost: connection refused"),
+        ("deliveries put off", "cannot connect to the smarthost: connection refused"),
     ]
     assert lines[1]["deliveries"] == 14
 
@@ -333,8 +333,8 @@ async def test_a_mail_that_cannot_be_sent_does_not_stop_the_others(outbox, post,
     await outbox(signer=signer).run_due()
     assert [(row.state, row.last_reply) for row in await post.rows()][:3] == [
         ("failed", "there is no mail to send"),
-        ("failed", "the mail could not be signed: its headers are not as they should be"),
-        ("failed", "the address is no mail address"),
+        ("failed", "the mail cannot be signed: its headers are malformed"),
+        ("failed", "invalid mail address"),
     ]
     assert [mail.recipient for mail in sink.mails] == ["bob@example.net"]
 
@@ -435,6 +435,6 @@ async def test_the_log_tells_no_address_and_no_subject(outbox, post, sink, told)
     assert [(each["event"], each["state"], each["reply"], each["attempts"]) for each in lines] == [
         ("delivery", "failed", "550 5.1.1", 1),
         ("delivery", "sent", "250 2.0.0", 1),
-        ("delivery", "deferred", "no way to the smarthost: connection refused", 1),
+        ("delivery", "deferred", "cannot connect to the smarthost: connection refused", 1),
     ]
     assert not re.search(r"\w@\w|private|unwanted", told.getvalue())

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import Refused
+from gateway.errors import Invalid, Refused
 from gateway.store.engine import file_of
 from gateway.store.erasure import erase
 from gateway.store.erasure.find import ERASED, Likeness
@@ -79,7 +79,7 @@ def test_names_go_with_the_address_and_whole_names_alone():
 @pytest.mark.parametrize("address", ["", "ann", "@example.org", "ann@", "a b@example.org"])
 def test_what_is_no_address_is_refused(address):
     """Nothing is looked for by half an address."""
-    with pytest.raises(Refused):
+    with pytest.raises(Invalid):
         Likeness(address)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from obstore.store import MemoryStore
 
-from gateway.errors import Refused, StoreUnavailable, UsageError
+from gateway.errors import NotFound, StoreUnavailable, UsageError
 from gateway.store.queues import blobs as module
 from gateway.store.queues.blobs import RemoteBlobs, intact, key_of, open_blobs
 
@@ -46,7 +46,7 @@ async def test_a_blob_comes_back_whole(blobs, tmp_path, from_file):
     await blobs.delete(key)
     await blobs.delete(key)
     assert not await intact(blobs, key)
-    with pytest.raises(Refused):
+    with pytest.raises(NotFound):
         await blobs.get(key)
 
 

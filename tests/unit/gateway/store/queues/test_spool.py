@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from gateway.errors import DiskFull, Refused
+from gateway.errors import DiskFull, NotFound, Refused
 from gateway.store.engine import Database
 from gateway.store.queues.blobs import open_blobs
 from gateway.store.queues.mail_register import MailRegister
@@ -276,8 +276,8 @@ async def test_a_person_gives_a_mail_another_chance_or_none(spool, register):
     assert [
         (each.id, each.tries, each.released) for each in await spool.claim("n", 9, 60, NOW)
     ] == [(held, 1, False), (kept, 1, True)]
-    for number in (finished, 999):
-        with pytest.raises(Refused):
+    for number, kind in ((finished, Refused), (999, NotFound)):
+        with pytest.raises(kind):
             await register.set_state(number, "ignored", reason="no", now=NOW)
     await spool.put_off([held, kept])
     await done(spool, became(held, "held"))
@@ -303,7 +303,7 @@ async def test_mail_is_listed_by_state_newest_first(spool, register):
         await register.total("done"),
     ) == (6, 3, 1)
     for absent in (register.get(999), register.raw(999)):
-        with pytest.raises(Refused):
+        with pytest.raises(NotFound):
             await absent
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from gateway.errors import DiskFull, InternalError, Refused
+from gateway.errors import Conflict, DiskFull, InternalError
 from gateway.store.engine import HEAD, Database, migrate
 from gateway.store.queues.blobs import Blobs, open_blobs
 from gateway.store.queues.mail_register import MailRegister
@@ -212,9 +212,9 @@ async def test_a_copy_takes_one_instant_of_a_desk_in_use(desk, target_url):
 async def test_a_copy_refuses_a_target_that_is_not_empty(desk, target_url):
     """A database with anything of ours in it is not written to."""
     await migrate(target_url)
-    with pytest.raises(Refused):
+    with pytest.raises(Conflict):
         await copy(desk.database, target_url)
-    with pytest.raises(Refused):
+    with pytest.raises(Conflict):
         await copy(
             desk.database,
             desk.database.url.render_as_string(hide_password=False)
@@ -263,7 +263,7 @@ async def test_a_backup_is_a_whole_desk(desk, tmp_path):
         assert (report.findings, report.spare, report.mails, report.blobs) == ([], [], len(RAWS), 2)
     finally:
         await restored.close()
-    with pytest.raises(Refused):
+    with pytest.raises(Conflict):
         await backup(desk.database, desk.blobs, file)
 
 
