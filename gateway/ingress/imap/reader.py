@@ -254,7 +254,9 @@ class MailboxReader:
             0,
         )
         retry_at = self.clock.now() + RETRY[min(before, len(RETRY) - 1)]
-        await self.boxes.record_unfetchable(self.box.id, self.box.uidvalidity, uid, problem, retry_at)
+        await self.boxes.record_unfetchable(
+            self.box.id, self.box.uidvalidity, uid, problem, retry_at
+        )
         _log.warning(
             "mail cannot be fetched",
             mailbox=self.account.shown,

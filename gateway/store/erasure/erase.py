@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,28 +108,10 @@ async def remove(connection: AsyncConnection, plan: Plan, redundant: Collection[
         connection, MAIL, (plan.found["mail"] | plan.named) - plan.mails, plan.like
     )
     await _delete(connection, EVENT.c.id, redundant)
-    titles = (
-        sa.update(EVENT)
-        .where(among(EVENT.c.ticket, "n"), EVENT.c.type == "subject_changed")
-        .values(before=None, after=None)
-    )
-    await connection.execute(
-        titles,
-        {
-            "n": sorted(
-                number for number, fields in plan.fields.items() if ("subject", ERASED) in fields
-            )
-        },
-    )
+    await _drop_old_subjects(connection, plan)
     events = await _hide(connection, EVENT, plan.found["event"] - set(redundant), plan.like)
-    others = len(
-        await _hide(
-            connection,
-            CONTACT,
-            plan.found["contact"] - {plan.contact.id if plan.contact else 0},
-            plan.like,
-        )
-    )
+    contacts = plan.found["contact"] - {plan.contact.id if plan.contact else 0}
+    others = len(await _hide(connection, CONTACT, contacts, plan.like))
     others += await _lists(connection, plan) + await _references(connection, plan)
     if plan.contact is not None:
         for column in (PARTICIPANT.c.contact_id, TICKET_CONTACT.c.contact_id, CONTACT.c.id):
@@ -143,6 +125,13 @@ async def remove(connection: AsyncConnection, plan: Plan, redundant: Collection[
         changed_events=len(events),
         others=others + sent,
     )
+
+
+async def _drop_old_subjects(connection: AsyncConnection, plan: Plan) -> None:
+    """Forget earlier subjects of tickets whose subject is erased."""
+    changes = sa.update(EVENT).where(among(EVENT.c.ticket, "n"), EVENT.c.type == "subject_changed")
+    numbers = [number for number, fields in plan.fields.items() if ("subject", ERASED) in fields]
+    await connection.execute(changes.values(before=None, after=None), {"n": sorted(numbers)})
 
 
 async def _delete(
@@ -190,12 +179,8 @@ async def _hide_messages(connection: AsyncConnection, plan: Plan) -> int:
         sa.select(MESSAGE.c.id).where(among(MESSAGE.c.thread_id, "t")),
         t=sorted(plan.threads),
     )
-    columns = (
-        MESSAGE.c.id,
-        MESSAGE.c.mail_id,
-        *(MESSAGE.c[name] for name in HIDDEN_COLUMNS[MESSAGE]),
-    )
-    query = sa.select(*columns).where(among(MESSAGE.c.id, "ids"))
+    hidden = [MESSAGE.c[name] for name in HIDDEN_COLUMNS[MESSAGE]]
+    query = sa.select(MESSAGE.c.id, MESSAGE.c.mail_id, *hidden).where(among(MESSAGE.c.id, "ids"))
     ordered = sorted((ids | plan.found["message"]) - plan.messages)
     count = 0
     for at in range(0, len(ordered), BATCH_ROWS):
@@ -213,14 +198,20 @@ async def _hide_messages(connection: AsyncConnection, plan: Plan) -> int:
                 plan.like.hidden_in(name, value) != value for name, value in was.items()
             ):
                 plan.named.add(row.mail_id)
-            old.append((row.id, was["subject"], search.body_of(was["reply_text"], was["text"])))
-            new.append((row.id, now["subject"], search.body_of(now["reply_text"], now["text"])))
+            old.append(_indexed(row.id, was))
+            new.append(_indexed(row.id, now))
             fresh.append(update_row(row.id, now))
         await search.forget(connection, old)
         await write_rows(connection, [(UPDATES[MESSAGE], fresh)])
         await search.index(connection, new)
         count += len(fresh)
     return count
+
+
+def _indexed(message_id: int, columns: Mapping[str, Any]) -> tuple[int, str, str]:
+    """Return the row of a message in the search index."""
+    body = search.body_of(columns["reply_text"], columns["text"])
+    return message_id, columns["subject"], body
 
 
 async def _drop_mails(connection: AsyncConnection, plan: Plan) -> None:
@@ -236,29 +227,34 @@ async def _drop_mails(connection: AsyncConnection, plan: Plan) -> None:
         {"ids": sorted(plan.mails)},
     )
     await _delete(connection, MAIL.c.id, plan.mails - large)
-    row = sa.select(MAIL.c.source, MAIL.c.received_at).where(MAIL.c.id == sa.bindparam("id"))
     for mail_id in sorted(large):
-        source, received_at = (await connection.execute(row, {"id": mail_id})).one()
-        values = EMPTY_MAIL_ROW | {
-            "envelope": pack(Envelope(None, (), source, received_at)),
-            "size": 0,
-            "sha256": "",
-            "erased": "row",
-        }
-        await connection.execute(
-            sa.update(MAIL)
-            .where(MAIL.c.id == mail_id)
-            .values(**values, state="done", reason=ERASED_REASON)
-        )
+        await _empty_mail_row(connection, mail_id)
     # a mail without bytes cannot be processed again
     state = sa.case((MAIL.c.state == "duplicate", "duplicate"), else_="done")
     reason = sa.case((MAIL.c.state.in_(("done", "duplicate")), MAIL.c.reason), else_=ERASED_REASON)
     erased = (
         sa.update(MAIL)
         .where(among(MAIL.c.id, "ids"))
-        .values(sha256="", erased="raw", state=state, reason=reason)
+        .values(
+            sha256="", erased=sa.func.coalesce(MAIL.c.erased, "raw"), state=state, reason=reason
+        )
     )
     await connection.execute(erased, {"ids": sorted(plan.named)})
+
+
+async def _empty_mail_row(connection: AsyncConnection, mail_id: int) -> None:
+    """Remove all but the blob's key from the row of a mail."""
+    row = sa.select(MAIL.c.source, MAIL.c.received_at).where(MAIL.c.id == mail_id)
+    source, received_at = (await connection.execute(row)).one()
+    values = EMPTY_MAIL_ROW | {
+        "envelope": pack(Envelope(None, (), source, received_at)),
+        "size": 0,
+        "sha256": "",
+        "erased": "row",
+        "state": "done",
+        "reason": ERASED_REASON,
+    }
+    await connection.execute(sa.update(MAIL).where(MAIL.c.id == mail_id).values(**values))
 
 
 async def _hide(

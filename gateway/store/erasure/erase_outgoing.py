@@ -75,20 +75,7 @@ async def remove_outgoing(connection: AsyncConnection, plan: Plan) -> int:
         ids=sorted(addressed),
     )
     await _drop(connection, addressed - left - alone)
-    empty = {"raw": None, "draft": None}
-    bare = sorted((naming | addressed) - alone)
-    await connection.execute(
-        sa.update(OUTGOING).where(among(OUTGOING.c.id, "ids")).values(empty), {"ids": bare}
-    )
-    await connection.execute(sa.delete(FILE).where(among(FILE.c.outgoing_id, "ids")), {"ids": bare})
-    stuck = sa.update(DELIVERY).where(
-        among(DELIVERY.c.outgoing_id, "ids"),
-        DELIVERY.c.state.in_(("queued", "deferred", "scheduled")),
-    )
-    await connection.execute(
-        stuck.values(state="cancelled", due_at=None, last_reply="a person it named was erased"),
-        {"ids": bare},
-    )
+    await _empty(connection, (naming | addressed) - alone)
     await connection.execute(
         sa.delete(NOTICE).where(among(NOTICE.c.ticket, "n")), {"n": sorted(plan.tickets)}
     )
@@ -118,6 +105,22 @@ async def _naming(connection: AsyncConnection, plan: Plan) -> set[int]:
             ):
                 found.add(row.id)
     return found
+
+
+async def _empty(connection: AsyncConnection, ids: set[int]) -> None:
+    """Delete the bytes, drafts and files of mails; cancel deliveries that wait."""
+    given = {"ids": sorted(ids)}
+    mails = sa.update(OUTGOING).where(among(OUTGOING.c.id, "ids"))
+    await connection.execute(mails.values(raw=None, draft=None), given)
+    await connection.execute(sa.delete(FILE).where(among(FILE.c.outgoing_id, "ids")), given)
+    waiting = sa.update(DELIVERY).where(
+        among(DELIVERY.c.outgoing_id, "ids"),
+        DELIVERY.c.state.in_(("queued", "deferred", "scheduled")),
+    )
+    await connection.execute(
+        waiting.values(state="cancelled", due_at=None, last_reply="a person it named was erased"),
+        given,
+    )
 
 
 async def _drop(connection: AsyncConnection, ids: set[int]) -> None:

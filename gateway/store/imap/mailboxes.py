@@ -150,25 +150,7 @@ class Mailboxes:
                 .returning(MAILBOX)
             )
             rows = list(kept.mappings())
-            held = sa.select(MAILBOX.c.lease_owner).where(
-                named,
-                MAILBOX.c.lease_owner.is_not(None),
-                MAILBOX.c.lease_owner != self.database.node,
-            )
-            gone = dead(set((await connection.execute(held)).scalars()), self.database.node)
-            free = sa.or_(
-                MAILBOX.c.lease_owner.is_(None),
-                MAILBOX.c.lease_owner.in_(sorted(gone)),
-                sa.and_(MAILBOX.c.lease_until < now, MAILBOX.c.lease_owner != self.database.node),
-            )
-            query = (
-                sa.select(MAILBOX.c.id)
-                .where(named, free)
-                .order_by(MAILBOX.c.id)
-                .with_for_update(skip_locked=True)
-            )
-            ids = list((await connection.execute(query)).scalars())
-            if ids:
+            if ids := await self._free(connection, named, now):
                 taken = await connection.execute(
                     sa.update(MAILBOX)
                     .where(MAILBOX.c.id.in_(ids))
@@ -177,6 +159,28 @@ class Mailboxes:
                 )
                 rows += taken.mappings()
         return {row["name"]: Mailbox(**row) for row in rows}
+
+    async def _free(
+        self, connection: AsyncConnection, named: sa.ColumnElement[bool], now: datetime
+    ) -> list[int]:
+        """Return the ids of those nobody living holds, locked; skip rows locked by others."""
+        others = MAILBOX.c.lease_owner != self.database.node
+        held = sa.select(MAILBOX.c.lease_owner).where(
+            named, MAILBOX.c.lease_owner.is_not(None), others
+        )
+        gone = dead(set((await connection.execute(held)).scalars()), self.database.node)
+        free = sa.or_(
+            MAILBOX.c.lease_owner.is_(None),
+            MAILBOX.c.lease_owner.in_(sorted(gone)),
+            sa.and_(MAILBOX.c.lease_until < now, others),
+        )
+        query = (
+            sa.select(MAILBOX.c.id)
+            .where(named, free)
+            .order_by(MAILBOX.c.id)
+            .with_for_update(skip_locked=True)
+        )
+        return list((await connection.execute(query)).scalars())
 
     async def release(self, names: Collection[str]) -> None:
         """Give up our leases of these mailboxes."""

@@ -197,14 +197,9 @@ class Deliveries:
                 await connection.execute(CLAIMABLE, {"now": now, "due": due or now, "size": limit})
             ).all()
             if rows and not bare:
-                sizes = dict(
-                    (
-                        await connection.execute(
-                            SELECT_SIZE, {"mails": list({row.outgoing_id for row in rows})}
-                        )
-                    ).all()
-                )
-                rows = _affordable(rows, sizes)
+                mails = list({row.outgoing_id for row in rows})
+                sizes = await connection.execute(SELECT_SIZE, {"mails": mails})
+                rows = _affordable(rows, dict(sizes.all()))
             if not rows:
                 return []
             until = now + timedelta(seconds=lease_seconds)

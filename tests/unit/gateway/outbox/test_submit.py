@@ -123,7 +123,9 @@ async def test_nobody_listens(smarthost):
     """A port on which nobody listens, and a name that does not exist, put everybody off."""
     port = open_port()
     refused = await smarthost(Sink(port=port)).submit("", "ann@example.net", MAIL)
-    assert refused == Deferred("cannot connect to the smarthost: connection refused", everybody=True)
+    assert refused == Deferred(
+        "cannot connect to the smarthost: connection refused", everybody=True
+    )
     for name in ("no-such-host.invalid", "a..b", "x" * 70):
         nowhere = await smarthost(Sink(port=port), host=name).submit("", "ann@example.net", MAIL)
         assert isinstance(nowhere, Deferred)
@@ -373,9 +375,7 @@ async def test_no_password_without_tls_beyond_this_machine(sink, smarthost, monk
     result = await smarthost(sink, host="localhost", username="desk", password="s3cret").submit(
         "", "ann@example.net", MAIL
     )
-    assert result == Deferred(
-        "no password is sent to the smarthost without TLS", everybody=True
-    )
+    assert result == Deferred("no password is sent to the smarthost without TLS", everybody=True)
     assert (asked, sink.logins) == (["127.0.0.1"], [])
 
 
@@ -418,7 +418,9 @@ async def test_a_token_that_cannot_be_had(sink, smarthost):
     result = await smarthost(sink, username="desk@example.org", token=source).submit(
         "", "ann@example.net", MAIL
     )
-    assert result == Deferred("cannot connect to the smarthost: the provider is away", everybody=True)
+    assert result == Deferred(
+        "cannot connect to the smarthost: the provider is away", everybody=True
+    )
 
 
 # ---- what a mail needs
