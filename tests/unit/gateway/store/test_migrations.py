@@ -1,6 +1,4 @@
-"""The history of the tables: it ends at the schema, survives a kill anywhere, and sows the first
-data once.
-"""
+"""The migrations: they end at the schema, survive a kill, and insert the first data once."""
 
 from __future__ import annotations
 
@@ -39,15 +37,13 @@ def differences(connection: sa.Connection) -> list[object]:
 
 
 async def test_the_migrated_tables_are_those_of_the_schema(store):
-    """Migrations and schema.py describe the same tables, on both databases."""
+    """Migrations and schema describe the same tables, on both databases."""
     async with store.write() as connection:
         assert await connection.run_sync(differences) == []
 
 
 async def test_the_migrated_tables_keep_what_comparing_does_not_see(store, tmp_path):
-    """Checks, automatic numbers and tables without row ids are as the schema says: SQLite's own
-    words for each table are the same.
-    """
+    """The SQL of each SQLite table is the same, with checks and tables without row ids."""
     if store.dialect != "sqlite":
         return
     fresh = engine.Database(f"sqlite:///{tmp_path / 'fresh.db'}", "n")
@@ -73,14 +69,12 @@ async def test_the_migrated_tables_keep_what_comparing_does_not_see(store, tmp_p
 
 
 def test_the_program_knows_its_newest_migration():
-    """The head that start-up asks for is the last migration in the folder."""
+    """HEAD is the last migration in the folder."""
     assert ScriptDirectory.from_config(runner.config()).get_current_head() == HEAD
 
 
 async def test_an_empty_database_is_migrated_and_sown(database_url):
-    """An upgrade makes tables, pipeline Support with both triggers on, the default channel, the
-    counters and a signing key.
-    """
+    """An upgrade inserts pipeline Support, the default channel, counters and a signing key."""
     await migrate(database_url)
     database = await Database.open(database_url, node="n")
     try:
@@ -122,9 +116,7 @@ OLD_PIPELINE = (
 
 
 async def test_an_older_database_keeps_what_it_holds(database_url):
-    """A database of the first release, with mail in it, asks for the upgrade, gets it by command,
-    and loses nothing.
-    """
+    """A database of the first release asks for the upgrade and then keeps its data."""
     old = engine.Database(database_url, "n")
     row = {
         "received_at": NOW,
@@ -181,9 +173,7 @@ async def test_an_older_database_keeps_what_it_holds(database_url):
 
 
 async def test_a_database_with_an_action_log_gets_its_index(database_url):
-    """A database of migration 0003 asks for the upgrade and has every table and index of the schema
-    afterwards; its runs stay.
-    """
+    """A database of migration 0003 gets all tables and indexes; its runs stay."""
     old = engine.Database(database_url, "n")
     run = {"id": 1, "workflow_id": 1, "ticket": 1, "version": 1, "outcome": "OK", "at": NOW}
     try:
@@ -239,12 +229,12 @@ async def test_a_database_with_an_action_log_gets_its_index(database_url):
 
 
 async def fill_0004(connection):
-    """Rows of migration 0004 whose columns have two meanings."""
+    """Insert rows of migration 0004 whose columns have two meanings."""
     outgoing = {"id": 1, "automatic": False, "subject": "A", "created_at": NOW}
     await connection.execute(sa.insert(tables.outgoing).values(outgoing))
     later = NOW + timedelta(days=1)
     for number, state, ended in (
-        (1, "deferred", later),  # put in line again
+        (1, "deferred", later),  # queued again
         (2, "queued", None),
         (3, "sent", later),
     ):
@@ -267,7 +257,7 @@ async def fill_0004(connection):
         ((1 << 32) - 1 - (1 << 34), 1, 12, b"a" * 16),  # those of the second, the highest there is
         (1 - 3 * (1 << 33), 2, 13, b"b" * 16),  # those of the third
         (9, 1, 14, b"c" * 16),
-        (9, 2, None, None),  # owed
+        (9, 2, None, None),  # could not be fetched
     ):
         row = {"mailbox_id": 1, "uidvalidity": uidvalidity, "uid": uid, "mail_id": mail_id}
         more = {"digest": digest, "settled": mail_id is not None, "tries": 0}
@@ -316,7 +306,7 @@ async def test_columns_with_two_meanings_are_converted(database_url):
 
 
 async def test_upgrading_again_brings_nothing_back(ready_url):
-    """What a person changed or renamed since the first upgrade stays as it is."""
+    """What a person changed since the first upgrade stays."""
     database = await Database.open(ready_url, node="n")
     async with database.write() as connection:
         [support] = (await pipelines.load_pipelines(connection)).values()
@@ -332,7 +322,7 @@ async def test_upgrading_again_brings_nothing_back(ready_url):
 
 
 async def test_several_daemons_may_start_on_an_empty_database_at_once(database_url):
-    """Four upgrades at the same time end with one set of first data and no error."""
+    """Four concurrent upgrades insert the first data once, without an error."""
     await asyncio.gather(*(asyncio.to_thread(upgrade, database_url) for _ in range(4)))
     database = await Database.open(database_url, node="n")
     async with database.read() as connection:
@@ -364,9 +354,7 @@ print(seen)
 
 @pytest.mark.parametrize("at", [3, 20, 45, 10_000])
 async def test_an_upgrade_killed_anywhere_leaves_all_or_nothing(database_url, at):
-    """An upgrade that dies at any statement leaves an empty database, which the next upgrade
-    completes.
-    """
+    """A killed upgrade leaves an empty database, which the next upgrade completes."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

@@ -1,4 +1,4 @@
-"""The spool: durable before it says so, claimed by one at a time, finished once."""
+"""The spool: durable before it returns, claimed by one worker at a time, finished once."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ async def done(spool: Spool, *results, **how) -> None:
 
 
 async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, register, tmp_path):
-    """Small and large mails, from memory and from files, come back whole and in order of receipt,
-    with their envelopes.
-    """
+    """Small and large mails, in memory and in files, are claimed unchanged and in order."""
     raws = [
         b"",
         b"a\0b\r\n" * 10,
@@ -77,9 +75,7 @@ async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, register, tm
 
 
 async def test_an_envelope_comes_back_as_it_was(spool):
-    """A null sender, an unknown one, an archive without automation and every other fact of the
-    transport survive.
-    """
+    """Every fact of the transport is stored, such as a null sender and an unknown one."""
     envelopes = [
         replace(ENVELOPE, sender=""),
         replace(ENVELOPE, sender=None, source="replay", automation=False),
@@ -90,14 +86,14 @@ async def test_an_envelope_comes_back_as_it_was(spool):
 
 
 async def test_the_same_large_mail_twice_is_one_blob(spool):
-    """Two recipients' copies of one large mail share their blob."""
+    """Two copies of one large mail share their blob."""
     await spool.put([mail(BIG), mail(BIG)])
     assert len([key async for key in spool.blobs.listing()]) == 1
     assert [each.raw for each in await spool.claim("n", 9, 60, NOW)] == [BIG, BIG]
 
 
 async def test_a_claimed_mail_belongs_to_one_worker_until_the_lease_is_over(spool):
-    """Nobody else gets a mail while its lease lasts; afterwards it is claimed again, and counted."""
+    """A mail is not claimed again during its lease; afterwards it is, and counted."""
     await spool.put([mail(b"a"), mail(b"b"), mail(b"c")])
     first = await spool.claim("one", 2, 60, NOW)
     second = await spool.claim("two", 9, 60, NOW)
@@ -109,7 +105,7 @@ async def test_a_claimed_mail_belongs_to_one_worker_until_the_lease_is_over(spoo
 
 
 async def test_workers_that_claim_at_once_share_the_mail(spool, ready_url):
-    """Claims by two daemons at the same time never hand out one mail twice, and leave none."""
+    """Concurrent claims of two daemons take each mail exactly once."""
     other = await Database.open(ready_url, node="other")
     try:
         ids = await spool.put([mail(bytes([place])) for place in range(40)])
@@ -124,7 +120,7 @@ async def test_workers_that_claim_at_once_share_the_mail(spool, ready_url):
 
 
 async def test_only_the_named_mails_are_claimed(spool):
-    """A command that processes at once gets its own mails and leaves the others to the daemon."""
+    """A claim with ids leaves all other mail alone."""
     ids = await spool.put([mail(b"a"), mail(b"b"), mail(b"c")])
     assert [each.id for each in await spool.claim("n", 9, 60, NOW, [ids[1], 999])] == [ids[1]]
     assert await spool.claim("n", 9, 60, NOW, []) == []
@@ -140,7 +136,7 @@ async def test_a_claim_does_not_bring_more_into_memory_than_it_may(spool, monkey
 
 
 async def test_a_finished_mail_is_told_with_all_that_is_known(spool, register):
-    """What a mail became stands in the register; it is never claimed again."""
+    """The register shows what a mail became; it is never claimed again."""
     [number] = await spool.put([mail(b"a")])
     await spool.claim("n", 1, 60, NOW)
     values = {
@@ -188,9 +184,7 @@ async def test_a_finished_mail_is_told_with_all_that_is_known(spool, register):
 
 
 async def test_finishing_twice_gives_the_second_transaction_up(spool, register):
-    """When a lease ran out and somebody else finished the mail, this batch must not count a second
-    time.
-    """
+    """A batch with a mail that another worker finished changes nothing."""
     ids = await spool.put([mail(b"a"), mail(b"b")])
     await done(spool, became(ids[0]))
     with pytest.raises(ClaimLost):  # noqa: PT012 - the block is what is tested
@@ -205,9 +199,7 @@ async def test_finishing_twice_gives_the_second_transaction_up(spool, register):
 
 
 async def test_a_mail_that_fails_twice_is_held(spool, register):
-    """After its first failure a mail is claimed again at once, after the second it is held with the
-    reason, and its neighbour goes on.
-    """
+    """A mail is claimed again after its first failure, and held after its second."""
     bad, good = await spool.put([mail(b"bad"), mail(b"good")])
     await spool.claim("n", 9, 60, NOW)
     await spool.fail([bad], "It broke.", NOW)
@@ -220,9 +212,7 @@ async def test_a_mail_that_fails_twice_is_held(spool, register):
 
 
 async def test_a_mail_that_was_put_off_has_lost_nothing(spool):
-    """When the database was away nobody is guilty: the mail is free at once and the try does not
-    count.
-    """
+    """A mail put off is free at once and the try is not counted."""
     [number] = await spool.put([mail(b"a")])
     for _ in range(5):
         [claimed] = await spool.claim("n", 9, 60, NOW)
@@ -232,7 +222,7 @@ async def test_a_mail_that_was_put_off_has_lost_nothing(spool):
 
 
 async def test_a_lost_blob_holds_its_mail_and_no_other(spool, register, tmp_path):
-    """A mail whose bytes are gone is held after two tries; the rest of its batch is claimed."""
+    """A mail without its blob is held after two tries; the rest of its batch is claimed."""
     bad, good = await spool.put([mail(BIG), mail(b"good")])
     for path in (tmp_path / "blobs").glob("*/*"):
         path.unlink()
@@ -243,9 +233,7 @@ async def test_a_lost_blob_holds_its_mail_and_no_other(spool, register, tmp_path
 
 
 async def test_the_newest_original_answers_for_a_fingerprint(spool, register):
-    """A mail seen before is found by its fingerprint: the newest that is finished and no duplicate
-    itself.
-    """
+    """The newest finished mail with a fingerprint is found, duplicates left out."""
     old, new, copy, waiting = await spool.put(
         [mail(bytes([place]), received_at=NOW + timedelta(hours=place)) for place in range(4)]
     )
@@ -264,9 +252,7 @@ async def test_the_newest_original_answers_for_a_fingerprint(spool, register):
 
 
 async def test_a_person_gives_a_mail_another_chance_or_none(spool, register):
-    """Retry, release and discard change held and quarantined mail only; a done one refuses with its
-    state.
-    """
+    """Held and quarantined mail can be retried, released or discarded; other is refused."""
     held, kept, finished = await spool.put([mail(b"a"), mail(b"b"), mail(b"c")])
     await done(
         spool, became(held, "held"), became(kept, "quarantined", reason="spam"), became(finished)
@@ -308,9 +294,7 @@ async def test_mail_is_listed_by_state_newest_first(spool, register):
 
 
 async def test_a_mail_that_cannot_be_stored_leaves_nothing(spool, register, monkeypatch):
-    """A full disk beneath the blobs stores none of the mails of that commit, and the next ones go
-    through.
-    """
+    """A full disk below the blobs stores none of the mails of that commit."""
 
     def full(*_):
         raise OSError(28, "no space")
@@ -325,9 +309,7 @@ async def test_a_mail_that_cannot_be_stored_leaves_nothing(spool, register, monk
 
 
 async def test_the_plan_for_waiting_mail_does_not_grow_with_the_register(store):
-    """Claiming looks at the index of unfinished mail, so that its cost does not depend on how much
-    was ever received.
-    """
+    """Claiming uses the index of unfinished mail."""
     if store.dialect != "sqlite":
         return
     from gateway.store.queues.spool import CLAIMABLE
@@ -352,7 +334,8 @@ async def main():
     spool = Spool(database, open_blobs(sys.argv[2]))
     chance = random.Random(int(sys.argv[3]))
     while True:
-        raws = [chance.randbytes(chance.choice((10, 5_000, 40_000, 270_000))) for _ in range(chance.randint(1, 6))]
+        sizes = [chance.choice((10, 5_000, 40_000, 270_000)) for _ in range(chance.randint(1, 6))]
+        raws = [chance.randbytes(size) for size in sizes]
         ids = await spool.put([mail(raw) for raw in raws])
         for number, raw in zip(ids, raws):
             print(number, hashlib.sha256(raw).hexdigest(), flush=True)
@@ -363,9 +346,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_what_was_acknowledged_survives_kill_9(ready_url, tmp_path, seed):
-    """A process that is killed at a random moment has stored every mail whose put returned, byte
-    for byte, and no half mail.
-    """
+    """After a kill, every mail whose put returned is stored unchanged, and no partial mail."""
     blobs = f"file://{tmp_path}/blobs"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
     process = await asyncio.create_subprocess_exec(
