@@ -95,7 +95,7 @@ class Smarthost:
         self.server = server
         self.deadlines = deadlines or Deadlines()
         self._kept: list[_SmarthostConnection] = []
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def submit(self, sender: str, recipient: str, raw: bytes) -> Result:
         """Submit a mail for one recipient; an empty ``sender`` is the null path.
@@ -107,11 +107,11 @@ class Smarthost:
         except CannotSend as error:
             return PermanentFailure(str(error))
         while True:
-            line = self._kept.pop() if self._kept else None
-            fresh = line is None
+            connection = self._kept.pop() if self._kept else None
+            fresh = connection is None
             try:
-                line = line or _SmarthostConnection(await self._open())
-                result = await self._transaction(line, envelope, raw)
+                connection = connection or _SmarthostConnection(await self._open())
+                result = await self._transaction(connection, envelope, raw)
             except _ConnectionUnusable as error:
                 return Deferred(str(error), everybody=True)
             except _ConnectionStale:
@@ -123,7 +123,7 @@ class Smarthost:
     async def close(self) -> None:
         """Close every kept connection with QUIT."""
         kept, self._kept = self._kept, []
-        await asyncio.gather(*self._leaving, *(_quit(line) for line in kept))
+        await asyncio.gather(*self._closing, *(_quit(connection) for connection in kept))
 
     # ---- a connection
 
@@ -145,7 +145,9 @@ class Smarthost:
             raise _ConnectionUnusable(cleaned(f"{error.code} {error.message}")) from None
         except (SMTPException, OSError, UnicodeError, TicketgateError) as error:
             client.close()
-            raise _ConnectionUnusable(f"cannot connect to the smarthost: {_why(error)}") from None
+            raise _ConnectionUnusable(
+                f"cannot connect to the smarthost: {_reason(error)}"
+            ) from None
         except BaseException:
             client.close()
             raise
@@ -172,7 +174,9 @@ class Smarthost:
                 ssl.create_default_context, cafile=self.server.tls_ca or None
             )
         except OSError as error:
-            raise _ConnectionUnusable(f"cannot read the CA certificates: {_why(error)}") from None
+            raise _ConnectionUnusable(
+                f"cannot read the CA certificates: {_reason(error)}"
+            ) from None
 
     async def _greet(self, client: aiosmtplib.SMTP) -> None:
         await client.connect(timeout=self.deadlines.connect)
@@ -195,76 +199,80 @@ class Smarthost:
         else:
             raise _ConnectionUnusable("the smarthost offers neither AUTH PLAIN nor AUTH LOGIN")
 
-    def _keep(self, line: _SmarthostConnection) -> None:
+    def _keep(self, connection: _SmarthostConnection) -> None:
         """Keep a connection for the next mail, or close it after enough mails."""
-        line.mails += 1
-        if not line.client.is_connected:
+        connection.mails += 1
+        if not connection.client.is_connected:
             return
-        if line.mails >= MAILS_PER_CONNECTION:
-            self._leave(line)
+        if connection.mails >= MAILS_PER_CONNECTION:
+            self._close_later(connection)
             return
         loop = asyncio.get_running_loop()
-        line.since = loop.time()
-        self._kept.append(line)
-        loop.call_later(self.deadlines.idle, self._expire, line, line.since)
+        connection.since = loop.time()
+        self._kept.append(connection)
+        loop.call_later(self.deadlines.idle, self._expire, connection, connection.since)
 
-    def _expire(self, line: _SmarthostConnection, since: float) -> None:
-        if line.since == since and line in self._kept:
-            self._kept.remove(line)
-            self._leave(line)
+    def _expire(self, connection: _SmarthostConnection, since: float) -> None:
+        if connection.since == since and connection in self._kept:
+            self._kept.remove(connection)
+            self._close_later(connection)
 
-    def _leave(self, line: _SmarthostConnection) -> None:
-        leaving = asyncio.create_task(_quit(line), name="quit")
-        self._leaving.add(leaving)
-        leaving.add_done_callback(self._leaving.discard)
+    def _close_later(self, connection: _SmarthostConnection) -> None:
+        closing = asyncio.create_task(_quit(connection), name="quit")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     # ---- a mail
 
     async def _transaction(
-        self, line: _SmarthostConnection, envelope: SmtpEnvelope, raw: bytes
+        self, connection: _SmarthostConnection, envelope: SmtpEnvelope, raw: bytes
     ) -> Result:
         """Submit a mail on a connection, which is kept or closed afterwards."""
-        client, line.stage = line.client, "MAIL"
+        client, connection.stage = connection.client, "MAIL"
         try:
             options = parameters(envelope, client.esmtp_extensions, len(raw))
-            reply = await self._dialog(line, envelope, options, raw)
+            reply = await self._dialog(connection, envelope, options, raw)
         except CannotSend as error:
             result: Result = PermanentFailure(str(error))
         except (SMTPException, OSError) as error:
             client.close()
-            return _broken(line, error)
+            return _broken(connection, error)
         except BaseException:
             client.close()
             raise
         else:
-            result = self._classified(line, *reply)
+            result = self._classified(connection, *reply)
         if not isinstance(result, Sent) and client.is_connected:
             await _reset(client)
-        self._keep(line)
+        self._keep(connection)
         return result
 
     async def _dialog(
-        self, line: _SmarthostConnection, envelope: SmtpEnvelope, options: list[bytes], raw: bytes
+        self,
+        connection: _SmarthostConnection,
+        envelope: SmtpEnvelope,
+        options: list[bytes],
+        raw: bytes,
     ) -> aiosmtplib.SMTPResponse:
-        """Return the first unexpected reply, or the last one; ``line.stage`` is what it answers."""
-        client = line.client
+        """Return the first unexpected reply, or the last; ``stage`` is what it answers."""
+        client = connection.client
         reply = await client.execute_command(b"MAIL", b"FROM:<" + envelope.sender + b">", *options)
-        if reply.code == 421 and line.mails:
+        if reply.code == 421 and connection.mails:
             raise _ConnectionStale
         if reply.code // 100 == 2:
-            line.stage = "RCPT"
+            connection.stage = "RCPT"
             reply = await client.execute_command(b"RCPT", b"TO:<" + envelope.recipient + b">")
         if reply.code // 100 == 2:
-            line.stage = "DATA"
+            connection.stage = "DATA"
             reply = await client.execute_command(b"DATA")
             if reply.code == 354:
-                line.stage = END_OF_DATA
+                connection.stage = END_OF_DATA
                 reply = await self._data(client, raw)
         return reply
 
-    def _classified(self, line: _SmarthostConnection, code: int, text: str) -> Result:
+    def _classified(self, connection: _SmarthostConnection, code: int, text: str) -> Result:
         reply = cleaned(f"{code} {text}")
-        if code // 100 == 2 and line.stage == END_OF_DATA:
+        if code // 100 == 2 and connection.stage == END_OF_DATA:
             return Sent(reply)
         if code in ACCOUNT_CODES:
             _log.error("the smarthost refuses our account", host=self.server.host, reply=code)
@@ -272,7 +280,7 @@ class Smarthost:
         return (
             PermanentFailure(reply)
             if code // 100 == 5
-            else Deferred(reply, everybody=code == 421 and line.stage == "MAIL")
+            else Deferred(reply, everybody=code == 421 and connection.stage == "MAIL")
         )
 
     async def _data(self, client: aiosmtplib.SMTP, raw: bytes) -> aiosmtplib.SMTPResponse:
@@ -305,13 +313,13 @@ class Smarthost:
             answer.cancel()
 
 
-def _broken(line: _SmarthostConnection, error: Exception) -> Result:
+def _broken(connection: _SmarthostConnection, error: Exception) -> Result:
     """Return the result of a connection that broke or timed out."""
-    if line.stage == "MAIL" and line.mails and isinstance(error, OSError):
+    if connection.stage == "MAIL" and connection.mails and isinstance(error, OSError):
         raise _ConnectionStale from None
-    if line.stage == END_OF_DATA:
-        return Deferred(f"{_why(error)} after the end of data; the mail may have been accepted")
-    return Deferred(f"{_why(error)} at {line.stage}", everybody=line.stage == "MAIL")
+    if connection.stage == END_OF_DATA:
+        return Deferred(f"{_reason(error)} after the end of data; the mail may have been accepted")
+    return Deferred(f"{_reason(error)} at {connection.stage}", everybody=connection.stage == "MAIL")
 
 
 async def _reset(client: aiosmtplib.SMTP) -> None:
@@ -321,10 +329,10 @@ async def _reset(client: aiosmtplib.SMTP) -> None:
         client.close()
 
 
-async def _quit(line: _SmarthostConnection) -> None:
+async def _quit(connection: _SmarthostConnection) -> None:
     with contextlib.suppress(SMTPException, OSError):
-        await line.client.quit(timeout=QUIT_SECONDS)
-    line.client.close()
+        await connection.client.quit(timeout=QUIT_SECONDS)
+    connection.client.close()
 
 
 def _refuse_open_line(client: aiosmtplib.SMTP) -> None:
@@ -335,7 +343,7 @@ def _refuse_open_line(client: aiosmtplib.SMTP) -> None:
         raise _ConnectionUnusable("no password is sent to the smarthost without TLS")
 
 
-def _why(error: BaseException) -> str:
+def _reason(error: BaseException) -> str:
     """Return what went wrong in a few words, without mail addresses."""
     cause = (
         error.__cause__

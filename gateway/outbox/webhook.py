@@ -80,8 +80,8 @@ class Webhooks:
         """Attempt each due call once, and those another process gives up meanwhile."""
         now = self.clock.now()
         done: list[Called] = []
-        while some := await self._some(now):
-            done += some
+        while batch := await self._claim_and_call(now):
+            done += batch
         return done
 
     async def next_due(self) -> datetime | None:
@@ -92,25 +92,25 @@ class Webhooks:
         """Make calls as they become due until ``stop``; calls under way are finished."""
         while not stop.is_set():
             try:
-                while not stop.is_set() and await self._some(self.clock.now()):
+                while not stop.is_set() and await self._claim_and_call(self.clock.now()):
                     pass
             except Unavailable as error:
                 _log.warning("webhooks wait", reason=error.message)
             await _first(stop.wait(), wake.wait("webhook", POLL_SECONDS))
 
-    async def _some(self, now: datetime) -> list[Called]:
-        """Claim some due calls and make them concurrently."""
+    async def _claim_and_call(self, now: datetime) -> list[Called]:
+        """Claim a batch of due calls and make them concurrently."""
         if not self._secret:
             await self.calls.put_off(UNSIGNED)
             return []
         calls = await self.calls.claim(AT_ONCE, LEASE_SECONDS, now)
-        results = await asyncio.gather(*map(self._make, calls), return_exceptions=True)
+        results = await asyncio.gather(*map(self._call, calls), return_exceptions=True)
         for each in results:
             if isinstance(each, BaseException):
                 raise each
         return [each for each in results if isinstance(each, Called)]
 
-    async def _make(self, call: Call) -> Called:
+    async def _call(self, call: Call) -> Called:
         found = _URL.fullmatch(call.url)
         place = found["place"].lower() if found is not None else ""
         try:
@@ -148,7 +148,7 @@ class Webhooks:
             reply = await http_client.post(
                 call.url,
                 call.body.encode(),
-                self._head(call),
+                self._headers(call),
                 seconds=SECONDS,
                 most=MOST_READ,
                 allowed=lambda address: self._allow.covers(host, address),
@@ -169,7 +169,7 @@ class Webhooks:
             answer,
         )
 
-    def _head(self, call: Call) -> dict[str, str]:
+    def _headers(self, call: Call) -> dict[str, str]:
         at = str(int(self.clock.now().timestamp()))
         return {
             "Content-Type": "application/json",
@@ -208,7 +208,7 @@ class Allowed:
 
     def covers(self, host: str, address: str) -> bool:
         """Return whether a host, in lower case, may be called at this IP address."""
-        end = _end(address)
+        end = _final_address(address)
         return (
             host in self._hosts
             or is_public(end)
@@ -216,7 +216,7 @@ class Allowed:
         )
 
 
-def _end(address: str) -> Address:
+def _final_address(address: str) -> Address:
     """Return the final address: IPv6 may embed an IPv4 address, mapped or translated."""
     found = ip_address(address.partition("%")[0])
     if isinstance(found, IPv4Address):

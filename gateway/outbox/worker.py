@@ -101,7 +101,7 @@ class Outbox:
         if self.smarthost is None:
             await stop.wait()
             return
-        await self._free()
+        await self._free_orphans()
         while not stop.is_set():
             try:
                 await self._one_pass(self.smarthost, stop)
@@ -141,7 +141,7 @@ class Outbox:
         if self.smarthost is not None:
             await self.smarthost.close()
 
-    async def _free(self) -> None:
+    async def _free_orphans(self) -> None:
         try:
             await self.deliveries.free_orphans(self.node)
         except Unavailable as error:
@@ -173,7 +173,7 @@ class Outbox:
     async def _put_off(self, run: _Pass, jobs: Sequence[ClaimedDelivery]) -> None:
         """Defer deliveries with the smarthost's known failure, in one transaction."""
         if jobs and run.broken is not None:
-            await self._written(run, [(job, run.broken) for job in jobs], tried=False)
+            await self._record(run, [(job, run.broken) for job in jobs], tried=False)
             _log.warning(
                 "deliveries put off", deliveries=len(jobs), reply=_loggable(run.broken.reply)
             )
@@ -197,7 +197,7 @@ class Outbox:
                 if isinstance(result, Deferred) and result.everybody:
                     run.broken = result
                 try:
-                    await self._written(run, [(job, result)])
+                    await self._record(run, [(job, result)])
                 except Unavailable:
                     run.halted = True  # the other lanes finish their current attempt
                     raise
@@ -241,7 +241,7 @@ class Outbox:
         raw = lines(raw)
         return await self.signer.sign(raw) if self.signer is not None else raw
 
-    async def _written(
+    async def _record(
         self, run: _Pass, results: Sequence[tuple[ClaimedDelivery, Result]], *, tried: bool = True
     ) -> None:
         """Record results before anything else is tried, retrying where the database is away."""
@@ -259,7 +259,7 @@ class Outbox:
         else:
             held = await self.deliveries.mark(self.node, marks)
         for (job, _), mark in zip(results, marks, strict=True):
-            _tell(job, mark, tried=tried, lost=mark.id not in held)
+            _log_attempt(job, mark, tried=tried, lost=mark.id not in held)
             if mark.id in held:
                 run.outcomes.append(
                     AttemptResult(job.id, job.ticket, job.recipient, mark.state, mark.reply)
@@ -320,7 +320,7 @@ def _loggable(reply: str) -> str:
     return codes.group() if codes is not None else log.redact(reply)
 
 
-def _tell(job: ClaimedDelivery, mark: AttemptRecord, *, tried: bool, lost: bool) -> None:
+def _log_attempt(job: ClaimedDelivery, mark: AttemptRecord, *, tried: bool, lost: bool) -> None:
     """Log an attempt in one line; deliveries deferred without being tried only at level debug."""
     level = WARNING if lost or mark.state == "failed" else INFO if tried else DEBUG
     _log.log(

@@ -150,7 +150,7 @@ class Likeness:
         return self._names.sub(ERASED, text) if names and self._names is not None else text
 
 
-def named(
+def may_name(
     connection: AsyncConnection, like: Likeness, columns: Iterable[sa.Column[Any]]
 ) -> sa.ColumnElement[bool]:
     """Return the condition that a column may contain the address; :class:`Likeness` decides."""
@@ -159,7 +159,7 @@ def named(
     return sa.or_(*(position(text, form) > 0 for text in texts for form in like.forms))
 
 
-async def tops(connection: AsyncConnection) -> dict[str, int]:
+async def highest_keys(connection: AsyncConnection) -> dict[str, int]:
     """Return the highest key of each large table."""
     found = {}
     for table in TEXTS:
@@ -169,29 +169,35 @@ async def tops(connection: AsyncConnection) -> dict[str, int]:
     return found
 
 
-async def rows(connection: AsyncConnection, like: Likeness, after: Mapping[str, int]) -> Found:
+async def rows_naming(
+    connection: AsyncConnection, like: Likeness, after: Mapping[str, int]
+) -> Found:
     """Return the keys above ``after`` of rows of large tables that may name the person."""
     found: Found = {}
     for table, columns in TEXTS.items():
         query = sa.select(table.c.id).where(
             table.c.id > after.get(table.name, 0),
-            named(connection, like, (table.c[each] for each in columns)),
+            may_name(connection, like, (table.c[each] for each in columns)),
         )
         found[table.name] = set((await connection.execute(query)).scalars())
     return found
 
 
-async def small_rows(connection: AsyncConnection, like: Likeness) -> Found:
+async def small_rows_naming(connection: AsyncConnection, like: Likeness) -> Found:
     """Return the keys of rows of all other tables that may name the person."""
     found: Found = {}
     for table, columns in SMALL_TABLES.items():
         key = table.primary_key.columns[0]
-        query = sa.select(key).where(named(connection, like, (table.c[each] for each in columns)))
+        query = sa.select(key).where(
+            may_name(connection, like, (table.c[each] for each in columns))
+        )
         found[table.name] = set((await connection.execute(query)).scalars())
     return found
 
 
-async def raws(connection: AsyncConnection, blobs: Blobs, like: Likeness, after: int) -> set[int]:
+async def raw_mails_naming(
+    connection: AsyncConnection, blobs: Blobs, like: Likeness, after: int
+) -> set[int]:
     """Return the mails above ``after`` whose raw mail names the person."""
     inside = _raws_of_sqlite if connection.dialect.name == "sqlite" else _raws_of_postgresql
     query = (

@@ -18,7 +18,15 @@ from core.model.message import address_key
 from core.model.ticket import Contact
 from gateway.errors import Refused, Unavailable
 from gateway.store.engine import Database
-from gateway.store.erasure.find import ERASED, Found, Likeness, raws, rows, small_rows, tops
+from gateway.store.erasure.find import (
+    ERASED,
+    Found,
+    Likeness,
+    highest_keys,
+    raw_mails_naming,
+    rows_naming,
+    small_rows_naming,
+)
 from gateway.store.queues.blobs import Blobs
 from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
@@ -36,7 +44,7 @@ class Survey:
 
     found: Found
     raw: set[int]
-    tops: dict[str, int]
+    highest_keys: dict[str, int]
 
 
 @dataclass(slots=True)
@@ -58,9 +66,11 @@ class Plan:
 async def survey(database: Database, blobs: Blobs, like: Likeness) -> Survey:
     """Search all mail while others write; this may take as long as reading everything."""
     async with database.read() as connection:
-        highest = await tops(connection)
+        highest = await highest_keys(connection)
         return Survey(
-            await rows(connection, like, {}), await raws(connection, blobs, like, 0), highest
+            await rows_naming(connection, like, {}),
+            await raw_mails_naming(connection, blobs, like, 0),
+            highest,
         )
 
 
@@ -93,9 +103,9 @@ async def plan(
     ``ours`` are the addresses of users and channels, which do not count as outside. Raises
     ``Unavailable`` while mail naming the person is waiting, and ``Refused`` where it is held.
     """
-    raw = looked.raw | await raws(connection, blobs, like, looked.tops["mail"])
-    found = await rows(connection, like, looked.tops)
-    found = {name: found[name] | looked.found[name] for name in found} | await small_rows(
+    raw = looked.raw | await raw_mails_naming(connection, blobs, like, looked.highest_keys["mail"])
+    found = await rows_naming(connection, like, looked.highest_keys)
+    found = {name: found[name] | looked.found[name] for name in found} | await small_rows_naming(
         connection, like
     )
     mails = await _mails(connection, raw | found["mail"])

@@ -21,7 +21,7 @@ from gateway.store.schema import tables
 MailState = Literal["pending", "done", "ignored", "quarantined", "held", "duplicate"]
 
 MAIL = tables.mail
-_SHORT_COLUMNS = (
+_COLUMNS = (
     "id",
     "received_at",
     "source",
@@ -35,7 +35,7 @@ _SHORT_COLUMNS = (
     "channel_id",
     "message_id",
 )
-_LONG_COLUMNS = (
+_RESULT_COLUMNS = (
     "sender",
     "subject",
     "original_id",
@@ -47,7 +47,7 @@ _LONG_COLUMNS = (
     "envelope",
 )
 SELECT_MAIL = sa.select(
-    *(MAIL.c[name] for name in (*_SHORT_COLUMNS, *_LONG_COLUMNS)),
+    *(MAIL.c[name] for name in (*_COLUMNS, *_RESULT_COLUMNS)),
     tables.channel.c.address.label("channel"),
 ).select_from(MAIL.outerjoin(tables.channel, tables.channel.c.id == MAIL.c.channel_id))
 NO_LEASE: dict[str, Any] = {"lease_owner": None, "lease_until": None}

@@ -42,10 +42,7 @@ FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven", "language"}
 def writing(new: Iterable[Contact], changed: Iterable[Contact], now: datetime) -> Work:
     """Return inserts, and updates of what mail changes, for ``write_rows``."""
     return [
-        (
-            TABLE,
-            [{name: getattr(each, name) for name in COLUMNS} | {"created_at": now} for each in new],
-        ),
+        (TABLE, [_row(each, now) for each in new]),
         (
             UPDATE,
             [
@@ -54,6 +51,11 @@ def writing(new: Iterable[Contact], changed: Iterable[Contact], now: datetime) -
             ],
         ),
     ]
+
+
+def _row(contact: Contact, now: datetime) -> dict[str, Any]:
+    """Return the row of a new contact."""
+    return {name: getattr(contact, name) for name in COLUMNS} | {"created_at": now}
 
 
 async def load(
@@ -89,18 +91,7 @@ async def insert(
         Contact(first + place, address_key(address), name)
         for place, (address, name) in enumerate(people)
     ]
-    await write_rows(
-        connection,
-        [
-            (
-                TABLE,
-                [
-                    {name: getattr(each, name) for name in COLUMNS} | {"created_at": now}
-                    for each in made
-                ],
-            )
-        ],
-    )
+    await write_rows(connection, [(TABLE, [_row(each, now) for each in made])])
     return made
 
 
