@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from gateway.store.queues.blobs import Blobs
     from gateway.store.upkeep.backup import Backup
     from gateway.store.upkeep.check import CheckReport
-    from gateway.store.upkeep.copy import Table
+    from gateway.store.upkeep.copy import CopiedTable
 
 app = typer.Typer(no_args_is_help=True, help="Migrations, check, backup, copy.")
 
@@ -153,7 +153,7 @@ def copy(
     by row. Blobs stay where they are.
     """
 
-    async def act(opened: Installation) -> list[Table]:
+    async def act(opened: Installation) -> list[CopiedTable]:
         from gateway.store.upkeep.copy import copy as carry
         from gateway.store.upkeep.copy import count
 

@@ -33,12 +33,12 @@ async def html_of(opened: Installation, rows: Sequence[MessageRow]) -> dict[int,
     found: dict[int, str | None] = {}
     if not mails:
         return found
-    spool, sandbox = await opened.spool(), await opened.sandbox(1)
+    register, sandbox = await opened.register(), await opened.sandbox(1)
     for at in range(0, len(mails), CHUNK):
         jobs: list[tuple[int, ReadJob]] = []
         for message_id, mail_id in mails[at : at + CHUNK]:
             try:
-                raw = await spool.raw(mail_id) if mail_id is not None else sent[message_id]
+                raw = await register.raw(mail_id) if mail_id is not None else sent[message_id]
                 jobs.append((message_id, ReadJob(raw, html=True)))
             except Rejected:
                 found[message_id] = None

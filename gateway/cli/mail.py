@@ -50,10 +50,10 @@ def list_(
         one_of("--state", state, STATES)
 
     async def act(opened: Installation) -> tuple[int, list[dict[str, Any]]]:
-        spool = await opened.spool()
-        rows = await spool.listing(state, limit)
+        register = await opened.register()
+        rows = await register.listing(state, limit)
         places = await _places(opened, rows)
-        return await spool.total(state), [_described(row, places) for row in rows]
+        return await register.total(state), [_described(row, places) for row in rows]
 
     total, shown = run(context, act)
     if as_json:
@@ -83,7 +83,7 @@ def show(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
     """Shows all that is known of one mail."""
 
     async def act(opened: Installation) -> dict[str, Any]:
-        row = await (await opened.spool()).get(mail_id)
+        row = await (await opened.register()).get(mail_id)
         return _whole(row, await _places(opened, [row]))
 
     shown = run(context, act)
@@ -102,7 +102,7 @@ def raw(context: typer.Context, mail_id: Id) -> None:
     """Prints the mail byte for byte as it came in."""
 
     async def act(opened: Installation) -> bytes:
-        return await (await opened.spool()).raw(mail_id)
+        return await (await opened.register()).raw(mail_id)
 
     sys.stdout.buffer.write(run(context, act))
     sys.stdout.flush()
@@ -113,7 +113,7 @@ def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> Non
     """Prints step by step why a mail went where it went."""
 
     async def act(opened: Installation) -> RegisteredMail:
-        return await (await opened.spool()).get(mail_id)
+        return await (await opened.register()).get(mail_id)
 
     row = run(context, act)
     outcome = row.outcome or {}
@@ -159,7 +159,7 @@ def discard(
 
     async def act(opened: Installation) -> dict[str, Any]:
         await opened.held_mail(as_user).discard(mail_id)
-        row = await (await opened.spool()).get(mail_id)
+        row = await (await opened.register()).get(mail_id)
         return _whole(row, {})
 
     shown = run(context, act)
@@ -177,10 +177,9 @@ def _again(
     as_json: bool,
 ) -> None:
     async def act(opened: Installation) -> dict[str, Any]:
-        spool = await opened.spool()
         await decide(opened.held_mail())
         await (await opened.intake(processes=1)).drain([mail_id])
-        row = await spool.get(mail_id)
+        row = await (await opened.register()).get(mail_id)
         return await _changed(opened, row) | {"mail": _whole(row, await _places(opened, [row]))}
 
     shown = run(context, act)

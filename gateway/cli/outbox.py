@@ -7,6 +7,7 @@ such delivery, or it is in a state in which that makes no sense (exit 65; nothin
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     from gateway.desk.outbox import OutboxDesk
     from gateway.desk.tickets import ActResult
-    from gateway.store.queues.outbox import Deliveries, DeliveryView
+    from gateway.store.queues.outbox import Deliveries, DeliveryRow, DeliveryView
 
 app = typer.Typer(help="Mail going out, and what became of it.", no_args_is_help=True)
 
@@ -137,9 +138,9 @@ def _deliveries(opened: Installation) -> Deliveries:
     return Deliveries(opened.database)
 
 
-def _described(listed: dict[str, Any]) -> dict[str, Any]:
-    due = listed["due_at"]
-    return listed | {"due_at": due.isoformat() if due is not None else None}
+def _described(listed: DeliveryRow) -> dict[str, Any]:
+    due = listed.due_at
+    return asdict(listed) | {"due_at": due.isoformat() if due is not None else None}
 
 
 def _whole(shown: DeliveryView) -> dict[str, Any]:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from gateway.outbox.webhook import Webhooks
     from gateway.outbox.worker import Outbox
     from gateway.store.engine import Database
+    from gateway.store.queues.mail_register import MailRegister
     from gateway.store.queues.spool import Spool
 
 D = TypeVar("D", bound="Actor")
@@ -138,6 +139,12 @@ class Installation:
             self._spool = Spool(self.database, open_blobs(self.settings.blobs.url))
         return self._spool
 
+    async def register(self) -> MailRegister:
+        """Return the entries of all mail that ever came in."""
+        from gateway.store.queues.mail_register import MailRegister
+
+        return MailRegister(self.database, (await self.spool()).blobs)
+
     async def sandbox(self, processes: int | None = None) -> Sandbox:
         """Return the processes that read mail, started by the first call.
 
@@ -200,7 +207,7 @@ class Installation:
         """Return the attachments of a mail, read by one process unless more are running."""
         from gateway.intake.attachments import files_of
 
-        return await files_of(await self.spool(), await self.sandbox(1), mail_id)
+        return await files_of(await self.register(), await self.sandbox(1), mail_id)
 
     @cached_property
     def tokens(self) -> Tokens:
@@ -272,7 +279,7 @@ class Installation:
 
     async def _raw_of(self, mail_id: int) -> bytes:
         """Return the bytes of a mail in the spool."""
-        return await (await self.spool()).raw(mail_id)
+        return await (await self.register()).raw(mail_id)
 
     def _acting(self, desk: type[D], actor: str | None, database: Database | None = None) -> D:
         """Return a desk for a user, the built-in administrator where None.

@@ -11,12 +11,12 @@ from gateway.compose.mime import File
 from gateway.errors import Refused
 from gateway.intake.sandbox.jobs import ReadJob
 from gateway.intake.sandbox.pool import Sandbox, WorkerLost
-from gateway.store.queues.spool import Spool
+from gateway.store.queues.mail_register import MailRegister
 
 
-async def files_of(spool: Spool, sandbox: Sandbox, mail_id: int) -> tuple[File, ...]:
+async def files_of(register: MailRegister, sandbox: Sandbox, mail_id: int) -> tuple[File, ...]:
     """Return everything attached to a mail of the register, in its order in the mail."""
-    raw = await spool.raw(mail_id)
+    raw = await register.raw(mail_id)
     [message] = await sandbox.read_many([ReadJob(raw)])
     if not isinstance(message, Message):
         raise Refused(f"the attachments of mail {mail_id} cannot be read: {message.reason}")

@@ -1,7 +1,6 @@
-"""What became of an attempt to hand over a mail, in three words; ``reply`` is what the server said,
-or our own sentence where it said nothing.
+"""The result of handing a mail to the smarthost.
 
-Nothing can go wrong here.
+``reply`` is the server's answer, or our own sentence where there was none.
 """
 
 from __future__ import annotations
@@ -11,15 +10,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """The smarthost has it."""
+    """The smarthost accepted the mail."""
 
     reply: str
 
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Not now. ``everybody``: the trouble is with the smarthost or our account, so the next
-    recipient need not be tried.
+    """Try again later.
+
+    ``everybody`` means that the smarthost or our account is at fault, so other recipients need not
+    be tried.
     """
 
     reply: str
@@ -28,7 +29,7 @@ class Deferred:
 
 @dataclass(frozen=True, slots=True)
 class PermanentFailure:
-    """Never."""
+    """Permanent failure; do not retry."""
 
     reply: str
 

@@ -1,9 +1,8 @@
-"""The door to dkimpy: signs mail that goes out (RFC 6376, RFC 8463), the same bytes always with the
-same signature.
+"""DKIM signatures of outgoing mail (RFC 6376, RFC 8463); the only module that uses dkimpy.
 
-A signature has no time in it, so that a mail sent twice after a crash is one mail. What can go
-wrong: the key cannot be used (``ConfigError``, when it is read), or a mail has headers that cannot
-be signed (:class:`CannotSign`, it is not sent unsigned then).
+A signature contains no time, so equal bytes have equal signatures and a mail sent twice after a
+crash is one mail. Raises ``ConfigError`` when the key cannot be used, and :class:`CannotSign` for
+headers that cannot be signed; such a mail is not sent unsigned.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ SIGNED: Final = (
     *("from", "to", "cc", "subject", "date", "message-id", "in-reply-to", "references", "reply-to"),
     *("mime-version", "content-type", "auto-submitted"),
 )
-OVERSIGNED: Final = ("from", "subject", "to")  # another one of these makes the signature invalid
-PIECE: Final = 1 << 18  # so much of a body is looked at before other threads have their turn
+OVERSIGNED: Final = ("from", "subject", "to")  # a second field of these makes the signature invalid
+CHUNK_BYTES: Final = 1 << 18  # of a body hashed at once, before other threads run
 
 
 class CannotSign(InternalError):
@@ -36,7 +35,7 @@ class CannotSign(InternalError):
 
 
 class Signer:
-    """Signs for one domain."""
+    """Signs the mail of one domain."""
 
     def __init__(self, domain: str, selector: str, key: SigningKey) -> None:
         self._domain = domain.encode("ascii")
@@ -46,9 +45,7 @@ class Signer:
 
     @classmethod
     def of(cls, settings: OutboundSettings) -> Self | None:
-        """The signer that the configuration asks for; ConfigError where its key changed for the
-        worse since that was checked.
-        """
+        """Return the configured signer, None without one; ConfigError where its key is unusable."""
         if not settings.dkim_key_file:
             return None
         try:
@@ -60,9 +57,7 @@ class Signer:
         return cls(settings.dkim_domain, settings.dkim_selector, key)
 
     async def sign(self, raw: bytes) -> bytes:
-        """The mail with a signature above its headers. ``raw`` has CRLF line ends. Raises
-        :class:`CannotSign`.
-        """
+        """Return the mail (CRLF line ends) with a signature; raises :class:`CannotSign`."""
         return await asyncio.to_thread(self._signed, raw)
 
     def _signed(self, raw: bytes) -> bytes:
@@ -82,15 +77,14 @@ class Signer:
                 include_headers=include,
             )
         except dkim.DKIMException as error:
-            raise CannotSign(
-                "the mail could not be signed: its headers are not as they should be"
-            ) from error
+            raise CannotSign("the mail cannot be signed: its headers are malformed") from error
         return header + raw
 
 
 class _Message(dkim.DKIM):  # type: ignore[misc]  # the library has no types
-    """A mail for the library, without its time stamp, and with a body that is hashed in pieces: a
-    large one must not keep the interpreter busy.
+    """A mail for the library, signed without a time and with a body hashed in chunks.
+
+    Hashing a large body at once would block the interpreter.
     """
 
     def __init__(self, head: bytes, body: bytes) -> None:
@@ -98,7 +92,7 @@ class _Message(dkim.DKIM):  # type: ignore[misc]  # the library has no types
         self._hash = base64.b64encode(body_hash(body))
 
     def gen_header(self, fields: Sequence[tuple[bytes, bytes]], *rest: Any, **more: Any) -> bytes:
-        """What the library puts into the header, corrected."""
+        """Return the library's header with our body hash and without its time."""
         ours = [
             (name, self._hash if name == b"bh" else value) for name, value in fields if name != b"t"
         ]
@@ -107,15 +101,16 @@ class _Message(dkim.DKIM):  # type: ignore[misc]  # the library has no types
 
 
 def body_hash(body: bytes) -> bytes:
-    """SHA-256 of a body in its relaxed form (RFC 6376 section 3.4.4), of which empty lines at the
-    end are no part.
+    """Return the SHA-256 of a body in relaxed form, without empty lines at its end.
+
+    RFC 6376 section 3.4.4.
     """
     digest = hashlib.sha256()
-    waiting = b""  # line ends that count only when something follows
+    waiting = b""  # line ends, hashed only when something follows
     end = b""
     at = 0
     while at < len(body):
-        cut = body.find(b"\r\n", at + PIECE) + 2
+        cut = body.find(b"\r\n", at + CHUNK_BYTES) + 2
         upto = cut if cut > 1 else len(body)
         piece = canonicalization.compress_whitespace(
             canonicalization.strip_trailing_whitespace(body[at:upto])

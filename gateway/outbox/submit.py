@@ -1,14 +1,14 @@
-"""The door to aiosmtplib: hands mail to the smarthost, one transaction a recipient, and says in
-three words what became of it.
+"""Submit mail to the smarthost, one transaction per recipient; the only module that uses
+aiosmtplib.
 
-What can go wrong is an answer, never an exception: 5xx about the recipient or the mail is
-:class:`PermanentFailure`; 4xx, a lost connection, a time that was over and whatever is about us rather than
-the recipient (TLS, our account) is :class:`Deferred`. After the end of data the mail may have been
-taken although nobody said so; it is put off too, and that is the only way in which one arrives
+The result is a value, never an exception. A 5xx reply about the recipient or the mail is a
+:class:`PermanentFailure`; a 4xx reply, a lost connection, a timeout, and whatever is about us
+rather than the recipient (TLS, our account) is :class:`Deferred`. After the end of data the mail
+may have been accepted although no reply came; it is deferred too, and only then can a mail arrive
 twice.
 
-Connections are kept for the next mail and looked at before they are used again. No password or
-token is sent without TLS, but to the loopback.
+Connections are kept for the next mail and checked before reuse. No password or token is sent
+without TLS, except over the loopback.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ from gateway.errors import TicketgateError
 from gateway.outbox.results import Deferred, PermanentFailure, Result, Sent
 from gateway.outbox.wire import CannotSend, SmtpEnvelope, cleaned, is_this_machine, parameters
 
-MAILS: Final = 100  # that one connection carries
-SLOWEST: Final = (
-    10_000  # bytes a second that a mail needs at least, beyond the time for its last answer
-)
-PIECE: Final = 1 << 18  # bytes written before other tasks have their turn
-GOODBYE: Final = 5.0  # seconds for the answer to QUIT
-OURS: Final = frozenset(
-    {530, 534, 535, 538}
-)  # RFC 4954 section 6: about our account, whatever the command
-END: Final = "the end of data"
+MAILS_PER_CONNECTION: Final = 100
+MIN_BYTES_PER_SECOND: Final = 10_000  # of a mail; the deadline for its reply comes on top
+WRITE_BYTES: Final = 1 << 18  # written before other tasks run
+QUIT_SECONDS: Final = 5.0  # for the reply to QUIT
+# replies about our account, whatever the command (RFC 4954 section 6)
+ACCOUNT_CODES: Final = frozenset({530, 534, 535, 538})
+END_OF_DATA: Final = "the end of data"
 _log = log.logger("outbox")
 
-TokenSource = Callable[[str | None], Awaitable[str]]  # given the token that was refused, or None
+TokenSource = Callable[
+    [str | None], Awaitable[str]
+]  # called with the token that was refused, or None
 
 
 @dataclass(frozen=True, slots=True)
 class SmarthostServer:
-    """Where the smarthost is and who we are there. ``token`` is asked for an access token (XOAUTH2)
-    instead of using ``password``.
+    """The smarthost and our account there.
+
+    ``token`` returns an access token (XOAUTH2), used instead of ``password``.
     """
 
     host: str
@@ -62,7 +62,7 @@ class SmarthostServer:
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Seconds for each step, and how long an unused connection is kept."""
+    """Seconds for each step, and for how long an unused connection is kept."""
 
     connect: float = 30.0
     command: float = 60.0
@@ -70,16 +70,16 @@ class Deadlines:
     idle: float = 30.0
 
 
-class _Trouble(Exception):
-    """No connection that could be used, for a reason in words of ours or of the server."""
+class _ConnectionUnusable(Exception):
+    """No usable connection, for the given reason."""
 
 
-class _Stale(Exception):
-    """A kept connection turned out to be dead before anything was said on it."""
+class _ConnectionStale(Exception):
+    """A kept connection was dead before anything was sent on it."""
 
 
 @dataclass(slots=True)
-class _Line:
+class _SmarthostConnection:
     """A connection that is ready for a mail."""
 
     client: aiosmtplib.SMTP
@@ -89,49 +89,46 @@ class _Line:
 
 
 class Smarthost:
-    """The smarthost, with the connections to it that are kept. As many are open at once as there
-    are calls of :meth:`submit` at once.
-    """
+    """The smarthost and the connections kept to it, one per concurrent :meth:`submit`."""
 
     def __init__(self, server: SmarthostServer, deadlines: Deadlines | None = None) -> None:
         self.server = server
         self.deadlines = deadlines or Deadlines()
-        self._kept: list[_Line] = []
-        self._leaving: set[asyncio.Task[None]] = set()
+        self._kept: list[_SmarthostConnection] = []
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def submit(self, sender: str, recipient: str, raw: bytes) -> Result:
-        """Hands over one mail for one recipient; ``sender`` "" is the null path. ``raw`` has the
-        form of :func:`gateway.outbox.wire.lines`.
+        """Submit a mail for one recipient; an empty ``sender`` is the null path.
+
+        ``raw`` has the form of :func:`gateway.outbox.wire.lines`.
         """
         try:
             envelope = SmtpEnvelope.of(sender, recipient, raw)
         except CannotSend as error:
             return PermanentFailure(str(error))
         while True:
-            line = self._kept.pop() if self._kept else None
-            fresh = line is None
+            connection = self._kept.pop() if self._kept else None
+            fresh = connection is None
             try:
-                line = line or _Line(await self._open())
-                result = await self._transaction(line, envelope, raw)
-            except _Trouble as error:
+                connection = connection or _SmarthostConnection(await self._open())
+                result = await self._transaction(connection, envelope, raw)
+            except _ConnectionUnusable as error:
                 return Deferred(str(error), everybody=True)
-            except _Stale:
+            except _ConnectionStale:
                 if fresh:
                     return Deferred("the smarthost closed the connection at once", everybody=True)
                 continue
             return result
 
     async def close(self) -> None:
-        """Says goodbye on every kept connection."""
+        """Close every kept connection with QUIT."""
         kept, self._kept = self._kept, []
-        await asyncio.gather(*self._leaving, *(_quit(line) for line in kept))
+        await asyncio.gather(*self._closing, *(_quit(connection) for connection in kept))
 
     # ---- a connection
 
     async def _open(self, refused: str | None = None) -> aiosmtplib.SMTP:
-        """A connection on which we are known. A token that is refused is renewed once, and
-        ``refused`` is that one.
-        """
+        """Open a connection and sign in; a ``refused`` token is renewed once."""
         client = self._client(await self._context())
         token: str | None = None
         try:
@@ -145,10 +142,12 @@ class Smarthost:
             if token is not None and refused is None and error.code == 535:
                 return await self._open(token)
             _log.error("the smarthost refuses our account", host=self.server.host, reply=error.code)
-            raise _Trouble(cleaned(f"{error.code} {error.message}")) from None
+            raise _ConnectionUnusable(cleaned(f"{error.code} {error.message}")) from None
         except (SMTPException, OSError, UnicodeError, TicketgateError) as error:
             client.close()
-            raise _Trouble(f"no way to the smarthost: {_why(error)}") from None
+            raise _ConnectionUnusable(
+                f"cannot connect to the smarthost: {_reason(error)}"
+            ) from None
         except BaseException:
             client.close()
             raise
@@ -167,9 +166,7 @@ class Smarthost:
         )
 
     async def _context(self) -> ssl.SSLContext | None:
-        """What TLS needs, read anew for each connection, in a thread: the system's authorities are
-        many.
-        """
+        """Return the TLS context, loaded in a thread for each connection, since it is slow."""
         if self.server.tls == "none":
             return None
         try:
@@ -177,19 +174,21 @@ class Smarthost:
                 ssl.create_default_context, cafile=self.server.tls_ca or None
             )
         except OSError as error:
-            raise _Trouble(f"the authorities to trust cannot be read: {_why(error)}") from None
+            raise _ConnectionUnusable(
+                f"cannot read the CA certificates: {_reason(error)}"
+            ) from None
 
     async def _greet(self, client: aiosmtplib.SMTP) -> None:
         await client.connect(timeout=self.deadlines.connect)
         await client.ehlo()
         if self.server.tls == "starttls":
             if not client.supports_extension("starttls"):
-                raise _Trouble("the smarthost does not offer STARTTLS")
+                raise _ConnectionUnusable("the smarthost does not offer STARTTLS")
             await client.starttls(timeout=self.deadlines.connect)
             await client.ehlo()
 
     async def _sign_in(self, client: aiosmtplib.SMTP, token: str | None) -> None:
-        """PLAIN, else LOGIN, or XOAUTH2 where there is a token."""
+        """Sign in by XOAUTH2 with a token, else by PLAIN or LOGIN."""
         server, offered = self.server, client.server_auth_methods
         if token is not None:
             await client.auth_xoauth2(server.username, token)
@@ -198,91 +197,96 @@ class Smarthost:
         elif "login" in offered:
             await client.auth_login(server.username, server.password)
         else:
-            raise _Trouble("the smarthost offers neither AUTH PLAIN nor AUTH LOGIN")
+            raise _ConnectionUnusable("the smarthost offers neither AUTH PLAIN nor AUTH LOGIN")
 
-    def _keep(self, line: _Line) -> None:
-        """Puts a connection aside for the next mail, or ends it when it has carried enough."""
-        line.mails += 1
-        if not line.client.is_connected:
+    def _keep(self, connection: _SmarthostConnection) -> None:
+        """Keep a connection for the next mail, or close it after enough mails."""
+        connection.mails += 1
+        if not connection.client.is_connected:
             return
-        if line.mails >= MAILS:
-            self._leave(line)
+        if connection.mails >= MAILS_PER_CONNECTION:
+            self._close_later(connection)
             return
         loop = asyncio.get_running_loop()
-        line.since = loop.time()
-        self._kept.append(line)
-        loop.call_later(self.deadlines.idle, self._expire, line, line.since)
+        connection.since = loop.time()
+        self._kept.append(connection)
+        loop.call_later(self.deadlines.idle, self._expire, connection, connection.since)
 
-    def _expire(self, line: _Line, since: float) -> None:
-        if line.since == since and line in self._kept:
-            self._kept.remove(line)
-            self._leave(line)
+    def _expire(self, connection: _SmarthostConnection, since: float) -> None:
+        if connection.since == since and connection in self._kept:
+            self._kept.remove(connection)
+            self._close_later(connection)
 
-    def _leave(self, line: _Line) -> None:
-        leaving = asyncio.create_task(_quit(line), name="quit")
-        self._leaving.add(leaving)
-        leaving.add_done_callback(self._leaving.discard)
+    def _close_later(self, connection: _SmarthostConnection) -> None:
+        closing = asyncio.create_task(_quit(connection), name="quit")
+        self._closing.add(closing)
+        closing.add_done_callback(self._closing.discard)
 
     # ---- a mail
 
-    async def _transaction(self, line: _Line, envelope: SmtpEnvelope, raw: bytes) -> Result:
-        """One mail on one connection, which is kept or closed afterwards."""
-        client, line.stage = line.client, "MAIL"
+    async def _transaction(
+        self, connection: _SmarthostConnection, envelope: SmtpEnvelope, raw: bytes
+    ) -> Result:
+        """Submit a mail on a connection, which is kept or closed afterwards."""
+        client, connection.stage = connection.client, "MAIL"
         try:
             options = parameters(envelope, client.esmtp_extensions, len(raw))
-            said = await self._dialog(line, envelope, options, raw)
+            reply = await self._dialog(connection, envelope, options, raw)
         except CannotSend as error:
             result: Result = PermanentFailure(str(error))
         except (SMTPException, OSError) as error:
             client.close()
-            return _broken(line, error)
+            return _broken(connection, error)
         except BaseException:
             client.close()
             raise
         else:
-            result = self._classified(line, *said)
+            result = self._classified(connection, *reply)
         if not isinstance(result, Sent) and client.is_connected:
             await _reset(client)
-        self._keep(line)
+        self._keep(connection)
         return result
 
     async def _dialog(
-        self, line: _Line, envelope: SmtpEnvelope, options: list[bytes], raw: bytes
+        self,
+        connection: _SmarthostConnection,
+        envelope: SmtpEnvelope,
+        options: list[bytes],
+        raw: bytes,
     ) -> aiosmtplib.SMTPResponse:
-        """The first answer that is not as wished, or the last one; ``line.stage`` is what it
-        answers.
-        """
-        client = line.client
-        said = await client.execute_command(b"MAIL", b"FROM:<" + envelope.sender + b">", *options)
-        if said.code == 421 and line.mails:
-            raise _Stale
-        if said.code // 100 == 2:
-            line.stage = "RCPT"
-            said = await client.execute_command(b"RCPT", b"TO:<" + envelope.recipient + b">")
-        if said.code // 100 == 2:
-            line.stage = "DATA"
-            said = await client.execute_command(b"DATA")
-            if said.code == 354:
-                line.stage = END
-                said = await self._data(client, raw)
-        return said
+        """Return the first unexpected reply, or the last; ``stage`` is what it answers."""
+        client = connection.client
+        reply = await client.execute_command(b"MAIL", b"FROM:<" + envelope.sender + b">", *options)
+        if reply.code == 421 and connection.mails:
+            raise _ConnectionStale
+        if reply.code // 100 == 2:
+            connection.stage = "RCPT"
+            reply = await client.execute_command(b"RCPT", b"TO:<" + envelope.recipient + b">")
+        if reply.code // 100 == 2:
+            connection.stage = "DATA"
+            reply = await client.execute_command(b"DATA")
+            if reply.code == 354:
+                connection.stage = END_OF_DATA
+                reply = await self._data(client, raw)
+        return reply
 
-    def _classified(self, line: _Line, code: int, text: str) -> Result:
+    def _classified(self, connection: _SmarthostConnection, code: int, text: str) -> Result:
         reply = cleaned(f"{code} {text}")
-        if code // 100 == 2 and line.stage == END:
+        if code // 100 == 2 and connection.stage == END_OF_DATA:
             return Sent(reply)
-        if code in OURS:
+        if code in ACCOUNT_CODES:
             _log.error("the smarthost refuses our account", host=self.server.host, reply=code)
             return Deferred(reply, everybody=True)
         return (
             PermanentFailure(reply)
             if code // 100 == 5
-            else Deferred(reply, everybody=code == 421 and line.stage == "MAIL")
+            else Deferred(reply, everybody=code == 421 and connection.stage == "MAIL")
         )
 
     async def _data(self, client: aiosmtplib.SMTP, raw: bytes) -> aiosmtplib.SMTPResponse:
-        """The mail and the answer to it. Other tasks have their turn in between; an answer that
-        comes early ends it.
+        """Send the mail and return the reply, with pauses for other tasks.
+
+        A reply that comes early ends it.
         """
         protocol = client.protocol
         if protocol is None:
@@ -291,31 +295,31 @@ class Smarthost:
             (b"." if raw.startswith(b".") else b"") + raw.replace(b"\r\n.", b"\r\n..") + b".\r\n"
         )
         answer = asyncio.ensure_future(
-            protocol.read_response(timeout=self.deadlines.data + len(stuffed) / SLOWEST)
+            protocol.read_response(
+                timeout=self.deadlines.data + len(stuffed) / MIN_BYTES_PER_SECOND
+            )
         )
         try:
-            await asyncio.sleep(0)  # it listens before the first byte goes out
-            with contextlib.suppress(ConnectionError):  # then the answer says so as well
-                for at in range(0, len(stuffed), PIECE):
+            await asyncio.sleep(0)  # start listening before the first byte is sent
+            with contextlib.suppress(ConnectionError):  # the reply reports it as well
+                for at in range(0, len(stuffed), WRITE_BYTES):
                     if answer.done():
-                        client.close()  # the server would take the rest for commands
+                        client.close()  # the server would read the rest as commands
                         break
-                    protocol.write(stuffed[at : at + PIECE])
+                    protocol.write(stuffed[at : at + WRITE_BYTES])
                     await asyncio.sleep(0)
             return await answer
         finally:
             answer.cancel()
 
 
-def _broken(line: _Line, error: Exception) -> Result:
-    """What it means that a connection broke, or fell silent."""
-    if line.stage == "MAIL" and line.mails and isinstance(error, OSError):
-        raise _Stale from None
-    if line.stage == END:
-        return Deferred(
-            f"{_why(error)} after the end of data; whether the mail was taken is not known"
-        )
-    return Deferred(f"{_why(error)} at {line.stage}", everybody=line.stage == "MAIL")
+def _broken(connection: _SmarthostConnection, error: Exception) -> Result:
+    """Return the result of a connection that broke or timed out."""
+    if connection.stage == "MAIL" and connection.mails and isinstance(error, OSError):
+        raise _ConnectionStale from None
+    if connection.stage == END_OF_DATA:
+        return Deferred(f"{_reason(error)} after the end of data; the mail may have been accepted")
+    return Deferred(f"{_reason(error)} at {connection.stage}", everybody=connection.stage == "MAIL")
 
 
 async def _reset(client: aiosmtplib.SMTP) -> None:
@@ -325,22 +329,22 @@ async def _reset(client: aiosmtplib.SMTP) -> None:
         client.close()
 
 
-async def _quit(line: _Line) -> None:
+async def _quit(connection: _SmarthostConnection) -> None:
     with contextlib.suppress(SMTPException, OSError):
-        await line.client.quit(timeout=GOODBYE)
-    line.client.close()
+        await connection.client.quit(timeout=QUIT_SECONDS)
+    connection.client.close()
 
 
 def _refuse_open_line(client: aiosmtplib.SMTP) -> None:
-    """No secret goes over a connection without TLS, except to this machine."""
+    """Refuse to send a secret without TLS, except to this machine."""
     if client.get_transport_info("sslcontext") is None and not is_this_machine(
         str(client.get_transport_info("peername")[0])
     ):
-        raise _Trouble("the smarthost wants a password on a connection without TLS")
+        raise _ConnectionUnusable("no password is sent to the smarthost without TLS")
 
 
-def _why(error: BaseException) -> str:
-    """What went wrong, in a few words without addresses of mail."""
+def _reason(error: BaseException) -> str:
+    """Return what went wrong in a few words, without mail addresses."""
     cause = (
         error.__cause__
         if isinstance(error, aiosmtplib.SMTPConnectError) and error.__cause__ is not None
@@ -359,9 +363,9 @@ def _why(error: BaseException) -> str:
             return "no answer in time"
         case OSError(errno=int() as number) if number > 0:
             return os.strerror(number).lower()
-        case OSError(strerror=str() as said):
-            return said.lower()
+        case OSError(strerror=str() as message):
+            return message.lower()
         case UnicodeError():
-            return "its name is no host name"
+            return "invalid host name"
         case _:
             return "the connection was lost"

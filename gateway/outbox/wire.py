@@ -1,8 +1,7 @@
-"""How a mail stands on the wire: its envelope as bytes, its lines ended by CRLF, what it needs of
-the server, and replies that can be shown.
+"""Mail as sent by SMTP: its envelope in bytes, CRLF line ends, MAIL parameters, printable replies.
 
-What can go wrong: an address that cannot stand in a command, or needs what the server does not
-offer (:class:`CannotSend`, with a sentence for the user).
+Raises :class:`CannotSend`, with a message for the user, for an address that cannot be used in a
+command or that needs what the server does not offer.
 """
 
 from __future__ import annotations
@@ -20,14 +19,12 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 class CannotSend(Exception):
-    """This mail can never be sent this way; the text says why."""
+    """This mail can never be sent this way, for the given reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class SmtpEnvelope:
-    """Sender (empty: the null path) and recipient as they stand in commands, and what the mail
-    needs beyond plain SMTP.
-    """
+    """Sender (empty: null path) and recipient as in commands, and the SMTP extensions needed."""
 
     sender: bytes
     recipient: bytes
@@ -36,10 +33,10 @@ class SmtpEnvelope:
 
     @classmethod
     def of(cls, sender: str, recipient: str, raw: bytes) -> Self:
-        """The envelope of a mail; domains in their ASCII form. Raises :class:`CannotSend`."""
+        """Return the envelope of a mail, with ASCII domains; raises :class:`CannotSend`."""
         path, to = _path(sender), _path(recipient)
         if not to:
-            raise CannotSend("there is no recipient")
+            raise CannotSend("no recipient")
         head = raw.partition(b"\r\n\r\n")[0]
         return cls(path, to, not (path + to + head).isascii(), not raw.isascii())
 
@@ -49,21 +46,22 @@ def _path(address: str) -> bytes:
         return b""
     local, _, domain = address.rpartition("@")
     if not local or not domain or _UNSENDABLE.search(address):
-        raise CannotSend("the address is no mail address")
+        raise CannotSend("invalid mail address")
     if not domain.isascii():
         try:
             domain = domain.encode("idna").decode("ascii")
         except UnicodeError:
-            raise CannotSend("the domain of the address is no domain name") from None
+            raise CannotSend("invalid domain in the mail address") from None
     try:
         return f"{local}@{domain}".encode()
     except UnicodeEncodeError:
-        raise CannotSend("the address is no mail address") from None
+        raise CannotSend("invalid mail address") from None
 
 
 def parameters(envelope: SmtpEnvelope, offered: Mapping[str, str], size: int) -> list[bytes]:
-    """The parameters of MAIL (RFC 1870, 6152, 6531), each only where the server knows it. Raises
-    :class:`CannotSend`.
+    """Return the parameters of MAIL (RFC 1870, 6152, 6531) that the server supports.
+
+    Raises :class:`CannotSend` where a required one is missing.
     """
     if envelope.utf8 and "smtputf8" not in offered:
         raise CannotSend(
@@ -78,7 +76,7 @@ def parameters(envelope: SmtpEnvelope, offered: Mapping[str, str], size: int) ->
 
 
 def lines(raw: bytes) -> bytes:
-    """The mail with CRLF after each line, the last one too, and no other CR or LF."""
+    """Return the mail with CRLF after each line, also the last, and no other CR or LF."""
     ends = raw.count(b"\r\n")
     if raw.count(b"\r") != ends or raw.count(b"\n") != ends:
         raw = _LINE_END.sub(b"\r\n", raw)
@@ -86,12 +84,12 @@ def lines(raw: bytes) -> bytes:
 
 
 def cleaned(reply: str) -> str:
-    """A reply of a server as one line that can be stored and shown."""
+    """Return a server's reply as one printable line."""
     return " ".join(_CONTROL.sub(" ", reply).split())[:LONGEST_REPLY]
 
 
 def is_this_machine(peer: str) -> bool:
-    """Whether an address of a socket is on the loopback."""
+    """Return whether a socket address is on the loopback."""
     address = ip_address(peer.partition("%")[0])
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return (mapped or address).is_loopback

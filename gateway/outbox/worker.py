@@ -1,11 +1,11 @@
-"""The outbox at work: claims deliveries that are due, hands each to the smarthost, writes down what
-became of it (reliability.md 26).
+"""The outbox worker: submit due deliveries to the smarthost and record results (reliability.md 26).
 
-No transaction is open while the network is waited for. What the smarthost took is written down in a
-transaction of its own directly afterwards; a crash between the two leads to one more attempt with
-the same bytes once the lease is over, and that is the only way in which a mail goes out twice.
-Without a smarthost everything waits. A smarthost that cannot be reached, or refuses our account,
-puts the rest of a pass off without trying each.
+No transaction is open while waiting for the network. What the smarthost accepted is recorded right
+afterwards in a transaction of its own; after a crash between the two, the mail is submitted again
+with the same bytes once the lease ends, and only then is a mail sent twice.
+
+Without a smarthost all mail waits. When the smarthost is unreachable or refuses our account, the
+rest of a pass is deferred without being tried.
 """
 
 from __future__ import annotations
@@ -33,27 +33,22 @@ from gateway.store.engine import Database
 from gateway.store.queues.outbox import AttemptRecord, ClaimedDelivery, Deliveries
 from gateway.store.queues.wake import Wake
 
-CLAIM: Final = 50
-AT_ONCE: Final = 4  # connections while more than BUSY are due
-BUSY: Final = 20
-PUT_OFF: Final = 1000  # deliveries of one transaction when the smarthost is away
+CLAIM_DELIVERIES: Final = 50  # at once
+MAX_CONNECTIONS: Final = 4  # while more than MANY_DELIVERIES are claimed; else 1
+MANY_DELIVERIES: Final = 20
+DEFER_DELIVERIES: Final = 1000  # in one transaction, when the smarthost is away
 LEASE_SECONDS: Final = 60.0
 POLL_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 2.0
-WRITING: Final = (
-    0.5,
-    1.0,
-    2.0,
-    4.0,
-    8.0,
-)  # seconds between attempts to write down what the smarthost took; less than a lease
-_CODES: Final = re.compile(r"\d{3}(?: \d\.\d{1,3}\.\d{1,3})?(?= |$)")
+# between attempts to record what the smarthost accepted; less than a lease in all
+STORE_RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+_REPLY_CODES: Final = re.compile(r"\d{3}(?: \d\.\d{1,3}\.\d{1,3})?(?= |$)")
 _log = log.logger("outbox")
 
 
 @dataclass(frozen=True, slots=True)
 class AttemptResult:
-    """What one attempt came to."""
+    """The result of one attempt."""
 
     delivery: int
     ticket: int | None
@@ -64,8 +59,9 @@ class AttemptResult:
 
 @dataclass(slots=True)
 class _Pass:
-    """One pass over what is due at ``began``; ``broken`` is what is wrong with the smarthost once
-    that is known, ``key`` signs return paths.
+    """One pass over what was due at ``began``.
+
+    ``broken`` is the smarthost's failure once known; ``key`` signs return paths.
     """
 
     smarthost: Smarthost
@@ -77,8 +73,10 @@ class _Pass:
 
 
 class Outbox:
-    """The outbox of one process. ``smarthost`` None: mail waits; ``signer`` None: it goes out
-    unsigned. ``pause`` waits the seconds it is given.
+    """The outbox of one process.
+
+    Without a ``smarthost`` mail waits; without a ``signer`` it is sent unsigned. ``pause`` waits
+    for seconds.
     """
 
     def __init__(
@@ -96,16 +94,14 @@ class Outbox:
         self.signer = signer
         self.clock = clock
         self._wait = pause
-        self._random = random.Random()  # noqa: S311  # spreads attempts, guards nothing
+        self._random = random.Random()  # noqa: S311  # spreads attempts; not a secret
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Until ``stop``: every delivery gets its attempts as they become due. What is under way
-        then is finished, the rest given back.
-        """
+        """Attempt deliveries as they become due until ``stop``; attempts under way are finished."""
         if self.smarthost is None:
             await stop.wait()
             return
-        await self._free()
+        await self._free_orphans()
         while not stop.is_set():
             try:
                 await self._one_pass(self.smarthost, stop)
@@ -124,7 +120,7 @@ class Outbox:
         await self.close()
 
     async def run_due(self) -> list[AttemptResult]:
-        """One pass: every delivery that is due gets one attempt; none without a smarthost."""
+        """Attempt every due delivery once; none without a smarthost."""
         if self.smarthost is None:
             return []
         try:
@@ -133,7 +129,7 @@ class Outbox:
             await self.close()
 
     async def next_due(self) -> datetime | None:
-        """When the next attempt is due; None without a smarthost, since none is made then."""
+        """Return when the next attempt is due, None without any or without a smarthost."""
         return (
             await self.deliveries.earliest_due(self.clock.now())
             if self.smarthost is not None
@@ -141,11 +137,11 @@ class Outbox:
         )
 
     async def close(self) -> None:
-        """Ends the connections that are kept."""
+        """Close the kept connections."""
         if self.smarthost is not None:
             await self.smarthost.close()
 
-    async def _free(self) -> None:
+    async def _free_orphans(self) -> None:
         try:
             await self.deliveries.free_orphans(self.node)
         except Unavailable as error:
@@ -161,11 +157,11 @@ class Outbox:
         )
 
     async def _one_pass(self, smarthost: Smarthost, stop: asyncio.Event) -> list[AttemptResult]:
-        """Attempts until nothing is left that was due when the pass began."""
+        """Attempt all that was due when the pass began."""
         run = _Pass(smarthost, self.clock.now(), await self.deliveries.signing_key())
         while not stop.is_set():
             away = run.broken is not None
-            size = PUT_OFF if away else CLAIM
+            size = DEFER_DELIVERIES if away else CLAIM_DELIVERIES
             jobs = await self.deliveries.claim(
                 self.node, size, LEASE_SECONDS, self.clock.now(), due=run.began, bare=away
             )
@@ -175,21 +171,22 @@ class Outbox:
         return run.outcomes
 
     async def _put_off(self, run: _Pass, jobs: Sequence[ClaimedDelivery]) -> None:
-        """The same answer for all of them, without asking again; in one transaction."""
+        """Defer deliveries with the smarthost's known failure, in one transaction."""
         if jobs and run.broken is not None:
-            await self._written(run, [(job, run.broken) for job in jobs], tried=False)
+            await self._record(run, [(job, run.broken) for job in jobs], tried=False)
             _log.warning(
                 "deliveries put off", deliveries=len(jobs), reply=_loggable(run.broken.reply)
             )
 
     async def _try(self, run: _Pass, jobs: Sequence[ClaimedDelivery], stop: asyncio.Event) -> None:
-        """One attempt for each, on up to four connections; what was not tried is put off, or given
-        back where we are to stop.
+        """Attempt each delivery, on up to four connections.
+
+        What was not tried is deferred, or released when stopping.
         """
         left = list(reversed(jobs))
         prepared: dict[int, asyncio.Task[bytes]] = {}
         lease = _Lease(self, [job.id for job in jobs])
-        lanes = AT_ONCE if len(jobs) > BUSY else 1
+        lanes = MAX_CONNECTIONS if len(jobs) > MANY_DELIVERIES else 1
 
         async def lane() -> None:
             while (
@@ -200,9 +197,9 @@ class Outbox:
                 if isinstance(result, Deferred) and result.everybody:
                     run.broken = result
                 try:
-                    await self._written(run, [(job, result)])
+                    await self._record(run, [(job, result)])
                 except Unavailable:
-                    run.halted = True  # the others finish what they have in hand
+                    run.halted = True  # the other lanes finish their current attempt
                     raise
 
         holding = asyncio.create_task(lease.hold(), name="lease")
@@ -223,7 +220,7 @@ class Outbox:
     async def _attempt(
         self, run: _Pass, job: ClaimedDelivery, prepared: dict[int, asyncio.Task[bytes]]
     ) -> Result:
-        """One mail to one recipient."""
+        """Submit a mail to one recipient."""
         if not job.raw:
             return PermanentFailure("there is no mail to send")
         sender = (
@@ -240,19 +237,17 @@ class Outbox:
         return await run.smarthost.submit(sender, job.recipient, raw)
 
     async def _prepared(self, raw: bytes) -> bytes:
-        """The bytes as they go out: the same at each attempt and for each recipient."""
+        """Return the bytes to send: the same at each attempt and for each recipient."""
         raw = lines(raw)
         return await self.signer.sign(raw) if self.signer is not None else raw
 
-    async def _written(
+    async def _record(
         self, run: _Pass, results: Sequence[tuple[ClaimedDelivery, Result]], *, tried: bool = True
     ) -> None:
-        """The results in the database, before anything else is tried; with patience where the
-        smarthost has taken a mail.
-        """
+        """Record results before anything else is tried, retrying where the database is away."""
         now = self.clock.now()
         marks = [self._mark(job, result, now) for job, result in results]
-        for seconds in WRITING:
+        for seconds in STORE_RETRY_SECONDS:
             try:
                 held = await self.deliveries.mark(self.node, marks)
                 break
@@ -264,7 +259,7 @@ class Outbox:
         else:
             held = await self.deliveries.mark(self.node, marks)
         for (job, _), mark in zip(results, marks, strict=True):
-            _tell(job, mark, tried=tried, lost=mark.id not in held)
+            _log_attempt(job, mark, tried=tried, lost=mark.id not in held)
             if mark.id in held:
                 run.outcomes.append(
                     AttemptResult(job.id, job.ticket, job.recipient, mark.state, mark.reply)
@@ -291,9 +286,7 @@ class Outbox:
 
 
 class _Lease:
-    """The lease of a claim, made longer while it is worked off: a large claim over a slow line
-    takes its time.
-    """
+    """The lease of a claim, extended while it is worked on, since a slow line takes time."""
 
     def __init__(self, outbox: Outbox, ids: Sequence[int]) -> None:
         self._outbox = outbox
@@ -302,11 +295,11 @@ class _Lease:
 
     @property
     def good(self) -> bool:
-        """Whether it lasts long enough to begin an attempt."""
+        """Return whether the lease lasts long enough to begin an attempt."""
         return monotonic() < self._until - LEASE_SECONDS / 3
 
     async def hold(self) -> None:
-        """Until it is cancelled. While the database is away nothing new is begun."""
+        """Extend the lease until cancelled; while the database is away it runs down."""
         outbox = self._outbox
         while True:
             await asyncio.sleep(LEASE_SECONDS / 6)
@@ -322,15 +315,13 @@ class _Lease:
 
 
 def _loggable(reply: str) -> str:
-    """What a server says may quote a mail or an address: of that only the codes are logged."""
-    codes = _CODES.match(reply)
+    """Return the codes of a reply: its text may quote a mail or an address."""
+    codes = _REPLY_CODES.match(reply)
     return codes.group() if codes is not None else log.redact(reply)
 
 
-def _tell(job: ClaimedDelivery, mark: AttemptRecord, *, tried: bool, lost: bool) -> None:
-    """The canonical line of an attempt. Those that were put off without being tried are told
-    together, and one by one at level debug only.
-    """
+def _log_attempt(job: ClaimedDelivery, mark: AttemptRecord, *, tried: bool, lost: bool) -> None:
+    """Log an attempt in one line; deliveries deferred without being tried only at level debug."""
     level = WARNING if lost or mark.state == "failed" else INFO if tried else DEBUG
     _log.log(
         level,

@@ -1,10 +1,8 @@
-"""The door to the database: SQLite in one file, or PostgreSQL, behind the same two verbs, ``read``
-and ``write``.
+"""The database: SQLite in one file, or PostgreSQL, behind the two verbs ``read`` and ``write``.
 
-A write is one transaction: durable when the block has ended well, without a trace when it has not.
-What goes wrong outside of us (busy, away, full) comes out as an error that says "try again"
-(gateway/store/sql/errors.py); a setting under which a commit would not be durable is refused before
-anything is served (reliability.md 1, item 1).
+A write is one transaction: durable once the block has ended, without a trace if it failed. Errors
+from outside (busy, away, full) are raised as ``Unavailable`` (gateway/store/sql/errors.py). A
+setting under which commits are not durable is refused at start (reliability.md 1, item 1).
 """
 
 from __future__ import annotations
@@ -24,9 +22,9 @@ from gateway.errors import Misconfigured, SchemaOutdated, UsageError
 from gateway.store.sql import sqlite
 from gateway.store.sql.errors import placed, translated
 
-HEAD = "0004"  # the newest migration; tests/unit/gateway/store/test_migrations.py holds it
-DESK = 0x7469636B  # advisory lock of whoever decides about tickets
-UPGRADE = DESK + 1  # advisory lock of whoever changes tables
+HEAD = "0005"  # the newest migration; a test checks it
+DESK_LOCK = 0x7469636B  # advisory lock of ordered writers
+UPGRADE_LOCK = DESK_LOCK + 1  # advisory lock of schema upgrades
 READERS = 4
 POSTGRESQL_CONNECTIONS = 10
 
@@ -39,9 +37,7 @@ class NotDurable(Misconfigured):
 
 
 class Database:
-    """One open database. Made by :meth:`open`; ``node`` names this process among those that share
-    it.
-    """
+    """An open database, made by :meth:`open`; ``node`` names this process among its users."""
 
     __slots__ = ("_lease", "_lock", "_reader", "_writer", "dialect", "node", "url")
 
@@ -61,12 +57,11 @@ class Database:
 
     @classmethod
     async def open(cls, url: str, *, node: str, check_schema: bool = True) -> Self:
-        """Opens ``sqlite:///path`` or ``postgresql://user@host/name``; an absent or empty SQLite
-        database is made first.
+        """Open ``sqlite:///path`` or ``postgresql://user@host/name``; create an absent SQLite file.
 
-        Raises :class:`SchemaOutdated` when the tables are not those of this program,
+        Raises :class:`SchemaOutdated` when its tables are not those of this program,
         :class:`NotDurable` for weak settings, ``StoreUnavailable`` when nobody answers,
-        ``UnusablePath`` where no file can be, ``UsageError`` for an address of another kind.
+        ``UnusablePath`` where no file can be created, ``UsageError`` for any other URL.
         """
         path = file_of(parsed(url))
         if path is not None:
@@ -86,15 +81,13 @@ class Database:
         return database
 
     async def close(self) -> None:
-        """Closes every connection; what is under way in a block of :meth:`write` has to be over."""
+        """Close every connection; all blocks of :meth:`write` must have ended."""
         for engine in {self._reader, self._lease, self._writer}:
             await engine.dispose()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection for looking. Each statement sees what was committed when it began (read
-        committed), on both databases.
-        """
+        """Yield a connection for reading. Each statement sees what was committed when it began."""
         with translated():
             async with self._reader.connect() as connection:
                 yield connection
@@ -103,13 +96,12 @@ class Database:
     async def write(
         self, *, ordered: bool = False, durable: bool = True
     ) -> AsyncIterator[AsyncConnection]:
-        """One transaction. It commits when the block ends well; a cancellation that comes during
-        the commit waits until it is done.
+        """Yield a connection in a transaction that commits when the block ends without an error.
 
-        ``ordered`` keeps other processes' ordered writers out until the end, so that what was read
-        stays true (SQLite has one writer anyway).
-        ``durable=False`` may lose the commit in a power cut, never the database; it is for leases
-          only.
+        A cancellation during the commit waits until it is done. ``ordered`` keeps ordered writers
+        of other processes out until the end, so that what was read stays true (SQLite has one
+        writer anyway). ``durable=False`` may lose the commit in a power cut, never the database; it
+        is for leases only.
         """
         engine = self._writer if durable else self._lease
         async with self._lock or nullcontext():
@@ -119,7 +111,7 @@ class Database:
                     try:
                         if ordered and self.dialect == "postgresql":
                             await connection.exec_driver_sql(
-                                f"SELECT pg_advisory_xact_lock({DESK})"
+                                f"SELECT pg_advisory_xact_lock({DESK_LOCK})"
                             )
                         yield connection
                     except BaseException:
@@ -140,15 +132,14 @@ class Database:
                 return
             if (await connection.exec_driver_sql("SHOW synchronous_commit")).scalar_one() == "off":
                 raise NotDurable(
-                    "PostgreSQL has synchronous_commit = off for our user or database; mail "
-                    "needs it on"
+                    "PostgreSQL has synchronous_commit = off for this user or database: turn it on"
                 )
 
     async def _refuse_other_schema(self) -> None:
         found = await schema_version(self)
         if found != HEAD:
             raise SchemaOutdated(
-                "the database has no tables of ours: run ticketgate db upgrade"
+                "the database has no ticketgate tables: run ticketgate db upgrade"
                 if found is None
                 else "the database is older than this program: run ticketgate db upgrade"
                 if found < HEAD
@@ -157,14 +148,12 @@ class Database:
 
 
 def parsed(url: str) -> URL:
-    """The address in the terms of SQLAlchemy, with our drivers; UsageError when it is neither
-    SQLite nor PostgreSQL.
-    """
+    """Return the URL for SQLAlchemy with our drivers; UsageError for other databases."""
     try:
         found = make_url(url)
     except ArgumentError:
         raise UsageError(
-            "the database address is not like sqlite:///path or postgresql://user@host/name"
+            "the database URL must be like sqlite:///path or postgresql://user@host/name"
         ) from None
     match found.get_backend_name():
         case "sqlite" if found.database and found.database != ":memory:":
@@ -176,14 +165,12 @@ def parsed(url: str) -> URL:
             return found.set(drivername="postgresql+asyncpg", query=query)
         case _:
             raise UsageError(
-                "the database address is not like sqlite:///path or postgresql://user@host/name"
+                "the database URL must be like sqlite:///path or postgresql://user@host/name"
             )
 
 
 def file_of(url: URL) -> Path | None:
-    """The file of an SQLite address, relative to the working directory where it is relative; None
-    for PostgreSQL.
-    """
+    """Return the file of an SQLite URL, None for PostgreSQL."""
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
@@ -204,9 +191,7 @@ def _postgresql(url: URL, node: str) -> AsyncEngine:
 
 
 async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
-    """Waits for ``work`` to its end even when the waiting task is cancelled; the cancellation is
-    raised afterwards.
-    """
+    """Wait for ``work`` to end even when cancelled; the cancellation is raised afterwards."""
     task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
@@ -218,7 +203,7 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def schema_version(database: Database) -> str | None:
-    """The migration that the database stands at, None where it has no tables of ours."""
+    """Return the migration the database is at, None where it has no tables of ours."""
     present = {
         "sqlite": "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'",
         "postgresql": (
@@ -236,10 +221,10 @@ async def schema_version(database: Database) -> str | None:
 
 
 async def migrate(url: str, *, seed: bool = True) -> None:
-    """Brings the tables to the newest form and writes the first data, all in one transaction;
-    several processes may do it at once.
+    """Upgrade the tables and insert the first data, in one transaction.
 
-    ``seed=False`` leaves the tables empty, for a copy. Raises what :meth:`Database.write` raises.
+    Several processes may do this at once. ``seed=False`` leaves the tables empty, for a copy.
+    Raises what :meth:`Database.write` raises.
     """
     from gateway.store.migrations import runner
     from gateway.store.setup import seed as first_data
@@ -247,12 +232,11 @@ async def migrate(url: str, *, seed: bool = True) -> None:
     database = Database(url, "upgrade")
     try:
         async with database.write() as connection:
-            # The lock comes first: on SQLite with the first statement of the transaction. Alembic
-            # must not be entered by two threads at once.
+            # Lock first (on SQLite the first statement does): Alembic must not run twice at once.
             await connection.exec_driver_sql(
                 "SELECT 1"
                 if database.dialect == "sqlite"
-                else f"SELECT pg_advisory_xact_lock({UPGRADE})"
+                else f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"
             )
             await connection.run_sync(runner.upgrade)
             if seed:
@@ -262,15 +246,13 @@ async def migrate(url: str, *, seed: bool = True) -> None:
 
 
 def upgrade(url: str) -> None:
-    """:func:`migrate` for callers without an event loop, and for those inside of one who want to
-    wait: it runs in a thread of its own.
-    """
+    """Run :func:`migrate` in a thread of its own and wait, with or without a running loop."""
     failed: list[BaseException] = []
 
     def run() -> None:
         try:
             asyncio.run(migrate(url))
-        except BaseException as error:  # noqa: BLE001 - carried over to the caller's thread
+        except BaseException as error:  # noqa: BLE001 - raised in the caller's thread
             failed.append(error)
 
     thread = threading.Thread(target=run, name="upgrade")

@@ -206,7 +206,7 @@ async def _step(step: Json, world: World, acts: Acts, where: str) -> None:
     for number, wanted in step.get("tickets", {}).items():
         await _ticket(world, int(number), wanted, f"{where}ticket {number}: ")
     for number, state in step.get("mails", {}).items():
-        assert (await world.spool.get(int(number))).state == state, where
+        assert (await world.register.get(int(number))).state == state, where
     for name, number in step.get("count", {}).items():
         assert await _count(world, name) == number, f"{where}{name}"
 
@@ -238,7 +238,7 @@ async def _line(step: Json, line: Json | None, world: World, where: str) -> None
         _same(_flat(line), step["line"], where + f"{line} ")
     if "explain" in step:
         assert line is not None, where
-        entry = await world.spool.get(line["mail_id"])
+        entry = await world.register.get(line["mail_id"])
         _subsequence(
             [
                 f"{each['step']}: {each['verdict']} - {each['why']}"

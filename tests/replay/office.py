@@ -12,7 +12,7 @@ import email
 import email.policy
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from functools import partial
@@ -101,7 +101,7 @@ class Office:
             self.database,
             self.clock,
             self.house,
-            files_of=partial(files_of, world.spool, world.intake.sandbox),
+            files_of=partial(files_of, world.register, world.intake.sandbox),
         )
         self.outbox = Outbox(
             self.database,
@@ -113,7 +113,7 @@ class Office:
     def person(self, actor: str = BUILT_IN) -> CorrespondenceDesk:
         """What a person can send."""
         return CorrespondenceDesk(
-            self.database, self.clock, self.house, actor, raw_of=self.world.spool.raw
+            self.database, self.clock, self.house, actor, raw_of=self.world.register.raw
         )
 
     def editor(self, actor: str = BUILT_IN) -> WorkflowDesk:
@@ -190,7 +190,7 @@ class Office:
 
     async def deliveries(self) -> list[dict[str, Any]]:
         """``outbox list --json``, oldest first."""
-        return (await Deliveries(self.database).listing())[::-1]
+        return [asdict(each) for each in await Deliveries(self.database).listing()][::-1]
 
     async def status(self, number: int) -> str:
         """Where a ticket stands."""

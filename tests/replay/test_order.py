@@ -45,7 +45,7 @@ async def partition(world: World, ids: Sequence[int], letters: Sequence[Letter])
     """The sets of letters that share a thread, each with its ticket's requester and subject, or
     with nothing where it has no ticket.
     """
-    placed = {mail.id: mail.thread_id for mail in await world.spool.listing(ids=ids)}
+    placed = {mail.id: mail.thread_id for mail in await world.register.listing(ids=ids)}
     async with world.database.read() as connection:
         final = await threads.finally_at(
             connection, {each for each in placed.values() if each is not None}

@@ -460,5 +460,5 @@ async def test_what_a_person_does_about_mail_stands_on_the_ticket(office: Office
     ]
     await office.run()
     assert office.sink.taken == []
-    with pytest.raises(Refused, match=f"delivery {failed[0]} is cancelled already"):
+    with pytest.raises(Refused, match=f"delivery {failed[0]} is already cancelled"):
         await person.cancel(failed[:1])

@@ -55,7 +55,7 @@ async def cure(world: World, number: int, status: int) -> None:
 
 
 async def states(world: World, ids: list[int]) -> list[str]:
-    found = {each.id: each.state for each in await world.spool.listing(ids=ids)}
+    found = {each.id: each.state for each in await world.register.listing(ids=ids)}
     return [found[each] for each in ids]
 
 
@@ -76,7 +76,7 @@ async def test_the_guilty_mail_alone_is_held(world: World) -> None:
     done = await world.intake.drain(ids)
     assert await states(world, ids) == ["done", "held", "done", "done"]
     assert [row.ticket for row in done] == [2, 3, 2]
-    entry = await world.spool.get(ids[1])
+    entry = await world.register.get(ids[1])
     assert entry.tries == 2
     assert "KeyError" in (entry.reason or "")
     assert len(await world.rows("message", "id")) == 4
@@ -125,7 +125,7 @@ async def test_a_mail_that_another_daemon_finished_puts_the_batch_off(
     assert [row.ticket for row in await world.intake.drain([ids[0]])] == [1]
     assert await world.intake.file(read) == []
     assert await states(world, ids) == ["done", "pending"]
-    assert (await world.spool.get(ids[1])).tries == 0
+    assert (await world.register.get(ids[1])).tries == 0
     assert len(await world.rows("ticket", "number")) == 1
     assert [row.ticket for row in await world.intake.drain(ids)] == [2]
 
@@ -156,7 +156,7 @@ async def test_without_the_database_nobody_is_guilty(
     assert await world.intake.drain(ids) == []
     world.clock.set(world.clock.now().replace(hour=11))
     assert [row.ticket for row in await world.intake.drain(ids)] == [1]
-    assert (await world.spool.get(ids[0])).state == "done"
+    assert (await world.register.get(ids[0])).state == "done"
 
 
 async def test_the_same_mail_twice_in_one_batch(world: World) -> None:

@@ -35,6 +35,7 @@ from gateway.intake.worker import Intake, ReadMails
 from gateway.store.engine import Database
 from gateway.store.queues import mail_register
 from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import Finished, Spool
 from gateway.store.schema import tables as schema
 from gateway.store.setup import seed
@@ -59,6 +60,7 @@ class World:
         self.database = database
         self.clock = clock
         self.spool = Spool(database, open_blobs(f"file://{folder}"))
+        self.register = MailRegister(database, self.spool.blobs)
         self.rules = Rules(ZONE, frozenset({TRUSTED}), **rules)
         self.intake = Intake(database, self.spool, sandbox, self.rules, clock)
         self._accept = Acceptor(self.spool, Limits(), folder, wake=lambda: None)
@@ -217,9 +219,12 @@ class World:
         async with self.database.read() as connection:
             desk = await load_desk(connection)
             held = {
-                row.number: tickets.from_row(row) for row in await connection.execute(tickets.ROWS)
+                row.number: tickets.from_row(row)
+                for row in await connection.execute(tickets.SELECT_TICKET)
             }
-            strings = {row.id: Thread(*row) for row in await connection.execute(threads.ROWS)}
+            strings = {
+                row.id: Thread(*row) for row in await connection.execute(threads.SELECT_THREAD)
+            }
             events = (
                 await connection.execute(sa.select(schema.event).order_by(schema.event.c.id))
             ).all()

@@ -129,9 +129,9 @@ class MailboxReader:
             return False
         await self._retry()
         if self.trouble is not None:
-            await self.boxes.ailing(self.box.id, "failing", self.trouble, self.clock.now())
+            await self.boxes.mark_failing(self.box.id, "failing", self.trouble, self.clock.now())
         else:
-            await self.boxes.well(self.box.id, self.clock.now())
+            await self.boxes.mark_ok(self.box.id, self.clock.now())
         return True
 
     # ---- which
@@ -254,7 +254,9 @@ class MailboxReader:
             0,
         )
         retry_at = self.clock.now() + RETRY[min(before, len(RETRY) - 1)]
-        await self.boxes.owe(self.box.id, self.box.uidvalidity, uid, problem, retry_at)
+        await self.boxes.record_unfetchable(
+            self.box.id, self.box.uidvalidity, uid, problem, retry_at
+        )
         _log.warning(
             "mail cannot be fetched",
             mailbox=self.account.shown,
@@ -315,7 +317,7 @@ class MailboxReader:
             async for haul in self._hauls([each.uid]):
                 await self._settle_some(await self._store(haul.mails, beside=True))
                 if not haul.mails and not haul.problems:
-                    await self.boxes.forgive(self.box.id, self.box.uidvalidity, [each.uid])
+                    await self.boxes.drop_unfetchable(self.box.id, self.box.uidvalidity, [each.uid])
 
     async def _settle(self) -> None:
         """What a crash or a lost connection left undone on the server."""

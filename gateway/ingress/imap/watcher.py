@@ -325,7 +325,7 @@ class Watcher:
         try:
             box = await self._mine(watch.account)
             now = self.clock.now()
-            await self.boxes.ailing(box.id, state, problem, now)
+            await self.boxes.mark_failing(box.id, state, problem, now)
         except Unavailable:
             return  # without the database it is neither kept nor told for how long
         since = box.failing_since

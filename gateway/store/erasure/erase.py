@@ -1,18 +1,16 @@
-"""A person leaves: the rows and blobs that :mod:`gateway.store.erasure.plan` found go, and what
-stays does not name him.
+"""Erase a person: delete the rows and blobs found by :mod:`gateway.store.erasure.plan`.
 
-All of it is one transaction, but the blobs: their mails are stripped in it, the blobs go
-afterwards, and then the rows that named them, so that a crash between leaves rows that the next
-:func:`drop_blobs` finishes. Tickets are changed by ``gateway.apply.applier`` only (R7), before
-:func:`remove`. What can go wrong: somebody reads while the log of SQLite is to be emptied; then
-:func:`scour` says so.
+What stays no longer names the person. Everything but the blobs is one transaction; it empties the
+rows of mails with a blob, the blobs are deleted afterwards, and then those rows. A crash between
+leaves rows that the next :func:`drop_blobs` finishes. Tickets are changed only by
+``gateway.apply.applier`` (R7), before :func:`remove`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +21,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import Envelope
 from gateway.store.engine import Database, file_of
-from gateway.store.erasure.erase_outgoing import remove_outward
+from gateway.store.erasure.erase_outgoing import remove_outgoing
 from gateway.store.erasure.find import ERASED, TEXTS, Likeness
 from gateway.store.erasure.plan import Plan, keys
+from gateway.store.erasure.rows import update_by_id, update_row
 from gateway.store.queues.blobs import Blobs
 from gateway.store.queues.mail_register import pack
 from gateway.store.schema import tables
@@ -35,27 +34,26 @@ from gateway.store.sql.bulk import write_rows
 from gateway.store.sql.errors import translated
 from gateway.store.tickets import search
 
-M, E, MAIL, RAW, CHANNEL = (
+MESSAGE, EVENT, MAIL, RAW_MAIL, CHANNEL = (
     tables.message,
     tables.event,
     tables.mail,
     tables.raw_mail,
     tables.channel,
 )
-PART, ON, REF, CONTACT = (
+PARTICIPANT, TICKET_CONTACT, MESSAGE_REF, CONTACT = (
     tables.participant,
     tables.ticket_contact,
     tables.message_ref,
     tables.contact,
 )
-NO_BYTES = ""  # stands in ``sha256`` where the raw form was erased
-NO_SIZE = 0  # stands in ``size`` where the whole row goes as soon as its blob is gone
-REASON = "Its raw form was erased together with a person whom it named."
-SOME = 500  # rows with texts in memory at a time
+ERASED_REASON = "The raw mail was erased together with a person it named."
+BATCH_ROWS = 500  # rows with texts in memory at once
 MERGE_PAGES = 2000  # of the search index, rewritten in one transaction
 
-SCRUBBED = {**TEXTS, CONTACT: ("name",), CHANNEL: ("allow", "deny")}
-STRIPPED: dict[str, Any] = dict.fromkeys(
+HIDDEN_COLUMNS = {**TEXTS, CONTACT: ("name",), CHANNEL: ("allow", "deny")}
+UPDATES = {table: update_by_id(table, columns) for table, columns in HIDDEN_COLUMNS.items()}
+EMPTY_MAIL_ROW: dict[str, Any] = dict.fromkeys(
     (
         "kind",
         "channel_id",
@@ -74,8 +72,10 @@ STRIPPED: dict[str, Any] = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What went: rows, and rows that stay without him. ``raw`` are mails of others that stay
-    without their raw form.
+    """What was deleted, and what stays without naming the person.
+
+    ``raw`` are mails of others that stay without their raw mail; ``others`` are outgoing mails,
+    Message-IDs, names of other contacts, and entries of allow and deny lists.
     """
 
     messages: int = 0
@@ -84,66 +84,54 @@ class Removed:
     changed_messages: int = 0
     changed_mails: int = 0
     changed_events: int = 0
-    # mails that went out, Message-IDs, names of other contacts, entries of allow and deny lists
     others: int = 0
 
     @property
     def nothing(self) -> bool:
-        """Whether he was not there at all."""
+        """Return whether nothing was found."""
         return not any(getattr(self, name) for name in self.__slots__)
 
 
-async def remove(connection: AsyncConnection, made: Plan, redundant: Collection[int]) -> Removed:
-    """Does it, in the transaction of the plan. ``redundant`` are events that told what a ticket
-    lost.
+async def remove(connection: AsyncConnection, plan: Plan, redundant: Collection[int]) -> Removed:
+    """Carry out the plan in its transaction.
+
+    ``redundant`` are ids of events that described deleted parts of tickets.
     """
     if connection.dialect.name == "sqlite":
-        await connection.exec_driver_sql(
-            "PRAGMA secure_delete = ON"
-        )  # what is freed from here on is overwritten
-    sent = await remove_outward(connection, made)
-    await _drop_messages(connection, made.messages)
-    changed = await _hide_messages(connection, made)
-    await _drop_mails(connection, made)
+        # what is freed from here on is overwritten
+        await connection.exec_driver_sql("PRAGMA secure_delete = ON")
+    sent = await remove_outgoing(connection, plan)
+    await _drop_messages(connection, plan.messages)
+    changed = await _hide_messages(connection, plan)
+    await _drop_mails(connection, plan)
     changed_mails = await _hide(
-        connection, MAIL, (made.found["mail"] | made.named) - made.mails, made.like
+        connection, MAIL, (plan.found["mail"] | plan.named) - plan.mails, plan.like
     )
-    await _delete(connection, E.c.id, redundant)
-    titles = (
-        sa.update(E)
-        .where(among(E.c.ticket, "n"), E.c.type == "subject_changed")
-        .values(before=None, after=None)
-    )
-    await connection.execute(
-        titles,
-        {
-            "n": sorted(
-                number for number, fields in made.fields.items() if ("subject", ERASED) in fields
-            )
-        },
-    )
-    events = await _hide(connection, E, made.found["event"] - set(redundant), made.like)
-    others = len(
-        await _hide(
-            connection,
-            CONTACT,
-            made.found["contact"] - {made.contact.id if made.contact else 0},
-            made.like,
-        )
-    )
-    others += await _lists(connection, made) + await _references(connection, made)
-    if made.contact is not None:
-        for column in (PART.c.contact_id, ON.c.contact_id, CONTACT.c.id):
-            await _delete(connection, column, [made.contact.id])
+    await _delete(connection, EVENT.c.id, redundant)
+    await _drop_old_subjects(connection, plan)
+    events = await _hide(connection, EVENT, plan.found["event"] - set(redundant), plan.like)
+    contacts = plan.found["contact"] - {plan.contact.id if plan.contact else 0}
+    others = len(await _hide(connection, CONTACT, contacts, plan.like))
+    others += await _lists(connection, plan) + await _references(connection, plan)
+    if plan.contact is not None:
+        for column in (PARTICIPANT.c.contact_id, TICKET_CONTACT.c.contact_id, CONTACT.c.id):
+            await _delete(connection, column, [plan.contact.id])
     return Removed(
-        len(made.messages),
-        len(made.mails),
-        len(made.named),
-        changed,
-        len(changed_mails - made.named),
-        len(events),
-        others + sent,
+        messages=len(plan.messages),
+        mails=len(plan.mails),
+        raw=len(plan.named),
+        changed_messages=changed,
+        changed_mails=len(changed_mails - plan.named),
+        changed_events=len(events),
+        others=others + sent,
     )
+
+
+async def _drop_old_subjects(connection: AsyncConnection, plan: Plan) -> None:
+    """Forget earlier subjects of tickets whose subject is erased."""
+    changes = sa.update(EVENT).where(among(EVENT.c.ticket, "n"), EVENT.c.type == "subject_changed")
+    numbers = [number for number, fields in plan.fields.items() if ("subject", ERASED) in fields]
+    await connection.execute(changes.values(before=None, after=None), {"n": sorted(numbers)})
 
 
 async def _delete(
@@ -156,159 +144,170 @@ async def _delete(
 
 
 async def _drop_messages(connection: AsyncConnection, ids: Collection[int]) -> None:
-    """Messages out of the index and the table; their Message-IDs stay known, so that a late reply
-    finds its conversation.
+    """Delete messages from the index and the table.
+
+    Their Message-IDs stay known, so that a late reply finds its thread.
     """
-    query = sa.select(M.c.id, M.c.subject, M.c.reply_text, M.c.text).where(among(M.c.id, "ids"))
+    query = sa.select(MESSAGE.c.id, MESSAGE.c.subject, MESSAGE.c.reply_text, MESSAGE.c.text).where(
+        among(MESSAGE.c.id, "ids")
+    )
     ordered = sorted(ids)
-    for at in range(0, len(ordered), SOME):
-        some = (await connection.execute(query, {"ids": ordered[at : at + SOME]})).all()
+    for at in range(0, len(ordered), BATCH_ROWS):
+        some = (await connection.execute(query, {"ids": ordered[at : at + BATCH_ROWS]})).all()
         await search.forget(
             connection,
             [(row.id, row.subject, search.body_of(row.reply_text, row.text)) for row in some],
         )
     await connection.execute(
-        sa.update(REF).where(among(REF.c.message, "ids")).values(message=None), {"ids": ordered}
+        sa.update(MESSAGE_REF).where(among(MESSAGE_REF.c.message, "ids")).values(message=None),
+        {"ids": ordered},
     )
     await connection.execute(
         sa.update(MAIL).where(among(MAIL.c.message, "ids")).values(message=None), {"ids": ordered}
     )
-    await _delete(connection, M.c.id, ordered)
+    await _delete(connection, MESSAGE.c.id, ordered)
 
 
-async def _hide_messages(connection: AsyncConnection, made: Plan) -> int:
-    """What others wrote stays, without his address and, in conversations he took part in, his name;
-    those that named him lose their raw form.
+async def _hide_messages(connection: AsyncConnection, plan: Plan) -> int:
+    """Remove the person from the messages of others, and return how many changed.
+
+    The address is replaced everywhere, the name in threads the person took part in. Mails of
+    messages that named the person are added to ``plan.named``, since their raw mail must go.
     """
     ids = await keys(
-        connection, sa.select(M.c.id).where(among(M.c.thread_id, "t")), t=sorted(made.threads)
+        connection,
+        sa.select(MESSAGE.c.id).where(among(MESSAGE.c.thread_id, "t")),
+        t=sorted(plan.threads),
     )
-    columns = (M.c.id, M.c.mail_id, *(M.c[name] for name in SCRUBBED[M]))
-    query = sa.select(*columns).where(among(M.c.id, "ids"))
-    ordered = sorted((ids | made.found["message"]) - made.messages)
+    hidden = [MESSAGE.c[name] for name in HIDDEN_COLUMNS[MESSAGE]]
+    query = sa.select(MESSAGE.c.id, MESSAGE.c.mail_id, *hidden).where(among(MESSAGE.c.id, "ids"))
+    ordered = sorted((ids | plan.found["message"]) - plan.messages)
     count = 0
-    for at in range(0, len(ordered), SOME):
-        some = (await connection.execute(query, {"ids": ordered[at : at + SOME]})).all()
+    for at in range(0, len(ordered), BATCH_ROWS):
+        some = (await connection.execute(query, {"ids": ordered[at : at + BATCH_ROWS]})).all()
         old, new, fresh = [], [], []
         for row in some:
-            was = {name: getattr(row, name) for name in SCRUBBED[M]}
+            was = {name: getattr(row, name) for name in HIDDEN_COLUMNS[MESSAGE]}
             now = {
-                name: made.like.hidden_in(name, value, names=row.id in ids)
+                name: plan.like.hidden_in(name, value, names=row.id in ids)
                 for name, value in was.items()
             }
             if now == was:
                 continue
             if row.mail_id is not None and any(
-                made.like.hidden_in(name, value) != value for name, value in was.items()
+                plan.like.hidden_in(name, value) != value for name, value in was.items()
             ):
-                made.named.add(row.mail_id)
-            old.append((row.id, was["subject"], search.body_of(was["reply_text"], was["text"])))
-            new.append((row.id, now["subject"], search.body_of(now["reply_text"], now["text"])))
-            fresh.append({"_id": row.id, **{f"_{name}": value for name, value in now.items()}})
+                plan.named.add(row.mail_id)
+            old.append(_indexed(row.id, was))
+            new.append(_indexed(row.id, now))
+            fresh.append(update_row(row.id, now))
         await search.forget(connection, old)
-        await write_rows(connection, [(UPDATES[M], fresh)])
+        await write_rows(connection, [(UPDATES[MESSAGE], fresh)])
         await search.index(connection, new)
         count += len(fresh)
     return count
 
 
-async def _drop_mails(connection: AsyncConnection, made: Plan) -> None:
-    """Raw forms and rows; a row whose bytes lie in a blob keeps nothing but the blob's key until
-    that is gone.
-    """
-    await _delete(connection, RAW.c.mail_id, made.mails | made.named)
+def _indexed(message_id: int, columns: Mapping[str, Any]) -> tuple[int, str, str]:
+    """Return the row of a message in the search index."""
+    body = search.body_of(columns["reply_text"], columns["text"])
+    return message_id, columns["subject"], body
+
+
+async def _drop_mails(connection: AsyncConnection, plan: Plan) -> None:
+    """Delete mails and raw mails; a row with a blob keeps its key until the blob is deleted."""
+    await _delete(connection, RAW_MAIL.c.mail_id, plan.mails | plan.named)
     large = await keys(
         connection,
         sa.select(MAIL.c.id).where(among(MAIL.c.id, "ids"), MAIL.c.blob.is_not(None)),
-        ids=sorted(made.mails),
+        ids=sorted(plan.mails),
     )
     await connection.execute(
         sa.update(MAIL).where(among(MAIL.c.original_id, "ids")).values(original_id=None),
-        {"ids": sorted(made.mails)},
+        {"ids": sorted(plan.mails)},
     )
-    await _delete(connection, MAIL.c.id, made.mails - large)
-    row = sa.select(MAIL.c.source, MAIL.c.received_at).where(MAIL.c.id == sa.bindparam("id"))
+    await _delete(connection, MAIL.c.id, plan.mails - large)
     for mail_id in sorted(large):
-        source, received_at = (await connection.execute(row, {"id": mail_id})).one()
-        values = STRIPPED | {
-            "envelope": pack(Envelope(None, (), source, received_at)),
-            "size": NO_SIZE,
-            "sha256": NO_BYTES,
-        }
-        await connection.execute(
-            sa.update(MAIL)
-            .where(MAIL.c.id == mail_id)
-            .values(**values, state="done", reason=REASON)
-        )
-    # Nothing can be processed again that has no bytes.
+        await _empty_mail_row(connection, mail_id)
+    # a mail without bytes cannot be processed again
     state = sa.case((MAIL.c.state == "duplicate", "duplicate"), else_="done")
-    reason = sa.case((MAIL.c.state.in_(("done", "duplicate")), MAIL.c.reason), else_=REASON)
+    reason = sa.case((MAIL.c.state.in_(("done", "duplicate")), MAIL.c.reason), else_=ERASED_REASON)
     erased = (
         sa.update(MAIL)
         .where(among(MAIL.c.id, "ids"))
-        .values(sha256=NO_BYTES, state=state, reason=reason)
+        .values(
+            sha256="", erased=sa.func.coalesce(MAIL.c.erased, "raw"), state=state, reason=reason
+        )
     )
-    await connection.execute(erased, {"ids": sorted(made.named)})
+    await connection.execute(erased, {"ids": sorted(plan.named)})
 
 
-def _update(table: sa.Table) -> sa.Update:
-    values = {name: sa.bindparam(f"_{name}", type_=table.c[name].type) for name in SCRUBBED[table]}
-    return sa.update(table).where(table.c.id == sa.bindparam("_id")).values(values)
-
-
-UPDATES = {table: _update(table) for table in SCRUBBED}
+async def _empty_mail_row(connection: AsyncConnection, mail_id: int) -> None:
+    """Remove all but the blob's key from the row of a mail."""
+    row = sa.select(MAIL.c.source, MAIL.c.received_at).where(MAIL.c.id == mail_id)
+    source, received_at = (await connection.execute(row)).one()
+    values = EMPTY_MAIL_ROW | {
+        "envelope": pack(Envelope(None, (), source, received_at)),
+        "size": 0,
+        "sha256": "",
+        "erased": "row",
+        "state": "done",
+        "reason": ERASED_REASON,
+    }
+    await connection.execute(sa.update(MAIL).where(MAIL.c.id == mail_id).values(**values))
 
 
 async def _hide(
     connection: AsyncConnection, table: sa.Table, ids: Collection[int], like: Likeness
 ) -> set[int]:
-    """Hides him in these rows; which ones really named him."""
-    query = sa.select(table.c.id, *(table.c[name] for name in SCRUBBED[table])).where(
+    """Remove the person from these rows and return the ids of those that named them."""
+    query = sa.select(table.c.id, *(table.c[name] for name in HIDDEN_COLUMNS[table])).where(
         among(table.c.id, "ids")
     )
     fresh = []
     for row in await connection.execute(query, {"ids": sorted(ids)}):
-        was = {name: getattr(row, name) for name in SCRUBBED[table]}
+        was = {name: getattr(row, name) for name in HIDDEN_COLUMNS[table]}
         now = {name: like.hidden_in(name, value) for name, value in was.items()}
         if now != was:
-            fresh.append({"_id": row.id, **{f"_{name}": value for name, value in now.items()}})
+            fresh.append(update_row(row.id, now))
     await write_rows(connection, [(UPDATES[table], fresh)])
     return {row["_id"] for row in fresh}
 
 
-async def _lists(connection: AsyncConnection, made: Plan) -> int:
-    """Entries of allow and deny lists."""
+async def _lists(connection: AsyncConnection, plan: Plan) -> int:
+    """Remove the person from allow and deny lists of channels; return how many were searched."""
     query = sa.select(CHANNEL.c.id, CHANNEL.c.allow, CHANNEL.c.deny).where(
         among(CHANNEL.c.id, "ids")
     )
     fresh = []
-    for row in (await connection.execute(query, {"ids": sorted(made.found["channel"])})).all():
+    for row in (await connection.execute(query, {"ids": sorted(plan.found["channel"])})).all():
         allow, deny = (
-            [each for each in entries if not made.like.is_in(each)]
+            [each for each in entries if not plan.like.is_in(each)]
             for entries in (row.allow, row.deny)
         )
-        fresh.append({"_id": row.id, "_allow": allow, "_deny": deny})
+        fresh.append(update_row(row.id, {"allow": allow, "deny": deny}))
     await write_rows(connection, [(UPDATES[CHANNEL], fresh)])
     return len(fresh)
 
 
-async def _references(connection: AsyncConnection, made: Plan) -> int:
-    """Message-IDs that hold his address are forgotten; others name nobody."""
-    gone = {ref for ref in made.found["message_ref"] if made.like.is_in_id(ref)}
-    await _delete(connection, REF.c.ref, gone)
+async def _references(connection: AsyncConnection, plan: Plan) -> int:
+    """Forget Message-IDs that contain the address; others name nobody."""
+    gone = {ref for ref in plan.found["message_ref"] if plan.like.is_in_id(ref)}
+    await _delete(connection, MESSAGE_REF.c.ref, gone)
     return len(gone)
 
 
 async def drop_blobs(database: Database, blobs: Blobs) -> int:
-    """Deletes the blobs of erased mail that no other mail needs, then what still named them; also
-    what a crash left of an earlier time.
+    """Delete blobs of erased mails that no other mail uses, then the rows or keys naming them.
+
+    Also finishes what a crash left. Returns the number of deleted blobs.
     """
-    erased = sa.select(MAIL.c.blob).where(MAIL.c.blob.is_not(None), MAIL.c.sha256 == NO_BYTES)
+    erased = sa.select(MAIL.c.blob).where(MAIL.c.blob.is_not(None), MAIL.c.erased.is_not(None))
     async with database.read() as connection:
         spare = await keys(connection, erased)
         needed = await keys(
             connection,
-            sa.select(MAIL.c.blob).where(among(MAIL.c.blob, "keys"), MAIL.c.sha256 != NO_BYTES),
+            sa.select(MAIL.c.blob).where(among(MAIL.c.blob, "keys"), MAIL.c.erased.is_(None)),
             keys=sorted(spare),
         )
     if not spare:
@@ -316,9 +315,9 @@ async def drop_blobs(database: Database, blobs: Blobs) -> int:
     for key in sorted(spare - needed):
         await blobs.delete(key)
     async with database.write() as connection:
-        mine = [MAIL.c.blob.is_not(None), MAIL.c.sha256 == NO_BYTES, among(MAIL.c.blob, "keys")]
+        mine = [MAIL.c.blob.is_not(None), MAIL.c.erased.is_not(None), among(MAIL.c.blob, "keys")]
         await connection.execute(
-            sa.delete(MAIL).where(*mine, MAIL.c.size == NO_SIZE), {"keys": sorted(spare)}
+            sa.delete(MAIL).where(*mine, MAIL.c.erased == "row"), {"keys": sorted(spare)}
         )
         await connection.execute(
             sa.update(MAIL).where(*mine).values(blob=None), {"keys": sorted(spare)}
@@ -327,11 +326,10 @@ async def drop_blobs(database: Database, blobs: Blobs) -> int:
 
 
 async def scour(database: Database) -> bool:
-    """Takes what was deleted out of the files of SQLite as well: search index, free pages, log.
-    False when a reader kept the log from being emptied.
+    """Remove deleted data from the files of SQLite too: search index, free pages and log.
 
-    PostgreSQL does so by VACUUM in its own time. The index is rewritten piece by piece, others
-    write between.
+    Returns False where a reader kept the log from being emptied. PostgreSQL does this by VACUUM in
+    its own time. The index is rewritten piece by piece, so that others can write in between.
     """
     path = file_of(database.url)
     if path is None:
@@ -344,12 +342,10 @@ def _scour(path: Path) -> bool:
     with closing(sqlite.open_file(path, "write")) as connection:
         always = _overwrites(connection)
         connection.execute("PRAGMA secure_delete = ON")
-        pages = (
-            -MERGE_PAGES
-        )  # the first call begins to make one piece of the index, the others go on
+        pages = -MERGE_PAGES  # negative starts merging the index into one piece
         while _merge(connection, pages):
             pages = MERGE_PAGES
-        # rows that were moved while it was off left copies behind, in pages that are still in use
+        # rows moved while secure_delete was off left copies in pages that are still in use
         if not always:
             connection.execute("PRAGMA temp_store = FILE")
             connection.execute("VACUUM")
@@ -358,14 +354,12 @@ def _scour(path: Path) -> bool:
 
 
 def _overwrites(connection: sqlite3.Connection) -> bool:
-    """Whether this SQLite was built to overwrite whatever it deletes or moves (Debian's is)."""
+    """Return whether this SQLite build overwrites whatever it deletes or moves (Debian's does)."""
     return bool(connection.execute("PRAGMA secure_delete").fetchone()[0])
 
 
 def _merge(connection: sqlite3.Connection, pages: int) -> bool:
-    """One piece of work; False when there was none left (SQLite, FTS5 section 6.7: fewer than two
-    changes).
-    """
+    """Merge one piece of the index; False where nothing was left (SQLite, FTS5 section 6.7)."""
     before = connection.total_changes
     connection.execute(
         "INSERT INTO message_search (message_search, rank) VALUES ('merge', ?)", (pages,)

@@ -1,8 +1,7 @@
-"""A person leaves what went out, or waits to: mails to him and about him, drafts, notices, webhook
-calls, and what workflows noted.
+"""Erase a person from outgoing mail, drafts, notices, webhook calls and workflow records.
 
-Mail of conversations that are his alone goes wholly. Of other mail that names him the bytes go;
-whom else it went to stays known. Nothing here can fail beyond what the database itself does.
+Mail of threads that are the person's alone is deleted. Other mail naming the person loses its
+bytes; to whom else it was sent stays known.
 """
 
 from __future__ import annotations
@@ -13,110 +12,115 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store.erasure.plan import Plan, keys
+from gateway.store.erasure.rows import update_by_id, update_row
 from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
 from gateway.store.sql.bulk import write_rows
 
-OUT, D, FILE, COPY, NOTICE = (
+OUTGOING, DELIVERY, FILE, COPY, NOTICE = (
     tables.outgoing,
     tables.delivery,
     tables.outgoing_file,
     tables.sent_copy,
     tables.notice,
 )
-RUN, ENROLMENT, CALL, TASK, M = (
+ACTION_RUN, ENROLMENT, CALL, TASK, MESSAGE = (
     tables.action_run,
     tables.enrolment,
     tables.webhook_call,
     tables.task,
     tables.message,
 )
-SOME = 50  # mails with their bytes in memory at a time
+BATCH_MAILS = 50  # mails with their bytes in memory at once
 TEXTS: dict[sa.Table, tuple[str, ...]] = {
-    OUT: ("subject", "message_id"),
-    D: ("last_reply",),
+    OUTGOING: ("subject", "message_id"),
+    DELIVERY: ("last_reply",),
     NOTICE: ("detail",),
-    RUN: ("detail",),
+    ACTION_RUN: ("detail",),
     ENROLMENT: ("cause", "silent", "end_reason"),
     TASK: ("text",),
 }
 
 
-def _update(table: sa.Table) -> sa.Update:
-    values = {name: sa.bindparam(f"_{name}", type_=table.c[name].type) for name in TEXTS[table]}
-    return sa.update(table).where(table.c.id == sa.bindparam("_id")).values(values)
+UPDATES = {table: update_by_id(table, columns) for table, columns in TEXTS.items()}
 
 
-UPDATES = {table: _update(table) for table in TEXTS}
+async def remove_outgoing(connection: AsyncConnection, plan: Plan) -> int:
+    """Carry out the plan for outgoing mail and return how many mails were affected.
 
-
-async def remove_outward(connection: AsyncConnection, made: Plan) -> int:
-    """Does it, in the transaction of the plan, before its messages go; returns how many mails that
-    were.
+    Called in the transaction of the plan, before its messages are deleted.
     """
     alone = await keys(
-        connection, sa.select(OUT.c.id).where(among(OUT.c.ticket, "n")), n=sorted(made.tickets)
+        connection,
+        sa.select(OUTGOING.c.id).where(among(OUTGOING.c.ticket, "n")),
+        n=sorted(plan.tickets),
     )
     alone |= await keys(
-        connection, sa.select(OUT.c.id).where(among(OUT.c.message, "m")), m=sorted(made.messages)
-    )
-    naming = await _naming(connection, made) - alone
-    his = await keys(
         connection,
-        sa.select(OUT.c.id)
-        .join(D, D.c.outgoing_id == OUT.c.id)
-        .where(D.c.recipient == made.like.address),
+        sa.select(OUTGOING.c.id).where(among(OUTGOING.c.message, "m")),
+        m=sorted(plan.messages),
+    )
+    naming = await _naming(connection, plan) - alone
+    addressed = await keys(
+        connection,
+        sa.select(OUTGOING.c.id)
+        .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
+        .where(DELIVERY.c.recipient == plan.like.address),
     )
     await _drop(connection, alone)
-    await connection.execute(sa.delete(D).where(D.c.recipient == made.like.address))
+    await connection.execute(sa.delete(DELIVERY).where(DELIVERY.c.recipient == plan.like.address))
     left = await keys(
-        connection, sa.select(D.c.outgoing_id).where(among(D.c.outgoing_id, "ids")), ids=sorted(his)
+        connection,
+        sa.select(DELIVERY.c.outgoing_id).where(among(DELIVERY.c.outgoing_id, "ids")),
+        ids=sorted(addressed),
     )
-    await _drop(connection, his - left - alone)
-    empty = {"raw": None, "draft": None}
-    bare = sorted((naming | his) - alone)
+    await _drop(connection, addressed - left - alone)
+    await _empty(connection, (naming | addressed) - alone)
     await connection.execute(
-        sa.update(OUT).where(among(OUT.c.id, "ids")).values(empty), {"ids": bare}
-    )
-    await connection.execute(sa.delete(FILE).where(among(FILE.c.outgoing_id, "ids")), {"ids": bare})
-    stuck = sa.update(D).where(
-        among(D.c.outgoing_id, "ids"), D.c.state.in_(("queued", "deferred", "scheduled"))
+        sa.delete(NOTICE).where(among(NOTICE.c.ticket, "n")), {"n": sorted(plan.tickets)}
     )
     await connection.execute(
-        stuck.values(
-            state="cancelled", due_at=None, last_reply="somebody whom it named was erased"
-        ),
-        {"ids": bare},
+        sa.delete(CALL).where(among(CALL.c.ticket, "n")), {"n": sorted(plan.tickets)}
     )
-    await connection.execute(
-        sa.delete(NOTICE).where(among(NOTICE.c.ticket, "n")), {"n": sorted(made.tickets)}
-    )
-    await connection.execute(
-        sa.delete(CALL).where(among(CALL.c.ticket, "n")), {"n": sorted(made.tickets)}
-    )
-    await _calls(connection, made)
+    await _calls(connection, plan)
     for table in TEXTS:
-        await _hide(connection, table, made)
-    return len(alone | naming | his)
+        await _hide(connection, table, plan)
+    return len(alone | naming | addressed)
 
 
-async def _naming(connection: AsyncConnection, made: Plan) -> set[int]:
-    """Mails and drafts that name him in their bytes or their words."""
+async def _naming(connection: AsyncConnection, plan: Plan) -> set[int]:
+    """Return the mails and drafts that name the person in their bytes or text."""
     found: set[int] = set()
-    ids = sorted(await keys(connection, sa.select(OUT.c.id)))
+    ids = sorted(await keys(connection, sa.select(OUTGOING.c.id)))
     query = (
-        sa.select(OUT.c.id, OUT.c.raw, OUT.c.draft, M.c.head, M.c.text)
-        .outerjoin(M, M.c.id == OUT.c.message)
-        .where(among(OUT.c.id, "ids"))
+        sa.select(OUTGOING.c.id, OUTGOING.c.raw, OUTGOING.c.draft, MESSAGE.c.head, MESSAGE.c.text)
+        .outerjoin(MESSAGE, MESSAGE.c.id == OUTGOING.c.message)
+        .where(among(OUTGOING.c.id, "ids"))
     )
-    for at in range(0, len(ids), SOME):
-        for row in await connection.execute(query, {"ids": ids[at : at + SOME]}):
+    for at in range(0, len(ids), BATCH_MAILS):
+        for row in await connection.execute(query, {"ids": ids[at : at + BATCH_MAILS]}):
             words = (row.draft, row.head, row.text)
-            if (row.raw is not None and made.like.is_in_raw(row.raw)) or any(
-                made.like.hidden(each) != each for each in words
+            if (row.raw is not None and plan.like.is_in_raw(row.raw)) or any(
+                plan.like.hidden(each) != each for each in words
             ):
                 found.add(row.id)
     return found
+
+
+async def _empty(connection: AsyncConnection, ids: set[int]) -> None:
+    """Delete the bytes, drafts and files of mails; cancel deliveries that wait."""
+    given = {"ids": sorted(ids)}
+    mails = sa.update(OUTGOING).where(among(OUTGOING.c.id, "ids"))
+    await connection.execute(mails.values(raw=None, draft=None), given)
+    await connection.execute(sa.delete(FILE).where(among(FILE.c.outgoing_id, "ids")), given)
+    waiting = sa.update(DELIVERY).where(
+        among(DELIVERY.c.outgoing_id, "ids"),
+        DELIVERY.c.state.in_(("queued", "deferred", "scheduled")),
+    )
+    await connection.execute(
+        waiting.values(state="cancelled", due_at=None, last_reply="a person it named was erased"),
+        given,
+    )
 
 
 async def _drop(connection: AsyncConnection, ids: set[int]) -> None:
@@ -125,28 +129,28 @@ async def _drop(connection: AsyncConnection, ids: set[int]) -> None:
         NOTICE.c.outgoing_id,
         FILE.c.outgoing_id,
         COPY.c.outgoing_id,
-        D.c.outgoing_id,
-        OUT.c.id,
+        DELIVERY.c.outgoing_id,
+        OUTGOING.c.id,
     ):
         await connection.execute(sa.delete(column.table).where(among(column, "ids")), given)
 
 
-async def _calls(connection: AsyncConnection, made: Plan) -> None:
-    """Calls about tickets of others that name him are not made any more."""
+async def _calls(connection: AsyncConnection, plan: Plan) -> None:
+    """Delete webhook calls about tickets of others that name the person."""
     query = sa.select(CALL.c.id, CALL.c.body)
-    gone = {row.id for row in await connection.execute(query) if made.like.is_in(row.body)}
+    gone = {row.id for row in await connection.execute(query) if plan.like.is_in(row.body)}
     await connection.execute(sa.delete(CALL).where(among(CALL.c.id, "ids")), {"ids": sorted(gone)})
 
 
-async def _hide(connection: AsyncConnection, table: sa.Table, made: Plan) -> None:
+async def _hide(connection: AsyncConnection, table: sa.Table, plan: Plan) -> None:
     query = sa.select(table.c.id, *(table.c[name] for name in TEXTS[table]))
     fresh: list[dict[str, Any]] = []
     for row in await connection.execute(query):
         was = {name: getattr(row, name) for name in TEXTS[table]}
         now = {
-            name: made.like.hidden_in(name, value) if value is not None else None
+            name: plan.like.hidden_in(name, value) if value is not None else None
             for name, value in was.items()
         }
         if now != was:
-            fresh.append({"_id": row.id, **{f"_{name}": value for name, value in now.items()}})
+            fresh.append(update_row(row.id, now))
     await write_rows(connection, [(UPDATES[table], fresh)])

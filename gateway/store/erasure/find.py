@@ -1,9 +1,8 @@
-"""Where a person is named: how his address and his name are written, which rows and raw mails hold
-them, and what stands there instead.
+"""Find a person: how address and name are written, which rows and raw mails contain them.
 
-Finding is a few set queries that may run beside the daemon for as long as they need; whoever
-changes rows looks once more at what came since. What can go wrong: an address that is spelt in
-parts (``ann at example org``), or hidden inside an encoded attachment, is not recognised.
+Finding is a few set queries that may run beside the daemon for as long as they take; whoever
+changes rows looks again at what was added since. An address spelt in words (``ann at example
+org``), or inside an encoded attachment, is not recognised.
 """
 
 from __future__ import annotations
@@ -18,16 +17,16 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import address_key
-from gateway.errors import Refused, Rejected
+from gateway.errors import Invalid, Rejected
 from gateway.store.queues.blobs import Blobs
 from gateway.store.schema import tables
 from gateway.store.sql import sqlite
 from gateway.store.sql.any_of import among
 
 ERASED = "[erased]"
-AT_ONCE = 8  # blobs, or raw mails of PostgreSQL, in memory at a time
+BATCH_BLOBS = 8  # blobs, or raw mails of PostgreSQL, in memory at once
 
-MAIL, RAW = tables.mail, tables.raw_mail
+MAIL, RAW_MAIL = tables.mail, tables.raw_mail
 TEXTS: dict[sa.Table, tuple[str, ...]] = {
     tables.message: (
         "head",
@@ -42,7 +41,7 @@ TEXTS: dict[sa.Table, tuple[str, ...]] = {
     tables.event: ("actor", "cause", "before", "after", "detail"),
     tables.mail: ("envelope", "message_id", "sender", "subject", "reason", "outcome"),
 }
-SMALL: dict[sa.Table, tuple[str, ...]] = {
+SMALL_TABLES: dict[sa.Table, tuple[str, ...]] = {
     tables.ticket: ("subject",),
     tables.contact: ("name",),
     tables.channel: ("allow", "deny"),
@@ -53,10 +52,9 @@ Found = dict[str, set[Any]]  # keys of rows, by name of their table
 
 
 class Likeness:
-    """How a person is written. ``names`` are display names; one of a single word only counts beside
-    the address.
+    """The ways in which a person is written: an address and display names.
 
-    Refused for what is no address.
+    A name of a single word only counts beside the address. Invalid for a malformed address.
     """
 
     __slots__ = ("_address", "_beside", "_bytes", "_id", "_names", "address", "forms", "names")
@@ -64,15 +62,14 @@ class Likeness:
     def __init__(self, address: str, names: Collection[str] = ()) -> None:
         self.address = address_key(address)
         if not _ADDRESS.fullmatch(self.address):
-            raise Refused(f"{address!r} is no address")
+            raise Invalid(f"invalid address {address!r}", "address")
         self.names = frozenset(
             " ".join(name.split())
             for name in names
             if name.strip() and address_key(name) != self.address
         )
         local, _, domain = self.address.rpartition("@")
-        # In a link and in quoted-printable the sign is written otherwise; return paths of lists
-        # hold it as "=".
+        # links and quoted-printable encode the sign; return paths of lists write it as "="
         self.forms = tuple(f"{local}{sign}{domain}" for sign in ("@", "%40", "=40", "="))
         after = rf"{re.escape(domain)}(?![\w-]|\.\w)"
         boundary = r"(?:(?<![\w.+%-])|(?<=[=%][0-9a-f]{2}))"
@@ -99,15 +96,15 @@ class Likeness:
         )
 
     def is_in(self, text: str) -> bool:
-        """Whether the address stands in a text."""
+        """Return whether a text contains the address."""
         return self._address.search(text) is not None
 
     def is_in_id(self, message_id: str | None) -> bool:
-        """Whether the address is a part of a Message-ID, where anything may stand around it."""
+        """Return whether a Message-ID contains the address, whatever surrounds it."""
         return message_id is not None and self._id.search(message_id) is not None
 
     def is_in_raw(self, data: bytes) -> bool:
-        """Whether the address stands in a raw mail, as it is written there."""
+        """Return whether a raw mail contains the address as written."""
         lowered = data.lower()
         return (
             any(form.encode() in lowered for form in self.forms)
@@ -115,8 +112,8 @@ class Likeness:
         )
 
     def hidden(self, value: Any, *, names: bool = False) -> Any:
-        """A text, or a JSON value, with :data:`ERASED` in place of the address, and with ``names``
-        of the names too.
+        """Return a text or JSON value with the address, and the ``names``, replaced by
+        :data:`ERASED`.
         """
         match value:
             case str():
@@ -133,7 +130,7 @@ class Likeness:
                 return value
 
     def hidden_in(self, column: str, value: Any, *, names: bool = False) -> Any:
-        """The same for the value of a column. Message-IDs that hold the address are left out."""
+        """Return the value of a column so; Message-IDs that contain the address are left out."""
         match column:
             case "message_id":
                 return None if self.is_in_id(value) else value
@@ -153,19 +150,17 @@ class Likeness:
         return self._names.sub(ERASED, text) if names and self._names is not None else text
 
 
-def named(
+def may_name(
     connection: AsyncConnection, like: Likeness, columns: Iterable[sa.Column[Any]]
 ) -> sa.ColumnElement[bool]:
-    """The condition that one of the columns may hold the address; whether it does,
-    :class:`Likeness` tells.
-    """
+    """Return the condition that a column may contain the address; :class:`Likeness` decides."""
     position = sa.func.instr if connection.dialect.name == "sqlite" else sa.func.strpos
     texts = [sa.func.lower(sa.type_coerce(column, sa.Text)) for column in columns]
     return sa.or_(*(position(text, form) > 0 for text in texts for form in like.forms))
 
 
-async def tops(connection: AsyncConnection) -> dict[str, int]:
-    """The highest key of each large table."""
+async def highest_keys(connection: AsyncConnection) -> dict[str, int]:
+    """Return the highest key of each large table."""
     found = {}
     for table in TEXTS:
         found[table.name] = int(
@@ -174,30 +169,36 @@ async def tops(connection: AsyncConnection) -> dict[str, int]:
     return found
 
 
-async def rows(connection: AsyncConnection, like: Likeness, after: Mapping[str, int]) -> Found:
-    """Keys of the rows of large tables, above those of ``after``, that may name him."""
+async def rows_naming(
+    connection: AsyncConnection, like: Likeness, after: Mapping[str, int]
+) -> Found:
+    """Return the keys above ``after`` of rows of large tables that may name the person."""
     found: Found = {}
     for table, columns in TEXTS.items():
         query = sa.select(table.c.id).where(
             table.c.id > after.get(table.name, 0),
-            named(connection, like, (table.c[each] for each in columns)),
+            may_name(connection, like, (table.c[each] for each in columns)),
         )
         found[table.name] = set((await connection.execute(query)).scalars())
     return found
 
 
-async def small_rows(connection: AsyncConnection, like: Likeness) -> Found:
-    """The same of the other tables, whole."""
+async def small_rows_naming(connection: AsyncConnection, like: Likeness) -> Found:
+    """Return the keys of rows of all other tables that may name the person."""
     found: Found = {}
-    for table, columns in SMALL.items():
+    for table, columns in SMALL_TABLES.items():
         key = table.primary_key.columns[0]
-        query = sa.select(key).where(named(connection, like, (table.c[each] for each in columns)))
+        query = sa.select(key).where(
+            may_name(connection, like, (table.c[each] for each in columns))
+        )
         found[table.name] = set((await connection.execute(query)).scalars())
     return found
 
 
-async def raws(connection: AsyncConnection, blobs: Blobs, like: Likeness, after: int) -> set[int]:
-    """Mails above ``after`` whose raw form names him."""
+async def raw_mails_naming(
+    connection: AsyncConnection, blobs: Blobs, like: Likeness, after: int
+) -> set[int]:
+    """Return the mails above ``after`` whose raw mail names the person."""
     inside = _raws_of_sqlite if connection.dialect.name == "sqlite" else _raws_of_postgresql
     query = (
         sa.select(MAIL.c.id, MAIL.c.blob)
@@ -212,9 +213,9 @@ async def raws(connection: AsyncConnection, blobs: Blobs, like: Likeness, after:
 
 async def _raws_of_sqlite(connection: AsyncConnection, like: Likeness, after: int) -> set[int]:
     def look(raw: sqlite3.Connection) -> set[int]:
-        # Not by lower() of SQLite, which ends at a NUL.
+        # not by lower() of SQLite, which stops at a NUL
         raw.create_function(
-            "names_him",
+            "names_person",
             1,
             lambda data: isinstance(data, bytes) and like.is_in_raw(data),
             deterministic=True,
@@ -222,7 +223,7 @@ async def _raws_of_sqlite(connection: AsyncConnection, like: Likeness, after: in
         return {
             row[0]
             for row in raw.execute(
-                "SELECT mail_id FROM raw_mail WHERE mail_id > ? AND names_him(data)", (after,)
+                "SELECT mail_id FROM raw_mail WHERE mail_id > ? AND names_person(data)", (after,)
             )
         }
 
@@ -230,18 +231,20 @@ async def _raws_of_sqlite(connection: AsyncConnection, like: Likeness, after: in
 
 
 async def _raws_of_postgresql(connection: AsyncConnection, like: Likeness, after: int) -> set[int]:
-    written = sa.func.lower(sa.func.encode(RAW.c.data, "escape"))
+    written = sa.func.lower(sa.func.encode(RAW_MAIL.c.data, "escape"))
     forms = (
         sa.func.encode(sa.literal(form.encode(), sa.LargeBinary), "escape") for form in like.forms
     )
-    query = sa.select(RAW.c.mail_id).where(
-        RAW.c.mail_id > after, sa.or_(*(sa.func.strpos(written, form) > 0 for form in forms))
+    query = sa.select(RAW_MAIL.c.mail_id).where(
+        RAW_MAIL.c.mail_id > after, sa.or_(*(sa.func.strpos(written, form) > 0 for form in forms))
     )
     candidates = sorted((await connection.execute(query)).scalars())
     found: set[int] = set()
-    for at in range(0, len(candidates), AT_ONCE):
-        some = sa.select(RAW.c.mail_id, RAW.c.data).where(among(RAW.c.mail_id, "ids"))
-        for row in await connection.execute(some, {"ids": candidates[at : at + AT_ONCE]}):
+    for at in range(0, len(candidates), BATCH_BLOBS):
+        some = sa.select(RAW_MAIL.c.mail_id, RAW_MAIL.c.data).where(
+            among(RAW_MAIL.c.mail_id, "ids")
+        )
+        for row in await connection.execute(some, {"ids": candidates[at : at + BATCH_BLOBS]}):
             if like.is_in_raw(bytes(row.data)):
                 found.add(row.mail_id)
     return found
@@ -252,11 +255,11 @@ async def _blobs_naming(blobs: Blobs, like: Likeness, large: list[tuple[int, str
         try:
             return await asyncio.to_thread(like.is_in_raw, await blobs.get(key))
         except Rejected:
-            return False  # it is gone already
+            return False  # deleted meanwhile
 
     found: set[int] = set()
-    for at in range(0, len(large), AT_ONCE):
-        some = large[at : at + AT_ONCE]
-        told = await asyncio.gather(*(names(key) for _, key in some))
-        found.update(mail_id for (mail_id, _), yes in zip(some, told, strict=True) if yes)
+    for at in range(0, len(large), BATCH_BLOBS):
+        some = large[at : at + BATCH_BLOBS]
+        answers = await asyncio.gather(*(names(key) for _, key in some))
+        found.update(mail_id for (mail_id, _), yes in zip(some, answers, strict=True) if yes)
     return found

@@ -1,9 +1,8 @@
-"""What would go if a person left: which conversations are his alone, and what of him stands in
-those of others. Nothing here changes anything.
+"""Plan an erasure: which threads are a person's alone, and what of them is in those of others.
 
-A conversation is his alone when nobody else outside wrote in it, and nobody else outside was
-written to unless the ticket is his. What can go wrong: mail that names him was not read yet
-(``Unavailable``, or ``Refused`` where it is held until a person looks at it).
+Nothing is changed here. A thread is the person's alone when nobody else outside wrote in it, and
+nobody else outside received its mail unless the ticket is the person's. Raises ``Unavailable``
+where mail naming the person is still waiting, and ``Refused`` where such a mail is held.
 """
 
 from __future__ import annotations
@@ -19,64 +18,66 @@ from core.model.message import address_key
 from core.model.ticket import Contact
 from gateway.errors import Refused, Unavailable
 from gateway.store.engine import Database
-from gateway.store.erasure.find import ERASED, Found, Likeness, raws, rows, small_rows, tops
+from gateway.store.erasure.find import (
+    ERASED,
+    Found,
+    Likeness,
+    highest_keys,
+    raw_mails_naming,
+    rows_naming,
+    small_rows_naming,
+)
 from gateway.store.queues.blobs import Blobs
 from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
 from gateway.store.tickets.threads import chunks
 from gateway.store.tickets.tickets import subject_key
 
-M, MAIL, TICKET, THREAD = tables.message, tables.mail, tables.ticket, tables.thread
-PART, ON, CONTACT = tables.participant, tables.ticket_contact, tables.contact
-REPORTS = ("bounce", "report")  # who sends them is no person
+MESSAGE, MAIL, TICKET, THREAD = tables.message, tables.mail, tables.ticket, tables.thread
+PARTICIPANT, TICKET_CONTACT, CONTACT = tables.participant, tables.ticket_contact, tables.contact
+REPORT_KINDS = ("bounce", "report")  # their senders are not people
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What names him as far as was looked: keys of rows by table, mails by their raw form, and the
-    highest keys that were looked at.
-    """
+    """What was found up to the highest keys looked at: keys of rows by table, and raw mails."""
 
     found: Found
     raw: set[int]
-    tops: dict[str, int]
+    highest_keys: dict[str, int]
 
 
 @dataclass(slots=True)
 class Plan:
-    """What is to go. ``fields`` are what tickets are to be given: the caller does that before
-    :func:`remove`.
-    """
+    """What is to be erased. The caller applies ``fields`` to tickets before :func:`remove`."""
 
     like: Likeness
     contact: Contact | None
     found: Found
-    threads: set[int] = field(
-        default_factory=set
-    )  # of conversations with others, in which he took part
+    threads: set[int] = field(default_factory=set)  # shared with others
     messages: set[int] = field(default_factory=set)
     mails: set[int] = field(default_factory=set)
-    named: set[int] = field(default_factory=set)  # mails of others, whose raw form names him
-    tickets: set[int] = field(default_factory=set)  # his alone
+    named: set[int] = field(default_factory=set)  # mails of others whose raw mail names the person
+    tickets: set[int] = field(default_factory=set)  # the person's alone
     fields: dict[int, tuple[tuple[str, object], ...]] = field(default_factory=dict)
     touched: set[int] = field(default_factory=set)  # tickets that lose something
 
 
 async def survey(database: Database, blobs: Blobs, like: Likeness) -> Survey:
-    """Looks through all mail, beside whoever writes; it may take as long as reading everything
-    takes.
-    """
+    """Search all mail while others write; this may take as long as reading everything."""
     async with database.read() as connection:
-        highest = await tops(connection)
+        highest = await highest_keys(connection)
         return Survey(
-            await rows(connection, like, {}), await raws(connection, blobs, like, 0), highest
+            await rows_naming(connection, like, {}),
+            await raw_mails_naming(connection, blobs, like, 0),
+            highest,
         )
 
 
 async def names(database: Database, like: Likeness, looked: Survey) -> set[str]:
-    """The display names that mails gave him, in their From, To and Cc."""
+    """Return the display names that mails gave the person in From, To and Cc."""
     found: set[str] = set()
-    query = sa.select(M.c.head).where(among(M.c.id, "ids"))
+    query = sa.select(MESSAGE.c.head).where(among(MESSAGE.c.id, "ids"))
     async with database.read() as connection:
         for piece in chunks(looked.found["message"]):
             for head in (await connection.execute(query, {"ids": piece})).scalars():
@@ -97,20 +98,19 @@ async def plan(
     looked: Survey,
     ours: Collection[str],
 ) -> Plan:
-    """What has to go, inside an ordered transaction. ``ours`` are the addresses of users and
-    channels: nobody outside.
+    """Return what has to be erased, inside an ordered transaction.
 
-    Raises ``Unavailable`` while mail that names him waits to be read, and ``Refused`` where such a
-    mail is held.
+    ``ours`` are the addresses of users and channels, which do not count as outside. Raises
+    ``Unavailable`` while mail naming the person is waiting, and ``Refused`` where it is held.
     """
-    raw = looked.raw | await raws(connection, blobs, like, looked.tops["mail"])
-    found = await rows(connection, like, looked.tops)
-    found = {name: found[name] | looked.found[name] for name in found} | await small_rows(
+    raw = looked.raw | await raw_mails_naming(connection, blobs, like, looked.highest_keys["mail"])
+    found = await rows_naming(connection, like, looked.highest_keys)
+    found = {name: found[name] | looked.found[name] for name in found} | await small_rows_naming(
         connection, like
     )
     mails = await _mails(connection, raw | found["mail"])
     _refuse_unread(like, mails, raw)
-    own_mails = {row.id for row in mails if _his(row, like)}
+    own_mails = {row.id for row in mails if _sent_by(row, like)}
     made = Plan(like, contact, found)
     own = await _own_messages(connection, contact, own_mails)
     await _conversations(connection, made, own, ours)
@@ -120,7 +120,7 @@ async def plan(
 
 
 async def keys(connection: AsyncConnection, query: sa.Select[Any], **values: Any) -> set[Any]:
-    """The one column of a query as a set, without NULL."""
+    """Return the single column of a query as a set, without NULL."""
     return set((await connection.execute(query, values)).scalars()) - {None}
 
 
@@ -133,18 +133,18 @@ async def _mails(connection: AsyncConnection, ids: Collection[int]) -> list[Any]
     return list((await connection.execute(query, {"ids": sorted(ids)})).all())
 
 
-def _his(row: Any, like: Likeness) -> bool:
+def _sent_by(row: Any, like: Likeness) -> bool:
     sender = row.sender if row.sender is not None else row.envelope["sender"]
     return address_key(sender or "") == like.address
 
 
 def _refuse_unread(like: Likeness, mails: Iterable[Any], raw: Collection[int]) -> None:
     for row in mails:
-        if row.state not in ("pending", "held") or not (row.id in raw or _his(row, like)):
+        if row.state not in ("pending", "held") or not (row.id in raw or _sent_by(row, like)):
             continue
         if row.state == "pending":
             raise Unavailable(
-                "mail that names this person waits to be processed: try again when that is done"
+                "mail naming this person is still waiting to be processed: try again later"
             )
         raise Refused(f"mail {row.id} is held and names this person: retry or discard it first")
 
@@ -152,117 +152,124 @@ def _refuse_unread(like: Likeness, mails: Iterable[Any], raw: Collection[int]) -
 async def _own_messages(
     connection: AsyncConnection, contact: Contact | None, mails: Collection[int]
 ) -> set[int]:
-    """Messages that he wrote, or that were forwarded as his."""
+    """Return the messages the person wrote, or that were forwarded as theirs."""
     found = await keys(
-        connection, sa.select(M.c.id).where(among(M.c.mail_id, "mails")), mails=sorted(mails)
+        connection,
+        sa.select(MESSAGE.c.id).where(among(MESSAGE.c.mail_id, "mails")),
+        mails=sorted(mails),
     )
     if contact is not None:
-        found |= await keys(connection, sa.select(M.c.id).where(M.c.sender_id == contact.id))
+        found |= await keys(
+            connection, sa.select(MESSAGE.c.id).where(MESSAGE.c.sender_id == contact.id)
+        )
     return found
 
 
 async def _conversations(
     connection: AsyncConnection, made: Plan, own: set[int], ours: Collection[str]
 ) -> None:
-    """Tells conversations that are his alone from those with others, and what follows for their
-    tickets.
+    """Fill in threads, messages, tickets and fields: those that are the person's alone, and others.
+
+    ``own`` are the person's messages.
     """
     number = made.contact.id if made.contact is not None else 0
-    touched = await keys(
-        connection, sa.select(M.c.thread_id).where(among(M.c.id, "ids")), ids=sorted(own)
-    )
-    touched |= await keys(
-        connection, sa.select(PART.c.thread_id).where(PART.c.contact_id == number)
-    )
-    asked = await keys(
+    requested = await keys(
         connection, sa.select(TICKET.c.number).where(TICKET.c.requester_id == number)
     )
-    put_on = await keys(connection, sa.select(ON.c.ticket).where(ON.c.contact_id == number))
-    touched |= await keys(
-        connection,
-        sa.select(THREAD.c.id).where(among(THREAD.c.ticket, "n")),
-        n=sorted(asked | put_on),
+    put_on = await keys(
+        connection, sa.select(TICKET_CONTACT.c.ticket).where(TICKET_CONTACT.c.contact_id == number)
     )
-    place = sa.select(THREAD.c.id, THREAD.c.ticket)
-    ticket_of = dict(
-        (
-            await connection.execute(
-                place.where(among(THREAD.c.id, "ids")), {"ids": sorted(touched)}
-            )
-        ).all()
-    )
-    alone = await _alone(
-        connection,
-        touched,
-        {each for each in touched if ticket_of[each] in asked},
-        number,
-        own,
-        ours,
-    )
-    numbers = asked | put_on | {each for each in ticket_of.values() if each is not None}
+    ticket_of = await _threads(connection, number, own, requested | put_on)
+    touched = set(ticket_of)
+    theirs = {each for each in touched if ticket_of[each] in requested}
+    alone = await _alone(connection, touched, theirs, number, own, ours)
+    numbers = requested | put_on | {each for each in ticket_of.values() if each is not None}
     query = sa.select(TICKET.c.number, TICKET.c.subject, TICKET.c.merged_into)
     tickets = (
         await connection.execute(query.where(among(TICKET.c.number, "n")), {"n": sorted(numbers)})
     ).all()
-    shared = {
-        row.ticket
-        for row in await connection.execute(
-            place.where(among(THREAD.c.ticket, "n")), {"n": sorted(numbers)}
-        )
-        if row.id not in alone
-    }
     made.threads = touched - alone
-    made.tickets = asked - shared
+    made.tickets = requested - await _shared(connection, numbers, alone)
     noted = made.tickets - {
         row.number
         for row in tickets
         if row.merged_into is not None and row.merged_into not in made.tickets
     }
-    gone = sa.select(M.c.id).where(
-        sa.or_(among(M.c.thread_id, "threads"), among(M.c.ticket_note, "noted"))
+    gone = sa.select(MESSAGE.c.id).where(
+        sa.or_(among(MESSAGE.c.thread_id, "threads"), among(MESSAGE.c.ticket_note, "noted"))
     )
     made.messages = own | await keys(connection, gone, threads=sorted(alone), noted=sorted(noted))
-    await _titles(connection, made, asked, tickets)
+    await _titles(connection, made, requested, tickets)
+
+
+async def _threads(
+    connection: AsyncConnection, contact: int, own: set[int], tickets: set[int]
+) -> dict[int, int | None]:
+    """Return the threads the person took part in, or of these tickets, each with its ticket."""
+    found = await keys(
+        connection,
+        sa.select(MESSAGE.c.thread_id).where(among(MESSAGE.c.id, "ids")),
+        ids=sorted(own),
+    )
+    found |= await keys(
+        connection, sa.select(PARTICIPANT.c.thread_id).where(PARTICIPANT.c.contact_id == contact)
+    )
+    of_tickets = sa.select(THREAD.c.id).where(among(THREAD.c.ticket, "n"))
+    found |= await keys(connection, of_tickets, n=sorted(tickets))
+    query = sa.select(THREAD.c.id, THREAD.c.ticket).where(among(THREAD.c.id, "ids"))
+    return dict((await connection.execute(query, {"ids": sorted(found)})).all())
+
+
+async def _shared(connection: AsyncConnection, tickets: set[int], alone: set[int]) -> set[int]:
+    """Return the tickets that have a thread which is not the person's alone."""
+    query = sa.select(THREAD.c.id, THREAD.c.ticket).where(among(THREAD.c.ticket, "n"))
+    rows = await connection.execute(query, {"n": sorted(tickets)})
+    return {row.ticket for row in rows if row.id not in alone}
 
 
 async def _alone(
     connection: AsyncConnection,
     touched: set[int],
-    his: set[int],
+    theirs: set[int],
     number: int,
     own: set[int],
     ours: Collection[str],
 ) -> set[int]:
-    """Of ``touched`` the threads with nobody else outside: none that wrote, and none that was
-    written to, unless the ticket is ``his``.
+    """Return the ``touched`` threads with nobody else outside.
+
+    Nobody else outside wrote in them, or received mail unless the ticket is the person's (``his``).
     """
     outside = [~among(CONTACT.c.address, "ours"), CONTACT.c.id != number]
     given = {"ids": sorted(touched), "ours": sorted(ours)}
-    writing = sa.select(M.c.thread_id).join(CONTACT, CONTACT.c.id == M.c.sender_id)
+    writing = sa.select(MESSAGE.c.thread_id).join(CONTACT, CONTACT.c.id == MESSAGE.c.sender_id)
     writing = writing.where(
-        among(M.c.thread_id, "ids"), *outside, M.c.kind.not_in(REPORTS), ~among(M.c.id, "own")
+        among(MESSAGE.c.thread_id, "ids"),
+        *outside,
+        MESSAGE.c.kind.not_in(REPORT_KINDS),
+        ~among(MESSAGE.c.id, "own"),
     )
     wrote = await keys(connection, writing, **given, own=sorted(own))
     reading = (
-        sa.select(PART.c.thread_id)
-        .join(CONTACT, CONTACT.c.id == PART.c.contact_id)
-        .where(among(PART.c.thread_id, "ids"), *outside)
+        sa.select(PARTICIPANT.c.thread_id)
+        .join(CONTACT, CONTACT.c.id == PARTICIPANT.c.contact_id)
+        .where(among(PARTICIPANT.c.thread_id, "ids"), *outside)
     )
     present = await keys(connection, reading, **given)
-    return touched - wrote - (present - his)
+    return touched - wrote - (present - theirs)
 
 
 async def _titles(
-    connection: AsyncConnection, made: Plan, asked: set[int], tickets: Iterable[Any]
+    connection: AsyncConnection, made: Plan, requested: set[int], tickets: Iterable[Any]
 ) -> None:
-    """The fields that tickets are to be given. A subject goes that only his messages had; in others
-    his address and name are hidden.
+    """Plan the fields of tickets.
+
+    A subject that only erased messages had is replaced whole; in others the address and name are.
     """
-    subjects: dict[int, list[str]] = {}  # of messages that go, by ticket
+    subjects: dict[int, list[str]] = {}  # of erased messages, by ticket
     kept: dict[int, set[str]] = {}
     query = (
-        sa.select(M.c.id, M.c.subject, THREAD.c.ticket)
-        .join(THREAD, THREAD.c.id == M.c.thread_id)
+        sa.select(MESSAGE.c.id, MESSAGE.c.subject, THREAD.c.ticket)
+        .join(THREAD, THREAD.c.id == MESSAGE.c.thread_id)
         .where(among(THREAD.c.ticket, "n"))
     )
     tickets = list(tickets)
@@ -276,12 +283,12 @@ async def _titles(
     tickets += (await connection.execute(more, {"n": sorted(made.found["ticket"] - known)})).all()
     for each in tickets:
         key = subject_key(each.subject)
-        his = each.number in made.tickets or (
+        theirs = each.number in made.tickets or (
             key in subjects.get(each.number, ()) and key not in kept.get(each.number, ())
         )
-        subject = ERASED if his else made.like.hidden(each.subject, names=each.number in known)
+        subject = ERASED if theirs else made.like.hidden(each.subject, names=each.number in known)
         fields: list[tuple[str, object]] = [("subject", subject)] if subject != each.subject else []
-        if each.number in asked:
+        if each.number in requested:
             fields.append(("requester_id", None))
         if fields:
             made.fields[each.number] = tuple(fields)
@@ -289,12 +296,12 @@ async def _titles(
 
 
 async def _mails_of(connection: AsyncConnection, own: set[int], messages: set[int]) -> set[int]:
-    """The mails that go: his, those that became the messages that go, and repetitions of both."""
+    """Return the mails to erase: the person's, those of erased messages, and their duplicates."""
     of_messages = sa.select(MAIL.c.id).where(among(MAIL.c.message, "messages"))
     found = own | await keys(connection, of_messages, messages=sorted(messages))
     found |= await keys(
         connection,
-        sa.select(M.c.mail_id).where(among(M.c.id, "messages")),
+        sa.select(MESSAGE.c.mail_id).where(among(MESSAGE.c.id, "messages")),
         messages=sorted(messages),
     )
     return found | await keys(

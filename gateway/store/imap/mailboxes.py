@@ -1,9 +1,8 @@
-"""Mailboxes that are read by IMAP: who reads them, how far, what is left to be done in them, and
-how they are.
+"""Mailboxes read by IMAP: who reads them, how far, what is left to do in them, and their state.
 
-Whoever changes one holds its lease; the mails themselves are written down by
-:mod:`gateway.store.imap.taken_mail`. What can go wrong: the lease was lost meanwhile
-(:class:`gateway.store.imap.taken_mail.MailboxLeaseLost`), and nothing was changed.
+Whoever changes one holds its lease; the mails themselves are recorded by
+:mod:`gateway.store.imap.taken_mail`. Where the lease was lost meanwhile, :class:`MailboxLeaseLost`
+is raised and nothing is changed.
 """
 
 from __future__ import annotations
@@ -17,22 +16,43 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store.engine import Database
-from gateway.store.imap.taken_mail import BOX, HERE, KNOWN, TAKEN, MailboxLeaseLost
+from gateway.store.imap.taken_mail import (
+    AT_UIDVALIDITY,
+    KNOWN_UIDS,
+    MAILBOX,
+    SUPERSEDED,
+    TAKEN,
+    MailboxLeaseLost,
+)
 from gateway.store.sql.any_of import among
 from gateway.store.sql.nodes import dead
 
-EARLIER = (
-    1 << 33
-    # what is taken off an UIDVALIDITY (32 bits, RFC 3501 section 2.3.1.1) that no longer holds, once
-    # for each time
-)
 Automation = Literal["all", "fresh", "none"]
 State = Literal["new", "ok", "failing", "refused"]
 
 
+# Copies the mails taken from a mailbox into the table of those known by digest, as a generation.
+SUPERSEDE = sa.insert(SUPERSEDED).from_select(
+    ["mailbox_id", "digest", "generation", "uid", "mail_id"],
+    sa.select(
+        TAKEN.c.mailbox_id,
+        TAKEN.c.digest,
+        sa.select(sa.func.coalesce(sa.func.max(SUPERSEDED.c.generation), 0) + 1)
+        .where(SUPERSEDED.c.mailbox_id == sa.bindparam("box"))
+        .scalar_subquery(),
+        TAKEN.c.uid,
+        TAKEN.c.mail_id,
+    ).where(
+        TAKEN.c.mailbox_id == sa.bindparam("box"),
+        TAKEN.c.mail_id.is_not(None),
+        TAKEN.c.digest.is_not(None),
+    ),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Mailbox:
-    """A mailbox as it stands in the database; the columns of ``schema.mailbox``."""
+    """The row of a mailbox; see the columns of ``schema.mailbox``."""
 
     id: int
     name: str
@@ -53,7 +73,7 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A mail that could not be fetched: why, how often it was tried, and when it is tried again."""
+    """A mail that could not be fetched: why, how often it was tried, when it is tried again."""
 
     uid: int
     problem: str
@@ -62,7 +82,7 @@ class Owed:
 
 
 class Mailboxes:
-    """The mailboxes of an installation, in ``database``; whoever changes one holds its lease."""
+    """The mailboxes in ``database``; whoever changes one holds its lease."""
 
     __slots__ = ("database",)
 
@@ -70,22 +90,23 @@ class Mailboxes:
         self.database = database
 
     async def listing(self) -> list[Mailbox]:
-        """All of them by name, also those that are no longer configured."""
+        """Return all mailboxes by name, also those that are no longer configured."""
         async with self.database.read() as connection:
             return [
                 Mailbox(**row)
                 for row in (
-                    await connection.execute(sa.select(BOX).order_by(BOX.c.name))
+                    await connection.execute(sa.select(MAILBOX).order_by(MAILBOX.c.name))
                 ).mappings()
             ]
 
     async def get(self, name: str) -> Mailbox | None:
-        """One of them, None where it was never opened."""
+        """Return a mailbox, None where it was never opened."""
         return next((each for each in await self.listing() if each.name == name), None)
 
     async def register(self, wanted: Sequence[tuple[str, str]]) -> None:
-        """Makes rows for (name, place) that have none. Where the place changed, it is another
-        mailbox, which was never opened.
+        """Insert the (name, place) pairs that have no row yet.
+
+        Where the place of a known name changed, it is another mailbox and starts as never opened.
         """
         known = {each.name: each.place for each in await self.listing()}
         if all(known.get(name) == place for name, place in wanted):
@@ -95,13 +116,17 @@ class Mailboxes:
         )
         fresh |= {"uidvalidity": 0, "backlog_automation": "fresh", "state": "new"}
         async with self.database.write(ordered=True) as connection:
-            known = dict((await connection.execute(sa.select(BOX.c.name, BOX.c.place))).all())
+            known = dict(
+                (await connection.execute(sa.select(MAILBOX.c.name, MAILBOX.c.place))).all()
+            )
             for name, place in wanted:
                 if name not in known:
-                    await connection.execute(sa.insert(BOX).values(name=name, place=place))
+                    await connection.execute(sa.insert(MAILBOX).values(name=name, place=place))
                 elif known[name] != place:
                     await connection.execute(
-                        sa.update(BOX).where(BOX.c.name == name).values(place=place, **fresh)
+                        sa.update(MAILBOX)
+                        .where(MAILBOX.c.name == name)
+                        .values(place=place, **fresh)
                     )
 
     # ---- the lease
@@ -109,49 +134,58 @@ class Mailboxes:
     async def claim(
         self, names: Collection[str], seconds: float, now: datetime
     ) -> dict[str, Mailbox]:
-        """Takes or keeps those that nobody else holds, for ``seconds`` from ``now``; processes of
-        this host that are gone hold nothing.
+        """Take or renew the leases of those nobody else holds, for ``seconds`` from ``now``.
 
-        What we hold is kept even while a transaction of ours has its row: that is waited for. What
-        is free and in use by another process is not.
+        Dead processes of this host hold nothing. A lease of ours is renewed even while another
+        transaction of ours has its row locked: this waits for it. A free row that is locked by
+        another process is skipped.
         """
-        named = BOX.c.name.in_(sorted(names))
+        named = MAILBOX.c.name.in_(sorted(names))
         lease = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}
         async with self.database.write(durable=False) as connection:
             kept = await connection.execute(
-                sa.update(BOX)
-                .where(named, BOX.c.lease_owner == self.database.node)
+                sa.update(MAILBOX)
+                .where(named, MAILBOX.c.lease_owner == self.database.node)
                 .values(**lease)
-                .returning(BOX)
+                .returning(MAILBOX)
             )
             rows = list(kept.mappings())
-            held = sa.select(BOX.c.lease_owner).where(
-                named, BOX.c.lease_owner.is_not(None), BOX.c.lease_owner != self.database.node
-            )
-            gone = dead(set((await connection.execute(held)).scalars()), self.database.node)
-            free = sa.or_(
-                BOX.c.lease_owner.is_(None),
-                BOX.c.lease_owner.in_(sorted(gone)),
-                sa.and_(BOX.c.lease_until < now, BOX.c.lease_owner != self.database.node),
-            )
-            query = (
-                sa.select(BOX.c.id)
-                .where(named, free)
-                .order_by(BOX.c.id)
-                .with_for_update(skip_locked=True)
-            )
-            ids = list((await connection.execute(query)).scalars())
-            if ids:
+            if ids := await self._free(connection, named, now):
                 taken = await connection.execute(
-                    sa.update(BOX).where(BOX.c.id.in_(ids)).values(**lease).returning(BOX)
+                    sa.update(MAILBOX)
+                    .where(MAILBOX.c.id.in_(ids))
+                    .values(**lease)
+                    .returning(MAILBOX)
                 )
                 rows += taken.mappings()
         return {row["name"]: Mailbox(**row) for row in rows}
 
+    async def _free(
+        self, connection: AsyncConnection, named: sa.ColumnElement[bool], now: datetime
+    ) -> list[int]:
+        """Return the ids of those nobody living holds, locked; skip rows locked by others."""
+        others = MAILBOX.c.lease_owner != self.database.node
+        held = sa.select(MAILBOX.c.lease_owner).where(
+            named, MAILBOX.c.lease_owner.is_not(None), others
+        )
+        gone = dead(set((await connection.execute(held)).scalars()), self.database.node)
+        free = sa.or_(
+            MAILBOX.c.lease_owner.is_(None),
+            MAILBOX.c.lease_owner.in_(sorted(gone)),
+            sa.and_(MAILBOX.c.lease_until < now, others),
+        )
+        query = (
+            sa.select(MAILBOX.c.id)
+            .where(named, free)
+            .order_by(MAILBOX.c.id)
+            .with_for_update(skip_locked=True)
+        )
+        return list((await connection.execute(query)).scalars())
+
     async def release(self, names: Collection[str]) -> None:
-        """Gives back what we hold of these."""
-        mine = sa.update(BOX).where(
-            BOX.c.name.in_(sorted(names)), BOX.c.lease_owner == self.database.node
+        """Give up our leases of these mailboxes."""
+        mine = sa.update(MAILBOX).where(
+            MAILBOX.c.name.in_(sorted(names)), MAILBOX.c.lease_owner == self.database.node
         )
         async with self.database.write(durable=False) as connection:
             await connection.execute(mine.values(lease_owner=None, lease_until=None))
@@ -161,25 +195,25 @@ class Mailboxes:
             await self._set(connection, box, **values)
 
     async def _set(self, connection: AsyncConnection, box: int, **values: Any) -> None:
-        mine = sa.update(BOX).where(BOX.c.id == box, BOX.c.lease_owner == self.database.node)
+        mine = sa.update(MAILBOX).where(
+            MAILBOX.c.id == box, MAILBOX.c.lease_owner == self.database.node
+        )
         if not (await connection.execute(mine.values(**values))).rowcount:
-            raise MailboxLeaseLost("the mailbox is read by another process now")
+            raise MailboxLeaseLost("another process reads the mailbox now")
 
     # ---- how far it was read
 
     async def begin(self, box: int, uidvalidity: int, last: int, now: datetime) -> None:
-        """The folder was opened and its UIDs are new to us: for the first time, or because the
-        server gave others. ``last`` is the newest of them.
+        """Start with new UIDs, on the first opening or because the server changed them.
 
-        What we had under other UIDs is known by digest only from now on, also where the server
-        comes back to an UIDVALIDITY it had.
+        ``last`` is the newest UID. Mail taken under earlier UIDs is recognised by its digest only
+        from now on, also where the server returns to an earlier UIDVALIDITY.
         """
         first = sa.func.coalesce(
-            BOX.c.first_seen_at,
-            sa.literal(now, BOX.c.first_seen_at.type),
-            type_=BOX.c.first_seen_at.type,
+            MAILBOX.c.first_seen_at,
+            sa.literal(now, MAILBOX.c.first_seen_at.type),
+            type_=MAILBOX.c.first_seen_at.type,
         )
-        mine = [TAKEN.c.mailbox_id == box]
         async with self.database.write(ordered=True) as connection:
             await self._set(
                 connection,
@@ -189,21 +223,13 @@ class Mailboxes:
                 backlog_end=last,
                 first_seen_at=first,
             )
-            lowest = (
-                await connection.execute(sa.select(sa.func.min(TAKEN.c.uidvalidity)).where(*mine))
-            ).scalar()
-            if lowest is not None:
-                step = (min(0, lowest) // EARLIER - 1) * EARLIER
-                await connection.execute(sa.delete(TAKEN).where(*mine, TAKEN.c.mail_id.is_(None)))
-                moved = sa.update(TAKEN).where(*mine, TAKEN.c.uidvalidity > 0)
-                await connection.execute(moved.values(uidvalidity=TAKEN.c.uidvalidity + step))
+            await connection.execute(SUPERSEDE, {"box": box})
+            await connection.execute(sa.delete(TAKEN).where(TAKEN.c.mailbox_id == box))
 
     async def plan(
         self, box: int, since: date | None, automation: Automation, last: int, now: datetime
     ) -> None:
-        """How what lies there up to the UID ``last`` is to be taken in, as if the mailbox were
-        opened for the first time.
-        """
+        """Read the mailbox again up to the UID ``last``, as if opened for the first time."""
         wishes: dict[str, Any] = {
             "backlog_since": since,
             "backlog_automation": automation,
@@ -212,28 +238,28 @@ class Mailboxes:
         await self._change(box, **wishes, first_seen_at=now, last_uid=0, last_pass_at=None)
 
     async def advance(self, box: int, last: int) -> None:
-        """Everything up to ``last`` is known or gone."""
+        """Record that everything up to ``last`` is known or gone."""
         await self._change(box, last_uid=last)
 
     async def known(self, box: int, uidvalidity: int, uids: Collection[int]) -> set[int]:
-        """Which of these UIDs stand in our list, stored or owed."""
+        """Return which of these UIDs are recorded, as stored or as unfetchable."""
         async with self.database.read() as connection:
             return set(
                 (
                     await connection.execute(
-                        KNOWN, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
+                        KNOWN_UIDS, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
                     )
                 ).scalars()
             )
 
-    # ---- what is left to be done
+    # ---- what is left to do
 
     async def unsettled(self, box: int, uidvalidity: int, limit: int) -> list[int]:
-        """UIDs of stored mails that are still to be flagged, moved or deleted on the server,
+        """Return UIDs of stored mails still to be flagged, moved or deleted on the server,
         ascending.
         """
         query = sa.select(TAKEN.c.uid).where(
-            HERE, sa.text("NOT mailbox_mail.settled"), TAKEN.c.mail_id.is_not(None)
+            AT_UIDVALIDITY, sa.text("NOT mailbox_mail.settled"), TAKEN.c.mail_id.is_not(None)
         )
         async with self.database.read() as connection:
             values = {"box": box, "validity": uidvalidity}
@@ -244,25 +270,29 @@ class Mailboxes:
             )
 
     async def settle(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
-        """These are done. Losing this in a crash only means that it is done again."""
-        done = sa.update(TAKEN).where(HERE, among(TAKEN.c.uid, "uids")).values(settled=True)
+        """Record that nothing is left to do for these; losing this in a crash only repeats the
+        work.
+        """
+        done = (
+            sa.update(TAKEN).where(AT_UIDVALIDITY, among(TAKEN.c.uid, "uids")).values(settled=True)
+        )
         async with self.database.write(durable=False) as connection:
             await connection.execute(
                 done, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
             )
 
-    async def owe(
+    async def record_unfetchable(
         self, box: int, uidvalidity: int, uid: int, problem: str, retry_at: datetime
     ) -> None:
-        """Writes down that a mail cannot be fetched, so that the others go on and a person can see
-        it; not over one that is stored.
+        """Record that a mail cannot be fetched, so that the others go on and a person can see it.
+
+        Does nothing where the mail is stored already.
         """
         key = {"mailbox_id": box, "uidvalidity": uidvalidity, "uid": uid}
         here = sa.and_(*(TAKEN.c[name] == value for name, value in key.items()))
         async with self.database.write() as connection:
-            await self._set(
-                connection, box, lease_owner=self.database.node
-            )  # it is ours, and stays so until the end
+            # locks the row, so that the mailbox stays ours until the end
+            await self._set(connection, box, lease_owner=self.database.node)
             row = (
                 await connection.execute(sa.select(TAKEN.c.tries, TAKEN.c.mail_id).where(here))
             ).one_or_none()
@@ -280,11 +310,9 @@ class Mailboxes:
                 )
 
     async def owed(self, box: int, uidvalidity: int, due: datetime | None = None) -> list[Owed]:
-        """Mails that could not be fetched, only those that are to be tried again at ``due`` when
-        given.
-        """
+        """Return unfetchable mails, only those to be retried by ``due`` where given."""
         query = sa.select(TAKEN.c.uid, TAKEN.c.problem, TAKEN.c.tries, TAKEN.c.retry_at).where(
-            HERE,
+            AT_UIDVALIDITY,
             sa.text("NOT mailbox_mail.settled"),
             TAKEN.c.mail_id.is_(None),
             TAKEN.c.problem.is_not(None),
@@ -300,17 +328,17 @@ class Mailboxes:
             ]
 
     async def owed_counts(self) -> dict[int, int]:
-        """How many mails each mailbox owes, by its id; those that owe none are left out."""
+        """Return the number of unfetchable mails by mailbox id; others are absent."""
         query = sa.select(TAKEN.c.mailbox_id, sa.func.count()).where(
             TAKEN.c.mail_id.is_(None), sa.text("NOT mailbox_mail.settled")
         )
         async with self.database.read() as connection:
             return dict((await connection.execute(query.group_by(TAKEN.c.mailbox_id))).all())
 
-    async def forgive(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
-        """Mails that could not be fetched are no longer there."""
+    async def drop_unfetchable(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
+        """Forget unfetchable mails that are no longer on the server."""
         lost = sa.delete(TAKEN).where(
-            HERE,
+            AT_UIDVALIDITY,
             among(TAKEN.c.uid, "uids"),
             TAKEN.c.mail_id.is_(None),
             sa.text("NOT mailbox_mail.settled"),
@@ -320,21 +348,19 @@ class Mailboxes:
                 lost, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
             )
 
-    # ---- how it is
+    # ---- state
 
-    async def well(self, box: int, now: datetime) -> None:
-        """Everything that was there has been taken in."""
+    async def mark_ok(self, box: int, now: datetime) -> None:
+        """Record that everything in the mailbox has been taken in."""
         await self._change(
             box, durable=False, state="ok", problem=None, failing_since=None, last_pass_at=now
         )
 
-    async def ailing(self, box: int, state: State, problem: str, now: datetime) -> None:
-        """It cannot be read, for a reason in one plain sentence; since when is kept from the first
-        time on.
-        """
+    async def mark_failing(self, box: int, state: State, problem: str, now: datetime) -> None:
+        """Record why the mailbox cannot be read, in one sentence; ``failing_since`` is kept."""
         since = sa.func.coalesce(
-            BOX.c.failing_since,
-            sa.literal(now, BOX.c.failing_since.type),
-            type_=BOX.c.failing_since.type,
+            MAILBOX.c.failing_since,
+            sa.literal(now, MAILBOX.c.failing_since.type),
+            type_=MAILBOX.c.failing_since.type,
         )
         await self._change(box, durable=False, state=state, problem=problem, failing_since=since)

@@ -1,10 +1,9 @@
-"""Access and refresh tokens of mailbox accounts. Renewing one takes its lease first, so that a
-refresh token is used by one process at a time.
+"""Access and refresh tokens of mailbox accounts.
 
-What can go wrong: the process dies between the provider's answer and :meth:`TokenRows.renewed`. The
-lease ends then, and a provider that has replaced the refresh token may refuse the old one, which is
-told as a refusal; nothing can be kept before it is known. And somebody may sign in anew while the
-old refresh token is still under way: what comes of the old one is then dropped, whichever it is.
+Renewing a token takes its lease first, so that one process at a time uses a refresh token. When a
+process dies between the provider's answer and :meth:`TokenRows.renewed`, the lease ends, and a
+provider that has replaced the refresh token may refuse the old one; that is reported as a refusal.
+When a person signs in while the old refresh token is in use, its result is dropped.
 """
 
 from __future__ import annotations
@@ -23,14 +22,16 @@ from gateway.store.sql.nodes import dead
 
 TOKEN = tables.oauth_token
 Key = tuple[str, str]  # client, account
-_FREE = {"lease_owner": None, "lease_until": None}
-_WELL = {"problem": None, "refused_at": None}
+_NO_LEASE = {"lease_owner": None, "lease_until": None}
+_NO_PROBLEM = {"problem": None, "refused_at": None}
 
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What a provider gave; ``refresh_token`` None where the old one stays, ``refresh_until`` None
-    where it did not tell.
+    """What a provider granted.
+
+    ``refresh_token`` is None where the old one stays valid, ``refresh_until`` None where the
+    provider did not say.
     """
 
     access_token: str = field(repr=False)
@@ -57,7 +58,7 @@ class StoredToken:
 
 
 class TokenRows:
-    """The table, in ``database``."""
+    """The token rows in ``database``."""
 
     __slots__ = ("database",)
 
@@ -65,7 +66,7 @@ class TokenRows:
         self.database = database
 
     async def get(self, key: Key) -> StoredToken | None:
-        """The row of an account, None where there is none."""
+        """Return the row of an account, None where there is none."""
         async with self.database.read() as connection:
             row = (
                 (await connection.execute(sa.select(TOKEN).where(_is(key))))
@@ -75,10 +76,10 @@ class TokenRows:
             return StoredToken(**row) if row is not None else None
 
     async def lease(self, key: Key, seconds: float, now: datetime) -> StoredToken | None:
-        """Takes the right to renew, for ``seconds``, and returns the row as it was then; None while
-        another process that lives has it.
+        """Take the right to renew for ``seconds`` and return the row, None while another process
+        has it.
 
-        Losing the lease in a crash is harmless, so nobody waits for the disk here.
+        Not synced to disk, since losing the lease in a crash does no harm.
         """
         mine = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}
         async with self.database.write(durable=False) as connection:
@@ -98,7 +99,7 @@ class TokenRows:
         return not dead([row.lease_owner or ""], self.database.node)
 
     async def _locked(self, connection: AsyncConnection, key: Key, now: datetime) -> StoredToken:
-        """The row, made where it is missing, until the end of the transaction nobody else's."""
+        """Return the row, inserted where missing, locked until the transaction ends."""
         insert = postgresql.insert if self.database.dialect == "postgresql" else sqlite.insert
         query = sa.select(TOKEN).where(_is(key)).with_for_update()
         if (row := (await connection.execute(query)).mappings().one_or_none()) is None:
@@ -111,18 +112,16 @@ class TokenRows:
         return StoredToken(**row)
 
     async def release(self, key: Key) -> None:
-        """Gives the right to renew back, with nothing changed."""
+        """Give up the right to renew; nothing else changes."""
         async with self.database.write(durable=False) as connection:
             await connection.execute(
                 sa.update(TOKEN)
                 .where(_is(key), TOKEN.c.lease_owner == self.database.node)
-                .values(_FREE)
+                .values(_NO_LEASE)
             )
 
     async def renewed(self, key: Key, used: str | None, granted: Granted) -> bool:
-        """Stores all that a renewal gave and ends the lease, in one transaction; False where
-        ``used`` is no longer the refresh token of the row.
-        """
+        """Store a renewal, end the lease; False where ``used`` is no longer the refresh token."""
         values: dict[str, Any] = {
             "access_token": granted.access_token,
             "access_until": granted.access_until,
@@ -131,11 +130,12 @@ class TokenRows:
             values["refresh_token"] = granted.refresh_token
         if granted.refresh_token is not None or granted.refresh_until is not None:
             values["refresh_until"] = granted.refresh_until
-        return await self._replace(key, used, values | _WELL)
+        return await self._replace(key, used, values | _NO_PROBLEM)
 
     async def refused(self, key: Key, used: str | None, problem: str, now: datetime) -> bool:
-        """The provider does not want to hear of us: told to everybody, until a person signs in.
-        False where somebody has done so meanwhile.
+        """Record that the provider refused us, until a person signs in.
+
+        Returns False where somebody has signed in meanwhile.
         """
         return await self._replace(
             key,
@@ -144,19 +144,17 @@ class TokenRows:
         )
 
     async def _replace(self, key: Key, used: str | None, values: dict[str, Any]) -> bool:
-        """Changes the row while it still holds the refresh token that was ``used``, whoever has the
-        lease: the newest token is the good one.
-        """
+        """Change the row if its refresh token is still ``used``, whoever has the lease."""
         statement = (
             sa.update(TOKEN)
             .where(_is(key), TOKEN.c.refresh_token.is_not_distinct_from(used))
-            .values(values | _FREE)
+            .values(values | _NO_LEASE)
         )
         async with self.database.write() as connection:
             return (await connection.execute(statement)).rowcount > 0
 
     async def signed_in(self, key: Key, granted: Granted, now: datetime) -> None:
-        """A person agreed anew: everything older is forgotten, a refusal too."""
+        """Store the tokens of a new sign-in; earlier tokens and refusals are forgotten."""
         values = {
             "access_token": granted.access_token,
             "access_until": granted.access_until,
@@ -167,7 +165,7 @@ class TokenRows:
         async with self.database.write() as connection:
             await self._locked(connection, key, now)
             await connection.execute(
-                sa.update(TOKEN).where(_is(key)).values(values | _WELL | _FREE)
+                sa.update(TOKEN).where(_is(key)).values(values | _NO_PROBLEM | _NO_LEASE)
             )
 
 

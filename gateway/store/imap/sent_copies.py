@@ -1,9 +1,8 @@
-"""Copies of sent mail for the mailboxes that keep such: which are wanted, who makes one, and what
-hinders it.
+"""Copies of sent mail for mailboxes that keep one: which are wanted, in progress, or hindered.
 
-Whoever takes a copy moves its ``due_at`` on, so that nobody else does meanwhile; no transaction is
-open while a server is spoken to. What can go wrong: he dies, and it is taken again when that time
-has come. Then it may be in the mailbox already; whoever makes it looks there first.
+Whoever takes a copy moves its ``due_at`` ahead, so that nobody else takes it meanwhile; no
+transaction is open while a server is spoken to. When its holder dies, it is taken again at that
+time. The copy may then be in the mailbox already, so whoever makes it looks there first.
 """
 
 from __future__ import annotations
@@ -18,63 +17,66 @@ from sqlalchemy.dialects import postgresql, sqlite
 from gateway.store.engine import Database
 from gateway.store.schema import tables
 
-WITHIN = timedelta(days=7)  # a mail that went out before gets no copy any more
-LONGEST_WAY = timedelta(days=7)  # from a mail's message to its going out, with room to spare
+COPY_WITHIN = timedelta(days=7)  # mail sent earlier gets no copy
+LONGEST_DELIVERY = timedelta(days=7)  # from writing a mail to sending it, with room to spare
 COPY, OUTGOING, DELIVERY, MESSAGE = (
     tables.sent_copy,
     tables.outgoing,
     tables.delivery,
     tables.message,
 )
-_SENT = sa.exists().where(
+_WAS_SENT = sa.exists().where(
     DELIVERY.c.outgoing_id == OUTGOING.c.id,
     DELIVERY.c.state == "sent",
     DELIVERY.c.ended_at >= sa.bindparam("since", type_=DELIVERY.c.ended_at.type),
 )
-_PLANNED = sa.exists().where(
+_IS_PLANNED = sa.exists().where(
     COPY.c.outgoing_id == OUTGOING.c.id, COPY.c.mailbox == sa.bindparam("mailbox")
 )
-# The numbers of messages ascend with the time at which they were written, also those of mails that
-# had been scheduled.
-WANTED = (
+# Mails of a channel without a copy in the mailbox. Message ids ascend with the time of writing,
+# also those of scheduled mails.
+MAILS_WITHOUT_COPY = (
     sa.select(OUTGOING.c.id)
     .where(
         OUTGOING.c.message > sa.bindparam("after"),
         ~OUTGOING.c.automatic,
         OUTGOING.c.raw.is_not(None),
         OUTGOING.c.return_address == sa.bindparam("channel"),
-        _SENT,
-        ~_PLANNED,
+        _WAS_SENT,
+        ~_IS_PLANNED,
     )
     .order_by(OUTGOING.c.id)
 )
-HIGHEST = sa.select(sa.func.max(OUTGOING.c.message))
-UNDERWAY = (
+HIGHEST_MESSAGE = sa.select(sa.func.max(OUTGOING.c.message))
+FIRST_UNDERWAY = (
     sa.select(sa.func.min(OUTGOING.c.message))
     .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
-    .where(sa.text("delivery.state IN ('queued', 'deferred')"))  # in the words of the index
+    .where(sa.text("delivery.state IN ('queued', 'deferred')"))  # as in the index
 )
-BEFORE = (
+# The newest sent message written before a time.
+LAST_MESSAGE_BEFORE = (
     sa.select(MESSAGE.c.id)
     .join(OUTGOING, OUTGOING.c.message == MESSAGE.c.id)
     .where(MESSAGE.c.created_at < sa.bindparam("then", type_=MESSAGE.c.created_at.type))
     .order_by(OUTGOING.c.message.desc())
     .limit(1)
 )
-_DUE = sa.and_(
+_IS_DUE = sa.and_(
     COPY.c.mailbox == sa.bindparam("_mailbox"),
     COPY.c.done_at.is_(None),
     COPY.c.due_at <= sa.bindparam("_now", type_=COPY.c.due_at.type),
 )
-NEXT = (
+# The due copy of a mailbox that was tried least, locked.
+NEXT_COPY = (
     sa.select(COPY.c.outgoing_id, COPY.c.attempts)
     .join(OUTGOING, OUTGOING.c.id == COPY.c.outgoing_id)
-    .where(_DUE, OUTGOING.c.raw.is_not(None))
+    .where(_IS_DUE, OUTGOING.c.raw.is_not(None))
     .order_by(COPY.c.attempts, COPY.c.outgoing_id)
     .limit(1)
     .with_for_update(skip_locked=True, of=COPY)
 )
-WHOLE = (
+# A mail with its bytes and when it was first sent.
+MAIL_TO_COPY = (
     sa.select(
         OUTGOING.c.message_id,
         OUTGOING.c.raw,
@@ -93,8 +95,8 @@ WHOLE = (
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy in the hands of one process: the mail as it went out, and when it did. ``attempts``
-    counts this one.
+    """A copy taken by one process; ``sent_at`` is when the mail was sent, ``attempts`` includes
+    this one.
     """
 
     outgoing: int
@@ -106,7 +108,7 @@ class Copy:
 
 
 class Copies:
-    """The copies of an installation, in ``database``."""
+    """The copies in ``database``."""
 
     __slots__ = ("database",)
 
@@ -114,31 +116,32 @@ class Copies:
         self.database = database
 
     async def plan(self, wanted: Mapping[str, str], now: datetime, after: int | None = None) -> int:
-        """Makes rows for mails that users wrote, that went out to somebody within seven days, and
-        that have none yet.
+        """Insert copies of mails that users wrote, that were sent within seven days, and that have
+        none.
 
-        ``wanted`` is mailbox to address of its channel. What is returned is given as ``after`` the
-        next time, so that the database need not look at everything again; without it all of those
-        seven days is looked at.
+        ``wanted`` maps each mailbox to its channel's address. Pass the returned message id as
+        ``after`` next time to look at newer mail only; without it all mail of the seven days is
+        looked at.
         """
         async with self.database.read() as connection:
             if after is None:
                 after = (
-                    await connection.execute(BEFORE, {"then": now - WITHIN - LONGEST_WAY})
+                    await connection.execute(
+                        LAST_MESSAGE_BEFORE, {"then": now - COPY_WITHIN - LONGEST_DELIVERY}
+                    )
                 ).scalar() or 0
-            highest: int = (
-                (await connection.execute(HIGHEST)).scalar() or 0
-            )  # the first of the three: what is written meanwhile is for the next time
-            underway: int | None = (await connection.execute(UNDERWAY)).scalar()
+            # read first: what is written meanwhile is left for the next time
+            highest: int = (await connection.execute(HIGHEST_MESSAGE)).scalar() or 0
+            underway: int | None = (await connection.execute(FIRST_UNDERWAY)).scalar()
             rows = []
             for mailbox, channel in wanted.items():
                 values = {
                     "after": after,
                     "channel": channel,
-                    "since": now - WITHIN,
+                    "since": now - COPY_WITHIN,
                     "mailbox": mailbox,
                 }
-                found = (await connection.execute(WANTED, values)).scalars()
+                found = (await connection.execute(MAILS_WITHOUT_COPY, values)).scalars()
                 rows += [
                     {"outgoing_id": each, "mailbox": mailbox, "attempts": 0, "due_at": now}
                     for each in found
@@ -152,37 +155,37 @@ class Copies:
         return min(underway - 1, highest) if underway is not None else highest
 
     async def take(self, mailbox: str, now: datetime, until: datetime) -> Copy | None:
-        """A copy that is due for a mailbox, one that was tried least often; it is ours until
-        ``until``. None where there is none.
+        """Take the due copy of a mailbox that was tried least, until ``until``; None where there is
+        none.
         """
         async with self.database.write(durable=False) as connection:
-            row = (await connection.execute(NEXT, {"_mailbox": mailbox, "_now": now})).first()
+            row = (await connection.execute(NEXT_COPY, {"_mailbox": mailbox, "_now": now})).first()
             if row is None:
                 return None
             await connection.execute(
                 _one(row.outgoing_id, mailbox).values(due_at=until, attempts=row.attempts + 1)
             )
         async with self.database.read() as connection:
-            mail = (await connection.execute(WHOLE, {"outgoing": row.outgoing_id})).one()
+            mail = (await connection.execute(MAIL_TO_COPY, {"outgoing": row.outgoing_id})).one()
         message_id, raw, created_at, sent_at = mail
         return Copy(
-            row.outgoing_id,
-            mailbox,
-            message_id,
-            bytes(raw),
-            sent_at or created_at,
-            row.attempts + 1,
+            outgoing=row.outgoing_id,
+            mailbox=mailbox,
+            message_id=message_id,
+            raw=bytes(raw),
+            sent_at=sent_at or created_at,
+            attempts=row.attempts + 1,
         )
 
     async def done(self, copy: Copy, now: datetime) -> None:
-        """It is there."""
+        """Record that the copy is in the mailbox."""
         async with self.database.write() as connection:
             await connection.execute(
                 _one(copy.outgoing, copy.mailbox).values(done_at=now, due_at=None, problem=None)
             )
 
     async def hindered(self, copy: Copy, problem: str, due_at: datetime) -> None:
-        """It is not there, for a reason in one sentence, and is to be made at ``due_at``."""
+        """Record why a copy could not be made; it is tried again at ``due_at``."""
         async with self.database.write() as connection:
             await connection.execute(
                 _one(copy.outgoing, copy.mailbox).values(problem=problem, due_at=due_at)
@@ -191,9 +194,9 @@ class Copies:
     async def all_hindered(
         self, mailbox: str, problem: str, now: datetime, due_at: datetime
     ) -> None:
-        """None of a mailbox's copies can be made now."""
+        """Put off all due copies of a mailbox, for one reason."""
         async with self.database.write() as connection:
-            query = sa.update(COPY).where(_DUE).values(problem=problem, due_at=due_at)
+            query = sa.update(COPY).where(_IS_DUE).values(problem=problem, due_at=due_at)
             await connection.execute(query, {"_mailbox": mailbox, "_now": now})
 
 

@@ -1,10 +1,11 @@
-"""Which mails of mailboxes are in the spool, as its own transaction reads and writes it.
+"""Which mails of mailboxes are in the spool, read and written in the spool's own transaction.
 
-A mail is known by mailbox, UIDVALIDITY and UID, and that is written in the transaction that stores
-its bytes, so it is taken in exactly once wherever a crash falls. ``last_uid`` only says where to go
-on looking: it moves over a mail when that one is stored, gone, or written down as one that cannot
-be fetched. What can go wrong: the lease was lost, because the database was away or the clock
-jumped; then nothing is stored (:class:`MailboxLeaseLost`) and whoever has the lease fetches the mail.
+A mail is identified by mailbox, UIDVALIDITY and UID, recorded in the transaction that stores its
+bytes, so that it is taken exactly once wherever a crash falls. ``last_uid`` only says where to
+continue: it moves past a mail when that is stored, gone, or recorded as unfetchable.
+
+Where the lease was lost (the database was away, or the clock jumped), :class:`MailboxLeaseLost` is
+raised, nothing is stored, and whoever has the lease fetches the mail.
 """
 
 from __future__ import annotations
@@ -21,33 +22,43 @@ from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
 from gateway.store.sql.bulk import write_rows
 
-BOX, TAKEN = tables.mailbox, tables.mailbox_mail
-HERE = sa.and_(
+MAILBOX, TAKEN, SUPERSEDED = tables.mailbox, tables.mailbox_mail, tables.superseded_mail
+AT_UIDVALIDITY = sa.and_(
     TAKEN.c.mailbox_id == sa.bindparam("box"), TAKEN.c.uidvalidity == sa.bindparam("validity")
 )
-KNOWN = sa.select(TAKEN.c.uid, TAKEN.c.mail_id).where(HERE, among(TAKEN.c.uid, "uids"))
-_LOCK = (
-    sa.select(BOX.c.id, BOX.c.uidvalidity, BOX.c.last_uid, BOX.c.lease_owner)
-    .where(among(BOX.c.id, "ids"))
-    .order_by(BOX.c.id)
+KNOWN_UIDS = sa.select(TAKEN.c.uid, TAKEN.c.mail_id).where(
+    AT_UIDVALIDITY, among(TAKEN.c.uid, "uids")
+)
+_LOCK_MAILBOXES = (
+    sa.select(MAILBOX.c.id, MAILBOX.c.uidvalidity, MAILBOX.c.last_uid, MAILBOX.c.lease_owner)
+    .where(among(MAILBOX.c.id, "ids"))
+    .order_by(MAILBOX.c.id)
     .with_for_update()
 )
-_AGAIN = (
-    sa.select(TAKEN.c.uidvalidity, TAKEN.c.uid, TAKEN.c.mail_id, TAKEN.c.digest)
+# Mails taken under earlier UIDs that have one of these digests, the latest UIDs first.
+_RECOGNISED = (
+    sa.select(SUPERSEDED)
     .where(
-        TAKEN.c.mailbox_id == sa.bindparam("box"),
-        TAKEN.c.uidvalidity < 0,
-        TAKEN.c.digest.in_(sa.bindparam("digests", expanding=True)),
+        SUPERSEDED.c.mailbox_id == sa.bindparam("box"),
+        SUPERSEDED.c.digest.in_(sa.bindparam("digests", expanding=True)),
     )
-    .order_by(TAKEN.c.uidvalidity, TAKEN.c.uid)
+    .order_by(SUPERSEDED.c.generation.desc(), SUPERSEDED.c.uid)
 )
 _FORGET = sa.delete(TAKEN).where(
     TAKEN.c.mailbox_id == sa.bindparam("_box"),
     TAKEN.c.uidvalidity == sa.bindparam("_validity"),
     TAKEN.c.uid == sa.bindparam("_uid"),
 )
+_FORGET_SUPERSEDED = sa.delete(SUPERSEDED).where(
+    SUPERSEDED.c.mailbox_id == sa.bindparam("_box"),
+    SUPERSEDED.c.digest == sa.bindparam("_digest"),
+    SUPERSEDED.c.generation == sa.bindparam("_generation"),
+    SUPERSEDED.c.uid == sa.bindparam("_uid"),
+)
 _ADVANCE = (
-    sa.update(BOX).where(BOX.c.id == sa.bindparam("_id")).values(last_uid=sa.bindparam("_last"))
+    sa.update(MAILBOX)
+    .where(MAILBOX.c.id == sa.bindparam("_id"))
+    .values(last_uid=sa.bindparam("_last"))
 )
 
 
@@ -57,10 +68,10 @@ class MailboxLeaseLost(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class MailboxPosition:
-    """Where a mail comes from. ``follows`` is the UID before it: the cursor moves on to this one
-    only from there. A mail behind the cursor follows itself.
+    """Where in a mailbox a mail was.
 
-    ``settled`` means that nothing is to be done with it on the server after the commit.
+    ``follows`` is the UID before it: the cursor moves to this UID only from there. A mail behind
+    the cursor follows itself. ``settled`` means that nothing is left to do for it on the server.
     """
 
     mailbox: int
@@ -72,8 +83,9 @@ class MailboxPosition:
 
 @dataclass(frozen=True, slots=True)
 class TakenMail:
-    """Mails that are in the spool: under this UID, or from before the server gave new ones.
-    ``owed`` are written down as mails that are not.
+    """Mails recorded already, with their spool ids.
+
+    ``there``: under this UID; ``again``: under an earlier UID; ``owed``: as unfetchable.
     """
 
     there: Mapping[MailboxPosition, int]
@@ -81,21 +93,20 @@ class TakenMail:
     owed: frozenset[MailboxPosition]
 
 
-NOTHING = TakenMail({}, {}, frozenset())
+NOTHING_TAKEN = TakenMail({}, {}, frozenset())
 
 
-async def claim_marks(
+async def find_taken(
     connection: AsyncConnection, node: str, marks: Mapping[MailboxPosition, bytes]
 ) -> TakenMail:
-    """Locks the mailboxes of ``marks`` (mail to digest) and tells which of those mails are known
-    already, with their numbers in the spool.
+    """Lock the mailboxes of ``marks`` (position to digest) and return which mails are recorded.
 
-    LeaseLost when one of the mailboxes is not ours; nothing was changed then.
+    Raises MailboxLeaseLost where one of the mailboxes is not ours; nothing was changed then.
     """
     boxes = {
         row.id: row
         for row in await connection.execute(
-            _LOCK, {"ids": sorted({mark.mailbox for mark in marks})}
+            _LOCK_MAILBOXES, {"ids": sorted({mark.mailbox for mark in marks})}
         )
     }
     there: dict[MailboxPosition, int] = {}
@@ -107,13 +118,13 @@ async def claim_marks(
             or boxes[box].lease_owner != node
             or any(mark.uidvalidity != boxes[box].uidvalidity for mark in own)
         ):
-            raise MailboxLeaseLost("the mailbox is read by another process now")
+            raise MailboxLeaseLost("another process reads the mailbox now")
         values = {
             "box": box,
             "validity": own[0].uidvalidity,
             "uids": sorted({mark.uid for mark in own}),
         }
-        taken = {row.uid: row.mail_id for row in await connection.execute(KNOWN, values)}
+        taken = {row.uid: row.mail_id for row in await connection.execute(KNOWN_UIDS, values)}
         there |= {mark: taken[mark.uid] for mark in own if taken.get(mark.uid) is not None}
         owed |= {mark for mark in own if mark.uid in taken and mark not in there}
         again |= await _recognised(
@@ -125,13 +136,11 @@ async def claim_marks(
 async def _recognised(
     connection: AsyncConnection, box: int, fresh: Mapping[MailboxPosition, bytes]
 ) -> dict[MailboxPosition, int]:
-    """Mails that were taken before the server gave new UIDs; each of those stands for one mail
-    only, and is to be written anew.
-    """
+    """Find mails taken under earlier UIDs by digest, and remove each match from that table."""
     if not fresh:
         return {}
     rows = (
-        await connection.execute(_AGAIN, {"box": box, "digests": sorted(set(fresh.values()))})
+        await connection.execute(_RECOGNISED, {"box": box, "digests": sorted(set(fresh.values()))})
     ).all()
     before: dict[bytes, list[Any]] = {}
     for row in rows:
@@ -142,8 +151,10 @@ async def _recognised(
         if before.get(digest):
             row = before[digest].pop(0)
             known[mark] = row.mail_id
-            gone.append({"_box": box, "_validity": row.uidvalidity, "_uid": row.uid})
-    await write_rows(connection, [(_FORGET, gone)])
+            gone.append(
+                {"_box": box, "_digest": digest, "_generation": row.generation, "_uid": row.uid}
+            )
+    await write_rows(connection, [(_FORGET_SUPERSEDED, gone)])
     return known
 
 
@@ -153,30 +164,19 @@ async def record(
     numbers: Mapping[MailboxPosition, int],
     known: TakenMail,
 ) -> None:
-    """Writes down mails with their ``numbers`` in the spool, and moves each cursor over what is
-    there without a gap.
+    """Record mails with their spool ids and move each cursor over mails without a gap.
 
-    In the transaction of :func:`claim_marks`, with what that gave. A mail that was owed no longer
-    is.
+    Called in the transaction of :func:`find_taken`, with its result. A mail recorded as unfetchable
+    no longer is.
     """
     fresh = [mark for mark in marks if mark not in known.there]
-    rows = [
-        {
-            "mailbox_id": mark.mailbox,
-            "uidvalidity": mark.uidvalidity,
-            "uid": mark.uid,
-            "mail_id": numbers[mark],
-            "digest": marks[mark],
-            "settled": mark.settled,
-        }
-        for mark in fresh
-    ]
-    owed = [
-        {"_box": mark.mailbox, "_validity": mark.uidvalidity, "_uid": mark.uid}
-        for mark in known.owed
-    ]
+    rows = [_taken_row(mark, numbers[mark], marks[mark]) for mark in fresh]
+    owed = [_forget_row(mark) for mark in known.owed]
     own = _by_mailbox(marks)
-    boxes = {row.id: row.last_uid for row in await connection.execute(_LOCK, {"ids": sorted(own)})}
+    boxes = {
+        row.id: row.last_uid
+        for row in await connection.execute(_LOCK_MAILBOXES, {"ids": sorted(own)})
+    }
     moved = [
         {"_id": box, "_last": last}
         for box, some in own.items()
@@ -185,8 +185,25 @@ async def record(
     await write_rows(connection, [(_FORGET, owed), (TAKEN, rows), (_ADVANCE, moved)])
 
 
+def _taken_row(mark: MailboxPosition, mail_id: int, digest: bytes) -> dict[str, Any]:
+    """Return a row of ``mailbox_mail``."""
+    return {
+        "mailbox_id": mark.mailbox,
+        "uidvalidity": mark.uidvalidity,
+        "uid": mark.uid,
+        "mail_id": mail_id,
+        "digest": digest,
+        "settled": mark.settled,
+    }
+
+
+def _forget_row(mark: MailboxPosition) -> dict[str, Any]:
+    """Return the parameters of ``_FORGET``."""
+    return {"_box": mark.mailbox, "_validity": mark.uidvalidity, "_uid": mark.uid}
+
+
 def reached(last: int, marks: Iterable[MailboxPosition]) -> int:
-    """How far the cursor gets from ``last`` over these mails."""
+    """Return how far the cursor moves from ``last`` over these mails."""
     for mark in sorted(marks, key=lambda mark: mark.uid):
         if mark.follows <= last < mark.uid:
             last = mark.uid

@@ -1,1 +1,1 @@
-"""The history of the tables, for Alembic; run in-process by gateway/store/engine.py."""
+"""The Alembic migrations, run in-process by gateway/store/engine.py."""

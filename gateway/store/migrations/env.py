@@ -1,6 +1,4 @@
-"""How Alembic runs here: on the connection it is handed, in the transaction that is already open
-there, with our tables to compare with.
-"""
+"""Alembic environment: use the given connection and its open transaction."""
 
 from __future__ import annotations
 
@@ -10,14 +8,13 @@ from alembic import context
 
 from gateway.store.schema.tables import metadata
 
-APART = (
-    "message_search",
-)  # full-text search has its own tables on each database, made by hand in the migrations
+# full-text search has tables of its own on each database, created by hand in the migrations
+UNCOMPARED = ("message_search",)
 
 
 def ours(_object: Any, name: str | None, kind: str, _reflected: bool, _compare_to: Any) -> bool:
-    """Whether a table or index takes part in comparisons."""
-    return not (name or "").startswith(APART) and not (
+    """Return whether a table or index takes part in schema comparisons."""
+    return not (name or "").startswith(UNCOMPARED) and not (
         kind == "table" and (name or "").startswith("sqlite_")
     )
 

@@ -1,8 +1,7 @@
-"""Runs the migrations on an open connection, inside its transaction: a kill at any point leaves the
-tables as they were.
+"""Run the migrations on an open connection, inside its transaction.
 
-Alembic is imported here and in ``env.py`` only, and only when tables are to be changed: it is slow
-to load.
+A kill at any point leaves the tables as they were. Alembic is slow to load, so it is imported only
+here and in ``env.py``, when tables are to be changed.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from sqlalchemy import Connection
 
 
 def config(connection: Connection | None = None) -> Config:
-    """Alembic's view of this folder; ``connection`` is what its commands work on."""
+    """Return the Alembic configuration of this folder, for commands on ``connection``."""
     made = Config()
     made.set_main_option("script_location", str(Path(__file__).parent))
     made.set_main_option("path_separator", "os")
@@ -24,5 +23,5 @@ def config(connection: Connection | None = None) -> Config:
 
 
 def upgrade(connection: Connection) -> None:
-    """Brings the tables to the newest form."""
+    """Upgrade the tables to the newest migration."""
     command.upgrade(config(connection), "head")

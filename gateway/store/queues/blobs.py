@@ -1,10 +1,11 @@
-"""Where large raw mails lie: files beside the database, an object store, or the database itself.
+"""Blob stores for large raw mail: files beside the database, an object store, or no store at all.
 
-A blob's key is the SHA-256 of its bytes, so that the same content is kept once and can be verified
-at any time. ``put`` returns when the bytes are durable; only then may a row name them
-(reliability.md 1, item 1). What can go wrong: the disk is full or gone, the object store does not
-answer (``DiskFull``, ``StoreUnavailable``); a crash between blob and row leaves a blob that no row
-names, which ``db check`` lists.
+A blob's key is derived from the SHA-256 of its bytes, so that equal content is stored once and can
+be verified at any time. ``put`` returns when the bytes are durable; only then may a row name them
+(reliability.md 1, item 1).
+
+Errors: ``DiskFull`` and ``StoreUnavailable``, when nothing was stored. A crash between blob and row
+leaves a blob that no row names; ``db check`` lists such blobs.
 """
 
 from __future__ import annotations
@@ -23,51 +24,53 @@ from urllib.parse import urlsplit
 import obstore
 from obstore.exceptions import BaseError
 
-from gateway.errors import Refused, Rejected, StoreUnavailable, UsageError
+from gateway.errors import NotFound, Rejected, StoreUnavailable, UsageError
 from gateway.store.sql.errors import translated
 
 if TYPE_CHECKING:
     from obstore.store import RetryConfig
 
 INLINE_BYTES = 256 << 10  # a raw mail up to this size lies in the database
-CHUNK = 1 << 20
-ASIDE = "parts"  # the folder of what is being written
-PART = ".part"
+CHUNK_BYTES = 1 << 20
+PARTS_FOLDER = "parts"  # of files that are being written
+PART_SUFFIX = ".part"
 RETRIES: RetryConfig = {
     "max_retries": 3,
     "retry_timeout": timedelta(seconds=20),
-}  # a client waits for his answer meanwhile
+}  # a client waits for its answer meanwhile
 
 
 class Blobs(Protocol):
-    """A blob store."""
+    """The interface of a blob store."""
 
     def inline(self, size: int) -> bool:
-        """Whether a raw mail of ``size`` bytes goes into the database instead."""
+        """Return whether a raw mail of ``size`` bytes belongs in the database instead."""
         ...
 
     async def put(self, raw: bytes | Path, sha256: str) -> str:
-        """Keeps the bytes, or those of a file, durably; returns their key. ``sha256`` is their hex
-        digest. The file stays where it is.
+        """Store bytes, or a copy of a file, durably and return their key.
+
+        ``sha256`` is their digest in hex.
         """
         ...
 
     async def get(self, key: str) -> bytes:
-        """The bytes; Refused when there are none."""
+        """Return the bytes; NotFound where there is no such blob."""
         ...
 
     async def delete(self, key: str) -> None:
-        """Forgets the bytes; nothing happens when there are none."""
+        """Delete a blob; do nothing where there is none."""
         ...
 
     def listing(self) -> AsyncIterator[str]:
-        """All keys, in no order."""
+        """Yield all keys, in no particular order."""
         ...
 
 
 def open_blobs(url: str) -> Blobs:
-    """The blob store at ``file://folder`` (relative to the working directory), ``database:``,
-    ``s3://``, ``gs://`` or ``az://``.
+    """Open the store at ``file://folder``, ``database:``, ``s3://``, ``gs://`` or ``az://``.
+
+    A relative folder is taken from the working directory. UsageError for any other URL.
     """
     parts = urlsplit(url)
     match parts.scheme:
@@ -79,19 +82,22 @@ def open_blobs(url: str) -> Blobs:
             return RemoteBlobs(obstore.store.from_url(url, retry_config=RETRIES))
         case _:
             raise UsageError(
-                "the blob address is not like file://folder, database: or s3://bucket/prefix"
+                "the blob URL must be like file://folder, database: or s3://bucket/prefix"
             )
 
 
 def remove_leftovers(url: str) -> int:
-    """Removes the files of blobs that were being written when their process died; returns their
-    number. For ``file://`` stores; else 0.
+    """Delete unfinished files of dead processes and return their number (``file://`` only).
 
-    A process of another machine on the same folder may lose a file that way, and tells its client
-    to try again.
+    A process of another machine on the same folder may lose a file that way; it then asks its
+    client to try again.
     """
     blobs = open_blobs(url)
-    found = list((blobs.folder / ASIDE).glob(f"*{PART}")) if isinstance(blobs, FileBlobs) else []
+    found = (
+        list((blobs.folder / PARTS_FOLDER).glob(f"*{PART_SUFFIX}"))
+        if isinstance(blobs, FileBlobs)
+        else []
+    )
     abandoned = [
         path
         for path in found
@@ -103,7 +109,7 @@ def remove_leftovers(url: str) -> int:
 
 
 async def intact(blobs: Blobs, key: str) -> bool:
-    """Whether the blob is there and is what its key says."""
+    """Return whether the blob exists and its content matches its key."""
     try:
         raw = await blobs.get(key)
     except Rejected:
@@ -112,7 +118,7 @@ async def intact(blobs: Blobs, key: str) -> bool:
 
 
 def key_of(sha256: str) -> str:
-    """The key of the bytes with this hex digest."""
+    """Return the key for bytes with this SHA-256 digest in hex."""
     return f"{sha256[:2]}/{sha256}"
 
 
@@ -120,49 +126,51 @@ def _digest(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def _gone(key: str) -> Refused:
-    return Refused(f"the blob {key} is missing")
+def _missing(key: str) -> NotFound:
+    return NotFound(f"no blob {key}")
 
 
 class NoBlobs:
-    """Everything lies in the database."""
+    """The store of an installation that keeps all raw mail in the database."""
 
-    def inline(self, size: int) -> bool:  # noqa: ARG002 - part of what a blob store is asked
-        """Always."""
+    def inline(self, size: int) -> bool:  # noqa: ARG002 - the interface
+        """Return True: everything belongs in the database."""
         return True
 
     async def put(self, raw: bytes | Path, sha256: str) -> str:
-        """Never asked for."""
+        """Raise NotImplementedError; never called, since everything is inline."""
         raise NotImplementedError
 
     async def get(self, key: str) -> bytes:
-        """There is none: the blobs were kept elsewhere when this mail came in."""
-        raise _gone(key)
+        """Raise NotFound: the blob was written with another store configured."""
+        raise _missing(key)
 
     async def delete(self, key: str) -> None:
-        """There is none."""
+        """Do nothing."""
 
     async def listing(self) -> AsyncIterator[str]:
-        """None."""
+        """Yield nothing."""
         nothing: tuple[str, ...] = ()
         for key in nothing:
             yield key
 
 
 class FileBlobs:
-    """Files in a folder, two levels deep. Written aside, synced, renamed, and the folder synced: a
-    file that has its name is whole.
+    """Files in a folder, two levels deep.
+
+    A blob is written under another name, synced, renamed, and its folder synced: a file with its
+    final name is complete.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def inline(self, size: int) -> bool:
-        """Small ones."""
+        """Return whether the mail is small enough for the database."""
         return size <= INLINE_BYTES
 
     async def put(self, raw: bytes | Path, sha256: str) -> str:
-        """See :class:`Blobs`."""
+        """Store a file; see :class:`Blobs`."""
         with translated():
             await asyncio.to_thread(self._put, raw, key_of(sha256))
         return key_of(sha256)
@@ -173,7 +181,9 @@ class FileBlobs:
             _make_folder(target.parent)
         if not target.exists():
             aside = (
-                self.folder / ASIDE / f"{target.name}.{os.getpid()}-{secrets.token_hex(6)}{PART}"
+                self.folder
+                / PARTS_FOLDER
+                / f"{target.name}.{os.getpid()}-{secrets.token_hex(6)}{PART_SUFFIX}"
             )
             aside.parent.mkdir(mode=0o700, exist_ok=True)
             try:
@@ -182,31 +192,30 @@ class FileBlobs:
             except BaseException:
                 aside.unlink(missing_ok=True)
                 raise
-        _sync(
-            target.parent
-        )  # also where the file was there: whoever wrote it may not have come this far
+        # also where the file exists already: its writer may have died before this
+        _sync(target.parent)
 
     async def get(self, key: str) -> bytes:
-        """See :class:`Blobs`."""
+        """Read a file; see :class:`Blobs`."""
         with translated():
             try:
                 return await asyncio.to_thread((self.folder / key).read_bytes)
             except FileNotFoundError:
-                raise _gone(key) from None
+                raise _missing(key) from None
 
     async def delete(self, key: str) -> None:
-        """See :class:`Blobs`."""
+        """Delete a file; see :class:`Blobs`."""
         with translated():
             await asyncio.to_thread((self.folder / key).unlink, missing_ok=True)
 
     async def listing(self) -> AsyncIterator[str]:
-        """See :class:`Blobs`."""
+        """List the files; see :class:`Blobs`."""
         for path in await asyncio.to_thread(lambda: sorted(self.folder.glob("??/*"))):
             yield f"{path.parent.name}/{path.name}"
 
 
 def _make_folder(folder: Path) -> None:
-    """A folder only we can look into, durable with all its parents."""
+    """Create a private folder, durable with all its missing parents."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -217,9 +226,7 @@ def _make_folder(folder: Path) -> None:
 
 
 def _write(raw: bytes | Path, aside: Path) -> None:
-    """Puts the bytes into a new file and on the disk; a file on the same file system is linked, not
-    copied.
-    """
+    """Write and sync a new file; link a source file instead of copying it where possible."""
     if isinstance(raw, Path):
         try:
             aside.hardlink_to(raw)
@@ -234,7 +241,7 @@ def _write(raw: bytes | Path, aside: Path) -> None:
             file.write(raw)
         else:
             with raw.open("rb") as source:
-                while chunk := source.read(CHUNK):
+                while chunk := source.read(CHUNK_BYTES):
                     file.write(chunk)
         file.flush()
         os.fsync(file.fileno())
@@ -253,17 +260,17 @@ def _sync(path: Path) -> None:
 
 
 class RemoteBlobs:
-    """An object store, which confirms a write when it is durable."""
+    """An object store, which confirms a write once it is durable."""
 
     def __init__(self, store: obstore.store.ObjectStore) -> None:
         self.store = store
 
     def inline(self, size: int) -> bool:
-        """Small ones."""
+        """Return whether the mail is small enough for the database."""
         return size <= INLINE_BYTES
 
     async def put(self, raw: bytes | Path, sha256: str) -> str:
-        """See :class:`Blobs`."""
+        """Upload an object; see :class:`Blobs`."""
         try:
             await obstore.put_async(self.store, key_of(sha256), raw)
         except BaseError as error:
@@ -271,16 +278,16 @@ class RemoteBlobs:
         return key_of(sha256)
 
     async def get(self, key: str) -> bytes:
-        """See :class:`Blobs`."""
+        """Download an object; see :class:`Blobs`."""
         try:
             return bytes(await (await obstore.get_async(self.store, key)).bytes_async())
         except FileNotFoundError:
-            raise _gone(key) from None
+            raise _missing(key) from None
         except BaseError as error:
             raise StoreUnavailable("the blob store does not answer") from error
 
     async def delete(self, key: str) -> None:
-        """See :class:`Blobs`."""
+        """Delete an object; see :class:`Blobs`."""
         try:
             await obstore.delete_async(self.store, key)
         except FileNotFoundError:
@@ -289,7 +296,7 @@ class RemoteBlobs:
             raise StoreUnavailable("the blob store does not answer") from error
 
     async def listing(self) -> AsyncIterator[str]:
-        """See :class:`Blobs`."""
+        """List the objects; see :class:`Blobs`."""
         async for page in obstore.list(self.store):
             for entry in page:
                 yield entry["path"]

@@ -1,6 +1,4 @@
-"""Mails that wait for their time: found when they are due, taken by one process, or failed with the
-reason why they cannot go out any more.
-"""
+"""Scheduled mail: drafts that are due, read for sending or marked as failed."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ OUTGOING, DELIVERY, FILE = tables.outgoing, tables.delivery, tables.outgoing_fil
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A mail that waits; ``files`` are (name, type, content)."""
+    """A scheduled mail; ``files`` are (name, content type, content)."""
 
     document: dict[str, Any]
     files: tuple[tuple[str, str, bytes], ...]
@@ -26,8 +24,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class DueDraft:
-    """A draft whose time has come. ``files_of``: the mail in the register whose attachments go
-    along, where it was written elsewhere.
+    """A draft whose time has come.
+
+    ``files_of`` is the mail whose attachments are sent along, where the text came by mail.
     """
 
     number: int
@@ -37,7 +36,7 @@ class DueDraft:
 
 
 async def due(connection: AsyncConnection, now: datetime, most: int) -> list[DueDraft]:
-    """Those of the first ``most`` recipients, the earliest first."""
+    """Return the drafts of the ``most`` earliest due deliveries, earliest first."""
     query = (
         sa.select(OUTGOING.c.id, OUTGOING.c.draft, OUTGOING.c.ticket)
         .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
@@ -55,7 +54,7 @@ async def due(connection: AsyncConnection, now: datetime, most: int) -> list[Due
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
-    """When the next one is due."""
+    """Return when the next scheduled mail is due, None where none is scheduled."""
     found: datetime | None = (
         await connection.execute(
             sa.select(sa.func.min(DELIVERY.c.due_at)).where(DELIVERY.c.state == "scheduled")
@@ -65,9 +64,7 @@ async def next_due(connection: AsyncConnection) -> datetime | None:
 
 
 async def waiting(connection: AsyncConnection, number: int, now: datetime) -> Draft | None:
-    """A draft that is due and of which something still is to be sent; None when it is gone,
-    cancelled or sent.
-    """
+    """Return a due draft; None where it was deleted, cancelled or sent meanwhile."""
     open_ = sa.exists().where(
         DELIVERY.c.outgoing_id == OUTGOING.c.id,
         DELIVERY.c.state == "scheduled",
@@ -94,7 +91,7 @@ async def waiting(connection: AsyncConnection, number: int, now: datetime) -> Dr
 
 
 async def fail(connection: AsyncConnection, number: int, reason: str, now: datetime) -> None:
-    """It cannot go out; its ticket is told of it as of any mail that failed."""
+    """Mark the scheduled deliveries of a draft as failed; its ticket is notified later."""
     query = sa.update(DELIVERY).where(
         DELIVERY.c.outgoing_id == number, DELIVERY.c.state == "scheduled"
     )
@@ -104,9 +101,7 @@ async def fail(connection: AsyncConnection, number: int, reason: str, now: datet
 
 
 async def mail_of(connection: AsyncConnection, ticket: int, message: int | None) -> int | None:
-    """The register entry of a message of a ticket, of the newest one that came in where none is
-    named.
-    """
+    """Return the mail id of a message of a ticket, by default of its newest inbound message."""
     table, thread = tables.message, tables.thread
     query = (
         sa.select(table.c.mail_id)

@@ -1,8 +1,6 @@
-"""The register of every mail that ever came in, as people look at it: by state, one by one, its raw
-bytes, and a second chance for it.
+"""The register: every mail that ever came in, to be listed, shown, released or discarded.
 
-What can go wrong: there is no such mail, or it is in a state from which it cannot be sent on its
-way again (``Refused``).
+Errors: NotFound where there is no such mail, Refused where its state does not allow the change.
 """
 
 from __future__ import annotations
@@ -16,7 +14,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import Envelope
-from gateway.errors import Refused
+from gateway.errors import NotFound, Refused
 from gateway.store.engine import Database
 from gateway.store.queues.blobs import Blobs
 from gateway.store.schema import tables
@@ -24,7 +22,7 @@ from gateway.store.schema import tables
 MailState = Literal["pending", "done", "ignored", "quarantined", "held", "duplicate"]
 
 MAIL = tables.mail
-_PLAIN = (
+_COLUMNS = (
     "id",
     "received_at",
     "source",
@@ -38,7 +36,7 @@ _PLAIN = (
     "channel_id",
     "message_id",
 )
-_MORE = (
+_RESULT_COLUMNS = (
     "sender",
     "subject",
     "original_id",
@@ -49,17 +47,16 @@ _MORE = (
     "outcome",
     "envelope",
 )
-ROWS = sa.select(
-    *(MAIL.c[name] for name in (*_PLAIN, *_MORE)), tables.channel.c.address.label("channel")
+SELECT_MAIL = sa.select(
+    *(MAIL.c[name] for name in (*_COLUMNS, *_RESULT_COLUMNS)),
+    tables.channel.c.address.label("channel"),
 ).select_from(MAIL.outerjoin(tables.channel, tables.channel.c.id == MAIL.c.channel_id))
-FREED: dict[str, Any] = {"lease_owner": None, "lease_until": None}
+NO_LEASE: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 
 
 @dataclass(frozen=True, slots=True)
 class RegisteredMail:
-    """One entry. ``channel`` is its address; ``sender`` to ``outcome`` are None until the mail was
-    processed.
-    """
+    """One entry. ``channel`` is an address; ``sender`` to ``outcome`` are None until processed."""
 
     id: int
     received_at: datetime
@@ -86,7 +83,7 @@ class RegisteredMail:
 
 
 class MailRegister:
-    """What is known of every mail in ``database``, and its bytes there or in ``blobs``."""
+    """The entries of all mail in ``database``, with raw bytes there or in ``blobs``."""
 
     __slots__ = ("blobs", "database")
 
@@ -97,29 +94,27 @@ class MailRegister:
     async def listing(
         self, state: str | None = None, limit: int | None = None, ids: Collection[int] | None = None
     ) -> list[RegisteredMail]:
-        """Mails newest first: of one state or any, at most ``limit``, only those of ``ids`` when
-        given.
-        """
-        query = _where(ROWS, state, ids).order_by(MAIL.c.id.desc())
+        """Return mails newest first: of one state or any, at most ``limit``, only of ``ids``."""
+        query = _where(SELECT_MAIL, state, ids).order_by(MAIL.c.id.desc())
         async with self.database.read() as connection:
             rows = await connection.execute(query.limit(limit) if limit is not None else query)
             return [_mail(row) for row in rows.mappings()]
 
     async def total(self, state: str | None = None) -> int:
-        """How many mails there are, of one state or any."""
+        """Return the number of mails in a state, or in any."""
         query = _where(sa.select(sa.func.count()).select_from(MAIL), state, None)
         async with self.database.read() as connection:
             return int((await connection.execute(query)).scalar_one())
 
     async def get(self, mail_id: int) -> RegisteredMail:
-        """One mail; Refused when there is none."""
+        """Return one mail; NotFound where there is none."""
         found = await self.listing(ids=[mail_id])
         if not found:
             raise _absent(mail_id)
         return found[0]
 
     async def raw(self, mail_id: int) -> bytes:
-        """The bytes as they came in; Refused when there is no such mail."""
+        """Return the bytes as received; NotFound for no such mail, Refused where erased."""
         data = tables.raw_mail.c.data
         query = (
             sa.select(MAIL.c.blob, data)
@@ -161,25 +156,23 @@ async def set_state(
     if found is None:
         raise _absent(mail_id)
     if found not in allowed:
-        raise Refused(
-            f"mail {mail_id} is {found}: this is for mail that is {' or '.join(sorted(allowed))}"
-        )
+        raise Refused(f"mail {mail_id} is {found}, not {' or '.join(sorted(allowed))}")
     again = {"tries": 0, "processed_at": None} if state == "pending" else {"processed_at": now}
-    values = FREED | again | {"state": state, "reason": reason, "released": released}
+    values = NO_LEASE | again | {"state": state, "reason": reason, "released": released}
     await connection.execute(sa.update(MAIL).where(MAIL.c.id == mail_id).values(values))
 
 
 def _where(query: sa.Select[Any], state: str | None, ids: Collection[int] | None) -> sa.Select[Any]:
     if state is not None:
-        # The index of unfinished mail is only taken when its condition stands in the query.
+        # The index of unfinished mail is only used when the query repeats its condition.
         query = query.where(
             MAIL.c.state == state, *([sa.text("mail.state <> 'done'")] if state != "done" else [])
         )
     return query.where(MAIL.c.id.in_(sorted(ids))) if ids is not None else query
 
 
-def _absent(mail_id: int) -> Refused:
-    return Refused(f"there is no mail {mail_id}")
+def _absent(mail_id: int) -> NotFound:
+    return NotFound(f"no mail {mail_id}")
 
 
 def _mail(row: Any) -> RegisteredMail:
@@ -189,7 +182,7 @@ def _mail(row: Any) -> RegisteredMail:
 
 
 def pack(envelope: Envelope) -> dict[str, Any]:
-    """What the column ``envelope`` holds: all but source and instant, which have their own."""
+    """Return the stored form of an envelope, without source and time, which have columns."""
     return {
         "sender": envelope.sender,
         "recipients": envelope.recipients,
@@ -204,7 +197,7 @@ def pack(envelope: Envelope) -> dict[str, Any]:
 
 
 def unpack(stored: Any, source: Any, received_at: datetime) -> Envelope:
-    """The envelope again."""
+    """Return the envelope of its stored form."""
     return Envelope(
         **{**stored, "recipients": tuple(stored["recipients"])},
         source=source,

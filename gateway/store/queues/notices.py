@@ -1,4 +1,4 @@
-"""What users are to be told, and failed mail that its ticket was not told of, as rows."""
+"""Notices waiting for users, and failed deliveries not yet reported to their tickets."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.store.schema import tables
 
 NOTICE, DELIVERY = tables.notice, tables.delivery
-NAMES = ("id", "user_id", "kind", "ticket", "detail")
-DUE = (
-    sa.select(*(NOTICE.c[name] for name in NAMES))
+COLUMNS = ("id", "user_id", "kind", "ticket", "detail")
+SELECT_DUE = (
+    sa.select(*(NOTICE.c[name] for name in COLUMNS))
     .where(
         NOTICE.c.outgoing_id.is_(None),
         NOTICE.c.due_at <= sa.bindparam("now", type_=NOTICE.c.due_at.type),
@@ -21,9 +21,9 @@ DUE = (
     .order_by(NOTICE.c.due_at, NOTICE.c.id)
     .limit(sa.bindparam("most"))
 )
-NEXT = sa.select(sa.func.min(NOTICE.c.due_at)).where(NOTICE.c.outgoing_id.is_(None))
-# SQLite takes the index of these only for a condition that is worded like the index's own.
-UNSETTLED = (
+NEXT_DUE = sa.select(sa.func.min(NOTICE.c.due_at)).where(NOTICE.c.outgoing_id.is_(None))
+# SQLite only uses the index of these when the query repeats its condition.
+UNREPORTED_FAILURES = (
     sa.select(DELIVERY.c.id, DELIVERY.c.last_reply)
     .where(sa.text("NOT delivery.settled"))
     .order_by(DELIVERY.c.id)
@@ -33,7 +33,7 @@ UNSETTLED = (
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a user is to be told."""
+    """Something a user is to be notified of."""
 
     id: int
     user_id: int
@@ -43,18 +43,21 @@ class Notice:
 
 
 async def due(connection: AsyncConnection, now: datetime, most: int) -> list[Notice]:
-    """What is to be told by now and was not yet, the earliest first."""
-    return [Notice(*row) for row in await connection.execute(DUE, {"now": now, "most": most})]
+    """Return up to ``most`` unsent notices that are due, earliest first."""
+    return [
+        Notice(*row) for row in await connection.execute(SELECT_DUE, {"now": now, "most": most})
+    ]
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
-    """When the next is due."""
-    found: datetime | None = (await connection.execute(NEXT)).scalar()
+    """Return when the next notice is due, None where none waits."""
+    found: datetime | None = (await connection.execute(NEXT_DUE)).scalar()
     return found
 
 
 async def unsettled(connection: AsyncConnection, most: int) -> dict[int, str]:
-    """Why each delivery failed of which its ticket does not know."""
+    """Return the last reply of each failed delivery whose ticket was not notified yet, by id."""
     return {
-        row.id: row.last_reply or "" for row in await connection.execute(UNSETTLED, {"most": most})
+        row.id: row.last_reply or ""
+        for row in await connection.execute(UNREPORTED_FAILURES, {"most": most})
     }

@@ -1,9 +1,8 @@
-"""What goes out, recipient by recipient: claimed for a while like mail in the spool, and marked
-with what the smarthost said.
+"""Deliveries: outgoing mail by recipient, claimed like mail in the spool and marked with the reply.
 
-A delivery is in one hand at a time; who marks it must still hold it, so that one that was sent or
-cancelled is never sent again. What can go wrong: the database is away after the smarthost took a
-mail; then the lease runs out and the mail is sent once more, with the same bytes.
+Only the holder of its lease may mark a delivery, so that one that was sent or cancelled is never
+sent again. When the database is away after the smarthost accepted a mail, the lease runs out and
+the mail is sent once more, with the same bytes.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.errors import Refused
+from gateway.errors import NotFound, Refused
 from gateway.store.engine import Database
 from gateway.store.queues.wake import tell_others
 from gateway.store.schema import tables
@@ -25,76 +24,95 @@ from gateway.store.sql.bulk import write_rows
 from gateway.store.sql.nodes import dead
 
 State = Literal["scheduled", "queued", "sent", "deferred", "failed", "cancelled"]
-WAITS: tuple[State, ...] = ("scheduled", "queued", "deferred")
-CLAIM_BYTES = 32 << 20  # raw bytes one claim brings into memory, unless a single mail is larger
+WAITING_STATES: tuple[State, ...] = ("scheduled", "queued", "deferred")
+CLAIM_BYTES = 32 << 20  # raw bytes one claim loads, unless a single mail is larger
 
-D, OUT = tables.delivery, tables.outgoing
-INSTANT = D.c.due_at.type
-# The database only takes the index of waiting deliveries when it reads its condition in the query,
-# with plain values.
-WAITING = sa.text("delivery.state IN ('queued', 'deferred')")
-IDS = among(D.c.id, "ids")
-FREE = sa.or_(D.c.lease_until.is_(None), D.c.lease_until < sa.bindparam("now", type_=INSTANT))
-DUE = (
-    sa.select(D)
-    .where(WAITING, D.c.due_at <= sa.bindparam("due", type_=INSTANT), FREE)
-    .order_by(D.c.due_at)
+DELIVERY, OUTGOING = tables.delivery, tables.outgoing
+INSTANT = DELIVERY.c.due_at.type
+# The index of waiting deliveries is only used when the query repeats its condition, with literals.
+IS_WAITING = sa.text("delivery.state IN ('queued', 'deferred')")
+ID_IN_IDS = among(DELIVERY.c.id, "ids")
+IS_UNLEASED = sa.or_(
+    DELIVERY.c.lease_until.is_(None), DELIVERY.c.lease_until < sa.bindparam("now", type_=INSTANT)
+)
+CLAIMABLE = (
+    sa.select(DELIVERY)
+    .where(IS_WAITING, DELIVERY.c.due_at <= sa.bindparam("due", type_=INSTANT), IS_UNLEASED)
+    .order_by(DELIVERY.c.due_at)
     .limit(sa.bindparam("size"))
     .with_for_update(skip_locked=True)
 )
-NEXT = sa.select(D.c.due_at).where(WAITING, FREE).order_by(D.c.due_at).limit(1)
-LEASE = (
-    sa.update(D)
-    .where(IDS)
+NEXT_DUE = (
+    sa.select(DELIVERY.c.due_at).where(IS_WAITING, IS_UNLEASED).order_by(DELIVERY.c.due_at).limit(1)
+)
+TAKE_LEASE = (
+    sa.update(DELIVERY)
+    .where(ID_IN_IDS)
     .values(lease_owner=sa.bindparam("owner"), lease_until=sa.bindparam("until", type_=INSTANT))
 )
-OURS = sa.and_(IDS, WAITING, D.c.lease_owner == sa.bindparam("owner"))
-KEEP = sa.update(D).where(OURS).values(lease_until=sa.bindparam("until", type_=INSTANT))
-GIVE_BACK = sa.update(D).where(OURS).values(lease_owner=None, lease_until=None)
-HELD = sa.select(D.c.id).where(OURS).with_for_update()
-SIZES = sa.select(OUT.c.id, sa.func.length(OUT.c.raw)).where(among(OUT.c.id, "mails"))
-MAILS = sa.select(OUT.c.id, OUT.c.ticket, OUT.c.automatic, OUT.c.return_address).where(
-    among(OUT.c.id, "mails")
+LEASED_BY_OWNER = sa.and_(ID_IN_IDS, IS_WAITING, DELIVERY.c.lease_owner == sa.bindparam("owner"))
+EXTEND_LEASE = (
+    sa.update(DELIVERY)
+    .where(LEASED_BY_OWNER)
+    .values(lease_until=sa.bindparam("until", type_=INSTANT))
 )
-RAWS = sa.select(OUT.c.id, OUT.c.raw).where(among(OUT.c.id, "mails"))
-KEY = sa.select(tables.signing_key.c.secret).order_by(tables.signing_key.c.id.desc()).limit(1)
-MARK = (
-    sa.update(D)
-    .where(D.c.id == sa.bindparam("_id"))
+RELEASE_LEASE = (
+    sa.update(DELIVERY).where(LEASED_BY_OWNER).values(lease_owner=None, lease_until=None)
+)
+STILL_LEASED = sa.select(DELIVERY.c.id).where(LEASED_BY_OWNER).with_for_update()
+SELECT_SIZE = sa.select(OUTGOING.c.id, sa.func.length(OUTGOING.c.raw)).where(
+    among(OUTGOING.c.id, "mails")
+)
+SELECT_MAIL = sa.select(
+    OUTGOING.c.id, OUTGOING.c.ticket, OUTGOING.c.automatic, OUTGOING.c.return_address
+).where(among(OUTGOING.c.id, "mails"))
+SELECT_RAW = sa.select(OUTGOING.c.id, OUTGOING.c.raw).where(among(OUTGOING.c.id, "mails"))
+NEWEST_SIGNING_KEY = (
+    sa.select(tables.signing_key.c.secret).order_by(tables.signing_key.c.id.desc()).limit(1)
+)
+# Stores the result of an attempt and ends the lease.
+RECORD_ATTEMPT = (
+    sa.update(DELIVERY)
+    .where(DELIVERY.c.id == sa.bindparam("_id"))
     .values(
         {
-            name: sa.bindparam(f"_{name}", type_=D.c[name].type)
-            for name in ("state", "due_at", "last_reply", "settled")
+            name: sa.bindparam(f"_{name}", type_=DELIVERY.c[name].type)
+            for name in ("state", "due_at", "last_reply", "ended_at", "settled")
         }
     )
-    .values(
-        ended_at=sa.func.coalesce(sa.bindparam("_ended_at", type_=INSTANT), D.c.ended_at),
-        attempts=D.c.attempts + 1,
-    )
-    .values(lease_owner=None, lease_until=None)
+    .values(attempts=DELIVERY.c.attempts + 1, lease_owner=None, lease_until=None)
 )
-LISTED = sa.select(
-    D.c.id,
-    OUT.c.ticket,
-    OUT.c.message_id,
-    D.c.recipient,
-    D.c.state,
-    D.c.attempts,
-    D.c.due_at,
-    D.c.last_reply,
-    OUT.c.automatic,
-    OUT.c.template,
-    OUT.c.subject,
-).join(OUT, OUT.c.id == D.c.outgoing_id)
-CHOSEN = sa.select(D).where(IDS).order_by(D.c.id).with_for_update()
+# The fields of DeliveryRow, in their order.
+SELECT_LISTED = sa.select(
+    DELIVERY.c.id,
+    OUTGOING.c.ticket,
+    OUTGOING.c.message_id,
+    DELIVERY.c.recipient,
+    DELIVERY.c.state,
+    DELIVERY.c.attempts,
+    DELIVERY.c.due_at,
+    DELIVERY.c.last_reply,
+    OUTGOING.c.automatic,
+    OUTGOING.c.template,
+    OUTGOING.c.subject,
+).join(OUTGOING, OUTGOING.c.id == DELIVERY.c.outgoing_id)
+SELECT_DETAILS = sa.select(
+    DELIVERY.c.outgoing_id,
+    DELIVERY.c.created_at,
+    DELIVERY.c.ended_at,
+    OUTGOING.c.return_address,
+    OUTGOING.c.raw,
+    OUTGOING.c.draft,
+).join(OUTGOING, OUTGOING.c.id == DELIVERY.c.outgoing_id)
+LOCK_DELIVERIES = sa.select(DELIVERY).where(ID_IN_IDS).order_by(DELIVERY.c.id).with_for_update()
 
 
 @dataclass(frozen=True, slots=True)
 class ClaimedDelivery:
-    """A delivery in the hands of one worker. ``attempts`` were made before; ``first_at`` is when
-    its five days began.
+    """A delivery claimed by one worker.
 
-    ``raw`` is one object for all recipients of a mail, empty where the claim did not ask for it.
+    ``attempts`` does not include this one; its five days began at ``first_at``. ``raw`` is one
+    object for all recipients of a mail, and empty after a ``bare`` claim.
     """
 
     id: int
@@ -111,9 +129,7 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """What an attempt came to. ``due_at`` is set for a delivery that was put off, ``ended_at`` for
-    one that is over.
-    """
+    """The result of an attempt; ``due_at`` is set where deferred, ``ended_at`` where final."""
 
     id: int
     state: Literal["sent", "deferred", "failed"]
@@ -123,12 +139,27 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryView:
-    """All that is known of one delivery: the columns of the listing, those beside them, and the
-    mail, or the draft it will be made from.
-    """
+class DeliveryRow:
+    """One delivery as it is listed; the fields are the JSON keys of interfaces.md 2.2."""
 
-    listed: dict[str, Any]
+    id: int
+    ticket: int | None
+    message_id: str | None
+    recipient: str
+    state: State
+    attempts: int
+    due_at: datetime | None
+    last_reply: str | None
+    automatic: bool
+    template: str | None
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """All that is known of one delivery, with its mail or the draft it will be made from."""
+
+    listed: DeliveryRow
     outgoing: int
     created_at: datetime
     ended_at: datetime | None
@@ -138,7 +169,7 @@ class DeliveryView:
 
 
 class Deliveries:
-    """The deliveries in ``database``. Everything raises what the database's own verbs raise."""
+    """The deliveries in ``database``."""
 
     __slots__ = ("database",)
 
@@ -155,34 +186,31 @@ class Deliveries:
         due: datetime | None = None,
         bare: bool = False,
     ) -> list[ClaimedDelivery]:
-        """Up to ``limit`` deliveries that nobody holds and that are due by ``due`` (``now``), the
-        longest due first, for ``lease_seconds`` from ``now``.
+        """Claim up to ``limit`` free deliveries due by ``due`` (default ``now``), earliest first.
 
-        One claim never brings more than :data:`CLAIM_BYTES` into memory, or one mail; ``bare``
-        brings none. A lease lost in a crash is harmless, so nobody waits for the disk here.
+        The lease lasts ``lease_seconds`` from ``now``. One claim loads at most :data:`CLAIM_BYTES`,
+        or a single mail; ``bare`` loads none. It is not synced to disk, since losing a lease in a
+        crash does no harm.
         """
         async with self.database.write(durable=False) as connection:
             rows = (
-                await connection.execute(DUE, {"now": now, "due": due or now, "size": limit})
+                await connection.execute(CLAIMABLE, {"now": now, "due": due or now, "size": limit})
             ).all()
             if rows and not bare:
-                sizes = dict(
-                    (
-                        await connection.execute(
-                            SIZES, {"mails": list({row.outgoing_id for row in rows})}
-                        )
-                    ).all()
-                )
-                rows = _affordable(rows, sizes)
+                mails = list({row.outgoing_id for row in rows})
+                sizes = await connection.execute(SELECT_SIZE, {"mails": mails})
+                rows = _affordable(rows, dict(sizes.all()))
             if not rows:
                 return []
             until = now + timedelta(seconds=lease_seconds)
             await connection.execute(
-                LEASE, {"ids": [row.id for row in rows], "owner": owner, "until": until}
+                TAKE_LEASE, {"ids": [row.id for row in rows], "owner": owner, "until": until}
             )
             mails = list({row.outgoing_id for row in rows})
-            about = {row.id: row for row in await connection.execute(MAILS, {"mails": mails})}
-            raws = {} if bare else dict((await connection.execute(RAWS, {"mails": mails})).all())
+            about = {row.id: row for row in await connection.execute(SELECT_MAIL, {"mails": mails})}
+            raws = (
+                {} if bare else dict((await connection.execute(SELECT_RAW, {"mails": mails})).all())
+            )
         return [
             _job(row, about[row.outgoing_id], raws.get(row.outgoing_id))
             for row in sorted(rows, key=lambda row: (row.due_at, row.id))
@@ -191,10 +219,10 @@ class Deliveries:
     async def keep(
         self, owner: str, ids: Collection[int], lease_seconds: float, now: datetime
     ) -> None:
-        """Makes leases that are still ours last for ``lease_seconds`` from ``now``."""
+        """Extend the leases the owner still holds to ``lease_seconds`` from ``now``."""
         async with self.database.write(durable=False) as connection:
             await connection.execute(
-                KEEP,
+                EXTEND_LEASE,
                 {
                     "ids": sorted(ids),
                     "owner": owner,
@@ -203,17 +231,18 @@ class Deliveries:
             )
 
     async def give_back(self, owner: str, ids: Collection[int]) -> None:
-        """Gives back what was claimed and not tried."""
+        """Release deliveries that were claimed and not attempted."""
         async with self.database.write(durable=False) as connection:
-            await connection.execute(GIVE_BACK, {"ids": sorted(ids), "owner": owner})
+            await connection.execute(RELEASE_LEASE, {"ids": sorted(ids), "owner": owner})
 
     async def free_orphans(self, node: str) -> int:
-        """Gives back what processes of this machine had claimed that are gone; returns the number.
-        ``node`` is host and pid of one who just begins.
+        """Release deliveries claimed by dead processes of this host and return their number.
+
+        ``node`` is the name of the process that starts now.
         """
         host = node.rpartition("-")[0]
-        query = sa.select(D.c.id, D.c.lease_owner).where(
-            WAITING, D.c.lease_owner.startswith(f"{host}-", autoescape=True)
+        query = sa.select(DELIVERY.c.id, DELIVERY.c.lease_owner).where(
+            IS_WAITING, DELIVERY.c.lease_owner.startswith(f"{host}-", autoescape=True)
         )
         async with self.database.read() as connection:
             claimed = (await connection.execute(query)).all()
@@ -224,108 +253,89 @@ class Deliveries:
         return len(orphans)
 
     async def mark(self, owner: str, marks: Sequence[AttemptRecord]) -> set[int]:
-        """Writes down what attempts came to, durably and in one transaction; returns the ids of
-        those that ``owner`` still held.
-        """
+        """Record attempts durably in one transaction; return the ids ``owner`` still held."""
         async with self.database.write() as connection:
             held = set(
                 (
                     await connection.execute(
-                        HELD, {"ids": [each.id for each in marks], "owner": owner}
+                        STILL_LEASED, {"ids": [each.id for each in marks], "owner": owner}
                     )
                 ).scalars()
             )
-            rows = [
-                {
-                    "_id": each.id,
-                    "_state": each.state,
-                    "_due_at": each.due_at,
-                    "_last_reply": each.reply,
-                    "_ended_at": each.ended_at,
-                    "_settled": each.state != "failed",
-                }
-                for each in marks
-                if each.id in held
-            ]
-            await write_rows(connection, [(MARK, rows)])
+            rows = [_attempt_row(each) for each in marks if each.id in held]
+            await write_rows(connection, [(RECORD_ATTEMPT, rows)])
         return held
 
     async def signing_key(self) -> bytes:
-        """The key that return paths are signed with: the newest."""
+        """Return the newest signing key, with which return paths are signed."""
         async with self.database.read() as connection:
-            return bytes((await connection.execute(KEY)).scalar_one())
+            return bytes((await connection.execute(NEWEST_SIGNING_KEY)).scalar_one())
 
     async def earliest_due(self, now: datetime) -> datetime | None:
-        """When the next attempt is due (the past where one is overdue) among those that nobody
-        holds, None when there is none.
-        """
+        """Return when the next unclaimed delivery is due, None where none waits."""
         async with self.database.read() as connection:
-            due: datetime | None = (await connection.execute(NEXT, {"now": now})).scalar()
+            due: datetime | None = (await connection.execute(NEXT_DUE, {"now": now})).scalar()
             return due
 
     async def listing(
         self, state: State | None = None, limit: int | None = None
-    ) -> list[dict[str, Any]]:
-        """The newest ``limit`` deliveries, newest first, with the keys of interfaces.md 2.2; drafts
-        that wait for their time are among them.
-        """
-        query = LISTED.order_by(D.c.id.desc())
+    ) -> list[DeliveryRow]:
+        """Return the newest ``limit`` deliveries, newest first, scheduled drafts included."""
+        query = SELECT_LISTED.order_by(DELIVERY.c.id.desc())
         if state is not None:
-            query = query.where(D.c.state == state)
+            query = query.where(DELIVERY.c.state == state)
         async with self.database.read() as connection:
-            return [dict(row) for row in (await connection.execute(query.limit(limit))).mappings()]
+            return [DeliveryRow(*row) for row in await connection.execute(query.limit(limit))]
 
     async def show(self, delivery: int) -> DeliveryView:
-        """One delivery; Refused where there is none."""
-        more = (
-            D.c.outgoing_id,
-            D.c.created_at,
-            D.c.ended_at,
-            OUT.c.return_address,
-            OUT.c.raw,
-            OUT.c.draft,
-        )
+        """Return one delivery; NotFound where there is none."""
         async with self.database.read() as connection:
             listed = (
-                (await connection.execute(LISTED.where(D.c.id == delivery)))
-                .mappings()
-                .one_or_none()
-            )
-            query = (
-                sa.select(*more).join(OUT, OUT.c.id == D.c.outgoing_id).where(D.c.id == delivery)
-            )
-            row = (await connection.execute(query)).one_or_none()
+                await connection.execute(SELECT_LISTED.where(DELIVERY.c.id == delivery))
+            ).one_or_none()
+            row = (
+                await connection.execute(SELECT_DETAILS.where(DELIVERY.c.id == delivery))
+            ).one_or_none()
         if listed is None or row is None:
-            raise Refused(f"there is no delivery {delivery}")
-        return DeliveryView(dict(listed), *row)
+            raise NotFound(f"no delivery {delivery}")
+        return DeliveryView(
+            listed=DeliveryRow(*listed),
+            outgoing=row.outgoing_id,
+            created_at=row.created_at,
+            ended_at=row.ended_at,
+            return_address=row.return_address,
+            raw=row.raw,
+            draft=row.draft,
+        )
 
 
 async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
-    """Puts failed and waiting deliveries in line again, due now; all of them or none (Refused).
+    """Queue failed or deferred deliveries again, due now and for another five days.
 
-    The attempts stay; the five days begin anew: of a delivery that waits, ``ended_at`` is when it
-    was last put in line.
+    All or none: see :func:`_refuse`. Their attempts are kept.
     """
-    values = {"state": "queued", "due_at": now, "ended_at": now, "settled": True}
+    values = {"state": "queued", "due_at": now, "queued_at": now, "ended_at": None, "settled": True}
     await _change(connection, ids, ("failed", "deferred"), values, now)
 
 
 async def cancel(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
-    """Ends deliveries that were not sent yet; all of them or none (Refused). What is being sent at
-    this moment cannot be stopped.
-    """
+    """Cancel deliveries that were not sent yet, all or none: see :func:`_refuse`."""
     await _change(
-        connection, ids, WAITS, {"state": "cancelled", "due_at": None, "ended_at": now}, now
+        connection,
+        ids,
+        WAITING_STATES,
+        {"state": "cancelled", "due_at": None, "ended_at": now},
+        now,
     )
 
 
 async def failing(connection: AsyncConnection, tickets: Collection[int]) -> set[int]:
-    """Those of these tickets of which a mail failed that nobody has put in line again."""
+    """Return those of these tickets that have a failed delivery."""
     failed = (
-        sa.select(OUT.c.ticket)
+        sa.select(OUTGOING.c.ticket)
         .distinct()
-        .join(D, D.c.outgoing_id == OUT.c.id)
-        .where(OUT.c.ticket.in_(tickets), D.c.state == "failed")
+        .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
+        .where(OUTGOING.c.ticket.in_(tickets), DELIVERY.c.state == "failed")
     )
     return set((await connection.execute(failed)).scalars())
 
@@ -339,7 +349,9 @@ async def _change(
 ) -> None:
     await _refuse(connection, ids, allowed, now)
     await connection.execute(
-        sa.update(D).where(IDS).values(values | {"lease_owner": None, "lease_until": None}),
+        sa.update(DELIVERY)
+        .where(ID_IN_IDS)
+        .values(values | {"lease_owner": None, "lease_until": None}),
         {"ids": sorted(set(ids))},
     )
     await tell_others(connection, "outbox")
@@ -348,26 +360,41 @@ async def _change(
 async def _refuse(
     connection: AsyncConnection, ids: Collection[int], allowed: tuple[State, ...], now: datetime
 ) -> None:
-    """Refused where one of the deliveries is not there, not in one of these states, or in
-    somebody's hands.
+    """Raise unless all deliveries exist, are in an allowed state and are not being sent.
+
+    NotFound or Refused.
     """
-    found = {row.id: row for row in await connection.execute(CHOSEN, {"ids": sorted(set(ids))})}
+    found = {
+        row.id: row for row in await connection.execute(LOCK_DELIVERIES, {"ids": sorted(set(ids))})
+    }
     for each in ids:
         row = found.get(each)
         if row is None:
-            raise Refused(f"there is no delivery {each}")
+            raise NotFound(f"no delivery {each}")
         if row.state not in allowed:
             raise Refused(
-                f"delivery {each} is {row.state} already"
-                if row.state not in WAITS
+                f"delivery {each} is already {row.state}"
+                if row.state not in WAITING_STATES
                 else f"delivery {each} is {row.state}"
             )
         if row.state != "failed" and row.lease_until is not None and row.lease_until >= now:
             raise Refused(f"delivery {each} is being sent right now")
 
 
+def _attempt_row(attempt: AttemptRecord) -> dict[str, Any]:
+    """Return the parameters of ``RECORD_ATTEMPT``."""
+    return {
+        "_id": attempt.id,
+        "_state": attempt.state,
+        "_due_at": attempt.due_at,
+        "_last_reply": attempt.reply,
+        "_ended_at": attempt.ended_at,
+        "_settled": attempt.state != "failed",
+    }
+
+
 def _affordable(rows: Sequence[Any], sizes: dict[int, int | None]) -> list[Any]:
-    """As many as their mails fit into :data:`CLAIM_BYTES`, each mail counted once."""
+    """Return the first rows whose mails, each counted once, fit into :data:`CLAIM_BYTES`."""
     seen: set[int] = set()
     total = 0
     taken: list[Any] = []
@@ -383,14 +410,14 @@ def _affordable(rows: Sequence[Any], sizes: dict[int, int | None]) -> list[Any]:
 
 def _job(row: Any, mail: Any, raw: bytes | None) -> ClaimedDelivery:
     return ClaimedDelivery(
-        row.id,
-        row.outgoing_id,
-        mail.ticket,
-        row.recipient,
-        row.attempts,
-        row.created_at,
-        max(row.created_at, row.ended_at or row.created_at),
-        mail.return_address,
-        mail.automatic,
-        bytes(raw or b""),
+        id=row.id,
+        outgoing=row.outgoing_id,
+        ticket=mail.ticket,
+        recipient=row.recipient,
+        attempts=row.attempts,
+        created_at=row.created_at,
+        first_at=max(row.created_at, row.queued_at or row.created_at),
+        return_address=mail.return_address,
+        automatic=mail.automatic,
+        raw=bytes(raw or b""),
     )

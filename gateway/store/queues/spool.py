@@ -1,10 +1,10 @@
-"""The spool: every mail that ever came in, where its raw bytes are, and what became of it.
+"""The spool: mail waiting to be processed, where its raw bytes are, and what it became.
 
-``put`` returns when the mails are durable. A worker claims mails for a while (the lease), and
-whoever finishes one does so inside the transaction of what it became; a lease that ran out makes
-the mail claimable again, and finishing a mail twice is refused, so each becomes something exactly
-once. What can go wrong: the database is away or full; then nothing was stored, or what was claimed
-comes back when the lease is over.
+``put`` returns when the mails are durable. A worker claims mails for a limited time (a lease) and
+finishes each in the transaction that stores what it became. A mail whose lease ran out can be
+claimed again, and finishing a mail twice is refused, so each takes effect exactly once.
+
+When the database is away or full, nothing is stored, and claimed mails return after their lease.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from core.model.message import Envelope
 from gateway.errors import Rejected, Unavailable
+from gateway.store.engine import Database
 from gateway.store.imap import taken_mail
-from gateway.store.queues.mail_register import FREED, MailRegister, MailState, pack, unpack
+from gateway.store.queues.blobs import Blobs
+from gateway.store.queues.mail_register import NO_LEASE, MailState, pack, unpack
 from gateway.store.queues.wake import tell_others
 from gateway.store.schema import tables
 from gateway.store.sql.any_of import among
 from gateway.store.sql.bulk import write_rows
 from gateway.store.sql.nodes import dead
 
-TRIES = 2  # behaviour: what fails twice is held
-CLAIM_BYTES = 32 << 20  # raw bytes one claim brings into memory, unless a single mail is larger
+TRIES = 2  # a mail that fails this often is held
+CLAIM_BYTES = 32 << 20  # raw bytes one claim loads, unless a single mail is larger
 
 MAIL = tables.mail
 RAW = tables.raw_mail
-# The database only takes the index of unfinished mail when it reads its condition in the query,
-# with plain values.
-WAITING = sa.text("mail.state = 'pending' AND mail.state <> 'done'")
-IDS = among(MAIL.c.id, "ids")
-FREE = sa.or_(
+# The index of unfinished mail is only used when the query repeats its condition, with literals.
+IS_WAITING = sa.text("mail.state = 'pending' AND mail.state <> 'done'")
+ID_IN_IDS = among(MAIL.c.id, "ids")
+IS_UNLEASED = sa.or_(
     MAIL.c.lease_until.is_(None),
     MAIL.c.lease_until < sa.bindparam("now", type_=MAIL.c.lease_until.type),
 )
-CLAIMED = (
+CLAIMED_COLUMNS = (
     MAIL.c.id,
     MAIL.c.received_at,
     MAIL.c.source,
@@ -52,25 +53,27 @@ CLAIMED = (
     MAIL.c.released,
     MAIL.c.blob,
 )
-DUE = (
-    sa.select(*CLAIMED)
-    .where(WAITING, FREE)
+# The first waiting mails that nobody holds, locked.
+CLAIMABLE = (
+    sa.select(*CLAIMED_COLUMNS)
+    .where(IS_WAITING, IS_UNLEASED)
     .order_by(MAIL.c.id)
     .limit(sa.bindparam("size"))
     .with_for_update(skip_locked=True)
 )
-LEASE = (
+TAKE_LEASE = (
     sa.update(MAIL)
-    .where(IDS)
+    .where(ID_IN_IDS)
     .values(
         lease_owner=sa.bindparam("owner"),
         lease_until=sa.bindparam("until", type_=MAIL.c.lease_until.type),
         tries=MAIL.c.tries + 1,
     )
 )
-RAWS = sa.select(RAW.c.mail_id, RAW.c.data).where(among(RAW.c.mail_id, "ids"))
-STILL_PENDING = sa.select(MAIL.c.id).where(WAITING, IDS).with_for_update()
-SEEN = (
+SELECT_RAW = sa.select(RAW.c.mail_id, RAW.c.data).where(among(RAW.c.mail_id, "ids"))
+STILL_PENDING = sa.select(MAIL.c.id).where(IS_WAITING, ID_IN_IDS).with_for_update()
+# Finished mails with one of these fingerprints, oldest first; duplicates are left out.
+EARLIER_BY_FINGERPRINT = (
     sa.select(
         MAIL.c.fingerprint,
         MAIL.c.id,
@@ -86,9 +89,8 @@ SEEN = (
     )
     .order_by(MAIL.c.id)
 )
-
-
-AGAIN = sa.select(MAIL.c.original_id, MAIL.c.channel_id).where(
+# Duplicates with one of these fingerprints that name their original and a channel.
+DUPLICATES = sa.select(MAIL.c.original_id, MAIL.c.channel_id).where(
     MAIL.c.fingerprint.in_(sa.bindparam("fingerprints", expanding=True)),
     MAIL.c.state == "duplicate",
     MAIL.c.original_id.is_not(None),
@@ -101,46 +103,42 @@ class StoredFile(Protocol):
 
     @property
     def path(self) -> Path:
-        """Where it lies."""
+        """Return where the file is."""
         ...
 
 
 class MailToStore(Protocol):
-    """One mail to be stored: its bytes or the file that holds them, their number and hex digest,
-    and what the transport said.
-    """
+    """A mail to be stored: its bytes or file, their size and digest, and the envelope."""
 
     @property
     def raw(self) -> bytes | StoredFile:
-        """The bytes, or the file."""
+        """Return the bytes, or the file that holds them."""
         ...
 
     @property
     def size(self) -> int:
-        """How many bytes."""
+        """Return the number of bytes."""
         ...
 
     @property
     def sha256(self) -> str:
-        """Their digest."""
+        """Return the SHA-256 of the bytes in hex."""
         ...
 
     @property
     def envelope(self) -> Envelope:
-        """What the transport said."""
+        """Return the facts of the transport."""
         ...
 
     @property
     def mark(self) -> taken_mail.MailboxPosition | None:
-        """Which mail of which mailbox it is, None for mail that came another way."""
+        """Return its position in a mailbox; None for mail that came another way."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A mail in the hands of one worker. ``tries`` counts this one; ``released`` means that a
-    person let it through.
-    """
+    """A mail claimed by one worker. ``tries`` includes this one; ``released`` by a person."""
 
     id: int
     envelope: Envelope
@@ -153,9 +151,7 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a mail became: the columns of the register that are known afterwards. ``state`` is
-    anything but pending.
-    """
+    """What a mail became: the columns known after processing. ``state`` is never pending."""
 
     mail_id: int
     state: MailState
@@ -176,9 +172,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class EarlierMail:
-    """An earlier mail with the same fingerprint. ``processed_at`` is on the clock of a replay where
-    it was one.
-    """
+    """An earlier mail with the same fingerprint; ``processed_at`` is replay time in a replay."""
 
     mail_id: int
     processed_at: datetime
@@ -189,24 +183,24 @@ class EarlierMail:
 
 
 class ClaimLost(Unavailable):
-    """A mail of the batch was finished by somebody else meanwhile: this transaction has to be given
-    up.
-    """
+    """Another worker finished a mail of this batch; the transaction must be given up."""
 
 
-class Spool(MailRegister):
-    """Mail on its way: in ``database``, large raw mail in ``blobs``; what became of it is told by
-    :class:`MailRegister`.
-    """
+class Spool:
+    """Mail waiting to be processed: rows in ``database``, large raw mail in ``blobs``."""
 
-    __slots__ = ()
+    __slots__ = ("blobs", "database")
+
+    def __init__(self, database: Database, blobs: Blobs) -> None:
+        self.database = database
+        self.blobs = blobs
 
     async def put(self, mails: Sequence[MailToStore]) -> list[int]:
-        """Stores all of the mails or none, durably; their ids ascend in the order given. A mail of
-        a mailbox that is known keeps its id.
+        """Store all of the mails or none, durably, and return their ids in the order given.
 
-        Raises ``DiskFull`` or ``StoreUnavailable`` when nothing was stored, ``ClaimLost`` of the
-        mailboxes when one of them is not ours. A file among them stays where it is.
+        Ids ascend, except that a mail of a mailbox that is known already keeps its id. Files stay
+        where they are. Raises ``DiskFull`` or ``StoreUnavailable``, and ``MailboxLeaseLost`` where
+        another process reads one of the mailboxes by now; nothing is stored then.
         """
         places = await asyncio.gather(*(self._place(mail) for mail in mails))
         marked = {
@@ -214,9 +208,9 @@ class Spool(MailRegister):
         }
         async with self.database.write() as connection:
             known = (
-                await taken_mail.claim_marks(connection, self.database.node, marked)
+                await taken_mail.find_taken(connection, self.database.node, marked)
                 if marked
-                else taken_mail.NOTHING
+                else taken_mail.NOTHING_TAKEN
             )
             had = {**known.there, **known.again}
             numbers = iter(await _numbers(connection, sum(mail.mark not in had for mail in mails)))
@@ -243,9 +237,7 @@ class Spool(MailRegister):
         return ids
 
     async def _place(self, mail: MailToStore) -> bytes | str:
-        """The bytes where they go into the database, else the key of the blob, which is durable by
-        then.
-        """
+        """Return the bytes for the database, or the key of a blob stored durably."""
         raw = mail.raw
         if not self.blobs.inline(mail.size):
             return await self.blobs.put(raw if isinstance(raw, bytes) else raw.path, mail.sha256)
@@ -259,13 +251,12 @@ class Spool(MailRegister):
         now: datetime,
         ids: Collection[int] | None = None,
     ) -> list[Claimed]:
-        """Up to ``limit`` waiting mails in order of receipt, only those of ``ids`` when given, for
-        ``lease_seconds`` from ``now``.
+        """Claim up to ``limit`` waiting mails in order of receipt, only of ``ids`` where given.
 
-        One claim never brings more than :data:`CLAIM_BYTES` into memory, or one mail. Losing the
-        lease in a crash is harmless, so nobody waits for the disk here.
+        The lease lasts ``lease_seconds`` from ``now``. One claim loads at most :data:`CLAIM_BYTES`,
+        or a single mail. It is not synced to disk, since losing a lease in a crash does no harm.
         """
-        query = DUE if ids is None else DUE.where(IDS)
+        query = CLAIMABLE if ids is None else CLAIMABLE.where(ID_IN_IDS)
         values = {"now": now, "size": limit} | ({"ids": sorted(ids)} if ids is not None else {})
         async with self.database.write(durable=False) as connection:
             rows = _affordable((await connection.execute(query, values)).all())
@@ -273,16 +264,17 @@ class Spool(MailRegister):
                 return []
             mine = [row.id for row in rows]
             await connection.execute(
-                LEASE, {"ids": mine, "owner": node, "until": now + timedelta(seconds=lease_seconds)}
+                TAKE_LEASE,
+                {"ids": mine, "owner": node, "until": now + timedelta(seconds=lease_seconds)},
             )
-            raws = dict((await connection.execute(RAWS, {"ids": mine})).all())
+            raws = dict((await connection.execute(SELECT_RAW, {"ids": mine})).all())
         lost = [row.id for row in rows if not await self._fetched(row, raws)]
         if lost:
             await self.fail(lost, "Its raw bytes are missing from the blob store.", now)
         return [_claimed(row, raws[row.id]) for row in rows if row.id in raws]
 
     async def _fetched(self, row: Any, raws: dict[int, bytes]) -> bool:
-        """Adds the bytes of a blob; tells whether there are any."""
+        """Add the bytes of a mail in a blob to ``raws``; return whether there are any."""
         if row.blob is not None:
             try:
                 raws[row.id] = await self.blobs.get(row.blob)
@@ -291,19 +283,18 @@ class Spool(MailRegister):
         return True
 
     async def put_off(self, ids: Collection[int]) -> None:
-        """Gives claimed mails back as they were: nobody was guilty, the try does not count."""
-        await self._update(ids, FREED | {"tries": MAIL.c.tries - 1})
+        """Release claimed mails without counting the try: the failure was not their fault."""
+        await self._update(ids, NO_LEASE | {"tries": MAIL.c.tries - 1})
 
     async def free_orphans(self, node: str) -> int:
-        """Gives back what processes of this machine had claimed that are gone; returns the number
-        of mails. ``node`` is host and pid of one who just begins.
+        """Release mails claimed by dead processes of this host and return their number.
 
-        A mail that was claimed more than once waits for its lease all the same: it may be what they
-        died of.
+        ``node`` is the name of the process that starts now. Mails claimed more than once wait for
+        their lease, since they may be what killed the process.
         """
         host = node.rpartition("-")[0]
         query = sa.select(MAIL.c.id, MAIL.c.lease_owner).where(
-            WAITING,
+            IS_WAITING,
             MAIL.c.lease_owner.startswith(f"{host}-", autoescape=True),
             MAIL.c.tries < TRIES,
         )
@@ -312,20 +303,18 @@ class Spool(MailRegister):
         gone = dead({row.lease_owner for row in claimed}, node)
         orphans = [row.id for row in claimed if row.lease_owner in gone]
         if orphans:
-            await self._update(orphans, FREED)
+            await self._update(orphans, NO_LEASE)
         return len(orphans)
 
     async def fail(self, ids: Collection[int], reason: str, now: datetime) -> None:
-        """Gives claimed mails back after a failure; the second time they are held, with ``reason``,
-        until a person looks at them.
-        """
+        """Release claimed mails after a failure; hold those that failed twice, with ``reason``."""
         again = MAIL.c.tries < TRIES
         held = {
             "state": sa.case((again, "pending"), else_="held"),
             "reason": reason,
             "processed_at": sa.case((again, None), else_=sa.literal(now, MAIL.c.processed_at.type)),
         }
-        await self._update(ids, FREED | held)
+        await self._update(ids, NO_LEASE | held)
 
     async def _update(self, ids: Collection[int], values: Mapping[str, Any]) -> None:
         async with self.database.write() as connection:
@@ -336,31 +325,30 @@ class Spool(MailRegister):
             )
 
     async def pending_count(self) -> int:
-        """How many mails wait or are in somebody's hands."""
+        """Return the number of mails that wait or are being processed."""
         async with self.database.read() as connection:
             return int(
                 (
                     await connection.execute(
-                        sa.select(sa.func.count()).select_from(MAIL).where(WAITING)
+                        sa.select(sa.func.count()).select_from(MAIL).where(IS_WAITING)
                     )
                 ).scalar_one()
             )
 
     async def next_due(self) -> datetime | None:
-        """When the earliest waiting mail can be claimed (long ago where nobody has it), None when
-        none waits.
-        """
+        """Return when a waiting mail can be claimed (1970 where one is free), None without any."""
         free = sa.func.coalesce(MAIL.c.lease_until, 0, type_=MAIL.c.lease_until.type)
         async with self.database.read() as connection:
             due: datetime | None = (
                 await connection.execute(
-                    sa.select(sa.func.min(free, type_=MAIL.c.lease_until.type)).where(WAITING)
+                    sa.select(sa.func.min(free, type_=MAIL.c.lease_until.type)).where(IS_WAITING)
                 )
             ).scalar()
             return due
 
 
 def _affordable(rows: Sequence[Any]) -> list[Any]:
+    """Return the first rows whose mails fit into :data:`CLAIM_BYTES`, at least one."""
     total = 0
     taken: list[Any] = []
     for row in rows:
@@ -372,7 +360,7 @@ def _affordable(rows: Sequence[Any]) -> list[Any]:
 
 
 async def _numbers(connection: AsyncConnection, n: int) -> list[int]:
-    """The ids of the next ``n`` mails. SQLite has one writer at a time, PostgreSQL a sequence."""
+    """Return the next ``n`` mail ids. SQLite has one writer at a time, PostgreSQL a sequence."""
     if connection.dialect.name == "sqlite":
         last = (
             await connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'mail'")
@@ -396,60 +384,65 @@ def _row(mail_id: int, mail: MailToStore, place: bytes | str) -> dict[str, Any]:
 
 def _claimed(row: Any, raw: bytes) -> Claimed:
     return Claimed(
-        row.id,
-        unpack(row.envelope, row.source, row.received_at),
-        bytes(raw),
-        row.size,
-        row.tries + 1,
-        row.released,
-        row.received_at,
+        id=row.id,
+        envelope=unpack(row.envelope, row.source, row.received_at),
+        raw=bytes(raw),
+        size=row.size,
+        tries=row.tries + 1,
+        released=row.released,
+        received_at=row.received_at,
     )
 
 
-_FINISH = (
+_RESULT_COLUMNS = tuple(name for name in Finished.__slots__ if name != "mail_id")
+_WRITE_RESULT = (
     sa.update(MAIL)
     .where(MAIL.c.id == sa.bindparam("mail_id"))
     .values(
-        {
-            name: sa.bindparam(f"_{name}", type_=MAIL.c[name].type)
-            for name in Finished.__slots__
-            if name != "mail_id"
-        }
-        | FREED
+        {name: sa.bindparam(f"_{name}", type_=MAIL.c[name].type) for name in _RESULT_COLUMNS}
+        | NO_LEASE
     )
 )
-_COLUMNS = tuple(name for name in Finished.__slots__ if name != "mail_id")
 
 
 async def finish(connection: AsyncConnection, results: Sequence[Finished]) -> None:
-    """Writes into the caller's transaction what mails became. Raises :class:`ClaimLost` when one of
-    them is no longer waiting.
-    """
+    """Record results in the caller's transaction; ClaimLost where a mail is no longer waiting."""
     if not results:
         return
     ids = sorted({each.mail_id for each in results})
     if len((await connection.execute(STILL_PENDING, {"ids": ids})).all()) != len(ids):
         raise ClaimLost("a mail of this batch was finished by another daemon")
-    rows = [
-        {"mail_id": each.mail_id} | {f"_{name}": getattr(each, name) for name in _COLUMNS}
-        for each in results
-    ]
-    await write_rows(connection, [(_FINISH, rows)])
+    await write_rows(connection, [(_WRITE_RESULT, [_result_row(each) for each in results])])
+
+
+def _result_row(result: Finished) -> dict[str, Any]:
+    """Return the parameters of ``_WRITE_RESULT``."""
+    values = {f"_{name}": getattr(result, name) for name in _RESULT_COLUMNS}
+    return {"mail_id": result.mail_id} | values
 
 
 async def repeated(
     connection: AsyncConnection, fingerprints: Collection[bytes]
 ) -> set[tuple[int, int]]:
-    """(original, channel) of each duplicate that has one of these fingerprints: where a mail came
-    again.
-    """
-    rows = await connection.execute(AGAIN, {"fingerprints": sorted(fingerprints)})
+    """Return (original, channel) of each duplicate with one of these fingerprints."""
+    rows = await connection.execute(DUPLICATES, {"fingerprints": sorted(fingerprints)})
     return {(original, channel) for original, channel in rows}
 
 
 async def by_fingerprint(
     connection: AsyncConnection, fingerprints: Collection[bytes]
 ) -> dict[bytes, EarlierMail]:
-    """For each fingerprint the newest finished mail that has it and is no duplicate itself."""
-    rows = await connection.execute(SEEN, {"fingerprints": sorted(fingerprints)})
-    return {bytes(row[0]): EarlierMail(*row[1:]) for row in rows}
+    """Return the newest finished mail, not itself a duplicate, of each fingerprint."""
+    rows = await connection.execute(EARLIER_BY_FINGERPRINT, {"fingerprints": sorted(fingerprints)})
+    return {bytes(row.fingerprint): _earlier_mail(row) for row in rows}
+
+
+def _earlier_mail(row: Any) -> EarlierMail:
+    return EarlierMail(
+        mail_id=row.id,
+        processed_at=row.processed_at,
+        thread=row.thread_id,
+        ticket=row.ticket,
+        channel=row.channel_id,
+        state=row.state,
+    )

@@ -1,8 +1,7 @@
-"""Wake-ups that may get lost: a hint that there is work, so that nobody has to poll often.
+"""Wake-ups: hints that there is work, so that nobody has to poll often. They may get lost.
 
-Inside a process a wake-up is an event; between daemons on one PostgreSQL it is a NOTIFY on one
-channel. What can go wrong is harmless: who misses a hint finds the work at his next poll. Between
-processes on one SQLite file there is polling only.
+Within a process a wake-up is an event; between daemons on one PostgreSQL database it is a NOTIFY.
+Daemons on one SQLite file only poll. A missed hint costs nothing but waiting for the next poll.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ PROBE_SECONDS = 60.0
 
 
 class Wake:
-    """The wake-ups of one process, by topic ("mail")."""
+    """The wake-ups of one process, by topic (such as "mail")."""
 
     __slots__ = ("_topics",)
 
@@ -28,12 +27,11 @@ class Wake:
         self._topics: dict[str, asyncio.Event] = {}
 
     def notify(self, topic: str) -> None:
-        """Wakes whoever waits for the topic, or lets the next one who asks go on at once."""
+        """Wake whoever waits for the topic, or let the next one that waits return at once."""
         self._topics.setdefault(topic, asyncio.Event()).set()
 
-    # the wait is over without an error
-    async def wait(self, topic: str, timeout: float) -> bool:  # noqa: ASYNC109
-        """Waits for a wake-up, at most ``timeout`` seconds; tells whether there was one."""
+    async def wait(self, topic: str, timeout: float) -> bool:  # noqa: ASYNC109 - no error at its end
+        """Wait up to ``timeout`` seconds for a wake-up and return whether there was one."""
         event = self._topics.setdefault(topic, asyncio.Event())
         try:
             async with asyncio.timeout(timeout):
@@ -44,10 +42,10 @@ class Wake:
         return True
 
     async def listen(self, database: Database) -> None:
-        """Passes on the wake-ups of other daemons until it is cancelled; on SQLite there are none
-        and it returns at once.
+        """Pass on wake-ups of other daemons until cancelled; return at once on SQLite.
 
-        Raises ``StoreUnavailable`` when the connection is lost: a supervisor starts it again.
+        Raises ``StoreUnavailable`` when the connection is lost; the supervisor then starts it
+        again.
         """
         if database.dialect == "sqlite":
             return
@@ -63,7 +61,7 @@ class Wake:
                     CHANNEL, lambda _connection, _pid, _channel, topic: self.notify(str(topic))
                 )
                 for topic in list(self._topics):
-                    self.notify(topic)  # what was missed before
+                    self.notify(topic)  # may have been missed before
                 while True:
                     await asyncio.sleep(PROBE_SECONDS)
                     await connection.execute("SELECT 1")
@@ -72,6 +70,6 @@ class Wake:
 
 
 async def tell_others(connection: AsyncConnection, topic: str) -> None:
-    """Wakes the other daemons once this transaction has committed (PostgreSQL only)."""
+    """Wake the other daemons once this transaction has committed (PostgreSQL only)."""
     if connection.dialect.name == "postgresql":
         await connection.exec_driver_sql("SELECT pg_notify($1, $2)", (CHANNEL, topic))

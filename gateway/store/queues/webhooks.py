@@ -1,8 +1,8 @@
-"""Calls of webhooks: who has one in hand, and what became of it.
+"""Webhook calls: claimed by one process at a time, and marked with their result.
 
-A call is taken for a while (the lease), so that no transaction is open while a server is asked.
-What can go wrong: whoever has one dies or is held up; then it is taken again when the lease is over
-and made a second time, with the same key, by which its receiver can tell.
+A claim is a lease, so that no transaction is open while a server is called. When its holder dies or
+is held up, the call is claimed again after the lease and made a second time with the same key, by
+which the receiver can tell.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from gateway.store.sql.any_of import among
 
 State = Literal["queued", "sent", "deferred", "failed"]
 CALL = tables.webhook_call
-# The database only takes the index of calls to be made when it reads its condition in the query,
-# with plain values.
-WAITING = sa.text("webhook_call.state IN ('queued', 'deferred')")
+# The index of waiting calls is only used when the query repeats its condition, with literals.
+IS_WAITING = sa.text("webhook_call.state IN ('queued', 'deferred')")
 _NOW = sa.bindparam("now", type_=CALL.c.due_at.type)
-DUE = (
+# The first due calls that nobody holds, locked.
+CLAIMABLE = (
     sa.select(
         CALL.c.id,
         CALL.c.ticket,
@@ -34,7 +34,7 @@ DUE = (
         CALL.c.created_at,
     )
     .where(
-        WAITING,
+        IS_WAITING,
         CALL.c.due_at <= _NOW,
         sa.or_(CALL.c.lease_until.is_(None), CALL.c.lease_until < _NOW),
     )
@@ -42,7 +42,7 @@ DUE = (
     .limit(sa.bindparam("most"))
     .with_for_update(skip_locked=True)
 )
-LEASE = (
+TAKE_LEASE = (
     sa.update(CALL)
     .where(among(CALL.c.id, "ids"))
     .values(
@@ -55,7 +55,7 @@ LEASE = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call in the hands of one process. ``attempts`` counts this one; ``body`` is JSON text."""
+    """A call claimed by one process. ``attempts`` includes this one; ``body`` is JSON text."""
 
     id: int
     ticket: int | None
@@ -67,7 +67,7 @@ class Call:
 
 
 class Calls:
-    """The calls of an installation, in ``database``."""
+    """The webhook calls of an installation."""
 
     __slots__ = ("database",)
 
@@ -75,33 +75,41 @@ class Calls:
         self.database = database
 
     async def claim(self, most: int, seconds: float, now: datetime) -> list[Call]:
-        """Up to ``most`` calls that are due and that nobody has, the longest waiting first, for
-        ``seconds`` from ``now``.
-        """
+        """Claim up to ``most`` due calls, earliest first, for ``seconds`` from ``now``."""
         async with self.database.write(durable=False) as connection:
-            rows = (await connection.execute(DUE, {"now": now, "most": most})).all()
+            rows = (await connection.execute(CLAIMABLE, {"now": now, "most": most})).all()
             if rows:
                 lease = {"owner": self.database.node, "until": now + timedelta(seconds=seconds)}
-                await connection.execute(LEASE, {"ids": [row.id for row in rows], **lease})
+                await connection.execute(TAKE_LEASE, {"ids": [row.id for row in rows], **lease})
         return [
-            Call(row.id, row.ticket, row.url, row.body, row.key, row.attempts + 1, row.created_at)
+            Call(
+                id=row.id,
+                ticket=row.ticket,
+                url=row.url,
+                body=row.body,
+                key=row.key,
+                attempts=row.attempts + 1,
+                created_at=row.created_at,
+            )
             for row in rows
         ]
 
     async def next_due(self) -> datetime | None:
-        """When the next call is due."""
+        """Return when the next call is due, None where none waits."""
         async with self.database.read() as connection:
             found: datetime | None = (
-                await connection.execute(sa.select(sa.func.min(CALL.c.due_at)).where(WAITING))
+                await connection.execute(sa.select(sa.func.min(CALL.c.due_at)).where(IS_WAITING))
             ).scalar()
         return found
 
     async def settle(self, call: int, state: State, reply: str, due_at: datetime | None) -> None:
-        """What became of a call that we had; nothing where another process has it by now.
-        ``due_at`` is when it is made again.
+        """Record the result of a claimed call; do nothing where another process has claimed it
+        since.
+
+        ``due_at`` is the time of the next attempt, None where there is none.
         """
         mine = sa.update(CALL).where(
-            CALL.c.id == call, CALL.c.lease_owner == self.database.node, WAITING
+            CALL.c.id == call, CALL.c.lease_owner == self.database.node, IS_WAITING
         )
         async with self.database.write() as connection:
             await connection.execute(
@@ -111,7 +119,7 @@ class Calls:
             )
 
     async def put_off(self, reason: str) -> None:
-        """No call can be made: those that were never made say why; all stay due."""
+        """Mark new calls as deferred with ``reason``, since none can be made; all stay due."""
         fresh = sa.text(
             "webhook_call.state IN ('queued', 'deferred') AND webhook_call.state = 'queued'"
         )

@@ -7,8 +7,8 @@ import sqlalchemy as sa
 from gateway.store.schema.metadata import metadata, partial
 from gateway.store.schema.types import Instant, Text
 
-# A mailbox that is read by IMAP: how far, by whom, and how it is. Where ``place`` (account, server,
-# folder) changes, UIDs mean nothing.
+# A mailbox read by IMAP: how far, by whom, and its state. When ``place`` (account, server, folder)
+# changes, recorded UIDs no longer hold.
 mailbox = sa.Table(
     "mailbox",
     metadata,
@@ -16,35 +16,31 @@ mailbox = sa.Table(
     sa.Column("name", Text(200), nullable=False, unique=True),
     sa.Column("place", Text(1000), nullable=False),
     sa.Column("uidvalidity", sa.BigInteger, nullable=False, default=0),  # 0: never opened
-    sa.Column(
-        "last_uid", sa.BigInteger, nullable=False, default=0
-    ),  # everything up to here stands in mailbox_mail or is gone
-    sa.Column(
-        "backlog_end", sa.BigInteger, nullable=False, default=0
-    ),  # up to here it lay there when the mailbox was first opened
+    # everything up to this UID is in mailbox_mail or gone
+    sa.Column("last_uid", sa.BigInteger, nullable=False, default=0),
+    # the newest UID when the mailbox was first opened
+    sa.Column("backlog_end", sa.BigInteger, nullable=False, default=0),
     sa.Column("backlog_since", sa.Date, nullable=True),
-    sa.Column(
-        "backlog_automation", sa.String(8), nullable=False, default="fresh"
-    ),  # all | fresh | none
+    # all | fresh | none
+    sa.Column("backlog_automation", sa.String(8), nullable=False, default="fresh"),
     sa.Column("first_seen_at", Instant, nullable=True),
     sa.Column("state", sa.String(10), nullable=False, default="new"),
     sa.Column("problem", Text(1000), nullable=True),
     sa.Column("failing_since", Instant, nullable=True),
-    sa.Column(
-        "last_pass_at", Instant, nullable=True
-    ),  # when everything that was there had been taken in
+    # when everything in the mailbox was last taken in
+    sa.Column("last_pass_at", Instant, nullable=True),
     sa.Column("lease_owner", sa.String(64), nullable=True),
     sa.Column("lease_until", Instant, nullable=True),
     sa.CheckConstraint("state IN ('new', 'ok', 'failing', 'refused')", name="state"),
 )
 
-# Each mail of a mailbox that we know: its number in the spool (none: it is owed), whether what
-# follows its commit is done, and a digest to know it by.
+# A known mail of a mailbox: its spool id (null: it could not be fetched), whether nothing is left
+# to do on the server, and a digest to recognise it by.
 mailbox_mail = sa.Table(
     "mailbox_mail",
     metadata,
     sa.Column("mailbox_id", sa.ForeignKey("mailbox.id"), primary_key=True),
-    sa.Column("uidvalidity", sa.BigInteger, primary_key=True),
+    sa.Column("uidvalidity", sa.BigInteger, primary_key=True),  # the mailbox's own
     sa.Column("uid", sa.BigInteger, primary_key=True),
     sa.Column("mail_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
     sa.Column("digest", sa.LargeBinary(16), nullable=True),
@@ -52,13 +48,26 @@ mailbox_mail = sa.Table(
     sa.Column("problem", Text(1000), nullable=True),
     sa.Column("tries", sa.Integer, nullable=False, default=0),
     sa.Column("retry_at", Instant, nullable=True),
-    sa.Index("ix_mailbox_mail_digest", "mailbox_id", "digest"),
     partial("ix_mailbox_mail_open", "mailbox_id", "uid", where="NOT settled"),
     sqlite_with_rowid=False,
 )
 
-# What a provider of mailboxes gave us for an account ("" where the client acts for itself). The
-# lease is for renewing.
+# Mails that were taken under UIDs that no longer hold, because the server gave new ones or the
+# mailbox moved: recognised by their digest only, and then moved back into mailbox_mail.
+superseded_mail = sa.Table(
+    "superseded_mail",
+    metadata,
+    sa.Column("mailbox_id", sa.ForeignKey("mailbox.id"), primary_key=True),
+    sa.Column("digest", sa.LargeBinary(16), primary_key=True),
+    # how many times the UIDs had changed by then: 1 for the first UIDs of the mailbox
+    sa.Column("generation", sa.Integer, primary_key=True),
+    sa.Column("uid", sa.BigInteger, primary_key=True),  # in that generation
+    sa.Column("mail_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The tokens a provider granted for an account ("" where the client acts for itself). The lease is
+# for renewing them.
 oauth_token = sa.Table(
     "oauth_token",
     metadata,
@@ -67,7 +76,7 @@ oauth_token = sa.Table(
     sa.Column("access_token", Text(), nullable=True),
     sa.Column("access_until", Instant, nullable=True),
     sa.Column("refresh_token", Text(), nullable=True),
-    sa.Column("refresh_until", Instant, nullable=True),  # where the provider tells
+    sa.Column("refresh_until", Instant, nullable=True),  # null where the provider does not say
     sa.Column("problem", Text(1000), nullable=True),
     sa.Column("refused_at", Instant, nullable=True),
     sa.Column("changed_at", Instant, nullable=False),

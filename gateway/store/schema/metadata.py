@@ -1,4 +1,4 @@
-"""What all tables share: the naming of constraints, the big number, and indexes of some rows only."""
+"""What all tables share: constraint names, the column for big numbers, partial indexes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ metadata = sa.MetaData(
 
 
 def partial(name: str, *columns: str, where: str) -> sa.Index:
-    """An index of the rows for which a condition holds."""
+    """Return an index of the rows for which a condition holds."""
     return sa.Index(name, *columns, sqlite_where=sa.text(where), postgresql_where=sa.text(where))
 
 
 def big(name: str, *parts: sa.ForeignKey, **options: Any) -> sa.Column[int]:
-    """A column for numbers that never end; on SQLite the row's own number."""
+    """Return a 64-bit integer column; on SQLite it can be the row id."""
     return sa.Column(name, sa.BigInteger().with_variant(sa.Integer, "sqlite"), *parts, **options)

@@ -1,8 +1,6 @@
-"""The tables of what goes out: mails with their recipients, copies for *Sent* folders, webhooks,
-and what users are to be told.
+"""The tables of outgoing mail, copies for *Sent* folders, webhook calls, and notices to users.
 
-A mail that waits to be sent later has a ``draft`` and no bytes yet; every other one has its bytes,
-which never change again.
+A scheduled mail has a ``draft`` and no bytes yet; every other mail has its final bytes.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ import sqlalchemy as sa
 from gateway.store.schema.metadata import big, metadata, partial
 from gateway.store.schema.types import Document, Instant, Text
 
-# One mail on its way out. ``key`` is what it was made for, so that the same cause never makes two.
+# An outgoing mail. ``key`` names its cause, so that the same cause never makes two.
 outgoing = sa.Table(
     "outgoing",
     metadata,
@@ -25,9 +23,8 @@ outgoing = sa.Table(
     sa.Column("template", Text(200), nullable=True),
     sa.Column("subject", Text(2000), nullable=False),
     sa.Column("author_id", sa.Integer, nullable=True),  # user
-    sa.Column(
-        "return_address", Text(320), nullable=True
-    ),  # the channel whose signed address gets bounces; null: the null path
+    # the channel whose signed address receives bounces; null: the null path
+    sa.Column("return_address", Text(320), nullable=True),
     sa.Column("raw", sa.LargeBinary, nullable=True),
     sa.Column("draft", Document, nullable=True),
     sa.Column("key", Text(200), nullable=True, unique=True),
@@ -35,7 +32,7 @@ outgoing = sa.Table(
     partial("ix_outgoing_automatic", "created_at", where="automatic"),
 )
 
-# Files of a draft.
+# A file of a draft.
 outgoing_file = sa.Table(
     "outgoing_file",
     metadata,
@@ -61,10 +58,12 @@ delivery = sa.Table(
     sa.Column("lease_owner", sa.String(64), nullable=True),
     sa.Column("lease_until", Instant, nullable=True),
     sa.Column("created_at", Instant, nullable=False),
+    # when it was sent, failed for good or was cancelled; null while it waits
     sa.Column("ended_at", Instant, nullable=True),
-    sa.Column(
-        "settled", sa.Boolean, nullable=False, default=True
-    ),  # false: it failed and its ticket was not told yet
+    # when `outbox retry` queued it again: its five days count from then, else from created_at
+    sa.Column("queued_at", Instant, nullable=True),
+    # false: it failed and its ticket was not notified yet
+    sa.Column("settled", sa.Boolean, nullable=False, default=True),
     sa.Index("ix_delivery_recipient", "recipient", "created_at"),
     sa.Index("ix_delivery_domain", "domain", "created_at"),
     partial("ix_delivery_due", "due_at", where="state IN ('queued', 'deferred')"),
@@ -75,7 +74,7 @@ delivery = sa.Table(
     ),
 )
 
-# A copy of a mail that was sent, for a mailbox that keeps such.
+# A copy of a sent mail, for a mailbox that keeps one.
 sent_copy = sa.Table(
     "sent_copy",
     metadata,
@@ -88,7 +87,7 @@ sent_copy = sa.Table(
     partial("ix_sent_copy_due", "due_at", where="done_at IS NULL"),
 )
 
-# A call of a webhook. ``body`` is JSON; what was answered last stands in ``last_reply``.
+# A webhook call. ``body`` is JSON; ``last_reply`` is the last answer.
 webhook_call = sa.Table(
     "webhook_call",
     metadata,
@@ -108,7 +107,7 @@ webhook_call = sa.Table(
     sa.CheckConstraint("state IN ('queued', 'sent', 'deferred', 'failed')", name="state"),
 )
 
-# What a user is to be told; several of one user that are due go out as one mail.
+# A notice to a user; those due for one user are sent as one mail.
 notice = sa.Table(
     "notice",
     metadata,
@@ -119,6 +118,6 @@ notice = sa.Table(
     sa.Column("detail", Text(2000), nullable=True),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("due_at", Instant, nullable=False),
-    big("outgoing_id", sa.ForeignKey("outgoing.id"), nullable=True),  # the mail that told him
+    big("outgoing_id", sa.ForeignKey("outgoing.id"), nullable=True),  # the mail with it
     partial("ix_notice_due", "due_at", where="outgoing_id IS NULL"),
 )

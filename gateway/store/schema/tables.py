@@ -1,17 +1,16 @@
-"""The tables. Alembic migrations follow this module and a test holds the two together on both
-databases.
+"""The tables. A test checks that the Alembic migrations produce exactly these, on both databases.
 
-Three column types carry promises: :class:`Text` stores no NUL and no lone surrogate (reliability.md
-17), :class:`Instant` takes and gives aware UTC only, :class:`Document` is compact JSON in a text
-column. What goes wrong here goes wrong loudly: a naive time raises.
+Three column types check their values: :class:`Text` stores no NUL and no lone surrogate
+(reliability.md 17), :class:`Instant` is an aware time in UTC, :class:`Document` is compact JSON
+text. Mailboxes, outgoing mail and workflows have modules of their own, imported here.
 """
 
 from __future__ import annotations
 
 import sqlalchemy as sa
 
-from gateway.store.schema.mailboxes import mailbox, mailbox_mail, oauth_token
-from gateway.store.schema.metadata import metadata, partial
+from gateway.store.schema.mailboxes import mailbox, mailbox_mail, oauth_token, superseded_mail
+from gateway.store.schema.metadata import big, metadata, partial
 from gateway.store.schema.outbox import (
     delivery,
     notice,
@@ -32,7 +31,6 @@ from gateway.store.schema.workflows import (
     workflow_version,
 )
 
-# the tables of mailboxes, of what goes out and of what a status does stand in modules of their own
 __all__ = [
     "action_comment",
     "action_run",
@@ -59,6 +57,7 @@ __all__ = [
     "sent_copy",
     "signing_key",
     "status",
+    "superseded_mail",
     "task",
     "template",
     "template_text",
@@ -73,7 +72,7 @@ __all__ = [
     "workflow_version",
 ]
 
-# Numbers are handed out by these rows inside the writer's transaction: no gaps, never smaller, and
+# Numbers are allotted by these rows inside the writer's transaction: without gaps, ascending, and
 # known before the rows are written.
 counter = sa.Table(
     "counter",
@@ -82,8 +81,8 @@ counter = sa.Table(
     sa.Column("value", sa.BigInteger, nullable=False),
 )
 
-# Keys that sign reply addresses, subject tags and Message-IDs; old ones stay so that old mail still
-# ties (reliability.md 18).
+# Keys that sign reply addresses, subject tags and Message-IDs; old keys stay, so that replies to
+# old mail are still recognised (reliability.md 18).
 signing_key = sa.Table(
     "signing_key",
     metadata,
@@ -100,15 +99,13 @@ pipeline = sa.Table(
     sa.Column("position", sa.Integer, nullable=False),
     sa.Column("is_default", sa.Boolean, nullable=False, default=False),
     sa.Column("set_close_date", sa.Boolean, nullable=False, default=True),
-    sa.Column(
-        "on_email_sent", sa.Integer, nullable=True
-    ),  # status id; checked by the code, or status and pipeline would need each other
+    # status id; no foreign key, since status and pipeline would need each other
+    sa.Column("on_email_sent", sa.Integer, nullable=True),
     sa.Column("on_customer_reply", sa.Integer, nullable=True),
     sa.Column("strangers", sa.String(8), nullable=False, default="move"),
     sa.Column("allow_back", sa.Boolean, nullable=False, default=True),
-    sa.Column(
-        "relay", sa.Boolean, nullable=False, default=False, server_default=sa.false()
-    ),  # E19: an agent's answer to our notice goes out
+    # whether an agent's answer to our notice is sent to the customer (E19)
+    sa.Column("relay", sa.Boolean, nullable=False, default=False, server_default=sa.false()),
 )
 
 status = sa.Table(
@@ -135,9 +132,8 @@ channel = sa.Table(
     sa.Column("allow", Document, nullable=False),
     sa.Column("deny", Document, nullable=False),
     sa.Column("created_at", Instant, nullable=False),
-    sa.Column(
-        "outbound_status_id", sa.Integer, nullable=True
-    ),  # O13: where a ticket starts that our own mail opens
+    # the first status of a ticket opened by our own mail (O13)
+    sa.Column("outbound_status_id", sa.Integer, nullable=True),
 )
 
 user = sa.Table(
@@ -150,9 +146,8 @@ user = sa.Table(
     sa.Column("password_hash", Text(300), nullable=True),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("signature", Text(4000), nullable=True),
-    sa.Column(
-        "notify", Document, nullable=True
-    ),  # {"new","reply","failure","digest"}: what differs from the defaults
+    # {"new","reply","failure","digest"}: what differs from the defaults
+    sa.Column("notify", Document, nullable=True),
 )
 
 user_address = sa.Table(
@@ -166,12 +161,7 @@ user_address = sa.Table(
 contact = sa.Table(
     "contact",
     metadata,
-    sa.Column(
-        "id",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        primary_key=True,
-        autoincrement=False,
-    ),
+    big("id", primary_key=True, autoincrement=False),
     sa.Column("address", Text(320), nullable=False, unique=True),
     sa.Column("name", Text(500), nullable=False),
     sa.Column("blocked", sa.Boolean, nullable=False, default=False),
@@ -179,21 +169,15 @@ contact = sa.Table(
     sa.Column("marketing_ok", sa.Boolean, nullable=False, default=False),
     sa.Column("proven", sa.Boolean, nullable=False, default=False),
     sa.Column("created_at", Instant, nullable=False),
-    sa.Column(
-        "bounced_at", Instant, nullable=True
-    ),  # a mail to it failed for good; cleared when he writes
-    sa.Column("language", Text(16), nullable=True),  # of templates for him
+    # when a mail to the address failed for good; null again once the contact writes
+    sa.Column("bounced_at", Instant, nullable=True),
+    sa.Column("language", Text(16), nullable=True),  # of templates sent to the contact
 )
 
 ticket = sa.Table(
     "ticket",
     metadata,
-    sa.Column(
-        "number",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        primary_key=True,
-        autoincrement=False,
-    ),
+    big("number", primary_key=True, autoincrement=False),
     sa.Column("subject", Text(2000), nullable=False),
     sa.Column("pipeline_id", sa.ForeignKey("pipeline.id"), nullable=False),
     sa.Column("status_id", sa.ForeignKey("status.id"), nullable=False, index=True),
@@ -201,9 +185,8 @@ ticket = sa.Table(
     sa.Column("priority", sa.String(8), nullable=True),
     sa.Column("owner_id", sa.ForeignKey("user_account.id"), nullable=True),
     sa.Column("requester_id", sa.ForeignKey("contact.id"), nullable=True),
-    sa.Column(
-        "subject_key", Text(80), nullable=False
-    ),  # to find earlier tickets of the same person about the same thing (E14)
+    # to find earlier tickets of the same person with the same subject (E14)
+    sa.Column("subject_key", Text(80), nullable=False),
     sa.Column("created_at", Instant, nullable=False),
     sa.Column("closed_at", Instant, nullable=True),
     sa.Column("close_date", sa.Date, nullable=True),
@@ -214,9 +197,7 @@ ticket = sa.Table(
     sa.Column("last_agent_message_at", Instant, nullable=True),
     sa.Column("flags", Document, nullable=False),
     sa.Column("tags", Document, nullable=False),
-    sa.Column(
-        "merged_into", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True, index=True
-    ),
+    big("merged_into", nullable=True, index=True),
     sa.Column("deleted_at", Instant, nullable=True),
     sa.Column("worked", sa.Boolean, nullable=False, default=False),
     sa.Column("titled", sa.Boolean, nullable=False, default=False),
@@ -225,8 +206,8 @@ ticket = sa.Table(
     sa.Index("ix_ticket_requester_subject", "requester_id", "subject_key"),
 )
 
-# People an agent put on the ticket (behaviour.md section 1, associated contacts), beside those of
-# its threads.
+# Contacts an agent put on the ticket, beside those of its threads (behaviour.md section 1,
+# associated contacts).
 ticket_contact = sa.Table(
     "ticket_contact",
     metadata,
@@ -245,21 +226,16 @@ ticket_link = sa.Table(
 thread = sa.Table(
     "thread",
     metadata,
-    sa.Column(
-        "id",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        primary_key=True,
-        autoincrement=False,
-    ),
+    big("id", primary_key=True, autoincrement=False),
     sa.Column("kind", sa.String(8), nullable=False, default="normal"),
     sa.Column("channel_id", sa.ForeignKey("channel.id"), nullable=True),
     sa.Column("ticket", sa.ForeignKey("ticket.number"), nullable=True, index=True),
     sa.Column("origin", sa.Boolean, nullable=False, default=False),
     sa.Column("attached_at", Instant, nullable=True),
     sa.Column("created_at", Instant, nullable=False),
-    # Joined into, or continued by, another thread. References keep the id they were remembered
-    # under and are followed through this.
-    sa.Column("redirect_to", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
+    # the thread this one was joined into or is continued by; message_ref rows keep the old id and
+    # are followed through this
+    big("redirect_to", nullable=True),
     partial("ix_thread_redirect_to", "redirect_to", where="redirect_to IS NOT NULL"),
 )
 
@@ -272,46 +248,34 @@ participant = sa.Table(
     sqlite_with_rowid=False,
 )
 
-# Every Message-ID a thread ever held (message set) or only pointed at (message null): behaviour.md
+# Every Message-ID a thread ever held (message set) or only referenced (message null): behaviour.md
 # 5, ties 3 and 4.
 message_ref = sa.Table(
     "message_ref",
     metadata,
     sa.Column("ref", Text(300), primary_key=True),
-    sa.Column("thread_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True),
-    sa.Column("message", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
-    sa.Column(
-        "forward", sa.Boolean, nullable=False, default=False
-    ),  # the message is a forward (E17b)
+    big("thread_id", primary_key=True),
+    big("message", nullable=True),
+    # whether the message is a forward (E17b)
+    sa.Column("forward", sa.Boolean, nullable=False, default=False),
     sqlite_with_rowid=False,
 )
 
 message = sa.Table(
     "message",
     metadata,
-    sa.Column(
-        "id",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        primary_key=True,
-        autoincrement=False,
-    ),
-    sa.Column(
-        "thread_id", sa.ForeignKey("thread.id"), nullable=True, index=True
-    ),  # null: a note on a ticket without mail
-    sa.Column(
-        "ticket_note", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True
-    ),  # the ticket of a note
-    sa.Column("mail_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
+    big("id", primary_key=True, autoincrement=False),
+    # null for a note on a ticket without mail
+    sa.Column("thread_id", sa.ForeignKey("thread.id"), nullable=True, index=True),
+    big("ticket_note", nullable=True),  # the ticket of a note
+    big("mail_id", nullable=True),
     sa.Column("direction", sa.String(8), nullable=False),  # inbound | outbound | note
     sa.Column("kind", sa.String(16), nullable=False),
     sa.Column("message_id", Text(1000), nullable=True),
     sa.Column("parents", Document, nullable=False),
-    sa.Column(
-        "opens", sa.Boolean, nullable=False, default=False
-    ),  # may name the ticket's requester and subject (section 5, joining)
-    sa.Column(
-        "sender_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True
-    ),  # contact
+    # whether it may set the ticket's requester and subject (behaviour.md 5, joining)
+    sa.Column("opens", sa.Boolean, nullable=False, default=False),
+    big("sender_id", nullable=True),  # contact
     sa.Column("author_id", sa.Integer, nullable=True),  # user
     sa.Column("sender_role", sa.String(10), nullable=False),
     sa.Column("head", Document, nullable=False),  # {"from","to","cc"} as read
@@ -330,12 +294,7 @@ message = sa.Table(
 event = sa.Table(
     "event",
     metadata,
-    sa.Column(
-        "id",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        primary_key=True,
-        autoincrement=False,
-    ),
+    big("id", primary_key=True, autoincrement=False),
     sa.Column("ticket", sa.ForeignKey("ticket.number"), nullable=False, index=True),
     sa.Column("at", Instant, nullable=False),
     sa.Column("type", sa.String(32), nullable=False),
@@ -351,59 +310,49 @@ merge = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("kind", sa.String(8), nullable=False),  # join | merge
-    sa.Column(
-        "ticket", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True, index=True
-    ),  # the one that went away
-    sa.Column("into", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
+    big("ticket", nullable=True, index=True),  # the one merged into the other
+    big("into", nullable=True),
     sa.Column("at", Instant, nullable=False),
-    sa.Column(
-        "moved", Document, nullable=False
-    ),  # by joining or merging, so that it can be undone (P10, section 5)
+    # what was moved, so that it can be undone (P10, behaviour.md 5)
+    sa.Column("moved", Document, nullable=False),
     sa.Column("undone_at", Instant, nullable=True),
 )
 
-# The spool and the register of every mail that ever came in.
+# The spool, and the register of every mail that ever came in.
 mail = sa.Table(
     "mail",
     metadata,
-    sa.Column(
-        "id",
-        sa.BigInteger().with_variant(sa.Integer, "sqlite"),
-        primary_key=True,
-        autoincrement=True,
-    ),
+    big("id", primary_key=True, autoincrement=True),
     sa.Column("received_at", Instant, nullable=False),
     sa.Column("source", sa.String(8), nullable=False),
-    sa.Column(
-        "envelope", Document, nullable=False
-    ),  # sender, recipients, peer, helo, tls, trusted_hop, origin, automation
+    # sender, recipients, peer, helo, tls, trusted_hop, origin, automation, channel
+    sa.Column("envelope", Document, nullable=False),
     sa.Column("size", sa.Integer, nullable=False),
-    sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column(
-        "blob", sa.String(200), nullable=True
-    ),  # where the raw mail is when it is not in raw_mail
+    sa.Column("sha256", sa.String(64), nullable=False),  # in hex; "" where the raw mail was erased
+    # the key of the raw mail in the blob store, null where it is in raw_mail
+    sa.Column("blob", sa.String(200), nullable=True),
     sa.Column("state", sa.String(12), nullable=False, default="pending"),
     sa.Column("lease_owner", sa.String(64), nullable=True),
     sa.Column("lease_until", Instant, nullable=True),
     sa.Column("tries", sa.Integer, nullable=False, default=0),
     sa.Column("released", sa.Boolean, nullable=False, default=False),
-    sa.Column("processed_at", Instant, nullable=True),  # from here on: filled when it was processed
+    sa.Column("processed_at", Instant, nullable=True),  # set by processing, like all below
     sa.Column("kind", sa.String(16), nullable=True),
     sa.Column("channel_id", sa.Integer, nullable=True),
     sa.Column("message_id", Text(1000), nullable=True),
     sa.Column("sender", Text(320), nullable=True),
     sa.Column("subject", Text(2000), nullable=True),
     sa.Column("fingerprint", sa.LargeBinary(16), nullable=True),
-    sa.Column(
-        "original_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True
-    ),  # of a duplicate
-    sa.Column("message", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
-    sa.Column("thread_id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
-    sa.Column("ticket", sa.BigInteger().with_variant(sa.Integer, "sqlite"), nullable=True),
+    big("original_id", nullable=True),  # of a duplicate
+    big("message", nullable=True),
+    big("thread_id", nullable=True),
+    big("ticket", nullable=True),
     sa.Column("reason", Text(1000), nullable=True),
-    sa.Column(
-        "outcome", Document, nullable=True
-    ),  # sender_role, created_ticket, matched_by, status, steps, rule, decisions
+    # sender_role, created_ticket, matched_by, status, steps, rule, decisions
+    sa.Column("outcome", Document, nullable=True),
+    # erased together with a person: "raw" where the row stays without its raw mail, "row" where it
+    # is deleted once its blob is
+    sa.Column("erased", sa.String(3), nullable=True),
     sa.Index("ix_mail_fingerprint", "fingerprint"),
     partial("ix_mail_state", "state", "id", where="state <> 'done'"),
     sa.CheckConstraint(

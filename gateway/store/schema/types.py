@@ -1,7 +1,7 @@
-"""Column types that keep promises about what is stored.
+"""Column types that check what is stored.
 
-``Text`` cleans, ``Instant`` refuses naive times (a programming error), ``Document`` refuses what
-JSON cannot say.
+``Text`` cleans strings, ``Instant`` refuses naive times, ``Document`` refuses what JSON cannot
+express.
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def clean(value: str, limit: int | None = None) -> str:
-    """The storable form of a string: NFC, no NUL, no lone surrogate (replaced by U+FFFD), at most
-    ``limit`` characters.
+    """Return the storable form of a string.
+
+    NFC, without NUL and lone surrogates (replaced by U+FFFD), at most ``limit`` characters.
     """
     if not value.isascii():
         if UNSTORABLE.search(value):
@@ -34,7 +35,7 @@ def clean(value: str, limit: int | None = None) -> str:
 
 
 class Text(sa.types.TypeDecorator[str]):
-    """Text that any of the two databases can hold, cut at ``limit`` characters (reliability.md 17)."""
+    """Text that both databases can store, cut at ``limit`` characters (reliability.md 17)."""
 
     impl = sa.Text
     cache_ok = True
@@ -43,33 +44,28 @@ class Text(sa.types.TypeDecorator[str]):
         super().__init__()
         self.limit = limit
 
-    # SQLAlchemy's signature
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:  # noqa: ARG002
-        """What is written."""
+        """Return the cleaned text."""
         return None if value is None else clean(value, self.limit)
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
-    """An instant in UTC with microseconds: an integer of microseconds since 1970 on both databases,
-    so that order and equality are exact.
-    """
+    """A time in UTC, stored as integer microseconds since 1970, so that order is exact."""
 
     impl = sa.BigInteger
     cache_ok = True
 
-    # SQLAlchemy's signature
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:  # noqa: ARG002
-        """Microseconds since 1970; ValueError for a time without a zone."""
+        """Return microseconds since 1970; ValueError for a time without a zone."""
         return None if value is None else microseconds(value)
 
-    # SQLAlchemy's signature
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
-        """Aware UTC."""
+        """Return an aware time in UTC."""
         return None if value is None else instant(value)
 
 
 def microseconds(value: datetime) -> int:
-    """Microseconds since 1970 of an aware instant; ValueError for a time without a zone."""
+    """Return the microseconds since 1970; ValueError for a time without a zone."""
     if value.tzinfo is None:
         raise ValueError("a time without a zone cannot be stored")
     delta = value - EPOCH
@@ -77,7 +73,7 @@ def microseconds(value: datetime) -> int:
 
 
 def instant(value: int) -> datetime:
-    """The aware UTC instant so many microseconds after 1970."""
+    """Return the aware UTC time so many microseconds after 1970."""
     return EPOCH + timedelta(microseconds=value)
 
 
@@ -85,11 +81,11 @@ ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", 
 
 
 def encode(value: Any) -> str:
-    """Compact JSON whose strings are all clean; ValueError or TypeError for what JSON cannot say.
+    """Return compact JSON whose strings are all clean; ValueError or TypeError where impossible.
 
-    The encoded text may be looked at as a whole to see that nothing needs cleaning, but only the
-    strings may be changed: normalising the text would join the ``n`` of an escaped line end with an
-    accent that follows it.
+    The encoded text may be searched as a whole for anything to clean, but only its strings may be
+    changed: normalising the text would join the ``n`` of an escaped line end with a following
+    accent.
     """
     text = ENCODE(value)
     if "\\u0000" not in text and (
@@ -112,17 +108,15 @@ def _cleaned(value: Any) -> Any:
 
 
 class Document(sa.types.TypeDecorator[Any]):
-    """JSON as text: lists, objects, strings and numbers; strings in it are cleaned like Text."""
+    """JSON as text; its strings are cleaned like Text."""
 
     impl = sa.Text
     cache_ok = True
 
-    # SQLAlchemy's signature
     def process_bind_param(self, value: Any, dialect: Dialect) -> str | None:  # noqa: ARG002
-        """Compact JSON, clean: see :func:`encode`."""
+        """Return compact, clean JSON: see :func:`encode`."""
         return None if value is None else encode(value)
 
-    # SQLAlchemy's signature
     def process_result_value(self, value: str | None, dialect: Dialect) -> Any:  # noqa: ARG002
-        """The value again."""
+        """Return the decoded value."""
         return None if value is None else json.loads(value)

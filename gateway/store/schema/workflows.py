@@ -1,6 +1,4 @@
-"""The tables of what a status does: templates, workflows with their versions, tickets on their way
-through them, and what was done.
-"""
+"""The tables of templates, workflows with their versions, enrolments, runs and tasks."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ template = sa.Table(
     sa.Column("builtin", sa.Boolean, nullable=False, default=False),
 )
 
-# The words of a template; language "" is the one that every template has.
+# The text of a template in a language; every template has language "".
 template_text = sa.Table(
     "template_text",
     metadata,
@@ -29,14 +27,13 @@ template_text = sa.Table(
     sa.Column("html", Text(), nullable=True),
 )
 
-# What a status does. A deleted one keeps its row for its history.
+# The workflow of a status. A deleted one keeps its row, for its history.
 workflow = sa.Table(
     "workflow",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column(
-        "pipeline_id", sa.Integer, nullable=False
-    ),  # it and the status may be gone, then the workflow is deleted too
+    # pipeline and status may be deleted; then the workflow is deleted too
+    sa.Column("pipeline_id", sa.Integer, nullable=False),
     sa.Column("status_id", sa.Integer, nullable=False),
     sa.Column("enabled", sa.Boolean, nullable=False, default=False),
     sa.Column("version", sa.Integer, nullable=False, default=1),
@@ -57,7 +54,7 @@ workflow = sa.Table(
     sa.CheckConstraint("on_leave IN ('continue', 'unenroll')", name="on_leave"),
 )
 
-# Never changed once written: every save is a new row.
+# Rows never change: every save is a new version.
 workflow_version = sa.Table(
     "workflow_version",
     metadata,
@@ -81,8 +78,7 @@ action_comment = sa.Table(
     sa.Column("resolved_at", Instant, nullable=True),
 )
 
-# A ticket on its way through a workflow. It stands after the action (or start of a list of actions)
-# named by ``place``.
+# A ticket in a workflow; ``place`` is the action, or the start of a list of actions, it is past.
 enrolment = sa.Table(
     "enrolment",
     metadata,
@@ -95,8 +91,10 @@ enrolment = sa.Table(
     sa.Column("due_at", Instant, nullable=True),
     sa.Column("wait_for", sa.String(16), nullable=True),  # customer_reply | agent_reply
     sa.Column("attempts", sa.Integer, nullable=False, default=0),  # of the action after ``place``
-    sa.Column("silent", Text(500), nullable=True),  # why no mail to people outside follows from it
-    sa.Column("chain", Document, nullable=False),  # ids of the workflows whose moves led here
+    sa.Column("silent", Text(500), nullable=True),  # why it sends no mail to people outside
+    sa.Column(
+        "chain", Document, nullable=False
+    ),  # ids of the workflows whose status changes led here
     sa.Column("cause", Document, nullable=False),
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("ended_at", Instant, nullable=True),
@@ -115,7 +113,7 @@ enrolment = sa.Table(
     ),
 )
 
-# What an action did for a ticket; ``key`` keeps an action from being done twice for one enrolment.
+# What an action did for a ticket; ``key`` prevents doing it twice for one enrolment.
 action_run = sa.Table(
     "action_run",
     metadata,

@@ -1,8 +1,7 @@
-"""What a transaction needs beside its statements: numbers, and many rows at once.
+"""Numbers allotted from counters, and multi-row statements.
 
 The numbers of tickets, threads, messages, events and contacts are known before the rows are
-written, so that a whole batch of mail can be decided in memory and then written as a few multi-row
-statements. What can go wrong: rows of one call that do not have the same columns (KeyError).
+written, so that a whole batch of mail is decided in memory and then written in a few statements.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ _ALLOT = (
 
 
 async def allot(connection: AsyncConnection, name: str, n: int) -> int:
-    """The first of ``n`` consecutive numbers from the counter (ticket, thread, message, event or
-    contact). KeyError for another name.
+    """Return the first of ``n`` consecutive numbers from a counter; KeyError for an unknown name.
 
-    Two transactions never get the same; those of one that is rolled back are given out again.
+    Two transactions never get the same numbers; those of a transaction that is rolled back are used
+    again.
     """
     last: int | None = (
         await connection.execute(_ALLOT, {"counter_name": name, "step": n})
@@ -49,11 +48,11 @@ async def write_rows(
     connection: AsyncConnection,
     work: Iterable[tuple[sa.Table | sa.Insert | sa.Update | sa.Delete, Rows]],
 ) -> None:
-    """Runs each statement for each of its rows, in order; a table stands for inserting into it.
-    Costs one visit to SQLite's thread in all.
+    """Run each statement for each of its rows, in order; a table stands for an insert into it.
 
-    Rows of one entry have the same keys. A statement should be a constant of its module, since what
-    is worked out about it is remembered.
+    On SQLite this is one visit to the connection's thread. All rows of a statement have the same
+    keys (else KeyError). Statements should be constants of their module, since they are prepared
+    once.
     """
     prepared = [
         (_prepare(what, tuple(rows[0]), connection.dialect), rows) for what, rows in work if rows
@@ -67,18 +66,16 @@ async def write_rows(
 
 
 class _Prepared:
-    """The text of a statement and, in the order of its parameters, where each value comes from."""
+    """The text of a statement and the source of each of its parameters."""
 
     __slots__ = ("_columns", "sql")
 
     def __init__(self, sql: str, columns: tuple[tuple[str, _Processor | None, Any], ...]) -> None:
         self.sql = sql
-        self._columns = (
-            columns  # key, what makes it storable, the value of a parameter that no row gives
-        )
+        self._columns = columns  # key, bind processor, the value of a parameter no row gives
 
     def fill(self, rows: Rows) -> list[tuple[Any, ...]]:
-        """The parameters of all rows, worked out column by column."""
+        """Return the parameters of all rows, worked out column by column."""
         columns: list[Sequence[Any]] = []
         for key, processor, constant in self._columns:
             values = [row[key] for row in rows] if constant is _FROM_ROW else [constant] * len(rows)
@@ -94,14 +91,14 @@ def _prepare(
     constants = _constants(statement.table, keys) if isinstance(statement, sa.Insert) else {}
     compiled = statement.compile(dialect=dialect, column_keys=[*keys, *constants])
     values = {**compiled.params, **constants, **dict.fromkeys(keys, _FROM_ROW)}
-    # how SQLAlchemy itself makes values storable; contract-tested
+    # as SQLAlchemy converts values itself; contract-tested
     processors: Mapping[str, Any] = compiled._bind_processors  # noqa: SLF001
     order = compiled.positiontup or []
     return _Prepared(str(compiled), tuple((key, processors.get(key), values[key]) for key in order))
 
 
 def _constants(table: Any, keys: tuple[str, ...]) -> dict[str, Any]:
-    """The plain defaults of the columns that the rows do not name."""
+    """Return the scalar defaults of the columns that the rows do not name."""
     return {
         column.name: column.default.arg
         for column in table.c

@@ -1,8 +1,8 @@
-"""What the databases' complaints mean to the rest of the program.
+"""Translation of database, driver and disk errors into errors of this program.
 
-A database that is away, busy or full is no mistake of ours: the same request may succeed later, so
-the mail stays with its sender. Anything that is not recognised here passes through unchanged and is
-a mistake of ours. No text of a driver gets into our sentences: it may hold data.
+A database that is away, busy or full is not our fault: the same request may succeed later, so the
+mail stays with its sender. Unrecognised errors pass through unchanged, as faults of this program.
+No text of a driver gets into our messages: it may contain data.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ BUSY = "the database is busy with another writer"
 AWAY = "the database does not answer"
 FULL = "the disk of the database is full"
 NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
-# A path where nothing can be made: it stays so until a person changes the path or its rights.
+# Nothing can be created at the path until a person changes it or its permissions.
 NO_PLACE = {
     errno.ENOENT,
     errno.ENOTDIR,
@@ -33,7 +33,7 @@ NO_PLACE = {
     errno.ENAMETOOLONG,
 }
 
-# SQLite primary result codes (sqlite.org/rescode.html) whose cause lies outside of us.
+# SQLite primary result codes (sqlite.org/rescode.html) whose cause is outside this program.
 SQLITE: dict[int, tuple[type[Unavailable], str]] = {
     sqlite3.SQLITE_BUSY: (StoreUnavailable, BUSY),
     sqlite3.SQLITE_LOCKED: (StoreUnavailable, BUSY),
@@ -47,10 +47,10 @@ SQLITE: dict[int, tuple[type[Unavailable], str]] = {
     sqlite3.SQLITE_CORRUPT: (StoreUnavailable, "the database file is damaged"),
     sqlite3.SQLITE_NOTADB: (StoreUnavailable, "the database file is not a database"),
 }
-# PostgreSQL SQLSTATE classes and codes (documentation, appendix A); the longest that fits counts.
+# PostgreSQL SQLSTATE classes and codes (documentation, appendix A); the longest match counts.
 POSTGRESQL: dict[str, tuple[type[Unavailable], str]] = {
     "08": (StoreUnavailable, AWAY),
-    "28": (StoreUnavailable, "the database refuses our user"),
+    "28": (StoreUnavailable, "the database refuses the user or the password"),
     "3D": (StoreUnavailable, "the database server has no database of that name"),
     "40": (StoreUnavailable, BUSY),
     "53": (StoreUnavailable, "the database is out of resources"),
@@ -59,12 +59,12 @@ POSTGRESQL: dict[str, tuple[type[Unavailable], str]] = {
     "55P03": (StoreUnavailable, BUSY),
     "57": (StoreUnavailable, AWAY),
     "58": (StoreUnavailable, "the disk of the database reports an error"),
-    "25006": (StoreUnavailable, "the database only allows reading"),
+    "25006": (StoreUnavailable, "the database is read-only"),
 }
 
 
 def meaning(error: BaseException) -> TicketgateError | None:
-    """Our error for one of a database, a driver or a disk, or None when it is none of theirs."""
+    """Return our error for one of a database, driver or disk; None for any other."""
     if isinstance(error, sqlalchemy.exc.DBAPIError):
         if error.connection_invalidated:
             return StoreUnavailable(AWAY)
@@ -77,7 +77,7 @@ def meaning(error: BaseException) -> TicketgateError | None:
             next((POSTGRESQL[state[:size]] for size in (5, 2) if state[:size] in POSTGRESQL), None)
         )
     if isinstance(error, OSError) and error.errno in NO_SPACE:
-        return DiskFull("no room is left on the disk")
+        return DiskFull("no space left on the disk")
     if isinstance(error, OSError | sqlalchemy.exc.TimeoutError | TimeoutError | ConnectionError):
         return StoreUnavailable(AWAY)
     if type(error).__module__.startswith("asyncpg") and type(error).__name__ in {
@@ -94,8 +94,9 @@ def _told(found: tuple[type[Unavailable], str] | None) -> TicketgateError | None
 
 @contextmanager
 def placed(path: Path) -> Iterator[None]:
-    """Raises :class:`Misplaced` where the file of the database cannot be at ``path``; a disk that
-    fails is another matter and passes.
+    """Raise :class:`UnusablePath` where the database file cannot be created at ``path``.
+
+    Errors of the disk itself pass through.
     """
     try:
         yield
@@ -103,13 +104,13 @@ def placed(path: Path) -> Iterator[None]:
         if error.errno not in NO_PLACE:
             raise
         raise UnusablePath(
-            f"the database cannot be kept at {path}: {error.strerror} ({error.filename})"
+            f"cannot create the database at {path}: {error.strerror} ({error.filename})"
         ) from error
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raises ours for theirs: see :func:`meaning`. The original stays as the cause."""
+    """Raise our error for one of a database, driver or disk, with the original as its cause."""
     try:
         yield
     except TicketgateError:

@@ -1,10 +1,8 @@
-"""The names of processes that share a database: host and process id, as ``desk.1f2e3d4c-4711``.
+"""Names of processes that share a database: host and process id, as ``desk.1f2e3d4c-4711``.
 
-Hosts may have the same name, and names may be long and differ at their end only: a digest of the
-whole name and of the machine's boot tells them apart.
-
-What can go wrong: a process id is used again. Then a lease of a dead process looks alive until it
-runs out, which is all that leases promise.
+Hosts may have the same name, and long names may differ at their end only: a digest of the whole
+name and of the machine's boot id tells them apart. When a process id is reused, a dead process's
+lease looks alive until it runs out, which is all that a lease promises.
 """
 
 from __future__ import annotations
@@ -16,21 +14,23 @@ from contextlib import suppress
 from hashlib import blake2b
 from pathlib import Path
 
-_LONGEST = 30  # characters of the host's name that are shown
+_SHOWN_CHARS = 30  # of the host name
 
 
 def own() -> str:
-    """The name of this process."""
+    """Return the name of this process."""
     host = socket.gethostname()
     boot = b""
     with suppress(OSError):
         boot = Path("/proc/sys/kernel/random/boot_id").read_bytes()
-    return f"{host[:_LONGEST]}.{blake2b(host.encode() + boot, digest_size=4).hexdigest()}-{os.getpid()}"
+    digest = blake2b(host.encode() + boot, digest_size=4).hexdigest()
+    return f"{host[:_SHOWN_CHARS]}.{digest}-{os.getpid()}"
 
 
 def dead(nodes: Iterable[str], mine: str) -> list[str]:
-    """Those that were processes of this host and are gone. ``mine`` just begins: who had that name
-    before is gone too.
+    """Return the nodes that were processes of this host and are gone.
+
+    ``mine`` is starting now, so an earlier process with that name is gone too.
     """
     host, _, _ = mine.rpartition("-")
     return [

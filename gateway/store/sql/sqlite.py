@@ -1,12 +1,10 @@
-# ruff: noqa: SLF001 - this module is where private parts of aiosqlite and SQLAlchemy are touched,
-# and no other
-"""SQLite beneath SQLAlchemy: how a connection is opened, and statements that cost one visit to its
-thread instead of four.
+# ruff: noqa: SLF001 - only this module uses private parts of aiosqlite and SQLAlchemy
+"""SQLite beneath SQLAlchemy: opening connections, and statements in one visit to their thread.
 
-aiosqlite runs each call in the thread of its connection, and stock SQLAlchemy makes a call each for
-opening a cursor, executing, fetching and closing. Under load each of them waits for the interpreter
-lock, so this module makes it one. What can go wrong: it leans on ``Connection._execute`` of
-aiosqlite and on the cursor class of SQLAlchemy; tests/unit/gateway/store/test_engine.py holds both.
+aiosqlite runs each call in the thread of its connection, and stock SQLAlchemy calls once each to
+open a cursor, execute, fetch and close. Under load each call waits for the interpreter lock, so
+this module makes one call of them. It relies on ``Connection._execute`` of aiosqlite and on the
+cursor class of SQLAlchemy; tests/unit/gateway/store/test_engine.py checks both.
 """
 
 from __future__ import annotations
@@ -36,7 +34,7 @@ Role = Literal["read", "write", "lease"]
 T = TypeVar("T")
 
 BUSY_SECONDS = 10.0
-# Pages of 4 KiB. Bulk mail passes through the log, so it is folded back every 16 MiB rather than
+# Pages of 4 KiB. Bulk mail passes through the log, so checkpoints are every 16 MiB rather than
 # every 4: fewer, longer writes.
 CHECKPOINT_PAGES = 4000
 CACHE_KIB = {"read": 8_000, "write": 48_000, "lease": 4_000}
@@ -44,15 +42,14 @@ MMAP_BYTES = 256 << 20
 
 
 def open_file(path: Path, role: Role) -> sqlite3.Connection:
-    """A connection in autocommit mode, as its role needs it: ``read`` cannot write, ``write`` waits
-    for the disk at commit, ``lease`` does not.
+    """Open a connection in autocommit mode, set up for its role.
 
-    Raises sqlite3.OperationalError where the file cannot be opened.
+    ``read`` cannot write, ``write`` syncs to disk at commit, ``lease`` does not. Raises
+    sqlite3.OperationalError where the file cannot be opened.
     """
     if role != "read":
         create(path)
-    # The thread is that of aiosqlite for life, but the connection may be closed from another one
-    # when the loop is gone.
+    # Used in the thread of aiosqlite only, but may be closed from another once the loop is gone.
     connection = sqlite3.connect(
         path,
         timeout=BUSY_SECONDS,
@@ -69,8 +66,9 @@ def open_file(path: Path, role: Role) -> sqlite3.Connection:
 
 
 def create(path: Path) -> None:
-    """Makes the file where there is none. Mail is private: what we create, nobody else may read.
-    The log and the index beside the file inherit its rights.
+    """Create the file where there is none, readable by nobody else, since mail is private.
+
+    SQLite gives the same rights to its log and shared memory files.
     """
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -92,7 +90,7 @@ def _settle(connection: sqlite3.Connection, role: Role) -> None:
 
 
 class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
-    """A statement and its rows in one visit to the thread; nothing is left open afterwards."""
+    """A cursor that runs a statement and fetches its rows in one visit to the thread."""
 
     __slots__ = ("_description", "_lastrowid", "_rowcount", "_size")
 
@@ -108,17 +106,17 @@ class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
 
     @property
     def description(self) -> Any:
-        """Columns of the result, None where there is none."""
+        """Return the columns of the result, None where there is none."""
         return self._description
 
     @property
     def rowcount(self) -> int:
-        """Rows that were changed."""
+        """Return the number of changed rows."""
         return self._rowcount
 
     @property
     def lastrowid(self) -> Any:
-        """The key of the row inserted last."""
+        """Return the key of the last inserted row."""
         return self._lastrowid
 
     @property
@@ -128,16 +126,17 @@ class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
 
     @arraysize.setter
     def arraysize(self, value: int) -> None:
+        """Return the number of rows fetchmany returns."""
         self._size = value
 
     def execute(self, operation: Any, parameters: Any = None) -> Any:
-        """Runs one statement and keeps its rows."""
+        """Run a statement and keep its rows."""
         return self._visit(
             sqlite3.Cursor.execute, operation, parameters if parameters is not None else ()
         )
 
     def executemany(self, operation: Any, seq_of_parameters: Any) -> Any:
-        """Runs one statement for many rows."""
+        """Run a statement for many rows."""
         return self._visit(sqlite3.Cursor.executemany, operation, seq_of_parameters)
 
     def _visit(
@@ -159,41 +158,39 @@ class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
         self._rows = deque(rows)
 
     async def _async_soft_close(self) -> None:
-        """Nothing is open."""
+        """Do nothing: the cursor is closed already."""
 
     def close(self) -> None:
-        """Forgets the rows."""
+        """Drop the rows."""
         self._rows.clear()
 
 
 class SqliteConnection(AsyncAdapt_aiosqlite_connection):
-    """Visits the thread for the end of a transaction only where there is one."""
+    """A connection that ends a transaction only where one is open."""
 
     __slots__ = ()
-    _cursor_cls = SqliteCursor  # type: ignore[assignment]  # what every dialect of SQLAlchemy does here
+    _cursor_cls = SqliteCursor  # type: ignore[assignment]  # as every dialect of SQLAlchemy
 
     def rollback(self) -> None:
-        """Ends the transaction without effect."""
+        """Roll the transaction back."""
         cast("Threaded", self._connection).begin = None
         if self._connection._connection and self._connection.in_transaction:
             super().rollback()
 
     def commit(self) -> None:
-        """Ends the transaction, durably."""
+        """Commit the transaction durably."""
         cast("Threaded", self._connection).begin = None
         if self._connection._connection and self._connection.in_transaction:
             super().commit()
 
 
 class Threaded(aiosqlite.Connection):
-    """A connection of aiosqlite that begins a transaction on the visit that brings its first
-    statement: a visit less.
-    """
+    """A connection that begins its transaction on the visit of its first statement."""
 
     begin: str | None = None
 
     async def visit(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs a function in the thread, inside the transaction that was begun."""
+        """Run a function in the thread, inside the transaction that was begun."""
         begin, self.begin = self.begin, None
 
         def begun(connection: sqlite3.Connection) -> T:
@@ -206,7 +203,7 @@ class Threaded(aiosqlite.Connection):
 
 
 class SqliteDriver(AsyncAdapt_aiosqlite_dbapi):
-    """The driver module that SQLAlchemy is given; it opens the one file in the one role."""
+    """The driver module given to SQLAlchemy; it opens one file in one role."""
 
     def __init__(self, path: Path, role: Role) -> None:
         super().__init__(aiosqlite, sqlite3)
@@ -214,7 +211,7 @@ class SqliteDriver(AsyncAdapt_aiosqlite_dbapi):
         self.role: Role = role
 
     def connect(self, *_arg: Any, **_kw: Any) -> SqliteConnection:
-        """A new connection with its own thread, which does not keep the process alive."""
+        """Open a connection with a daemon thread of its own."""
         connection = Threaded(lambda: open_file(self.path, self.role), 64)
         connection._thread.daemon = True
         return SqliteConnection(self, cast("Any", await_(_opened(connection))))
@@ -224,14 +221,15 @@ async def _opened(connection: aiosqlite.Connection) -> aiosqlite.Connection:
     try:
         return await connection
     except BaseException:
-        # Its thread still reports that it ends, to a loop that had better be there.
+        # Its thread still reports its end to the loop, which must be running then.
         await asyncio.shield(asyncio.to_thread(connection._thread.join))
         raise
 
 
 def engine(path: Path, role: Role, size: int) -> AsyncEngine:
-    """An engine of at most ``size`` connections to the file. A transaction that is begun on it
-    takes the write lock at once, except to read.
+    """Return an engine of at most ``size`` connections to the file.
+
+    Except in the role ``read``, its transactions take the write lock at once.
     """
     made = create_async_engine(
         "sqlite+aiosqlite:///",
@@ -252,11 +250,10 @@ def _begin(connection: SyncConnection) -> None:
 
 
 async def in_thread(connection: AsyncConnection, function: Callable[[sqlite3.Connection], T]) -> T:
-    """Runs ``function`` in the thread of the connection, inside its transaction: many statements
-    for the price of one visit.
+    """Run ``function`` in the thread of the connection, inside its transaction.
 
-    Raises what the function raises; sqlite3 errors are translated by whoever opened the
-    transaction.
+    This makes many statements cost one visit. Its errors are raised unchanged; whoever opened the
+    transaction translates those of sqlite3.
     """
     raw = await connection.get_raw_connection()
     return await cast("Threaded", raw.driver_connection).visit(function)
@@ -265,9 +262,7 @@ async def in_thread(connection: AsyncConnection, function: Callable[[sqlite3.Con
 def run_all(
     work: Sequence[tuple[str, Sequence[Sequence[Any]]]],
 ) -> Callable[[sqlite3.Connection], int]:
-    """A function for :func:`in_thread` that runs each statement for each of its rows and tells how
-    many rows changed.
-    """
+    """Return a function for :func:`in_thread` that runs statements and counts changed rows."""
 
     def run(connection: sqlite3.Connection) -> int:
         return sum(connection.executemany(sql, rows).rowcount for sql, rows in work)

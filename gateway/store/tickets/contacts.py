@@ -1,6 +1,4 @@
-"""People outside, by number and by address key. Rows are made by the intake's book; here they are
-found, listed and flagged.
-"""
+"""Contacts, by id and by address key. The unit of work inserts those of mail; here others are."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from gateway.store.sql.any_of import among
 from gateway.store.sql.bulk import Work, allot, write_rows
 
 TABLE = tables.contact
-NAMES = (
+COLUMNS = (
     "id",
     "address",
     "name",
@@ -29,36 +27,41 @@ NAMES = (
     "bounced_at",
     "language",
 )
-ROWS = sa.select(*(TABLE.c[name] for name in NAMES))
-CHANGED = ("name", "automated", "proven", "bounced_at")  # by mail
+SELECT_CONTACT = sa.select(*(TABLE.c[name] for name in COLUMNS))
+CHANGED_BY_MAIL = ("name", "automated", "proven", "bounced_at")
 UPDATE = (
     sa.update(TABLE)
     .where(TABLE.c.id == sa.bindparam("_id"))
-    .values({name: sa.bindparam(f"_{name}", type_=TABLE.c[name].type) for name in CHANGED})
+    .values({name: sa.bindparam(f"_{name}", type_=TABLE.c[name].type) for name in CHANGED_BY_MAIL})
 )
-BY_ID = ROWS.where(among(TABLE.c.id, "ids"))
-BY_ADDRESS = ROWS.where(among(TABLE.c.address, "addresses"))
+BY_ID = SELECT_CONTACT.where(among(TABLE.c.id, "ids"))
+BY_ADDRESS = SELECT_CONTACT.where(among(TABLE.c.address, "addresses"))
 FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven", "language"})
 
 
 def writing(new: Iterable[Contact], changed: Iterable[Contact], now: datetime) -> Work:
-    """Inserts, and updates of what mail changes, for :func:`gateway.store.sql.bulk.write_rows`."""
+    """Return inserts, and updates of what mail changes, for ``write_rows``."""
     return [
-        (
-            TABLE,
-            [{name: getattr(each, name) for name in NAMES} | {"created_at": now} for each in new],
-        ),
+        (TABLE, [_row(each, now) for each in new]),
         (
             UPDATE,
-            [{f"_{name}": getattr(each, name) for name in ("id", *CHANGED)} for each in changed],
+            [
+                {f"_{name}": getattr(each, name) for name in ("id", *CHANGED_BY_MAIL)}
+                for each in changed
+            ],
         ),
     ]
+
+
+def _row(contact: Contact, now: datetime) -> dict[str, Any]:
+    """Return the row of a new contact."""
+    return {name: getattr(contact, name) for name in COLUMNS} | {"created_at": now}
 
 
 async def load(
     connection: AsyncConnection, *, addresses: Collection[str] = (), ids: Collection[int] = ()
 ) -> list[Contact]:
-    """The contacts with one of these address keys or numbers; those that do not exist are left out."""
+    """Return the contacts with one of these address keys or ids; unknown ones are absent."""
     found: list[Contact] = []
     for query, name, wanted in (
         (BY_ADDRESS, "addresses", sorted(addresses)),
@@ -71,8 +74,8 @@ async def load(
 
 
 async def listing(connection: AsyncConnection, limit: int | None = None) -> list[Contact]:
-    """Contacts by address."""
-    query = ROWS.order_by(TABLE.c.address)
+    """Return contacts by address."""
+    query = SELECT_CONTACT.order_by(TABLE.c.address)
     return [
         Contact(*row)
         for row in await connection.execute(query.limit(limit) if limit is not None else query)
@@ -82,36 +85,21 @@ async def listing(connection: AsyncConnection, limit: int | None = None) -> list
 async def insert(
     connection: AsyncConnection, people: Sequence[tuple[str, str]], now: datetime
 ) -> list[Contact]:
-    """Makes contacts of (address, name) pairs that are not there yet; returns them with their
-    numbers, in the order given.
-    """
+    """Insert contacts from new (address, name) pairs and return them in the order given."""
     first = await allot(connection, "contact", len(people))
     made = [
         Contact(first + place, address_key(address), name)
         for place, (address, name) in enumerate(people)
     ]
-    await write_rows(
-        connection,
-        [
-            (
-                TABLE,
-                [
-                    {name: getattr(each, name) for name in NAMES} | {"created_at": now}
-                    for each in made
-                ],
-            )
-        ],
-    )
+    await write_rows(connection, [(TABLE, [_row(each, now) for each in made])])
     return made
 
 
 async def set_flags(
     connection: AsyncConnection, ids: Collection[int], **flags: bool | str | None
 ) -> None:
-    """Sets ``blocked``, ``automated``, ``marketing_ok``, ``proven`` or ``language`` of these
-    contacts; ValueError for another name.
-    """
+    """Set flags of these contacts: see :data:`FLAGS`; ValueError for another name."""
     if unknown := flags.keys() - FLAGS:
-        raise ValueError(f"a contact has no flag {sorted(unknown)}")
+        raise ValueError(f"unknown contact flags {sorted(unknown)}")
     values: dict[str, Any] = dict(flags)
     await connection.execute(sa.update(TABLE).where(TABLE.c.id.in_(sorted(ids))).values(values))

@@ -1,9 +1,8 @@
-"""Words in messages: FTS5 without a copy of the text on SQLite, tsvector with a GIN index on
-PostgreSQL.
+"""Full-text search of messages: FTS5 without stored text on SQLite, tsvector on PostgreSQL.
 
-What is indexed is derived from the messages and can be built again. The index of SQLite keeps no
-text, so a message is only taken out of it by showing the same text once more (:func:`forget`).
-Searching never fails for what somebody typed: anything that is no word is passed over.
+The index is derived from the messages and can be rebuilt. SQLite's index keeps no text, so removing
+a message needs the same text once more (:func:`forget`). A search never fails because of its words:
+anything that is not a word is ignored.
 """
 
 from __future__ import annotations
@@ -20,26 +19,25 @@ from gateway.store.sql import sqlite
 
 Rows = Sequence[tuple[int, str, str]]  # message id, subject, body
 
-# a longer text is searchable by its beginning; PostgreSQL refuses a tsvector of a megabyte
+# of a longer text only the beginning is indexed: PostgreSQL refuses a tsvector of a megabyte
 BODY_CHARS = 32_000
 SUBJECT_CHARS = 2_000
-WORDS = 20
-BATCH = 500
+MAX_WORDS = 20
+BATCH_MESSAGES = 500
 _WORD = re.compile(r"[^\W_]+")
-_TICKET = (
-    # names of our own tables
-    f"SELECT DISTINCT COALESCE(t.ticket, m.ticket_note) AS ticket FROM found"  # noqa: S608
+_TICKETS_OF_FOUND = (
+    f"SELECT DISTINCT COALESCE(t.ticket, m.ticket_note) AS ticket FROM found"  # noqa: S608 - names of our tables
     f" JOIN {tables.message.name} m ON m.id = found.id LEFT JOIN {tables.thread.name} t ON "
     "t.id = m.thread_id"
     " WHERE COALESCE(t.ticket, m.ticket_note) IS NOT NULL ORDER BY 1 DESC"
 )
 SQLITE_SEARCH = (
     "WITH found(id) AS (SELECT rowid FROM message_search WHERE message_search MATCH ?) "  # noqa: S608
-    f"{_TICKET} LIMIT ?"
+    f"{_TICKETS_OF_FOUND} LIMIT ?"
 )
 POSTGRESQL_SEARCH = (
     "WITH found(id) AS (SELECT message FROM message_search WHERE words @@ "  # noqa: S608
-    f"to_tsquery('simple', $1)) {_TICKET} LIMIT $2"
+    f"to_tsquery('simple', $1)) {_TICKETS_OF_FOUND} LIMIT $2"
 )
 POSTGRESQL_INDEX = (
     "INSERT INTO message_search (message, words) VALUES ($1, to_tsvector('simple', $2))"
@@ -48,9 +46,7 @@ POSTGRESQL_INDEX = (
 
 
 async def index(connection: AsyncConnection, rows: Rows) -> None:
-    """Makes messages searchable, in the caller's transaction. On SQLite a message may be indexed
-    once only.
-    """
+    """Index messages in the caller's transaction; on SQLite each message only once."""
     if not rows:
         return
     if connection.dialect.name == "sqlite":
@@ -67,7 +63,7 @@ async def index(connection: AsyncConnection, rows: Rows) -> None:
 
 
 async def forget(connection: AsyncConnection, rows: Rows) -> None:
-    """Takes messages out again; ``rows`` are exactly what was indexed."""
+    """Remove messages from the index; ``rows`` are exactly what was indexed."""
     if not rows:
         return
     if connection.dialect.name == "sqlite":
@@ -87,10 +83,11 @@ def _cut(row: tuple[int, str, str]) -> tuple[int, str, str]:
 
 
 async def search(connection: AsyncConnection, words: str, limit: int) -> list[int]:
-    """Numbers of the tickets that have a message with all of the words (the last may be only
-    begun), newest ticket first.
+    """Return the numbers of tickets with a message containing all words, newest ticket first.
+
+    The last word may be a prefix.
     """
-    found = _WORD.findall(clean(words))[:WORDS]
+    found = _WORD.findall(clean(words))[:MAX_WORDS]
     if not found:
         return []
     if connection.dialect.name == "sqlite":
@@ -100,8 +97,7 @@ async def search(connection: AsyncConnection, words: str, limit: int) -> list[in
         except sa.exc.OperationalError as error:
             if "phrase queries" not in str(error.orig):
                 raise
-            # a letter for Python, a mark between words for SQLite: it cannot have been indexed as
-            # one word
+            # a letter for Python that separates words for SQLite: never indexed as one word
             return []
     else:
         query = " & ".join(f"'{word}'" for word in found) + ":*"
@@ -110,12 +106,12 @@ async def search(connection: AsyncConnection, words: str, limit: int) -> list[in
 
 
 def body_of(reply_text: str, text: str) -> str:
-    """What of a message is indexed: what was written anew, or all of it where that is not known."""
+    """Return the indexed text of a message: its new text, or all of it where that is unknown."""
     return reply_text or text
 
 
 async def rebuild(connection: AsyncConnection) -> None:
-    """Indexes every message again, in the caller's transaction."""
+    """Index every message again, in the caller's transaction."""
     table = tables.message.c
     await connection.exec_driver_sql(
         "INSERT INTO message_search (message_search) VALUES ('delete-all')"
@@ -128,7 +124,7 @@ async def rebuild(connection: AsyncConnection) -> None:
             sa.select(table.id, table.subject, table.reply_text, table.text)
             .where(table.id > last)
             .order_by(table.id)
-            .limit(BATCH)
+            .limit(BATCH_MESSAGES)
         )
         rows = (await connection.execute(query)).all()
         if not rows:

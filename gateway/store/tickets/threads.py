@@ -1,5 +1,6 @@
-"""Threads, their messages and the memory of Message-IDs as rows. Only ``gateway.apply.applier``
-calls the writing half (R7).
+"""Threads, their messages and the known Message-IDs as rows.
+
+Only ``gateway.apply.applier`` calls the writing half (R7).
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ from gateway.store.sql.bulk import Work
 REF_LIMIT = 300
 COLUMNS = tuple(field.name for field in fields(Thread))
 TABLE = tables.thread
-ROWS = sa.select(*(TABLE.c[name] for name in COLUMNS))
-BY_ID = ROWS.where(among(TABLE.c.id, "ids"))
-BY_TICKET = ROWS.where(among(TABLE.c.ticket, "tickets"))
-REFS = (
+SELECT_THREAD = sa.select(*(TABLE.c[name] for name in COLUMNS))
+BY_ID = SELECT_THREAD.where(among(TABLE.c.id, "ids"))
+BY_TICKET = SELECT_THREAD.where(among(TABLE.c.ticket, "tickets"))
+# Known Message-IDs with the kind of their message.
+REFS_BY_ID = (
     sa.select(tables.message_ref, tables.message.c.kind)
     .select_from(
         tables.message_ref.outerjoin(
@@ -36,7 +38,9 @@ REFS = (
     )
     .where(among(tables.message_ref.c.ref, "refs"))
 )
-PARTICIPANTS = sa.select(tables.participant).where(among(tables.participant.c.thread_id, "ids"))
+PARTICIPANTS_BY_THREAD = sa.select(tables.participant).where(
+    among(tables.participant.c.thread_id, "ids")
+)
 UPDATE = (
     sa.update(TABLE)
     .where(TABLE.c.id == sa.bindparam("_id"))
@@ -58,18 +62,18 @@ UPDATE_PARTICIPANT = (
     )
     .values(role=sa.bindparam("_role"))
 )
-CHUNK = 5000  # values in one IN list; SQLite allows 32766 parameters
+CHUNK_VALUES = 5000  # values of one IN list; SQLite allows 32,766 parameters
 
 
 @dataclass(slots=True)
 class RefRow:
-    """One row of the memory of Message-IDs; ``thread`` as it was remembered, before redirects."""
+    """A known Message-ID; ``thread`` is the one it was recorded under, before redirects."""
 
     ref: str
     thread: int
     message: int | None
     forward: bool
-    machine: bool = False  # of a kind in MACHINE_KINDS; not stored, it is the message's
+    machine: bool = False  # the message's kind is in MACHINE_KINDS; not stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +108,16 @@ MESSAGE_COLUMNS = tuple(field.name for field in fields(MessageRow))
 
 
 def chunks(values: Collection[Any]) -> Iterable[list[Any]]:
-    """The values in pieces that fit one statement."""
+    """Yield the values in lists that fit into one statement."""
     rows = list(values)
-    return (rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK))
+    return (rows[at : at + CHUNK_VALUES] for at in range(0, len(rows), CHUNK_VALUES))
 
 
 async def load_refs(connection: AsyncConnection, refs: Collection[str]) -> list[RefRow]:
-    """What any thread knows of these Message-IDs (cut to REF_LIMIT, as they are stored)."""
+    """Return what is known of these Message-IDs (cut to REF_LIMIT, as they are stored)."""
     found: list[RefRow] = []
     if refs:
-        rows = await connection.execute(REFS, {"refs": refs})
+        rows = await connection.execute(REFS_BY_ID, {"refs": refs})
         found.extend(
             RefRow(row.ref, row.thread_id, row.message, row.forward, row.kind in MACHINE_KINDS)
             for row in rows
@@ -122,7 +126,7 @@ async def load_refs(connection: AsyncConnection, refs: Collection[str]) -> list[
 
 
 async def load(connection: AsyncConnection, ids: Collection[int]) -> dict[int, Thread]:
-    """Threads by id."""
+    """Return threads by id; unknown ids are absent."""
     found: dict[int, Thread] = {}
     if ids:
         found.update(
@@ -132,7 +136,7 @@ async def load(connection: AsyncConnection, ids: Collection[int]) -> dict[int, T
 
 
 async def of_tickets(connection: AsyncConnection, numbers: Collection[int]) -> list[Thread]:
-    """Every thread of these tickets."""
+    """Return every thread of these tickets."""
     if not numbers:
         return []
     return [Thread(*row) for row in await connection.execute(BY_TICKET, {"tickets": list(numbers)})]
@@ -141,18 +145,16 @@ async def of_tickets(connection: AsyncConnection, numbers: Collection[int]) -> l
 async def participants(
     connection: AsyncConnection, ids: Collection[int]
 ) -> dict[int, dict[int, ParticipantRole]]:
-    """Contact id -> role of each thread."""
+    """Return the contact ids and roles of each thread."""
     found: dict[int, dict[int, ParticipantRole]] = {each: {} for each in ids}
     if ids:
-        for row in await connection.execute(PARTICIPANTS, {"ids": ids}):
+        for row in await connection.execute(PARTICIPANTS_BY_THREAD, {"ids": ids}):
             found[row.thread_id][row.contact_id] = row.role
     return found
 
 
 async def outline(connection: AsyncConnection, ids: Collection[int]) -> dict[int, list[Entry]]:
-    """What naming needs to know of every message of these threads
-    (:func:`core.mail.threading.head`).
-    """
+    """Return what :func:`core.mail.threading.head` needs of every message of these threads."""
     table = tables.message
     columns = (
         table.c.thread_id,
@@ -169,14 +171,14 @@ async def outline(connection: AsyncConnection, ids: Collection[int]) -> dict[int
     for row in await connection.execute(query):
         date = row.date or row.created_at or EPOCH
         entry = Entry(
-            row.id,
-            row.message_id,
-            tuple(row.parents),
-            date,
-            row.sender_id,
-            row.subject,
-            row.opens,
-            row.kind in MACHINE_KINDS,
+            message=row.id,
+            message_id=row.message_id,
+            parents=tuple(row.parents),
+            date=date,
+            sender_id=row.sender_id,
+            subject=row.subject,
+            opens=row.opens,
+            machine=row.kind in MACHINE_KINDS,
         )
         found[row.thread_id].append(entry)
     return found
@@ -185,7 +187,7 @@ async def outline(connection: AsyncConnection, ids: Collection[int]) -> dict[int
 async def messages(
     connection: AsyncConnection, ids: Collection[int], notes_of: Collection[int] = ()
 ) -> list[MessageRow]:
-    """The messages of threads, and the notes of tickets, oldest first."""
+    """Return the messages of threads and the notes of tickets, oldest first."""
     table = tables.message
     query = (
         sa.select(*(table.c[name] for name in MESSAGE_COLUMNS))
@@ -196,7 +198,7 @@ async def messages(
 
 
 async def newest(connection: AsyncConnection, thread: int, limit: int) -> list[MessageRow]:
-    """The last mails of a thread, oldest first; notes are left out."""
+    """Return the last ``limit`` mails of a thread, oldest first, without notes."""
     table = tables.message
     query = (
         sa.select(*(table.c[name] for name in MESSAGE_COLUMNS))
@@ -215,7 +217,7 @@ def _message(row: sa.Row[Any]) -> MessageRow:
 
 
 def writing(new: Iterable[Thread], changed: Iterable[Thread]) -> Work:
-    """Inserts and updates of whole rows, for :func:`gateway.store.sql.bulk.write_rows`."""
+    """Return inserts and updates of whole rows, for ``write_rows``."""
     rows = [{name: getattr(thread, name) for name in COLUMNS} for thread in new]
     return [
         (TABLE, rows),
@@ -232,7 +234,7 @@ def writing(new: Iterable[Thread], changed: Iterable[Thread]) -> Work:
 def writing_participants(
     new: Iterable[tuple[int, int, str]], changed: Iterable[tuple[int, int, str]]
 ) -> Work:
-    """(thread, contact, role) rows."""
+    """Return inserts and updates of (thread, contact, role), for ``write_rows``."""
     return [
         (
             tables.participant,
@@ -252,7 +254,10 @@ def writing_participants(
 
 
 def writing_refs(new: Iterable[RefRow], changed: Iterable[RefRow]) -> Work:
-    """Ids to remember; a remembered one is changed when the message itself arrives."""
+    """Return inserts and updates of known Message-IDs, for ``write_rows``.
+
+    A known id is updated when its message arrives.
+    """
     return [
         (
             tables.message_ref,
@@ -282,7 +287,7 @@ def writing_refs(new: Iterable[RefRow], changed: Iterable[RefRow]) -> Work:
 
 
 def writing_messages(rows: Iterable[MessageRow]) -> Work:
-    """Messages."""
+    """Return inserts of messages, for ``write_rows``."""
     return [
         (tables.message, [{name: getattr(row, name) for name in MESSAGE_COLUMNS} for row in rows])
     ]
@@ -291,8 +296,9 @@ def writing_messages(rows: Iterable[MessageRow]) -> Work:
 async def move_messages(
     connection: AsyncConnection, moves: Collection[tuple[int, int]]
 ) -> dict[int, list[int]]:
-    """Messages of each joined thread go to the other (from, into); which ones, by thread they came
-    from, so that it can be undone.
+    """Move the messages of each (from, into) pair of threads.
+
+    Returns the moved ids by original thread, so that it can be undone.
     """
     table = tables.message
     moved: dict[int, list[int]] = {}
@@ -310,8 +316,9 @@ async def move_messages(
 async def redirect(
     connection: AsyncConnection, moves: Collection[tuple[int, int]]
 ) -> dict[int, list[int]]:
-    """Threads that were redirected to a thread that now goes elsewhere itself follow it, so that
-    one hop is always enough; which ones.
+    """Let threads that redirect to a joined thread follow it, so that one hop is always enough.
+
+    Returns the changed ids by joined thread.
     """
     followed: dict[int, list[int]] = {}
     for thread, into in moves:
@@ -326,9 +333,7 @@ async def redirect(
 
 
 async def take_back(connection: AsyncConnection, record: JoinRecord) -> None:
-    """Messages of a join that is undone go back to their thread, and so do the threads that had
-    been joined into it before.
-    """
+    """Undo a join: move its messages back, and redirect threads joined before as they were."""
     message = tables.message.c
     for piece in chunks(record.messages):
         await connection.execute(
@@ -343,7 +348,7 @@ async def take_back(connection: AsyncConnection, record: JoinRecord) -> None:
 async def finally_at(
     connection: AsyncConnection, ids: Collection[int]
 ) -> dict[int, tuple[int, int | None]]:
-    """(thread, ticket) that thread ids stand for today: joins and merges followed."""
+    """Return the (thread, ticket) that each thread id stands for after joins and merges."""
     known: dict[int, Thread] = {}
     missing = set(ids)
     while missing:
@@ -362,7 +367,7 @@ async def finally_at(
 
 
 async def drop_participants(connection: AsyncConnection, pairs: Iterable[tuple[int, int]]) -> None:
-    """Take (thread, contact) rows away."""
+    """Delete (thread, contact) rows."""
     table = tables.participant
     for thread, contact in sorted(pairs):
         await connection.execute(
@@ -371,8 +376,9 @@ async def drop_participants(connection: AsyncConnection, pairs: Iterable[tuple[i
 
 
 async def split_off(connection: AsyncConnection, thread: int, ids: Collection[int]) -> None:
-    """Messages go to another thread, with their own ids in the memory and their entries in the
-    register; what they only pointed at stays.
+    """Move messages to another thread, with their own Message-IDs and their mails.
+
+    Message-IDs they only referenced stay.
     """
     message, ref, mail = tables.message, tables.message_ref, tables.mail
     for piece in chunks(ids):

@@ -1,8 +1,8 @@
-"""Tickets, their events, links and merges as rows. Only ``gateway.apply.applier`` calls the writing
-half (R7).
+"""Tickets, their events, links and merges as rows.
 
-Reading takes sets of numbers and gives frozen core types; writing takes what
-:class:`gateway.store.tickets.unit_of_work.UnitOfWork` collected and is one multi-row statement a table.
+Only ``gateway.apply.applier`` calls the writing half (R7). Reading takes sets of numbers and
+returns frozen core types; writing takes what :class:`UnitOfWork` collected, one statement per
+table.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from gateway.store.sql.bulk import Work
 
 COLUMNS = tuple(field.name for field in fields(Ticket))
 TABLE = tables.ticket
-ROWS = sa.select(*(TABLE.c[name] for name in COLUMNS))
-BY_NUMBER = ROWS.where(among(TABLE.c.number, "numbers"))
+SELECT_TICKET = sa.select(*(TABLE.c[name] for name in COLUMNS))
+BY_NUMBER = SELECT_TICKET.where(among(TABLE.c.number, "numbers"))
 UPDATE = (
     sa.update(TABLE)
     .where(TABLE.c.number == sa.bindparam("_number"))
@@ -35,7 +35,8 @@ UPDATE = (
         }
     )
 )
-EARLIER = (
+# Live tickets of these requesters with one of these subjects, newest first.
+EARLIER_TICKETS = (
     sa.select(TABLE.c.number, TABLE.c.requester_id, TABLE.c.subject_key)
     .where(
         among(TABLE.c.requester_id, "requesters"),
@@ -67,8 +68,9 @@ EVENT_COLUMNS = tuple(field.name for field in fields(TicketEvent))
 
 
 def subject_key(subject: str) -> str:
-    """What two subjects have to share to be suggested as the same matter: the words after reply
-    prefixes, folded, cut.
+    """Return the part of a subject that suggests the same matter where it is equal.
+
+    The words after reply prefixes, case-folded, at most 80 characters.
     """
     rest = subject.strip()
     while True:
@@ -80,7 +82,7 @@ def subject_key(subject: str) -> str:
 
 
 def from_row(row: sa.Row[Any]) -> Ticket:
-    """The core value of a row of ROWS."""
+    """Return the ticket of a row of SELECT_TICKET."""
     values = row._asdict()
     values["flags"] = frozenset(values["flags"])
     values["tags"] = tuple(values["tags"])
@@ -88,7 +90,7 @@ def from_row(row: sa.Row[Any]) -> Ticket:
 
 
 def to_row(ticket: Ticket) -> dict[str, Any]:
-    """The row of a ticket, every column."""
+    """Return the row of a ticket, every column."""
     values = {name: getattr(ticket, name) for name in COLUMNS}
     values["flags"] = sorted(ticket.flags)
     values["tags"] = list(ticket.tags)
@@ -97,7 +99,7 @@ def to_row(ticket: Ticket) -> dict[str, Any]:
 
 
 async def load(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, Ticket]:
-    """Tickets by number, those merged away or in the trash included; unknown numbers are absent."""
+    """Return tickets by number, merged and deleted ones included; unknown numbers are absent."""
     if not numbers:
         return {}
     rows = await connection.execute(BY_NUMBER, {"numbers": list(numbers)})
@@ -107,11 +109,11 @@ async def load(connection: AsyncConnection, numbers: Collection[int]) -> dict[in
 async def earlier(
     connection: AsyncConnection, requesters: Collection[int], keys: Collection[str]
 ) -> dict[tuple[int, str], list[int]]:
-    """Live tickets by (requester, subject key), newest first (E14)."""
+    """Return live tickets by (requester, subject key), newest first (E14)."""
     found: dict[tuple[int, str], list[int]] = {}
     if requesters and keys:
         for number, requester, key in await connection.execute(
-            EARLIER, {"requesters": list(requesters), "keys": list(keys)}
+            EARLIER_TICKETS, {"requesters": list(requesters), "keys": list(keys)}
         ):
             found.setdefault((requester, key), []).append(number)
     return found
@@ -120,8 +122,8 @@ async def earlier(
 async def listing(
     connection: AsyncConnection, *, everything: bool = False, numbers: Collection[int] | None = None
 ) -> list[Ticket]:
-    """Tickets in order of number; those in the trash and merged away only with ``everything``."""
-    query = ROWS.order_by(TABLE.c.number)
+    """Return tickets by number; deleted and merged ones only with ``everything``."""
+    query = SELECT_TICKET.order_by(TABLE.c.number)
     if not everything:
         query = query.where(TABLE.c.deleted_at.is_(None), TABLE.c.merged_into.is_(None))
     if numbers is not None:
@@ -130,7 +132,7 @@ async def listing(
 
 
 async def in_status(connection: AsyncConnection, status_id: int) -> list[int]:
-    """Numbers of the tickets in a status, those in the trash and merged away too."""
+    """Return the numbers of the tickets in a status, deleted and merged ones included."""
     query = sa.select(TABLE.c.number).where(TABLE.c.status_id == status_id).order_by(TABLE.c.number)
     return list((await connection.execute(query)).scalars())
 
@@ -138,7 +140,7 @@ async def in_status(connection: AsyncConnection, status_id: int) -> list[int]:
 async def events(
     connection: AsyncConnection, numbers: Collection[int]
 ) -> dict[int, list[TicketEvent]]:
-    """The history of tickets, oldest first."""
+    """Return the history of tickets, oldest first."""
     table = tables.event
     found: dict[int, list[TicketEvent]] = {number: [] for number in numbers}
     query = sa.select(table).where(table.c.ticket.in_(list(numbers))).order_by(table.c.id)
@@ -150,7 +152,7 @@ async def events(
 async def links(
     connection: AsyncConnection, numbers: Collection[int]
 ) -> dict[int, list[tuple[int, str]]]:
-    """(other ticket, kind) of each ticket, both directions."""
+    """Return the (other ticket, kind) links of each ticket, in both directions."""
     table = tables.ticket_link
     found: dict[int, list[tuple[int, str]]] = {number: [] for number in numbers}
     query = sa.select(table).where(
@@ -165,7 +167,7 @@ async def links(
 
 
 async def associated(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, set[int]]:
-    """Contacts that agents put on tickets."""
+    """Return the contacts that agents put on tickets."""
     table = tables.ticket_contact
     found: dict[int, set[int]] = {number: set() for number in numbers}
     if numbers:
@@ -177,7 +179,7 @@ async def associated(connection: AsyncConnection, numbers: Collection[int]) -> d
 
 
 def writing(new: Iterable[Ticket], changed: Iterable[Ticket]) -> Work:
-    """Inserts and updates of whole rows, for :func:`gateway.store.sql.bulk.write_rows`."""
+    """Return inserts and updates of whole rows, for ``write_rows``."""
     return [
         (TABLE, [to_row(ticket) for ticket in new]),
         (UPDATE, [{**to_row(ticket), "_number": ticket.number} for ticket in changed]),
@@ -185,12 +187,12 @@ def writing(new: Iterable[Ticket], changed: Iterable[Ticket]) -> Work:
 
 
 def writing_events(rows: Iterable[TicketEvent]) -> Work:
-    """Appends to histories."""
+    """Return inserts of events, for ``write_rows``."""
     return [(tables.event, [{name: getattr(row, name) for name in EVENT_COLUMNS} for row in rows])]
 
 
 async def write_links(connection: AsyncConnection, rows: Collection[tuple[int, int, str]]) -> None:
-    """Links that are not there yet."""
+    """Insert links that do not exist yet."""
     if not rows:
         return
     table = tables.ticket_link
@@ -208,7 +210,7 @@ async def write_links(connection: AsyncConnection, rows: Collection[tuple[int, i
 async def write_associated(
     connection: AsyncConnection, ticket: int, contact: int, *, present: bool
 ) -> None:
-    """Put a contact on a ticket, or take him off."""
+    """Put a contact on a ticket, or remove it."""
     table = tables.ticket_contact
     await connection.execute(
         sa.delete(table).where(table.c.ticket == ticket, table.c.contact_id == contact)
@@ -225,7 +227,7 @@ async def write_merge(
     at: datetime,
     moved: Mapping[str, Any],
 ) -> None:
-    """Remember what a join or a merge moved, to undo it."""
+    """Record what a join or a merge moved, so that it can be undone."""
     values = {
         "kind": kind,
         "ticket": ticket,
@@ -238,9 +240,7 @@ async def write_merge(
 
 
 async def last_merge(connection: AsyncConnection, ticket: int) -> MergeRecord | None:
-    """The newest merge of a ticket that was not undone, with the joins of its threads that came
-    with it.
-    """
+    """Return the newest merge of a ticket not undone yet, with the joins that came with it."""
     table = tables.merge
     query = (
         sa.select(table)
@@ -255,25 +255,25 @@ async def last_merge(connection: AsyncConnection, ticket: int) -> MergeRecord | 
     joins = tuple(_join_record(row) for row in rows if row.kind == "join" and row.at == merge.at)
     created_at = datetime.fromisoformat(moved["created_at"])
     return MergeRecord(
-        merge.id,
-        merge.at,
-        tuple(moved["threads"]),
-        tuple(moved["contacts"]),
-        tuple(moved["flags"]),
-        created_at,
-        joins,
+        id=merge.id,
+        at=merge.at,
+        threads=tuple(moved["threads"]),
+        contacts=tuple(moved["contacts"]),
+        flags=tuple(moved["flags"]),
+        created_at=created_at,
+        joins=joins,
     )
 
 
 def _join_record(row: sa.Row[Any]) -> JoinRecord:
     moved = row.moved
     return JoinRecord(
-        row.id,
-        moved["thread"],
-        moved["into"],
-        moved["origin"],
-        tuple(moved["messages"]),
-        tuple(moved["followed"]),
+        id=row.id,
+        thread=moved["thread"],
+        into=moved["into"],
+        origin=moved["origin"],
+        messages=tuple(moved["messages"]),
+        followed=tuple(moved["followed"]),
     )
 
 
@@ -285,9 +285,7 @@ async def undo_merge(connection: AsyncConnection, merge_id: int, at: datetime) -
 
 
 async def requested_by(connection: AsyncConnection, contact_id: int) -> list[int]:
-    """Numbers of the tickets whose requester a contact is, those in the trash and merged away left
-    out.
-    """
+    """Return the numbers of the live tickets requested by a contact."""
     live = (TABLE.c.deleted_at.is_(None), TABLE.c.merged_into.is_(None))
     query = (
         sa.select(TABLE.c.number)
@@ -298,7 +296,7 @@ async def requested_by(connection: AsyncConnection, contact_id: int) -> list[int
 
 
 async def absorbed(connection: AsyncConnection, number: int) -> list[int]:
-    """Numbers of the tickets that were merged into this one, directly or by way of others."""
+    """Return the numbers of the tickets merged into this one, directly or indirectly."""
     found: list[int] = []
     edge = [number]
     while edge:
@@ -311,7 +309,7 @@ async def absorbed(connection: AsyncConnection, number: int) -> list[int]:
 
 
 async def titled_like(connection: AsyncConnection, text: str, limit: int) -> list[int]:
-    """The newest tickets whose subject has this text in it, whatever its case."""
+    """Return the newest tickets whose subject contains a text, ignoring case."""
     query = (
         sa.select(TABLE.c.number)
         .where(TABLE.c.subject.icontains(text, autoescape=True))

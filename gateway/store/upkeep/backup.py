@@ -1,10 +1,9 @@
-"""A backup while the daemon runs: one SQLite file beside a folder of blobs, checked before it gets
-its name.
+"""A backup while the daemon runs: an SQLite file and a folder of blobs, verified before it is
+named.
 
-``FILE`` is a whole database of ours, whichever kind it was made from, and ``FILE.blobs`` holds the
-large raw mails. To restore, put the file and the folder in their places, or ``db copy`` from the
-file into PostgreSQL. What can go wrong: the disk is full (nothing gets the name), or a blob is
-missing in the store; then the backup is made of all the rest and says which.
+``FILE`` is a complete database, whichever kind it was made from, and ``FILE.blobs`` holds the large
+raw mails. To restore, move both into place, or ``db copy`` the file into PostgreSQL. When the disk
+is full, nothing is left behind; a blob missing in the store is reported and the rest is backed up.
 """
 
 from __future__ import annotations
@@ -19,22 +18,20 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from gateway.errors import InternalError, Refused
+from gateway.errors import Conflict, InternalError, Invalid
 from gateway.store.engine import Database, file_of
 from gateway.store.queues.blobs import Blobs, FileBlobs, intact
 from gateway.store.schema import tables
 from gateway.store.sql.errors import NO_PLACE, translated
-from gateway.store.upkeep.copy import Table, copy
+from gateway.store.upkeep.copy import CopiedTable, copy
 
-PAGES = 2048
+PAGES_PER_STEP = 2048
 Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was backed up: rows by table, how many blobs, and the keys of those that were missing or
-    damaged in the store.
-    """
+    """What was backed up: rows by table, number of blobs, keys of missing or damaged ones."""
 
     rows: dict[str, int]
     blobs: int
@@ -44,11 +41,12 @@ class Backup:
 async def backup(
     database: Database, blobs: Blobs, file: Path, progress: Progress = lambda _what, _steps: None
 ) -> Backup:
-    """Writes the backup to ``file``, which must not exist yet, and to ``file`` + ``.blobs``, which
-    may: what is there already is kept.
+    """Write the backup to ``file`` and ``file`` + ``.blobs``.
+
+    ``file`` must not exist yet (Conflict); blobs that are in the folder already are kept.
     """
     if await asyncio.to_thread(file.exists):
-        raise Refused(f"{file} exists already")
+        raise Conflict(f"{file} already exists")
     aside = file.with_name(file.name + ".part")
     with translated():
         await asyncio.to_thread(_refuse_unwritable, aside)
@@ -71,7 +69,7 @@ async def backup(
 
 
 def _refuse_unwritable(aside: Path) -> None:
-    """Before hours of work, and in words of its own: it is not the database that is in trouble."""
+    """Fail early, with a message that does not blame the database."""
     try:
         _remove(aside)
         os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -79,7 +77,7 @@ def _refuse_unwritable(aside: Path) -> None:
     except OSError as error:
         if error.errno not in NO_PLACE:
             raise
-        raise Refused(f"nothing can be written to {aside.parent}: {error.strerror}") from error
+        raise Invalid(f"cannot write to {aside.parent}: {error.strerror}", "file") from error
 
 
 def _remove(path: Path) -> None:
@@ -87,7 +85,7 @@ def _remove(path: Path) -> None:
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
-async def _copied(database: Database, aside: Path, progress: Progress) -> list[Table]:
+async def _copied(database: Database, aside: Path, progress: Progress) -> list[CopiedTable]:
     copied = await copy(database, f"sqlite:///{aside}", progress)
     await asyncio.to_thread(_one_file, aside)
     return copied
@@ -102,8 +100,9 @@ def _one_file(path: Path) -> None:
 
 
 def _online(source: Path, aside: Path, progress: Progress) -> dict[str, int]:
-    """SQLite's online backup. The read transaction around it keeps other writers' commits out,
-    which would make it begin again.
+    """Run SQLite's online backup.
+
+    The read transaction around it keeps other writers from committing, which would restart it.
     """
     os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     old, new = (
@@ -119,7 +118,7 @@ def _online(source: Path, aside: Path, progress: Progress) -> dict[str, int]:
             progress("pages", (left[-1] if left else total) - remaining)
             left.append(remaining)
 
-        old.backup(new, pages=PAGES, progress=step)
+        old.backup(new, pages=PAGES_PER_STEP, progress=step)
         new.execute("PRAGMA journal_mode = DELETE")
     finally:
         new.close()
@@ -143,7 +142,7 @@ def _prove(aside: Path, rows: dict[str, int]) -> None:
             or connection.execute("PRAGMA foreign_key_check").fetchone() is not None
             or _counts(connection) != rows
         ):
-            raise InternalError("the backup is not whole; nothing was kept of it")
+            raise InternalError("the backup is incomplete and was discarded")
     finally:
         connection.close()
 
@@ -151,7 +150,7 @@ def _prove(aside: Path, rows: dict[str, int]) -> None:
 async def _copy_blobs(
     aside: Path, blobs: Blobs, folder: FileBlobs, progress: Progress
 ) -> tuple[int, tuple[str, ...]]:
-    """Copies every blob that the backed-up rows name, each checked against its digest."""
+    """Copy every blob the backed-up rows name, each verified by its digest."""
     missing = []
     named = await asyncio.to_thread(_blob_keys, aside)
     for key in named:
@@ -190,9 +189,7 @@ def _name(aside: Path, file: Path) -> None:
 
 
 async def page_count(database: Database) -> int | None:
-    """How many steps a backup of the database will take, for a progress bar; None where that is not
-    known.
-    """
+    """Return the number of steps of a backup for a progress bar, None where unknown."""
     if database.dialect != "sqlite":
         return None
     async with database.read() as connection:

@@ -1,8 +1,7 @@
-"""Looks whether everything in the database is as it must be: the file itself, references, numbers,
-raw mail and blobs.
+"""Check the database: the file itself, references, numbers, raw mail and blobs.
 
-It changes nothing and may run beside the daemon: it sees one instant of the database. A blob
-without a row is told, but is no damage: a crash between the two leaves one
+Nothing is changed, and one instant of the database is looked at, so it may run beside the daemon. A
+blob without a row is reported but no damage: a crash between the two leaves one
 (gateway/store/queues/blobs.py).
 """
 
@@ -16,7 +15,6 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway.store.engine import HEAD, Database, schema_version
-from gateway.store.erasure.erase import NO_BYTES
 from gateway.store.queues.blobs import Blobs, intact
 from gateway.store.schema import tables
 from gateway.store.upkeep.copy import batches, snapshot
@@ -24,7 +22,7 @@ from gateway.store.upkeep.copy import batches, snapshot
 Progress = Callable[[str, int], None]
 
 T = tables
-# What points at what without the database watching over it.
+# References without a foreign key, and their targets.
 POINTERS: tuple[tuple[sa.Column[int], sa.Column[int]], ...] = (
     (T.message.c.mail_id, T.mail.c.id),
     (T.message.c.sender_id, T.contact.c.id),
@@ -44,7 +42,7 @@ POINTERS: tuple[tuple[sa.Column[int], sa.Column[int]], ...] = (
     (T.channel.c.outbound_status_id, T.status.c.id),
     (T.outgoing.c.author_id, T.user.c.id),
 )
-COUNTED = {
+COUNTED_COLUMNS = {
     "ticket": T.ticket.c.number,
     "thread": T.thread.c.id,
     "message": T.message.c.id,
@@ -62,9 +60,7 @@ COUNTED = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it must be: which check, how many times, and a sentence or an
-    example.
-    """
+    """A problem: which check found it, how many times, and a description or an example."""
 
     check: str
     count: int
@@ -73,7 +69,7 @@ class Finding:
 
 @dataclass(slots=True)
 class CheckReport:
-    """What was looked at and what was found. ``spare`` are keys of blobs that no mail names."""
+    """What was checked and found. ``spare`` are keys of blobs that no mail names."""
 
     mails: int = 0
     blobs: int = 0
@@ -82,11 +78,11 @@ class CheckReport:
 
     @property
     def sound(self) -> bool:
-        """Whether nothing is wrong."""
+        """Return whether nothing is wrong."""
         return not self.findings
 
     def note(self, check: str, count: int, detail: str) -> None:
-        """Adds a finding, unless there is nothing to it."""
+        """Add a finding, unless ``count`` is 0."""
         if count:
             self.findings.append(Finding(check, count, detail))
 
@@ -94,18 +90,16 @@ class CheckReport:
 async def check(
     database: Database, blobs: Blobs, progress: Progress = lambda _what, _steps: None
 ) -> CheckReport:
-    """Everything about the database and the blobs its mails name; ``progress`` is told "mail" and
-    "blobs" with steps done.
-    """
+    """Check the database and its blobs; ``progress`` gets "mail" or "blobs" and steps done."""
     report = CheckReport()
     found = await schema_version(database)
-    report.note("head", int(found != HEAD), f"the tables stand at {found}, the program at {HEAD}")
+    report.note("head", int(found != HEAD), f"the schema is at {found}, the program at {HEAD}")
     if found != HEAD:
         return report
     async with snapshot(database) as connection:
         if database.dialect == "sqlite":
-            told = [row[0] for row in await connection.exec_driver_sql("PRAGMA integrity_check")]
-            report.note("integrity", 0 if told == ["ok"] else len(told), told[0])
+            verdict = [row[0] for row in await connection.exec_driver_sql("PRAGMA integrity_check")]
+            report.note("integrity", 0 if verdict == ["ok"] else len(verdict), verdict[0])
         await _references(connection, report)
         await _numbers(connection, report)
         await _raw_mail(connection, report, progress)
@@ -136,10 +130,7 @@ async def _references(connection: AsyncConnection, report: CheckReport) -> None:
         report.note(
             "references",
             count,
-            (
-                f"{column.table.name}.{column.name} names rows of {target.table.name} that are not "
-                "there"
-            ),
+            (f"{column.table.name}.{column.name} refers to missing rows of {target.table.name}"),
         )
     foreign = (
         sa.select(sa.func.count())
@@ -149,7 +140,7 @@ async def _references(connection: AsyncConnection, report: CheckReport) -> None:
     report.note(
         "references",
         int((await connection.execute(foreign)).scalar_one()),
-        "tickets stand at a status of another pipeline",
+        "tickets are in a status of another pipeline",
     )
     cycle = (
         sa.select(sa.func.count())
@@ -159,7 +150,7 @@ async def _references(connection: AsyncConnection, report: CheckReport) -> None:
     report.note(
         "references",
         int((await connection.execute(cycle)).scalar_one()),
-        "threads lead to themselves",
+        "threads redirect to themselves",
     )
 
 
@@ -167,7 +158,7 @@ async def _numbers(connection: AsyncConnection, report: CheckReport) -> None:
     counters = dict(
         (await connection.execute(sa.select(T.counter.c.name, T.counter.c.value))).all()
     )
-    for name, column in COUNTED.items():
+    for name, column in COUNTED_COLUMNS.items():
         highest = (await connection.execute(sa.select(sa.func.max(column)))).scalar() or 0
         report.note(
             "numbers",
@@ -177,7 +168,7 @@ async def _numbers(connection: AsyncConnection, report: CheckReport) -> None:
 
 
 async def _raw_mail(connection: AsyncConnection, report: CheckReport, progress: Progress) -> None:
-    """Every mail has its bytes in exactly one place, and those in the database are what they were."""
+    """Check that every mail has its bytes in one place, unchanged where in the database."""
     report.mails = int(
         (await connection.execute(sa.select(sa.func.count()).select_from(T.mail))).scalar_one()
     )
@@ -185,10 +176,10 @@ async def _raw_mail(connection: AsyncConnection, report: CheckReport, progress: 
     without = (
         sa.select(sa.func.count())
         .select_from(T.mail)
-        .where(T.mail.c.blob.is_(None), ~has_raw, T.mail.c.sha256 != NO_BYTES)
+        .where(T.mail.c.blob.is_(None), ~has_raw, T.mail.c.erased.is_(None))
     )
     report.note(
-        "raw mail", int((await connection.execute(without)).scalar_one()), "mails have no bytes"
+        "raw mail", int((await connection.execute(without)).scalar_one()), "mails have no raw bytes"
     )
     digests = dict(
         (
@@ -201,15 +192,11 @@ async def _raw_mail(connection: AsyncConnection, report: CheckReport, progress: 
     async for rows in batches(connection, T.raw_mail):
         damaged.extend(row.mail_id for row in rows if digests.get(row.mail_id) != _digest(row.data))
         progress("mail", len(rows))
-    report.note(
-        "raw mail",
-        len(damaged),
-        f"mails whose bytes are not those that came in, such as {damaged[:1]}",
-    )
+    report.note("raw mail", len(damaged), f"raw mails are not as received, such as {damaged[:1]}")
 
 
 def _digest(data: object) -> str | None:
-    """The digest of what lies in the column; SQLite would keep something else than bytes there."""
+    """Return the digest of a raw mail; None where SQLite holds something other than bytes."""
     return hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else None
 
 

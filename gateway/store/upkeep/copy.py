@@ -1,11 +1,9 @@
-"""Everything from one database into an empty other one, of either kind, and the proof that it
-arrived.
+"""Copy a whole database into an empty one, of either kind, and verify the copy.
 
-The source is read as it was at one instant while it may go on being written; the target is filled
-in one transaction, so it holds everything or nothing. Afterwards every table is read back and
-compared with what was read. What can go wrong: the target is not empty (``Refused``), either
-database goes away (``StoreUnavailable``), or a table differs, which would be a mistake of ours
-(``Software``) and leaves the target empty.
+The source is read as of one instant while others may write; the target is filled in one
+transaction, so it holds everything or nothing. Afterwards every table is read back and compared.
+Raises ``Conflict`` where the target is not empty, ``StoreUnavailable`` where a database goes away,
+and ``InternalError`` where a table differs, which leaves the target empty.
 """
 
 from __future__ import annotations
@@ -19,22 +17,20 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from gateway.errors import InternalError, Refused
+from gateway.errors import Conflict, InternalError
 from gateway.store.engine import Database, migrate
 from gateway.store.schema import tables
 from gateway.store.sql.bulk import write_rows
 from gateway.store.tickets import search
 
-ROWS = 500
-RAW_ROWS = 50  # up to 256 KiB each
+BATCH_ROWS = 500
+BATCH_RAW_ROWS = 50  # up to 256 KiB each
 Progress = Callable[[str, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
-    """What was copied of one table: how many rows, and a digest of them that does not depend on
-    their order.
-    """
+class CopiedTable:
+    """A copied table: its rows, and a digest of them that does not depend on their order."""
 
     name: str
     rows: int
@@ -43,12 +39,11 @@ class Table:
 
 async def copy(
     source: Database, url: str, progress: Progress = lambda _table, _rows: None
-) -> list[Table]:
-    """Copies all tables into the empty database at ``url``, which is made or migrated first;
-    returns what is there now.
+) -> list[CopiedTable]:
+    """Copy all tables into the empty database at ``url``, created or migrated first.
 
-    ``progress`` is told each table and how many more of its rows were written. Blobs stay in the
-    blob store: they are named by what they hold.
+    ``progress`` gets each table and the number of rows just written. Blobs stay in the blob store:
+    their keys depend on their content only.
     """
     await migrate(url, seed=False)
     target = await Database.open(url, node=source.node)
@@ -64,8 +59,7 @@ async def copy(
             for table, was in zip(tables.metadata.sorted_tables, copied, strict=True):
                 if await digest(new, table) != was:
                     raise InternalError(
-                        f"the table {table.name} did not arrive as it was; the target was left "
-                        "empty"
+                        f"table {table.name} differs after copying; the target was left empty"
                     )
         await _analyse(target)
     finally:
@@ -75,7 +69,7 @@ async def copy(
 
 @asynccontextmanager
 async def snapshot(database: Database) -> AsyncIterator[AsyncConnection]:
-    """A connection to which the database stands still from now on."""
+    """Yield a connection that sees the database as of one instant."""
     async with database.read() as connection:
         begin = (
             "BEGIN"
@@ -92,12 +86,12 @@ async def _refuse_full(connection: AsyncConnection) -> None:
         if (
             await connection.execute(sa.select(sa.literal(1)).select_from(table).limit(1))
         ).first() is not None:
-            raise Refused(f"the target is not empty: there are rows in {table.name}")
+            raise Conflict(f"the target is not empty: {table.name} has rows")
 
 
 async def batches(connection: AsyncConnection, table: sa.Table) -> AsyncIterator[Sequence[Any]]:
-    """The rows of a table, some at a time, in the order of their keys."""
-    size = RAW_ROWS if table is tables.raw_mail else ROWS
+    """Yield the rows of a table in batches, in the order of their keys."""
+    size = BATCH_RAW_ROWS if table is tables.raw_mail else BATCH_ROWS
     query = sa.select(table).order_by(*table.primary_key.columns).execution_options(yield_per=size)
     result = await connection.stream(query)
     async for rows in result.partitions():
@@ -106,7 +100,7 @@ async def batches(connection: AsyncConnection, table: sa.Table) -> AsyncIterator
 
 async def _copy_table(
     old: AsyncConnection, new: AsyncConnection, table: sa.Table, progress: Progress
-) -> Table:
+) -> CopiedTable:
     total = _Digest()
     async for rows in batches(old, table):
         total.add(rows)
@@ -115,8 +109,8 @@ async def _copy_table(
     return total.of(table.name)
 
 
-async def digest(connection: AsyncConnection, table: sa.Table) -> Table:
-    """How many rows a table has, and their digest."""
+async def digest(connection: AsyncConnection, table: sa.Table) -> CopiedTable:
+    """Return the number of rows of a table and their digest."""
     total = _Digest()
     async for rows in batches(connection, table):
         total.add(rows)
@@ -124,9 +118,7 @@ async def digest(connection: AsyncConnection, table: sa.Table) -> Table:
 
 
 class _Digest:
-    """Adds up the SHA-256 of rows: two databases may sort text differently, so their order must not
-    matter.
-    """
+    """The sum of the SHA-256 of rows, since two databases may sort text differently."""
 
     def __init__(self) -> None:
         self._sum = 0
@@ -134,21 +126,19 @@ class _Digest:
 
     def add(self, rows: Sequence[Any]) -> None:
         for row in rows:
-            told = tuple(
+            values = tuple(
                 hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else value
                 for value in row
             )
-            self._sum += int.from_bytes(hashlib.sha256(repr(told).encode()).digest())
+            self._sum += int.from_bytes(hashlib.sha256(repr(values).encode()).digest())
         self._rows += len(rows)
 
-    def of(self, name: str) -> Table:
-        return Table(name, self._rows, f"{self._sum % (1 << 256):064x}")
+    def of(self, name: str) -> CopiedTable:
+        return CopiedTable(name, self._rows, f"{self._sum % (1 << 256):064x}")
 
 
 async def _continue_numbers(connection: AsyncConnection) -> None:
-    """Lets the database's own numbers go on after the highest that was copied; SQLite does so by
-    itself.
-    """
+    """Advance PostgreSQL's sequences past the copied numbers; SQLite does so by itself."""
     if connection.dialect.name == "sqlite":
         return
     for table in tables.metadata.sorted_tables:
@@ -164,13 +154,13 @@ async def _continue_numbers(connection: AsyncConnection) -> None:
 
 
 async def _analyse(database: Database) -> None:
-    """Tells the planner what is there now, instead of some hours later."""
+    """Update the planner's statistics now, instead of some hours later."""
     async with database.write() as connection:
         await connection.exec_driver_sql("ANALYZE")
 
 
 async def count(database: Database) -> int:
-    """How many rows there are to copy, for a progress bar."""
+    """Return the number of rows to copy, for a progress bar."""
     async with database.read() as connection:
         queries = (
             sa.select(sa.func.count()).select_from(table) for table in tables.metadata.sorted_tables

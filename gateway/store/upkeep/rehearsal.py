@@ -1,9 +1,8 @@
-"""A database in which nothing lasts: every write is a savepoint inside one transaction that is
-rolled back at the end.
+"""A database in which nothing lasts: every write is a savepoint in a transaction rolled back later.
 
 It has the verbs of :class:`gateway.store.engine.Database`, so that a dry run is the same code as
-the real one. While it runs it holds the write lock (SQLite) or the desk lock (PostgreSQL): other
-writers wait, or tell their clients to try again.
+the real run. Meanwhile it holds the write lock (SQLite) or the desk lock (PostgreSQL): other
+writers wait, or ask their clients to try again.
 """
 
 from __future__ import annotations
@@ -18,13 +17,13 @@ from gateway.store.engine import Database
 
 
 class Rehearsal(Database):
-    """See the module; made by :func:`rehearsal`."""
+    """The database of a rehearsal; made by :func:`rehearsal`."""
 
     __slots__ = ("_connection", "_turn")
 
     def __init__(
         self, real: Database, connection: AsyncConnection
-    ) -> None:  # it opens nothing of its own
+    ) -> None:  # without super(): nothing of its own is opened
         self.url = real.url
         self.node = real.node
         self.dialect = real.dialect
@@ -33,7 +32,7 @@ class Rehearsal(Database):
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """What was written so far is seen."""
+        """Yield the connection, which sees what was written so far."""
         async with self._turn:
             yield self._connection
 
@@ -43,19 +42,19 @@ class Rehearsal(Database):
         *,
         ordered: bool = False,  # noqa: ARG002
         durable: bool = True,  # noqa: ARG002
-    ) -> AsyncIterator[AsyncConnection]:  # the same verbs
-        """A savepoint: undone when the block fails, else kept until the whole rehearsal is undone."""
+    ) -> AsyncIterator[AsyncConnection]:
+        """Yield the connection in a savepoint, undone if the block fails."""
         async with self._turn, self._connection.begin_nested():
             yield self._connection
 
 
-class _Over(Exception):  # no error: it ends the transaction without a commit
-    """The rehearsal is over."""
+class _Over(Exception):
+    """Ends the transaction of a rehearsal without a commit."""
 
 
 @asynccontextmanager
 async def rehearsal(database: Database) -> AsyncIterator[Database]:
-    """A block in which the database given takes everything and keeps nothing."""
+    """Yield a database that accepts every write and keeps none."""
     with suppress(_Over):
         async with database.write(ordered=True) as connection:
             yield Rehearsal(database, connection)

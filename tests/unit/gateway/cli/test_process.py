@@ -111,7 +111,5 @@ def test_a_backup_into_no_folder_is_told(script, tmp_path):
     script("ticket", "create", "--subject", "One")
     result = script("db", "backup", "absent/copy.db")
     assert (result.returncode, result.stdout) == (65, "")
-    assert (
-        result.stderr == "ticketgate: nothing can be written to absent: No such file or directory\n"
-    )
+    assert result.stderr == "ticketgate: cannot write to absent: No such file or directory\n"
     assert not (tmp_path / "absent").exists()

@@ -22,6 +22,7 @@ from gateway.ingress.limits import Limits
 from gateway.oauth.tokens import Tokens
 from gateway.store.imap.mailboxes import Mailboxes
 from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import Spool
 from gateway.store.schema import tables
 from tests.conftest import START
@@ -74,6 +75,7 @@ class World:
         self.database = database
         self.clock = Clock(START)
         self.spool = Spool(database, open_blobs(f"file://{folder}/blobs"))
+        self.register = MailRegister(database, self.spool.blobs)
         (folder / "incoming").mkdir(exist_ok=True)
         self.room = 1 << 40
         self.accept = Acceptor(
@@ -95,7 +97,7 @@ class World:
                 .scalars()
                 .all()
             )
-        return [await self.spool.raw(mail_id) for mail_id in ids]
+        return [await self.register.raw(mail_id) for mail_id in ids]
 
     async def stored(self, number):
         """Whether so many mails are stored at least; quicker than reading them all."""

@@ -1,4 +1,4 @@
-"""A smarthost to talk to, and deliveries in a database: what the tests of the outbox ask for."""
+"""Fixtures of the outbox tests: a smarthost, and deliveries in a database."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ MAIL = (
 
 
 def pytest_asyncio_loop_factories(item):
-    """The event loop of the daemon; for the talk with the smarthost also that of the standard
-    library.
-    """
+    """Use the daemon's event loop, and for test_submit also that of the standard library."""
     loops = {"uvloop": uvloop.new_event_loop}
     return (
         loops | {"asyncio": asyncio.new_event_loop} if item.path.name == "test_submit.py" else loops
@@ -49,28 +47,26 @@ def pytest_asyncio_loop_factories(item):
 
 @pytest.fixture(scope="session")
 def authority(tmp_path_factory):
-    """An authority whose certificates the tests trust when they say so."""
+    """Return a certificate authority that tests may trust."""
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="session")
 def pair(authority):
-    """A certificate for this machine."""
+    """Return a certificate for this machine."""
     return authority.issue("DNS:localhost", "IP:127.0.0.1")
 
 
 @pytest.fixture
 async def sink():
-    """A smarthost that takes everything, until the test says otherwise."""
+    """Run a smarthost that accepts everything unless a test changes that."""
     async with Sink() as running:
         yield running
 
 
 @pytest.fixture
 async def smarthost():
-    """``smarthost(sink, username="desk", ...)`` is the way to a sink: in plain text unless told
-    otherwise, with a second for each step.
-    """
+    """Return ``smarthost(sink, username="desk", ...)``: plain text and 1 s deadlines by default."""
     made = []
 
     def make(to, *, deadlines=None, **server):
@@ -90,7 +86,7 @@ async def smarthost():
 
 @pytest.fixture
 async def database(clean_url):
-    """A database with all tables, open."""
+    """Open a database with all tables."""
     opened = await Database.open(clean_url, node="host-1")
     yield opened
     await opened.close()
@@ -98,7 +94,7 @@ async def database(clean_url):
 
 @dataclass
 class Post:
-    """Puts mail into the outbox and looks at what became of it."""
+    """Puts mail into the outbox and reads what became of it."""
 
     database: Database
     numbers: count = field(default_factory=lambda: count(1))
@@ -106,7 +102,7 @@ class Post:
     async def put(
         self, *recipients, state="queued", due=START, raw=MAIL, return_address=None, **more
     ):
-        """One mail with a delivery for each recipient; their ids."""
+        """Insert a mail with a delivery for each recipient; return their ids."""
         number = next(self.numbers)
         plain = {
             "id": number,
@@ -141,18 +137,18 @@ class Post:
         return ids
 
     async def rows(self):
-        """All deliveries, in order."""
+        """Return all deliveries in order."""
         async with self.database.read() as connection:
             return (
                 await connection.execute(sa.select(tables.delivery).order_by(tables.delivery.c.id))
             ).all()
 
     async def states(self):
-        """Their states, in order."""
+        """Return their states in order."""
         return [row.state for row in await self.rows()]
 
     async def row(self, delivery):
-        """One of them."""
+        """Return one delivery."""
         return next(row for row in await self.rows() if row.id == delivery)
 
 
@@ -164,7 +160,7 @@ def post(database):
 
 @pytest.fixture
 def outbox(database, clock, sink, smarthost):
-    """``outbox()`` is one process's outbox, which delivers to the sink."""
+    """Return ``outbox()``: the outbox of a process, delivering to the sink."""
 
     def make(*, signer=None, on=None, **server):
         return Outbox(on or database, smarthost(sink, **server), signer, clock)
@@ -174,7 +170,7 @@ def outbox(database, clock, sink, smarthost):
 
 @pytest.fixture
 def told():
-    """What is logged at the default level, as JSON lines."""
+    """Return the JSON log lines of the default level."""
     written = io.StringIO()
     log.configure(level="info", form="json", addresses="hashed", stream=written)
     yield written
@@ -182,7 +178,7 @@ def told():
 
 
 def openssl(*arguments, stdin=b""):
-    """What openssl prints."""
+    """Return the output of openssl."""
     return subprocess.run(
         ["openssl", *arguments], input=stdin, check=True, capture_output=True
     ).stdout

@@ -1,16 +1,15 @@
-"""Deliveries in the store, on both databases: claims and leases, marks, what commands list and
-change, and that a claim is quick.
-"""
+"""Deliveries in the store, on both databases: claims, leases, marks, listing and changes."""
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
 
-from gateway.errors import Refused
+from gateway.errors import NotFound, Refused
 from gateway.store.engine import Database
 from gateway.store.queues import outbox as store
 from gateway.store.queues.outbox import AttemptRecord, Deliveries, cancel, retry
@@ -24,19 +23,17 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def deliveries(database):
-    """The store."""
+    """Return the deliveries of the database."""
     return Deliveries(database)
 
 
 async def claimed(deliveries, now=START, owner="host-1", limit=100, **more):
-    """The ids of one claim."""
+    """Return the ids of one claim."""
     return [job.id for job in await deliveries.claim(owner, limit, 60, now, **more)]
 
 
 async def test_what_is_due_is_claimed_once(deliveries, post):
-    """Queued and deferred deliveries that are due, the longest due first; nobody gets them again
-    while the lease lasts.
-    """
+    """Due deliveries are claimed earliest first, and not again while the lease lasts."""
     late = await post.put("a@example.net", due=START - MINUTE, state="deferred")
     now = await post.put("b@example.net", "c@example.net")
     await post.put("d@example.net", due=START + MINUTE)
@@ -48,7 +45,7 @@ async def test_what_is_due_is_claimed_once(deliveries, post):
 
 
 async def test_a_job_has_what_sending_needs(deliveries, post):
-    """The raw mail is read once for all its recipients, and not at all where nobody needs it."""
+    """The raw mail is read once for all its recipients, and not by a bare claim."""
     first, second = await post.put(
         "a@example.net", "b@example.net", return_address="support@example.org", automatic=True
     )
@@ -71,9 +68,7 @@ async def test_a_job_has_what_sending_needs(deliveries, post):
 
 
 async def test_a_claim_is_bounded_in_bytes(deliveries, post, monkeypatch):
-    """Never more than so many bytes at once, a mail with several recipients counted once, but
-    always one mail.
-    """
+    """A claim loads a bounded number of bytes, each mail counted once, but at least one mail."""
     monkeypatch.setattr(store, "CLAIM_BYTES", 250)
     first = await post.put("a@example.net", "b@example.net", raw=b"x" * 300)
     second = await post.put("c@example.net", raw=b"x" * 100, due=START + MINUTE)
@@ -89,9 +84,7 @@ async def test_a_claim_is_bounded_in_bytes(deliveries, post, monkeypatch):
 
 
 async def test_claims_at_the_same_time_share_nothing(clean_url, post):
-    """Two processes on one database, ten claims each at once: each delivery is claimed exactly
-    once.
-    """
+    """Ten concurrent claims in each of two processes claim each delivery exactly once."""
     for _ in range(10):
         await post.put(*(f"{name}@example.net" for name in "abcdefghij"))
     databases = [await Database.open(clean_url, node=f"host-{number}") for number in (2, 3)]
@@ -109,9 +102,7 @@ async def test_claims_at_the_same_time_share_nothing(clean_url, post):
 
 
 async def test_only_the_holder_marks(deliveries, post):
-    """A mark by somebody whose lease was taken over, or on a delivery that ended meanwhile, changes
-    nothing.
-    """
+    """A mark on a delivery whose lease was lost, or that ended meanwhile, changes nothing."""
     [one] = await post.put("a@example.net")
     await claimed(deliveries)
     assert await claimed(deliveries, START + 2 * MINUTE, owner="host-2") == [one]
@@ -150,7 +141,7 @@ async def test_only_the_holder_marks(deliveries, post):
 
 
 async def test_a_failure_is_unsettled(deliveries, post):
-    """It failed and its ticket was not told yet."""
+    """A failed delivery is unsettled until its ticket is notified."""
     [one] = await post.put("a@example.net")
     await claimed(deliveries)
     await deliveries.mark("host-1", [AttemptRecord(one, "failed", "550 No", ended_at=START)])
@@ -159,7 +150,7 @@ async def test_a_failure_is_unsettled(deliveries, post):
 
 
 async def test_a_lease_can_be_made_longer(deliveries, post):
-    """By its holder only."""
+    """Only its holder can extend a lease."""
     [one] = await post.put("a@example.net")
     await claimed(deliveries)
     await deliveries.keep("host-2", [one], 600, START)
@@ -169,9 +160,7 @@ async def test_a_lease_can_be_made_longer(deliveries, post):
 
 
 async def test_orphans_are_freed(deliveries, post):
-    """What a process of this machine held that is gone can be claimed at once; that of others stays
-    theirs.
-    """
+    """Deliveries claimed by dead processes of this host are free; those of others are not."""
     for owner in ("host-1", "host-999999999", "other-7"):
         await post.put("a@example.net")
         await claimed(deliveries, owner=owner)
@@ -180,7 +169,7 @@ async def test_orphans_are_freed(deliveries, post):
 
 
 async def test_when_the_next_attempt_is_due(deliveries, post):
-    """The earliest of those that nobody holds."""
+    """The earliest due delivery that nobody holds decides."""
     assert await deliveries.earliest_due(START) is None
     await post.put("a@example.net", due=START + MINUTE, state="scheduled")
     await post.put("a@example.net", due=START + 3 * MINUTE, state="deferred")
@@ -196,14 +185,14 @@ async def test_when_the_next_attempt_is_due(deliveries, post):
 
 
 async def test_the_listing(deliveries, post):
-    """The keys of interfaces.md 2.2, newest first, drafts among them; by state, and so many."""
+    """The fields are those of interfaces.md 2.2, newest first; by state, and limited."""
     [one] = await post.put("a@example.net", template="Ticket received", automatic=True)
     [two] = await post.put(
         "b@example.net", state="scheduled", due=START + MINUTE, raw=None, draft={"text": "x"}
     )
     shown = await deliveries.listing()
-    assert [each["id"] for each in shown] == [two, one]
-    assert shown[1] == {
+    assert [each.id for each in shown] == [two, one]
+    assert asdict(shown[1]) == {
         "id": one,
         "ticket": None,
         "message_id": "tg.1@example.org",
@@ -216,22 +205,22 @@ async def test_the_listing(deliveries, post):
         "template": "Ticket received",
         "subject": "A very private matter",
     }
-    assert [each["id"] for each in await deliveries.listing("scheduled")] == [two]
-    assert [each["id"] for each in await deliveries.listing(limit=1)] == [two]
+    assert [each.id for each in await deliveries.listing("scheduled")] == [two]
+    assert [each.id for each in await deliveries.listing(limit=1)] == [two]
     assert (await deliveries.show(two)).draft == {"text": "x"}
     assert (await deliveries.show(one)).raw == MAIL
-    with pytest.raises(Refused, match="there is no delivery 9"):
+    with pytest.raises(NotFound, match="no delivery 9"):
         await deliveries.show(9)
 
 
 async def handled(deliveries, how, ids, now):
-    """What a person does about deliveries, in a transaction of its own."""
+    """Change deliveries in a transaction of its own."""
     async with deliveries.database.write() as connection:
         await how(connection, ids, now)
 
 
 async def test_what_waits_can_be_cancelled(deliveries, post):
-    """Scheduled, queued and deferred deliveries; they are never claimed again."""
+    """Scheduled, queued and deferred deliveries can be cancelled and are never claimed again."""
     ids = [
         (await post.put("a@example.net", state=state))[0]
         for state in ("scheduled", "queued", "deferred")
@@ -243,15 +232,13 @@ async def test_what_waits_can_be_cancelled(deliveries, post):
 
 
 async def test_all_or_nothing(deliveries, post):
-    """One that is sent, failed, cancelled already, not there or in somebody's hands refuses the
-    whole command, and says why.
-    """
+    """One delivery that is ended, missing or being sent refuses the whole command."""
     [waiting] = await post.put("a@example.net", due=START + MINUTE)
     for state in ("sent", "failed", "cancelled"):
         [ended] = await post.put("a@example.net", state=state)
-        with pytest.raises(Refused, match=f"delivery {ended} is {state}"):
+        with pytest.raises(Refused, match=f"delivery {ended} is already {state}"):
             await handled(deliveries, cancel, [waiting, ended], START)
-    with pytest.raises(Refused, match="there is no delivery 77"):
+    with pytest.raises(NotFound, match="no delivery 77"):
         await handled(deliveries, cancel, [waiting, 77], START)
     [held] = await post.put("a@example.net")
     assert await claimed(deliveries) == [held]
@@ -269,8 +256,9 @@ async def test_all_or_nothing(deliveries, post):
 
 
 async def test_a_retry_begins_anew(deliveries, post):
-    """A failed delivery is due at once and has five days again, with its attempts kept; so has one
-    that was put off. Others are refused.
+    """Failed and deferred deliveries are due at once, for another five days, with attempts kept.
+
+    Others are refused.
     """
     [failed] = await post.put("a@example.net")
     [off] = await post.put("b@example.net")
@@ -292,6 +280,7 @@ async def test_a_retry_begins_anew(deliveries, post):
         True,
         "550 No",
     )
+    assert (row.queued_at, row.ended_at) == (later, None)
     jobs = await deliveries.claim("host-1", 10, 60, later)
     assert [(job.id, job.attempts, job.created_at, job.first_at) for job in jobs] == [
         (failed, 1, START, later),
@@ -304,14 +293,12 @@ async def test_a_retry_begins_anew(deliveries, post):
     assert [(job.id, job.first_at) for job in again] == [(failed, later)]
     for state in ("scheduled", "queued", "sent", "cancelled"):
         [other] = await post.put("c@example.net", state=state)
-        with pytest.raises(Refused, match=f"is {state}"):
+        with pytest.raises(Refused, match=f"is (already )?{state}"):
             await handled(deliveries, retry, [other], later)
 
 
 async def test_a_claim_among_many_takes_the_few_that_are_due(database, deliveries):
-    """Of 5,000 deliveries that wait for later each claim takes just the one whose time has come;
-    how long that takes with many more, a bench tells.
-    """
+    """Of 5,000 deliveries waiting for later, each claim takes just the one that is due."""
     row = {
         "outgoing_id": 1,
         "recipient": "a@example.net",

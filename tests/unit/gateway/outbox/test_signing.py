@@ -1,6 +1,4 @@
-"""DKIM signatures: right for whoever checks them, the same for the same mail, and broken by what
-they are to protect against.
-"""
+"""DKIM signatures: valid, equal for equal mail, and broken by changes."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ KEYS = {
 
 @pytest.fixture(scope="module", params=KEYS)
 def key(request):
-    """A new key: what its PEM file holds, and its record in the DNS."""
+    """Return a new key: its PEM file and its DNS record."""
     pem = openssl(*KEYS[request.param])
     public = openssl("pkey", "-pubout", "-outform", "DER", stdin=pem)
     kind = request.param.partition(" ")[0]
@@ -39,7 +37,7 @@ def key(request):
 
 
 def is_valid(raw, record):
-    """What a receiver finds."""
+    """Return whether a receiver accepts the signature."""
     asked = []
 
     def lookup(name, timeout=5):
@@ -52,7 +50,7 @@ def is_valid(raw, record):
 
 
 async def test_a_signature_is_valid(key):
-    """A receiver finds it valid, twice the same bytes come out, and the mail itself is unchanged."""
+    """The signature is valid, equal for equal bytes, and leaves the mail unchanged."""
     pem, record = key
     signer = Signer("example.org", "desk", read_key(pem))
     made = await signer.sign(MAIL)
@@ -73,7 +71,7 @@ async def test_a_signature_is_valid(key):
     ],
 )
 async def test_a_change_makes_it_invalid(key, change):
-    """Another body, another header, or a second From, To or Subject."""
+    """Another body, another header, or a second From, To or Subject breaks it."""
     pem, record = key
     assert not is_valid(
         change(await Signer("example.org", "desk", read_key(pem)).sign(MAIL)), record
@@ -81,7 +79,7 @@ async def test_a_change_makes_it_invalid(key, change):
 
 
 async def test_what_is_on_the_way_does_not_break_it(key):
-    """Headers that servers add, and folding, are not part of it."""
+    """Headers added on the way, and folding, do not break it."""
     pem, record = key
     made = await Signer("example.org", "desk", read_key(pem)).sign(MAIL)
     assert is_valid(
@@ -92,7 +90,7 @@ async def test_what_is_on_the_way_does_not_break_it(key):
 
 
 async def test_every_header_that_matters_is_signed(key):
-    """Those of reliability's list that a mail has, and From, To and Subject once more."""
+    """All relevant headers of the mail are signed, and From, To and Subject oversigned."""
     more = (
         b"Cc: bob@example.net\r\nIn-Reply-To: <1@x>\r\nReferences: <1@x>\r\nReply-To: "
         b"a@b.example\r\nAuto-Submitted: auto-replied\r\nX-Else: x\r\n"
@@ -104,7 +102,7 @@ async def test_every_header_that_matters_is_signed(key):
 
 
 async def test_a_mail_that_cannot_be_signed(key):
-    """One whose headers are none is told so."""
+    """A mail with malformed headers raises CannotSign."""
     with pytest.raises(CannotSign):
         await Signer("example.org", "desk", read_key(key[0])).sign(
             b"no header at all\r\n\r\nbody\r\n"
@@ -118,21 +116,19 @@ async def test_a_mail_that_cannot_be_signed(key):
     st.integers(1, 9),
 )
 def test_the_hash_of_a_body_in_pieces(body, piece):
-    """It is that of the whole body in its relaxed form, wherever the pieces end."""
+    """The hash equals that of the whole relaxed body, wherever the chunks end."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(signing, "PIECE", piece)
+        patch.setattr(signing, "CHUNK_BYTES", piece)
         assert body_hash(body) == hashlib.sha256(Relaxed.canonicalize_body(body)).digest()
 
 
 def test_a_body_that_is_empty():
-    """Its hash is that of nothing."""
+    """An empty body has the hash of no bytes."""
     assert body_hash(b"") == hashlib.sha256(b"").digest()
 
 
 def test_the_signer_of_a_configuration(key, tmp_path):
-    """None where no key is named; a key that went bad after it was checked is a problem of the
-    configuration.
-    """
+    """There is none without a key; a key that became unusable is a ConfigError."""
     assert Signer.of(OutboundSettings()) is None
     path = tmp_path / "key.pem"
     path.write_text(key[0])
@@ -160,14 +156,14 @@ def test_the_signer_of_a_configuration(key, tmp_path):
     ],
 )
 def test_keys_that_are_of_no_use(arguments, reason):
-    """Each is told by its reason."""
+    """Each unusable key is refused with its reason."""
     with pytest.raises(ValueError, match=reason):
         read_key(openssl(*arguments).decode())
 
 
 @given(st.data())
 def test_a_damaged_key_is_never_taken_and_never_an_accident(data):
-    """Whatever happens to the bytes of a key, it is refused with a sentence, or still is a key."""
+    """A damaged key is refused with a message, or still is a key."""
     kind = data.draw(st.sampled_from(sorted(KEYS)))
     der = bytearray(whole(kind))
     for _ in range(data.draw(st.integers(1, 3))):
@@ -186,5 +182,5 @@ def test_a_damaged_key_is_never_taken_and_never_an_accident(data):
 
 @cache
 def whole(kind):
-    """A good key, as DER."""
+    """Return a good key as DER."""
     return base64.b64decode(b"".join(openssl(*KEYS[kind]).splitlines()[1:-1]))

@@ -1,6 +1,4 @@
-"""Handing mail to a real SMTP server: what each answer means, TLS, authentication, connections that
-are kept.
-"""
+"""Submitting mail to a real SMTP server: replies, TLS, authentication, kept connections."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ from tests.unit.gateway.outbox.conftest import MAIL
 
 @asynccontextmanager
 async def speaking(serve):
-    """A server that says what a coroutine says on each connection; all of them are closed at the
-    end.
-    """
+    """Run a server that runs a coroutine on each connection."""
     writers = []
 
     async def run(reader, writer):
@@ -42,9 +38,7 @@ async def speaking(serve):
 
 
 async def test_a_mail_arrives_byte_for_byte(sink, smarthost):
-    """Envelope and content are as given; lines that begin with a dot, and one that is only a dot,
-    come through.
-    """
+    """Envelope and content arrive unchanged, also lines that begin with a dot."""
     assert await smarthost(sink).submit("support@example.org", "ann@example.net", MAIL) == Sent(
         "250 2.0.0 taken as 1"
     )
@@ -64,7 +58,7 @@ async def test_the_null_path(sink, smarthost):
 
 
 async def test_a_large_mail(sink, smarthost):
-    """Twelve megabytes arrive whole, in as many pieces as it takes."""
+    """Twelve megabytes arrive unchanged."""
     raw = b"Subject: large\r\n\r\n" + b".0123456789abcdef\r\n" * 650_000
     assert isinstance(await smarthost(sink).submit("", "ann@example.net", raw), Sent)
     assert sink.mails[0].raw == raw
@@ -107,8 +101,9 @@ async def test_a_large_mail(sink, smarthost):
     ],
 )
 async def test_what_answers_mean(sink, smarthost, place, answer, expected):
-    """5xx fails and 4xx is put off, for this recipient or mail; what is about our account is put
-    off for everybody. The next mail goes through.
+    """A 5xx reply fails and a 4xx reply defers, for this recipient or mail only.
+
+    Replies about our account defer everybody. The next mail is sent normally.
     """
     setattr(sink, place, {"ann@example.net": answer} if place == "at_recipient" else [answer])
     host = smarthost(sink)
@@ -120,10 +115,12 @@ async def test_what_answers_mean(sink, smarthost, place, answer, expected):
 
 
 async def test_nobody_listens(smarthost):
-    """A port on which nobody listens, and a name that does not exist, put everybody off."""
+    """A closed port and an unknown host name defer everybody."""
     port = open_port()
     refused = await smarthost(Sink(port=port)).submit("", "ann@example.net", MAIL)
-    assert refused == Deferred("no way to the smarthost: connection refused", everybody=True)
+    assert refused == Deferred(
+        "cannot connect to the smarthost: connection refused", everybody=True
+    )
     for name in ("no-such-host.invalid", "a..b", "x" * 70):
         nowhere = await smarthost(Sink(port=port), host=name).submit("", "ann@example.net", MAIL)
         assert isinstance(nowhere, Deferred)
@@ -131,30 +128,30 @@ async def test_nobody_listens(smarthost):
 
 
 async def test_a_server_that_does_not_want_us(sink, smarthost):
-    """A greeting of 554 or 421 puts everybody off, with what it says."""
+    """A greeting of 554 or 421 defers everybody, with its text."""
     for greeting in ("554 5.3.2 No mail service here", "421 4.3.2 Too busy"):
         sink.greeting = greeting
         result = await smarthost(sink).submit("", "ann@example.net", MAIL)
-        assert result == Deferred(f"no way to the smarthost: {greeting}", everybody=True)
+        assert result == Deferred(f"cannot connect to the smarthost: {greeting}", everybody=True)
 
 
 async def test_a_connection_that_ends_after_the_end_of_data(sink, smarthost):
-    """Whether it was taken is not known, so it is put off, for this recipient only."""
+    """The mail may have been accepted, so it is deferred, for this recipient only."""
     sink.at_data = [DROP]
     result = await smarthost(sink).submit("", "ann@example.net", MAIL)
     assert isinstance(result, Deferred)
     assert not result.everybody
-    assert "whether the mail was taken is not known" in result.reply
+    assert "the mail may have been accepted" in result.reply
     assert len(sink.mails) == 1
 
 
 async def test_a_server_that_does_not_answer(sink, smarthost):
-    """Each step has its time: after the end of data, and before the greeting."""
+    """Each step has a deadline: after the end of data, and before the greeting."""
     sink.at_data = [STALL]
     host = smarthost(sink, deadlines=Deadlines(connect=10, command=10, data=0.3, idle=10))
     result = await host.submit("", "ann@example.net", b"Subject: x\r\n\r\n")
     assert result == Deferred(
-        "no answer in time after the end of data; whether the mail was taken is not known"
+        "no answer in time after the end of data; the mail may have been accepted"
     )
 
     async def silent(reader, _writer):
@@ -164,13 +161,11 @@ async def test_a_server_that_does_not_answer(sink, smarthost):
         result = await smarthost(
             place, deadlines=Deadlines(connect=0.3, command=10, data=10, idle=10)
         ).submit("", "ann@example.net", MAIL)
-    assert result == Deferred("no way to the smarthost: no answer in time", everybody=True)
+    assert result == Deferred("cannot connect to the smarthost: no answer in time", everybody=True)
 
 
 async def test_an_answer_before_the_mail_was_sent_whole(smarthost):
-    """A server that refuses in the middle of the data is believed, and nothing more is said on that
-    connection.
-    """
+    """A refusal in the middle of the data counts, and the connection is closed."""
     heard = []
 
     async def serve(reader, writer):
@@ -192,7 +187,7 @@ async def test_an_answer_before_the_mail_was_sent_whole(smarthost):
 
 
 async def test_answers_that_are_no_smtp(smarthost):
-    """Another protocol behind the port is trouble with the smarthost, not an exception."""
+    """Another protocol on the port is a problem of the smarthost, not an exception."""
 
     async def serve(_reader, writer):
         writer.write(b"* OK IMAP4rev1 ready\r\n")
@@ -208,7 +203,7 @@ async def test_answers_that_are_no_smtp(smarthost):
 
 
 async def test_a_connection_is_kept(sink, smarthost):
-    """Several mails go over one connection, also after a refusal; at the end we say goodbye."""
+    """Several mails share a connection, also after a refusal, which ends with QUIT."""
     host = smarthost(sink)
     sink.at_recipient["no@example.net"] = "550 5.1.1 Unknown"
     for recipient in ("ann@example.net", "no@example.net", "bob@example.net"):
@@ -219,7 +214,7 @@ async def test_a_connection_is_kept(sink, smarthost):
 
 
 async def test_a_hundred_mails_a_connection(sink, smarthost):
-    """The hundred and first mail goes over a new one."""
+    """The 101st mail is sent on a new connection."""
     host = smarthost(sink)
     for _ in range(101):
         await host.submit("", "ann@example.net", b"Subject: x\r\n\r\n")
@@ -227,7 +222,7 @@ async def test_a_hundred_mails_a_connection(sink, smarthost):
 
 
 async def test_a_connection_that_the_server_has_ended(sink, smarthost):
-    """Nobody notices: the mail goes over a new one. The same when it says 421 for being idle."""
+    """A mail is sent on a new connection when the kept one was closed, or gets 421."""
     host = smarthost(sink)
     await host.submit("", "ann@example.net", MAIL)
     sink.left.clear()
@@ -240,7 +235,7 @@ async def test_a_connection_that_the_server_has_ended(sink, smarthost):
 
 
 async def test_an_idle_connection_is_closed(sink, smarthost):
-    """What nobody uses for a while says goodbye."""
+    """An unused connection is closed with QUIT."""
     host = smarthost(sink, deadlines=Deadlines(10, 10, 10, idle=0.05))
     await host.submit("", "ann@example.net", MAIL)
     await sink.left.wait()
@@ -250,7 +245,7 @@ async def test_an_idle_connection_is_closed(sink, smarthost):
 
 
 async def test_a_submission_that_is_given_up_leaves_no_connection(sink, smarthost):
-    """Who cancels in the middle of a mail never finds its connection in use again."""
+    """A connection of a cancelled submission is never reused."""
     sink.at_data = [STALL]
     host = smarthost(sink)
     running = asyncio.create_task(host.submit("", "ann@example.net", MAIL))
@@ -270,7 +265,7 @@ async def test_a_submission_that_is_given_up_leaves_no_connection(sink, smarthos
     [("starttls", {}), ("starttls", {"needs_tls": True}), ("tls", {"implicit": True})],
 )
 async def test_tls(smarthost, authority, pair, tls, options):
-    """STARTTLS and TLS from the first byte, with an authority of our own."""
+    """STARTTLS and implicit TLS work with an own authority."""
     async with Sink(tls=pair, **options) as sink:
         host = smarthost(sink, tls=tls, tls_ca=str(authority.ca), host="localhost")
         assert isinstance(await host.submit("", "ann@example.net", MAIL), Sent)
@@ -281,9 +276,7 @@ async def test_tls(smarthost, authority, pair, tls, options):
 async def test_a_certificate_that_is_not_trusted(
     smarthost, authority, pair, tmp_path, tls, options
 ):
-    """One of another authority, or for another name, is trouble with the smarthost; no mail and no
-    password goes there.
-    """
+    """An untrusted certificate, or one of another name, prevents any mail and password."""
     other = authority.issue("DNS:elsewhere.example", file=f"elsewhere-{tls}")
     for used, ca in ((pair, Authority(tmp_path / "other").ca), (other, authority.ca)):
         async with Sink(tls=used, users={"desk": "s3cret"}, **options) as sink:
@@ -298,17 +291,17 @@ async def test_a_certificate_that_is_not_trusted(
 
 
 async def test_authorities_that_cannot_be_read(sink, smarthost):
-    """A file of authorities that is gone since the start is trouble that may pass."""
+    """A CA file that disappeared since the start defers the mail."""
     result = await smarthost(sink, tls="tls", tls_ca="no-such-file.pem").submit(
         "", "ann@example.net", MAIL
     )
     assert result == Deferred(
-        "the authorities to trust cannot be read: no such file or directory", everybody=True
+        "cannot read the CA certificates: no such file or directory", everybody=True
     )
 
 
 async def test_starttls_that_is_not_offered(sink, smarthost):
-    """There is no way back to plain text."""
+    """Without STARTTLS there is no fallback to plain text."""
     result = await smarthost(sink, tls="starttls").submit("", "ann@example.net", MAIL)
     assert result == Deferred("the smarthost does not offer STARTTLS", everybody=True)
     assert sink.commands == []
@@ -319,7 +312,7 @@ async def test_starttls_that_is_not_offered(sink, smarthost):
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
 async def test_a_password(smarthost, authority, pair, mechanism):
-    """AUTH PLAIN, or LOGIN where there is no PLAIN; one login a connection."""
+    """AUTH PLAIN is used, or LOGIN without PLAIN, once per connection."""
     async with Sink(
         tls=pair, needs_login=True, users={"desk": "s3cret"}, mechanisms=frozenset({mechanism})
     ) as sink:
@@ -338,7 +331,7 @@ async def test_a_password(smarthost, authority, pair, mechanism):
 
 
 async def test_a_password_that_is_refused(sink, smarthost):
-    """It puts everybody off, whatever the code, and nothing else is tried."""
+    """A refused login defers everybody, whatever the code, and is not repeated."""
     sink.users["desk"] = "another"
     result = await smarthost(sink, username="desk", password="s3cret").submit(
         "", "ann@example.net", MAIL
@@ -355,7 +348,7 @@ async def test_a_password_that_is_refused(sink, smarthost):
 
 
 async def test_a_login_that_is_needed_and_not_there(smarthost):
-    """530 at MAIL is about us."""
+    """A 530 reply to MAIL is about our account."""
     async with Sink(needs_login=True) as sink:
         result = await smarthost(sink).submit("", "ann@example.net", MAIL)
         assert isinstance(result, Deferred)
@@ -364,23 +357,19 @@ async def test_a_login_that_is_needed_and_not_there(smarthost):
 
 
 async def test_no_password_without_tls_beyond_this_machine(sink, smarthost, monkeypatch):
-    """A peer that is not on the loopback gets no secret in plain text. The address of the peer is
-    what counts, not a name.
-    """
+    """Without TLS a secret is only sent to a loopback address, whatever the host name."""
     asked = []
     monkeypatch.setattr(submit, "is_this_machine", asked.append)
     sink.users["desk"] = "s3cret"
     result = await smarthost(sink, host="localhost", username="desk", password="s3cret").submit(
         "", "ann@example.net", MAIL
     )
-    assert result == Deferred(
-        "the smarthost wants a password on a connection without TLS", everybody=True
-    )
+    assert result == Deferred("no password is sent to the smarthost without TLS", everybody=True)
     assert (asked, sink.logins) == (["127.0.0.1"], [])
 
 
 async def test_a_token(sink, smarthost):
-    """XOAUTH2 with the token that the source gives; one that has ended is asked for again, once."""
+    """XOAUTH2 uses the token of the source; an expired one is requested again once."""
     sink.tokens["desk@example.org"] = "fresh"
     asked = []
 
@@ -395,7 +384,7 @@ async def test_a_token(sink, smarthost):
 
 
 async def test_a_token_that_stays_refused(sink, smarthost):
-    """After the second refusal everybody is put off; nobody hammers the server."""
+    """After the second refusal everybody is deferred, without more logins."""
 
     async def source(refused):
         return "one" if refused is None else "two"
@@ -410,7 +399,7 @@ async def test_a_token_that_stays_refused(sink, smarthost):
 
 
 async def test_a_token_that_cannot_be_had(sink, smarthost):
-    """What the source says is the reason."""
+    """The message of the token source is the reason."""
 
     async def source(_refused):
         raise Unavailable("the provider is away")
@@ -418,16 +407,16 @@ async def test_a_token_that_cannot_be_had(sink, smarthost):
     result = await smarthost(sink, username="desk@example.org", token=source).submit(
         "", "ann@example.net", MAIL
     )
-    assert result == Deferred("no way to the smarthost: the provider is away", everybody=True)
+    assert result == Deferred(
+        "cannot connect to the smarthost: the provider is away", everybody=True
+    )
 
 
 # ---- what a mail needs
 
 
 async def test_addresses_beyond_ascii(sink, smarthost):
-    """With SMTPUTF8 they are sent as they are; without it that is said; a domain has an ASCII form
-    that always works.
-    """
+    """Non-ASCII addresses need SMTPUTF8; a domain always has an ASCII form."""
     result = await smarthost(sink).submit("", "änn@example.net", MAIL)
     assert isinstance(result, PermanentFailure)
     assert "SMTPUTF8" in result.reply
@@ -440,7 +429,7 @@ async def test_addresses_beyond_ascii(sink, smarthost):
 
 
 async def test_content_beyond_ascii(sink, smarthost):
-    """A body of eight bit is announced; such a header needs SMTPUTF8."""
+    """An 8-bit body is announced; a non-ASCII header needs SMTPUTF8."""
     host = smarthost(sink)
     assert isinstance(
         await host.submit("", "ann@example.net", "Subject: x\r\n\r\nGrüße\r\n".encode()), Sent
@@ -468,13 +457,13 @@ async def test_content_beyond_ascii(sink, smarthost):
     ],
 )
 async def test_an_address_that_cannot_stand_in_a_command(sink, smarthost, address):
-    """It fails with a sentence, and nothing is said to the server."""
+    """An unusable address fails with a message, without any command."""
     assert isinstance(await smarthost(sink).submit("", address, MAIL), PermanentFailure)
     assert sink.connections == 0
 
 
 async def test_no_answer_is_logged_with_an_address_or_a_secret(sink, smarthost, told):
-    """What is said about our account names host and code only."""
+    """The log of an account problem contains host and code only."""
     sink.users["desk"] = "another"
     await smarthost(sink, username="desk", password="s3cret").submit(
         "a@example.org", "ann@example.net", MAIL

@@ -1,6 +1,4 @@
-"""Calls of webhooks to a real HTTP server, on both databases: signed, made once, tried again for
-three days, and never to where they may not go.
-"""
+"""Webhook calls to a real HTTP server, on both databases."""
 
 from __future__ import annotations
 
@@ -40,9 +38,7 @@ CALL = tables.webhook_call
 
 @dataclass
 class Receiver:
-    """A server of somebody else: what came to it, and what it says to it. ``gate`` holds its
-    answers back.
-    """
+    """A receiving server: its requests and its answers, which ``gate`` can hold back."""
 
     port: int = 0
     came: queue.Queue = field(default_factory=queue.Queue)
@@ -80,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def receiver():
-    """A running server on a free port of the loopback."""
+    """Run a receiver on a free port of the loopback."""
     made = Receiver()
     made.gate.set()
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": made}))
@@ -96,7 +92,7 @@ def receiver():
 
 @pytest.fixture
 async def database(clean_url):
-    """A database with all tables, open."""
+    """Open a database with all tables."""
     opened = await Database.open(clean_url, node="one")
     yield opened
     await opened.close()
@@ -104,17 +100,17 @@ async def database(clean_url):
 
 @pytest.fixture
 def hooks(database, clock):
-    """The caller of one process, to whom the loopback is allowed."""
+    """Return the webhooks of a process that may call the loopback."""
     return Webhooks(database, clock, given())
 
 
 def given(secret=SECRET, allow=("127.0.0.0/8",)):
-    """The section of the configuration."""
+    """Return the settings."""
     return WebhookSettings(secret=secret, allow=allow)
 
 
 async def put(database, *urls, **more):
-    """Calls that are due now."""
+    """Insert calls that are due now."""
     plain = {
         "body": BODY,
         "state": "queued",
@@ -131,7 +127,7 @@ async def put(database, *urls, **more):
 
 
 async def rows(database):
-    """All calls, in order."""
+    """Return all calls in order."""
     async with database.read() as connection:
         return (await connection.execute(sa.select(CALL).order_by(CALL.c.id))).all()
 
@@ -140,9 +136,7 @@ async def rows(database):
 
 
 async def test_a_call_is_signed_and_made_once(hooks, database, receiver):
-    """The body arrives as it stands in the table, with the head that lets its receiver check it,
-    and is not sent again.
-    """
+    """The stored body arrives with a valid signature, and is not sent again."""
     await put(database, receiver.url, key="run:12:call")
     [called] = await hooks.run_due()
     assert (called.state, called.reply, called.attempts, called.place) == (
@@ -174,7 +168,7 @@ async def test_a_call_is_signed_and_made_once(hooks, database, receiver):
 
 
 async def test_a_call_without_a_key_is_told_apart_by_its_number(hooks, database, receiver):
-    """Every call has a word by which its receiver knows it again."""
+    """Every call has an identifier by which a receiver recognises repetitions."""
     await put(database, receiver.url, receiver.url)
     await hooks.run_due()
     assert sorted(head["X-Ticketgate-Delivery"] for _, head, _ in receiver.requests()) == ["1", "2"]
@@ -189,9 +183,7 @@ async def test_a_call_without_a_key_is_told_apart_by_its_number(hooks, database,
     ],
 )
 async def test_what_an_answer_means(tmp_path, templates, clock, receiver, status, state):
-    """Taken, refused for good, or to be tried again in a minute. This is the same on every
-    database.
-    """
+    """An answer is an acceptance, a refusal, or a reason to retry in a minute."""
     database = await Database.open(
         templates.sqlite(upgrade, tmp_path / "ticketgate.db"), node="one"
     )
@@ -207,9 +199,7 @@ async def test_what_an_answer_means(tmp_path, templates, clock, receiver, status
 
 
 async def test_a_call_is_tried_again_for_three_days(hooks, database, receiver, clock):
-    """After 1, 2, 4 ... minutes, then every four hours, at last when three days are over, and never
-    more.
-    """
+    """Retries follow after 1, 2, 4 ... minutes, then every four hours, for three days."""
     receiver.answers = [(503, {})] * 100
     await put(database, receiver.url)
     pauses = []
@@ -234,7 +224,7 @@ async def test_a_call_is_tried_again_for_three_days(hooks, database, receiver, c
 
 
 async def test_a_receiver_that_is_away_is_tried_again(hooks, database, free_port):
-    """Nobody listens: that is told in words."""
+    """A refused connection is retried, with a plain reason."""
     await put(database, f"http://127.0.0.1:{free_port}/")
     [called] = await hooks.run_due()
     assert (called.state, called.reply) == (
@@ -244,7 +234,7 @@ async def test_a_receiver_that_is_away_is_tried_again(hooks, database, free_port
 
 
 async def test_a_receiver_that_is_silent_is_tried_again(hooks, database, receiver, monkeypatch):
-    """Nobody answers, no such name: each is told in words."""
+    """A timeout and an unknown name are retried, with plain reasons."""
     monkeypatch.setattr(webhook, "SECONDS", 0.3)
     receiver.gate.clear()
     await put(database, receiver.url, "http://no-such-host.invalid/")
@@ -256,9 +246,7 @@ async def test_a_receiver_that_is_silent_is_tried_again(hooks, database, receive
 
 @pytest.mark.parametrize("body", ["endless", "cut"])
 async def test_the_status_line_decides(hooks, database, body):
-    """An answer without end is left after 64 KiB, one that breaks off is an answer all the same:
-    the call was taken.
-    """
+    """An endless answer is left after 64 KiB, and one that breaks off counts."""
     sent = []
 
     async def speak(reader, writer):
@@ -285,9 +273,7 @@ async def test_the_status_line_decides(hooks, database, body):
 
 
 async def test_without_a_secret_calls_wait(hooks, database, receiver, clock):
-    """Nothing is sent unsigned; the table says why, no attempt is counted, and once there is a
-    secret they go out at once.
-    """
+    """Unsigned calls are not sent and give the reason; with a secret they are sent at once."""
     await put(database, receiver.url)
     assert await Webhooks(database, clock, given(secret="")).run_due() == []
     [row] = await rows(database)
@@ -328,9 +314,7 @@ async def test_without_a_secret_calls_wait(hooks, database, receiver, clock):
     ],
 )
 async def test_calls_do_not_go_where_they_may_not(database, clock, receiver, url):
-    """Inner addresses in every spelling, other schemes and passwords in the URL: the call fails at
-    once, and nothing is connected to.
-    """
+    """Private addresses in every spelling, other schemes and passwords fail at once."""
     await put(database, url.format(port=receiver.port))
     [called] = await Webhooks(
         database, clock, given(allow=("10.0.0.0/8", "hooks.example.org"))
@@ -342,14 +326,14 @@ async def test_calls_do_not_go_where_they_may_not(database, clock, receiver, url
 
 @pytest.mark.parametrize("allow", ["127.0.0.1", "127.0.0.0/8", "localhost", "LocalHost"])
 async def test_what_is_allowed_is_called(database, clock, receiver, allow):
-    """An entry is an address, a network, or a host by its name."""
+    """An entry is an address, a network, or a host name."""
     await put(database, f"http://localhost:{receiver.port}/")
     [called] = await Webhooks(database, clock, given(allow=(allow,))).run_due()
     assert called.state == "sent"
 
 
 async def test_the_address_that_is_looked_at_is_the_one_that_is_connected_to(receiver):
-    """One look-up: whoever allows an address sees the very one that the connection goes to."""
+    """The address that was checked is the one connected to, after one look-up."""
     asked = []
 
     def allowed(address):
@@ -367,7 +351,7 @@ async def test_the_address_that_is_looked_at_is_the_one_that_is_connected_to(rec
 async def test_proxies_of_the_environment_do_not_call_for_us(
     database, clock, receiver, monkeypatch
 ):
-    """A proxy would connect to addresses that nobody has looked at."""
+    """Proxies are not used: they would connect to unchecked addresses."""
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{receiver.port}")
     await put(database, "http://169.254.169.254/")
     [called] = await Webhooks(database, clock, given()).run_due()
@@ -416,15 +400,13 @@ INNER = (
 
 
 def test_which_addresses_are_public():
-    """Private, loopback, link-local, multicast, reserved and carrier addresses are not, in either
-    family.
-    """
+    """Private, loopback, link-local, multicast, reserved and carrier addresses are not public."""
     assert [each for each in PUBLIC if not is_public(ip_address(each))] == []
     assert [each for each in INNER if is_public(ip_address(each))] == []
 
 
 def test_addresses_within_addresses():
-    """An IPv4 address in an IPv6 one counts as what it is, for the rule and for what is allowed."""
+    """An IPv4 address embedded in IPv6 is checked as itself."""
     nobody, tens = Allowed(()), Allowed(("10.0.0.0/8",))
     for form in ("::ffff:10.1.2.3", "2002:a01:203::1", "64:ff9b::a01:203"):
         assert not nobody.covers("hook", form)
@@ -437,7 +419,7 @@ def test_addresses_within_addresses():
 
 
 async def test_two_processes_make_each_call_once(clean_url, database, clock, receiver):
-    """What one has in hand the other leaves alone, however many there are."""
+    """A process leaves calls alone that another has claimed."""
     other = await Database.open(clean_url, node="two")
     number = 3 * AT_ONCE
     await put(database, *[receiver.url] * number)
@@ -454,9 +436,7 @@ async def test_two_processes_make_each_call_once(clean_url, database, clock, rec
 async def test_a_call_of_a_process_that_died_is_made_again(
     clean_url, hooks, database, clock, receiver
 ):
-    """Its lease runs out; the receiver sees the same word again. What the dead one would say
-    afterwards counts no longer.
-    """
+    """After its lease it is repeated with the same identifier; a late result is ignored."""
     other = await Database.open(clean_url, node="two")
     await put(database, receiver.url, key="run:1:call")
     [held] = await Calls(other).claim(10, 60, clock.now())
@@ -473,7 +453,7 @@ async def test_a_call_of_a_process_that_died_is_made_again(
 async def test_the_service_calls_when_it_is_woken_and_ends_with_what_it_has_in_hand(
     hooks, database, receiver
 ):
-    """A hint is enough; a call under way when the daemon stops is finished and written down."""
+    """A wake-up is enough; a call under way at the stop is finished and recorded."""
     stop, wake = asyncio.Event(), Wake()
     running = asyncio.create_task(hooks.serve(stop, wake))
     receiver.gate.clear()
@@ -489,9 +469,7 @@ async def test_the_service_calls_when_it_is_woken_and_ends_with_what_it_has_in_h
 
 
 async def test_the_log_tells_the_attempt_and_nothing_secret(hooks, database, receiver, free_port):
-    """One line an attempt, with the place; neither path, query, body nor the secret, at the lowest
-    level either.
-    """
+    """An attempt is one line with the place; no path, query, body or secret at any level."""
     written = io.StringIO()
     log.configure(level="debug", form="json", addresses="hashed", stream=written)
     receiver.answers = [(500, {})]

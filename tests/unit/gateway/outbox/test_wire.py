@@ -1,4 +1,4 @@
-"""What a mail looks like on the wire: line ends, and replies that may be shown."""
+"""Mail as sent: line ends, and printable replies."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from gateway.outbox.wire import cleaned, is_this_machine, lines
     st.lists(st.sampled_from([b"a", b".", b"\r", b"\n", b"\r\n", b"\0"]), max_size=40).map(b"".join)
 )
 def test_no_bare_line_end_goes_out(raw: bytes):
-    """Whatever comes in, each CR stands before an LF and each LF behind a CR, the last line is
-    ended, and doing it twice changes nothing.
-    """
+    """Every CR is before an LF and every LF after a CR, the last line is ended, idempotently."""
     made = lines(raw)
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", made)
     assert made.endswith(b"\r\n")
@@ -27,7 +25,7 @@ def test_no_bare_line_end_goes_out(raw: bytes):
 
 @given(st.text())
 def test_a_reply_is_one_line_of_plain_text(text: str):
-    """At most 500 characters, without anything that acts on a terminal or cannot be stored."""
+    """At most 500 characters, without control characters or what cannot be stored."""
     made = cleaned(text)
     assert len(made) <= 500
     assert len(made.splitlines()) <= 1
@@ -47,5 +45,5 @@ def test_a_reply_is_one_line_of_plain_text(text: str):
     ],
 )
 def test_the_loopback(peer, expected):
-    """Only it is this machine, in each of its forms."""
+    """Only loopback addresses, in each of their forms, are this machine."""
     assert is_this_machine(peer) is expected

@@ -1,6 +1,4 @@
-"""The outbox at work with a real smarthost, on both databases: every mail once, put off, tried
-again, given up, and nothing told in the log.
-"""
+"""The outbox worker with a real smarthost, on both databases."""
 
 from __future__ import annotations
 
@@ -31,9 +29,7 @@ DAY = timedelta(days=1)
 
 
 async def advance(outbox, clock, until):
-    """Goes from one due attempt to the next, until nothing is due before an instant or everything
-    has ended; the instants of the attempts.
-    """
+    """Move the clock from attempt to attempt, at most to ``until``; return the times."""
     instants = []
     while (due := await outbox.deliveries.earliest_due(clock.now())) is not None and due <= until:
         clock.set(max(due, clock.now()))
@@ -44,7 +40,7 @@ async def advance(outbox, clock, until):
 
 
 async def test_every_recipient_gets_the_mail_once(outbox, post, sink):
-    """One transaction a recipient; a second pass sends nothing."""
+    """There is one transaction per recipient; a second pass sends nothing."""
     ids = await post.put("ann@example.net", "bob@example.net")
     outcomes = await outbox().run_due()
     assert [(each.delivery, each.recipient, each.state) for each in outcomes] == [
@@ -67,7 +63,7 @@ async def test_every_recipient_gets_the_mail_once(outbox, post, sink):
 
 
 async def test_without_a_smarthost_mail_waits(database, clock, post):
-    """Nothing is claimed, nothing fails."""
+    """Nothing is claimed and nothing fails."""
     await post.put("ann@example.net")
     idle = Outbox(database, None, None, clock)
     assert await idle.run_due() == []
@@ -79,9 +75,7 @@ async def test_without_a_smarthost_mail_waits(database, clock, post):
 
 
 async def test_the_null_path_and_a_signed_one(outbox, post, sink, database):
-    """A mail with a channel to return to has the signed address of each delivery as its sender; one
-    without has none.
-    """
+    """The sender is the signed address of the delivery, or the null path without a channel."""
     ids = await post.put("ann@example.net", "bob@example.net", return_address="support@example.org")
     await post.put("cid@example.net", return_address=None)
     await outbox().run_due()
@@ -97,8 +91,8 @@ async def test_the_null_path_and_a_signed_one(outbox, post, sink, database):
         assert (channel, reply_tokens.read_return(keys, plus)) == ("support@example.org", delivery)
 
 
-async def test_each_recipient_has_an_answer_of_his_own(outbox, post, sink):
-    """4xx is put off, 5xx fails and is unsettled, the third gets the mail."""
+async def test_each_recipient_has_an_answer_of_their_own(outbox, post, sink):
+    """4xx defers, 5xx fails and is unsettled, and the third recipient gets the mail."""
     sink.at_recipient = {
         "ann@example.net": "450 4.2.1 Busy",
         "bob@example.net": "550 5.1.1 Unknown",
@@ -116,7 +110,7 @@ async def test_each_recipient_has_an_answer_of_his_own(outbox, post, sink):
 
 
 async def test_greylisting(outbox, post, sink, clock):
-    """A server that refuses the first attempt gets the same bytes at the next."""
+    """A server that refuses the first attempt gets the same bytes at the next one."""
     sink.greylist = 1
     await post.put("ann@example.net", "bob@example.net")
     sender = outbox()
@@ -127,9 +121,7 @@ async def test_greylisting(outbox, post, sink, clock):
 
 
 async def test_a_smarthost_that_is_away_for_three_days(outbox, post, sink, clock):
-    """Attempts become rarer, one a recipient each time, and once it is back each mail is delivered
-    once.
-    """
+    """Attempts become rarer; once it is back, each mail is delivered once."""
     await post.put("ann@example.net", "bob@example.net")
     sender = outbox()
     await sink.stop()
@@ -139,7 +131,7 @@ async def test_a_smarthost_that_is_away_for_three_days(outbox, post, sink, clock
     assert 40 <= len(instants) <= 120
     assert await post.states() == ["deferred", "deferred"]
     assert {row.last_reply for row in await post.rows()} == {
-        "no way to the smarthost: connection refused"
+        "cannot connect to the smarthost: connection refused"
     }
     before = [row.attempts for row in await post.rows()]
     assert min(before) >= 20
@@ -151,9 +143,7 @@ async def test_a_smarthost_that_is_away_for_three_days(outbox, post, sink, clock
 
 
 async def test_five_days_are_the_end(outbox, post, sink, clock):
-    """Then it failed for good, says so with the last answer, and its ticket is to be told; a retry
-    by hand gives it five more.
-    """
+    """After five days it fails with the last reply; a manual retry gives five more."""
     [one] = await post.put("ann@example.net")
     sink.at_recipient = {"ann@example.net": "451 4.3.0 Not now"}
     sender = outbox()
@@ -173,7 +163,7 @@ async def test_five_days_are_the_end(outbox, post, sink, clock):
 
 
 async def test_a_connection_that_ends_after_the_end_of_data(outbox, post, sink, clock):
-    """The only case in which a mail goes out twice, with the same bytes and the same Message-ID."""
+    """The only case in which a mail is sent twice, with the same bytes and Message-ID."""
     await post.put("ann@example.net")
     sink.at_data = [DROP]
     sender = outbox()
@@ -185,9 +175,7 @@ async def test_a_connection_that_ends_after_the_end_of_data(outbox, post, sink, 
 
 
 async def test_a_crash_between_the_answer_and_its_mark(outbox, post, sink, clock, database):
-    """Nothing happens while the lease lasts; after it there is one more attempt with the same
-    bytes.
-    """
+    """After the lease there is one more attempt, with the same bytes."""
     [one] = await post.put("ann@example.net")
     first = outbox(
         signer=Signer(
@@ -196,7 +184,7 @@ async def test_a_crash_between_the_answer_and_its_mark(outbox, post, sink, clock
     )
     dying = asyncio.create_task(first.run_due())
     sink.at_data = [STALL]
-    await sink.arrived.wait()  # the smarthost has it, and says so to nobody
+    await sink.arrived.wait()  # the smarthost has the mail but does not answer
     dying.cancel()
     with pytest.raises(asyncio.CancelledError):
         await dying
@@ -213,7 +201,7 @@ async def test_a_crash_between_the_answer_and_its_mark(outbox, post, sink, clock
 async def test_a_database_that_is_away_after_the_answer(
     database, post, sink, clock, smarthost, monkeypatch
 ):
-    """What the smarthost took is written down as soon as the database is back: not sent again."""
+    """An accepted mail is recorded once the database is back, and not sent again."""
     await post.put("ann@example.net")
     waited = []
 
@@ -237,9 +225,7 @@ async def test_a_database_that_is_away_after_the_answer(
 
 
 async def test_an_account_that_is_refused_puts_everything_off(outbox, post, sink):
-    """Nobody is blamed: after the first refusal the rest of the pass gets the same answer without
-    being tried.
-    """
+    """After the first refusal the rest of the pass is deferred untried, with its reply."""
     sink.users["desk"] = "another"
     for _ in range(30):
         await post.put("ann@example.net", "bob@example.net")
@@ -249,30 +235,30 @@ async def test_an_account_that_is_refused_puts_everything_off(outbox, post, sink
         ("deferred", 1, "535 5.7.8 Authentication credentials invalid", None)
     }
     assert len({row.due_at for row in rows}) > 50
-    assert len(sink.logins) <= worker.AT_ONCE
+    assert len(sink.logins) <= worker.MAX_CONNECTIONS
 
 
 async def test_what_is_put_off_untried_is_told_in_one_line(outbox, post, sink, told):
-    """A smarthost that is away with much waiting does not fill the log."""
+    """Many deliveries deferred untried take one line of the log."""
     await post.put(*(f"r{number}@example.net" for number in range(15)))
     await sink.stop()
     await outbox().run_due()
     lines = [json.loads(line) for line in told.getvalue().splitlines()]
     assert [(each["event"], each["reply"]) for each in lines] == [
-        ("delivery", "no way to the smarthost: connection refused"),
-        ("deliveries put off", "no way to the smarthost: connection refused"),
+        ("delivery", "cannot connect to the smarthost: connection refused"),
+        ("deliveries put off", "cannot connect to the smarthost: connection refused"),
     ]
     assert lines[1]["deliveries"] == 14
 
 
 async def test_many_are_sent_on_a_few_connections(outbox, post, sink):
-    """More than twenty that are due share up to four connections; fewer have one."""
+    """More than twenty deliveries share up to four connections; fewer use one."""
     await post.put(*(f"r{number}@example.net" for number in range(20)))
     await outbox().run_due()
     assert (sink.connections, len(sink.mails)) == (1, 20)
     await post.put(*(f"s{number}@example.net" for number in range(130)))
     await outbox().run_due()
-    assert 1 < sink.most_at_once <= worker.AT_ONCE
+    assert 1 < sink.most_at_once <= worker.MAX_CONNECTIONS
     assert sorted(mail.recipient for mail in sink.mails[20:]) == sorted(
         f"s{number}@example.net" for number in range(130)
     )
@@ -293,7 +279,7 @@ async def test_two_processes_never_send_one_delivery_twice(outbox, post, sink, c
 
 
 async def test_what_is_cancelled_is_not_sent(outbox, post, sink):
-    """Before its time, and while it waits for another attempt."""
+    """Cancelled deliveries are not sent, scheduled or deferred."""
     [one] = await post.put("ann@example.net")
     await post.put("bob@example.net")
     async with post.database.write() as connection:
@@ -306,9 +292,7 @@ async def test_what_is_cancelled_is_not_sent(outbox, post, sink):
 
 
 async def test_no_bare_line_end_leaves(outbox, post, sink):
-    """Whatever the bytes, every CR and LF at the server is part of a CRLF, and the signature is
-    that of what was sent.
-    """
+    """Every CR and LF sent is part of a CRLF, and the signature is that of the sent bytes."""
     await post.put(
         "ann@example.net", raw=b"Subject: x\nFrom: a@example.org\r\n\nbare\rbare\n.\r\n.\nend"
     )
@@ -320,9 +304,7 @@ async def test_no_bare_line_end_leaves(outbox, post, sink):
 
 
 async def test_a_mail_that_cannot_be_sent_does_not_stop_the_others(outbox, post, sink):
-    """One without bytes, one without headers where they are to be signed, one to no address: each
-    fails with its reason.
-    """
+    """Each mail that cannot be sent fails with its reason, and the others are sent."""
     signer = Signer(
         "example.org", "desk", read_key(openssl("genpkey", "-algorithm", "ed25519").decode())
     )
@@ -333,16 +315,14 @@ async def test_a_mail_that_cannot_be_sent_does_not_stop_the_others(outbox, post,
     await outbox(signer=signer).run_due()
     assert [(row.state, row.last_reply) for row in await post.rows()][:3] == [
         ("failed", "there is no mail to send"),
-        ("failed", "the mail could not be signed: its headers are not as they should be"),
-        ("failed", "the address is no mail address"),
+        ("failed", "the mail cannot be signed: its headers are malformed"),
+        ("failed", "invalid mail address"),
     ]
     assert [mail.recipient for mail in sink.mails] == ["bob@example.net"]
 
 
 async def test_it_serves_until_it_is_stopped(outbox, post, sink):
-    """New mail is sent when somebody says that there is some; stopping says goodbye to the
-    smarthost.
-    """
+    """A wake-up sends new mail; stopping ends the connection with QUIT."""
     stop, wake = asyncio.Event(), Wake()
     serving = asyncio.create_task(outbox().serve(stop, wake))
     for number in range(3):
@@ -357,7 +337,7 @@ async def test_it_serves_until_it_is_stopped(outbox, post, sink):
 
 
 async def test_stopping_finishes_what_is_in_hand_only(outbox, post, sink):
-    """The mail that is under way is finished and marked; the others are given back untried."""
+    """The mail under way is finished and marked; the others are released untried."""
     await post.put(*(f"r{number}@example.net" for number in range(10)))
     sink.at_data = [STALL]
     stop = asyncio.Event()
@@ -372,7 +352,7 @@ async def test_stopping_finishes_what_is_in_hand_only(outbox, post, sink):
 
 
 async def test_it_goes_on_after_the_database_was_away(outbox, post, sink, monkeypatch):
-    """A pass that finds no database is tried again a little later."""
+    """A pass without a database is repeated a little later."""
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0.01)
     sender = outbox()
     claim, left = sender.deliveries.claim, [StoreUnavailable("away")] * 2
@@ -398,7 +378,7 @@ async def test_it_goes_on_after_the_database_was_away(outbox, post, sink, monkey
 async def test_the_lease_is_kept_while_a_slow_server_takes_its_time(
     outbox, post, sink, clock, monkeypatch
 ):
-    """What is under way is never claimed by somebody else, however long it takes."""
+    """A slow delivery is never claimed by another process."""
     monkeypatch.setattr(worker, "LEASE_SECONDS", 0.3)
     [one] = await post.put("ann@example.net")
     sink.at_data = [STALL]
@@ -420,9 +400,7 @@ async def test_the_lease_is_kept_while_a_slow_server_takes_its_time(
 
 
 async def test_the_log_tells_no_address_and_no_subject(outbox, post, sink, told):
-    """One line an attempt, with codes and numbers; nothing of what a server says of people or
-    mails.
-    """
+    """An attempt is one line of codes and numbers, without people, mail or server text."""
     sink.at_recipient = {
         "ann@example.net": "550 5.1.1 <ann@example.net>: 'A very private matter' is unwanted"
     }
@@ -435,6 +413,6 @@ async def test_the_log_tells_no_address_and_no_subject(outbox, post, sink, told)
     assert [(each["event"], each["state"], each["reply"], each["attempts"]) for each in lines] == [
         ("delivery", "failed", "550 5.1.1", 1),
         ("delivery", "sent", "250 2.0.0", 1),
-        ("delivery", "deferred", "no way to the smarthost: connection refused", 1),
+        ("delivery", "deferred", "cannot connect to the smarthost: connection refused", 1),
     ]
     assert not re.search(r"\w@\w|private|unwanted", told.getvalue())

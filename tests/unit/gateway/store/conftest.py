@@ -1,4 +1,4 @@
-"""What the store's tests ask for: a migrated database, on each kind in turn."""
+"""Fixtures of the store tests: a migrated database of each kind in turn."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from gateway.store.engine import Database, upgrade
 
 @pytest.fixture
 def ready_url(built_database: Callable[[Callable[[str], None]], str]) -> str:
-    """The address of a database with all tables and the first data, on each database in turn."""
+    """Return the URL of a database with all tables and the first data."""
     return built_database(upgrade)
 
 
 @pytest.fixture
 async def store(ready_url: str) -> AsyncIterator[Database]:
-    """That database, open."""
+    """Open that database."""
     database = await Database.open(ready_url, node="test")
     yield database
     await database.close()

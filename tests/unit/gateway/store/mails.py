@@ -1,4 +1,4 @@
-"""Mails for the tests of the store."""
+"""Mails for the store tests."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """What the ingress hands over."""
+    """What the ingress stores."""
 
     raw: bytes | Held
     size: int
@@ -46,7 +46,7 @@ class Incoming:
 def mail(
     raw: bytes, path: Path | None = None, mark: MailboxPosition | None = None, **envelope: object
 ) -> Incoming:
-    """A mail of these bytes, in a file when a path is given."""
+    """Return a mail of these bytes, in a file where a path is given."""
     if path is not None:
         path.write_bytes(raw)
     return Incoming(
@@ -59,7 +59,7 @@ def mail(
 
 
 def became(claimed: Claimed | int, state: str = "done", **values: object) -> Finished:
-    """What a mail became, with nothing told but what is given."""
+    """Return the result of a mail, empty but for what is given."""
     number = claimed if isinstance(claimed, int) else claimed.id
     plain: dict[str, object] = dict.fromkeys(Finished.__slots__) | {
         "mail_id": number,

@@ -1,6 +1,4 @@
-"""The two verbs of the database, and what they do when things go wrong: on SQLite and on
-PostgreSQL.
-"""
+"""The two verbs of the database and their errors, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ async def value(database: Database, name: str = "ticket") -> int:
 
 
 async def test_write_commits_when_the_block_ends_well(store):
-    """A transaction whose block ends well is there afterwards."""
+    """A transaction is committed when its block ends."""
     async with store.write() as connection:
         assert await bulk.allot(connection, "ticket", 3) == 1
     assert await value(store) == 3
@@ -48,14 +46,14 @@ async def test_write_leaves_no_trace_of_a_block_that_raises(store):
 
 
 async def test_allot_knows_its_counters(store):
-    """A counter nobody made is a mistake of the caller."""
+    """An unknown counter raises KeyError."""
     with pytest.raises(KeyError):
         async with store.write() as connection:
             await bulk.allot(connection, "tikcet", 1)
 
 
 async def test_writers_of_one_process_queue_in_order(store):
-    """Twenty writers at once get twenty different numbers and none of them fails as busy."""
+    """Twenty concurrent writers get twenty numbers, and none fails as busy."""
 
     async def one() -> int:
         async with store.write(ordered=True) as connection:
@@ -67,9 +65,7 @@ async def test_writers_of_one_process_queue_in_order(store):
 
 
 async def test_ordered_writers_of_two_processes_exclude_each_other(store, ready_url):
-    """What an ordered writer read stays true until it has committed, although another daemon writes
-    at the same time.
-    """
+    """What an ordered writer read stays true until it has committed."""
     other = await Database.open(ready_url, node="other")
     try:
 
@@ -91,9 +87,7 @@ async def test_ordered_writers_of_two_processes_exclude_each_other(store, ready_
 
 
 async def test_a_cancelled_writer_rolls_back_and_frees_the_way(store):
-    """A task that is cancelled inside its transaction leaves nothing behind, and the next writer is
-    not kept waiting.
-    """
+    """A cancelled writer leaves nothing behind and does not block the next one."""
     inside = asyncio.Event()
 
     async def hang() -> None:
@@ -112,9 +106,7 @@ async def test_a_cancelled_writer_rolls_back_and_frees_the_way(store):
 
 
 async def test_a_cancellation_at_any_await_leaves_all_or_nothing(store):
-    """Wherever a writer is cancelled, the transaction is either committed whole or gone, and the
-    database goes on working.
-    """
+    """Wherever a writer is cancelled, its transaction is committed whole or not at all."""
     for steps in range(60):
 
         async def work() -> None:
@@ -135,7 +127,7 @@ async def test_a_cancellation_at_any_await_leaves_all_or_nothing(store):
 
 
 async def test_uninterrupted_work_outlives_the_cancellation():
-    """Work that must not be interrupted is finished before the cancellation is raised."""
+    """The work is finished before the cancellation is raised."""
     begun, go, done = asyncio.Event(), asyncio.Event(), []
 
     async def commit() -> None:
@@ -155,9 +147,7 @@ async def test_uninterrupted_work_outlives_the_cancellation():
 
 
 async def test_write_rows_writes_what_sqlalchemy_would(store):
-    """Rows written many at once go through the same column types and defaults as any others, in the
-    order given.
-    """
+    """Bulk rows use the same column types and defaults as others, in the given order."""
     now = datetime(2026, 11, 22, 10, tzinfo=UTC)
     rows = [
         {
@@ -195,13 +185,13 @@ async def test_write_rows_writes_what_sqlalchemy_would(store):
 
 @pytest.mark.parametrize("url", ["mysql://a/b", "sqlite://", "sqlite:///:memory:", "nonsense", ""])
 async def test_an_address_of_another_kind_is_refused(url):
-    """Only SQLite files and PostgreSQL are databases for us."""
+    """Only SQLite files and PostgreSQL are accepted."""
     with pytest.raises(UsageError):
         await Database.open(url, node="n")
 
 
 async def test_an_absent_file_becomes_a_database_that_others_cannot_read(tmp_path: Path):
-    """Any command makes the embedded database, folders included; nobody else may read mail in it."""
+    """An absent SQLite file is created with its folders, private to its owner."""
     path = tmp_path / "a" / "b" / "desk.db"
     database = await Database.open(f"sqlite:///{path}", node="n")
     await database.close()
@@ -216,16 +206,14 @@ async def test_a_relative_address_counts_from_the_working_directory(tmp_path: Pa
 
 
 async def test_a_postgresql_database_without_tables_asks_for_the_upgrade(postgres):
-    """A foreign server is not written to unasked."""
+    """An empty PostgreSQL database is not written to unasked."""
     with pytest.raises(SchemaOutdated):
         await Database.open(postgres.url(postgres.create()), node="n")
 
 
 @pytest.mark.parametrize("found", ["0000", "9999"])
 async def test_other_tables_than_ours_are_refused(ready_url, found):
-    """An older database asks for the upgrade, a newer one for the newer program; neither is
-    touched.
-    """
+    """An older database asks for the upgrade, a newer one for a newer program."""
     database = await Database.open(ready_url, node="n")
     async with database.write() as connection:
         await connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{found}'")
@@ -235,7 +223,7 @@ async def test_other_tables_than_ours_are_refused(ready_url, found):
 
 
 async def test_postgresql_that_does_not_wait_for_the_disk_is_refused(postgres):
-    """synchronous_commit = off for our database means no start (reliability.md 1, item 1)."""
+    """synchronous_commit = off prevents the start (reliability.md 1, item 1)."""
     name = postgres.create()
     upgrade(postgres.url(name))
     postgres.sql(f"ALTER DATABASE {name} SET synchronous_commit = off")
@@ -244,7 +232,7 @@ async def test_postgresql_that_does_not_wait_for_the_disk_is_refused(postgres):
 
 
 async def test_sqlite_waits_for_the_disk(tmp_path: Path):
-    """The writer of SQLite runs with a write-ahead log and synchronous FULL; readers cannot write."""
+    """Writers use a write-ahead log with synchronous FULL; readers cannot write."""
     database = await Database.open(f"sqlite:///{tmp_path / 'x.db'}", node="n")
     try:
         async with database.write() as connection:
@@ -259,15 +247,13 @@ async def test_sqlite_waits_for_the_disk(tmp_path: Path):
 
 
 async def test_nobody_at_the_address_is_try_again(free_port):
-    """A database server that is not there is no mistake of ours: exit 75."""
+    """An absent database server raises StoreUnavailable (exit 75)."""
     with pytest.raises(StoreUnavailable):
         await Database.open(f"postgresql://x@127.0.0.1:{free_port}/y", node="n")
 
 
 async def test_a_server_that_hangs_up_is_try_again_and_recovers(store, postgres, database_kind):
-    """When the server ends our connections, the statement under way fails with try again and the
-    next ones work.
-    """
+    """A lost connection fails the current statement only, with StoreUnavailable."""
     if database_kind == "sqlite":
         return
     with pytest.raises(StoreUnavailable):  # noqa: PT012 - the block is what is tested
@@ -283,7 +269,7 @@ async def test_a_server_that_hangs_up_is_try_again_and_recovers(store, postgres,
 
 
 async def test_a_file_that_is_no_database_is_try_again(tmp_path: Path):
-    """A damaged file is told in a sentence, without the driver's words."""
+    """A damaged file raises our message, without the text of the driver."""
     (tmp_path / "x.db").write_bytes(
         b"this is no database, but it is long enough to look like one at first sight" * 30
     )
@@ -292,9 +278,7 @@ async def test_a_file_that_is_no_database_is_try_again(tmp_path: Path):
 
 
 async def test_another_process_that_keeps_sqlite_busy_is_try_again(tmp_path: Path, monkeypatch):
-    """A writer elsewhere that does not end gives try again after the patience is over, never a
-    loss.
-    """
+    """A long writer elsewhere raises StoreUnavailable after the timeout."""
     from gateway.store.sql import sqlite
 
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)

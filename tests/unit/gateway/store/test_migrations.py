@@ -1,6 +1,4 @@
-"""The history of the tables: it ends at the schema, survives a kill anywhere, and sows the first
-data once.
-"""
+"""The migrations: they end at the schema, survive a kill, and insert the first data once."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 
 import pytest
 import sqlalchemy as sa
@@ -38,15 +37,13 @@ def differences(connection: sa.Connection) -> list[object]:
 
 
 async def test_the_migrated_tables_are_those_of_the_schema(store):
-    """Migrations and schema.py describe the same tables, on both databases."""
+    """Migrations and schema describe the same tables, on both databases."""
     async with store.write() as connection:
         assert await connection.run_sync(differences) == []
 
 
 async def test_the_migrated_tables_keep_what_comparing_does_not_see(store, tmp_path):
-    """Checks, automatic numbers and tables without row ids are as the schema says: SQLite's own
-    words for each table are the same.
-    """
+    """The SQL of each SQLite table is the same, with checks and tables without row ids."""
     if store.dialect != "sqlite":
         return
     fresh = engine.Database(f"sqlite:///{tmp_path / 'fresh.db'}", "n")
@@ -72,14 +69,12 @@ async def test_the_migrated_tables_keep_what_comparing_does_not_see(store, tmp_p
 
 
 def test_the_program_knows_its_newest_migration():
-    """The head that start-up asks for is the last migration in the folder."""
+    """HEAD is the last migration in the folder."""
     assert ScriptDirectory.from_config(runner.config()).get_current_head() == HEAD
 
 
 async def test_an_empty_database_is_migrated_and_sown(database_url):
-    """An upgrade makes tables, pipeline Support with both triggers on, the default channel, the
-    counters and a signing key.
-    """
+    """An upgrade inserts pipeline Support, the default channel, counters and a signing key."""
     await migrate(database_url)
     database = await Database.open(database_url, node="n")
     try:
@@ -121,9 +116,7 @@ OLD_PIPELINE = (
 
 
 async def test_an_older_database_keeps_what_it_holds(database_url):
-    """A database of the first release, with mail in it, asks for the upgrade, gets it by command,
-    and loses nothing.
-    """
+    """A database of the first release asks for the upgrade and then keeps its data."""
     old = engine.Database(database_url, "n")
     row = {
         "received_at": NOW,
@@ -180,9 +173,7 @@ async def test_an_older_database_keeps_what_it_holds(database_url):
 
 
 async def test_a_database_with_an_action_log_gets_its_index(database_url):
-    """A database of migration 0003 asks for the upgrade and has every table and index of the schema
-    afterwards; its runs stay.
-    """
+    """A database of migration 0003 gets all tables and indexes; its runs stay."""
     old = engine.Database(database_url, "n")
     run = {"id": 1, "workflow_id": 1, "ticket": 1, "version": 1, "outcome": "OK", "at": NOW}
     try:
@@ -237,8 +228,85 @@ async def test_a_database_with_an_action_log_gets_its_index(database_url):
         await old.close()
 
 
+async def fill_0004(connection):
+    """Insert rows of migration 0004 whose columns have two meanings."""
+    outgoing = {"id": 1, "automatic": False, "subject": "A", "created_at": NOW}
+    await connection.execute(sa.insert(tables.outgoing).values(outgoing))
+    later = NOW + timedelta(days=1)
+    for number, state, ended in (
+        (1, "deferred", later),  # queued again
+        (2, "queued", None),
+        (3, "sent", later),
+    ):
+        row = {"id": number, "outgoing_id": 1, "state": state, "created_at": NOW}
+        to = {"recipient": "a@example.net", "domain": "example.net", "ended_at": ended}
+        await connection.execute(sa.insert(tables.delivery).values(row | to))
+    for number, size, sha256, blob in (
+        (1, 9, "", None),  # its raw mail was erased
+        (2, 0, "", "ab/abc"),  # its blob is still to be deleted, and then the row
+        (3, 9, "", "cd/cde"),  # its blob is still to be deleted
+        (4, 0, "0" * 64, None),  # an empty mail
+    ):
+        row = {"received_at": NOW, "source": "smtp", "envelope": {}, "state": "done"}
+        more = {"id": number, "size": size, "sha256": sha256, "blob": blob}
+        await connection.execute(sa.insert(tables.mail).values(row | more))
+    box = {"id": 1, "name": "desk", "place": "a@host/INBOX", "uidvalidity": 9, "state": "ok"}
+    await connection.execute(sa.insert(tables.mailbox).values(box))
+    for uidvalidity, uid, mail_id, digest in (
+        (7 - (1 << 33), 1, 11, b"a" * 16),  # the UIDs of the first time
+        ((1 << 32) - 1 - (1 << 34), 1, 12, b"a" * 16),  # those of the second, the highest there is
+        (1 - 3 * (1 << 33), 2, 13, b"b" * 16),  # those of the third
+        (9, 1, 14, b"c" * 16),
+        (9, 2, None, None),  # could not be fetched
+    ):
+        row = {"mailbox_id": 1, "uidvalidity": uidvalidity, "uid": uid, "mail_id": mail_id}
+        more = {"digest": digest, "settled": mail_id is not None, "tries": 0}
+        await connection.execute(sa.insert(tables.mailbox_mail).values(row | more))
+
+
+async def test_columns_with_two_meanings_are_converted(database_url):
+    """A database of migration 0004 keeps what its rows meant, in a column or table for each."""
+    old = engine.Database(database_url, "n")
+    later = NOW + timedelta(days=1)
+    delivery, mail, taken = tables.delivery.c, tables.mail.c, tables.mailbox_mail.c
+    superseded = tables.superseded_mail.c
+    try:
+        async with old.write() as connection:
+            await connection.run_sync(lambda sync: command.upgrade(runner.config(sync), "0004"))
+            await fill_0004(connection)
+        with pytest.raises(SchemaOutdated):
+            await Database.open(database_url, node="n")
+        await migrate(database_url, seed=False)
+        async with old.write() as connection:
+
+            async def rows(*columns):
+                return list(await connection.execute(sa.select(*columns).order_by(*columns[:2])))
+
+            assert await connection.run_sync(differences) == []
+            assert await rows(delivery.id, delivery.ended_at, delivery.queued_at) == [
+                (1, None, later),
+                (2, None, None),
+                (3, later, None),
+            ]
+            assert await rows(mail.id, mail.erased) == [
+                (1, "raw"),
+                (2, "row"),
+                (3, "raw"),
+                (4, None),
+            ]
+            assert await rows(taken.uidvalidity, taken.uid, taken.mail_id) == [
+                (9, 1, 14),
+                (9, 2, None),
+            ]
+            assert await rows(
+                superseded.generation, superseded.uid, superseded.mail_id, superseded.digest
+            ) == [(1, 1, 11, b"a" * 16), (2, 1, 12, b"a" * 16), (3, 2, 13, b"b" * 16)]
+    finally:
+        await old.close()
+
+
 async def test_upgrading_again_brings_nothing_back(ready_url):
-    """What a person changed or renamed since the first upgrade stays as it is."""
+    """What a person changed since the first upgrade stays."""
     database = await Database.open(ready_url, node="n")
     async with database.write() as connection:
         [support] = (await pipelines.load_pipelines(connection)).values()
@@ -254,7 +322,7 @@ async def test_upgrading_again_brings_nothing_back(ready_url):
 
 
 async def test_several_daemons_may_start_on_an_empty_database_at_once(database_url):
-    """Four upgrades at the same time end with one set of first data and no error."""
+    """Four concurrent upgrades insert the first data once, without an error."""
     await asyncio.gather(*(asyncio.to_thread(upgrade, database_url) for _ in range(4)))
     database = await Database.open(database_url, node="n")
     async with database.read() as connection:
@@ -286,9 +354,7 @@ print(seen)
 
 @pytest.mark.parametrize("at", [3, 20, 45, 10_000])
 async def test_an_upgrade_killed_anywhere_leaves_all_or_nothing(database_url, at):
-    """An upgrade that dies at any statement leaves an empty database, which the next upgrade
-    completes.
-    """
+    """A killed upgrade leaves an empty database, which the next upgrade completes."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",

@@ -1,6 +1,4 @@
-"""How a person is recognised, and that deleting is finished after a crash and reaches the bytes of
-the files.
-"""
+"""Recognising a person, finishing an erasure after a crash, and emptying the files."""
 
 from __future__ import annotations
 
@@ -11,11 +9,12 @@ import sqlalchemy as sa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import Refused
+from gateway.errors import Invalid, Refused
 from gateway.store.engine import file_of
 from gateway.store.erasure import erase
 from gateway.store.erasure.find import ERASED, Likeness
 from gateway.store.queues.blobs import FileBlobs
+from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import Spool
 from gateway.store.schema import tables
 from gateway.store.sql import sqlite
@@ -45,25 +44,21 @@ OTHERS = [
 
 @pytest.mark.parametrize("text", NAMED)
 def test_an_address_is_found_however_it_is_written(text):
-    """Case, links, return paths and punctuation around it do not hide an address, in text and in
-    raw mail.
-    """
+    """Case, links, return paths and punctuation do not hide an address, also in raw mail."""
     assert ANN.is_in(text)
     assert ANN.is_in_raw(text.encode())
     assert not ANN.is_in(ANN.hidden(text))
 
 
 @pytest.mark.parametrize("text", OTHERS)
-def test_somebody_else_is_not_taken_for_her(text):
-    """A longer local part, a longer domain, a name that is only a word: nothing is changed."""
+def test_somebody_else_is_not_taken_for_the_person(text):
+    """A longer local part, a longer domain, or a name that is only a word changes nothing."""
     assert not ANN.is_in_raw(text.encode())
     assert ANN.hidden(text, names=True) == text
 
 
 def test_names_go_with_the_address_and_whole_names_alone():
-    """Beside the address any name goes; alone only one of several words, and only where that is
-    asked for.
-    """
+    """Beside the address any name is hidden; alone only a full name, and only on request."""
     assert ANN.hidden('On Monday "Ann" <ann@example.org> wrote:') == f"On Monday {ERASED} wrote:"
     assert ANN.hidden("Ann\n Example said", names=True) == f"{ERASED} said"
     assert ANN.hidden("Ann Example said") == "Ann Example said"
@@ -77,16 +72,14 @@ def test_names_go_with_the_address_and_whole_names_alone():
 
 @pytest.mark.parametrize("address", ["", "ann", "@example.org", "ann@", "a b@example.org"])
 def test_what_is_no_address_is_refused(address):
-    """Nothing is looked for by half an address."""
-    with pytest.raises(Refused):
+    """A malformed address is refused."""
+    with pytest.raises(Invalid):
         Likeness(address)
 
 
 @given(st.text(), st.sampled_from(NAMED), st.text())
 def test_nothing_of_the_address_is_left_in_any_text(before, inside, after):
-    """Whatever stands around it: a text in which she was found does not hold her afterwards, and
-    hiding twice changes nothing more.
-    """
+    """A hidden text does not contain the address, and hiding again changes nothing."""
     hidden = ANN.hidden(f"{before} {inside} {after}", names=True)
     assert not ANN.is_in(hidden)
     assert ANN.hidden(hidden, names=True) == hidden
@@ -100,30 +93,26 @@ async def rows(store, *columns):
         return (await connection.execute(sa.select(*columns).order_by(columns[0]))).all()
 
 
-async def erased(store, mail_id, size):
-    """Marks a mail as the transaction of an erasure does, before its blob is gone."""
+async def erased(store, mail_id, what):
+    """Mark a mail as an erasure does before its blob is deleted."""
     async with store.write() as connection:
-        values = {"sha256": erase.NO_BYTES, "state": "done"} | (
-            {"size": erase.NO_SIZE} if size else {}
-        )
+        values = {"sha256": "", "erased": what, "state": "done"}
         await connection.execute(
             sa.update(tables.mail).where(tables.mail.c.id == mail_id).values(**values)
         )
 
 
 async def test_blobs_are_finished_after_a_crash(store, tmp_path):
-    """A crash after the commit leaves rows that name blobs: the next run deletes both, keeps a row
-    that was others', and a blob that is needed.
-    """
+    """The next run deletes blobs and rows left by a crash, and keeps those of others."""
     blobs = FileBlobs(tmp_path / "blobs")
     raws = [bytes([each]) * LARGE for each in (65, 66, 67, 67)]
-    hers, his, shared, kept = await Spool(store, blobs).put([mail(raw) for raw in raws])
-    await erased(store, hers, True)
-    await erased(store, his, False)
-    await erased(store, shared, True)
+    dropped, emptied, shared, kept = await Spool(store, blobs).put([mail(raw) for raw in raws])
+    await erased(store, dropped, "row")
+    await erased(store, emptied, "raw")
+    await erased(store, shared, "row")
     assert await erase.drop_blobs(store, blobs) == 2
     assert await rows(store, tables.mail.c.id, tables.mail.c.blob.is_(None)) == [
-        (his, True),
+        (emptied, True),
         (kept, False),
     ]
     assert [key async for key in blobs.listing()] == [
@@ -131,7 +120,7 @@ async def test_blobs_are_finished_after_a_crash(store, tmp_path):
     ]
     assert (await check(store, blobs)).findings == []
     with pytest.raises(Refused, match="erased"):
-        await Spool(store, blobs).raw(his)
+        await MailRegister(store, blobs).raw(emptied)
     assert await erase.drop_blobs(store, blobs) == 0
 
 
@@ -142,16 +131,14 @@ def files_of(store):
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 async def test_a_forgotten_word_is_in_no_byte_of_the_files(store):
-    """The search index of SQLite keeps a deleted word until its pieces are merged; the log keeps it
-    until it is emptied.
-    """
+    """Merging the index and emptying the log remove a deleted word from the files."""
     texts = [(number, "", f"common{number % 50} words") for number in range(1, 2000)]
-    hers = (5000, "", "quokkazebra words")
-    for some in (texts[:1000], [hers], texts[1000:]):
+    forgotten = (5000, "", "quokkazebra words")
+    for some in (texts[:1000], [forgotten], texts[1000:]):
         async with store.write() as connection:
             await search.index(connection, some)
     async with store.write() as connection:
-        await search.forget(connection, [hers])
+        await search.forget(connection, [forgotten])
     assert b"quokkazebra" in files_of(store)
     assert await erase.scour(store) is True
     assert b"quokkazebra" not in files_of(store)
@@ -164,7 +151,7 @@ async def test_a_forgotten_word_is_in_no_byte_of_the_files(store):
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 async def test_a_reader_keeps_the_log_and_that_is_told(store, monkeypatch):
-    """While somebody reads, the log cannot be emptied: scour says so, and succeeds when he is gone."""
+    """While a reader keeps the log, scour returns False; afterwards it succeeds."""
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     reader = sqlite.open_file(file_of(store.url), "read")
     reader.execute("BEGIN")
@@ -178,9 +165,7 @@ async def test_a_reader_keeps_the_log_and_that_is_told(store, monkeypatch):
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 async def test_copies_that_a_moved_row_left_behind_go_too(store, monkeypatch):
-    """An SQLite that does not overwrite by itself leaves copies of rows that grew, in pages still
-    in use: then the file is written anew.
-    """
+    """Without secure_delete in the build, the file is rewritten to remove copies of rows."""
     monkeypatch.setattr(erase, "_overwrites", lambda _: False)
     raws = [mail(b"x%d" % each) for each in range(400)]
     ids = await Spool(store, FileBlobs(file_of(store.url).parent / "blobs")).put(raws)

@@ -1,6 +1,4 @@
-"""Places of mails and leases of mailboxes: taken once, never skipped, and read by one process at a
-time; on both databases.
-"""
+"""Positions of mails and leases of mailboxes, on both databases."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ VALIDITY = 7
 
 @pytest.fixture
 async def boxes(store):
-    """Mailbox ``desk``, ours, opened with UIDVALIDITY 7 and nothing in it."""
+    """Return mailbox ``desk``, leased by us, opened with UIDVALIDITY 7 and empty."""
     made = Mailboxes(store)
     await made.register([("desk", "desk@host/INBOX")])
     await made.claim(["desk"], LEASE, NOW)
@@ -40,12 +38,12 @@ async def boxes(store):
 
 @pytest.fixture
 def spool(store, tmp_path):
-    """The spool of the same database."""
+    """Return the spool of the same database."""
     return Spool(store, open_blobs(f"file://{tmp_path}/blobs"))
 
 
 def marked(uid, follows, raw=None, *, validity=VALIDITY, settled=False):
-    """A mail with this UID, whose cursor stands at ``follows`` before it."""
+    """Return a mail with this UID that follows ``follows``."""
     return mail(
         raw or f"Subject: {uid}\r\n\r\n{uid}\r\n".encode(),
         mark=MailboxPosition(1, validity, uid, follows, settled),
@@ -64,9 +62,7 @@ async def count(store, table=tables.mail):
 
 
 async def test_place_and_bytes_are_one_transaction(boxes, spool, store):
-    """A stored mail stands in the list of its mailbox with its number, and the cursor has moved
-    over it.
-    """
+    """A stored mail is recorded with its spool id, and the cursor has moved past it."""
     ids = await spool.put([marked(3, 0), marked(5, 3)])
     async with store.read() as connection:
         rows = (
@@ -80,18 +76,14 @@ async def test_place_and_bytes_are_one_transaction(boxes, spool, store):
 
 
 async def test_a_mail_that_comes_again_is_not_stored_again(boxes, spool, store):
-    """The same UID twice, in one batch after the other, leaves one mail and gives its number both
-    times.
-    """
+    """The same UID twice is one mail with one id."""
     first = await spool.put([marked(3, 0), marked(4, 3)])
     again = await spool.put([marked(4, 3), marked(5, 4)])
     assert (again[0], await count(store), await cursor(boxes)) == (first[1], 3, 5)
 
 
 async def test_the_cursor_does_not_pass_a_mail_that_was_not_stored(boxes, spool):
-    """When a mail in the middle fails, those after it are stored and the cursor waits before the
-    gap, until the gap is filled.
-    """
+    """When a mail fails, later ones are stored and the cursor waits until the gap is filled."""
     await spool.put([marked(1, 0)])
     await spool.put([marked(3, 2)])
     assert await cursor(boxes) == 1
@@ -106,7 +98,7 @@ async def test_the_cursor_does_not_pass_a_mail_that_was_not_stored(boxes, spool)
     st.sets(st.integers(0, 11)),
 )
 def test_the_cursor_is_never_beyond_a_mail_that_is_missing(uids, random: Random, failing):
-    """Whatever is stored in whatever order: each listed mail up to the cursor was stored."""
+    """Each listed mail up to the cursor was stored, whatever the order."""
     listed = sorted(uids)
     taken_mail = [
         MailboxPosition(1, VALIDITY, uid, follows, settled=False)
@@ -124,9 +116,7 @@ def test_the_cursor_is_never_beyond_a_mail_that_is_missing(uids, random: Random,
 
 
 async def test_without_the_lease_nothing_is_stored(boxes, spool, store):
-    """A reader that lost its mailbox stores nothing in it, and other mail of the same group is
-    refused with it.
-    """
+    """Without the lease, all mail of the same commit is refused."""
     async with store.write() as connection:
         await connection.execute(sa.update(tables.mailbox).values(lease_owner="other-1"))
     with pytest.raises(MailboxLeaseLost):
@@ -142,16 +132,14 @@ async def test_without_the_lease_nothing_is_stored(boxes, spool, store):
 
 
 async def test_uids_of_another_validity_are_refused(boxes, spool, store):
-    """A mail fetched before the server gave new numbers is not stored under them."""
+    """A mail fetched under another UIDVALIDITY is not stored."""
     with pytest.raises(MailboxLeaseLost):
         await spool.put([marked(1, 0, validity=6)])
     assert await count(store) == 0
 
 
 async def test_new_numbers_do_not_double_what_is_known(boxes, spool, store):
-    """After another UIDVALIDITY the same bytes are the same mail under a new UID; the same bytes
-    twice stand for two.
-    """
+    """After new UIDs the same bytes are the same mail; the same bytes twice are two."""
     raws = [b"Subject: a\r\n\r\na", b"Subject: b\r\n\r\nb"]
     ids = await spool.put(
         [marked(uid, uid - 1, raw) for uid, raw in enumerate([raws[0], raws[1], raws[0]], 1)]
@@ -170,9 +158,7 @@ async def test_new_numbers_do_not_double_what_is_known(boxes, spool, store):
 
 
 async def test_a_validity_that_comes_back_hides_no_mail(boxes, spool, store):
-    """UIDVALIDITY 7, then 8, then 7 again with other mails: UIDs of the first time are not taken
-    for those of the third.
-    """
+    """UIDs of an earlier time are not recognised when their UIDVALIDITY comes back."""
     await spool.put([marked(1, 0), marked(2, 1)])
     for validity in (8, VALIDITY):
         await boxes.begin(1, validity, 2, NOW)
@@ -191,9 +177,7 @@ async def test_a_validity_that_comes_back_hides_no_mail(boxes, spool, store):
 
 
 async def test_another_place_under_the_same_name_is_read_from_the_beginning(boxes, spool):
-    """A mailbox that moved to another server keeps its name and its mails, but none of its UIDs,
-    and what lies there was there before us.
-    """
+    """A mailbox moved to another server keeps its mails, but not its UIDs."""
     await spool.put([marked(1, 0)])
     await boxes.register([("desk", "desk@elsewhere/INBOX")])
     assert (await boxes.get("desk")).uidvalidity == 0
@@ -207,7 +191,7 @@ async def test_another_place_under_the_same_name_is_read_from_the_beginning(boxe
 
 
 async def test_what_is_to_be_done_on_the_server_is_remembered(boxes, spool):
-    """Stored mails wait for their move until it is done; those that stay where they are do not."""
+    """Stored mails wait to be settled on the server, unless they need nothing."""
     await spool.put([marked(1, 0), marked(2, 1), marked(3, 2, settled=True)])
     assert await boxes.unsettled(1, VALIDITY, 10) == [1, 2]
     assert await boxes.unsettled(1, VALIDITY, 1) == [1]
@@ -218,13 +202,11 @@ async def test_what_is_to_be_done_on_the_server_is_remembered(boxes, spool):
 async def test_a_mail_that_cannot_be_fetched_is_owed_until_it_is_stored_or_gone(
     boxes, spool, store
 ):
-    """An owed mail is listed with its reason, tried again when due, and no longer owed once it is
-    stored or no longer there.
-    """
+    """An unfetchable mail is listed and retried until it is stored or gone."""
     later = NOW + timedelta(minutes=1)
-    await boxes.owe(1, VALIDITY, 1, "no text", later)
-    await boxes.owe(1, VALIDITY, 1, "still no text", later)
-    await boxes.owe(1, VALIDITY, 2, "no text", later)
+    await boxes.record_unfetchable(1, VALIDITY, 1, "no text", later)
+    await boxes.record_unfetchable(1, VALIDITY, 1, "still no text", later)
+    await boxes.record_unfetchable(1, VALIDITY, 2, "no text", later)
     assert [(each.uid, each.problem, each.tries) for each in await boxes.owed(1, VALIDITY)] == [
         (1, "still no text", 2),
         (2, "no text", 1),
@@ -239,7 +221,7 @@ async def test_a_mail_that_cannot_be_fetched_is_owed_until_it_is_stored_or_gone(
     )
     assert await boxes.owed_counts() == {1: 2}
     await spool.put([marked(1, 1)])
-    await boxes.forgive(1, VALIDITY, [1, 2])
+    await boxes.drop_unfetchable(1, VALIDITY, [1, 2])
     assert (
         await boxes.owed(1, VALIDITY),
         await boxes.unsettled(1, VALIDITY, 9),
@@ -248,7 +230,7 @@ async def test_a_mail_that_cannot_be_fetched_is_owed_until_it_is_stored_or_gone(
 
 
 async def test_one_process_reads_a_mailbox(boxes, ready_url):
-    """A lease keeps others out until it runs out or is given back; its holder keeps it."""
+    """A lease keeps others out until it ends or is released; its holder can renew it."""
     other = Mailboxes(await Database.open(ready_url, node="other-1"))
     try:
         assert await other.claim(["desk"], LEASE, NOW) == {}
@@ -263,9 +245,7 @@ async def test_one_process_reads_a_mailbox(boxes, ready_url):
 
 
 async def test_a_process_that_is_gone_holds_nothing(boxes, ready_url, store):
-    """After a kill the next process of the same host reads at once; a process that lives keeps its
-    lease.
-    """
+    """The lease of a dead process of this host is free; that of a living one is not."""
     host = nodes.own().rpartition("-")[0]
     next_one = Mailboxes(await Database.open(ready_url, node=nodes.own()))
     try:
@@ -286,14 +266,12 @@ async def test_a_process_that_is_gone_holds_nothing(boxes, ready_url, store):
 
 
 async def test_a_transaction_on_a_mailbox_does_not_cost_its_lease(boxes, ready_url, spool):
-    """While mail of ours is being stored, our lease is renewed as soon as that is over, not lost;
-    another process takes nothing meanwhile.
-    """
+    """Renewing our lease waits for our own transaction; others take nothing meanwhile."""
     inside, leave = asyncio.Event(), asyncio.Event()
 
     async def store():
         async with boxes.database.write() as connection:
-            await taken_mail.claim_marks(
+            await taken_mail.find_taken(
                 connection,
                 boxes.database.node,
                 {MailboxPosition(1, VALIDITY, 1, 0, settled=False): b"x" * 16},
@@ -314,7 +292,7 @@ async def test_a_transaction_on_a_mailbox_does_not_cost_its_lease(boxes, ready_u
 
 
 async def test_two_processes_share_mailboxes_without_overlap(ready_url):
-    """Processes that claim ten mailboxes at the same time get each one of them once."""
+    """Processes that claim ten mailboxes at once get each of them once."""
     names = [f"box{number}" for number in range(10)]
     made = [
         Mailboxes(await Database.open(ready_url, node=f"host{number}-1")) for number in range(3)
@@ -331,9 +309,9 @@ async def test_two_processes_share_mailboxes_without_overlap(ready_url):
 
 
 async def test_how_a_mailbox_is_can_be_seen(boxes):
-    """A failure is kept with the instant of the first one until everything was read again."""
-    await boxes.ailing(1, "failing", "the server is silent", NOW)
-    await boxes.ailing(1, "refused", "wrong password", NOW + timedelta(hours=1))
+    """The time of the first failure is kept until everything was read again."""
+    await boxes.mark_failing(1, "failing", "the server is silent", NOW)
+    await boxes.mark_failing(1, "refused", "wrong password", NOW + timedelta(hours=1))
     box = await boxes.get("desk")
     assert (box.state, box.problem, box.failing_since, box.last_pass_at) == (
         "refused",
@@ -341,7 +319,7 @@ async def test_how_a_mailbox_is_can_be_seen(boxes):
         NOW,
         None,
     )
-    await boxes.well(1, NOW + timedelta(hours=2))
+    await boxes.mark_ok(1, NOW + timedelta(hours=2))
     box = await boxes.get("desk")
     assert (box.state, box.problem, box.failing_since, box.last_pass_at) == (
         "ok",
@@ -352,7 +330,7 @@ async def test_how_a_mailbox_is_can_be_seen(boxes):
 
 
 async def test_a_plan_reads_again_from_the_beginning(boxes, spool):
-    """An import with other wishes begins at the first UID; what is known stays known."""
+    """An import starts again at the first UID; known mail stays known."""
     await spool.put([marked(4, 0)])
     await boxes.plan(1, date(2026, 1, 1), "none", 9, NOW + timedelta(days=1))
     box = await boxes.get("desk")

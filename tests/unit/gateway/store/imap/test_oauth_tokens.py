@@ -1,6 +1,4 @@
-"""The rows of access tokens, on both databases: the lease, and that the newest refresh token is
-never written over.
-"""
+"""Token rows, on both databases: leases, and never overwriting the newest refresh token."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ LEASE = 30.0
 
 
 def given(number, *, refresh=True, refresh_until=None):
-    """What a provider gives the nth time."""
+    """Return the nth grant of a provider."""
     return Granted(
         f"access-{number}", NOW + HOUR, f"refresh-{number}" if refresh else None, refresh_until
     )
@@ -30,7 +28,7 @@ def given(number, *, refresh=True, refresh_until=None):
 
 @pytest.fixture
 async def rows(store):
-    """The table, in which somebody has signed in once."""
+    """Return the table after one sign-in."""
     made = TokenRows(store)
     await made.signed_in(KEY, given(1, refresh_until=NOW + 24 * HOUR), NOW)
     return made
@@ -38,16 +36,14 @@ async def rows(store):
 
 @pytest.fixture
 async def another(ready_url, rows):
-    """The same table, as another process sees it."""
+    """Return the same table in another process."""
     database = await Database.open(ready_url, node="another")
     yield TokenRows(database)
     await database.close()
 
 
 async def test_what_was_signed_in_is_there(rows):
-    """A sign-in leaves access token, refresh token, both their ends and its time, and nobody's
-    lease.
-    """
+    """A sign-in stores both tokens, their ends and its time, without a lease."""
     row = await rows.get(KEY)
     assert (row.access_token, row.access_until, row.refresh_token) == (
         "access-1",
@@ -69,13 +65,13 @@ async def test_nothing_is_there_where_nobody_signed_in(rows):
 
 
 async def test_a_row_does_not_show_its_secrets(rows):
-    """Neither the row nor what a provider gave prints a token or an address."""
+    """Neither rows nor grants print a token or an address."""
     shown = repr(await rows.get(KEY)) + repr(given(2))
     assert not [word for word in ("access-", "refresh-", "example.org") if word in shown]
 
 
 async def test_the_lease_is_one_process_s(rows, another):
-    """While one process has the lease, another does not get it; given back, it does."""
+    """A leased row cannot be leased by another process until it is released."""
     assert await rows.lease(KEY, LEASE, NOW) is not None
     assert await another.lease(KEY, LEASE, NOW) is None
     await another.release(KEY)  # not its own
@@ -85,16 +81,14 @@ async def test_the_lease_is_one_process_s(rows, another):
 
 
 async def test_a_lease_runs_out(rows, another):
-    """Whoever is silent for thirty seconds has lost it."""
+    """A lease ends after thirty seconds."""
     assert await rows.lease(KEY, LEASE, NOW) is not None
     assert await another.lease(KEY, LEASE, NOW + timedelta(seconds=29)) is None
     assert await another.lease(KEY, LEASE, NOW + timedelta(seconds=30)) is not None
 
 
 async def test_the_lease_of_a_dead_process_of_this_host_is_free(rows, ready_url):
-    """Nobody waits for a process of this machine that is gone; one that lives, or is of another
-    machine, is waited for.
-    """
+    """A dead process of this host holds nothing; living or remote ones do."""
     host = socket.gethostname()[:40]
     mine = await Database.open(ready_url, node=f"{host}-{os.getpid()}")
     try:
@@ -112,9 +106,7 @@ async def test_the_lease_of_a_dead_process_of_this_host_is_free(rows, ready_url)
 
 
 async def test_a_lease_makes_the_row_it_needs(rows, another):
-    """A client that acts for itself has no row before its first token; two processes that begin at
-    once make one.
-    """
+    """Leasing inserts a missing row, once even from two processes."""
     own = ("provider", "")
     first = await rows.lease(own, LEASE, NOW)
     assert (first.access_token, first.refresh_token) == (None, None)
@@ -124,9 +116,7 @@ async def test_a_lease_makes_the_row_it_needs(rows, another):
 
 
 async def test_a_renewal_is_stored_whole(rows):
-    """Access token, its end and the new refresh token are written with the end of the lease, and a
-    refusal is forgotten.
-    """
+    """A renewal stores all it was granted, ends the lease and clears a refusal."""
     await rows.refused(KEY, "refresh-1", "no", NOW)
     await rows.lease(KEY, LEASE, NOW)
     assert await rows.renewed(KEY, "refresh-1", given(2))
@@ -141,7 +131,7 @@ async def test_a_renewal_is_stored_whole(rows):
 
 
 async def test_a_renewal_without_a_new_refresh_token_keeps_the_old_one(rows):
-    """Providers that do not rotate give none; then token and end stay, unless a new end is told."""
+    """Without a new refresh token the old one stays, and its end unless a new one is given."""
     await rows.renewed(KEY, "refresh-1", given(2, refresh=False))
     row = await rows.get(KEY)
     assert (row.access_token, row.refresh_token, row.refresh_until) == (
@@ -155,9 +145,7 @@ async def test_a_renewal_without_a_new_refresh_token_keeps_the_old_one(rows):
 
 
 async def test_a_late_renewal_does_not_write_over_a_sign_in(rows, another):
-    """Somebody signs in anew while the old refresh token is under way: what the old one brings is
-    dropped.
-    """
+    """A renewal with the refresh token from before a new sign-in is dropped."""
     await rows.lease(KEY, LEASE, NOW)
     await another.signed_in(KEY, given(2), NOW + HOUR)
     assert not await rows.renewed(KEY, "refresh-1", given(3))
@@ -172,9 +160,7 @@ async def test_a_late_renewal_does_not_write_over_a_sign_in(rows, another):
 
 
 async def test_a_good_answer_counts_after_another_process_was_refused(rows, another):
-    """The one whose lease ran out got the new refresh token, the other used the old one and was
-    refused: the new one is stored all the same.
-    """
+    """A renewal is stored although another process was refused with the old token."""
     await rows.lease(KEY, LEASE, NOW)
     await another.lease(KEY, LEASE, NOW + timedelta(minutes=1))
     assert await another.refused(KEY, "refresh-1", "used already", NOW + timedelta(minutes=1))
@@ -184,9 +170,7 @@ async def test_a_good_answer_counts_after_another_process_was_refused(rows, anot
 
 
 async def test_a_refusal_is_told_to_everybody(rows, another):
-    """After a refusal every process sees why and since when, no access token is left, and the lease
-    is over.
-    """
+    """A refusal is stored with reason and time; access token and lease are removed."""
     await rows.lease(KEY, LEASE, NOW)
     assert await rows.refused(KEY, "refresh-1", "revoked", NOW)
     row = await another.get(KEY)
@@ -200,7 +184,7 @@ async def test_a_refusal_is_told_to_everybody(rows, another):
 
 
 async def test_a_sign_in_forgets_a_refusal(rows, another):
-    """A new sign-in clears problem, refusal and lease, and says when it was."""
+    """A new sign-in clears problem, refusal and lease, and stores its time."""
     await rows.lease(KEY, LEASE, NOW)
     await rows.refused(KEY, "refresh-1", "revoked", NOW)
     await another.signed_in(KEY, given(2), NOW + HOUR)

@@ -1,4 +1,4 @@
-"""Where large raw mails lie: durable before they have a name, and provable afterwards."""
+"""Blob stores: durable before named, and verifiable afterwards."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from obstore.store import MemoryStore
 
-from gateway.errors import Refused, StoreUnavailable, UsageError
+from gateway.errors import NotFound, StoreUnavailable, UsageError
 from gateway.store.queues import blobs as module
 from gateway.store.queues.blobs import RemoteBlobs, intact, key_of, open_blobs
 
@@ -19,9 +19,7 @@ DIGEST = hashlib.sha256(RAW).hexdigest()
 
 @pytest.fixture(params=["file", "memory"])
 def blobs(request, tmp_path: Path):
-    """A store of each kind that a test can have: files of our own, and the object store library
-    (here with its memory behind it).
-    """
+    """Return a store of each testable kind: files, and the object store library in memory."""
     return (
         open_blobs(f"file://{tmp_path}/var/blobs")
         if request.param == "file"
@@ -31,9 +29,7 @@ def blobs(request, tmp_path: Path):
 
 @pytest.mark.parametrize("from_file", [False, True])
 async def test_a_blob_comes_back_whole(blobs, tmp_path, from_file):
-    """Bytes, or those of a file, come back as they were under a key that proves them; the file
-    stays.
-    """
+    """Bytes or a file come back unchanged under a verifiable key; the file stays."""
     source = tmp_path / "raw"
     source.write_bytes(RAW)
     key = await blobs.put(source if from_file else RAW, DIGEST)
@@ -46,12 +42,12 @@ async def test_a_blob_comes_back_whole(blobs, tmp_path, from_file):
     await blobs.delete(key)
     await blobs.delete(key)
     assert not await intact(blobs, key)
-    with pytest.raises(Refused):
+    with pytest.raises(NotFound):
         await blobs.get(key)
 
 
 def test_small_mail_goes_into_the_database():
-    """Up to 256 KiB a raw mail is a row; with ``database:`` any is."""
+    """Up to 256 KiB a raw mail is inline; with ``database:`` any is."""
     assert [
         open_blobs(url).inline(size)
         for url in ("file://x", "s3://x", "database:")
@@ -68,9 +64,7 @@ async def test_a_damaged_blob_is_found(tmp_path):
 
 
 async def test_a_file_has_its_name_only_when_it_and_its_folder_are_on_disk(tmp_path, monkeypatch):
-    """The order of durability: the file is synced, then renamed, then its folder is synced; new
-    folders are synced into their parents.
-    """
+    """The file is synced, renamed, and its folder synced; new folders are synced too."""
     done = []
     real_sync, real_rename = module.os.fsync, Path.rename
     monkeypatch.setattr(
@@ -92,7 +86,7 @@ async def test_a_file_has_its_name_only_when_it_and_its_folder_are_on_disk(tmp_p
 
 
 async def test_an_error_at_the_sync_leaves_no_file(tmp_path, monkeypatch):
-    """A disk that fails stores nothing and says try again; no half file is left."""
+    """A failing disk raises StoreUnavailable and leaves no file."""
 
     def broken(_number):
         raise OSError(5, "input/output error")
@@ -105,7 +99,7 @@ async def test_an_error_at_the_sync_leaves_no_file(tmp_path, monkeypatch):
 
 
 async def test_a_file_on_another_file_system_is_copied(tmp_path, monkeypatch):
-    """Where a link is impossible the bytes are copied, private to us."""
+    """Where a link is impossible, a private copy is made."""
 
     def apart(_self, _target):
         raise OSError(18, "cross-device link")
@@ -121,13 +115,13 @@ async def test_a_file_on_another_file_system_is_copied(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("url", ["ftp://x", "nonsense", ""])
 def test_an_address_of_another_kind_is_refused(url):
-    """Only the documented addresses are blob stores."""
+    """Only the documented URLs are accepted."""
     with pytest.raises(UsageError):
         open_blobs(url)
 
 
 async def test_an_object_store_that_does_not_answer_is_try_again(free_port, monkeypatch):
-    """A bucket that cannot be reached means the mail stays with its sender."""
+    """An unreachable bucket raises StoreUnavailable."""
     for name, value in {
         "AWS_ENDPOINT": f"http://127.0.0.1:{free_port}",
         "AWS_ACCESS_KEY_ID": "x",

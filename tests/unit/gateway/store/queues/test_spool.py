@@ -1,4 +1,4 @@
-"""The spool: durable before it says so, claimed by one at a time, finished once."""
+"""The spool: durable before it returns, claimed by one worker at a time, finished once."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from gateway.errors import DiskFull, Refused
+from gateway.errors import DiskFull, NotFound, Refused
 from gateway.store.engine import Database
 from gateway.store.queues import mail_register
 from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import (
     CLAIM_BYTES,
     ClaimLost,
@@ -38,15 +39,18 @@ def spool(store: Database, tmp_path) -> Spool:
     return Spool(store, open_blobs(f"file://{tmp_path}/blobs"))
 
 
+@pytest.fixture
+def register(spool: Spool) -> MailRegister:
+    return MailRegister(spool.database, spool.blobs)
+
+
 async def done(spool: Spool, *results, **how) -> None:
     async with spool.database.write(ordered=True) as connection:
         await finish(connection, results, **how)
 
 
-async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, tmp_path):
-    """Small and large mails, from memory and from files, come back whole and in order of receipt,
-    with their envelopes.
-    """
+async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, register, tmp_path):
+    """Small and large mails, in memory and in files, are claimed unchanged and in order."""
     raws = [
         b"",
         b"a\0b\r\n" * 10,
@@ -67,14 +71,12 @@ async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, tmp_path):
     assert [each.envelope for each in claimed] == [each.envelope for each in mails]
     assert [each.size for each in claimed] == [len(raw) for raw in raws] * 2
     assert {(each.tries, each.released, each.received_at) for each in claimed} == {(1, False, NOW)}
-    assert [await spool.raw(number) for number in ids] == raws * 2
+    assert [await register.raw(number) for number in ids] == raws * 2
     assert all((tmp_path / f"f{place}").exists() for place in range(6))
 
 
 async def test_an_envelope_comes_back_as_it_was(spool):
-    """A null sender, an unknown one, an archive without automation and every other fact of the
-    transport survive.
-    """
+    """Every fact of the transport is stored, such as a null sender and an unknown one."""
     envelopes = [
         replace(ENVELOPE, sender=""),
         replace(ENVELOPE, sender=None, source="replay", automation=False),
@@ -85,14 +87,14 @@ async def test_an_envelope_comes_back_as_it_was(spool):
 
 
 async def test_the_same_large_mail_twice_is_one_blob(spool):
-    """Two recipients' copies of one large mail share their blob."""
+    """Two copies of one large mail share their blob."""
     await spool.put([mail(BIG), mail(BIG)])
     assert len([key async for key in spool.blobs.listing()]) == 1
     assert [each.raw for each in await spool.claim("n", 9, 60, NOW)] == [BIG, BIG]
 
 
 async def test_a_claimed_mail_belongs_to_one_worker_until_the_lease_is_over(spool):
-    """Nobody else gets a mail while its lease lasts; afterwards it is claimed again, and counted."""
+    """A mail is not claimed again during its lease; afterwards it is, and counted."""
     await spool.put([mail(b"a"), mail(b"b"), mail(b"c")])
     first = await spool.claim("one", 2, 60, NOW)
     second = await spool.claim("two", 9, 60, NOW)
@@ -104,7 +106,7 @@ async def test_a_claimed_mail_belongs_to_one_worker_until_the_lease_is_over(spoo
 
 
 async def test_workers_that_claim_at_once_share_the_mail(spool, ready_url):
-    """Claims by two daemons at the same time never hand out one mail twice, and leave none."""
+    """Concurrent claims of two daemons take each mail exactly once."""
     other = await Database.open(ready_url, node="other")
     try:
         ids = await spool.put([mail(bytes([place])) for place in range(40)])
@@ -119,7 +121,7 @@ async def test_workers_that_claim_at_once_share_the_mail(spool, ready_url):
 
 
 async def test_only_the_named_mails_are_claimed(spool):
-    """A command that processes at once gets its own mails and leaves the others to the daemon."""
+    """A claim with ids leaves all other mail alone."""
     ids = await spool.put([mail(b"a"), mail(b"b"), mail(b"c")])
     assert [each.id for each in await spool.claim("n", 9, 60, NOW, [ids[1], 999])] == [ids[1]]
     assert await spool.claim("n", 9, 60, NOW, []) == []
@@ -134,8 +136,8 @@ async def test_a_claim_does_not_bring_more_into_memory_than_it_may(spool, monkey
     assert sizes == [[300_000, 1], [300_000], [400_000], [1]]
 
 
-async def test_a_finished_mail_is_told_with_all_that_is_known(spool):
-    """What a mail became stands in the register; it is never claimed again."""
+async def test_a_finished_mail_is_told_with_all_that_is_known(spool, register):
+    """The register shows what a mail became; it is never claimed again."""
     [number] = await spool.put([mail(b"a")])
     await spool.claim("n", 1, 60, NOW)
     values = {
@@ -160,7 +162,7 @@ async def test_a_finished_mail_is_told_with_all_that_is_known(spool):
             outcome=outcome,
         ),
     )
-    found = await spool.get(number)
+    found = await register.get(number)
     assert (
         found.state,
         found.kind,
@@ -182,42 +184,36 @@ async def test_a_finished_mail_is_told_with_all_that_is_known(spool):
     assert (await spool.pending_count(), await spool.next_due()) == (0, None)
 
 
-async def test_finishing_twice_gives_the_second_transaction_up(spool):
-    """When a lease ran out and somebody else finished the mail, this batch must not count a second
-    time.
-    """
+async def test_finishing_twice_gives_the_second_transaction_up(spool, register):
+    """A batch with a mail that another worker finished changes nothing."""
     ids = await spool.put([mail(b"a"), mail(b"b")])
     await done(spool, became(ids[0]))
     with pytest.raises(ClaimLost):  # noqa: PT012 - the block is what is tested
         async with spool.database.write(ordered=True) as connection:
             await connection.execute(sa.update(tables.counter).values(value=99))
             await finish(connection, [became(ids[0], "ignored"), became(ids[1])])
-    assert [(await spool.get(number)).state for number in ids] == ["done", "pending"]
+    assert [(await register.get(number)).state for number in ids] == ["done", "pending"]
     async with spool.database.read() as connection:
         assert (
             99 not in (await connection.execute(sa.select(tables.counter.c.value))).scalars().all()
         )
 
 
-async def test_a_mail_that_fails_twice_is_held(spool):
-    """After its first failure a mail is claimed again at once, after the second it is held with the
-    reason, and its neighbour goes on.
-    """
+async def test_a_mail_that_fails_twice_is_held(spool, register):
+    """A mail is claimed again after its first failure, and held after its second."""
     bad, good = await spool.put([mail(b"bad"), mail(b"good")])
     await spool.claim("n", 9, 60, NOW)
     await spool.fail([bad], "It broke.", NOW)
     assert [(each.id, each.tries) for each in await spool.claim("n", 9, 60, NOW)] == [(bad, 2)]
     await spool.fail([bad], "It broke again.", NOW)
-    found = await spool.get(bad)
+    found = await register.get(bad)
     assert (found.state, found.reason, found.processed_at) == ("held", "It broke again.", NOW)
     assert await spool.claim("n", 9, 60, NOW) == []
-    assert (await spool.get(good)).state == "pending"
+    assert (await register.get(good)).state == "pending"
 
 
 async def test_a_mail_that_was_put_off_has_lost_nothing(spool):
-    """When the database was away nobody is guilty: the mail is free at once and the try does not
-    count.
-    """
+    """A mail put off is free at once and the try is not counted."""
     [number] = await spool.put([mail(b"a")])
     for _ in range(5):
         [claimed] = await spool.claim("n", 9, 60, NOW)
@@ -226,21 +222,19 @@ async def test_a_mail_that_was_put_off_has_lost_nothing(spool):
     assert await spool.pending_count() == 1
 
 
-async def test_a_lost_blob_holds_its_mail_and_no_other(spool, tmp_path):
-    """A mail whose bytes are gone is held after two tries; the rest of its batch is claimed."""
+async def test_a_lost_blob_holds_its_mail_and_no_other(spool, register, tmp_path):
+    """A mail without its blob is held after two tries; the rest of its batch is claimed."""
     bad, good = await spool.put([mail(BIG), mail(b"good")])
     for path in (tmp_path / "blobs").glob("*/*"):
         path.unlink()
     for place in range(2):
         claimed = await spool.claim("n", 9, 60, NOW + timedelta(minutes=2 * place))
         assert [each.id for each in claimed] == [good]
-    assert (await spool.get(bad)).state == "held"
+    assert (await register.get(bad)).state == "held"
 
 
-async def test_the_newest_original_answers_for_a_fingerprint(spool):
-    """A mail seen before is found by its fingerprint: the newest that is finished and no duplicate
-    itself.
-    """
+async def test_the_newest_original_answers_for_a_fingerprint(spool, register):
+    """The newest finished mail with a fingerprint is found, duplicates left out."""
     old, new, copy, waiting = await spool.put(
         [mail(bytes([place]), received_at=NOW + timedelta(hours=place)) for place in range(4)]
     )
@@ -255,7 +249,7 @@ async def test_the_newest_original_answers_for_a_fingerprint(spool):
         found = await by_fingerprint(connection, {seen, other})
         assert await by_fingerprint(connection, ()) == {}
     assert found == {seen: EarlierMail(new, NOW, 2, 3, 1, "done")}
-    assert (await spool.get(waiting)).state == "pending"
+    assert (await register.get(waiting)).state == "pending"
 
 
 async def decide(spool, mail_id, state, reason=None, *, released=False) -> None:
@@ -265,7 +259,7 @@ async def decide(spool, mail_id, state, reason=None, *, released=False) -> None:
         )
 
 
-async def test_a_person_gives_a_mail_another_chance_or_none(spool):
+async def test_a_person_gives_a_mail_another_chance_or_none(spool, register):
     """Retry, release and discard change held and quarantined mail only; a done one refuses with its
     state.
     """
@@ -278,41 +272,40 @@ async def test_a_person_gives_a_mail_another_chance_or_none(spool):
     assert [
         (each.id, each.tries, each.released) for each in await spool.claim("n", 9, 60, NOW)
     ] == [(held, 1, False), (kept, 1, True)]
-    for number in (finished, 999):
-        with pytest.raises(Refused):
-            await decide(spool, number, "ignored", "no")
+    with pytest.raises(Refused):
+        await decide(spool, finished, "ignored", "no")
+    with pytest.raises(NotFound):
+        await decide(spool, 999, "ignored", "no")
     await spool.put_off([held, kept])
     await done(spool, became(held, "held"))
     await decide(spool, held, "ignored", "Discarded.")
-    assert ((await spool.get(held)).state, (await spool.get(held)).reason) == (
+    assert ((await register.get(held)).state, (await register.get(held)).reason) == (
         "ignored",
         "Discarded.",
     )
 
 
-async def test_mail_is_listed_by_state_newest_first(spool):
+async def test_mail_is_listed_by_state_newest_first(spool, register):
     """The register lists and counts by state, newest first, up to a limit."""
     ids = await spool.put([mail(bytes([place])) for place in range(6)])
     await done(spool, became(ids[0]), became(ids[1], "held"), became(ids[2], "quarantined"))
-    assert [each.id for each in await spool.listing(limit=2)] == [ids[5], ids[4]]
-    assert [each.id for each in await spool.listing("pending")] == ids[:2:-1]
-    assert [each.id for each in await spool.listing("held")] == [ids[1]]
-    assert [each.id for each in await spool.listing("done")] == [ids[0]]
-    assert [each.id for each in await spool.listing(ids=ids[:2])] == ids[1::-1]
-    assert (await spool.total(), await spool.total("pending"), await spool.total("done")) == (
-        6,
-        3,
-        1,
-    )
-    for absent in (spool.get(999), spool.raw(999)):
-        with pytest.raises(Refused):
+    assert [each.id for each in await register.listing(limit=2)] == [ids[5], ids[4]]
+    assert [each.id for each in await register.listing("pending")] == ids[:2:-1]
+    assert [each.id for each in await register.listing("held")] == [ids[1]]
+    assert [each.id for each in await register.listing("done")] == [ids[0]]
+    assert [each.id for each in await register.listing(ids=ids[:2])] == ids[1::-1]
+    assert (
+        await register.total(),
+        await register.total("pending"),
+        await register.total("done"),
+    ) == (6, 3, 1)
+    for absent in (register.get(999), register.raw(999)):
+        with pytest.raises(NotFound):
             await absent
 
 
-async def test_a_mail_that_cannot_be_stored_leaves_nothing(spool, monkeypatch):
-    """A full disk beneath the blobs stores none of the mails of that commit, and the next ones go
-    through.
-    """
+async def test_a_mail_that_cannot_be_stored_leaves_nothing(spool, register, monkeypatch):
+    """A full disk below the blobs stores none of the mails of that commit."""
 
     def full(*_):
         raise OSError(28, "no space")
@@ -321,20 +314,20 @@ async def test_a_mail_that_cannot_be_stored_leaves_nothing(spool, monkeypatch):
         patch.setattr("gateway.store.queues.blobs.os.fsync", full)
         with pytest.raises(DiskFull):
             await spool.put([mail(b"a"), mail(BIG)])
-    assert await spool.total() == 0
+    assert await register.total() == 0
     assert [key async for key in spool.blobs.listing()] == []
     assert len(await spool.put([mail(b"a"), mail(BIG)])) == 2
 
 
 async def test_the_plan_for_waiting_mail_does_not_grow_with_the_register(store):
-    """Claiming looks at the index of unfinished mail, so that its cost does not depend on how much
-    was ever received.
-    """
+    """Claiming uses the index of unfinished mail."""
     if store.dialect != "sqlite":
         return
-    from gateway.store.queues.spool import DUE
+    from gateway.store.queues.spool import CLAIMABLE
 
-    text = str(DUE.compile(dialect=store._reader.dialect, compile_kwargs={"literal_binds": False}))
+    text = str(
+        CLAIMABLE.compile(dialect=store._reader.dialect, compile_kwargs={"literal_binds": False})
+    )
     async with store.read() as connection:
         plan = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}", (1, 1, 0))).all()
     assert any("ix_mail_state" in str(row) for row in plan), plan
@@ -352,7 +345,8 @@ async def main():
     spool = Spool(database, open_blobs(sys.argv[2]))
     chance = random.Random(int(sys.argv[3]))
     while True:
-        raws = [chance.randbytes(chance.choice((10, 5_000, 40_000, 270_000))) for _ in range(chance.randint(1, 6))]
+        sizes = [chance.choice((10, 5_000, 40_000, 270_000)) for _ in range(chance.randint(1, 6))]
+        raws = [chance.randbytes(size) for size in sizes]
         ids = await spool.put([mail(raw) for raw in raws])
         for number, raw in zip(ids, raws):
             print(number, hashlib.sha256(raw).hexdigest(), flush=True)
@@ -363,9 +357,7 @@ asyncio.run(main())
 
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_what_was_acknowledged_survives_kill_9(ready_url, tmp_path, seed):
-    """A process that is killed at a random moment has stored every mail whose put returned, byte
-    for byte, and no half mail.
-    """
+    """After a kill, every mail whose put returned is stored unchanged, and no partial mail."""
     blobs = f"file://{tmp_path}/blobs"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path.cwd()), *sys.path])}
     process = await asyncio.create_subprocess_exec(
@@ -385,14 +377,14 @@ async def test_what_was_acknowledged_survives_kill_9(ready_url, tmp_path, seed):
     await process.wait()
     told = dict(line.split() for line in lines if line.endswith(b"\n"))
     database = await Database.open(ready_url, node="n")
-    spool = Spool(database, open_blobs(blobs))
+    register = MailRegister(database, open_blobs(blobs))
     try:
-        stored = await spool.listing()
+        stored = await register.listing()
         assert {
             str(each.id).encode(): each.sha256.encode() for each in stored
         }.items() >= told.items()
         for each in stored:
-            assert hashlib.sha256(await spool.raw(each.id)).hexdigest() == each.sha256
+            assert hashlib.sha256(await register.raw(each.id)).hexdigest() == each.sha256
     finally:
         await database.close()
     assert len(told) >= 20

@@ -1,4 +1,4 @@
-"""Wake-ups, in a process and between daemons."""
+"""Wake-ups, within a process and between daemons."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ from tests.unit.gateway.store.mails import mail
 
 
 async def test_a_wake_up_reaches_who_waits_and_who_asks_later():
-    """A wake-up ends the wait at once, is kept for the next who asks, and is used up then; other
-    topics sleep on.
-    """
+    """A wake-up ends a wait, or is kept for the next wait on its topic, once."""
     wake = Wake()
     waiting = asyncio.create_task(wake.wait("mail", 20))
     await asyncio.sleep(0)
@@ -28,9 +26,7 @@ async def test_a_wake_up_reaches_who_waits_and_who_asks_later():
 
 
 async def test_another_daemon_is_woken_by_what_is_put(store, postgres, database_kind, tmp_path):
-    """On PostgreSQL a mail that one daemon stores wakes the workers of another; on SQLite listening
-    ends at once.
-    """
+    """On PostgreSQL storing a mail wakes other daemons; on SQLite listening returns."""
     wake = Wake()
     listening = asyncio.create_task(wake.listen(store))
     if database_kind == "sqlite":
@@ -47,7 +43,7 @@ async def test_another_daemon_is_woken_by_what_is_put(store, postgres, database_
 async def test_a_listener_whose_server_goes_away_says_so(
     store, postgres, database_kind, monkeypatch
 ):
-    """A lost connection ends the listener with try again, so that its supervisor starts it anew."""
+    """A lost connection ends the listener with StoreUnavailable."""
     if database_kind == "sqlite":
         return
     monkeypatch.setattr("gateway.store.queues.wake.PROBE_SECONDS", 0.02)

@@ -1,4 +1,4 @@
-"""What column types promise, for any value that a mail can bring."""
+"""What the column types guarantee, for any value in a mail."""
 
 from __future__ import annotations
 
@@ -34,9 +34,7 @@ def storable(text: str) -> bool:
 
 @given(ANY_TEXT, st.none() | st.integers(0, 40))
 def test_clean_text_can_be_stored_and_is_cut(text, limit):
-    """Whatever a mail says, the stored form has no NUL and no lone surrogate, is NFC, keeps to its
-    limit, and cleaning it again changes nothing.
-    """
+    """Clean text has no NUL or lone surrogate, is NFC and short enough, idempotently."""
     found = clean(text, limit)
     assert storable(found)
     assert limit is None or len(found) <= limit
@@ -60,9 +58,7 @@ def cleaned(value):
 @example({"a": "\0", "\0": "\\u0000"})
 @example(["<\u0338", "=\u0338"])
 def test_documents_hold_clean_strings_and_stay_json(value):
-    """A document comes back as the same value with its strings cleaned: an escaped NUL is replaced,
-    a written-out one is not, escapes stay whole.
-    """
+    """A document keeps its value, with its strings cleaned and escapes intact."""
     text = encode(value)
     assert storable(text) or "\\" in text
     assert "\0" not in text
@@ -71,14 +67,14 @@ def test_documents_hold_clean_strings_and_stay_json(value):
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1j}])
 def test_what_json_cannot_say_is_refused(value):
-    """A value that JSON has no word for is a mistake of the caller."""
+    """A value that JSON cannot express is refused."""
     with pytest.raises((TypeError, ValueError)):
         encode(value)
 
 
 @given(st.datetimes(timezones=st.timezones()))
 def test_instants_keep_their_microseconds(value):
-    """An instant comes back as the same instant in UTC, to the microsecond, whatever its zone."""
+    """An instant comes back in UTC, to the microsecond, whatever its zone."""
     try:
         utc = value.astimezone(UTC)
     except OverflowError:
@@ -88,7 +84,7 @@ def test_instants_keep_their_microseconds(value):
 
 
 def test_a_time_without_zone_is_refused():
-    """A naive time is a programming error, found at once."""
+    """A naive time raises at once."""
     with pytest.raises(ValueError):
         microseconds(datetime(2026, 1, 1))  # noqa: DTZ001
 
@@ -112,9 +108,7 @@ def test_a_time_without_zone_is_refused():
     )
 )
 async def test_both_databases_give_back_what_they_were_given(store, rows):
-    """Text, documents and instants come back from the database as their types promise, written one
-    by one or many at once.
-    """
+    """Values come back as their types guarantee, written singly or in bulk."""
     from gateway.store.sql.bulk import write_rows
 
     table = tables.merge

@@ -1,4 +1,4 @@
-"""One parameter for many values: the construct that every batch is loaded with."""
+"""One parameter for many values."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ BY_NAME = sa.select(tables.counter.c.name).where(among(tables.counter.c.name, "n
 
 
 async def test_values_of_both_kinds(built_database):
-    """Integers and strings select their rows on both databases; an empty collection selects none, a
-    hundred thousand values are one parameter.
-    """
+    """Integers and strings select their rows; none and 100,000 values work as well."""
     database = await Database.open(built_database(upgrade), node="test")
     async with database.write() as connection:
         await connection.execute(
@@ -49,18 +47,16 @@ async def test_values_of_both_kinds(built_database):
     [
         threads.BY_ID,
         threads.BY_TICKET,
-        threads.REFS,
-        threads.PARTICIPANTS,
+        threads.REFS_BY_ID,
+        threads.PARTICIPANTS_BY_THREAD,
         tickets.BY_NUMBER,
-        tickets.EARLIER,
+        tickets.EARLIER_TICKETS,
         contacts.BY_ADDRESS,
-        spool.RAWS,
+        spool.SELECT_RAW,
     ],
 )
 def test_indexes_are_used(query, tmp_path):
-    """What a batch is loaded with never reads a whole table on SQLite: the planner searches each
-    one.
-    """
+    """The queries that load a batch never scan a whole table on SQLite."""
     upgrade(f"sqlite:///{tmp_path / 'plan.db'}")
     compiled = query.compile(dialect=sqlite_dialect())
     with closing(sqlite3.connect(tmp_path / "plan.db")) as database:

@@ -1,6 +1,4 @@
-"""The names of processes: short enough to be stored, different for different hosts, and honest
-about who is gone.
-"""
+"""Names of processes: short, different for different hosts, and known when dead."""
 
 from __future__ import annotations
 
@@ -12,9 +10,7 @@ from gateway.store.sql import nodes
 
 
 def test_hosts_whose_names_begin_alike_are_told_apart(monkeypatch):
-    """Long names that differ at their end only, as a cluster gives them, are different nodes; a
-    name fits its column.
-    """
+    """Long host names that differ at the end are different nodes; a name fits its column."""
     names = set()
     for end in ("aaaa", "bbbb"):
         monkeypatch.setattr(
@@ -26,9 +22,7 @@ def test_hosts_whose_names_begin_alike_are_told_apart(monkeypatch):
 
 
 def test_only_processes_of_this_host_can_be_seen_to_be_gone():
-    """A process that lives, one of another host and one that cannot be looked up are not dead; a
-    gone one is, and who had our name before us.
-    """
+    """Only ended processes of this host are dead, and an earlier one with our name."""
     mine = nodes.own()
     host = mine.rpartition("-")[0]
     living, gone = f"{host}-{os.getppid()}", f"{host}-4194305"

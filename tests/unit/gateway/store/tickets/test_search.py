@@ -1,4 +1,4 @@
-"""Words in messages, found on both databases, whatever is written or typed."""
+"""Full-text search on both databases, for any text and any query."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ TEXTS = [
 
 @pytest.fixture
 async def indexed(store):
-    """Tickets 1 (messages 1, 2) and 2 (message 3, note 4), and a thread without a ticket (message
-    5), all indexed.
-    """
+    """Index tickets 1 (messages 1, 2) and 2 (message 3, note 4), and message 5 without a ticket."""
     row = {
         "parents": [],
         "head": {},
@@ -102,14 +100,12 @@ ANSWERS = [
 
 
 async def test_tickets_are_found_by_the_words_of_their_messages(indexed):
-    """All words must occur, the last may be only begun, case does not matter; notes count, threads
-    without a ticket do not.
-    """
+    """All words must occur, the last as a prefix, in any case, in a thread with a ticket."""
     assert [(words, await found(indexed, words)) for words, _ in ANSWERS] == ANSWERS
 
 
 async def test_the_newest_tickets_come_first_up_to_a_limit(indexed):
-    """What is found is ordered by number, newest first, and cut at the limit."""
+    """Tickets are ordered by number, newest first, up to the limit."""
     async with indexed.write() as connection:
         await connection.execute(
             sa.update(tables.thread).where(tables.thread.c.id == 3).values(ticket=2)
@@ -119,9 +115,7 @@ async def test_the_newest_tickets_come_first_up_to_a_limit(indexed):
 
 
 async def test_a_forgotten_message_is_not_found_and_a_rebuild_finds_it_again(indexed):
-    """Forgetting takes a message out of the index without a trace; rebuilding makes the index from
-    the messages alone.
-    """
+    """A forgotten message is not found; rebuilding the index finds it again."""
     async with indexed.write() as connection:
         await search.forget(connection, [TEXTS[0]])
         await search.forget(connection, [])
@@ -147,7 +141,7 @@ async def test_a_forgotten_message_is_not_found_and_a_rebuild_finds_it_again(ind
 @example("0_0")
 @example("a\u0f0bb \u30fb")
 async def test_nothing_that_is_typed_breaks_the_search(indexed, words):
-    """Whatever is typed, searching answers and never fails."""
+    """No query makes the search fail."""
     assert set(await found(indexed, words)) <= {1, 2}
 
 
@@ -156,7 +150,7 @@ async def test_nothing_that_is_typed_breaks_the_search(indexed, words):
 )
 @given(st.text(st.characters(exclude_categories=()), max_size=300))
 async def test_nothing_that_is_in_a_mail_breaks_the_index(indexed, text):
-    """Whatever a mail says, it can be indexed and forgotten."""
+    """Any message can be indexed and forgotten."""
     async with indexed.write() as connection:
         await search.index(connection, [(99, text, text)])
         await search.forget(connection, [(99, text, text)])

@@ -1,4 +1,4 @@
-"""Copy, backup and check: nothing lost, everything proven, and damage of every kind told."""
+"""Copy, backup and check: nothing is lost, and every kind of damage is found."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from gateway.errors import DiskFull, InternalError, Refused
+from gateway.errors import Conflict, DiskFull, InternalError
 from gateway.store.engine import HEAD, Database, migrate
 from gateway.store.queues.blobs import Blobs, open_blobs
+from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import Spool, finish
 from gateway.store.schema import tables
 from gateway.store.sql.bulk import allot, write_rows
@@ -41,7 +42,7 @@ RAWS = [
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """A desk with a bit of everything in it."""
+    """A database with rows of every kind."""
 
     database: Database
     blobs: Blobs
@@ -133,7 +134,7 @@ async def desk(store: Database, tmp_path: Path) -> Desk:
 
 @pytest.fixture
 def other_url(database_kind: str, tmp_path: Path, request) -> str:
-    """An empty database of the other kind."""
+    """Return the URL of an empty database of the other kind."""
     if database_kind == "postgresql":
         return f"sqlite:///{tmp_path / 'other.db'}"
     server = request.getfixturevalue("postgres")
@@ -142,7 +143,7 @@ def other_url(database_kind: str, tmp_path: Path, request) -> str:
 
 @pytest.fixture(params=["same", "other"])
 def target_url(request, other_url: str, database_kind: str, tmp_path: Path) -> str:
-    """An empty database of each kind in turn."""
+    """Return the URL of an empty database of each kind in turn."""
     if request.param == "other":
         return other_url
     if database_kind == "sqlite":
@@ -152,9 +153,7 @@ def target_url(request, other_url: str, database_kind: str, tmp_path: Path) -> s
 
 
 async def test_a_copy_is_the_same_desk_and_goes_on(desk, target_url):
-    """Every row of every table arrives, is found by the same words, and the next mail and ticket
-    get the next numbers.
-    """
+    """Every row is copied and searchable, and numbering continues."""
     seen: dict[str, int] = {}
     total = await count(desk.database)
     copied = await copy(
@@ -170,7 +169,7 @@ async def test_a_copy_is_the_same_desk_and_goes_on(desk, target_url):
                 ] == copied
                 assert await search.search(connection, "word2", 9) == [1]
         spool = Spool(target, desk.blobs)
-        assert [await spool.raw(number) for number in desk.ids] == RAWS
+        assert [await MailRegister(target, desk.blobs).raw(number) for number in desk.ids] == RAWS
         assert (await check(target, desk.blobs)).sound
         [number] = await spool.put([mail(b"next")])
         assert number == max(desk.ids) + 1
@@ -187,9 +186,7 @@ async def test_a_copy_is_the_same_desk_and_goes_on(desk, target_url):
 
 
 async def test_a_copy_takes_one_instant_of_a_desk_in_use(desk, target_url):
-    """Mail that comes in while a copy runs is wholly in it or not at all, and the daemon is not
-    kept from storing it.
-    """
+    """Mail stored during a copy is in it whole or not at all, and is not delayed."""
     done = asyncio.Event()
 
     async def go_on() -> int:
@@ -209,11 +206,11 @@ async def test_a_copy_takes_one_instant_of_a_desk_in_use(desk, target_url):
 
 
 async def test_a_copy_refuses_a_target_that_is_not_empty(desk, target_url):
-    """A database with anything of ours in it is not written to."""
+    """A target with rows is not written to."""
     await migrate(target_url)
-    with pytest.raises(Refused):
+    with pytest.raises(Conflict):
         await copy(desk.database, target_url)
-    with pytest.raises(Refused):
+    with pytest.raises(Conflict):
         await copy(
             desk.database,
             desk.database.url.render_as_string(hide_password=False)
@@ -223,9 +220,7 @@ async def test_a_copy_refuses_a_target_that_is_not_empty(desk, target_url):
 
 
 async def test_a_copy_that_differs_is_given_up(desk, target_url, monkeypatch):
-    """When what arrived is not what was sent, the target stays empty and the error says which
-    table.
-    """
+    """When a table differs after copying, the target stays empty and the error names it."""
 
     async def lossy(connection, work):
         await write_rows(
@@ -245,9 +240,7 @@ async def test_a_copy_that_differs_is_given_up(desk, target_url, monkeypatch):
 
 
 async def test_a_backup_is_a_whole_desk(desk, tmp_path):
-    """A backup opens as a database with every row, finds every raw mail in the folder beside it,
-    and passes the check.
-    """
+    """A backup is a database with every row and raw mail that passes the check."""
     file = tmp_path / "b.db"
     done = await backup(desk.database, desk.blobs, file)
     assert (done.rows["mail"], done.blobs, done.missing) == (len(RAWS), 2, ())
@@ -256,18 +249,18 @@ async def test_a_backup_is_a_whole_desk(desk, tmp_path):
     blobs = open_blobs(f"file://{file}.blobs")
     restored = await Database.open(f"sqlite:///{file}", node="n")
     try:
-        spool = Spool(restored, blobs)
-        assert [await spool.raw(number) for number in desk.ids] == RAWS
+        register = MailRegister(restored, blobs)
+        assert [await register.raw(number) for number in desk.ids] == RAWS
         report = await check(restored, blobs)
         assert (report.findings, report.spare, report.mails, report.blobs) == ([], [], len(RAWS), 2)
     finally:
         await restored.close()
-    with pytest.raises(Refused):
+    with pytest.raises(Conflict):
         await backup(desk.database, desk.blobs, file)
 
 
 async def test_a_backup_while_mail_comes_in_is_one_instant(desk, tmp_path):
-    """The daemon goes on storing while it is backed up, and the backup is consistent."""
+    """Mail is stored during a backup, and the backup is consistent."""
     done = asyncio.Event()
 
     async def go_on() -> None:
@@ -285,7 +278,7 @@ async def test_a_backup_while_mail_comes_in_is_one_instant(desk, tmp_path):
 
 
 async def test_a_backup_tells_the_blobs_that_are_missing(desk, tmp_path):
-    """With one blob gone and one damaged the rest is backed up and both are named."""
+    """A missing and a damaged blob are named, and the rest is backed up."""
     gone, damaged = sorted((tmp_path / "blobs").glob("*/*"))
     gone.unlink()
     damaged.write_bytes(b"other")
@@ -295,7 +288,7 @@ async def test_a_backup_tells_the_blobs_that_are_missing(desk, tmp_path):
 
 
 async def test_a_backup_on_a_full_disk_leaves_no_file(desk, tmp_path, monkeypatch):
-    """Only a whole backup gets its name; nothing half is left."""
+    """A failed backup leaves no file."""
 
     def full(*_):
         raise OSError(28, "no space")
@@ -320,7 +313,7 @@ async def test_a_backup_on_a_full_disk_leaves_no_file(desk, tmp_path, monkeypatc
     ],
 )
 async def test_the_check_finds_damage_of_every_kind(desk, damage, told):
-    """A sound desk has no findings; each kind of damage is found and named."""
+    """An intact database has no findings; each kind of damage is found."""
     assert (await check(desk.database, desk.blobs)).findings == []
     async with desk.database.write() as connection:
         await connection.exec_driver_sql(damage)
@@ -330,7 +323,7 @@ async def test_the_check_finds_damage_of_every_kind(desk, damage, told):
 
 
 async def test_the_check_tells_old_tables_and_spare_blobs(desk, tmp_path):
-    """Blobs of nobody are no damage; tables of another version are looked at no further."""
+    """Spare blobs are no damage; tables of another version are not checked further."""
     raw = b"nobody's"
     key = await desk.blobs.put(raw, hashlib.sha256(raw).hexdigest())
     report = await check(desk.database, desk.blobs)
@@ -343,7 +336,7 @@ async def test_the_check_tells_old_tables_and_spare_blobs(desk, tmp_path):
 
 
 async def test_the_check_finds_a_broken_file(tmp_path):
-    """A page of the file that was overwritten is damage."""
+    """An overwritten page of the file is found."""
     url = f"sqlite:///{tmp_path / 'x.db'}"
     database = await Database.open(url, node="n")
     await Spool(database, open_blobs("database:")).put(
@@ -367,7 +360,7 @@ async def test_the_check_finds_a_broken_file(tmp_path):
 
 
 def command(url: str, blobs: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs ``ticketgate db ...`` as a process of its own."""
+    """Run ``ticketgate db ...`` in a process of its own."""
     environment = {**os.environ, "TICKETGATE_DATABASE__URL": url, "TICKETGATE_BLOBS__URL": blobs}
     line = [sys.executable, "-c", "from gateway.cli.main import main; main()", "db", *arguments]
     return subprocess.run(
@@ -376,9 +369,7 @@ def command(url: str, blobs: str, *arguments: str) -> subprocess.CompletedProces
 
 
 async def test_the_commands_do_it_all_and_say_so(desk, other_url, tmp_path):
-    """check, backup and copy as an operator runs them: one JSON document each, exit codes as
-    documented.
-    """
+    """check, backup and copy print one JSON document each and exit as documented."""
     url = (
         desk.database.url.render_as_string(hide_password=False)
         .replace("+aiosqlite", "")
@@ -408,8 +399,8 @@ async def test_the_commands_do_it_all_and_say_so(desk, other_url, tmp_path):
 
 
 async def test_an_old_database_is_upgraded_by_command_only(database_url, tmp_path):
-    """A PostgreSQL database without tables asks for the upgrade (78), which makes them; an SQLite
-    file is made by any command.
+    """An empty PostgreSQL database exits 78 until upgraded; an SQLite file is created by any
+    command.
     """
     first = await asyncio.to_thread(
         command, database_url, f"file://{tmp_path}/b", "backup", str(tmp_path / "x.db")
@@ -424,6 +415,6 @@ async def test_an_old_database_is_upgraded_by_command_only(database_url, tmp_pat
 
 
 def test_mails_of_these_tests_are_what_they_say():
-    """The two large mails really go through the blob store."""
+    """The two large mails are stored as blobs."""
     assert sorted(len(raw) > 256 << 10 for raw in RAWS) == [False, False, False, True, True]
     assert replace(mail(b"x"), size=1).size == 1
