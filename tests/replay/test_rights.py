@@ -33,7 +33,7 @@ async def test_e19_the_answer_of_a_reader_is_not_relayed(office: Office):
     line = await office.world.mail(answer(notice, "Use water.", office.clock.now()))
     await office.run()
     assert (line["ticket"], line["sender_role"]) == (1, "user")
-    steps = ((await office.world.spool.get(line["mail_id"])).outcome or {})["steps"]
+    steps = ((await office.world.register.get(line["mail_id"])).outcome or {})["steps"]
     assert {"step": "relay", "verdict": "no", "why": NO_MAIL} in steps
     assert (office.received("ann@example.org"), await moves(office)) == ([], [])
     assert await office.deliveries() == [

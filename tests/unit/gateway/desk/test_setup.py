@@ -11,6 +11,7 @@ from gateway.desk.held_mail import HeldMailDesk
 from gateway.errors import Conflict, Invalid, NotFound, Refused, Rejected
 from gateway.ingress.accept import AcceptedMail
 from gateway.store.queues.blobs import open_blobs
+from gateway.store.queues.mail_register import MailRegister
 from gateway.store.queues.spool import Spool, finish
 from gateway.store.setup.desk_config import load_desk
 from tests.unit.gateway.store.mails import became
@@ -155,10 +156,10 @@ async def test_held_mail_gets_another_chance_or_none(office, act, state, after):
     if after is None:
         with pytest.raises(Rejected, match=f"mail {mail_id} is {state}"):
             await getattr(desk, act)(mail_id)
-        assert (await spool.get(mail_id)).state == state
+        assert (await MailRegister(spool.database, spool.blobs).get(mail_id)).state == state
         return
     await getattr(desk, act)(mail_id)
-    row = await spool.get(mail_id)
+    row = await MailRegister(spool.database, spool.blobs).get(mail_id)
     assert (row.state, row.released) == (after, act == "release")
     assert row.reason == ("Discarded by olga@ours.example." if act == "discard" else None)
     with pytest.raises(Rejected):
