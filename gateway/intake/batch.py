@@ -21,7 +21,7 @@ from core.mail.threading import TicketRef, Tie, ids_of, tie
 from core.model.message import Envelope, Message
 from core.model.ticket import Contact, Thread, Ticket, User
 from gateway.apply.applier import Applier
-from gateway.apply.threads import MailContext
+from gateway.apply.context import MailContext
 from gateway.desk.transaction import state_of
 from gateway.intake.recipients import channel_at, channels_of
 from gateway.intake.token_lookup import (
