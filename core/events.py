@@ -22,7 +22,7 @@ from core.model.ticket import (
     Ticket,
     User,
 )
-from core.model.workflow import Enrolment, RunOutcome, Workflow
+from core.model.workflow import Action, Enrolment, EnrolmentState, Graph, RunOutcome, Workflow
 from core.pipeline import Pipeline
 
 Verdict = Literal["pass", "fail", "none"]
@@ -313,9 +313,40 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """A delay, branch or skipped action that a run passed on its way to the next action."""
+
+    action: Action
+    outcome: RunOutcome
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a run passes now, and what comes then: an ``action``, a wait, or the end of the run.
+
+    ``place`` is where the run stands then. A wait has ``until`` and ``entered_at``; an end has
+    ``ends`` and ``reason``.
+    """
+
+    passed: tuple[Passed, ...]
+    place: str
+    action: Action | None = None
+    until: datetime | None = None
+    entered_at: datetime | None = None
+    wait_for: str | None = None
+    attempts: int = 0
+    ends: EnrolmentState | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunDue:
-    """It is a ticket's turn in a workflow. ``done``: ids of the actions that had their turn in this
-    enrolment.
+    """A run of a ticket in a workflow is due.
+
+    ``done``: ids of the actions that this enrolment has executed. ``ahead``: what
+    :func:`core.workflow.run.ahead` found, where the caller has asked already; ``prepared`` belongs
+    to its action.
     """
 
     ticket: Ticket
@@ -323,7 +354,48 @@ class RunDue:
     enrolment: Enrolment
     done: frozenset[str]
     cause: Cause
+    ahead: Ahead | None = None
     prepared: Prepared | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunOrphaned:
+    """A run is due, but its ticket is gone or its workflow was deleted (``workflow`` None)."""
+
+    enrolment: Enrolment
+    workflow: Workflow | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    """Executing a run failed with an error that no rule foresees; ``why`` names it."""
+
+    enrolment: Enrolment
+    workflow: Workflow | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DryRunStarted:
+    """A workflow is tried out on a ticket, in a transaction that is undone (behaviour.md 3.7)."""
+
+    ticket: Ticket
+    workflow: Workflow
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowEdited:
+    """The actions of the workflow that a ticket is in were edited (behaviour.md 3.4).
+
+    ``workflow`` is the new one, ``before`` the old actions; ``ended``: places whose runs end.
+    """
+
+    ticket: Ticket
+    workflow: Workflow
+    before: Graph
+    enrolment: Enrolment
+    ended: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -358,11 +430,12 @@ class TaskDone:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailed:
-    """Mail of a ticket was refused for good by the next server, or could not be delivered for days.
-    ``reasons`` by delivery.
+    """Mail was refused for good, or could not be delivered for days; ``reasons`` by delivery.
+
+    ``ticket`` is None for mail without a ticket.
     """
 
-    ticket: Ticket
+    ticket: Ticket | None
     deliveries: tuple[Delivered, ...]
     reasons: Mapping[int, str]
     cause: Cause
@@ -381,13 +454,44 @@ class DeliveriesHandled:
     cause: Cause
 
 
+@dataclass(frozen=True, slots=True)
+class DraftFailed:
+    """A scheduled mail could not be built when it was due; ``outgoing`` is its row."""
+
+    outgoing: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticesWritten:
+    """A mail tells a user of what happened to tickets; ``notices`` are the rows that it covers."""
+
+    ticket: int
+    mail: Outgoing
+    notices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoticesUnsendable:
+    """Nobody can be told of these notices: the user left, or has no address to write to."""
+
+    notices: tuple[int, ...]
+
+
 Event = (
     EmailSent
     | RunDue
+    | RunOrphaned
+    | RunFailed
+    | DryRunStarted
+    | WorkflowEdited
     | EnrolAsked
     | UnenrolAsked
     | DeliveryFailed
     | DeliveriesHandled
+    | DraftFailed
+    | NoticesWritten
+    | NoticesUnsendable
     | MailArrived
     | TicketOpened
     | MoveAsked

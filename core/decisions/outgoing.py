@@ -16,13 +16,15 @@ from core.model.workflow import EnrolmentState, RunOutcome
 
 @dataclass(frozen=True, slots=True)
 class QueueMail:
-    """Put a mail on its thread and into the outbox, for each of its recipients. ``ticket`` None: it
-    belongs to no ticket.
+    """Put a mail on its thread and into the outbox, for each of its recipients.
+
+    ``ticket`` is None for a mail without a ticket; ``notices`` are those that the mail covers.
     """
 
     ticket: int | None
     mail: Outgoing
     cause: Cause
+    notices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +155,21 @@ class TellDeliveries:
 
 
 @dataclass(frozen=True, slots=True)
+class FailDraft:
+    """A scheduled mail is not sent; its ticket is told as of any mail that failed."""
+
+    outgoing: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropNotices:
+    """Delete notices that no mail will cover."""
+
+    notices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AddTask:
     """Something for people to do."""
 
@@ -194,6 +211,8 @@ Outward = (
     | Notify
     | FailDelivery
     | SettleDeliveries
+    | FailDraft
+    | DropNotices
     | AddTask
     | FinishTask
     | CallWebhook

@@ -17,18 +17,26 @@ from core.decisions.outgoing import (
     WakeRuns,
 )
 from core.decisions.tickets import NEW, Decision, RaiseFlags, SetFields, SetStatus, SkipRule
-from core.events import Cause, Delivered, DeliveriesHandled, DeliveryFailed, EmailSent
+from core.events import (
+    Cause,
+    Delivered,
+    DeliveriesHandled,
+    DeliveryFailed,
+    EmailSent,
+    NoticesWritten,
+)
 from core.model.ticket import Ticket
 from core.pipeline import Pipeline
+from core.rules.acts import opened
 from core.rules.triggers import Ruling
 
 _NOBODY: Final = re.compile(r"5\.(?:1\.(?:[0-46]|10)|2\.1)[:;,.]?", re.ASCII)
 
 
 def sent(event: EmailSent) -> list[Decision]:
-    """What follows from a user's mail; what opens a ticket for it (O13) is decided before."""
+    """Queue a user's mail, on the ticket that it opens (O13) or answers."""
     if event.opens is not None:
-        return [QueueMail(NEW, event.mail, event.cause)]
+        return [*opened(event.opens), QueueMail(NEW, event.mail, event.cause)]
     ticket, pipeline = event.ticket, event.pipeline
     if ticket is None or pipeline is None:
         return [QueueMail(None, event.mail, event.cause)]
@@ -72,14 +80,22 @@ def sent_rule(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> Ruling:
 
 
 def failed(event: DeliveryFailed) -> list[Decision]:
-    """Mail that did not arrive: flag, history and a word to the owner; the status stays (O12)."""
+    """Flag the ticket of failed mail and notify its owner; the status stays (O12)."""
+    settled = SettleDeliveries(tuple(each.id for each in event.deliveries))
+    if event.ticket is None:
+        return [settled]
     number = event.ticket.number
     decided: list[Decision] = []
     for each in event.deliveries:
         reply = event.reasons.get(each.id, "")
         decided.append(FailDelivery(each.id, each.recipient, reply, hard=is_hard(reply)))
         decided.extend(tell(number, each, reply))
-    return [*decided, SettleDeliveries(tuple(each.id for each in event.deliveries))]
+    return [*decided, settled]
+
+
+def notices_written(event: NoticesWritten) -> list[Decision]:
+    """Queue a mail to a user about what happened to tickets."""
+    return [QueueMail(event.ticket, event.mail, Cause("mail"), event.notices)]
 
 
 def handled(event: DeliveriesHandled) -> list[Decision]:

@@ -14,8 +14,11 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from core.decisions.outgoing import FinishRun, MoveRun
+from core.decisions.tickets import Decision
+from core.events import WorkflowEdited
 from core.model import delay
 from core.model.workflow import OTHERWISE, START, Enrolment, Graph, carry
+from core.state import State
 from core.workflow.run import PAST
 
 Raw = list[dict[str, Any]]
@@ -142,6 +145,20 @@ def affected(old: Graph, new: Graph, run: Enrolment, ended: frozenset[str]) -> b
     if run.place not in new or run.place in ended:
         return True
     return _waits_in(old, run) and _config(old, run.place) != _config(new, run.place)
+
+
+def edited(event: WorkflowEdited, state: State) -> list[Decision]:
+    """Return what an edit makes of a run (table 3.4)."""
+    after = after_edit(
+        event.before,
+        event.workflow.graph,
+        event.enrolment,
+        event.ended,
+        state.zone,
+        event.workflow.window,
+        state.facts(event.ticket),
+    )
+    return [after] if after is not None else []
 
 
 def after_edit(

@@ -9,9 +9,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from core.decisions.outgoing import Enrol, FinishRun, RecordRun
+from core.decisions.outgoing import CancelRuns, Enrol, FinishRun, RecordRun
 from core.decisions.tickets import Decision
-from core.events import Cause, EmailSent, Event, MailArrived, RunDue, StatusChanged
+from core.events import (
+    DryRunStarted,
+    EmailSent,
+    EnrolAsked,
+    Event,
+    MailArrived,
+    RunDue,
+    StatusChanged,
+    UnenrolAsked,
+)
 from core.model.condition import holds
 from core.model.ticket import Ticket
 from core.model.workflow import CHAIN_DEPTH, Workflow
@@ -138,13 +147,27 @@ def looped(workflow: Workflow, ticket: int, root: Root) -> RecordRun | None:
     return RecordRun(workflow.id, workflow.version, ticket, None, None, "SKIPPED_LOOP", why)
 
 
-def by_hand(workflow: Workflow, ticket: int, state: State, cause: Cause) -> list[Decision]:
-    """Manual enrolment and re-enrolment: bypasses filters and the once-rule, not the rule of one at
-    a time (3.2).
-    """
-    held = [
-        each
-        for each in state.enrolments.get(ticket, ())
-        if each.workflow_id == workflow.id and each.state == "ACTIVE"
+def by_hand(event: EnrolAsked, state: State) -> list[Decision]:
+    """Enrol a ticket for a person: filters and the once-rule do not bind, INV13 does (3.2)."""
+    number, workflow = event.ticket.number, event.workflow
+    inside = any(
+        each.workflow_id == workflow.id and each.state == "ACTIVE"
+        for each in state.enrolments.get(number, ())
+    )
+    return [] if inside else [Enrol(number, workflow.id, event.cause)]
+
+
+def taken_out(event: UnenrolAsked, state: State) -> list[Decision]:
+    """End the run of a ticket that a person takes out of a workflow."""
+    why = "a person took the ticket out"
+    return [
+        FinishRun(each.id, "UNENROLLED", why)
+        for each in state.enrolments.get(event.ticket.number, ())
+        if each.workflow_id == event.workflow.id and each.state == "ACTIVE"
     ]
-    return [] if held else [Enrol(ticket, workflow.id, cause)]
+
+
+def dry_run(event: DryRunStarted) -> list[Decision]:
+    """Enrol a ticket to try a workflow out; no other run of the ticket goes on."""
+    number = event.ticket.number
+    return [CancelRuns(number, "tried"), Enrol(number, event.workflow.id, event.cause)]

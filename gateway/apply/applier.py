@@ -88,6 +88,8 @@ def _perform(context: ApplyContext, decision: d.Decision, mail: MailContext | No
         case o.Relay(): outgoing.relay(context, decision, mail)
         case o.FailDelivery(): outgoing.fail_delivery(context, decision)
         case o.SettleDeliveries(): outgoing.settle_deliveries(context, decision)
+        case o.FailDraft(): outgoing.fail_draft(context, decision)
+        case o.DropNotices(): outgoing.drop_notices(context, decision)
         case o.Notify(): outgoing.notify(context, decision, mail)
         case o.AddTask(): outgoing.add_task(context, decision, mail)
         case o.FinishTask(): outgoing.finish_task(context, decision)

@@ -20,16 +20,15 @@ from gateway.store.tickets.threads import MessageRow
 
 def queue_mail(context: ApplyContext, decision: o.QueueMail, mail: MailContext | None) -> None:
     """Put a mail on its thread and into the outbox, or release the draft that waited to be it."""
-    made, number = decision.mail, decision.ticket
+    made, number, outward = decision.mail, decision.ticket, context.unit.outward
     ticket = context.number(number, mail) if number is not None else None
     message = _store_message(context, ticket, made) if made.thread is not None else None
     if made.draft is not None:
         _release_draft(context, ticket, made, made.draft, message)
     else:
         row = _outgoing_row(context, ticket, made, message)
-        context.unit.outward.queue(
-            row, made.recipients, context.unit.allot, state="queued", due_at=context.now
-        )
+        outward.queue(row, made.recipients, context.unit.allot, state="queued", due_at=context.now)
+        outward.told.extend({"_id": each, "_outgoing": row.id} for each in decision.notices)
     if ticket is not None and (made.thread is not None or decision.cause.rule == "workflow"):
         recipients = ", ".join(made.recipients)
         context.event(ticket, "mail_queued", decision.cause, after=recipients, detail=made.template)
@@ -183,6 +182,13 @@ def settle_deliveries(context: ApplyContext, decision: o.SettleDeliveries) -> No
     context.unit.outward.settled.extend({"_id": each} for each in decision.deliveries)
 
 
+def fail_draft(context: ApplyContext, decision: o.FailDraft) -> None:
+    """Fail what is still scheduled of a mail; the agenda then tells its ticket."""
+    context.unit.outward.failed_drafts.append(
+        {"_outgoing": decision.outgoing, "_reply": decision.reason, "_at": context.now}
+    )
+
+
 # ---- notices, tasks, webhooks
 
 
@@ -203,6 +209,11 @@ def notify(context: ApplyContext, decision: o.Notify, mail: MailContext | None) 
                 "due_at": due_at,
             }
         )
+
+
+def drop_notices(context: ApplyContext, decision: o.DropNotices) -> None:
+    """Delete notices that nobody can be told of."""
+    context.unit.outward.dropped.extend({"_id": each} for each in decision.notices)
 
 
 def add_task(context: ApplyContext, decision: o.AddTask, mail: MailContext | None) -> None:

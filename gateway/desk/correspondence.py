@@ -183,8 +183,6 @@ class CorrespondenceDesk(Actor):
                 )
                 self._send(act, ticket, made, held.get("status"))
         except Rejected as error:
-            async with self.database.write(ordered=True) as connection:
-                await drafts.fail(connection, due.number, error.message, self.clock.now())
             return error.message
         return None
 

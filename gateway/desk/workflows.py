@@ -9,16 +9,17 @@ problems are told at once (Refused) and nothing was changed.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
-from core.events import EnrolAsked, UnenrolAsked
+from core.decide import decide
+from core.events import EnrolAsked, UnenrolAsked, WorkflowEdited
 from core.model.condition import condition_problem
 from core.model.delay import window_problem
 from core.model.workflow import Graph, Workflow, read
 from core.pipeline import Pipeline, Status
-from core.workflow.edit import Edited, Impossible, affected, after_edit, change, insert, remove
+from core.workflow.edit import Edited, Impossible, affected, change, insert, remove
 from core.workflow.enrol import eligible
 from gateway.compose import template_catalogue
 from gateway.compose.templates import Template, check
@@ -209,13 +210,16 @@ class WorkflowDesk(Actor):
         for piece in chunks([each.ticket for each in touched]):
             await act.unit.load_tickets(piece)
         for each in touched:
-            fields = act.state.facts(act.unit.tickets[each.ticket])
-            after = after_edit(
-                workflow.graph, new, each, edited.ended, self.zone, workflow.window, fields
+            event = WorkflowEdited(
+                act.unit.tickets[each.ticket],
+                replace(workflow, graph=new),
+                workflow.graph,
+                each,
+                edited.ended,
             )
-            if after is not None:
-                ended += type(after).__name__ == "FinishRun"
-                act.applier.perform([after])
+            decided = decide(event, act.state, act.now)
+            ended += any(type(after).__name__ == "FinishRun" for after in decided)
+            act.applier.perform(decided)
         return Saved(await _loaded(act, workflow.id), version, waiting, ended)
 
     # ---- tickets in and out

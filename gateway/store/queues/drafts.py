@@ -93,16 +93,6 @@ async def waiting(connection: AsyncConnection, number: int, now: datetime) -> Dr
     return Draft({**found, "left": sorted(left)}, files)
 
 
-async def fail(connection: AsyncConnection, number: int, reason: str, now: datetime) -> None:
-    """It cannot go out; its ticket is told of it as of any mail that failed."""
-    query = sa.update(DELIVERY).where(
-        DELIVERY.c.outgoing_id == number, DELIVERY.c.state == "scheduled"
-    )
-    await connection.execute(
-        query.values(state="failed", last_reply=reason, ended_at=now, due_at=None, settled=False)
-    )
-
-
 async def mail_of(connection: AsyncConnection, ticket: int, message: int | None) -> int | None:
     """The register entry of a message of a ticket, of the newest one that came in where none is
     named.

@@ -45,6 +45,17 @@ CAME_BACK = (
         ended_at=sa.bindparam("_at", type_=DELIVERY.c.ended_at.type),
     )
 )
+FAIL_DRAFT = (
+    sa.update(DELIVERY)
+    .where(DELIVERY.c.outgoing_id == sa.bindparam("_outgoing"), DELIVERY.c.state == "scheduled")
+    .values(
+        state="failed",
+        settled=False,
+        due_at=None,
+        last_reply=sa.bindparam("_reply", type_=DELIVERY.c.last_reply.type),
+        ended_at=sa.bindparam("_at", type_=DELIVERY.c.ended_at.type),
+    )
+)
 SETTLE = sa.update(DELIVERY).where(DELIVERY.c.id == sa.bindparam("_id")).values(settled=True)
 TOLD = (
     sa.update(NOTICE)
@@ -103,6 +114,7 @@ class PendingOutgoing:
     deliveries: list[dict[str, Any]] = field(default_factory=list)
     files: list[dict[str, Any]] = field(default_factory=list)
     failed: list[dict[str, Any]] = field(default_factory=list)  # rows of CAME_BACK
+    failed_drafts: list[dict[str, Any]] = field(default_factory=list)
     settled: list[dict[str, Any]] = field(default_factory=list)
     notices: list[dict[str, Any]] = field(default_factory=list)
     told: list[dict[str, Any]] = field(default_factory=list)
@@ -126,6 +138,7 @@ class PendingOutgoing:
             (DELIVERY, self.deliveries),
             (RELEASE, self.released),
             (CAME_BACK, self.failed),
+            (FAIL_DRAFT, self.failed_drafts),
             (SETTLE, self.settled),
             (NOTICE, self.notices),
             (TOLD, self.told),
