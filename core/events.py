@@ -84,7 +84,7 @@ class Delivered:
     automatic: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MailArrived:
     """One inbound message with all it can touch (behaviour.md 2.1). ``channels`` are ours among its
     recipients, the deciding one first.

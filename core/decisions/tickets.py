@@ -22,7 +22,7 @@ NEW: Final = 0  # numbers and ids start at 1
 FinalState = Literal["done", "ignored", "quarantined", "duplicate"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenTicket:
     """Open a ticket; with ``thread`` it becomes that thread's, as origin. Participants of the
     thread are the ticket's.

@@ -12,7 +12,7 @@ from core.model.message import Address
 from core.model.ticket import Thread
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
     """``thread`` is where it stands, None for a notice to users; with ``fresh`` that thread starts
     with it.

@@ -174,11 +174,13 @@ def _opening(
     wanted = event.channels[0].status_id
     requester = customer or (NEW if event.message.sender is not None else None)
     return OpenTicket(
-        event.message.subject,
-        pipeline.id,
-        wanted if wanted is not None and pipeline.holds(wanted) else pipeline.first_open().id,
-        "email",
-        cause_of(event),
+        subject=event.message.subject,
+        pipeline_id=pipeline.id,
+        status_id=wanted
+        if wanted is not None and pipeline.holds(wanted)
+        else pipeline.first_open().id,
+        source="email",
+        cause=cause_of(event),
         thread=thread,
         requester=trashed.requester_id or requester if trashed is not None else requester,
         flags=_opening_flags(trail, customer),

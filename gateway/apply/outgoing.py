@@ -12,7 +12,18 @@ from core.model.ticket import Thread
 from core.rules import notifications
 from gateway.apply.context import ApplyContext, MailContext, address_of, required
 from gateway.apply.people import add_recipients
-from gateway.store.tickets.pending_outgoing import OutgoingRow
+from gateway.store.tickets.pending_outgoing import (
+    CoveredNotice,
+    FailedDelivery,
+    FailedDraft,
+    FinishedTask,
+    NoticeRow,
+    OutgoingRow,
+    ReleasedDraft,
+    SentDraft,
+    TaskRow,
+    WebhookRow,
+)
 from gateway.store.tickets.threads import MessageRow
 
 # ---- mail
@@ -28,7 +39,9 @@ def queue_mail(context: ApplyContext, decision: o.QueueMail, mail: MailContext |
     else:
         row = _outgoing_row(context, ticket, made, message)
         outward.queue(row, made.recipients, context.unit.allot, state="queued", due_at=context.now)
-        outward.told.extend({"_id": each, "_outgoing": row.id} for each in decision.notices)
+        outward.covered_notices.extend(
+            CoveredNotice(id=each, outgoing_id=row.id) for each in decision.notices
+        )
     if ticket is not None and (made.thread is not None or decision.cause.rule == "workflow"):
         recipients = ", ".join(made.recipients)
         context.event(ticket, "mail_queued", decision.cause, after=recipients, detail=made.template)
@@ -37,19 +50,19 @@ def queue_mail(context: ApplyContext, decision: o.QueueMail, mail: MailContext |
 def _release_draft(
     context: ApplyContext, ticket: int | None, mail: Outgoing, draft: int, message: int | None
 ) -> None:
-    values: dict[str, Any] = {
-        "ticket": ticket,
-        "thread_id": mail.thread.id if mail.thread is not None else None,
-        "message": message,
-        "message_id": mail.message_id,
-        "subject": mail.subject,
-        "raw": mail.raw,
-        "return_address": mail.return_address,
-    }
-    context.unit.outward.drafts.append(
-        {"_id": draft, **{f"_{name}": value for name, value in values.items()}}
+    sent = SentDraft(
+        id=draft,
+        ticket=ticket,
+        thread_id=mail.thread.id if mail.thread is not None else None,
+        message=message,
+        message_id=mail.message_id,
+        subject=mail.subject,
+        raw=mail.raw,
+        return_address=mail.return_address,
     )
-    context.unit.outward.released.append({"_outgoing": draft, "_due": context.now})
+    context.unit.outward.sent_drafts.append(sent)
+    released = ReleasedDraft(outgoing_id=draft, due_at=context.now)
+    context.unit.outward.released_drafts.append(released)
 
 
 def _outgoing_row(
@@ -170,7 +183,7 @@ def fail_delivery(context: ApplyContext, decision: o.FailDelivery) -> None:
     """Mark a delivery as failed, and its contact as unreachable after a hard bounce."""
     unit = context.unit
     unit.outward.failed.append(
-        {"_id": decision.delivery, "_reply": decision.reply, "_at": context.now}
+        FailedDelivery(id=decision.delivery, reply=decision.reply, at=context.now)
     )
     contact = unit.contact_at(decision.recipient)
     if decision.hard and contact is not None and contact.bounced_at is None:
@@ -179,13 +192,13 @@ def fail_delivery(context: ApplyContext, decision: o.FailDelivery) -> None:
 
 def settle_deliveries(context: ApplyContext, decision: o.SettleDeliveries) -> None:
     """Mark deliveries as told on their tickets."""
-    context.unit.outward.settled.extend({"_id": each} for each in decision.deliveries)
+    context.unit.outward.settled.extend(decision.deliveries)
 
 
 def fail_draft(context: ApplyContext, decision: o.FailDraft) -> None:
     """Fail what is still scheduled of a mail; the agenda then tells its ticket."""
     context.unit.outward.failed_drafts.append(
-        {"_outgoing": decision.outgoing, "_reply": decision.reason, "_at": context.now}
+        FailedDraft(outgoing_id=decision.outgoing, reply=decision.reason, at=context.now)
     )
 
 
@@ -199,41 +212,42 @@ def notify(context: ApplyContext, decision: o.Notify, mail: MailContext | None) 
         decision, ticket, unit.desk.users, context.now, context.zone
     ):
         unit.outward.notices.append(
-            {
-                "id": unit.allot("notice"),
-                "user_id": user.id,
-                "kind": decision.kind,
-                "ticket": ticket.number,
-                "detail": decision.detail,
-                "created_at": context.now,
-                "due_at": due_at,
-            }
+            NoticeRow(
+                id=unit.allot("notice"),
+                user_id=user.id,
+                kind=decision.kind,
+                ticket=ticket.number,
+                detail=decision.detail,
+                created_at=context.now,
+                due_at=due_at,
+            )
         )
 
 
 def drop_notices(context: ApplyContext, decision: o.DropNotices) -> None:
     """Delete notices that nobody can be told of."""
-    context.unit.outward.dropped.extend({"_id": each} for each in decision.notices)
+    context.unit.outward.dropped_notices.extend(decision.notices)
 
 
 def add_task(context: ApplyContext, decision: o.AddTask, mail: MailContext | None) -> None:
     """Add a task to a ticket."""
     ticket = context.number(decision.ticket, mail)
     context.unit.outward.tasks.append(
-        {
-            "id": context.unit.allot("task"),
-            "ticket": ticket,
-            "text": decision.text,
-            "due_at": decision.due_at,
-            "created_at": context.now,
-        }
+        TaskRow(
+            id=context.unit.allot("task"),
+            ticket=ticket,
+            text=decision.text,
+            due_at=decision.due_at,
+            created_at=context.now,
+        )
     )
     context.event(ticket, "task_added", decision.cause, after=decision.text)
 
 
 def finish_task(context: ApplyContext, decision: o.FinishTask) -> None:
     """Mark a task as done."""
-    context.unit.outward.done_tasks.append({"_id": decision.task, "_done_at": context.now})
+    finished = FinishedTask(id=decision.task, done_at=context.now)
+    context.unit.outward.finished_tasks.append(finished)
     context.event(decision.ticket, "task_done", decision.cause, after=decision.text)
 
 
@@ -241,17 +255,15 @@ def call_webhook(context: ApplyContext, decision: o.CallWebhook, mail: MailConte
     """Queue a call of a webhook with the ticket as it is now."""
     number = context.number(decision.ticket, mail)
     context.unit.outward.calls.append(
-        {
-            "id": context.unit.allot("webhook_call"),
-            "ticket": number,
-            "url": decision.url,
-            "body": json.dumps(_webhook_body(context, decision, number)),
-            "key": decision.key,
-            "state": "queued",
-            "attempts": 0,
-            "due_at": context.now,
-            "created_at": context.now,
-        }
+        WebhookRow(
+            id=context.unit.allot("webhook_call"),
+            ticket=number,
+            url=decision.url,
+            body=json.dumps(_webhook_body(context, decision, number)),
+            key=decision.key,
+            due_at=context.now,
+            created_at=context.now,
+        )
     )
 
 

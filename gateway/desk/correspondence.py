@@ -30,7 +30,7 @@ from gateway.errors import Refused, Rejected
 from gateway.store.engine import Database
 from gateway.store.queues import drafts, outbox
 from gateway.store.tickets import pending_outgoing, threads
-from gateway.store.tickets.pending_outgoing import OutgoingRow
+from gateway.store.tickets.pending_outgoing import OutgoingFileRow, OutgoingRow
 from gateway.store.tickets.threads import MessageRow
 from gateway.validation import refuse_breaks
 
@@ -288,19 +288,34 @@ class CorrespondenceDesk(Actor):
         }
         thread = draft["thread"]
         row = OutgoingRow(
-            unit.allot("outgoing"), document["ticket"], thread, None, None, False, None,
-            made.subject, made.author_id, None, None, draft, None, act.now
-        )  # fmt: skip
+            id=unit.allot("outgoing"),
+            ticket=document["ticket"],
+            thread_id=thread,
+            message=None,
+            message_id=None,
+            automatic=False,
+            template=None,
+            subject=made.subject,
+            author_id=made.author_id,
+            return_address=None,
+            raw=None,
+            draft=draft,
+            key=None,
+            created_at=act.now,
+        )
         unit.outward.queue(
             row, made.recipients, unit.allot, state="scheduled", due_at=mail.at or act.now
         )
         for place, file in enumerate(mail.files):
-            values = {
-                "filename": file.filename,
-                "content_type": file.content_type,
-                "data": file.data,
-            }
-            unit.outward.files.append({"outgoing_id": row.id, "position": place, **values})
+            unit.outward.files.append(
+                OutgoingFileRow(
+                    outgoing_id=row.id,
+                    position=place,
+                    filename=file.filename,
+                    content_type=file.content_type,
+                    data=file.data,
+                )
+            )
 
     async def _opening(self, act: Transaction, channel: Channel, mail: MailDraft) -> TicketOpened:
         if not mail.to:

@@ -190,29 +190,31 @@ class Batch:
         )
         copy = mark.own.get(message.message_id or "")
         return MailArrived(
-            message,
-            item.envelope.received_at,
-            channels,
-            sender,
-            judged,
-            found,
-            self._original(item),
-            self._reused(message),
-            self._sent(copy) if copy is not None else None,
-            any(channel_at(unit.desk.channels, each) for each in message.loop_marks),
-            message.spam_flag and (envelope.trusted_hop or self._trusted(message)),
-            user is not None and judged == "pass",
-            thread,
-            ticket,
-            joined,
-            self._earlier(message, sender.contact)
+            message=message,
+            received_at=item.envelope.received_at,
+            channels=channels,
+            sender=sender,
+            verdict=judged,
+            tie=found,
+            duplicate_of=self._original(item),
+            reused_id=self._reused(message),
+            own_copy=self._sent(copy) if copy is not None else None,
+            looped=any(channel_at(unit.desk.channels, each) for each in message.loop_marks),
+            spam=message.spam_flag and (envelope.trusted_hop or self._trusted(message)),
+            trusted_user=user is not None and judged == "pass",
+            thread=thread,
+            ticket=ticket,
+            joined=joined,
+            earlier_open=self._earlier(message, sender.contact)
             if thread is None and found.ticket is None
             else (),
-            item.released,
-            envelope.automation,
-            reported(message, mark, self.deliveries),
-            mark.returned,
-            user if user is not None and user.id == mark.relay and judged != "fail" else None,
+            released=item.released,
+            automation=envelope.automation,
+            deliveries=reported(message, mark, self.deliveries),
+            returned=mark.returned,
+            relayed_by=user
+            if user is not None and user.id == mark.relay and judged != "fail"
+            else None,
         )
 
     def _verdict(self, message: Message) -> Verdict:
@@ -353,7 +355,7 @@ class Batch:
         """Later mails of the batch see this one as earlier mail, and deliveries that came back by
         it as failed.
         """
-        failed = {row["_id"] for row in self.unit.outward.failed}
+        failed = {row.id for row in self.unit.outward.failed}
         self.deliveries.update(
             (each.id, replace(each, state="failed"))
             for each in event.deliveries

@@ -72,7 +72,7 @@ class RefRow:
     machine: bool = False  # of a kind in MACHINE_KINDS; not stored, it is the message's
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRow:
     """A message as stored; JSON columns hold plain lists and objects."""
 

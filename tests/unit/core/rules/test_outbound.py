@@ -68,16 +68,16 @@ SHUT = replace(
 )
 ORIGIN = Thread(1, "normal", NOW, 1, 3, origin=True, attached_at=NOW)
 MAIL = Outgoing(
-    "r@x",
-    Address("", "s@x"),
-    (),
-    (),
-    "Re: A lamp",
-    "t",
-    NOW,
-    b"",
-    ("ann@example.org",),
-    "human",
+    message_id="r@x",
+    sender=Address("", "s@x"),
+    to=(),
+    cc=(),
+    subject="Re: A lamp",
+    text="t",
+    date=NOW,
+    raw=b"",
+    recipients=("ann@example.org",),
+    kind="human",
     thread=ORIGIN,
 )
 USER, A = Cause("user", user="uma@desk.example"), Cause("A", "r@x", "uma@desk.example")

@@ -56,7 +56,16 @@ OFFICE = {
     "holidays": ["2026-11-23"],
 }
 MAIL = Outgoing(
-    "m@x", Address("", "s@x"), (), (), "s", "t", NOW, b"", ("ann@example.org",), "auto_generated"
+    message_id="m@x",
+    sender=Address("", "s@x"),
+    to=(),
+    cc=(),
+    subject="s",
+    text="t",
+    date=NOW,
+    raw=b"",
+    recipients=("ann@example.org",),
+    kind="auto_generated",
 )
 
 
