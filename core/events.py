@@ -1,6 +1,4 @@
-"""What can happen to a ticket, as the rules are told it. Each event carries the facts it is decided
-on, read at the moment it happens.
-"""
+"""Events that the rules decide on; each carries the facts, as they are when it happens."""
 
 from __future__ import annotations
 
@@ -31,8 +29,9 @@ Rule = Literal["A", "B", "S9", "user", "workflow", "api", "join", "merge", "mail
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why something changed (INV9). ``user`` is an address or name; ``message_id`` has no angle
-    brackets.
+    """Why something changed (INV9).
+
+    ``user`` is an address or a name; ``message_id`` has no angle brackets.
     """
 
     rule: Rule
@@ -44,8 +43,10 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The mail of which another is a duplicate; ``mail_id`` is None for one that we sent. ``held``:
-    it waits in quarantine, so nobody has read it.
+    """The mail that another repeats.
+
+    ``mail_id`` is None for a mail that we sent. ``held``: it is in quarantine, so nobody has read
+    it.
     """
 
     mail_id: int | None
@@ -58,8 +59,9 @@ class Original:
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What the desk knows about the From of a mail. ``held_role`` is the part he already has in the
-    tied thread or its ticket.
+    """What the desk knows about the From of a mail.
+
+    ``held_role`` is their part in the thread that the mail is tied to, or in its ticket.
     """
 
     contact: Contact | None
@@ -71,9 +73,7 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A delivery of ours as a report or a failure finds it. ``message_id`` is that of the mail it
-    is part of.
-    """
+    """One of our deliveries; ``message_id`` is that of the mail it belongs to."""
 
     id: int
     recipient: str
@@ -86,8 +86,9 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailArrived:
-    """One inbound message with all it can touch (behaviour.md 2.1). ``channels`` are ours among its
-    recipients, the deciding one first.
+    """An inbound message with all that it can touch (behaviour.md 2.1).
+
+    ``channels`` are ours among its recipients, the one that decides first.
     """
 
     message: Message
@@ -117,8 +118,9 @@ class MailArrived:
 
 @dataclass(frozen=True, slots=True)
 class TicketOpened:
-    """A ticket made by hand or by a program, or from a thread that had none, on which a customer
-    wrote last ``heard_at``.
+    """A ticket is opened by a person or program, or for a thread that had none.
+
+    ``heard_at`` is when a customer last wrote on that thread.
     """
 
     subject: str
@@ -136,8 +138,9 @@ class TicketOpened:
 
 @dataclass(frozen=True, slots=True)
 class MoveAsked:
-    """Somebody, or something, asks for a status. ``close_date`` given explicitly wins over every
-    rule (C07).
+    """Somebody or something asks for a status.
+
+    A ``close_date`` given explicitly wins over every rule (C07).
     """
 
     ticket: Ticket
@@ -151,9 +154,7 @@ class MoveAsked:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """Fed back by :func:`core.decide.decide` for each move it decided, so that what follows a move
-    follows it from every cause.
-    """
+    """A move decided by the rules, fed back by :func:`core.decide.decide`."""
 
     ticket: Ticket
     pipeline: Pipeline
@@ -167,8 +168,9 @@ class StatusChanged:
 
 @dataclass(frozen=True, slots=True)
 class ThreadAttached:
-    """An agent puts a thread without a ticket on a ticket; a customer wrote there last
-    ``heard_at``.
+    """An agent puts a thread without a ticket on a ticket.
+
+    ``heard_at`` is when a customer last wrote there.
     """
 
     ticket: Ticket
@@ -180,7 +182,7 @@ class ThreadAttached:
 
 @dataclass(frozen=True, slots=True)
 class MergeAsked:
-    """``ticket`` is to go into ``into`` (P10)."""
+    """``ticket`` is to be merged into ``into`` (P10)."""
 
     ticket: Ticket
     into: Ticket
@@ -189,9 +191,7 @@ class MergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class JoinRecord:
-    """A thread of the ticket that was joined into another because of the same mail: what went
-    there, to be taken back.
-    """
+    """A thread that was joined into another because of the same mail, and what was moved."""
 
     id: int
     thread: int
@@ -203,8 +203,10 @@ class JoinRecord:
 
 @dataclass(frozen=True, slots=True)
 class MergeRecord:
-    """What a merge moved, as remembered then. ``contacts``: put on the survivor by it; ``flags``,
-    ``created_at``: the survivor's before.
+    """What a merge moved.
+
+    ``contacts`` are those it put on the survivor; ``flags`` and ``created_at`` are the survivor's
+    before.
     """
 
     id: int
@@ -218,8 +220,9 @@ class MergeRecord:
 
 @dataclass(frozen=True, slots=True)
 class UnmergeAsked:
-    """``ticket`` is to stand on its own again (P10). ``record`` is that of its last merge, None
-    where there is none to undo.
+    """The merge of ``ticket`` is to be undone (P10).
+
+    ``record`` is that of its last merge, None if there is none to undo.
     """
 
     ticket: Ticket
@@ -231,10 +234,10 @@ class UnmergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class SplitAsked:
-    """Mails ``chosen`` of a ticket are to become one of their own (P11).
+    """Mails ``chosen`` of a ticket are to become a ticket of their own (P11).
 
-    ``people``: who takes part in them; ``held``: all mails of the ticket; ``heard_at``: when a
-    customer wrote the last of the chosen ones.
+    ``people`` are those who take part in the chosen mails, ``held`` all mails of the ticket;
+    ``heard_at`` is when a customer wrote the last chosen one.
     """
 
     ticket: Ticket
@@ -260,8 +263,9 @@ class NoteWritten:
 
 @dataclass(frozen=True, slots=True)
 class PersonChanged:
-    """An agent puts a contact on the ticket, approves a stranger, or takes somebody off. ``part``:
-    the part he has now.
+    """An agent puts a contact on a ticket, approves a stranger, or takes somebody off.
+
+    ``part`` is the part that the contact has now.
     """
 
     ticket: Ticket
@@ -273,8 +277,9 @@ class PersonChanged:
 
 @dataclass(frozen=True, slots=True)
 class FieldsSet:
-    """An agent changes fields that are not the status: names and values of
-    :class:`core.model.ticket.Ticket`. Absent ones stay.
+    """An agent sets fields other than the status.
+
+    ``fields`` are names and values of :class:`core.model.ticket.Ticket`.
     """
 
     ticket: Ticket
@@ -284,10 +289,10 @@ class FieldsSet:
 
 @dataclass(frozen=True, slots=True)
 class EmailSent:
-    """A user's mail, ready to go (behaviour.md 2.3). ``ticket`` None: it belongs to none (O03).
+    """A user's mail is ready to go out (behaviour.md 2.3).
 
-    ``associated``: one of its recipients is the requester or an associated contact (C20).
-    ``status_id``: chosen with it (O10).
+    ``ticket`` is None for a mail without a ticket (O03). ``associated``: a recipient is the
+    requester or an associated contact (C20). ``status_id`` is a status chosen with the mail (O10).
     """
 
     mail: Outgoing
@@ -302,9 +307,7 @@ class EmailSent:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What could be made ready for an action: its mail, or why it cannot be done now. ``retry``: it
-    may work later.
-    """
+    """The mails of an action, or why there are none; ``retry``: it may work later."""
 
     mails: tuple[Outgoing, ...] = ()
     outcome: RunOutcome = "OK"
@@ -400,9 +403,7 @@ class WorkflowEdited:
 
 @dataclass(frozen=True, slots=True)
 class EnrolAsked:
-    """A person puts a ticket into a workflow (behaviour.md 3.2): filters and the once-rule do not
-    bind him.
-    """
+    """A person enrols a ticket; filters and the once-rule do not bind (behaviour.md 3.2)."""
 
     ticket: Ticket
     workflow: Workflow
@@ -420,7 +421,7 @@ class UnenrolAsked:
 
 @dataclass(frozen=True, slots=True)
 class TaskDone:
-    """An agent has done what a task of the ticket asked for."""
+    """An agent has finished a task of a ticket."""
 
     ticket: Ticket
     task: int
@@ -443,8 +444,9 @@ class DeliveryFailed:
 
 @dataclass(frozen=True, slots=True)
 class DeliveriesHandled:
-    """A person stopped mail of a ticket, or put it in line again; ``failing``: other mail of the
-    ticket has failed and lies there.
+    """A person cancelled mail of a ticket, or queued it again.
+
+    ``failing``: the ticket has other failed mail.
     """
 
     ticket: Ticket
@@ -464,7 +466,7 @@ class DraftFailed:
 
 @dataclass(frozen=True, slots=True)
 class NoticesWritten:
-    """A mail tells a user of what happened to tickets; ``notices`` are the rows that it covers."""
+    """A mail tells a user what happened to tickets; ``notices`` are the rows it covers."""
 
     ticket: int
     mail: Outgoing

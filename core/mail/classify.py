@@ -1,10 +1,9 @@
-"""Who or what wrote a mail: person, responder, machine, list, bounce (behaviour.md 2.1 steps 3, 5,
-8; 2.2 E26-E29, E42).
+"""Who or what wrote a mail: person, responder, machine, list or bounce (behaviour.md 2.1, 2.2).
 
-A pure function over header facts and over what the readers of bounces and forwards found. Each
-verdict carries its evidence in plain words. What can go wrong: a person's mail taken for a
-machine's is never answered, a machine's taken for a person's starts a loop; so answering needs the
-absence of every sign, while ``auto_reply`` needs a sign that people do not write.
+Looks at header facts and at what the readers of bounces and forwards found; every verdict carries
+its evidence. A person's mail taken for a machine's is never answered; a machine's mail taken for a
+person's starts a loop. So an automatic answer needs the absence of every sign, while ``auto_reply``
+needs a sign that people do not write.
 """
 
 from __future__ import annotations
@@ -116,15 +115,14 @@ _AWAY: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What classification looks at. ``headers`` holds the first value of each field of
-    :data:`TELLING` that the mail has.
+    """What classification looks at.
 
-    ``report`` is the kind of machine report found: "dsn", "mdn", "arf", "tls", "dmarc" or empty;
-    ``bounce`` what the DSN reader made of it and ``bounce_rule`` which of its rules,
-    ``bounce_told`` that the mail names a failed recipient or has the subject of a bounce;
-    ``forward_rule`` the rule that found a forward; ``challenge`` that the text asks to confirm one
-    is human, ``is_reply`` that it answers a mail (In-Reply-To or References), ``calendar`` the
-    method of an invitation in it (RFC 5546).
+    ``headers`` holds the first value of each field of :data:`TELLING` that the mail has. ``report``
+    is the kind of machine report found: "dsn", "mdn", "arf", "tls", "dmarc" or empty. ``bounce`` is
+    what the DSN reader found, by ``bounce_rule``; ``bounce_told``: the mail names a failed
+    recipient or has the subject of a bounce. ``forward_rule`` found a forward. ``challenge``: the
+    text asks to confirm that one is human. ``is_reply``: it has In-Reply-To or References.
+    ``calendar`` is the method of its invitation (RFC 5546).
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -146,7 +144,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The kind of a mail, why, and whether an automatic answer may go to its sender."""
+    """The kind of a mail, why, and whether its sender may get an automatic answer."""
 
     kind: Kind
     evidence: tuple[str, ...]
@@ -154,8 +152,9 @@ class Verdict:
 
 
 def classify(facts: Facts) -> Verdict:
-    """Decide the kind of a mail (order of behaviour.md 2.1: loop, report, auto-reply, bounce by
-    heuristics, list, notice, forward, person).
+    """Return the kind of a mail, in the order of behaviour.md 2.1.
+
+    Loop, report, auto-reply, bounce by heuristics, list, notice, forward, person.
     """
     reasons: list[str] = []
     kind = _kind(facts, reasons)
@@ -192,7 +191,7 @@ def _kind(facts: Facts, why: list[str]) -> Kind:
 
 
 def _report(facts: Facts, why: list[str]) -> Kind | None:
-    """The kind of a machine report; None where the report turns out to be something else."""
+    """Return the kind of a machine report; None if it turns out to be something else."""
     if facts.report != "dsn":
         why.append(f"report: {facts.report}")
         return "report"
@@ -206,8 +205,9 @@ def _report(facts: Facts, why: list[str]) -> Kind | None:
 
 
 def responder(facts: Facts, why: list[str]) -> bool:
-    """Whether a responder (vacation, receipt) wrote the mail: RFC 3834, vendor fields, or a subject
-    of the usual ones with corroboration.
+    """Tell whether a responder (vacation, receipt) wrote the mail, and add the reason to ``why``.
+
+    Signs are RFC 3834, vendor fields, or a usual subject together with a second sign.
     """
     headers = facts.headers
     submitted = _keyword(headers.get("auto-submitted", ""))
@@ -238,8 +238,9 @@ def responder(facts: Facts, why: list[str]) -> bool:
 
 
 def _bounce_by_sender(facts: Facts) -> bool:
-    """Whether a bounce that calls itself auto-replied (as Exim's do) is one all the same: it says
-    so, or nobody has sent it, and it tells of no absence.
+    """Tell whether a mail that calls itself auto-replied is a bounce, as those of Exim are.
+
+    It has to say so, or to have no sender and speak of no absence.
     """
     if (
         facts.bounce is None
@@ -252,7 +253,7 @@ def _bounce_by_sender(facts: Facts) -> bool:
 
 
 def _by_subject(facts: Facts, submitted: str, precedence: str, why: list[str]) -> bool:
-    """A subject of the usual responders, with a second sign that a machine wrote it."""
+    """Tell whether the subject is a responder's and a second sign shows a machine."""
     if _VACATION.search(facts.subject):
         signs = {
             "null return path": facts.null_path,
@@ -314,9 +315,7 @@ def _bulk(facts: Facts, why: list[str]) -> bool:
 
 
 def no_answer(facts: Facts) -> list[str]:
-    """Reasons never to answer automatically (RFC 3834 section 2, reliability.md 22-23); empty where
-    an answer is allowed.
-    """
+    """Return why a mail must not be answered automatically (RFC 3834 2, reliability.md 22-23)."""
     headers = facts.headers
     out = []
     submitted = headers.get("auto-submitted")
@@ -357,7 +356,7 @@ def no_answer(facts: Facts) -> list[str]:
 
 
 def is_mailer(sender: Address) -> bool:
-    """Whether an address is that of a mail system: mailer-daemon, postmaster and their spellings."""
+    """Tell whether an address is a mail system's: mailer-daemon, postmaster and the like."""
     local = (sender.address or sender.name).partition("@")[0].rstrip("\\")
     return bool(_MAILER.fullmatch(local.strip())) or bool(
         _MAILER_NAME.fullmatch(sender.name.strip())
@@ -365,11 +364,11 @@ def is_mailer(sender: Address) -> bool:
 
 
 def is_robot(sender: Address) -> bool:
-    """Whether nobody reads what is sent to this address: mailers, no-reply addresses, list robots."""
+    """Tell whether nobody reads mail to an address: mailers, no-reply, list robots."""
     local = (sender.address or "").partition("@")[0].rstrip("\\").strip()
     return is_mailer(sender) or bool(_NO_REPLY.search(local)) or bool(_ROBOT.fullmatch(local))
 
 
 def _keyword(value: str) -> str:
-    """The keyword of a field such as Auto-Submitted, without comment and parameters."""
+    """Return the keyword of a field such as Auto-Submitted, without comment and parameters."""
     return re.split(r"[\s;(]", value.strip().lower(), maxsplit=1)[0]

@@ -1,9 +1,8 @@
-"""How long a delay lasts, and when a workflow may act: spans, dates, weekdays, times of day,
-fields, events, execution windows (behaviour.md 3.3).
+"""How long a delay lasts, and when a workflow may act (behaviour.md 3.3).
 
-Everything is worked out from the instant at which the ticket entered the delay, so a longer delay
-can be worked out again (table 3.4). What lies in the past is over at once. Nothing raises for a
-delay that :func:`delay_problem` finds sound.
+Everything is computed from the instant at which the ticket entered the delay, so that an edited
+delay can be computed again (table 3.4). What lies in the past is over at once. Nothing raises for a
+delay that :func:`delay_problem` accepts.
 """
 
 from __future__ import annotations
@@ -47,8 +46,8 @@ SEARCHED_DAYS: Final = (
 
 
 def span(text: str) -> tuple[int, timedelta] | None:
-    """(days, rest) of a span like ``2d``, ``12h``, ``1d 30m``, ``1w``; None for anything else or
-    for nothing at all.
+    """Return (days, rest) of a span like ``2d``, ``12h``, ``1d 30m`` or ``1w``; None for other
+    text.
     """
     found = _SPAN.fullmatch(text.strip())
     if found is None or not any(found.groups()):
@@ -58,12 +57,12 @@ def span(text: str) -> tuple[int, timedelta] | None:
 
 
 def awaited(config: Mapping[str, Any]) -> Awaited | None:
-    """What a delay with an ``event`` waits for."""
+    """Return the event that a delay waits for, or None."""
     return EVENTS.get("_".join(str(config.get("event", "")).lower().split()))
 
 
 def delay_problem(config: Mapping[str, Any]) -> str | None:
-    """Why a delay is not sound, as a clause, or None."""
+    """Return why a delay is not valid, as a clause, or None."""
     given = {key for key in ("for", "until", "field", "weekday", "time", "event") if key in config}
     if given not in (
         {"for"},
@@ -91,7 +90,7 @@ def delay_problem(config: Mapping[str, Any]) -> str | None:
 
 
 def _value_problem(key: str, value: Any) -> str | None:
-    """Why the value of one key of a delay is not sound; TOML gives dates and times of day as such."""
+    """Return why the value of a key is not valid; TOML has types for dates and times."""
     if isinstance(value, date | time):
         value = value.isoformat()[:5] if key == "time" else value.isoformat()
     if not isinstance(value, str):
@@ -120,9 +119,7 @@ def due(
     window: Mapping[str, Any] | None,
     fields: Mapping[str, Any],
 ) -> datetime:
-    """When a delay that was entered then is over (aware UTC). ``fields``: those of the ticket, for
-    ``field``.
-    """
+    """Return when a delay is over (aware UTC); ``fields`` are those of the ticket, for ``field``."""
     if "event" in config:
         return (
             _after(config["for"], entered, zone, window)
@@ -142,8 +139,10 @@ def due(
 
 
 def _after(text: str, start: datetime, zone: tzinfo, window: Mapping[str, Any] | None) -> datetime:
-    """A day is 24 hours; where a window is set, a day on which the window is open, at the same time
-    of day.
+    """Add a span to an instant.
+
+    A day is 24 hours; with a window it is a day on which the window is open, at the same time of
+    day.
     """
     try:
         return _counted(*(span(text) or (0, timedelta())), start, zone, window)
@@ -168,8 +167,9 @@ def _counted(
 
 
 def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetime:
-    """The next such weekday, time of day, or both, after the instant of entering; a weekday alone
-    starts at midnight.
+    """Return the next such weekday, time of day, or both, after the instant of entering.
+
+    A weekday alone starts at midnight.
     """
     local = entered.astimezone(zone)
     hour, minute = map(int, str(config.get("time", "00:00")).split(":")[:2])
@@ -186,7 +186,7 @@ def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetim
 
 
 def _moment(value: Any, zone: tzinfo) -> datetime | None:
-    """A date (its first instant in the zone) or an instant, as text or value; aware UTC."""
+    """Return a date (its first instant in the zone) or an instant, in aware UTC."""
     if isinstance(value, datetime):
         found = value
     elif isinstance(value, date):
@@ -208,8 +208,9 @@ def _moment(value: Any, zone: tzinfo) -> datetime | None:
 
 
 def window_problem(window: Any) -> str | None:
-    """Why an execution window is not sound, as a clause, or None. Keys: days, hours
-    ("09:00-17:00"), holidays (dates).
+    """Return why an execution window is not valid, as a clause, or None.
+
+    Its keys are days, hours ("09:00-17:00") and holidays (dates).
     """
     if not isinstance(window, dict) or window.keys() - {"days", "hours", "holidays"}:
         return "a window has days, hours and holidays"
@@ -231,9 +232,7 @@ def window_problem(window: Any) -> str | None:
 
 
 def opening(window: Mapping[str, Any] | None, now: datetime, zone: tzinfo) -> datetime | None:
-    """The next instant from ``now`` on at which a sound window is open: ``now`` itself when it is;
-    None when it never opens.
-    """
+    """Return the first instant from ``now`` on at which a window is open; None if it never is."""
     if window is None:
         return now
     local = now.astimezone(zone)
@@ -254,13 +253,13 @@ def opening(window: Mapping[str, Any] | None, now: datetime, zone: tzinfo) -> da
 
 
 def _open_days(window: Mapping[str, Any]) -> tuple[frozenset[int], frozenset[date]]:
-    """The weekdays of a window, and the days on which it stays closed all the same."""
+    """Return the weekdays of a window, and the dates on which it stays closed."""
     days = frozenset(WEEKDAYS.index(each[:3].lower()) for each in window.get("days", WEEKDAYS))
     return days, frozenset(_day(each) for each in window.get("holidays", ()))
 
 
 def _day(value: Any) -> date:
-    """The day of a holiday, written in any way that is sound."""
+    """Return the date of a holiday, however it is written."""
     found = datetime.fromisoformat(value) if isinstance(value, str) else value
     return found.date() if isinstance(found, datetime) else found
 

@@ -1,9 +1,7 @@
-"""Tickets, threads, contacts, channels and users as the rules see them: frozen rows without
-behaviour of their own.
+"""Tickets, threads, contacts, channels and users as frozen rows.
 
-Ids are small integers given by the store; numbers of tickets only grow. A ticket in the trash has
-``deleted_at``, a merged-away one ``merged_into``; both keep their rows so that old numbers can be
-followed.
+Ids are small integers from the store; ticket numbers only grow. A ticket in the trash has
+``deleted_at``, a merged one ``merged_into``; their rows stay, so that old numbers can be followed.
 """
 
 from __future__ import annotations
@@ -32,8 +30,10 @@ Flag = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One case. ``closed_at`` is the instant of the last move to a closed status, ``close_date``
-    the date people see and edit (2.6).
+    """One case.
+
+    ``closed_at`` is the instant of the last move to a closed status, ``close_date`` the date that
+    people see and edit (2.6).
     """
 
     number: int
@@ -64,8 +64,9 @@ class Ticket:
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """One mail conversation. ``redirect_to`` is set on a thread that was joined into another, or
-    continued by one (E38).
+    """One mail conversation.
+
+    ``redirect_to`` is the thread that it was joined into, or that continues it (E38).
     """
 
     id: int
@@ -80,8 +81,10 @@ class Thread:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A person outside. ``proven`` = has once been ``pass`` or been written to by a user (section
-    5, acknowledgements).
+    """A person outside.
+
+    ``proven``: a mail of theirs was authenticated, or a user wrote to them (section 5,
+    acknowledgements).
     """
 
     id: int
@@ -97,8 +100,10 @@ class Contact:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """An address of ours. ``tickets`` off = mail makes conversations without tickets (S2).
-    ``allow``, ``deny``: addresses or ``@domain``.
+    """One of our addresses.
+
+    Without ``tickets``, mail to it opens none (S2). ``allow`` and ``deny`` hold addresses and
+    ``@domain`` entries.
     """
 
     id: int
@@ -131,7 +136,5 @@ class User:
     )
 
     def wants(self, kind: str) -> bool:
-        """Whether he is to be told of a new ticket (``new``), a reply on his own (``reply``), or
-        mail that failed (``failure``).
-        """
+        """Tell whether they want to be told of ``new`` tickets, ``reply`` or ``failure``."""
         return bool((self.notify or {}).get(kind, True))

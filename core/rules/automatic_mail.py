@@ -1,8 +1,8 @@
-"""Whether an automatic mail may go to somebody, and in which words (behaviour.md 3.3 send_email,
-section 5; reliability.md 22 to 24).
+"""Whether an automatic mail may go to somebody, and in which form (behaviour.md 3.3, section 5).
 
-Every reason not to send is a sentence for the log of the workflow. A wrong yes can start a loop
-between machines, a wrong no loses a courtesy: so each sign counts. Nothing here raises.
+See also reliability.md 22 to 24. Every reason not to send is a clause for the action log. Sending
+wrongly can start a loop between machines, while not sending only loses a courtesy: so every sign
+counts. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ _MACHINES: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was sent so far: *Ticket received* to the address and its domain, automatic mails in a
-    row on the thread, and of all.
+    """Automatic mail so far.
+
+    *Ticket received* to the address and its domain, automatic mails in a row on the thread, and
+    all.
     """
 
     to_address_hour: int = 0
@@ -48,8 +50,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """An automatic mail that a workflow wants to send. ``answers_mail``: a mail from outside caused
-    it.
+    """An automatic mail that a workflow wants to send.
+
+    ``answers_mail``: a mail from outside caused it; ``opens``: that mail opened the ticket.
     """
 
     ticket: Ticket
@@ -65,9 +68,7 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """May it go out, and in full or only as "we received your message"? Otherwise the outcome and
-    why.
-    """
+    """The outcome and why; ``generic``: only as "we received your message"."""
 
     outcome: RunOutcome = "OK"
     why: str | None = None
@@ -75,7 +76,7 @@ class Permission:
 
 
 def permitted(occasion: Occasion, contact: Contact | None, role: str, counts: Counts) -> Permission:
-    """Whether this mail may go to this contact, who has this part in the ticket."""
+    """Return whether a mail may go to a contact who has this part in the ticket."""
     reason = _never(occasion, contact, role)
     if contact is None or reason is not None:
         return Permission("SKIPPED_NO_RECIPIENT", reason or "the ticket has no requester")
@@ -99,7 +100,7 @@ def permitted(occasion: Occasion, contact: Contact | None, role: str, counts: Co
 
 
 def _never(occasion: Occasion, contact: Contact | None, role: str) -> str | None:
-    """Who is never written to by a machine, as a clause."""
+    """Return why a machine never writes to somebody, as a clause, or None."""
     if occasion.silent is not None and (occasion.silent != OURS or occasion.template == RECEIVED):
         return occasion.silent
     if "automated" in occasion.ticket.flags:
@@ -134,7 +135,7 @@ def _no_person(occasion: Occasion, contact: Contact) -> str | None:
 
 
 def _over(occasion: Occasion, counts: Counts) -> Permission | None:
-    """The caps, and the breaker of loops."""
+    """Return the cap or loop limit that is reached, or None."""
     if counts.everywhere_hour >= GLOBAL_PER_HOUR:
         return Permission(
             "SKIPPED_CAP", f"more than {GLOBAL_PER_HOUR} automatic mails went out within an hour"

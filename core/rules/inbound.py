@@ -1,9 +1,8 @@
-"""One inbound message, from duplicate to status rule, in the order of behaviour.md 2.1: the first
-hit decides.
+"""One inbound message, from duplicate to status rule, in the order of behaviour.md 2.1.
 
-The steps up to quarantine stand in :mod:`core.rules.screening`. Every branch ends in
-:class:`core.decisions.tickets.Finish` with a plain sentence, so that each mail is somewhere a
-person can find it. Nothing in a mail makes this raise (R6).
+The first step that applies decides; those up to quarantine are in :mod:`core.rules.screening`.
+Every branch ends in :class:`core.decisions.tickets.Finish` with a plain sentence, so that people
+can find each mail. Nothing in a mail makes this raise (R6).
 """
 
 from __future__ import annotations
@@ -51,7 +50,7 @@ MACHINE_WRITTEN = frozenset({"auto_generated", "bulk"})
 
 
 def receive(event: MailArrived, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
-    """What follows from an inbound message. ``pipelines``: all, by id."""
+    """Return what follows from an inbound message; ``pipelines`` are all, by id."""
     trail = Trail(event, role=sender_role(event))
     for early in (duplicate, own_mail, report):
         ended = early(trail)
@@ -65,7 +64,7 @@ def receive(event: MailArrived, pipelines: Mapping[int, Pipeline]) -> list[Decis
 
 
 def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
-    """Steps 7 to 9: onto its thread, with a ticket or without."""
+    """Put the mail on its thread, with a ticket or without (steps 7 to 9)."""
     event = trail.event
     tie = event.tie
     trail.step("tie", tie.matched_by or "none", _tied(event))
@@ -98,7 +97,7 @@ def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
 def _after_trash(
     trail: Trail, pipelines: Mapping[int, Pipeline], trashed: Ticket
 ) -> list[Decision]:
-    """E38: the conversation goes on under a new ticket of the same requester."""
+    """Continue the conversation under a new ticket of the same requester (E38)."""
     event = trail.event
     if event.thread is None:
         return _fresh(trail, pipelines, NEW, trashed)
@@ -122,8 +121,9 @@ def _makes_tickets(event: MailArrived) -> bool:
 def _fresh(
     trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, trashed: Ticket | None = None
 ) -> list[Decision]:
-    """A conversation without a ticket: one is opened when the channel is on (E01-E03, E14, E15,
-    E20, E21, E25b, E28, E34, E35, E43).
+    """Open a ticket for a conversation that has none, if the channel makes tickets.
+
+    Rows E01-E03, E14, E15, E20, E21, E25b, E28, E34, E35, E43.
     """
     event = trail.event
     customer = _original_sender(trail)
@@ -193,7 +193,7 @@ def _opening(
 def _reply(
     trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket: Ticket
 ) -> list[Decision]:
-    """A message on a ticket: appended, and the status rule asked."""
+    """Append a message to a ticket and ask the status rule."""
     event = trail.event
     by_address = event.tie.matched_by in ("reply_address", "own_id", "subject_tag")
     trail.decisions.append(
@@ -239,7 +239,7 @@ def _reply(
 
 
 def _heard(event: MailArrived, ticket: Ticket, thread: Thread) -> list[Decision]:
-    """Who waits for the customer goes on, and the owner hears of a reply on his ticket."""
+    """Wake runs that wait for the customer, and tell the owner of the reply."""
     sender = event.message.sender
     name = (sender.name or sender.address or "somebody") if sender is not None else "somebody"
     told = Notify(
@@ -270,8 +270,9 @@ def _ruled(trail: Trail, ticket: Ticket, pipeline: Pipeline, ruling: Ruling) -> 
 
 
 def _thread_of(event: MailArrived, thread: int, ticket: Ticket) -> Thread:
-    """The row of the thread the message lands on; a new one on a ticket without mail becomes its
-    origin (E41, C18).
+    """Return the thread that the message lands on.
+
+    A new one on a ticket without mail becomes its origin (E41, C18).
     """
     for row, _ in ((event.thread, None), *event.joined):
         if row is not None and row.id == thread:
@@ -287,8 +288,9 @@ def _thread_of(event: MailArrived, thread: int, ticket: Ticket) -> Thread:
 
 
 def _participate(trail: Trail, thread: int) -> None:
-    """People in From, To and Cc take part; a stranger brings nobody in, and the third party of a
-    forward stays a stranger (E17, E24).
+    """Give the people in From, To and Cc a part.
+
+    A stranger brings nobody in, and the third party of a forward stays a stranger (E17, E24).
     """
     event, role = trail.event, trail.role
     if role == "stranger":
@@ -310,9 +312,7 @@ def _mark_sender(trail: Trail, ticket: int) -> None:
 
 
 def _mark_contact(trail: Trail) -> None:
-    """What the mail shows of its sender: a machine, proven to be himself, heard of again after mail
-    to him failed.
-    """
+    """Mark a sender as a machine, as proven, or as reachable after failed mail."""
     event = trail.event
     automated = event.message.kind in MACHINE_WRITTEN and not event.sender.known
     heard = (
@@ -327,8 +327,9 @@ def _mark_contact(trail: Trail) -> None:
 
 
 def _original_sender(trail: Trail) -> Address | None:
-    """E21: whose mail an agent forwarded to the channel, when it was read with certainty and the
-    agent is proven (section 5).
+    """Return whose mail an agent forwarded to the channel, or None (E21).
+
+    It must have been read with certainty, and the agent be proven (section 5).
     """
     message = trail.event.message
     if (

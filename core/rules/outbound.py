@@ -1,5 +1,6 @@
-"""Mail that a user sends: trigger A and the rest of behaviour.md 2.3. The trigger fires when the
-mail is durably queued, in the same transaction.
+"""Mail that a user sends: trigger A and the rest of behaviour.md 2.3.
+
+The trigger fires when the mail is durably queued, in the same transaction.
 """
 
 from __future__ import annotations
@@ -63,8 +64,9 @@ def _move(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> list[Decision
 
 
 def sent_rule(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> Ruling:
-    """Trigger A (S6; rows O01, O02, O04, O05, O09, O15), never on the thread of a forward (S8b). A
-    closed ticket is no exception (C5).
+    """Return what trigger A says (S6; rows O01, O02, O04, O05, O09, O15).
+
+    It never fires on the thread of a forward (S8b); a closed ticket is no exception (C5).
     """
     if event.mail.kind == "forward" or (
         event.mail.thread is not None and event.mail.thread.kind == "forward"
@@ -99,15 +101,16 @@ def notices_written(event: NoticesWritten) -> list[Decision]:
 
 
 def handled(event: DeliveriesHandled) -> list[Decision]:
-    """Stopped or put in line again: nothing of it moves the ticket; the flag of failed mail goes
-    with the last that is put in line.
+    """Tell what a person did about failed or waiting mail; the ticket is not moved.
+
+    The flag of failed mail goes once no failed mail is left.
     """
     settled = event.what == "retried" and not event.failing
     return [TellDeliveries(event.ticket.number, event.what, event.recipients, settled, event.cause)]
 
 
 def tell(number: int, delivery: Delivered, reply: str) -> list[Decision]:
-    """Flag the ticket and tell whom it concerns."""
+    """Flag the ticket and notify its owner."""
     return [
         RaiseFlags(number, ("delivery_failed",)),
         Notify(number, "failure", f"mail to {delivery.recipient} failed: {reply}"[:500]),
@@ -115,10 +118,10 @@ def tell(number: int, delivery: Delivered, reply: str) -> list[Decision]:
 
 
 def is_hard(reply: str) -> bool:
-    """Whether a reply says that the address does not exist or takes no mail at all (RFC 3463 3.2,
-    5.2.1; RFC 7505).
+    """Tell whether a reply says that the address does not exist or takes no mail.
 
-    5.1.7 and 5.1.8 are about our address, 5.1.5 and 5.1.9 say that the recipient's is good.
+    See RFC 3463 3.2, RFC 5321 5.2.1 and RFC 7505. 5.1.7 and 5.1.8 are about our address; 5.1.5 and
+    5.1.9 say that the recipient's is good.
     """
     words = reply.replace("-", " ").split()[:3]
     return any(_NOBODY.fullmatch(word) for word in words) or words[:1] == ["551"]

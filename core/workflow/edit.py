@@ -1,8 +1,7 @@
-"""Edits of a workflow's actions, on the list of tables that people write, and what an edit means
-for tickets that are inside (behaviour.md 3.4).
+"""Edit the actions of a workflow, and decide what that means for its runs (behaviour.md 3.4).
 
-Each edit gives a new list; nothing is changed in place. What cannot be done is told by
-:class:`Impossible`, with the sentence for the person.
+Actions are the list of tables that people write. Each edit returns a new list and changes nothing
+in place; :class:`Impossible` says why an edit cannot be done.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ Raw = list[dict[str, Any]]
 
 
 class Impossible(Exception):  # it says what it is
-    """The edit cannot be done; the text is for whoever asked."""
+    """The edit cannot be done; the text is shown to whoever asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +36,7 @@ class Edited:
 
 
 def insert(actions: Sequence[Mapping[str, Any]], after: str, action: Mapping[str, Any]) -> Edited:
-    """A new action after the one named, at the start ("" or "start"), or at the start of a path
-    ("branch/path").
-    """
+    """Insert an action after another, at the start ("", "start"), or in a path ("branch/path")."""
     made: Raw = copy.deepcopy(list(actions))  # type: ignore[arg-type]  # tables of JSON
     if after in (START, "start"):
         return Edited([dict(action), *made])
@@ -61,8 +58,9 @@ def insert(actions: Sequence[Mapping[str, Any]], after: str, action: Mapping[str
 def change(
     actions: Sequence[Mapping[str, Any]], action_id: str, values: Mapping[str, Any]
 ) -> Edited:
-    """Other values for keys of an action; None takes a key away. Its id stays: it is what history
-    and waiting tickets know it by.
+    """Set values of an action; None removes a key.
+
+    The id stays: history and waiting tickets refer to it.
     """
     if values.keys() & {"id", "kind"}:
         raise Impossible("id and kind of an action cannot be changed: delete it and insert another")
@@ -82,8 +80,9 @@ def remove(
     following: bool,
     keep: str | None = None,
 ) -> Edited:
-    """*Only this*, or with ``following`` this and everything below it. Of a branch that goes alone
-    one path is kept (S12).
+    """Remove an action, or with ``following`` also everything below it.
+
+    Of a branch that is removed alone, one path is kept (S12).
     """
     made: Raw = copy.deepcopy(list(actions))  # type: ignore[arg-type]  # tables of JSON
     held, index = _find(made, action_id)
@@ -139,9 +138,7 @@ def _path(action: dict[str, Any], name: str) -> Raw | None:
 
 
 def affected(old: Graph, new: Graph, run: Enrolment, ended: frozenset[str]) -> bool:
-    """Whether an edit does anything to a run: its place is gone, or the delay it waits in has
-    changed.
-    """
+    """Tell whether an edit affects a run: its place is gone, or the delay it waits in changed."""
     if run.place not in new or run.place in ended:
         return True
     return _waits_in(old, run) and _config(old, run.place) != _config(new, run.place)
@@ -170,8 +167,9 @@ def after_edit(
     window: Mapping[str, Any] | None,
     fields: Mapping[str, Any],
 ) -> MoveRun | FinishRun | None:
-    """What an edit makes of a run, None for nothing (table 3.4). A longer delay ends later, a
-    shorter one as it would have.
+    """Return what an edit makes of a run, None for nothing (table 3.4).
+
+    A longer delay ends later, a shorter one as it would have.
     """
     place = carry(old, new, run.place, ended)
     if place is None:
@@ -192,8 +190,9 @@ def after_edit(
 
 
 def _waits_in(graph: Graph, run: Enrolment) -> bool:
-    """Whether the run waits in the delay it stands at; else it is past it (its event came, too) and
-    waits for something else.
+    """Tell whether a run waits in the delay it stands at.
+
+    Otherwise it is past the delay, perhaps because its event came, and waits for something else.
     """
     action = graph.action(run.place)
     return (

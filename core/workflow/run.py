@@ -186,9 +186,7 @@ def failed(event: RunFailed, now: datetime) -> list[Decision]:
 
 
 def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | None) -> RecordRun:
-    """What had its turn is never done again for this enrolment; what is tried again is not over
-    yet.
-    """
+    """Return the log entry of an action; except for retries, it is never executed again."""
     run = event.enrolment
     key = None if outcome == "RETRY" or action.waits else f"{run.id}:{action.id}"
     return RecordRun(

@@ -1,6 +1,4 @@
-"""What a book has changed and not yet written: each kind of row apart, so that it goes out as one
-multi-row statement. Nothing here can fail.
-"""
+"""What a unit of work has changed and not written yet, each kind of row in a list of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from gateway.store.tickets.tickets import TicketEvent
 
 @dataclass(slots=True)
 class Pending:
-    """What was changed and is not written yet."""
+    """Changes of tickets, threads and contacts that are not written yet."""
 
     new_contacts: dict[int, Contact] = field(default_factory=dict)
     changed_contacts: set[int] = field(default_factory=set)

@@ -1,9 +1,8 @@
-"""The working set of one transaction: what a batch of mails, or one act of an agent, can touch,
-loaded in a few set queries.
+"""The working set of one transaction: all that a batch of mails or one act can touch.
 
-The rules are asked against it, ``gateway.apply.applier`` changes it, and :meth:`UnitOfWork.flush` writes
-the difference as multi-row statements. It lives inside one ordered write transaction, so nobody
-else changes these rows meanwhile; leaving the block without a flush changes nothing.
+It is loaded in a few set queries. The rules are asked against it, ``gateway.apply`` changes it, and
+:meth:`UnitOfWork.flush` writes the difference as multi-row statements. It lives inside one ordered
+write transaction, so nobody else changes these rows meanwhile. Without a flush nothing changes.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ UPDATE_COUNTER = (
 
 
 class UnitOfWork:
-    """See the module. Construct with :meth:`open`; ids are given out by :meth:`allot`."""
+    """The working set; create it with :meth:`open`."""
 
     def __init__(
         self, connection: AsyncConnection, desk: DeskConfig, counters: dict[str, int], now: datetime
@@ -62,19 +61,19 @@ class UnitOfWork:
 
     @classmethod
     async def open(cls, connection: AsyncConnection, now: datetime) -> UnitOfWork:
-        """An empty book on an ordered write transaction."""
+        """Return an empty unit of work on an ordered write transaction."""
         desk = await load_desk(connection)
         rows = await connection.execute(sa.select(tables.counter.c.name, tables.counter.c.value))
         return cls(connection, desk, dict(rows.all()), now)
 
     def allot(self, name: str) -> int:
-        """The next number of a kind; what is not flushed is not used up."""
+        """Return the next number of a kind; it is used up only by a flush."""
         self._allotted[name] += 1
         return self._allotted[name]
 
     @property
     def next_ticket(self) -> int:
-        """The number the next ticket will have."""
+        """The number that the next ticket will have."""
         return self._allotted["ticket"] + 1
 
     # ---- loading
@@ -86,9 +85,7 @@ class UnitOfWork:
         thread_ids: Collection[int],
         numbers: Collection[int],
     ) -> None:
-        """Everything that mails stating these ids and addresses, or naming these threads and
-        tickets, can touch.
-        """
+        """Load all that mails with these ids, addresses, threads or tickets can touch."""
         await self._load_refs({ref[:REF_LIMIT] for ref in refs})
         await self.load_contacts(addresses)
         await self.load_threads(
@@ -103,24 +100,24 @@ class UnitOfWork:
             self.refs.setdefault(row.ref, []).append(row)
 
     async def load_contacts(self, addresses: Iterable[str]) -> None:
-        """Contacts by address key."""
+        """Load contacts by address key."""
         wanted = {address for address in addresses if address and address not in self.contact_ids}
         for contact in await contacts.load(self.connection, addresses=wanted):
             self.put_contact(contact)
 
     async def load_earlier(self, pairs: Collection[tuple[int, str]]) -> None:
-        """Tickets that a fresh mail of these (contact, subject) may be suggested to continue (E14)."""
+        """Load tickets that a fresh mail of (contact, subject) may continue (E14)."""
         self.earlier = await tickets.earlier(
             self.connection, {contact for contact, _ in pairs}, {key for _, key in pairs}
         )
 
     def put_contact(self, contact: Contact) -> None:
-        """Make a contact known to the book."""
+        """Add a contact that was loaded."""
         self.contacts[contact.id] = contact
         self.contact_ids[contact.address] = contact.id
 
     async def load_threads(self, ids: Collection[int]) -> None:
-        """Threads, followed through redirects, with their participants."""
+        """Load threads and what they redirect to, with their participants."""
         missing = set(ids) - self.threads.keys()
         while missing:
             found = await threads.load(self.connection, missing)
@@ -136,7 +133,7 @@ class UnitOfWork:
         )
 
     async def load_tickets(self, numbers: Collection[int]) -> None:
-        """Tickets, followed through merges, with all their threads and people."""
+        """Load tickets and what they were merged into, with all threads and people."""
         missing = set(numbers) - self.tickets.keys()
         fresh: set[int] = set()
         while missing:
@@ -170,28 +167,28 @@ class UnitOfWork:
     # ---- reading
 
     def follow(self, thread_id: int) -> Thread | None:
-        """The thread that stands for an id today, or None when there is none."""
+        """Return the thread that an id stands for now, redirects followed, or None."""
         thread = self.threads.get(thread_id)
         while thread is not None and thread.redirect_to is not None:
             thread = self.threads.get(thread.redirect_to)
         return thread
 
     def live_ticket(self, number: int | None) -> Ticket | None:
-        """The ticket a number stands for today: merges followed, the trash included."""
+        """Return the ticket that a number stands for now, merges followed; also a deleted one."""
         ticket = self.tickets.get(number) if number is not None else None
         while ticket is not None and ticket.merged_into is not None:
             ticket = self.tickets.get(ticket.merged_into)
         return ticket
 
     def threads_of(self, number: int) -> list[Thread]:
-        """The threads of a ticket, oldest id first."""
+        """Return the threads of a ticket, lowest id first."""
         return sorted(
             (thread for thread in self.threads.values() if thread.ticket == number),
             key=lambda thread: thread.id,
         )
 
     def known_refs(self, ids: Iterable[str]) -> dict[str, list[Ref]]:
-        """What threads know of these Message-IDs, by the id as asked, threads followed."""
+        """Return what threads know of these Message-IDs, by the id as asked."""
         found: dict[str, list[Ref]] = {}
         for each in ids:
             for row in self.refs.get(each[:REF_LIMIT], ()):
@@ -205,8 +202,9 @@ class UnitOfWork:
     def part_of(
         self, contact_id: int, thread: Thread | None, ticket: Ticket | None
     ) -> ParticipantRole | None:
-        """The strongest part a contact has in a thread and its ticket; in a forward thread only
-        that thread's (E17).
+        """Return the strongest part that a contact has in a thread and its ticket.
+
+        In a forward thread only that thread's part counts (E17).
         """
         parts: list[ParticipantRole] = []
         if thread is not None and contact_id in (inside := self.participants.get(thread.id, {})):
@@ -230,14 +228,14 @@ class UnitOfWork:
         return "participant" if best == "requester" and ticket is not None else best
 
     def contact_at(self, address: str | None) -> Contact | None:
-        """The contact of an address as written."""
+        """Return the contact of an address as written, or None."""
         number = self.contact_ids.get(address_key(address)) if address else None
         return self.contacts[number] if number is not None else None
 
     # ---- changing (called by gateway.apply.applier)
 
     def ensure_contact(self, address: str, name: str) -> Contact:
-        """The contact of an address, made when it is new; a name is filled in where none was known."""
+        """Return the contact of an address, new if need be; fill in a missing name."""
         key = address_key(address)
         name = (
             name.strip(' "') if name.count('"') % 2 else name
@@ -278,7 +276,7 @@ class UnitOfWork:
             self.pending.changed_threads.add(thread.id)
 
     def set_participant(self, thread: int, contact: int, role: ParticipantRole) -> None:
-        """Give a part; a weaker one than he has changes nothing."""
+        """Give a contact a part in a thread; a weaker one changes nothing."""
         parts = self.participants[thread]
         held = parts.get(contact)
         if held is not None and ROLE_ORDER.index(held) >= ROLE_ORDER.index(role):
@@ -290,7 +288,7 @@ class UnitOfWork:
             self.pending.changed_participants.add((thread, contact))
 
     def drop_participant(self, thread: int, contact: int) -> None:
-        """Take a contact's part in a thread away."""
+        """Take away the part that a contact has in a thread."""
         if self.participants[thread].pop(contact, None) is None:
             return
         pair = (thread, contact)
@@ -301,7 +299,7 @@ class UnitOfWork:
             self.pending.dropped_participants.add(pair)
 
     def set_associated(self, ticket: int, contact: int, *, present: bool) -> None:
-        """Put a contact on a ticket, or take him off."""
+        """Put a contact on a ticket, or take them off."""
         people = self.associated[ticket]
         if (contact in people) != present:
             (people.add if present else people.discard)(contact)
@@ -329,7 +327,7 @@ class UnitOfWork:
         forward: bool = False,
         machine: bool = False,
     ) -> None:
-        """A thread holds the message with this id, or was pointed at it."""
+        """Remember that a thread holds the message with this id, or refers to it."""
         ref = ref[:REF_LIMIT]
         rows = self.refs.setdefault(ref, [])
         for row in rows:
