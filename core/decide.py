@@ -191,7 +191,7 @@ def _why_not_merge(event: e.MergeAsked) -> str | None:
     if ticket.number == into.number:
         return "a ticket cannot be merged into itself"
     if ticket.merged_into is not None:
-        return f"ticket {ticket.number} was merged into ticket {ticket.merged_into} already"
+        return f"ticket {ticket.number} is already merged into ticket {ticket.merged_into}"
     for each in (ticket, into):
         if each.deleted_at is not None:
             return f"ticket {each.number} is in the trash"
@@ -204,8 +204,7 @@ def _why_not_unmerge(event: e.UnmergeAsked) -> str | None:
         return f"ticket {number} is not merged into another"
     if into.merged_into is not None:
         return (
-            f"ticket {into.number} was merged into ticket {into.merged_into} since: take that "
-            "back first"
+            f"ticket {into.number} was merged into ticket {into.merged_into} since: undo that first"
         )
     if event.asked_at - event.record.at > UNDO:
         return f"ticket {number} was merged more than {UNDO.days} days ago"
@@ -216,9 +215,9 @@ def _why_not_split(event: e.SplitAsked) -> str | None:
     number = event.ticket.number
     foreign = [each for each in event.chosen if each not in event.held]
     if foreign:
-        return f"message {foreign[0]} is no mail of ticket {number}"
+        return f"message {foreign[0]} does not belong to ticket {number}"
     if not event.chosen:
-        return "no message is chosen"
+        return "no message was chosen"
     return f"nothing would be left on ticket {number}" if event.held <= set(event.chosen) else None
 
 
@@ -228,7 +227,7 @@ def _why_not_change_person(event: e.PersonChanged) -> str | None:
         case "remove", "requester":
             return f"{who} is the requester of ticket {number}: choose another requester first"
         case (("remove" | "approve"), None):
-            return f"{who} takes no part in ticket {number}"
+            return f"{who} does not take part in ticket {number}"
         case _:
             return None
 
@@ -244,4 +243,4 @@ def _why_not_enrol(event: e.EnrolAsked | e.UnenrolAsked, state: State) -> str | 
         return None if inside else f"ticket {number} is not in workflow {workflow.name}"
     if not workflow.enabled:
         return f"workflow {workflow.name} is switched off"
-    return f"ticket {number} is in workflow {workflow.name} already" if inside else None
+    return f"ticket {number} is already in workflow {workflow.name}" if inside else None

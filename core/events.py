@@ -53,7 +53,7 @@ class Original:
     channel: Channel | None
     thread: int | None
     ticket: int | None
-    repeated_at: frozenset[int] = frozenset()  # channels through which it came again before
+    repeated_at: frozenset[int] = frozenset()  # channels that it came through again
     held: bool = False
 
 
@@ -67,7 +67,7 @@ class Sender:
     contact: Contact | None
     user: User | None
     own_channel: bool
-    known: bool  # a contact or user that existed before this mail
+    known: bool  # a contact or user existed before this mail
     held_role: Literal["requester", "associated", "participant", "stranger"] | None
 
 
@@ -100,20 +100,18 @@ class MailArrived:
     duplicate_of: Original | None
     reused_id: bool
     own_copy: Original | None  # a copy of what we sent
-    looped: (
-        bool  # it carries our loop header, naming a channel of ours (another desk's says nothing)
-    )
+    looped: bool  # its loop header names a channel of ours; another desk's says nothing
     spam: bool
-    trusted_user: bool  # the mail may act as its user: verdict pass, or that user's signed token
-    thread: Thread | None  # the tied one
-    ticket: Ticket | None  # of the tied thread, after redirects; also one in the trash
-    joined: tuple[tuple[Thread, Ticket | None], ...]  # those of ``tie.joins``
-    earlier_open: tuple[int, ...]  # tickets of the same sender and subject, to link (E14)
+    trusted_user: bool  # it may act as its user: verdict pass, or that user's signed token
+    thread: Thread | None  # that the mail is tied to
+    ticket: Ticket | None  # of that thread; may be in the trash
+    joined: tuple[tuple[Thread, Ticket | None], ...]  # of ``tie.joins``
+    earlier_open: tuple[int, ...]  # open tickets of the same sender and subject (E14)
     released: bool = False
     automation: bool = True
-    deliveries: tuple[Delivered, ...] = ()  # those a report can be about
-    returned: int | None = None  # the delivery whose signed return path it came to
-    relayed_by: User | None = None  # E19: he proved to be this user, and the pipeline relays
+    deliveries: tuple[Delivered, ...] = ()  # that a report can be about
+    returned: int | None = None  # delivery whose return path it came to
+    relayed_by: User | None = None  # E19: the user that the sender proved to be
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +147,7 @@ class MoveAsked:
     cause: Cause
     person: bool  # bound by the pipeline's rules for people (P09)
     close_date: date | None = None
-    migration: bool = False  # P05: dates yes, workflows no
+    migration: bool = False  # P05: sets dates, starts no workflow
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,12 +156,12 @@ class StatusChanged:
 
     ticket: Ticket
     pipeline: Pipeline
-    was_state: Literal["open", "closed"] | None  # None: the ticket was created in the status
+    was_state: Literal["open", "closed"] | None  # None: a new ticket
     state: Literal["open", "closed"]
     cause: Cause
     close_date: date | None = None
-    migration: bool = False  # no status workflow follows
-    status_id: int = 0  # the one it reached
+    migration: bool = False  # starts no workflow
+    status_id: int = 0  # that it reached
 
 
 @dataclass(frozen=True, slots=True)

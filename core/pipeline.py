@@ -34,7 +34,7 @@ class Pipeline:
     strangers: Literal["move", "flag"] = "move"  # section 5, strangers
     allow_back: bool = True  # P09: binds people only
     is_default: bool = False
-    relay: bool = False  # E19: an agent's answer to our notice counts as mail from the ticket
+    relay: bool = False  # E19: an agent's answer to our notice goes to the customer
 
     def first_open(self) -> Status:
         """Return the open status with the smallest position; P03 keeps one in every pipeline."""

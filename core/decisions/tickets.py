@@ -34,9 +34,7 @@ class OpenTicket:
     source: Source
     cause: Cause
     thread: int | None = None
-    requester: int | Address | None = (
-        None  # contact id; NEW = the sender of the mail in hand; an address not met before
-    )
+    requester: int | Address | None = None
     close_date: date | None = None
     priority: Priority | None = None
     flags: tuple[str, ...] = ()
@@ -62,7 +60,7 @@ class AppendMessage:
 
 @dataclass(frozen=True, slots=True)
 class JoinThread:
-    """Move messages, participants and Message-IDs of ``thread`` to ``into`` (section 5, joining)."""
+    """Move everything of ``thread`` to ``into``: messages, people, ids (section 5, joining)."""
 
     thread: int
     into: int
@@ -248,7 +246,7 @@ class MarkContact:
 
     automated: bool = False
     proven: bool = False
-    heard: bool = False  # he wrote: mail to him is tried again
+    heard: bool = False  # they wrote: mail to them is tried again
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from core.mail.threading import TicketRef
 
 MAC_CHARACTERS = 16  # of 5 bit each
-_WRITTEN = (
-    re.IGNORECASE | re.ASCII
-)  # otherwise other scripts have digits, and letters that count as k, s and i, too
+# Without ASCII, digits of other scripts match, and letters that fold to k, s and i.
+_WRITTEN = re.IGNORECASE | re.ASCII
 _MAC = rf"([a-z2-7]{{{MAC_CHARACTERS}}})"
 _PLUS = re.compile(rf"(\d{{1,15}}(?:-\d{{1,15}})?)\.{_MAC}", _WRITTEN)
 _RELAY = re.compile(rf"r(\d{{1,15}}-\d{{1,10}})\.{_MAC}", _WRITTEN)

@@ -25,8 +25,7 @@ class Ref:
     thread: int
     held: bool
     forward: bool = False  # the message held is a forward
-    # the message held is a responder's or a report: answering it is no answer to a person
-    machine: bool = False
+    machine: bool = False  # the message held is a responder's or a report
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Tie:
 
 
 NO_TIE = Tie()
-CIRCLE_LIMIT = 200  # messages of a thread that are searched for a circle of answers
+CIRCLE_LIMIT = 200  # messages; longer threads are not searched for circles of answers
 
 
 def ids_of(message: Message) -> tuple[str, ...]:
@@ -95,14 +94,14 @@ def tie(
             return _with_joins(
                 "own_id", own_ids[parent], message, refs, forward_threads, answers_forward
             )
-    for how, ids in (
+    named: tuple[tuple[MatchedBy, tuple[str, ...]], ...] = (
         ("in_reply_to", message.in_reply_to),
         ("references", message.references[::-1]),
-    ):
+    )
+    for how, ids in named:
         found = _first(ids, refs)
         if found is not None:
-            # a literal of the loop
-            return _with_joins(how, found, message, refs, forward_threads, answers_forward)  # type: ignore[arg-type]
+            return _with_joins(how, found, message, refs, forward_threads, answers_forward)
     known = _known(message.message_id, refs)
     if known:
         held = any(ref.held for ref in known)
@@ -167,8 +166,7 @@ class Entry:
     date: datetime
     sender_id: int | None
     subject: str
-    # of a kind that opens tickets, and not tied by something only we could have told the sender
-    opens: bool
+    opens: bool  # of a kind that opens tickets, and not tied by a token of ours
     machine: bool = False  # a responder's or a report
 
 

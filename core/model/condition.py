@@ -33,14 +33,14 @@ def condition_problem(condition: Any, depth: int = 0) -> str | None:
     if condition.keys() - {"field", "op", "value"}:
         return f"a condition has no key {min(condition.keys() - {'field', 'op', 'value'})!r}"
     if condition.get("field") not in FIELDS:
-        return f"there is no field {condition.get('field')!r}; the fields are {', '.join(FIELDS)}"
+        return f"unknown field {condition.get('field')!r}; the fields are {', '.join(FIELDS)}"
     op = condition.get("op", "eq")
     if op not in OPERATORS:
-        return f"there is no op {op!r}; they are {', '.join(OPERATORS)}"
+        return f"unknown op {op!r}; the ops are {', '.join(OPERATORS)}"
     if op != "empty" and "value" not in condition:
         return f"{op} needs a value"
     if not isinstance(condition.get("value", ""), str | int | float | bool | date):
-        return "a value is a text, a number, a date or true or false"
+        return "a value must be text, a number, a date, true or false"
     return None
 
 
@@ -49,7 +49,7 @@ def _group_problem(condition: Mapping[str, Any], word: str, depth: int) -> str |
     if len(condition) != 1 or not isinstance(inside, list):
         return f"{word} takes a list of conditions and stands alone"
     if depth >= DEEPEST:
-        return f"conditions stand in each other more than {DEEPEST} deep"
+        return f"conditions are nested more than {DEEPEST} deep"
     return next(
         (problem for each in inside if (problem := condition_problem(each, depth + 1)) is not None),
         None,

@@ -13,9 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, Final, Literal
 
 Awaited = Literal["customer_reply", "agent_reply"]
-EVENTS: Final[
-    dict[str, Awaited]
-] = {  # as the interface has them, and as behaviour.md 3.1 says them
+EVENTS: Final[dict[str, Awaited]] = {  # in the words of the interface and of behaviour.md 3.1
     "customer_reply": "customer_reply",
     "agent_reply": "agent_reply",
     "customer_replied": "customer_reply",
@@ -36,13 +34,10 @@ _SPAN: Final = re.compile(
 )
 _TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
-EARLIEST: Final = datetime(
-    1, 1, 3, tzinfo=UTC
-)  # what the calendar does not hold in some zone is put at its end
+# Instants that the calendar does not have in every time zone are moved to these.
+EARLIEST: Final = datetime(1, 1, 3, tzinfo=UTC)
 LATEST: Final = datetime(9999, 12, 29, tzinfo=UTC)
-SEARCHED_DAYS: Final = (
-    800  # for an opening of a window; more holidays than that in a row close it for good
-)
+SEARCHED_DAYS: Final = 800  # for an opening of a window; after as many holidays it never opens
 
 
 def span(text: str) -> tuple[int, timedelta] | None:
@@ -90,24 +85,24 @@ def delay_problem(config: Mapping[str, Any]) -> str | None:
 
 
 def _value_problem(key: str, value: Any) -> str | None:
-    """Return why the value of a key is not valid; TOML has types for dates and times."""
+    """Return why a value is not valid, or None; TOML has types for dates and times."""
     if isinstance(value, date | time):
         value = value.isoformat()[:5] if key == "time" else value.isoformat()
     if not isinstance(value, str):
-        return f"{key} is a text"
+        return f"{key} must be text"
     match key:
         case "for" if span(value) is None:
-            return "for is a span like 2d, 12h or 1d 30m"
+            return "for must be a span like 2d, 12h or 1d 30m"
         case "until" if _moment(value, UTC) is None:
-            return "until is a date or an instant"
+            return "until must be a date or an instant"
         case "field" if value not in DATED:
-            return f"field is one of {', '.join(DATED)}"
+            return f"field must be one of {', '.join(DATED)}"
         case "weekday" if value[:3].lower() not in WEEKDAYS:
-            return "weekday is a day like mon"
+            return "weekday must be a day like mon"
         case "time" if not _TIME.fullmatch(value):
-            return "time is like 09:30"
+            return "time must be like 09:30"
         case "event" if awaited({"event": value}) is None:
-            return "event is one of customer_reply, agent_reply"
+            return "event must be one of customer_reply, agent_reply"
         case _:
             return None
 
@@ -119,7 +114,7 @@ def due(
     window: Mapping[str, Any] | None,
     fields: Mapping[str, Any],
 ) -> datetime:
-    """Return when a delay is over (aware UTC); ``fields`` are those of the ticket, for ``field``."""
+    """Return when a delay is over (aware UTC); ``fields`` of the ticket are for ``field``."""
     if "event" in config:
         return (
             _after(config["for"], entered, zone, window)
@@ -220,14 +215,14 @@ def window_problem(window: Any) -> str | None:
         or not days
         or any(not isinstance(each, str) or each[:3].lower() not in WEEKDAYS for each in days)
     ):
-        return "the days of a window are a list like ['mon', 'tue']"
+        return "the days of a window must be a list like ['mon', 'tue']"
     hours = window.get("hours", "00:00-24:00")
     found = _HOURS.fullmatch(hours) if isinstance(hours, str) else None
     if found is None or not _minutes(hours)[0] < _minutes(hours)[1] <= 24 * 60:
-        return "the hours of a window are like 09:00-17:00"
+        return "the hours of a window must be like 09:00-17:00"
     holidays = window.get("holidays", [])
     if not isinstance(holidays, list) or any(_moment(each, UTC) is None for each in holidays):
-        return "the holidays of a window are a list of dates"
+        return "the holidays of a window must be a list of dates"
     return None
 
 
@@ -242,12 +237,11 @@ def opening(window: Mapping[str, Any] | None, now: datetime, zone: tzinfo) -> da
         at = local.date() + timedelta(days=day)
         if at.weekday() not in weekdays or at in holidays:
             continue
-        start = datetime.combine(at, time(), zone) + timedelta(
-            minutes=first
-        )  # wall-clock time, as people read it
+        # wall-clock time, as people read it
+        start = datetime.combine(at, time(), zone) + timedelta(minutes=first)
         end = datetime.combine(at, time(), zone) + timedelta(minutes=last)
         opens = max(now, start.astimezone(UTC))
-        if opens.astimezone(zone) < end:  # not where the clock leaps over all that is left of it
+        if opens.astimezone(zone) < end:  # unless the clock skips the rest of it
             return opens
     return None
 

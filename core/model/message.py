@@ -17,9 +17,8 @@ from typing import Final, Literal
 Kind = Literal[
     "human", "forward", "auto_reply", "auto_generated", "bulk", "bounce", "report", "loop"
 ]
-MACHINE_KINDS: Final = frozenset(
-    {"auto_reply", "bounce", "report"}
-)  # what never opens a ticket nor moves one
+# Mail of these kinds neither opens nor moves a ticket.
+MACHINE_KINDS: Final = frozenset({"auto_reply", "bounce", "report"})
 BounceAction = Literal["failed", "delayed", "delivered", "relayed", "expanded", "unknown"]
 
 
@@ -191,7 +190,7 @@ class Message:
     cc: tuple[Address, ...]
     subject: str
     text: str
-    html: str | None  # sanitised; only filled when asked for
+    html: str | None  # sanitised; filled on request only
     reply_text: str
     quoted_text: str
     attachments: tuple[Attachment, ...]
@@ -208,7 +207,7 @@ class Message:
     authentication: tuple[AuthenticationResults, ...] = ()
     spam_flag: bool = False  # X-Spam-Flag: YES
     loop_marks: tuple[str, ...] = ()  # values of our own loop header, X-Ticketgate-Loop
-    over_limit: bool = False  # a cap of reliability.md 12 was hit; read as far as it went
+    over_limit: bool = False  # a limit of reliability.md 12 was hit; read up to there
     # digests, hex SHA-256: who wrote what and when (From, Date, decoded body); and the mail without
     # its trace headers
     content_digest: str = ""
@@ -237,9 +236,7 @@ class Envelope:
     peer: str = ""
     helo: str = ""
     tls: str = ""
-    trusted_hop: bool = False  # handed over by our own infrastructure: its spam verdict counts
+    trusted_hop: bool = False  # our own infrastructure: its spam verdict counts
     origin: str = ""  # a file name, or mailbox/UIDVALIDITY/UID
     automation: bool = True  # False: threads and tickets only (import of an archive)
-    channel: str = (
-        ""  # where it goes when it names none of our channels: that of the mailbox it lay in
-    )
+    channel: str = ""  # of the mailbox it was in, for mail that names none of our channels

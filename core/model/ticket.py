@@ -16,16 +16,6 @@ Priority = Literal["low", "medium", "high", "urgent"]
 ThreadKind = Literal["normal", "forward"]
 SenderRole = Literal["user", "contact", "stranger", "machine", "self"]
 ParticipantRole = Literal["requester", "associated", "participant", "stranger"]
-Flag = Literal[
-    "unread_reply",
-    "needs_attention",
-    "unverified",
-    "new_participant",
-    "automated",
-    "delivery_failed",
-    "reused_message_id",
-    "over_limit",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +47,7 @@ class Ticket:
     merged_into: int | None = None
     deleted_at: datetime | None = None
     worked: bool = False  # a person replied, noted, moved or took it (section 5, joining)
-    titled: bool = False  # a person chose subject or requester: joining leaves them
+    titled: bool = False  # a person chose subject or requester; joining keeps them
     first_response_at: datetime | None = None
     times_contacted: int = 0  # mails that users sent to contacts of the ticket
 
@@ -94,8 +84,8 @@ class Contact:
     automated: bool = False
     marketing_ok: bool = False
     proven: bool = False
-    bounced_at: datetime | None = None  # mail to him failed for good, and he has not written since
-    language: str | None = None  # of templates for him
+    bounced_at: datetime | None = None  # mail to them failed; they have not written since
+    language: str | None = None  # of templates for them
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +117,10 @@ class User:
     addresses: frozenset[str]
     role: Literal["admin", "automation", "agent", "reader"] = "agent"
     active: bool = True
-    address: str = ""  # the one he signs in with
+    address: str = ""  # that they sign in with
     signature: str | None = None
-    notify: Mapping[str, Any] | None = (
-        # what differs from the defaults: new, reply, failure (bool), digest ("off" | "hourly" |
-        # "daily")
-        None
-    )
+    # what differs from the defaults: new, reply, failure (bool), digest (off, hourly, daily)
+    notify: Mapping[str, Any] | None = None
 
     def wants(self, kind: str) -> bool:
         """Tell whether they want to be told of ``new`` tickets, ``reply`` or ``failure``."""

@@ -35,7 +35,7 @@ WHOM: Final = ("requester", "associated")
 SETTABLE: Final = ("subject", "priority", "close_date")
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
-# What each kind must have, and what it may have beside id, kind, name and stop_on_failure.
+# The keys that each kind must have, and those that it may have besides COMMON.
 KEYS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
     "send_email": (frozenset({"template"}), frozenset({"to"})),
     "notify_internal_email": (frozenset({"to", "subject", "text"}), frozenset()),
@@ -231,7 +231,7 @@ def _read_list(
         problems.append(f"{where}: a list of actions is expected")
         return ()
     if depth > DEEPEST:
-        problems.append(f"{where}: branches stand in each other more than {DEEPEST} deep")
+        problems.append(f"{where}: branches are nested more than {DEEPEST} deep")
         return ()
     found = (
         _read_action(each, f"{where}[{place}]", problems, seen, depth)
@@ -255,7 +255,7 @@ def _read_action(
         return None
     seen.add(action_id)
     if not isinstance(kind, str) or kind not in KEYS:
-        problems.append(f"{action_id}: there is no kind {kind!r}; the kinds are {', '.join(KEYS)}")
+        problems.append(f"{action_id}: unknown kind {kind!r}; the kinds are {', '.join(KEYS)}")
         return None
     _check_keys(raw, action_id, kind, problems)
     config = {
@@ -300,11 +300,8 @@ def _read_branches(
             continue
         when = each.get("when")
         if when is None and "field" in raw and "value" in each:
-            when = {
-                "field": raw["field"],
-                "op": "eq",
-                "value": each["value"],
-            }  # value-equals: one field, a path a value
+            # a branch on one field, with a path for each of its values
+            when = {"field": raw["field"], "op": "eq", "value": each["value"]}
         if problem := condition_problem(when):
             problems.append(f"{action_id}: branch {name!r}: {problem}")
         unknown = each.keys() - {"name", "when", "value", "actions"}
@@ -323,18 +320,18 @@ def _check_values(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
         if key in config and (problem := _text_problem(key, config[key])):
             yield f"{key} {problem}"
     if not isinstance(config.get("stop_on_failure", False), bool):
-        yield "stop_on_failure is true or false"
+        yield "stop_on_failure must be true or false"
     match kind:
         case "send_email" if config.get("to", WHOM[0]) not in WHOM:
-            yield f"to is one of {', '.join(WHOM)}"
+            yield f"to must be one of {', '.join(WHOM)}"
         case "notify_internal_email" if not _texts(config.get("to")):
-            yield 'to is a list of addresses of users or others, or "owner"'
+            yield 'to must be a list of addresses of users or others, or "owner"'
         case "set_field" if config.get("field") not in SETTABLE:
-            yield f"field is one of {', '.join(SETTABLE)}"
+            yield f"field must be one of {', '.join(SETTABLE)}"
         case "create_task" if "due" in config and delay_problem({"for": config["due"]}):
-            yield "due is a span like 2d, 12h or 1d 30m"
+            yield "due must be a span like 2d, 12h or 1d 30m"
         case "webhook" if not str(config.get("url", "")).startswith(("https://", "http://")):
-            yield "url starts with https:// or http://"
+            yield "url must start with https:// or http://"
         case "delay" if problem := delay_problem(config):
             yield problem
 
@@ -342,9 +339,9 @@ def _check_values(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
 def _text_problem(key: str, value: Any) -> str | None:
     """Return why a text is not valid, or None; a subject is a header line (reliability.md 25)."""
     if not isinstance(value, str) or (key != "text" and not value.strip()):
-        return "is a text"
+        return "must be text"
     return (
-        "is one line"
+        "must be one line"
         if key == "subject" and ("".join(value.splitlines()) != value or "\0" in value)
         else None
     )

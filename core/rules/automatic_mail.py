@@ -22,10 +22,8 @@ RECEIVED: Final = "Ticket received"
 PER_HOUR: Final = 3  # of Ticket received to one address
 PER_DAY: Final = 10
 PER_DOMAIN_AND_HOUR: Final = 20
-IN_A_ROW: Final = (
-    2  # automatic mails on a thread without a person's word between; the next is not sent
-)
-GLOBAL_PER_HOUR: Final = 20_000  # of all automatic mail: a breaker for what nobody foresaw
+IN_A_ROW: Final = 2  # automatic mails on a thread since a person wrote there
+GLOBAL_PER_HOUR: Final = 20_000  # of all automatic mail: stops loops that nobody foresaw
 _MACHINES: Final = re.compile(
     r"(?:no|not|do[-_.]?not)[-_.]?reply.*|.*[-_.]no[-_.]?reply|mailer[-_.]daemon|postmaster|bounces?(?:[-_.+=].*)?|"
     r"(?:auto|automated)[-_.]?(?:reply|response|mail).*|root|nobody|daemon|abuse",
@@ -60,9 +58,9 @@ class Occasion:
     transactional: bool
     silent: str | None
     answers_mail: bool
-    opens: bool  # that mail opened the ticket
+    opens: bool
     channels: Mapping[str, Channel]  # by address key
-    channel: Channel | None  # of the ticket's origin thread
+    channel: Channel | None  # of the origin thread
     acknowledge: Literal["generic", "full", "never"]
 
 
@@ -82,8 +80,7 @@ def permitted(occasion: Occasion, contact: Contact | None, role: str, counts: Co
         return Permission("SKIPPED_NO_RECIPIENT", reason or "the ticket has no requester")
     if not occasion.transactional and not contact.marketing_ok:
         return Permission(
-            "SKIPPED_NO_CONSENT",
-            f"{contact.address} has not agreed to other than transactional mail",
+            "SKIPPED_NO_CONSENT", f"{contact.address} has agreed to transactional mail only"
         )
     over = _over(occasion, counts)
     if over is not None:
@@ -93,9 +90,7 @@ def permitted(occasion: Occasion, contact: Contact | None, role: str, counts: Co
     if not acknowledges or known or occasion.acknowledge == "full":
         return Permission()
     if occasion.acknowledge == "never":
-        return Permission(
-            "SKIPPED_NO_RECIPIENT", "the sender is not verified and such are not answered"
-        )
+        return Permission("SKIPPED_NO_RECIPIENT", "unverified senders are not answered")
     return Permission(generic=True)
 
 
@@ -114,7 +109,7 @@ def _never(occasion: Occasion, contact: Contact | None, role: str) -> str | None
     if contact.blocked or contact.automated:
         return f"{contact.address} is {'blocked' if contact.blocked else 'a machine'}"
     if contact.bounced_at is not None:
-        return f"mail to {contact.address} came back, and nothing was heard from there since"
+        return f"mail to {contact.address} failed, and they have not written since"
     return _no_person(occasion, contact)
 
 
@@ -124,7 +119,7 @@ def _no_person(occasion: Occasion, contact: Contact) -> str | None:
     if key in occasion.channels or f"{local.partition('+')[0]}@{domain}" in occasion.channels:
         return f"{contact.address} is an address of ours"
     if _MACHINES.fullmatch(local):
-        return f"{contact.address} is no person's address"
+        return f"{contact.address} is not a person's address"
     if (
         occasion.channel is not None
         and listed(key, occasion.channel.deny)
@@ -151,7 +146,7 @@ def _over(occasion: Occasion, counts: Counts) -> Permission | None:
     if occasion.template != RECEIVED:
         return None
     if counts.to_address_hour >= PER_HOUR or counts.to_address_day >= PER_DAY:
-        return Permission("SKIPPED_CAP", "the address had enough receipts for now")
+        return Permission("SKIPPED_CAP", "the address got enough receipts for now")
     if counts.to_domain_hour >= PER_DOMAIN_AND_HOUR:
-        return Permission("SKIPPED_CAP", "the domain had enough receipts for now")
+        return Permission("SKIPPED_CAP", "the domain got enough receipts for now")
     return None

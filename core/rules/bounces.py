@@ -60,5 +60,5 @@ def _delivery(event: MailArrived, about: BounceRecipient) -> Delivered | None:
         if address_key(each.recipient) in named:
             return each
     if ours and (ours[0].id == event.returned or len(ours) == 1):
-        return ours[0]  # whoever it was passed on to: we sent it to nobody else
+        return ours[0]  # we sent it to nobody else
     return None

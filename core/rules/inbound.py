@@ -132,14 +132,7 @@ def _fresh(
     )
     _participate(trail, thread)
     if not _makes_tickets(event):
-        _mark_contact(trail)
-        trail.step("status rule", "none", "the channel makes no tickets")
-        channel = (
-            f"Channel {event.channels[0].address} makes no tickets"
-            if event.channels
-            else "There is no channel"
-        )
-        return trail.end("done", f"{channel}, so it is kept as a conversation.")
+        return _keep_without_ticket(trail)
     trail.decisions.append(
         _opening(trail, pipelines[event.channels[0].pipeline_id], thread, customer, trashed)
     )
@@ -150,21 +143,23 @@ def _fresh(
     )
     _mark_sender(trail, NEW)
     if event.automation:
-        trail.decisions.append(
-            Notify(
-                NEW,
-                "new",
-                event.message.subject,
-                but=event.message.sender.key if event.message.sender else "",
-            )
-        )
+        sender = event.message.sender.key if event.message.sender else ""
+        trail.decisions.append(Notify(NEW, "new", event.message.subject, but=sender))
     trail.step("status rule", "none", "a new ticket starts in its first status")
-    return trail.end(
-        "done",
-        "It opened a ticket."
-        if trashed is None
-        else "Its earlier ticket is in the trash, so it opened a new one.",
+    if trashed is not None:
+        return trail.end("done", "Its earlier ticket is in the trash, so it opened a new one.")
+    return trail.end("done", "It opened a ticket.")
+
+
+def _keep_without_ticket(trail: Trail) -> list[Decision]:
+    """Keep a mail as a conversation whose channel makes no tickets (S2)."""
+    channels = trail.event.channels
+    _mark_contact(trail)
+    trail.step("status rule", "none", "the channel makes no tickets")
+    channel = (
+        f"Channel {channels[0].address} makes no tickets" if channels else "There is no channel"
     )
+    return trail.end("done", f"{channel}, so it is kept as a conversation.")
 
 
 def _opening(
@@ -214,28 +209,32 @@ def _reply(
         trail.decisions.append(NoteAgent(ticket.number))
     elif event.automation:
         trail.decisions.extend(_heard(event, ticket, row))
-    says_something = bool(event.message.reply_text.strip() or event.message.attachments)
-    if (
-        event.relayed_by is not None
-        and pipelines[ticket.pipeline_id].relay
-        and row.kind == "normal"
-        and says_something
-    ):
-        trail.decisions.append(Relay(ticket.number, event.relayed_by.address))
-    reply = IncomingReply(
-        event.message.kind,
-        trail.role,
-        row,
-        event.tie.answers_forward,
-        event.tie.late,
-        event.automation,
-    )
     pipeline = pipelines[ticket.pipeline_id]
-    ruling = status_rule(reply, ticket, pipeline)
+    if event.relayed_by is not None and _relays(event, pipeline, row):
+        trail.decisions.append(Relay(ticket.number, event.relayed_by.address))
+    ruling = status_rule(_incoming_reply(trail, row), ticket, pipeline)
     flags = (*ruling.flags, *marks(trail))
     if flags:
         trail.decisions.append(RaiseFlags(ticket.number, tuple(dict.fromkeys(flags))))
     return _ruled(trail, ticket, pipeline, ruling)
+
+
+def _relays(event: MailArrived, pipeline: Pipeline, thread: Thread) -> bool:
+    """Tell whether a user's answer to a notice goes to the customer; an empty one does not (E19)."""
+    says_something = bool(event.message.reply_text.strip() or event.message.attachments)
+    return pipeline.relay and thread.kind == "normal" and says_something
+
+
+def _incoming_reply(trail: Trail, thread: Thread) -> IncomingReply:
+    event = trail.event
+    return IncomingReply(
+        kind=event.message.kind,
+        role=trail.role,
+        thread=thread,
+        answers_forward=event.tie.answers_forward,
+        late=event.tie.late,
+        automation=event.automation,
+    )
 
 
 def _heard(event: MailArrived, ticket: Ticket, thread: Thread) -> list[Decision]:
@@ -357,5 +356,5 @@ def _opening_flags(trail: Trail, customer: Address | None) -> tuple[str, ...]:
 
 def _tied(event: MailArrived) -> str:
     if event.tie.matched_by is None:
-        return "nothing in it points at a conversation we know"
+        return "it refers to no known conversation"
     return f"thread {event.tie.thread}" if event.tie.thread else f"ticket {event.tie.ticket}"

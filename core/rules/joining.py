@@ -13,7 +13,7 @@ from core.model.ticket import Thread, Ticket
 
 
 def survivor(event: MailArrived) -> Ticket | None:
-    """Return the ticket that the mail ends on: of its conversation's, the lowest that may survive."""
+    """Return the ticket that a mail ends on: the lowest of its conversation that may survive."""
     into = _group(event)[0]
     return into[1] if into is not None else None
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime, time, timedelta, tzinfo
 from core.decisions.outgoing import Notify
 from core.model.ticket import Ticket, User
 
-DIGESTS = ("off", "hourly", "daily")
 MORNING = time(8)  # when a daily digest goes out, in the account's time zone
 
 

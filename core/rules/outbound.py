@@ -120,7 +120,7 @@ def tell(number: int, delivery: Delivered, reply: str) -> list[Decision]:
 def is_hard(reply: str) -> bool:
     """Tell whether a reply says that the address does not exist or takes no mail.
 
-    See RFC 3463 3.2, RFC 5321 5.2.1 and RFC 7505. 5.1.7 and 5.1.8 are about our address; 5.1.5 and
+    See RFC 3463 3.2, code 5.2.1, and RFC 7505. 5.1.7 and 5.1.8 are about our address; 5.1.5 and
     5.1.9 say that the recipient's is good.
     """
     words = reply.replace("-", " ").split()[:3]

@@ -19,10 +19,10 @@ from core.decisions.tickets import (
     SkipRule,
     Step,
 )
-from core.events import Cause, MailArrived
+from core.events import Cause, MailArrived, Original
 from core.mail.threading import MatchedBy
 from core.model.message import ascii_domain
-from core.model.ticket import SenderRole
+from core.model.ticket import Channel, SenderRole
 from core.rules.bounces import came_back
 from core.rules.joining import place
 
@@ -96,35 +96,29 @@ def duplicate(trail: Trail) -> list[Decision] | None:
         trail.step("duplicate", "no", why)
         return None
     original = event.duplicate_of
-    if (
-        original.held and _refused(event) is None
-    ):  # INV14: what is in quarantine changes nothing, for its good twin neither
-        trail.step(
-            "duplicate",
-            "no",
-            (
-                f"it came in before as mail {original.mail_id}, which was held back; this one may "
-                "come in"
-            ),
-        )
+    # INV14: a mail in quarantine changes nothing, not even for a good copy of it
+    if original.held and _refused(event) is None:
+        before = f"it came in before as mail {original.mail_id}, which was held back"
+        trail.step("duplicate", "no", f"{before}; this one may come in")
         return None
     trail.step("duplicate", "yes", f"the same mail came in before as mail {original.mail_id}")
-    here = event.channels[0] if event.channels else None
-    elsewhere = (
-        original.channel is not None
-        and here is not None
-        and here.id != original.channel.id
-        and here.id not in original.repeated_at
-    )
-    if elsewhere and original.ticket is not None and here is not None:
-        trail.decisions.append(
-            Remark(original.ticket, cause_of(event), f"also sent to {here.address}")
-        )
+    channel = _other_channel(event, original)
+    if channel is not None and original.ticket is not None:
+        remark = f"also sent to {channel.address}"
+        trail.decisions.append(Remark(original.ticket, cause_of(event), remark))
     return trail.end(
         "duplicate",
         f"It is the same mail as mail {original.mail_id}, which was kept.",
         original=original.mail_id,
     )
+
+
+def _other_channel(event: MailArrived, original: Original) -> Channel | None:
+    """Return the channel of a mail, if its original did not come through it."""
+    channel = event.channels[0] if event.channels else None
+    if channel is None or original.channel is None or channel.id == original.channel.id:
+        return None
+    return channel if channel.id not in original.repeated_at else None
 
 
 def own_mail(trail: Trail) -> list[Decision] | None:
@@ -217,7 +211,7 @@ def _keep_aside(trail: Trail, what: str) -> list[Decision]:
             return trail.end("done", f"{what} to mail of ticket {ticket.number}; the status stays.")
         return trail.end("done", f"{what} to a conversation without a ticket.")
     trail.decisions.append(AppendMessage(NEW, trail.role))
-    return trail.end("ignored", f"{what} to nothing we know.")
+    return trail.end("ignored", f"{what} that belongs to no known conversation.")
 
 
 def quarantine(trail: Trail) -> list[Decision] | None:

@@ -23,7 +23,7 @@ from core.workflow.run import PAST
 Raw = list[dict[str, Any]]
 
 
-class Impossible(Exception):  # it says what it is
+class Impossible(Exception):
     """The edit cannot be done; the text is shown to whoever asked."""
 
 
@@ -52,7 +52,7 @@ def insert(actions: Sequence[Mapping[str, Any]], after: str, action: Mapping[str
         ):
             inside.insert(0, dict(action))
             return Edited(made)
-    raise Impossible(f"there is no action {after!r}")
+    raise Impossible(f"unknown action {after!r}")
 
 
 def change(
@@ -126,7 +126,7 @@ def _find(actions: Raw, action_id: str) -> tuple[Raw, int]:
     for held, index in _lists(actions):
         if held[index].get("id") == action_id:
             return held, index
-    raise Impossible(f"there is no action {action_id!r}")
+    raise Impossible(f"unknown action {action_id!r}")
 
 
 def _path(action: dict[str, Any], name: str) -> Raw | None:
@@ -173,17 +173,17 @@ def after_edit(
     """
     place = carry(old, new, run.place, ended)
     if place is None:
-        return FinishRun(run.id, "ENDED_BY_EDIT", "what the ticket stood in was deleted")
+        return FinishRun(run.id, "ENDED_BY_EDIT", "the actions that the ticket was in were deleted")
     due: datetime = run.due_at or run.entered_at
     if place != run.place:
         return MoveRun(run.id, place, due, run.entered_at, run.wait_for or PAST, run.attempts)
     if not _waits_in(old, run):
         return None
     action, before = new.action(place), _config(old, place)
-    if action is None or action.kind != "delay":  # the id is another's now: the delay is gone
+    if action is None or action.kind != "delay":  # another action has the id now
         return MoveRun(run.id, place, due, run.entered_at, run.wait_for or PAST, run.attempts)
     config = action.config
-    if "event" in before and "for" not in before:  # it had no length that could become shorter
+    if "event" in before and "for" not in before:  # without a length there is no shorter one
         due = run.entered_at
     longer = max(due, delay.due(config, run.entered_at, zone, window, fields))
     return MoveRun(run.id, place, longer, run.entered_at, delay.awaited(config), run.attempts)

@@ -25,7 +25,7 @@ from core.model.ticket import Ticket
 from core.model.workflow import CHAIN_DEPTH, Workflow
 from core.state import State
 
-OURS = "our own mail opened the ticket"  # O13: no receipt for what nobody sent
+OURS = "our own mail opened the ticket"  # O13: nobody wrote, so nobody gets a receipt
 
 
 @dataclass(frozen=True, slots=True)

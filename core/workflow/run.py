@@ -203,7 +203,8 @@ def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | No
 
 def _effect(
     event: RunDue, action: Action, state: State, now: datetime
-) -> tuple[list[Decision], Prepared]:  # one arm a kind
+) -> tuple[list[Decision], Prepared]:
+    """Return the decisions of an action, and its outcome."""
     number, config = event.ticket.number, action.config
     cause = replace(event.cause, action=action.id)
     match action.kind:
@@ -220,7 +221,7 @@ def _effect(
             return [AddNote(number, config["text"], cause)], Prepared()
         case "add_tag" | "remove_tag":
             tags = tuple(each for each in event.ticket.tags if each != config["tag"])
-            if (action.kind == "add_tag") is (tags != event.ticket.tags):  # it is so already
+            if (action.kind == "add_tag") is (tags != event.ticket.tags):
                 return [], Prepared()
             tags = (*tags, config["tag"]) if action.kind == "add_tag" else tags
             return [SetFields(number, (("tags", tags),), cause)], Prepared()
@@ -236,7 +237,7 @@ def _effect(
                 CallWebhook(number, config["url"], f"{event.enrolment.id}:{action.id}", cause)
             ], Prepared()
         case _:
-            return [], Prepared((), "FAILED", f"there is no kind {action.kind}")
+            return [], Prepared((), "FAILED", f"unknown kind {action.kind}")
 
 
 def _status(
@@ -254,7 +255,7 @@ def _status(
             None,
         )
         if found is None:
-            return [], Prepared((), "FAILED", f"there is no pipeline {config['pipeline']!r}")
+            return [], Prepared((), "FAILED", f"unknown pipeline {config['pipeline']!r}")
         pipeline = found
     status = pipeline.named(config["status"])
     if status is None:
@@ -277,7 +278,7 @@ def _owner(
             None,
         )
         if owner is None:
-            return [], Prepared((), "FAILED", f"no active user is called {config['owner']!r}")
+            return [], Prepared((), "FAILED", f"unknown user {config['owner']!r}")
     chosen = owner.id if owner is not None else None
     changed = chosen != event.ticket.owner_id
     return (
@@ -294,11 +295,11 @@ def _field(
         try:
             chosen = None if value in ("", "none") else date.fromisoformat(str(value)[:10])
         except ValueError:
-            return [], Prepared((), "FAILED", f"{value!r} is no date")
+            return [], Prepared((), "FAILED", f"{value!r} is not a date")
     elif name == "priority":
         chosen = None if value in ("", "none") else str(value).casefold()
         if chosen is not None and chosen not in PRIORITIES:
-            return [], Prepared((), "FAILED", f"{value!r} is no priority")
+            return [], Prepared((), "FAILED", f"{value!r} is not a priority")
     else:
         chosen = str(value)
     changed = getattr(event.ticket, name) != chosen

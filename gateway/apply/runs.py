@@ -97,7 +97,7 @@ def _pass_delay(context: ApplyContext, run: Enrolment, event: Awaited) -> None:
         enrolment=run.id,
         action=delay,
         outcome="OK",
-        detail="what it waits for came",
+        detail="the awaited event came",
     )
     record(context, passed, None)
     entered_at = run.due_at or context.now

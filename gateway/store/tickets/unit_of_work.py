@@ -21,13 +21,13 @@ from core.model.workflow import Enrolment
 from gateway.store.schema import tables
 from gateway.store.setup import workflows
 from gateway.store.setup.desk_config import DeskConfig, load_desk
-from gateway.store.sql.bulk import write_rows
+from gateway.store.sql.bulk import Work, write_rows
 from gateway.store.tickets import contacts, search, threads, tickets
 from gateway.store.tickets.pending import Pending
 from gateway.store.tickets.pending_outgoing import PendingOutgoing
 from gateway.store.tickets.threads import REF_LIMIT, RefRow
 
-Connection = AsyncConnection  # the name other rooms use for a transaction of ours
+Connection = AsyncConnection  # for rooms that do not import SQLAlchemy
 ROLE_ORDER = ("stranger", "participant", "associated", "requester")
 UPDATE_COUNTER = (
     sa.update(tables.counter)
@@ -148,9 +148,8 @@ class UnitOfWork:
         rows = await threads.of_tickets(self.connection, fresh)
         self.threads.update((thread.id, thread) for thread in rows if thread.id not in self.threads)
         await self._load_participants([thread.id for thread in rows])
-        if onward := {
-            thread.redirect_to for thread in rows if thread.redirect_to
-        }:  # what goes on with a ticket in the trash
+        # threads that continue under another ticket while theirs is in the trash
+        if onward := {thread.redirect_to for thread in rows if thread.redirect_to}:
             await self.load_threads(onward)
             standing = [self.follow(each) for each in onward]
             await self.load_tickets(
@@ -224,7 +223,7 @@ class UnitOfWork:
                     if contact_id in self.participants.get(each, {})
                 )
         best = max(parts, key=ROLE_ORDER.index, default=None)
-        # Having opened another thread of the ticket makes nobody its requester.
+        # who opened another thread of the ticket is not its requester
         return "participant" if best == "requester" and ticket is not None else best
 
     def contact_at(self, address: str | None) -> Contact | None:
@@ -232,14 +231,13 @@ class UnitOfWork:
         number = self.contact_ids.get(address_key(address)) if address else None
         return self.contacts[number] if number is not None else None
 
-    # ---- changing (called by gateway.apply.applier)
+    # ---- changing (called by gateway.apply)
 
     def ensure_contact(self, address: str, name: str) -> Contact:
         """Return the contact of an address, new if need be; fill in a missing name."""
         key = address_key(address)
-        name = (
-            name.strip(' "') if name.count('"') % 2 else name
-        )  # a quotation that was never closed, or never opened
+        if name.count('"') % 2:  # a quote that was never closed, or never opened
+            name = name.strip(' "')
         known = self.contact_at(key)
         if known is None:
             known = Contact(self.allot("contact"), key, name)
@@ -350,41 +348,7 @@ class UnitOfWork:
     async def flush(self) -> None:
         """Write everything pending, in an order that foreign keys allow."""
         pending, connection = self.pending, self.connection
-        counters = [
-            {"_n": name, "_v": value}
-            for name, value in self._allotted.items()
-            if value != self._counters[name]
-        ]
-        await write_rows(
-            connection,
-            [
-                (UPDATE_COUNTER, counters),
-                *contacts.writing(
-                    pending.new_contacts.values(),
-                    (self.contacts[each] for each in sorted(pending.changed_contacts)),
-                    self.now,
-                ),
-                *tickets.writing(
-                    *(
-                        [self.tickets[each] for each in sorted(ids)]
-                        for ids in (pending.new_tickets, pending.changed_tickets)
-                    )
-                ),
-                *threads.writing(
-                    *(
-                        [self.threads[each] for each in sorted(ids)]
-                        for ids in (pending.new_threads, pending.changed_threads)
-                    )
-                ),
-                *threads.writing_participants(
-                    self._parts(pending.new_participants), self._parts(pending.changed_participants)
-                ),
-                *threads.writing_refs(pending.new_refs.values(), pending.changed_refs.values()),
-                *threads.writing_messages(pending.messages),
-                *tickets.writing_events(pending.events),
-                *self.outward.work(),
-            ],
-        )
+        await write_rows(connection, self._work())
         if pending.dropped_participants:
             await threads.drop_participants(connection, pending.dropped_participants)
         for (ticket, contact), present in pending.associated.items():
@@ -397,6 +361,35 @@ class UnitOfWork:
         await tickets.write_links(connection, pending.links)
         self.pending, self.outward = Pending(), PendingOutgoing()
         self._counters = dict(self._allotted)
+
+    def _work(self) -> Work:
+        """Return the statements for everything that is new or changed."""
+        pending = self.pending
+        counters = [
+            {"_n": name, "_v": value}
+            for name, value in self._allotted.items()
+            if value != self._counters[name]
+        ]
+        changed = (self.contacts[each] for each in sorted(pending.changed_contacts))
+        return [
+            (UPDATE_COUNTER, counters),
+            *contacts.writing(pending.new_contacts.values(), changed, self.now),
+            *tickets.writing(
+                [self.tickets[each] for each in sorted(pending.new_tickets)],
+                [self.tickets[each] for each in sorted(pending.changed_tickets)],
+            ),
+            *threads.writing(
+                [self.threads[each] for each in sorted(pending.new_threads)],
+                [self.threads[each] for each in sorted(pending.changed_threads)],
+            ),
+            *threads.writing_participants(
+                self._parts(pending.new_participants), self._parts(pending.changed_participants)
+            ),
+            *threads.writing_refs(pending.new_refs.values(), pending.changed_refs.values()),
+            *threads.writing_messages(pending.messages),
+            *tickets.writing_events(pending.events),
+            *self.outward.work(),
+        ]
 
     def _parts(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int, str]]:
         return [

@@ -124,16 +124,16 @@ def test_groups() -> None:
     [
         (None, "is a table"),
         ("priority", "is a table"),
-        ({"field": "mood", "value": 1}, "no field 'mood'"),
-        ({"field": ["x"], "value": 1}, "no field"),
-        ({"field": "priority", "op": "like", "value": 1}, "no op 'like'"),
+        ({"field": "mood", "value": 1}, "unknown field 'mood'"),
+        ({"field": ["x"], "value": 1}, "unknown field"),
+        ({"field": "priority", "op": "like", "value": 1}, "unknown op 'like'"),
         ({"field": "priority"}, "eq needs a value"),
-        ({"field": "priority", "value": ["high"]}, "a value is"),
-        ({"field": "priority", "value": None}, "a value is"),
+        ({"field": "priority", "value": ["high"]}, "a value must be"),
+        ({"field": "priority", "value": None}, "a value must be"),
         ({"field": "priority", "value": 1, "unless": 2}, "no key 'unless'"),
         ({"all": [], "any": []}, "stands alone"),
         ({"any": {"field": "priority"}}, "takes a list"),
-        ({"any": [{"field": "mood"}]}, "no field"),
+        ({"any": [{"field": "mood"}]}, "unknown field"),
     ],
 )
 def test_what_is_not_sound_is_told(condition: Any, problem: str) -> None:
