@@ -29,46 +29,36 @@ Rule = Literal["A", "B", "S9", "user", "workflow", "api", "join", "merge", "mail
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why something changed (INV9).
-
-    ``user`` is an address or a name; ``message_id`` has no angle brackets.
-    """
+    """Why something changed (INV9); ``message_id`` has no angle brackets."""
 
     rule: Rule
     message_id: str | None = None
-    user: str | None = None
+    user: str | None = None  # address or name
     workflow: str | None = None
     action: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The mail that another repeats.
+    """The mail that another repeats."""
 
-    ``mail_id`` is None for a mail that we sent. ``held``: it is in quarantine, so nobody has read
-    it.
-    """
-
-    mail_id: int | None
+    mail_id: int | None  # None for a mail that we sent
     channel: Channel | None
     thread: int | None
     ticket: int | None
     repeated_at: frozenset[int] = frozenset()  # channels that it came through again
-    held: bool = False
+    held: bool = False  # it is in quarantine, so nobody has read it
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What the desk knows about the From of a mail.
-
-    ``held_role`` is their part in the thread that the mail is tied to, or in its ticket.
-    """
+    """What the desk knows about the From of a mail."""
 
     contact: Contact | None
     user: User | None
     own_channel: bool
     known: bool  # a contact or user existed before this mail
-    held_role: Literal["requester", "associated", "participant", "stranger"] | None
+    held_role: ParticipantRole | None  # in the tied thread or its ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,18 +191,14 @@ class JoinRecord:
 
 @dataclass(frozen=True, slots=True)
 class MergeRecord:
-    """What a merge moved.
-
-    ``contacts`` are those it put on the survivor; ``flags`` and ``created_at`` are the survivor's
-    before.
-    """
+    """What a merge moved, and what the survivor was before."""
 
     id: int
     at: datetime
     threads: tuple[int, ...]
-    contacts: tuple[int, ...]
-    flags: tuple[str, ...]
-    created_at: datetime
+    contacts: tuple[int, ...]  # put on the survivor by the merge
+    flags: tuple[str, ...]  # of the survivor, before
+    created_at: datetime  # of the survivor, before
     joins: tuple[JoinRecord, ...] = ()
 
 
@@ -261,24 +247,18 @@ class NoteWritten:
 
 @dataclass(frozen=True, slots=True)
 class PersonChanged:
-    """An agent puts a contact on a ticket, approves a stranger, or takes somebody off.
-
-    ``part`` is the part that the contact has now.
-    """
+    """An agent puts a contact on a ticket, approves a stranger, or takes somebody off."""
 
     ticket: Ticket
     contact: Contact
-    part: ParticipantRole | None
+    part: ParticipantRole | None  # that they have now
     change: Literal["add", "approve", "remove"]
     cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
 class FieldsSet:
-    """An agent sets fields other than the status.
-
-    ``fields`` are names and values of :class:`core.model.ticket.Ticket`.
-    """
+    """An agent sets fields of :class:`core.model.ticket.Ticket` other than the status."""
 
     ticket: Ticket
     cause: Cause

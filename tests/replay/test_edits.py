@@ -281,7 +281,7 @@ async def test_96_a_comment_is_seen_and_sent_to_nobody(office: Office):
         office.clock.now(),
         None,
     )
-    with pytest.raises(Refused, match="unknown action 'b'"):
+    with pytest.raises(Refused, match="no action 'b'"):
         await office.editor().comment("Support", "New", "b", "Gone.")
     with pytest.raises(Refused, match="needs a text"):
         await office.editor().comment("Support", "New", "a", "  ")

@@ -157,7 +157,7 @@ def test_every_field_is_known_of_a_ticket() -> None:
 
 
 def test_a_requester_not_known_yet_counts() -> None:
-    """3.2: while his first mail is decided, the requester is who wrote it."""
+    """3.2: while the first mail is decided, the requester is who wrote it."""
     facts = STATE.facts(Ticket(0, "A question", 1, 1, "email", NOW), "new@example.net")
     assert (facts["requester"], facts["requester_domain"]) == ("new@example.net", "example.net")
     assert STATE.facts(Ticket(0, "A question", 1, 1, "email", NOW))["requester"] is None

@@ -170,7 +170,7 @@ def test_addresses_of_machines(local: str) -> None:
     ],
 )
 def test_people_are_no_machines(address: str) -> None:
-    """Names that only look like it are people's; whom the channel allows is written to although his
+    """Names that only look like it are people's; whom the channel allows is written to although their
     domain is denied.
     """
     assert ask(contact=replace(ANN, address=address)).outcome == "OK"

@@ -341,7 +341,7 @@ def test_an_event_has_no_due_of_its_own() -> None:
 
 def test_an_id_that_becomes_another_kind() -> None:
     """3.4: an import may give a delay's id to another action; then the delay is deleted for who
-    waits in it, and he is past that id.
+    waits in it, and the run is past that id.
     """
     line, due = [note("a"), wait("w", "8h"), note("b")], NOW + timedelta(hours=8)
     for other in (

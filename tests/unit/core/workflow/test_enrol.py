@@ -192,7 +192,7 @@ def test_the_filters(condition: dict[str, Any], passes: bool) -> None:
 
 
 def test_the_filter_knows_the_requester_of_a_first_mail() -> None:
-    """3.2: he has no contact yet when his mail opens the ticket."""
+    """3.2: there is no contact yet when a first mail opens the ticket."""
     wants = replace(NEW, filter={"field": "requester", "value": "ann@example.org"})
     assert enrolled(mail(), state(wants)) == [11]
     assert enrolled(opened(), state(wants)) == [11]
