@@ -220,7 +220,7 @@ def _reply(
 
 
 def _relays(event: MailArrived, pipeline: Pipeline, thread: Thread) -> bool:
-    """Tell whether a user's answer to a notice goes to the customer; an empty one does not (E19)."""
+    """Tell whether a user's answer to a notice goes to the customer; an empty one stays (E19)."""
     says_something = bool(event.message.reply_text.strip() or event.message.attachments)
     return pipeline.relay and thread.kind == "normal" and says_something
 
