@@ -1,8 +1,7 @@
-"""Close date and reopening: what follows a move to a closed or an open status, whatever caused it
-(behaviour.md S3, S4, 2.4).
+"""Close date and reopening after a move to a closed or open status (behaviour.md S3, S4, 2.4).
 
-The date is taken in the account's time zone at the instant of the move (C12, C19). An explicit date
-wins over every switch (C07).
+The date is taken in the account's time zone at the instant of the move (C12, C19). A date given
+explicitly wins over every switch (C07).
 """
 
 from __future__ import annotations
@@ -14,20 +13,20 @@ from core.events import StatusChanged
 
 
 def clears_with_switch_off() -> bool:
-    """C1: the switch names only the setting half, so reopening always clears."""
+    """Tell whether reopening clears the date: always, the switch is about setting it (C1)."""
     return True
 
 
 def closed_again_stamps_again() -> bool:
-    """C8, row C04: a move from one closed status to another is a move to a closed status."""
+    """Tell whether a move between closed statuses sets the date again (C8, row C04)."""
     return True
 
 
 def after_move(event: StatusChanged, now: datetime, zone: tzinfo) -> SetClosure | None:
-    """The closure fields after a move, or None where nothing follows (rows C01 to C07 and C09).
+    """Return the closure fields after a move, None if they stay (rows C01 to C07 and C09).
 
-    ``event.pipeline`` is where the ticket landed: its switch counts (C09). ``now`` is aware;
-    ``zone`` the account's.
+    The switch of ``event.pipeline`` counts: where the ticket landed (C09). ``now`` is aware;
+    ``zone`` is the account's.
     """
     number, explicit = event.ticket.number, event.close_date
     if event.state == "closed":

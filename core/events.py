@@ -1,6 +1,4 @@
-"""What can happen to a ticket, as the rules are told it. Each event carries the facts it is decided
-on, read at the moment it happens.
-"""
+"""Events that the rules decide on; each carries the facts, as they are when it happens."""
 
 from __future__ import annotations
 
@@ -22,7 +20,7 @@ from core.model.ticket import (
     Ticket,
     User,
 )
-from core.model.workflow import Enrolment, RunOutcome, Workflow
+from core.model.workflow import Action, Enrolment, EnrolmentState, Graph, RunOutcome, Workflow
 from core.pipeline import Pipeline
 
 Verdict = Literal["pass", "fail", "none"]
@@ -31,49 +29,41 @@ Rule = Literal["A", "B", "S9", "user", "workflow", "api", "join", "merge", "mail
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Why something changed (INV9). ``user`` is an address or name; ``message_id`` has no angle
-    brackets.
-    """
+    """Why something changed (INV9); ``message_id`` has no angle brackets."""
 
     rule: Rule
     message_id: str | None = None
-    user: str | None = None
+    user: str | None = None  # address or name
     workflow: str | None = None
     action: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The mail of which another is a duplicate; ``mail_id`` is None for one that we sent. ``held``:
-    it waits in quarantine, so nobody has read it.
-    """
+    """The mail that another repeats."""
 
-    mail_id: int | None
+    mail_id: int | None  # None for a mail that we sent
     channel: Channel | None
     thread: int | None
     ticket: int | None
-    repeated_at: frozenset[int] = frozenset()  # channels through which it came again before
-    held: bool = False
+    repeated_at: frozenset[int] = frozenset()  # channels that it came through again
+    held: bool = False  # it is in quarantine, so nobody has read it
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What the desk knows about the From of a mail. ``held_role`` is the part he already has in the
-    tied thread or its ticket.
-    """
+    """What the desk knows about the From of a mail."""
 
     contact: Contact | None
     user: User | None
     own_channel: bool
-    known: bool  # a contact or user that existed before this mail
-    held_role: Literal["requester", "associated", "participant", "stranger"] | None
+    known: bool  # a contact or user existed before this mail
+    held_role: ParticipantRole | None  # in the tied thread or its ticket
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A delivery of ours as a report or a failure finds it. ``message_id`` is that of the mail it
-    is part of.
-    """
+    """One of our deliveries; ``message_id`` is that of the mail it belongs to."""
 
     id: int
     recipient: str
@@ -84,10 +74,11 @@ class Delivered:
     automatic: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MailArrived:
-    """One inbound message with all it can touch (behaviour.md 2.1). ``channels`` are ours among its
-    recipients, the deciding one first.
+    """An inbound message with all that it can touch (behaviour.md 2.1).
+
+    ``channels`` are ours among its recipients, the one that decides first.
     """
 
     message: Message
@@ -99,26 +90,25 @@ class MailArrived:
     duplicate_of: Original | None
     reused_id: bool
     own_copy: Original | None  # a copy of what we sent
-    looped: (
-        bool  # it carries our loop header, naming a channel of ours (another desk's says nothing)
-    )
+    looped: bool  # its loop header names a channel of ours; another desk's says nothing
     spam: bool
-    trusted_user: bool  # the mail may act as its user: verdict pass, or that user's signed token
-    thread: Thread | None  # the tied one
-    ticket: Ticket | None  # of the tied thread, after redirects; also one in the trash
-    joined: tuple[tuple[Thread, Ticket | None], ...]  # those of ``tie.joins``
-    earlier_open: tuple[int, ...]  # tickets of the same sender and subject, to link (E14)
+    trusted_user: bool  # it may act as its user: verdict pass, or that user's signed token
+    thread: Thread | None  # that the mail is tied to
+    ticket: Ticket | None  # of that thread; may be in the trash
+    joined: tuple[tuple[Thread, Ticket | None], ...]  # of ``tie.joins``
+    earlier_open: tuple[int, ...]  # open tickets of the same sender and subject (E14)
     released: bool = False
     automation: bool = True
-    deliveries: tuple[Delivered, ...] = ()  # those a report can be about
-    returned: int | None = None  # the delivery whose signed return path it came to
-    relayed_by: User | None = None  # E19: he proved to be this user, and the pipeline relays
+    deliveries: tuple[Delivered, ...] = ()  # that a report can be about
+    returned: int | None = None  # delivery whose return path it came to
+    relayed_by: User | None = None  # E19: the user that the sender proved to be
 
 
 @dataclass(frozen=True, slots=True)
 class TicketOpened:
-    """A ticket made by hand or by a program, or from a thread that had none, on which a customer
-    wrote last ``heard_at``.
+    """A ticket is opened by a person or program, or for a thread that had none.
+
+    ``heard_at`` is when a customer last wrote on that thread.
     """
 
     subject: str
@@ -136,8 +126,9 @@ class TicketOpened:
 
 @dataclass(frozen=True, slots=True)
 class MoveAsked:
-    """Somebody, or something, asks for a status. ``close_date`` given explicitly wins over every
-    rule (C07).
+    """Somebody or something asks for a status.
+
+    A ``close_date`` given explicitly wins over every rule (C07).
     """
 
     ticket: Ticket
@@ -146,29 +137,28 @@ class MoveAsked:
     cause: Cause
     person: bool  # bound by the pipeline's rules for people (P09)
     close_date: date | None = None
-    migration: bool = False  # P05: dates yes, workflows no
+    migration: bool = False  # P05: sets dates, starts no workflow
 
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """Fed back by :func:`core.decide.decide` for each move it decided, so that what follows a move
-    follows it from every cause.
-    """
+    """A move decided by the rules, fed back by :func:`core.decide.decide`."""
 
     ticket: Ticket
     pipeline: Pipeline
-    was_state: Literal["open", "closed"] | None  # None: the ticket was created in the status
+    was_state: Literal["open", "closed"] | None  # None: a new ticket
     state: Literal["open", "closed"]
     cause: Cause
     close_date: date | None = None
-    migration: bool = False  # no status workflow follows
-    status_id: int = 0  # the one it reached
+    migration: bool = False  # starts no workflow
+    status_id: int = 0  # that it reached
 
 
 @dataclass(frozen=True, slots=True)
 class ThreadAttached:
-    """An agent puts a thread without a ticket on a ticket; a customer wrote there last
-    ``heard_at``.
+    """An agent puts a thread without a ticket on a ticket.
+
+    ``heard_at`` is when a customer last wrote there.
     """
 
     ticket: Ticket
@@ -180,7 +170,7 @@ class ThreadAttached:
 
 @dataclass(frozen=True, slots=True)
 class MergeAsked:
-    """``ticket`` is to go into ``into`` (P10)."""
+    """``ticket`` is to be merged into ``into`` (P10)."""
 
     ticket: Ticket
     into: Ticket
@@ -189,9 +179,7 @@ class MergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class JoinRecord:
-    """A thread of the ticket that was joined into another because of the same mail: what went
-    there, to be taken back.
-    """
+    """A thread that was joined into another because of the same mail, and what was moved."""
 
     id: int
     thread: int
@@ -203,23 +191,22 @@ class JoinRecord:
 
 @dataclass(frozen=True, slots=True)
 class MergeRecord:
-    """What a merge moved, as remembered then. ``contacts``: put on the survivor by it; ``flags``,
-    ``created_at``: the survivor's before.
-    """
+    """What a merge moved, and what the survivor was before."""
 
     id: int
     at: datetime
     threads: tuple[int, ...]
-    contacts: tuple[int, ...]
-    flags: tuple[str, ...]
-    created_at: datetime
+    contacts: tuple[int, ...]  # put on the survivor by the merge
+    flags: tuple[str, ...]  # of the survivor, before
+    created_at: datetime  # of the survivor, before
     joins: tuple[JoinRecord, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class UnmergeAsked:
-    """``ticket`` is to stand on its own again (P10). ``record`` is that of its last merge, None
-    where there is none to undo.
+    """The merge of ``ticket`` is to be undone (P10).
+
+    ``record`` is that of its last merge, None if there is none to undo.
     """
 
     ticket: Ticket
@@ -231,10 +218,10 @@ class UnmergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class SplitAsked:
-    """Mails ``chosen`` of a ticket are to become one of their own (P11).
+    """Mails ``chosen`` of a ticket are to become a ticket of their own (P11).
 
-    ``people``: who takes part in them; ``held``: all mails of the ticket; ``heard_at``: when a
-    customer wrote the last of the chosen ones.
+    ``people`` are those who take part in the chosen mails, ``held`` all mails of the ticket;
+    ``heard_at`` is when a customer wrote the last chosen one.
     """
 
     ticket: Ticket
@@ -260,22 +247,18 @@ class NoteWritten:
 
 @dataclass(frozen=True, slots=True)
 class PersonChanged:
-    """An agent puts a contact on the ticket, approves a stranger, or takes somebody off. ``part``:
-    the part he has now.
-    """
+    """An agent puts a contact on a ticket, approves a stranger, or takes somebody off."""
 
     ticket: Ticket
     contact: Contact
-    part: ParticipantRole | None
+    part: ParticipantRole | None  # that they have now
     change: Literal["add", "approve", "remove"]
     cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
 class FieldsSet:
-    """An agent changes fields that are not the status: names and values of
-    :class:`core.model.ticket.Ticket`. Absent ones stay.
-    """
+    """An agent sets fields of :class:`core.model.ticket.Ticket` other than the status."""
 
     ticket: Ticket
     cause: Cause
@@ -284,10 +267,10 @@ class FieldsSet:
 
 @dataclass(frozen=True, slots=True)
 class EmailSent:
-    """A user's mail, ready to go (behaviour.md 2.3). ``ticket`` None: it belongs to none (O03).
+    """A user's mail is ready to go out (behaviour.md 2.3).
 
-    ``associated``: one of its recipients is the requester or an associated contact (C20).
-    ``status_id``: chosen with it (O10).
+    ``ticket`` is None for a mail without a ticket (O03). ``associated``: a recipient is the
+    requester or an associated contact (C20). ``status_id`` is a status chosen with the mail (O10).
     """
 
     mail: Outgoing
@@ -302,9 +285,7 @@ class EmailSent:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What could be made ready for an action: its mail, or why it cannot be done now. ``retry``: it
-    may work later.
-    """
+    """The mails of an action, or why there are none; ``retry``: it may work later."""
 
     mails: tuple[Outgoing, ...] = ()
     outcome: RunOutcome = "OK"
@@ -313,9 +294,40 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """A delay, branch or skipped action that a run passed on its way to the next action."""
+
+    action: Action
+    outcome: RunOutcome
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What a run passes now, and what comes then: an ``action``, a wait, or the end of the run.
+
+    ``place`` is where the run stands then. A wait has ``until`` and ``entered_at``; an end has
+    ``ends`` and ``reason``.
+    """
+
+    passed: tuple[Passed, ...]
+    place: str
+    action: Action | None = None
+    until: datetime | None = None
+    entered_at: datetime | None = None
+    wait_for: str | None = None
+    attempts: int = 0
+    ends: EnrolmentState | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunDue:
-    """It is a ticket's turn in a workflow. ``done``: ids of the actions that had their turn in this
-    enrolment.
+    """A run of a ticket in a workflow is due.
+
+    ``done``: ids of the actions that this enrolment has executed. ``ahead``: what
+    :func:`core.workflow.run.ahead` found, where the caller has asked already; ``prepared`` belongs
+    to its action.
     """
 
     ticket: Ticket
@@ -323,14 +335,53 @@ class RunDue:
     enrolment: Enrolment
     done: frozenset[str]
     cause: Cause
+    ahead: Ahead | None = None
     prepared: Prepared | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class EnrolAsked:
-    """A person puts a ticket into a workflow (behaviour.md 3.2): filters and the once-rule do not
-    bind him.
+class RunOrphaned:
+    """A run is due, but its ticket is gone or its workflow was deleted (``workflow`` None)."""
+
+    enrolment: Enrolment
+    workflow: Workflow | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunFailed:
+    """Executing a run failed with an error that no rule foresees; ``why`` names it."""
+
+    enrolment: Enrolment
+    workflow: Workflow | None
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DryRunStarted:
+    """A workflow is tried out on a ticket, in a transaction that is undone (behaviour.md 3.7)."""
+
+    ticket: Ticket
+    workflow: Workflow
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class WorkflowEdited:
+    """The actions of the workflow that a ticket is in were edited (behaviour.md 3.4).
+
+    ``workflow`` is the new one, ``before`` the old actions; ``ended``: places whose runs end.
     """
+
+    ticket: Ticket
+    workflow: Workflow
+    before: Graph
+    enrolment: Enrolment
+    ended: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class EnrolAsked:
+    """A person enrols a ticket; filters and the once-rule do not bind (behaviour.md 3.2)."""
 
     ticket: Ticket
     workflow: Workflow
@@ -348,7 +399,7 @@ class UnenrolAsked:
 
 @dataclass(frozen=True, slots=True)
 class TaskDone:
-    """An agent has done what a task of the ticket asked for."""
+    """An agent has finished a task of a ticket."""
 
     ticket: Ticket
     task: int
@@ -358,11 +409,12 @@ class TaskDone:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailed:
-    """Mail of a ticket was refused for good by the next server, or could not be delivered for days.
-    ``reasons`` by delivery.
+    """Mail was refused for good, or could not be delivered for days; ``reasons`` by delivery.
+
+    ``ticket`` is None for mail without a ticket.
     """
 
-    ticket: Ticket
+    ticket: Ticket | None
     deliveries: tuple[Delivered, ...]
     reasons: Mapping[int, str]
     cause: Cause
@@ -370,8 +422,9 @@ class DeliveryFailed:
 
 @dataclass(frozen=True, slots=True)
 class DeliveriesHandled:
-    """A person stopped mail of a ticket, or put it in line again; ``failing``: other mail of the
-    ticket has failed and lies there.
+    """A person cancelled mail of a ticket, or queued it again.
+
+    ``failing``: the ticket has other failed mail.
     """
 
     ticket: Ticket
@@ -381,13 +434,44 @@ class DeliveriesHandled:
     cause: Cause
 
 
+@dataclass(frozen=True, slots=True)
+class DraftFailed:
+    """A scheduled mail could not be built when it was due; ``outgoing`` is its row."""
+
+    outgoing: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoticesWritten:
+    """A mail tells a user what happened to tickets; ``notices`` are the rows it covers."""
+
+    ticket: int
+    mail: Outgoing
+    notices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NoticesUnsendable:
+    """Nobody can be told of these notices: the user left, or has no address to write to."""
+
+    notices: tuple[int, ...]
+
+
 Event = (
     EmailSent
     | RunDue
+    | RunOrphaned
+    | RunFailed
+    | DryRunStarted
+    | WorkflowEdited
     | EnrolAsked
     | UnenrolAsked
     | DeliveryFailed
     | DeliveriesHandled
+    | DraftFailed
+    | NoticesWritten
+    | NoticesUnsendable
     | MailArrived
     | TicketOpened
     | MoveAsked

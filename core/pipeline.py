@@ -1,8 +1,6 @@
-"""Pipelines and their statuses, with the switches that behaviour.md names: A, B, close date,
-strangers, moving back.
+"""Pipelines, their statuses, and the switches that behaviour.md names.
 
-Everything a pipeline decides about mail is a plain field here, so that it can be read in one
-screen. Nothing in this module can fail for a pipeline that :func:`problem` finds sound.
+Nothing here fails for a pipeline that :func:`problem` accepts.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ StatusState = Literal["open", "closed"]
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """One step of a pipeline. ``position`` counts from 1 and orders the steps."""
+    """One step of a pipeline; ``position`` counts from 1."""
 
     id: int
     name: str
@@ -36,35 +34,31 @@ class Pipeline:
     strangers: Literal["move", "flag"] = "move"  # section 5, strangers
     allow_back: bool = True  # P09: binds people only
     is_default: bool = False
-    relay: bool = False  # E19: an agent's answer to our notice counts as mail from the ticket
+    relay: bool = False  # E19: an agent's answer to our notice goes to the customer
 
     def first_open(self) -> Status:
-        """The open status with the smallest position (section 1); P03 keeps every pipeline having
-        one.
-        """
+        """Return the open status with the smallest position; P03 keeps one in every pipeline."""
         return next(status for status in self.statuses if status.state == "open")
 
     def status(self, status_id: int) -> Status:
-        """The status with this id; KeyError when it is another pipeline's."""
+        """Return the status with this id; KeyError if the pipeline has none."""
         for status in self.statuses:
             if status.id == status_id:
                 return status
         raise KeyError(status_id)
 
     def named(self, name: str) -> Status | None:
-        """The status of this name, compared without case; None when there is none."""
+        """Return the status of this name, compared without case, or None."""
         folded = name.casefold()
         return next((status for status in self.statuses if status.name.casefold() == folded), None)
 
     def holds(self, status_id: int) -> bool:
-        """Whether the status belongs to this pipeline."""
+        """Tell whether the status belongs to this pipeline."""
         return any(status.id == status_id for status in self.statuses)
 
 
 def problem(statuses: tuple[Status, ...]) -> str | None:
-    """Why a pipeline may not have these statuses, as a sentence, or None (P03; names are unique
-    without case).
-    """
+    """Return why a pipeline may not have these statuses, as a sentence, or None (P03)."""
     if not any(status.state == "open" for status in statuses):
         return "a pipeline needs at least one open status"
     if not any(status.state == "closed" for status in statuses):

@@ -1,6 +1,4 @@
-"""What the rules may know beside the event: every pipeline and workflow, the account's time zone,
-and who is who.
-"""
+"""What the rules may know besides the event: pipelines, workflows, people, the time zone."""
 
 from __future__ import annotations
 
@@ -16,8 +14,9 @@ from core.pipeline import Pipeline
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """See the module. ``workflows`` by status id; ``enrolments`` by ticket number, ended ones too,
-    as they stand while the event is decided.
+    """What the rules may know besides the event.
+
+    ``workflows`` are by status id; ``enrolments`` by ticket number, ended ones included.
     """
 
     pipelines: Mapping[int, Pipeline]
@@ -28,11 +27,11 @@ class State:
     users: Mapping[str, User] = field(default_factory=dict)  # by every address
 
     def workflow(self, number: int) -> Workflow | None:
-        """The workflow with this id."""
+        """Return the workflow with this id, or None."""
         return next((each for each in self.workflows.values() if each.id == number), None)
 
     def owner(self, ticket: Ticket) -> User | None:
-        """Whose ticket it is."""
+        """Return the owner of a ticket, or None."""
         return (
             next((user for user in self.users.values() if user.id == ticket.owner_id), None)
             if ticket.owner_id is not None
@@ -40,8 +39,9 @@ class State:
         )
 
     def facts(self, ticket: Ticket, requester: str = "") -> dict[str, Any]:
-        """The fields of a ticket for :mod:`core.model.condition`. ``requester``: his address where
-        the ticket does not know him yet.
+        """Return the fields of a ticket for :mod:`core.model.condition`.
+
+        ``requester`` is their address where the ticket does not know them yet.
         """
         pipeline, owner = self.pipelines[ticket.pipeline_id], self.owner(ticket)
         known = self.contacts.get(ticket.requester_id) if ticket.requester_id is not None else None

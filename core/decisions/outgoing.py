@@ -1,5 +1,6 @@
-"""What the rules decide about mail that goes out, runs of workflows, and what users are told.
-``gateway.apply.applier`` performs these as all others.
+"""Decisions about outgoing mail, workflow runs and notices to users.
+
+``gateway.apply.applier`` performs them like all others.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ from core.model.workflow import EnrolmentState, RunOutcome
 
 @dataclass(frozen=True, slots=True)
 class QueueMail:
-    """Put a mail on its thread and into the outbox, for each of its recipients. ``ticket`` None: it
-    belongs to no ticket.
+    """Put a mail on its thread and into the outbox, for each of its recipients.
+
+    ``ticket`` is None for a mail without a ticket; ``notices`` are those that the mail covers.
     """
 
     ticket: int | None
     mail: Outgoing
     cause: Cause
+    notices: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +38,7 @@ class ReplyRecorded:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """The mail in hand, an agent's answer to our notice, goes out to the customer as if written at
-    the desk (E19).
-    """
+    """Send an agent's answer to our notice to the customer, as if written at the desk (E19)."""
 
     ticket: int
     user: str
@@ -45,7 +46,7 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class Enrol:
-    """The ticket starts on its way through a workflow."""
+    """Start a run of a workflow for a ticket."""
 
     ticket: int
     workflow: int
@@ -57,7 +58,7 @@ class Enrol:
 
 @dataclass(frozen=True, slots=True)
 class MoveRun:
-    """A run stands somewhere else, or waits."""
+    """Set where a run stands, and until when it waits."""
 
     enrolment: int
     place: str
@@ -69,7 +70,7 @@ class MoveRun:
 
 @dataclass(frozen=True, slots=True)
 class FinishRun:
-    """A run is over."""
+    """End a run."""
 
     enrolment: int
     state: EnrolmentState
@@ -78,7 +79,7 @@ class FinishRun:
 
 @dataclass(frozen=True, slots=True)
 class CancelRuns:
-    """Every run of the ticket is over (P10, P12)."""
+    """End every run of a ticket (P10, P12)."""
 
     ticket: int
     reason: str
@@ -86,9 +87,7 @@ class CancelRuns:
 
 @dataclass(frozen=True, slots=True)
 class WakeRuns:
-    """Runs of the ticket that wait for this event go on, those too that have reached the delay and
-    had no turn since.
-    """
+    """Continue runs that wait for this event, or that are about to enter the delay that does."""
 
     ticket: int
     event: Awaited
@@ -96,8 +95,9 @@ class WakeRuns:
 
 @dataclass(frozen=True, slots=True)
 class RecordRun:
-    """What became of an action. ``key`` makes it the only one of its kind; ``enrolment`` None:
-    nobody was enrolled.
+    """Write what became of an action into the action log.
+
+    ``key`` makes the entry unique; ``enrolment`` is None if nobody was enrolled.
     """
 
     workflow: int
@@ -112,7 +112,7 @@ class RecordRun:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Users are to be told, but not whoever did it (``but``, an address key)."""
+    """Tell users, except the one who did it (``but``, an address key)."""
 
     ticket: int
     kind: Literal["new", "reply", "failure"]
@@ -122,8 +122,9 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class FailDelivery:
-    """A delivery that was taken by the next server came back, or ended there; ``hard``: the address
-    does not exist.
+    """Mark a delivery as failed that came back after the next server took it.
+
+    ``hard``: the address does not exist.
     """
 
     delivery: int
@@ -134,15 +135,16 @@ class FailDelivery:
 
 @dataclass(frozen=True, slots=True)
 class SettleDeliveries:
-    """The tickets of these deliveries know of their end."""
+    """Mark deliveries as told: their tickets know how they ended."""
 
     deliveries: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TellDeliveries:
-    """The history of a ticket tells what a person did about its mail; ``settled``: nothing of it
-    lies there failed any more.
+    """Tell in a ticket's history what a person did about its mail.
+
+    ``settled``: no failed mail is left on the ticket.
     """
 
     ticket: int
@@ -153,8 +155,23 @@ class TellDeliveries:
 
 
 @dataclass(frozen=True, slots=True)
+class FailDraft:
+    """Fail a scheduled mail; its ticket is told as of any mail that failed."""
+
+    outgoing: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropNotices:
+    """Delete notices that no mail will cover."""
+
+    notices: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class AddTask:
-    """Something for people to do."""
+    """Add a task for people to a ticket."""
 
     ticket: int
     text: str
@@ -164,7 +181,7 @@ class AddTask:
 
 @dataclass(frozen=True, slots=True)
 class FinishTask:
-    """A task is done."""
+    """Mark a task as done."""
 
     ticket: int
     task: int
@@ -174,7 +191,7 @@ class FinishTask:
 
 @dataclass(frozen=True, slots=True)
 class CallWebhook:
-    """Tell another program about the ticket."""
+    """Send the ticket to another program."""
 
     ticket: int
     url: str
@@ -194,6 +211,8 @@ Outward = (
     | Notify
     | FailDelivery
     | SettleDeliveries
+    | FailDraft
+    | DropNotices
     | AddTask
     | FinishTask
     | CallWebhook

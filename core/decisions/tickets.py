@@ -1,9 +1,8 @@
-"""What the rules decide. ``gateway.apply.applier`` performs each of these, in the transaction of
-the work that caused it, and nothing else does.
+"""Decisions about tickets, threads and people.
 
-Tickets and threads are named by number and id. A decision about the ticket that an
-:class:`OpenTicket` just before it opens names it NEW; the thread of the mail in hand, when it has
-none yet, is NEW as well.
+Only ``gateway.apply.applier`` performs them, in the transaction of the work that caused them.
+Tickets are named by number, threads by id. NEW is the ticket that an :class:`OpenTicket` just
+before has opened, or the thread of the mail that is being processed.
 """
 
 from __future__ import annotations
@@ -22,10 +21,11 @@ NEW: Final = 0  # numbers and ids start at 1
 FinalState = Literal["done", "ignored", "quarantined", "duplicate"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OpenTicket:
-    """Open a ticket; with ``thread`` it becomes that thread's, as origin. Participants of the
-    thread are the ticket's.
+    """Open a ticket; ``thread`` becomes its origin.
+
+    ``requester`` is a contact id, NEW for the sender of the mail, or an address.
     """
 
     subject: str
@@ -34,9 +34,7 @@ class OpenTicket:
     source: Source
     cause: Cause
     thread: int | None = None
-    requester: int | Address | None = (
-        None  # contact id; NEW = the sender of the mail in hand; an address not met before
-    )
+    requester: int | Address | None = None
     close_date: date | None = None
     priority: Priority | None = None
     flags: tuple[str, ...] = ()
@@ -47,8 +45,9 @@ class OpenTicket:
 
 @dataclass(frozen=True, slots=True)
 class AppendMessage:
-    """Put the mail in hand on a thread, remembering every id it states. ``opens`` as in
-    :class:`core.mail.threading.Entry`.
+    """Put the mail on a thread and remember every Message-ID that it states.
+
+    ``opens`` is as in :class:`core.mail.threading.Entry`.
     """
 
     thread: int
@@ -61,9 +60,7 @@ class AppendMessage:
 
 @dataclass(frozen=True, slots=True)
 class JoinThread:
-    """Thread ``thread`` is the same conversation as ``into``: its messages, participants and memory
-    go there (section 5, joining).
-    """
+    """Move everything of ``thread`` to ``into``: messages, people, ids (section 5, joining)."""
 
     thread: int
     into: int
@@ -71,7 +68,7 @@ class JoinThread:
 
 @dataclass(frozen=True, slots=True)
 class RenameTicket:
-    """Requester and subject become those of the conversation's head, unless a person chose them."""
+    """Name a ticket after its conversation's head, unless a person chose the name."""
 
     ticket: int
     thread: int
@@ -79,7 +76,7 @@ class RenameTicket:
 
 @dataclass(frozen=True, slots=True)
 class AttachThread:
-    """The thread becomes one of the ticket's."""
+    """Put a thread on a ticket."""
 
     ticket: int
     thread: int
@@ -89,16 +86,14 @@ class AttachThread:
 
 @dataclass(frozen=True, slots=True)
 class ContinueThread:
-    """The mail in hand starts a new thread that takes over the memory of ``thread``, whose ticket
-    is in the trash (E38).
-    """
+    """Continue ``thread``, whose ticket is in the trash, on a new thread (E38)."""
 
     thread: int
 
 
 @dataclass(frozen=True, slots=True)
 class MergeTicket:
-    """Everything of ``ticket`` goes to ``into``; its number redirects (P10)."""
+    """Move everything of ``ticket`` to ``into``; its number redirects there (P10)."""
 
     ticket: int
     into: int
@@ -107,9 +102,7 @@ class MergeTicket:
 
 @dataclass(frozen=True, slots=True)
 class UnmergeTicket:
-    """``ticket`` stands on its own again: what ``record`` says was moved goes back, as far as it
-    still is where it went (P10).
-    """
+    """Move back what ``record`` says was moved, as far as it is still there (P10)."""
 
     ticket: int
     into: int
@@ -119,9 +112,7 @@ class UnmergeTicket:
 
 @dataclass(frozen=True, slots=True)
 class SplitOff:
-    """Messages of ``ticket`` go onto a new thread, the origin of the ticket just opened; the two
-    tickets are linked (P11).
-    """
+    """Move messages onto a new thread, the origin of the ticket just opened; link both (P11)."""
 
     ticket: int
     messages: tuple[int, ...]
@@ -132,7 +123,7 @@ class SplitOff:
 
 @dataclass(frozen=True, slots=True)
 class AddNote:
-    """Put a note on the ticket, for agents only."""
+    """Put a note for agents on a ticket."""
 
     ticket: int
     text: str
@@ -141,8 +132,9 @@ class AddNote:
 
 @dataclass(frozen=True, slots=True)
 class PlacePerson:
-    """Give a contact a part in the ticket: ``associated``, ``participant`` (an approved stranger),
-    or None to take him off.
+    """Give a contact a part in a ticket.
+
+    ``role`` is ``associated``, ``participant`` (an approved stranger), or None to take them off.
     """
 
     ticket: int
@@ -153,7 +145,7 @@ class PlacePerson:
 
 @dataclass(frozen=True, slots=True)
 class LinkTickets:
-    """Two tickets concern each other; ``flag`` marks both as needing attention."""
+    """Link two tickets and mark both as needing attention."""
 
     ticket: int
     other: int
@@ -162,8 +154,9 @@ class LinkTickets:
 
 @dataclass(frozen=True, slots=True)
 class SetStatus:
-    """A move: the status really changes (behaviour.md section 1, *Move*). ``close_date`` is one
-    given explicitly (C07).
+    """Move a ticket to another status (behaviour.md section 1, *Move*).
+
+    ``close_date`` is one given explicitly (C07).
     """
 
     ticket: int
@@ -176,7 +169,7 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class SetClosure:
-    """The fields that follow a move to a closed or an open status; None clears, "keep" leaves."""
+    """Set the closure fields after a move; None clears, "keep" leaves."""
 
     ticket: int
     cause: Cause
@@ -187,7 +180,7 @@ class SetClosure:
 
 @dataclass(frozen=True, slots=True)
 class SetFields:
-    """Plain fields written by a person; keys are fields of :class:`core.model.ticket.Ticket`."""
+    """Set plain fields of :class:`core.model.ticket.Ticket`."""
 
     ticket: int
     fields: tuple[tuple[str, object], ...]
@@ -196,7 +189,7 @@ class SetFields:
 
 @dataclass(frozen=True, slots=True)
 class SkipRule:
-    """A rule was asked and did not move the ticket; ``detail`` says why in a few words."""
+    """Tell in the history that a rule did not move the ticket; ``detail`` says why."""
 
     ticket: int
     cause: Cause
@@ -205,7 +198,7 @@ class SkipRule:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Something worth telling on the ticket that changes nothing ("also sent to ...")."""
+    """Tell something in the history that changes nothing ("also sent to ...")."""
 
     ticket: int
     cause: Cause
@@ -214,7 +207,7 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class RaiseFlags:
-    """Add flags to the ticket."""
+    """Add flags to a ticket."""
 
     ticket: int
     flags: tuple[str, ...]
@@ -222,8 +215,9 @@ class RaiseFlags:
 
 @dataclass(frozen=True, slots=True)
 class AddParticipants:
-    """External addresses seen on the thread get a part in it; nobody loses a stronger one he has.
-    NEW = the sender of the mail in hand.
+    """Give external addresses a part in a thread; a stronger part stays.
+
+    ``sender_role`` is the part of the mail's sender.
     """
 
     thread: int
@@ -233,9 +227,7 @@ class AddParticipants:
 
 @dataclass(frozen=True, slots=True)
 class NoteCustomer:
-    """A person outside wrote, now or at ``at``: ``last_customer_message_at``, which never goes
-    back.
-    """
+    """Date the last message of a customer, now or ``at``; the date never goes back."""
 
     ticket: int
     at: datetime | None = None
@@ -243,20 +235,18 @@ class NoteCustomer:
 
 @dataclass(frozen=True, slots=True)
 class NoteAgent:
-    """An agent answered from outside the desk: a person has worked on the ticket (section 5,
-    joining).
-    """
+    """Note that an agent answered from outside the desk (section 5, joining)."""
 
     ticket: int
 
 
 @dataclass(frozen=True, slots=True)
 class MarkContact:
-    """The sender's contact is marked."""
+    """Mark the contact of the sender."""
 
     automated: bool = False
     proven: bool = False
-    heard: bool = False  # he wrote: mail to him is tried again
+    heard: bool = False  # they wrote: mail to them is tried again
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,8 +260,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How the mail ends. ``reason`` is one plain sentence; ``rule`` names what decided the status,
-    or None.
+    """How a mail ends.
+
+    ``reason`` is one plain sentence; ``rule`` names what decided the status, or None.
     """
 
     state: FinalState

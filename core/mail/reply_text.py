@@ -1,9 +1,7 @@
-"""What a mail of ours takes over from the mail it answers: subject, references, quoted text,
-recipients.
+"""What our mail takes over from the mail it answers: subject, references, quote, recipients.
 
-All of it was written by strangers, so each function takes any text and never fails: what cannot
-stand in a header is left out, what is too long is cut, and no line of somebody else comes out
-without its ``>``.
+Strangers wrote all of it, so every function takes any text and never fails. What cannot stand in a
+header is left out, what is too long is cut, and every quoted line gets its ``>``.
 """
 
 from __future__ import annotations
@@ -40,20 +38,19 @@ _MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 
 def one_line(text: str) -> str:
-    """A text that may stand in a header: control characters, line ends and lone surrogates as
-    blanks, runs of blanks as one, none at the ends.
+    """Return a text that may stand in a header.
+
+    Control characters, line ends and lone surrogates become blanks; runs of blanks become one.
     """
     return " ".join(_UNSAFE.sub(" ", text).split())
 
 
 def subject_of(subject: str, tag: str, prefix: str = "Re") -> str:
-    """The subject of an answer: ``Re: <subject> [tag]``, one line of at most 400 characters;
-    ``prefix`` may be empty.
+    """Return the subject of an answer: ``Re: <subject> [tag]``, one line of at most 400 characters.
 
-    Prefixes of earlier answers go, in whatever language; those of forwards stay. Tags of other
-    tickets go, wherever they stand; this ticket's own ``tag`` (as
-    :func:`core.mail.reply_tokens.tag` gives it) is kept where it is, or appended, and is never cut.
-    Answered once more it stays the same.
+    Reply prefixes in any language are removed, forward prefixes stay. Tags of other tickets are
+    removed; this ticket's ``tag`` (see :func:`core.mail.reply_tokens.tag`) stays where it is or is
+    appended, never cut. ``prefix`` may be empty. Answering the result changes nothing.
     """
     kept = False
 
@@ -76,28 +73,24 @@ def subject_of(subject: str, tag: str, prefix: str = "Re") -> str:
 
 
 def _bare(subject: str) -> str:
-    """A subject without the reply prefixes that it begins with."""
+    """Return a subject without the reply prefixes at its beginning."""
     prefixes = _REPLY.match(subject)
     return subject if prefixes is None else subject[prefixes.end() :]
 
 
 def usable_id(identifier: str) -> bool:
-    """Whether a Message-ID (without angle brackets) can be written into a header: printable ASCII
-    without blanks or brackets, not too long.
-    """
+    """Tell whether a Message-ID can stand in a header: printable ASCII, no blanks or brackets."""
     return _ID.fullmatch(identifier) is not None
 
 
 def references_of(
     parent_id: str | None, parent_references: Sequence[str], limit: int = 20, octets: int = 4000
 ) -> tuple[str, ...]:
-    """The References of an answer (RFC 5322 3.6.4), ids without angle brackets: the parent's, then
-    the parent; each once, oldest first.
+    """Return the References of an answer, oldest first, without angle brackets (RFC 5322 3.6.4).
 
-    ``parent_references`` are the parent's References, or its In-Reply-To where it has none. Ids
-    that cannot be written are left out. Where they are more than ``limit`` or take more than
-    ``octets`` as written, the first, the newest and always the parent are kept. The last one is
-    what belongs into In-Reply-To.
+    They are ``parent_references`` (the parent's References, or its In-Reply-To) and then the
+    parent, which also belongs into In-Reply-To. Ids that cannot be written are left out. Above
+    ``limit`` ids or ``octets`` bytes the first, the newest and always the parent are kept.
     """
     ids = [
         each for each in dict.fromkeys(parent_references) if each != parent_id and usable_id(each)
@@ -125,8 +118,9 @@ def _introduction(when: datetime, zone: tzinfo, name: str) -> str:
 
 
 def _cut(text: str, limit: int) -> tuple[str, bool]:
-    """(the text without blank lines at its end, at most ``limit`` characters of it and whole lines
-    where it has any; whether it was cut).
+    """Return the text, cut to whole lines within ``limit`` characters, and whether it was cut.
+
+    Blank lines at the end are removed.
     """
     text = text.rstrip()
     if len(text) <= limit:
@@ -143,8 +137,9 @@ def _quoted(lines: Iterable[str]) -> list[str]:
 
 
 def quote(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_000) -> str:
-    """A mail as it is quoted below an answer: who wrote it and when, in ``zone``, then its lines
-    behind ``> ``; of ``text`` at most ``limit``.
+    """Return a mail quoted below an answer: who wrote it, when in ``zone``, and its ``> `` lines.
+
+    At most ``limit`` characters of ``text`` are quoted.
     """
     text, cut = _cut(text, limit)
     return "\n".join(
@@ -153,7 +148,7 @@ def quote(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_00
 
 
 def quote_html(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_000) -> str:
-    """The same as HTML: the escaped plain text of the mail in a blockquote."""
+    """Return the same as HTML: the escaped text of the mail in a blockquote."""
     text, cut = _cut(text, limit)
     lines = "<br>\n".join(
         [html.escape(line.rstrip()) for line in text.splitlines()] + (["[...]"] if cut else [])
@@ -165,16 +160,15 @@ def quote_html(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 
 
 
 def with_signature(text: str, signature: str | None) -> str:
-    """A text with a signature below it, behind the line that mail programs know it by (RFC 3676
-    4.3); as it is where there is none.
-    """
+    """Return a text with a signature below the line ``-- `` (RFC 3676 4.3)."""
     signature = (signature or "").removeprefix("-- \n").strip()
     return f"{text.rstrip()}\n\n-- \n{signature}" if signature else text
 
 
 def opening_lines(text: str, lines: int = 6, width: int = 400) -> str:
-    """The first ``lines`` lines of a mail as a quotation, each of at most ``width`` characters;
-    empty where the mail says nothing.
+    """Return the first lines of a mail as a quote, each at most ``width`` characters.
+
+    Empty if the mail has no text.
     """
     given = text.strip().splitlines()
     shown = [
@@ -191,12 +185,11 @@ def recipients(
     cc: Sequence[Address],
     ours: frozenset[str],
 ) -> tuple[tuple[Address, ...], tuple[Address, ...]]:
-    """(To, Cc) of an answer on a ticket (interfaces.md 2.2); both empty where nobody is left to
-    write to.
+    """Return (To, Cc) of an answer on a ticket (interfaces.md 2.2); both empty if nobody is left.
 
     To is the sender of the newest inbound mail, or else the requester; Cc are the ``approved``
-    participants; ``to`` replaces all of these, ``cc`` comes on top. Nobody stands in them twice, To
-    before Cc, and none of ``ours`` (keys of the channels' addresses), with or without a plus part.
+    participants. ``to`` replaces all of these, ``cc`` is added. Nobody is named twice, and none of
+    ``ours`` (address keys of channels, with or without a plus part) is named at all.
     """
     seen: set[str] = set()
 

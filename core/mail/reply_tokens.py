@@ -1,9 +1,9 @@
-"""Signed marks by which mail finds its ticket: reply addresses, subject tags, our own Message-IDs
-(behaviour.md 5; reliability.md 18).
+"""Signed tokens by which mail finds its ticket: reply addresses, subject tags, our Message-IDs.
 
-A mark is short, survives lower-casing, and carries 80 bit of HMAC-SHA256 over its purpose and
-content, so that one kind cannot be turned into another. Several keys may verify; the first signs. A
-mark that does not verify is no mark: these functions return None, never raise.
+See behaviour.md 5 and reliability.md 18. A token is short, survives lower-casing, and carries 80
+bits of HMAC-SHA256 over its purpose and content, so that one kind cannot be turned into another.
+The first key signs, any key verifies. A token that does not verify is ignored: these functions
+return None and never raise.
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from core.mail.threading import TicketRef
 
 MAC_CHARACTERS = 16  # of 5 bit each
-_WRITTEN = (
-    re.IGNORECASE | re.ASCII
-)  # otherwise other scripts have digits, and letters that count as k, s and i, too
+# Without ASCII, digits of other scripts match, and letters that fold to k, s and i.
+_WRITTEN = re.IGNORECASE | re.ASCII
 _MAC = rf"([a-z2-7]{{{MAC_CHARACTERS}}})"
 _PLUS = re.compile(rf"(\d{{1,15}}(?:-\d{{1,15}})?)\.{_MAC}", _WRITTEN)
 _RELAY = re.compile(rf"r(\d{{1,15}}-\d{{1,10}})\.{_MAC}", _WRITTEN)
@@ -29,7 +28,7 @@ _OWN_ID = re.compile(rf"tg\.([a-z0-9]{{1,40}})\.(\d{{1,15}})\.{_MAC}@", _WRITTEN
 
 
 def mac(key: bytes, purpose: str, content: str) -> str:
-    """80 bit of HMAC-SHA256 as 16 lower-case base32 characters."""
+    """Return 80 bits of HMAC-SHA256 as 16 lower-case base32 characters."""
     digest = hmac.digest(key, f"{purpose}:{content}".encode(), "sha256")
     return base64.b32encode(digest[:10]).decode().lower()
 
@@ -40,20 +39,21 @@ def _verified(keys: Sequence[bytes], purpose: str, content: str, given: str) -> 
 
 
 def tag(key: bytes, number: int) -> str:
-    """The tag of a ticket, without the brackets it has in subjects."""
+    """Return the tag of a ticket, without the brackets that it has in subjects."""
     return f"#{number}.{mac(key, 'tag', str(number))}"
 
 
 def reply_address(key: bytes, channel: str, number: int, thread: int | None = None) -> str:
-    """``local+<ref>.<mac>@domain`` for a ticket, or for one thread of it."""
+    """Return ``local+<ref>.<mac>@domain`` for a ticket, or for one thread of it."""
     local, _, domain = channel.rpartition("@")
     ref = str(number) if thread is None else f"{number}-{thread}"
     return f"{local}+{ref}.{mac(key, 'reply', ref)}@{domain}"
 
 
 def relay_address(key: bytes, channel: str, number: int, user: int) -> str:
-    """``local+r<ticket>-<user>.<mac>@domain``: where a user's answer to a notice about a ticket
-    goes (E19; section 5, what empowers).
+    """Return ``local+r<ticket>-<user>.<mac>@domain``.
+
+    A user's answer to a notice about a ticket goes there (E19; section 5, what empowers).
     """
     local, _, domain = channel.rpartition("@")
     ref = f"{number}-{user}"
@@ -61,35 +61,31 @@ def relay_address(key: bytes, channel: str, number: int, user: int) -> str:
 
 
 def return_path(key: bytes, channel: str, delivery: int) -> str:
-    """``local+b<delivery>.<mac>@domain``: where reports about one delivery of a channel's mail go."""
+    """Return ``local+b<delivery>.<mac>@domain``, where reports about a delivery go."""
     local, _, domain = channel.rpartition("@")
     return f"{local}+b{delivery}.{mac(key, 'return', str(delivery))}@{domain}"
 
 
 def message_id(key: bytes, nonce: str, thread: int, domain: str) -> str:
-    """A Message-ID of ours, without angle brackets. ``nonce``: letters and digits that make it
-    unique.
-    """
+    """Return a Message-ID without angle brackets; ``nonce``: letters and digits, unique."""
     content = f"{nonce}.{thread}"
     return f"tg.{content}.{mac(key, 'id', content)}@{domain}"
 
 
 def bare(address: str) -> tuple[str, str]:
-    """(address without its plus part, the plus part): a plus part that is no mark ties nothing."""
+    """Return (address without its plus part, the plus part)."""
     local, at, domain = address.rpartition("@")
     name, _, plus = local.partition("+")
     return name + at + domain, plus
 
 
 def unmarked(text: str) -> str:
-    """A text without the marks in addresses of ours that it holds: who gets it from us shall not
-    get a key with it.
-    """
+    """Return a text without the tokens in addresses of ours: they must not be passed on."""
     return _KEYS.sub("", text)
 
 
 def read_reply(keys: Sequence[bytes], plus: str) -> TicketRef | None:
-    """What the plus part of one of our addresses names."""
+    """Return what the plus part of a reply address names, or None."""
     found = _PLUS.fullmatch(plus)
     if found is None or not _verified(keys, "reply", found[1], found[2]):
         return None
@@ -98,7 +94,7 @@ def read_reply(keys: Sequence[bytes], plus: str) -> TicketRef | None:
 
 
 def read_relay(keys: Sequence[bytes], plus: str) -> tuple[TicketRef, int] | None:
-    """The ticket, and the id of the user, that the plus part of a relay address names."""
+    """Return the ticket and user id that the plus part of a relay address names, or None."""
     found = _RELAY.fullmatch(plus)
     if found is None or not _verified(keys, "relay", found[1], found[2]):
         return None
@@ -107,7 +103,7 @@ def read_relay(keys: Sequence[bytes], plus: str) -> tuple[TicketRef, int] | None
 
 
 def read_return(keys: Sequence[bytes], plus: str) -> int | None:
-    """The delivery that the plus part of a return path names."""
+    """Return the delivery that the plus part of a return path names, or None."""
     found = _RETURN.fullmatch(plus)
     return (
         int(found[1])
@@ -117,7 +113,7 @@ def read_return(keys: Sequence[bytes], plus: str) -> int | None:
 
 
 def read_tag(keys: Sequence[bytes], subject: str) -> TicketRef | None:
-    """The first of our tags in a subject."""
+    """Return the ticket of the first valid tag in a subject, or None."""
     for found in _TAG.finditer(subject):
         if _verified(keys, "tag", found[1], found[2]):
             return TicketRef(int(found[1]))
@@ -125,7 +121,7 @@ def read_tag(keys: Sequence[bytes], subject: str) -> TicketRef | None:
 
 
 def read_own_id(keys: Sequence[bytes], identifier: str) -> int | None:
-    """The thread that a Message-ID of ours was sent on."""
+    """Return the thread that a Message-ID of ours was sent on, or None."""
     found = _OWN_ID.match(identifier)
     if found is None or not _verified(keys, "id", f"{found[1]}.{found[2]}".lower(), found[3]):
         return None

@@ -1,8 +1,7 @@
-"""Which conversation a mail belongs to (behaviour.md section 5, ties), and which mail a
-conversation is named after.
+"""Which conversation a mail belongs to, and which mail names it (behaviour.md section 5, ties).
 
-Ties are computed over an index of every Message-ID that any thread holds or was ever pointed at, so
-that the order of arrival does not matter. Never the subject alone.
+Ties are found in an index of every Message-ID that a thread holds or has referred to, so the order
+of arrival does not matter. The subject alone never ties a mail.
 """
 
 from __future__ import annotations
@@ -21,20 +20,17 @@ MatchedBy = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """One thread's knowledge of a Message-ID: it holds that message (``held``), or was only pointed
-    at it.
-    """
+    """What a thread knows of a Message-ID: it holds the message (``held``) or only refers to it."""
 
     thread: int
     held: bool
     forward: bool = False  # the message held is a forward
-    # the message held is a responder's or a report: answering it is no answer to a person
-    machine: bool = False
+    machine: bool = False  # the message held is a responder's or a report
 
 
 @dataclass(frozen=True, slots=True)
 class TicketRef:
-    """What a signed reply address or subject tag names: a ticket, and perhaps one thread of it."""
+    """What a signed reply address or tag names: a ticket, and perhaps one of its threads."""
 
     ticket: int
     thread: int | None = None
@@ -42,13 +38,13 @@ class TicketRef:
 
 @dataclass(frozen=True, slots=True)
 class Tie:
-    """The thread a mail belongs to. ``thread`` None with ``ticket`` set: a ticket without a mail
-    thread yet.
+    """The thread that a mail belongs to.
 
-    ``joins``: further threads that this mail shows to be the same conversation.
-    ``answers_forward``: In-Reply-To names a forward (E17b). ``renames``: with it the conversation
-    may be named after another mail (:func:`head`), since it answers nothing that a person wrote and
-    that is at hand, or mails that answer it came first.
+    ``thread`` is None and ``ticket`` set for a ticket without a mail thread. ``joins`` are other
+    threads that the mail shows to be the same conversation. ``late``: mails that answer it came
+    first. ``answers_forward``: In-Reply-To names a forward (E17b). ``renames``: the conversation
+    may get another head (:func:`head`), because the mail answers nothing that a person wrote and
+    that is stored, or because it is late.
     """
 
     matched_by: MatchedBy | None = None
@@ -61,13 +57,11 @@ class Tie:
 
 
 NO_TIE = Tie()
-CIRCLE_LIMIT = 200  # messages of a thread that are searched for a circle of answers
+CIRCLE_LIMIT = 200  # messages; longer threads are not searched for circles of answers
 
 
 def ids_of(message: Message) -> tuple[str, ...]:
-    """Every Message-ID the mail states, its own first: what has to be looked up, and afterwards
-    remembered.
-    """
+    """Return every Message-ID that a mail states, its own first: to look up, then to remember."""
     own = (message.message_id,) if message.message_id else ()
     return tuple(dict.fromkeys((*own, *message.parents)))
 
@@ -81,13 +75,12 @@ def tie(
     subject_tag: TicketRef | None,
     forward_threads: frozenset[int],
 ) -> Tie:
-    """The tie of a mail, in the order of behaviour.md 5.
+    """Return the tie of a mail, in the order of behaviour.md 5.
 
-    ``refs``: what the index knows of :func:`ids_of`, threads already followed through redirects.
-    ``reply_address``, ``subject_tag``: verified already, the tag only when the sender takes part.
-    ``own_ids``: those of the mail's ids that carry our signature, with their thread.
-    ``forward_threads``: those among all threads named that our own forward started; they are never
-    joined with others.
+    ``refs``: what the index knows of :func:`ids_of`, thread redirects followed. ``reply_address``
+    and ``subject_tag`` are verified; the tag only if the sender takes part. ``own_ids``: ids of the
+    mail that carry our signature, with their thread. ``forward_threads``: threads that our own
+    forward started; they are never joined with others.
     """
     answers_forward = any(
         ref.forward for parent in message.in_reply_to[:1] for ref in refs.get(parent, ())
@@ -101,14 +94,14 @@ def tie(
             return _with_joins(
                 "own_id", own_ids[parent], message, refs, forward_threads, answers_forward
             )
-    for how, ids in (
+    named: tuple[tuple[MatchedBy, tuple[str, ...]], ...] = (
         ("in_reply_to", message.in_reply_to),
         ("references", message.references[::-1]),
-    ):
+    )
+    for how, ids in named:
         found = _first(ids, refs)
         if found is not None:
-            # a literal of the loop
-            return _with_joins(how, found, message, refs, forward_threads, answers_forward)  # type: ignore[arg-type]
+            return _with_joins(how, found, message, refs, forward_threads, answers_forward)
     known = _known(message.message_id, refs)
     if known:
         held = any(ref.held for ref in known)
@@ -128,8 +121,9 @@ def _known(message_id: str | None, refs: Mapping[str, Sequence[Ref]]) -> Sequenc
 
 
 def _first(ids: Iterable[str], refs: Mapping[str, Sequence[Ref]]) -> int | None:
-    """The thread of the first id that any thread knows; one that holds the message before one that
-    only heard of it.
+    """Return the thread of the first id that is known.
+
+    A thread that holds the message is preferred to one that only refers to it.
     """
     for each in ids:
         known = refs.get(each, ())
@@ -172,18 +166,17 @@ class Entry:
     date: datetime
     sender_id: int | None
     subject: str
-    # of a kind that opens tickets, and not tied by something only we could have told the sender
-    opens: bool
+    opens: bool  # of a kind that opens tickets, and not tied by a token of ours
     machine: bool = False  # a responder's or a report
 
 
 def head(entries: Iterable[Entry]) -> Entry | None:
-    """The message a conversation is named after: the earliest by Date among those that answer no
-    person's message on the thread.
+    """Return the message that names a conversation, None if no message opens it.
 
-    Leaving out answers to messages at hand keeps a reply with an invented early Date from taking
-    the ticket over, and keeps the choice independent of the order of arrival. Forged mails may
-    answer each other in a circle: then those of the circle count. None when no message opens.
+    It is the earliest by Date among those that answer no person's message on the thread. Leaving
+    out answers keeps a reply with an invented early Date from taking the ticket over, and makes the
+    choice independent of the order of arrival. If forged mails answer each other in a circle, those
+    of the circle count.
     """
     entries = list(entries)
     held = {entry.message_id for entry in entries if entry.message_id and not entry.machine}
@@ -199,9 +192,7 @@ def head(entries: Iterable[Entry]) -> Entry | None:
 
 
 def _circular(entries: Sequence[Entry], opening: Sequence[Entry]) -> list[Entry]:
-    """Those of the opening messages that answer themselves by way of others; none where it would be
-    long work to find out.
-    """
+    """Return opening messages that answer themselves by way of others; none in long threads."""
     if len(entries) > CIRCLE_LIMIT:
         return []
     answers: dict[str | None, set[str]] = {}

@@ -1,9 +1,9 @@
-"""Conditions on a ticket: ``{field, op, value}``, a list of which all must hold, or ``{all =
-[...]}`` and ``{any = [...]}`` in each other.
+"""Conditions on a ticket: ``{field, op, value}``, lists of them, ``{all = [...]}``, ``{any =
+[...]}``.
 
-They filter who is enrolled, choose branches and end runs (behaviour.md 3.1). Nothing here raises
-for a condition that :func:`condition_problem` finds sound; a field that is empty is less than
-nothing and equal to nothing.
+They filter who is enrolled, choose branches and end runs (behaviour.md 3.1). Nothing raises for a
+condition that :func:`condition_problem` accepts. An empty field is neither less nor greater than
+anything.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DEEPEST: Final = 5
 
 
 def condition_problem(condition: Any, depth: int = 0) -> str | None:
-    """Why a condition is not sound, as a clause, or None."""
+    """Return why a condition is not valid, as a clause, or None."""
     if isinstance(condition, list):
         condition = {"all": condition}
     if not isinstance(condition, dict):
@@ -33,14 +33,14 @@ def condition_problem(condition: Any, depth: int = 0) -> str | None:
     if condition.keys() - {"field", "op", "value"}:
         return f"a condition has no key {min(condition.keys() - {'field', 'op', 'value'})!r}"
     if condition.get("field") not in FIELDS:
-        return f"there is no field {condition.get('field')!r}; the fields are {', '.join(FIELDS)}"
+        return f"unknown field {condition.get('field')!r}; the fields are {', '.join(FIELDS)}"
     op = condition.get("op", "eq")
     if op not in OPERATORS:
-        return f"there is no op {op!r}; they are {', '.join(OPERATORS)}"
+        return f"unknown op {op!r}; the ops are {', '.join(OPERATORS)}"
     if op != "empty" and "value" not in condition:
         return f"{op} needs a value"
     if not isinstance(condition.get("value", ""), str | int | float | bool | date):
-        return "a value is a text, a number, a date or true or false"
+        return "a value must be text, a number, a date, true or false"
     return None
 
 
@@ -49,7 +49,7 @@ def _group_problem(condition: Mapping[str, Any], word: str, depth: int) -> str |
     if len(condition) != 1 or not isinstance(inside, list):
         return f"{word} takes a list of conditions and stands alone"
     if depth >= DEEPEST:
-        return f"conditions stand in each other more than {DEEPEST} deep"
+        return f"conditions are nested more than {DEEPEST} deep"
     return next(
         (problem for each in inside if (problem := condition_problem(each, depth + 1)) is not None),
         None,
@@ -57,7 +57,7 @@ def _group_problem(condition: Mapping[str, Any], word: str, depth: int) -> str |
 
 
 def holds(condition: Any, facts: Mapping[str, Any]) -> bool:
-    """Whether a sound condition holds for the fields of a ticket; no condition always does."""
+    """Tell whether a valid condition holds for the fields of a ticket; None always does."""
     if condition is None:
         return True
     if isinstance(condition, list):
@@ -125,7 +125,7 @@ def _ordered(op: str, held: Any, wanted: Any) -> bool:
 
 
 def _comparable(held: Any, wanted: Any) -> tuple[Any, Any]:
-    """Both as values of one type; None for what cannot be read as that."""
+    """Return both as values of one type; None for what cannot be read as that."""
     if isinstance(held, datetime):
         return held, _instant(wanted, held)
     if isinstance(held, date):
@@ -145,7 +145,7 @@ def _number(value: Any) -> float | None:
 
 
 def _instant(value: Any, like: datetime) -> datetime | None:
-    """A date or instant as written; without an offset it is in the zone of ``like``."""
+    """Return a date or instant; without an offset it is in the zone of ``like``."""
     if isinstance(value, date) and not isinstance(value, datetime):
         value = value.isoformat()
     try:

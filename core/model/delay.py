@@ -1,9 +1,8 @@
-"""How long a delay lasts, and when a workflow may act: spans, dates, weekdays, times of day,
-fields, events, execution windows (behaviour.md 3.3).
+"""How long a delay lasts, and when a workflow may act (behaviour.md 3.3).
 
-Everything is worked out from the instant at which the ticket entered the delay, so a longer delay
-can be worked out again (table 3.4). What lies in the past is over at once. Nothing raises for a
-delay that :func:`delay_problem` finds sound.
+Everything is computed from the instant at which the ticket entered the delay, so that an edited
+delay can be computed again (table 3.4). What lies in the past is over at once. Nothing raises for a
+delay that :func:`delay_problem` accepts.
 """
 
 from __future__ import annotations
@@ -14,9 +13,7 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import Any, Final, Literal
 
 Awaited = Literal["customer_reply", "agent_reply"]
-EVENTS: Final[
-    dict[str, Awaited]
-] = {  # as the interface has them, and as behaviour.md 3.1 says them
+EVENTS: Final[dict[str, Awaited]] = {  # in the words of the interface and of behaviour.md 3.1
     "customer_reply": "customer_reply",
     "agent_reply": "agent_reply",
     "customer_replied": "customer_reply",
@@ -37,18 +34,15 @@ _SPAN: Final = re.compile(
 )
 _TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
-EARLIEST: Final = datetime(
-    1, 1, 3, tzinfo=UTC
-)  # what the calendar does not hold in some zone is put at its end
+# Instants that the calendar does not have in every time zone are moved to these.
+EARLIEST: Final = datetime(1, 1, 3, tzinfo=UTC)
 LATEST: Final = datetime(9999, 12, 29, tzinfo=UTC)
-SEARCHED_DAYS: Final = (
-    800  # for an opening of a window; more holidays than that in a row close it for good
-)
+SEARCHED_DAYS: Final = 800  # for an opening of a window; after as many holidays it never opens
 
 
 def span(text: str) -> tuple[int, timedelta] | None:
-    """(days, rest) of a span like ``2d``, ``12h``, ``1d 30m``, ``1w``; None for anything else or
-    for nothing at all.
+    """Return (days, rest) of a span like ``2d``, ``12h``, ``1d 30m`` or ``1w``; None for other
+    text.
     """
     found = _SPAN.fullmatch(text.strip())
     if found is None or not any(found.groups()):
@@ -58,12 +52,12 @@ def span(text: str) -> tuple[int, timedelta] | None:
 
 
 def awaited(config: Mapping[str, Any]) -> Awaited | None:
-    """What a delay with an ``event`` waits for."""
+    """Return the event that a delay waits for, or None."""
     return EVENTS.get("_".join(str(config.get("event", "")).lower().split()))
 
 
 def delay_problem(config: Mapping[str, Any]) -> str | None:
-    """Why a delay is not sound, as a clause, or None."""
+    """Return why a delay is not valid, as a clause, or None."""
     given = {key for key in ("for", "until", "field", "weekday", "time", "event") if key in config}
     if given not in (
         {"for"},
@@ -91,24 +85,24 @@ def delay_problem(config: Mapping[str, Any]) -> str | None:
 
 
 def _value_problem(key: str, value: Any) -> str | None:
-    """Why the value of one key of a delay is not sound; TOML gives dates and times of day as such."""
+    """Return why a value is not valid, or None; TOML has types for dates and times."""
     if isinstance(value, date | time):
         value = value.isoformat()[:5] if key == "time" else value.isoformat()
     if not isinstance(value, str):
-        return f"{key} is a text"
+        return f"{key} must be text"
     match key:
         case "for" if span(value) is None:
-            return "for is a span like 2d, 12h or 1d 30m"
+            return "for must be a span like 2d, 12h or 1d 30m"
         case "until" if _moment(value, UTC) is None:
-            return "until is a date or an instant"
+            return "until must be a date or an instant"
         case "field" if value not in DATED:
-            return f"field is one of {', '.join(DATED)}"
+            return f"field must be one of {', '.join(DATED)}"
         case "weekday" if value[:3].lower() not in WEEKDAYS:
-            return "weekday is a day like mon"
+            return "weekday must be a day like mon"
         case "time" if not _TIME.fullmatch(value):
-            return "time is like 09:30"
+            return "time must be like 09:30"
         case "event" if awaited({"event": value}) is None:
-            return "event is one of customer_reply, agent_reply"
+            return "event must be one of customer_reply, agent_reply"
         case _:
             return None
 
@@ -120,9 +114,7 @@ def due(
     window: Mapping[str, Any] | None,
     fields: Mapping[str, Any],
 ) -> datetime:
-    """When a delay that was entered then is over (aware UTC). ``fields``: those of the ticket, for
-    ``field``.
-    """
+    """Return when a delay is over (aware UTC); ``fields`` of the ticket are for ``field``."""
     if "event" in config:
         return (
             _after(config["for"], entered, zone, window)
@@ -142,8 +134,10 @@ def due(
 
 
 def _after(text: str, start: datetime, zone: tzinfo, window: Mapping[str, Any] | None) -> datetime:
-    """A day is 24 hours; where a window is set, a day on which the window is open, at the same time
-    of day.
+    """Add a span to an instant.
+
+    A day is 24 hours; with a window it is a day on which the window is open, at the same time of
+    day.
     """
     try:
         return _counted(*(span(text) or (0, timedelta())), start, zone, window)
@@ -168,8 +162,9 @@ def _counted(
 
 
 def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetime:
-    """The next such weekday, time of day, or both, after the instant of entering; a weekday alone
-    starts at midnight.
+    """Return the next such weekday, time of day, or both, after the instant of entering.
+
+    A weekday alone starts at midnight.
     """
     local = entered.astimezone(zone)
     hour, minute = map(int, str(config.get("time", "00:00")).split(":")[:2])
@@ -186,7 +181,7 @@ def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetim
 
 
 def _moment(value: Any, zone: tzinfo) -> datetime | None:
-    """A date (its first instant in the zone) or an instant, as text or value; aware UTC."""
+    """Return a date (its first instant in the zone) or an instant, in aware UTC."""
     if isinstance(value, datetime):
         found = value
     elif isinstance(value, date):
@@ -208,8 +203,9 @@ def _moment(value: Any, zone: tzinfo) -> datetime | None:
 
 
 def window_problem(window: Any) -> str | None:
-    """Why an execution window is not sound, as a clause, or None. Keys: days, hours
-    ("09:00-17:00"), holidays (dates).
+    """Return why an execution window is not valid, as a clause, or None.
+
+    Its keys are days, hours ("09:00-17:00") and holidays (dates).
     """
     if not isinstance(window, dict) or window.keys() - {"days", "hours", "holidays"}:
         return "a window has days, hours and holidays"
@@ -219,21 +215,19 @@ def window_problem(window: Any) -> str | None:
         or not days
         or any(not isinstance(each, str) or each[:3].lower() not in WEEKDAYS for each in days)
     ):
-        return "the days of a window are a list like ['mon', 'tue']"
+        return "the days of a window must be a list like ['mon', 'tue']"
     hours = window.get("hours", "00:00-24:00")
     found = _HOURS.fullmatch(hours) if isinstance(hours, str) else None
     if found is None or not _minutes(hours)[0] < _minutes(hours)[1] <= 24 * 60:
-        return "the hours of a window are like 09:00-17:00"
+        return "the hours of a window must be like 09:00-17:00"
     holidays = window.get("holidays", [])
     if not isinstance(holidays, list) or any(_moment(each, UTC) is None for each in holidays):
-        return "the holidays of a window are a list of dates"
+        return "the holidays of a window must be a list of dates"
     return None
 
 
 def opening(window: Mapping[str, Any] | None, now: datetime, zone: tzinfo) -> datetime | None:
-    """The next instant from ``now`` on at which a sound window is open: ``now`` itself when it is;
-    None when it never opens.
-    """
+    """Return the first instant from ``now`` on at which a window is open; None if it never is."""
     if window is None:
         return now
     local = now.astimezone(zone)
@@ -243,24 +237,23 @@ def opening(window: Mapping[str, Any] | None, now: datetime, zone: tzinfo) -> da
         at = local.date() + timedelta(days=day)
         if at.weekday() not in weekdays or at in holidays:
             continue
-        start = datetime.combine(at, time(), zone) + timedelta(
-            minutes=first
-        )  # wall-clock time, as people read it
+        # wall-clock time, as people read it
+        start = datetime.combine(at, time(), zone) + timedelta(minutes=first)
         end = datetime.combine(at, time(), zone) + timedelta(minutes=last)
         opens = max(now, start.astimezone(UTC))
-        if opens.astimezone(zone) < end:  # not where the clock leaps over all that is left of it
+        if opens.astimezone(zone) < end:  # unless the clock skips the rest of it
             return opens
     return None
 
 
 def _open_days(window: Mapping[str, Any]) -> tuple[frozenset[int], frozenset[date]]:
-    """The weekdays of a window, and the days on which it stays closed all the same."""
+    """Return the weekdays of a window, and the dates on which it stays closed."""
     days = frozenset(WEEKDAYS.index(each[:3].lower()) for each in window.get("days", WEEKDAYS))
     return days, frozenset(_day(each) for each in window.get("holidays", ()))
 
 
 def _day(value: Any) -> date:
-    """The day of a holiday, written in any way that is sound."""
+    """Return the date of a holiday, however it is written."""
     found = datetime.fromisoformat(value) if isinstance(value, str) else value
     return found.date() if isinstance(found, datetime) else found
 

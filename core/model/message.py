@@ -1,9 +1,8 @@
-"""What one mail says, after it has been read: the types that intake produces and every rule
-consumes.
+"""One mail after reading: the types that intake produces and every rule consumes.
 
-A :class:`Message` is a frozen value. It never holds raw bytes, NUL, or a lone surrogate;
-Message-IDs in it carry no angle brackets; addresses keep the case they were written in (compare
-with :func:`address_key`). What was wrong with the mail stands in ``defects``; reading never fails.
+A :class:`Message` never holds raw bytes, NUL or a lone surrogate. Message-IDs have no angle
+brackets. Addresses keep their case; compare them with :func:`address_key`. What was wrong with the
+mail is listed in ``defects``: reading never fails.
 """
 
 from __future__ import annotations
@@ -18,19 +17,17 @@ from typing import Final, Literal
 Kind = Literal[
     "human", "forward", "auto_reply", "auto_generated", "bulk", "bounce", "report", "loop"
 ]
-MACHINE_KINDS: Final = frozenset(
-    {"auto_reply", "bounce", "report"}
-)  # what never opens a ticket nor moves one
+# Mail of these kinds neither opens nor moves a ticket.
+MACHINE_KINDS: Final = frozenset({"auto_reply", "bounce", "report"})
 BounceAction = Literal["failed", "delayed", "delivered", "relayed", "expanded", "unknown"]
 
 
 def address_key(address: str) -> str:
-    """The form of an address that is compared and stored as a key: trimmed, lower case, without
-    what only changes how it is written.
+    """Return the form of an address that is compared and stored: trimmed and lower case.
 
-    RFC 5321 2.4 lets the local part be case sensitive; no mail system in use relies on it, and
-    people do not type it consistently. Quotes that the local part does not need (RFC 5322 3.4.1)
-    and a dot that closes the domain reach the same mailbox, so they must not lead past a list.
+    Needless quotes around the local part (RFC 5322 3.4.1) and a dot at the end of the domain are
+    dropped: both reach the same mailbox, so they must not evade a list. RFC 5321 2.4 allows
+    case-sensitive local parts, but no mail system in use relies on that.
     """
     key = address.strip().lower()
     if key[-1:] != "." and key[:1] != '"':
@@ -49,11 +46,10 @@ _NEEDLESS: Final = re.compile(r'"([^\s"\\()<>,;:@\[\]]+)"')
 
 @lru_cache(1024)
 def ascii_domain(domain: str) -> str:
-    """A domain key as the DNS knows it (RFC 5891 4.4, letters folded by NFKC); as it is where it is
-    none or too long to be typed by anybody.
+    """Return a domain key in ASCII, as in the DNS (RFC 5891 4.4, letters folded by NFKC).
 
-    It takes a tenth of a millisecond, so it is for the one sender of a mail and for lists that
-    people keep, not for a thousand recipients.
+    A domain that is too long to be typed is returned as it is. One call takes 0.1 ms: use it for
+    the sender of a mail and for lists that people keep, not for a thousand recipients.
     """
     if domain.isascii() or len(domain) > _LONGEST_DOMAIN:
         return domain
@@ -66,8 +62,9 @@ def ascii_domain(domain: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A mailbox as written: display name (may be empty) and addr-spec. ``address`` is None where
-    only a name was given (forward blocks).
+    """A mailbox as written: display name (may be empty) and addr-spec.
+
+    ``address`` is None where only a name was given (forward blocks).
     """
 
     name: str
@@ -75,14 +72,15 @@ class Address:
 
     @property
     def key(self) -> str:
-        """The comparison key of the address; empty where there is none."""
+        """The comparison key of the address; empty if there is none."""
         return address_key(self.address) if self.address else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A part that is not the body. ``size`` is of the decoded content in bytes; ``part`` is its
-    path in the part tree (``"2.1"``).
+    """A part that is not the body.
+
+    ``size`` counts the decoded bytes; ``part`` is the path in the part tree, such as ``"2.1"``.
     """
 
     filename: str | None
@@ -96,9 +94,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """The mail inside a forward, and what the forwarder wrote above it (``comment``). ``rule``
-    names what recognised it.
-    """
+    """The mail inside a forward, and the forwarder's ``comment``; ``rule`` names what found it."""
 
     sender: Address | None
     to: tuple[Address, ...]
@@ -123,8 +119,9 @@ class BounceRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """A delivery report; ``action`` is the worst of its recipients'. ``original_message_id`` is
-    that of the returned mail.
+    """A delivery report; ``action`` is the worst of its recipients'.
+
+    ``original_message_id`` is that of the returned mail.
     """
 
     action: BounceAction
@@ -134,8 +131,9 @@ class Bounce:
 
 @dataclass(frozen=True, slots=True)
 class Invitee:
-    """Somebody named in an invitation; ``status`` is the answer known of him in lower case (RFC
-    5545 3.2.12), empty where none is given.
+    """Somebody named in an invitation.
+
+    ``status`` is their answer in lower case (RFC 5545 3.2.12), empty if none is known.
     """
 
     who: Address
@@ -144,11 +142,11 @@ class Invitee:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """One event of a calendar that came with a mail (RFC 5545); ``method`` is that of RFC 5546 in
-    capitals, empty where none is stated.
+    """One event of a calendar that came with a mail (RFC 5545).
 
-    ``start`` and ``end`` are ISO 8601: a date, a local time, or a time with its offset; ``zone`` is
-    the time zone as the sender named it.
+    ``method`` is that of RFC 5546 in capitals, empty if none is stated. ``start`` and ``end`` are
+    ISO 8601: a date, a local time, or a time with its offset. ``zone`` is the time zone as the
+    sender named it.
     """
 
     method: str
@@ -165,10 +163,9 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationResults:
-    """One ``Authentication-Results`` header (RFC 8601), in the order of the mail, topmost first.
+    """One ``Authentication-Results`` header (RFC 8601); the topmost of a mail comes first.
 
-    ``dmarc_policy_none`` is true where the dmarc result carries a comment or property that the
-    published policy is none.
+    ``dmarc_policy_none``: the dmarc result says that the published policy is none.
     """
 
     authserv_id: str
@@ -180,7 +177,7 @@ class AuthenticationResults:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One mail as read. Optional facts are None or empty where the mail does not state them."""
+    """One mail as read; facts that it does not state are None or empty."""
 
     message_id: str | None
     in_reply_to: tuple[str, ...]
@@ -193,7 +190,7 @@ class Message:
     cc: tuple[Address, ...]
     subject: str
     text: str
-    html: str | None  # sanitised; only filled when asked for
+    html: str | None  # sanitised; filled on request only
     reply_text: str
     quoted_text: str
     attachments: tuple[Attachment, ...]
@@ -210,7 +207,7 @@ class Message:
     authentication: tuple[AuthenticationResults, ...] = ()
     spam_flag: bool = False  # X-Spam-Flag: YES
     loop_marks: tuple[str, ...] = ()  # values of our own loop header, X-Ticketgate-Loop
-    over_limit: bool = False  # a cap of reliability.md 12 was hit; read as far as it went
+    over_limit: bool = False  # a limit of reliability.md 12 was hit; read up to there
     # digests, hex SHA-256: who wrote what and when (From, Date, decoded body); and the mail without
     # its trace headers
     content_digest: str = ""
@@ -218,19 +215,18 @@ class Message:
 
     @property
     def parents(self) -> tuple[str, ...]:
-        """The ids this mail points at: In-Reply-To, then References newest first, each once (RFC
-        5322 3.6.4).
+        """The ids that the mail answers: In-Reply-To, then References newest first (RFC 5322
+        3.6.4).
         """
         return tuple(dict.fromkeys((*self.in_reply_to, *reversed(self.references))))
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What the transport said about a mail. ``sender`` is "" for the null path, None where the
-    transport knows none.
+    """What the transport said about a mail.
 
-    ``source`` names the way in; ``peer`` is a host or user for the log; ``received_at`` is aware
-    UTC.
+    ``sender`` is "" for the null path, None if the transport knows none. ``source`` is the way in,
+    ``peer`` a host or user for the log; ``received_at`` is aware UTC.
     """
 
     sender: str | None
@@ -240,9 +236,7 @@ class Envelope:
     peer: str = ""
     helo: str = ""
     tls: str = ""
-    trusted_hop: bool = False  # handed over by our own infrastructure: its spam verdict counts
+    trusted_hop: bool = False  # our own infrastructure: its spam verdict counts
     origin: str = ""  # a file name, or mailbox/UIDVALIDITY/UID
     automation: bool = True  # False: threads and tickets only (import of an archive)
-    channel: str = (
-        ""  # where it goes when it names none of our channels: that of the mailbox it lay in
-    )
+    channel: str = ""  # of the mailbox it was in, for mail that names none of our channels

@@ -1,6 +1,4 @@
-"""A mail that is ready to go out: what stands on its ticket, its bytes, and to whom it goes.
-Nothing here can fail.
-"""
+"""A mail that is ready to go out."""
 
 from __future__ import annotations
 
@@ -12,14 +10,14 @@ from core.model.message import Address
 from core.model.ticket import Thread
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Outgoing:
-    """``thread`` is where it stands, None for a notice to users; with ``fresh`` that thread starts
-    with it.
+    """A mail that is ready to go out: its message on the ticket, its bytes, its recipients.
 
-    ``recipients`` are addresses of the envelope, ``raw`` is what goes over the wire, for each of
-    them the same. ``key`` is what it was made for: never two of one key. ``return_address``: the
-    channel whose signed address gets reports; None = the null path.
+    ``thread`` is None for a notice to users; with ``fresh`` it starts with this mail.
+    ``recipients`` are envelope addresses, ``raw`` is what each of them gets. No two mails have the
+    same ``key``. ``return_address`` is the channel whose signed address gets reports, None for the
+    null path.
     """
 
     message_id: str

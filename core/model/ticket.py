@@ -1,9 +1,7 @@
-"""Tickets, threads, contacts, channels and users as the rules see them: frozen rows without
-behaviour of their own.
+"""Tickets, threads, contacts, channels and users as frozen rows.
 
-Ids are small integers given by the store; numbers of tickets only grow. A ticket in the trash has
-``deleted_at``, a merged-away one ``merged_into``; both keep their rows so that old numbers can be
-followed.
+Ids are small integers from the store; ticket numbers only grow. A ticket in the trash has
+``deleted_at``, a merged one ``merged_into``; their rows stay, so that old numbers can be followed.
 """
 
 from __future__ import annotations
@@ -18,22 +16,14 @@ Priority = Literal["low", "medium", "high", "urgent"]
 ThreadKind = Literal["normal", "forward"]
 SenderRole = Literal["user", "contact", "stranger", "machine", "self"]
 ParticipantRole = Literal["requester", "associated", "participant", "stranger"]
-Flag = Literal[
-    "unread_reply",
-    "needs_attention",
-    "unverified",
-    "new_participant",
-    "automated",
-    "delivery_failed",
-    "reused_message_id",
-    "over_limit",
-]
 
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One case. ``closed_at`` is the instant of the last move to a closed status, ``close_date``
-    the date people see and edit (2.6).
+    """One case.
+
+    ``closed_at`` is the instant of the last move to a closed status, ``close_date`` the date that
+    people see and edit (2.6).
     """
 
     number: int
@@ -57,15 +47,16 @@ class Ticket:
     merged_into: int | None = None
     deleted_at: datetime | None = None
     worked: bool = False  # a person replied, noted, moved or took it (section 5, joining)
-    titled: bool = False  # a person chose subject or requester: joining leaves them
+    titled: bool = False  # a person chose subject or requester; joining keeps them
     first_response_at: datetime | None = None
     times_contacted: int = 0  # mails that users sent to contacts of the ticket
 
 
 @dataclass(frozen=True, slots=True)
 class Thread:
-    """One mail conversation. ``redirect_to`` is set on a thread that was joined into another, or
-    continued by one (E38).
+    """One mail conversation.
+
+    ``redirect_to`` is the thread that it was joined into, or that continues it (E38).
     """
 
     id: int
@@ -80,8 +71,10 @@ class Thread:
 
 @dataclass(frozen=True, slots=True)
 class Contact:
-    """A person outside. ``proven`` = has once been ``pass`` or been written to by a user (section
-    5, acknowledgements).
+    """A person outside.
+
+    ``proven``: a mail of theirs was authenticated, or a user wrote to them (section 5,
+    acknowledgements).
     """
 
     id: int
@@ -91,14 +84,16 @@ class Contact:
     automated: bool = False
     marketing_ok: bool = False
     proven: bool = False
-    bounced_at: datetime | None = None  # mail to him failed for good, and he has not written since
-    language: str | None = None  # of templates for him
+    bounced_at: datetime | None = None  # mail to them failed; they have not written since
+    language: str | None = None  # of templates for them
 
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """An address of ours. ``tickets`` off = mail makes conversations without tickets (S2).
-    ``allow``, ``deny``: addresses or ``@domain``.
+    """One of our addresses.
+
+    Without ``tickets``, mail to it opens none (S2). ``allow`` and ``deny`` hold addresses and
+    ``@domain`` entries.
     """
 
     id: int
@@ -122,16 +117,11 @@ class User:
     addresses: frozenset[str]
     role: Literal["admin", "automation", "agent", "reader"] = "agent"
     active: bool = True
-    address: str = ""  # the one he signs in with
+    address: str = ""  # that they sign in with
     signature: str | None = None
-    notify: Mapping[str, Any] | None = (
-        # what differs from the defaults: new, reply, failure (bool), digest ("off" | "hourly" |
-        # "daily")
-        None
-    )
+    # what differs from the defaults: new, reply, failure (bool), digest (off, hourly, daily)
+    notify: Mapping[str, Any] | None = None
 
     def wants(self, kind: str) -> bool:
-        """Whether he is to be told of a new ticket (``new``), a reply on his own (``reply``), or
-        mail that failed (``failure``).
-        """
+        """Tell whether they want to be told of ``new`` tickets, ``reply`` or ``failure``."""
         return bool((self.notify or {}).get(kind, True))

@@ -1,11 +1,8 @@
-"""Workflows of a status: trees of actions with stable ids, where a ticket stands in one, and what
-an edit makes of that (behaviour.md 3.1, 3.4).
+"""Workflows of a status: trees of actions with stable ids (behaviour.md 3.1, 3.4).
 
-A ticket stands *after* something: after an action, or at the start of a list of actions. So an
-insertion, a deletion or another order of the actions never leaves it nowhere: :func:`carry` walks
-back to the nearest place that still is there. There are no loops in the language, so every run
-ends. What can go wrong: a tree that is not sound; :func:`read` then tells every problem and nothing
-is raised.
+A ticket stands *after* an action or at the start of a list of actions, never *on* one. So no edit
+leaves it nowhere: :func:`carry` walks back to the nearest place that still exists. The language has
+no loops, so every run ends. :func:`read` reports every problem of a tree and raises nothing.
 """
 
 from __future__ import annotations
@@ -38,7 +35,7 @@ WHOM: Final = ("requester", "associated")
 SETTABLE: Final = ("subject", "priority", "close_date")
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
-# What each kind must have, and what it may have beside id, kind, name and stop_on_failure.
+# The keys that each kind must have, and those that it may have besides COMMON.
 KEYS: Final[Mapping[str, tuple[frozenset[str], frozenset[str]]]] = {
     "send_email": (frozenset({"template"}), frozenset({"to"})),
     "notify_internal_email": (frozenset({"to", "subject", "text"}), frozenset()),
@@ -59,7 +56,7 @@ COMMON: Final = frozenset({"id", "kind", "name", "stop_on_failure"})
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One path of a branch; ``when`` as in :mod:`core.model.condition`."""
+    """One path of a branch; ``when`` is a condition (:mod:`core.model.condition`)."""
 
     name: str
     when: Any
@@ -68,8 +65,9 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step. ``config`` holds the keys of its kind as they were written; ``otherwise`` is the
-    path when no branch holds.
+    """One step.
+
+    ``config`` holds the keys of its kind as written; ``otherwise`` is the path if no branch holds.
     """
 
     id: str
@@ -80,16 +78,16 @@ class Action:
 
     @property
     def waits(self) -> bool:
-        """Whether it only steers: neither a window nor the off switch of the workflow moves it
-        (3.3, 3.5).
-        """
+        """Whether it only steers: window and off switch do not hold it back (3.3, 3.5)."""
         return self.kind in ("delay", "branch")
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A tree of actions with its places: ``lists`` by the place that starts them, ``home`` =
-    (start, index) of each action.
+    """A tree of actions with its places.
+
+    ``lists`` are the actions by the place that starts them; ``home`` is (start, index) of each
+    action.
     """
 
     lists: Mapping[str, tuple[Action, ...]]
@@ -99,13 +97,14 @@ class Graph:
         return place in self.lists or place in self.home
 
     def action(self, action_id: str) -> Action | None:
-        """The action with this id."""
+        """Return the action with this id, or None."""
         found = self.home.get(action_id)
         return self.lists[found[0]][found[1]] if found is not None else None
 
     def following(self, place: str) -> Action | None:
-        """What comes after a place; after the end of a path comes what follows its branch. None =
-        the run is at its end.
+        """Return the action after a place, None at the end of the run.
+
+        After the end of a path comes what follows its branch.
         """
         while True:
             if place in self.lists:
@@ -121,8 +120,9 @@ class Graph:
             place = start.partition("/")[0]
 
     def before(self, place: str) -> str:
-        """The place before this one: the action before it, or the start of its list; before the
-        start of a path, that before its branch.
+        """Return the place before this one: the action before it, or the start of its list.
+
+        Before the start of a path comes the place before its branch.
         """
         if place in self.lists and place != START:
             place = place.partition("/")[0]
@@ -130,8 +130,8 @@ class Graph:
         return self.lists[start][index - 1].id if index else start
 
     def below(self, action_id: str, *, following: bool) -> frozenset[str]:
-        """The places that go with an action: it and its paths; with ``following`` everything after
-        it in its list too.
+        """Return the places of an action and its paths; ``following``: and of all after it in its
+        list.
         """
         start, index = self.home[action_id]
         gone: set[str] = set()
@@ -140,13 +140,13 @@ class Graph:
         return frozenset(gone)
 
     def all(self) -> Iterator[Action]:
-        """Every action, in the order in which they are written."""
+        """Yield every action in the order in which they are written."""
         return _walk(self.lists[START])
 
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """What a status does, in its current version (behaviour.md 3.1)."""
+    """The workflow of a status, in its current version (behaviour.md 3.1)."""
 
     id: int
     pipeline_id: int
@@ -165,8 +165,10 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """A ticket in a workflow. ``silent``: why people outside get no mail from it. ``chain``: the
-    workflows whose moves led to it.
+    """A run: a ticket in a workflow.
+
+    ``silent``: why people outside get no mail from it. ``chain``: the workflows whose moves led to
+    it.
     """
 
     id: int
@@ -187,12 +189,12 @@ class Enrolment:
 
     @property
     def began(self) -> str | None:
-        """The rule of what all this began with, whichever workflows led on from there."""
+        """The rule of the first cause, whichever workflows led on from there."""
         return self.cause.get("began") or self.cause.get("rule")
 
 
 def graph_of(actions: Sequence[Action]) -> Graph:
-    """The places of a sound tree."""
+    """Return the graph of a valid tree."""
     lists: dict[str, tuple[Action, ...]] = {}
     home: dict[str, tuple[str, int]] = {}
 
@@ -210,8 +212,9 @@ def graph_of(actions: Sequence[Action]) -> Graph:
 
 
 def read(raw: Any) -> tuple[Graph, tuple[str, ...]]:
-    """(tree, problems) of a list of actions as written in TOML or JSON. With problems the tree
-    holds what could be read.
+    """Return (graph, problems) of a list of actions as written in TOML or JSON.
+
+    If there are problems, the graph holds what could be read.
     """
     problems: list[str] = []
     seen: set[str] = set()
@@ -228,7 +231,7 @@ def _read_list(
         problems.append(f"{where}: a list of actions is expected")
         return ()
     if depth > DEEPEST:
-        problems.append(f"{where}: branches stand in each other more than {DEEPEST} deep")
+        problems.append(f"{where}: branches are nested more than {DEEPEST} deep")
         return ()
     found = (
         _read_action(each, f"{where}[{place}]", problems, seen, depth)
@@ -252,7 +255,7 @@ def _read_action(
         return None
     seen.add(action_id)
     if not isinstance(kind, str) or kind not in KEYS:
-        problems.append(f"{action_id}: there is no kind {kind!r}; the kinds are {', '.join(KEYS)}")
+        problems.append(f"{action_id}: unknown kind {kind!r}; the kinds are {', '.join(KEYS)}")
         return None
     _check_keys(raw, action_id, kind, problems)
     config = {
@@ -297,11 +300,8 @@ def _read_branches(
             continue
         when = each.get("when")
         if when is None and "field" in raw and "value" in each:
-            when = {
-                "field": raw["field"],
-                "op": "eq",
-                "value": each["value"],
-            }  # value-equals: one field, a path a value
+            # a branch on one field, with a path for each of its values
+            when = {"field": raw["field"], "op": "eq", "value": each["value"]}
         if problem := condition_problem(when):
             problems.append(f"{action_id}: branch {name!r}: {problem}")
         unknown = each.keys() - {"name", "when", "value", "actions"}
@@ -320,30 +320,28 @@ def _check_values(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
         if key in config and (problem := _text_problem(key, config[key])):
             yield f"{key} {problem}"
     if not isinstance(config.get("stop_on_failure", False), bool):
-        yield "stop_on_failure is true or false"
+        yield "stop_on_failure must be true or false"
     match kind:
         case "send_email" if config.get("to", WHOM[0]) not in WHOM:
-            yield f"to is one of {', '.join(WHOM)}"
+            yield f"to must be one of {', '.join(WHOM)}"
         case "notify_internal_email" if not _texts(config.get("to")):
-            yield 'to is a list of addresses of users or others, or "owner"'
+            yield 'to must be a list of addresses of users or others, or "owner"'
         case "set_field" if config.get("field") not in SETTABLE:
-            yield f"field is one of {', '.join(SETTABLE)}"
+            yield f"field must be one of {', '.join(SETTABLE)}"
         case "create_task" if "due" in config and delay_problem({"for": config["due"]}):
-            yield "due is a span like 2d, 12h or 1d 30m"
+            yield "due must be a span like 2d, 12h or 1d 30m"
         case "webhook" if not str(config.get("url", "")).startswith(("https://", "http://")):
-            yield "url starts with https:// or http://"
+            yield "url must start with https:// or http://"
         case "delay" if problem := delay_problem(config):
             yield problem
 
 
 def _text_problem(key: str, value: Any) -> str | None:
-    """Why a text is not sound, or None; a subject is one line, because it stands in a header
-    (reliability.md 25).
-    """
+    """Return why a text is not valid, or None; a subject is a header line (reliability.md 25)."""
     if not isinstance(value, str) or (key != "text" and not value.strip()):
-        return "is a text"
+        return "must be text"
     return (
-        "is one line"
+        "must be one line"
         if key == "subject" and ("".join(value.splitlines()) != value or "\0" in value)
         else None
     )
@@ -358,11 +356,11 @@ def _texts(value: Any) -> bool:
 
 
 def carry(old: Graph, new: Graph, place: str, ended: frozenset[str] = frozenset()) -> str | None:
-    """Where who stood at ``place`` stands after an edit; None = his run ends by it (table 3.4).
+    """Return where a run at ``place`` stands after an edit; None if it ends (table 3.4).
 
-    ``ended``: places that were deleted together with whoever stands there. Of a path that is gone
-    while its branch is not, nobody goes on. Who was past a branch of which one path was kept is
-    past that path.
+    Runs at ``ended`` places end, since those were deleted together with whoever is there; so do
+    runs on a path that is gone while its branch is not. A run past a branch of which one path was
+    kept is past that path.
     """
     while True:
         if place in ended:
@@ -376,7 +374,7 @@ def carry(old: Graph, new: Graph, place: str, ended: frozenset[str] = frozenset(
 
 
 def _inside(action: Action | None) -> tuple[Action, ...]:
-    """What stands in the paths of a branch, without what stands in branches there."""
+    """Return the actions in the paths of a branch, without those of branches in them."""
     return (
         tuple(each for branch in action.branches for each in branch.actions) + action.otherwise
         if action is not None

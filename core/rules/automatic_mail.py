@@ -1,8 +1,8 @@
-"""Whether an automatic mail may go to somebody, and in which words (behaviour.md 3.3 send_email,
-section 5; reliability.md 22 to 24).
+"""Whether an automatic mail may go to somebody, and in which form (behaviour.md 3.3, section 5).
 
-Every reason not to send is a sentence for the log of the workflow. A wrong yes can start a loop
-between machines, a wrong no loses a courtesy: so each sign counts. Nothing here raises.
+See also reliability.md 22 to 24. Every reason not to send is a clause for the action log. Sending
+wrongly can start a loop between machines, while not sending only loses a courtesy: so every sign
+counts. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -22,10 +22,8 @@ RECEIVED: Final = "Ticket received"
 PER_HOUR: Final = 3  # of Ticket received to one address
 PER_DAY: Final = 10
 PER_DOMAIN_AND_HOUR: Final = 20
-IN_A_ROW: Final = (
-    2  # automatic mails on a thread without a person's word between; the next is not sent
-)
-GLOBAL_PER_HOUR: Final = 20_000  # of all automatic mail: a breaker for what nobody foresaw
+IN_A_ROW: Final = 2  # automatic mails on a thread since a person wrote there
+GLOBAL_PER_HOUR: Final = 20_000  # of all automatic mail: stops loops that nobody foresaw
 _MACHINES: Final = re.compile(
     r"(?:no|not|do[-_.]?not)[-_.]?reply.*|.*[-_.]no[-_.]?reply|mailer[-_.]daemon|postmaster|bounces?(?:[-_.+=].*)?|"
     r"(?:auto|automated)[-_.]?(?:reply|response|mail).*|root|nobody|daemon|abuse",
@@ -35,8 +33,10 @@ _MACHINES: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What was sent so far: *Ticket received* to the address and its domain, automatic mails in a
-    row on the thread, and of all.
+    """Automatic mail so far.
+
+    *Ticket received* to the address and its domain, automatic mails in a row on the thread, and
+    all.
     """
 
     to_address_hour: int = 0
@@ -48,8 +48,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Occasion:
-    """An automatic mail that a workflow wants to send. ``answers_mail``: a mail from outside caused
-    it.
+    """An automatic mail that a workflow wants to send.
+
+    ``answers_mail``: a mail from outside caused it; ``opens``: that mail opened the ticket.
     """
 
     ticket: Ticket
@@ -57,17 +58,15 @@ class Occasion:
     transactional: bool
     silent: str | None
     answers_mail: bool
-    opens: bool  # that mail opened the ticket
+    opens: bool
     channels: Mapping[str, Channel]  # by address key
-    channel: Channel | None  # of the ticket's origin thread
+    channel: Channel | None  # of the origin thread
     acknowledge: Literal["generic", "full", "never"]
 
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """May it go out, and in full or only as "we received your message"? Otherwise the outcome and
-    why.
-    """
+    """The outcome and why; ``generic``: only as "we received your message"."""
 
     outcome: RunOutcome = "OK"
     why: str | None = None
@@ -75,14 +74,13 @@ class Permission:
 
 
 def permitted(occasion: Occasion, contact: Contact | None, role: str, counts: Counts) -> Permission:
-    """Whether this mail may go to this contact, who has this part in the ticket."""
+    """Return whether a mail may go to a contact who has this part in the ticket."""
     reason = _never(occasion, contact, role)
     if contact is None or reason is not None:
         return Permission("SKIPPED_NO_RECIPIENT", reason or "the ticket has no requester")
     if not occasion.transactional and not contact.marketing_ok:
         return Permission(
-            "SKIPPED_NO_CONSENT",
-            f"{contact.address} has not agreed to other than transactional mail",
+            "SKIPPED_NO_CONSENT", f"{contact.address} has agreed to transactional mail only"
         )
     over = _over(occasion, counts)
     if over is not None:
@@ -92,14 +90,12 @@ def permitted(occasion: Occasion, contact: Contact | None, role: str, counts: Co
     if not acknowledges or known or occasion.acknowledge == "full":
         return Permission()
     if occasion.acknowledge == "never":
-        return Permission(
-            "SKIPPED_NO_RECIPIENT", "the sender is not verified and such are not answered"
-        )
+        return Permission("SKIPPED_NO_RECIPIENT", "unverified senders are not answered")
     return Permission(generic=True)
 
 
 def _never(occasion: Occasion, contact: Contact | None, role: str) -> str | None:
-    """Who is never written to by a machine, as a clause."""
+    """Return why a machine never writes to somebody, as a clause, or None."""
     if occasion.silent is not None and (occasion.silent != OURS or occasion.template == RECEIVED):
         return occasion.silent
     if "automated" in occasion.ticket.flags:
@@ -113,7 +109,7 @@ def _never(occasion: Occasion, contact: Contact | None, role: str) -> str | None
     if contact.blocked or contact.automated:
         return f"{contact.address} is {'blocked' if contact.blocked else 'a machine'}"
     if contact.bounced_at is not None:
-        return f"mail to {contact.address} came back, and nothing was heard from there since"
+        return f"mail to {contact.address} failed, and they have not written since"
     return _no_person(occasion, contact)
 
 
@@ -123,7 +119,7 @@ def _no_person(occasion: Occasion, contact: Contact) -> str | None:
     if key in occasion.channels or f"{local.partition('+')[0]}@{domain}" in occasion.channels:
         return f"{contact.address} is an address of ours"
     if _MACHINES.fullmatch(local):
-        return f"{contact.address} is no person's address"
+        return f"{contact.address} is not a person's address"
     if (
         occasion.channel is not None
         and listed(key, occasion.channel.deny)
@@ -134,7 +130,7 @@ def _no_person(occasion: Occasion, contact: Contact) -> str | None:
 
 
 def _over(occasion: Occasion, counts: Counts) -> Permission | None:
-    """The caps, and the breaker of loops."""
+    """Return the cap or loop limit that is reached, or None."""
     if counts.everywhere_hour >= GLOBAL_PER_HOUR:
         return Permission(
             "SKIPPED_CAP", f"more than {GLOBAL_PER_HOUR} automatic mails went out within an hour"
@@ -150,7 +146,7 @@ def _over(occasion: Occasion, counts: Counts) -> Permission | None:
     if occasion.template != RECEIVED:
         return None
     if counts.to_address_hour >= PER_HOUR or counts.to_address_day >= PER_DAY:
-        return Permission("SKIPPED_CAP", "the address had enough receipts for now")
+        return Permission("SKIPPED_CAP", "the address got enough receipts for now")
     if counts.to_domain_hour >= PER_DOMAIN_AND_HOUR:
-        return Permission("SKIPPED_CAP", "the domain had enough receipts for now")
+        return Permission("SKIPPED_CAP", "the domain got enough receipts for now")
     return None

@@ -1,8 +1,7 @@
-"""Reports about our own mail: which of its recipients they are about, and what people are told
-(rows E29, O12).
+"""Reports about our own mail: which deliveries they are about, and what follows (rows E29, O12).
 
-A report names recipients as its mail system knew them, which need not be how we wrote them; then
-the signed return path tells. Nothing raises.
+A report may name recipients otherwise than we wrote them; then the signed return path decides.
+Nothing raises.
 """
 
 from __future__ import annotations
@@ -15,9 +14,7 @@ from core.rules.outbound import is_hard, tell
 
 
 def came_back(event: MailArrived, ticket: int | None) -> list[Decision]:
-    """What follows for our deliveries from a report; ``ticket`` is that of the thread it is tied
-    to.
-    """
+    """Return what follows from a report; ``ticket`` is that of the thread it is tied to."""
     bounce = event.message.bounce
     if bounce is None:
         return []
@@ -48,8 +45,9 @@ def came_back(event: MailArrived, ticket: int | None) -> list[Decision]:
 
 
 def _delivery(event: MailArrived, about: BounceRecipient) -> Delivered | None:
-    """The delivery that a recipient group of a report is about: of several the one whose mail or
-    return path the report names.
+    """Return the delivery that a recipient group of a report is about, or None.
+
+    Of several it is the one whose mail or return path the report names.
     """
     named = {address_key(each) for each in (about.address, about.original) if each}
     original = (
@@ -62,5 +60,5 @@ def _delivery(event: MailArrived, about: BounceRecipient) -> Delivered | None:
         if address_key(each.recipient) in named:
             return each
     if ours and (ours[0].id == event.returned or len(ours) == 1):
-        return ours[0]  # whoever it was passed on to: we sent it to nobody else
+        return ours[0]  # we sent it to nobody else
     return None

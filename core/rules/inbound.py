@@ -1,9 +1,8 @@
-"""One inbound message, from duplicate to status rule, in the order of behaviour.md 2.1: the first
-hit decides.
+"""One inbound message, from duplicate to status rule, in the order of behaviour.md 2.1.
 
-The steps up to quarantine stand in :mod:`core.rules.screening`. Every branch ends in
-:class:`core.decisions.tickets.Finish` with a plain sentence, so that each mail is somewhere a
-person can find it. Nothing in a mail makes this raise (R6).
+The first step that applies decides; those up to quarantine are in :mod:`core.rules.screening`.
+Every branch ends in :class:`core.decisions.tickets.Finish` with a plain sentence, so that people
+can find each mail. Nothing in a mail makes this raise (R6).
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ MACHINE_WRITTEN = frozenset({"auto_generated", "bulk"})
 
 
 def receive(event: MailArrived, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
-    """What follows from an inbound message. ``pipelines``: all, by id."""
+    """Return what follows from an inbound message; ``pipelines`` are all, by id."""
     trail = Trail(event, role=sender_role(event))
     for early in (duplicate, own_mail, report):
         ended = early(trail)
@@ -66,7 +65,7 @@ def receive(event: MailArrived, pipelines: Mapping[int, Pipeline]) -> list[Decis
 
 
 def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
-    """Steps 7 to 9: onto its thread, with a ticket or without."""
+    """Put the mail on its thread, with a ticket or without (steps 7 to 9)."""
     event = trail.event
     tie = event.tie
     trail.step("tie", tie.matched_by or "none", _tied(event))
@@ -99,7 +98,7 @@ def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
 def _after_trash(
     trail: Trail, pipelines: Mapping[int, Pipeline], trashed: Ticket
 ) -> list[Decision]:
-    """E38: the conversation goes on under a new ticket of the same requester."""
+    """Continue the conversation under a new ticket of the same requester (E38)."""
     event = trail.event
     if event.thread is None:
         return _fresh(trail, pipelines, NEW, trashed)
@@ -123,8 +122,9 @@ def _makes_tickets(event: MailArrived) -> bool:
 def _fresh(
     trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, trashed: Ticket | None = None
 ) -> list[Decision]:
-    """A conversation without a ticket: one is opened when the channel is on (E01-E03, E14, E15,
-    E20, E21, E25b, E28, E34, E35, E43).
+    """Open a ticket for a conversation that has none, if the channel makes tickets.
+
+    Rows E01-E03, E14, E15, E20, E21, E25b, E28, E34, E35, E43.
     """
     event = trail.event
     customer = _original_sender(trail)
@@ -133,14 +133,7 @@ def _fresh(
     )
     _participate(trail, thread)
     if not _makes_tickets(event):
-        _mark_contact(trail)
-        trail.step("status rule", "none", "the channel makes no tickets")
-        channel = (
-            f"Channel {event.channels[0].address} makes no tickets"
-            if event.channels
-            else "There is no channel"
-        )
-        return trail.end("done", f"{channel}, so it is kept as a conversation.")
+        return _keep_without_ticket(trail)
     trail.decisions.append(
         _opening(trail, pipelines[event.channels[0].pipeline_id], thread, customer, trashed)
     )
@@ -151,21 +144,23 @@ def _fresh(
     )
     _mark_sender(trail, NEW)
     if event.automation:
-        trail.decisions.append(
-            Notify(
-                NEW,
-                "new",
-                event.message.subject,
-                but=event.message.sender.key if event.message.sender else "",
-            )
-        )
+        sender = event.message.sender.key if event.message.sender else ""
+        trail.decisions.append(Notify(NEW, "new", event.message.subject, but=sender))
     trail.step("status rule", "none", "a new ticket starts in its first status")
-    return trail.end(
-        "done",
-        "It opened a ticket."
-        if trashed is None
-        else "Its earlier ticket is in the trash, so it opened a new one.",
+    if trashed is not None:
+        return trail.end("done", "Its earlier ticket is in the trash, so it opened a new one.")
+    return trail.end("done", "It opened a ticket.")
+
+
+def _keep_without_ticket(trail: Trail) -> list[Decision]:
+    """Keep a mail as a conversation whose channel makes no tickets (S2)."""
+    channels = trail.event.channels
+    _mark_contact(trail)
+    trail.step("status rule", "none", "the channel makes no tickets")
+    channel = (
+        f"Channel {channels[0].address} makes no tickets" if channels else "There is no channel"
     )
+    return trail.end("done", f"{channel}, so it is kept as a conversation.")
 
 
 def _opening(
@@ -175,11 +170,13 @@ def _opening(
     wanted = event.channels[0].status_id
     requester = customer or (NEW if event.message.sender is not None else None)
     return OpenTicket(
-        event.message.subject,
-        pipeline.id,
-        wanted if wanted is not None and pipeline.holds(wanted) else pipeline.first_open().id,
-        "email",
-        cause_of(event),
+        subject=event.message.subject,
+        pipeline_id=pipeline.id,
+        status_id=wanted
+        if wanted is not None and pipeline.holds(wanted)
+        else pipeline.first_open().id,
+        source="email",
+        cause=cause_of(event),
         thread=thread,
         requester=trashed.requester_id or requester if trashed is not None else requester,
         flags=_opening_flags(trail, customer),
@@ -192,7 +189,7 @@ def _opening(
 def _reply(
     trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket: Ticket
 ) -> list[Decision]:
-    """A message on a ticket: appended, and the status rule asked."""
+    """Append a message to a ticket and ask the status rule."""
     event = trail.event
     by_address = event.tie.matched_by in ("reply_address", "own_id", "subject_tag")
     trail.decisions.append(
@@ -213,18 +210,10 @@ def _reply(
         trail.decisions.append(NoteAgent(ticket.number))
     elif event.automation:
         trail.decisions.extend(_heard(event, ticket, row))
-    if pipelines[ticket.pipeline_id].relay and row.kind == "normal":
-        _relay(trail, ticket)
-    reply = IncomingReply(
-        event.message.kind,
-        trail.role,
-        row,
-        event.tie.answers_forward,
-        event.tie.late,
-        event.automation,
-    )
     pipeline = pipelines[ticket.pipeline_id]
-    ruling = status_rule(reply, ticket, pipeline)
+    if pipeline.relay and row.kind == "normal":
+        _relay(trail, ticket)
+    ruling = status_rule(_incoming_reply(trail, row), ticket, pipeline)
     flags = (*ruling.flags, *marks(trail))
     if flags:
         trail.decisions.append(RaiseFlags(ticket.number, tuple(dict.fromkeys(flags))))
@@ -243,8 +232,20 @@ def _relay(trail: Trail, ticket: Ticket) -> None:
         trail.step("relay", "no", refused)
 
 
+def _incoming_reply(trail: Trail, thread: Thread) -> IncomingReply:
+    event = trail.event
+    return IncomingReply(
+        kind=event.message.kind,
+        role=trail.role,
+        thread=thread,
+        answers_forward=event.tie.answers_forward,
+        late=event.tie.late,
+        automation=event.automation,
+    )
+
+
 def _heard(event: MailArrived, ticket: Ticket, thread: Thread) -> list[Decision]:
-    """Who waits for the customer goes on, and the owner hears of a reply on his ticket."""
+    """Wake runs that wait for the customer, and tell the owner of the reply."""
     sender = event.message.sender
     name = (sender.name or sender.address or "somebody") if sender is not None else "somebody"
     told = Notify(
@@ -275,8 +276,9 @@ def _ruled(trail: Trail, ticket: Ticket, pipeline: Pipeline, ruling: Ruling) -> 
 
 
 def _thread_of(event: MailArrived, thread: int, ticket: Ticket) -> Thread:
-    """The row of the thread the message lands on; a new one on a ticket without mail becomes its
-    origin (E41, C18).
+    """Return the thread that the message lands on.
+
+    A new one on a ticket without mail becomes its origin (E41, C18).
     """
     for row, _ in ((event.thread, None), *event.joined):
         if row is not None and row.id == thread:
@@ -292,8 +294,9 @@ def _thread_of(event: MailArrived, thread: int, ticket: Ticket) -> Thread:
 
 
 def _participate(trail: Trail, thread: int) -> None:
-    """People in From, To and Cc take part; a stranger brings nobody in, and the third party of a
-    forward stays a stranger (E17, E24).
+    """Give the people in From, To and Cc a part.
+
+    A stranger brings nobody in, and the third party of a forward stays a stranger (E17, E24).
     """
     event, role = trail.event, trail.role
     if role == "stranger":
@@ -315,9 +318,7 @@ def _mark_sender(trail: Trail, ticket: int) -> None:
 
 
 def _mark_contact(trail: Trail) -> None:
-    """What the mail shows of its sender: a machine, proven to be himself, heard of again after mail
-    to him failed.
-    """
+    """Mark a sender as a machine, as proven, or as reachable after failed mail."""
     event = trail.event
     automated = event.message.kind in MACHINE_WRITTEN and not event.sender.known
     heard = (
@@ -332,8 +333,9 @@ def _mark_contact(trail: Trail) -> None:
 
 
 def _original_sender(trail: Trail) -> Address | None:
-    """E21: whose mail an agent forwarded to the channel, when it was read with certainty and the
-    agent is proven (section 5).
+    """Return whose mail an agent forwarded to the channel, or None (E21).
+
+    It must have been read with certainty, and the agent be proven (section 5).
     """
     message = trail.event.message
     if (
@@ -361,5 +363,5 @@ def _opening_flags(trail: Trail, customer: Address | None) -> tuple[str, ...]:
 
 def _tied(event: MailArrived) -> str:
     if event.tie.matched_by is None:
-        return "nothing in it points at a conversation we know"
+        return "it refers to no known conversation"
     return f"thread {event.tie.thread}" if event.tie.thread else f"ticket {event.tie.ticket}"

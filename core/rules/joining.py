@@ -1,8 +1,8 @@
-"""Where a mail goes once its tie is known: onto which thread and ticket, and what turns out to be
-the same conversation (behaviour.md 5, joining).
+"""Which thread and ticket a mail goes to, and what is the same conversation (behaviour.md 5,
+joining).
 
-Every mail that stays goes through here, machines' too: what belongs together must not depend on
-which of its mails came first.
+Every mail that stays goes through here, machines' mail too: what belongs together must not depend
+on which mail came first.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from core.model.ticket import Thread, Ticket
 
 
 def survivor(event: MailArrived) -> Ticket | None:
-    """The ticket the mail ends on: of all tickets its conversation has, the live one with the
-    lowest number that may survive.
-    """
+    """Return the ticket that a mail ends on: the lowest of its conversation that may survive."""
     into = _group(event)[0]
     return into[1] if into is not None else None
 
@@ -23,11 +21,10 @@ def survivor(event: MailArrived) -> Ticket | None:
 def _group(
     event: MailArrived,
 ) -> tuple[tuple[Thread, Ticket | None] | None, list[tuple[Thread, Ticket | None]], list[Ticket]]:
-    """(where the mail goes, what joins it, tickets that stay beside it) among the tied thread and
-    those it shows to be the same one.
+    """Return (where the mail goes, what joins it, tickets that stay apart).
 
-    Section 5, joining: the lower number survives when nobody has worked on the other; a ticket in
-    the trash takes no part.
+    Looks at the tied thread and those that the mail shows to be the same. The lower number survives
+    if nobody has worked on the other; a ticket in the trash takes no part (section 5, joining).
     """
     if event.thread is None or (event.ticket is not None and event.ticket.deleted_at is not None):
         return None, [], []
@@ -55,8 +52,9 @@ def _group(
 def place(
     event: MailArrived, thread: Thread, decisions: list[Decision]
 ) -> tuple[Thread, Ticket | None]:
-    """Join what the mail, tied to ``thread``, shows to be one conversation; returns the thread it
-    goes on, and that one's ticket.
+    """Join what a mail, tied to ``thread``, shows to be one conversation.
+
+    Returns the thread that the mail goes on, and its ticket.
     """
     into, rest, beside = _group(event)
     into_thread, ticket = into if into is not None else (thread, event.ticket)

@@ -1,6 +1,4 @@
-"""Which users are told of what happened to a ticket, and when: at once or in their digest (never
-whoever did it). Nothing here can fail.
-"""
+"""Which users are told what happened to a ticket, and when: at once or in their digest."""
 
 from __future__ import annotations
 
@@ -16,8 +14,10 @@ MORNING = time(8)  # when a daily digest goes out, in the account's time zone
 def told(
     decision: Notify, ticket: Ticket, users: Mapping[str, User], now: datetime, zone: tzinfo
 ) -> list[tuple[User, datetime]]:
-    """(user, when) of everybody who is told: all who may answer of a new ticket, the owner of the
-    rest; of failures who may mend them where nobody owns it.
+    """Return (user, when) of everybody who is told; never the one who did it.
+
+    All who may answer are told of a new ticket, its owner of the rest. Failures of a ticket without
+    an owner go to those who can mend them.
     """
     people: Iterable[User] = {
         user.id: user for user in users.values() if user.active and user.role != "reader"

@@ -1,5 +1,6 @@
-"""Mail that a user sends: trigger A and the rest of behaviour.md 2.3. The trigger fires when the
-mail is durably queued, in the same transaction.
+"""Mail that a user sends: trigger A and the rest of behaviour.md 2.3.
+
+The trigger fires when the mail is durably queued, in the same transaction.
 """
 
 from __future__ import annotations
@@ -17,18 +18,26 @@ from core.decisions.outgoing import (
     WakeRuns,
 )
 from core.decisions.tickets import NEW, Decision, RaiseFlags, SetFields, SetStatus, SkipRule
-from core.events import Cause, Delivered, DeliveriesHandled, DeliveryFailed, EmailSent
+from core.events import (
+    Cause,
+    Delivered,
+    DeliveriesHandled,
+    DeliveryFailed,
+    EmailSent,
+    NoticesWritten,
+)
 from core.model.ticket import Ticket
 from core.pipeline import Pipeline
+from core.rules.acts import opened
 from core.rules.triggers import Ruling
 
 _NOBODY: Final = re.compile(r"5\.(?:1\.(?:[0-46]|10)|2\.1)[:;,.]?", re.ASCII)
 
 
 def sent(event: EmailSent) -> list[Decision]:
-    """What follows from a user's mail; what opens a ticket for it (O13) is decided before."""
+    """Queue a user's mail, on the ticket that it opens (O13) or answers."""
     if event.opens is not None:
-        return [QueueMail(NEW, event.mail, event.cause)]
+        return [*opened(event.opens), QueueMail(NEW, event.mail, event.cause)]
     ticket, pipeline = event.ticket, event.pipeline
     if ticket is None or pipeline is None:
         return [QueueMail(None, event.mail, event.cause)]
@@ -55,8 +64,9 @@ def _move(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> list[Decision
 
 
 def sent_rule(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> Ruling:
-    """Trigger A (S6; rows O01, O02, O04, O05, O09, O15), never on the thread of a forward (S8b). A
-    closed ticket is no exception (C5).
+    """Return what trigger A says (S6; rows O01, O02, O04, O05, O09, O15).
+
+    It never fires on the thread of a forward (S8b); a closed ticket is no exception (C5).
     """
     if event.mail.kind == "forward" or (
         event.mail.thread is not None and event.mail.thread.kind == "forward"
@@ -72,26 +82,35 @@ def sent_rule(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> Ruling:
 
 
 def failed(event: DeliveryFailed) -> list[Decision]:
-    """Mail that did not arrive: flag, history and a word to the owner; the status stays (O12)."""
+    """Flag the ticket of failed mail and notify its owner; the status stays (O12)."""
+    settled = SettleDeliveries(tuple(each.id for each in event.deliveries))
+    if event.ticket is None:
+        return [settled]
     number = event.ticket.number
     decided: list[Decision] = []
     for each in event.deliveries:
         reply = event.reasons.get(each.id, "")
         decided.append(FailDelivery(each.id, each.recipient, reply, hard=is_hard(reply)))
         decided.extend(tell(number, each, reply))
-    return [*decided, SettleDeliveries(tuple(each.id for each in event.deliveries))]
+    return [*decided, settled]
+
+
+def notices_written(event: NoticesWritten) -> list[Decision]:
+    """Queue a mail to a user about what happened to tickets."""
+    return [QueueMail(event.ticket, event.mail, Cause("mail"), event.notices)]
 
 
 def handled(event: DeliveriesHandled) -> list[Decision]:
-    """Stopped or put in line again: nothing of it moves the ticket; the flag of failed mail goes
-    with the last that is put in line.
+    """Tell what a person did about failed or waiting mail; the ticket is not moved.
+
+    The flag of failed mail goes once no failed mail is left.
     """
     settled = event.what == "retried" and not event.failing
     return [TellDeliveries(event.ticket.number, event.what, event.recipients, settled, event.cause)]
 
 
 def tell(number: int, delivery: Delivered, reply: str) -> list[Decision]:
-    """Flag the ticket and tell whom it concerns."""
+    """Flag the ticket and notify its owner."""
     return [
         RaiseFlags(number, ("delivery_failed",)),
         Notify(number, "failure", f"mail to {delivery.recipient} failed: {reply}"[:500]),
@@ -99,10 +118,10 @@ def tell(number: int, delivery: Delivered, reply: str) -> list[Decision]:
 
 
 def is_hard(reply: str) -> bool:
-    """Whether a reply says that the address does not exist or takes no mail at all (RFC 3463 3.2,
-    5.2.1; RFC 7505).
+    """Tell whether a reply says that the address does not exist or takes no mail.
 
-    5.1.7 and 5.1.8 are about our address, 5.1.5 and 5.1.9 say that the recipient's is good.
+    See RFC 3463 3.2, code 5.2.1, and RFC 7505. 5.1.7 and 5.1.8 are about our address; 5.1.5 and
+    5.1.9 say that the recipient's is good.
     """
     words = reply.replace("-", " ").split()[:3]
     return any(_NOBODY.fullmatch(word) for word in words) or words[:1] == ["551"]

@@ -1,7 +1,7 @@
-"""When a mail that was put off is tried again: after a minute at first, then twice as long each
-time up to four hours, for five days (reliability.md 26).
+"""When to try again what failed for now: after a minute, then after twice as long each time.
 
-Nothing here reads a clock or throws dice; both are arguments. Nothing raises.
+Mail and webhook calls wait at most four hours, for five days (reliability.md 26); actions of
+workflow runs are tried five more times. The clock and the random number are arguments.
 """
 
 from __future__ import annotations
@@ -12,20 +12,28 @@ FIRST = timedelta(minutes=1)
 LONGEST = timedelta(hours=4)
 GIVE_UP = timedelta(days=5)
 SPREAD = 0.2  # so that what failed together does not come back together
+RETRIES = 5  # of an action of a workflow run, and of a run that failed unexpectedly
 _DOUBLINGS = 8  # after which a minute is longer than LONGEST
 
 
 def next_attempt(
     attempts: int, first_at: datetime, now: datetime, jitter: float
 ) -> datetime | None:
-    """When to try again after ``attempts`` failed ones (one or more), the first due at
-    ``first_at``; None where the five days are over: it failed for good.
+    """Return when to send again after ``attempts`` failures (one or more), None after five days.
 
-    ``jitter`` from 0 to 1 makes the wait up to a fifth shorter or longer. The last attempt is made
-    when the five days end, not before.
+    ``first_at`` is when the first attempt was due. ``jitter`` from 0 to 1 makes the wait up to a
+    fifth shorter or longer. The last attempt is made when the five days end, not before.
     """
     last = first_at + GIVE_UP
     if now >= last:
         return None
-    wait = min(FIRST * (1 << min(max(attempts - 1, 0), _DOUBLINGS)), LONGEST)
-    return min(now + wait * (1 - SPREAD + 2 * SPREAD * jitter), last)
+    return min(now + _wait(attempts) * (1 - SPREAD + 2 * SPREAD * jitter), last)
+
+
+def next_run(attempts: int, now: datetime) -> datetime | None:
+    """Return when to try a run again that failed now, after ``attempts`` retries; None: give up."""
+    return now + _wait(attempts + 1) if attempts < RETRIES else None
+
+
+def _wait(failures: int) -> timedelta:
+    return min(FIRST * (1 << min(max(failures - 1, 0), _DOUBLINGS)), LONGEST)

@@ -1,8 +1,7 @@
-"""The first steps of an inbound message (behaviour.md 2.1, steps 1 to 6): is it new, ours, a
-machine's, from whom, and may it come in.
+"""The first steps of an inbound message (behaviour.md 2.1, steps 1 to 6).
 
-Each step ends the mail or lets it go on; what it found is told in :class:`Trail`. Nothing in a mail
-makes these raise (R6).
+Is it new, ours, a machine's; who sent it; may it come in? Each step ends the mail or lets it go on,
+and notes in :class:`Trail` what it found. Nothing in a mail makes these raise (R6).
 """
 
 from __future__ import annotations
@@ -20,10 +19,10 @@ from core.decisions.tickets import (
     SkipRule,
     Step,
 )
-from core.events import Cause, MailArrived
+from core.events import Cause, MailArrived, Original
 from core.mail.threading import MatchedBy
 from core.model.message import ascii_domain
-from core.model.ticket import SenderRole
+from core.model.ticket import Channel, SenderRole
 from core.rules.bounces import came_back
 from core.rules.joining import place
 
@@ -40,7 +39,7 @@ class Trail:
     decisions: list[Decision] = field(default_factory=list)
 
     def step(self, name: str, verdict: str, why: str) -> None:
-        """Tell a step for ``mail explain``."""
+        """Note a step for ``mail explain``."""
         self.steps.append(Step(name, verdict, why))
 
     def end(
@@ -51,8 +50,10 @@ class Trail:
         original: int | None = None,
         matched: MatchedBy | None = None,
     ) -> list[Decision]:
-        """The last decision: how the mail ends. ``original`` is the mail it repeats, ``matched``
-        what ties it where that is not the tie's to say.
+        """End the mail and return all decisions.
+
+        ``original`` is the mail that it repeats; ``matched`` is what ties it, where the tie does
+        not say.
         """
         matched = matched or (self.event.tie.matched_by if state != "duplicate" else None)
         self.decisions.append(
@@ -62,8 +63,10 @@ class Trail:
 
 
 def sender_role(event: MailArrived) -> SenderRole:
-    """Step 4. The requester of this very ticket is a contact even when he is also a user; proof
-    plays no part in restraining (section 5).
+    """Return the role of the sender (step 4).
+
+    The requester of this very ticket is a contact even if they are a user too. A role that
+    restricts needs no proof (section 5).
     """
     sender, message = event.sender, event.message
     if sender.own_channel:
@@ -82,7 +85,7 @@ def sender_role(event: MailArrived) -> SenderRole:
 
 
 def duplicate(trail: Trail) -> list[Decision] | None:
-    """Step 1: the same mail again is kept and listed, and changes nothing (E32, E33)."""
+    """End a mail that came before: it is kept and listed, and changes nothing (E32, E33)."""
     event = trail.event
     if event.duplicate_of is None:
         why = (
@@ -93,30 +96,16 @@ def duplicate(trail: Trail) -> list[Decision] | None:
         trail.step("duplicate", "no", why)
         return None
     original = event.duplicate_of
-    if (
-        original.held and _refused(event) is None
-    ):  # INV14: what is in quarantine changes nothing, for its good twin neither
-        trail.step(
-            "duplicate",
-            "no",
-            (
-                f"it came in before as mail {original.mail_id}, which was held back; this one may "
-                "come in"
-            ),
-        )
+    # INV14: a mail in quarantine changes nothing, not even for a good copy of it
+    if original.held and _refused(event) is None:
+        before = f"it came in before as mail {original.mail_id}, which was held back"
+        trail.step("duplicate", "no", f"{before}; this one may come in")
         return None
     trail.step("duplicate", "yes", f"the same mail came in before as mail {original.mail_id}")
-    here = event.channels[0] if event.channels else None
-    elsewhere = (
-        original.channel is not None
-        and here is not None
-        and here.id != original.channel.id
-        and here.id not in original.repeated_at
-    )
-    if elsewhere and original.ticket is not None and here is not None:
-        trail.decisions.append(
-            Remark(original.ticket, cause_of(event), f"also sent to {here.address}")
-        )
+    channel = _other_channel(event, original)
+    if channel is not None and original.ticket is not None:
+        remark = f"also sent to {channel.address}"
+        trail.decisions.append(Remark(original.ticket, cause_of(event), remark))
     return trail.end(
         "duplicate",
         f"It is the same mail as mail {original.mail_id}, which was kept.",
@@ -124,8 +113,16 @@ def duplicate(trail: Trail) -> list[Decision] | None:
     )
 
 
+def _other_channel(event: MailArrived, original: Original) -> Channel | None:
+    """Return the channel of a mail, if its original did not come through it."""
+    channel = event.channels[0] if event.channels else None
+    if channel is None or original.channel is None or channel.id == original.channel.id:
+        return None
+    return channel if channel.id not in original.repeated_at else None
+
+
 def own_mail(trail: Trail) -> list[Decision] | None:
-    """Step 2: copies of what we sent, loops, and answers written outside the desk."""
+    """End copies of our mail and loops; keep answers written outside the desk (step 2)."""
     event = trail.event
     if event.own_copy is not None:
         trail.step("own mail", "copy", "its Message-ID is one of ours")
@@ -161,7 +158,7 @@ def own_mail(trail: Trail) -> list[Decision] | None:
 
 
 def report(trail: Trail) -> list[Decision] | None:
-    """Step 3: reports are bound to the mail they are about and never open or move anything (E29)."""
+    """Bind a report to the mail it is about; it never opens or moves anything (step 3, E29)."""
     event = trail.event
     if event.message.kind not in REPORTS:
         trail.step("report", "no", f"it reads as {event.message.kind}")
@@ -180,7 +177,7 @@ def report(trail: Trail) -> list[Decision] | None:
 
 
 def auto_reply(trail: Trail) -> list[Decision] | None:
-    """Step 5: a responder's mail is kept and never opens or moves anything (E26, E27)."""
+    """Keep a responder's mail; it never opens or moves anything (step 5, E26, E27)."""
     event = trail.event
     if event.message.kind != "auto_reply":
         trail.step("auto-reply", "no", f"it reads as {event.message.kind}")
@@ -194,8 +191,9 @@ def auto_reply(trail: Trail) -> list[Decision] | None:
 
 
 def _keep_aside(trail: Trail, what: str) -> list[Decision]:
-    """Mail that never opens or moves anything: on its thread when it has one, else remembered on a
-    conversation without a ticket.
+    """Keep mail that never opens or moves anything.
+
+    It goes on its thread, or on a conversation without a ticket.
     """
     event = trail.event
     if event.thread is not None:
@@ -213,11 +211,11 @@ def _keep_aside(trail: Trail, what: str) -> list[Decision]:
             return trail.end("done", f"{what} to mail of ticket {ticket.number}; the status stays.")
         return trail.end("done", f"{what} to a conversation without a ticket.")
     trail.decisions.append(AppendMessage(NEW, trail.role))
-    return trail.end("ignored", f"{what} to nothing we know.")
+    return trail.end("ignored", f"{what} that belongs to no known conversation.")
 
 
 def quarantine(trail: Trail) -> list[Decision] | None:
-    """Step 6: what is held back until a person releases it (E25, E30, E31; INV14)."""
+    """Hold a mail back until a person releases it (step 6, E25, E30, E31; INV14)."""
     event = trail.event
     reason = _refused(event)
     if reason is None:
@@ -233,8 +231,9 @@ def quarantine(trail: Trail) -> list[Decision] | None:
 
 
 def _refused(event: MailArrived) -> str | None:
-    """Step 6 as a clause, or None (E25, E30, E31). An unknown sender who fails authentication on a
-    fresh mail is let in, marked (E25b).
+    """Return why a mail is held back, as a clause, or None (E25, E30, E31).
+
+    A fresh mail of an unknown sender that fails authentication is let in and marked (E25b).
     """
     sender, channel = event.sender, event.channels[0] if event.channels else None
     key = event.message.sender.key if event.message.sender else ""
@@ -252,8 +251,9 @@ def _refused(event: MailArrived) -> str | None:
 
 
 def listed(key: str, entries: frozenset[str]) -> bool:
-    """Whether an address key is on a list of addresses and ``@domain`` entries, in whichever script
-    the domain is written on either side.
+    """Tell whether an address key is on a list of addresses and ``@domain`` entries.
+
+    Domains are compared in ASCII, in whichever script either is written.
     """
     if not key or not entries:
         return False
@@ -271,7 +271,7 @@ def listed(key: str, entries: frozenset[str]) -> bool:
 
 
 def marks(trail: Trail) -> tuple[str, ...]:
-    """Flags of the message, shown on the ticket as well."""
+    """Return the flags of the message, which its ticket shows too."""
     event = trail.event
     on_thread = event.thread is not None or event.tie.ticket is not None
     marks = {
@@ -285,12 +285,12 @@ def marks(trail: Trail) -> tuple[str, ...]:
 
 
 def cause_of(event: MailArrived) -> Cause:
-    """A mail as the cause of what it did (INV9)."""
+    """Return a mail as the cause of what it did (INV9)."""
     return Cause("mail", event.message.message_id)
 
 
 def who(role: SenderRole) -> str:
-    """A sender role as a clause."""
+    """Return a sender role as a clause."""
     return {
         "user": "From is an agent's address",
         "contact": "the sender takes part in the conversation or starts it",

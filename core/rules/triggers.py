@@ -1,8 +1,7 @@
-"""The status rule for one inbound message: S7 (trigger B), S8, S9 in the order of behaviour.md 2.1
-step 9.
+"""The status rule for an inbound message: S7 (trigger B), S8 and S9 (behaviour.md 2.1 step 9).
 
-First hit decides, and one message moves a ticket at most once (INV1). Each contested point (section
-4) is a function of its own.
+The first rule that applies decides, and one message moves a ticket at most once (INV1). Each
+contested point (section 4) is a function of its own.
 """
 
 from __future__ import annotations
@@ -38,8 +37,10 @@ class IncomingReply:
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What the rule says. ``status_id`` None = no move, then ``why`` is the detail of the event and
-    ``flags`` what people should see.
+    """What a rule says.
+
+    ``status_id`` None: no move, ``why`` is the detail of the event. ``flags`` are for people to
+    see.
     """
 
     rule: Literal["A", "B", "S9"]
@@ -49,8 +50,9 @@ class Ruling:
 
 
 def silent(reply: IncomingReply, pipeline: Pipeline) -> Ruling | None:
-    """The cases that never move a ticket, whatever the switches say (S8, C11, E16-E18, E26, C20);
-    None when none of them holds.
+    """Return the ruling of a message that never moves a ticket, or None.
+
+    Whatever the switches say: S8, C11, E16-E18, E26, C20.
     """
     written = BY_KIND.get(reply.kind) or BY_ROLE.get(reply.role)
     if written is not None:
@@ -71,8 +73,9 @@ def silent(reply: IncomingReply, pipeline: Pipeline) -> Ruling | None:
 
 
 def qualifies(thread: Thread, ticket: Ticket) -> bool:
-    """Whether trigger B looks at this thread: the origin, or one attached after the first close of
-    a reopened ticket (S7, C2).
+    """Tell whether trigger B looks at this thread (S7, C2).
+
+    It is the origin, or was attached after the first close of a ticket that was reopened.
     """
     if thread.origin:
         return True
@@ -82,9 +85,9 @@ def qualifies(thread: Thread, ticket: Ticket) -> bool:
 
 
 def status_rule(reply: IncomingReply, ticket: Ticket, pipeline: Pipeline) -> Ruling:
-    """The ruling for a message on a ticket thread (rows E04-E13, E16-E18, E22-E26, E36, E37, E42).
+    """Return the ruling for a message on a ticket (E04-E13, E16-E18, E22-E26, E36, E37, E42).
 
-    On a closed ticket S9 decides alone (C3). ``pipeline`` is the ticket's current one, read now.
+    On a closed ticket S9 decides alone (C3). ``pipeline`` is the ticket's current one.
     """
     kept = silent(reply, pipeline)
     if kept is not None:

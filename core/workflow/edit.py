@@ -1,8 +1,7 @@
-"""Edits of a workflow's actions, on the list of tables that people write, and what an edit means
-for tickets that are inside (behaviour.md 3.4).
+"""Edit the actions of a workflow, and decide what that means for its runs (behaviour.md 3.4).
 
-Each edit gives a new list; nothing is changed in place. What cannot be done is told by
-:class:`Impossible`, with the sentence for the person.
+Actions are the list of tables that people write. Each edit returns a new list and changes nothing
+in place; :class:`Impossible` says why an edit cannot be done.
 """
 
 from __future__ import annotations
@@ -14,15 +13,18 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from core.decisions.outgoing import FinishRun, MoveRun
+from core.decisions.tickets import Decision
+from core.events import WorkflowEdited
 from core.model import delay
 from core.model.workflow import OTHERWISE, START, Enrolment, Graph, carry
+from core.state import State
 from core.workflow.run import PAST
 
 Raw = list[dict[str, Any]]
 
 
-class Impossible(Exception):  # it says what it is
-    """The edit cannot be done; the text is for whoever asked."""
+class Impossible(Exception):
+    """The edit cannot be done; the text is shown to whoever asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,7 @@ class Edited:
 
 
 def insert(actions: Sequence[Mapping[str, Any]], after: str, action: Mapping[str, Any]) -> Edited:
-    """A new action after the one named, at the start ("" or "start"), or at the start of a path
-    ("branch/path").
-    """
+    """Insert an action after another, at the start ("", "start"), or in a path ("branch/path")."""
     made: Raw = copy.deepcopy(list(actions))  # type: ignore[arg-type]  # tables of JSON
     if after in (START, "start"):
         return Edited([dict(action), *made])
@@ -52,14 +52,15 @@ def insert(actions: Sequence[Mapping[str, Any]], after: str, action: Mapping[str
         ):
             inside.insert(0, dict(action))
             return Edited(made)
-    raise Impossible(f"there is no action {after!r}")
+    raise Impossible(f"unknown action {after!r}")
 
 
 def change(
     actions: Sequence[Mapping[str, Any]], action_id: str, values: Mapping[str, Any]
 ) -> Edited:
-    """Other values for keys of an action; None takes a key away. Its id stays: it is what history
-    and waiting tickets know it by.
+    """Set values of an action; None removes a key.
+
+    The id stays: history and waiting tickets refer to it.
     """
     if values.keys() & {"id", "kind"}:
         raise Impossible("id and kind of an action cannot be changed: delete it and insert another")
@@ -79,8 +80,9 @@ def remove(
     following: bool,
     keep: str | None = None,
 ) -> Edited:
-    """*Only this*, or with ``following`` this and everything below it. Of a branch that goes alone
-    one path is kept (S12).
+    """Remove an action, or with ``following`` also everything below it.
+
+    Of a branch that is removed alone, one path is kept (S12).
     """
     made: Raw = copy.deepcopy(list(actions))  # type: ignore[arg-type]  # tables of JSON
     held, index = _find(made, action_id)
@@ -124,7 +126,7 @@ def _find(actions: Raw, action_id: str) -> tuple[Raw, int]:
     for held, index in _lists(actions):
         if held[index].get("id") == action_id:
             return held, index
-    raise Impossible(f"there is no action {action_id!r}")
+    raise Impossible(f"unknown action {action_id!r}")
 
 
 def _path(action: dict[str, Any], name: str) -> Raw | None:
@@ -136,12 +138,24 @@ def _path(action: dict[str, Any], name: str) -> Raw | None:
 
 
 def affected(old: Graph, new: Graph, run: Enrolment, ended: frozenset[str]) -> bool:
-    """Whether an edit does anything to a run: its place is gone, or the delay it waits in has
-    changed.
-    """
+    """Tell whether an edit affects a run: its place is gone, or the delay it waits in changed."""
     if run.place not in new or run.place in ended:
         return True
     return _waits_in(old, run) and _config(old, run.place) != _config(new, run.place)
+
+
+def edited(event: WorkflowEdited, state: State) -> list[Decision]:
+    """Return what an edit makes of a run (table 3.4)."""
+    after = after_edit(
+        event.before,
+        event.workflow.graph,
+        event.enrolment,
+        event.ended,
+        state.zone,
+        event.workflow.window,
+        state.facts(event.ticket),
+    )
+    return [after] if after is not None else []
 
 
 def after_edit(
@@ -153,30 +167,32 @@ def after_edit(
     window: Mapping[str, Any] | None,
     fields: Mapping[str, Any],
 ) -> MoveRun | FinishRun | None:
-    """What an edit makes of a run, None for nothing (table 3.4). A longer delay ends later, a
-    shorter one as it would have.
+    """Return what an edit makes of a run, None for nothing (table 3.4).
+
+    A longer delay ends later, a shorter one as it would have.
     """
     place = carry(old, new, run.place, ended)
     if place is None:
-        return FinishRun(run.id, "ENDED_BY_EDIT", "what the ticket stood in was deleted")
+        return FinishRun(run.id, "ENDED_BY_EDIT", "the actions that the ticket was in were deleted")
     due: datetime = run.due_at or run.entered_at
     if place != run.place:
         return MoveRun(run.id, place, due, run.entered_at, run.wait_for or PAST, run.attempts)
     if not _waits_in(old, run):
         return None
     action, before = new.action(place), _config(old, place)
-    if action is None or action.kind != "delay":  # the id is another's now: the delay is gone
+    if action is None or action.kind != "delay":  # another action has the id now
         return MoveRun(run.id, place, due, run.entered_at, run.wait_for or PAST, run.attempts)
     config = action.config
-    if "event" in before and "for" not in before:  # it had no length that could become shorter
+    if "event" in before and "for" not in before:  # without a length there is no shorter one
         due = run.entered_at
     longer = max(due, delay.due(config, run.entered_at, zone, window, fields))
     return MoveRun(run.id, place, longer, run.entered_at, delay.awaited(config), run.attempts)
 
 
 def _waits_in(graph: Graph, run: Enrolment) -> bool:
-    """Whether the run waits in the delay it stands at; else it is past it (its event came, too) and
-    waits for something else.
+    """Tell whether a run waits in the delay it stands at.
+
+    Otherwise it is past the delay, perhaps because its event came, and waits for something else.
     """
     action = graph.action(run.place)
     return (

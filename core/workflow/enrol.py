@@ -1,28 +1,40 @@
-"""Who enters a status workflow, and who leaves it, when a ticket reaches a status (behaviour.md
-3.2, 3.5; INV12, INV13).
+"""Who enters and who leaves a workflow when a ticket reaches a status (behaviour.md 3.2, 3.5).
 
-Rows of a ticket's earlier enrolments decide about the once-rule; the chain of workflows that led to
-the move decides about loops. Nothing raises.
+Earlier enrolments decide about the once-rule (INV13), the chain of workflows that led to a move
+about loops. Nothing raises.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from core.decisions.outgoing import Enrol, FinishRun, RecordRun
+from core.decisions.outgoing import CancelRuns, Enrol, FinishRun, RecordRun
 from core.decisions.tickets import Decision
-from core.events import Cause, EmailSent, Event, MailArrived, RunDue, StatusChanged
+from core.events import (
+    DryRunStarted,
+    EmailSent,
+    EnrolAsked,
+    Event,
+    MailArrived,
+    RunDue,
+    StatusChanged,
+    UnenrolAsked,
+)
 from core.model.condition import holds
 from core.model.ticket import Ticket
 from core.model.workflow import CHAIN_DEPTH, Workflow
 from core.state import State
 
-OURS = "our own mail opened the ticket"  # O13: no receipt for what nobody sent
+OURS = "our own mail opened the ticket"  # O13: nobody wrote, so nobody gets a receipt
 
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """What the event that all this follows from means for enrolments made because of it."""
+    """What the first event means for the enrolments that follow from it.
+
+    ``silent``: why nobody outside may get mail; ``chain``: the workflows that led here;
+    ``requester``: address of who asked.
+    """
 
     silent: str | None = None
     chain: tuple[int, ...] = ()
@@ -31,7 +43,7 @@ class Root:
 
 
 def root_of(event: Event) -> Root:
-    """See :class:`Root`: what may not be answered, who asked, and which workflows led here."""
+    """Return the root of an event."""
     match event:
         case MailArrived():
             sender = event.message.sender
@@ -45,8 +57,9 @@ def root_of(event: Event) -> Root:
 
 
 def _unanswerable(event: MailArrived) -> str | None:
-    """Why no mail to people outside may follow from this mail (rows E25b, E28, E42, E43, E21;
-    reliability.md 22 to 24).
+    """Return why nobody outside may get mail because of this mail, or None.
+
+    Rows E21, E25b, E28, E42, E43; reliability.md 22 to 24.
     """
     message = event.message
     if message.sender is None:
@@ -73,8 +86,9 @@ def _unanswerable(event: MailArrived) -> str | None:
 
 
 def on_status(event: StatusChanged, root: Root, state: State) -> list[Decision]:
-    """Leave rules, then the enrolment, for a ticket that reached a status. ``event.ticket`` still
-    is as it was before the move.
+    """Return who leaves and who enters when a ticket reaches a status.
+
+    ``event.ticket`` is as it was before the move.
     """
     decided: list[Decision] = []
     if event.was_state is not None:
@@ -93,8 +107,10 @@ def on_status(event: StatusChanged, root: Root, state: State) -> list[Decision]:
 
 
 def eligible(workflow: Workflow, ticket: Ticket, state: State, requester: str = "") -> bool:
-    """Whether a ticket in the status enters: source, filters, one at a time (INV13), and once only
-    unless it may be repeated (3.2).
+    """Tell whether a ticket in the status enters the workflow (3.2).
+
+    Its source and filters allow it, it is not in it (INV13), and has not been, unless it may
+    repeat.
     """
     held = [
         each for each in state.enrolments.get(ticket.number, ()) if each.workflow_id == workflow.id
@@ -110,7 +126,7 @@ def eligible(workflow: Workflow, ticket: Ticket, state: State, requester: str = 
 
 
 def _leaving(event: StatusChanged, state: State) -> list[Decision]:
-    """The rule *stop if the ticket leaves this status* (3.2, on leaving; P08)."""
+    """End runs with the rule *stop if the ticket leaves this status* (3.2, on leaving; P08)."""
     found: list[Decision] = []
     for each in state.enrolments.get(event.ticket.number, ()):
         workflow = state.workflow(each.workflow_id)
@@ -125,8 +141,9 @@ def _leaving(event: StatusChanged, state: State) -> list[Decision]:
 
 
 def looped(workflow: Workflow, ticket: int, root: Root) -> RecordRun | None:
-    """The loop guard: a chain of moves that is too long, or that comes back to a workflow it went
-    through (3.3).
+    """Return a record if the loop guard stops the enrolment (3.3).
+
+    The chain of moves is too long, or comes back to a workflow that it went through.
     """
     if workflow.id not in root.chain and len(root.chain) <= CHAIN_DEPTH:
         return None
@@ -138,13 +155,27 @@ def looped(workflow: Workflow, ticket: int, root: Root) -> RecordRun | None:
     return RecordRun(workflow.id, workflow.version, ticket, None, None, "SKIPPED_LOOP", why)
 
 
-def by_hand(workflow: Workflow, ticket: int, state: State, cause: Cause) -> list[Decision]:
-    """Manual enrolment and re-enrolment: bypasses filters and the once-rule, not the rule of one at
-    a time (3.2).
-    """
-    held = [
-        each
-        for each in state.enrolments.get(ticket, ())
-        if each.workflow_id == workflow.id and each.state == "ACTIVE"
+def by_hand(event: EnrolAsked, state: State) -> list[Decision]:
+    """Enrol a ticket for a person: filters and the once-rule do not bind, INV13 does (3.2)."""
+    number, workflow = event.ticket.number, event.workflow
+    inside = any(
+        each.workflow_id == workflow.id and each.state == "ACTIVE"
+        for each in state.enrolments.get(number, ())
+    )
+    return [] if inside else [Enrol(number, workflow.id, event.cause)]
+
+
+def taken_out(event: UnenrolAsked, state: State) -> list[Decision]:
+    """End the run of a ticket that a person takes out of a workflow."""
+    why = "a person took the ticket out"
+    return [
+        FinishRun(each.id, "UNENROLLED", why)
+        for each in state.enrolments.get(event.ticket.number, ())
+        if each.workflow_id == event.workflow.id and each.state == "ACTIVE"
     ]
-    return [] if held else [Enrol(ticket, workflow.id, cause)]
+
+
+def dry_run(event: DryRunStarted) -> list[Decision]:
+    """Enrol a ticket to try a workflow out; no other run of the ticket goes on."""
+    number = event.ticket.number
+    return [CancelRuns(number, "tried"), Enrol(number, event.workflow.id, event.cause)]

@@ -1,15 +1,15 @@
-"""A run at its turn: which action comes, and what becomes of it (behaviour.md 3.3 to 3.5).
+"""Execute a workflow run: which action comes next, and what it does (behaviour.md 3.3 to 3.5).
 
-One call decides delays and branches up to one action that does something, and that action; then the
-caller asks again, with the ticket as it is by then. Off means that actions are passed over while
-delays and branches go on (INV12). Nothing raises.
+One call decides delays and branches up to one action that does something, and that action; the
+caller then asks again with the ticket as it is by then. In a workflow that is switched off, actions
+are skipped while delays and branches go on (INV12). Nothing raises.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from dataclasses import replace
+from datetime import date, datetime
 from typing import Any, Final
 
 from core.decisions.outgoing import (
@@ -22,80 +22,83 @@ from core.decisions.outgoing import (
     RecordRun,
 )
 from core.decisions.tickets import AddNote, Decision, SetFields, SetStatus
-from core.events import Cause, Prepared, RunDue
+from core.events import Ahead, Cause, Passed, Prepared, RunDue, RunFailed, RunOrphaned
 from core.model import delay
 from core.model.condition import holds
 from core.model.ticket import Priority
 from core.model.workflow import Action, Enrolment, Graph, RunOutcome
+from core.rules.retry import next_run
 from core.state import State
 
-RETRIES: Final = 5
-BACK_OFF: Final = timedelta(minutes=1)  # doubled each time
-# a run that waits for its window, or for the rest of a deleted delay, not in the delay it may stand
-# at
+# ``wait_for`` of a run that waits for its window or for the rest of a deleted delay, not in the
+# delay that it may stand at
 PAST: Final = "past"
 MAILS: Final = frozenset({"send_email", "notify_internal_email"})
 PRIORITIES: Final = ("low", "medium", "high", "urgent")
 
 
-@dataclass(slots=True)
-class Ahead:
-    """What was passed, and the action that is next: None when the run waits or is over, which
-    ``decided`` says.
-    """
-
-    decided: list[Decision]
-    place: str
-    action: Action | None
-
-
 def ahead(event: RunDue, state: State, now: datetime) -> Ahead:
-    """Walk over delays, branches and what is passed over, to the next action that does something.
+    """Walk over delays, branches and skipped actions to the next action that does something.
 
-    A delay counts from when the ticket reached it, which is when this turn became due, however late
-    it comes.
+    A delay counts from when the ticket reached it, which is when the run became due, however late
+    it is executed.
     """
     run, workflow = event.enrolment, event.workflow
-    reached = min(run.due_at, now) if run.due_at is not None else now
+    entered = min(run.due_at, now) if run.due_at is not None else now
     facts = state.facts(event.ticket)
-    decided: list[Decision] = []
+    passed: list[Passed] = []
     place = run.place
     if workflow.unenroll_when is not None and holds(workflow.unenroll_when, facts):
-        return Ahead(
-            [FinishRun(run.id, "UNENROLLED", "the ticket meets the condition that ends the run")],
-            place,
-            None,
-        )
+        reason = "the ticket meets the condition that ends the run"
+        return Ahead((), place, ends="UNENROLLED", reason=reason)
     while (action := workflow.graph.following(place)) is not None:
         if action.kind == "delay":
-            until = delay.due(action.config, reached, state.zone, workflow.window, facts)
-            decided.append(
-                _record(event, action, "OK", f"until {until.isoformat(timespec='seconds')}")
-            )
+            until = delay.due(action.config, entered, state.zone, workflow.window, facts)
+            passed.append(Passed(action, "OK", f"until {until.isoformat(timespec='seconds')}"))
             if until > now:
-                decided.append(
-                    MoveRun(run.id, action.id, until, reached, delay.awaited(action.config))
-                )
-                return Ahead(decided, place, None)
-            place, reached = action.id, max(reached, until)
+                return _waiting(passed, action, until, entered)
+            place, entered = action.id, max(entered, until)
         elif action.kind == "branch":
             name = next((each.name for each in action.branches if holds(each.when, facts)), "")
-            decided.append(_record(event, action, "OK", name or "none met"))
+            passed.append(Passed(action, "OK", name or "none met"))
             place = f"{action.id}/{name}"
         elif action.id in event.done:
             place = action.id
         elif not workflow.enabled:
-            decided.append(_record(event, action, "SKIPPED_OFF", "the workflow is switched off"))
+            passed.append(Passed(action, "SKIPPED_OFF", "the workflow is switched off"))
             place = action.id
         else:
-            return _in_window(event, action, Ahead(decided, place, action), state, now)
-    return Ahead([*decided, FinishRun(run.id, "DONE", "the last action is done")], place, None)
+            return _in_window(event, Ahead(tuple(passed), place, action), action, state, now)
+    return Ahead(tuple(passed), place, ends="DONE", reason="the last action is done")
+
+
+def _waiting(passed: list[Passed], action: Action, until: datetime, entered: datetime) -> Ahead:
+    """Return what is ahead of a run that waits in a delay."""
+    wait_for = delay.awaited(action.config)
+    return Ahead(tuple(passed), action.id, until=until, entered_at=entered, wait_for=wait_for)
+
+
+def _in_window(event: RunDue, found: Ahead, action: Action, state: State, now: datetime) -> Ahead:
+    """Let an action wait for the window of the workflow; delays and branches do not wait (3.3)."""
+    run = event.enrolment
+    opens = delay.opening(event.workflow.window, now, state.zone)
+    if opens is None:
+        reason = f"the window of the workflow never opens for {action.id}"
+        return replace(found, action=None, ends="FAILED", reason=reason)
+    if opens <= now:
+        return found
+    attempts = _attempts(run, found.place)
+    waiting = replace(found, action=None, until=opens, entered_at=run.entered_at)
+    return replace(waiting, wait_for=PAST, attempts=attempts)
+
+
+def _attempts(run: Enrolment, place: str) -> int:
+    """Return how often the action after ``place`` was tried; a run counts for its own place."""
+    return run.attempts if place == run.place else 0
 
 
 def reached(graph: Graph, run: Enrolment, event: delay.Awaited, now: datetime) -> str | None:
-    """The delay that waits for this event and that a run has reached, though its turn was not yet;
-    None where there is none.
-    """
+    """Return the delay that a run is about to enter, if that waits for the event."""
     if (
         run.state != "ACTIVE"
         or run.wait_for is not None
@@ -106,80 +109,84 @@ def reached(graph: Graph, run: Enrolment, event: delay.Awaited, now: datetime) -
     ):
         return None
     action = graph.following(run.place)
-    return (
-        action.id
-        if action is not None and action.kind == "delay" and delay.awaited(action.config) == event
-        else None
-    )
-
-
-def _in_window(event: RunDue, action: Action, found: Ahead, state: State, now: datetime) -> Ahead:
-    """Actions wait for the window of the workflow; delays and branches do not (3.3)."""
-    opens = delay.opening(event.workflow.window, now, state.zone)
-    if opens is not None and opens <= now:
-        return found
-    if opens is None:
-        reason = f"the window of the workflow never opens for {action.id}"
-        return Ahead(
-            [*found.decided, FinishRun(event.enrolment.id, "FAILED", reason)], found.place, None
-        )
-    waits = MoveRun(
-        event.enrolment.id,
-        found.place,
-        opens,
-        event.enrolment.entered_at,
-        PAST,
-        _attempts(event, found.place),
-    )
-    return Ahead([*found.decided, waits], found.place, None)
-
-
-def _attempts(event: RunDue, place: str) -> int:
-    """How often the action that comes after ``place`` was tried: what was counted where the run
-    stood belongs to that place.
-    """
-    return event.enrolment.attempts if place == event.enrolment.place else 0
+    if action is None or action.kind != "delay" or delay.awaited(action.config) != event:
+        return None
+    return action.id
 
 
 def run_due(event: RunDue, state: State, now: datetime) -> list[Decision]:
-    """The decisions of one turn. ``event.prepared`` belongs to the action that :func:`ahead` finds,
-    where that needs something prepared.
-    """
-    found = ahead(event, state, now)
-    action, run = found.action, event.enrolment
-    if action is None:
-        return found.decided
+    """Return the decisions of one step: what is passed, then one action, a wait, or the end."""
+    found = event.ahead if event.ahead is not None else ahead(event, state, now)
+    run = event.enrolment
+    decided: list[Decision] = [
+        _record(event, each.action, each.outcome, each.detail) for each in found.passed
+    ]
+    if found.action is not None:
+        return [*decided, *_execute(event, found.action, found.place, state, now)]
+    if found.ends is not None:
+        return [*decided, FinishRun(run.id, found.ends, found.reason)]
+    waits = MoveRun(
+        enrolment=run.id,
+        place=found.place,
+        due_at=found.until or now,
+        entered_at=found.entered_at or now,
+        wait_for=found.wait_for,
+        attempts=found.attempts,
+    )
+    return [*decided, waits]
+
+
+def _execute(
+    event: RunDue, action: Action, place: str, state: State, now: datetime
+) -> list[Decision]:
+    """Execute one action, or put it off where it may work later."""
+    run = event.enrolment
     if action.kind == "stop":
-        return [
-            *found.decided,
-            _record(event, action, "OK", None),
-            FinishRun(run.id, "DONE", f"stopped by {action.id}"),
-        ]
+        stopped = FinishRun(run.id, "DONE", f"stopped by {action.id}")
+        return [_record(event, action, "OK", None), stopped]
     effects, result = _effect(event, action, state, now)
-    tried = _attempts(event, found.place)
-    if result.retry and tried < RETRIES:
-        later = MoveRun(
-            run.id, found.place, now + BACK_OFF * 2**tried, run.entered_at, None, tried + 1
-        )
-        return [*found.decided, _record(event, action, "RETRY", result.detail), later]
+    tried = _attempts(run, place)
+    again = next_run(tried, now) if result.retry else None
+    if again is not None:
+        later = MoveRun(run.id, place, again, run.entered_at, None, tried + 1)
+        return [_record(event, action, "RETRY", result.detail), later]
     recorded = _record(event, action, result.outcome, result.detail)
     onwards: Decision = MoveRun(run.id, action.id, now, now)
-    if result.outcome == "FAILED":
-        told = Notify(
-            event.ticket.number,
-            "failure",
-            f"action {action.id} of {event.workflow.name} failed: {result.detail}"[:500],
-        )
-        if action.config.get("stop_on_failure"):
-            onwards = FinishRun(run.id, "FAILED", f"{action.id}: {result.detail}"[:500])
-        return [*found.decided, recorded, told, onwards]
-    return [*found.decided, recorded, onwards, *effects]
+    if result.outcome != "FAILED":
+        return [recorded, onwards, *effects]
+    why = f"action {action.id} of {event.workflow.name} failed: {result.detail}"
+    if action.config.get("stop_on_failure"):
+        onwards = FinishRun(run.id, "FAILED", f"{action.id}: {result.detail}"[:500])
+    return [recorded, Notify(event.ticket.number, "failure", why[:500]), onwards]
+
+
+def orphaned(event: RunOrphaned) -> list[Decision]:
+    """End a run whose ticket or workflow is gone."""
+    why = "the workflow was deleted" if event.workflow is None else "the ticket is gone"
+    return [FinishRun(event.enrolment.id, "UNENROLLED", why)]
+
+
+def failed(event: RunFailed, now: datetime) -> list[Decision]:
+    """Try a run again that failed unexpectedly; end it after the last retry."""
+    run, workflow = event.enrolment, event.workflow
+    action = workflow.graph.following(run.place) if workflow is not None else None
+    again = next_run(run.attempts, now) if workflow is not None else None
+    record = RecordRun(
+        workflow=run.workflow_id,
+        version=workflow.version if workflow is not None else 0,
+        ticket=run.ticket,
+        enrolment=run.id,
+        action=action.id if action is not None else None,
+        outcome="RETRY" if again is not None else "FAILED",
+        detail=event.why,
+    )
+    if again is None:
+        return [record, FinishRun(run.id, "FAILED", event.why)]
+    return [record, MoveRun(run.id, run.place, again, run.entered_at, None, run.attempts + 1)]
 
 
 def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | None) -> RecordRun:
-    """What had its turn is never done again for this enrolment; what is tried again is not over
-    yet.
-    """
+    """Return the log entry of an action; except for retries, it is never executed again."""
     run = event.enrolment
     key = None if outcome == "RETRY" or action.waits else f"{run.id}:{action.id}"
     return RecordRun(
@@ -196,7 +203,8 @@ def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | No
 
 def _effect(
     event: RunDue, action: Action, state: State, now: datetime
-) -> tuple[list[Decision], Prepared]:  # one arm a kind
+) -> tuple[list[Decision], Prepared]:
+    """Return the decisions of an action, and its outcome."""
     number, config = event.ticket.number, action.config
     cause = replace(event.cause, action=action.id)
     match action.kind:
@@ -213,7 +221,7 @@ def _effect(
             return [AddNote(number, config["text"], cause)], Prepared()
         case "add_tag" | "remove_tag":
             tags = tuple(each for each in event.ticket.tags if each != config["tag"])
-            if (action.kind == "add_tag") is (tags != event.ticket.tags):  # it is so already
+            if (action.kind == "add_tag") is (tags != event.ticket.tags):
                 return [], Prepared()
             tags = (*tags, config["tag"]) if action.kind == "add_tag" else tags
             return [SetFields(number, (("tags", tags),), cause)], Prepared()
@@ -229,7 +237,7 @@ def _effect(
                 CallWebhook(number, config["url"], f"{event.enrolment.id}:{action.id}", cause)
             ], Prepared()
         case _:
-            return [], Prepared((), "FAILED", f"there is no kind {action.kind}")
+            return [], Prepared((), "FAILED", f"unknown kind {action.kind}")
 
 
 def _status(
@@ -247,7 +255,7 @@ def _status(
             None,
         )
         if found is None:
-            return [], Prepared((), "FAILED", f"there is no pipeline {config['pipeline']!r}")
+            return [], Prepared((), "FAILED", f"unknown pipeline {config['pipeline']!r}")
         pipeline = found
     status = pipeline.named(config["status"])
     if status is None:
@@ -270,7 +278,7 @@ def _owner(
             None,
         )
         if owner is None:
-            return [], Prepared((), "FAILED", f"no active user is called {config['owner']!r}")
+            return [], Prepared((), "FAILED", f"unknown user {config['owner']!r}")
     chosen = owner.id if owner is not None else None
     changed = chosen != event.ticket.owner_id
     return (
@@ -287,11 +295,11 @@ def _field(
         try:
             chosen = None if value in ("", "none") else date.fromisoformat(str(value)[:10])
         except ValueError:
-            return [], Prepared((), "FAILED", f"{value!r} is no date")
+            return [], Prepared((), "FAILED", f"{value!r} is not a date")
     elif name == "priority":
         chosen = None if value in ("", "none") else str(value).casefold()
         if chosen is not None and chosen not in PRIORITIES:
-            return [], Prepared((), "FAILED", f"{value!r} is no priority")
+            return [], Prepared((), "FAILED", f"{value!r} is not a priority")
     else:
         chosen = str(value)
     changed = getattr(event.ticket, name) != chosen

@@ -1,7 +1,6 @@
-"""The mail of an action, made ready before the rules are asked what becomes of the action: to whom
-it may go, and in which words.
+"""Prepare the mail of a workflow action before the rules decide what becomes of the action.
 
-What cannot be made now is told as the outcome of the action and tried again later where a person
+What cannot be made is reported as the outcome of the action, and tried again later where a person
 can mend it (a template, an address).
 """
 
@@ -11,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Final
 
 from core.events import Prepared
 from core.model.message import Address, address_key
@@ -28,182 +27,177 @@ from gateway.store.tickets import contacts, pending_outgoing
 from gateway.store.tickets.threads import MessageRow
 
 _NUMBERS = re.compile(r"\d+")
-FROM_OUTSIDE = frozenset({"mail", "B", "S9"})  # causes that are somebody's mail
+FROM_OUTSIDE: Final = frozenset({"mail", "B", "S9"})  # causes that are mail from outside
 
 
 class ActionMail:
-    """Prepares mails for the tickets of a book."""
+    """Prepares mails for tickets of the unit of work that ``letters`` belongs to."""
 
     def __init__(
-        self, letters: AutomaticMail, house: MailIdentity, templates: Mapping[str, StoredTemplate]
+        self,
+        letters: AutomaticMail,
+        identity: MailIdentity,
+        templates: Mapping[str, StoredTemplate],
     ) -> None:
         self.letters = letters
-        self.house = house
+        self.unit = letters.writer.unit
+        self.identity = identity
         self.templates = templates
 
     async def prepare(self, ticket: Ticket, run: Enrolment, action: Action) -> Prepared:
-        """The mails of ``send_email`` or ``notify_internal_email``, or why there are none."""
+        """Return the mails of a mail action, or why there are none."""
         try:
             if action.kind == "send_email":
                 return await self._to_contacts(ticket, run, action)
-            return await self._inside(ticket, run, action.config, action.id)
+            return self._to_insiders(ticket, run, action)
         except Rejected as error:
             return Prepared((), "FAILED", error.message, retry=True)
 
+    # ---- to contacts
+
     async def _to_contacts(self, ticket: Ticket, run: Enrolment, action: Action) -> Prepared:
-        template = self.templates.get(str(action.config["template"]).strip().casefold())
+        name = action.config["template"]
+        template = self.templates.get(str(name).strip().casefold())
         if template is None:
-            return Prepared(
-                (), "FAILED", f"there is no template {action.config['template']!r}", retry=True
-            )
-        way = await self._way(ticket)
-        occasion = Occasion(
-            ticket,
-            template.name,
-            template.transactional,
-            run.silent,
-            run.began in FROM_OUTSIDE,
-            run.began == "mail",
-            self.letters.unit.desk.channels,
-            way.channel,
-            self.house.acknowledge,
-        )
+            return Prepared((), "FAILED", f"unknown template {name!r}", retry=True)
+        route = await self._route(ticket)
+        occasion = self._occasion(ticket, run, template, route)
         mails: list[Outgoing] = []
         refusals: list[Prepared] = []
-        for contact in await self._people(ticket, action.config.get("to", "requester")):
-            role = (
-                self.letters.unit.part_of(contact.id, None, ticket) if contact is not None else None
-            )
-            found = permitted(
-                occasion, contact, role or "", await self._counts(way, template.name, contact)
-            )
+        for contact in await self._contacts(ticket, action.config.get("to", "requester")):
+            role = self.unit.part_of(contact.id, None, ticket) if contact is not None else None
+            counts = await self._counts(route, template.name, contact)
+            found = permitted(occasion, contact, role or "", counts)
             if contact is None or found.outcome != "OK":
                 refusals.append(Prepared((), found.outcome, found.why))
                 continue
             key = f"{run.id}:{action.id}:{contact.id}"
             mails.append(
                 self.letters.automatic(
-                    ticket, way, contact, template, key, only_generic=found.generic
+                    ticket, route, contact, template, key, only_generic=found.generic
                 )
             )
-        if not mails:
-            return refusals[0]
-        return Prepared(
-            tuple(mails), "OK", ", ".join(each for mail in mails for each in mail.recipients)
+        return _prepared(mails) if mails else refusals[0]
+
+    def _occasion(
+        self, ticket: Ticket, run: Enrolment, template: StoredTemplate, route: Route
+    ) -> Occasion:
+        return Occasion(
+            ticket=ticket,
+            template=template.name,
+            transactional=template.transactional,
+            silent=run.silent,
+            answers_mail=run.began in FROM_OUTSIDE,
+            opens=run.began == "mail",
+            channels=self.unit.desk.channels,
+            channel=route.channel,
+            acknowledge=self.identity.acknowledge,
         )
 
-    async def _way(self, ticket: Ticket) -> Route:
-        """The origin thread; a ticket without mail gets one, of which this is the first (C18)."""
+    async def _route(self, ticket: Ticket) -> Route:
+        """Return the origin thread; a ticket without mail gets one that starts with it (C18)."""
         origin = self.letters.writer.origin(ticket)
         if origin is not None:
             return await self.letters.writer.route(origin)
-        return await self.letters.writer.route(
-            self.letters.writer.fresh_thread(self.letters.writer.channel_of(None), origin=True),
-            fresh=True,
-        )
+        fresh = self.letters.writer.fresh_thread(self.letters.writer.channel_of(None), origin=True)
+        return await self.letters.writer.route(fresh, fresh=True)
 
-    async def _people(self, ticket: Ticket, to: str) -> list[Contact | None]:
-        """The requester, and on demand those whom users put on the ticket; they need not have
-        written, so the book may not have met them.
+    async def _contacts(self, ticket: Ticket, to: str) -> list[Contact | None]:
+        """Return the requester, and for "associated" those whom users put on the ticket.
+
+        Associated contacts need not have written, so they may have to be loaded.
         """
-        unit = self.letters.unit
+        unit = self.unit
         associated = unit.associated.get(ticket.number, set()) if to == "associated" else set()
         for contact in await contacts.load(unit.connection, ids=associated - unit.contacts.keys()):
             unit.put_contact(contact)
-        people = [ticket.requester_id, *sorted(associated)]
-        return [
-            unit.contacts.get(each) if each is not None else None for each in dict.fromkeys(people)
-        ]
+        people = dict.fromkeys([ticket.requester_id, *sorted(associated)])
+        return [unit.contacts.get(each) if each is not None else None for each in people]
 
-    async def _counts(self, way: Route, template: str, contact: Contact | None) -> Counts:
-        connection, now, unwritten = (
-            self.letters.unit.connection,
-            self.letters.now,
-            self.letters.unit.outward,
-        )
-        everywhere = (
-            await pending_outgoing.automatic_since(connection, now - timedelta(hours=1))
-            + unwritten.automatic()
-        )
+    async def _counts(self, route: Route, template: str, contact: Contact | None) -> Counts:
+        """Count the automatic mail of the last hour and day, written or not."""
+        connection, now = self.unit.connection, self.letters.writer.now
+        unwritten = self.unit.outward
+        hour_ago = now - timedelta(hours=1)
+        stored = await pending_outgoing.automatic_since(connection, hour_ago)
+        everywhere = stored + unwritten.automatic()
+        in_a_row = _in_a_row(route.earlier, contact)
         if template != RECEIVED or contact is None:
-            return Counts(in_a_row=_in_a_row(way.earlier, contact), everywhere_hour=everywhere)
-        hour, day, domain = await pending_outgoing.receipts(
-            connection, template, contact.address, now
-        )
-        address, beside = unwritten.receipts(template, contact.address)
+            return Counts(in_a_row=in_a_row, everywhere_hour=everywhere)
+        address = contact.address
+        hour, day, domain = await pending_outgoing.receipts(connection, template, address, now)
+        to_address, to_domain = unwritten.receipts(template, address)
         return Counts(
-            hour + address,
-            day + address,
-            domain + beside,
-            _in_a_row(way.earlier, contact),
-            everywhere,
+            to_address_hour=hour + to_address,
+            to_address_day=day + to_address,
+            to_domain_hour=domain + to_domain,
+            in_a_row=in_a_row,
+            everywhere_hour=everywhere,
         )
 
-    async def _inside(
-        self, ticket: Ticket, run: Enrolment, config: Mapping[str, Any], action: str
-    ) -> Prepared:
-        tokens = self.letters.tokens(
-            ticket, None, self.letters.unit.contacts.get(ticket.requester_id or 0)
-        )
-        rendered = render(Template(action, config["subject"], config["text"]), tokens)
-        url = self.letters.url(ticket.number)
-        text = rendered.text if url in rendered.text else f"{rendered.text.rstrip()}\n\n{url}\n"
+    # ---- to users and other insiders
+
+    def _to_insiders(self, ticket: Ticket, run: Enrolment, action: Action) -> Prepared:
+        config = action.config
+        requester = self.unit.contacts.get(ticket.requester_id or 0)
+        tokens = self.letters.tokens(ticket, None, requester)
+        rendered = render(Template(action.id, config["subject"], config["text"]), tokens)
+        url, text = self.letters.url(ticket.number), rendered.text
+        words = Words(rendered.subject, text if url in text else f"{text.rstrip()}\n\n{url}\n")
         mails = [
             self.letters.notice(
                 ticket.number,
                 to,
-                Words(rendered.subject, text),
-                f"{run.id}:{action}:{to.key}",
+                words,
+                f"{run.id}:{action.id}:{to.key}",
                 user=user,
                 what="internal notification",
             )
             for to, user in self._insiders(ticket, config["to"])
         ]
         if not mails:
-            return Prepared((), "SKIPPED_NO_RECIPIENT", "there is nobody inside to tell")
-        return Prepared(
-            tuple(mails), "OK", ", ".join(each for mail in mails for each in mail.recipients)
-        )
+            return Prepared((), "SKIPPED_NO_RECIPIENT", "no user or address to notify")
+        return _prepared(mails)
 
     def _insiders(self, ticket: Ticket, to: Sequence[str]) -> list[tuple[Address, User | None]]:
-        """Users by address or "owner", and other addresses; none of our own channels, each once."""
-        users, channels = self.letters.unit.desk.users, self.letters.unit.desk.channels
+        """Return users by address or "owner", and other addresses: each once, no own channel."""
+        users, channels = self.unit.desk.users, self.unit.desk.channels
         owner = next((user for user in users.values() if user.id == ticket.owner_id), None)
         found: dict[str, tuple[Address, User | None]] = {}
         for each in to:
             user = owner if each.strip().casefold() == "owner" else users.get(address_key(each))
-            address = (
-                Address(user.name, user.address) if user is not None else Address("", each.strip())
-            )
+            address = Address("", each.strip())
+            if user is not None:
+                address = Address(user.name, user.address)
             if "@" in (address.address or "") and address.key not in channels:
                 found.setdefault(address.key, (address, user))
         return list(found.values())
 
 
-def _in_a_row(earlier: Sequence[MessageRow], contact: Contact | None) -> int:
-    """Automatic mails of ours to him at the end of a conversation, with no person's word between;
-    one action may write to several people.
+def _prepared(mails: Sequence[Outgoing]) -> Prepared:
+    recipients = ", ".join(each for mail in mails for each in mail.recipients)
+    return Prepared(tuple(mails), "OK", recipients)
 
-    Words that came before just so, but for their numbers, are an echo: a machine that does not say
-    that it is one.
+
+def _in_a_row(earlier: Sequence[MessageRow], contact: Contact | None) -> int:
+    """Count our automatic mails to a contact since a person last wrote on the thread.
+
+    One action may write to several people. A text that came before, but for its numbers, is an
+    echo: it comes from a machine that does not say that it is one.
     """
-    heard = Counter(_said(row) for row in earlier if row.direction == "inbound")
+    heard = Counter(_echo_key(row) for row in earlier if row.direction == "inbound")
     found = 0
     for row in reversed(earlier):
-        if (
-            row.direction == "outbound"
-            and row.sender_role == "self"
-            and row.kind == "auto_generated"
-        ):
+        ours = row.direction == "outbound"
+        if ours and row.sender_role == "self" and row.kind == "auto_generated":
             found += contact is not None and any(
                 each["address"] == contact.address for each in row.head["to"]
             )
-        elif row.kind in ("human", "forward") and (
-            row.direction == "outbound" or heard[_said(row)] == 1
-        ):
+        elif row.kind in ("human", "forward") and (ours or heard[_echo_key(row)] == 1):
             break
     return found
 
 
-def _said(row: MessageRow) -> str:
+def _echo_key(row: MessageRow) -> str:
+    """Return the text of a message without numbers and spacing."""
     return " ".join(_NUMBERS.sub("", row.reply_text or "").casefold().split())

@@ -1,18 +1,16 @@
-"""A workflow tried on a ticket: the way it would go and the mails it would send, in a transaction
-that is undone (behaviour.md 3.7).
+"""Try a workflow or a template on a ticket, in a transaction that is undone (behaviour.md 3.7).
 
-Delays are passed over by moving the time on; the workflow counts as switched on. Nothing is sent,
-nothing lasts.
+A tried workflow counts as switched on, and delays are skipped by moving the time on.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from datetime import datetime
+from typing import Any, Final
 
-from core.decisions.outgoing import CancelRuns
-from core.events import Cause
-from core.workflow.enrol import by_hand
+from core.events import Cause, DryRunStarted
+from core.model.workflow import Workflow
 from gateway.agenda.workflow_runner import WorkflowRunner
 from gateway.clock import Clock
 from gateway.compose import template_catalogue
@@ -26,75 +24,85 @@ from gateway.store.setup.templates import StoredTemplate
 from gateway.store.tickets.unit_of_work import UnitOfWork
 from gateway.store.upkeep.rehearsal import rehearsal
 
-MOST_STEPS = 1000
+MOST_STEPS: Final = 1000
 
 
 async def tryout(
-    database: Database, clock: Clock, house: MailIdentity, pipeline: str, status: str, number: int
+    database: Database,
+    clock: Clock,
+    identity: MailIdentity,
+    pipeline: str,
+    status: str,
+    number: int,
 ) -> dict[str, Any]:
-    """``{"path": [{"action", "kind", "outcome", "detail"}], "mails": [{"to", "subject",
-    "text"}]}``; Refused for names that are not there.
+    """Return what the workflow of a status would do to a ticket; Refused for unknown names.
+
+    ``{"path": [{"action", "kind", "outcome", "detail"}], "mails": [{"to", "subject", "text"}]}``
     """
     async with rehearsal(database) as rehearsed, rehearsed.write(ordered=True) as connection:
         now = clock.now()
         unit = await UnitOfWork.open(connection, now)
-        act = Transaction(unit, now, house.zone, BUILT_IN)
-        ticket = await act.ticket(number)
-        own = act.pipeline(pipeline)
+        desk = Transaction(unit, now, identity.zone, BUILT_IN)
+        ticket = await desk.ticket(number)
+        own = desk.pipeline(pipeline)
         found = status_of(own, status)
         workflow = unit.desk.workflows.get(found.id)
         if workflow is None:
             raise Refused(f"status {status} of pipeline {own.name} has no workflow")
-        unit.desk.workflows = {
-            found.id: replace(workflow, enabled=True)
-        }  # no other one follows a move
-        turn = WorkflowRunner(unit, house, now, await template_catalogue.load(connection), {})
-        turn.applier.perform(
-            [
-                CancelRuns(ticket.number, "tried"),
-                *by_hand(
-                    workflow, ticket.number, replace(turn.state, enrolments={}), Cause("user")
-                ),
-            ]
-        )
-        run = unit.enrolments[ticket.number][-1]
-        for _ in range(MOST_STEPS):
-            run = next(each for each in unit.enrolments[ticket.number] if each.id == run.id)
-            if run.state != "ACTIVE":
-                break
-            turn.at(max(turn.now, run.due_at or now))
-            await turn.step(run)
-        kinds = {action.id: action.kind for action in workflow.graph.all()}
-        path = [
-            {
-                "action": each.action,
-                "kind": kinds.get(each.action or ""),
-                "outcome": each.outcome,
-                "detail": each.detail,
-            }
-            for each in turn.records
-            if each.workflow == workflow.id and each.outcome != "RETRY"
-        ]
-        mails = [
-            {"to": list(mail.recipients), "subject": mail.subject, "text": mail.text}
-            for mail in turn.mails
-        ]
+        # without the others, no workflow follows a move
+        unit.desk.workflows = {found.id: replace(workflow, enabled=True)}
+        templates = await template_catalogue.load(connection)
+        runner = WorkflowRunner(unit, identity, now, templates, {})
+        runner.act.do(DryRunStarted(ticket, workflow, Cause("user")))
+        await _run_to_its_end(runner, ticket.number, now)
+        return _shown(runner, workflow)
+
+
+async def _run_to_its_end(runner: WorkflowRunner, ticket: int, now: datetime) -> None:
+    """Execute the newest run of a ticket, moving the time on to each next step."""
+    runs = runner.unit.enrolments[ticket]
+    number = runs[-1].id
+    for _ in range(MOST_STEPS):
+        run = next(each for each in runs if each.id == number)
+        if run.state != "ACTIVE":
+            break
+        runner.act.set_time(max(runner.act.now, run.due_at or now))
+        await runner.step(run)
+
+
+def _shown(runner: WorkflowRunner, workflow: Workflow) -> dict[str, Any]:
+    kinds = {action.id: action.kind for action in workflow.graph.all()}
+    path = [
+        {
+            "action": each.action,
+            "kind": kinds.get(each.action or ""),
+            "outcome": each.outcome,
+            "detail": each.detail,
+        }
+        for each in runner.records
+        if each.workflow == workflow.id and each.outcome != "RETRY"
+    ]
+    mails = [
+        {"to": list(mail.recipients), "subject": mail.subject, "text": mail.text}
+        for mail in runner.mails
+    ]
     return {"path": path, "mails": mails}
 
 
 async def preview(
     database: Database,
     clock: Clock,
-    house: MailIdentity,
+    identity: MailIdentity,
     template: StoredTemplate,
     number: int,
     language: str | None,
 ) -> Rendered:
-    """A template as it would be said to the requester of a ticket; what has no value is told."""
+    """Render a template for the requester of a ticket, in their language or the one given."""
     async with rehearsal(database) as rehearsed, rehearsed.write(ordered=True) as connection:
-        unit = await UnitOfWork.open(connection, clock.now())
-        ticket = await Transaction(unit, clock.now(), house.zone, BUILT_IN).ticket(number)
-        letters = AutomaticMail(MailWriter(unit, house, clock.now()))
+        now = clock.now()
+        unit = await UnitOfWork.open(connection, now)
+        ticket = await Transaction(unit, now, identity.zone, BUILT_IN).ticket(number)
+        letters = AutomaticMail(MailWriter(unit, identity, now))
         origin = letters.writer.origin(ticket)
         way = (
             await letters.writer.route(origin)

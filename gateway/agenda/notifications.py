@@ -1,74 +1,76 @@
-"""Users are told what happened to tickets: one mail each, of everything that is due. A user whose
-address no mail can go to is told nothing; the log says so.
-"""
+"""Queue one mail for each user, with all notices that are due."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
-from core.decisions.outgoing import QueueMail
-from core.events import Cause
+from core.events import NoticesUnsendable, NoticesWritten
 from core.model.message import Address
+from core.model.outgoing_mail import Outgoing
+from core.model.ticket import User
 from gateway import log
-from gateway.apply.applier import Applier
+from gateway.agenda.transaction import AgendaTransaction
 from gateway.compose.automatic_mail import AutomaticMail
 from gateway.errors import Rejected
 from gateway.store.queues.notices import Notice
 from gateway.store.setup.templates import Words
 
 _log = log.logger("agenda")
-HEADLINES = {"new": "New ticket", "reply": "Reply", "failure": "Failure"}
+HEADLINES: Final = {"new": "New ticket", "reply": "Reply", "failure": "Failure"}
 
 
 def notify(
-    letters: AutomaticMail, applier: Applier, waiting: Sequence[Notice]
+    letters: AutomaticMail, act: AgendaTransaction, waiting: Sequence[Notice]
 ) -> list[tuple[int, str]]:
-    """Queue the mails; (ticket, address) of each. A user who left, or whose address is ours, is
-    told nothing more.
+    """Queue the mails and return (ticket, address) of each.
+
+    Notices of a user who left, or whom no mail can reach, are dropped.
     """
-    unit = letters.unit
-    users = {user.id: user for user in unit.desk.users.values()}
-    grouped: dict[int, list[Notice]] = {}
+    users = {user.id: user for user in act.unit.desk.users.values()}
+    by_user: dict[int, list[Notice]] = {}
     for each in waiting:
-        grouped.setdefault(each.user_id, []).append(each)
+        by_user.setdefault(each.user_id, []).append(each)
     told = []
-    for user_id, own in grouped.items():
-        user = users.get(user_id)
-        if user is None or not user.active or user.address in unit.desk.channels:
-            unit.outward.dropped.extend({"_id": each.id} for each in own)
-            continue
-        first = own[0].ticket
-        to, key = Address(user.name, user.address), f"notice:{own[0].id}"
-        try:
-            mail = letters.notice(
-                first, to, _words(letters, own), key, user=user, what="notification"
-            )
-        except (
-            Rejected
-        ) as error:  # an address that cannot be written to must not keep the others waiting
-            _log.warning("user cannot be told", user=user_id, reason=error.message)
-            unit.outward.dropped.extend({"_id": each.id} for each in own)
-            continue
-        applier.perform([QueueMail(first, mail, Cause("mail"))])
-        outgoing = unit.outward.outgoing[-1].id
-        unit.outward.told.extend({"_id": each.id, "_outgoing": outgoing} for each in own)
-        told.append((first, user.address))
+    for user_id, notices in by_user.items():
+        ids, user = tuple(each.id for each in notices), users.get(user_id)
+        mail = _mail(letters, user, notices) if user is not None else None
+        if user is None or mail is None:
+            act.do(NoticesUnsendable(ids))
+        else:
+            act.do(NoticesWritten(notices[0].ticket, mail, ids))
+            told.append((notices[0].ticket, user.address))
     return told
 
 
-def _words(letters: AutomaticMail, own: Sequence[Notice]) -> Words:
-    lines = []
-    for each in own:
-        ticket = letters.unit.live_ticket(each.ticket)
-        subject = ticket.subject if ticket is not None else ""
-        lines.append(
-            f"{HEADLINES[each.kind]}: ticket {each.ticket}, "
-            f"{subject}\n{each.detail or ''}\n{letters.url(each.ticket)}\n"
+def _mail(letters: AutomaticMail, user: User, notices: Sequence[Notice]) -> Outgoing | None:
+    """Build the mail; None for a user who left, or whose address is ours or unusable."""
+    if not user.active or user.address in letters.writer.unit.desk.channels:
+        return None
+    first = notices[0]
+    to, words = Address(user.name, user.address), _words(letters, notices)
+    try:
+        return letters.notice(
+            first.ticket, to, words, f"notice:{first.id}", user=user, what="notification"
         )
-    head = own[0]
-    ticket = letters.unit.live_ticket(head.ticket)
-    subject = f"{HEADLINES[head.kind]}: {ticket.subject if ticket is not None else ''}"
+    except Rejected as error:  # the other users are told all the same
+        _log.warning("user cannot be told", user=user.id, reason=error.message)
+        return None
+
+
+def _words(letters: AutomaticMail, notices: Sequence[Notice]) -> Words:
+    lines = [
+        f"{HEADLINES[each.kind]}: ticket {each.ticket}, {_subject(letters, each)}\n"
+        f"{each.detail or ''}\n{letters.url(each.ticket)}\n"
+        for each in notices
+    ]
+    first = notices[0]
+    subject = f"{HEADLINES[first.kind]}: {_subject(letters, first)}"
     return Words(
-        subject if len(own) == 1 else f"{len(own)} things happened to your tickets",
-        "\n".join(lines),
+        subject if len(notices) == 1 else f"{len(notices)} ticket updates", "\n".join(lines)
     )
+
+
+def _subject(letters: AutomaticMail, notice: Notice) -> str:
+    ticket = letters.writer.unit.live_ticket(notice.ticket)
+    return ticket.subject if ticket is not None else ""

@@ -1,33 +1,30 @@
-"""What is due: runs of workflows, mails for later, failures that tickets have to be told of, and
-words to users (architecture: the agenda).
+"""Worker for due runs, scheduled mail, failures and notifications (docs/architecture.md, agenda).
 
 Each piece of work is one ordered transaction that also says what comes next, so a crash loses
-nothing and does nothing twice, and any number of daemons may do it. Nothing is sent from here: mail
-goes into the outbox. When work on several tickets fails it is done one by one, and only the guilty
-run is put off; after five times it ends as FAILED where people see it.
+nothing and repeats nothing, and any number of daemons may work side by side. Nothing is sent from
+here: mail goes into the outbox. When work on several runs fails, each is executed alone, and only
+the one that fails is put off; after five retries it ends as FAILED, where people see it.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Final
 
-from core.decide import decide
-from core.decisions.outgoing import FinishRun, MoveRun, RecordRun
-from core.events import Cause, Delivered, DeliveryFailed
-from core.workflow.run import BACK_OFF, RETRIES
+from core.events import Cause, Delivered, DeliveryFailed, DraftFailed, RunFailed
 from gateway import log
 from gateway.agenda.notifications import notify
+from gateway.agenda.transaction import AgendaTransaction
 from gateway.agenda.workflow_runner import WorkflowRunner
-from gateway.apply.applier import Applier
 from gateway.clock import Clock
 from gateway.compose import template_catalogue
 from gateway.compose.automatic_mail import AutomaticMail
 from gateway.compose.route import MailIdentity, MailWriter
 from gateway.desk.correspondence import CorrespondenceDesk, FilesOf
-from gateway.desk.transaction import state_of
 from gateway.errors import Rejected, Unavailable
 from gateway.store.engine import Database
 from gateway.store.queues import drafts, notices
@@ -36,10 +33,11 @@ from gateway.store.setup import workflow_history, workflows
 from gateway.store.tickets import pending_outgoing
 from gateway.store.tickets.unit_of_work import UnitOfWork
 
-BATCH = 25  # tickets of one transaction; intake waits for it at most
-POLL_SECONDS = 1.0
-RETRY_SECONDS = 2.0
-FORGETS_EVERY = timedelta(hours=1)
+BATCH: Final = 25  # tickets of one transaction; intake waits for it at most
+MOST_DUE: Final = 10 * BATCH  # runs that are looked through for those of a batch
+POLL_SECONDS: Final = 1.0
+RETRY_SECONDS: Final = 2.0
+FORGETS_EVERY: Final = timedelta(hours=1)
 FORGOTTEN_AT_ONCE = 1000  # entries of the action log in one transaction
 _log = log.logger("agenda")
 
@@ -56,8 +54,8 @@ class Ran:
 class Agenda:
     """The agenda of one process.
 
-    ``log_days`` is how long the action log goes back, 0 = for ever; ``woken`` is called when the
-    outbox has something new; ``files_of`` gives what is attached to a mail in the register.
+    ``log_days``: how long entries of the action log are kept, 0 = for ever. ``woken`` is called
+    when there is new mail in the outbox. ``files_of`` returns the attachments of a received mail.
     """
 
     name = "agenda"
@@ -66,7 +64,7 @@ class Agenda:
         self,
         database: Database,
         clock: Clock,
-        house: MailIdentity,
+        identity: MailIdentity,
         *,
         log_days: int = 0,
         woken: Callable[[], None] = lambda: None,
@@ -74,14 +72,14 @@ class Agenda:
     ) -> None:
         self.database = database
         self.clock = clock
-        self.house = house
+        self.identity = identity
         self.log_days = log_days
         self.woken = woken
         self.files_of = files_of
         self._forgot_at: datetime | None = None
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Until ``stop``: do what is due as soon as it is."""
+        """Do what is due as soon as it is, until ``stop`` is set."""
         while not stop.is_set():
             try:
                 if await self.run_due():
@@ -101,16 +99,14 @@ class Agenda:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _pause(self) -> float:
-        """Seconds until something is due, at most the poll: another process may add work."""
+        """Return the seconds until something is due, at most the poll: others may add work."""
         due = await self.next_due()
-        return (
-            max(0.0, min(POLL_SECONDS, (due - self.clock.now()).total_seconds()))
-            if due is not None
-            else POLL_SECONDS
-        )
+        if due is None:
+            return POLL_SECONDS
+        return max(0.0, min(POLL_SECONDS, (due - self.clock.now()).total_seconds()))
 
     async def next_due(self) -> datetime | None:
-        """When there is something to do; the past where there is already."""
+        """Return when something is due next; in the past if it is due already."""
         async with self.database.read() as connection:
             found = [
                 await workflows.next_due(connection),
@@ -120,47 +116,56 @@ class Agenda:
         return min((each for each in found if each is not None), default=None)
 
     async def run_due(self) -> list[Ran]:
-        """One pass over everything that is due now."""
+        """Do everything that is due now, once."""
         await self._forget()
         return [
-            *await self._drafts(),
-            *await self._runs(),
-            *await self._failures(),
-            *await self._notices(),
+            *await self._send_drafts(),
+            *await self._execute_runs(),
+            *await self._tell_failures(),
+            *await self._send_notices(),
         ]
 
     async def _forget(self) -> None:
-        """The action log loses what is older than it is to be (behaviour.md 3.7)."""
+        """Delete entries of the action log that are older than ``log_days`` (behaviour.md 3.7)."""
         now = self.clock.now()
         if not self.log_days or (
             self._forgot_at is not None and now - self._forgot_at < FORGETS_EVERY
         ):
             return
+        oldest = now - timedelta(days=self.log_days)
         forgotten = FORGOTTEN_AT_ONCE
         while forgotten == FORGOTTEN_AT_ONCE:
             async with self.database.write(durable=False) as connection:
                 forgotten = await workflow_history.forget_runs(
-                    connection, now - timedelta(days=self.log_days), FORGOTTEN_AT_ONCE
+                    connection, oldest, FORGOTTEN_AT_ONCE
                 )
         self._forgot_at = now
 
-    # ---- mails for later
+    @asynccontextmanager
+    async def _acting(self, actor: str) -> AsyncIterator[AgendaTransaction]:
+        """Open a transaction; what was done in it is written at its end, or not at all."""
+        async with self.database.write(ordered=True) as connection:
+            now = self.clock.now()
+            unit = await UnitOfWork.open(connection, now)
+            act = AgendaTransaction(unit, now, self.identity.zone, actor)
+            yield act
+            await act.write()
 
-    async def _drafts(self) -> list[Ran]:
+    # ---- scheduled mail
+
+    async def _send_drafts(self) -> list[Ran]:
         async with self.database.read() as connection:
-            waiting = await drafts.due(connection, self.clock.now(), BATCH)
-        return [
-            Ran("scheduled mail", each.ticket, await self._draft(each) or "queued")
-            for each in waiting
-        ]
+            due = await drafts.due(connection, self.clock.now(), BATCH)
+        return [Ran("scheduled mail", each.ticket, await self._send_draft(each)) for each in due]
 
-    async def _draft(self, draft: drafts.DueDraft) -> str | None:
-        """Why a mail could not be sent, or None; what we did not foresee ends it as well, or it
-        would be due for ever.
+    async def _send_draft(self, draft: drafts.DueDraft) -> str:
+        """Queue a scheduled mail; return what became of it.
+
+        An unforeseen error fails the mail as well, or it would stay due for ever.
         """
         try:
             author = CorrespondenceDesk(
-                self.database, self.clock, self.house, draft.author, files_of=self.files_of
+                self.database, self.clock, self.identity, draft.author, files_of=self.files_of
             )
             await author.send_draft(draft)
         except Unavailable:
@@ -168,154 +173,114 @@ class Agenda:
         except Rejected as error:
             why = error.message
         except Exception as error:  # noqa: BLE001  # one mail's trouble must not stop the others
-            why = f"it could not be made: {type(error).__name__} in our rules"
+            why = f"internal error ({type(error).__name__}), see the log"
             _log.exception("scheduled mail failed", outgoing=draft.number)
         else:
-            return None
-        async with self.database.write(ordered=True) as connection:
-            await drafts.fail(connection, draft.number, why, self.clock.now())
+            return "queued"
+        async with self._acting("agenda") as act:
+            act.do(DraftFailed(draft.number, why))
         return why
 
     # ---- runs
 
-    async def _runs(self) -> list[Ran]:
+    async def _execute_runs(self) -> list[Ran]:
         async with self.database.read() as connection:
-            waiting = await workflows.due(connection, self.clock.now(), BATCH)
-        if not waiting:
+            due = await workflows.due(connection, self.clock.now(), BATCH)
+        ids = [enrolment for enrolment, _ in due]
+        if not ids:
             return []
-        ids = [enrolment for enrolment, _ in waiting]
         try:
-            return await self._turn(ids)
+            return await self._execute(ids)
         except Unavailable:
             raise
         except Exception as error:  # noqa: BLE001  # one ticket's trouble must not stop the others
             if len(ids) == 1:
-                return [await self._guilty(ids[0], error)]
-        done = []
-        for each in ids:
-            try:
-                done += await self._turn([each])
-            except Unavailable:
-                raise
-            except Exception as error:  # noqa: BLE001  # the same, for one
-                done.append(await self._guilty(each, error))
-        return done
+                return [await self._retry_or_fail_run(ids[0], error)]
+        return [done for each in ids for done in await self._execute_alone(each)]
 
-    async def _turn(self, ids: Sequence[int]) -> list[Ran]:
-        """These runs go on as far as they can, in one transaction."""
+    async def _execute_alone(self, enrolment: int) -> list[Ran]:
+        try:
+            return await self._execute([enrolment])
+        except Unavailable:
+            raise
+        except Exception as error:  # noqa: BLE001  # the same, for one
+            return [await self._retry_or_fail_run(enrolment, error)]
+
+    async def _execute(self, ids: Sequence[int]) -> list[Ran]:
+        """Execute these runs as far as they go now, in one transaction."""
         async with self.database.write(ordered=True) as connection:
             now = self.clock.now()
-            still = dict(await workflows.due(connection, now, 10 * BATCH))
-            mine = [each for each in ids if each in still]
+            due = dict(await workflows.due(connection, now, MOST_DUE))
+            mine = [each for each in ids if each in due]
             if not mine:
-                return [Ran("run", None, "done by another process")] if ids else []
+                return [Ran("run", None, "done by another process")]
             unit = await UnitOfWork.open(connection, now)
-            await unit.load_tickets([still[each] for each in mine])
-            turn = WorkflowRunner(
+            await unit.load_tickets([due[each] for each in mine])
+            runner = WorkflowRunner(
                 unit,
-                self.house,
+                self.identity,
                 now,
                 await template_catalogue.load(connection),
                 await workflows.done(connection, mine),
             )
-            done = []
-            for each in mine:
-                done += [Ran("action", ticket, detail) for ticket, detail in await turn.take(each)]
-            await turn.write()
-        return done
+            done = [each for number in mine for each in await runner.run(number)]
+            await runner.write()
+        return [Ran("action", ticket, detail) for ticket, detail in done]
 
-    async def _guilty(self, enrolment: int, error: Exception) -> Ran:
-        """What we did not foresee is tried again, then given up: a run never stands in the way for
-        ever.
-        """
-        why = f"{type(error).__name__} in our rules"
-        async with self.database.write(ordered=True) as connection:
-            now = self.clock.now()
-            tickets = dict(await workflows.due(connection, now, 10 * BATCH))
+    async def _retry_or_fail_run(self, enrolment: int, error: Exception) -> Ran:
+        """Put off a run that failed unexpectedly, or end it after the last retry."""
+        why = f"internal error ({type(error).__name__}), see the log"
+        async with self._acting("workflow") as act:
+            tickets = dict(await workflows.due(act.unit.connection, act.now, MOST_DUE))
             if enrolment not in tickets:
                 return Ran("run", None, why)
-            unit = await UnitOfWork.open(connection, now)
-            await unit.load_tickets([tickets[enrolment]])
-            run = next(each for each in unit.enrolments[tickets[enrolment]] if each.id == enrolment)
-            workflow = state_of(unit, self.house.zone).workflow(run.workflow_id)
-            action = workflow.graph.following(run.place) if workflow is not None else None
-            over = run.attempts >= RETRIES or workflow is None
-            applier = Applier(unit, now, "workflow", self.house.zone)
-            version, name = (
-                (workflow.version if workflow is not None else 0),
-                (action.id if action is not None else None),
-            )
-            record = RecordRun(
-                run.workflow_id,
-                version,
-                run.ticket,
-                run.id,
-                name,
-                "FAILED" if over else "RETRY",
-                why,
-            )
-            later = MoveRun(
-                run.id,
-                run.place,
-                now + BACK_OFF * 2**run.attempts,
-                run.entered_at,
-                None,
-                run.attempts + 1,
-            )
-            applier.perform([record, FinishRun(run.id, "FAILED", why) if over else later])
-            await unit.flush()
-        _log.error("run failed", enrolment=enrolment, ticket=run.ticket, exc_info=error)
-        return Ran("run", run.ticket, why)
+            ticket = tickets[enrolment]
+            await act.unit.load_tickets([ticket])
+            runs = act.unit.enrolments[ticket]
+            run = next(each for each in runs if each.id == enrolment)
+            act.do(RunFailed(run, act.state.workflow(run.workflow_id), why))
+        _log.error("run failed", enrolment=enrolment, ticket=ticket, exc_info=error)
+        return Ran("run", ticket, why)
 
-    # ---- failures and words to users
+    # ---- failures and notices
 
-    async def _failures(self) -> list[Ran]:
-        """Mail that failed for good is told on its ticket (O12)."""
+    async def _tell_failures(self) -> list[Ran]:
+        """Tell tickets of their mail that failed for good (O12)."""
         async with self.database.read() as connection:
             if not await notices.unsettled(connection, 1):
                 return []
-        async with self.database.write(ordered=True) as connection:
-            now = self.clock.now()
-            reasons = await notices.unsettled(connection, BATCH)
-            unit = await UnitOfWork.open(connection, now)
-            found = await pending_outgoing.deliveries(connection, ids=list(reasons))
+        async with self._acting("outbox") as act:
+            unit = act.unit
+            reasons = await notices.unsettled(unit.connection, BATCH)
+            found = await pending_outgoing.deliveries(unit.connection, ids=list(reasons))
             await unit.load_tickets({each.ticket for each in found if each.ticket is not None})
             await unit.load_contacts([each.recipient for each in found])
-            applier = Applier(unit, now, "outbox", self.house.zone)
-            state = state_of(unit, self.house.zone)
-            grouped: dict[int | None, list[Delivered]] = {}
-            for each in found:
-                ticket = unit.live_ticket(each.ticket)
-                grouped.setdefault(ticket.number if ticket is not None else None, []).append(each)
-            for number, failed in grouped.items():
-                if number is None:
-                    unit.outward.settled.extend({"_id": each.id} for each in failed)
-                    continue
+            for number, failed in _by_ticket(unit, found).items():
+                ticket = unit.tickets[number] if number is not None else None
                 cause = Cause("mail", failed[0].message_id)
-                applier.perform(
-                    decide(
-                        DeliveryFailed(unit.tickets[number], tuple(failed), reasons, cause),
-                        state,
-                        now,
-                    )
-                )
-            await unit.flush()
+                act.do(DeliveryFailed(ticket, tuple(failed), reasons, cause))
         return [
             Ran("failed mail", each.ticket, f"{each.recipient}: {reasons.get(each.id, '')}")
             for each in found
         ]
 
-    async def _notices(self) -> list[Ran]:
-        """One mail a user, of everything he is to be told by now."""
+    async def _send_notices(self) -> list[Ran]:
+        """Queue one mail for each user whose notices are due."""
         async with self.database.read() as connection:
             if not await notices.due(connection, self.clock.now(), 1):
                 return []
-        async with self.database.write(ordered=True) as connection:
-            now = self.clock.now()
-            waiting = await notices.due(connection, now, 20 * BATCH)
-            unit = await UnitOfWork.open(connection, now)
-            await unit.load_tickets({each.ticket for each in waiting})
-            applier = Applier(unit, now, "agenda", self.house.zone)
-            told = notify(AutomaticMail(MailWriter(unit, self.house, now)), applier, waiting)
-            await unit.flush()
+        async with self._acting("agenda") as act:
+            unit = act.unit
+            due = await notices.due(unit.connection, act.now, 20 * BATCH)
+            await unit.load_tickets({each.ticket for each in due})
+            told = notify(AutomaticMail(MailWriter(unit, self.identity, act.now)), act, due)
         return [Ran("notice", ticket, to) for ticket, to in told]
+
+
+def _by_ticket(unit: UnitOfWork, found: Collection[Delivered]) -> dict[int | None, list[Delivered]]:
+    """Group deliveries by the ticket that theirs has become; None for those without one."""
+    grouped: dict[int | None, list[Delivered]] = {}
+    for each in found:
+        ticket = unit.live_ticket(each.ticket)
+        grouped.setdefault(ticket.number if ticket is not None else None, []).append(each)
+    return grouped

@@ -29,7 +29,7 @@ from gateway.errors import Invalid, NotFound, Refused
 from gateway.store.engine import Database
 from gateway.store.queues import drafts
 from gateway.store.tickets import threads
-from gateway.store.tickets.pending_outgoing import OutgoingRow
+from gateway.store.tickets.pending_outgoing import OutgoingFileRow, OutgoingRow
 from gateway.store.tickets.threads import MessageRow
 from gateway.validation import refuse_breaks
 
@@ -214,14 +214,14 @@ class CorrespondenceDesk(Actor):
         )
         unit.outward.queue(row, made.recipients, unit.allot, state="scheduled", due_at=at)
         for place, file in enumerate(mail.files):
-            values = {
-                "outgoing_id": row.id,
-                "position": place,
-                "filename": file.filename,
-                "content_type": file.content_type,
-                "data": file.data,
-            }
-            unit.outward.files.append(values)
+            stored = OutgoingFileRow(
+                outgoing_id=row.id,
+                position=place,
+                filename=file.filename,
+                content_type=file.content_type,
+                data=file.data,
+            )
+            unit.outward.files.append(stored)
 
     def _document(
         self, ticket: Ticket, made: Outgoing, mail: MailDraft, thread: int | None

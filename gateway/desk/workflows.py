@@ -7,18 +7,19 @@ All problems of a plan are reported at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from typing import Any
 
+from core.decide import decide
 from core.decisions.outgoing import FinishRun
-from core.events import EnrolAsked, UnenrolAsked
+from core.events import EnrolAsked, UnenrolAsked, WorkflowEdited
 from core.model.condition import condition_problem
 from core.model.delay import window_problem
 from core.model.workflow import Graph, Workflow, read
 from core.pipeline import Pipeline, Status
 from core.rules.rights import Right
-from core.workflow.edit import Edited, Impossible, affected, after_edit, change, insert, remove
+from core.workflow.edit import Edited, Impossible, affected, change, insert, remove
 from core.workflow.enrol import eligible
 from gateway.compose import template_catalogue
 from gateway.desk.tickets import ActResult
@@ -197,13 +198,16 @@ class WorkflowDesk(Actor):
         await act.load_tickets([run.ticket for run in touched])
         ended = 0
         for run in touched:
-            fields = act.state.facts(act.unit.tickets[run.ticket])
-            after = after_edit(
-                workflow.graph, new, run, edited.ended, self.zone, workflow.window, fields
+            edit = WorkflowEdited(
+                act.unit.tickets[run.ticket],
+                replace(workflow, graph=new),
+                workflow.graph,
+                run,
+                edited.ended,
             )
-            if after is not None:
-                ended += isinstance(after, FinishRun)
-                act.applier.perform([after])
+            decided = decide(edit, act.state, act.now)
+            ended += any(isinstance(each, FinishRun) for each in decided)
+            act.applier.perform(decided)
         return Saved(await _reloaded(act, workflow.id), version, waiting, ended)
 
     async def enroll(self, pipeline: str, status: str, number: int) -> ActResult:

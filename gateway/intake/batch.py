@@ -21,7 +21,7 @@ from core.mail.threading import TicketRef, Tie, ids_of, tie
 from core.model.message import Envelope, Message
 from core.model.ticket import Channel, Contact, Thread, Ticket, User
 from gateway.apply.applier import Applier
-from gateway.apply.threads import MailContext
+from gateway.apply.context import MailContext
 from gateway.desk.transaction import state_of
 from gateway.intake.recipients import channel_at, channels_of
 from gateway.intake.token_lookup import (
@@ -356,7 +356,7 @@ class Batch:
 
     def _remember(self, item: Item, mail: MailContext, event: MailArrived) -> None:
         """Make later mails of the batch see this one as earlier mail, and its bounces as failed."""
-        failed = {row["_id"] for row in self.unit.outward.failed}
+        failed = {row.id for row in self.unit.outward.failed}
         self.deliveries.update(
             (each.id, replace(each, state="failed"))
             for each in event.deliveries

@@ -6,8 +6,11 @@ import ast
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
+
+from core.decisions.tickets import Decision
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("core", "config", "gateway")
@@ -186,9 +189,7 @@ def test_nothing_imports_the_tests():
 
 
 def test_only_apply_changes_a_ticket():
-    """R7: outside apply (with its other half, filing) and the store itself, nobody calls what
-    writes tickets.
-    """
+    """R7: outside apply and the store itself, nobody calls what writes tickets."""
     store = ROOT / "gateway/store/tickets/tickets.py"
     verbs = ("writ", "undo", "move", "set", "delete", "insert", "update")
     writers = {
@@ -215,6 +216,37 @@ def test_only_apply_changes_a_ticket():
                 ):
                     wrong.append(f"{place(path)}:{node.lineno} {node.attr}")
     assert wrong == []
+
+
+def decisions_built(tree: ast.AST, names: frozenset[str]) -> Iterator[tuple[int, str]]:
+    """Line and name of every decision class that a file imports from core.decisions and calls."""
+    modules, classes = set(), {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("core.decisions"):
+            for alias in node.names:
+                own = alias.asname or alias.name
+                modules.add(own)
+                classes[own] = alias.name
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if classes.get(name) in names:
+                yield node.lineno, name
+            case ast.Call(func=ast.Attribute(value=ast.Name(id=module), attr=name)) if (
+                module in modules and name in names
+            ):
+                yield node.lineno, name
+
+
+def test_only_the_rules_decide():
+    """R7: outside core and apply nobody builds a decision; it goes through an event and decide."""
+    names = frozenset(each.__name__ for each in get_args(Decision))
+    assert {"OpenTicket", "QueueMail", "FinishRun"} <= names
+    assert [
+        f"{place(path)}:{line} {name}"
+        for path in SOURCES
+        if not place(path).startswith(("core/", "gateway/apply/"))
+        for line, name in decisions_built(TREES[path], names)
+    ] == []
 
 
 def test_only_the_store_of_tickets_writes_their_tables():

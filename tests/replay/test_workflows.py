@@ -405,7 +405,7 @@ async def test_by_hand_filters_and_the_once_rule_do_not_bind(office: Office):
     assert await office.enrolments("New") == []
     await editor.enroll("Support", "New", 1)
     await office.run()
-    with pytest.raises(Refused, match="ticket 1 is in workflow Support / New already"):
+    with pytest.raises(Refused, match="ticket 1 is already in workflow Support / New"):
         await editor.enroll("Support", "New", 1)
     await office.later(days=1)
     await editor.enroll("Support", "New", 1)

@@ -90,16 +90,6 @@ async def waiting(connection: AsyncConnection, number: int, now: datetime) -> Dr
     return Draft({**found, "left": sorted(left)}, files)
 
 
-async def fail(connection: AsyncConnection, number: int, reason: str, now: datetime) -> None:
-    """Mark the scheduled deliveries of a draft as failed; its ticket is notified later."""
-    query = sa.update(DELIVERY).where(
-        DELIVERY.c.outgoing_id == number, DELIVERY.c.state == "scheduled"
-    )
-    await connection.execute(
-        query.values(state="failed", last_reply=reason, ended_at=now, due_at=None, settled=False)
-    )
-
-
 async def mail_of(connection: AsyncConnection, ticket: int, message: int | None) -> int | None:
     """Return the mail id of a message of a ticket, by default of its newest inbound message."""
     table, thread = tables.message, tables.thread

@@ -1,6 +1,4 @@
-"""What a book has changed and not yet written: each kind of row apart, so that it goes out as one
-multi-row statement. Nothing here can fail.
-"""
+"""What a unit of work has changed and not written yet, each kind of row in a list of its own."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from gateway.store.tickets.tickets import TicketEvent
 
 @dataclass(slots=True)
 class Pending:
-    """What was changed and is not written yet."""
+    """Changes of tickets, threads and contacts that are not written yet."""
 
     new_contacts: dict[int, Contact] = field(default_factory=dict)
     changed_contacts: set[int] = field(default_factory=set)
@@ -30,17 +28,13 @@ class Pending:
     messages: list[MessageRow] = field(default_factory=list)
     events: list[TicketEvent] = field(default_factory=list)
     links: list[tuple[int, int, str]] = field(default_factory=list)
-    joins: list[tuple[int, int]] = field(default_factory=list)  # threads: from, into
-    joined: dict[int, Thread] = field(
-        default_factory=dict
-    )  # threads as they were before they were joined
+    joins: list[tuple[int, int]] = field(default_factory=list)  # (thread, into)
+    joined: dict[int, Thread] = field(default_factory=dict)  # threads as they were before
     merges: list[tuple[int, int, dict[str, Any]]] = field(default_factory=list)
-    associated: dict[tuple[int, int], bool] = field(
-        default_factory=dict
-    )  # (ticket, contact): put on it, or taken off
+    # (ticket, contact): True if put on it, False if taken off
+    associated: dict[tuple[int, int], bool] = field(default_factory=dict)
     dropped_participants: set[tuple[int, int]] = field(default_factory=set)
-    undone: list[int] = field(default_factory=list)  # merge rows
+    undone: list[int] = field(default_factory=list)  # ids of merges
     returns: list[JoinRecord] = field(default_factory=list)
-    splits: list[tuple[int, tuple[int, ...]]] = field(
-        default_factory=list
-    )  # thread, messages that go there
+    # (thread, messages that go there)
+    splits: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)

@@ -1,14 +1,12 @@
-"""What one transaction sends, tells and does by workflows: rows collected in memory and written
-with the rest of its book.
+"""Mail, notices, tasks, webhook calls and workflow runs of one transaction, not written yet.
 
-Only ``gateway.apply.applier`` fills it. What can go wrong: a key that was used before
-(IntegrityError), which is the last of several guards against doing a thing twice; the transaction
-is undone then.
+Only ``gateway.apply`` and drafts of the desk fill it. IntegrityError: a key was used before, which
+is the last of several guards against doing something twice; the transaction is undone.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,55 +20,84 @@ from gateway.store.schema import tables
 from gateway.store.setup import workflows
 from gateway.store.setup.workflows import ActionRun
 from gateway.store.sql.any_of import among
-from gateway.store.sql.bulk import Work
+from gateway.store.sql.bulk import Rows, Work
 
-OUTGOING, DELIVERY, NOTICE = tables.outgoing, tables.delivery, tables.notice
+OUTGOING, DELIVERY, NOTICE, TASK = tables.outgoing, tables.delivery, tables.notice, tables.task
+
+
+# ---- statements; their parameters are the fields of a row below, each with a leading underscore
+
+
+def _new(column: sa.Column[Any], name: str) -> sa.BindParameter[Any]:
+    """Return the parameter for a column's new value."""
+    return sa.bindparam(f"_{name}", type_=column.type)
+
+
 SENT_DRAFT = (
-    sa.update(OUTGOING) .where(OUTGOING.c.id == sa.bindparam("_id")) .values({name: sa.bindparam(f"_{name}",
-    type_=OUTGOING.c[name].type) for name in ("ticket", "thread_id", "message", "message_id",
-    "subject", "raw", "return_address")}) .values(draft=None)
-)  # fmt: skip
+    sa.update(OUTGOING)
+    .where(OUTGOING.c.id == sa.bindparam("_id"))
+    .values(
+        draft=None,
+        ticket=_new(OUTGOING.c.ticket, "ticket"),
+        thread_id=_new(OUTGOING.c.thread_id, "thread_id"),
+        message=_new(OUTGOING.c.message, "message"),
+        message_id=_new(OUTGOING.c.message_id, "message_id"),
+        subject=_new(OUTGOING.c.subject, "subject"),
+        raw=_new(OUTGOING.c.raw, "raw"),
+        return_address=_new(OUTGOING.c.return_address, "return_address"),
+    )
+)
+SCHEDULED = sa.and_(
+    DELIVERY.c.outgoing_id == sa.bindparam("_outgoing_id"), DELIVERY.c.state == "scheduled"
+)
 RELEASE = (
-    sa.update(DELIVERY) .where(DELIVERY.c.outgoing_id == sa.bindparam("_outgoing"),
-    DELIVERY.c.state == "scheduled") .values(state="queued", due_at=sa.bindparam("_due",
-    type_=DELIVERY.c.due_at.type), created_at=sa.bindparam("_due", type_=DELIVERY.c.due_at.type))
-)  # fmt: skip
-CAME_BACK = (
+    sa.update(DELIVERY)
+    .where(SCHEDULED)
+    .values(
+        state="queued",
+        due_at=_new(DELIVERY.c.due_at, "due_at"),
+        created_at=_new(DELIVERY.c.created_at, "due_at"),
+    )
+)
+FAIL_DRAFT = (
+    sa.update(DELIVERY)
+    .where(SCHEDULED)
+    .values(
+        state="failed",
+        settled=False,
+        due_at=None,
+        last_reply=_new(DELIVERY.c.last_reply, "reply"),
+        ended_at=_new(DELIVERY.c.ended_at, "at"),
+    )
+)
+FAIL_DELIVERY = (
     sa.update(DELIVERY)
     .where(DELIVERY.c.id == sa.bindparam("_id"))
     .values(
         state="failed",
         settled=True,
-        last_reply=sa.bindparam("_reply", type_=DELIVERY.c.last_reply.type),
-        ended_at=sa.bindparam("_at", type_=DELIVERY.c.ended_at.type),
+        last_reply=_new(DELIVERY.c.last_reply, "reply"),
+        ended_at=_new(DELIVERY.c.ended_at, "at"),
     )
 )
 SETTLE = sa.update(DELIVERY).where(DELIVERY.c.id == sa.bindparam("_id")).values(settled=True)
-TOLD = (
+COVER_NOTICE = (
     sa.update(NOTICE)
     .where(NOTICE.c.id == sa.bindparam("_id"))
-    .values(outgoing_id=sa.bindparam("_outgoing", type_=NOTICE.c.outgoing_id.type))
+    .values(outgoing_id=_new(NOTICE.c.outgoing_id, "outgoing_id"))
 )
-TASK_DONE = (
-    sa.update(tables.task)
-    .where(tables.task.c.id == sa.bindparam("_id"))
-    .values(done_at=sa.bindparam("_done_at", type_=tables.task.c.done_at.type))
+DROP_NOTICE = sa.delete(NOTICE).where(NOTICE.c.id == sa.bindparam("_id"))
+FINISH_TASK = (
+    sa.update(TASK)
+    .where(TASK.c.id == sa.bindparam("_id"))
+    .values(done_at=_new(TASK.c.done_at, "done_at"))
 )
-DROP = sa.delete(NOTICE).where(NOTICE.c.id == sa.bindparam("_id"))
-_KNOWN = sa.select(
-    DELIVERY.c.id,
-    DELIVERY.c.recipient,
-    DELIVERY.c.state,
-    OUTGOING.c.message_id,
-    OUTGOING.c.ticket,
-    OUTGOING.c.author_id,
-    OUTGOING.c.automatic,
-).join(OUTGOING, OUTGOING.c.id == DELIVERY.c.outgoing_id)
-BY_MESSAGE = _KNOWN.where(among(OUTGOING.c.message, "messages"))
-BY_ID = _KNOWN.where(among(DELIVERY.c.id, "ids"))
 
 
-@dataclass(frozen=True, slots=True)
+# ---- rows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingRow:
     """A mail on its way out; the columns of the table."""
 
@@ -90,7 +117,135 @@ class OutgoingRow:
     created_at: datetime
 
 
-OUTGOING_COLUMNS = tuple(each.name for each in fields(OutgoingRow))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutgoingFileRow:
+    """A file of a draft."""
+
+    outgoing_id: int
+    position: int
+    filename: str
+    content_type: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeliveryRow:
+    """One recipient of an outgoing mail."""
+
+    id: int
+    outgoing_id: int
+    recipient: str
+    domain: str
+    state: str
+    due_at: datetime
+    created_at: datetime
+    attempts: int = 0
+    settled: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentDraft:
+    """A draft that became a mail; ``id`` is its outgoing row."""
+
+    id: int
+    ticket: int | None
+    thread_id: int | None
+    message: int | None
+    message_id: str
+    subject: str
+    raw: bytes
+    return_address: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleasedDraft:
+    """A draft whose scheduled deliveries are due at once."""
+
+    outgoing_id: int
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedDraft:
+    """A draft whose scheduled deliveries failed, and why."""
+
+    outgoing_id: int
+    reply: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailedDelivery:
+    """A delivery that failed after the next server took it, or ended there, and why."""
+
+    id: int
+    reply: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoticeRow:
+    """Something a user is to be told."""
+
+    id: int
+    user_id: int
+    kind: str
+    ticket: int
+    detail: str
+    created_at: datetime
+    due_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CoveredNotice:
+    """A notice, and the outgoing mail that covers it."""
+
+    id: int
+    outgoing_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskRow:
+    """Something for people to do on a ticket."""
+
+    id: int
+    ticket: int
+    text: str
+    due_at: datetime | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishedTask:
+    """A task that is done."""
+
+    id: int
+    done_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebhookRow:
+    """A call of a webhook; ``body`` is JSON."""
+
+    id: int
+    ticket: int
+    url: str
+    body: str
+    key: str
+    due_at: datetime
+    created_at: datetime
+    state: str = "queued"
+    attempts: int = 0
+
+
+def _rows(items: Sequence[Any], prefix: str = "") -> Rows:
+    """Return dataclass instances of one kind as mappings by column, or by parameter."""
+    names = [each.name for each in fields(items[0])] if items else []
+    return [{prefix + name: getattr(item, name) for name in names} for item in items]
+
+
+def _ids(numbers: Sequence[int]) -> Rows:
+    return [{"_id": each} for each in numbers]
 
 
 @dataclass(slots=True)
@@ -98,59 +253,55 @@ class PendingOutgoing:
     """See the module."""
 
     outgoing: list[OutgoingRow] = field(default_factory=list)
-    drafts: list[dict[str, Any]] = field(default_factory=list)  # rows of SENT_DRAFT
-    released: list[dict[str, Any]] = field(default_factory=list)  # rows of RELEASE
-    deliveries: list[dict[str, Any]] = field(default_factory=list)
-    files: list[dict[str, Any]] = field(default_factory=list)
-    failed: list[dict[str, Any]] = field(default_factory=list)  # rows of CAME_BACK
-    settled: list[dict[str, Any]] = field(default_factory=list)
-    notices: list[dict[str, Any]] = field(default_factory=list)
-    told: list[dict[str, Any]] = field(default_factory=list)
-    dropped: list[dict[str, Any]] = field(default_factory=list)  # notices for nobody
-    tasks: list[dict[str, Any]] = field(default_factory=list)
-    done_tasks: list[dict[str, Any]] = field(default_factory=list)  # rows of TASK_DONE
-    calls: list[dict[str, Any]] = field(default_factory=list)
+    files: list[OutgoingFileRow] = field(default_factory=list)
+    deliveries: list[DeliveryRow] = field(default_factory=list)
+    sent_drafts: list[SentDraft] = field(default_factory=list)
+    released_drafts: list[ReleasedDraft] = field(default_factory=list)
+    failed_drafts: list[FailedDraft] = field(default_factory=list)
+    failed: list[FailedDelivery] = field(default_factory=list)
+    settled: list[int] = field(default_factory=list)  # ids of deliveries
+    notices: list[NoticeRow] = field(default_factory=list)
+    covered_notices: list[CoveredNotice] = field(default_factory=list)
+    dropped_notices: list[int] = field(default_factory=list)
+    tasks: list[TaskRow] = field(default_factory=list)
+    finished_tasks: list[FinishedTask] = field(default_factory=list)
+    calls: list[WebhookRow] = field(default_factory=list)
     runs: list[ActionRun] = field(default_factory=list)
     new_enrolments: dict[int, Enrolment] = field(default_factory=dict)
     changed_enrolments: dict[int, Enrolment] = field(default_factory=dict)
 
     def work(self) -> Work:
-        """The statements, in an order that foreign keys allow."""
+        """Return the statements in an order that foreign keys allow."""
         return [
-            (
-                OUTGOING,
-                [{name: getattr(row, name) for name in OUTGOING_COLUMNS} for row in self.outgoing],
-            ),
-            (tables.outgoing_file, self.files),
-            (SENT_DRAFT, self.drafts),
-            (DELIVERY, self.deliveries),
-            (RELEASE, self.released),
-            (CAME_BACK, self.failed),
-            (SETTLE, self.settled),
-            (NOTICE, self.notices),
-            (TOLD, self.told),
-            (DROP, self.dropped),
-            (tables.task, self.tasks),
-            (TASK_DONE, self.done_tasks),
-            (tables.webhook_call, self.calls),
+            (OUTGOING, _rows(self.outgoing)),
+            (tables.outgoing_file, _rows(self.files)),
+            (SENT_DRAFT, _rows(self.sent_drafts, "_")),
+            (DELIVERY, _rows(self.deliveries)),
+            (RELEASE, _rows(self.released_drafts, "_")),
+            (FAIL_DRAFT, _rows(self.failed_drafts, "_")),
+            (FAIL_DELIVERY, _rows(self.failed, "_")),
+            (SETTLE, _ids(self.settled)),
+            (NOTICE, _rows(self.notices)),
+            (COVER_NOTICE, _rows(self.covered_notices, "_")),
+            (DROP_NOTICE, _ids(self.dropped_notices)),
+            (TASK, _rows(self.tasks)),
+            (FINISH_TASK, _rows(self.finished_tasks, "_")),
+            (tables.webhook_call, _rows(self.calls)),
             *workflows.writing(self.new_enrolments.values(), self.changed_enrolments.values()),
             *workflows.writing_runs(self.runs),
         ]
 
     def automatic(self) -> int:
-        """How many automatic mails are not written yet."""
+        """Return how many automatic mails are not written yet."""
         return sum(row.automatic for row in self.outgoing)
 
     def receipts(self, template: str, address: str) -> tuple[int, int]:
-        """How many mails of a template that are not written yet go to an address, and to its
-        domain.
-        """
+        """Return how many unwritten mails of a template go to an address, and to its domain."""
         mails = {row.id for row in self.outgoing if row.automatic and row.template == template}
-        there = [each for each in self.deliveries if each["outgoing_id"] in mails]
-        domain = address.rpartition("@")[2].lower()
-        return sum(each["recipient"] == address for each in there), sum(
-            each["domain"] == domain for each in there
-        )
+        sent = [each for each in self.deliveries if each.outgoing_id in mails]
+        domain = _domain(address)
+        to_address = sum(each.recipient == address for each in sent)
+        return to_address, sum(each.domain == domain for each in sent)
 
     def queue(
         self,
@@ -161,28 +312,46 @@ class PendingOutgoing:
         state: str,
         due_at: datetime,
     ) -> None:
-        """A mail with a delivery for each recipient."""
+        """Add a mail with a delivery for each recipient."""
         self.outgoing.append(row)
-        for each in dict.fromkeys(recipients):
-            self.deliveries.append(
-                {
-                    "id": allot("delivery"),
-                    "outgoing_id": row.id,
-                    "recipient": each,
-                    "domain": each.rpartition("@")[2].lower(),
-                    "state": state,
-                    "attempts": 0,
-                    "due_at": due_at,
-                    "created_at": row.created_at,
-                    "settled": True,
-                }
+        self.deliveries.extend(
+            DeliveryRow(
+                id=allot("delivery"),
+                outgoing_id=row.id,
+                recipient=each,
+                domain=_domain(each),
+                state=state,
+                due_at=due_at,
+                created_at=row.created_at,
             )
+            for each in dict.fromkeys(recipients)
+        )
+
+
+def _domain(address: str) -> str:
+    return address.rpartition("@")[2].lower()
+
+
+# ---- reading
+
+# What a report or a failure has to know of a delivery: the fields of Delivered.
+_DELIVERED = sa.select(
+    DELIVERY.c.id,
+    DELIVERY.c.recipient,
+    DELIVERY.c.state,
+    OUTGOING.c.message_id,
+    OUTGOING.c.ticket,
+    OUTGOING.c.author_id,
+    OUTGOING.c.automatic,
+).join(OUTGOING, OUTGOING.c.id == DELIVERY.c.outgoing_id)
+BY_MESSAGE = _DELIVERED.where(among(OUTGOING.c.message, "messages"))
+BY_ID = _DELIVERED.where(among(DELIVERY.c.id, "ids"))
 
 
 async def deliveries(
     connection: AsyncConnection, *, messages: Collection[int] = (), ids: Collection[int] = ()
 ) -> list[Delivered]:
-    """The deliveries of these messages, and those with these ids."""
+    """Return the deliveries of these messages, and those with these ids."""
     found: dict[int, Delivered] = {}
     for query, name, wanted in ((BY_MESSAGE, "messages", messages), (BY_ID, "ids", ids)):
         if wanted:
@@ -193,6 +362,7 @@ async def deliveries(
     return [found[each] for each in sorted(found)]
 
 
+# Counts the automatic mails of a template since an instant.
 _RECEIPTS = (
     sa.select(sa.func.count())
     .select_from(DELIVERY.join(OUTGOING, OUTGOING.c.id == DELIVERY.c.outgoing_id))
@@ -205,8 +375,7 @@ _RECEIPTS = (
 )
 TO_ADDRESS = _RECEIPTS.where(DELIVERY.c.recipient == sa.bindparam("place"))
 TO_DOMAIN = _RECEIPTS.where(DELIVERY.c.domain == sa.bindparam("place"))
-# SQLite takes the index of automatic mails only for a condition that is worded like the index's
-# own.
+# SQLite uses the index of automatic mails only for a condition worded like the index's own.
 AUTOMATIC = sa.select(sa.func.count()).where(
     sa.text("outgoing.automatic"),
     OUTGOING.c.created_at > sa.bindparam("since", type_=OUTGOING.c.created_at.type),
@@ -216,14 +385,12 @@ AUTOMATIC = sa.select(sa.func.count()).where(
 async def receipts(
     connection: AsyncConnection, template: str, address: str, now: datetime
 ) -> tuple[int, int, int]:
-    """How many mails of a template went to an address within the hour, within the day, and to its
-    domain within the hour.
-    """
+    """Count mails of a template: to an address in an hour and a day, to its domain in an hour."""
     hour, day = now - timedelta(hours=1), now - timedelta(days=1)
     asked = (
         (TO_ADDRESS, address, hour),
         (TO_ADDRESS, address, day),
-        (TO_DOMAIN, address.rpartition("@")[2].lower(), hour),
+        (TO_DOMAIN, _domain(address), hour),
     )
     found = [
         (
@@ -235,10 +402,11 @@ async def receipts(
 
 
 async def automatic_since(connection: AsyncConnection, since: datetime) -> int:
-    """How many automatic mails there were."""
+    """Count the automatic mails since an instant."""
     return int((await connection.execute(AUTOMATIC, {"since": since})).scalar_one())
 
 
+# Selects the deliveries of messages of ours, with their state and the last reply.
 OF_MESSAGES = (
     sa.select(
         OUTGOING.c.message,
@@ -260,7 +428,7 @@ RAW_OF_MESSAGES = sa.select(OUTGOING.c.message, OUTGOING.c.raw).where(
 async def of_messages(
     connection: AsyncConnection, messages: Collection[int]
 ) -> dict[int, list[dict[str, Any]]]:
-    """How far each of these messages came, recipient by recipient."""
+    """Return the deliveries of each of these messages."""
     found: dict[int, list[dict[str, Any]]] = {}
     if messages:
         for row in (await connection.execute(OF_MESSAGES, {"messages": list(messages)})).mappings():
@@ -273,7 +441,7 @@ async def of_messages(
 async def raw_of_messages(
     connection: AsyncConnection, messages: Collection[int]
 ) -> dict[int, bytes]:
-    """The bytes of these messages of ours."""
+    """Return the bytes of these messages of ours."""
     if not messages:
         return {}
     return {

@@ -76,7 +76,7 @@ class RefRow:
     machine: bool = False  # the message's kind is in MACHINE_KINDS; not stored
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRow:
     """A message as stored; JSON columns hold plain lists and objects."""
 

@@ -1,9 +1,8 @@
-"""The working set of one transaction: what a batch of mails, or one act of an agent, can touch,
-loaded in a few set queries.
+"""The working set of one transaction: all that a batch of mails or one act can touch.
 
-The rules are asked against it, ``gateway.apply.applier`` changes it, and :meth:`UnitOfWork.flush` writes
-the difference as multi-row statements. It lives inside one ordered write transaction, so nobody
-else changes these rows meanwhile; leaving the block without a flush changes nothing.
+It is loaded in a few set queries. The rules are asked against it, ``gateway.apply`` changes it, and
+:meth:`UnitOfWork.flush` writes the difference as multi-row statements. It lives inside one ordered
+write transaction, so nobody else changes these rows meanwhile. Without a flush nothing changes.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from core.model.workflow import Enrolment
 from gateway.store.schema import tables
 from gateway.store.setup import workflows
 from gateway.store.setup.desk_config import DeskConfig, load_desk
-from gateway.store.sql.bulk import write_rows
+from gateway.store.sql.bulk import Work, write_rows
 from gateway.store.tickets import contacts, search, threads, tickets
 from gateway.store.tickets.pending import Pending
 from gateway.store.tickets.pending_outgoing import PendingOutgoing
 from gateway.store.tickets.threads import REF_LIMIT, RefRow
 
-Connection = AsyncConnection  # the name other rooms use for a transaction of ours
+Connection = AsyncConnection  # for rooms that do not import SQLAlchemy
 ROLE_ORDER = ("stranger", "participant", "associated", "requester")
 UPDATE_COUNTER = (
     sa.update(tables.counter)
@@ -38,7 +37,7 @@ UPDATE_COUNTER = (
 
 
 class UnitOfWork:
-    """See the module. Construct with :meth:`open`; ids are given out by :meth:`allot`."""
+    """The working set; create it with :meth:`open`."""
 
     def __init__(
         self, connection: AsyncConnection, desk: DeskConfig, counters: dict[str, int], now: datetime
@@ -62,19 +61,19 @@ class UnitOfWork:
 
     @classmethod
     async def open(cls, connection: AsyncConnection, now: datetime) -> UnitOfWork:
-        """An empty book on an ordered write transaction."""
+        """Return an empty unit of work on an ordered write transaction."""
         desk = await load_desk(connection)
         rows = await connection.execute(sa.select(tables.counter.c.name, tables.counter.c.value))
         return cls(connection, desk, dict(rows.all()), now)
 
     def allot(self, name: str) -> int:
-        """The next number of a kind; what is not flushed is not used up."""
+        """Return the next number of a kind; it is used up only by a flush."""
         self._allotted[name] += 1
         return self._allotted[name]
 
     @property
     def next_ticket(self) -> int:
-        """The number the next ticket will have."""
+        """The number that the next ticket will have."""
         return self._allotted["ticket"] + 1
 
     # ---- loading
@@ -86,9 +85,7 @@ class UnitOfWork:
         thread_ids: Collection[int],
         numbers: Collection[int],
     ) -> None:
-        """Everything that mails stating these ids and addresses, or naming these threads and
-        tickets, can touch.
-        """
+        """Load all that mails with these ids, addresses, threads or tickets can touch."""
         await self._load_refs({ref[:REF_LIMIT] for ref in refs})
         await self.load_contacts(addresses)
         await self.load_threads(
@@ -103,24 +100,24 @@ class UnitOfWork:
             self.refs.setdefault(row.ref, []).append(row)
 
     async def load_contacts(self, addresses: Iterable[str]) -> None:
-        """Contacts by address key."""
+        """Load contacts by address key."""
         wanted = {address for address in addresses if address and address not in self.contact_ids}
         for contact in await contacts.load(self.connection, addresses=wanted):
             self.put_contact(contact)
 
     async def load_earlier(self, pairs: Collection[tuple[int, str]]) -> None:
-        """Tickets that a fresh mail of these (contact, subject) may be suggested to continue (E14)."""
+        """Load tickets that a fresh mail of (contact, subject) may continue (E14)."""
         self.earlier = await tickets.earlier(
             self.connection, {contact for contact, _ in pairs}, {key for _, key in pairs}
         )
 
     def put_contact(self, contact: Contact) -> None:
-        """Make a contact known to the book."""
+        """Add a contact that was loaded."""
         self.contacts[contact.id] = contact
         self.contact_ids[contact.address] = contact.id
 
     async def load_threads(self, ids: Collection[int]) -> None:
-        """Threads, followed through redirects, with their participants."""
+        """Load threads and what they redirect to, with their participants."""
         missing = set(ids) - self.threads.keys()
         while missing:
             found = await threads.load(self.connection, missing)
@@ -136,7 +133,7 @@ class UnitOfWork:
         )
 
     async def load_tickets(self, numbers: Collection[int]) -> None:
-        """Tickets, followed through merges, with all their threads and people."""
+        """Load tickets and what they were merged into, with all threads and people."""
         missing = set(numbers) - self.tickets.keys()
         fresh: set[int] = set()
         while missing:
@@ -151,9 +148,8 @@ class UnitOfWork:
         rows = await threads.of_tickets(self.connection, fresh)
         self.threads.update((thread.id, thread) for thread in rows if thread.id not in self.threads)
         await self._load_participants([thread.id for thread in rows])
-        if onward := {
-            thread.redirect_to for thread in rows if thread.redirect_to
-        }:  # what goes on with a ticket in the trash
+        # threads that continue under another ticket while theirs is in the trash
+        if onward := {thread.redirect_to for thread in rows if thread.redirect_to}:
             await self.load_threads(onward)
             standing = [self.follow(each) for each in onward]
             await self.load_tickets(
@@ -170,28 +166,28 @@ class UnitOfWork:
     # ---- reading
 
     def follow(self, thread_id: int) -> Thread | None:
-        """The thread that stands for an id today, or None when there is none."""
+        """Return the thread that an id stands for now, redirects followed, or None."""
         thread = self.threads.get(thread_id)
         while thread is not None and thread.redirect_to is not None:
             thread = self.threads.get(thread.redirect_to)
         return thread
 
     def live_ticket(self, number: int | None) -> Ticket | None:
-        """The ticket a number stands for today: merges followed, the trash included."""
+        """Return the ticket that a number stands for now, merges followed; also a deleted one."""
         ticket = self.tickets.get(number) if number is not None else None
         while ticket is not None and ticket.merged_into is not None:
             ticket = self.tickets.get(ticket.merged_into)
         return ticket
 
     def threads_of(self, number: int) -> list[Thread]:
-        """The threads of a ticket, oldest id first."""
+        """Return the threads of a ticket, lowest id first."""
         return sorted(
             (thread for thread in self.threads.values() if thread.ticket == number),
             key=lambda thread: thread.id,
         )
 
     def known_refs(self, ids: Iterable[str]) -> dict[str, list[Ref]]:
-        """What threads know of these Message-IDs, by the id as asked, threads followed."""
+        """Return what threads know of these Message-IDs, by the id as asked."""
         found: dict[str, list[Ref]] = {}
         for each in ids:
             for row in self.refs.get(each[:REF_LIMIT], ()):
@@ -205,8 +201,9 @@ class UnitOfWork:
     def part_of(
         self, contact_id: int, thread: Thread | None, ticket: Ticket | None
     ) -> ParticipantRole | None:
-        """The strongest part a contact has in a thread and its ticket; in a forward thread only
-        that thread's (E17).
+        """Return the strongest part that a contact has in a thread and its ticket.
+
+        In a forward thread only that thread's part counts (E17).
         """
         parts: list[ParticipantRole] = []
         if thread is not None and contact_id in (inside := self.participants.get(thread.id, {})):
@@ -226,22 +223,21 @@ class UnitOfWork:
                     if contact_id in self.participants.get(each, {})
                 )
         best = max(parts, key=ROLE_ORDER.index, default=None)
-        # Having opened another thread of the ticket makes nobody its requester.
+        # who opened another thread of the ticket is not its requester
         return "participant" if best == "requester" and ticket is not None else best
 
     def contact_at(self, address: str | None) -> Contact | None:
-        """The contact of an address as written."""
+        """Return the contact of an address as written, or None."""
         number = self.contact_ids.get(address_key(address)) if address else None
         return self.contacts[number] if number is not None else None
 
-    # ---- changing (called by gateway.apply.applier)
+    # ---- changing (called by gateway.apply)
 
     def ensure_contact(self, address: str, name: str) -> Contact:
-        """The contact of an address, made when it is new; a name is filled in where none was known."""
+        """Return the contact of an address, new if need be; fill in a missing name."""
         key = address_key(address)
-        name = (
-            name.strip(' "') if name.count('"') % 2 else name
-        )  # a quotation that was never closed, or never opened
+        if name.count('"') % 2:  # a quote that was never closed, or never opened
+            name = name.strip(' "')
         known = self.contact_at(key)
         if known is None:
             known = Contact(self.allot("contact"), key, name)
@@ -278,7 +274,7 @@ class UnitOfWork:
             self.pending.changed_threads.add(thread.id)
 
     def set_participant(self, thread: int, contact: int, role: ParticipantRole) -> None:
-        """Give a part; a weaker one than he has changes nothing."""
+        """Give a contact a part in a thread; a weaker one changes nothing."""
         parts = self.participants[thread]
         held = parts.get(contact)
         if held is not None and ROLE_ORDER.index(held) >= ROLE_ORDER.index(role):
@@ -290,7 +286,7 @@ class UnitOfWork:
             self.pending.changed_participants.add((thread, contact))
 
     def drop_participant(self, thread: int, contact: int) -> None:
-        """Take a contact's part in a thread away."""
+        """Take away the part that a contact has in a thread."""
         if self.participants[thread].pop(contact, None) is None:
             return
         pair = (thread, contact)
@@ -301,7 +297,7 @@ class UnitOfWork:
             self.pending.dropped_participants.add(pair)
 
     def set_associated(self, ticket: int, contact: int, *, present: bool) -> None:
-        """Put a contact on a ticket, or take him off."""
+        """Put a contact on a ticket, or take them off."""
         people = self.associated[ticket]
         if (contact in people) != present:
             (people.add if present else people.discard)(contact)
@@ -329,7 +325,7 @@ class UnitOfWork:
         forward: bool = False,
         machine: bool = False,
     ) -> None:
-        """A thread holds the message with this id, or was pointed at it."""
+        """Remember that a thread holds the message with this id, or refers to it."""
         ref = ref[:REF_LIMIT]
         rows = self.refs.setdefault(ref, [])
         for row in rows:
@@ -352,41 +348,7 @@ class UnitOfWork:
     async def flush(self) -> None:
         """Write everything pending, in an order that foreign keys allow."""
         pending, connection = self.pending, self.connection
-        counters = [
-            {"_n": name, "_v": value}
-            for name, value in self._allotted.items()
-            if value != self._counters[name]
-        ]
-        await write_rows(
-            connection,
-            [
-                (UPDATE_COUNTER, counters),
-                *contacts.writing(
-                    pending.new_contacts.values(),
-                    (self.contacts[each] for each in sorted(pending.changed_contacts)),
-                    self.now,
-                ),
-                *tickets.writing(
-                    *(
-                        [self.tickets[each] for each in sorted(ids)]
-                        for ids in (pending.new_tickets, pending.changed_tickets)
-                    )
-                ),
-                *threads.writing(
-                    *(
-                        [self.threads[each] for each in sorted(ids)]
-                        for ids in (pending.new_threads, pending.changed_threads)
-                    )
-                ),
-                *threads.writing_participants(
-                    self._parts(pending.new_participants), self._parts(pending.changed_participants)
-                ),
-                *threads.writing_refs(pending.new_refs.values(), pending.changed_refs.values()),
-                *threads.writing_messages(pending.messages),
-                *tickets.writing_events(pending.events),
-                *self.outward.work(),
-            ],
-        )
+        await write_rows(connection, self._work())
         if pending.dropped_participants:
             await threads.drop_participants(connection, pending.dropped_participants)
         for (ticket, contact), present in pending.associated.items():
@@ -399,6 +361,35 @@ class UnitOfWork:
         await tickets.write_links(connection, pending.links)
         self.pending, self.outward = Pending(), PendingOutgoing()
         self._counters = dict(self._allotted)
+
+    def _work(self) -> Work:
+        """Return the statements for everything that is new or changed."""
+        pending = self.pending
+        counters = [
+            {"_n": name, "_v": value}
+            for name, value in self._allotted.items()
+            if value != self._counters[name]
+        ]
+        changed = (self.contacts[each] for each in sorted(pending.changed_contacts))
+        return [
+            (UPDATE_COUNTER, counters),
+            *contacts.writing(pending.new_contacts.values(), changed, self.now),
+            *tickets.writing(
+                [self.tickets[each] for each in sorted(pending.new_tickets)],
+                [self.tickets[each] for each in sorted(pending.changed_tickets)],
+            ),
+            *threads.writing(
+                [self.threads[each] for each in sorted(pending.new_threads)],
+                [self.threads[each] for each in sorted(pending.changed_threads)],
+            ),
+            *threads.writing_participants(
+                self._parts(pending.new_participants), self._parts(pending.changed_participants)
+            ),
+            *threads.writing_refs(pending.new_refs.values(), pending.changed_refs.values()),
+            *threads.writing_messages(pending.messages),
+            *tickets.writing_events(pending.events),
+            *self.outward.work(),
+        ]
 
     def _parts(self, pairs: Iterable[tuple[int, int]]) -> list[tuple[int, int, str]]:
         return [

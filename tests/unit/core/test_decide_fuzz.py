@@ -213,10 +213,10 @@ def arrivals(draw: st.DrawFn) -> MailArrived:
     )
     user = draw(st.sampled_from([None, None, User(1, "Uma", frozenset({"uma@desk.example"}))]))
     return MailArrived(
-        message,
-        NOW,
-        tuple(draw(st.lists(st.sampled_from(CHANNELS), max_size=2, unique=True))),
-        Sender(
+        message=message,
+        received_at=NOW,
+        channels=tuple(draw(st.lists(st.sampled_from(CHANNELS), max_size=2, unique=True))),
+        sender=Sender(
             contact,
             user,
             draw(st.integers(0, 9)) == 0,
@@ -225,24 +225,24 @@ def arrivals(draw: st.DrawFn) -> MailArrived:
             if contact
             else None,
         ),
-        draw(st.sampled_from(["pass", "fail", "none"])),
-        tie,
-        draw(
+        verdict=draw(st.sampled_from(["pass", "fail", "none"])),
+        tie=tie,
+        duplicate_of=draw(
             st.sampled_from(
                 [None] * 9 + [Original(1, None, None, None), Original(2, CHANNELS[0], 1, 1)]
             )
         ),
-        draw(st.booleans()),
-        draw(st.sampled_from([None] * 9 + [Original(0, None, 1, None)])),
-        draw(st.integers(0, 9)) == 0,
-        draw(st.integers(0, 9)) == 0,
-        draw(st.booleans()),
-        thread,
-        ticket,
-        tuple(joined),
-        draw(st.sampled_from([(), (7,)])),
-        draw(st.booleans()),
-        draw(st.booleans()),
+        reused_id=draw(st.booleans()),
+        own_copy=draw(st.sampled_from([None] * 9 + [Original(0, None, 1, None)])),
+        looped=draw(st.integers(0, 9)) == 0,
+        spam=draw(st.integers(0, 9)) == 0,
+        trusted_user=draw(st.booleans()),
+        thread=thread,
+        ticket=ticket,
+        joined=tuple(joined),
+        earlier_open=draw(st.sampled_from([(), (7,)])),
+        released=draw(st.booleans()),
+        automation=draw(st.booleans()),
     )
 
 

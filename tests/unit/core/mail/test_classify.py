@@ -67,7 +67,7 @@ def test_auto_submitted_no_is_a_person(value):
 
 
 def test_an_out_of_office_subject_alone_is_a_person():
-    """Somebody may write about an out-of-office answer; without a second sign he is a person."""
+    """Somebody may write about an out-of-office answer; without a second sign they are a person."""
     assert (
         classify(replace(PERSON, subject="Question about our Out of Office notice")).kind == "human"
     )

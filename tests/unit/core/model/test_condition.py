@@ -124,16 +124,16 @@ def test_groups() -> None:
     [
         (None, "is a table"),
         ("priority", "is a table"),
-        ({"field": "mood", "value": 1}, "no field 'mood'"),
-        ({"field": ["x"], "value": 1}, "no field"),
-        ({"field": "priority", "op": "like", "value": 1}, "no op 'like'"),
+        ({"field": "mood", "value": 1}, "unknown field 'mood'"),
+        ({"field": ["x"], "value": 1}, "unknown field"),
+        ({"field": "priority", "op": "like", "value": 1}, "unknown op 'like'"),
         ({"field": "priority"}, "eq needs a value"),
-        ({"field": "priority", "value": ["high"]}, "a value is"),
-        ({"field": "priority", "value": None}, "a value is"),
+        ({"field": "priority", "value": ["high"]}, "a value must be"),
+        ({"field": "priority", "value": None}, "a value must be"),
         ({"field": "priority", "value": 1, "unless": 2}, "no key 'unless'"),
         ({"all": [], "any": []}, "stands alone"),
         ({"any": {"field": "priority"}}, "takes a list"),
-        ({"any": [{"field": "mood"}]}, "no field"),
+        ({"any": [{"field": "mood"}]}, "unknown field"),
     ],
 )
 def test_what_is_not_sound_is_told(condition: Any, problem: str) -> None:
@@ -157,7 +157,7 @@ def test_every_field_is_known_of_a_ticket() -> None:
 
 
 def test_a_requester_not_known_yet_counts() -> None:
-    """3.2: while his first mail is decided, the requester is who wrote it."""
+    """3.2: while the first mail is decided, the requester is who wrote it."""
     facts = STATE.facts(Ticket(0, "A question", 1, 1, "email", NOW), "new@example.net")
     assert (facts["requester"], facts["requester_domain"]) == ("new@example.net", "example.net")
     assert STATE.facts(Ticket(0, "A question", 1, 1, "email", NOW))["requester"] is None

@@ -98,21 +98,27 @@ def test_every_kind_can_be_written() -> None:
         ("a", "an action is a table"),
         ({"kind": "stop"}, "needs an id"),
         ({"id": "a/b", "kind": "stop"}, "needs an id"),
-        ({"id": "a", "kind": "dance"}, "no kind 'dance'"),
-        ({"id": "a", "kind": ["stop"]}, "no kind"),
+        ({"id": "a", "kind": "dance"}, "unknown kind 'dance'"),
+        ({"id": "a", "kind": ["stop"]}, "unknown kind"),
         ({"id": "a", "kind": "stop", "now": True}, "no key 'now'"),
-        ({"id": "a", "kind": "stop", "stop_on_failure": "yes"}, "stop_on_failure is true or false"),
-        ({"id": "a", "kind": "stop", "name": ""}, "name is a text"),
+        (
+            {"id": "a", "kind": "stop", "stop_on_failure": "yes"},
+            "stop_on_failure must be true or false",
+        ),
+        ({"id": "a", "kind": "stop", "name": ""}, "name must be text"),
         ({"id": "a", "kind": "send_email"}, "needs template"),
-        ({"id": "a", "kind": "send_email", "template": " "}, "template is a text"),
-        ({"id": "a", "kind": "send_email", "template": "T", "to": "everybody"}, "to is one of"),
+        ({"id": "a", "kind": "send_email", "template": " "}, "template must be text"),
+        (
+            {"id": "a", "kind": "send_email", "template": "T", "to": "everybody"},
+            "to must be one of",
+        ),
         (
             {"id": "a", "kind": "notify_internal_email", "to": [], "subject": "s", "text": "t"},
-            "to is a list",
+            "to must be a list",
         ),
         (
             {"id": "a", "kind": "notify_internal_email", "to": "owner", "subject": "s", "text": 5},
-            "text is a text",
+            "text must be text",
         ),
         (
             {
@@ -122,7 +128,7 @@ def test_every_kind_can_be_written() -> None:
                 "subject": "s\r\nBcc: x@y",
                 "text": "t",
             },
-            "subject is one line",
+            "subject must be one line",
         ),
         (
             {
@@ -132,13 +138,13 @@ def test_every_kind_can_be_written() -> None:
                 "subject": "s\u2028",
                 "text": "t",
             },
-            "subject is one line",
+            "subject must be one line",
         ),
-        ({"id": "a", "kind": "delay", "for": "soon"}, "for is a span"),
-        ({"id": "a", "kind": "set_field", "field": "number", "value": 1}, "field is one of"),
-        ({"id": "a", "kind": "create_task", "text": "call", "due": 5}, "due is a span"),
-        ({"id": "a", "kind": "create_task", "text": "call", "due": "soon"}, "due is a span"),
-        ({"id": "a", "kind": "webhook", "url": "file:///etc/passwd"}, "url starts with"),
+        ({"id": "a", "kind": "delay", "for": "soon"}, "for must be a span"),
+        ({"id": "a", "kind": "set_field", "field": "number", "value": 1}, "field must be one of"),
+        ({"id": "a", "kind": "create_task", "text": "call", "due": 5}, "due must be a span"),
+        ({"id": "a", "kind": "create_task", "text": "call", "due": "soon"}, "due must be a span"),
+        ({"id": "a", "kind": "webhook", "url": "file:///etc/passwd"}, "url must start with"),
         ({"id": "a", "kind": "branch", "branches": []}, "1 to 20 branches"),
         (
             {
@@ -294,7 +300,7 @@ def test_where_one_stands_after_an_edit(
 
 
 def test_who_stood_in_what_was_deleted_with_him_ends() -> None:
-    """3.4: places that end take whoever stands there with them, also those he is led back to."""
+    """3.4: places that end take whoever stands there with them, also runs that are led back to them."""
     old, new = tree(*NESTED), tree(note("a"))
     assert carry(old, new, "x1", frozenset({"x1"})) is None
     assert carry(old, new, "d", frozenset({"b"})) is None

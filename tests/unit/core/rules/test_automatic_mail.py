@@ -97,7 +97,7 @@ def test_consent(marketing: bool, transactional: bool, outcome: str) -> None:
             TICKET, replace(ANN, automated=True), "requester", "is a machine", id="machine"
         ),
         pytest.param(
-            TICKET, replace(ANN, bounced_at=NOW), "requester", "came back", id="hard-bounced"
+            TICKET, replace(ANN, bounced_at=NOW), "requester", "failed, and", id="hard-bounced"
         ),
         pytest.param(
             TICKET,
@@ -155,7 +155,7 @@ def test_addresses_of_machines(local: str) -> None:
     found = ask(contact=replace(ANN, address=address_key(f"{local}@example.org")))
     assert (found.outcome, found.why) == (
         "SKIPPED_NO_RECIPIENT",
-        f"{local.lower()}@example.org is no person's address",
+        f"{local.lower()}@example.org is not a person's address",
     )
 
 
@@ -170,7 +170,7 @@ def test_addresses_of_machines(local: str) -> None:
     ],
 )
 def test_people_are_no_machines(address: str) -> None:
-    """Names that only look like it are people's; whom the channel allows is written to although his
+    """Names that only look like it are people's; whom the channel allows is written to although their
     domain is denied.
     """
     assert ask(contact=replace(ANN, address=address)).outcome == "OK"
@@ -225,13 +225,7 @@ def test_caps_and_breaker(counts: dict[str, int], receipt: str, other: str) -> N
         ("never", True, Permission()),
         ("generic", False, Permission(generic=True)),
         ("full", False, Permission()),
-        (
-            "never",
-            False,
-            Permission(
-                "SKIPPED_NO_RECIPIENT", "the sender is not verified and such are not answered"
-            ),
-        ),
+        ("never", False, Permission("SKIPPED_NO_RECIPIENT", "unverified senders are not answered")),
     ],
 )
 def test_acknowledgements(acknowledge: Any, known: bool, expected: Permission) -> None:

@@ -41,7 +41,7 @@ def test_who_is_told(kind: Any) -> None:
 
 
 def test_nobody_is_told_what_he_did() -> None:
-    """Whoever did it is left out, by any of his addresses."""
+    """Whoever did it is left out, by any of their addresses."""
     assert names("new", but="u@desk.example") == ["Ola"]
     assert names("reply", replace(TICKET, owner_id=7), but="uma@desk.example") == []
 

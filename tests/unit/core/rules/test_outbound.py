@@ -10,8 +10,10 @@ import pytest
 
 from core.decide import decide
 from core.decisions.outgoing import (
+    DropNotices,
     Enrol,
     FailDelivery,
+    FailDraft,
     Notify,
     QueueMail,
     ReplyRecorded,
@@ -33,8 +35,11 @@ from core.events import (
     Cause,
     Delivered,
     DeliveryFailed,
+    DraftFailed,
     EmailSent,
     NoteWritten,
+    NoticesUnsendable,
+    NoticesWritten,
     Prepared,
     RunDue,
     TicketOpened,
@@ -63,16 +68,16 @@ SHUT = replace(
 )
 ORIGIN = Thread(1, "normal", NOW, 1, 3, origin=True, attached_at=NOW)
 MAIL = Outgoing(
-    "r@x",
-    Address("", "s@x"),
-    (),
-    (),
-    "Re: A lamp",
-    "t",
-    NOW,
-    b"",
-    ("ann@example.org",),
-    "human",
+    message_id="r@x",
+    sender=Address("", "s@x"),
+    to=(),
+    cc=(),
+    subject="Re: A lamp",
+    text="t",
+    date=NOW,
+    raw=b"",
+    recipients=("ann@example.org",),
+    kind="human",
     thread=ORIGIN,
 )
 USER, A = Cause("user", user="uma@desk.example"), Cause("A", "r@x", "uma@desk.example")
@@ -166,7 +171,9 @@ def test_o08_automated_mail() -> None:
     """O08, INV7: mail of a workflow moves nothing, answers nobody and wakes nobody."""
     run = Enrolment(5, 11, 3, "ACTIVE", START, NOW, NOW, NOW)
     prepared = Prepared((replace(MAIL, kind="auto_generated", automatic=True),))
-    decided = sent(RunDue(TICKET, WORKFLOWS[NEW], run, frozenset(), Cause("workflow"), prepared))
+    decided = sent(
+        RunDue(TICKET, WORKFLOWS[NEW], run, frozenset(), Cause("workflow"), prepared=prepared)
+    )
     assert any(isinstance(each, QueueMail) for each in decided)
     assert not any(
         isinstance(each, SetStatus | ReplyRecorded | WakeRuns | SetFields) for each in decided
@@ -229,6 +236,20 @@ def test_o12_it_comes_back_later() -> None:
         Notify(3, "failure", "mail to b@x failed: 452 4.2.2 full"),
         SettleDeliveries((1, 2)),
     ]
+    assert sent(replace(event, ticket=None)) == [SettleDeliveries((1, 2))]
+
+
+def test_a_scheduled_mail_that_cannot_be_built_fails() -> None:
+    """O11: it is not sent; that its ticket is told of it follows from the failed deliveries."""
+    assert sent(DraftFailed(9, "ticket 3 is in the trash")) == [
+        FailDraft(9, "ticket 3 is in the trash")
+    ]
+
+
+def test_notices_become_one_mail_or_are_dropped() -> None:
+    """A user is told of several things in one mail; of what nobody can be told nothing is kept."""
+    assert sent(NoticesWritten(3, MAIL, (1, 2))) == [QueueMail(3, MAIL, Cause("mail"), (1, 2))]
+    assert sent(NoticesUnsendable((1, 2))) == [DropNotices((1, 2))]
 
 
 def test_o13_a_new_conversation_from_a_channel() -> None:
@@ -254,7 +275,7 @@ def test_o15_a_second_thread_from_the_ticket() -> None:
 
 
 def test_o16_on_behalf_of_a_user() -> None:
-    """O16: a program that writes for a user moves the ticket as he would, and he is named as cause."""
+    """O16: a program that writes for a user moves the ticket as they would and names them as cause."""
     decided = sent(cause=Cause("api", user="uma@desk.example"))
     assert moves(decided)[0] == SetStatus(3, 1, WAITING, A)
 

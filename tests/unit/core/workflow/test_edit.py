@@ -341,7 +341,7 @@ def test_an_event_has_no_due_of_its_own() -> None:
 
 def test_an_id_that_becomes_another_kind() -> None:
     """3.4: an import may give a delay's id to another action; then the delay is deleted for who
-    waits in it, and he is past that id.
+    waits in it, and the run is past that id.
     """
     line, due = [note("a"), wait("w", "8h"), note("b")], NOW + timedelta(hours=8)
     for other in (
@@ -367,7 +367,7 @@ def test_where_an_action_can_be_inserted() -> None:
     assert insert(bare, "f/x", new).actions[0]["branches"][0]["actions"] == [new]
     assert "actions" not in bare[0]["branches"][0]  # type: ignore[index]
     for place in ("z", "f/z", "a/x"):
-        with pytest.raises(Impossible, match="no action"):
+        with pytest.raises(Impossible, match="unknown action"):
             insert(FORK, place, new)
 
 
@@ -383,7 +383,7 @@ def test_what_can_be_changed() -> None:
     for values in ({"id": "z"}, {"kind": "stop"}):
         with pytest.raises(Impossible, match="cannot be changed"):
             change(LINE, "w", values)
-    with pytest.raises(Impossible, match="no action"):
+    with pytest.raises(Impossible, match="unknown action"):
         change(LINE, "z", {"text": "t"})
-    with pytest.raises(Impossible, match="no action"):
+    with pytest.raises(Impossible, match="unknown action"):
         remove(LINE, graph(LINE), "z", following=True)

@@ -13,6 +13,7 @@ from core.decisions.outgoing import CancelRuns, Enrol, FinishRun
 from core.decisions.tickets import Decision, SetClosure
 from core.events import (
     Cause,
+    DryRunStarted,
     EnrolAsked,
     Event,
     FieldsSet,
@@ -191,7 +192,7 @@ def test_the_filters(condition: dict[str, Any], passes: bool) -> None:
 
 
 def test_the_filter_knows_the_requester_of_a_first_mail() -> None:
-    """3.2: he has no contact yet when his mail opens the ticket."""
+    """3.2: there is no contact yet when a first mail opens the ticket."""
     wants = replace(NEW, filter={"field": "requester", "value": "ann@example.org"})
     assert enrolled(mail(), state(wants)) == [11]
     assert enrolled(opened(), state(wants)) == [11]
@@ -254,6 +255,15 @@ def test_by_hand() -> None:
         FinishRun(62, "UNENROLLED", "a person took the ticket out"),
     )
     assert decide(leave, state(runs=(run(WAITING, "DONE"),)), NOW) == ()
+
+
+def test_a_dry_run_is_the_only_run_of_its_ticket() -> None:
+    """3.7: who tries a workflow out bypasses every rule of entering."""
+    known = state(WAITING, runs=(run(WAITING), run(NEW, "DONE")))
+    assert decide(DryRunStarted(TICKET, WAITING, BY_UMA), known, NOW) == (
+        CancelRuns(3, "tried"),
+        Enrol(3, 12, BY_UMA),
+    )
 
 
 @pytest.mark.parametrize(

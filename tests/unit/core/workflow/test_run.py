@@ -23,14 +23,15 @@ from core.decisions.outgoing import (
     RecordRun,
 )
 from core.decisions.tickets import AddNote, Decision, SetClosure, SetFields, SetStatus
-from core.events import Cause, Prepared, RunDue
+from core.events import Cause, Prepared, RunDue, RunFailed, RunOrphaned
 from core.model.message import Address
 from core.model.outgoing_mail import Outgoing
 from core.model.ticket import Ticket, User
 from core.model.workflow import CHAIN_DEPTH, START, Enrolment, Workflow, read
 from core.pipeline import Pipeline, Status
+from core.rules.retry import FIRST, RETRIES
 from core.state import State
-from core.workflow.run import BACK_OFF, PAST, RETRIES, reached
+from core.workflow.run import PAST, ahead, reached
 
 ZONE = ZoneInfo("Europe/Amsterdam")
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)  # a Sunday
@@ -55,7 +56,16 @@ OFFICE = {
     "holidays": ["2026-11-23"],
 }
 MAIL = Outgoing(
-    "m@x", Address("", "s@x"), (), (), "s", "t", NOW, b"", ("ann@example.org",), "auto_generated"
+    message_id="m@x",
+    sender=Address("", "s@x"),
+    to=(),
+    cc=(),
+    subject="s",
+    text="t",
+    date=NOW,
+    raw=b"",
+    recipients=("ann@example.org",),
+    kind="auto_generated",
 )
 
 
@@ -265,7 +275,7 @@ def test_a_window_that_never_opens_fails_the_run() -> None:
 
 
 SEND = {"id": "m", "kind": "send_email", "template": "Ticket received"}
-BROKEN = Prepared((), "FAILED", "there is no template", retry=True)
+BROKEN = Prepared((), "FAILED", "unknown template", retry=True)
 
 
 def test_retries_with_back_off_then_failed() -> None:
@@ -275,14 +285,14 @@ def test_retries_with_back_off_then_failed() -> None:
     made, run, now = workflow(SEND, note("a")), RUN, NOW
     for attempt in range(RETRIES):
         decided = turn(made, run, now, prepared=BROKEN)
-        assert decided[0] == RecordRun(1, 4, 3, 5, "m", "RETRY", "there is no template")
+        assert decided[0] == RecordRun(1, 4, 3, 5, "m", "RETRY", "unknown template")
         later = moved(decided)
-        assert later == MoveRun(5, START, now + BACK_OFF * 2**attempt, NOW, None, attempt + 1)
+        assert later == MoveRun(5, START, now + FIRST * 2**attempt, NOW, None, attempt + 1)
         assert isinstance(later, MoveRun)
         run, now = replace(run, attempts=later.attempts), later.due_at
     assert turn(made, run, now, prepared=BROKEN) == (
-        RecordRun(1, 4, 3, 5, "m", "FAILED", "there is no template", "5:m"),
-        Notify(3, "failure", "action m of Support / New failed: there is no template"),
+        RecordRun(1, 4, 3, 5, "m", "FAILED", "unknown template", "5:m"),
+        Notify(3, "failure", "action m of Support / New failed: unknown template"),
         MoveRun(5, "m", now, now),
     )
     assert records(turn(made, run, now, prepared=Prepared((MAIL,)))) == [("m", "OK")]
@@ -317,12 +327,51 @@ def test_retries_belong_to_one_action() -> None:
     ]
 
 
+def test_an_unforeseen_error_is_retried_then_ends_the_run() -> None:
+    """3.3: five retries with the same back-off as an action's, then FAILED; nobody can mend a
+    workflow that is gone.
+    """
+    made, run, now = workflow(note("a")), RUN, NOW
+    for attempt in range(RETRIES):
+        decided = decide(RunFailed(run, made, "KeyError"), STATE, now)
+        later = MoveRun(5, START, now + FIRST * 2**attempt, NOW, None, attempt + 1)
+        assert decided == (RecordRun(1, 4, 3, 5, "a", "RETRY", "KeyError"), later)
+        run, now = replace(run, attempts=later.attempts), later.due_at
+    assert decide(RunFailed(run, made, "KeyError"), STATE, now) == (
+        RecordRun(1, 4, 3, 5, "a", "FAILED", "KeyError"),
+        FinishRun(5, "FAILED", "KeyError"),
+    )
+    assert decide(RunFailed(RUN, None, "KeyError"), STATE, NOW) == (
+        RecordRun(1, 0, 3, 5, None, "FAILED", "KeyError"),
+        FinishRun(5, "FAILED", "KeyError"),
+    )
+
+
+def test_a_run_without_its_ticket_or_workflow_ends() -> None:
+    """P12, 3.5: what the run was about is gone."""
+    gone = decide(RunOrphaned(RUN, workflow(note("a"))), STATE, NOW)
+    assert gone == (FinishRun(5, "UNENROLLED", "the ticket is gone"),)
+    deleted = decide(RunOrphaned(RUN, None), STATE, NOW)
+    assert deleted == (FinishRun(5, "UNENROLLED", "the workflow was deleted"),)
+
+
+def test_what_is_ahead_is_found_once() -> None:
+    """A caller that asked what is ahead hands it over, and the decisions are the same."""
+    made = workflow({"id": "w", "kind": "delay", "until": "2020-01-01"}, note("a"))
+    state = replace(STATE, workflows={1: made})
+    event = RunDue(TICKET, made, RUN, frozenset(), CAUSE)
+    found = ahead(event, state, NOW)
+    assert found.action is not None
+    assert [each.action.id for each in found.passed] == ["w"]
+    assert decide(replace(event, ahead=found), state, NOW) == decide(event, state, NOW)
+
+
 def test_stop_on_failure() -> None:
     """3.3: the chain goes on unless the action says otherwise."""
     made = workflow({**SEND, "stop_on_failure": True}, note("a"))
     decided = turn(made, replace(RUN, attempts=RETRIES), prepared=BROKEN)
     assert records(decided) == [("m", "FAILED")]
-    assert moved(decided) == FinishRun(5, "FAILED", "m: there is no template")
+    assert moved(decided) == FinishRun(5, "FAILED", "m: unknown template")
     lasting = workflow({"id": "s", "kind": "set_status", "status": "Gone"}, note("a"))
     assert records(turn(lasting)) == [("s", "FAILED")]
     assert moved(turn(lasting)) == MoveRun(5, "s", NOW, NOW)

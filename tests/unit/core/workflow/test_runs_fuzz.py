@@ -13,16 +13,18 @@ from zoneinfo import ZoneInfo
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from core.decide import decide
 from core.decisions.outgoing import FinishRun, MoveRun, Notify, RecordRun
 from core.decisions.tickets import Decision, SetFields, SetStatus
-from core.events import Cause, Prepared, RunDue
+from core.events import Cause, Prepared, RunDue, WorkflowEdited
 from core.model.condition import holds
 from core.model.ticket import Ticket
 from core.model.workflow import START, Action, Enrolment, Graph, Workflow, carry, read
 from core.pipeline import Pipeline, Status
+from core.rules.retry import RETRIES
 from core.state import State
-from core.workflow.edit import Edited, Impossible, affected, after_edit, change, insert, remove
-from core.workflow.run import RETRIES, ahead, run_due
+from core.workflow.edit import Edited, Impossible, affected, change, insert, remove
+from core.workflow.run import ahead, run_due
 
 NOW = datetime(2026, 10, 23, 10, 0, tzinfo=UTC)
 ZONE = ZoneInfo("Europe/Amsterdam")
@@ -215,9 +217,8 @@ class World:
         if not affected(old, new, self.run, edited.ended):
             assert place == self.run.place
             return
-        after = after_edit(
-            old, new, self.run, edited.ended, ZONE, self.workflow.window, STATE.facts(self.ticket)
-        )
+        event = WorkflowEdited(self.ticket, self.workflow, old, self.run, edited.ended)
+        after = next(iter(decide(event, STATE, self.now)), None)
         assert isinstance(after, FinishRun) is (place is None)
         if isinstance(after, MoveRun):
             assert after.due_at >= min(self.run.due_at or NOW, self.run.entered_at)

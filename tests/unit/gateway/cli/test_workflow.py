@@ -238,7 +238,7 @@ def test_everything_that_is_wrong_is_told_at_once(cli, tmp_path):
                 "[[workflow]]\npipeline = 'Support'\nstatus = 'New'\nfilter = { field = 'colour', "
                 "value = 1 }\n"
             ),
-            "no field 'colour'",
+            "unknown field 'colour'",
         ),
         (
             (
@@ -486,7 +486,7 @@ def test_tickets_are_put_in_and_taken_out(cli, ticket):
         [],
     )
     again = cli("workflow", "enroll", *place, "--json")
-    assert (again.code, again.text, "in workflow Support / New already" in again.err) == (
+    assert (again.code, again.text, "already in workflow Support / New" in again.err) == (
         65,
         "",
         True,

@@ -1,0 +1,37 @@
+"""One transaction of the agenda: from an event through the rules to rows."""
+
+from __future__ import annotations
+
+from datetime import datetime, tzinfo
+
+from core.decide import decide
+from core.decisions.tickets import Decision
+from core.events import Event
+from gateway.apply.applier import Applier
+from gateway.desk.transaction import state_of
+from gateway.store.tickets.unit_of_work import UnitOfWork
+
+
+class AgendaTransaction:
+    """Decides and performs events on a unit of work; ``actor`` stands in the history."""
+
+    def __init__(self, unit: UnitOfWork, now: datetime, zone: tzinfo, actor: str) -> None:
+        self.unit = unit
+        self.now = now
+        self.state = state_of(unit, zone)
+        self.applier = Applier(unit, now, actor, zone)
+
+    def set_time(self, now: datetime) -> None:
+        """Go on at a later time: for trying a workflow out."""
+        self.now = self.applier.now = now
+
+    def do(self, event: Event) -> tuple[Decision, ...]:
+        """Ask the rules, perform what they decide, and return it."""
+        decided = decide(event, self.state, self.now)
+        self.applier.perform(decided)
+        return decided
+
+    async def write(self) -> None:
+        """Write everything done so far into the open database transaction."""
+        await self.applier.finish()
+        await self.unit.flush()

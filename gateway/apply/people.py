@@ -1,0 +1,91 @@
+"""Give people a part in threads and tickets, and mark contacts (behaviour.md section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from core.decisions import tickets as d
+from core.model.message import Address
+from core.model.ticket import Contact
+from gateway.apply.context import ApplyContext, MailContext, required
+
+
+def sender_of(context: ApplyContext, mail: MailContext) -> Contact | None:
+    """Return the contact of a mail's sender, created on first use; None without an address."""
+    sender = mail.message.sender
+    if sender is None or not sender.address:
+        return None
+    if mail.contact is None:
+        mail.contact = context.unit.ensure_contact(sender.address, sender.name)
+    return mail.contact
+
+
+def add_participants(
+    context: ApplyContext, decision: d.AddParticipants, mail: MailContext | None
+) -> None:
+    """Give the sender and the other external addresses of a mail a part in its thread."""
+    mail = required(mail)
+    thread = context.thread_id(decision.thread, mail)
+    if decision.sender_role is not None and (contact := sender_of(context, mail)) is not None:
+        context.unit.set_participant(thread, contact.id, decision.sender_role)
+    add_recipients(context, thread, decision.others)
+
+
+def add_recipients(
+    context: ApplyContext, thread: int, people: Iterable[Address], *, proven: bool = False
+) -> None:
+    """Make external addresses participants of a thread; ``proven``: a user wrote to them."""
+    unit = context.unit
+    for each in people:
+        if each.address and not context.is_ours(each.key):
+            contact = unit.ensure_contact(each.address, each.name)
+            unit.set_participant(thread, contact.id, "participant")
+            if proven and not contact.proven:
+                unit.set_contact(replace(unit.contacts[contact.id], proven=True))
+
+
+def place_person(context: ApplyContext, decision: d.PlacePerson) -> None:
+    """Put a contact on a ticket, approve a stranger, or take somebody off."""
+    unit, number, contact = context.unit, decision.ticket, decision.contact
+    address, cause = unit.contacts[contact].address, decision.cause
+    match decision.role:
+        case "associated":
+            unit.set_associated(number, contact, present=True)
+            context.event(number, "contact_added", cause, after=address)
+        case "participant":
+            for thread in unit.threads_of(number):
+                if unit.participants[thread.id].get(contact) == "stranger":
+                    unit.set_participant(thread.id, contact, "participant")
+            context.event(number, "contact_approved", cause, before="stranger", after=address)
+        case None:
+            unit.set_associated(number, contact, present=False)
+            for thread in unit.threads_of(number):
+                unit.drop_participant(thread.id, contact)
+            context.event(number, "contact_removed", cause, before=address)
+    _clear_stranger_flag(context, number)
+
+
+def _clear_stranger_flag(context: ApplyContext, number: int) -> None:
+    """Clear ``new_participant`` once the ticket has no stranger left."""
+    ticket, unit = context.unit.tickets[number], context.unit
+    if "new_participant" in ticket.flags and not any(
+        "stranger" in unit.participants[each.id].values() for each in unit.threads_of(number)
+    ):
+        context.change(number, flags=ticket.flags - {"new_participant"})
+
+
+def mark_contact(context: ApplyContext, decision: d.MarkContact, mail: MailContext | None) -> None:
+    """Mark the sender's contact as a machine, as proven, or as reachable again."""
+    sender = sender_of(context, required(mail))
+    if sender is None:
+        return
+    contact = context.unit.contacts[sender.id]
+    marked = replace(
+        contact,
+        automated=contact.automated or decision.automated,
+        proven=contact.proven or decision.proven,
+        bounced_at=None if decision.heard else contact.bounced_at,
+    )
+    if marked != contact:
+        context.unit.set_contact(marked)

@@ -1,0 +1,209 @@
+"""Open, merge and unmerge tickets, and name them after their conversation (behaviour.md P10, 5)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from core.decisions import tickets as d
+from core.decisions.tickets import NEW
+from core.events import Cause
+from core.mail.threading import Entry, head
+from core.model.message import MACHINE_KINDS, Address
+from core.model.ticket import Thread, Ticket
+from gateway.apply.context import ApplyContext, MailContext, required
+from gateway.apply.people import sender_of
+from gateway.store.tickets import threads
+from gateway.store.tickets.threads import MessageRow
+
+
+def open_ticket(context: ApplyContext, decision: d.OpenTicket, mail: MailContext | None) -> None:
+    """Open a ticket; the thread that it starts with becomes its origin."""
+    unit, cause = context.unit, decision.cause
+    number = unit.allot("ticket")
+    requester = _requester(context, decision.requester, mail)
+    ticket = Ticket(
+        number=number,
+        subject=decision.subject,
+        pipeline_id=decision.pipeline_id,
+        status_id=decision.status_id,
+        source=decision.source,
+        created_at=context.now,
+        priority=decision.priority,
+        requester_id=requester,
+        close_date=decision.close_date,
+        flags=frozenset(decision.flags),
+        worked=cause.rule == "user",
+        titled=cause.rule in ("user", "api") and decision.thread is None,
+    )
+    unit.set_ticket(ticket, new=True)
+    context.opened = number
+    if mail is not None:
+        mail.ticket, mail.created_ticket = number, True
+    if decision.thread is not None:
+        thread = unit.threads[context.thread_id(decision.thread, mail)]
+        unit.set_thread(replace(thread, ticket=number, origin=True, attached_at=context.now))
+        if requester is not None:
+            unit.set_participant(thread.id, requester, "requester")
+    status = context.status_name(ticket)
+    context.event(number, "ticket_created", cause, after=status, detail=decision.note, mail=mail)
+    unit.pending.links.extend((number, other, "earlier") for other in decision.links)
+
+
+def _requester(
+    context: ApplyContext, wanted: int | Address | None, mail: MailContext | None
+) -> int | None:
+    """Return the contact id of the requester; NEW is the sender of the mail."""
+    match wanted:
+        case Address(name=name, address=str(address)):
+            return context.unit.ensure_contact(address, name).id
+        case int() if wanted == NEW:
+            contact = sender_of(context, required(mail))
+            return contact.id if contact else None
+        case int():
+            return wanted
+        case _:
+            return None
+
+
+def link(context: ApplyContext, decision: d.LinkTickets) -> None:
+    """Link two tickets and mark both as needing attention."""
+    context.unit.pending.links.append((decision.ticket, decision.other, decision.kind))
+    context.raise_flags(decision.ticket, ("needs_attention",))
+    context.raise_flags(decision.other, ("needs_attention",))
+
+
+# ---- merging
+
+
+def merge(context: ApplyContext, decision: d.MergeTicket) -> None:
+    """Move the threads and people of a ticket to another, remembering what was moved (P10)."""
+    unit, number, into, cause = context.unit, decision.ticket, decision.into, decision.cause
+    ticket, survivor = unit.tickets[number], unit.tickets[into]
+    moved = [thread.id for thread in unit.threads_of(number)]
+    for thread in moved:
+        unit.set_thread(replace(unit.threads[thread], ticket=into))
+    context.change(number, merged_into=into)
+    worked = survivor.worked or ticket.worked
+    context.change(into, flags=survivor.flags | ticket.flags, worked=worked)
+    people = _people_to_move(context, ticket, survivor, cause)
+    for contact in people:
+        unit.set_associated(into, contact, present=True)
+    record = {
+        "threads": moved,
+        "contacts": people,
+        "flags": sorted(survivor.flags),
+        "created_at": survivor.created_at.isoformat(),
+    }
+    unit.pending.merges.append((number, into, record))
+    context.event(number, "merged", cause, after=str(into))
+    detail = f"ticket {number} was merged into this one"
+    context.event(into, "merged", cause, before=str(number), detail=detail)
+
+
+def _people_to_move(
+    context: ApplyContext, ticket: Ticket, survivor: Ticket, cause: Cause
+) -> list[int]:
+    """Return the contacts that the survivor lacks.
+
+    The other's requester is one of them, unless both tickets were one conversation all along.
+    """
+    people = context.unit.associated
+    wanted = set(people[ticket.number])
+    if ticket.requester_id is not None and cause.rule != "join":
+        wanted.add(ticket.requester_id)
+    return sorted(wanted - people[survivor.number] - {survivor.requester_id})
+
+
+def unmerge(context: ApplyContext, decision: d.UnmergeTicket) -> None:
+    """Give a merged ticket back what the merge took, as far as it is still where it went (P10)."""
+    unit, number, into, record = context.unit, decision.ticket, decision.into, decision.record
+    ticket, survivor = unit.tickets[number], unit.tickets[into]
+    _return_threads(context, decision)
+    for contact in record.contacts:
+        unit.set_associated(into, contact, present=False)
+    brought = ticket.flags - set(record.flags)
+    untouched = survivor.created_at == ticket.created_at
+    created_at = record.created_at if untouched else survivor.created_at
+    context.change(into, flags=survivor.flags - brought, created_at=created_at)
+    context.change(number, merged_into=None)
+    unit.pending.returns.extend(record.joins)
+    unit.pending.undone.extend((record.id, *(join.id for join in record.joins)))
+    context.event(number, "unmerged", decision.cause, before=str(into))
+    detail = f"ticket {number} stands on its own again"
+    context.event(into, "unmerged", decision.cause, after=str(number), detail=detail)
+
+
+def _return_threads(context: ApplyContext, decision: d.UnmergeTicket) -> None:
+    unit, number, record = context.unit, decision.ticket, decision.record
+    for each in record.threads:
+        thread = unit.threads[each]
+        if thread.redirect_to is None and thread.ticket == decision.into:
+            unit.set_thread(replace(thread, ticket=number))
+    for join in record.joins:
+        joined = unit.threads[join.thread]
+        unit.set_thread(replace(joined, redirect_to=None, ticket=number, origin=join.origin))
+
+
+# ---- naming
+
+
+def rename(context: ApplyContext, decision: d.RenameTicket, mail: MailContext | None) -> None:
+    """Note that a ticket may get another name; :func:`name_tickets` does it once a batch."""
+    number = context.number(decision.ticket, mail)
+    context.renames[number] = context.thread_id(decision.thread, mail)
+
+
+async def name_tickets(context: ApplyContext) -> None:
+    """Give the noted tickets the requester and subject of their conversation's head (section 5).
+
+    Runs one query for the whole batch. Messages of the batch are not in the database yet, and
+    joined threads keep theirs until the flush.
+    """
+    unit, wanted = context.unit, _threads_that_name(context)
+    sources: dict[int, set[int]] = {}
+    for thread in unit.threads:
+        found = unit.follow(thread)
+        if found is not None:
+            sources.setdefault(found.id, set()).add(thread)
+    stored = {source for thread in wanted.values() for source in sources[thread]}
+    stored -= unit.pending.new_threads
+    entries = await threads.outline(unit.connection, stored) if stored else {}
+    for row in unit.pending.messages:
+        if row.thread_id is not None:
+            entries.setdefault(row.thread_id, []).append(_entry(row))
+    for number, thread in wanted.items():
+        first = head(entry for source in sources[thread] for entry in entries.get(source, ()))
+        if first is not None:
+            context.change(number, requester_id=first.sender_id, subject=first.subject)
+    context.renames.clear()
+
+
+def _threads_that_name(context: ApplyContext) -> dict[int, int]:
+    """Return the thread that names each noted ticket, without tickets that a person has named."""
+    return {
+        number: found.id
+        for number, thread in context.renames.items()
+        if not context.unit.tickets[number].titled
+        and (found := _only_origin(context, number, thread)) is not None
+    }
+
+
+def _only_origin(context: ApplyContext, number: int, thread: int) -> Thread | None:
+    """Return the thread if it is the only origin: attached and merged ones rename nothing."""
+    found = context.unit.follow(thread)
+    threads_of = context.unit.threads_of(number)
+    origins = {each.id for each in threads_of if each.origin and each.redirect_to is None}
+    return found if found is not None and origins == {found.id} else None
+
+
+def _entry(row: MessageRow) -> Entry:
+    return Entry(
+        message=row.id,
+        message_id=row.message_id,
+        parents=row.parents,
+        date=row.date or row.created_at,
+        sender_id=row.sender_id,
+        subject=row.subject,
+        opens=row.opens,
+        machine=row.kind in MACHINE_KINDS,
+    )
