@@ -222,7 +222,7 @@ def test_a_mailbox_takes_its_password_from_a_credential(tmp_path):
     environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
     assert load(path, environ).settings.imap[0].password.get_secret_value() == "hunter2"
     (credentials / "imap.other.password").write_text("x")
-    with pytest.raises(ConfigError, match=r"imap\.other\.password: belongs to no table"):
+    with pytest.raises(ConfigError, match=r"imap\.other\.password: matches no table"):
         load(path, environ)
 
 
