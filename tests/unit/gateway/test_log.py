@@ -108,7 +108,7 @@ def test_the_text_of_foreign_errors_is_not_logged(stream):
     maillog.failed(source="cli", error_id="e3", exc=Refused("there is no ticket 9"))
     foreign, ours = lines(stream)
     assert foreign["error"] == "ValueError"
-    assert foreign["where"][-1].startswith("house/test_log.py:")
+    assert foreign["where"][-1].startswith("gateway/test_log.py:")
     assert "whole body" not in stream.getvalue()
     assert ours["why"] == "there is no ticket 9"
 

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from core.model.message import Address
 from gateway.compose.mime import File, MimeMail, compose
-from gateway.errors import Refused
+from gateway.errors import Invalid, Refused
 from gateway.reading.parse import read
 
 ANN = Address("Ann Example", "ann@example.org")
@@ -218,7 +218,7 @@ def test_nothing_opens_a_header_line(place: str, bad: str) -> None:
         "file": replace(WHOLE, files=(File(value, "text/plain", b""),)),
         "type": replace(WHOLE, files=(File("a", value, b""),)),
     }
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(Invalid) as caught:
         compose(given_values[place])
     assert "Bcc" not in caught.value.message
 

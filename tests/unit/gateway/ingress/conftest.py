@@ -44,7 +44,7 @@ def pytest_asyncio_loop_factories(item):
     loops = {"uvloop": uvloop.new_event_loop}
     return (
         loops | {"asyncio": asyncio.new_event_loop}
-        if item.path.name in ("test_tls.py", "test_imap_session.py")
+        if item.path.name in ("test_tls.py", "test_connection.py")
         else loops
     )
 

@@ -18,15 +18,16 @@ import pytest
 
 from gateway import log
 from gateway.oauth import http
-from gateway.oauth.http import LARGEST, Answer, TokenUnavailable, post
-from gateway.oauth.login import Question
-from gateway.oauth.tokens import AccessRefused, Tokens, endpoints, scope
+from gateway.oauth.http import MAX_ANSWER_BYTES, Answer, TokenUnavailable, post
+from gateway.oauth.login import AuthorizationRequest
+from gateway.oauth.providers import endpoints, scope
+from gateway.oauth.tokens import AccessRefused, Tokens
 from gateway.store.engine import Database, upgrade
 from gateway.store.imap.oauth_tokens import Granted
 from tests.servers.tokens import ACCOUNT, SECRET, Reply, refusal, token_server
 
 DEEP = b"[" * 60_000
-FULL = json.dumps({"access_token": "a" * LARGEST}).encode()
+FULL = json.dumps({"access_token": "a" * MAX_ANSWER_BYTES}).encode()
 
 
 @pytest.fixture
@@ -117,14 +118,14 @@ def test_each_provider_has_its_endpoints_and_scope(provider, provider_name, more
 
 def test_google_is_asked_for_lasting_access_each_time(provider):
     """Without these words Google gives a refresh token at the first sign-in only."""
-    url = Question(provider.client(provider="google"), ACCOUNT).url
+    url = AuthorizationRequest(provider.client(provider="google"), ACCOUNT).url
     assert "access_type=offline" in url
     assert "prompt=consent" in url
 
 
 def test_an_endpoint_may_have_a_query_of_its_own(provider):
     """Some providers' addresses have one; it stays."""
-    url = Question(
+    url = AuthorizationRequest(
         provider.client(authorize_url="https://login.example.org/?policy=mail"), ACCOUNT
     ).url
     assert url.startswith("https://login.example.org/?policy=mail&response_type=code&")
@@ -189,7 +190,7 @@ async def test_a_provider_that_is_away_is_tried_again(free_port):
 
 async def test_what_is_no_http_is_tried_again(other_service):
     """Another service listens there: no error of a library comes through."""
-    with pytest.raises(TokenUnavailable, match="no HTTP"):
+    with pytest.raises(TokenUnavailable, match="does not speak HTTP"):
         await post(f"http://127.0.0.1:{other_service}/token", {"refresh_token": "s3cret"})
 
 
@@ -218,7 +219,7 @@ async def test_a_provider_has_to_prove_who_it_is(make_pair):
         writer.close()
 
     server = await asyncio.start_server(listen, "127.0.0.1", 0, ssl=context)
-    with pytest.raises(TokenUnavailable, match="does not prove who it is"):
+    with pytest.raises(TokenUnavailable, match="certificate is not trusted"):
         await post(
             f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/token",
             {"refresh_token": "s3cret"},
@@ -236,9 +237,9 @@ async def test_an_answer_without_end_is_cut_off():
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         with contextlib.suppress(ConnectionError):
             while len(sent) < 1000:
-                writer.write(b"x" * LARGEST)
+                writer.write(b"x" * MAX_ANSWER_BYTES)
                 await writer.drain()
-                sent.append(LARGEST)
+                sent.append(MAX_ANSWER_BYTES)
         writer.close()
 
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
@@ -300,7 +301,7 @@ async def test_a_provider_that_wants_to_be_left_alone_is(tokens, provider, clock
         ("unauthorized_client", "grant and tenant"),
         ("invalid_scope", "check scope"),
         ("access_denied", "access was denied"),
-        ("interaction_required", "the provider refuses us (it says interaction_required"),
+        ("interaction_required", "the provider refuses access (it says interaction_required"),
     ],
 )
 async def test_a_refusal_says_what_to_do(tokens, provider, error, advice):
@@ -380,7 +381,7 @@ async def test_no_answer_of_any_form_raises_anything_else(tokens, provider):
         }
         answer = Answer(random.choice([200, 200, 400, 401, 403]), document)
         try:
-            granted = tokens._granted(answer, {"client_secret": "s3cret"})
+            granted = tokens._parse_grant(answer, {"client_secret": "s3cret"})
         except (TokenUnavailable, AccessRefused):
             continue
         await tokens.rows.signed_in((client.name, ""), granted, tokens.clock.now())

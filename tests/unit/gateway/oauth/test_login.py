@@ -15,7 +15,7 @@ import pytest
 
 from gateway.errors import Unavailable
 from gateway.oauth.http import TokenUnavailable
-from gateway.oauth.login import Question, browser_login, client_login, device_login
+from gateway.oauth.login import AuthorizationRequest, browser_login, client_login, device_login
 from gateway.oauth.tokens import AccessRefused, Tokens
 from gateway.store.engine import Database, upgrade
 from gateway.store.imap.oauth_tokens import Granted
@@ -136,7 +136,7 @@ async def test_a_place_that_is_taken_is_told(tokens, provider):
     """Another program listens at the fixed port: one sentence, and nothing was asked."""
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         client = provider.client(redirect_url=f"http://127.0.0.1:{other.getsockname()[1]}")
-        with pytest.raises(Unavailable, match="cannot come back to port"):
+        with pytest.raises(Unavailable, match="cannot listen on port"):
             await begun(tokens, client)
 
 
@@ -155,7 +155,7 @@ async def test_a_visit_with_another_state_changes_nothing(tokens, provider):
         "favicon.ico",
     ):
         status, page = await asyncio.to_thread(browse, f"{place}/{query}")
-        assert (status, "no answer to the sign-in" in page) == (404, True)
+        assert (status, "not the answer to the sign-in" in page) == (404, True)
     assert not running.done()
     await asyncio.to_thread(browse, url)
     await running
@@ -168,7 +168,7 @@ async def test_a_person_who_says_no_is_heard(tokens, provider):
     client = provider.client()
     running, url = await begun(tokens, client)
     _, page = await asyncio.to_thread(browse, url)
-    assert "was not let in" in page
+    assert "was refused access" in page
     with pytest.raises(
         AccessRefused, match=r"access was not given \(the provider says access_denied: no  thanks\)"
     ):
@@ -232,10 +232,10 @@ def ended_at(provider, question):
 async def test_a_pasted_address_brings_access(tokens, provider):
     """What the browser shows at its end is pasted, with blanks around it."""
     client = provider.client()
-    question = Question(client, ACCOUNT)
+    question = AuthorizationRequest(client, ACCOUNT)
     address = ended_at(provider, question)
     assert address.startswith("http://localhost:8400?")
-    await question.pasted(tokens, f"  {address}\n")
+    await question.exchange_pasted(tokens, f"  {address}\n")
     assert await tokens.access_token(client, ACCOUNT) in provider.issued
 
 
@@ -253,33 +253,36 @@ async def test_a_pasted_address_brings_access(tokens, provider):
 async def test_what_is_pasted_must_be_the_answer(tokens, provider, address):
     """Another address, another state, or something else: refused, and nothing is asked."""
     with pytest.raises(AccessRefused, match="no answer to this sign-in"):
-        await Question(provider.client(), ACCOUNT).pasted(tokens, address)
+        await AuthorizationRequest(provider.client(), ACCOUNT).exchange_pasted(tokens, address)
     assert not provider.forms
 
 
 async def test_an_answer_to_another_question_is_refused(tokens, provider):
     """An address that was pasted from an earlier try has the state of that one."""
-    first, second = Question(provider.client(), ACCOUNT), Question(provider.client(), ACCOUNT)
+    first, second = (
+        AuthorizationRequest(provider.client(), ACCOUNT),
+        AuthorizationRequest(provider.client(), ACCOUNT),
+    )
     with pytest.raises(AccessRefused, match="begin again"):
-        await second.pasted(tokens, ended_at(provider, first))
+        await second.exchange_pasted(tokens, ended_at(provider, first))
 
 
 async def test_a_pasted_refusal_is_told(tokens, provider):
     """The person said no on the other machine."""
     provider.says_yes = False
-    question = Question(provider.client(), ACCOUNT)
+    question = AuthorizationRequest(provider.client(), ACCOUNT)
     with pytest.raises(AccessRefused, match="access_denied"):
-        await question.pasted(tokens, ended_at(provider, question))
+        await question.exchange_pasted(tokens, ended_at(provider, question))
 
 
 async def test_a_code_is_good_once(tokens, provider):
     """The same address pasted again is refused by the provider, and the first access stays."""
     client = provider.client()
-    question = Question(client, ACCOUNT)
+    question = AuthorizationRequest(client, ACCOUNT)
     address = ended_at(provider, question)
-    await question.pasted(tokens, address)
+    await question.exchange_pasted(tokens, address)
     with pytest.raises(AccessRefused):
-        await question.pasted(tokens, address)
+        await question.exchange_pasted(tokens, address)
     assert await tokens.access_token(client, ACCOUNT) in provider.issued
 
 
@@ -354,7 +357,7 @@ async def test_a_provider_that_stumbles_is_asked_again(tokens, provider):
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
-    [("access_denied", "access was denied"), ("expired_token", "nobody has typed in the code")],
+    [("access_denied", "access was denied"), ("expired_token", "the code was not entered")],
 )
 async def test_a_device_that_is_refused_is_told(tokens, provider, error, sentence):
     """The person says no, or the code comes to its end: one sentence, nothing stored."""
@@ -396,7 +399,7 @@ async def test_a_provider_that_goes_away_while_we_wait_is_told_as_such(tokens, p
 async def test_an_answer_without_a_code_is_told(tokens, provider, body):
     """Another endpoint than the one for devices answers."""
     provider.replies = [Reply(200, body)]
-    with pytest.raises(TokenUnavailable, match="is device_url right"):
+    with pytest.raises(TokenUnavailable, match="check device_url"):
         await Person(provider).login(tokens, provider.client("device_code"))
 
 
