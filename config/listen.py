@@ -15,7 +15,7 @@ class ListenError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where a listener binds: host and port, or a Unix socket ``path`` (then host "" and port 0)."""
+    """Where a listener binds: host and port, or a Unix socket ``path`` (host "", port 0)."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""The mistakes in a configuration: one :class:`Problem` each, and the error that carries them all."""
+"""The mistakes in a configuration: one :class:`Problem` each, and the error that holds them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: its source (a file, ``environment``, ``credentials``), key, reason and remedy."""
+    """One mistake: its source (file, ``environment``, ``credentials``), key, reason and remedy."""
 
     file: str
     key: str

@@ -445,7 +445,7 @@ def _oauth(settings: Settings) -> Iterator[Violation]:
             yield (
                 f"{key}.tenant",
                 "is missing",
-                'set the directory, such as "example.org", since grant = "client_credentials" needs it',
+                'set the directory, such as "example.org"; grant = "client_credentials" needs it',
             )
 
 

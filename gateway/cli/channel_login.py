@@ -55,9 +55,9 @@ def login(
 
 
 async def _found(opened: Installation, name: str) -> list[ImapAccount]:
-    from gateway.ingress.imap.account import accounts, named
+    from gateway.ingress.imap.account import accounts, find_accounts
 
-    return named(accounts(opened.settings), name)
+    return find_accounts(accounts(opened.settings), name)
 
 
 def _password(account: ImapAccount, say: Callable[[str], None]) -> dict[str, Any]:

@@ -248,7 +248,7 @@ class Daemon:
                 if await directory.lookup(each.channel) != "ours":
                     _log.warning(
                         "mailbox of no channel",
-                        mailbox=each.shown,
+                        mailbox=each.log_name,
                         channel=log.address(each.channel),
                     )
             tokens = Tokens(self.database, self.clock)

@@ -79,7 +79,7 @@ def _answer(host: str, status: int, body: bytes, head: Mapping[str, str]) -> Ans
 
 
 def _retry_after(head: Mapping[str, str]) -> float:
-    """Return Retry-After in seconds; a date is relative to the provider's clock (RFC 9110, 10.2.3)."""
+    """Return Retry-After in seconds; a date counts from the Date header (RFC 9110, 10.2.3)."""
     wanted = head.get("Retry-After", "")
     try:
         apart = parsedate_to_datetime(wanted) - parsedate_to_datetime(head.get("Date", ""))

@@ -27,8 +27,8 @@ class Endpoints:
 class Provider:
     """What has to be known of a provider.
 
-    ``own_scope`` is for clients that act for themselves (grant ``client_credentials``) if it differs
-    from ``scope``. ``authorize_parameters`` are added to the address that the user opens.
+    ``own_scope`` is for clients that act for themselves (grant ``client_credentials``), if it
+    differs from ``scope``. ``authorize_parameters`` are added to the address that the user opens.
     ``loopback`` is the host for which the provider accepts any port in ``redirect_uri``.
     """
 

@@ -48,7 +48,9 @@ _NOT_SIGNED_IN: Final = (
 )
 
 _ADVICE: Final = {
-    "invalid_grant": "access was revoked or has expired: sign in again with ticketgate channel login",
+    "invalid_grant": (
+        "access was revoked or has expired: sign in again with ticketgate channel login"
+    ),
     "invalid_client": (
         "the provider does not accept this client or its secret, which may have expired: check "
         "client_id and client_secret in [[oauth]]"
@@ -92,7 +94,7 @@ class Tokens:
         *,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Take a ``pause`` that sleeps; use one object per process, since the lease is per process."""
+        """Take a ``pause`` that sleeps; create one object per process, as the lease needs."""
         self.rows = TokenRows(database)
         self.clock = clock
         self._pause = pause
@@ -289,7 +291,7 @@ class Tokens:
 
 
 async def _result(running: asyncio.Task[str | None]) -> str | None:
-    """Return the result of a shared task; a cancelled caller neither cancels it nor leaves early."""
+    """Return a shared task's result; a cancelled caller does not cancel it, but waits."""
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -328,7 +330,7 @@ def shown_error(document: Mapping[str, Any], posted: Mapping[str, str]) -> str:
 
 
 def printable(value: object, posted: Mapping[str, str]) -> str:
-    """Return a provider's text as one line without posted secrets, addresses or control characters."""
+    """Return a provider's text as one line without secrets, addresses or control characters."""
     if not isinstance(value, str):
         return ""
     for name in posted.keys() - {"client_id", "grant_type", "scope", "redirect_uri"}:

@@ -35,10 +35,10 @@ async def test_a_mail_under_way_is_given_time(open_desk):
     desk = await open_desk(limits=Limits(connections=1, evict_idle_seconds=60.0))
     busy = await desk.hello()
     await busy.say("MAIL FROM:<a@client.example>")
-    register = desk.server._register
-    since = next(iter(register.sessions)).since
-    assert not register._make_place(since + 119.0)
-    assert register._make_place(since + 121.0)
+    registry = desk.server._registry
+    since = next(iter(registry.sessions)).since
+    assert not registry._evict_idle(since + 119.0)
+    assert registry._evict_idle(since + 121.0)
 
 
 def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:

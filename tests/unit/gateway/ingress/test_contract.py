@@ -14,7 +14,7 @@ import aiosmtpd.smtp
 import pytest
 
 from gateway.ingress.smtp.lmtp import LMTP
-from gateway.ingress.smtp.protocol import BORROWED, SMTP
+from gateway.ingress.smtp.protocol import AIOSMTPD_ATTRIBUTES, SMTP
 from gateway.ingress.smtp.session import SessionProtocol
 
 
@@ -28,13 +28,13 @@ def test_version_is_the_one_that_was_read():
 async def test_borrowed_attributes_are_made_by_its_constructor():
     """Each attribute that our instances take over is really set by aiosmtpd's constructor."""
     stock = aiosmtpd.smtp.SMTP(object(), hostname="x", loop=asyncio.get_running_loop())
-    assert set(BORROWED) <= set(vars(stock))
+    assert set(AIOSMTPD_ATTRIBUTES) <= set(vars(stock))
 
 
 async def test_its_constructor_makes_nothing_else_that_its_methods_need(desk):
     """The methods of aiosmtpd that we call name no attribute of the instance that ours lacks."""
     client = await desk.hello()
-    session = next(iter(desk.server._register.sessions))
+    session = next(iter(desk.server._registry.sessions))
     used = set()
     for name in (
         "smtp_MAIL",

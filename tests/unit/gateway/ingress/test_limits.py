@@ -91,7 +91,7 @@ async def test_nothing_is_done_after_the_last_word(open_desk, printed_log):
 
     desk = await open_desk(pause=pause)
     client = await desk.hello()
-    session = next(iter(desk.server._register.sessions))
+    session = next(iter(desk.server._registry.sessions))
     before = session._received
     sent = (
         b"XYZZY\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<support@desk.example>\r\nDATA\r\nx\r\n.\r\n"
@@ -171,7 +171,7 @@ async def test_idle_sessions_end(desk):
 
 
 async def test_idle_sessions_end_sooner_when_places_are_scarce(open_desk):
-    """With nine of ten places taken 30 s is all the patience there is."""
+    """With nine of ten places taken 30 s is all the timeouts there is."""
     desk = await open_desk(limits=Limits(connections=10))
     clients = [await desk.hello() for _ in range(8)]
     await later(desk, 31)
@@ -189,7 +189,7 @@ async def test_slow_data_ends(desk):
     client = await desk.hello()
     await client.begin()
     await client.send(b"x" * 20_000)
-    await until(lambda: next(iter(desk.server._register.sessions))._received > 20_000)
+    await until(lambda: next(iter(desk.server._registry.sessions))._received > 20_000)
     await later(desk, 59, began)
     assert desk.server.sessions == 1
     await later(desk, 61)
@@ -204,7 +204,7 @@ async def test_data_at_the_least_rate_goes_on(desk):
     """
     client = await desk.hello()
     await client.begin()
-    session = next(iter(desk.server._register.sessions))
+    session = next(iter(desk.server._registry.sessions))
     seconds = 0
     for _ in range(20):
         before = session._received
@@ -219,7 +219,7 @@ async def test_data_at_the_least_rate_goes_on(desk):
 async def test_a_session_has_fifteen_minutes(desk):
     """Also a client that says something now and then does not stay for ever."""
     client = await desk.hello()
-    client_side = next(iter(desk.server._register.sessions))
+    client_side = next(iter(desk.server._registry.sessions))
     client_side._opened -= 890
     assert (await client.say("NOOP")).startswith("250")
     await later(desk, 5)
@@ -263,7 +263,7 @@ async def test_who_does_not_read_replies_is_cut_off(desk):
     """
     client = await desk.hello()
     client.writer.transport.pause_reading()
-    session = next(iter(desk.server._register.sessions))
+    session = next(iter(desk.server._registry.sessions))
     client.writer.write(b"NOOP\r\n" * 2_000_000)
     await until(lambda: session._write_paused)
     assert session.transport.get_write_buffer_size() < 1 << 20
@@ -320,21 +320,21 @@ def test_admission_never_exceeds_its_limits(steps):
     for wait, leave in steps:
         now += wait
         if leave and is_open:
-            admission.leave("192.0.2.1")
+            admission.release("192.0.2.1")
             is_open -= 1
-        elif admission.enter("192.0.2.1", now):
+        elif admission.admit("192.0.2.1", now):
             is_open += 1
             entered.append(now)
         assert is_open <= 5
         assert sum(1 for moment in entered if now - moment < 60) <= 20
-        admission.forget(now)
+        admission.expire(now)
 
 
 def test_admission_forgets():
     """Addresses do not pile up in memory."""
     admission = Admission(Limits(exempt=()), Networks(()))
     for number in range(1000):
-        admission.enter(f"192.0.2.{number % 250}", 0.0)
-        admission.leave(f"192.0.2.{number % 250}")
-    admission.forget(61.0)
+        admission.admit(f"192.0.2.{number % 250}", 0.0)
+        admission.release(f"192.0.2.{number % 250}")
+    admission.expire(61.0)
     assert admission._groups == {}

@@ -160,7 +160,7 @@ def test_what_cannot_be_read_is_an_item(tmp_path, monkeypatch):
     """A missing file, one that is no mbox despite its name, one that is too large: each is told in
     its place, and the rest goes on.
     """
-    monkeypatch.setattr(mail_files, "LARGEST", 1000)
+    monkeypatch.setattr(mail_files, "MAX_MAIL_BYTES", 1000)
     monkeypatch.setattr(mail_files, "_BLOCK", 4096)
     (tmp_path / "no.mbox").write_bytes(b"hello")
     (tmp_path / "large.eml").write_bytes(b"x" * 1001)

@@ -13,23 +13,23 @@ import pytest
 from gateway.ingress.imap.commands import ImapSession
 from gateway.ingress.imap.connect import ImapServer
 from gateway.ingress.imap.connection import (
-    Broken,
     CommandRefused,
     ConnectionLost,
-    Deadline,
     ImapError,
+    ImapTimeout,
     LoginRefused,
-    Patience,
+    ProtocolError,
+    Timeouts,
 )
 from tests.servers.dovecot import PASSWORD, dovecot, letter, letters
 from tests.servers.proxy import Fault, proxy
 from tests.servers.smallimap import small_imap
 
 USER = "desk@example.org"
-SHORT = Patience(
+SHORT = Timeouts(
     connect=2, silence=0.3, command=1.0, goodbye=0.3
 )  # where a deadline is what is to come
-PATIENT = Patience()  # where none is: a slow machine is no silent server
+PATIENT = Timeouts()  # where none is: a slow machine is no silent server
 # seconds, well below every deadline of PATIENT: what ends within them has not waited for one
 AT_ONCE = 20
 
@@ -41,13 +41,13 @@ def server():
         yield made
 
 
-async def opened(server, patience=PATIENT, *, folder=True):
+async def opened(server, timeouts=PATIENT, *, folder=True):
     """A session that is signed in and has its inbox open; from then on it has this patience."""
     session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     await session.login(USER, PASSWORD)
     if folder:
         await session.select("INBOX", read_only=False)
-    session._patience = patience
+    session.connection._timeouts = timeouts
     return session
 
 
@@ -63,11 +63,11 @@ async def refusal(error, call):
 
 GREETINGS = {
     b"* BYE too busy\r\n": (ConnectionLost, "too busy"),
-    b"HTTP/1.1 400 Bad Request\r\n": (Broken, "no IMAP server"),
+    b"HTTP/1.1 400 Bad Request\r\n": (ProtocolError, "no IMAP server"),
     b"* OK\r\n": (None, ""),
     b"* PREAUTH you are known\r\n": (None, ""),
-    b"": (Deadline, "did not greet"),
-    b"x" * (5 << 20): (Broken, "line of more than"),
+    b"": (ImapTimeout, "did not greet"),
+    b"x" * (5 << 20): (ProtocolError, "line of more than"),
 }
 
 
@@ -78,7 +78,7 @@ async def test_greetings(server, greeting):
     error, words = GREETINGS[greeting]
     opening = ImapSession.open(
         ImapServer("127.0.0.1", server.port),
-        SHORT if error is Deadline else Patience(connect=2 * AT_ONCE),
+        SHORT if error is ImapTimeout else Timeouts(connect=2 * AT_ONCE),
     )
     if error is None:
         session = await opening
@@ -118,11 +118,15 @@ FAULTS = {
     "close": (("close",), ConnectionLost, "lost"),
     "half a line": ((b"* 1 FET", "close"), ConnectionLost, "lost"),
     "half a literal": ((b"* 1 FETCH (UID 1 BODY[] {100}\r\nabc", "close"), ConnectionLost, "lost"),
-    "silence": (("silence",), Deadline, "silent"),
-    "wrong tag": ((b"ZZ99 OK done\r\n",), Broken, "not given"),
-    "endless line": ((b"* OK " + b"x" * (5 << 20),), Broken, "line of more"),
-    "a literal of 4 GiB": ((b"* 1 FETCH (UID 1 BODY[] {4294967296}\r\n",), Broken, "4294967296"),
-    "nonsense": ((b"\xff\xfe\x00 what\r\n",), Broken, "not given"),
+    "silence": (("silence",), ImapTimeout, "silent"),
+    "wrong tag": ((b"ZZ99 OK done\r\n",), ProtocolError, "not given"),
+    "endless line": ((b"* OK " + b"x" * (5 << 20),), ProtocolError, "line of more"),
+    "a literal of 4 GiB": (
+        (b"* 1 FETCH (UID 1 BODY[] {4294967296}\r\n",),
+        ProtocolError,
+        "4294967296",
+    ),
+    "nonsense": ((b"\xff\xfe\x00 what\r\n",), ProtocolError, "not given"),
 }
 
 
@@ -134,8 +138,8 @@ async def test_no_fault_leaves_a_call_hanging(server, command, fault):
     """
     steps, error, words = FAULTS[fault]
     server.put(letter("a"))
-    session = await opened(server, SHORT if error is Deadline else PATIENT)
-    session.news.clear()
+    session = await opened(server, SHORT if error is ImapTimeout else PATIENT)
+    session.new_mail.clear()
     server.on(command, *steps)
     assert words in await refusal(error, COMMANDS[command](session))
     assert words in await refusal(error, session.noop())
@@ -154,7 +158,7 @@ async def test_a_server_that_ignores_the_end_of_idle_is_given_up(server):
     session = await opened(server, SHORT)
     server.on(rb"IDLE", b"+ idling\r\n", "silence")
     async with asyncio.timeout(AT_ONCE):
-        with pytest.raises(Deadline):
+        with pytest.raises(ImapTimeout):
             await session.idle(0.05, asyncio.Event())
 
 
@@ -176,10 +180,10 @@ async def test_slow_bytes_are_waited_for_but_not_for_ever(server):
     session = await opened(server)
     assert (await session.fetch([1], "BODY.PEEK[]"))[1].body == letter("a", 4000)
     server.piece = 0
-    session._patience = SHORT
+    session.connection._timeouts = SHORT
     drip = [b"* OK still here\r\n", *[b"* OK"] * 3]
     server.on(rb"NOOP", *drip, "silence")
-    await refusal(Deadline, session.noop())
+    await refusal(ImapTimeout, session.noop())
 
 
 @pytest.mark.parametrize(
@@ -253,7 +257,7 @@ async def test_an_endless_answer_is_given_up(server):
     server.on(rb"NOOP", b"* OK " + b"x" * 100_000 + b"\r\n", "go on", times=0)
     server.noise = [b"* OK " + b"x" * (1 << 20) + b"\r\n"] * 140
     tracemalloc.start()
-    with pytest.raises(Broken, match="at once"):
+    with pytest.raises(ProtocolError, match="at once"):
         await session.noop()
     assert (
         tracemalloc.get_traced_memory()[1] < 420 << 20
@@ -346,7 +350,7 @@ async def test_a_folder_without_lasting_numbers_is_not_read(server, lines):
     """
     session = await opened(server, folder=False)
     server.on(rb"SELECT", lines + b"%t OK done\r\n")
-    with pytest.raises(Broken, match="lasting numbers"):
+    with pytest.raises(ProtocolError, match="lasting numbers"):
         await session.select("INBOX", read_only=False)
     await session.close()
 

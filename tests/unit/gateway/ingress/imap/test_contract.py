@@ -252,7 +252,7 @@ async def test_new_mail_ends_the_wait(side, session):
     await asyncio.to_thread(side.put, letter("a"))
     async with asyncio.timeout(10):
         await waiting
-    assert session.news.is_set()
+    assert session.new_mail.is_set()
     assert len(await session.uids(1)) == 1
     await session.idle(0.05, stop)
     stop.set()

@@ -13,7 +13,7 @@ from datetime import timedelta
 import pytest
 
 from gateway import log
-from gateway.ingress.imap.health import conditions
+from gateway.ingress.imap.health import mailbox_health
 from gateway.store.imap.oauth_tokens import Granted
 from tests.servers.dovecot import dovecot, letter, letters
 from tests.servers.tokens import ACCOUNT, Reply, token_server
@@ -123,7 +123,7 @@ async def test_revoked_access_is_loud_and_nobody_is_hammered(world, place):
     async with world.watched(account):
         box = await state_of(world, "refused")
         assert "sign in again" in box.problem
-        [condition] = await conditions([account], world.boxes, world.tokens, world.clock.now())
+        [condition] = await mailbox_health([account], world.boxes, world.tokens, world.clock.now())
         assert (condition.state, "sign in again" in condition.detail) == ("refused", True)
         server.deliver(ACCOUNT, letter("a"))
         assert (tokens.calls["refresh_token"], server.refused_logins - before) == (1, 0)
@@ -201,7 +201,9 @@ async def test_access_that_ends_soon_is_told_before_it_does(world, place):
             await world.until(
                 lambda: asyncio.sleep(0, result="mailbox access ends" in told.getvalue())
             )
-            [condition] = await conditions([account], world.boxes, world.tokens, world.clock.now())
+            [condition] = await mailbox_health(
+                [account], world.boxes, world.tokens, world.clock.now()
+            )
             assert (condition.state, "access ends on 2026-11-25" in condition.detail) == (
                 "warning",
                 True,

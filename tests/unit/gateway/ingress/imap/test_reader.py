@@ -21,7 +21,7 @@ from gateway.errors import DiskFull, StoreUnavailable
 from gateway.ingress.imap import fetch
 from gateway.ingress.imap import reader as imap_reader
 from gateway.ingress.imap import watcher as imap
-from gateway.ingress.imap.connection import Patience
+from gateway.ingress.imap.connection import Timeouts
 from gateway.ingress.imap.reader import MailboxReader
 from gateway.ingress.imap.watcher import Watcher
 from gateway.store.schema import tables
@@ -132,7 +132,7 @@ async def test_a_folder_of_any_name_with_a_mail_of_25_mib(world, real):
 
 async def test_a_mail_beyond_every_size_is_owed_and_the_others_go_on(world, small, monkeypatch):
     """A mail too large for the store stays in the mailbox and is told; the cursor moves on."""
-    monkeypatch.setattr(fetch, "LARGEST", 3 << 20)
+    monkeypatch.setattr(fetch, "MAX_MAIL_BYTES", 3 << 20)
     small.put(letter("a"), letter("big", 5 << 20), letter("c"), letter("said to be small", 5 << 20))
     small.sizes = {4: 10}
     await world.read(account_of(small.port, after="delete"))
@@ -248,12 +248,12 @@ async def test_memory_is_bounded_by_bytes_not_by_mails(world, small):
     finally:
         MailboxReader._store = store
     assert len(await world.raws()) == 120
-    assert max(seen) <= fetch.AT_ONCE
+    assert max(seen) <= fetch.BATCH_BYTES
 
 
 async def test_a_large_mailbox_is_looked_through_in_windows(world, small, monkeypatch):
     """More mails than are asked for at a time, with gaps between their UIDs, are all taken in."""
-    monkeypatch.setattr(imap_reader, "WINDOW", 10)
+    monkeypatch.setattr(imap_reader, "WINDOW_UIDS", 10)
     folder = small.folders["INBOX"]
     for number in range(45):
         folder.uidnext += 0 if number % 9 else 37
@@ -336,7 +336,7 @@ async def test_an_interrupted_import_is_finished_with_the_same_wishes(world, sma
     """Stopped in the middle, whoever reads next goes on after the last mail, and leaves out what
     the import leaves out.
     """
-    monkeypatch.setattr(imap_reader, "FETCH_MOST", 2)
+    monkeypatch.setattr(imap_reader, "MAX_UIDS", 2)
     small.put(letter("old"), received=RECEIVED - timedelta(days=99))
     small.put(*letters(range(6)))
     stop = asyncio.Event()
@@ -616,7 +616,7 @@ async def test_trouble_at_any_command_is_got_over(world, small, command, how):
     }
     small.put(*letters("abc"))
     small.on(command, *steps[how])
-    impatient = replace(QUICK, patience=replace(QUICK.patience, silence=0.4))
+    impatient = replace(QUICK, timeouts=replace(QUICK.timeouts, silence=0.4))
     async with world.watched(account_of(small.port, after="move", move_to="Done"), impatient):
         await world.holds(letters("abc"))
         small.put(letter("d"))
@@ -663,7 +663,7 @@ async def test_stopping_takes_no_longer_than_it_may(world, small):
     """
     small.put(letter("a"))
     small.on(rb"UID SEARCH", "silence", times=99)
-    async with world.watched(account_of(small.port), replace(QUICK, patience=Patience(silence=60))):
+    async with world.watched(account_of(small.port), replace(QUICK, timeouts=Timeouts(silence=60))):
 
         async def asked():
             return any(b"SEARCH" in line for line in small.heard)
@@ -771,7 +771,7 @@ async def test_a_slow_mailbox_does_not_cost_the_others_their_leases(world, small
         silent.bind(("127.0.0.1", free_port))
         silent.listen()
         slow = account_of(free_port, name="slow")
-        rhythm = replace(QUICK, patience=Patience(connect=60))
+        rhythm = replace(QUICK, timeouts=Timeouts(connect=60))
         stop = asyncio.Event()
         watcher = Watcher(
             [slow, account_of(small.port)],

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from gateway import log
 from gateway.ingress.imap import sent_copies
 from gateway.ingress.imap.commands import ImapSession
-from gateway.ingress.imap.connection import Patience
+from gateway.ingress.imap.connection import Timeouts
 from gateway.ingress.imap.sent_copies import SentCopies
 from gateway.oauth.tokens import Tokens
 from gateway.store.engine import Database, upgrade
@@ -29,7 +29,7 @@ from tests.servers.proxy import proxy
 from tests.servers.smallimap import small_imap
 from tests.unit.gateway.ingress.reading import account_of
 
-SHORT = Patience(connect=5, silence=2, command=20, goodbye=0.3)
+SHORT = Timeouts(connect=5, silence=2, command=20, goodbye=0.3)
 CHANNEL = "support@localhost"
 FOLDER = "Gesendet & mehr"
 COPY = tables.sent_copy
@@ -480,7 +480,7 @@ async def test_the_service_makes_copies_until_it_is_stopped(quick, clock, real, 
             on(real, name="well", channel="sales@localhost"),
         )
         stop = asyncio.Event()
-        patient = SentCopies(accounts, quick, Tokens(quick, clock), clock, Patience(connect=60))
+        patient = SentCopies(accounts, quick, Tokens(quick, clock), clock, Timeouts(connect=60))
         running = asyncio.create_task(patient.run(stop))
         async with asyncio.timeout(20):
             while not [row for row in await rows(quick) if row.done_at]:

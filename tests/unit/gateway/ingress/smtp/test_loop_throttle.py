@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 
-from gateway.ingress.smtp import fair_turns
-from gateway.ingress.smtp.fair_turns import FairTurns
+from gateway.ingress.smtp import loop_throttle
+from gateway.ingress.smtp.loop_throttle import LoopThrottle
 
 
 async def test_few_in_each_pass_and_in_order():
     """Of many who ask at once only so many go on in one pass of the event loop, in their order, and
     all do in the end.
     """
-    given, passes, done = FairTurns(), [], []
+    throttle, passes, done = LoopThrottle(), [], []
 
     async def work(number):
-        await given.wait()
+        await throttle.wait()
         done.append(number)
 
     tasks = [asyncio.create_task(work(number)) for number in range(100)]
@@ -25,21 +25,26 @@ async def test_few_in_each_pass_and_in_order():
         passes.append(len(done) - before)
     await asyncio.gather(*tasks)
     assert done == list(range(100))
-    assert max(passes) <= 2 * fair_turns._MOST
+    assert max(passes) <= 2 * loop_throttle._CALLERS_PER_PASS
 
 
 async def test_who_is_cancelled_takes_no_turn():
     """A session that ended while it waited does not hold up those behind it."""
-    given, done = FairTurns(), []
+    throttle, done = LoopThrottle(), []
 
     async def work(number):
-        await given.wait()
+        await throttle.wait()
         done.append(number)
 
-    tasks = [asyncio.create_task(work(number)) for number in range(3 * fair_turns._MOST)]
+    tasks = [
+        asyncio.create_task(work(number)) for number in range(3 * loop_throttle._CALLERS_PER_PASS)
+    ]
     await asyncio.sleep(0)
-    for task in tasks[fair_turns._MOST : 2 * fair_turns._MOST]:
+    for task in tasks[loop_throttle._CALLERS_PER_PASS : 2 * loop_throttle._CALLERS_PER_PASS]:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-    assert done == [*range(fair_turns._MOST), *range(2 * fair_turns._MOST, 3 * fair_turns._MOST)]
-    assert not given._counting or not given._waiting
+    assert done == [
+        *range(loop_throttle._CALLERS_PER_PASS),
+        *range(2 * loop_throttle._CALLERS_PER_PASS, 3 * loop_throttle._CALLERS_PER_PASS),
+    ]
+    assert not throttle._counting or not throttle._waiting
