@@ -67,6 +67,11 @@ def account_of(port, after="keep", move_to="", **more):
     )
 
 
+def on(server, **settings):
+    """The account of the test's user on a server."""
+    return account_of(server.port, username=server.user, **settings)
+
+
 class World:
     """A store, and everything that reads a mailbox into it."""
 

@@ -71,7 +71,7 @@ async def test_groups_have_a_limit(desk, envelope):
         asyncio.create_task(desk.accept.accept(mail("large", 7 << 20), envelope)) for _ in range(3)
     ]
     huge = asyncio.create_task(desk.accept.accept(mail("huge", 17 << 20), envelope))
-    await until(lambda: len(desk.accept._waiting) == len(others) + 4)
+    await until(lambda: len(desk.accept._pending) == len(others) + 4)
     desk.spool.gate.set()
     await asyncio.gather(first, *others, *large, huge)
     assert (GROUP_MAILS, desk.spool.groups) == (200, [1, 200, 5 + 2, 1, 1])

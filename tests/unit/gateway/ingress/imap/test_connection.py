@@ -63,10 +63,10 @@ async def refusal(error, call):
 
 GREETINGS = {
     b"* BYE too busy\r\n": (ConnectionLost, "too busy"),
-    b"HTTP/1.1 400 Bad Request\r\n": (ProtocolError, "no IMAP server"),
+    b"HTTP/1.1 400 Bad Request\r\n": (ProtocolError, "not an IMAP server"),
     b"* OK\r\n": (None, ""),
     b"* PREAUTH you are known\r\n": (None, ""),
-    b"": (ImapTimeout, "did not greet"),
+    b"": (ImapTimeout, "sent no greeting"),
     b"x" * (5 << 20): (ProtocolError, "line of more than"),
 }
 
@@ -109,24 +109,24 @@ COMMANDS = {
     rb"LIST": lambda session: session.folders(),
 }
 FAULTS = {
-    "goodbye": ((b"* BYE maintenance\r\n",), ConnectionLost, "goodbye: maintenance"),
+    "goodbye": ((b"* BYE maintenance\r\n",), ConnectionLost, "closed the connection: maintenance"),
     "goodbye and close": (
         (b"* BYE maintenance\r\n", "close"),
         ConnectionLost,
-        "goodbye: maintenance",
+        "closed the connection: maintenance",
     ),
     "close": (("close",), ConnectionLost, "lost"),
     "half a line": ((b"* 1 FET", "close"), ConnectionLost, "lost"),
     "half a literal": ((b"* 1 FETCH (UID 1 BODY[] {100}\r\nabc", "close"), ConnectionLost, "lost"),
     "silence": (("silence",), ImapTimeout, "silent"),
-    "wrong tag": ((b"ZZ99 OK done\r\n",), ProtocolError, "not given"),
+    "wrong tag": ((b"ZZ99 OK done\r\n",), ProtocolError, "not sent"),
     "endless line": ((b"* OK " + b"x" * (5 << 20),), ProtocolError, "line of more"),
     "a literal of 4 GiB": (
         (b"* 1 FETCH (UID 1 BODY[] {4294967296}\r\n",),
         ProtocolError,
         "4294967296",
     ),
-    "nonsense": ((b"\xff\xfe\x00 what\r\n",), ProtocolError, "not given"),
+    "nonsense": ((b"\xff\xfe\x00 what\r\n",), ProtocolError, "not sent"),
 }
 
 
@@ -257,7 +257,7 @@ async def test_an_endless_answer_is_given_up(server):
     server.on(rb"NOOP", b"* OK " + b"x" * 100_000 + b"\r\n", "go on", times=0)
     server.noise = [b"* OK " + b"x" * (1 << 20) + b"\r\n"] * 140
     tracemalloc.start()
-    with pytest.raises(ProtocolError, match="at once"):
+    with pytest.raises(ProtocolError, match="more than"):
         await session.noop()
     assert (
         tracemalloc.get_traced_memory()[1] < 420 << 20
@@ -291,7 +291,7 @@ async def test_the_way_to_sign_in_is_one_that_the_server_has(server, capabilitie
     server.before = capabilities
     session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     if outcome is None:
-        with pytest.raises(LoginRefused, match="no password"):
+        with pytest.raises(LoginRefused, match="not accept passwords"):
             await session.login(USER, PASSWORD)
     else:
         await session.login(USER, PASSWORD)
@@ -350,7 +350,7 @@ async def test_a_folder_without_lasting_numbers_is_not_read(server, lines):
     """
     session = await opened(server, folder=False)
     server.on(rb"SELECT", lines + b"%t OK done\r\n")
-    with pytest.raises(ProtocolError, match="lasting numbers"):
+    with pytest.raises(ProtocolError, match="keep the UIDs"):
         await session.select("INBOX", read_only=False)
     await session.close()
 

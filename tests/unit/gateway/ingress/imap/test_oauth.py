@@ -178,7 +178,7 @@ async def test_a_provider_that_is_away_is_waited_for(world, place):
     server.deliver(ACCOUNT, *letters("ab"))
     async with world.watched(account, replace(QUICK, first_pause=0.01)):
         box = await state_of(world, "failing")
-        assert "overloaded or broken" in box.problem or "HTTP 503" in box.problem
+        assert "overloaded or failing" in box.problem or "HTTP 503" in box.problem
         await world.holds(letters("ab"))
         await state_of(world, "ok")
     assert tokens.calls["reply"] == 3
