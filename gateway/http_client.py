@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
+    from aiohttp import ClientResponse, ClientSession
 
 _READ_BYTES: Final = 64 << 10  # at a time
 
@@ -65,12 +65,7 @@ async def post(
     guard = _Guard(allowed)
     try:
         async with (
-            aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=seconds),
-                trust_env=allowed is None,
-                auto_decompress=False,
-                connector=aiohttp.TCPConnector(socket_factory=guard.socket),
-            ) as session,
+            _session(guard, seconds, use_proxies=allowed is None) as session,
             session.post(
                 url,
                 data=data if isinstance(data, bytes) else dict(data),
@@ -90,6 +85,17 @@ async def post(
         if guard.refused and not guard.allowed_any:
             raise NotAllowed(f"may not be asked: {guard.refused[0]} is not allowed") from None
         raise NoAnswer(f"cannot be asked: {_reason(error)}") from None
+
+
+def _session(guard: _Guard, seconds: float, *, use_proxies: bool) -> ClientSession:
+    import aiohttp
+
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=seconds),
+        trust_env=use_proxies,
+        auto_decompress=False,
+        connector=aiohttp.TCPConnector(socket_factory=guard.socket),
+    )
 
 
 class _Guard:

@@ -1,6 +1,4 @@
-"""Whoever reads mailboxes into a real store, put together for tests: the store, the reader, the
-watcher, and what can be waited for.
-"""
+"""A reader and a watcher of mailboxes on a real store, put together for tests."""
 
 from __future__ import annotations
 

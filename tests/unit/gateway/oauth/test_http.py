@@ -1,5 +1,6 @@
-"""Where a provider is asked for what, and what it can say instead of tokens: each is "try again" or
-"a person has to act", and nothing secret gets into a sentence or the log.
+"""Providers' endpoints and bad answers: each means "try again" or "a person has to act".
+
+No secret gets into a message or the log.
 """
 
 from __future__ import annotations
@@ -108,9 +109,7 @@ async def ready(tokens, provider):
     ],
 )
 def test_each_provider_has_its_endpoints_and_scope(provider, provider_name, more, token, wanted):
-    """Microsoft and Google are known, with the tenant where it matters; the configuration wins over
-    what is known.
-    """
+    """Microsoft and Google are built in; the configuration takes precedence."""
     plain = {"token_url": "", "device_url": "", "authorize_url": "", "scope": ""}
     client = provider.client(**plain | {"provider": provider_name} | more)
     assert (endpoints(client).token, scope(client)) == (token, wanted)
@@ -316,9 +315,7 @@ async def test_a_refusal_says_what_to_do(tokens, provider, error, advice):
 
 
 async def test_what_a_provider_says_is_cleaned(tokens, provider):
-    """No line ends, no escapes, no address, nothing of what we sent, and 300 characters of it at
-    most.
-    """
+    """No line ends, escapes, addresses or posted values, and at most 300 characters."""
     client = await ready(tokens, provider)
     token = (await tokens.stored(client, ACCOUNT)).refresh_token
     provider.replies = [
@@ -391,9 +388,7 @@ async def test_no_answer_of_any_form_raises_anything_else(tokens, provider):
 
 
 async def test_nothing_secret_is_logged(tokens, provider, whole_log):
-    """At the lowest level of the log, libraries included, renewals and every failure leave no
-    token, no secret and no address.
-    """
+    """At debug level renewals and failures log no token, secret or address."""
     logging.getLogger("aiohttp.client").warning("this is heard")
     client = await ready(tokens, provider)
     token = await tokens.access_token(client, ACCOUNT)

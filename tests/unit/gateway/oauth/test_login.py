@@ -1,6 +1,4 @@
-"""A person lets us in: by a browser on this machine, by a pasted address, by a code on another
-device; and everything that can come back instead.
-"""
+"""Signing in by a browser, a pasted address or a code, and everything that can go wrong."""
 
 from __future__ import annotations
 
@@ -73,9 +71,7 @@ async def begun(tokens, client):
 
 
 async def test_a_client_is_tried(tokens, provider):
-    """Client credentials: the token is there for every mailbox of the client, and a new try
-    replaces it.
-    """
+    """With client credentials the token serves every mailbox, and a new try replaces it."""
     client = provider.client("client_credentials")
     await client_login(tokens, client)
     assert await tokens.access_token(client, ACCOUNT) in provider.issued
@@ -88,9 +84,7 @@ async def test_a_client_is_tried(tokens, provider):
 
 
 async def test_a_browser_brings_access(tokens, provider):
-    """The person opens the address, agrees, sees a plain page, and the mailbox has access that can
-    be renewed.
-    """
+    """After consent the user sees a plain page and access can be renewed."""
     client = provider.client()
     running, url = await begun(tokens, client)
     status, page = await asyncio.to_thread(browse, url)
@@ -103,9 +97,7 @@ async def test_a_browser_brings_access(tokens, provider):
 
 
 async def test_the_address_asks_for_what_it_should(tokens, provider):
-    """PKCE with S256, a state, whose mailbox it is; the verifier is not in it, and goes with the
-    code.
-    """
+    """It has PKCE with S256, a state and the account, but not the verifier."""
     running, url = await begun(tokens, provider.client())
     asked = {name: value for name, [value] in parse_qs(urlsplit(url).query).items()}
     assert (asked["response_type"], asked["code_challenge_method"], asked["login_hint"]) == (
@@ -141,9 +133,7 @@ async def test_a_place_that_is_taken_is_told(tokens, provider):
 
 
 async def test_a_visit_with_another_state_changes_nothing(tokens, provider):
-    """Whoever else sends a browser to our port is turned away, and the person's own answer still
-    counts.
-    """
+    """Other visitors of the port are refused; the user's answer still counts."""
     client = provider.client()
     running, url = await begun(tokens, client)
     place = parse_qs(urlsplit(url).query)["redirect_uri"][0]
@@ -189,9 +179,7 @@ async def test_giving_up_leaves_nothing_behind(tokens, provider, free_port):
 
 
 async def test_access_that_does_not_last_is_refused(tokens, provider):
-    """A provider that gives no refresh token, since the scope does not ask for it: told at once,
-    and what was good before stays.
-    """
+    """Without a refresh token sign-in fails and earlier access stays."""
     client = provider.client()
     now = tokens.clock.now()
     await tokens.rows.signed_in(
@@ -307,9 +295,7 @@ class Person:
 
 
 async def test_a_code_typed_in_elsewhere_brings_access(tokens, provider):
-    """Address and code are shown; the provider is asked every five seconds until the person has
-    agreed.
-    """
+    """Address and code are shown; the provider is polled every five seconds."""
     client = provider.client("device_code")
     person = Person(provider, at_3=provider.approve_device)
     await person.login(tokens, client)

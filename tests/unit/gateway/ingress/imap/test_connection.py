@@ -1,6 +1,4 @@
-"""What a session does when a server misbehaves: every call ends in time, with an answer or one
-plain error, and memory stays bounded.
-"""
+"""Sessions with misbehaving servers: calls end in time with one plain error; memory is bounded."""
 
 from __future__ import annotations
 
@@ -52,9 +50,7 @@ async def opened(server, timeouts=PATIENT, *, folder=True):
 
 
 async def refusal(error, call):
-    """The sentence of the error that ``call`` ends with, at once; afterwards nothing more can be
-    asked.
-    """
+    """Return the error of ``call``, which must come at once and close the connection."""
     async with asyncio.timeout(AT_ONCE):
         with pytest.raises(error) as told:
             await call
@@ -73,7 +69,7 @@ GREETINGS = {
 
 @pytest.mark.parametrize("greeting", GREETINGS, ids=lambda greeting: greeting[:20].decode())
 async def test_greetings(server, greeting):
-    """A greeting lets us in, turns us away, is none, or never comes; each is told in its own words."""
+    """A greeting that refuses, is invalid or never comes has its own error."""
     server.greeting = greeting
     error, words = GREETINGS[greeting]
     opening = ImapSession.open(
@@ -133,9 +129,7 @@ FAULTS = {
 @pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("command", COMMANDS, ids=bytes.decode)
 async def test_no_fault_leaves_a_call_hanging(server, command, fault):
-    """Whatever happens in the middle of a command, it ends within its deadline, and so does every
-    later one, at once.
-    """
+    """After any fault the command, and every later one, ends within its time limit."""
     steps, error, words = FAULTS[fault]
     server.put(letter("a"))
     session = await opened(server, SHORT if error is ImapTimeout else PATIENT)
@@ -198,7 +192,7 @@ async def test_slow_bytes_are_waited_for_but_not_for_ever(server):
 )
 @pytest.mark.parametrize("command", [rb"UID SEARCH", rb"UID FETCH", rb"IDLE"], ids=bytes.decode)
 async def test_bursts_of_lines_do_no_harm(server, command, line):
-    """5,000 lines at once before, within or between answers: the answer is what it is without them."""
+    """5,000 extra lines before, within or between answers change no answer."""
     server.put(*letters("ab"))
     session = await opened(server)
     await session.uids(1)
@@ -215,9 +209,7 @@ async def test_bursts_of_lines_do_no_harm(server, command, line):
 
 
 async def test_answers_in_odd_forms_are_understood(server):
-    """Single bytes, quoted bodies, empty literals, items nobody asked for, a body that holds `* `
-    and brackets.
-    """
+    """Single bytes, quoted bodies, empty literals and unrequested items are understood."""
     raws = [
         b"",
         b"* 1 FETCH (UID 9 BODY[] {3}",
@@ -308,9 +300,7 @@ async def test_the_way_to_sign_in_is_one_that_the_server_has(server, capabilitie
     ],
 )
 async def test_a_refused_token_ends_the_dialog_as_it_should(server, before):
-    """The server's challenge is answered with an empty line (RFC 7628 3.2.3), after which it says
-    NO.
-    """
+    """The server's challenge gets an empty line (RFC 7628, 3.2.3); then it says NO."""
     server.before = before
     session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     with pytest.raises(LoginRefused):
@@ -345,9 +335,7 @@ async def test_a_secret_cannot_smuggle_a_command(server, secret):
     "lines", [b"* 0 EXISTS\r\n", b"* OK [UIDVALIDITY 1] x\r\n* OK [UIDNOTSTICKY] no\r\n"]
 )
 async def test_a_folder_without_lasting_numbers_is_not_read(server, lines):
-    """Without UIDVALIDITY, or where UIDs change each time, mail would be lost or doubled: told, not
-    tried.
-    """
+    """A folder without UIDVALIDITY or with changing UIDs is refused."""
     session = await opened(server, folder=False)
     server.on(rb"SELECT", lines + b"%t OK done\r\n")
     with pytest.raises(ProtocolError, match="keep the UIDs"):
@@ -366,9 +354,7 @@ async def test_saying_goodbye_takes_no_longer_than_it_may(server):
 
 
 async def test_a_certificate_that_is_not_trusted_is_told(server):
-    """A certificate of an unknown authority is refused in words; with its authority, and for its
-    name only, it is accepted.
-    """
+    """A certificate is accepted only from a trusted authority and for its name."""
     with dovecot() as real:
         with pytest.raises(ConnectionLost, match=r"certificate of 127\.0\.0\.1 is not trusted"):
             await ImapSession.open(
@@ -383,9 +369,7 @@ async def test_a_certificate_that_is_not_trusted_is_told(server):
 
 
 async def test_a_connection_cut_after_any_byte_is_lost_at_once():
-    """Cut after each byte of a whole dialog, reset or closed: an error within the deadline, never a
-    wrong answer.
-    """
+    """A dialog cut after any byte gives an error in time, never a wrong answer."""
     with small_imap() as server, proxy(server.port) as between:
         server.put(letter("a"))
 

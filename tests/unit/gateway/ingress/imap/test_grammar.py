@@ -1,6 +1,4 @@
-"""The grammar of IMAP: whatever pieces a server's bytes come in, and whatever it sends, they are
-read the same and within bounds.
-"""
+"""The grammar of IMAP gives the same result however the bytes are split, within bounds."""
 
 from __future__ import annotations
 
@@ -65,17 +63,13 @@ def test_empty_lines_are_passed_over():
     ],
 )
 def test_what_nobody_needs_is_not_waited_for(piece):
-    """A line without an end and a literal larger than any mail are given up before they fill the
-    memory.
-    """
+    """Endless lines and huge literals are rejected before they fill the memory."""
     with pytest.raises(TooLongError):
         framed([piece] * 100)
 
 
 def test_reading_takes_time_in_proportion_to_its_bytes():
-    """Five times as many lines, pieces or brackets take about five times as long; twenty-five times
-    would be quadratic.
-    """
+    """Five times the input takes about five times as long, not 25 times."""
 
     def seconds(n):
         began = time.process_time()
@@ -91,7 +85,7 @@ def test_reading_takes_time_in_proportion_to_its_bytes():
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=6))
 def test_no_response_upsets_the_reader(parts):
-    """Whatever bytes a response is made of, reading it gives something or nothing, never an error."""
+    """Reading any bytes as a response never raises an error."""
     grammar.parse_items(parts)
     grammar.parse_fetch(parts)
     grammar.search_results([parts])
@@ -100,9 +94,7 @@ def test_no_response_upsets_the_reader(parts):
 
 
 def test_a_fetch_is_read_whatever_its_form():
-    """Any order and case, items nobody asked for, strings instead of literals, NIL, and pieces of a
-    body.
-    """
+    """Any order and case, extra items, strings for literals, NIL and pieces are read."""
     date = b'INTERNALDATE "22-Nov-2026 10:00:00 +0100"'
     line = (
         b"* 12 fetch (X-GM-MSGID 17 uid 5 Flags (\\Seen $x NIL) MODSEQ (12) RFC822.SIZE 99 "

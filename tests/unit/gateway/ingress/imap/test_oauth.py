@@ -1,6 +1,4 @@
-"""Mailboxes that want access tokens, from provider to stored mail: a Dovecot that asks the provider
-about each token, and a watcher that renews them.
-"""
+"""Mailboxes with access tokens: Dovecot asks the provider about each, a watcher renews them."""
 
 from __future__ import annotations
 
@@ -82,9 +80,7 @@ async def test_mail_comes_in_with_a_token(world, place, grant):
 
 
 async def test_a_token_that_ends_is_renewed_and_the_rotated_one_is_kept(world, place):
-    """Each connection after the end of a token renews it with the newest refresh token; an older
-    one would end the access.
-    """
+    """Expired tokens are renewed with the newest refresh token."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
     sent = []
@@ -98,9 +94,7 @@ async def test_a_token_that_ends_is_renewed_and_the_rotated_one_is_kept(world, p
 
 
 async def test_a_token_that_the_mail_server_refuses_is_replaced_once(world, place):
-    """A token that is good by its time but revoked at the provider is renewed on the same
-    connection, and mail goes on.
-    """
+    """A token revoked early is renewed on the same connection."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
     await world.read(account)
@@ -113,9 +107,7 @@ async def test_a_token_that_the_mail_server_refuses_is_replaced_once(world, plac
 
 
 async def test_revoked_access_is_loud_and_nobody_is_hammered(world, place):
-    """Revoked at the provider: the mailbox is refused with a sentence, asked once, and goes on as
-    soon as somebody signs in.
-    """
+    """Revoked access is reported, tried once, and resumes after a new sign-in."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
     tokens.revoke()
@@ -139,9 +131,7 @@ async def test_revoked_access_is_loud_and_nobody_is_hammered(world, place):
 
 
 async def test_nobody_has_signed_in(world, place):
-    """Before the first sign-in the mailbox says what to do; neither the provider nor the server is
-    asked.
-    """
+    """Before the first sign-in the mailbox says what to do, and no server is asked."""
     tokens, server = place
     account = replace(
         account_of(server.port), client=tokens.client(), password="", username=ACCOUNT
@@ -154,9 +144,7 @@ async def test_nobody_has_signed_in(world, place):
 
 
 async def test_a_token_for_somebody_else_is_refused_and_not_tried_again(world, place):
-    """A provider that gives tokens of another account: refused by the mail server, one renewal,
-    then the long pause.
-    """
+    """A token of another account: one renewal, then the long pause."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
     tokens.refresh = dict.fromkeys(tokens.refresh, "stranger@example.org")
@@ -169,9 +157,7 @@ async def test_a_token_for_somebody_else_is_refused_and_not_tried_again(world, p
 
 
 async def test_a_provider_that_is_away_is_waited_for(world, place):
-    """A token endpoint that answers 503 makes the mailbox fail, not refuse, and mail comes in when
-    it is back.
-    """
+    """A token endpoint that answers 503 makes the mailbox fail until it is back."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
     tokens.replies = [Reply(503, b"later")] * 3
@@ -185,9 +171,7 @@ async def test_a_provider_that_is_away_is_waited_for(world, place):
 
 
 async def test_access_that_ends_soon_is_told_before_it_does(world, place):
-    """Where the provider tells the end of a sign-in, a week before it the mailbox warns, in the log
-    once a day, while mail still comes in.
-    """
+    """A week before access ends there is a daily warning; mail still comes in."""
     tokens, server = place
     told = io.StringIO()
     log.configure(level="info", form="json", addresses="hashed", stream=told)

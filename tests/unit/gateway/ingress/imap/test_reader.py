@@ -21,9 +21,7 @@ from tests.unit.gateway.ingress.reading import account_of, on
 
 @pytest.mark.parametrize("after", ["keep", "seen", "move", "delete"])
 async def test_each_mail_is_taken_in_once_and_then_dealt_with(world, real, after):
-    """All mails are stored in order; then they stay, are marked, moved or removed, and the next
-    look takes only what is new.
-    """
+    """Mails are stored once, in order, then kept, flagged, moved or removed."""
     raws = letters(range(7))
     real.deliver(real.user, *raws[:5])
     account = on(real, after=after, move_to="Done & gone" if after == "move" else "")
@@ -49,9 +47,7 @@ async def test_each_mail_is_taken_in_once_and_then_dealt_with(world, real, after
 
 
 async def test_seen_mail_is_taken_in_as_well(world, small):
-    """Mail that somebody has read already is mail all the same; what is marked as deleted was
-    thrown away.
-    """
+    """Mail already read is stored; mail flagged as deleted is not."""
     small.put(*letters("abc"))
     small.folders["INBOX"].mails[0].flags.add("\\Seen")
     small.folders["INBOX"].mails[1].flags.add("\\Deleted")
@@ -61,9 +57,7 @@ async def test_seen_mail_is_taken_in_as_well(world, small):
 
 @pytest.mark.parametrize("size", [0, 255 << 10, 300 << 10, 2_500_000, 25 << 20])
 async def test_mails_of_any_size_are_the_same_bytes(world, small, size):
-    """From an empty mail to 25 MiB, with a server that is right about the size, wrong, or says
-    nothing of it.
-    """
+    """Mails of 0 to 25 MiB are stored unchanged, even if the server's sizes are wrong."""
     raw = letter("big", size) if size else b""
     small.put(raw, letter("small"), raw + b"2", raw + b"3")
     small.sizes = {3: 10, 4: size * 2 + 1000}
@@ -73,9 +67,7 @@ async def test_mails_of_any_size_are_the_same_bytes(world, small, size):
 
 
 async def test_a_folder_of_any_name_with_a_mail_of_25_mib(world, real):
-    """A real Dovecot, a folder with blanks, quotes and letters beyond ASCII, another such to move
-    to, and a mail of 25 MiB between small ones.
-    """
+    """Folder names with spaces, quotes and non-ASCII letters work on Dovecot."""
     strange, other = 'Eingang "neu" & wichtig é☺', "erledigt/日本 'x'"
     real.create(real.user, strange)
     raws = [letter("a"), letter("big", 25 << 20), letter("c")]
@@ -112,9 +104,7 @@ async def test_a_mail_beyond_every_size_is_owed_and_the_others_go_on(world, smal
 @pytest.mark.parametrize("answer", ["nothing", "NIL", "empty"])
 @pytest.mark.parametrize("piece", [b"0", rb"1048576", rb"2097152"])
 async def test_a_mail_whose_text_stops_is_owed_and_not_removed(world, small, piece, answer):
-    """A piece that is left out, NIL or empty before the end is no end: the mail is not stored in
-    part, stays, and is taken in whole later.
-    """
+    """A mail cut short by the server is not stored in part; it is read later."""
     raw = letter("big", 3 << 20)
     small.put(raw)
     said = {
@@ -138,7 +128,7 @@ async def test_a_mail_whose_text_stops_is_owed_and_not_removed(world, small, pie
 
 @pytest.mark.parametrize("body", [b"{0}\r\n", b"NIL", b'""'])
 async def test_an_empty_body_of_a_mail_with_a_size_is_no_mail(world, small, body):
-    """A server that gives nothing for a mail of some size has not given it: it is owed and stays."""
+    """An empty body for a mail with a size counts as unfetchable; the mail stays."""
     small.put(letter("a"), letter("b"))
     other = b"* 2 FETCH (UID 2 BODY[] {%d}\r\n%s)\r\n%%t OK done\r\n" % (
         len(letter("b")),
@@ -159,9 +149,7 @@ async def test_an_empty_body_of_a_mail_with_a_size_is_no_mail(world, small, body
 
 
 async def test_a_mail_that_shows_late_is_found_behind_the_cursor(world, small):
-    """A server with several writers may show UID 3 before UID 2: the next look finds it; what an
-    import left out stays out.
-    """
+    """A UID below the cursor is found later, unless an import left it out."""
     small.put(letter("old"), received=RECEIVED - timedelta(days=99))
     small.put(letter("first"))
     async with world.reader(account_of(small.port)) as reader:
@@ -179,9 +167,7 @@ async def test_a_mail_that_shows_late_is_found_behind_the_cursor(world, small):
 
 
 async def test_numbers_far_apart_are_no_long_way(world, small):
-    """The newest UID may be in the thousands of millions: few questions are asked about the empty
-    space below it.
-    """
+    """Large gaps between UIDs take few searches."""
     small.put(letter("a"))
     small.folders["INBOX"].uidnext = 4_000_000_000
     small.put(letter("z"))
@@ -229,9 +215,7 @@ async def test_a_large_mailbox_is_looked_through_in_windows(world, small, monkey
 
 
 async def test_what_lay_there_for_long_is_not_answered(world, small):
-    """At the first opening mail older than a day becomes tickets without automation; later mail is
-    answered whatever its age.
-    """
+    """At the first opening, mail older than a day becomes tickets without automation."""
     for days in (30, 2, 0):
         small.put(letter(days), received=START - timedelta(days=days, minutes=1))
     await world.read(account_of(small.port))
@@ -276,7 +260,7 @@ async def test_another_mailbox_under_the_same_name_is_opened_for_the_first_time(
     ("automation", "answered"), [("all", [True, True, True]), ("none", [False, False, True])]
 )
 async def test_an_import_does_as_it_is_told(world, small, automation, answered):
-    """Only mail since a day, with or without automation; mail that comes in later is ordinary mail."""
+    """Only mail since a day is imported, with or without automation."""
     for day in (10, 20, 21):
         small.put(letter(day), received=RECEIVED.replace(day=day))
     async with world.reader(account_of(small.port)) as reader:
@@ -291,9 +275,7 @@ async def test_an_import_does_as_it_is_told(world, small, automation, answered):
 
 
 async def test_an_interrupted_import_is_finished_with_the_same_wishes(world, small, monkeypatch):
-    """Stopped in the middle, whoever reads next goes on after the last mail, and leaves out what
-    the import leaves out.
-    """
+    """The next reader continues an interrupted import with its options."""
     monkeypatch.setattr(imap_reader, "MAX_UIDS", 2)
     small.put(letter("old"), received=RECEIVED - timedelta(days=99))
     small.put(*letters(range(6)))

@@ -15,9 +15,7 @@ from tests.unit.gateway.ingress.reading import on
 
 
 async def cut_anywhere(world, real, step):
-    """Connections cut after every ``step``-th byte, both ways, while mails are moved: each is
-    stored once, and none is left behind.
-    """
+    """Cut connections after every ``step``-th byte, both ways; each mail is moved once."""
     rng = random.Random(4)
     faults = [
         Fault(at, way, rng.choice(["reset", "close"]))

@@ -16,9 +16,7 @@ from tests.unit.gateway.ingress.reading import account_of, on
 
 @pytest.mark.parametrize("after", ["keep", "move"])
 async def test_another_uidvalidity_doubles_nothing(world, real, after):
-    """With new numbers for all mails nothing is stored again, and what came in meanwhile is taken
-    in.
-    """
+    """With a new UIDVALIDITY only new mail is stored."""
     raws = letters(range(6))
     account = on(real, after=after, move_to="Done" if after == "move" else "")
     real.deliver(real.user, *raws[:4])
@@ -36,9 +34,7 @@ async def test_another_uidvalidity_doubles_nothing(world, real, after):
 
 
 async def test_numbers_that_go_back_are_new_numbers(world, small):
-    """A server that begins at UID 1 again under the same UIDVALIDITY hides no mail behind the old
-    numbers.
-    """
+    """UIDs that start again under the same UIDVALIDITY hide no mail."""
     small.put(*letters("abc"))
     await world.read(account_of(small.port))
     folder = small.folders["INBOX"]
@@ -52,9 +48,7 @@ async def test_numbers_that_go_back_are_new_numbers(world, small):
 @pytest.mark.parametrize("missing", ["MOVE", "MOVE UIDPLUS", "UIDPLUS", "IDLE"])
 @pytest.mark.parametrize("after", ["move", "delete"])
 async def test_servers_without_the_newer_commands(world, small, missing, after):
-    """Without MOVE mails are copied and removed; without UIDPLUS they stay, marked; in no case
-    twice or lost.
-    """
+    """Without MOVE or UIDPLUS no mail is lost or stored twice."""
     small.after = " ".join(word for word in small.after.split() if word not in missing.split())
     small.put(*letters("abc"))
     account = account_of(small.port, after=after, move_to="Done" if after == "move" else "")
@@ -69,9 +63,7 @@ async def test_servers_without_the_newer_commands(world, small, missing, after):
 
 
 async def test_a_move_that_is_refused_does_not_keep_mail_out(world, small):
-    """The mails are stored, the mailbox says what is refused, and the move is made up for when it
-    is allowed again.
-    """
+    """Mails are stored and the refusal reported; the move is made later."""
     small.put(*letters("ab"))
     account = account_of(small.port, after="move", move_to="Done")
     small.on(rb"UID MOVE", b"%t NO [NOPERM] you may not\r\n", times=9)
@@ -99,9 +91,7 @@ async def test_a_mail_that_is_left_out_of_an_answer_is_asked_for_again(world, sm
 
 
 async def test_a_mail_that_is_never_given_is_owed_and_tried_again(world, small):
-    """It is told with its reason, the others are stored, and it is stored when the server gives it
-    at last; gone, it is forgotten.
-    """
+    """It is recorded with a reason and retried; once gone it is forgotten."""
     small.put(*letters("abcd"))
     small.omit = {2, 3}
     account = account_of(small.port, after="delete")
@@ -122,9 +112,7 @@ async def test_a_mail_that_is_never_given_is_owed_and_tried_again(world, small):
 
 
 async def test_a_mail_that_is_refused_does_not_stop_the_others(world, small):
-    """NO to a FETCH of several is answered by asking for each; the one that is refused alone is
-    owed.
-    """
+    """After NO to a FETCH of several, each is fetched alone."""
     small.put(*letters("abc"))
     small.on(
         rb"UID FETCH [^ ]*[:,][^ ]* \(UID BODY",
@@ -139,9 +127,7 @@ async def test_a_mail_that_is_refused_does_not_stop_the_others(world, small):
 
 
 async def test_a_mail_that_breaks_the_connection_is_found_and_put_aside(world, small):
-    """After three connections that broke on the same mail it is owed, and everything else is stored
-    once.
-    """
+    """After three breaks the mail is recorded; all others are stored."""
     small.put(*letters(range(6)))
     small.on(rb"UID FETCH (\d+:\d+|4) \(UID BODY", "close", times=99)
     async with world.watched(account_of(small.port)):
@@ -160,7 +146,7 @@ async def test_a_mail_that_breaks_the_connection_is_found_and_put_aside(world, s
 
 @pytest.mark.parametrize("trouble", ["disk", "database", "one mail"])
 async def test_trouble_on_our_side_leaves_mail_where_it_is(world, small, trouble, monkeypatch):
-    """While nothing can be stored, nothing is moved; afterwards each mail is stored once, in order."""
+    """While nothing can be stored, nothing is moved; later each mail is stored once."""
     small.put(*letters(range(5)))
     account = account_of(small.port, after="delete")
     put = world.spool.put

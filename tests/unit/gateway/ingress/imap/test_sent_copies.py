@@ -32,9 +32,7 @@ from tests.unit.gateway.ingress.reading import account_of
 
 
 async def test_what_a_user_wrote_lies_in_the_folder(database, clock, real):
-    """Byte for byte, as read, with the date it went out, in a folder that is made where it is
-    missing, and once.
-    """
+    """The copy has the same bytes, is read and dated; a missing folder is created."""
     await wrote(database, 1, at=START - timedelta(hours=3))
     account = on(real)
     sent = keeper(database, clock, account)
@@ -61,9 +59,7 @@ async def test_what_a_user_wrote_lies_in_the_folder(database, clock, real):
 
 
 async def test_nothing_else_gets_a_copy(database, clock, real):
-    """Not what is automatic, of another channel, of none, not sent, or sent more than a week ago; a
-    draft has no bytes yet.
-    """
+    """Automatic, foreign, unsent and old mail and drafts are not copied."""
     await wrote(database, 1, automatic=True)
     await wrote(database, 2, return_address="sales@localhost")
     await wrote(database, 3, return_address=None)
@@ -78,9 +74,7 @@ async def test_nothing_else_gets_a_copy(database, clock, real):
 
 
 async def test_mails_that_go_out_later_get_theirs(database, clock):
-    """What was on its way at one look, or was tried again long after, is found at a later one,
-    however many went out between.
-    """
+    """Mail that goes out late is found by a later search."""
     copies, wanted = Copies(database), {"desk": CHANNEL}
 
     async def planned(after):
@@ -105,9 +99,7 @@ async def test_mails_that_go_out_later_get_theirs(database, clock):
 
 
 async def test_a_whole_look_begins_two_weeks_back(database, clock):
-    """However many older mails there are, and although a scheduled mail's row is older than its
-    message.
-    """
+    """A full search begins two weeks back, however many older mails there are."""
     await wrote(database, 1, at=START - timedelta(days=30))
     await wrote(database, 3, at=START - timedelta(days=29), message=2)
     await wrote(database, 2, at=START, message=3, created_at=START - timedelta(days=60))
@@ -116,9 +108,7 @@ async def test_a_whole_look_begins_two_weeks_back(database, clock):
 
 
 async def test_each_mailbox_of_a_channel_gets_one(database, clock, real):
-    """Two accounts that keep the same channel's mail have a copy each; one without a folder has
-    none.
-    """
+    """Each account with a sent folder for the channel gets a copy."""
     await wrote(database, 1)
     two = [on(real, name="desk"), on(real, name="other")]
     sent = keeper(database, clock, *two, account_of(real.port, name="third"))
@@ -128,7 +118,7 @@ async def test_each_mailbox_of_a_channel_gets_one(database, clock, real):
 
 
 async def test_what_is_there_already_is_not_put_there(quick, clock, real):
-    """A server that keeps a copy by itself, or a copy whose maker died before he could say so."""
+    """No copy is made beside one of the server or of a process that died."""
     real.create(real.user, FOLDER)
     real.append(real.user, own(1), folder=FOLDER)
     await wrote(quick, 1)
@@ -141,7 +131,7 @@ async def test_what_is_there_already_is_not_put_there(quick, clock, real):
 
 
 async def test_the_service_makes_copies_until_it_is_stopped(quick, clock, real, monkeypatch):
-    """It looks by itself, waits for no mailbox that is silent, and ends soon after it is told to."""
+    """It polls by itself, waits for no silent mailbox, and stops soon."""
     monkeypatch.setattr(sent_copies, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(sent_copies, "GOODBYE_SECONDS", 0.1)
     await wrote(quick, 1)
@@ -169,9 +159,7 @@ async def test_the_service_makes_copies_until_it_is_stopped(quick, clock, real, 
 
 
 async def test_the_log_holds_neither_mail_nor_secret(quick, clock, real, free_port):
-    """At the lowest level: that copies were made or not, and why, without subject, text, address or
-    password.
-    """
+    """At debug level the log has no subject, text, address or password."""
     written = io.StringIO()
     log.configure(level="debug", form="json", addresses="hashed", stream=written)
     await wrote(quick, 1)

@@ -32,7 +32,7 @@ from tests.unit.gateway.ingress.reading import account_of
 
 
 async def test_a_copy_of_a_process_that_died_is_made_once(clean_url, database, clock, real):
-    """He had put it there and not said so; after five minutes another looks, and finds it."""
+    """It was added but not recorded; after five minutes another process finds it."""
     await wrote(database, 1)
     account = on(real)
     await Copies(database).plan({"desk": CHANNEL}, clock.now())
@@ -72,9 +72,7 @@ async def test_two_processes_make_each_copy_once(clean_url, database, clock, rea
 
 @pytest.fixture(scope="module")
 def dialog(shared, tmp_path_factory, templates):
-    """What passes while two copies are made: the bytes of each direction, from a run without a
-    fault.
-    """
+    """Record the bytes of both directions while two copies are made without a fault."""
     shared.user = shared.add_user(f"user{next(shared.numbers)}@example.org")
 
     async def run():
@@ -113,9 +111,7 @@ CUTS = [
 @pytest.mark.parametrize("how", ["reset", "stall"])
 @pytest.mark.parametrize(("way", "word", "more"), CUTS)
 async def test_a_cut_leaves_exactly_one_copy(quick, clock, real, dialog, way, word, more, how):
-    """The connection breaks or falls silent before, within and after an APPEND: in the end each
-    mail lies there once.
-    """
+    """However the connection breaks around an APPEND, each mail is copied once."""
     after = re.search(word, dialog[way]).start() + more
     for number in (1, 2):
         await wrote(quick, number, own(number, 3000))
@@ -150,9 +146,7 @@ async def test_a_large_mail_over_a_slow_way(quick, clock, real):
 
 
 async def test_the_pauses_grow_while_a_server_is_away(quick, clock, free_port, real):
-    """1, 2, 4 ... minutes, four hours at most; each row tells why, and a new mail does not shorten
-    the rest.
-    """
+    """Pauses grow from 1 minute to 4 hours; new mail does not shorten them."""
     await wrote(quick, 1)
     account = on(real, free_port)
     sent = keeper(quick, clock, account)
@@ -184,9 +178,7 @@ async def test_a_refused_login_rests_for_a_quarter_of_an_hour(quick, clock, real
 
 
 async def test_a_mail_that_the_server_refuses_does_not_hold_up_the_others(quick, clock):
-    """Its row says why and it is tried again later; the mailbox does not rest, and nothing was sent
-    of the one that was refused.
-    """
+    """It is retried later; the mailbox does not pause."""
     for number in (1, 2, 3):
         await wrote(quick, number)
     with small_imap() as server:
@@ -211,9 +203,7 @@ async def test_a_mail_that_the_server_refuses_does_not_hold_up_the_others(quick,
 
 
 async def test_a_mail_on_which_the_connection_breaks_comes_last(quick, clock):
-    """A server that hangs up at one mail each time still gets all the others, as soon as it has
-    rested.
-    """
+    """After the pause all other mails are copied first."""
     for number in (1, 2, 3):
         await wrote(quick, number)
     with small_imap() as server:

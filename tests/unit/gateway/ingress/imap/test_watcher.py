@@ -25,9 +25,7 @@ from tests.unit.gateway.ingress.reading import QUICK, account_of, on
 
 
 async def test_new_mail_is_taken_in_as_soon_as_the_server_tells(world, real):
-    """Through IDLE, mail that is delivered is stored within two seconds: the next look would be ten
-    minutes away.
-    """
+    """With IDLE, new mail is stored within two seconds."""
     async with world.watched(on(real), replace(QUICK, idle=600, poll=600)):
         real.deliver(real.user, letter(0))
         await world.holds([letter(0)])
@@ -39,9 +37,7 @@ async def test_new_mail_is_taken_in_as_soon_as_the_server_tells(world, real):
 
 @pytest.mark.parametrize("what", ["killed", "restarted", "index deleted", "new numbers"])
 async def test_the_server_may_go_and_come_back(world, real, what):
-    """Dovecot killed, restarted, without its index, or with new UIDs: the watcher comes back by
-    itself, nothing is lost or doubled.
-    """
+    """After Dovecot was killed, restarted or reindexed, nothing is lost or stored twice."""
     raws = letters(range(6))
     real.deliver(real.user, *raws[:3])
     async with world.watched(on(real, after="keep")):
@@ -77,9 +73,7 @@ async def test_the_server_may_go_and_come_back(world, real, what):
 )
 @pytest.mark.parametrize("how", ["bye", "close", "silence", "no"])
 async def test_trouble_at_any_command_is_got_over(world, small, command, how):
-    """BYE, a lost connection, silence or NO in the place of any answer: all mails are stored once
-    and moved in the end.
-    """
+    """After BYE, a lost connection, silence or NO at any command all mails are moved once."""
     steps = {
         "bye": (b"* BYE later\r\n", "close"),
         "close": ("close",),
@@ -130,9 +124,7 @@ async def test_a_failing_mailbox_keeps_the_instant_and_the_reason(world, free_po
 
 
 async def test_stopping_takes_no_longer_than_it_may(world, small):
-    """A server that is silent in the middle of a command does not keep the daemon from stopping;
-    leases are given back.
-    """
+    """A silent server does not keep the daemon from stopping; leases are given back."""
     small.put(letter("a"))
     small.on(rb"UID SEARCH", "silence", times=99)
     async with world.watched(account_of(small.port), replace(QUICK, timeouts=Timeouts(silence=60))):
@@ -147,9 +139,7 @@ async def test_stopping_takes_no_longer_than_it_may(world, small):
 async def test_a_server_that_ends_the_wait_at_once_is_not_asked_all_the_time(
     world, small, monkeypatch
 ):
-    """IDLE that is answered at once, or refused, is a reason to poll, not to ask again and again:
-    after each there is a pause.
-    """
+    """If IDLE ends at once there is a pause after each try."""
     small.on(rb"IDLE", b"+ idling\r\n%t OK done\r\n", times=10_000)
     waited, wait = [], imap.wait
 
@@ -180,9 +170,7 @@ async def test_a_server_that_refuses_to_idle_is_polled(world, small):
 async def test_a_connection_that_breaks_after_each_look_is_not_made_again_at_once(
     world, small, monkeypatch
 ):
-    """A server that hangs up at every IDLE is called with growing pauses, although each look went
-    well.
-    """
+    """A server that hangs up at IDLE is called with growing pauses."""
     small.on(rb"IDLE", "close", times=99)
     pauses, pause = [], Watcher._pause
 
@@ -202,9 +190,7 @@ async def test_a_connection_that_breaks_after_each_look_is_not_made_again_at_onc
 
 @pytest.mark.parametrize("goodbye", [(b"* BYE no\r\n", "close"), ("close",)])
 async def test_a_login_that_ends_the_connection_is_a_refusal_the_second_time(world, small, goodbye):
-    """Once may be an accident; a server that hangs up on each login is not called again before the
-    long pause.
-    """
+    """A server that hangs up on two logins is left alone for long."""
     small.on(rb"AUTHENTICATE", *goodbye, times=99)
     async with world.watched(account_of(small.port)):
 
@@ -235,9 +221,7 @@ async def test_a_refused_move_is_told_in_the_log_too(world, small):
 
 
 async def test_a_slow_mailbox_does_not_cost_the_others_their_leases(world, small, free_port):
-    """While a lost mailbox is still connecting to a server that does not answer, the others are
-    kept, and stopping does not wait for it.
-    """
+    """A mailbox that is still connecting delays neither leases nor stopping."""
     small.put(letter("a"))
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", free_port))

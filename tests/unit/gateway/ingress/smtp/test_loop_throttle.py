@@ -1,4 +1,4 @@
-"""Turns for sessions that all have much to do."""
+"""Limited work per pass of the event loop."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from gateway.ingress.smtp.loop_throttle import LoopThrottle
 
 
 async def test_few_in_each_pass_and_in_order():
-    """Of many who ask at once only so many go on in one pass of the event loop, in their order, and
-    all do in the end.
-    """
+    """A limited number of callers goes on per pass, in order, and all of them in the end."""
     throttle, passes, done = LoopThrottle(), [], []
 
     async def work(number):
