@@ -100,7 +100,7 @@ def test_a_mailbox_that_works_says_so_step_by_step(cli, server, configure):
             75,
         ),
         ({"port": 1}, "connection", "cannot be reached", "check host and port", 75),
-        ({"tls": True}, "connection", "cannot be reached", "a port without TLS", 75),
+        ({"tls": True}, "connection", "cannot be reached", "a plain-text port", 75),
         ({"password": "wrong"}, "login", "no", "app password", 78),
         ({"folder": "Support"}, "folder", "'Support' cannot be opened", "'INBOX'", 78),
     ],

@@ -175,7 +175,7 @@ async def test_mail_is_found_by_its_day_and_without_deleted_ones(side, session):
     """SINCE and UNDELETED leave out what they should."""
     uids = await uids_of(session, side, *letters("abc"))
     await session.flag(uids[:1], "\\Deleted")
-    assert await session.uids(1, kept=True) == uids[1:]
+    assert await session.uids(1, undeleted=True) == uids[1:]
     assert await session.uids(1, since=date(2037, 1, 1)) == []
     assert await session.uids(1, since=date(2001, 1, 1)) == uids
 
