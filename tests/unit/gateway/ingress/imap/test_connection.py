@@ -40,7 +40,7 @@ def server():
 
 
 async def opened(server, timeouts=PATIENT, *, folder=True):
-    """A session that is signed in and has its inbox open; from then on it has this patience."""
+    """A session that is signed in and has its inbox open; from then on it has these timeouts."""
     session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     await session.login(USER, PASSWORD)
     if folder:
