@@ -1,3 +1,1 @@
-"""What an installation may set, where that is read from, and the files that a packager installs
-beside the program.
-"""
+"""Read and check what an installation may set; holds the files a packager installs, too."""

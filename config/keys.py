@@ -1,8 +1,6 @@
-"""Private keys for signing mail, read from PEM: RSA (RFC 8017, bare or in PKCS #8) and Ed25519 (RFC
-8410).
+"""Read private keys for signing mail from PEM: RSA (RFC 8017, bare or PKCS #8), Ed25519 (RFC 8410).
 
-Only what must hold before anything is signed is looked at. What can go wrong: the file is no such
-key; ValueError says why in a few words.
+Only what signing needs is checked. Raises ValueError with a short reason for an unusable key.
 """
 
 from __future__ import annotations
@@ -17,40 +15,36 @@ _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\s+(.*?)-----END \1-----"
 _RSA: Final = bytes.fromhex("2a864886f70d010101")
 _ED25519: Final = bytes.fromhex("2b6570")
 _INTEGER, _OCTETS, _OID, _SEQUENCE = 0x02, 0x04, 0x06, 0x30
-_LEAST_BITS: Final = 1024  # RFC 8301: less is not believed by anybody
+_LEAST_BITS: Final = 1024  # RFC 8301: receivers ignore shorter keys
 
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key that is whole: for RSA the DER of its RSAPrivateKey, for Ed25519 the 32 bytes it is
-    made from.
-    """
+    """A complete key: the DER of RSAPrivateKey for RSA, the 32-byte seed for Ed25519."""
 
     kind: Literal["rsa", "ed25519"]
     secret: bytes
 
 
 def read_key(text: str) -> SigningKey:
-    """The first key of a PEM file; ValueError with the reason where there is none that mail can be
-    signed with.
-    """
+    """Return the first key of a PEM file; ValueError with the reason if it cannot sign mail."""
     found = _PEM.search(text)
     if found is None:
-        raise ValueError("holds no key in PEM form")
+        raise ValueError("contains no PEM key")
     label, body = found[1], found[2]
     if "ENCRYPTED" in label or "ENCRYPTED" in body:
-        raise ValueError("holds an encrypted key")
+        raise ValueError("contains an encrypted key")
     if label not in {"RSA PRIVATE KEY", "PRIVATE KEY"}:
-        raise ValueError(f"holds something else: {label.lower()}")
+        raise ValueError(f"contains something else: {label.lower()}")
     try:
         der = base64.b64decode("".join(body.split()), validate=True)
         return _rsa(der) if label == "RSA PRIVATE KEY" else _wrapped(der)
     except (IndexError, binascii.Error):
-        raise ValueError("holds a damaged key") from None
+        raise ValueError("contains a damaged key") from None
 
 
 def _wrapped(der: bytes) -> SigningKey:
-    """A key in PKCS #8: version, algorithm, and the key itself as octets."""
+    """Read a PKCS #8 key: version, algorithm, and the key itself as octets."""
     parts = _items(_only(der, _SEQUENCE))
     algorithm = _items(_tagged(parts[1], _SEQUENCE))
     inner = _tagged(parts[2], _OCTETS)
@@ -63,25 +57,23 @@ def _wrapped(der: bytes) -> SigningKey:
                 raise IndexError
             return SigningKey("ed25519", seed)
         case _:
-            raise ValueError("holds a key that is neither RSA nor Ed25519")
+            raise ValueError("contains a key that is neither RSA nor Ed25519")
 
 
 def _rsa(der: bytes) -> SigningKey:
-    """RSAPrivateKey: version, n, e, d, p, q and three more."""
+    """Check an RSAPrivateKey: version, n, e, d, p, q and three more numbers."""
     numbers = [
         int.from_bytes(_tagged(item, _INTEGER), "big") for item in _items(_only(der, _SEQUENCE))
     ]
     if len(numbers) != 9 or numbers[4] * numbers[5] != numbers[1]:
         raise IndexError
     if numbers[1].bit_length() < _LEAST_BITS:
-        raise ValueError(f"holds a key of less than {_LEAST_BITS} bits")
+        raise ValueError(f"contains a key of fewer than {_LEAST_BITS} bits")
     return SigningKey("rsa", der)
 
 
 def _items(content: bytes) -> list[tuple[int, bytes]]:
-    """Tag and content of each element (X.690 section 8.1); IndexError where they do not come out
-    even.
-    """
+    """Return tag and content of each element (X.690, 8.1); IndexError if lengths do not add up."""
     found = []
     at = 0
     while at < len(content):

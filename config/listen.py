@@ -1,47 +1,49 @@
-"""Addresses to listen on, as they stand in the file: ``host:port``, ``[::1]:port`` or
-``unix:/path``.
-"""
+"""Addresses to listen on, as written in the file: ``host:port``, ``[::1]:port``, ``unix:/path``."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 
+class ListenError(ValueError):
+    """Text that is not an address to listen on; ``suggestion`` says what to write instead."""
+
+    def __init__(self, reason: str, suggestion: str) -> None:
+        super().__init__(reason)
+        self.suggestion = suggestion
+
+
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where a listener binds: a host and a port, or the path of a unix socket (then ``host`` is
-    empty and ``port`` 0).
-    """
+    """Where a listener binds: host and port, or a Unix socket ``path`` (host "", port 0)."""
 
     host: str
     port: int
     path: str = ""
 
     def __str__(self) -> str:
-        """The address as it is written in the file."""
+        """Return the address as it is written in the file."""
         if self.path:
             return f"unix:{self.path}"
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
 def parse_listen(text: str) -> Listen:
-    """Reads an address to listen on; port 0 lets the system choose one. Raises ValueError with a
-    plain sentence.
-    """
+    """Parse an address to listen on; port 0 lets the system choose. Raises ListenError."""
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
         if not path.startswith("/"):
-            raise ValueError(
-                "a unix socket needs an absolute path, as in unix:/run/ticketgate/lmtp.sock"
+            raise ListenError(
+                "needs an absolute path", "write it as unix:/run/ticketgate/lmtp.sock"
             )
         return Listen("", 0, path)
     host, colon, port = text.rpartition(":")
     if not colon or not host:
-        raise ValueError("is not HOST:PORT, as in 127.0.0.1:2525")
+        raise ListenError("is not HOST:PORT", "write it as 127.0.0.1:2525")
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     elif ":" in host:
-        raise ValueError("an IPv6 address stands in brackets, as in [::1]:2525")
+        raise ListenError("has an IPv6 address without brackets", "write it as [::1]:2525")
     if not port.isascii() or not port.isdecimal() or int(port) > 65535:
-        raise ValueError(f"{port!r} is not a port (0 to 65535)")
+        raise ListenError(f"has no valid port: {port!r}", "use a port from 0 to 65535")
     return Listen(host, int(port))

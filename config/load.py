@@ -1,8 +1,6 @@
-"""From file, credentials and environment to one :class:`Settings`, or to all that is wrong with
-them at once.
+"""Build one :class:`Settings` from file, credentials and environment, or report every mistake.
 
-What can go wrong is the user's configuration only, and it always comes out as :class:`ConfigError`,
-whatever stands in the file.
+Whatever the sources contain, a mistake is always raised as :class:`ConfigError`.
 """
 
 from __future__ import annotations
@@ -12,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from config.problems import ConfigError, Problem
-from config.rules import broken_rules
+from config.rules import violations
 from config.settings import Settings
 from config.sources import (
     Gathered,
@@ -27,8 +25,10 @@ from config.validate import validate
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration that holds: the settings, for each key that is set where it came from
-    (``section.key``), and the file, if one was read.
+    """A valid configuration.
+
+    ``sources`` names the source of each key that is set (``section.key``); ``file`` is the file
+    that was read, if any.
     """
 
     settings: Settings
@@ -37,11 +37,10 @@ class Loaded:
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
-    """Reads the configuration. ``path`` is the named file; None looks in the usual places and may
-    find none.
+    """Read the configuration from ``path``, or from the usual places if it is None (maybe none).
 
-    Raises :class:`ConfigError` with every problem: syntax, unknown keys, wrong types, keys that do
-    not fit together, secrets that cannot be read.
+    Raises :class:`ConfigError` with every problem at once: syntax, unknown keys, wrong types, keys
+    that do not fit together, unreadable secrets.
     """
     gathered = Gathered()
     file = find_file(path)
@@ -51,11 +50,11 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
         read_credentials(environ["CREDENTIALS_DIRECTORY"], gathered)
     read_environment(environ, gathered)
     read_secret_files(gathered)
-    settings, wrong = validate(gathered)
-    problems = gathered.problems + wrong
+    settings, invalid = validate(gathered)
+    problems = gathered.problems + invalid
     known = {problem.key for problem in problems}
-    for key, reason, suggestion in broken_rules(settings):
-        if not _told(key, known):
+    for key, reason, suggestion in violations(settings):
+        if not _reported(key, known):
             section, _, rest = key.partition(".")
             problems.append(
                 Problem(gathered.source((section, rest.partition("[")[0])), key, reason, suggestion)
@@ -67,10 +66,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
     )
 
 
-def _told(key: str, known: set[str]) -> bool:
-    """Whether a problem with that very key, or with the whole of what it lies in, is in the list
-    already.
-    """
+def _reported(key: str, known: set[str]) -> bool:
+    """Return whether the key, or the table it is part of, already has a problem."""
     return any(
         key == other or key.startswith((f"{other}.", f"{other}[")) for other in known if other
     )

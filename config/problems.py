@@ -1,6 +1,4 @@
-"""What is wrong with a configuration: one :class:`Problem` a mistake, and the error that carries
-all of them at once.
-"""
+"""The mistakes in a configuration: one :class:`Problem` each, and the error that holds them."""
 
 from __future__ import annotations
 
@@ -9,9 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake: in which file (or ``environment``, ``credentials``), at which key, why it is
-    wrong, and what to do instead.
-    """
+    """One mistake: its source (file, ``environment``, ``credentials``), key, reason and remedy."""
 
     file: str
     key: str
@@ -19,17 +15,15 @@ class Problem:
     suggestion: str = ""
 
     def __str__(self) -> str:
-        """``FILE: KEY: reason (suggestion)``; parts that are empty are left out."""
+        """Return ``FILE: KEY: reason (suggestion)`` without the parts that are empty."""
         where = ": ".join(part for part in (self.file, self.key) if part)
         return f"{where}: {self.reason}" + (f" ({self.suggestion})" if self.suggestion else "")
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used. ``problems`` holds every mistake that was found, in the
-    order of the file.
-    """
+    """The configuration cannot be used; ``problems`` holds every mistake, in file order."""
 
     def __init__(self, problems: tuple[Problem, ...]) -> None:
-        """``problems`` is never empty."""
+        """Take at least one problem."""
         super().__init__("\n".join(str(problem) for problem in problems))
         self.problems = problems

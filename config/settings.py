@@ -1,9 +1,8 @@
-"""Everything an installation can set (interfaces.md 6): one frozen model a section, with its
-default and its limits.
+"""Everything an installation can set (interfaces.md 6): one frozen model per section.
 
-These types know shapes only. What two keys mean together, and whether a file is there, is checked
-in :mod:`config.rules`. What the desk does (pipelines, channels, templates, users) is not here but
-in the database.
+These types know defaults, shapes and limits of single values. :mod:`config.rules` checks what keys
+mean together and whether files exist. Pipelines, channels, templates and users live in the
+database.
 """
 
 from __future__ import annotations
@@ -18,16 +17,15 @@ Count = Annotated[int, Field(ge=1, le=1_000_000)]
 
 
 class Section(BaseModel):
-    """A table of the file: no unknown keys, no silent conversion ("25" is not a number), no change
-    after loading.
-    """
+    """A table of the file: no unknown keys, no conversion ("25" is not a number), no changes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class AccountSettings(Section):
-    """Who we are to our correspondents. ``public_url`` is where people reach the web pages, without
-    a slash at its end.
+    """How this installation appears to correspondents.
+
+    ``public_url`` is where people reach the web pages, without a trailing slash.
     """
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = "Support"
@@ -37,11 +35,10 @@ class AccountSettings(Section):
 
 
 class DataSettings(Section):
-    """The folder of everything that is kept in files; the database and the blobs lie in it unless
-    told otherwise.
+    """The folder for all files; database and blobs are in it unless their URLs differ.
 
-    ``action_log_days`` is how long the action log of workflows goes back (behaviour.md 3.7); 0
-    keeps all of it.
+    ``action_log_days`` is how long the workflow action log is kept (behaviour.md 3.7); 0 keeps it
+    all.
     """
 
     directory: Annotated[str, Field(min_length=1)] = "var"
@@ -49,22 +46,22 @@ class DataSettings(Section):
 
 
 class DatabaseSettings(Section):
-    """``sqlite:///path`` (four slashes for an absolute path) or ``postgresql://user@host/name``."""
+    """``sqlite:///path`` (four slashes if absolute) or ``postgresql://user@host/name``."""
 
     url: str = "sqlite:///var/ticketgate.db"
 
 
 class BlobSettings(Section):
-    """Where mails over 256 KiB lie: ``file://folder``, ``database:``, ``s3://``, ``gs://`` or
-    ``az://bucket/prefix``.
-    """
+    """Where mail over 256 KiB is kept: ``file://``, ``database:``, ``s3://``, ``gs://``, ``az://``."""
 
     url: str = "file://var/blobs"
 
 
 class SmtpSettings(Section):
-    """The SMTP listener. ``hostname`` empty means the name of the machine; ``proxy_from`` are
-    networks whose PROXY header is believed.
+    """The SMTP listener.
+
+    An empty ``hostname`` means the machine's name. ``proxy_from`` lists the networks whose PROXY
+    header is trusted.
     """
 
     listen: Strings = ("127.0.0.1:2525",)
@@ -76,35 +73,34 @@ class SmtpSettings(Section):
 
 
 class LmtpSettings(Section):
-    """The LMTP listener: ``host:port`` or ``unix:/path``; off when empty."""
+    """The LMTP listener: ``host:port`` or ``unix:/path``; off if empty."""
 
     listen: Strings = ()
 
 
 class WebSettings(Section):
-    """The web pages and the API; off when empty."""
+    """The web pages and the API; off if empty."""
 
     listen: str = "127.0.0.1:8025"
 
 
 class HealthSettings(Section):
-    """``/livez``, ``/readyz`` and ``/metrics``; off when empty."""
+    """``/livez``, ``/readyz`` and ``/metrics``; off if empty."""
 
     listen: str = "127.0.0.1:8026"
 
 
 class WorkerSettings(Section):
-    """How many processes read mail; 0 means as many as there are cores, at most 4."""
+    """Number of processes that parse mail; 0 means one per core, at most 4."""
 
     processes: Annotated[int, Field(ge=0, le=64)] = 0
 
 
 class OutboundSettings(Section):
-    """The smarthost. Without ``host`` mail waits in the outbox. It takes a password, or a token of
-    the named ``[[oauth]]`` client.
+    """The smarthost, with a password or a token of the named ``[[oauth]]`` client.
 
-    ``tls_ca`` is a PEM file of authorities that are trusted for it instead of those of the system.
-    With the three ``dkim_`` keys mail is signed.
+    Without ``host`` mail waits in the outbox. ``tls_ca`` is a PEM file of authorities to trust
+    instead of the system's. Mail is signed if all three ``dkim_`` keys are set.
     """
 
     host: str = ""
@@ -122,9 +118,7 @@ class OutboundSettings(Section):
 
 
 class WebhookSettings(Section):
-    """What signs the calls of webhooks, and the networks and hosts that they may go to although
-    they are not public.
-    """
+    """The secret that signs webhook calls, and non-public targets that they may reach."""
 
     secret: SecretStr = SecretStr("")
     secret_file: str = ""
@@ -132,11 +126,10 @@ class WebhookSettings(Section):
 
 
 class ImapSettings(Section):
-    """A mailbox that is read for one of our channels. It signs in with a password or with the named
-    ``[[oauth]]`` client.
+    """A mailbox read for one channel, with a password or the named ``[[oauth]]`` client.
 
-    ``tls_ca`` is a PEM file of authorities that are trusted for this server instead of those of the
-    system. ``sent_folder`` gets a copy of what users write from that channel.
+    ``tls_ca`` is a PEM file of authorities to trust instead of the system's. ``sent_folder``
+    receives a copy of mail that users write from that channel.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -156,11 +149,11 @@ class ImapSettings(Section):
 
 
 class OauthSettings(Section):
-    """A client that is registered with a provider of mailboxes. ``tenant`` is for ``microsoft``;
-    its endpoints must be told for ``custom`` only.
+    """A client registered with an OAuth provider.
 
-    ``redirect_url`` is where the provider sends the browser after a person has agreed; empty means
-    a free port of the loopback.
+    ``tenant`` is for ``microsoft``; endpoints are required for ``custom`` only. ``redirect_url`` is
+    where the provider sends the browser after consent; empty means a free port of the loopback. To
+    add a provider: name it here and describe it in ``gateway/oauth/providers.py``.
     """
 
     name: Annotated[str, Field(min_length=1)]
@@ -178,8 +171,9 @@ class OauthSettings(Section):
 
 
 class LimitSettings(Section):
-    """What one message, one session and one peer may take (reliability.md 1, item 7). ``exempt``
-    networks have no limit per address.
+    """Limits per message, session and peer (reliability.md 1, item 7).
+
+    Networks in ``exempt`` have no limit per address. To add one: see ``gateway/ingress/limits.py``.
     """
 
     message_bytes: Annotated[int, Field(ge=1024, le=1 << 31)] = 26_214_400
@@ -193,15 +187,13 @@ class LimitSettings(Section):
 
 
 class AuthResultsSettings(Section):
-    """The names (authserv-id) of the mail servers in front of us whose verdict is believed; none
-    means that we are the first.
-    """
+    """Names (authserv-id) of mail servers in front of us whose verdict is trusted."""
 
     trusted: Strings = ()
 
 
 class LogSettings(Section):
-    """What is logged, in which shape, and how addresses look there."""
+    """Level and format of the log, and how addresses appear in it."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "pretty"] = "auto"
@@ -209,7 +201,7 @@ class LogSettings(Section):
 
 
 class Settings(Section):
-    """The whole configuration. ``Settings()`` is what holds with no file at all."""
+    """The whole configuration; ``Settings()`` applies when there is no file at all."""
 
     account: AccountSettings = AccountSettings()
     data: DataSettings = DataSettings()
@@ -230,15 +222,15 @@ class Settings(Section):
 
     @model_validator(mode="before")
     @classmethod
-    def _inside_data(cls, given: Any) -> Any:
-        """Puts database and blobs into ``data.directory`` where they are not set."""
-        if not isinstance(given, dict) or not isinstance(given.get("data"), dict):
-            return given
-        directory = given["data"].get("directory")
+    def _inside_data(cls, values: Any) -> Any:
+        """Put database and blobs into ``data.directory`` unless their URLs are set."""
+        if not isinstance(values, dict) or not isinstance(values.get("data"), dict):
+            return values
+        directory = values["data"].get("directory")
         if not isinstance(directory, str) or not directory:
-            return given
+            return values
         directory = directory.rstrip("/") or "/"
-        filled = dict(given)
+        filled = dict(values)
         for section, url in (
             ("database", f"sqlite:///{directory}/ticketgate.db"),
             ("blobs", f"file://{directory}/blobs"),

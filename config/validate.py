@@ -1,4 +1,4 @@
-"""Values against their types: the settings, and one plain sentence for each value that is no good."""
+"""Check values against their types, and describe each invalid one in a plain sentence."""
 
 from __future__ import annotations
 
@@ -27,12 +27,15 @@ _SUGGESTED: Final = {
     "bool_type": "write it without quotes",
     "tuple_type": 'write ["..."]',
     "missing": "add it",
+    "string_too_short": "write some text",
+    "string_too_long": "shorten it",
 }
 
 
 def validate(gathered: Gathered) -> tuple[Settings, list[Problem]]:
-    """The settings without the values that are wrong, and what is wrong with those; so that rules
-    can still look at the rest.
+    """Return the settings without invalid values, and the problems with those values.
+
+    Dropping invalid values lets the rules still check the others.
     """
     values = deepcopy(gathered.values)
     problems: list[Problem] = []
@@ -44,17 +47,15 @@ def validate(gathered: Gathered) -> tuple[Settings, list[Problem]]:
         if attempt == 0:
             problems = [_describe(detail, gathered) for detail in details]
         for detail in details:
-            _take_out(values, detail["loc"], missing=detail["type"] == "missing")
+            _remove(values, detail["loc"], missing=detail["type"] == "missing")
         for section in ITEMS:
             if isinstance(values.get(section), list):
                 values[section] = [table for table in values[section] if table is not None]
     return Settings(), problems
 
 
-def _take_out(values: dict[str, Any], loc: tuple[int | str, ...], *, missing: bool) -> None:
-    """Removes the value that an error points at; a table of a list goes as a whole where a key is
-    missing in it.
-    """
+def _remove(values: dict[str, Any], loc: tuple[int | str, ...], *, missing: bool) -> None:
+    """Remove the value an error points at, or a whole list table if it lacks a required key."""
     match loc:
         case (str(section), int(number), str(key), *_) if not missing:
             values[section][number].pop(key, None)
@@ -76,10 +77,7 @@ def _describe(detail: ErrorDetails, gathered: Gathered) -> Problem:
     if kind == "extra_forbidden":
         if len(loc) == 1:
             return Problem(
-                file,
-                key,
-                "there is no such section",
-                did_you_mean(str(loc[0]), list(Settings.model_fields)),
+                file, key, "unknown section", did_you_mean(str(loc[0]), list(Settings.model_fields))
             )
         return Problem(
             file, key, "unknown key", did_you_mean(str(loc[-1]), list(model.model_fields))
@@ -94,18 +92,18 @@ def _describe(detail: ErrorDetails, gathered: Gathered) -> Problem:
         )
     if kind == "literal_error":
         allowed = [str(word) for word in get_args(model.model_fields[str(loc[-1])].annotation)]
-        given = detail["input"]
-        near = did_you_mean(given, allowed) if isinstance(given, str) else ""
+        value = detail["input"]
+        near = did_you_mean(value, allowed) if isinstance(value, str) else ""
         return Problem(
             file,
             key,
             f"must be one of {', '.join(allowed)}",
-            near if near.startswith("did") else f"one of these, not {given!r}",
+            near if near.startswith("did") else f"choose one of these instead of {value!r}",
         )
     if kind in {"greater_than_equal", "less_than_equal"}:
         context = detail.get("ctx", {})
         bound = f"at least {context['ge']}" if "ge" in context else f"at most {context['le']}"
-        return Problem(file, key, f"must be {bound}", f"{detail['input']} is out of range")
+        return Problem(file, key, f"{detail['input']} is out of range", f"set {bound}")
     return Problem(file, key, _EXPECTED.get(kind, detail["msg"]), _SUGGESTED.get(kind, ""))
 
 
@@ -115,8 +113,9 @@ def _model(loc: tuple[int | str, ...]) -> type[Section]:
 
 
 def shown_key(loc: tuple[int | str, ...], values: dict[str, Any]) -> str:
-    """The key as a user would say it: ``smtp.listen[0]``, and ``imap.NAME.port`` for tables of a
-    list (their number where they have no name).
+    """Return the key in the user's terms: ``smtp.listen[0]``, ``imap.NAME.port``.
+
+    Tables of a list that have no name are counted from 1.
     """
     parts = [str(loc[0])]
     rest = loc[1:]

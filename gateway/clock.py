@@ -1,8 +1,6 @@
-"""The only source of "now". Everything that depends on time asks a :class:`Clock`, so that a test,
-a replay or an operator can say what time it is.
+"""The only source of the current time.
 
-What can go wrong: ``TICKETGATE_NOW`` that is no ISO 8601 instant with an offset; that is a
-:class:`UsageError` before anything else happens.
+Everything that depends on time takes a :class:`Clock`, so tests, replays and operators can set it.
 """
 
 from __future__ import annotations
@@ -19,23 +17,19 @@ VARIABLE = "TICKETGATE_NOW"
 
 
 class Clock:
-    """Tells the time in aware UTC: that of the machine, or a fixed instant once it has been
-    :meth:`set`.
-    """
+    """Tells the time in aware UTC: the machine's, or a fixed instant after :meth:`set`."""
 
     __slots__ = ("_fixed",)
 
     def __init__(self, fixed: datetime | None = None) -> None:
-        """``fixed`` stops the clock at that aware instant; without it the clock runs."""
+        """Stop the clock at the aware instant ``fixed``; without it the clock runs."""
         self._fixed: datetime | None = None
         if fixed is not None:
             self.set(fixed)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Clock:
-        """The clock of a command or of the daemon: stopped at ``TICKETGATE_NOW`` where that is set
-        (interfaces.md 2.1).
-        """
+        """Return a clock that stands at ``TICKETGATE_NOW`` if that is set (interfaces.md 2.1)."""
         text = environ.get(VARIABLE, "")
         return cls(parse_instant(text)) if text else cls()
 
@@ -45,29 +39,30 @@ class Clock:
         return self._fixed is not None
 
     def now(self) -> datetime:
-        """The present instant, aware, in UTC."""
+        """Return the current instant, aware, in UTC."""
         return datetime.now(UTC) if self._fixed is None else self._fixed
 
     def set(self, instant: datetime) -> None:
-        """Stops the clock at an aware instant; a naive one is a mistake of the caller (ValueError)."""
+        """Stop the clock at an aware instant; ValueError for a naive one."""
         if instant.tzinfo is None:
-            raise ValueError("a clock is set to an aware instant")
+            raise ValueError("a clock needs an aware instant")
         self._fixed = instant.astimezone(UTC)
 
     def advance(self, by: timedelta) -> datetime:
-        """Moves a stopped clock and returns the new instant; a running clock is stopped first."""
+        """Move the clock forward and return the new instant; stop it first if it is running."""
         self.set(self.now() + by)
         return self.now()
 
 
-def parse_instant(text: str, named: str = VARIABLE) -> datetime:
-    """An ISO 8601 instant with an offset or ``Z`` as aware UTC; UsageError for anything else, with
-    what it was ``named``.
+def parse_instant(text: str, name: str = VARIABLE) -> datetime:
+    """Parse an ISO 8601 instant with an offset or ``Z`` into aware UTC.
+
+    Raises UsageError for anything else; ``name`` is what the message calls the value.
     """
     try:
         instant = datetime.fromisoformat(text)
     except ValueError:
         instant = None
     if instant is None or instant.tzinfo is None:
-        raise UsageError(f"{named} is not an instant like 2026-11-22T10:00:00Z: {text[:40]!r}")
+        raise UsageError(f"{name} is not an instant like 2026-11-22T10:00:00Z: {text[:40]!r}")
     return instant.astimezone(UTC)

@@ -1,10 +1,7 @@
-"""The door to aiohttp: one request to a server of somebody else, and a page of ours for a browser
-of this machine. It is loaded when it is first needed.
+"""Access to aiohttp: POST a form to a foreign server, or serve one page to a local browser.
 
-What can go wrong: the server is away, slow, or what answers there is no HTTP (:class:`NoAnswer`);
-its address is none, or the caller allows none of those that its name stands for
-(:class:`NotAllowed`). Nothing of a request or an answer is ever logged here, and no sentence holds
-any of it.
+aiohttp is imported on first use. Nothing of a request or an answer is logged here or put into an
+error.
 """
 
 from __future__ import annotations
@@ -20,28 +17,25 @@ from typing import TYPE_CHECKING, Any, Final
 from gateway.errors import Refused, Unavailable
 
 if TYPE_CHECKING:
-    from aiohttp import ClientResponse
+    from aiohttp import ClientResponse, ClientSession
 
-_PIECE: Final = 64 << 10  # bytes that are read at a time
+_READ_BYTES: Final = 64 << 10  # at a time
 
 
 class NoAnswer(Unavailable):
-    """There was no answer, or not all of it. The message is the rest of a sentence about the
-    server: "did not answer within 20 s".
-    """
+    """No complete answer came; the message continues "SERVER …", as in "did not answer"."""
 
 
 class NotAllowed(Refused):
-    """Nothing was sent: the address is none, or is not allowed by the caller. The message is the
-    rest of a sentence about the server.
+    """Nothing was sent: the address is invalid or refused by the caller.
+
+    The message continues a sentence that begins with the server's name.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class HttpResponse:
-    """What a server said: the status line, its head, as much of the body as was wanted, and why
-    that ended early where it did.
-    """
+    """A server's answer; ``broken`` says why the body ended early, if it did."""
 
     status: int
     reason: str
@@ -59,24 +53,19 @@ async def post(
     most: int,
     allowed: Callable[[str], bool] | None = None,
 ) -> HttpResponse:
-    """Posts a form, or bytes; redirects are not followed. ``seconds`` are for all of it, ``most``
-    is how many bytes of the body are read.
+    """POST a form or bytes without following redirects; raises NoAnswer and NotAllowed.
 
-    The name is looked up once. With ``allowed``, which is asked about the very IP address before
-    each connection to it, no proxy is used, since that would connect in our place; without it those
-    of the environment are. Raises NoAnswer and NotAllowed.
+    ``seconds`` limits the whole request, ``most`` the bytes of the body that are read. The name is
+    looked up once. ``allowed`` is asked about each IP address before connecting to it; then no
+    proxy is used, since that would connect on our behalf. Without ``allowed``, proxies of the
+    environment are used.
     """
     import aiohttp
 
     guard = _Guard(allowed)
     try:
         async with (
-            aiohttp.ClientSession(
-                timeout=aiohttp.ClientTimeout(total=seconds),
-                trust_env=allowed is None,
-                auto_decompress=False,
-                connector=aiohttp.TCPConnector(socket_factory=guard.socket),
-            ) as session,
+            _session(guard, seconds, use_proxies=allowed is None) as session,
             session.post(
                 url,
                 data=data if isinstance(data, bytes) else dict(data),
@@ -89,30 +78,41 @@ async def post(
                 response.status, response.reason or "", response.headers, body, broken
             )
     except TimeoutError:
-        raise _silent(seconds) from None
+        raise _timed_out(seconds) from None
     except (aiohttp.InvalidURL, UnicodeError):  # the latter for a name that DNS cannot hold
-        raise NotAllowed("cannot be asked: its address is none") from None
+        raise NotAllowed("cannot be asked: its address is invalid") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        if guard.refused and not guard.tried:
+        if guard.refused and not guard.allowed_any:
             raise NotAllowed(f"may not be asked: {guard.refused[0]} is not allowed") from None
         raise NoAnswer(f"cannot be asked: {_reason(error)}") from None
 
 
+def _session(guard: _Guard, seconds: float, *, use_proxies: bool) -> ClientSession:
+    import aiohttp
+
+    return aiohttp.ClientSession(
+        timeout=aiohttp.ClientTimeout(total=seconds),
+        trust_env=use_proxies,
+        auto_decompress=False,
+        connector=aiohttp.TCPConnector(socket_factory=guard.socket),
+    )
+
+
 class _Guard:
-    """Makes the sockets of one request, for addresses that are allowed only."""
+    """Makes the sockets of one request, only to allowed addresses."""
 
     def __init__(self, allowed: Callable[[str], bool] | None) -> None:
         self._allowed = allowed
         self.refused: list[str] = []
-        self.tried = False
+        self.allowed_any = False
 
-    def socket(self, where: tuple[Any, ...]) -> socket.socket:
-        """A socket for an entry of getaddrinfo."""
-        family, kind, protocol, _, place = where
-        if self._allowed is not None and not self._allowed(place[0]):
-            self.refused.append(place[0])
+    def socket(self, info: tuple[Any, ...]) -> socket.socket:
+        """Return a socket for an entry of getaddrinfo; OSError if it is not allowed."""
+        family, kind, protocol, _, address = info
+        if self._allowed is not None and not self._allowed(address[0]):
+            self.refused.append(address[0])
             raise OSError(errno.EACCES, "not allowed")
-        self.tried = True
+        self.allowed_any = True
         return socket.socket(family, kind, protocol)
 
 
@@ -124,47 +124,44 @@ async def _read(
     body = b""
     try:
         while len(body) < most and (
-            more := await response.content.read(min(_PIECE, most - len(body)))
+            more := await response.content.read(min(_READ_BYTES, most - len(body)))
         ):
             body += more
     except TimeoutError:
-        return body, _silent(seconds)
+        return body, _timed_out(seconds)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         return body, NoAnswer(f"cannot be asked: {_reason(error)}")
     return body, None
 
 
-def _silent(seconds: float) -> NoAnswer:
+def _timed_out(seconds: float) -> NoAnswer:
     return NoAnswer(f"did not answer within {seconds:.0f} s")
 
 
 def _reason(error: Exception) -> str:
-    """Why there was no answer, in words for a person; the text of the error may quote an address
-    with what we asked.
-    """
+    """Return why no answer came, without the error's text, which may quote the request."""
     import aiohttp
 
     match error:
         case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
-            return "it does not prove who it is (TLS)"
+            return "its TLS certificate is not trusted"
         case aiohttp.ClientConnectorDNSError():
-            return "its name is not known"
+            return "its name is unknown"
         case OSError() if (error.errno or 0) > 0:
             return os.strerror(error.errno or 0).lower()
         case aiohttp.ServerDisconnectedError():
             return "it closed the connection without an answer"
         case _:
-            return f"what it says is no HTTP ({type(error).__name__})"
+            return f"it does not speak HTTP ({type(error).__name__})"
 
 
 @asynccontextmanager
 async def listen(
     host: str, port: int, page: Callable[[dict[str, str]], tuple[int, str]]
 ) -> AsyncIterator[int]:
-    """While the block runs, whoever asks for anything there gets the page (status, HTML) that
-    ``page`` makes of the query; gives the port.
+    """Serve the page (status, HTML) that ``page`` makes of a query while the block runs.
 
-    Port 0 takes a free one. Raises OSError where the port is taken.
+    Yields the port; port 0 takes a free one. Raises OSError if the port is taken.
     """
     from aiohttp import web
 

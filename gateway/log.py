@@ -1,14 +1,12 @@
-"""How the program logs: structured lines on stderr, JSON for machines and coloured text on a
-terminal.
+"""Structured logging to stderr: JSON for machines, coloured text on a terminal.
 
-No line holds a body, a subject, a full address or a secret at the default level (reliability.md 1,
-item 30). Three things see to it: addresses go through :func:`address` or :func:`redact`, an
-exception is logged as its type and places in the code but never with its text, and the loggers of
-the mail libraries are held at WARNING whatever ``[log] level`` says, because below that they log
-addresses, bodies and tokens.
+At the default level no line holds a body, a subject, a full address or a secret (reliability.md 1,
+item 30). Addresses go through :func:`address` or :func:`redact`; exceptions are logged as their
+type and code locations, never with their text; the loggers of mail libraries stay at WARNING
+whatever ``[log] level`` says, because below that they log addresses, bodies and tokens.
 
-What can go wrong: a hash of an address hides it from a reader of the log, not from somebody who
-guesses the address and hashes it too.
+A hashed address is hidden from readers of the log, but not from someone who guesses it and hashes
+the guess.
 """
 
 from __future__ import annotations
@@ -34,7 +32,7 @@ Level = Literal["debug", "info", "warning", "error"]
 Format = Literal["auto", "json", "pretty"]
 Addresses = Literal["hashed", "full", "domain"]
 
-CAPPED: Final = (
+QUIET_LIBRARIES: Final = (
     "mail",
     "aiohttp",
     "aioimaplib",
@@ -48,7 +46,7 @@ CAPPED: Final = (
     "charset_normalizer",
 )
 _ADDRESS: Final = re.compile(r"[^\s<>\"'(),:;@\[\]=]{1,128}@[\w.-]{1,255}")
-_FRAMES: Final = 6
+_LOGGED_FRAMES: Final = 6
 _encode: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
@@ -64,34 +62,29 @@ def _full(text: str) -> str:
     return text
 
 
-_HOW: Final[dict[Addresses, Callable[[str], str]]] = {
+_FORMATS: Final[dict[Addresses, Callable[[str], str]]] = {
     "hashed": lru_cache(4096)(_hashed),
     "domain": _domain,
     "full": _full,
 }
-_shown: Callable[[str], str] = _HOW["hashed"]
+_show_address: Callable[[str], str] = _FORMATS["hashed"]
 
 
 def address(text: str | None) -> str | None:
-    """An address as ``[log] addresses`` wants it in a log line: hashed (default), its domain, or in
-    full. None stays None.
-    """
-    return _shown(text) if text else text
+    """Return an address as ``[log] addresses`` asks: hashed (default), its domain, or in full."""
+    return _show_address(text) if text else text
 
 
 def redact(text: str) -> str:
-    """A sentence in which everything that looks like an address is shown as :func:`address` shows
-    it.
-    """
-    return _ADDRESS.sub(lambda found: _shown(found.group()), text) if "@" in text else text
+    """Return the text with everything that looks like an address treated as in :func:`address`."""
+    return _ADDRESS.sub(lambda match: _show_address(match.group()), text) if "@" in text else text
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
-    """What may be logged of an exception: its type, the code places it came through, and the text
-    only where we wrote that ourselves.
+    """Return what may be logged of an exception: its type and code locations.
 
-    The text of a foreign exception may quote a mail, an SQL parameter or a token. ``errno`` is
-    kept, since "disk full" has to be seen.
+    The text is included only if it is our own, since foreign text may quote a mail, an SQL
+    parameter or a token. ``errno`` is kept so that "disk full" can be recognized.
     """
     fields: dict[str, Any] = {"error": type(error).__qualname__, "where": _places(error)}
     if isinstance(error, TicketgateError):
@@ -105,7 +98,7 @@ def error_fields(error: BaseException) -> dict[str, Any]:
 
 
 def _places(error: BaseException) -> list[str]:
-    frames = extract_tb(error.__traceback__)[-_FRAMES:]
+    frames = extract_tb(error.__traceback__)[-_LOGGED_FRAMES:]
     return [
         f"{'/'.join(frame.filename.split('/')[-2:])}:{frame.lineno} {frame.name}"
         for frame in frames
@@ -113,7 +106,7 @@ def _places(error: BaseException) -> list[str]:
 
 
 def logger(name: str) -> FilteringBoundLogger:
-    """The logger of one room; ``name`` stands in each of its lines."""
+    """Return the logger of one room; ``name`` appears in each of its lines."""
     bound: FilteringBoundLogger = structlog.get_logger(room=name)
     return bound
 
@@ -121,51 +114,45 @@ def logger(name: str) -> FilteringBoundLogger:
 def configure(
     *, level: Level, form: Format, addresses: Addresses, stream: TextIO | None = None
 ) -> None:
-    """Sets up logging for the process: our own lines and those of the libraries, to ``stream``
-    (stderr). Called once by each entry point.
-    """
-    global _shown  # noqa: PLW0603 - logging is state of the process, as in the standard library
-    _shown = _HOW[addresses]
+    """Set up logging for the process, ours and the libraries'; each entry point calls it once."""
+    global _show_address  # noqa: PLW0603 - logging is state of the process, as in the standard library
+    _show_address = _FORMATS[addresses]
     target = stream if stream is not None else sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]
     pretty = form == "pretty" or (form == "auto" and target.isatty())
-    last: list[Processor] = (
+    renderers: list[Processor] = (
         [structlog.dev.ConsoleRenderer(colors=target.isatty())] if pretty else [_to_json]
     )
     shared: list[Processor] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="at"),
-        _exceptions,
+        _replace_exceptions,
     ]
     structlog.configure(
-        processors=[*shared, *last],
+        processors=[*shared, *renderers],
         wrapper_class=structlog.make_filtering_bound_logger(number),
         logger_factory=structlog.WriteLoggerFactory(target),
         cache_logger_on_first_use=False,
     )
-    _take_in_libraries(number)
+    _forward_libraries(number)
 
 
 def _to_json(_logger: WrappedLogger, _method: str, event: EventDict) -> str:
     return _encode(event)
 
 
-def _exceptions(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Replaces ``exc_info`` by what may be logged of it, so that no renderer prints a text that
-    quotes a mail.
-    """
-    given = event.pop("exc_info", None)
-    if given is not None and given is not False:
-        error = given if isinstance(given, BaseException) else sys.exc_info()[1]
+def _replace_exceptions(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Replace ``exc_info`` by :func:`error_fields`, so no renderer prints foreign text."""
+    exc_info = event.pop("exc_info", None)
+    if exc_info is not None and exc_info is not False:
+        error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
         if error is not None:
             event.update(error_fields(error))
     return event
 
 
 class _Libraries(logging.Handler):
-    """Carries records of the standard library's loggers into our log: the format string without its
-    arguments, which may hold mail.
-    """
+    """Forwards library log records: format strings only, since arguments may hold mail."""
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
@@ -175,12 +162,12 @@ class _Libraries(logging.Handler):
         log.log(record.levelno, "library", **(error_fields(error) if error is not None else {}))
 
 
-def _take_in_libraries(number: int) -> None:
+def _forward_libraries(number: int) -> None:
     root = logging.getLogger()
     for handler in [handler for handler in root.handlers if isinstance(handler, _Libraries)]:
         root.removeHandler(handler)
     root.addHandler(_Libraries())
     root.setLevel(max(number, logging.INFO))
-    for name in CAPPED:
+    for name in QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(capture=True)

@@ -1,10 +1,8 @@
-"""The fixed words for what happens to mail: one function a word, so that a log can be searched and
-counted for years.
+"""The fixed log events about mail, one function each, so that a log can be searched for years.
 
-Every mail that was accepted ends in exactly one of :func:`processed`, :func:`held` or
-:func:`duplicate`: that line is its canonical one and tells all that is known. Names of fields are
-stable. Addresses go in as they are and come out as ``[log] addresses`` says; ``reason`` and
-``reason_code`` are words of ours, never text of a mail.
+Every accepted mail ends in exactly one of :func:`processed`, :func:`held` or :func:`duplicate`, its
+canonical line. Field names are stable. Addresses are passed in full and logged as ``[log]
+addresses`` asks; ``reason`` and ``reason_code`` are our own words, never text of a mail.
 """
 
 from __future__ import annotations
@@ -17,8 +15,9 @@ _log = log.logger("mail")
 
 
 def queued(*, mail_id: int | str, source: str, size: int, peer: str | None = None) -> None:
-    """A mail of ``size`` bytes is durable in the spool; ``source`` is smtp, lmtp, imap, pipe, file
-    or http. Level debug.
+    """Log that a mail of ``size`` bytes is durable in the spool (level debug).
+
+    ``source`` is smtp, lmtp, imap, pipe, file or http.
     """
     _log.debug("queued", mail_id=mail_id, source=source, size=size, peer=peer)
 
@@ -26,9 +25,7 @@ def queued(*, mail_id: int | str, source: str, size: int, peer: str | None = Non
 def refused(
     *, source: str, reason_code: str, peer: str | None = None, address: str | None = None
 ) -> None:
-    """A mail, a recipient or a connection was turned away with a permanent or a temporary answer,
-    for the named reason.
-    """
+    """Log that a mail, a recipient or a connection was refused, for good or for now."""
     _log.info(
         "refused", source=source, reason_code=reason_code, peer=peer, address=log.address(address)
     )
@@ -37,9 +34,7 @@ def refused(
 def failed(
     *, source: str, error_id: str, exc: BaseException, mail_id: int | str | None = None
 ) -> None:
-    """Something of ours broke; ``error_id`` is what the client was told, so that a report from
-    outside can be found here.
-    """
+    """Log an internal error; ``error_id`` is the number the client was given."""
     _log.error("failed", source=source, error_id=error_id, mail_id=mail_id, **log.error_fields(exc))
 
 
@@ -55,8 +50,9 @@ def processed(
     sender: str | None = None,
     **more: Any,
 ) -> None:
-    """A mail reached its end: done, ignored or quarantined; ``rule`` is what decided, ``more`` are
-    further plain figures such as ``size``.
+    """Log the end of a mail: done, ignored or quarantined.
+
+    ``rule`` is what decided; ``more`` are further plain values such as ``size``.
     """
     _log.info(
         "processed",
@@ -73,12 +69,12 @@ def processed(
 
 
 def unreadable(*, mail_id: int | str, reason: str) -> None:
-    """A mail could not be read in two tries; it goes on with what its headers tell."""
+    """Log that a mail could not be parsed in two tries; it continues with its headers only."""
     _log.warning("unreadable", mail_id=mail_id, reason=log.redact(reason))
 
 
 def held(*, mail_id: int | str, reason: str, exc: BaseException | None = None) -> None:
-    """A mail could not be processed and waits for a person; its raw bytes are kept."""
+    """Log that a mail could not be processed and waits for a person; its raw bytes are kept."""
     _log.warning(
         "held",
         mail_id=mail_id,
@@ -88,27 +84,25 @@ def held(*, mail_id: int | str, reason: str, exc: BaseException | None = None) -
 
 
 def duplicate(*, mail_id: int | str, original: int | str, source: str | None = None) -> None:
-    """The same mail is there already as ``original``; the sender got his 250 and nothing else
-    happened.
-    """
+    """Log that the mail is already stored as ``original``; the sender was still told 250."""
     _log.info("duplicate", mail_id=mail_id, original=original, source=source)
 
 
 def released(*, mail_id: int | str, actor: str) -> None:
-    """A person let a quarantined or held mail through."""
+    """Log that a person released a quarantined or held mail."""
     _log.info("released", mail_id=mail_id, actor=log.address(actor))
 
 
 def retried(*, mail_id: int | str, actor: str) -> None:
-    """A person asked for another attempt at a held mail."""
+    """Log that a person asked for another attempt at a held mail."""
     _log.info("retried", mail_id=mail_id, actor=log.address(actor))
 
 
 def discarded(*, mail_id: int | str, actor: str) -> None:
-    """A person decided that a mail is not to become anything."""
+    """Log that a person discarded a mail."""
     _log.info("discarded", mail_id=mail_id, actor=log.address(actor))
 
 
 def moved(*, ticket: int, before: str, after: str, rule: str) -> None:
-    """A ticket changed its status by something that is no mail: a person, a workflow, the API."""
+    """Log that something other than mail (a person, a workflow, the API) moved a ticket."""
     _log.info("moved", ticket=ticket, before=before, after=after, rule=rule)

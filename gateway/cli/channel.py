@@ -206,7 +206,9 @@ async def _all(opened: Installation) -> tuple[list[dict[str, Any]], list[Mailbox
             "allow": sorted(channel.allow),
             "deny": sorted(channel.deny),
             "health": "; ".join(
-                each.word for each in boxes if each.channel == channel.address and each.word != "ok"
+                each.summary
+                for each in boxes
+                if each.channel == channel.address and each.summary != "ok"
             )
             or "ok",
             "mailboxes": [_mailbox(each) for each in boxes if each.channel == channel.address],
@@ -221,11 +223,11 @@ async def _mailboxes(opened: Installation) -> list[MailboxHealth]:
     if not opened.settings.imap:
         return []
     from gateway.ingress.imap.account import accounts
-    from gateway.ingress.imap.health import conditions
+    from gateway.ingress.imap.health import mailbox_health
     from gateway.store.imap.mailboxes import Mailboxes
 
     tokens = opened.tokens
-    return await conditions(
+    return await mailbox_health(
         accounts(opened.settings), Mailboxes(opened.database), tokens, opened.clock.now()
     )
 

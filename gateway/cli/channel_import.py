@@ -19,10 +19,10 @@ from typing import Any
 from gateway.cli.output import progress
 from gateway.daemon.assemble import Installation
 from gateway.errors import Unavailable, UsageError
-from gateway.ingress.imap.account import ImapAccount, accounts, named
-from gateway.ingress.imap.commands import ImapSession, LostInLogin
-from gateway.ingress.imap.connection import Broken, ConnectionLost, Deadline
-from gateway.ingress.imap.fetch import Suspicion
+from gateway.ingress.imap.account import ImapAccount, accounts, find_accounts
+from gateway.ingress.imap.commands import ImapSession, LoginConnectionLost
+from gateway.ingress.imap.connection import ConnectionLost, ImapTimeout, ProtocolError
+from gateway.ingress.imap.fetch import FetchFailures
 from gateway.ingress.imap.reader import MailboxReader
 from gateway.store.imap.mailboxes import Mailboxes
 from gateway.store.queues.wake import Wake
@@ -39,7 +39,7 @@ async def import_mailbox(
     """Takes in what lies in the mailbox of this name; tells how many mails, how many are left, and
     how many could not be had.
     """
-    found = named(accounts(opened.settings), name)
+    found = find_accounts(accounts(opened.settings), name)
     if len(found) > 1:
         raise UsageError(
             f"{name} has several mailboxes: say which one "
@@ -69,7 +69,7 @@ class Import:
         self.boxes = boxes
         self.account = account
         self.stop = stop
-        self.suspicion = Suspicion()
+        self.fetch_failures = FetchFailures()
         self.done = 0
         self.left = 0
 
@@ -82,11 +82,13 @@ class Import:
             try:
                 await self._connection(since, automation=automation, plan=not planned)
                 break
-            except (ConnectionLost, Broken, Deadline) as error:
-                if isinstance(error, LostInLogin):
+            except (ConnectionLost, ProtocolError, ImapTimeout) as error:
+                if isinstance(error, LoginConnectionLost):
                     raise
                 planned = planned or self.left > 0 or self.done > 0
-                suspected = self.suspicion.broken()  # then the next connection goes another way
+                suspected = (
+                    self.fetch_failures.connection_broke()
+                )  # then the next connection goes another way
                 barren = 0 if self.done > before else barren + 1
                 fruitless = 0 if self.done > before or suspected else fruitless + 1
                 if fruitless >= TRIES or barren >= 10 * TRIES:
@@ -110,7 +112,13 @@ class Import:
             box = await self.boxes.get(self.account.name)
             assert box is not None
             reader = MailboxReader(
-                self.account, session, box, accept, self.boxes, self.opened.clock, self.suspicion
+                self.account,
+                session,
+                box,
+                accept,
+                self.boxes,
+                self.opened.clock,
+                self.fetch_failures,
             )
             await reader.open()
             if plan:

@@ -21,7 +21,7 @@ from gateway.daemon.assemble import Installation
 if TYPE_CHECKING:
     from config.settings import OauthSettings
     from gateway.ingress.imap.account import ImapAccount
-    from gateway.oauth.login import Question
+    from gateway.oauth.login import AuthorizationRequest
 
 
 def login(
@@ -56,9 +56,9 @@ def login(
 
 
 async def _found(opened: Installation, name: str) -> list[ImapAccount]:
-    from gateway.ingress.imap.account import accounts, named
+    from gateway.ingress.imap.account import accounts, find_accounts
 
-    return named(accounts(opened.settings), name)
+    return find_accounts(accounts(opened.settings), name)
 
 
 def _password(account: ImapAccount, say: Callable[[str], None]) -> dict[str, Any]:
@@ -80,9 +80,9 @@ def _provider(
     """One mailbox. What is pasted is asked for while no event loop runs, so that Ctrl-C works."""
     question, address = None, ""
     if paste and client.grant == "authorization_code":
-        from gateway.oauth.login import Question
+        from gateway.oauth.login import AuthorizationRequest
 
-        question = Question(client, account.username)
+        question = AuthorizationRequest(client, account.username)
         say(f"Open this address in a browser and sign in as {account.username}:\n{question.url}")
         say("The browser will end at a page that it cannot open.")
         address = typer.prompt("Paste the address of that page here", err=True)
@@ -100,7 +100,7 @@ async def _sign_in(
     account: ImapAccount,
     client: OauthSettings,
     say: Callable[[str], None],
-    question: Question | None,
+    question: AuthorizationRequest | None,
     address: str,
 ) -> Any:
     from gateway.oauth import login
@@ -113,7 +113,7 @@ async def _sign_in(
         case "device_code":
             await login.device_login(tokens, client, account.username, say, asyncio.sleep)
         case "authorization_code" if question is not None:
-            await question.pasted(tokens, address)
+            await question.exchange_pasted(tokens, address)
         case "authorization_code":
             await login.browser_login(tokens, client, account.username, say)
     row = await tokens.stored(client, account.username)

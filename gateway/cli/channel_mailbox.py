@@ -40,14 +40,14 @@ def try_(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 
 
 async def _steps(opened: Installation, name: str, *, as_json: bool) -> list[CheckStep]:
-    from gateway.ingress.imap.account import accounts, named
-    from gateway.ingress.imap.check import trial
+    from gateway.ingress.imap.account import accounts, find_accounts
+    from gateway.ingress.imap.check import check_mailbox
     from gateway.store.imap.mailboxes import Mailboxes
 
     opened.start_log()
     steps = []
-    for account in named(accounts(opened.settings), name):
-        async for step in trial(account, Mailboxes(opened.database), opened.tokens):
+    for account in find_accounts(accounts(opened.settings), name):
+        async for step in check_mailbox(account, Mailboxes(opened.database), opened.tokens):
             steps.append(step)
             if not as_json:
                 print(

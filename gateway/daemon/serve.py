@@ -164,7 +164,7 @@ class Daemon:
         for each in given:
             if await directory.lookup(each.channel) != "ours":
                 channel = log.address(each.channel)
-                _log.warning("mailbox of no channel", mailbox=each.shown, channel=channel)
+                _log.warning("mailbox of no channel", mailbox=each.log_name, channel=channel)
         database, clock, tokens = self.parts.database, self.parts.clock, self.parts.tokens
         services: list[Service] = [Watcher(given, accept, Mailboxes(database), tokens, clock)]
         if any(each.sent_folder for each in given):

@@ -9,7 +9,7 @@ from config.settings import Settings
 from gateway.clock import Clock
 from gateway.errors import Unavailable
 from gateway.ingress.imap.account import accounts
-from gateway.ingress.imap.health import MailboxHealth, conditions
+from gateway.ingress.imap.health import MailboxHealth, mailbox_health
 from gateway.oauth.tokens import Tokens
 from gateway.store.engine import Database
 from gateway.store.imap.mailboxes import Mailboxes
@@ -59,7 +59,7 @@ class DaemonStatus:
         given = accounts(self.settings)
         if not given:
             return []
-        return await conditions(given, Mailboxes(self.database), self.tokens, self.clock.now())
+        return await mailbox_health(given, Mailboxes(self.database), self.tokens, self.clock.now())
 
 
 def _mailbox_figures(health: MailboxHealth, now: datetime) -> list[Figure]:

@@ -1,8 +1,13 @@
-"""What a client may do before it is told to wait or to go: the figures, who is exempt, and the
-count of connections by address.
+"""Limits of SMTP and LMTP clients: the values, who is exempt, and connections per address.
 
-What can go wrong: an address behind a large NAT or a mail hub of one's own exceeds the limits per
-address; such networks belong into ``exempt``.
+To add one: give :class:`Limits` a field; if operators may set it, add the same field to
+``LimitSettings`` in ``config/settings.py`` (values are passed on by name) and to
+``config/ticketgate.example.toml``. It is enforced where the session knows the value:
+``smtp/policy.py`` at MAIL and RCPT, ``smtp/session.py`` for commands and time, ``smtp/data.py`` for
+the mail, ``smtp/server.py`` for connections.
+
+Many clients behind one NAT, or a mail hub of your own, may exceed the limits per address; list such
+networks in ``exempt``.
 """
 
 from __future__ import annotations
@@ -21,9 +26,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The figures of reliability.md 1, items 7, 8 and 27; sizes in bytes, times in seconds, rates
-    in bytes a second.
-    """
+    """The values of reliability.md 1, items 7, 8 and 27, in bytes, seconds and bytes per second."""
 
     message_bytes: int = 25 * MIB
     connections: int = 200
@@ -35,43 +38,40 @@ class Limits:
     unknown_recipients: int = 5
     error_delay: float = 1.0
     command_seconds: float = 300.0
-    busy_command_seconds: float = (
-        30.0  # instead of the former when nearly all connections are taken
-    )
+    busy_command_seconds: float = 30.0  # if nearly all connections are taken
     handshake_seconds: float = 30.0
-    session_seconds: float = 900.0  # outside DATA
-    data_rate: int = 500
-    data_window: float = 60.0  # the time over which the rate is taken
-    # when every connection is taken, one idle for so long gives way to a new one; twice that in a
-    # mail
+    session_seconds: float = 900.0  # without the time in DATA
+    data_rate: int = 500  # at least
+    data_window: float = 60.0  # over which the rate is measured
+    # if all connections are taken, one idle this long is closed for a new one; twice as long
+    # after MAIL
     evict_idle_seconds: float = 5.0
-    hops: int = 100
+    hops: int = 100  # Received fields
     exempt: tuple[str, ...] = LOOPBACK
 
     @property
     def free_bytes(self) -> int:
-        """The room that has to be left on the disk for mail to be let in."""
+        """The free disk space required to accept mail."""
         return max(512 * MIB, 3 * self.message_bytes)
 
 
 class Networks:
-    """A set of IP networks that can be asked for an address as a socket gives it; every Unix socket
-    belongs to it when ``local`` is set.
-    """
+    """A set of IP networks; with ``local`` it also contains every Unix socket."""
 
     def __init__(self, networks: Iterable[str], *, local: bool = False) -> None:
-        """``networks`` are addresses or networks in CIDR form; ValueError for anything else."""
+        """Take addresses or networks in CIDR form; ValueError for anything else."""
         self._networks = [ip_network(text, strict=False) for text in networks]
         self._local = local
-        self._known = lru_cache(1024)(self._search)
+        self._known = lru_cache(1024)(self._contains)
 
     def __contains__(self, host: str) -> bool:
-        """Whether an address lies in one of the networks; an IPv4 address written as IPv6 counts as
-        itself. "" is a Unix socket.
+        """Return whether a peer's address is in a network; "" is a Unix socket.
+
+        An IPv4 address written as IPv6 counts as IPv4.
         """
         return self._known(host)
 
-    def _search(self, host: str) -> bool:
+    def _contains(self, host: str) -> bool:
         address = parse_host(host)
         if address is None:
             return self._local and not host
@@ -83,9 +83,7 @@ def _inside(address: IPv4Address | IPv6Address, network: IPv4Network | IPv6Netwo
 
 
 def parse_host(host: str) -> IPv4Address | IPv6Address | None:
-    """The address of a peer without its zone; None for what is no IP address. ``::ffff:192.0.2.1``
-    is 192.0.2.1.
-    """
+    """Return a peer's address without its zone, ``::ffff:192.0.2.1`` as IPv4; None if not an IP."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
@@ -97,7 +95,7 @@ def parse_host(host: str) -> IPv4Address | IPv6Address | None:
 
 @lru_cache(4096)
 def address_group(host: str) -> str:
-    """What connections are counted by: an IPv4 address, or the /64 network of an IPv6 address."""
+    """Return what connections are counted by: an IPv4 address or an IPv6 /64 network."""
     address = parse_host(host)
     if isinstance(address, IPv6Address):
         return str(ip_network((address, 64), strict=False))
@@ -113,18 +111,14 @@ class _Group:
 
 @dataclass(slots=True)
 class Admission:
-    """Who may connect now. The count of open connections by address, and a bucket of connections a
-    minute that refills steadily.
-    """
+    """Counts open connections per address and limits connections per minute (token bucket)."""
 
     limits: Limits
     exempt: Networks
     _groups: dict[str, _Group] = field(default_factory=dict)
 
-    def enter(self, host: str, now: float) -> bool:
-        """Counts a connection of ``host`` at the monotonic time ``now``; False when the address has
-        too many or comes too often.
-        """
+    def admit(self, host: str, now: float) -> bool:
+        """Count a connection at the monotonic time ``now``; False if the address has too many."""
         if host in self.exempt:
             return True
         capacity = float(self.limits.connections_per_minute)
@@ -137,16 +131,14 @@ class Admission:
         group.open += 1
         return True
 
-    def leave(self, host: str) -> None:
-        """A connection that was let in has ended."""
+    def release(self, host: str) -> None:
+        """Count a connection that was admitted as ended."""
         group = self._groups.get(address_group(host)) if host not in self.exempt else None
         if group is not None and group.open > 0:
             group.open -= 1
 
-    def forget(self, now: float) -> None:
-        """Drops addresses that have nothing open and were not seen for a minute: by then their
-        bucket is full again.
-        """
+    def expire(self, now: float) -> None:
+        """Drop addresses without connections, unseen for a minute: their bucket is full again."""
         for key in [
             key for key, group in self._groups.items() if not group.open and now - group.seen > 60.0
         ]:

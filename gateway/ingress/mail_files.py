@@ -1,11 +1,8 @@
-"""Mail that lies in files: single .eml files, mbox, Maildir, and folders of them, one mail at a
-time.
+"""Read mail from files, one mail at a time: .eml files, mbox, Maildir, and folders of them.
 
-What can go wrong: a file that cannot be read, that is larger than any mail, or that changes while
-it is read. That is an :class:`Unreadable` item in the stream, never an exception, so that one bad
-file does not end an import. A line of text that looks like the separator of an mbox and was not
-quoted by its writer splits a mail; a separator is therefore believed only after an empty line and
-before a header.
+A file that cannot be read, is too large, or changes meanwhile becomes an :class:`Unreadable` item,
+so one bad file does not end an import. A line that looks like an mbox separator counts as one only
+between an empty line and a header, since not all writers quote such lines.
 """
 
 from __future__ import annotations
@@ -19,17 +16,16 @@ from typing import TYPE_CHECKING, BinaryIO
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-LARGEST = (
-    64 << 20
-)  # bytes of one mail; nothing sent by mail is larger, and it has to fit into memory
+MAX_MAIL_BYTES = 64 << 20  # nothing sent by mail is larger, and it has to fit into memory
 _BLOCK = 1 << 20
-_LOOK_AHEAD = 2048  # bytes after a separator that are needed to judge it
+_LOOK_AHEAD = 2048  # bytes needed to recognize a separator
 _NAMES = (".eml", ".mbox", ".mbx")
-# asctime
+# a separator with a date as asctime() writes it
 _DATED = (
     rb"From [^\r\n]*[A-Z][a-z]{2} +[A-Z][a-z]{2} +\d+ "
     rb"+\d+:\d\d[^\r\n]*\r?\n(?=[!-9;-~]{1,200}[ \t]*:|>From |\r?\n)"
 )
+# a separator with only a time, an address, or a dash
 _SLOPPY = (
     rb"From (?:[^\r\n]*\d:\d\d[^\r\n]*|\S+@\S+[ \t]*|- [^\r\n]*)\r?\n(?=[!-9;-~]{1,200}[ "
     rb"\t]*:|>From )"
@@ -41,9 +37,7 @@ _QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class FoundMail:
-    """One mail: the bytes as stored, and where: the path, for an mbox with ``:1``, ``:2`` ... after
-    it.
-    """
+    """One mail and its path, with ``:1``, ``:2`` … appended for an mbox."""
 
     file: str
     raw: bytes
@@ -51,7 +45,7 @@ class FoundMail:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A file, or one mail of an mbox, that could not be read, and the reason in one plain sentence."""
+    """A file, or a mail of an mbox, that could not be read, and the reason."""
 
     file: str
     reason: str
@@ -61,11 +55,10 @@ Found = FoundMail | Unreadable
 
 
 def iter_paths(paths: Iterable[str | Path]) -> Iterator[Found]:
-    """All mails of the given files and folders: in the order given, a folder and a Maildir by file
-    name, an mbox as stored.
+    """Yield all mails of the files and folders, in order; an mbox in its own order.
 
-    In a folder only what is named like mail counts (.eml, .mbox, .mbx), and files without an ending
-    that begin like mail; hidden files never do.
+    A folder and a Maildir are read by file name. A folder contributes files named .eml, .mbox or
+    .mbx, and files without a suffix that begin like mail; never hidden files.
     """
     for path in map(Path, paths):
         try:
@@ -107,9 +100,7 @@ def _folder(folder: Path) -> Iterator[Found]:
 
 
 def _open(path: Path) -> BinaryIO:
-    """Opens a file; OSError for a named pipe, which would wait for ever, and for a device, which
-    may never end.
-    """
+    """Open a file; OSError for a pipe or device, which may never end."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "is neither a file nor a folder")
     return path.open("rb")
@@ -143,16 +134,16 @@ def _file(path: Path) -> Iterator[Found]:
 def _single(path: Path) -> Iterator[Found]:
     try:
         with _open(path) as stream:
-            raw = stream.read(LARGEST + 1)
+            raw = stream.read(MAX_MAIL_BYTES + 1)
     except OSError as error:
         yield Unreadable(str(path), _reason(error))
         return
-    yield _limited(str(path), raw)
+    yield _within_limit(str(path), raw)
 
 
-def _limited(file: str, raw: bytes) -> Found:
-    if len(raw) > LARGEST:
-        return Unreadable(file, f"is larger than {LARGEST >> 20} MiB")
+def _within_limit(file: str, raw: bytes) -> Found:
+    if len(raw) > MAX_MAIL_BYTES:
+        return Unreadable(file, f"is larger than {MAX_MAIL_BYTES >> 20} MiB")
     return FoundMail(file, raw)
 
 
@@ -161,17 +152,21 @@ def _mbox(path: Path, stream: BinaryIO) -> Iterator[Found]:
     try:
         for raw in _split(stream):
             number += 1
-            yield _limited(f"{path}:{number}", _unquoted(raw) if len(raw) <= LARGEST else raw)
+            yield _within_limit(
+                f"{path}:{number}", _unquote(raw) if len(raw) <= MAX_MAIL_BYTES else raw
+            )
     except OSError as error:
         yield Unreadable(f"{path}:{number + 1}", _reason(error))
 
 
 def _split(stream: BinaryIO) -> Iterator[bytes]:
-    """The mails of an mbox with their separator lines; what is beyond ``LARGEST`` of a mail is left
-    out, one byte over it stays as the sign.
+    """Yield the mails of an mbox with their separator lines.
+
+    A mail beyond ``MAX_MAIL_BYTES`` is cut one byte after the limit, so that it is recognized as
+    too large.
     """
     held = bytearray()
-    scanned = 1  # the separator at the very beginning is no end of a mail
+    scanned = 1  # the separator at the beginning ends no mail
     more = True
     while more:
         block = stream.read(_BLOCK)
@@ -181,23 +176,24 @@ def _split(stream: BinaryIO) -> Iterator[bytes]:
         limit = len(held) - (_LOOK_AHEAD if more else 0)
         while (found := held.find(b"\nFrom ", max(scanned - 1, 0))) >= 0 and found < limit:
             scanned = found + 2
-            if _separates(held, found + 1):
+            if _is_separator(held, found + 1):
                 yield bytes(held[begin : found + 1])
                 begin = found + 1
         scanned = max(scanned, found + 1 if found >= 0 else len(held) - 5) - begin
         if begin:
             del held[:begin]
-        if len(held) > LARGEST + _BLOCK:
-            dropped = len(held) - LARGEST - _LOOK_AHEAD
-            del held[LARGEST : LARGEST + dropped]
+        if len(held) > MAX_MAIL_BYTES + _BLOCK:
+            dropped = len(held) - MAX_MAIL_BYTES - _LOOK_AHEAD
+            del held[MAX_MAIL_BYTES : MAX_MAIL_BYTES + dropped]
             scanned = max(1, scanned - dropped)
     if held:
         yield bytes(held)
 
 
-def _separates(held: bytearray, at: int) -> bool:
-    """Whether the line at ``at``, which begins with "From ", parts two mails: an empty line before,
-    a header after.
+def _is_separator(held: bytearray, at: int) -> bool:
+    """Return whether the "From " line at ``at`` separates two mails.
+
+    It has to follow an empty line and precede a header.
     """
     before = bytes(held[max(at - 4, 0) : at])
     return (
@@ -206,10 +202,8 @@ def _separates(held: bytearray, at: int) -> bool:
     )
 
 
-def _unquoted(raw: bytes) -> bytes:
-    """A mail without its separator, without the empty line that closes it, and with the quoting of
-    "From " undone.
-    """
+def _unquote(raw: bytes) -> bytes:
+    """Return a mail without separator, closing empty line and "From " quoting."""
     end = len(raw)
     if raw.endswith(b"\r\n\r\n"):
         end -= 2

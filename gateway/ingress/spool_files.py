@@ -1,8 +1,6 @@
-"""Files of large mail that is being received, in one folder, named after the process that writes
-them.
+"""Files for large mails while they are received, named after the process that writes them.
 
-What can go wrong: the process dies and leaves a file; :func:`remove_leftovers` finds it at the next
-start, as its name tells whose it was.
+The name lets :func:`remove_leftovers` find the files of a process that died.
 """
 
 from __future__ import annotations
@@ -18,23 +16,22 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _PREFIX = "incoming-"
-_RUN = secrets.token_hex(
-    4
-)  # tells this process from one that had its number before, which in a container is always the same
+# Distinguishes this process from an earlier one with the same pid, as usual in containers.
+_RUN = secrets.token_hex(4)
 
 
 class MailFile:
-    """The file of one large mail; used from threads, by one at a time. Its methods raise OSError."""
+    """The file of one large mail, for one thread at a time; its methods raise OSError."""
 
     def __init__(self, directory: Path) -> None:
-        """Begins a file in ``directory``."""
+        """Create a file in ``directory``."""
         self._path = directory / f"{_PREFIX}{os.getpid()}-{_RUN}-{secrets.token_hex(4)}"
         self._stream: BinaryIO = self._path.open("xb", buffering=0)
         self._digest = sha256()
         self._size = 0
 
     def write(self, buffer: bytes | bytearray) -> None:
-        """Appends, and takes into the digest."""
+        """Append bytes and update the digest."""
         self._digest.update(buffer)
         self._size += len(buffer)
         data = memoryview(buffer)
@@ -42,20 +39,18 @@ class MailFile:
             data = data[self._stream.write(data) :]
 
     def close(self) -> SpoolFile:
-        """Ends the file; it is not synced: the store does that before it takes it over."""
-        self._stream.close()  # unbuffered: nothing is left to be written that could fail
+        """Close the file without syncing it; the store syncs before it takes it over."""
+        self._stream.close()  # unbuffered, so nothing is left to write
         return SpoolFile(self._path, self._size, self._digest.hexdigest())
 
     def remove(self) -> None:
-        """Takes the file away, closed or not."""
+        """Remove the file, closed or not."""
         self._stream.close()
         self._path.unlink(missing_ok=True)
 
 
 def remove_leftovers(directory: Path) -> int:
-    """Removes files of receptions that a crash cut off, and none of a process that lives; returns
-    their number.
-    """
+    """Remove files of processes that died; return their number."""
     removed = 0
     for path in directory.glob(f"{_PREFIX}*-*-*"):
         pid, run, _ = path.name.removeprefix(_PREFIX).split("-", 2)

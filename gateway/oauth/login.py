@@ -1,9 +1,8 @@
-"""A person lets us into a mailbox: by a code typed in at another device (RFC 8628), or in a browser
-that comes back to this machine (RFC 8252, 7636).
+"""Sign in to a mailbox by a code entered on another device (RFC 8628) or in a browser (RFC 8252,
+7636).
 
-What can go wrong: the person says no, waits too long, or comes back with an answer to another
-question. Each is an :class:`AccessRefused` with a plain sentence; nothing is stored then, and what
-was good before stays.
+If the user declines, waits too long, or returns an answer to another request,
+:class:`AccessRefused` is raised; nothing is stored then, and earlier access stays.
 """
 
 from __future__ import annotations
@@ -16,32 +15,28 @@ from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from config.settings import OauthSettings
-from gateway.oauth.http import Answer, TokenUnavailable, post, visit
+from gateway.oauth.http import Answer, TokenUnavailable, listen_for_redirect, post
+from gateway.oauth.providers import PROVIDERS, endpoints, scope
 from gateway.oauth.tokens import (
     AccessRefused,
     Tokens,
-    accepted,
-    cleaned,
-    endpoints,
-    form,
-    own_form,
-    scope,
+    checked_document,
+    client_credentials_form,
+    request_form,
+    shown_error,
 )
 
-ELSEWHERE: Final = (
-    "http://localhost:8400"  # where a browser on another machine ends; nobody listens there
-)
-_INTERVAL: Final = (
-    5.0  # seconds between two questions where the provider says nothing (RFC 8628, 3.2)
-)
-_LONGEST: Final = 1800.0  # seconds for which a code is good, at most
+# where a browser on another machine is sent; nothing listens there
+UNREACHABLE_REDIRECT: Final = "http://localhost:8400"
+_POLL_SECONDS: Final = 5.0  # unless the provider asks for another interval (RFC 8628, 3.2)
+_MAX_CODE_SECONDS: Final = 1800.0
 _DEVICE_GRANT: Final = "urn:ietf:params:oauth:grant-type:device_code"
 Show = Callable[[str], None]
 
 
 async def client_login(tokens: Tokens, client: OauthSettings) -> None:
-    """A client that acts for itself: whether the provider lets it."""
-    posted = own_form(client)
+    """Sign in a client that acts for itself, to see whether the provider accepts it."""
+    posted = client_credentials_form(client)
     await tokens.sign_in(client, "", posted, await post(endpoints(client).token, posted))
 
 
@@ -52,81 +47,82 @@ async def device_login(
     show: Show,
     pause: Callable[[float], Awaitable[None]],
 ) -> None:
-    """Shows address and code, and waits until the person has typed it in."""
-    posted = form(client, scope=scope(client))
-    told = accepted(await post(endpoints(client).device, posted), posted)
-    code, user_code = told.get("device_code"), told.get("user_code")
-    address = told.get(
-        "verification_uri", told.get("verification_url")
-    )  # Google's word is older than the standard
+    """Show address and code, and wait until the user has entered the code."""
+    posted = request_form(client, scope=scope(client))
+    device = checked_document(await post(endpoints(client).device, posted), posted)
+    code, user_code = device.get("device_code"), device.get("user_code")
+    # Google still uses the name from before the standard.
+    address = device.get("verification_uri", device.get("verification_url"))
     if not all(isinstance(each, str) and each for each in (code, user_code, address)):
-        raise TokenUnavailable("the provider sent no code; is device_url right?")
+        raise TokenUnavailable("the provider sent no code; check device_url")
     show(f"Open {address} in a browser, sign in as {account}, and type in the code {user_code}")
-    posted = form(client, grant_type=_DEVICE_GRANT, device_code=str(code))
-    await tokens.sign_in(client, account, posted, await _typed_in(client, posted, told, pause))
+    posted = request_form(client, grant_type=_DEVICE_GRANT, device_code=str(code))
+    await tokens.sign_in(
+        client, account, posted, await _poll_for_token(client, posted, device, pause)
+    )
 
 
-async def _typed_in(
+async def _poll_for_token(
     client: OauthSettings,
     posted: Mapping[str, str],
-    told: Mapping[str, Any],
+    device: Mapping[str, Any],
     pause: Callable[[float], Awaitable[None]],
 ) -> Answer:
-    """Asks in the rhythm the provider wants until it has an answer that is no "not yet"."""
-    interval = _positive(told.get("interval"), _INTERVAL)
-    left = min(_positive(told.get("expires_in"), _LONGEST), _LONGEST)
-    late: TokenUnavailable | None = None
+    """Poll at the provider's interval until the answer is final, and return it."""
+    interval = _positive(device.get("interval"), _POLL_SECONDS)
+    left = min(_positive(device.get("expires_in"), _MAX_CODE_SECONDS), _MAX_CODE_SECONDS)
+    last_error: TokenUnavailable | None = None
     while left > 0:
         await pause(interval)
         left -= interval
         try:
             answer = await post(endpoints(client).token, posted)
         except TokenUnavailable as error:
-            late = error
+            last_error = error
             interval = max(2 * interval, error.after)  # RFC 8628, 3.5
             continue
-        late = None
+        last_error = None
         match answer.document.get("error"):
             case "authorization_pending":
                 continue
             case "slow_down":
-                interval += _INTERVAL
+                interval += _POLL_SECONDS
             case "expired_token":
                 break
             case _:
                 return answer
-    raise late or AccessRefused("nobody has typed in the code in time: begin again")
+    raise last_error or AccessRefused("the code was not entered in time: begin again")
 
 
 async def browser_login(tokens: Tokens, client: OauthSettings, account: str, show: Show) -> None:
-    """Shows an address, and waits for the browser to come back from it."""
+    """Show an address, and wait for the browser to return from it."""
     redirect = urlsplit(client.redirect_url)
-    # Microsoft lets localhost have any port, Google 127.0.0.1
-    host = redirect.hostname or ("localhost" if client.provider == "microsoft" else "127.0.0.1")
+    host = redirect.hostname or PROVIDERS[client.provider].loopback
     state = _secret()
-    async with visit(host, redirect.port or 0, redirect.path, state) as expected:
-        question = Question(client, account, client.redirect_url or expected.url, state)
+    async with listen_for_redirect(host, redirect.port or 0, redirect.path, state) as listener:
+        request = AuthorizationRequest(client, account, client.redirect_url or listener.url, state)
         show(
             "Open this address in a browser on this machine and sign in as "
-            f"{account}:\n{question.url}"
+            f"{account}:\n{request.url}"
         )
-        await question.exchange(tokens, await expected.query())
+        await request.exchange(tokens, await listener.query())
 
 
-class Question:
-    """One request for a code, with what proves that the answer belongs to it. ``url`` is what the
-    person opens.
+class AuthorizationRequest:
+    """One request for a code, with the secrets that tie the answer to it.
+
+    ``url`` is what the user opens.
     """
 
     def __init__(
         self, client: OauthSettings, account: str, redirect: str = "", state: str = ""
     ) -> None:
-        """``redirect`` is where the browser ends; "" is for a browser on another machine."""
+        """Take the ``redirect`` where the browser ends; "" if it runs on another machine."""
         self._client, self._account = client, account
-        self._redirect = redirect or client.redirect_url or ELSEWHERE
+        self._redirect = redirect or client.redirect_url or UNREACHABLE_REDIRECT
         self._state, self._verifier = state or _secret(), _secret()
         challenge = urlsafe_b64encode(sha256(self._verifier.encode()).digest()).decode().rstrip("=")
-        wanted = {
+        parameters = {
             "response_type": "code",
             "client_id": client.client_id,
             "redirect_uri": self._redirect,
@@ -136,16 +132,13 @@ class Question:
             "code_challenge_method": "S256",
             "login_hint": account,
         }
-        if client.provider == "google":
-            wanted |= {
-                "access_type": "offline",
-                "prompt": "consent",
-            }  # else no refresh token the second time
+        parameters |= PROVIDERS[client.provider].authorize_parameters
         address = endpoints(client).authorize
-        self.url = f"{address}{'&' if '?' in address else '?'}{urlencode({name: value for name, value in wanted.items() if value})}"
+        query = urlencode({name: value for name, value in parameters.items() if value})
+        self.url = f"{address}{'&' if '?' in address else '?'}{query}"
 
-    async def pasted(self, tokens: Tokens, address: str) -> None:
-        """The same as :meth:`exchange`, with the whole address at which the browser ended."""
+    async def exchange_pasted(self, tokens: Tokens, address: str) -> None:
+        """Do the same as :meth:`exchange` with the whole address where the browser ended."""
         try:
             query = urlsplit(address.strip()).query
         except ValueError:
@@ -153,17 +146,13 @@ class Question:
         await self.exchange(tokens, dict(parse_qsl(query)))
 
     async def exchange(self, tokens: Tokens, query: Mapping[str, str]) -> None:
-        """The code that came back becomes tokens."""
+        """Exchange the returned code for tokens."""
         if not secrets.compare_digest(query.get("state", "").encode(), self._state.encode()):
-            raise AccessRefused("what came back is no answer to this sign-in: begin again")
+            raise AccessRefused("the browser returned no answer to this sign-in: begin again")
         if "code" not in query:
-            said = ": ".join(
-                filter(
-                    None, (cleaned(query.get(name), {}) for name in ("error", "error_description"))
-                )
-            )
-            raise AccessRefused(f"access was not given (the provider says {said or 'nothing'})")
-        posted = form(
+            shown = shown_error(query, {}) or "nothing"
+            raise AccessRefused(f"access was not given (the provider says {shown})")
+        posted = request_form(
             self._client,
             grant_type="authorization_code",
             code=query["code"],
@@ -176,9 +165,13 @@ class Question:
 
 
 def _secret() -> str:
-    """64 characters that nobody can guess: enough for a verifier (RFC 7636, 4.1)."""
+    """Return 64 unguessable characters, enough for a verifier (RFC 7636, 4.1)."""
     return secrets.token_urlsafe(48)
 
 
 def _positive(value: object, otherwise: float) -> float:
-    return float(value) if isinstance(value, int | float) and 0 < value <= _LONGEST else otherwise
+    return (
+        float(value)
+        if isinstance(value, int | float) and 0 < value <= _MAX_CODE_SECONDS
+        else otherwise
+    )

@@ -1,14 +1,12 @@
-"""Access tokens for mailboxes (RFC 6749): taken from the database while they are good, renewed by
-one process at a time, refused loudly.
+"""Access tokens for mailboxes (RFC 6749): kept in the database, renewed by one process at a time.
 
-What can go wrong: the provider is away (:class:`TokenUnavailable`, tried again), or does not want
-us any more (:class:`AccessRefused`, a state that stays until a person signs in or a quarter of an
-hour has passed, so that nobody hammers it). No token, secret or address stands in an error or in
-the log.
+A provider that is away raises :class:`TokenUnavailable` (try again); one that refuses raises
+:class:`AccessRefused`. A refusal holds until somebody signs in or 15 minutes have passed, so that
+the provider is not flooded. No error or log line holds a token, a secret or an address.
 
-A refresh token that was replaced must not get lost: while a request is on its way nobody is
-cancelled, and what came is stored again and again while the database is away. Only a crash between
-the provider's answer and the commit can lose it (:mod:`gateway.store.imap.oauth_tokens`).
+A replaced refresh token must not get lost: a request in progress is never cancelled, and its result
+is stored with retries while the database is away. Only a crash between the provider's answer and
+the commit can lose it (:mod:`gateway.store.imap.oauth_tokens`).
 """
 
 from __future__ import annotations
@@ -16,28 +14,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final
-from urllib.parse import quote
 
 from config.settings import OauthSettings
 from gateway import log
 from gateway.clock import Clock
-from gateway.errors import Rejected, TicketgateError, Unavailable
+from gateway.errors import Rejected, Unavailable
 from gateway.oauth.http import Answer, TokenUnavailable, post
+from gateway.oauth.providers import endpoints, scope
 from gateway.store.engine import Database
 from gateway.store.imap.oauth_tokens import Granted, Key, StoredToken, TokenRows
 
-SPARE: Final = timedelta(minutes=2)  # a token that ends sooner is renewed first
-REFUSED: Final = timedelta(minutes=15)  # so long a refusal is believed
-SOON: Final = timedelta(days=7)  # the end of a refresh token is told so long before
-LEASE: Final = 30.0  # seconds for renewing; longer than one request and the storing of what it gave
-PAUSE: Final = 0.5  # seconds between two looks at what another process renews
-LOOKS: Final = 120
-STORING: Final = (0.5, 1.0, 2.0, 4.0)  # seconds between attempts to store what a provider gave
-_DESCRIPTION: Final = 300
-_PASSING: Final = frozenset(
+MIN_VALIDITY: Final = timedelta(minutes=2)  # a token that ends sooner is renewed first
+REFUSAL_HOLDS: Final = timedelta(minutes=15)  # before the provider is asked again
+EXPIRY_WARNING: Final = timedelta(days=7)  # before a refresh token ends
+LEASE_SECONDS: Final = 30.0  # longer than one request and storing its result
+POLL_SECONDS: Final = 0.5  # between checks of a renewal by another process
+MAX_POLLS: Final = 120
+STORE_RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 4.0)
+_DESCRIPTION_LENGTH: Final = 300
+_TEMPORARY_ERRORS: Final = frozenset(
     {
         "temporarily_unavailable",
         "server_error",
@@ -46,27 +43,23 @@ _PASSING: Final = frozenset(
         "internal_failure",
     }
 )
-_NOBODY: Final = (
+_NOT_SIGNED_IN: Final = (
     "nobody has signed in to this mailbox yet: run ticketgate channel login with its name"
 )
 
-_MICROSOFT: Final = "https://login.microsoftonline.com/{}/oauth2/v2.0/"
-_SCOPES: Final = {
-    "microsoft": "https://outlook.office.com/IMAP.AccessAsUser.All offline_access",
-    "google": "https://mail.google.com/",
-    "custom": "",
-}
 _ADVICE: Final = {
-    "invalid_grant": "access was revoked or has ended: sign in again with ticketgate channel login",
+    "invalid_grant": (
+        "access was revoked or has expired: sign in again with ticketgate channel login"
+    ),
     "invalid_client": (
-        "the provider does not know this client or its secret, which may have ended: check "
+        "the provider does not accept this client or its secret, which may have expired: check "
         "client_id and client_secret in [[oauth]]"
     ),
     "unauthorized_client": (
-        "this client may not ask for this: check grant and tenant in [[oauth]], and what the "
-        "provider lets it do"
+        "this client is not allowed to do this: check grant and tenant in [[oauth]], and the "
+        "client's permissions at the provider"
     ),
-    "invalid_scope": "this client may not ask for this scope: check scope in [[oauth]]",
+    "invalid_scope": "this client is not allowed this scope: check scope in [[oauth]]",
     "access_denied": "access was denied",
 }
 _log = log.logger("oauth")
@@ -76,64 +69,23 @@ class AccessRefused(Rejected):
     """A person has to act before this mailbox can be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class Endpoints:
-    """Where a provider is asked for what; "" where that is not known."""
-
-    authorize: str
-    device: str
-    token: str
-
-
-def endpoints(client: OauthSettings) -> Endpoints:
-    """The addresses of the client's provider, each as the configuration says where it does."""
-    match client.provider:
-        case "microsoft":
-            base = _MICROSOFT.format(quote(client.tenant or "organizations", safe=""))
-            known = Endpoints(f"{base}authorize", f"{base}devicecode", f"{base}token")
-        case "google":
-            known = Endpoints(
-                "https://accounts.google.com/o/oauth2/v2/auth",
-                "https://oauth2.googleapis.com/device/code",
-                "https://oauth2.googleapis.com/token",
-            )
-        case "custom":
-            known = Endpoints("", "", "")
-    return Endpoints(
-        client.authorize_url or known.authorize,
-        client.device_url or known.device,
-        client.token_url or known.token,
-    )
-
-
-def scope(client: OauthSettings) -> str:
-    """What is asked for: the configured scope, else what reading mail needs."""
-    if client.scope:
-        return client.scope
-    if client.provider == "microsoft" and client.grant == "client_credentials":
-        return "https://outlook.office365.com/.default"
-    return _SCOPES[client.provider]
-
-
-def form(client: OauthSettings, **fields: str) -> dict[str, str]:
-    """What is posted: who asks, and the fields that are not empty."""
-    whole = {
+def request_form(client: OauthSettings, **fields: str) -> dict[str, str]:
+    """Return the form to post: the client's credentials and the fields that are not empty."""
+    fields = {
         "client_id": client.client_id,
         "client_secret": client.client_secret.get_secret_value(),
         **fields,
     }
-    return {name: value for name, value in whole.items() if value}
+    return {name: value for name, value in fields.items() if value}
 
 
-def own_form(client: OauthSettings) -> dict[str, str]:
-    """What a client posts that acts for itself."""
-    return form(client, grant_type="client_credentials", scope=scope(client))
+def client_credentials_form(client: OauthSettings) -> dict[str, str]:
+    """Return the form for a client that acts for itself."""
+    return request_form(client, grant_type="client_credentials", scope=scope(client))
 
 
 class Tokens:
-    """The tokens of one process, in the database that all share. ``pause`` waits the seconds it is
-    given.
-    """
+    """The tokens of one process, in the database that all processes share."""
 
     def __init__(
         self,
@@ -142,41 +94,40 @@ class Tokens:
         *,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """One object a process, for the lease does not keep two of them apart."""
+        """Take a ``pause`` that sleeps; create one object per process, as the lease needs."""
         self.rows = TokenRows(database)
         self.clock = clock
         self._pause = pause
         self._running: dict[Key, asyncio.Task[str | None]] = {}
-        self._not_before: dict[str, datetime] = {}  # of a client whose provider asked for patience
+        self._not_before: dict[str, datetime] = {}  # by client, as its provider asked
 
     async def access_token(
         self, client: OauthSettings, account: str, *, refused: str | None = None
     ) -> str:
-        """A token that is good for some minutes at least. ``refused`` is one that the mail server
-        did not accept: another is wanted.
+        """Return a token that is valid for some minutes at least.
 
-        Raises AccessRefused, TokenUnavailable or StoreUnavailable. Who is cancelled while a request
-        is on its way waits for its end.
+        ``refused`` is a token that the mail server did not accept: another one is wanted. Raises
+        AccessRefused, TokenUnavailable or StoreUnavailable. A cancelled caller waits until a
+        request in progress has ended.
         """
-        key, given = key_of(client, account), False
-        for _ in range(LOOKS):
+        key, renewed_before = key_of(client, account), False
+        for _ in range(MAX_POLLS):
             row = await self.rows.get(key)
-            if (token := self._good(row, refused)) is not None:
+            if (token := self._valid_token(row, refused)) is not None:
                 return token
             self._raise_refusal(client, row)
-            renewed = await _finished(self._renewal(client, key, refused))
-            if renewed is not None and (
-                renewed != refused or given
-            ):  # a provider may give the same one again: it is asked twice then, not for ever
+            renewed = await _result(self._renewal(client, key, refused))
+            # A provider may give the refused token again: ask twice then, not for ever.
+            if renewed is not None and (renewed != refused or renewed_before):
                 return renewed
-            given = renewed is not None
-            await self._pause(PAUSE)
-        raise TokenUnavailable("another process has been renewing the access for too long")
+            renewed_before = renewed is not None
+            await self._pause(POLL_SECONDS)
+        raise TokenUnavailable("another process is taking too long to renew the access")
 
     def _renewal(
         self, client: OauthSettings, key: Key, refused: str | None
     ) -> asyncio.Task[str | None]:
-        """The renewal that is under way for this account, begun where there is none."""
+        """Return the renewal in progress for this account; start one if there is none."""
         running = self._running.get(key)
         if running is None:
             running = asyncio.create_task(
@@ -187,43 +138,44 @@ class Tokens:
         return running
 
     async def _renew(self, client: OauthSettings, key: Key, refused: str | None) -> str | None:
-        """A new token, or one that was renewed since the last look; None where the row has to be
-        looked at again.
-        """
+        """Return a new token, or one renewed elsewhere; None if the row has to be read again."""
         now = self.clock.now()
         if (until := self._not_before.get(client.name, now)) > now:
             raise TokenUnavailable(
-                f"the provider wants to be left alone until {until:%H:%M:%S} UTC",
+                f"the provider accepts no requests before {until:%H:%M:%S} UTC",
                 (until - now).total_seconds(),
             )
-        row = await self.rows.lease(key, LEASE, now)
+        row = await self.rows.lease(key, LEASE_SECONDS, now)
         if row is None:
             return None
         try:
-            token = self._good(row, refused)
+            token = self._valid_token(row, refused)
             if token is None:
                 self._raise_refusal(client, row)
-                return await self._ask(client, key, row)
-        except TicketgateError as error:
+                return await self._request_token(client, key, row)
+        except (Rejected, Unavailable) as error:
             if isinstance(error, TokenUnavailable):
                 self._not_before[client.name] = self.clock.now() + timedelta(seconds=error.after)
-            await self._give_back(key)
+            await self._release(key)
             raise
-        await self._give_back(key)
+        await self._release(key)
         return token
 
-    async def _ask(self, client: OauthSettings, key: Key, row: StoredToken) -> str | None:
-        """Asks the provider, with no transaction open, and keeps what it gives; None where somebody
-        signed in meanwhile.
+    async def _request_token(self, client: OauthSettings, key: Key, row: StoredToken) -> str | None:
+        """Ask the provider, outside any transaction, and store its answer.
+
+        Returns None if somebody signed in meanwhile.
         """
         own = client.grant == "client_credentials"
         posted = (
-            own_form(client)
+            client_credentials_form(client)
             if own
-            else form(client, grant_type="refresh_token", refresh_token=row.refresh_token or "")
+            else request_form(
+                client, grant_type="refresh_token", refresh_token=row.refresh_token or ""
+            )
         )
         try:
-            granted = self._granted(await post(endpoints(client).token, posted), posted)
+            granted = self._parse_grant(await post(endpoints(client).token, posted), posted)
         except AccessRefused as error:
             if not await self.rows.refused(key, row.refresh_token, error.message, self.clock.now()):
                 return None
@@ -231,16 +183,18 @@ class Tokens:
                 "access refused", client=log.redact(client.name), reason=log.redact(error.message)
             )
             raise
-        if not await self._stored(lambda: self.rows.renewed(key, row.refresh_token, granted)):
+        if not await self._store_with_retries(
+            lambda: self.rows.renewed(key, row.refresh_token, granted)
+        ):
             return None
         _log.info(
             "access renewed", client=log.redact(client.name), until=granted.access_until.isoformat()
         )
         return granted.access_token
 
-    async def _stored(self, store: Callable[[], Awaitable[bool]]) -> bool:
-        """Stores what cannot be asked for a second time, with some patience for the database."""
-        for seconds in STORING:
+    async def _store_with_retries(self, store: Callable[[], Awaitable[bool]]) -> bool:
+        """Store what cannot be requested a second time, with retries."""
+        for seconds in STORE_RETRY_SECONDS:
             try:
                 return await store()
             except Unavailable as error:
@@ -248,11 +202,11 @@ class Tokens:
             await self._pause(seconds)
         return await store()
 
-    async def _give_back(self, key: Key) -> None:
-        with contextlib.suppress(Unavailable):  # then it runs out
+    async def _release(self, key: Key) -> None:
+        with contextlib.suppress(Unavailable):  # the lease expires by itself
             await self.rows.release(key)
 
-    def _good(self, row: StoredToken | None, refused: str | None) -> str | None:
+    def _valid_token(self, row: StoredToken | None, refused: str | None) -> str | None:
         if (
             row is None
             or row.access_token is None
@@ -260,31 +214,31 @@ class Tokens:
             or row.access_token == refused
         ):
             return None
-        return row.access_token if row.access_until - self.clock.now() >= SPARE else None
+        return row.access_token if row.access_until - self.clock.now() >= MIN_VALIDITY else None
 
     def _raise_refusal(self, client: OauthSettings, row: StoredToken | None) -> None:
         if (
             row is not None
             and row.refused_at is not None
-            and self.clock.now() - row.refused_at < REFUSED
+            and self.clock.now() - row.refused_at < REFUSAL_HOLDS
         ):
-            raise AccessRefused(row.problem or "the provider refuses us")
+            raise AccessRefused(row.problem or "the provider refuses access")
         if client.grant != "client_credentials" and (row is None or row.refresh_token is None):
-            raise AccessRefused(_NOBODY)
+            raise AccessRefused(_NOT_SIGNED_IN)
 
-    def _granted(self, answer: Answer, posted: Mapping[str, str]) -> Granted:
-        """What a good answer gives; AccessRefused or TokenUnavailable where it is none."""
-        document = accepted(answer, posted)
+    def _parse_grant(self, answer: Answer, posted: Mapping[str, str]) -> Granted:
+        """Return what a good answer grants; raise AccessRefused or TokenUnavailable otherwise."""
+        document = checked_document(answer, posted)
         token, refresh = document.get("access_token"), document.get("refresh_token")
         if not isinstance(token, str) or not token or not (token.isascii() and token.isprintable()):
             raise TokenUnavailable("the provider sent no access token")
         now = self.clock.now()
-        ends = _seconds(
+        ends = _positive_seconds(
             document.get("refresh_token_expires_in", document.get("refresh_expires_in")), 0
         )
         return Granted(
             token,
-            now + timedelta(seconds=_seconds(document.get("expires_in"), 3600)),
+            now + timedelta(seconds=_positive_seconds(document.get("expires_in"), 3600)),
             refresh if isinstance(refresh, str) and refresh else None,
             now + timedelta(seconds=ends) if ends else None,
         )
@@ -292,10 +246,11 @@ class Tokens:
     async def sign_in(
         self, client: OauthSettings, account: str, posted: Mapping[str, str], answer: Answer
     ) -> None:
-        """Keeps what the provider gave to a person who agreed, and forgets what was refused before.
-        Nothing is stored where it gave nothing lasting.
+        """Store what the provider granted after a sign-in, and clear earlier refusals.
+
+        Raises AccessRefused, and stores nothing, if the grant does not last.
         """
-        granted = self._granted(answer, posted)
+        granted = self._parse_grant(answer, posted)
         if client.grant != "client_credentials" and granted.refresh_token is None:
             raise AccessRefused(
                 "the provider gave access for a short time only (no refresh token): check that "
@@ -306,7 +261,7 @@ class Tokens:
             await self.rows.signed_in(key_of(client, account), granted, self.clock.now())
             return True
 
-        await self._stored(store)
+        await self._store_with_retries(store)
         _log.info(
             "signed in",
             client=log.redact(client.name),
@@ -315,17 +270,15 @@ class Tokens:
         )
 
     async def problem(self, client: OauthSettings, account: str) -> str | None:
-        """What a person should know about the access to this mailbox: that it is refused, or soon
-        will be.
-        """
+        """Return what a person should know: access to the mailbox is refused, or will end soon."""
         row = await self.rows.get(key_of(client, account))
         if row is not None and row.problem is not None:
             return row.problem
         if client.grant == "client_credentials":
             return None
         if row is None or row.refresh_token is None:
-            return _NOBODY
-        if row.refresh_until is not None and row.refresh_until - self.clock.now() < SOON:
+            return _NOT_SIGNED_IN
+        if row.refresh_until is not None and row.refresh_until - self.clock.now() < EXPIRY_WARNING:
             return (
                 f"access ends on {row.refresh_until:%Y-%m-%d %H:%M} UTC: sign in again with "
                 "ticketgate channel login"
@@ -333,14 +286,12 @@ class Tokens:
         return None
 
     async def stored(self, client: OauthSettings, account: str) -> StoredToken | None:
-        """What is known of this account, None where nobody has signed in."""
+        """Return what is stored for this account; None if nobody has signed in."""
         return await self.rows.get(key_of(client, account))
 
 
-async def _finished(running: asyncio.Task[str | None]) -> str | None:
-    """The result of a task that many wait for: none of them cancels it, and one that is cancelled
-    leaves when it is over.
-    """
+async def _result(running: asyncio.Task[str | None]) -> str | None:
+    """Return a shared task's result; a cancelled caller does not cancel it, but waits."""
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -350,49 +301,48 @@ async def _finished(running: asyncio.Task[str | None]) -> str | None:
 
 
 def key_of(client: OauthSettings, account: str) -> Key:
-    """The row of an account. A client that acts for itself has one token for all its mailboxes."""
+    """Return an account's row key; clients that act for themselves share one token."""
     return client.name, "" if client.grant == "client_credentials" else account
 
 
-def accepted(answer: Answer, posted: Mapping[str, str]) -> Mapping[str, Any]:
-    """The object of a good answer; AccessRefused with what the provider says, TokenUnavailable
-    where that may pass.
+def checked_document(answer: Answer, posted: Mapping[str, str]) -> Mapping[str, Any]:
+    """Return the object of a good answer.
+
+    Raises AccessRefused with the provider's words, or TokenUnavailable if the error is temporary.
     """
     error = answer.document.get("error")
     if answer.status < 400 and error is None:
         return answer.document
     if not isinstance(error, str) or not error:
         raise TokenUnavailable(
-            f"the provider refuses without a reason (HTTP {answer.status}); is this its token "
-            "endpoint?"
+            f"the provider refuses without a reason (HTTP {answer.status}); check token_url"
         )
-    said = ": ".join(
-        filter(
-            None,
-            (cleaned(error, posted), cleaned(answer.document.get("error_description"), posted)),
-        )
-    )
-    if error in _PASSING:
-        raise TokenUnavailable(f"the provider asks for patience ({said})")
-    raise AccessRefused(f"{_ADVICE.get(error, 'the provider refuses us')} (it says {said})")
+    shown = shown_error(answer.document, posted)
+    if error in _TEMPORARY_ERRORS:
+        raise TokenUnavailable(f"the provider asks to try again later ({shown})")
+    raise AccessRefused(f"{_ADVICE.get(error, 'the provider refuses access')} (it says {shown})")
 
 
-def cleaned(value: object, posted: Mapping[str, str]) -> str:
-    """What a provider says as one line that can be shown: nothing of what it was told in secret, no
-    address, no control characters.
-    """
+def shown_error(document: Mapping[str, Any], posted: Mapping[str, str]) -> str:
+    """Return a provider's error and its description as one line, with secrets removed."""
+    words = (printable(document.get(name), posted) for name in ("error", "error_description"))
+    return ": ".join(filter(None, words))
+
+
+def printable(value: object, posted: Mapping[str, str]) -> str:
+    """Return a provider's text as one line without secrets, addresses or control characters."""
     if not isinstance(value, str):
         return ""
     for name in posted.keys() - {"client_id", "grant_type", "scope", "redirect_uri"}:
         value = value.replace(posted[name], "***")
     return log.redact(
-        "".join(each if each.isprintable() else " " for each in value[: 4 * _DESCRIPTION])
-    )[:_DESCRIPTION].strip()
+        "".join(each if each.isprintable() else " " for each in value[: 4 * _DESCRIPTION_LENGTH])
+    )[:_DESCRIPTION_LENGTH].strip()
 
 
-def _seconds(value: object, otherwise: int) -> int:
+def _positive_seconds(value: object, otherwise: int) -> int:
     try:
-        # a number, a string of digits as some send, or anything else
+        # some providers send a number as text
         seconds = int(value)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError):
         return otherwise

@@ -1,9 +1,7 @@
-"""A mailbox of the configuration, and how to sign in to it.
+"""A configured mailbox and how to sign in to it.
 
-What can go wrong: a password or a token is refused
-(:class:`gateway.ingress.imap.connection.LoginRefused`,
-:class:`gateway.oauth.tokens.AccessRefused`). A token that the server refuses is replaced once,
-since it may have been revoked before its time; a password never.
+A token that the server refuses is replaced once, since it may have been revoked early; a password
+is not tried twice.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from gateway.oauth.tokens import Tokens
 
 @dataclass(frozen=True, slots=True)
 class ImapAccount:
-    """One ``[[imap]]`` table, with the ``[[oauth]]`` client it names."""
+    """One ``[[imap]]`` table with the ``[[oauth]]`` client it names."""
 
     name: str
     host: str
@@ -42,17 +40,17 @@ class ImapAccount:
     sent_folder: str = ""
 
     @property
-    def shown(self) -> str:
-        """The name as it may stand in a log."""
+    def log_name(self) -> str:
+        """The name as it may appear in the log."""
         return log.redact(self.name)
 
     @property
     def place(self) -> str:
-        """What the UIDs belong to; the port is only a way there."""
+        """What the UIDs belong to; the port does not matter."""
         return f"{self.username}@{self.host.lower()}/{self.folder}"
 
     def server(self) -> ImapServer:
-        """Where to connect. OSError where the file of trusted authorities cannot be read."""
+        """Return where to connect; OSError if the file of trusted authorities cannot be read."""
         return ImapServer(
             self.host,
             self.port,
@@ -60,7 +58,7 @@ class ImapAccount:
         )
 
     async def sign_in(self, session: ImapSession, tokens: Tokens) -> None:
-        """Makes the server know who we are."""
+        """Sign in unless the server knows us already; raises LoginRefused or AccessRefused."""
         if session.authenticated:
             return
         if self.client is None:
@@ -76,37 +74,39 @@ class ImapAccount:
 
 
 def accounts(settings: Settings) -> list[ImapAccount]:
-    """The mailboxes of the configuration."""
+    """Return the mailboxes of the configuration."""
     clients = {client.name: client for client in settings.oauth}
     return [_account(table, clients.get(table.oauth)) for table in settings.imap]
 
 
 def _account(table: ImapSettings, client: OauthSettings | None) -> ImapAccount:
     return ImapAccount(
-        table.name,
-        table.host,
-        table.port,
-        table.tls,
-        table.tls_ca,
-        table.username,
-        table.password.get_secret_value(),
-        client,
-        folder_of(table.folder),
-        table.channel.strip().lower(),
-        table.after,
-        folder_of(table.move_to),
-        folder_of(table.sent_folder),
+        name=table.name,
+        host=table.host,
+        port=table.port,
+        tls=table.tls,
+        tls_ca=table.tls_ca,
+        username=table.username,
+        password=table.password.get_secret_value(),
+        client=client,
+        folder=folder_of(table.folder),
+        channel=table.channel.strip().lower(),
+        after=table.after,
+        move_to=folder_of(table.move_to),
+        sent_folder=folder_of(table.sent_folder),
     )
 
 
-def named(given: Sequence[ImapAccount], name: str) -> list[ImapAccount]:
-    """The mailbox of this name, or those of the channel with this address; UsageError where there
-    is none.
+def find_accounts(known: Sequence[ImapAccount], name: str) -> list[ImapAccount]:
+    """Return the mailbox of this name, or those of the channel with this address.
+
+    Raises UsageError if there is none.
     """
-    found = [each for each in given if each.name == name] or [
-        each for each in given if each.channel == name.strip().lower()
+    address = name.strip().lower()
+    found = [each for each in known if each.name == name] or [
+        each for each in known if each.channel == address
     ]
     if not found:
-        known = ", ".join(sorted(each.name for each in given)) or "none"
-        raise UsageError(f"the configuration has no mailbox {name!r}; [[imap]] tables: {known}")
+        names = ", ".join(sorted(each.name for each in known)) or "none"
+        raise UsageError(f"no mailbox {name!r} in the configuration; [[imap]] tables: {names}")
     return found

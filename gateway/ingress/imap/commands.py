@@ -1,39 +1,43 @@
-r"""What we ask of an IMAP server, in the terms of mail: sign in, open a folder, which mails are
-there, their bytes, and what happens to them after.
+r"""The IMAP commands of a mailbox reader: sign in, open a folder, find, fetch and file mails.
 
-Mails are named by their UIDs; sequence numbers are never used, and \Seen tells nothing. What can go
-wrong: see :mod:`gateway.ingress.imap.connection`. A server that leaves a mail out of its answer has
-not said that it is gone: callers ask again.
+Mails are named by UID; sequence numbers and \Seen are never relied on. Errors are those of
+:mod:`gateway.ingress.imap.connection`. A mail missing from an answer is not necessarily gone:
+callers ask again.
 """
 
 from __future__ import annotations
 
+import asyncio
 from base64 import b64encode
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Final
+from typing import Final, Self
 
 from gateway.ingress.imap import grammar
+from gateway.ingress.imap.connect import ImapServer
 from gateway.ingress.imap.connection import (
-    Broken,
     CommandRefused,
     ConnectionLost,
     ImapConnection,
     LoginRefused,
+    ProtocolError,
+    Timeouts,
 )
-from gateway.ingress.imap.grammar import Fetched
+from gateway.ingress.imap.grammar import FetchResponse
 
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-TEMPORARY: Final = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"})  # RFC 5530
-FETCH_MOST: Final = 200  # UIDs of one command
+TEMPORARY_CODES: Final = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"})  # RFC 5530
+MAX_UIDS: Final = 200  # in one command
 
 
 @dataclass(frozen=True, slots=True)
 class Selected:
-    """An open folder. ``uidnext`` None where the server does not tell; ``flags`` are those that can
-    be set for good.
+    """An open folder.
+
+    ``uidnext`` is None if the server does not say; ``flags`` are those that can be stored
+    permanently.
     """
 
     uidvalidity: int
@@ -43,34 +47,68 @@ class Selected:
     flags: frozenset[str]
 
 
-class LostInLogin(ConnectionLost):
-    """The connection ended while we signed in: an accident, or how this server refuses."""
+class LoginConnectionLost(ConnectionLost):
+    """The connection ended during login: an accident, or how this server refuses."""
 
 
-class ImapSession(ImapConnection):
-    """A connection as a reader of mailboxes uses it; every method raises
-    :class:`gateway.ingress.imap.connection.ImapError`.
-    """
+class ImapSession:
+    """A connection with the commands of a mailbox reader; every method raises ImapError."""
+
+    def __init__(self, connection: ImapConnection) -> None:
+        self.connection = connection
+
+    @classmethod
+    async def open(cls, server: ImapServer, timeouts: Timeouts | None = None) -> Self:
+        """Connect to a server; see :meth:`ImapConnection.open`."""
+        return cls(await ImapConnection.open(server, timeouts))
+
+    @property
+    def capabilities(self) -> frozenset[str]:
+        """The words with which the server says what it can do, in upper case."""
+        return self.connection.capabilities
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether the server knew who we are without a login."""
+        return self.connection.authenticated
+
+    @property
+    def new_mail(self) -> asyncio.Event:
+        """Set when the server announces new mail; clear it before looking for mail."""
+        return self.connection.new_mail
+
+    async def idle(self, seconds: float, stop: asyncio.Event) -> None:
+        """Wait for new mail; see :meth:`ImapConnection.idle`."""
+        await self.connection.idle(seconds, stop)
+
+    def abort(self) -> None:
+        """Close the connection at once."""
+        self.connection.abort()
+
+    async def close(self) -> None:
+        """Log out if the server still listens, and close the connection."""
+        await self.connection.close()
 
     async def login(self, username: str, password: str) -> None:
-        """Signs in with a password: AUTHENTICATE PLAIN, which takes any character, or LOGIN;
-        :class:`LoginRefused` when it is not accepted.
+        """Sign in with a password: AUTHENTICATE PLAIN, which takes any character, or LOGIN.
+
+        Raises LoginRefused if it is not accepted.
         """
         if "AUTH=PLAIN" in self.capabilities:
             await self._authenticate("PLAIN", f"\0{username}\0{password}")
             return
         if "LOGINDISABLED" in self.capabilities:
-            raise LoginRefused("the server takes no password on this connection")
+            raise LoginRefused("the server does not accept passwords on this connection")
         try:
             arguments = grammar.quoted(username), grammar.quoted(password)
         except ValueError:
-            raise LoginRefused("this server takes user names and passwords in ASCII only") from None
+            raise LoginRefused(
+                "this server accepts user names and passwords in ASCII only"
+            ) from None
         await self._sign_in("LOGIN", *arguments)
 
     async def bearer(self, username: str, token: str) -> None:
-        """Signs in with an access token: OAUTHBEARER (RFC 7628) where the server has it, else
-        XOAUTH2.
-        """
+        """Sign in with an access token: OAUTHBEARER (RFC 7628) if available, else XOAUTH2."""
         if "AUTH=OAUTHBEARER" in self.capabilities:
             name = username.replace("=", "=3D").replace(",", "=2C")
             await self._authenticate("OAUTHBEARER", f"n,a={name},\1auth=Bearer {token}\1\1")
@@ -90,28 +128,31 @@ class ImapSession(ImapConnection):
 
     async def _sign_in(self, name: str, *arguments: str, challenge: str = "") -> None:
         try:
-            await self.run(name, *arguments, answers=[challenge] if challenge else [])
+            await self.connection.run(name, *arguments, challenges=[challenge] if challenge else [])
         except CommandRefused as error:
-            if error.code in TEMPORARY:
+            if error.code in TEMPORARY_CODES:
                 raise
             raise LoginRefused(error.message) from None
         except ConnectionLost as error:
-            raise LostInLogin(f"the server hung up on the login ({error.message})") from None
-        self.enter(folder=False)
-        await self.ask()
+            raise LoginConnectionLost(
+                f"the server closed the connection during login ({error.message})"
+            ) from None
+        self.connection.mark_authenticated()
+        await self.connection.refresh_capabilities()
 
     async def select(self, folder: str, *, read_only: bool) -> Selected:
-        """Opens a folder by its name as people see it; :class:`CommandRefused` where there is none,
-        :class:`Broken` where its UIDs do not last.
+        """Open a folder by its readable name.
+
+        Raises CommandRefused if there is none, ProtocolError if the server does not keep its UIDs.
         """
-        answer = await self.run("EXAMINE" if read_only else "SELECT", _folder(folder))
-        self.enter(folder=True)
-        codes = dict(grammar.code(parts[0]) for parts in answer)
+        answer = await self.connection.run("EXAMINE" if read_only else "SELECT", _folder(folder))
+        self.connection.mark_selected()
+        codes = dict(grammar.response_code(parts[0]) for parts in answer)
         validity = codes.get("UIDVALIDITY", "")
         if not validity.isdigit() or not int(validity) or "UIDNOTSTICKY" in codes:
-            raise Broken(
-                "the server gives this folder no lasting numbers (UIDs), so it cannot be read "
-                "without losing or doubling mail"
+            raise ProtocolError(
+                "the server does not keep the UIDs of this folder, so mail would be lost or stored "
+                "twice"
             )
         following = codes.get("UIDNEXT", "")
         exists = max(
@@ -124,33 +165,39 @@ class ImapSession(ImapConnection):
         )
         flags = frozenset(codes.get("PERMANENTFLAGS", r"\Seen \Deleted").strip("()").split())
         return Selected(
-            int(validity),
-            int(following) if following.isdigit() else None,
-            exists,
-            "READ-ONLY" in codes,
-            flags,
+            uidvalidity=int(validity),
+            uidnext=int(following) if following.isdigit() else None,
+            exists=exists,
+            read_only="READ-ONLY" in codes,
+            flags=flags,
         )
 
     async def folders(self) -> list[str]:
-        """The names of all folders, as people see them."""
+        """Return the readable names of all folders."""
         names = []
-        for parts in await self.run("LIST", '""', '"*"'):
-            match grammar.items(parts):
+        for parts in await self.connection.run("LIST", '""', '"*"'):
+            match grammar.parse_items(parts):
                 case [b"*", bytes() as verb, _, _, bytes() as name, *_] if verb.upper() == b"LIST":
-                    names.append(grammar.folder_name(name))
+                    names.append(grammar.decode_folder(name))
         return sorted(names)
 
     async def create(self, folder: str) -> None:
-        """Makes a folder and subscribes to it, so that mail programs show it."""
-        await self.run("CREATE", _folder(folder))
+        """Create a folder and subscribe to it, so that mail programs show it."""
+        await self.connection.run("CREATE", _folder(folder))
         with suppress(CommandRefused):
-            await self.run("SUBSCRIBE", _folder(folder))
+            await self.connection.run("SUBSCRIBE", _folder(folder))
 
     async def uids(
-        self, first: int, last: int | None = None, *, since: date | None = None, kept: bool = False
+        self,
+        first: int,
+        last: int | None = None,
+        *,
+        since: date | None = None,
+        undeleted: bool = False,
     ) -> list[int]:
-        r"""The UIDs from ``first`` to ``last`` (None: the newest), ascending; ``since`` by the
-        server's date, ``kept`` without \Deleted ones.
+        r"""Return the UIDs from ``first`` to ``last`` (None: the newest), ascending.
+
+        ``since`` compares the server's date; ``undeleted`` leaves out mails flagged \Deleted.
         """
         criteria = ["UID", f"{first}:{last if last is not None else '*'}"]
         criteria += (
@@ -158,92 +205,95 @@ class ImapSession(ImapConnection):
             if since is not None
             else []
         )
-        criteria += ["UNDELETED"] if kept else []
-        uids = grammar.found(await self.run("SEARCH", *criteria, prefix="UID"))
-        return [
-            uid for uid in uids if uid >= first and (last is None or uid <= last)
-        ]  # n:* always gives the newest
+        criteria += ["UNDELETED"] if undeleted else []
+        uids = grammar.search_results(await self.connection.run("SEARCH", *criteria, prefix="UID"))
+        # n:* always includes the newest mail, even if its UID is below n
+        return [uid for uid in uids if uid >= first and (last is None or uid <= last)]
 
-    async def fetch(self, uids: Collection[int], *what: str) -> dict[int, Fetched]:
-        """What the server tells of these mails (at most :data:`FETCH_MOST`); those it does not tell
-        of are missing.
+    async def fetch(self, uids: Collection[int], *what: str) -> dict[int, FetchResponse]:
+        """Return what the server tells of these mails (at most :data:`MAX_UIDS`); some may be
+        missing.
         """
-        answer = await self.run(
+        answer = await self.connection.run(
             "FETCH", grammar.uid_set(uids), f"(UID {' '.join(what)})", prefix="UID"
         )
-        told: dict[int, Fetched] = {}
+        mails: dict[int, FetchResponse] = {}
         for parts in answer:
-            each = grammar.fetched(parts)
-            if (
-                each is not None
-                and each.uid in uids
-                and (each.body is not None or not _bodies(what))
-            ):
-                told[each.uid] = each
-        return told
+            each = grammar.parse_fetch(parts)
+            complete = each is not None and (each.body is not None or not _asks_for_body(what))
+            if each is not None and each.uid in uids and complete:
+                mails[each.uid] = each
+        return mails
 
     async def part(self, uid: int, offset: int, length: int) -> bytes | None:
-        """A piece of a mail's raw bytes, shorter at its end; None where the server has no such
+        """Return a piece of a mail's bytes, shorter at its end; None if the server has no such
         mail.
         """
         found = (await self.fetch((uid,), f"BODY.PEEK[]<{offset}.{length}>")).get(uid)
         return found.body if found is not None else None
 
     async def flag(self, uids: Collection[int], flag: str) -> None:
-        """Sets a flag."""
-        await self.run("STORE", grammar.uid_set(uids), "+FLAGS.SILENT", f"({flag})", prefix="UID")
+        """Set a flag."""
+        await self.connection.run(
+            "STORE", grammar.uid_set(uids), "+FLAGS.SILENT", f"({flag})", prefix="UID"
+        )
 
-    async def holds(self, message_id: str) -> bool:
-        """Whether the open folder has a mail with this Message-ID; the brackets around it make no
-        difference. :class:`CommandRefused` for a strange one.
+    async def has_message_id(self, message_id: str) -> bool:
+        """Return whether the open folder has a mail with this Message-ID, brackets ignored.
+
+        Raises CommandRefused for an id that cannot be searched for.
         """
         try:
             wanted = grammar.quoted(message_id.strip("<>"))
         except ValueError:
             raise CommandRefused(
-                "the Message-ID holds characters that cannot be searched for"
+                "the Message-ID contains characters that cannot be searched for"
             ) from None
         return bool(
-            grammar.found(await self.run("SEARCH", "HEADER", "Message-ID", wanted, prefix="UID"))
+            grammar.search_results(
+                await self.connection.run("SEARCH", "HEADER", "Message-ID", wanted, prefix="UID")
+            )
         )
 
     async def append(self, folder: str, raw: bytes, at: datetime) -> None:
-        """Puts a mail into a folder as one that was read; ``at`` is its date there. :class:`CommandRefused`
-        with TRYCREATE where there is no such folder.
+        """Add a mail to a folder, marked as read, with the date ``at``.
 
-        What comes of it is not known when the connection is lost meanwhile.
+        Raises CommandRefused with code TRYCREATE if there is no such folder. If the connection is
+        lost, the mail may or may not have been added.
         """
         when = at.astimezone(UTC)
         stamp = f'"{when.day:2}-{MONTHS[when.month - 1]}-{when:%Y %H:%M:%S} +0000"'
-        await self.run("APPEND", _folder(folder), r"(\Seen)", stamp, literal=raw)
+        await self.connection.run("APPEND", _folder(folder), r"(\Seen)", stamp, literal=raw)
 
     async def move(self, uids: Collection[int], folder: str) -> None:
-        """Moves mails; for servers with MOVE (RFC 6851). :class:`CommandRefused` with the code TRYCREATE
-        where there is no such folder.
+        """Move mails, on servers with MOVE (RFC 6851).
+
+        Raises CommandRefused with code TRYCREATE if there is no such folder.
         """
-        await self.run("MOVE", grammar.uid_set(uids), _folder(folder), prefix="UID")
+        await self.connection.run("MOVE", grammar.uid_set(uids), _folder(folder), prefix="UID")
 
     async def copy(self, uids: Collection[int], folder: str) -> None:
-        """Copies mails."""
-        await self.run("COPY", grammar.uid_set(uids), _folder(folder), prefix="UID")
+        """Copy mails."""
+        await self.connection.run("COPY", grammar.uid_set(uids), _folder(folder), prefix="UID")
 
     async def expunge(self, uids: Collection[int]) -> None:
-        r"""Removes those of the mails that are marked \Deleted; for servers with UIDPLUS (RFC
-        4315), since a bare EXPUNGE would take others too.
+        r"""Remove those of the mails that are flagged \Deleted, on servers with UIDPLUS (RFC 4315).
+
+        A bare EXPUNGE would remove other mails too.
         """
-        await self.run("EXPUNGE", grammar.uid_set(uids), prefix="UID")
+        await self.connection.run("EXPUNGE", grammar.uid_set(uids), prefix="UID")
 
     async def noop(self) -> None:
-        """Lets the server tell what is new."""
-        await self.run("NOOP")
+        """Let the server announce changes."""
+        await self.connection.run("NOOP")
 
 
-def _bodies(what: Collection[str]) -> bool:
+def _asks_for_body(what: Collection[str]) -> bool:
     return any(each.startswith("BODY") for each in what)
 
 
 def _folder(name: str) -> str:
     try:
-        return grammar.mailbox_name(name)
+        return grammar.encode_folder(name)
     except ValueError as error:
         raise CommandRefused(f"{error}") from None

@@ -1,7 +1,6 @@
-"""The way to a server: all its addresses in turn, and why none of them led there, in words.
+"""Connect to a server, trying all its addresses in turn.
 
-What can go wrong: everything on the way; it comes out as OSError (ssl.SSLError is one), or
-TimeoutError where an address swallows what is sent to it.
+Failures are OSError (ssl.SSLError is one), or TimeoutError if an address does not react.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ImapServer:
-    """Where to connect. ``context`` None means plain text, which is for the loopback."""
+    """Where to connect; without a ``context`` in plain text, which is for the loopback."""
 
     host: str
     port: int
@@ -26,22 +25,21 @@ class ImapServer:
 async def connect(
     factory: Callable[[], asyncio.Protocol], server: ImapServer, seconds: float
 ) -> None:
-    """Makes a connection; each address gets its share of the time, so that one that swallows
-    packets does not hide the others.
+    """Connect, giving each address a share of the time, so that a dead one does not hide others.
 
-    Raises what the last address did, or the first that answered: a certificate that is not trusted
-    is no reason to ask elsewhere.
+    Raises the error of the last address, or a TLS error at once: an untrusted certificate is no
+    reason to try elsewhere.
     """
     loop = asyncio.get_running_loop()
     found = await loop.getaddrinfo(server.host, server.port, type=socket.SOCK_STREAM)
-    places = list(dict.fromkeys(str(each[4][0]) for each in found))
+    addresses = list(dict.fromkeys(str(each[4][0]) for each in found))
     name = server.host if server.context is not None else None
-    for left in range(len(places) - 1, -1, -1):
+    for remaining in range(len(addresses) - 1, -1, -1):
         try:
-            async with asyncio.timeout(seconds / len(places)):
+            async with asyncio.timeout(seconds / len(addresses)):
                 await loop.create_connection(
                     factory,
-                    places[-1 - left],
+                    addresses[-1 - remaining],
                     server.port,
                     ssl=server.context,
                     server_hostname=name,
@@ -49,20 +47,20 @@ async def connect(
         except ssl.SSLError:
             raise
         except OSError:
-            if not left:
+            if not remaining:
                 raise
         else:
             return
 
 
 def reason(error: OSError) -> str:
-    """What went wrong, in lower case and without addresses."""
+    """Return what went wrong, in lower case and without addresses."""
     number = error.errno or 0
-    said = (
+    text = (
         error.reason
         if isinstance(error, ssl.SSLError)
         else os.strerror(number)
         if number > 0
         else error.strerror
     )
-    return (said or type(error).__name__).replace("_", " ").lower()
+    return (text or type(error).__name__).replace("_", " ").lower()

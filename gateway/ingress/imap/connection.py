@@ -1,12 +1,11 @@
-"""One connection to an IMAP server, and the only door to aioimaplib: every command under a
-deadline, every answer bounded, no state left behind.
+"""One connection to an IMAP server, and the only use of aioimaplib.
 
-aioimaplib 2.0.3 keeps the tags, states and pending commands. It does not read from the socket here
-(docs/adr/0009); what is used of it is held by tests/unit/gateway/ingress/imap/test_contract.py.
+Every command has a time limit and every answer a size limit. aioimaplib 2.0.3 keeps tags, states
+and pending commands; reading from the socket is ours (docs/adr/0009). What is used of the library
+is checked by tests/unit/gateway/ingress/imap/test_contract.py.
 
-What can go wrong: the server is silent, goes away, says NO, or says nonsense. Each is an
-:class:`ImapError`; after any but :class:`CommandRefused` the connection is closed and nothing more can be
-asked on it.
+Each failure is an :class:`ImapError`; after any but :class:`CommandRefused` the connection is
+closed.
 """
 
 from __future__ import annotations
@@ -32,29 +31,30 @@ from gateway.ingress.imap import grammar
 from gateway.ingress.imap.connect import ImapServer, connect, reason
 from gateway.ingress.imap.grammar import Parts
 
-ANSWER_LIMIT: Final = 128 << 20  # bytes a server may tell before it ends a command
-_OVERHEAD: Final = 200  # bytes of memory that a response takes beside its own
+ANSWER_LIMIT: Final = 128 << 20  # bytes in answer to one command
+_RESPONSE_OVERHEAD: Final = 200  # bytes of memory that each response costs beside its text
 
 
 class ImapError(Unavailable):
-    """Something that a new connection may mend."""
+    """A failure that a new connection may cure."""
 
 
 class ConnectionLost(ImapError):
-    """The server cannot be reached, said goodbye, or the connection is gone."""
+    """The server cannot be reached, closed the connection, or it broke."""
 
 
-class Deadline(ImapError):
+class ImapTimeout(ImapError):
     """The server did not answer in time."""
 
 
-class Broken(ImapError):
-    """The server sent something that is no IMAP."""
+class ProtocolError(ImapError):
+    """The server sent something that is not IMAP."""
 
 
 class CommandRefused(ImapError):
-    """The server refused a command; the connection goes on. ``code`` is its response code, "" where
-    it gave none.
+    """The server refused a command; ``code`` is its response code or "".
+
+    The connection stays open.
     """
 
     def __init__(self, message: str, code: str = "") -> None:
@@ -63,13 +63,15 @@ class CommandRefused(ImapError):
 
 
 class LoginRefused(Misconfigured, ImapError):
-    """The server rejects our credentials; trying again with the same secret is of no use."""
+    """The server rejects our credentials; another try with the same secret is useless."""
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a server may take, in seconds: to let us in, without sending a byte, for one command
-    in all, and to say goodbye.
+class Timeouts:
+    """How many seconds a server may take.
+
+    ``connect`` is until the greeting, ``silence`` without a byte, ``command`` for one command in
+    all, ``goodbye`` for the logout.
     """
 
     connect: float = 30.0
@@ -80,56 +82,56 @@ class Patience:
 
 @dataclass(slots=True)
 class _CommandOutput:
-    """What came while a command ran."""
+    """What the server sent while a command ran, and what is still to be sent."""
 
     untagged: list[Parts] = field(default_factory=list)
     size: int = 0
-    challenge: list[str] = field(
-        default_factory=list
-    )  # what is sent at each continuation, the last one first
-    literal: bytes = b""  # what is sent at the first one
+    challenge: list[str] = field(default_factory=list)  # sent at continuations, last one first
+    literal: bytes = b""  # sent at the first continuation
 
 
-class _Wire(IMAP4ClientProtocol):  # type: ignore[misc]  # the library brings no types
-    """The library's protocol with a reader of ours: see the module."""
+class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library has no types
+    """The library's protocol class with our own reader; the library demands a subclass."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self.lost: asyncio.Future[Any] = loop.create_future()
         self.greeting: asyncio.Future[Any] = loop.create_future()
-        self.answer = _CommandOutput()
-        self.going = asyncio.Event()  # the server has agreed to IDLE
-        self.news = asyncio.Event()
-        self.heard_at = loop.time()
+        self.output = _CommandOutput()
+        self.idling = asyncio.Event()  # set once the server has agreed to IDLE
+        self.new_mail = asyncio.Event()
+        self.last_activity = loop.time()
         self._framing = grammar.Framing()
         self._exists = 0
 
     def data_received(self, data: bytes) -> None:
-        """Takes what the socket gave."""
-        self.heard_at = self.loop.time()
+        """Take what the socket received."""
+        self.last_activity = self.loop.time()
         if self.lost.done():
             return
         try:
             for parts in self._framing.feed(data):
                 self._take(parts)
         except grammar.TooLongError as error:
-            self.give_up(Broken(f"{error}"))
+            self.abort_with(ProtocolError(f"{error}"))
         except (AioImapException, ValueError):
-            self.give_up(Broken("the server answered a command that was not given"))
+            self.abort_with(ProtocolError("the server answered a command that was not sent"))
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """The socket is closed."""
-        self.give_up(ConnectionLost("the connection was lost"))
+        """Note that the socket is closed."""
+        self.abort_with(ConnectionLost("the connection was lost"))
 
-    def give_up(self, error: ImapError) -> None:
-        """Ends the connection for the reason given; the first one counts."""
+    def abort_with(self, error: ImapError) -> None:
+        """End the connection for this reason; the first reason counts."""
         if not self.lost.done():
             self.lost.set_result(error)
         if self.transport is not None:
             self.transport.abort()
 
     def send(self, line: str, scrub: str | None = None) -> None:
-        """Writes a line; on a connection that is gone, which uvloop would call an error, nothing."""
+        """Write a line; do nothing if the connection is gone, which uvloop would report as an
+        error.
+        """
         if not self.lost.done():
             super().send(line, scrub=scrub)
 
@@ -140,7 +142,7 @@ class _Wire(IMAP4ClientProtocol):  # type: ignore[misc]  # the library brings no
         elif line.startswith(b"* "):
             self._untagged(parts)
         elif line.startswith(b"+"):
-            self._continued()
+            self._continue()
         else:
             self._response_done(line)
 
@@ -148,154 +150,171 @@ class _Wire(IMAP4ClientProtocol):  # type: ignore[misc]  # the library brings no
         match parts[0][2:].upper().split(None, 2):
             case [b"BYE", *_]:
                 if self.running != "LOGOUT":
-                    self.give_up(
-                        ConnectionLost(f"the server said goodbye: {grammar.sentence(parts[0][6:])}")
+                    self.abort_with(
+                        ConnectionLost(
+                            f"the server closed the connection: {grammar.printable(parts[0][6:])}"
+                        )
                     )
                 return
             case [count, b"EXISTS", *_] if count.isdigit():
                 if int(count) > self._exists:
-                    self.news.set()
+                    self.new_mail.set()
                 self._exists = int(count)
             case [count, b"EXPUNGE", *_] if count.isdigit():
                 self._exists = max(0, self._exists - 1)
             case _:
                 pass
         if self.running not in ("", "IDLE"):
-            self.answer.untagged.append(parts)
-            self.answer.size += sum(map(len, parts)) + _OVERHEAD
-            if self.answer.size > ANSWER_LIMIT:
-                self.give_up(Broken(f"the server told more than {ANSWER_LIMIT} bytes at once"))
+            self.output.untagged.append(parts)
+            self.output.size += sum(map(len, parts)) + _RESPONSE_OVERHEAD
+            if self.output.size > ANSWER_LIMIT:
+                self.abort_with(
+                    ProtocolError(
+                        f"the server answered one command with more than {ANSWER_LIMIT} bytes"
+                    )
+                )
 
     @property
     def running(self) -> str:
-        """The name of the command that the server has not answered, "" where there is none."""
+        """The name of the command that the server has not answered, or ""."""
         pending = self.pending_sync_command or next(
             iter(self.pending_async_commands.values()), None
         )
         return getattr(pending, "name", "")
 
-    def _continued(self) -> None:
-        """The server waits for us: for the rest of a login, or it has begun to idle."""
+    def _continue(self) -> None:
+        """Send what the server waits for: the rest of a login or a literal; or note that IDLE
+        began.
+        """
         if self.running == "IDLE":
-            self.going.set()
+            self.idling.set()
         elif self.running == "AUTHENTICATE":
-            self.send(self.answer.challenge.pop() if self.answer.challenge else "")
-        elif self.answer.literal and not self.lost.done():
-            self.transport.write(self.answer.literal + b"\r\n")
-            self.answer.literal = b""
+            self.send(self.output.challenge.pop() if self.output.challenge else "")
+        elif self.output.literal and not self.lost.done():
+            self.transport.write(self.output.literal + b"\r\n")
+            self.output.literal = b""
 
 
 class ImapConnection:
-    """A connection that has been greeted. One command at a time; every method raises
-    :class:`ImapError`.
+    """A connection after the greeting, for one command at a time; methods raise ImapError.
+
+    ``new_mail`` is set when the server announces new mail; clear it before looking for mail.
+    ``capabilities`` are the server's words in upper case.
     """
 
-    def __init__(self, wire: _Wire, patience: Patience) -> None:
-        self._wire = wire
-        self._patience = patience
-        self.news = (
-            wire.news
-        )  # set when the server tells of new mail; whoever is about to look for it clears it first
+    def __init__(self, protocol: _ImapProtocol, timeouts: Timeouts) -> None:
+        self._protocol = protocol
+        self._timeouts = timeouts
+        self.new_mail = protocol.new_mail
         self.capabilities: frozenset[str] = frozenset()
 
     @classmethod
-    async def open(cls, server: ImapServer, patience: Patience | None = None) -> Self:
-        """Connects, reads the greeting and asks what the server can do."""
-        patience = patience or Patience()
+    async def open(cls, server: ImapServer, timeouts: Timeouts | None = None) -> Self:
+        """Connect, read the greeting and ask for the capabilities."""
+        timeouts = timeouts or Timeouts()
         loop = asyncio.get_running_loop()
-        wire = _Wire(loop)
+        protocol = _ImapProtocol(loop)
         try:
-            async with asyncio.timeout(patience.connect):
-                await connect(lambda: wire, server, patience.connect)
-                await asyncio.wait({wire.greeting, wire.lost}, return_when=asyncio.FIRST_COMPLETED)
+            async with asyncio.timeout(timeouts.connect):
+                await connect(lambda: protocol, server, timeouts.connect)
+                await asyncio.wait(
+                    {protocol.greeting, protocol.lost}, return_when=asyncio.FIRST_COMPLETED
+                )
         except TimeoutError:
-            wire.give_up(
-                Deadline(f"{server.host} did not greet us within {patience.connect:.0f} s")
+            protocol.abort_with(
+                ImapTimeout(f"{server.host} sent no greeting within {timeouts.connect:.0f} s")
             )
         except ssl.SSLCertVerificationError as error:
-            wire.give_up(
+            protocol.abort_with(
                 ConnectionLost(
                     f"the certificate of {server.host} is not trusted: {error.verify_message}"
                 )
             )
         except (OSError, ssl.SSLError) as error:
-            wire.give_up(
+            protocol.abort_with(
                 ConnectionLost(
                     f"{server.host} port {server.port} cannot be reached: {reason(error)}"
                 )
             )
         except BaseException:
-            wire.give_up(ConnectionLost("given up"))
+            protocol.abort_with(ConnectionLost("the attempt was cancelled"))
             raise
-        session = cls(wire, patience)
+        session = cls(protocol, timeouts)
         try:
-            session._welcome()
-            await session.ask()
+            session._read_greeting()
+            await session.refresh_capabilities()
         except BaseException:
             session.abort()
             raise
         return session
 
-    def _welcome(self) -> None:
-        wire = self._wire
-        if not wire.greeting.done() or wire.lost.done():
-            raise self._lost()
-        line: bytes = wire.greeting.result()
+    def _read_greeting(self) -> None:
+        protocol = self._protocol
+        if not protocol.greeting.done() or protocol.lost.done():
+            raise self._lost_error()
+        line: bytes = protocol.greeting.result()
         match line.split(None, 2)[:2]:
             case [b"*", word] if word.upper() == b"OK":
-                wire.state = NONAUTH
+                protocol.state = NONAUTH
             case [b"*", word] if word.upper() == b"PREAUTH":
-                wire.state = AUTH
+                protocol.state = AUTH
             case [b"*", word] if word.upper() == b"BYE":
-                raise ConnectionLost(f"the server turned us away: {grammar.sentence(line[6:])}")
+                raise ConnectionLost(
+                    f"the server refuses connections: {grammar.printable(line[6:])}"
+                )
             case _:
-                raise Broken("what answers there is no IMAP server")
+                raise ProtocolError("this is not an IMAP server")
 
     @property
     def authenticated(self) -> bool:
-        """Whether the server knew who we are without being told."""
-        return bool(self._wire.state == AUTH)
+        """Whether the server knows who we are, be it without a login."""
+        return bool(self._protocol.state == AUTH)
 
-    def enter(self, *, folder: bool) -> None:
-        """The server has accepted who we are, or has opened a folder."""
-        self._wire.state = SELECTED if folder else AUTH
+    def mark_authenticated(self) -> None:
+        """Tell the library that the server has accepted our login."""
+        self._protocol.state = AUTH
 
-    async def ask(self) -> None:
-        """What the server can do, as it is from now on: it may tell more once we are known."""
+    def mark_selected(self) -> None:
+        """Tell the library that the server has opened a folder."""
+        self._protocol.state = SELECTED
+
+    async def refresh_capabilities(self) -> None:
+        """Ask what the server can do, which may be more after the login."""
         for parts in await self.run("CAPABILITY"):
-            words = grammar.text(parts[0]).upper().split()
+            words = grammar.decode(parts[0]).upper().split()
             if words[1:2] == ["CAPABILITY"]:
                 self.capabilities = frozenset(words[2:])
 
     async def idle(self, seconds: float, stop: asyncio.Event) -> None:
-        """Waits until the server tells of new mail, until ``stop``, or ``seconds`` at most (RFC
-        2177); returns at once where it already told.
-        """
-        wire = self._wire
-        if wire.news.is_set() or stop.is_set():
-            return
-        wire.going.clear()
-        wire.answer = _CommandOutput()
-        async with self._given(Command("IDLE", wire.new_tag(), loop=wire.loop)) as running:
-            if not await self._first(running, self._patience.silence, wire.going):
-                wire.give_up(Deadline(f"the server was silent for {self._patience.silence:.0f} s"))
-            elif not running.done():
-                await self._first(running, seconds, wire.news, stop)
-                if wire.running == "IDLE":  # else the server has ended it by itself
-                    wire.send("DONE")
-            await self._finished(running)
-            _judge("IDLE", running)
+        """Wait for new mail, for ``stop``, or at most ``seconds`` (RFC 2177).
 
-    async def _first(
+        Returns at once if new mail was announced already.
+        """
+        protocol = self._protocol
+        if protocol.new_mail.is_set() or stop.is_set():
+            return
+        protocol.idling.clear()
+        protocol.output = _CommandOutput()
+        async with self._start(Command("IDLE", protocol.new_tag(), loop=protocol.loop)) as running:
+            if not await self._wait_for_any(running, self._timeouts.silence, protocol.idling):
+                protocol.abort_with(
+                    ImapTimeout(f"the server was silent for {self._timeouts.silence:.0f} s")
+                )
+            elif not running.done():
+                await self._wait_for_any(running, seconds, protocol.new_mail, stop)
+                if protocol.running == "IDLE":  # else the server ended it
+                    protocol.send("DONE")
+            await self._wait_until_done(running)
+            _check_response("IDLE", running)
+
+    async def _wait_for_any(
         self, running: asyncio.Task[Any], seconds: float, *events: asyncio.Event
     ) -> bool:
-        """Waits until one of the events is set or the command ends; whether anything happened
-        within ``seconds``.
-        """
+        """Wait for an event or the end of the command; return whether one came in time."""
         waits = {asyncio.create_task(event.wait()) for event in events}
         try:
             done, _ = await asyncio.wait(
-                {running, self._wire.lost, *waits},
+                {running, self._protocol.lost, *waits},
                 timeout=seconds,
                 return_when=asyncio.FIRST_COMPLETED,
             )
@@ -309,81 +328,81 @@ class ImapConnection:
         name: str,
         *arguments: str,
         prefix: str = "",
-        answers: list[str] | None = None,
+        challenges: list[str] | None = None,
         literal: bytes = b"",
     ) -> list[Parts]:
-        """Gives a command and returns what the server told before it said OK; :class:`CommandRefused` for NO
-        and BAD. A ``literal`` is its last argument.
+        """Send a command and return the responses until OK; CommandRefused for NO and BAD.
+
+        ``literal`` is sent as the last argument.
         """
-        wire = self._wire
-        if wire.lost.done():
-            raise self._lost()
-        wire.answer = _CommandOutput(challenge=list(answers or ()), literal=literal)
+        protocol = self._protocol
+        if protocol.lost.done():
+            raise self._lost_error()
+        protocol.output = _CommandOutput(challenge=list(challenges or ()), literal=literal)
         if literal:
             arguments = (*arguments, f"{{{len(literal)}}}")
         try:
-            command = Command(name, wire.new_tag(), *arguments, prefix=prefix, loop=wire.loop)
+            command = Command(
+                name, protocol.new_tag(), *arguments, prefix=prefix, loop=protocol.loop
+            )
         except ValueError:
-            raise CommandRefused("a name or a secret holds a control character") from None
-        async with self._given(command) as running:
-            await self._finished(running)
-            return [*wire.answer.untagged, [_judge(name, running)]]
+            raise CommandRefused("a name or a secret contains a control character") from None
+        async with self._start(command) as running:
+            await self._wait_until_done(running)
+            return [*protocol.output.untagged, [_check_response(name, running)]]
 
     @asynccontextmanager
-    async def _given(self, command: Command) -> AsyncIterator[asyncio.Task[Any]]:
-        """A command that has been sent; nobody waits for it any longer than the block."""
-        running = asyncio.create_task(self._wire.execute(command))
+    async def _start(self, command: Command) -> AsyncIterator[asyncio.Task[Any]]:
+        """Send a command; it is cancelled when the block ends."""
+        running = asyncio.create_task(self._protocol.execute(command))
         try:
             yield running
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
 
-    async def _finished(self, running: asyncio.Task[Any]) -> None:
-        """Waits for the end of a command: as long as bytes come or go, but not beyond the time for
-        one command.
-        """
-        wire, patience = self._wire, self._patience
-        began = wire.heard_at = wire.loop.time()
+    async def _wait_until_done(self, running: asyncio.Task[Any]) -> None:
+        """Wait for the end of a command, while bytes come or go and its time is not over."""
+        protocol, timeouts = self._protocol, self._timeouts
+        began = protocol.last_activity = protocol.loop.time()
         unsent = 0
         while not running.done():
-            now = wire.loop.time()
-            before, unsent = unsent, wire.transport.get_write_buffer_size()
+            now = protocol.loop.time()
+            before, unsent = unsent, protocol.transport.get_write_buffer_size()
             if unsent < before:
-                wire.heard_at = now
-            quiet, last = wire.heard_at + patience.silence, began + patience.command
+                protocol.last_activity = now
+            quiet, last = protocol.last_activity + timeouts.silence, began + timeouts.command
             left = min(quiet, last) - now
             if left <= 0:
                 what = "was silent for" if quiet <= last else "did not finish a command within"
-                wire.give_up(Deadline(f"the server {what} {now - began:.0f} s"))
-                raise self._lost()
+                protocol.abort_with(ImapTimeout(f"the server {what} {now - began:.0f} s"))
+                raise self._lost_error()
             await asyncio.wait(
-                {running, wire.lost},
-                timeout=min(left, patience.silence / 4),
+                {running, protocol.lost},
+                timeout=min(left, timeouts.silence / 4),
                 return_when=asyncio.FIRST_COMPLETED,
             )
-            if wire.lost.done():
-                await asyncio.wait(
-                    {running}, timeout=0
-                )  # its end may have come just before that of the connection
+            if protocol.lost.done():
+                # The command may have ended just before the connection did.
+                await asyncio.wait({running}, timeout=0)
                 if not running.done():
-                    raise self._lost()
+                    raise self._lost_error()
 
-    def _lost(self) -> ImapError:
-        if not self._wire.lost.done():
-            self._wire.give_up(ConnectionLost("the connection was lost"))
-        error: ImapError = self._wire.lost.result()
+    def _lost_error(self) -> ImapError:
+        if not self._protocol.lost.done():
+            self._protocol.abort_with(ConnectionLost("the connection was lost"))
+        error: ImapError = self._protocol.lost.result()
         return error
 
     def abort(self) -> None:
-        """Closes at once."""
-        self._wire.give_up(ConnectionLost("the connection was closed"))
+        """Close the connection at once."""
+        self._protocol.abort_with(ConnectionLost("the connection was closed"))
 
     async def close(self) -> None:
-        """Says goodbye where the server still listens, and closes."""
+        """Log out if the server still listens, and close the connection."""
         try:
-            if not self._wire.lost.done() and self._wire.greeting.done():
-                async with asyncio.timeout(self._patience.goodbye):
+            if not self._protocol.lost.done() and self._protocol.greeting.done():
+                async with asyncio.timeout(self._timeouts.goodbye):
                     await self.run("LOGOUT")
         except (ImapError, TimeoutError):
             pass
@@ -391,18 +410,18 @@ class ImapConnection:
             self.abort()
 
 
-def _judge(name: str, ended: asyncio.Task[Any]) -> bytes:
-    """The text after OK; :class:`CommandRefused` for what is not OK."""
+def _check_response(name: str, ended: asyncio.Task[Any]) -> bytes:
+    """Return the text after OK; CommandRefused for other responses."""
     try:
         response = ended.result()
     except AioImapException:
-        raise Broken(
-            f"the server's answers to {name} and what came before do not fit together"
+        raise ProtocolError(
+            f"the server's answers to {name} and to earlier commands contradict each other"
         ) from None
     line = response.lines[-1] if response.lines else b""
     if response.result.upper() != "OK":
-        code, _ = grammar.code(line)
+        code, _ = grammar.response_code(line)
         raise CommandRefused(
-            f"the server refused {name}: {grammar.sentence(line) or response.result}", code
+            f"the server refused {name}: {grammar.printable(line) or response.result}", code
         )
     return bytes(line)

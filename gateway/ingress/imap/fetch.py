@@ -1,10 +1,9 @@
-r"""The bytes of mails out of an open folder: small ones together, large ones piece by piece into a
-file, each within the limits of memory.
+"""Fetch mails from an open folder: small ones together, large ones in pieces into a file.
 
-What can go wrong: the server leaves a mail out of its answer (it is asked for again, alone),
-refuses it, gives no text, or breaks the connection on it. Such a mail is told with a sentence
-instead of its bytes, and the others go on; which mail breaks connections is found by fetching one
-at a time after a connection broke, and believed after three times.
+Memory stays bounded. If the server leaves a mail out of its answer, it is asked for again alone. A
+mail that it refuses or sends without text is reported as a problem, and the others continue. To
+find a mail that breaks connections, mails are fetched one at a time after a break; after three
+breaks a mail counts as unfetchable.
 """
 
 from __future__ import annotations
@@ -18,43 +17,41 @@ from pathlib import Path
 from gateway.ingress.accept import Raw, SpoolFile
 from gateway.ingress.imap.commands import ImapSession
 from gateway.ingress.imap.connection import CommandRefused
-from gateway.ingress.imap.grammar import Fetched
-from gateway.ingress.mail_files import LARGEST
+from gateway.ingress.imap.grammar import FetchResponse
+from gateway.ingress.mail_files import MAX_MAIL_BYTES
 from gateway.ingress.spool_files import MailFile
 
-AT_ONCE = 8 << 20  # bytes of mails in memory before they are handed over to be stored
-TOGETHER = 2 << 20  # bytes of mails fetched by one command; a larger mail comes in pieces
-PIECE = 1 << 20  # bytes of a large mail fetched at a time
-STRIKES = 3  # connections that may break on a mail before it is put aside
-_TOO_LARGE = f"it is larger than {LARGEST >> 20} MiB"
+BATCH_BYTES = 8 << 20  # of mails in memory before they are passed on to be stored
+COMMAND_BYTES = 2 << 20  # of mails fetched by one command; a larger mail comes in pieces
+PIECE_BYTES = 1 << 20  # of a large mail, fetched at a time
+MAX_BREAKS = 3  # connections that may break on a mail before it counts as unfetchable
+_TOO_LARGE = f"it is larger than {MAX_MAIL_BYTES >> 20} MiB"
 
 
 @dataclass(slots=True)
-class Suspicion:
-    """Outlives a connection: which mails were being fetched when it broke, and on which one it
-    broke how often.
+class FetchFailures:
+    """Which mails were being fetched when connections broke; outlives a connection.
+
+    ``fetching`` are the mails of the current command, ``breaks`` counts the breaks on a mail
+    fetched alone.
     """
 
     fetching: tuple[int, ...] = ()
-    suspects: set[int] = field(default_factory=set)  # fetched alone until they were had
-    strikes: dict[int, int] = field(default_factory=dict)
+    suspects: set[int] = field(default_factory=set)  # fetched one at a time
+    breaks: dict[int, int] = field(default_factory=dict)
 
-    def broken(self) -> bool:
-        """The connection broke; whether a mail is suspected. Of several one may be guilty, one that
-        was fetched alone has a strike.
-        """
+    def connection_broke(self) -> bool:
+        """Note that the connection broke; return whether a mail may be the cause."""
         if len(self.fetching) == 1:
-            self.strikes[self.fetching[0]] = self.strikes.get(self.fetching[0], 0) + 1
+            self.breaks[self.fetching[0]] = self.breaks.get(self.fetching[0], 0) + 1
         self.suspects.update(self.fetching)
         suspected, self.fetching = bool(self.fetching), ()
         return suspected
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
-    """A mail as it came from the server; ``received`` is when it came into the mailbox, where the
-    server tells.
-    """
+class FetchedMail:
+    """A mail from the server; ``received`` is when it reached the mailbox, if known."""
 
     uid: int
     raw: Raw
@@ -63,35 +60,38 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class FetchedBatch:
-    """What fetching gave, in the order asked for: mails, and those that are there but could not be
-    had, with the reason. Others are gone.
+    """Fetched mails in the order asked for, and ``problems`` with mails that exist.
+
+    Mails in neither are gone from the server.
     """
 
-    mails: list[Taken] = field(default_factory=list)
+    mails: list[FetchedMail] = field(default_factory=list)
     problems: dict[int, str] = field(default_factory=dict)
 
     def discard(self) -> None:
-        """Removes the files of mails that will not be stored now."""
+        """Remove the files of mails that will not be stored now."""
         discard(mail.raw for mail in self.mails)
 
 
 class Fetcher:
     """Fetches on one session; files of large mails go to ``directory``."""
 
-    def __init__(self, session: ImapSession, directory: Path, suspicion: Suspicion) -> None:
+    def __init__(
+        self, session: ImapSession, directory: Path, fetch_failures: FetchFailures
+    ) -> None:
         self.session = session
         self.directory = directory
-        self.suspicion = suspicion
+        self.fetch_failures = fetch_failures
 
-    async def hauls(self, uids: Sequence[int]) -> AsyncIterator[FetchedBatch]:
-        """The mails of these UIDs (as many as one command takes), some at a time, in order."""
-        told = await self.session.fetch(uids, "RFC822.SIZE", "INTERNALDATE")
-        sizes = {uid: _size(told.get(uid)) for uid in uids}
-        for some in _batches(uids, sizes, AT_ONCE):
+    async def batches(self, uids: Sequence[int]) -> AsyncIterator[FetchedBatch]:
+        """Yield the mails of these UIDs (at most one command's) in order, some at a time."""
+        listed = await self.session.fetch(uids, "RFC822.SIZE", "INTERNALDATE")
+        sizes = {uid: _size(listed.get(uid)) for uid in uids}
+        for some in _split(uids, sizes, BATCH_BYTES):
             bodies, problems = await self._bodies(some, sizes)
             yield FetchedBatch(
                 [
-                    Taken(uid, bodies[uid], told[uid].received if uid in told else None)
+                    FetchedMail(uid, bodies[uid], listed[uid].received if uid in listed else None)
                     for uid in some
                     if uid in bodies
                 ],
@@ -104,20 +104,13 @@ class Fetcher:
         bodies: dict[int, Raw] = {}
         problems: dict[int, str] = {}
         try:
-            for some in _batches(
-                [
-                    uid
-                    for uid in uids
-                    if sizes[uid] <= TOGETHER and uid not in self.suspicion.suspects
-                ],
-                sizes,
-                TOGETHER,
-            ):
-                bodies |= await self._together(some, sizes)
-            for uid in await self._still(
-                [uid for uid in uids if uid not in bodies]
-            ):  # large, suspected, left out, or refused in company
-                raw = await self._alone(uid, sizes[uid])
+            suspects = self.fetch_failures.suspects
+            small = [uid for uid in uids if sizes[uid] <= COMMAND_BYTES and uid not in suspects]
+            for some in _split(small, sizes, COMMAND_BYTES):
+                bodies |= await self._fetch_many(some, sizes)
+            # the others are large, suspected, left out, or were refused together
+            for uid in await self._still_listed([uid for uid in uids if uid not in bodies]):
+                raw = await self._fetch_one(uid, sizes[uid])
                 if isinstance(raw, str):
                     problems[uid] = raw
                 else:
@@ -127,54 +120,50 @@ class Fetcher:
             raise
         return bodies, problems
 
-    async def _together(self, uids: Sequence[int], sizes: Mapping[int, int]) -> dict[int, Raw]:
-        self.suspicion.fetching = tuple(uids)
+    async def _fetch_many(self, uids: Sequence[int], sizes: Mapping[int, int]) -> dict[int, Raw]:
+        self.fetch_failures.fetching = tuple(uids)
         try:
             found = await self.session.fetch(uids, "BODY.PEEK[]")
         except CommandRefused:
             found = {}
-        self.suspicion.fetching = ()
+        self.fetch_failures.fetching = ()
         return {
             uid: each.body
             for uid, each in found.items()
             if each.body or (each.body is not None and not sizes[uid])
         }
 
-    async def _still(self, uids: Collection[int]) -> list[int]:
-        """Those of the UIDs that the server lists."""
+    async def _still_listed(self, uids: Collection[int]) -> list[int]:
+        """Return those of the UIDs that the server still lists."""
         listed = set(await self.session.uids(min(uids), max(uids))) if uids else set()
         return [uid for uid in uids if uid in listed]
 
-    async def _alone(self, uid: int, size: int) -> Raw | str:
-        """One mail, piece by piece; a sentence where that fails, or too many connections broke on
-        it.
-        """
-        if size > LARGEST:
+    async def _fetch_one(self, uid: int, size: int) -> Raw | str:
+        """Return one mail, fetched in pieces, or a sentence saying why that failed."""
+        if size > MAX_MAIL_BYTES:
             return _TOO_LARGE
-        if self.suspicion.strikes.get(uid, 0) >= STRIKES:
-            del self.suspicion.strikes[uid]  # it is owed now, and tried anew when that is due
+        if self.fetch_failures.breaks.get(uid, 0) >= MAX_BREAKS:
+            del self.fetch_failures.breaks[uid]  # recorded as unfetchable now, and retried later
             return "the connection breaks whenever this mail is fetched"
-        self.suspicion.fetching = (uid,)
+        self.fetch_failures.fetching = (uid,)
         try:
-            raw = await self._pieces(uid, size)
+            raw = await self._fetch_pieces(uid, size)
         except CommandRefused as error:
             raw = error.message
-        self.suspicion.fetching = ()
-        self.suspicion.suspects.discard(uid)
+        self.fetch_failures.fetching = ()
+        self.fetch_failures.suspects.discard(uid)
         return raw
 
-    async def _pieces(self, uid: int, size: int) -> Raw | str:
-        """The bytes of a mail, in a file where they are many; a sentence where the server does not
-        give them.
-        """
-        first = await self.session.part(uid, 0, PIECE)
+    async def _fetch_pieces(self, uid: int, size: int) -> Raw | str:
+        """Return a mail's bytes, in a file if they are many, or a sentence saying why not."""
+        first = await self.session.part(uid, 0, PIECE_BYTES)
         if first is None or (size and not first):
-            return "the server lists this mail but does not give its text"
-        if size <= len(first) < PIECE:
+            return "the server lists this mail but does not send its text"
+        if size <= len(first) < PIECE_BYTES:
             return first
         file = await asyncio.to_thread(MailFile, self.directory)
         try:
-            problem = await self._rest(uid, size, first, file)
+            problem = await self._write_pieces(uid, size, first, file)
         except BaseException:
             await asyncio.to_thread(file.remove)
             raise
@@ -183,44 +172,43 @@ class Fetcher:
             return problem
         return await asyncio.to_thread(file.close)
 
-    async def _rest(self, uid: int, size: int, first: bytes, file: MailFile) -> str:
-        """Writes all pieces; a sentence where that cannot be. A server may be wrong about the size:
-        the end is where it gives an empty piece.
+    async def _write_pieces(self, uid: int, size: int, first: bytes, file: MailFile) -> str:
+        """Write all pieces to the file; return "" or a sentence saying why that failed.
 
-        No piece at all is no end, unless the size says so: the mail was left out of the answer, or
-        is gone.
+        The server may be wrong about the size: an empty piece marks the end. No piece at all is an
+        end only if the size agrees; otherwise the mail was left out of the answer, or is gone.
         """
         piece: bytes | None = first
         offset = 0
         while piece:
             await asyncio.to_thread(file.write, piece)
             offset += len(piece)
-            if offset > LARGEST:
+            if offset > MAX_MAIL_BYTES:
                 return _TOO_LARGE
-            if len(piece) < PIECE and offset >= size:
+            if len(piece) < PIECE_BYTES and offset >= size:
                 return ""
-            piece = await self.session.part(uid, offset, PIECE)
+            piece = await self.session.part(uid, offset, PIECE_BYTES)
         return (
             ""
             if piece is not None or offset == size
-            else f"the server gave {offset} bytes of this mail and no more"
+            else f"the server sent only {offset} bytes of this mail"
         )
 
 
-def _size(told: Fetched | None) -> int:
-    """What the server says; a mail of which it says nothing is not an empty one."""
-    return told.size if told is not None and told.size is not None else 1
+def _size(listed: FetchResponse | None) -> int:
+    """Return the size the server gives; 1 if it gives none, since the mail may not be empty."""
+    return listed.size if listed is not None and listed.size is not None else 1
 
 
 def discard(raws: Iterable[Raw]) -> None:
-    """Removes files of mails."""
+    """Remove the files of mails."""
     for raw in raws:
         if isinstance(raw, SpoolFile):
             raw.discard()
 
 
-def _batches(uids: Sequence[int], sizes: Mapping[int, int], limit: int) -> Iterator[list[int]]:
-    """The UIDs in order, in pieces of not too many bytes."""
+def _split(uids: Sequence[int], sizes: Mapping[int, int], limit: int) -> Iterator[list[int]]:
+    """Split the UIDs, in order, into lists of at most ``limit`` bytes."""
     some: list[int] = []
     size = 0
     for uid in uids:

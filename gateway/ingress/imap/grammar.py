@@ -1,9 +1,7 @@
-"""What goes over an IMAP connection (RFC 3501 section 9), without the connection: framing, strings,
-mailbox names, sets of UIDs, FETCH data.
+"""The syntax of IMAP (RFC 3501, 9): framing, strings, folder names, UID sets, FETCH data.
 
-What can go wrong: a server that sends something else. :class:`Framing` gives up on lines and
-literals beyond every measure, and never needs more steps than there are bytes; what it lets through
-and cannot be understood is left out, since a server may always say more than was asked.
+:class:`Framing` rejects lines and literals beyond its limits and takes time linear in the input.
+Responses that cannot be understood are ignored, since a server may say more than was asked.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from datetime import UTC, datetime
 
 LINE_LIMIT = 4 << 20  # bytes; the longest line we ask for lists 20,000 UIDs
 LITERAL_LIMIT = 64 << 20  # bytes; no mail is larger
-_SAID = 300  # characters of a server's sentence that are kept
+_SENTENCE_LENGTH = 300  # characters of a server's sentence that are kept
 _LITERAL = re.compile(rb"~?\{(\d{1,20})\+?\}$")
 _STATUS = re.compile(
     rb"(?:\+|[^ ]+ (?:OK|NO|BAD|BYE|PREAUTH)\b)", re.IGNORECASE
@@ -29,17 +27,17 @@ _TOKEN = re.compile(
 _ESCAPED = re.compile(rb"\\(.)", re.DOTALL)
 _CODE = re.compile(r"\[([A-Za-z0-9.=-]+)(?: ([^\]]*))?\]")
 
-_STRANGE = re.compile(r"&|[^ -~]+")
+_ENCODED_IN_FOLDERS = re.compile(r"&|[^ -~]+")
 
 Parts = list[bytes]  # a response: text, literal, text, literal, ... text
 
 
 class TooLongError(ValueError):
-    """A server sends more at once than anybody needs."""
+    """A server sent a line or literal beyond the limits."""
 
 
 class Framing:
-    """Cuts what a server sends into responses, whatever pieces it comes in."""
+    """Cuts the server's bytes into responses, whatever pieces they arrive in."""
 
     __slots__ = ("_line", "_line_size", "_literal", "_missing", "_parts")
 
@@ -51,9 +49,7 @@ class Framing:
         self._parts: Parts = []
 
     def feed(self, data: bytes) -> Iterator[Parts]:
-        """The responses that are complete with ``data``; TooLongError for a line or a literal
-        beyond the limits.
-        """
+        """Yield the responses completed by ``data``; TooLongError beyond the limits."""
         at = 0
         while at < len(data):
             if self._missing:
@@ -79,7 +75,7 @@ class Framing:
         self._literal = []
 
     def _close_line(self) -> Parts | None:
-        """Takes a whole line in; returns the response where it ends with it."""
+        """Take a complete line; return the response that ends with it, if any."""
         line = b"".join(self._line).rstrip(b"\r\n")
         self._line, self._line_size = [], 0
         announced = _LITERAL.search(line) if self._parts or not _STATUS.match(line) else None
@@ -99,9 +95,10 @@ class Framing:
 Item = bytes | list["Item"] | None
 
 
-def items(parts: Sequence[bytes]) -> list[Item]:
-    """The data of a response as nested lists: atoms, strings and literals are bytes, NIL is None.
-    What never closes ends with the response.
+def parse_items(parts: Sequence[bytes]) -> list[Item]:
+    """Return a response as nested lists: atoms, strings and literals are bytes, NIL is None.
+
+    Unclosed lists and strings end with the response.
     """
     stack: list[list[Item]] = [[]]
     for number, part in enumerate(parts):
@@ -129,9 +126,10 @@ def items(parts: Sequence[bytes]) -> list[Item]:
 
 
 @dataclass(frozen=True, slots=True)
-class Fetched:
-    """What one FETCH response tells of a mail; None for what it does not tell. ``body`` are raw
-    bytes, a piece where one was asked for.
+class FetchResponse:
+    """What one FETCH response tells of a mail; None for what it does not tell.
+
+    ``body`` is raw bytes, or the piece that was asked for.
     """
 
     uid: int
@@ -141,11 +139,9 @@ class Fetched:
     body: bytes | None = None
 
 
-def fetched(parts: Sequence[bytes]) -> Fetched | None:
-    """Reads ``* n FETCH (...)``; None for any other response, and for one without a UID, which
-    tells of nothing we asked for.
-    """
-    match items(parts):
+def parse_fetch(parts: Sequence[bytes]) -> FetchResponse | None:
+    """Parse ``* n FETCH (...)``; None for other responses and those without a UID."""
+    match parse_items(parts):
         case [b"*", _, bytes() as verb, [*pairs]] if verb.upper() == b"FETCH":
             told = {
                 name.upper(): value
@@ -154,15 +150,15 @@ def fetched(parts: Sequence[bytes]) -> Fetched | None:
             }
         case _:
             return None
-    uid = number(told.get(b"UID"))
+    uid = parse_number(told.get(b"UID"))
     if uid is None:
         return None
     flags = told.get(b"FLAGS")
     body = next((value for name, value in told.items() if name.startswith(b"BODY[]")), None)
-    return Fetched(
+    return FetchResponse(
         uid,
-        number(told.get(b"RFC822.SIZE")),
-        frozenset(text(each) for each in flags if isinstance(each, bytes))
+        parse_number(told.get(b"RFC822.SIZE")),
+        frozenset(decode(each) for each in flags if isinstance(each, bytes))
         if isinstance(flags, list)
         else None,
         internal_date(told.get(b"INTERNALDATE")),
@@ -170,25 +166,25 @@ def fetched(parts: Sequence[bytes]) -> Fetched | None:
     )
 
 
-def number(value: Item) -> int | None:
-    """A non-negative number, None for anything else."""
+def parse_number(value: Item) -> int | None:
+    """Return a non-negative number; None for anything else."""
     return int(value) if isinstance(value, bytes) and value.isdigit() and len(value) <= 20 else None
 
 
-def text(value: bytes) -> str:
-    """Bytes of the server as text that can be shown."""
+def decode(value: bytes) -> str:
+    """Return the server's bytes as text that can be shown."""
     return value.decode("utf-8", "replace")
 
 
-def sentence(line: bytes) -> str:
-    """What a server says to people, as one line that can be shown."""
-    return "".join(character if character.isprintable() else " " for character in text(line))[
-        :_SAID
+def printable(line: bytes) -> str:
+    """Return the server's sentence for people as one line without control characters."""
+    return "".join(character if character.isprintable() else " " for character in decode(line))[
+        :_SENTENCE_LENGTH
     ].strip()
 
 
 def internal_date(value: Item) -> datetime | None:
-    """An INTERNALDATE, such as ``22-Nov-2026 10:00:00 +0100``, in UTC; None for anything else."""
+    """Parse an INTERNALDATE such as ``22-Nov-2026 10:00:00 +0100`` to UTC, or return None."""
     if not isinstance(value, bytes):
         return None
     try:
@@ -199,8 +195,8 @@ def internal_date(value: Item) -> datetime | None:
         return None
 
 
-def found(responses: Collection[Parts]) -> list[int]:
-    """The numbers of all SEARCH responses, ascending, each once."""
+def search_results(responses: Collection[Parts]) -> list[int]:
+    """Return the distinct numbers of all SEARCH responses, ascending."""
     numbers: set[int] = set()
     for parts in responses:
         words = parts[0].split(b"(")[0].split()
@@ -209,16 +205,14 @@ def found(responses: Collection[Parts]) -> list[int]:
     return sorted(numbers)
 
 
-def code(line: bytes) -> tuple[str, str]:
-    """Response code and its argument of a status response, both "" where there is none: ``OK
-    [UIDNEXT 4392] Predicted``.
-    """
-    match = _CODE.search(text(line))
+def response_code(line: bytes) -> tuple[str, str]:
+    """Return code and argument of a status response such as ``OK [UIDNEXT 4392]``, or "", ""."""
+    match = _CODE.search(decode(line))
     return (match[1].upper(), match[2] or "") if match else ("", "")
 
 
 def uid_set(uids: Collection[int]) -> str:
-    """UIDs as a sequence set with ranges: ``1:3,7``."""
+    """Return UIDs as a sequence set with ranges: ``1:3,7``."""
     spans: list[list[int]] = []
     for uid in sorted(uids):
         if spans and spans[-1][1] == uid - 1:
@@ -229,42 +223,41 @@ def uid_set(uids: Collection[int]) -> str:
 
 
 def quoted(name: str) -> str:
-    """A quoted string; ValueError for what cannot stand in one: control characters and everything
-    beyond ASCII.
-    """
+    """Return a quoted string; ValueError for control characters and non-ASCII text."""
     if not name.isascii() or not name.isprintable():
         raise ValueError("the server takes ASCII only here")
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
-def mailbox_name(folder: str) -> str:
-    """A folder's name as an argument: modified UTF-7 (RFC 3501 section 5.1.3) in quotes; ValueError
-    for control characters.
+def encode_folder(folder: str) -> str:
+    """Return a folder name as a quoted argument in modified UTF-7 (RFC 3501, 5.1.3).
+
+    Raises ValueError for control characters.
     """
     if not folder.isprintable():
         raise ValueError("a folder's name holds no control characters")
-    return quoted(_STRANGE.sub(_encoded, folder))
+    return quoted(_ENCODED_IN_FOLDERS.sub(_utf7, folder))
 
 
-def _encoded(strange: re.Match[str]) -> str:
-    if strange.group() == "&":
+def _utf7(match: re.Match[str]) -> str:
+    if match.group() == "&":
         return "&-"
     return (
         "&"
-        + b64encode(strange.group().encode("utf-16-be")).decode().rstrip("=").replace("/", ",")
+        + b64encode(match.group().encode("utf-16-be")).decode().rstrip("=").replace("/", ",")
         + "-"
     )
 
 
-def folder_name(name: bytes) -> str:
-    """What a server calls a folder, readable again; as it stands where it is no modified UTF-7."""
+def decode_folder(name: bytes) -> str:
+    """Return a folder name decoded from modified UTF-7; unchanged if it is not valid."""
 
-    def wide(match: re.Match[str]) -> str:
+    def decoded(match: re.Match[str]) -> str:
         packed = match[1].replace(",", "/")
         return a2b_base64(packed + "=" * (-len(packed) % 4)).decode("utf-16-be") if packed else "&"
 
-    plain = text(name)
+    plain = decode(name)
     try:
-        return re.sub(r"&([A-Za-z0-9+,]*)-", wide, plain)
+        return re.sub(r"&([A-Za-z0-9+,]*)-", decoded, plain)
     except (Base64Error, UnicodeDecodeError):
         return plain

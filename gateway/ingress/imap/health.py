@@ -1,9 +1,8 @@
-"""How each mailbox is, in a word and a sentence, for the list of channels, the health page and the
-metrics.
+"""The state of each mailbox, for the list of channels, the health page and the metrics.
 
-It is read from the database, so that every process and every command tells the same. What can go
-wrong: nobody reads a mailbox at all; that is seen by the time of the last complete look, which the
-reader renews every few minutes.
+It is read from the database, so every process and command reports the same. A mailbox that nobody
+reads is recognized by the time of its last complete pass, which the reader renews every few
+minutes.
 """
 
 from __future__ import annotations
@@ -16,13 +15,14 @@ from gateway.ingress.imap.account import ImapAccount
 from gateway.oauth.tokens import Tokens
 from gateway.store.imap.mailboxes import Mailbox, Mailboxes
 
-STALE = timedelta(minutes=15)  # three looks missed
+STALE_AFTER = timedelta(minutes=15)  # three missed passes
 
 
 @dataclass(frozen=True, slots=True)
 class MailboxHealth:
-    """One mailbox. ``state`` is ok, new, failing, refused, stale or warning; ``detail`` says what
-    is wrong, "" where nothing is.
+    """The state of one mailbox: ok, new, failing, refused, stale or warning.
+
+    ``detail`` says what is wrong, or is "".
     """
 
     name: str
@@ -35,15 +35,15 @@ class MailboxHealth:
     node: str | None
 
     @property
-    def word(self) -> str:
+    def summary(self) -> str:
         """The word ok, or a sentence."""
         return "ok" if self.state == "ok" else f"mailbox {self.name}: {self.detail}"
 
 
-async def conditions(
+async def mailbox_health(
     accounts: Sequence[ImapAccount], boxes: Mailboxes, tokens: Tokens, now: datetime
 ) -> list[MailboxHealth]:
-    """Every configured mailbox, in the order of the configuration."""
+    """Return the state of every configured mailbox, in the order of the configuration."""
     known = {box.name: box for box in await boxes.listing()}
     owed = await boxes.owed_counts()
     found = []
@@ -55,7 +55,7 @@ async def conditions(
             else None
         )
         found.append(
-            _condition(
+            _health(
                 account,
                 box if box is not None and box.place == account.place else None,
                 owed,
@@ -66,7 +66,7 @@ async def conditions(
     return found
 
 
-def _condition(
+def _health(
     account: ImapAccount,
     box: Mailbox | None,
     owed: dict[int, int],
@@ -76,14 +76,14 @@ def _condition(
     missing = owed.get(box.id, 0) if box is not None else 0
     state, detail = _state(box, missing, warning, now)
     return MailboxHealth(
-        account.name,
-        account.channel,
-        state,
-        detail,
-        box.failing_since if box is not None else None,
-        box.last_pass_at if box is not None else None,
-        missing,
-        box.lease_owner if box is not None else None,
+        name=account.name,
+        channel=account.channel,
+        state=state,
+        detail=detail,
+        since=box.failing_since if box is not None else None,
+        last_pass_at=box.last_pass_at if box is not None else None,
+        owed=missing,
+        node=box.lease_owner if box is not None else None,
     )
 
 
@@ -94,28 +94,27 @@ def _state(box: Mailbox | None, owed: int, warning: str | None, now: datetime) -
     if warning:
         return "warning", warning
     if box is None or box.first_seen_at is None:
-        return "new", "was never opened; a running daemon with the role ingress does that"
+        return "new", "was never opened; start a daemon with the role ingress"
     reading = box.lease_until is not None and box.lease_until > now
     if box.last_pass_at is None:
         return (
             "new",
             "is being read for the first time"
             if reading
-            else "was not read to its end so far; is a daemon running?",
+            else "was not read to its end so far; check that a daemon is running",
         )
-    if (
-        now - box.last_pass_at > STALE and not reading
-    ):  # whoever reads ends or fails within the deadlines of a session
+    # a reader at work finishes or fails within the timeouts of a session
+    if now - box.last_pass_at > STALE_AFTER and not reading:
         return (
             "stale",
-            f"was last looked through at {_shown(box.last_pass_at)}; is a daemon running?",
+            f"was last read at {_shown(box.last_pass_at)}; check that a daemon is running",
         )
     if owed:
         return (
             "warning",
             (
-                f"{owed} mail{'s' if owed > 1 else ''} in it cannot be fetched; channel test "
-                f"{box.name} tells which"
+                f"{owed} mail{'s' if owed > 1 else ''} in it cannot be fetched; to list them, run "
+                f"ticketgate channel test {box.name}"
             ),
         )
     return "ok", ""

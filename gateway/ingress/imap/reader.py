@@ -1,14 +1,13 @@
-r"""Takes in what lies in one folder of a mailbox, oldest first, and does with each mail on the
-server what was asked for, after its commit.
+r"""Store the mail of one folder, oldest first, and settle each mail on the server after its commit.
 
-Which mails are new is decided by UID against what the database knows, never by sequence numbers or
-\\Seen. The order of things: bytes from the server, one transaction for mail and place, then the
-flag, the move or the removal; a crash between any two is made up for at the next opening.
+New mail is found by comparing UIDs with the database, never by sequence numbers or \Seen. Steps:
+fetch, store mail and position in one transaction, then flag, move or remove. Whatever a crash
+leaves undone is done when the folder is opened again.
 
-What can go wrong: the server gives other UIDs than before (then everything is read again, and what
-is known by its bytes is not stored twice); it leaves a mail out of its answer, refuses it or breaks
-the connection on it (then that mail is owed: written down, told, and tried again later, while the
-others go on); the store or the disk is away (then nothing is done on the server).
+If the server assigns new UIDs, everything is read again and mail known by its bytes is not stored
+twice. A mail that the server leaves out, refuses, or breaks the connection on is recorded as
+unfetchable and retried later, while others continue. Without store or disk, nothing is done on the
+server.
 """
 
 from __future__ import annotations
@@ -22,32 +21,32 @@ from gateway import log
 from gateway.clock import Clock
 from gateway.ingress.accept import Acceptor
 from gateway.ingress.imap.account import ImapAccount
-from gateway.ingress.imap.commands import FETCH_MOST, ImapSession, Selected
+from gateway.ingress.imap.commands import MAX_UIDS, ImapSession, Selected
 from gateway.ingress.imap.connection import CommandRefused
-from gateway.ingress.imap.fetch import FetchedBatch, Fetcher, Suspicion, Taken
-from gateway.ingress.imap.settle import DONE, settle
+from gateway.ingress.imap.fetch import FetchedBatch, FetchedMail, Fetcher, FetchFailures
+from gateway.ingress.imap.settle import PARTICIPLES, settle
 from gateway.store.imap.mailboxes import Automation, Mailbox, Mailboxes
 from gateway.store.imap.taken_mail import MailboxPosition
 
-WINDOW = 20_000  # UIDs asked for at a time, and more where there are none
-BEHIND = 500  # UIDs behind the cursor that are looked at again
-FRESH = timedelta(
-    days=1
-    # mail that lay there no longer than this when the mailbox was first opened is answered like new
-    # mail
-)
-RETRY = (
+WINDOW_UIDS = 20_000  # searched at a time, and more where no mail is found
+LOOK_BACK_UIDS = 500  # searched again behind the cursor
+# Mail that arrived this shortly before the mailbox was first opened counts as new.
+FRESH_FOR = timedelta(days=1)
+RETRY_PAUSES = (  # before an unfetchable mail is tried again; the last one repeats
     timedelta(minutes=1),
     timedelta(minutes=10),
     timedelta(hours=1),
     timedelta(hours=6),
-)  # of owed mail, the last for ever
+)
 
 _log = log.logger("imap")
 
 
 class MailboxReader:
-    """The folder of an account on an open session, whose lease this process holds."""
+    """The folder of an account on an open session, while this process holds its lease.
+
+    ``after_problem`` says why the server refused to settle mails, if it did.
+    """
 
     def __init__(
         self,
@@ -57,7 +56,7 @@ class MailboxReader:
         accept: Acceptor,
         boxes: Mailboxes,
         clock: Clock,
-        suspicion: Suspicion,
+        fetch_failures: FetchFailures,
     ) -> None:
         self.account = account
         self.session = session
@@ -65,16 +64,16 @@ class MailboxReader:
         self.accept = accept
         self.boxes = boxes
         self.clock = clock
-        self.suspicion = suspicion
-        self.fetcher = Fetcher(session, accept.directory, suspicion)
+        self.fetch_failures = fetch_failures
+        self.fetcher = Fetcher(session, accept.directory, fetch_failures)
         self.selected: Selected
-        self.last = 0  # everything up to here was looked at
-        self._stored = 0  # the UID after which the next mail follows
-        self._end = 0  # the newest UID at the opening
-        self.trouble: str | None = None  # what the server refuses after the commit
+        self.last = 0  # the cursor: UIDs up to here were searched
+        self._stored = 0  # the last UID handed over for storing
+        self._end = 0  # the newest UID when the folder was opened
+        self.after_problem: str | None = None  # why the server refuses the action of `after`
 
     async def open(self) -> None:
-        """Opens the folder and compares its numbers with ours."""
+        """Open the folder and compare its UIDVALIDITY and UIDNEXT with the database."""
         self.selected = await self.session.select(
             self.account.folder, read_only=self.account.after == "keep"
         )
@@ -85,20 +84,23 @@ class MailboxReader:
         if validity != self.box.uidvalidity or following <= self.box.last_uid:
             _log.info(
                 "mailbox has new numbers",
-                mailbox=self.account.shown,
+                mailbox=self.account.log_name,
                 first=self.box.first_seen_at is None,
             )
             await self.boxes.begin(self.box.id, validity, self._end, self.clock.now())
-            self.box = await self._again()
+            self.box = await self._reload()
         self.last = self._stored = self.box.last_uid
 
     async def plan(self, since: date | None, automation: Automation) -> None:
-        """Looks through everything once more, with wishes for what lies there now."""
+        """Search everything again from the start, with these rules for mail that exists now.
+
+        ``since`` leaves out older mail; ``automation`` says which of it status rules act on.
+        """
         await self.boxes.plan(self.box.id, since, automation, self._end, self.clock.now())
-        self.box = await self._again()
+        self.box = await self._reload()
         self.last = self._stored = self.box.last_uid
 
-    async def _again(self) -> Mailbox:
+    async def _reload(self) -> Mailbox:
         box = await self.boxes.get(self.box.name)
         assert box is not None  # rows are never deleted
         return box
@@ -108,87 +110,89 @@ class MailboxReader:
         stop: asyncio.Event,
         advance: Callable[[int], None] = lambda _: None,
         *,
-        behind: bool = True,
+        look_back: bool = True,
     ) -> bool:
-        """Takes in everything that is there; whether it came to the end before ``stop``.
-        ``advance`` is told how many mails are done.
+        """Store all new mail; return whether the end was reached before ``stop``.
 
-        ``behind`` looks behind the cursor too: servers with several writers may show a mail after
-        one with a higher UID.
+        ``advance`` is told how many mails were done. ``look_back`` searches behind the cursor too:
+        servers with several writers may show a mail after one with a higher UID.
         """
-        self.trouble = None
-        await self._settle()
+        self.after_problem = None
+        await self._settle_leftovers()
         while not stop.is_set():
             listed = await self.missing(stop)
             if not listed:
                 break
             await self._take(listed, stop, advance)
-        if behind and not stop.is_set():
-            await self._take(await self._overlooked(), stop, advance, beside=True)
+        if look_back and not stop.is_set():
+            await self._take(await self._look_back(), stop, advance, behind_cursor=True)
         if stop.is_set():
             return False
         await self._retry()
-        if self.trouble is not None:
-            await self.boxes.mark_failing(self.box.id, "failing", self.trouble, self.clock.now())
+        if self.after_problem is not None:
+            await self.boxes.mark_failing(
+                self.box.id, "failing", self.after_problem, self.clock.now()
+            )
         else:
             await self.boxes.mark_ok(self.box.id, self.clock.now())
         return True
 
-    # ---- which
+    # ---- Which mails are new
 
     async def missing(self, stop: asyncio.Event) -> list[int]:
-        """UIDs beyond :attr:`last` that the database does not know, ascending. Where there are none
-        the cursor moves on.
-        """
-        at, size = self.last, WINDOW
+        """Return unknown UIDs beyond the cursor, ascending; move the cursor past known ones."""
+        at, size = self.last, WINDOW_UIDS
         found: list[int] = []
         while at < self._end and not found and not stop.is_set():
-            upto = self._until(at, size)
-            found = await self._window(at + 1, upto)
-            at, size = (
-                (at, size) if found else (upto, size * 2)
-            )  # between the UIDs of an old mailbox there may be millions
+            upto = self._window_end(at, size)
+            found = await self._unknown_uids(at + 1, upto)
+            if not found:  # an old mailbox may have gaps of millions of UIDs
+                at, size = upto, size * 2
         if at > self.last:
             await self.boxes.advance(self.box.id, at)
             self.last = self._stored = at
         if found or stop.is_set():
             return found
-        self.session.news.clear()
-        return await self._window(self.last + 1, None)
+        self.session.new_mail.clear()
+        return await self._unknown_uids(self.last + 1, None)
 
-    def _until(self, at: int, size: int) -> int:
-        """The end of the window after ``at``: at most what is there, and what lay there from the
-        beginning apart from the rest.
+    def _window_end(self, at: int, size: int) -> int:
+        """Return the end of the search window that begins after ``at``.
+
+        It does not exceed the newest UID, and ends where the mail ends that existed at the first
+        opening.
         """
         upto = min(at + size, self._end)
         return self.box.backlog_end if at < self.box.backlog_end < upto else upto
 
-    async def _window(self, first: int, last: int | None) -> list[int]:
+    async def _unknown_uids(self, first: int, last: int | None) -> list[int]:
         old = last is not None and last <= self.box.backlog_end
         since = self.box.backlog_since if old else None
-        there = await self.session.uids(
-            first, last, since=since, kept=old and self.box.last_pass_at is None
+        listed = await self.session.uids(
+            first, last, since=since, undeleted=old and self.box.last_pass_at is None
         )
-        known = await self.boxes.known(self.box.id, self.box.uidvalidity, there) if there else set()
-        return [uid for uid in there if uid not in known]
+        known = (
+            await self.boxes.known(self.box.id, self.box.uidvalidity, listed) if listed else set()
+        )
+        return [uid for uid in listed if uid not in known]
 
-    async def _overlooked(self) -> list[int]:
-        """Mails a little behind the cursor that the database does not know, of those that came in
-        after the beginning.
+    async def _look_back(self) -> list[int]:
+        """Return unknown UIDs shortly behind the cursor, without mail from before the first
+        opening.
         """
-        first = max(self.box.backlog_end + 1, self.last - BEHIND)
-        return await self._window(first, self.last) if first <= self.last else []
+        first = max(self.box.backlog_end + 1, self.last - LOOK_BACK_UIDS)
+        return await self._unknown_uids(first, self.last) if first <= self.last else []
 
     async def count(self) -> int:
-        """How many mails are still to be taken in, as of now."""
-        total, at, size = 0, self.last, WINDOW
+        """Return how many mails are still to be stored."""
+        total, at, size = 0, self.last, WINDOW_UIDS
         while at < self._end:
-            upto = self._until(at, size)
-            found = len(await self._window(at + 1, upto))
-            total, at, size = total + found, upto, WINDOW if found else size * 2
+            upto = self._window_end(at, size)
+            found = len(await self._unknown_uids(at + 1, upto))
+            total, at, size = total + found, upto, WINDOW_UIDS if found else size * 2
         return total
 
-    # ---- fetch, store, settle
+    # ---- Fetch, store, settle
 
     async def _take(
         self,
@@ -196,146 +200,145 @@ class MailboxReader:
         stop: asyncio.Event,
         advance: Callable[[int], None],
         *,
-        beside: bool = False,
+        behind_cursor: bool = False,
     ) -> None:
-        """Fetches while what came before is being stored. ``beside``: the cursor is beyond these
-        mails already.
+        """Fetch mails while earlier ones are being stored, and settle those.
+
+        ``behind_cursor``: the cursor is beyond these mails already.
         """
         storing: asyncio.Task[list[int]] | None = None
         try:
-            for group in _groups(uids, FETCH_MOST):
-                async for haul in self._hauls(group):
+            for group in _groups(uids, MAX_UIDS):
+                async for batch in self._batches_with_room(group):
                     try:
-                        await self._done(storing, advance)
+                        await self._finish_storing(storing, advance)
                     except BaseException:
-                        haul.discard()
+                        batch.discard()
                         raise
-                    storing = asyncio.create_task(self._store(haul.mails, beside=beside))
+                    storing = asyncio.create_task(
+                        self._store(batch.mails, behind_cursor=behind_cursor)
+                    )
                 self.last = max(self.last, group[-1])
                 if stop.is_set():
                     break
-            await self._done(storing, advance)
+            await self._finish_storing(storing, advance)
             storing = None
         finally:
             if storing is not None:
                 await asyncio.wait({storing})
 
-    async def _done(
+    async def _finish_storing(
         self, storing: asyncio.Task[list[int]] | None, advance: Callable[[int], None]
     ) -> None:
-        """Waits for a commit, and does with its mails what is to be done on the server."""
+        """Wait for a commit, then settle its mails on the server."""
         if storing is not None:
             stored = await storing
-            if self.account.after != "keep" and self.trouble is None:
+            if self.account.after != "keep" and self.after_problem is None:
                 await self._settle_some(stored)
             advance(len(stored))
 
-    async def _hauls(self, uids: Sequence[int]) -> AsyncIterator[FetchedBatch]:
-        """What fetching gives, while there is room for it; what could not be had is written down
-        first.
-        """
+    async def _batches_with_room(self, uids: Sequence[int]) -> AsyncIterator[FetchedBatch]:
+        """Yield fetched batches while the disk has room; record their problems first."""
         self.accept.check_room()
-        async for haul in self.fetcher.hauls(uids):
+        async for batch in self.fetcher.batches(uids):
             try:
-                for uid, problem in haul.problems.items():
-                    await self._owe(uid, problem)
+                for uid, problem in batch.problems.items():
+                    await self._record_unfetchable(uid, problem)
             except BaseException:
-                haul.discard()
+                batch.discard()
                 raise
-            yield haul
+            yield batch
 
-    async def _owe(self, uid: int, problem: str) -> None:
-        before = next(
-            (
-                each.tries
-                for each in await self.boxes.owed(self.box.id, self.box.uidvalidity)
-                if each.uid == uid
-            ),
-            0,
-        )
-        retry_at = self.clock.now() + RETRY[min(before, len(RETRY) - 1)]
+    async def _record_unfetchable(self, uid: int, problem: str) -> None:
+        recorded = await self.boxes.owed(self.box.id, self.box.uidvalidity)
+        before = next((each.tries for each in recorded if each.uid == uid), 0)
+        retry_at = self.clock.now() + RETRY_PAUSES[min(before, len(RETRY_PAUSES) - 1)]
         await self.boxes.record_unfetchable(
             self.box.id, self.box.uidvalidity, uid, problem, retry_at
         )
         _log.warning(
             "mail cannot be fetched",
-            mailbox=self.account.shown,
+            mailbox=self.account.log_name,
             uid=uid,
             tries=before + 1,
             reason=log.redact(problem),
         )
 
-    async def _store(self, taken: Sequence[Taken], *, beside: bool = False) -> list[int]:
-        """One commit, or a few, for these mails; returns their UIDs. Raises what
-        :meth:`Acceptor.accept_all` raises.
+    async def _store(
+        self, taken: Sequence[FetchedMail], *, behind_cursor: bool = False
+    ) -> list[int]:
+        """Store these mails in one commit or a few; return their UIDs.
+
+        Raises what :meth:`Acceptor.accept_all` raises.
         """
-        marks = []
+        positions = []
         for each in taken:
-            follows = each.uid if beside else self._stored
-            marks.append(
-                MailboxPosition(
-                    self.box.id,
-                    self.box.uidvalidity,
-                    each.uid,
-                    follows,
-                    self.account.after == "keep",
-                )
+            follows = each.uid if behind_cursor else self._stored
+            position = MailboxPosition(
+                mailbox=self.box.id,
+                uidvalidity=self.box.uidvalidity,
+                uid=each.uid,
+                follows=follows,
+                settled=self.account.after == "keep",
             )
+            positions.append(position)
             self._stored = max(self._stored, each.uid)
-        await self.accept.accept_all([(each.raw, self._envelope(each)) for each in taken], marks)
+        await self.accept.accept_all(
+            [(each.raw, self._envelope(each)) for each in taken], positions
+        )
         return [each.uid for each in taken]
 
-    def _envelope(self, mail: Taken) -> Envelope:
+    def _envelope(self, mail: FetchedMail) -> Envelope:
         origin = f"{self.account.name}/{self.box.uidvalidity}/{mail.uid}"
-        peer, channel = self.account.host, self.account.channel
-        automation = self._answered(mail)
         return Envelope(
-            None,
-            (),
-            "imap",
-            self.clock.now(),
-            peer,
+            sender=None,
+            recipients=(),
+            source="imap",
+            received_at=self.clock.now(),
+            peer=self.account.host,
             trusted_hop=True,
             origin=origin,
-            automation=automation,
-            channel=channel,
+            automation=self._rules_apply(mail),
+            channel=self.account.channel,
         )
 
-    def _answered(self, mail: Taken) -> bool:
-        """Whether rules act on a mail: always, unless it lay there before we came and the plan for
-        such mail says otherwise.
+    def _rules_apply(self, mail: FetchedMail) -> bool:
+        """Return whether status rules act on a mail.
+
+        They do, unless the mail existed at the first opening and the plan for such mail says
+        otherwise.
         """
         seen, plan = self.box.first_seen_at, self.box.backlog_automation
         if plan == "all" or seen is None or mail.uid > self.box.backlog_end:
             return True
         received = mail.received or seen
-        return received > seen or (plan == "fresh" and received >= seen - FRESH)
+        return received > seen or (plan == "fresh" and received >= seen - FRESH_FOR)
 
     async def _retry(self) -> None:
-        """Once more for mails that could not be fetched and are due."""
+        """Fetch unfetchable mails again that are due."""
         for each in await self.boxes.owed(self.box.id, self.box.uidvalidity, self.clock.now()):
-            async for haul in self._hauls([each.uid]):
-                await self._settle_some(await self._store(haul.mails, beside=True))
-                if not haul.mails and not haul.problems:
+            async for batch in self._batches_with_room([each.uid]):
+                await self._settle_some(await self._store(batch.mails, behind_cursor=True))
+                if not batch.mails and not batch.problems:
                     await self.boxes.drop_unfetchable(self.box.id, self.box.uidvalidity, [each.uid])
 
-    async def _settle(self) -> None:
-        """What a crash or a lost connection left undone on the server."""
-        while self.trouble is None and (
-            left := await self.boxes.unsettled(self.box.id, self.box.uidvalidity, FETCH_MOST)
+    async def _settle_leftovers(self) -> None:
+        """Settle mails that a crash or a lost connection left unsettled."""
+        while self.after_problem is None and (
+            left := await self.boxes.unsettled(self.box.id, self.box.uidvalidity, MAX_UIDS)
         ):
             await self._settle_some(left)
 
     async def _settle_some(self, uids: Sequence[int]) -> None:
-        """Flags, moves or removes mails that are stored. A server that refuses does not keep new
-        mail from being taken in.
-        """
+        """Settle stored mails; a refusal is noted and does not keep new mail from being stored."""
         if not uids:
             return
         try:
             await settle(self.session, self.account, uids)
         except CommandRefused as error:
-            self.trouble = f"mail is taken in, but not {DONE[self.account.after]}: {error.message}"
+            self.after_problem = (
+                f"mail is stored, but cannot be {PARTICIPLES[self.account.after]}: {error.message}"
+            )
         else:
             await self.boxes.settle(self.box.id, self.box.uidvalidity, uids)
 

@@ -1,12 +1,12 @@
-"""Puts copies of what users write into the folder of sent mail of the channel's mailbox: each once,
-marked as read, with the date it went out.
+"""Copy mail that users wrote to the sent folder of the channel's mailbox, each mail once.
 
-A copy is looked for by its Message-ID before it is made, so that one whose confirmation got lost is
-not made twice; nor is one that the server has kept by itself. What can go wrong: the server, the
-network or the provider is away, or the folder cannot be opened or made (the mailbox rests for 1
-min, 2 min, 4 min ... 4 h, after a refused login a quarter of an hour at least); the server refuses
-one mail (that one rests, the others go on); whoever makes a copy dies (it is taken again after five
-minutes). What hinders a copy stands in its row, and none keeps mail from going out.
+Copies are marked as read and dated when the mail went out. Before a copy is made, its Message-ID is
+searched for, so none is made twice after a lost confirmation or beside the server's own copy.
+
+If the server or the folder fails, the mailbox pauses for 1, 2, 4 … 240 minutes, after a refused
+login at least 15. If the server refuses one mail, only that one pauses. If a process dies while it
+makes a copy, another takes over after five minutes. The reason is stored with the copy; sending is
+never held up.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.clock import Clock
 from gateway.errors import Unavailable
 from gateway.ingress.imap.account import ImapAccount
 from gateway.ingress.imap.commands import ImapSession
-from gateway.ingress.imap.connection import CommandRefused, ImapError, LoginRefused, Patience
+from gateway.ingress.imap.connection import CommandRefused, ImapError, LoginRefused, Timeouts
 from gateway.ingress.imap.watcher import wait
 from gateway.oauth.http import TokenUnavailable
 from gateway.oauth.tokens import AccessRefused, Tokens
@@ -30,28 +30,28 @@ from gateway.store.engine import Database
 from gateway.store.imap.sent_copies import Copies, Copy
 
 POLL_SECONDS: Final = 10.0
-SECONDS: Final = 240.0  # for one copy in all
-LEASE: Final = timedelta(seconds=300)  # longer, so that nobody else takes a copy that is being made
+COPY_SECONDS: Final = 240.0  # to make one copy
+LEASE: Final = timedelta(seconds=300)  # longer, so no other process takes the same copy
 FIRST_PAUSE: Final = timedelta(minutes=1)
 LAST_PAUSE: Final = timedelta(hours=4)
 REFUSED_PAUSE: Final = timedelta(minutes=15)
-WHOLE_LOOK: Final = timedelta(hours=1)  # between two looks at everything of the last days
-GOODBYE_SECONDS: Final = 10.0  # for what is under way when we are to stop
+FULL_PLAN_INTERVAL: Final = timedelta(hours=1)  # between searches through the last days
+GOODBYE_SECONDS: Final = 10.0  # to finish a copy when stopping
 _log = log.logger("sent")
 
 
 @dataclass(slots=True)
 class _State:
-    """What one process remembers of a mailbox."""
+    """What this process remembers of a mailbox."""
 
-    after: int | None = None  # of the last plan
-    looked_at: datetime | None = None  # at everything
+    after: int | None = None  # where the next plan begins
+    planned_fully_at: datetime | None = None
     failures: int = 0  # in a row
-    rests_until: datetime | None = None
+    paused_until: datetime | None = None
 
 
 class SentCopies:
-    """Keeps the folders of sent mail of those ``accounts`` that have one."""
+    """Keeps the sent folders of those ``accounts`` that have one."""
 
     name = "sent"
 
@@ -61,25 +61,28 @@ class SentCopies:
         database: Database,
         tokens: Tokens,
         clock: Clock,
-        patience: Patience | None = None,
+        timeouts: Timeouts | None = None,
     ) -> None:
         self.accounts = [each for each in accounts if each.sent_folder]
         self.copies = Copies(database)
         self.tokens = tokens
         self.clock = clock
-        self.patience = patience or Patience()
+        self.timeouts = timeouts or Timeouts()
         self._states = {each.name: _State() for each in self.accounts}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Until ``stop``; a copy that is being made then gets some seconds, and is looked for and
-        made by the next process otherwise.
-        """
-        await asyncio.gather(stop.wait(), *(self._keep(each, stop) for each in self.accounts))
+        """Make copies until ``stop``; a copy in progress gets some seconds to finish.
 
-    async def _keep(self, account: ImapAccount, stop: asyncio.Event) -> None:
-        """One mailbox; it waits for no other."""
+        If it does not, the next process searches for it and makes it.
+        """
+        await asyncio.gather(
+            stop.wait(), *(self._serve_mailbox(each, stop) for each in self.accounts)
+        )
+
+    async def _serve_mailbox(self, account: ImapAccount, stop: asyncio.Event) -> None:
+        """Serve one mailbox, independently of the others."""
         while not stop.is_set():
-            work = asyncio.create_task(self._tried(account))
+            work = asyncio.create_task(self._catch_up_safely(account))
             stopping = asyncio.create_task(stop.wait())
             try:
                 await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -90,22 +93,22 @@ class SentCopies:
                 await asyncio.gather(work, stopping, return_exceptions=True)
             await wait(stop, POLL_SECONDS)
 
-    async def _tried(self, account: ImapAccount) -> None:
+    async def _catch_up_safely(self, account: ImapAccount) -> None:
         try:
             await self.catch_up(account)
         except Unavailable as error:  # the database
-            _log.warning("copies wait", mailbox=account.shown, reason=error.message)
-        # whatever it is, it must not end the daemon, nor the copies of other
-        # mailboxes
+            _log.warning("copies wait", mailbox=account.log_name, reason=error.message)
+        # no error may end the daemon or the copies of other mailboxes
         except Exception as error:  # noqa: BLE001
-            _log.error("copies stumbled", mailbox=account.shown, **log.error_fields(error))
+            _log.error("copies stumbled", mailbox=account.log_name, **log.error_fields(error))
 
     async def catch_up(self, account: ImapAccount) -> int:
-        """One pass: makes every copy that is due for a mailbox, unless it rests; returns how many
-        were made. Raises what the database does.
+        """Make every copy that is due for a mailbox, unless it pauses; return how many were made.
+
+        Raises only errors of the database.
         """
         state = self._states[account.name]
-        if state.rests_until is not None and self.clock.now() < state.rests_until:
+        if state.paused_until is not None and self.clock.now() < state.paused_until:
             return 0
         await self._plan(account, state)
         copy = await self._take(account)
@@ -113,40 +116,36 @@ class SentCopies:
         session: ImapSession | None = None
         try:
             while copy is not None:
-                async with asyncio.timeout(SECONDS):
-                    session = session or await self._entered(account)
+                async with asyncio.timeout(COPY_SECONDS):
+                    session = session or await self._open_session(account)
                     made += await self._make(session, account, copy)
                 state.failures = 0
                 copy = await self._take(account)
             if session is not None:
                 await session.close()
-        except (
-            ImapError,
-            AccessRefused,
-            TokenUnavailable,
-            OSError,
-        ) as error:  # a TimeoutError is one
-            await self._rest(account, state, copy, error)
+        # OSError includes TimeoutError
+        except (ImapError, AccessRefused, TokenUnavailable, OSError) as error:
+            await self._pause_mailbox(account, state, copy, error)
         finally:
             if session is not None:
                 session.abort()
         if made:
-            _log.info("copies of sent mail", mailbox=account.shown, made=made)
+            _log.info("copies of sent mail", mailbox=account.log_name, made=made)
         return made
 
     async def _plan(self, account: ImapAccount, state: _State) -> None:
         now = self.clock.now()
-        if state.looked_at is None or now - state.looked_at >= WHOLE_LOOK:
-            state.after, state.looked_at = None, now
+        if state.planned_fully_at is None or now - state.planned_fully_at >= FULL_PLAN_INTERVAL:
+            state.after, state.planned_fully_at = None, now
         state.after = await self.copies.plan({account.name: account.channel}, now, state.after)
 
     async def _take(self, account: ImapAccount) -> Copy | None:
         now = self.clock.now()
         return await self.copies.take(account.name, now, now + LEASE)
 
-    async def _entered(self, account: ImapAccount) -> ImapSession:
-        """A session that is signed in and has the folder open, which is made where it is missing."""
-        session = await ImapSession.open(account.server(), self.patience)
+    async def _open_session(self, account: ImapAccount) -> ImapSession:
+        """Return a session with the sent folder open; create the folder if it is missing."""
+        session = await ImapSession.open(account.server(), self.timeouts)
         try:
             await account.sign_in(session, self.tokens)
             try:
@@ -162,14 +161,14 @@ class SentCopies:
         return session
 
     async def _make(self, session: ImapSession, account: ImapAccount, copy: Copy) -> bool:
-        """Whether the copy is there now; where the server refuses this one, the others go on."""
+        """Return whether the copy exists now; if the server refuses it, others may continue."""
         try:
-            if copy.message_id is None or not await session.holds(copy.message_id):
+            if copy.message_id is None or not await session.has_message_id(copy.message_id):
                 await session.append(account.sent_folder, copy.raw, copy.sent_at)
         except CommandRefused as error:
             _log.warning(
                 "copy refused",
-                mailbox=account.shown,
+                mailbox=account.log_name,
                 mail=copy.outgoing,
                 reason=log.redact(error.message),
             )
@@ -178,33 +177,33 @@ class SentCopies:
         await self.copies.done(copy, self.clock.now())
         return True
 
-    async def _rest(
+    async def _pause_mailbox(
         self, account: ImapAccount, state: _State, copy: Copy | None, error: Exception
     ) -> None:
-        """The mailbox cannot be used now."""
+        """Record that the mailbox cannot be used for now."""
         state.failures += 1
         refused = isinstance(error, LoginRefused | AccessRefused)
         length = max(pause(state.failures), REFUSED_PAUSE) if refused else pause(state.failures)
         problem = getattr(error, "message", "") or (
             "the server is too slow"
             if isinstance(error, TimeoutError)
-            else "a file of ours cannot be used"
+            else "a local file cannot be used"
         )
         now = self.clock.now()
-        state.rests_until = now + length
-        say = _log.error if refused else _log.warning
-        say(
+        state.paused_until = now + length
+        log_line = _log.error if refused else _log.warning
+        log_line(
             "copies hindered",
-            mailbox=account.shown,
+            mailbox=account.log_name,
             reason=log.redact(problem),
             failures=state.failures,
-            until=state.rests_until.isoformat(),
+            until=state.paused_until.isoformat(),
         )
         if copy is not None:
             await self.copies.hindered(copy, problem, now + max(length, pause(copy.attempts)))
-        await self.copies.all_hindered(account.name, problem, now, state.rests_until)
+        await self.copies.all_hindered(account.name, problem, now, state.paused_until)
 
 
 def pause(tries: int) -> timedelta:
-    """How long to wait after so many tries."""
+    """Return how long to wait after so many tries."""
     return min(FIRST_PAUSE * (1 << min(tries - 1, 20)), LAST_PAUSE)

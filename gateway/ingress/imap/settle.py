@@ -1,9 +1,8 @@
-r"""What happens on the server to mails that are stored: nothing, \\Seen, a move, or removal. Doing
-it twice does no harm.
+r"""Settle stored mails on the server as ``after`` asks: keep, mark as seen, move or delete them.
 
-What can go wrong: a server without MOVE (RFC 6851) gets a copy, a flag and an expunge instead; one
-without UIDPLUS (RFC 4315) keeps the mails marked \\Deleted, since a bare EXPUNGE would remove what
-somebody else has marked.
+Settling twice does no harm. Without MOVE (RFC 6851) mails are copied and removed; without UIDPLUS
+(RFC 4315) removed mails stay, flagged \Deleted, since a bare EXPUNGE would remove mails that others
+flagged.
 """
 
 from __future__ import annotations
@@ -15,14 +14,17 @@ from gateway.ingress.imap.account import ImapAccount
 from gateway.ingress.imap.commands import ImapSession
 from gateway.ingress.imap.connection import CommandRefused
 
-DONE: Final = {"keep": "kept", "seen": "marked as seen", "move": "moved", "delete": "deleted"}
+PARTICIPLES: Final = {
+    "keep": "kept",
+    "seen": "marked as seen",
+    "move": "moved",
+    "delete": "deleted",
+}
 _DELETED: Final = r"\Deleted"
 
 
 async def settle(session: ImapSession, account: ImapAccount, uids: Sequence[int]) -> None:
-    """Does with these mails of the open folder what the account wants; :class:`CommandRefused` where the
-    server refuses.
-    """
+    """Settle these mails of the open folder; CommandRefused if the server refuses."""
     match account.after:
         case "keep":
             return
@@ -31,30 +33,29 @@ async def settle(session: ImapSession, account: ImapAccount, uids: Sequence[int]
         case "delete":
             await _remove(session, uids)
         case "move":
-            await _move(session, uids, account.move_to)
+            await _move_and_create(session, uids, account.move_to)
 
 
-async def _move(session: ImapSession, uids: Sequence[int], folder: str) -> None:
+async def _move_and_create(session: ImapSession, uids: Sequence[int], folder: str) -> None:
     try:
-        await _moved(session, uids, folder)
+        await _move_or_copy(session, uids, folder)
     except CommandRefused:
         if folder in await session.folders():
             raise
         await session.create(folder)
-        await _moved(session, uids, folder)
+        await _move_or_copy(session, uids, folder)
 
 
-async def _moved(session: ImapSession, uids: Sequence[int], folder: str) -> None:
+async def _move_or_copy(session: ImapSession, uids: Sequence[int], folder: str) -> None:
     if "MOVE" in session.capabilities:
         await session.move(uids, folder)
         return
-    told = await session.fetch(
-        uids, "FLAGS"
-    )  # what is marked was copied before the connection broke
-    fresh = [uid for uid in uids if uid in told and _DELETED not in (told[uid].flags or ())]
+    # mails already marked were copied before an earlier connection broke
+    listed = await session.fetch(uids, "FLAGS")
+    fresh = [uid for uid in uids if uid in listed and _DELETED not in (listed[uid].flags or ())]
     if fresh:
         await session.copy(fresh, folder)
-    await _remove(session, [uid for uid in uids if uid in told])
+    await _remove(session, [uid for uid in uids if uid in listed])
 
 
 async def _remove(session: ImapSession, uids: Sequence[int]) -> None:

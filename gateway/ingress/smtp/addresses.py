@@ -1,8 +1,7 @@
-"""Reading the addresses of MAIL and RCPT, and deciding which recipients are ours.
+"""Parse the addresses of MAIL and RCPT, and decide which recipients are ours.
 
-What can go wrong: an address with NUL, CR, other control characters or bytes that are no UTF-8; it
-is refused here, so it reaches neither the store nor a log. A recipient of another domain is
-foreign, never relayed.
+Addresses with control characters or invalid UTF-8 are refused here and reach neither store nor log.
+A recipient in another domain is foreign; nothing is relayed.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 Verdict = Literal["ours", "unknown", "foreign"]
 
-_LONGEST = 320  # RFC 5321 4.5.3.1 allows 64 + 1 + 255
+_MAX_LENGTH = 320  # RFC 5321 4.5.3.1 allows 64 + 1 + 255
 _PLAIN = r"[^\x00-\x20\x7f-\x9f<>()\[\]\\,;:@\"\ud800-\udfff]+"
 _QUOTED = r"\"(?:[^\x00-\x1f\x7f-\x9f\"\\\ud800-\udfff]|\\[\x20-\x7e])*\""
 _DOMAIN = rf"(?:{_PLAIN}|\[[0-9A-Za-z:.]{{1,64}}\])"
@@ -30,56 +29,52 @@ NULL_PATH = "<>"
 
 
 def parse_path(text: str) -> tuple[str, str] | None:
-    """Splits ``<address> parameters`` (RFC 5321 4.1.2) into address and parameters; None where it
-    is none.
+    """Split ``<address> parameters`` (RFC 5321, 4.1.2) into both; None if it is invalid.
 
-    The null path comes as ``<>``, a source route is left out (RFC 5321 appendix C), and
-    ``<postmaster>`` is the one address without a domain.
+    The null path is returned as ``<>``; a source route is dropped (RFC 5321, appendix C);
+    ``<postmaster>`` is the only address without a domain.
     """
     found = _PATH.fullmatch(text)
     if found is None:
         return None
     address = found[1] if found[2] is None else found[2]
-    if len(address) > _LONGEST:
+    if len(address) > _MAX_LENGTH:
         return None
     return address or NULL_PATH, found[3] or ""
 
 
 class Directory(Protocol):
-    """Who knows our addresses."""
+    """Knows which addresses are ours."""
 
     async def lookup(self, address: str) -> Verdict:
-        """Whether mail to ``address`` is for us, for nobody in a domain of ours, or for another
-        domain. May raise StoreUnavailable.
+        """Return whether an address is ours, unknown in our domain, or foreign.
+
+        May raise StoreUnavailable.
         """
         ...
 
 
 class Addresses:
-    """A :class:`Directory` in memory: the addresses of the channels, with any plus part, and
-    postmaster and abuse of their domains.
-    """
+    """A :class:`Directory` in memory: channels, plus parts, postmaster and abuse."""
 
     def __init__(self, channels: Iterable[str] = ()) -> None:
-        """``channels`` are the full addresses we own."""
+        """Take the full addresses that are ours."""
         self._channels: frozenset[str] = frozenset()
         self._domains: frozenset[str] = frozenset()
         self.replace(channels)
 
     def replace(self, channels: Iterable[str]) -> None:
-        """Sets the addresses anew, after a channel was added or changed."""
+        """Replace the addresses, after a channel was added or changed."""
         keys = [_key(channel) for channel in channels]
         self._channels = frozenset(f"{local}@{domain}" for local, domain in keys)
         self._domains = frozenset(domain for _, domain in keys)
 
     async def lookup(self, address: str) -> Verdict:
-        """See :class:`Directory`. The plus part is not looked at: whether it ties to a ticket is
-        decided later (behaviour.md 5).
-        """
+        """Return the verdict without looking at a plus part (see behaviour.md 5)."""
         return self.verdict(address)
 
     def verdict(self, address: str) -> Verdict:
-        """The same without waiting."""
+        """Return the same as :meth:`lookup`, without waiting."""
         local, domain = _key(address)
         if domain not in self._domains:
             return "ours" if not domain and local == "postmaster" else "foreign"
@@ -89,9 +84,7 @@ class Addresses:
 
 
 def _key(address: str) -> tuple[str, str]:
-    """Local part and domain as compared: lower case, the domain in its ASCII form and without a
-    closing dot.
-    """
+    """Return local part and domain for comparison: lower case, domain in ASCII, no final dot."""
     local, at, domain = address_key(address).rpartition("@")
     if not at:
         return domain, ""

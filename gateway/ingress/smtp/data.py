@@ -1,11 +1,9 @@
-"""The bytes between DATA and its end: found in chunks, freed of dot stuffing, checked for line
-ends, and kept in memory or in a file.
+"""The bytes of a mail after DATA: find the end, undo dot stuffing, check line ends, store them.
 
-Only CR LF . CR LF ends a mail. A CR or LF alone is how one mail is smuggled inside another (two
-servers that disagree about where a mail ends), so it is refused, or, for networks that are trusted,
-made a line end *after* the end of the mail was found. What can go wrong: a mail that never ends, is
-too large, has too many hops, or a disk that does not take it; then the rest is read and dropped,
-and the answer tells the reason.
+Only CR LF . CR LF ends a mail. A bare CR or LF lets one mail be smuggled inside another when two
+servers disagree about the end; it is refused or, for trusted networks, turned into a line end
+*after* the end was found. A mail that is endless, too large, in a loop or cannot be written is read
+on and dropped, and the reply tells the reason.
 """
 
 from __future__ import annotations
@@ -23,16 +21,17 @@ if TYPE_CHECKING:
 Fault = Literal["bare_newline", "too_large", "hops", "endless"]
 
 _END = b"\r\n.\r\n"
-_BEGINNINGS = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
+_END_PREFIXES = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 _ANY_NEWLINE = re.compile(rb"\r*\n|\r+")
 _MANY_CR = 1024
-_TOLERATED = 1 << 20  # beyond twice the limit and this, the end of a mail is not waited for
-_WRITE = 128 << 10  # written at once, once there is a file
+_READ_BEYOND = 1 << 20  # besides twice the limit, before a mail counts as endless
+_WRITE_BYTES = 128 << 10  # at a time, once there is a file
 
 
 class MailData:
-    """One mail while it is received. :meth:`feed` it until it returns what follows the mail; then
-    :meth:`finish` or :meth:`abandon` it.
+    """One mail being received: :meth:`feed` until it returns a rest, then :meth:`finish`.
+
+    Call :meth:`abandon` to drop the mail.
     """
 
     __slots__ = (
@@ -53,8 +52,9 @@ class MailData:
     def __init__(
         self, head: bytes, directory: Path, *, limit: int, hops: int, normalize: bool
     ) -> None:
-        """``head`` is put before the mail and does not count towards ``limit`` bytes; ``hops`` is
-        the greatest number of Received fields.
+        """Put ``head`` before the mail; it does not count towards ``limit`` bytes.
+
+        ``hops`` is the largest allowed number of Received fields.
         """
         self._head = len(head)
         self._directory = directory
@@ -63,30 +63,27 @@ class MailData:
         self._normalize = normalize
         self._buffer = bytearray(head)
         self._size = 0  # bytes of the mail so far, without head
-        self._tail = b"\r\n"  # read but not judged; a mail begins like after a line end
+        self._tail = b"\r\n"  # unchecked rest; a mail begins as if after a line end
         self._skip = 2  # bytes at the front of _tail that are not part of the mail
         self._file: MailFile | None = None
         self.fault: Fault | None = None
         self.error: Exception | None = None
 
     def feed(self, chunk: bytes) -> bytes | None:
-        """Takes the next bytes; returns None until the mail has ended, then the bytes after its end
-        (pipelined commands).
-        """
+        """Take bytes; return None until the mail has ended, then the bytes after its end."""
         data = self._tail + chunk
-        dot = data.find(
-            b"\r\n."
-        )  # in most mails the first dot at the beginning of a line is the last: one search does
+        # in most mails the first line that begins with a dot is the end, so one search is enough
+        dot = data.find(b"\r\n.")
         end = dot if dot < 0 or data.startswith(_END, dot) else data.find(_END, dot)
         if end >= 0:
             self._take(data[: end + 2], stuffed=dot < end)
             return data[end + 5 :]
         cut = len(data)
-        for beginning in _BEGINNINGS:
-            if data.endswith(beginning):
-                cut -= len(beginning)
+        for prefix in _END_PREFIXES:
+            if data.endswith(prefix):
+                cut -= len(prefix)
                 break
-        if self._normalize:  # CR CR LF is one line end, also when it comes in two chunks
+        if self._normalize:  # CR CR LF is one line end, even across chunks
             cut = max(len(data[:cut].rstrip(b"\r")), cut - _MANY_CR)
         self._tail = data[cut:]
         if cut:
@@ -94,7 +91,7 @@ class MailData:
         return None
 
     def _take(self, piece: bytes, *, stuffed: bool) -> None:
-        """Judges and keeps a piece, which never ends inside a CR LF or before a stuffed dot."""
+        """Check and keep a piece, which never ends inside CR LF or before a stuffed dot."""
         if self.fault is None and self.error is None:
             if stuffed:
                 piece = piece.replace(b"\r\n.", b"\r\n")
@@ -108,7 +105,7 @@ class MailData:
         self._size += len(piece) - self._skip
         self._skip = 0
         if self._size > self._limit:
-            self._fail("too_large" if self._size <= 2 * self._limit + _TOLERATED else "endless")
+            self._fail("too_large" if self._size <= 2 * self._limit + _READ_BEYOND else "endless")
         if self.fault is not None:
             self._buffer.clear()
 
@@ -118,14 +115,12 @@ class MailData:
 
     @property
     def full(self) -> bool:
-        """Whether so much is in memory that :meth:`relieve` has to be awaited before more is read."""
-        return len(self._buffer) > (IN_MEMORY if self._file is None else _WRITE)
+        """Whether :meth:`relieve` has to be awaited before more is read."""
+        return len(self._buffer) > (IN_MEMORY if self._file is None else _WRITE_BYTES)
 
     async def relieve(self) -> None:
-        """Writes what is in memory to the file; an error of the disk is kept in ``error`` and the
-        mail read to its end all the same.
-        """
-        if self._file is None and not self._few_hops():
+        """Write buffered bytes to the file; keep an OSError in ``error`` and read on."""
+        if self._file is None and not self._hops_ok():
             self._fail("hops")
             self._buffer.clear()
             return
@@ -137,19 +132,17 @@ class MailData:
         except OSError as error:
             self.error = error
 
-    def _few_hops(self) -> bool:
-        """Counts in the first of the buffers, which holds the whole header unless that is absurd."""
+    def _hops_ok(self) -> bool:
+        """Count Received fields in the first buffer, which holds any reasonable header."""
         end = self._buffer.find(b"\r\n\r\n", max(self._head - 2, 0))
         header = b"\r\n" + self._buffer[self._head : end if end >= 0 else None]
         return header.lower().count(b"\r\nreceived:") <= self._hops
 
     async def finish(self) -> Raw:
-        """The whole mail; empty where ``fault`` says why not, and then nothing of it is left.
-        Raises the error of the disk, an OSError.
-        """
+        """Return the whole mail, or empty bytes if ``fault`` is set; OSError if the disk failed."""
         if self.fault is None and self.error is None:
             if self._file is None and not self.full:
-                if self._few_hops():
+                if self._hops_ok():
                     return bytes(self._buffer)
                 self._fail("hops")
             else:
@@ -163,7 +156,7 @@ class MailData:
         return b""
 
     async def abandon(self) -> None:
-        """Removes what was written."""
+        """Remove what was written."""
         file, self._file = self._file, None
         if file is not None:
             await asyncio.to_thread(file.remove)

@@ -1,8 +1,6 @@
-"""What a client has sent and nobody has read yet, bounded: reading from the socket stops while too
-much is waiting.
+"""Bytes a client has sent that are not read yet; reading from the socket pauses when they are many.
 
-What can go wrong: the client half-closes, resets or goes away. Whoever waits for more gets
-:class:`EndOfInput` once everything is read.
+When the client closes or resets the connection, readers get :class:`EndOfInput` once all is read.
 """
 
 from __future__ import annotations
@@ -12,10 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import asyncio
 
-HIGH_WATER = (
-    64 << 10
-    # beyond it the socket is not read; one more read of the event loop (at most 256 KiB) may still come
-)
+# Beyond this many bytes the socket is not read; one read of at most 256 KiB may still follow.
+HIGH_WATER = 64 << 10
 
 
 class EndOfInput(Exception):
@@ -23,34 +19,35 @@ class EndOfInput(Exception):
 
 
 class InputBuffer:
-    """The input of one connection: fed by the protocol, read by its one task."""
+    """The input of one connection, fed by the protocol and read by its single task.
+
+    The ``read`` methods have the names and signatures that aiosmtpd's PROXY parser expects.
+    """
 
     __slots__ = ("_at", "_data", "_eof", "_loop", "_transport", "_waiter", "paused")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        """An empty inlet; :meth:`attach` gives it the transport that it stops and starts."""
+        """Create an empty buffer; :meth:`attach` gives it the transport to pause."""
         self._loop = loop
         self._transport: asyncio.Transport | None = None
         self._data = b""
         self._at = 0
-        self.paused = False  # the socket is not read
+        self.paused = False  # whether reading from the socket is paused
         self._eof = False
         self._waiter: asyncio.Future[None] | None = None
 
     def attach(self, transport: asyncio.Transport) -> None:
-        """Sets the transport that is to be paused."""
+        """Set the transport to pause and resume."""
         self._transport = transport
         self.paused = False
 
     def begin_tls(self) -> None:
-        """Throws away what was sent in plain text (RFC 3207 4.2). What comes from now on was
-        encrypted, also before the new transport is known.
-        """
+        """Drop plain text input (RFC 3207, 4.2); later input is encrypted."""
         self._transport = None
         self.clear()
 
     def feed(self, data: bytes) -> None:
-        """Takes what the socket gave."""
+        """Add bytes from the socket."""
         rest = self._data[self._at :] if self._at else self._data
         self._data = rest + data if rest else data
         self._at = 0
@@ -59,8 +56,8 @@ class InputBuffer:
             self._transport.pause_reading()
         self._wake()
 
-    def end(self) -> None:
-        """Nothing more will come."""
+    def feed_eof(self) -> None:
+        """Note that nothing more will come."""
         self._eof = True
         self._wake()
 
@@ -71,8 +68,8 @@ class InputBuffer:
             if not waiter.done():
                 waiter.set_result(None)
 
-    async def more(self) -> None:
-        """Waits until something new has come; raises EndOfInput where nothing can come any more."""
+    async def wait_for_data(self) -> None:
+        """Wait for new bytes; EndOfInput if none can come."""
         if self._eof:
             raise EndOfInput
         if self.paused and self._transport is not None:
@@ -81,9 +78,10 @@ class InputBuffer:
         self._waiter = self._loop.create_future()
         await self._waiter
 
-    def line(self, longest: int) -> bytes | None:
-        """The next line with its LF, or None where it is not complete. A line over ``longest``
-        comes as pieces, the first without LF.
+    def take_line(self, longest: int) -> bytes | None:
+        """Return the next line with its LF, or None if it is incomplete.
+
+        A line over ``longest`` bytes is returned in pieces; all but the last have no LF.
         """
         end = self._data.find(b"\n", self._at, self._at + longest) + 1
         if not end:
@@ -94,47 +92,48 @@ class InputBuffer:
         self._at = end
         return line
 
-    def take(self) -> bytes:
-        """Everything that is there."""
+    def take_all(self) -> bytes:
+        """Return and remove all bytes."""
         data = self._data[self._at :] if self._at else self._data
         self.clear()
         return data
 
-    def give_back(self, data: bytes) -> None:
-        """Puts what was read too far before everything else."""
+    def push_back(self, data: bytes) -> None:
+        """Put bytes that were taken too early before all others."""
         self._data = data + self._data[self._at :]
         self._at = 0
 
     def clear(self) -> None:
-        """Throws away everything that is there."""
+        """Drop all bytes."""
         self._data = b""
         self._at = 0
 
     @property
     def waiting(self) -> int:
-        """The number of bytes that are there."""
+        """The number of bytes in the buffer."""
         return len(self._data) - self._at
 
     async def readexactly(self, n: int = 1) -> bytes:
-        """Waits for exactly ``n`` bytes; raises EndOfInput."""
+        """Wait for exactly ``n`` bytes; raises EndOfInput."""
         while self.waiting < n:
-            await self.more()
+            await self.wait_for_data()
         return self._cut(n)
 
     async def read(self, n: int = HIGH_WATER) -> bytes:
-        """Waits for at least one and at most ``n`` bytes; raises EndOfInput."""
+        """Wait for at least one and return at most ``n`` bytes; raises EndOfInput."""
         while not self.waiting:
-            await self.more()
+            await self.wait_for_data()
         return self._cut(min(n, self.waiting))
 
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
-        """Waits for the bytes up to and with ``separator``; ValueError when it does not come within
-        256 bytes; raises EndOfInput.
+        """Wait for bytes up to and including ``separator``.
+
+        Raises ValueError if it does not come within 256 bytes, or EndOfInput.
         """
         while (found := self._data.find(separator, self._at)) < 0:
             if self.waiting > 256:
-                raise ValueError("no end of line where a header must end")
-            await self.more()
+                raise ValueError("the PROXY header has no end of line")
+            await self.wait_for_data()
         return self._cut(found + len(separator) - self._at)
 
     def _cut(self, n: int) -> bytes:

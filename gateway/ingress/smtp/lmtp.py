@@ -1,8 +1,6 @@
-"""LMTP (RFC 2033) for an MTA in front of us: as SMTP, but greeted with LHLO, and each recipient
-gets his own answer after DATA.
+"""LMTP (RFC 2033) for an MTA in front of us: LHLO, and a reply per recipient after DATA.
 
-What can go wrong: an MTA that sends mail for many recipients sees some of them fail; it keeps
-those. With us all share one commit, so they stand or fall together.
+All recipients of a mail share one commit, so they succeed or fail together.
 """
 # ruff: noqa: N802 - the names of commands are aiosmtpd's
 
@@ -14,23 +12,24 @@ from gateway.ingress.smtp.protocol import SMTP, SmtpServer, commands_of
 
 
 class LMTP(SMTP):
-    """One LMTP session. Whoever may reach this port is part of our own infrastructure, so his spam
-    verdict counts.
+    """One LMTP session; clients are our own infrastructure, so their spam verdict counts.
+
+    A subclass, since an LMTP session is an SMTP session with another greeting and more replies.
     """
 
     source: ClassVar[Any] = "lmtp"
     commands: ClassVar[dict[bytes, Any]] = {}
 
     async def smtp_LHLO(self, hostname: str | None) -> None:
-        """RFC 2033 4.1: what EHLO is to SMTP."""
+        """Handle LHLO, which is EHLO in LMTP (RFC 2033, 4.1)."""
         await super().smtp_EHLO(hostname)
 
     def _protocol(self) -> str:
-        """RFC 3848, RFC 6531 4.3."""
+        """Return the protocol name for the Received field (RFC 3848, RFC 6531, 4.3)."""
         return f"{'UTF8' if self.envelope.smtp_utf8 else ''}LMTP{'S' if self.tls else ''}"
 
-    def _answers(self, reply: str) -> list[str]:
-        """One reply for each RCPT that was accepted, in their order (RFC 2033 4.2)."""
+    def _replies_for(self, reply: str) -> list[str]:
+        """Return one reply per accepted recipient, in order (RFC 2033, 4.2)."""
         return [reply] * len(self.envelope.rcpt_tos)
 
 
@@ -40,7 +39,7 @@ LMTP.commands = {
 
 
 class LmtpServer(SmtpServer):
-    """LMTP on the given addresses, ``host:port`` or ``unix:/path``."""
+    """LMTP on addresses of the form ``host:port`` or ``unix:/path``."""
 
     protocol: ClassVar[type[SMTP]] = LMTP
     word: ClassVar[str] = "LMTP"

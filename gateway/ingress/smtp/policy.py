@@ -1,8 +1,7 @@
-"""Who may send what to whom: the decisions at MAIL and RCPT, as hooks that aiosmtpd calls once it
-has read the syntax.
+"""Decisions at MAIL and RCPT, as hooks that aiosmtpd calls after checking the syntax.
 
-What can go wrong: the directory does not answer. The error rises to the session, which answers 451,
-so no mail is refused for good because of us.
+If the directory does not answer, its error reaches the session, which replies 451: no mail is
+refused for good because of our trouble.
 """
 
 from __future__ import annotations
@@ -19,12 +18,10 @@ if TYPE_CHECKING:
 
 
 class Policy:
-    """The handler of aiosmtpd; one instance serves all sessions of a listener. Each hook returns
-    the reply.
-    """
+    """The handler object of aiosmtpd, one per listener; each hook returns the reply."""
 
     def __init__(self, service: ListenerSettings) -> None:
-        """``service`` brings limits, the directory, and the door."""
+        """Take the settings with limits, directory and acceptor."""
         self._service = service
 
     async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
@@ -35,14 +32,14 @@ class Policy:
         address: str,
         _options: list[str],
     ) -> str:
-        """Any sender is welcome while there is room for mail."""
+        """Accept any sender while there is disk space for mail."""
         if not address.isascii() and not envelope.smtp_utf8:
             return "553 5.6.7 A non-ASCII address needs SMTPUTF8"
         try:
             self._service.accept.check_room()
         except DiskFull:
             maillog.refused(source=server.source, reason_code="disk_full", peer=server.host)
-            return "452 4.3.1 Not enough room, try again later"
+            return "452 4.3.1 Not enough disk space, try again later"
         envelope.mail_from = address
         return "250 2.1.0 OK"
 
@@ -54,11 +51,9 @@ class Policy:
         address: str,
         _options: list[str],
     ) -> str:
-        """A recipient is one of our addresses; there is no relaying (reliability.md 1, items 9 and
-        10).
-        """
+        """Accept our own addresses only; nothing is relayed (reliability.md 1, items 9 and 10)."""
         if address == NULL_PATH:
-            return "553 5.1.3 The null address receives no mail"
+            return "553 5.1.3 The null address cannot receive mail"
         if not address.isascii() and not envelope.smtp_utf8:
             return "553 5.6.7 A non-ASCII address needs SMTPUTF8"
         if len(envelope.rcpt_tos) >= self._service.limits.recipients:
@@ -68,7 +63,7 @@ class Policy:
                 envelope.rcpt_tos.append(address)
                 return "250 2.1.5 OK"
             case "unknown":
-                server.unknown += 1
+                server.unknown_recipients += 1
                 maillog.refused(
                     source=server.source,
                     reason_code="unknown_recipient",
@@ -77,11 +72,11 @@ class Policy:
                 )
                 return "550 5.1.1 No such address here"
             case "foreign":
-                server.unknown += 1
+                server.unknown_recipients += 1
                 maillog.refused(
                     source=server.source,
                     reason_code="foreign_recipient",
                     peer=server.host,
                     address=address,
                 )
-                return "550 5.7.1 We do not relay mail"
+                return "550 5.7.1 Relaying denied"

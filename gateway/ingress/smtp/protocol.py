@@ -1,11 +1,10 @@
-"""SMTP for incoming mail: the commands, on top of aiosmtpd's protocol class, and the server that
-listens for them.
+"""SMTP for incoming mail: the commands, on top of aiosmtpd's protocol class, and the server.
 
-From aiosmtpd come the syntax of MAIL, RCPT, RSET, NOOP and EXPN, its hooks, and the reader of PROXY
-headers. Ours are DATA, STARTTLS, the loop that reads commands (:mod:`gateway.ingress.smtp.session`)
-and the construction, since the stock ones cancel a running commit when the client leaves, read DATA
-line by line, answer an internal error with its text, and take 0.6 ms to build. What can go wrong:
-another version of aiosmtpd; a test holds it to what is used here.
+aiosmtpd supplies the syntax of MAIL, RCPT, RSET, NOOP and EXPN, its hooks, and the PROXY parser.
+DATA, STARTTLS, the command loop (:mod:`gateway.ingress.smtp.session`) and the construction are
+ours, since the stock ones cancel a running commit when the client leaves, read DATA line by line,
+reply with the text of internal errors, and take 0.6 ms to build. A test pins what is used of
+aiosmtpd.
 """
 # ruff: noqa: N802, N815 - the names of commands are aiosmtpd's
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from gateway.ingress.smtp.data import Fault
 
-BORROWED = (  # the attributes of aiosmtpd's instances that its methods need where we call them
+AIOSMTPD_ATTRIBUTES = (  # that the methods of aiosmtpd need which we call
     "_auth_required",
     "_decode_data",
     "_handle_hooks",
@@ -45,37 +44,40 @@ BORROWED = (  # the attributes of aiosmtpd's instances that its methods need whe
     "hostname",
     "loop",
 )
-_numbers = count(1)
+_trace_ids = count(1)
 _FAULTS: dict[Fault, str] = {
-    "bare_newline": "550 5.5.2 Lines of mail end with CR LF, not with CR or LF alone",
+    "bare_newline": "550 5.5.2 Lines must end with CR LF; bare CR or LF is not allowed",
     "too_large": "552 5.3.4 The mail is too large",
     "endless": "552 5.3.4 The mail is too large",
-    "hops": "554 5.4.6 Too many hops, this mail is in a loop",
+    "hops": "554 5.4.6 Too many hops, possible mail loop",
 }
 
 
 class SMTP(SessionProtocol, base.SMTP):
-    """One SMTP session."""
+    """One SMTP session.
+
+    A subclass of aiosmtpd's class, since its methods for MAIL, RCPT and others work on ``self``;
+    SessionProtocol comes first so that its transport callbacks replace those of aiosmtpd.
+    """
 
     source: ClassVar[Any] = "smtp"
     commands: ClassVar[dict[bytes, Any]] = {}
 
-    def __init__(self, prototype: dict[str, Any], register: SessionRegistry) -> None:
-        """``prototype`` stands for aiosmtpd's constructor, see :func:`prototype_of`."""
+    def __init__(self, prototype: dict[str, Any], registry: SessionRegistry) -> None:
+        """Copy the ``prototype`` instead of running aiosmtpd's constructor; see prototype_of."""
         self.__dict__.update(prototype)
-        SessionProtocol.__init__(self, register)
+        SessionProtocol.__init__(self, registry)
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
-        """The address and the parameters of MAIL and RCPT; the parser of the base class takes 0.2
-        ms and lets control characters through.
+        """Return address and parameters of MAIL and RCPT.
+
+        aiosmtpd's parser takes 0.2 ms and accepts control characters.
         """
         return parse_path(arg) or (None, None)
 
     async def _read_proxy(self) -> bool:
-        """Takes the client's address from the PROXY header, version 1 or 2, of a peer that is
-        allowed to send one.
-        """
-        proxy = await get_proxy(self.inlet)
+        """Take the client's address from the PROXY header (version 1 or 2) of a trusted proxy."""
+        proxy = await get_proxy(self.input_buffer)
         if not proxy.valid:
             maillog.refused(source=self.source, reason_code="proxy_header", peer=self.host)
             return False
@@ -84,16 +86,14 @@ class SMTP(SessionProtocol, base.SMTP):
         return True
 
     async def smtp_HELO(self, hostname: str | None) -> None:
-        """RFC 5321 4.1.1.1, without extensions."""
-        if await self._introduce(hostname, "HELO"):
+        """Handle HELO (RFC 5321, 4.1.1.1): no extensions."""
+        if await self._begin_session(hostname, "HELO"):
             self.session.extended_smtp = False
             await self.push(b"250 " + self.hostname.encode())
 
     async def smtp_EHLO(self, hostname: str | None) -> None:
-        """RFC 5321 4.1.1.1: what we can do. AUTH is not among it, since nobody signs in to deliver
-        mail to us.
-        """
-        if await self._introduce(hostname, "EHLO"):
+        """Handle EHLO (RFC 5321, 4.1.1.1); AUTH is not offered, since nobody signs in here."""
+        if await self._begin_session(hostname, "EHLO"):
             self.session.extended_smtp = True
             await self.push(
                 self.ehlo_tls
@@ -101,7 +101,7 @@ class SMTP(SessionProtocol, base.SMTP):
                 else self.ehlo
             )
 
-    async def _introduce(self, hostname: str | None, command: str) -> bool:
+    async def _begin_session(self, hostname: str | None, command: str) -> bool:
         if not hostname:
             await self.push(f"501 5.5.4 Syntax: {command} hostname")
             return False
@@ -110,14 +110,12 @@ class SMTP(SessionProtocol, base.SMTP):
         return True
 
     async def smtp_STARTTLS(self, arg: str | None) -> None:
-        """RFC 3207: what was sent before the handshake is never executed after it, and the session
-        begins anew.
-        """
+        """Handle STARTTLS (RFC 3207): drop input from before the handshake, reset the session."""
         if self.service.certificate is None or self.tls:
             await self.push(
                 "502 5.5.1 TLS is not available"
                 if not self.tls
-                else "503 5.5.1 TLS is already there"
+                else "503 5.5.1 TLS is already active"
             )
             return
         if arg:
@@ -127,7 +125,7 @@ class SMTP(SessionProtocol, base.SMTP):
         await self._flush()
         if self.transport is None:
             return
-        self.inlet.begin_tls()
+        self.input_buffer.begin_tls()
         self.state, self.since = "greeting", self.loop.time()
         transport = await self.loop.start_tls(
             cast("asyncio.Transport", self.transport),
@@ -139,16 +137,14 @@ class SMTP(SessionProtocol, base.SMTP):
         if transport is None:
             raise ConnectionAbortedError
         self.transport = transport
-        self.inlet.attach(transport)
+        self.input_buffer.attach(transport)
         tls = transport.get_extra_info("ssl_object")
         self.tls = f"{tls.version()} with cipher {tls.cipher()[0]}"
         self.session, self.envelope = self._create_session(), self._create_envelope()
         self.state = "command"
 
     async def smtp_DATA(self, arg: str | None) -> None:
-        """Receives one mail and hands it to the door; 250 is said when it is durable, and never
-        before.
-        """
+        """Receive one mail and have it stored; reply 250 only once it is durable."""
         if await self.check_helo_needed():
             return
         if not self.envelope.rcpt_tos or arg:
@@ -156,7 +152,7 @@ class SMTP(SessionProtocol, base.SMTP):
             return
         await self.push("354 End data with <CR><LF>.<CR><LF>")
         await self._flush()
-        envelope, data = self._facts(), self._mail_data()
+        envelope, data = self._mail_envelope(), self._mail_data()
         try:
             await self._receive(data)
             replies = await self._store(data, envelope)
@@ -166,11 +162,11 @@ class SMTP(SessionProtocol, base.SMTP):
         self.mails += 1
         self.envelope = self._create_envelope()
         if data.fault in ("bare_newline", "endless"):
-            self._leaving = True
+            self._ending = True
         for reply in replies:
             await self.push(reply)
 
-    def _facts(self) -> Envelope:
+    def _mail_envelope(self) -> Envelope:
         sender = self.envelope.mail_from
         return Envelope(
             sender="" if sender == NULL_PATH else sender,
@@ -191,7 +187,7 @@ class SMTP(SessionProtocol, base.SMTP):
             hostname=self.hostname,
             protocol=self._protocol(),
             tls=self.tls,
-            number=f"{next(_numbers):x}.{new_error_id()}",
+            number=f"{next(_trace_ids):x}.{new_error_id()}",
             now=self.service.clock.now(),
         )
         normalize = self.trusted and self.service.bare_newline == "normalize"
@@ -204,70 +200,66 @@ class SMTP(SessionProtocol, base.SMTP):
         )
 
     def _protocol(self) -> str:
-        """The word for the Received field (RFC 3848, RFC 6531 4.3)."""
+        """Return the protocol name for the Received field (RFC 3848, RFC 6531, 4.3)."""
         if not self.session.extended_smtp:
             return "SMTP"
         return f"{'UTF8' if self.envelope.smtp_utf8 else 'E'}SMTP{'S' if self.tls else ''}"
 
     async def _receive(self, data: MailData) -> None:
-        """Feeds ``data`` until the end of the mail, or until the session is beyond repair; raises
-        EndOfInput when the client goes.
-        """
+        """Feed ``data`` until the mail ends or cannot be read on; EndOfInput if the client goes."""
         began = self.loop.time()
         self._window = (began, self._received)
         self.state = "data"
         while True:
-            chunk = self.inlet.take()
+            chunk = self.input_buffer.take_all()
             if not chunk:
-                if self.inlet.paused:
-                    await self.register.turns.wait()
-                await self.inlet.more()
+                if self.input_buffer.paused:
+                    await self.registry.throttle.wait()
+                await self.input_buffer.wait_for_data()
                 continue
             if len(chunk) > HIGH_WATER:
-                await self.register.turns.wait()
+                await self.registry.throttle.wait()
             rest = data.feed(chunk)
             if rest is not None:
-                self.inlet.give_back(rest)
+                self.input_buffer.push_back(rest)
                 break
             if data.fault in ("bare_newline", "endless"):
                 break
             if data.full:
-                self.state = "commit"  # the client is not to blame for our disk
+                self.state = "commit"  # our disk's time does not count against the client
                 await data.relieve()
                 self.state = "data"
         self._in_data += self.loop.time() - began
 
     async def _store(self, data: MailData, envelope: Envelope) -> list[str]:
-        """Commits the mail; returns the replies. An error here is an answer too, since the mail was
-        received to its end.
-        """
+        """Commit the mail and return the replies; an error becomes a reply as well."""
         self.state = "commit"
         try:
             raw = await data.finish()
             if data.fault is not None:
                 maillog.refused(source=self.source, reason_code=data.fault, peer=self.host)
-                return self._answers(_FAULTS[data.fault])
+                return self._replies_for(_FAULTS[data.fault])
             receipt = await self.service.accept.accept(raw, envelope)
         except Exception as error:  # noqa: BLE001 - reliability.md 1, item 4
             error_id = new_error_id()
             maillog.failed(source=self.source, error_id=error_id, exc=error)
-            return self._answers(reply_to_error(error, error_id))
-        return self._answers(f"250 2.0.0 Queued as {receipt.mail_id}")
+            return self._replies_for(reply_to_error(error, error_id))
+        return self._replies_for(f"250 2.0.0 Queued as {receipt.mail_id}")
 
-    def _answers(self, reply: str) -> list[str]:
-        """SMTP answers once for all recipients."""
+    def _replies_for(self, reply: str) -> list[str]:
+        """Return the single reply for all recipients."""
         return [reply]
 
     async def smtp_QUIT(self, _arg: str | None) -> None:
-        """RFC 5321 4.1.1.10."""
+        """Handle QUIT (RFC 5321, 4.1.1.10)."""
         await self.quit()
 
     async def smtp_VRFY(self, _arg: str | None) -> None:
-        """Tells nobody which addresses exist (RFC 5321 3.5.3)."""
-        await self.push("252 2.0.0 Send the mail, then you will see")
+        """Handle VRFY without telling which addresses exist (RFC 5321, 3.5.3)."""
+        await self.push("252 2.0.0 Cannot verify addresses; send the mail to find out")
 
     async def smtp_HELP(self, _arg: str | None) -> None:
-        """Neither HELP, nor BDAT (RFC 3030), nor AUTH (RFC 4954)."""
+        """Refuse HELP, BDAT (RFC 3030) and AUTH (RFC 4954)."""
         await self.push("502 5.5.1 Not implemented")
 
     smtp_BDAT = smtp_HELP
@@ -275,7 +267,7 @@ class SMTP(SessionProtocol, base.SMTP):
 
 
 def commands_of(protocol: type[SessionProtocol]) -> dict[bytes, Any]:
-    """The commands a protocol class knows, by name."""
+    """Return the command methods of a protocol class by name."""
     return {
         name.removeprefix("smtp_").encode(): getattr(protocol, name)
         for name in dir(protocol)
@@ -289,8 +281,9 @@ SMTP.commands = commands_of(SMTP)
 def prototype_of(
     service: ListenerSettings, loop: asyncio.AbstractEventLoop, *, word: str
 ) -> dict[str, Any]:
-    """The state with which each protocol object begins: what aiosmtpd's constructor makes, done
-    once, and texts that never change.
+    """Return the attributes each protocol object starts with, built once per listener.
+
+    They are what aiosmtpd's constructor makes, and replies that never change.
     """
     stock = base.SMTP(
         Policy(service),
@@ -308,7 +301,7 @@ def prototype_of(
         "ENHANCEDSTATUSCODES",
     ]
     return {
-        **{name: vars(stock)[name] for name in BORROWED},
+        **{name: vars(stock)[name] for name in AIOSMTPD_ATTRIBUTES},
         "banner": f"220 {service.name} {word} ticketgate\r\n".encode(),
         "ehlo": _listing(service.name, extensions),
         "ehlo_tls": _listing(service.name, ["STARTTLS", *extensions]),
@@ -327,21 +320,17 @@ class SmtpServer(SmtpListeners):
     word: ClassVar[str] = "ESMTP"
 
     def __init__(self, listen: Sequence[str], service: ListenerSettings) -> None:
-        """``listen`` holds ``host:port``; port 0 lets the system choose. Nothing is opened before
-        :meth:`start`.
-        """
+        """Take ``host:port`` texts; port 0 lets the system choose. :meth:`start` opens them."""
         self._service = service
         self._prototype: dict[str, Any] = {}
         super().__init__(
             listen,
             SessionRegistry(service, self.protocol.source),
-            lambda: self.protocol(self._prototype, self._register),
+            lambda: self.protocol(self._prototype, self._registry),
         )
 
     async def start(self) -> None:
-        """See :meth:`SmtpListeners.start`. What a crash left of mails that were being received is removed
-        first.
-        """
+        """Remove files that a crash left half received, then open the listeners."""
         await asyncio.to_thread(remove_leftovers, self._service.accept.directory)
         self._prototype = prototype_of(self._service, asyncio.get_running_loop(), word=self.word)
         await super().start()

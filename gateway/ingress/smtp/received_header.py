@@ -1,6 +1,4 @@
-"""The Received field that we put before each mail (RFC 5321 4.4), so that its way can be read later
-and loops can be counted.
-"""
+"""The Received field added to each mail (RFC 5321, 4.4), to trace mails and detect loops."""
 
 from __future__ import annotations
 
@@ -18,15 +16,17 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,254}|\[[A-Za-z0-9.:]{1,64}\]")
 def received(
     *, helo: str, host: str, hostname: str, protocol: str, tls: str, number: str, now: datetime
 ) -> bytes:
-    """The field with its line ends. ``host`` is the address of the peer, "" for a Unix socket;
-    ``protocol`` stands for ESMTPS and the like.
+    """Return the field with line ends.
+
+    ``host`` is the peer's address, "" for a Unix socket; ``protocol`` is a word such as ESMTPS.
     """
     peer = f"[IPv6:{host}]" if ":" in host else f"[{host}]" if host else "local"
     name = helo if _NAME.fullmatch(helo) else "unknown"
+    tls_part = f"\r\n\t({tls})" if tls else ""
     return (
-        f"Received: from {name} ({peer})\r\n\tby {hostname} (ticketgate) with {protocol} id "
-        f"{number}"
-        f"{f'{chr(13)}{chr(10)}{chr(9)}({tls})' if tls else ''};\r\n\t{_date(now.replace(microsecond=0))}\r\n"
+        f"Received: from {name} ({peer})\r\n"
+        f"\tby {hostname} (ticketgate) with {protocol} id {number}{tls_part};\r\n"
+        f"\t{_date(now.replace(microsecond=0))}\r\n"
     ).encode("ascii", "replace")
 
 

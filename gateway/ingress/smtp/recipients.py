@@ -1,10 +1,9 @@
-"""Which recipients are ours, as the database says now.
+"""Which recipients are ours, according to the database.
 
-The addresses are kept in memory, since every RCPT asks. A channel that was added a moment ago is
-found because an address that seems not to be ours is looked up again before it is refused, at most
-a few times a second. What can go wrong: the database is away; then a recipient we know is still
-accepted (accepting the mail will fail softly) and an unknown one gets "try again later" rather than
-a false "no such user".
+Addresses are cached, since every RCPT asks. Before an address is refused, the database is asked
+again, at most a few times a second, so new channels are found at once. While the database is away,
+known recipients are still accepted (storing the mail fails temporarily) and unknown ones get "try
+again later" instead of a false "no such user".
 """
 
 from __future__ import annotations
@@ -15,11 +14,11 @@ from gateway.ingress.smtp.addresses import Addresses, Verdict
 from gateway.store.engine import Database
 from gateway.store.setup.pipelines import load_channels
 
-FRESH_SECONDS = 0.2
+FRESH_SECONDS = 0.2  # before an unknown address is looked up again
 
 
 class ChannelDirectory:
-    """The channels of a database as a :class:`gateway.ingress.smtp.addresses.Directory`."""
+    """The channels of a database as a Directory."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -27,14 +26,14 @@ class ChannelDirectory:
         self._read_at = float("-inf")
 
     async def refresh(self) -> None:
-        """Read the channels again; StoreUnavailable when that is not possible."""
+        """Read the channels again; StoreUnavailable if that is not possible."""
         async with self._database.read() as connection:
             channels = await load_channels(connection)
         self._addresses.replace(channel.address for channel in channels)
         self._read_at = time.monotonic()
 
     async def lookup(self, address: str) -> Verdict:
-        """See :class:`gateway.ingress.smtp.addresses.Directory`."""
+        """Return whether an address is ours, unknown in our domain, or foreign."""
         verdict = self._addresses.verdict(address)
         if verdict != "ours" and time.monotonic() - self._read_at > FRESH_SECONDS:
             await self.refresh()

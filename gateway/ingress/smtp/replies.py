@@ -1,8 +1,6 @@
-"""The replies to a client: their bytes, their enhanced status codes, and what is said when
-something of ours broke.
+"""Replies to clients: their bytes and enhanced status codes, and the replies to internal errors.
 
-What can go wrong: a reply that quotes an exception would show a client our insides; only its number
-is ever sent.
+A reply never quotes an exception, only the number under which it is logged.
 """
 
 from __future__ import annotations
@@ -15,7 +13,7 @@ from functools import lru_cache
 from gateway.errors import DiskFull, TicketgateError
 
 _ENHANCED = re.compile(r"\d{3}[ -][245]\.\d{1,3}\.\d{1,3} ")
-_CODES = {  # for the replies of aiosmtpd, which have none
+_AIOSMTPD_CODES = {  # since its replies have none
     "221": "2.0.0",
     "250": "2.0.0",
     "500": "5.5.2",
@@ -30,30 +28,29 @@ _CODES = {  # for the replies of aiosmtpd, which have none
 
 @lru_cache(512)
 def encoded(status: str | bytes) -> bytes:
-    """A reply with its line end and an enhanced status code (RFC 2034); bytes are taken as complete
-    but for the line end.
+    """Return a reply with line end and enhanced status code (RFC 2034).
+
+    Bytes get only the line end.
     """
     if isinstance(status, bytes):
         return status + b"\r\n"
-    code = _CODES.get(status[:3])
+    code = _AIOSMTPD_CODES.get(status[:3])
     if code is not None and not _ENHANCED.match(status):
         status = f"{status[:4]}{code} {status[4:]}"
     return status.encode("utf-8", "replace") + b"\r\n"
 
 
 def new_error_id() -> str:
-    """The number under which a client can tell us of an error; it stands in our log."""
+    """Return a number that ties a reply to our log entry."""
     return secrets.token_hex(4)
 
 
 def reply_to_error(error: Exception, error_id: str) -> str:
-    """The answer when we could not do it: the client is to try again later, also for errors of
-    ours.
-    """
+    """Return a temporary reply for an error, whatever its cause."""
     if isinstance(error, DiskFull) or (
         isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
     ):
-        return f"452 4.3.1 Not enough room, try again later ({error_id})"
+        return f"452 4.3.1 Not enough disk space, try again later ({error_id})"
     if isinstance(error, TicketgateError):
         return f"451 4.3.0 Cannot store mail now, try again later ({error_id})"
     return f"451 4.3.0 Internal error, try again later ({error_id})"

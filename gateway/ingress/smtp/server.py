@@ -1,9 +1,7 @@
-"""Listening sockets and the register of sessions: who is let in, who has waited too long, and how
-everything ends.
+"""Listening sockets and the registry of sessions: who may connect, time limits, shutdown.
 
-What can go wrong: more clients than places. Then whoever has been idle for longest gives way, so
-that a thousand silent sockets do not keep a good client from delivering. One timer a second looks
-at all sessions, which is cheaper than a timer for each command.
+If all places are taken, the session idle for longest is closed, so silent sockets cannot lock out
+good clients. One timer per second checks all sessions, which costs less than a timer per command.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from config.listen import parse_listen
 from gateway import maillog
 from gateway.ingress.limits import Admission, Networks
-from gateway.ingress.smtp.fair_turns import FairTurns
+from gateway.ingress.smtp.loop_throttle import LoopThrottle
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Sequence
@@ -32,7 +30,7 @@ if TYPE_CHECKING:
 
 _SWEEP_SECONDS = 1.0
 _BACKLOG = 1024
-_ABORT_SECONDS = 1.0  # for a session that was cut off to tidy up
+_ABORT_SECONDS = 1.0  # for an aborted session to clean up
 _FULL = "421 4.3.2 Too many connections, try again later"
 _EXCESS = "421 4.7.0 Too many connections from your address, try again later"
 _STOPPING = "421 4.3.2 Service is stopping, try again later"
@@ -41,8 +39,9 @@ State = Literal["greeting", "command", "data", "commit", "parting"]
 
 @dataclass(frozen=True, kw_only=True)
 class ListenerSettings:
-    """What every session of a listener needs. ``pause`` waits the seconds it is given before an
-    error is answered.
+    """What every session of a listener needs.
+
+    ``pause`` sleeps before the reply to an error.
     """
 
     accept: Acceptor
@@ -57,14 +56,12 @@ class ListenerSettings:
 
     @cached_property
     def name(self) -> str:
-        """What we call ourselves: the configured name, else that of the machine, without asking the
-        DNS.
-        """
+        """Our host name: the configured one, else the machine's, without asking the DNS."""
         return self.hostname or socket.gethostname() or "localhost"
 
     @cached_property
     def exempt(self) -> Networks:
-        """The networks that are trusted as our own infrastructure, and Unix sockets."""
+        """Our own infrastructure: the exempt networks, and Unix sockets."""
         return Networks(self.limits.exempt, local=True)
 
     @cached_property
@@ -74,7 +71,7 @@ class ListenerSettings:
 
 
 class OpenSession(Protocol):
-    """What the register wants from a connection."""
+    """What the registry needs of a session."""
 
     state: State
     since: float
@@ -84,147 +81,138 @@ class OpenSession(Protocol):
         """Whether a mail has been begun."""
         ...
 
-    def check(self, now: float, patience: float) -> None:
-        """Ends the session when it has waited longer than ``patience`` seconds for a command, or
-        too long for anything else.
-        """
+    def check(self, now: float, idle_limit: float) -> None:
+        """End the session if it was idle for more than ``idle_limit`` or is too slow."""
         ...
 
-    def dismiss(self, reply: str) -> None:
-        """Says a last reply and closes."""
+    def close_with(self, reply: str) -> None:
+        """Send a last reply and close."""
         ...
 
     def abort(self) -> None:
-        """Closes at once."""
+        """Close at once."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class SessionRegistry:
-    """The open sessions of one listener, and who else may come in."""
+    """The open sessions of one listener; decides who else may connect."""
 
     service: ListenerSettings
     source: str
     sessions: set[OpenSession] = field(default_factory=set)
     stopping: bool = False
-    turns: FairTurns = field(default_factory=FairTurns)
+    throttle: LoopThrottle = field(default_factory=LoopThrottle)
     _admission: Admission = field(init=False)
     _empty: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        """The count by address belongs to this listener."""
+        """Create the count per address, which belongs to this listener."""
         self._admission = Admission(self.service.limits, self.service.exempt)
         self._empty.set()
 
-    def enter(self, session: OpenSession, now: float) -> str | None:
-        """Takes a new session in; returns the reply to refuse it with where there is no place."""
+    def add(self, session: OpenSession, now: float) -> str | None:
+        """Add a session; return the reply to refuse it with if there is no place."""
         if self.stopping:
             return _STOPPING
-        if len(self.sessions) >= self.service.limits.connections and not self._make_place(now):
+        if len(self.sessions) >= self.service.limits.connections and not self._evict_idle(now):
             return _FULL
         self.sessions.add(session)
         self._empty.clear()
         return None
 
-    def _make_place(self, now: float) -> bool:
-        """Whoever has sent no command for longest gives way, those first who have begun no mail:
-        beginning one must not reserve a place.
+    def _evict_idle(self, now: float) -> bool:
+        """Close the session idle for longest, first those that have begun no mail.
+
+        Beginning a mail must not reserve a place for long. Returns whether one was closed.
         """
-        patience = self.service.limits.evict_idle_seconds
+        min_idle = self.service.limits.evict_idle_seconds
         idle = [session for session in self.sessions if session.state == "command"]
         silent = [
             session
             for session in idle
-            if now - session.since >= patience * (2 if session.in_transaction else 1)
+            if now - session.since >= min_idle * (2 if session.in_transaction else 1)
         ]
         oldest = min(
             silent, key=lambda session: (session.in_transaction, session.since), default=None
         )
         if oldest is None:
             return False
-        oldest.dismiss(_FULL)
+        oldest.close_with(_FULL)
         self.sessions.discard(oldest)
         return True
 
-    def admit(self, host: str, now: float) -> str | None:
-        """Counts a session for the address it comes from; returns the reply to refuse it with where
-        that has too many.
-        """
-        if self._admission.enter(host, now):
+    def count_address(self, host: str, now: float) -> str | None:
+        """Count a session for its address; return the reply to refuse it with if too many."""
+        if self._admission.admit(host, now):
             return None
         maillog.refused(source=self.source, reason_code="connections_per_address", peer=host)
         return _EXCESS
 
-    def leave(self, session: OpenSession, admitted: str | None) -> None:
-        """A session has ended; ``admitted`` is the address it was counted for, None where it was
-        not.
-        """
-        if admitted is not None:
-            self._admission.leave(admitted)
+    def remove(self, session: OpenSession, counted_address: str | None) -> None:
+        """Remove a session; ``counted_address`` is the address it was counted for, if any."""
+        if counted_address is not None:
+            self._admission.release(counted_address)
         self.sessions.discard(session)
         if not self.sessions:
             self._empty.set()
 
     def sweep(self, now: float) -> None:
-        """Looks at each session as of the event loop's time ``now``."""
+        """Check each session as of the event loop's time ``now``."""
         limits = self.service.limits
         crowded = len(self.sessions) >= limits.connections * 9 // 10
-        patience = limits.busy_command_seconds if crowded else limits.command_seconds
+        idle_limit = limits.busy_command_seconds if crowded else limits.command_seconds
         for session in tuple(self.sessions):
-            session.check(now, patience)
-        self._admission.forget(now)
+            session.check(now, idle_limit)
+        self._admission.expire(now)
 
     async def drain(self, grace: float) -> None:
-        """Sends idle clients away, lets those who are sending a mail finish it for ``grace``
-        seconds, then cuts them off.
-        """
+        """Close idle sessions, give others ``grace`` seconds to finish, abort the rest."""
         self.stopping = True
         for session in tuple(self.sessions):
             if session.state in ("command", "greeting") and not session.in_transaction:
-                session.dismiss(_STOPPING)
-        await self._ended(grace)
+                session.close_with(_STOPPING)
+        await self._wait_until_empty(grace)
         for session in tuple(self.sessions):
             session.abort()
-        await self._ended(_ABORT_SECONDS)
+        await self._wait_until_empty(_ABORT_SECONDS)
 
-    async def _ended(self, seconds: float) -> None:
+    async def _wait_until_empty(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._empty.wait()
 
 
 class SmtpListeners:
-    """The listeners of one protocol. ``addresses`` is where they really listen, once started."""
+    """The listeners of one protocol; ``addresses`` are the real ones after start."""
 
     def __init__(
         self,
         listen: Sequence[str],
-        register: SessionRegistry,
+        registry: SessionRegistry,
         factory: Callable[[], asyncio.Protocol],
     ) -> None:
-        """``listen`` holds ``host:port`` or ``unix:/path``; ``factory`` makes the protocol object
-        of a connection.
-        """
+        """Take ``host:port`` or ``unix:/path`` texts and a factory of protocol objects."""
         self._listen = tuple(listen)
-        self._register = register
+        self._registry = registry
         self._factory = factory
         self._servers: list[asyncio.Server] = []
         self._timer: asyncio.TimerHandle | None = None
         self.addresses: tuple[str, ...] = ()
 
     async def start(self) -> None:
-        """Opens all listeners; OSError where one cannot be opened, and then none is."""
+        """Open all listeners; OSError if one cannot be opened, and then none is."""
         loop = asyncio.get_running_loop()
         addresses: list[str] = []
         try:
             for text in self._listen:
                 listen = parse_listen(text)
                 if listen.path:
-                    _forget_socket(text)  # left over from a process that is gone
+                    _remove_socket(text)  # left by a process that died
                     server = await loop.create_unix_server(
                         self._factory, listen.path, backlog=_BACKLOG
                     )
-                    _open_to_all(listen.path)
+                    _allow_everybody(listen.path)
                     addresses.append(text)
                 else:
                     server = await loop.create_server(
@@ -241,13 +229,11 @@ class SmtpListeners:
     @property
     def sessions(self) -> int:
         """The number of open sessions."""
-        return len(self._register.sessions)
+        return len(self._registry.sessions)
 
     def sweep(self, now: float | None = None) -> None:
-        """Ends sessions that have waited too long, as of the event loop's time ``now``; happens
-        every second by itself.
-        """
-        self._register.sweep(asyncio.get_running_loop().time() if now is None else now)
+        """End overdue sessions; runs every second by itself."""
+        self._registry.sweep(asyncio.get_running_loop().time() if now is None else now)
 
     def _tick(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(_SWEEP_SECONDS, self._tick)
@@ -258,27 +244,23 @@ class SmtpListeners:
             server.close()
         self._servers.clear()
         for text in self._listen:
-            _forget_socket(text)
+            _remove_socket(text)
 
     async def stop(self, grace: float) -> None:
-        """Accepts no new connection, and returns when all sessions have ended, after ``grace``
-        seconds at the latest.
-        """
+        """Accept no new connections, and return when all sessions ended or were aborted."""
         self._close()
-        await self._register.drain(grace)
+        await self._registry.drain(grace)
         if self._timer is not None:
             self._timer.cancel()
 
 
-def _forget_socket(listen: str) -> None:
+def _remove_socket(listen: str) -> None:
     if listen.startswith("unix:"):
         Path(listen.removeprefix("unix:")).unlink(missing_ok=True)
 
 
-def _open_to_all(path: str) -> None:
-    """The MTA runs as another user; who may deliver is a matter of the folder, as with a port of
-    the loopback it is one of the machine.
-    """
+def _allow_everybody(path: str) -> None:
+    """Let the MTA's user write to the socket; access is controlled by its folder."""
     Path(path).chmod(0o666)
 
 

@@ -1,8 +1,6 @@
-"""The certificate of the listeners, read again when its files change, so that a renewed one is used
-without a restart.
+"""The certificate of the listeners, loaded again when its files change, without a restart.
 
-What can go wrong: the files change one after the other, or are not readable for a moment; then the
-certificate that was good stays in use.
+If the files are unreadable or do not match for a moment, the previous certificate stays in use.
 """
 
 from __future__ import annotations
@@ -20,13 +18,13 @@ class Certificate:
     """A certificate chain and its key in PEM files."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
-        """Reads both at once, so that a wrong file is found at the start: OSError or ssl.SSLError."""
+        """Load both files at once to find mistakes at start: OSError or ssl.SSLError."""
         self._files = (certificate, key)
         self._seen = self._stamp()
         self._context = self._load()
 
     def context(self) -> ssl.SSLContext:
-        """What the next handshake uses: TLS 1.2 or newer, with the files as they are now."""
+        """Return the TLS context (1.2 or newer) of the files as they are now."""
         try:
             stamp = self._stamp()
             if stamp != self._seen:

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 
 
 def ticketgate(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
-    """Runs the command in a folder, with nothing of ours in its environment but what the test says."""
+    """Run the command in a folder, with no environment but what the test sets."""
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -43,15 +43,14 @@ for folder in sys.argv[1:]:
         sys.argv = ["ticketgate", "--config", "ticketgate.toml", "config", "check"]
         main()
         os._exit(0)
-    open(os.path.join(folder, "code"), "w").write(str(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])))
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    open(os.path.join(folder, "code"), "w").write(str(code))
 """
 
 
 @pytest.fixture(scope="module")
 def checked(tmp_path_factory) -> Path:
-    """Runs ``config check`` on a copy of each broken folder, each in a process of its own; the
-    program is imported once and forked, to be quick.
-    """
+    """Run ``config check`` on a copy of each broken folder, in forked processes to be quick."""
     root = tmp_path_factory.mktemp("broken")
     copies = [shutil.copytree(folder, root / folder.name) for folder in BROKEN]
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "TERM": "dumb"}
@@ -63,9 +62,7 @@ def checked(tmp_path_factory) -> Path:
 
 @pytest.mark.parametrize("name", [folder.name for folder in BROKEN])
 def test_a_broken_configuration_says_what_is_wrong(name, checked):
-    """Each broken file gives its expected text on stderr, all problems at once, nothing on stdout,
-    and exit code 78.
-    """
+    """Each broken file gives its expected stderr, no stdout, and exit code 78."""
     answer = {part: (checked / name / part).read_text() for part in ("stdout", "stderr", "code")}
     assert answer == {
         "stdout": "",
@@ -75,7 +72,7 @@ def test_a_broken_configuration_says_what_is_wrong(name, checked):
 
 
 def test_there_are_enough_broken_configurations():
-    """The folder holds at least the number that was promised, and every one has its expected text."""
+    """There are at least 25 broken files, and each has its expected text."""
     assert len(BROKEN) >= 25
     assert all((folder / "expected-error").read_text() for folder in BROKEN)
 
@@ -111,9 +108,7 @@ def test_a_missing_named_file_is_78(command, tmp_path):
 
 @pytest.mark.parametrize("form", [[], ["--json"]], ids=["text", "json"])
 def test_show_hides_secrets(form, tmp_path):
-    """Neither a password nor the one inside a URL is printed, in either form; where a value came
-    from is.
-    """
+    """No password is printed, not even one in a URL; sources are."""
     environ = {
         "TICKETGATE_OUTBOUND__HOST": "relay.example.org",
         "TICKETGATE_OUTBOUND__USERNAME": "desk",

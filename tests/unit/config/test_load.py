@@ -1,6 +1,4 @@
-"""The configuration that holds: defaults, sources and their order, secrets, and the files that ship
-with the program.
-"""
+"""Valid configurations: defaults, sources and their order, secrets, and the files shipped."""
 
 from __future__ import annotations
 
@@ -108,9 +106,7 @@ def test_what_is_set_stays_where_it_is():
 
 
 def test_later_sources_win(tmp_path):
-    """Environment beats credentials, credentials beat the file, the file beats the defaults; and
-    each key says where it came from.
-    """
+    """Environment beats credentials, they beat the file, it beats the defaults."""
     path = tmp_path / "ticketgate.toml"
     path.write_text(
         '[account]\nname = "file"\ntime_zone = "Europe/Vienna"\n[log]\nlevel = "debug"\n'
@@ -134,9 +130,7 @@ def test_later_sources_win(tmp_path):
 
 
 def test_lists_and_numbers_in_the_environment_are_json():
-    """A list is written as JSON there, a number and a truth value as they are, and text needs no
-    quotes.
-    """
+    """Lists, numbers and truth values are JSON; text needs no quotes."""
     environ = {
         "TICKETGATE_SMTP__LISTEN": '["127.0.0.1:0", "[::1]:0"]',
         "TICKETGATE_LIMITS__RECIPIENTS": "7",
@@ -153,9 +147,7 @@ def test_lists_and_numbers_in_the_environment_are_json():
 
 
 def test_an_empty_value_switches_a_listener_off():
-    """interfaces.md 6: each listener is off when its variable is empty, those that are lists as
-    well as those that are text.
-    """
+    """An empty variable switches a listener off (interfaces.md 6)."""
     environ = {f"TICKETGATE_{section}__LISTEN": "" for section in ("SMTP", "LMTP", "WEB", "HEALTH")}
     settings = load(None, environ).settings
     assert (
@@ -192,9 +184,7 @@ def test_misspelt_environment_is_a_problem():
 
 
 def test_a_secret_comes_from_its_file(tmp_path):
-    """password_file is read once at start, without the line end an editor adds; the secret shows in
-    no representation.
-    """
+    """password_file is read without its line end; no representation shows the secret."""
     secret = tmp_path / "secret"
     secret.write_text("hunter2\n")
     environ = {
@@ -208,9 +198,7 @@ def test_a_secret_comes_from_its_file(tmp_path):
 
 
 def test_a_mailbox_takes_its_password_from_a_credential(tmp_path):
-    """The systemd credential imap.NAME.password reaches the mailbox of that name, and one for no
-    mailbox is a problem.
-    """
+    """imap.NAME.password reaches that mailbox; one for none is a problem."""
     path = tmp_path / "ticketgate.toml"
     path.write_text(
         '[[imap]]\nname = "my.desk"\nhost = "h.example"\nusername = "u"\nchannel = "a@b.example"\n'
@@ -222,7 +210,7 @@ def test_a_mailbox_takes_its_password_from_a_credential(tmp_path):
     environ = {"CREDENTIALS_DIRECTORY": str(credentials)}
     assert load(path, environ).settings.imap[0].password.get_secret_value() == "hunter2"
     (credentials / "imap.other.password").write_text("x")
-    with pytest.raises(ConfigError, match=r"imap\.other\.password: belongs to no table"):
+    with pytest.raises(ConfigError, match=r"imap\.other\.password: matches no table"):
         load(path, environ)
 
 

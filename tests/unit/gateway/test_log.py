@@ -16,7 +16,7 @@ PERSON = "Erika.Mustermann@example.org"
 
 @pytest.fixture
 def stream():
-    """Where the log goes during the test; afterwards logging is as it was for nobody in particular."""
+    """Capture the log of the test; reset logging afterwards."""
     target = io.StringIO()
     log.configure(level="info", form="json", addresses="hashed", stream=target)
     yield target
@@ -29,9 +29,7 @@ def lines(stream: io.StringIO) -> list[dict]:
 
 
 def test_a_mail_has_one_canonical_line(stream):
-    """Receiving and processing a mail leaves one line at the default level, which tells all that is
-    known.
-    """
+    """A processed mail leaves one line at the default level."""
     maillog.queued(mail_id=7, source="smtp", size=4711, peer="192.0.2.1")
     maillog.processed(
         mail_id=7,
@@ -98,9 +96,7 @@ def test_a_sentence_with_an_address_is_redacted(stream):
 
 
 def test_the_text_of_foreign_errors_is_not_logged(stream):
-    """An exception is shown by type and place; its text, which may quote a mail, is not; ours is
-    plain and is shown.
-    """
+    """Foreign errors are logged by type and place, our own with their text."""
     try:
         raise ValueError("invalid literal: 'the whole body of a mail'")
     except ValueError as error:
@@ -124,9 +120,7 @@ def test_a_full_disk_is_seen(stream):
 )
 @pytest.mark.parametrize("level", ["debug", "info"])
 def test_libraries_are_held_at_warning(stream, library, level):
-    """Mail libraries log addresses at INFO and bodies and tokens at DEBUG; not even `level =
-    "debug"` lets that through.
-    """
+    """Mail libraries stay at WARNING, whatever the level."""
     log.configure(level=level, form="json", addresses="hashed", stream=stream)
     logger = logging.getLogger(library)
     logger.debug("body: %s", "Dear Sir")

@@ -149,7 +149,7 @@ def test_an_unknown_name_lists_the_known_ones(cli, configure):
     assert done.code == os.EX_USAGE
     assert (
         done.err
-        == "ticketgate: the configuration has no mailbox 'dsek'; [[imap]] tables: desk, old\n"
+        == "ticketgate: no mailbox 'dsek' in the configuration; [[imap]] tables: desk, old\n"
     )
 
 

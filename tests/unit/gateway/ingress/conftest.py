@@ -1,6 +1,4 @@
-"""A listener with a spool of files, opened as a test wants it, and a client that says exactly the
-bytes it is told.
-"""
+"""Fixtures of the listeners: a server with a spool of files, a client that sends exact bytes."""
 
 from __future__ import annotations
 
@@ -38,21 +36,17 @@ DEFAULT = Limits()
 
 
 def pytest_asyncio_loop_factories(item):
-    """The event loop of the daemon; for TLS, and what commands do as well, also the one of the
-    standard library.
-    """
+    """Run on uvloop as the daemon does; TLS and IMAP connections on asyncio's loop too."""
     loops = {"uvloop": uvloop.new_event_loop}
     return (
         loops | {"asyncio": asyncio.new_event_loop}
-        if item.path.name in ("test_tls.py", "test_imap_session.py")
+        if item.path.name in ("test_tls.py", "test_connection.py")
         else loops
     )
 
 
 class Spool(FileSpool):
-    """A spool of files whose commits a test can hold up (``gate``) and let fail (``errors``, one a
-    call, or ``bad``, by a word in the mail).
-    """
+    """A spool of files whose commits a test can block (``gate``) or fail (``errors``, ``bad``)."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, sync=False)
@@ -135,9 +129,7 @@ class Client:
         return self
 
     async def mail(self, data: bytes) -> str:
-        """Delivers one mail, given as it goes over the wire without its end; returns the last
-        reply.
-        """
+        """Deliver one mail, given as on the wire without its end; return the last reply."""
         await self.begin()
         await self.send(data + b".\r\n")
         return await self.reply()
@@ -191,9 +183,7 @@ class Desk:
 
 @pytest.fixture
 async def open_desk(tmp_path: Path, clock: Clock) -> AsyncIterator[Callable[..., Awaitable[Desk]]]:
-    """What it gives, awaited with ``limits`` and further arguments of :class:`ListenerSettings`, opens a
-    listener on a free port.
-    """
+    """Yield a function that opens a listener on a free port with the given settings."""
     desks: list[Desk] = []
 
     async def opened(
@@ -291,9 +281,7 @@ def make_pair(
 
 @pytest.fixture
 def printed_log():
-    """What is logged during the test, at the default level, whatever an earlier test did with the
-    log.
-    """
+    """Capture the log of the test at the default level."""
     written = io.StringIO()
     log.configure(level="info", form="json", addresses="hashed", stream=written)
     yield written

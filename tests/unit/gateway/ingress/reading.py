@@ -1,6 +1,4 @@
-"""Whoever reads mailboxes into a real store, put together for tests: the store, the reader, the
-watcher, and what can be waited for.
-"""
+"""A reader and a watcher of mailboxes on a real store, put together for tests."""
 
 from __future__ import annotations
 
@@ -14,8 +12,8 @@ from gateway.clock import Clock
 from gateway.ingress.accept import Acceptor
 from gateway.ingress.imap.account import ImapAccount
 from gateway.ingress.imap.commands import ImapSession
-from gateway.ingress.imap.connection import Patience
-from gateway.ingress.imap.fetch import Suspicion
+from gateway.ingress.imap.connection import Timeouts
+from gateway.ingress.imap.fetch import FetchFailures
 from gateway.ingress.imap.reader import MailboxReader
 from gateway.ingress.imap.watcher import Intervals, Watcher
 from gateway.ingress.limits import Limits
@@ -38,7 +36,7 @@ QUICK = Intervals(
     last_pause=0.05,
     refused=60,
     goodbye=0.5,
-    patience=Patience(connect=5, silence=2.0, command=20, goodbye=0.3),
+    timeouts=Timeouts(connect=5, silence=2.0, command=20, goodbye=0.3),
 )
 
 
@@ -68,6 +66,11 @@ def account_of(port, after="keep", move_to="", **more):
     )
 
 
+def on(server, **settings):
+    """The account of the test's user on a server."""
+    return account_of(server.port, username=server.user, **settings)
+
+
 class World:
     """A store, and everything that reads a mailbox into it."""
 
@@ -87,7 +90,7 @@ class World:
         )
         self.boxes = Mailboxes(database)
         self.tokens = Tokens(database, self.clock)
-        self.suspicion = Suspicion()
+        self.fetch_failures = FetchFailures()
 
     async def raws(self):
         """Every stored mail, in order."""
@@ -114,7 +117,7 @@ class World:
         """A reader that has opened the folder."""
         await self.boxes.register([(account.name, account.place)])
         held = await self.boxes.claim([account.name], 15, self.clock.now())
-        session = await ImapSession.open(account.server(), QUICK.patience)
+        session = await ImapSession.open(account.server(), QUICK.timeouts)
         try:
             await account.sign_in(session, self.tokens)
             reader = MailboxReader(
@@ -124,7 +127,7 @@ class World:
                 self.accept,
                 self.boxes,
                 self.clock,
-                self.suspicion,
+                self.fetch_failures,
             )
             await reader.open()
             yield reader

@@ -1,8 +1,7 @@
-"""A process that runs the real listeners over a spool of files, for tests and measurements that
-need another process.
+"""Run the real listeners over a spool of files in a process of their own.
 
 ``serve.py FOLDER [--lmtp] [--forget] [--no-sync]`` prints one line of JSON with its address and
-pid, and stops at SIGTERM; then it prints what it used.
+pid. At SIGTERM it stops and prints what it used.
 """
 
 from __future__ import annotations
@@ -33,9 +32,7 @@ if TYPE_CHECKING:
 
 
 class FileSpool:
-    """A spool that is as durable as a file system: a group goes into one new file, synced before
-    its name is; large mails keep their own.
-    """
+    """A durable spool of synced files; large mails keep their own file."""
 
     def __init__(self, folder: Path, *, sync: bool = True) -> None:
         self.folder = folder
@@ -83,9 +80,7 @@ class NoSpool:
 
 
 class StallMeter:
-    """Keeps the most processor time that one pass of the event loop took; time that other programs
-    took does not count.
-    """
+    """Measures the most processor time of one pass of the event loop."""
 
     def __init__(self) -> None:
         self.worst = 0.0

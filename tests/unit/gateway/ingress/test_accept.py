@@ -43,9 +43,7 @@ async def hold(desk, envelope):
 
 
 async def test_mail_that_waits_is_committed_together(desk, envelope):
-    """All mails that arrive during a commit share the next one, in order, and each gets its own
-    number.
-    """
+    """Mails that arrive during a commit share the next one, in order."""
     first = await hold(desk, envelope)
     others = [
         asyncio.create_task(desk.accept.accept(mail(number), envelope)) for number in range(10)
@@ -59,9 +57,7 @@ async def test_mail_that_waits_is_committed_together(desk, envelope):
 
 
 async def test_groups_have_a_limit(desk, envelope):
-    """A group is at most 200 mails and 16 MiB, so that nobody waits for ever longer commits; a
-    single mail may be larger than that.
-    """
+    """A group has at most 200 mails and 16 MiB, or one larger mail."""
     first = await hold(desk, envelope)
     others = [
         asyncio.create_task(desk.accept.accept(mail(number), envelope))
@@ -71,16 +67,14 @@ async def test_groups_have_a_limit(desk, envelope):
         asyncio.create_task(desk.accept.accept(mail("large", 7 << 20), envelope)) for _ in range(3)
     ]
     huge = asyncio.create_task(desk.accept.accept(mail("huge", 17 << 20), envelope))
-    await until(lambda: len(desk.accept._waiting) == len(others) + 4)
+    await until(lambda: len(desk.accept._pending) == len(others) + 4)
     desk.spool.gate.set()
     await asyncio.gather(first, *others, *large, huge)
     assert (GROUP_MAILS, desk.spool.groups) == (200, [1, 200, 5 + 2, 1, 1])
 
 
 async def test_one_bad_mail_does_not_refuse_the_others(desk, envelope):
-    """When a group fails each mail is tried alone: the bad one gets its error, the others their
-    receipt.
-    """
+    """After a failed group each mail is tried alone and gets its own result."""
     desk.spool.bad = {b"number-3-": ValueError("bad")}
     first = await hold(desk, envelope)
     others = [
@@ -102,9 +96,7 @@ async def test_one_bad_mail_does_not_refuse_the_others(desk, envelope):
 
 
 async def test_a_store_that_is_away_is_not_asked_for_each_mail(desk, envelope):
-    """When the database does not answer, the whole group is told at once, and the next mail is
-    tried again.
-    """
+    """If the database is away the whole group fails at once."""
     first = await hold(desk, envelope)
     others = [
         asyncio.create_task(desk.accept.accept(mail(number), envelope)) for number in range(6)
@@ -120,9 +112,7 @@ async def test_a_store_that_is_away_is_not_asked_for_each_mail(desk, envelope):
 
 @pytest.mark.parametrize("when", ["in the commit", "before it"])
 async def test_a_cancelled_caller_does_not_cancel_the_commit(desk, envelope, when):
-    """Once handed in, a mail is stored, also when its caller is cancelled during the commit or
-    while he waits for one.
-    """
+    """A mail handed in is stored even if its caller is cancelled."""
     first = await hold(desk, envelope)
     second = asyncio.create_task(desk.accept.accept(mail(2), envelope))
     await asyncio.sleep(0)
@@ -192,9 +182,7 @@ async def test_size_and_digest_are_those_of_the_bytes(desk, envelope, size):
 
 
 async def test_mails_that_lie_ready_keep_their_order(desk, envelope):
-    """Mails handed in together get ascending ids, share commits, and the error of the first that
-    failed is the error of the call.
-    """
+    """Mails handed in together get ascending ids; the first error is raised."""
     assert await desk.accept.accept_all([]) == []
     receipts = await desk.accept.accept_all(
         [(mail(number), envelope) for number in range(GROUP_MAILS + 6)]

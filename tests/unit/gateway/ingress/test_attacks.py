@@ -11,9 +11,7 @@ from gateway.ingress.mail_files import FoundMail, iter_paths
 
 
 async def test_beginning_a_mail_reserves_no_place(open_desk):
-    """All places taken by clients that began a mail and fell silent: a good client gets in, and
-    those who have begun nothing give way first.
-    """
+    """Silent clients give way to good ones, even if they have begun a mail."""
     desk = await open_desk(limits=Limits(connections=3, evict_idle_seconds=0.0))
     silent = [await desk.hello() for _ in range(3)]
     for client in silent[:2]:
@@ -35,16 +33,14 @@ async def test_a_mail_under_way_is_given_time(open_desk):
     desk = await open_desk(limits=Limits(connections=1, evict_idle_seconds=60.0))
     busy = await desk.hello()
     await busy.say("MAIL FROM:<a@client.example>")
-    register = desk.server._register
-    since = next(iter(register.sessions)).since
-    assert not register._make_place(since + 119.0)
-    assert register._make_place(since + 121.0)
+    registry = desk.server._registry
+    since = next(iter(registry.sessions)).since
+    assert not registry._evict_idle(since + 119.0)
+    assert registry._evict_idle(since + 121.0)
 
 
 def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
-    """A named pipe, a device and a link to itself in a folder or Maildir are told and not opened;
-    the mails beside them are read.
-    """
+    """Pipes, devices and looping links are reported and not opened."""
     for name in ("box/cur", "box/new", "folder"):
         (tmp_path / name).mkdir(parents=True)
     for folder in ("box/new", "folder"):

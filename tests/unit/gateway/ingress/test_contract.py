@@ -1,6 +1,4 @@
-"""What we rely on in aiosmtpd, and what of it must never be reached: read again with each new
-version.
-"""
+"""What is used of aiosmtpd, and what must never be reached: review both with each new version."""
 
 from __future__ import annotations
 
@@ -14,27 +12,25 @@ import aiosmtpd.smtp
 import pytest
 
 from gateway.ingress.smtp.lmtp import LMTP
-from gateway.ingress.smtp.protocol import BORROWED, SMTP
+from gateway.ingress.smtp.protocol import AIOSMTPD_ATTRIBUTES, SMTP
 from gateway.ingress.smtp.session import SessionProtocol
 
 
 def test_version_is_the_one_that_was_read():
-    """The library is pinned; whoever changes the version reads its source again and then changes
-    this line.
-    """
+    """The library is pinned: read its source again before changing this line."""
     assert version("aiosmtpd") == "1.4.6"
 
 
 async def test_borrowed_attributes_are_made_by_its_constructor():
     """Each attribute that our instances take over is really set by aiosmtpd's constructor."""
     stock = aiosmtpd.smtp.SMTP(object(), hostname="x", loop=asyncio.get_running_loop())
-    assert set(BORROWED) <= set(vars(stock))
+    assert set(AIOSMTPD_ATTRIBUTES) <= set(vars(stock))
 
 
 async def test_its_constructor_makes_nothing_else_that_its_methods_need(desk):
     """The methods of aiosmtpd that we call name no attribute of the instance that ours lacks."""
     client = await desk.hello()
-    session = next(iter(desk.server._register.sessions))
+    session = next(iter(desk.server._registry.sessions))
     used = set()
     for name in (
         "smtp_MAIL",
@@ -73,9 +69,7 @@ async def test_its_constructor_makes_nothing_else_that_its_methods_need(desk):
     ],
 )
 def test_what_must_not_be_inherited_is_ours(name):
-    """The stock versions of these have the faults that reliability.md 2 lists; none of them is
-    reachable.
-    """
+    """None of the stock methods with the faults of reliability.md 2 is reachable."""
     for protocol in (SMTP, LMTP):
         assert getattr(protocol, name) is not getattr(aiosmtpd.smtp.SMTP, name)
 
@@ -92,9 +86,7 @@ def test_what_must_not_be_inherited_is_ours(name):
     ],
 )
 def test_the_transport_talks_to_us_only(name):
-    """No event of the transport reaches a base class, which would keep a second buffer or cancel
-    our task.
-    """
+    """No transport event reaches a base class, which would cancel our task."""
     assert getattr(SMTP, name) is getattr(SessionProtocol, name)
 
 

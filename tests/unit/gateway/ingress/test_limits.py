@@ -20,9 +20,7 @@ def now():
 
 
 async def later(desk, seconds, since=None):
-    """Looks at all sessions as of so many seconds from now, or since an instant: what is to be too
-    early must not be late on a slow machine.
-    """
+    """Check all sessions as of some seconds from now, or since an instant."""
     desk.server.sweep((now() if since is None else since) + seconds)
 
 
@@ -39,9 +37,7 @@ async def test_recipients_of_a_mail(open_desk):
 
 
 async def test_mails_of_a_session(open_desk):
-    """After its last mail a session is ended with 421 at the next command; QUIT is still answered
-    as ever.
-    """
+    """After the last allowed mail the next command gets 421, except QUIT."""
     desk = await open_desk(limits=Limits(mails_per_session=2))
     first, second = await desk.hello(), await desk.hello()
     for client in (first, second):
@@ -81,9 +77,7 @@ async def test_an_error_is_answered_after_its_delay(open_desk):
 
 
 async def test_nothing_is_done_after_the_last_word(open_desk, printed_log):
-    """A session that was ended while it paused for an error does not go on with what the client had
-    sent ahead, and that is no error of ours.
-    """
+    """A session that was ended during a pause executes no more commands."""
     over = asyncio.Event()
 
     async def pause(_seconds):
@@ -91,7 +85,7 @@ async def test_nothing_is_done_after_the_last_word(open_desk, printed_log):
 
     desk = await open_desk(pause=pause)
     client = await desk.hello()
-    session = next(iter(desk.server._register.sessions))
+    session = next(iter(desk.server._registry.sessions))
     before = session._received
     sent = (
         b"XYZZY\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<support@desk.example>\r\nDATA\r\nx\r\n.\r\n"
@@ -117,7 +111,7 @@ async def test_unknown_recipients_of_a_session(desk):
 
 
 async def test_connections_in_all(open_desk):
-    """When all places are taken a newcomer is told to come again; a place that becomes free is his."""
+    """If all places are taken, new clients are refused until one becomes free."""
     desk = await open_desk(limits=Limits(connections=3))
     clients = [await desk.hello() for _ in range(3)]
     refused = await desk.connect()
@@ -129,7 +123,7 @@ async def test_connections_in_all(open_desk):
 
 
 async def test_connections_of_an_address(open_desk):
-    """An address that is not exempt has a limit of its own; other addresses are not touched by it."""
+    """Each address that is not exempt has its own limit."""
     desk = await open_desk(limits=Limits(connections_per_address=2, **STRICT))
     clients = [await desk.hello() for _ in range(2)]
     refused = await desk.connect()
@@ -171,7 +165,7 @@ async def test_idle_sessions_end(desk):
 
 
 async def test_idle_sessions_end_sooner_when_places_are_scarce(open_desk):
-    """With nine of ten places taken 30 s is all the patience there is."""
+    """With nine of ten places taken 30 s is all the timeouts there is."""
     desk = await open_desk(limits=Limits(connections=10))
     clients = [await desk.hello() for _ in range(8)]
     await later(desk, 31)
@@ -182,14 +176,12 @@ async def test_idle_sessions_end_sooner_when_places_are_scarce(open_desk):
 
 
 async def test_slow_data_ends(desk):
-    """Less than 500 bytes a second in DATA, over a minute, ends the session, and nothing of the
-    mail is stored.
-    """
+    """Less than 500 bytes a second over a minute ends the session and drops the mail."""
     began = now()
     client = await desk.hello()
     await client.begin()
     await client.send(b"x" * 20_000)
-    await until(lambda: next(iter(desk.server._register.sessions))._received > 20_000)
+    await until(lambda: next(iter(desk.server._registry.sessions))._received > 20_000)
     await later(desk, 59, began)
     assert desk.server.sessions == 1
     await later(desk, 61)
@@ -199,12 +191,10 @@ async def test_slow_data_ends(desk):
 
 
 async def test_data_at_the_least_rate_goes_on(desk):
-    """500 bytes a second are enough, window after window, beyond the 15 minutes that a session
-    otherwise has.
-    """
+    """500 bytes a second are enough, even beyond 15 minutes."""
     client = await desk.hello()
     await client.begin()
-    session = next(iter(desk.server._register.sessions))
+    session = next(iter(desk.server._registry.sessions))
     seconds = 0
     for _ in range(20):
         before = session._received
@@ -219,7 +209,7 @@ async def test_data_at_the_least_rate_goes_on(desk):
 async def test_a_session_has_fifteen_minutes(desk):
     """Also a client that says something now and then does not stay for ever."""
     client = await desk.hello()
-    client_side = next(iter(desk.server._register.sessions))
+    client_side = next(iter(desk.server._registry.sessions))
     client_side._opened -= 890
     assert (await client.say("NOOP")).startswith("250")
     await later(desk, 5)
@@ -229,9 +219,7 @@ async def test_a_session_has_fifteen_minutes(desk):
 
 
 async def test_silent_sockets_do_not_keep_a_good_client_out(open_desk):
-    """When all places are held by clients that say nothing, the longest silent one gives way; one
-    that is in the middle of a mail never does.
-    """
+    """The longest silent client gives way, but none amid a mail."""
     desk = await open_desk(limits=Limits(connections=3, evict_idle_seconds=0.0))
     busy = await desk.hello()
     await busy.begin()
@@ -247,9 +235,7 @@ async def test_silent_sockets_do_not_keep_a_good_client_out(open_desk):
 
 
 async def test_a_thousand_idle_sockets(open_desk):
-    """A thousand silent connections, and mail still comes in, since those that were silent for long
-    give way.
-    """
+    """With a thousand silent connections mail still comes in."""
     desk = await open_desk(limits=Limits(evict_idle_seconds=0.0))
     for _ in range(1000):
         await desk.connect()
@@ -258,12 +244,10 @@ async def test_a_thousand_idle_sockets(open_desk):
 
 
 async def test_who_does_not_read_replies_is_cut_off(desk):
-    """Replies do not pile up for a client that never reads: reading from it stops, and in the end
-    it is cut off.
-    """
+    """A client that reads no replies is not read from either, and then cut off."""
     client = await desk.hello()
     client.writer.transport.pause_reading()
-    session = next(iter(desk.server._register.sessions))
+    session = next(iter(desk.server._registry.sessions))
     client.writer.write(b"NOOP\r\n" * 2_000_000)
     await until(lambda: session._write_paused)
     assert session.transport.get_write_buffer_size() < 1 << 20
@@ -284,9 +268,7 @@ async def test_who_does_not_read_replies_is_cut_off(desk):
     ],
 )
 def test_networks(host, inside):
-    """An IPv4 address in an IPv6 socket is itself, a zone does not matter, and a Unix socket is
-    local.
-    """
+    """IPv4 in IPv6 counts as IPv4, zones do not matter, a Unix socket is local."""
     assert (host in Networks(("127.0.0.0/8", "::1", "2001:db8::/32"), local=True)) is inside
 
 
@@ -312,29 +294,27 @@ def test_ipv6_is_counted_by_its_network():
 
 @given(st.lists(st.tuples(st.floats(0, 30), st.booleans()), max_size=200))
 def test_admission_never_exceeds_its_limits(steps):
-    """In any order of coming and going: never more open than allowed, and never more than twice the
-    rate in any minute.
-    """
+    """Neither open connections nor the rate per minute exceed their limits."""
     limits = Limits(connections_per_address=5, connections_per_minute=10, exempt=())
     admission, now, is_open, entered = Admission(limits, Networks(())), 0.0, 0, []
     for wait, leave in steps:
         now += wait
         if leave and is_open:
-            admission.leave("192.0.2.1")
+            admission.release("192.0.2.1")
             is_open -= 1
-        elif admission.enter("192.0.2.1", now):
+        elif admission.admit("192.0.2.1", now):
             is_open += 1
             entered.append(now)
         assert is_open <= 5
         assert sum(1 for moment in entered if now - moment < 60) <= 20
-        admission.forget(now)
+        admission.expire(now)
 
 
 def test_admission_forgets():
     """Addresses do not pile up in memory."""
     admission = Admission(Limits(exempt=()), Networks(()))
     for number in range(1000):
-        admission.enter(f"192.0.2.{number % 250}", 0.0)
-        admission.leave(f"192.0.2.{number % 250}")
-    admission.forget(61.0)
+        admission.admit(f"192.0.2.{number % 250}", 0.0)
+        admission.release(f"192.0.2.{number % 250}")
+    admission.expire(61.0)
     assert admission._groups == {}

@@ -23,9 +23,7 @@ def names(found, root):
 
 
 def test_paths_in_the_order_given(tmp_path):
-    """Files come in the order of the arguments, a folder by file name; hidden files and what is not
-    named like mail are left out.
-    """
+    """Arguments keep their order, folders go by file name; hidden files are left out."""
     for name, content in {
         "b/2.eml": TWO, "b/1.EML": ONE, "b/.hidden.eml": ONE, "b/manifest.jsonl": b"{}",
         "b/notes.txt": b"a: b", "b/sub/3.eml": ONE, "b/4": TWO, "b/README": b"Read me\n",
@@ -39,9 +37,7 @@ def test_paths_in_the_order_given(tmp_path):
 
 
 def test_maildir(tmp_path):
-    """Both parts of a Maildir, together by file name; what is still being delivered in tmp is not
-    mail yet.
-    """
+    """Both parts of a Maildir are read by file name; tmp is left out."""
     for part in ("cur", "new", "tmp"):
         (tmp_path / part).mkdir()
     (tmp_path / "cur" / "2.x:2,S").write_bytes(TWO)
@@ -53,9 +49,7 @@ def test_maildir(tmp_path):
 
 
 def test_mbox(tmp_path):
-    """The mails of an mbox as stored, numbered from 1, without separator and closing empty line,
-    with the quoting of From undone.
-    """
+    """The mails of an mbox are numbered from 1, without separators and quoting."""
     quoted = b"Subject: q\n\n>From here\n>>From there\n> From not\n"
     path = tmp_path / "old.mbox"
     path.write_bytes(LINE + ONE + b"\n" + LINE + quoted + b"\n" + LINE + TWO)
@@ -77,9 +71,7 @@ def test_mbox(tmp_path):
     ],
 )
 def test_text_that_begins_with_from_does_not_part_a_mail(tmp_path, text):
-    """A writer that quotes nothing is understood as far as can be: a separator follows an empty
-    line and precedes a header.
-    """
+    """A separator follows an empty line and precedes a header."""
     path = tmp_path / "mbox"
     path.write_bytes(LINE + ONE + text + b"\n" + LINE + TWO)
     assert [each.raw for each in iter_paths([path])] == [ONE + text, TWO]
@@ -115,9 +107,7 @@ def test_mbox_with_cr_lf(tmp_path):
     )
 )
 def test_what_the_standard_library_writes_comes_back(tmp_path_factory, bodies):
-    """An mbox written by Python's own module, which quotes as mboxo does, gives back every mail
-    that the module could tell from it.
-    """
+    """An mbox written by Python's module gives back every mail."""
     folder = tmp_path_factory.mktemp("mbox")
     written = mailbox.mbox(folder / "mbox", create=True)
     texts = [
@@ -157,10 +147,8 @@ def test_memory_is_that_of_one_mail(tmp_path):
 
 
 def test_what_cannot_be_read_is_an_item(tmp_path, monkeypatch):
-    """A missing file, one that is no mbox despite its name, one that is too large: each is told in
-    its place, and the rest goes on.
-    """
-    monkeypatch.setattr(mail_files, "LARGEST", 1000)
+    """Missing, wrong and too large files are reported in order; the rest is read."""
+    monkeypatch.setattr(mail_files, "MAX_MAIL_BYTES", 1000)
     monkeypatch.setattr(mail_files, "_BLOCK", 4096)
     (tmp_path / "no.mbox").write_bytes(b"hello")
     (tmp_path / "large.eml").write_bytes(b"x" * 1001)

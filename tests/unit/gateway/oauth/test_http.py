@@ -1,5 +1,6 @@
-"""Where a provider is asked for what, and what it can say instead of tokens: each is "try again" or
-"a person has to act", and nothing secret gets into a sentence or the log.
+"""Providers' endpoints and bad answers: each means "try again" or "a person has to act".
+
+No secret gets into a message or the log.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ import pytest
 
 from gateway import log
 from gateway.oauth import http
-from gateway.oauth.http import LARGEST, Answer, TokenUnavailable, post
-from gateway.oauth.login import Question
-from gateway.oauth.tokens import AccessRefused, Tokens, endpoints, scope
+from gateway.oauth.http import MAX_ANSWER_BYTES, Answer, TokenUnavailable, post
+from gateway.oauth.login import AuthorizationRequest
+from gateway.oauth.providers import endpoints, scope
+from gateway.oauth.tokens import AccessRefused, Tokens
 from gateway.store.engine import Database, upgrade
 from gateway.store.imap.oauth_tokens import Granted
 from tests.servers.tokens import ACCOUNT, SECRET, Reply, refusal, token_server
@@ -29,7 +31,7 @@ from tests.unit.gateway.ingress.conftest import make_pair
 __all__ = ["make_pair"]  # a fixture of the listeners' tests
 
 DEEP = b"[" * 60_000
-FULL = json.dumps({"access_token": "a" * LARGEST}).encode()
+FULL = json.dumps({"access_token": "a" * MAX_ANSWER_BYTES}).encode()
 
 
 @pytest.fixture
@@ -110,9 +112,7 @@ async def ready(tokens, provider):
     ],
 )
 def test_each_provider_has_its_endpoints_and_scope(provider, provider_name, more, token, wanted):
-    """Microsoft and Google are known, with the tenant where it matters; the configuration wins over
-    what is known.
-    """
+    """Microsoft and Google are built in; the configuration takes precedence."""
     plain = {"token_url": "", "device_url": "", "authorize_url": "", "scope": ""}
     client = provider.client(**plain | {"provider": provider_name} | more)
     assert (endpoints(client).token, scope(client)) == (token, wanted)
@@ -120,14 +120,14 @@ def test_each_provider_has_its_endpoints_and_scope(provider, provider_name, more
 
 def test_google_is_asked_for_lasting_access_each_time(provider):
     """Without these words Google gives a refresh token at the first sign-in only."""
-    url = Question(provider.client(provider="google"), ACCOUNT).url
+    url = AuthorizationRequest(provider.client(provider="google"), ACCOUNT).url
     assert "access_type=offline" in url
     assert "prompt=consent" in url
 
 
 def test_an_endpoint_may_have_a_query_of_its_own(provider):
     """Some providers' addresses have one; it stays."""
-    url = Question(
+    url = AuthorizationRequest(
         provider.client(authorize_url="https://login.example.org/?policy=mail"), ACCOUNT
     ).url
     assert url.startswith("https://login.example.org/?policy=mail&response_type=code&")
@@ -192,7 +192,7 @@ async def test_a_provider_that_is_away_is_tried_again(free_port):
 
 async def test_what_is_no_http_is_tried_again(other_service):
     """Another service listens there: no error of a library comes through."""
-    with pytest.raises(TokenUnavailable, match="no HTTP"):
+    with pytest.raises(TokenUnavailable, match="does not speak HTTP"):
         await post(f"http://127.0.0.1:{other_service}/token", {"refresh_token": "s3cret"})
 
 
@@ -221,7 +221,7 @@ async def test_a_provider_has_to_prove_who_it_is(make_pair):
         writer.close()
 
     server = await asyncio.start_server(listen, "127.0.0.1", 0, ssl=context)
-    with pytest.raises(TokenUnavailable, match="does not prove who it is"):
+    with pytest.raises(TokenUnavailable, match="certificate is not trusted"):
         await post(
             f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}/token",
             {"refresh_token": "s3cret"},
@@ -239,9 +239,9 @@ async def test_an_answer_without_end_is_cut_off():
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         with contextlib.suppress(ConnectionError):
             while len(sent) < 1000:
-                writer.write(b"x" * LARGEST)
+                writer.write(b"x" * MAX_ANSWER_BYTES)
                 await writer.drain()
-                sent.append(LARGEST)
+                sent.append(MAX_ANSWER_BYTES)
         writer.close()
 
     server = await asyncio.start_server(speak, "127.0.0.1", 0)
@@ -303,7 +303,7 @@ async def test_a_provider_that_wants_to_be_left_alone_is(tokens, provider, clock
         ("unauthorized_client", "grant and tenant"),
         ("invalid_scope", "check scope"),
         ("access_denied", "access was denied"),
-        ("interaction_required", "the provider refuses us (it says interaction_required"),
+        ("interaction_required", "the provider refuses access (it says interaction_required"),
     ],
 )
 async def test_a_refusal_says_what_to_do(tokens, provider, error, advice):
@@ -318,9 +318,7 @@ async def test_a_refusal_says_what_to_do(tokens, provider, error, advice):
 
 
 async def test_what_a_provider_says_is_cleaned(tokens, provider):
-    """No line ends, no escapes, no address, nothing of what we sent, and 300 characters of it at
-    most.
-    """
+    """No line ends, escapes, addresses or posted values, and at most 300 characters."""
     client = await ready(tokens, provider)
     token = (await tokens.stored(client, ACCOUNT)).refresh_token
     provider.replies = [
@@ -383,7 +381,7 @@ async def test_no_answer_of_any_form_raises_anything_else(tokens, provider):
         }
         answer = Answer(random.choice([200, 200, 400, 401, 403]), document)
         try:
-            granted = tokens._granted(answer, {"client_secret": "s3cret"})
+            granted = tokens._parse_grant(answer, {"client_secret": "s3cret"})
         except (TokenUnavailable, AccessRefused):
             continue
         await tokens.rows.signed_in((client.name, ""), granted, tokens.clock.now())
@@ -393,9 +391,7 @@ async def test_no_answer_of_any_form_raises_anything_else(tokens, provider):
 
 
 async def test_nothing_secret_is_logged(tokens, provider, whole_log):
-    """At the lowest level of the log, libraries included, renewals and every failure leave no
-    token, no secret and no address.
-    """
+    """At debug level renewals and failures log no token, secret or address."""
     logging.getLogger("aiohttp.client").warning("this is heard")
     client = await ready(tokens, provider)
     token = await tokens.access_token(client, ACCOUNT)

@@ -1,6 +1,4 @@
-"""A person lets us in: by a browser on this machine, by a pasted address, by a code on another
-device; and everything that can come back instead.
-"""
+"""Signing in by a browser, a pasted address or a code, and everything that can go wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ import pytest
 
 from gateway.errors import Unavailable
 from gateway.oauth.http import TokenUnavailable
-from gateway.oauth.login import Question, browser_login, client_login, device_login
+from gateway.oauth.login import AuthorizationRequest, browser_login, client_login, device_login
 from gateway.oauth.tokens import AccessRefused, Tokens
 from gateway.store.engine import Database, upgrade
 from gateway.store.imap.oauth_tokens import Granted
@@ -73,9 +71,7 @@ async def begun(tokens, client):
 
 
 async def test_a_client_is_tried(tokens, provider):
-    """Client credentials: the token is there for every mailbox of the client, and a new try
-    replaces it.
-    """
+    """With client credentials the token serves every mailbox, and a new try replaces it."""
     client = provider.client("client_credentials")
     await client_login(tokens, client)
     assert await tokens.access_token(client, ACCOUNT) in provider.issued
@@ -88,9 +84,7 @@ async def test_a_client_is_tried(tokens, provider):
 
 
 async def test_a_browser_brings_access(tokens, provider):
-    """The person opens the address, agrees, sees a plain page, and the mailbox has access that can
-    be renewed.
-    """
+    """After consent the user sees a plain page and access can be renewed."""
     client = provider.client()
     running, url = await begun(tokens, client)
     status, page = await asyncio.to_thread(browse, url)
@@ -103,9 +97,7 @@ async def test_a_browser_brings_access(tokens, provider):
 
 
 async def test_the_address_asks_for_what_it_should(tokens, provider):
-    """PKCE with S256, a state, whose mailbox it is; the verifier is not in it, and goes with the
-    code.
-    """
+    """It has PKCE with S256, a state and the account, but not the verifier."""
     running, url = await begun(tokens, provider.client())
     asked = {name: value for name, [value] in parse_qs(urlsplit(url).query).items()}
     assert (asked["response_type"], asked["code_challenge_method"], asked["login_hint"]) == (
@@ -136,14 +128,12 @@ async def test_a_place_that_is_taken_is_told(tokens, provider):
     """Another program listens at the fixed port: one sentence, and nothing was asked."""
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         client = provider.client(redirect_url=f"http://127.0.0.1:{other.getsockname()[1]}")
-        with pytest.raises(Unavailable, match="cannot come back to port"):
+        with pytest.raises(Unavailable, match="cannot listen on port"):
             await begun(tokens, client)
 
 
 async def test_a_visit_with_another_state_changes_nothing(tokens, provider):
-    """Whoever else sends a browser to our port is turned away, and the person's own answer still
-    counts.
-    """
+    """Other visitors of the port are refused; the user's answer still counts."""
     client = provider.client()
     running, url = await begun(tokens, client)
     place = parse_qs(urlsplit(url).query)["redirect_uri"][0]
@@ -155,7 +145,7 @@ async def test_a_visit_with_another_state_changes_nothing(tokens, provider):
         "favicon.ico",
     ):
         status, page = await asyncio.to_thread(browse, f"{place}/{query}")
-        assert (status, "no answer to the sign-in" in page) == (404, True)
+        assert (status, "not the answer to the sign-in" in page) == (404, True)
     assert not running.done()
     await asyncio.to_thread(browse, url)
     await running
@@ -168,7 +158,7 @@ async def test_a_person_who_says_no_is_heard(tokens, provider):
     client = provider.client()
     running, url = await begun(tokens, client)
     _, page = await asyncio.to_thread(browse, url)
-    assert "was not let in" in page
+    assert "was refused access" in page
     with pytest.raises(
         AccessRefused, match=r"access was not given \(the provider says access_denied: no  thanks\)"
     ):
@@ -189,9 +179,7 @@ async def test_giving_up_leaves_nothing_behind(tokens, provider, free_port):
 
 
 async def test_access_that_does_not_last_is_refused(tokens, provider):
-    """A provider that gives no refresh token, since the scope does not ask for it: told at once,
-    and what was good before stays.
-    """
+    """Without a refresh token sign-in fails and earlier access stays."""
     client = provider.client()
     now = tokens.clock.now()
     await tokens.rows.signed_in(
@@ -232,10 +220,10 @@ def ended_at(provider, question):
 async def test_a_pasted_address_brings_access(tokens, provider):
     """What the browser shows at its end is pasted, with blanks around it."""
     client = provider.client()
-    question = Question(client, ACCOUNT)
+    question = AuthorizationRequest(client, ACCOUNT)
     address = ended_at(provider, question)
     assert address.startswith("http://localhost:8400?")
-    await question.pasted(tokens, f"  {address}\n")
+    await question.exchange_pasted(tokens, f"  {address}\n")
     assert await tokens.access_token(client, ACCOUNT) in provider.issued
 
 
@@ -253,33 +241,36 @@ async def test_a_pasted_address_brings_access(tokens, provider):
 async def test_what_is_pasted_must_be_the_answer(tokens, provider, address):
     """Another address, another state, or something else: refused, and nothing is asked."""
     with pytest.raises(AccessRefused, match="no answer to this sign-in"):
-        await Question(provider.client(), ACCOUNT).pasted(tokens, address)
+        await AuthorizationRequest(provider.client(), ACCOUNT).exchange_pasted(tokens, address)
     assert not provider.forms
 
 
 async def test_an_answer_to_another_question_is_refused(tokens, provider):
     """An address that was pasted from an earlier try has the state of that one."""
-    first, second = Question(provider.client(), ACCOUNT), Question(provider.client(), ACCOUNT)
+    first, second = (
+        AuthorizationRequest(provider.client(), ACCOUNT),
+        AuthorizationRequest(provider.client(), ACCOUNT),
+    )
     with pytest.raises(AccessRefused, match="begin again"):
-        await second.pasted(tokens, ended_at(provider, first))
+        await second.exchange_pasted(tokens, ended_at(provider, first))
 
 
 async def test_a_pasted_refusal_is_told(tokens, provider):
     """The person said no on the other machine."""
     provider.says_yes = False
-    question = Question(provider.client(), ACCOUNT)
+    question = AuthorizationRequest(provider.client(), ACCOUNT)
     with pytest.raises(AccessRefused, match="access_denied"):
-        await question.pasted(tokens, ended_at(provider, question))
+        await question.exchange_pasted(tokens, ended_at(provider, question))
 
 
 async def test_a_code_is_good_once(tokens, provider):
     """The same address pasted again is refused by the provider, and the first access stays."""
     client = provider.client()
-    question = Question(client, ACCOUNT)
+    question = AuthorizationRequest(client, ACCOUNT)
     address = ended_at(provider, question)
-    await question.pasted(tokens, address)
+    await question.exchange_pasted(tokens, address)
     with pytest.raises(AccessRefused):
-        await question.pasted(tokens, address)
+        await question.exchange_pasted(tokens, address)
     assert await tokens.access_token(client, ACCOUNT) in provider.issued
 
 
@@ -304,9 +295,7 @@ class Person:
 
 
 async def test_a_code_typed_in_elsewhere_brings_access(tokens, provider):
-    """Address and code are shown; the provider is asked every five seconds until the person has
-    agreed.
-    """
+    """Address and code are shown; the provider is polled every five seconds."""
     client = provider.client("device_code")
     person = Person(provider, at_3=provider.approve_device)
     await person.login(tokens, client)
@@ -354,7 +343,7 @@ async def test_a_provider_that_stumbles_is_asked_again(tokens, provider):
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
-    [("access_denied", "access was denied"), ("expired_token", "nobody has typed in the code")],
+    [("access_denied", "access was denied"), ("expired_token", "the code was not entered")],
 )
 async def test_a_device_that_is_refused_is_told(tokens, provider, error, sentence):
     """The person says no, or the code comes to its end: one sentence, nothing stored."""
@@ -396,7 +385,7 @@ async def test_a_provider_that_goes_away_while_we_wait_is_told_as_such(tokens, p
 async def test_an_answer_without_a_code_is_told(tokens, provider, body):
     """Another endpoint than the one for devices answers."""
     provider.replies = [Reply(200, body)]
-    with pytest.raises(TokenUnavailable, match="is device_url right"):
+    with pytest.raises(TokenUnavailable, match="check device_url"):
         await Person(provider).login(tokens, provider.client("device_code"))
 
 

@@ -1,6 +1,4 @@
-"""Access tokens: renewed in time, once for all who ask, kept when they rotate, and refused loudly;
-on both databases, from a real server over HTTP.
-"""
+"""Access tokens are renewed in time, once for all, and kept when they rotate, on both databases."""
 
 from __future__ import annotations
 
@@ -66,9 +64,7 @@ def asked(provider):
 
 
 async def test_a_client_that_acts_for_itself_has_one_token_for_all_its_mailboxes(tokens, provider):
-    """Client credentials: fetched at the first call, stored, and used by every mailbox of the
-    client.
-    """
+    """The token is fetched once, stored and shared."""
     client = provider.client("client_credentials")
     token = await tokens.access_token(client, ACCOUNT)
     assert provider.introspect(token)["active"]
@@ -91,9 +87,7 @@ async def test_a_good_token_is_not_renewed(tokens, provider, clock):
 async def test_a_refresh_token_lasts_whether_the_provider_replaces_it_or_not(
     tokens, provider, clock, rotates
 ):
-    """Ten renewals in a row succeed at a provider that refuses a used refresh token, and at one
-    that never gives another.
-    """
+    """Ten renewals succeed with rotating and with fixed refresh tokens."""
     provider.rotates = rotates
     client = await signed_in(tokens, provider)
     seen = set()
@@ -105,9 +99,7 @@ async def test_a_refresh_token_lasts_whether_the_provider_replaces_it_or_not(
 
 
 async def test_the_replaced_refresh_token_is_gone(tokens, provider):
-    """What is stored after a renewal is the new refresh token; the provider refuses the old one
-    from then on.
-    """
+    """After a renewal the new refresh token is stored, and the old one refused."""
     client = await signed_in(tokens, provider)
     before = (await tokens.stored(client, ACCOUNT)).refresh_token
     await tokens.access_token(client, ACCOUNT)
@@ -134,9 +126,7 @@ async def test_twenty_callers_make_one_request(tokens, provider):
 
 
 async def test_two_processes_make_one_request(open_tokens, provider):
-    """While one daemon renews, another on the same database waits and takes what was stored; the
-    refresh token is used once.
-    """
+    """While one daemon renews, another waits and takes the result."""
 
     async def pause(_):
         provider.release()
@@ -152,9 +142,7 @@ async def test_two_processes_make_one_request(open_tokens, provider):
 
 
 async def test_many_processes_that_begin_at_once_make_one_request(open_tokens, provider):
-    """Four daemons with five mailbox tasks each find the token ended at the same moment: one
-    request, one token.
-    """
+    """Four daemons with five tasks each make one request."""
     done = asyncio.Event()
 
     async def pause(_):
@@ -173,9 +161,7 @@ async def test_many_processes_that_begin_at_once_make_one_request(open_tokens, p
 
 
 async def test_what_was_renewed_just_before_the_lease_is_taken(open_tokens, provider):
-    """Another process renews between our look and our lease: its token is taken, and the lease is
-    given back.
-    """
+    """A token renewed before our lease is taken, and the lease released."""
     one, two = await open_tokens("one"), await open_tokens("two")
     client = await signed_in(one, provider)
 
@@ -192,9 +178,7 @@ async def test_what_was_renewed_just_before_the_lease_is_taken(open_tokens, prov
 async def test_a_process_that_died_while_renewing_is_not_waited_for_long(
     open_tokens, provider, clock
 ):
-    """The lease of a machine that is gone runs out after thirty seconds; the renewal is done by
-    another then.
-    """
+    """Its lease expires after 30 seconds; another renews."""
     waited = []
 
     async def pause(seconds):
@@ -224,9 +208,7 @@ async def test_waiting_for_another_process_has_an_end(open_tokens, provider, clo
 
 
 async def test_who_is_cancelled_does_not_stop_the_renewal(tokens, provider):
-    """The only one who waits is cancelled while the request is on its way: the new refresh token is
-    stored before the cancellation goes on.
-    """
+    """A cancelled caller ends only after the new refresh token is stored."""
     client = await signed_in(tokens, provider)
     provider.hold()
     waiting = asyncio.ensure_future(tokens.access_token(client, ACCOUNT))
@@ -261,9 +243,7 @@ async def test_a_database_that_is_away_for_a_moment_loses_no_refresh_token(token
 
 
 async def test_a_crash_between_answer_and_commit_needs_a_person(tokens, provider):
-    """The one gap that cannot be closed: a process dies with the only copy of a new refresh token.
-    It is told as a refusal, not as a failure.
-    """
+    """A refresh token lost in a crash is reported as a refusal."""
     client = await signed_in(tokens, provider)
     row = await tokens.stored(client, ACCOUNT)
     form = {
@@ -278,9 +258,7 @@ async def test_a_crash_between_answer_and_commit_needs_a_person(tokens, provider
 
 
 async def test_a_sign_in_during_a_renewal_wins(tokens, provider, clock):
-    """Somebody signs in while the old refresh token is being refused: the mailbox goes on with the
-    new access.
-    """
+    """A sign-in while the old refresh token is refused gives the new access."""
 
     async def pause(_):
         """The row is looked at again."""
@@ -314,7 +292,7 @@ async def test_a_token_that_the_mail_server_refused_is_replaced(tokens, provider
 
 
 async def test_a_token_that_somebody_renewed_since_is_taken(tokens, provider):
-    """Two mailboxes are refused with the same token: the second takes what the first has fetched."""
+    """When two mailboxes are refused with a token, the second takes the first's new one."""
     client = provider.client("client_credentials")
     token = await tokens.access_token(client, ACCOUNT)
     given = [
@@ -352,7 +330,7 @@ async def test_nobody_signed_in_is_told_without_a_request(tokens, provider):
 
 
 async def test_revoked_access_is_a_state_that_all_see(open_tokens, provider, clock):
-    """After invalid_grant nobody asks again, in any process, for a quarter of an hour; then once."""
+    """After invalid_grant no process asks again for 15 minutes; then one does."""
     one, two = await open_tokens("one"), await open_tokens("two")
     client = await signed_in(one, provider)
     provider.revoke()
@@ -369,9 +347,7 @@ async def test_revoked_access_is_a_state_that_all_see(open_tokens, provider, clo
 
 
 async def test_a_refusal_that_passes_is_forgotten(tokens, provider, clock):
-    """A provider that refused by mistake is asked again after a quarter of an hour, and all is
-    well.
-    """
+    """A provider that refused by mistake is asked again after 15 minutes."""
     client = await signed_in(tokens, provider)
     provider.replies = [refusal("invalid_client", status=401)]
     with pytest.raises(AccessRefused, match="client_secret"):

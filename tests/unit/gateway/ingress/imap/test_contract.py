@@ -1,8 +1,6 @@
-"""What a session asks of an IMAP server, held against a real Dovecot and against a small server of
-dialogs; and what it uses of the library.
+"""What a session needs of an IMAP server, tested against Dovecot and the small server.
 
-Everything that Dovecot does right is expected of both; what no sane server does is in
-test_imap_session.py.
+The use of the library is pinned here, too. Misbehaving servers are in test_connection.py.
 """
 
 from __future__ import annotations
@@ -114,9 +112,7 @@ async def uids_of(session, side, *raws):
 
 
 async def test_capabilities_are_asked_for_again_after_signing_in(side):
-    """What the server can do before and after may differ; afterwards it tells of MOVE, UIDPLUS and
-    IDLE.
-    """
+    """Capabilities may change with the login, and are asked for again after it."""
     session = await ImapSession.open(ImapServer("127.0.0.1", side.port))
     assert "MOVE" not in session.capabilities
     await session.login(USER, PASSWORD)
@@ -142,9 +138,7 @@ async def test_a_good_token_is_accepted(side):
 
 
 async def test_a_bad_token_is_refused_at_once(side):
-    """A token that is not good is a refusal, without waiting for any deadline, and another one may
-    be tried on the same connection.
-    """
+    """A bad token is refused without waiting; another may be tried on the connection."""
     session = await ImapSession.open(ImapServer("127.0.0.1", side.port))
     async with asyncio.timeout(5):
         with pytest.raises(LoginRefused):
@@ -181,15 +175,13 @@ async def test_mail_is_found_by_its_day_and_without_deleted_ones(side, session):
     """SINCE and UNDELETED leave out what they should."""
     uids = await uids_of(session, side, *letters("abc"))
     await session.flag(uids[:1], "\\Deleted")
-    assert await session.uids(1, kept=True) == uids[1:]
+    assert await session.uids(1, undeleted=True) == uids[1:]
     assert await session.uids(1, since=date(2037, 1, 1)) == []
     assert await session.uids(1, since=date(2001, 1, 1)) == uids
 
 
 async def test_bytes_are_those_of_the_mail(side, session):
-    """Bodies come as they are, with bare brackets, quotes and braces at line ends, whole and in
-    pieces.
-    """
+    """Bodies arrive unchanged, whole and in pieces, whatever they look like."""
     raws = [
         letter("a"),
         letter("b") + b'ends like a literal {5}\r\n)* OK "\\\r\n',
@@ -222,7 +214,7 @@ async def test_a_flag_is_set(side, session):
 
 
 async def test_mails_are_moved_to_a_folder_of_any_name(side, session):
-    """A folder with quotes, blanks and letters beyond ASCII is made, listed, and takes the mails."""
+    """A folder name with quotes, blanks and non-ASCII letters works."""
     raws = letters("abc")
     uids = await uids_of(session, side, *raws)
     with pytest.raises(CommandRefused) as refused:
@@ -252,7 +244,7 @@ async def test_new_mail_ends_the_wait(side, session):
     await asyncio.to_thread(side.put, letter("a"))
     async with asyncio.timeout(10):
         await waiting
-    assert session.news.is_set()
+    assert session.new_mail.is_set()
     assert len(await session.uids(1)) == 1
     await session.idle(0.05, stop)
     stop.set()
@@ -262,9 +254,7 @@ async def test_new_mail_ends_the_wait(side, session):
 
 
 def test_the_library_is_the_one_this_was_written_for():
-    """What is used of aioimaplib, public or not, is as it was; an update that changes it fails
-    here.
-    """
+    """An update that changes what is used of aioimaplib fails here."""
     protocol = aioimaplib.IMAP4ClientProtocol
     assert str(inspect.signature(protocol.execute)) == (
         "(self, command: aioimaplib.aioimaplib.Command, scrub: str = None) -> "

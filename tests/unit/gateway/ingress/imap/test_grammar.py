@@ -1,6 +1,4 @@
-"""The grammar of IMAP: whatever pieces a server's bytes come in, and whatever it sends, they are
-read the same and within bounds.
-"""
+"""The grammar of IMAP gives the same result however the bytes are split, within bounds."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.ingress.imap import grammar
-from gateway.ingress.imap.grammar import Fetched, Framing, TooLongError
+from gateway.ingress.imap.grammar import FetchResponse, Framing, TooLongError
 
 WHOLE = (
     b"* 1 FETCH (UID 7 BODY[] {5}\r\na\r\n\n) FLAGS ())\r\n"
@@ -65,24 +63,20 @@ def test_empty_lines_are_passed_over():
     ],
 )
 def test_what_nobody_needs_is_not_waited_for(piece):
-    """A line without an end and a literal larger than any mail are given up before they fill the
-    memory.
-    """
+    """Endless lines and huge literals are rejected before they fill the memory."""
     with pytest.raises(TooLongError):
         framed([piece] * 100)
 
 
 def test_reading_takes_time_in_proportion_to_its_bytes():
-    """Five times as many lines, pieces or brackets take about five times as long; twenty-five times
-    would be quadratic.
-    """
+    """Five times the input takes about five times as long, not 25 times."""
 
     def seconds(n):
         began = time.process_time()
         framed([b"* 1 FETCH (FLAGS ())\r\n" * n])
         framed([b"x"] * n + [b"\r\n"])
         for hard in (b"(" * n, b'("' * n, b'"' + b'\\"' * n, b"[" * n, b"a[" * n):
-            grammar.items([hard])
+            grammar.parse_items([hard])
         return time.process_time() - began
 
     small, large = (min(seconds(n) for _ in range(3)) for n in (10_000, 50_000))
@@ -91,18 +85,16 @@ def test_reading_takes_time_in_proportion_to_its_bytes():
 
 @given(st.lists(st.binary(max_size=40), min_size=1, max_size=6))
 def test_no_response_upsets_the_reader(parts):
-    """Whatever bytes a response is made of, reading it gives something or nothing, never an error."""
-    grammar.items(parts)
-    grammar.fetched(parts)
-    grammar.found([parts])
-    grammar.code(parts[0])
-    grammar.folder_name(parts[0])
+    """Reading any bytes as a response never raises an error."""
+    grammar.parse_items(parts)
+    grammar.parse_fetch(parts)
+    grammar.search_results([parts])
+    grammar.response_code(parts[0])
+    grammar.decode_folder(parts[0])
 
 
 def test_a_fetch_is_read_whatever_its_form():
-    """Any order and case, items nobody asked for, strings instead of literals, NIL, and pieces of a
-    body.
-    """
+    """Any order and case, extra items, strings for literals, NIL and pieces are read."""
     date = b'INTERNALDATE "22-Nov-2026 10:00:00 +0100"'
     line = (
         b"* 12 fetch (X-GM-MSGID 17 uid 5 Flags (\\Seen $x NIL) MODSEQ (12) RFC822.SIZE 99 "
@@ -110,16 +102,20 @@ def test_a_fetch_is_read_whatever_its_form():
         + b' BODY[] "a\\"b")'
     )
     received = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
-    assert grammar.fetched([line]) == Fetched(5, 99, frozenset({"\\Seen", "$x"}), received, b'a"b')
-    assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[]<0> ", b"xyz", b")"]) == Fetched(
+    assert grammar.parse_fetch([line]) == FetchResponse(
+        5, 99, frozenset({"\\Seen", "$x"}), received, b'a"b'
+    )
+    assert grammar.parse_fetch([b"* 1 FETCH (UID 5 BODY[]<0> ", b"xyz", b")"]) == FetchResponse(
         5, body=b"xyz"
     )
-    assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[] NIL)"]) == Fetched(5)
-    assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[]<9> NIL)"]) == Fetched(5)
-    assert grammar.fetched([b"* 1 FETCH (UID 5 BODY[]<9> ", b"", b")"]) == Fetched(5, body=b"")
-    assert grammar.fetched(
+    assert grammar.parse_fetch([b"* 1 FETCH (UID 5 BODY[] NIL)"]) == FetchResponse(5)
+    assert grammar.parse_fetch([b"* 1 FETCH (UID 5 BODY[]<9> NIL)"]) == FetchResponse(5)
+    assert grammar.parse_fetch([b"* 1 FETCH (UID 5 BODY[]<9> ", b"", b")"]) == FetchResponse(
+        5, body=b""
+    )
+    assert grammar.parse_fetch(
         [b"* 1 FETCH (BODY[HEADER.FIELDS (FROM TO)] ", b"From: a", b" UID 5)"]
-    ) == Fetched(5)
+    ) == FetchResponse(5)
 
 
 @pytest.mark.parametrize(
@@ -134,7 +130,7 @@ def test_a_fetch_is_read_whatever_its_form():
 )
 def test_what_tells_of_no_uid_is_no_fetch(line):
     """Flags by sequence number and other responses are passed over."""
-    assert grammar.fetched([line]) is None
+    assert grammar.parse_fetch([line]) is None
 
 
 @pytest.mark.parametrize(
@@ -148,7 +144,7 @@ def test_a_date_that_is_none_is_left_out(text):
 def test_search_answers_are_added_up():
     """Several SEARCH lines, none, doubled numbers and a MODSEQ at the end."""
     lines = [[b"* SEARCH 5 3"], [b"* search 3 9 (MODSEQ 77)"], [b"* SEARCH"], [b"* 5 EXISTS"]]
-    assert grammar.found(lines) == [3, 5, 9]
+    assert grammar.search_results(lines) == [3, 5, 9]
 
 
 @given(st.sets(st.integers(1, 60), min_size=1))
@@ -170,26 +166,26 @@ def test_a_set_names_exactly_its_uids(uids):
 )
 def test_folder_names_come_back(name):
     """A folder's name goes over the wire in printable ASCII and comes back as it was."""
-    sent = grammar.mailbox_name(name)
+    sent = grammar.encode_folder(name)
     assert sent.isascii()
     assert sent.isprintable()
-    [read] = grammar.items([sent.encode()])
-    assert grammar.folder_name(read) == name
+    [read] = grammar.parse_items([sent.encode()])
+    assert grammar.decode_folder(read) == name
 
 
 def test_folder_names_as_the_standard_has_them():
     """The examples of RFC 3501 section 5.1.3, and a name that needs quoting."""
-    assert grammar.mailbox_name("~peter/mail/台北/日本語") == '"~peter/mail/&U,BTFw-/&ZeVnLIqe-"'
-    assert grammar.mailbox_name('a "b" & \\c') == '"a \\"b\\" &- \\\\c"'
-    assert grammar.folder_name(b"&Jjo-!") == "☺!"
-    assert grammar.folder_name(b"no utf-7 &x") == "no utf-7 &x"
+    assert grammar.encode_folder("~peter/mail/台北/日本語") == '"~peter/mail/&U,BTFw-/&ZeVnLIqe-"'
+    assert grammar.encode_folder('a "b" & \\c') == '"a \\"b\\" &- \\\\c"'
+    assert grammar.decode_folder(b"&Jjo-!") == "☺!"
+    assert grammar.decode_folder(b"no utf-7 &x") == "no utf-7 &x"
 
 
 @pytest.mark.parametrize("name", ["a\r\nb", "a\0", "\x1b[0m"])
 def test_a_name_cannot_smuggle_a_command(name):
     """Control characters in a folder's name are refused."""
     with pytest.raises(ValueError, match="control"):
-        grammar.mailbox_name(name)
+        grammar.encode_folder(name)
 
 
 def test_strings_are_quoted_or_refused():
@@ -202,6 +198,6 @@ def test_strings_are_quoted_or_refused():
 
 def test_response_codes_are_read():
     """A code with and without an argument, and none."""
-    assert grammar.code(b"OK [UIDNEXT 4392] Predicted next UID") == ("UIDNEXT", "4392")
-    assert grammar.code(b"NO [trycreate] no such mailbox") == ("TRYCREATE", "")
-    assert grammar.code(b"OK done") == ("", "")
+    assert grammar.response_code(b"OK [UIDNEXT 4392] Predicted next UID") == ("UIDNEXT", "4392")
+    assert grammar.response_code(b"NO [trycreate] no such mailbox") == ("TRYCREATE", "")
+    assert grammar.response_code(b"OK done") == ("", "")

@@ -1,6 +1,4 @@
-"""Mailboxes that want access tokens, from provider to stored mail: a Dovecot that asks the provider
-about each token, and a watcher that renews them.
-"""
+"""Mailboxes with access tokens: Dovecot asks the provider about each, a watcher renews them."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from datetime import timedelta
 import pytest
 
 from gateway import log
-from gateway.ingress.imap.health import conditions
+from gateway.ingress.imap.health import mailbox_health
 from gateway.store.imap.oauth_tokens import Granted
 from tests.servers.dovecot import dovecot, letter, letters
 from tests.servers.tokens import ACCOUNT, Reply, token_server
@@ -82,9 +80,7 @@ async def test_mail_comes_in_with_a_token(world, place, grant):
 
 
 async def test_a_token_that_ends_is_renewed_and_the_rotated_one_is_kept(world, place):
-    """Each connection after the end of a token renews it with the newest refresh token; an older
-    one would end the access.
-    """
+    """Expired tokens are renewed with the newest refresh token."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
     sent = []
@@ -98,9 +94,7 @@ async def test_a_token_that_ends_is_renewed_and_the_rotated_one_is_kept(world, p
 
 
 async def test_a_token_that_the_mail_server_refuses_is_replaced_once(world, place):
-    """A token that is good by its time but revoked at the provider is renewed on the same
-    connection, and mail goes on.
-    """
+    """A token revoked early is renewed on the same connection."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
     await world.read(account)
@@ -113,9 +107,7 @@ async def test_a_token_that_the_mail_server_refuses_is_replaced_once(world, plac
 
 
 async def test_revoked_access_is_loud_and_nobody_is_hammered(world, place):
-    """Revoked at the provider: the mailbox is refused with a sentence, asked once, and goes on as
-    soon as somebody signs in.
-    """
+    """Revoked access is reported, tried once, and resumes after a new sign-in."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
     tokens.revoke()
@@ -123,7 +115,7 @@ async def test_revoked_access_is_loud_and_nobody_is_hammered(world, place):
     async with world.watched(account):
         box = await state_of(world, "refused")
         assert "sign in again" in box.problem
-        [condition] = await conditions([account], world.boxes, world.tokens, world.clock.now())
+        [condition] = await mailbox_health([account], world.boxes, world.tokens, world.clock.now())
         assert (condition.state, "sign in again" in condition.detail) == ("refused", True)
         server.deliver(ACCOUNT, letter("a"))
         assert (tokens.calls["refresh_token"], server.refused_logins - before) == (1, 0)
@@ -139,9 +131,7 @@ async def test_revoked_access_is_loud_and_nobody_is_hammered(world, place):
 
 
 async def test_nobody_has_signed_in(world, place):
-    """Before the first sign-in the mailbox says what to do; neither the provider nor the server is
-    asked.
-    """
+    """Before the first sign-in the mailbox says what to do, and no server is asked."""
     tokens, server = place
     account = replace(
         account_of(server.port), client=tokens.client(), password="", username=ACCOUNT
@@ -154,9 +144,7 @@ async def test_nobody_has_signed_in(world, place):
 
 
 async def test_a_token_for_somebody_else_is_refused_and_not_tried_again(world, place):
-    """A provider that gives tokens of another account: refused by the mail server, one renewal,
-    then the long pause.
-    """
+    """A token of another account: one renewal, then the long pause."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
     tokens.refresh = dict.fromkeys(tokens.refresh, "stranger@example.org")
@@ -169,25 +157,21 @@ async def test_a_token_for_somebody_else_is_refused_and_not_tried_again(world, p
 
 
 async def test_a_provider_that_is_away_is_waited_for(world, place):
-    """A token endpoint that answers 503 makes the mailbox fail, not refuse, and mail comes in when
-    it is back.
-    """
+    """A token endpoint that answers 503 makes the mailbox fail until it is back."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
     tokens.replies = [Reply(503, b"later")] * 3
     server.deliver(ACCOUNT, *letters("ab"))
     async with world.watched(account, replace(QUICK, first_pause=0.01)):
         box = await state_of(world, "failing")
-        assert "overloaded or broken" in box.problem or "HTTP 503" in box.problem
+        assert "overloaded or failing" in box.problem or "HTTP 503" in box.problem
         await world.holds(letters("ab"))
         await state_of(world, "ok")
     assert tokens.calls["reply"] == 3
 
 
 async def test_access_that_ends_soon_is_told_before_it_does(world, place):
-    """Where the provider tells the end of a sign-in, a week before it the mailbox warns, in the log
-    once a day, while mail still comes in.
-    """
+    """A week before access ends there is a daily warning; mail still comes in."""
     tokens, server = place
     told = io.StringIO()
     log.configure(level="info", form="json", addresses="hashed", stream=told)
@@ -201,7 +185,9 @@ async def test_access_that_ends_soon_is_told_before_it_does(world, place):
             await world.until(
                 lambda: asyncio.sleep(0, result="mailbox access ends" in told.getvalue())
             )
-            [condition] = await conditions([account], world.boxes, world.tokens, world.clock.now())
+            [condition] = await mailbox_health(
+                [account], world.boxes, world.tokens, world.clock.now()
+            )
             assert (condition.state, "access ends on 2026-11-25" in condition.detail) == (
                 "warning",
                 True,

@@ -29,9 +29,7 @@ from gateway.ingress.smtp.addresses import Addresses, parse_path
     ],
 )
 def test_paths(text, parsed):
-    """The address without brackets and route, and the parameters; sloppy clients that leave out the
-    brackets are understood.
-    """
+    """Address and parameters are split; missing brackets and source routes are accepted."""
     assert parse_path(text) == parsed
 
 
@@ -67,9 +65,7 @@ def test_no_paths(text):
 
 @given(st.text(max_size=40))
 def test_no_control_character_gets_through(text):
-    """Whatever stands between the brackets, an accepted address holds neither control characters
-    nor surrogates, and has a domain.
-    """
+    """Accepted addresses have a domain and no control characters or surrogates."""
     for candidate in (f"<{text}>", f"<{text}@b.example>", f"<a@{text}>", f'<"{text}"@b.example>'):
         parsed = parse_path(candidate)
         if parsed is not None and parsed[0] != "<>":
@@ -102,9 +98,7 @@ def test_no_control_character_gets_through(text):
     ],
 )
 async def test_verdicts(address, verdict):
-    """A channel, with any plus part, in any case and either form of its domain; postmaster and
-    abuse; nobody else.
-    """
+    """Channels with any plus part, case and form of domain are ours, and postmaster and abuse."""
     directory = Addresses(
         ["Support@desk.example", "a+b@desk.example", "info@other.example", "help@bücher.example"]
     )

@@ -62,9 +62,7 @@ def received(directory, wire, cuts, **options):
 @settings(max_examples=200, deadline=None)
 @given(pieces=PIECES, cuts=CUTS, rest=st.sampled_from([b"", b"NOOP\r\n", b".\r\n", b"\r\n.\r\n"]))
 def test_any_division_gives_the_same_mail(tmp_path_factory, pieces, cuts, rest):
-    """Whatever lines a mail has and however it is cut into packets: the content comes back, and
-    what follows its end stays outside.
-    """
+    """The content is the same however it is cut into packets; the rest stays outside."""
     content = b"".join([*pieces, b"\r\n"]) if pieces else b""
     fault, raw, after = received(
         tmp_path_factory.getbasetemp(), stuffed(content) + b".\r\n" + rest, cuts
@@ -75,9 +73,7 @@ def test_any_division_gives_the_same_mail(tmp_path_factory, pieces, cuts, rest):
 @settings(max_examples=300, deadline=None)
 @given(pieces=ODD, cuts=CUTS)
 def test_bare_newlines_are_found_in_any_division(tmp_path_factory, pieces, cuts):
-    """A CR or LF alone before the true end is a fault, wherever packets are cut; without one there
-    is none.
-    """
+    """A bare CR or LF is a fault, wherever packets are cut."""
     wire = b"".join(pieces) + b"\r\n.\r\n"
     mail = (b"\r\n" + wire)[: (b"\r\n" + wire).find(END)]
     bare = re.search(rb"\r(?!\n)|(?<!\r)\n", mail)
@@ -88,7 +84,7 @@ def test_bare_newlines_are_found_in_any_division(tmp_path_factory, pieces, cuts)
 @settings(max_examples=300, deadline=None)
 @given(pieces=ODD, cuts=CUTS)
 def test_normalized_mail_does_not_depend_on_the_division(tmp_path_factory, pieces, cuts):
-    """With ``normalize`` the stored mail has only CR LF, and is the same however packets are cut."""
+    """With ``normalize`` the stored mail has only CR LF, however packets are cut."""
     wire = b"".join(pieces) + b"\r\n.\r\n"
     whole = received(tmp_path_factory.getbasetemp(), wire, [], normalize=True)
     assert received(tmp_path_factory.getbasetemp(), wire, cuts, normalize=True) == whole
@@ -99,9 +95,7 @@ def test_normalized_mail_does_not_depend_on_the_division(tmp_path_factory, piece
 @settings(max_examples=25, deadline=None)
 @given(size=st.integers(200_000, 900_000), cuts=st.lists(st.integers(0, 900_000), max_size=12))
 def test_mail_in_a_file_is_the_same_mail(tmp_path_factory, size, cuts):
-    """Through a file or through memory: the same bytes, size and digest, with what was put before
-    them.
-    """
+    """A mail in a file has the same bytes, size and digest as one in memory."""
     folder = tmp_path_factory.mktemp("incoming")
     content = (b"line " * 15 + b"\r\n.dot\r\n") * (size // 83)
     fault, raw, _ = received(folder, stuffed(content) + b".\r\n", cuts)
@@ -133,9 +127,7 @@ def test_nothing_is_left_of_a_refused_mail(tmp_path, fault):
 
 
 def test_leftovers_of_a_crash_are_removed(tmp_path):
-    """Files of receptions whose process is gone are taken away at the start; those of a living one
-    stay, and so does everything else.
-    """
+    """Only files of processes that died are removed."""
     pid = os.spawnlp(os.P_NOWAIT, "true", "true")
     os.waitpid(pid, 0)
     own, parent = os.getpid(), os.getppid()

@@ -14,9 +14,7 @@ MAIL = b"From: a@client.example\r\nSubject: Drucker\r\n\r\nEs brennt.\r\n"
 
 
 async def test_greeting_and_extensions_are_these(desk):
-    """A client is told our name and exactly the extensions that work; AUTH is not among them,
-    STARTTLS only with a certificate.
-    """
+    """EHLO lists what works: never AUTH, STARTTLS only with a certificate."""
     client = await desk.connect()
     assert await client.reply() == "220 mx.desk.example ESMTP ticketgate"
     offered = (await client.say("EHLO client.example")).split("\r\n")
@@ -41,9 +39,7 @@ async def test_helo_works_without_extensions(desk):
 
 
 async def test_stored_bytes_are_the_received_ones_under_one_trace_field(desk, clock):
-    """What was sent is stored byte by byte after one Received field of ours, and the envelope says
-    who sent it to whom.
-    """
+    """A mail is stored unchanged below one Received field."""
     client = await desk.hello()
     assert await client.mail(MAIL) == "250 2.0.0 Queued as 1"
     raw = (desk.spool.folder / "1.eml").read_bytes()
@@ -79,7 +75,7 @@ async def test_null_sender_is_the_empty_string(desk):
 
 
 async def test_recipients_are_kept_as_written_and_once(desk):
-    """Case and plus part stay, a recipient named twice counts once, and the order is that of RCPT."""
+    """Recipients keep case, plus part and order; a repeated one counts once."""
     client = await desk.hello()
     await client.say("MAIL FROM:<a@client.example>")
     for recipient in ("Support+ref.mac@Desk.example", "sales@desk.example", "sales@desk.example"):
@@ -105,9 +101,7 @@ async def test_recipients_are_kept_as_written_and_once(desk):
     ],
 )
 async def test_dot_stuffing_is_undone(desk, wire, content):
-    """A dot before a line is taken away once (RFC 5321 4.5.2), at the first line too; other bytes
-    are not touched, and an empty mail is one.
-    """
+    """One leading dot per line is removed (RFC 5321, 4.5.2); an empty mail is valid."""
     client = await desk.hello()
     assert (await client.mail(wire)).startswith("250 ")
     assert desk.spool.stored() == [content]
@@ -131,9 +125,7 @@ async def test_two_mails_in_one_session(desk):
 
 
 async def test_a_whole_session_in_one_piece(desk):
-    """A client that pipelines everything gets every reply in order, also when it has closed its
-    side at once.
-    """
+    """A client that pipelines everything gets all replies in order."""
     client = await desk.connect()
     dialog = (
         b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<support@desk.example>\r\nDATA\r\n"
@@ -193,9 +185,7 @@ async def test_cut_after_every_byte(desk):
     ],
 )
 async def test_recipients_that_are_ours(desk, recipient):
-    """Channels with any plus part, and postmaster and abuse of every domain served (RFC 5321
-    4.5.1).
-    """
+    """Channels with any plus part, postmaster and abuse are accepted (RFC 5321, 4.5.1)."""
     client = await desk.hello()
     await client.say("MAIL FROM:<a@client.example>")
     assert await client.say(f"RCPT TO:<{recipient}>") == "250 2.1.5 OK"
@@ -246,9 +236,7 @@ async def test_control_characters_and_broken_utf8_in_addresses(desk, command, pa
 
 
 async def test_non_ascii_addresses_need_smtputf8(desk):
-    """With SMTPUTF8 an address of any script is taken (RFC 6531) and the trace says so; without it
-    is refused.
-    """
+    """Non-ASCII addresses need SMTPUTF8 (RFC 6531), which the trace names."""
     client = await desk.hello()
     assert (await client.say("MAIL FROM:<jörg@client.example>")).startswith("553 5.6.7")
     assert (
@@ -293,9 +281,7 @@ async def test_non_ascii_addresses_need_smtputf8(desk):
     ],
 )
 async def test_replies_to_commands(desk, lines, code):
-    """Each command has its reply, with its enhanced status code, and commands out of order are
-    refused.
-    """
+    """Each command has its reply and enhanced code; wrong order is refused."""
     client = await desk.connect()
     await client.reply()
     replies = [await client.say(line) for line in lines]
@@ -312,9 +298,7 @@ async def test_http_is_shown_the_door(desk):
 
 
 async def test_long_and_odd_command_lines(desk):
-    """A line that is too long, however long, is refused as a whole; so is one that ends with LF
-    alone; then the session goes on.
-    """
+    """Long lines and lines ending in LF alone are refused; the session goes on."""
     client = await desk.hello()
     assert (await client.say("NOOP " + "x" * 100_000)).startswith("500 5.5.2")
     await client.send(b"NOOP\n")
@@ -332,9 +316,7 @@ async def test_many_commands_do_not_keep_others_waiting(desk):
 
 
 async def test_mail_that_is_too_large(open_desk):
-    """More than the limit is read to its end, refused with 552, and nothing of it is kept; the
-    session goes on. Exactly the limit is accepted.
-    """
+    """A mail over the limit is refused with 552; one of exactly the limit is accepted."""
     desk = await open_desk(limits=Limits(message_bytes=600_000))
     client = await desk.hello()
     assert (await client.mail(b"x" * 599_999 + b"\r\n")).startswith("552 5.3.4")
@@ -382,7 +364,7 @@ class Broken:
 
 
 async def test_internal_error_is_a_number_and_the_session_goes_on(open_desk):
-    """An error of ours says 451 and its number, nothing of its text, and does not end the session."""
+    """An internal error gives 451 and a number without text; the session goes on."""
     desk = await open_desk(directory=Broken())
     client = await desk.hello()
     await client.say("MAIL FROM:<a@client.example>")
@@ -404,9 +386,7 @@ async def test_internal_error_is_a_number_and_the_session_goes_on(open_desk):
 )
 @pytest.mark.parametrize("size", [10, 400_000])
 async def test_a_store_that_fails_never_yields_250(desk, error, reply, size):
-    """Whatever goes wrong while a mail is stored, the client keeps it, and may try again in the
-    same session.
-    """
+    """Any error while storing leaves the mail with the client, who may try again."""
     desk.spool.errors.append(error)
     client = await desk.hello()
     answer = await client.mail(b"x" * size + b"\r\n")
@@ -428,9 +408,7 @@ async def test_a_disk_that_takes_no_file(desk):
 
 
 async def test_full_disk_is_said_at_mail_and_recovers(desk):
-    """Below the reserve MAIL is answered with 452 4.3.1; when there is room again, mail is accepted
-    without a restart.
-    """
+    """With too little space MAIL gets 452; with enough, mail is accepted again."""
     client = await desk.hello()
     desk.free[0] = 512 * (1 << 20) - 1
     assert (await client.say("MAIL FROM:<a@client.example>")).startswith("452 4.3.1")
@@ -468,9 +446,7 @@ async def test_a_client_that_leaves_does_not_stop_the_commit(desk, how):
 
 
 async def test_log_holds_no_address(desk, printed_log):
-    """What is refused is logged with its reason, and without the address in full (reliability.md 1,
-    item 30).
-    """
+    """Refusals are logged with a reason, without the address (reliability.md 1, item 30)."""
     client = await desk.hello()
     await client.say("MAIL FROM:<a@client.example>")
     await client.say("RCPT TO:<very.private@desk.example>")

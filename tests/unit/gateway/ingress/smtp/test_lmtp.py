@@ -26,9 +26,7 @@ async def greeted(desk):
 
 
 async def test_each_recipient_gets_his_answer(desk):
-    """After DATA there is one reply for each accepted RCPT, in order, also when one is named twice;
-    the mail is stored once.
-    """
+    """After DATA each accepted RCPT gets a reply; the mail is stored once."""
     client = await greeted(desk)
     await client.say("MAIL FROM:<a@client.example>")
     for recipient in (

@@ -42,9 +42,7 @@ async def desk(open_desk):
     ],
 )
 async def test_the_client_behind_a_proxy(desk, header, peer):
-    """Versions 1 and 2 tell the true client, and it stands in the envelope; a health check of the
-    proxy is the proxy itself.
-    """
+    """PROXY versions 1 and 2 give the client's address; a health check is the proxy itself."""
     client = await desk.connect()
     await client.send(header)
     await client.hello()
@@ -54,7 +52,7 @@ async def test_the_client_behind_a_proxy(desk, header, peer):
 
 
 async def test_limits_and_trust_are_those_of_the_client(desk):
-    """Two clients behind one proxy do not share a limit, and one in an exempt network is trusted."""
+    """Clients behind one proxy have their own limits; exempt ones are trusted."""
     for source in ("198.51.100.7", "198.51.100.8"):
         for _ in range(2):
             client = await desk.connect()
@@ -86,7 +84,7 @@ async def test_a_listed_peer_without_a_good_header_is_cut_off(desk, header):
 
 
 async def test_a_header_from_anybody_else_is_not_believed(open_desk):
-    """Without being listed, nobody chooses the address he comes from."""
+    """A peer that is not listed cannot set its address."""
     desk = await open_desk(proxy_from=("192.0.2.0/24",))
     client = await desk.connect()
     assert (await client.reply()).startswith("220")

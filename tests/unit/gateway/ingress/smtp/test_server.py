@@ -14,7 +14,7 @@ from tests.unit.gateway.ingress.conftest import until
 
 
 async def test_several_addresses(open_desk):
-    """One server listens on all its addresses, IPv6 too, and tells the ports that the system chose."""
+    """A server listens on all addresses, IPv6 too, and reports the chosen ports."""
     desk = await open_desk(listen=["127.0.0.1:0", "[::1]:0"])
     assert len(desk.server.addresses) == 2
     assert desk.server.addresses[1].startswith("[::1]:")
@@ -35,9 +35,7 @@ async def test_an_address_that_is_taken(open_desk):
 
 
 async def test_stop_lets_a_mail_finish(desk):
-    """At the stop nobody new comes in, idle clients are told, a mail that is being sent arrives,
-    and its session ends after it.
-    """
+    """Stopping refuses new clients, closes idle ones and lets a mail finish."""
     idle, busy = await desk.hello(), await desk.hello()
     await busy.begin()
     stopping = asyncio.create_task(desk.server.stop(10))
@@ -95,18 +93,14 @@ async def test_sessions_leave_the_register(desk):
 
 
 def test_the_name_is_never_looked_up(monkeypatch):
-    """Without a configured name it is that of the machine; the DNS is not asked, which may take
-    long.
-    """
+    """Without a configured name the machine's is used, without asking the DNS."""
     monkeypatch.setattr("socket.getfqdn", lambda *_: pytest.fail("asked the DNS"))
     service = ListenerSettings(accept=None, directory=None, clock=None, limits=Limits())
     assert service.name
 
 
 async def test_leftovers_of_a_crash_go_at_the_start(open_desk):
-    """What a process that was killed had received in part is gone once listeners open again; a
-    second listener takes nothing from the first.
-    """
+    """Partial mail of a killed process is removed at start, that of others is not."""
     desk = await open_desk()
     client = await desk.hello()
     await client.begin()

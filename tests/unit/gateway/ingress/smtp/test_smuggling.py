@@ -48,9 +48,7 @@ def is_bare(end: bytes) -> bool:
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
 async def test_only_the_true_end_ends_a_mail(desk, end):
-    """No published sequence smuggles a mail: with a bare CR or LF the session ends with 550,
-    otherwise it stays text of the one mail.
-    """
+    """No published sequence smuggles a mail: it gets 550 or stays part of the text."""
     client = await desk.hello()
     await client.begin()
     await client.send(b"Subject: x\r\n\r\nfirst" + end + SECOND + b".\r\nQUIT\r\n")
@@ -69,9 +67,7 @@ async def test_only_the_true_end_ends_a_mail(desk, end):
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
 async def test_a_bare_newline_is_answered_at_once(desk, end):
-    """A sender that believes a wrong end to be the true one gets his 550 and does not wait for it
-    until a time limit.
-    """
+    """A sender that uses a wrong end of mail gets 550 at once."""
     client = await desk.hello()
     await client.begin()
     await client.send(b"Subject: x\r\n\r\nfirst" + end + b"x")
@@ -85,9 +81,7 @@ async def test_a_bare_newline_is_answered_at_once(desk, end):
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
 async def test_normalize_makes_line_ends_after_the_end_was_found(open_desk, end):
-    """For trusted networks ``normalize`` keeps the mail, with CR LF everywhere, and the smuggled
-    one as its text.
-    """
+    """``normalize`` stores one mail, with the smuggled one as its text."""
     desk = await open_desk(bare_newline="normalize")
     client = await desk.hello()
     await client.begin()
@@ -107,9 +101,7 @@ async def test_normalize_is_for_trusted_networks_only(open_desk):
 
 
 async def test_split_at_every_byte(desk):
-    """The end of a mail is found however its bytes are divided into packets, and what follows it
-    are commands.
-    """
+    """The end of a mail is found however its bytes are split."""
     end = b"x\r\n.\r\nNOOP\r\n"
     for cut in range(len(end)):
         client = await desk.hello()

@@ -1,4 +1,4 @@
-"""STARTTLS: nothing from before it counts, nothing after it is lost, certificates can be renewed."""
+"""STARTTLS: earlier input is dropped, later input kept, certificates can be renewed."""
 
 from __future__ import annotations
 
@@ -56,9 +56,7 @@ def certificate_of(client):
 
 
 async def test_mail_over_tls(desk):
-    """STARTTLS is offered, after it the session begins anew without STARTTLS, and a mail arrives
-    with the fact in envelope and trace.
-    """
+    """After STARTTLS the session starts anew; envelope and trace name TLS."""
     client = await desk.connect()
     await client.reply()
     assert "250-STARTTLS" in await client.say("EHLO client.example")
@@ -87,9 +85,7 @@ async def test_large_mail_over_tls(desk):
 
 
 async def test_what_was_sent_before_the_handshake_is_never_executed(desk):
-    """Commands that somebody slipped in before the handshake are thrown away with everything said
-    before it.
-    """
+    """Plain text commands sent before the handshake are dropped."""
     client = await desk.hello()
     await client.send(b"STARTTLS\r\nEHLO evil.example\r\nMAIL FROM:<evil@client.example>\r\n")
     assert (await client.reply()).startswith("220")
@@ -101,9 +97,7 @@ async def test_what_was_sent_before_the_handshake_is_never_executed(desk):
 
 
 async def test_a_hasty_client_loses_nothing(desk):
-    """What a client sends together with the last piece of its handshake was encrypted, and is
-    executed.
-    """
+    """Data sent with the end of the handshake was encrypted, and is executed."""
     client = await desk.hello()
     assert (await client.say("STARTTLS")).startswith("220 ")
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -151,9 +145,7 @@ async def test_plain_text_instead_of_a_handshake_ends_the_session(desk):
 
 
 async def test_a_renewed_certificate_is_used_without_a_restart(desk, pair, pairs):
-    """After the files have changed the next handshake shows the new certificate; old sessions go
-    on.
-    """
+    """The next handshake shows the new certificate; old sessions go on."""
     old = await desk.hello()
     await secure(old)
     pair.replace_by(pairs[1])
@@ -164,9 +156,7 @@ async def test_a_renewed_certificate_is_used_without_a_restart(desk, pair, pairs
 
 
 async def test_a_broken_renewal_keeps_the_old_certificate(desk, pair, pairs, printed_log):
-    """While the files do not fit together, or are gone, the certificate that was good stays in use,
-    and the log says so.
-    """
+    """While the files are missing or do not match, the old certificate is used."""
     first = await desk.hello()
     await secure(first)
     pair.certificate.write_bytes(pairs[1].certificate.read_bytes())
