@@ -116,6 +116,13 @@ def cli(clean_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 
 
 @pytest.fixture
+def console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """A command line for what needs no database: help pages and wrong command lines."""
+    monkeypatch.chdir(tmp_path)
+    return Cli(tmp_path, monkeypatch)
+
+
+@pytest.fixture
 def ticket(cli: Cli) -> Callable[..., int]:
     """``ticket("Subject", "--status", "Closed")`` makes a ticket by hand and gives its number."""
 
@@ -125,3 +132,10 @@ def ticket(cli: Cli) -> Callable[..., int]:
         return int(made.text)
 
     return make
+
+
+@pytest.fixture
+def imported(cli: Cli, tmp_path: Path) -> Any:
+    """The workflows of workflows.toml are there."""
+    (tmp_path / "w.toml").write_text((Path(__file__).parent / "workflows.toml").read_text())
+    return cli.json("workflow", "import", tmp_path / "w.toml", "--yes")

@@ -196,7 +196,7 @@ def test_an_import_makes_tickets_oldest_first(cli, server, configure):
         for each in sorted(cli.json("ticket", "list")["tickets"], key=lambda each: each["number"])
     ]
     assert subjects == ["About first", "About a", "About b", "About c"]
-    assert cli("channel", "import", "desk").text == "0 mails taken in\n"
+    assert cli("channel", "import", "desk").text == "0 mails imported\n"
 
 
 def test_an_import_since_a_day_without_automation(cli, server, configure):

@@ -140,7 +140,7 @@ async def dumped(url: str) -> bytes:
 
 
 def correspondence(cli) -> dict[str, int]:
-    """Ann alone, Ann with a large mail, Ann and Bob in one conversation, Bob alone, Bob about Ann."""
+    """Ann alone, Ann with a large mail, Ann and Bob on one thread, Bob alone, Bob about Ann."""
     mails = {
         "alone": letter(
             cli, ANN, "1@mail.example", f"My printer says {WORD}.", subject=f"The {WORD} printer"

@@ -200,7 +200,7 @@ def test_an_import_that_is_refused_changes_nothing(cli, ticket, tmp_path):
         ("[[pipline]]\nname = 'x'\n", "unknown key 'pipline'"),
         (
             "[[pipeline]]\nname = ' '\nstatuses = []\ncolor = 1\n",
-            "unknown key 'color'; pipeline  : it needs a name; pipeline  : it needs statuses",
+            "unknown key 'color'; pipeline  : name is missing; pipeline  : statuses are missing",
         ),
         (
             "[[pipeline]]\nname = 'x'\nstatuses = [{name='a', state='ajar'}]\n",
@@ -208,7 +208,7 @@ def test_an_import_that_is_refused_changes_nothing(cli, ticket, tmp_path):
         ),
         (
             "[[pipeline]]\nname = 'x'\nstatuses = [{name='a', state='open', colour='red'}]\n",
-            "unknown keys colour",
+            "status 1: unknown key 'colour'",
         ),
         (
             "[[pipeline]]\nname = 'x'\nstatuses = [{name='a', state='open'}]\n",
@@ -216,7 +216,7 @@ def test_an_import_that_is_refused_changes_nothing(cli, ticket, tmp_path):
         ),
         (
             "[[pipeline]]\nname = 'x'\nclose_date = 'yes'\nstatuses = [{name='a', state='open'}]\n",
-            "close_date is true or false",
+            "close_date must be true or false",
         ),
         ("[[pipeline]]\nname = 'x'\nstatuses = [{name='a', state='open'}]\n" * 2, "twice"),
         (

@@ -110,7 +110,7 @@ def test_people_see_tables(cli, ticket):
     assert "Ann <ann@customer.example>" in page.text
     assert "\x1b[31m" not in page.text
     moved = cli("ticket", "move", number, "--status", "Closed")
-    assert "status changed New -> Closed" in moved.text
+    assert "status changed from New to Closed" in moved.text
     assert cli("ticket", "move", number, "--status", "Closed").text == "nothing changed\n"
 
 
@@ -246,7 +246,7 @@ def test_merge_delete_contact_by_command(cli, ticket):
 
 
 def test_attach_by_command(cli, ticket):
-    """`ticket attach`: a conversation without a ticket goes onto one, another time it is refused."""
+    """`ticket attach`: a thread without a ticket is put on one; the second time it is refused."""
     cli.json("channel", "set", "support@localhost", "--tickets", "off")
     thread = cli.replay("ann@customer.example", "1")["thread"]
     number = ticket("By phone", "--source", "phone")

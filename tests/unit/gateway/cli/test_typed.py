@@ -17,7 +17,7 @@ def refused(result, words):
 
 @pytest.mark.parametrize("blank", ["", "  "])
 def test_names_and_subjects_are_not_empty(cli, ticket, blank):
-    """A ticket made by hand has a subject, users and channels have names; what stood there stays."""
+    """A ticket made by hand has a subject, users and channels have names; old values stay."""
     number = ticket("A printer")
     cli.json("user", "add", "olga@ours.example", "--name", "Olga")
     for arguments, what in (
@@ -45,7 +45,7 @@ def test_mail_without_a_subject_is_mail(cli):
 
 @pytest.mark.parametrize("line_end", BREAKS, ids=ascii)
 def test_subjects_hold_no_line_end(cli, ticket, line_end):
-    """A subject that would open a header line is refused, never mended; nothing is sent or stored."""
+    """A subject with a line break is refused, never repaired; nothing is sent or stored."""
     number = ticket("A printer", "--from", "ann@customer.example")
     odd = f"a{line_end}Bcc: x@evil.example"
     for arguments in (
