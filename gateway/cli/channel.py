@@ -121,50 +121,56 @@ def add(
     _show(run(context, act), as_json=as_json)
 
 
+TicketsOption = Annotated[
+    str | None, typer.Option("--tickets", metavar=ON_OFF, help="Whether its mail makes tickets.")
+]
+PipelineOption = Annotated[
+    str | None, typer.Option("--pipeline", metavar="PIPELINE", help="The pipeline of its tickets.")
+]
+StatusOption = Annotated[
+    str | None, typer.Option("--status", metavar="STATUS", help="The status its tickets start in.")
+]
+OutboundStatusOption = Annotated[
+    str | None,
+    typer.Option(
+        "--outbound-status",
+        metavar="STATUS",
+        help="The status of tickets opened by mail that users send.",
+    ),
+]
+AllowOption = Annotated[
+    Rules,
+    typer.Option(
+        "--allow",
+        metavar="ADDRESS|@DOMAIN|none",
+        help="Replace the list of allowed senders; none empties it; may be repeated.",
+    ),
+]
+DenyOption = Annotated[
+    Rules,
+    typer.Option(
+        "--deny",
+        metavar="ADDRESS|@DOMAIN|none",
+        help="Replace the list of denied senders; none empties it; may be repeated.",
+    ),
+]
+DefaultOption = Annotated[
+    bool, typer.Option("--default", help="Make it the channel of mail that names no channel.")
+]
+
+
 @app.command("set")
 def set_(
     context: typer.Context,
     address: Address,
-    tickets: Annotated[
-        str | None,
-        typer.Option("--tickets", metavar=ON_OFF, help="Whether its mail makes tickets."),
-    ] = None,
+    tickets: TicketsOption = None,
     name: Name = None,
-    pipeline: Annotated[
-        str | None,
-        typer.Option("--pipeline", metavar="PIPELINE", help="The pipeline of its tickets."),
-    ] = None,
-    status: Annotated[
-        str | None,
-        typer.Option("--status", metavar="STATUS", help="The status its tickets start in."),
-    ] = None,
-    outbound_status: Annotated[
-        str | None,
-        typer.Option(
-            "--outbound-status",
-            metavar="STATUS",
-            help="The status of tickets opened by mail that users send.",
-        ),
-    ] = None,
-    allow: Annotated[
-        Rules,
-        typer.Option(
-            "--allow",
-            metavar="ADDRESS|@DOMAIN|none",
-            help="Replace the list of allowed senders; none empties it; may be repeated.",
-        ),
-    ] = None,
-    deny: Annotated[
-        Rules,
-        typer.Option(
-            "--deny",
-            metavar="ADDRESS|@DOMAIN|none",
-            help="Replace the list of denied senders; none empties it; may be repeated.",
-        ),
-    ] = None,
-    default: Annotated[
-        bool, typer.Option("--default", help="Make it the channel of mail that names no channel.")
-    ] = False,
+    pipeline: PipelineOption = None,
+    status: StatusOption = None,
+    outbound_status: OutboundStatusOption = None,
+    allow: AllowOption = None,
+    deny: DenyOption = None,
+    default: DefaultOption = False,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:

@@ -58,22 +58,24 @@ def _document(step: CheckStep) -> dict[str, Any]:
     return {"step": step.step, "ok": step.ok, "detail": step.detail, "advice": step.advice or None}
 
 
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="DATE", help="Import only mail received on this day or later."),
+]
+NoAutomationOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-automation",
+        help="Make threads and tickets only: no acknowledgements, no status rules.",
+    ),
+]
+
+
 def import_(
     context: typer.Context,
     name: MailboxName,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since", metavar="DATE", help="Import only mail received on this day or later."
-        ),
-    ] = None,
-    no_automation: Annotated[
-        bool,
-        typer.Option(
-            "--no-automation",
-            help="Make threads and tickets only: no acknowledgements, no status rules.",
-        ),
-    ] = False,
+    since: SinceOption = None,
+    no_automation: NoAutomationOption = False,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:

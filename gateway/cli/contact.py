@@ -32,17 +32,16 @@ app = App("Look after contacts: the people outside.")
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of the contact.")]
 
 
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", metavar="N", min=1, max=HIGHEST, help="At most this many. Default: all."
+    ),
+]
+
+
 @app.command("list")
-def list_(
-    context: typer.Context,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit", metavar="N", min=1, max=HIGHEST, help="At most this many. Default: all."
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+def list_(context: typer.Context, limit: LimitOption = None, as_json: AsJson = False) -> None:
     """List contacts by address."""
 
     async def act(opened: Installation) -> list[dict[str, Any]]:
@@ -118,30 +117,34 @@ def mail_(
     send(context, lambda person: person.write_to(address, mail), as_user, as_json=as_json)
 
 
+MarketingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--marketing",
+        metavar=ON_OFF,
+        help="Whether marketing mail may be sent, beside transactional mail.",
+    ),
+]
+BlockOption = Annotated[
+    str | None, typer.Option("--block", metavar=ON_OFF, help="Whether their mail is quarantined.")
+]
+LanguageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        metavar="LANGUAGE|none",
+        help="The language of automatic mail to them, like de or pt-br.",
+    ),
+]
+
+
 @app.command("set")
 def set_(
     context: typer.Context,
     address: Address,
-    marketing: Annotated[
-        str | None,
-        typer.Option(
-            "--marketing",
-            metavar=ON_OFF,
-            help="Whether marketing mail may be sent, beside transactional mail.",
-        ),
-    ] = None,
-    block: Annotated[
-        str | None,
-        typer.Option("--block", metavar=ON_OFF, help="Whether their mail is quarantined."),
-    ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option(
-            "--language",
-            metavar="LANGUAGE|none",
-            help="The language of automatic mail to them, like de or pt-br.",
-        ),
-    ] = None,
+    marketing: MarketingOption = None,
+    block: BlockOption = None,
+    language: LanguageOption = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -180,24 +183,13 @@ def erase(
     """Erase a person: conversations, mail, address elsewhere. This cannot be undone."""
 
     async def act(opened: Installation) -> dict[str, Any]:
-        from gateway.store.queues.blobs import open_blobs
-        from gateway.store.upkeep.rehearsal import rehearsal
-
-        blobs = open_blobs(opened.settings.blobs.url)
         if not yes:
-            async with rehearsal(opened.database) as rehearsed:
-                shown = _erasure(
-                    await opened.admin(as_user, database=rehearsed).erase_contact(address, blobs)
-                )
+            shown = await _rehearse_erasure(opened, address, as_user)
             if not as_json:
                 facts((name.replace("_", " ").capitalize(), value) for name, value in shown.items())
-            if not agree("Erase this for ever?", yes=yes, dry_run=dry_run):
+            if not agree("Erase all this? It cannot be undone.", yes=yes, dry_run=dry_run):
                 return shown | {"erased": False}
-        try:
-            done = await opened.admin(as_user).erase_contact(address, blobs)
-        finally:  # also what a crash left of an earlier erasure of somebody no longer known
-            swept = await opened.admin(as_user).sweep(blobs)
-        return _erasure(done) | {"blobs": swept.blobs, "clean": swept.clean, "erased": True}
+        return await _erase(opened, address, as_user)
 
     with options_checked(context):
         refuse_unasked(yes=yes, dry_run=dry_run)
@@ -205,15 +197,43 @@ def erase(
     if as_json:
         emit_done(shown)
     elif shown["erased"]:
+        _show_erased(shown)
+
+
+async def _rehearse_erasure(
+    opened: Installation, address: str, actor: str | None
+) -> dict[str, Any]:
+    """Return what would be erased."""
+    from gateway.store.queues.blobs import open_blobs
+    from gateway.store.upkeep.rehearsal import rehearsal
+
+    blobs = open_blobs(opened.settings.blobs.url)
+    async with rehearsal(opened.database) as rehearsed:
+        return _erasure(await opened.admin(actor, database=rehearsed).erase_contact(address, blobs))
+
+
+async def _erase(opened: Installation, address: str, actor: str | None) -> dict[str, Any]:
+    """Erase a person; return what was erased."""
+    from gateway.store.queues.blobs import open_blobs
+
+    admin, blobs = opened.admin(actor), open_blobs(opened.settings.blobs.url)
+    try:
+        done = await admin.erase_contact(address, blobs)
+    finally:  # also what a crash left of an earlier erasure of somebody no longer known
+        swept = await admin.sweep(blobs)
+    return _erasure(done) | {"blobs": swept.blobs, "clean": swept.clean, "erased": True}
+
+
+def _show_erased(shown: dict[str, Any]) -> None:
+    print(
+        f"erased {count(shown['removed_messages'], 'message')} "
+        f"and {count(shown['removed_mails'], 'mail')}"
+    )
+    if not shown["clean"]:
         print(
-            f"erased {count(shown['removed_messages'], 'message')} "
-            f"and {count(shown['removed_mails'], 'mail')}"
+            "another process was reading: the write-ahead log still holds old pages "
+            "until the daemon's next checkpoint"
         )
-        if not shown["clean"]:
-            print(
-                "another process was reading: the write-ahead log still holds old pages "
-                "until the daemon's next checkpoint"
-            )
 
 
 def _erasure(done: Erasure) -> dict[str, Any]:

@@ -22,28 +22,27 @@ from gateway.errors import Invalid, Unavailable
 app = App("Store one mail from stdin in the spool.")
 
 
+RecipientOption = Annotated[
+    list[str] | None,
+    typer.Option("--recipient", metavar="ADDRESS", help="Envelope recipient; may be repeated."),
+]
+SenderOption = Annotated[
+    str | None,
+    typer.Option("--sender", metavar="ADDRESS", help="Envelope sender; <> for a report."),
+]
+
+
 @app.command()
 def deliver(
     context: typer.Context,
-    recipient: Annotated[
-        list[str] | None,
-        typer.Option("--recipient", metavar="ADDRESS", help="Envelope recipient; may be repeated."),
-    ] = None,
-    sender: Annotated[
-        str | None,
-        typer.Option("--sender", metavar="ADDRESS", help="Envelope sender; <> for a report."),
-    ] = None,
+    recipient: RecipientOption = None,
+    sender: SenderOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Store one mail from stdin in the spool. The daemon or agenda run processes it."""
 
     async def act(opened: Installation) -> int:
-        limit = opened.limits.message_bytes
-        raw = sys.stdin.buffer.read(limit + 1)
-        if len(raw) > limit:
-            raise Invalid(f"the mail is larger than {limit} bytes")
-        if not raw.strip():
-            raise Invalid("there is no mail on stdin")
+        raw = _read_mail(opened.limits.message_bytes)
         from gateway.ingress.accept import Acceptor
 
         accept = Acceptor(await opened.spool(), opened.limits, opened.incoming, wake=lambda: None)
@@ -71,3 +70,13 @@ def deliver(
         ) from None
     if as_json:
         emit({"mail_id": mail_id})
+
+
+def _read_mail(limit: int) -> bytes:
+    """Return the mail on stdin; Invalid where it is empty or larger than ``limit`` bytes."""
+    raw = sys.stdin.buffer.read(limit + 1)
+    if len(raw) > limit:
+        raise Invalid(f"the mail is larger than {limit} bytes")
+    if not raw.strip():
+        raise Invalid("there is no mail on stdin")
+    return raw

@@ -27,17 +27,20 @@ Id = Annotated[int, typer.Argument(metavar="ID", max=HIGHEST, help="The number o
 STATES = ("pending", "done", "ignored", "quarantined", "held", "duplicate")
 
 
+StateOption = Annotated[
+    str | None,
+    typer.Option("--state", metavar="|".join(STATES), help="List only mail in this state."),
+]
+LimitOption = Annotated[
+    int, typer.Option("--limit", metavar="N", min=1, max=HIGHEST, help="List the newest N mails.")
+]
+
+
 @app.command("list")
 def list_(
     context: typer.Context,
-    state: Annotated[
-        str | None,
-        typer.Option("--state", metavar="|".join(STATES), help="List only mail in this state."),
-    ] = None,
-    limit: Annotated[
-        int,
-        typer.Option("--limit", metavar="N", min=1, max=HIGHEST, help="List the newest N mails."),
-    ] = 1000,
+    state: StateOption = None,
+    limit: LimitOption = 1000,
     as_json: AsJson = False,
 ) -> None:
     """List incoming mail, newest first."""

@@ -90,52 +90,60 @@ def add(
     _change(context, lambda admin: admin.add_pipeline(name, steps), as_user, as_json=as_json)
 
 
+CloseDateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--close-date", metavar=ON_OFF, help="Whether closing a ticket sets its close date."
+    ),
+]
+OnEmailSentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on-email-sent",
+        metavar="STATUS|off",
+        help="Trigger A: where mail of a user moves the ticket.",
+    ),
+]
+OnCustomerReplyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on-customer-reply",
+        metavar="STATUS|off",
+        help="Trigger B: where a reply of the customer moves the ticket.",
+    ),
+]
+StrangersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--strangers",
+        metavar="move|flag",
+        help="Whether a stranger's reply moves the ticket or only flags it.",
+    ),
+]
+RelayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--relay",
+        metavar=ON_OFF,
+        help="Whether a user's answer to a notification goes to the customer.",
+    ),
+]
+AllowBackOption = Annotated[
+    str | None,
+    typer.Option("--allow-back", metavar=ON_OFF, help="Whether people may move tickets back."),
+]
+
+
 @app.command("set")
 def set_(
     context: typer.Context,
     name: PipelineName,
-    close_date: Annotated[
-        str | None,
-        typer.Option(
-            "--close-date", metavar=ON_OFF, help="Whether closing a ticket sets its close date."
-        ),
-    ] = None,
-    on_email_sent: Annotated[
-        str | None,
-        typer.Option(
-            "--on-email-sent",
-            metavar="STATUS|off",
-            help="Trigger A: where mail of a user moves the ticket.",
-        ),
-    ] = None,
-    on_customer_reply: Annotated[
-        str | None,
-        typer.Option(
-            "--on-customer-reply",
-            metavar="STATUS|off",
-            help="Trigger B: where a reply of the customer moves the ticket.",
-        ),
-    ] = None,
-    strangers: Annotated[
-        str | None,
-        typer.Option(
-            "--strangers",
-            metavar="move|flag",
-            help="Whether a stranger's reply moves the ticket or only flags it.",
-        ),
-    ] = None,
-    relay: Annotated[
-        str | None,
-        typer.Option(
-            "--relay",
-            metavar=ON_OFF,
-            help="Whether a user's answer to a notification goes to the customer.",
-        ),
-    ] = None,
-    allow_back: Annotated[
-        str | None,
-        typer.Option("--allow-back", metavar=ON_OFF, help="Whether people may move tickets back."),
-    ] = None,
+    close_date: CloseDateOption = None,
+    on_email_sent: OnEmailSentOption = None,
+    on_customer_reply: OnCustomerReplyOption = None,
+    strangers: StrangersOption = None,
+    relay: RelayOption = None,
+    allow_back: AllowBackOption = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:

@@ -225,33 +225,39 @@ def summary(documents: Collection[dict[str, Any]], seconds: float) -> dict[str, 
     }
 
 
+PathsArgument = Annotated[
+    list[Path], typer.Argument(metavar="PATH...", help="Files, mboxes, Maildirs or folders.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Do the same, and roll it back at the end.")
+]
+ClockOption = Annotated[
+    str,
+    typer.Option(
+        "--clock", metavar="now|date", help="The time each mail arrives: now, or its Date."
+    ),
+]
+NoAutomationOption = Annotated[
+    bool, typer.Option("--no-automation", help="Make threads and tickets only: no status rules.")
+]
+ChannelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--channel",
+        metavar="ADDRESS",
+        help="The channel of mail that names none. Default: the default channel.",
+    ),
+]
+
+
 @app.command()
 def command(
     context: typer.Context,
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Files, mboxes, Maildirs or folders.")
-    ],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Do the same, and roll it back at the end.")
-    ] = False,
-    clock: Annotated[
-        str,
-        typer.Option(
-            "--clock", metavar="now|date", help="The time each mail arrives: now, or its Date."
-        ),
-    ] = "now",
-    no_automation: Annotated[
-        bool,
-        typer.Option("--no-automation", help="Make threads and tickets only: no status rules."),
-    ] = False,
-    channel: Annotated[
-        str | None,
-        typer.Option(
-            "--channel",
-            metavar="ADDRESS",
-            help="The channel of mail that names none. Default: the default channel.",
-        ),
-    ] = None,
+    paths: PathsArgument,
+    dry_run: DryRunOption = False,
+    clock: ClockOption = "now",
+    no_automation: NoAutomationOption = False,
+    channel: ChannelOption = None,
     as_json: AsJson = False,
 ) -> None:
     """Process .eml files, mboxes and Maildirs, in the order given."""

@@ -59,33 +59,40 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
         table(("Name", "Transactional", "Languages", "Subject"), shown)
 
 
+SubjectOption = Annotated[
+    str | None, typer.Option("--subject", metavar="TEXT", help="The subject of the mail.")
+]
+TextOption = Annotated[
+    str | None,
+    typer.Option("--text", metavar="TEXT", help="The text of the mail; - reads it from stdin."),
+]
+TextFileOption = Annotated[
+    Path | None,
+    typer.Option("--text-file", metavar="FILE", help="A file with the text of the mail."),
+]
+HtmlFileOption = Annotated[
+    Path | None,
+    typer.Option("--html-file", metavar="FILE", help="A file with the HTML form of the text."),
+]
+TransactionalOption = Annotated[
+    str | None,
+    typer.Option(
+        "--transactional",
+        metavar=ON_OFF,
+        help="Whether it may be sent without consent to marketing.",
+    ),
+]
+
+
 @app.command("set")
 def set_(
     context: typer.Context,
     name: Name,
-    subject: Annotated[
-        str | None, typer.Option("--subject", metavar="TEXT", help="The subject of the mail.")
-    ] = None,
-    text: Annotated[
-        str | None,
-        typer.Option("--text", metavar="TEXT", help="The text of the mail; - reads it from stdin."),
-    ] = None,
-    text_file: Annotated[
-        Path | None,
-        typer.Option("--text-file", metavar="FILE", help="A file with the text of the mail."),
-    ] = None,
-    html_file: Annotated[
-        Path | None,
-        typer.Option("--html-file", metavar="FILE", help="A file with the HTML form of the text."),
-    ] = None,
-    transactional: Annotated[
-        str | None,
-        typer.Option(
-            "--transactional",
-            metavar=ON_OFF,
-            help="Whether it may be sent without consent to marketing.",
-        ),
-    ] = None,
+    subject: SubjectOption = None,
+    text: TextOption = None,
+    text_file: TextFileOption = None,
+    html_file: HtmlFileOption = None,
+    transactional: TransactionalOption = None,
     language: Language = "",
     as_user: As = None,
     as_json: AsJson = False,
@@ -116,16 +123,19 @@ def set_(
         print(f"ticketgate: unknown token {{{{ {each} }}}}: it will be empty", file=sys.stderr)
 
 
+TicketOption = Annotated[
+    int | None,
+    typer.Option(
+        "--ticket", metavar="N", max=HIGHEST, help="Show the mail it makes for this ticket."
+    ),
+]
+
+
 @app.command()
 def show(
     context: typer.Context,
     name: Name,
-    ticket: Annotated[
-        int | None,
-        typer.Option(
-            "--ticket", metavar="N", max=HIGHEST, help="Show the mail it makes for this ticket."
-        ),
-    ] = None,
+    ticket: TicketOption = None,
     language: Language = "",
     as_json: AsJson = False,
 ) -> None:

@@ -110,47 +110,54 @@ def show(context: typer.Context, number: TicketNumber, as_json: AsJson = False) 
         show_ticket(shown)
 
 
+SubjectOption = Annotated[
+    str | None, typer.Option("--subject", metavar="TEXT", help="What the ticket is about.")
+]
+RequesterOption = Annotated[
+    str | None, typer.Option("--from", metavar="ADDRESS", help="The requester.")
+]
+PipelineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline", metavar="PIPELINE", help="Its pipeline. Default: the default pipeline."
+    ),
+]
+StatusOption = Annotated[
+    str | None,
+    typer.Option("--status", metavar="STATUS", help="Its status. Default: the first open status."),
+]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source", metavar="|".join(get_args(Source)), help="Where the request came from."
+    ),
+]
+PriorityOption = Annotated[
+    str | None,
+    typer.Option("--priority", metavar="|".join(get_args(Priority)), help="Its priority."),
+]
+ThreadOption = Annotated[
+    int | None,
+    typer.Option(
+        "--thread",
+        metavar="ID",
+        max=HIGHEST,
+        help="Create the ticket from this thread, which has none.",
+    ),
+]
+
+
 @app.command()
 def create(
     context: typer.Context,
-    subject: Annotated[
-        str | None, typer.Option("--subject", metavar="TEXT", help="What the ticket is about.")
-    ] = None,
-    requester: Annotated[
-        str | None, typer.Option("--from", metavar="ADDRESS", help="The requester.")
-    ] = None,
-    pipeline: Annotated[
-        str | None,
-        typer.Option(
-            "--pipeline", metavar="PIPELINE", help="Its pipeline. Default: the default pipeline."
-        ),
-    ] = None,
-    status: Annotated[
-        str | None,
-        typer.Option(
-            "--status", metavar="STATUS", help="Its status. Default: the first open status."
-        ),
-    ] = None,
-    source: Annotated[
-        str | None,
-        typer.Option(
-            "--source", metavar="|".join(get_args(Source)), help="Where the request came from."
-        ),
-    ] = None,
+    subject: SubjectOption = None,
+    requester: RequesterOption = None,
+    pipeline: PipelineOption = None,
+    status: StatusOption = None,
+    source: SourceOption = None,
     close_date: CloseDate = None,
-    priority: Annotated[
-        str | None,
-        typer.Option("--priority", metavar="|".join(get_args(Priority)), help="Its priority."),
-    ] = None,
-    thread: Annotated[
-        int | None,
-        typer.Option(
-            "--thread",
-            metavar="ID",
-            max=HIGHEST,
-            help="Create the ticket from this thread, which has none.",
-        ),
-    ] = None,
+    priority: PriorityOption = None,
+    thread: ThreadOption = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -257,32 +264,38 @@ def move(
     )
 
 
+SetSubjectOption = Annotated[
+    str | None, typer.Option("--subject", metavar="TEXT", help="What the ticket is about.")
+]
+SetPriorityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--priority", metavar="|".join((*get_args(Priority), "none")), help="Its priority."
+    ),
+]
+CloseDateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--close-date", metavar="DATE|none", help="The close date, like 2026-01-31, or none."
+    ),
+]
+OwnerOption = Annotated[
+    str | None, typer.Option("--owner", metavar="USER|none", help="The address or name of a user.")
+]
+SetRequesterOption = Annotated[
+    str | None, typer.Option("--requester", metavar="ADDRESS", help="The requester.")
+]
+
+
 @app.command("set")
 def set_(
     context: typer.Context,
     number: TicketNumber,
-    subject: Annotated[
-        str | None, typer.Option("--subject", metavar="TEXT", help="What the ticket is about.")
-    ] = None,
-    priority: Annotated[
-        str | None,
-        typer.Option(
-            "--priority", metavar="|".join((*get_args(Priority), "none")), help="Its priority."
-        ),
-    ] = None,
-    close_date: Annotated[
-        str | None,
-        typer.Option(
-            "--close-date", metavar="DATE|none", help="The close date, like 2026-01-31, or none."
-        ),
-    ] = None,
-    owner: Annotated[
-        str | None,
-        typer.Option("--owner", metavar="USER|none", help="The address or name of a user."),
-    ] = None,
-    requester: Annotated[
-        str | None, typer.Option("--requester", metavar="ADDRESS", help="The requester.")
-    ] = None,
+    subject: SetSubjectOption = None,
+    priority: SetPriorityOption = None,
+    close_date: CloseDateOption = None,
+    owner: OwnerOption = None,
+    requester: SetRequesterOption = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:

@@ -79,46 +79,51 @@ def add(
     _show(run(context, act), as_json=as_json)
 
 
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="The name of the user.")
+]
+ActiveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--active",
+        metavar=ON_OFF,
+        help="Whether they may act, and their mail counts as mail of a user.",
+    ),
+]
+SignatureOption = Annotated[
+    str | None,
+    typer.Option("--signature", metavar="TEXT", help="Text below their mail; empty removes it."),
+]
+NotifyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--notify",
+        metavar="new|reply|failure=on|off",
+        help="What to notify them of; may be repeated.",
+    ),
+]
+DigestOption = Annotated[
+    str | None,
+    typer.Option(
+        "--digest",
+        metavar="off|hourly|daily",
+        help="How often notifications are collected; off sends each at once.",
+    ),
+]
+
+
 @app.command("set")
 def set_(
     context: typer.Context,
     address: Address,
-    name: Annotated[
-        str | None, typer.Option("--name", metavar="NAME", help="The name of the user.")
-    ] = None,
+    name: NameOption = None,
     also: Also = None,
     role: RoleOption = None,
-    active: Annotated[
-        str | None,
-        typer.Option(
-            "--active",
-            metavar=ON_OFF,
-            help="Whether they may act, and their mail counts as mail of a user.",
-        ),
-    ] = None,
+    active: ActiveOption = None,
     password_stdin: PasswordStdin = False,
-    signature: Annotated[
-        str | None,
-        typer.Option(
-            "--signature", metavar="TEXT", help="Text below their mail; empty removes it."
-        ),
-    ] = None,
-    notify: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--notify",
-            metavar="new|reply|failure=on|off",
-            help="What to notify them of; may be repeated.",
-        ),
-    ] = None,
-    digest: Annotated[
-        str | None,
-        typer.Option(
-            "--digest",
-            metavar="off|hourly|daily",
-            help="How often notifications are collected; off sends each at once.",
-        ),
-    ] = None,
+    signature: SignatureOption = None,
+    notify: NotifyOption = None,
+    digest: DigestOption = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:

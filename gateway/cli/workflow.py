@@ -191,48 +191,55 @@ async def _rehearse(
         raise Invalid("; ".join(problems))
 
 
+EnabledOption = Annotated[
+    str | None, typer.Option("--enabled", metavar=ON_OFF, help="Whether tickets enter it.")
+]
+ReEnrollOption = Annotated[
+    str | None,
+    typer.Option(
+        "--re-enroll", metavar=ON_OFF, help="Whether a ticket may enter it more than once."
+    ),
+]
+OnLeaveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on-leave",
+        metavar="continue|unenroll",
+        help="What happens when a ticket leaves the status.",
+    ),
+]
+IncludeSourceOption = Annotated[
+    Sources,
+    typer.Option(
+        "--include-source",
+        metavar="SOURCE",
+        help="Enrol tickets of this source, like chat; may be repeated.",
+    ),
+]
+ExcludeSourceOption = Annotated[
+    Sources,
+    typer.Option(
+        "--exclude-source",
+        metavar="SOURCE",
+        help="Do not enrol tickets of this source; may be repeated.",
+    ),
+]
+EnrollExistingOption = Annotated[
+    bool, typer.Option("--enroll-existing", help="Enrol the tickets that are in the status now.")
+]
+
+
 @app.command("set")
 def set_(
     context: typer.Context,
     pipeline: PipelineName,
     status: StatusName,
-    enabled: Annotated[
-        str | None, typer.Option("--enabled", metavar=ON_OFF, help="Whether tickets enter it.")
-    ] = None,
-    re_enroll: Annotated[
-        str | None,
-        typer.Option(
-            "--re-enroll", metavar=ON_OFF, help="Whether a ticket may enter it more than once."
-        ),
-    ] = None,
-    on_leave: Annotated[
-        str | None,
-        typer.Option(
-            "--on-leave",
-            metavar="continue|unenroll",
-            help="What happens when a ticket leaves the status.",
-        ),
-    ] = None,
-    include_source: Annotated[
-        Sources,
-        typer.Option(
-            "--include-source",
-            metavar="SOURCE",
-            help="Enrol tickets of this source, like chat; may be repeated.",
-        ),
-    ] = None,
-    exclude_source: Annotated[
-        Sources,
-        typer.Option(
-            "--exclude-source",
-            metavar="SOURCE",
-            help="Do not enrol tickets of this source; may be repeated.",
-        ),
-    ] = None,
-    enroll_existing: Annotated[
-        bool,
-        typer.Option("--enroll-existing", help="Enrol the tickets that are in the status now."),
-    ] = False,
+    enabled: EnabledOption = None,
+    re_enroll: ReEnrollOption = None,
+    on_leave: OnLeaveOption = None,
+    include_source: IncludeSourceOption = None,
+    exclude_source: ExcludeSourceOption = None,
+    enroll_existing: EnrollExistingOption = False,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -250,10 +257,9 @@ def set_(
     async def act(opened: Installation) -> dict[str, Any]:
         values: dict[str, Any] = dict(settings)
         if include_source or exclude_source:
-            excluded = set((await _shown(opened, pipeline, status))["exclude_sources"])
-            values["exclude_sources"] = sorted(
-                (excluded - set(include_source or ())) | set(exclude_source or ())
-            )
+            before = set((await _shown(opened, pipeline, status))["exclude_sources"])
+            excluded = (before - set(include_source or ())) | set(exclude_source or ())
+            values["exclude_sources"] = sorted(excluded)
         _, inside, enrolled = await opened.automator(as_user).set(
             pipeline, status, values, enroll_existing=enroll_existing
         )
@@ -364,32 +370,35 @@ def _pair(given: str) -> tuple[str, Any]:
     return key, found
 
 
+ActionArgument = Annotated[
+    str | None, typer.Argument(metavar="ACTION", help="The id of the action; none with --whole.")
+]
+FollowingOption = Annotated[
+    bool,
+    typer.Option("--following", help="Delete also all actions below it; runs that wait there end."),
+]
+KeepOption = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        metavar="BRANCH",
+        help="Of a branch, the path to keep; otherwise for its last path.",
+    ),
+]
+WholeOption = Annotated[
+    bool, typer.Option("--whole", help="Delete the workflow itself; its history stays.")
+]
+
+
 @app.command()
 def delete(
     context: typer.Context,
     pipeline: PipelineName,
     status: StatusName,
-    action: Annotated[
-        str | None,
-        typer.Argument(metavar="ACTION", help="The id of the action; none with --whole."),
-    ] = None,
-    following: Annotated[
-        bool,
-        typer.Option(
-            "--following", help="Delete also all actions below it; runs that wait there end."
-        ),
-    ] = False,
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            "--keep",
-            metavar="BRANCH",
-            help="Of a branch, the path to keep; otherwise for its last path.",
-        ),
-    ] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="Delete the workflow itself; its history stays.")
-    ] = False,
+    action: ActionArgument = None,
+    following: FollowingOption = False,
+    keep: KeepOption = None,
+    whole: WholeOption = False,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:

@@ -140,35 +140,39 @@ class RunFilter:
         return workflow_history.Wanted(self.ticket, self.action, self.outcome, begin, end)
 
 
+RunsTicketOption = Annotated[
+    int | None,
+    typer.Option("--ticket", metavar="N", max=HIGHEST, help="List only this ticket. Default: all."),
+]
+ActionOption = Annotated[
+    str | None, typer.Option("--action", metavar="ID", help="List only runs of this action.")
+]
+OutcomeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--outcome",
+        metavar="OUTCOME",
+        help=f"List only runs with this outcome: {', '.join(get_args(RunOutcome))}.",
+    ),
+]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", metavar="DATE", help="List only runs on this day or later.")
+]
+UntilOption = Annotated[
+    str | None,
+    typer.Option("--until", metavar="DATE", help="List only runs on this day or earlier."),
+]
+
+
 def runs(
     context: typer.Context,
     pipeline: PipelineName,
     status: StatusName,
-    ticket: Annotated[
-        int | None,
-        typer.Option(
-            "--ticket", metavar="N", max=HIGHEST, help="List only this ticket. Default: all."
-        ),
-    ] = None,
-    action: Annotated[
-        str | None, typer.Option("--action", metavar="ID", help="List only runs of this action.")
-    ] = None,
-    outcome: Annotated[
-        str | None,
-        typer.Option(
-            "--outcome",
-            metavar="OUTCOME",
-            help=f"List only runs with this outcome: {', '.join(get_args(RunOutcome))}.",
-        ),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="DATE", help="List only runs on this day or later."),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option("--until", metavar="DATE", help="List only runs on this day or earlier."),
-    ] = None,
+    ticket: RunsTicketOption = None,
+    action: ActionOption = None,
+    outcome: OutcomeOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     as_json: AsJson = False,
 ) -> None:
     """List enrolments and executed actions, oldest first. Includes deleted workflows."""
