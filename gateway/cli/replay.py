@@ -173,21 +173,21 @@ def _line(
     if row is None:
         return _held_line(mail_id, file)
     thread, ticket = where.get(row.thread_id or 0, (row.thread_id, row.ticket))
-    told = row.outcome
+    result = row.outcome
     return {
         "file": file,
         "mail_id": mail_id,
         "message_id": row.message_id,
         "outcome": row.state,
         "kind": row.kind,
-        "sender_role": told["sender_role"],
+        "sender_role": result["sender_role"],
         "ticket": ticket,
         "thread": thread,
-        "created_ticket": told["created_ticket"],
-        "matched_by": told["matched_by"],
-        "status": told["status"] if ticket is not None else None,
-        "close_date": told["close_date"],
-        "decisions": told["decisions"],
+        "created_ticket": result["created_ticket"],
+        "matched_by": result["matched_by"],
+        "status": result["status"] if ticket is not None else None,
+        "close_date": result["close_date"],
+        "decisions": result["decisions"],
         "reason": row.reason,
     }
 

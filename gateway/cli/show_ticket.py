@@ -43,22 +43,24 @@ def sentence(
     ticket: int, kind: str, before: str | None, after: str | None, detail: str | None
 ) -> str:
     """Return an event of a ticket as one sentence that names the ticket."""
-    told, is_predicate = _told(kind, before, after, detail)
-    return paragraph(f"ticket {ticket}{'' if is_predicate else ':'} {told}")
+    words, is_predicate = _describe(kind, before, after, detail)
+    return paragraph(f"ticket {ticket}{'' if is_predicate else ':'} {words}")
 
 
-def _told(kind: str, before: str | None, after: str | None, detail: str | None) -> tuple[str, bool]:
+def _describe(
+    kind: str, before: str | None, after: str | None, detail: str | None
+) -> tuple[str, bool]:
     """Return what an event tells, and whether the ticket is the subject of it."""
     predicate = PREDICATES.get(kind) or (
         PREDICATES_AFTER.get(kind) if after is not None else PREDICATES_BEFORE.get(kind)
     )
     detail = None if kind in PREDICATES_BEFORE else detail  # it repeats the predicate
-    told = (predicate or CLAUSES.get(kind, "")).format(after if after is not None else before)
-    if not told and kind == "remark" and detail:
+    words = (predicate or CLAUSES.get(kind, "")).format(after if after is not None else before)
+    if not words and kind == "remark" and detail:
         return detail, False
-    if not told:
-        told = _change(kind.replace("_", " "), before, after)
-    return f"{told} ({detail})" if detail else told, predicate is not None
+    if not words:
+        words = _change(kind.replace("_", " "), before, after)
+    return f"{words} ({detail})" if detail else words, predicate is not None
 
 
 def _change(what: str, before: str | None, after: str | None) -> str:
@@ -127,7 +129,7 @@ def _show_history(events: list[dict[str, Any]]) -> None:
             (
                 _time(each["at"]),
                 each["actor"],
-                _told(each["type"], each["before"], each["after"], each["detail"])[0],
+                _describe(each["type"], each["before"], each["after"], each["detail"])[0],
                 each["cause"]["rule"],
             )
             for each in events

@@ -77,13 +77,13 @@ def show(
         emit(shown)
         return
     conditions = ("filter", "unenroll_when")
-    told = (
+    values = (
         (name, condition(value) if name in conditions and value else value)
         for name, value in shown.items()
     )
     facts(
         (name.replace("_", " ").capitalize(), value)
-        for name, value in told
+        for name, value in values
         if name not in ("actions", "versions")
     )
     print()

@@ -1,6 +1,4 @@
-"""Commands that act print ticket, message and changes with --json, also where no ticket was touched
-(interfaces.md 2.1).
-"""
+"""Acting commands print ticket, message and changes with --json (interfaces.md 2.1)."""
 
 from __future__ import annotations
 
@@ -11,9 +9,7 @@ FLOW = (
 
 
 def test_acting_commands_have_the_common_keys(cli, tmp_path):
-    """A program that reads what acts finds the same three keys everywhere, beside those of the
-    command.
-    """
+    """Every act prints the same three keys beside its own."""
     cli.replay("ann@customer.example", "1")
     (tmp_path / "flow.toml").write_text(FLOW)
     place = ("Sales", "Lead")
@@ -62,14 +58,14 @@ def test_acting_commands_have_the_common_keys(cli, tmp_path):
 
 
 def test_an_imported_pipeline_has_the_common_keys(cli, tmp_path):
-    """`pipeline import` reads what export wrote, and tells the same way."""
+    """`pipeline import` reads what export wrote, and prints the common keys."""
     (tmp_path / "all.toml").write_text(cli("pipeline", "export").text)
     done = cli.json("pipeline", "import", tmp_path / "all.toml", "--yes")
     assert done == {"ticket": None, "message": None, "changes": [], "diff": "", "changed": False}
 
 
 def test_showing_commands_stay_as_they_are(cli):
-    """What only shows has no changes to tell of."""
+    """Commands that only show print no changes."""
     assert "changes" not in cli.json(
         "pipeline", "show", cli.json("pipeline", "list")["pipelines"][0]["name"]
     )

@@ -1,6 +1,4 @@
-"""``ticketgate channel login``, as a person runs it: what is said, what comes as JSON, and how it
-ends.
-"""
+"""`ticketgate channel login`: its messages, its JSON and its exit codes."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ def provider():
 
 @pytest.fixture
 def configure(cli, provider):
-    """``configure(grant)`` writes a configuration with mailboxes: ``desk`` at the provider, ``old``
-    with a password.
-    """
+    """``configure(grant)`` configures ``desk`` at the provider, and ``old`` with a password."""
 
     def write(grant="device_code", **more):
         box = 'host = "127.0.0.1"\nusername = "desk@example.org"\nchannel = "support@localhost"\n'
@@ -59,9 +55,7 @@ def configure(cli, provider):
 
 @contextmanager
 def running(*arguments):
-    """The command in a process of its own, in the folder and environment of the test; what it
-    prints comes line by line.
-    """
+    """Run the command in a process of its own; its output is read line by line."""
     command = [sys.executable, "-u", "-m", "gateway.cli.main", "channel", "login", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -73,7 +67,7 @@ def running(*arguments):
 
 
 def address_in(stream):
-    """The first line that is an address."""
+    """Return the first line that is an address."""
     return next(line.strip() for line in stream if line.startswith("http"))
 
 
@@ -84,9 +78,7 @@ def access(cli):
 
 
 def test_a_device_code_leads_a_person_through(cli, configure, provider):
-    """Address and code are shown, the program waits, says that it worked, and what to do next; the
-    list no longer asks for a sign-in.
-    """
+    """The code is shown, the program waits, reports success, and the list asks no more."""
     assert "nobody has signed in" in access(cli)
     provider.types_at_once = ACCOUNT
     done = cli("channel", "login", "desk")
@@ -100,9 +92,7 @@ def test_a_device_code_leads_a_person_through(cli, configure, provider):
 
 
 def test_json_is_one_document_and_the_rest_goes_to_stderr(cli, configure, provider):
-    """A program gets mailbox, client, account and the end of the access; the person still sees the
-    code.
-    """
+    """JSON has mailbox, client, account and the end of access; stderr shows the code."""
     provider.types_at_once = ACCOUNT
     done = cli("channel", "login", "desk", "--json")
     assert done.json == {
@@ -154,9 +144,7 @@ def test_an_unknown_name_lists_the_known_ones(cli, configure):
 
 @pytest.mark.parametrize("error", ["access_denied", "invalid_client"])
 def test_a_refusal_is_65(cli, configure, provider, error):
-    """The person or the provider says no: one sentence on stderr, and nothing on stdout but what
-    was shown.
-    """
+    """The person or the provider declines: one sentence on stderr."""
     provider.replies = [refusal(error)]
     done = cli("channel", "login", "desk")
     assert (done.code, done.text) == (os.EX_DATAERR, "")
@@ -165,7 +153,7 @@ def test_a_refusal_is_65(cli, configure, provider, error):
 
 
 def test_a_provider_that_is_away_is_75(cli, configure, free_port):
-    """Nobody answers: try again later."""
+    """No answer is exit 75: try again later."""
     configure(device_url=f"http://127.0.0.1:{free_port}/device")
     done = cli("channel", "login", "desk")
     assert done.code == os.EX_TEMPFAIL
@@ -186,7 +174,7 @@ def test_the_browser_of_this_machine(cli, configure, provider):
 
 @pytest.mark.parametrize("is_right", [True, False])
 def test_the_browser_of_another_machine(cli, configure, provider, is_right):
-    """With --paste the address at which that browser ended is asked for; a wrong one is refused."""
+    """--paste asks for the address the browser ended at; a wrong one is refused."""
     configure("authorization_code")
     with running("desk", "--paste") as process:
         url = address_in(process.stdout)
@@ -205,7 +193,7 @@ def test_the_browser_of_another_machine(cli, configure, provider, is_right):
 
 @pytest.mark.parametrize("options", [("desk",), ("desk", "--paste")])
 def test_ctrl_c_ends_it_cleanly(cli, configure, options):
-    """A person who gives up sees no traceback, and nothing is left running."""
+    """After Ctrl-C there is no traceback and no process left."""
     configure("authorization_code")
     with running(*options) as process:
         address_in(process.stdout)

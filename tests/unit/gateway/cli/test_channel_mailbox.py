@@ -1,6 +1,4 @@
-"""``channel test``, ``channel import`` and what ``channel list`` says of mailboxes: in plain words,
-as JSON, and by exit code.
-"""
+"""`channel test`, `channel import`, and mailboxes in `channel list`."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ def configure(cli, server):
 
 
 def failing(cli, *, code):
-    """The steps of a test that ends with this code, and those of them that fail."""
+    """Return the steps of a test that ends with this code, and those that fail."""
     done = cli("channel", "test", "desk", "--json")
     assert done.code == code, done.err
     told = json.loads(done.text)
@@ -140,7 +138,7 @@ def test_a_mail_that_is_owed_is_told(cli, server, configure):
 
 
 def test_an_unknown_mailbox_is_a_usage_error(cli, configure):
-    """Names that are there are listed."""
+    """The names of all mailboxes are listed."""
     for command in ("test", "import", "login"):
         done = cli("channel", command, "nobody")
         assert (done.code, "desk" in done.err) == (64, True)
@@ -251,7 +249,7 @@ def test_a_mailbox_that_is_being_read_is_not_imported(cli, server, configure, cl
 
 
 def test_a_date_that_is_none_is_a_usage_error(cli, configure):
-    """--since takes a date."""
+    """--since must be a date."""
     assert cli("channel", "import", "desk", "--since", "yesterday").code == 64
 
 

@@ -46,7 +46,7 @@ def test_a_wrong_command_line_is_told_in_one_line(console, arguments, problem, c
 
 
 def test_a_group_without_a_command_shows_its_page(console):
-    """`ticketgate ticket` alone shows what there is, as --help does, and is 64."""
+    """`ticketgate ticket` alone shows the help page, with exit 64."""
     bare, asked = console("ticket"), console("ticket", "--help")
     assert (bare.code, asked.code) == (64, 0)
     assert "reply" in asked.text

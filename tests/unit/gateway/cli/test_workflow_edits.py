@@ -13,7 +13,7 @@ TAG = '{"id": "x", "kind": "add_tag", "tag": "x"}'
 
 
 def test_switches_are_set_and_tickets_may_come_along(cli, ticket):
-    """`workflow set`: each switch, and --enroll-existing only when it is said (scenario 98)."""
+    """`workflow set`: each switch, and --enroll-existing (scenario 98)."""
     for _ in range(3):
         ticket("x", "--from", "ann@example.org")
     shown = cli.json(
@@ -58,9 +58,7 @@ def test_switches_are_set_and_tickets_may_come_along(cli, ticket):
 
 
 def test_actions_are_added_edited_and_deleted(cli, imported):
-    """`workflow add|edit|delete|restore`: each is a version; what cannot be is 65, what is no
-    command is 64.
-    """
+    """`workflow add|edit|delete|restore`: each makes a version; 65 and 64 on errors."""
     place = ("Support", "Waiting on contact")
     assert cli.json("workflow", "add", *place, "--after", "start", "--json-action", TAG) == {
         "pipeline": "Support",
@@ -114,7 +112,7 @@ def test_actions_are_added_edited_and_deleted(cli, imported):
 
 
 def test_a_value_that_looks_like_a_number_stays_what_was_typed(cli, imported):
-    """`workflow edit --set`: a subject of digits is a text; lists and true or false are JSON."""
+    """`workflow edit --set`: digits are text; lists and booleans are JSON."""
     place = ("Support", "Waiting on us")
     cli.json(
         "workflow",
@@ -151,7 +149,7 @@ def test_a_value_that_looks_like_a_number_stays_what_was_typed(cli, imported):
     ids=["nan", "infinity", "surrogate", "nul", "too large", "digits", "long"],
 )
 def test_no_value_of_an_action_upsets_the_database(cli, value):
-    """Whatever JSON holds is taken and given back, or refused; never an error of ours."""
+    """Any JSON value is stored and returned, or refused."""
     action = f'{{"id": "x", "kind": "set_field", "field": "subject", "value": {value}}}'
     done = cli("workflow", "add", "Support", "New", "--after", "start", "--json-action", action)
     assert done.code in (0, 64, 65), done.err
@@ -164,9 +162,7 @@ def test_no_value_of_an_action_upsets_the_database(cli, value):
 
 
 def test_an_agent_comments_and_does_not_edit(cli, imported):
-    """behaviour.md 3.6, 3.8: --as names the user; his comment bears his address, his edit is
-    refused.
-    """
+    """behaviour.md 3.6, 3.8: --as names the user; their comment is stored, their edit refused."""
     cli.json("user", "add", "agent@desk.example", "--name", "Bob", "--role", "agent")
     place, who = ("Support", "Waiting on us"), ("--as", "agent@desk.example")
     assert cli.json("workflow", "comment", *place, "tell", "--text", "Good.", *who) == DONE | {
@@ -183,7 +179,7 @@ def test_an_agent_comments_and_does_not_edit(cli, imported):
 
 
 def test_a_comment_is_resolved_by_command(cli, imported):
-    """behaviour.md 3.6: --resolve takes its number; it and --text are one or the other."""
+    """behaviour.md 3.6: --resolve takes its number, and excludes --text."""
     place = ("Support", "Waiting on us", "tell")
     cli.json("workflow", "comment", *place, "--text", "Right?")
     assert cli.json("workflow", "comment", *place, "--resolve", "1") == DONE | {"comment": 1}
@@ -197,9 +193,7 @@ def test_a_comment_is_resolved_by_command(cli, imported):
 
 
 def test_a_workflow_is_shown_as_a_person_reads_it(cli, imported):
-    """One action a line, what is inside a branch further to the right, conditions and comments in
-    words.
-    """
+    """One action a line, those of a branch indented, conditions and comments in words."""
     cli.json("workflow", "comment", "Support", "Waiting on contact", "tag", "--text", "Why?")
     shown = cli("workflow", "show", "Support", "Waiting on contact").text.splitlines()
     assert "Filter           (priority eq high or subject contains fire)" in shown

@@ -16,9 +16,7 @@ KEYS = set(
 
 
 def test_a_new_desk_has_its_ready_workflows_and_they_are_off(cli):
-    """behaviour.md 3.3: Ticket received on the first open, Ticket closed on the first closed
-    status; neither is on.
-    """
+    """behaviour.md 3.3: Ticket received and Ticket closed are there, and off."""
     rows = cli.json("workflow", "list")["workflows"]
     assert [(row["status"], row["enabled"], row["actions"][0]["template"]) for row in rows] == [
         ("Closed", False, "Ticket closed"),
@@ -32,9 +30,7 @@ def test_a_new_desk_has_its_ready_workflows_and_they_are_off(cli):
 
 
 def test_show_has_the_keys_of_the_interface(cli, imported):
-    """interfaces.md 2.4: the keys of the file, the version, and the comments of each action, those
-    inside branches too.
-    """
+    """interfaces.md 2.4: keys of the file, version, comments of all actions."""
     assert [each["version"] for each in imported["workflows"]] == [1, 1]
     cli.json("workflow", "comment", "Support", "Waiting on contact", "tag", "--text", "Why?")
     shown = cli.json("workflow", "show", "support", "waiting on contact")
@@ -100,9 +96,7 @@ def test_an_export_imports_as_nothing_new(cli, imported, tmp_path):
 
 
 def test_a_dry_run_shows_the_diff_and_changes_nothing(cli, imported, tmp_path):
-    """What would be added and removed, line by line; --yes then makes a new version of what changed
-    only.
-    """
+    """The diff line by line; --yes makes a new version of what changed only."""
     (tmp_path / "w.toml").write_text(
         PLAN.replace('for = "2d"', 'for = "3d"').replace("re_enroll = true", "re_enroll = false")
     )
@@ -124,7 +118,7 @@ def test_a_dry_run_shows_the_diff_and_changes_nothing(cli, imported, tmp_path):
 
 
 def test_without_a_terminal_an_import_has_to_be_told_what_to_do(cli, tmp_path):
-    """Neither --yes nor --dry-run is 64, and so are both; a file that is not there is 65."""
+    """Neither or both of --yes and --dry-run is 64; a missing file is 65."""
     (tmp_path / "w.toml").write_text(PLAN)
     assert cli("workflow", "import", tmp_path / "w.toml").code == 64
     assert cli("workflow", "import", tmp_path / "w.toml", "--yes", "--dry-run").code == 64
@@ -151,9 +145,7 @@ status = "New"
 
 
 def test_everything_that_is_wrong_is_told_at_once(cli, tmp_path):
-    """interfaces.md 2.4: exit 65 with each problem of the file, whichever check finds it; nothing
-    was changed.
-    """
+    """interfaces.md 2.4: exit 65 with all problems of the file; nothing was changed."""
     (tmp_path / "w.toml").write_text(WRONG)
     before = cli("workflow", "export").text
     for how in ("--yes", "--dry-run"):
@@ -214,7 +206,7 @@ def test_a_wrong_file_is_65_and_says_what_is_wrong(cli, tmp_path, text, said):
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
 def test_numbers_that_are_none_are_refused_in_a_file(cli, tmp_path):
-    """TOML has nan and inf; in an action or a filter they are 65."""
+    """NaN and infinity of TOML in an action or a filter are 65."""
     head = '[[workflow]]\npipeline = "Support"\nstatus = "New"\n'
     for text in (
         'filter = { field = "number", op = "gt", value = nan }',

@@ -6,9 +6,7 @@ TAG = '{"id": "x", "kind": "add_tag", "tag": "x"}'
 
 
 def test_runs_are_listed_with_the_keys_of_the_interface(cli, ticket):
-    """`workflow runs`: enrolments and runs, oldest first, of one ticket or all; where each stands
-    and until when.
-    """
+    """`workflow runs`: enrolments and runs, oldest first, of one ticket or all."""
     cli.json("workflow", "set", "Support", "New", "--enabled", "on")
     cli.json("workflow", "add", "Support", "New", "--after", "start", "--json-action", TAG)
     cli.json(
@@ -56,9 +54,7 @@ def test_runs_are_listed_with_the_keys_of_the_interface(cli, ticket):
 
 
 def test_tickets_are_put_in_and_taken_out(cli, ticket):
-    """`workflow enroll|unenroll`: the ticket as acting commands print it; in already, not in, off,
-    or not there is 65 (interfaces.md 2.1).
-    """
+    """`workflow enroll|unenroll`: the ticket is printed; what cannot be done is 65."""
     number = ticket("a", "--from", "ann@example.org")
     place = ("Support", "New", "--ticket", number)
     cli.json("workflow", "set", "Support", "New", "--enabled", "on")
@@ -83,9 +79,7 @@ def test_tickets_are_put_in_and_taken_out(cli, ticket):
 
 
 def test_the_history_of_a_deleted_workflow_is_shown(cli, ticket, tmp_path):
-    """behaviour.md 3.5: runs that ended with it stay, also when the status has another workflow by
-    now.
-    """
+    """behaviour.md 3.5: its runs stay, also when the status has another workflow."""
     number = ticket("a", "--from", "ann@example.org")
     cli.json("workflow", "set", "Support", "New", "--enabled", "on", "--enroll-existing")
     assert cli.json("workflow", "delete", "Support", "New", "--whole")["ended"] == 1
@@ -103,9 +97,7 @@ def test_the_history_of_a_deleted_workflow_is_shown(cli, ticket, tmp_path):
 
 
 def test_a_dry_run_prints_path_and_mails(cli, ticket):
-    """Scenario 101, interfaces.md 2.4: while it is off; the ticket, the runs and the outbox are as
-    before.
-    """
+    """Scenario 101: works while the workflow is off, and changes nothing."""
     number = ticket("Fire", "--from", "Ann <ann@example.org>")
     before = (
         cli.json("ticket", "show", number),
@@ -130,7 +122,7 @@ def test_a_dry_run_prints_path_and_mails(cli, ticket):
 
 
 def test_a_tryout_counts_days_of_the_window(cli, tmp_path):
-    """behaviour.md 3.7: the delay it shows is the one that would be waited."""
+    """behaviour.md 3.7: the delay shown is the one that would be waited."""
     write = (
         '[[workflow]]\npipeline = "Support"\nstatus = "New"\nwindow = { days = ["tue"], '
         'hours = "09:00-17:00" }\n'
@@ -152,9 +144,7 @@ def test_a_tryout_counts_days_of_the_window(cli, tmp_path):
 
 
 def test_the_action_log_is_asked_for_a_part(cli, tmp_path):
-    """behaviour.md 3.7: by action, outcome and day; days are the account's, the last one counts
-    whole.
-    """
+    """behaviour.md 3.7: by action, outcome and day; days are those of the account's zone."""
     write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\nactions = ['
     write += (
         '{ id = "a", kind = "add_tag", tag = "x" }, { id = "b", kind = "delay", for = "1m" '
@@ -183,9 +173,7 @@ def test_the_action_log_is_asked_for_a_part(cli, tmp_path):
 
 
 def test_the_agenda_lives_through_the_time(cli, tmp_path):
-    """interfaces.md 2.1: a pass until an instant does what a daemon would have done by then, each
-    thing at its time, mail in the spool first.
-    """
+    """interfaces.md 2.1: --until does each thing at its time, spooled mail first."""
     write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\nactions = ['
     write += (
         '{ id = "w", kind = "delay", for = "2d" }, { id = "a", kind = "add_note", text = '
@@ -214,9 +202,7 @@ def test_the_agenda_lives_through_the_time(cli, tmp_path):
 
 
 def test_a_pass_that_comes_late_does_what_is_due_by_then(cli, tmp_path):
-    """behaviour.md 3.4: nothing ran for three days; the delay of two days began when the ticket
-    reached it.
-    """
+    """behaviour.md 3.4: after three days without a run, a delay of two days is over."""
     write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\n'
     write += (
         'actions = [{ id = "w", kind = "delay", for = "2d" }, { id = "a", kind = "add_tag", '
@@ -231,7 +217,7 @@ def test_a_pass_that_comes_late_does_what_is_due_by_then(cli, tmp_path):
 
 
 def test_a_task_is_done_by_command(cli, tmp_path):
-    """behaviour.md 3.1: ticket task --done takes its number; show tells it."""
+    """behaviour.md 3.1: `ticket task --done` takes its number; show prints it."""
     write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\n'
     write += 'actions = [{ id = "t", kind = "create_task", text = "Call her." }]\n'
     (tmp_path / "w.toml").write_text(write)
