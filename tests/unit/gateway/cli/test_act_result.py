@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 FLOW = (
     '[[workflow]]\npipeline = "Sales"\nstatus = "Lead"\nenabled = true\nactions = [{id = '
     '"n", kind = "add_note", text = "x"}]\n'
@@ -69,3 +71,41 @@ def test_showing_commands_stay_as_they_are(cli):
     assert "changes" not in cli.json(
         "pipeline", "show", cli.json("pipeline", "list")["pipelines"][0]["name"]
     )
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pipeline add Sales --status Lead:open --status Won:closed",
+        "pipeline set Support --close-date off",
+        "pipeline status add Support Lost --state closed",
+        "pipeline status set Support New --state closed",
+        "pipeline status rename Support New Fresh",
+        "pipeline status move Support New --position 2",
+        "pipeline status delete Support New",
+        "channel add sales@localhost",
+        "channel set support@localhost --tickets off",
+        "contact set ann@customer.example --block on",
+        "contact erase ann@customer.example --yes",
+        "user add olga@ours.example --name Olga",
+        "user set bea@ours.example --role admin",
+        "template set Reminder --subject x --text x",
+        "template delete Reminder",
+        "workflow set Support New --enabled on",
+        "mail retry 1",
+        "mail release 1",
+        "mail discard 1",
+        "outbox cancel 1",
+        "outbox retry 1",
+        "ticket note 1 --text x",
+    ],
+)
+def test_nobody_acts_as_a_user_who_is_not_there(cli, line):
+    """--as reaches the act: an unknown address is 65, and nothing was changed."""
+    cli.json("user", "add", "bea@ours.example", "--name", "Bea")
+    cli.replay("ann@customer.example", "1")
+    refused = cli(*line.split(), "--as", "nobody@ours.example")
+    assert (refused.code, refused.text) == (65, "")
+    assert "nobody@ours.example" in refused.err
+    assert cli(*line.split()).code in (0, 65)
