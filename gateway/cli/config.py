@@ -9,7 +9,6 @@ import json
 import os
 import re
 import sys
-from pathlib import Path
 from typing import Any, Final
 
 import typer
@@ -19,6 +18,7 @@ from config.load import Loaded, load
 from config.problems import ConfigError
 from config.settings import Section, Settings
 from gateway.cli.group import App
+from gateway.cli.opening import named_file
 from gateway.cli.option_values import AsJson
 
 app = App("Check and show the configuration.")
@@ -30,7 +30,7 @@ _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*(?=@)")
 def check(context: typer.Context, as_json: AsJson = False) -> None:
     """Check the configuration and list all problems. Exits with 78 when there are any."""
     try:
-        loaded = load(_named_file(context), os.environ)
+        loaded = load(named_file(context), os.environ)
     except ConfigError as error:
         if as_json:
             print(
@@ -52,7 +52,7 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
 def show(context: typer.Context, as_json: AsJson = False) -> None:
     """Print the settings in force. Secrets are hidden; the source of each set value is shown."""
     try:
-        loaded = load(_named_file(context), os.environ)
+        loaded = load(named_file(context), os.environ)
     except ConfigError as error:
         print(problems_text(error), file=sys.stderr)
         raise typer.Exit(os.EX_CONFIG) from None
@@ -125,9 +125,3 @@ def _toml_line(section: str, key: str, item: Any, loaded: Loaded) -> str:
     source = loaded.sources.get(f"{section}.{key}") or loaded.sources.get(section)
     line = f"{key} = {json.dumps(item, ensure_ascii=False)}"
     return f"{line}  # {source}" if source else line
-
-
-def _named_file(context: typer.Context) -> Path | None:
-    """Return the file that ``--config`` before the sub-command names."""
-    named = context.find_root().params.get("config")
-    return Path(named) if named is not None else None
