@@ -1,6 +1,4 @@
-"""``ticketgate channel ...``: the addresses mail comes in at, and whether it makes tickets
-(interfaces.md 2.2).
-"""
+"""``ticketgate channel ...``: addresses that receive mail, their mailboxes (interfaces.md 2.2)."""
 
 from __future__ import annotations
 
@@ -11,28 +9,48 @@ import typer
 
 from gateway.cli.channel_login import login
 from gateway.cli.channel_mailbox import import_, try_
-from gateway.cli.letter import As, Attach, Cc, HtmlFile, Text, files_of, html_of, send, words
-from gateway.cli.opening import explained, run
-from gateway.cli.output import AsJson, emit, emit_done, table
-from gateway.cli.words import switch
+from gateway.cli.group import App
+from gateway.cli.mail_options import (
+    Attach,
+    Cc,
+    HtmlFile,
+    RequiredSubject,
+    RequiredTo,
+    Text,
+    files_of,
+    html_of,
+    send,
+    text_of,
+)
+from gateway.cli.opening import run
+from gateway.cli.option_values import ON_OFF, As, AsJson, switch
+from gateway.cli.output import emit, emit_done, table
+from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
+    from core.model.ticket import Channel
+    from core.pipeline import Pipeline
     from gateway.desk.channels import ChannelChanges
     from gateway.ingress.imap.health import MailboxHealth
 
-app = typer.Typer(help="The addresses mail comes in at.", no_args_is_help=True)
+app = App("Set up channels and their mailboxes.")
 
-Address = Annotated[str, typer.Argument(metavar="ADDRESS")]
+Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of the channel.")]
+Name = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", help="The sender name of mail from the channel."),
+]
+Rules = list[str] | None
 
 
 @app.command("send")
 def send_(
     context: typer.Context,
     address: Address,
-    to: Annotated[list[str], typer.Option("--to", metavar="ADDR", help="May be repeated.")],
-    subject: Annotated[str, typer.Option("--subject", metavar="S")],
+    to: RequiredTo,
+    subject: RequiredSubject,
     text: Text,
     html_file: HtmlFile = None,
     attach: Attach = None,
@@ -40,12 +58,12 @@ def send_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Writes a new mail from a channel; where the channel makes tickets, it opens one."""
-    with explained():
+    """Write a new mail from a channel. It opens a ticket where the channel makes tickets."""
+    with options_checked(context):
         from gateway.desk.correspondence import MailDraft
 
         mail = MailDraft(
-            words(text), html_of(html_file), files_of(attach), tuple(to), tuple(cc or ()), subject
+            text_of(text), html_of(html_file), files_of(attach), tuple(to), tuple(cc or ()), subject
         )
     send(context, lambda person: person.send(address, mail), as_user, as_json=as_json)
 
@@ -57,7 +75,7 @@ app.command("import")(import_)
 
 @app.command("list")
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
-    """Lists all channels."""
+    """List channels and the state of their mailboxes."""
     shown, strays = run(context, _all)
     if as_json:
         emit({"channels": shown})
@@ -65,10 +83,8 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
         _table(shown)
     for each in strays:
         print(
-            (
-                f"mailbox {each.name}: there is no channel {each.channel}; its mail goes to the "
-                "default channel"
-            ),
+            f"mailbox {each.name}: there is no channel {each.channel}; "
+            "its mail goes to the default channel",
             file=sys.stderr,
         )
 
@@ -77,55 +93,90 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
 def add(
     context: typer.Context,
     address: Address,
-    name: Annotated[str | None, typer.Option("--name")] = None,
+    name: Name = None,
     pipeline: Annotated[
-        str | None, typer.Option("--pipeline", help="Default: the default pipeline.")
+        str | None,
+        typer.Option(
+            "--pipeline",
+            metavar="PIPELINE",
+            help="The pipeline of its tickets. Default: the default pipeline.",
+        ),
     ] = None,
     status: Annotated[
         str | None,
-        typer.Option("--status", help="Where its tickets start. Default: the first open status."),
+        typer.Option(
+            "--status",
+            metavar="STATUS",
+            help="The status its tickets start in. Default: the first open status.",
+        ),
     ] = None,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Makes an address of ours a channel: mail to it makes tickets."""
+    """Add a channel: mail to its address makes tickets."""
 
     async def act(opened: Installation) -> list[dict[str, Any]]:
-        channel = await opened.channels().add_channel(address, name, pipeline, status)
+        channel = await opened.channels(as_user).add_channel(address, name, pipeline, status)
         return [each for each in await _described(opened) if each["address"] == channel.address]
 
     _show(run(context, act), as_json=as_json)
+
+
+TicketsOption = Annotated[
+    str | None, typer.Option("--tickets", metavar=ON_OFF, help="Whether its mail makes tickets.")
+]
+PipelineOption = Annotated[
+    str | None, typer.Option("--pipeline", metavar="PIPELINE", help="The pipeline of its tickets.")
+]
+StatusOption = Annotated[
+    str | None, typer.Option("--status", metavar="STATUS", help="The status its tickets start in.")
+]
+OutboundStatusOption = Annotated[
+    str | None,
+    typer.Option(
+        "--outbound-status",
+        metavar="STATUS",
+        help="The status of tickets opened by mail that users send.",
+    ),
+]
+AllowOption = Annotated[
+    Rules,
+    typer.Option(
+        "--allow",
+        metavar="ADDRESS|@DOMAIN|none",
+        help="Replace the list of allowed senders; none empties it; may be repeated.",
+    ),
+]
+DenyOption = Annotated[
+    Rules,
+    typer.Option(
+        "--deny",
+        metavar="ADDRESS|@DOMAIN|none",
+        help="Replace the list of denied senders; none empties it; may be repeated.",
+    ),
+]
+DefaultOption = Annotated[
+    bool, typer.Option("--default", help="Make it the channel of mail that names no channel.")
+]
 
 
 @app.command("set")
 def set_(
     context: typer.Context,
     address: Address,
-    tickets: Annotated[
-        str | None,
-        typer.Option("--tickets", metavar="on|off", help="Whether its mail makes tickets."),
-    ] = None,
-    name: Annotated[str | None, typer.Option("--name")] = None,
-    pipeline: Annotated[str | None, typer.Option("--pipeline")] = None,
-    status: Annotated[str | None, typer.Option("--status")] = None,
-    outbound_status: Annotated[
-        str | None,
-        typer.Option("--outbound-status", help="Where tickets start that our own mail opens."),
-    ] = None,
-    allow: Annotated[
-        list[str] | None,
-        typer.Option("--allow", metavar="ADDR|@DOMAIN", help="Replaces the list; none empties it."),
-    ] = None,
-    deny: Annotated[
-        list[str] | None,
-        typer.Option("--deny", metavar="ADDR|@DOMAIN", help="Replaces the list; none empties it."),
-    ] = None,
-    default: Annotated[
-        bool, typer.Option("--default", help="Mail that names no channel goes here.")
-    ] = False,
+    tickets: TicketsOption = None,
+    name: Name = None,
+    pipeline: PipelineOption = None,
+    status: StatusOption = None,
+    outbound_status: OutboundStatusOption = None,
+    allow: AllowOption = None,
+    deny: DenyOption = None,
+    default: DefaultOption = False,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sets a channel; tickets and threads that exist stay as they are."""
-    with explained():
+    """Set up a channel. Existing tickets and threads stay as they are."""
+    with options_checked(context):
         given = {
             "tickets": switch("--tickets", tickets),
             "name": name,
@@ -140,10 +191,10 @@ def set_(
             "ChannelChanges", {key: value for key, value in given.items() if value is not None}
         )
         if not changes:
-            raise UsageError("say what is to be set")
+            raise UsageError("nothing to set: give an option")
 
     async def act(opened: Installation) -> list[dict[str, Any]]:
-        channel = await opened.channels().set_channel(address, changes)
+        channel = await opened.channels(as_user).set_channel(address, changes)
         return [each for each in await _described(opened) if each["address"] == channel.address]
 
     _show(run(context, act), as_json=as_json)
@@ -183,7 +234,7 @@ async def _described(opened: Installation) -> list[dict[str, Any]]:
 
 
 async def _all(opened: Installation) -> tuple[list[dict[str, Any]], list[MailboxHealth]]:
-    """Every channel as it is shown, and the mailboxes that belong to none."""
+    """Return every channel as it is shown, and the mailboxes whose channel does not exist."""
     from gateway.store.setup import pipelines
 
     async with opened.database.read() as connection:
@@ -193,33 +244,28 @@ async def _all(opened: Installation) -> tuple[list[dict[str, Any]], list[Mailbox
     strays = [
         each for each in boxes if each.channel not in {channel.address for channel in channels}
     ]
-    shown = [
-        {
-            "address": channel.address,
-            "name": channel.name,
-            "pipeline": known[channel.pipeline_id].name,
-            "status": known[channel.pipeline_id].status(channel.status_id).name
-            if channel.status_id is not None
-            else None,
-            "tickets": channel.tickets,
-            "default": channel.is_default,
-            "allow": sorted(channel.allow),
-            "deny": sorted(channel.deny),
-            "health": "; ".join(
-                each.summary
-                for each in boxes
-                if each.channel == channel.address and each.summary != "ok"
-            )
-            or "ok",
-            "mailboxes": [_mailbox(each) for each in boxes if each.channel == channel.address],
-        }
-        for channel in channels
-    ]
-    return shown, strays
+    return [_channel(each, known[each.pipeline_id], boxes) for each in channels], strays
+
+
+def _channel(channel: Channel, pipeline: Pipeline, boxes: list[MailboxHealth]) -> dict[str, Any]:
+    own = [each for each in boxes if each.channel == channel.address]
+    start = channel.status_id
+    return {
+        "address": channel.address,
+        "name": channel.name,
+        "pipeline": pipeline.name,
+        "status": pipeline.status(start).name if start is not None else None,
+        "tickets": channel.tickets,
+        "default": channel.is_default,
+        "allow": sorted(channel.allow),
+        "deny": sorted(channel.deny),
+        "health": "; ".join(each.summary for each in own if each.summary != "ok") or "ok",
+        "mailboxes": [_mailbox(each) for each in own],
+    }
 
 
 async def _mailboxes(opened: Installation) -> list[MailboxHealth]:
-    """How the mailboxes of the configuration are."""
+    """Return the health of each mailbox of the configuration."""
     if not opened.settings.imap:
         return []
     from gateway.ingress.imap.account import accounts
@@ -232,13 +278,13 @@ async def _mailboxes(opened: Installation) -> list[MailboxHealth]:
     )
 
 
-def _mailbox(told: MailboxHealth) -> dict[str, Any]:
+def _mailbox(health: MailboxHealth) -> dict[str, Any]:
     return {
-        "name": told.name,
-        "state": told.state,
-        "detail": told.detail or None,
-        "since": told.since,
-        "last_pass_at": told.last_pass_at,
-        "owed": told.owed,
-        "node": told.node,
+        "name": health.name,
+        "state": health.state,
+        "detail": health.detail or None,
+        "since": health.since,
+        "last_pass_at": health.last_pass_at,
+        "owed": health.owed,
+        "node": health.node,
     }

@@ -1,9 +1,8 @@
-"""One import of a mailbox: its lease, as many connections as it takes, and the processing of what
-comes in.
+"""Import a mailbox: hold its lease, connect as often as needed, process the mail.
 
-What can go wrong: a connection that breaks (tried again, and given up after some without a single
-mail), a login that is refused or a folder that is not there (told at once), another process that
-takes the mailbox over (told). Whatever was stored stays, and the next run goes on after it.
+A broken connection is tried again, and given up after several without a single mail. A refused
+login or a missing folder ends the import at once, as does another process that takes the lease.
+Whatever was stored stays; the next run continues after it.
 """
 
 from __future__ import annotations
@@ -29,21 +28,18 @@ from gateway.store.queues.wake import Wake
 
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
-TRIES = 5  # connections in a row without a single mail
-PAUSE_SECONDS = 1.0  # after the first of them; each pause is longer by as much
+MAX_FRUITLESS = 5  # connections in a row without a single mail
+PAUSE_SECONDS = 1.0  # after the first of them; each further pause is longer by as much
 
 
 async def import_mailbox(
     opened: Installation, name: str, since: date | None, *, automation: bool
 ) -> dict[str, Any]:
-    """Takes in what lies in the mailbox of this name; tells how many mails, how many are left, and
-    how many could not be had.
-    """
+    """Import the mailbox of this name; return counts of mails imported, left, and unfetchable."""
     found = find_accounts(accounts(opened.settings), name)
     if len(found) > 1:
         raise UsageError(
-            f"{name} has several mailboxes: say which one "
-            f"({', '.join(each.name for each in found)})"
+            f"{name} has several mailboxes: name one of {', '.join(each.name for each in found)}"
         )
     opened.start_log()
     boxes = Mailboxes(opened.database)
@@ -51,16 +47,16 @@ async def import_mailbox(
     for each in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(each, stop.set)
     async with _held(boxes, found[0], opened, stop) as lost, _processed(opened):
-        told = await Import(opened, boxes, found[0], stop).run(since, automation=automation)
+        done = await Import(opened, boxes, found[0], stop).run(since, automation=automation)
     if lost.is_set():
         raise Unavailable(
-            f"another process took {found[0].name} over: it goes on with what is left"
+            f"another process took over mailbox {found[0].name} and continues with the rest"
         )
-    return told
+    return done
 
 
 class Import:
-    """One run over one mailbox, over as many connections as it takes."""
+    """One import of one mailbox, over as many connections as needed."""
 
     def __init__(
         self, opened: Installation, boxes: Mailboxes, account: ImapAccount, stop: asyncio.Event
@@ -74,7 +70,7 @@ class Import:
         self.left = 0
 
     async def run(self, since: date | None, *, automation: bool) -> dict[str, Any]:
-        """Take in everything; what is left when it was stopped is told."""
+        """Import until nothing is left or it is stopped; return the counts."""
         fruitless = barren = 0
         planned = False
         while not self.stop.is_set():
@@ -88,10 +84,10 @@ class Import:
                 planned = planned or self.left > 0 or self.done > 0
                 suspected = (
                     self.fetch_failures.connection_broke()
-                )  # then the next connection goes another way
+                )  # the next connection then fetches differently
                 barren = 0 if self.done > before else barren + 1
                 fruitless = 0 if self.done > before or suspected else fruitless + 1
-                if fruitless >= TRIES or barren >= 10 * TRIES:
+                if fruitless >= MAX_FRUITLESS or barren >= 10 * MAX_FRUITLESS:
                     raise
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self.stop.wait(), max(1, fruitless) * PAUSE_SECONDS)
@@ -140,15 +136,16 @@ class Import:
 async def _held(
     boxes: Mailboxes, account: ImapAccount, opened: Installation, stop: asyncio.Event
 ) -> AsyncIterator[asyncio.Event]:
-    """Holds the lease of a mailbox; what it gives is set when it was lost. Unavailable where somebody
-    else has it.
+    """Hold the lease of a mailbox; yields an event that is set when the lease is lost.
+
+    Raises Unavailable where another process holds it.
     """
     await boxes.register([(account.name, account.place)])
     if account.name not in await boxes.claim([account.name], LEASE_SECONDS, opened.clock.now()):
         box = await boxes.get(account.name)
         raise Unavailable(
-            f"{account.name} is being read by "
-            f"{box.lease_owner if box is not None else 'somebody else'}: stop that daemon first"
+            f"mailbox {account.name} is being read by "
+            f"{box.lease_owner if box is not None else 'another process'}: stop that daemon first"
         )
     lost = asyncio.Event()
     keeping = asyncio.create_task(_keep(boxes, account, opened, stop, lost))
@@ -179,7 +176,7 @@ async def _keep(
 
 @asynccontextmanager
 async def _processed(opened: Installation) -> AsyncIterator[None]:
-    """Mail becomes tickets while more is taken in, and what is left of it at the end."""
+    """Process mail while more of it is imported, and the rest of it at the end."""
     intake = await opened.intake()
     over = asyncio.Event()
     working = asyncio.create_task(intake.serve(over, Wake()))

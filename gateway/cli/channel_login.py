@@ -1,9 +1,7 @@
-"""``ticketgate channel login``: leads a person through letting us into a mailbox of Microsoft,
-Google or another provider.
+"""``ticketgate channel login``: authorise access to a mailbox of Microsoft, Google or another.
 
-What can go wrong: the person or the provider says no (65), the provider is away (75), there is no
-such mailbox (64), the person gives up with Ctrl-C. Nothing is stored then, and what was good before
-stays.
+Errors: the person or the provider declines (65), the provider does not answer (75), there is no
+such mailbox (64), the person gives up with Ctrl-C. Nothing is stored then; earlier tokens stay.
 """
 
 from __future__ import annotations
@@ -14,8 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from core.rules.rights import Right
 from gateway.cli.opening import run
-from gateway.cli.output import AsJson, emit, paragraph
+from gateway.cli.option_values import As, AsJson, MailboxName
+from gateway.cli.output import emit, paragraph
 from gateway.daemon.assemble import Installation
 
 if TYPE_CHECKING:
@@ -26,44 +26,41 @@ if TYPE_CHECKING:
 
 def login(
     context: typer.Context,
-    name: Annotated[
-        str,
-        typer.Argument(
-            metavar="NAME", help="The name of an [[imap]] table, or the address of its channel."
-        ),
-    ],
+    name: MailboxName,
     paste: Annotated[
         bool,
         typer.Option(
-            "--paste", help="The browser runs on another machine: paste the address it ends at."
+            "--paste", help="Use a browser on another machine, and paste the address it ends at."
         ),
     ] = False,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Let us into a mailbox of a provider that wants access tokens (OAuth) instead of a password."""
+    """Authorise access to a mailbox (OAuth). Mailboxes with a password do not need it."""
 
     def say(text: str) -> None:
         typer.echo(paragraph(text), err=as_json)
 
-    for account in run(context, lambda opened: _found(opened, name)):
-        told = (
+    for account in run(context, lambda opened: _found(opened, name, as_user)):
+        document = (
             _password(account, say)
             if account.client is None
             else _provider(context, account, account.client, say, paste=paste)
         )
         if as_json:
-            emit(told)
+            emit(document)
 
 
-async def _found(opened: Installation, name: str) -> list[ImapAccount]:
+async def _found(opened: Installation, name: str, actor: str | None) -> list[ImapAccount]:
     from gateway.ingress.imap.account import accounts, find_accounts
 
+    await opened.channels(actor).check(Right.MANAGE_CHANNELS)
     return find_accounts(accounts(opened.settings), name)
 
 
 def _password(account: ImapAccount, say: Callable[[str], None]) -> dict[str, Any]:
     say(
-        f"{account.name} signs in with a password: there is nothing to do here. To try it: "
+        f"{account.name} signs in with a password: nothing to do here. To try it: "
         f"ticketgate channel test {account.name}"
     )
     return _document(account, None, None)
@@ -77,7 +74,7 @@ def _provider(
     *,
     paste: bool,
 ) -> dict[str, Any]:
-    """One mailbox. What is pasted is asked for while no event loop runs, so that Ctrl-C works."""
+    """Log in to one mailbox; asks for the pasted address before the event loop, so Ctrl-C works."""
     question, address = None, ""
     if paste and client.grant == "authorization_code":
         from gateway.oauth.login import AuthorizationRequest
@@ -91,7 +88,7 @@ def _provider(
         return await _sign_in(opened, account, client, say, question, address)
 
     until = run(context, act)
-    say(f"{account.name}: we are let in. To try it: ticketgate channel test {account.name}")
+    say(f"{account.name}: access granted. To try it: ticketgate channel test {account.name}")
     return _document(account, client.name, until)
 
 

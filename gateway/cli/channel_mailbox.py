@@ -1,36 +1,29 @@
-"""``ticketgate channel test`` and ``channel import``: a mailbox tried step by step, and what lies
-in it taken in before the daemon does.
+"""``ticketgate channel test`` and ``channel import``: check a mailbox, import its mail.
 
-What can go wrong: the mailbox is read by a daemon (75: it does the same already), the server is
-away (75: the same command goes on where it stopped), or what stands in the configuration does not
-work (78).
+Errors: a daemon reads the mailbox already (75), the server does not answer (75; the same command
+continues later), or the configuration of the mailbox does not work (78).
 """
 
 from __future__ import annotations
 
 import os
-from datetime import date
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from core.rules.rights import Right
 from gateway.cli.opening import run
-from gateway.cli.output import AsJson, emit, visible
+from gateway.cli.option_values import As, AsJson, MailboxName, day
+from gateway.cli.output import count, emit, visible
+from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 
 if TYPE_CHECKING:
     from gateway.ingress.imap.check import CheckStep
 
-Name = Annotated[
-    str,
-    typer.Argument(
-        metavar="NAME", help="The name of an [[imap]] table, or the address of its channel."
-    ),
-]
 
-
-def try_(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Try a mailbox step by step and say what fails and what to do. Changes nothing."""
+def try_(context: typer.Context, name: MailboxName, as_json: AsJson = False) -> None:
+    """Check a mailbox step by step: what fails and what to do. Changes nothing."""
     steps = run(context, lambda opened: _steps(opened, name, as_json=as_json))
     if as_json:
         emit({"ok": all(step.ok for step in steps), "steps": [_document(step) for step in steps]})
@@ -63,48 +56,47 @@ def _document(step: CheckStep) -> dict[str, Any]:
     return {"step": step.step, "ok": step.ok, "detail": step.detail, "advice": step.advice or None}
 
 
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", metavar="DATE", help="Import only mail received on this day or later."),
+]
+NoAutomationOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-automation",
+        help="Make threads and tickets only: no acknowledgements, no status rules.",
+    ),
+]
+
+
 def import_(
     context: typer.Context,
-    name: Name,
-    since: Annotated[
-        str | None,
-        typer.Option(
-            "--since", metavar="DATE", help="Only mail that came in on this day or later."
-        ),
-    ] = None,
-    no_automation: Annotated[
-        bool,
-        typer.Option(
-            "--no-automation",
-            help="Threads and tickets only: no acknowledgements, no status rules.",
-        ),
-    ] = False,
+    name: MailboxName,
+    since: SinceOption = None,
+    no_automation: NoAutomationOption = False,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take in what lies in a mailbox, oldest first. Interrupted, the same command goes on where it
-    stopped.
-    """
-    try:
-        first = date.fromisoformat(since) if since is not None else None
-    except ValueError:
-        raise typer.BadParameter("--since is a date like 2026-01-31") from None
+    """Import the mail of a mailbox, oldest first. When interrupted, run it again to continue."""
+    with options_checked(context):
+        first = day(since)
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.cli.channel_import import import_mailbox
 
+        await opened.channels(as_user).check(Right.MANAGE_CHANNELS)
         return await import_mailbox(opened, name, first, automation=not no_automation)
 
-    told = run(context, act)
+    done = run(context, act)
     if as_json:
-        emit(told)
+        emit(done)
     else:
-        print(
-            f"{told['imported']} mails taken in"
-            + (f", {told['left']} left: the same command goes on" if told["left"] else "")
-        )
-        if told["owed"]:
+        left = f", {done['left']} left: run it again to continue" if done["left"] else ""
+        print(f"{count(done['imported'], 'mail')} imported{left}")
+        if done["owed"]:
             print(
-                f"{told['owed']} could not be fetched: channel test {told['mailbox']} tells which"
+                f"{count(done['owed'], 'mail')} could not be fetched: "
+                f"channel test {done['mailbox']} lists them"
             )
-    if told["left"]:
+    if done["left"]:
         raise typer.Exit(os.EX_TEMPFAIL)

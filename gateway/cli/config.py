@@ -1,7 +1,6 @@
-"""``ticketgate config check | show | schema``: what is set, where it came from, and everything that
-is wrong with it.
+"""``ticketgate config check | show | schema``: the settings, their sources and their problems.
 
-What can go wrong is the configuration: then all problems are listed and the exit code is 78.
+All problems of the configuration are listed at once, with exit code 78.
 """
 
 from __future__ import annotations
@@ -10,8 +9,7 @@ import json
 import os
 import re
 import sys
-from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import typer
 from pydantic import SecretStr
@@ -19,22 +17,20 @@ from pydantic import SecretStr
 from config.load import Loaded, load
 from config.problems import ConfigError
 from config.settings import Section, Settings
+from gateway.cli.group import App
+from gateway.cli.opening import named_file
+from gateway.cli.option_values import AsJson
 
-app = typer.Typer(
-    help="What is set, where it came from, and what is wrong with it.", no_args_is_help=True
-)
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+app = App("Check and show the configuration.")
 _HIDDEN: Final = "**********"
 _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*(?=@)")
 
 
 @app.command()
 def check(context: typer.Context, as_json: AsJson = False) -> None:
-    """Reads the configuration and lists every problem: file, key, reason, suggestion. Exit 78 when
-    there is one.
-    """
+    """Check the configuration and list all problems. Exits with 78 when there are any."""
     try:
-        loaded = load(_named_file(context), os.environ)
+        loaded = load(named_file(context), os.environ)
     except ConfigError as error:
         if as_json:
             print(
@@ -54,9 +50,9 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(context: typer.Context, as_json: AsJson = False) -> None:
-    """Prints what holds, with secrets hidden, and where each value that is no default came from."""
+    """Print the settings in force. Secrets are hidden; the source of each set value is shown."""
     try:
-        loaded = load(_named_file(context), os.environ)
+        loaded = load(named_file(context), os.environ)
     except ConfigError as error:
         print(problems_text(error), file=sys.stderr)
         raise typer.Exit(os.EX_CONFIG) from None
@@ -72,24 +68,20 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command()
-# every showing command takes --json; this one has no other form
-def schema(as_json: AsJson = False) -> None:  # noqa: ARG001
-    """Prints the JSON schema of the file, for editors and for tools that write it."""
+def schema(as_json: AsJson = False) -> None:  # noqa: ARG001  # JSON is its only form
+    """Print the JSON schema of the configuration file. Editors and tools can use it."""
     print(json.dumps(Settings.model_json_schema(), ensure_ascii=False, indent=2))
 
 
 def problems_text(error: ConfigError) -> str:
-    """Every problem on a line of its own, and how many there are; the whole program uses it when a
-    configuration cannot be used.
-    """
-    number = len(error.problems)
-    return f"{error}\n{number} problem{'' if number == 1 else 's'} in the configuration"
+    """Return every problem on a line of its own, then how many there are."""
+    from gateway.cli.output import count
+
+    return f"{error}\n{count(len(error.problems), 'problem')} in the configuration"
 
 
 def plain(section: Section) -> dict[str, Any]:
-    """Settings as JSON values in which no secret is left: neither a password nor the one inside a
-    URL.
-    """
+    """Return settings as JSON values without secrets: passwords, also those in URLs, are hidden."""
     return {key: _hide(getattr(section, key)) for key in type(section).model_fields}
 
 
@@ -133,9 +125,3 @@ def _toml_line(section: str, key: str, item: Any, loaded: Loaded) -> str:
     source = loaded.sources.get(f"{section}.{key}") or loaded.sources.get(section)
     line = f"{key} = {json.dumps(item, ensure_ascii=False)}"
     return f"{line}  # {source}" if source else line
-
-
-def _named_file(context: typer.Context) -> Path | None:
-    """What ``--config`` before the sub-command named."""
-    named = context.find_root().params.get("config")
-    return Path(named) if named is not None else None

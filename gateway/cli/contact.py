@@ -1,4 +1,4 @@
-"""``ticketgate contact ...``: people outside, and what may be sent to them (interfaces.md 2.2)."""
+"""``ticketgate contact ...``: the people outside, and what they may be sent (interfaces.md 2.2)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.letter import As, Attach, HtmlFile, Text, files_of, html_of, send, words
-from gateway.cli.opening import explained, run
-from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_unasked, table
-from gateway.cli.words import switch
+from gateway.cli.group import App
+from gateway.cli.mail_options import (
+    Attach,
+    HtmlFile,
+    RequiredSubject,
+    Text,
+    files_of,
+    html_of,
+    send,
+    text_of,
+)
+from gateway.cli.opening import run
+from gateway.cli.option_values import HIGHEST, ON_OFF, As, AsJson, Yes, switch
+from gateway.cli.output import agree, count, emit, emit_done, facts, refuse_unasked, table
+from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
 
@@ -17,20 +28,22 @@ if TYPE_CHECKING:
     from core.model.ticket import Contact
     from gateway.desk.erasure import Erasure
 
-app = typer.Typer(help="People outside.", no_args_is_help=True)
+app = App("Look after contacts: the people outside.")
 
-Address = Annotated[str, typer.Argument(metavar="ADDR")]
+Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of the contact.")]
+
+
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", metavar="N", min=1, max=HIGHEST, help="At most this many. Default: all."
+    ),
+]
 
 
 @app.command("list")
-def list_(
-    context: typer.Context,
-    limit: Annotated[
-        int | None, typer.Option("--limit", metavar="N", min=1, help="Default: all.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Lists contacts by address."""
+def list_(context: typer.Context, limit: LimitOption = None, as_json: AsJson = False) -> None:
+    """List contacts by address."""
 
     async def act(opened: Installation) -> list[dict[str, Any]]:
         from gateway.store.tickets import contacts
@@ -59,7 +72,7 @@ def list_(
 
 @app.command()
 def show(context: typer.Context, address: Address, as_json: AsJson = False) -> None:
-    """Shows a contact and the tickets he asked for."""
+    """Show a contact and the tickets they requested."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.desk import views
@@ -90,47 +103,54 @@ def show(context: typer.Context, address: Address, as_json: AsJson = False) -> N
 def mail_(
     context: typer.Context,
     address: Address,
-    subject: Annotated[str, typer.Option("--subject", metavar="S")],
+    subject: RequiredSubject,
     text: Text,
     html_file: HtmlFile = None,
     attach: Attach = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Writes to a contact from his own record; his tickets stay as they are."""
-    with explained():
+    """Write to a contact outside of any ticket. Their tickets stay as they are."""
+    with options_checked(context):
         from gateway.desk.correspondence import MailDraft
 
-        mail = MailDraft(words(text), html_of(html_file), files_of(attach), subject=subject)
+        mail = MailDraft(text_of(text), html_of(html_file), files_of(attach), subject=subject)
     send(context, lambda person: person.write_to(address, mail), as_user, as_json=as_json)
+
+
+MarketingOption = Annotated[
+    str | None,
+    typer.Option(
+        "--marketing",
+        metavar=ON_OFF,
+        help="Whether marketing mail may be sent, beside transactional mail.",
+    ),
+]
+BlockOption = Annotated[
+    str | None, typer.Option("--block", metavar=ON_OFF, help="Whether their mail is quarantined.")
+]
+LanguageOption = Annotated[
+    str | None,
+    typer.Option(
+        "--language",
+        metavar="LANGUAGE|none",
+        help="The language of automatic mail to them, like de or pt-br.",
+    ),
+]
 
 
 @app.command("set")
 def set_(
     context: typer.Context,
     address: Address,
-    marketing: Annotated[
-        str | None,
-        typer.Option(
-            "--marketing",
-            metavar="on|off",
-            help="Whether other than transactional mail may go out.",
-        ),
-    ] = None,
-    block: Annotated[
-        str | None,
-        typer.Option("--block", metavar="on|off", help="Whether his mail is quarantined."),
-    ] = None,
-    language: Annotated[
-        str | None,
-        typer.Option(
-            "--language", metavar="LANG|none", help="Of automatic mail to him, like de or pt-br."
-        ),
-    ] = None,
+    marketing: MarketingOption = None,
+    block: BlockOption = None,
+    language: LanguageOption = None,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sets what is known of a contact."""
-    with explained():
+    """Set what may be sent to a contact, and in which language."""
+    with options_checked(context):
         given = {
             "marketing_ok": switch("--marketing", marketing),
             "blocked": switch("--block", block),
@@ -139,8 +159,8 @@ def set_(
         if language is not None:
             values["language"] = None if language == "none" else language.lower()
         if not values:
-            raise UsageError("say what is to be set")
-    contact = run(context, lambda opened: opened.people().set_contact(address, **values))
+            raise UsageError("nothing to set: give an option")
+    contact = run(context, lambda opened: opened.people(as_user).set_contact(address, **values))
     if as_json:
         emit_done({"contact": _described(contact)})
     else:
@@ -154,49 +174,69 @@ def set_(
 def erase(
     context: typer.Context,
     address: Address,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would go.")] = False,
+    yes: Yes = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count what would be erased.")
+    ] = False,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Takes a person out of everything: his conversations, his mail, his address in those of
-    others. It cannot be undone.
-    """
+    """Erase a person: conversations, mail, address elsewhere. This cannot be undone."""
 
     async def act(opened: Installation) -> dict[str, Any]:
-        from gateway.store.queues.blobs import open_blobs
-        from gateway.store.upkeep.rehearsal import rehearsal
-
-        blobs = open_blobs(opened.settings.blobs.url)
         if not yes:
-            async with rehearsal(opened.database) as rehearsed:
-                shown = _erasure(
-                    await opened.erasure(database=rehearsed).erase_contact(address, blobs)
-                )
+            shown = await _rehearse_erasure(opened, address, as_user)
             if not as_json:
                 facts((name.replace("_", " ").capitalize(), value) for name, value in shown.items())
-            if not agree("Erase this for good?", yes=yes, dry_run=dry_run):
+            if not agree("Erase all this? It cannot be undone.", yes=yes, dry_run=dry_run):
                 return shown | {"erased": False}
-        try:
-            done = await opened.erasure().erase_contact(address, blobs)
-        finally:  # also what a crash left of an earlier time, when he is not known any more
-            swept = await opened.erasure().sweep(blobs)
-        return _erasure(done) | {"blobs": swept.blobs, "clean": swept.clean, "erased": True}
+        return await _erase(opened, address, as_user)
 
-    with explained():
+    with options_checked(context):
         refuse_unasked(yes=yes, dry_run=dry_run)
     shown = run(context, act)
     if as_json:
         emit_done(shown)
     elif shown["erased"]:
-        print(
-            f"erased: {shown['removed_messages']} messages and {shown['removed_mails']} mails "
-            "are gone"
+        _show_erased(shown)
+
+
+async def _rehearse_erasure(
+    opened: Installation, address: str, actor: str | None
+) -> dict[str, Any]:
+    """Return what would be erased."""
+    from gateway.store.queues.blobs import open_blobs
+    from gateway.store.upkeep.rehearsal import rehearsal
+
+    blobs = open_blobs(opened.settings.blobs.url)
+    async with rehearsal(opened.database) as rehearsed:
+        return _erasure(
+            await opened.erasure(actor, database=rehearsed).erase_contact(address, blobs)
         )
-        if not shown["clean"]:
-            print(
-                "somebody was reading: the log beside the database still holds old pages until "
-                "the daemon has folded it back"
-            )
+
+
+async def _erase(opened: Installation, address: str, actor: str | None) -> dict[str, Any]:
+    """Erase a person; return what was erased."""
+    from gateway.store.queues.blobs import open_blobs
+
+    desk, blobs = opened.erasure(actor), open_blobs(opened.settings.blobs.url)
+    try:
+        done = await desk.erase_contact(address, blobs)
+    finally:  # also what a crash left of an earlier erasure of somebody no longer known
+        swept = await desk.sweep(blobs)
+    return _erasure(done) | {"blobs": swept.blobs, "clean": swept.clean, "erased": True}
+
+
+def _show_erased(shown: dict[str, Any]) -> None:
+    print(
+        f"erased {count(shown['removed_messages'], 'message')} "
+        f"and {count(shown['removed_mails'], 'mail')}"
+    )
+    if not shown["clean"]:
+        print(
+            "another process was reading: the write-ahead log still holds old pages "
+            "until the daemon's next checkpoint"
+        )
 
 
 def _erasure(done: Erasure) -> dict[str, Any]:

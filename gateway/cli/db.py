@@ -1,9 +1,7 @@
-"""``ticketgate db``: the tables brought up to date, checked, backed up while the daemon runs, and
-copied to another database.
+"""``ticketgate db``: upgrade the schema, check the data, back it up, copy it to another database.
 
-What can go wrong: the check or the backup finds damage (exit 65, everything is told), the target of
-a copy is not empty (65), the database or the disk is away or full (75). A database is never left
-half changed.
+Errors: damage found by check or backup (exit 65, all of it listed), a target of a copy that is not
+empty (65), a database that does not answer or a full disk (75). No database is left half changed.
 """
 
 from __future__ import annotations
@@ -16,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from gateway.cli.group import App
 from gateway.cli.opening import explained, named_file, run
-from gateway.cli.output import AsJson, emit, progress, table
+from gateway.cli.option_values import AsJson
+from gateway.cli.output import count, emit, progress, table
 from gateway.daemon.assemble import Installation
 from gateway.store.sql import nodes
 
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from gateway.store.upkeep.check import CheckReport
     from gateway.store.upkeep.copy import CopiedTable
 
-app = typer.Typer(no_args_is_help=True, help="Migrations, check, backup, copy.")
+app = App("Upgrade, check, back up and copy the database.")
 
 
 @app.command()
 def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
-    """Bring the tables to the form this program needs; nothing happens when they have it."""
+    """Upgrade the schema to the one this version needs."""
 
     async def act() -> tuple[str | None, str]:
         from gateway.store.engine import HEAD, Database, migrate, schema_version
@@ -53,14 +53,15 @@ def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
         emit({"before": before, "after": after})
     else:
         print(
-            f"the tables stand at {after}"
-            + ("" if before == after else f", before at {before or 'nothing'}")
+            f"schema is already at {after}"
+            if before == after
+            else f"schema upgraded from {before or 'nothing'} to {after}"
         )
 
 
 @app.command()
 def check(context: typer.Context, as_json: AsJson = False) -> None:
-    """Look whether every reference, number, raw mail and blob is as it must be. Damage is exit 65."""
+    """Check every reference, number, raw mail and blob. Exits with 65 on damage."""
 
     async def act() -> CheckReport:
         from gateway.store.engine import Database
@@ -77,44 +78,48 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
 
     with explained():
         report = asyncio.run(act())
-    findings = [asdict(finding) for finding in report.findings]
     if as_json:
         emit(
             {
                 "ok": report.sound,
                 "mails": report.mails,
                 "blobs": report.blobs,
-                "findings": findings,
+                "findings": [asdict(finding) for finding in report.findings],
                 "spare_blobs": report.spare,
             }
         )
     else:
-        print(
-            f"{report.mails} mails and {report.blobs} blobs looked at: "
-            f"{'all is well' if report.sound else 'damage found'}"
-        )
-        if findings:
-            table(
-                ("check", "count", "what"),
-                [(each["check"], each["count"], each["detail"]) for each in findings],
-            )
-        if report.spare:
-            print(f"{len(report.spare)} blobs belong to no mail; that is no damage")
+        _show_report(report)
     if not report.sound:
         raise typer.Exit(os.EX_DATAERR)
+
+
+def _show_report(report: CheckReport) -> None:
+    print(
+        f"checked {count(report.mails, 'mail')} and {count(report.blobs, 'blob')}: "
+        f"{'no damage' if report.sound else 'damage found'}"
+    )
+    if report.findings:
+        table(
+            ("Check", "Count", "What"),
+            [(each.check, each.count, each.detail) for each in report.findings],
+        )
+    if report.spare:
+        print(f"{count(len(report.spare), 'spare blob')} without a mail; that is no damage")
 
 
 @app.command()
 def backup(
     context: typer.Context,
     file: Annotated[
-        Path, typer.Argument(help="A new file; the large mails go into FILE.blobs beside it.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help="A new file; large mails go into FILE.blobs beside it."
+        ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Back up everything while the daemon runs, and prove the backup before it gets its name.
-    Missing blobs are exit 65.
-    """
+    """Back up everything while the daemon runs, and verify it. Missing blobs are exit 65."""
 
     async def act(opened: Installation) -> Backup:
         from gateway.store.upkeep.backup import backup as save
@@ -136,7 +141,8 @@ def backup(
             }
         )
     else:
-        print(f"{file}: {sum(done.rows.values())} rows and {done.blobs} blobs, proven")
+        rows = count(sum(done.rows.values()), "row")
+        print(f"{file}: {rows} and {count(done.blobs, 'blob')}, verified")
         for key in done.missing:
             print(f"missing in the blob store: {key}")
     if done.missing:
@@ -146,18 +152,21 @@ def backup(
 @app.command()
 def copy(
     context: typer.Context,
-    url: Annotated[str, typer.Argument(help="sqlite:///path or postgresql://user@host/name")],
+    url: Annotated[
+        str,
+        typer.Argument(
+            metavar="URL", help="The target: sqlite:///path or postgresql://user@host/name."
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
-    """Copy everything into the empty database at URL, of either kind, and compare what arrived row
-    by row. Blobs stay where they are.
-    """
+    """Copy everything into an empty database and compare each row. Blobs stay where they are."""
 
     async def act(opened: Installation) -> list[CopiedTable]:
         from gateway.store.upkeep.copy import copy as carry
-        from gateway.store.upkeep.copy import count
+        from gateway.store.upkeep.copy import count as count_rows
 
-        with progress("copying rows", await count(opened.database)) as step:
+        with progress("copying rows", await count_rows(opened.database)) as step:
             return await carry(opened.database, url, lambda _table, rows: step(rows))
 
     copied = run(context, act)
@@ -165,7 +174,7 @@ def copy(
         emit({"tables": [asdict(each) for each in copied]})
     else:
         table(
-            ("table", "rows", "digest"),
+            ("Table", "Rows", "Digest"),
             [(each.name, each.rows, each.digest[:16]) for each in copied],
         )
 

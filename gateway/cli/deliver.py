@@ -1,5 +1,6 @@
-"""``deliver``: one mail on stdin into the spool, for pipe transports, ``.forward`` and procmail. 0
-only after it is durable, else 75.
+"""``deliver``: store one mail from stdin in the spool, for pipe transports, .forward and procmail.
+
+Exits with 0 only after the mail is durable, else with 75.
 """
 
 from __future__ import annotations
@@ -12,34 +13,37 @@ from typing import Annotated
 import typer
 
 from core.model.message import Envelope
+from gateway.cli.group import App
 from gateway.cli.opening import run
-from gateway.cli.output import AsJson, emit
+from gateway.cli.option_values import AsJson
+from gateway.cli.output import emit
 from gateway.daemon.assemble import Installation
-from gateway.errors import Refused, Unavailable
+from gateway.errors import Invalid, Unavailable
 
-app = typer.Typer(help="Take one mail on stdin into the spool.")
+app = App("Store one mail from stdin in the spool.")
+
+
+RecipientOption = Annotated[
+    list[str] | None,
+    typer.Option("--recipient", metavar="ADDRESS", help="Envelope recipient; may be repeated."),
+]
+SenderOption = Annotated[
+    str | None,
+    typer.Option("--sender", metavar="ADDRESS", help="Envelope sender; <> for a report."),
+]
 
 
 @app.command()
 def deliver(
     context: typer.Context,
-    recipient: Annotated[
-        list[str] | None, typer.Option("--recipient", help="Envelope recipient; may be repeated.")
-    ] = None,
-    sender: Annotated[
-        str | None, typer.Option("--sender", help="Envelope sender; <> or nothing for a report.")
-    ] = None,
+    recipient: RecipientOption = None,
+    sender: SenderOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Store the mail durably; it is processed by the daemon, or by ``agenda run``."""
+    """Store one mail from stdin in the spool. The daemon or agenda run processes it."""
 
     async def act(opened: Installation) -> int:
-        limit = opened.limits.message_bytes
-        raw = sys.stdin.buffer.read(limit + 1)
-        if len(raw) > limit:
-            raise Refused(f"the mail is larger than {limit} bytes")
-        if not raw.strip():
-            raise Refused("there is no mail on stdin")
+        raw = _read_mail(opened.limits.message_bytes)
         accept = await opened.acceptor()
         envelope = Envelope(
             sender.strip("<>") if sender is not None else None,
@@ -52,15 +56,12 @@ def deliver(
         try:
             return (await accept.accept(raw, envelope)).mail_id
         except OSError as error:
-            raise Unavailable(
-                f"the mail could not be stored: {os.strerror(error.errno or 0)}"
-            ) from error
+            raise Unavailable(f"cannot store the mail: {os.strerror(error.errno or 0)}") from error
 
     try:
         mail_id = run(context, act)
     except typer.Exit as ending:
-        # A mail transport returns mail to its sender for 78: what is wrong with our installation
-        # must only ever put it off.
+        # A mail transport bounces mail for 78; a fault of this installation must only delay it.
         raise typer.Exit(
             os.EX_TEMPFAIL
             if ending.exit_code not in (0, os.EX_DATAERR, os.EX_USAGE)
@@ -68,3 +69,13 @@ def deliver(
         ) from None
     if as_json:
         emit({"mail_id": mail_id})
+
+
+def _read_mail(limit: int) -> bytes:
+    """Return the mail on stdin; Invalid where it is empty or larger than ``limit`` bytes."""
+    raw = sys.stdin.buffer.read(limit + 1)
+    if len(raw) > limit:
+        raise Invalid(f"the mail is larger than {limit} bytes")
+    if not raw.strip():
+        raise Invalid("there is no mail on stdin")
+    return raw

@@ -1,7 +1,7 @@
 """``ticketgate inspect FILE...``: read mail without storing anything (interfaces.md 3).
 
-Whatever a file holds, one line comes out and the exit code is 0; a file that cannot be opened is a
-defect, too. Files are read in the same killable processes as mail that arrives.
+Every file gives one result and the exit code is 0; a file that cannot be opened is a defect of it.
+Files are read in the same sandboxed processes as incoming mail.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ import typer
 
 from config.load import load
 from core.model.message import Address, Bounce, Forwarded, Invitation, Message
+from gateway.cli.group import App
 from gateway.cli.opening import explained, named_file
-from gateway.cli.output import AsJson
+from gateway.cli.option_values import AsJson
 from gateway.intake.sandbox.jobs import ReadFailure, ReadJob
 from gateway.intake.sandbox.pool import Sandbox
 from gateway.reading import authentication
 
 _CHUNK: Final = 8
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
-app = typer.Typer(help="Read mail without storing anything.")
+app = App("Read mail without storing anything.")
 
 
 @app.command()
@@ -37,7 +38,7 @@ def command(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Show what reading makes of each file."""
+    """Read mail without storing anything, and show what was read."""
     with explained():
         settings = load(named_file(context), os.environ).settings
     raise typer.Exit(run(files, as_json, settings.auth_results.trusted))
@@ -46,9 +47,7 @@ def command(
 def run(
     files: list[str], as_json: bool, trusted: Collection[str] = (), *, out: TextIO | None = None
 ) -> int:
-    """Print what reading makes of each file; one JSON line each with ``as_json``, else a short
-    page. Always 0 (interfaces.md 3).
-    """
+    """Print how each file is read, as a JSON line or a short page; return 0 (interfaces.md 3)."""
     asyncio.run(_run(files, as_json, trusted, out or sys.stdout))
     return 0
 
@@ -76,9 +75,7 @@ async def _run(files: list[str], as_json: bool, trusted: Collection[str], out: T
 
 
 def _groups(files: list[str], width: int) -> Iterable[list[list[str]]]:
-    """The files in chunks, as many chunks at a time as there are processes (twice), so memory stays
-    bounded.
-    """
+    """Yield the files in groups of two chunks for each process, so that memory stays bounded."""
     chunks = [files[at : at + _CHUNK] for at in range(0, len(files), _CHUNK)]
     return (chunks[at : at + 2 * width] for at in range(0, len(chunks), 2 * width))
 
@@ -97,7 +94,7 @@ async def _chunk(
 
 
 def _open(file: str) -> tuple[bytes, str]:
-    """The bytes of a file, and a sentence where it cannot be opened."""
+    """Return the bytes of a file, or a sentence why it cannot be opened."""
     try:
         return Path(file).read_bytes(), ""
     except (OSError, ValueError) as error:
@@ -105,7 +102,7 @@ def _open(file: str) -> tuple[bytes, str]:
 
 
 def as_row(file: str, message: Message, trusted: Collection[str]) -> dict[str, Any]:
-    """The keys of interfaces.md section 3."""
+    """Return a message with the keys of interfaces.md 3."""
     auth = authentication.relied_on(message.authentication, trusted)
     return {
         "file": file.encode("utf-8", "backslashreplace").decode("utf-8"),
@@ -211,18 +208,15 @@ def _invitation(found: Invitation) -> dict[str, Any]:
 
 
 def page(row: dict[str, Any]) -> str:
-    """A row for a person: the facts one looks for first, then the text."""
+    """Return a row as text: the main facts, then the reply or the whole text."""
     sender = row["from"] or {}
     head = [
         f"File      {row['file']}",
         f"From      {sender.get('name') or ''} <{sender.get('address') or ''}>",
         f"Subject   {row['subject']}",
         f"Date      {row['date'] or '-'}",
-        f"Kind      {row['kind']} ({'; '.join(row['evidence']) or 'nothing automatic about it'})",
-        (
-            "Answer    "
-            f"{'may be answered automatically' if row['auto_respond_ok'] else 'never answered automatically'}"
-        ),
+        f"Kind      {row['kind']} ({'; '.join(row['evidence']) or 'no sign of automatic mail'})",
+        f"Answer    {'may be' if row['auto_respond_ok'] else 'never'} answered automatically",
     ]
     head += [
         f"Attached  {each['filename'] or each['content_type']}, {each['size']} bytes"

@@ -1,8 +1,7 @@
-"""``ticketgate mail ...``: every mail that came in, what became of it and why, and a second chance
-for it (interfaces.md 2.2).
+"""``ticketgate mail ...``: incoming mail, what became of it and why (interfaces.md 2.2).
 
-``retry`` and ``release`` process at once. What can go wrong: there is no such mail, or it is in a
-state in which that makes no sense (exit 65).
+``retry`` and ``release`` process the mail at once. An unknown mail, or one in a state that does not
+allow the act, is exit 65.
 """
 
 from __future__ import annotations
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.opening import explained, run
-from gateway.cli.output import AsJson, emit, facts, paragraph, table
-from gateway.cli.words import HIGHEST, one_of
+from gateway.cli.group import App
+from gateway.cli.opening import run
+from gateway.cli.option_values import HIGHEST, As, AsJson, one_of
+from gateway.cli.output import emit, facts, paragraph, table
+from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 
 if TYPE_CHECKING:
@@ -23,30 +24,30 @@ if TYPE_CHECKING:
     from gateway.desk.held_mail import HeldMailDesk
     from gateway.store.queues.mail_register import RegisteredMail
 
-app = typer.Typer(
-    help="Every mail that came in, and why it went where it went.", no_args_is_help=True
-)
+app = App("Look at incoming mail and process it again.")
 
-Id = Annotated[int, typer.Argument(metavar="ID", max=HIGHEST)]
-As = Annotated[
-    str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")
-]
+Id = Annotated[int, typer.Argument(metavar="ID", max=HIGHEST, help="The number of the mail.")]
 STATES = ("pending", "done", "ignored", "quarantined", "held", "duplicate")
+
+
+StateOption = Annotated[
+    str | None,
+    typer.Option("--state", metavar="|".join(STATES), help="List only mail in this state."),
+]
+LimitOption = Annotated[
+    int, typer.Option("--limit", metavar="N", min=1, max=HIGHEST, help="List the newest N mails.")
+]
 
 
 @app.command("list")
 def list_(
     context: typer.Context,
-    state: Annotated[
-        str | None, typer.Option("--state", metavar="S", help=", ".join(STATES))
-    ] = None,
-    limit: Annotated[
-        int, typer.Option("--limit", metavar="N", min=1, max=HIGHEST, help="The newest so many.")
-    ] = 1000,
+    state: StateOption = None,
+    limit: LimitOption = 1000,
     as_json: AsJson = False,
 ) -> None:
-    """Lists mail, newest first, and how much there is."""
-    with explained():
+    """List incoming mail, newest first."""
+    with options_checked(context):
         one_of("--state", state, STATES)
 
     async def act(opened: Installation) -> tuple[int, list[dict[str, Any]]]:
@@ -60,7 +61,7 @@ def list_(
         emit({"total": total, "mail": shown})
         return
     table(
-        ("Id", "Received", "State", "Kind", "From", "Subject", "Ticket", "Why"),
+        ("ID", "Received", "State", "Kind", "From", "Subject", "Ticket", "Why"),
         (
             (
                 each["id"],
@@ -80,7 +81,7 @@ def list_(
 
 @app.command()
 def show(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
-    """Shows all that is known of one mail."""
+    """Show everything known about a mail."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         row = await (await opened.register()).get(mail_id)
@@ -99,7 +100,7 @@ def show(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
 
 @app.command()
 def raw(context: typer.Context, mail_id: Id) -> None:
-    """Prints the mail byte for byte as it came in."""
+    """Print a mail byte for byte as it was received."""
 
     async def act(opened: Installation) -> bytes:
         return await (await opened.register()).raw(mail_id)
@@ -110,7 +111,7 @@ def raw(context: typer.Context, mail_id: Id) -> None:
 
 @app.command()
 def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
-    """Prints step by step why a mail went where it went."""
+    """Print step by step why a mail went where it went."""
 
     async def act(opened: Installation) -> RegisteredMail:
         return await (await opened.register()).get(mail_id)
@@ -132,30 +133,28 @@ def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> Non
     table(
         ("Step", "Verdict", "Why"), ((each["step"], each["verdict"], each["why"]) for each in steps)
     )
-    print(paragraph(f"{row.state}: {row.reason or 'it was not processed yet'}"))
+    print(paragraph(f"{row.state}: {row.reason or 'not processed yet'}"))
 
 
 @app.command()
-def retry(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
-    """Processes a mail once more that was held, ignored or quarantined, by the rules as they are
-    now.
-    """
-    _again(context, mail_id, lambda desk: desk.retry(mail_id), as_json=as_json)
+def retry(context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False) -> None:
+    """Process a held, ignored or quarantined mail again. The present rules apply."""
+    _process_again(context, mail_id, as_user, lambda desk: desk.retry(mail_id), as_json=as_json)
 
 
 @app.command()
-def release(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
-    """Lets a quarantined mail through, as if it had arrived now; the verdict that held it back is
-    passed over.
-    """
-    _again(context, mail_id, lambda desk: desk.release(mail_id), as_json=as_json)
+def release(
+    context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False
+) -> None:
+    """Let a quarantined mail through as if it arrived now. The verdict against it is ignored."""
+    _process_again(context, mail_id, as_user, lambda desk: desk.release(mail_id), as_json=as_json)
 
 
 @app.command()
 def discard(
     context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Puts a held or quarantined mail aside for good; its raw form is kept."""
+    """Discard a held or quarantined mail. Its raw form is kept."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         await opened.held_mail(as_user).discard(mail_id)
@@ -169,15 +168,16 @@ def discard(
         print(f"mail {mail_id} is {shown['state']}: {paragraph(shown['reason'])}")
 
 
-def _again(
+def _process_again(
     context: typer.Context,
     mail_id: int,
+    actor: str | None,
     decide: Callable[[HeldMailDesk], Awaitable[None]],
     *,
     as_json: bool,
 ) -> None:
     async def act(opened: Installation) -> dict[str, Any]:
-        await decide(opened.held_mail())
+        await decide(opened.held_mail(actor))
         await (await opened.intake(processes=1)).drain([mail_id])
         row = await (await opened.register()).get(mail_id)
         return await _changed(opened, row) | {"mail": _whole(row, await _places(opened, [row]))}
@@ -193,7 +193,7 @@ def _again(
 
 
 async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
-    """The ticket a mail ended on, the message it became, and what it wrote into the history."""
+    """Return the ticket a mail ended on, the message it became, and its events."""
     from gateway.desk import views
     from gateway.store.tickets import threads, tickets
 
@@ -219,7 +219,7 @@ async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
 async def _places(
     opened: Installation, rows: list[RegisteredMail]
 ) -> dict[int, tuple[int, int | None]]:
-    """Where the threads of mails are today: joins and merges followed."""
+    """Return where the threads of mails are today, joins and merges followed."""
     from gateway.store.tickets import threads
 
     ids = {row.thread_id for row in rows if row.thread_id is not None}

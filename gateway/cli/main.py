@@ -1,5 +1,4 @@
-"""``ticketgate``: the command line (interfaces.md 2). Each group of commands is a module of its
-own, loaded when it is the one that is called.
+"""``ticketgate``: the command line (interfaces.md 2). Each group is a module, imported when called.
 
 Exit codes follow sysexits.h: 0, 64 usage, 65 bad data or refused, 70 software, 75 try again, 78
 configuration.
@@ -13,41 +12,40 @@ from importlib import import_module
 from typing import Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
 
-GROUPS = {
-    "config": ("gateway.cli.config", "look at the configuration"),
-    "db": ("gateway.cli.db", "migrations, check, backup, copy"),
-    "ticket": ("gateway.cli.ticket", "what an agent can do with tickets"),
-    "pipeline": ("gateway.cli.pipeline", "pipelines and their statuses"),
-    "channel": ("gateway.cli.channel", "the addresses mail comes in at"),
-    "contact": ("gateway.cli.contact", "people outside"),
-    "workflow": ("gateway.cli.workflow", "what a status does"),
-    "template": ("gateway.cli.template", "the words of mails that nobody types"),
-    "user": ("gateway.cli.user", "agents"),
-    "mail": ("gateway.cli.mail", "every mail that came in, and why it went where it went"),
-    "outbox": ("gateway.cli.outbox", "mail going out"),
-    "agenda": ("gateway.cli.agenda", "what is due"),
+from gateway.cli.group import PARSER_ERROR, App, PlainCommand, PlainGroup
+
+MODULES = {  # command or group: its module, and its line on the first help page
+    "serve": ("serve", "Run the daemon."),
+    "send-test": ("send_test", "Send one mail through the SMTP port, to see it work."),
+    "deliver": ("deliver", "Store one mail from stdin in the spool."),
+    "replay": ("replay", "Process .eml files, mboxes and Maildirs."),
+    "inspect": ("inspect", "Read mail without storing anything."),
+    "config": ("config", "Check and show the configuration."),
+    "db": ("db", "Upgrade, check, back up and copy the database."),
+    "ticket": ("ticket", "Work on tickets."),
+    "pipeline": ("pipeline", "Set up pipelines and their statuses."),
+    "channel": ("channel", "Set up channels and their mailboxes."),
+    "contact": ("contact", "Look after contacts: the people outside."),
+    "workflow": ("workflow", "Set up workflows: what a status does."),
+    "template": ("template", "Edit the texts of automatic mail."),
+    "user": ("user", "Manage users: the people inside."),
+    "mail": ("mail", "Look at incoming mail and process it again."),
+    "outbox": ("outbox", "Look at outgoing mail, retry and cancel it."),
+    "agenda": ("agenda", "Run everything that is due."),
+    "completion": ("completion", "Print a script for completion in a shell."),
 }
-COMMANDS = {
-    "serve": ("gateway.cli.serve", "run the daemon"),
-    "send-test": ("gateway.cli.send_test", "send one mail through the SMTP port, to see it work"),
-    "deliver": ("gateway.cli.deliver", "take one mail on stdin into the spool"),
-    "replay": ("gateway.cli.replay", "process .eml files, mboxes and Maildirs"),
-    "inspect": ("gateway.cli.inspect", "read mail without storing anything"),
-}
+CALLED = "gateway.cli.main.called"  # key of the context under which the called name is kept
+COMPLETION = "_TICKETGATE_COMPLETE"  # set by the script of the shell that asks for completions
 
 
-CALLED = "gateway.cli.main.called"
+class LazyGroup(PlainGroup):
+    """A group whose members are imported when they are called, so that commands start quickly."""
 
-
-class Lazy(TyperGroup):
-    """A group whose members are imported when they are called, so that each command starts quickly."""
-
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # the signature of the library
-        """Every name, for the help page."""
-        return [*COMMANDS, *GROUPS]
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # typer's signature
+        """Return every name, for the help page."""
+        return [*MODULES]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Note which one is called; the help page asks for all of them."""
@@ -55,33 +53,25 @@ class Lazy(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import and return the one that is called; of the others only name and line, for the help
-        page.
-        """
-        where = GROUPS.get(cmd_name) or COMMANDS.get(cmd_name)
-        if where is None:
+        """Import the command that is called; of the others return only name and line of help."""
+        if (where := MODULES.get(cmd_name)) is None:
             return None
         if ctx.meta.get(CALLED) != cmd_name:
-            return TyperCommand(cmd_name, help=where[1])
-        command = get_command(import_module(where[0]).app)
+            return PlainCommand(cmd_name, help=where[1])
+        command = get_command(import_module(f"gateway.cli.{where[0]}").app)
         command.name = cmd_name
-        command.params = [
-            each for each in command.params if each.name not in COMPLETION
-        ]  # the shell completes the whole program
         return command
 
 
-COMPLETION = ("install_completion", "show_completion")
-WRONG: Any = (
-    typer.BadParameter.__base__
-)  # what the parser complains with; the library names only this one of the family
-app = typer.Typer(
-    cls=Lazy,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    help="Mail becomes tickets.",
-)
+app = App("Turn mail into tickets.", cls=LazyGroup)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"ticketgate {version('ticketgate')}")
+        raise typer.Exit
 
 
 @app.callback()
@@ -89,21 +79,28 @@ def root(
     config: str | None = typer.Option(
         None, "--config", metavar="FILE", help="The configuration file; it must exist."
     ),
+    version: bool = typer.Option(  # its callback acts
+        False, "--version", callback=_show_version, is_eager=True, help="Show the version."
+    ),
 ) -> None:
-    """Mail becomes tickets."""
+    """Turn mail into tickets."""
 
 
 def main() -> None:
-    """The console script. Usage errors are 64, a closed pipe ends quietly, what nobody foresaw is
-    70 (or 75, 78 where it is one of ours).
-    """
+    """Run a command line: usage errors exit with 64, errors of ours with their code, others 70."""
+    if COMPLETION in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()
     try:
         code = get_command(app).main(prog_name="ticketgate", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
-    except WRONG as error:
-        from gateway.cli.usage import is_help, sentence
+    except PARSER_ERROR as error:
+        from gateway.cli.usage_errors import is_help, sentence
 
-        if not is_help(error):
+        if is_help(error):
+            print(error.message)
+        else:
             print(sentence(error), file=sys.stderr)
         sys.exit(os.EX_USAGE)
     except typer.Abort:
@@ -112,7 +109,7 @@ def main() -> None:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:  # noqa: BLE001  # shown whole, and told by the exit code
+    except Exception as error:  # noqa: BLE001  # printed with its traceback; the code tells its kind
         from traceback import print_exception
 
         from gateway.errors import exit_code

@@ -1,8 +1,7 @@
-"""``ticketgate outbox ...``: mail going out, recipient by recipient, and what the smarthost said
-(interfaces.md 2.2).
+"""``ticketgate outbox ...``: deliveries of outgoing mail (interfaces.md 2.2).
 
-Nothing is sent from here: the daemon does that, or ``agenda run``. What can go wrong: there is no
-such delivery, or it is in a state in which that makes no sense (exit 65; nothing was changed then).
+Nothing is sent from here: the daemon or ``agenda run`` does that. An unknown delivery, or one in a
+state that does not allow the act, is exit 65; nothing was changed then.
 """
 
 from __future__ import annotations
@@ -12,10 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.acting import acted
-from gateway.cli.opening import explained, run
-from gateway.cli.output import AsJson, emit, facts, paragraph, table
-from gateway.cli.words import HIGHEST, one_of
+from gateway.cli.act_result import acted
+from gateway.cli.group import App
+from gateway.cli.opening import run
+from gateway.cli.option_values import HIGHEST, As, AsJson, one_of
+from gateway.cli.output import emit, facts, paragraph, table
+from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 
 if TYPE_CHECKING:
@@ -25,13 +26,12 @@ if TYPE_CHECKING:
     from gateway.desk.tickets import ActResult
     from gateway.store.queues.outbox import Deliveries, DeliveryRow, DeliveryView
 
-app = typer.Typer(help="Mail going out, and what became of it.", no_args_is_help=True)
+app = App("Look at outgoing mail, retry and cancel it.")
 
-Id = Annotated[int, typer.Argument(metavar="ID", max=HIGHEST)]
-As = Annotated[
-    str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")
+Id = Annotated[int, typer.Argument(metavar="ID", max=HIGHEST, help="The number of the delivery.")]
+Ids = Annotated[
+    list[int], typer.Argument(metavar="ID...", max=HIGHEST, help="The numbers of deliveries.")
 ]
-Ids = Annotated[list[int], typer.Argument(metavar="ID...", max=HIGHEST)]
 STATES = ("scheduled", "queued", "sent", "deferred", "failed", "cancelled")
 
 
@@ -39,16 +39,19 @@ STATES = ("scheduled", "queued", "sent", "deferred", "failed", "cancelled")
 def list_(
     context: typer.Context,
     state: Annotated[
-        str | None, typer.Option("--state", metavar="S", help=", ".join(STATES))
+        str | None,
+        typer.Option("--state", metavar="|".join(STATES), help="List only those in this state."),
     ] = None,
     limit: Annotated[
         int | None,
-        typer.Option("--limit", metavar="N", min=1, max=HIGHEST, help="The newest so many."),
+        typer.Option(
+            "--limit", metavar="N", min=1, max=HIGHEST, help="List the newest N. Default: all."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists deliveries, newest first: one for each recipient of each mail."""
-    with explained():
+    """List deliveries, newest first. Each recipient of a mail has its own."""
+    with options_checked(context):
         one_of("--state", state, STATES)
 
     async def act(opened: Installation) -> list[dict[str, Any]]:
@@ -60,9 +63,8 @@ def list_(
         emit({"deliveries": shown})
         return
     columns = ("id", "state", "recipient", "subject", "ticket", "attempts", "due_at", "last_reply")
-    heads = [name.replace("_", " ").capitalize() for name in columns]
     table(
-        heads,
+        ("ID", "State", "Recipient", "Subject", "Ticket", "Attempts", "Due at", "Last reply"),
         (
             [(each[name] or "")[:19] if name == "due_at" else each[name] for name in columns]
             for each in shown
@@ -72,7 +74,7 @@ def list_(
 
 @app.command()
 def show(context: typer.Context, delivery: Id, as_json: AsJson = False) -> None:
-    """Shows one delivery: its state, what was answered last, and the mail with its headers."""
+    """Show a delivery: its state, the last reply, and the mail."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         return _whole(await _deliveries(opened).show(delivery))
@@ -95,7 +97,7 @@ def show(context: typer.Context, delivery: Id, as_json: AsJson = False) -> None:
 def retry(
     context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Puts deliveries that failed or were put off in line again, due now and for another five days."""
+    """Queue failed or deferred deliveries again. They are due now, and tried for five days."""
     _act(context, deliveries, lambda person: person.retry(deliveries), as_user, as_json=as_json)
 
 
@@ -103,9 +105,7 @@ def retry(
 def cancel(
     context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Stops deliveries that were not sent yet, and replies that were to be sent later; all of them
-    or none.
-    """
+    """Cancel unsent deliveries and scheduled replies. All of them are cancelled or none."""
     _act(context, deliveries, lambda person: person.cancel(deliveries), as_user, as_json=as_json)
 
 
@@ -117,7 +117,7 @@ def _act(
     *,
     as_json: bool,
 ) -> None:
-    """One act, and what it changed: interfaces.md 2.1."""
+    """Run one act and print what it changed (interfaces.md 2.1)."""
 
     async def whole(opened: Installation) -> dict[str, Any]:
         outcome, outbox = await act(opened.deliveries(actor)), _deliveries(opened)
@@ -156,7 +156,7 @@ def _whole(shown: DeliveryView) -> dict[str, Any]:
 
 
 def _headers(raw: bytes) -> list[dict[str, str]]:
-    """The headers of a mail we made ourselves, unfolded and decoded."""
+    """Return the headers of an outgoing mail, unfolded and decoded."""
     from email import policy
     from email.parser import BytesHeaderParser
 

@@ -1,8 +1,6 @@
-"""How a command shows its result: one JSON document with ``--json``, tables and plain lines
-otherwise, progress on a terminal only.
+"""Print results: one JSON document with ``--json``, else tables and lines; progress on a terminal.
 
-What can go wrong: stdout is closed before everything is written (a pager that was left); Python
-reports that at the end, nothing is lost.
+When stdout is closed early (a pager that was left), Python reports it at the end; nothing is lost.
 """
 
 from __future__ import annotations
@@ -12,11 +10,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 PLAIN_WIDTH = 32_767  # a table that is piped elsewhere is not cut
 
 
@@ -26,9 +23,7 @@ def emit(document: Any) -> None:
 
 
 def emit_done(document: dict[str, Any]) -> None:
-    """The document of a command that acted, where no one ticket is in the middle of it: the keys of
-    interfaces.md 2.1, then its own.
-    """
+    """Print the document of an act on no single ticket: keys of interfaces.md 2.1, then its own."""
     emit({"ticket": None, "message": None, "changes": []} | document)
 
 
@@ -43,9 +38,7 @@ def _plain(value: Any) -> Any:
 def table(
     columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str | None = None
 ) -> None:
-    """Print rows under headings. Text from mail is shown as it is: markup and control characters in
-    it mean nothing.
-    """
+    """Print rows under headings; markup and control characters in the cells have no effect."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -60,7 +53,7 @@ def table(
     for column in columns:
         shown.add_column(column, overflow="fold", no_wrap=not sys.stdout.isatty())
     for row in rows:
-        shown.add_row(*(Text(visible(said(cell))) for cell in row))
+        shown.add_row(*(Text(visible(readable(cell))) for cell in row))
     console.print(shown)
 
 
@@ -70,8 +63,8 @@ def _box() -> Any:
     return box.SIMPLE_HEAD
 
 
-def said(value: object) -> str:
-    """A value as a person reads it: yes and no, times to the second, lists and tables in a line."""
+def readable(value: object) -> str:
+    """Return a value as text: yes and no, times to the second, lists and tables in one line."""
     match value:
         case None:
             return ""
@@ -80,26 +73,33 @@ def said(value: object) -> str:
         case datetime():
             return value.isoformat(" ", "seconds")
         case dict():
-            return "; ".join(f"{name}: {said(each)}" for name, each in value.items())
+            return "; ".join(f"{name}: {readable(each)}" for name, each in value.items())
         case list() | tuple():
-            return ", ".join(map(said, value))
+            return ", ".join(map(readable, value))
         case _:
             return str(value)
 
 
 def visible(text: str) -> str:
-    """A line of text without what would act on a terminal: control characters become a space."""
+    """Return one line of text with a space for each control character."""
     return "".join(character if character.isprintable() else " " for character in text)
 
 
 def paragraph(text: str) -> str:
-    """Several lines of text without what would act on a terminal; line ends stay."""
+    """Return lines of text with a space for each control character but the line ends."""
     return "\n".join(visible(line) for line in text.splitlines())
 
 
+def count(number: int, noun: str) -> str:
+    """Return a number with its noun in singular or plural, as in "1 ticket" and "2 tickets"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, one a line, those without a value left out."""
-    shown = [(name, visible(said(value))) for name, value in pairs if value not in (None, "", [])]
+    """Print names and values, one pair a line, leaving out those without a value."""
+    shown = [
+        (name, visible(readable(value))) for name, value in pairs if value not in (None, "", [])
+    ]
     width = max((len(name) for name, _ in shown), default=0)
     for name, value in shown:
         print(f"{name:<{width}}  {value}")
@@ -107,8 +107,9 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar on stderr while it is a terminal; the block calls what it gets with the number
-    of steps done. ``total`` None: unknown.
+    """Show a progress bar where stderr is a terminal; yields a function to call with steps done.
+
+    ``total`` is None where the number of steps is unknown.
     """
     if not sys.stderr.isatty():
         yield lambda _: None
@@ -134,18 +135,16 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def agree(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """Whether to go on: ``--yes``, ``--dry-run``, or the answer of a person at a terminal;
-    UsageError where there is none of them.
-    """
+    """Return whether to go on, by ``--yes``, ``--dry-run`` or the answer given at the terminal."""
     refuse_unasked(yes=yes, dry_run=dry_run)
     return yes or (not dry_run and typer.confirm(question))
 
 
 def refuse_unasked(*, yes: bool, dry_run: bool) -> None:
-    """UsageError where it is not said what to do and nobody can be asked."""
+    """Raise UsageError where neither option is given and there is no terminal to ask at."""
     from gateway.errors import UsageError
 
     if yes and dry_run:
         raise UsageError("--yes and --dry-run exclude each other")
     if not (yes or dry_run) and not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("there is no terminal to ask at: say --yes or --dry-run")
+        raise UsageError("there is no terminal to ask at: give --yes or --dry-run")

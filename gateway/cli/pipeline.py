@@ -1,5 +1,6 @@
-"""``ticketgate pipeline ...``: pipelines, their statuses and switches (interfaces.md 2.3). Refused
-by a rule: exit 65, nothing changed.
+"""``ticketgate pipeline ...``: pipelines, their statuses and switches (interfaces.md 2.3).
+
+Refused by a rule: exit 65, nothing changed.
 """
 
 from __future__ import annotations
@@ -10,29 +11,37 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from gateway.cli.opening import explained, run
-from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_unasked, table, visible
-from gateway.cli.words import one_of, switch
+from gateway.cli.group import App
+from gateway.cli.opening import run
+from gateway.cli.option_values import HIGHEST, ON_OFF, As, AsJson, DryRun, Yes, one_of, switch
+from gateway.cli.output import agree, count, emit, emit_done, facts, refuse_unasked, table, visible
+from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
-from gateway.errors import UsageError
+from gateway.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
+    from core.model.ticket import Channel
     from core.pipeline import Pipeline
     from gateway.desk.pipelines import PipelineDesk, Switches
     from gateway.store.engine import Database
 
-app = typer.Typer(help="Pipelines and their statuses.", no_args_is_help=True)
-statuses = typer.Typer(help="The statuses of a pipeline.", no_args_is_help=True)
+app = App("Set up pipelines and their statuses.")
+statuses = App("Set up the statuses of a pipeline.")
 app.add_typer(statuses, name="status")
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The pipeline.")]
-P = Annotated[str, typer.Argument(metavar="P", help="The pipeline.")]
-OnOff = "on|off"
+PipelineName = Annotated[str, typer.Argument(metavar="PIPELINE", help="The name of the pipeline.")]
+StatusName = Annotated[str, typer.Argument(metavar="STATUS", help="The name of the status.")]
+State = Annotated[
+    str,
+    typer.Option(
+        "--state", metavar="open|closed", help="Whether tickets in it are open or closed."
+    ),
+]
 
 
 @app.command("list")
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
-    """Lists all pipelines."""
+    """List pipelines."""
     shown = run(context, lambda opened: _described(opened.database))
     if as_json:
         emit({"pipelines": shown})
@@ -56,72 +65,98 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
 
 
 @app.command()
-def show(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Shows a pipeline with the channels that make tickets in it."""
+def show(context: typer.Context, name: PipelineName, as_json: AsJson = False) -> None:
+    """Show a pipeline with the channels that make tickets in it."""
     _show(run(context, lambda opened: _one(opened.database, name)), as_json=as_json)
 
 
 @app.command()
 def add(
     context: typer.Context,
-    name: Name,
+    name: PipelineName,
     status: Annotated[
         list[str],
         typer.Option(
-            "--status", metavar="NAME:open|closed", help="In order; at least one of each."
+            "--status",
+            metavar="NAME:open|closed",
+            help="A status; repeat in order, at least one of each state.",
         ),
     ],
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Makes a pipeline; its triggers are off until they are set."""
-    with explained():
-        steps = [_step(each) for each in status]
-    _change(context, lambda desk: desk.add_pipeline(name, steps), as_json=as_json)
+    """Add a pipeline. Its triggers are off until they are set."""
+    with options_checked(context):
+        steps = [_status_plan(each) for each in status]
+    _change(context, lambda desk: desk.add_pipeline(name, steps), as_user, as_json=as_json)
+
+
+CloseDateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--close-date", metavar=ON_OFF, help="Whether closing a ticket sets its close date."
+    ),
+]
+OnEmailSentOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on-email-sent",
+        metavar="STATUS|off",
+        help="Trigger A: where mail of a user moves the ticket.",
+    ),
+]
+OnCustomerReplyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on-customer-reply",
+        metavar="STATUS|off",
+        help="Trigger B: where a reply of the customer moves the ticket.",
+    ),
+]
+StrangersOption = Annotated[
+    str | None,
+    typer.Option(
+        "--strangers",
+        metavar="move|flag",
+        help="Whether a stranger's reply moves the ticket or only flags it.",
+    ),
+]
+RelayOption = Annotated[
+    str | None,
+    typer.Option(
+        "--relay",
+        metavar=ON_OFF,
+        help="Whether a user's answer to a notification goes to the customer.",
+    ),
+]
+AllowBackOption = Annotated[
+    str | None,
+    typer.Option("--allow-back", metavar=ON_OFF, help="Whether people may move tickets back."),
+]
 
 
 @app.command("set")
 def set_(
     context: typer.Context,
-    name: Name,
-    close_date: Annotated[
-        str | None,
-        typer.Option("--close-date", metavar=OnOff, help="Set the date when a ticket is closed."),
-    ] = None,
-    on_email_sent: Annotated[
-        str | None, typer.Option("--on-email-sent", metavar="STATUS|off", help="Trigger A.")
-    ] = None,
-    on_customer_reply: Annotated[
-        str | None, typer.Option("--on-customer-reply", metavar="STATUS|off", help="Trigger B.")
-    ] = None,
-    strangers: Annotated[
-        str | None,
-        typer.Option("--strangers", metavar="move|flag", help="What a stranger's reply does."),
-    ] = None,
-    relay: Annotated[
-        str | None,
-        typer.Option(
-            "--relay",
-            metavar="on|off",
-            help="Whether an agent's answer to a notice goes to the customer.",
-        ),
-    ] = None,
-    allow_back: Annotated[
-        str | None,
-        typer.Option("--allow-back", metavar=OnOff, help="Off: people may not move tickets back."),
-    ] = None,
+    name: PipelineName,
+    close_date: CloseDateOption = None,
+    on_email_sent: OnEmailSentOption = None,
+    on_customer_reply: OnCustomerReplyOption = None,
+    strangers: StrangersOption = None,
+    relay: RelayOption = None,
+    allow_back: AllowBackOption = None,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sets the switches of a pipeline; no existing ticket changes."""
+    """Set switches of a pipeline. Existing tickets stay as they are."""
     switches: Switches = {}
-    with explained():
+    with options_checked(context):
         if (dates := switch("--close-date", close_date)) is not None:
             switches["set_close_date"] = dates
         if on_email_sent is not None:
-            switches["on_email_sent"] = None if on_email_sent == "off" else on_email_sent
+            switches["on_email_sent"] = _status_or_off(on_email_sent)
         if on_customer_reply is not None:
-            switches["on_customer_reply"] = (
-                None if on_customer_reply == "off" else on_customer_reply
-            )
+            switches["on_customer_reply"] = _status_or_off(on_customer_reply)
         if strangers is not None:
             switches["strangers"] = one_of("--strangers", strangers, ("move", "flag"))
         if relay is not None:
@@ -129,57 +164,76 @@ def set_(
         if (back := switch("--allow-back", allow_back)) is not None:
             switches["allow_back"] = back
         if not switches:
-            raise UsageError("say what is to be set")
-    _change(context, lambda desk: desk.set_pipeline(name, switches), as_json=as_json)
+            raise UsageError("nothing to set: give an option")
+    _change(context, lambda desk: desk.set_pipeline(name, switches), as_user, as_json=as_json)
+
+
+def _status_or_off(given: str) -> str | None:
+    return None if given == "off" else given
 
 
 @statuses.command("add")
 def add_status(
     context: typer.Context,
-    pipeline: P,
-    name: str,
-    state: Annotated[str, typer.Option("--state", metavar="open|closed")],
+    pipeline: PipelineName,
+    name: StatusName,
+    state: State,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Adds a status at the end."""
-    with explained():
+    """Add a status at the end."""
+    with options_checked(context):
         chosen = one_of("--state", state, ("open", "closed"))
-    _change(context, lambda desk: desk.add_status(pipeline, name, chosen), as_json=as_json)
+    _change(context, lambda desk: desk.add_status(pipeline, name, chosen), as_user, as_json=as_json)
 
 
 @statuses.command()
 def rename(
-    context: typer.Context, pipeline: P, old: str, new: str, as_json: AsJson = False
+    context: typer.Context,
+    pipeline: PipelineName,
+    old: Annotated[str, typer.Argument(metavar="OLD", help="The present name of the status.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+    as_user: As = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Gives a status another name; tickets, triggers and channels stay with it."""
-    _change(context, lambda desk: desk.rename_status(pipeline, old, new), as_json=as_json)
+    """Rename a status. Tickets, triggers and channels stay with it."""
+    _change(context, lambda desk: desk.rename_status(pipeline, old, new), as_user, as_json=as_json)
 
 
 @statuses.command()
 def move(
     context: typer.Context,
-    pipeline: P,
-    name: str,
-    position: Annotated[int, typer.Option("--position", metavar="N", help="Counted from 1.")],
+    pipeline: PipelineName,
+    name: StatusName,
+    position: Annotated[
+        int,
+        typer.Option(
+            "--position", metavar="N", max=HIGHEST, help="Its new position, counted from 1."
+        ),
+    ],
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Puts a status at another place; no ticket moves."""
-    _change(context, lambda desk: desk.move_status(pipeline, name, position), as_json=as_json)
+    """Move a status to another position. Tickets stay where they are."""
+    _change(
+        context, lambda desk: desk.move_status(pipeline, name, position), as_user, as_json=as_json
+    )
 
 
 @statuses.command("set")
 def set_status(
     context: typer.Context,
-    pipeline: P,
-    name: str,
-    state: Annotated[str, typer.Option("--state", metavar="open|closed")],
+    pipeline: PipelineName,
+    name: StatusName,
+    state: State,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Makes a status open or closed. Tickets in it keep their dates; how many there are is told."""
-    with explained():
+    """Make a status open or closed. Tickets in it keep their dates."""
+    with options_checked(context):
         chosen = one_of("--state", state, ("open", "closed"))
     status, inside = run(
-        context, lambda opened: opened.pipelines().flip_status(pipeline, name, chosen)
+        context, lambda opened: opened.pipelines(as_user).flip_status(pipeline, name, chosen)
     )
     if as_json:
         emit_done(
@@ -190,26 +244,31 @@ def set_status(
         )
     else:
         print(
-            f"{visible(status.name)} is {status.state}; {inside} tickets in it keep their "
-            "dates as they are"
+            f"{visible(status.name)} is {status.state}; {count(inside, 'ticket')} in it "
+            f"{'keeps its' if inside == 1 else 'keep their'} dates"
         )
 
 
 @statuses.command()
 def delete(
     context: typer.Context,
-    pipeline: P,
-    name: str,
+    pipeline: PipelineName,
+    name: StatusName,
     move_to: Annotated[
         str | None,
         typer.Option(
-            "--move-to", metavar="NAME", help="Where its tickets and references go first."
+            "--move-to",
+            metavar="STATUS",
+            help="Move its tickets and references to this status first.",
         ),
     ] = None,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Removes a status; one that is in use only with --move-to."""
-    deleted = run(context, lambda opened: opened.pipelines().delete_status(pipeline, name, move_to))
+    """Delete a status. One in use needs --move-to."""
+    deleted = run(
+        context, lambda opened: opened.pipelines(as_user).delete_status(pipeline, name, move_to)
+    )
     if as_json:
         from gateway.desk import views
 
@@ -221,38 +280,41 @@ def delete(
             }
         )
     else:
-        print(f"{visible(name)} is gone; {len(deleted.moved)} tickets were moved")
+        moved = len(deleted.moved)
+        print(
+            f"{visible(name)} was deleted; {count(moved, 'ticket')} "
+            f"{'was' if moved == 1 else 'were'} moved"
+        )
 
 
 @app.command("import")
 def import_(
     context: typer.Context,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML, as export writes it.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would change.")
-    ] = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Shows what a file would change, and changes it: all of it or nothing."""
+    """Import pipelines from a file, all or none. The changes are shown first."""
 
     async def act(opened: Installation) -> tuple[str, bool]:
-        from gateway.cli.pipelinefile import read
+        from gateway.cli.pipeline_file import read_plans
         from gateway.store.upkeep.rehearsal import rehearsal
 
-        plans = read(file)
+        plans = read_plans(file)
         before = await _exported(opened.database)
         async with rehearsal(opened.database) as rehearsed:
-            await opened.pipelines(database=rehearsed).arrange_pipelines(plans)
+            await opened.pipelines(as_user, database=rehearsed).arrange_pipelines(plans)
             diff = _diff(before, await _exported(rehearsed))
         if not as_json:
-            print(diff or "nothing would change")
-        done = agree("Change this?", yes=yes, dry_run=dry_run)
+            print(diff or "nothing to change")
+        done = agree("Make these changes?", yes=yes, dry_run=dry_run)
         if done:
-            await opened.pipelines().arrange_pipelines(plans)
+            await opened.pipelines(as_user).arrange_pipelines(plans)
         return diff, done
 
-    with explained():
+    with options_checked(context):
         refuse_unasked(yes=yes, dry_run=dry_run)
     diff, done = run(context, act)
     if as_json:
@@ -262,10 +324,12 @@ def import_(
 @app.command()
 def export(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Default: all.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="PIPELINE", help="The pipeline to export. Default: all.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Prints pipelines as TOML."""
+    """Print pipelines as TOML."""
     if as_json:
         emit(
             {
@@ -279,12 +343,16 @@ def export(
 
 
 def _change(
-    context: typer.Context, act: Callable[[PipelineDesk], Awaitable[Pipeline]], *, as_json: bool
+    context: typer.Context,
+    act: Callable[[PipelineDesk], Awaitable[Pipeline]],
+    actor: str | None,
+    *,
+    as_json: bool,
 ) -> None:
-    """One change of a pipeline, and how it stands afterwards."""
+    """Change a pipeline, and print it as it is then."""
 
     async def whole(opened: Installation) -> dict[str, Any]:
-        changed = await act(opened.pipelines())
+        changed = await act(opened.pipelines(actor))
         return await _one(opened.database, changed.name)
 
     changed = run(context, whole)
@@ -320,12 +388,10 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
 
 
 async def _one(database: Database, name: str) -> dict[str, Any]:
-    from gateway.errors import Refused
-
     for each in await _described(database):
         if each["name"].casefold() == name.casefold():
             return each
-    raise Refused(f"there is no pipeline {name!r}")
+    raise NotFound(f"unknown pipeline {name!r}")
 
 
 async def _described(database: Database) -> list[dict[str, Any]]:
@@ -334,36 +400,34 @@ async def _described(database: Database) -> list[dict[str, Any]]:
     async with database.read() as connection:
         found = await pipelines.load_pipelines(connection)
         channels = await pipelines.load_channels(connection)
-    return [
-        {
-            "name": pipeline.name,
-            "statuses": [
-                {"name": each.name, "state": each.state, "position": each.position}
-                for each in pipeline.statuses
-            ],
-            "close_date": pipeline.set_close_date,
-            "on_email_sent": pipeline.status(pipeline.on_email_sent).name
-            if pipeline.on_email_sent is not None
-            else None,
-            "on_customer_reply": pipeline.status(pipeline.on_customer_reply).name
-            if pipeline.on_customer_reply is not None
-            else None,
-            "strangers": pipeline.strangers,
-            "relay": pipeline.relay,
-            "allow_back": pipeline.allow_back,
-            "default": pipeline.is_default,
-            "channels": sorted(
-                each.address
-                for each in channels
-                if each.tickets and each.pipeline_id == pipeline.id
-            ),
-        }
-        for pipeline in found.values()
-    ]
+    return [_pipeline(each, channels) for each in found.values()]
+
+
+def _pipeline(pipeline: Pipeline, channels: Iterable[Channel]) -> dict[str, Any]:
+    def status_name(status_id: int | None) -> str | None:
+        return pipeline.status(status_id).name if status_id is not None else None
+
+    return {
+        "name": pipeline.name,
+        "statuses": [
+            {"name": each.name, "state": each.state, "position": each.position}
+            for each in pipeline.statuses
+        ],
+        "close_date": pipeline.set_close_date,
+        "on_email_sent": status_name(pipeline.on_email_sent),
+        "on_customer_reply": status_name(pipeline.on_customer_reply),
+        "strangers": pipeline.strangers,
+        "relay": pipeline.relay,
+        "allow_back": pipeline.allow_back,
+        "default": pipeline.is_default,
+        "channels": sorted(
+            each.address for each in channels if each.tickets and each.pipeline_id == pipeline.id
+        ),
+    }
 
 
 async def _exported(database: Database, name: str | None = None) -> str:
-    from gateway.cli.pipelinefile import written
+    from gateway.cli.pipeline_file import toml_of
     from gateway.store.setup import pipelines
 
     async with database.read() as connection:
@@ -372,7 +436,7 @@ async def _exported(database: Database, name: str | None = None) -> str:
             if name is None
             else [await pipelines.named(connection, name)]
         )
-    return written(found)
+    return toml_of(found)
 
 
 def _diff(before: str, after: str) -> str:
@@ -384,8 +448,8 @@ def _diff(before: str, after: str) -> str:
     return "\n".join(lines)
 
 
-def _step(given: str) -> tuple[str, Literal["open", "closed"]]:
+def _status_plan(given: str) -> tuple[str, Literal["open", "closed"]]:
     name, colon, state = given.rpartition(":")
     if not colon or not name.strip():
-        raise UsageError(f"--status is like NAME:open or NAME:closed, not {given!r}")
+        raise UsageError(f"--status must be like NAME:open or NAME:closed, not {given!r}")
     return name.strip(), one_of("--status", state.strip().lower(), ("open", "closed"))

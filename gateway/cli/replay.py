@@ -1,8 +1,7 @@
-"""``replay``: files through the real intake, in the order given (interfaces.md 4). ``--dry-run`` is
-the same code, rolled back at the end.
+"""``replay``: process mail from files by the real intake, in the order given (interfaces.md 4).
 
-A file that cannot be read is named on stderr and ends the command with exit 65 after the others
-were processed; nothing else in a mail can.
+``--dry-run`` is the same code, rolled back at the end. Unreadable files are listed on stderr after
+the others were processed, and the exit code is 65 then.
 """
 
 from __future__ import annotations
@@ -22,8 +21,11 @@ from typing import Annotated, Any
 import typer
 
 from core.model.message import Envelope, Message
+from gateway.cli.group import App
 from gateway.cli.opening import run
-from gateway.cli.output import AsJson, emit, progress
+from gateway.cli.option_values import AsJson, one_of
+from gateway.cli.output import emit, progress
+from gateway.cli.usage_errors import options_checked
 from gateway.clock import Clock
 from gateway.daemon.assemble import Installation
 from gateway.ingress.accept import Acceptor
@@ -38,12 +40,12 @@ from gateway.store.tickets import threads
 from gateway.store.upkeep.rehearsal import rehearsal
 
 GROUP = 256  # mails in memory at a time
-app = typer.Typer(help="Process .eml files, mboxes and Maildirs.")
+app = App("Process .eml files, mboxes and Maildirs.")
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the command line says; ``channel`` takes mail that names none."""
+    """The options of the command; ``channel`` takes mail that names no channel."""
 
     dry_run: bool = False
     by_date: bool = False
@@ -53,7 +55,7 @@ class Options:
 
 @dataclass(slots=True)
 class Tally:
-    """What was done: the file of each mail, what became of it, and what could not be read."""
+    """What was done: the file of each mail by mail id, the results, and the unreadable files."""
 
     files: dict[int, str] = field(default_factory=dict)
     rows: list[Finished] = field(default_factory=list)
@@ -62,16 +64,14 @@ class Tally:
 
 
 class DateClock:
-    """``--clock date``: the instant of a mail is its Date, but never earlier than that of the mail
-    before.
-    """
+    """The clock of ``--clock date``: the Date of each mail, but never going backwards."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last: datetime | None = None
 
     def now_of(self, message: Message) -> datetime:
-        """max(previous, Date); a mail without a usable Date counts at the previous instant, or now."""
+        """Return the later of Date and the previous instant; without a Date, the latter or now."""
         date = message.date or self._last or self._clock.now()
         self._last = date if self._last is None else max(self._last, date)
         return self._last
@@ -80,9 +80,7 @@ class DateClock:
 async def replay(
     opened: Installation, paths: Sequence[Path], options: Options
 ) -> tuple[Tally, dict[int, tuple[int, int | None]]]:
-    """Process every mail under ``paths``; returns what became of them, and where each thread ended
-    up.
-    """
+    """Process every mail under ``paths``; return the results, and where each thread ended up."""
     tally = Tally()
     async with AsyncExitStack() as stack:
         database: Database = opened.database
@@ -108,7 +106,7 @@ async def replay(
 
 
 async def _rules(opened: Installation, options: Options) -> Rules:
-    """The rules of this run; Refused when ``--channel`` names none."""
+    """Return the rules of this run; Refused where ``--channel`` names no channel."""
     if options.channel is None:
         return opened.rules
     async with opened.database.read() as connection:
@@ -137,9 +135,7 @@ async def _all(
 async def _group(
     group: Sequence[FoundMail], options: Options, accept: Acceptor, intake: Intake, tally: Tally
 ) -> None:
-    """One commit for the raw mails, one transaction for what they become; both keep the order of
-    the files.
-    """
+    """Store the raw mails in one commit, then process them, both in the order of the files."""
     if not group:
         return
     receipts = await accept.accept_all(
@@ -165,7 +161,7 @@ def _envelope(clock: Clock, options: Options, found: FoundMail) -> Envelope:
 
 
 def lines(tally: Tally, where: dict[int, tuple[int, int | None]]) -> list[dict[str, Any]]:
-    """One document a mail, in processing order (interfaces.md 4)."""
+    """Return one document for each mail, in processing order (interfaces.md 4)."""
     finished = {row.mail_id: row for row in tally.rows}
     return [
         _line(mail_id, file, finished.get(mail_id), where) for mail_id, file in tally.files.items()
@@ -175,50 +171,44 @@ def lines(tally: Tally, where: dict[int, tuple[int, int | None]]) -> list[dict[s
 def _line(
     mail_id: int, file: str, row: Finished | None, where: dict[int, tuple[int, int | None]]
 ) -> dict[str, Any]:
-    line: dict[str, Any] = {"file": file, "mail_id": mail_id}
     if row is None:
-        empty = dict.fromkeys(
-            (
-                "message_id",
-                "kind",
-                "sender_role",
-                "ticket",
-                "thread",
-                "matched_by",
-                "status",
-                "close_date",
-            )
-        )
-        return (
-            line
-            | empty
-            | {
-                "outcome": "held",
-                "created_ticket": False,
-                "decisions": [],
-                "reason": "It could not be processed; mail show tells why.",
-            }
-        )
+        return _held_line(mail_id, file)
     thread, ticket = where.get(row.thread_id or 0, (row.thread_id, row.ticket))
-    told = row.outcome
-    return line | {
+    result = row.outcome
+    return {
+        "file": file,
+        "mail_id": mail_id,
         "message_id": row.message_id,
         "outcome": row.state,
         "kind": row.kind,
-        "sender_role": told["sender_role"],
+        "sender_role": result["sender_role"],
         "ticket": ticket,
         "thread": thread,
-        "created_ticket": told["created_ticket"],
-        "matched_by": told["matched_by"],
-        "status": told["status"] if ticket is not None else None,
-        "close_date": told["close_date"],
-        "decisions": told["decisions"],
+        "created_ticket": result["created_ticket"],
+        "matched_by": result["matched_by"],
+        "status": result["status"] if ticket is not None else None,
+        "close_date": result["close_date"],
+        "decisions": result["decisions"],
         "reason": row.reason,
     }
 
 
+def _held_line(mail_id: int, file: str) -> dict[str, Any]:
+    """Return the document of a mail whose processing failed."""
+    unknown = ("message_id", "kind", "sender_role", "ticket", "thread", "matched_by", "status")
+    return {
+        "file": file,
+        "mail_id": mail_id,
+        **dict.fromkeys((*unknown, "close_date")),
+        "outcome": "held",
+        "created_ticket": False,
+        "decisions": [],
+        "reason": "It could not be processed; mail show tells why.",
+    }
+
+
 def summary(documents: Collection[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """The last line of interfaces.md 4."""
+    """Return the last line of interfaces.md 4."""
     states = Counter(each["outcome"] for each in documents)
     made = sum(1 for each in documents if each["created_ticket"])
     attached = sum(
@@ -236,29 +226,44 @@ def summary(documents: Collection[dict[str, Any]], seconds: float) -> dict[str, 
     }
 
 
+PathsArgument = Annotated[
+    list[Path], typer.Argument(metavar="PATH...", help="Files, mboxes, Maildirs or folders.")
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Do the same, and roll it back at the end.")
+]
+ClockOption = Annotated[
+    str,
+    typer.Option(
+        "--clock", metavar="now|date", help="The time each mail arrives: now, or its Date."
+    ),
+]
+NoAutomationOption = Annotated[
+    bool, typer.Option("--no-automation", help="Make threads and tickets only: no status rules.")
+]
+ChannelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--channel",
+        metavar="ADDRESS",
+        help="The channel of mail that names none. Default: the default channel.",
+    ),
+]
+
+
 @app.command()
 def command(
     context: typer.Context,
-    paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Files, mboxes, Maildirs, folders.")
-    ],
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="The same, rolled back at the end.")
-    ] = False,
-    clock: Annotated[
-        str, typer.Option("--clock", help="now, or date: each mail counts at its Date.")
-    ] = "now",
-    no_automation: Annotated[
-        bool, typer.Option("--no-automation", help="Threads and tickets only: no status rules.")
-    ] = False,
-    channel: Annotated[
-        str | None, typer.Option("--channel", help="Where mail goes that names no channel of ours.")
-    ] = None,
+    paths: PathsArgument,
+    dry_run: DryRunOption = False,
+    clock: ClockOption = "now",
+    no_automation: NoAutomationOption = False,
+    channel: ChannelOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Process mail from files, in the order given."""
-    if clock not in ("now", "date"):
-        raise typer.BadParameter("--clock is now or date")
+    """Process .eml files, mboxes and Maildirs, in the order given."""
+    with options_checked(context):
+        one_of("--clock", clock, ("now", "date"))
     options = Options(dry_run, clock == "date", not no_automation, channel)
     began = time.monotonic()
 
@@ -267,16 +272,18 @@ def command(
 
     tally, where = run(context, act)
     documents = lines(tally, where)
-    total = summary(documents, time.monotonic() - began)
-    for document in documents:
-        emit(document) if as_json else print(
-            f"{document['file']}: {document['outcome']}. {document['reason']}"
-        )
-    if as_json:
-        emit({"summary": total})
-    else:
-        print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in total.items()))
+    _show(documents, summary(documents, time.monotonic() - began), as_json=as_json)
     for each in tally.unreadable:
         print(f"{each.file}: {each.reason}", file=sys.stderr)
     if tally.unreadable:
         raise typer.Exit(os.EX_DATAERR)
+
+
+def _show(documents: list[dict[str, Any]], total: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        for document in (*documents, {"summary": total}):
+            emit(document)
+        return
+    for document in documents:
+        print(f"{document['file']}: {document['outcome']}. {document['reason']}")
+    print(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in total.items()))

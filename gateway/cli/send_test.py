@@ -1,12 +1,9 @@
-"""``send-test``: one mail through the SMTP port with the standard library, so that a newcomer sees
-a ticket within a minute.
-"""
+"""``send-test``: send one mail through the SMTP port, so that a newcomer soon sees a ticket."""
 
 from __future__ import annotations
 
 import os
 import smtplib
-import sys
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime, make_msgid
@@ -16,36 +13,39 @@ import typer
 
 from config.listen import parse_listen
 from config.load import load
-from gateway.cli.opening import explained, named_file
-from gateway.cli.output import AsJson, emit
+from gateway.cli.group import App
+from gateway.cli.opening import named_file
+from gateway.cli.option_values import AsJson
+from gateway.cli.output import emit
+from gateway.cli.usage_errors import options_checked
 from gateway.errors import Refused, Unavailable, UsageError
 
-app = typer.Typer(help="Send one mail through the SMTP port.")
+app = App("Send one mail through the SMTP port, to see it work.")
+ANY_HOST = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
 DEFAULT_TO = "support@localhost"
 
 
 @app.command()
 def send_test(
     context: typer.Context,
-    address: Annotated[str, typer.Argument(help="The channel to write to.")] = DEFAULT_TO,
+    address: Annotated[
+        str, typer.Argument(metavar="ADDRESS", help="The channel to write to.")
+    ] = DEFAULT_TO,
     sender: Annotated[
-        str, typer.Option("--from", help="The customer's address.")
+        str, typer.Option("--from", metavar="ADDRESS", help="The address of the sender.")
     ] = "customer@example.com",
     as_json: AsJson = False,
 ) -> None:
-    """Connect, send, and say what the server answered."""
-    with explained():
+    """Send one mail through the SMTP port, to see it work."""
+    with options_checked(context):
         settings = load(named_file(context), os.environ).settings
         if not settings.smtp.listen:
             raise UsageError("the SMTP listener is switched off ([smtp] listen is empty)")
         place = parse_listen(settings.smtp.listen[0])
         message = _message(sender, address)
         try:
-            with smtplib.SMTP(
-                place.host if place.host not in ("0.0.0.0", "::") else "127.0.0.1",  # noqa: S104
-                place.port,
-                timeout=30,
-            ) as client:  # compared, not bound
+            host = "127.0.0.1" if place.host in ANY_HOST else place.host
+            with smtplib.SMTP(host, place.port, timeout=30) as client:
                 client.send_message(message, from_addr=sender, to_addrs=[address])
         except smtplib.SMTPRecipientsRefused as error:
             code, text = error.recipients[address]
@@ -54,7 +54,7 @@ def send_test(
             ) from None
         except (OSError, smtplib.SMTPException) as error:
             raise Unavailable(
-                f"no mail was sent to {place}: {error}. Is the daemon running (make run)?"
+                f"cannot send to {place}: {error}; is the daemon running (make run)?"
             ) from None
     sent = {
         "to": address,
@@ -65,17 +65,15 @@ def send_test(
     if as_json:
         emit(sent)
     else:
-        print(
-            f"Sent to {address} through {place}. Now look: ticketgate ticket list", file=sys.stdout
-        )
+        print(f"sent to {address} through {place}; see it with: ticketgate ticket list")
 
 
 def _message(sender: str, address: str) -> EmailMessage:
     message = EmailMessage()
-    message["From"] = f"A first customer <{sender}>"
+    message["From"] = f"First customer <{sender}>"
     message["To"] = address
     message["Subject"] = "Hello, ticketgate"
     message["Date"] = format_datetime(datetime.now(UTC))
     message["Message-ID"] = make_msgid(domain="example.com")
-    message.set_content("This is a first mail.\n\nIt should become a ticket within a second.\n")
+    message.set_content("This is the first mail.\n\nIt should become a ticket within a second.\n")
     return message

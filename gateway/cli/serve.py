@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from config.load import load
+from gateway.cli.group import App
 from gateway.cli.opening import explained, named_file
 
-app = typer.Typer(help="Run the daemon.")
+app = App("Run the daemon.")
 
 
 @app.command()
@@ -20,10 +21,14 @@ def serve(
     context: typer.Context,
     role: Annotated[
         list[str] | None,
-        typer.Option("--role", help="all, or one or more of ingress, worker, web."),
+        typer.Option(
+            "--role",
+            metavar="all|ingress|worker|web",
+            help="What to run; may be repeated. Default: all.",
+        ),
     ] = None,
 ) -> None:
-    """Run until SIGTERM or Ctrl-C, then finish what is in hand."""
+    """Run the daemon until SIGTERM or Ctrl-C. Work in progress is finished first."""
     with explained():
         settings = load(named_file(context), os.environ).settings
         from gateway.daemon import serve

@@ -1,6 +1,4 @@
-"""``ticketgate template ...``: the words of mails that nobody types (interfaces.md 2.4;
-behaviour.md 3.3).
-"""
+"""``ticketgate template ...``: texts of automatic mail (interfaces.md 2.4; behaviour.md 3.3)."""
 
 from __future__ import annotations
 
@@ -10,31 +8,33 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.letter import html_of, words
-from gateway.cli.opening import explained, run
-from gateway.cli.output import AsJson, emit, emit_done, facts, paragraph, table
-from gateway.cli.words import HIGHEST, switch
+from gateway.cli.group import App
+from gateway.cli.mail_options import html_of, text_of
+from gateway.cli.opening import run
+from gateway.cli.option_values import HIGHEST, ON_OFF, As, AsJson, switch
+from gateway.cli.output import emit, emit_done, facts, paragraph, table
+from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
-from gateway.errors import Refused, UsageError
+from gateway.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from gateway.store.setup.templates import StoredTemplate
 
-app = typer.Typer(help="The words of mails that nobody types.", no_args_is_help=True)
-Name = Annotated[str, typer.Argument(metavar="NAME")]
+app = App("Edit the texts of automatic mail.")
+Name = Annotated[str, typer.Argument(metavar="NAME", help="The name of the template.")]
 Language = Annotated[
     str,
     typer.Option(
         "--language",
-        metavar="LANG",
-        help="Like de or pt-br. Default: the words for everybody else.",
+        metavar="LANGUAGE",
+        help="A language like de or pt-br. Default: the text for all other languages.",
     ),
 ]
 
 
 @app.command("list")
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
-    """Lists all templates."""
+    """List templates."""
 
     async def act(opened: Installation) -> list[dict[str, Any]]:
         from gateway.compose import template_catalogue
@@ -60,35 +60,54 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
         table(("Name", "Transactional", "Languages", "Subject"), shown)
 
 
+SubjectOption = Annotated[
+    str | None, typer.Option("--subject", metavar="TEXT", help="The subject of the mail.")
+]
+TextOption = Annotated[
+    str | None,
+    typer.Option("--text", metavar="TEXT", help="The text of the mail; - reads it from stdin."),
+]
+TextFileOption = Annotated[
+    Path | None,
+    typer.Option("--text-file", metavar="FILE", help="A file with the text of the mail."),
+]
+HtmlFileOption = Annotated[
+    Path | None,
+    typer.Option("--html-file", metavar="FILE", help="A file with the HTML form of the text."),
+]
+TransactionalOption = Annotated[
+    str | None,
+    typer.Option(
+        "--transactional",
+        metavar=ON_OFF,
+        help="Whether it may be sent without consent to marketing.",
+    ),
+]
+
+
 @app.command("set")
 def set_(
     context: typer.Context,
     name: Name,
-    subject: Annotated[str | None, typer.Option("--subject", metavar="S")] = None,
-    text: Annotated[
-        str | None, typer.Option("--text", metavar="T", help="- reads it from stdin.")
-    ] = None,
-    text_file: Annotated[Path | None, typer.Option("--text-file", metavar="F")] = None,
-    html_file: Annotated[Path | None, typer.Option("--html-file", metavar="F")] = None,
-    transactional: Annotated[
-        str | None,
-        typer.Option(
-            "--transactional", metavar="on|off", help="On: needs no consent to marketing."
-        ),
-    ] = None,
+    subject: SubjectOption = None,
+    text: TextOption = None,
+    text_file: TextFileOption = None,
+    html_file: HtmlFileOption = None,
+    transactional: TransactionalOption = None,
     language: Language = "",
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Makes a template, or changes it; tells which tokens it uses that nobody knows."""
-    with explained():
+    """Add or change a template. Unknown tokens in it are reported."""
+    with options_checked(context):
         if text is not None and text_file is not None:
             raise UsageError("--text and --text-file exclude each other")
-        given = words(text) if text is not None else html_of(text_file)
+        given = text_of(text) if text is not None else html_of(text_file)
         is_transactional = switch("--transactional", transactional)
         html = html_of(html_file)
 
     async def act(opened: Installation) -> tuple[StoredTemplate, tuple[str, ...]]:
-        return await opened.templates().put_template(
+        return await opened.templates(as_user).put_template(
             name, language.lower(), subject, given, html, transactional=is_transactional
         )
 
@@ -102,21 +121,26 @@ def set_(
             if key not in ("text", "html")
         )
     for each in unknown:
-        print(f"ticketgate: nobody knows {{{{ {each} }}}}: it will be empty", file=sys.stderr)
+        print(f"ticketgate: unknown token {{{{ {each} }}}}: it will be empty", file=sys.stderr)
+
+
+TicketOption = Annotated[
+    int | None,
+    typer.Option(
+        "--ticket", metavar="N", max=HIGHEST, help="Show the mail it makes for this ticket."
+    ),
+]
 
 
 @app.command()
 def show(
     context: typer.Context,
     name: Name,
-    ticket: Annotated[
-        int | None,
-        typer.Option("--ticket", metavar="N", max=HIGHEST, help="Rendered for this ticket."),
-    ] = None,
+    ticket: TicketOption = None,
     language: Language = "",
     as_json: AsJson = False,
 ) -> None:
-    """Shows a template, or the mail it makes of a ticket."""
+    """Show a template, or the mail it makes for a ticket."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.agenda.dry_run import preview
@@ -126,10 +150,8 @@ def show(
             known = await template_catalogue.load(connection)
         template = known.get(name.strip().casefold())
         if template is None:
-            raise Refused(
-                f"there is no template {name!r}: there are "
-                f"{', '.join(each.name for each in known.values())}"
-            )
+            names = ", ".join(each.name for each in known.values())
+            raise NotFound(f"unknown template {name!r}: there are {names}")
         if ticket is None:
             return _described(template, language.lower())
         rendered = await preview(
@@ -158,9 +180,9 @@ def show(
 
 
 @app.command()
-def delete(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
-    """Removes a template that is not built in and that no workflow uses."""
-    run(context, lambda opened: opened.templates().delete_template(name))
+def delete(context: typer.Context, name: Name, as_user: As = None, as_json: AsJson = False) -> None:
+    """Delete a template. Built-in ones and those a workflow uses cannot be deleted."""
+    run(context, lambda opened: opened.templates(as_user).delete_template(name))
     if as_json:
         emit_done({"deleted": name})
     else:
@@ -169,14 +191,14 @@ def delete(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
 
 def _described(template: StoredTemplate, language: str = "") -> dict[str, Any]:
     if language and language not in template.words:
-        raise Refused(f"template {template.name} has no words in {language}")
-    said = template.words[language] if language in template.words else template.best(None)
+        raise NotFound(f"template {template.name} has no text in language {language!r}")
+    content = template.words[language] if language in template.words else template.best(None)
     return {
         "name": template.name,
         "transactional": template.transactional,
         "builtin": template.builtin,
         "languages": [each or "(general)" for each in sorted(template.words)],
-        "subject": said.subject,
-        "text": said.text,
-        "html": said.html,
+        "subject": content.subject,
+        "text": content.text,
+        "html": content.html,
     }

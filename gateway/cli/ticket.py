@@ -1,5 +1,6 @@
-"""``ticketgate ticket ...``: what an agent can do (interfaces.md 2.2). Refused by a rule: exit 65,
-the reason on stderr, nothing changed.
+"""``ticketgate ticket ...``: what an agent can do with tickets (interfaces.md 2.2).
+
+Refused by a rule: exit 65, the reason on stderr, nothing changed.
 """
 
 from __future__ import annotations
@@ -11,30 +12,35 @@ import typer
 
 from core.model.ticket import Priority, Source
 from gateway.cli import ticket_mail
-from gateway.cli.acting import acted
-from gateway.cli.opening import explained, run
-from gateway.cli.output import AsJson, emit, table
-from gateway.cli.ticket_page import page, sentence
-from gateway.cli.words import HIGHEST, day, one_of
+from gateway.cli.act_result import run_act
+from gateway.cli.group import App
+from gateway.cli.opening import run
+from gateway.cli.option_values import HIGHEST, As, AsJson, TicketNumber, day, one_of
+from gateway.cli.output import emit, table
+from gateway.cli.show_ticket import sentence, show_ticket
+from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
 
 if TYPE_CHECKING:
     from gateway.desk.tickets import ActResult, TicketChanges, TicketDesk
 
-app = typer.Typer(help="What an agent can do with tickets.", no_args_is_help=True)
-people = typer.Typer(help="Who is on a ticket.", no_args_is_help=True)
+app = App("Work on tickets.")
+people = App("Add, approve and remove people of a ticket.")
 app.add_typer(people, name="contact")
 app.command("reply")(ticket_mail.reply)
 app.command("forward")(ticket_mail.forward)
 
-Number = Annotated[int, typer.Argument(metavar="N", max=HIGHEST, help="The ticket's number.")]
-As = Annotated[
-    str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")
-]
 CloseDate = Annotated[
     str | None,
-    typer.Option("--close-date", metavar="DATE", help="Like 2026-01-31; it wins over every rule."),
+    typer.Option(
+        "--close-date",
+        metavar="DATE",
+        help="The close date, like 2026-01-31; it wins over every rule.",
+    ),
+]
+FreeThread = Annotated[
+    int, typer.Option("--thread", metavar="ID", max=HIGHEST, help="A thread without a ticket.")
 ]
 
 
@@ -42,7 +48,7 @@ CloseDate = Annotated[
 def list_(
     context: typer.Context,
     everything: Annotated[
-        bool, typer.Option("--all", help="Also those in the trash and merged away.")
+        bool, typer.Option("--all", help="List also tickets in the trash and merged ones.")
     ] = False,
     search: Annotated[
         str | None,
@@ -50,7 +56,7 @@ def list_(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists every ticket, open and closed."""
+    """List tickets, open and closed."""
 
     async def act(opened: Installation) -> list[dict[str, Any]]:
         from gateway.desk import views
@@ -62,31 +68,33 @@ def list_(
     if as_json:
         emit({"tickets": rows})
     else:
-        table(
-            ("Number", "Status", "Requester", "Subject", "Created", "Closed", "Flags"),
+        _table(rows)
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    table(
+        ("Number", "Status", "Requester", "Subject", "Created", "Closed", "Flags"),
+        (
             (
-                (
-                    row["number"],
-                    row["status"] if row["deleted_at"] is None else "(trash)",
-                    row["requester"]["address"] if row["requester"] else None,
-                    row["subject"],
-                    row["created_at"][:16],
-                    row["close_date"],
-                    ", ".join(row["flags"]),
-                )
-                for row in rows
-            ),
-        )
+                row["number"],
+                row["status"] if row["deleted_at"] is None else "(trash)",
+                row["requester"]["address"] if row["requester"] else None,
+                row["subject"],
+                row["created_at"][:16],
+                row["close_date"],
+                ", ".join(row["flags"]),
+            )
+            for row in rows
+        ),
+    )
 
 
 @app.command()
-def show(context: typer.Context, number: Number, as_json: AsJson = False) -> None:
-    """Shows a ticket with its messages and its history; a merged-away number shows the ticket it
-    went into.
-    """
+def show(context: typer.Context, number: TicketNumber, as_json: AsJson = False) -> None:
+    """Show a ticket with messages and history. A merged one shows the ticket it went into."""
 
     async def act(opened: Installation) -> dict[str, Any]:
-        from gateway.cli.html import html_of
+        from gateway.cli.stored_html import html_of
         from gateway.desk import views
 
         async with opened.database.read() as connection:
@@ -100,40 +108,64 @@ def show(context: typer.Context, number: Number, as_json: AsJson = False) -> Non
     if as_json:
         emit(shown)
     else:
-        page(shown)
+        show_ticket(shown)
+
+
+SubjectOption = Annotated[
+    str | None, typer.Option("--subject", metavar="TEXT", help="What the ticket is about.")
+]
+RequesterOption = Annotated[
+    str | None, typer.Option("--from", metavar="ADDRESS", help="The requester.")
+]
+PipelineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline", metavar="PIPELINE", help="Its pipeline. Default: the default pipeline."
+    ),
+]
+StatusOption = Annotated[
+    str | None,
+    typer.Option("--status", metavar="STATUS", help="Its status. Default: the first open status."),
+]
+SourceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--source", metavar="|".join(get_args(Source)), help="Where the request came from."
+    ),
+]
+PriorityOption = Annotated[
+    str | None,
+    typer.Option("--priority", metavar="|".join(get_args(Priority)), help="Its priority."),
+]
+ThreadOption = Annotated[
+    int | None,
+    typer.Option(
+        "--thread",
+        metavar="ID",
+        max=HIGHEST,
+        help="Create the ticket from this thread, which has none.",
+    ),
+]
 
 
 @app.command()
 def create(
     context: typer.Context,
-    subject: Annotated[str | None, typer.Option("--subject", help="What it is about.")] = None,
-    requester: Annotated[
-        str | None, typer.Option("--from", metavar="ADDR", help="The requester.")
-    ] = None,
-    pipeline: Annotated[
-        str | None, typer.Option("--pipeline", help="Default: the default pipeline.")
-    ] = None,
-    status: Annotated[
-        str | None, typer.Option("--status", help="Default: the first open status.")
-    ] = None,
-    source: Annotated[
-        str | None, typer.Option("--source", help=", ".join(get_args(Source)))
-    ] = None,
+    subject: SubjectOption = None,
+    requester: RequesterOption = None,
+    pipeline: PipelineOption = None,
+    status: StatusOption = None,
+    source: SourceOption = None,
     close_date: CloseDate = None,
-    priority: Annotated[
-        str | None, typer.Option("--priority", help=", ".join(get_args(Priority)))
-    ] = None,
-    thread: Annotated[
-        int | None,
-        typer.Option("--thread", max=HIGHEST, help="Make this conversation without a ticket one."),
-    ] = None,
+    priority: PriorityOption = None,
+    thread: ThreadOption = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Makes a ticket by hand, or out of a conversation that has none; prints its number."""
-    with explained():
+    """Create a ticket by hand or from a thread without one. Prints its number."""
+    with options_checked(context):
         if subject is None and thread is None:
-            raise UsageError("a ticket needs --subject, or --thread")
+            raise UsageError("missing option --subject or --thread")
         chosen_source = one_of("--source", source, get_args(Source))
         chosen_priority = one_of("--priority", priority, get_args(Priority))
         close_on = day(close_date)
@@ -160,40 +192,43 @@ def create(
 @app.command()
 def attach(
     context: typer.Context,
-    number: Number,
-    thread: Annotated[
-        int, typer.Option("--thread", max=HIGHEST, help="A conversation without a ticket.")
-    ],
+    number: TicketNumber,
+    thread: FreeThread,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Puts a conversation without a ticket onto a ticket; the first one becomes its origin."""
+    """Attach a thread without a ticket to a ticket. The first thread becomes its origin."""
     _act(context, lambda desk: desk.attach(number, thread), as_user, as_json=as_json)
 
 
 @app.command()
 def note(
     context: typer.Context,
-    number: Number,
-    text: Annotated[str, typer.Option("--text", help="For agents only.")],
+    number: TicketNumber,
+    text: Annotated[
+        str, typer.Option("--text", metavar="TEXT", help="The note; only users see it.")
+    ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Writes a note; it never moves the status."""
+    """Add a note. It never moves the status."""
     _act(context, lambda desk: desk.note(number, text), as_user, as_json=as_json)
 
 
 @app.command()
 def task(
     context: typer.Context,
-    number: Number,
+    number: TicketNumber,
     done: Annotated[
-        int, typer.Option("--done", metavar="ID", max=HIGHEST, help="As show numbers it.")
+        int,
+        typer.Option(
+            "--done", metavar="ID", max=HIGHEST, help="The task, as ticket show numbers it."
+        ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Says that a task of a ticket is done."""
+    """Mark a task of a ticket as done."""
     _act(context, lambda desk: desk.finish_task(number, done), as_user, as_json=as_json)
 
 
@@ -202,18 +237,25 @@ def move(
     context: typer.Context,
     numbers: Annotated[
         list[int],
-        typer.Argument(metavar="N...", max=HIGHEST, help="All of them are moved, or none."),
+        typer.Argument(metavar="N...", max=HIGHEST, help="The tickets; all are moved or none."),
     ],
-    status: Annotated[str, typer.Option("--status", metavar="NAME")],
+    status: Annotated[
+        str, typer.Option("--status", metavar="STATUS", help="The status to move them to.")
+    ],
     pipeline: Annotated[
-        str | None, typer.Option("--pipeline", help="Default: that of each ticket.")
+        str | None,
+        typer.Option(
+            "--pipeline",
+            metavar="PIPELINE",
+            help="The pipeline of the status. Default: that of each ticket.",
+        ),
     ] = None,
     close_date: CloseDate = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Moves tickets to a status."""
-    with explained():
+    """Move tickets to a status."""
+    with options_checked(context):
         close_on = day(close_date)
     _act(
         context,
@@ -223,81 +265,104 @@ def move(
     )
 
 
+SetSubjectOption = Annotated[
+    str | None, typer.Option("--subject", metavar="TEXT", help="What the ticket is about.")
+]
+SetPriorityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--priority", metavar="|".join((*get_args(Priority), "none")), help="Its priority."
+    ),
+]
+CloseDateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--close-date", metavar="DATE|none", help="The close date, like 2026-01-31, or none."
+    ),
+]
+OwnerOption = Annotated[
+    str | None, typer.Option("--owner", metavar="USER|none", help="The address or name of a user.")
+]
+SetRequesterOption = Annotated[
+    str | None, typer.Option("--requester", metavar="ADDRESS", help="The requester.")
+]
+
+
 @app.command("set")
 def set_(
     context: typer.Context,
-    number: Number,
-    subject: Annotated[str | None, typer.Option("--subject")] = None,
-    priority: Annotated[
-        str | None, typer.Option("--priority", help=f"{', '.join(get_args(Priority))} or none")
-    ] = None,
-    close_date: Annotated[str | None, typer.Option("--close-date", metavar="DATE|none")] = None,
-    owner: Annotated[
-        str | None, typer.Option("--owner", metavar="USER|none", help="A user's address or name.")
-    ] = None,
-    requester: Annotated[str | None, typer.Option("--requester", metavar="ADDR")] = None,
+    number: TicketNumber,
+    subject: SetSubjectOption = None,
+    priority: SetPriorityOption = None,
+    close_date: CloseDateOption = None,
+    owner: OwnerOption = None,
+    requester: SetRequesterOption = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sets fields that are not the status."""
+    """Set fields of a ticket other than its status."""
     changes: TicketChanges = {}
-    with explained():
+    with options_checked(context):
         if subject is not None:
             changes["subject"] = subject
         if priority is not None:
-            changes["priority"] = (
-                None if priority == "none" else one_of("--priority", priority, get_args(Priority))
+            changes["priority"] = _none_or(
+                one_of("--priority", priority, (*get_args(Priority), "none"))
             )
         if close_date is not None:
-            changes["close_date"] = None if close_date == "none" else day(close_date)
+            changes["close_date"] = day(_none_or(close_date))
         if owner is not None:
-            changes["owner"] = None if owner == "none" else owner
+            changes["owner"] = _none_or(owner)
         if requester is not None:
             changes["requester"] = requester
         if not changes:
-            raise UsageError("say what is to be set")
+            raise UsageError("nothing to set: give an option")
     _act(context, lambda desk: desk.set(number, changes), as_user, as_json=as_json)
+
+
+def _none_or(given: str) -> Any:
+    return None if given == "none" else given
 
 
 @app.command()
 def merge(
     context: typer.Context,
-    number: Number,
-    into: Annotated[int, typer.Option("--into", metavar="M", help="The ticket that stays.")],
+    number: TicketNumber,
+    into: Annotated[
+        int, typer.Option("--into", metavar="M", max=HIGHEST, help="The ticket that stays.")
+    ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Puts a ticket with its threads, people and notes into another; its number leads there from
-    now on.
-    """
+    """Merge a ticket into another, with threads, people and notes. Its number leads there then."""
     _act(context, lambda desk: desk.merge(number, into), as_user, as_json=as_json)
 
 
 @app.command()
 def unmerge(
-    context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False
+    context: typer.Context, number: TicketNumber, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Takes a merge of the last 30 days back."""
+    """Undo a merge of the last 30 days."""
     _act(context, lambda desk: desk.unmerge(number), as_user, as_json=as_json)
 
 
 @app.command()
 def split(
     context: typer.Context,
-    number: Number,
+    number: TicketNumber,
     message: Annotated[
         list[int],
         typer.Option(
             "--message",
             metavar="ID",
             max=HIGHEST,
-            help="A mail of the ticket, as show --json numbers it.",
+            help="A message, as ticket show --json numbers it; may be repeated.",
         ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Makes mails of a ticket a ticket of their own; prints its number."""
+    """Move messages of a ticket to a new ticket. Prints its number."""
     _act(
         context,
         lambda desk: desk.split(number, message),
@@ -309,25 +374,27 @@ def split(
 
 @app.command()
 def delete(
-    context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False
+    context: typer.Context, number: TicketNumber, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Puts a ticket into the trash."""
+    """Move a ticket to the trash."""
     _act(context, lambda desk: desk.delete(number), as_user, as_json=as_json)
 
 
 @app.command()
 def restore(
-    context: typer.Context, number: Number, as_user: As = None, as_json: AsJson = False
+    context: typer.Context, number: TicketNumber, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Takes a ticket out of the trash."""
+    """Take a ticket out of the trash."""
     _act(context, lambda desk: desk.restore(number), as_user, as_json=as_json)
 
 
 def _person(change: Literal["add", "approve", "remove"], text: str) -> None:
     def command(
         context: typer.Context,
-        number: Number,
-        address: Annotated[str, typer.Argument(metavar="ADDR")],
+        number: TicketNumber,
+        address: Annotated[
+            str, typer.Argument(metavar="ADDRESS", help="The address of the person.")
+        ],
         as_user: As = None,
         as_json: AsJson = False,
     ) -> None:
@@ -336,9 +403,9 @@ def _person(change: Literal["add", "approve", "remove"], text: str) -> None:
     people.command(change, help=text)(command)
 
 
-_person("add", "Puts a contact on the ticket: he is associated from now on.")
-_person("approve", "Makes a stranger who wrote a participant.")
-_person("remove", "Takes somebody off the ticket.")
+_person("add", "Add a contact to the ticket.")
+_person("approve", "Make a stranger who wrote a participant.")
+_person("remove", "Remove a person from the ticket.")
 
 
 def _act(
@@ -349,21 +416,14 @@ def _act(
     as_json: bool,
     only_number: bool = False,
 ) -> None:
-    """One act, and what it changed: interfaces.md 2.1."""
-
-    async def whole(opened: Installation) -> tuple[dict[str, Any], ActResult]:
-        outcome = await act(opened.desk(actor))
-        return await acted(opened, outcome), outcome
-
-    done, outcome = run(context, whole)
+    """Run one act and print what it changed (interfaces.md 2.1)."""
+    document, outcome = run_act(context, lambda opened: act(opened.desk(actor)))
     if as_json:
-        emit(done)
+        emit(document)
     elif only_number:
-        print(done["ticket"]["number"])
+        print(document["ticket"]["number"])
     else:
         for each in outcome.events:
-            print(
-                f"ticket {each.ticket}: {sentence(each.type, each.before, each.after, each.detail)}"
-            )
+            print(sentence(each.ticket, each.type, each.before, each.after, each.detail))
         if not outcome.events:
             print("nothing changed")

@@ -1,78 +1,88 @@
-"""``ticket reply`` and ``ticket forward``: mail out of a ticket (interfaces.md 2.2; behaviour.md
-2.3).
-"""
+"""``ticket reply`` and ``ticket forward`` (interfaces.md 2.2; behaviour.md 2.3)."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gateway.cli.letter import (
-    As,
+from gateway.cli.mail_options import (
     Attach,
     Cc,
     HtmlFile,
-    Subject,
+    RequiredTo,
     Text,
     To,
     files_of,
     html_of,
     send,
-    words,
+    text_of,
 )
-from gateway.cli.opening import explained
-from gateway.cli.output import AsJson
-from gateway.cli.words import HIGHEST
+from gateway.cli.option_values import HIGHEST, As, AsJson, TicketNumber
+from gateway.cli.usage_errors import options_checked
 from gateway.errors import UsageError
 
-Number = Annotated[int, typer.Argument(metavar="N", max=HIGHEST, help="The ticket's number.")]
+if TYPE_CHECKING:
+    from datetime import datetime
+
+Thread = Annotated[
+    int | None,
+    typer.Option(
+        "--thread",
+        metavar="ID",
+        max=HIGHEST,
+        help="The thread to write on. Default: the one the ticket was created on.",
+    ),
+]
+NewThread = Annotated[
+    bool, typer.Option("--new-thread", help="Start another thread on the ticket.")
+]
+NewSubject = Annotated[
+    str | None,
+    typer.Option("--subject", metavar="TEXT", help="The subject; only with --new-thread."),
+]
+SetStatus = Annotated[
+    str | None,
+    typer.Option(
+        "--status",
+        metavar="STATUS",
+        help="Move the ticket to this status, instead of where the trigger would.",
+    ),
+]
+At = Annotated[
+    str | None,
+    typer.Option(
+        "--at", metavar="ISO-TIME", help="Send at this time, not now; outbox cancel stops it."
+    ),
+]
 
 
 def reply(
     context: typer.Context,
-    number: Number,
+    number: TicketNumber,
     text: Text,
     html_file: HtmlFile = None,
     attach: Attach = None,
     to: To = None,
     cc: Cc = None,
-    thread: Annotated[
-        int | None,
-        typer.Option(
-            "--thread", metavar="ID", max=HIGHEST, help="Default: the thread it was created on."
-        ),
-    ] = None,
-    new_thread: Annotated[
-        bool, typer.Option("--new-thread", help="Starts another conversation on the ticket.")
-    ] = False,
-    subject: Subject = None,
-    status: Annotated[
-        str | None,
-        typer.Option("--status", metavar="NAME", help="Send and set: wins over the trigger."),
-    ] = None,
-    at: Annotated[
-        str | None,
-        typer.Option("--at", metavar="ISO-TIME", help="Not before; outbox cancel undoes it."),
-    ] = None,
+    thread: Thread = None,
+    new_thread: NewThread = False,
+    subject: NewSubject = None,
+    status: SetStatus = None,
+    at: At = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Writes to the customer from the ticket. Default: to whoever wrote last, with those who take
-    part in copy; never to strangers.
+    """Write to the customer. Goes to whoever wrote last, with a copy to the participants.
+
+    Strangers never get a copy.
     """
-    with explained():
-        from gateway.clock import parse_instant
+    with options_checked(context):
         from gateway.desk.correspondence import MailDraft
 
-        if thread is not None and new_thread:
-            raise UsageError("--thread and --new-thread exclude each other")
-        if subject is not None and not new_thread:
-            raise UsageError(
-                "--subject goes with --new-thread: an answer keeps the subject of its conversation"
-            )
+        _check_thread(thread, subject, new_thread=new_thread)
         mail = MailDraft(
-            words(text),
+            text_of(text),
             html_of(html_file),
             files_of(attach),
             tuple(to or ()),
@@ -81,32 +91,48 @@ def reply(
             thread,
             new_thread,
             status,
-            at=parse_instant(at, "--at") if at is not None else None,
+            at=_instant(at),
         )
     send(context, lambda person: person.reply(number, mail), as_user, as_json=as_json)
 
 
+def _check_thread(thread: int | None, subject: str | None, *, new_thread: bool) -> None:
+    if thread is not None and new_thread:
+        raise UsageError("--thread and --new-thread exclude each other")
+    if subject is not None and not new_thread:
+        raise UsageError("--subject needs --new-thread: a reply keeps the subject of its thread")
+
+
+def _instant(given: str | None) -> datetime | None:
+    from gateway.clock import parse_instant
+
+    return parse_instant(given, "--at") if given is not None else None
+
+
 def forward(
     context: typer.Context,
-    number: Number,
-    to: Annotated[list[str], typer.Option("--to", metavar="ADDR", help="May be repeated.")],
+    number: TicketNumber,
+    to: RequiredTo,
     text: Text = "",
     cc: Cc = None,
     message: Annotated[
         int | None,
         typer.Option(
-            "--message", metavar="ID", max=HIGHEST, help="Default: the newest that came in."
+            "--message",
+            metavar="ID",
+            max=HIGHEST,
+            help="The message to forward. Default: the newest incoming one.",
         ),
     ] = None,
     attach: Attach = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Passes a mail of the ticket on to somebody else; answers to it never move the ticket."""
-    with explained():
+    """Forward a mail of the ticket to somebody else. Answers to it never move the ticket."""
+    with options_checked(context):
         from gateway.desk.correspondence import MailDraft
 
         mail = MailDraft(
-            words(text), None, files_of(attach), tuple(to), tuple(cc or ()), message=message
+            text_of(text), None, files_of(attach), tuple(to), tuple(cc or ()), message=message
         )
     send(context, lambda person: person.forward(number, mail), as_user, as_json=as_json)

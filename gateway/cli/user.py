@@ -1,5 +1,6 @@
-"""``ticketgate user ...``: agents and their addresses (interfaces.md 2.2). A password comes by
-stdin, never on the command line.
+"""``ticketgate user ...``: users, their roles and addresses (interfaces.md 2.2).
+
+A password is read from stdin, never from the command line.
 """
 
 from __future__ import annotations
@@ -10,21 +11,29 @@ from typing import Annotated, Any
 import typer
 
 from core.model.ticket import User
-from gateway.cli.opening import explained, run
-from gateway.cli.output import AsJson, emit, emit_done, table
-from gateway.cli.words import one_of, switch
+from gateway.cli.group import App
+from gateway.cli.opening import run
+from gateway.cli.option_values import ON_OFF, As, AsJson, one_of, switch
+from gateway.cli.output import emit, emit_done, table
+from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
 
-app = typer.Typer(help="Agents.", no_args_is_help=True)
+app = App("Manage users: the people inside.")
 
-Address = Annotated[str, typer.Argument(metavar="ADDRESS")]
 ROLES = ("admin", "automation", "agent", "reader")
+NOTIFICATIONS = ("new", "reply", "failure")
+Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="An address of the user.")]
+
 Also = Annotated[
     list[str] | None,
-    typer.Option("--also", metavar="ADDR", help="Another address of the same person."),
+    typer.Option(
+        "--also", metavar="ADDRESS", help="A further address of the user; may be repeated."
+    ),
 ]
-RoleOption = Annotated[str | None, typer.Option("--role", metavar="|".join(ROLES))]
+RoleOption = Annotated[
+    str | None, typer.Option("--role", metavar="|".join(ROLES), help="What the user may do.")
+]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")
 ]
@@ -32,7 +41,7 @@ PasswordStdin = Annotated[
 
 @app.command("list")
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
-    """Lists all users."""
+    """List users."""
 
     async def act(opened: Installation) -> list[dict[str, Any]]:
         from gateway.store.setup import users
@@ -51,59 +60,77 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
 def add(
     context: typer.Context,
     address: Address,
-    name: Annotated[str, typer.Option("--name")],
+    name: Annotated[str, typer.Option("--name", metavar="NAME", help="The name of the user.")],
     also: Also = None,
     role: RoleOption = None,
     password_stdin: PasswordStdin = False,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Makes a user; the addresses given here count as verified."""
-    with explained():
+    """Add a user. The addresses given here count as verified."""
+    with options_checked(context):
         chosen: Any = one_of("--role", role, ROLES) or "agent"
         stored = _password() if password_stdin else None
 
     async def act(opened: Installation) -> dict[str, Any]:
-        user = await opened.people().add_user(name, [address, *(also or ())], chosen, stored)
+        user = await opened.people(as_user).add_user(name, [address, *(also or ())], chosen, stored)
         async with opened.database.read() as connection:
             return await _described(connection, user)
 
     _show(run(context, act), as_json=as_json)
 
 
+NameOption = Annotated[
+    str | None, typer.Option("--name", metavar="NAME", help="The name of the user.")
+]
+ActiveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--active",
+        metavar=ON_OFF,
+        help="Whether they may act, and their mail counts as mail of a user.",
+    ),
+]
+SignatureOption = Annotated[
+    str | None,
+    typer.Option("--signature", metavar="TEXT", help="Text below their mail; empty removes it."),
+]
+NotifyOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--notify",
+        metavar="new|reply|failure=on|off",
+        help="What to notify them of; may be repeated.",
+    ),
+]
+DigestOption = Annotated[
+    str | None,
+    typer.Option(
+        "--digest",
+        metavar="off|hourly|daily",
+        help="How often notifications are collected; off sends each at once.",
+    ),
+]
+
+
 @app.command("set")
 def set_(
     context: typer.Context,
     address: Address,
-    name: Annotated[str | None, typer.Option("--name")] = None,
+    name: NameOption = None,
     also: Also = None,
     role: RoleOption = None,
-    active: Annotated[
-        str | None,
-        typer.Option(
-            "--active", metavar="on|off", help="Off: may not act; mail from him is no user's."
-        ),
-    ] = None,
+    active: ActiveOption = None,
     password_stdin: PasswordStdin = False,
-    signature: Annotated[
-        str | None,
-        typer.Option("--signature", metavar="T", help="Below what he writes; empty takes it away."),
-    ] = None,
-    notify: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--notify", metavar="WHAT=on|off", help="Of new, reply, failure; may be repeated."
-        ),
-    ] = None,
-    digest: Annotated[
-        str | None, typer.Option("--digest", metavar="off|hourly|daily", help="Off: told at once.")
-    ] = None,
+    signature: SignatureOption = None,
+    notify: NotifyOption = None,
+    digest: DigestOption = None,
+    as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Sets a user's name, role, password, signature and what he is told, adds addresses, or takes
-    his rights away.
-    """
-    with explained():
-        told = _told(notify or [], digest)
+    """Set what is known of a user, or add addresses. Turn --active off to lock them out."""
+    with options_checked(context):
+        wanted = _notifications(notify or [], digest)
         given = {
             "name": name,
             "role": one_of("--role", role, ROLES),
@@ -113,28 +140,29 @@ def set_(
         values = {key: value for key, value in given.items() if value is not None}
         if signature is not None:
             values["signature"] = signature or None
-        if not values and not also and not told:
-            raise UsageError("say what is to be set")
+        if not values and not also and not wanted:
+            raise UsageError("nothing to set: give an option")
 
     async def act(opened: Installation) -> dict[str, Any]:
-        if told:
+        if wanted:
             from gateway.store.setup import users
 
             async with opened.database.read() as connection:
-                values["notify"] = {**((await users.at(connection, address)).notify or {}), **told}
-        user = await opened.people().set_user(address, also or (), **values)
+                before = (await users.at(connection, address)).notify or {}
+            values["notify"] = {**before, **wanted}
+        user = await opened.people(as_user).set_user(address, also or (), **values)
         async with opened.database.read() as connection:
             return await _described(connection, user)
 
     _show(run(context, act), as_json=as_json)
 
 
-def _told(notify: list[str], digest: str | None) -> dict[str, Any]:
-    """What he is to be told of; UsageError for other words."""
+def _notifications(notify: list[str], digest: str | None) -> dict[str, Any]:
+    """Return the notifications to set; UsageError for unknown words."""
     found: dict[str, Any] = {}
     for each in notify:
         what, _, state = each.partition("=")
-        found[one_of("--notify", what, ("new", "reply", "failure"))] = switch("--notify", state)
+        found[one_of("--notify", what, NOTIFICATIONS)] = switch("--notify", state)
     if digest is not None:
         found["digest"] = one_of("--digest", digest, ("off", "hourly", "daily"))
     return found

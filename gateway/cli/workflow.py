@@ -1,6 +1,4 @@
-"""``ticketgate workflow ...``: what a status does (interfaces.md 2.4; behaviour.md 3). P and S are
-names of a pipeline and of its status.
-"""
+"""``ticketgate workflow ...``: what a status does (interfaces.md 2.4; behaviour.md 3)."""
 
 from __future__ import annotations
 
@@ -10,24 +8,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gateway.cli.opening import explained, run
-from gateway.cli.output import AsJson, agree, emit, emit_done, facts, refuse_unasked, table, visible
-from gateway.cli.words import HIGHEST, one_of, switch
-from gateway.cli.workflow_page import condition, outline
-from gateway.cli.workflow_runs import comment, described, enroll, runs, try_, unenroll
+from gateway.cli.group import App
+from gateway.cli.opening import run
+from gateway.cli.option_values import HIGHEST, ON_OFF, As, AsJson, DryRun, Yes, one_of, switch
+from gateway.cli.output import agree, count, emit, emit_done, facts, refuse_unasked, table, visible
+from gateway.cli.show_workflow import (
+    PipelineName,
+    StatusName,
+    condition,
+    described,
+    outline,
+    workflow_of,
+)
+from gateway.cli.usage_errors import options_checked
+from gateway.cli.workflow_runs import comment, enroll, runs, try_, unenroll
 from gateway.daemon.assemble import Installation
-from gateway.errors import Refused, Rejected, UsageError
+from gateway.errors import Invalid, Rejected, UsageError
 
 if TYPE_CHECKING:
-    from gateway.desk.workflows import Saved
+    from gateway.desk.workflows import Saved, WorkflowPlan
 
-app = typer.Typer(help="What a status does.", no_args_is_help=True)
+app = App("Set up workflows: what a status does.")
 
-P = Annotated[str, typer.Argument(metavar="P", help="A pipeline.")]
-S = Annotated[str, typer.Argument(metavar="S", help="One of its statuses.")]
-As = Annotated[
-    str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")
-]
+Sources = list[str] | None
 
 app.command("enroll")(enroll)
 app.command("unenroll")(unenroll)
@@ -38,7 +41,7 @@ app.command("test")(try_)
 
 @app.command("list")
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
-    """Lists all workflows."""
+    """List workflows."""
 
     async def act(opened: Installation) -> list[dict[str, Any]]:
         async with opened.database.read() as connection:
@@ -62,24 +65,26 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
             )
             for r in rows
         )
-        table(("Pipeline", "Status", "Is", "Version", "Actions"), shown)
+        table(("Pipeline", "Status", "Enabled", "Version", "Actions"), shown)
 
 
 @app.command()
-def show(context: typer.Context, pipeline: P, status: S, as_json: AsJson = False) -> None:
-    """Shows a workflow with the comments on its actions."""
+def show(
+    context: typer.Context, pipeline: PipelineName, status: StatusName, as_json: AsJson = False
+) -> None:
+    """Show a workflow with the comments on its actions."""
     shown = run(context, lambda opened: _shown(opened, pipeline, status))
     if as_json:
         emit(shown)
         return
     conditions = ("filter", "unenroll_when")
-    told = (
+    values = (
         (name, condition(value) if name in conditions and value else value)
         for name, value in shown.items()
     )
     facts(
         (name.replace("_", " ").capitalize(), value)
-        for name, value in told
+        for name, value in values
         if name not in ("actions", "versions")
     )
     print()
@@ -88,12 +93,11 @@ def show(context: typer.Context, pipeline: P, status: S, as_json: AsJson = False
 
 
 async def _shown(opened: Installation, pipeline: str, status: str) -> dict[str, Any]:
-    from gateway.cli.workflow_runs import found_in
     from gateway.store.setup import desk_config, workflow_history
 
     async with opened.database.read() as connection:
         desk = await desk_config.load_desk(connection)
-        workflow = found_in(desk, pipeline, status)
+        workflow = workflow_of(desk, pipeline, status)
         shown = await described(connection, desk, workflow)
         versions = await workflow_history.versions(connection, workflow.id)
     return shown | {
@@ -107,24 +111,20 @@ async def _shown(opened: Installation, pipeline: str, status: str) -> dict[str, 
 def export(
     context: typer.Context,
     pipeline: Annotated[
-        str | None, typer.Option("--pipeline", help="Default: those of all.")
+        str | None,
+        typer.Option(
+            "--pipeline", metavar="PIPELINE", help="Export only those of this. Default: all."
+        ),
     ] = None,
 ) -> None:
-    """Prints workflows as TOML, as import reads them."""
+    """Print workflows as TOML."""
 
     async def act(opened: Installation) -> str:
-        from gateway.cli.workflowfile import written
-        from gateway.store.setup import desk_config
+        from gateway.cli.workflow_file import toml_of
 
-        async with opened.database.read() as connection:
-            desk = await desk_config.load_desk(connection)
-            rows = [
-                await described(connection, desk, each, comments=False)
-                for each in desk.workflows.values()
-            ]
-        return written(
+        return toml_of(
             row
-            for row in rows
+            for row in await _all_described(opened)
             if pipeline is None or row["pipeline"].casefold() == pipeline.casefold()
         )
 
@@ -134,107 +134,135 @@ def export(
 @app.command("import")
 def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do it.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only show what would change.")
-    ] = False,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML, as export writes it.")],
+    yes: Yes = False,
+    dry_run: DryRun = False,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Brings workflows to what a file says, all or none; shows the difference first. A changed one
-    gets a new version.
-    """
+    """Import workflows from a file, all or none. The changes are shown first."""
 
     async def act(opened: Installation) -> dict[str, Any]:
-        from gateway.cli.workflowfile import differences, read
-        from gateway.store.setup import desk_config
-        from gateway.store.upkeep.rehearsal import rehearsal
+        from gateway.cli.workflow_file import differences, read_plans
 
-        plans, wrong = read(file)
-        async with opened.database.read() as connection:
-            desk = await desk_config.load_desk(connection)
-            before = {
-                (r["pipeline"], r["status"]): r
-                for r in [
-                    await described(connection, desk, w, comments=False)
-                    for w in desk.workflows.values()
-                ]
-            }
-        async with rehearsal(
-            opened.database
-        ) as rehearsed:  # everything that is wrong is told before anybody is asked
-            try:
-                await opened.automator(as_user, database=rehearsed).put(plans)
-            except Rejected as error:
-                wrong.append(error.message)
-        if wrong:
-            raise Refused("; ".join(wrong))
-        diff = differences(before, plans)
+        plans, problems = read_plans(file)
+        before = await _all_described(opened)
+        await _rehearse(opened, as_user, plans, problems)
+        diff = differences({(row["pipeline"], row["status"]): row for row in before}, plans)
         if not as_json:
-            print("\n".join(diff) or "nothing changes")
-        if not agree("Change this?", yes=yes, dry_run=dry_run):
+            print("\n".join(diff) or "nothing to change")
+        if not agree("Make these changes?", yes=yes, dry_run=dry_run):
             return {"imported": False, "diff": diff, "workflows": []}
         saved = await opened.automator(as_user).put(plans)
         return {"imported": True, "diff": diff, "workflows": [_saved(each) for each in saved]}
 
-    with explained():
+    with options_checked(context):
         refuse_unasked(yes=yes, dry_run=dry_run)
     done = run(context, act)
     if as_json:
         emit_done(done)
 
 
+async def _all_described(opened: Installation) -> list[dict[str, Any]]:
+    """Return all workflows without comments."""
+    from gateway.store.setup import desk_config
+
+    async with opened.database.read() as connection:
+        desk = await desk_config.load_desk(connection)
+        return [
+            await described(connection, desk, each, comments=False)
+            for each in desk.workflows.values()
+        ]
+
+
+async def _rehearse(
+    opened: Installation, actor: str | None, plans: list[WorkflowPlan], problems: list[str]
+) -> None:
+    """Raise Invalid with these problems and those of the plans, before anybody is asked."""
+    from gateway.store.upkeep.rehearsal import rehearsal
+
+    async with rehearsal(opened.database) as rehearsed:
+        try:
+            await opened.automator(actor, database=rehearsed).put(plans)
+        except Rejected as error:
+            if not problems:
+                raise
+            problems.append(error.message)
+    if problems:
+        raise Invalid("; ".join(problems))
+
+
+EnabledOption = Annotated[
+    str | None, typer.Option("--enabled", metavar=ON_OFF, help="Whether tickets enter it.")
+]
+ReEnrollOption = Annotated[
+    str | None,
+    typer.Option(
+        "--re-enroll", metavar=ON_OFF, help="Whether a ticket may enter it more than once."
+    ),
+]
+OnLeaveOption = Annotated[
+    str | None,
+    typer.Option(
+        "--on-leave",
+        metavar="continue|unenroll",
+        help="What happens when a ticket leaves the status.",
+    ),
+]
+IncludeSourceOption = Annotated[
+    Sources,
+    typer.Option(
+        "--include-source",
+        metavar="SOURCE",
+        help="Enrol tickets of this source, like chat; may be repeated.",
+    ),
+]
+ExcludeSourceOption = Annotated[
+    Sources,
+    typer.Option(
+        "--exclude-source",
+        metavar="SOURCE",
+        help="Do not enrol tickets of this source; may be repeated.",
+    ),
+]
+EnrollExistingOption = Annotated[
+    bool, typer.Option("--enroll-existing", help="Enrol the tickets that are in the status now.")
+]
+
+
 @app.command("set")
 def set_(
     context: typer.Context,
-    pipeline: P,
-    status: S,
-    enabled: Annotated[str | None, typer.Option("--enabled", metavar="on|off")] = None,
-    re_enroll: Annotated[
-        str | None,
-        typer.Option("--re-enroll", metavar="on|off", help="Whether a ticket may come again."),
-    ] = None,
-    on_leave: Annotated[
-        str | None,
-        typer.Option(
-            "--on-leave", metavar="continue|unenroll", help="When a ticket leaves the status."
-        ),
-    ] = None,
-    include_source: Annotated[
-        list[str] | None,
-        typer.Option("--include-source", metavar="SRC", help="Like chat; may be repeated."),
-    ] = None,
-    exclude_source: Annotated[
-        list[str] | None, typer.Option("--exclude-source", metavar="SRC", help="May be repeated.")
-    ] = None,
-    enroll_existing: Annotated[
-        bool, typer.Option("--enroll-existing", help="Also the tickets that are in the status now.")
-    ] = False,
+    pipeline: PipelineName,
+    status: StatusName,
+    enabled: EnabledOption = None,
+    re_enroll: ReEnrollOption = None,
+    on_leave: OnLeaveOption = None,
+    include_source: IncludeSourceOption = None,
+    exclude_source: ExcludeSourceOption = None,
+    enroll_existing: EnrollExistingOption = False,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Switches a workflow and sets who enters it."""
-    with explained():
+    """Switch a workflow on or off, and set which tickets enter it."""
+    with options_checked(context):
         given = {
             "enabled": switch("--enabled", enabled),
             "re_enroll": switch("--re-enroll", re_enroll),
             "on_leave": one_of("--on-leave", on_leave, ("continue", "unenroll")),
         }
-        settings: dict[str, Any] = {
-            name: value for name, value in given.items() if value is not None
-        }
+        settings = {name: value for name, value in given.items() if value is not None}
         if not settings and not include_source and not exclude_source and not enroll_existing:
-            raise UsageError("say what is to be set")
+            raise UsageError("nothing to set: give an option")
 
     async def act(opened: Installation) -> dict[str, Any]:
+        values: dict[str, Any] = dict(settings)
         if include_source or exclude_source:
-            excluded = set((await _shown(opened, pipeline, status))["exclude_sources"])
-            settings["exclude_sources"] = sorted(
-                (excluded - set(include_source or ())) | set(exclude_source or ())
-            )
+            before = set((await _shown(opened, pipeline, status))["exclude_sources"])
+            excluded = (before - set(include_source or ())) | set(exclude_source or ())
+            values["exclude_sources"] = sorted(excluded)
         _, inside, enrolled = await opened.automator(as_user).set(
-            pipeline, status, settings, enroll_existing=enroll_existing
+            pipeline, status, values, enroll_existing=enroll_existing
         )
         return await _shown(opened, pipeline, status) | {
             "tickets_in_status": inside,
@@ -245,30 +273,35 @@ def set_(
     if as_json:
         emit_done(shown)
     else:
-        print(f"{shown['pipeline']} / {shown['status']} is {'on' if shown['enabled'] else 'off'}")
-        if enroll_existing:
-            print(
-                f"{shown['enrolled']} of the {shown['tickets_in_status']} tickets in the "
-                "status were put in"
-            )
-        if settings.get("enabled") and shown["tickets_in_status"] and not enroll_existing:
-            print(
-                f"{shown['tickets_in_status']} tickets are in the status now and stay out: "
-                "--enroll-existing puts them in"
-            )
+        _show_switched(
+            shown, enroll_existing=enroll_existing, switched_on=settings.get("enabled") is True
+        )
+
+
+def _show_switched(shown: dict[str, Any], *, enroll_existing: bool, switched_on: bool) -> None:
+    inside = shown["tickets_in_status"]
+    print(f"{shown['pipeline']} / {shown['status']} is {'on' if shown['enabled'] else 'off'}")
+    if enroll_existing:
+        enrolled = shown["enrolled"]
+        print(f"{enrolled} of {count(inside, 'ticket')} in the status {_was(enrolled)} enrolled")
+    elif switched_on and inside:
+        print(
+            f"not enrolled: {count(inside, 'ticket')} in the status now; "
+            "--enroll-existing enrols them"
+        )
 
 
 @app.command()
 def add(
     context: typer.Context,
-    pipeline: P,
-    status: S,
+    pipeline: PipelineName,
+    status: StatusName,
     after: Annotated[
         str,
         typer.Option(
             "--after",
             metavar="ID|start",
-            help="An action, start, or BRANCH/PATH for the start of a path.",
+            help="Where to insert: an action, start, or BRANCH/PATH for the start of a path.",
         ),
     ],
     json_action: Annotated[
@@ -276,21 +309,21 @@ def add(
         typer.Option(
             "--json-action",
             metavar="JSON",
-            help='Like {"id": "wait", "kind": "delay", "for": "2d"}',
+            help='The action, like {"id": "wait", "kind": "delay", "for": "2d"}.',
         ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Inserts an action; tickets that wait before it will run it."""
-    with explained():
+    """Insert an action. Tickets that wait before it will run it."""
+    with options_checked(context):
         try:
             action = json.loads(json_action)
         except (ValueError, RecursionError):
-            raise UsageError("--json-action is no JSON") from None
+            raise UsageError("--json-action is not JSON") from None
         if not isinstance(action, dict):
-            raise UsageError("--json-action is a JSON object with id and kind")
-    _tell(
+            raise UsageError("--json-action must be a JSON object with id and kind")
+    _show_saved(
         run(context, lambda opened: opened.automator(as_user).add(pipeline, status, after, action)),
         as_json=as_json,
     )
@@ -299,24 +332,24 @@ def add(
 @app.command()
 def edit(
     context: typer.Context,
-    pipeline: P,
-    status: S,
-    action: Annotated[str, typer.Argument(metavar="ACTION")],
+    pipeline: PipelineName,
+    status: StatusName,
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="The id of the action.")],
     values: Annotated[
         list[str],
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="VALUE as JSON, or as text where it is none; may be repeated.",
+            help="Set a key to a JSON value, or to text where it is not JSON; may be repeated.",
         ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Changes keys of an action."""
-    with explained():
+    """Change keys of an action."""
+    with options_checked(context):
         changes = dict(_pair(each) for each in values)
-    _tell(
+    _show_saved(
         run(
             context,
             lambda opened: opened.automator(as_user).change(pipeline, status, action, changes),
@@ -328,49 +361,54 @@ def edit(
 def _pair(given: str) -> tuple[str, Any]:
     key, equals, value = given.partition("=")
     if not equals or not key:
-        raise UsageError(f"--set takes KEY=VALUE, not {given!r}")
+        raise UsageError(f"--set must be like KEY=VALUE, not {given!r}")
     try:
         found = json.loads(value)
     except (ValueError, RecursionError):
         return key, value
-    return key, value if isinstance(
-        found, int | float
-    ) and key != "stop_on_failure" else found  # a tag may be called 2026
+    if isinstance(found, int | float) and key != "stop_on_failure":
+        return key, value  # a tag may be called 2026
+    return key, found
+
+
+ActionArgument = Annotated[
+    str | None, typer.Argument(metavar="ACTION", help="The id of the action; none with --whole.")
+]
+FollowingOption = Annotated[
+    bool,
+    typer.Option("--following", help="Delete also all actions below it; runs that wait there end."),
+]
+KeepOption = Annotated[
+    str | None,
+    typer.Option(
+        "--keep",
+        metavar="BRANCH",
+        help="Of a branch, the path to keep; otherwise for its last path.",
+    ),
+]
+WholeOption = Annotated[
+    bool, typer.Option("--whole", help="Delete the workflow itself; its history stays.")
+]
 
 
 @app.command()
 def delete(
     context: typer.Context,
-    pipeline: P,
-    status: S,
-    action: Annotated[
-        str | None,
-        typer.Argument(metavar="ACTION", help="Without it: the whole workflow, with --whole."),
-    ] = None,
-    following: Annotated[
-        bool,
-        typer.Option("--following", help="This and all below it; tickets that stand there end."),
-    ] = False,
-    keep: Annotated[
-        str | None,
-        typer.Option(
-            "--keep",
-            metavar="BRANCH",
-            help="Of a branch: the path that stays (otherwise for the last).",
-        ),
-    ] = None,
-    whole: Annotated[
-        bool, typer.Option("--whole", help="The workflow itself; its history stays.")
-    ] = False,
+    pipeline: PipelineName,
+    status: StatusName,
+    action: ActionArgument = None,
+    following: FollowingOption = False,
+    keep: KeepOption = None,
+    whole: WholeOption = False,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Deletes only this action, or it and all below it; tells how many tickets stood there."""
-    with explained():
+    """Delete an action, or a whole workflow. Tells how many tickets were waiting there."""
+    with options_checked(context):
         if (action is None) != whole:
-            raise UsageError("name an action, or say --whole")
+            raise UsageError("give either ACTION or --whole")
     if action is not None:
-        _tell(
+        _show_saved(
             run(
                 context,
                 lambda o: o.automator(as_user).delete(
@@ -384,20 +422,22 @@ def delete(
     if as_json:
         emit_done({"ended": ended})
     else:
-        print(f"deleted; {ended} tickets were in it")
+        print(f"deleted; {count(ended, 'ticket')} {_was(ended)} in it")
 
 
 @app.command()
 def restore(
     context: typer.Context,
-    pipeline: P,
-    status: S,
-    version: Annotated[int, typer.Argument(metavar="VERSION", max=HIGHEST)],
+    pipeline: PipelineName,
+    status: StatusName,
+    version: Annotated[
+        int, typer.Argument(metavar="VERSION", max=HIGHEST, help="The number of the version.")
+    ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Makes the actions of an earlier version the newest again."""
-    _tell(
+    """Restore the actions of an earlier version, as a new version."""
+    _show_saved(
         run(context, lambda opened: opened.automator(as_user).restore(pipeline, status, version)),
         as_json=as_json,
     )
@@ -414,12 +454,17 @@ def _saved(saved: Saved) -> dict[str, Any]:
     }
 
 
-def _tell(saved: Saved, *, as_json: bool) -> None:
+def _show_saved(saved: Saved, *, as_json: bool) -> None:
     if as_json:
         emit_done(_saved(saved))
         return
     print(f"{saved.workflow.name} is at version {saved.version}")
     if saved.waiting:
         print(
-            f"{saved.waiting} tickets stood in what was deleted; {saved.ended} of their runs ended"
+            f"{count(saved.waiting, 'ticket')} {_was(saved.waiting)} waiting in the deleted "
+            f"actions; {count(saved.ended, 'run')} ended"
         )
+
+
+def _was(number: int) -> str:
+    return "was" if number == 1 else "were"

@@ -1,118 +1,44 @@
-"""``workflow runs | test | enroll | unenroll | comment``: tickets in a workflow, and what is said
-about it (behaviour.md 3.6, 3.7).
-"""
+"""``workflow runs | test | enroll | unenroll | comment`` (behaviour.md 3.6, 3.7)."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from datetime import datetime, time
+from dataclasses import dataclass
+from datetime import date, datetime, time, tzinfo
 from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
 
 from core.model.workflow import RunOutcome
-from gateway.cli.acting import acted
-from gateway.cli.opening import explained, run
-from gateway.cli.output import AsJson, emit, emit_done, paragraph, table
-from gateway.cli.words import HIGHEST, day, one_of
+from gateway.cli.act_result import acted
+from gateway.cli.opening import run
+from gateway.cli.option_values import HIGHEST, As, AsJson, day, one_of
+from gateway.cli.output import emit, emit_done, paragraph, table
+from gateway.cli.show_workflow import PipelineName, StatusName, status_of
+from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
-from gateway.errors import Refused, UsageError
+from gateway.errors import NotFound, UsageError
 
 if TYPE_CHECKING:
     from core.model.workflow import Enrolment, Workflow
-    from core.pipeline import Pipeline, Status
     from gateway.desk.tickets import ActResult
     from gateway.desk.workflows import WorkflowDesk
-    from gateway.store.setup.desk_config import DeskConfig
+    from gateway.store.setup.workflow_history import Wanted
 
-P = Annotated[str, typer.Argument(metavar="P", help="A pipeline.")]
-S = Annotated[str, typer.Argument(metavar="S", help="One of its statuses.")]
-Ticket = Annotated[int, typer.Option("--ticket", metavar="N", max=HIGHEST)]
-As = Annotated[
-    str | None, typer.Option("--as", metavar="USER", help="The address of the user who acts.")
+TicketOption = Annotated[
+    int, typer.Option("--ticket", metavar="N", max=HIGHEST, help="The number of the ticket.")
 ]
-
-
-def found_in(desk: DeskConfig, pipeline: str, status: str) -> Workflow:
-    """The workflow of a status; Refused when one of the names is not there."""
-    own, place = _place(desk, pipeline, status)
-    workflow = desk.workflows.get(place.id)
-    if workflow is None:
-        raise Refused(f"status {place.name!r} of pipeline {own.name} has no workflow")
-    return workflow
-
-
-def _place(desk: DeskConfig, pipeline: str, status: str) -> tuple[Pipeline, Status]:
-    own = next(
-        (each for each in desk.pipelines.values() if each.name.casefold() == pipeline.casefold()),
-        None,
-    )
-    if own is None:
-        raise Refused(f"there is no pipeline {pipeline!r}")
-    found = own.named(status)
-    if found is None:
-        raise Refused(f"pipeline {own.name} has no status {status!r}")
-    return own, found
-
-
-async def described(
-    connection: Any, desk: DeskConfig, workflow: Workflow, *, comments: bool = True
-) -> dict[str, Any]:
-    """The keys of the TOML file, the version, and the comments on each action."""
-    from gateway.store.setup import workflow_history, workflows
-
-    pipeline = desk.pipelines[workflow.pipeline_id]
-    actions = await workflows.actions_of(connection, workflow.id, workflow.version)
-    said: dict[str, list[dict[str, Any]]] = {}
-    if comments:
-        for each in await workflow_history.comments(connection, workflow.id):
-            said.setdefault(each.action, []).append(
-                {
-                    "id": each.id,
-                    "author": each.author,
-                    "text": each.text,
-                    "at": each.at,
-                    "resolved_at": each.resolved_at,
-                }
-            )
-    return {
-        "pipeline": pipeline.name,
-        "status": pipeline.status(workflow.status_id).name,
-        "enabled": workflow.enabled,
-        "re_enroll": workflow.re_enroll,
-        "on_leave": workflow.on_leave,
-        "exclude_sources": sorted(workflow.exclude_sources),
-        "filter": workflow.filter,
-        "unenroll_when": workflow.unenroll_when,
-        "window": workflow.window,
-        "version": workflow.version,
-        "actions": [_commented(each, said) for each in actions] if comments else actions,
-    }
-
-
-def _commented(action: dict[str, Any], said: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    shown = {**action, "comments": said.get(action["id"], [])}
-    if "branches" in action:
-        shown["branches"] = [
-            {**each, "actions": [_commented(a, said) for a in each.get("actions", [])]}
-            for each in action["branches"]
-        ]
-    if "otherwise" in action:
-        shown["otherwise"] = [_commented(each, said) for each in action["otherwise"]]
-    return shown
 
 
 def enroll(
     context: typer.Context,
-    pipeline: P,
-    status: S,
-    ticket: Ticket,
+    pipeline: PipelineName,
+    status: StatusName,
+    ticket: TicketOption,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Puts a ticket into a workflow, whatever its filters say and whether or not it was in it
-    before.
-    """
+    """Enrol a ticket in a workflow, whatever its filters say. It may have been in it before."""
     _act(
         context,
         lambda automator: automator.enroll(pipeline, status, ticket),
@@ -124,13 +50,13 @@ def enroll(
 
 def unenroll(
     context: typer.Context,
-    pipeline: P,
-    status: S,
-    ticket: Ticket,
+    pipeline: PipelineName,
+    status: StatusName,
+    ticket: TicketOption,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Takes a ticket out of a workflow."""
+    """Take a ticket out of a workflow."""
     _act(
         context,
         lambda automator: automator.unenroll(pipeline, status, ticket),
@@ -148,7 +74,7 @@ def _act(
     *,
     as_json: bool,
 ) -> None:
-    """One act on one ticket, and what it changed: interfaces.md 2.1."""
+    """Run one act on a ticket and print what it changed (interfaces.md 2.1)."""
 
     async def whole(opened: Installation) -> dict[str, Any]:
         return await acted(opened, await act(opened.automator(actor))) | {word: True}
@@ -162,23 +88,25 @@ def _act(
 
 def comment(
     context: typer.Context,
-    pipeline: P,
-    status: S,
-    action: Annotated[str, typer.Argument(metavar="ACTION")],
-    text: Annotated[str | None, typer.Option("--text", metavar="T")] = None,
+    pipeline: PipelineName,
+    status: StatusName,
+    action: Annotated[str, typer.Argument(metavar="ACTION", help="The id of the action.")],
+    text: Annotated[
+        str | None, typer.Option("--text", metavar="TEXT", help="The comment; only users see it.")
+    ] = None,
     resolve: Annotated[
         int | None,
         typer.Option(
-            "--resolve", metavar="ID", max=HIGHEST, help="The matter of this comment is settled."
+            "--resolve", metavar="ID", max=HIGHEST, help="Mark this comment as resolved instead."
         ),
     ] = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Leaves a word on an action for other users, or settles one; nothing is sent."""
-    with explained():
+    """Comment on an action for other users, or resolve a comment. Nothing is sent."""
+    with options_checked(context):
         if (text is None) == (resolve is None):
-            raise UsageError("say --text, or --resolve with the number of a comment")
+            raise UsageError("give either --text or --resolve")
 
     async def act(opened: Installation) -> int:
         automator = opened.automator(as_user)
@@ -191,93 +119,123 @@ def comment(
     if as_json:
         emit_done({"comment": number})
     else:
-        print(f"comment {number}{'' if resolve is None else ' is settled'}")
+        print(f"comment {number} was {'added' if resolve is None else 'resolved'}")
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """The options of ``workflow runs``: which executed actions to list."""
+
+    ticket: int | None
+    action: str | None
+    outcome: str | None
+    since: date | None
+    until: date | None
+
+    def wanted(self, zone: tzinfo) -> Wanted:
+        """Return the filter for the store; days begin and end in this zone."""
+        from gateway.store.setup import workflow_history
+
+        begin = datetime.combine(self.since, time.min, zone) if self.since is not None else None
+        end = datetime.combine(self.until, time.max, zone) if self.until is not None else None
+        return workflow_history.Wanted(self.ticket, self.action, self.outcome, begin, end)
+
+
+RunsTicketOption = Annotated[
+    int | None,
+    typer.Option("--ticket", metavar="N", max=HIGHEST, help="List only this ticket. Default: all."),
+]
+ActionOption = Annotated[
+    str | None, typer.Option("--action", metavar="ID", help="List only runs of this action.")
+]
+OutcomeOption = Annotated[
+    str | None,
+    typer.Option(
+        "--outcome",
+        metavar="OUTCOME",
+        help=f"List only runs with this outcome: {', '.join(get_args(RunOutcome))}.",
+    ),
+]
+SinceOption = Annotated[
+    str | None, typer.Option("--since", metavar="DATE", help="List only runs on this day or later.")
+]
+UntilOption = Annotated[
+    str | None,
+    typer.Option("--until", metavar="DATE", help="List only runs on this day or earlier."),
+]
 
 
 def runs(
     context: typer.Context,
-    pipeline: P,
-    status: S,
-    ticket: Annotated[
-        int | None, typer.Option("--ticket", metavar="N", max=HIGHEST, help="Default: all.")
-    ] = None,
-    action: Annotated[
-        str | None, typer.Option("--action", metavar="ID", help="What this action did.")
-    ] = None,
-    outcome: Annotated[
-        str | None,
-        typer.Option("--outcome", metavar="OUTCOME", help=", ".join(get_args(RunOutcome))),
-    ] = None,
-    since: Annotated[
-        str | None,
-        typer.Option("--since", metavar="DATE", help="What was done on this day or later."),
-    ] = None,
-    until: Annotated[
-        str | None,
-        typer.Option("--until", metavar="DATE", help="What was done on this day or earlier."),
-    ] = None,
+    pipeline: PipelineName,
+    status: StatusName,
+    ticket: RunsTicketOption = None,
+    action: ActionOption = None,
+    outcome: OutcomeOption = None,
+    since: SinceOption = None,
+    until: UntilOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Lists who was enrolled and what was done, oldest first, by earlier workflows of the status
-    too; the options beside --ticket choose among what was done.
-    """
-    with explained():
+    """List enrolments and executed actions, oldest first. Includes deleted workflows."""
+    with options_checked(context):
         one_of("--outcome", outcome, get_args(RunOutcome))
-        first, last = day(since), day(until)
-
-    async def act(opened: Installation) -> dict[str, Any]:
-        from gateway.store.setup import desk_config, workflow_history
-
-        async with opened.database.read() as connection:
-            desk = await desk_config.load_desk(connection)
-            own, place = _place(desk, pipeline, status)
-            all_of_it = await workflow_history.of_status(connection, place.id)
-            if not all_of_it:
-                raise Refused(
-                    f"status {place.name!r} of pipeline {own.name} has no workflow and never "
-                    "had one"
-                )
-            held = await workflow_history.enrolments(connection, all_of_it, ticket)
-            begin = datetime.combine(first, time.min, opened.zone) if first is not None else None
-            end = datetime.combine(last, time.max, opened.zone) if last is not None else None
-            done = await workflow_history.runs(
-                connection, all_of_it, workflow_history.Wanted(ticket, action, outcome, begin, end)
-            )
-        return {
-            "enrolments": [_enrolment(each, desk.workflows.get(place.id)) for each in held],
-            "runs": [
-                {
-                    "at": r.at,
-                    "ticket": r.ticket,
-                    "action": r.action,
-                    "version": r.version,
-                    "outcome": r.outcome,
-                    "detail": r.detail,
-                    "enrolment": r.enrolment_id,
-                }
-                for r in done
-            ],
-        }
-
-    shown = run(context, act)
+        chosen = RunFilter(ticket, action, outcome, day(since), day(until))
+    shown = run(context, lambda opened: _history(opened, pipeline, status, chosen))
     if as_json:
         emit(shown)
-        return
+    else:
+        _show_history(shown)
+
+
+async def _history(
+    opened: Installation, pipeline: str, status: str, chosen: RunFilter
+) -> dict[str, Any]:
+    from gateway.store.setup import desk_config, workflow_history
+
+    async with opened.database.read() as connection:
+        desk = await desk_config.load_desk(connection)
+        found, place = status_of(desk, pipeline, status)
+        ids = await workflow_history.of_status(connection, place.id)
+        if not ids:
+            raise NotFound(f"status {place.name!r} of pipeline {found.name} never had a workflow")
+        enrolments = await workflow_history.enrolments(connection, ids, chosen.ticket)
+        executed = await workflow_history.runs(connection, ids, chosen.wanted(opened.zone))
+    return {
+        "enrolments": [_enrolment(each, desk.workflows.get(place.id)) for each in enrolments],
+        "runs": [
+            {
+                "at": each.at,
+                "ticket": each.ticket,
+                "action": each.action,
+                "version": each.version,
+                "outcome": each.outcome,
+                "detail": each.detail,
+                "enrolment": each.enrolment_id,
+            }
+            for each in executed
+        ],
+    }
+
+
+def _show_history(shown: dict[str, Any]) -> None:
     table(
         ("Ticket", "State", "At", "Due", "Ended because"),
         (
-            (e["ticket"], e["state"], e["at_action"], e["due_at"], e["end_reason"])
-            for e in shown["enrolments"]
+            (each["ticket"], each["state"], each["at_action"], each["due_at"], each["end_reason"])
+            for each in shown["enrolments"]
         ),
     )
     table(
         ("At", "Ticket", "Action", "Outcome", "Detail"),
-        ((r["at"], r["ticket"], r["action"], r["outcome"], r["detail"]) for r in shown["runs"]),
+        (
+            (each["at"], each["ticket"], each["action"], each["outcome"], each["detail"])
+            for each in shown["runs"]
+        ),
     )
 
 
 def _enrolment(run: Enrolment, workflow: Workflow | None) -> dict[str, Any]:
-    """Where a run stands: in the delay it waits in, or before what comes next."""
+    """Return an enrolment with the action it waits in, or is about to run."""
     at: str | None = None
     if workflow is not None and run.state == "ACTIVE" and run.place in workflow.graph:
         standing = workflow.graph.action(run.place)
@@ -303,11 +261,13 @@ def _enrolment(run: Enrolment, workflow: Workflow | None) -> dict[str, Any]:
 
 
 def try_(
-    context: typer.Context, pipeline: P, status: S, ticket: Ticket, as_json: AsJson = False
+    context: typer.Context,
+    pipeline: PipelineName,
+    status: StatusName,
+    ticket: TicketOption,
+    as_json: AsJson = False,
 ) -> None:
-    """Shows which way a ticket would go and which mails it would send, delays passed over; nothing
-    is sent or changed.
-    """
+    """Show the path a ticket would take and the mail it would get. Nothing is sent or changed."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.agenda.dry_run import tryout

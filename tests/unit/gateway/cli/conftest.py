@@ -1,6 +1,4 @@
-"""The command line in this process, on each database in turn: what is printed, what comes as JSON,
-and the exit code.
-"""
+"""Run the command line in this process: stdout, JSON, stderr and the exit code."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ class Result:
 
     @property
     def text(self) -> str:
-        """What it printed."""
+        """Return what it printed, decoded."""
         return self.out.decode()
 
     @property
@@ -40,14 +38,14 @@ class Result:
 
 @dataclass
 class Cli:
-    """`ticketgate`, called like a function; ``cli.json(...)`` adds --json and returns what came."""
+    """`ticketgate` as a function; ``cli.json(...)`` adds --json and returns the document."""
 
     folder: Path
     monkeypatch: pytest.MonkeyPatch
     files: int = field(default=0)
 
     def __call__(self, *arguments: object, stdin: str = "") -> Result:
-        """Runs one command to its end, as the console script does."""
+        """Run one command to its end, as the console script does."""
         out, err = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.StringIO()
         with self.monkeypatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
             patch.setattr(sys, "argv", ["ticketgate", *map(str, arguments)])
@@ -65,11 +63,11 @@ class Cli:
         return self(*arguments, "--json", **more).json
 
     def at(self, instant: str) -> None:
-        """Stops the clock of all commands that follow."""
+        """Stop the clock of all commands that follow."""
         self.monkeypatch.setenv("TICKETGATE_NOW", instant)
 
     def setting(self, section_key: str, value: str) -> None:
-        """Sets a configuration key by the environment, for all commands that follow."""
+        """Set a configuration key in the environment of all commands that follow."""
         self.monkeypatch.setenv(f"TICKETGATE_{section_key.upper()}", value)
 
     def mail(
@@ -82,7 +80,7 @@ class Cli:
         answers: str = "",
         more: str = "",
     ) -> Path:
-        """A file with a mail; ``more`` are header lines of its own."""
+        """Write a file with a mail; ``more`` are further header lines."""
         self.files += 1
         path = self.folder / f"{self.files:03}.eml"
         lines = [
@@ -97,7 +95,7 @@ class Cli:
         return path
 
     def replay(self, *arguments: object, **how: str) -> dict[str, Any]:
-        """Has a mail (arguments and keywords of :meth:`mail`) replayed; its line."""
+        """Replay a mail (arguments of :meth:`mail`) and return its line."""
         done = self("replay", self.mail(*arguments, **how), "--json")
         assert done.code == 0, done.err
         line: dict[str, Any] = json.loads(done.text.splitlines()[0])
@@ -116,8 +114,15 @@ def cli(clean_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 
 
 @pytest.fixture
+def console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
+    """A command line for what needs no database: help pages and wrong command lines."""
+    monkeypatch.chdir(tmp_path)
+    return Cli(tmp_path, monkeypatch)
+
+
+@pytest.fixture
 def ticket(cli: Cli) -> Callable[..., int]:
-    """``ticket("Subject", "--status", "Closed")`` makes a ticket by hand and gives its number."""
+    """``ticket("Subject", "--status", "Closed")`` creates a ticket and returns its number."""
 
     def make(subject: str = "A printer", *options: object) -> int:
         made = cli("ticket", "create", "--subject", subject, *options)
@@ -125,3 +130,10 @@ def ticket(cli: Cli) -> Callable[..., int]:
         return int(made.text)
 
     return make
+
+
+@pytest.fixture
+def imported(cli: Cli, tmp_path: Path) -> Any:
+    """Import the workflows of workflows.toml."""
+    (tmp_path / "w.toml").write_text((Path(__file__).parent / "workflows.toml").read_text())
+    return cli.json("workflow", "import", tmp_path / "w.toml", "--yes")

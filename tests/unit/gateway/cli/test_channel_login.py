@@ -1,6 +1,4 @@
-"""``ticketgate channel login``, as a person runs it: what is said, what comes as JSON, and how it
-ends.
-"""
+"""`ticketgate channel login`: its messages, its JSON and its exit codes."""
 
 from __future__ import annotations
 
@@ -32,9 +30,7 @@ def provider():
 
 @pytest.fixture
 def configure(cli, provider):
-    """``configure(grant)`` writes a configuration with mailboxes: ``desk`` at the provider, ``old``
-    with a password.
-    """
+    """``configure(grant)`` configures ``desk`` at the provider, and ``old`` with a password."""
 
     def write(grant="device_code", **more):
         box = 'host = "127.0.0.1"\nusername = "desk@example.org"\nchannel = "support@localhost"\n'
@@ -59,9 +55,7 @@ def configure(cli, provider):
 
 @contextmanager
 def running(*arguments):
-    """The command in a process of its own, in the folder and environment of the test; what it
-    prints comes line by line.
-    """
+    """Run the command in a process of its own; its output is read line by line."""
     command = [sys.executable, "-u", "-m", "gateway.cli.main", "channel", "login", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
@@ -73,20 +67,18 @@ def running(*arguments):
 
 
 def address_in(stream):
-    """The first line that is an address."""
+    """Return the first line that is an address."""
     return next(line.strip() for line in stream if line.startswith("http"))
 
 
 def access(cli):
-    """The word for the mailbox in the list of channels, without what no daemon can have done yet."""
+    """Return the health of the mailbox in the list of channels, as far as no daemon is needed."""
     [channel] = cli.json("channel", "list")["channels"]
     return next(box["detail"] or "" for box in channel["mailboxes"] if box["name"] == "desk")
 
 
 def test_a_device_code_leads_a_person_through(cli, configure, provider):
-    """Address and code are shown, the program waits, says that it worked, and what to do next; the
-    list no longer asks for a sign-in.
-    """
+    """The code is shown, the program waits, reports success, and the list asks no more."""
     assert "nobody has signed in" in access(cli)
     provider.types_at_once = ACCOUNT
     done = cli("channel", "login", "desk")
@@ -95,14 +87,12 @@ def test_a_device_code_leads_a_person_through(cli, configure, provider):
         f"Open {provider.url}/activate in a browser, sign in as {ACCOUNT}, and type in the "
         "code ABCD-0001"
     ) in done.text
-    assert "desk: we are let in. To try it: ticketgate channel test desk" in done.text
+    assert "desk: access granted. To try it: ticketgate channel test desk" in done.text
     assert "nobody has signed in" not in access(cli)
 
 
 def test_json_is_one_document_and_the_rest_goes_to_stderr(cli, configure, provider):
-    """A program gets mailbox, client, account and the end of the access; the person still sees the
-    code.
-    """
+    """JSON has mailbox, client, account and the end of access; stderr shows the code."""
     provider.types_at_once = ACCOUNT
     done = cli("channel", "login", "desk", "--json")
     assert done.json == {
@@ -119,7 +109,7 @@ def test_client_credentials_are_tried(cli, configure, provider):
     """Nobody has to agree: a token is fetched, and that is said."""
     configure("client_credentials")
     done = cli("channel", "login", "desk")
-    assert (done.code, "we are let in" in done.text) == (0, True)
+    assert (done.code, "access granted" in done.text) == (0, True)
     assert provider.calls["client_credentials"] == 1
 
 
@@ -128,8 +118,7 @@ def test_a_password_mailbox_has_nothing_to_sign_in_to(cli, configure, provider):
     done = cli("channel", "login", "old")
     assert done.code == 0
     assert done.text == (
-        "old signs in with a password: there is nothing to do here. To try it: "
-        "ticketgate channel test old\n"
+        "old signs in with a password: nothing to do here. To try it: ticketgate channel test old\n"
     )
     assert cli.json("channel", "login", "old")["client"] is None
 
@@ -155,9 +144,7 @@ def test_an_unknown_name_lists_the_known_ones(cli, configure):
 
 @pytest.mark.parametrize("error", ["access_denied", "invalid_client"])
 def test_a_refusal_is_65(cli, configure, provider, error):
-    """The person or the provider says no: one sentence on stderr, and nothing on stdout but what
-    was shown.
-    """
+    """The person or the provider declines: one sentence on stderr."""
     provider.replies = [refusal(error)]
     done = cli("channel", "login", "desk")
     assert (done.code, done.text) == (os.EX_DATAERR, "")
@@ -166,7 +153,7 @@ def test_a_refusal_is_65(cli, configure, provider, error):
 
 
 def test_a_provider_that_is_away_is_75(cli, configure, free_port):
-    """Nobody answers: try again later."""
+    """No answer is exit 75: try again later."""
     configure(device_url=f"http://127.0.0.1:{free_port}/device")
     done = cli("channel", "login", "desk")
     assert done.code == os.EX_TEMPFAIL
@@ -174,7 +161,7 @@ def test_a_provider_that_is_away_is_75(cli, configure, free_port):
 
 
 def test_the_browser_of_this_machine(cli, configure, provider):
-    """The address is shown, the browser comes back by itself, and the program says that it worked."""
+    """The address is shown, the browser returns by itself, and the program reports success."""
     configure("authorization_code")
     with running("desk") as process:
         url = address_in(process.stdout)
@@ -182,12 +169,12 @@ def test_the_browser_of_this_machine(cli, configure, provider):
             assert "You may close this window" in page.read().decode()
         out, err = process.communicate(timeout=30)
     assert (process.returncode, err) == (0, "")
-    assert "desk: we are let in." in out
+    assert "desk: access granted." in out
 
 
 @pytest.mark.parametrize("is_right", [True, False])
 def test_the_browser_of_another_machine(cli, configure, provider, is_right):
-    """With --paste the address at which that browser ended is asked for; a wrong one is refused."""
+    """--paste asks for the address the browser ended at; a wrong one is refused."""
     configure("authorization_code")
     with running("desk", "--paste") as process:
         url = address_in(process.stdout)
@@ -199,14 +186,14 @@ def test_the_browser_of_another_machine(cli, configure, provider, is_right):
         out, err = process.communicate(f"{ended_at}\n", timeout=30)
     assert "Paste the address of that page here" in err
     if is_right:
-        assert (process.returncode, "desk: we are let in." in out) == (0, True)
+        assert (process.returncode, "desk: access granted." in out) == (0, True)
     else:
         assert (process.returncode, "no answer to this sign-in" in err) == (os.EX_DATAERR, True)
 
 
 @pytest.mark.parametrize("options", [("desk",), ("desk", "--paste")])
 def test_ctrl_c_ends_it_cleanly(cli, configure, options):
-    """A person who gives up sees no traceback, and nothing is left running."""
+    """After Ctrl-C there is no traceback and no process left."""
     configure("authorization_code")
     with running(*options) as process:
         address_in(process.stdout)

@@ -1,6 +1,4 @@
-"""``channel test``, ``channel import`` and what ``channel list`` says of mailboxes: in plain words,
-as JSON, and by exit code.
-"""
+"""`channel test`, `channel import`, and mailboxes in `channel list`."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ def configure(cli, server):
 
 
 def failing(cli, *, code):
-    """The steps of a test that ends with this code, and those of them that fail."""
+    """Return the steps of a test that ends with this code, and those that fail."""
     done = cli("channel", "test", "desk", "--json")
     assert done.code == code, done.err
     told = json.loads(done.text)
@@ -146,7 +144,7 @@ def test_a_mail_that_is_owed_is_told(cli, server, configure):
 
 
 def test_an_unknown_mailbox_is_a_usage_error(cli, configure):
-    """Names that are there are listed."""
+    """The names of all mailboxes are listed."""
     for command in ("test", "import", "login"):
         done = cli("channel", command, "nobody")
         assert (done.code, "desk" in done.err) == (64, True)
@@ -202,7 +200,7 @@ def test_an_import_makes_tickets_oldest_first(cli, server, configure):
         for each in sorted(cli.json("ticket", "list")["tickets"], key=lambda each: each["number"])
     ]
     assert subjects == ["About first", "About a", "About b", "About c"]
-    assert cli("channel", "import", "desk").text == "0 mails taken in\n"
+    assert cli("channel", "import", "desk").text == "0 mails imported\n"
 
 
 def test_an_import_since_a_day_without_automation(cli, server, configure):
@@ -257,7 +255,7 @@ def test_a_mailbox_that_is_being_read_is_not_imported(cli, server, configure, cl
 
 
 def test_a_date_that_is_none_is_a_usage_error(cli, configure):
-    """--since takes a date."""
+    """--since must be a date."""
     assert cli("channel", "import", "desk", "--since", "yesterday").code == 64
 
 

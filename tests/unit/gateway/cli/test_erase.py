@@ -1,6 +1,4 @@
-"""``contact erase`` takes a person out of everything and leaves everybody else's mail alone, on
-each database.
-"""
+"""`contact erase` removes a person everywhere and leaves everybody else's mail alone."""
 
 from __future__ import annotations
 
@@ -42,7 +40,7 @@ def letter(
     subject="Printer",
     attached=0,
 ):
-    """A file with a mail."""
+    """Write a file with a mail."""
     mail = EmailMessage()
     mail["From"], mail["To"], mail["Subject"], mail["Message-ID"] = sender, to, subject, f"<{key}>"
     mail["Date"] = "Sun, 22 Nov 2026 09:00:00 +0000"
@@ -62,12 +60,12 @@ def letter(
 
 
 def arrive(cli, *paths):
-    """The mails come in by the real intake, all at once; the number of the ticket of each."""
+    """Receive and process mails at once; return the number of the ticket of each."""
     return asyncio.run(processed(cli, [path.read_bytes() for path in paths]))
 
 
 async def processed(cli, raws):
-    """Spooled, read in this process, decided and written."""
+    """Spool mails, read them in this process, and apply the decisions."""
     database = Database(cli.url, "test")
     try:
         ids = await spooled(cli, database, *raws)
@@ -85,7 +83,7 @@ async def processed(cli, raws):
 
 
 async def spooled(cli, database, *raws):
-    """Received and waiting; their ids."""
+    """Spool mails; return their ids."""
     spool = Spool(database, open_blobs(f"file://{cli.folder}/blobs"))
     return await spool.put(
         [AcceptedMail(raw, len(raw), hashlib.sha256(raw).hexdigest(), ENVELOPE) for raw in raws]
@@ -93,7 +91,7 @@ async def spooled(cli, database, *raws):
 
 
 async def wait(cli, raw):
-    """A mail is received and waits."""
+    """Receive a mail and let it wait."""
     database = Database(cli.url, "test")
     try:
         await spooled(cli, database, raw)
@@ -103,16 +101,14 @@ async def wait(cli, raw):
 
 @pytest.fixture
 def office(cli, clean_url):
-    """The command line, with large mail in files and the address of the database."""
+    """A command line with large mail in files, and the address of the database."""
     cli.setting("blobs__url", f"file://{cli.folder}/blobs")
     cli.url = clean_url
     return cli
 
 
 def stored(cli) -> bytes:
-    """Every byte of database, log and blobs on SQLite; on PostgreSQL every row of every table, and
-    the blobs.
-    """
+    """Return every byte of database, log and blobs on SQLite, every row on PostgreSQL."""
     kept = [path.read_bytes() for path in (cli.folder / "blobs").rglob("*") if path.is_file()]
     if cli.url.startswith("sqlite"):
         file = Path(cli.url.removeprefix("sqlite:///"))
@@ -123,7 +119,7 @@ def stored(cli) -> bytes:
 
 
 async def dumped(url: str) -> bytes:
-    """All rows as text, bytes as they are."""
+    """Return all rows as text, bytes as they are."""
     database = Database(url, "test")
     try:
         async with database.read() as connection:
@@ -140,7 +136,7 @@ async def dumped(url: str) -> bytes:
 
 
 def correspondence(cli) -> dict[str, int]:
-    """Ann alone, Ann with a large mail, Ann and Bob in one conversation, Bob alone, Bob about Ann."""
+    """Ann alone, Ann with a large mail, Ann and Bob on one thread, Bob alone, Bob about Ann."""
     mails = {
         "alone": letter(
             cli, ANN, "1@mail.example", f"My printer says {WORD}.", subject=f"The {WORD} printer"
@@ -289,7 +285,7 @@ def test_what_cannot_be_erased_is_refused(office):
 
 
 def test_twice_does_no_more_than_once(office):
-    """The second time nothing is known of her (65) and nothing changes."""
+    """The second time nothing is known of them (65) and nothing changes."""
     correspondence(office)
     office.json("contact", "erase", "ann@customer.example", "--yes")
     before = asyncio.run(dumped(office.url))
@@ -298,7 +294,7 @@ def test_twice_does_no_more_than_once(office):
 
 
 def test_who_writes_again_is_new(office):
-    """Mail that comes from her afterwards makes a contact and a ticket of its own."""
+    """Later mail from them makes a new contact and a new ticket."""
     sent = correspondence(office)
     office.json("contact", "set", "ann@customer.example", "--block", "on")
     office.json("contact", "erase", "ann@customer.example", "--yes")

@@ -1,4 +1,4 @@
-"""``inspect``: one line of JSON a file, exit 0, whatever the file is."""
+"""`inspect`: one line of JSON for each file and exit 0, whatever the file is."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def inspect(*files, trusted=()):
 
 
 def test_the_keys_are_those_of_the_interface(tmp_path):
-    """Interfaces.md 3, every key, ids without brackets, HTML sanitised."""
+    """interfaces.md 3: every key, ids without brackets, sanitised HTML."""
     (tmp_path / "a.eml").write_text(MAIL)
     (row,) = inspect(tmp_path / "a.eml", trusted=["mx.help.example"])
     assert row.keys() >= KEYS
@@ -72,7 +72,7 @@ def test_an_untrusted_header_gives_no_verdict(tmp_path):
     "content", [b"", b"\x00" * 100, b"\xff\xfe" * 50, b"no header\n", b"From: a@b.example"]
 )
 def test_any_content_gives_a_line(tmp_path, content):
-    """Nothing, binary, text: one line each, with what is wrong."""
+    """Nothing, binary or text: one line each, with its defects."""
     (tmp_path / "odd.eml").write_bytes(content)
     (row,) = inspect(tmp_path / "odd.eml")
     assert row["defects"]
@@ -88,7 +88,7 @@ def test_a_missing_file_and_a_folder_give_lines(tmp_path):
 
 
 def test_many_files_keep_their_order(tmp_path):
-    """A line a file, in the order given, though several are read at once."""
+    """One line for each file, in the order given, though read in parallel."""
     files = []
     for index in range(60):
         files.append(tmp_path / f"{index:03}.eml")
@@ -99,7 +99,7 @@ def test_many_files_keep_their_order(tmp_path):
 
 
 def test_a_page_for_people(tmp_path):
-    """Without JSON: the facts one looks for first, then the text."""
+    """Without --json: the main facts, then the text."""
     (tmp_path / "a.eml").write_text(MAIL)
     out = io.StringIO()
     assert run([str(tmp_path / "a.eml")], as_json=False, out=out) == 0

@@ -1,6 +1,4 @@
-"""`ticketgate outbox` and `agenda run` on an installation that has no smarthost: mail waits, is
-seen, stopped and put in line again (interfaces.md 2.2).
-"""
+"""`ticketgate outbox` and `agenda run` without a smarthost (interfaces.md 2.2)."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ KEYS = {
 
 @pytest.fixture
 def waiting(cli, ticket):
-    """A receipt, a reply to two people and one for later, all of ticket 1."""
+    """A receipt, a reply to two people, and a scheduled reply, all of ticket 1."""
     cli.json("workflow", "set", "Support", "New", "--enabled", "on")
     ticket("Fire", "--from", "Ann Example <ann@example.org>")
     cli.json("agenda", "run")
@@ -33,7 +31,7 @@ def waiting(cli, ticket):
 
 
 def test_list_has_the_keys_of_the_interface(cli, waiting):
-    """One line for each recipient of each mail, newest first; automatic mail names its template."""
+    """One line for each recipient, newest first; automatic mail names its template."""
     assert all(each.keys() == KEYS for each in waiting)
     assert [
         (each["recipient"], each["state"], each["automatic"], each["template"]) for each in waiting

@@ -9,9 +9,7 @@ from gateway.errors import Refused
 
 
 def test_channels_are_added_and_set(cli):
-    """interfaces.md 2.2: the keys of the list; lists of senders replace what stood there and can be
-    emptied; what is no address is refused.
-    """
+    """interfaces.md 2.2: keys of the list; sender lists are replaced and emptied."""
     cli.json("pipeline", "add", "Sales", "--status", "Lead:open", "--status", "Won:closed")
     added = cli.json(
         "channel",
@@ -83,9 +81,7 @@ def test_moving_a_channel_moves_its_new_tickets(cli):
 
 
 def test_users_and_their_addresses(cli):
-    """Addresses given count as verified and belong to one user; the password is never shown nor
-    kept as it is.
-    """
+    """Given addresses are verified and belong to one user; no password is shown or kept."""
     added = cli.json(
         "user",
         "add",
@@ -154,7 +150,7 @@ def test_passwords_are_verified_against_their_hash():
 
 
 def test_contacts_are_listed_shown_and_blocked(cli):
-    """A contact shows the tickets he asked for; blocked, his next mail is held back (E30)."""
+    """A contact shows their tickets; when blocked, their next mail is quarantined (E30)."""
     cli.replay("Ann <ann@customer.example>", "1")
     assert cli.json("contact", "list")["contacts"][0] == {
         "address": "ann@customer.example",
@@ -219,9 +215,7 @@ def test_mail_is_listed_explained_and_given_back(cli):
 
 
 def test_quarantined_mail_is_retried_discarded_and_retried_again(cli):
-    """A retry goes by the rules as they are now; a discarded mail stays where it is put until
-    somebody retries it.
-    """
+    """A retry uses the present rules; a discarded mail stays so until it is retried."""
     cli.json("channel", "set", "support@localhost", "--deny", "eve@evil.example")
     mail = cli.replay("eve@evil.example", "1")["mail_id"]
     again = cli.json("mail", "retry", mail)

@@ -1,4 +1,4 @@
-"""`ticketgate pipeline`: what it shows, and files that are imported as a whole or not at all."""
+"""`ticketgate pipeline`: what it shows, and imports of files, all or nothing."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_statuses_are_renamed_moved_and_deleted(cli):
 
 
 def test_an_export_imports_as_nothing_new(cli, tmp_path):
-    """What export writes is TOML, and importing it changes nothing."""
+    """An exported file is TOML, and importing it changes nothing."""
     cli.json(
         "pipeline", "add", 'Odd "name" \\ é', "--status", "Ein \t Tab:open", "--status", "Zu:closed"
     )
@@ -200,7 +200,7 @@ def test_an_import_that_is_refused_changes_nothing(cli, ticket, tmp_path):
         ("[[pipline]]\nname = 'x'\n", "unknown key 'pipline'"),
         (
             "[[pipeline]]\nname = ' '\nstatuses = []\ncolor = 1\n",
-            "unknown key 'color'; pipeline  : it needs a name; pipeline  : it needs statuses",
+            "unknown key 'color'; pipeline  : name is missing; pipeline  : statuses are missing",
         ),
         (
             "[[pipeline]]\nname = 'x'\nstatuses = [{name='a', state='ajar'}]\n",
@@ -208,7 +208,7 @@ def test_an_import_that_is_refused_changes_nothing(cli, ticket, tmp_path):
         ),
         (
             "[[pipeline]]\nname = 'x'\nstatuses = [{name='a', state='open', colour='red'}]\n",
-            "unknown keys colour",
+            "status 1: unknown key 'colour'",
         ),
         (
             "[[pipeline]]\nname = 'x'\nstatuses = [{name='a', state='open'}]\n",
@@ -216,7 +216,7 @@ def test_an_import_that_is_refused_changes_nothing(cli, ticket, tmp_path):
         ),
         (
             "[[pipeline]]\nname = 'x'\nclose_date = 'yes'\nstatuses = [{name='a', state='open'}]\n",
-            "close_date is true or false",
+            "close_date must be true or false",
         ),
         ("[[pipeline]]\nname = 'x'\nstatuses = [{name='a', state='open'}]\n" * 2, "twice"),
         (
@@ -229,7 +229,7 @@ def test_an_import_that_is_refused_changes_nothing(cli, ticket, tmp_path):
     ],
 )
 def test_a_wrong_file_is_65_and_says_what_is_wrong(cli, tmp_path, text, said):
-    """Everything that is wrong with a file is told at once, and nothing is changed."""
+    """All problems of a file are listed at once, and nothing is changed."""
     (tmp_path / "p.toml").write_text(text)
     refused = cli("pipeline", "import", tmp_path / "p.toml", "--yes")
     assert refused.code == 65
@@ -239,9 +239,7 @@ def test_a_wrong_file_is_65_and_says_what_is_wrong(cli, tmp_path, text, said):
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
 def test_without_a_terminal_an_import_has_to_be_told_what_to_do(cli, tmp_path):
-    """interfaces.md 2.3: no terminal and neither --yes nor --dry-run is 64, and so are both; a file
-    that is not there is 65.
-    """
+    """interfaces.md 2.3: without a terminal, neither or both of --yes and --dry-run is 64."""
     (tmp_path / "p.toml").write_text(PLAN)
     assert cli("pipeline", "import", tmp_path / "p.toml").code == 64
     assert cli("pipeline", "import", tmp_path / "p.toml", "--yes", "--dry-run").code == 64

@@ -1,4 +1,4 @@
-"""The console script as a process of its own: what only shows there."""
+"""The console script as a process of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCRIPT = Path(sys.executable).with_name("ticketgate")
 
 @pytest.fixture
 def script(tmp_path):
-    """Runs the installed script in an empty folder, with nothing set."""
+    """Run the installed script in an empty folder with nothing set."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("TICKETGATE_")
     }
@@ -37,9 +37,7 @@ def script(tmp_path):
 
 
 def test_a_fresh_folder_gets_its_database(script, tmp_path):
-    """interfaces.md 2.1: any command creates an absent embedded database; stdout holds one JSON
-    document, stderr nothing.
-    """
+    """interfaces.md 2.1: an absent embedded database is created; stdout holds only JSON."""
     listed = script("ticket", "list", "--json")
     assert (listed.returncode, json.loads(listed.stdout), listed.stderr) == (0, {"tickets": []}, "")
     assert (tmp_path / "var/ticketgate.db").exists()
@@ -76,9 +74,7 @@ def test_a_reader_that_leaves_early_is_no_error(script, tmp_path):
 
 
 def test_a_mistake_of_the_program_is_70(script, tmp_path):
-    """interfaces.md 2: what nobody foresaw, here a ticket in a status that does not exist, ends
-    with 70 and says where it happened.
-    """
+    """interfaces.md 2: an unforeseen error is 70, with the place where it happened."""
     script("ticket", "create", "--subject", "One")
     with closing(sqlite3.connect(tmp_path / "var/ticketgate.db")) as database:
         database.execute("UPDATE ticket SET status_id = 999")

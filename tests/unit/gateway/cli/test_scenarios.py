@@ -1,6 +1,4 @@
-"""Scenarios of people at the command line, on each database: named by their number and after what
-they promise.
-"""
+"""Scenarios of people at the command line, named by their numbers in scenarios.md."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`ticketgate template`: words of one's own, their preview on a ticket, and the tokens that nobody
-knows (interfaces.md 2.4).
-"""
+"""`ticketgate template`: own texts, previews on tickets, and unknown tokens (interfaces.md 2.4)."""
 
 from __future__ import annotations
 
@@ -171,7 +169,7 @@ def test_a_template_that_is_used_is_not_deleted(cli):
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
 def test_what_makes_no_sense_is_said(cli, tmp_path):
-    """64 for options that exclude each other, 65 for what is missing or is not there."""
+    """64 for options that exclude each other, 65 for what is missing or unknown."""
     assert cli("template", "set", "R", "--text", "x", "--text-file", tmp_path / "t").code == 64
     assert cli("template", "set", "R", "--transactional", "perhaps").code == 64
     assert cli("template", "set", "R", "--text", "only").code == 65

@@ -1,4 +1,4 @@
-"""One pass of all that a daemon does, again until nothing is due: for ``agenda run``."""
+"""Run all that a daemon does until nothing is due, for ``agenda run``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from gateway.outbox.webhook import Webhooks
     from gateway.outbox.worker import Outbox
 
-MOST_PASSES = 10_000  # at one instant; more would mean that work makes itself anew
+MOST_PASSES = 10_000  # at one instant; more would mean that work creates new work without end
 
 
-async def passes(opened: Installation, until: datetime | None = None) -> list[dict[str, Any]]:
-    """What was done, in order: mail in, then what is due, then mail out, until a pass finds
-    nothing.
+async def run_until_idle(
+    opened: Installation, until: datetime | None = None
+) -> list[dict[str, Any]]:
+    """Run passes until one finds nothing to do; return what was done, in order.
 
-    With ``until`` the time goes on then, from one thing that becomes due to the next, as it would
-    for a daemon, and stands at ``until`` in the end.
+    With ``until`` the clock is then advanced from one due time to the next, and ends at ``until``.
     """
     done: list[dict[str, Any]] = []
     work = _Work(opened, opened.agenda(), opened.outbox(), opened.webhooks())
@@ -44,7 +44,7 @@ async def passes(opened: Installation, until: datetime | None = None) -> list[di
 
 @dataclass(frozen=True)
 class _Work:
-    """All that can be due."""
+    """The workers of a daemon, run one after the other."""
 
     opened: Installation
     agenda: Agenda
@@ -52,7 +52,7 @@ class _Work:
     webhooks: Webhooks
 
     async def once(self) -> list[dict[str, Any]]:
-        """One pass."""
+        """Run one pass: incoming mail, the agenda, outgoing mail, webhooks."""
         found = [
             *await _mail_in(self.opened),
             *(_row(each.what, each.ticket, each.detail) for each in await self.agenda.run_due()),
@@ -68,8 +68,9 @@ class _Work:
         return found
 
     async def next_due(self) -> datetime | None:
-        """When the next thing will be due that is not now; what another process has in hand is due,
-        and not ours to wait for.
+        """Return the next due time after now, None where there is none.
+
+        Work that is due already is held by another process and not waited for.
         """
         found = [
             await self.agenda.next_due(),

@@ -1,8 +1,6 @@
-"""The HTML of stored messages, read out of the raw mail when somebody asks for it: it is not stored
-a second time.
+"""Read the HTML of stored messages from their raw mail; it is stored nowhere else.
 
-It comes sanitised out of a reading process that can be killed. A mail that cannot be read, or whose
-raw form is gone, has none.
+A reading process sanitises it. A mail that cannot be read, or whose raw form is gone, has none.
 """
 
 from __future__ import annotations
@@ -18,11 +16,11 @@ from gateway.intake.sandbox.jobs import ReadJob
 if TYPE_CHECKING:
     from gateway.store.tickets.threads import MessageRow
 
-CHUNK = 8  # mails a reading process takes at a time
+CHUNK = 8  # mails given to a reading process at a time
 
 
 async def html_of(opened: Installation, rows: Sequence[MessageRow]) -> dict[int, str | None]:
-    """The sanitised HTML of each message that came as mail or went out as one, by message id."""
+    """Return the sanitised HTML of each message that was received or sent as mail, by id."""
     from gateway.store.tickets import pending_outgoing
 
     async with opened.database.read() as connection:

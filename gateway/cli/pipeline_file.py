@@ -1,8 +1,7 @@
-"""Pipelines as TOML: what ``pipeline export`` writes and ``pipeline import`` reads; the keys are
-those of ``pipeline show --json``.
+"""Write and read pipelines as TOML, with the keys of ``pipeline show --json``.
 
-What can go wrong: the file cannot be read, is no TOML, has keys or values that mean nothing.
-Everything that is wrong is told at once (exit 65).
+A file that cannot be read, is not TOML or has unknown keys or values is Invalid (exit 65), with all
+problems at once.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any
 
 from core.pipeline import Pipeline
 from gateway.desk.pipelines import PipelinePlan, StatusPlan, Switches
-from gateway.errors import Refused
+from gateway.errors import Invalid
 
 STATES = ("open", "closed")
 KEYS = {
@@ -30,12 +29,12 @@ KEYS = {
 }
 
 
-def written(pipelines: Iterable[Pipeline]) -> str:
-    """The file of these pipelines."""
-    return "\n".join(_written(each) for each in pipelines)
+def toml_of(pipelines: Iterable[Pipeline]) -> str:
+    """Return the file of these pipelines."""
+    return "\n".join(_table(each) for each in pipelines)
 
 
-def _written(pipeline: Pipeline) -> str:
+def _table(pipeline: Pipeline) -> str:
     def target(status_id: int | None) -> str:
         return _text(pipeline.status(status_id).name if status_id is not None else "off")
 
@@ -66,69 +65,69 @@ def _flag(value: bool) -> str:
     return "true" if value else "false"
 
 
-def read(file: Path) -> list[PipelinePlan]:
-    """The plans in a file; Refused with everything that is wrong in it."""
+def read_plans(file: Path) -> list[PipelinePlan]:
+    """Return the plans in a file; Invalid with all problems of it."""
     try:
         given = tomllib.loads(file.read_bytes().decode())
     except OSError as error:
-        raise Refused(f"{file} cannot be read: {error.strerror}") from None
+        raise Invalid(f"cannot read {file}: {error.strerror}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Refused(f"{file} is not TOML: {error}") from None
-    wrong = [f"unknown key {key!r}" for key in given if key != "pipeline"]
+        raise Invalid(f"{file} is not TOML: {error}") from None
+    problems = [f"unknown key {key!r}" for key in given if key != "pipeline"]
     tables = given.get("pipeline")
     if (
         not isinstance(tables, list)
         or not tables
         or not all(isinstance(each, dict) for each in tables)
     ):
-        raise Refused("; ".join([*wrong, "the file has no [[pipeline]]"]))
+        raise Invalid("; ".join([*problems, "the file has no [[pipeline]] table"]))
     for number, table in enumerate(tables, 1):
-        wrong.extend(
+        problems.extend(
             f"pipeline {table.get('name') or number}: {problem}" for problem in _problems(table)
         )
     names = [str(table.get("name")).casefold() for table in tables]
-    wrong.extend(
-        f"pipeline {name} stands there twice"
+    problems.extend(
+        f"pipeline {name} occurs twice"
         for name in sorted({each for each in names if names.count(each) > 1})
     )
-    if wrong:
-        raise Refused("; ".join(wrong))
+    if problems:
+        raise Invalid("; ".join(problems))
     return [_plan(table) for table in tables]
 
 
 def _problems(table: dict[str, Any]) -> list[str]:
-    wrong = [f"unknown key {key!r}" for key in table if key not in KEYS]
+    problems = [f"unknown key {key!r}" for key in table if key not in KEYS]
     if not isinstance(table.get("name"), str) or not table["name"].strip():
-        wrong.append("it needs a name")
-    wrong.extend(
-        f"{key} is true or false"
+        problems.append("name is missing")
+    problems.extend(
+        f"{key} must be true or false"
         for key in ("close_date", "allow_back", "relay")
         if not isinstance(table.get(key, True), bool)
     )
-    wrong.extend(
-        f"{key} is a status or off"
+    problems.extend(
+        f"{key} must be a status or off"
         for key in ("on_email_sent", "on_customer_reply")
         if not isinstance(table.get(key, ""), str)
     )
     if table.get("strangers", "move") not in ("move", "flag"):
-        wrong.append("strangers is move or flag")
+        problems.append("strangers must be move or flag")
     statuses = table.get("statuses")
     if not isinstance(statuses, list) or not statuses:
-        return [*wrong, "it needs statuses"]
+        return [*problems, "statuses are missing"]
     for number, status in enumerate(statuses, 1):
         if (
             not isinstance(status, dict)
             or not isinstance(status.get("name"), str)
             or status.get("state") not in STATES
         ):
-            wrong.append(f"status {number} needs a name and a state, open or closed")
+            problems.append(f"status {number} needs a name and a state, open or closed")
         elif unknown := status.keys() - {"name", "state", "was", "position"}:
-            wrong.append(f"status {number} has unknown keys {', '.join(sorted(unknown))}")
+            problems.append(f"status {number}: unknown key {', '.join(map(repr, sorted(unknown)))}")
         elif not isinstance(status.get("was", ""), str) or not isinstance(
             status.get("position", 1), int
         ):
-            wrong.append(f"status {number}: was is a name, position a number")
-    return wrong
+            problems.append(f"status {number}: was must be a name, position a number")
+    return problems
 
 
 def _plan(table: dict[str, Any]) -> PipelinePlan:

@@ -1,8 +1,8 @@
-"""Commands that act print ticket, message and changes with --json, also where no ticket was touched
-(interfaces.md 2.1).
-"""
+"""Acting commands print ticket, message and changes with --json (interfaces.md 2.1)."""
 
 from __future__ import annotations
+
+import pytest
 
 FLOW = (
     '[[workflow]]\npipeline = "Sales"\nstatus = "Lead"\nenabled = true\nactions = [{id = '
@@ -11,9 +11,7 @@ FLOW = (
 
 
 def test_acting_commands_have_the_common_keys(cli, tmp_path):
-    """A program that reads what acts finds the same three keys everywhere, beside those of the
-    command.
-    """
+    """Every act prints the same three keys beside its own."""
     cli.replay("ann@customer.example", "1")
     (tmp_path / "flow.toml").write_text(FLOW)
     place = ("Sales", "Lead")
@@ -62,14 +60,52 @@ def test_acting_commands_have_the_common_keys(cli, tmp_path):
 
 
 def test_an_imported_pipeline_has_the_common_keys(cli, tmp_path):
-    """`pipeline import` reads what export wrote, and tells the same way."""
+    """`pipeline import` reads what export wrote, and prints the common keys."""
     (tmp_path / "all.toml").write_text(cli("pipeline", "export").text)
     done = cli.json("pipeline", "import", tmp_path / "all.toml", "--yes")
     assert done == {"ticket": None, "message": None, "changes": [], "diff": "", "changed": False}
 
 
 def test_showing_commands_stay_as_they_are(cli):
-    """What only shows has no changes to tell of."""
+    """Commands that only show print no changes."""
     assert "changes" not in cli.json(
         "pipeline", "show", cli.json("pipeline", "list")["pipelines"][0]["name"]
     )
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pipeline add Sales --status Lead:open --status Won:closed",
+        "pipeline set Support --close-date off",
+        "pipeline status add Support Lost --state closed",
+        "pipeline status set Support New --state closed",
+        "pipeline status rename Support New Fresh",
+        "pipeline status move Support New --position 2",
+        "pipeline status delete Support New",
+        "channel add sales@localhost",
+        "channel set support@localhost --tickets off",
+        "contact set ann@customer.example --block on",
+        "contact erase ann@customer.example --yes",
+        "user add olga@ours.example --name Olga",
+        "user set bea@ours.example --role admin",
+        "template set Reminder --subject x --text x",
+        "template delete Reminder",
+        "workflow set Support New --enabled on",
+        "mail retry 1",
+        "mail release 1",
+        "mail discard 1",
+        "outbox cancel 1",
+        "outbox retry 1",
+        "ticket note 1 --text x",
+    ],
+)
+def test_nobody_acts_as_a_user_who_is_not_there(cli, line):
+    """--as reaches the act: an unknown address is 65, and nothing was changed."""
+    cli.json("user", "add", "bea@ours.example", "--name", "Bea")
+    cli.replay("ann@customer.example", "1")
+    refused = cli(*line.split(), "--as", "nobody@ours.example")
+    assert (refused.code, refused.text) == (65, "")
+    assert "nobody@ours.example" in refused.err
+    assert cli(*line.split()).code in (0, 65)

@@ -1,8 +1,6 @@
-"""Workflows as TOML: what ``workflow export`` writes and ``workflow import`` reads (interfaces.md
-2.4), and what an import would change.
+"""Write, read and compare workflows as TOML (interfaces.md 2.4).
 
-What can go wrong: the file cannot be read, is no TOML, has keys that mean nothing. Everything that
-is wrong is told at once (exit 65).
+A file that cannot be read, is not TOML or has unknown keys is Invalid (exit 65), with all problems.
 """
 
 from __future__ import annotations
@@ -17,49 +15,50 @@ from pathlib import Path
 from typing import Any
 
 from gateway.desk.workflows import WorkflowPlan
-from gateway.errors import Refused
+from gateway.errors import Invalid
 
 KEYS = ("enabled", "re_enroll", "on_leave", "exclude_sources", "filter", "unenroll_when", "window")
 
 
-def read(file: Path) -> tuple[list[WorkflowPlan], list[str]]:
-    """(plans, problems) of a file: what its tables say wrong, for whoever also knows what is wrong
-    with the plans. Refused when it has no tables.
+def read_plans(file: Path) -> tuple[list[WorkflowPlan], list[str]]:
+    """Return the plans in a file and its problems; Invalid where it has no [[workflow]] tables.
+
+    The caller adds the problems of the plans, so that all are shown at once.
     """
     try:
         given = tomllib.loads(file.read_bytes().decode())
     except OSError as error:
-        raise Refused(f"{file} cannot be read: {error.strerror}") from None
+        raise Invalid(f"cannot read {file}: {error.strerror}") from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise Refused(f"{file} is no TOML: {error}") from None
+        raise Invalid(f"{file} is not TOML: {error}") from None
     rows = given.get("workflow")
     if given.keys() != {"workflow"} or not isinstance(rows, list) or not rows:
-        raise Refused(f"{file}: a list of [[workflow]] tables is expected, and nothing else")
-    wrong: list[str] = []
+        raise Invalid(f"{file} must hold [[workflow]] tables and nothing else")
+    problems: list[str] = []
     plans = [
         plan
         for number, row in enumerate(rows, 1)
-        if (plan := _plan(row, number, wrong)) is not None
+        if (plan := _plan(row, number, problems)) is not None
     ]
     named = Counter((plan.pipeline.casefold(), plan.status.casefold()) for plan in plans)
-    wrong += [
-        f"{pipeline} / {status} is there twice"
+    problems += [
+        f"{pipeline} / {status} occurs twice"
         for (pipeline, status), count in named.items()
         if count > 1
     ]
-    return plans, wrong
+    return plans, problems
 
 
-def _plan(row: Any, number: int, wrong: list[str]) -> WorkflowPlan | None:
+def _plan(row: Any, number: int, problems: list[str]) -> WorkflowPlan | None:
     if (
         not isinstance(row, dict)
         or not isinstance(row.get("pipeline"), str)
         or not isinstance(row.get("status"), str)
     ):
-        wrong.append(f"workflow {number}: pipeline and status are needed")
+        problems.append(f"workflow {number}: pipeline or status is missing")
         return None
     unknown = row.keys() - {"pipeline", "status", "actions", *KEYS}
-    wrong.extend(f"workflow {number}: there is no key {key!r}" for key in sorted(unknown))
+    problems.extend(f"workflow {number}: unknown key {key!r}" for key in sorted(unknown))
     return WorkflowPlan(
         row["pipeline"],
         row["status"],
@@ -69,9 +68,7 @@ def _plan(row: Any, number: int, wrong: list[str]) -> WorkflowPlan | None:
 
 
 def _plain(value: Any) -> Any:
-    """A value of TOML as JSON has it: dates and times as text. TOML wants seconds in a time of day,
-    our delays have none.
-    """
+    """Return a TOML value as in JSON: dates and times as text, times without zero seconds."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -81,12 +78,12 @@ def _plain(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime | date) else value
 
 
-def written(rows: Iterable[Mapping[str, Any]]) -> str:
-    """The file of these workflows, as :func:`gateway.cli.workflow_runs.described` gives them."""
-    return "\n".join(_written(row) for row in rows)
+def toml_of(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the file of workflows given by :func:`gateway.cli.show_workflow.described`."""
+    return "\n".join(_table(row) for row in rows)
 
 
-def _written(row: Mapping[str, Any]) -> str:
+def _table(row: Mapping[str, Any]) -> str:
     lines = [
         "[[workflow]]",
         f"pipeline = {_value(row['pipeline'])}",
@@ -130,7 +127,7 @@ def _key(key: str) -> str:
 def differences(
     before: Mapping[tuple[str, str], Mapping[str, Any]], plans: Sequence[WorkflowPlan]
 ) -> list[str]:
-    """Line by line what an import changes; empty where it changes nothing."""
+    """Return what an import changes as lines of a diff, empty where it changes nothing."""
     found: list[str] = []
     for plan in plans:
         known = next(

@@ -1,0 +1,42 @@
+"""What an act changed, in the shape that all acting commands print (interfaces.md 2.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from gateway.cli.opening import run
+from gateway.daemon.assemble import Installation
+
+if TYPE_CHECKING:
+    from gateway.desk.tickets import ActResult
+
+
+async def acted(opened: Installation, outcome: ActResult) -> dict[str, Any]:
+    """Return ``{"ticket", "message", "changes"}``.
+
+    Where several tickets were changed, ``ticket`` is None and ``tickets`` lists them.
+    """
+    from gateway.desk import views
+
+    async with opened.database.read() as connection:
+        shown = await views.some(connection, outcome.tickets)
+    return {
+        "ticket": shown[0] if len(shown) == 1 else None,
+        "message": views.message(outcome.message) if outcome.message is not None else None,
+        "changes": [views.event(each) for each in outcome.events],
+    } | ({"tickets": shown} if len(shown) > 1 else {})
+
+
+def run_act(
+    context: typer.Context, act: Callable[[Installation], Awaitable[ActResult]]
+) -> tuple[dict[str, Any], ActResult]:
+    """Run an act; return the document for ``--json`` and the result itself."""
+
+    async def whole(opened: Installation) -> tuple[dict[str, Any], ActResult]:
+        outcome = await act(opened)
+        return await acted(opened, outcome), outcome
+
+    return run(context, whole)

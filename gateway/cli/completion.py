@@ -1,0 +1,30 @@
+"""``completion SHELL``: print the script that makes a shell complete our command lines."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from gateway.cli.group import App
+from gateway.cli.opening import explained
+from gateway.cli.option_values import one_of
+
+SHELLS = ("bash", "zsh", "fish")
+app = App("Print a script for completion in a shell.")
+
+
+@app.command()
+def completion(
+    shell: Annotated[str, typer.Argument(metavar="|".join(SHELLS), help="The shell.")],
+) -> None:
+    """Print a script for completion in a shell, as in: source <(ticketgate completion bash)."""
+    from typer._completion_shared import get_completion_script
+
+    with explained():
+        one_of("SHELL", shell, SHELLS)
+    print(
+        get_completion_script(
+            prog_name="ticketgate", complete_var="_TICKETGATE_COMPLETE", shell=shell
+        )
+    )

@@ -1,0 +1,113 @@
+"""Groups and commands with plain help pages: a flag shows no value, everything else what to type.
+
+Pages are text without markup, so ``[[imap]]`` in a sentence stays as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+F = TypeVar("F", bound=Callable[..., Any])
+HELP = {"help_option_names": ["-h", "--help"]}
+PARSER_ERROR: Any = typer.BadParameter.__base__  # the only one of its family that typer exports
+
+
+def _record(param: Any) -> tuple[str, str]:
+    """Return the left and the right column of an option or argument on a help page."""
+    is_option = param.param_type_name == "option"
+    name = ", ".join(sorted(param.opts, key=len)) if is_option else param.metavar
+    if is_option and not param.is_flag:
+        name += f" {param.metavar}"
+    text = param.help or ""
+    if param.default not in (None, "", False):
+        text += f" Default: {param.default}."
+    return name, f"{text} Required." if is_option and param.required else text
+
+
+def _usage(command: Any, ctx: Any) -> list[str]:
+    """Return the words of the usage line after the command: arguments and required options."""
+    words: list[str] = []
+    for param in command.get_params(ctx):
+        if param.param_type_name == "argument":
+            words.append(param.metavar if param.required else f"[{param.metavar}]")
+        elif param.required:
+            words.append(f"{max(param.opts, key=len)} {param.metavar}")
+    return [*words, "[OPTIONS]"]
+
+
+def _write_params(command: Any, ctx: Any, formatter: Any) -> None:
+    params = command.get_params(ctx)
+    for heading, kind in (("Arguments", "argument"), ("Options", "option")):
+        rows = [_record(each) for each in params if each.param_type_name == kind]
+        if rows:
+            with formatter.section(heading):
+                formatter.write_dl(rows)
+
+
+@contextmanager
+def _context_known(ctx: Any) -> Iterator[None]:
+    """Give errors of the parser the context they were raised in, where they have none."""
+    try:
+        yield
+    except PARSER_ERROR as error:
+        error.ctx = error.ctx or ctx
+        raise
+
+
+class PlainCommand(TyperCommand):
+    """A command with a plain help page."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the usage line."""
+        return _usage(self, ctx)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse; errors know the command they belong to."""
+        with _context_known(ctx):
+            return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments and options."""
+        _write_params(self, ctx, formatter)
+
+
+class PlainGroup(TyperGroup):
+    """A group of commands with a plain help page."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:  # noqa: ARG002  # typer's signature
+        """Return the usage line."""
+        return ["[OPTIONS]", "COMMAND ..."]
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse; errors know the command they belong to."""
+        with _context_known(ctx):
+            return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write options, then commands."""
+        _write_params(self, ctx, formatter)
+        self.format_commands(ctx, formatter)
+
+
+class App(typer.Typer):
+    """The commands of one module; ``text`` is the sentence on the page of the group."""
+
+    def __init__(self, text: str, **settings: Any) -> None:
+        super().__init__(
+            **{"cls": PlainGroup, **settings},
+            help=text,
+            no_args_is_help=True,
+            add_completion=False,
+            rich_markup_mode=None,
+            pretty_exceptions_enable=False,
+            context_settings=HELP,
+        )
+
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
+        """Register a function as a command."""
+        return super().command(name, cls=PlainCommand, context_settings=HELP, **settings)

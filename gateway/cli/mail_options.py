@@ -1,0 +1,101 @@
+"""Options and output that the commands that send mail share (interfaces.md 2.1, 2.2)."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gateway.cli.act_result import run_act
+from gateway.cli.output import emit, paragraph
+from gateway.cli.show_ticket import sentence
+from gateway.errors import Invalid
+
+if TYPE_CHECKING:
+    from gateway.compose.mime import File
+    from gateway.desk.correspondence import CorrespondenceDesk
+    from gateway.desk.tickets import ActResult
+
+Text = Annotated[
+    str, typer.Option("--text", metavar="TEXT", help="The text of the mail; - reads it from stdin.")
+]
+HtmlFile = Annotated[
+    Path | None,
+    typer.Option("--html-file", metavar="FILE", help="A file with the HTML form of the text."),
+]
+Attach = Annotated[
+    list[Path] | None,
+    typer.Option("--attach", metavar="FILE", help="Attach a file; may be repeated."),
+]
+RequiredTo = Annotated[
+    list[str], typer.Option("--to", metavar="ADDRESS", help="A recipient; may be repeated.")
+]
+To = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--to", metavar="ADDRESS", help="A recipient instead of the default; may be repeated."
+    ),
+]
+Cc = Annotated[
+    list[str] | None,
+    typer.Option("--cc", metavar="ADDRESS", help="A further recipient of a copy; may be repeated."),
+]
+RequiredSubject = Annotated[
+    str, typer.Option("--subject", metavar="TEXT", help="The subject of the mail.")
+]
+
+
+def text_of(given: str) -> str:
+    """Return the text of an option, read from stdin for ``-``."""
+    return typer.get_text_stream("stdin").read() if given == "-" else given
+
+
+def html_of(file: Path | None) -> str | None:
+    """Return the content of a text file; Invalid where it cannot be read."""
+    return _content(file).decode("utf-8", "replace") if file is not None else None
+
+
+def files_of(paths: list[Path] | None) -> tuple[File, ...]:
+    """Return the files to attach; Invalid where one cannot be read."""
+    from gateway.compose.mime import File
+
+    return tuple(
+        File(
+            path.name,
+            mimetypes.guess_type(path.name)[0] or "application/octet-stream",
+            _content(path),
+        )
+        for path in paths or ()
+    )
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise Invalid(f"cannot read {path}: {error.strerror}") from None
+
+
+def send(
+    context: typer.Context,
+    act: Callable[[CorrespondenceDesk], Awaitable[ActResult]],
+    actor: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Send, and print what it changed: ``{"ticket", "message", "changes"}`` as JSON."""
+    document, outcome = run_act(context, lambda opened: act(opened.correspondent(actor)))
+    if as_json:
+        emit(document)
+        return
+    if outcome.message is None:
+        print("scheduled: outbox list shows it, outbox cancel stops it")
+    else:
+        people = [each["address"] for part in ("to", "cc") for each in outcome.message.head[part]]
+        print(paragraph(f"queued for {', '.join(people)}"))
+    for each in outcome.events:
+        if each.type == "status_changed":
+            print(sentence(each.ticket, each.type, each.before, each.after, each.detail))
