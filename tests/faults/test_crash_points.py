@@ -1,5 +1,5 @@
 """The daemon dies in one certain system call on the way of one mail, at each of them in turn
-(reliability.md 3, crash at each system call).
+(reliability.md section 3, crash at each system call).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """Clients that vanish, stand still or hang up anywhere in a dialog: only a mail that was sent to
-its end is ever stored (reliability.md 3, network).
+its end is ever stored (reliability.md section 3, network).
 """
 
 from __future__ import annotations

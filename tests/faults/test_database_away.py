@@ -1,5 +1,5 @@
 """The database is away, busy or comes back: mail stays with its sender meanwhile, and nothing is
-lost or doubled (reliability.md 3).
+lost or doubled (reliability.md section 3).
 """
 
 from __future__ import annotations

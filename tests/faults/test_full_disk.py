@@ -1,5 +1,5 @@
 """A disk that is full or broken: the mail stays with its sender or is stored, and everything goes
-on by itself (reliability.md 1, items 1 and 27).
+on by itself (reliability.md 1 and 27).
 """
 
 from __future__ import annotations

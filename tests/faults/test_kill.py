@@ -1,5 +1,5 @@
 """kill -9 in a loop under load: nothing acknowledged is lost, nothing becomes two (reliability.md
-1, items 1-3, and section 3).
+1 to 3, section 3).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@ is lost, and twice only what is counted.
 
 A customer writes, gets a receipt, an agent answers by a command, the customer answers, waits out a
 delay, and is written to; some addresses are refused by the server for good, some send the agent's
-mail back. All the while the daemon is killed at random moments (reliability.md 1, item 26, and
+mail back. All the while the daemon is killed at random moments (reliability.md 26,
 section 3).
 """
 

@@ -1,10 +1,9 @@
 """Whatever commit a process dies before or after on the way of a mail out: nothing is lost, and
 twice is only what the server had and we had not noted.
 
-A small life of two tickets (receipt, answer, delay, mail for later, refusal, word to the agent) is
-lived again and again; each time the process dies at another transaction, before it commits or
-directly after. Then two agendas do the same work at once (reliability.md 3, logical edges and two
-nodes).
+A run through two tickets (receipt, answer, delay, mail for later, refusal, notice to the agent) is
+repeated; each time the process dies at another transaction, before it commits or directly after.
+Then two agendas do the same work at once (reliability.md section 3, logical edges and two nodes).
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 """A mail on which the reading process dies: it becomes a ticket all the same, its raw form is kept,
-and the queue goes on (reliability.md 1, item 14).
+and the queue goes on (reliability.md 14).
 """
 
 from __future__ import annotations

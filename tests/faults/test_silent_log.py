@@ -1,4 +1,4 @@
-"""What is in a mail, and what is secret, is never in the log (reliability.md 1, item 30)."""
+"""What is in a mail, and what is secret, is never in the log (reliability.md 30)."""
 
 from __future__ import annotations
 

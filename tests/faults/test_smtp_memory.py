@@ -1,5 +1,5 @@
 """Floods of every shape, seen from outside the process: memory, time, and what is left behind
-(reliability.md 1, item 6).
+(reliability.md 6).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
-RESIDENT = 512 * MIB  # of the whole process, reliability.md 1, item 6
+RESIDENT = 512 * MIB  # of the whole process, reliability.md 6
 A_SESSION = 1 * MIB
 STALL = 0.050  # seconds
 

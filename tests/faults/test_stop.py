@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.faults.conftest import Daemon
 
-DRAIN_SECONDS = 60.0  # reliability.md 1, item 30
+DRAIN_SECONDS = 60.0  # reliability.md 30
 
 
 def test_sigterm_finishes_what_is_in_hand(make_daemon: Callable[..., Daemon]) -> None:

@@ -1,5 +1,5 @@
 """Two daemons on one PostgreSQL, one killed under load: nothing lost, nothing twice, and
-conversations stay whole (reliability.md 3, two nodes).
+conversations stay whole (reliability.md section 3, two nodes).
 """
 
 from __future__ import annotations

@@ -177,7 +177,7 @@ def stored(url: str, blobs: Path) -> list[Stored]:
 @dataclass(slots=True)
 class Ledger:
     """The log of outside clients: what was sent to its end, and what was acknowledged. It judges
-    the store (reliability.md 3).
+    the store (reliability.md section 3).
     """
 
     ended: dict[str, bytes] = field(

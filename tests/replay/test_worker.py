@@ -1,5 +1,5 @@
 """What goes wrong while mail is filed hurts the guilty mail only, and nobody where the database is
-to blame (behaviour.md 2.7; reliability.md).
+to blame (behaviour.md 2.7; reliability.md 14).
 """
 
 from __future__ import annotations

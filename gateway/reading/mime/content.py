@@ -1,7 +1,7 @@
 """What of the part tree is the body and what is an attachment (RFC 2046 section 5, and what clients
 make of it).
 
-Text of an attached mail never mixes into the body (reliability.md 2). Of alternatives the plain
+Text of an attached mail never mixes into the body (reliability.md section 2). Of alternatives the plain
 text is read and the HTML shown. Attachments are hashed here and their content dropped; it is read
 out of the raw mail again when somebody asks.
 """

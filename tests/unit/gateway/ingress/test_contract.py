@@ -73,7 +73,7 @@ async def test_its_constructor_makes_nothing_else_that_its_methods_need(desk):
     ],
 )
 def test_what_must_not_be_inherited_is_ours(name):
-    """The stock versions of these have the faults that reliability.md 2 lists; none of them is
+    """The stock versions of these have the faults that reliability.md section 2 lists; none of them is
     reachable.
     """
     for protocol in (SMTP, LMTP):
