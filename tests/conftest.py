@@ -225,7 +225,7 @@ class Postgres:
 
 
 def _other_user() -> list[str]:
-    """PostgreSQL refuses to be run by root; Debian's package brings the user that it is meant for."""
+    """Return what runs a command as the user of Debian's package: PostgreSQL refuses root."""
     return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
 
 

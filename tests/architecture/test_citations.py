@@ -7,10 +7,7 @@ section of behaviour.md may be cited without the name of the page: E38, scenario
 
 from __future__ import annotations
 
-import ast
-import io
 import re
-import tokenize
 import tomllib
 from collections.abc import Iterator
 from functools import cache
@@ -18,16 +15,10 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-SPEC = ROOT / "docs/spec"
+from tests.architecture.source import MARKDOWN, ROOT, SOURCES, SPEC, TESTS, place, prose
+
 PAGES = {path.stem: path.read_text() for path in SPEC.glob("*.md")}
-FOLDERS = ("core", "config", "gateway", "tests")
-CODE = sorted(path for name in FOLDERS for path in (ROOT / name).rglob("*.py"))
 SCENARIOS = sorted((ROOT / "tests/replay").glob("*/scenario.toml"))
-MARKDOWN = [
-    *(path for path in sorted((ROOT / "docs").rglob("*.md")) if SPEC not in path.parents),
-    *(path for name in ("README.md", "CONTRIBUTING.md") if (path := ROOT / name).exists()),
-]
 
 NUMBERED = re.compile(r"^(\d+[a-z]?)\. ", re.MULTILINE)
 HEADING = re.compile(r"^#+ (\d+(?:\.\d+)?)\.? ", re.MULTILINE)
@@ -129,37 +120,6 @@ def wrong(text: str) -> Iterator[str]:
             yield path
 
 
-@cache
-def prose(path: Path) -> tuple[tuple[int, str], ...]:
-    """Return the docstrings and comments of a module, each as one line, with where it begins."""
-    return tuple(_prose(path.read_bytes()))
-
-
-def _prose(source: bytes) -> Iterator[tuple[int, str]]:
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            text = ast.get_docstring(node)
-            if text:
-                yield getattr(node, "lineno", 1), " ".join(text.split())
-    lines: list[str] = []
-    begin = last = 0
-    for token in tokenize.tokenize(io.BytesIO(source).readline):
-        if token.type != tokenize.COMMENT:
-            continue
-        text = re.sub(r"#? *noqa.*", "", token.string.lstrip("# "))
-        if token.start[0] != last + 1:
-            yield begin, " ".join(lines)
-            lines, begin = [], token.start[0]
-        lines.append(text)
-        last = token.start[0]
-    yield begin, " ".join(lines)
-
-
-def place(path: Path) -> str:
-    """Return a path relative to the project."""
-    return path.relative_to(ROOT).as_posix()
-
-
 def test_the_specification_is_read() -> None:
     """Rows, steps, items and scenarios are found, so the tests below do not pass for nothing."""
     assert {"E01", "E25b", "O16", "C01", "C1", "C20", "P12", "S14", "S8d", "INV14"} <= rows()
@@ -195,7 +155,7 @@ def test_a_citation_that_leads_nowhere_is_found(text: str) -> None:
     assert list(wrong(f"What it does ({text})."))
 
 
-@pytest.mark.parametrize("path", CODE, ids=place)
+@pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=place)
 def test_citations_in_code_resolve(path: Path) -> None:
     """Every citation in a docstring or comment names something that exists."""
     if path.name != "test_citations.py":
@@ -239,6 +199,6 @@ def test_links_between_pages_resolve(path: Path) -> None:
 def test_items_of_reliability_are_cited_in_one_form() -> None:
     """An item is cited as "reliability.md 26", never as "reliability.md 1, item 26"."""
     other = re.compile(r"reliability\.md (?:section )?1, items?\b")
-    texts = ((path, line, text) for path in CODE for line, text in prose(path))
+    texts = ((path, line, text) for path in (*SOURCES, *TESTS) for line, text in prose(path))
     found = [f"{place(path)}:{line}" for path, line, text in texts if other.search(text)]
     assert [each for each in found if not each.startswith("tests/architecture/")] == []

@@ -9,11 +9,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-PACKAGES = ("core", "config", "gateway")
-SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-TESTS = sorted((ROOT / "tests").rglob("*.py"))
-TREES = {path: ast.parse(path.read_bytes()) for path in SOURCES}
+from tests.architecture.source import PACKAGES, ROOT, SOURCES, TESTS, functions, place, tree
+
+TREES = {path: tree(path) for path in SOURCES}
 FILE_LINES = 500  # 350 is the hint, 500 the wall for a file that is one story
 FUNCTION_LINES = 60
 OURS = {*PACKAGES, "tests"}
@@ -86,11 +84,6 @@ DOORS = {
 }
 
 
-def place(path: Path) -> str:
-    """A path as it is written in the rules: relative to the project."""
-    return path.relative_to(ROOT).as_posix()
-
-
 def imported(path: Path) -> Iterator[str]:
     """The full names of all modules that a file imports, wherever in it."""
     for node in ast.walk(TREES[path]):
@@ -109,13 +102,6 @@ def called(tree: ast.AST) -> Iterator[tuple[int, str]]:
                 yield node.lineno, node.func.id
             elif isinstance(node.func, ast.Attribute):
                 yield node.lineno, node.func.attr
-
-
-def functions(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
-    """Every function of a file, methods and inner ones too."""
-    return (
-        node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    )
 
 
 def test_core_imports_the_pure_standard_library_only():
@@ -269,7 +255,7 @@ def test_every_test_says_what_it_promises(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=place)
 def test_every_module_says_what_it_is_for(path):
-    """Each module of the program opens with a docstring; an empty package file has nothing to say."""
+    """Each module of the program opens with a docstring; empty package files are left out."""
     assert not TREES[path].body or ast.get_docstring(TREES[path])
 
 
@@ -284,6 +270,6 @@ def sleeps(tree: ast.AST) -> Iterator[int]:
 
 
 def test_tests_do_not_sleep():
-    """A test waits for an event, never for the clock on the wall; only benches may let time pass."""
+    """A test waits for an event, never for a number of seconds; only benches may sleep."""
     trees = {path: ast.parse(path.read_bytes()) for path in TESTS if "bench" not in path.parts}
     assert [f"{place(path)}:{line}" for path, tree in trees.items() for line in sleeps(tree)] == []

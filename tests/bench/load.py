@@ -98,6 +98,11 @@ def deliver(job: Job, mail: bytes) -> bytes:
         return reply
 
 
+def _line(number: int, name: str, text: str) -> bytes:
+    """Return one line of the audit: number of the mail, time, name of its file, what happened."""
+    return f"{number}\t{time.time():.3f}\t{name}\t{text}\n".encode()
+
+
 def _session(
     job: Job, mails: Sequence[tuple[str, bytes]], numbers: int, audit: int, trouble: int
 ) -> None:
@@ -109,18 +114,12 @@ def _session(
             try:
                 reply = deliver(job, mail)
             except (OSError, Refused) as error:
-                os.write(
-                    trouble,
-                    f"{number}\t{time.time():.3f}\t{name}\t{type(error).__name__} {error}\n".encode(),
-                )
+                os.write(trouble, _line(number, name, f"{type(error).__name__} {error}"))
                 if not job.retry:
                     break
                 time.sleep(0.05)
                 continue
-            os.write(
-                audit,
-                f"{number}\t{time.time():.3f}\t{name}\t{reply.decode('ascii', 'replace').strip()}\n".encode(),
-            )
+            os.write(audit, _line(number, name, reply.decode("ascii", "replace").strip()))
             break
 
 

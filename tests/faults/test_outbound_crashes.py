@@ -30,8 +30,7 @@ from tests.replay.office import Received, Sink, answer, letter
 BEGIN = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 STEP = timedelta(
     minutes=3
-    # between two lives, longer than the delay and than any lease: a mail that was claimed twice waits
-    # until it is over
+    # between two runs: longer than the delay and than any lease
 )
 WORKFLOWS = """
 [[workflow]]
@@ -44,7 +43,10 @@ actions = [{ id = "receipt", kind = "send_email", template = "Ticket received" }
 pipeline = "Support"
 status = "Waiting on us"
 enabled = true
-actions = [{ id = "wait", kind = "delay", for = "1m" }, { id = "remind", kind = "send_email", template = "Ticket closed" }]
+actions = [
+    { id = "wait", kind = "delay", for = "1m" },
+    { id = "remind", kind = "send_email", template = "Ticket closed" },
+]
 """
 DSN = """\
 From: MAILER-DAEMON@{domain}\r

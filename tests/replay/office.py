@@ -1,8 +1,7 @@
-"""A desk that also sends: the world of these tests with its agenda and its outbox, and a real SMTP
-server that takes what goes out.
+"""A desk that also sends: a world with agenda and outbox, and a real SMTP server for outgoing mail.
 
-People act through :class:`CorrespondenceDesk` and :class:`WorkflowDesk`; :meth:`Office.run` does one pass
-of all that a daemon would do; what arrived is read at the server, as the customer's side gets it
+People act through :class:`CorrespondenceDesk` and :class:`WorkflowDesk`; :meth:`Office.run` does one
+pass of all a daemon would do. What arrived is read at the server, as the customer's side gets it
 (:class:`Received`), and answered from there (:func:`answer`).
 """
 
@@ -56,7 +55,7 @@ class Received:
 
 @dataclass
 class Sink:
-    """The server: what it took, and what it answers instead to a recipient, or at the end of data."""
+    """The SMTP server: the mail it took, its answers to recipients and at the end of data."""
 
     taken: list[Received] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)

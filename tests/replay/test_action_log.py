@@ -14,7 +14,7 @@ from gateway.desk.tickets import TicketDesk
 from gateway.errors import Refused
 from gateway.store.setup import workflow_history
 from tests.replay.office import Office
-from tests.replay.test_workflows import by_hand, outcomes, tag, tags, wait
+from tests.replay.workflows import by_hand, outcomes, tag, tags, wait
 from tests.replay.world import ZONE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -62,7 +62,7 @@ async def test_the_log_is_looked_through_once_an_hour(office: Office):
 
 
 async def test_what_a_run_that_goes_on_has_done_is_never_forgotten(office: Office):
-    """3.3: it says what is not to be done again; once the run is over, it goes the way of the rest."""
+    """3.3: the log of a run is kept while the run lasts, and expires after that like the rest."""
     await office.workflow("New", [tag("a"), wait("200d"), tag("b")])
     await by_hand(office)
     await office.run()

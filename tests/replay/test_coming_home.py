@@ -277,7 +277,7 @@ async def test_e29_a_delay_is_a_remark(office: Office):
 
 
 async def test_e29_success_and_read_receipts_change_nothing(office: Office):
-    """E29: "delivered" and "displayed" stand on the thread, and that is all; nobody answers them."""
+    """E29: "delivered" and "displayed" are noted on the thread; nothing answers them."""
     [sent] = await answered(office)
     own = sent.mail["Message-ID"]
     receipt = (

@@ -14,7 +14,7 @@ from gateway.desk.workflows import WorkflowPlan
 from gateway.errors import Refused
 from gateway.store.setup import workflow_history
 from tests.replay.office import Office
-from tests.replay.test_workflows import RECEIPT, by_hand, outcomes, states, tag, tags, wait
+from tests.replay.workflows import RECEIPT, by_hand, outcomes, states, tag, tags, wait
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 FORK: dict[str, Any] = {

@@ -116,7 +116,7 @@ def letter(name: str, sender: str, kind: Kind = "human", answers: str | None = N
 
 
 async def begin(world: World) -> None:
-    """A ticket of ann with bob in Cc, a conversation of hers without a ticket, and uma as an agent."""
+    """Make ann's ticket with bob in Cc, a conversation of hers without a ticket, and agent uma."""
     await start_again(world.database)
     world.clock.set(START)
     await world.file([letter("first", "ann")])

@@ -161,7 +161,7 @@ async def test_36_o09_a_reply_from_a_closed_ticket_reopens_it(office: Office):
 
 
 async def test_38_o11_a_scheduled_reply_moves_when_it_is_sent(office: Office):
-    """Scenario 38, O11: nothing happens today; tomorrow the mail goes out and the status follows."""
+    """Scenario 38, O11: nothing happens today; tomorrow the mail goes out and the status moves."""
     await office.mail(ANN)
     await office.person().reply(
         1, MailDraft("Tomorrow.", at=office.clock.now() + timedelta(days=1))
@@ -330,7 +330,7 @@ async def test_o05_who_gets_a_forward_may_be_known_already(office: Office):
 
 
 async def test_o10_the_chosen_status_wins_and_its_workflow_comes_after_the_reply(office: Office):
-    """O10: "Send & close" closes, A is not applied, and *Ticket closed* is queued after the reply."""
+    """O10: "Send & close" closes, A is not applied, *Ticket closed* is queued after the reply."""
     await office.switch_on("Closed")
     await office.mail(ANN)
     await office.reply(1, "All done.", status="Closed")

@@ -2,8 +2,8 @@
 test sets.
 
 Mails go in one by one (:meth:`World.mail`) or as one batch (:meth:`World.batch`); people act
-through :class:`gateway.desk.tickets.TicketDesk`; what became of it all is read back as the commands show
-it. :meth:`World.check` holds what must be true after anything (behaviour.md 2.7).
+through :class:`gateway.desk.tickets.TicketDesk`; results are read back as the commands show them.
+:meth:`World.check` asserts what must hold after anything (behaviour.md 2.7).
 """
 
 from __future__ import annotations
@@ -207,7 +207,7 @@ class World:
         return {name: await self.rows(name) for name in names}
 
     async def check(self) -> None:
-        """What must hold after anything: INV1, INV4, INV6, INV9, and that no row hangs in the air."""
+        """Assert what must hold after anything: INV1, INV4, INV6, INV9, and no orphaned rows."""
         async with self.database.read() as connection:
             desk = await load_desk(connection)
             held = {
