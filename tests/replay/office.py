@@ -1,7 +1,7 @@
-"""A desk that also sends: a world with agenda and outbox, and a real SMTP server for outgoing mail.
+"""A desk that also sends: a world with agenda and outbox, and a real SMTP server for its mail.
 
-People act through :class:`CorrespondenceDesk` and :class:`WorkflowDesk`; :meth:`Office.run` does one
-pass of all a daemon would do. What arrived is read at the server, as the customer's side gets it
+People act through :class:`CorrespondenceDesk` and :class:`WorkflowDesk`. :meth:`Office.run` does
+one pass of all a daemon would do. What arrived is read at the server, as customers get it
 (:class:`Received`), and answered from there (:func:`answer`).
 """
 
