@@ -13,7 +13,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -110,9 +110,11 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Turns every skip into a failure when everything is required, whoever asked for the skip."""
-    report: pytest.TestReport = yield
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn every skip into a failure when everything is required, whoever asked for the skip."""
+    report = yield
     if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"
@@ -197,7 +199,7 @@ class Postgres:
 
     def sql(self, statement: str) -> None:
         """Runs one statement in the maintenance database."""
-        command = [
+        command: list[str | Path] = [
             self.binaries / "psql",
             "-X",
             "-q",
@@ -218,7 +220,12 @@ class Postgres:
 
     def control(self, *arguments: str) -> None:
         """Runs pg_ctl on this server, as a user that PostgreSQL accepts."""
-        command = [self.binaries / "pg_ctl", "-D", self.folder / "data", *arguments]
+        command: list[str | Path] = [
+            self.binaries / "pg_ctl",
+            "-D",
+            self.folder / "data",
+            *arguments,
+        ]
         subprocess.run(
             [*_other_user(), *command], check=True, stdout=subprocess.DEVNULL, cwd=self.folder
         )
@@ -239,7 +246,7 @@ def postgres() -> Iterator[Postgres]:
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
     server = Postgres(folder=folder, binaries=binaries, port=open_port())
-    initdb = [
+    initdb: list[str | Path] = [
         binaries / "initdb",
         "-D",
         folder / "data",

@@ -36,7 +36,7 @@ def git_files() -> list[Path]:
 def test_checkers_are_content(check):
     """Style, format, types and the direction of imports are right everywhere."""
     program, *arguments = CHECKS[check]
-    command = [Path(sys.executable).with_name(program), *arguments]
+    command: list[str | Path] = [Path(sys.executable).with_name(program), *arguments]
     run = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280
     )

@@ -356,7 +356,7 @@ def own_server() -> Iterator[Postgres]:
         shutil.chown(folder, "postgres", "postgres")
         as_other = ["runuser", "-u", "postgres", "--"]
     server = Postgres(folder=folder, binaries=binaries, port=open_port())
-    initdb = [
+    initdb: list[str | Path] = [
         *as_other,
         binaries / "initdb",
         "-D",

@@ -204,14 +204,14 @@ class Traffic:
             )
             self._deliver(back.encode(), f"bounce-{number}@{domain}")
         else:
-            back = answer(
+            again = answer(
                 arrived,
                 "Thank you, and one more thing.",
                 BEGIN,
                 address,
                 Message_ID=f"<again-{number}@client.example>",
             )
-            self._deliver(back, f"again-{number}@client.example")
+            self._deliver(again, f"again-{number}@client.example")
 
     def _deliver(self, data: bytes, name: str) -> None:
         while not self.over.is_set():

@@ -151,8 +151,8 @@ def many(
         deadline = time.monotonic() + 300
         while ready.get_map() and time.monotonic() < deadline:
             for key, events in ready.select(1):
+                assert isinstance(key.fileobj, socket.socket)
                 connection = key.fileobj
-                assert isinstance(connection, socket.socket)
                 if events & selectors.EVENT_READ:
                     replies[connection] = connection.recv(512)
                     ready.unregister(connection)

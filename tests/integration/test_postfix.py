@@ -85,8 +85,8 @@ class Postfix:
 
     def run(self, *arguments: str) -> None:
         """The postfix command."""
-        command = [
-            shutil.which("postfix", path="/usr/sbin:/usr/bin"),
+        command: list[str | Path] = [
+            shutil.which("postfix", path="/usr/sbin:/usr/bin") or "postfix",
             "-c",
             self.folder,
             *arguments,

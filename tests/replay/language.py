@@ -26,11 +26,12 @@ import tomllib
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from core.model.message import address_key
+from core.model.ticket import Source
 from gateway.desk.tickets import NewTicket
-from gateway.errors import Refused, Rejected
+from gateway.errors import Rejected
 from gateway.store.setup import channels, pipelines, users
 from gateway.store.tickets import contacts
 from tests.replay.world import Json, World, days, told
@@ -71,7 +72,7 @@ class Acts:
     async def by(self, address: str) -> None:
         self.actor = address
 
-    async def create(self, subject: str, requester: str, source: str = "manual") -> None:
+    async def create(self, subject: str, requester: str, source: Source = "manual") -> None:
         await self.world.desk(self.actor).create(
             NewTicket(subject=subject, requester=requester, source=source)
         )
@@ -148,7 +149,7 @@ class Acts:
             elif setting == "tickets":
                 await channels.change(connection, channel, tickets=values[0] == "on")
             else:
-                await channels.change(connection, channel, **{setting: set(values)})
+                await channels.change(connection, channel, **cast("Json", {setting: set(values)}))
 
     async def add_pipeline(self, name: str, *statuses: str) -> None:
         steps: Any = [tuple(each.rsplit(":", 1)) for each in statuses]
@@ -219,7 +220,7 @@ async def _acted(step: Json, acts: Acts, where: str) -> Json | None:
     """
     line: Json | None = None
     todo: list[str] = step.get("do", [])
-    refusal: Refused | None = None
+    refusal: Rejected | None = None
     for each in todo:
         assert refusal is None, f"{where}{refusal}"
         try:

@@ -158,9 +158,11 @@ class Office:
     async def run(self) -> list[Ran | AttemptResult]:
         """One pass of all that a daemon would do, again until nothing is due."""
         done: list[Ran | AttemptResult] = []
-        while found := [*await self.agenda.run_due(), *await self.outbox.run_due()]:
-            done += found
-        return done
+        while True:
+            found = [*await self.agenda.run_due()], [*await self.outbox.run_due()]
+            if not any(found):
+                return done
+            done += [*found[0], *found[1]]
 
     async def later(self, **time: float) -> list[Ran | AttemptResult]:
         """Time goes on, then one pass."""

@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import open_port, require_program
 from tests.faults.witness import until
@@ -77,7 +78,12 @@ class Dovecot:
 
     def start(self) -> None:
         """Starts it and waits for the first greeting."""
-        command = [require_program("dovecot"), "-F", "-c", self.folder / "dovecot.conf"]
+        command: list[str | Path] = [
+            require_program("dovecot"),
+            "-F",
+            "-c",
+            self.folder / "dovecot.conf",
+        ]
         self.master = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -280,7 +286,7 @@ class Dovecot:
         """How many mails a folder holds."""
         with self.client(user) as client:
             status, [count] = client.select(folder_argument(folder), readonly=True)
-            return int(count) if status == "OK" else 0
+            return int(count or 0) if status == "OK" else 0
 
     def uidvalidity(self, user: str, folder: str = "INBOX") -> int:
         """The number that says whether UIDs still hold."""
@@ -323,7 +329,12 @@ class Dovecot:
 
     def doveadm(self, *arguments: str) -> None:
         """Runs a command of the administrator."""
-        command = [require_program("doveadm"), "-c", self.folder / "dovecot.conf", *arguments]
+        command: list[str | Path] = [
+            require_program("doveadm"),
+            "-c",
+            self.folder / "dovecot.conf",
+            *arguments,
+        ]
         subprocess.run(command, check=True, capture_output=True, timeout=30)
 
 
@@ -349,8 +360,9 @@ def dovecot(
     try:
         folder.chmod(0o755)
         place = "~/Maildir" if storage == "maildir" else "~/mail"
+        more: dict[str, Any] = dict(settings)
         server = Dovecot(
-            folder, open_port(), open_port(), **{"location": f"{storage}:{place}"} | settings
+            folder, open_port(), open_port(), **({"location": f"{storage}:{place}"} | more)
         )
         server.prepare()
         for user in users:

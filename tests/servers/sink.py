@@ -98,7 +98,7 @@ class Sink:
         """Ends every open connection without a word."""
         for session in list(self._open):
             if session.transport is not None:
-                session.transport.abort()
+                session.transport.abort()  # type: ignore[attr-defined]
 
     async def __aenter__(self) -> Self:
         await self.start()

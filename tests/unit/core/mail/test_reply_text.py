@@ -24,6 +24,7 @@ from core.mail.reply_text import (
     usable_id,
     with_signature,
 )
+from core.mail.threading import TicketRef
 from core.model.message import Address
 
 TAG = reply_tokens.tag(b"k" * 32, 12)
@@ -96,7 +97,7 @@ def test_any_subject_becomes_one_short_line_with_the_tag(parts: list[str]) -> No
     assert subject.encode()
     assert subject.lower().count(MARK) == 1
     assert f"[{OTHER}]" not in subject
-    assert reply_tokens.read_tag([b"k" * 32], subject) == reply_tokens.Address(12)
+    assert reply_tokens.read_tag([b"k" * 32], subject) == TicketRef(12)
     assert subject_of(subject, TAG) == subject
 
 

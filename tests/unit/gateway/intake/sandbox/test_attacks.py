@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from core.mail import reply_tokens
-from gateway.intake.sandbox.pool import Job, ReadFailure, Sandbox
+from gateway.intake.sandbox.pool import ReadFailure, ReadJob, Sandbox
 from gateway.reading import parse
 from gateway.reading.authentication import verdict
 
@@ -153,7 +153,7 @@ async def test_a_worker_that_was_taken_over_gains_nothing(taken, order):
     """
     box, proof = taken
     for _ in range(2):
-        found = await box.read_many([Job(b"order: " + order.encode())])
+        found = await box.read_many([ReadJob(b"order: " + order.encode())])
         assert isinstance(found[0], ReadFailure)
     assert not proof.exists()
     assert box.killed == 4

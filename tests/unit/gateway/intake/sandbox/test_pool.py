@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from core.model.message import Message
-from gateway.intake.sandbox.pool import Job, ReadFailure, Sandbox
+from gateway.intake.sandbox.pool import ReadFailure, ReadJob, Sandbox
 
 
 @pytest.fixture
@@ -50,13 +50,13 @@ def family(box):
 async def test_a_chunk_is_read_in_order(started, mail):
     """Sixteen mails as one task, answers in order, with what the job asked for."""
     box = await started(2)
-    jobs = [Job(mail(f"body {index}", subject=f"mail {index}")) for index in range(16)]
+    jobs = [ReadJob(mail(f"body {index}", subject=f"mail {index}")) for index in range(16)]
     found = await box.read_many(jobs)
     assert [each.subject for each in found if isinstance(each, Message)] == [
         f"mail {index}" for index in range(16)
     ]
     (shown,) = await box.read_many(
-        [Job(mail("<p>x</p>", kind="text/html"), null_sender=True, html=True)]
+        [ReadJob(mail("<p>x</p>", kind="text/html"), null_sender=True, html=True)]
     )
     assert isinstance(shown, Message)
     assert (shown.html, shown.kind) == ("<p>x</p>", "auto_generated")
@@ -98,16 +98,16 @@ async def test_only_the_guilty_mail_fails(started, mail, order, reason):
     )  # the others end by themselves or by their limit, however slow the machine is
     box = await started(1, reader="readers", wall=wall, cpu=1, memory=512 * 1024 * 1024)
     jobs = [
-        Job(mail(subject="first")),
-        Job(mail(subject=f"order: {order}")),
-        Job(mail(subject="last")),
+        ReadJob(mail(subject="first")),
+        ReadJob(mail(subject=f"order: {order}")),
+        ReadJob(mail(subject="last")),
     ]
     before, guilty, after = await box.read_many(jobs)
     assert isinstance(before, Message)
     assert isinstance(after, Message)
     assert isinstance(guilty, ReadFailure)
     assert any(word in guilty.reason for word in reason.split("|"))
-    (again,) = await box.read_many([Job(mail(subject="still alive"))])
+    (again,) = await box.read_many([ReadJob(mail(subject="still alive"))])
     assert isinstance(again, Message)
 
 
@@ -115,7 +115,7 @@ async def test_processor_time_is_limited_per_mail(started, mail):
     """A spinning mail is ended by its own limit, long before the wall."""
     box = await started(1, reader="readers", wall=600, cpu=1)
     async with asyncio.timeout(150):
-        (found,) = await box.read_many([Job(mail(subject="order: spin"))])
+        (found,) = await box.read_many([ReadJob(mail(subject="order: spin"))])
     assert isinstance(found, ReadFailure)
     assert "too much time" in found.reason
 
@@ -124,7 +124,7 @@ async def test_a_mail_gets_a_second_try(started, mail, tmp_path, monkeypatch):
     """A worker that died by chance does not cost a mail."""
     monkeypatch.setenv("TICKETGATE_TEST_ONCE", str(tmp_path / "once"))
     box = await started(1, reader="readers")
-    (found,) = await box.read_many([Job(mail(subject="order: once"))])
+    (found,) = await box.read_many([ReadJob(mail(subject="order: once"))])
     assert isinstance(found, Message)
     assert box.killed == 1
 
@@ -136,12 +136,12 @@ async def test_killed_from_outside_everything_comes_back(started, mail):
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
     found = await asyncio.gather(
-        *(box.read_many([Job(mail(subject=str(index)))]) for index in range(4))
+        *(box.read_many([ReadJob(mail(subject=str(index)))]) for index in range(4))
     )
     assert all(isinstance(each[0], Message) for each in found)
     os.kill(nursery, signal.SIGKILL)
     found = await asyncio.gather(
-        *(box.read_many([Job(mail(subject=str(index)))]) for index in range(4))
+        *(box.read_many([ReadJob(mail(subject=str(index)))]) for index in range(4))
     )
     assert all(isinstance(each[0], Message) for each in found)
 
@@ -151,8 +151,8 @@ async def test_a_cancelled_request_does_not_mix_answers(started, mail):
     box = await started(1, reader="readers")
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.2):
-            await box.read_many([Job(mail(subject="order: stall"))])
-    (found,) = await box.read_many([Job(mail(subject="next"))])
+            await box.read_many([ReadJob(mail(subject="order: stall"))])
+    (found,) = await box.read_many([ReadJob(mail(subject="next"))])
     assert isinstance(found, Message)
     assert found.subject == "next"
 
@@ -161,7 +161,7 @@ async def test_a_large_mail_passes(started, mail):
     """Twenty megabytes there, and an attachment of them back."""
     box = await started()
     raw = mail("x" * 20_000_000, kind="application/octet-stream; name=big.bin")
-    (found,) = await box.read_many([Job(raw)])
+    (found,) = await box.read_many([ReadJob(raw)])
     assert isinstance(found, Message)
     attachment, content = await box.attachment(raw, found.attachments[0].part)
     assert len(content) == attachment.size == 20_000_000
