@@ -100,6 +100,9 @@ def pytest_configure(config: pytest.Config) -> None:
         "sweep: one of the long sweeps; they run by `make test-sweep`, not by `make test`",
     )
     config.addinivalue_line("markers", "bench: measures speed; runs by `make bench`")
+    config.addinivalue_line(
+        "markers", "alone: measures time or memory under load; `make test` runs it after the rest"
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -147,15 +150,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 _given_ports: set[int] = set()
 
 
-def open_port() -> int:
-    """A TCP port of the loopback that was free a moment ago, and that this session has not given to
-    anybody before.
+def port_range(worker: str, workers: int) -> range:
+    """Return the ports that a worker of pytest-xdist ("gw0", "gw1", ...; "" for none) may give.
 
-    It lies below those that Linux itself gives to connections and to servers that ask for any port:
-    none of them takes it before its user does.
+    They lie below those that Linux gives to connections and to servers that ask for any port, so
+    that nobody takes one before its user does; no two workers share one.
     """
+    size = 22_000 // workers
+    first = 10_000 + size * int(worker.removeprefix("gw") or 0)
+    return range(first, first + size)
+
+
+PORTS = port_range(
+    os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+)
+
+
+def open_port() -> int:
+    """Return a free TCP port of the loopback that this process has not returned before."""
     while True:
-        port = 10_000 + secrets.randbelow(22_000)
+        port = secrets.choice(PORTS)
         with closing(socket.socket()) as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             if port not in _given_ports:

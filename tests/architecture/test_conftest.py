@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.conftest import port_range
+
 
 def _fill(url: str) -> None:
     """Makes one table, as a stand-in for the migrations."""
@@ -59,6 +61,13 @@ def test_a_built_database_is_fresh_again(built_database):
 def test_ports_are_not_given_twice(free_ports):
     """Ports that are asked for in a row differ, so two servers of one test do not collide."""
     assert len({free_ports() for _ in range(500)}) == 500
+
+
+def test_ports_of_two_workers_are_disjoint():
+    """Servers of tests that run side by side never meet on a port."""
+    ranges = [port_range(f"gw{number}", 3) for number in range(3)]
+    assert len({port for ports in ranges for port in ports}) == sum(map(len, ranges))
+    assert len(port_range("", 1)) == 22_000
 
 
 NEEDY = '''

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.alone  # as much load as the machine bears
 CONVERSATIONS = 97
 
 

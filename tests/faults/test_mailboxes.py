@@ -284,6 +284,7 @@ def test_death_in_every_system_call_loses_nothing(
 # ---- two daemons
 
 
+@pytest.mark.alone  # thirty seconds are counted
 @pytest.mark.timeout(300)
 def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(
     make_daemon: Callable[..., Daemon], postgres: Postgres

@@ -21,6 +21,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.alone  # two hundred sessions at once, memory and stalls measured
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
 RESIDENT = 512 * MIB  # of the whole process, reliability.md 6
