@@ -16,11 +16,12 @@ WORKERS := $(shell cores=$$(nproc 2>/dev/null || echo 2); [ $$cores -gt 2 ] && e
 run: $(STAMPS)/run
 	@exec $(BIN)/ticketgate serve
 
+# Long tests come first in the order of collection (faults), and are kept there.
 # Two runs of pytest, so two closing lines: side by side what can be, then one by one what measures
 # time or memory. A run that selects no test (5) is no failure unless both select none.
 test: $(STAMPS)/test
 	@set +e; \
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not sweep and not bench and not alone" $(ARGS); first=$$?; \
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not sweep and not bench and not alone" $(ARGS); first=$$?; \
 	[ $$first -eq 2 ] && exit 2; \
 	$(BIN)/python -m pytest -m "alone and not sweep and not bench" $(ARGS); second=$$?; \
 	[ $$first -eq 5 ] && exit $$second; \

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.alone  # as much load as the machine bears
 CONVERSATIONS = 97
 
 

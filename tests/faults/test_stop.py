@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from tests.faults.conftest import Daemon
 
-pytestmark = pytest.mark.alone  # seconds are counted
 DRAIN_SECONDS = 60.0  # reliability.md 30
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from tests.conftest import Postgres
     from tests.faults.conftest import Barrage, Daemon
 
-pytestmark = pytest.mark.alone  # two daemons under load, and leases that run by the clock
 PENDING = "SELECT count(*) FROM mail WHERE state = 'pending'"
 
 
