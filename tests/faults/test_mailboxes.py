@@ -54,7 +54,7 @@ def server() -> Iterator[Dovecot]:
 
 
 class Feeder:
-    """Somebody who puts mails into mailboxes, each in turn, as far as he is let go."""
+    """A thread that puts mails into mailboxes in turn, up to the number it is allowed."""
 
     def __init__(self, server: Dovecot, users: list[str], total: int) -> None:
         self.server, self.users, self.total = server, users, total
@@ -65,7 +65,7 @@ class Feeder:
         self._thread.start()
 
     def go_on(self, upto: int) -> None:
-        """Lets him put in so many mails in all."""
+        """Allow this many mails in all."""
         with self._changed:
             self._upto = upto
             self._changed.notify_all()

@@ -246,7 +246,7 @@ class Traffic:
 
 
 def customer(number: int) -> str:
-    """Everybody has a domain of his own: receipts are capped for each."""
+    """Return an address with a domain of its own: receipts are capped for each domain."""
     return f"ann@c{number}.example"
 
 

@@ -116,7 +116,7 @@ class Life:
         return self.clock.now() + timedelta(**time)
 
     async def _act(self, step: Callable[[], Awaitable[Any]]) -> None:
-        """What a person does: again, when he was not told that it is done and it is not."""
+        """Act like a person: repeat what was neither confirmed nor done."""
         try:
             await step()
         except Killed as death:

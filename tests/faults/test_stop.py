@@ -76,7 +76,7 @@ def test_sigterm_finishes_the_batch(make_daemon: Callable[..., Daemon]) -> None:
 @pytest.mark.sweep
 def test_a_client_that_never_ends_is_cut_off(make_daemon: Callable[..., Daemon]) -> None:
     """A client that stands still in DATA does not keep the daemon from ending within 60 seconds;
-    his mail is not stored.
+    that mail is not stored.
     """
     daemon = make_daemon()
     daemon.start()

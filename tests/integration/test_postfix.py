@@ -221,7 +221,7 @@ async def test_mail_by_smtp(postfix, open_desk):
 @pytest.mark.parametrize("kind", ["inet", "unix"])
 async def test_mail_by_lmtp(postfix, open_desk, kind):
     """The same by LMTP over TCP and over a Unix socket: one copy of each mail, and each recipient
-    with his own answer.
+    with its own answer.
     """
     listen = "127.0.0.1:0" if kind == "inet" else f"unix:{postfix.folder}/lmtp.sock"
     desk = await open_desk(server=LmtpServer, listen=[listen])

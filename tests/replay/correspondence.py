@@ -1,5 +1,5 @@
-"""Conversations made up by hypothesis: who answers whom, with which of the ids known to him, when
-his clock said it was.
+"""Conversations made up by hypothesis: who answers whom, with which of the known ids, and
+with what date.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ async def moves(office: Office, number: int = 1) -> list[tuple[str, str, str]]:
 async def heard(
     office: Office, address: str = "ann@example.org", text: str = "Still burning.", **headers: str
 ) -> dict[str, Any]:
-    """Somebody answers the newest mail that he got from us."""
+    """Answer the newest mail of ours that an address got."""
     return await office.world.mail(
         answer(office.received(address)[-1], text, office.clock.now(), **headers)
     )

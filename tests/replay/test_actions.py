@@ -172,7 +172,7 @@ async def test_delays_end_when_they_say(office: Office, delay: dict[str, str], d
 
 async def test_a_reply_before_the_turn_ends_the_wait_and_nothing_else_does(office: Office):
     """3.1: no agenda ran since the ticket reached the delay. A forward of the customer and a mail
-    to a supplier are not what it waits for; his reply is.
+    to a supplier are not what it waits for; the customer's reply is.
     """
     await office.mail(ANN)
     await office.workflow(
@@ -232,7 +232,7 @@ async def test_the_turn_after_the_reply_finds_the_wait_over(office: Office):
 
 
 async def test_a_delay_until_the_customer_replies(office: Office):
-    """3.3: his reply ends it at once, an agent's does not; and the other way round."""
+    """3.3: the customer's reply ends it at once, an agent's does not; and the other way round."""
     await office.mail(ANN)
     await office.workflow(
         "Waiting on contact",

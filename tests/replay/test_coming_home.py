@@ -218,8 +218,8 @@ async def test_e29_the_newest_of_several_mails_to_one_recipient(office: Office):
 
 
 async def test_o12_no_automatic_mail_until_he_writes_again(office: Office):
-    """O12: after a hard bounce workflows leave him alone; people may write, and his next mail takes
-    the mark away.
+    """O12: after a hard bounce workflows skip the contact; people may write, and the next mail from
+    the contact lifts the block.
     """
     await office.switch_on("Closed")
     await answered(office)

@@ -313,7 +313,7 @@ async def test_97_without_the_right_a_workflow_is_only_read(office: Office, role
 
 
 async def test_the_automation_right_is_enough_to_edit(office: Office):
-    """3.8: whoever has it edits, and the version bears his name."""
+    """3.8: whoever has the right can edit, and the version names them."""
     await office.user(role="automation")
     await started(office, [wait("1d")])
     saved = await office.editor("agent@desk.example").add("Support", "New", "wait", tag("x"))

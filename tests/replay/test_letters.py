@@ -37,7 +37,7 @@ def people(mail: Received) -> tuple[list[str], list[str]]:
 
 async def test_a_reply_carries_files_html_signature_and_the_last_exchange(office: Office):
     """interfaces.md 2.2: what was attached arrives byte by byte, both bodies are signed and quote
-    the customer, markup of his stays text.
+    the customer, their markup stays text.
     """
     await office.user(signature="Bob Agent\nExample Desk")
     await office.mail(ANN, text="It burns.\n\n<script>alert(1)</script>")
@@ -268,7 +268,7 @@ async def test_a_long_conversation_keeps_its_first_and_newest_references(office:
 
 
 async def _notified(office: Office) -> Received:
-    """An agent was told of a new ticket; the mail he got."""
+    """Notify an agent of a new ticket and return the mail they got."""
     await office.user(notify={"new": True})
     await office.mail(ANN)
     await office.run()
@@ -292,7 +292,7 @@ async def test_e19_an_answer_to_a_notice_moves_nothing(office: Office):
 
 
 async def test_e19_with_relay_it_goes_out_from_the_channel(office: Office):
-    """E19 with the option: what he newly wrote goes to the requester from the channel, on her
+    """E19 with the option: what they newly wrote goes to the requester from the channel, on her
     thread, and trigger A applies.
     """
     await pipeline(office, relay=True)
@@ -325,7 +325,7 @@ def attached(raw: bytes, files: dict[str, bytes]) -> bytes:
 
 
 async def test_e19_what_he_attached_goes_along(office: Office):
-    """E19 with the option: files go to the requester as they are, also where he wrote nothing
+    """E19 with the option: files go to the requester as they are, also where they wrote nothing
     beside them.
     """
     await pipeline(office, relay=True)
@@ -420,7 +420,7 @@ async def test_e19_an_automatic_answer_of_his_is_not_relayed(office: Office):
 
 
 async def test_e20_an_agents_own_mail_opens_a_ticket(office: Office):
-    """E20: he is the requester and is acknowledged like everybody; an address of ours never is."""
+    """E20: an agent can be a requester and is acknowledged; an address of ours never is."""
     await office.user()
     await office.switch_on("New")
     assert (await office.mail(AGENT))["created_ticket"] is True
@@ -456,8 +456,8 @@ FORWARDED = (
 async def test_e21_the_receipt_goes_to_the_original_sender(
     office: Office, sender: str, proof: dict[str, str], told: str
 ):
-    """E21: only where he was read with certainty and the agent is proven; else the forwarder is the
-    requester and the ticket is flagged.
+    """E21: only if the sender was read with certainty and the agent is proven; else the forwarder
+    is the requester and the ticket is flagged.
     """
     await office.user()
     await office.switch_on("New")

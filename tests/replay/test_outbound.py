@@ -55,7 +55,7 @@ async def test_the_answer_comes_home(office: Office):
 
 
 async def test_28_o03_mail_to_a_contact_touches_no_ticket(office: Office):
-    """Scenario 28, O03, INV11: mail from the contact's record leaves his ticket as it is; his
+    """Scenario 28, O03, INV11: mail from the contact's record leaves the ticket as it is; the
     answer is a matter of its own.
     """
     await office.mail(ANN)
@@ -257,12 +257,12 @@ async def test_57b_e41_the_first_mail_from_a_ticket_made_by_hand(office: Office)
     trigger B.
     """
     await office.world.desk().create(
-        NewTicket(subject="He called", requester="ann@example.org", source="phone")
+        NewTicket(subject="Ann called", requester="ann@example.org", source="phone")
     )
     await office.reply(1, "As promised on the phone.")
     await office.run()
     [arrived] = office.received("ann@example.org")
-    assert (arrived.mail["Subject"].startswith("He called [#1."), arrived.mail["References"]) == (
+    assert (arrived.mail["Subject"].startswith("Ann called [#1."), arrived.mail["References"]) == (
         True,
         None,
     )

@@ -21,7 +21,7 @@ def mail(sender: str, name: str, *fields: str) -> bytes:
 
 
 async def test_a_sender_is_proven_once_and_for_all_by_a_pass(world: World) -> None:
-    """A contact is proven from his first mail with the verdict pass on; none and fail prove nothing
+    """A contact is proven from the first mail with the verdict pass on; none and fail prove nothing
     and take nothing away.
     """
     results = f"Authentication-Results: {TRUSTED}; dmarc="

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_76_a_known_contact_gets_the_receipt_in_full(office: Office):
-    """Scenario 76: after a user wrote to him his mail is answered with number, subject and first
+    """Scenario 76: a contact whom a user wrote to before is answered with number, subject and first
     lines; generic words before.
     """
     await office.switch_on("New")
@@ -300,7 +300,7 @@ async def test_who_is_never_written_to(office: Office, row: str):
                 "Please see.\n\n---------- Forwarded message ---------\nFrom: Ann Example "
                 "<ann@example.org>\nDate: Sat, 21 Nov 2026 10:00:00 +0000\n"
             )
-            # no verdict vouches for the agent, so whom he forwards is not certain
+            # no verdict vouches for the agent, so whose mail was forwarded is not certain
             await office.mail(
                 "Bob Agent <agent@desk.example>",
                 "Fwd: Help",
@@ -358,7 +358,7 @@ async def test_a_ticket_without_requester_is_skipped(office: Office):
 
 async def test_section_5_a_receipt_that_another_workflow_led_to_is_short_as_well(office: Office):
     """An unverified stranger's mail that a workflow moves on is still what is acknowledged: none of
-    his words go out (section 5).
+    their words go out (section 5).
     """
     await office.workflow("New", [{"id": "on", "kind": "set_status", "status": "Waiting on us"}])
     await office.workflow(
