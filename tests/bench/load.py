@@ -64,7 +64,7 @@ def _expect(connection: socket.socket, code: bytes) -> bytes:
 
 
 def deliver(job: Job, mail: bytes) -> bytes:
-    """Sends one prepared mail over a connection of its own; returns the reply to its end. Raises
+    """Send one prepared mail over a connection of its own; return the reply to its end. Raises
     Refused and OSError.
     """
     with socket.socket() as connection:
@@ -126,8 +126,8 @@ def _session(
 def run(
     job: Job, mails: Sequence[tuple[str, bytes]], *, sessions: int, total: int, audit: Path
 ) -> dict[str, float]:
-    """Sends ``total`` mails, taken in turn from ``mails`` (name, prepared bytes), over ``sessions``
-    at once; returns the figures.
+    """Send ``total`` mails, taken in turn from ``mails`` (name, prepared bytes), over ``sessions``
+    at once; return the figures.
 
     ``audit`` gets a line for each mail that was acknowledged, the file beside it with ``.trouble``
     one for each that was not.

@@ -1,6 +1,4 @@
-"""Whatever is wrong with what we are given is told in one clear sentence with the right code, and
-leaves nothing half-stored.
-"""
+"""Bad input is refused with one clear sentence and code, and leaves nothing half-stored."""
 
 from __future__ import annotations
 
@@ -25,13 +23,13 @@ HELLO, MAIL, RCPT, DATA = ENVELOPE
 
 
 def refused(daemon: Daemon, *envelope: bytes) -> str:
-    """The reply to the last line of a dialog."""
+    """Return the reply to the last line of a dialog."""
     with Dialog(daemon.port) as dialog:
         return [dialog.say(line) for line in envelope][-1]
 
 
 def big(daemon: Daemon, size: int) -> str:
-    """What a mail of ``size`` bytes is answered whose sender did not say how large it is."""
+    """Return the reply to a mail of ``size`` bytes whose size was not announced."""
     with Dialog(daemon.port) as dialog:
         assert dialog.begin().startswith("354")
         return dialog.finish(letter("big", size // len("Line of big.\r\n")))
@@ -123,7 +121,7 @@ def test_a_file_that_cannot_be_read_stops_no_other(
 
 
 def gone(group: int) -> bool:
-    """Whether no process of a group is left."""
+    """Return whether no process of a group is left."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:

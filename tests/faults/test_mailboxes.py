@@ -1,5 +1,5 @@
-"""The whole daemon on real mailboxes: killed, cut off in single system calls, two of them sharing,
-and mail that comes by two ways at once.
+"""The whole daemon on real mailboxes: killed, also in single system calls; two daemons; mail that
+comes by two ways at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STEPS = (
 
 
 def mailboxes(server: Dovecot, users: list[str], **more: str) -> str:
-    """The setting for the mailboxes of these users."""
+    """Return the setting for the mailboxes of these users."""
     common = {
         "host": "127.0.0.1",
         "port": server.port,
@@ -48,7 +48,7 @@ def mailboxes(server: Dovecot, users: list[str], **more: str) -> str:
 
 @pytest.fixture
 def server() -> Iterator[Dovecot]:
-    """A Dovecot with one user."""
+    """Run a Dovecot with one user."""
     with dovecot() as made:
         yield made
 
@@ -89,8 +89,8 @@ class Feeder:
 def settled(
     daemon: Daemon, server: Dovecot, users: list[str], total: int, seconds: float = 60
 ) -> None:
-    """Waits until everything is stored and no mail is left in an inbox, stops the daemon, and
-    processes what a dead one had in hand.
+    """Wait until everything is stored and the inboxes are empty, stop the daemon, and process what
+    a dead one had claimed.
     """
     until(lambda: daemon.rows(SETTLED) == [(total,)], seconds)
     assert [server.count(user) for user in users] == [0] * len(users)
@@ -100,8 +100,8 @@ def settled(
 
 
 def audit(daemon: Daemon, server: Dovecot, users: list[str], sent: list[bytes]) -> None:
-    """Every mail is exactly one message of a ticket, and lies exactly once in the folder it was to
-    be moved to.
+    """Assert that every mail is one message of a ticket and lies once in the folder it was to be
+    moved to.
     """
     mails = daemon.mails()
     assert Counter(mail.state for mail in mails) == Counter({"done": len(sent)})
@@ -119,7 +119,7 @@ def audit(daemon: Daemon, server: Dovecot, users: list[str], sent: list[bytes]) 
 
 
 def at_once(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Looks without a pause, so that the moment is not missed."""
+    """Poll without a pause, so that the moment is not missed."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -132,7 +132,7 @@ def killed_while_mail_arrives(
     make_daemon: Callable[..., Daemon], server: Dovecot, total: int, kills: int, seed: int
 ) -> None:
     """Kill at random moments while mails arrive, are stored, processed and moved; restart each
-    time; then look at everything.
+    time; then check everything.
     """
     chance = random.Random(seed)
     daemon = make_daemon(IMAP=mailboxes(server, [USER]))
@@ -215,8 +215,8 @@ def died_in(
     number: int,
     sent: list[bytes],
 ) -> bool:
-    """One mail comes in while the daemon dies in the ``number``-th such call of a thread; whether
-    it did. The next life makes up for it.
+    """Receive one mail while the daemon dies in the ``number``-th such call of a thread; return
+    whether it did. The next start completes the work.
     """
     sent.append(letter(f"{call}-{number}", 400))
     before = len(server.uids(USER, "Done")) if len(sent) > 1 else 0
@@ -234,14 +234,14 @@ def died_in(
 
 
 def processed(daemon: Daemon, raw: bytes) -> bool:
-    """Whether this mail has become something."""
+    """Return whether this mail has been processed."""
     return any(mail.raw == raw and mail.state != "pending" for mail in daemon.mails())
 
 
 def swept(
     make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace], step: int
 ) -> None:
-    """Every ``step``-th call of each kind on the way of one mail."""
+    """Die in every ``step``-th call of each kind on the way of one mail."""
     daemon = make_daemon(IMAP=mailboxes(server, [USER]))
     server.create(USER, "Done")
     daemon.start()
@@ -336,8 +336,8 @@ def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(
 
 
 def elsewhere() -> list[str]:
-    """Runs a program under another host name, so that nobody can see whether it lives; only root
-    can do that, others see the shorter way.
+    """Return what runs a program under another host name, so that nobody can see whether it lives;
+    only root can do that.
     """
     wrapper = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh"]
     tried = subprocess.run([*wrapper, "true"], capture_output=True, check=False)
@@ -399,7 +399,7 @@ def test_mail_to_two_mailboxes_is_one_ticket(make_daemon: Callable[..., Daemon])
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Prints how long a block took."""
+    """Print how long a block took."""
     began = time.monotonic()
     yield
     print(f"{what}: {time.monotonic() - began:.2f} s")
@@ -421,7 +421,7 @@ def test_delivered_mail_is_a_ticket_within_two_seconds(
 
 
 def asked(port: int, path: str) -> str:
-    """What the daemon answers on its health listener."""
+    """Return what the daemon answers on its health listener."""
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
         f"http://127.0.0.1:{port}/{path}", timeout=10
     ) as answer:

@@ -1,6 +1,4 @@
-"""SIGTERM, and what a daemon finds that was killed: what is in hand is finished and answered, what
-was left is taken over.
-"""
+"""SIGTERM finishes what is under way; a new daemon takes over what a killed one left."""
 
 from __future__ import annotations
 
@@ -92,7 +90,7 @@ def test_a_client_that_never_ends_is_cut_off(make_daemon: Callable[..., Daemon])
 
 
 def claimed_and_killed(daemon: Daemon, ledger: Ledger) -> None:
-    """Leaves behind a mail that a daemon had claimed when it was killed."""
+    """Leave behind a mail that a daemon had claimed when it was killed."""
     daemon.start()
     assert daemon.process is not None
     for reader in psutil.Process(daemon.process.pid).children(recursive=True):

@@ -1,5 +1,5 @@
-"""Two daemons on one PostgreSQL, one killed under load: nothing lost, nothing twice, and
-conversations stay whole (reliability.md section 3, two nodes).
+"""Two daemons on one PostgreSQL, one killed under load: nothing lost, nothing doubled, threads
+complete (reliability.md section 3, two nodes).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PENDING = "SELECT count(*) FROM mail WHERE state = 'pending'"
 
 @pytest.fixture
 def database(postgres: Postgres) -> str:
-    """The address of an empty database on the tests' PostgreSQL."""
+    """Return the address of an empty database on the tests' PostgreSQL."""
     return postgres.url(postgres.create())
 
 
 def audit(daemon: Daemon, total: int, again: int) -> None:
-    """Every mail is one message of its conversation's one thread and ticket; what is there twice
-    was sent twice.
+    """Assert that every mail is one message in one thread and ticket of its conversation;
+    duplicates were sent twice.
     """
     mails = daemon.mails()
     states = [each.state for each in mails]
@@ -55,8 +55,8 @@ def audit(daemon: Daemon, total: int, again: int) -> None:
 
 
 def survive(victim: Daemon, others: list[Daemon], clients: Barrage, total: int) -> float:
-    """Kills one daemon in the middle of the load; its clients go on at another port; returns the
-    monotonic time of the death.
+    """Kill one daemon under load; its clients go on at another port. Return the monotonic time of
+    the death.
     """
     for each in (victim, *others):
         each.start()
@@ -70,7 +70,7 @@ def survive(victim: Daemon, others: list[Daemon], clients: Barrage, total: int) 
 
 
 def finish(daemons: list[Daemon]) -> None:
-    """All end in order; what the dead one had claimed is taken when its lease is over."""
+    """Stop all; then process what the dead one had claimed."""
     for each in daemons:
         assert each.stop() == 0
     done = daemons[0].run("agenda", "run", "--until", "2099-01-01T00:00:00Z")

@@ -76,7 +76,7 @@ class Postfix:
     settings: dict[str, str] = field(default_factory=dict)
 
     def configure(self, **settings: str) -> None:
-        """Writes main.cf and master.cf; ``settings`` are added to what is there."""
+        """Write main.cf and master.cf; ``settings`` are added to what is there."""
         self.settings |= settings
         (self.folder / "main.cf").write_text(
             "".join(f"{name} = {value}\n" for name, value in self.settings.items())
@@ -108,7 +108,7 @@ class Postfix:
     async def submit(
         self, mails: list[bytes], recipients: list[str], sender: str = "a@client.example"
     ) -> None:
-        """Gives it mail, as a client would."""
+        """Give it mail, as a client would."""
 
         def send() -> None:
             with smtplib.SMTP("127.0.0.1", self.port, timeout=20) as client:
@@ -164,7 +164,7 @@ def postfix(require: Callable[[str], Path], free_port: int) -> Iterator[Postfix]
 
 
 async def seen(condition: Callable[[], object]) -> None:
-    """Looks again and again until something is so: another program sets no event of ours. The time
+    """Look again and again until something is so: another program sets no event of ours. The time
     limit of the test is the limit.
     """
     never = asyncio.Event()
@@ -179,7 +179,7 @@ def body(raw: bytes) -> bytes:
 
 
 async def delivered(postfix: Postfix, spool: Spool, number: int) -> list[bytes]:
-    """Waits until so many mails are stored and nothing waits in the MTA; returns them by subject,
+    """Wait until so many mails are stored and nothing waits in the MTA; return them by subject,
     in the order of their bodies.
     """
     await seen(lambda: len(spool.mails) >= number)
@@ -188,7 +188,7 @@ async def delivered(postfix: Postfix, spool: Spool, number: int) -> list[bytes]:
 
 
 def start(postfix: Postfix, desk: Desk, transport: str = "smtp", **settings: str) -> None:
-    """Starts Postfix with our listener as its next hop."""
+    """Start Postfix with our listener as its next hop."""
     listen = desk.server.addresses[0]
     hop = (
         listen

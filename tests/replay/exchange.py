@@ -1,6 +1,4 @@
-"""What the tests of outgoing mail do again and again: set a switch, answer the newest mail, look at
-the moves of a ticket.
-"""
+"""Steps that tests of outgoing mail share: set a switch, answer the newest mail, list the moves."""
 
 from __future__ import annotations
 
@@ -15,12 +13,12 @@ ANN = "Ann Example <ann@example.org>"
 
 
 async def pipeline(office: Office, **switches: Any) -> None:
-    """Switches of the pipeline are set."""
+    """Set switches of the pipeline."""
     await AdminDesk(office.database, office.clock, ZONE, BUILT_IN).set_pipeline("Support", switches)  # type: ignore[arg-type]
 
 
 async def moves(office: Office, number: int = 1) -> list[tuple[str, str, str]]:
-    """(rule, before, after) of each move of a ticket."""
+    """Return (rule, before, after) of each move of a ticket."""
     events = (await office.world.ticket(number))["events"]
     return [
         (each["cause"]["rule"], each["before"], each["after"])

@@ -54,18 +54,14 @@ KEYS = {
 
 
 class Acts:
-    """What the words of a step do. Administration goes through the store's own functions, in one
-    ordered transaction.
-    """
+    """The verbs of a step; administration is done by the store in one ordered transaction."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.actor = "console"
 
     async def act(self, line: str) -> Json | None:
-        """One line such as ``move 1 Closed``; quoted words stay together. Returns the replay line
-        where one came of it.
-        """
+        """Do one act such as ``move 1 Closed`` (quotes group words); return the replay line."""
         verb, *words = shlex.split(line)
         return await getattr(self, verb)(*words)
 
@@ -175,9 +171,7 @@ class Acts:
 
 
 async def play(folder: Path, world: World) -> None:
-    """Every step of a scenario in order; AssertionError with the number of the step where something
-    is not as told.
-    """
+    """Run every step of a scenario in order; AssertionError names the step that differs."""
     scenario = tomllib.loads((folder / "scenario.toml").read_text())
     assert set(scenario) == {"title", "rows", "step"}
     assert scenario["title"]
@@ -215,9 +209,7 @@ async def _step(step: Json, world: World, acts: Acts, where: str) -> None:
 
 
 async def _acted(step: Json, acts: Acts, where: str) -> Json | None:
-    """People act; the last of them may have to be refused. Returns the line of the mail that came
-    of it, if any.
-    """
+    """Do the acts of a step, of which the last may be refused; return the replay line."""
     line: Json | None = None
     todo: list[str] = step.get("do", [])
     refusal: Rejected | None = None

@@ -36,7 +36,7 @@ from tests.replay.world import ZONE, World
 
 @dataclass(frozen=True)
 class Received:
-    """A mail as the other side got it."""
+    """A mail as its recipient got it."""
 
     sender: str
     to: tuple[str, ...]
@@ -44,12 +44,12 @@ class Received:
 
     @property
     def mail(self) -> EmailMessage:
-        """Parsed."""
+        """The parsed mail."""
         return email.message_from_bytes(self.raw, policy=email.policy.default)  # type: ignore[return-value]
 
     @property
     def text(self) -> str:
-        """What a person reads of it."""
+        """The text that a person reads."""
         return self.mail.get_body(("plain",)).get_content().replace("\r\n", "\n")
 
 
@@ -77,7 +77,7 @@ class Sink:
 
 @contextmanager
 def sinking() -> Iterator[Sink]:
-    """A server on a free port."""
+    """Run a server on a free port."""
     sink = Sink()
     controller = Controller(sink, hostname="127.0.0.1", port=open_port())
     controller.start()
@@ -108,19 +108,19 @@ class Office:
         )
 
     def person(self, actor: str = BUILT_IN) -> CorrespondenceDesk:
-        """What a person can send."""
+        """Return the desk of a person who sends mail."""
         return CorrespondenceDesk(
             self.database, self.clock, self.house, actor, raw_of=self.world.spool.raw
         )
 
     def editor(self, actor: str = BUILT_IN) -> WorkflowDesk:
-        """What a person can do with workflows."""
+        """Return the desk of a person who edits workflows."""
         return WorkflowDesk(self.database, self.clock, ZONE, actor)
 
     async def reply(
         self, number: int, text: str = "We look into it.", actor: str = BUILT_IN, **given: Any
     ) -> Any:
-        """An agent answers from the ticket."""
+        """Reply from the ticket as an agent."""
         return await self.person(actor).reply(number, MailDraft(text, **given))
 
     async def user(
@@ -130,7 +130,7 @@ class Office:
         role: Any = "agent",
         **settings: Any,
     ) -> Any:
-        """A new agent, who is told nothing unless ``settings`` says so."""
+        """Add an agent, who is notified of nothing unless ``settings`` says so."""
         from gateway.desk.pipelines import AdminDesk
 
         admin = AdminDesk(self.database, self.clock, ZONE, BUILT_IN)
@@ -146,17 +146,17 @@ class Office:
         pipeline: str = "Support",
         **settings: Any,
     ) -> None:
-        """A workflow of a status, switched on."""
+        """Store a workflow of a status, switched on."""
         await self.editor().put(
             [WorkflowPlan(pipeline, status, actions, {"enabled": True, **settings})]
         )
 
     async def switch_on(self, status: str, pipeline: str = "Support") -> None:
-        """The ready workflow of a status is switched on."""
+        """Switch on the default workflow of a status."""
         await self.editor().set(pipeline, status, {"enabled": True})
 
     async def run(self) -> list[Ran | AttemptResult]:
-        """One pass of all that a daemon would do, again until nothing is due."""
+        """Do what a daemon would do until nothing is due."""
         done: list[Ran | AttemptResult] = []
         while True:
             found = [*await self.agenda.run_due()], [*await self.outbox.run_due()]
@@ -165,32 +165,32 @@ class Office:
             done += [*found[0], *found[1]]
 
     async def later(self, **time: float) -> list[Ran | AttemptResult]:
-        """Time goes on, then one pass."""
+        """Let time pass, then run."""
         self.clock.set(self.clock.now() + timedelta(**time))
         return await self.run()
 
     async def mail(
         self, sender: str, subject: str = "Printer on fire", text: str = "It burns.", **headers: str
     ) -> dict[str, Any]:
-        """A mail from outside; headers by name with ``_`` for ``-``."""
+        """Receive a mail from outside; headers are named with ``_`` for ``-``."""
         return await self.world.mail(letter(sender, self.clock.now(), subject, text, **headers))
 
     def received(self, address: str) -> list[Received]:
-        """What arrived at an address, in order."""
+        """Return what arrived at an address, in order."""
         return [each for each in self.sink.taken if address in each.to]
 
     async def deliveries(self) -> list[dict[str, Any]]:
-        """``outbox list --json``, oldest first."""
+        """Return ``outbox list --json``, oldest first."""
         return (await Deliveries(self.database).listing())[::-1]
 
     async def status(self, number: int) -> str:
-        """Where a ticket stands."""
+        """Return the status of a ticket."""
         return str((await self.world.ticket(number))["status"])
 
     async def runs(
         self, status: str, ticket: int | None = None, pipeline: str = "Support"
     ) -> list[tuple[str | None, str]]:
-        """(action, outcome) of a workflow, oldest first."""
+        """Return (action, outcome) of a workflow, oldest first."""
         async with self.database.read() as connection:
             found = await workflow_history.runs(
                 connection,
@@ -202,7 +202,7 @@ class Office:
     async def enrolments(
         self, status: str, ticket: int | None = None, pipeline: str = "Support"
     ) -> list[Enrolment]:
-        """Every enrolment in a workflow, oldest first."""
+        """Return every enrolment in a workflow, oldest first."""
         async with self.database.read() as connection:
             return await workflow_history.enrolments(
                 connection, [await self._id(connection, pipeline, status)], ticket
@@ -220,7 +220,7 @@ _numbers = iter(range(1, 1_000_000))
 
 
 def letter(sender: str, date: datetime, subject: str, text: str, **headers: str) -> bytes:
-    """A mail by a person, unless its headers say otherwise."""
+    """Return a mail of a person, unless its headers say otherwise."""
     made = EmailMessage(policy=email.policy.SMTP)
     given = {
         "From": sender,
@@ -241,7 +241,7 @@ def letter(sender: str, date: datetime, subject: str, text: str, **headers: str)
 def answer(
     to: Received, text: str, date: datetime, sender: str | None = None, **headers: str
 ) -> bytes:
-    """A reply to a mail that arrived, as an ordinary mail program writes it."""
+    """Return a reply to a mail that arrived, as an ordinary mail program writes it."""
     mail = to.mail
     quoted = "\n".join(f"> {line}" for line in to.text.splitlines())
     references = f"{mail['References'] or ''} {mail['Message-ID']}".strip()

@@ -1,5 +1,5 @@
-"""The action log of workflows, which goes back ninety days, tasks that are done, and comments that
-are settled (behaviour.md 3.1, 3.6, 3.7).
+"""The action log of workflows, kept for ninety days; finished tasks; resolved comments
+(behaviour.md 3.1, 3.6, 3.7).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ TASK: dict[str, Any] = {"id": "call", "kind": "create_task", "text": "Call her."
 
 
 async def kept(office: Office, days: int) -> None:
-    """The agenda of an installation whose log goes back so many days has its pass."""
+    """Run the agenda of an installation that keeps the log for this many days."""
     office.agenda = Agenda(office.database, office.clock, office.house, log_days=days)
     await office.run()
 

@@ -1,5 +1,5 @@
-"""Mail of ours that does not arrive: reports that come back, refusals of the smarthost, and who is
-told of it (rows E29, O12; reliability.md 26).
+"""Outgoing mail that does not arrive: bounces, refusals of the smarthost, and who is told (rows
+E29, O12; reliability.md 26).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def report(
     to: str = "support@localhost",
     kind: str = "delivery-status",
 ) -> bytes:
-    """A report of a mail system (RFC 3464; RFC 8098 for ``disposition-notification``): its groups
-    of fields, and the headers of the mail it is about.
+    """Return a report (RFC 3464; RFC 8098 for ``disposition-notification``): its groups of fields,
+    and the headers of the mail it is about.
     """
     groups = "\r\n\r\n".join(
         ("Reporting-MTA: dns; mx.example.net", *fields) if kind == "delivery-status" else fields
@@ -60,7 +60,7 @@ def recipient(
     status: str = "5.1.1",
     diagnostic: str = "smtp; 550 5.1.1 no such user",
 ) -> str:
-    """The group of fields about one recipient."""
+    """Return the group of fields about one recipient."""
     return (
         f"Final-Recipient: rfc822; {address}\r\nAction: {action}\r\nStatus: "
         f"{status}\r\nDiagnostic-Code: {diagnostic}"
@@ -68,12 +68,12 @@ def recipient(
 
 
 async def returned(office: Office, raw: bytes, to: str = "support@localhost") -> dict[str, Any]:
-    """A report comes from nobody."""
+    """Receive a report with the null sender."""
     return await office.world.mail(raw, office.world.envelope(to=[to], sender=""))
 
 
 async def answered(office: Office, **given: Any) -> list[Received]:
-    """An agent, who is told of failures, has answered ann; what went out."""
+    """Have an agent, who is told of failures, answer ann; return what went out."""
     await office.user(notify={"new": False, "reply": False})
     await office.mail(
         ANN, Message_ID="<first@example.org>", Cc=given.pop("also", "support@localhost")
@@ -84,7 +84,7 @@ async def answered(office: Office, **given: Any) -> list[Received]:
 
 
 async def states(office: Office) -> dict[str, str]:
-    """How each recipient stands, notices to users left out."""
+    """Return the state of each delivery, without notifications to users."""
     return {
         each["recipient"]: each["state"]
         for each in await office.deliveries()
@@ -93,7 +93,7 @@ async def states(office: Office) -> dict[str, str]:
 
 
 async def told(office: Office) -> list[str]:
-    """What the agent was told."""
+    """Return what the agent was told."""
     await office.run()
     return [each.text for each in office.received(AGENT)]
 

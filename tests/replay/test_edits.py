@@ -1,5 +1,5 @@
-"""Workflows that are edited while tickets are in them, their versions and comments, and who may
-(behaviour.md 3.4, 3.6 to 3.8).
+"""Edits of workflows with tickets inside, versions, comments and rights (behaviour.md 3.4, 3.6 to
+3.8).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ FORK: dict[str, Any] = {
 
 
 async def started(office: Office, actions: list[dict[str, Any]], count: int = 1) -> None:
-    """Tickets in a workflow of New, run as far as they go."""
+    """Enrol tickets in a workflow of New and run them as far as they go."""
     await office.workflow("New", actions)
     for _ in range(count):
         await by_hand(office)
@@ -45,7 +45,7 @@ async def started(office: Office, actions: list[dict[str, Any]], count: int = 1)
 
 
 async def versions(office: Office, status: str = "New") -> list[tuple[int, str | None]]:
-    """(number, note) of what was saved."""
+    """Return (number, note) of each saved version."""
     async with office.database.read() as connection:
         own = await office._id(connection, "Support", status)
         return [

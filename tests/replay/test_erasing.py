@@ -1,4 +1,4 @@
-"""A person who is erased leaves nothing in what went out or waits to."""
+"""Erasing a person leaves nothing of them in mail that went out or waits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs that fail, circle or are only tried out (behaviour.md 3.3, 3.7)."""
+"""Runs that fail or go round in circles, and dry runs (behaviour.md 3.3, 3.7)."""
 
 from __future__ import annotations
 

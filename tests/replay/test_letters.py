@@ -1,5 +1,5 @@
-"""What stands in mail that users send, and who gets it: recipients, words, files, threading; and
-agents who write by mail (rows E18 to E21).
+"""The content and recipients of mail that users send, and agents who write by mail (rows E18 to
+E21).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PASS = {"Authentication-Results": "mx.example.net; dmarc=pass header.from=desk.e
 
 
 def people(mail: Received) -> tuple[list[str], list[str]]:
-    """(To, Cc) of a mail that arrived."""
+    """Return (To, Cc) of a mail that arrived."""
     given: Any = mail.mail
     return tuple(
         [each.addr_spec for each in given[name].addresses] if given[name] else []
@@ -316,7 +316,7 @@ async def test_e19_with_relay_it_goes_out_from_the_channel(office: Office):
 
 
 def attached(raw: bytes, files: dict[str, bytes]) -> bytes:
-    """The mail with these files, named by their endings' types."""
+    """Return the mail with these files attached; the type follows from the ending."""
     made = email.message_from_bytes(raw, policy=email.policy.SMTP)
     for name, data in files.items():
         kind, sub = ("application", "pdf") if name.endswith(".pdf") else ("text", "plain")

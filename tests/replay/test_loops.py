@@ -1,5 +1,5 @@
-"""Machines that answer machines: whatever stands on the other side, our automatic mail ends after
-three (reliability.md 22, section 3 "loops").
+"""Machines that answer machines: our automatic mail stops after three, whatever the other side does
+(reliability.md 22, section 3 "loops").
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Answering = Callable[
 
 
 def in_a_new_mail(marks: dict[str, str]) -> Answering:
-    """A desk that acknowledges each mail with one that names nothing of it."""
+    """Return an acknowledgement that refers to nothing of the mail it answers."""
 
     def made(office: Office, arrived: Received) -> tuple[bytes, str]:
         return letter(
@@ -45,7 +45,7 @@ def in_a_new_mail(marks: dict[str, str]) -> Answering:
 
 
 def in_the_thread(marks: dict[str, str], *, numbered: bool = False) -> Answering:
-    """A desk that answers each mail as a person's program would."""
+    """Return an acknowledgement in the thread, as a person's program would write it."""
     count = iter(range(1, 1000))
 
     def made(office: Office, arrived: Received) -> tuple[bytes, str]:
@@ -65,8 +65,8 @@ async def play(
     first: bool = True,
     minutes: float = 1,
 ) -> list[Received]:
-    """The other side writes (``first``), then answers all that arrives there until it is quiet;
-    what arrived. Never quiet fails.
+    """Have the other side write ``first`` and answer all it gets until it is quiet; return what
+    arrived there. It is an error if it never is.
     """
     if first:
         await office.mail(f"Other Desk <{MIRROR}>", "Order 7")
@@ -92,7 +92,7 @@ async def play(
 
 
 async def busy(office: Office) -> None:
-    """A desk that is as talkative as it can be: each status says something, each time anew."""
+    """Set up a desk that sends as much as it can: each status sends mail, each time again."""
     await office.switch_on("New")
     await office.switch_on("Closed")
     for status in ("New", "Closed"):

@@ -1,5 +1,5 @@
-"""Whatever the order in which mail arrives, and however often, the same threads and tickets come of
-it (behaviour.md 5; INV8).
+"""The order and repetition of arriving mail make no difference to threads and tickets (behaviour.md
+5; INV8).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def arrive(
     world: World, run: str, letters: Sequence[Letter], sizes: Sequence[int]
 ) -> list[int]:
-    """The letters come in this order, in batches of these sizes and then all that is left; the
+    """Receive the letters in this order, in batches of these sizes, then the rest; return the
     numbers of the mails.
     """
     rest = [letter.message(run) for letter in letters]
@@ -42,8 +42,8 @@ async def arrive(
 
 
 async def partition(world: World, ids: Sequence[int], letters: Sequence[Letter]) -> Any:
-    """The sets of letters that share a thread, each with its ticket's requester and subject, or
-    with nothing where it has no ticket.
+    """Return the sets of letters that share a thread, each with its ticket's requester and subject,
+    or nothing if it has no ticket.
     """
     placed = {mail.id: mail.thread_id for mail in await world.spool.listing(ids=ids)}
     async with world.database.read() as connection:

@@ -1,4 +1,4 @@
-"""Mail that users send, and what follows for the ticket: scenarios of trigger A and rows of
+"""Mail that users send and what it does to the ticket: the scenarios of trigger A and rows of
 behaviour.md 2.3, seen at the receiving server.
 """
 

@@ -1,5 +1,5 @@
-"""Two real desks write to each other: a conversation is one thread on both sides, and their
-receipts fall silent (reliability.md 22).
+"""Two real desks write to each other: one thread on each side, and the acknowledgements stop
+(reliability.md 22).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ AUTOMATIC = re.compile(
 
 @asynccontextmanager
 async def other_desk(sandbox, clock: Clock, folder: Path) -> AsyncIterator[Office]:
-    """A second desk with a database, keys and a server of its own."""
+    """Make a second desk with a database, keys and a server of its own."""
     url = f"sqlite:///{folder / 'other.db'}"
     upgrade(url)
     database = await Database.open(url, node="other")
@@ -41,15 +41,15 @@ async def other_desk(sandbox, clock: Clock, folder: Path) -> AsyncIterator[Offic
 
 
 async def named(office: Office, address: str) -> None:
-    """The desk is at this address."""
+    """Give the desk this address."""
     admin = AdminDesk(office.database, office.clock, ZONE, BUILT_IN)
     await admin.add_channel(address)
     await admin.set_channel(address, {"is_default": True})
 
 
 async def carry(sender: Office, receiver: Office, address: str, *, bare: bool = False) -> int:
-    """What one desk has to send goes to the other; how many mails that were. ``bare`` takes the
-    marks of automatic mail away on the way.
+    """Carry the mail of one desk to the other and return how many there were. ``bare`` removes the
+    headers that mark automatic mail.
     """
     before = len(sender.sink.taken)
     await sender.run()

@@ -1,5 +1,5 @@
-"""What goes wrong while mail is filed hurts the guilty mail only, and nobody where the database is
-to blame (behaviour.md 2.7; reliability.md 14).
+"""An error while mail is processed holds back only the mail at fault, and none if the database is
+the cause (behaviour.md 2.7; reliability.md 14).
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ def mail(name: str, answers: str | None = None) -> bytes:
 
 
 async def poison(world: World, number: int) -> int:
-    """A row that should not be: the ticket stands in a status of another pipeline. Returns the
-    status it had.
-    """
+    """Give a ticket a status of another pipeline, as no rule expects; return the old status."""
     async with world.database.write(ordered=True) as connection:
         other = await pipelines.add(connection, "Sales", [("Lead", "open"), ("Won", "closed")])
         table = tables.ticket
@@ -60,7 +58,7 @@ async def states(world: World, ids: list[int]) -> list[str]:
 
 
 async def filed(world: World) -> None:
-    """Looks until nothing waits; each look gives the daemon its turn."""
+    """Wait until no mail is pending."""
     async with asyncio.timeout(30):
         while await world.spool.pending_count():
             pass

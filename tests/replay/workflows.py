@@ -15,12 +15,12 @@ NOTE: dict[str, Any] = {"id": "note", "kind": "add_note", "text": "It was here."
 
 
 def wait(time: str = "2d", action: str = "wait") -> dict[str, Any]:
-    """A delay."""
+    """Return a delay."""
     return {"id": action, "kind": "delay", "for": time}
 
 
 def tag(name: str) -> dict[str, Any]:
-    """An action whose effect is seen on the ticket."""
+    """Return an action whose effect is visible on the ticket."""
     return {"id": name, "kind": "add_tag", "tag": name}
 
 
@@ -31,7 +31,7 @@ async def template(
     *,
     transactional: bool = True,
 ) -> None:
-    """A template of the house's own."""
+    """Store a template."""
     await office.editor().put_template(
         name, "", "Your request", text, None, transactional=transactional
     )
@@ -44,7 +44,7 @@ async def by_hand(
     source: Source = "manual",
     requester: str | None = ANN,
 ) -> int:
-    """A ticket that an agent makes."""
+    """Create a ticket as an agent."""
     made = await office.world.desk().create(
         NewTicket("Printer on fire", requester, None, status, source)
     )
@@ -52,27 +52,27 @@ async def by_hand(
 
 
 async def outcomes(office: Office, status: str, ticket: int | None = None) -> list[str]:
-    """What became of the actions of a workflow."""
+    """Return the outcomes of the actions of a workflow."""
     return [outcome for _, outcome in await office.runs(status, ticket)]
 
 
 async def states(office: Office, status: str, ticket: int | None = None) -> list[str]:
-    """How the enrolments in a workflow stand."""
+    """Return the states of the enrolments in a workflow."""
     return [each.state for each in await office.enrolments(status, ticket)]
 
 
 async def details(office: Office) -> list[str]:
-    """Why runs went as they did."""
+    """Return why runs went as they did."""
     return [str(row[0]) for row in await office.world.rows("action_run", "detail")]
 
 
 async def tags(office: Office, number: int = 1) -> list[str]:
-    """The tags of a ticket."""
+    """Return the tags of a ticket."""
     return list((await office.world.ticket(number))["tags"])
 
 
 async def messages(office: Office, number: int) -> list[dict[str, Any]]:
-    """All messages of a ticket."""
+    """Return all messages of a ticket."""
     return [
         message
         for thread in (await office.world.ticket(number))["threads"]

@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own, and certificates it signs."""
+"""A certificate authority for the tests, and certificates signed by it."""
 
 from __future__ import annotations
 
