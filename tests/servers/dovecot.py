@@ -376,7 +376,7 @@ dovecot_server = dovecot
 
 
 def letters(words: Iterable[object], size: int = 0) -> list[bytes]:
-    """Return mails whose Message-ID and subject are made of these words, of about ``size`` bytes."""
+    """Return mails of about ``size`` bytes; Message-ID and subject are made of these words."""
     return [letter(word, size) for word in words]
 
 
