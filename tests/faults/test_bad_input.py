@@ -36,8 +36,8 @@ def big(daemon: Daemon, size: int) -> str:
 
 
 def test_what_is_refused_in_a_dialog_leaves_nothing(make_daemon: Callable[..., Daemon]) -> None:
-    """Foreign and unknown recipients and mail that is too large get the replies that are
-    documented; an empty mail is a mail like another.
+    """Unknown recipients and too large mail get the documented replies and leave nothing; an empty
+    mail is accepted.
     """
     daemon = make_daemon(LIMITS__MESSAGE_BYTES=str(MIB))
     daemon.start()
@@ -130,8 +130,8 @@ def gone(group: int) -> bool:
 
 
 def test_a_port_that_is_taken_is_told(make_daemon: Callable[..., Daemon]) -> None:
-    """A second server on the address: one sentence that names it, exit 75, and no process stays
-    behind.
+    """A second server on the address ends with one sentence that names it, exit 75, and no process
+    left.
     """
     daemon = make_daemon()
     with closing(socket.create_server(("127.0.0.1", daemon.port))):

@@ -112,8 +112,8 @@ def test_a_dialog_that_is_cut_anywhere_stores_nothing(make_daemon: Callable[...,
 def test_clients_that_stand_still_keep_nobody_from_delivering(
     make_daemon: Callable[..., Daemon],
 ) -> None:
-    """Sixty clients that stand still somewhere in their dialog: another one delivers at once, and
-    nothing of theirs is stored when they go.
+    """While sixty clients stop somewhere in their dialog, another delivers at once; nothing of
+    theirs is stored.
     """
     daemon = make_daemon("ingress")
     daemon.start()

@@ -185,8 +185,8 @@ def test_kill_while_mail_arrives_and_is_moved_in_the_long_run(
 def test_a_mailbox_of_no_channel_is_told_at_the_start(
     make_daemon: Callable[..., Daemon], server: Dovecot
 ) -> None:
-    """Mail from a mailbox whose channel is not there becomes no ticket, which nobody should find
-    out by waiting; the daemon runs all the same.
+    """A mailbox whose channel does not exist is reported at the start; the daemon runs all the
+    same.
     """
     box = json.loads(mailboxes(server, [USER]))[0]
     daemon = make_daemon(
@@ -265,8 +265,8 @@ def swept(
 def test_death_in_a_system_call_loses_nothing(
     make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace]
 ) -> None:
-    """A sample of the calls on the way from mailbox to ticket and to the other folder: the next
-    life makes up for each death.
+    """Deaths in a sample of the calls from mailbox to ticket lose nothing: the next start completes
+    them.
     """
     swept(make_daemon, server, disturb, step=9)
 
@@ -277,7 +277,7 @@ def test_death_in_a_system_call_loses_nothing(
 def test_death_in_every_system_call_loses_nothing(
     make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace]
 ) -> None:
-    """All of them."""
+    """The same for every call."""
     swept(make_daemon, server, disturb, step=1)
 
 
@@ -368,8 +368,8 @@ def test_mail_by_smtp_and_by_mailbox_is_one_ticket(
 
 
 def test_mail_to_two_mailboxes_is_one_ticket(make_daemon: Callable[..., Daemon]) -> None:
-    """C17: a mail to two channels, each with a mailbox of its own, is one ticket of the first in
-    To, and its history names the other.
+    """C17: a mail to two channels with a mailbox each is one ticket of the first in To, and its
+    history names the other.
     """
     users = [USER, "sales@example.org"]
     with dovecot(users) as server:
@@ -431,8 +431,8 @@ def asked(port: int, path: str) -> str:
 def test_a_refused_mailbox_is_loud(
     make_daemon: Callable[..., Daemon], server: Dovecot, free_port: int
 ) -> None:
-    """A wrong password is told by the health page, the metrics, the list of channels and the log,
-    at once; mail by SMTP goes on; no secret is told.
+    """A wrong password shows at once in the health page, the metrics, the list of channels and the
+    log; mail by SMTP goes on; no secret is shown.
     """
     wrong = "wr0ng-s3cret"
     daemon = make_daemon(

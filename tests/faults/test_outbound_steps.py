@@ -240,8 +240,8 @@ async def died_everywhere(templates: Templates, folder: Path, step: int) -> None
 
 
 async def test_dead_at_a_commit_on_the_way_out(templates: Templates, tmp_path: Path) -> None:
-    """At every third transaction, before and after: the same mails arrive and all ends the same;
-    twice only what was taken and not noted.
+    """At every third transaction, before and after: the same mails arrive; twice only what was
+    taken and not recorded.
     """
     await died_everywhere(templates, tmp_path, 3)
 
@@ -253,8 +253,8 @@ async def test_dead_at_every_commit_on_the_way_out(templates: Templates, tmp_pat
 
 
 async def test_cancelled_while_the_server_answers(templates: Templates, tmp_path: Path) -> None:
-    """The outbox is cancelled as the server takes a mail: the next one sends the same bytes once
-    more, then it is noted, and that was all.
+    """The outbox is cancelled while the server takes a mail: the next one sends the same bytes once
+    more and records it.
     """
     database = await Database.open(fresh(templates, tmp_path, "cancelled"), node="first")
     loop, clock = asyncio.get_running_loop(), Clock(START)

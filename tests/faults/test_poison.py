@@ -45,8 +45,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 async def test_poison_becomes_a_ticket_and_the_queue_goes_on(
     built_database: Callable[..., str], tmp_path: Path, clock: Clock, sandbox: Sandbox
 ) -> None:
-    """Mails that kill, stop or bloat their reader twice: each is a ticket with what its headers
-    tell, in the order of receipt, raw bytes and all.
+    """Mails that kill, hang or bloat their reader twice become tickets from their headers, in order
+    of receipt, with their raw bytes.
     """
     url = built_database(upgrade)
     said = io.StringIO()

@@ -122,7 +122,7 @@ def flood(pattern: bytes, size: int) -> Iterator[bytes]:
     ],
 )
 def test_no_flood_costs_memory_or_time(listener, pattern, size, replies):
-    """Whatever is poured into DATA, one session costs no more than 1 MiB, and the event loop never
+    """Whatever is sent in DATA, one session needs no more than 1 MiB, and the event loop never
     stops for 50 ms.
     """
     with listener.connect() as connection:

@@ -23,8 +23,8 @@ DRAIN_SECONDS = 60.0  # reliability.md 30
 
 
 def test_sigterm_finishes_what_is_in_hand(make_daemon: Callable[..., Daemon]) -> None:
-    """A mail in DATA and one whose commit is under way get their 250; an idle client gets 421;
-    nobody new comes in; the exit code is 0.
+    """A mail in DATA and one whose commit is under way get their 250; an idle client gets 421; no
+    new client is served; the exit code is 0.
     """
     daemon = make_daemon("ingress")
     daemon.start()
@@ -108,8 +108,8 @@ def claimed_and_killed(daemon: Daemon, ledger: Ledger) -> None:
 def test_what_a_killed_daemon_had_claimed_is_taken_at_once(
     make_daemon: Callable[..., Daemon],
 ) -> None:
-    """The daemon that follows on the same machine sees that the claimer is gone, and does not wait
-    for the lease.
+    """A new daemon on the same machine sees that the claimer is gone and does not wait for the
+    lease.
     """
     daemon, ledger = make_daemon(), Ledger()
     claimed_and_killed(daemon, ledger)
@@ -130,7 +130,7 @@ def test_what_a_killed_daemon_had_claimed_is_taken_at_once(
 def test_what_may_be_in_other_hands_is_taken_when_its_lease_is_over(
     make_daemon: Callable[..., Daemon], disguise: str
 ) -> None:
-    """Mail of a machine we cannot look into, or that a daemon died on twice, waits for its lease
+    """Mail claimed on another machine, or by a daemon that died on it twice, waits for its lease
     while other mail is processed; then it is taken.
     """
     daemon, ledger = make_daemon(), Ledger()

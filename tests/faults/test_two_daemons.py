@@ -80,8 +80,8 @@ def finish(daemons: list[Daemon]) -> None:
 def test_one_of_two_daemons_dies(
     make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]
 ) -> None:
-    """Both do everything, and take mail of the same conversations at once; one is killed; the other
-    has all of it in the end, once.
+    """Both do everything and process mail of the same conversations; one is killed; the other ends
+    up with all of it, once.
     """
     first, second = (make_daemon(DATABASE__URL=database) for _ in range(2))
     assert first.run("db", "upgrade").returncode == 0
@@ -123,8 +123,8 @@ def test_a_worker_dies_beside_the_ingress(
 def test_the_other_daemon_takes_over_by_itself(
     make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]
 ) -> None:
-    """Without any help the living daemon has processed everything soon after the leases of the dead
-    one are over.
+    """The living daemon processes everything soon after the leases of the dead one end, without
+    help.
     """
     first, second = (make_daemon(DATABASE__URL=database) for _ in range(2))
     assert first.run("db", "upgrade").returncode == 0

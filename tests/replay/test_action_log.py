@@ -28,9 +28,7 @@ async def kept(office: Office, days: int) -> None:
 
 
 async def test_the_log_goes_back_so_many_days(office: Office):
-    """3.7: what an ended run did is forgotten after ninety days and not a moment earlier; 0 keeps
-    it for ever.
-    """
+    """3.7: entries of ended runs are deleted after ninety days and not earlier; 0 keeps them."""
     await office.workflow("New", [tag("a")])
     await by_hand(office)
     await office.run()
@@ -47,9 +45,7 @@ async def test_the_log_goes_back_so_many_days(office: Office):
 
 
 async def test_the_log_is_looked_through_once_an_hour(office: Office):
-    """3.7: what becomes too old while the daemon runs is forgotten at the next look, an hour after
-    the last one.
-    """
+    """3.7: entries that become too old while the daemon runs go at the next hourly check."""
     await office.workflow("New", [tag("a")])
     await by_hand(office)
     await office.run()
@@ -91,7 +87,7 @@ async def test_more_than_one_helping_is_forgotten_at_once(
 
 
 async def test_the_log_is_asked_by_ticket_action_outcome_and_time(office: Office):
-    """3.7: each of them alone and together."""
+    """3.7: the log is filtered by each of these alone and together."""
     await office.workflow("New", [tag("a"), tag("b")])
     begin = office.clock.now()
     await by_hand(office)
@@ -122,8 +118,8 @@ async def test_the_log_is_asked_by_ticket_action_outcome_and_time(office: Office
 
 
 async def test_a_task_is_done_once(office: Office):
-    """3.1: who has done it says so; ticket and history show it. A second time, or for another
-    ticket, is refused.
+    """3.1: ticket and history show who finished a task. A second time, or for another ticket, is
+    refused.
     """
     await office.user()
     await office.workflow("New", [TASK])
@@ -149,7 +145,7 @@ async def test_a_task_is_done_once(office: Office):
 
 
 async def test_tasks_follow_a_merge(office: Office):
-    """P10: what is to be done about a ticket that went into another is shown, and done, there."""
+    """P10: tasks of a merged ticket are shown and finished on the survivor."""
     await office.workflow("New", [TASK])
     for _ in range(3):
         await by_hand(office)
@@ -164,7 +160,9 @@ async def test_tasks_follow_a_merge(office: Office):
 
 
 async def test_a_comment_is_settled_once(office: Office):
-    """3.6: when is kept, also when it is said again; a comment of another action is not found."""
+    """3.6: a comment keeps the time at which it was first resolved; one of another action is not
+    found.
+    """
     await office.workflow("New", [tag("a"), tag("b")])
     number = await office.editor().comment("Support", "New", "a", "Is this right?")
     settled = office.clock.now()

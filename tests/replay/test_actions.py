@@ -76,7 +76,7 @@ async def test_every_kind_of_action_has_its_effect(office: Office):
 
 
 async def test_a_workflow_sets_and_clears_the_close_date(office: Office):
-    """3.1: set_field on the close date; none takes it away; set_owner none takes the owner away."""
+    """3.1: set_field sets the close date, none clears it; set_owner none removes the owner."""
     await office.user()
     await office.workflow(
         "Closed",
@@ -99,7 +99,9 @@ async def test_a_workflow_sets_and_clears_the_close_date(office: Office):
 
 
 async def test_90_a_branch_takes_the_first_path_that_holds(office: Office):
-    """Scenario 90: High / Low, an empty priority goes the none-met way; all meet again below."""
+    """Scenario 90: High / Low; an empty priority takes the none-met path; all paths meet again
+    below.
+    """
     fork = {
         "id": "fork",
         "kind": "branch",
@@ -153,8 +155,8 @@ MOMENT = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)  # a Sunday, 11:00 in Amsterd
     ),
 )
 async def test_delays_end_when_they_say(office: Office, delay: dict[str, str], due: datetime):
-    """3.3: spans, dates, fields, weekdays and times of day by the account's zone; what is past is
-    over at once.
+    """3.3: spans, dates, fields, weekdays and times of day in the account's zone; dates in the past
+    end at once.
     """
     await office.workflow("New", [{"id": "wait", "kind": "delay", **delay}, tag("after")])
     await by_hand(office)
@@ -171,8 +173,8 @@ async def test_delays_end_when_they_say(office: Office, delay: dict[str, str], d
 
 
 async def test_a_reply_before_the_turn_ends_the_wait_and_nothing_else_does(office: Office):
-    """3.1: no agenda ran since the ticket reached the delay. A forward of the customer and a mail
-    to a supplier are not what it waits for; the customer's reply is.
+    """3.1: a reply between reaching the delay and the next agenda run ends the wait; a forward by
+    the customer and a mail to a supplier do not.
     """
     await office.mail(ANN)
     await office.workflow(
@@ -211,8 +213,8 @@ async def test_a_reply_before_the_turn_ends_the_wait_and_nothing_else_does(offic
 
 
 async def test_the_turn_after_the_reply_finds_the_wait_over(office: Office):
-    """3.1, 3.7: the reply comes before the first turn; the log tells the delay, and why it was
-    over.
+    """3.1, 3.7: the reply comes before the first agenda run; the log shows the delay and why it
+    ended.
     """
     await office.mail(ANN)
     await office.workflow(
@@ -257,8 +259,8 @@ async def test_a_delay_until_the_customer_replies(office: Office):
 
 
 async def test_a_window_moves_actions_not_delays(office: Office):
-    """3.3 (D): the delay ends on Sunday as it says; the action after it waits for Monday nine
-    o'clock by the account's zone.
+    """3.3 (D): the delay ends on Sunday; the action after it waits for Monday nine o'clock in the
+    account's zone.
     """
     window = {
         "days": ["mon", "tue", "wed", "thu", "fri"],
@@ -281,7 +283,7 @@ async def test_a_window_moves_actions_not_delays(office: Office):
 
 
 async def test_83_off_while_a_ticket_waits_skips_the_action(office: Office):
-    """Scenario 83: off on day 1 and still on day 2; skipped and logged, the run goes to its end."""
+    """Scenario 83: off on day 1 and on day 2: the action is skipped and logged, the run ends."""
     await template(office)
     await office.workflow("New", [wait("2d"), REMINDER, wait("1d", "more"), tag("x")])
     await by_hand(office)
@@ -302,7 +304,7 @@ async def test_83_off_while_a_ticket_waits_skips_the_action(office: Office):
 
 
 async def test_off_branches_still_run(office: Office):
-    """3.5: what steers goes on while what acts is passed over."""
+    """3.5: branches and delays are executed while actions are skipped."""
     fork = {
         "id": "fork",
         "kind": "branch",

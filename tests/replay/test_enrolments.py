@@ -33,8 +33,8 @@ async def test_82_a_workflow_that_is_off_enrols_nobody(office: Office):
 
 
 async def test_98_switching_on_asks_before_it_enrols_who_is_there(office: Office):
-    """Scenario 98: twelve tickets stand in the status and stay out; --enroll-existing takes those
-    that are eligible.
+    """Scenario 98: twelve tickets in the status stay out; --enroll-existing enrols the eligible
+    ones.
     """
     for _ in range(11):
         await by_hand(office, "Waiting on us")
@@ -52,7 +52,7 @@ async def test_98_switching_on_asks_before_it_enrols_who_is_there(office: Office
 
 
 async def test_94_chat_stays_out_until_the_source_filter_says_otherwise(office: Office):
-    """Scenario 94 (S13)."""
+    """Scenario 94 (S13): tickets from chat stay out until the source filter includes them."""
     await office.workflow("New", [NOTE])
     await by_hand(office, source="chat")
     await by_hand(office, source="messenger")
@@ -64,8 +64,8 @@ async def test_94_chat_stays_out_until_the_source_filter_says_otherwise(office: 
 
 @pytest.mark.parametrize("how", ["mail", "user", "api", "B", "S9", "workflow", "A"])
 async def test_whoever_moves_a_ticket_enrols_it_in_the_same_transaction(office: Office, how: str):
-    """3.2, 3.3: created in it or moved by anyone or anything; the row is there before anything else
-    runs.
+    """3.2, 3.3: a ticket created in the status or moved into it by anything is enrolled in the same
+    transaction.
     """
     target = {
         "mail": "New",
@@ -151,7 +151,9 @@ async def test_a_run_ends_when_its_condition_comes_true(office: Office):
 
 
 async def test_by_hand_filters_and_the_once_rule_do_not_bind(office: Office):
-    """3.2: manual enrolment goes past filters and the once-rule, never past one at a time."""
+    """3.2: manual enrolment ignores filters and the once-rule, but a ticket is never enrolled twice
+    at a time.
+    """
     await office.workflow(
         "New",
         [tag("x"), wait("1d")],
@@ -174,7 +176,9 @@ async def test_by_hand_filters_and_the_once_rule_do_not_bind(office: Office):
 
 
 async def test_inv12_nobody_is_put_into_a_workflow_that_is_off(office: Office):
-    """INV12, 3.5: off means no new enrolments, by hand neither; who is inside can be taken out."""
+    """INV12, 3.5: off means no new enrolments, not by hand either; enrolled tickets can be taken
+    out.
+    """
     await office.workflow("New", [wait("1d")])
     await by_hand(office)
     await by_hand(office)
@@ -188,7 +192,7 @@ async def test_inv12_nobody_is_put_into_a_workflow_that_is_off(office: Office):
 
 
 async def test_92_a_reminder_stops_when_the_ticket_leaves(office: Office):
-    """Scenario 92: the customer replies on day 2 of 3."""
+    """Scenario 92: the customer replies on day 2 of 3, and no reminder is sent."""
     await template(office)
     await office.workflow("Waiting on contact", [wait("3d"), REMINDER], on_leave="unenroll")
     await office.mail(ANN)
@@ -204,7 +208,7 @@ async def test_92_a_reminder_stops_when_the_ticket_leaves(office: Office):
 
 
 async def test_on_leaving_the_default_is_to_go_on(office: Office):
-    """3.2 (D): the reminder comes although the ticket stands elsewhere by then."""
+    """3.2 (D): the reminder comes although the ticket has another status by then."""
     await template(office)
     await office.workflow("Waiting on contact", [wait("3d"), REMINDER])
     await office.mail(ANN)
@@ -217,8 +221,8 @@ async def test_on_leaving_the_default_is_to_go_on(office: Office):
 
 @pytest.mark.parametrize("leave", ["continue", "unenroll"])
 async def test_p08_another_pipeline_is_leaving_too(office: Office, leave: str):
-    """P08: runs of the old pipeline's workflows follow their own rule, the new pipeline's workflow
-    takes the ticket.
+    """P08: runs of the old pipeline's workflows follow their own leave rule; the new pipeline's
+    workflow enrols the ticket.
     """
     from gateway.desk.pipelines import AdminDesk
 
@@ -234,8 +238,8 @@ async def test_p08_another_pipeline_is_leaving_too(office: Office, leave: str):
 
 
 async def test_p05_the_wizard_of_a_deleted_status_sends_nothing(office: Office):
-    """P04, P05, scenario 103: refused with the count; moved by the wizard, no workflow of the
-    target follows.
+    """P04, P05, scenario 103: refused with the count; tickets moved by the wizard enter no
+    workflow.
     """
     from gateway.desk.pipelines import AdminDesk
 
@@ -263,8 +267,8 @@ async def test_p05_the_wizard_of_a_deleted_status_sends_nothing(office: Office):
 
 
 async def test_p10_p12_merge_split_and_import_enrol_nobody(office: Office):
-    """3.2, P10, P11: a merge ends the runs of the ticket that goes and starts none; neither do a
-    split, an unmerge and an archive.
+    """3.2, P10, P11: a merge ends the runs of the merged ticket and starts none; a split, an
+    unmerge and an import start none either.
     """
     await office.mail(ANN)
     await office.mail("bob@example.org", "Second")
@@ -305,7 +309,7 @@ async def test_105_p12_the_trash_ends_runs_for_good(office: Office):
 
 
 async def test_deleting_a_workflow_takes_its_tickets_out_and_keeps_history(office: Office):
-    """3.5: all ACTIVE are UNENROLLED, the rows stay; a new workflow of the status starts afresh."""
+    """3.5: all ACTIVE become UNENROLLED, rows stay; a new workflow of the status starts afresh."""
     await office.workflow("New", [tag("x"), wait("1d"), tag("y")])
     await by_hand(office)
     await by_hand(office)

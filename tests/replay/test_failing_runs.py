@@ -50,7 +50,7 @@ async def test_a_mail_that_cannot_be_made_is_tried_five_times(office: Office):
 
 
 async def test_a_template_mended_in_time_is_sent(office: Office):
-    """3.3: what a person mends between two tries goes out, once."""
+    """3.3: a template corrected between two tries is sent, once."""
     await template(office)
     await office.workflow("New", [REMINDER])
     await by_hand(office)
@@ -68,9 +68,7 @@ async def test_a_template_mended_in_time_is_sent(office: Office):
 
 
 async def test_stop_on_failure_ends_the_run(office: Office):
-    """3.3: the action says so, and what comes below never runs; an owner who wants to know of
-    failures is told.
-    """
+    """3.3: with stop_on_failure nothing below runs; an owner who wants to know is notified."""
     await office.user(
         "boss@desk.example", "Boss", "admin", notify={"new": False, "reply": False, "failure": True}
     )
@@ -114,8 +112,8 @@ async def test_workflows_that_move_a_ticket_in_a_circle_stop(office: Office):
 
 
 async def test_a_chain_of_more_than_ten_workflows_stops(office: Office):
-    """3.3: the loop guard for a way that never comes back to where it was: the twelfth workflow in
-    a row is not entered.
+    """3.3: the loop guard for a chain that never returns: the twelfth workflow in a row is not
+    entered.
     """
     from gateway.desk.pipelines import AdminDesk
 
@@ -135,8 +133,8 @@ async def test_a_chain_of_more_than_ten_workflows_stops(office: Office):
 
 
 async def test_100_nothing_is_sent_twice(office: Office):
-    """Scenario 100: another pass, and a run put back as a crash would leave it, send no second
-    mail; every mail has a key of its own.
+    """Scenario 100: another pass, and a run put back as after a crash, send no second mail; every
+    mail has its key.
     """
     await office.switch_on("New")
     await by_hand(office)
@@ -158,8 +156,8 @@ async def test_100_nothing_is_sent_twice(office: Office):
 
 
 async def test_101_a_dry_run_shows_path_and_mails_and_changes_nothing(office: Office):
-    """Scenario 101: while the workflow is off; delays are passed over, moves and mails are shown,
-    and every table is as before.
+    """Scenario 101: with the workflow off, delays are skipped, moves and mails are shown, and every
+    table is as before.
     """
     fork = {
         "id": "fork",

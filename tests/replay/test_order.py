@@ -77,9 +77,7 @@ def _named(ticket: Json) -> tuple[str | None, str]:
 async def test_any_order_gives_the_same_threads_and_tickets(
     world: World, letters: list[Letter], data: st.DataObject
 ) -> None:
-    """Any order, cut into any batches, ends as the same sets of mail with the same requester and
-    subject.
-    """
+    """Any order and any batches give the same sets of mail with the same requester and subject."""
     other = data.draw(st.permutations(letters))
     sizes = data.draw(st.lists(st.integers(1, 4), max_size=4))
     run = next(RUNS)
@@ -109,9 +107,7 @@ async def test_a_second_time_changes_nothing(
 async def test_a_batch_equals_one_by_one(
     world: World, letters: list[Letter], sizes: list[int]
 ) -> None:
-    """Mails filed in one transaction end exactly as mails filed one after the other: every row, and
-    what is told of every mail.
-    """
+    """Mails of one transaction end like mails of one each: every row, and every line printed."""
     assert await _all_rows(world, letters, sizes) == await _all_rows(world, letters, [])
 
 

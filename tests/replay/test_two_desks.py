@@ -69,8 +69,8 @@ async def carry(sender: Office, receiver: Office, address: str, *, bare: bool = 
 async def test_a_conversation_is_one_thread_on_both_sides(
     office: Office, sandbox, clock: Clock, tmp_path: Path
 ):
-    """Six mails to and fro, with References and signed addresses of two desks: one ticket, one
-    thread and one subject on each side.
+    """Six mails with References and signed addresses of two desks are one ticket, one thread and
+    one subject on each side.
     """
     await named(office, OURS)
     async with other_desk(sandbox, clock, tmp_path) as theirs:
@@ -96,7 +96,7 @@ async def test_a_conversation_is_one_thread_on_both_sides(
 async def test_two_desks_that_acknowledge_each_other_fall_silent(
     office: Office, sandbox, clock: Clock, tmp_path: Path, bare: bool
 ):
-    """Both send receipts for whatever opens or reopens a ticket: after at most three from each side
+    """Both acknowledge whatever opens or reopens a ticket: after at most three from each side
     nothing more is sent, with or without marks.
     """
     await named(office, OURS)

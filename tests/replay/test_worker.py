@@ -64,7 +64,7 @@ async def filed(world: World) -> None:
             pass
 
 
-async def test_the_guilty_mail_alone_is_held(world: World) -> None:
+async def test_only_the_failing_mail_is_held(world: World) -> None:
     """A mail whose rules fail is held after its second failure with a reason, all others of its
     batch are done, and it can be tried again.
     """
@@ -84,10 +84,8 @@ async def test_the_guilty_mail_alone_is_held(world: World) -> None:
     assert (await world.ticket(1))["status"] == "Waiting on us"
 
 
-async def test_the_daemon_goes_on_after_a_guilty_mail(world: World) -> None:
-    """The loop of the daemon files what comes after a mail that fails, and stops when it is told
-    to.
-    """
+async def test_the_daemon_goes_on_after_a_failing_mail(world: World) -> None:
+    """The daemon processes what comes after a failing mail, and stops when told to."""
     await world.mail(mail("one"))
     before = await poison(world, 1)
     stop, wake = asyncio.Event(), Wake()
@@ -108,8 +106,8 @@ async def test_the_daemon_goes_on_after_a_guilty_mail(world: World) -> None:
 async def test_a_mail_that_another_daemon_finished_puts_the_batch_off(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lost lease changes nothing: no second ticket, nobody is guilty, and the rest of the batch
-    is filed the next time.
+    """A lost lease changes nothing: no second ticket, no mail is held, and the rest of the batch is
+    processed next time.
     """
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0)
     ids = await world.put([mail("one"), mail("two")])
@@ -129,11 +127,11 @@ async def test_a_mail_that_another_daemon_finished_puts_the_batch_off(
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
-async def test_without_the_database_nobody_is_guilty(
+async def test_without_the_database_no_mail_is_held(
     world: World, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the database is away, filing gives up without an error; afterwards the mail is filed
-    once its lease has run out.
+    """While the database is away, processing gives up without an error; afterwards the mail is
+    processed once its lease has ended.
     """
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0)
     ids = await world.put([mail("one")])

@@ -44,9 +44,7 @@ async def test_76_a_known_contact_gets_the_receipt_in_full(office: Office):
 
 
 async def test_33_o08_a_workflows_mail_moves_nothing_where_a_users_would(office: Office):
-    """Scenario 33, O08: the receipt to a proven contact is no mail of a user, so trigger A stays
-    silent.
-    """
+    """Scenario 33, O08: the acknowledgement is not a mail of a user, so trigger A does not apply."""
     await office.switch_on("New")
     await by_hand(office)
     await office.run()
@@ -58,9 +56,7 @@ async def test_33_o08_a_workflows_mail_moves_nothing_where_a_users_would(office:
 
 
 async def test_77_a_ticket_that_comes_back_is_not_received_again(office: Office):
-    """Scenario 77: reopened to New with re-enrol off, no second mail; with it on the whole chain
-    runs again.
-    """
+    """Scenario 77: reopened to New with re-enrol off, no second mail; with it, all runs again."""
     await office.switch_on("New")
     number = await by_hand(office)
     await office.run()
@@ -76,8 +72,8 @@ async def test_77_a_ticket_that_comes_back_is_not_received_again(office: Office)
 
 
 async def test_79_closed_by_whatever_tells_the_requester_once(office: Office):
-    """Scenario 79: by B, by a workflow, in bulk, by a user; a second close of the same ticket says
-    nothing more.
+    """Scenario 79: by B, by a workflow, in bulk, by a user; closing the same ticket again sends
+    nothing.
     """
     from gateway.desk.pipelines import AdminDesk
     from gateway.store.setup.pipelines import SWITCHES
@@ -153,7 +149,7 @@ async def test_80_an_internal_notification_carries_the_ticket_link(office: Offic
 
 
 async def test_a_notification_for_nobody_is_skipped(office: Office):
-    """3.3: an owner who is not there and an address of our own are nobody to tell."""
+    """3.3: a missing owner and our own addresses are not notified."""
     await office.workflow(
         "New",
         [
@@ -172,7 +168,9 @@ async def test_a_notification_for_nobody_is_skipped(office: Office):
 
 
 async def test_81_what_is_not_transactional_needs_consent(office: Office):
-    """Scenario 81: skipped and logged without it, sent with it; the receipt needs none."""
+    """Scenario 81: without consent skipped and logged, with it sent; the acknowledgement needs
+    none.
+    """
     from gateway.desk.pipelines import AdminDesk
 
     await template(office, transactional=False)
@@ -191,7 +189,7 @@ async def test_81_what_is_not_transactional_needs_consent(office: Office):
 
 
 async def test_the_fourth_receipt_of_an_hour_is_kept_back(office: Office):
-    """3.3: three an address and hour; an hour later it gets one again."""
+    """3.3: three an address and hour; an hour later the next one is sent."""
     await office.switch_on("New")
     for _ in range(4):
         await by_hand(office)
@@ -205,8 +203,8 @@ async def test_the_fourth_receipt_of_an_hour_is_kept_back(office: Office):
 
 
 async def test_receipts_of_one_turn_are_counted_too(office: Office):
-    """3.3: five tickets of one address have their turn in one transaction: three get a receipt; a
-    reminder of the same ticket sees the receipt before it.
+    """3.3: of five tickets of one address processed in one transaction three get a receipt; a
+    reminder of the same ticket counts the receipt before it.
     """
     await office.workflow(
         "New",
@@ -232,9 +230,7 @@ async def test_receipts_of_one_turn_are_counted_too(office: Office):
 
 
 async def test_ten_receipts_a_day_and_twenty_a_domain_and_hour(office: Office):
-    """3.3: the caps of an address and day, and of a domain and hour; every run that is kept back
-    says so.
-    """
+    """3.3: the caps of an address and day, and of a domain and hour; every skipped run says so."""
     await office.switch_on("New")
     for _ in range(4):
         for _ in range(3):
@@ -248,7 +244,7 @@ async def test_ten_receipts_a_day_and_twenty_a_domain_and_hour(office: Office):
 
 
 async def test_the_third_automatic_mail_in_a_row_is_kept_back(office: Office):
-    """3.3: the breaker; a person's word on the thread opens it again."""
+    """3.3: the loop breaker; a person's mail on the thread resets it."""
     await template(office)
     again = [{**REMINDER, "id": f"r{each}"} for each in range(3)]
     await office.workflow("Waiting on contact", again, re_enroll=True)
@@ -335,7 +331,7 @@ async def test_who_is_never_written_to(office: Office, row: str):
 
 
 async def test_all_associated_contacts_get_it_once_and_strangers_never(office: Office):
-    """3.3: to = associated adds those whom a user put on the ticket."""
+    """3.3: to = associated adds the contacts that a user added to the ticket."""
     await template(office)
     await office.workflow("Waiting on us", [{**REMINDER, "to": "associated"}])
     await by_hand(office)
@@ -357,8 +353,8 @@ async def test_a_ticket_without_requester_is_skipped(office: Office):
 
 
 async def test_section_5_a_receipt_that_another_workflow_led_to_is_short_as_well(office: Office):
-    """An unverified stranger's mail that a workflow moves on is still what is acknowledged: none of
-    their words go out (section 5).
+    """The acknowledgement of an unverified stranger's mail quotes nothing of it, also if a workflow
+    moved the ticket in between (section 5).
     """
     await office.workflow("New", [{"id": "on", "kind": "set_status", "status": "Waiting on us"}])
     await office.workflow(
