@@ -44,7 +44,7 @@ async def test_76_a_known_contact_gets_the_receipt_in_full(office: Office):
 
 
 async def test_33_o08_a_workflows_mail_moves_nothing_where_a_users_would(office: Office):
-    """Scenario 33, O08: the acknowledgement is not a mail of a user, so trigger A does not apply."""
+    """Scenario 33, O08: the acknowledgement is no mail of a user, so trigger A does not apply."""
     await office.switch_on("New")
     await by_hand(office)
     await office.run()
