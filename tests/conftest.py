@@ -1,8 +1,8 @@
-"""What every test may ask for: parts of the machine, real databases, ports, a clock that obeys.
+"""What every test may ask for: programs, real databases, ports, a clock that obeys.
 
-A test that needs a program says ``@pytest.mark.needs("postfix")`` or calls the ``require`` fixture.
-Where the program is missing the test is skipped and listed at the end with its reason; with
-``TICKETGATE_REQUIRE_ALL=1`` every skip is a failure.
+A test that needs a program is marked ``@pytest.mark.needs("postfix")`` or calls the ``require``
+fixture. Where the program is missing, the test is skipped and listed at the end with its reason;
+with ``TICKETGATE_REQUIRE_ALL=1`` every skip is a failure.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import shutil
 import socket
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -56,9 +56,7 @@ for _name in [
 
 
 def find_program(name: str) -> Path | None:
-    """Where a program is, also outside PATH (sbin; Debian keeps PostgreSQL's servers apart), or
-    None.
-    """
+    """Return the path of a program, also outside PATH (sbin, Debian's PostgreSQL), or None."""
     if name == "initdb":
         found = sorted(
             Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
@@ -70,9 +68,7 @@ def find_program(name: str) -> Path | None:
 
 
 def require_program(name: str) -> Path:
-    """The path of a program; where it is missing the calling test is skipped, or fails when
-    everything is required.
-    """
+    """Return the path of a program; without it, skip the test, or fail if all are required."""
     path = find_program(name)
     if path is None:
         reason = f"{name} is not on this machine (Debian package {PACKAGES.get(name, name)})"
@@ -84,14 +80,12 @@ def require_program(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def require() -> Callable[[str], Path]:
-    """``require("postfix")`` returns the path of the program or ends the test: see
-    :func:`require_program`.
-    """
+    """``require("postfix")`` is :func:`require_program`."""
     return require_program
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Registers our markers, since unknown ones are errors."""
+    """Register our markers, since unknown ones are errors."""
     config.addinivalue_line(
         "markers", "needs(*programs): programs of the machine without which the test cannot run"
     )
@@ -100,19 +94,24 @@ def pytest_configure(config: pytest.Config) -> None:
         "sweep: one of the long sweeps; they run by `make test-sweep`, not by `make test`",
     )
     config.addinivalue_line("markers", "bench: measures speed; runs by `make bench`")
+    config.addinivalue_line(
+        "markers", "alone: measures time or memory under load; `make test` runs it after the rest"
+    )
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Ends a test early where a program that its marker names is missing."""
+    """Skip a test early if a program that its marker names is missing."""
     for mark in item.iter_markers("needs"):
         for name in mark.args:
             require_program(name)
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Turns every skip into a failure when everything is required, whoever asked for the skip."""
-    report: pytest.TestReport = yield
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn every skip into a failure when everything is required, whoever asked for the skip."""
+    report = yield
     if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"
@@ -124,7 +123,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Closes with the list of what could not run here, and why."""
+    """List at the end what could not run here, and why."""
     skipped: dict[str, int] = {}
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
@@ -145,15 +144,26 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 _given_ports: set[int] = set()
 
 
-def open_port() -> int:
-    """A TCP port of the loopback that was free a moment ago, and that this session has not given to
-    anybody before.
+def port_range(worker: str, workers: int) -> range:
+    """Return the ports that a worker of pytest-xdist ("gw0", "gw1", ...; "" for none) may give.
 
-    It lies below those that Linux itself gives to connections and to servers that ask for any port:
-    none of them takes it before its user does.
+    They lie below those that Linux gives to connections and to servers that ask for any port, so
+    that nobody takes one before its user does; no two workers share one.
     """
+    size = 22_000 // workers
+    first = 10_000 + size * int(worker.removeprefix("gw") or 0)
+    return range(first, first + size)
+
+
+PORTS = port_range(
+    os.environ.get("PYTEST_XDIST_WORKER", ""), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+)
+
+
+def open_port() -> int:
+    """Return a free TCP port of the loopback that this process has not returned before."""
     while True:
-        port = 10_000 + secrets.randbelow(22_000)
+        port = secrets.choice(PORTS)
         with closing(socket.socket()) as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             if port not in _given_ports:
@@ -163,27 +173,25 @@ def open_port() -> int:
 
 @pytest.fixture
 def free_port() -> int:
-    """One free TCP port on 127.0.0.1."""
+    """Return one free TCP port on 127.0.0.1."""
     return open_port()
 
 
 @pytest.fixture
 def free_ports() -> Callable[[], int]:
-    """A function that gives another free TCP port on 127.0.0.1 at each call."""
+    """Return a function that returns another free TCP port on 127.0.0.1 at each call."""
     return open_port
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """A clock that stands at 2026-11-22 10:00 UTC until the test moves it."""
+    """Return a clock that stands at 2026-11-22 10:00 UTC until the test moves it."""
     return Clock(START)
 
 
 @dataclass(slots=True)
 class Postgres:
-    """A PostgreSQL server of the tests' own: where it listens, and the templates that were made in
-    it.
-    """
+    """A PostgreSQL server for the tests, and the template databases made in it."""
 
     folder: Path
     binaries: Path
@@ -192,12 +200,12 @@ class Postgres:
     numbers: Iterator[int] = field(default_factory=count)
 
     def url(self, name: str = "postgres") -> str:
-        """The address of one of its databases, as ``[database] url`` takes it."""
+        """Return the address of one of its databases, as ``[database] url`` takes it."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
 
     def sql(self, statement: str) -> None:
-        """Runs one statement in the maintenance database."""
-        command = [
+        """Run one statement in the maintenance database."""
+        command: list[str | Path] = [
             self.binaries / "psql",
             "-X",
             "-q",
@@ -211,35 +219,38 @@ class Postgres:
         subprocess.run(command, check=True, capture_output=True, text=True)
 
     def create(self, template: str = "template1") -> str:
-        """Makes a database as a copy of ``template`` and returns its name."""
+        """Create a database as a copy of ``template`` and return its name."""
         name = f"test_{next(self.numbers)}"
         self.sql(f"CREATE DATABASE {name} TEMPLATE {template}")
         return name
 
     def control(self, *arguments: str) -> None:
-        """Runs pg_ctl on this server, as a user that PostgreSQL accepts."""
-        command = [self.binaries / "pg_ctl", "-D", self.folder / "data", *arguments]
+        """Run pg_ctl on this server, as a user that PostgreSQL accepts."""
+        command: list[str | Path] = [
+            self.binaries / "pg_ctl",
+            "-D",
+            self.folder / "data",
+            *arguments,
+        ]
         subprocess.run(
             [*_other_user(), *command], check=True, stdout=subprocess.DEVNULL, cwd=self.folder
         )
 
 
 def _other_user() -> list[str]:
-    """PostgreSQL refuses to be run by root; Debian's package brings the user that it is meant for."""
+    """Return what runs a command as the user of Debian's package: PostgreSQL refuses root."""
     return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
 
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    """A real PostgreSQL server on a free port, in a folder that is gone afterwards; commits are
-    synchronous, only the disk is not waited for.
-    """
+    """Run a PostgreSQL server on a free port; commits are synchronous but not synced to disk."""
     binaries = require_program("initdb").resolve().parent
     folder = Path(tempfile.mkdtemp(prefix="ticketgate-postgres-"))
     if os.geteuid() == 0:
         shutil.chown(folder, "postgres", "postgres")
     server = Postgres(folder=folder, binaries=binaries, port=open_port())
-    initdb = [
+    initdb: list[str | Path] = [
         binaries / "initdb",
         "-D",
         folder / "data",
@@ -273,13 +284,13 @@ def postgres() -> Iterator[Postgres]:
 
 @pytest.fixture(scope="session")
 def postgres_url(postgres: Postgres) -> str:
-    """The address of the tests' PostgreSQL server, its maintenance database."""
+    """Return the address of its maintenance database."""
     return postgres.url()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_kind(request: pytest.FixtureRequest) -> str:
-    """Runs the test once on each database."""
+    """Run the test once on each database."""
     kind: str = request.param
     return kind
 
@@ -288,7 +299,7 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 def database_url(
     database_kind: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> Iterator[str]:
-    """The address of a fresh database without any table, on each database in turn."""
+    """Return the address of an empty database without tables, on each database in turn."""
     if database_kind == "sqlite":
         yield f"sqlite:///{tmp_path / 'ticketgate.db'}"
         return
@@ -300,15 +311,15 @@ def database_url(
 
 @dataclass(frozen=True, slots=True)
 class Templates:
-    """Ready-made databases, built once a session by the first test that asks and copied for each
-    one that follows.
-    """
+    """Prepared databases, built once a session by the first test that asks and then copied."""
 
     folder: Path
     files: dict[object, Path] = field(default_factory=dict)
 
     def sqlite(self, build: Callable[[str], None], target: Path) -> str:
-        """A copy at ``target`` of what ``build(url)`` makes of an empty SQLite file."""
+        """Return the address of a copy, at ``target``, of what ``build(url)`` makes of an empty
+        file.
+        """
         if build not in self.files:
             path = self.folder / f"{len(self.files)}.db"
             build(f"sqlite:///{path}")
@@ -320,8 +331,8 @@ class Templates:
         return f"sqlite:///{target}"
 
     def postgresql(self, build: Callable[[str], None], server: Postgres) -> str:
-        """The name of a copy of what ``build(url)`` makes of an empty PostgreSQL database;
-        ``build`` must leave no connection open.
+        """Return the name of a copy of what ``build(url)`` makes; ``build`` must close its
+        connections.
         """
         if build not in server.templates:
             name = server.create()
@@ -332,7 +343,7 @@ class Templates:
 
 @pytest.fixture(scope="session")
 def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
-    """The ready-made databases of this session."""
+    """Return the prepared databases of this session."""
     return Templates(tmp_path_factory.mktemp("templates"))
 
 
@@ -340,11 +351,10 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
 def built_database(
     database_kind: str, tmp_path: Path, templates: Templates, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[Callable[[str], None]], str]]:
-    """``built_database(upgrade)`` gives the address of a fresh database that ``upgrade(url)`` has
-    prepared; it runs once a session and database.
+    """``built_database(upgrade)`` returns the address of a fresh database prepared by
+    ``upgrade(url)``, which runs once a session and database.
 
-    ``upgrade`` is a plain function of the module (it is the key under which the template is kept),
-    not a lambda made anew each time.
+    ``upgrade`` is a plain function of a module: it is the key under which the template is kept.
     """
     names: list[str] = []
 

@@ -1,4 +1,4 @@
-"""The fixtures that every other test stands on."""
+"""The fixtures that all other tests use."""
 
 from __future__ import annotations
 
@@ -12,9 +12,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.conftest import port_range
+
 
 def _fill(url: str) -> None:
-    """Makes one table, as a stand-in for the migrations."""
+    """Make one table, as a stand-in for the migrations."""
     if url.startswith("sqlite:///"):
         with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
             connection.execute("CREATE TABLE made (id integer)")
@@ -45,20 +47,27 @@ def test_a_fresh_database_has_no_table(database_url):
 
 
 def test_a_built_database_is_a_copy(built_database):
-    """What a template holds is there in the copy, and each copy is a database of its own."""
+    """A copy has what its template holds and is a database of its own."""
     assert _tables(built_database(_fill)) == 1
 
 
 def test_a_built_database_is_fresh_again(built_database):
-    """The second test that uses a template does not see what the first did to its copy."""
+    """The second test that uses a template does not see the changes of the first."""
     url = built_database(_fill)
     assert _tables(url) == 1
     assert urlsplit(url).path
 
 
 def test_ports_are_not_given_twice(free_ports):
-    """Ports that are asked for in a row differ, so two servers of one test do not collide."""
+    """Ports differ, so that two servers of one test do not collide."""
     assert len({free_ports() for _ in range(500)}) == 500
+
+
+def test_ports_of_two_workers_are_disjoint():
+    """Servers of tests that run side by side never meet on a port."""
+    ranges = [port_range(f"gw{number}", 3) for number in range(3)]
+    assert len({port for ports in ranges for port in ports}) == sum(map(len, ranges))
+    assert len(port_range("", 1)) == 22_000
 
 
 NEEDY = '''
@@ -82,9 +91,7 @@ def test_that_runs():
     ("require_all", "code"), [("", 0), ("1", 1)], ids=["a user's machine", "CI"]
 )
 def test_what_could_not_run_is_said(tmp_path, require_all, code):
-    """A missing program is listed with its reason at the end; where everything is required it fails
-    the run.
-    """
+    """A missing program is listed with its reason; if everything is required, the run fails."""
     shutil.copy(Path(__file__).parents[1] / "conftest.py", tmp_path)
     (tmp_path / "test_needy.py").write_text(NEEDY)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

@@ -109,7 +109,7 @@ def test_the_writers_are_found(module):
 
 
 def test_only_the_desk_writes_what_people_change():
-    """Pipelines, channels, users, templates, workflows and decisions about mail change at a desk."""
+    """Pipelines, channels, users, templates, workflows and held mail change at a desk only."""
     outside = {
         (place(path), name)
         for path, tree in TREES.items()

@@ -1,4 +1,4 @@
-"""What lies where, and that the checkers of style, types and imports agree with every file."""
+"""What is where, and that the checkers of style, types and imports accept every file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CHECKS = {
 
 
 def git_files() -> list[Path]:
-    """Every file that is part of the project, as paths relative to it; what git ignores is none."""
+    """Return every file of the project, relative to it, without what git ignores."""
     command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     if run.returncode != 0:
@@ -36,7 +36,7 @@ def git_files() -> list[Path]:
 def test_checkers_are_content(check):
     """Style, format, types and the direction of imports are right everywhere."""
     program, *arguments = CHECKS[check]
-    command = [Path(sys.executable).with_name(program), *arguments]
+    command: list[str | Path] = [Path(sys.executable).with_name(program), *arguments]
     run = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280
     )
@@ -54,13 +54,13 @@ def test_docker_is_no_package():
 
 
 def declared() -> set[str]:
-    """The dependencies of the project file, as they are spelt there, without versions."""
+    """Return the dependencies of the project file without versions."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     return {re.split(r"[\[<>=~ ]", text)[0].lower() for text in project["dependencies"]}
 
 
 def used() -> set[str]:
-    """The distributions that the program imports, wherever in a file."""
+    """Return the distributions that the program imports, wherever in a file."""
     distributions = {
         "mailparser": "mail-parser",
         "flufl": "flufl.bounce",
@@ -88,9 +88,7 @@ def used() -> set[str]:
 
 
 def test_every_library_we_import_is_a_dependency_of_ours():
-    """What runs only because another library happens to need it too breaks when that changes its
-    mind.
-    """
+    """No import relies on a library that only another dependency brings."""
     assert used() - declared() == set()
 
 
@@ -100,9 +98,7 @@ def test_every_dependency_is_used():
 
 
 def test_locks_hold_hashes_and_no_address():
-    """The locked dependencies can be installed from any index, and from none but with the recorded
-    contents.
-    """
+    """The locked dependencies install from any index, and only with the recorded contents."""
     for name in ("requirements.lock", "requirements-dev.lock"):
         text = (ROOT / name).read_text()
         assert "://" not in text

@@ -64,7 +64,7 @@ def _expect(connection: socket.socket, code: bytes) -> bytes:
 
 
 def deliver(job: Job, mail: bytes) -> bytes:
-    """Sends one prepared mail over a connection of its own; returns the reply to its end. Raises
+    """Send one prepared mail over a connection of its own; return the reply to its end. Raises
     Refused and OSError.
     """
     with socket.socket() as connection:
@@ -98,6 +98,11 @@ def deliver(job: Job, mail: bytes) -> bytes:
         return reply
 
 
+def _line(number: int, name: str, text: str) -> bytes:
+    """Return one line of the audit: number of the mail, time, name of its file, what happened."""
+    return f"{number}\t{time.time():.3f}\t{name}\t{text}\n".encode()
+
+
 def _session(
     job: Job, mails: Sequence[tuple[str, bytes]], numbers: int, audit: int, trouble: int
 ) -> None:
@@ -109,26 +114,20 @@ def _session(
             try:
                 reply = deliver(job, mail)
             except (OSError, Refused) as error:
-                os.write(
-                    trouble,
-                    f"{number}\t{time.time():.3f}\t{name}\t{type(error).__name__} {error}\n".encode(),
-                )
+                os.write(trouble, _line(number, name, f"{type(error).__name__} {error}"))
                 if not job.retry:
                     break
                 time.sleep(0.05)
                 continue
-            os.write(
-                audit,
-                f"{number}\t{time.time():.3f}\t{name}\t{reply.decode('ascii', 'replace').strip()}\n".encode(),
-            )
+            os.write(audit, _line(number, name, reply.decode("ascii", "replace").strip()))
             break
 
 
 def run(
     job: Job, mails: Sequence[tuple[str, bytes]], *, sessions: int, total: int, audit: Path
 ) -> dict[str, float]:
-    """Sends ``total`` mails, taken in turn from ``mails`` (name, prepared bytes), over ``sessions``
-    at once; returns the figures.
+    """Send ``total`` mails, taken in turn from ``mails`` (name, prepared bytes), over ``sessions``
+    at once; return the figures.
 
     ``audit`` gets a line for each mail that was acknowledged, the file beside it with ``.trouble``
     one for each that was not.

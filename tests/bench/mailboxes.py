@@ -59,7 +59,7 @@ SyncState *
 
 
 def filled(server: Dovecot, mails: list[bytes], total: int) -> None:
-    """Puts ``total`` mails into the inbox: those given, again and again with other Message-IDs."""
+    """Put ``total`` mails into the inbox: those given, again and again with other Message-IDs."""
 
     def numbered(number: int) -> bytes:
         raw, round_ = mails[number % len(mails)], number // len(mails)
@@ -184,7 +184,7 @@ def nothing_new(server: Dovecot, mails: int) -> None:
 
 
 def know(path: Path, place: str, validity: int, mails: int) -> None:
-    """Writes into a fresh database that all mails of a mailbox are known."""
+    """Write into a fresh database that all mails of a mailbox are known."""
     with sqlite3.connect(path) as database:
         row = (1, "bench", place, validity, mails, mails, "fresh", 1, "new")
         columns = (

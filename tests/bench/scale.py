@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import workload
@@ -101,7 +102,7 @@ def _messages(database: sqlite3.Connection, count: int, now: int) -> None:
     def text(n: int) -> str:
         return " ".join(WORDS[(n * 7 + k * k) % len(WORDS)] for k in range(30)) + f" case{n}"
 
-    def rows() -> object:
+    def rows() -> Iterator[tuple[object, ...]]:
         for n in range(1, count + 1):
             thread = 1 + (n - 1) // 3
             yield (

@@ -1,6 +1,4 @@
-"""A daemon as a real process that a test may kill or disturb, and clients that keep their own log
-of what was acknowledged.
-"""
+"""A daemon as a process that a test can kill or disturb, and clients with logs of their own."""
 
 from __future__ import annotations
 
@@ -29,10 +27,10 @@ READY = b"Ctrl-C"
 
 
 class Lines:
-    """The lines of a stream as they come, for whoever waits for one."""
+    """The lines of a stream as they arrive, for threads that wait for one."""
 
     def __init__(self, stream: IO[bytes]) -> None:
-        """Reads ``stream`` to its end in a thread."""
+        """Read ``stream`` to its end in a thread."""
         self.lines: list[bytes] = []
         self.ended = False
         self._changed = threading.Condition()
@@ -51,8 +49,8 @@ class Lines:
     def wait_for(
         self, wanted: Callable[[bytes], bool], timeout: float = 60.0, *, since: int = 0
     ) -> bytes:
-        """The first line that is wanted, from line ``since`` on; RuntimeError with the last lines
-        when the stream ends or time is up.
+        """Return the first wanted line, from line ``since`` on; RuntimeError with the last lines if
+        the stream or the time ends.
         """
         found: list[bytes] = []
 
@@ -67,15 +65,13 @@ class Lines:
             return found[0]
 
     def close(self) -> None:
-        """Waits for the end of the stream."""
+        """Wait for the end of the stream."""
         self._thread.join(30)
 
 
 @dataclass(slots=True)
 class Daemon:
-    """``ticketgate serve`` on a folder and a port of its own, restarted on the same ones as often
-    as a test likes.
-    """
+    """``ticketgate serve`` on a folder and a port of its own; a test can restart it there."""
 
     folder: Path
     port: int
@@ -88,8 +84,8 @@ class Daemon:
     before: list[bytes] = field(default_factory=list)  # the log of earlier lives
 
     def start(self) -> None:
-        """Returns when it accepts mail; RuntimeError with the end of its log when it does not come
-        up.
+        """Start it and return when it accepts mail; RuntimeError with the end of its log if it does
+        not come up.
         """
         self.launch()
         assert self.out is not None
@@ -108,7 +104,7 @@ class Daemon:
             ) from None
 
     def launch(self) -> None:
-        """Starts it and returns at once."""
+        """Start it and return at once."""
         roles = [word for role in self.roles for word in ("--role", role)]
         self.process = subprocess.Popen(
             [*self.wrapper, PROGRAM, "serve", *roles],
@@ -122,24 +118,24 @@ class Daemon:
         self.out, self.log = Lines(self.process.stdout), Lines(self.process.stderr)
 
     def kill(self) -> None:
-        """SIGKILL to it and everything it started: nothing gets a chance to finish."""
+        """Send SIGKILL to it and everything it started."""
         assert self.process is not None
         with suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.ended()
 
     def stop(self) -> int:
-        """SIGTERM; returns the exit code after the drain."""
+        """Send SIGTERM and return the exit code after the drain."""
         self.signal()
         return self.ended()
 
     def signal(self) -> None:
-        """SIGTERM, without waiting for anything."""
+        """Send SIGTERM without waiting."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
 
     def ended(self, timeout: float = 90.0) -> int:
-        """Waits for its end; the exit code."""
+        """Wait for its end and return the exit code."""
         assert self.process is not None
         code = self.process.wait(timeout)
         for lines, stream in ((self.out, self.process.stdout), (self.log, self.process.stderr)):
@@ -153,12 +149,12 @@ class Daemon:
         return code
 
     def said(self) -> bytes:
-        """Everything it ever wrote to stderr."""
+        """Return everything it ever wrote to stderr."""
         return b"".join([*self.before, *(self.log.lines if self.log is not None else [])])
 
     def wait_for(self, event: str, *, since: int = 0, **fields: Any) -> dict[str, Any]:
-        """The first line of the log with this event and these fields, from line ``since`` on; waits
-        for it.
+        """Wait for and return the first line of the log with this event and these fields, from line
+        ``since`` on.
         """
 
         def wanted(line: bytes) -> bool:
@@ -174,7 +170,7 @@ class Daemon:
     def run(
         self, *arguments: str, stdin: bytes | None = None, **environ: str
     ) -> subprocess.CompletedProcess[bytes]:
-        """A command on the same installation."""
+        """Run a command on the same installation."""
         environment = self.environ | environ
         return subprocess.run(
             [PROGRAM, *arguments],
@@ -193,15 +189,15 @@ class Daemon:
         )
 
     def mails(self) -> list[Stored]:
-        """Every mail in its spool."""
+        """Return every mail in its spool."""
         return stored(self.url, self.folder / "var/blobs")
 
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
-        """What a query on its database gives."""
+        """Return the rows of a query on its database."""
         return rows(self.url, statement)
 
     def leftovers(self) -> list[str]:
-        """The files of mail that is being received, and blobs that have no name yet."""
+        """Return the files of mail that is being received, and blobs that have no name yet."""
         return sorted(
             str(path)
             for pattern in ("incoming/*", "blobs/parts/*")
@@ -294,25 +290,25 @@ class Strace:
         self.process.stderr.close()
 
     def _left(self) -> bool:
-        """Whether strace has ended; a process that died just when it was let go has to be fetched
-        by us, or strace waits for it.
+        """Return whether strace has ended; a process that died when it was released must be reaped
+        here, or strace waits for it.
         """
         assert self.process is not None
         self.traced.poll()
         return self.process.poll() is not None
 
     def injected(self) -> int:
-        """How many calls were tampered with."""
+        """Return how many calls were tampered with."""
         return sum(
             "(INJECTED" in line for line in self.output.read_text(errors="replace").splitlines()
         )
 
     def killed(self) -> bool:
-        """Whether a process was killed while it was looked at."""
+        """Return whether a process was killed while it was traced."""
         return "+++ killed by SIGKILL" in self.output.read_text(errors="replace")
 
     def seen(self) -> list[tuple[str, str]]:
-        """Thread and name of each call, in order."""
+        """Return thread and name of each call, in order."""
         found = [
             line.split(None, 1) for line in self.output.read_text(errors="replace").splitlines()
         ]
@@ -325,8 +321,8 @@ class Strace:
 
 @pytest.fixture
 def disturb(tmp_path: Path) -> Callable[..., Strace]:
-    """Attaches strace for a block, with injections like "fdatasync:error=EIO:when=1"; the test is
-    skipped where that is forbidden.
+    """Attach strace for a block, with injections like "fdatasync:error=EIO:when=1"; the test is
+    skipped if that is forbidden.
     """
     require_program("strace")
     allowed = Path("/proc/sys/kernel/yama/ptrace_scope")
@@ -346,8 +342,8 @@ def disturb(tmp_path: Path) -> Callable[..., Strace]:
 
 @contextmanager
 def own_server() -> Iterator[Postgres]:
-    """A PostgreSQL server that a test may stop and kill; not yet started. It does not wait for the
-    disk, since the machine stays up.
+    """A PostgreSQL server that a test may stop and kill, not started yet. It does not sync to disk,
+    since the machine stays up.
     """
     binaries = require_program("initdb").resolve().parent
     folder = Path(tempfile.mkdtemp(prefix="ticketgate-postgres-"))
@@ -356,7 +352,7 @@ def own_server() -> Iterator[Postgres]:
         shutil.chown(folder, "postgres", "postgres")
         as_other = ["runuser", "-u", "postgres", "--"]
     server = Postgres(folder=folder, binaries=binaries, port=open_port())
-    initdb = [
+    initdb: list[str | Path] = [
         *as_other,
         binaries / "initdb",
         "-D",
@@ -388,13 +384,13 @@ def own_server() -> Iterator[Postgres]:
 
 
 def start_server(server: Postgres) -> None:
-    """Starts it and waits until it answers."""
+    """Start it and wait until it answers."""
     server.control("-w", "-s", "-t", "60", "-l", str(server.folder / "log"), "start")
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
-    """See :func:`own_server`; it runs."""
+    """A running :func:`own_server`."""
     with own_server() as server:
         start_server(server)
         yield server
@@ -402,8 +398,8 @@ def own_postgres() -> Iterator[Postgres]:
 
 @dataclass(slots=True)
 class Barrage:
-    """Clients that each send numbered mails, a connection a mail, and try again until each has its
-    250; ``acknowledged`` is their own log.
+    """Clients that each send numbered mails, one connection a mail, and try again until each has
+    its 250; ``acknowledged`` is their log.
     """
 
     port: int
@@ -417,13 +413,13 @@ class Barrage:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def start(self, clients: int) -> None:
-        """Begin; it goes on until every mail was acknowledged or :meth:`end`."""
+        """Begin to send until every mail is acknowledged or :meth:`end` is called."""
         self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
         for thread in self._threads:
             thread.start()
 
     def wait_for(self, count: int, timeout: float = 150.0) -> None:
-        """Returns once so many mails were acknowledged; AssertionError when that takes too long."""
+        """Return once this many mails were acknowledged; AssertionError if that takes too long."""
         with self._changed:
             assert self._changed.wait_for(lambda: len(self.acknowledged) >= count, timeout), (
                 f"{len(self.acknowledged)} of {count}"

@@ -1,6 +1,4 @@
-"""A reader that does to its process what a poisoned mail could: for tests of what the intake makes
-of that.
-"""
+"""A reader that does to its process what a hostile mail could, to test how the intake copes."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def read_job(job: ReadJob) -> Message:
-    """Reads a mail, or dies, stands still, or takes all memory, as its subject says."""
+    """Read a mail, or die, hang or take all memory, as its subject says."""
     if b"Subject: About kill" in job.raw:
         os.kill(os.getpid(), signal.SIGKILL)
     if b"Subject: About stall" in job.raw:

@@ -1,6 +1,4 @@
-"""Whatever is wrong with what we are given is told in one clear sentence with the right code, and
-leaves nothing half-stored.
-"""
+"""Bad input is refused with one clear sentence and code, and leaves nothing half-stored."""
 
 from __future__ import annotations
 
@@ -25,21 +23,21 @@ HELLO, MAIL, RCPT, DATA = ENVELOPE
 
 
 def refused(daemon: Daemon, *envelope: bytes) -> str:
-    """The reply to the last line of a dialog."""
+    """Return the reply to the last line of a dialog."""
     with Dialog(daemon.port) as dialog:
         return [dialog.say(line) for line in envelope][-1]
 
 
 def big(daemon: Daemon, size: int) -> str:
-    """What a mail of ``size`` bytes is answered whose sender did not say how large it is."""
+    """Return the reply to a mail of ``size`` bytes whose size was not announced."""
     with Dialog(daemon.port) as dialog:
         assert dialog.begin().startswith("354")
         return dialog.finish(letter("big", size // len("Line of big.\r\n")))
 
 
 def test_what_is_refused_in_a_dialog_leaves_nothing(make_daemon: Callable[..., Daemon]) -> None:
-    """Foreign and unknown recipients and mail that is too large get the replies that are
-    documented; an empty mail is a mail like another.
+    """Unknown recipients and too large mail get the documented replies and leave nothing; an empty
+    mail is accepted.
     """
     daemon = make_daemon(LIMITS__MESSAGE_BYTES=str(MIB))
     daemon.start()
@@ -123,7 +121,7 @@ def test_a_file_that_cannot_be_read_stops_no_other(
 
 
 def gone(group: int) -> bool:
-    """Whether no process of a group is left."""
+    """Return whether no process of a group is left."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -132,8 +130,8 @@ def gone(group: int) -> bool:
 
 
 def test_a_port_that_is_taken_is_told(make_daemon: Callable[..., Daemon]) -> None:
-    """A second server on the address: one sentence that names it, exit 75, and no process stays
-    behind.
+    """A second server on the address ends with one sentence that names it, exit 75, and no process
+    left.
     """
     daemon = make_daemon()
     with closing(socket.create_server(("127.0.0.1", daemon.port))):

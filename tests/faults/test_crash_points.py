@@ -1,5 +1,5 @@
-"""The daemon dies in one certain system call on the way of one mail, at each of them in turn
-(reliability.md 3, crash at each system call).
+"""The daemon dies in one system call on the way of one mail, at each of them in turn
+(reliability.md section 3, crash at each system call).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CALLS = (
 
 
 class Sweep:
-    """One installation that dies again and again, and the log of the client who goes on sending to
+    """One installation that dies again and again, and the log of the client that keeps sending to
     it.
     """
 
@@ -45,8 +45,8 @@ class Sweep:
         daemon.start()
 
     def point(self, call: str, number: int, lines: int) -> bool:
-        """One mail through a daemon that dies in the ``number``-th such call of a thread; False
-        when it never came so far.
+        """Send one mail through a daemon that dies in the ``number``-th such call of a thread;
+        False if it never made that many.
 
         A client that got no 250 sends again after the restart, as a mail server would.
         """
@@ -96,12 +96,12 @@ class Sweep:
     seen = 0
 
     def run(self, points: Iterable[tuple[str, int, int]]) -> None:
-        """Every point; those at which nobody died are no points."""
+        """Try every point; points at which nothing died do not count."""
         for call, number, lines in points:
             self.point(call, number, lines)
 
     def finish(self) -> None:
-        """Everything is processed, once, and nothing is left over."""
+        """Assert that everything is processed once and nothing is left over."""
         assert self.daemon.stop() == 0
         done = self.daemon.run("agenda", "run", "--until", "2099-01-01T00:00:00Z")
         assert done.returncode == 0, done.stderr

@@ -1,5 +1,5 @@
-"""Clients that vanish, stand still or hang up anywhere in a dialog: only a mail that was sent to
-its end is ever stored (reliability.md 3, network).
+"""Clients that vanish, stop or hang up anywhere in a dialog: only a mail that was sent to its end
+is ever stored (reliability.md section 3, network).
 """
 
 from __future__ import annotations
@@ -21,14 +21,12 @@ STRIDE = 7  # every so many bytes in CI, shifted for each way of hanging up
 
 
 def pieces(word: str) -> list[bytes]:
-    """What a client says in one dialog; it waits for a reply after each piece."""
+    """Return what a client says in one dialog; it waits for a reply after each piece."""
     return [*(line + b"\r\n" for line in ENVELOPE), letter(word, 1) + END]
 
 
 def cut(daemon: Daemon, word: str, after: int, how: str) -> str:
-    """Says the first ``after`` bytes of a dialog and leaves; returns the last reply that could
-    still be read.
-    """
+    """Send the first ``after`` bytes of a dialog and leave; return the last reply that arrived."""
     dialog = Dialog(daemon.port)
     reply = dialog.greeting
     for piece in pieces(word):
@@ -52,7 +50,7 @@ def cut(daemon: Daemon, word: str, after: int, how: str) -> str:
 
 
 def cut_everywhere(daemon: Daemon, stride: int) -> None:
-    """Cuts after each ``stride``-th byte and at the very end, in each way; each mail is then sent
+    """Cut after each ``stride``-th byte and at the very end, in each way; then send each mail
     properly, as a client would.
     """
     daemon.start()
@@ -114,8 +112,8 @@ def test_a_dialog_that_is_cut_anywhere_stores_nothing(make_daemon: Callable[...,
 def test_clients_that_stand_still_keep_nobody_from_delivering(
     make_daemon: Callable[..., Daemon],
 ) -> None:
-    """Sixty clients that stand still somewhere in their dialog: another one delivers at once, and
-    nothing of theirs is stored when they go.
+    """While sixty clients stop somewhere in their dialog, another delivers at once; nothing of
+    theirs is stored.
     """
     daemon = make_daemon("ingress")
     daemon.start()

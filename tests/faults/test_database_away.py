@@ -1,5 +1,5 @@
-"""The database is away, busy or comes back: mail stays with its sender meanwhile, and nothing is
-lost or doubled (reliability.md 3).
+"""While the database is away or busy, mail stays with its sender; nothing is lost or doubled
+(reliability.md section 3).
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 
 def audit(daemon: Daemon, clients: Barrage, total: int) -> None:
-    """Every mail of the clients is there, byte by byte, one message each; what is there twice was
-    sent twice and says so.
+    """Assert that every mail of the clients is there, byte by byte, as one message; duplicates were
+    sent twice and are marked.
     """
     mails = daemon.mails()
     assert {each.state for each in mails} <= {"done", "duplicate"}, {each.state for each in mails}
@@ -45,8 +45,8 @@ def audit(daemon: Daemon, clients: Barrage, total: int) -> None:
 def away_under_load(
     daemon: Daemon, server: Postgres, barrage: Callable[..., Barrage], total: int, stops: list[str]
 ) -> Barrage:
-    """Mail comes in all the time; the server is stopped in each of the ways named and started
-    again; returns the clients when all was taken.
+    """Stop the server in each of the named ways under load and start it again; return the clients
+    when all mail was accepted.
     """
     assert daemon.run("db", "upgrade").returncode == 0
     daemon.start()
@@ -63,9 +63,7 @@ def away_under_load(
 
 
 def finish(daemon: Daemon) -> None:
-    """The daemon, never restarted, ends in order; what it had in hand when the server went is
-    processed once its lease is over.
-    """
+    """Stop the daemon, never restarted; process what it had claimed when the server went."""
     assert daemon.process is not None
     assert daemon.process.poll() is None
     assert daemon.stop() == 0

@@ -1,5 +1,5 @@
-"""A disk that is full or broken: the mail stays with its sender or is stored, and everything goes
-on by itself (reliability.md 1, items 1 and 27).
+"""On a full or failing disk mail stays with its sender or is stored, and service resumes by itself
+(reliability.md 1 and 27).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LARGE = 20_000  # lines; such a mail goes through a file and becomes a blob
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 560 MiB in memory; the test is skipped where it may not be mounted."""
+    """Mount a file system of 560 MiB in memory; the test is skipped if that is forbidden."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = subprocess.run(
@@ -55,12 +55,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def resize(place: Path, size: int) -> None:
-    """Gives the file system another size in bytes, but never less than what is used."""
+    """Give the file system another size in bytes, but never less than is used."""
     subprocess.run(["mount", "-o", f"remount,size={size}", place], check=True)
 
 
 def squeeze(place: Path, left: int) -> None:
-    """Leaves only so many bytes."""
+    """Leave only this many bytes."""
     status = os.statvfs(place)
     resize(place, (status.f_blocks - status.f_bfree) * status.f_frsize + left)
 
@@ -125,8 +125,8 @@ def injure(
     ledger: Ledger,
     injections: list[tuple[str, int]],
 ) -> tuple[int, int]:
-    """Sends a small or large mail during each injection and another one after it; returns how many
-    calls failed, and how many mails were refused.
+    """Send a small or large mail during each injection and another one after it; return how many
+    calls failed and how many mails were refused.
     """
     failed = refused = 0
     for number, (injection, lines) in enumerate(injections):
@@ -143,7 +143,7 @@ def injure(
 
 
 def finished(daemon: Daemon, ledger: Ledger, *, again: int) -> None:
-    """The daemon ends in order; the store is what the clients know, processed, and whole."""
+    """Assert that the daemon stops in order and the store is what the clients know."""
     assert daemon.stop() == 0
     assert daemon.run("agenda", "run").returncode == 0
     mails = daemon.mails()

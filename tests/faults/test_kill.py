@@ -1,5 +1,5 @@
-"""kill -9 in a loop under load: nothing acknowledged is lost, nothing becomes two (reliability.md
-1, items 1-3, and section 3).
+"""kill -9 in a loop under load: nothing acknowledged is lost or doubled (reliability.md 1 to 3,
+section 3).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ CONVERSATIONS = 97
 
 
 def mail(number: int) -> bytes:
-    """Mail ``number``: every CONVERSATIONS-th belongs to the same conversation, so that threads are
-    built while the daemon dies.
+    """Return mail ``number``: every CONVERSATIONS-th is of the same conversation, so threads grow
+    while the daemon dies.
     """
     parent = number % CONVERSATIONS
     reply = (
@@ -34,8 +34,8 @@ def mail(number: int) -> bytes:
 
 
 def killed_under_load(make_daemon: Any, barrage: Any, total: int, kills: int, seed: int) -> None:
-    """The whole test: kill at random moments of the load, restart, drain, and compare the database
-    with the clients' log.
+    """Kill at random moments under load, restart, drain, and compare the database with the clients'
+    log.
     """
     chance = random.Random(seed)
     daemon = make_daemon()
@@ -57,8 +57,8 @@ def killed_under_load(make_daemon: Any, barrage: Any, total: int, kills: int, se
 
 
 def audit(path: Path, total: int, again: int) -> None:
-    """Every acknowledged mail is stored byte by byte, and is exactly one message of exactly one
-    ticket; what came twice says so.
+    """Assert that every acknowledged mail is stored byte by byte as one message of one ticket, and
+    duplicates are marked.
     """
     database = sqlite3.connect(path)
     states = dict(database.execute("SELECT state, count(*) FROM mail GROUP BY state").fetchall())

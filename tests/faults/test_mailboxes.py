@@ -1,5 +1,5 @@
-"""The whole daemon on real mailboxes: killed, cut off in single system calls, two of them sharing,
-and mail that comes by two ways at once.
+"""The whole daemon on real mailboxes: killed, also in single system calls; two daemons; mail that
+comes by two ways at once.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ STEPS = (
 
 
 def mailboxes(server: Dovecot, users: list[str], **more: str) -> str:
-    """The setting for the mailboxes of these users."""
+    """Return the setting for the mailboxes of these users."""
     common = {
         "host": "127.0.0.1",
         "port": server.port,
@@ -48,13 +48,13 @@ def mailboxes(server: Dovecot, users: list[str], **more: str) -> str:
 
 @pytest.fixture
 def server() -> Iterator[Dovecot]:
-    """A Dovecot with one user."""
+    """Run a Dovecot with one user."""
     with dovecot() as made:
         yield made
 
 
 class Feeder:
-    """Somebody who puts mails into mailboxes, each in turn, as far as he is let go."""
+    """A thread that puts mails into mailboxes in turn, up to the number it is allowed."""
 
     def __init__(self, server: Dovecot, users: list[str], total: int) -> None:
         self.server, self.users, self.total = server, users, total
@@ -65,7 +65,7 @@ class Feeder:
         self._thread.start()
 
     def go_on(self, upto: int) -> None:
-        """Lets him put in so many mails in all."""
+        """Allow this many mails in all."""
         with self._changed:
             self._upto = upto
             self._changed.notify_all()
@@ -89,8 +89,8 @@ class Feeder:
 def settled(
     daemon: Daemon, server: Dovecot, users: list[str], total: int, seconds: float = 60
 ) -> None:
-    """Waits until everything is stored and no mail is left in an inbox, stops the daemon, and
-    processes what a dead one had in hand.
+    """Wait until everything is stored and the inboxes are empty, stop the daemon, and process what
+    a dead one had claimed.
     """
     until(lambda: daemon.rows(SETTLED) == [(total,)], seconds)
     assert [server.count(user) for user in users] == [0] * len(users)
@@ -100,8 +100,8 @@ def settled(
 
 
 def audit(daemon: Daemon, server: Dovecot, users: list[str], sent: list[bytes]) -> None:
-    """Every mail is exactly one message of a ticket, and lies exactly once in the folder it was to
-    be moved to.
+    """Assert that every mail is one message of a ticket and lies once in the folder it was to be
+    moved to.
     """
     mails = daemon.mails()
     assert Counter(mail.state for mail in mails) == Counter({"done": len(sent)})
@@ -119,7 +119,7 @@ def audit(daemon: Daemon, server: Dovecot, users: list[str], sent: list[bytes]) 
 
 
 def at_once(condition: Callable[[], bool], seconds: float = 30) -> None:
-    """Looks without a pause, so that the moment is not missed."""
+    """Poll without a pause, so that the moment is not missed."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -132,7 +132,7 @@ def killed_while_mail_arrives(
     make_daemon: Callable[..., Daemon], server: Dovecot, total: int, kills: int, seed: int
 ) -> None:
     """Kill at random moments while mails arrive, are stored, processed and moved; restart each
-    time; then look at everything.
+    time; then check everything.
     """
     chance = random.Random(seed)
     daemon = make_daemon(IMAP=mailboxes(server, [USER]))
@@ -185,8 +185,8 @@ def test_kill_while_mail_arrives_and_is_moved_in_the_long_run(
 def test_a_mailbox_of_no_channel_is_told_at_the_start(
     make_daemon: Callable[..., Daemon], server: Dovecot
 ) -> None:
-    """Mail from a mailbox whose channel is not there becomes no ticket, which nobody should find
-    out by waiting; the daemon runs all the same.
+    """A mailbox whose channel does not exist is reported at the start; the daemon runs all the
+    same.
     """
     box = json.loads(mailboxes(server, [USER]))[0]
     daemon = make_daemon(
@@ -215,8 +215,8 @@ def died_in(
     number: int,
     sent: list[bytes],
 ) -> bool:
-    """One mail comes in while the daemon dies in the ``number``-th such call of a thread; whether
-    it did. The next life makes up for it.
+    """Receive one mail while the daemon dies in the ``number``-th such call of a thread; return
+    whether it did. The next start completes the work.
     """
     sent.append(letter(f"{call}-{number}", 400))
     before = len(server.uids(USER, "Done")) if len(sent) > 1 else 0
@@ -234,14 +234,14 @@ def died_in(
 
 
 def processed(daemon: Daemon, raw: bytes) -> bool:
-    """Whether this mail has become something."""
+    """Return whether this mail has been processed."""
     return any(mail.raw == raw and mail.state != "pending" for mail in daemon.mails())
 
 
 def swept(
     make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace], step: int
 ) -> None:
-    """Every ``step``-th call of each kind on the way of one mail."""
+    """Die in every ``step``-th call of each kind on the way of one mail."""
     daemon = make_daemon(IMAP=mailboxes(server, [USER]))
     server.create(USER, "Done")
     daemon.start()
@@ -265,8 +265,8 @@ def swept(
 def test_death_in_a_system_call_loses_nothing(
     make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace]
 ) -> None:
-    """A sample of the calls on the way from mailbox to ticket and to the other folder: the next
-    life makes up for each death.
+    """Deaths in a sample of the calls from mailbox to ticket lose nothing: the next start completes
+    them.
     """
     swept(make_daemon, server, disturb, step=9)
 
@@ -277,13 +277,14 @@ def test_death_in_a_system_call_loses_nothing(
 def test_death_in_every_system_call_loses_nothing(
     make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace]
 ) -> None:
-    """All of them."""
+    """The same for every call."""
     swept(make_daemon, server, disturb, step=1)
 
 
 # ---- two daemons
 
 
+@pytest.mark.alone  # thirty seconds are counted
 @pytest.mark.timeout(300)
 def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(
     make_daemon: Callable[..., Daemon], postgres: Postgres
@@ -335,8 +336,8 @@ def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(
 
 
 def elsewhere() -> list[str]:
-    """Runs a program under another host name, so that nobody can see whether it lives; only root
-    can do that, others see the shorter way.
+    """Return what runs a program under another host name, so that nobody can see whether it lives;
+    only root can do that.
     """
     wrapper = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh"]
     tried = subprocess.run([*wrapper, "true"], capture_output=True, check=False)
@@ -367,8 +368,8 @@ def test_mail_by_smtp_and_by_mailbox_is_one_ticket(
 
 
 def test_mail_to_two_mailboxes_is_one_ticket(make_daemon: Callable[..., Daemon]) -> None:
-    """C17: a mail to two channels, each with a mailbox of its own, is one ticket of the first in
-    To, and its history names the other.
+    """C17: a mail to two channels with a mailbox each is one ticket of the first in To, and its
+    history names the other.
     """
     users = [USER, "sales@example.org"]
     with dovecot(users) as server:
@@ -398,7 +399,7 @@ def test_mail_to_two_mailboxes_is_one_ticket(make_daemon: Callable[..., Daemon])
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Prints how long a block took."""
+    """Print how long a block took."""
     began = time.monotonic()
     yield
     print(f"{what}: {time.monotonic() - began:.2f} s")
@@ -420,7 +421,7 @@ def test_delivered_mail_is_a_ticket_within_two_seconds(
 
 
 def asked(port: int, path: str) -> str:
-    """What the daemon answers on its health listener."""
+    """Return what the daemon answers on its health listener."""
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
         f"http://127.0.0.1:{port}/{path}", timeout=10
     ) as answer:
@@ -430,8 +431,8 @@ def asked(port: int, path: str) -> str:
 def test_a_refused_mailbox_is_loud(
     make_daemon: Callable[..., Daemon], server: Dovecot, free_port: int
 ) -> None:
-    """A wrong password is told by the health page, the metrics, the list of channels and the log,
-    at once; mail by SMTP goes on; no secret is told.
+    """A wrong password shows at once in the health page, the metrics, the list of channels and the
+    log; mail by SMTP goes on; no secret is shown.
     """
     wrong = "wr0ng-s3cret"
     daemon = make_daemon(

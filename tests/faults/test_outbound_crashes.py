@@ -1,10 +1,9 @@
 """The daemon dies between any two steps of answering, waiting and bouncing: nothing that goes out
-is lost, and twice only what is counted.
+is lost, and only counted mails are doubled.
 
-A customer writes, gets a receipt, an agent answers by a command, the customer answers, waits out a
-delay, and is written to; some addresses are refused by the server for good, some send the agent's
-mail back. All the while the daemon is killed at random moments (reliability.md 1, item 26, and
-section 3).
+A customer writes and gets a receipt, an agent answers by a command, the customer answers, waits out
+a delay, and is written to. The server refuses some addresses for good, some bounce the agent's
+mail. All the while the daemon is killed at random moments (reliability.md 26, section 3).
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ from tests.replay.office import Received, Sink, answer, letter
 BEGIN = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 STEP = timedelta(
     minutes=3
-    # between two lives, longer than the delay and than any lease: a mail that was claimed twice waits
-    # until it is over
+    # between two runs: longer than the delay and than any lease
 )
 WORKFLOWS = """
 [[workflow]]
@@ -44,7 +42,10 @@ actions = [{ id = "receipt", kind = "send_email", template = "Ticket received" }
 pipeline = "Support"
 status = "Waiting on us"
 enabled = true
-actions = [{ id = "wait", kind = "delay", for = "1m" }, { id = "remind", kind = "send_email", template = "Ticket closed" }]
+actions = [
+    { id = "wait", kind = "delay", for = "1m" },
+    { id = "remind", kind = "send_email", template = "Ticket closed" },
+]
 """
 DSN = """\
 From: MAILER-DAEMON@{domain}\r
@@ -80,7 +81,7 @@ Message-ID: {original}\r
 
 @dataclass
 class Watched(Sink):
-    """The server, for whoever waits until it has taken something."""
+    """The server, for threads that wait until it has taken something."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -94,7 +95,7 @@ class Watched(Sink):
     def wait_for(
         self, wanted: Callable[[Received], bool], over: threading.Event
     ) -> Received | None:
-        """The first mail that is wanted; None when the test is given up."""
+        """Return the first wanted mail; None if the test is ended."""
         with self.changed:
             while not over.is_set():
                 found = next((each for each in self.taken if wanted(each)), None)
@@ -106,7 +107,7 @@ class Watched(Sink):
 
 @contextmanager
 def watched() -> Iterator[Watched]:
-    """A server on a free port, in a thread."""
+    """Run a server on a free port, in a thread."""
     sink = Watched()
     controller = Controller(sink, hostname="127.0.0.1", port=open_port())
     controller.start()
@@ -119,7 +120,7 @@ def watched() -> Iterator[Watched]:
 
 @dataclass
 class Traffic:
-    """Customers and their agent, each conversation in its own steps, and their log of what was
+    """Customers and their agent, each conversation in its own steps, with a log of what was
     acknowledged.
     """
 
@@ -142,7 +143,7 @@ class Traffic:
             thread.start()
 
     def join(self, timeout: float) -> None:
-        """Returns when every conversation has had all its steps."""
+        """Return when every conversation has had all its steps."""
         for thread in self._threads:
             thread.join(timeout)
             assert not thread.is_alive(), f"{len(self.answered)} of {self.total} were answered"
@@ -156,7 +157,7 @@ class Traffic:
 
     @property
     def busy(self) -> bool:
-        """Whether anybody still has something to do."""
+        """Return whether somebody still has something to do."""
         return any(thread.is_alive() for thread in self._threads)
 
     def _client(self) -> None:
@@ -202,14 +203,14 @@ class Traffic:
             )
             self._deliver(back.encode(), f"bounce-{number}@{domain}")
         else:
-            back = answer(
+            again = answer(
                 arrived,
                 "Thank you, and one more thing.",
                 BEGIN,
                 address,
                 Message_ID=f"<again-{number}@client.example>",
             )
-            self._deliver(back, f"again-{number}@client.example")
+            self._deliver(again, f"again-{number}@client.example")
 
     def _deliver(self, data: bytes, name: str) -> None:
         while not self.over.is_set():
@@ -220,7 +221,7 @@ class Traffic:
             self.over.wait(0.02)
 
     def _ticket(self, number: int) -> int:
-        """Read at the database, as an agent would look until it is there."""
+        """Return the ticket, read in the database, as an agent would look until it is there."""
         query = (
             "SELECT t.ticket FROM message m JOIN thread t ON t.id = m.thread_id WHERE "
             f"m.message_id = 'case-{number}@client.example'"
@@ -244,27 +245,27 @@ class Traffic:
 
 
 def customer(number: int) -> str:
-    """Everybody has a domain of his own: receipts are capped for each."""
+    """Return an address with a domain of its own: receipts are capped for each domain."""
     return f"ann@c{number}.example"
 
 
 def words(number: int) -> str:
-    """What the agent answers."""
+    """Return what the agent answers."""
     return f"We have looked at number {number}."
 
 
 def refused(number: int) -> bool:
-    """Whether the server refuses this customer for good."""
+    """Return whether the server refuses this customer for good."""
     return number % 6 == 5
 
 
 def sends_back(number: int) -> bool:
-    """Whether this customer's mail comes back as a bounce."""
+    """Return whether this customer's mail bounces."""
     return number % 6 == 2
 
 
 def prepared(daemon: Daemon, folder: Path) -> None:
-    """The workflows, switched on before the first start."""
+    """Return the workflows, switched on before the first start."""
     file = folder / "workflows.toml"
     file.write_text(WORKFLOWS)
     for command in (("db", "upgrade"), ("workflow", "import", str(file), "--yes")):
@@ -275,8 +276,8 @@ def prepared(daemon: Daemon, folder: Path) -> None:
 def killed_while_answering(
     make_daemon: Callable[..., Daemon], folder: Path, total: int, kills: int, seed: int
 ) -> None:
-    """The whole test: kill at random moments, half of them just after the server took a mail; then
-    drain, and compare all logs.
+    """Kill at random moments, half of them just after the server took a mail; then drain, and
+    compare all logs.
     """
     chance = random.Random(seed)
     with watched() as sink:
@@ -319,8 +320,8 @@ def killed_while_answering(
 
 
 def moment(sink: Watched, chance: random.Random) -> None:
-    """Some time later, or a few milliseconds after the next mail was taken, which is about when we
-    write that down.
+    """Wait some time, or until a few milliseconds after the next mail was taken, when that is
+    recorded.
     """
     aimed = chance.random() < 0.5
     with sink.changed:
@@ -372,8 +373,8 @@ def audit(daemon: Daemon, traffic: Traffic, kills: int) -> None:
 
 
 def at_the_server(sink: Watched, kills: int) -> int:
-    """Each mail once, or twice with the same bytes where a kill fell between the server's 250 and
-    our commit; returns how many.
+    """Assert that each mail is there once, or twice with the same bytes if a kill fell between the
+    250 of the server and our commit; return how many are doubled.
     """
     arrived: dict[tuple[str, tuple[str, ...]], list[Received]] = defaultdict(list)
     for each in sink.taken:
@@ -388,7 +389,7 @@ def at_the_server(sink: Watched, kills: int) -> int:
 
 
 def in_the_store(daemon: Daemon, traffic: Traffic) -> None:
-    """No cause made two mails, nothing waits for ever, and what failed was told on its ticket."""
+    """Assert that no cause made two mails, nothing waits for ever, and tickets show what failed."""
     assert (
         daemon.rows(
             "SELECT key FROM outgoing WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1"

@@ -1,9 +1,9 @@
-"""Whatever commit a process dies before or after on the way of a mail out: nothing is lost, and
-twice is only what the server had and we had not noted.
+"""A process that dies before or after any commit on the way of a mail out loses nothing; a mail is
+sent twice only if the server had it and that was not recorded.
 
-A small life of two tickets (receipt, answer, delay, mail for later, refusal, word to the agent) is
-lived again and again; each time the process dies at another transaction, before it commits or
-directly after. Then two agendas do the same work at once (reliability.md 3, logical edges and two
+A run through two tickets (receipt, answer, delay, scheduled mail, refusal, notification to the
+agent) is repeated; each time the process dies at another transaction, before it commits or directly
+after. Then two agendas do the same work at once (reliability.md section 3, logical edges and two
 nodes).
 """
 
@@ -47,7 +47,7 @@ LOST, AGENT = "bea@gone.example", "bob@desk.example"
 
 
 class Killed(BaseException):
-    """The process is gone; nobody catches this. ``committed``: the transaction it died in is there;
+    """The process is gone; nobody catches this. ``committed``: its last transaction is stored;
     ``unnoted``: mails the server took since the one before.
     """
 
@@ -68,7 +68,7 @@ class Mortal(Database):
     async def write(
         self, *, ordered: bool = False, durable: bool = True
     ) -> AsyncIterator[AsyncConnection]:
-        """As ever, unless this is the last one."""
+        """Write as usual, unless this is the last transaction."""
         last = self.count == self.dies_at
         self.count += 1
         taken = len(self.sink.taken) if self.sink is not None else 0
@@ -84,7 +84,7 @@ class Mortal(Database):
 
 @dataclass
 class Life:
-    """What happens, step by step; a step in which the process died goes on in a new process."""
+    """What happens, step by step; a step in which the process died is repeated in a new process."""
 
     database: Mortal
     sink: Sink
@@ -92,7 +92,7 @@ class Life:
     deaths: list[Killed] = field(default_factory=list)
 
     async def live(self) -> None:
-        """All of it."""
+        """Do all steps."""
         desk, person = (
             TicketDesk(self.database, self.clock, HOUSE.zone),
             CorrespondenceDesk(self.database, self.clock, HOUSE),
@@ -117,7 +117,7 @@ class Life:
         return self.clock.now() + timedelta(**time)
 
     async def _act(self, step: Callable[[], Awaitable[Any]]) -> None:
-        """What a person does: again, when he was not told that it is done and it is not."""
+        """Act like a person: repeat what was neither confirmed nor done."""
         try:
             await step()
         except Killed as death:
@@ -126,7 +126,7 @@ class Life:
                 await step()
 
     async def _run(self) -> None:
-        """What a daemon does until nothing is due."""
+        """Do what a daemon does until nothing is due."""
         try:
             await self._pass()
         except Killed as death:
@@ -146,7 +146,7 @@ class Life:
             pass
 
     def arrived(self) -> Counter[tuple[tuple[str, ...], str]]:
-        """Mails at the server by whom they went to and what they are about, each bytes once."""
+        """Return the mails at the server by recipient and subject, each content once."""
         return Counter(
             (each.to, str(each.mail["Subject"]))
             for each in {each.mail["Message-ID"]: each for each in self.sink.taken}.values()
@@ -154,7 +154,7 @@ class Life:
 
 
 async def furnished(database: Database) -> None:
-    """Workflows, and an agent who is told of what fails."""
+    """Store the workflows, and an agent who is told of failures."""
     clock = Clock(START)
     plans = [
         WorkflowPlan("Support", "New", [RECEIPT], {"enabled": True}),
@@ -169,7 +169,9 @@ async def furnished(database: Database) -> None:
 async def lived(
     url: str, dies_at: int | None = None, *, after: bool = False
 ) -> tuple[Life, list[Any], int]:
-    """A life on a fresh database; the mails, how all ended, and how many transactions it took."""
+    """Run through a life on a fresh database; return the mails, how everything ended, and the
+    number of transactions.
+    """
     with sinking() as sink:
         sink.refuse[LOST] = "550 5.1.1 no such user"
         database = await Mortal.open(url, node="test")
@@ -189,7 +191,7 @@ async def lived(
 
 
 async def ends(database: Database) -> list[Any]:
-    """How deliveries, runs and tickets ended."""
+    """Return how deliveries, runs and tickets ended."""
     d, e, r, t = tables.delivery.c, tables.enrolment.c, tables.action_run.c, tables.ticket.c
     queries = (
         sa.select(d.recipient, d.state, d.settled),
@@ -202,12 +204,12 @@ async def ends(database: Database) -> list[Any]:
 
 
 def fresh(templates: Templates, folder: Path, name: str) -> str:
-    """The address of an empty installation on SQLite."""
+    """Return the address of an empty installation on SQLite."""
     return templates.sqlite(upgrade, folder / f"{name}.db")
 
 
 async def died_everywhere(templates: Templates, folder: Path, step: int) -> None:
-    """The whole test, at every ``step``-th transaction."""
+    """Die at every ``step``-th transaction."""
     whole, ended, count = await lived(fresh(templates, folder, "whole"))
     assert Counter(to for (to, _), copies in whole.arrived().items() for _ in range(copies)) == {
         ("ann@example.org",): 4,
@@ -238,8 +240,8 @@ async def died_everywhere(templates: Templates, folder: Path, step: int) -> None
 
 
 async def test_dead_at_a_commit_on_the_way_out(templates: Templates, tmp_path: Path) -> None:
-    """At every third transaction, before and after: the same mails arrive and all ends the same;
-    twice only what was taken and not noted.
+    """At every third transaction, before and after: the same mails arrive; twice only what was
+    taken and not recorded.
     """
     await died_everywhere(templates, tmp_path, 3)
 
@@ -251,8 +253,8 @@ async def test_dead_at_every_commit_on_the_way_out(templates: Templates, tmp_pat
 
 
 async def test_cancelled_while_the_server_answers(templates: Templates, tmp_path: Path) -> None:
-    """The outbox is cancelled as the server takes a mail: the next one sends the same bytes once
-    more, then it is noted, and that was all.
+    """The outbox is cancelled while the server takes a mail: the next one sends the same bytes once
+    more and records it.
     """
     database = await Database.open(fresh(templates, tmp_path, "cancelled"), node="first")
     loop, clock = asyncio.get_running_loop(), Clock(START)
@@ -261,7 +263,7 @@ async def test_cancelled_while_the_server_answers(templates: Templates, tmp_path
             ended = threading.Event()
 
             def cancelled() -> None:
-                """Returns once the outbox has ended, so that the answer comes too late for it."""
+                """Return once the outbox has ended, so that the answer comes too late for it."""
                 loop.call_soon_threadsafe(task.cancel)
                 assert ended.wait(30)
 
@@ -285,7 +287,7 @@ async def test_cancelled_while_the_server_answers(templates: Templates, tmp_path
 
 
 class Cancelling(list[Received]):
-    """What the server took; with the first mail something happens before the server says 250."""
+    """A server at which something happens after the first mail, before its 250."""
 
     def __init__(self, happens: Callable[[], object]) -> None:
         super().__init__()
@@ -336,7 +338,7 @@ async def test_two_daemons_run_what_is_due(postgres: Postgres, templates: Templa
 
 
 async def work(loop: Agenda | Outbox) -> list[Any]:
-    """Until nothing is due."""
+    """Work until nothing is due."""
     done: list[Any] = []
     while found := await loop.run_due():
         done += found

@@ -1,5 +1,5 @@
-"""A mail on which the reading process dies: it becomes a ticket all the same, its raw form is kept,
-and the queue goes on (reliability.md 1, item 14).
+"""A mail that kills the process that reads it still becomes a ticket, its raw form is kept, and the
+queue goes on (reliability.md 14).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ ORDER = ("first", "kill", "second", "stall", "third", "eat", "fourth")
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """Two reading processes that obey the mail; each may take two seconds."""
+    """Run two reading processes that obey the mail; each may take two seconds."""
     box = Sandbox(2, reader="tests.faults.poisonous", wall=2.0)
     await box.start()
     yield box
@@ -45,8 +45,8 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 async def test_poison_becomes_a_ticket_and_the_queue_goes_on(
     built_database: Callable[..., str], tmp_path: Path, clock: Clock, sandbox: Sandbox
 ) -> None:
-    """Mails that kill, stop or bloat their reader twice: each is a ticket with what its headers
-    tell, in the order of receipt, raw bytes and all.
+    """Mails that kill, hang or bloat their reader twice become tickets from their headers, in order
+    of receipt, with their raw bytes.
     """
     url = built_database(upgrade)
     said = io.StringIO()

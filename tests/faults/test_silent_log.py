@@ -1,4 +1,4 @@
-"""What is in a mail, and what is secret, is never in the log (reliability.md 1, item 30)."""
+"""Nothing of a mail and no secret is ever logged (reliability.md 30)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MAIL = f"MAIL FROM:<{ADDRESS}>".encode()
 
 
 def letter(word: str, *headers: str, body: str = "") -> bytes:
-    """A mail full of what must not be seen."""
+    """Return a mail full of what must not be logged."""
     fields = (
         f"From: Anna Beispiel <{ADDRESS}>",
         "To: support@localhost",
@@ -40,9 +40,7 @@ def letter(word: str, *headers: str, body: str = "") -> bytes:
 
 
 def rename(url: str, before: str, after: str) -> None:
-    """Takes a table away, or brings it back: whatever the daemon then does with it fails with all
-    its values in the error.
-    """
+    """Take a table away or bring it back: queries on it fail with all their values in the error."""
     statement = f"ALTER TABLE {before} RENAME TO {after}"
     if not url.startswith("sqlite"):
         rows(url, statement)
@@ -53,7 +51,7 @@ def rename(url: str, before: str, after: str) -> None:
 
 
 def a_full_life(daemon: Daemon) -> None:
-    """Everything that can happen to a mail, once."""
+    """Do everything that can happen to a mail, once."""
     daemon.start()
     wrong = (b"RCPT TO:<%s>" % UNKNOWN.encode(), b"RCPT TO:<%s>" % FOREIGN.encode(), BODY.encode())
     refused = [
@@ -88,7 +86,7 @@ def a_full_life(daemon: Daemon) -> None:
 
 
 def whispered(said: bytes, words: tuple[str, ...]) -> list[str]:
-    """The lines in which one of the words stands."""
+    """Return the lines that contain one of the words."""
     return [
         line
         for line in said.decode(errors="replace").splitlines()

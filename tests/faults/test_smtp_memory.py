@@ -1,5 +1,5 @@
-"""Floods of every shape, seen from outside the process: memory, time, and what is left behind
-(reliability.md 1, item 6).
+"""Floods of every shape, measured from outside the process: memory, time, and what is left behind
+(reliability.md 6).
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+pytestmark = pytest.mark.alone  # two hundred sessions at once, memory and stalls measured
 ROOT = Path(__file__).parents[2]
 MIB = 1 << 20
-RESIDENT = 512 * MIB  # of the whole process, reliability.md 1, item 6
+RESIDENT = 512 * MIB  # of the whole process, reliability.md 6
 A_SESSION = 1 * MIB
 STALL = 0.050  # seconds
 
@@ -37,23 +38,23 @@ class Listener:
     figures: dict[str, float]
 
     def resident(self) -> int:
-        """The most memory it ever had, in bytes."""
+        """Return the peak of its memory in bytes."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text().splitlines()
         return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmHWM"))
 
     def forget_peak(self) -> int:
-        """Starts the measurement of the peak anew; returns what it has now."""
+        """Restart the measurement of the peak; return the memory in use."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
         return self.resident()
 
     def stop(self) -> None:
-        """Ends it; afterwards ``figures`` are there."""
+        """End it and read its ``figures``."""
         self.process.send_signal(signal.SIGTERM)
         output, _ = self.process.communicate(timeout=60)
         self.figures = json.loads(output.splitlines()[-1])
 
     def connect(self) -> socket.socket:
-        """A connection that has come as far as the 354."""
+        """Return a connection that has come as far as the 354."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         connection.recv(512)
         for line in (
@@ -70,7 +71,7 @@ class Listener:
 
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[Listener]:
-    """A listener in a process of its own, whose store forgets each mail."""
+    """Run a listener in a process of its own, whose store forgets each mail."""
     command = [sys.executable, "-m", "tests.unit.gateway.ingress.serve", str(tmp_path), "--forget"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -84,7 +85,7 @@ def listener(tmp_path: Path) -> Iterator[Listener]:
 
 
 def send(connection: socket.socket, pieces: Iterator[bytes]) -> bytes:
-    """Sends until the listener has said something or closes; returns what it said."""
+    """Send until the listener has said something or closes; return what it said."""
     connection.setblocking(False)
     with selectors.DefaultSelector() as ready:
         ready.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
@@ -101,7 +102,7 @@ def send(connection: socket.socket, pieces: Iterator[bytes]) -> bytes:
 
 
 def flood(pattern: bytes, size: int) -> Iterator[bytes]:
-    """``size`` bytes of a pattern in pieces, then the end of the data."""
+    """Yield ``size`` bytes of a pattern in pieces, then the end of the data."""
     piece = pattern * (65536 // len(pattern))
     yield from islice(cycle([piece]), size // len(piece))
     yield b"\r\n.\r\n"
@@ -121,7 +122,7 @@ def flood(pattern: bytes, size: int) -> Iterator[bytes]:
     ],
 )
 def test_no_flood_costs_memory_or_time(listener, pattern, size, replies):
-    """Whatever is poured into DATA, one session costs no more than 1 MiB, and the event loop never
+    """Whatever is sent in DATA, one session needs no more than 1 MiB, and the event loop never
     stops for 50 ms.
     """
     with listener.connect() as connection:
@@ -137,8 +138,8 @@ def test_no_flood_costs_memory_or_time(listener, pattern, size, replies):
 def many(
     listener: Listener, sessions: int, size: int, spread: Callable[[int], bytes]
 ) -> list[bytes]:
-    """Sends a mail of ``size`` bytes in each of many sessions at once, all of them growing
-    together; returns the replies.
+    """Send a mail of ``size`` bytes in each of many sessions at once, all of them growing
+    together; return the replies.
     """
     connections = [listener.connect() for _ in range(sessions)]
     for connection in connections:
@@ -151,8 +152,8 @@ def many(
         deadline = time.monotonic() + 300
         while ready.get_map() and time.monotonic() < deadline:
             for key, events in ready.select(1):
+                assert isinstance(key.fileobj, socket.socket)
                 connection = key.fileobj
-                assert isinstance(connection, socket.socket)
                 if events & selectors.EVENT_READ:
                     replies[connection] = connection.recv(512)
                     ready.unregister(connection)

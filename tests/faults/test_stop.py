@@ -1,6 +1,4 @@
-"""SIGTERM, and what a daemon finds that was killed: what is in hand is finished and answered, what
-was left is taken over.
-"""
+"""SIGTERM finishes what is under way; a new daemon takes over what a killed one left."""
 
 from __future__ import annotations
 
@@ -21,12 +19,12 @@ if TYPE_CHECKING:
 
     from tests.faults.conftest import Daemon
 
-DRAIN_SECONDS = 60.0  # reliability.md 1, item 30
+DRAIN_SECONDS = 60.0  # reliability.md 30
 
 
 def test_sigterm_finishes_what_is_in_hand(make_daemon: Callable[..., Daemon]) -> None:
-    """A mail in DATA and one whose commit is under way get their 250; an idle client gets 421;
-    nobody new comes in; the exit code is 0.
+    """A mail in DATA and one whose commit is under way get their 250; an idle client gets 421; no
+    new client is served; the exit code is 0.
     """
     daemon = make_daemon("ingress")
     daemon.start()
@@ -76,7 +74,7 @@ def test_sigterm_finishes_the_batch(make_daemon: Callable[..., Daemon]) -> None:
 @pytest.mark.sweep
 def test_a_client_that_never_ends_is_cut_off(make_daemon: Callable[..., Daemon]) -> None:
     """A client that stands still in DATA does not keep the daemon from ending within 60 seconds;
-    his mail is not stored.
+    that mail is not stored.
     """
     daemon = make_daemon()
     daemon.start()
@@ -92,7 +90,7 @@ def test_a_client_that_never_ends_is_cut_off(make_daemon: Callable[..., Daemon])
 
 
 def claimed_and_killed(daemon: Daemon, ledger: Ledger) -> None:
-    """Leaves behind a mail that a daemon had claimed when it was killed."""
+    """Leave behind a mail that a daemon had claimed when it was killed."""
     daemon.start()
     assert daemon.process is not None
     for reader in psutil.Process(daemon.process.pid).children(recursive=True):
@@ -110,8 +108,8 @@ def claimed_and_killed(daemon: Daemon, ledger: Ledger) -> None:
 def test_what_a_killed_daemon_had_claimed_is_taken_at_once(
     make_daemon: Callable[..., Daemon],
 ) -> None:
-    """The daemon that follows on the same machine sees that the claimer is gone, and does not wait
-    for the lease.
+    """A new daemon on the same machine sees that the claimer is gone and does not wait for the
+    lease.
     """
     daemon, ledger = make_daemon(), Ledger()
     claimed_and_killed(daemon, ledger)
@@ -132,7 +130,7 @@ def test_what_a_killed_daemon_had_claimed_is_taken_at_once(
 def test_what_may_be_in_other_hands_is_taken_when_its_lease_is_over(
     make_daemon: Callable[..., Daemon], disguise: str
 ) -> None:
-    """Mail of a machine we cannot look into, or that a daemon died on twice, waits for its lease
+    """Mail claimed on another machine, or by a daemon that died on it twice, waits for its lease
     while other mail is processed; then it is taken.
     """
     daemon, ledger = make_daemon(), Ledger()

@@ -1,5 +1,5 @@
-"""Two daemons on one PostgreSQL, one killed under load: nothing lost, nothing twice, and
-conversations stay whole (reliability.md 3, two nodes).
+"""Two daemons on one PostgreSQL, one killed under load: nothing lost, nothing doubled, threads
+complete (reliability.md section 3, two nodes).
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ PENDING = "SELECT count(*) FROM mail WHERE state = 'pending'"
 
 @pytest.fixture
 def database(postgres: Postgres) -> str:
-    """The address of an empty database on the tests' PostgreSQL."""
+    """Return the address of an empty database on the tests' PostgreSQL."""
     return postgres.url(postgres.create())
 
 
 def audit(daemon: Daemon, total: int, again: int) -> None:
-    """Every mail is one message of its conversation's one thread and ticket; what is there twice
-    was sent twice.
+    """Assert that every mail is one message in one thread and ticket of its conversation;
+    duplicates were sent twice.
     """
     mails = daemon.mails()
     states = [each.state for each in mails]
@@ -55,8 +55,8 @@ def audit(daemon: Daemon, total: int, again: int) -> None:
 
 
 def survive(victim: Daemon, others: list[Daemon], clients: Barrage, total: int) -> float:
-    """Kills one daemon in the middle of the load; its clients go on at another port; returns the
-    monotonic time of the death.
+    """Kill one daemon under load; its clients go on at another port. Return the monotonic time of
+    the death.
     """
     for each in (victim, *others):
         each.start()
@@ -70,7 +70,7 @@ def survive(victim: Daemon, others: list[Daemon], clients: Barrage, total: int) 
 
 
 def finish(daemons: list[Daemon]) -> None:
-    """All end in order; what the dead one had claimed is taken when its lease is over."""
+    """Stop all; then process what the dead one had claimed."""
     for each in daemons:
         assert each.stop() == 0
     done = daemons[0].run("agenda", "run", "--until", "2099-01-01T00:00:00Z")
@@ -80,8 +80,8 @@ def finish(daemons: list[Daemon]) -> None:
 def test_one_of_two_daemons_dies(
     make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]
 ) -> None:
-    """Both do everything, and take mail of the same conversations at once; one is killed; the other
-    has all of it in the end, once.
+    """Both do everything and process mail of the same conversations; one is killed; the other ends
+    up with all of it, once.
     """
     first, second = (make_daemon(DATABASE__URL=database) for _ in range(2))
     assert first.run("db", "upgrade").returncode == 0
@@ -123,8 +123,8 @@ def test_a_worker_dies_beside_the_ingress(
 def test_the_other_daemon_takes_over_by_itself(
     make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]
 ) -> None:
-    """Without any help the living daemon has processed everything soon after the leases of the dead
-    one are over.
+    """The living daemon processes everything soon after the leases of the dead one end, without
+    help.
     """
     first, second = (make_daemon(DATABASE__URL=database) for _ in range(2))
     assert first.run("db", "upgrade").returncode == 0

@@ -1,6 +1,4 @@
-"""What an outside client knows of a daemon: the dialog it had, and what it finds in the store
-afterwards.
-"""
+"""What an outside client knows of a daemon: its dialog with it, and what it finds in the store."""
 
 from __future__ import annotations
 
@@ -32,8 +30,8 @@ LOST = ""  # the reply of a connection that is gone
 def letter(
     word: str, lines: int = 3, *, parent: str = "", sender: str = "a@client.example"
 ) -> bytes:
-    """A mail whose Message-ID and subject are made of ``word``; ``parent`` is the word of the mail
-    it replies to. Its lines never begin with a dot.
+    """Return a mail whose Message-ID and subject are made of ``word``; ``parent`` is the word of
+    the mail it replies to. No line begins with a dot.
     """
     reply = (
         f"In-Reply-To: <{parent}@client.example>\r\nReferences: <{parent}@client.example>\r\n"
@@ -48,12 +46,12 @@ def letter(
 
 
 class Dialog:
-    """One SMTP connection. A reply is its last line as text, :data:`LOST` when the connection is
+    """One SMTP connection. A reply is its last line as text, or :data:`LOST` if the connection is
     gone.
     """
 
     def __init__(self, port: int, *, patience: float = 60.0) -> None:
-        """Connects and reads the greeting; OSError where nobody listens."""
+        """Connect and read the greeting; OSError where nobody listens."""
         self.socket = socket.create_connection(("127.0.0.1", port), patience)
         self._replies = self.socket.makefile("rb")
         self.greeting = self.reply()
@@ -65,17 +63,17 @@ class Dialog:
         self.close()
 
     def close(self) -> None:
-        """Hangs up."""
+        """Hang up."""
         self._replies.close()
         self.socket.close()
 
     def reset(self) -> None:
-        """Hangs up with a reset instead of an end."""
+        """Hang up with a reset instead of an end."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.close()
 
     def reply(self) -> str:
-        """The next reply."""
+        """Return the next reply."""
         try:
             line = self._replies.readline()
             while line[3:4] == b"-":
@@ -85,7 +83,7 @@ class Dialog:
         return line.decode().rstrip("\r\n")
 
     def say(self, line: bytes) -> str:
-        """Sends a line and reads the reply."""
+        """Send a line and read the reply."""
         try:
             self.socket.sendall(line + b"\r\n")
         except OSError:
@@ -93,9 +91,7 @@ class Dialog:
         return self.reply()
 
     def begin(self, envelope: Iterable[bytes] = ENVELOPE) -> str:
-        """Goes on until DATA was answered; returns the first reply that is no consent, else the
-        354.
-        """
+        """Go on until DATA is answered; return the first reply that is no consent, else the 354."""
         reply = self.greeting
         for line in envelope:
             reply = self.say(line)
@@ -104,15 +100,15 @@ class Dialog:
         return reply
 
     def finish(self, data: bytes) -> str:
-        """Sends a mail after the 354 and reads what became of it."""
+        """Send a mail after the 354 and read what became of it."""
         return self.say(data + END[:-2])
 
 
 def send(port: int, data: bytes, about_to_end: Callable[[], None] = lambda: None) -> str:
-    """Delivers one mail over a connection of its own; returns the reply that decided, LOST where
-    the connection was lost or nobody listens.
+    """Deliver one mail over a connection of its own; return the reply that decided, LOST if the
+    connection was lost or refused.
 
-    ``about_to_end`` is called before the mail is sent, with its end of data.
+    ``about_to_end`` is called before the mail and its end of data are sent.
     """
     try:
         with Dialog(port) as dialog:
@@ -126,7 +122,7 @@ def send(port: int, data: bytes, about_to_end: Callable[[], None] = lambda: None
 
 
 def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    """Looks again and again at what only polling can tell; AssertionError when time is up."""
+    """Poll until a condition holds; AssertionError when time is up."""
     pause, deadline = threading.Event(), time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
@@ -134,7 +130,9 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """What a query gives, on either database, by a connection that knows nothing of ours."""
+    """Return the rows of a query, on either database, through a connection that uses nothing of
+    ours.
+    """
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
             return database.execute(statement).fetchall()
@@ -160,7 +158,7 @@ class Stored:
 
 
 def stored(url: str, blobs: Path) -> list[Stored]:
-    """Every mail of the spool with its raw bytes, wherever they lie."""
+    """Return every mail of the spool with its raw bytes, wherever they are."""
     found = rows(
         url,
         (
@@ -177,7 +175,7 @@ def stored(url: str, blobs: Path) -> list[Stored]:
 @dataclass(slots=True)
 class Ledger:
     """The log of outside clients: what was sent to its end, and what was acknowledged. It judges
-    the store (reliability.md 3).
+    the store (reliability.md section 3).
     """
 
     ended: dict[str, bytes] = field(
@@ -186,17 +184,15 @@ class Ledger:
     acknowledged: dict[str, int] = field(default_factory=dict)  # word -> number of 250s
 
     def send(self, port: int, word: str, data: bytes) -> str:
-        """Delivers a mail and writes down what came of it."""
+        """Deliver a mail and record the result."""
         reply = send(port, data, lambda: self.ended.update({word: data}))
         if reply.startswith("250 2.0.0 Queued"):
             self.acknowledged[word] = self.acknowledged.get(word, 0) + 1
         return reply
 
     def audit(self, mails: Sequence[Stored]) -> None:
-        """Each 250 is a stored mail, byte by byte, and once all are processed exactly one that is
-        no duplicate; nothing else is there.
-
-        "Else" is what was never sent to its end.
+        """Assert that each 250 is a stored mail, byte by byte, and, once all are processed, exactly
+        one that is no duplicate; nothing else may be there but mail that was sent to its end.
         """
         words = {
             word: [mail for mail in mails if mail.raw.endswith(data)]

@@ -76,7 +76,7 @@ class Postfix:
     settings: dict[str, str] = field(default_factory=dict)
 
     def configure(self, **settings: str) -> None:
-        """Writes main.cf and master.cf; ``settings`` are added to what is there."""
+        """Write main.cf and master.cf; ``settings`` are added to what is there."""
         self.settings |= settings
         (self.folder / "main.cf").write_text(
             "".join(f"{name} = {value}\n" for name, value in self.settings.items())
@@ -85,8 +85,8 @@ class Postfix:
 
     def run(self, *arguments: str) -> None:
         """The postfix command."""
-        command = [
-            shutil.which("postfix", path="/usr/sbin:/usr/bin"),
+        command: list[str | Path] = [
+            shutil.which("postfix", path="/usr/sbin:/usr/bin") or "postfix",
             "-c",
             self.folder,
             *arguments,
@@ -108,7 +108,7 @@ class Postfix:
     async def submit(
         self, mails: list[bytes], recipients: list[str], sender: str = "a@client.example"
     ) -> None:
-        """Gives it mail, as a client would."""
+        """Give it mail, as a client would."""
 
         def send() -> None:
             with smtplib.SMTP("127.0.0.1", self.port, timeout=20) as client:
@@ -164,7 +164,7 @@ def postfix(require: Callable[[str], Path], free_port: int) -> Iterator[Postfix]
 
 
 async def seen(condition: Callable[[], object]) -> None:
-    """Looks again and again until something is so: another program sets no event of ours. The time
+    """Look again and again until something is so: another program sets no event of ours. The time
     limit of the test is the limit.
     """
     never = asyncio.Event()
@@ -179,7 +179,7 @@ def body(raw: bytes) -> bytes:
 
 
 async def delivered(postfix: Postfix, spool: Spool, number: int) -> list[bytes]:
-    """Waits until so many mails are stored and nothing waits in the MTA; returns them by subject,
+    """Wait until so many mails are stored and nothing waits in the MTA; return them by subject,
     in the order of their bodies.
     """
     await seen(lambda: len(spool.mails) >= number)
@@ -188,7 +188,7 @@ async def delivered(postfix: Postfix, spool: Spool, number: int) -> list[bytes]:
 
 
 def start(postfix: Postfix, desk: Desk, transport: str = "smtp", **settings: str) -> None:
-    """Starts Postfix with our listener as its next hop."""
+    """Start Postfix with our listener as its next hop."""
     listen = desk.server.addresses[0]
     hop = (
         listen
@@ -221,7 +221,7 @@ async def test_mail_by_smtp(postfix, open_desk):
 @pytest.mark.parametrize("kind", ["inet", "unix"])
 async def test_mail_by_lmtp(postfix, open_desk, kind):
     """The same by LMTP over TCP and over a Unix socket: one copy of each mail, and each recipient
-    with his own answer.
+    with its own answer.
     """
     listen = "127.0.0.1:0" if kind == "inet" else f"unix:{postfix.folder}/lmtp.sock"
     desk = await open_desk(server=LmtpServer, listen=[listen])

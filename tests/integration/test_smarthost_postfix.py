@@ -36,7 +36,9 @@ async def smarthost(postfix, next_hop, authority, pair):
         smtpd_tls_security_level="encrypt",
         smtpd_tls_cert_file=str(pair.certificate),
         smtpd_tls_key_file=str(pair.key),
-        smtpd_recipient_restrictions="check_recipient_access inline:{gone.example=REJECT}, permit_mynetworks, reject",
+        smtpd_recipient_restrictions=(
+            "check_recipient_access inline:{gone.example=REJECT}, permit_mynetworks, reject"
+        ),
     )
     postfix.run("start")
     made = Smarthost(

@@ -68,7 +68,7 @@ async def test_a_mail(open_desk, swaks):
 
 
 async def test_pipelining_and_many_recipients(open_desk, swaks):
-    """With PIPELINING, an unknown one among the recipients does not keep the mail from the others."""
+    """With PIPELINING, an unknown recipient does not keep the mail from the others."""
     desk = await open_desk()
     code, dialog = await swaks(
         desk, "--pipeline", "--to", "support@desk.example,nobody@desk.example,sales@desk.example"

@@ -19,7 +19,7 @@ DATA = ("config/ticketgate.example.toml", "config/ticketgate.service")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Builds the wheel as `pip install .` would, from a copy that holds nothing but the sources."""
+    """Build the wheel as `pip install .` would, from a copy that holds nothing but the sources."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()

@@ -1,4 +1,4 @@
-"""What the tests of this folder share: the reading processes and one database of each kind, emptied
+"""Fixtures of the replay tests: a reading process, and a database of each kind that is emptied
 before each test.
 """
 
@@ -56,7 +56,7 @@ async def _open(url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def database(database_kind: str, request: pytest.FixtureRequest) -> Database:
-    """An open database of each kind in turn, with whatever the test before left in it."""
+    """Return the open database of each kind in turn, as the test before left it."""
     found: Database = request.getfixturevalue(f"{database_kind}_database")
     return found
 
@@ -65,7 +65,7 @@ def database(database_kind: str, request: pytest.FixtureRequest) -> Database:
 async def world(
     database: Database, sandbox: Sandbox, clock: Clock, tmp_path: Path
 ) -> AsyncIterator[World]:
-    """A desk with the first data; what must always hold is checked at the end."""
+    """Return a desk with the first data; the invariants are checked at the end."""
     await start_again(database)
     made = World(database, sandbox, clock, tmp_path)
     yield made
@@ -73,7 +73,7 @@ async def world(
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Runs ``scenario`` once a folder."""
+    """Run a test with the argument ``scenario`` once for each folder."""
     if "scenario" in metafunc.fixturenames:
         folders = sorted(path.parent for path in Path(__file__).parent.glob("*/scenario.toml"))
         metafunc.parametrize("scenario", folders, ids=[folder.name for folder in folders])
@@ -88,7 +88,7 @@ def sink_server() -> Iterator[Sink]:
 
 @pytest.fixture
 def office(world: World, sink_server: Sink) -> Office:
-    """The world with its agenda, its outbox and an empty server to send to."""
+    """Return the world with its agenda, its outbox and an empty server to send to."""
     sink_server.taken.clear()
     sink_server.refuse.clear()
     return Office(world, sink_server)

@@ -1,5 +1,5 @@
-"""Conversations made up by hypothesis: who answers whom, with which of the ids known to him, when
-his clock said it was.
+"""Conversations made up by hypothesis: who answers whom, with which of the known ids, and
+with what date.
 """
 
 from __future__ import annotations
@@ -31,9 +31,7 @@ KINDS: tuple[Kind, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One mail of a conversation, before it is known which conversation of the test run it belongs
-    to.
-    """
+    """One mail of a conversation, independent of the run of the test it is used in."""
 
     name: str  # its Message-ID, or what tells it from others where it has none
     sender: str | None
@@ -45,7 +43,9 @@ class Letter:
     identified: bool = True
 
     def message(self, run: str) -> Message:
-        """As it is read; ``run`` keeps the ids and people of one run apart from all others."""
+        """Return the letter as it is read; ``run`` keeps ids and people of one run apart from
+        others.
+        """
         ids = tuple(f"{run}.{each}@example.org" for each in self.parents)
         sender = Address(self.sender, f"{self.sender}@{run}.example") if self.sender else None
         digest = hashlib.sha256(f"{run} {self}".encode()).hexdigest()
@@ -84,7 +84,7 @@ SKEW = st.sampled_from(
 
 @st.composite
 def conversations(draw: st.DrawFn, most: int = 8) -> list[Letter]:
-    """Letters of a few trees; some letters never arrive, though others point at them."""
+    """Draw the letters of a few trees; some never arrive, though others refer to them."""
     count = draw(st.integers(1, most))
     chains: list[tuple[str, ...]] = []
     letters: list[Letter] = []

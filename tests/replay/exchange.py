@@ -1,6 +1,4 @@
-"""What the tests of outgoing mail do again and again: set a switch, answer the newest mail, look at
-the moves of a ticket.
-"""
+"""Steps that tests of outgoing mail share: set a switch, answer the newest mail, list the moves."""
 
 from __future__ import annotations
 
@@ -15,14 +13,13 @@ ANN = "Ann Example <ann@example.org>"
 
 
 async def pipeline(office: Office, **switches: Any) -> None:
-    """Switches of the pipeline are set."""
-    await PipelineDesk(office.database, office.clock, ZONE, BUILT_IN).set_pipeline(
-        "Support", switches
-    )  # type: ignore[arg-type]
+    """Set switches of the pipeline."""
+    desk = PipelineDesk(office.database, office.clock, ZONE, BUILT_IN)
+    await desk.set_pipeline("Support", switches)  # type: ignore[arg-type]
 
 
 async def moves(office: Office, number: int = 1) -> list[tuple[str, str, str]]:
-    """(rule, before, after) of each move of a ticket."""
+    """Return (rule, before, after) of each move of a ticket."""
     events = (await office.world.ticket(number))["events"]
     return [
         (each["cause"]["rule"], each["before"], each["after"])
@@ -34,7 +31,7 @@ async def moves(office: Office, number: int = 1) -> list[tuple[str, str, str]]:
 async def heard(
     office: Office, address: str = "ann@example.org", text: str = "Still burning.", **headers: str
 ) -> dict[str, Any]:
-    """Somebody answers the newest mail that he got from us."""
+    """Answer the newest mail of ours that an address got."""
     return await office.world.mail(
         answer(office.received(address)[-1], text, office.clock.now(), **headers)
     )

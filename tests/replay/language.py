@@ -26,11 +26,12 @@ import tomllib
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from core.model.message import address_key
+from core.model.ticket import Source
 from gateway.desk.tickets import NewTicket
-from gateway.errors import Refused, Rejected
+from gateway.errors import Rejected
 from gateway.store.setup import channels, pipelines, users
 from gateway.store.tickets import contacts
 from tests.replay.world import Json, World, days, told
@@ -53,25 +54,21 @@ KEYS = {
 
 
 class Acts:
-    """What the words of a step do. Administration goes through the store's own functions, in one
-    ordered transaction.
-    """
+    """The verbs of a step; administration is done by the store in one ordered transaction."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.actor = "console"
 
     async def act(self, line: str) -> Json | None:
-        """One line such as ``move 1 Closed``; quoted words stay together. Returns the replay line
-        where one came of it.
-        """
+        """Do one act such as ``move 1 Closed`` (quotes group words); return the replay line."""
         verb, *words = shlex.split(line)
         return await getattr(self, verb)(*words)
 
     async def by(self, address: str) -> None:
         self.actor = address
 
-    async def create(self, subject: str, requester: str, source: str = "manual") -> None:
+    async def create(self, subject: str, requester: str, source: Source = "manual") -> None:
         await self.world.desk(self.actor).create(
             NewTicket(subject=subject, requester=requester, source=source)
         )
@@ -146,7 +143,7 @@ class Acts:
             elif setting == "tickets":
                 await channels.change(connection, channel, tickets=values[0] == "on")
             else:
-                await channels.change(connection, channel, **{setting: set(values)})
+                await channels.change(connection, channel, **cast("Json", {setting: set(values)}))
 
     async def add_pipeline(self, name: str, *statuses: str) -> None:
         steps: Any = [tuple(each.rsplit(":", 1)) for each in statuses]
@@ -165,6 +162,7 @@ class Acts:
         async with self.world.database.write(ordered=True) as connection:
             pipeline = await pipelines.named(connection, pipeline_name)
             status = pipeline.named(status_name)
+            assert status is not None
             if change == "rename":
                 await pipelines.rename_status(connection, status, value)
             else:
@@ -172,9 +170,7 @@ class Acts:
 
 
 async def play(folder: Path, world: World) -> None:
-    """Every step of a scenario in order; AssertionError with the number of the step where something
-    is not as told.
-    """
+    """Run every step of a scenario in order; AssertionError names the step that differs."""
     scenario = tomllib.loads((folder / "scenario.toml").read_text())
     assert set(scenario) == {"title", "rows", "step"}
     assert scenario["title"]
@@ -212,12 +208,10 @@ async def _step(step: Json, world: World, acts: Acts, where: str) -> None:
 
 
 async def _acted(step: Json, acts: Acts, where: str) -> Json | None:
-    """People act; the last of them may have to be refused. Returns the line of the mail that came
-    of it, if any.
-    """
+    """Do the acts of a step, of which the last may be refused; return the replay line."""
     line: Json | None = None
     todo: list[str] = step.get("do", [])
-    refusal: Refused | None = None
+    refusal: Rejected | None = None
     for each in todo:
         assert refusal is None, f"{where}{refusal}"
         try:

@@ -1,8 +1,7 @@
-"""A desk that also sends: the world of these tests with its agenda and its outbox, and a real SMTP
-server that takes what goes out.
+"""A desk that also sends: a world with agenda and outbox, and a real SMTP server for its mail.
 
-People act through :class:`CorrespondenceDesk` and :class:`WorkflowDesk`; :meth:`Office.run` does one pass
-of all that a daemon would do; what arrived is read at the server, as the customer's side gets it
+People act through :class:`CorrespondenceDesk` and :class:`WorkflowDesk`. :meth:`Office.run` does
+one pass of all a daemon would do. What arrived is read at the server, as customers get it
 (:class:`Received`), and answered from there (:func:`answer`).
 """
 
@@ -39,7 +38,7 @@ from tests.replay.world import ZONE, World
 
 @dataclass(frozen=True)
 class Received:
-    """A mail as the other side got it."""
+    """A mail as its recipient got it."""
 
     sender: str
     to: tuple[str, ...]
@@ -47,18 +46,18 @@ class Received:
 
     @property
     def mail(self) -> EmailMessage:
-        """Parsed."""
+        """The parsed mail."""
         return email.message_from_bytes(self.raw, policy=email.policy.default)  # type: ignore[return-value]
 
     @property
     def text(self) -> str:
-        """What a person reads of it."""
+        """The text that a person reads."""
         return self.mail.get_body(("plain",)).get_content().replace("\r\n", "\n")
 
 
 @dataclass
 class Sink:
-    """The server: what it took, and what it answers instead to a recipient, or at the end of data."""
+    """The SMTP server: the mail it took, its answers to recipients and at the end of data."""
 
     taken: list[Received] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)
@@ -80,7 +79,7 @@ class Sink:
 
 @contextmanager
 def sinking() -> Iterator[Sink]:
-    """A server on a free port."""
+    """Run a server on a free port."""
     sink = Sink()
     controller = Controller(sink, hostname="127.0.0.1", port=open_port())
     controller.start()
@@ -111,13 +110,13 @@ class Office:
         )
 
     def person(self, actor: str = BUILT_IN) -> CorrespondenceDesk:
-        """What a person can send."""
+        """Return the desk of a person who sends mail."""
         return CorrespondenceDesk(
             self.database, self.clock, self.house, actor, raw_of=self.world.register.raw
         )
 
     def editor(self, actor: str = BUILT_IN) -> WorkflowDesk:
-        """What a person can do with workflows."""
+        """Return the desk of a person who edits workflows."""
         return WorkflowDesk(self.database, self.clock, ZONE, actor)
 
     def templates(self, actor: str = BUILT_IN) -> TemplateDesk:
@@ -131,7 +130,7 @@ class Office:
     async def reply(
         self, number: int, text: str = "We look into it.", actor: str = BUILT_IN, **given: Any
     ) -> Any:
-        """An agent answers from the ticket."""
+        """Reply from the ticket as an agent."""
         return await self.person(actor).reply(number, MailDraft(text, **given))
 
     async def user(
@@ -157,35 +156,37 @@ class Office:
         pipeline: str = "Support",
         **settings: Any,
     ) -> None:
-        """A workflow of a status, switched on."""
+        """Store a workflow of a status, switched on."""
         await self.editor().put(
             [WorkflowPlan(pipeline, status, actions, {"enabled": True, **settings})]
         )
 
     async def switch_on(self, status: str, pipeline: str = "Support") -> None:
-        """The ready workflow of a status is switched on."""
+        """Switch on the default workflow of a status."""
         await self.editor().set(pipeline, status, {"enabled": True})
 
     async def run(self) -> list[Ran | AttemptResult]:
-        """One pass of all that a daemon would do, again until nothing is due."""
+        """Do what a daemon would do until nothing is due."""
         done: list[Ran | AttemptResult] = []
-        while found := [*await self.agenda.run_due(), *await self.outbox.run_due()]:
-            done += found
-        return done
+        while True:
+            found = [*await self.agenda.run_due()], [*await self.outbox.run_due()]
+            if not any(found):
+                return done
+            done += [*found[0], *found[1]]
 
     async def later(self, **time: float) -> list[Ran | AttemptResult]:
-        """Time goes on, then one pass."""
+        """Let time pass, then run."""
         self.clock.set(self.clock.now() + timedelta(**time))
         return await self.run()
 
     async def mail(
         self, sender: str, subject: str = "Printer on fire", text: str = "It burns.", **headers: str
     ) -> dict[str, Any]:
-        """A mail from outside; headers by name with ``_`` for ``-``."""
+        """Receive a mail from outside; headers are named with ``_`` for ``-``."""
         return await self.world.mail(letter(sender, self.clock.now(), subject, text, **headers))
 
     def received(self, address: str) -> list[Received]:
-        """What arrived at an address, in order."""
+        """Return what arrived at an address, in order."""
         return [each for each in self.sink.taken if address in each.to]
 
     async def deliveries(self) -> list[dict[str, Any]]:
@@ -193,13 +194,13 @@ class Office:
         return [asdict(each) for each in await Deliveries(self.database).listing()][::-1]
 
     async def status(self, number: int) -> str:
-        """Where a ticket stands."""
+        """Return the status of a ticket."""
         return str((await self.world.ticket(number))["status"])
 
     async def runs(
         self, status: str, ticket: int | None = None, pipeline: str = "Support"
     ) -> list[tuple[str | None, str]]:
-        """(action, outcome) of a workflow, oldest first."""
+        """Return (action, outcome) of a workflow, oldest first."""
         async with self.database.read() as connection:
             found = await workflow_history.runs(
                 connection,
@@ -211,7 +212,7 @@ class Office:
     async def enrolments(
         self, status: str, ticket: int | None = None, pipeline: str = "Support"
     ) -> list[Enrolment]:
-        """Every enrolment in a workflow, oldest first."""
+        """Return every enrolment in a workflow, oldest first."""
         async with self.database.read() as connection:
             return await workflow_history.enrolments(
                 connection, [await self._id(connection, pipeline, status)], ticket
@@ -229,7 +230,7 @@ _numbers = iter(range(1, 1_000_000))
 
 
 def letter(sender: str, date: datetime, subject: str, text: str, **headers: str) -> bytes:
-    """A mail by a person, unless its headers say otherwise."""
+    """Return a mail of a person, unless its headers say otherwise."""
     made = EmailMessage(policy=email.policy.SMTP)
     given = {
         "From": sender,
@@ -250,7 +251,7 @@ def letter(sender: str, date: datetime, subject: str, text: str, **headers: str)
 def answer(
     to: Received, text: str, date: datetime, sender: str | None = None, **headers: str
 ) -> bytes:
-    """A reply to a mail that arrived, as an ordinary mail program writes it."""
+    """Return a reply to a mail that arrived, as an ordinary mail program writes it."""
     mail = to.mail
     quoted = "\n".join(f"> {line}" for line in to.text.splitlines())
     references = f"{mail['References'] or ''} {mail['Message-ID']}".strip()

@@ -1,5 +1,5 @@
-"""The action log of workflows, which goes back ninety days, tasks that are done, and comments that
-are settled (behaviour.md 3.1, 3.6, 3.7).
+"""The action log of workflows, kept for ninety days; finished tasks; resolved comments
+(behaviour.md 3.1, 3.6, 3.7).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.desk.tickets import TicketDesk
 from gateway.errors import Conflict, NotFound
 from gateway.store.setup import workflow_history
 from tests.replay.office import Office
-from tests.replay.test_workflows import by_hand, outcomes, tag, tags, wait
+from tests.replay.workflows import by_hand, outcomes, tag, tags, wait
 from tests.replay.world import ZONE
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
@@ -22,15 +22,13 @@ TASK: dict[str, Any] = {"id": "call", "kind": "create_task", "text": "Call her."
 
 
 async def kept(office: Office, days: int) -> None:
-    """The agenda of an installation whose log goes back so many days has its pass."""
+    """Run the agenda of an installation that keeps the log for this many days."""
     office.agenda = Agenda(office.database, office.clock, office.house, log_days=days)
     await office.run()
 
 
 async def test_the_log_goes_back_so_many_days(office: Office):
-    """3.7: what an ended run did is forgotten after ninety days and not a moment earlier; 0 keeps
-    it for ever.
-    """
+    """3.7: entries of ended runs are deleted after ninety days and not earlier; 0 keeps them."""
     await office.workflow("New", [tag("a")])
     await by_hand(office)
     await office.run()
@@ -47,9 +45,7 @@ async def test_the_log_goes_back_so_many_days(office: Office):
 
 
 async def test_the_log_is_looked_through_once_an_hour(office: Office):
-    """3.7: what becomes too old while the daemon runs is forgotten at the next look, an hour after
-    the last one.
-    """
+    """3.7: entries that become too old while the daemon runs go at the next hourly check."""
     await office.workflow("New", [tag("a")])
     await by_hand(office)
     await office.run()
@@ -62,7 +58,7 @@ async def test_the_log_is_looked_through_once_an_hour(office: Office):
 
 
 async def test_what_a_run_that_goes_on_has_done_is_never_forgotten(office: Office):
-    """3.3: it says what is not to be done again; once the run is over, it goes the way of the rest."""
+    """3.3: the log of a run is kept while the run lasts, and expires after that like the rest."""
     await office.workflow("New", [tag("a"), wait("200d"), tag("b")])
     await by_hand(office)
     await office.run()
@@ -91,7 +87,7 @@ async def test_more_than_one_helping_is_forgotten_at_once(
 
 
 async def test_the_log_is_asked_by_ticket_action_outcome_and_time(office: Office):
-    """3.7: each of them alone and together."""
+    """3.7: the log is filtered by each of these alone and together."""
     await office.workflow("New", [tag("a"), tag("b")])
     begin = office.clock.now()
     await by_hand(office)
@@ -122,8 +118,8 @@ async def test_the_log_is_asked_by_ticket_action_outcome_and_time(office: Office
 
 
 async def test_a_task_is_done_once(office: Office):
-    """3.1: who has done it says so; ticket and history show it. A second time, or for another
-    ticket, is refused.
+    """3.1: ticket and history show who finished a task. A second time, or for another ticket, is
+    refused.
     """
     await office.user()
     await office.workflow("New", [TASK])
@@ -149,7 +145,7 @@ async def test_a_task_is_done_once(office: Office):
 
 
 async def test_tasks_follow_a_merge(office: Office):
-    """P10: what is to be done about a ticket that went into another is shown, and done, there."""
+    """P10: tasks of a merged ticket are shown and finished on the survivor."""
     await office.workflow("New", [TASK])
     for _ in range(3):
         await by_hand(office)
@@ -164,7 +160,9 @@ async def test_tasks_follow_a_merge(office: Office):
 
 
 async def test_a_comment_is_settled_once(office: Office):
-    """3.6: when is kept, also when it is said again; a comment of another action is not found."""
+    """3.6: a comment keeps the time at which it was first resolved; one of another action is not
+    found.
+    """
     await office.workflow("New", [tag("a"), tag("b")])
     number = await office.editor().comment("Support", "New", "a", "Is this right?")
     settled = office.clock.now()

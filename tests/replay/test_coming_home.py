@@ -1,5 +1,5 @@
-"""Mail of ours that does not arrive: reports that come back, refusals of the smarthost, and who is
-told of it (rows E29, O12; reliability.md 26).
+"""Outgoing mail that does not arrive: bounces, refusals of the smarthost, and who is told (rows
+E29, O12; reliability.md 26).
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ def report(
     to: str = "support@localhost",
     kind: str = "delivery-status",
 ) -> bytes:
-    """A report of a mail system (RFC 3464; RFC 8098 for ``disposition-notification``): its groups
-    of fields, and the headers of the mail it is about.
+    """Return a report (RFC 3464; RFC 8098 for ``disposition-notification``): its groups of fields,
+    and the headers of the mail it is about.
     """
     groups = "\r\n\r\n".join(
         ("Reporting-MTA: dns; mx.example.net", *fields) if kind == "delivery-status" else fields
@@ -60,7 +60,7 @@ def recipient(
     status: str = "5.1.1",
     diagnostic: str = "smtp; 550 5.1.1 no such user",
 ) -> str:
-    """The group of fields about one recipient."""
+    """Return the group of fields about one recipient."""
     return (
         f"Final-Recipient: rfc822; {address}\r\nAction: {action}\r\nStatus: "
         f"{status}\r\nDiagnostic-Code: {diagnostic}"
@@ -68,12 +68,12 @@ def recipient(
 
 
 async def returned(office: Office, raw: bytes, to: str = "support@localhost") -> dict[str, Any]:
-    """A report comes from nobody."""
+    """Receive a report with the null sender."""
     return await office.world.mail(raw, office.world.envelope(to=[to], sender=""))
 
 
 async def answered(office: Office, **given: Any) -> list[Received]:
-    """An agent, who is told of failures, has answered ann; what went out."""
+    """Have an agent, who is told of failures, answer ann; return what went out."""
     await office.user(notify={"new": False, "reply": False})
     await office.mail(
         ANN, Message_ID="<first@example.org>", Cc=given.pop("also", "support@localhost")
@@ -84,7 +84,7 @@ async def answered(office: Office, **given: Any) -> list[Received]:
 
 
 async def states(office: Office) -> dict[str, str]:
-    """How each recipient stands, notices to users left out."""
+    """Return the state of each delivery, without notifications to users."""
     return {
         each["recipient"]: each["state"]
         for each in await office.deliveries()
@@ -93,7 +93,7 @@ async def states(office: Office) -> dict[str, str]:
 
 
 async def told(office: Office) -> list[str]:
-    """What the agent was told."""
+    """Return what the agent was told."""
     await office.run()
     return [each.text for each in office.received(AGENT)]
 
@@ -109,8 +109,8 @@ async def told(office: Office) -> list[str]:
     ],
 )
 async def test_52_e29_o12_a_bounce_is_tied_to_mail_and_recipient(office: Office, by: str):
-    """Scenario 52, E29, O12: whatever the report names, our delivery failed, the ticket is flagged,
-    the owner told, and the status stays.
+    """Scenario 52, E29, O12: in whatever form the bounce names it, the delivery fails, the ticket
+    is flagged, the owner is told, and the status stays.
     """
     [sent] = await answered(office)
     before = await moves(office)
@@ -143,7 +143,7 @@ async def test_52_e29_o12_a_bounce_is_tied_to_mail_and_recipient(office: Office,
 
 
 async def test_e29_a_bounce_on_a_closed_ticket_leaves_it_closed(office: Office):
-    """E29: nothing reopens by a report."""
+    """E29: a report reopens nothing."""
     [sent] = await answered(office, status="Closed")
     line = await returned(
         office, report([recipient("ann@example.org")], about=sent.mail["Message-ID"]), sent.sender
@@ -181,7 +181,7 @@ async def test_e29_a_report_about_both_recipients(office: Office):
 
 @pytest.mark.parametrize("together", [True, False])
 async def test_e29_two_reports_about_one_recipient_tell_once(office: Office, together: bool):
-    """E29: the second says nothing new, also when both come in one batch."""
+    """E29: the second report notifies nobody, also if both come in one batch."""
     [sent] = await answered(office)
     both = [report([recipient("ann@example.org")], about=sent.mail["Message-ID"]) for _ in range(2)]
     envelope = office.world.envelope(to=[sent.sender], sender="")
@@ -217,9 +217,9 @@ async def test_e29_the_newest_of_several_mails_to_one_recipient(office: Office):
     assert [each["state"] for each in await office.deliveries()] == ["sent", "failed", "failed"]
 
 
-async def test_o12_no_automatic_mail_until_he_writes_again(office: Office):
-    """O12: after a hard bounce workflows leave him alone; people may write, and his next mail takes
-    the mark away.
+async def test_o12_no_automatic_mail_until_the_contact_writes_again(office: Office):
+    """O12: after a hard bounce workflows skip the contact; people may write, and the next mail from
+    the contact lifts the block.
     """
     await office.switch_on("Closed")
     await answered(office)
@@ -255,7 +255,7 @@ async def test_o12_a_full_mailbox_is_no_dead_address(office: Office):
 
 
 async def test_e29_a_delay_is_a_remark(office: Office):
-    """E29: the delivery stays as it is, no flag, nobody is mailed, and the history tells."""
+    """E29: the delivery keeps its state, no flag, no notification; the history shows it."""
     [sent] = await answered(office)
     line = await returned(
         office,
@@ -277,7 +277,7 @@ async def test_e29_a_delay_is_a_remark(office: Office):
 
 
 async def test_e29_success_and_read_receipts_change_nothing(office: Office):
-    """E29: "delivered" and "displayed" stand on the thread, and that is all; nobody answers them."""
+    """E29: "delivered" and "displayed" are noted on the thread; nothing answers them."""
     [sent] = await answered(office)
     own = sent.mail["Message-ID"]
     receipt = (
@@ -302,7 +302,7 @@ async def test_e29_success_and_read_receipts_change_nothing(office: Office):
 
 
 async def test_e29_a_person_at_the_return_path_is_a_person(office: Office):
-    """E29: somebody whose program answers the envelope address is heard like everybody."""
+    """E29: a person whose program answers the envelope address is treated like any sender."""
     [sent] = await answered(office)
     raw = answer(sent, "Still burning.", office.clock.now(), To=sent.sender)
     line = await office.world.mail(
@@ -317,7 +317,7 @@ async def test_e29_a_person_at_the_return_path_is_a_person(office: Office):
 
 
 async def test_e29_a_forged_return_path_names_nothing(office: Office):
-    """E29: without our signature the number of a delivery is worth nothing, and an untied report is
+    """E29: without our signature the number of a delivery is ignored, and an untied report is
     filtered.
     """
     [sent] = await answered(office)
@@ -333,8 +333,8 @@ async def test_e29_a_forged_return_path_names_nothing(office: Office):
 
 
 async def test_e26_a_vacation_notice_to_the_return_path(office: Office):
-    """E26: responders write to the envelope address, often without References: kept on the ticket,
-    nothing moves, the delivery stands.
+    """E26: responders write to the envelope address, often without References: the notice is kept
+    on the ticket, nothing moves, the delivery keeps its state.
     """
     [sent] = await answered(office)
     raw = letter(
@@ -374,8 +374,8 @@ async def test_a_refused_recipient_is_told_on_the_ticket(office: Office):
 
 
 async def test_a_deferred_recipient_gets_the_same_mail_later(office: Office):
-    """reliability.md 26: a 4xx waits; what arrives later is the same mail, once, and the ticket
-    never knew.
+    """reliability.md 26: after a 4xx the same mail arrives later, once, and the ticket shows no
+    failure.
     """
     office.sink.refuse["carl@example.org"] = "450 4.2.0 greylisted"
     await answered(office, also="carl@example.org")
@@ -393,7 +393,7 @@ async def test_a_deferred_recipient_gets_the_same_mail_later(office: Office):
 
 
 async def test_a_smarthost_that_never_takes_it_ends_after_five_days(office: Office):
-    """reliability.md 26: then it failed, and the owner is told once."""
+    """reliability.md 26: after five days the delivery has failed and the owner is told once."""
     office.sink.refuse["ann@example.org"] = "450 4.2.0 not now"
     await answered(office)
     for _ in range(12):
@@ -403,8 +403,8 @@ async def test_a_smarthost_that_never_takes_it_ends_after_five_days(office: Offi
 
 
 async def test_a_bounce_of_a_notice_to_a_user_makes_no_mail(office: Office):
-    """INV7: what users are told goes out from nobody; its report is tied to nothing, and no second
-    notice follows.
+    """INV7: notifications go out with the null sender; a report about one is tied to nothing and
+    causes no other.
     """
     [sent] = await answered(office)
     await returned(office, report([recipient("ann@example.org")]), sent.sender)
@@ -419,8 +419,8 @@ async def test_a_bounce_of_a_notice_to_a_user_makes_no_mail(office: Office):
     ) == (True, False, 1)
 
 
-async def test_o12_he_answers_although_a_report_came(office: Office):
-    """O12: the customer's answer to the mail that was said to have failed is heard as ever."""
+async def test_o12_an_answer_counts_although_a_report_came(office: Office):
+    """O12: a customer's answer to a mail that was reported as failed is processed as usual."""
     [sent] = await answered(office)
     await returned(office, report([recipient("ann@example.org")]), sent.sender)
     line = await heard(office)

@@ -1,5 +1,5 @@
-"""Workflows that are edited while tickets are in them, their versions and comments, and who may
-(behaviour.md 3.4, 3.6 to 3.8).
+"""Edits of workflows with tickets inside, versions, comments and rights (behaviour.md 3.4, 3.6 to
+3.8).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from gateway.desk.workflows import WorkflowPlan
 from gateway.errors import Forbidden, Invalid, NotFound, Refused
 from gateway.store.setup import workflow_history
 from tests.replay.office import Office
-from tests.replay.test_workflows import RECEIPT, by_hand, outcomes, states, tag, tags, wait
+from tests.replay.workflows import RECEIPT, by_hand, outcomes, states, tag, tags, wait
 
 pytestmark = pytest.mark.asyncio(loop_scope="session")
 FORK: dict[str, Any] = {
@@ -37,7 +37,7 @@ FORK: dict[str, Any] = {
 
 
 async def started(office: Office, actions: list[dict[str, Any]], count: int = 1) -> None:
-    """Tickets in a workflow of New, run as far as they go."""
+    """Enrol tickets in a workflow of New and run them as far as they go."""
     await office.workflow("New", actions)
     for _ in range(count):
         await by_hand(office)
@@ -45,7 +45,7 @@ async def started(office: Office, actions: list[dict[str, Any]], count: int = 1)
 
 
 async def versions(office: Office, status: str = "New") -> list[tuple[int, str | None]]:
-    """(number, note) of what was saved."""
+    """Return (number, note) of each saved version."""
     async with office.database.read() as connection:
         own = await office._id(connection, "Support", status)
         return [
@@ -69,7 +69,7 @@ async def test_85_a_longer_delay_counts_from_when_the_ticket_entered(office: Off
 
 
 async def test_a_shorter_delay_keeps_its_first_due_time(office: Office):
-    """3.4: who waits in it waits as long as before; who comes later waits the new time."""
+    """3.4: a ticket waiting in the delay keeps its time; later ones wait the new time."""
     await started(office, [wait("2d"), tag("x")])
     await office.editor().change("Support", "New", "wait", {"for": "1h"})
     await by_hand(office)
@@ -81,8 +81,8 @@ async def test_a_shorter_delay_keeps_its_first_due_time(office: Office):
 
 
 async def test_87_a_deleted_delay_is_waited_out_by_who_is_in_it(office: Office):
-    """Scenario 87, 3.4: at the original due time the next action runs; who comes later does not
-    wait.
+    """Scenario 87, 3.4: for a waiting ticket the next action runs at the original time; later ones
+    do not wait.
     """
     await started(office, [tag("a"), wait("2d"), tag("x")])
     saved = await office.editor().delete("Support", "New", "wait", following=False)
@@ -95,8 +95,8 @@ async def test_87_a_deleted_delay_is_waited_out_by_who_is_in_it(office: Office):
 
 
 async def test_88_this_and_all_following(office: Office):
-    """Scenario 88, 3.4: one and two remain; who stands below ends by the edit, who stands before
-    ends there, DONE.
+    """Scenario 88, 3.4: one and two remain; runs below end by the edit, runs before end there,
+    DONE.
     """
     await started(
         office, [tag("one"), wait("1d", "two"), wait("1d", "three"), tag("four"), tag("five")]
@@ -118,7 +118,9 @@ async def test_88_this_and_all_following(office: Office):
 
 
 async def test_another_config_is_used_by_who_waits_before_it(office: Office):
-    """3.4, change config: the new one is used; for who is past it nothing happens."""
+    """3.4, change config: tickets before the action use the new one; for those past it nothing
+    happens.
+    """
     await started(office, [wait("1d"), tag("x"), wait("1d", "more"), tag("y")])
     await by_hand(office)
     await office.later(days=1)
@@ -130,7 +132,7 @@ async def test_another_config_is_used_by_who_waits_before_it(office: Office):
 
 
 async def test_an_inserted_action_runs_for_who_waits_before_it(office: Office):
-    """3.4, insert: who is past the place never runs it; nobody runs anything twice."""
+    """3.4, insert: tickets past the place never run it; no ticket runs anything twice."""
     await started(office, [wait("1d"), tag("x"), wait("1d", "more"), tag("y")])
     await office.later(days=1)
     await by_hand(office)
@@ -145,7 +147,7 @@ async def test_an_inserted_action_runs_for_who_waits_before_it(office: Office):
 
 
 async def test_a_deleted_action_is_passed_over(office: Office):
-    """3.4, delete only this: the others go on; what it did stays in the history."""
+    """3.4, delete only this: the others go on; the history keeps what it did."""
     await started(office, [tag("gone"), wait("1d"), tag("x"), tag("y")])
     await office.editor().delete("Support", "New", "x", following=False)
     await office.editor().delete("Support", "New", "gone", following=False)
@@ -155,8 +157,8 @@ async def test_a_deleted_action_is_passed_over(office: Office):
 
 
 async def test_a_deleted_branch_keeps_the_path_that_is_chosen(office: Office):
-    """3.4, delete a branch: a path has to be chosen; who stands on it stays, who stands on another
-    ends, who waits before takes it.
+    """3.4, delete a branch: one path has to be kept; runs on it stay, runs on another end, runs
+    before it take it.
     """
     await office.workflow("New", [wait("1h"), FORK, tag("end")])
     for priority in ("high", "low"):
@@ -191,8 +193,8 @@ async def test_a_deleted_branch_may_keep_the_none_met_path(office: Office):
 
 
 async def test_an_edit_that_leaves_a_bad_workflow_changes_nothing(office: Office):
-    """3.4: a name that is there already, a kind nobody knows, an action that is not there, another
-    id: refused, no version.
+    """3.4: a duplicate id, an unknown kind, a missing action or a changed id is refused, and no
+    version is saved.
     """
     await started(office, [wait("1d"), tag("x")])
     editor = office.editor()
@@ -235,7 +237,7 @@ async def test_versions_are_kept_and_restored(office: Office):
 
 
 async def test_the_same_workflow_again_is_no_new_version(office: Office):
-    """3.1: what changes nothing is not saved; another switch alone neither."""
+    """3.1: saving without a change makes no version; changing only a switch makes none either."""
     await started(office, [wait("1d"), tag("x")])
     before = await versions(office)
     [saved] = await office.editor().put(
@@ -246,7 +248,7 @@ async def test_the_same_workflow_again_is_no_new_version(office: Office):
 
 
 async def test_runs_name_the_version_that_was_current(office: Office):
-    """3.1: an enrolment follows the current version, and the log says which that was."""
+    """3.1: an enrolment follows the current version, and the log names it."""
     await started(office, [tag("a"), wait("1d"), tag("b")])
     await office.editor().change("Support", "New", "b", {"tag": "c"})
     await office.later(days=1)
@@ -258,7 +260,7 @@ async def test_runs_name_the_version_that_was_current(office: Office):
 
 
 async def test_96_a_comment_is_seen_and_sent_to_nobody(office: Office):
-    """Scenario 96, 3.6: author and time are kept, also when its action is deleted; a comment moves,
+    """Scenario 96, 3.6: author and time are kept, also if the action is deleted; a comment moves,
     sends and saves nothing.
     """
     await office.user()
@@ -314,7 +316,7 @@ async def test_97_without_the_right_a_workflow_is_only_read(office: Office, role
 
 
 async def test_the_automation_right_is_enough_to_edit(office: Office):
-    """3.8: whoever has it edits, and the version bears his name."""
+    """3.8: whoever has the right can edit, and the version names them."""
     await office.user(role="automation")
     await started(office, [wait("1d")])
     saved = await office.editor("agent@desk.example").add("Support", "New", "wait", tag("x"))
@@ -349,9 +351,7 @@ async def test_a_status_change_names_its_rule(office: Office):
 
 
 async def test_every_problem_of_a_plan_is_told_at_once(office: Office):
-    """interfaces.md 2.4: all that is wrong with all workflows in one sentence, and none of them was
-    changed.
-    """
+    """interfaces.md 2.4: one sentence names all problems of all workflows, and none was changed."""
     plans = [
         WorkflowPlan(
             "Support",
@@ -390,8 +390,8 @@ async def test_a_template_in_use_cannot_be_deleted(office: Office):
 
 
 async def test_an_edit_while_an_action_waits_for_its_next_try(office: Office):
-    """3.3, 3.4: who is between two tries of an action that is then deleted goes on with the next
-    one.
+    """3.3, 3.4: a run between two tries of an action that is then deleted goes on with the next
+    action.
     """
     await office.templates().put_template("Hello", "", "Hi", "Hi.", None, transactional=True)
     await office.workflow(

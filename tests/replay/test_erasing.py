@@ -1,4 +1,4 @@
-"""A person who is erased leaves nothing in what went out or waits to."""
+"""Erasing a person leaves nothing of them in mail that went out or waits."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_an_erased_person_is_in_no_row(office: Office, tmp_path):
-    """Receipts, replies, drafts, notices and runs of his ticket are gone; what others got stays
-    without him.
+    """Receipts, replies, drafts, notices and runs of the ticket are gone; what others got stays,
+    without the person.
     """
     await office.user(notify=None)
     await office.switch_on("New")

@@ -1,5 +1,5 @@
-"""Whatever happens to tickets in workflows, in whatever order: nothing is sent twice, no move
-without a rule, and every run comes to its end.
+"""In any history of tickets in workflows nothing is sent twice, no ticket moves without a rule, and
+every run ends.
 """
 
 from __future__ import annotations
@@ -32,9 +32,7 @@ START = datetime(2026, 11, 22, 10, tzinfo=UTC)
 
 
 def actions(prefix: str) -> st.SearchStrategy[list[dict[str, Any]]]:
-    """A few actions, with a delay or a branch among them perhaps; their ids are the same in every
-    drawing of one prefix.
-    """
+    """Draw a few actions, perhaps with a delay or a branch; the ids depend on the prefix only."""
     kinds: list[dict[str, Any]] = [
         {"id": f"{prefix}-mail", "kind": "send_email", "template": "Ticket received"},
         {"id": f"{prefix}-bye", "kind": "send_email", "template": "Ticket closed"},
@@ -77,7 +75,7 @@ steps = st.one_of(
 
 # one arm a step, that is the point
 async def do(office: Office, step: Sequence[Any]) -> None:  # noqa: C901, PLR0912
-    """One step; what a rule forbids or what is not there changes nothing."""
+    """Do one step; what is forbidden or does not exist changes nothing."""
     desk = office.world.desk()
     match step:
         case ("mail", person):
@@ -121,7 +119,7 @@ async def do(office: Office, step: Sequence[Any]) -> None:  # noqa: C901, PLR091
 
 
 async def everything_holds(office: Office) -> None:
-    """INV9, INV12, INV13, and that no action did its work twice for one enrolment."""
+    """Assert INV9, INV12, INV13, and that no action took effect twice for one enrolment."""
     await office.world.check()
     async with office.database.read() as connection:
         runs = (await connection.execute(sa.select(tables.action_run))).all()
@@ -148,7 +146,7 @@ async def everything_holds(office: Office) -> None:
 
 
 async def live(office: Office, history: Sequence[Sequence[Any]]) -> None:
-    """A history from an empty desk to the end of all its runs."""
+    """Live a history from an empty desk to the end of all its runs."""
     await start_again(office.database)
     office.clock.set(START)
     for status in STATUSES[:2]:

@@ -1,5 +1,5 @@
-"""What stands in mail that users send, and who gets it: recipients, words, files, threading; and
-agents who write by mail (rows E18 to E21).
+"""The content and recipients of mail that users send, and agents who write by mail (rows E18 to
+E21).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ PASS = {"Authentication-Results": "mx.example.net; dmarc=pass header.from=desk.e
 
 
 def people(mail: Received) -> tuple[list[str], list[str]]:
-    """(To, Cc) of a mail that arrived."""
+    """Return (To, Cc) of a mail that arrived."""
     given: Any = mail.mail
     return tuple(
         [each.addr_spec for each in given[name].addresses] if given[name] else []
@@ -38,7 +38,7 @@ def people(mail: Received) -> tuple[list[str], list[str]]:
 
 async def test_a_reply_carries_files_html_signature_and_the_last_exchange(office: Office):
     """interfaces.md 2.2: what was attached arrives byte by byte, both bodies are signed and quote
-    the customer, markup of his stays text.
+    the customer, their markup stays text.
     """
     await office.user(signature="Bob Agent\nExample Desk")
     await office.mail(ANN, text="It burns.\n\n<script>alert(1)</script>")
@@ -125,8 +125,8 @@ async def test_nothing_a_stranger_wrote_breaks_into_a_header(office: Office):
 
 
 async def test_default_recipients_are_people_of_the_thread_never_strangers(office: Office):
-    """Newest inbound sender who is no stranger in To, approved participants in Cc; an approved
-    stranger is among them from then on.
+    """The newest inbound sender who is no stranger is in To, approved participants are in Cc; an
+    approved stranger is among them.
     """
     await office.mail(ANN, Message_ID="<first@example.org>", Cc="carl@example.org")
     await office.mail(
@@ -154,8 +154,8 @@ async def test_default_recipients_are_people_of_the_thread_never_strangers(offic
 
 
 async def test_to_replaces_and_cc_adds(office: Office):
-    """``--to`` replaces the defaults, ``--cc`` adds; nobody twice, none of our own addresses,
-    nobody left is refused.
+    """``--to`` replaces the defaults, ``--cc`` adds; no recipient twice, none of our addresses; no
+    recipient at all is refused.
     """
     await office.mail(ANN, Cc="carl@example.org")
     await office.reply(1, cc=("emil@example.org", "ann@example.org", "support@localhost"))
@@ -174,8 +174,8 @@ async def test_to_replaces_and_cc_adds(office: Office):
 
 @pytest.mark.parametrize("to", ["sam@supplier.example", "ann@example.org"])
 async def test_o05_a_further_mail_on_the_thread_of_a_forward(office: Office, to: str):
-    """O05, S8b: it goes to whom the forward went, not by default to the customer, and moves
-    nothing, whoever that is.
+    """O05, S8b: it goes to the recipients of the forward, not to the customer by default, and moves
+    nothing.
     """
     await office.mail(ANN)
     await office.person().forward(1, MailDraft("Can you help?", to=(to,)))
@@ -194,9 +194,7 @@ async def test_o05_a_further_mail_on_the_thread_of_a_forward(office: Office, to:
 
 
 async def test_o10_o11_a_mail_for_later_keeps_people_files_and_status(office: Office):
-    """O10, O11: what was chosen when it was written holds when it goes out, but for the recipient
-    that was cancelled.
-    """
+    """O10, O11: what was chosen at writing applies at sending, except for a cancelled recipient."""
     await office.user(signature="Bob")
     await office.mail(ANN, Cc="carl@example.org")
     given = {
@@ -231,8 +229,8 @@ async def _first_id(office: Office) -> str:
 
 
 async def test_six_mails_are_one_conversation_on_both_sides(office: Office):
-    """Each names all before it, answers the one before, and has the tag once; the subjects differ
-    by ``Re:`` alone.
+    """Each mail names all before it, answers the last, and has one tag; subjects differ by ``Re:``
+    alone.
     """
     first = await office.mail(ANN, Message_ID="<first@example.org>")
     ids, subjects = ["<first@example.org>"], []
@@ -252,7 +250,7 @@ async def test_six_mails_are_one_conversation_on_both_sides(office: Office):
 
 
 async def test_a_long_conversation_keeps_its_first_and_newest_references(office: Office):
-    """RFC 5322 3.6.4: beyond twenty the middle goes."""
+    """RFC 5322 3.6.4: of more than twenty references the middle ones are dropped."""
     many = " ".join(f"<m{place}@example.org>" for place in range(40))
     await office.mail(
         ANN, Message_ID="<last@example.org>", References=many, In_Reply_To="<m39@example.org>"
@@ -269,7 +267,7 @@ async def test_a_long_conversation_keeps_its_first_and_newest_references(office:
 
 
 async def _notified(office: Office) -> Received:
-    """An agent was told of a new ticket; the mail he got."""
+    """Notify an agent of a new ticket and return the mail they got."""
     await office.user(notify={"new": True})
     await office.mail(ANN)
     await office.run()
@@ -293,7 +291,7 @@ async def test_e19_an_answer_to_a_notice_moves_nothing(office: Office):
 
 
 async def test_e19_with_relay_it_goes_out_from_the_channel(office: Office):
-    """E19 with the option: what he newly wrote goes to the requester from the channel, on her
+    """E19 with the option: what they newly wrote goes to the requester from the channel, on her
     thread, and trigger A applies.
     """
     await pipeline(office, relay=True)
@@ -317,7 +315,7 @@ async def test_e19_with_relay_it_goes_out_from_the_channel(office: Office):
 
 
 def attached(raw: bytes, files: dict[str, bytes]) -> bytes:
-    """The mail with these files, named by their endings' types."""
+    """Return the mail with these files attached; the type follows from the ending."""
     made = email.message_from_bytes(raw, policy=email.policy.SMTP)
     for name, data in files.items():
         kind, sub = ("application", "pdf") if name.endswith(".pdf") else ("text", "plain")
@@ -325,8 +323,8 @@ def attached(raw: bytes, files: dict[str, bytes]) -> bytes:
     return made.as_bytes()
 
 
-async def test_e19_what_he_attached_goes_along(office: Office):
-    """E19 with the option: files go to the requester as they are, also where he wrote nothing
+async def test_e19_attachments_go_along(office: Office):
+    """E19 with the option: files go to the requester as they are, also where they wrote nothing
     beside them.
     """
     await pipeline(office, relay=True)
@@ -372,9 +370,9 @@ async def test_e19_files_that_cannot_be_read_are_no_silent_loss(office: Office):
 
 
 @pytest.mark.parametrize("sender", ["eve@example.net", "ann@example.org", "other@desk.example"])
-async def test_e19_the_token_is_his_alone(office: Office, sender: str):
-    """E19, section 5: whoever else writes to that address does not speak for the agent, be it
-    another agent.
+async def test_e19_the_token_is_for_one_agent_alone(office: Office, sender: str):
+    """E19, section 5: nobody else who writes to that address speaks for the agent, not even another
+    agent.
     """
     await pipeline(office, relay=True)
     await office.user("other@desk.example", "Ole")
@@ -385,7 +383,7 @@ async def test_e19_the_token_is_his_alone(office: Office, sender: str):
     assert all(rule != "A" for rule, _, _ in await moves(office))
 
 
-async def test_e19_without_the_token_his_name_is_no_proof(office: Office):
+async def test_e19_without_the_token_a_name_is_no_proof(office: Office):
     """E19, section 5: a bare From of the agent on the ticket's own address, or with a token of
     another key, relays nothing.
     """
@@ -409,7 +407,7 @@ async def test_e19_without_the_token_his_name_is_no_proof(office: Office):
     assert (office.received("ann@example.org"), await moves(office)) == ([], [])
 
 
-async def test_e19_an_automatic_answer_of_his_is_not_relayed(office: Office):
+async def test_e19_an_automatic_answer_is_not_relayed(office: Office):
     """E19, E26: the vacation notice of an agent's mailbox goes to nobody."""
     await pipeline(office, relay=True)
     vacation = answer(
@@ -421,7 +419,7 @@ async def test_e19_an_automatic_answer_of_his_is_not_relayed(office: Office):
 
 
 async def test_e20_an_agents_own_mail_opens_a_ticket(office: Office):
-    """E20: he is the requester and is acknowledged like everybody; an address of ours never is."""
+    """E20: an agent can be a requester and is acknowledged; an address of ours never is."""
     await office.user()
     await office.switch_on("New")
     assert (await office.mail(AGENT))["created_ticket"] is True
@@ -457,8 +455,8 @@ FORWARDED = (
 async def test_e21_the_receipt_goes_to_the_original_sender(
     office: Office, sender: str, proof: dict[str, str], told: str
 ):
-    """E21: only where he was read with certainty and the agent is proven; else the forwarder is the
-    requester and the ticket is flagged.
+    """E21: only if the sender was read with certainty and the agent is proven; else the forwarder
+    is the requester and the ticket is flagged.
     """
     await office.user()
     await office.switch_on("New")
@@ -474,8 +472,8 @@ async def test_e21_the_receipt_goes_to_the_original_sender(
 
 
 async def test_a_forward_gives_no_key_away(office: Office):
-    """The customer's mail that is passed on holds our signed address; what the third party gets
-    does not, neither in the text nor in the attachment.
+    """Our signed address in the customer's mail is removed from what a third party gets, in text
+    and attachment.
     """
     await office.mail(ANN)
     await office.reply(1)

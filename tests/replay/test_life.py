@@ -1,5 +1,5 @@
-"""Any life of a ticket, held against the tables of behaviour.md written down a second time as a few
-lines of plain Python.
+"""Random lives of a ticket, compared with a second, short implementation of the tables of
+behaviour.md.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ ACTS = st.one_of(
 
 @dataclass
 class Life:
-    """What the ticket should be by now."""
+    """What the ticket should be by now, according to the tables."""
 
     now: datetime = START
     status: str = "New"
@@ -79,7 +79,7 @@ class Life:
             self.close_date, self.reopened = None, self.reopened + 1
 
     def mail(self, sender: str, kind: Kind, thread: int, automation: bool) -> None:
-        """Section 2.1 step 9."""
+        """Section 2.1, step 9."""
         if kind in ("auto_reply", "bounce", "forward") or sender == "uma" or not automation:
             return
         if sender == "eve" and self.strangers == "flag":
@@ -116,7 +116,7 @@ def letter(name: str, sender: str, kind: Kind = "human", answers: str | None = N
 
 
 async def begin(world: World) -> None:
-    """A ticket of ann with bob in Cc, a conversation of hers without a ticket, and uma as an agent."""
+    """Make ann's ticket with bob in Cc, a conversation of hers without a ticket, and agent uma."""
     await start_again(world.database)
     world.clock.set(START)
     await world.file([letter("first", "ann")])
@@ -143,7 +143,7 @@ async def configure(world: World, what: str, value: Any) -> None:
 
 
 async def live(world: World, life: Life, number: int, act: tuple[Any, ...]) -> None:
-    """One act, on the real desk and on paper."""
+    """Do one act on the real desk and on the model."""
     match act:
         case "mail", sender, kind, thread, automation:
             if thread == 2 and life.attached is None:

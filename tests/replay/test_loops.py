@@ -1,5 +1,5 @@
-"""Machines that answer machines: whatever stands on the other side, our automatic mail ends after
-three (reliability.md 22, section 3 "loops").
+"""Machines that answer machines: our automatic mail stops after three, whatever the other side does
+(reliability.md 22, section 3 "loops").
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Answering = Callable[
 
 
 def in_a_new_mail(marks: dict[str, str]) -> Answering:
-    """A desk that acknowledges each mail with one that names nothing of it."""
+    """Return an acknowledgement that refers to nothing of the mail it answers."""
 
     def made(office: Office, arrived: Received) -> tuple[bytes, str]:
         return letter(
@@ -45,7 +45,7 @@ def in_a_new_mail(marks: dict[str, str]) -> Answering:
 
 
 def in_the_thread(marks: dict[str, str], *, numbered: bool = False) -> Answering:
-    """A desk that answers each mail as a person's program would."""
+    """Return an acknowledgement in the thread, as a person's program would write it."""
     count = iter(range(1, 1000))
 
     def made(office: Office, arrived: Received) -> tuple[bytes, str]:
@@ -65,8 +65,8 @@ async def play(
     first: bool = True,
     minutes: float = 1,
 ) -> list[Received]:
-    """The other side writes (``first``), then answers all that arrives there until it is quiet;
-    what arrived. Never quiet fails.
+    """Have the other side write ``first`` and answer all it gets until it is quiet; return what
+    arrived there. It is an error if it never is.
     """
     if first:
         await office.mail(f"Other Desk <{MIRROR}>", "Order 7")
@@ -92,7 +92,7 @@ async def play(
 
 
 async def busy(office: Office) -> None:
-    """A desk that is as talkative as it can be: each status says something, each time anew."""
+    """Set up a desk that sends as much as it can: each status sends mail, each time again."""
     await office.switch_on("New")
     await office.switch_on("Closed")
     for status in ("New", "Closed"):
@@ -127,7 +127,7 @@ async def test_two_desks_acknowledge_each_other(
 async def test_a_desk_that_starts_because_we_wrote(
     office: Office, style: Callable[[dict[str, str]], Answering]
 ):
-    """reliability.md 22: the same when the first mail is an agent's."""
+    """reliability.md 22: the same if the first mail is an agent's."""
     await busy(office)
     await office.person().send(
         "support@localhost", MailDraft("We order ten.", to=(MIRROR,), subject="Order 7")
@@ -137,8 +137,8 @@ async def test_a_desk_that_starts_because_we_wrote(
 
 
 async def test_a_slow_desk_is_stopped_by_the_day(office: Office):
-    """behaviour.md 3.3, caps: one answer in half an hour never meets the cap of the hour; ten
-    receipts a day are the end.
+    """behaviour.md 3.3, caps: one answer in half an hour stays below the hourly cap; ten receipts a
+    day are the limit.
     """
     await busy(office)
     arrived = await play(office, in_a_new_mail({}), minutes=30)
@@ -149,8 +149,8 @@ async def test_a_slow_desk_is_stopped_by_the_day(office: Office):
 async def test_a_workflow_that_moves_back_does_not_keep_a_loop_alive(
     office: Office, numbered: bool
 ):
-    """3.3, loop breaker: B moves the ticket, a workflow thanks with a mail of its own and moves it
-    back: the other desk is thanked three times at most.
+    """3.3, loop breaker: B moves the ticket, a workflow sends a mail and moves it back: at most
+    three such mails are sent.
     """
     actions = [
         {"id": "thank", "kind": "send_email", "template": "Ticket closed", "to": "requester"},
@@ -169,7 +169,7 @@ async def test_a_workflow_that_moves_back_does_not_keep_a_loop_alive(
 )
 @pytest.mark.parametrize("closed", [False, True])
 async def test_a_vacation_responder(office: Office, marks: dict[str, str], closed: bool):
-    """E26, C11: it is heard once, and nothing follows: no mail, no move, a closed ticket stays
+    """E26, C11: the notice is stored, and nothing follows: no mail, no move, a closed ticket stays
     closed.
     """
     await busy(office)
@@ -192,7 +192,7 @@ async def test_a_vacation_responder(office: Office, marks: dict[str, str], close
 
 
 async def test_reports_and_our_mail_do_not_play_ping_pong(office: Office):
-    """reliability.md 22: each mail of ours comes back as a report, also those that must have none;
+    """reliability.md 22: each mail of ours is answered by a report, also those that must have none;
     we answer none of them.
     """
     await busy(office)
@@ -245,8 +245,8 @@ async def test_a_relay_that_renames_our_mail_is_known_by_its_mark(office: Office
 
 
 async def test_an_agents_mailbox_that_answers_our_notices(office: Office):
-    """E19, E26: notices to an agent who is away, with relay on: they are not answered, nothing
-    reaches the customer, no further notice comes of them.
+    """E19, E26: automatic answers to notifications, with relay on, are not answered, reach no
+    customer, and cause no notification.
     """
     await pipeline(office, relay=True)
     agent = "agent@desk.example"
@@ -290,8 +290,8 @@ async def test_e27_an_automatic_reply_to_nothing(office: Office):
 async def test_e28_a_machines_notice_is_a_ticket_without_mail(
     office: Office, marks: dict[str, str]
 ):
-    """E28, C12, INV7: the ticket is there, flagged; neither opening nor closing it writes to the
-    machine, a person may.
+    """E28, C12, INV7: the ticket is there, flagged; neither opening nor closing it sends mail to
+    the machine, a person may.
     """
     await busy(office)
     await office.mail(f"Other Desk <{MIRROR}>", "Disk full", "sda1 is full.", **marks, **PASS)

@@ -1,5 +1,5 @@
-"""Whatever the order in which mail arrives, and however often, the same threads and tickets come of
-it (behaviour.md 5; INV8).
+"""The order and repetition of arriving mail make no difference to threads and tickets (behaviour.md
+5; INV8).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def arrive(
     world: World, run: str, letters: Sequence[Letter], sizes: Sequence[int]
 ) -> list[int]:
-    """The letters come in this order, in batches of these sizes and then all that is left; the
+    """Receive the letters in this order, in batches of these sizes, then the rest; return the
     numbers of the mails.
     """
     rest = [letter.message(run) for letter in letters]
@@ -42,8 +42,8 @@ async def arrive(
 
 
 async def partition(world: World, ids: Sequence[int], letters: Sequence[Letter]) -> Any:
-    """The sets of letters that share a thread, each with its ticket's requester and subject, or
-    with nothing where it has no ticket.
+    """Return the sets of letters that share a thread, each with its ticket's requester and subject,
+    or nothing if it has no ticket.
     """
     placed = {mail.id: mail.thread_id for mail in await world.register.listing(ids=ids)}
     async with world.database.read() as connection:
@@ -77,9 +77,7 @@ def _named(ticket: Json) -> tuple[str | None, str]:
 async def test_any_order_gives_the_same_threads_and_tickets(
     world: World, letters: list[Letter], data: st.DataObject
 ) -> None:
-    """Any order, cut into any batches, ends as the same sets of mail with the same requester and
-    subject.
-    """
+    """Any order and any batches give the same sets of mail with the same requester and subject."""
     other = data.draw(st.permutations(letters))
     sizes = data.draw(st.lists(st.integers(1, 4), max_size=4))
     run = next(RUNS)
@@ -109,9 +107,7 @@ async def test_a_second_time_changes_nothing(
 async def test_a_batch_equals_one_by_one(
     world: World, letters: list[Letter], sizes: list[int]
 ) -> None:
-    """Mails filed in one transaction end exactly as mails filed one after the other: every row, and
-    what is told of every mail.
-    """
+    """Mails of one transaction end like mails of one each: every row, and every line printed."""
     assert await _all_rows(world, letters, sizes) == await _all_rows(world, letters, [])
 
 

@@ -1,4 +1,4 @@
-"""Mail that users send, and what follows for the ticket: scenarios of trigger A and rows of
+"""Mail that users send and what it does to the ticket: the scenarios of trigger A and rows of
 behaviour.md 2.3, seen at the receiving server.
 """
 
@@ -42,7 +42,7 @@ async def test_27_o01_an_agents_reply_moves_to_the_target_of_a(office: Office):
 
 
 async def test_the_answer_comes_home(office: Office):
-    """The customer's reply to what arrived is on the ticket's thread and moves it (trigger B)."""
+    """The customer's reply is on the ticket's thread and moves the ticket (trigger B)."""
     await office.mail(ANN)
     await office.reply(1)
     await office.run()
@@ -55,7 +55,7 @@ async def test_the_answer_comes_home(office: Office):
 
 
 async def test_28_o03_mail_to_a_contact_touches_no_ticket(office: Office):
-    """Scenario 28, O03, INV11: mail from the contact's record leaves his ticket as it is; his
+    """Scenario 28, O03, INV11: mail from the contact's record leaves the ticket as it is; the
     answer is a matter of its own.
     """
     await office.mail(ANN)
@@ -161,7 +161,7 @@ async def test_36_o09_a_reply_from_a_closed_ticket_reopens_it(office: Office):
 
 
 async def test_38_o11_a_scheduled_reply_moves_when_it_is_sent(office: Office):
-    """Scenario 38, O11: nothing happens today; tomorrow the mail goes out and the status follows."""
+    """Scenario 38, O11: nothing happens today; tomorrow the mail goes out and the status moves."""
     await office.mail(ANN)
     await office.person().reply(
         1, MailDraft("Tomorrow.", at=office.clock.now() + timedelta(days=1))
@@ -174,7 +174,7 @@ async def test_38_o11_a_scheduled_reply_moves_when_it_is_sent(office: Office):
 
 
 async def test_38_o11_a_cancelled_reply_never_happened(office: Office):
-    """Scenario 38, O11: it never goes out, the status never moves, nothing stands on the thread."""
+    """Scenario 38, O11: it is never sent, the status never moves, the thread shows nothing."""
     await office.mail(ANN)
     await office.person().reply(
         1, MailDraft("Tomorrow.", at=office.clock.now() + timedelta(days=1), status="Closed")
@@ -192,7 +192,7 @@ async def test_38_o11_a_cancelled_reply_never_happened(office: Office):
 
 
 async def test_o11_a_scheduled_mail_to_a_ticket_that_is_gone_fails_where_it_is_seen(office: Office):
-    """O11: the ticket went to the trash meanwhile; the mail fails with the reason and nothing else
+    """O11: if the ticket is in the trash by then, the mail fails with that reason and nothing else
     changes.
     """
     await office.mail(ANN)
@@ -257,12 +257,12 @@ async def test_57b_e41_the_first_mail_from_a_ticket_made_by_hand(office: Office)
     trigger B.
     """
     await office.world.desk().create(
-        NewTicket(subject="He called", requester="ann@example.org", source="phone")
+        NewTicket(subject="Ann called", requester="ann@example.org", source="phone")
     )
     await office.reply(1, "As promised on the phone.")
     await office.run()
     [arrived] = office.received("ann@example.org")
-    assert (arrived.mail["Subject"].startswith("He called [#1."), arrived.mail["References"]) == (
+    assert (arrived.mail["Subject"].startswith("Ann called [#1."), arrived.mail["References"]) == (
         True,
         None,
     )
@@ -315,8 +315,8 @@ async def test_64_o05_e17_a_forward_and_its_answer_move_nothing(
 
 
 async def test_o05_who_gets_a_forward_may_be_known_already(office: Office):
-    """O05: a forward goes to somebody who wrote before, to the same supplier out of several
-    tickets, and to both at once.
+    """O05: a forward to a known sender, to one supplier out of several tickets, and to both at
+    once.
     """
     await office.mail(ANN)
     await office.mail("Ben <ben@example.org>", subject="Toner")
@@ -330,7 +330,7 @@ async def test_o05_who_gets_a_forward_may_be_known_already(office: Office):
 
 
 async def test_o10_the_chosen_status_wins_and_its_workflow_comes_after_the_reply(office: Office):
-    """O10: "Send & close" closes, A is not applied, and *Ticket closed* is queued after the reply."""
+    """O10: "Send & close" closes, A is not applied, *Ticket closed* is queued after the reply."""
     await office.switch_on("Closed")
     await office.mail(ANN)
     await office.reply(1, "All done.", status="Closed")
@@ -350,8 +350,8 @@ async def test_o10_the_chosen_status_wins_and_its_workflow_comes_after_the_reply
 
 
 async def test_o10_the_status_it_has_is_kept_though_a_is_on(office: Office):
-    """O10: choosing the present status is a choice too; a status that is not there is refused and
-    nothing is sent.
+    """O10: choosing the present status is a choice too; an unknown status is refused and nothing is
+    sent.
     """
     await office.mail(ANN)
     await office.reply(1, status="New")
@@ -436,8 +436,8 @@ async def test_76_the_receipt_is_one_automatic_mail_in_the_thread(office: Office
 
 
 async def test_what_a_person_does_about_mail_stands_on_the_ticket(office: Office):
-    """Outbox cancel and retry: the history names who and to whom; the flag of failed mail goes with
-    the last that is in line again.
+    """Outbox cancel and retry: the history names who and to whom; the flag is removed when no
+    delivery is failed any more.
     """
     await office.user()
     await office.mail(ANN)

@@ -1,5 +1,5 @@
-"""The examples of scenarios.md and the rows of behaviour.md, each written down in a folder of its
-own and played through the real intake.
+"""The examples of scenarios.md and the rows of behaviour.md, each in a folder of its own, run
+through the real intake.
 """
 
 from __future__ import annotations

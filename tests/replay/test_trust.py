@@ -21,9 +21,7 @@ def mail(sender: str, name: str, *fields: str) -> bytes:
 
 
 async def test_a_sender_is_proven_once_and_for_all_by_a_pass(world: World) -> None:
-    """A contact is proven from his first mail with the verdict pass on; none and fail prove nothing
-    and take nothing away.
-    """
+    """A contact is proven from the first mail with verdict pass; none and fail change nothing."""
     results = f"Authentication-Results: {TRUSTED}; dmarc="
     await world.mail(mail("ann@example.org", "a1"))
     assert await world.rows("contact", "address", "proven") == [("ann@example.org", False)]
@@ -46,9 +44,7 @@ async def test_a_sender_is_proven_once_and_for_all_by_a_pass(world: World) -> No
 
 
 async def test_only_a_machine_that_was_unknown_is_marked(world: World) -> None:
-    """A notice marks the contact it makes as automated, and not somebody who wrote before (E28,
-    E42).
-    """
+    """A notice marks a contact it creates as automated, but not one who wrote before (E28, E42)."""
     await world.mail(mail("ann@example.org", "a1"))
     await world.mail(mail("ann@example.org", "a2", "List-Id: <all.example.org>"))
     await world.mail(mail("monitor@example.org", "m1", "Auto-Submitted: auto-generated"))
@@ -59,7 +55,7 @@ async def test_only_a_machine_that_was_unknown_is_marked(world: World) -> None:
 
 
 async def test_a_strangers_cc_makes_nobody(world: World) -> None:
-    """Whom a stranger puts into Cc becomes no contact and no participant (E24)."""
+    """An address that a stranger puts into Cc becomes no contact and no participant (E24)."""
     await world.mail(mail("ann@example.org", "a1"))
     await world.mail(
         mail("eve@example.org", "e1", "In-Reply-To: <a1@example.org>", "Cc: mallory@example.org")
@@ -72,9 +68,7 @@ async def test_a_strangers_cc_makes_nobody(world: World) -> None:
 
 
 async def test_a_pass_for_one_of_several_authors_proves_nothing(world: World) -> None:
-    """With two mailboxes in From, or two From fields, nobody can tell whose domain passed: neither
-    author is proven by it.
-    """
+    """With two authors in From, or two From fields, a pass proves neither of them."""
     passed = f"Authentication-Results: {TRUSTED}; dmarc=pass"
     await world.mail(mail("Ann <ann@example.org>, Mal <mal@other.example>", "a1", passed))
     await world.mail(mail("ann@example.org", "a2", passed, "From: mal@other.example"))
@@ -84,8 +78,8 @@ async def test_a_pass_for_one_of_several_authors_proves_nothing(world: World) ->
 
 
 async def test_a_good_twin_in_the_same_batch_is_taken_once(world: World) -> None:
-    """INV14, E33: what was held back a moment ago takes nothing away from the good one that
-    follows; that one is repeated by all others.
+    """INV14, E33: a quarantined copy does not keep out the good one that follows; further copies
+    are duplicates of that.
     """
     results = f"Authentication-Results: {TRUSTED}; dmarc="
     await world.mail(mail("ann@example.org", "a1", results + "pass"))

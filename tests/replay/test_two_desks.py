@@ -1,5 +1,5 @@
-"""Two real desks write to each other: a conversation is one thread on both sides, and their
-receipts fall silent (reliability.md 22).
+"""Two real desks write to each other: one thread on each side, and the acknowledgements stop
+(reliability.md 22).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ AUTOMATIC = re.compile(
 
 @asynccontextmanager
 async def other_desk(sandbox, clock: Clock, folder: Path) -> AsyncIterator[Office]:
-    """A second desk with a database, keys and a server of its own."""
+    """Make a second desk with a database, keys and a server of its own."""
     url = f"sqlite:///{folder / 'other.db'}"
     upgrade(url)
     database = await Database.open(url, node="other")
@@ -48,8 +48,8 @@ async def named(office: Office, address: str) -> None:
 
 
 async def carry(sender: Office, receiver: Office, address: str, *, bare: bool = False) -> int:
-    """What one desk has to send goes to the other; how many mails that were. ``bare`` takes the
-    marks of automatic mail away on the way.
+    """Carry the mail of one desk to the other and return how many there were. ``bare`` removes the
+    headers that mark automatic mail.
     """
     before = len(sender.sink.taken)
     await sender.run()
@@ -69,8 +69,8 @@ async def carry(sender: Office, receiver: Office, address: str, *, bare: bool = 
 async def test_a_conversation_is_one_thread_on_both_sides(
     office: Office, sandbox, clock: Clock, tmp_path: Path
 ):
-    """Six mails to and fro, with References and signed addresses of two desks: one ticket, one
-    thread and one subject on each side.
+    """Six mails with References and signed addresses of two desks are one ticket, one thread and
+    one subject on each side.
     """
     await named(office, OURS)
     async with other_desk(sandbox, clock, tmp_path) as theirs:
@@ -96,7 +96,7 @@ async def test_a_conversation_is_one_thread_on_both_sides(
 async def test_two_desks_that_acknowledge_each_other_fall_silent(
     office: Office, sandbox, clock: Clock, tmp_path: Path, bare: bool
 ):
-    """Both send receipts for whatever opens or reopens a ticket: after at most three from each side
+    """Both acknowledge whatever opens or reopens a ticket: after at most three from each side
     nothing more is sent, with or without marks.
     """
     await named(office, OURS)

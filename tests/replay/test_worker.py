@@ -1,5 +1,5 @@
-"""What goes wrong while mail is filed hurts the guilty mail only, and nobody where the database is
-to blame (behaviour.md 2.7; reliability.md).
+"""An error while mail is processed holds back only the mail at fault, and none if the database is
+the cause (behaviour.md 2.7; reliability.md 14).
 """
 
 from __future__ import annotations
@@ -30,9 +30,7 @@ def mail(name: str, answers: str | None = None) -> bytes:
 
 
 async def poison(world: World, number: int) -> int:
-    """A row that should not be: the ticket stands in a status of another pipeline. Returns the
-    status it had.
-    """
+    """Give a ticket a status of another pipeline, as no rule expects; return the old status."""
     async with world.database.write(ordered=True) as connection:
         other = await pipelines.add(connection, "Sales", [("Lead", "open"), ("Won", "closed")])
         table = tables.ticket
@@ -60,13 +58,13 @@ async def states(world: World, ids: list[int]) -> list[str]:
 
 
 async def filed(world: World) -> None:
-    """Looks until nothing waits; each look gives the daemon its turn."""
+    """Wait until no mail is pending."""
     async with asyncio.timeout(30):
         while await world.spool.pending_count():
             pass
 
 
-async def test_the_guilty_mail_alone_is_held(world: World) -> None:
+async def test_only_the_failing_mail_is_held(world: World) -> None:
     """A mail whose rules fail is held after its second failure with a reason, all others of its
     batch are done, and it can be tried again.
     """
@@ -86,10 +84,8 @@ async def test_the_guilty_mail_alone_is_held(world: World) -> None:
     assert (await world.ticket(1))["status"] == "Waiting on us"
 
 
-async def test_the_daemon_goes_on_after_a_guilty_mail(world: World) -> None:
-    """The loop of the daemon files what comes after a mail that fails, and stops when it is told
-    to.
-    """
+async def test_the_daemon_goes_on_after_a_failing_mail(world: World) -> None:
+    """The daemon processes what comes after a failing mail, and stops when told to."""
     await world.mail(mail("one"))
     before = await poison(world, 1)
     stop, wake = asyncio.Event(), Wake()
@@ -110,8 +106,8 @@ async def test_the_daemon_goes_on_after_a_guilty_mail(world: World) -> None:
 async def test_a_mail_that_another_daemon_finished_puts_the_batch_off(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lost lease changes nothing: no second ticket, nobody is guilty, and the rest of the batch
-    is filed the next time.
+    """A lost lease changes nothing: no second ticket, no mail is held, and the rest of the batch is
+    processed next time.
     """
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0)
     ids = await world.put([mail("one"), mail("two")])
@@ -131,11 +127,11 @@ async def test_a_mail_that_another_daemon_finished_puts_the_batch_off(
 
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
-async def test_without_the_database_nobody_is_guilty(
+async def test_without_the_database_no_mail_is_held(
     world: World, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the database is away, filing gives up without an error; afterwards the mail is filed
-    once its lease has run out.
+    """While the database is away, processing gives up without an error; afterwards the mail is
+    processed once its lease has ended.
     """
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0)
     ids = await world.put([mail("one")])

@@ -2,8 +2,8 @@
 test sets.
 
 Mails go in one by one (:meth:`World.mail`) or as one batch (:meth:`World.batch`); people act
-through :class:`gateway.desk.tickets.TicketDesk`; what became of it all is read back as the commands show
-it. :meth:`World.check` holds what must be true after anything (behaviour.md 2.7).
+through :class:`gateway.desk.tickets.TicketDesk`; results are read back as the commands show them.
+:meth:`World.check` asserts what must hold after anything (behaviour.md 2.7).
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class World:
         automation: bool = True,
         source: Any = "replay",
     ) -> Envelope:
-        """What the transport says of the next mail."""
+        """Return what the transport says about the next mail."""
         return Envelope(
             sender,
             tuple(to),
@@ -87,26 +87,28 @@ class World:
         )
 
     async def put(self, raws: Sequence[bytes], envelope: Envelope | None = None) -> list[int]:
-        """Into the spool, not yet processed."""
+        """Store a mail in the spool, not processed yet."""
         receipts = await self._accept.accept_all(
             [(raw, envelope or self.envelope()) for raw in raws]
         )
         return [receipt.mail_id for receipt in receipts]
 
     async def batch(self, raws: Sequence[bytes], envelope: Envelope | None = None) -> list[Json]:
-        """All of them in one claim, as the daemon does it; one line of ``replay --json`` each."""
+        """Process all mails as one claim, as the daemon does; return their lines of ``replay
+        --json``.
+        """
         ids = await self.put(raws, envelope)
         return await self.lines(ids, await self.intake.drain(ids))
 
     async def mail(self, raw: bytes, envelope: Envelope | None = None) -> Json:
-        """One mail, alone in its batch."""
+        """Process one mail in a batch of its own."""
         return (await self.batch([raw], envelope))[0]
 
     async def file(
         self, messages: Sequence[Message], envelope: Envelope | None = None
     ) -> list[Json]:
-        """Mails whose reading is given, as one batch: for tests about rules, where what stands in
-        the bytes does not matter.
+        """Process mails given as read, as one batch: for tests of rules that do not depend on
+        bytes.
         """
         ids = await self.put([f"mail {place}".encode() for place in range(len(messages))], envelope)
         mails = await self.spool.claim("test", len(ids), 60.0, self.clock.now(), ids)
@@ -125,7 +127,7 @@ class World:
         return (await self.lines([mail_id], await self.intake.drain([mail_id])))[0]
 
     async def lines(self, ids: Sequence[int], rows: Sequence[Finished]) -> list[Json]:
-        """The lines of ``replay --json`` for these mails."""
+        """Return the lines of ``replay --json`` for these mails."""
         async with self.database.read() as connection:
             where = await threads.finally_at(
                 connection, {row.thread_id for row in rows if row.thread_id}
@@ -133,8 +135,8 @@ class World:
         return lines(Tally(dict.fromkeys(ids, "mail"), list(rows)), where)
 
     async def filled(self, text: str) -> bytes:
-        """The bytes of a mail written down in a test: ``$reply(1)``, ``$tag(1)``, ``$own(thread)``
-        become our signed marks.
+        """Return the bytes of a mail written in a test: ``$reply(1)``, ``$tag(1)`` and
+        ``$own(thread)`` become our signed marks.
         """
         async with self.database.read() as connection:
             desk = await load_desk(connection)
@@ -160,11 +162,11 @@ class World:
     # ---- people
 
     def desk(self, actor: str = BUILT_IN) -> TicketDesk:
-        """What a person can do."""
+        """Return the desk of a person."""
         return TicketDesk(self.database, self.clock, ZONE, actor)
 
     async def forward_thread(self, number: int, message_id: str, address: str) -> int:
-        """The thread that forwarding out of a ticket starts (O05): its first message has
+        """Store the thread that a forward out of a ticket starts (O05): its first message has
         ``message_id`` and went to ``address``.
         """
         async with self.database.write(ordered=True) as connection:
@@ -187,19 +189,19 @@ class World:
     # ---- what became of it
 
     async def ticket(self, number: int) -> Json:
-        """T with threads, messages and events, as ``ticket show --json`` prints it."""
+        """Return a ticket with threads, messages and events, as ``ticket show`` prints it."""
         async with self.database.read() as connection:
             found = await tickets.load(connection, [number])
             row = found[number]
             return await views.show(connection, row, await views.messages_of(connection, row), {})
 
     async def tickets(self) -> list[Json]:
-        """T of every ticket that ``ticket list`` shows."""
+        """Return every ticket that ``ticket list`` shows."""
         async with self.database.read() as connection:
             return await views.listing(connection)
 
     async def rows(self, table: str, *columns: str) -> list[tuple[Any, ...]]:
-        """The rows of a table, in order of their columns."""
+        """Return the rows of a table, ordered by their columns."""
         found = schema.metadata.tables[table]
         chosen = [found.c[name] for name in columns] or list(found.c)
         async with self.database.read() as connection:
@@ -210,12 +212,12 @@ class World:
     async def dump(
         self, without: Collection[str] = ("mail", "raw_mail", "counter")
     ) -> dict[str, list[tuple[Any, ...]]]:
-        """Everything that is stored, but for these tables."""
+        """Return everything that is stored, except these tables."""
         names = [name for name in schema.metadata.tables if name not in without]
         return {name: await self.rows(name) for name in names}
 
     async def check(self) -> None:
-        """What must hold after anything: INV1, INV4, INV6, INV9, and that no row hangs in the air."""
+        """Assert what must hold after anything: INV1, INV4, INV6, INV9, and no orphaned rows."""
         async with self.database.read() as connection:
             desk = await load_desk(connection)
             held = {
@@ -279,9 +281,7 @@ class World:
 
 
 async def start_again(database: Database) -> None:
-    """Empties every table and sows the first data: as good as a new database, and a hundred times
-    quicker to have.
-    """
+    """Empty every table and sow the first data: like a new database, and a hundred times faster."""
     names = [table.name for table in reversed(schema.metadata.sorted_tables)]
     async with database.write() as connection:
         if database.dialect == "postgresql":
@@ -320,7 +320,7 @@ def _dated_by_hand(events: Sequence[Any], number: int) -> bool:
 
 
 def told(event: Json) -> str:
-    """An event as one line: ``status_changed B: New -> Waiting on us (why)``."""
+    """Return an event as one line: ``status_changed B: New -> Waiting on us (why)``."""
     change = (
         f": {event['before'] or '-'} -> {event['after'] or '-'}"
         if event["before"] or event["after"]
@@ -332,10 +332,10 @@ def told(event: Json) -> str:
 
 
 def days(count: float) -> timedelta:
-    """So many days."""
+    """Return this many days."""
     return timedelta(days=count)
 
 
 def plain(value: Any) -> str:
-    """A value as it is compared when a test differs only in how it is written."""
+    """Return a value in a form that compares equal however it is written."""
     return json.dumps(value, sort_keys=True, default=str)

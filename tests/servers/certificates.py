@@ -1,4 +1,4 @@
-"""A certificate authority of the tests' own, and certificates it signs."""
+"""A certificate authority for the tests, and certificates signed by it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Pair:
 
 
 class Authority:
-    """Makes its own certificate at once, in ``folder``; ``ca`` is what a client is told to trust."""
+    """A certificate authority with a certificate of its own in ``folder``; clients trust ``ca``."""
 
     def __init__(self, folder: Path, name: str = "Test authority") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -47,7 +47,7 @@ class Authority:
         return self._own.certificate
 
     def issue(self, *names: str, file: str = "server") -> Pair:
-        """A certificate for these names, which are written ``DNS:localhost`` or ``IP:127.0.0.1``."""
+        """Issue a certificate for these names, written ``DNS:localhost`` or ``IP:127.0.0.1``."""
         signed = ["-CA", self._own.certificate, "-CAkey", self._own.key]
         return self._make(file, names[0].partition(":")[2], "server", ",".join(names), *signed)
 

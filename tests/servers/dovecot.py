@@ -1,5 +1,5 @@
-"""A real Dovecot of the tests' own: a folder, two loopback ports, users, mail that is put into its
-Maildirs, and everything that can happen to it.
+"""A real Dovecot for the tests: a folder, two loopback ports, users, and functions that deliver,
+change and break.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from tests.conftest import open_port, require_program
 from tests.faults.witness import until
@@ -48,7 +49,7 @@ class Dovecot:
     witnesses: int = 0  # logins by :meth:`client`
 
     def prepare(self) -> None:
-        """Writes configuration, certificates and an empty list of users."""
+        """Write configuration, certificates and an empty list of users."""
         (self.folder / "home").mkdir()
         (self.folder / "users").mkdir()
         os.chown(self.folder / "home", *self.owner)
@@ -64,7 +65,7 @@ class Dovecot:
 
     @property
     def owner(self) -> tuple[int, int]:
-        """User and group that own the mail."""
+        """Return user and group that own the mail."""
         keeper = dovecot_config.owner()
         return keeper.uid, keeper.gid
 
@@ -76,8 +77,13 @@ class Dovecot:
     # ---- the server
 
     def start(self) -> None:
-        """Starts it and waits for the first greeting."""
-        command = [require_program("dovecot"), "-F", "-c", self.folder / "dovecot.conf"]
+        """Start it and wait for the first greeting."""
+        command: list[str | Path] = [
+            require_program("dovecot"),
+            "-F",
+            "-c",
+            self.folder / "dovecot.conf",
+        ]
         self.master = subprocess.Popen(
             command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -91,11 +97,11 @@ class Dovecot:
         return False
 
     def stop(self) -> None:
-        """Stops it in order."""
+        """Stop it in order."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kills it with all its children: nobody says goodbye."""
+        """Kill it with all its children, without farewell on connections."""
         self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> None:
@@ -117,31 +123,29 @@ class Dovecot:
             left.unlink()
 
     def restart(self) -> None:
-        """Stops and starts it."""
+        """Stop and start it."""
         self.stop()
         self.start()
 
     def log(self) -> str:
-        """What it logged."""
+        """Return what it logged."""
         path = self.folder / "log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     @property
     def refused_logins(self) -> int:
-        """How many logins failed so far, as its log tells."""
+        """Return how many logins failed so far, according to its log."""
         self._told()
         return self.log().count("client passdb out: FAIL\t")
 
     def login_count(self) -> int:
-        """How often somebody tried to sign in, as its log tells; our own :meth:`client` is not
-        counted.
-        """
+        """Return how many logins were tried, by its log, without those of :meth:`client`."""
         self._told()
         return max(0, self.log().count("auth: Debug: client in: AUTH\t") - self.witnesses)
 
     def _told(self) -> None:
-        """Returns once the log tells all that was before: another process writes it, a little
-        later. Nobody can sign in where the server is away.
+        """Return once the log, which another process writes a little later, is complete. Nobody can
+        sign in while the server is away.
         """
         if self.master is None:
             return
@@ -152,8 +156,8 @@ class Dovecot:
     # ---- users and mail
 
     def add_user(self, name: str, password: str = PASSWORD) -> str:
-        """A user, or a new password for one; returns the name, which may hold anything but a slash
-        and the end of a line.
+        """Add a user, or change a password; return the name, which may hold anything but a slash
+        and a line break.
         """
         path = self.folder / "users" / name
         before = path.stat().st_mtime if path.exists() else 0
@@ -171,7 +175,7 @@ class Dovecot:
         return name
 
     def maildir(self, user: str, folder: str = "INBOX") -> Path:
-        """Where the mails of a folder lie."""
+        """Return where the mails of a folder are."""
         home = self.folder / "home" / user / "Maildir"
         name = encode_folder(folder)
         return home if folder == "INBOX" else home / f".{name.replace('/', '.')}"
@@ -179,8 +183,8 @@ class Dovecot:
     def deliver(
         self, user: str, *raws: bytes, folder: str = "INBOX", received: datetime | None = None
     ) -> None:
-        """Puts mails into a Maildir the way a delivery agent does: written aside, then moved in;
-        ``received`` is their INTERNALDATE.
+        """Put mails into a Maildir as a delivery agent does: write aside, then move; ``received``
+        is their INTERNALDATE.
         """
         if not self.location.startswith("maildir:"):
             self.append(user, *raws, folder=folder, received=received)
@@ -200,7 +204,7 @@ class Dovecot:
             fresh.rename(place / "new" / name)
 
     def deliver_many(self, user: str, raws: Iterable[bytes], folder: str = "INBOX") -> None:
-        """The same for any number of mails."""
+        """Deliver any number of mails."""
         self.deliver(user, *raws, folder=folder)
 
     def _make(self, place: Path) -> None:
@@ -215,7 +219,7 @@ class Dovecot:
 
     @contextmanager
     def client(self, user: str, password: str = PASSWORD) -> Iterator[imaplib.IMAP4]:
-        """An independent client that is signed in."""
+        """Return an independent client that is signed in."""
         self.witnesses += 1
         client = imaplib.IMAP4("127.0.0.1", self.port, timeout=30)
         client.authenticate(
@@ -230,21 +234,21 @@ class Dovecot:
     def append(
         self, user: str, *raws: bytes, folder: str = "INBOX", received: datetime | None = None
     ) -> None:
-        """Puts mails in through the server; for mailboxes that are no Maildir."""
+        """Add mails through the server, for mailboxes that are no Maildir."""
         with self.client(user) as client:
             for raw in raws:
                 when = imaplib.Time2Internaldate(received) if received is not None else ""
                 assert client.append(folder_argument(folder), "", when, raw)[0] == "OK"
 
     def create(self, user: str, folder: str) -> None:
-        """Makes a folder."""
+        """Make a folder."""
         with self.client(user) as client:
             assert client.create(folder_argument(folder))[0] == "OK"
 
     create_folder = create
 
     def seen(self, user: str, folder: str = "INBOX") -> dict[int, tuple[bytes, str]]:
-        """UID -> raw mail and its flags, as another client sees the folder."""
+        """Return UID -> raw mail and its flags, as another client sees the folder."""
         with self.client(user) as client:
             if client.select(folder_argument(folder), readonly=True)[0] != "OK":
                 return {}
@@ -256,13 +260,11 @@ class Dovecot:
             return found
 
     def uids(self, user: str, folder: str = "INBOX") -> list[int]:
-        """The UIDs of a folder."""
+        """Return the UIDs of a folder."""
         return sorted(self.flags(user, folder))
 
     def flags(self, user: str, folder: str = "INBOX") -> dict[int, set[str]]:
-        """UID -> flags of the mails of a folder, without the one for new mail, which belongs to
-        whoever looks first.
-        """
+        """Return UID -> flags of a folder, without that for new mail."""
         with self.client(user) as client:
             if client.select(folder_argument(folder), readonly=True)[0] != "OK":
                 return {}
@@ -277,20 +279,20 @@ class Dovecot:
             }
 
     def count(self, user: str, folder: str = "INBOX") -> int:
-        """How many mails a folder holds."""
+        """Return how many mails a folder holds."""
         with self.client(user) as client:
             status, [count] = client.select(folder_argument(folder), readonly=True)
-            return int(count) if status == "OK" else 0
+            return int(count or 0) if status == "OK" else 0
 
     def uidvalidity(self, user: str, folder: str = "INBOX") -> int:
-        """The number that says whether UIDs still hold."""
+        """Return the UIDVALIDITY of a folder."""
         with self.client(user) as client:
             _, [line] = client.status(folder_argument(folder), "(UIDVALIDITY)")
             return int(line.split()[-1].strip(b")"))
 
     def delete_indexes(self, user: str) -> None:
-        """Removes what Dovecot can make again; UIDs stay, for they are kept elsewhere. In an sdbox
-        or mdbox flags and UIDVALIDITY are lost.
+        """Remove what Dovecot can rebuild. UIDs stay; in an sdbox or mdbox flags and UIDVALIDITY
+        are lost.
         """
         for path in (self.folder / "home" / user).rglob("dovecot*index*"):
             path.unlink()
@@ -300,7 +302,7 @@ class Dovecot:
     def change_uidvalidity(
         self, user: str, value: int = 0, *, folder: str = "INBOX", first_uid: int = 1
     ) -> int:
-        """Gives a folder another UIDVALIDITY, and its mails new UIDs from ``first_uid`` on; returns
+        """Give a folder another UIDVALIDITY and its mails new UIDs from ``first_uid`` on; return
         it. Nobody may be connected.
 
         The mails of an sdbox or mdbox keep their UIDs.
@@ -322,13 +324,18 @@ class Dovecot:
         return value
 
     def doveadm(self, *arguments: str) -> None:
-        """Runs a command of the administrator."""
-        command = [require_program("doveadm"), "-c", self.folder / "dovecot.conf", *arguments]
+        """Run a command of the administrator."""
+        command: list[str | Path] = [
+            require_program("doveadm"),
+            "-c",
+            self.folder / "dovecot.conf",
+            *arguments,
+        ]
         subprocess.run(command, check=True, capture_output=True, timeout=30)
 
 
 def _alive(group: int) -> bool:
-    """Whether a process of a group still runs."""
+    """Return whether a process of a group still runs."""
     for path in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             state, _, its_group = path.read_text(errors="replace").rpartition(")")[2].split()[:3]
@@ -341,16 +348,17 @@ def _alive(group: int) -> bool:
 def dovecot(
     users: Sequence[str] = ("desk@example.org",), *, storage: str = "maildir", **settings: str
 ) -> Iterator[Dovecot]:
-    """A running server with these users; gone with its folder afterwards. ``storage`` may be sdbox
-    or mdbox; ``settings`` are those of the class.
+    """Run a server with these users, removed afterwards. ``storage`` may be sdbox or mdbox;
+    ``settings`` are fields of the class.
     """
     dovecot_config.require_dovecot()
     folder = Path(tempfile.mkdtemp(prefix="dovecot-"))
     try:
         folder.chmod(0o755)
         place = "~/Maildir" if storage == "maildir" else "~/mail"
+        more: dict[str, Any] = dict(settings)
         server = Dovecot(
-            folder, open_port(), open_port(), **{"location": f"{storage}:{place}"} | settings
+            folder, open_port(), open_port(), **({"location": f"{storage}:{place}"} | more)
         )
         server.prepare()
         for user in users:
@@ -368,12 +376,12 @@ dovecot_server = dovecot
 
 
 def letters(words: Iterable[object], size: int = 0) -> list[bytes]:
-    """Mails whose Message-ID and subject are made of these words, of about ``size`` bytes."""
+    """Return mails of about ``size`` bytes; Message-ID and subject are made of these words."""
     return [letter(word, size) for word in words]
 
 
 def letter(word: object, size: int = 0, *, parent: object = "") -> bytes:
-    """One mail, CR LF, with an answer's header fields when ``parent`` is the word of another."""
+    """Return one mail with CR LF, a reply if ``parent`` is the word of another."""
     reply = f"In-Reply-To: <{parent}@client.example>\r\n" if parent else ""
     head = (
         "From: A client <client@client.example>\r\nTo: desk@example.org\r\nSubject: About "

@@ -1,4 +1,4 @@
-"""The configuration of the tests' Dovecot, in the words of version 2.3."""
+"""The configuration of the tests' Dovecot, in the syntax of version 2.3."""
 
 from __future__ import annotations
 
@@ -116,10 +116,10 @@ def write(
     introspection_url: str = "",
     extra: str = "",
 ) -> None:
-    """Writes ``dovecot.conf``. A token is checked by asking ``introspection_url``: with the token
-    behind it where it ends in ``=``, else in a header.
+    """Write ``dovecot.conf``. A token is checked by asking ``introspection_url``: with the token
+    appended if it ends in ``=``, else in a header.
 
-    Without an address the password of a user is also the token that is accepted.
+    Without an address the password of a user is also the accepted token.
     """
     keeper = owner()
     internal, login = ("dovecot", "dovenull") if os.geteuid() == 0 else (keeper.name, keeper.name)
@@ -148,8 +148,8 @@ def _group(gid: int) -> str:
 
 
 def require_dovecot() -> Path:
-    """The path of a Dovecot 2.3; the calling test is skipped where there is none, or another
-    version, which has another configuration.
+    """Return the path of a Dovecot 2.3; skip the calling test if there is none or another version,
+    whose configuration differs.
     """
     program = require_program("dovecot")
     version = subprocess.run(

@@ -18,7 +18,7 @@ _ATOM = re.compile(
 
 
 def words(command: bytes) -> list[Word]:
-    """The words of a command whose literals stand where they were announced; ValueError where it
+    """Return the words of a command whose literals follow their announcements; ValueError if it
     cannot be read.
     """
     found, at = _some(command, 0)
@@ -61,12 +61,12 @@ def _end(pattern: re.Pattern[bytes], command: bytes, at: int) -> int:
 
 
 def listed(word: Word) -> list[bytes]:
-    """The words of a list, or the one word that stands instead of a list of one."""
+    """Return the words of a list, or the one word that stands for a list of one."""
     return [each for each in word if isinstance(each, bytes)] if isinstance(word, list) else [word]
 
 
 def decoded(response: bytes) -> bytes:
-    """What a client said in Base64; ValueError where it is none."""
+    """Return what a client said in Base64; ValueError if it is invalid."""
     try:
         return b"" if response == b"=" else b64decode(response, validate=True)
     except Error as error:

@@ -1,6 +1,4 @@
-"""An event loop in a thread of its own, for servers that serve tests with and without a loop, and
-daemons in other processes.
-"""
+"""An event loop in a thread, for servers used by tests without a loop and by other processes."""
 
 from __future__ import annotations
 
@@ -19,15 +17,15 @@ class Loop:
         self._thread.start()
 
     def run(self, work: Coroutine[Any, Any, Any]) -> Any:
-        """The result of ``work``."""
+        """Return the result of ``work``."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
     def call(self, function: Any, *arguments: Any) -> None:
-        """Calls a function in the loop, soon."""
+        """Call a function in the loop, soon."""
         self.loop.call_soon_threadsafe(function, *arguments)
 
     def close(self) -> None:
-        """Cancels what still runs and ends the thread."""
+        """Cancel what still runs and end the thread."""
         self.run(self._cancel())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
@@ -44,7 +42,7 @@ class Loop:
 
 class Gate:
     """A place in a server's dialog where it waits until the test opens it; ``reached`` is set when
-    it stands there.
+    it is there.
     """
 
     def __init__(self, loop: Loop) -> None:
@@ -53,10 +51,10 @@ class Gate:
         self._opened = asyncio.Event()
 
     def open(self) -> None:
-        """Lets the dialog go on, now and at every later visit."""
+        """Let the dialog go on, now and at every later visit."""
         self._loop.call(self._opened.set)
 
     async def passed(self) -> None:
-        """Waits in the loop of the server."""
+        """Wait in the loop of the server."""
         self.reached.set()
         await self._opened.wait()

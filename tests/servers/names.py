@@ -1,5 +1,5 @@
-"""Folder names and strings as IMAP writes them; of the tests' own, so that a fault in the program's
-encoder shows.
+"""Folder names and strings as IMAP writes them, independent of the program's encoder so that its
+errors show.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from base64 import b64decode, b64encode
 
 
 def encode_folder(name: str) -> str:
-    """Modified UTF-7 (RFC 3501, 5.1.3)."""
+    """Return a folder name in modified UTF-7 (RFC 3501, 5.1.3)."""
 
     def shifted(match: re.Match[str]) -> str:
         if match[0] == "&":
@@ -24,7 +24,7 @@ def encode_folder(name: str) -> str:
 
 
 def decode_folder(name: str) -> str:
-    """What :func:`encode_folder` was given."""
+    """Reverse :func:`encode_folder`."""
 
     def plain(match: re.Match[str]) -> str:
         if not match[1]:
@@ -36,10 +36,10 @@ def decode_folder(name: str) -> str:
 
 
 def quote(text: str) -> str:
-    """A quoted string."""
+    """Return a quoted string."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def folder_argument(name: str) -> str:
-    """A folder's name as an argument of a command."""
+    """Return a folder's name as an argument of a command."""
     return quote(encode_folder(name))

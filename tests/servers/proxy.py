@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts, stalls, slows down or adds to a connection, at the byte it is told."""
+"""A TCP proxy that cuts, stalls, slows down or adds to a connection at a given byte."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ How = Literal["reset", "close", "stall", "half", "inject"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens after so many bytes of one direction: the connection is reset or closed, or no
-    byte goes on any more.
+    """What happens after this many bytes of one direction: the connection is reset or closed, or
+    nothing passes any more.
 
     With ``half`` the receiver is told that nothing more comes, while the other direction goes on.
-    With ``inject`` the ``data`` goes in at the first end of a line from there on.
+    With ``inject`` the ``data`` is inserted at the first end of a line from there on.
     """
 
     after: int
@@ -48,18 +48,18 @@ class _Connection:
     ended: asyncio.Event = field(default_factory=asyncio.Event)  # one direction is through
 
     def cut(self, how: str) -> None:
-        """Ends both sides."""
+        """End both sides."""
         for writer in (self.client, self.server):
             _cut(writer, how)
 
 
 @dataclass(slots=True)
 class Proxy:
-    """A running proxy. ``faults`` are used up one a connection, in order; without any, everything
+    """A running proxy. ``faults`` are used one a connection, in order; without any, everything
     passes. ``piece`` 1 sends single bytes.
 
-    ``always`` is the fault of every connection that has none of its own; ``once`` happens to
-    whichever connection brings the sum of all to its number.
+    ``always`` is the fault of every connection that has none of its own; ``once`` hits the
+    connection that brings the sum of all bytes to its number.
     """
 
     loop: Loop
@@ -82,7 +82,7 @@ class Proxy:
 
     @property
     def current(self) -> int:
-        """How many connections there are at the moment."""
+        """Return how many connections there are now."""
         return len(self._open)
 
     def cut_after(
@@ -94,7 +94,7 @@ class Proxy:
         total: bool = False,
         always: bool = False,
     ) -> None:
-        """Cuts the next connection, or every one, after so many bytes; ``total`` counts the bytes
+        """Cut the next connection, or every one, after this many bytes; ``total`` counts the bytes
         of all connections from now on.
         """
         way: Way = "down" if down >= 0 else "up"
@@ -109,17 +109,17 @@ class Proxy:
     def stall_after(
         self, *, down: int = -1, up: int = -1, total: bool = False, always: bool = False
     ) -> None:
-        """The same, but the connection stays and nothing passes that way any more."""
+        """Let nothing pass in one direction after this many bytes; the connection stays open."""
         self.cut_after(down=down, up=up, how="stall", total=total, always=always)
 
     def inject(self, data: bytes, after: int = 0) -> None:
-        """Puts bytes between two lines of the server, in the next connection, once so many have
+        """Insert bytes between two lines of the server in the next connection, after this many have
         passed.
         """
         self.faults.append(Fault(after, "down", "inject", data))
 
     def drop_all(self, how: How = "reset") -> None:
-        """Ends every connection."""
+        """End every connection."""
 
         def drop() -> None:
             for connection in list(self._open):
@@ -128,7 +128,7 @@ class Proxy:
         self.loop.call(drop)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, to its end."""
+        """Serve one connection to its end."""
         self.connections += 1
         fault = self.faults.pop(0) if self.faults else self.always
         if self.refuse:
@@ -173,7 +173,7 @@ class Proxy:
         writer: asyncio.StreamWriter,
         way: Way,
     ) -> bool:
-        """Whether the sender has come to its end by itself."""
+        """Copy one direction; return whether the sender ended by itself."""
         while True:
             fault, left = self._next(connection, way)
             if fault is not None and left <= 0:
@@ -188,7 +188,7 @@ class Proxy:
             await self._pass(connection, writer, way, data)
 
     def _next(self, connection: _Connection, way: Way) -> tuple[Fault | None, int]:
-        """The fault that comes first this way, and the bytes until then."""
+        """Return the next fault of this direction and the bytes until then."""
         found = [
             (fault.after - connection.passed[way], fault)
             for fault in [connection.fault]
@@ -246,8 +246,8 @@ class Proxy:
 
 
 async def _arrived(writer: asyncio.StreamWriter) -> None:
-    """Waits until the receiver's side has what was sent: a reset would take it back. A receiver
-    that takes nothing is not waited for.
+    """Wait until the receiver has what was sent, which a reset would take back. A receiver that
+    reads nothing is not waited for.
     """
     opened = writer.get_extra_info("socket")
     with contextlib.suppress(OSError):
@@ -269,7 +269,7 @@ def _cut(writer: asyncio.StreamWriter, how: str) -> None:
 
 @contextmanager
 def proxy(target: int, host: str = "127.0.0.1") -> Iterator[Proxy]:
-    """A proxy in front of a port."""
+    """Run a proxy in front of a port."""
     loop = Loop()
     made = Proxy(loop, target, host)
 

@@ -1,5 +1,5 @@
-"""A smarthost of the tests' own, on aiosmtpd: it keeps what it is given, byte for byte, and can be
-told to refuse, to stall, or to go away.
+"""A smarthost for the tests, on aiosmtpd: it keeps every byte it gets, and can be told to refuse,
+stall or go away.
 
 It runs in the loop of the test (``async with Sink() as sink``), or in a thread for commands and
 daemons (``with sink_thread() as sink``).
@@ -27,8 +27,8 @@ DROP, STALL = "drop", "stall"
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """One transaction that came to its end: envelope, parameters of MAIL, content as it was on the
-    wire (dots unstuffed), and who sent it, over what.
+    """One complete transaction: envelope, parameters of MAIL, content as on the wire (dots
+    unstuffed), and who sent it over what.
     """
 
     sender: str
@@ -44,8 +44,8 @@ class Sink:
     """The server. Tests change its fields while it runs; the lists of answers are used up one a
     command, "" accepts.
 
-    ``mails`` are those that were accepted or whose end of data was seen before the connection went;
-    ``tried`` counts recipients at RCPT.
+    ``mails`` are those that were accepted or whose end of data was seen before the connection
+    ended; ``tried`` counts recipients at RCPT.
     """
 
     tls: Pair | None = None
@@ -79,7 +79,7 @@ class Sink:
     _open: set[_Session] = field(default_factory=set)
 
     async def start(self) -> None:
-        """Listens on the loopback, on the port it had before if it had one."""
+        """Listen on the loopback, on the port used before if there was one."""
         loop = asyncio.get_running_loop()
         context = self._context() if self.implicit else None
         self._server = await loop.create_server(
@@ -88,17 +88,17 @@ class Sink:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def stop(self) -> None:
-        """Refuses connections from now on, and ends those that are open."""
+        """Refuse connections from now on and end those that are open."""
         if self._server is not None:
             self._server.close()
             self._server = None
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Ends every open connection without a word."""
+        """End every open connection without a reply."""
         for session in list(self._open):
             if session.transport is not None:
-                session.transport.abort()
+                session.transport.abort()  # type: ignore[attr-defined]
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -239,7 +239,7 @@ class _Handler:
 
 @contextmanager
 def sink_thread(**options: Any) -> Iterator[Sink]:
-    """A sink that runs beside the test."""
+    """Run a sink beside the test."""
     loop = Loop()
     try:
         sink = loop.run(_made(options))

@@ -76,14 +76,14 @@ class SmallImap:
         self.writers: set[asyncio.StreamWriter] = set()
 
     def put(self, *raws: bytes, into: Folder | None = None, received: datetime = RECEIVED) -> None:
-        """Adds mails and tells those who idle."""
+        """Add mails and tell those who idle."""
         folder = into or self.folders["INBOX"]
         for raw in raws:
             folder.put(raw, received)
         self.loop.call(self.news)
 
     def news(self) -> None:
-        """Wakes those who idle; in the loop of the server."""
+        """Wake those who idle; in the loop of the server."""
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
@@ -148,7 +148,7 @@ class SmallImap:
         return False
 
     def drop_all(self, last: bytes = b"") -> None:
-        """Ends every connection, with some last bytes."""
+        """End every connection, with some last bytes."""
 
         def drop() -> None:
             for writer in self.writers:

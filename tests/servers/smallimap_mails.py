@@ -144,7 +144,7 @@ class Client(Session):
         return b"OK done"
 
     def copied(self, mails: list[Mail], target: Word) -> bytes | None:
-        """Copies mails; returns where they are now (RFC 4315), empty where that is not said, None
+        """Copy mails; return where they are now (RFC 4315), empty where that is not said, None
         without the folder.
         """
         folder = self.server.folders.get(self.named(target))
@@ -176,7 +176,7 @@ class Client(Session):
         return b"OK done"
 
     async def remove(self, gone: Iterable[Mail]) -> None:
-        """Takes mails out of the folder, and says so."""
+        """Take mails out of the folder, and say so."""
         for mail in gone:
             self.opened.mails.remove(mail)
         self.server.news()
@@ -221,7 +221,7 @@ class _Keys:
         return found
 
     def one(self, keys: list[bytes]) -> Callable[[Mail], bool]:
-        """Takes the first key away; returns its test."""
+        """Take the first key away; return its test."""
         key = keys.pop(0).decode().upper()
         match key:
             case "ALL":

@@ -55,7 +55,7 @@ class Folder:
     mails: list[Mail] = field(default_factory=list)
 
     def put(self, raw: bytes, received: datetime = RECEIVED, flags: Iterable[str] = ()) -> int:
-        """Adds a mail; returns its UID."""
+        """Add a mail; return its UID."""
         self.mails.append(Mail(self.uidnext, raw, set(flags), received))
         self.uidnext += 1
         return self.uidnext - 1
@@ -80,7 +80,7 @@ class Session:
     # ---- bytes
 
     async def send(self, data: bytes) -> None:
-        """Sends bytes, in the pieces the server is set to."""
+        """Send bytes, in the pieces the server is set to."""
         size = self.server.piece or len(data) or 1
         for at in range(0, len(data), size):
             self.writer.write(data[at : at + size])
@@ -90,14 +90,14 @@ class Session:
         await self.writer.drain()
 
     async def hang_up(self) -> None:
-        """Closes without a word, after what was sent."""
+        """Close without a word, after what was sent."""
         self.writer.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(self.writer.wait_closed(), 10)
         raise ConnectionError
 
     async def reset(self) -> None:
-        """Closes with a reset."""
+        """Close with a reset."""
         self.writer.get_extra_info("socket").setsockopt(
             socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0"
         )
@@ -142,7 +142,7 @@ class Session:
             await self.hang_up()
 
     async def judge(self, given: list[Word]) -> bytes:
-        """Does a command; returns what is said behind its tag."""
+        """Do a command; return what is said behind its tag."""
         name = given.pop(0).decode().upper()
         if name == "UID":
             name = "UID_" + given.pop(0).decode().upper()
@@ -184,7 +184,7 @@ class Session:
         return b"OK done"
 
     async def tell(self) -> None:
-        """Tells of mails that came and went."""
+        """Tell of mails that came and went."""
         if self.folder is None:
             return
         there = set(self.folder.mails)
@@ -232,7 +232,7 @@ class Session:
         return await self.line()
 
     def judged(self, good: bool) -> bytes:
-        """Counts a login."""
+        """Count a login."""
         self.server.logins += 1
         self.known = good
         if not good:

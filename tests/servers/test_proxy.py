@@ -48,7 +48,7 @@ def between(echo):
 
 
 def say(between, data: bytes) -> tuple[bytes, str]:
-    """Sends bytes and reads to the end; returns what came, and how it ended."""
+    """Send bytes and read to the end; return what came, and how it ended."""
     got, ended = b"", "close"
     try:
         client = socket.create_connection(("127.0.0.1", between.port), 10)

@@ -49,7 +49,7 @@ class Talk:
             self.say(b"l%d %s\r\n" % (number, line))
 
     def say(self, data: bytes) -> bytes:
-        """Sends a command; returns everything up to the line with its tag, or to the end."""
+        """Send a command; return everything up to the line with its tag, or to the end."""
         self.socket.sendall(data)
         return self.until(data.partition(b" ")[0] + b" ")
 

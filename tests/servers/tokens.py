@@ -174,11 +174,11 @@ class TokenServer:
             code.state, code.account = state, account
 
     def hold(self) -> None:
-        """Keeps requests to /token waiting until :meth:`release`."""
+        """Keep requests to /token waiting until :meth:`release`."""
         self.gate.clear()
 
     def release(self) -> None:
-        """Lets them go on."""
+        """Let them go on."""
         self.gate.set()
 
     # ---- the endpoints
@@ -318,7 +318,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     # the name of the library
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Says nothing."""
+        """Say nothing."""
 
     def do_GET(self) -> None:
         """The browser, and a mail server that asks about a token, in the address or in the head."""

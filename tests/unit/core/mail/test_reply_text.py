@@ -111,7 +111,7 @@ def test_references_grow_by_the_parent() -> None:
 
 
 def test_references_that_cannot_be_written_are_left_out() -> None:
-    """An id with blanks, controls, brackets, other letters than ASCII or of absurd length is none."""
+    """An id with blanks, controls, brackets, non-ASCII letters or absurd length is not used."""
     wrong = ["a b@x", "a\r\n@x", "a\x00@x", "<a@x>", "ä@x", "", "a" * 251]
     assert not any(map(usable_id, wrong))
     assert references_of("p@x", wrong) == ("p@x",)
@@ -226,7 +226,7 @@ def test_a_signature_stands_behind_its_line() -> None:
 
 
 def test_the_opening_lines_of_a_mail() -> None:
-    """The first lines, each of bounded width, with a sign that more follows; nothing for nothing."""
+    """The first lines are quoted, each of bounded width, with a mark that more follows."""
     assert opening_lines("\n\none\n\ntwo\n") == "> one\n>\n> two"
     assert opening_lines("1\n2\n3", lines=2) == "> 1\n> 2\n> [...]"
     assert opening_lines("x" * 30, width=10) == "> xxxxxxx..."

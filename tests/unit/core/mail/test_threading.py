@@ -79,7 +79,7 @@ def test_every_listed_id_joins() -> None:
 
 
 def test_a_forward_thread_is_never_joined() -> None:
-    """The thread that our own forward started keeps to itself, whatever ids are listed beside it."""
+    """A thread that our own forward started is never joined, whatever ids are listed beside it."""
     message = replace(EMPTY, in_reply_to=("fwd@x",), references=("cust@x",))
     refs = {"fwd@x": [Ref(8, held=True)], "cust@x": [Ref(1, held=True)]}
     assert tied(message, refs, forward_threads=frozenset({8})).joins == ()  # type: ignore[attr-defined]

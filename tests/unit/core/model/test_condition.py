@@ -152,7 +152,7 @@ def test_depth_is_bounded() -> None:
 
 
 def test_every_field_is_known_of_a_ticket() -> None:
-    """A field that may be asked for is one that a ticket has, else its condition could never hold."""
+    """Every field that a condition may name is a field of a ticket."""
     assert set(FIELDS) == set(FACTS)
 
 

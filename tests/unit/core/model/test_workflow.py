@@ -300,7 +300,7 @@ def test_where_one_stands_after_an_edit(
 
 
 def test_who_stood_in_what_was_deleted_with_him_ends() -> None:
-    """3.4: places that end take whoever stands there with them, also runs that are led back to them."""
+    """3.4: a deleted place ends the runs that stand in it, also those that are led back to it."""
     old, new = tree(*NESTED), tree(note("a"))
     assert carry(old, new, "x1", frozenset({"x1"})) is None
     assert carry(old, new, "d", frozenset({"b"})) is None

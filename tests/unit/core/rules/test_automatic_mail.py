@@ -64,7 +64,7 @@ def ask(
     ],
 )
 def test_consent(marketing: bool, transactional: bool, outcome: str) -> None:
-    """S11, scenario 81: transactional templates go to everybody, others need the contact's consent."""
+    """S11, scenario 81: only templates that are not transactional need the contact's consent."""
     assert (
         ask(
             replace(NEWS, transactional=transactional), replace(ANN, marketing_ok=marketing)
@@ -170,9 +170,7 @@ def test_addresses_of_machines(local: str) -> None:
     ],
 )
 def test_people_are_no_machines(address: str) -> None:
-    """Names that only look like it are people's; whom the channel allows is written to although their
-    domain is denied.
-    """
+    """Addresses that only resemble a machine's get mail, and so do allowed ones of a denied domain."""
     assert ask(contact=replace(ANN, address=address)).outcome == "OK"
     assert ask(contact=replace(ANN, address="good@evil.example")).outcome == "OK"
 

@@ -275,7 +275,7 @@ def test_o15_a_second_thread_from_the_ticket() -> None:
 
 
 def test_o16_on_behalf_of_a_user() -> None:
-    """O16: a program that writes for a user moves the ticket as they would and names them as cause."""
+    """O16: a program that writes for a user moves the ticket and names that user as cause."""
     decided = sent(cause=Cause("api", user="uma@desk.example"))
     assert moves(decided)[0] == SetStatus(3, 1, WAITING, A)
 

@@ -316,7 +316,7 @@ def test_waiting_for_an_event_goes_on() -> None:
 
 
 def test_who_was_answered_waits_no_more() -> None:
-    """3.4: the event came and the run has its turn at once; a longer delay does not take that away."""
+    """3.4: a run whose event came continues at once, even if the delay is made longer."""
     line = [{"id": "w", "kind": "delay", "event": "customer_reply", "for": "2d"}, note("b")]
     woken = run_at("w", wait_for=None, due_at=LATER)
     assert goes_on(line, change(line, "w", {"for": "30d"}), woken) == [("b", LATER)]

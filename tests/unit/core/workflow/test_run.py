@@ -1,99 +1,37 @@
-"""Runs at their turn: order, delays, branches, windows, retries, moves, loops, off (behaviour.md
-3.3 and 3.5).
-"""
+"""Order, delays, branches, windows, retries and the end of a run (behaviour.md 3.3 and 3.5)."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 
 from core.decide import decide
-from core.decisions.outgoing import (
-    AddTask,
-    CallWebhook,
-    Enrol,
-    FinishRun,
-    MoveRun,
-    Notify,
-    QueueMail,
-    RecordRun,
-)
-from core.decisions.tickets import AddNote, Decision, SetClosure, SetFields, SetStatus
-from core.events import Cause, Prepared, RunDue, RunFailed, RunOrphaned
-from core.model.message import Address
-from core.model.outgoing_mail import Outgoing
-from core.model.ticket import Ticket, User
-from core.model.workflow import CHAIN_DEPTH, START, Enrolment, Workflow, read
-from core.pipeline import Pipeline, Status
+from core.decisions.outgoing import FinishRun, MoveRun, Notify, RecordRun
+from core.decisions.tickets import AddNote
+from core.events import Prepared, RunDue, RunFailed, RunOrphaned
+from core.model.ticket import Ticket
+from core.model.workflow import START
 from core.rules.retry import FIRST, RETRIES
-from core.state import State
 from core.workflow.run import PAST, ahead, reached
-
-ZONE = ZoneInfo("Europe/Amsterdam")
-NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)  # a Sunday
-STEPS = (
-    Status(1, "New", "open", 1),
-    Status(2, "Waiting", "open", 2),
-    Status(3, "Closed", "closed", 3),
+from tests.unit.core.workflow.running import (
+    BROKEN,
+    CAUSE,
+    MAIL,
+    NOW,
+    OFFICE,
+    RUN,
+    SEND,
+    STATE,
+    TICKET,
+    moved,
+    note,
+    records,
+    turn,
+    workflow,
 )
-OTHER = (Status(11, "Lead", "open", 1), Status(12, "Won", "closed", 2))
-UMA = User(7, "Uma", frozenset({"uma@desk.example"}), address="uma@desk.example")
-STATE = State(
-    {1: Pipeline(1, "Support", STEPS), 2: Pipeline(2, "Sales", OTHER)},
-    ZONE,
-    users={"uma@desk.example": UMA},
-)
-TICKET = Ticket(3, "A lamp", 1, 1, "email", NOW, tags=("lamp", "old"), priority="low")
-RUN = Enrolment(5, 1, 3, "ACTIVE", START, NOW, NOW, NOW)
-CAUSE = Cause("workflow", workflow="Support / New")
-OFFICE = {
-    "days": ["mon", "tue", "wed", "thu", "fri"],
-    "hours": "09:00-17:00",
-    "holidays": ["2026-11-23"],
-}
-MAIL = Outgoing(
-    message_id="m@x",
-    sender=Address("", "s@x"),
-    to=(),
-    cc=(),
-    subject="s",
-    text="t",
-    date=NOW,
-    raw=b"",
-    recipients=("ann@example.org",),
-    kind="auto_generated",
-)
-
-
-def note(name: str, **more: Any) -> dict[str, Any]:
-    return {"id": name, "kind": "add_note", "text": name, **more}
-
-
-def workflow(*actions: dict[str, Any], **more: Any) -> Workflow:
-    graph, problems = read(list(actions))
-    assert problems == ()
-    return replace(Workflow(1, 1, 1, 4, graph, enabled=True, name="Support / New"), **more)
-
-
-def turn(
-    made: Workflow, run: Enrolment = RUN, now: datetime = NOW, **more: Any
-) -> tuple[Decision, ...]:
-    state = more.pop("state", replace(STATE, workflows={1: made}, enrolments={3: [run]}))
-    return decide(replace(RunDue(TICKET, made, run, frozenset(), CAUSE), **more), state, now)
-
-
-def records(decided: tuple[Decision, ...]) -> list[tuple[str | None, str]]:
-    return [(each.action, each.outcome) for each in decided if isinstance(each, RecordRun)]
-
-
-def moved(decided: tuple[Decision, ...]) -> MoveRun | FinishRun:
-    found = [each for each in decided if isinstance(each, MoveRun | FinishRun)]
-    assert len(found) == 1
-    return found[0]
 
 
 def test_one_action_a_turn_in_order() -> None:
@@ -167,7 +105,7 @@ def test_what_a_delay_waits_for_may_come_before_its_turn() -> None:
 
 
 def test_a_run_waits_in_a_delay() -> None:
-    """3.3: the end of a delay is worked out as it is entered, and recorded; then it stands in it."""
+    """3.3: the end of a delay is computed and recorded when it is entered."""
     made = workflow({"id": "w", "kind": "delay", "for": "2d"}, note("a"))
     assert turn(made) == (
         RecordRun(1, 4, 3, 5, "w", "OK", "until 2026-11-24T10:00:00+00:00"),
@@ -177,7 +115,7 @@ def test_a_run_waits_in_a_delay() -> None:
 
 
 def test_what_lies_in_the_past_is_over_at_once() -> None:
-    """3.3: past target dates continue at once; a date field of the ticket counts as it is by then."""
+    """3.3: past target dates continue at once; a date field counts as it is by then."""
     made = workflow(
         {"id": "w", "kind": "delay", "until": "2020-01-01"},
         {"id": "v", "kind": "delay", "field": "closed_at"},
@@ -272,10 +210,6 @@ def test_a_window_that_never_opens_fails_the_run() -> None:
     ended = moved(turn(workflow(note("a"), window={"holidays": holidays})))
     assert isinstance(ended, FinishRun)
     assert ended.state == "FAILED"
-
-
-SEND = {"id": "m", "kind": "send_email", "template": "Ticket received"}
-BROKEN = Prepared((), "FAILED", "unknown template", retry=True)
 
 
 def test_retries_with_back_off_then_failed() -> None:
@@ -377,25 +311,6 @@ def test_stop_on_failure() -> None:
     assert moved(turn(lasting)) == MoveRun(5, "s", NOW, NOW)
 
 
-@pytest.mark.parametrize(
-    "outcome", ["SKIPPED_NO_RECIPIENT", "SKIPPED_NO_CONSENT", "SKIPPED_CAP", "SKIPPED_LOOP"]
-)
-def test_mail_that_may_not_go(outcome: Any) -> None:
-    """3.3: it is told and passed over, nobody is alarmed."""
-    decided = turn(workflow(SEND), prepared=Prepared((), outcome, "why"))
-    assert decided == (RecordRun(1, 4, 3, 5, "m", outcome, "why", "5:m"), MoveRun(5, "m", NOW, NOW))
-
-
-def test_mail_goes_out_after_its_record() -> None:
-    """3.3: record and mail are one transaction, so that there never are two mails for one enrolment
-    and action.
-    """
-    decided = turn(workflow(SEND), prepared=Prepared((MAIL,), "OK", "ann@example.org"))
-    assert decided[0] == RecordRun(1, 4, 3, 5, "m", "OK", "ann@example.org", "5:m")
-    assert decided[2:] == (QueueMail(3, MAIL, replace(CAUSE, action="m")),)
-    assert records(turn(workflow(SEND))) == [("m", "FAILED")]
-
-
 def test_stop_ends_the_run() -> None:
     """3.1: nothing after it is done, also not what follows its branch."""
     inside = {
@@ -406,67 +321,6 @@ def test_stop_ends_the_run() -> None:
     decided = turn(workflow(inside, note("a")))
     assert records(decided) == [("f", "OK"), ("s", "OK")]
     assert moved(decided) == FinishRun(5, "DONE", "stopped by s")
-
-
-def test_set_status_is_a_real_move() -> None:
-    """3.3: close date, leave rules and the target's workflow follow, in this order; the chain is
-    remembered.
-    """
-    made = workflow({"id": "s", "kind": "set_status", "status": "closed"}, on_leave="unenroll")
-    target = Workflow(2, 1, 3, 1, read([note("t")])[0], enabled=True, name="Support / Closed")
-    state = replace(STATE, workflows={1: made, 3: target}, enrolments={3: [RUN]})
-    cause = replace(CAUSE, action="s")
-    decided = turn(made, state=state)
-    assert decided[2:] == (
-        SetStatus(3, 1, 3, cause),
-        SetClosure(3, cause, NOW, date(2026, 11, 22)),
-        FinishRun(5, "UNENROLLED", "the ticket left the status"),
-        Enrol(3, 2, cause, None, (1,)),
-    )
-    silent = turn(made, replace(RUN, silent="a machine"), state=state)
-    assert silent[-1] == Enrol(3, 2, cause, "a machine", (1,))
-    elsewhere = workflow({"id": "s", "kind": "set_status", "status": "won", "pipeline": "SALES"})
-    assert turn(elsewhere)[2] == SetStatus(3, 2, 12, cause)
-    assert turn(workflow({"id": "s", "kind": "set_status", "status": "new"}))[2:] == ()
-    assert records(
-        turn(workflow({"id": "s", "kind": "set_status", "status": "new", "pipeline": "Gone"}))
-    ) == [("s", "FAILED")]
-
-
-@pytest.mark.parametrize(
-    ("chain", "held", "expected"),
-    [
-        pytest.param((), (), "Enrol", id="first"),
-        pytest.param((2,), (), "SKIPPED_LOOP", id="re-entered"),
-        pytest.param((2, 9), (), "SKIPPED_LOOP", id="re-entered-by-a-long-way"),
-        pytest.param(tuple(range(100, 99 + CHAIN_DEPTH)), (), "Enrol", id="as-deep-as-may-be"),
-        pytest.param(tuple(range(100, 100 + CHAIN_DEPTH)), (), "SKIPPED_LOOP", id="too-deep"),
-        pytest.param((2,), ("ACTIVE",), None, id="INV13-still-in-it"),
-    ],
-)
-def test_loop_guard(chain: tuple[int, ...], held: tuple[Any, ...], expected: str | None) -> None:
-    """3.3: a chain of more than ten workflows, or one that comes back to a workflow it went
-    through, is SKIPPED_LOOP; the move stays.
-    """
-    made = workflow({"id": "s", "kind": "set_status", "status": "Closed"})
-    target = Workflow(2, 1, 3, 1, read([note("t")])[0], enabled=True, re_enroll=True)
-    run = replace(RUN, chain=chain)
-    runs = [run, *(replace(RUN, id=6, workflow_id=2, state=state) for state in held)]
-    decided = turn(
-        made, run, state=replace(STATE, workflows={1: made, 3: target}, enrolments={3: runs})
-    )
-    assert any(isinstance(each, SetStatus) for each in decided)
-    last = decided[-1]
-    found = (
-        last.outcome
-        if isinstance(last, RecordRun)
-        else type(last).__name__
-        if isinstance(last, Enrol)
-        else None
-    )
-    assert found == expected
-    if isinstance(last, RecordRun):
-        assert (last.workflow, last.enrolment, last.key) == (2, None, None)
 
 
 def test_off_passes_actions_over() -> None:
@@ -497,57 +351,3 @@ def test_the_condition_that_ends_a_run() -> None:
     ended = moved(turn(made))
     assert isinstance(ended, FinishRun)
     assert (ended.state, records(turn(made))) == ("UNENROLLED", [])
-
-
-@pytest.mark.parametrize(
-    ("action", "expected"),
-    [
-        ({"kind": "set_field", "field": "priority", "value": "High"}, ("priority", "high")),
-        ({"kind": "set_field", "field": "priority", "value": "none"}, ("priority", None)),
-        ({"kind": "set_field", "field": "priority", "value": "low"}, None),
-        ({"kind": "set_field", "field": "priority", "value": "odd"}, "FAILED"),
-        ({"kind": "set_field", "field": "subject", "value": "A chair"}, ("subject", "A chair")),
-        (
-            {"kind": "set_field", "field": "close_date", "value": "2026-12-01"},
-            ("close_date", date(2026, 12, 1)),
-        ),
-        ({"kind": "set_field", "field": "close_date", "value": "none"}, None),
-        ({"kind": "set_field", "field": "close_date", "value": "soon"}, "FAILED"),
-        ({"kind": "set_owner", "owner": "UMA"}, ("owner_id", 7)),
-        ({"kind": "set_owner", "owner": "Uma@Desk.example "}, ("owner_id", 7)),
-        ({"kind": "set_owner", "owner": "none"}, None),
-        ({"kind": "set_owner", "owner": "nobody"}, "FAILED"),
-        ({"kind": "add_tag", "tag": "new"}, ("tags", ("lamp", "old", "new"))),
-        ({"kind": "add_tag", "tag": "lamp"}, None),
-        ({"kind": "remove_tag", "tag": "lamp"}, ("tags", ("old",))),
-        ({"kind": "remove_tag", "tag": "new"}, None),
-    ],
-)
-def test_fields(action: dict[str, Any], expected: Any) -> None:
-    """3.1: what is so already changes nothing; what cannot be is FAILED."""
-    decided = turn(workflow({"id": "a", **action}))
-    if expected == "FAILED":
-        assert records(decided) == [("a", "FAILED")]
-        return
-    changed = [each.fields for each in decided if isinstance(each, SetFields)]
-    assert (records(decided), changed) == ([("a", "OK")], [] if expected is None else [(expected,)])
-
-
-def test_tasks_and_webhooks() -> None:
-    """3.1: a task is due from its turn on, also after a delay; a call has the key under which it is
-    made only once.
-    """
-    made = workflow(
-        {"id": "w", "kind": "delay", "for": "2d"},
-        {"id": "t", "kind": "create_task", "text": "call", "due": "1d"},
-    )
-    later = NOW + timedelta(days=2)
-    decided = turn(made, replace(RUN, place="w"), later)
-    assert decided[-1] == AddTask(3, "call", later + timedelta(days=1), replace(CAUSE, action="t"))
-    assert turn(workflow({"id": "t", "kind": "create_task", "text": "call"}))[-1] == AddTask(
-        3, "call", None, replace(CAUSE, action="t")
-    )
-    hook = workflow({"id": "h", "kind": "webhook", "url": "https://hook.example/"})
-    assert turn(hook)[-1] == CallWebhook(
-        3, "https://hook.example/", "5:h", replace(CAUSE, action="h")
-    )

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 from urllib.request import ProxyHandler, build_opener
 
@@ -58,7 +59,11 @@ def running(*arguments):
     """Run the command in a process of its own; its output is read line by line."""
     command = [sys.executable, "-u", "-m", "gateway.cli.main", "channel", "login", *arguments]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    pipes: dict[str, Any] = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    }
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         try:
             yield process

@@ -138,8 +138,8 @@ def test_a_mail_that_is_owed_is_told(cli, server, configure):
     assert ("UID 1" in found["detail"], "tried 1 time, next at" in found["detail"]) == (True, True)
     [channel] = cli.json("channel", "list")["channels"]
     assert (
-        channel["health"]
-        == "mailbox desk: 1 mail in it cannot be fetched; to list them, run ticketgate channel test desk"
+        channel["health"] == "mailbox desk: 1 mail in it cannot be fetched; to list them, "
+        "run ticketgate channel test desk"
     )
 
 

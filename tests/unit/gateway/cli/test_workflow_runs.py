@@ -66,7 +66,7 @@ def test_tickets_are_put_in_and_taken_out(cli, ticket):
         [],
     )
     again = cli("workflow", "enroll", *place, "--json")
-    assert (again.code, again.text, "in workflow Support / New already" in again.err) == (
+    assert (again.code, again.text, "already in workflow Support / New" in again.err) == (
         65,
         "",
         True,

@@ -40,7 +40,7 @@ ARGUMENTS: dict[str, Any] = {
     "changes": {},
     "channel_address": "support@localhost",
     "draft": NewTicket("One"),
-    "due": DueDraft(1, "agent@ours.example", 1, None),
+    "due": DueDraft(1, author, 1, None),
     "following": False,
     "html": None,
     "ids": [1],
@@ -179,7 +179,7 @@ async def test_the_right_is_read_when_somebody_acts(staffed: Office):
     """A desk that was made before the role changed does not remember the old one."""
     desk = staffed.desk_of("agent@ours.example")
     await desk.note(1, "x")
-    await staffed.people.set_user("agent@ours.example", role="reader")
+    await staffed.people.set_user(author, role="reader")
     with pytest.raises(Forbidden, match="a reader cannot work on tickets"):
         await desk.note(1, "x")
     await staffed.people.set_user("agent@ours.example", role="agent", active=False)
@@ -198,10 +198,12 @@ def test_no_act_opens_without_a_right():
 
 async def test_what_waits_is_sent_with_the_right_of_its_author(staffed: Office):
     """A scheduled mail whose author became a reader is not sent (O11)."""
-    desk = made("CorrespondenceDesk", staffed.database, staffed.clock, "agent@ours.example")
+    identity = MailIdentity(UTC, "Desk", "")
+    author = "agent@ours.example"
+    desk = CorrespondenceDesk(staffed.database, staffed.clock, identity, author)
     later = staffed.clock.now() + timedelta(hours=1)
     await desk.reply(1, MailDraft("Hello.", at=later))
-    await staffed.people.set_user("agent@ours.example", role="reader")
+    await staffed.people.set_user(author, role="reader")
     staffed.clock.set(later)
     with pytest.raises(Forbidden, match="a reader cannot send mail"):
-        await desk.send_draft(DueDraft(1, "agent@ours.example", 1, None))
+        await desk.send_draft(DueDraft(1, author, 1, None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import stat
 from pathlib import Path
 
@@ -66,9 +67,9 @@ async def test_a_damaged_blob_is_found(tmp_path):
 async def test_a_file_has_its_name_only_when_it_and_its_folder_are_on_disk(tmp_path, monkeypatch):
     """The file is synced, renamed, and its folder synced; new folders are synced too."""
     done = []
-    real_sync, real_rename = module.os.fsync, Path.rename
+    real_sync, real_rename = os.fsync, Path.rename
     monkeypatch.setattr(
-        module.os,
+        os,
         "fsync",
         lambda number: (done.append(Path(f"/proc/self/fd/{number}").readlink()), real_sync(number))[
             1
@@ -91,7 +92,7 @@ async def test_an_error_at_the_sync_leaves_no_file(tmp_path, monkeypatch):
     def broken(_number):
         raise OSError(5, "input/output error")
 
-    monkeypatch.setattr(module.os, "fsync", broken)
+    monkeypatch.setattr(os, "fsync", broken)
     (tmp_path / "b" / DIGEST[:2]).mkdir(parents=True)
     with pytest.raises(StoreUnavailable):
         await open_blobs(f"file://{tmp_path}/b").put(RAW, DIGEST)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import socket
+from typing import cast
+
+import sqlalchemy as sa
 
 from gateway.store.schema import tables
 from gateway.store.sql import nodes
@@ -18,7 +21,8 @@ def test_hosts_whose_names_begin_alike_are_told_apart(monkeypatch):
         )
         names.add(nodes.own())
     assert len(names) == 2
-    assert all(len(name) <= tables.mailbox.c.lease_owner.type.length for name in names)
+    width = cast("sa.String", tables.mailbox.c.lease_owner.type).length
+    assert all(len(name) <= width for name in names)
 
 
 def test_only_processes_of_this_host_can_be_seen_to_be_gone():
