@@ -170,7 +170,7 @@ def test_addresses_of_machines(local: str) -> None:
     ],
 )
 def test_people_are_no_machines(address: str) -> None:
-    """Addresses that only resemble a machine's get mail, and so do allowed ones of a denied domain."""
+    """Addresses that only resemble a machine's get mail, as do allowed ones of a denied domain."""
     assert ask(contact=replace(ANN, address=address)).outcome == "OK"
     assert ask(contact=replace(ANN, address="good@evil.example")).outcome == "OK"
 

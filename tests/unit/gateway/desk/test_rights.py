@@ -40,7 +40,7 @@ ARGUMENTS: dict[str, Any] = {
     "changes": {},
     "channel_address": "support@localhost",
     "draft": NewTicket("One"),
-    "due": DueDraft(1, author, 1, None),
+    "due": DueDraft(1, "agent@ours.example", 1, None),
     "following": False,
     "html": None,
     "ids": [1],
@@ -179,7 +179,7 @@ async def test_the_right_is_read_when_somebody_acts(staffed: Office):
     """A desk that was made before the role changed does not remember the old one."""
     desk = staffed.desk_of("agent@ours.example")
     await desk.note(1, "x")
-    await staffed.people.set_user(author, role="reader")
+    await staffed.people.set_user("agent@ours.example", role="reader")
     with pytest.raises(Forbidden, match="a reader cannot work on tickets"):
         await desk.note(1, "x")
     await staffed.people.set_user("agent@ours.example", role="agent", active=False)
