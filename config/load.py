@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from config.checks import violations
 from config.problems import ConfigError, Problem
-from config.rules import violations
 from config.settings import Settings
 from config.sources import (
     Gathered,

@@ -1,6 +1,6 @@
 """Everything an installation can set (interfaces.md 6): one frozen model per section.
 
-These types know defaults, shapes and limits of single values. :mod:`config.rules` checks what keys
+These types know defaults, shapes and limits of single values. :mod:`config.checks` checks what keys
 mean together and whether files exist. Pipelines, channels, templates and users live in the
 database.
 """
@@ -171,9 +171,10 @@ class OauthSettings(Section):
 
 
 class LimitSettings(Section):
-    """Limits per message, session and peer (reliability.md 1, item 7).
+    """Limits per message, session and peer (reliability.md 7).
 
-    Networks in ``exempt`` have no limit per address. To add one: see ``gateway/ingress/limits.py``.
+    Networks in ``exempt`` have no limit per address. To add a limit, see
+    ``gateway/ingress/connection_limits.py``.
     """
 
     message_bytes: Annotated[int, Field(ge=1024, le=1 << 31)] = 26_214_400

@@ -16,7 +16,7 @@ from core.decisions import outgoing as o
 from core.decisions import tickets as d
 from core.decisions.tickets import NEW, Decision
 from core.model.ticket import Ticket
-from core.rules import acts, inbound, joining, outbound
+from core.rules import inbound, joining, outbound, user_acts
 from core.rules.refusal import Refusal
 from core.state import State
 from core.workflow import edit, enrol, run
@@ -46,17 +46,17 @@ def decide(event: e.Event, state: State, now: datetime) -> tuple[Decision, ...]:
 def _react(event: e.Event, state: State, now: datetime, root: Root) -> list[Decision]:  # noqa: C901, PLR0912  # one arm an event
     match event:
         case e.MailArrived(): return inbound.receive(event, state.pipelines)
-        case e.TicketOpened(): return acts.opened(event)
-        case e.MoveAsked(): return acts.moved(event)
-        case e.StatusChanged(): return acts.after_move(event, root, state, now)
-        case e.ThreadAttached(): return acts.attached(event)
-        case e.MergeAsked(): return acts.merged(event)
-        case e.UnmergeAsked(): return acts.unmerged(event)
-        case e.SplitAsked(): return acts.split(event)
-        case e.PersonChanged(): return acts.person_changed(event)
-        case e.FieldsSet(): return acts.fields_set(event)
-        case e.NoteWritten(): return acts.note_written(event)
-        case e.TaskDone(): return acts.task_done(event)
+        case e.TicketOpened(): return user_acts.opened(event)
+        case e.MoveAsked(): return user_acts.moved(event)
+        case e.StatusChanged(): return user_acts.after_move(event, root, state, now)
+        case e.ThreadAttached(): return user_acts.attached(event)
+        case e.MergeAsked(): return user_acts.merged(event)
+        case e.UnmergeAsked(): return user_acts.unmerged(event)
+        case e.SplitAsked(): return user_acts.split(event)
+        case e.PersonChanged(): return user_acts.person_changed(event)
+        case e.FieldsSet(): return user_acts.fields_set(event)
+        case e.NoteWritten(): return user_acts.note_written(event)
+        case e.TaskDone(): return user_acts.task_done(event)
         case e.EmailSent(): return outbound.sent(event)
         case e.DeliveryFailed(): return outbound.failed(event)
         case e.DeliveriesHandled(): return outbound.handled(event)

@@ -1,7 +1,7 @@
 """Structured logging to stderr: JSON for machines, coloured text on a terminal.
 
-At the default level no line holds a body, a subject, a full address or a secret (reliability.md 1,
-item 30). Addresses go through :func:`address` or :func:`redact`; exceptions are logged as their
+At the default level no line holds a body, a subject, a full address or a secret (reliability.md
+30). Addresses go through :func:`address` or :func:`redact`; exceptions are logged as their
 type and code locations, never with their text; the loggers of mail libraries stay at WARNING
 whatever ``[log] level`` says, because below that they log addresses, bodies and tokens.
 

@@ -28,8 +28,8 @@ from core.events import (
 )
 from core.model.ticket import Ticket
 from core.pipeline import Pipeline
-from core.rules.acts import opened
 from core.rules.triggers import Ruling
+from core.rules.user_acts import opened
 
 _NOBODY: Final = re.compile(r"5\.(?:1\.(?:[0-46]|10)|2\.1)[:;,.]?", re.ASCII)
 

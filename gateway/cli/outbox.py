@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from gateway.desk.outbox import OutboxDesk
     from gateway.desk.tickets import ActResult
-    from gateway.store.queues.outbox import Deliveries, DeliveryRow, DeliveryView
+    from gateway.store.queues.outbox import Deliveries, DeliveryView, ListedDelivery
 
 app = App("Look at outgoing mail, retry and cancel it.")
 
@@ -138,7 +138,7 @@ def _deliveries(opened: Installation) -> Deliveries:
     return Deliveries(opened.database)
 
 
-def _described(listed: DeliveryRow) -> dict[str, Any]:
+def _described(listed: ListedDelivery) -> dict[str, Any]:
     due = listed.due_at
     return asdict(listed) | {"due_at": due.isoformat() if due is not None else None}
 

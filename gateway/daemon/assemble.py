@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from gateway.desk.transaction import Actor
     from gateway.desk.workflows import WorkflowDesk
     from gateway.ingress.accept import Acceptor
-    from gateway.ingress.limits import Limits
+    from gateway.ingress.connection_limits import Limits
     from gateway.intake.batch import Rules
     from gateway.intake.sandbox.pool import Sandbox
     from gateway.intake.worker import Intake
@@ -117,7 +117,7 @@ class Installation:
     @cached_property
     def limits(self) -> Limits:
         """The figures of ``[limits]``."""
-        from gateway.ingress.limits import Limits
+        from gateway.ingress.connection_limits import Limits
 
         given = self.settings.limits
         return Limits(**{name: getattr(given, name) for name in type(given).model_fields})

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from core.model.message import Envelope
-    from gateway.ingress.limits import Limits
+    from gateway.ingress.connection_limits import Limits
     from gateway.store.imap.taken_mail import MailboxPosition
 
 IN_MEMORY = 256 << 10  # a larger mail goes through a file; raw mail in the database ends here too
@@ -167,9 +167,7 @@ class Acceptor:
         return Receipt(mail_id)
 
     def check_room(self) -> None:
-        """Raise DiskFull if less than :attr:`Limits.free_bytes` is free (reliability.md 1, item
-        27).
-        """
+        """Raise DiskFull if less than ``limits.free_bytes`` is free (reliability.md 27)."""
         if self._free_space(self.directory) < self.limits.free_bytes:
             raise DiskFull("not enough disk space for more mail")
 

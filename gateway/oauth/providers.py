@@ -1,7 +1,7 @@
 """The OAuth providers of mailboxes: endpoints, scopes and special parameters.
 
 To add one: name it in ``OauthSettings.provider`` (``config/settings.py``) and describe it in
-:data:`PROVIDERS`. Required keys of its configuration are checked in ``config/rules.py``.
+:data:`PROVIDERS`. Required keys of its configuration are checked in ``config/checks.py``.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ a quote must survive, so a marked quote with unquoted lines between quoted ones 
 and a quote with the sender's words above and below it stays whole.
 
 To add the class or id with which a client marks quotes, add it to
-:mod:`gateway.reading.mime.client_marks`; nothing needs to change here.
+:mod:`gateway.reading.mime.quote_classes`; nothing needs to change here.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from gateway.reading.mime import charset, client_marks
+from gateway.reading.mime import charset, quote_classes
 from gateway.reading.mime.part_tree import Part
 from gateway.reading.text import visible_reply
 from gateway.reading.text.outline import outline
@@ -105,7 +105,7 @@ def find_in_html(lines: list[str], beside: Part) -> list[OutlineItem]:
     from gateway.reading.mime import html
 
     source, _ = charset.decode(beside.content()[:_MAX_HTML_BYTES], beside.params.get("charset"))
-    if "<blockquote" not in source and not client_marks.is_marked(source):
+    if "<blockquote" not in source and not quote_classes.is_marked(source):
         return []
     text, marks = html.to_text(source)
     shown = text.split("\n")

@@ -2,7 +2,7 @@
 
 A write is one transaction: durable once the block has ended, without a trace if it failed. Errors
 from outside (busy, away, full) are raised as ``Unavailable`` (gateway/store/sql/errors.py). A
-setting under which commits are not durable is refused at start (reliability.md 1, item 1).
+setting under which commits are not durable is refused at start (reliability.md 1).
 """
 
 from __future__ import annotations

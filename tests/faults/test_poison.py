@@ -14,7 +14,7 @@ import pytest
 from core.model.message import Envelope
 from gateway import log
 from gateway.ingress.accept import Acceptor
-from gateway.ingress.limits import Limits
+from gateway.ingress.connection_limits import Limits
 from gateway.intake.batch import Rules
 from gateway.intake.sandbox.pool import Sandbox
 from gateway.intake.worker import Intake

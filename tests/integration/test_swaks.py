@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from gateway.ingress.limits import Limits
+from gateway.ingress.connection_limits import Limits
 from gateway.ingress.smtp.lmtp import LmtpServer
 from gateway.ingress.smtp.tls import Certificate
 from tests.unit.gateway.ingress.conftest import make_pair, open_desk

@@ -28,7 +28,7 @@ from gateway.desk import views
 from gateway.desk.tickets import TicketDesk
 from gateway.desk.transaction import BUILT_IN
 from gateway.ingress.accept import Acceptor
-from gateway.ingress.limits import Limits
+from gateway.ingress.connection_limits import Limits
 from gateway.intake.batch import Rules
 from gateway.intake.sandbox.pool import Sandbox
 from gateway.intake.worker import Intake, ReadMails

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from config.rules import folder_of
+from config.checks import folder_of
 from config.settings import ImapSettings, OauthSettings, Settings
 from gateway import log
 from gateway.errors import UsageError

@@ -51,7 +51,7 @@ class Policy:
         address: str,
         _options: list[str],
     ) -> str:
-        """Accept our own addresses only; nothing is relayed (reliability.md 1, items 9 and 10)."""
+        """Accept our own addresses only; nothing is relayed (reliability.md 9 and 10)."""
         if address == NULL_PATH:
             return "553 5.1.3 The null address cannot receive mail"
         if not address.isascii() and not envelope.smtp_utf8:

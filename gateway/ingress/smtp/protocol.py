@@ -240,7 +240,7 @@ class SMTP(SessionProtocol, base.SMTP):
                 maillog.refused(source=self.source, reason_code=data.fault, peer=self.host)
                 return self._replies_for(_FAULTS[data.fault])
             receipt = await self.service.accept.accept(raw, envelope)
-        except Exception as error:  # noqa: BLE001 - reliability.md 1, item 4
+        except Exception as error:  # noqa: BLE001 - reliability.md 4
             error_id = new_error_id()
             maillog.failed(source=self.source, error_id=error_id, exc=error)
             return self._replies_for(reply_to_error(error, error_id))

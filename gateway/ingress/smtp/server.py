@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from config.listen import parse_listen
 from gateway import maillog
-from gateway.ingress.limits import Admission, Networks
+from gateway.ingress.connection_limits import Admission, Networks
 from gateway.ingress.smtp.loop_throttle import LoopThrottle
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from gateway.clock import Clock
     from gateway.ingress.accept import Acceptor
-    from gateway.ingress.limits import Limits
+    from gateway.ingress.connection_limits import Limits
     from gateway.ingress.smtp.addresses import Directory
     from gateway.ingress.smtp.tls import Certificate
 

@@ -1,7 +1,7 @@
 """One client connection for SMTP or LMTP: its bytes, limits and command loop.
 
 A session's task is never cancelled because the client leaves: what was handed to ``accept`` is
-awaited (reliability.md 1, item 2). Slow, silent or misbehaving clients get a last reply; no
+awaited (reliability.md 2). Slow, silent or misbehaving clients get a last reply; no
 internal error ends a session.
 """
 
@@ -144,7 +144,7 @@ class SessionProtocol:
         return self.envelope is not None and self.envelope.mail_from is not None
 
     def check(self, now: float, idle_limit: float) -> None:
-        """End the session if it is too slow for its state (reliability.md 1, item 8)."""
+        """End the session if it is too slow for its state (reliability.md 8)."""
         limits = self.service.limits
         match self.state:
             case "commit":
@@ -284,7 +284,7 @@ class SessionProtocol:
             await command(self, arg)
         except (EndOfInput, ConnectionError, ssl.SSLError):
             raise
-        except Exception as error:  # noqa: BLE001 - reliability.md 1, item 4
+        except Exception as error:  # noqa: BLE001 - reliability.md 4
             error_id = new_error_id()
             maillog.failed(source=self.source, error_id=error_id, exc=error)
             await self.push(reply_to_error(error, error_id))

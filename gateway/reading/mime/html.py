@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from lxml import etree
 
-from gateway.reading.mime import client_marks, limits
+from gateway.reading.mime import limits, quote_classes
 from gateway.reading.mime.charset import clean
 from gateway.reading.text.quotes import QuoteMark
 
@@ -125,7 +125,7 @@ def to_text(source: str) -> tuple[str, list[QuoteMark]]:
                 " ".join(line.split()) for line in unescape(_ANY_TAG.sub(" ", source)).split("\n")
             ).strip()
         ), []
-    target = _TextWriter(marked=client_marks.is_marked(source))
+    target = _TextWriter(marked=quote_classes.is_marked(source))
     parser = etree.HTMLParser(target=target, encoding="utf-8", huge_tree=False, recover=True)
     try:
         parser.feed(b"<div>")
@@ -201,7 +201,7 @@ class _TextWriter:
 
     def note(self, tag: str, attrib: dict[str, str]) -> None:
         """Note where a marked element begins; :meth:`end` notes where it ends."""
-        kind = client_marks.mark_of(tag, attrib)
+        kind = quote_classes.mark_of(tag, attrib)
         if kind is None or len(self.marks) >= _MAX_MARKS:
             return
         self.newline()

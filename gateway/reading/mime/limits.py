@@ -1,4 +1,4 @@
-"""The caps within which one mail is read (reliability.md 1, item 12).
+"""The caps within which one mail is read (reliability.md 12).
 
 Nothing raises over a cap: what lies within it is read, the rest is left, and the message is marked
 ``over_limit``. Sizes are bytes unless noted.

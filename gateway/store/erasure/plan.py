@@ -237,7 +237,7 @@ async def _alone(
 ) -> set[int]:
     """Return the ``touched`` threads with nobody else outside.
 
-    Nobody else outside wrote in them, or received mail unless the ticket is the person's (``his``).
+    Nobody else outside wrote in them, or received mail unless the ticket is the person's own.
     """
     outside = [~among(CONTACT.c.address, "ours"), CONTACT.c.id != number]
     given = {"ids": sorted(touched), "ours": sorted(ours)}

@@ -2,7 +2,7 @@
 
 A blob's key is derived from the SHA-256 of its bytes, so that equal content is stored once and can
 be verified at any time. ``put`` returns when the bytes are durable; only then may a row name them
-(reliability.md 1, item 1).
+(reliability.md 1).
 
 Errors: ``DiskFull`` and ``StoreUnavailable``, when nothing was stored. A crash between blob and row
 leaves a blob that no row names; ``db check`` lists such blobs.

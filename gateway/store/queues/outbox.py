@@ -82,7 +82,7 @@ RECORD_ATTEMPT = (
     )
     .values(attempts=DELIVERY.c.attempts + 1, lease_owner=None, lease_until=None)
 )
-# The fields of DeliveryRow, in their order.
+# The fields of ListedDelivery, in their order.
 SELECT_LISTED = sa.select(
     DELIVERY.c.id,
     OUTGOING.c.ticket,
@@ -139,7 +139,7 @@ class AttemptRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class DeliveryRow:
+class ListedDelivery:
     """One delivery as it is listed; the fields are the JSON keys of interfaces.md 2.2."""
 
     id: int
@@ -159,7 +159,7 @@ class DeliveryRow:
 class DeliveryView:
     """All that is known of one delivery, with its mail or the draft it will be made from."""
 
-    listed: DeliveryRow
+    listed: ListedDelivery
     outgoing: int
     created_at: datetime
     ended_at: datetime | None
@@ -279,13 +279,13 @@ class Deliveries:
 
     async def listing(
         self, state: State | None = None, limit: int | None = None
-    ) -> list[DeliveryRow]:
+    ) -> list[ListedDelivery]:
         """Return the newest ``limit`` deliveries, newest first, scheduled drafts included."""
         query = SELECT_LISTED.order_by(DELIVERY.c.id.desc())
         if state is not None:
             query = query.where(DELIVERY.c.state == state)
         async with self.database.read() as connection:
-            return [DeliveryRow(*row) for row in await connection.execute(query.limit(limit))]
+            return [ListedDelivery(*row) for row in await connection.execute(query.limit(limit))]
 
     async def show(self, delivery: int) -> DeliveryView:
         """Return one delivery; NotFound where there is none."""
@@ -299,7 +299,7 @@ class Deliveries:
         if listed is None or row is None:
             raise NotFound(f"no delivery {delivery}")
         return DeliveryView(
-            listed=DeliveryRow(*listed),
+            listed=ListedDelivery(*listed),
             outgoing=row.outgoing_id,
             created_at=row.created_at,
             ended_at=row.ended_at,

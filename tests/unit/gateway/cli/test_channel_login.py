@@ -64,6 +64,8 @@ def running(*arguments):
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
     }
+    # Whoever starts the tests in the background may have had SIGINT ignored, which is inherited.
+    pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         try:
             yield process

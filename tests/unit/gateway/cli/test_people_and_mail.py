@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from gateway.desk.passwords import hashed, verifies
-from gateway.errors import Refused
+from gateway.errors import Invalid
 
 
 def test_channels_are_added_and_set(cli):
@@ -136,16 +136,14 @@ def test_users_and_their_addresses(cli):
 
 
 def test_passwords_are_verified_against_their_hash():
-    """The right one passes, another does not, nothing stored passes never, and two hashes of one
-    password differ.
-    """
+    """Only the right password passes, and two hashes of one password differ."""
     stored = hashed("correct horse")
     assert verifies("correct horse", stored)
     assert not verifies("wrong horse", stored)
     assert not verifies("", None)
     assert not verifies("correct horse", "something else")
     assert hashed("correct horse") != stored
-    with pytest.raises(Refused):
+    with pytest.raises(Invalid):
         hashed("short")
 
 

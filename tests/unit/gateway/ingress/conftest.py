@@ -15,7 +15,7 @@ import uvloop
 
 from gateway import log
 from gateway.ingress.accept import Acceptor
-from gateway.ingress.limits import Limits
+from gateway.ingress.connection_limits import Limits
 from gateway.ingress.smtp.addresses import Addresses
 from gateway.ingress.smtp.protocol import SmtpServer
 from gateway.ingress.smtp.server import ListenerSettings

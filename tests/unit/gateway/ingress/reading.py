@@ -10,13 +10,13 @@ import sqlalchemy as sa
 
 from gateway.clock import Clock
 from gateway.ingress.accept import Acceptor
+from gateway.ingress.connection_limits import Limits
 from gateway.ingress.imap.account import ImapAccount
 from gateway.ingress.imap.commands import ImapSession
 from gateway.ingress.imap.connection import Timeouts
 from gateway.ingress.imap.fetch import FetchFailures
 from gateway.ingress.imap.reader import MailboxReader
 from gateway.ingress.imap.watcher import Intervals, Watcher
-from gateway.ingress.limits import Limits
 from gateway.oauth.tokens import Tokens
 from gateway.store.imap.mailboxes import Mailboxes
 from gateway.store.queues.blobs import open_blobs

@@ -21,7 +21,7 @@ import uvloop
 from gateway import log
 from gateway.clock import Clock
 from gateway.ingress.accept import AcceptedMail, Acceptor, SpoolFile
-from gateway.ingress.limits import Limits
+from gateway.ingress.connection_limits import Limits
 from gateway.ingress.smtp.addresses import Addresses
 from gateway.ingress.smtp.lmtp import LmtpServer
 from gateway.ingress.smtp.protocol import SmtpServer

@@ -6,7 +6,7 @@ import asyncio
 import os
 from pathlib import Path
 
-from gateway.ingress.limits import Limits
+from gateway.ingress.connection_limits import Limits
 from gateway.ingress.mail_files import FoundMail, iter_paths
 
 

@@ -223,7 +223,7 @@ async def test_other_tables_than_ours_are_refused(ready_url, found):
 
 
 async def test_postgresql_that_does_not_wait_for_the_disk_is_refused(postgres):
-    """synchronous_commit = off prevents the start (reliability.md 1, item 1)."""
+    """synchronous_commit = off prevents the start (reliability.md 1)."""
     name = postgres.create()
     upgrade(postgres.url(name))
     postgres.sql(f"ALTER DATABASE {name} SET synchronous_commit = off")

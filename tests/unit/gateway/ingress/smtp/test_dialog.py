@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from gateway.errors import DiskFull, StoreUnavailable
-from gateway.ingress.limits import Limits
+from gateway.ingress.connection_limits import Limits
 
 MAIL = b"From: a@client.example\r\nSubject: Drucker\r\n\r\nEs brennt.\r\n"
 
@@ -446,7 +446,7 @@ async def test_a_client_that_leaves_does_not_stop_the_commit(desk, how):
 
 
 async def test_log_holds_no_address(desk, printed_log):
-    """Refusals are logged with a reason, without the address (reliability.md 1, item 30)."""
+    """Refusals are logged with a reason, without the address (reliability.md 30)."""
     client = await desk.hello()
     await client.say("MAIL FROM:<a@client.example>")
     await client.say("RCPT TO:<very.private@desk.example>")

@@ -8,7 +8,7 @@ import struct
 
 import pytest
 
-from gateway.ingress.limits import Limits
+from gateway.ingress.connection_limits import Limits
 from tests.unit.gateway.ingress.conftest import until
 
 V2 = b"\r\n\r\n\x00\r\nQUIT\n"

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from gateway.ingress.limits import Limits
+from gateway.ingress.connection_limits import Limits
 from gateway.ingress.smtp.protocol import SmtpServer
 from gateway.ingress.smtp.server import ListenerSettings
 from tests.unit.gateway.ingress.conftest import until

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.ingress.limits import Limits
+from gateway.ingress.connection_limits import Limits
 
 SECOND = (
     b"MAIL FROM:<evil@client.example>\r\nRCPT TO:<sales@desk.example>\r\nDATA\r\nFrom: "

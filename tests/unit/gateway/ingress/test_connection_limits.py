@@ -1,4 +1,4 @@
-"""What a client may do before it is told to wait or to go (reliability.md 1, items 7 and 8)."""
+"""What a client may do before it is told to wait or to go (reliability.md 7 and 8)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.ingress.limits import Admission, Limits, Networks, address_group
+from gateway.ingress.connection_limits import Admission, Limits, Networks, address_group
 from tests.unit.gateway.ingress.conftest import until
 
 STRICT = {"exempt": ()}

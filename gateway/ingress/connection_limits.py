@@ -26,7 +26,7 @@ MIB = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The values of reliability.md 1, items 7, 8 and 27, in bytes, seconds and bytes per second."""
+    """The values of reliability.md 7, 8 and 27, in bytes, seconds and bytes per second."""
 
     message_bytes: int = 25 * MIB
     connections: int = 200
