@@ -192,7 +192,7 @@ def test_a_delay_warning_in_prose(read):
 
 
 def test_prose_from_a_person_is_no_bounce(read):
-    """Only the null path or a mailer's address tells bounces in prose (behaviour.md 2.1, step 5)."""
+    """Only a null path or a mailer's address makes prose a bounce (behaviour.md 2.1, step 5)."""
     assert (
         read(
             "My mail to bob@site.example was returned: user unknown. What now?",
