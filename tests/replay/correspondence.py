@@ -1,6 +1,4 @@
-"""Conversations made up by hypothesis: who answers whom, with which of the known ids, and
-with what date.
-"""
+"""Hypothesis strategies of conversations: who answers whom, with which known ids and which Date."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ KINDS: tuple[Kind, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One mail of a conversation, independent of the run of the test it is used in."""
+    """One generated mail of a conversation, the same in every run of the test."""
 
     name: str  # its Message-ID, or what tells it from others where it has none
     sender: str | None
@@ -43,9 +41,7 @@ class Letter:
     identified: bool = True
 
     def message(self, run: str) -> Message:
-        """Return the letter as it is read; ``run`` keeps ids and people of one run apart from
-        others.
-        """
+        """Return the mail as it is read; ``run`` keeps ids and people of runs apart."""
         ids = tuple(f"{run}.{each}@example.org" for each in self.parents)
         sender = Address(self.sender, f"{self.sender}@{run}.example") if self.sender else None
         digest = hashlib.sha256(f"{run} {self}".encode()).hexdigest()
@@ -84,7 +80,7 @@ SKEW = st.sampled_from(
 
 @st.composite
 def conversations(draw: st.DrawFn, most: int = 8) -> list[Letter]:
-    """Draw the letters of a few trees; some never arrive, though others refer to them."""
+    """Draw the mails of a few conversations; some never arrive, though others refer to them."""
     count = draw(st.integers(1, most))
     chains: list[tuple[str, ...]] = []
     letters: list[Letter] = []

@@ -57,8 +57,7 @@ def moved(
 def test_a_move_sets_or_clears_the_close_date(
     was: str | None, now: str, pipeline: Pipeline, expected: object
 ) -> None:
-    """Each kind of move sets, clears or keeps the date as its row says, with the switch on and off.
-    """
+    """Each kind of move sets, clears or keeps the date as its row says, switch on and off."""
     after = moved(was, now, pipeline)
     assert after is not None
     assert after.close_date == expected

@@ -1,6 +1,4 @@
-"""Property tests of `decide`: every mail gets an answer (R6), no invariant breaks (behaviour.md
-2.7).
-"""
+"""Property tests of `decide`: every mail is answered (R6), invariants hold (behaviour.md 2.7)."""
 
 from __future__ import annotations
 
@@ -296,9 +294,7 @@ def of(decisions: tuple[Decision, ...], *kinds: type) -> list[Decision]:
     suppress_health_check=[HealthCheck.too_slow],
 )
 def test_any_mail_is_decided(event: MailArrived, state: State) -> None:
-    """R6, INV1, 2, 5, 7, 14: each mail ends once, moves at most one ticket once, and no forbidden
-    one.
-    """
+    """R6, INV1, 2, 5, 7, 14: a mail ends once, moves one ticket at most, and only if allowed."""
     decisions = decide(event, state, NOW)
     assert [type(each) for each in decisions].count(Finish) == 1
     ended = decisions[-1]
@@ -338,9 +334,7 @@ def test_any_mail_is_decided(event: MailArrived, state: State) -> None:
 def test_a_human_reply_never_leaves_a_closed_ticket_closed(
     event: MailArrived, state: State
 ) -> None:
-    """INV3, INV4, S9: a person's reply moves a closed ticket to the first open status, clears its
-    date.
-    """
+    """INV3, INV4, S9: a person's reply reopens a closed ticket and clears its date."""
     decisions = decide(event, state, NOW)
     ended = decisions[-1]
     ticket = survivor(event)

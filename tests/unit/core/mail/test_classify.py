@@ -99,8 +99,7 @@ def test_a_responder_without_its_header_is_found_by_two_signs(facts):
 
 
 def test_an_absence_from_a_postmaster_envelope_is_no_bounce():
-    """An absence note with a postmaster's envelope (Microsoft 365) is an auto-reply, not a bounce.
-    """
+    """An absence note with a postmaster's envelope (Microsoft 365) is an auto-reply, no bounce."""
     facts = replace(
         PERSON, subject="Automatic reply: Order", null_path=True, bounce=FAILED, bounce_rule="prose"
     )

@@ -68,9 +68,7 @@ SUBJECTS = st.lists(
     ],
 )
 def test_a_subject_gets_one_prefix_and_one_tag(given_subject: str, expected: str) -> None:
-    """Old reply prefixes and foreign tags go, forward marks stay; applying it twice changes
-    nothing.
-    """
+    """Old reply prefixes and foreign tags go, forward marks stay; a second pass changes nothing."""
     assert subject_of(given_subject, TAG) == expected
     assert subject_of(expected, TAG) == expected
 
@@ -163,9 +161,7 @@ def test_a_mail_is_quoted_with_its_time_in_the_zone() -> None:
 
 
 def test_a_long_mail_is_cut_at_a_line() -> None:
-    """A cut quotation ends with a whole line and says that it was cut; a single long line is cut
-    inside.
-    """
+    """A cut quotation ends with a whole line, or inside a very long one, and says it was cut."""
     assert quote("one\ntwo\nthree", WHEN, UTC, "Ann", limit=10).splitlines()[1:] == [
         "> one",
         "> two",

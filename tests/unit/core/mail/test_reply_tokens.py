@@ -12,9 +12,7 @@ KEYS = (b"k" * 32, b"o" * 32)
 
 @given(st.integers(1, 10**14), st.sampled_from(KEYS))
 def test_a_return_path_reads_back(delivery: int, key: bytes) -> None:
-    """A return path verifies with an old key, in upper case, fits a local part, and is no other
-    token.
-    """
+    """A return path verifies with an old key and in upper case, and is no other token."""
     path = reply_tokens.return_path(key, "support@example.org", delivery)
     bare, plus = reply_tokens.bare(path)
     assert bare == "support@example.org"

@@ -30,9 +30,7 @@ def tied(message: Message, refs: dict[str, list[Ref]], **given: object) -> objec
 
 
 def test_the_order_of_ties() -> None:
-    """Order: reply address, our own id, In-Reply-To, newest References, remembered ids, subject
-    tag.
-    """
+    """Reply address, our id, In-Reply-To, newest References, remembered ids, subject tag."""
     message = replace(
         EMPTY, message_id="me@x", in_reply_to=("irt@x",), references=("old@x", "new@x", "ours@x")
     )
@@ -136,9 +134,7 @@ KEYS = (b"k" * 32, b"o" * 32)
 
 @given(st.integers(1, 10**14), st.integers(1, 10**14) | st.none(), st.sampled_from(KEYS))
 def test_marks_read_back_and_survive_case(number: int, thread: int | None, key: bytes) -> None:
-    """Reply addresses, tags and Message-IDs verify with an old key and in upper case, as their own
-    kind.
-    """
+    """Tokens of each kind verify with an old key and in upper case, as their own kind only."""
     address = reply_tokens.reply_address(key, "support@example.org", number, thread)
     bare, plus = reply_tokens.bare(address)
     assert bare == "support@example.org"

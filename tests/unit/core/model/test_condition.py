@@ -90,9 +90,7 @@ FACTS = STATE.facts(TICKET)
     ],
 )
 def test_operators(field: str, op: str, value: Any, expected: bool) -> None:
-    """3.1: text compares without case, lists by member, dates and numbers by value; empty is
-    lowest.
-    """
+    """3.1: text compares without case, lists by member, the rest by value; empty is lowest."""
     condition = {"field": field, "op": op} | ({"value": value} if value is not None else {})
     assert condition_problem(condition) is None
     assert holds(condition, FACTS) is expected

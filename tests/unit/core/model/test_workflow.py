@@ -1,6 +1,4 @@
-"""Tests of action trees: reading, order, and where a run stands after an edit (behaviour.md 3.1,
-3.4).
-"""
+"""Tests of action trees: reading, order, and places after an edit (behaviour.md 3.1, 3.4)."""
 
 from __future__ import annotations
 
@@ -224,8 +222,7 @@ def test_what_follows_what() -> None:
 
 
 def test_what_stands_before_and_below() -> None:
-    """The way back ends at the start; an action takes its paths, and the rest of its list, along.
-    """
+    """The way back ends at the start; an action takes its paths and the rest of its list along."""
     graph = tree(*NESTED)
     for start in (*graph.lists, *graph.home):
         place, steps = start, 0
@@ -290,8 +287,7 @@ def test_what_stands_before_and_below() -> None:
 def test_where_one_stands_after_an_edit(
     place: str, new: list[dict[str, Any]], expected: str | None
 ) -> None:
-    """3.4: a run stays at its place or the nearest one left before it, never inside a removed path.
-    """
+    """3.4: a run stays at its place or the nearest before it, never inside a removed path."""
     assert carry(tree(*NESTED), tree(*new), place) == expected
 
 

@@ -174,8 +174,7 @@ def test_people_are_no_machines(address: str) -> None:
 
 
 def test_what_a_mail_forbids_holds_for_all_that_follows_from_it() -> None:
-    """3.3: a silent run sends no mail outside; a ticket that we opened only gets no receipt (O13).
-    """
+    """3.3: a silent run sends no mail outside; a ticket that we opened gets no receipt (O13)."""
     for occasion in (RECEIPT, NEWS):
         assert ask(replace(occasion, silent="it must not be answered")) == Permission(
             "SKIPPED_NO_RECIPIENT", "it must not be answered"
@@ -205,9 +204,7 @@ def test_what_a_mail_forbids_holds_for_all_that_follows_from_it() -> None:
     ],
 )
 def test_caps_and_breaker(counts: dict[str, int], receipt: str, other: str) -> None:
-    """3.3, caps: 3 per address and hour, 10 per address and day, 20 per domain; the third in a row
-    stops.
-    """
+    """3.3, caps: 3 an hour and 10 a day per address, 20 per domain; the third in a row stops."""
     assert (PER_HOUR, PER_DAY, PER_DOMAIN_AND_HOUR, IN_A_ROW) == (3, 10, 20, 2)
     assert (ask(**counts).outcome, ask(NEWS, **counts).outcome) == (receipt, other)
 
@@ -224,9 +221,7 @@ def test_caps_and_breaker(counts: dict[str, int], receipt: str, other: str) -> N
     ],
 )
 def test_acknowledgements(acknowledge: Any, known: bool, expected: Permission) -> None:
-    """Section 5: full, fixed or no acknowledgement, by proof of the sender and the account's
-    setting.
-    """
+    """Section 5: full, fixed or no acknowledgement, by the sender's proof and the setting."""
     contact = replace(ANN, proven=known)
     occasion = replace(RECEIPT, acknowledge=acknowledge)
     assert ask(occasion, contact) == expected

@@ -58,9 +58,7 @@ def failures(event: MailArrived, ticket: int | None = 3) -> list[int]:
 
 
 def test_it_came_back() -> None:
-    """O12: the delivery fails with the report's text, the ticket is flagged, its owner told; no
-    move.
-    """
+    """O12: the delivery fails, the ticket is flagged, its owner told, and nothing moves."""
     assert came_back(report(about("ANN@example.org")), 3) == [
         FailDelivery(1, "ann@example.org", WHY, hard=True),
         RaiseFlags(3, ("delivery_failed",)),
@@ -116,16 +114,12 @@ def test_good_news_change_nothing(action: Any) -> None:
 def test_which_delivery_it_is_about(
     recipients: list[BounceRecipient], more: dict[str, Any], expected: list[int]
 ) -> None:
-    """E29: the delivery is found by address, else by return path, else it is the only one; it ends
-    once.
-    """
+    """E29: the delivery is found by address, return path, or as the only one; it ends once."""
     assert failures(report(*recipients, **more)) == expected
 
 
 def test_the_ticket_is_that_of_the_delivery_where_the_report_is_tied_to_none() -> None:
-    """E29: a report on no thread reaches the delivery's ticket; without a ticket the mail just
-    fails.
-    """
+    """E29: a report on no thread reaches the delivery's ticket, if there is one."""
     flagged = [
         each
         for each in came_back(report(about("ann@example.org")), None)

@@ -29,9 +29,7 @@ def names(kind: Any, ticket: Ticket = TICKET, *people: User, but: str = "") -> l
 
 @pytest.mark.parametrize("kind", ["new", "reply", "failure"])
 def test_who_is_told(kind: Any) -> None:
-    """Everybody who may answer hears of a new ticket without owner; anything else goes to the
-    owner.
-    """
+    """All who may answer hear of a new ticket without owner; the owner hears of the rest."""
     assert names(kind) == (["Uma", "Ola"] if kind == "new" else [])
     assert names(kind, replace(TICKET, owner_id=8)) == ["Ola"]
     for gone in (6, 9, 99):
@@ -84,9 +82,7 @@ def test_what_a_user_does_not_want() -> None:
     ],
 )
 def test_when(digest: str, now: datetime, expected: datetime) -> None:
-    """At once, at the next full hour, or at 08:00 in the account's zone, also across a clock
-    change.
-    """
+    """At once, at the full hour, or at 08:00 in the account's zone, also across a clock change."""
     user = replace(UMA, notify={"digest": digest})
     assert told(Notify(3, "new", "why"), TICKET, {"uma@desk.example": user}, now, ZONE) == [
         (user, expected)

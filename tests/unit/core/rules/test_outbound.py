@@ -101,9 +101,7 @@ def moves(decided: list[Decision]) -> list[Decision]:
 
 
 def test_o01_a_user_writes_to_a_contact_of_the_ticket() -> None:
-    """O01, S6: after the mail is queued the ticket moves to the target of A, and its workflow
-    starts.
-    """
+    """O01, S6: once the mail is queued the ticket moves to A's target, whose workflow starts."""
     assert sent() == [
         QueueMail(3, MAIL, USER),
         ReplyRecorded(3, contact=True),
@@ -153,8 +151,7 @@ def test_o04_to_nobody_associated() -> None:
 
 @pytest.mark.parametrize("ticket", [TICKET, SHUT])
 def test_o05_forwarding_out_of_the_ticket(ticket: Ticket) -> None:
-    """O05, S8a, INV2: a forward moves nothing, also to a contact or on a closed ticket; it is no
-    answer.
+    """O05, S8a, INV2: a forward moves nothing, also to a contact or when closed; it is no answer.
     """
     mail = replace(
         MAIL, kind="forward", fresh=True, thread=replace(ORIGIN, id=0, kind="forward", origin=False)
@@ -295,6 +292,5 @@ def test_o16_on_behalf_of_a_user() -> None:
     ],
 )
 def test_replies_that_mean_there_is_nobody(reply: str, hard: bool) -> None:
-    """O12, RFC 3463 3.2: only a status about the recipient's address marks the contact unreachable.
-    """
+    """O12, RFC 3463 3.2: only a status about the recipient's address marks it as dead."""
     assert is_hard(reply) is hard

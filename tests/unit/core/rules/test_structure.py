@@ -52,9 +52,7 @@ def test_p03_a_new_pipeline_is_sound(name, statuses, refused):
     ],
 )
 def test_switches_lead_to_statuses_of_the_same_pipeline(settings, refused):
-    """A trigger's target is a status of its own pipeline, names are unique, one pipeline is
-    default.
-    """
+    """A trigger's target is in its pipeline, names are unique, one pipeline is the default."""
     assert kind(structure.refuse_switches(SUPPORT, settings, [SUPPORT, SALES])) == refused
 
 

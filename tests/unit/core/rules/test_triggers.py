@@ -72,8 +72,7 @@ def test_what_never_moves_a_ticket(
 @pytest.mark.parametrize("kind", ["human", "bulk", "auto_generated"])
 @pytest.mark.parametrize("role", ["contact", "stranger"])
 def test_what_people_write_moves_it(kind: Any, role: Any) -> None:
-    """E04 ff., C3, C6: closed goes to the first open status; open goes to the target of B, if set.
-    """
+    """E04 ff., C3, C6: closed goes to the first open status, open to B's target, if set."""
     reply = replace(REPLY, kind=kind, role=role)
     assert status_rule(reply, OPEN, PIPELINE).status_id == US
     assert status_rule(reply, replace(OPEN, status_id=US), PIPELINE).why == "already in target"
@@ -87,8 +86,7 @@ def test_what_people_write_moves_it(kind: Any, role: Any) -> None:
 
 
 def test_strangers_may_be_flagged_instead() -> None:
-    """Section 5: with strangers flagged a stranger moves nothing, also when closed; a contact does.
-    """
+    """Section 5: with strangers flagged only a contact moves a ticket, also a closed one."""
     pipeline = replace(PIPELINE, strangers="flag")
     for status in (NEW, CLOSED):
         ruling = status_rule(
@@ -128,9 +126,7 @@ def test_which_threads_trigger_b_looks_at(
 
 
 def test_the_first_open_status_is_read_now() -> None:
-    """P01, scenarios 68 and 69: the first open status is read from the order at the time of the
-    reply.
-    """
+    """P01, scenarios 68 and 69: the first open status is read when the reply arrives."""
     steps = (
         Status(3, "Us, renamed", "open", 1),
         *(step for step in PIPELINE.statuses if step.id != US),

@@ -241,17 +241,14 @@ def test_a_path_must_be_chosen() -> None:
     ],
 )
 def test_this_and_all_following_in_a_path(place: str, expected: list[str] | None) -> None:
-    """S12, 3.4: inside a path this means the rest of that path; other paths and the branch's rest
-    stay.
-    """
+    """S12, 3.4: inside a path only the rest of that path goes; everything else stays."""
     edit = rest(FORK, "xw")
     assert (edited(FORK, edit, run_at(place)).__class__ is FinishRun) is (expected is None)
     assert [name for name, _ in goes_on(FORK, edit, run_at(place))] == (expected or [])
 
 
 def test_a_deleted_delay_is_waited_for_and_insertions_after_it_are_run() -> None:
-    """3.4, C15: the original wait ends as planned, then inserted actions run; nothing is repeated.
-    """
+    """3.4, C15: the original wait ends as planned, then inserted actions run; none runs twice."""
     gone = only(LINE, "w")
     run = run_at("w")
     first = edited(LINE, gone, run)
@@ -336,9 +333,7 @@ def test_an_id_that_becomes_another_kind() -> None:
 
 
 def test_where_an_action_can_be_inserted() -> None:
-    """After an action or branch, at the start, or at the start of a path; unknown places are
-    refused.
-    """
+    """After an action, at the start of all or of a path; unknown places are refused."""
     new = note("n")
     assert [each["id"] for each in insert(FORK, "", new).actions] == ["n", "a", "f", "d"]
     assert [each["id"] for each in insert(FORK, "start", new).actions] == ["n", "a", "f", "d"]

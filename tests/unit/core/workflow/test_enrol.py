@@ -130,8 +130,7 @@ def mail(message: Message = MESSAGE, **more: Any) -> MailArrived:
 
 
 def test_reaching_a_status_enrols() -> None:
-    """3.2, S11, scenario 79: by creation or move, by person, program, customer or another pipeline.
-    """
+    """3.2, S11, scenario 79: by creation or any move, whoever or whatever caused it."""
     assert enrolled(opened(), state()) == [11]
     assert enrolled(opened(status=3), state()) == [13]
     assert enrolled(mail(), state()) == [11]
@@ -163,8 +162,7 @@ def test_off_enrols_nobody() -> None:
 
 @pytest.mark.parametrize("source", get_args(Source))
 def test_chat_is_left_out_until_it_is_let_in(source: Source) -> None:
-    """S13, scenario 94: tickets of chat and messenger enter only once the source filter allows it.
-    """
+    """S13, scenario 94: tickets of chat and messenger enter once the source filter says so."""
     assert enrolled(opened(source), state()) == ([] if source in ("chat", "messenger") else [11])
     assert enrolled(opened(source), state(replace(NEW, exclude_sources=frozenset()))) == [11]
 
@@ -263,17 +261,14 @@ def test_a_dry_run_is_the_only_run_of_its_ticket() -> None:
     [("continue", 2, False), ("unenroll", 2, True), ("unenroll", 11, True)],
 )
 def test_leaving_the_status(on_leave: Any, to: int, leaves: bool) -> None:
-    """3.2, C10, P08, scenario 92: the run goes on, unless its workflow stops on leaving the status.
-    """
+    """3.2, C10, P08, scenario 92: the run goes on, unless its workflow stops on leaving."""
     known = state(replace(NEW, on_leave=on_leave), runs=(run(NEW), run(WAITING, "DONE")))
     left = [each for each in decide(move(to), known, NOW) if isinstance(each, FinishRun)]
     assert left == ([FinishRun(61, "UNENROLLED", "the ticket left the status")] if leaves else [])
 
 
 def test_the_order_of_what_follows_a_move() -> None:
-    """3.3: close date, then leaving, then entering; an arriving ticket does not leave the new
-    workflow.
-    """
+    """3.3: close date, then leaving, then entering; nobody leaves the workflow just entered."""
     leaving = tuple(replace(each, on_leave="unenroll") for each in (NEW, CLOSED))
     kinds: list[type[Decision]] = [
         type(each) for each in decide(move(3), state(*leaving, runs=(run(NEW),)), NOW)
@@ -286,8 +281,7 @@ def test_the_order_of_what_follows_a_move() -> None:
 
 
 def test_merge_split_migration_and_import_never_enrol() -> None:
-    """3.2, P05, P10, P11: nobody enters; a merged ticket's runs end; a migration lets others leave.
-    """
+    """3.2, P05, P10, P11: nobody enters; merged tickets' runs end; in a migration some leave."""
     into = replace(TICKET, number=2)
     merged = decide(MergeAsked(TICKET, into, BY_UMA), state(runs=(run(NEW),)), NOW)
     assert CancelRuns(3, "the ticket was merged") in merged

@@ -81,9 +81,7 @@ def test_a_delay_counts_from_when_the_ticket_reached_it() -> None:
 
 
 def test_what_a_delay_waits_for_may_come_before_its_turn() -> None:
-    """3.1: only a run that has reached a delay waits for its event, also before its step is
-    executed.
-    """
+    """3.1: a run waits for an event once it has reached the delay, executed or not."""
     made = workflow(
         {"id": "w", "kind": "delay", "event": "Customer replied", "for": "3d"}, note("a")
     ).graph
@@ -157,8 +155,7 @@ BRANCH = {
     ],
 )
 def test_branches(ticket: Ticket, expected: str) -> None:
-    """3.3, scenario 90: the first path that holds, top to bottom, else none-met; then on after it.
-    """
+    """3.3, scenario 90: the first path that holds, else none-met; then what follows it."""
     made = workflow(BRANCH, note("z"))
     assert records(turn(made, ticket=ticket)) == [("f", "OK"), (expected, "OK")]
     assert records(turn(made, replace(RUN, place=expected))) == [("z", "OK")]
@@ -183,9 +180,7 @@ def test_value_equals(priority: Any, expected: str) -> None:
 
 
 def test_windows_move_actions_only() -> None:
-    """3.3: delays and branches pass outside the window; the action waits for Tuesday (holiday
-    Monday).
-    """
+    """3.3: delays and branches ignore the window; the action waits for its next opening."""
     made = workflow(BRANCH, note("z"), window=OFFICE)
     opens = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
     decided = turn(made)
@@ -242,9 +237,7 @@ def test_the_window_does_not_forget_the_retries() -> None:
 
 
 def test_retries_belong_to_one_action() -> None:
-    """3.3: when an edit or the switch removes a failing action, the next one starts with five
-    retries.
-    """
+    """3.3: after an edit or switch removes a failing action the next one has five retries."""
     made = workflow({"id": "w", "kind": "delay", "until": "2020-01-01"}, SEND)
     assert records(turn(made, replace(RUN, attempts=RETRIES), prepared=BROKEN)) == [
         ("w", "OK"),

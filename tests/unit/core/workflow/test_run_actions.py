@@ -52,9 +52,7 @@ def test_mail_goes_out_after_its_record() -> None:
 
 
 def test_set_status_is_a_real_move() -> None:
-    """3.3: close date, leave rules and the target's workflow follow in this order; the chain is
-    kept.
-    """
+    """3.3: close date, leaving, then the target's workflow; the chain of causes is kept."""
     made = workflow({"id": "s", "kind": "set_status", "status": "closed"}, on_leave="unenroll")
     target = Workflow(2, 1, 3, 1, read([note("t")])[0], enabled=True, name="Support / Closed")
     state = replace(STATE, workflows={1: made, 3: target}, enrolments={3: [RUN]})
@@ -145,9 +143,7 @@ def test_fields(action: dict[str, Any], expected: Any) -> None:
 
 
 def test_tasks_and_webhooks() -> None:
-    """3.1: a task's due date counts from the step; a webhook call has a key so that it is made
-    once.
-    """
+    """3.1: a task's due date counts from the step; a webhook call has a key of its own."""
     made = workflow(
         {"id": "w", "kind": "delay", "for": "2d"},
         {"id": "t", "kind": "create_task", "text": "call", "due": "1d"},

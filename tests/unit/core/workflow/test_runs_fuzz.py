@@ -1,5 +1,4 @@
-"""Property tests of runs under any edit and clock: they end and repeat nothing (behaviour.md
-3.3-3.5).
+"""Property tests of runs under any edit and clock: they end, nothing twice (behaviour.md 3.3-3.5).
 """
 
 from __future__ import annotations
@@ -77,9 +76,7 @@ WINDOWS = (
 
 
 def skeletons(leaves: tuple[dict[str, Any], ...]) -> st.SearchStrategy[list[Any]]:
-    """Generate trees without ids; a branch is (condition numbers, paths), its last path is
-    otherwise.
-    """
+    """Generate trees without ids; a branch is (condition numbers, paths), otherwise last."""
     leaf = st.just(NOTE) | st.sampled_from(leaves)
     return st.lists(
         st.recursive(
@@ -96,8 +93,7 @@ def skeletons(leaves: tuple[dict[str, Any], ...]) -> st.SearchStrategy[list[Any]
 
 
 def built(skeleton: list[Any], shift: int = 0) -> Raw:
-    """Return the tree with ids; ``shift`` permutes the ids, an odd one reverses them (as an
-    import).
+    """Return the tree with ids; ``shift`` permutes them, an odd one reverses them (as imports do).
     """
     ids = iter(f"i{(each * (7 if shift % 2 else -7) + shift) % 61}" for each in range(61))
 
