@@ -80,7 +80,7 @@ def require_program(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def require() -> Callable[[str], Path]:
-    """``require("postfix")`` is :func:`require_program`."""
+    """Return :func:`require_program`, as a fixture."""
     return require_program
 
 
@@ -110,7 +110,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn every skip into a failure when everything is required, whoever asked for the skip."""
+    """Turn every skip into a failure when everything is required."""
     report = yield
     if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
@@ -123,7 +123,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """List at the end what could not run here, and why."""
+    """List the tests that could not run, with reasons."""
     skipped: dict[str, int] = {}
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
@@ -191,7 +191,7 @@ def clock() -> Clock:
 
 @dataclass(slots=True)
 class Postgres:
-    """A PostgreSQL server for the tests, and the template databases made in it."""
+    """A PostgreSQL server for the tests, and the template databases in it."""
 
     folder: Path
     binaries: Path
@@ -238,7 +238,7 @@ class Postgres:
 
 
 def _other_user() -> list[str]:
-    """Return what runs a command as the user of Debian's package: PostgreSQL refuses root."""
+    """Return the command prefix that runs PostgreSQL's programs as another user than root."""
     return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
 
 
@@ -317,9 +317,7 @@ class Templates:
     files: dict[object, Path] = field(default_factory=dict)
 
     def sqlite(self, build: Callable[[str], None], target: Path) -> str:
-        """Return the address of a copy, at ``target``, of what ``build(url)`` makes of an empty
-        file.
-        """
+        """Return the address of a copy, at ``target``, of the file that ``build(url)`` fills."""
         if build not in self.files:
             path = self.folder / f"{len(self.files)}.db"
             build(f"sqlite:///{path}")
@@ -331,9 +329,7 @@ class Templates:
         return f"sqlite:///{target}"
 
     def postgresql(self, build: Callable[[str], None], server: Postgres) -> str:
-        """Return the name of a copy of what ``build(url)`` makes; ``build`` must close its
-        connections.
-        """
+        """Return the name of a copy of what ``build(url)`` makes and then leaves unconnected."""
         if build not in server.templates:
             name = server.create()
             build(server.url(name))

@@ -25,7 +25,7 @@ MAIL = (
 
 
 def memory_of(pid: int) -> float:
-    """Proportional set size of a process and its descendants in MB."""
+    """Return the proportional set size of a process and its descendants in MB."""
     total = 0
     for each in family(pid):
         for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
@@ -35,7 +35,7 @@ def memory_of(pid: int) -> float:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mails", type=int, default=200)
     parser.add_argument("--idle", type=float, default=10.0)

@@ -48,14 +48,14 @@ maillog_file_prefixes = {folder}
 
 
 def why_not() -> str | None:
-    """Why there can be no reference on this machine, or None."""
+    """Return why there can be no reference on this machine, or None."""
     if shutil.which("postfix", path="/usr/sbin:/usr/bin") is None:
         return "Postfix is not installed"
     return None if os.geteuid() == 0 else "Postfix needs root"
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on."""
+    """Return a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -63,7 +63,7 @@ def free_port() -> int:
 
 @contextmanager
 def postfix(folder: Path) -> Iterator[tuple[int, Path]]:
-    """A running Postfix: its port and the ``new`` folder that its mail arrives in."""
+    """Run a Postfix; yield its port and the ``new`` folder where its mail arrives."""
     folder.chmod(0o755)
     owner = pwd.getpwnam("postfix")
     for name in ("etc", "queue", "data", "mail"):

@@ -34,9 +34,7 @@ PROGRAM = Path(sys.executable).with_name("ticketgate")
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One measurement: seconds until everything was where it belongs, and the CPU seconds of the
-    server's processes.
-    """
+    """One measurement: seconds until all mail has arrived, and CPU seconds of the server."""
 
     mails: int
     seconds: float
@@ -44,13 +42,13 @@ class Round:
 
     @property
     def rate(self) -> float:
-        """Mails a second."""
+        """Return the mails a second."""
         return self.mails / self.seconds
 
 
 @contextmanager
 def daemon(folder: Path) -> Iterator[tuple[int, int]]:
-    """A fresh daemon on SQLite in a folder: its port and process id."""
+    """Run a fresh daemon on SQLite in a folder; yield its port and process id."""
     port = free_port()
     environ = os.environ | {
         "TICKETGATE_DATA__DIRECTORY": str(folder),
@@ -74,7 +72,7 @@ def daemon(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 def cpu_of(pid: int) -> float:
-    """CPU seconds of a process and its descendants so far, those already waited for included."""
+    """Return the CPU seconds of a process and its descendants, ended ones included."""
     total, ticks = 0.0, os.sysconf("SC_CLK_TCK")
     for each in family(pid):
         try:
@@ -86,7 +84,7 @@ def cpu_of(pid: int) -> float:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all its descendants."""
+    """Return a process and all its descendants."""
     found = [pid]
     for each in found:
         try:
@@ -98,7 +96,7 @@ def family(pid: int) -> list[int]:
 
 
 def ours(mails: list[tuple[str, bytes]]) -> Round:
-    """A fresh daemon takes every mail."""
+    """Measure a fresh daemon."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name, daemon(Path(name)) as (port, pid):
         folder = Path(name)
         before, began = cpu_of(pid), time.monotonic()
@@ -120,7 +118,7 @@ def ours(mails: list[tuple[str, bytes]]) -> Round:
 
 
 def theirs(mails: list[tuple[str, bytes]]) -> Round:
-    """A fresh Postfix takes every mail."""
+    """Measure a fresh Postfix."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name, postfix(Path(name)) as (port, new):
         master = int(Path(name, "queue/pid/master.pid").read_text())
         before, began = cpu_of(master), time.monotonic()
@@ -138,7 +136,7 @@ def theirs(mails: list[tuple[str, bytes]]) -> Round:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workload", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=5)

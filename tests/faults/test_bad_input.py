@@ -1,4 +1,4 @@
-"""Bad input is refused with one clear sentence and code, and leaves nothing half-stored."""
+"""Tests that bad input is refused with a clear message and code, and stores nothing."""
 
 from __future__ import annotations
 
@@ -36,9 +36,7 @@ def big(daemon: Daemon, size: int) -> str:
 
 
 def test_what_is_refused_in_a_dialog_leaves_nothing(make_daemon: Callable[..., Daemon]) -> None:
-    """Unknown recipients and too large mail get the documented replies and leave nothing; an empty
-    mail is accepted.
-    """
+    """Unknown recipients and too large mail are refused; an empty mail is accepted."""
     daemon = make_daemon(LIMITS__MESSAGE_BYTES=str(MIB))
     daemon.start()
     cases: list[tuple[Callable[..., str], tuple[Any, ...], str]] = [
@@ -66,12 +64,7 @@ def test_what_is_refused_in_a_dialog_leaves_nothing(make_daemon: Callable[..., D
 def test_a_wrong_configuration_is_told_whole(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
-    """``serve`` names every problem of its configuration at once, ends with 78 and has made
-    nothing.
-
-    A named file that is missing likewise; ``deliver`` then puts the mail off, since its caller
-    would return it for 78.
-    """
+    """``serve`` lists all problems of its configuration and ends with 78; ``deliver`` with 75."""
     daemon = make_daemon()
     file = tmp_path / "wrong.toml"
     file.write_text('[smtp]\nlistn = []\n[log]\nlevel = "loud"\n[limits]\nrecipients = 0\n')
@@ -89,9 +82,7 @@ def test_a_wrong_configuration_is_told_whole(
 def test_a_file_that_cannot_be_read_stops_no_other(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
-    """``replay`` names each file it cannot read and ends with 65 after all others were processed;
-    ``inspect`` tells it as a defect and ends with 0.
-    """
+    """``replay`` names unreadable files and ends with 65 after all others; ``inspect`` with 0."""
     daemon = make_daemon()
     good = [tmp_path / "first.eml", tmp_path / "last.eml"]
     for path in good:
@@ -130,9 +121,7 @@ def gone(group: int) -> bool:
 
 
 def test_a_port_that_is_taken_is_told(make_daemon: Callable[..., Daemon]) -> None:
-    """A second server on the address ends with one sentence that names it, exit 75, and no process
-    left.
-    """
+    """A second server on an address ends with 75 and its name, and leaves no process."""
     daemon = make_daemon()
     with closing(socket.create_server(("127.0.0.1", daemon.port))):
         daemon.launch()
@@ -148,9 +137,7 @@ def test_a_port_that_is_taken_is_told(make_daemon: Callable[..., Daemon]) -> Non
 
 
 def test_old_tables_are_left_alone(make_daemon: Callable[..., Daemon]) -> None:
-    """A database of another version: the daemon ends with 78, ``deliver`` puts the mail off; both
-    say what to do, what is in it stays.
-    """
+    """With tables of another version the daemon ends with 78, ``deliver`` with 75; no change."""
     daemon = make_daemon()
     assert daemon.run("deliver", stdin=letter("kept")).returncode == 0
     path = daemon.folder / "var/ticketgate.db"
@@ -166,9 +153,7 @@ def test_old_tables_are_left_alone(make_daemon: Callable[..., Daemon]) -> None:
 def test_what_deliver_cannot_store_is_not_accepted(
     make_daemon: Callable[..., Daemon], free_port: int
 ) -> None:
-    """``deliver`` ends with 0 only for a stored mail: 65 for one that is too large or empty, 75
-    where the database is away.
-    """
+    """``deliver`` ends with 0 only for a stored mail: 65 if unfit, 75 without a database."""
     daemon = make_daemon(LIMITS__MESSAGE_BYTES=str(MIB))
     assert daemon.run("deliver", stdin=letter("big", 100_000)).returncode == os.EX_DATAERR
     assert daemon.run("deliver", stdin=b"").returncode == os.EX_DATAERR

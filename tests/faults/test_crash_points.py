@@ -1,6 +1,4 @@
-"""The daemon dies in one system call on the way of one mail, at each of them in turn
-(reliability.md section 3, crash at each system call).
-"""
+"""Tests of a crash at each system call on the way of one mail (reliability.md section 3)."""
 
 from __future__ import annotations
 
@@ -32,12 +30,10 @@ CALLS = (
 
 
 class Sweep:
-    """One installation that dies again and again, and the log of the client that keeps sending to
-    it.
-    """
+    """One installation that is killed again and again, and the log of its retrying client."""
 
     def __init__(self, daemon: Daemon, disturb: Callable[..., Strace]) -> None:
-        """Nothing runs yet."""
+        """Prepare the installation without starting anything."""
         self.daemon = daemon
         self.disturb = disturb
         self.ledger = Ledger()
@@ -45,11 +41,7 @@ class Sweep:
         daemon.start()
 
     def point(self, call: str, number: int, lines: int) -> bool:
-        """Send one mail through a daemon that dies in the ``number``-th such call of a thread;
-        False if it never made that many.
-
-        A client that got no 250 sends again after the restart, as a mail server would.
-        """
+        """Send a mail, kill in a thread's ``number``-th call; return whether it was reached."""
         word = f"sent-while-{call}-{number}-of-{lines}"
         data = letter(word, lines)
         with self.disturb(self.daemon, f"{call}:signal=KILL:when={number}") as strace:
@@ -96,7 +88,7 @@ class Sweep:
     seen = 0
 
     def run(self, points: Iterable[tuple[str, int, int]]) -> None:
-        """Try every point; points at which nothing died do not count."""
+        """Try every point; points without a kill do not count."""
         for call, number, lines in points:
             self.point(call, number, lines)
 
@@ -140,9 +132,7 @@ SAMPLE = [
 def test_a_crash_at_a_system_call_loses_nothing(
     make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace]
 ) -> None:
-    """Seven points on the way of a mail: what was acknowledged is there once, what was not is there
-    once after the next try.
-    """
+    """After a kill at each of seven points every mail is there once, if need be by a retry."""
     sweep = Sweep(make_daemon(), disturb)
     sweep.run(SAMPLE)
     assert sweep.deaths >= len(SAMPLE) - 2
@@ -155,9 +145,7 @@ def test_a_crash_at_a_system_call_loses_nothing(
 def test_a_crash_at_every_system_call_loses_nothing(
     make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace], lines: int
 ) -> None:
-    """Every call of every kind, from the thirtieth on every tenth, until the mail passes
-    undisturbed.
-    """
+    """The same for every call of every kind, from the thirtieth on every tenth."""
     sweep = Sweep(make_daemon(), disturb)
     for call in CALLS:
         for number in chain(

@@ -81,7 +81,7 @@ Message-ID: {original}\r
 
 @dataclass
 class Watched(Sink):
-    """The server, for threads that wait until it has taken something."""
+    """The SMTP server, for threads that wait until it has accepted a mail."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -120,9 +120,7 @@ def watched() -> Iterator[Watched]:
 
 @dataclass
 class Traffic:
-    """Customers and their agent, each conversation in its own steps, with a log of what was
-    acknowledged.
-    """
+    """Customers and their agent, a thread for each conversation, with a log of done steps."""
 
     daemon: Daemon
     sink: Watched
@@ -137,7 +135,7 @@ class Traffic:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self, clients: int) -> None:
-        """Begin."""
+        """Start all conversations."""
         self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
         for thread in self._threads:
             thread.start()
@@ -150,14 +148,14 @@ class Traffic:
         assert not self.errors, self.errors
 
     def end(self) -> None:
-        """Give up what is left."""
+        """Stop all conversations."""
         self.over.set()
         for thread in self._threads:
             thread.join(30)
 
     @property
     def busy(self) -> bool:
-        """Return whether somebody still has something to do."""
+        """Return whether a conversation has steps left."""
         return any(thread.is_alive() for thread in self._threads)
 
     def _client(self) -> None:
@@ -221,7 +219,7 @@ class Traffic:
             self.over.wait(0.02)
 
     def _ticket(self, number: int) -> int:
-        """Return the ticket, read in the database, as an agent would look until it is there."""
+        """Return the ticket, polling the database as an agent would."""
         query = (
             "SELECT t.ticket FROM message m JOIN thread t ON t.id = m.thread_id WHERE "
             f"m.message_id = 'case-{number}@client.example'"
@@ -245,12 +243,12 @@ class Traffic:
 
 
 def customer(number: int) -> str:
-    """Return an address with a domain of its own: receipts are capped for each domain."""
+    """Return an address with a domain of its own, since receipts are capped for each domain."""
     return f"ann@c{number}.example"
 
 
 def words(number: int) -> str:
-    """Return what the agent answers."""
+    """Return the text of the agent's answer."""
     return f"We have looked at number {number}."
 
 
@@ -265,7 +263,7 @@ def sends_back(number: int) -> bool:
 
 
 def prepared(daemon: Daemon, folder: Path) -> None:
-    """Return the workflows, switched on before the first start."""
+    """Return the workflows, enabled before the first start."""
     file = folder / "workflows.toml"
     file.write_text(WORKFLOWS)
     for command in (("db", "upgrade"), ("workflow", "import", str(file), "--yes")):
@@ -276,9 +274,7 @@ def prepared(daemon: Daemon, folder: Path) -> None:
 def killed_while_answering(
     make_daemon: Callable[..., Daemon], folder: Path, total: int, kills: int, seed: int
 ) -> None:
-    """Kill at random moments, half of them just after the server took a mail; then drain, and
-    compare all logs.
-    """
+    """Kill at random moments, half just after the server took a mail; drain and compare logs."""
     chance = random.Random(seed)
     with watched() as sink:
         sink.refuse.update(
@@ -320,9 +316,7 @@ def killed_while_answering(
 
 
 def moment(sink: Watched, chance: random.Random) -> None:
-    """Wait some time, or until a few milliseconds after the next mail was taken, when that is
-    recorded.
-    """
+    """Wait a while, or until a few ms after the next accepted mail was recorded."""
     aimed = chance.random() < 0.5
     with sink.changed:
         seen = len(sink.taken)
@@ -331,7 +325,7 @@ def moment(sink: Watched, chance: random.Random) -> None:
 
 
 def audit(daemon: Daemon, traffic: Traffic, kills: int) -> None:
-    """See the module."""
+    """Assert that nothing is lost, and mails are doubled by kills only."""
     mails = sorted(
         f"{name}"
         for (name,) in daemon.rows(
@@ -373,9 +367,7 @@ def audit(daemon: Daemon, traffic: Traffic, kills: int) -> None:
 
 
 def at_the_server(sink: Watched, kills: int) -> int:
-    """Assert that each mail is there once, or twice with the same bytes if a kill fell between the
-    250 of the server and our commit; return how many are doubled.
-    """
+    """Assert that each mail is there once, or twice after a kill; return the doubled ones."""
     arrived: dict[tuple[str, tuple[str, ...]], list[Received]] = defaultdict(list)
     for each in sink.taken:
         arrived[each.mail["Message-ID"], each.to].append(each)
@@ -389,7 +381,7 @@ def at_the_server(sink: Watched, kills: int) -> int:
 
 
 def in_the_store(daemon: Daemon, traffic: Traffic) -> None:
-    """Assert that no cause made two mails, nothing waits for ever, and tickets show what failed."""
+    """Assert that no cause made two mails, nothing waits for ever, and tickets show failures."""
     assert (
         daemon.rows(
             "SELECT key FROM outgoing WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1"
@@ -425,9 +417,7 @@ def in_the_store(daemon: Daemon, traffic: Traffic) -> None:
 
 @pytest.mark.timeout(300)
 def test_nothing_on_its_way_out_is_lost(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """Twelve conversations through eight kills: every accepted mail, answer and receipt is there,
-    and doubles are fewer than kills.
-    """
+    """After eight kills every accepted mail, answer and receipt is there; doubles are fewer."""
     killed_while_answering(make_daemon, tmp_path, total=12, kills=8, seed=20261125)
 
 

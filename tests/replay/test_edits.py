@@ -1,5 +1,4 @@
-"""Tests of workflow edits with tickets inside, versions, comments, rights (behaviour.md 3.4 ff.).
-"""
+"""Tests of workflow edits with tickets inside, versions, comments, rights (behaviour.md 3.4)."""
 
 from __future__ import annotations
 

@@ -229,8 +229,7 @@ async def test_a_relay_that_renames_our_mail_is_known_by_its_mark(office: Office
 
 
 async def test_an_agents_mailbox_that_answers_our_notices(office: Office):
-    """E19, E26: with relay on, automatic answers to notifications are neither relayed nor answered.
-    """
+    """E19, E26: with relay on, automatic answers to notifications are not relayed."""
     await pipeline(office, relay=True)
     agent = "agent@desk.example"
     await office.user(agent, notify={})

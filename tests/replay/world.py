@@ -1,6 +1,6 @@
 """A desk for tests: real intake, reading processes and database, and a clock that the test sets.
 
-Mails are processed one by one (:meth:`World.mail`) or as one batch (:meth:`World.batch`); people act
+Mails are processed singly (:meth:`World.mail`) or as one batch (:meth:`World.batch`); people act
 through :class:`gateway.desk.tickets.TicketDesk`; results are read back as the commands show them.
 :meth:`World.check` asserts the invariants (behaviour.md 2.7).
 """
@@ -130,8 +130,7 @@ class World:
         return lines(Tally(dict.fromkeys(ids, "mail"), list(rows)), where)
 
     async def filled(self, text: str) -> bytes:
-        """Return a test mail's bytes with ``$reply(1)``, ``$tag(1)``, ``$own(thread)`` filled in.
-        """
+        """Return a test mail with ``$reply(1)``, ``$tag(1)``, ``$own(thread)`` filled in."""
         async with self.database.read() as connection:
             desk = await load_desk(connection)
         key, channel = desk.keys[0], desk.default_channel

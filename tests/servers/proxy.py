@@ -38,7 +38,7 @@ class Fault:
 
 @dataclass(slots=True, eq=False)
 class _Connection:
-    """One connection: both ends, and the fault it has."""
+    """One connection: both ends, and its fault."""
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
@@ -82,7 +82,7 @@ class Proxy:
 
     @property
     def current(self) -> int:
-        """Return how many connections there are now."""
+        """Return the number of current connections."""
         return len(self._open)
 
     def cut_after(
@@ -94,9 +94,7 @@ class Proxy:
         total: bool = False,
         always: bool = False,
     ) -> None:
-        """Cut the next connection, or every one, after this many bytes; ``total`` counts the bytes
-        of all connections from now on.
-        """
+        """Cut the next or every connection after this many bytes, or after ``total`` of all."""
         way: Way = "down" if down >= 0 else "up"
         after = down if down >= 0 else up
         if total:
@@ -113,9 +111,7 @@ class Proxy:
         self.cut_after(down=down, up=up, how="stall", total=total, always=always)
 
     def inject(self, data: bytes, after: int = 0) -> None:
-        """Insert bytes between two lines of the server in the next connection, after this many have
-        passed.
-        """
+        """Insert bytes between two lines of the server in the next connection, from there on."""
         self.faults.append(Fault(after, "down", "inject", data))
 
     def drop_all(self, how: How = "reset") -> None:
@@ -246,9 +242,7 @@ class Proxy:
 
 
 async def _arrived(writer: asyncio.StreamWriter) -> None:
-    """Wait until the receiver has what was sent, which a reset would take back. A receiver that
-    reads nothing is not waited for.
-    """
+    """Wait until the receiver has all data, which a reset would discard, unless it stalls."""
     opened = writer.get_extra_info("socket")
     with contextlib.suppress(OSError):
         for _ in range(1000):

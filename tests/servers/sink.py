@@ -27,9 +27,7 @@ DROP, STALL = "drop", "stall"
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """One complete transaction: envelope, parameters of MAIL, content as on the wire (dots
-    unstuffed), and who sent it over what.
-    """
+    """A complete transaction: envelope, MAIL parameters, unstuffed content, client and TLS."""
 
     sender: str
     recipient: str
@@ -166,7 +164,7 @@ class _Session(SMTP):
 
 
 class _Handler:
-    """What aiosmtpd asks."""
+    """The handler of commands for aiosmtpd."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
@@ -239,7 +237,7 @@ class _Handler:
 
 @contextmanager
 def sink_thread(**options: Any) -> Iterator[Sink]:
-    """Run a sink beside the test."""
+    """Run a sink in a thread beside the test."""
     loop = Loop()
     try:
         sink = loop.run(_made(options))

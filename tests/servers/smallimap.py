@@ -76,25 +76,23 @@ class SmallImap:
         self.writers: set[asyncio.StreamWriter] = set()
 
     def put(self, *raws: bytes, into: Folder | None = None, received: datetime = RECEIVED) -> None:
-        """Add mails and tell those who idle."""
+        """Add mails and notify idling clients."""
         folder = into or self.folders["INBOX"]
         for raw in raws:
             folder.put(raw, received)
         self.loop.call(self.news)
 
     def news(self) -> None:
-        """Wake those who idle; in the loop of the server."""
+        """Wake idling clients; call it in the loop of the server."""
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
     def sent_name(self, name: str) -> bytes:
-        """A folder's name on the wire."""
+        """Return a folder's name as on the wire."""
         return folder_argument(name).encode()
 
     def gate(self) -> Gate:
-        """A step of :meth:`on` that waits until the test says ``open()``; ``reached`` is set when
-        the server stands there.
-        """
+        """Return a step of :meth:`on` that waits for ``open()``; ``reached`` is set on arrival."""
         return Gate(self.loop)
 
     def on(self, pattern: bytes, *steps: bytes | str | Gate, times: int = 1) -> None:
@@ -141,7 +139,7 @@ class SmallImap:
                 raise ValueError(step)
 
     async def acted(self, client: Client, tag: bytes, command: bytes) -> bool:
-        """Whether an action has answered a command."""
+        """Do the steps for a command; return whether one of them answered it."""
         for pattern, act in list(self.actions):
             if re.match(pattern, command, re.IGNORECASE) and await act(client, tag, command):
                 return True
@@ -158,7 +156,7 @@ class SmallImap:
         self.loop.call(drop)
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, to its end."""
+        """Serve one connection to its end."""
         self.connections += 1
         self.writers.add(writer)
         with contextlib.suppress(
@@ -171,7 +169,7 @@ class SmallImap:
 
 @contextmanager
 def small_imap() -> Iterator[SmallImap]:
-    """A running server on a free port."""
+    """Run a server on a free port."""
     loop = Loop()
     made = SmallImap(loop)
 

@@ -1,5 +1,4 @@
-"""Tests of rows C01 to C13 of behaviour.md 2.4 in the pure rule; the desk's tests drive them too.
-"""
+"""Tests of rows C01 to C13 of behaviour.md 2.4 in the pure rule (the desk's tests: by people)."""
 
 from __future__ import annotations
 

@@ -151,8 +151,7 @@ def test_o04_to_nobody_associated() -> None:
 
 @pytest.mark.parametrize("ticket", [TICKET, SHUT])
 def test_o05_forwarding_out_of_the_ticket(ticket: Ticket) -> None:
-    """O05, S8a, INV2: a forward moves nothing, also to a contact or when closed; it is no answer.
-    """
+    """O05, S8a, INV2: a forward moves nothing, also to a contact or when closed, nor answers."""
     mail = replace(
         MAIL, kind="forward", fresh=True, thread=replace(ORIGIN, id=0, kind="forward", origin=False)
     )

@@ -1,5 +1,4 @@
-"""Property tests of runs under any edit and clock: they end, nothing twice (behaviour.md 3.3-3.5).
-"""
+"""Property tests of runs under any edit and clock: they end, nothing twice (behaviour.md 3.3)."""
 
 from __future__ import annotations
 
@@ -93,8 +92,7 @@ def skeletons(leaves: tuple[dict[str, Any], ...]) -> st.SearchStrategy[list[Any]
 
 
 def built(skeleton: list[Any], shift: int = 0) -> Raw:
-    """Return the tree with ids; ``shift`` permutes them, an odd one reverses them (as imports do).
-    """
+    """Return the tree with ids; ``shift`` permutes them, an odd one reverses them."""
     ids = iter(f"i{(each * (7 if shift % 2 else -7) + shift) % 61}" for each in range(61))
 
     def action(each: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The console script as a process of its own."""
+"""Tests of the console script as a process of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCRIPT = Path(sys.executable).with_name("ticketgate")
 
 @pytest.fixture
 def script(tmp_path):
-    """Run the installed script in an empty folder with nothing set."""
+    """Run the installed script in an empty folder without any settings."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("TICKETGATE_")
     }
@@ -37,7 +37,7 @@ def script(tmp_path):
 
 
 def test_a_fresh_folder_gets_its_database(script, tmp_path):
-    """interfaces.md 2.1: an absent embedded database is created; stdout holds only JSON."""
+    """interfaces.md 2.1: an absent embedded database is created; stdout has only JSON."""
     listed = script("ticket", "list", "--json")
     assert (listed.returncode, json.loads(listed.stdout), listed.stderr) == (0, {"tickets": []}, "")
     assert (tmp_path / "var/ticketgate.db").exists()
@@ -52,7 +52,7 @@ def test_a_configuration_that_is_named_and_missing_is_78(script):
 
 
 def test_the_clock_stands_where_it_is_told_to(script):
-    """TICKETGATE_NOW freezes the clock of a command; what is no instant is 64."""
+    """TICKETGATE_NOW freezes the clock of a command; an invalid value is 64."""
     made = script(
         "ticket", "create", "--subject", "One", "--json", TICKETGATE_NOW="2026-11-22T10:00:00Z"
     )
@@ -85,15 +85,13 @@ def test_a_mistake_of_the_program_is_70(script, tmp_path):
 
 
 def test_a_number_beyond_every_number_is_no_crash(script):
-    """A ticket, a mail or a thread that cannot be there is refused like one that is not."""
+    """A ticket, mail or thread number beyond any integer column is refused as unknown."""
     for command in (("ticket", "show"), ("ticket", "attach", "1", "--thread"), ("mail", "show")):
         assert script(*command, "9" * 30).returncode in {64, 65}
 
 
 def test_a_folder_that_cannot_be_made_is_told(script, tmp_path):
-    """`[data] directory` where no folder can be: 78, with the path and the reason; it is the
-    configuration that has to change.
-    """
+    """An impossible `[data] directory` is 78, with path and reason."""
     (tmp_path / "file").write_text("")
     for folder in ("/proc/nope", str(tmp_path / "file/var")):
         result = script("ticket", "list", TICKETGATE_DATA__DIRECTORY=folder)
@@ -103,7 +101,7 @@ def test_a_folder_that_cannot_be_made_is_told(script, tmp_path):
 
 
 def test_a_backup_into_no_folder_is_told(script, tmp_path):
-    """`db backup` names the folder and the reason, 65; the database has nothing to do with it."""
+    """`db backup` to an impossible folder is 65, with folder and reason."""
     script("ticket", "create", "--subject", "One")
     result = script("db", "backup", "absent/copy.db")
     assert (result.returncode, result.stdout) == (65, "")

@@ -1,4 +1,4 @@
-"""DKIM signatures: valid, equal for equal mail, and broken by changes."""
+"""Tests of DKIM signatures: valid, equal for equal mail, and broken by changes."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_a_change_makes_it_invalid(key, change):
 
 
 async def test_what_is_on_the_way_does_not_break_it(key):
-    """Headers added on the way, and folding, do not break it."""
+    """Headers added on the way, and folding, do not break the signature."""
     pem, record = key
     made = await Signer("example.org", "desk", read_key(pem)).sign(MAIL)
     assert is_valid(
@@ -128,7 +128,7 @@ def test_a_body_that_is_empty():
 
 
 def test_the_signer_of_a_configuration(key, tmp_path):
-    """There is none without a key; a key that became unusable is a ConfigError."""
+    """Without a key there is no signer; a key that became unusable is a ConfigError."""
     assert Signer.of(OutboundSettings()) is None
     path = tmp_path / "key.pem"
     path.write_text(key[0])
@@ -182,5 +182,5 @@ def test_a_damaged_key_is_never_taken_and_never_an_accident(data):
 
 @cache
 def whole(kind):
-    """Return a good key as DER."""
+    """Return a valid key as DER."""
     return base64.b64decode(b"".join(openssl(*KEYS[kind]).splitlines()[1:-1]))

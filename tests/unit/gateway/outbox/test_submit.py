@@ -1,4 +1,4 @@
-"""Submitting mail to a real SMTP server: replies, TLS, authentication, kept connections."""
+"""Tests of submitting mail to a real SMTP server: replies, TLS, logins, connections."""
 
 from __future__ import annotations
 
@@ -101,10 +101,7 @@ async def test_a_large_mail(sink, smarthost):
     ],
 )
 async def test_what_answers_mean(sink, smarthost, place, answer, expected):
-    """A 5xx reply fails and a 4xx reply defers, for this recipient or mail only.
-
-    Replies about our account defer everybody. The next mail is sent normally.
-    """
+    """A 5xx fails and a 4xx defers one recipient; replies about our account defer all."""
     setattr(sink, place, {"ann@example.net": answer} if place == "at_recipient" else [answer])
     host = smarthost(sink)
     result = await host.submit("a@example.org", "ann@example.net", MAIL)
@@ -165,7 +162,7 @@ async def test_a_server_that_does_not_answer(sink, smarthost):
 
 
 async def test_an_answer_before_the_mail_was_sent_whole(smarthost):
-    """A refusal in the middle of the data counts, and the connection is closed."""
+    """A refusal during DATA counts, and the connection is closed."""
     heard = []
 
     async def serve(reader, writer):
@@ -348,7 +345,7 @@ async def test_a_password_that_is_refused(sink, smarthost):
 
 
 async def test_a_login_that_is_needed_and_not_there(smarthost):
-    """A 530 reply to MAIL is about our account."""
+    """A 530 reply to MAIL is a problem of our account, so it defers everybody."""
     async with Sink(needs_login=True) as sink:
         result = await smarthost(sink).submit("", "ann@example.net", MAIL)
         assert isinstance(result, Deferred)

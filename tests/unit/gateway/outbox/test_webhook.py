@@ -1,4 +1,4 @@
-"""Webhook calls to a real HTTP server, on both databases."""
+"""Tests of webhook calls to a real HTTP server, on both databases."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/hook?token=t0ken"
 
     def requests(self):
-        """What has come so far: (path, head, body)."""
+        """Return the requests so far: (path, head, body)."""
         return list(self.came.queue)
 
 
@@ -57,10 +57,10 @@ class _Handler(BaseHTTPRequestHandler):
     state: Receiver
 
     def log_message(self, *_):
-        """Says nothing."""
+        """Log nothing."""
 
     def do_POST(self):
-        """Takes a call."""
+        """Record a call and answer it."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.state.came.put((self.path, dict(self.headers), body))
         self.state.gate.wait(60)
@@ -104,7 +104,7 @@ def hooks(database, clock):
 
 
 def given(secret=SECRET, allow=("127.0.0.0/8",)):
-    """Return the settings."""
+    """Return the outbound settings."""
     return WebhookSettings(secret=secret, allow=allow)
 
 
@@ -245,7 +245,7 @@ async def test_a_receiver_that_is_silent_is_tried_again(hooks, database, receive
 
 @pytest.mark.parametrize("body", ["endless", "cut"])
 async def test_the_status_line_decides(hooks, database, body):
-    """An endless answer is left after 64 KiB, and one that breaks off counts."""
+    """An endless answer is left after 64 KiB, and an incomplete one counts."""
     sent = []
 
     async def speak(reader, writer):
@@ -396,7 +396,7 @@ async def test_a_call_of_a_process_that_died_is_made_again(
 async def test_the_service_calls_when_it_is_woken_and_ends_with_what_it_has_in_hand(
     hooks, database, receiver
 ):
-    """A wake-up is enough; a call under way at the stop is finished and recorded."""
+    """A wake-up starts calls; a call under way at the stop is finished and recorded."""
     stop, wake = asyncio.Event(), Wake()
     running = asyncio.create_task(hooks.serve(stop, wake))
     receiver.gate.clear()
@@ -412,7 +412,7 @@ async def test_the_service_calls_when_it_is_woken_and_ends_with_what_it_has_in_h
 
 
 async def test_the_log_tells_the_attempt_and_nothing_secret(hooks, database, receiver, free_port):
-    """An attempt is one line with the place; no path, query, body or secret at any level."""
+    """An attempt is one line with the host; no path, query, body or secret at any level."""
     written = io.StringIO()
     log.configure(level="debug", form="json", addresses="hashed", stream=written)
     receiver.answers = [(500, {})]

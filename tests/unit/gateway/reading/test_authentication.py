@@ -1,4 +1,4 @@
-"""The verdict of a trusted server (behaviour.md 5)."""
+"""Tests of the verdict of a trusted server (behaviour.md 5)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OURS = "mx.help.example"
     ],
 )
 def test_verdicts(values, expected):
-    """The topmost header with an id of ours decides; its comments and quotes do not."""
+    """The topmost header with an id of ours decides; comments and quotes in it do not."""
     assert verdict(read_results(values), [OURS]) == expected
 
 
@@ -52,7 +52,7 @@ def test_what_is_shown_is_what_was_relied_on():
 
 
 def test_a_mail_carries_its_results(read):
-    """A mail has its folded headers in their order."""
+    """A read mail has its folded result headers in order."""
     found = read(
         extra=f"Authentication-Results: {OURS};\n dmarc=pass (p=reject)\n header.from=mail.example"
     )

@@ -1,4 +1,4 @@
-"""The migrations: they end at the schema, survive a kill, and insert the first data once."""
+"""Tests of migrations: they end at the schema, survive a kill, insert initial data once."""
 
 from __future__ import annotations
 
@@ -265,7 +265,7 @@ async def fill_0004(connection):
 
 
 async def test_columns_with_two_meanings_are_converted(database_url):
-    """A database of migration 0004 keeps what its rows meant, in a column or table for each."""
+    """A database of migration 0004 keeps the meaning of its rows, in a column or table for each."""
     old = engine.Database(database_url, "n")
     later = NOW + timedelta(days=1)
     delivery, mail, taken = tables.delivery.c, tables.mail.c, tables.mailbox_mail.c
@@ -306,7 +306,7 @@ async def test_columns_with_two_meanings_are_converted(database_url):
 
 
 async def test_upgrading_again_brings_nothing_back(ready_url):
-    """What a person changed since the first upgrade stays."""
+    """Changes that people made since the first upgrade stay."""
     database = await Database.open(ready_url, node="n")
     async with database.write() as connection:
         [support] = (await pipelines.load_pipelines(connection)).values()

@@ -1,4 +1,4 @@
-"""Mail of a mailbox goes into the real store on both databases: oldest first, each mail once."""
+"""Tests of reading a mailbox into the store, on both databases: oldest first, each mail once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ async def test_each_mail_is_taken_in_once_and_then_dealt_with(world, real, after
 
 
 async def test_seen_mail_is_taken_in_as_well(world, small):
-    """Mail already read is stored; mail flagged as deleted is not."""
+    """Mail already seen is stored; mail flagged as deleted is not."""
     small.put(*letters("abc"))
     small.folders["INBOX"].mails[0].flags.add("\\Seen")
     small.folders["INBOX"].mails[1].flags.add("\\Deleted")
@@ -81,7 +81,7 @@ async def test_a_folder_of_any_name_with_a_mail_of_25_mib(world, real):
 
 
 async def test_a_mail_beyond_every_size_is_owed_and_the_others_go_on(world, small, monkeypatch):
-    """A mail too large for the store stays in the mailbox and is told; the cursor moves on."""
+    """A mail too large for the store stays in the mailbox and is recorded; reading goes on."""
     monkeypatch.setattr(fetch, "MAX_MAIL_BYTES", 3 << 20)
     small.put(letter("a"), letter("big", 5 << 20), letter("c"), letter("said to be small", 5 << 20))
     small.sizes = {4: 10}
@@ -196,7 +196,7 @@ async def test_memory_is_bounded_by_bytes_not_by_mails(world, small):
 
 
 async def test_a_large_mailbox_is_looked_through_in_windows(world, small, monkeypatch):
-    """More mails than are asked for at a time, with gaps between their UIDs, are all taken in."""
+    """A mailbox of several search windows, with gaps between UIDs, is read completely."""
     monkeypatch.setattr(imap_reader, "WINDOW_UIDS", 10)
     folder = small.folders["INBOX"]
     for number in range(45):
@@ -226,7 +226,7 @@ async def test_what_lay_there_for_long_is_not_answered(world, small):
 
 
 async def test_an_import_into_a_mailbox_that_was_read_before_does_as_it_is_told(world, small):
-    """What came in while nobody read is taken in by the wishes of the import, not as new mail."""
+    """Mail that arrived while nobody read is imported with the options of the import."""
     small.put(letter("first"), received=START)
     await world.read(account_of(small.port))
     world.clock.advance(timedelta(days=30))
@@ -243,7 +243,7 @@ async def test_an_import_into_a_mailbox_that_was_read_before_does_as_it_is_told(
 
 
 async def test_another_mailbox_under_the_same_name_is_opened_for_the_first_time(world, small):
-    """A table that is pointed at another folder does not answer what lay there."""
+    """A configuration that points at another folder runs no automation on its old mail."""
     small.put(letter("here"), received=START)
     await world.read(account_of(small.port))
     world.clock.advance(timedelta(days=30))
@@ -260,7 +260,7 @@ async def test_another_mailbox_under_the_same_name_is_opened_for_the_first_time(
     ("automation", "answered"), [("all", [True, True, True]), ("none", [False, False, True])]
 )
 async def test_an_import_does_as_it_is_told(world, small, automation, answered):
-    """Only mail since a day is imported, with or without automation."""
+    """An import takes only mail since a day, with or without automation."""
     for day in (10, 20, 21):
         small.put(letter(day), received=RECEIVED.replace(day=day))
     async with world.reader(account_of(small.port)) as reader:
@@ -293,7 +293,7 @@ async def test_an_interrupted_import_is_finished_with_the_same_wishes(world, sma
 
 
 async def test_mail_that_names_no_channel_goes_to_that_of_its_mailbox(world, small):
-    """The envelope of a fetched mail names mailbox and UID, and the channel it falls to."""
+    """The envelope names mailbox and UID; mail without a channel goes to the mailbox's."""
     small.put(letter("a"))
     await world.read(account_of(small.port, channel="sales@example.org"))
     [claimed] = await world.spool.claim("n", 9, 9, START)

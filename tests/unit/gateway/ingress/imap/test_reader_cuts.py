@@ -1,4 +1,4 @@
-"""Connections cut at any byte while mail is moved: each mail is stored once."""
+"""Tests of connections cut at any byte while mail is moved: each mail is stored once."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ async def cut_anywhere(world, real, step):
 
 
 async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(world, real):
-    """A sample of the bytes of the dialog."""
+    """No mail is lost or stored twice, for a sample of the bytes of the dialog."""
     await cut_anywhere(world, real, 61 if world.database.dialect == "sqlite" else 241)
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(5400)
 async def test_a_connection_cut_after_every_byte_loses_and_doubles_nothing(world, real):
-    """All of them."""
+    """No mail is lost or stored twice, for every byte of the dialog."""
     await cut_anywhere(world, real, 1)

@@ -1,4 +1,4 @@
-"""Mailboxes whose server changes its mind, and trouble of our own: no mail is lost or doubled."""
+"""Tests of inconsistent servers and of errors of our own: no mail is lost or stored twice."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ async def test_a_move_that_is_refused_does_not_keep_mail_out(world, small):
 
 
 async def test_a_mail_that_is_left_out_of_an_answer_is_asked_for_again(world, small):
-    """A server that forgets a mail in a FETCH of many gives it when asked alone."""
+    """A mail missing from a FETCH of several is fetched alone."""
     small.put(*letters("abc"))
     small.on(rb"UID FETCH [^ ]+ \(UID BODY", b"* 1 FETCH (UID 1 FLAGS ())\r\n%t OK done\r\n")
     await world.read(account_of(small.port))
@@ -91,7 +91,7 @@ async def test_a_mail_that_is_left_out_of_an_answer_is_asked_for_again(world, sm
 
 
 async def test_a_mail_that_is_never_given_is_owed_and_tried_again(world, small):
-    """It is recorded with a reason and retried; once gone it is forgotten."""
+    """An unfetchable mail is recorded with a reason and retried; once gone it is forgotten."""
     small.put(*letters("abcd"))
     small.omit = {2, 3}
     account = account_of(small.port, after="delete")

@@ -1,4 +1,4 @@
-"""The watcher of mailboxes: reading at once, failures, refusals, leases and stopping."""
+"""Tests of the watcher of mailboxes: prompt reading, failures, refusals, leases, stopping."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_trouble_at_any_command_is_got_over(world, small, command, how):
 
 
 async def test_a_refused_login_never_hammers_the_server(world, real):
-    """One attempt, then a long pause; the mailbox is told as refused."""
+    """One attempt, then a long pause; the mailbox is reported as refused."""
     before = real.refused_logins
     async with world.watched(on(real, password="wrong")):
 
@@ -111,7 +111,7 @@ async def test_a_refused_login_never_hammers_the_server(world, real):
 
 
 async def test_a_failing_mailbox_keeps_the_instant_and_the_reason(world, free_port):
-    """A server that is away is a state of the mailbox, with its first instant."""
+    """An absent server makes the mailbox failing, with the first time and the reason."""
     async with world.watched(account_of(free_port)):
 
         async def failing():
@@ -124,7 +124,7 @@ async def test_a_failing_mailbox_keeps_the_instant_and_the_reason(world, free_po
 
 
 async def test_stopping_takes_no_longer_than_it_may(world, small):
-    """A silent server does not keep the daemon from stopping; leases are given back."""
+    """A silent server does not delay the daemon's stop; leases are released."""
     small.put(letter("a"))
     small.on(rb"UID SEARCH", "silence", times=99)
     async with world.watched(account_of(small.port), replace(QUICK, timeouts=Timeouts(silence=60))):
@@ -158,7 +158,7 @@ async def test_a_server_that_ends_the_wait_at_once_is_not_asked_all_the_time(
 
 
 async def test_a_server_that_refuses_to_idle_is_polled(world, small):
-    """One refusal is enough: the connection stays, and mail is found by looking."""
+    """After one refused IDLE the connection stays, and the mailbox is polled."""
     small.on(rb"IDLE", b"%t NO not for you\r\n", times=99)
     async with world.watched(account_of(small.port), replace(QUICK, poll=0.05)):
         for number in range(3):
@@ -170,7 +170,7 @@ async def test_a_server_that_refuses_to_idle_is_polled(world, small):
 async def test_a_connection_that_breaks_after_each_look_is_not_made_again_at_once(
     world, small, monkeypatch
 ):
-    """A server that hangs up at IDLE is called with growing pauses."""
+    """A server that hangs up at IDLE is contacted with growing pauses."""
     small.on(rb"IDLE", "close", times=99)
     pauses, pause = [], Watcher._pause
 
@@ -190,7 +190,7 @@ async def test_a_connection_that_breaks_after_each_look_is_not_made_again_at_onc
 
 @pytest.mark.parametrize("goodbye", [(b"* BYE no\r\n", "close"), ("close",)])
 async def test_a_login_that_ends_the_connection_is_a_refusal_the_second_time(world, small, goodbye):
-    """A server that hangs up on two logins is left alone for long."""
+    """A server that hangs up on two logins is left alone for a long pause."""
     small.on(rb"AUTHENTICATE", *goodbye, times=99)
     async with world.watched(account_of(small.port)):
 
@@ -203,7 +203,7 @@ async def test_a_login_that_ends_the_connection_is_a_refusal_the_second_time(wor
 
 
 async def test_a_refused_move_is_told_in_the_log_too(world, small):
-    """What the server refuses after the commit is a failing mailbox like any other."""
+    """A move that the server refuses is logged as a failure of the mailbox."""
     told = io.StringIO()
     log.configure(level="info", form="json", addresses="hashed", stream=told)
     small.put(letter("a"))
@@ -256,7 +256,7 @@ async def test_a_slow_mailbox_does_not_cost_the_others_their_leases(world, small
 
 
 async def test_a_reader_that_dies_of_a_mistake_is_replaced(world, small, monkeypatch):
-    """Whatever ends a reader, the mailbox is read again, and the log says so."""
+    """After an internal error the mailbox is read again, and the log says so."""
     small.put(letter("a"))
     once = iter([True])
     watch = Watcher._watch
@@ -272,7 +272,7 @@ async def test_a_reader_that_dies_of_a_mistake_is_replaced(world, small, monkeyp
 
 
 async def test_a_lost_lease_ends_the_reading(world, real):
-    """Another process that has the mailbox is left alone with it."""
+    """A mailbox that another process has taken over is no longer read."""
     async with world.watched(on(real)):
         real.deliver(real.user, letter("a"))
         await world.holds([letter("a")])

@@ -1,4 +1,4 @@
-"""Recognising a person, finishing an erasure after a crash, and emptying the files."""
+"""Tests of finding a person in text, of an erasure after a crash, and of clean files."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def test_an_address_is_found_however_it_is_written(text):
 
 @pytest.mark.parametrize("text", OTHERS)
 def test_somebody_else_is_not_taken_for_the_person(text):
-    """A longer local part, a longer domain, or a name that is only a word changes nothing."""
+    """A longer local part or domain, or a name that is only a word, changes nothing."""
     assert not ANN.is_in_raw(text.encode())
     assert ANN.hidden(text, names=True) == text
 
 
 def test_names_go_with_the_address_and_whole_names_alone():
-    """Beside the address any name is hidden; alone only a full name, and only on request."""
+    """Beside the address any name is hidden; alone only a full name, on request."""
     assert ANN.hidden('On Monday "Ann" <ann@example.org> wrote:') == f"On Monday {ERASED} wrote:"
     assert ANN.hidden("Ann\n Example said", names=True) == f"{ERASED} said"
     assert ANN.hidden("Ann Example said") == "Ann Example said"

@@ -1,4 +1,4 @@
-"""Positions of mails and leases of mailboxes, on both databases."""
+"""Tests of mailbox cursors and leases, on both databases."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ async def test_a_process_that_is_gone_holds_nothing(boxes, ready_url, store):
 
 
 async def test_a_transaction_on_a_mailbox_does_not_cost_its_lease(boxes, ready_url, spool):
-    """Renewing our lease waits for our own transaction; others take nothing meanwhile."""
+    """Renewing our lease waits for our own transaction; nobody else gets the lease meanwhile."""
     inside, leave = asyncio.Event(), asyncio.Event()
 
     async def store():

@@ -1,4 +1,4 @@
-"""Token rows, on both databases: leases, and never overwriting the newest refresh token."""
+"""Tests of token rows, on both databases: leases, and the newest refresh token is kept."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ async def test_a_lease_makes_the_row_it_needs(rows, another):
 
 
 async def test_a_renewal_is_stored_whole(rows):
-    """A renewal stores all it was granted, ends the lease and clears a refusal."""
+    """A renewal stores the whole grant, ends the lease and clears a refusal."""
     await rows.refused(KEY, "refresh-1", "no", NOW)
     await rows.lease(KEY, LEASE, NOW)
     assert await rows.renewed(KEY, "refresh-1", given(2))
@@ -131,7 +131,7 @@ async def test_a_renewal_is_stored_whole(rows):
 
 
 async def test_a_renewal_without_a_new_refresh_token_keeps_the_old_one(rows):
-    """Without a new refresh token the old one stays, and its end unless a new one is given."""
+    """Without a new refresh token the old one and its end stay, unless a new end is given."""
     await rows.renewed(KEY, "refresh-1", given(2, refresh=False))
     row = await rows.get(KEY)
     assert (row.access_token, row.refresh_token, row.refresh_until) == (

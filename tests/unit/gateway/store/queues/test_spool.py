@@ -1,4 +1,4 @@
-"""The spool: durable before it returns, claimed by one worker at a time, finished once."""
+"""Tests of the spool: durable on return, claimed by one worker at a time, finished once."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, register, tm
 
 
 async def test_an_envelope_comes_back_as_it_was(spool):
-    """Every fact of the transport is stored, such as a null sender and an unknown one."""
+    """Every fact of the transport is stored, such as a null and an unknown sender."""
     envelopes = [
         replace(ENVELOPE, sender=""),
         replace(ENVELOPE, sender=None, source="replay", automation=False),
@@ -213,7 +213,7 @@ async def test_a_mail_that_fails_twice_is_held(spool, register):
 
 
 async def test_a_mail_that_was_put_off_has_lost_nothing(spool):
-    """A mail put off is free at once and the try is not counted."""
+    """A deferred mail is free at once, and the attempt is not counted."""
     [number] = await spool.put([mail(b"a")])
     for _ in range(5):
         [claimed] = await spool.claim("n", 9, 60, NOW)
@@ -260,9 +260,7 @@ async def decide(spool, mail_id, state, reason=None, *, released=False) -> None:
 
 
 async def test_a_person_gives_a_mail_another_chance_or_none(spool, register):
-    """Retry, release and discard change held and quarantined mail only; a done one refuses with its
-    state.
-    """
+    """Retry, release and discard change held and quarantined mail only, and name the state."""
     held, kept, finished = await spool.put([mail(b"a"), mail(b"b"), mail(b"c")])
     await done(
         spool, became(held, "held"), became(kept, "quarantined", reason="spam"), became(finished)

@@ -1,4 +1,4 @@
-"""Wake-ups, within a process and between daemons."""
+"""Tests of wake-ups, within a process and between daemons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the column types guarantee, for any value in a mail."""
+"""Tests of the column types, with any value that a mail may contain."""
 
 from __future__ import annotations
 

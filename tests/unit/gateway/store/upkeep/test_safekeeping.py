@@ -1,4 +1,4 @@
-"""Copy, backup and check: nothing is lost, and every kind of damage is found."""
+"""Tests of copy, backup and check: nothing is lost, and every kind of damage is found."""
 
 from __future__ import annotations
 
@@ -399,9 +399,7 @@ async def test_the_commands_do_it_all_and_say_so(desk, other_url, tmp_path):
 
 
 async def test_an_old_database_is_upgraded_by_command_only(database_url, tmp_path):
-    """An empty PostgreSQL database exits 78 until upgraded; an SQLite file is created by any
-    command.
-    """
+    """An empty PostgreSQL database exits 78 until upgraded; SQLite is created by any command."""
     first = await asyncio.to_thread(
         command, database_url, f"file://{tmp_path}/b", "backup", str(tmp_path / "x.db")
     )
