@@ -1,4 +1,4 @@
-"""What every test may ask for: programs, real databases, ports, a clock that obeys.
+"""Fixtures for all tests: programs, real databases, ports, a clock that tests set.
 
 A test that needs a program is marked ``@pytest.mark.needs("postfix")`` or calls the ``require``
 fixture. Where the program is missing, the test is skipped and listed at the end with its reason;
@@ -147,8 +147,8 @@ _given_ports: set[int] = set()
 def port_range(worker: str, workers: int) -> range:
     """Return the ports that a worker of pytest-xdist ("gw0", "gw1", ...; "" for none) may give.
 
-    They lie below those that Linux gives to connections and to servers that ask for any port, so
-    that nobody takes one before its user does; no two workers share one.
+    They are below the ephemeral ports of Linux, so that nothing else takes one before its user
+    does; no two workers share one.
     """
     size = 22_000 // workers
     first = 10_000 + size * int(worker.removeprefix("gw") or 0)
@@ -347,10 +347,10 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
 def built_database(
     database_kind: str, tmp_path: Path, templates: Templates, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[Callable[[str], None]], str]]:
-    """``built_database(upgrade)`` returns the address of a fresh database prepared by
-    ``upgrade(url)``, which runs once a session and database.
+    """Return a function that gives the address of a fresh database prepared by ``upgrade(url)``.
 
-    ``upgrade`` is a plain function of a module: it is the key under which the template is kept.
+    ``upgrade`` runs once a session and database kind. It must be a function of a module, since it
+    is the key of the template.
     """
     names: list[str] = []
 

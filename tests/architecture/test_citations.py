@@ -1,6 +1,6 @@
-"""Citations of the specification, of decisions, files and pages name something that exists.
+"""Tests that citations of the specification, decisions, files and pages name existing things.
 
-One form of citation: ``behaviour.md E38`` (a row), ``behaviour.md 2.1`` (a section),
+Forms of citation: ``behaviour.md E38`` (a row), ``behaviour.md 2.1`` (a section),
 ``reliability.md 26`` (an item of its section 1), ``reliability.md section 3``. A row, scenario or
 section of behaviour.md may be cited without the name of the page: E38, scenario 12, section 5.
 """

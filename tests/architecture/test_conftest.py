@@ -90,7 +90,7 @@ def test_that_runs():
 @pytest.mark.parametrize(
     ("require_all", "code"), [("", 0), ("1", 1)], ids=["a user's machine", "CI"]
 )
-def test_what_could_not_run_is_said(tmp_path, require_all, code):
+def test_skipped_tests_are_listed(tmp_path, require_all, code):
     """A missing program is listed with its reason; if all are required, the run fails."""
     shutil.copy(Path(__file__).parents[1] / "conftest.py", tmp_path)
     (tmp_path / "test_needy.py").write_text(NEEDY)

@@ -29,10 +29,9 @@ def test_no_two_classes_share_a_name() -> None:
 
 
 def spoken(path: Path) -> list[tuple[int, str]]:
-    """Return what a module says to people: docstrings, comments, and its other strings.
+    """Return the text of a module that people read: docstrings, comments, and other strings.
 
-    Strings of gateway/reading are patterns for mail in all languages, and those of the tests are
-    mail: both are left out.
+    The other strings of gateway/reading (patterns for mail) and of tests (mail) are left out.
     """
     texts = list(prose(path))
     if not place(path).startswith(("gateway/reading/", "tests/")):

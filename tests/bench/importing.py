@@ -1,5 +1,4 @@
-"""``make bench``, part 3: the mails of part 1 imported as a Maildir by ``replay``; no assertions.
-"""
+"""``make bench``, part 3: the mails of part 1 imported as a Maildir by ``replay``."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""``make bench``, second part: from the end of a mail to its committed ticket under light load, and
-what an idle daemon costs.
+"""``make bench``, part 2: time from a mail to its ticket under light load; cost of an idle daemon.
 
-One small mail every 100 ms; the time runs from the moment its last byte was sent until a reader of
-the database sees its ticket. Idle: CPU over some seconds and the proportional memory of all its
-processes. Nothing is asserted.
+One small mail is sent every 100 ms; the time is from its last byte until a reader of the database
+sees its ticket. Idle: CPU over some seconds, and proportional memory of all processes. Nothing is
+asserted.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""A load generator for SMTP servers, as cheap as Python can be: one forked process a session,
-blocking sockets, a new connection for each mail.
+"""A cheap load generator for SMTP: a forked process a session, a new connection for each mail.
 
 ``load.py HOST PORT FOLDER`` sends all .eml files of a folder and prints one line of JSON. Each 250
 after the end of a mail is written to the audit log (``number TAB seconds TAB file TAB reply``)
-before the next mail is sent, so that what was acknowledged is known outside the server, also after
-it was killed. A mail that fails is not tried again unless ``retry`` is set.
+before the next mail is sent, so that the acknowledged mails are known even after the server was
+killed. A mail that fails is not retried unless ``retry`` is set.
 """
 
 from __future__ import annotations
@@ -124,11 +123,10 @@ def _session(
 def run(
     job: Job, mails: Sequence[tuple[str, bytes]], *, sessions: int, total: int, audit: Path
 ) -> dict[str, float]:
-    """Send ``total`` mails, taken in turn from ``mails`` (name, prepared bytes), over ``sessions``
-    at once; return the figures.
+    """Send ``total`` mails, in turn from ``mails`` (name, bytes), in ``sessions``; return figures.
 
-    ``audit`` gets a line for each mail that was acknowledged, the file beside it with ``.trouble``
-    one for each that was not.
+    ``audit`` gets a line for each acknowledged mail, the file beside it with ``.trouble`` one for
+    each other mail.
     """
     numbers, feed = os.pipe()
     log = os.open(audit, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)

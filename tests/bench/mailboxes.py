@@ -1,11 +1,10 @@
-"""``make bench``: mails a second from a Dovecot mailbox to the committed ticket, beside mbsync
-copying the same mailbox to a Maildir, in one run.
+"""``make bench``: mails a second from a Dovecot mailbox to tickets, compared with mbsync.
 
 ``mailboxes.py [WORKLOAD] [--rounds N] [--mails N] [--large N]`` alternates the two, prints a line a
 round and the median ratio; nothing is asserted. Both begin with everything in the page cache. Our
-clock stops when the last mail is in its ticket (SQLite with synchronous FULL), mbsync's when it
-ends, which syncs each file. Afterwards: how long connecting to a mailbox of ``--large`` mails takes
-until it is known that nothing in it is new.
+time ends when the last mail is in its ticket (SQLite with synchronous FULL), that of mbsync when
+it ends (it copies to a Maildir and syncs each file). Then follows the time that a daemon needs to
+find nothing new in a mailbox of ``--large`` known mails.
 """
 
 from __future__ import annotations

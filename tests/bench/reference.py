@@ -1,9 +1,7 @@
-"""A real Postfix of our own that delivers to a Maildir: the measure that every speed figure is
-taken beside.
+"""A real Postfix that delivers to a Maildir, with which all speed figures are compared.
 
-It runs from a temporary folder with a configuration of its own on a free loopback port; it needs
-root, as Postfix's master does. What can go wrong: no Postfix on the machine, or no root;
-:func:`why_not` says so in a sentence.
+It runs in a temporary folder with its own configuration on a free loopback port, and needs root.
+Without Postfix or root :func:`why_not` returns the reason.
 """
 
 from __future__ import annotations

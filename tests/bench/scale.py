@@ -1,5 +1,4 @@
-"""``make bench-scale``: what a mail costs with a million stored messages, beside ten thousand, in
-one run.
+"""``make bench-scale``: the cost of a mail with a million stored messages and with ten thousand.
 
 Two databases are seeded with small messages by SQL (three a conversation, indexed for search like
 real ones). Then the same new mails and replies go through ``replay`` into a copy of each, in turn;

@@ -1,10 +1,9 @@
-"""``make bench``: mails a second from the SMTP socket to the committed ticket, beside Postfix to a
-Maildir with the same mails, in one run.
+"""``make bench``: mails a second from the SMTP socket to tickets, compared with Postfix.
 
 ``throughput.py [WORKLOAD] [--rounds N]`` alternates the two, prints a line a round and the median
-ratio; nothing is asserted. WORKLOAD is a folder of .eml files addressed in any way: all go to
-support@localhost, 20 sessions, one connection a mail. The clock stops when the last mail is in its
-ticket (committed, SQLite with synchronous FULL), or when the last file is in the Maildir.
+ratio; nothing is asserted. WORKLOAD is a folder of .eml files with any addresses: all are sent to
+support@localhost, 20 sessions, one connection a mail. The time ends when the last mail is in its
+ticket (committed, SQLite with synchronous FULL), or in the Maildir of Postfix.
 """
 
 from __future__ import annotations

@@ -1,11 +1,10 @@
-"""``make bench-workflows``: what waiting costs. Finding what is due among 100,000 that wait beside
-100, and mail while 1,000 tickets are moved at once.
+"""``make bench-workflows``: cost of finding due work, and of mail while many tickets are moved.
 
-``workflows.py [--url FEW MANY] [--waiting N] [--moved N]``. The first half works on a fresh
-database (``--url``: two empty ones of PostgreSQL; default SQLite in a temporary folder) filled by
-multi-row statements: medians in milliseconds and their ratio. The second half is a real daemon on
-SQLite with a smarthost: 1,000 tickets go into a status that mails and then waits, by one command,
-while a mail comes every 100 ms. Printed, nothing is asserted.
+``workflows.py [--url FEW MANY] [--waiting N] [--moved N]``. The first half finds due
+work among 100,000 waiting runs and among 100, in fresh databases (``--url``: two empty ones of
+PostgreSQL; default SQLite): medians in milliseconds and their ratio. The second half is a daemon
+on SQLite with a smarthost: one command moves 1,000 tickets into a status that mails and waits,
+while a mail arrives every 100 ms. Figures are printed, nothing is asserted.
 """
 
 from __future__ import annotations

@@ -237,11 +237,10 @@ def make_daemon(tmp_path: Path, free_ports: Callable[[], int]) -> Iterator[Calla
 
 @dataclass(slots=True)
 class Strace:
-    """strace attached to a process and its threads: it sees the system calls named, and makes them
-    fail or kills the process in them.
+    """An attached strace that logs system calls of a process, lets them fail, or kills in them.
 
-    Counters (``when``) are those of each thread and begin at the moment of attaching. Processes the
-    daemon started earlier are left alone.
+    Counters (``when``) are per thread and begin at the moment of attaching. Processes that the
+    daemon started earlier are not traced.
     """
 
     traced: subprocess.Popen[bytes]

@@ -35,7 +35,7 @@ def big(daemon: Daemon, size: int) -> str:
         return dialog.finish(letter("big", size // len("Line of big.\r\n")))
 
 
-def test_what_is_refused_in_a_dialog_leaves_nothing(make_daemon: Callable[..., Daemon]) -> None:
+def test_refused_dialogs_store_nothing(make_daemon: Callable[..., Daemon]) -> None:
     """Unknown recipients and too large mail are refused; an empty mail is accepted."""
     daemon = make_daemon(LIMITS__MESSAGE_BYTES=str(MIB))
     daemon.start()
@@ -61,7 +61,7 @@ def test_what_is_refused_in_a_dialog_leaves_nothing(make_daemon: Callable[..., D
     assert {mail.state for mail in daemon.mails()} <= {"done", "ignored"}
 
 
-def test_a_wrong_configuration_is_told_whole(
+def test_all_problems_of_a_configuration_are_reported(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
     """``serve`` lists all problems of its configuration and ends with 78; ``deliver`` with 75."""
@@ -79,7 +79,7 @@ def test_a_wrong_configuration_is_told_whole(
     assert not (daemon.folder / "var").exists()
 
 
-def test_a_file_that_cannot_be_read_stops_no_other(
+def test_an_unreadable_file_does_not_stop_the_others(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
     """``replay`` names unreadable files and ends with 65 after all others; ``inspect`` with 0."""
@@ -120,7 +120,7 @@ def gone(group: int) -> bool:
     return False
 
 
-def test_a_port_that_is_taken_is_told(make_daemon: Callable[..., Daemon]) -> None:
+def test_a_taken_port_is_reported(make_daemon: Callable[..., Daemon]) -> None:
     """A second server on an address ends with 75 and its name, and leaves no process."""
     daemon = make_daemon()
     with closing(socket.create_server(("127.0.0.1", daemon.port))):
@@ -136,7 +136,7 @@ def test_a_port_that_is_taken_is_told(make_daemon: Callable[..., Daemon]) -> Non
     until(lambda: gone(group))
 
 
-def test_old_tables_are_left_alone(make_daemon: Callable[..., Daemon]) -> None:
+def test_tables_of_another_version_are_not_touched(make_daemon: Callable[..., Daemon]) -> None:
     """With tables of another version the daemon ends with 78, ``deliver`` with 75; no change."""
     daemon = make_daemon()
     assert daemon.run("deliver", stdin=letter("kept")).returncode == 0
@@ -150,7 +150,7 @@ def test_old_tables_are_left_alone(make_daemon: Callable[..., Daemon]) -> None:
     assert [mail.raw for mail in daemon.mails()] == [letter("kept")]
 
 
-def test_what_deliver_cannot_store_is_not_accepted(
+def test_deliver_accepts_stored_mail_only(
     make_daemon: Callable[..., Daemon], free_port: int
 ) -> None:
     """``deliver`` ends with 0 only for a stored mail: 65 if unfit, 75 without a database."""

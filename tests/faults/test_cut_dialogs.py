@@ -103,9 +103,7 @@ def test_a_dialog_that_is_cut_anywhere_stores_nothing(make_daemon: Callable[...,
     cut_everywhere(make_daemon(), 1)
 
 
-def test_clients_that_stand_still_keep_nobody_from_delivering(
-    make_daemon: Callable[..., Daemon],
-) -> None:
+def test_stalled_clients_do_not_block_others(make_daemon: Callable[..., Daemon]) -> None:
     """While sixty clients stop in their dialogs, another delivers at once; theirs is not stored."""
     daemon = make_daemon("ingress")
     daemon.start()

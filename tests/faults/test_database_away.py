@@ -113,7 +113,7 @@ def test_postgresql_goes_and_comes_back_again_and_again(
     print(f"3000 mails, {clients.again} tries refused or cut off")
 
 
-async def test_the_hints_of_other_daemons_are_asked_for_again_and_again() -> None:
+async def test_the_listening_service_survives_failed_connections() -> None:
     """Failed connections of the listening service never end the daemon."""
     many = asyncio.Event()
     tries = 0
@@ -143,9 +143,7 @@ async def test_the_hints_of_other_daemons_are_asked_for_again_and_again() -> Non
     await database.close()
 
 
-def test_a_locked_sqlite_file_is_waited_for_and_then_refused(
-    make_daemon: Callable[..., Daemon],
-) -> None:
+def test_a_locked_sqlite_file_gives_451_after_a_wait(make_daemon: Callable[..., Daemon]) -> None:
     """With a locked SQLite file a mail gets 451 after the wait; the next one is accepted."""
     daemon = make_daemon("ingress")
     daemon.start()

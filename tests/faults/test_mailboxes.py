@@ -172,7 +172,7 @@ def test_kill_while_mail_arrives_and_is_moved_in_the_long_run(
 # ---- what stands in the configuration
 
 
-def test_a_mailbox_of_no_channel_is_told_at_the_start(
+def test_a_mailbox_without_channel_is_reported_at_the_start(
     make_daemon: Callable[..., Daemon], server: Dovecot
 ) -> None:
     """A mailbox whose channel does not exist is reported at the start; the daemon runs."""
@@ -404,7 +404,7 @@ def asked(port: int, path: str) -> str:
         return str(answer.read().decode())
 
 
-def test_a_refused_mailbox_is_loud(
+def test_a_refused_mailbox_is_reported_everywhere(
     make_daemon: Callable[..., Daemon], server: Dovecot, free_port: int
 ) -> None:
     """A wrong password shows in health, metrics, channel list and log; SMTP goes on."""

@@ -1,9 +1,8 @@
-"""The daemon dies between any two steps of answering, waiting and bouncing: nothing that goes out
-is lost, and only counted mails are doubled.
+"""Tests of kills between steps of outgoing mail: nothing is lost, doubled mails are counted.
 
 A customer writes and gets a receipt, an agent answers by a command, the customer answers, waits out
 a delay, and is written to. The server refuses some addresses for good, some bounce the agent's
-mail. All the while the daemon is killed at random moments (reliability.md 26, section 3).
+mail. Meanwhile the daemon is killed at random moments (reliability.md 26, section 3).
 """
 
 from __future__ import annotations
@@ -416,14 +415,14 @@ def in_the_store(daemon: Daemon, traffic: Traffic) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_nothing_on_its_way_out_is_lost(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+def test_no_outgoing_mail_is_lost(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
     """After eight kills every accepted mail, answer and receipt is there; doubles are fewer."""
     killed_while_answering(make_daemon, tmp_path, total=12, kills=8, seed=20261125)
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
-def test_nothing_on_its_way_out_is_lost_in_the_long_run(
+def test_no_outgoing_mail_is_lost_in_the_long_run(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
     """The same with two hundred and forty conversations and a hundred kills."""

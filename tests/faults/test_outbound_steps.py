@@ -1,9 +1,8 @@
-"""A process that dies before or after any commit on the way of a mail out loses nothing; a mail is
-sent twice only if the server had it and that was not recorded.
+"""Tests of a kill at each commit of outgoing mail: only accepted, unrecorded mail is sent twice.
 
-A run through two tickets (receipt, answer, delay, scheduled mail, refusal, notification to the
-agent) is repeated; each time the process dies at another transaction, before it commits or directly
-after. Then two agendas do the same work at once (reliability.md section 3, logical edges and two
+A fixed course of two tickets (receipt, answer, delay, scheduled mail, refusal, notification to the
+agent) is repeated; each time the process dies at another transaction, directly before or after its
+commit. Then two agendas do the same work at once (reliability.md section 3, logical edges and two
 nodes).
 """
 
@@ -235,13 +234,17 @@ async def died_everywhere(templates: Templates, folder: Path, step: int) -> None
     )
 
 
-async def test_dead_at_a_commit_on_the_way_out(templates: Templates, tmp_path: Path) -> None:
+async def test_a_kill_at_a_commit_loses_no_outgoing_mail(
+    templates: Templates, tmp_path: Path
+) -> None:
     """After a kill at each third transaction the same mails arrive; doubled only if unrecorded."""
     await died_everywhere(templates, tmp_path, 3)
 
 
 @pytest.mark.sweep
-async def test_dead_at_every_commit_on_the_way_out(templates: Templates, tmp_path: Path) -> None:
+async def test_a_kill_at_every_commit_loses_no_outgoing_mail(
+    templates: Templates, tmp_path: Path
+) -> None:
     """The same at each transaction."""
     await died_everywhere(templates, tmp_path, 1)
 
@@ -292,7 +295,7 @@ class Cancelling(list[Received]):
             self.happens()
 
 
-async def test_two_daemons_run_what_is_due(postgres: Postgres, templates: Templates) -> None:
+async def test_two_daemons_execute_due_runs_once(postgres: Postgres, templates: Templates) -> None:
     """Two agendas and outboxes execute two hundred due runs: each mail arrives once."""
     url = postgres.url(templates.postgresql(upgrade, postgres))
     clock = Clock(START)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 60.0  # reliability.md 30
 
 
-def test_sigterm_finishes_what_is_in_hand(make_daemon: Callable[..., Daemon]) -> None:
+def test_sigterm_finishes_mail_under_way(make_daemon: Callable[..., Daemon]) -> None:
     """Mail in DATA or in its commit gets 250, idle clients 421, new ones nothing; exit code 0."""
     daemon = make_daemon("ingress")
     daemon.start()
@@ -99,9 +99,7 @@ def claimed_and_killed(daemon: Daemon, ledger: Ledger) -> None:
     daemon.kill()
 
 
-def test_what_a_killed_daemon_had_claimed_is_taken_at_once(
-    make_daemon: Callable[..., Daemon],
-) -> None:
+def test_claims_of_a_killed_daemon_are_taken_at_once(make_daemon: Callable[..., Daemon]) -> None:
     """A new daemon on the same machine does not wait for a dead daemon's lease."""
     daemon, ledger = make_daemon(), Ledger()
     claimed_and_killed(daemon, ledger)
@@ -119,7 +117,7 @@ def test_what_a_killed_daemon_had_claimed_is_taken_at_once(
         pytest.param("tries = 2", id="crashed twice", marks=pytest.mark.sweep),
     ],
 )
-def test_what_may_be_in_other_hands_is_taken_when_its_lease_is_over(
+def test_claims_of_unknown_processes_wait_for_their_lease(
     make_daemon: Callable[..., Daemon], disguise: str
 ) -> None:
     """Mail claimed on another machine, or twice by dead daemons, waits for its lease alone."""

@@ -101,8 +101,7 @@ class Dialog:
 
 
 def send(port: int, data: bytes, about_to_end: Callable[[], None] = lambda: None) -> str:
-    """Deliver one mail over a connection of its own; return the reply that decided, LOST if the
-    connection was lost or refused.
+    """Deliver a mail by its own connection; return the deciding reply, LOST without connection.
 
     ``about_to_end`` is called before the mail and its end of data are sent.
     """

@@ -252,7 +252,7 @@ async def test_refusals_reach_the_sender(postfix, open_desk):
 
 
 @pytest.mark.parametrize("server", ["smtp", "lmtp"])
-async def test_what_we_cannot_store_stays_with_the_mta(postfix, open_desk, server):
+async def test_mail_that_cannot_be_stored_stays_with_the_mta(postfix, open_desk, server):
     """While the store is away Postfix keeps the mail; it arrives once at the next attempt."""
     desk = await open_desk() if server == "smtp" else await open_desk(server=LmtpServer)
     desk.spool.errors.append(StoreUnavailable("away"))

@@ -44,7 +44,7 @@ def wheel(tmp_path_factory) -> Path:
     return built
 
 
-def test_the_wheel_holds_the_three_packages_and_their_data(wheel):
+def test_the_wheel_contains_the_three_packages_and_their_data(wheel):
     """Code, data, licence and the console script are in it; tests and documents are not."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())

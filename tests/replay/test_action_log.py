@@ -25,7 +25,7 @@ async def kept(office: Office, days: int) -> None:
     await office.run()
 
 
-async def test_the_log_goes_back_so_many_days(office: Office):
+async def test_old_log_entries_are_deleted(office: Office):
     """3.7: entries of ended runs are deleted after ninety days and not earlier; 0 keeps them."""
     await office.workflow("New", [tag("a")])
     await by_hand(office)
@@ -42,7 +42,7 @@ async def test_the_log_goes_back_so_many_days(office: Office):
     assert [each.state for each in await office.enrolments("New")] == ["DONE"]
 
 
-async def test_the_log_is_looked_through_once_an_hour(office: Office):
+async def test_the_log_is_checked_once_an_hour(office: Office):
     """3.7: entries that become too old later are deleted at the next hourly check."""
     await office.workflow("New", [tag("a")])
     await by_hand(office)
@@ -55,7 +55,7 @@ async def test_the_log_is_looked_through_once_an_hour(office: Office):
     assert await outcomes(office, "New") == []
 
 
-async def test_what_a_run_that_goes_on_has_done_is_never_forgotten(office: Office):
+async def test_the_log_of_an_active_run_is_kept(office: Office):
     """3.3: the log of a run is kept while the run lasts, and expires after that like the rest."""
     await office.workflow("New", [tag("a"), wait("200d"), tag("b")])
     await by_hand(office)
@@ -71,9 +71,7 @@ async def test_what_a_run_that_goes_on_has_done_is_never_forgotten(office: Offic
     assert await outcomes(office, "New") == ["OK"]
 
 
-async def test_more_than_one_helping_is_forgotten_at_once(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-):
+async def test_a_long_log_is_emptied_in_one_pass(office: Office, monkeypatch: pytest.MonkeyPatch):
     """3.7: a very long log is emptied in one pass, in several transactions."""
     monkeypatch.setattr("gateway.agenda.worker.FORGOTTEN_AT_ONCE", 2)
     await office.workflow("New", [tag(each) for each in "abcde"])
@@ -84,7 +82,7 @@ async def test_more_than_one_helping_is_forgotten_at_once(
     assert await outcomes(office, "New") == []
 
 
-async def test_the_log_is_asked_by_ticket_action_outcome_and_time(office: Office):
+async def test_the_log_is_filtered_by_ticket_action_outcome_and_time(office: Office):
     """3.7: each filter works alone and together with the others."""
     await office.workflow("New", [tag("a"), tag("b")])
     begin = office.clock.now()

@@ -150,7 +150,7 @@ MOMENT = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)  # a Sunday, 11:00 in Amsterd
         "-".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else ""
     ),
 )
-async def test_delays_end_when_they_say(office: Office, delay: dict[str, str], due: datetime):
+async def test_delays_end_at_their_time(office: Office, delay: dict[str, str], due: datetime):
     """3.3: each kind of delay ends in the account's zone; dates in the past end at once."""
     await office.workflow("New", [{"id": "wait", "kind": "delay", **delay}, tag("after")])
     await by_hand(office)
@@ -166,7 +166,7 @@ async def test_delays_end_when_they_say(office: Office, delay: dict[str, str], d
     assert await tags(office) == ["after"]
 
 
-async def test_a_reply_before_the_turn_ends_the_wait_and_nothing_else_does(office: Office):
+async def test_only_a_reply_ends_the_wait_before_its_step(office: Office):
     """3.1: a reply before the next agenda run ends the wait; a forward or supplier does not."""
     await office.mail(ANN)
     await office.workflow(
@@ -204,7 +204,7 @@ async def test_a_reply_before_the_turn_ends_the_wait_and_nothing_else_does(offic
     assert await tags(office) == ["heard"]
 
 
-async def test_the_turn_after_the_reply_finds_the_wait_over(office: Office):
+async def test_a_reply_before_the_first_step_ends_the_wait(office: Office):
     """3.1, 3.7: a reply before the first agenda run counts; the log shows why the delay ended."""
     await office.mail(ANN)
     await office.workflow(

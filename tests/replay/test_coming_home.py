@@ -399,7 +399,7 @@ async def test_a_bounce_of_a_notice_to_a_user_makes_no_mail(office: Office):
     ) == (True, False, 1)
 
 
-async def test_o12_an_answer_counts_although_a_report_came(office: Office):
+async def test_o12_an_answer_counts_despite_a_report(office: Office):
     """O12: an answer to a mail that was reported as failed is processed as usual."""
     [sent] = await answered(office)
     await returned(office, report([recipient("ann@example.org")]), sent.sender)

@@ -51,7 +51,7 @@ async def versions(office: Office, status: str = "New") -> list[tuple[int, str |
         ]
 
 
-async def test_85_a_longer_delay_counts_from_when_the_ticket_entered(office: Office):
+async def test_85_a_longer_delay_counts_from_the_entry(office: Office):
     """Scenario 85, 3.4: one day becomes two; the ticket goes on two days after it entered."""
     await started(office, [wait("1d"), tag("x")])
     entered = office.clock.now()
@@ -78,7 +78,7 @@ async def test_a_shorter_delay_keeps_its_first_due_time(office: Office):
     assert await tags(office, 1) == ["x"]
 
 
-async def test_87_a_deleted_delay_is_waited_out_by_who_is_in_it(office: Office):
+async def test_87_a_waiting_ticket_waits_out_a_deleted_delay(office: Office):
     """Scenario 87, 3.4: a waiting ticket goes on at its original time; later ones do not wait."""
     await started(office, [tag("a"), wait("2d"), tag("x")])
     saved = await office.editor().delete("Support", "New", "wait", following=False)
@@ -111,7 +111,7 @@ async def test_88_this_and_all_following(office: Office):
     assert (await tags(office, 1), await tags(office, 2)) == (["one"], ["one"])
 
 
-async def test_another_config_is_used_by_who_waits_before_it(office: Office):
+async def test_another_config_is_used_by_tickets_before_it(office: Office):
     """3.4: tickets before the action use the new values; tickets past it are not touched."""
     await started(office, [wait("1d"), tag("x"), wait("1d", "more"), tag("y")])
     await by_hand(office)
@@ -123,7 +123,7 @@ async def test_another_config_is_used_by_who_waits_before_it(office: Office):
     assert (await tags(office, 1), await tags(office, 3)) == (["x", "y"], ["changed"])
 
 
-async def test_an_inserted_action_runs_for_who_waits_before_it(office: Office):
+async def test_an_inserted_action_runs_for_tickets_before_it(office: Office):
     """3.4: tickets past the place never run it; no ticket runs anything twice."""
     await started(office, [wait("1d"), tag("x"), wait("1d", "more"), tag("y")])
     await office.later(days=1)
@@ -332,7 +332,7 @@ async def test_a_status_change_names_its_rule(office: Office):
     )
 
 
-async def test_every_problem_of_a_plan_is_told_at_once(office: Office):
+async def test_every_problem_of_an_import_is_reported_at_once(office: Office):
     """interfaces.md 2.4: one message names every problem of all workflows; nothing changes."""
     plans = [
         WorkflowPlan(

@@ -32,7 +32,7 @@ async def test_82_a_workflow_that_is_off_enrols_nobody(office: Office):
     assert (await office.enrolments("New"), office.sink.taken) == ([], [])
 
 
-async def test_98_switching_on_asks_before_it_enrols_who_is_there(office: Office):
+async def test_98_switching_on_enrols_present_tickets_on_request_only(office: Office):
     """Scenario 98: tickets already there stay out; --enroll-existing enrols the eligible ones."""
     for _ in range(11):
         await by_hand(office, "Waiting on us")
@@ -61,7 +61,7 @@ async def test_94_chat_stays_out_until_the_source_filter_says_otherwise(office: 
 
 
 @pytest.mark.parametrize("how", ["mail", "user", "api", "B", "S9", "workflow", "A"])
-async def test_whoever_moves_a_ticket_enrols_it_in_the_same_transaction(office: Office, how: str):
+async def test_any_move_enrols_in_the_same_transaction(office: Office, how: str):
     """3.2, 3.3: creating a ticket in the status, or moving it there, enrols it at once."""
     target = {
         "mail": "New",

@@ -443,7 +443,7 @@ async def test_e21_the_receipt_goes_to_the_original_sender(
     assert len(office.received("carl@supplier.example")) == (told != AGENT)
 
 
-async def test_a_forward_gives_no_key_away(office: Office):
+async def test_a_forward_reveals_no_reply_address(office: Office):
     """Our signed address is removed from the text and attachments that a third party gets."""
     await office.mail(ANN)
     await office.reply(1)

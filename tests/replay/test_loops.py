@@ -130,7 +130,7 @@ async def test_a_desk_that_starts_because_we_wrote(
     assert len([each for each in arrived if each.mail["Auto-Submitted"]]) <= 3
 
 
-async def test_a_slow_desk_is_stopped_by_the_day(office: Office):
+async def test_a_slow_desk_is_stopped_by_the_daily_cap(office: Office):
     """behaviour.md 3.3: one answer each half hour passes the hourly cap; ten a day is the limit."""
     await busy(office)
     arrived = await play(office, in_a_new_mail({}), minutes=30)
@@ -179,7 +179,7 @@ async def test_a_vacation_responder(office: Office, marks: dict[str, str], close
     assert len(await office.world.tickets()) == 1
 
 
-async def test_reports_and_our_mail_do_not_play_ping_pong(office: Office):
+async def test_reports_about_our_mail_are_not_answered(office: Office):
     """reliability.md 22: each mail of ours is answered by a report; we answer none of them."""
     await busy(office)
     await office.user()
@@ -214,7 +214,7 @@ async def test_our_own_mail_comes_back_as_it_was(office: Office):
     assert (len(arrived), len(await office.world.tickets()), await moves(office)) == (1, 1, [])
 
 
-async def test_a_relay_that_renames_our_mail_is_known_by_its_mark(office: Office):
+async def test_our_mail_is_recognised_by_its_loop_header(office: Office):
     """2.1, step 2: our loop header is recognised under another Message-ID and another From."""
     await busy(office)
 

@@ -37,7 +37,7 @@ async def test_27_o01_an_agents_reply_moves_to_the_target_of_a(office: Office):
     assert "> It burns." in arrived.text
 
 
-async def test_the_answer_comes_home(office: Office):
+async def test_the_answer_moves_the_ticket(office: Office):
     """The customer's reply is on the ticket's thread and moves the ticket (trigger B)."""
     await office.mail(ANN)
     await office.reply(1)
@@ -181,7 +181,7 @@ async def test_38_o11_a_cancelled_reply_never_happened(office: Office):
     )
 
 
-async def test_o11_a_scheduled_mail_to_a_ticket_that_is_gone_fails_where_it_is_seen(office: Office):
+async def test_o11_a_scheduled_mail_to_a_deleted_ticket_fails_visibly(office: Office):
     """O11: if the ticket is in the trash by then, the mail fails with that reason."""
     await office.mail(ANN)
     await office.person().reply(
@@ -409,7 +409,7 @@ async def test_76_the_receipt_is_one_automatic_mail_in_the_thread(office: Office
     assert await office.status(1) == "New"
 
 
-async def test_what_a_person_does_about_mail_stands_on_the_ticket(office: Office):
+async def test_acts_on_outgoing_mail_are_in_the_history(office: Office):
     """Outbox cancel and retry are in the history; the flag goes once no delivery has failed."""
     await office.user()
     await office.mail(ANN)

@@ -77,7 +77,7 @@ async def test_a_pass_for_one_of_several_authors_proves_nothing(world: World) ->
     assert [address for address, proven in known if proven] == []
 
 
-async def test_a_good_twin_in_the_same_batch_is_taken_once(world: World) -> None:
+async def test_a_good_copy_in_the_same_batch_is_processed_once(world: World) -> None:
     """INV14, E33: a quarantined copy does not block the good one; later copies are duplicates."""
     results = f"Authentication-Results: {TRUSTED}; dmarc="
     await world.mail(mail("ann@example.org", "a1", results + "pass"))

@@ -87,7 +87,7 @@ async def test_a_conversation_is_one_thread_on_both_sides(
 
 
 @pytest.mark.parametrize("bare", [False, True], ids=["marked", "unmarked"])
-async def test_two_desks_that_acknowledge_each_other_fall_silent(
+async def test_two_desks_that_acknowledge_each_other_stop(
     office: Office, sandbox, clock: Clock, tmp_path: Path, bare: bool
 ):
     """Two desks that acknowledge everything stop after three mails each, marked or not."""

@@ -99,7 +99,7 @@ async def test_the_daemon_goes_on_after_a_failing_mail(world: World) -> None:
     assert await states(world, [*ids, *later]) == ["held", "done", "done"]
 
 
-async def test_a_mail_that_another_daemon_finished_puts_the_batch_off(
+async def test_a_mail_finished_elsewhere_defers_its_batch(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A batch whose lease was lost makes no second ticket, holds no mail, and is done next time."""

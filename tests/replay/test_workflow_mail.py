@@ -53,7 +53,7 @@ async def test_33_o08_a_workflows_mail_moves_nothing_where_a_users_would(office:
     assert await office.world.rows("ticket", "first_response_at") == [(None,)]
 
 
-async def test_77_a_ticket_that_comes_back_is_not_received_again(office: Office):
+async def test_77_a_reopened_ticket_is_not_acknowledged_again(office: Office):
     """Scenario 77: reopened to New, the mail is sent again only with re-enrol on."""
     await office.switch_on("New")
     number = await by_hand(office)
@@ -69,7 +69,7 @@ async def test_77_a_ticket_that_comes_back_is_not_received_again(office: Office)
     assert (len(office.sink.taken), await states(office, "New")) == (2, ["DONE", "DONE"])
 
 
-async def test_79_closed_by_whatever_tells_the_requester_once(office: Office):
+async def test_79_any_close_tells_the_requester_once(office: Office):
     """Scenario 79: by B, a workflow, in bulk or a user: one mail, and none for a second close."""
     from gateway.desk.pipelines import PipelineDesk
     from gateway.store.setup.pipelines import SWITCHES
@@ -161,7 +161,7 @@ async def test_a_notification_for_nobody_is_skipped(office: Office):
     assert (await office.runs("New"), office.sink.taken) == ([("tell", "SKIPPED_NO_RECIPIENT")], [])
 
 
-async def test_81_what_is_not_transactional_needs_consent(office: Office):
+async def test_81_mail_that_is_not_transactional_needs_consent(office: Office):
     """Scenario 81: without consent it is skipped and logged; the acknowledgement needs none."""
     from gateway.desk.people import PeopleDesk
 
@@ -342,7 +342,7 @@ async def test_a_ticket_without_requester_is_skipped(office: Office):
     assert await office.runs("New") == [("receipt", "SKIPPED_NO_RECIPIENT")]
 
 
-async def test_section_5_a_receipt_that_another_workflow_led_to_is_short_as_well(office: Office):
+async def test_section_5_a_receipt_after_a_workflows_move_is_short_too(office: Office):
     """Section 5: an unverified stranger's mail is not quoted, also after a workflow's move."""
     await office.workflow("New", [{"id": "on", "kind": "set_status", "status": "Waiting on us"}])
     await office.workflow(

@@ -116,10 +116,10 @@ def write(
     introspection_url: str = "",
     extra: str = "",
 ) -> None:
-    """Write ``dovecot.conf``. A token is checked by asking ``introspection_url``: with the token
-    appended if it ends in ``=``, else in a header.
+    """Write ``dovecot.conf``.
 
-    Without an address the password of a user is also the accepted token.
+    A token is checked at ``introspection_url``: appended if the URL ends in ``=``, else in a header.
+    Without a URL the password of a user is also the accepted token.
     """
     keeper = owner()
     internal, login = ("dovecot", "dovenull") if os.geteuid() == 0 else (keeper.name, keeper.name)

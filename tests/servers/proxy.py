@@ -23,11 +23,10 @@ How = Literal["reset", "close", "stall", "half", "inject"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens after this many bytes of one direction: the connection is reset or closed, or
-    nothing passes any more.
+    """A reset, close or stall of a connection after this many bytes of one direction.
 
-    With ``half`` the receiver is told that nothing more comes, while the other direction goes on.
-    With ``inject`` the ``data`` is inserted at the first end of a line from there on.
+    With ``half`` only this direction is closed. With ``inject`` the ``data`` is inserted at the
+    first end of a line from there on.
     """
 
     after: int
@@ -55,11 +54,10 @@ class _Connection:
 
 @dataclass(slots=True)
 class Proxy:
-    """A running proxy. ``faults`` are used one a connection, in order; without any, everything
-    passes. ``piece`` 1 sends single bytes.
+    """A running proxy. ``piece`` 1 sends single bytes.
 
-    ``always`` is the fault of every connection that has none of its own; ``once`` hits the
-    connection that brings the sum of all bytes to its number.
+    ``faults`` are used in order, one a connection. ``always`` is the fault of every connection
+    without one of its own; ``once`` counts the bytes of all connections.
     """
 
     loop: Loop

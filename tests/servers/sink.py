@@ -1,5 +1,4 @@
-"""A smarthost for the tests, on aiosmtpd: it keeps every byte it gets, and can be told to refuse,
-stall or go away.
+"""A smarthost for tests, on aiosmtpd: keeps all mail, and refuses, stalls or stops on demand.
 
 It runs in the loop of the test (``async with Sink() as sink``), or in a thread for commands and
 daemons (``with sink_thread() as sink``).
@@ -39,11 +38,10 @@ class Caught:
 
 @dataclass
 class Sink:
-    """The server. Tests change its fields while it runs; the lists of answers are used up one a
-    command, "" accepts.
+    """The server. Tests change its fields while it runs.
 
-    ``mails`` are those that were accepted or whose end of data was seen before the connection
-    ended; ``tried`` counts recipients at RCPT.
+    Lists of answers are used up one a command, "" accepts. ``mails`` were accepted, or had their
+    end of data before the connection ended; ``tried`` counts recipients at RCPT.
     """
 
     tls: Pair | None = None

@@ -1,8 +1,8 @@
-"""A small IMAP server that can be made to misbehave: what Dovecot cannot be made to do.
+"""A small IMAP server that misbehaves on demand, as Dovecot cannot.
 
-It speaks what a reader of mailboxes needs of RFC 3501, IDLE, MOVE, UIDPLUS, SASL-IR, LITERAL+,
-XOAUTH2 and OAUTHBEARER. ``heard`` keeps every command; ``on`` puts something before, after or in
-the place of the answer to commands that match; the other knobs change the form of the answers.
+It has the parts of RFC 3501, IDLE, MOVE, UIDPLUS, SASL-IR, LITERAL+, XOAUTH2 and OAUTHBEARER that a
+reader of mailboxes needs. ``heard`` keeps every command; ``on`` adds to or replaces the answer to
+matching commands; other fields change the form of answers.
 """
 
 from __future__ import annotations
@@ -96,12 +96,11 @@ class SmallImap:
         return Gate(self.loop)
 
     def on(self, pattern: bytes, *steps: bytes | str | Gate, times: int = 1) -> None:
-        """The next ``times`` commands that match get these steps: bytes to send (``%t`` is the
-        tag), gates, and words.
+        """Do these steps for the next ``times`` commands that match (pattern without the tag).
 
-        ``close`` and ``reset`` end the connection and ``silence`` never answers. ``answer`` answers
-        as usual and goes on with the next step; ``go on`` answers as usual after the steps before
-        it. The pattern is held against the command without its tag.
+        A step is bytes to send (``%t`` is the tag), a gate, or a word: ``close`` and ``reset`` end
+        the connection, ``silence`` never answers, ``answer`` answers as usual and continues with
+        the next step, ``go on`` answers as usual at the end.
         """
         left = [times]
 

@@ -74,7 +74,7 @@ def mailbox(shared):
 # ---- Dovecot
 
 
-def test_what_is_delivered_is_there(mailbox):
+def test_delivered_mail_is_in_the_folder(mailbox):
     """Mails are in the folder in order, unchanged, with their time of arrival."""
     server, user = mailbox
     raws = [*letters(range(5)), b"", b"no header, no end", letter("8 bit") + b"\xff\xfe\r\n"]

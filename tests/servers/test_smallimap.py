@@ -161,7 +161,7 @@ def test_literals_and_quoted_strings_of_a_client(server):
         b"x UID STORE 1",
     ],
 )
-def test_what_cannot_be_read_is_told(server, command):
+def test_a_broken_command_is_refused(server, command):
     """A broken command gets BAD, and the connection goes on."""
     with talking(server) as talk:
         assert talk.say(command + b" \r\n").split(b" ")[1] == b"BAD"
@@ -224,7 +224,7 @@ def test_signing_in_by_sasl(server, mechanism, at_once):
     assert server.logins == 2
 
 
-def test_idle_tells_at_once(server):
+def test_idle_reports_at_once(server):
     """Every idling client is told of new and removed mail, until DONE."""
     with talking(server) as one, talking(server) as other:
         for talk in (one, other):
@@ -243,7 +243,7 @@ def test_idle_tells_at_once(server):
 # ---- not so sane
 
 
-def test_abilities_may_be_missing(server):
+def test_unannounced_commands_are_refused(server):
     """Commands that are not announced are refused."""
     server.after = "IMAP4rev1"
     server.folders["Done"] = Folder()

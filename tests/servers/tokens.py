@@ -1,6 +1,4 @@
-"""A token server of a provider (RFC 6749, 7636, 8628, 7662) over HTTP, strict, with faults on
-demand.
-"""
+"""A strict OAuth token server over HTTP (RFC 6749, 7636, 8628, 7662), with faults on demand."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def test_the_example_shows_every_key_with_its_default():
     assert given == defaults
 
 
-def test_the_example_tables_hold_once_they_are_uncommented(tmp_path):
+def test_the_commented_example_tables_are_valid(tmp_path):
     """The commented mailbox and client are valid and name every key of their tables."""
     path = tmp_path / "ticketgate.toml"
     path.write_text(re.sub(r"^#(?=\[\[|[a-z_]+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE))
@@ -96,7 +96,7 @@ def test_the_data_directory_carries_database_and_blobs():
     assert settings.blobs.url == "file:///srv/desk/blobs"
 
 
-def test_what_is_set_stays_where_it_is():
+def test_a_configured_database_is_not_moved():
     """A database with a configured URL is not moved by data.directory."""
     environ = {
         "TICKETGATE_DATA__DIRECTORY": "/srv/desk",

@@ -118,7 +118,7 @@ def test_today_is_the_accounts_day() -> None:
     assert after.closed_at == NOW
 
 
-def test_people_are_bound_by_no_moving_back_and_rules_are_not() -> None:
+def test_no_moving_back_binds_people_only() -> None:
     """P09: with moving back forbidden a person is refused, an automatic move is not."""
     strict = replace(ON, allow_back=False)
     ticket = replace(TICKET, status_id=WAITING.id)

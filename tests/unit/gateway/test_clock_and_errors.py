@@ -22,7 +22,7 @@ from gateway.errors import (
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
-def test_a_running_clock_tells_aware_utc():
+def test_a_running_clock_returns_aware_utc():
     """Without TICKETGATE_NOW the clock is that of the machine, in UTC."""
     before = datetime.now(UTC)
     now = Clock.from_environ({}).now()
@@ -43,7 +43,7 @@ def test_the_environment_stops_the_clock(text):
 @pytest.mark.parametrize(
     "text", ["today", "2026-11-22T12:00:00", "2026-11-22", "2026-13-01T00:00:00Z"]
 )
-def test_an_instant_that_is_none_is_a_usage_error(text):
+def test_an_invalid_instant_is_a_usage_error(text):
     """An invalid or naive instant is a usage error."""
     with pytest.raises(UsageError, match="is not an instant"):
         Clock.from_environ({"TICKETGATE_NOW": text})

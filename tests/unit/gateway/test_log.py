@@ -58,7 +58,7 @@ def test_a_mail_has_one_canonical_line(stream):
     assert line["at"].endswith("Z")
 
 
-def test_every_word_is_written(stream):
+def test_every_log_function_writes_its_line(stream):
     """Each function of the log vocabulary writes one line under its own name."""
     maillog.refused(source="smtp", reason_code="unknown_user", peer="192.0.2.1", address=PERSON)
     maillog.failed(source="smtp", error_id="e1", exc=ValueError("body"))
@@ -109,7 +109,7 @@ def test_the_text_of_foreign_errors_is_not_logged(stream):
     assert ours["why"] == "there is no ticket 9"
 
 
-def test_a_full_disk_is_seen(stream):
+def test_the_errno_of_an_error_is_logged(stream):
     """The errno of an operating system's error is logged."""
     maillog.failed(source="smtp", error_id="e4", exc=OSError(28, "No space left on device"))
     assert lines(stream)[0]["errno"] == 28

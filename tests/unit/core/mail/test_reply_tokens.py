@@ -41,7 +41,7 @@ def test_no_other_mark_is_a_return_path(number: int, other: int) -> None:
 
 
 @given(st.text(max_size=60))
-def test_nothing_made_up_is_a_return_path(text: str) -> None:
+def test_arbitrary_text_is_no_return_path(text: str) -> None:
     """Arbitrary text names no delivery and raises no error."""
     assert reply_tokens.read_return(KEYS, text) is None
     assert reply_tokens.read_return(KEYS, f"b1.{text}") is None

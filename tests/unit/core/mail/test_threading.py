@@ -133,7 +133,7 @@ KEYS = (b"k" * 32, b"o" * 32)
 
 
 @given(st.integers(1, 10**14), st.integers(1, 10**14) | st.none(), st.sampled_from(KEYS))
-def test_marks_read_back_and_survive_case(number: int, thread: int | None, key: bytes) -> None:
+def test_tokens_verify_in_any_case(number: int, thread: int | None, key: bytes) -> None:
     """Tokens of each kind verify with an old key and in upper case, as their own kind only."""
     address = reply_tokens.reply_address(key, "support@example.org", number, thread)
     bare, plus = reply_tokens.bare(address)
@@ -148,7 +148,7 @@ def test_marks_read_back_and_survive_case(number: int, thread: int | None, key: 
 
 
 @given(st.text(max_size=60))
-def test_nothing_made_up_verifies(text: str) -> None:
+def test_arbitrary_text_does_not_verify(text: str) -> None:
     """Arbitrary text is no token and raises no error."""
     assert reply_tokens.read_reply(KEYS, text) is None
     assert reply_tokens.read_tag(KEYS, f"[#1.{text}] [{text}]") is None

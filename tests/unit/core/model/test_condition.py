@@ -130,7 +130,7 @@ def test_groups() -> None:
         ({"any": [{"field": "mood"}]}, "unknown field"),
     ],
 )
-def test_what_is_not_sound_is_told(condition: Any, problem: str) -> None:
+def test_mistakes_are_reported(condition: Any, problem: str) -> None:
     """Each mistake in a condition is reported by name."""
     assert problem in (condition_problem(condition) or "")
 
@@ -150,7 +150,7 @@ def test_every_field_is_known_of_a_ticket() -> None:
     assert set(FIELDS) == set(FACTS)
 
 
-def test_a_requester_not_known_yet_counts() -> None:
+def test_the_sender_of_a_first_mail_counts_as_requester() -> None:
     """3.2: while the first mail is decided, the sender counts as requester."""
     facts = STATE.facts(Ticket(0, "A question", 1, 1, "email", NOW), "new@example.net")
     assert (facts["requester"], facts["requester_domain"]) == ("new@example.net", "example.net")
@@ -216,7 +216,7 @@ TICKETS = st.builds(
     TICKETS,
 )
 @settings(deadline=None, derandomize=True, max_examples=150)
-def test_what_is_sound_is_answered(condition: Any, ticket: Ticket) -> None:
+def test_valid_conditions_are_evaluated(condition: Any, ticket: Ticket) -> None:
     """The check never raises, and every accepted condition can be evaluated on every ticket."""
     if condition_problem(condition) is None:
         assert holds(condition, STATE.facts(ticket)) in (True, False)

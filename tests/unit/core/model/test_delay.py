@@ -235,7 +235,7 @@ def test_days_where_a_window_is_set(
         ({"event": "rain"}, "event must be one of"),
     ],
 )
-def test_what_is_no_delay_is_told(config: dict[str, Any], problem: str) -> None:
+def test_mistakes_in_a_delay_are_reported(config: dict[str, Any], problem: str) -> None:
     """Each mistake in a delay is reported by name."""
     assert problem in (delay_problem(config) or "")
 
@@ -329,7 +329,7 @@ def test_a_window_without_a_day_never_opens() -> None:
         ({"holidays": [5]}, "the holidays"),
     ],
 )
-def test_what_is_no_window_is_told(window: Any, problem: str) -> None:
+def test_mistakes_in_a_window_are_reported(window: Any, problem: str) -> None:
     """Each mistake in a window is reported by name."""
     assert problem in (window_problem(window) or "")
 
@@ -420,7 +420,7 @@ def test_a_window_is_open_when_it_opens(window: dict[str, Any], now: datetime, z
     )
 )
 @settings(deadline=None, derandomize=True, max_examples=100)
-def test_any_words_are_looked_at(config: dict[str, Any]) -> None:
+def test_any_input_is_checked(config: dict[str, Any]) -> None:
     """Neither check raises, whatever the input."""
     delay_problem(config)
     window_problem(config)

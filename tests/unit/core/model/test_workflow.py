@@ -178,7 +178,7 @@ def test_every_kind_can_be_written() -> None:
         (branch("a", x=[note("a")]), "the id 'a' is used twice"),
     ],
 )
-def test_what_is_not_sound_is_told(action: Any, problem: str) -> None:
+def test_mistakes_are_reported(action: Any, problem: str) -> None:
     """Each mistake is reported with the action it is in, and nothing is raised."""
     assert any(problem in each for each in read([action])[1])
 
@@ -221,7 +221,7 @@ def test_what_follows_what() -> None:
     assert graph.action("y2") is None
 
 
-def test_what_stands_before_and_below() -> None:
+def test_actions_before_and_below() -> None:
     """The way back ends at the start; an action takes its paths and the rest of its list along."""
     graph = tree(*NESTED)
     for start in (*graph.lists, *graph.home):
@@ -284,14 +284,14 @@ def test_what_stands_before_and_below() -> None:
         pytest.param("b", [note("a"), note("d")], "a", id="past-a-branch-that-is-gone"),
     ],
 )
-def test_where_one_stands_after_an_edit(
+def test_the_place_after_an_edit(
     place: str, new: list[dict[str, Any]], expected: str | None
 ) -> None:
     """3.4: a run stays at its place or the nearest before it, never inside a removed path."""
     assert carry(tree(*NESTED), tree(*new), place) == expected
 
 
-def test_who_stood_in_what_was_deleted_with_him_ends() -> None:
+def test_a_run_in_a_deleted_place_ends() -> None:
     """3.4: a run at a deleted place ends, also when it was moved to that place."""
     old, new = tree(*NESTED), tree(note("a"))
     assert carry(old, new, "x1", frozenset({"x1"})) is None

@@ -173,7 +173,7 @@ def test_people_are_no_machines(address: str) -> None:
     assert ask(contact=replace(ANN, address="good@evil.example")).outcome == "OK"
 
 
-def test_what_a_mail_forbids_holds_for_all_that_follows_from_it() -> None:
+def test_a_silent_run_sends_nothing_outside() -> None:
     """3.3: a silent run sends no mail outside; a ticket that we opened gets no receipt (O13)."""
     for occasion in (RECEIPT, NEWS):
         assert ask(replace(occasion, silent="it must not be answered")) == Permission(
@@ -267,7 +267,7 @@ OCCASIONS = st.builds(
     st.integers(0, 3),
 )
 @settings(deadline=None, derandomize=True, max_examples=150)
-def test_no_yes_by_accident(
+def test_a_permission_always_has_its_reasons(
     occasion: Occasion, contact: Contact | None, role: str, sent: int, row: int
 ) -> None:
     """Every combination has an answer: yes only when 3.3 allows it, no always with a reason."""

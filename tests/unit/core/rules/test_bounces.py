@@ -75,7 +75,7 @@ def test_it_is_late() -> None:
 
 
 @pytest.mark.parametrize("action", ["delivered", "relayed", "expanded", "unknown"])
-def test_good_news_change_nothing(action: Any) -> None:
+def test_success_reports_change_nothing(action: Any) -> None:
     """E29: reports of success and unreadable reports end no delivery."""
     assert came_back(report(about("ann@example.org", action)), 3) == []
 
@@ -118,7 +118,7 @@ def test_which_delivery_it_is_about(
     assert failures(report(*recipients, **more)) == expected
 
 
-def test_the_ticket_is_that_of_the_delivery_where_the_report_is_tied_to_none() -> None:
+def test_a_report_without_thread_reaches_the_ticket_of_its_delivery() -> None:
     """E29: a report on no thread reaches the delivery's ticket, if there is one."""
     flagged = [
         each

@@ -36,7 +36,7 @@ def test_who_is_told(kind: Any) -> None:
         assert names(kind, replace(TICKET, owner_id=gone)) == []
 
 
-def test_nobody_is_told_what_he_did() -> None:
+def test_nobody_is_told_of_their_own_act() -> None:
     """A user is not told of their own act, by any of their addresses."""
     assert names("new", but="u@desk.example") == ["Ola"]
     assert names("reply", replace(TICKET, owner_id=7), but="uma@desk.example") == []

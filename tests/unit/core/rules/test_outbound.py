@@ -290,6 +290,6 @@ def test_o16_on_behalf_of_a_user() -> None:
         ("", False),
     ],
 )
-def test_replies_that_mean_there_is_nobody(reply: str, hard: bool) -> None:
+def test_replies_that_mark_a_dead_address(reply: str, hard: bool) -> None:
     """O12, RFC 3463 3.2: only a status about the recipient's address marks it as dead."""
     assert is_hard(reply) is hard

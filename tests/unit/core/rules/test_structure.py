@@ -56,7 +56,7 @@ def test_switches_lead_to_statuses_of_the_same_pipeline(settings, refused):
     assert kind(structure.refuse_switches(SUPPORT, settings, [SUPPORT, SALES])) == refused
 
 
-def test_p03_the_last_of_a_kind_is_neither_turned_over_nor_deleted():
+def test_p03_the_last_of_a_kind_stays():
     """P03: a pipeline keeps one open and one closed status, even when unused."""
     unused = References(0)
     assert kind(structure.refuse_state(SUPPORT, CLOSED, "open")) == ("rule", "P03")
@@ -66,7 +66,7 @@ def test_p03_the_last_of_a_kind_is_neither_turned_over_nor_deleted():
     assert structure.refuse_status_deletion(SUPPORT, NEW, unused) is None
 
 
-def test_p04_a_status_in_use_is_kept_with_every_reference_told():
+def test_p04_a_status_in_use_is_refused_with_its_references():
     """P04: the refusal names and counts everything that uses the status."""
     uses = References(2, ("on_customer_reply",), ("support@localhost",), ("a of Support / New",))
     refused = structure.refuse_status_deletion(SUPPORT, WAITING, uses)

@@ -276,7 +276,7 @@ def test_the_rest_of_a_deleted_delay_is_not_the_delay_before_it() -> None:
 
 
 @pytest.mark.parametrize("more", [{"attempts": 2}, {"wait_for": PAST}])
-def test_who_is_past_a_delay_is_not_moved_by_its_edits(more: dict[str, Any]) -> None:
+def test_a_run_past_a_delay_is_not_moved_by_its_edits(more: dict[str, Any]) -> None:
     """3.4: a run that retries, or waits for its window, does not wait in the delay before it."""
     assert (
         edited(LINE, change(LINE, "w", {"for": "30d"}), run_at("w", due_at=LATER, **more)) is None
@@ -299,7 +299,7 @@ def test_waiting_for_an_event_goes_on() -> None:
     )
 
 
-def test_who_was_answered_waits_no_more() -> None:
+def test_a_run_with_its_event_waits_no_more() -> None:
     """3.4: a run whose event came continues at once, even if the delay is made longer."""
     line = [{"id": "w", "kind": "delay", "event": "customer_reply", "for": "2d"}, note("b")]
     woken = run_at("w", wait_for=None, due_at=LATER)

@@ -220,7 +220,7 @@ def test_the_filter_knows_what_the_move_did() -> None:
         ("FAILED", [], [12]),
     ],
 )
-def test_once_unless_it_may_be_repeated(held: str, once: list[int], again: list[int]) -> None:
+def test_enrolment_is_once_unless_repeatable(held: str, once: list[int], again: list[int]) -> None:
     """3.2, C9, C16, INV13, scenario 77: once at a time, and once ever unless re_enroll is on."""
     runs = (run(NEW, "DONE"), run(WAITING, held))
     assert enrolled(move(), state(WAITING, runs=runs)) == once

@@ -80,7 +80,7 @@ def test_a_delay_counts_from_when_the_ticket_reached_it() -> None:
     assert records(turn(row, now=NOW + 3 * day)) == [("w", "OK"), ("x", "OK"), ("b", "OK")]
 
 
-def test_what_a_delay_waits_for_may_come_before_its_turn() -> None:
+def test_an_event_before_the_step_of_a_delay_counts() -> None:
     """3.1: a run waits for an event once it has reached the delay, executed or not."""
     made = workflow(
         {"id": "w", "kind": "delay", "event": "Customer replied", "for": "3d"}, note("a")
@@ -108,7 +108,7 @@ def test_a_run_waits_in_a_delay() -> None:
     assert records(turn(made, replace(RUN, place="w"))) == [("a", "OK")]
 
 
-def test_what_lies_in_the_past_is_over_at_once() -> None:
+def test_a_delay_in_the_past_ends_at_once() -> None:
     """3.3: a past target date ends the delay at once; a date field is read at that time."""
     made = workflow(
         {"id": "w", "kind": "delay", "until": "2020-01-01"},
@@ -271,7 +271,7 @@ def test_a_run_without_its_ticket_or_workflow_ends() -> None:
     assert deleted == (FinishRun(5, "UNENROLLED", "the workflow was deleted"),)
 
 
-def test_what_is_ahead_is_found_once() -> None:
+def test_decisions_do_not_change_with_a_given_ahead() -> None:
     """Decisions are the same when the caller hands over the result of `ahead`."""
     made = workflow({"id": "w", "kind": "delay", "until": "2020-01-01"}, note("a"))
     state = replace(STATE, workflows={1: made})

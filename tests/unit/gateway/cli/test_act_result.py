@@ -101,7 +101,7 @@ def test_showing_commands_stay_as_they_are(cli):
         "ticket note 1 --text x",
     ],
 )
-def test_nobody_acts_as_a_user_who_is_not_there(cli, line):
+def test_acting_as_an_unknown_user_is_refused(cli, line):
     """An unknown address after --as ends with 65 and changes nothing."""
     cli.json("user", "add", "bea@ours.example", "--name", "Bea")
     cli.replay("ann@customer.example", "1")

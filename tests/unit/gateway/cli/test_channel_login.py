@@ -84,7 +84,7 @@ def access(cli):
     return next(box["detail"] or "" for box in channel["mailboxes"] if box["name"] == "desk")
 
 
-def test_a_device_code_leads_a_person_through(cli, configure, provider):
+def test_a_device_code_is_shown_and_awaited(cli, configure, provider):
     """The command shows the code, waits and reports success; the list then asks for nothing."""
     assert "nobody has signed in" in access(cli)
     provider.types_at_once = ACCOUNT
@@ -130,7 +130,7 @@ def test_a_password_mailbox_has_nothing_to_sign_in_to(cli, configure, provider):
     assert cli.json("channel", "login", "old")["client"] is None
 
 
-def test_a_channel_stands_for_its_mailboxes(cli, configure, provider):
+def test_a_channel_signs_in_to_each_of_its_mailboxes(cli, configure, provider):
     """A channel's address signs in to each of its mailboxes in turn; one JSON line for each."""
     provider.types_at_once = ACCOUNT
     done = cli("channel", "login", CHANNEL, "--json")

@@ -112,7 +112,7 @@ def test_each_step_that_fails_says_what_to_do(cli, configure, settings, step, wo
     ), found
 
 
-def test_a_folder_that_can_only_be_read_is_told(cli, server, configure):
+def test_a_read_only_folder_is_reported(cli, server, configure):
     """A read-only folder is reported by trying the configured ``after`` as far as possible."""
     configure(after="seen")
     server.rights = b"READ-ONLY"
@@ -124,7 +124,7 @@ def test_a_folder_that_can_only_be_read_is_told(cli, server, configure):
     )
 
 
-def test_a_mail_that_is_owed_is_told(cli, server, configure):
+def test_an_unfetchable_mail_is_reported(cli, server, configure):
     """A mail that could not be fetched is shown by the test and in the list of channels."""
     server.put(letter("second"))
     server.omit = {1}
@@ -146,7 +146,7 @@ def test_an_unknown_mailbox_is_a_usage_error(cli, configure):
         assert (done.code, "desk" in done.err) == (64, True)
 
 
-def test_the_list_of_channels_tells_how_mailboxes_are(cli, server, configure):
+def test_the_list_of_channels_shows_the_state_of_mailboxes(cli, server, configure):
     """Never opened, healthy, stale and failing are shown as text, and in JSON with the time."""
     [channel] = cli.json("channel", "list")["channels"]
     assert (
@@ -165,7 +165,7 @@ def test_the_list_of_channels_tells_how_mailboxes_are(cli, server, configure):
     assert "was last read at 2026-11-22 10:00" in cli("channel", "list").text
 
 
-def test_a_mailbox_of_no_channel_is_told(cli, configure):
+def test_a_mailbox_without_channel_is_listed(cli, configure):
     """A mailbox whose channel does not exist is shown below the list."""
     configure(channel="sales@localhost")
     done = cli("channel", "list", "--json")
@@ -240,7 +240,7 @@ def test_a_mailbox_that_is_being_read_is_not_imported(cli, server, configure, cl
     assert (done.code, "elsewhere-7" in done.err) == (75, True)
 
 
-def test_a_date_that_is_none_is_a_usage_error(cli, configure):
+def test_an_invalid_date_is_a_usage_error(cli, configure):
     """An invalid --since is a usage error."""
     assert cli("channel", "import", "desk", "--since", "yesterday").code == 64
 

@@ -276,7 +276,7 @@ def test_what_cannot_be_erased_is_refused(office):
     assert asyncio.run(dumped(office.url)) == before
 
 
-def test_twice_does_no_more_than_once(office):
+def test_a_second_erasure_finds_nobody(office):
     """A second erasure finds nobody (65) and changes nothing."""
     correspondence(office)
     office.json("contact", "erase", "ann@customer.example", "--yes")
@@ -285,7 +285,7 @@ def test_twice_does_no_more_than_once(office):
     assert asyncio.run(dumped(office.url)) == before
 
 
-def test_who_writes_again_is_new(office):
+def test_an_erased_person_who_writes_again_is_new(office):
     """Later mail from the erased person makes a new contact and a new ticket."""
     sent = correspondence(office)
     office.json("contact", "set", "ann@customer.example", "--block", "on")
@@ -298,7 +298,7 @@ def test_who_writes_again_is_new(office):
     assert office.json("contact", "show", "ann@customer.example")["blocked"] is False
 
 
-def test_mail_that_was_not_read_yet_comes_first(office):
+def test_pending_mail_stops_an_erasure(office):
     """A pending mail that names the person ends the command with 75, and nothing is erased."""
     correspondence(office)
     asyncio.run(

@@ -83,7 +83,7 @@ def test_show_prints_the_mail_that_goes_out(cli, waiting):
     assert cli("outbox", "show", 99).code == 65
 
 
-def test_what_waits_is_cancelled_and_then_never_goes(cli, waiting):
+def test_cancelled_mail_is_never_sent(cli, waiting):
     """`outbox cancel` takes scheduled replies too; all or none; a second time is 65."""
     scheduled, other, queued = (waiting[each]["id"] for each in (0, 1, 2))
     assert cli("outbox", "cancel", scheduled, 99).code == 65
@@ -107,7 +107,7 @@ def test_what_waits_is_cancelled_and_then_never_goes(cli, waiting):
     )
 
 
-def test_a_scheduled_mail_that_nobody_is_to_get_any_more_never_goes(cli, waiting):
+def test_a_scheduled_mail_without_recipients_does_nothing(cli, waiting):
     """Scenario 38: once all recipients are cancelled nothing happens, also no status move."""
     cli.json("ticket", "move", 1, "--status", "New")
     cli.json("outbox", "cancel", waiting[0]["id"], waiting[1]["id"])
@@ -116,7 +116,7 @@ def test_a_scheduled_mail_that_nobody_is_to_get_any_more_never_goes(cli, waiting
     assert cli.json("ticket", "show", 1)["status"] == "New"
 
 
-def test_what_is_queued_can_not_be_tried_again(cli, waiting):
+def test_queued_mail_cannot_be_retried(cli, waiting):
     """`outbox retry` takes only failed or deferred mail; anything else is 65 and unchanged."""
     assert cli("outbox", "retry", waiting[0]["id"]).code == 65
     assert cli("outbox", "retry", 99).code == 65

@@ -172,7 +172,7 @@ def test_contacts_are_listed_shown_and_blocked(cli):
     assert "ann@customer.example" in cli("contact", "show", "ann@customer.example").text
 
 
-def test_mail_is_listed_explained_and_given_back(cli):
+def test_mail_is_listed_explained_and_printed(cli):
     """`mail list|show|raw|explain`: documented keys, steps of behaviour.md 2.1, exact bytes."""
     path = cli.mail("ann@customer.example", "1")
     assert cli("replay", path).code == 0
@@ -226,7 +226,7 @@ def test_quarantined_mail_is_retried_discarded_and_retried_again(cli):
     assert cli.json("mail", "retry", mail)["ticket"]["number"] == 1
 
 
-def test_a_mail_tells_the_ticket_it_is_on_today(cli):
+def test_a_mail_names_its_current_ticket(cli):
     """After a merge the list names the surviving ticket."""
     numbers = [cli.replay("ann@customer.example", key)["ticket"] for key in "ab"]
     cli.json("ticket", "merge", numbers[1], "--into", numbers[0])

@@ -232,7 +232,7 @@ def test_a_wrong_file_is_65_and_says_what_is_wrong(cli, tmp_path, text, said):
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
-def test_without_a_terminal_an_import_has_to_be_told_what_to_do(cli, tmp_path):
+def test_without_a_terminal_an_import_needs_an_option(cli, tmp_path):
     """interfaces.md 2.3: without a terminal, neither or both of --yes and --dry-run is 64."""
     (tmp_path / "p.toml").write_text(PLAN)
     assert cli("pipeline", "import", tmp_path / "p.toml").code == 64

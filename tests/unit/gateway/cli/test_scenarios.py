@@ -166,7 +166,7 @@ def test_scenario_103_a_status_in_use_is_refused_with_the_list(cli, ticket):
     assert {each["close_date"] for each in cli.json("ticket", "list")["tickets"]} == {"2026-11-22"}
 
 
-def test_scenario_9_a_denied_sender_is_held_back_until_somebody_lets_him_through(cli):
+def test_scenario_9_a_denied_sender_is_held_back_until_released(cli):
     """Scenario 9, INV14: no ticket, no change; a released mail is processed as if new."""
     cli.json("channel", "set", "support@localhost", "--deny", "@evil.example")
     assert cli.replay("eve@evil.example", "1")["outcome"] == "quarantined"
@@ -185,7 +185,7 @@ def test_scenario_9_a_denied_sender_is_held_back_until_somebody_lets_him_through
     assert json.loads(cli("mail", "list", "--state", "quarantined", "--json").text)["total"] == 0
 
 
-def test_replay_sends_mail_that_names_no_channel_where_it_is_told(cli):
+def test_replay_puts_mail_without_a_channel_into_the_given_one(cli):
     """``--channel`` serves only mail that names no channel; an unknown channel is refused."""
     cli.json("channel", "add", "sales@localhost")
     nowhere = cli.mail("ann@customer.example", "1", to="somebody@elsewhere.example")

@@ -162,7 +162,7 @@ def test_a_template_that_is_used_is_not_deleted(cli):
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
-def test_what_makes_no_sense_is_said(cli, tmp_path):
+def test_impossible_options_are_refused(cli, tmp_path):
     """64 for options that exclude each other, 65 for missing or unknown values."""
     assert cli("template", "set", "R", "--text", "x", "--text-file", tmp_path / "t").code == 64
     assert cli("template", "set", "R", "--transactional", "perhaps").code == 64

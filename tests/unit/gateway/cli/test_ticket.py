@@ -275,7 +275,7 @@ def test_a_ticket_without_mail_has_nothing_to_forward(cli, ticket):
     assert cli.json("outbox", "list")["deliveries"] == []
 
 
-def test_an_address_of_ours_is_told_apart_from_nobody(cli, ticket):
+def test_a_reply_to_our_own_address_is_refused_by_name(cli, ticket):
     """A reply to a channel of ours is refused with a reason that names the address."""
     number = ticket("By hand", "--from", "ann@customer.example")
     result = cli("ticket", "reply", number, "--text", "x", "--to", "Support@localhost")
@@ -285,7 +285,7 @@ def test_an_address_of_ours_is_told_apart_from_nobody(cli, ticket):
     )
 
 
-def test_what_is_derived_of_a_ticket_is_shown(cli):
+def test_derived_times_of_a_ticket_are_shown(cli):
     """behaviour.md 2.6: first and last answer, close and reopening; spans in seconds or none."""
     cli.replay("ann@customer.example", "1")
     spans = (

@@ -37,7 +37,7 @@ WRONG = (
     WRONG,
     ids=[" ".join(each[0]).replace("\x1b", "ESC") for each in WRONG],
 )
-def test_a_wrong_command_line_is_told_in_one_line(console, arguments, problem, command):
+def test_a_wrong_command_line_is_reported_in_one_line(console, arguments, problem, command):
     """One line on stderr names the mistake and where help is; the exit code is 64."""
     result = console(*arguments)
     where = " ".join(["ticketgate", *command.split(), "--help"])
@@ -53,7 +53,7 @@ def test_a_group_without_a_command_shows_its_page(console):
     assert bare.text.strip() == asked.text.strip()
 
 
-def test_completion_of_shells_is_no_matter_of_single_commands(console):
+def test_single_commands_have_no_completion_options(console):
     """Help pages of groups and commands have no shell-completion options."""
     for arguments in (("ticket",), ("mail", "list"), ("replay",), ("pipeline", "status")):
         page = console(*arguments, "--help")

@@ -15,7 +15,7 @@ KEYS = set(
 )
 
 
-def test_a_new_desk_has_its_ready_workflows_and_they_are_off(cli):
+def test_a_new_desk_has_its_default_workflows_off(cli):
     """behaviour.md 3.3: Ticket received and Ticket closed exist, and are off."""
     rows = cli.json("workflow", "list")["workflows"]
     assert [(row["status"], row["enabled"], row["actions"][0]["template"]) for row in rows] == [
@@ -117,7 +117,7 @@ def test_a_dry_run_shows_the_diff_and_changes_nothing(cli, imported, tmp_path):
     ]
 
 
-def test_without_a_terminal_an_import_has_to_be_told_what_to_do(cli, tmp_path):
+def test_without_a_terminal_an_import_needs_an_option(cli, tmp_path):
     """Neither or both of --yes and --dry-run is 64; a missing file is 65."""
     (tmp_path / "w.toml").write_text(PLAN)
     assert cli("workflow", "import", tmp_path / "w.toml").code == 64
@@ -144,7 +144,7 @@ status = "New"
 """
 
 
-def test_everything_that_is_wrong_is_told_at_once(cli, tmp_path):
+def test_all_problems_are_reported_at_once(cli, tmp_path):
     """interfaces.md 2.4: exit 65 with all problems of the file; nothing was changed."""
     (tmp_path / "w.toml").write_text(WRONG)
     before = cli("workflow", "export").text
@@ -205,7 +205,7 @@ def test_a_wrong_file_is_65_and_says_what_is_wrong(cli, tmp_path, text, said):
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
-def test_numbers_that_are_none_are_refused_in_a_file(cli, tmp_path):
+def test_nan_and_infinity_are_refused_in_a_file(cli, tmp_path):
     """NaN and infinity of TOML in an action or a filter are 65."""
     head = '[[workflow]]\npipeline = "Support"\nstatus = "New"\n'
     for text in (

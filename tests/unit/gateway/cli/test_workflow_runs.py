@@ -143,7 +143,7 @@ def test_a_tryout_counts_days_of_the_window(cli, tmp_path):
     ]
 
 
-def test_the_action_log_is_asked_for_a_part(cli, tmp_path):
+def test_the_action_log_is_filtered(cli, tmp_path):
     """behaviour.md 3.7: filters by action, outcome and day of the account's zone."""
     write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\nactions = ['
     write += (
@@ -172,7 +172,7 @@ def test_the_action_log_is_asked_for_a_part(cli, tmp_path):
     assert cli("workflow", "runs", "Support", "New", "--since", "yesterday").code == 64
 
 
-def test_the_agenda_lives_through_the_time(cli, tmp_path):
+def test_the_agenda_does_each_thing_at_its_time(cli, tmp_path):
     """interfaces.md 2.1: --until does each thing at its time, spooled mail first."""
     write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\nactions = ['
     write += (
@@ -201,7 +201,7 @@ def test_the_agenda_lives_through_the_time(cli, tmp_path):
     )
 
 
-def test_a_pass_that_comes_late_does_what_is_due_by_then(cli, tmp_path):
+def test_a_late_pass_does_all_that_is_due(cli, tmp_path):
     """behaviour.md 3.4: after three days without a run, a delay of two days is over."""
     write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\n'
     write += (

@@ -197,7 +197,7 @@ def test_the_parts_are_nested_as_far_as_needed() -> None:
         "type",
     ],
 )
-def test_nothing_opens_a_header_line(place: str, bad: str) -> None:
+def test_no_value_can_start_a_header_line(place: str, bad: str) -> None:
     """reliability.md 25: a line end in any header value is refused, without showing the value."""
     value = f"a{bad}Bcc:x@example.org"
     given_values: dict[str, MimeMail] = {
@@ -444,7 +444,7 @@ def test_another_original_is_a_file(original: bytes) -> None:
     assert parts[1].get_payload(decode=True) == original
 
 
-def test_an_original_cannot_close_our_parts() -> None:
+def test_an_attached_mail_cannot_end_our_parts() -> None:
     """An attached mail that contains our boundary makes us choose another one."""
     first = compose(replace(WHOLE, files=(File("a", "text/plain", b"x"),)))
     second = parsed(compose(replace(WHOLE, original=first)))

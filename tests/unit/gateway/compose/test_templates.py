@@ -263,7 +263,7 @@ def test_a_template_cannot_reach_into_a_value() -> None:
     assert (rendered.text, rendered.html) == ("shown", "shown")
 
 
-def test_what_it_becomes_is_bounded() -> None:
+def test_the_rendered_size_is_limited() -> None:
     """A short template with a long value stops at 256 KiB."""
     template = Template("T", "s", "{{ ticket.quote }}" * 100)
     assert len(text(template.text, {"ticket": {"quote": "x" * 2000}})) == 200_000
@@ -342,7 +342,7 @@ def test_the_built_in_texts() -> None:
     assert "You wrote" not in render(TICKET_RECEIVED, {}).text
 
 
-def test_the_answer_to_somebody_unknown_says_nothing_of_his_mail() -> None:
+def test_the_answer_to_an_unknown_sender_quotes_nothing() -> None:
     """behaviour.md 5: fixed words and the reference, nothing of the mail."""
     expected = (
         "We received your message and will answer as soon as we can. Reference: "
@@ -364,7 +364,7 @@ def test_rendering_is_cheap_after_the_first_time() -> None:
     assert templates._compiled.cache_info().misses == misses
 
 
-def test_the_ready_workflows_send_what_is_built_in():
+def test_default_workflows_send_built_in_templates():
     """Default workflows and receipt caps use the names of the built-in templates."""
     assert {default_workflows.RECEIVED, default_workflows.CLOSED} == set(BUILT_IN)
     assert default_workflows.RECEIVED == automatic_mail.RECEIVED == TICKET_RECEIVED.name

@@ -101,7 +101,7 @@ async def test_a_service_that_does_not_drain_is_cut_off():
     assert stubborn.cancelled
 
 
-async def test_systemd_is_told(tmp_path):
+async def test_systemd_is_notified(tmp_path):
     """READY, WATCHDOG and STOPPING arrive at the socket that systemd named."""
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
@@ -134,7 +134,7 @@ async def test_a_watchdog_for_another_process_is_not_ours(tmp_path):
     await notify.watch(asyncio.Event())
 
 
-def test_a_deaf_systemd_does_not_hurt(tmp_path):
+def test_a_missing_systemd_socket_is_ignored(tmp_path):
     """A missing socket is logged and otherwise ignored."""
     SystemdNotifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).send("READY=1")
     SystemdNotifier({}).ready()

@@ -120,7 +120,7 @@ async def test_p10_merges_in_a_row_are_followed_and_undone_from_the_last(office)
     ]
 
 
-async def test_p10_what_makes_no_sense_is_refused(office):
+async def test_p10_impossible_merges_are_refused(office):
     """P10: into itself, merged away, in the trash, unknown, or no merge to undo: refused."""
     first, second = await two(office)
     third = (await office.mail("carl@customer.example", "Third", key="c")).ticket

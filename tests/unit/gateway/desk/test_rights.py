@@ -187,7 +187,7 @@ async def test_the_right_is_read_when_somebody_acts(staffed: Office):
         await desk.note(1, "x")
 
 
-def test_no_act_opens_without_a_right():
+def test_every_act_names_a_right():
     """``acting`` has no default, so every act must name its right."""
     parameter = inspect.signature(Actor.acting).parameters["right"]
     assert (parameter.default, parameter.kind) == (
@@ -196,7 +196,7 @@ def test_no_act_opens_without_a_right():
     )
 
 
-async def test_what_waits_is_sent_with_the_right_of_its_author(staffed: Office):
+async def test_scheduled_mail_needs_the_right_of_its_author(staffed: Office):
     """O11: a scheduled mail whose author became a reader is not sent."""
     identity = MailIdentity(UTC, "Desk", "")
     author = "agent@ours.example"

@@ -47,7 +47,7 @@ async def test_a_channel_is_one_address_and_no_users(office, address, kind):
         ({"name": " "}, Rejected),
     ],
 )
-async def test_a_channel_is_set_to_what_there_is(office, changes, kind):
+async def test_a_channel_takes_existing_values_only(office, changes, kind):
     """Lists take addresses and @domain; the status must be in the channel's pipeline."""
     await office.pipelines.add_pipeline("Sales", SALES)
     with pytest.raises(kind):
@@ -142,7 +142,7 @@ async def test_p01_names_of_statuses(office, name):
         ("discard", "ignored", None),
     ],
 )
-async def test_held_mail_gets_another_chance_or_none(office, act, state, after):
+async def test_held_mail_is_retried_released_or_discarded(office, act, state, after):
     """docs/mail-states.md: each decision suits some states only, and names its user."""
     spool = Spool(office.database, open_blobs("database:"))
     raw = b"Subject: x\r\n\r\nx"

@@ -74,7 +74,7 @@ async def test_p11_replies_follow_the_mail_they_answer(office):
     ).ticket == number
 
 
-async def test_p11_what_makes_no_sense_is_refused(office):
+async def test_p11_impossible_splits_are_refused(office):
     """P11: no message, another ticket's, a note, or all of them are refused."""
     number, messages = await conversation(office)
     outcome = await office.desk.note(number, "for us")

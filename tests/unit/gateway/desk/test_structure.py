@@ -70,7 +70,7 @@ async def test_p03_deleting_the_last_of_a_kind_is_refused_before_any_ticket_move
 @pytest.mark.parametrize(
     "steps", [[("A", "open")], [("A", "closed")], [("A", "open"), ("a", "closed")], []]
 )
-async def test_p03_an_unsound_pipeline_is_never_made(office, steps):
+async def test_p03_an_invalid_pipeline_is_refused(office, steps):
     """P03: a new pipeline needs both kinds and unique names."""
     with pytest.raises(Refused):
         await office.pipelines.add_pipeline("Unsound", steps)
@@ -91,7 +91,7 @@ async def test_p04_a_status_in_use_is_not_deleted(office):
     assert set((await statuses(office)).values()) == {"Waiting on us"}
 
 
-async def test_p04_the_wizard_moves_tickets_and_references(office):
+async def test_p04_deleting_with_a_target_moves_tickets_and_references(office):
     """P04: with a target, tickets (also in the trash), trigger and channel move there."""
     number, trashed, merged = (
         await made(office, "Waiting on us"),
@@ -113,7 +113,7 @@ async def test_p04_the_wizard_moves_tickets_and_references(office):
     ] == [("status_changed", "admin")]
 
 
-async def test_p04_the_status_itself_is_no_way_out(office):
+async def test_p04_the_target_cannot_be_the_deleted_status(office):
     """P04: the target cannot be the deleted status itself, nor an unknown one."""
     await made(office, "Waiting on us")
     for target in ("Waiting on us", "Nowhere"):
@@ -121,7 +121,7 @@ async def test_p04_the_status_itself_is_no_way_out(office):
             await office.pipelines.delete_status("Support", "Waiting on us", target)
 
 
-async def test_p05_the_wizard_keeps_to_the_close_date_rules(office):
+async def test_p05_deleting_a_status_follows_the_close_date_rules(office):
     """P05: tickets moved to a closed status get today; to an open one they count as reopened."""
     closed = await made(office, "Waiting on us")
     await office.pipelines.delete_status("Support", "Waiting on us", "Closed")
@@ -183,7 +183,7 @@ async def test_p09_no_moving_back_binds_people(office):
     assert set((await statuses(office)).values()) == {"Closed"}
 
 
-async def test_p09_no_moving_back_does_not_bind_mail_nor_the_wizard(office):
+async def test_p09_no_moving_back_does_not_bind_mail_or_a_deletion(office):
     """P09, scenario 71: a reply still reopens, a deleted status still moves its tickets back."""
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.desk.move([number], "Closed")

@@ -138,7 +138,7 @@ async def test_a_note_moves_nothing_and_lies_on_the_origin_thread(office):
         await office.desk.note(number, "  ")
 
 
-async def test_who_acts_has_to_be_an_active_user(office):
+async def test_an_actor_has_to_be_an_active_user(office):
     """Acting for an unknown or inactive user is refused."""
     number = (await office.desk.create(NewTicket("One"))).tickets[0]
     with pytest.raises(Forbidden, match="no active user"):
@@ -248,7 +248,7 @@ async def test_inv9_every_status_change_names_its_cause(office):
     ] == [("user", "console", None), ("S9", None, "2@mail.example")]
 
 
-async def test_lists_show_what_they_promise(office):
+async def test_lists_filter_and_search(office):
     """`ticket list`: trash and merged only on demand; search covers messages, notes, subjects."""
     first = (await office.mail("ann@customer.example", "Printer smokes", key="unusual")).ticket
     second = (await office.desk.create(NewTicket("Phone rings", status="Closed"))).tickets[0]
@@ -315,7 +315,7 @@ async def _statements(office) -> int:
         st.tuples(st.sampled_from(["New", "Waiting on us", "Closed"]), st.booleans()), max_size=8
     )
 )
-async def test_any_run_of_moves_keeps_the_close_date_sound(office, moves):
+async def test_any_sequence_of_moves_keeps_the_close_date_valid(office, moves):
     """INV4, INV5: no reopened ticket has a date, and none is set while the switch is off."""
     number = (await office.desk.create(NewTicket("Any"))).tickets[0]
     expected, state = None, "open"

@@ -1,7 +1,7 @@
 """Run the real listeners over a spool of files in a process of their own.
 
 ``serve.py FOLDER [--lmtp] [--forget] [--no-sync]`` prints one line of JSON with its address and
-pid. At SIGTERM it stops and prints what it used.
+pid. At SIGTERM it stops and prints its resource usage.
 """
 
 from __future__ import annotations

@@ -95,7 +95,7 @@ async def test_one_bad_mail_does_not_refuse_the_others(desk, envelope):
     assert len(desk.spool.stored()) == 6
 
 
-async def test_a_store_that_is_away_is_not_asked_for_each_mail(desk, envelope):
+async def test_an_absent_store_fails_the_whole_group_at_once(desk, envelope):
     """If the database is away the whole group fails at once."""
     first = await hold(desk, envelope)
     others = [
@@ -139,7 +139,7 @@ async def test_drain_waits_for_everything(desk, envelope):
 
 
 @pytest.mark.parametrize("outcome", ["stored", "failed", "no room", "cancelled"])
-async def test_the_file_of_a_mail_never_stays_behind(desk, envelope, outcome):
+async def test_the_temporary_file_of_a_mail_is_removed(desk, envelope, outcome):
     """However a large mail ends, its temporary file is removed."""
     path = desk.accept.directory / "large"
     path.write_bytes(b"Received: from x\r\n\ty\r\n\tz\r\nbody")
@@ -181,7 +181,7 @@ async def test_size_and_digest_are_those_of_the_bytes(desk, envelope, size):
     )
 
 
-async def test_mails_that_lie_ready_keep_their_order(desk, envelope):
+async def test_mails_handed_in_together_keep_their_order(desk, envelope):
     """Mails handed in together get ascending ids; the first error is raised."""
     assert await desk.accept.accept_all([]) == []
     receipts = await desk.accept.accept_all(

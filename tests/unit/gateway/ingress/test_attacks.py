@@ -10,7 +10,7 @@ from gateway.ingress.connection_limits import Limits
 from gateway.ingress.mail_files import FoundMail, iter_paths
 
 
-async def test_beginning_a_mail_reserves_no_place(open_desk):
+async def test_a_begun_mail_does_not_keep_its_place(open_desk):
     """Silent clients are dropped for active ones, even after MAIL."""
     desk = await open_desk(limits=Limits(connections=3, evict_idle_seconds=0.0))
     silent = [await desk.hello() for _ in range(3)]
@@ -39,7 +39,7 @@ async def test_a_mail_under_way_is_given_time(open_desk):
     assert registry._evict_idle(since + 121.0)
 
 
-def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+def test_special_files_are_not_opened(tmp_path: Path) -> None:
     """Pipes, devices and looping links are reported and not opened."""
     for name in ("box/cur", "box/new", "folder"):
         (tmp_path / name).mkdir(parents=True)

@@ -76,7 +76,7 @@ async def test_an_error_is_answered_after_its_delay(open_desk):
     assert (await client.reply()).startswith("500")
 
 
-async def test_nothing_is_done_after_the_last_word(open_desk, printed_log):
+async def test_an_ended_session_executes_nothing(open_desk, printed_log):
     """A session that was ended during a pause executes no more commands."""
     over = asyncio.Event()
 
@@ -243,7 +243,7 @@ async def test_a_thousand_idle_sockets(open_desk):
     assert (await (await desk.hello()).mail(b"x\r\n")).startswith("250")
 
 
-async def test_who_does_not_read_replies_is_cut_off(desk):
+async def test_a_client_that_reads_no_replies_is_cut_off(desk):
     """A client that reads no replies is no longer read from, then cut off."""
     client = await desk.hello()
     client.writer.transport.pause_reading()

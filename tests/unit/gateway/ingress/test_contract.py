@@ -27,7 +27,7 @@ async def test_borrowed_attributes_are_made_by_its_constructor():
     assert set(AIOSMTPD_ATTRIBUTES) <= set(vars(stock))
 
 
-async def test_its_constructor_makes_nothing_else_that_its_methods_need(desk):
+async def test_its_methods_need_no_other_attribute(desk):
     """The aiosmtpd methods that we call use no instance attribute that we do not set."""
     client = await desk.hello()
     session = next(iter(desk.server._registry.sessions))
@@ -68,7 +68,7 @@ async def test_its_constructor_makes_nothing_else_that_its_methods_need(desk):
         "smtp_VRFY",
     ],
 )
-def test_what_must_not_be_inherited_is_ours(name):
+def test_unsafe_methods_are_not_inherited(name):
     """No stock method with a fault of reliability.md 2 is reachable."""
     for protocol in (SMTP, LMTP):
         assert getattr(protocol, name) is not getattr(aiosmtpd.smtp.SMTP, name)

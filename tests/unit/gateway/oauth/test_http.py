@@ -1,6 +1,6 @@
-"""Providers' endpoints and bad answers: each means "try again" or "a person has to act".
+"""Tests of providers' endpoints and bad answers: "try again", or "a person has to act".
 
-No secret gets into a message or the log.
+No secret may be in a message or the log.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ async def test_a_provider_that_is_away_is_tried_again(free_port):
         await post(f"http://127.0.0.1:{free_port}/token", {"refresh_token": "s3cret"})
 
 
-async def test_what_is_no_http_is_tried_again(other_service):
+async def test_another_protocol_on_the_port_is_tried_again(other_service):
     """Another service on that port gives our error, not a library's."""
     with pytest.raises(TokenUnavailable, match="does not speak HTTP"):
         await post(f"http://127.0.0.1:{other_service}/token", {"refresh_token": "s3cret"})
@@ -279,7 +279,7 @@ async def test_secrets_are_not_sent_elsewhere(tokens, provider, status):
         ),
     ],
 )
-async def test_a_provider_that_wants_to_be_left_alone_is(tokens, provider, clock, head, seconds):
+async def test_retry_after_is_respected(tokens, provider, clock, head, seconds):
     """Retry-After, in seconds or as a date, is kept by the whole process, up to an hour."""
     client = await ready(tokens, provider)
     provider.replies = [Reply(429, b"", head)]
@@ -317,7 +317,7 @@ async def test_a_refusal_says_what_to_do(tokens, provider, error, advice):
     assert await tokens.problem(client, ACCOUNT) == told.value.message
 
 
-async def test_what_a_provider_says_is_cleaned(tokens, provider):
+async def test_the_text_of_a_provider_is_cleaned(tokens, provider):
     """No line ends, escapes, addresses or posted values, and at most 300 characters."""
     client = await ready(tokens, provider)
     token = (await tokens.stored(client, ACCOUNT)).refresh_token

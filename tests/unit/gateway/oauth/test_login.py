@@ -114,7 +114,7 @@ async def test_the_address_asks_for_what_it_should(tokens, provider):
     assert verifier not in url
 
 
-async def test_the_browser_may_come_to_a_fixed_place(tokens, provider, free_port):
+async def test_a_fixed_redirect_address_is_used_literally(tokens, provider, free_port):
     """A fixed redirect address is used literally."""
     client = provider.client(redirect_url=f"http://localhost:{free_port}/back")
     running, url = await begun(tokens, client)
@@ -124,7 +124,7 @@ async def test_the_browser_may_come_to_a_fixed_place(tokens, provider, free_port
     assert await tokens.problem(client, ACCOUNT) is None
 
 
-async def test_a_place_that_is_taken_is_told(tokens, provider):
+async def test_a_taken_redirect_port_is_reported(tokens, provider):
     """Another program at the fixed port: one sentence, and no request was made."""
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         client = provider.client(redirect_url=f"http://127.0.0.1:{other.getsockname()[1]}")
@@ -152,7 +152,7 @@ async def test_a_visit_with_another_state_changes_nothing(tokens, provider):
     assert await tokens.problem(client, ACCOUNT) is None
 
 
-async def test_a_person_who_says_no_is_heard(tokens, provider):
+async def test_a_refusal_in_the_browser_is_reported(tokens, provider):
     """error=access_denied: refused in one clean line, and the page says so too."""
     provider.says_yes = False
     client = provider.client()
@@ -255,7 +255,7 @@ async def test_an_answer_to_another_question_is_refused(tokens, provider):
         await second.exchange_pasted(tokens, ended_at(provider, first))
 
 
-async def test_a_pasted_refusal_is_told(tokens, provider):
+async def test_a_pasted_refusal_is_reported(tokens, provider):
     """A refusal on the other machine is reported."""
     provider.says_yes = False
     question = AuthorizationRequest(provider.client(), ACCOUNT)
@@ -331,7 +331,7 @@ async def test_slow_down_is_heeded(tokens, provider):
     assert person.waits == [5, 10, 10, 15, 15]
 
 
-async def test_a_provider_that_stumbles_is_asked_again(tokens, provider):
+async def test_a_failure_while_polling_is_retried(tokens, provider):
     """A failure while waiting does not end the sign-in; the waits double."""
     client = provider.client("device_code")
     person = Person(
@@ -345,7 +345,7 @@ async def test_a_provider_that_stumbles_is_asked_again(tokens, provider):
     ("error", "sentence"),
     [("access_denied", "access was denied"), ("expired_token", "the code was not entered")],
 )
-async def test_a_device_that_is_refused_is_told(tokens, provider, error, sentence):
+async def test_a_refused_device_is_reported(tokens, provider, error, sentence):
     """After a refusal or an expired code there is one sentence, and nothing stored."""
     client = provider.client("device_code")
     person = Person(provider, at_2=lambda code: provider.refuse_device(code, error))
@@ -354,9 +354,7 @@ async def test_a_device_that_is_refused_is_told(tokens, provider, error, sentenc
     assert await tokens.stored(client, ACCOUNT) is None
 
 
-async def test_a_code_that_nobody_types_in_is_not_waited_for_longer_than_it_is_good(
-    tokens, provider
-):
+async def test_an_unused_code_is_waited_for_until_it_expires(tokens, provider):
     """The sign-in ends when the code expires, whatever the provider answers later."""
     provider.code_seconds = 12
     person = Person(provider)
@@ -365,7 +363,7 @@ async def test_a_code_that_nobody_types_in_is_not_waited_for_longer_than_it_is_g
     assert person.waits == [5, 5, 5]
 
 
-async def test_a_provider_that_goes_away_while_we_wait_is_told_as_such(tokens, provider):
+async def test_a_provider_that_vanishes_while_polling_means_try_again(tokens, provider):
     """Nothing but failures until the end means "try again", not a refusal."""
     provider.code_seconds = 20
     person = Person(provider, at_1=lambda _: provider.replies.extend([Reply(502)] * 9))
@@ -382,14 +380,14 @@ async def test_a_provider_that_goes_away_while_we_wait_is_told_as_such(tokens, p
         b'{"access_token": "a"}',
     ],
 )
-async def test_an_answer_without_a_code_is_told(tokens, provider, body):
+async def test_an_answer_without_a_code_is_reported(tokens, provider, body):
     """An answer without a code, from another endpoint, is reported."""
     provider.replies = [Reply(200, body)]
     with pytest.raises(TokenUnavailable, match="check device_url"):
         await Person(provider).login(tokens, provider.client("device_code"))
 
 
-async def test_a_client_that_may_not_use_devices_is_told(tokens, provider):
+async def test_a_client_without_device_access_is_reported(tokens, provider):
     """Google allows no mailbox access for devices: its error is shown."""
     provider.replies = [refusal("invalid_scope", "Invalid device flow scope")]
     with pytest.raises(AccessRefused, match="check scope"):

@@ -160,7 +160,7 @@ async def test_many_processes_that_begin_at_once_make_one_request(open_tokens, p
     assert (len(set(await asyncio.gather(*waiting))), asked(provider)) == (1, 1)
 
 
-async def test_what_was_renewed_just_before_the_lease_is_taken(open_tokens, provider):
+async def test_a_token_renewed_before_our_lease_is_used(open_tokens, provider):
     """A token renewed before our lease is taken, and the lease released."""
     one, two = await open_tokens("one"), await open_tokens("two")
     client = await signed_in(one, provider)
@@ -175,9 +175,7 @@ async def test_what_was_renewed_just_before_the_lease_is_taken(open_tokens, prov
     assert (asked(provider), (await one.stored(client, ACCOUNT)).lease_owner) == (1, None)
 
 
-async def test_a_process_that_died_while_renewing_is_not_waited_for_long(
-    open_tokens, provider, clock
-):
+async def test_a_dead_process_delays_the_renewal_by_its_lease_only(open_tokens, provider, clock):
     """A dead process's lease expires after 30 seconds; another renews."""
     waited = []
 
@@ -207,7 +205,7 @@ async def test_waiting_for_another_process_has_an_end(open_tokens, provider, clo
     assert asked(provider) == 0
 
 
-async def test_who_is_cancelled_does_not_stop_the_renewal(tokens, provider):
+async def test_a_cancelled_caller_does_not_stop_the_renewal(tokens, provider):
     """A cancelled caller ends only after the new refresh token is stored."""
     client = await signed_in(tokens, provider)
     provider.hold()
@@ -320,7 +318,7 @@ async def test_a_provider_that_gives_the_same_token_again_is_not_hammered(tokens
 # ---- refused
 
 
-async def test_nobody_signed_in_is_told_without_a_request(tokens, provider):
+async def test_a_missing_sign_in_is_reported_without_a_request(tokens, provider):
     """A mailbox without a sign-in says which command to run, and makes no request."""
     client = provider.client("device_code")
     with pytest.raises(AccessRefused, match="run ticketgate channel login"):
@@ -329,7 +327,7 @@ async def test_nobody_signed_in_is_told_without_a_request(tokens, provider):
     assert not provider.forms
 
 
-async def test_revoked_access_is_a_state_that_all_see(open_tokens, provider, clock):
+async def test_revoked_access_is_stored_for_all_processes(open_tokens, provider, clock):
     """After invalid_grant no process asks again for 15 minutes; then one does."""
     one, two = await open_tokens("one"), await open_tokens("two")
     client = await signed_in(one, provider)
@@ -357,7 +355,7 @@ async def test_a_refusal_that_passes_is_forgotten(tokens, provider, clock):
     assert await tokens.problem(client, ACCOUNT) is None
 
 
-async def test_the_end_of_a_refresh_token_is_told_a_week_before(tokens, provider, clock):
+async def test_the_end_of_a_refresh_token_is_announced_a_week_before(tokens, provider, clock):
     """If the provider says how long access lasts, people are warned a week before."""
     provider.refresh_seconds = 90 * 86400
     client = await signed_in(tokens, provider)

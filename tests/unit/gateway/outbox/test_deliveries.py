@@ -83,7 +83,7 @@ async def test_a_claim_is_bounded_in_bytes(deliveries, post, monkeypatch):
     ]
 
 
-async def test_claims_at_the_same_time_share_nothing(clean_url, post):
+async def test_concurrent_claims_share_no_delivery(clean_url, post):
     """Ten concurrent claims in each of two processes claim each delivery exactly once."""
     for _ in range(10):
         await post.put(*(f"{name}@example.net" for name in "abcdefghij"))
@@ -101,7 +101,7 @@ async def test_claims_at_the_same_time_share_nothing(clean_url, post):
     assert len(found) == len(set(found)) == 100
 
 
-async def test_only_the_holder_marks(deliveries, post):
+async def test_only_the_holder_records_a_result(deliveries, post):
     """Recording a result without the lease, or after the end, changes nothing."""
     [one] = await post.put("a@example.net")
     await claimed(deliveries)

@@ -124,7 +124,7 @@ async def test_nobody_listens(smarthost):
         assert nowhere.everybody
 
 
-async def test_a_server_that_does_not_want_us(sink, smarthost):
+async def test_a_refusing_greeting_defers_everybody(sink, smarthost):
     """A greeting of 554 or 421 defers everybody, with its text."""
     for greeting in ("554 5.3.2 No mail service here", "421 4.3.2 Too busy"):
         sink.greeting = greeting
@@ -344,7 +344,7 @@ async def test_a_password_that_is_refused(sink, smarthost):
     assert sink.commands == []
 
 
-async def test_a_login_that_is_needed_and_not_there(smarthost):
+async def test_a_missing_login_defers_everybody(smarthost):
     """A 530 reply to MAIL is a problem of our account, so it defers everybody."""
     async with Sink(needs_login=True) as sink:
         result = await smarthost(sink).submit("", "ann@example.net", MAIL)
@@ -395,7 +395,7 @@ async def test_a_token_that_stays_refused(sink, smarthost):
     assert len(sink.logins) == 2
 
 
-async def test_a_token_that_cannot_be_had(sink, smarthost):
+async def test_an_unavailable_token_defers_everybody(sink, smarthost):
     """The message of the token source is the reason."""
 
     async def source(_refused):
@@ -453,7 +453,7 @@ async def test_content_beyond_ascii(sink, smarthost):
         "",
     ],
 )
-async def test_an_address_that_cannot_stand_in_a_command(sink, smarthost, address):
+async def test_an_unusable_address_fails_without_a_command(sink, smarthost, address):
     """An unusable address fails with a message, without any command."""
     assert isinstance(await smarthost(sink).submit("", address, MAIL), PermanentFailure)
     assert sink.connections == 0

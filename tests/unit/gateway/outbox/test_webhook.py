@@ -331,7 +331,7 @@ async def test_what_is_allowed_is_called(database, clock, receiver, allow):
     assert called.state == "sent"
 
 
-async def test_the_address_that_is_looked_at_is_the_one_that_is_connected_to(receiver):
+async def test_the_checked_address_is_the_one_connected_to(receiver):
     """The address that was checked is the one connected to, after one look-up."""
     asked = []
 
@@ -347,9 +347,7 @@ async def test_the_address_that_is_looked_at_is_the_one_that_is_connected_to(rec
     assert asked.count("127.0.0.1") == 1
 
 
-async def test_proxies_of_the_environment_do_not_call_for_us(
-    database, clock, receiver, monkeypatch
-):
+async def test_proxies_of_the_environment_are_not_used(database, clock, receiver, monkeypatch):
     """Proxies are not used: they would connect to unchecked addresses."""
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{receiver.port}")
     await put(database, "http://169.254.169.254/")
@@ -393,9 +391,7 @@ async def test_a_call_of_a_process_that_died_is_made_again(
     assert (row.state, row.attempts) == ("sent", 2)
 
 
-async def test_the_service_calls_when_it_is_woken_and_ends_with_what_it_has_in_hand(
-    hooks, database, receiver
-):
+async def test_the_service_wakes_and_finishes_its_call_at_stop(hooks, database, receiver):
     """A wake-up starts calls; a call under way at the stop is finished and recorded."""
     stop, wake = asyncio.Event(), Wake()
     running = asyncio.create_task(hooks.serve(stop, wake))

@@ -224,7 +224,7 @@ async def test_a_database_that_is_away_after_the_answer(
     assert (waited, len(sink.mails), await post.states()) == ([0.5, 1.0, 2.0], 1, ["sent"])
 
 
-async def test_an_account_that_is_refused_puts_everything_off(outbox, post, sink):
+async def test_a_refused_account_defers_everything(outbox, post, sink):
     """After the first refusal the rest of the pass is deferred untried, with its reply."""
     sink.users["desk"] = "another"
     for _ in range(30):
@@ -238,7 +238,7 @@ async def test_an_account_that_is_refused_puts_everything_off(outbox, post, sink
     assert len(sink.logins) <= worker.MAX_CONNECTIONS
 
 
-async def test_what_is_put_off_untried_is_told_in_one_line(outbox, post, sink, told):
+async def test_untried_deliveries_are_logged_in_one_line(outbox, post, sink, told):
     """Many deliveries deferred untried take one line of the log."""
     await post.put(*(f"r{number}@example.net" for number in range(15)))
     await sink.stop()
@@ -278,7 +278,7 @@ async def test_two_processes_never_send_one_delivery_twice(outbox, post, sink, c
     assert set(await post.states()) == {"sent"}
 
 
-async def test_what_is_cancelled_is_not_sent(outbox, post, sink):
+async def test_cancelled_deliveries_are_not_sent(outbox, post, sink):
     """Cancelled deliveries are not sent, scheduled or deferred."""
     [one] = await post.put("ann@example.net")
     await post.put("bob@example.net")
@@ -336,7 +336,7 @@ async def test_it_serves_until_it_is_stopped(outbox, post, sink):
     assert sink.commands[-1] == "QUIT"
 
 
-async def test_stopping_finishes_what_is_in_hand_only(outbox, post, sink):
+async def test_stopping_finishes_the_mail_under_way_only(outbox, post, sink):
     """The mail under way is finished and recorded; the others are released untried."""
     await post.put(*(f"r{number}@example.net" for number in range(10)))
     sink.at_data = [STALL]

@@ -43,7 +43,7 @@ def test_several_signatures_count_by_the_best():
     assert (found.dkim, found.spf, found.dmarc) == ("pass", "softfail", None)
 
 
-def test_what_is_shown_is_what_was_relied_on():
+def test_the_shown_header_is_the_one_that_decided():
     """The trusted header is shown; without one, the topmost."""
     results = read_results(["other.example; spf=pass", f"{OURS}; spf=fail"])
     assert relied_on(results, [OURS]) == results[1]

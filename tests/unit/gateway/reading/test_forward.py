@@ -211,7 +211,7 @@ def test_a_bare_header_block_is_a_reply(read, subject):
     assert (found.kind, found.forward, found.reply_text) == ("human", None, "Thanks")
 
 
-def test_a_header_block_with_the_very_subject_of_the_mail_is_a_forward(read):
+def test_a_header_block_with_an_equal_subject_is_a_forward(read):
     """Without prefix and reference, an equal subject inside makes it a forward."""
     found = read(
         f"________________________________\n{block(LANGUAGES[0][2:])}\n{TEXT}\n",
@@ -264,7 +264,7 @@ def test_a_forward_quoted_as_a_whole(read):
     assert inner.comment == "See below."
 
 
-def test_a_forward_whose_line_ends_got_lost(read):
+def test_a_forward_on_a_single_line(read):
     """Yahoo's plain text puts the whole block on one line."""
     labels = LANGUAGES[1][2:]
     line = f"----- Weitergeleitete Nachricht ----- {block(labels).replace(chr(10), '')}"

@@ -40,7 +40,7 @@ def test_a_plain_mail_is_read(read):
     assert found.date.isoformat() == "2026-03-02T09:00:00+00:00"
 
 
-def test_of_alternatives_the_plain_text_is_read_and_the_html_shown(read, multipart):
+def test_the_plain_text_alternative_is_read_and_the_html_shown(read, multipart):
     """The plain text is read and the HTML shown; the text is not read twice."""
     body = multipart(
         "b",
@@ -216,7 +216,7 @@ def test_null_path_is_known_from_the_envelope_or_the_return_path(mail):
         ),
     ],
 )
-def test_what_is_wrong_has_a_name(raw, defect):
+def test_defects_have_names(raw, defect):
     """A broken mail is read as far as possible, with named defects."""
     assert defect in parse.read(raw).defects
 

@@ -246,7 +246,7 @@ async def test_sqlite_waits_for_the_disk(tmp_path: Path):
         await database.close()
 
 
-async def test_nobody_at_the_address_is_try_again(free_port):
+async def test_an_absent_server_is_try_again(free_port):
     """An absent database server raises StoreUnavailable (exit 75)."""
     with pytest.raises(StoreUnavailable):
         await Database.open(f"postgresql://x@127.0.0.1:{free_port}/y", node="n")

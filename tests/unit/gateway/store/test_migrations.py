@@ -42,7 +42,7 @@ async def test_the_migrated_tables_are_those_of_the_schema(store):
         assert await connection.run_sync(differences) == []
 
 
-async def test_the_migrated_tables_keep_what_comparing_does_not_see(store, tmp_path):
+async def test_the_migrated_tables_have_the_same_sql(store, tmp_path):
     """The SQL of each SQLite table is the same, with checks and tables without row ids."""
     if store.dialect != "sqlite":
         return
@@ -305,7 +305,7 @@ async def test_columns_with_two_meanings_are_converted(database_url):
         await old.close()
 
 
-async def test_upgrading_again_brings_nothing_back(ready_url):
+async def test_a_second_upgrade_restores_nothing(ready_url):
     """Changes that people made since the first upgrade stay."""
     database = await Database.open(ready_url, node="n")
     async with database.write() as connection:

@@ -53,7 +53,7 @@ async def answer(path, report=None, figures=(), error=None, method="GET"):
         (HealthReport({"database": "away"}, {}), "503 Service Unavailable", "not ready"),
     ],
 )
-async def test_a_mailbox_that_fails_is_told_and_does_not_take_the_daemon_away(report, status, word):
+async def test_a_failing_mailbox_is_reported_as_degraded(report, status, word):
     """Without a database it is not ready; with a failing mailbox it is ready and degraded."""
     line, body = await answer("/readyz", report)
     told = json.loads(body)

@@ -157,7 +157,7 @@ async def test_a_server_that_ignores_the_end_of_idle_is_given_up(server):
 
 
 @pytest.mark.parametrize("answer", [b"%t NO not now\r\n", b"%t BAD unknown\r\n"])
-async def test_idle_that_is_refused_is_said(server, answer):
+async def test_a_refused_idle_is_reported(server, answer):
     """A server that announces IDLE and refuses it leaves the connection usable."""
     session = await opened(server)
     server.on(rb"IDLE", answer)
@@ -234,7 +234,7 @@ async def test_answers_in_odd_forms_are_understood(server):
     await session.close()
 
 
-async def test_mail_that_was_not_asked_for_is_passed_over(server):
+async def test_unrequested_mail_is_ignored(server):
     """A FETCH of another UID in the middle of an answer is ignored."""
     server.put(letter("a"))
     session = await opened(server)
@@ -257,7 +257,7 @@ async def test_an_endless_answer_is_given_up(server):
     tracemalloc.stop()
 
 
-async def test_a_login_that_cannot_be_now_is_no_refusal(server):
+async def test_a_temporary_login_failure_is_no_refusal(server):
     """Temporary trouble of the server (RFC 5530) is retried soon; a refusal is not."""
     session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     server.on(rb"AUTHENTICATE", b"%t NO [UNAVAILABLE] Temporary authentication failure\r\n")
@@ -278,7 +278,7 @@ async def test_a_login_that_cannot_be_now_is_no_refusal(server):
         ("IMAP4rev1 LOGINDISABLED", None),
     ],
 )
-async def test_the_way_to_sign_in_is_one_that_the_server_has(server, capabilities, outcome):
+async def test_the_login_uses_a_mechanism_of_the_server(server, capabilities, outcome):
     """PLAIN in one step or two, LOGIN, or a clear refusal, as the server offers."""
     server.before = capabilities
     session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
@@ -334,7 +334,7 @@ async def test_a_secret_cannot_smuggle_a_command(server, secret):
 @pytest.mark.parametrize(
     "lines", [b"* 0 EXISTS\r\n", b"* OK [UIDVALIDITY 1] x\r\n* OK [UIDNOTSTICKY] no\r\n"]
 )
-async def test_a_folder_without_lasting_numbers_is_not_read(server, lines):
+async def test_a_folder_without_lasting_uids_is_refused(server, lines):
     """A folder without UIDVALIDITY or with changing UIDs is refused."""
     session = await opened(server, folder=False)
     server.on(rb"SELECT", lines + b"%t OK done\r\n")
@@ -343,7 +343,7 @@ async def test_a_folder_without_lasting_numbers_is_not_read(server, lines):
     await session.close()
 
 
-async def test_saying_goodbye_takes_no_longer_than_it_may(server):
+async def test_a_silent_server_does_not_delay_the_logout(server):
     """A server that does not answer LOGOUT does not delay the end."""
     session = await opened(server, SHORT)
     server.on(rb"LOGOUT", "silence")
@@ -353,7 +353,7 @@ async def test_saying_goodbye_takes_no_longer_than_it_may(server):
         await session.noop()
 
 
-async def test_a_certificate_that_is_not_trusted_is_told(server):
+async def test_an_untrusted_certificate_is_refused(server):
     """A certificate is accepted only from a trusted authority and for its name."""
     with dovecot() as real:
         with pytest.raises(ConnectionLost, match=r"certificate of 127\.0\.0\.1 is not trusted"):

@@ -1,6 +1,6 @@
 """Tests of what a session needs of an IMAP server, with Dovecot and the small server.
 
-The parts of aioimaplib that we use are tested here too. Misbehaving servers are in test_connection.py.
+The parts of aioimaplib that we use are tested here too; faulty servers in test_connection.py.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ async def test_a_bad_token_is_refused_at_once(side):
     await session.close()
 
 
-async def test_a_folder_tells_its_numbers(side, session):
+async def test_a_folder_reports_its_numbers(side, session):
     """After opening, UIDVALIDITY, UIDNEXT, mail count and permanent flags are known."""
     await asyncio.to_thread(side.put, *letters("ab"))
     selected = await session.select("INBOX", read_only=False)
@@ -156,7 +156,7 @@ async def test_a_folder_tells_its_numbers(side, session):
     assert await session.uids(selected.uidnext - 1) == [selected.uidnext - 1]
 
 
-async def test_a_folder_that_is_not_there_is_said(session):
+async def test_an_unknown_folder_is_refused(session):
     """Opening an unknown folder is refused, and the connection stays usable."""
     with pytest.raises(CommandRefused):
         await session.select("Nowhere", read_only=True)

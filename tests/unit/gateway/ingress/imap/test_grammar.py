@@ -62,7 +62,7 @@ def test_empty_lines_are_passed_over():
         b"* 1 FETCH (BODY[] {99999999999999999999}\r\n",
     ],
 )
-def test_what_nobody_needs_is_not_waited_for(piece):
+def test_endless_responses_are_rejected(piece):
     """Endless lines and huge literals are rejected before they fill the memory."""
     with pytest.raises(TooLongError):
         framed([piece] * 100)
@@ -128,7 +128,7 @@ def test_a_fetch_is_read_whatever_its_form():
         b"A1 OK FETCH (UID 1)",
     ],
 )
-def test_what_tells_of_no_uid_is_no_fetch(line):
+def test_a_response_without_uid_is_no_fetch(line):
     """Flags by sequence number and other responses are ignored."""
     assert grammar.parse_fetch([line]) is None
 
@@ -136,12 +136,12 @@ def test_what_tells_of_no_uid_is_no_fetch(line):
 @pytest.mark.parametrize(
     "text", [b"31-Feb-2026 10:00:00 +0000", b"", b"1-Jan-0001 00:00:00 +2300", b"yesterday"]
 )
-def test_a_date_that_is_none_is_left_out(text):
+def test_an_invalid_date_is_left_out(text):
     """An invalid INTERNALDATE is left out."""
     assert grammar.internal_date(text) is None
 
 
-def test_search_answers_are_added_up():
+def test_search_answers_are_merged():
     """Several SEARCH lines, none, repeated numbers and a final MODSEQ are merged."""
     lines = [[b"* SEARCH 5 3"], [b"* search 3 9 (MODSEQ 77)"], [b"* SEARCH"], [b"* 5 EXISTS"]]
     assert grammar.search_results(lines) == [3, 5, 9]

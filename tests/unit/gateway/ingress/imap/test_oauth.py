@@ -106,7 +106,7 @@ async def test_a_token_that_the_mail_server_refuses_is_replaced_once(world, plac
     assert tokens.calls["refresh_token"] == 2
 
 
-async def test_revoked_access_is_loud_and_nobody_is_hammered(world, place):
+async def test_revoked_access_is_reported_and_tried_once(world, place):
     """Revoked access is reported, tried once, and resumes after a new sign-in."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
@@ -170,7 +170,7 @@ async def test_a_provider_that_is_away_is_waited_for(world, place):
     assert tokens.calls["reply"] == 3
 
 
-async def test_access_that_ends_soon_is_told_before_it_does(world, place):
+async def test_access_that_ends_soon_is_announced(world, place):
     """A week before access ends there is a daily warning; mail still comes in."""
     tokens, server = place
     told = io.StringIO()

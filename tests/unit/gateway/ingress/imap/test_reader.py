@@ -20,7 +20,7 @@ from tests.unit.gateway.ingress.reading import account_of, on
 
 
 @pytest.mark.parametrize("after", ["keep", "seen", "move", "delete"])
-async def test_each_mail_is_taken_in_once_and_then_dealt_with(world, real, after):
+async def test_each_mail_is_stored_once_and_then_settled(world, real, after):
     """Mails are stored once, in order, then kept, flagged, moved or removed."""
     raws = letters(range(7))
     real.deliver(real.user, *raws[:5])
@@ -46,7 +46,7 @@ async def test_each_mail_is_taken_in_once_and_then_dealt_with(world, real, after
     )
 
 
-async def test_seen_mail_is_taken_in_as_well(world, small):
+async def test_seen_mail_is_stored_too(world, small):
     """Mail already seen is stored; mail flagged as deleted is not."""
     small.put(*letters("abc"))
     small.folders["INBOX"].mails[0].flags.add("\\Seen")
@@ -80,7 +80,7 @@ async def test_a_folder_of_any_name_with_a_mail_of_25_mib(world, real):
     ] == raws
 
 
-async def test_a_mail_beyond_every_size_is_owed_and_the_others_go_on(world, small, monkeypatch):
+async def test_a_mail_too_large_is_recorded_and_others_go_on(world, small, monkeypatch):
     """A mail too large for the store stays in the mailbox and is recorded; reading goes on."""
     monkeypatch.setattr(fetch, "MAX_MAIL_BYTES", 3 << 20)
     small.put(letter("a"), letter("big", 5 << 20), letter("c"), letter("said to be small", 5 << 20))
@@ -103,7 +103,7 @@ async def test_a_mail_beyond_every_size_is_owed_and_the_others_go_on(world, smal
 
 @pytest.mark.parametrize("answer", ["nothing", "NIL", "empty"])
 @pytest.mark.parametrize("piece", [b"0", rb"1048576", rb"2097152"])
-async def test_a_mail_whose_text_stops_is_owed_and_not_removed(world, small, piece, answer):
+async def test_a_mail_cut_short_is_recorded_and_not_removed(world, small, piece, answer):
     """A mail cut short by the server is not stored in part; it is read later."""
     raw = letter("big", 3 << 20)
     small.put(raw)
@@ -166,7 +166,7 @@ async def test_a_mail_that_shows_late_is_found_behind_the_cursor(world, small):
     assert (await world.box()).last_uid == 5
 
 
-async def test_numbers_far_apart_are_no_long_way(world, small):
+async def test_large_uid_gaps_take_few_searches(world, small):
     """Large gaps between UIDs take few searches."""
     small.put(letter("a"))
     small.folders["INBOX"].uidnext = 4_000_000_000
@@ -214,7 +214,7 @@ async def test_a_large_mailbox_is_looked_through_in_windows(world, small, monkey
 # ---- the first opening, and imports
 
 
-async def test_what_lay_there_for_long_is_not_answered(world, small):
+async def test_old_mail_at_the_first_opening_is_not_answered(world, small):
     """At the first opening, mail older than a day becomes tickets without automation."""
     for days in (30, 2, 0):
         small.put(letter(days), received=START - timedelta(days=days, minutes=1))
@@ -225,7 +225,7 @@ async def test_what_lay_there_for_long_is_not_answered(world, small):
     assert [each.envelope.automation for each in claimed] == [False, False, True, True]
 
 
-async def test_an_import_into_a_mailbox_that_was_read_before_does_as_it_is_told(world, small):
+async def test_an_import_into_a_known_mailbox_keeps_its_options(world, small):
     """Mail that arrived while nobody read is imported with the options of the import."""
     small.put(letter("first"), received=START)
     await world.read(account_of(small.port))
@@ -259,7 +259,7 @@ async def test_another_mailbox_under_the_same_name_is_opened_for_the_first_time(
 @pytest.mark.parametrize(
     ("automation", "answered"), [("all", [True, True, True]), ("none", [False, False, True])]
 )
-async def test_an_import_does_as_it_is_told(world, small, automation, answered):
+async def test_an_import_follows_its_options(world, small, automation, answered):
     """An import takes only mail since a day, with or without automation."""
     for day in (10, 20, 21):
         small.put(letter(day), received=RECEIVED.replace(day=day))
@@ -274,7 +274,7 @@ async def test_an_import_does_as_it_is_told(world, small, automation, answered):
     assert [each.envelope.automation for each in claimed] == answered
 
 
-async def test_an_interrupted_import_is_finished_with_the_same_wishes(world, small, monkeypatch):
+async def test_an_interrupted_import_is_finished_with_its_options(world, small, monkeypatch):
     """The next reader continues an interrupted import with its options."""
     monkeypatch.setattr(imap_reader, "MAX_UIDS", 2)
     small.put(letter("old"), received=RECEIVED - timedelta(days=99))

@@ -133,7 +133,7 @@ async def test_a_cut_leaves_exactly_one_copy(quick, clock, real, dialog, way, wo
     assert all(row.done_at is not None and row.problem is None for row in await rows(quick))
 
 
-async def test_a_large_mail_over_a_slow_way(quick, clock, real):
+async def test_a_large_mail_over_a_slow_connection(quick, clock, real):
     """Eight megabytes arrive whole through a slow proxy."""
     raw = own(1, 8 << 20)
     await wrote(quick, 1, raw)
@@ -163,7 +163,7 @@ async def test_the_pauses_grow_while_a_server_is_away(quick, clock, free_port, r
     assert [row.problem is not None for row in await rows(quick)] == [True] * 11
 
 
-async def test_a_refused_login_rests_for_a_quarter_of_an_hour(quick, clock, real):
+async def test_a_refused_login_pauses_for_a_quarter_of_an_hour(quick, clock, real):
     """A refused login is not repeated for every mail, since accounts get locked."""
     account = on(real, password="wrong")
     sent = keeper(quick, clock, account)
@@ -177,7 +177,7 @@ async def test_a_refused_login_rests_for_a_quarter_of_an_hour(quick, clock, real
     assert await keeper(quick, clock, on(real)).catch_up(on(real)) == 5
 
 
-async def test_a_mail_that_the_server_refuses_does_not_hold_up_the_others(quick, clock):
+async def test_a_refused_mail_does_not_delay_the_others(quick, clock):
     """A refused mail is retried later; the mailbox does not pause."""
     for number in (1, 2, 3):
         await wrote(quick, number)
@@ -219,7 +219,7 @@ async def test_a_mail_on_which_the_connection_breaks_comes_last(quick, clock):
         assert [row.done_at is not None for row in await rows(quick)] == [False, True, True]
 
 
-async def test_a_folder_that_cannot_be_made_is_told(quick, clock):
+async def test_a_folder_that_cannot_be_created_is_reported(quick, clock):
     """The server's text is stored in the row."""
     await wrote(quick, 1)
     with small_imap() as server:

@@ -13,7 +13,7 @@ from gateway.ingress.connection_limits import Limits
 MAIL = b"From: a@client.example\r\nSubject: Drucker\r\n\r\nEs brennt.\r\n"
 
 
-async def test_greeting_and_extensions_are_these(desk):
+async def test_the_greeting_and_the_extensions(desk):
     """EHLO lists what works: never AUTH, STARTTLS only with a certificate."""
     client = await desk.connect()
     assert await client.reply() == "220 mx.desk.example ESMTP ticketgate"
@@ -288,7 +288,7 @@ async def test_replies_to_commands(desk, lines, code):
     assert replies[-1].startswith(code)
 
 
-async def test_http_is_shown_the_door(desk):
+async def test_an_http_client_is_cut_off(desk):
     """A client that speaks HTTP is cut off at its first line."""
     client = await desk.connect()
     await client.send(b"POST / HTTP/1.1\r\nHost: mx\r\n\r\nEHLO x\r\nMAIL FROM:<a@b.example>\r\n")
@@ -306,7 +306,7 @@ async def test_long_and_odd_command_lines(desk):
     assert (await client.say("NOOP")).startswith("250")
 
 
-async def test_many_commands_do_not_keep_others_waiting(desk):
+async def test_many_commands_do_not_delay_others(desk):
     """While one client has pipelined 20,000 commands, another one can deliver."""
     noisy, good = await desk.hello(), await desk.hello()
     noisy.writer.write(b"NOOP\r\n" * 20_000)
@@ -396,7 +396,7 @@ async def test_a_store_that_fails_never_yields_250(desk, error, reply, size):
     assert desk.spool.stored() == [b"x\r\n"]
 
 
-async def test_a_disk_that_takes_no_file(desk):
+async def test_a_large_mail_that_cannot_be_written(desk):
     """A large mail that cannot be written is read to its end and answered with 4xx."""
     client = await desk.hello()
     desk.accept.directory.chmod(0o500)
@@ -407,7 +407,7 @@ async def test_a_disk_that_takes_no_file(desk):
     assert (await client.mail(b"x" * 400_000 + b"\r\n")).startswith("250")
 
 
-async def test_full_disk_is_said_at_mail_and_recovers(desk):
+async def test_a_full_disk_is_refused_at_mail_and_recovers(desk):
     """With too little space MAIL gets 452; with enough, mail is accepted again."""
     client = await desk.hello()
     desk.free[0] = 512 * (1 << 20) - 1
@@ -416,7 +416,7 @@ async def test_full_disk_is_said_at_mail_and_recovers(desk):
     assert (await client.mail(MAIL)).startswith("250")
 
 
-async def test_reserve_is_three_mails_where_mails_are_large(open_desk):
+async def test_the_reserve_grows_to_three_mails(open_desk):
     """The required free space grows with the size limit, to three mails."""
     desk = await open_desk(limits=Limits(message_bytes=1 << 30))
     client = await desk.hello()

@@ -25,7 +25,7 @@ async def greeted(desk):
     return client
 
 
-async def test_each_recipient_gets_his_answer(desk):
+async def test_each_recipient_gets_a_reply(desk):
     """After DATA each accepted RCPT gets a reply; the mail is stored once."""
     client = await greeted(desk)
     await client.say("MAIL FROM:<a@client.example>")
@@ -50,7 +50,7 @@ async def test_each_recipient_gets_his_answer(desk):
     assert b"with LMTP id" in (desk.spool.folder / "1.eml").read_bytes()
 
 
-async def test_a_failure_is_told_to_each_recipient(desk):
+async def test_a_failure_is_reported_to_each_recipient(desk):
     """When the mail cannot be stored, each recipient gets a failure."""
     desk.spool.errors.append(StoreUnavailable("away"))
     client = await greeted(desk)

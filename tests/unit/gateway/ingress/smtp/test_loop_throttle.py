@@ -26,7 +26,7 @@ async def test_few_in_each_pass_and_in_order():
     assert max(passes) <= 2 * loop_throttle._CALLERS_PER_PASS
 
 
-async def test_who_is_cancelled_takes_no_turn():
+async def test_a_cancelled_session_delays_nobody():
     """A cancelled session does not delay those behind it."""
     throttle, done = LoopThrottle(), []
 

@@ -83,7 +83,7 @@ async def test_a_listed_peer_without_a_good_header_is_cut_off(desk, header):
     assert await client.reply() == ""
 
 
-async def test_a_header_from_anybody_else_is_not_believed(open_desk):
+async def test_a_header_from_an_unlisted_peer_is_refused(open_desk):
     """A peer that is not listed cannot set its address."""
     desk = await open_desk(proxy_from=("192.0.2.0/24",))
     client = await desk.connect()

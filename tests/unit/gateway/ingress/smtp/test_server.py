@@ -77,7 +77,7 @@ async def test_stop_waits_for_a_commit(desk):
     await stopping
 
 
-async def test_sessions_leave_the_register(desk):
+async def test_ended_sessions_are_forgotten(desk):
     """However a session ends, the server forgets it."""
     for ending in ("QUIT", "reset", "half close"):
         client = await desk.hello()

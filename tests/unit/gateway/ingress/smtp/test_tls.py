@@ -84,7 +84,7 @@ async def test_large_mail_over_tls(desk):
     assert (desk.spool.folder / "1.eml").read_bytes().endswith(data)
 
 
-async def test_what_was_sent_before_the_handshake_is_never_executed(desk):
+async def test_commands_sent_before_the_handshake_are_dropped(desk):
     """Plain text commands sent before the handshake are dropped."""
     client = await desk.hello()
     await client.send(b"STARTTLS\r\nEHLO evil.example\r\nMAIL FROM:<evil@client.example>\r\n")
@@ -96,7 +96,7 @@ async def test_what_was_sent_before_the_handshake_is_never_executed(desk):
     assert (await client.say("RCPT TO:<support@desk.example>")).startswith("503")
 
 
-async def test_a_hasty_client_loses_nothing(desk):
+async def test_data_sent_with_the_handshake_is_executed(desk):
     """Encrypted data sent with the end of the handshake is executed."""
     client = await desk.hello()
     assert (await client.say("STARTTLS")).startswith("220 ")

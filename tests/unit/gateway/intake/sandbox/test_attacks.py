@@ -88,7 +88,7 @@ def test_reading_stays_linear(make):
         "blanks behind a separator sign",
     ],
 )
-def test_what_the_daemon_reads_itself_stays_short(name):
+def test_the_daemon_reads_headers_quickly(name):
     """The daemon reads the headers of a mail that killed its reading processes quickly."""
     raw = SLOW[name](60_000)
     began = time.process_time()
@@ -103,7 +103,7 @@ def test_many_recipients_are_all_read():
     assert (found.forward.sender.address, found.over_limit) == ("a@b.example", False)
 
 
-def test_what_restrains_survives_an_unreadable_mail():
+def test_the_verdict_of_an_unreadable_mail_counts():
     """Verdict, spam flag and loop mark of an unreadable mail still count."""
     raw = (
         b"Received: from x\r\nAuthentication-Results: mx.example.net; dmarc=fail "
@@ -139,7 +139,7 @@ async def taken(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "order", ["run", "globals", "endless", "few", "words", "number", "memo", "nothing"]
 )
-async def test_a_worker_that_was_taken_over_gains_nothing(taken, order):
+async def test_a_hijacked_worker_runs_nothing_in_the_daemon(taken, order):
     """Nothing of a hijacked worker's answer runs in the daemon, and the pool goes on."""
     box, proof = taken
     for _ in range(2):

@@ -125,7 +125,7 @@ async def test_a_mail_gets_a_second_try(started, mail, tmp_path, monkeypatch):
     assert box.killed == 1
 
 
-async def test_killed_from_outside_everything_comes_back(started, mail):
+async def test_killed_processes_are_replaced(started, mail):
     """After a worker and then the fork server are killed, the next mail is read."""
     box = await started(2)
     fork_server, *workers = family(box)

@@ -150,7 +150,7 @@ async def test_a_forgotten_word_is_in_no_byte_of_the_files(store):
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-async def test_a_reader_keeps_the_log_and_that_is_told(store, monkeypatch):
+async def test_a_reader_that_keeps_the_log_is_reported(store, monkeypatch):
     """While a reader keeps the log, scour returns False; afterwards it succeeds."""
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     reader = sqlite.open_file(file_of(store.url), "read")
@@ -164,7 +164,7 @@ async def test_a_reader_keeps_the_log_and_that_is_told(store, monkeypatch):
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-async def test_copies_that_a_moved_row_left_behind_go_too(store, monkeypatch):
+async def test_copies_of_moved_rows_are_removed(store, monkeypatch):
     """Without secure_delete in the build, the file is rewritten to remove copies of rows."""
     monkeypatch.setattr(erase, "_overwrites", lambda _: False)
     raws = [mail(b"x%d" % each) for each in range(400)]

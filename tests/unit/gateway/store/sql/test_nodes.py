@@ -12,7 +12,7 @@ from gateway.store.schema import tables
 from gateway.store.sql import nodes
 
 
-def test_hosts_whose_names_begin_alike_are_told_apart(monkeypatch):
+def test_hosts_with_similar_names_are_distinct(monkeypatch):
     """Long host names that differ at the end are different nodes; a name fits its column."""
     names = set()
     for end in ("aaaa", "bbbb"):

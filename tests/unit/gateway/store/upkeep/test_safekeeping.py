@@ -277,7 +277,7 @@ async def test_a_backup_while_mail_comes_in_is_one_instant(desk, tmp_path):
     assert saved.rows["mail"] - len(RAWS) == saved.rows["raw_mail"] - raw
 
 
-async def test_a_backup_tells_the_blobs_that_are_missing(desk, tmp_path):
+async def test_a_backup_names_missing_blobs(desk, tmp_path):
     """A missing and a damaged blob are named, and the rest is backed up."""
     gone, damaged = sorted((tmp_path / "blobs").glob("*/*"))
     gone.unlink()
@@ -322,7 +322,7 @@ async def test_the_check_finds_damage_of_every_kind(desk, damage, told):
     assert findings[0].count >= 1
 
 
-async def test_the_check_tells_old_tables_and_spare_blobs(desk, tmp_path):
+async def test_the_check_reports_old_tables_and_spare_blobs(desk, tmp_path):
     """Spare blobs are no damage; tables of another version are not checked further."""
     raw = b"nobody's"
     key = await desk.blobs.put(raw, hashlib.sha256(raw).hexdigest())
