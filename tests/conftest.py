@@ -40,7 +40,7 @@ SBIN = os.pathsep.join(
 )
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 
-# The same examples on every machine, however slow it is; ARGS=--hypothesis-profile=default looks
+# The same examples on every machine, without deadlines; ARGS=--hypothesis-profile=default looks
 # for new ones.
 settings.register_profile(
     "ticketgate", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -52,7 +52,7 @@ for _name in [
     for name in os.environ
     if name.startswith("TICKETGATE_") and name != "TICKETGATE_REQUIRE_ALL"
 ]:
-    del os.environ[_name]  # the settings of whoever runs the tests are not what is tested
+    del os.environ[_name]  # the developer's own settings must not affect tests
 
 
 def find_program(name: str) -> Path | None:

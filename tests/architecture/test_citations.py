@@ -94,7 +94,7 @@ def listed(page: str, text: str) -> Iterator[str]:
     word, end = "", 0
     while found := REFERENCE.match(text, end):
         if "." in found["name"] and not found["word"]:
-            word = ""  # "2.1, steps 3 and 5; 2.2": a section again
+            word = ""  # "2.1, steps 3 and 5; 2.2": after the steps comes a section
         word = (found["word"] or word).strip().rstrip("s")
         if not exists(page, word, found["name"]):
             yield f"{page}.md {word} {found['name']}".replace("  ", " ")

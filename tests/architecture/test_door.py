@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 GATEWAY = ROOT / "gateway"
 TREES = {path: ast.parse(path.read_bytes()) for path in sorted(GATEWAY.rglob("*.py"))}
-# Modules of the store whose writers act for a person.
+# Modules of the store with functions that write on behalf of a person.
 WRITERS = (
     "gateway.store.setup.channels",
     "gateway.store.setup.default_workflows",
@@ -26,11 +26,11 @@ WRITERS = (
     "gateway.store.queues.outbox",
     "gateway.store.erasure.erase",
 )
-# Rooms that only receive what people ask for: they hand it to the desk.
+# Packages that receive people's requests and hand them to the desk.
 ASKING = ("cli", "daemon", "web")
-# The installation's own work, with the reason why nobody's right is asked for.
+# Work of the installation itself, with the reason why no right is checked.
 OWN_WORK = {
-    ("gateway/agenda/worker.py", "forget_runs")  # the action log is kept for so many days
+    ("gateway/agenda/worker.py", "forget_runs")  # deletes old entries of the action log
 }
 STATEMENTS = {"insert", "update", "delete"}
 

@@ -145,7 +145,7 @@ def nothing_new(server: Dovecot, mails: int) -> None:
     server.add_user(LARGE)
     server.deliver_many(LARGE, (b"Subject: %d\r\n\r\nx\r\n" % number for number in range(mails)))
     with server.client(LARGE) as client:
-        client.select("INBOX")  # the server's own index is there, as in a mailbox that is in use
+        client.select("INBOX")  # the server's own index exists, as for any mailbox in use
         _, [validity] = client.status("INBOX", "(UIDVALIDITY)")
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)

@@ -75,11 +75,11 @@ class Daemon:
     port: int
     environ: dict[str, str]
     roles: Sequence[str] = ()
-    wrapper: Sequence[str] = ()  # a program that runs it
+    wrapper: Sequence[str] = ()  # a command prefix that runs it
     process: subprocess.Popen[bytes] | None = None
     out: Lines | None = None
     log: Lines | None = None
-    before: list[bytes] = field(default_factory=list)  # the log of earlier lives
+    before: list[bytes] = field(default_factory=list)  # the logs of earlier processes
 
     def start(self) -> None:
         """Start it and return when it accepts mail; RuntimeError with its log if it never does."""
@@ -91,7 +91,7 @@ class Daemon:
         except RuntimeError:
             if (
                 self.process is not None and self.process.poll() is None
-            ):  # it hangs: let it say where
+            ):  # it hangs: print its stack
                 self.process.send_signal(signal.SIGABRT)
                 self.log.close()
             code = self.process.wait(30) if self.process is not None else None

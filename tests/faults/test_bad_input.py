@@ -47,7 +47,7 @@ def test_refused_dialogs_store_nothing(make_daemon: Callable[..., Daemon]) -> No
         (refused, (HELLO, MAIL, b"RCPT TO:<nobody@localhost>", b"DATA"), "503 5.5.1"),
         (big, (2 * MIB,), "552 5.3.4"),
     ]
-    with ThreadPoolExecutor(len(cases)) as clients:  # each error is answered a second late
+    with ThreadPoolExecutor(len(cases)) as clients:  # the reply to an error is delayed by a second
         replies = list(clients.map(lambda case: case[0](daemon, *case[1]), cases))
     assert [reply[:9] for reply in replies] == [expected for _, _, expected in cases]
     assert daemon.mails() == []

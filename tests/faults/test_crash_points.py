@@ -48,16 +48,15 @@ class Sweep:
             reply = self.ledger.send(self.daemon.port, word, data)
             if reply.startswith("250"):
                 self._until_processed()
-            died = not self._alive(
-                reply
-            )  # strace that is to leave while they die waits for them for ever
-        if strace.killed():  # of what it does beside the mail, at the very end
+            # Find a kill before detaching: strace would wait for dying threads for ever.
+            died = not self._alive(reply)
+        if strace.killed():  # in other work of the daemon, at the very end
             died = not self._alive("")
         self.points += 1
         print(f"{word}: {'died' if died else 'passed'}, {reply or 'no answer'}")
         if died:
             self.deaths += 1
-            self.daemon.kill()  # what it had started
+            self.daemon.kill()  # its child processes
             self.ledger.audit(self.daemon.mails())
             self.daemon.start()
         if not reply.startswith("250"):
@@ -119,7 +118,7 @@ class Sweep:
 
 
 SAMPLE = [
-    ("write", 2, SMALL),  # somewhere in the dialog
+    ("write", 2, SMALL),  # in the dialog
     ("pwrite64", 1, SMALL),  # in the commit of the spool
     ("fdatasync", 1, SMALL),
     ("fdatasync", 2, SMALL),  # in the commit of the ticket

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tests.faults.conftest import Daemon
 
 HOWS = ("close", "reset", "half")
-STRIDE = 7  # every so many bytes in CI, shifted for each way of hanging up
+STRIDE = 7  # step between cuts in CI, shifted for each way of hanging up
 
 
 def pieces(word: str) -> list[bytes]:
@@ -88,7 +88,7 @@ def cut_everywhere(daemon: Daemon, stride: int) -> None:
         f"{cuts} dialogs cut, {len(ledger.acknowledged)} mails acknowledged, {doubled} came "
         "twice and are one message, none lost"
     )
-    assert 1 <= doubled <= len(HOWS)  # the half-closed one at least was there already
+    assert 1 <= doubled <= len(HOWS)  # at least the half-closed one was stored before
 
 
 def test_a_dialog_that_is_cut_stores_nothing(make_daemon: Callable[..., Daemon]) -> None:

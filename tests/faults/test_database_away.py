@@ -87,9 +87,7 @@ def test_a_long_absence_does_not_end_the_daemon(
     ledger = Ledger()
     assert ledger.send(daemon.port, "before", letter("before")).startswith("250")
     own_postgres.control("-m", "immediate", "-w", "-s", "stop")
-    for _ in range(
-        3
-    ):  # two seconds each, in which a service that gave up would have failed five times
+    for _ in range(3):  # two seconds each: long enough for a failing service to fail five times
         assert daemon.log is not None
         daemon.wait_for("claim failed", since=len(daemon.log.lines))
     assert ledger.send(daemon.port, "meanwhile", letter("meanwhile")).startswith("451 4.3.0")
@@ -155,7 +153,7 @@ def test_a_locked_sqlite_file_gives_451_after_a_wait(make_daemon: Callable[..., 
         other.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor(1) as client:
             waiting = client.submit(ledger.send, daemon.port, "locked", letter("locked"))
-            with Dialog(daemon.port) as dialog:  # others are talked to meanwhile
+            with Dialog(daemon.port) as dialog:  # other clients are served meanwhile
                 assert dialog.begin().startswith("354")
                 assert not waiting.done()
             assert waiting.result().startswith("451 4.3.0")

@@ -43,7 +43,7 @@ def killed_under_load(make_daemon: Any, barrage: Any, total: int, kills: int, se
     clients.wait_for(total)
     daemon.kill()
     done = daemon.run("agenda", "run")
-    # Leases of the process that was killed last are still running: what it had claimed is taken
+    # Leases of the last killed process are still running: mail that it had claimed is taken
     # once they are over.
     later = daemon.run("agenda", "run", "--until", "2099-01-01T00:00:00Z")
     assert (done.returncode, later.returncode) == (0, 0), (done.stderr, later.stderr)

@@ -28,7 +28,7 @@ STEPS = (
     "SELECT count(*) FROM mail",
     None,
     SETTLED,
-)  # kill when all is stored and perhaps not moved, anywhere, when moved and perhaps not processed
+)  # kill once all is stored, at any time, or once all is moved
 
 
 def mailboxes(server: Dovecot, users: list[str], **more: str) -> str:
@@ -132,7 +132,7 @@ def killed_while_mail_arrives(
     feeder = Feeder(server, [USER], total)
     busy = 0
     for number, moment in enumerate(sorted(chance.sample(range(1, total), kills))):
-        feeder.go_on(moment)  # and no further, so that every life finds something to do
+        feeder.go_on(moment)  # no more, so that every process finds something to do
         step = STEPS[number % len(STEPS)]
         if step is None:
             threading.Event().wait(chance.random() * 0.06)  # anywhere
@@ -169,7 +169,7 @@ def test_kill_while_mail_arrives_and_is_moved_in_the_long_run(
     killed_while_mail_arrives(make_daemon, server, total=5000, kills=200, seed=1)
 
 
-# ---- what stands in the configuration
+# ---- configuration
 
 
 def test_a_mailbox_without_channel_is_reported_at_the_start(
@@ -189,7 +189,7 @@ def test_a_mailbox_without_channel_is_reported_at_the_start(
     assert daemon.said().count(b"mailbox of no channel") == 1
 
 
-# ---- death in one system call
+# ---- kill in one system call
 
 
 CALLS = ("write", "pwrite64", "fdatasync", "sendto")
@@ -268,7 +268,7 @@ def test_death_in_every_system_call_loses_nothing(
 # ---- two daemons
 
 
-@pytest.mark.alone  # thirty seconds are counted
+@pytest.mark.alone  # the takeover within 30 s is measured
 @pytest.mark.timeout(300)
 def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(
     make_daemon: Callable[..., Daemon], postgres: Postgres
@@ -324,7 +324,7 @@ def elsewhere() -> list[str]:
     return wrapper if tried.returncode == 0 else []
 
 
-# ---- two ways at once
+# ---- mail by two ways
 
 
 def test_mail_by_smtp_and_by_mailbox_is_one_ticket(

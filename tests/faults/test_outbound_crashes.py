@@ -28,7 +28,7 @@ from tests.replay.office import Received, Sink, answer, letter
 BEGIN = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 STEP = timedelta(
     minutes=3
-    # between two runs: longer than the delay and than any lease
+    # clock step between two runs: longer than the delay and any lease
 )
 WORKFLOWS = """
 [[workflow]]
@@ -125,8 +125,10 @@ class Traffic:
     sink: Watched
     total: int
     mails: set[str] = field(default_factory=set)  # Message-IDs with a 250
-    again: int = 0  # tries that had none
-    answered: set[int] = field(default_factory=set)  # conversations whose reply command said 0
+    again: int = 0  # attempts without a 250
+    answered: set[int] = field(
+        default_factory=set
+    )  # conversations whose reply command ended with 0
     errors: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     _next: int = 0
@@ -229,7 +231,7 @@ class Traffic:
             found.extend(row[0] for row in self.daemon.rows(query))
             return bool(found) or self.over.is_set()
 
-        until(there, 150)  # the daemon may be killed again and again meanwhile
+        until(there, 150)  # the daemon may be killed several times meanwhile
         return found[0]
 
     def _reply(self, number: int, ticket: int) -> None:
@@ -306,7 +308,7 @@ def killed_while_answering(
         finally:
             traffic.end()
         daemon.kill()
-        for days in (1, 2):  # what enters the delay in the first pass leaves it in the second
+        for days in (1, 2):  # a run that enters the delay in the first pass leaves it in the second
             drained = daemon.run(
                 "agenda", "run", "--until", (BEGIN + timedelta(days=days)).isoformat()
             )
@@ -353,7 +355,7 @@ def audit(daemon: Daemon, traffic: Traffic, kills: int) -> None:
         expected = {
             "answer": 1,
             "else": 1 if sends_back(number) else 2,
-        }  # besides the answer a receipt, and what follows the delay
+        }  # besides the answer: a receipt, and the mail after the delay
         assert (
             Counter("answer" if words(number) in text else "else" for text in texts.values())
             == expected

@@ -56,7 +56,7 @@ def a_full_life(daemon: Daemon) -> None:
     wrong = (b"RCPT TO:<%s>" % UNKNOWN.encode(), b"RCPT TO:<%s>" % FOREIGN.encode(), BODY.encode())
     refused = [
         Dialog(daemon.port) for _ in wrong
-    ]  # answered a second late each; we read that at the end
+    ]  # the replies are delayed by a second each; they are read at the end
     for dialog, line in zip(refused, wrong, strict=True):
         assert [dialog.say(each)[:3] for each in (HELLO, MAIL)] == ["250", "250"]
         dialog.socket.sendall(line + b"\r\n")

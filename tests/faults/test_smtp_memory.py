@@ -128,7 +128,7 @@ def test_no_flood_costs_memory_or_time(listener, pattern, size, replies):
         assert reply[:3] in replies
     listener.stop()
     assert listener.figures["stall"] < STALL
-    assert grown < 4 * A_SESSION  # the session, and the allocator's fresh pages of passing copies
+    assert grown < 4 * A_SESSION  # the session, and new pages of the allocator for temporary copies
 
 
 def many(

@@ -38,7 +38,7 @@ def test_sigterm_finishes_mail_under_way(make_daemon: Callable[..., Daemon]) -> 
         assert sending.begin().startswith("354")
         sending.socket.sendall(slow[:100])
         assert waiting.begin().startswith("354")
-        other.execute("BEGIN IMMEDIATE")  # no commit gets through
+        other.execute("BEGIN IMMEDIATE")  # every commit waits
         waiting.socket.sendall(quick + b".\r\n")
         daemon.signal()
         daemon.wait_for("stopping")
@@ -88,7 +88,7 @@ def claimed_and_killed(daemon: Daemon, ledger: Ledger) -> None:
     daemon.start()
     assert daemon.process is not None
     for reader in psutil.Process(daemon.process.pid).children(recursive=True):
-        reader.suspend()  # nothing is read to its end any more
+        reader.suspend()  # no mail is finished
     assert ledger.send(daemon.port, "claimed", letter("claimed")).startswith("250")
     until(
         lambda: (

@@ -259,7 +259,7 @@ async def test_mail_that_cannot_be_stored_stays_with_the_mta(postfix, open_desk,
     start(postfix, desk, server)
     await postfix.submit([HOSTILE[0]], ["support@desk.example"])
     await seen(lambda: postfix.queued("deferred") and not postfix.queued("active"))
-    await seen(lambda: "451 4.3.0" in postfix.log())  # another process of it writes the log
+    await seen(lambda: "451 4.3.0" in postfix.log())  # its log is written by another process
     assert desk.spool.mails == []
     postfix.run("flush")
     assert [body(raw) for raw in await delivered(postfix, desk.spool, 1)] == [body(HOSTILE[0])]

@@ -31,10 +31,10 @@ KINDS: tuple[Kind, ...] = (
 class Letter:
     """One generated mail of a conversation, the same in every run of the test."""
 
-    name: str  # its Message-ID, or what tells it from others where it has none
+    name: str  # its Message-ID, or a distinct text if it has none
     sender: str | None
     parents: tuple[str, ...]  # References, oldest first; the last is also In-Reply-To
-    only_reply: bool  # has In-Reply-To alone, as some programs write it
+    only_reply: bool  # has only In-Reply-To, as of some mail programs
     date: datetime | None
     kind: Kind
     cc: tuple[str, ...] = ()

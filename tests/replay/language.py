@@ -261,9 +261,7 @@ def _same(found: Json, wanted: Json, where: str) -> None:
 async def _count(world: World, name: str) -> int:
     if name == "tickets":
         return len(await world.tickets())
-    if (
-        name == "threads"
-    ):  # those that were joined or continued are no threads of their own any more
+    if name == "threads":  # joined and continued threads are not counted
         return len([row for row in await world.rows("thread", "redirect_to") if row[0] is None])
     return len(await world.rows(name.removesuffix("s"), "id"))
 

@@ -111,9 +111,7 @@ async def test_90_a_branch_takes_the_first_path_that_holds(office: Office):
     await office.workflow("New", [wait("1h"), fork, tag("end")])
     for _ in range(3):
         await by_hand(office)
-    await office.world.desk().set(
-        1, {"priority": "high"}
-    )  # a branch looks at the ticket as it is when it arrives there
+    await office.world.desk().set(1, {"priority": "high"})  # a branch reads the ticket on arrival
     await office.world.desk().set(2, {"priority": "low"})
     await office.run()
     await office.later(hours=1)

@@ -204,7 +204,7 @@ async def test_an_edit_that_leaves_a_bad_workflow_changes_nothing(office: Office
         await editor.add(
             "Support", "New", "wait", {"id": "m", "kind": "set_status", "status": "Nowhere"}
         )
-    assert len(await versions(office)) == 2  # the ready one, and the one put here
+    assert len(await versions(office)) == 2  # the default workflow, and the one stored here
 
 
 async def test_versions_are_kept_and_restored(office: Office):

@@ -251,7 +251,7 @@ async def test_p05_the_wizard_of_a_deleted_status_sends_nothing(office: Office):
     await office.editor().set("Support", "New", {"enabled": True})
     await by_hand(office)
     await office.run()
-    assert await office.status(5) == "Waiting on us"  # the action was pointed there
+    assert await office.status(5) == "Waiting on us"  # the action now names the target
 
 
 async def test_p10_p12_merge_split_and_import_enrol_nobody(office: Office):

@@ -71,7 +71,7 @@ steps = st.one_of(
 )
 
 
-# one arm a step, that is the point
+# one case a step
 async def do(office: Office, step: Sequence[Any]) -> None:  # noqa: C901, PLR0912
     """Do one step; a forbidden or impossible one changes nothing."""
     desk = office.world.desk()

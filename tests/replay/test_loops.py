@@ -174,7 +174,9 @@ async def test_a_vacation_responder(office: Office, marks: dict[str, str], close
         ), ""
 
     arrived = await play(office, away, first=False)
-    assert len(arrived) == (3 if closed else 2)  # receipt, the agent's mail, and that it was closed
+    assert len(arrived) == (
+        3 if closed else 2
+    )  # receipt, the agent's mail, and the note of the close
     assert len(await moves(office)) == 1
     assert len(await office.world.tickets()) == 1
 

@@ -405,7 +405,7 @@ async def test_76_the_receipt_is_one_automatic_mail_in_the_thread(office: Office
     [arrived] = office.received("ann@example.org")
     assert arrived.mail["Auto-Submitted"] == "auto-replied"
     assert (arrived.sender, arrived.mail["In-Reply-To"]) == ("", "<first@example.org>")
-    assert arrived.mail["Subject"] == "We received your message"  # nobody vouched for her so far
+    assert arrived.mail["Subject"] == "We received your message"  # she is not proven yet
     assert await office.status(1) == "New"
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.replay.language import play
 from tests.replay.world import World
 
-# Rows that mail going out, workflows or other ways in have to show: they come with those.
+# Rows of outgoing mail, workflows and other entries, which other tests cover.
 LATER = {"E19", "E40"}
 ROWS = {*(f"E{number:02d}" for number in range(1, 44)), "E17b", "E25b"} - LATER
 EXAMPLES = set(

@@ -286,7 +286,7 @@ async def test_who_is_never_written_to(office: Office, row: str):
                 "Please see.\n\n---------- Forwarded message ---------\nFrom: Ann Example "
                 "<ann@example.org>\nDate: Sat, 21 Nov 2026 10:00:00 +0000\n"
             )
-            # no verdict vouches for the agent, so whose mail was forwarded is not certain
+            # without a verdict for the agent the forwarded sender is not certain
             await office.mail(
                 "Bob Agent <agent@desk.example>",
                 "Fwd: Help",

@@ -177,7 +177,7 @@ class World:
             await unit.flush()
         return thread.id
 
-    # ---- what became of it
+    # ---- results
 
     async def ticket(self, number: int) -> Json:
         """Return a ticket with threads, messages and events, as ``ticket show`` prints it."""

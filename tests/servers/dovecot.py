@@ -39,7 +39,7 @@ class Dovecot:
     location: str = "maildir:~/Maildir"
     introspection_url: str = ""
     extra: str = ""
-    user: str = ""  # of whoever tests at the moment
+    user: str = ""  # of the current test
     master: subprocess.Popen[bytes] | None = None
     numbers: Iterator[int] = field(default_factory=itertools.count)
     witnesses: int = 0  # logins by :meth:`client`
@@ -113,9 +113,8 @@ class Dovecot:
         group.wait(10)
         until(lambda: not _alive(group.pid), 10)
         (self.folder / "run/master.pid").unlink(missing_ok=True)
-        for left in (self.folder / "home").rglob(
-            "*.lock"
-        ):  # a killed session leaves its lock, and the next one would wait for minutes
+        # The lock of a killed session would delay the next one for minutes.
+        for left in (self.folder / "home").rglob("*.lock"):
             left.unlink()
 
     def restart(self) -> None:
@@ -156,9 +155,7 @@ class Dovecot:
         fresh = self.folder / "fresh"
         fresh.write_text(f"user:{{PLAIN.b64}}{b64encode(password.encode()).decode()}\n")
         fresh.chmod(0o644)
-        if (
-            before
-        ):  # what it knows it reads again when the time is another one, and it looks once a second
+        if before:  # it reloads the file when its mtime differs, and checks once a second
             os.utime(fresh, (before + 1, before + 1))
         fresh.replace(path)
         written = int(time.time())

@@ -118,7 +118,7 @@ def write(
 ) -> None:
     """Write ``dovecot.conf``.
 
-    A token is checked at ``introspection_url``: appended if the URL ends in ``=``, else in a header.
+    A token is checked at ``introspection_url``: appended if it ends in ``=``, else in a header.
     Without a URL the password of a user is also the accepted token.
     """
     keeper = owner()

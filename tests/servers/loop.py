@@ -36,7 +36,7 @@ class Loop:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for _ in range(3):  # transports close in their own time
+        for _ in range(3):  # transports close asynchronously
             await asyncio.sleep(0)
 
 

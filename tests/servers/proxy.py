@@ -43,8 +43,8 @@ class _Connection:
     server: asyncio.StreamWriter
     fault: Fault | None
     passed: dict[Way, int] = field(default_factory=lambda: {"down": 0, "up": 0})
-    line_ended: bool = True  # the server has sent a whole line last
-    ended: asyncio.Event = field(default_factory=asyncio.Event)  # one direction is through
+    line_ended: bool = True  # the last byte of the server ended a line
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # one direction has ended
 
     def cut(self, how: str) -> None:
         """End both sides."""
@@ -71,7 +71,7 @@ class Proxy:
     record: bool = False
     heard: list[tuple[Way, bytes]] = field(
         default_factory=list
-    )  # what passed while ``record`` was on
+    )  # the bytes that passed while ``record`` was on
     piece: int = 65536
     down: int = 0  # bytes so far, of all connections
     up: int = 0
@@ -134,9 +134,7 @@ class Proxy:
             _cut(writer, "reset")
             return
         for each in (writer, other_writer):
-            each.transport.set_write_buffer_limits(
-                0
-            )  # what is drained has been given to the kernel
+            each.transport.set_write_buffer_limits(0)  # drained bytes were passed to the kernel
         connection = _Connection(writer, other_writer, fault)
         self._open.add(connection)
         try:

@@ -36,7 +36,7 @@ AFTER = "IMAP4rev1 IDLE MOVE UIDPLUS"
 
 Action = Callable[
     [Client, bytes, bytes], Awaitable[bool]
-]  # gets tag and command; True: the command has its answer
+]  # takes tag and command; True: the command is answered
 
 
 class SmallImap:
@@ -47,21 +47,18 @@ class SmallImap:
         self.port = 0
         self.user, self.password, self.token = "desk@example.org", "s3cret", "token-1"
         self.greeting = b"* OK small server\r\n"
-        self.before, self.after = (
-            BEFORE,
-            AFTER,
-        )  # what it can, before and after a client has signed in
-        self.rights = b"READ-WRITE"  # to folders that are selected
-        self.announces = False  # the answer to a login tells what it can
+        self.before, self.after = (BEFORE, AFTER)  # capabilities before and after the login
+        self.rights = b"READ-WRITE"  # applies to selected folders
+        self.announces = False  # the answer to a login has the capabilities
         self.folders: dict[str, Folder] = {"INBOX": Folder()}
         self.heard: list[bytes] = []
         self.actions: list[tuple[bytes, Action]] = []
         self.noise: list[bytes] = []  # lines before each answer
         self.between: list[bytes] = []  # lines before each FETCH response
-        self.omit: set[int] = set()  # UIDs that no FETCH tells of
-        self.sizes: dict[int, int] = {}  # what RFC822.SIZE says instead of the truth
-        self.bodies: dict[int, bytes] = {}  # what is sent for a UID instead of its mail
-        self.announced: dict[int, int] = {}  # the size in front of a literal instead of the truth
+        self.omit: set[int] = set()  # UIDs left out of every FETCH
+        self.sizes: dict[int, int] = {}  # false values of RFC822.SIZE
+        self.bodies: dict[int, bytes] = {}  # bytes sent for a UID instead of its mail
+        self.announced: dict[int, int] = {}  # false sizes in front of a literal
         self.extra: list[
             tuple[bytes, bytes]
         ] = []  # more items of each FETCH response: name and value
@@ -69,10 +66,10 @@ class SmallImap:
         self.lower = False  # their names are lower case
         self.quotes = False  # bodies of one line come as quoted strings
         self.piece = 0  # bytes sent at a time, 0: all
-        self.logins = 0  # tries
+        self.logins = 0  # login attempts
         self.connections = 0
         self.idlers = 0
-        self.changed = asyncio.Event()  # another one after each change
+        self.changed = asyncio.Event()  # a new event after each change
         self.writers: set[asyncio.StreamWriter] = set()
 
     def put(self, *raws: bytes, into: Folder | None = None, received: datetime = RECEIVED) -> None:
@@ -132,7 +129,7 @@ class SmallImap:
             case "reset":
                 await client.reset()
             case "silence":
-                await client.reader.read(-1)  # until the client has had enough
+                await client.reader.read(-1)  # until the client hangs up
                 await client.hang_up()
             case _:
                 raise ValueError(step)

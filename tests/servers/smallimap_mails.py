@@ -33,7 +33,7 @@ class Client(Session):
             await self.tell()
         return {mail: number for number, mail in enumerate(self.view, 1)}
 
-    # ---- looking
+    # ---- reading
 
     async def do_uid_search(self, given: list[Word]) -> bytes:
         keys, wanted = listed(given), _Keys(self.view, self.opened.mails)
@@ -176,7 +176,7 @@ class Client(Session):
         self.server.news()
         await self.tell()
 
-    # ---- waiting
+    # ---- IDLE
 
     async def do_check(self, given: list[Word]) -> bytes:
         return await self.do_noop(given)

@@ -161,7 +161,7 @@ class Session:
         said: bytes = await handler(given)
         return said
 
-    # ---- before a folder is open
+    # ---- commands without an open folder
 
     def capabilities(self) -> str:
         """Return the capabilities that are announced now."""

@@ -72,7 +72,7 @@ def talking(server, *lines: bytes):
         yield talk
 
 
-# ---- sane
+# ---- correct behaviour
 
 
 def test_a_client_reads_and_moves(server, client):
@@ -240,7 +240,7 @@ def test_idle_reports_at_once(server):
         assert other.lines.readline() == b"* 2 EXPUNGE\r\n"
 
 
-# ---- not so sane
+# ---- faults
 
 
 def test_unannounced_commands_are_refused(server):

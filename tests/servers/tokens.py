@@ -61,25 +61,23 @@ class TokenServer:
     clients: dict[str, str] = field(
         default_factory=lambda: {CLIENT: SECRET}
     )  # "" as the secret: a public client
-    mailbox: str = ACCOUNT  # what the tokens of a client that acts for itself open
-    rotates: bool = True  # each refresh token is good for one use; a second use ends the access
+    mailbox: str = ACCOUNT  # the account of client-credentials tokens
+    rotates: bool = True  # each refresh token is valid once; a second use ends the access
     gives_refresh: bool = True
     says_yes: bool = True  # what the person at /authorize does
     access_seconds: int = 3600
-    refresh_seconds: int = 0  # told where it is not 0
-    code_seconds: int = 900  # of a device code; told, not enforced
-    interval: float = 5  # between two questions of a device, as it is told
-    types_at_once: str = (
-        ""  # the account whose person types in each device code as soon as there is one
-    )
-    description: str = ""  # what it says beside invalid_grant
+    refresh_seconds: int = 0  # announced if not 0
+    code_seconds: int = 900  # of a device code; announced, not enforced
+    interval: float = 5  # announced seconds between two polls of a device
+    types_at_once: str = ""  # the account that approves each device code at once
+    description: str = ""  # error_description of invalid_grant
     replies: list[Reply] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)  # by grant; "device" and "introspect" too
     forms: list[dict[str, str]] = field(default_factory=list)
     issued: dict[str, str] = field(default_factory=dict)  # access token -> account, in order
-    gone: set[str] = field(default_factory=set)  # access tokens that are not good any more
-    refresh: dict[str, str] = field(default_factory=dict)  # refresh token -> account, the good ones
-    used: dict[str, str] = field(default_factory=dict)  # those that were used up
+    gone: set[str] = field(default_factory=set)  # access tokens that have become invalid
+    refresh: dict[str, str] = field(default_factory=dict)  # valid refresh token -> account
+    used: dict[str, str] = field(default_factory=dict)  # used refresh tokens
     codes: dict[str, Code] = field(default_factory=dict)
     devices: dict[str, Code] = field(default_factory=dict)
     gate: threading.Event = field(
@@ -87,7 +85,7 @@ class TokenServer:
     )  # requests to /token wait while it is not set
     arrived: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(0)
-    )  # one more for each request to /token
+    )  # released once for each request to /token
     lock: threading.RLock = field(default_factory=threading.RLock)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
@@ -123,7 +121,7 @@ class TokenServer:
         """Return the introspection address, to which a mail server appends the token."""
         return f"{self.url}/introspect?token="
 
-    # ---- what happens at the provider
+    # ---- events at the provider
 
     def grant(self, account: str = ACCOUNT) -> str:
         """Return an access token, as if it had been requested."""
@@ -267,9 +265,7 @@ class TokenServer:
 
     def _renew(self, token: str) -> dict[str, Any]:
         if token in self.used:
-            self.revoke(
-                self.used[token]
-            )  # what a provider does that takes a second use for a theft
+            self.revoke(self.used[token])  # as providers do that treat a second use as theft
         if token not in self.refresh:
             raise Denied("invalid_grant", self.description)
         account = self.refresh[token]
@@ -361,7 +357,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _send(self, reply: Reply) -> None:
-        with suppress(OSError):  # the other side may have gone
+        with suppress(OSError):  # the client may be gone
             self.send_response_only(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)

@@ -267,7 +267,7 @@ def test_a_deleted_delay_is_waited_for_and_insertions_after_it_are_run() -> None
 def test_the_rest_of_a_deleted_delay_is_not_the_delay_before_it() -> None:
     """3.4: a run that waits out a deleted delay is not touched by edits of the delay before it."""
     line = [wait("v", "1d"), wait("w"), note("b")]
-    # it goes on
+    # the run goes on
     run = moved(run_at("w"), edited(line, only(line, "w"), run_at("w")))  # type: ignore[arg-type]
     assert (run.place, run.due_at) == ("v", NOW + 2 * DAY)
     rest_of = [wait("v", "1d"), note("b")]

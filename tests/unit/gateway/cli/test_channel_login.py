@@ -64,7 +64,7 @@ def running(*arguments):
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
     }
-    # Whoever starts the tests in the background may have had SIGINT ignored, which is inherited.
+    # A shell that runs the tests in the background ignores SIGINT, which children inherit.
     pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         try:

@@ -22,10 +22,10 @@ from gateway.store.schema import tables
 
 ANN = "Ann Example <ann@customer.example>"
 BOB = "Bob Other <bob@elsewhere.example>"
-WORD = "quokkazebra"  # nobody else writes it
+WORD = "quokkazebra"  # occurs in no other mail
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 ENVELOPE = Envelope("bounce@mail.example", ("support@localhost",), "smtp", NOW)
-LARGE = 300 << 10  # more than lies in the database
+LARGE = 300 << 10  # too large for the database, so it becomes a blob
 
 
 def letter(

@@ -36,7 +36,12 @@ def test_list_has_the_keys_of_the_interface(cli, waiting):
     assert [
         (each["recipient"], each["state"], each["automatic"], each["template"]) for each in waiting
     ] == [
-        ("bob@example.org", "scheduled", False, None),  # whom a user wrote to takes part
+        (
+            "bob@example.org",
+            "scheduled",
+            False,
+            None,
+        ),  # recipients of a user's mail are participants
         ("ann@example.org", "scheduled", False, None),
         ("bob@example.org", "queued", False, None),
         ("ann@example.org", "queued", False, None),
@@ -98,7 +103,7 @@ def test_cancelled_mail_is_never_sent(cli, waiting):
     cli.at("2026-11-24T10:00:00Z")
     assert [each["detail"] for each in cli.json("agenda", "run")["ran"]] == [
         "queued"
-    ]  # to the other one
+    ]  # the other recipient's
     states = {each["id"]: each["state"] for each in cli.json("outbox", "list")["deliveries"]}
     assert (states[scheduled], states[other], states[queued]) == (
         "cancelled",

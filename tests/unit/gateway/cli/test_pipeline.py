@@ -10,7 +10,7 @@ NONE = {
     "ticket": None,
     "message": None,
     "changes": [],
-}  # interfaces.md 2.1, where no ticket is touched
+}  # interfaces.md 2.1, for commands that change no ticket
 
 
 def test_show_has_the_keys_of_the_interface(cli):

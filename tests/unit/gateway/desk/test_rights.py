@@ -172,7 +172,7 @@ async def test_each_act_is_refused_exactly_to_those_without_the_right(staffed: O
         except Forbidden:
             pytest.fail(f"{role} may not {act.__qualname__}")
         except Rejected:
-            pass  # the right is there, and something else is in the way
+            pass  # allowed, but refused for another reason
 
 
 async def test_the_right_is_read_when_somebody_acts(staffed: Office):

@@ -147,7 +147,7 @@ class Client:
 
 async def until(condition: Callable[[], object]) -> None:
     """Run the event loop until the condition holds; the time limit is the test's."""
-    # nobody sets an event for what the other side of a socket has seen
+    # no event tells when the other side of a socket has read
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0)
 

@@ -73,7 +73,7 @@ async def ready(tokens, provider):
     return provider.client()
 
 
-# ---- what is asked for
+# ---- requests
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_an_endpoint_may_have_a_query_of_its_own(provider):
     assert url.startswith("https://login.example.org/?policy=mail&response_type=code&")
 
 
-# ---- passing
+# ---- temporary failures
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ async def test_retry_after_is_respected(tokens, provider, clock, head, seconds):
     assert await tokens.access_token(client, ACCOUNT) in provider.issued
 
 
-# ---- refused
+# ---- refusals
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ async def test_no_answer_of_any_form_raises_anything_else(tokens, provider):
         await tokens.rows.signed_in((client.name, ""), granted, tokens.clock.now())
 
 
-# ---- silence about secrets
+# ---- secrets stay hidden
 
 
 async def test_nothing_secret_is_logged(tokens, provider, whole_log):

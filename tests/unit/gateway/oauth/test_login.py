@@ -67,7 +67,7 @@ async def begun(tokens, client):
     return running, await url
 
 
-# ---- a client that acts for itself
+# ---- client credentials
 
 
 async def test_a_client_is_tried(tokens, provider):

@@ -115,7 +115,7 @@ async def test_the_replaced_refresh_token_is_gone(tokens, provider):
     assert (await post(client.token_url, old)).document["error"] == "invalid_grant"
 
 
-# ---- once for all who ask
+# ---- one request for all callers
 
 
 async def test_twenty_callers_make_one_request(tokens, provider):
@@ -250,7 +250,7 @@ async def test_a_crash_between_answer_and_commit_needs_a_person(tokens, provider
         "client_secret": SECRET,
         "refresh_token": row.refresh_token,
     }
-    await post(client.token_url, form)  # and nothing of it is stored
+    await post(client.token_url, form)  # its answer is lost
     with pytest.raises(AccessRefused, match="sign in again"):
         await tokens.access_token(client, ACCOUNT)
 
@@ -315,7 +315,7 @@ async def test_a_provider_that_gives_the_same_token_again_is_not_hammered(tokens
     assert len(provider.replies) == 6
 
 
-# ---- refused
+# ---- refusals
 
 
 async def test_a_missing_sign_in_is_reported_without_a_request(tokens, provider):

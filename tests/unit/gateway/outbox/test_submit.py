@@ -304,7 +304,7 @@ async def test_starttls_that_is_not_offered(sink, smarthost):
     assert sink.commands == []
 
 
-# ---- who we are
+# ---- authentication
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
@@ -409,7 +409,7 @@ async def test_an_unavailable_token_defers_everybody(sink, smarthost):
     )
 
 
-# ---- what a mail needs
+# ---- SMTPUTF8 and 8BITMIME
 
 
 async def test_addresses_beyond_ascii(sink, smarthost):

@@ -41,7 +41,7 @@ class Receiver:
 
     port: int = 0
     came: queue.Queue = field(default_factory=queue.Queue)
-    answers: list = field(default_factory=list)  # (status, head); 200 when there is none left
+    answers: list = field(default_factory=list)  # (status, head); 200 when the list is empty
     gate: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -282,7 +282,7 @@ async def test_without_a_secret_calls_wait(hooks, database, receiver, clock):
     assert called.state == "sent"
 
 
-# ---- where calls may not go
+# ---- forbidden targets
 
 
 @pytest.mark.parametrize(

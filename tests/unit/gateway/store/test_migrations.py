@@ -253,9 +253,9 @@ async def fill_0004(connection):
     box = {"id": 1, "name": "desk", "place": "a@host/INBOX", "uidvalidity": 9, "state": "ok"}
     await connection.execute(sa.insert(tables.mailbox).values(box))
     for uidvalidity, uid, mail_id, digest in (
-        (7 - (1 << 33), 1, 11, b"a" * 16),  # the UIDs of the first time
-        ((1 << 32) - 1 - (1 << 34), 1, 12, b"a" * 16),  # those of the second, the highest there is
-        (1 - 3 * (1 << 33), 2, 13, b"b" * 16),  # those of the third
+        (7 - (1 << 33), 1, 11, b"a" * 16),  # UIDs of the first UIDVALIDITY
+        ((1 << 32) - 1 - (1 << 34), 1, 12, b"a" * 16),  # the second, with the highest UID possible
+        (1 - 3 * (1 << 33), 2, 13, b"b" * 16),  # the third
         (9, 1, 14, b"c" * 16),
         (9, 2, None, None),  # could not be fetched
     ):

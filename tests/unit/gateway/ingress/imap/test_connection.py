@@ -26,9 +26,9 @@ from tests.servers.smallimap import small_imap
 USER = "desk@example.org"
 SHORT = Timeouts(
     connect=2, silence=0.3, command=1.0, goodbye=0.3
-)  # where a deadline is what is to come
-PATIENT = Timeouts()  # where none is: a slow machine is no silent server
-# seconds, well below every deadline of PATIENT: what ends within them has not waited for one
+)  # for tests that wait for a deadline
+PATIENT = Timeouts()  # for all others: a slow machine must not look like a silent server
+# seconds; a call that ends within them has not waited for a deadline of PATIENT
 AT_ONCE = 20
 
 
@@ -253,7 +253,7 @@ async def test_an_endless_answer_is_given_up(server):
         await session.noop()
     assert (
         tracemalloc.get_traced_memory()[1] < 420 << 20
-    )  # the server's own lines are in this process too
+    )  # the server's memory is in this process too
     tracemalloc.stop()
 
 

@@ -16,7 +16,7 @@ from tests.servers.dovecot import letter, letters
 from tests.servers.smallimap import RECEIVED
 from tests.unit.gateway.ingress.reading import account_of, on
 
-# ---- what is there becomes mail, oldest first
+# ---- present mail is stored, oldest first
 
 
 @pytest.mark.parametrize("after", ["keep", "seen", "move", "delete"])
@@ -118,7 +118,7 @@ async def test_a_mail_cut_short_is_recorded_and_not_removed(world, small, piece,
     account = account_of(small.port, after="delete")
     await world.read(account)
     if answer == "empty" and piece != b"0":
-        # a server may be wrong about the size: where it gives an empty piece the mail is at its end
+        # sizes may be wrong: an empty piece is the end of the mail
         return
     assert (await world.raws(), len(small.folders["INBOX"].mails)) == ([], 1)
     world.clock.advance(timedelta(minutes=2))
@@ -289,7 +289,7 @@ async def test_an_interrupted_import_is_finished_with_its_options(world, small, 
     assert not any(each.envelope.automation for each in await world.spool.claim("n", 9, 9, START))
 
 
-# ---- which channel
+# ---- channels
 
 
 async def test_mail_that_names_no_channel_goes_to_that_of_its_mailbox(world, small):

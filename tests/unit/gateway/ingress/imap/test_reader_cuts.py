@@ -32,7 +32,7 @@ async def cut_anywhere(world, real, step):
                 sent.append(letter(number, 300))
                 real.deliver(real.user, sent[-1])
                 # Dovecot itself leaves a connection without a greeting now and then when hundreds
-                # before it were torn away; each costs a deadline.
+                # before it were cut; each costs a deadline.
                 await world.until(lambda: world.stored(len(sent)), 120)
             assert between.faults == []
             await world.holds(sent)

@@ -11,7 +11,7 @@ from gateway.errors import DiskFull, StoreUnavailable
 from tests.servers.dovecot import letter, letters
 from tests.unit.gateway.ingress.reading import account_of, on
 
-# ---- servers that change their minds
+# ---- inconsistent servers
 
 
 @pytest.mark.parametrize("after", ["keep", "move"])
@@ -22,7 +22,7 @@ async def test_another_uidvalidity_doubles_nothing(world, real, after):
     real.deliver(real.user, *raws[:4])
     await world.read(account)
     if after == "move":
-        real.deliver(real.user, *raws[:2])  # a person has put two of them back
+        real.deliver(real.user, *raws[:2])  # as if a person had moved two of them back
     await asyncio.to_thread(real.change_uidvalidity, real.user)
     real.deliver(real.user, *raws[4:])
     await world.read(account)
@@ -141,7 +141,7 @@ async def test_a_mail_that_breaks_the_connection_is_skipped(world, small):
     assert (owed.uid, "breaks" in owed.problem) == (4, True)
 
 
-# ---- trouble on our side
+# ---- errors of our own
 
 
 @pytest.mark.parametrize("trouble", ["disk", "database", "one mail"])

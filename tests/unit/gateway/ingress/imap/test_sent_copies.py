@@ -149,7 +149,7 @@ async def test_the_service_makes_copies_until_it_is_stopped(quick, clock, real, 
             while not [row for row in await rows(quick) if row.done_at]:
                 await asyncio.to_thread(lambda: None)
         stop.set()
-        async with asyncio.timeout(30):  # half of what the silent one has
+        async with asyncio.timeout(30):  # half of the silent one's timeout
             await running
     assert [(row.mailbox, row.done_at is not None) for row in await rows(quick)] == [
         ("silent", False),

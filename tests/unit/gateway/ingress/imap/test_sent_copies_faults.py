@@ -28,7 +28,7 @@ from tests.unit.gateway.ingress.imap.sent_mail import (
 )
 from tests.unit.gateway.ingress.reading import account_of
 
-# ---- whatever breaks
+# ---- faults
 
 
 async def test_a_copy_of_a_process_that_died_is_made_once(clean_url, database, clock, real):

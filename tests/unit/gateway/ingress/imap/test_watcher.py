@@ -247,7 +247,7 @@ async def test_a_slow_mailbox_delays_no_lease(world, small, free_port):
 
         await world.until(renewed)
         stop.set()
-        async with asyncio.timeout(30):  # half of what the slow one has
+        async with asyncio.timeout(30):  # half of the slow one's timeout
             await running
 
 

@@ -10,7 +10,7 @@ SECOND = (
     b"MAIL FROM:<evil@client.example>\r\nRCPT TO:<sales@desk.example>\r\nDATA\r\nFrom: "
     b"boss@desk.example\r\n\r\nsmuggled\r\n"
 )
-# every published sequence that some server has taken for the end of a mail, and their neighbours
+# every published sequence that some server took for the end of a mail, and similar ones
 ENDS = {
     "LF.LF": b"\n.\n",
     "LF.CRLF": b"\n.\r\n",

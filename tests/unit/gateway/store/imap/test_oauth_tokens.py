@@ -74,7 +74,7 @@ async def test_a_lease_belongs_to_one_process(rows, another):
     """A leased row cannot be leased by another process until it is released."""
     assert await rows.lease(KEY, LEASE, NOW) is not None
     assert await another.lease(KEY, LEASE, NOW) is None
-    await another.release(KEY)  # not its own
+    await another.release(KEY)  # another process's lease
     assert await another.lease(KEY, LEASE, NOW) is None
     await rows.release(KEY)
     assert (await another.lease(KEY, LEASE, NOW)).refresh_token == "refresh-1"

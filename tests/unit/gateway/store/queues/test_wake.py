@@ -32,7 +32,7 @@ async def test_stored_mail_wakes_other_daemons(store, postgres, database_kind, t
     if database_kind == "sqlite":
         await asyncio.wait_for(listening, 20)
         return
-    async with asyncio.timeout(20):  # until it listens, a hint may be lost
+    async with asyncio.timeout(20):  # a wake-up before it listens is lost
         while not await wake.wait("mail", 0.05):
             await Spool(store, open_blobs("database:")).put([mail(b"x")])
     listening.cancel()
