@@ -293,6 +293,6 @@ def sleeps(tree: ast.AST) -> Iterator[int]:
 
 
 def test_tests_do_not_sleep():
-    """A test waits for an event, never for a number of seconds; only benches may sleep."""
+    """A test waits for events, never for a number of seconds; only benches may sleep."""
     trees = {path: ast.parse(path.read_bytes()) for path in TESTS if "bench" not in path.parts}
     assert [f"{place(path)}:{line}" for path, tree in trees.items() for line in sleeps(tree)] == []

@@ -64,7 +64,7 @@ class Dialog:
         self.socket.close()
 
     def reset(self) -> None:
-        """Hang up with a reset instead of an end."""
+        """Close the connection with a reset."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.close()
 

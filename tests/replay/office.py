@@ -190,7 +190,7 @@ class Office:
         return [each for each in self.sink.taken if address in each.to]
 
     async def deliveries(self) -> list[dict[str, Any]]:
-        """``outbox list --json``, oldest first."""
+        """Return the deliveries as in ``outbox list --json``, oldest first."""
         return [asdict(each) for each in await Deliveries(self.database).listing()][::-1]
 
     async def status(self, number: int) -> str:

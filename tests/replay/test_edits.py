@@ -1,4 +1,4 @@
-"""Tests of workflow edits with tickets inside, versions, comments, rights (behaviour.md 3.4)."""
+"""Tests of workflow edits with tickets inside, versions, rights (behaviour.md 3.4, 3.6 to 3.8)."""
 
 from __future__ import annotations
 

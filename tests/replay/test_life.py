@@ -175,7 +175,7 @@ async def live(world: World, life: Life, number: int, act: tuple[Any, ...]) -> N
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
 )
 async def test_any_life_follows_the_tables(world: World, acts: list[tuple[Any, ...]]) -> None:
-    """After each act status, close date, reopenings and moves equal the model's (INV1-5, INV9)."""
+    """Status, close date, reopenings and moves equal the model's (INV1 to INV5, INV9)."""
     await begin(world)
     life = Life()
     for number, act in enumerate(acts):

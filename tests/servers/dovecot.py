@@ -130,15 +130,15 @@ class Dovecot:
     @property
     def refused_logins(self) -> int:
         """Return how many logins failed so far, according to its log."""
-        self._told()
+        self._await_log()
         return self.log().count("client passdb out: FAIL\t")
 
     def login_count(self) -> int:
         """Return the number of login attempts in its log, without those of :meth:`client`."""
-        self._told()
+        self._await_log()
         return max(0, self.log().count("auth: Debug: client in: AUTH\t") - self.witnesses)
 
-    def _told(self) -> None:
+    def _await_log(self) -> None:
         """Return once a login of ours is in the log, which lags behind, so that it is complete."""
         if self.master is None:
             return
@@ -287,7 +287,10 @@ class Dovecot:
     def change_uidvalidity(
         self, user: str, value: int = 0, *, folder: str = "INBOX", first_uid: int = 1
     ) -> int:
-        """Change a folder's UIDVALIDITY, and (not in a dbox) UIDs, without clients; return it."""
+        """Change a folder's UIDVALIDITY, with no client connected, and return it.
+
+        The mails of a Maildir get new UIDs from ``first_uid`` on; those of a dbox keep theirs.
+        """
         value = value or self.uidvalidity(user, folder) + 7
         if not self.location.startswith("maildir:"):
             self.doveadm("mailbox", "update", "-u", user, "--uid-validity", str(value), folder)

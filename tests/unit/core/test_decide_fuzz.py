@@ -294,7 +294,7 @@ def of(decisions: tuple[Decision, ...], *kinds: type) -> list[Decision]:
     suppress_health_check=[HealthCheck.too_slow],
 )
 def test_any_mail_is_decided(event: MailArrived, state: State) -> None:
-    """R6, INV1, 2, 5, 7, 14: a mail ends once, moves one ticket at most, and only if allowed."""
+    """R6, INV1, INV2, INV5, INV7, INV14: a mail ends once and moves one ticket at most."""
     decisions = decide(event, state, NOW)
     assert [type(each) for each in decisions].count(Finish) == 1
     ended = decisions[-1]

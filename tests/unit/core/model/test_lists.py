@@ -1,4 +1,4 @@
-"""Tests of address keys and address lists: no spelling gets past them (behaviour.md 2.1, 6)."""
+"""Tests of address keys and lists: no spelling gets past them (behaviour.md 2.1, step 6)."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def test_what_never_moves_a_ticket(
 @pytest.mark.parametrize("kind", ["human", "bulk", "auto_generated"])
 @pytest.mark.parametrize("role", ["contact", "stranger"])
 def test_what_people_write_moves_it(kind: Any, role: Any) -> None:
-    """E04 ff., C3, C6: closed goes to the first open status, open to B's target, if set."""
+    """E04 to E06, E10, E11, E22 to E24, E42, C3, C6: they move the ticket by S9 or trigger B."""
     reply = replace(REPLY, kind=kind, role=role)
     assert status_rule(reply, OPEN, PIPELINE).status_id == US
     assert status_rule(reply, replace(OPEN, status_id=US), PIPELINE).why == "already in target"

@@ -1,4 +1,4 @@
-"""Property tests of runs under any edit and clock: they end, nothing twice (behaviour.md 3.3)."""
+"""Property tests of edited runs: all end, nothing happens twice (behaviour.md 3.3 to 3.5)."""
 
 from __future__ import annotations
 
