@@ -1,4 +1,4 @@
-"""What every test may ask for: programs, real databases, ports, a clock that obeys.
+"""Fixtures for all tests: programs, real databases, ports, a clock that tests set.
 
 A test that needs a program is marked ``@pytest.mark.needs("postfix")`` or calls the ``require``
 fixture. Where the program is missing, the test is skipped and listed at the end with its reason;
@@ -40,7 +40,7 @@ SBIN = os.pathsep.join(
 )
 START = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 
-# The same examples on every machine, however slow it is; ARGS=--hypothesis-profile=default looks
+# The same examples on every machine, without deadlines; ARGS=--hypothesis-profile=default looks
 # for new ones.
 settings.register_profile(
     "ticketgate", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
@@ -52,7 +52,7 @@ for _name in [
     for name in os.environ
     if name.startswith("TICKETGATE_") and name != "TICKETGATE_REQUIRE_ALL"
 ]:
-    del os.environ[_name]  # the settings of whoever runs the tests are not what is tested
+    del os.environ[_name]  # the developer's own settings must not affect tests
 
 
 def find_program(name: str) -> Path | None:
@@ -80,7 +80,7 @@ def require_program(name: str) -> Path:
 
 @pytest.fixture(scope="session")
 def require() -> Callable[[str], Path]:
-    """``require("postfix")`` is :func:`require_program`."""
+    """Return :func:`require_program`, as a fixture."""
     return require_program
 
 
@@ -110,7 +110,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn every skip into a failure when everything is required, whoever asked for the skip."""
+    """Turn every skip into a failure when everything is required."""
     report = yield
     if REQUIRE_ALL and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
@@ -123,7 +123,7 @@ def pytest_runtest_makereport(
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """List at the end what could not run here, and why."""
+    """List the tests that could not run, with reasons."""
     skipped: dict[str, int] = {}
     for report in terminalreporter.stats.get("skipped", []):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
@@ -147,8 +147,8 @@ _given_ports: set[int] = set()
 def port_range(worker: str, workers: int) -> range:
     """Return the ports that a worker of pytest-xdist ("gw0", "gw1", ...; "" for none) may give.
 
-    They lie below those that Linux gives to connections and to servers that ask for any port, so
-    that nobody takes one before its user does; no two workers share one.
+    They are below the ephemeral ports of Linux, so that nothing else takes one before its user
+    does; no two workers share one.
     """
     size = 22_000 // workers
     first = 10_000 + size * int(worker.removeprefix("gw") or 0)
@@ -191,7 +191,7 @@ def clock() -> Clock:
 
 @dataclass(slots=True)
 class Postgres:
-    """A PostgreSQL server for the tests, and the template databases made in it."""
+    """A PostgreSQL server for the tests, and the template databases in it."""
 
     folder: Path
     binaries: Path
@@ -238,7 +238,7 @@ class Postgres:
 
 
 def _other_user() -> list[str]:
-    """Return what runs a command as the user of Debian's package: PostgreSQL refuses root."""
+    """Return the command prefix that runs PostgreSQL's programs as another user than root."""
     return ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
 
 
@@ -317,9 +317,7 @@ class Templates:
     files: dict[object, Path] = field(default_factory=dict)
 
     def sqlite(self, build: Callable[[str], None], target: Path) -> str:
-        """Return the address of a copy, at ``target``, of what ``build(url)`` makes of an empty
-        file.
-        """
+        """Return the address of a copy, at ``target``, of the file that ``build(url)`` fills."""
         if build not in self.files:
             path = self.folder / f"{len(self.files)}.db"
             build(f"sqlite:///{path}")
@@ -331,9 +329,7 @@ class Templates:
         return f"sqlite:///{target}"
 
     def postgresql(self, build: Callable[[str], None], server: Postgres) -> str:
-        """Return the name of a copy of what ``build(url)`` makes; ``build`` must close its
-        connections.
-        """
+        """Return the name of a copy of what ``build(url)`` makes and then leaves unconnected."""
         if build not in server.templates:
             name = server.create()
             build(server.url(name))
@@ -351,10 +347,10 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Templates:
 def built_database(
     database_kind: str, tmp_path: Path, templates: Templates, request: pytest.FixtureRequest
 ) -> Iterator[Callable[[Callable[[str], None]], str]]:
-    """``built_database(upgrade)`` returns the address of a fresh database prepared by
-    ``upgrade(url)``, which runs once a session and database.
+    """Return a function that gives the address of a fresh database prepared by ``upgrade(url)``.
 
-    ``upgrade`` is a plain function of a module: it is the key under which the template is kept.
+    ``upgrade`` runs once a session and database kind. It must be a function of a module, since it
+    is the key of the template.
     """
     names: list[str] = []
 

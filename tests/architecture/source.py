@@ -1,4 +1,4 @@
-"""What the tests of this folder read: the files of the project, their trees and their prose."""
+"""Shared by the tests of this folder: the project's files, syntax trees and prose."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MARKDOWN = [
 
 
 def place(path: Path) -> str:
-    """Return a path as it is written in the rules: relative to the project."""
+    """Return a path relative to the project, as the rules write it."""
     return path.relative_to(ROOT).as_posix()
 
 
@@ -40,7 +40,7 @@ def functions(node: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]
 
 @cache
 def prose(path: Path) -> tuple[tuple[int, str], ...]:
-    """Return the docstrings and comments of a module, each as one line, with where it begins."""
+    """Return each docstring and comment of a module as one line, with its line number."""
     return (*_docstrings(tree(path)), *_comments(path))
 
 

@@ -1,6 +1,6 @@
-"""Citations of the specification, of decisions, files and pages name something that exists.
+"""Tests that citations of the specification, decisions, files and pages name existing things.
 
-One form of citation: ``behaviour.md E38`` (a row), ``behaviour.md 2.1`` (a section),
+Forms of citation: ``behaviour.md E38`` (a row), ``behaviour.md 2.1`` (a section),
 ``reliability.md 26`` (an item of its section 1), ``reliability.md section 3``. A row, scenario or
 section of behaviour.md may be cited without the name of the page: E38, scenario 12, section 5.
 """
@@ -70,7 +70,7 @@ def sections(page: str) -> frozenset[str]:
 
 
 def exists(page: str, word: str, name: str) -> bool:
-    """Say whether a page of the specification has what is cited."""
+    """Return whether a page of the specification has the cited row, section or item."""
     if name[0].isalpha():
         return page == "behaviour" and name in rows()
     match page, word:
@@ -90,11 +90,11 @@ def exists(page: str, word: str, name: str) -> bool:
 
 
 def listed(page: str, text: str) -> Iterator[str]:
-    """Yield what is wrong in the list of citations that begins at the start of ``text``."""
+    """Yield the errors in the list of citations that begins at the start of ``text``."""
     word, end = "", 0
     while found := REFERENCE.match(text, end):
         if "." in found["name"] and not found["word"]:
-            word = ""  # "2.1, steps 3 and 5; 2.2": a section again
+            word = ""  # "2.1, steps 3 and 5; 2.2": after the steps comes a section
         word = (found["word"] or word).strip().rstrip("s")
         if not exists(page, word, found["name"]):
             yield f"{page}.md {word} {found['name']}".replace("  ", " ")
@@ -121,7 +121,7 @@ def wrong(text: str) -> Iterator[str]:
 
 
 def test_the_specification_is_read() -> None:
-    """Rows, steps, items and scenarios are found, so the tests below do not pass for nothing."""
+    """Rows, steps, items and scenarios are found, so that the tests below test something."""
     assert {"E01", "E25b", "O16", "C01", "C1", "C20", "P12", "S14", "S8d", "INV14"} <= rows()
     assert {"2.1", "3.8", "5"} <= sections("behaviour")
     assert "2.5" in sections("interfaces")
@@ -170,7 +170,7 @@ def test_citations_in_pages_resolve(path: Path) -> None:
 
 @pytest.mark.parametrize("path", SCENARIOS, ids=lambda path: path.parent.name)
 def test_rows_of_replayed_scenarios_resolve(path: Path) -> None:
-    """What a scenario says it shows is an example of scenarios.md or stands in another page."""
+    """The rows of a scenario are examples of scenarios.md or rows of another page."""
     shown = set(tomllib.loads(path.read_text())["rows"]) - numbered("scenarios")
     unknown = [row for row in shown if not (ROW.search(row) or PAGE.search(row))]
     assert unknown + [each for row in shown for each in wrong(row)] == []

@@ -1,4 +1,4 @@
-"""The fixtures that all other tests use."""
+"""Tests of the fixtures that all other tests use."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import port_range
 
 
 def _fill(url: str) -> None:
-    """Make one table, as a stand-in for the migrations."""
+    """Create one table, as a stand-in for the migrations."""
     if url.startswith("sqlite:///"):
         with sqlite3.connect(url.removeprefix("sqlite:///")) as connection:
             connection.execute("CREATE TABLE made (id integer)")
@@ -42,12 +42,12 @@ def _tables(url: str) -> int:
 
 
 def test_a_fresh_database_has_no_table(database_url):
-    """A test that asks for a database gets an empty one, on SQLite and on PostgreSQL."""
+    """``database_url`` is an empty database, on SQLite and on PostgreSQL."""
     assert _tables(database_url) == 0
 
 
 def test_a_built_database_is_a_copy(built_database):
-    """A copy has what its template holds and is a database of its own."""
+    """A copy has the rows of its template and is a database of its own."""
     assert _tables(built_database(_fill)) == 1
 
 
@@ -59,12 +59,12 @@ def test_a_built_database_is_fresh_again(built_database):
 
 
 def test_ports_are_not_given_twice(free_ports):
-    """Ports differ, so that two servers of one test do not collide."""
+    """Each port is given once, so that two servers of one test do not collide."""
     assert len({free_ports() for _ in range(500)}) == 500
 
 
 def test_ports_of_two_workers_are_disjoint():
-    """Servers of tests that run side by side never meet on a port."""
+    """Two workers never give the same port."""
     ranges = [port_range(f"gw{number}", 3) for number in range(3)]
     assert len({port for ports in ranges for port in ports}) == sum(map(len, ranges))
     assert len(port_range("", 1)) == 22_000
@@ -90,8 +90,8 @@ def test_that_runs():
 @pytest.mark.parametrize(
     ("require_all", "code"), [("", 0), ("1", 1)], ids=["a user's machine", "CI"]
 )
-def test_what_could_not_run_is_said(tmp_path, require_all, code):
-    """A missing program is listed with its reason; if everything is required, the run fails."""
+def test_skipped_tests_are_listed(tmp_path, require_all, code):
+    """A missing program is listed with its reason; if all are required, the run fails."""
     shutil.copy(Path(__file__).parents[1] / "conftest.py", tmp_path)
     (tmp_path / "test_needy.py").write_text(NEEDY)
     (tmp_path / "pytest.ini").write_text("[pytest]\n")

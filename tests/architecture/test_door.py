@@ -1,4 +1,4 @@
-"""People change things through the desk only, where the one door asks for their right."""
+"""Tests that people's changes go through the desk, which checks their rights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 GATEWAY = ROOT / "gateway"
 TREES = {path: ast.parse(path.read_bytes()) for path in sorted(GATEWAY.rglob("*.py"))}
-# Modules of the store whose writers act for a person.
+# Modules of the store with functions that write on behalf of a person.
 WRITERS = (
     "gateway.store.setup.channels",
     "gateway.store.setup.default_workflows",
@@ -26,22 +26,22 @@ WRITERS = (
     "gateway.store.queues.outbox",
     "gateway.store.erasure.erase",
 )
-# Rooms that only receive what people ask for: they hand it to the desk.
+# Packages that receive people's requests and hand them to the desk.
 ASKING = ("cli", "daemon", "web")
-# The installation's own work, with the reason why nobody's right is asked for.
+# Work of the installation itself, with the reason why no right is checked.
 OWN_WORK = {
-    ("gateway/agenda/worker.py", "forget_runs")  # the action log is kept for so many days
+    ("gateway/agenda/worker.py", "forget_runs")  # deletes old entries of the action log
 }
 STATEMENTS = {"insert", "update", "delete"}
 
 
 def place(path: Path) -> str:
-    """A path as the rules write it: relative to the project."""
+    """Return a path relative to the project, as the rules write it."""
     return path.relative_to(ROOT).as_posix()
 
 
 def attributes(tree: ast.AST) -> Iterator[tuple[str, str]]:
-    """(name before the last dot, name after it) of every call like ``pipelines.add(...)``."""
+    """Return (owner, name) of every call like ``pipelines.add(...)``."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             match node.func.value:
@@ -52,14 +52,14 @@ def attributes(tree: ast.AST) -> Iterator[tuple[str, str]]:
 
 
 def names(tree: ast.AST) -> set[str]:
-    """The names of all functions that are called without a dot."""
+    """Return the names of all functions that are called without a dot."""
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
     return {node.func.id for node in calls if isinstance(node.func, ast.Name)}
 
 
 @cache
 def writers(module: str) -> set[str]:
-    """The public functions of a module that write rows, themselves or by another of the module."""
+    """Return the public functions of a module that write rows, directly or indirectly."""
     tree = TREES[ROOT / (module.replace(".", "/") + ".py")]
     found = {each.name: each for each in tree.body if isinstance(each, ast.AsyncFunctionDef)}
     write = {
@@ -74,7 +74,7 @@ def writers(module: str) -> set[str]:
 
 
 def aliases(tree: ast.AST) -> dict[str, str]:
-    """What a file calls the modules of WRITERS, and the functions it takes from them."""
+    """Return the names that a file gives to the modules of WRITERS and their functions."""
     known: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -86,7 +86,7 @@ def aliases(tree: ast.AST) -> dict[str, str]:
 
 
 def written(tree: ast.AST, known: dict[str, str]) -> set[str]:
-    """The writers of the store that are called, with the modules known by these names."""
+    """Return the writing functions of the store that a file calls."""
     modules = {each if each in WRITERS else each.rpartition(".")[0] for each in known.values()}
     own = {module: writers(module) for module in modules}
     dotted = {
@@ -104,7 +104,7 @@ def written(tree: ast.AST, known: dict[str, str]) -> set[str]:
 
 @pytest.mark.parametrize("module", WRITERS)
 def test_the_writers_are_found(module):
-    """Each of these modules writes something, or the next test would look at nothing."""
+    """Each listed module has writing functions, so that the next test tests something."""
     assert writers(module)
 
 
@@ -120,7 +120,7 @@ def test_only_the_desk_writes_what_people_change():
 
 
 def test_the_desk_has_one_door():
-    """No desk opens a write transaction of its own beside the one that asks for the right."""
+    """A desk opens write transactions only through the one that checks the right."""
     opened = {
         place(path)
         for path, tree in TREES.items()

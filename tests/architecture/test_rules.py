@@ -1,4 +1,4 @@
-"""The rules of the code (docs/architecture.md), each as a test that reads the source."""
+"""Tests of the rules of the code (docs/architecture.md), by reading the source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from core.decisions.tickets import Decision
 from tests.architecture.source import PACKAGES, ROOT, SOURCES, TESTS, functions, place, tree
 
 TREES = {path: tree(path) for path in SOURCES}
-FILE_LINES = 500  # 350 is the hint, 500 the wall for a file that is one story
+FILE_LINES = 500  # 350 is the guideline, 500 the limit
 FUNCTION_LINES = 60
 OURS = {*PACKAGES, "tests"}
 
@@ -72,7 +72,7 @@ DOORS = {
     "nh3": (
         "gateway/reading/mime/html.py",
         "gateway/reading/parse.py",
-    ),  # parse only warms it up before it forks
+    ),  # parse imports it before the fork
     "obstore": ("gateway/store/",),
     "prometheus_client": ("gateway/web/metrics.py",),
     "pydantic": ("config/", "gateway/cli/config.py"),
@@ -97,7 +97,7 @@ def imported(path: Path) -> Iterator[str]:
 
 
 def called(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """Yield line and last name of everything that is called."""
+    """Yield line and last name of every call."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             if isinstance(node.func, ast.Name):
@@ -122,7 +122,7 @@ def test_core_imports_the_pure_standard_library_only():
 
 
 def test_core_calls_nothing_impure():
-    """R1: no clock, no file and no printing is reached through a built-in or a method either."""
+    """R1: core reaches no clock, file or output through a built-in or a method either."""
     core = [path for path in SOURCES if place(path).startswith("core/")]
     assert [
         f"{place(path)}:{line} {name}"
@@ -133,7 +133,7 @@ def test_core_calls_nothing_impure():
 
 
 def test_config_imports_pydantic_only():
-    """R2: config knows the standard library, pydantic and itself."""
+    """R2: config imports pydantic, the standard library and itself."""
     wrong = []
     for path in SOURCES:
         if place(path).startswith("config/"):
@@ -147,7 +147,7 @@ def test_config_imports_pydantic_only():
 
 
 def test_each_library_has_one_door():
-    """R4: a third-party library is imported behind its door only, and every library has one."""
+    """R4: each third-party library is imported by its listed modules only."""
     wrong = []
     for path in SOURCES:
         for name in imported(path):
@@ -170,7 +170,7 @@ def test_nothing_imports_the_tests():
 
 
 def test_only_apply_changes_a_ticket():
-    """R7: outside apply and the store nobody calls what writes tickets."""
+    """R7: outside apply and the store nobody calls a function that writes tickets."""
     store = ROOT / "gateway/store/tickets/tickets.py"
     verbs = ("writ", "undo", "move", "set", "delete", "insert", "update")
     writers = {
@@ -200,7 +200,7 @@ def test_only_apply_changes_a_ticket():
 
 
 def decisions_built(tree: ast.AST, names: frozenset[str]) -> Iterator[tuple[int, str]]:
-    """Line and name of every decision class that a file imports from core.decisions and calls."""
+    """Return line and name of each call of a class that is imported from core.decisions."""
     modules, classes = set(), {}
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("core.decisions"):
@@ -219,7 +219,7 @@ def decisions_built(tree: ast.AST, names: frozenset[str]) -> Iterator[tuple[int,
 
 
 def test_only_the_rules_decide():
-    """R7: outside core and apply nobody builds a decision; it goes through an event and decide."""
+    """R7: outside core and apply no decision is built; events go through `decide`."""
     names = frozenset(each.__name__ for each in get_args(Decision))
     assert {"OpenTicket", "QueueMail", "FinishRun"} <= names
     assert [
@@ -231,7 +231,7 @@ def test_only_the_rules_decide():
 
 
 def test_only_the_store_of_tickets_writes_their_tables():
-    """R7, seen from below: only store/tickets/tickets.py writes the tables of tickets."""
+    """R7: only store/tickets/tickets.py writes the tables of tickets."""
     wrong = []
     for path in SOURCES:
         if "migrations" in path.parts or place(path) == "gateway/store/tickets/tickets.py":
@@ -293,6 +293,6 @@ def sleeps(tree: ast.AST) -> Iterator[int]:
 
 
 def test_tests_do_not_sleep():
-    """A test waits for an event, never for a number of seconds; only benches may sleep."""
+    """A test waits for events, never for a number of seconds; only benches may sleep."""
     trees = {path: ast.parse(path.read_bytes()) for path in TESTS if "bench" not in path.parts}
     assert [f"{place(path)}:{line}" for path, tree in trees.items() for line in sleeps(tree)] == []

@@ -1,4 +1,4 @@
-"""What is where, and that the checkers of style, types and imports accept every file."""
+"""Tests of the folders, dependencies and locks, and of style, types and imports."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def git_files() -> list[Path]:
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_checkers_are_content(check):
-    """Style, format, types and the direction of imports are right everywhere."""
+def test_linters_and_type_checker_pass(check):
+    """Linter, formatter, type checker and import contracts accept every file."""
     program, *arguments = CHECKS[check]
     command: list[str | Path] = [Path(sys.executable).with_name(program), *arguments]
     run = subprocess.run(
@@ -44,12 +44,12 @@ def test_checkers_are_content(check):
 
 
 def test_top_level_folders_are_the_agreed_ones():
-    """Beside the agreed folders there are only files."""
+    """The top level has the agreed folders and files only."""
     assert {path.parts[0] for path in git_files() if len(path.parts) > 1} <= FOLDERS
 
 
 def test_docker_is_no_package():
-    """A folder named docker that could be imported would hide the library of that name."""
+    """The folder docker cannot be imported, which would hide the library of that name."""
     assert not list((ROOT / "docker").rglob("__init__.py"))
 
 
@@ -88,17 +88,17 @@ def used() -> set[str]:
 
 
 def test_every_library_we_import_is_a_dependency_of_ours():
-    """No import relies on a library that only another dependency brings."""
+    """Every imported library is a direct dependency."""
     assert used() - declared() == set()
 
 
 def test_every_dependency_is_used():
-    """Nothing is installed that the program does not import, but time zones, which are data."""
+    """The program imports every dependency, except the data of time zones."""
     assert declared() - used() == {"tzdata"}
 
 
 def test_locks_hold_hashes_and_no_address():
-    """The locked dependencies install from any index, and only with the recorded contents."""
+    """The locks have hashes and no address of an index."""
     for name in ("requirements.lock", "requirements-dev.lock"):
         text = (ROOT / name).read_text()
         assert "://" not in text

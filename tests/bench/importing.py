@@ -1,6 +1,4 @@
-"""``make bench``, third part: the same mails imported as a Maildir by ``replay``, beside the way
-through SMTP, in one run. Nothing is asserted.
-"""
+"""``make bench``, part 3: the mails of part 1 imported as a Maildir by ``replay``."""
 
 from __future__ import annotations
 
@@ -18,7 +16,7 @@ from throughput import ours
 
 
 def imported(mails: Path) -> float:
-    """Mails a second of ``replay``, its start included, into a fresh installation."""
+    """Return the mails a second of ``replay``, start included, into a fresh installation."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         box = Path(name) / "box"
         for each in ("cur", "new", "tmp"):
@@ -38,7 +36,7 @@ def imported(mails: Path) -> float:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workload", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=3)

@@ -1,9 +1,8 @@
-"""``make bench``, second part: from the end of a mail to its committed ticket under light load, and
-what an idle daemon costs.
+"""``make bench``, part 2: time from a mail to its ticket under light load; cost of an idle daemon.
 
-One small mail every 100 ms; the time runs from the moment its last byte was sent until a reader of
-the database sees its ticket. Idle: CPU over some seconds and the proportional memory of all its
-processes. Nothing is asserted.
+One small mail is sent every 100 ms; the time is from its last byte until a reader of the database
+sees its ticket. Idle: CPU over some seconds, and proportional memory of all processes. Nothing is
+asserted.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ MAIL = (
 
 
 def memory_of(pid: int) -> float:
-    """Proportional set size of a process and its descendants in MB."""
+    """Return the proportional set size of a process and its descendants in MB."""
     total = 0
     for each in family(pid):
         for line in Path(f"/proc/{each}/smaps_rollup").read_text().splitlines():
@@ -35,7 +34,7 @@ def memory_of(pid: int) -> float:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mails", type=int, default=200)
     parser.add_argument("--idle", type=float, default=10.0)

@@ -1,10 +1,9 @@
-"""A load generator for SMTP servers, as cheap as Python can be: one forked process a session,
-blocking sockets, a new connection for each mail.
+"""A cheap load generator for SMTP: a forked process a session, a new connection for each mail.
 
 ``load.py HOST PORT FOLDER`` sends all .eml files of a folder and prints one line of JSON. Each 250
 after the end of a mail is written to the audit log (``number TAB seconds TAB file TAB reply``)
-before the next mail is sent, so that what was acknowledged is known outside the server, also after
-it was killed. A mail that fails is not tried again unless ``retry`` is set.
+before the next mail is sent, so that the acknowledged mails are known even after the server was
+killed. A mail that fails is not retried unless ``retry`` is set.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to send where. ``pipelining`` sends MAIL, RCPT and DATA as one piece."""
+    """The work of a session. ``pipelining`` sends MAIL, RCPT and DATA as one piece."""
 
     host: str
     port: int
@@ -39,7 +38,7 @@ class Job:
 
 
 def prepared(raw: bytes) -> bytes:
-    """A mail as it goes over the wire: CR LF, stuffed dots, and the end of data."""
+    """Return a mail as on the wire: CR LF, stuffed dots, and the end of data."""
     text = raw.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
     if not text.endswith(b"\r\n"):
         text += b"\r\n"
@@ -48,7 +47,7 @@ def prepared(raw: bytes) -> bytes:
 
 
 class Refused(Exception):
-    """The server said something else than what was hoped for."""
+    """The server gave another reply than the expected one."""
 
 
 def _expect(connection: socket.socket, code: bytes) -> bytes:
@@ -64,9 +63,7 @@ def _expect(connection: socket.socket, code: bytes) -> bytes:
 
 
 def deliver(job: Job, mail: bytes) -> bytes:
-    """Send one prepared mail over a connection of its own; return the reply to its end. Raises
-    Refused and OSError.
-    """
+    """Send a prepared mail by its own connection; return its reply, raise Refused or OSError."""
     with socket.socket() as connection:
         connection.settimeout(job.timeout)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -99,14 +96,14 @@ def deliver(job: Job, mail: bytes) -> bytes:
 
 
 def _line(number: int, name: str, text: str) -> bytes:
-    """Return one line of the audit: number of the mail, time, name of its file, what happened."""
+    """Return one line of the audit log: number of the mail, time, file name, reply."""
     return f"{number}\t{time.time():.3f}\t{name}\t{text}\n".encode()
 
 
 def _session(
     job: Job, mails: Sequence[tuple[str, bytes]], numbers: int, audit: int, trouble: int
 ) -> None:
-    """One process: takes numbers of mails from a pipe until it is empty."""
+    """Take numbers of mails from a pipe and send them, in one process, until it is empty."""
     while packed := os.read(numbers, 4):
         number = struct.unpack("I", packed)[0]
         name, mail = mails[number % len(mails)]
@@ -126,11 +123,10 @@ def _session(
 def run(
     job: Job, mails: Sequence[tuple[str, bytes]], *, sessions: int, total: int, audit: Path
 ) -> dict[str, float]:
-    """Send ``total`` mails, taken in turn from ``mails`` (name, prepared bytes), over ``sessions``
-    at once; return the figures.
+    """Send ``total`` mails, in turn from ``mails`` (name, bytes), in ``sessions``; return figures.
 
-    ``audit`` gets a line for each mail that was acknowledged, the file beside it with ``.trouble``
-    one for each that was not.
+    ``audit`` gets a line for each acknowledged mail, the file beside it with ``.trouble`` one for
+    each other mail.
     """
     numbers, feed = os.pipe()
     log = os.open(audit, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -173,7 +169,7 @@ def run(
 
 
 def load_folder(paths: Iterable[Path]) -> list[tuple[str, bytes]]:
-    """All .eml files of folders, prepared, by name."""
+    """Return all .eml files of folders, prepared, by name."""
     return [
         (path.name, prepared(path.read_bytes()))
         for folder in paths
@@ -182,7 +178,7 @@ def load_folder(paths: Iterable[Path]) -> list[tuple[str, bytes]]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("host")
     parser.add_argument("port", type=int)

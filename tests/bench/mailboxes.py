@@ -1,11 +1,10 @@
-"""``make bench``: mails a second from a Dovecot mailbox to the committed ticket, beside mbsync
-copying the same mailbox to a Maildir, in one run.
+"""``make bench``: mails a second from a Dovecot mailbox to tickets, compared with mbsync.
 
 ``mailboxes.py [WORKLOAD] [--rounds N] [--mails N] [--large N]`` alternates the two, prints a line a
 round and the median ratio; nothing is asserted. Both begin with everything in the page cache. Our
-clock stops when the last mail is in its ticket (SQLite with synchronous FULL), mbsync's when it
-ends, which syncs each file. Afterwards: how long connecting to a mailbox of ``--large`` mails takes
-until it is known that nothing in it is new.
+time ends when the last mail is in its ticket (SQLite with synchronous FULL), that of mbsync when
+it ends (it copies to a Maildir and syncs each file). Then follows the time that a daemon needs to
+find nothing new in a mailbox of ``--large`` known mails.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ SyncState *
 
 
 def filled(server: Dovecot, mails: list[bytes], total: int) -> None:
-    """Put ``total`` mails into the inbox: those given, again and again with other Message-IDs."""
+    """Put ``total`` mails into the inbox: the given ones, repeated with new Message-IDs."""
 
     def numbered(number: int) -> bytes:
         raw, round_ = mails[number % len(mails)], number // len(mails)
@@ -70,7 +69,7 @@ def filled(server: Dovecot, mails: list[bytes], total: int) -> None:
 
 @contextmanager
 def daemon(folder: Path, server: Dovecot, user: str) -> Iterator[subprocess.Popen[bytes]]:
-    """A fresh daemon on SQLite that reads a mailbox and nothing else."""
+    """Run a fresh daemon on SQLite that only reads a mailbox."""
     box = {
         "name": "bench",
         "host": "127.0.0.1",
@@ -103,14 +102,14 @@ def daemon(folder: Path, server: Dovecot, user: str) -> Iterator[subprocess.Pope
 
 @contextmanager
 def looking(folder: Path) -> Iterator[sqlite3.Connection]:
-    """A reading connection to the daemon's database."""
+    """Return a reading connection to the daemon's database."""
     database = sqlite3.connect(f"file:{folder}/ticketgate.db?mode=ro", uri=True)
     yield database
     database.close()
 
 
 def ours(server: Dovecot, total: int) -> float:
-    """Mails a second until all of them are in tickets."""
+    """Return mails a second until all of them are in tickets."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         with daemon(folder, server, USER), looking(folder) as database:
@@ -124,7 +123,7 @@ def ours(server: Dovecot, total: int) -> float:
 
 
 def theirs(server: Dovecot, total: int) -> float:
-    """The same for mbsync into a Maildir."""
+    """Return mails a second of mbsync into a Maildir."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
         (folder / "mail").mkdir()
@@ -142,13 +141,11 @@ def theirs(server: Dovecot, total: int) -> float:
 
 
 def nothing_new(server: Dovecot, mails: int) -> None:
-    """How long a daemon that knows a large mailbox needs until it has seen that nothing in it is
-    new.
-    """
+    """Return how long a daemon needs to find nothing new in a large known mailbox."""
     server.add_user(LARGE)
     server.deliver_many(LARGE, (b"Subject: %d\r\n\r\nx\r\n" % number for number in range(mails)))
     with server.client(LARGE) as client:
-        client.select("INBOX")  # the server's own index is there, as in a mailbox that is in use
+        client.select("INBOX")  # the server's own index exists, as for any mailbox in use
         _, [validity] = client.status("INBOX", "(UIDVALIDITY)")
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name)
@@ -203,7 +200,7 @@ def know(path: Path, place: str, validity: int, mails: int) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workload", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,9 +1,7 @@
-"""A real Postfix of our own that delivers to a Maildir: the measure that every speed figure is
-taken beside.
+"""A real Postfix that delivers to a Maildir, with which all speed figures are compared.
 
-It runs from a temporary folder with a configuration of its own on a free loopback port; it needs
-root, as Postfix's master does. What can go wrong: no Postfix on the machine, or no root;
-:func:`why_not` says so in a sentence.
+It runs in a temporary folder with its own configuration on a free loopback port, and needs root.
+Without Postfix or root :func:`why_not` returns the reason.
 """
 
 from __future__ import annotations
@@ -48,14 +46,14 @@ maillog_file_prefixes = {folder}
 
 
 def why_not() -> str | None:
-    """Why there can be no reference on this machine, or None."""
+    """Return why there can be no reference on this machine, or None."""
     if shutil.which("postfix", path="/usr/sbin:/usr/bin") is None:
         return "Postfix is not installed"
     return None if os.geteuid() == 0 else "Postfix needs root"
 
 
 def free_port() -> int:
-    """A loopback port nobody listens on."""
+    """Return a free loopback port."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
@@ -63,7 +61,7 @@ def free_port() -> int:
 
 @contextmanager
 def postfix(folder: Path) -> Iterator[tuple[int, Path]]:
-    """A running Postfix: its port and the ``new`` folder that its mail arrives in."""
+    """Run a Postfix; yield its port and the ``new`` folder where its mail arrives."""
     folder.chmod(0o755)
     owner = pwd.getpwnam("postfix")
     for name in ("etc", "queue", "data", "mail"):

@@ -1,5 +1,4 @@
-"""``make bench-scale``: what a mail costs with a million stored messages, beside ten thousand, in
-one run.
+"""``make bench-scale``: the cost of a mail with a million stored messages and with ten thousand.
 
 Two databases are seeded with small messages by SQL (three a conversation, indexed for search like
 real ones). Then the same new mails and replies go through ``replay`` into a copy of each, in turn;
@@ -32,7 +31,7 @@ WORDS = (
 
 
 def environ(folder: Path) -> dict[str, str]:
-    """The settings of an installation in a folder."""
+    """Return the environment of an installation in a folder."""
     return os.environ | {
         "TICKETGATE_DATA__DIRECTORY": str(folder),
         "TICKETGATE_LOG__LEVEL": "error",
@@ -40,7 +39,7 @@ def environ(folder: Path) -> dict[str, str]:
 
 
 def seed(folder: Path, messages: int) -> None:
-    """An installation with so many stored messages."""
+    """Create an installation with this many stored messages."""
     folder.mkdir()
     subprocess.run(
         [PROGRAM, "db", "upgrade"], env=environ(folder), check=True, stdout=subprocess.DEVNULL
@@ -150,9 +149,7 @@ def _messages(database: sqlite3.Connection, count: int, now: int) -> None:
 
 
 def measured(seeded: Path, mails: Path, count: int) -> tuple[float, float]:
-    """(CPU, wall) milliseconds a mail of importing the mails into a copy of a seeded installation,
-    start-up left out.
-    """
+    """Return (CPU, wall) ms a mail for importing into a copy of a seeded installation."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         folder = Path(name) / "var"
         shutil.copytree(seeded, folder)
@@ -172,7 +169,7 @@ def _replay(folder: Path, files: list[str]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workload", type=Path, nargs="?")
     parser.add_argument("--small", type=int, default=10_000)

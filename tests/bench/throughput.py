@@ -1,10 +1,9 @@
-"""``make bench``: mails a second from the SMTP socket to the committed ticket, beside Postfix to a
-Maildir with the same mails, in one run.
+"""``make bench``: mails a second from the SMTP socket to tickets, compared with Postfix.
 
 ``throughput.py [WORKLOAD] [--rounds N]`` alternates the two, prints a line a round and the median
-ratio; nothing is asserted. WORKLOAD is a folder of .eml files addressed in any way: all go to
-support@localhost, 20 sessions, one connection a mail. The clock stops when the last mail is in its
-ticket (committed, SQLite with synchronous FULL), or when the last file is in the Maildir.
+ratio; nothing is asserted. WORKLOAD is a folder of .eml files with any addresses: all are sent to
+support@localhost, 20 sessions, one connection a mail. The time ends when the last mail is in its
+ticket (committed, SQLite with synchronous FULL), or in the Maildir of Postfix.
 """
 
 from __future__ import annotations
@@ -34,9 +33,7 @@ PROGRAM = Path(sys.executable).with_name("ticketgate")
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One measurement: seconds until everything was where it belongs, and the CPU seconds of the
-    server's processes.
-    """
+    """One measurement: seconds until all mail has arrived, and CPU seconds of the server."""
 
     mails: int
     seconds: float
@@ -44,13 +41,13 @@ class Round:
 
     @property
     def rate(self) -> float:
-        """Mails a second."""
+        """Return the mails a second."""
         return self.mails / self.seconds
 
 
 @contextmanager
 def daemon(folder: Path) -> Iterator[tuple[int, int]]:
-    """A fresh daemon on SQLite in a folder: its port and process id."""
+    """Run a fresh daemon on SQLite in a folder; yield its port and process id."""
     port = free_port()
     environ = os.environ | {
         "TICKETGATE_DATA__DIRECTORY": str(folder),
@@ -74,7 +71,7 @@ def daemon(folder: Path) -> Iterator[tuple[int, int]]:
 
 
 def cpu_of(pid: int) -> float:
-    """CPU seconds of a process and its descendants so far, those already waited for included."""
+    """Return the CPU seconds of a process and its descendants, ended ones included."""
     total, ticks = 0.0, os.sysconf("SC_CLK_TCK")
     for each in family(pid):
         try:
@@ -86,7 +83,7 @@ def cpu_of(pid: int) -> float:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all its descendants."""
+    """Return a process and all its descendants."""
     found = [pid]
     for each in found:
         try:
@@ -98,7 +95,7 @@ def family(pid: int) -> list[int]:
 
 
 def ours(mails: list[tuple[str, bytes]]) -> Round:
-    """A fresh daemon takes every mail."""
+    """Measure a fresh daemon."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name, daemon(Path(name)) as (port, pid):
         folder = Path(name)
         before, began = cpu_of(pid), time.monotonic()
@@ -120,7 +117,7 @@ def ours(mails: list[tuple[str, bytes]]) -> Round:
 
 
 def theirs(mails: list[tuple[str, bytes]]) -> Round:
-    """A fresh Postfix takes every mail."""
+    """Measure a fresh Postfix."""
     with tempfile.TemporaryDirectory(prefix="bench-") as name, postfix(Path(name)) as (port, new):
         master = int(Path(name, "queue/pid/master.pid").read_text())
         before, began = cpu_of(master), time.monotonic()
@@ -138,7 +135,7 @@ def theirs(mails: list[tuple[str, bytes]]) -> Round:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("workload", type=Path, nargs="?")
     parser.add_argument("--rounds", type=int, default=5)

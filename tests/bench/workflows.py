@@ -1,11 +1,10 @@
-"""``make bench-workflows``: what waiting costs. Finding what is due among 100,000 that wait beside
-100, and mail while 1,000 tickets are moved at once.
+"""``make bench-workflows``: cost of finding due work, and of mail while many tickets are moved.
 
-``workflows.py [--url FEW MANY] [--waiting N] [--moved N]``. The first half works on a fresh
-database (``--url``: two empty ones of PostgreSQL; default SQLite in a temporary folder) filled by
-multi-row statements: medians in milliseconds and their ratio. The second half is a real daemon on
-SQLite with a smarthost: 1,000 tickets go into a status that mails and then waits, by one command,
-while a mail comes every 100 ms. Printed, nothing is asserted.
+``workflows.py [--url FEW MANY] [--waiting N] [--moved N]``. The first half finds due
+work among 100,000 waiting runs and among 100, in fresh databases (``--url``: two empty ones of
+PostgreSQL; default SQLite): medians in milliseconds and their ratio. The second half is a daemon
+on SQLite with a smarthost: one command moves 1,000 tickets into a status that mails and waits,
+while a mail arrives every 100 ms. Figures are printed, nothing is asserted.
 """
 
 from __future__ import annotations
@@ -66,9 +65,7 @@ LETTER = (
 
 @asynccontextmanager
 async def filled(url: str, waiting: int) -> AsyncIterator[Database]:
-    """A database with so many tickets, each in a delay that ends in a minute of its own, and so
-    many mails that wait for a second attempt.
-    """
+    """Create a database with tickets in delays, one a minute, and mails to retry."""
     await migrate(url)
     database = await Database.open(url, node="bench")
     try:
@@ -169,19 +166,19 @@ OFF = {"blocked": False, "automated": False, "marketing_ok": False}
 
 
 def minute(number: int) -> datetime:
-    """When a wait ends: a batch at a time, a minute apart."""
+    """Return when a wait ends: a batch a minute."""
     return BEGIN + timedelta(minutes=1 + (number - 1) // BATCH)
 
 
 async def timed(work: Callable[[], Awaitable[Any]]) -> float:
-    """Milliseconds."""
+    """Return the duration in milliseconds."""
     began = time.perf_counter()
     await work()
     return 1000 * (time.perf_counter() - began)
 
 
 async def looked(url: str, waiting: int) -> dict[str, float]:
-    """Medians in milliseconds, by what was done."""
+    """Return the median milliseconds of each query."""
     async with filled(url, waiting) as database:
         clock = Clock(BEGIN)
         agenda, deliveries = Agenda(database, clock, HOUSE), Deliveries(database)
@@ -213,7 +210,7 @@ async def looked(url: str, waiting: int) -> dict[str, float]:
 
 
 async def due_work(urls: tuple[str, str], waiting: int) -> None:
-    """The first half."""
+    """Measure finding due work among few and many rows."""
     began = time.monotonic()
     few, many = await looked(urls[0], 100), await looked(urls[1], waiting)
     print(f"filled and measured in {time.monotonic() - began:.0f} s")
@@ -229,7 +226,7 @@ async def due_work(urls: tuple[str, str], waiting: int) -> None:
 
 @contextmanager
 def serving(folder: Path, smarthost: int, moved: int) -> Iterator[tuple[int, dict[str, str]]]:
-    """A daemon on SQLite with so many tickets that came by mail; its port and its settings."""
+    """Run a daemon on SQLite with tickets from mail; yield its port and settings."""
     port = free_port()
     environ = os.environ | {
         "TICKETGATE_DATA__DIRECTORY": str(folder),
@@ -264,7 +261,7 @@ def serving(folder: Path, smarthost: int, moved: int) -> Iterator[tuple[int, dic
 
 
 class Clients:
-    """A mail every 100 ms, whatever becomes of the ones before, and when its ticket was there."""
+    """Sends a mail every 100 ms and records when its ticket was committed."""
 
     def __init__(self, port: int, path: Path) -> None:
         self.port, self.path = port, path
@@ -318,9 +315,7 @@ class Clients:
         reader.close()
 
     def times(self, begin: float, end: float) -> tuple[list[float], list[float]]:
-        """Milliseconds to the ticket and to the 250, of what was sent between these moments,
-        shortest first.
-        """
+        """Return ms to the ticket and to the 250 of mails sent in this period, sorted."""
         names = [name for name, at in self.sent.items() if begin <= at <= end]
         return tuple(
             sorted(1000 * (what[name] - self.sent[name]) for name in names)
@@ -329,7 +324,7 @@ class Clients:
 
 
 async def moved_at_once(url: str, moved: int) -> float:
-    """Seconds of the act of moving."""
+    """Return the seconds of moving all tickets at once."""
     database = await Database.open(url, node="bench-desk")
     try:
         return (
@@ -345,7 +340,7 @@ async def moved_at_once(url: str, moved: int) -> float:
 
 
 async def furnished(url: str) -> None:
-    """The status that mails and waits."""
+    """Set up the status whose workflow mails and waits."""
     database = await Database.open(url, node="bench-desk")
     await WorkflowDesk(database, Clock(), HOUSE.zone).put(
         [WorkflowPlan("Support", "Waiting on us", [MAIL, WAIT], {"enabled": True})]
@@ -354,7 +349,7 @@ async def furnished(url: str) -> None:
 
 
 def at_once(folder: Path, moved: int) -> None:
-    """The second half."""
+    """Measure mail while many tickets are moved."""
     path = folder / "ticketgate.db"
     with (
         sinking() as sink,
@@ -394,7 +389,7 @@ def at_once(folder: Path, moved: int) -> None:
 
 
 def main() -> None:
-    """The command line."""
+    """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--url", nargs=2, metavar=("FEW", "MANY"), help="two empty databases of PostgreSQL"

@@ -1,6 +1,4 @@
-"""The mails every speed figure is measured on: a folder given on the command line, or those of
-``../shared/bench/gen.py``, made once.
-"""
+"""The mails of all speed figures: a given folder, or the output of ``../shared/bench/gen.py``."""
 
 from __future__ import annotations
 
@@ -13,9 +11,7 @@ GENERATOR = Path(__file__).resolve().parents[3] / "shared/bench/gen.py"
 
 
 def folder(given: Path | None, count: int = 3000) -> Path:
-    """Where the mails are; ends the program with a sentence where there are none and none can be
-    made.
-    """
+    """Return the folder of mails, made if needed; exit with a message if impossible."""
     if given is not None:
         return given
     if not GENERATOR.exists():

@@ -1,4 +1,4 @@
-"""A daemon as a process that a test can kill or disturb, and clients with logs of their own."""
+"""Fixtures of a daemon process that tests kill or disturb, and of clients with their own logs."""
 
 from __future__ import annotations
 
@@ -49,9 +49,7 @@ class Lines:
     def wait_for(
         self, wanted: Callable[[bytes], bool], timeout: float = 60.0, *, since: int = 0
     ) -> bytes:
-        """Return the first wanted line, from line ``since`` on; RuntimeError with the last lines if
-        the stream or the time ends.
-        """
+        """Return the first wanted line from ``since`` on; RuntimeError if none comes in time."""
         found: list[bytes] = []
 
         def there() -> bool:
@@ -71,22 +69,20 @@ class Lines:
 
 @dataclass(slots=True)
 class Daemon:
-    """``ticketgate serve`` on a folder and a port of its own; a test can restart it there."""
+    """A ``ticketgate serve`` process with a folder and a port of its own, restartable."""
 
     folder: Path
     port: int
     environ: dict[str, str]
     roles: Sequence[str] = ()
-    wrapper: Sequence[str] = ()  # a program that runs it
+    wrapper: Sequence[str] = ()  # a command prefix that runs it
     process: subprocess.Popen[bytes] | None = None
     out: Lines | None = None
     log: Lines | None = None
-    before: list[bytes] = field(default_factory=list)  # the log of earlier lives
+    before: list[bytes] = field(default_factory=list)  # the logs of earlier processes
 
     def start(self) -> None:
-        """Start it and return when it accepts mail; RuntimeError with the end of its log if it does
-        not come up.
-        """
+        """Start it and return when it accepts mail; RuntimeError with its log if it never does."""
         self.launch()
         assert self.out is not None
         assert self.log is not None
@@ -95,7 +91,7 @@ class Daemon:
         except RuntimeError:
             if (
                 self.process is not None and self.process.poll() is None
-            ):  # it hangs: let it say where
+            ):  # it hangs: print its stack
                 self.process.send_signal(signal.SIGABRT)
                 self.log.close()
             code = self.process.wait(30) if self.process is not None else None
@@ -153,9 +149,7 @@ class Daemon:
         return b"".join([*self.before, *(self.log.lines if self.log is not None else [])])
 
     def wait_for(self, event: str, *, since: int = 0, **fields: Any) -> dict[str, Any]:
-        """Wait for and return the first line of the log with this event and these fields, from line
-        ``since`` on.
-        """
+        """Wait for the first log line with this event and fields, from ``since`` on; return it."""
 
         def wanted(line: bytes) -> bool:
             found = json.loads(line) if line.startswith(b"{") else {}
@@ -183,7 +177,7 @@ class Daemon:
 
     @property
     def url(self) -> str:
-        """The address of its database."""
+        """Return the address of its database."""
         return self.environ.get(
             "TICKETGATE_DATABASE__URL", f"sqlite:///{self.folder / 'var/ticketgate.db'}"
         )
@@ -197,7 +191,7 @@ class Daemon:
         return rows(self.url, statement)
 
     def leftovers(self) -> list[str]:
-        """Return the files of mail that is being received, and blobs that have no name yet."""
+        """Return files of mail being received, and blobs without a final name."""
         return sorted(
             str(path)
             for pattern in ("incoming/*", "blobs/parts/*")
@@ -207,9 +201,7 @@ class Daemon:
 
 @pytest.fixture
 def make_daemon(tmp_path: Path, free_ports: Callable[[], int]) -> Iterator[Callable[..., Daemon]]:
-    """``make_daemon(KEY=VALUE...)`` makes a daemon (not started) on SQLite; settings are
-    environment variables without their prefix.
-    """
+    """Return a function that makes a daemon on SQLite, not started, with these settings."""
     made: list[Daemon] = []
 
     def make(*roles: str, **settings: str) -> Daemon:
@@ -245,11 +237,10 @@ def make_daemon(tmp_path: Path, free_ports: Callable[[], int]) -> Iterator[Calla
 
 @dataclass(slots=True)
 class Strace:
-    """strace attached to a process and its threads: it sees the system calls named, and makes them
-    fail or kills the process in them.
+    """An attached strace that logs system calls of a process, lets them fail, or kills in them.
 
-    Counters (``when``) are those of each thread and begin at the moment of attaching. Processes the
-    daemon started earlier are left alone.
+    Counters (``when``) are per thread and begin at the moment of attaching. Processes that the
+    daemon started earlier are not traced.
     """
 
     traced: subprocess.Popen[bytes]
@@ -290,9 +281,7 @@ class Strace:
         self.process.stderr.close()
 
     def _left(self) -> bool:
-        """Return whether strace has ended; a process that died when it was released must be reaped
-        here, or strace waits for it.
-        """
+        """Return whether strace has ended; reap a released process, for which strace waits."""
         assert self.process is not None
         self.traced.poll()
         return self.process.poll() is not None
@@ -321,9 +310,7 @@ class Strace:
 
 @pytest.fixture
 def disturb(tmp_path: Path) -> Callable[..., Strace]:
-    """Attach strace for a block, with injections like "fdatasync:error=EIO:when=1"; the test is
-    skipped if that is forbidden.
-    """
+    """Attach strace with injections like "fdatasync:error=EIO:when=1" for the block, or skip."""
     require_program("strace")
     allowed = Path("/proc/sys/kernel/yama/ptrace_scope")
     if os.geteuid() != 0 and allowed.exists() and allowed.read_text().strip() != "0":
@@ -342,9 +329,7 @@ def disturb(tmp_path: Path) -> Callable[..., Strace]:
 
 @contextmanager
 def own_server() -> Iterator[Postgres]:
-    """A PostgreSQL server that a test may stop and kill, not started yet. It does not sync to disk,
-    since the machine stays up.
-    """
+    """Return a PostgreSQL server, not started and without fsync, that a test may kill."""
     binaries = require_program("initdb").resolve().parent
     folder = Path(tempfile.mkdtemp(prefix="ticketgate-postgres-"))
     as_other = []
@@ -390,7 +375,7 @@ def start_server(server: Postgres) -> None:
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
-    """A running :func:`own_server`."""
+    """Return a running :func:`own_server`."""
     with own_server() as server:
         start_server(server)
         yield server
@@ -398,9 +383,7 @@ def own_postgres() -> Iterator[Postgres]:
 
 @dataclass(slots=True)
 class Barrage:
-    """Clients that each send numbered mails, one connection a mail, and try again until each has
-    its 250; ``acknowledged`` is their log.
-    """
+    """Clients that send numbered mails and retry until each has its 250 (``acknowledged``)."""
 
     port: int
     mail: Callable[[int], bytes]
@@ -413,7 +396,7 @@ class Barrage:
     _over: threading.Event = field(default_factory=threading.Event)
 
     def start(self, clients: int) -> None:
-        """Begin to send until every mail is acknowledged or :meth:`end` is called."""
+        """Start sending, until every mail is acknowledged or :meth:`end` is called."""
         self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
         for thread in self._threads:
             thread.start()
@@ -426,7 +409,7 @@ class Barrage:
             )
 
     def end(self) -> None:
-        """Give up what is left and wait for the clients."""
+        """Stop all clients and wait for them."""
         self._over.set()
         for thread in self._threads:
             thread.join(30)
@@ -474,7 +457,7 @@ class Barrage:
 
 @pytest.fixture
 def barrage() -> Iterator[Callable[..., Barrage]]:
-    """``barrage(port, mail, total)`` makes clients; those still at it are ended after the test."""
+    """Return a function that makes clients; running ones are ended after the test."""
     made: list[Barrage] = []
 
     def make(port: int, mail: Callable[[int], bytes], total: int) -> Barrage:

@@ -1,4 +1,4 @@
-"""A reader that does to its process what a hostile mail could, to test how the intake copes."""
+"""A reading function that harms its process as hostile mail could."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad input is refused with one clear sentence and code, and leaves nothing half-stored."""
+"""Tests that bad input is refused with a clear message and code, and stores nothing."""
 
 from __future__ import annotations
 
@@ -35,10 +35,8 @@ def big(daemon: Daemon, size: int) -> str:
         return dialog.finish(letter("big", size // len("Line of big.\r\n")))
 
 
-def test_what_is_refused_in_a_dialog_leaves_nothing(make_daemon: Callable[..., Daemon]) -> None:
-    """Unknown recipients and too large mail get the documented replies and leave nothing; an empty
-    mail is accepted.
-    """
+def test_refused_dialogs_store_nothing(make_daemon: Callable[..., Daemon]) -> None:
+    """Unknown recipients and too large mail are refused; an empty mail is accepted."""
     daemon = make_daemon(LIMITS__MESSAGE_BYTES=str(MIB))
     daemon.start()
     cases: list[tuple[Callable[..., str], tuple[Any, ...], str]] = [
@@ -49,7 +47,7 @@ def test_what_is_refused_in_a_dialog_leaves_nothing(make_daemon: Callable[..., D
         (refused, (HELLO, MAIL, b"RCPT TO:<nobody@localhost>", b"DATA"), "503 5.5.1"),
         (big, (2 * MIB,), "552 5.3.4"),
     ]
-    with ThreadPoolExecutor(len(cases)) as clients:  # each error is answered a second late
+    with ThreadPoolExecutor(len(cases)) as clients:  # the reply to an error is delayed by a second
         replies = list(clients.map(lambda case: case[0](daemon, *case[1]), cases))
     assert [reply[:9] for reply in replies] == [expected for _, _, expected in cases]
     assert daemon.mails() == []
@@ -63,15 +61,10 @@ def test_what_is_refused_in_a_dialog_leaves_nothing(make_daemon: Callable[..., D
     assert {mail.state for mail in daemon.mails()} <= {"done", "ignored"}
 
 
-def test_a_wrong_configuration_is_told_whole(
+def test_all_problems_of_a_configuration_are_reported(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
-    """``serve`` names every problem of its configuration at once, ends with 78 and has made
-    nothing.
-
-    A named file that is missing likewise; ``deliver`` then puts the mail off, since its caller
-    would return it for 78.
-    """
+    """``serve`` lists all problems of its configuration and ends with 78; ``deliver`` with 75."""
     daemon = make_daemon()
     file = tmp_path / "wrong.toml"
     file.write_text('[smtp]\nlistn = []\n[log]\nlevel = "loud"\n[limits]\nrecipients = 0\n')
@@ -86,12 +79,10 @@ def test_a_wrong_configuration_is_told_whole(
     assert not (daemon.folder / "var").exists()
 
 
-def test_a_file_that_cannot_be_read_stops_no_other(
+def test_an_unreadable_file_does_not_stop_the_others(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
-    """``replay`` names each file it cannot read and ends with 65 after all others were processed;
-    ``inspect`` tells it as a defect and ends with 0.
-    """
+    """``replay`` names unreadable files and ends with 65 after all others; ``inspect`` with 0."""
     daemon = make_daemon()
     good = [tmp_path / "first.eml", tmp_path / "last.eml"]
     for path in good:
@@ -129,10 +120,8 @@ def gone(group: int) -> bool:
     return False
 
 
-def test_a_port_that_is_taken_is_told(make_daemon: Callable[..., Daemon]) -> None:
-    """A second server on the address ends with one sentence that names it, exit 75, and no process
-    left.
-    """
+def test_a_taken_port_is_reported(make_daemon: Callable[..., Daemon]) -> None:
+    """A second server on an address ends with 75 and its name, and leaves no process."""
     daemon = make_daemon()
     with closing(socket.create_server(("127.0.0.1", daemon.port))):
         daemon.launch()
@@ -147,10 +136,8 @@ def test_a_port_that_is_taken_is_told(make_daemon: Callable[..., Daemon]) -> Non
     until(lambda: gone(group))
 
 
-def test_old_tables_are_left_alone(make_daemon: Callable[..., Daemon]) -> None:
-    """A database of another version: the daemon ends with 78, ``deliver`` puts the mail off; both
-    say what to do, what is in it stays.
-    """
+def test_tables_of_another_version_are_not_touched(make_daemon: Callable[..., Daemon]) -> None:
+    """With tables of another version the daemon ends with 78, ``deliver`` with 75; no change."""
     daemon = make_daemon()
     assert daemon.run("deliver", stdin=letter("kept")).returncode == 0
     path = daemon.folder / "var/ticketgate.db"
@@ -163,12 +150,10 @@ def test_old_tables_are_left_alone(make_daemon: Callable[..., Daemon]) -> None:
     assert [mail.raw for mail in daemon.mails()] == [letter("kept")]
 
 
-def test_what_deliver_cannot_store_is_not_accepted(
+def test_deliver_accepts_stored_mail_only(
     make_daemon: Callable[..., Daemon], free_port: int
 ) -> None:
-    """``deliver`` ends with 0 only for a stored mail: 65 for one that is too large or empty, 75
-    where the database is away.
-    """
+    """``deliver`` ends with 0 only for a stored mail: 65 if unfit, 75 without a database."""
     daemon = make_daemon(LIMITS__MESSAGE_BYTES=str(MIB))
     assert daemon.run("deliver", stdin=letter("big", 100_000)).returncode == os.EX_DATAERR
     assert daemon.run("deliver", stdin=b"").returncode == os.EX_DATAERR

@@ -1,6 +1,4 @@
-"""The daemon dies in one system call on the way of one mail, at each of them in turn
-(reliability.md section 3, crash at each system call).
-"""
+"""Tests of a crash at each system call on the way of one mail (reliability.md section 3)."""
 
 from __future__ import annotations
 
@@ -32,12 +30,10 @@ CALLS = (
 
 
 class Sweep:
-    """One installation that dies again and again, and the log of the client that keeps sending to
-    it.
-    """
+    """One installation that is killed again and again, and the log of its retrying client."""
 
     def __init__(self, daemon: Daemon, disturb: Callable[..., Strace]) -> None:
-        """Nothing runs yet."""
+        """Prepare the installation without starting anything."""
         self.daemon = daemon
         self.disturb = disturb
         self.ledger = Ledger()
@@ -45,27 +41,22 @@ class Sweep:
         daemon.start()
 
     def point(self, call: str, number: int, lines: int) -> bool:
-        """Send one mail through a daemon that dies in the ``number``-th such call of a thread;
-        False if it never made that many.
-
-        A client that got no 250 sends again after the restart, as a mail server would.
-        """
+        """Send a mail, kill in a thread's ``number``-th call; return whether it was reached."""
         word = f"sent-while-{call}-{number}-of-{lines}"
         data = letter(word, lines)
         with self.disturb(self.daemon, f"{call}:signal=KILL:when={number}") as strace:
             reply = self.ledger.send(self.daemon.port, word, data)
             if reply.startswith("250"):
                 self._until_processed()
-            died = not self._alive(
-                reply
-            )  # strace that is to leave while they die waits for them for ever
-        if strace.killed():  # of what it does beside the mail, at the very end
+            # Find a kill before detaching: strace would wait for dying threads for ever.
+            died = not self._alive(reply)
+        if strace.killed():  # in other work of the daemon, at the very end
             died = not self._alive("")
         self.points += 1
         print(f"{word}: {'died' if died else 'passed'}, {reply or 'no answer'}")
         if died:
             self.deaths += 1
-            self.daemon.kill()  # what it had started
+            self.daemon.kill()  # its child processes
             self.ledger.audit(self.daemon.mails())
             self.daemon.start()
         if not reply.startswith("250"):
@@ -96,7 +87,7 @@ class Sweep:
     seen = 0
 
     def run(self, points: Iterable[tuple[str, int, int]]) -> None:
-        """Try every point; points at which nothing died do not count."""
+        """Try every point; points without a kill do not count."""
         for call, number, lines in points:
             self.point(call, number, lines)
 
@@ -127,7 +118,7 @@ class Sweep:
 
 
 SAMPLE = [
-    ("write", 2, SMALL),  # somewhere in the dialog
+    ("write", 2, SMALL),  # in the dialog
     ("pwrite64", 1, SMALL),  # in the commit of the spool
     ("fdatasync", 1, SMALL),
     ("fdatasync", 2, SMALL),  # in the commit of the ticket
@@ -140,9 +131,7 @@ SAMPLE = [
 def test_a_crash_at_a_system_call_loses_nothing(
     make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace]
 ) -> None:
-    """Seven points on the way of a mail: what was acknowledged is there once, what was not is there
-    once after the next try.
-    """
+    """After a kill at each of seven points every mail is there once, if need be by a retry."""
     sweep = Sweep(make_daemon(), disturb)
     sweep.run(SAMPLE)
     assert sweep.deaths >= len(SAMPLE) - 2
@@ -155,9 +144,7 @@ def test_a_crash_at_a_system_call_loses_nothing(
 def test_a_crash_at_every_system_call_loses_nothing(
     make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace], lines: int
 ) -> None:
-    """Every call of every kind, from the thirtieth on every tenth, until the mail passes
-    undisturbed.
-    """
+    """The same for every call of every kind, from the thirtieth on every tenth."""
     sweep = Sweep(make_daemon(), disturb)
     for call in CALLS:
         for number in chain(

@@ -1,6 +1,4 @@
-"""Clients that vanish, stop or hang up anywhere in a dialog: only a mail that was sent to its end
-is ever stored (reliability.md section 3, network).
-"""
+"""Tests of clients that vanish or stop in a dialog (reliability.md section 3, network)."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ if TYPE_CHECKING:
     from tests.faults.conftest import Daemon
 
 HOWS = ("close", "reset", "half")
-STRIDE = 7  # every so many bytes in CI, shifted for each way of hanging up
+STRIDE = 7  # step between cuts in CI, shifted for each way of hanging up
 
 
 def pieces(word: str) -> list[bytes]:
@@ -50,9 +48,7 @@ def cut(daemon: Daemon, word: str, after: int, how: str) -> str:
 
 
 def cut_everywhere(daemon: Daemon, stride: int) -> None:
-    """Cut after each ``stride``-th byte and at the very end, in each way; then send each mail
-    properly, as a client would.
-    """
+    """Cut after each ``stride``-th byte and at the end, in each way; then send each mail whole."""
     daemon.start()
     ledger = Ledger()
     length = sum(map(len, pieces("c100")))
@@ -92,13 +88,11 @@ def cut_everywhere(daemon: Daemon, stride: int) -> None:
         f"{cuts} dialogs cut, {len(ledger.acknowledged)} mails acknowledged, {doubled} came "
         "twice and are one message, none lost"
     )
-    assert 1 <= doubled <= len(HOWS)  # the half-closed one at least was there already
+    assert 1 <= doubled <= len(HOWS)  # at least the half-closed one was stored before
 
 
 def test_a_dialog_that_is_cut_stores_nothing(make_daemon: Callable[..., Daemon]) -> None:
-    """Closed, reset and half-closed at sampled bytes: no mail without its end is stored; the retry
-    of one whose 250 got lost is one message.
-    """
+    """A mail without its end is not stored; a retry after a lost 250 makes one message."""
     cut_everywhere(make_daemon(), STRIDE)
 
 
@@ -109,12 +103,8 @@ def test_a_dialog_that_is_cut_anywhere_stores_nothing(make_daemon: Callable[...,
     cut_everywhere(make_daemon(), 1)
 
 
-def test_clients_that_stand_still_keep_nobody_from_delivering(
-    make_daemon: Callable[..., Daemon],
-) -> None:
-    """While sixty clients stop somewhere in their dialog, another delivers at once; nothing of
-    theirs is stored.
-    """
+def test_stalled_clients_do_not_block_others(make_daemon: Callable[..., Daemon]) -> None:
+    """While sixty clients stop in their dialogs, another delivers at once; theirs is not stored."""
     daemon = make_daemon("ingress")
     daemon.start()
     still = [Dialog(daemon.port) for _ in range(60)]

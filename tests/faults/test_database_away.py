@@ -1,6 +1,4 @@
-"""While the database is away or busy, mail stays with its sender; nothing is lost or doubled
-(reliability.md section 3).
-"""
+"""Tests of an absent or busy database: senders keep their mail (reliability.md section 3)."""
 
 from __future__ import annotations
 
@@ -28,9 +26,7 @@ if TYPE_CHECKING:
 
 
 def audit(daemon: Daemon, clients: Barrage, total: int) -> None:
-    """Assert that every mail of the clients is there, byte by byte, as one message; duplicates were
-    sent twice and are marked.
-    """
+    """Assert that each mail is one message, unchanged; marked duplicates were sent twice."""
     mails = daemon.mails()
     assert {each.state for each in mails} <= {"done", "duplicate"}, {each.state for each in mails}
     originals = sorted(each.raw.split(b"\r\n", 3)[3] for each in mails if each.state == "done")
@@ -45,9 +41,7 @@ def audit(daemon: Daemon, clients: Barrage, total: int) -> None:
 def away_under_load(
     daemon: Daemon, server: Postgres, barrage: Callable[..., Barrage], total: int, stops: list[str]
 ) -> Barrage:
-    """Stop the server in each of the named ways under load and start it again; return the clients
-    when all mail was accepted.
-    """
+    """Stop and restart the server in each way under load; return the clients when all is sent."""
     assert daemon.run("db", "upgrade").returncode == 0
     daemon.start()
     clients = barrage(daemon.port, mail, total)
@@ -63,7 +57,7 @@ def away_under_load(
 
 
 def finish(daemon: Daemon) -> None:
-    """Stop the daemon, never restarted; process what it had claimed when the server went."""
+    """Stop the daemon for good; process what it had claimed when the server stopped."""
     assert daemon.process is not None
     assert daemon.process.poll() is None
     assert daemon.stop() == 0
@@ -74,9 +68,7 @@ def finish(daemon: Daemon) -> None:
 def test_postgresql_goes_and_comes_back(
     make_daemon: Callable[..., Daemon], own_postgres: Postgres, barrage: Callable[..., Barrage]
 ) -> None:
-    """PostgreSQL is shut down and killed under load: 451 meanwhile; the same daemon goes on when it
-    is back; all mail is there, once.
-    """
+    """PostgreSQL is stopped and killed under load: 451 meanwhile, then each mail is there once."""
     daemon = make_daemon(DATABASE__URL=own_postgres.url())
     clients = away_under_load(daemon, own_postgres, barrage, 150, ["fast", "immediate"])
     finish(daemon)
@@ -88,18 +80,14 @@ def test_postgresql_goes_and_comes_back(
 def test_a_long_absence_does_not_end_the_daemon(
     make_daemon: Callable[..., Daemon], own_postgres: Postgres
 ) -> None:
-    """PostgreSQL is away for longer than anything is tried in a row: the daemon stays, answers 451,
-    and works again when it is back.
-    """
+    """However long PostgreSQL is away, the daemon stays, answers 451, and works afterwards."""
     daemon = make_daemon(DATABASE__URL=own_postgres.url())
     assert daemon.run("db", "upgrade").returncode == 0
     daemon.start()
     ledger = Ledger()
     assert ledger.send(daemon.port, "before", letter("before")).startswith("250")
     own_postgres.control("-m", "immediate", "-w", "-s", "stop")
-    for _ in range(
-        3
-    ):  # two seconds each, in which a service that gave up would have failed five times
+    for _ in range(3):  # two seconds each: long enough for a failing service to fail five times
         assert daemon.log is not None
         daemon.wait_for("claim failed", since=len(daemon.log.lines))
     assert ledger.send(daemon.port, "meanwhile", letter("meanwhile")).startswith("451 4.3.0")
@@ -123,10 +111,8 @@ def test_postgresql_goes_and_comes_back_again_and_again(
     print(f"3000 mails, {clients.again} tries refused or cut off")
 
 
-async def test_the_hints_of_other_daemons_are_asked_for_again_and_again() -> None:
-    """The service that listens to PostgreSQL outlives any number of failed connections: it does not
-    end the daemon by failing too often.
-    """
+async def test_the_listening_service_survives_failed_connections() -> None:
+    """Failed connections of the listening service never end the daemon."""
     many = asyncio.Event()
     tries = 0
 
@@ -155,12 +141,8 @@ async def test_the_hints_of_other_daemons_are_asked_for_again_and_again() -> Non
     await database.close()
 
 
-def test_a_locked_sqlite_file_is_waited_for_and_then_refused(
-    make_daemon: Callable[..., Daemon],
-) -> None:
-    """Another process keeps the file locked: a mail is answered 451 once the wait is over, and the
-    next one is taken when the lock is gone.
-    """
+def test_a_locked_sqlite_file_gives_451_after_a_wait(make_daemon: Callable[..., Daemon]) -> None:
+    """With a locked SQLite file a mail gets 451 after the wait; the next one is accepted."""
     daemon = make_daemon("ingress")
     daemon.start()
     ledger = Ledger()
@@ -171,7 +153,7 @@ def test_a_locked_sqlite_file_is_waited_for_and_then_refused(
         other.execute("BEGIN IMMEDIATE")
         with ThreadPoolExecutor(1) as client:
             waiting = client.submit(ledger.send, daemon.port, "locked", letter("locked"))
-            with Dialog(daemon.port) as dialog:  # others are talked to meanwhile
+            with Dialog(daemon.port) as dialog:  # other clients are served meanwhile
                 assert dialog.begin().startswith("354")
                 assert not waiting.done()
             assert waiting.result().startswith("451 4.3.0")

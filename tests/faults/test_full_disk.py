@@ -1,6 +1,4 @@
-"""On a full or failing disk mail stays with its sender or is stored, and service resumes by itself
-(reliability.md 1 and 27).
-"""
+"""Tests of full and failing disks: mail is refused softly or stored (reliability.md 1, 27)."""
 
 from __future__ import annotations
 
@@ -37,7 +35,7 @@ LARGE = 20_000  # lines; such a mail goes through a file and becomes a blob
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """Mount a file system of 560 MiB in memory; the test is skipped if that is forbidden."""
+    """Mount a file system of 560 MiB in memory, or skip the test if that is forbidden."""
     place = tmp_path / "disk"
     place.mkdir()
     mount = subprocess.run(
@@ -55,12 +53,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def resize(place: Path, size: int) -> None:
-    """Give the file system another size in bytes, but never less than is used."""
+    """Set the size of the file system in bytes, but never below the used size."""
     subprocess.run(["mount", "-o", f"remount,size={size}", place], check=True)
 
 
 def squeeze(place: Path, left: int) -> None:
-    """Leave only this many bytes."""
+    """Leave this many bytes free."""
     status = os.statvfs(place)
     resize(place, (status.f_blocks - status.f_bfree) * status.f_frsize + left)
 
@@ -68,9 +66,7 @@ def squeeze(place: Path, left: int) -> None:
 def test_a_full_disk_refuses_softly_and_recovers(
     make_daemon: Callable[..., Daemon], small_disk: Path
 ) -> None:
-    """Below 512 MiB of room MAIL is answered 452 4.3.1 and ``deliver`` ends with 75; with room
-    again mail is taken, without a restart.
-    """
+    """Below 512 MiB free MAIL gets 452 4.3.1, ``deliver`` ends with 75; with space both work."""
     daemon = make_daemon(
         DATA__DIRECTORY=str(small_disk / "var"),
         DATABASE__URL=f"sqlite:///{small_disk}/ticketgate.db",
@@ -94,9 +90,7 @@ def test_a_full_disk_refuses_softly_and_recovers(
 def test_a_disk_that_fills_up_in_the_middle_of_mails(
     make_daemon: Callable[..., Daemon], small_disk: Path, left: int
 ) -> None:
-    """The last room goes while a small and a large mail are in DATA: 452 4.3.1, nothing
-    half-stored, and both are taken once there is room.
-    """
+    """A disk that fills up during DATA gives 452 4.3.1 and no partial mail; retries succeed."""
     daemon = make_daemon(
         "ingress",
         DATA__DIRECTORY=str(small_disk / "var"),
@@ -125,9 +119,7 @@ def injure(
     ledger: Ledger,
     injections: list[tuple[str, int]],
 ) -> tuple[int, int]:
-    """Send a small or large mail during each injection and another one after it; return how many
-    calls failed and how many mails were refused.
-    """
+    """Send a mail in each injection and one after; return the failed calls and refused mails."""
     failed = refused = 0
     for number, (injection, lines) in enumerate(injections):
         word = f"hurt{number}"
@@ -143,7 +135,7 @@ def injure(
 
 
 def finished(daemon: Daemon, ledger: Ledger, *, again: int) -> None:
-    """Assert that the daemon stops in order and the store is what the clients know."""
+    """Assert that the daemon stops in order and the store holds what the clients know."""
     assert daemon.stop() == 0
     assert daemon.run("agenda", "run").returncode == 0
     mails = daemon.mails()
@@ -172,9 +164,7 @@ SAMPLE = [
 def test_an_error_of_the_disk_never_yields_250(
     make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace]
 ) -> None:
-    """ENOSPC, EIO and EMFILE in the middle of a commit or a file: 451 or 452, no mail lost, and the
-    very next one is taken.
-    """
+    """ENOSPC, EIO and EMFILE during a commit give 451 or 452; the next mail is accepted."""
     daemon = make_daemon("ingress")
     daemon.start()
     ledger = Ledger()
@@ -190,9 +180,7 @@ def test_an_error_of_the_disk_never_yields_250(
 def test_no_error_of_the_disk_anywhere_yields_250(
     make_daemon: Callable[..., Daemon], disturb: Callable[..., Strace], lines: int
 ) -> None:
-    """The same at each single call of each kind, with each error, in the whole way of a mail from
-    the socket to the ticket.
-    """
+    """The same at each single call of each kind, with each error, from socket to ticket."""
     daemon = make_daemon()
     daemon.start()
     ledger = Ledger()

@@ -1,6 +1,4 @@
-"""kill -9 in a loop under load: nothing acknowledged is lost or doubled (reliability.md 1 to 3,
-section 3).
-"""
+"""Tests of kill -9 under load: no acknowledged mail is lost or doubled (reliability.md 1 to 3)."""
 
 from __future__ import annotations
 
@@ -15,9 +13,7 @@ CONVERSATIONS = 97
 
 
 def mail(number: int) -> bytes:
-    """Return mail ``number``: every CONVERSATIONS-th is of the same conversation, so threads grow
-    while the daemon dies.
-    """
+    """Return mail ``number``; every CONVERSATIONS-th is of the same conversation."""
     parent = number % CONVERSATIONS
     reply = (
         f"In-Reply-To: <{parent}@client.example>\r\nReferences: <{parent}@client.example>\r\n"
@@ -34,9 +30,7 @@ def mail(number: int) -> bytes:
 
 
 def killed_under_load(make_daemon: Any, barrage: Any, total: int, kills: int, seed: int) -> None:
-    """Kill at random moments under load, restart, drain, and compare the database with the clients'
-    log.
-    """
+    """Kill at random moments under load, restart, drain, and compare with the clients' log."""
     chance = random.Random(seed)
     daemon = make_daemon()
     daemon.start()
@@ -49,7 +43,7 @@ def killed_under_load(make_daemon: Any, barrage: Any, total: int, kills: int, se
     clients.wait_for(total)
     daemon.kill()
     done = daemon.run("agenda", "run")
-    # Leases of the process that was killed last are still running: what it had claimed is taken
+    # Leases of the last killed process are still running: mail that it had claimed is taken
     # once they are over.
     later = daemon.run("agenda", "run", "--until", "2099-01-01T00:00:00Z")
     assert (done.returncode, later.returncode) == (0, 0), (done.stderr, later.stderr)
@@ -57,9 +51,7 @@ def killed_under_load(make_daemon: Any, barrage: Any, total: int, kills: int, se
 
 
 def audit(path: Path, total: int, again: int) -> None:
-    """Assert that every acknowledged mail is stored byte by byte as one message of one ticket, and
-    duplicates are marked.
-    """
+    """Assert that every acknowledged mail is one unchanged message of one ticket."""
     database = sqlite3.connect(path)
     states = dict(database.execute("SELECT state, count(*) FROM mail GROUP BY state").fetchall())
     assert set(states) <= {"done", "duplicate"}, states
@@ -92,9 +84,7 @@ def audit(path: Path, total: int, again: int) -> None:
 
 @pytest.mark.timeout(300)
 def test_nothing_acknowledged_is_lost(make_daemon: Any, barrage: Any) -> None:
-    """2,000 mails through twelve kills: each one is there once, byte by byte, in its conversation's
-    one ticket.
-    """
+    """After twelve kills each of 2,000 mails is there once, in its conversation's one ticket."""
     killed_under_load(make_daemon, barrage, total=2000, kills=12, seed=20261123)
 
 

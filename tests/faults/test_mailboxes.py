@@ -1,6 +1,4 @@
-"""The whole daemon on real mailboxes: killed, also in single system calls; two daemons; mail that
-comes by two ways at once.
-"""
+"""Tests of the whole daemon on real mailboxes: kills, two daemons, mail by two ways at once."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ STEPS = (
     "SELECT count(*) FROM mail",
     None,
     SETTLED,
-)  # kill when all is stored and perhaps not moved, anywhere, when moved and perhaps not processed
+)  # kill once all is stored, at any time, or once all is moved
 
 
 def mailboxes(server: Dovecot, users: list[str], **more: str) -> str:
@@ -54,7 +52,7 @@ def server() -> Iterator[Dovecot]:
 
 
 class Feeder:
-    """A thread that puts mails into mailboxes in turn, up to the number it is allowed."""
+    """A thread that puts mails into mailboxes in turn, up to an allowed number."""
 
     def __init__(self, server: Dovecot, users: list[str], total: int) -> None:
         self.server, self.users, self.total = server, users, total
@@ -65,7 +63,7 @@ class Feeder:
         self._thread.start()
 
     def go_on(self, upto: int) -> None:
-        """Allow this many mails in all."""
+        """Raise the allowed number of mails."""
         with self._changed:
             self._upto = upto
             self._changed.notify_all()
@@ -81,7 +79,7 @@ class Feeder:
             self.sent.append(raw)
 
     def join(self) -> None:
-        """Wait until all are there."""
+        """Wait until all mails are delivered."""
         self._thread.join(120)
         assert len(self.sent) == self.total
 
@@ -89,9 +87,7 @@ class Feeder:
 def settled(
     daemon: Daemon, server: Dovecot, users: list[str], total: int, seconds: float = 60
 ) -> None:
-    """Wait until everything is stored and the inboxes are empty, stop the daemon, and process what
-    a dead one had claimed.
-    """
+    """Wait until all mail is stored and moved, stop the daemon, and process leftover claims."""
     until(lambda: daemon.rows(SETTLED) == [(total,)], seconds)
     assert [server.count(user) for user in users] == [0] * len(users)
     assert daemon.stop() == 0
@@ -100,9 +96,7 @@ def settled(
 
 
 def audit(daemon: Daemon, server: Dovecot, users: list[str], sent: list[bytes]) -> None:
-    """Assert that every mail is one message of a ticket and lies once in the folder it was to be
-    moved to.
-    """
+    """Assert that every mail is one message of a ticket and once in the target folder."""
     mails = daemon.mails()
     assert Counter(mail.state for mail in mails) == Counter({"done": len(sent)})
     assert Counter(mail.raw for mail in mails) == Counter(sent)
@@ -131,16 +125,14 @@ def at_once(condition: Callable[[], bool], seconds: float = 30) -> None:
 def killed_while_mail_arrives(
     make_daemon: Callable[..., Daemon], server: Dovecot, total: int, kills: int, seed: int
 ) -> None:
-    """Kill at random moments while mails arrive, are stored, processed and moved; restart each
-    time; then check everything.
-    """
+    """Kill and restart at random moments while mails arrive and are moved; then check all."""
     chance = random.Random(seed)
     daemon = make_daemon(IMAP=mailboxes(server, [USER]))
     daemon.start()
     feeder = Feeder(server, [USER], total)
     busy = 0
     for number, moment in enumerate(sorted(chance.sample(range(1, total), kills))):
-        feeder.go_on(moment)  # and no further, so that every life finds something to do
+        feeder.go_on(moment)  # no more, so that every process finds something to do
         step = STEPS[number % len(STEPS)]
         if step is None:
             threading.Event().wait(chance.random() * 0.06)  # anywhere
@@ -164,9 +156,7 @@ def killed_while_mail_arrives(
 def test_kill_while_mail_arrives_and_is_moved(
     make_daemon: Callable[..., Daemon], server: Dovecot
 ) -> None:
-    """600 mails through ten kills: each is one ticket message and lies in the other folder once;
-    none is left behind.
-    """
+    """After ten kills each of 600 mails is one message and is in the other folder once."""
     killed_while_mail_arrives(make_daemon, server, total=600, kills=10, seed=20261125)
 
 
@@ -179,15 +169,13 @@ def test_kill_while_mail_arrives_and_is_moved_in_the_long_run(
     killed_while_mail_arrives(make_daemon, server, total=5000, kills=200, seed=1)
 
 
-# ---- what stands in the configuration
+# ---- configuration
 
 
-def test_a_mailbox_of_no_channel_is_told_at_the_start(
+def test_a_mailbox_without_channel_is_reported_at_the_start(
     make_daemon: Callable[..., Daemon], server: Dovecot
 ) -> None:
-    """A mailbox whose channel does not exist is reported at the start; the daemon runs all the
-    same.
-    """
+    """A mailbox whose channel does not exist is reported at the start; the daemon runs."""
     box = json.loads(mailboxes(server, [USER]))[0]
     daemon = make_daemon(
         IMAP=json.dumps(
@@ -201,7 +189,7 @@ def test_a_mailbox_of_no_channel_is_told_at_the_start(
     assert daemon.said().count(b"mailbox of no channel") == 1
 
 
-# ---- death in one system call
+# ---- kill in one system call
 
 
 CALLS = ("write", "pwrite64", "fdatasync", "sendto")
@@ -215,9 +203,7 @@ def died_in(
     number: int,
     sent: list[bytes],
 ) -> bool:
-    """Receive one mail while the daemon dies in the ``number``-th such call of a thread; return
-    whether it did. The next start completes the work.
-    """
+    """Kill the daemon in a thread's ``number``-th call; return whether the call was reached."""
     sent.append(letter(f"{call}-{number}", 400))
     before = len(server.uids(USER, "Done")) if len(sent) > 1 else 0
     assert daemon.process is not None
@@ -241,7 +227,7 @@ def processed(daemon: Daemon, raw: bytes) -> bool:
 def swept(
     make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace], step: int
 ) -> None:
-    """Die in every ``step``-th call of each kind on the way of one mail."""
+    """Kill in every ``step``-th call of each kind on the way of one mail."""
     daemon = make_daemon(IMAP=mailboxes(server, [USER]))
     server.create(USER, "Done")
     daemon.start()
@@ -265,9 +251,7 @@ def swept(
 def test_death_in_a_system_call_loses_nothing(
     make_daemon: Callable[..., Daemon], server: Dovecot, disturb: Callable[..., Strace]
 ) -> None:
-    """Deaths in a sample of the calls from mailbox to ticket lose nothing: the next start completes
-    them.
-    """
+    """After kills in a sample of the calls the next start completes the work."""
     swept(make_daemon, server, disturb, step=9)
 
 
@@ -284,14 +268,12 @@ def test_death_in_every_system_call_loses_nothing(
 # ---- two daemons
 
 
-@pytest.mark.alone  # thirty seconds are counted
+@pytest.mark.alone  # the takeover within 30 s is measured
 @pytest.mark.timeout(300)
 def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(
     make_daemon: Callable[..., Daemon], postgres: Postgres
 ) -> None:
-    """Ten mailboxes, two daemons on one PostgreSQL, the one that reads is killed: the other reads
-    within 30 s; nothing is lost or doubled.
-    """
+    """Of two daemons on ten mailboxes one is killed: the other reads them within 30 s."""
     users = [f"box{number}@example.org" for number in range(10)]
     with dovecot(users) as server:
         url = postgres.url(postgres.create())
@@ -336,23 +318,19 @@ def test_the_other_daemon_has_the_mailboxes_of_a_dead_one(
 
 
 def elsewhere() -> list[str]:
-    """Return what runs a program under another host name, so that nobody can see whether it lives;
-    only root can do that.
-    """
+    """Return the prefix that runs a program under another host name (root only)."""
     wrapper = ["unshare", "--uts", "sh", "-c", 'hostname elsewhere && exec "$@"', "sh"]
     tried = subprocess.run([*wrapper, "true"], capture_output=True, check=False)
     return wrapper if tried.returncode == 0 else []
 
 
-# ---- two ways at once
+# ---- mail by two ways
 
 
 def test_mail_by_smtp_and_by_mailbox_is_one_ticket(
     make_daemon: Callable[..., Daemon], server: Dovecot
 ) -> None:
-    """E32, E33: the same mail by SMTP and in the mailbox of the same address is one message of one
-    ticket; the second is listed as a duplicate.
-    """
+    """E32, E33: mail by SMTP and by mailbox is one message; the second is a duplicate."""
     daemon = make_daemon(IMAP=mailboxes(server, [USER]))
     daemon.start()
     raw = letter("both ways")
@@ -368,9 +346,7 @@ def test_mail_by_smtp_and_by_mailbox_is_one_ticket(
 
 
 def test_mail_to_two_mailboxes_is_one_ticket(make_daemon: Callable[..., Daemon]) -> None:
-    """C17: a mail to two channels with a mailbox each is one ticket of the first in To, and its
-    history names the other.
-    """
+    """C17: a mail to two channels' mailboxes is one ticket of the first in To, with a note."""
     users = [USER, "sales@example.org"]
     with dovecot(users) as server:
         boxes = json.loads(mailboxes(server, users))
@@ -408,7 +384,7 @@ def timed(what: str) -> Iterator[None]:
 def test_delivered_mail_is_a_ticket_within_two_seconds(
     make_daemon: Callable[..., Daemon], server: Dovecot
 ) -> None:
-    """Through IDLE, mail that is delivered to Dovecot is a ticket two seconds later at most."""
+    """With IDLE, mail delivered to Dovecot is a ticket within two seconds."""
     daemon = make_daemon(IMAP=mailboxes(server, [USER], after="keep", move_to=""))
     daemon.start()
     until(lambda: daemon.rows("SELECT state FROM mailbox") == [("ok",)])
@@ -421,19 +397,17 @@ def test_delivered_mail_is_a_ticket_within_two_seconds(
 
 
 def asked(port: int, path: str) -> str:
-    """Return what the daemon answers on its health listener."""
+    """Return the answer of the daemon's health listener."""
     with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
         f"http://127.0.0.1:{port}/{path}", timeout=10
     ) as answer:
         return str(answer.read().decode())
 
 
-def test_a_refused_mailbox_is_loud(
+def test_a_refused_mailbox_is_reported_everywhere(
     make_daemon: Callable[..., Daemon], server: Dovecot, free_port: int
 ) -> None:
-    """A wrong password shows at once in the health page, the metrics, the list of channels and the
-    log; mail by SMTP goes on; no secret is shown.
-    """
+    """A wrong password shows in health, metrics, channel list and log; SMTP goes on."""
     wrong = "wr0ng-s3cret"
     daemon = make_daemon(
         IMAP=mailboxes(server, [USER], password=wrong),
@@ -471,9 +445,7 @@ def test_a_refused_mailbox_is_loud(
 def test_the_log_holds_nothing_of_mail_or_secrets(
     make_daemon: Callable[..., Daemon], server: Dovecot
 ) -> None:
-    """At the level debug, the lines about a mailbox that is read hold no password, address, subject
-    or text.
-    """
+    """At debug level the lines about a mailbox have no password, address, subject or text."""
     daemon = make_daemon(IMAP=mailboxes(server, [USER]), LOG__LEVEL="debug", LOG__FORMAT="json")
     server.deliver(USER, letter("quiet"))
     daemon.start()

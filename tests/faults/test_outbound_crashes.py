@@ -1,9 +1,8 @@
-"""The daemon dies between any two steps of answering, waiting and bouncing: nothing that goes out
-is lost, and only counted mails are doubled.
+"""Tests of kills between steps of outgoing mail: nothing is lost, doubled mails are counted.
 
 A customer writes and gets a receipt, an agent answers by a command, the customer answers, waits out
 a delay, and is written to. The server refuses some addresses for good, some bounce the agent's
-mail. All the while the daemon is killed at random moments (reliability.md 26, section 3).
+mail. Meanwhile the daemon is killed at random moments (reliability.md 26, section 3).
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from tests.replay.office import Received, Sink, answer, letter
 BEGIN = datetime(2026, 11, 25, 10, 0, tzinfo=UTC)
 STEP = timedelta(
     minutes=3
-    # between two runs: longer than the delay and than any lease
+    # clock step between two runs: longer than the delay and any lease
 )
 WORKFLOWS = """
 [[workflow]]
@@ -81,7 +80,7 @@ Message-ID: {original}\r
 
 @dataclass
 class Watched(Sink):
-    """The server, for threads that wait until it has taken something."""
+    """The SMTP server, for threads that wait until it has accepted a mail."""
 
     changed: threading.Condition = field(default_factory=threading.Condition)
 
@@ -120,16 +119,16 @@ def watched() -> Iterator[Watched]:
 
 @dataclass
 class Traffic:
-    """Customers and their agent, each conversation in its own steps, with a log of what was
-    acknowledged.
-    """
+    """Customers and their agent, a thread for each conversation, with a log of done steps."""
 
     daemon: Daemon
     sink: Watched
     total: int
     mails: set[str] = field(default_factory=set)  # Message-IDs with a 250
-    again: int = 0  # tries that had none
-    answered: set[int] = field(default_factory=set)  # conversations whose reply command said 0
+    again: int = 0  # attempts without a 250
+    answered: set[int] = field(
+        default_factory=set
+    )  # conversations whose reply command ended with 0
     errors: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
     _next: int = 0
@@ -137,7 +136,7 @@ class Traffic:
     _threads: list[threading.Thread] = field(default_factory=list)
 
     def start(self, clients: int) -> None:
-        """Begin."""
+        """Start all conversations."""
         self._threads = [threading.Thread(target=self._client, daemon=True) for _ in range(clients)]
         for thread in self._threads:
             thread.start()
@@ -150,14 +149,14 @@ class Traffic:
         assert not self.errors, self.errors
 
     def end(self) -> None:
-        """Give up what is left."""
+        """Stop all conversations."""
         self.over.set()
         for thread in self._threads:
             thread.join(30)
 
     @property
     def busy(self) -> bool:
-        """Return whether somebody still has something to do."""
+        """Return whether a conversation has steps left."""
         return any(thread.is_alive() for thread in self._threads)
 
     def _client(self) -> None:
@@ -221,7 +220,7 @@ class Traffic:
             self.over.wait(0.02)
 
     def _ticket(self, number: int) -> int:
-        """Return the ticket, read in the database, as an agent would look until it is there."""
+        """Return the ticket, polling the database as an agent would."""
         query = (
             "SELECT t.ticket FROM message m JOIN thread t ON t.id = m.thread_id WHERE "
             f"m.message_id = 'case-{number}@client.example'"
@@ -232,7 +231,7 @@ class Traffic:
             found.extend(row[0] for row in self.daemon.rows(query))
             return bool(found) or self.over.is_set()
 
-        until(there, 150)  # the daemon may be killed again and again meanwhile
+        until(there, 150)  # the daemon may be killed several times meanwhile
         return found[0]
 
     def _reply(self, number: int, ticket: int) -> None:
@@ -245,12 +244,12 @@ class Traffic:
 
 
 def customer(number: int) -> str:
-    """Return an address with a domain of its own: receipts are capped for each domain."""
+    """Return an address with a domain of its own, since receipts are capped for each domain."""
     return f"ann@c{number}.example"
 
 
 def words(number: int) -> str:
-    """Return what the agent answers."""
+    """Return the text of the agent's answer."""
     return f"We have looked at number {number}."
 
 
@@ -265,7 +264,7 @@ def sends_back(number: int) -> bool:
 
 
 def prepared(daemon: Daemon, folder: Path) -> None:
-    """Return the workflows, switched on before the first start."""
+    """Return the workflows, enabled before the first start."""
     file = folder / "workflows.toml"
     file.write_text(WORKFLOWS)
     for command in (("db", "upgrade"), ("workflow", "import", str(file), "--yes")):
@@ -276,9 +275,7 @@ def prepared(daemon: Daemon, folder: Path) -> None:
 def killed_while_answering(
     make_daemon: Callable[..., Daemon], folder: Path, total: int, kills: int, seed: int
 ) -> None:
-    """Kill at random moments, half of them just after the server took a mail; then drain, and
-    compare all logs.
-    """
+    """Kill at random moments, half just after the server took a mail; drain and compare logs."""
     chance = random.Random(seed)
     with watched() as sink:
         sink.refuse.update(
@@ -311,7 +308,7 @@ def killed_while_answering(
         finally:
             traffic.end()
         daemon.kill()
-        for days in (1, 2):  # what enters the delay in the first pass leaves it in the second
+        for days in (1, 2):  # a run that enters the delay in the first pass leaves it in the second
             drained = daemon.run(
                 "agenda", "run", "--until", (BEGIN + timedelta(days=days)).isoformat()
             )
@@ -320,9 +317,7 @@ def killed_while_answering(
 
 
 def moment(sink: Watched, chance: random.Random) -> None:
-    """Wait some time, or until a few milliseconds after the next mail was taken, when that is
-    recorded.
-    """
+    """Wait a while, or until a few ms after the next accepted mail was recorded."""
     aimed = chance.random() < 0.5
     with sink.changed:
         seen = len(sink.taken)
@@ -331,7 +326,7 @@ def moment(sink: Watched, chance: random.Random) -> None:
 
 
 def audit(daemon: Daemon, traffic: Traffic, kills: int) -> None:
-    """See the module."""
+    """Assert that nothing is lost, and mails are doubled by kills only."""
     mails = sorted(
         f"{name}"
         for (name,) in daemon.rows(
@@ -360,7 +355,7 @@ def audit(daemon: Daemon, traffic: Traffic, kills: int) -> None:
         expected = {
             "answer": 1,
             "else": 1 if sends_back(number) else 2,
-        }  # besides the answer a receipt, and what follows the delay
+        }  # besides the answer: a receipt, and the mail after the delay
         assert (
             Counter("answer" if words(number) in text else "else" for text in texts.values())
             == expected
@@ -373,9 +368,7 @@ def audit(daemon: Daemon, traffic: Traffic, kills: int) -> None:
 
 
 def at_the_server(sink: Watched, kills: int) -> int:
-    """Assert that each mail is there once, or twice with the same bytes if a kill fell between the
-    250 of the server and our commit; return how many are doubled.
-    """
+    """Assert that each mail is there once, or twice after a kill; return the doubled ones."""
     arrived: dict[tuple[str, tuple[str, ...]], list[Received]] = defaultdict(list)
     for each in sink.taken:
         arrived[each.mail["Message-ID"], each.to].append(each)
@@ -389,7 +382,7 @@ def at_the_server(sink: Watched, kills: int) -> int:
 
 
 def in_the_store(daemon: Daemon, traffic: Traffic) -> None:
-    """Assert that no cause made two mails, nothing waits for ever, and tickets show what failed."""
+    """Assert that no cause made two mails, nothing waits for ever, and tickets show failures."""
     assert (
         daemon.rows(
             "SELECT key FROM outgoing WHERE key IS NOT NULL GROUP BY key HAVING count(*) > 1"
@@ -424,16 +417,14 @@ def in_the_store(daemon: Daemon, traffic: Traffic) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_nothing_on_its_way_out_is_lost(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
-    """Twelve conversations through eight kills: every accepted mail, answer and receipt is there,
-    and doubles are fewer than kills.
-    """
+def test_no_outgoing_mail_is_lost(make_daemon: Callable[..., Daemon], tmp_path: Path) -> None:
+    """After eight kills every accepted mail, answer and receipt is there; doubles are fewer."""
     killed_while_answering(make_daemon, tmp_path, total=12, kills=8, seed=20261125)
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(3600)
-def test_nothing_on_its_way_out_is_lost_in_the_long_run(
+def test_no_outgoing_mail_is_lost_in_the_long_run(
     make_daemon: Callable[..., Daemon], tmp_path: Path
 ) -> None:
     """The same with two hundred and forty conversations and a hundred kills."""

@@ -1,9 +1,8 @@
-"""A process that dies before or after any commit on the way of a mail out loses nothing; a mail is
-sent twice only if the server had it and that was not recorded.
+"""Tests of a kill at each commit of outgoing mail: only accepted, unrecorded mail is sent twice.
 
-A run through two tickets (receipt, answer, delay, scheduled mail, refusal, notification to the
-agent) is repeated; each time the process dies at another transaction, before it commits or directly
-after. Then two agendas do the same work at once (reliability.md section 3, logical edges and two
+A fixed course of two tickets (receipt, answer, delay, scheduled mail, refusal, notification to the
+agent) is repeated; each time the process dies at another transaction, directly before or after its
+commit. Then two agendas do the same work at once (reliability.md section 3, logical edges and two
 nodes).
 """
 
@@ -47,16 +46,14 @@ LOST, AGENT = "bea@gone.example", "bob@desk.example"
 
 
 class Killed(BaseException):
-    """The process is gone; nobody catches this. ``committed``: its last transaction is stored;
-    ``unnoted``: mails the server took since the one before.
-    """
+    """The process dies, with its last transaction ``committed`` or not, after ``unnoted`` mails."""
 
     def __init__(self, *, committed: bool, unnoted: int) -> None:
         self.committed, self.unnoted = committed, unnoted
 
 
 class Mortal(Database):
-    """A database whose user dies in its ``dies_at``-th transaction from now."""
+    """A database whose process dies in its ``dies_at``-th transaction from now."""
 
     count = 0
     dies_at: int | None = None
@@ -84,7 +81,7 @@ class Mortal(Database):
 
 @dataclass
 class Life:
-    """What happens, step by step; a step in which the process died is repeated in a new process."""
+    """A fixed course of events, step by step; a step that was killed is repeated."""
 
     database: Mortal
     sink: Sink
@@ -117,7 +114,7 @@ class Life:
         return self.clock.now() + timedelta(**time)
 
     async def _act(self, step: Callable[[], Awaitable[Any]]) -> None:
-        """Act like a person: repeat what was neither confirmed nor done."""
+        """Do a person's act; repeat it if it was neither confirmed nor done."""
         try:
             await step()
         except Killed as death:
@@ -126,7 +123,7 @@ class Life:
                 await step()
 
     async def _run(self) -> None:
-        """Do what a daemon does until nothing is due."""
+        """Do a daemon's work until nothing is due."""
         try:
             await self._pass()
         except Killed as death:
@@ -169,9 +166,7 @@ async def furnished(database: Database) -> None:
 async def lived(
     url: str, dies_at: int | None = None, *, after: bool = False
 ) -> tuple[Life, list[Any], int]:
-    """Run through a life on a fresh database; return the mails, how everything ended, and the
-    number of transactions.
-    """
+    """Play all steps on a fresh database; return the mails, final states, and transaction count."""
     with sinking() as sink:
         sink.refuse[LOST] = "550 5.1.1 no such user"
         database = await Mortal.open(url, node="test")
@@ -191,7 +186,7 @@ async def lived(
 
 
 async def ends(database: Database) -> list[Any]:
-    """Return how deliveries, runs and tickets ended."""
+    """Return the final states of deliveries, runs and tickets."""
     d, e, r, t = tables.delivery.c, tables.enrolment.c, tables.action_run.c, tables.ticket.c
     queries = (
         sa.select(d.recipient, d.state, d.settled),
@@ -239,23 +234,23 @@ async def died_everywhere(templates: Templates, folder: Path, step: int) -> None
     )
 
 
-async def test_dead_at_a_commit_on_the_way_out(templates: Templates, tmp_path: Path) -> None:
-    """At every third transaction, before and after: the same mails arrive; twice only what was
-    taken and not recorded.
-    """
+async def test_a_kill_at_a_commit_loses_no_outgoing_mail(
+    templates: Templates, tmp_path: Path
+) -> None:
+    """After a kill at each third transaction the same mails arrive; doubled only if unrecorded."""
     await died_everywhere(templates, tmp_path, 3)
 
 
 @pytest.mark.sweep
-async def test_dead_at_every_commit_on_the_way_out(templates: Templates, tmp_path: Path) -> None:
+async def test_a_kill_at_every_commit_loses_no_outgoing_mail(
+    templates: Templates, tmp_path: Path
+) -> None:
     """The same at each transaction."""
     await died_everywhere(templates, tmp_path, 1)
 
 
 async def test_cancelled_while_the_server_answers(templates: Templates, tmp_path: Path) -> None:
-    """The outbox is cancelled while the server takes a mail: the next one sends the same bytes once
-    more and records it.
-    """
+    """After a cancellation during the server's reply the same bytes are sent once more."""
     database = await Database.open(fresh(templates, tmp_path, "cancelled"), node="first")
     loop, clock = asyncio.get_running_loop(), Clock(START)
     try:
@@ -263,7 +258,7 @@ async def test_cancelled_while_the_server_answers(templates: Templates, tmp_path
             ended = threading.Event()
 
             def cancelled() -> None:
-                """Return once the outbox has ended, so that the answer comes too late for it."""
+                """Return once the outbox has ended, so that the server's reply comes too late."""
                 loop.call_soon_threadsafe(task.cancel)
                 assert ended.wait(30)
 
@@ -287,23 +282,21 @@ async def test_cancelled_while_the_server_answers(templates: Templates, tmp_path
 
 
 class Cancelling(list[Received]):
-    """A server at which something happens after the first mail, before its 250."""
+    """A list of mails at the server that calls back after the first one, before its 250."""
 
     def __init__(self, happens: Callable[[], object]) -> None:
         super().__init__()
         self.happens = happens
 
     def append(self, mail: Received) -> None:
-        """One more."""
+        """Add a mail."""
         super().append(mail)
         if len(self) == 1:
             self.happens()
 
 
-async def test_two_daemons_run_what_is_due(postgres: Postgres, templates: Templates) -> None:
-    """Two hundred runs are due; two agendas and two outboxes on one PostgreSQL do them at once:
-    each mail arrives exactly once.
-    """
+async def test_two_daemons_execute_due_runs_once(postgres: Postgres, templates: Templates) -> None:
+    """Two agendas and outboxes execute two hundred due runs: each mail arrives once."""
     url = postgres.url(templates.postgresql(upgrade, postgres))
     clock = Clock(START)
     databases = [await Database.open(url, node=f"node-{number}") for number in (1, 2)]

@@ -1,6 +1,4 @@
-"""A mail that kills the process that reads it still becomes a ticket, its raw form is kept, and the
-queue goes on (reliability.md 14).
-"""
+"""Tests of mail that kills its reading process: it becomes a ticket (reliability.md 14)."""
 
 from __future__ import annotations
 
@@ -45,9 +43,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 async def test_poison_becomes_a_ticket_and_the_queue_goes_on(
     built_database: Callable[..., str], tmp_path: Path, clock: Clock, sandbox: Sandbox
 ) -> None:
-    """Mails that kill, hang or bloat their reader twice become tickets from their headers, in order
-    of receipt, with their raw bytes.
-    """
+    """Mails that kill, hang or bloat their reader become tickets from headers, in order."""
     url = built_database(upgrade)
     said = io.StringIO()
     log.configure(level="info", form="json", addresses="hashed", stream=said)

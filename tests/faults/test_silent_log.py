@@ -1,4 +1,4 @@
-"""Nothing of a mail and no secret is ever logged (reliability.md 30)."""
+"""Tests that no text of a mail and no secret is logged (reliability.md 30)."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def letter(word: str, *headers: str, body: str = "") -> bytes:
 
 
 def rename(url: str, before: str, after: str) -> None:
-    """Take a table away or bring it back: queries on it fail with all their values in the error."""
+    """Rename a table, so that queries on it fail with all their values in the error."""
     statement = f"ALTER TABLE {before} RENAME TO {after}"
     if not url.startswith("sqlite"):
         rows(url, statement)
@@ -51,12 +51,12 @@ def rename(url: str, before: str, after: str) -> None:
 
 
 def a_full_life(daemon: Daemon) -> None:
-    """Do everything that can happen to a mail, once."""
+    """Let everything happen to mail once: accepted, refused, held, duplicate, broken, failed."""
     daemon.start()
     wrong = (b"RCPT TO:<%s>" % UNKNOWN.encode(), b"RCPT TO:<%s>" % FOREIGN.encode(), BODY.encode())
     refused = [
         Dialog(daemon.port) for _ in wrong
-    ]  # answered a second late each; we read that at the end
+    ]  # the replies are delayed by a second each; they are read at the end
     for dialog, line in zip(refused, wrong, strict=True):
         assert [dialog.say(each)[:3] for each in (HELLO, MAIL)] == ["250", "250"]
         dialog.socket.sendall(line + b"\r\n")
@@ -98,9 +98,7 @@ def whispered(said: bytes, words: tuple[str, ...]) -> list[str]:
 def test_the_log_tells_nothing_of_a_mail(
     make_daemon: Callable[..., Daemon], database_url: str, level: str, tmp_path: Path, request: Any
 ) -> None:
-    """Accepted, refused, quarantined, duplicate, broken and failed mail: no subject, body, address
-    or password, at the default level and at debug.
-    """
+    """No subject, body, address or password is logged, at the default level and at debug."""
     (tmp_path / "password").write_text(SECRET)
     daemon = make_daemon(
         DATABASE__URL=database_url.replace("postgres@", f"postgres:{SECRET}@"),

@@ -1,6 +1,4 @@
-"""Floods of every shape, measured from outside the process: memory, time, and what is left behind
-(reliability.md 6).
-"""
+"""Tests of floods, measured from outside the process: memory and time (reliability.md 6)."""
 
 from __future__ import annotations
 
@@ -54,7 +52,7 @@ class Listener:
         self.figures = json.loads(output.splitlines()[-1])
 
     def connect(self) -> socket.socket:
-        """Return a connection that has come as far as the 354."""
+        """Return a connection after the reply 354."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=60)
         connection.recv(512)
         for line in (
@@ -71,7 +69,7 @@ class Listener:
 
 @pytest.fixture
 def listener(tmp_path: Path) -> Iterator[Listener]:
-    """Run a listener in a process of its own, whose store forgets each mail."""
+    """Run a listener in a process of its own, whose store drops every mail."""
     command = [sys.executable, "-m", "tests.unit.gateway.ingress.serve", str(tmp_path), "--forget"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
@@ -85,7 +83,7 @@ def listener(tmp_path: Path) -> Iterator[Listener]:
 
 
 def send(connection: socket.socket, pieces: Iterator[bytes]) -> bytes:
-    """Send until the listener has said something or closes; return what it said."""
+    """Send until the listener has answered or closes; return its answer."""
     connection.setblocking(False)
     with selectors.DefaultSelector() as ready:
         ready.register(connection, selectors.EVENT_READ | selectors.EVENT_WRITE)
@@ -122,9 +120,7 @@ def flood(pattern: bytes, size: int) -> Iterator[bytes]:
     ],
 )
 def test_no_flood_costs_memory_or_time(listener, pattern, size, replies):
-    """Whatever is sent in DATA, one session needs no more than 1 MiB, and the event loop never
-    stops for 50 ms.
-    """
+    """A session needs 1 MiB at most, and the event loop never stops for 50 ms."""
     with listener.connect() as connection:
         before = listener.forget_peak()
         reply = send(connection, flood(pattern, size))
@@ -132,15 +128,13 @@ def test_no_flood_costs_memory_or_time(listener, pattern, size, replies):
         assert reply[:3] in replies
     listener.stop()
     assert listener.figures["stall"] < STALL
-    assert grown < 4 * A_SESSION  # the session, and the allocator's fresh pages of passing copies
+    assert grown < 4 * A_SESSION  # the session, and new pages of the allocator for temporary copies
 
 
 def many(
     listener: Listener, sessions: int, size: int, spread: Callable[[int], bytes]
 ) -> list[bytes]:
-    """Send a mail of ``size`` bytes in each of many sessions at once, all of them growing
-    together; return the replies.
-    """
+    """Send a mail of ``size`` bytes in each of many parallel sessions; return the replies."""
     connections = [listener.connect() for _ in range(sessions)]
     for connection in connections:
         connection.setblocking(False)
@@ -179,9 +173,7 @@ TEXT = LINE * 900
     ],
 )
 def test_many_large_mails_at_once(listener, sessions, mebibytes):
-    """Many sessions with large mails at once: each costs at most 1 MiB, all are accepted, and
-    nothing else has to wait.
-    """
+    """Many parallel large mails cost 1 MiB each at most, are accepted, and delay nothing."""
     before = listener.forget_peak()
     replies = many(
         listener, sessions, mebibytes * MIB // len(LINE) * len(LINE), lambda size: TEXT[:size]
@@ -201,9 +193,7 @@ def test_many_large_mails_at_once(listener, sessions, mebibytes):
 
 
 def test_nothing_grows_from_mail_to_mail(listener):
-    """After a hundred large mails the process is as large as after the first few: nothing of a mail
-    stays behind.
-    """
+    """After a hundred large mails the process is as large as after the first few."""
 
     def deliver(number: int) -> None:
         for _ in range(number):

@@ -1,4 +1,4 @@
-"""SIGTERM finishes what is under way; a new daemon takes over what a killed one left."""
+"""Tests of SIGTERM, and of a new daemon that takes over the work of a killed one."""
 
 from __future__ import annotations
 
@@ -22,10 +22,8 @@ if TYPE_CHECKING:
 DRAIN_SECONDS = 60.0  # reliability.md 30
 
 
-def test_sigterm_finishes_what_is_in_hand(make_daemon: Callable[..., Daemon]) -> None:
-    """A mail in DATA and one whose commit is under way get their 250; an idle client gets 421; no
-    new client is served; the exit code is 0.
-    """
+def test_sigterm_finishes_mail_under_way(make_daemon: Callable[..., Daemon]) -> None:
+    """Mail in DATA or in its commit gets 250, idle clients 421, new ones nothing; exit code 0."""
     daemon = make_daemon("ingress")
     daemon.start()
     slow, quick = letter("slow"), letter("quick")
@@ -40,7 +38,7 @@ def test_sigterm_finishes_what_is_in_hand(make_daemon: Callable[..., Daemon]) ->
         assert sending.begin().startswith("354")
         sending.socket.sendall(slow[:100])
         assert waiting.begin().startswith("354")
-        other.execute("BEGIN IMMEDIATE")  # no commit gets through
+        other.execute("BEGIN IMMEDIATE")  # every commit waits
         waiting.socket.sendall(quick + b".\r\n")
         daemon.signal()
         daemon.wait_for("stopping")
@@ -57,9 +55,7 @@ def test_sigterm_finishes_what_is_in_hand(make_daemon: Callable[..., Daemon]) ->
 
 
 def test_sigterm_finishes_the_batch(make_daemon: Callable[..., Daemon]) -> None:
-    """Mail that the intake has claimed when SIGTERM comes is processed before the end: no lease is
-    left behind.
-    """
+    """Mail that the intake has claimed is processed before the end, and no lease is left."""
     daemon = make_daemon()
     for number in range(2):
         assert daemon.run("deliver", stdin=letter(f"m{number}", 2000)).returncode == 0
@@ -73,9 +69,7 @@ def test_sigterm_finishes_the_batch(make_daemon: Callable[..., Daemon]) -> None:
 
 @pytest.mark.sweep
 def test_a_client_that_never_ends_is_cut_off(make_daemon: Callable[..., Daemon]) -> None:
-    """A client that stands still in DATA does not keep the daemon from ending within 60 seconds;
-    that mail is not stored.
-    """
+    """A client that stands still in DATA delays the end by 60 s at most; its mail is dropped."""
     daemon = make_daemon()
     daemon.start()
     with Dialog(daemon.port, patience=90) as dialog:
@@ -90,11 +84,11 @@ def test_a_client_that_never_ends_is_cut_off(make_daemon: Callable[..., Daemon])
 
 
 def claimed_and_killed(daemon: Daemon, ledger: Ledger) -> None:
-    """Leave behind a mail that a daemon had claimed when it was killed."""
+    """Leave a mail behind that a daemon had claimed when it was killed."""
     daemon.start()
     assert daemon.process is not None
     for reader in psutil.Process(daemon.process.pid).children(recursive=True):
-        reader.suspend()  # nothing is read to its end any more
+        reader.suspend()  # no mail is finished
     assert ledger.send(daemon.port, "claimed", letter("claimed")).startswith("250")
     until(
         lambda: (
@@ -105,12 +99,8 @@ def claimed_and_killed(daemon: Daemon, ledger: Ledger) -> None:
     daemon.kill()
 
 
-def test_what_a_killed_daemon_had_claimed_is_taken_at_once(
-    make_daemon: Callable[..., Daemon],
-) -> None:
-    """A new daemon on the same machine sees that the claimer is gone and does not wait for the
-    lease.
-    """
+def test_claims_of_a_killed_daemon_are_taken_at_once(make_daemon: Callable[..., Daemon]) -> None:
+    """A new daemon on the same machine does not wait for a dead daemon's lease."""
     daemon, ledger = make_daemon(), Ledger()
     claimed_and_killed(daemon, ledger)
     daemon.start()
@@ -127,12 +117,10 @@ def test_what_a_killed_daemon_had_claimed_is_taken_at_once(
         pytest.param("tries = 2", id="crashed twice", marks=pytest.mark.sweep),
     ],
 )
-def test_what_may_be_in_other_hands_is_taken_when_its_lease_is_over(
+def test_claims_of_unknown_processes_wait_for_their_lease(
     make_daemon: Callable[..., Daemon], disguise: str
 ) -> None:
-    """Mail claimed on another machine, or by a daemon that died on it twice, waits for its lease
-    while other mail is processed; then it is taken.
-    """
+    """Mail claimed on another machine, or twice by dead daemons, waits for its lease alone."""
     daemon, ledger = make_daemon(), Ledger()
     claimed_and_killed(daemon, ledger)
     with closing(sqlite3.connect(daemon.url.removeprefix("sqlite:///"))) as database, database:

@@ -1,6 +1,4 @@
-"""Two daemons on one PostgreSQL, one killed under load: nothing lost, nothing doubled, threads
-complete (reliability.md section 3, two nodes).
-"""
+"""Tests of two daemons on one PostgreSQL, one killed under load (reliability.md section 3)."""
 
 from __future__ import annotations
 
@@ -29,9 +27,7 @@ def database(postgres: Postgres) -> str:
 
 
 def audit(daemon: Daemon, total: int, again: int) -> None:
-    """Assert that every mail is one message in one thread and ticket of its conversation;
-    duplicates were sent twice.
-    """
+    """Assert that every mail is one message on its conversation's thread and ticket."""
     mails = daemon.mails()
     states = [each.state for each in mails]
     assert set(states) <= {"done", "duplicate"}, set(states)
@@ -55,9 +51,7 @@ def audit(daemon: Daemon, total: int, again: int) -> None:
 
 
 def survive(victim: Daemon, others: list[Daemon], clients: Barrage, total: int) -> float:
-    """Kill one daemon under load; its clients go on at another port. Return the monotonic time of
-    the death.
-    """
+    """Kill one daemon under load; clients switch ports. Return the monotonic time of the kill."""
     for each in (victim, *others):
         each.start()
     clients.start(6)
@@ -70,7 +64,7 @@ def survive(victim: Daemon, others: list[Daemon], clients: Barrage, total: int) 
 
 
 def finish(daemons: list[Daemon]) -> None:
-    """Stop all; then process what the dead one had claimed."""
+    """Stop all daemons; then process what the dead one had claimed."""
     for each in daemons:
         assert each.stop() == 0
     done = daemons[0].run("agenda", "run", "--until", "2099-01-01T00:00:00Z")
@@ -80,9 +74,7 @@ def finish(daemons: list[Daemon]) -> None:
 def test_one_of_two_daemons_dies(
     make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]
 ) -> None:
-    """Both do everything and process mail of the same conversations; one is killed; the other ends
-    up with all of it, once.
-    """
+    """After one of two equal daemons is killed the other completes everything, once."""
     first, second = (make_daemon(DATABASE__URL=database) for _ in range(2))
     assert first.run("db", "upgrade").returncode == 0
     half = 150
@@ -102,9 +94,7 @@ def test_one_of_two_daemons_dies(
 def test_a_worker_dies_beside_the_ingress(
     make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]
 ) -> None:
-    """One daemon receives and one processes: when that one is killed mail is still accepted, and a
-    new one processes it.
-    """
+    """When the processing daemon is killed mail is still accepted; a new one processes it."""
     ingress, worker = (
         make_daemon("ingress", DATABASE__URL=database),
         make_daemon("worker", DATABASE__URL=database),
@@ -123,9 +113,7 @@ def test_a_worker_dies_beside_the_ingress(
 def test_the_other_daemon_takes_over_by_itself(
     make_daemon: Callable[..., Daemon], database: str, barrage: Callable[..., Barrage]
 ) -> None:
-    """The living daemon processes everything soon after the leases of the dead one end, without
-    help.
-    """
+    """The living daemon processes everything soon after the dead one's leases end."""
     first, second = (make_daemon(DATABASE__URL=database) for _ in range(2))
     assert first.run("db", "upgrade").returncode == 0
     clients = barrage(first.port, mail, 2000)

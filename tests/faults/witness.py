@@ -1,4 +1,4 @@
-"""What an outside client knows of a daemon: its dialog with it, and what it finds in the store."""
+"""An outside client of a daemon: its dialog, its log, and its view of the store."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ LOST = ""  # the reply of a connection that is gone
 def letter(
     word: str, lines: int = 3, *, parent: str = "", sender: str = "a@client.example"
 ) -> bytes:
-    """Return a mail whose Message-ID and subject are made of ``word``; ``parent`` is the word of
-    the mail it replies to. No line begins with a dot.
-    """
+    """Return a mail made of ``word``, a reply to that of ``parent``; no line begins with a dot."""
     reply = (
         f"In-Reply-To: <{parent}@client.example>\r\nReferences: <{parent}@client.example>\r\n"
         if parent
@@ -46,12 +44,10 @@ def letter(
 
 
 class Dialog:
-    """One SMTP connection. A reply is its last line as text, or :data:`LOST` if the connection is
-    gone.
-    """
+    """An SMTP connection; a reply is its last line, or :data:`LOST` without a connection."""
 
     def __init__(self, port: int, *, patience: float = 60.0) -> None:
-        """Connect and read the greeting; OSError where nobody listens."""
+        """Connect and read the greeting; OSError if nobody listens."""
         self.socket = socket.create_connection(("127.0.0.1", port), patience)
         self._replies = self.socket.makefile("rb")
         self.greeting = self.reply()
@@ -68,7 +64,7 @@ class Dialog:
         self.socket.close()
 
     def reset(self) -> None:
-        """Hang up with a reset instead of an end."""
+        """Close the connection with a reset."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.close()
 
@@ -91,7 +87,7 @@ class Dialog:
         return self.reply()
 
     def begin(self, envelope: Iterable[bytes] = ENVELOPE) -> str:
-        """Go on until DATA is answered; return the first reply that is no consent, else the 354."""
+        """Go on until DATA is answered; return the first unexpected reply, else the 354."""
         reply = self.greeting
         for line in envelope:
             reply = self.say(line)
@@ -100,13 +96,12 @@ class Dialog:
         return reply
 
     def finish(self, data: bytes) -> str:
-        """Send a mail after the 354 and read what became of it."""
+        """Send a mail after the 354 and read the reply."""
         return self.say(data + END[:-2])
 
 
 def send(port: int, data: bytes, about_to_end: Callable[[], None] = lambda: None) -> str:
-    """Deliver one mail over a connection of its own; return the reply that decided, LOST if the
-    connection was lost or refused.
+    """Deliver a mail by its own connection; return the deciding reply, LOST without connection.
 
     ``about_to_end`` is called before the mail and its end of data are sent.
     """
@@ -130,9 +125,7 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 
 def rows(url: str, statement: str) -> list[tuple[Any, ...]]:
-    """Return the rows of a query, on either database, through a connection that uses nothing of
-    ours.
-    """
+    """Return the rows of a query, on either database, without our code."""
     if url.startswith("sqlite"):
         with closing(sqlite3.connect(url.removeprefix("sqlite:///"))) as database:
             return database.execute(statement).fetchall()
@@ -158,7 +151,7 @@ class Stored:
 
 
 def stored(url: str, blobs: Path) -> list[Stored]:
-    """Return every mail of the spool with its raw bytes, wherever they are."""
+    """Return every mail of the spool with its raw bytes."""
     found = rows(
         url,
         (
@@ -174,9 +167,7 @@ def stored(url: str, blobs: Path) -> list[Stored]:
 
 @dataclass(slots=True)
 class Ledger:
-    """The log of outside clients: what was sent to its end, and what was acknowledged. It judges
-    the store (reliability.md section 3).
-    """
+    """The log of outside clients, which judges the store (reliability.md section 3)."""
 
     ended: dict[str, bytes] = field(
         default_factory=dict
@@ -191,9 +182,7 @@ class Ledger:
         return reply
 
     def audit(self, mails: Sequence[Stored]) -> None:
-        """Assert that each 250 is a stored mail, byte by byte, and, once all are processed, exactly
-        one that is no duplicate; nothing else may be there but mail that was sent to its end.
-        """
+        """Assert each 250 is one stored mail, unchanged, and nothing else but mail sent whole."""
         words = {
             word: [mail for mail in mails if mail.raw.endswith(data)]
             for word, data in self.ended.items()

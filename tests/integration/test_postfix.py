@@ -1,6 +1,4 @@
-"""A real Postfix hands us mail over SMTP and LMTP: contents, refusals, deferral, TLS, kept
-connections.
-"""
+"""Tests of mail from a real Postfix by SMTP and LMTP: content, refusals, deferral, TLS."""
 
 from __future__ import annotations
 
@@ -69,14 +67,14 @@ HOSTILE = [
 
 @dataclass
 class Postfix:
-    """A Postfix of the test's own, which hands everything to the one next hop."""
+    """A Postfix of the test, which forwards everything to one next hop."""
 
     folder: Path
     port: int
     settings: dict[str, str] = field(default_factory=dict)
 
     def configure(self, **settings: str) -> None:
-        """Write main.cf and master.cf; ``settings`` are added to what is there."""
+        """Write main.cf and master.cf; ``settings`` are added to the defaults."""
         self.settings |= settings
         (self.folder / "main.cf").write_text(
             "".join(f"{name} = {value}\n" for name, value in self.settings.items())
@@ -84,7 +82,7 @@ class Postfix:
         (self.folder / "master.cf").write_text(MASTER.format(port=f"127.0.0.1:{self.port}"))
 
     def run(self, *arguments: str) -> None:
-        """The postfix command."""
+        """Run the postfix command."""
         command: list[str | Path] = [
             shutil.which("postfix", path="/usr/sbin:/usr/bin") or "postfix",
             "-c",
@@ -94,12 +92,12 @@ class Postfix:
         subprocess.run(command, check=True, capture_output=True, timeout=30)
 
     def log(self) -> str:
-        """What it has logged until now."""
+        """Return its log so far."""
         path = self.folder / "log"
         return path.read_text(errors="replace") if path.exists() else ""
 
     def queued(self, *queues: str) -> int:
-        """The number of mails in some or all of its queues."""
+        """Return the number of mails in some or all of its queues."""
         names = queues or ("incoming", "active", "deferred", "maildrop")
         return sum(
             len(files) for name in names for _, _, files in os.walk(self.folder / "queue" / name)
@@ -108,7 +106,7 @@ class Postfix:
     async def submit(
         self, mails: list[bytes], recipients: list[str], sender: str = "a@client.example"
     ) -> None:
-        """Give it mail, as a client would."""
+        """Submit a mail as a client would."""
 
         def send() -> None:
             with smtplib.SMTP("127.0.0.1", self.port, timeout=20) as client:
@@ -121,7 +119,7 @@ class Postfix:
 
 @pytest.fixture
 def postfix(require: Callable[[str], Path], free_port: int) -> Iterator[Postfix]:
-    """A Postfix with a folder of its own; it runs once a test has said ``run("start")``."""
+    """Return a Postfix in a folder of its own; ``run("start")`` starts it."""
     require("postfix")
     if os.geteuid() != 0:
         pytest.skip("Postfix can only be started by root")
@@ -164,9 +162,7 @@ def postfix(require: Callable[[str], Path], free_port: int) -> Iterator[Postfix]
 
 
 async def seen(condition: Callable[[], object]) -> None:
-    """Look again and again until something is so: another program sets no event of ours. The time
-    limit of the test is the limit.
-    """
+    """Poll until the condition holds; the time limit is the test's."""
     never = asyncio.Event()
     while not condition():
         with contextlib.suppress(TimeoutError):
@@ -174,14 +170,12 @@ async def seen(condition: Callable[[], object]) -> None:
 
 
 def body(raw: bytes) -> bytes:
-    """A mail without its header."""
+    """Return a mail without its header."""
     return raw.partition(b"\r\n\r\n")[2]
 
 
 async def delivered(postfix: Postfix, spool: Spool, number: int) -> list[bytes]:
-    """Wait until so many mails are stored and nothing waits in the MTA; return them by subject,
-    in the order of their bodies.
-    """
+    """Wait until so many mails are stored and the queues empty; return them by subject."""
     await seen(lambda: len(spool.mails) >= number)
     await seen(lambda: postfix.queued() == 0)
     return spool.stored()
@@ -202,9 +196,7 @@ def start(postfix: Postfix, desk: Desk, transport: str = "smtp", **settings: str
 
 
 async def test_mail_by_smtp(postfix, open_desk):
-    """Mail of every shape comes through Postfix with its body unchanged, with sender and
-    recipients.
-    """
+    """Mail of every shape arrives with its body, sender and recipients unchanged."""
     desk = await open_desk()
     start(postfix, desk)
     await postfix.submit(HOSTILE, ["support@desk.example", "sales@desk.example"])
@@ -220,9 +212,7 @@ async def test_mail_by_smtp(postfix, open_desk):
 
 @pytest.mark.parametrize("kind", ["inet", "unix"])
 async def test_mail_by_lmtp(postfix, open_desk, kind):
-    """The same by LMTP over TCP and over a Unix socket: one copy of each mail, and each recipient
-    with its own answer.
-    """
+    """LMTP over TCP and Unix socket: one copy of each mail, a reply for each recipient."""
     listen = "127.0.0.1:0" if kind == "inet" else f"unix:{postfix.folder}/lmtp.sock"
     desk = await open_desk(server=LmtpServer, listen=[listen])
     start(postfix, desk, "lmtp")
@@ -239,7 +229,7 @@ async def test_mail_by_lmtp(postfix, open_desk, kind):
 
 
 async def test_mail_over_tls(postfix, open_desk, make_pair):
-    """A Postfix that insists on TLS gets it."""
+    """A Postfix that requires TLS gets it."""
     pair = make_pair("mx.desk.example")
     desk = await open_desk(certificate=Certificate(pair.certificate, pair.key))
     start(postfix, desk, smtp_tls_security_level="encrypt")
@@ -250,9 +240,7 @@ async def test_mail_over_tls(postfix, open_desk, make_pair):
 
 
 async def test_refusals_reach_the_sender(postfix, open_desk):
-    """An unknown recipient is bounced by the MTA in front, with our reply; the known one of the
-    same mail gets it.
-    """
+    """Postfix bounces an unknown recipient with our reply; the known one gets the mail."""
     desk = await open_desk()
     start(postfix, desk)
     await postfix.submit([HOSTILE[0]], ["nobody@desk.example", "support@desk.example"], sender="")
@@ -264,23 +252,21 @@ async def test_refusals_reach_the_sender(postfix, open_desk):
 
 
 @pytest.mark.parametrize("server", ["smtp", "lmtp"])
-async def test_what_we_cannot_store_stays_with_the_mta(postfix, open_desk, server):
-    """While the store is away Postfix keeps the mail; at its next attempt it arrives, once."""
+async def test_mail_that_cannot_be_stored_stays_with_the_mta(postfix, open_desk, server):
+    """While the store is away Postfix keeps the mail; it arrives once at the next attempt."""
     desk = await open_desk() if server == "smtp" else await open_desk(server=LmtpServer)
     desk.spool.errors.append(StoreUnavailable("away"))
     start(postfix, desk, server)
     await postfix.submit([HOSTILE[0]], ["support@desk.example"])
     await seen(lambda: postfix.queued("deferred") and not postfix.queued("active"))
-    await seen(lambda: "451 4.3.0" in postfix.log())  # another process of it writes the log
+    await seen(lambda: "451 4.3.0" in postfix.log())  # its log is written by another process
     assert desk.spool.mails == []
     postfix.run("flush")
     assert [body(raw) for raw in await delivered(postfix, desk.spool, 1)] == [body(HOSTILE[0])]
 
 
 async def test_many_mails_over_kept_connections(postfix, open_desk):
-    """An MTA that keeps its connection is asked to connect again after 100 mails, and none of its
-    mail is put off for that.
-    """
+    """A kept connection is ended after 100 mails without deferring any."""
     desk = await open_desk()
     start(
         postfix,

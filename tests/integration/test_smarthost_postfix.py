@@ -1,6 +1,4 @@
-"""A real Postfix as the smarthost: it takes our mail over STARTTLS and hands it on, with its
-envelope and a signature that still holds.
-"""
+"""Tests of a real Postfix as smarthost: STARTTLS, envelope, and a valid signature."""
 
 from __future__ import annotations
 
@@ -22,14 +20,14 @@ __all__ = ["authority", "pair", "postfix"]  # fixtures
 
 @pytest.fixture
 async def next_hop():
-    """Where Postfix sends everything."""
+    """Run the server to which Postfix sends everything."""
     async with Sink() as sink:
         yield sink
 
 
 @pytest.fixture
 async def smarthost(postfix, next_hop, authority, pair):
-    """The way to a running Postfix, which knows nobody at gone.example and insists on TLS."""
+    """Return the settings of a running Postfix that rejects gone.example and requires TLS."""
     postfix.configure(
         relay_transport=f"smtp:[127.0.0.1]:{next_hop.port}",
         relay_domains="example.net, gone.example",
@@ -51,9 +49,7 @@ async def smarthost(postfix, next_hop, authority, pair):
 
 
 async def test_mail_goes_through(smarthost, next_hop, postfix):
-    """Two signed mails on one connection, one from a signed return path and one from the null path;
-    what arrives is still validly signed.
-    """
+    """Two mails on one connection, with signed and null return path, arrive validly signed."""
     pem = openssl("genpkey", "-algorithm", "ed25519")
     public = openssl("pkey", "-pubout", "-outform", "DER", stdin=pem)[-32:]
     raw = await Signer("example.org", "desk", read_key(pem.decode())).sign(MAIL)
@@ -72,9 +68,7 @@ async def test_mail_goes_through(smarthost, next_hop, postfix):
 
 
 async def test_refusals_of_postfix(smarthost, next_hop, postfix):
-    """A recipient it rejects fails with its words, the next goes through on the same connection;
-    when it is gone, everybody is put off.
-    """
+    """A rejected recipient fails with Postfix's text; without Postfix all are deferred."""
     refused = await smarthost.submit("", "ann@gone.example", MAIL)
     assert isinstance(refused, PermanentFailure)
     assert refused.reply.startswith("554 5.7.1 <ann@gone.example>")

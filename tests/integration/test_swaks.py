@@ -1,4 +1,4 @@
-"""The dialogs of swaks, the tool that people try a mail server with."""
+"""Tests of dialogs with swaks, the usual tool for trying a mail server."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ __all__ = ["make_pair", "open_desk"]  # fixtures of the listeners' own tests
 
 @pytest.fixture
 def swaks(require):
-    """A function that runs swaks against a listener, with further arguments; it returns the exit
-    code and the dialog.
-    """
+    """Return a function that runs swaks against a listener; it returns exit code and dialog."""
     program: Path = require("swaks")
 
     async def run(desk, *arguments: str) -> tuple[int, str]:
@@ -52,7 +50,7 @@ def swaks(require):
 
 
 async def test_a_mail(open_desk, swaks):
-    """The line that the manual shows delivers a mail."""
+    """The command line of the manual delivers a mail."""
     desk = await open_desk()
     code, dialog = await swaks(
         desk,
@@ -83,15 +81,13 @@ async def test_pipelining_and_many_recipients(open_desk, swaks):
     [("nobody@desk.example", "550 5.1.1"), ("a@elsewhere.example", "550 5.7.1")],
 )
 async def test_refused_recipients(open_desk, swaks, recipient, reply):
-    """Nobody and strangers are refused at RCPT, which is what swaks calls 24."""
+    """Unknown and foreign recipients are refused at RCPT (exit code 24 of swaks)."""
     code, dialog = await swaks(await open_desk(), "--to", recipient)
     assert (code, reply in dialog) == (24, True), dialog
 
 
 async def test_tls(open_desk, swaks, make_pair):
-    """STARTTLS works with a client that insists on it, and a client that wants it without our
-    having it learns so.
-    """
+    """STARTTLS works when we offer it, and a client that requires it fails when we do not."""
     pair = make_pair("mx.desk.example")
     desk = await open_desk(certificate=Certificate(pair.certificate, pair.key))
     code, dialog = await swaks(desk, "--to", "support@desk.example", "--tls")
@@ -102,7 +98,7 @@ async def test_tls(open_desk, swaks, make_pair):
 
 
 async def test_authentication_is_not_on_offer(open_desk, swaks):
-    """A client that wants to sign in is told that there is nothing to sign in to."""
+    """A client that wants to sign in learns that AUTH is not offered."""
     desk = await open_desk()
     code, dialog = await swaks(
         desk,
@@ -122,7 +118,7 @@ async def test_authentication_is_not_on_offer(open_desk, swaks):
 
 @pytest.mark.parametrize("kind", ["inet", "unix"])
 async def test_lmtp(open_desk, swaks, tmp_path, kind):
-    """LMTP, with an answer for each recipient."""
+    """LMTP gives a reply for each recipient."""
     listen = "127.0.0.1:0" if kind == "inet" else f"unix:{tmp_path}/lmtp.sock"
     desk = await open_desk(server=LmtpServer, listen=[listen])
     code, dialog = await swaks(
@@ -134,7 +130,7 @@ async def test_lmtp(open_desk, swaks, tmp_path, kind):
 
 
 async def test_proxy_header(open_desk, swaks):
-    """Behind a proxy that sends its header, the client is the one named there."""
+    """The client is the address that the PROXY header names."""
     desk = await open_desk(proxy_from=("127.0.0.1",))
     given = [
         "--proxy-version",
@@ -163,9 +159,7 @@ async def test_too_large(open_desk, swaks, tmp_path):
 
 
 async def test_drop_after_each_step(open_desk, swaks):
-    """A client that drops the connection at any step leaves nothing, except after the end of the
-    data.
-    """
+    """Only a connection dropped after the end of the data leaves a mail."""
     desk = await open_desk()
     for step in ("CONNECT", "FIRST-HELO", "MAIL", "RCPT", "DATA"):
         await swaks(desk, "--to", "support@desk.example", "--drop-after", step)

@@ -1,4 +1,4 @@
-"""What is in the wheel, and that what is installed from it runs."""
+"""Tests of the wheel: its content, and that the installed program runs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DATA = ("config/ticketgate.example.toml", "config/ticketgate.service")
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory) -> Path:
-    """Build the wheel as `pip install .` would, from a copy that holds nothing but the sources."""
+    """Build the wheel as `pip install .` would, from a copy of the sources alone."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
@@ -44,7 +44,7 @@ def wheel(tmp_path_factory) -> Path:
     return built
 
 
-def test_the_wheel_holds_the_three_packages_and_their_data(wheel):
+def test_the_wheel_contains_the_three_packages_and_their_data(wheel):
     """Code, data, licence and the console script are in it; tests and documents are not."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -61,7 +61,7 @@ def test_the_wheel_holds_the_three_packages_and_their_data(wheel):
 
 
 def test_every_file_that_the_packages_need_is_in_the_wheel(wheel):
-    """Nothing that lies in a package is forgotten: migrations, templates, example files."""
+    """Every file of a package is in the wheel: migrations, templates, example files."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     for package in ("core", "config", "gateway"):
@@ -71,9 +71,7 @@ def test_every_file_that_the_packages_need_is_in_the_wheel(wheel):
 
 
 def test_the_installed_program_runs_outside_the_checkout(wheel, tmp_path):
-    """From a fresh environment, with the checkout nowhere near, the command starts and finds its
-    own modules and data.
-    """
+    """From a fresh environment, without the checkout, the command finds its modules and data."""
     venv.create(tmp_path / "venv", with_pip=False, system_site_packages=False)
     python = tmp_path / "venv/bin/python"
     site = next((tmp_path / "venv/lib").glob("python*/site-packages"))
@@ -120,7 +118,7 @@ def test_the_installed_program_runs_outside_the_checkout(wheel, tmp_path):
 
 @pytest.mark.needs("systemd-analyze")
 def test_the_unit_is_understood_by_systemd(tmp_path):
-    """Every line of the unit we ship is known to systemd."""
+    """Every line of the unit file is known to systemd."""
     unit = tmp_path / "ticketgate.service"
     unit.write_text(
         (ROOT / "config/ticketgate.service")

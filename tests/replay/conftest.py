@@ -1,6 +1,4 @@
-"""Fixtures of the replay tests: a reading process, and a database of each kind that is emptied
-before each test.
-"""
+"""Fixtures of the replay tests: a reading process, and databases emptied before each test."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ from tests.replay.world import World, start_again
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def sandbox() -> AsyncIterator[Sandbox]:
-    """One real reading process for the whole session."""
+    """Start one real reading process for the whole session."""
     pool = Sandbox(1)
     await pool.start()
     yield pool
@@ -30,7 +28,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def sqlite_database(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Database]:
-    """An open SQLite database."""
+    """Return an open SQLite database."""
     async with _open(
         f"sqlite:///{tmp_path_factory.mktemp('replay') / 'ticketgate.db'}"
     ) as database:
@@ -39,7 +37,7 @@ async def sqlite_database(tmp_path_factory: pytest.TempPathFactory) -> AsyncIter
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def postgresql_database(postgres: Postgres) -> AsyncIterator[Database]:
-    """An open PostgreSQL database."""
+    """Return an open PostgreSQL database."""
     async with _open(postgres.url(postgres.create())) as database:
         yield database
 
@@ -56,7 +54,7 @@ async def _open(url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture
 def database(database_kind: str, request: pytest.FixtureRequest) -> Database:
-    """Return the open database of each kind in turn, as the test before left it."""
+    """Return the open database of each kind in turn, as the previous test left it."""
     found: Database = request.getfixturevalue(f"{database_kind}_database")
     return found
 
@@ -65,7 +63,7 @@ def database(database_kind: str, request: pytest.FixtureRequest) -> Database:
 async def world(
     database: Database, sandbox: Sandbox, clock: Clock, tmp_path: Path
 ) -> AsyncIterator[World]:
-    """Return a desk with the first data; the invariants are checked at the end."""
+    """Return a desk with the initial data; check the invariants at the end."""
     await start_again(database)
     made = World(database, sandbox, clock, tmp_path)
     yield made
@@ -73,7 +71,7 @@ async def world(
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test with the argument ``scenario`` once for each folder."""
+    """Run a test with the argument ``scenario`` once per scenario folder."""
     if "scenario" in metafunc.fixturenames:
         folders = sorted(path.parent for path in Path(__file__).parent.glob("*/scenario.toml"))
         metafunc.parametrize("scenario", folders, ids=[folder.name for folder in folders])
@@ -81,7 +79,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def sink_server() -> Iterator[Sink]:
-    """One SMTP server that takes mail, for the whole session."""
+    """Start one SMTP server that takes mail, for the whole session."""
     with sinking() as sink:
         yield sink
 

@@ -1,6 +1,4 @@
-"""Conversations made up by hypothesis: who answers whom, with which of the known ids, and
-with what date.
-"""
+"""Hypothesis strategies of conversations: who answers whom, with which known ids and which Date."""
 
 from __future__ import annotations
 
@@ -31,21 +29,19 @@ KINDS: tuple[Kind, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One mail of a conversation, independent of the run of the test it is used in."""
+    """One generated mail of a conversation, the same in every run of the test."""
 
-    name: str  # its Message-ID, or what tells it from others where it has none
+    name: str  # its Message-ID, or a distinct text if it has none
     sender: str | None
     parents: tuple[str, ...]  # References, oldest first; the last is also In-Reply-To
-    only_reply: bool  # has In-Reply-To alone, as some programs write it
+    only_reply: bool  # has only In-Reply-To, as of some mail programs
     date: datetime | None
     kind: Kind
     cc: tuple[str, ...] = ()
     identified: bool = True
 
     def message(self, run: str) -> Message:
-        """Return the letter as it is read; ``run`` keeps ids and people of one run apart from
-        others.
-        """
+        """Return the mail as it is read; ``run`` keeps ids and people of runs apart."""
         ids = tuple(f"{run}.{each}@example.org" for each in self.parents)
         sender = Address(self.sender, f"{self.sender}@{run}.example") if self.sender else None
         digest = hashlib.sha256(f"{run} {self}".encode()).hexdigest()
@@ -84,7 +80,7 @@ SKEW = st.sampled_from(
 
 @st.composite
 def conversations(draw: st.DrawFn, most: int = 8) -> list[Letter]:
-    """Draw the letters of a few trees; some never arrive, though others refer to them."""
+    """Draw the mails of a few conversations; some never arrive, though others refer to them."""
     count = draw(st.integers(1, most))
     chains: list[tuple[str, ...]] = []
     letters: list[Letter] = []

@@ -1,4 +1,4 @@
-"""Steps that tests of outgoing mail share: set a switch, answer the newest mail, list the moves."""
+"""Shared steps of tests of outgoing mail: set a switch, answer the newest mail, list the moves."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ async def moves(office: Office, number: int = 1) -> list[tuple[str, str, str]]:
 async def heard(
     office: Office, address: str = "ann@example.org", text: str = "Still burning.", **headers: str
 ) -> dict[str, Any]:
-    """Answer the newest mail of ours that an address got."""
+    """Answer the newest mail of ours that an address received."""
     return await office.world.mail(
         answer(office.received(address)[-1], text, office.clock.now(), **headers)
     )

@@ -1,18 +1,18 @@
-"""How a scenario is written down, and how it is played.
+"""The format of scenario.toml, and the player of its steps.
 
-``scenario.toml`` has a ``title`` (what it promises), ``rows`` (the numbers of scenarios.md and
-behaviour.md that it shows) and steps::
+``scenario.toml`` has a ``title`` (what the scenario promises), ``rows`` (the numbers of
+scenarios.md and behaviour.md that it covers) and steps::
 
     [[step]]
-    at = "2026-11-22T12:00:00Z"      # first the clock is set, or moved: "+200d"
-    do = ["move 1 Closed"]           # then people act: the verbs are the methods of Acts
-    refused = "not allow"            # the last act is refused, with these words
-    mail = '''...'''                 # then a mail comes in; $reply(1) $tag(1) $own(1) are our
-      signed marks
-    to = ["support@localhost"]       # envelope: recipients, sender ("" is the null path),
+    at = "2026-11-22T12:00:00Z"      # set the clock, or move it on: "+200d"
+    do = ["move 1 Closed"]           # people act: the verbs are the methods of Acts
+    refused = "not allow"            # the last act is refused with this text
+    mail = '''...'''                 # a mail arrives; $reply(1) $tag(1) $own(1) become our
+      signed tokens
+    to = ["support@localhost"]       # envelope; likewise sender ("" is the null path),
       trusted_hop, automation
-    line = { ticket = 1, status = "New -> Waiting on us" }   # what `replay --json` has to say of
-      it, as far as told here
+    line = { ticket = 1, status = "New -> Waiting on us" }   # expected line of `replay --json`;
+      keys left out are not compared
     explain = ["tie: in_reply_to"]   # steps of `mail explain`, in order
     tickets = { 1 = { status = "Closed", events = ["status_changed B"], moves = [] } }
     mails = { 2 = "quarantined" }
@@ -54,7 +54,7 @@ KEYS = {
 
 
 class Acts:
-    """The verbs of a step; administration is done by the store in one ordered transaction."""
+    """The verbs of a step; administrative acts go to the store in one ordered transaction."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -208,7 +208,7 @@ async def _step(step: Json, world: World, acts: Acts, where: str) -> None:
 
 
 async def _acted(step: Json, acts: Acts, where: str) -> Json | None:
-    """Do the acts of a step, of which the last may be refused; return the replay line."""
+    """Do the acts of a step, the last of which may be refused; return the replay line."""
     line: Json | None = None
     todo: list[str] = step.get("do", [])
     refusal: Rejected | None = None
@@ -261,9 +261,7 @@ def _same(found: Json, wanted: Json, where: str) -> None:
 async def _count(world: World, name: str) -> int:
     if name == "tickets":
         return len(await world.tickets())
-    if (
-        name == "threads"
-    ):  # those that were joined or continued are no threads of their own any more
+    if name == "threads":  # joined and continued threads are not counted
         return len([row for row in await world.rows("thread", "redirect_to") if row[0] is None])
     return len(await world.rows(name.removesuffix("s"), "id"))
 

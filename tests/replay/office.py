@@ -1,8 +1,8 @@
-"""A desk that also sends: a world with agenda and outbox, and a real SMTP server for its mail.
+"""A test desk that also sends: a world with agenda, outbox and a real SMTP server.
 
 People act through :class:`CorrespondenceDesk` and :class:`WorkflowDesk`. :meth:`Office.run` does
-one pass of all a daemon would do. What arrived is read at the server, as customers get it
-(:class:`Received`), and answered from there (:func:`answer`).
+everything that is due. Mail that arrived at the server is read as customers get it
+(:class:`Received`) and answered with :func:`answer`.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ class Received:
 
     @property
     def mail(self) -> EmailMessage:
-        """The parsed mail."""
+        """Return the parsed mail."""
         return email.message_from_bytes(self.raw, policy=email.policy.default)  # type: ignore[return-value]
 
     @property
     def text(self) -> str:
-        """The text that a person reads."""
+        """Return the text that a person reads."""
         return self.mail.get_body(("plain",)).get_content().replace("\r\n", "\n")
 
 
 @dataclass
 class Sink:
-    """The SMTP server: the mail it took, its answers to recipients and at the end of data."""
+    """An SMTP server with the mail it took and its answers to RCPT and to the end of DATA."""
 
     taken: list[Received] = field(default_factory=list)
     refuse: dict[str, str] = field(default_factory=dict)
@@ -91,7 +91,7 @@ def sinking() -> Iterator[Sink]:
 
 
 class Office:
-    """See the module."""
+    """A desk that also sends: a world with agenda, outbox and an SMTP server for its mail."""
 
     def __init__(self, world: World, sink: Sink) -> None:
         self.world, self.sink, self.clock, self.database = world, sink, world.clock, world.database
@@ -120,11 +120,11 @@ class Office:
         return WorkflowDesk(self.database, self.clock, ZONE, actor)
 
     def templates(self, actor: str = BUILT_IN) -> TemplateDesk:
-        """What a person can do with templates."""
+        """Return the desk of a person who edits templates."""
         return TemplateDesk(self.database, self.clock, ZONE, actor)
 
     def deliveries_desk(self, actor: str = BUILT_IN) -> OutboxDesk:
-        """What a person can do about mail on its way out."""
+        """Return the desk of a person who manages outgoing deliveries."""
         return OutboxDesk(self.database, self.clock, ZONE, actor)
 
     async def reply(
@@ -140,7 +140,7 @@ class Office:
         role: Any = "agent",
         **settings: Any,
     ) -> Any:
-        """A new agent, who is told nothing unless ``settings`` says so."""
+        """Create an agent who gets no notifications unless ``settings`` say so."""
         from gateway.desk.people import PeopleDesk
 
         people = PeopleDesk(self.database, self.clock, ZONE, BUILT_IN)
@@ -156,7 +156,7 @@ class Office:
         pipeline: str = "Support",
         **settings: Any,
     ) -> None:
-        """Store a workflow of a status, switched on."""
+        """Store an enabled workflow of a status."""
         await self.editor().put(
             [WorkflowPlan(pipeline, status, actions, {"enabled": True, **settings})]
         )
@@ -190,7 +190,7 @@ class Office:
         return [each for each in self.sink.taken if address in each.to]
 
     async def deliveries(self) -> list[dict[str, Any]]:
-        """``outbox list --json``, oldest first."""
+        """Return the deliveries as in ``outbox list --json``, oldest first."""
         return [asdict(each) for each in await Deliveries(self.database).listing()][::-1]
 
     async def status(self, number: int) -> str:
@@ -251,7 +251,7 @@ def letter(sender: str, date: datetime, subject: str, text: str, **headers: str)
 def answer(
     to: Received, text: str, date: datetime, sender: str | None = None, **headers: str
 ) -> bytes:
-    """Return a reply to a mail that arrived, as an ordinary mail program writes it."""
+    """Return a reply to a received mail, as a usual mail program writes it."""
     mail = to.mail
     quoted = "\n".join(f"> {line}" for line in to.text.splitlines())
     references = f"{mail['References'] or ''} {mail['Message-ID']}".strip()

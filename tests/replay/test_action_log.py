@@ -1,6 +1,4 @@
-"""The action log of workflows, kept for ninety days; finished tasks; resolved comments
-(behaviour.md 3.1, 3.6, 3.7).
-"""
+"""Tests of the workflow log, tasks and resolved comments (behaviour.md 3.1, 3.6, 3.7)."""
 
 from __future__ import annotations
 
@@ -22,12 +20,12 @@ TASK: dict[str, Any] = {"id": "call", "kind": "create_task", "text": "Call her."
 
 
 async def kept(office: Office, days: int) -> None:
-    """Run the agenda of an installation that keeps the log for this many days."""
+    """Run the agenda of an installation that keeps the log for ``days`` days."""
     office.agenda = Agenda(office.database, office.clock, office.house, log_days=days)
     await office.run()
 
 
-async def test_the_log_goes_back_so_many_days(office: Office):
+async def test_old_log_entries_are_deleted(office: Office):
     """3.7: entries of ended runs are deleted after ninety days and not earlier; 0 keeps them."""
     await office.workflow("New", [tag("a")])
     await by_hand(office)
@@ -44,8 +42,8 @@ async def test_the_log_goes_back_so_many_days(office: Office):
     assert [each.state for each in await office.enrolments("New")] == ["DONE"]
 
 
-async def test_the_log_is_looked_through_once_an_hour(office: Office):
-    """3.7: entries that become too old while the daemon runs go at the next hourly check."""
+async def test_the_log_is_checked_once_an_hour(office: Office):
+    """3.7: entries that become too old later are deleted at the next hourly check."""
     await office.workflow("New", [tag("a")])
     await by_hand(office)
     await office.run()
@@ -57,7 +55,7 @@ async def test_the_log_is_looked_through_once_an_hour(office: Office):
     assert await outcomes(office, "New") == []
 
 
-async def test_what_a_run_that_goes_on_has_done_is_never_forgotten(office: Office):
+async def test_the_log_of_an_active_run_is_kept(office: Office):
     """3.3: the log of a run is kept while the run lasts, and expires after that like the rest."""
     await office.workflow("New", [tag("a"), wait("200d"), tag("b")])
     await by_hand(office)
@@ -73,10 +71,8 @@ async def test_what_a_run_that_goes_on_has_done_is_never_forgotten(office: Offic
     assert await outcomes(office, "New") == ["OK"]
 
 
-async def test_more_than_one_helping_is_forgotten_at_once(
-    office: Office, monkeypatch: pytest.MonkeyPatch
-):
-    """3.7: a log that is far too long is emptied in one pass, in several transactions."""
+async def test_a_long_log_is_emptied_in_one_pass(office: Office, monkeypatch: pytest.MonkeyPatch):
+    """3.7: a very long log is emptied in one pass, in several transactions."""
     monkeypatch.setattr("gateway.agenda.worker.FORGOTTEN_AT_ONCE", 2)
     await office.workflow("New", [tag(each) for each in "abcde"])
     await by_hand(office)
@@ -86,8 +82,8 @@ async def test_more_than_one_helping_is_forgotten_at_once(
     assert await outcomes(office, "New") == []
 
 
-async def test_the_log_is_asked_by_ticket_action_outcome_and_time(office: Office):
-    """3.7: the log is filtered by each of these alone and together."""
+async def test_the_log_is_filtered_by_ticket_action_outcome_and_time(office: Office):
+    """3.7: each filter works alone and together with the others."""
     await office.workflow("New", [tag("a"), tag("b")])
     begin = office.clock.now()
     await by_hand(office)
@@ -118,9 +114,7 @@ async def test_the_log_is_asked_by_ticket_action_outcome_and_time(office: Office
 
 
 async def test_a_task_is_done_once(office: Office):
-    """3.1: ticket and history show who finished a task. A second time, or for another ticket, is
-    refused.
-    """
+    """3.1: the history shows who finished a task; again, or for another ticket, is refused."""
     await office.user()
     await office.workflow("New", [TASK])
     await by_hand(office)
@@ -145,7 +139,7 @@ async def test_a_task_is_done_once(office: Office):
 
 
 async def test_tasks_follow_a_merge(office: Office):
-    """P10: tasks of a merged ticket are shown and finished on the survivor."""
+    """P10: tasks of a merged ticket are shown and finished on the surviving ticket."""
     await office.workflow("New", [TASK])
     for _ in range(3):
         await by_hand(office)
@@ -160,9 +154,7 @@ async def test_tasks_follow_a_merge(office: Office):
 
 
 async def test_a_comment_is_settled_once(office: Office):
-    """3.6: a comment keeps the time at which it was first resolved; one of another action is not
-    found.
-    """
+    """3.6: a comment keeps the time of its first resolution; one of another action is not found."""
     await office.workflow("New", [tag("a"), tag("b")])
     number = await office.editor().comment("Support", "New", "a", "Is this right?")
     settled = office.clock.now()

@@ -1,4 +1,4 @@
-"""What each kind of action does, and when delays end (behaviour.md 3.1, 3.3, 3.5)."""
+"""Tests of what each kind of action does and when delays end (behaviour.md 3.1, 3.3, 3.5)."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_every_kind_of_action_has_its_effect(office: Office):
-    """3.1: fields, owner, tags, note, task, webhook, status, stop; each in the history with the
-    workflow and its action.
-    """
+    """3.1: each kind of action changes the ticket, and the history names workflow and action."""
     await office.user()
     actions = [
         {"id": "subject", "kind": "set_field", "field": "subject", "value": "Fire"},
@@ -99,9 +97,7 @@ async def test_a_workflow_sets_and_clears_the_close_date(office: Office):
 
 
 async def test_90_a_branch_takes_the_first_path_that_holds(office: Office):
-    """Scenario 90: High / Low; an empty priority takes the none-met path; all paths meet again
-    below.
-    """
+    """Scenario 90: High, Low, or none-met for an empty priority; all paths meet again below."""
     fork = {
         "id": "fork",
         "kind": "branch",
@@ -115,9 +111,7 @@ async def test_90_a_branch_takes_the_first_path_that_holds(office: Office):
     await office.workflow("New", [wait("1h"), fork, tag("end")])
     for _ in range(3):
         await by_hand(office)
-    await office.world.desk().set(
-        1, {"priority": "high"}
-    )  # a branch looks at the ticket as it is when it arrives there
+    await office.world.desk().set(1, {"priority": "high"})  # a branch reads the ticket on arrival
     await office.world.desk().set(2, {"priority": "low"})
     await office.run()
     await office.later(hours=1)
@@ -154,10 +148,8 @@ MOMENT = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)  # a Sunday, 11:00 in Amsterd
         "-".join(f"{key} {each}" for key, each in value.items()) if isinstance(value, dict) else ""
     ),
 )
-async def test_delays_end_when_they_say(office: Office, delay: dict[str, str], due: datetime):
-    """3.3: spans, dates, fields, weekdays and times of day in the account's zone; dates in the past
-    end at once.
-    """
+async def test_delays_end_at_their_time(office: Office, delay: dict[str, str], due: datetime):
+    """3.3: each kind of delay ends in the account's zone; dates in the past end at once."""
     await office.workflow("New", [{"id": "wait", "kind": "delay", **delay}, tag("after")])
     await by_hand(office)
     await office.run()
@@ -172,10 +164,8 @@ async def test_delays_end_when_they_say(office: Office, delay: dict[str, str], d
     assert await tags(office) == ["after"]
 
 
-async def test_a_reply_before_the_turn_ends_the_wait_and_nothing_else_does(office: Office):
-    """3.1: a reply between reaching the delay and the next agenda run ends the wait; a forward by
-    the customer and a mail to a supplier do not.
-    """
+async def test_only_a_reply_ends_the_wait_before_its_step(office: Office):
+    """3.1: a reply before the next agenda run ends the wait; a forward or supplier does not."""
     await office.mail(ANN)
     await office.workflow(
         "Waiting on contact",
@@ -212,10 +202,8 @@ async def test_a_reply_before_the_turn_ends_the_wait_and_nothing_else_does(offic
     assert await tags(office) == ["heard"]
 
 
-async def test_the_turn_after_the_reply_finds_the_wait_over(office: Office):
-    """3.1, 3.7: the reply comes before the first agenda run; the log shows the delay and why it
-    ended.
-    """
+async def test_a_reply_before_the_first_step_ends_the_wait(office: Office):
+    """3.1, 3.7: a reply before the first agenda run counts; the log shows why the delay ended."""
     await office.mail(ANN)
     await office.workflow(
         "Waiting on contact",
@@ -259,9 +247,7 @@ async def test_a_delay_until_the_customer_replies(office: Office):
 
 
 async def test_a_window_moves_actions_not_delays(office: Office):
-    """3.3 (D): the delay ends on Sunday; the action after it waits for Monday nine o'clock in the
-    account's zone.
-    """
+    """3.3 (D): the delay ends on Sunday; the next action waits for Monday 09:00, local time."""
     window = {
         "days": ["mon", "tue", "wed", "thu", "fri"],
         "hours": "09:00-17:00",

@@ -1,6 +1,4 @@
-"""Outgoing mail that does not arrive: bounces, refusals of the smarthost, and who is told (rows
-E29, O12; reliability.md 26).
-"""
+"""Tests of undelivered mail: bounces, refusals by the smarthost, notified users (E29, O12)."""
 
 from __future__ import annotations
 
@@ -24,9 +22,7 @@ def report(
     to: str = "support@localhost",
     kind: str = "delivery-status",
 ) -> bytes:
-    """Return a report (RFC 3464; RFC 8098 for ``disposition-notification``): its groups of fields,
-    and the headers of the mail it is about.
-    """
+    """Return a report (RFC 3464, RFC 8098) with groups of fields and the original's headers."""
     groups = "\r\n\r\n".join(
         ("Reporting-MTA: dns; mx.example.net", *fields) if kind == "delivery-status" else fields
     )
@@ -73,7 +69,7 @@ async def returned(office: Office, raw: bytes, to: str = "support@localhost") ->
 
 
 async def answered(office: Office, **given: Any) -> list[Received]:
-    """Have an agent, who is told of failures, answer ann; return what went out."""
+    """Let an agent who is told of failures answer ann; return what went out."""
     await office.user(notify={"new": False, "reply": False})
     await office.mail(
         ANN, Message_ID="<first@example.org>", Cc=given.pop("also", "support@localhost")
@@ -93,7 +89,7 @@ async def states(office: Office) -> dict[str, str]:
 
 
 async def told(office: Office) -> list[str]:
-    """Return what the agent was told."""
+    """Return the notifications that the agent received."""
     await office.run()
     return [each.text for each in office.received(AGENT)]
 
@@ -109,9 +105,7 @@ async def told(office: Office) -> list[str]:
     ],
 )
 async def test_52_e29_o12_a_bounce_is_tied_to_mail_and_recipient(office: Office, by: str):
-    """Scenario 52, E29, O12: in whatever form the bounce names it, the delivery fails, the ticket
-    is flagged, the owner is told, and the status stays.
-    """
+    """Scenario 52, E29, O12: the delivery fails, the ticket is flagged, the owner told; no move."""
     [sent] = await answered(office)
     before = await moves(office)
     named = "ann@elsewhere.example" if "forwarded" in by else "ann@example.org"
@@ -143,7 +137,7 @@ async def test_52_e29_o12_a_bounce_is_tied_to_mail_and_recipient(office: Office,
 
 
 async def test_e29_a_bounce_on_a_closed_ticket_leaves_it_closed(office: Office):
-    """E29: a report reopens nothing."""
+    """E29: a report never reopens a ticket."""
     [sent] = await answered(office, status="Closed")
     line = await returned(
         office, report([recipient("ann@example.org")], about=sent.mail["Message-ID"]), sent.sender
@@ -165,7 +159,7 @@ async def test_e29_one_of_two_recipients(office: Office):
 
 
 async def test_e29_a_report_about_both_recipients(office: Office):
-    """E29: one report, two recipients, one mail to the owner."""
+    """E29: one report about two recipients makes one mail to the owner."""
     sent = (await answered(office, also="carl@example.org"))[0]
     await returned(
         office,
@@ -197,9 +191,7 @@ async def test_e29_two_reports_about_one_recipient_tell_once(office: Office, tog
 
 
 async def test_e29_the_newest_of_several_mails_to_one_recipient(office: Office):
-    """E29: a report that also carries the References of the conversation is about the mail whose
-    return path it came to, or that it names.
-    """
+    """E29: a report is about the mail of its return path or that it names, not References."""
     await answered(office)
     await office.reply(1, "And sand.", AGENT)
     await office.reply(1, "And foam.", AGENT)
@@ -218,9 +210,7 @@ async def test_e29_the_newest_of_several_mails_to_one_recipient(office: Office):
 
 
 async def test_o12_no_automatic_mail_until_the_contact_writes_again(office: Office):
-    """O12: after a hard bounce workflows skip the contact; people may write, and the next mail from
-    the contact lifts the block.
-    """
+    """O12: after a hard bounce only people may write, until the contact writes again."""
     await office.switch_on("Closed")
     await answered(office)
     sent = office.received("ann@example.org")[-1]
@@ -241,7 +231,7 @@ async def test_o12_no_automatic_mail_until_the_contact_writes_again(office: Offi
 
 
 async def test_o12_a_full_mailbox_is_no_dead_address(office: Office):
-    """O12: 5.2.2 fails this mail, and automatic mail goes on."""
+    """O12: status 5.2.2 fails this mail, and automatic mail goes on."""
     await office.switch_on("Closed")
     [sent] = await answered(office)
     await returned(
@@ -255,7 +245,7 @@ async def test_o12_a_full_mailbox_is_no_dead_address(office: Office):
 
 
 async def test_e29_a_delay_is_a_remark(office: Office):
-    """E29: the delivery keeps its state, no flag, no notification; the history shows it."""
+    """E29: the delivery keeps its state, with no flag or notification; the history shows it."""
     [sent] = await answered(office)
     line = await returned(
         office,
@@ -317,9 +307,7 @@ async def test_e29_a_person_at_the_return_path_is_a_person(office: Office):
 
 
 async def test_e29_a_forged_return_path_names_nothing(office: Office):
-    """E29: without our signature the number of a delivery is ignored, and an untied report is
-    filtered.
-    """
+    """E29: a delivery number without our signature is ignored, and the report filtered."""
     [sent] = await answered(office)
     local, _, domain = sent.sender.partition("@")
     line = await returned(
@@ -333,9 +321,7 @@ async def test_e29_a_forged_return_path_names_nothing(office: Office):
 
 
 async def test_e26_a_vacation_notice_to_the_return_path(office: Office):
-    """E26: responders write to the envelope address, often without References: the notice is kept
-    on the ticket, nothing moves, the delivery keeps its state.
-    """
+    """E26: a vacation notice to the envelope address is kept on the ticket, nothing else."""
     [sent] = await answered(office)
     raw = letter(
         ANN,
@@ -355,9 +341,7 @@ async def test_e26_a_vacation_notice_to_the_return_path(office: Office):
 
 
 async def test_a_refused_recipient_is_told_on_the_ticket(office: Office):
-    """reliability.md 26: a 5xx to one of two recipients stops that one alone, flags the ticket and
-    tells the owner.
-    """
+    """reliability.md 26: a 5xx fails one recipient alone; ticket flagged, owner told."""
     office.sink.refuse["carl@example.org"] = "550 5.1.1 no such user"
     await answered(office, also="carl@example.org")
     assert await states(office) == {"ann@example.org": "sent", "carl@example.org": "failed"}
@@ -374,9 +358,7 @@ async def test_a_refused_recipient_is_told_on_the_ticket(office: Office):
 
 
 async def test_a_deferred_recipient_gets_the_same_mail_later(office: Office):
-    """reliability.md 26: after a 4xx the same mail arrives later, once, and the ticket shows no
-    failure.
-    """
+    """reliability.md 26: after a 4xx the same mail arrives later, once; no failure is shown."""
     office.sink.refuse["carl@example.org"] = "450 4.2.0 greylisted"
     await answered(office, also="carl@example.org")
     assert await states(office) == {"ann@example.org": "sent", "carl@example.org": "deferred"}
@@ -403,9 +385,7 @@ async def test_a_smarthost_that_never_takes_it_ends_after_five_days(office: Offi
 
 
 async def test_a_bounce_of_a_notice_to_a_user_makes_no_mail(office: Office):
-    """INV7: notifications go out with the null sender; a report about one is tied to nothing and
-    causes no other.
-    """
+    """INV7: notifications have the null sender; a report about one causes nothing."""
     [sent] = await answered(office)
     await returned(office, report([recipient("ann@example.org")]), sent.sender)
     await told(office)
@@ -419,8 +399,8 @@ async def test_a_bounce_of_a_notice_to_a_user_makes_no_mail(office: Office):
     ) == (True, False, 1)
 
 
-async def test_o12_an_answer_counts_although_a_report_came(office: Office):
-    """O12: a customer's answer to a mail that was reported as failed is processed as usual."""
+async def test_o12_an_answer_counts_despite_a_report(office: Office):
+    """O12: an answer to a mail that was reported as failed is processed as usual."""
     [sent] = await answered(office)
     await returned(office, report([recipient("ann@example.org")]), sent.sender)
     line = await heard(office)

@@ -1,6 +1,4 @@
-"""Edits of workflows with tickets inside, versions, comments and rights (behaviour.md 3.4, 3.6 to
-3.8).
-"""
+"""Tests of workflow edits with tickets inside, versions, rights (behaviour.md 3.4, 3.6 to 3.8)."""
 
 from __future__ import annotations
 
@@ -53,8 +51,8 @@ async def versions(office: Office, status: str = "New") -> list[tuple[int, str |
         ]
 
 
-async def test_85_a_longer_delay_counts_from_when_the_ticket_entered(office: Office):
-    """Scenario 85, 3.4: one day becomes two; the ticket runs two days after it entered."""
+async def test_85_a_longer_delay_counts_from_the_entry(office: Office):
+    """Scenario 85, 3.4: one day becomes two; the ticket goes on two days after it entered."""
     await started(office, [wait("1d"), tag("x")])
     entered = office.clock.now()
     await office.later(hours=12)
@@ -80,10 +78,8 @@ async def test_a_shorter_delay_keeps_its_first_due_time(office: Office):
     assert await tags(office, 1) == ["x"]
 
 
-async def test_87_a_deleted_delay_is_waited_out_by_who_is_in_it(office: Office):
-    """Scenario 87, 3.4: for a waiting ticket the next action runs at the original time; later ones
-    do not wait.
-    """
+async def test_87_a_waiting_ticket_waits_out_a_deleted_delay(office: Office):
+    """Scenario 87, 3.4: a waiting ticket goes on at its original time; later ones do not wait."""
     await started(office, [tag("a"), wait("2d"), tag("x")])
     saved = await office.editor().delete("Support", "New", "wait", following=False)
     assert (saved.waiting, saved.ended) == (1, 0)
@@ -95,9 +91,7 @@ async def test_87_a_deleted_delay_is_waited_out_by_who_is_in_it(office: Office):
 
 
 async def test_88_this_and_all_following(office: Office):
-    """Scenario 88, 3.4: one and two remain; runs below end by the edit, runs before end there,
-    DONE.
-    """
+    """Scenario 88, 3.4: runs below end by the edit; runs before it end there, DONE."""
     await started(
         office, [tag("one"), wait("1d", "two"), wait("1d", "three"), tag("four"), tag("five")]
     )
@@ -117,10 +111,8 @@ async def test_88_this_and_all_following(office: Office):
     assert (await tags(office, 1), await tags(office, 2)) == (["one"], ["one"])
 
 
-async def test_another_config_is_used_by_who_waits_before_it(office: Office):
-    """3.4, change config: tickets before the action use the new one; for those past it nothing
-    happens.
-    """
+async def test_another_config_is_used_by_tickets_before_it(office: Office):
+    """3.4: tickets before the action use the new values; tickets past it are not touched."""
     await started(office, [wait("1d"), tag("x"), wait("1d", "more"), tag("y")])
     await by_hand(office)
     await office.later(days=1)
@@ -131,8 +123,8 @@ async def test_another_config_is_used_by_who_waits_before_it(office: Office):
     assert (await tags(office, 1), await tags(office, 3)) == (["x", "y"], ["changed"])
 
 
-async def test_an_inserted_action_runs_for_who_waits_before_it(office: Office):
-    """3.4, insert: tickets past the place never run it; no ticket runs anything twice."""
+async def test_an_inserted_action_runs_for_tickets_before_it(office: Office):
+    """3.4: tickets past the place never run it; no ticket runs anything twice."""
     await started(office, [wait("1d"), tag("x"), wait("1d", "more"), tag("y")])
     await office.later(days=1)
     await by_hand(office)
@@ -147,7 +139,7 @@ async def test_an_inserted_action_runs_for_who_waits_before_it(office: Office):
 
 
 async def test_a_deleted_action_is_passed_over(office: Office):
-    """3.4, delete only this: the others go on; the history keeps what it did."""
+    """3.4: the other actions go on; the history keeps what the deleted one did."""
     await started(office, [tag("gone"), wait("1d"), tag("x"), tag("y")])
     await office.editor().delete("Support", "New", "x", following=False)
     await office.editor().delete("Support", "New", "gone", following=False)
@@ -157,9 +149,7 @@ async def test_a_deleted_action_is_passed_over(office: Office):
 
 
 async def test_a_deleted_branch_keeps_the_path_that_is_chosen(office: Office):
-    """3.4, delete a branch: one path has to be kept; runs on it stay, runs on another end, runs
-    before it take it.
-    """
+    """3.4: runs on the kept path stay, on another end, and before the branch take the kept one."""
     await office.workflow("New", [wait("1h"), FORK, tag("end")])
     for priority in ("high", "low"):
         number = await by_hand(office)
@@ -185,7 +175,7 @@ async def test_a_deleted_branch_keeps_the_path_that_is_chosen(office: Office):
 
 
 async def test_a_deleted_branch_may_keep_the_none_met_path(office: Office):
-    """3.4: *otherwise* is a path like the others."""
+    """3.4: the none-met path can be kept like any other."""
     await started(office, [wait("1h"), FORK, tag("end")])
     await office.editor().delete("Support", "New", "fork", following=False, keep="otherwise")
     await office.later(hours=1)
@@ -193,9 +183,7 @@ async def test_a_deleted_branch_may_keep_the_none_met_path(office: Office):
 
 
 async def test_an_edit_that_leaves_a_bad_workflow_changes_nothing(office: Office):
-    """3.4: a duplicate id, an unknown kind, a missing action or a changed id is refused, and no
-    version is saved.
-    """
+    """3.4: a duplicate, unknown, missing or changed id or kind is refused without a version."""
     await started(office, [wait("1d"), tag("x")])
     editor = office.editor()
     with pytest.raises(Invalid, match="used twice"):
@@ -216,13 +204,11 @@ async def test_an_edit_that_leaves_a_bad_workflow_changes_nothing(office: Office
         await editor.add(
             "Support", "New", "wait", {"id": "m", "kind": "set_status", "status": "Nowhere"}
         )
-    assert len(await versions(office)) == 2  # the ready one, and the one put here
+    assert len(await versions(office)) == 2  # the default workflow, and the one stored here
 
 
 async def test_versions_are_kept_and_restored(office: Office):
-    """3.7: each save is a new immutable version; restoring one is a save, and tickets inside follow
-    it like any edit.
-    """
+    """3.7: each save is a new immutable version; restoring is a save, and tickets follow it."""
     await started(office, [wait("1d"), tag("x")])
     await office.editor().delete("Support", "New", "x", following=False)
     await office.editor().add("Support", "New", "wait", tag("y"))
@@ -237,7 +223,7 @@ async def test_versions_are_kept_and_restored(office: Office):
 
 
 async def test_the_same_workflow_again_is_no_new_version(office: Office):
-    """3.1: saving without a change makes no version; changing only a switch makes none either."""
+    """3.1: saving without a change, or changing only a switch, makes no version."""
     await started(office, [wait("1d"), tag("x")])
     before = await versions(office)
     [saved] = await office.editor().put(
@@ -260,9 +246,7 @@ async def test_runs_name_the_version_that_was_current(office: Office):
 
 
 async def test_96_a_comment_is_seen_and_sent_to_nobody(office: Office):
-    """Scenario 96, 3.6: author and time are kept, also if the action is deleted; a comment moves,
-    sends and saves nothing.
-    """
+    """Scenario 96, 3.6: a comment keeps author and time, and sends, moves and saves nothing."""
     await office.user()
     await started(office, [tag("a"), wait("1d"), tag("b")])
     before = await versions(office)
@@ -316,7 +300,7 @@ async def test_97_without_the_right_a_workflow_is_only_read(office: Office, role
 
 
 async def test_the_automation_right_is_enough_to_edit(office: Office):
-    """3.8: whoever has the right can edit, and the version names them."""
+    """3.8: a user with the automation right can edit, and the version names them."""
     await office.user(role="automation")
     await started(office, [wait("1d")])
     saved = await office.editor("agent@desk.example").add("Support", "New", "wait", tag("x"))
@@ -328,9 +312,7 @@ async def test_the_automation_right_is_enough_to_edit(office: Office):
 
 
 async def test_a_status_change_names_its_rule(office: Office):
-    """3.7 (4): the move on the ticket says which workflow and action did it, and the enrolment it
-    caused says so too.
-    """
+    """3.7 (4): the move and the enrolment it causes name the workflow and action behind them."""
     await office.workflow("Waiting on us", [wait("1d")])
     await started(office, [{"id": "pass", "kind": "set_status", "status": "Waiting on us"}])
     events = (await office.world.ticket(1))["events"]
@@ -350,8 +332,8 @@ async def test_a_status_change_names_its_rule(office: Office):
     )
 
 
-async def test_every_problem_of_a_plan_is_told_at_once(office: Office):
-    """interfaces.md 2.4: one sentence names all problems of all workflows, and none was changed."""
+async def test_every_problem_of_an_import_is_reported_at_once(office: Office):
+    """interfaces.md 2.4: one message names every problem of all workflows; nothing changes."""
     plans = [
         WorkflowPlan(
             "Support",
@@ -377,7 +359,7 @@ async def test_every_problem_of_a_plan_is_told_at_once(office: Office):
 
 
 async def test_a_template_in_use_cannot_be_deleted(office: Office):
-    """A template that a workflow sends stays; one that nobody sends goes."""
+    """A template that a workflow sends cannot be deleted; an unused one can."""
     templates = office.templates()
     await templates.put_template("Hello", "", "Hi", "Hi.", None, transactional=True)
     await office.workflow("New", [{"id": "hi", "kind": "send_email", "template": "hello"}])
@@ -390,9 +372,7 @@ async def test_a_template_in_use_cannot_be_deleted(office: Office):
 
 
 async def test_an_edit_while_an_action_waits_for_its_next_try(office: Office):
-    """3.3, 3.4: a run between two tries of an action that is then deleted goes on with the next
-    action.
-    """
+    """3.3, 3.4: a run between two tries of a deleted action goes on with the next action."""
     await office.templates().put_template("Hello", "", "Hi", "Hi.", None, transactional=True)
     await office.workflow(
         "New", [{"id": "hi", "kind": "send_email", "template": "Hello"}, tag("x")]

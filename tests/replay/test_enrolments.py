@@ -1,4 +1,4 @@
-"""Which tickets enter a status workflow, and when they leave it (behaviour.md 3.2 and 3.5)."""
+"""Tests of which tickets enter a status workflow and when they leave (behaviour.md 3.2, 3.5)."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_82_a_workflow_that_is_off_enrols_nobody(office: Office):
-    """Scenario 82: reaching the status starts nothing, and switching on later enrols nobody."""
+    """Scenario 82: reaching the status starts nothing, and enabling the workflow enrols nobody."""
     await office.mail(ANN)
     await office.run()
     await office.switch_on("New")
@@ -32,10 +32,8 @@ async def test_82_a_workflow_that_is_off_enrols_nobody(office: Office):
     assert (await office.enrolments("New"), office.sink.taken) == ([], [])
 
 
-async def test_98_switching_on_asks_before_it_enrols_who_is_there(office: Office):
-    """Scenario 98: twelve tickets in the status stay out; --enroll-existing enrols the eligible
-    ones.
-    """
+async def test_98_switching_on_enrols_present_tickets_on_request_only(office: Office):
+    """Scenario 98: tickets already there stay out; --enroll-existing enrols the eligible ones."""
     for _ in range(11):
         await by_hand(office, "Waiting on us")
     await by_hand(office, "Waiting on us", source="chat")
@@ -63,10 +61,8 @@ async def test_94_chat_stays_out_until_the_source_filter_says_otherwise(office: 
 
 
 @pytest.mark.parametrize("how", ["mail", "user", "api", "B", "S9", "workflow", "A"])
-async def test_whoever_moves_a_ticket_enrols_it_in_the_same_transaction(office: Office, how: str):
-    """3.2, 3.3: a ticket created in the status or moved into it by anything is enrolled in the same
-    transaction.
-    """
+async def test_any_move_enrols_in_the_same_transaction(office: Office, how: str):
+    """3.2, 3.3: creating a ticket in the status, or moving it there, enrols it at once."""
     target = {
         "mail": "New",
         "user": "Waiting on us",
@@ -113,7 +109,7 @@ async def test_whoever_moves_a_ticket_enrols_it_in_the_same_transaction(office: 
 
 
 async def test_the_same_status_again_enrols_nobody(office: Office):
-    """3.2: a write of the status a ticket has is no move."""
+    """3.2: writing the status a ticket has is no move."""
     await by_hand(office)
     await office.workflow("New", [tag("x")])
     await office.world.desk().move([1], "New")
@@ -139,7 +135,7 @@ async def test_filters_decide_who_enters(office: Office):
 
 
 async def test_a_run_ends_when_its_condition_comes_true(office: Office):
-    """3.1, unenroll_when: looked at before each action."""
+    """3.1, unenroll_when: checked before each action."""
     await office.workflow(
         "New", [wait("1d"), tag("late")], unenroll_when={"field": "priority", "value": "low"}
     )
@@ -151,9 +147,7 @@ async def test_a_run_ends_when_its_condition_comes_true(office: Office):
 
 
 async def test_by_hand_filters_and_the_once_rule_do_not_bind(office: Office):
-    """3.2: manual enrolment ignores filters and the once-rule, but a ticket is never enrolled twice
-    at a time.
-    """
+    """3.2: manual enrolment ignores filters and the once-rule, but never enrols twice at once."""
     await office.workflow(
         "New",
         [tag("x"), wait("1d")],
@@ -176,9 +170,7 @@ async def test_by_hand_filters_and_the_once_rule_do_not_bind(office: Office):
 
 
 async def test_inv12_nobody_is_put_into_a_workflow_that_is_off(office: Office):
-    """INV12, 3.5: off means no new enrolments, not by hand either; enrolled tickets can be taken
-    out.
-    """
+    """INV12, 3.5: a disabled workflow enrols nobody, even by hand; leaving is possible."""
     await office.workflow("New", [wait("1d")])
     await by_hand(office)
     await by_hand(office)
@@ -208,7 +200,7 @@ async def test_92_a_reminder_stops_when_the_ticket_leaves(office: Office):
 
 
 async def test_on_leaving_the_default_is_to_go_on(office: Office):
-    """3.2 (D): the reminder comes although the ticket has another status by then."""
+    """3.2 (D): the reminder is sent although the ticket has another status by then."""
     await template(office)
     await office.workflow("Waiting on contact", [wait("3d"), REMINDER])
     await office.mail(ANN)
@@ -221,9 +213,7 @@ async def test_on_leaving_the_default_is_to_go_on(office: Office):
 
 @pytest.mark.parametrize("leave", ["continue", "unenroll"])
 async def test_p08_another_pipeline_is_leaving_too(office: Office, leave: str):
-    """P08: runs of the old pipeline's workflows follow their own leave rule; the new pipeline's
-    workflow enrols the ticket.
-    """
+    """P08: old runs follow their own leave rule; the new pipeline's workflow enrols the ticket."""
     from gateway.desk.pipelines import PipelineDesk
 
     pipelines = PipelineDesk(office.database, office.clock, office.house.zone, "console")
@@ -238,9 +228,7 @@ async def test_p08_another_pipeline_is_leaving_too(office: Office, leave: str):
 
 
 async def test_p05_the_wizard_of_a_deleted_status_sends_nothing(office: Office):
-    """P04, P05, scenario 103: refused with the count; tickets moved by the wizard enter no
-    workflow.
-    """
+    """P04, P05, scenario 103: refused with a count; migrated tickets enter no workflow."""
     from gateway.desk.pipelines import PipelineDesk
 
     pipelines = PipelineDesk(office.database, office.clock, office.house.zone, "console")
@@ -263,13 +251,11 @@ async def test_p05_the_wizard_of_a_deleted_status_sends_nothing(office: Office):
     await office.editor().set("Support", "New", {"enabled": True})
     await by_hand(office)
     await office.run()
-    assert await office.status(5) == "Waiting on us"  # the action was pointed there
+    assert await office.status(5) == "Waiting on us"  # the action now names the target
 
 
 async def test_p10_p12_merge_split_and_import_enrol_nobody(office: Office):
-    """3.2, P10, P11: a merge ends the runs of the merged ticket and starts none; a split, an
-    unmerge and an import start none either.
-    """
+    """3.2, P10, P11: a merge ends the merged ticket's runs; the other acts start none."""
     await office.mail(ANN)
     await office.mail("bob@example.org", "Second")
     await office.workflow("New", [wait("1d"), tag("x")])
@@ -309,7 +295,7 @@ async def test_105_p12_the_trash_ends_runs_for_good(office: Office):
 
 
 async def test_deleting_a_workflow_takes_its_tickets_out_and_keeps_history(office: Office):
-    """3.5: all ACTIVE become UNENROLLED, rows stay; a new workflow of the status starts afresh."""
+    """3.5: active runs become UNENROLLED and stay listed; the next workflow starts afresh."""
     await office.workflow("New", [tag("x"), wait("1d"), tag("y")])
     await by_hand(office)
     await by_hand(office)

@@ -1,4 +1,4 @@
-"""Erasing a person leaves nothing of them in mail that went out or waits."""
+"""Tests that erasing a person removes them from mail that was sent or is waiting."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_an_erased_person_is_in_no_row(office: Office, tmp_path):
-    """Receipts, replies, drafts, notices and runs of the ticket are gone; what others got stays,
-    without the person.
-    """
+    """The person is in no receipt, reply, draft, notification or run; other people's mail stays."""
     await office.user(notify=None)
     await office.switch_on("New")
     await office.workflow(

@@ -1,4 +1,4 @@
-"""Runs that fail or go round in circles, and dry runs (behaviour.md 3.3, 3.7)."""
+"""Tests of runs that fail or go in circles, and of dry runs (behaviour.md 3.3, 3.7)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_a_mail_that_cannot_be_made_is_tried_five_times(office: Office):
-    """3.3: five retries with growing pauses, then FAILED, an event for people, and the chain goes
-    on.
-    """
+    """3.3: five retries with growing pauses, then FAILED with an event, and the run goes on."""
     await template(office)
     await office.workflow("New", [REMINDER, tag("after")])
     await by_hand(office)
@@ -68,7 +66,7 @@ async def test_a_template_mended_in_time_is_sent(office: Office):
 
 
 async def test_stop_on_failure_ends_the_run(office: Office):
-    """3.3: with stop_on_failure nothing below runs; an owner who wants to know is notified."""
+    """3.3: with stop_on_failure nothing further runs; an owner who wants to know is notified."""
     await office.user(
         "boss@desk.example", "Boss", "admin", notify={"new": False, "reply": False, "failure": True}
     )
@@ -100,7 +98,7 @@ async def test_stop_on_failure_ends_the_run(office: Office):
 
 
 async def test_workflows_that_move_a_ticket_in_a_circle_stop(office: Office):
-    """3.3: the loop guard, when a workflow's own chain comes back to it, even with re-enrol on."""
+    """3.3: the loop guard stops a chain that returns to a workflow, even with re-enrol on."""
     move = {"id": "move", "kind": "set_status"}
     await office.workflow("New", [{**move, "status": "Waiting on us"}], re_enroll=True)
     await office.workflow("Waiting on us", [{**move, "status": "New"}], re_enroll=True)
@@ -112,9 +110,7 @@ async def test_workflows_that_move_a_ticket_in_a_circle_stop(office: Office):
 
 
 async def test_a_chain_of_more_than_ten_workflows_stops(office: Office):
-    """3.3: the loop guard for a chain that never returns: the twelfth workflow in a row is not
-    entered.
-    """
+    """3.3: the loop guard refuses the twelfth workflow in a row, also without a circle."""
     from gateway.desk.pipelines import PipelineDesk
 
     names = [f"S{each:02}" for each in range(13)]
@@ -133,9 +129,7 @@ async def test_a_chain_of_more_than_ten_workflows_stops(office: Office):
 
 
 async def test_100_nothing_is_sent_twice(office: Office):
-    """Scenario 100: another pass, and a run put back as after a crash, send no second mail; every
-    mail has its key.
-    """
+    """Scenario 100: a further pass, or a run reset as after a crash, sends no second mail."""
     await office.switch_on("New")
     await by_hand(office)
     await office.run()
@@ -156,9 +150,7 @@ async def test_100_nothing_is_sent_twice(office: Office):
 
 
 async def test_101_a_dry_run_shows_path_and_mails_and_changes_nothing(office: Office):
-    """Scenario 101: with the workflow off, delays are skipped, moves and mails are shown, and every
-    table is as before.
-    """
+    """Scenario 101: delays are skipped, moves and mails shown, and every table is as before."""
     fork = {
         "id": "fork",
         "kind": "branch",
@@ -191,7 +183,7 @@ async def test_101_a_dry_run_shows_path_and_mails_and_changes_nothing(office: Of
 
 
 async def test_101_a_dry_run_of_a_ticket_that_is_in_it_leaves_its_run(office: Office):
-    """Scenario 101: the run that waits is still there, with its due time."""
+    """Scenario 101: the waiting run of the ticket keeps its place and due time."""
     await office.workflow("New", [wait("3d"), tag("x")])
     await by_hand(office)
     await office.run()

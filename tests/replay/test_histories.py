@@ -1,6 +1,4 @@
-"""In any history of tickets in workflows nothing is sent twice, no ticket moves without a rule, and
-every run ends.
-"""
+"""Property tests of workflow histories: nothing sent twice, moves have a rule, runs end."""
 
 from __future__ import annotations
 
@@ -73,9 +71,9 @@ steps = st.one_of(
 )
 
 
-# one arm a step, that is the point
+# one case a step
 async def do(office: Office, step: Sequence[Any]) -> None:  # noqa: C901, PLR0912
-    """Do one step; what is forbidden or does not exist changes nothing."""
+    """Do one step; a forbidden or impossible one changes nothing."""
     desk = office.world.desk()
     match step:
         case ("mail", person):
@@ -146,7 +144,7 @@ async def everything_holds(office: Office) -> None:
 
 
 async def live(office: Office, history: Sequence[Sequence[Any]]) -> None:
-    """Live a history from an empty desk to the end of all its runs."""
+    """Play a history from an empty desk to the end of all its runs."""
     await start_again(office.database)
     office.clock.set(START)
     for status in STATUSES[:2]:
@@ -180,9 +178,7 @@ async def live(office: Office, history: Sequence[Sequence[Any]]) -> None:
 async def test_no_history_sends_twice_or_never_ends(
     office: Office, history: Sequence[Sequence[Any]]
 ) -> None:
-    """A sample of histories of mails, answers, moves, edits, switches, merges, deletions and jumps
-    of the clock.
-    """
+    """A sample of histories: mails, answers, moves, edits, switches, merges, clock jumps."""
     await live(office, history)
 
 
@@ -192,5 +188,5 @@ async def test_no_history_sends_twice_or_never_ends(
 async def test_many_histories_send_nothing_twice_and_end(
     office: Office, history: Sequence[Sequence[Any]]
 ) -> None:
-    """Many more of them, and longer ones."""
+    """The same with many more and longer histories."""
     await live(office, history)

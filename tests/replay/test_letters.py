@@ -1,6 +1,4 @@
-"""The content and recipients of mail that users send, and agents who write by mail (rows E18 to
-E21).
-"""
+"""Tests of content and recipients of users' mail, and of agents who write by mail (E18 to E21)."""
 
 from __future__ import annotations
 
@@ -37,9 +35,7 @@ def people(mail: Received) -> tuple[list[str], list[str]]:
 
 
 async def test_a_reply_carries_files_html_signature_and_the_last_exchange(office: Office):
-    """interfaces.md 2.2: what was attached arrives byte by byte, both bodies are signed and quote
-    the customer, their markup stays text.
-    """
+    """interfaces.md 2.2: files arrive unchanged; both bodies are signed and quote as text."""
     await office.user(signature="Bob Agent\nExample Desk")
     await office.mail(ANN, text="It burns.\n\n<script>alert(1)</script>")
     data = bytes(range(256)) * 40
@@ -75,9 +71,7 @@ async def test_a_reply_carries_files_html_signature_and_the_last_exchange(office
 
 
 async def test_the_first_mail_of_a_conversation_is_signed_in_both_bodies(office: Office):
-    """O03, O13: there is nothing to quote, and the signature stands in the HTML too; a blank
-    signature is none.
-    """
+    """O03, O13: nothing is quoted, and both bodies are signed; a blank signature is none."""
     await office.user(signature="Bob & Co")
     mail = MailDraft("Hello.", "<p>Hello.</p>", to=("ann@example.org",), subject="Hello")
     await office.person(AGENT).send("support@localhost", mail)
@@ -93,9 +87,7 @@ async def test_the_first_mail_of_a_conversation_is_signed_in_both_bodies(office:
 
 
 async def test_nothing_a_stranger_wrote_breaks_into_a_header(office: Office):
-    """reliability.md 25: a subject with line ends and a name that looks like a header come out as
-    one line each.
-    """
+    """reliability.md 25: line ends in a subject or a name cannot start a new header."""
     raw = letter("NAME <ann@example.org>", office.clock.now(), "SUBJECT x", "It burns.")
     raw = raw.replace(b"NAME", b"=?utf-8?q?Ann=E2=80=A8Bcc:_eve=40example.net?=")
     await office.world.mail(
@@ -125,9 +117,7 @@ async def test_nothing_a_stranger_wrote_breaks_into_a_header(office: Office):
 
 
 async def test_default_recipients_are_people_of_the_thread_never_strangers(office: Office):
-    """The newest inbound sender who is no stranger is in To, approved participants are in Cc; an
-    approved stranger is among them.
-    """
+    """To is the newest inbound sender who is no stranger; Cc are the approved participants."""
     await office.mail(ANN, Message_ID="<first@example.org>", Cc="carl@example.org")
     await office.mail(
         "eve@example.net", "Re: Printer on fire", "Me too.", In_Reply_To="<first@example.org>"
@@ -154,9 +144,7 @@ async def test_default_recipients_are_people_of_the_thread_never_strangers(offic
 
 
 async def test_to_replaces_and_cc_adds(office: Office):
-    """``--to`` replaces the defaults, ``--cc`` adds; no recipient twice, none of our addresses; no
-    recipient at all is refused.
-    """
+    """``--to`` replaces the defaults, ``--cc`` adds; nobody twice, none of ours, never nobody."""
     await office.mail(ANN, Cc="carl@example.org")
     await office.reply(1, cc=("emil@example.org", "ann@example.org", "support@localhost"))
     await office.reply(1, to=("dora@example.org", "Dora <DORA@example.org>"))
@@ -174,9 +162,7 @@ async def test_to_replaces_and_cc_adds(office: Office):
 
 @pytest.mark.parametrize("to", ["sam@supplier.example", "ann@example.org"])
 async def test_o05_a_further_mail_on_the_thread_of_a_forward(office: Office, to: str):
-    """O05, S8b: it goes to the recipients of the forward, not to the customer by default, and moves
-    nothing.
-    """
+    """O05, S8b: it goes to the forward's recipients, not the customer, and moves nothing."""
     await office.mail(ANN)
     await office.person().forward(1, MailDraft("Can you help?", to=(to,)))
     thread = (await office.world.ticket(1))["threads"][1]["id"]
@@ -194,7 +180,7 @@ async def test_o05_a_further_mail_on_the_thread_of_a_forward(office: Office, to:
 
 
 async def test_o10_o11_a_mail_for_later_keeps_people_files_and_status(office: Office):
-    """O10, O11: what was chosen at writing applies at sending, except for a cancelled recipient."""
+    """O10, O11: choices made at writing apply at sending, except for a cancelled recipient."""
     await office.user(signature="Bob")
     await office.mail(ANN, Cc="carl@example.org")
     given = {
@@ -229,9 +215,7 @@ async def _first_id(office: Office) -> str:
 
 
 async def test_six_mails_are_one_conversation_on_both_sides(office: Office):
-    """Each mail names all before it, answers the last, and has one tag; subjects differ by ``Re:``
-    alone.
-    """
+    """Each mail refers to all before it and has one tag; subjects differ by ``Re:`` only."""
     first = await office.mail(ANN, Message_ID="<first@example.org>")
     ids, subjects = ["<first@example.org>"], []
     tag = (await office.world.ticket(1))["tag"]
@@ -267,7 +251,7 @@ async def test_a_long_conversation_keeps_its_first_and_newest_references(office:
 
 
 async def _notified(office: Office) -> Received:
-    """Notify an agent of a new ticket and return the mail they got."""
+    """Notify an agent of a new ticket and return the mail they received."""
     await office.user(notify={"new": True})
     await office.mail(ANN)
     await office.run()
@@ -277,7 +261,7 @@ async def _notified(office: Office) -> Received:
 
 
 async def test_e19_an_answer_to_a_notice_moves_nothing(office: Office):
-    """E19, C7: by default it is logged as the agent's and goes nowhere."""
+    """E19, C7: by default it is logged as the agent's and relayed to nobody."""
     line = await office.world.mail(
         answer(await _notified(office), "Use water.", office.clock.now())
     )
@@ -291,9 +275,7 @@ async def test_e19_an_answer_to_a_notice_moves_nothing(office: Office):
 
 
 async def test_e19_with_relay_it_goes_out_from_the_channel(office: Office):
-    """E19 with the option: what they newly wrote goes to the requester from the channel, on her
-    thread, and trigger A applies.
-    """
+    """E19 with the option: the new text goes to the requester from the channel, and A applies."""
     await pipeline(office, relay=True)
     line = await office.world.mail(
         answer(await _notified(office), "Use water.", office.clock.now())
@@ -315,7 +297,7 @@ async def test_e19_with_relay_it_goes_out_from_the_channel(office: Office):
 
 
 def attached(raw: bytes, files: dict[str, bytes]) -> bytes:
-    """Return the mail with these files attached; the type follows from the ending."""
+    """Return the mail with these files attached; the file extension decides the type."""
     made = email.message_from_bytes(raw, policy=email.policy.SMTP)
     for name, data in files.items():
         kind, sub = ("application", "pdf") if name.endswith(".pdf") else ("text", "plain")
@@ -324,9 +306,7 @@ def attached(raw: bytes, files: dict[str, bytes]) -> bytes:
 
 
 async def test_e19_attachments_go_along(office: Office):
-    """E19 with the option: files go to the requester as they are, also where they wrote nothing
-    beside them.
-    """
+    """E19 with the option: files go to the requester unchanged, also without any text."""
     await pipeline(office, relay=True)
     notice = await _notified(office)
     for text in ("See the plan.", ""):
@@ -345,9 +325,7 @@ async def test_e19_attachments_go_along(office: Office):
 
 
 async def test_e19_files_that_cannot_be_read_are_no_silent_loss(office: Office):
-    """E19: the answer does not go out without them; the delivery says why it failed, and the agent
-    is told.
-    """
+    """E19: without its files the answer is not sent; the delivery says why, the agent is told."""
     await pipeline(office, relay=True)
     notice = await _notified(office)
     line = await office.world.mail(
@@ -371,9 +349,7 @@ async def test_e19_files_that_cannot_be_read_are_no_silent_loss(office: Office):
 
 @pytest.mark.parametrize("sender", ["eve@example.net", "ann@example.org", "other@desk.example"])
 async def test_e19_the_token_is_for_one_agent_alone(office: Office, sender: str):
-    """E19, section 5: nobody else who writes to that address speaks for the agent, not even another
-    agent.
-    """
+    """E19, section 5: nobody else, not even another agent, can use the agent's token."""
     await pipeline(office, relay=True)
     await office.user("other@desk.example", "Ole")
     notice = await _notified(office)
@@ -384,9 +360,7 @@ async def test_e19_the_token_is_for_one_agent_alone(office: Office, sender: str)
 
 
 async def test_e19_without_the_token_a_name_is_no_proof(office: Office):
-    """E19, section 5: a bare From of the agent on the ticket's own address, or with a token of
-    another key, relays nothing.
-    """
+    """E19, section 5: without a token, or with one of another key, a bare From relays nothing."""
     await pipeline(office, relay=True)
     notice = await _notified(office)
     own = (await office.world.ticket(1))["reply_address"]
@@ -455,9 +429,7 @@ FORWARDED = (
 async def test_e21_the_receipt_goes_to_the_original_sender(
     office: Office, sender: str, proof: dict[str, str], told: str
 ):
-    """E21: only if the sender was read with certainty and the agent is proven; else the forwarder
-    is the requester and the ticket is flagged.
-    """
+    """E21: needs a certain sender and a proven agent; else the forwarder is the requester."""
     await office.user()
     await office.switch_on("New")
     await office.mail(f"Bob <{AGENT}>", "Fwd: Toner", FORWARDED.format(sender=sender), **proof)
@@ -471,10 +443,8 @@ async def test_e21_the_receipt_goes_to_the_original_sender(
     assert len(office.received("carl@supplier.example")) == (told != AGENT)
 
 
-async def test_a_forward_gives_no_key_away(office: Office):
-    """Our signed address in the customer's mail is removed from what a third party gets, in text
-    and attachment.
-    """
+async def test_a_forward_reveals_no_reply_address(office: Office):
+    """Our signed address is removed from the text and attachments that a third party gets."""
     await office.mail(ANN)
     await office.reply(1)
     await office.run()

@@ -1,6 +1,4 @@
-"""Random lives of a ticket, compared with a second, short implementation of the tables of
-behaviour.md.
-"""
+"""Tests of random lives of a ticket against a second, short model of the tables of behaviour.md."""
 
 from __future__ import annotations
 
@@ -52,7 +50,7 @@ ACTS = st.one_of(
 
 @dataclass
 class Life:
-    """What the ticket should be by now, according to the tables."""
+    """The state that a ticket should have, according to the tables."""
 
     now: datetime = START
     status: str = "New"
@@ -66,7 +64,7 @@ class Life:
     attached: datetime | None = None
 
     def move(self, status: str) -> None:
-        """Rows C01 to C06."""
+        """Apply rows C01 to C06."""
         if status == self.status:
             return
         closed = self.status == "Closed"
@@ -79,7 +77,7 @@ class Life:
             self.close_date, self.reopened = None, self.reopened + 1
 
     def mail(self, sender: str, kind: Kind, thread: int, automation: bool) -> None:
-        """Section 2.1, step 9."""
+        """Apply a mail (section 2.1, step 9)."""
         if kind in ("auto_reply", "bounce", "forward") or sender == "uma" or not automation:
             return
         if sender == "eve" and self.strangers == "flag":
@@ -90,7 +88,7 @@ class Life:
             self.move(self.b)
 
     def late_thread(self) -> bool:
-        """C2."""
+        """Apply a late thread (C2)."""
         return bool(
             self.reopened
             and self.first_closed
@@ -177,9 +175,7 @@ async def live(world: World, life: Life, number: int, act: tuple[Any, ...]) -> N
     phases=(Phase.explicit, Phase.generate, Phase.shrink),
 )
 async def test_any_life_follows_the_tables(world: World, acts: list[tuple[Any, ...]]) -> None:
-    """Status, close date, times reopened and the number of moves are those of the tables after each
-    act (INV1 to INV5, INV9).
-    """
+    """Status, close date, reopenings and moves equal the model's (INV1 to INV5, INV9)."""
     await begin(world)
     life = Life()
     for number, act in enumerate(acts):

@@ -1,6 +1,4 @@
-"""Machines that answer machines: our automatic mail stops after three, whatever the other side does
-(reliability.md 22, section 3 "loops").
-"""
+"""Tests that automatic mail between machines stops after three (reliability.md 22, section 3)."""
 
 from __future__ import annotations
 
@@ -65,9 +63,7 @@ async def play(
     first: bool = True,
     minutes: float = 1,
 ) -> list[Received]:
-    """Have the other side write ``first`` and answer all it gets until it is quiet; return what
-    arrived there. It is an error if it never is.
-    """
+    """Let the other side send ``first`` and answer until it is quiet; return what arrived there."""
     if first:
         await office.mail(f"Other Desk <{MIRROR}>", "Order 7")
     done = 0
@@ -92,7 +88,7 @@ async def play(
 
 
 async def busy(office: Office) -> None:
-    """Set up a desk that sends as much as it can: each status sends mail, each time again."""
+    """Set up a desk that sends as much as it can: every status sends mail, every time."""
     await office.switch_on("New")
     await office.switch_on("Closed")
     for status in ("New", "Closed"):
@@ -106,9 +102,7 @@ async def busy(office: Office) -> None:
 async def test_two_desks_acknowledge_each_other(
     office: Office, style: Callable[[dict[str, str]], Answering], marks: str
 ):
-    """reliability.md 22: at most three mails of ours in all, marked or not, on one ticket or on
-    many; none of them flaps.
-    """
+    """reliability.md 22: at most three mails of ours, marked or not, on one ticket or many."""
     await busy(office)
     arrived = await play(office, style(MARKS[marks]))
     assert 1 <= len(arrived) <= 3
@@ -127,7 +121,7 @@ async def test_two_desks_acknowledge_each_other(
 async def test_a_desk_that_starts_because_we_wrote(
     office: Office, style: Callable[[dict[str, str]], Answering]
 ):
-    """reliability.md 22: the same if the first mail is an agent's."""
+    """reliability.md 22: the same limit holds if the first mail is an agent's."""
     await busy(office)
     await office.person().send(
         "support@localhost", MailDraft("We order ten.", to=(MIRROR,), subject="Order 7")
@@ -136,10 +130,8 @@ async def test_a_desk_that_starts_because_we_wrote(
     assert len([each for each in arrived if each.mail["Auto-Submitted"]]) <= 3
 
 
-async def test_a_slow_desk_is_stopped_by_the_day(office: Office):
-    """behaviour.md 3.3, caps: one answer in half an hour stays below the hourly cap; ten receipts a
-    day are the limit.
-    """
+async def test_a_slow_desk_is_stopped_by_the_daily_cap(office: Office):
+    """behaviour.md 3.3: one answer each half hour passes the hourly cap; ten a day is the limit."""
     await busy(office)
     arrived = await play(office, in_a_new_mail({}), minutes=30)
     assert len(arrived) <= 10
@@ -149,9 +141,7 @@ async def test_a_slow_desk_is_stopped_by_the_day(office: Office):
 async def test_a_workflow_that_moves_back_does_not_keep_a_loop_alive(
     office: Office, numbered: bool
 ):
-    """3.3, loop breaker: B moves the ticket, a workflow sends a mail and moves it back: at most
-    three such mails are sent.
-    """
+    """3.3, loop breaker: B and a workflow move the ticket back and forth; three mails at most."""
     actions = [
         {"id": "thank", "kind": "send_email", "template": "Ticket closed", "to": "requester"},
         {"id": "back", "kind": "set_status", "status": "Waiting on contact"},
@@ -169,9 +159,7 @@ async def test_a_workflow_that_moves_back_does_not_keep_a_loop_alive(
 )
 @pytest.mark.parametrize("closed", [False, True])
 async def test_a_vacation_responder(office: Office, marks: dict[str, str], closed: bool):
-    """E26, C11: the notice is stored, and nothing follows: no mail, no move, a closed ticket stays
-    closed.
-    """
+    """E26, C11: the notice is stored, sends and moves nothing, and a closed ticket stays closed."""
     await busy(office)
     await office.mail(f"Other Desk <{MIRROR}>", "Order 7", **PASS)
     await office.reply(1, status="Closed" if closed else None)
@@ -186,15 +174,15 @@ async def test_a_vacation_responder(office: Office, marks: dict[str, str], close
         ), ""
 
     arrived = await play(office, away, first=False)
-    assert len(arrived) == (3 if closed else 2)  # receipt, the agent's mail, and that it was closed
+    assert len(arrived) == (
+        3 if closed else 2
+    )  # receipt, the agent's mail, and the note of the close
     assert len(await moves(office)) == 1
     assert len(await office.world.tickets()) == 1
 
 
-async def test_reports_and_our_mail_do_not_play_ping_pong(office: Office):
-    """reliability.md 22: each mail of ours is answered by a report, also those that must have none;
-    we answer none of them.
-    """
+async def test_reports_about_our_mail_are_not_answered(office: Office):
+    """reliability.md 22: each mail of ours is answered by a report; we answer none of them."""
     await busy(office)
     await office.user()
     await office.mail(f"Other Desk <{MIRROR}>", "Order 7", **PASS)
@@ -215,9 +203,7 @@ async def test_reports_and_our_mail_do_not_play_ping_pong(office: Office):
 
 
 async def test_our_own_mail_comes_back_as_it_was(office: Office):
-    """2.1 step 2: a redirect to us, or a list that sends us what we sent: no ticket, no answer, no
-    move.
-    """
+    """2.1, step 2: our own mail, redirected or by a list, makes no ticket, answer or move."""
     await busy(office)
 
     def itself(office: Office, arrived: Received) -> tuple[bytes, str]:
@@ -230,8 +216,8 @@ async def test_our_own_mail_comes_back_as_it_was(office: Office):
     assert (len(arrived), len(await office.world.tickets()), await moves(office)) == (1, 1, [])
 
 
-async def test_a_relay_that_renames_our_mail_is_known_by_its_mark(office: Office):
-    """2.1 step 2: another Message-ID and another From, but our loop header."""
+async def test_our_mail_is_recognised_by_its_loop_header(office: Office):
+    """2.1, step 2: our loop header is recognised under another Message-ID and another From."""
     await busy(office)
 
     def renamed(office: Office, arrived: Received) -> tuple[bytes, str]:
@@ -245,9 +231,7 @@ async def test_a_relay_that_renames_our_mail_is_known_by_its_mark(office: Office
 
 
 async def test_an_agents_mailbox_that_answers_our_notices(office: Office):
-    """E19, E26: automatic answers to notifications, with relay on, are not answered, reach no
-    customer, and cause no notification.
-    """
+    """E19, E26: with relay on, automatic answers to notifications are not relayed."""
     await pipeline(office, relay=True)
     agent = "agent@desk.example"
     await office.user(agent, notify={})
@@ -266,7 +250,7 @@ async def test_an_agents_mailbox_that_answers_our_notices(office: Office):
 
 
 async def test_e27_an_automatic_reply_to_nothing(office: Office):
-    """E27: filtered and never answered."""
+    """E27: it is filtered and never answered."""
     await busy(office)
     line = await office.mail(
         f"Other Desk <{MIRROR}>",
@@ -290,9 +274,7 @@ async def test_e27_an_automatic_reply_to_nothing(office: Office):
 async def test_e28_a_machines_notice_is_a_ticket_without_mail(
     office: Office, marks: dict[str, str]
 ):
-    """E28, C12, INV7: the ticket is there, flagged; neither opening nor closing it sends mail to
-    the machine, a person may.
-    """
+    """E28, C12, INV7: the ticket is flagged; only a person may write to the machine."""
     await busy(office)
     await office.mail(f"Other Desk <{MIRROR}>", "Disk full", "sda1 is full.", **marks, **PASS)
     await office.world.desk().move([1], "Closed")

@@ -1,6 +1,4 @@
-"""The order and repetition of arriving mail make no difference to threads and tickets (behaviour.md
-5; INV8).
-"""
+"""Tests that the order and repetition of mail change no thread or ticket (behaviour.md 5; INV8)."""
 
 from __future__ import annotations
 
@@ -30,9 +28,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 async def arrive(
     world: World, run: str, letters: Sequence[Letter], sizes: Sequence[int]
 ) -> list[int]:
-    """Receive the letters in this order, in batches of these sizes, then the rest; return the
-    numbers of the mails.
-    """
+    """Receive mails in this order, in batches of these sizes; return their numbers."""
     rest = [letter.message(run) for letter in letters]
     ids: list[int] = []
     for size in (*sizes, len(rest)):
@@ -42,9 +38,7 @@ async def arrive(
 
 
 async def partition(world: World, ids: Sequence[int], letters: Sequence[Letter]) -> Any:
-    """Return the sets of letters that share a thread, each with its ticket's requester and subject,
-    or nothing if it has no ticket.
-    """
+    """Return the sets of mails on one thread, with requester and subject of its ticket, if any."""
     placed = {mail.id: mail.thread_id for mail in await world.register.listing(ids=ids)}
     async with world.database.read() as connection:
         final = await threads.finally_at(
@@ -90,9 +84,7 @@ async def test_any_order_gives_the_same_threads_and_tickets(
 async def test_a_second_time_changes_nothing(
     world: World, letters: list[Letter], data: st.DataObject
 ) -> None:
-    """The same mails again, in any order, are duplicates; no table but the register of mail changes
-    (INV8, E33).
-    """
+    """INV8, E33: repeated mails, in any order, are duplicates; only the mail register changes."""
     await start_again(world.database)
     await arrive(world, "run", letters, [])
     before = await world.dump()
@@ -107,7 +99,7 @@ async def test_a_second_time_changes_nothing(
 async def test_a_batch_equals_one_by_one(
     world: World, letters: list[Letter], sizes: list[int]
 ) -> None:
-    """Mails of one transaction end like mails of one each: every row, and every line printed."""
+    """A batch in one transaction leaves the same rows and lines as one mail per transaction."""
     assert await _all_rows(world, letters, sizes) == await _all_rows(world, letters, [])
 
 

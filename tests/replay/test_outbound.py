@@ -1,6 +1,4 @@
-"""Mail that users send and what it does to the ticket: the scenarios of trigger A and rows of
-behaviour.md 2.3, seen at the receiving server.
-"""
+"""Tests of users' mail and its effect on the ticket: trigger A and behaviour.md 2.3."""
 
 from __future__ import annotations
 
@@ -22,9 +20,7 @@ SUPPLIER = "sam@supplier.example"
 
 
 async def test_27_o01_an_agents_reply_moves_to_the_target_of_a(office: Office):
-    """Scenario 27, O01: the customer's client threads the answer, and the ticket waits on the
-    contact.
-    """
+    """Scenario 27, O01: the customer's client threads the answer; the ticket waits for them."""
     await office.mail(ANN, Message_ID="<first@example.org>")
     await office.reply(1)
     assert await office.status(1) == "Waiting on contact"
@@ -41,7 +37,7 @@ async def test_27_o01_an_agents_reply_moves_to_the_target_of_a(office: Office):
     assert "> It burns." in arrived.text
 
 
-async def test_the_answer_comes_home(office: Office):
+async def test_the_answer_moves_the_ticket(office: Office):
     """The customer's reply is on the ticket's thread and moves the ticket (trigger B)."""
     await office.mail(ANN)
     await office.reply(1)
@@ -55,9 +51,7 @@ async def test_the_answer_comes_home(office: Office):
 
 
 async def test_28_o03_mail_to_a_contact_touches_no_ticket(office: Office):
-    """Scenario 28, O03, INV11: mail from the contact's record leaves the ticket as it is; the
-    answer is a matter of its own.
-    """
+    """Scenario 28, O03, INV11: mail from a contact record and its answer change no ticket."""
     await office.mail(ANN)
     before = await office.world.ticket(1)
     await office.person().write_to(
@@ -73,7 +67,7 @@ async def test_28_o03_mail_to_a_contact_touches_no_ticket(office: Office):
 
 
 async def test_29_o02_with_a_off_a_reply_moves_nothing(office: Office):
-    """Scenario 29, O02: A is off."""
+    """Scenario 29, O02: with A off the status stays."""
     await pipeline(office, on_email_sent=None)
     await office.mail(ANN)
     await office.reply(1)
@@ -90,9 +84,7 @@ async def test_o02_in_the_target_already(office: Office):
 
 
 async def test_30_o04_c20_mail_to_a_supplier_only(office: Office):
-    """Scenario 30, O04, C20: nobody of the ticket is among the recipients, and being written to
-    associates nobody.
-    """
+    """Scenario 30, O04, C20: mail to a supplier moves nothing and associates nobody."""
     await office.mail(ANN)
     for _ in range(2):
         await office.reply(1, "Have you a spare part?", to=(SUPPLIER,))
@@ -108,9 +100,7 @@ async def test_30_o04_c20_mail_to_a_supplier_only(office: Office):
 
 
 async def test_32_o06_e18_an_answer_from_the_own_mailbox(office: Office):
-    """Scenario 32, O06, E18: it is logged as the agent's, the status stays, and nothing goes out
-    from us.
-    """
+    """Scenario 32, O06, E18: it is logged as the agent's, the status stays, nothing goes out."""
     await office.user()
     await office.mail(ANN, Message_ID="<first@example.org>")
     line = await office.mail(
@@ -125,7 +115,7 @@ async def test_32_o06_e18_an_answer_from_the_own_mailbox(office: Office):
 
 
 async def test_67_o06_an_own_mailbox_leaves_a_closed_ticket_closed(office: Office):
-    """Scenario 67: S8d comes before S9, also for the answer to what we sent."""
+    """Scenario 67: S8d comes before S9, also for the answer to our mail."""
     await office.user()
     await office.mail(ANN)
     await office.reply(1, cc=("agent@desk.example",), status="Closed")
@@ -139,7 +129,7 @@ async def test_67_o06_an_own_mailbox_leaves_a_closed_ticket_closed(office: Offic
 
 
 async def test_34_o07_a_note_is_no_mail(office: Office):
-    """Scenario 34, O07: nothing moves and nothing goes out."""
+    """Scenario 34, O07: a note moves nothing and sends nothing."""
     await office.mail(ANN)
     await office.world.desk().note(1, "He is angry.")
     await office.run()
@@ -191,10 +181,8 @@ async def test_38_o11_a_cancelled_reply_never_happened(office: Office):
     )
 
 
-async def test_o11_a_scheduled_mail_to_a_ticket_that_is_gone_fails_where_it_is_seen(office: Office):
-    """O11: if the ticket is in the trash by then, the mail fails with that reason and nothing else
-    changes.
-    """
+async def test_o11_a_scheduled_mail_to_a_deleted_ticket_fails_visibly(office: Office):
+    """O11: if the ticket is in the trash by then, the mail fails with that reason."""
     await office.mail(ANN)
     await office.person().reply(
         1, MailDraft("Tomorrow.", at=office.clock.now() + timedelta(days=1))
@@ -210,7 +198,7 @@ async def test_o11_a_scheduled_mail_to_a_ticket_that_is_gone_fails_where_it_is_s
 
 
 async def test_39_the_target_of_a_is_what_it_is_now(office: Office):
-    """Scenario 39: A's target was edited."""
+    """Scenario 39: the edited target of A counts."""
     await pipeline(office, on_email_sent="Waiting on us")
     await office.mail(ANN)
     await office.reply(1)
@@ -218,9 +206,7 @@ async def test_39_the_target_of_a_is_what_it_is_now(office: Office):
 
 
 async def test_43_o15_e07_a_second_thread_of_a_ticket_never_closed(office: Office):
-    """Scenario 43, O15, E07: the new thread's mail applies A, the answer to it moves nothing and
-    flags.
-    """
+    """Scenario 43, O15, E07: mail on the new thread applies A; its answer is only flagged."""
     await office.mail(ANN)
     await office.person().reply(
         1, MailDraft("Another matter.", new_thread=True, subject="Your contract")
@@ -253,9 +239,7 @@ async def test_44_o15_e08_a_second_thread_after_a_reopening(office: Office):
 
 
 async def test_57b_e41_the_first_mail_from_a_ticket_made_by_hand(office: Office):
-    """Scenario 57b, E41, C18: the thread that our mail starts is the origin, so the answer is
-    trigger B.
-    """
+    """Scenario 57b, E41, C18: our mail's thread is the origin, so its answer is trigger B."""
     await office.world.desk().create(
         NewTicket(subject="Ann called", requester="ann@example.org", source="phone")
     )
@@ -279,9 +263,7 @@ async def test_57b_e41_the_first_mail_from_a_ticket_made_by_hand(office: Office)
 async def test_64_o05_e17_a_forward_and_its_answer_move_nothing(
     office: Office, to: str, closed: bool
 ):
-    """Scenario 64, O05, E17: neither the forward nor the answer to it moves the ticket, whoever got
-    it, open or closed.
-    """
+    """Scenario 64, O05, E17: neither a forward nor its answer moves the ticket, open or closed."""
     await office.mail(ANN)
     if closed:
         await office.world.desk().move([1], "Closed")
@@ -315,9 +297,7 @@ async def test_64_o05_e17_a_forward_and_its_answer_move_nothing(
 
 
 async def test_o05_who_gets_a_forward_may_be_known_already(office: Office):
-    """O05: a forward to a known sender, to one supplier out of several tickets, and to both at
-    once.
-    """
+    """O05: a forward to a known sender, to one supplier of several tickets, and to both."""
     await office.mail(ANN)
     await office.mail("Ben <ben@example.org>", subject="Toner")
     await office.person().forward(1, MailDraft("Can you help?", to=("ben@example.org",)))
@@ -330,7 +310,7 @@ async def test_o05_who_gets_a_forward_may_be_known_already(office: Office):
 
 
 async def test_o10_the_chosen_status_wins_and_its_workflow_comes_after_the_reply(office: Office):
-    """O10: "Send & close" closes, A is not applied, *Ticket closed* is queued after the reply."""
+    """O10: "Send & close" closes without A; *Ticket closed* is queued after the reply."""
     await office.switch_on("Closed")
     await office.mail(ANN)
     await office.reply(1, "All done.", status="Closed")
@@ -350,9 +330,7 @@ async def test_o10_the_chosen_status_wins_and_its_workflow_comes_after_the_reply
 
 
 async def test_o10_the_status_it_has_is_kept_though_a_is_on(office: Office):
-    """O10: choosing the present status is a choice too; an unknown status is refused and nothing is
-    sent.
-    """
+    """O10: the current status can be chosen too; an unknown status is refused, nothing is sent."""
     await office.mail(ANN)
     await office.reply(1, status="New")
     assert await moves(office) == []
@@ -363,9 +341,7 @@ async def test_o10_the_status_it_has_is_kept_though_a_is_on(office: Office):
 
 
 async def test_o13_o14_a_mail_from_a_channel_opens_a_ticket(office: Office):
-    """O13, C13: it opens a ticket in the first open status without A and without a receipt; O14:
-    the contact's answer is trigger B.
-    """
+    """O13, O14, C13: a ticket in the first open status, no A or receipt; the answer is B."""
     await office.switch_on("New")
     await office.person().send(
         "support@localhost",
@@ -394,7 +370,7 @@ async def test_o13_o14_a_mail_from_a_channel_opens_a_ticket(office: Office):
 
 
 async def test_o13_from_a_channel_that_makes_no_tickets(office: Office):
-    """O13 with the channel off: a conversation only."""
+    """O13: with the channel off there is a conversation only."""
     await ChannelDesk(office.database, office.clock, ZONE, BUILT_IN).set_channel(
         "support@localhost", {"tickets": False}
     )
@@ -422,23 +398,19 @@ async def test_o16_a_reply_on_behalf_of_a_user(office: Office):
 
 
 async def test_76_the_receipt_is_one_automatic_mail_in_the_thread(office: Office):
-    """Scenario 76: New sends *Ticket received*, once, with every mark of an automatic mail; the
-    status stays (33, O08).
-    """
+    """Scenario 76, 33, O08: *Ticket received* is sent once, marked automatic; no move."""
     await office.switch_on("New")
     await office.mail(ANN, Message_ID="<first@example.org>")
     await office.run()
     [arrived] = office.received("ann@example.org")
     assert arrived.mail["Auto-Submitted"] == "auto-replied"
     assert (arrived.sender, arrived.mail["In-Reply-To"]) == ("", "<first@example.org>")
-    assert arrived.mail["Subject"] == "We received your message"  # nobody vouched for her so far
+    assert arrived.mail["Subject"] == "We received your message"  # she is not proven yet
     assert await office.status(1) == "New"
 
 
-async def test_what_a_person_does_about_mail_stands_on_the_ticket(office: Office):
-    """Outbox cancel and retry: the history names who and to whom; the flag is removed when no
-    delivery is failed any more.
-    """
+async def test_acts_on_outgoing_mail_are_in_the_history(office: Office):
+    """Outbox cancel and retry are in the history; the flag goes once no delivery has failed."""
     await office.user()
     await office.mail(ANN)
     office.sink.refuse = {"ann@example.org": "550 5.7.1 No", "ben@example.org": "550 5.7.1 No"}

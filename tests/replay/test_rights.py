@@ -1,4 +1,4 @@
-"""Rights where nobody is waiting for an answer: mail for later, and answers that are relayed."""
+"""Tests of rights that are checked later: scheduled mail, and relayed answers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NO_MAIL = "a reader cannot send mail: an agent, automation or admin user can"
 
 
 async def demote(office: Office) -> None:
-    """The agent becomes a reader."""
+    """Make the agent a reader."""
     await PeopleDesk(office.database, office.clock, ZONE).set_user(AGENT, role="reader")
 
 

@@ -1,6 +1,4 @@
-"""The examples of scenarios.md and the rows of behaviour.md, each in a folder of its own, run
-through the real intake.
-"""
+"""Runs scenarios.md and behaviour.md, one folder for each example, through the real intake."""
 
 from __future__ import annotations
 
@@ -12,7 +10,7 @@ import pytest
 from tests.replay.language import play
 from tests.replay.world import World
 
-# Rows that mail going out, workflows or other ways in have to show: they come with those.
+# Rows of outgoing mail, workflows and other entries, which other tests cover.
 LATER = {"E19", "E40"}
 ROWS = {*(f"E{number:02d}" for number in range(1, 44)), "E17b", "E25b"} - LATER
 EXAMPLES = set(
@@ -22,14 +20,12 @@ EXAMPLES = set(
 
 @pytest.mark.asyncio(loop_scope="session")
 async def test_scenario(scenario: Path, world: World) -> None:
-    """What the title of the scenario promises, on each database."""
+    """The scenario keeps the promise of its title, on each database."""
     await play(scenario, world)
 
 
 def test_every_row_is_shown() -> None:
-    """Each inbound row of behaviour.md 2.2, and each example about mail coming in, has a scenario
-    that bears its number.
-    """
+    """Each inbound row of behaviour.md 2.2 and each inbound example is named by a scenario."""
     folders = Path(__file__).parent.glob("*/scenario.toml")
     shown = {row for path in folders for row in tomllib.loads(path.read_text())["rows"]}
     assert sorted((ROWS | EXAMPLES) - shown) == []

@@ -1,4 +1,4 @@
-"""What a mail proves about its sender (behaviour.md 5, verdict and acknowledgements; E28)."""
+"""Tests of what a mail proves about its sender (behaviour.md 5, verdict, acknowledgements; E28)."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_a_sender_is_proven_once_and_for_all_by_a_pass(world: World) -> No
 
 
 async def test_only_a_machine_that_was_unknown_is_marked(world: World) -> None:
-    """A notice marks a contact it creates as automated, but not one who wrote before (E28, E42)."""
+    """E28, E42: a notice marks a contact it creates as automated, not one who wrote before."""
     await world.mail(mail("ann@example.org", "a1"))
     await world.mail(mail("ann@example.org", "a2", "List-Id: <all.example.org>"))
     await world.mail(mail("monitor@example.org", "m1", "Auto-Submitted: auto-generated"))
@@ -55,7 +55,7 @@ async def test_only_a_machine_that_was_unknown_is_marked(world: World) -> None:
 
 
 async def test_a_strangers_cc_makes_nobody(world: World) -> None:
-    """An address that a stranger puts into Cc becomes no contact and no participant (E24)."""
+    """E24: an address that a stranger puts into Cc becomes no contact and no participant."""
     await world.mail(mail("ann@example.org", "a1"))
     await world.mail(
         mail("eve@example.org", "e1", "In-Reply-To: <a1@example.org>", "Cc: mallory@example.org")
@@ -77,10 +77,8 @@ async def test_a_pass_for_one_of_several_authors_proves_nothing(world: World) ->
     assert [address for address, proven in known if proven] == []
 
 
-async def test_a_good_twin_in_the_same_batch_is_taken_once(world: World) -> None:
-    """INV14, E33: a quarantined copy does not keep out the good one that follows; further copies
-    are duplicates of that.
-    """
+async def test_a_good_copy_in_the_same_batch_is_processed_once(world: World) -> None:
+    """INV14, E33: a quarantined copy does not block the good one; later copies are duplicates."""
     results = f"Authentication-Results: {TRUSTED}; dmarc="
     await world.mail(mail("ann@example.org", "a1", results + "pass"))
     same = [

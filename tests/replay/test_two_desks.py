@@ -1,6 +1,4 @@
-"""Two real desks write to each other: one thread on each side, and the acknowledgements stop
-(reliability.md 22).
-"""
+"""Tests of two real desks: threads on both sides, end of acknowledgements (reliability.md 22)."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ AUTOMATIC = re.compile(
 
 @asynccontextmanager
 async def other_desk(sandbox, clock: Clock, folder: Path) -> AsyncIterator[Office]:
-    """Make a second desk with a database, keys and a server of its own."""
+    """Create a second desk with a database, keys and a server of its own."""
     url = f"sqlite:///{folder / 'other.db'}"
     upgrade(url)
     database = await Database.open(url, node="other")
@@ -41,16 +39,14 @@ async def other_desk(sandbox, clock: Clock, folder: Path) -> AsyncIterator[Offic
 
 
 async def named(office: Office, address: str) -> None:
-    """The desk is at this address."""
+    """Give the desk this address."""
     channels = ChannelDesk(office.database, office.clock, ZONE, BUILT_IN)
     await channels.add_channel(address)
     await channels.set_channel(address, {"is_default": True})
 
 
 async def carry(sender: Office, receiver: Office, address: str, *, bare: bool = False) -> int:
-    """Carry the mail of one desk to the other and return how many there were. ``bare`` removes the
-    headers that mark automatic mail.
-    """
+    """Carry one desk's mail to the other; return its count. ``bare`` drops automatic marks."""
     before = len(sender.sink.taken)
     await sender.run()
     new = [
@@ -69,9 +65,7 @@ async def carry(sender: Office, receiver: Office, address: str, *, bare: bool = 
 async def test_a_conversation_is_one_thread_on_both_sides(
     office: Office, sandbox, clock: Clock, tmp_path: Path
 ):
-    """Six mails with References and signed addresses of two desks are one ticket, one thread and
-    one subject on each side.
-    """
+    """Six mails with references and reply addresses are one ticket and thread on each side."""
     await named(office, OURS)
     async with other_desk(sandbox, clock, tmp_path) as theirs:
         await named(theirs, THEIRS)
@@ -93,12 +87,10 @@ async def test_a_conversation_is_one_thread_on_both_sides(
 
 
 @pytest.mark.parametrize("bare", [False, True], ids=["marked", "unmarked"])
-async def test_two_desks_that_acknowledge_each_other_fall_silent(
+async def test_two_desks_that_acknowledge_each_other_stop(
     office: Office, sandbox, clock: Clock, tmp_path: Path, bare: bool
 ):
-    """Both acknowledge whatever opens or reopens a ticket: after at most three from each side
-    nothing more is sent, with or without marks.
-    """
+    """Two desks that acknowledge everything stop after three mails each, marked or not."""
     await named(office, OURS)
     async with other_desk(sandbox, clock, tmp_path) as theirs:
         await named(theirs, THEIRS)

@@ -1,6 +1,4 @@
-"""An error while mail is processed holds back only the mail at fault, and none if the database is
-the cause (behaviour.md 2.7; reliability.md 14).
-"""
+"""Tests of errors in processing: only the mail at fault is held (reliability.md 14)."""
 
 from __future__ import annotations
 
@@ -30,7 +28,7 @@ def mail(name: str, answers: str | None = None) -> bytes:
 
 
 async def poison(world: World, number: int) -> int:
-    """Give a ticket a status of another pipeline, as no rule expects; return the old status."""
+    """Give a ticket a status of another pipeline, which no rule expects; return the old status."""
     async with world.database.write(ordered=True) as connection:
         other = await pipelines.add(connection, "Sales", [("Lead", "open"), ("Won", "closed")])
         table = tables.ticket
@@ -65,9 +63,7 @@ async def filed(world: World) -> None:
 
 
 async def test_only_the_failing_mail_is_held(world: World) -> None:
-    """A mail whose rules fail is held after its second failure with a reason, all others of its
-    batch are done, and it can be tried again.
-    """
+    """A mail is held with a reason after its second failure and can be retried; others pass."""
     await world.mail(mail("one"))
     before = await poison(world, 1)
     ids = await world.put([mail("two"), mail("bad", "one"), mail("three"), mail("answer", "two")])
@@ -103,12 +99,10 @@ async def test_the_daemon_goes_on_after_a_failing_mail(world: World) -> None:
     assert await states(world, [*ids, *later]) == ["held", "done", "done"]
 
 
-async def test_a_mail_that_another_daemon_finished_puts_the_batch_off(
+async def test_a_mail_finished_elsewhere_defers_its_batch(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A lost lease changes nothing: no second ticket, no mail is held, and the rest of the batch is
-    processed next time.
-    """
+    """A batch whose lease was lost makes no second ticket, holds no mail, and is done next time."""
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0)
     ids = await world.put([mail("one"), mail("two")])
     claimed = await world.spool.claim("test", 64, 60.0, world.clock.now(), ids)
@@ -130,9 +124,7 @@ async def test_a_mail_that_another_daemon_finished_puts_the_batch_off(
 async def test_without_the_database_no_mail_is_held(
     world: World, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the database is away, processing gives up without an error; afterwards the mail is
-    processed once its lease has ended.
-    """
+    """Without the database processing stops quietly, and resumes once the lease has ended."""
     monkeypatch.setattr(worker, "RETRY_SECONDS", 0)
     ids = await world.put([mail("one")])
     read = await world.intake.read(
@@ -156,7 +148,7 @@ async def test_without_the_database_no_mail_is_held(
 
 
 async def test_the_same_mail_twice_in_one_batch(world: World) -> None:
-    """Two copies in one batch are one mail and its duplicate, also one that answers them both."""
+    """Each second copy in a batch is a duplicate, of a first mail as well as of its answer."""
     lines = await world.batch([mail("one"), mail("one"), mail("two", "one"), mail("two", "one")])
     assert [line["outcome"] for line in lines] == ["done", "duplicate", "done", "duplicate"]
     assert [line["ticket"] for line in lines] == [1, 1, 1, 1]

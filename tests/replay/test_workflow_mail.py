@@ -1,4 +1,4 @@
-"""Mail that workflows send: its words, its recipients, its caps (behaviour.md 3.3)."""
+"""Tests of mail that workflows send: text, recipients, caps (behaviour.md 3.3)."""
 
 from __future__ import annotations
 
@@ -21,9 +21,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="session")
 
 
 async def test_76_a_known_contact_gets_the_receipt_in_full(office: Office):
-    """Scenario 76: a contact whom a user wrote to before is answered with number, subject and first
-    lines; generic words before.
-    """
+    """Scenario 76: known contacts get number, subject and first lines; others get generic words."""
     await office.switch_on("New")
     await office.mail(ANN, text="My own words.")
     await office.run()
@@ -55,8 +53,8 @@ async def test_33_o08_a_workflows_mail_moves_nothing_where_a_users_would(office:
     assert await office.world.rows("ticket", "first_response_at") == [(None,)]
 
 
-async def test_77_a_ticket_that_comes_back_is_not_received_again(office: Office):
-    """Scenario 77: reopened to New with re-enrol off, no second mail; with it, all runs again."""
+async def test_77_a_reopened_ticket_is_not_acknowledged_again(office: Office):
+    """Scenario 77: reopened to New, the mail is sent again only with re-enrol on."""
     await office.switch_on("New")
     number = await by_hand(office)
     await office.run()
@@ -71,10 +69,8 @@ async def test_77_a_ticket_that_comes_back_is_not_received_again(office: Office)
     assert (len(office.sink.taken), await states(office, "New")) == (2, ["DONE", "DONE"])
 
 
-async def test_79_closed_by_whatever_tells_the_requester_once(office: Office):
-    """Scenario 79: by B, by a workflow, in bulk, by a user; closing the same ticket again sends
-    nothing.
-    """
+async def test_79_any_close_tells_the_requester_once(office: Office):
+    """Scenario 79: by B, a workflow, in bulk or a user: one mail, and none for a second close."""
     from gateway.desk.pipelines import PipelineDesk
     from gateway.store.setup.pipelines import SWITCHES
 
@@ -114,9 +110,7 @@ async def test_79_closed_by_whatever_tells_the_requester_once(office: Office):
 
 
 async def test_80_an_internal_notification_carries_the_ticket_link(office: Office):
-    """Scenario 80: B moves the ticket to Waiting on us; users, the owner and a plain address of the
-    team are told, each once.
-    """
+    """Scenario 80: users, the owner and a plain address of the team are told once each."""
     await office.user()
     to = ["team@desk.example", "agent@desk.example", "owner", "support@localhost"]
     await office.workflow(
@@ -167,10 +161,8 @@ async def test_a_notification_for_nobody_is_skipped(office: Office):
     assert (await office.runs("New"), office.sink.taken) == ([("tell", "SKIPPED_NO_RECIPIENT")], [])
 
 
-async def test_81_what_is_not_transactional_needs_consent(office: Office):
-    """Scenario 81: without consent skipped and logged, with it sent; the acknowledgement needs
-    none.
-    """
+async def test_81_mail_that_is_not_transactional_needs_consent(office: Office):
+    """Scenario 81: without consent it is skipped and logged; the acknowledgement needs none."""
     from gateway.desk.people import PeopleDesk
 
     await template(office, transactional=False)
@@ -189,7 +181,7 @@ async def test_81_what_is_not_transactional_needs_consent(office: Office):
 
 
 async def test_the_fourth_receipt_of_an_hour_is_kept_back(office: Office):
-    """3.3: three an address and hour; an hour later the next one is sent."""
+    """3.3: three per address and hour; an hour later the next one is sent."""
     await office.switch_on("New")
     for _ in range(4):
         await by_hand(office)
@@ -203,9 +195,7 @@ async def test_the_fourth_receipt_of_an_hour_is_kept_back(office: Office):
 
 
 async def test_receipts_of_one_turn_are_counted_too(office: Office):
-    """3.3: of five tickets of one address processed in one transaction three get a receipt; a
-    reminder of the same ticket counts the receipt before it.
-    """
+    """3.3: five tickets of one address get three receipts; later reminders count them too."""
     await office.workflow(
         "New",
         [
@@ -230,7 +220,7 @@ async def test_receipts_of_one_turn_are_counted_too(office: Office):
 
 
 async def test_ten_receipts_a_day_and_twenty_a_domain_and_hour(office: Office):
-    """3.3: the caps of an address and day, and of a domain and hour; every skipped run says so."""
+    """3.3: the caps per address and day, and per domain and hour; every skipped run says so."""
     await office.switch_on("New")
     for _ in range(4):
         for _ in range(3):
@@ -265,9 +255,7 @@ async def test_the_third_automatic_mail_in_a_row_is_kept_back(office: Office):
     ["E25b", "E28", "E42", "E43", "E21", "no-reply", "channel", "blocked", "denied", "bounced"],
 )
 async def test_who_is_never_written_to(office: Office, row: str):
-    """Rows E25b, E28, E42, E43, E21-unparsed and 3.3 "Never to": the initial workflow runs, its
-    mail is skipped with a reason.
-    """
+    """E25b, E28, E42, E43, E21, 3.3 "Never to": the workflow runs, its mail is skipped."""
     from gateway.desk.channels import ChannelDesk
     from gateway.desk.people import PeopleDesk
 
@@ -298,7 +286,7 @@ async def test_who_is_never_written_to(office: Office, row: str):
                 "Please see.\n\n---------- Forwarded message ---------\nFrom: Ann Example "
                 "<ann@example.org>\nDate: Sat, 21 Nov 2026 10:00:00 +0000\n"
             )
-            # no verdict vouches for the agent, so whose mail was forwarded is not certain
+            # without a verdict for the agent the forwarded sender is not certain
             await office.mail(
                 "Bob Agent <agent@desk.example>",
                 "Fwd: Help",
@@ -347,17 +335,15 @@ async def test_all_associated_contacts_get_it_once_and_strangers_never(office: O
 
 
 async def test_a_ticket_without_requester_is_skipped(office: Office):
-    """3.3: there is nobody to send to."""
+    """3.3: without a requester the mail is skipped."""
     await office.workflow("New", [RECEIPT])
     await by_hand(office, requester=None)
     await office.run()
     assert await office.runs("New") == [("receipt", "SKIPPED_NO_RECIPIENT")]
 
 
-async def test_section_5_a_receipt_that_another_workflow_led_to_is_short_as_well(office: Office):
-    """The acknowledgement of an unverified stranger's mail quotes nothing of it, also if a workflow
-    moved the ticket in between (section 5).
-    """
+async def test_section_5_a_receipt_after_a_workflows_move_is_short_too(office: Office):
+    """Section 5: an unverified stranger's mail is not quoted, also after a workflow's move."""
     await office.workflow("New", [{"id": "on", "kind": "set_status", "status": "Waiting on us"}])
     await office.workflow(
         "Waiting on us", [{"id": "say", "kind": "send_email", "template": "Ticket received"}]

@@ -1,4 +1,4 @@
-"""What the tests of status workflows share: actions, templates, and views of what runs did."""
+"""Shared by the tests of status workflows: actions, templates, and what runs did."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def states(office: Office, status: str, ticket: int | None = None) -> list
 
 
 async def details(office: Office) -> list[str]:
-    """Return why runs went as they did."""
+    """Return the detail of every recorded action."""
     return [str(row[0]) for row in await office.world.rows("action_run", "detail")]
 
 

@@ -1,9 +1,8 @@
-"""A small desk for tests: real intake, real reading processes, real database, and a clock that the
-test sets.
+"""A desk for tests: real intake, reading processes and database, and a clock that the test sets.
 
-Mails go in one by one (:meth:`World.mail`) or as one batch (:meth:`World.batch`); people act
+Mails are processed singly (:meth:`World.mail`) or as one batch (:meth:`World.batch`); people act
 through :class:`gateway.desk.tickets.TicketDesk`; results are read back as the commands show them.
-:meth:`World.check` asserts what must hold after anything (behaviour.md 2.7).
+:meth:`World.check` asserts the invariants (behaviour.md 2.7).
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ Json = dict[str, Any]
 
 
 class World:
-    """See the module. ``database`` is open and holds the first data."""
+    """A desk for tests; ``database`` is open and holds the initial data."""
 
     def __init__(
         self, database: Database, sandbox: Sandbox, clock: Clock, folder: Path, **rules: Any
@@ -76,7 +75,7 @@ class World:
         automation: bool = True,
         source: Any = "replay",
     ) -> Envelope:
-        """Return what the transport says about the next mail."""
+        """Return the envelope of the next mail."""
         return Envelope(
             sender,
             tuple(to),
@@ -94,9 +93,7 @@ class World:
         return [receipt.mail_id for receipt in receipts]
 
     async def batch(self, raws: Sequence[bytes], envelope: Envelope | None = None) -> list[Json]:
-        """Process all mails as one claim, as the daemon does; return their lines of ``replay
-        --json``.
-        """
+        """Process all mails in one batch, as the daemon does; return their replay lines."""
         ids = await self.put(raws, envelope)
         return await self.lines(ids, await self.intake.drain(ids))
 
@@ -107,22 +104,20 @@ class World:
     async def file(
         self, messages: Sequence[Message], envelope: Envelope | None = None
     ) -> list[Json]:
-        """Process mails given as read, as one batch: for tests of rules that do not depend on
-        bytes.
-        """
+        """Process mails given as read, as one batch: for rules that do not depend on bytes."""
         ids = await self.put([f"mail {place}".encode() for place in range(len(messages))], envelope)
         mails = await self.spool.claim("test", len(ids), 60.0, self.clock.now(), ids)
         return await self.lines(ids, await self.intake.file(ReadMails(mails, messages)))
 
     async def set_state(self, mail_id: int, *, released: bool = False) -> None:
-        """The mail waits to be processed again."""
+        """Set the state of the mail to pending."""
         async with self.database.write(ordered=True) as connection:
             await mail_register.set_state(
                 connection, mail_id, "pending", reason=None, now=self.clock.now(), released=released
             )
 
     async def release(self, mail_id: int) -> Json:
-        """What ``mail release`` does."""
+        """Release a mail, as ``mail release`` does."""
         await self.set_state(mail_id, released=True)
         return (await self.lines([mail_id], await self.intake.drain([mail_id])))[0]
 
@@ -135,9 +130,7 @@ class World:
         return lines(Tally(dict.fromkeys(ids, "mail"), list(rows)), where)
 
     async def filled(self, text: str) -> bytes:
-        """Return the bytes of a mail written in a test: ``$reply(1)``, ``$tag(1)`` and
-        ``$own(thread)`` become our signed marks.
-        """
+        """Return a test mail with ``$reply(1)``, ``$tag(1)``, ``$own(thread)`` filled in."""
         async with self.database.read() as connection:
             desk = await load_desk(connection)
         key, channel = desk.keys[0], desk.default_channel
@@ -166,9 +159,7 @@ class World:
         return TicketDesk(self.database, self.clock, ZONE, actor)
 
     async def forward_thread(self, number: int, message_id: str, address: str) -> int:
-        """Store the thread that a forward out of a ticket starts (O05): its first message has
-        ``message_id`` and went to ``address``.
-        """
+        """Store the thread of a forward (O05), started by ``message_id`` to ``address``."""
         async with self.database.write(ordered=True) as connection:
             unit = await UnitOfWork.open(connection, self.clock.now())
             await unit.load_tickets([number])
@@ -186,7 +177,7 @@ class World:
             await unit.flush()
         return thread.id
 
-    # ---- what became of it
+    # ---- results
 
     async def ticket(self, number: int) -> Json:
         """Return a ticket with threads, messages and events, as ``ticket show`` prints it."""
@@ -217,7 +208,7 @@ class World:
         return {name: await self.rows(name) for name in names}
 
     async def check(self) -> None:
-        """Assert what must hold after anything: INV1, INV4, INV6, INV9, and no orphaned rows."""
+        """Assert INV1, INV4, INV6, INV9, and that no row is orphaned."""
         async with self.database.read() as connection:
             desk = await load_desk(connection)
             held = {
@@ -281,7 +272,7 @@ class World:
 
 
 async def start_again(database: Database) -> None:
-    """Empty every table and sow the first data: like a new database, and a hundred times faster."""
+    """Empty every table and store the initial data; much faster than a new database."""
     names = [table.name for table in reversed(schema.metadata.sorted_tables)]
     async with database.write() as connection:
         if database.dialect == "postgresql":
@@ -332,10 +323,10 @@ def told(event: Json) -> str:
 
 
 def days(count: float) -> timedelta:
-    """Return this many days."""
+    """Return a timedelta of ``count`` days."""
     return timedelta(days=count)
 
 
 def plain(value: Any) -> str:
-    """Return a value in a form that compares equal however it is written."""
+    """Return a value in a form that compares equal in every spelling."""
     return json.dumps(value, sort_keys=True, default=str)

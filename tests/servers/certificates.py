@@ -34,7 +34,7 @@ class Pair:
 
 
 class Authority:
-    """A certificate authority with a certificate of its own in ``folder``; clients trust ``ca``."""
+    """A certificate authority of its own in ``folder``; clients trust ``ca``."""
 
     def __init__(self, folder: Path, name: str = "Test authority") -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ class Authority:
 
     @property
     def ca(self) -> Path:
-        """The certificate of the authority."""
+        """Return the certificate of the authority."""
         return self._own.certificate
 
     def issue(self, *names: str, file: str = "server") -> Pair:

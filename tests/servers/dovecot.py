@@ -1,6 +1,4 @@
-"""A real Dovecot for the tests: a folder, two loopback ports, users, and functions that deliver,
-change and break.
-"""
+"""A real Dovecot for tests: ports, users, and ways to deliver, change and break mail."""
 
 from __future__ import annotations
 
@@ -33,9 +31,7 @@ PASSWORD = "s3cret"
 
 @dataclass(slots=True)
 class Dovecot:
-    """See the module. ``location`` is a mail_location; for ``introspection_url`` see
-    :func:`dovecot_config.write`.
-    """
+    """A Dovecot in a folder. ``location`` is a mail_location, see also ``dovecot_config.write``."""
 
     folder: Path
     port: int
@@ -43,7 +39,7 @@ class Dovecot:
     location: str = "maildir:~/Maildir"
     introspection_url: str = ""
     extra: str = ""
-    user: str = ""  # of whoever tests at the moment
+    user: str = ""  # of the current test
     master: subprocess.Popen[bytes] | None = None
     numbers: Iterator[int] = field(default_factory=itertools.count)
     witnesses: int = 0  # logins by :meth:`client`
@@ -71,7 +67,7 @@ class Dovecot:
 
     @property
     def ca(self) -> Path:
-        """The certificate of the authority, which a client is told to trust."""
+        """Return the certificate of the authority, which clients should trust."""
         return self.folder / "tls/ca.pem"
 
     # ---- the server
@@ -97,11 +93,11 @@ class Dovecot:
         return False
 
     def stop(self) -> None:
-        """Stop it in order."""
+        """Stop it regularly."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
-        """Kill it with all its children, without farewell on connections."""
+        """Kill it with all its children; connections get no goodbye."""
         self._end(signal.SIGKILL)
 
     def _end(self, how: signal.Signals) -> None:
@@ -117,9 +113,8 @@ class Dovecot:
         group.wait(10)
         until(lambda: not _alive(group.pid), 10)
         (self.folder / "run/master.pid").unlink(missing_ok=True)
-        for left in (self.folder / "home").rglob(
-            "*.lock"
-        ):  # a killed session leaves its lock, and the next one would wait for minutes
+        # The lock of a killed session would delay the next one for minutes.
+        for left in (self.folder / "home").rglob("*.lock"):
             left.unlink()
 
     def restart(self) -> None:
@@ -135,18 +130,16 @@ class Dovecot:
     @property
     def refused_logins(self) -> int:
         """Return how many logins failed so far, according to its log."""
-        self._told()
+        self._await_log()
         return self.log().count("client passdb out: FAIL\t")
 
     def login_count(self) -> int:
-        """Return how many logins were tried, by its log, without those of :meth:`client`."""
-        self._told()
+        """Return the number of login attempts in its log, without those of :meth:`client`."""
+        self._await_log()
         return max(0, self.log().count("auth: Debug: client in: AUTH\t") - self.witnesses)
 
-    def _told(self) -> None:
-        """Return once the log, which another process writes a little later, is complete. Nobody can
-        sign in while the server is away.
-        """
+    def _await_log(self) -> None:
+        """Return once a login of ours is in the log, which lags behind, so that it is complete."""
         if self.master is None:
             return
         name = self.add_user(f"witness{next(self.numbers)}@example.org")
@@ -156,17 +149,13 @@ class Dovecot:
     # ---- users and mail
 
     def add_user(self, name: str, password: str = PASSWORD) -> str:
-        """Add a user, or change a password; return the name, which may hold anything but a slash
-        and a line break.
-        """
+        """Add a user or change a password; names may hold anything but slashes and line breaks."""
         path = self.folder / "users" / name
         before = path.stat().st_mtime if path.exists() else 0
         fresh = self.folder / "fresh"
         fresh.write_text(f"user:{{PLAIN.b64}}{b64encode(password.encode()).decode()}\n")
         fresh.chmod(0o644)
-        if (
-            before
-        ):  # what it knows it reads again when the time is another one, and it looks once a second
+        if before:  # it reloads the file when its mtime differs, and checks once a second
             os.utime(fresh, (before + 1, before + 1))
         fresh.replace(path)
         written = int(time.time())
@@ -175,7 +164,7 @@ class Dovecot:
         return name
 
     def maildir(self, user: str, folder: str = "INBOX") -> Path:
-        """Return where the mails of a folder are."""
+        """Return the path of a folder's mails."""
         home = self.folder / "home" / user / "Maildir"
         name = encode_folder(folder)
         return home if folder == "INBOX" else home / f".{name.replace('/', '.')}"
@@ -183,9 +172,7 @@ class Dovecot:
     def deliver(
         self, user: str, *raws: bytes, folder: str = "INBOX", received: datetime | None = None
     ) -> None:
-        """Put mails into a Maildir as a delivery agent does: write aside, then move; ``received``
-        is their INTERNALDATE.
-        """
+        """Deliver mails to a Maildir (write, then move); ``received`` is their INTERNALDATE."""
         if not self.location.startswith("maildir:"):
             self.append(user, *raws, folder=folder, received=received)
             return
@@ -241,7 +228,7 @@ class Dovecot:
                 assert client.append(folder_argument(folder), "", when, raw)[0] == "OK"
 
     def create(self, user: str, folder: str) -> None:
-        """Make a folder."""
+        """Create a folder."""
         with self.client(user) as client:
             assert client.create(folder_argument(folder))[0] == "OK"
 
@@ -264,7 +251,7 @@ class Dovecot:
         return sorted(self.flags(user, folder))
 
     def flags(self, user: str, folder: str = "INBOX") -> dict[int, set[str]]:
-        """Return UID -> flags of a folder, without that for new mail."""
+        r"""Return UID -> flags of a folder, without \Recent."""
         with self.client(user) as client:
             if client.select(folder_argument(folder), readonly=True)[0] != "OK":
                 return {}
@@ -279,7 +266,7 @@ class Dovecot:
             }
 
     def count(self, user: str, folder: str = "INBOX") -> int:
-        """Return how many mails a folder holds."""
+        """Return the number of mails in a folder."""
         with self.client(user) as client:
             status, [count] = client.select(folder_argument(folder), readonly=True)
             return int(count or 0) if status == "OK" else 0
@@ -291,9 +278,7 @@ class Dovecot:
             return int(line.split()[-1].strip(b")"))
 
     def delete_indexes(self, user: str) -> None:
-        """Remove what Dovecot can rebuild. UIDs stay; in an sdbox or mdbox flags and UIDVALIDITY
-        are lost.
-        """
+        """Remove rebuildable indexes; UIDs stay, but a dbox loses flags and UIDVALIDITY."""
         for path in (self.folder / "home" / user).rglob("dovecot*index*"):
             path.unlink()
         if not self.location.startswith("maildir:"):
@@ -302,10 +287,9 @@ class Dovecot:
     def change_uidvalidity(
         self, user: str, value: int = 0, *, folder: str = "INBOX", first_uid: int = 1
     ) -> int:
-        """Give a folder another UIDVALIDITY and its mails new UIDs from ``first_uid`` on; return
-        it. Nobody may be connected.
+        """Change a folder's UIDVALIDITY, with no client connected, and return it.
 
-        The mails of an sdbox or mdbox keep their UIDs.
+        The mails of a Maildir get new UIDs from ``first_uid`` on; those of a dbox keep theirs.
         """
         value = value or self.uidvalidity(user, folder) + 7
         if not self.location.startswith("maildir:"):
@@ -324,7 +308,7 @@ class Dovecot:
         return value
 
     def doveadm(self, *arguments: str) -> None:
-        """Run a command of the administrator."""
+        """Run a doveadm command."""
         command: list[str | Path] = [
             require_program("doveadm"),
             "-c",
@@ -348,9 +332,7 @@ def _alive(group: int) -> bool:
 def dovecot(
     users: Sequence[str] = ("desk@example.org",), *, storage: str = "maildir", **settings: str
 ) -> Iterator[Dovecot]:
-    """Run a server with these users, removed afterwards. ``storage`` may be sdbox or mdbox;
-    ``settings`` are fields of the class.
-    """
+    """Run a server with these users; ``storage`` may be sdbox or mdbox, see :class:`Dovecot`."""
     dovecot_config.require_dovecot()
     folder = Path(tempfile.mkdtemp(prefix="dovecot-"))
     try:

@@ -94,7 +94,7 @@ active_value = true
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who owns the mail: nobody when root runs the tests, else whoever does."""
+    """The owner of the mail: nobody if root runs the tests, else the current user."""
 
     name: str
     uid: int
@@ -102,7 +102,7 @@ class Owner:
 
 
 def owner() -> Owner:
-    """See :class:`Owner`."""
+    """Return the :class:`Owner`."""
     entry = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.getuid())
     return Owner(entry.pw_name, entry.pw_uid, entry.pw_gid if os.geteuid() == 0 else os.getgid())
 
@@ -116,10 +116,10 @@ def write(
     introspection_url: str = "",
     extra: str = "",
 ) -> None:
-    """Write ``dovecot.conf``. A token is checked by asking ``introspection_url``: with the token
-    appended if it ends in ``=``, else in a header.
+    """Write ``dovecot.conf``.
 
-    Without an address the password of a user is also the accepted token.
+    A token is checked at ``introspection_url``: appended if it ends in ``=``, else in a header.
+    Without a URL the password of a user is also the accepted token.
     """
     keeper = owner()
     internal, login = ("dovecot", "dovenull") if os.geteuid() == 0 else (keeper.name, keeper.name)
@@ -148,9 +148,7 @@ def _group(gid: int) -> str:
 
 
 def require_dovecot() -> Path:
-    """Return the path of a Dovecot 2.3; skip the calling test if there is none or another version,
-    whose configuration differs.
-    """
+    """Return the path of a Dovecot 2.3, or skip the test (other versions differ in syntax)."""
     program = require_program("dovecot")
     version = subprocess.run(
         [program, "--version"], check=True, capture_output=True, text=True

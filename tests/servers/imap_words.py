@@ -1,4 +1,4 @@
-"""How a server reads a client's command: atoms, quoted strings, literals and lists."""
+"""A parser of IMAP commands: atoms, quoted strings, literals and lists."""
 
 from __future__ import annotations
 
@@ -18,9 +18,7 @@ _ATOM = re.compile(
 
 
 def words(command: bytes) -> list[Word]:
-    """Return the words of a command whose literals follow their announcements; ValueError if it
-    cannot be read.
-    """
+    """Return the words of a command with its literals; ValueError if it is malformed."""
     found, at = _some(command, 0)
     if at < len(command):
         raise ValueError(command[at:])
@@ -61,12 +59,12 @@ def _end(pattern: re.Pattern[bytes], command: bytes, at: int) -> int:
 
 
 def listed(word: Word) -> list[bytes]:
-    """Return the words of a list, or the one word that stands for a list of one."""
+    """Return the words of a list; a single word is a list of one."""
     return [each for each in word if isinstance(each, bytes)] if isinstance(word, list) else [word]
 
 
 def decoded(response: bytes) -> bytes:
-    """Return what a client said in Base64; ValueError if it is invalid."""
+    """Return a client's decoded Base64; ValueError if it is invalid."""
     try:
         return b"" if response == b"=" else b64decode(response, validate=True)
     except Error as error:

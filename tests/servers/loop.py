@@ -1,4 +1,4 @@
-"""An event loop in a thread, for servers used by tests without a loop and by other processes."""
+"""An event loop in a thread, for servers used by tests without a loop and other processes."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Loop:
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(30)
 
     def call(self, function: Any, *arguments: Any) -> None:
-        """Call a function in the loop, soon."""
+        """Schedule a function in the loop."""
         self.loop.call_soon_threadsafe(function, *arguments)
 
     def close(self) -> None:
-        """Cancel what still runs and end the thread."""
+        """Cancel all tasks and end the thread."""
         self.run(self._cancel())
         self.loop.call_soon_threadsafe(self.loop.stop)
         self._thread.join(10)
@@ -36,14 +36,12 @@ class Loop:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for _ in range(3):  # transports close in their own time
+        for _ in range(3):  # transports close asynchronously
             await asyncio.sleep(0)
 
 
 class Gate:
-    """A place in a server's dialog where it waits until the test opens it; ``reached`` is set when
-    it is there.
-    """
+    """A point where a server waits until the test opens it; ``reached`` is set on arrival."""
 
     def __init__(self, loop: Loop) -> None:
         self.reached = threading.Event()

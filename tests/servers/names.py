@@ -1,6 +1,4 @@
-"""Folder names and strings as IMAP writes them, independent of the program's encoder so that its
-errors show.
-"""
+"""Folder names and strings of IMAP, without the program's encoder, so that its errors show."""
 
 from __future__ import annotations
 

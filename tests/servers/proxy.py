@@ -23,11 +23,10 @@ How = Literal["reset", "close", "stall", "half", "inject"]
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens after this many bytes of one direction: the connection is reset or closed, or
-    nothing passes any more.
+    """A reset, close or stall of a connection after this many bytes of one direction.
 
-    With ``half`` the receiver is told that nothing more comes, while the other direction goes on.
-    With ``inject`` the ``data`` is inserted at the first end of a line from there on.
+    With ``half`` only this direction is closed. With ``inject`` the ``data`` is inserted at the
+    first end of a line from there on.
     """
 
     after: int
@@ -38,14 +37,14 @@ class Fault:
 
 @dataclass(slots=True, eq=False)
 class _Connection:
-    """One connection: both ends, and the fault it has."""
+    """One connection: both ends, and its fault."""
 
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
     fault: Fault | None
     passed: dict[Way, int] = field(default_factory=lambda: {"down": 0, "up": 0})
-    line_ended: bool = True  # the server has sent a whole line last
-    ended: asyncio.Event = field(default_factory=asyncio.Event)  # one direction is through
+    line_ended: bool = True  # the last byte of the server ended a line
+    ended: asyncio.Event = field(default_factory=asyncio.Event)  # one direction has ended
 
     def cut(self, how: str) -> None:
         """End both sides."""
@@ -55,11 +54,10 @@ class _Connection:
 
 @dataclass(slots=True)
 class Proxy:
-    """A running proxy. ``faults`` are used one a connection, in order; without any, everything
-    passes. ``piece`` 1 sends single bytes.
+    """A running proxy. ``piece`` 1 sends single bytes.
 
-    ``always`` is the fault of every connection that has none of its own; ``once`` hits the
-    connection that brings the sum of all bytes to its number.
+    ``faults`` are used in order, one a connection. ``always`` is the fault of every connection
+    without one of its own; ``once`` counts the bytes of all connections.
     """
 
     loop: Loop
@@ -73,7 +71,7 @@ class Proxy:
     record: bool = False
     heard: list[tuple[Way, bytes]] = field(
         default_factory=list
-    )  # what passed while ``record`` was on
+    )  # the bytes that passed while ``record`` was on
     piece: int = 65536
     down: int = 0  # bytes so far, of all connections
     up: int = 0
@@ -82,7 +80,7 @@ class Proxy:
 
     @property
     def current(self) -> int:
-        """Return how many connections there are now."""
+        """Return the number of current connections."""
         return len(self._open)
 
     def cut_after(
@@ -94,9 +92,7 @@ class Proxy:
         total: bool = False,
         always: bool = False,
     ) -> None:
-        """Cut the next connection, or every one, after this many bytes; ``total`` counts the bytes
-        of all connections from now on.
-        """
+        """Cut the next or every connection after this many bytes, or after ``total`` of all."""
         way: Way = "down" if down >= 0 else "up"
         after = down if down >= 0 else up
         if total:
@@ -113,9 +109,7 @@ class Proxy:
         self.cut_after(down=down, up=up, how="stall", total=total, always=always)
 
     def inject(self, data: bytes, after: int = 0) -> None:
-        """Insert bytes between two lines of the server in the next connection, after this many have
-        passed.
-        """
+        """Insert bytes between two lines of the server in the next connection, from there on."""
         self.faults.append(Fault(after, "down", "inject", data))
 
     def drop_all(self, how: How = "reset") -> None:
@@ -140,9 +134,7 @@ class Proxy:
             _cut(writer, "reset")
             return
         for each in (writer, other_writer):
-            each.transport.set_write_buffer_limits(
-                0
-            )  # what is drained has been given to the kernel
+            each.transport.set_write_buffer_limits(0)  # drained bytes were passed to the kernel
         connection = _Connection(writer, other_writer, fault)
         self._open.add(connection)
         try:
@@ -246,9 +238,7 @@ class Proxy:
 
 
 async def _arrived(writer: asyncio.StreamWriter) -> None:
-    """Wait until the receiver has what was sent, which a reset would take back. A receiver that
-    reads nothing is not waited for.
-    """
+    """Wait until the receiver has all data, which a reset would discard, unless it stalls."""
     opened = writer.get_extra_info("socket")
     with contextlib.suppress(OSError):
         for _ in range(1000):

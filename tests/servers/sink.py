@@ -1,5 +1,4 @@
-"""A smarthost for the tests, on aiosmtpd: it keeps every byte it gets, and can be told to refuse,
-stall or go away.
+"""A smarthost for tests, on aiosmtpd: keeps all mail, and refuses, stalls or stops on demand.
 
 It runs in the loop of the test (``async with Sink() as sink``), or in a thread for commands and
 daemons (``with sink_thread() as sink``).
@@ -27,9 +26,7 @@ DROP, STALL = "drop", "stall"
 
 @dataclass(frozen=True, slots=True)
 class Caught:
-    """One complete transaction: envelope, parameters of MAIL, content as on the wire (dots
-    unstuffed), and who sent it over what.
-    """
+    """A complete transaction: envelope, MAIL parameters, unstuffed content, client and TLS."""
 
     sender: str
     recipient: str
@@ -41,11 +38,10 @@ class Caught:
 
 @dataclass
 class Sink:
-    """The server. Tests change its fields while it runs; the lists of answers are used up one a
-    command, "" accepts.
+    """The server. Tests change its fields while it runs.
 
-    ``mails`` are those that were accepted or whose end of data was seen before the connection
-    ended; ``tried`` counts recipients at RCPT.
+    Lists of answers are used up one a command, "" accepts. ``mails`` were accepted, or had their
+    end of data before the connection ended; ``tried`` counts recipients at RCPT.
     """
 
     tls: Pair | None = None
@@ -54,14 +50,14 @@ class Sink:
     needs_login: bool = False
     utf8: bool = False
     users: dict[str, str] = field(default_factory=dict)  # name -> password
-    tokens: dict[str, str] = field(default_factory=dict)  # name -> the access token that is good
+    tokens: dict[str, str] = field(default_factory=dict)  # name -> the valid access token
     mechanisms: frozenset[str] = frozenset({"PLAIN", "LOGIN", "XOAUTH2"})
     greeting: str = ""  # instead of 220
     at_mail: list[str] = field(default_factory=list)
     at_recipient: dict[str, str] = field(
         default_factory=dict
     )  # the answer to this recipient, always
-    greylist: int = 0  # so many first attempts of each recipient get 451
+    greylist: int = 0  # this many first attempts of each recipient get 451
     at_data: list[str] = field(default_factory=list)  # an answer, or DROP, or STALL
     port: int = 0
     mails: list[Caught] = field(default_factory=list)
@@ -74,7 +70,9 @@ class Sink:
         default_factory=asyncio.Event
     )  # set by each mail; a test clears it
     left: asyncio.Event = field(default_factory=asyncio.Event)  # set when a connection has ended
-    go_on: asyncio.Event = field(default_factory=asyncio.Event)  # what was stalled answers then
+    go_on: asyncio.Event = field(
+        default_factory=asyncio.Event
+    )  # stalled commands are answered once it is set
     _server: asyncio.Server | None = None
     _open: set[_Session] = field(default_factory=set)
 
@@ -115,7 +113,7 @@ class Sink:
 
     def _session(self, loop: asyncio.AbstractEventLoop) -> _Session:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # AUTH without TLS is what some tests want
+            warnings.simplefilter("ignore")  # some tests need AUTH without TLS
             return _Session(
                 _Handler(self),
                 loop=loop,
@@ -166,7 +164,7 @@ class _Session(SMTP):
 
 
 class _Handler:
-    """What aiosmtpd asks."""
+    """The handler of commands for aiosmtpd."""
 
     def __init__(self, sink: Sink) -> None:
         self.sink = sink
@@ -223,7 +221,7 @@ class _Handler:
             user = sink.logins[-1][1] if session.authenticated else None
             sender = (
                 "" if envelope.mail_from == "<>" else envelope.mail_from
-            )  # so the library gives the null path
+            )  # aiosmtpd's value of the null path
             recipients, options = ",".join(envelope.rcpt_tos), tuple(envelope.mail_options)
             caught = Caught(sender, recipients, options, envelope.content, user, server.encrypted)
             sink.mails.append(caught)
@@ -239,7 +237,7 @@ class _Handler:
 
 @contextmanager
 def sink_thread(**options: Any) -> Iterator[Sink]:
-    """Run a sink beside the test."""
+    """Run a sink in a thread beside the test."""
     loop = Loop()
     try:
         sink = loop.run(_made(options))

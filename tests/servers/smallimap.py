@@ -1,8 +1,8 @@
-"""A small IMAP server that can be made to misbehave: what Dovecot cannot be made to do.
+"""A small IMAP server that misbehaves on demand, as Dovecot cannot.
 
-It speaks what a reader of mailboxes needs of RFC 3501, IDLE, MOVE, UIDPLUS, SASL-IR, LITERAL+,
-XOAUTH2 and OAUTHBEARER. ``heard`` keeps every command; ``on`` puts something before, after or in
-the place of the answer to commands that match; the other knobs change the form of the answers.
+It has the parts of RFC 3501, IDLE, MOVE, UIDPLUS, SASL-IR, LITERAL+, XOAUTH2 and OAUTHBEARER that a
+reader of mailboxes needs. ``heard`` keeps every command; ``on`` adds to or replaces the answer to
+matching commands; other fields change the form of answers.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ AFTER = "IMAP4rev1 IDLE MOVE UIDPLUS"
 
 Action = Callable[
     [Client, bytes, bytes], Awaitable[bool]
-]  # gets tag and command; True: the command has its answer
+]  # takes tag and command; True: the command is answered
 
 
 class SmallImap:
@@ -47,21 +47,18 @@ class SmallImap:
         self.port = 0
         self.user, self.password, self.token = "desk@example.org", "s3cret", "token-1"
         self.greeting = b"* OK small server\r\n"
-        self.before, self.after = (
-            BEFORE,
-            AFTER,
-        )  # what it can, before and after a client has signed in
-        self.rights = b"READ-WRITE"  # to folders that are selected
-        self.announces = False  # the answer to a login tells what it can
+        self.before, self.after = (BEFORE, AFTER)  # capabilities before and after the login
+        self.rights = b"READ-WRITE"  # applies to selected folders
+        self.announces = False  # the answer to a login has the capabilities
         self.folders: dict[str, Folder] = {"INBOX": Folder()}
         self.heard: list[bytes] = []
         self.actions: list[tuple[bytes, Action]] = []
         self.noise: list[bytes] = []  # lines before each answer
         self.between: list[bytes] = []  # lines before each FETCH response
-        self.omit: set[int] = set()  # UIDs that no FETCH tells of
-        self.sizes: dict[int, int] = {}  # what RFC822.SIZE says instead of the truth
-        self.bodies: dict[int, bytes] = {}  # what is sent for a UID instead of its mail
-        self.announced: dict[int, int] = {}  # the size in front of a literal instead of the truth
+        self.omit: set[int] = set()  # UIDs left out of every FETCH
+        self.sizes: dict[int, int] = {}  # false values of RFC822.SIZE
+        self.bodies: dict[int, bytes] = {}  # bytes sent for a UID instead of its mail
+        self.announced: dict[int, int] = {}  # false sizes in front of a literal
         self.extra: list[
             tuple[bytes, bytes]
         ] = []  # more items of each FETCH response: name and value
@@ -69,41 +66,38 @@ class SmallImap:
         self.lower = False  # their names are lower case
         self.quotes = False  # bodies of one line come as quoted strings
         self.piece = 0  # bytes sent at a time, 0: all
-        self.logins = 0  # tries
+        self.logins = 0  # login attempts
         self.connections = 0
         self.idlers = 0
-        self.changed = asyncio.Event()  # another one after each change
+        self.changed = asyncio.Event()  # a new event after each change
         self.writers: set[asyncio.StreamWriter] = set()
 
     def put(self, *raws: bytes, into: Folder | None = None, received: datetime = RECEIVED) -> None:
-        """Add mails and tell those who idle."""
+        """Add mails and notify idling clients."""
         folder = into or self.folders["INBOX"]
         for raw in raws:
             folder.put(raw, received)
         self.loop.call(self.news)
 
     def news(self) -> None:
-        """Wake those who idle; in the loop of the server."""
+        """Wake idling clients; call it in the loop of the server."""
         changed, self.changed = self.changed, asyncio.Event()
         changed.set()
 
     def sent_name(self, name: str) -> bytes:
-        """A folder's name on the wire."""
+        """Return a folder's name as on the wire."""
         return folder_argument(name).encode()
 
     def gate(self) -> Gate:
-        """A step of :meth:`on` that waits until the test says ``open()``; ``reached`` is set when
-        the server stands there.
-        """
+        """Return a step of :meth:`on` that waits for ``open()``; ``reached`` is set on arrival."""
         return Gate(self.loop)
 
     def on(self, pattern: bytes, *steps: bytes | str | Gate, times: int = 1) -> None:
-        """The next ``times`` commands that match get these steps: bytes to send (``%t`` is the
-        tag), gates, and words.
+        """Do these steps for the next ``times`` commands that match (pattern without the tag).
 
-        ``close`` and ``reset`` end the connection and ``silence`` never answers. ``answer`` answers
-        as usual and goes on with the next step; ``go on`` answers as usual after the steps before
-        it. The pattern is held against the command without its tag.
+        A step is bytes to send (``%t`` is the tag), a gate, or a word: ``close`` and ``reset`` end
+        the connection, ``silence`` never answers, ``answer`` answers as usual and continues with
+        the next step, ``go on`` answers as usual at the end.
         """
         left = [times]
 
@@ -135,13 +129,13 @@ class SmallImap:
             case "reset":
                 await client.reset()
             case "silence":
-                await client.reader.read(-1)  # until the client has had enough
+                await client.reader.read(-1)  # until the client hangs up
                 await client.hang_up()
             case _:
                 raise ValueError(step)
 
     async def acted(self, client: Client, tag: bytes, command: bytes) -> bool:
-        """Whether an action has answered a command."""
+        """Do the steps for a command; return whether one of them answered it."""
         for pattern, act in list(self.actions):
             if re.match(pattern, command, re.IGNORECASE) and await act(client, tag, command):
                 return True
@@ -158,7 +152,7 @@ class SmallImap:
         self.loop.call(drop)
 
     async def connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, to its end."""
+        """Serve one connection to its end."""
         self.connections += 1
         self.writers.add(writer)
         with contextlib.suppress(
@@ -171,7 +165,7 @@ class SmallImap:
 
 @contextmanager
 def small_imap() -> Iterator[SmallImap]:
-    """A running server on a free port."""
+    """Run a server on a free port."""
     loop = Loop()
     made = SmallImap(loop)
 

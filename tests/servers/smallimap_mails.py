@@ -1,6 +1,4 @@
-"""What a client of the small IMAP server may do in an open folder: look, take, mark, move, remove,
-and wait for news.
-"""
+"""The commands in an open folder of the small IMAP server: SEARCH, FETCH, STORE, MOVE, IDLE."""
 
 from __future__ import annotations
 
@@ -17,27 +15,25 @@ WHOLE = re.compile(r"BODY(?:\.PEEK)?\[\](?:<(\d+)\.(\d+)>)?", re.IGNORECASE)
 
 
 class Client(Session):
-    """One connection."""
+    """A session with the commands of an open folder."""
 
     @property
     def opened(self) -> Folder:
-        """The folder that is open."""
+        """Return the open folder."""
         assert self.folder is not None
         return self.folder
 
     def chosen(self, spans: bytes) -> list[Mail]:
-        """The mails of a set of UIDs; ``n:*`` always has the newest (RFC 3501, 6.4.8)."""
+        """Return the mails of a set of UIDs; ``n:*`` always has the newest (RFC 3501, 6.4.8)."""
         return _within(spans, [(mail.uid, mail) for mail in self.opened.mails])
 
     async def numbers(self, mails: Iterable[Mail]) -> dict[Mail, int]:
-        """The numbers of all mails as the client knows them; it is told first where it does not
-        know some of these.
-        """
+        """Return all mails' numbers as the client knows them; report unknown mails first."""
         if not set(mails) <= set(self.view):
             await self.tell()
         return {mail: number for number, mail in enumerate(self.view, 1)}
 
-    # ---- looking
+    # ---- reading
 
     async def do_uid_search(self, given: list[Word]) -> bytes:
         keys, wanted = listed(given), _Keys(self.view, self.opened.mails)
@@ -57,7 +53,7 @@ class Client(Session):
         return b"OK done"
 
     def fetched(self, mail: Mail, wanted: Iterable[str]) -> bytes:
-        """The items of one FETCH response, in the way the server is set to send them."""
+        """Return the items of one FETCH response, in the configured form."""
         told = [
             (b"UID", b"%d" % mail.uid),
             *(self.item(mail, word) for word in wanted if word.upper() != "UID"),
@@ -74,7 +70,7 @@ class Client(Session):
         )
 
     def item(self, mail: Mail, word: str) -> tuple[bytes, bytes]:
-        """One item of a FETCH response: its name and its value."""
+        """Return name and value of one item of a FETCH response."""
         match word.upper():
             case "FLAGS":
                 return b"FLAGS", b"(" + " ".join(sorted(mail.flags)).encode() + b")"
@@ -98,7 +94,7 @@ class Client(Session):
         return b"BODY[]<%d>" % start, self.string(mail.uid, raw[start : start + size])
 
     def string(self, uid: int, text: bytes) -> bytes:
-        """A string, as the server is set to send it."""
+        """Return a string in the configured form."""
         if self.server.quotes and not re.search(rb"[\r\n\0\x80-\xff]", text):
             return b'"' + text.replace(b"\\", b"\\\\").replace(b'"', b'\\"') + b'"'
         return b"{%d}\r\n" % self.server.announced.get(uid, len(text)) + text
@@ -144,9 +140,7 @@ class Client(Session):
         return b"OK done"
 
     def copied(self, mails: list[Mail], target: Word) -> bytes | None:
-        """Copy mails; return where they are now (RFC 4315), empty where that is not said, None
-        without the folder.
-        """
+        """Copy mails; return COPYUID (RFC 4315), empty if switched off, None without the folder."""
         folder = self.server.folders.get(self.named(target))
         if folder is None:
             return None
@@ -176,13 +170,13 @@ class Client(Session):
         return b"OK done"
 
     async def remove(self, gone: Iterable[Mail]) -> None:
-        """Take mails out of the folder, and say so."""
+        """Remove mails from the folder, with a response for each."""
         for mail in gone:
             self.opened.mails.remove(mail)
         self.server.news()
         await self.tell()
 
-    # ---- waiting
+    # ---- IDLE
 
     async def do_check(self, given: list[Word]) -> bytes:
         return await self.do_noop(given)
@@ -213,7 +207,7 @@ class _Keys:
         self.view, self.mails = view, mails
 
     def matching(self, keys: list[bytes]) -> list[Mail]:
-        """The mails that all the keys match."""
+        """Return the mails that all the keys match."""
         found, keys = list(self.mails), list(keys)
         while keys:
             kept = self.one(keys)
@@ -221,7 +215,7 @@ class _Keys:
         return found
 
     def one(self, keys: list[bytes]) -> Callable[[Mail], bool]:
-        """Take the first key away; return its test."""
+        """Remove the first key; return its test."""
         key = keys.pop(0).decode().upper()
         match key:
             case "ALL":
@@ -256,7 +250,7 @@ def _day(key: str, text: bytes) -> Callable[[Mail], bool]:
 
 
 def _within(spans: bytes, numbered: list[tuple[int, Mail]]) -> list[Mail]:
-    """The mails whose number is in a set."""
+    """Return the mails whose number is in a set."""
     last = max((number for number, _ in numbered), default=0)
     ranges = [
         sorted(last if end == "*" else int(end) for end in span.split(":"))
@@ -268,7 +262,7 @@ def _within(spans: bytes, numbered: list[tuple[int, Mail]]) -> list[Mail]:
 
 
 def _header(raw: bytes, names: Iterable[str]) -> bytes:
-    """Some fields of a header, as they are, with the empty line."""
+    """Return some fields of a header, unchanged, with the empty line."""
     fields = re.findall(
         rb"(?m)^[^\s:]+:.*\r?\n(?:[ \t].*\r?\n)*", raw.partition(b"\r\n\r\n")[0] + b"\r\n"
     )

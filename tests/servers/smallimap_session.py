@@ -1,6 +1,4 @@
-"""One connection to the small IMAP server: bytes, signing in and folders, done as a sane server
-does them.
-"""
+"""One connection to the small IMAP server: bytes, signing in and folders, without faults."""
 
 from __future__ import annotations
 
@@ -38,7 +36,7 @@ CHANGING = {"EXPUNGE", "UID_STORE", "UID_MOVE", "UID_EXPUNGE"}
 
 @dataclass(slots=True, eq=False)
 class Mail:
-    """One mail of a folder."""
+    """A mail of a folder."""
 
     uid: int
     raw: bytes
@@ -62,9 +60,7 @@ class Folder:
 
 
 class Session:
-    """One connection. What is said in an open folder is in
-    :class:`tests.servers.smallimap_mails.Client`.
-    """
+    """A connection; commands of an open folder are in ``smallimap_mails.Client``."""
 
     def __init__(
         self, server: SmallImap, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
@@ -80,7 +76,7 @@ class Session:
     # ---- bytes
 
     async def send(self, data: bytes) -> None:
-        """Send bytes, in the pieces the server is set to."""
+        """Send bytes, in pieces of the configured size."""
         size = self.server.piece or len(data) or 1
         for at in range(0, len(data), size):
             self.writer.write(data[at : at + size])
@@ -90,7 +86,7 @@ class Session:
         await self.writer.drain()
 
     async def hang_up(self) -> None:
-        """Close without a word, after what was sent."""
+        """Send what is pending, then close without a goodbye."""
         self.writer.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(self.writer.wait_closed(), 10)
@@ -105,14 +101,14 @@ class Session:
         raise ConnectionError
 
     async def line(self) -> bytes:
-        """The next line of the client."""
+        """Return the next line of the client."""
         line = await self.reader.readline()
         if not line.endswith(b"\n"):
             raise ConnectionError
         return line.rstrip(b"\r\n")
 
     async def command(self) -> bytes:
-        """The next command with its literals, as it came."""
+        """Return the next command with its literals, unchanged."""
         whole = await self.line()
         while announced := LITERAL.search(whole):
             if not announced[2]:
@@ -121,7 +117,7 @@ class Session:
         return whole
 
     async def serve(self) -> None:
-        """The dialog."""
+        """Conduct the dialog."""
         self.known = b"PREAUTH" in self.server.greeting
         await self.send(self.server.greeting)
         while True:
@@ -132,7 +128,7 @@ class Session:
                 await self.answer(tag, command)
 
     async def answer(self, tag: bytes, command: bytes) -> None:
-        """What a sane server does."""
+        """Answer a command as a correct server does."""
         try:
             said = await self.judge(words(command))
         except (ValueError, IndexError, LookupError, TypeError, AttributeError) as error:
@@ -142,7 +138,7 @@ class Session:
             await self.hang_up()
 
     async def judge(self, given: list[Word]) -> bytes:
-        """Do a command; return what is said behind its tag."""
+        """Execute a command; return the status after its tag."""
         name = given.pop(0).decode().upper()
         if name == "UID":
             name = "UID_" + given.pop(0).decode().upper()
@@ -165,10 +161,10 @@ class Session:
         said: bytes = await handler(given)
         return said
 
-    # ---- before a folder is open
+    # ---- commands without an open folder
 
     def capabilities(self) -> str:
-        """What is announced at the moment."""
+        """Return the capabilities that are announced now."""
         return self.server.after if self.known else self.server.before
 
     async def do_capability(self, _given: list[Word]) -> bytes:
@@ -184,7 +180,7 @@ class Session:
         return b"OK done"
 
     async def tell(self) -> None:
-        """Tell of mails that came and went."""
+        """Report added and removed mails."""
         if self.folder is None:
             return
         there = set(self.folder.mails)
@@ -227,12 +223,12 @@ class Session:
         return self.judged(good)
 
     async def challenged(self, challenge: bytes) -> bytes:
-        """What the client says to a challenge."""
+        """Return the client's answer to a challenge."""
         await self.send(b"+ " + challenge + b"\r\n")
         return await self.line()
 
     def judged(self, good: bool) -> bytes:
-        """Count a login."""
+        """Count a login, and return its result."""
         self.server.logins += 1
         self.known = good
         if not good:
@@ -246,7 +242,7 @@ class Session:
     # ---- folders
 
     def named(self, word: Word) -> str:
-        """The name of a folder as the server keeps it."""
+        """Return the name of a folder as the server stores it."""
         name = decode_folder(word.decode())
         return "INBOX" if name.upper() == "INBOX" else name
 

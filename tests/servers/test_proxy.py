@@ -1,4 +1,4 @@
-"""The proxy of the tests does to a connection what it is told, at the byte it is told."""
+"""Tests of the proxy: each fault happens at its byte."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.servers.proxy import Fault, proxy
 
 @pytest.fixture
 def echo():
-    """The port of a server that sends back each line it gets."""
+    """Run a server that sends back each line; yield its port."""
     listening = socket.create_server(("127.0.0.1", 0))
 
     def serve() -> None:
@@ -42,13 +42,13 @@ def echo():
 
 @pytest.fixture
 def between(echo):
-    """A proxy in front of it."""
+    """Run a proxy in front of it."""
     with proxy(echo) as made:
         yield made
 
 
 def say(between, data: bytes) -> tuple[bytes, str]:
-    """Send bytes and read to the end; return what came, and how it ended."""
+    """Send bytes and read to the end; return the data and how the connection ended."""
     got, ended = b"", "close"
     try:
         client = socket.create_connection(("127.0.0.1", between.port), 10)
@@ -58,9 +58,7 @@ def say(between, data: bytes) -> tuple[bytes, str]:
         try:
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)
-        except (
-            ConnectionResetError
-        ):  # Linux tells it once; what came until then can be read all the same
+        except ConnectionResetError:  # Linux reports it once; earlier data can still be read
             ended = "reset"
         except OSError:
             pass
@@ -76,9 +74,7 @@ LINES = b"".join(b"line %d\r\n" % number for number in range(20))
 
 
 def test_a_proxy_lets_everything_pass(between):
-    """Without a fault all bytes pass and are counted; with a recorder they are kept; a piece of one
-    byte changes nothing but the time.
-    """
+    """Without a fault all bytes pass and are counted, and kept by a recorder."""
     large = LINES * 5000
     assert say(between, large) == (large, "close")
     between.record, between.piece = True, 1
@@ -96,18 +92,16 @@ def test_a_proxy_lets_everything_pass(between):
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("after", [0, 1, 77, 170])
 def test_a_proxy_cuts_after_exactly_so_many_bytes(between, after, how):
-    """What was sent before the cut arrives to its last byte, and nothing after it; the next
-    connection is whole.
-    """
+    """Everything before the cut arrives, nothing after it; the next connection is whole."""
     between.cut_after(down=after, how=how)
     got, ended = say(between, LINES)
     assert got == LINES[:after]
-    assert ended in {how, "reset"}  # what we sent and nobody has read makes a reset of any end
+    assert ended in {how, "reset"}  # our unread data turns any close into a reset
     assert say(between, LINES) == (LINES, "close")
 
 
 def test_a_proxy_cuts_the_way_up(between):
-    """The server gets so many bytes and no more, at each connection where that is asked for."""
+    """The server gets so many bytes and no more, at each connection with that fault."""
     between.cut_after(up=30, always=True)
     for _ in range(2):
         before = between.up
@@ -124,9 +118,7 @@ def test_a_proxy_counts_over_connections(between):
 
 
 def test_a_proxy_stalls(between):
-    """After so many bytes nothing more comes, but the connection stays, and the other way is open;
-    a client that leaves ends it.
-    """
+    """After so many bytes nothing more comes, but the other direction stays open."""
     between.stall_after(down=9)
     with socket.create_connection(("127.0.0.1", between.port), 10) as client:
         client.sendall(LINES)
@@ -141,7 +133,7 @@ def test_a_proxy_stalls(between):
 
 
 def test_a_proxy_closes_one_half(between):
-    """The client hears that nothing more comes, and may go on talking."""
+    """The client sees the end of the data, and may still send."""
     between.faults = [Fault(8, "down", "half")]
     with socket.create_connection(("127.0.0.1", between.port), 10) as client:
         client.sendall(LINES)
@@ -153,13 +145,13 @@ def test_a_proxy_closes_one_half(between):
 
 @pytest.mark.parametrize(("after", "at"), [(0, 0), (1, 8), (8, 8), (9, 16)])
 def test_a_proxy_adds_lines(between, after, at):
-    """Bytes of ours come between two lines, the first time a line ends from there on."""
+    """Bytes are inserted at the first end of a line from there on."""
     between.inject(b"* BYE\r\n", after)
     assert say(between, LINES) == (LINES[:at] + b"* BYE\r\n" + LINES[at:], "close")
 
 
 def test_a_proxy_refuses_and_drops(between):
-    """It may take a connection and close it at once, and drop all that there are."""
+    """A proxy can close each connection at once, and drop all current ones."""
     between.refuse = True
     assert say(between, b"")[0] == b""
     between.refuse = False
@@ -172,6 +164,6 @@ def test_a_proxy_refuses_and_drops(between):
 
 
 def test_a_proxy_without_a_server(free_port):
-    """Where nobody listens behind it, the client is reset."""
+    """If no server listens, the client is reset."""
     with proxy(free_port) as between:
         assert say(between, b"")[0] == b""

@@ -1,4 +1,4 @@
-"""The real Dovecot of the IMAP tests does what it promises; so do names and certificates."""
+"""Tests of the IMAP tests' Dovecot, names and certificates."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ STRANGE = 'Ärchiv "x" & y/Grün'
 
 
 class Tokens(BaseHTTPRequestHandler):
-    """Knows one token, which is the desk's."""
+    """A handler that accepts one token."""
 
     def do_GET(self) -> None:
-        """Whether the token behind the address is good."""
+        """Answer whether the token in the URL is valid."""
         good = "?token=good&" in self.path  # an empty id and secret follow
         told = json.dumps(
             {"active": good, "username": USER} if good else {"active": False}
@@ -39,12 +39,12 @@ class Tokens(BaseHTTPRequestHandler):
         self.wfile.write(told)
 
     def log_message(self, *_arguments: object) -> None:
-        """Tests need no log of requests."""
+        """Log nothing."""
 
 
 @contextmanager
 def tokens():
-    """The address of a server that judges tokens."""
+    """Run a server that checks tokens; yield its address."""
     server = HTTPServer(("127.0.0.1", 0), Tokens)
     thread = threading.Thread(
         target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
@@ -60,24 +60,22 @@ def tokens():
 
 @pytest.fixture(scope="module")
 def shared():
-    """One Dovecot for the tests of this file."""
+    """Start one Dovecot for the tests of this file."""
     with tokens() as url, dovecot(introspection_url=url) as server:
         yield server
 
 
 @pytest.fixture
 def mailbox(shared):
-    """That server and a fresh user."""
+    """Return that server and a fresh user."""
     return shared, shared.add_user(f"user{next(shared.numbers)}@example.org")
 
 
 # ---- Dovecot
 
 
-def test_what_is_delivered_is_there(mailbox):
-    """Mails lie in the folder in their order, byte by byte, with the time of their arrival; many of
-    them as well as one.
-    """
+def test_delivered_mail_is_in_the_folder(mailbox):
+    """Mails are in the folder in order, unchanged, with their time of arrival."""
     server, user = mailbox
     raws = [*letters(range(5)), b"", b"no header, no end", letter("8 bit") + b"\xff\xfe\r\n"]
     server.deliver(user, *raws, received=datetime(2020, 2, 3, 12, tzinfo=UTC))
@@ -90,7 +88,7 @@ def test_what_is_delivered_is_there(mailbox):
 
 
 def test_folders_and_users_may_have_any_name(shared):
-    """Spaces, quotes, backslashes and other scripts, in folders, users and passwords."""
+    """Spaces, quotes, backslashes and other scripts work in folders, users and passwords."""
     user = shared.add_user('O\'Neil "grün" \\ 東京@example.org', 'pass: "wört" {x}')
     with shared.client(user, 'pass: "wört" {x}') as client:
         assert client.noop()[0] == "OK"
@@ -106,7 +104,7 @@ def test_folders_and_users_may_have_any_name(shared):
     "name", ["", "INBOX", "&", "a & b", "Entwürfe/東京&-", '"\\', "~peter/mail/台北/日本語"]
 )
 def test_names_of_folders_survive_their_encoding(name):
-    """Modified UTF-7 there and back, in plain ASCII."""
+    """A name encoded in modified UTF-7 is ASCII and decodes to itself."""
     assert decode_folder(encode_folder(name)) == name
     assert re.fullmatch(r"[ -~]*", encode_folder(name))
 
@@ -118,9 +116,7 @@ def test_modified_utf_7_is_what_the_standard_says():
 
 @pytest.mark.parametrize("folder", ["INBOX", STRANGE])
 def test_new_numbers_and_lost_indexes(mailbox, folder):
-    """Without its indexes a folder has the same UIDs; a change of UIDVALIDITY gives another one,
-    and other UIDs.
-    """
+    """Without indexes UIDs stay; a change of UIDVALIDITY gives other UIDs."""
     server, user = mailbox
     server.deliver(user, *letters("abc"), folder=folder)
     before = server.uidvalidity(user, folder), server.uids(user, folder)
@@ -136,9 +132,7 @@ def test_new_numbers_and_lost_indexes(mailbox, folder):
 
 @pytest.mark.parametrize("storage", ["sdbox", "mdbox"])
 def test_other_storages(storage):
-    """Mail is delivered into a dbox too, which may get another UIDVALIDITY, lose its indexes, and
-    be killed.
-    """
+    """A dbox takes mail, another UIDVALIDITY, lost indexes, and a kill."""
     with dovecot(storage=storage) as server:
         server.deliver(USER, *letters("ab"))
         before = server.uidvalidity(USER)
@@ -155,9 +149,7 @@ def test_other_storages(storage):
 
 
 def test_a_server_that_is_killed_comes_back():
-    """Killed, it says no goodbye and nobody listens; started again it has its mail, its users and
-    its port. In the end nothing is left.
-    """
+    """A killed server comes back with mail, users and port; in the end nothing is left."""
     with dovecot() as server:
         server.deliver(USER, letter("a"))
         client = imaplib.IMAP4("127.0.0.1", server.port)
@@ -178,13 +170,13 @@ def test_a_server_that_is_killed_comes_back():
 
 
 def test_a_configuration_that_does_not_start_leaves_nothing():
-    """An error is told with the log, and the folder is gone."""
+    """The error has the log, and the folder is removed."""
     with pytest.raises(AssertionError), dovecot(extra="no_such_setting = 1") as _:
         pytest.fail("it started")
 
 
 def test_tls_is_trusted_by_its_own_authority_only(shared, tmp_path):
-    """Both names of the certificate are good, another name or another authority is not."""
+    """Both names of the certificate are accepted; another name or authority is not."""
     context = ssl.create_default_context(cafile=shared.ca)
     for name in ("localhost", "127.0.0.1"):
         with imaplib.IMAP4_SSL(name, shared.tls_port, ssl_context=context) as client:
@@ -200,9 +192,7 @@ def test_tls_is_trusted_by_its_own_authority_only(shared, tmp_path):
 
 
 def test_logins_are_counted(mailbox):
-    """A wrong password is refused and counted; a new one is good at once. What the tests look up
-    themselves is not counted.
-    """
+    """Wrong passwords are counted, new ones work at once; the tests' own client is not counted."""
     server, user = mailbox
     before = server.login_count(), server.refused_logins
     with (
@@ -221,9 +211,7 @@ def test_logins_are_counted(mailbox):
 
 @pytest.mark.parametrize("mechanism", ["XOAUTH2", "OAUTHBEARER"])
 def test_tokens_are_checked(shared, mechanism):
-    """A good token is let in; a bad one gets a challenge that says why, and is refused once that is
-    answered.
-    """
+    """A valid token signs in; a bad one gets a challenge with the reason, then NO."""
 
     def sign_in(token: str) -> list[bytes]:
         start = (

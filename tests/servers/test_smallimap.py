@@ -1,6 +1,4 @@
-"""The small IMAP server is sane for a client that knows nothing of it, and misbehaves where it is
-told to.
-"""
+"""Tests of the small IMAP server: correct for any client, faulty only as configured."""
 
 from __future__ import annotations
 
@@ -23,7 +21,7 @@ STRANGE_ARGUMENT = '"&AMQ-rchiv \\"x\\" &- y"'
 
 @pytest.fixture
 def server():
-    """A small server with three mails."""
+    """Run a small server with three mails."""
     with small_imap() as made:
         made.put(*letters("abc"))
         yield made
@@ -31,7 +29,7 @@ def server():
 
 @pytest.fixture
 def client(server):
-    """A client of the standard library that has its inbox open."""
+    """Return a client of the standard library with its inbox open."""
     with imaplib.IMAP4("127.0.0.1", server.port, timeout=10) as made:
         made.login(server.user, server.password)
         made.select()
@@ -54,7 +52,7 @@ class Talk:
         return self.until(data.partition(b" ")[0] + b" ")
 
     def until(self, start: bytes) -> bytes:
-        """Everything up to the line that starts so, or to the end."""
+        """Return everything up to the line that starts with this text, or to the end."""
         heard = b""
         while not heard.endswith(b"\n") or not heard.rpartition(b"\n")[0].rpartition(b"\n")[
             2
@@ -68,17 +66,17 @@ class Talk:
 
 @contextmanager
 def talking(server, *lines: bytes):
-    """A client that is signed in and has its inbox open."""
+    """Return a client that is signed in and has its inbox open."""
     talk = Talk(server.port, b"LOGIN desk@example.org s3cret", b"SELECT INBOX", *lines)
     with talk.socket, talk.lines:
         yield talk
 
 
-# ---- sane
+# ---- correct behaviour
 
 
 def test_a_client_reads_and_moves(server, client):
-    """Sign in, search, fetch in pieces, mark, copy, move and expunge."""
+    """Login, SEARCH, FETCH in pieces, STORE, COPY, MOVE and EXPUNGE work."""
     assert client.uid("SEARCH", "UID", "2:*", "UNDELETED") == ("OK", [b"2 3"])
     assert client.uid("SEARCH", "SINCE", "22-Nov-2026") == ("OK", [b"1 2 3"])
     assert client.uid("SEARCH", "UID", "99:*") == ("OK", [b"3"])
@@ -119,7 +117,7 @@ def test_a_client_reads_and_moves(server, client):
 
 
 def test_a_folder_that_is_examined_cannot_be_changed(server, client):
-    """EXAMINE lets nothing be marked or removed."""
+    """A folder opened by EXAMINE cannot be changed."""
     client.select(readonly=True)
     assert client.uid("STORE", "1", "+FLAGS", "(\\Deleted)")[0] == "NO"
     assert client.expunge()[0] == "NO"
@@ -127,7 +125,7 @@ def test_a_folder_that_is_examined_cannot_be_changed(server, client):
 
 
 def test_expunge_without_uids_takes_all_that_is_marked(server, client):
-    """What another client has marked goes too, and each client is told of it."""
+    """EXPUNGE also removes what another client has marked, and notifies each client."""
     with talking(server) as other:
         client.uid("STORE", "1,3", "+FLAGS", "(\\Deleted)")
         assert client.expunge() == ("OK", [b"1", b"2"])
@@ -135,7 +133,7 @@ def test_expunge_without_uids_takes_all_that_is_marked(server, client):
 
 
 def test_literals_and_quoted_strings_of_a_client(server):
-    """User and password come as literals that wait or do not wait, or as strings with quotes."""
+    """User and password may be literals of both kinds, or quoted strings."""
     server.user, server.password = 'a "b" \\', "ünd\r\n"
     talk = Talk(server.port)
     with talk.socket, talk.lines:
@@ -163,7 +161,7 @@ def test_literals_and_quoted_strings_of_a_client(server):
         b"x UID STORE 1",
     ],
 )
-def test_what_cannot_be_read_is_told(server, command):
+def test_a_broken_command_is_refused(server, command):
     """A broken command gets BAD, and the connection goes on."""
     with talking(server) as talk:
         assert talk.say(command + b" \r\n").split(b" ")[1] == b"BAD"
@@ -189,9 +187,7 @@ def test_words_of_a_command():
 @pytest.mark.parametrize("mechanism", ["PLAIN", "XOAUTH2", "OAUTHBEARER"])
 @pytest.mark.parametrize("at_once", [True, False])
 def test_signing_in_by_sasl(server, mechanism, at_once):
-    """In one step or two; a bad token is told why, and refused when the client has answered.
-    Capabilities differ before and after.
-    """
+    """One step or two work; a bad token gets a reason, then NO; capabilities change."""
     server.before = f"IMAP4rev1 SASL-IR AUTH={mechanism}"
     start = {
         "PLAIN": "",
@@ -228,8 +224,8 @@ def test_signing_in_by_sasl(server, mechanism, at_once):
     assert server.logins == 2
 
 
-def test_idle_tells_at_once(server):
-    """Every client that idles hears of new and of removed mail, until it says DONE."""
+def test_idle_reports_at_once(server):
+    """Every idling client is told of new and removed mail, until DONE."""
     with talking(server) as one, talking(server) as other:
         for talk in (one, other):
             talk.socket.sendall(b"i IDLE\r\n")
@@ -244,11 +240,11 @@ def test_idle_tells_at_once(server):
         assert other.lines.readline() == b"* 2 EXPUNGE\r\n"
 
 
-# ---- not so sane
+# ---- faults
 
 
-def test_abilities_may_be_missing(server):
-    """What is not announced is not done."""
+def test_unannounced_commands_are_refused(server):
+    """Commands that are not announced are refused."""
     server.after = "IMAP4rev1"
     server.folders["Done"] = Folder()
     with talking(server) as talk:
@@ -276,9 +272,7 @@ def test_abilities_may_be_missing(server):
     ids=["bye", "close", "burst", "no", "bad", "before", "after", "4 GiB", "endless"],
 )
 def test_commands_get_other_answers(server, steps, heard):
-    """The next command that matches gets what the test says, before, after or in the place of its
-    answer; the one after it is answered.
-    """
+    """The next matching command gets the given answer, and the one after it the usual one."""
     with talking(server) as talk:
         server.on(rb"noop", *steps)
         said = talk.say(b"n NOOP\r\n")
@@ -294,9 +288,7 @@ def test_commands_get_other_answers(server, steps, heard):
 
 
 def test_silence_reset_and_gates(server):
-    """It may say nothing at all, reset the connection, wait until the test lets it go on, and drop
-    everybody.
-    """
+    """Silence, resets, gates and dropped connections work as configured."""
     gate = server.gate()
     server.on(rb"NOOP", gate, "go on")
     server.on(rb"CHECK", "silence")
@@ -316,9 +308,7 @@ def test_silence_reset_and_gates(server):
 
 
 def test_forms_of_a_fetch(server):
-    """Other order, lower case, more items, lines in between, lies about sizes, other bodies, quoted
-    strings, single bytes, nothing for a UID.
-    """
+    """Order, case, extra items, wrong sizes, quoted strings and single bytes are configurable."""
     server.folders["INBOX"].mails[0].raw = b'a "b"'
     server.backwards, server.lower, server.quotes, server.piece = True, True, True, 1
     server.extra, server.between, server.omit, server.bodies = (
@@ -352,7 +342,7 @@ def test_forms_of_a_fetch(server):
 
 
 def test_mail_of_other_days(server):
-    """Mails have the day and the flags that they are given."""
+    """Mails have the given day and flags."""
     server.folders["INBOX"].put(letter("old"), datetime(2020, 2, 3, tzinfo=UTC), ["\\Seen"])
     with talking(server) as talk:
         for keys, found in (

@@ -1,6 +1,4 @@
-"""A provider's token server (RFC 6749, 7636, 8628, 7662) over real HTTP, in threads: strict about
-secrets, PKCE and used refresh tokens, and faulty on demand.
-"""
+"""A strict OAuth token server over HTTP (RFC 6749, 7636, 8628, 7662), with faults on demand."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ DEVICE_GRANT = "urn:ietf:params:oauth:grant-type:device_code"
 
 
 class Denied(Exception):
-    """What the provider answers instead of tokens."""
+    """An error answer of the provider."""
 
     def __init__(self, error: str, description: str = "", status: int = 400) -> None:
         super().__init__(error)
@@ -37,7 +35,7 @@ class Denied(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer as it goes over the wire."""
+    """An answer as on the wire."""
 
     status: int = 200
     body: bytes = b"{}"
@@ -46,7 +44,7 @@ class Reply:
 
 @dataclass(slots=True)
 class Code:
-    """What a person has agreed to, or not yet: an authorization code or a device code."""
+    """An authorization code or a device code, agreed to or still pending."""
 
     account: str
     client: str
@@ -57,33 +55,29 @@ class Code:
 
 @dataclass(slots=True)
 class TokenServer:
-    """See the module. Tests change its fields while it runs; ``replies`` are used up one a request
-    to /token or /device, before anything else.
-    """
+    """The token server. ``replies`` are used up first, one a request to /token or /device."""
 
     port: int = 0
     clients: dict[str, str] = field(
         default_factory=lambda: {CLIENT: SECRET}
     )  # "" as the secret: a public client
-    mailbox: str = ACCOUNT  # what the tokens of a client that acts for itself open
-    rotates: bool = True  # each refresh token is good for one use; a second use ends the access
+    mailbox: str = ACCOUNT  # the account of client-credentials tokens
+    rotates: bool = True  # each refresh token is valid once; a second use ends the access
     gives_refresh: bool = True
     says_yes: bool = True  # what the person at /authorize does
     access_seconds: int = 3600
-    refresh_seconds: int = 0  # told where it is not 0
-    code_seconds: int = 900  # of a device code; told, not enforced
-    interval: float = 5  # between two questions of a device, as it is told
-    types_at_once: str = (
-        ""  # the account whose person types in each device code as soon as there is one
-    )
-    description: str = ""  # what it says beside invalid_grant
+    refresh_seconds: int = 0  # announced if not 0
+    code_seconds: int = 900  # of a device code; announced, not enforced
+    interval: float = 5  # announced seconds between two polls of a device
+    types_at_once: str = ""  # the account that approves each device code at once
+    description: str = ""  # error_description of invalid_grant
     replies: list[Reply] = field(default_factory=list)
     calls: Counter[str] = field(default_factory=Counter)  # by grant; "device" and "introspect" too
     forms: list[dict[str, str]] = field(default_factory=list)
     issued: dict[str, str] = field(default_factory=dict)  # access token -> account, in order
-    gone: set[str] = field(default_factory=set)  # access tokens that are not good any more
-    refresh: dict[str, str] = field(default_factory=dict)  # refresh token -> account, the good ones
-    used: dict[str, str] = field(default_factory=dict)  # those that were used up
+    gone: set[str] = field(default_factory=set)  # access tokens that have become invalid
+    refresh: dict[str, str] = field(default_factory=dict)  # valid refresh token -> account
+    used: dict[str, str] = field(default_factory=dict)  # used refresh tokens
     codes: dict[str, Code] = field(default_factory=dict)
     devices: dict[str, Code] = field(default_factory=dict)
     gate: threading.Event = field(
@@ -91,19 +85,19 @@ class TokenServer:
     )  # requests to /token wait while it is not set
     arrived: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(0)
-    )  # one more for each request to /token
+    )  # released once for each request to /token
     lock: threading.RLock = field(default_factory=threading.RLock)
     _numbers: Iterator[int] = field(default_factory=lambda: count(1))
 
     @property
     def url(self) -> str:
-        """Where it is, without a path."""
+        """Return its address without a path."""
         return f"http://127.0.0.1:{self.port}"
 
     def client(
         self, grant: str = "authorization_code", *, name: str = "provider", **settings: Any
     ) -> OauthSettings:
-        """The ``[[oauth]]`` table of a client of this server."""
+        """Return the ``[[oauth]]`` table of a client of this server."""
         given = (
             {"client_id": CLIENT, "client_secret": SECRET, "scope": "mail offline_access"}
             | self.places
@@ -115,7 +109,7 @@ class TokenServer:
 
     @property
     def places(self) -> dict[str, str]:
-        """Its endpoints, by the keys of ``[[oauth]]``."""
+        """Return its endpoints, by the keys of ``[[oauth]]``."""
         return {
             "token_url": f"{self.url}/token",
             "device_url": f"{self.url}/device",
@@ -124,48 +118,48 @@ class TokenServer:
 
     @property
     def introspection(self) -> str:
-        """What a mail server asks about a token, which it puts behind this."""
+        """Return the introspection address, to which a mail server appends the token."""
         return f"{self.url}/introspect?token="
 
-    # ---- what happens at the provider
+    # ---- events at the provider
 
     def grant(self, account: str = ACCOUNT) -> str:
-        """An access token, as if it had been asked for."""
+        """Return an access token, as if it had been requested."""
         with self.lock:
             token: str = self._give(account, refresh=False)["access_token"]
             return token
 
     def sign_in(self, account: str = ACCOUNT) -> str:
-        """A refresh token, as if somebody had signed in long ago."""
+        """Return a refresh token of an earlier sign-in."""
         with self.lock:
             token = self._new("refresh")
             self.refresh[token] = account
             return token
 
     def revoke(self, account: str = ACCOUNT) -> None:
-        """The person takes back what was given: no token of the account is good any more."""
+        """Withdraw access: every token of the account becomes invalid."""
         with self.lock:
             self.end_refresh(account)
             self.gone |= {token for token, owner in self.issued.items() if owner == account}
 
     def end_refresh(self, account: str = ACCOUNT) -> None:
-        """The refresh tokens of the account come to their end."""
+        """Let the refresh tokens of the account expire."""
         with self.lock:
             self.refresh = {
                 token: owner for token, owner in self.refresh.items() if owner != account
             }
 
     def expire(self, access_token: str) -> None:
-        """An access token comes to its end before its time."""
+        """Let an access token expire early."""
         with self.lock:
             self.gone.add(access_token)
 
     def approve_device(self, user_code: str, account: str = ACCOUNT) -> None:
-        """The person types the code in and agrees."""
+        """Approve the device code, as the person does."""
         self._decide(user_code, "approved", account)
 
     def refuse_device(self, user_code: str, error: str = "access_denied") -> None:
-        """The person says no, or with ``expired_token`` nothing at all."""
+        """Refuse the device code, or let it expire with ``expired_token``."""
         self._decide(user_code, error, "")
 
     def _decide(self, user_code: str, state: str, account: str) -> None:
@@ -178,13 +172,13 @@ class TokenServer:
         self.gate.clear()
 
     def release(self) -> None:
-        """Let them go on."""
+        """Answer the waiting requests."""
         self.gate.set()
 
     # ---- the endpoints
 
     def authorize(self, query: Mapping[str, str]) -> str:
-        """Where the browser is sent: back, with a code or an error."""
+        """Return the redirect of the browser, with a code or an error."""
         back = {"state": query.get("state", "")}
         if not self.says_yes:
             back |= {"error": "access_denied", "error_description": "no\r\nthanks"}
@@ -205,7 +199,7 @@ class TokenServer:
         return f"{query['redirect_uri']}?{urlencode(back)}"
 
     def device(self, form: Mapping[str, str]) -> dict[str, Any]:
-        """A pair of codes for a device without a browser."""
+        """Return a pair of codes for a device without a browser."""
         with self.lock:
             self.calls["device"] += 1
             self._authenticate(form, public=True)
@@ -224,7 +218,7 @@ class TokenServer:
         return told | {"verification_uri": f"{self.url}/activate"}
 
     def token(self, form: Mapping[str, str]) -> dict[str, Any]:
-        """Tokens for a grant, or Denied."""
+        """Return the tokens for a grant; raise Denied."""
         grant = form.get("grant_type", "")
         with self.lock:
             self.calls[grant] += 1
@@ -242,7 +236,7 @@ class TokenServer:
                     raise Denied("unsupported_grant_type")
 
     def introspect(self, token: str) -> dict[str, Any]:
-        """Whether an access token is good, and for whom (RFC 7662)."""
+        """Return whether an access token is valid, and for whom (RFC 7662)."""
         with self.lock:
             self.calls["introspect"] += 1
             if token not in self.issued or token in self.gone:
@@ -271,9 +265,7 @@ class TokenServer:
 
     def _renew(self, token: str) -> dict[str, Any]:
         if token in self.used:
-            self.revoke(
-                self.used[token]
-            )  # what a provider does that takes a second use for a theft
+            self.revoke(self.used[token])  # as providers do that treat a second use as theft
         if token not in self.refresh:
             raise Denied("invalid_grant", self.description)
         account = self.refresh[token]
@@ -311,17 +303,17 @@ class TokenServer:
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """One request."""
+    """A handler of one request."""
 
     server_version, sys_version = "provider", ""
     state: TokenServer
 
     # the name of the library
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-        """Say nothing."""
+        """Log nothing."""
 
     def do_GET(self) -> None:
-        """The browser, and a mail server that asks about a token, in the address or in the head."""
+        """Serve the browser, and a mail server that checks a token in the URL or a header."""
         parts = urlsplit(self.path)
         query = dict(parse_qsl(parts.query))
         match parts.path:
@@ -334,7 +326,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._send(Reply(404, b"not here"))
 
     def do_POST(self) -> None:
-        """A client that wants tokens."""
+        """Serve a client that requests tokens."""
         form = dict(
             parse_qsl(self.rfile.read(int(self.headers.get("Content-Length", "0"))).decode())
         )
@@ -365,7 +357,7 @@ class _Handler(BaseHTTPRequestHandler):
         )
 
     def _send(self, reply: Reply) -> None:
-        with suppress(OSError):  # the other side may have gone
+        with suppress(OSError):  # the client may be gone
             self.send_response_only(reply.status)
             for name, value in reply.headers.items():
                 self.send_header(name, value)
@@ -376,7 +368,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def token_server(**settings: Any) -> Iterator[TokenServer]:
-    """A running server."""
+    """Run a server."""
     state = TokenServer(**settings)
     state.gate.set()
     listener = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"state": state}))
@@ -393,5 +385,5 @@ def token_server(**settings: Any) -> Iterator[TokenServer]:
 
 
 def refusal(error: str, description: str = "", status: int = 400) -> Reply:
-    """The answer with which a provider refuses."""
+    """Return a refusal as the provider sends it."""
     return Reply(status, json.dumps(Denied(error, description).document).encode())

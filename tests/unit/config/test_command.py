@@ -1,4 +1,4 @@
-"""``ticketgate config``, run as a user runs it."""
+"""Tests of ``ticketgate config``, run as a user runs it."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_there_are_enough_broken_configurations():
 
 
 def test_check_as_json(tmp_path):
-    """A program gets the problems as data: file, key, reason, suggestion."""
+    """--json lists the problems with file, key, reason and suggestion."""
     (tmp_path / "ticketgate.toml").write_text('[smtp]\nlistn = []\n[log]\nlevel = "loud"\n')
     run = ticketgate("config", "check", "--json", cwd=tmp_path)
     answer = json.loads(run.stdout)
@@ -93,14 +93,14 @@ def test_check_as_json(tmp_path):
 
 
 def test_check_of_a_good_one(tmp_path):
-    """Nothing wrong is exit code 0."""
+    """A valid configuration ends with 0."""
     run = ticketgate("config", "check", cwd=tmp_path)
     assert (run.returncode, run.stdout) == (0, "built-in defaults: good\n")
 
 
 @pytest.mark.parametrize("command", [["config", "show"], ["ticket", "list"]])
 def test_a_missing_named_file_is_78(command, tmp_path):
-    """A file that is named and not there ends any command with exit code 78."""
+    """A named file that is missing ends any command with 78."""
     run = ticketgate("--config", "nowhere.toml", *command, cwd=tmp_path)
     assert run.returncode == os.EX_CONFIG
     assert "nowhere.toml: there is no such file" in run.stderr
@@ -123,12 +123,12 @@ def test_show_hides_secrets(form, tmp_path):
 
 
 def test_shown_text_is_a_valid_file(tmp_path):
-    """What `config show` prints can be saved and used again."""
+    """The output of `config show` is a valid configuration file."""
     (tmp_path / "shown.toml").write_text(ticketgate("config", "show", cwd=tmp_path).stdout)
     assert ticketgate("--config", "shown.toml", "config", "check", cwd=tmp_path).returncode == 0
 
 
 def test_schema_describes_every_section(tmp_path):
-    """The JSON schema names each section that the settings have."""
+    """The JSON schema names each section of the settings."""
     schema = json.loads(ticketgate("config", "schema", cwd=tmp_path).stdout)
     assert set(schema["properties"]) == set(Settings.model_fields)

@@ -1,4 +1,4 @@
-"""Valid configurations: defaults, sources and their order, secrets, and the files shipped."""
+"""Tests of valid configurations: defaults, order of sources, secrets, shipped files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ EXAMPLE = Path(config.__file__).with_name("ticketgate.example.toml")
 
 
 def plain(model: BaseModel) -> dict:
-    """The model as the values that stand in a TOML file."""
+    """Return the settings as the values of a TOML file."""
     values = {}
     for name in type(model).model_fields:
         value = getattr(model, name)
@@ -49,7 +49,7 @@ def test_no_file_at_all_gives_the_defaults():
 
 
 def test_the_example_shows_every_key_with_its_default():
-    """Whoever copies the example changes nothing, and finds every key in it."""
+    """The example sets every key, to its default."""
     given = tomllib.loads(EXAMPLE.read_text())
     defaults = {
         name: value for name, value in plain(Settings()).items() if name not in {"imap", "oauth"}
@@ -57,8 +57,8 @@ def test_the_example_shows_every_key_with_its_default():
     assert given == defaults
 
 
-def test_the_example_tables_hold_once_they_are_uncommented(tmp_path):
-    """The commented mailbox and client are valid and name every key that their tables have."""
+def test_the_commented_example_tables_are_valid(tmp_path):
+    """The commented mailbox and client are valid and name every key of their tables."""
     path = tmp_path / "ticketgate.toml"
     path.write_text(re.sub(r"^#(?=\[\[|[a-z_]+ = )", "", EXAMPLE.read_text(), flags=re.MULTILINE))
     settings = load(path, {}).settings
@@ -69,7 +69,7 @@ def test_the_example_tables_hold_once_they_are_uncommented(tmp_path):
 
 
 def test_the_named_file_wins_over_the_usual_places(tmp_path):
-    """--config FILE is read, and ./ticketgate.toml is not, when both are there."""
+    """With --config FILE, ./ticketgate.toml is not read."""
     Path("ticketgate.toml").write_text('[account]\nname = "Here"\n')
     other = tmp_path / "other.toml"
     other.write_text('[account]\nname = "Named"\n')
@@ -78,26 +78,26 @@ def test_the_named_file_wins_over_the_usual_places(tmp_path):
 
 
 def test_a_named_file_that_is_missing_is_a_problem(tmp_path):
-    """A typing mistake after --config never falls back to other files in silence."""
+    """A missing file after --config is a problem; no other file is read."""
     with pytest.raises(ConfigError, match="there is no such file"):
         load(tmp_path / "nowhere.toml", {})
 
 
 def test_a_file_we_may_not_read_is_a_problem(tmp_path):
-    """A folder in the place of the file is reported as such and raises nothing else."""
+    """A folder in place of the file is reported as a problem."""
     with pytest.raises(ConfigError, match="cannot be read"):
         load(tmp_path, {})
 
 
 def test_the_data_directory_carries_database_and_blobs():
-    """Moving data.directory moves what lies in it by default."""
+    """Moving data.directory moves everything that is below it by default."""
     settings = load(None, {"TICKETGATE_DATA__DIRECTORY": "/srv/desk"}).settings
     assert settings.database.url == "sqlite:////srv/desk/ticketgate.db"
     assert settings.blobs.url == "file:///srv/desk/blobs"
 
 
-def test_what_is_set_stays_where_it_is():
-    """A database that is named is not moved by data.directory."""
+def test_a_configured_database_is_not_moved():
+    """A database with a configured URL is not moved by data.directory."""
     environ = {
         "TICKETGATE_DATA__DIRECTORY": "/srv/desk",
         "TICKETGATE_DATABASE__URL": "postgresql://desk@db.example.org/desk",
@@ -106,7 +106,7 @@ def test_what_is_set_stays_where_it_is():
 
 
 def test_later_sources_win(tmp_path):
-    """Environment beats credentials, they beat the file, it beats the defaults."""
+    """Order: environment, credentials, file, defaults."""
     path = tmp_path / "ticketgate.toml"
     path.write_text(
         '[account]\nname = "file"\ntime_zone = "Europe/Vienna"\n[log]\nlevel = "debug"\n'
@@ -130,7 +130,7 @@ def test_later_sources_win(tmp_path):
 
 
 def test_lists_and_numbers_in_the_environment_are_json():
-    """Lists, numbers and truth values are JSON; text needs no quotes."""
+    """Lists, numbers and booleans are JSON; text needs no quotes."""
     environ = {
         "TICKETGATE_SMTP__LISTEN": '["127.0.0.1:0", "[::1]:0"]',
         "TICKETGATE_LIMITS__RECIPIENTS": "7",
@@ -147,7 +147,7 @@ def test_lists_and_numbers_in_the_environment_are_json():
 
 
 def test_an_empty_value_switches_a_listener_off():
-    """An empty variable switches a listener off (interfaces.md 6)."""
+    """interfaces.md 6: an empty variable switches a listener off."""
     environ = {f"TICKETGATE_{section}__LISTEN": "" for section in ("SMTP", "LMTP", "WEB", "HEALTH")}
     settings = load(None, environ).settings
     assert (
@@ -160,12 +160,12 @@ def test_an_empty_value_switches_a_listener_off():
 
 @pytest.mark.parametrize("name", ["TICKETGATE_NOW", "TICKETGATE_REQUIRE_ALL", "TICKETGATE_CONFIG"])
 def test_reserved_names_are_no_settings(name):
-    """The clock and the tests' switch share our prefix and disturb nobody."""
+    """TICKETGATE_NOW and the tests' switch are not taken for settings."""
     assert load(None, {name: "1"}).settings == Settings()
 
 
 def test_misspelt_environment_is_a_problem():
-    """A variable with our prefix that sets nothing is told, with what was probably meant."""
+    """An unknown variable with our prefix is reported, with the likely name."""
     with pytest.raises(ConfigError) as raised:
         load(
             None,
@@ -184,7 +184,7 @@ def test_misspelt_environment_is_a_problem():
 
 
 def test_a_secret_comes_from_its_file(tmp_path):
-    """password_file is read without its line end; no representation shows the secret."""
+    """password_file is read without its line end; no repr shows the secret."""
     secret = tmp_path / "secret"
     secret.write_text("hunter2\n")
     environ = {
@@ -198,7 +198,7 @@ def test_a_secret_comes_from_its_file(tmp_path):
 
 
 def test_a_mailbox_takes_its_password_from_a_credential(tmp_path):
-    """imap.NAME.password reaches that mailbox; one for none is a problem."""
+    """imap.NAME.password sets that mailbox's password; without a mailbox it is a problem."""
     path = tmp_path / "ticketgate.toml"
     path.write_text(
         '[[imap]]\nname = "my.desk"\nhost = "h.example"\nusername = "u"\nchannel = "a@b.example"\n'
@@ -215,7 +215,7 @@ def test_a_mailbox_takes_its_password_from_a_credential(tmp_path):
 
 
 def test_settings_cannot_be_changed_after_loading():
-    """What a room was given at start holds until the end."""
+    """Settings are immutable."""
     with pytest.raises(ValidationError):
         load(None, {}).settings.smtp.hostname = "other"
 
@@ -230,6 +230,6 @@ def test_settings_cannot_be_changed_after_loading():
     ],
 )
 def test_addresses_to_listen_on(text, listen):
-    """An address is read into host and port or path, and is written as it stood."""
+    """An address is parsed into host and port or path, and printed as written."""
     assert parse_listen(text) == listen
     assert str(listen) == text

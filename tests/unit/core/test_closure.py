@@ -1,6 +1,4 @@
-"""Rows C01 to C13 of behaviour.md 2.4 as the pure rule sees them; the desk's tests drive the same
-rows through commands.
-"""
+"""Tests of rows C01 to C13 of behaviour.md 2.4 in the pure rule (the desk's tests: by people)."""
 
 from __future__ import annotations
 
@@ -58,20 +56,20 @@ def moved(
 def test_a_move_sets_or_clears_the_close_date(
     was: str | None, now: str, pipeline: Pipeline, expected: object
 ) -> None:
-    """Each kind of move does to the close date what its row says, with the switch on and off."""
+    """Each kind of move sets, clears or keeps the date as its row says, switch on and off."""
     after = moved(was, now, pipeline)
     assert after is not None
     assert after.close_date == expected
 
 
 def test_a_move_between_open_statuses_leaves_the_date() -> None:
-    """C03: nothing follows a move from open to open."""
+    """C03: a move from open to open changes nothing else."""
     assert moved("open", "open") is None
     assert moved(None, "open") is None
 
 
 def test_the_same_status_again_is_no_move() -> None:
-    """C06: setting the status a ticket has decides nothing."""
+    """C06: setting the status that a ticket has decides nothing."""
     assert decide(MoveAsked(TICKET, ON, NEW.id, BY, person=True), State({1: ON}, UTC), NOW) == ()
 
 
@@ -87,14 +85,14 @@ def test_the_same_status_again_is_no_move() -> None:
     ],
 )
 def test_an_explicit_date_wins(was: str | None, now: str, pipeline: Pipeline) -> None:
-    """C07: a date given with the move stays, whatever the move and the switch."""
+    """C07: a date given with the move is kept, whatever the move and the switch."""
     after = moved(was, now, pipeline, given=date(2026, 1, 2))
     assert after is not None
     assert after.close_date == date(2026, 1, 2)
 
 
 def test_a_date_without_a_move_is_an_edit() -> None:
-    """C08: a close date given for the status the ticket has is stored as it is."""
+    """C08: a close date given with the current status is stored as it is."""
     decided = decide(
         MoveAsked(TICKET, ON, NEW.id, BY, person=True, close_date=date(2026, 1, 2)),
         State({1: ON}, UTC),
@@ -104,7 +102,7 @@ def test_a_date_without_a_move_is_an_edit() -> None:
 
 
 def test_the_landing_pipeline_decides() -> None:
-    """C09: moving to another pipeline's closed status asks that pipeline's switch."""
+    """C09: a move to another pipeline's closed status follows that pipeline's switch."""
     off = replace(OFF, statuses=(Status(11, "Open", "open", 1), Status(12, "Done", "closed", 2)))
     decided = decide(MoveAsked(TICKET, off, 12, BY, person=True), State({1: ON, 2: off}, UTC), NOW)
     assert [type(each) for each in decided] == [SetStatus, SetClosure]
@@ -113,14 +111,14 @@ def test_the_landing_pipeline_decides() -> None:
 
 
 def test_today_is_the_accounts_day() -> None:
-    """C12: half past eleven in the evening UTC is the next day in Amsterdam."""
+    """C12: 23:30 UTC is the next day in Amsterdam."""
     after = moved("open", "closed", zone="Europe/Amsterdam")
     assert after is not None
     assert after.close_date == date(2026, 11, 24)
     assert after.closed_at == NOW
 
 
-def test_people_are_bound_by_no_moving_back_and_rules_are_not() -> None:
+def test_no_moving_back_binds_people_only() -> None:
     """P09: with moving back forbidden a person is refused, an automatic move is not."""
     strict = replace(ON, allow_back=False)
     ticket = replace(TICKET, status_id=WAITING.id)

@@ -1,6 +1,4 @@
-"""Whatever a mail is and whatever it meets, the rules answer (R6), and what must never happen does
-not (behaviour.md 2.7).
-"""
+"""Property tests of `decide`: every mail is answered (R6), invariants hold (behaviour.md 2.7)."""
 
 from __future__ import annotations
 
@@ -149,9 +147,7 @@ MESSAGES = st.builds(
 
 @st.composite
 def tickets(draw: st.DrawFn, number: int) -> Ticket:
-    """A ticket that could stand in the database: a status of its own pipeline, dates as its history
-    would have left them.
-    """
+    """Generate tickets that a database could hold: status of their pipeline, consistent dates."""
     pipeline, status = draw(
         st.sampled_from([(1, step.id) for step in STEPS] + [(2, step.id) for step in OTHER])
     )
@@ -176,9 +172,7 @@ def tickets(draw: st.DrawFn, number: int) -> Ticket:
 
 @st.composite
 def arrivals(draw: st.DrawFn) -> MailArrived:
-    """A mail with a state around it that hangs together: threads that are there, tickets that are
-    theirs.
-    """
+    """Generate a mail with a consistent state around it: its threads and their tickets exist."""
     message = draw(MESSAGES)
     thread = ticket = None
     joined = []
@@ -258,7 +252,7 @@ def _pairs(draw: st.DrawFn, number: int) -> tuple[Thread, Ticket | None]:
 
 @st.composite
 def states(draw: st.DrawFn) -> State:
-    """Two pipelines with any switches."""
+    """Generate states of two pipelines with any switches."""
     switches = {
         "set_close_date": st.booleans(),
         "strangers": st.sampled_from(["move", "flag"]),
@@ -300,9 +294,7 @@ def of(decisions: tuple[Decision, ...], *kinds: type) -> list[Decision]:
     suppress_health_check=[HealthCheck.too_slow],
 )
 def test_any_mail_is_decided(event: MailArrived, state: State) -> None:
-    """R6, INV1, INV2, INV5, INV7, INV14: every mail ends once, moves at most one ticket once, and
-    what must not move does not.
-    """
+    """R6, INV1, INV2, INV5, INV7, INV14: a mail ends once and moves one ticket at most."""
     decisions = decide(event, state, NOW)
     assert [type(each) for each in decisions].count(Finish) == 1
     ended = decisions[-1]
@@ -342,9 +334,7 @@ def test_any_mail_is_decided(event: MailArrived, state: State) -> None:
 def test_a_human_reply_never_leaves_a_closed_ticket_closed(
     event: MailArrived, state: State
 ) -> None:
-    """INV3 and S9: a person's reply on a closed ticket moves it to the first open status of its
-    pipeline, and clears its date (INV4).
-    """
+    """INV3, INV4, S9: a person's reply reopens a closed ticket and clears its date."""
     decisions = decide(event, state, NOW)
     ended = decisions[-1]
     ticket = survivor(event)

@@ -1,6 +1,4 @@
-"""A database with all tables and the first data and nothing else, quickly: on PostgreSQL one is
-emptied between tests instead of made anew.
-"""
+"""Fixtures of fast databases with initial data; a PostgreSQL one is emptied between tests."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ from gateway.store.setup import seed
 
 @pytest.fixture(scope="session")
 def emptied(templates: Any) -> Callable[[Any], str]:
-    """``emptied(server)`` gives the address of one PostgreSQL database, as it was after the
-    upgrade.
-    """
+    """Return a function that gives the URL of an emptied PostgreSQL database of a server."""
     names: list[str] = []
 
     def fresh(server: Any) -> str:
@@ -45,7 +41,7 @@ async def _empty(url: str) -> None:
 
 @pytest.fixture
 def clean_url(database_kind: str, request: pytest.FixtureRequest) -> str:
-    """The address of a database without tickets and mail, on each database in turn."""
+    """Return the URL of a database without tickets and mail, of each kind in turn."""
     if database_kind == "sqlite":
         return str(request.getfixturevalue("built_database")(upgrade))
     return str(request.getfixturevalue("emptied")(request.getfixturevalue("postgres")))

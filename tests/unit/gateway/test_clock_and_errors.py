@@ -1,4 +1,4 @@
-"""The clock that obeys, and errors that end a command with the code its caller can act on."""
+"""Tests of the clock that can be set, and of the exit codes of errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gateway.errors import (
 NOON = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 
 
-def test_a_running_clock_tells_aware_utc():
+def test_a_running_clock_returns_aware_utc():
     """Without TICKETGATE_NOW the clock is that of the machine, in UTC."""
     before = datetime.now(UTC)
     now = Clock.from_environ({}).now()
@@ -34,7 +34,7 @@ def test_a_running_clock_tells_aware_utc():
     "text", ["2026-11-22T12:00:00Z", "2026-11-22T13:00:00+01:00", "2026-11-22 12:00:00.000+00:00"]
 )
 def test_the_environment_stops_the_clock(text):
-    """TICKETGATE_NOW freezes it at that instant, whatever the offset it is written with."""
+    """TICKETGATE_NOW freezes the clock at that instant, in any offset."""
     clock = Clock.from_environ({"TICKETGATE_NOW": text})
     assert (clock.now(), clock.frozen) == (NOON, True)
     assert clock.now() == NOON
@@ -43,14 +43,14 @@ def test_the_environment_stops_the_clock(text):
 @pytest.mark.parametrize(
     "text", ["today", "2026-11-22T12:00:00", "2026-11-22", "2026-13-01T00:00:00Z"]
 )
-def test_an_instant_that_is_none_is_a_usage_error(text):
-    """A wrong or naive instant never becomes some other time."""
+def test_an_invalid_instant_is_a_usage_error(text):
+    """An invalid or naive instant is a usage error."""
     with pytest.raises(UsageError, match="is not an instant"):
         Clock.from_environ({"TICKETGATE_NOW": text})
 
 
 def test_a_clock_is_set_and_moved():
-    """A test or a replay says what time it is, and time passes when it says so."""
+    """A settable clock moves only when the test or replay moves it."""
     clock = Clock(NOON.astimezone(timezone(timedelta(hours=5))))
     assert clock.now() == NOON
     assert clock.now().tzinfo is UTC
@@ -74,5 +74,5 @@ def test_a_clock_is_set_and_moved():
     ],
 )
 def test_exit_codes(error, code):
-    """Each error has the code of sysexits.h; what is not ours is our mistake."""
+    """Each error has its code of sysexits.h; an error that is not ours is 70."""
     assert exit_code(error) == code

@@ -1,4 +1,4 @@
-"""What the log shows of a mail, and above all what it does not."""
+"""Tests of the log: what it shows of a mail, and what it hides."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def stream():
 
 
 def lines(stream: io.StringIO) -> list[dict]:
-    """The lines of the log so far, as data."""
+    """Return the lines of the log so far, as data."""
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
 
@@ -58,8 +58,8 @@ def test_a_mail_has_one_canonical_line(stream):
     assert line["at"].endswith("Z")
 
 
-def test_every_word_is_written(stream):
-    """Each word of the vocabulary makes one line under its own name."""
+def test_every_log_function_writes_its_line(stream):
+    """Each function of the log vocabulary writes one line under its own name."""
     maillog.refused(source="smtp", reason_code="unknown_user", peer="192.0.2.1", address=PERSON)
     maillog.failed(source="smtp", error_id="e1", exc=ValueError("body"))
     maillog.held(mail_id=1, reason="parser failed twice", exc=ValueError("body"))
@@ -75,7 +75,7 @@ def test_every_word_is_written(stream):
 
 
 def test_addresses_are_hashed_and_can_be_followed(stream):
-    """A person looks the same in all lines, however the address is written, and cannot be read."""
+    """An address is the same hash in all lines, in any spelling, and is not readable."""
     assert log.address(PERSON) == log.address(PERSON.lower())
     assert log.address("other@example.org") != log.address(PERSON)
     assert "example" not in log.address(PERSON)
@@ -84,13 +84,13 @@ def test_addresses_are_hashed_and_can_be_followed(stream):
 
 @pytest.mark.parametrize(("addresses", "shown"), [("domain", "~@example.org"), ("full", PERSON)])
 def test_addresses_are_shown_as_configured(stream, addresses, shown):
-    """An operator may choose to see domains, or everything."""
+    """An operator may choose to see domains or whole addresses."""
     log.configure(level="info", form="json", addresses=addresses, stream=stream)
     assert log.address(PERSON) == shown
 
 
 def test_a_sentence_with_an_address_is_redacted(stream):
-    """Reasons that quote an address by mistake do not show it."""
+    """Addresses in a reason are redacted."""
     text = log.redact(f"no channel for <{PERSON}>, tried twice")
     assert text == f"no channel for <{log.address(PERSON)}>, tried twice"
 
@@ -109,8 +109,8 @@ def test_the_text_of_foreign_errors_is_not_logged(stream):
     assert ours["why"] == "there is no ticket 9"
 
 
-def test_a_full_disk_is_seen(stream):
-    """The number of an operating system's error is kept, since it tells the operator what to do."""
+def test_the_errno_of_an_error_is_logged(stream):
+    """The errno of an operating system's error is logged."""
     maillog.failed(source="smtp", error_id="e4", exc=OSError(28, "No space left on device"))
     assert lines(stream)[0]["errno"] == 28
 
@@ -133,7 +133,7 @@ def test_libraries_are_held_at_warning(stream, library, level):
 
 
 def test_a_traceback_of_a_library_shows_no_text(stream):
-    """What a library logs with an exception reaches the log as type and place."""
+    """An exception that a library logs appears as type and place."""
     try:
         raise RuntimeError("AUTH PLAIN AGVyaWthAGh1bnRlcjI=")
     except RuntimeError:
@@ -144,7 +144,7 @@ def test_a_traceback_of_a_library_shows_no_text(stream):
 
 
 def test_our_own_exc_info_shows_no_text(stream):
-    """The structlog habit of `exc_info=True` is safe as well."""
+    """The structlog argument ``exc_info=True`` shows no text of the error either."""
     try:
         raise KeyError("subject of a mail")
     except KeyError:
@@ -154,7 +154,7 @@ def test_our_own_exc_info_shows_no_text(stream):
 
 
 def test_pretty_is_for_people(stream):
-    """On request the same words come as text instead of JSON."""
+    """With ``pretty`` the log is text instead of JSON."""
     log.configure(level="info", form="pretty", addresses="hashed", stream=stream)
     maillog.moved(ticket=1, before="New", after="Closed", rule="user")
     assert "moved" in stream.getvalue()

@@ -1,4 +1,4 @@
-"""Classification: who or what wrote a mail, why, and whether it may be answered."""
+"""Tests of the classification of a mail: its kind, the reason, and whether it may be answered."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def with_headers(**headers):
 
 
 def test_a_person_is_human_and_may_be_answered():
-    """A plain mail from a person has no evidence against it."""
+    """A plain mail is classed as human and may be answered."""
     verdict = classify(PERSON)
     assert (verdict.kind, verdict.evidence, verdict.auto_respond_ok) == ("human", (), True)
 
@@ -53,7 +53,7 @@ def test_a_person_is_human_and_may_be_answered():
     ],
 )
 def test_each_sign_gives_its_kind(facts, kind):
-    """One sign is enough for its kind, the reason is told, and no machine is answered."""
+    """One sign is enough for a kind; the reason is reported and no machine is answered."""
     verdict = classify(facts)
     assert verdict.kind == kind
     assert verdict.evidence
@@ -62,12 +62,12 @@ def test_each_sign_gives_its_kind(facts, kind):
 
 @pytest.mark.parametrize("value", ["no", "No", "no (a person)"])
 def test_auto_submitted_no_is_a_person(value):
-    """RFC 3834: "no" says that a person wrote it."""
+    """RFC 3834: the value "no" means that a person wrote the mail."""
     assert classify(with_headers(auto_submitted=value)).auto_respond_ok
 
 
 def test_an_out_of_office_subject_alone_is_a_person():
-    """Somebody may write about an out-of-office answer; without a second sign they are a person."""
+    """The subject of an absence without a second sign leaves the mail human."""
     assert (
         classify(replace(PERSON, subject="Question about our Out of Office notice")).kind == "human"
     )
@@ -94,14 +94,12 @@ def test_an_out_of_office_subject_alone_is_a_person():
     ],
 )
 def test_a_responder_without_its_header_is_found_by_two_signs(facts):
-    """Subject or text of an absence and a second sign make an auto-reply."""
+    """A subject or text of an absence, with a second sign, makes the mail an auto-reply."""
     assert classify(facts).kind == "auto_reply"
 
 
 def test_an_absence_from_a_postmaster_envelope_is_no_bounce():
-    """Microsoft 365 sends absences with a postmaster's envelope; responders are tested before prose
-    bounces.
-    """
+    """An absence note with a postmaster's envelope (Microsoft 365) is an auto-reply, no bounce."""
     facts = replace(
         PERSON, subject="Automatic reply: Order", null_path=True, bounce=FAILED, bounce_rule="prose"
     )
@@ -109,9 +107,7 @@ def test_an_absence_from_a_postmaster_envelope_is_no_bounce():
 
 
 def test_a_bounce_that_calls_itself_auto_replied_is_a_bounce():
-    """Exim marks its bounces auto-replied; a failed recipient or the subject of a bounce says what
-    it is.
-    """
+    """Exim marks bounces auto-replied; a failed recipient or a bounce subject makes it a bounce."""
     facts = replace(
         PERSON,
         headers={"auto-submitted": "auto-replied"},
@@ -134,7 +130,7 @@ def test_a_bounce_that_calls_itself_auto_replied_is_a_bounce():
     ],
 )
 def test_signs_that_forbid_an_answer(headers):
-    """Reliability 22 and 23: each of these suppresses an answer; none of them drops the mail."""
+    """Reliability 22 and 23: each sign forbids an answer, and none of them drops the mail."""
     assert not classify(replace(PERSON, headers=headers)).auto_respond_ok
 
 
@@ -150,12 +146,12 @@ def test_signs_that_forbid_an_answer(headers):
     ],
 )
 def test_nobody_to_answer(address):
-    """No address, or one that nobody reads."""
+    """No answer goes out without an address, or to an address that nobody reads."""
     assert not classify(replace(PERSON, sender=address)).auto_respond_ok
 
 
 def test_mailers_are_known_by_address_or_name():
-    """Spellings of mailer-daemon and postmaster; a person named Post is none."""
+    """All spellings of mailer-daemon and postmaster are found; a person named Post is not one."""
     assert is_mailer(Address("", "postmaster@x.example"))
     assert is_mailer(Address("Mail Delivery Subsystem", "x@y.example"))
     assert not is_mailer(Address("Emily Post", "post@x.example"))
@@ -193,9 +189,7 @@ ABSENCES = [
     ids=[f"{code}-{index}" for index, (code, _) in enumerate(ABSENCES)],
 )
 def test_absences_in_each_language(code, subject):
-    """The subject of a responder with a second sign, in each language; on its own it proves
-    nothing.
-    """
+    """An absence subject needs a second sign, in each language."""
     assert classify(replace(PERSON, subject=subject, null_path=True)).kind == "auto_reply"
     assert classify(replace(PERSON, subject=subject, is_reply=True)).kind == "auto_reply"
     assert classify(replace(PERSON, subject=subject)).kind == "human"

@@ -1,6 +1,4 @@
-"""What an answer takes over from the mail it answers: subject, references, quotation, signature and
-recipients.
-"""
+"""Tests of reply text: subject, references, quotation, signature and recipients of an answer."""
 
 from __future__ import annotations
 
@@ -70,15 +68,13 @@ SUBJECTS = st.lists(
     ],
 )
 def test_a_subject_gets_one_prefix_and_one_tag(given_subject: str, expected: str) -> None:
-    """Earlier reply prefixes and foreign tags go, forwards stay, the own tag stands once; and once
-    more changes nothing.
-    """
+    """Old reply prefixes and foreign tags go, forward marks stay; a second pass changes nothing."""
     assert subject_of(given_subject, TAG) == expected
     assert subject_of(expected, TAG) == expected
 
 
 def test_another_prefix_or_none() -> None:
-    """A forward is marked as one, a mail that begins something has no prefix."""
+    """A forward gets its own prefix; a new conversation gets none."""
     assert subject_of("Re: A question", TAG, "Fwd") == f"Fwd: A question {MARK}"
     assert subject_of("A question", TAG, "") == f"A question {MARK}"
     assert subject_of("", TAG, "") == MARK
@@ -87,9 +83,7 @@ def test_another_prefix_or_none() -> None:
 @given(SUBJECTS)
 @example([MARK, "R:", "x" * 390])
 def test_any_subject_becomes_one_short_line_with_the_tag(parts: list[str]) -> None:
-    """Whatever it was, it is one line of at most 400 characters that ties, and answering the answer
-    does not let it grow.
-    """
+    """Any subject becomes one line of at most 400 characters with our tag, and never grows."""
     subject = subject_of("".join(parts), TAG)
     assert subject.startswith("Re: ")
     assert len(subject) <= 400
@@ -102,7 +96,7 @@ def test_any_subject_becomes_one_short_line_with_the_tag(parts: list[str]) -> No
 
 
 def test_references_grow_by_the_parent() -> None:
-    """RFC 5322 3.6.4: the parent's references, then the parent, each once and the parent last."""
+    """RFC 5322 3.6.4: the parent's references, then the parent, each once."""
     assert references_of("c@x", ["a@x", "b@x", "a@x"]) == ("a@x", "b@x", "c@x")
     assert references_of("b@x", ["a@x", "b@x", "c@x"]) == ("a@x", "c@x", "b@x")
     assert references_of(None, ["a@x"]) == ("a@x",)
@@ -111,7 +105,7 @@ def test_references_grow_by_the_parent() -> None:
 
 
 def test_references_that_cannot_be_written_are_left_out() -> None:
-    """An id with blanks, controls, brackets, non-ASCII letters or absurd length is not used."""
+    """An id with blanks, control or non-ASCII characters, brackets or absurd length is left out."""
     wrong = ["a b@x", "a\r\n@x", "a\x00@x", "<a@x>", "ä@x", "", "a" * 251]
     assert not any(map(usable_id, wrong))
     assert references_of("p@x", wrong) == ("p@x",)
@@ -119,7 +113,7 @@ def test_references_that_cannot_be_written_are_left_out() -> None:
 
 
 def test_long_references_keep_the_first_and_the_newest() -> None:
-    """Trimming takes from the middle, by number and by octets."""
+    """Long references lose ids from the middle, by number and by bytes."""
     ids = [f"{number}@x" for number in range(100)]
     assert references_of("p@x", ids) == (
         "0@x",
@@ -142,9 +136,7 @@ def test_long_references_keep_the_first_and_the_newest() -> None:
 def test_references_hold_whatever_is_given(
     parent: str | None, references: list[str], limit: int, octets: int
 ) -> None:
-    """Never more than the limit, only usable ids, none twice, in the order given, and the parent
-    last whenever it is usable.
-    """
+    """References stay within the limit, valid, unique and ordered, with a valid parent last."""
     result = references_of(parent, references, limit, octets)
     assert len(result) <= limit
     assert len(set(result)) == len(result)
@@ -158,9 +150,7 @@ def test_references_hold_whatever_is_given(
 
 
 def test_a_mail_is_quoted_with_its_time_in_the_zone() -> None:
-    """The introduction is in the reader's zone; quotations in it go one deeper; blank lines at the
-    end are dropped.
-    """
+    """The time is in the reader's zone, quotes nest one deeper, blank lines at the end go."""
     text = "Hello,\r\n\r\nyes.  \n> earlier\n>> still\n\n \n"
     expected = (
         "On Wed, 25 Nov 2026 at 10:15, Ann Example wrote:\n> Hello,\n>\n> yes.\n>> "
@@ -171,9 +161,7 @@ def test_a_mail_is_quoted_with_its_time_in_the_zone() -> None:
 
 
 def test_a_long_mail_is_cut_at_a_line() -> None:
-    """What is quoted ends with a whole line and says that it was cut; one endless line is cut
-    inside.
-    """
+    """A cut quotation ends with a whole line, or inside a very long one, and says it was cut."""
     assert quote("one\ntwo\nthree", WHEN, UTC, "Ann", limit=10).splitlines()[1:] == [
         "> one",
         "> two",
@@ -187,7 +175,7 @@ def test_a_long_mail_is_cut_at_a_line() -> None:
 
 @given(ANY, ANY, st.integers(1, 50))
 def test_no_line_escapes_the_quotation(text: str, name: str, limit: int) -> None:
-    """Each line below the introduction is marked, whatever counts as a line end."""
+    """Every line below the introduction is marked as quoted, whatever ends a line."""
     introduction, *lines = quote(text, WHEN, BERLIN, name, limit).splitlines()
     assert introduction.endswith("wrote:")
     assert all(line.startswith(">") for line in lines)
@@ -196,7 +184,7 @@ def test_no_line_escapes_the_quotation(text: str, name: str, limit: int) -> None
 
 @given(ANY, ANY)
 def test_quoted_html_holds_no_markup_of_the_mail(text: str, name: str) -> None:
-    """Only our own elements come out, however the mail and the name read."""
+    """Only our own elements are in the output, whatever the mail and the name contain."""
     found = quote_html(f"<script>{text}</blockquote>", WHEN, BERLIN, f"<b>{name}")
     assert set(re.findall(r"<[^>]*>", found)) <= {
         "<p>",
@@ -218,7 +206,7 @@ def test_quoted_html_is_cut_too() -> None:
 
 
 def test_a_signature_stands_behind_its_line() -> None:
-    """RFC 3676 4.3: two hyphens and a blank; nothing is added where there is no signature."""
+    """RFC 3676 4.3: the signature follows "-- "; without a signature nothing is added."""
     assert with_signature("Yes.\n\n", "Ann\nSales\n") == "Yes.\n\n-- \nAnn\nSales"
     assert with_signature("Yes.", "-- \nAnn") == "Yes.\n\n-- \nAnn"
     for nothing in (None, "", " \n"):
@@ -226,7 +214,7 @@ def test_a_signature_stands_behind_its_line() -> None:
 
 
 def test_the_opening_lines_of_a_mail() -> None:
-    """The first lines are quoted, each of bounded width, with a mark that more follows."""
+    """The first lines are quoted, each of limited width, with a mark that more follows."""
     assert opening_lines("\n\none\n\ntwo\n") == "> one\n>\n> two"
     assert opening_lines("1\n2\n3", lines=2) == "> 1\n> 2\n> [...]"
     assert opening_lines("x" * 30, width=10) == "> xxxxxxx..."
@@ -234,7 +222,7 @@ def test_the_opening_lines_of_a_mail() -> None:
 
 
 def test_an_answer_goes_to_the_newest_writer_and_the_approved() -> None:
-    """The default recipients; nobody twice, To before Cc."""
+    """An answer goes to the newest writer and the approved; nobody twice, To before Cc."""
     assert recipients(BOB, ANN, [ANN, BOB], [], [], OURS) == ((BOB,), (ANN,))
     assert recipients(None, ANN, [Address("Ann", "ANN@example.org")], [], [CAT, CAT], OURS) == (
         (ANN,),
@@ -244,14 +232,12 @@ def test_an_answer_goes_to_the_newest_writer_and_the_approved() -> None:
 
 
 def test_given_recipients_replace_the_defaults() -> None:
-    """``to`` takes the place of the newest writer and of the approved; ``cc`` comes on top of
-    either.
-    """
+    """``to`` replaces the newest writer and the approved; ``cc`` is added to either."""
     assert recipients(BOB, ANN, [ANN], [CAT], [BOB, CAT], OURS) == ((CAT,), (BOB,))
 
 
 def test_no_answer_goes_to_our_own_channel() -> None:
-    """Neither the channel nor its signed addresses are written to, in any way of writing them."""
+    """A channel and its signed addresses are never recipients, in any spelling."""
     signed = Address("", reply_tokens.reply_address(b"k" * 32, "Help@desk.example", 12))
     assert recipients(
         signed,
@@ -265,7 +251,7 @@ def test_no_answer_goes_to_our_own_channel() -> None:
 
 
 def test_names_of_recipients_are_one_line() -> None:
-    """A name that a mail smuggled line ends into can be written again."""
+    """Line ends in a recipient's name are removed, so that the name can be written again."""
     assert recipients(Address("Ann\r\nBcc: x", "ann@example.org"), None, [], [], [], OURS)[0] == (
         Address("Ann Bcc: x", "ann@example.org"),
     )

@@ -1,4 +1,4 @@
-"""Signed return paths: by them a report finds the delivery it is about."""
+"""Tests of signed return paths, by which a report finds the delivery it is about."""
 
 from __future__ import annotations
 
@@ -12,9 +12,7 @@ KEYS = (b"k" * 32, b"o" * 32)
 
 @given(st.integers(1, 10**14), st.sampled_from(KEYS))
 def test_a_return_path_reads_back(delivery: int, key: bytes) -> None:
-    """It verifies with an old key too, upper-cased as well, fits into a local part, and is neither
-    a reply nor a relay address.
-    """
+    """A return path verifies with an old key and in upper case, and is no other token."""
     path = reply_tokens.return_path(key, "support@example.org", delivery)
     bare, plus = reply_tokens.bare(path)
     assert bare == "support@example.org"
@@ -28,7 +26,7 @@ def test_a_return_path_reads_back(delivery: int, key: bytes) -> None:
 
 @given(st.integers(1, 10**14), st.integers(1, 10**6))
 def test_no_other_mark_is_a_return_path(number: int, other: int) -> None:
-    """A reply address, a relay address and a return path of another number do not verify."""
+    """A reply address, a relay address and another delivery's return path do not verify."""
     reply = reply_tokens.bare(reply_tokens.reply_address(KEYS[0], "support@example.org", number))[1]
     relay = reply_tokens.bare(
         reply_tokens.relay_address(KEYS[0], "support@example.org", number, other)
@@ -43,7 +41,7 @@ def test_no_other_mark_is_a_return_path(number: int, other: int) -> None:
 
 
 @given(st.text(max_size=60))
-def test_nothing_made_up_is_a_return_path(text: str) -> None:
-    """Text of any kind names no delivery, and reading it does not raise."""
+def test_arbitrary_text_is_no_return_path(text: str) -> None:
+    """Arbitrary text names no delivery and raises no error."""
     assert reply_tokens.read_return(KEYS, text) is None
     assert reply_tokens.read_return(KEYS, f"b1.{text}") is None

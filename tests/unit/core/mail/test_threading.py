@@ -1,4 +1,4 @@
-"""Ties and the naming of conversations: behaviour.md section 5."""
+"""Tests of ties and of the message that names a conversation (behaviour.md 5)."""
 
 from __future__ import annotations
 
@@ -30,9 +30,7 @@ def tied(message: Message, refs: dict[str, list[Ref]], **given: object) -> objec
 
 
 def test_the_order_of_ties() -> None:
-    """A reply address beats our own id, which beats In-Reply-To, References newest first,
-    remembered ids and last the subject tag.
-    """
+    """Reply address, our id, In-Reply-To, newest References, remembered ids, subject tag."""
     message = replace(
         EMPTY, message_id="me@x", in_reply_to=("irt@x",), references=("old@x", "new@x", "ours@x")
     )
@@ -64,7 +62,7 @@ def test_the_order_of_ties() -> None:
 
 
 def test_every_listed_id_joins() -> None:
-    """All ids of a mail count: threads that several of them name are the same conversation."""
+    """Threads named by several ids of one mail are the same conversation."""
     message = replace(EMPTY, message_id="me@x", in_reply_to=("a@x",), references=("b@x", "c@x"))
     found = tied(
         message,
@@ -79,7 +77,7 @@ def test_every_listed_id_joins() -> None:
 
 
 def test_a_forward_thread_is_never_joined() -> None:
-    """A thread that our own forward started is never joined, whatever ids are listed beside it."""
+    """A thread that our own forward started is never joined to another, whatever ids are listed."""
     message = replace(EMPTY, in_reply_to=("fwd@x",), references=("cust@x",))
     refs = {"fwd@x": [Ref(8, held=True)], "cust@x": [Ref(1, held=True)]}
     assert tied(message, refs, forward_threads=frozenset({8})).joins == ()  # type: ignore[attr-defined]
@@ -88,7 +86,7 @@ def test_a_forward_thread_is_never_joined() -> None:
 
 
 def test_an_answer_to_a_forward_is_seen() -> None:
-    """E17b: In-Reply-To naming a forward says so; References naming one does not."""
+    """E17b: In-Reply-To to a forward marks an answer to a forward; References does not."""
     refs = {"f@x": [Ref(1, held=True, forward=True)]}
     assert tied(replace(EMPTY, in_reply_to=("f@x",)), refs).answers_forward is True  # type: ignore[attr-defined]
     assert tied(replace(EMPTY, references=("f@x",)), refs).answers_forward is False  # type: ignore[attr-defined]
@@ -107,7 +105,7 @@ def entry(number: int, minutes: int, parents: tuple[str, ...] = (), *, opens: bo
 
 
 def test_a_reply_with_an_early_date_does_not_take_the_conversation() -> None:
-    """An answer to a mail at hand never names the conversation, whatever Date it claims."""
+    """A reply never becomes the first message of the conversation, however early its Date."""
     found = head([entry(1, 60), entry(2, 0, ("1@x",))])
     assert found is not None
     assert found.message == 1
@@ -125,7 +123,7 @@ def test_a_reply_with_an_early_date_does_not_take_the_conversation() -> None:
     )
 )
 def test_the_head_does_not_depend_on_order(entries: list[Entry]) -> None:
-    """The same messages in any order have the same head, and one that does not open never is it."""
+    """The same messages in any order have the same head, and it is always one that opens."""
     found = head(entries)
     assert found is not None
     assert found.message == 3
@@ -135,10 +133,8 @@ KEYS = (b"k" * 32, b"o" * 32)
 
 
 @given(st.integers(1, 10**14), st.integers(1, 10**14) | st.none(), st.sampled_from(KEYS))
-def test_marks_read_back_and_survive_case(number: int, thread: int | None, key: bytes) -> None:
-    """Reply addresses, tags and Message-IDs verify with an old key too, upper-cased as well, and
-    only as what they are.
-    """
+def test_tokens_verify_in_any_case(number: int, thread: int | None, key: bytes) -> None:
+    """Tokens of each kind verify with an old key and in upper case, as their own kind only."""
     address = reply_tokens.reply_address(key, "support@example.org", number, thread)
     bare, plus = reply_tokens.bare(address)
     assert bare == "support@example.org"
@@ -152,8 +148,8 @@ def test_marks_read_back_and_survive_case(number: int, thread: int | None, key: 
 
 
 @given(st.text(max_size=60))
-def test_nothing_made_up_verifies(text: str) -> None:
-    """Text of any kind is no mark, and reading it does not raise."""
+def test_arbitrary_text_does_not_verify(text: str) -> None:
+    """Arbitrary text is no token and raises no error."""
     assert reply_tokens.read_reply(KEYS, text) is None
     assert reply_tokens.read_tag(KEYS, f"[#1.{text}] [{text}]") is None
     assert reply_tokens.read_own_id(KEYS, f"tg.{text}") is None

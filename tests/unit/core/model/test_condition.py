@@ -1,6 +1,4 @@
-"""Conditions on a ticket: filters, branches and ends of runs (behaviour.md 3.1, 3.3 branch;
-interfaces.md 2.4).
-"""
+"""Tests of conditions on a ticket: filters, branches, ends of runs (behaviour.md 3.1, 3.3)."""
 
 from __future__ import annotations
 
@@ -92,18 +90,14 @@ FACTS = STATE.facts(TICKET)
     ],
 )
 def test_operators(field: str, op: str, value: Any, expected: bool) -> None:
-    """3.1: text is compared without case, lists by their members, dates as dates, numbers as
-    numbers; empty is less than nothing.
-    """
+    """3.1: text compares without case, lists by member, the rest by value; empty is lowest."""
     condition = {"field": field, "op": op} | ({"value": value} if value is not None else {})
     assert condition_problem(condition) is None
     assert holds(condition, FACTS) is expected
 
 
 def test_groups() -> None:
-    """A list means all of them; all and any stand in each other; none of nothing is true of any,
-    and nothing at all always holds.
-    """
+    """A list means "all"; "all", "any" and "none" nest; an empty condition always holds."""
     yes, no = {"field": "priority", "value": "high"}, {"field": "priority", "value": "low"}
     for condition, expected in (
         (None, True),
@@ -136,13 +130,13 @@ def test_groups() -> None:
         ({"any": [{"field": "mood"}]}, "unknown field"),
     ],
 )
-def test_what_is_not_sound_is_told(condition: Any, problem: str) -> None:
-    """Each mistake is a clause that names it."""
+def test_mistakes_are_reported(condition: Any, problem: str) -> None:
+    """Each mistake in a condition is reported by name."""
     assert problem in (condition_problem(condition) or "")
 
 
 def test_depth_is_bounded() -> None:
-    """Conditions stand in each other only so deep."""
+    """Conditions nested deeper than the limit are refused."""
     condition: Any = {"field": "number", "value": 3}
     for _ in range(DEEPEST):
         condition = [condition]
@@ -156,8 +150,8 @@ def test_every_field_is_known_of_a_ticket() -> None:
     assert set(FIELDS) == set(FACTS)
 
 
-def test_a_requester_not_known_yet_counts() -> None:
-    """3.2: while the first mail is decided, the requester is who wrote it."""
+def test_the_sender_of_a_first_mail_counts_as_requester() -> None:
+    """3.2: while the first mail is decided, the sender counts as requester."""
     facts = STATE.facts(Ticket(0, "A question", 1, 1, "email", NOW), "new@example.net")
     assert (facts["requester"], facts["requester_domain"]) == ("new@example.net", "example.net")
     assert STATE.facts(Ticket(0, "A question", 1, 1, "email", NOW))["requester"] is None
@@ -222,7 +216,7 @@ TICKETS = st.builds(
     TICKETS,
 )
 @settings(deadline=None, derandomize=True, max_examples=150)
-def test_what_is_sound_is_answered(condition: Any, ticket: Ticket) -> None:
-    """Nothing makes the check raise, and what it finds sound has an answer for every ticket."""
+def test_valid_conditions_are_evaluated(condition: Any, ticket: Ticket) -> None:
+    """The check never raises, and every accepted condition can be evaluated on every ticket."""
     if condition_problem(condition) is None:
         assert holds(condition, STATE.facts(ticket)) in (True, False)

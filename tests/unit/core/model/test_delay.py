@@ -1,6 +1,4 @@
-"""How long delays last and when windows are open (behaviour.md 3.3, Delays), the days of a clock
-change among them.
-"""
+"""Tests of delays and windows (behaviour.md 3.3, Delays), with the days of a clock change."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ OFFICE = {"days": ["mon", "tue", "wed", "thu", "fri"], "hours": "09:00-17:00"}
 
 
 def at(text: str) -> datetime:
-    """An instant; without an offset as people in Amsterdam read it."""
+    """Return an instant; without an offset the text is Amsterdam time."""
     found = datetime.fromisoformat(text)
     return (found if found.tzinfo else found.replace(tzinfo=ZONE)).astimezone(UTC)
 
@@ -54,7 +52,7 @@ SUNDAY = at("2026-11-22T11:00")
     ],
 )
 def test_spans(text: str, expected: Any) -> None:
-    """Weeks, days, hours and minutes in this order, and nothing else."""
+    """A span is weeks, days, hours and minutes in this order, and nothing else."""
     assert span(text) == expected
 
 
@@ -111,9 +109,7 @@ def test_spans(text: str, expected: Any) -> None:
     ],
 )
 def test_delays(config: dict[str, Any], expected: str) -> None:
-    """3.3: each kind of delay, in the zone of the account; what lies in the past or is empty is
-    over at once.
-    """
+    """3.3: each kind of delay in the account's zone; a past or empty one ends at once."""
     fields = {
         "close_date": date(2026, 12, 1),
         "created_at": at("2026-11-20T10:00").astimezone(ZONE),
@@ -171,7 +167,7 @@ def test_delays(config: dict[str, Any], expected: str) -> None:
     ],
 )
 def test_delays_over_a_clock_change(config: dict[str, Any], entered: str, expected: str) -> None:
-    """3.3: stored in UTC; days are 24 hours, times of day are those on the wall."""
+    """3.3: across a clock change a day is 24 hours, and a time of day follows the local clock."""
     assert due(config, at(entered), ZONE, None, {}) == at(expected)
 
 
@@ -217,7 +213,7 @@ def test_delays_over_a_clock_change(config: dict[str, Any], entered: str, expect
 def test_days_where_a_window_is_set(
     text: str, window: dict[str, Any], entered: str, expected: str
 ) -> None:
-    """3.3: "days" are 24 hours unless a window is set; then they are its days."""
+    """3.3: "days" are 24 hours, or days of the window when one is set."""
     assert window_problem(window) is None
     assert due({"for": text}, at(entered), ZONE, window, {}) == at(expected)
 
@@ -239,8 +235,8 @@ def test_days_where_a_window_is_set(
         ({"event": "rain"}, "event must be one of"),
     ],
 )
-def test_what_is_no_delay_is_told(config: dict[str, Any], problem: str) -> None:
-    """Each mistake is a clause that names it."""
+def test_mistakes_in_a_delay_are_reported(config: dict[str, Any], problem: str) -> None:
+    """Each mistake in a delay is reported by name."""
     assert problem in (delay_problem(config) or "")
 
 
@@ -305,15 +301,13 @@ def test_what_is_no_delay_is_told(config: dict[str, Any], problem: str) -> None:
     ],
 )
 def test_windows(window: Any, now: str, expected: str) -> None:
-    """3.3, windows: the next instant at which one is open, by the clock on the wall, holidays left
-    out.
-    """
+    """3.3, windows: the next instant at which one is open, by local time, holidays excluded."""
     assert window is None or window_problem(window) is None
     assert opening(window, at(now), ZONE) == at(expected)
 
 
 def test_a_window_without_a_day_never_opens() -> None:
-    """Holidays may close it for good; a delay of days still ends."""
+    """A window that holidays close for good never opens; a delay in days still ends."""
     holidays = [(date(2026, 1, 1) + timedelta(days=day)).isoformat() for day in range(1300)]
     assert opening({"holidays": holidays}, SUNDAY, ZONE) is None
     assert due({"for": "1d"}, SUNDAY, ZONE, {"holidays": holidays}, {}) > SUNDAY
@@ -335,8 +329,8 @@ def test_a_window_without_a_day_never_opens() -> None:
         ({"holidays": [5]}, "the holidays"),
     ],
 )
-def test_what_is_no_window_is_told(window: Any, problem: str) -> None:
-    """Each mistake is a clause that names it."""
+def test_mistakes_in_a_window_are_reported(window: Any, problem: str) -> None:
+    """Each mistake in a window is reported by name."""
     assert problem in (window_problem(window) or "")
 
 
@@ -398,9 +392,7 @@ WINDOWS = st.fixed_dictionaries(
 def test_a_sound_delay_has_an_end(
     config: dict[str, Any], entered: datetime, zone: Any, window: Any, fields: dict[str, Any]
 ) -> None:
-    """Nothing raises; only a date, a date field or an empty one may lie in the past, everything
-    else from the entering on.
-    """
+    """No valid delay raises; only a date, a date field or an empty one may end before it began."""
     ends = due(config, entered, zone, window, fields)
     assert ends.utcoffset() == timedelta()
     if not config.keys() & {"until", "field"}:
@@ -412,7 +404,7 @@ def test_a_sound_delay_has_an_end(
 @given(WINDOWS, INSTANTS, ZONES)
 @settings(deadline=None, derandomize=True, max_examples=150)
 def test_a_window_is_open_when_it_opens(window: dict[str, Any], now: datetime, zone: Any) -> None:
-    """Nothing raises; it opens from now on, is open then, and not on a holiday or another day."""
+    """The next opening is never in the past, is inside the window, and is on no holiday."""
     opens = opening(window, now, zone)
     if opens is None:
         return
@@ -428,7 +420,7 @@ def test_a_window_is_open_when_it_opens(window: dict[str, Any], now: datetime, z
     )
 )
 @settings(deadline=None, derandomize=True, max_examples=100)
-def test_any_words_are_looked_at(config: dict[str, Any]) -> None:
-    """Neither check raises, whatever is written."""
+def test_any_input_is_checked(config: dict[str, Any]) -> None:
+    """Neither check raises, whatever the input."""
     delay_problem(config)
     window_problem(config)

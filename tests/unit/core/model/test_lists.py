@@ -1,6 +1,4 @@
-"""The keys under which addresses are compared, and lists of them: spelling leads past none
-(behaviour.md 2.1, step 6).
-"""
+"""Tests of address keys and lists: no spelling gets past them (behaviour.md 2.1, step 6)."""
 
 from __future__ import annotations
 
@@ -17,7 +15,7 @@ from core.rules.screening import listed
     ["SPAM@Evil.example", ' "spam"@evil.example', "spam@evil.example.", '"Spam"@EVIL.example..'],
 )
 def test_spellings_of_one_mailbox_have_one_key(written):
-    """Case, quotes that are not needed and a closing dot make no other mailbox."""
+    """Case, needless quotes and a final dot do not change the key."""
     assert address_key(written) == "spam@evil.example"
 
 
@@ -25,7 +23,7 @@ def test_spellings_of_one_mailbox_have_one_key(written):
     "written", ['"a b"@evil.example', '"a@b"@evil.example', '"a\\"b"@evil.example']
 )
 def test_needed_quotes_stay(written):
-    """A local part that is none without its quotes keeps them."""
+    """A local part that needs its quotes keeps them."""
     assert address_key(written) == written
 
 
@@ -40,7 +38,7 @@ def test_needed_quotes_stay(written):
     ],
 )
 def test_a_list_holds_in_any_script(sender, entry):
-    """A domain on the list is meant in its Unicode and its ASCII form."""
+    """A listed domain matches in its Unicode and in its ASCII form."""
     assert listed(address_key(sender), frozenset({"other@x.example", address_key(entry)}))
     assert not listed(
         address_key(sender.replace("spam@", "spam@x")), frozenset({address_key(entry)})
@@ -53,9 +51,7 @@ def test_a_list_holds_in_any_script(sender, entry):
 
 @given(st.text(max_size=40), st.sets(st.text(max_size=20), max_size=3))
 def test_nothing_in_an_address_raises(text, entries):
-    """Whatever stands in an address, its key is one that stays itself, and a list can be asked for
-    it.
-    """
+    """No address raises; the key of a key is the key itself, and lists accept it."""
     key = address_key(text)
     assert address_key(key) == key
     listed(key, frozenset(entries))

@@ -1,6 +1,4 @@
-"""Trees of actions: how they are read, what follows what, and where whoever stood in an old one
-stands in a new one (behaviour.md 3.1, 3.4).
-"""
+"""Tests of action trees: reading, order, and places after an edit (behaviour.md 3.1, 3.4)."""
 
 from __future__ import annotations
 
@@ -80,9 +78,7 @@ GOOD: dict[str, list[dict[str, Any]]] = {
 
 
 def test_every_kind_can_be_written() -> None:
-    """3.1, S11: each kind with the keys it needs and may have; a name and stop_on_failure go with
-    each.
-    """
+    """3.1, S11: each kind takes its required and optional keys, a name and stop_on_failure."""
     assert GOOD.keys() == KEYS.keys()
     for kind, configs in GOOD.items():
         for config in configs:
@@ -182,13 +178,13 @@ def test_every_kind_can_be_written() -> None:
         (branch("a", x=[note("a")]), "the id 'a' is used twice"),
     ],
 )
-def test_what_is_not_sound_is_told(action: Any, problem: str) -> None:
-    """Each mistake is told with the action it is in, and nothing is raised."""
+def test_mistakes_are_reported(action: Any, problem: str) -> None:
+    """Each mistake is reported with the action it is in, and nothing is raised."""
     assert any(problem in each for each in read([action])[1])
 
 
 def test_trees_are_bounded() -> None:
-    """So many actions, so deep, and no more."""
+    """The number of actions and the depth of branches are limited."""
     assert "at most" in read([note(str(each)) for each in range(MOST_ACTIONS + 1)])[1][0]
     deep = [note("inmost")]
     for level in range(DEEPEST):
@@ -198,7 +194,7 @@ def test_trees_are_bounded() -> None:
 
 
 def test_what_follows_what() -> None:
-    """3.3: one after another as written; after the end of a path comes what follows its branch."""
+    """3.3: actions follow one another as written; after a path comes what follows its branch."""
     graph = tree(*NESTED)
     following = {
         place: action.id if (action := graph.following(place)) is not None else None
@@ -225,10 +221,8 @@ def test_what_follows_what() -> None:
     assert graph.action("y2") is None
 
 
-def test_what_stands_before_and_below() -> None:
-    """The way back ends at the start; what goes with an action is it, its paths, and with the
-    following all after it in its list.
-    """
+def test_actions_before_and_below() -> None:
+    """The way back ends at the start; an action takes its paths and the rest of its list along."""
     graph = tree(*NESTED)
     for start in (*graph.lists, *graph.home):
         place, steps = start, 0
@@ -290,17 +284,15 @@ def test_what_stands_before_and_below() -> None:
         pytest.param("b", [note("a"), note("d")], "a", id="past-a-branch-that-is-gone"),
     ],
 )
-def test_where_one_stands_after_an_edit(
+def test_the_place_after_an_edit(
     place: str, new: list[dict[str, Any]], expected: str | None
 ) -> None:
-    """3.4: at the same place or the nearest before it that is left; nobody goes on in a path that
-    is gone while its branch is not.
-    """
+    """3.4: a run stays at its place or the nearest before it, never inside a removed path."""
     assert carry(tree(*NESTED), tree(*new), place) == expected
 
 
-def test_who_stood_in_what_was_deleted_with_him_ends() -> None:
-    """3.4: a deleted place ends the runs that stand in it, also those that are led back to it."""
+def test_a_run_in_a_deleted_place_ends() -> None:
+    """3.4: a run at a deleted place ends, also when it was moved to that place."""
     old, new = tree(*NESTED), tree(note("a"))
     assert carry(old, new, "x1", frozenset({"x1"})) is None
     assert carry(old, new, "d", frozenset({"b"})) is None
@@ -345,7 +337,7 @@ JUNK = st.recursive(
 )
 @settings(deadline=None, derandomize=True, max_examples=120)
 def test_anything_can_be_read(raw: Any) -> None:
-    """Whatever is written, the problems are told and what could be read is a tree with places."""
+    """Any input is read: problems are reported, and the rest is a valid tree."""
     graph, problems = read(raw)
     assert all(isinstance(each, str) for each in problems)
     for action in graph.all():

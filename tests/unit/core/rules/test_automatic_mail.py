@@ -1,6 +1,4 @@
-"""To whom an automatic mail may go, and in which words (behaviour.md 3.3 send_email, section 5
-Acknowledgements).
-"""
+"""Tests of automatic mail: who may get it, with which template (behaviour.md 3.3, 5)."""
 
 from __future__ import annotations
 
@@ -132,7 +130,7 @@ def test_consent(marketing: bool, transactional: bool, outcome: str) -> None:
 def test_who_is_never_written_to(
     ticket: Ticket, contact: Contact | None, role: str, why: str
 ) -> None:
-    """3.3 "never to": whatever the template and the consent; the reason is told."""
+    """3.3 "never to": refused whatever the template and the consent; the reason is reported."""
     for occasion in (RECEIPT, NEWS):
         for acknowledge in ("generic", "full", "never"):
             found = ask(replace(occasion, ticket=ticket, acknowledge=acknowledge), contact, role)  # type: ignore[arg-type]
@@ -151,7 +149,7 @@ MACHINES = (
 
 @pytest.mark.parametrize("local", MACHINES)
 def test_addresses_of_machines(local: str) -> None:
-    """3.3: no-reply and mailer-daemon in the ways they are written."""
+    """3.3: no-reply and mailer-daemon are found in all their spellings."""
     found = ask(contact=replace(ANN, address=address_key(f"{local}@example.org")))
     assert (found.outcome, found.why) == (
         "SKIPPED_NO_RECIPIENT",
@@ -170,15 +168,13 @@ def test_addresses_of_machines(local: str) -> None:
     ],
 )
 def test_people_are_no_machines(address: str) -> None:
-    """Addresses that only resemble a machine's get mail, as do allowed ones of a denied domain."""
+    """Addresses that resemble a machine's get mail, as do allowed addresses of a denied domain."""
     assert ask(contact=replace(ANN, address=address)).outcome == "OK"
     assert ask(contact=replace(ANN, address="good@evil.example")).outcome == "OK"
 
 
-def test_what_a_mail_forbids_holds_for_all_that_follows_from_it() -> None:
-    """3.3: a run that is silent writes to nobody outside; that we opened the ticket forbids the
-    receipt alone (O13).
-    """
+def test_a_silent_run_sends_nothing_outside() -> None:
+    """3.3: a silent run sends no mail outside; a ticket that we opened gets no receipt (O13)."""
     for occasion in (RECEIPT, NEWS):
         assert ask(replace(occasion, silent="it must not be answered")) == Permission(
             "SKIPPED_NO_RECIPIENT", "it must not be answered"
@@ -208,9 +204,7 @@ def test_what_a_mail_forbids_holds_for_all_that_follows_from_it() -> None:
     ],
 )
 def test_caps_and_breaker(counts: dict[str, int], receipt: str, other: str) -> None:
-    """3.3, caps: 3 an address and hour, 10 an address and day, 20 a domain and hour for receipts;
-    the third mail in a row stops for all.
-    """
+    """3.3, caps: 3 an hour and 10 a day per address, 20 per domain; the third in a row stops."""
     assert (PER_HOUR, PER_DAY, PER_DOMAIN_AND_HOUR, IN_A_ROW) == (3, 10, 20, 2)
     assert (ask(**counts).outcome, ask(NEWS, **counts).outcome) == (receipt, other)
 
@@ -227,9 +221,7 @@ def test_caps_and_breaker(counts: dict[str, int], receipt: str, other: str) -> N
     ],
 )
 def test_acknowledgements(acknowledge: Any, known: bool, expected: Permission) -> None:
-    """Section 5: in full to a proven sender, in fixed words, not at all or in full to another, as
-    the account says; its receipts only.
-    """
+    """Section 5: full, fixed or no acknowledgement, by the sender's proof and the setting."""
     contact = replace(ANN, proven=known)
     occasion = replace(RECEIPT, acknowledge=acknowledge)
     assert ask(occasion, contact) == expected
@@ -275,12 +267,10 @@ OCCASIONS = st.builds(
     st.integers(0, 3),
 )
 @settings(deadline=None, derandomize=True, max_examples=150)
-def test_no_yes_by_accident(
+def test_a_permission_always_has_its_reasons(
     occasion: Occasion, contact: Contact | None, role: str, sent: int, row: int
 ) -> None:
-    """Any combination has an answer; a yes means that nothing of 3.3 stands against it, a no says
-    why.
-    """
+    """Every combination has an answer: yes only when 3.3 allows it, no always with a reason."""
     found = permitted(occasion, contact, role, Counts(sent, sent, sent, row, sent))
     if found.outcome != "OK":
         assert found.why

@@ -1,6 +1,4 @@
-"""Reports about our own mail: which deliveries they end and what people are told (behaviour.md O12,
-E29).
-"""
+"""Tests of reports about our mail: which deliveries end, who is told (behaviour.md O12, E29)."""
 
 from __future__ import annotations
 
@@ -34,7 +32,7 @@ def report(
     deliveries: tuple[Delivered, ...] = (ANN, BOB),
     **more: Any,
 ) -> MailArrived:
-    """A report as it arrives; what came_back does not look at is left empty."""
+    """Return a report as it arrives; fields that `came_back` does not read stay empty."""
     empty = dict.fromkeys([each.name for each in fields(Message)], "")
     message = Message(
         **(empty | {"message_id": "b@x", "bounce": Bounce(action, recipients, "r@x")})
@@ -60,9 +58,7 @@ def failures(event: MailArrived, ticket: int | None = 3) -> list[int]:
 
 
 def test_it_came_back() -> None:
-    """O12: the delivery fails with the words of the report, the ticket is flagged, its owner is
-    told; nothing moves.
-    """
+    """O12: the delivery fails, the ticket is flagged, its owner told, and nothing moves."""
     assert came_back(report(about("ANN@example.org")), 3) == [
         FailDelivery(1, "ann@example.org", WHY, hard=True),
         RaiseFlags(3, ("delivery_failed",)),
@@ -71,7 +67,7 @@ def test_it_came_back() -> None:
 
 
 def test_it_is_late() -> None:
-    """O12: a delay is a remark on the ticket and ends nothing."""
+    """O12: a delay report is noted on the ticket and ends no delivery."""
     decided = came_back(report(about("ann@example.org", "delayed")), 3)
     assert decided == [
         Remark(3, Cause("mail", "b@x"), f"mail to ann@example.org is delayed: {WHY}")
@@ -79,8 +75,8 @@ def test_it_is_late() -> None:
 
 
 @pytest.mark.parametrize("action", ["delivered", "relayed", "expanded", "unknown"])
-def test_good_news_change_nothing(action: Any) -> None:
-    """E29: reports of success, and those that nobody can read, end nothing."""
+def test_success_reports_change_nothing(action: Any) -> None:
+    """E29: reports of success and unreadable reports end no delivery."""
     assert came_back(report(about("ann@example.org", action)), 3) == []
 
 
@@ -118,16 +114,12 @@ def test_good_news_change_nothing(action: Any) -> None:
 def test_which_delivery_it_is_about(
     recipients: list[BounceRecipient], more: dict[str, Any], expected: list[int]
 ) -> None:
-    """E29: by the addresses in it, else by the signed return path, else when there is only one;
-    each ends once.
-    """
+    """E29: the delivery is found by address, return path, or as the only one; it ends once."""
     assert failures(report(*recipients, **more)) == expected
 
 
-def test_the_ticket_is_that_of_the_delivery_where_the_report_is_tied_to_none() -> None:
-    """E29: without a thread of its own the report still reaches the people of the ticket; mail
-    without a ticket just fails.
-    """
+def test_a_report_without_thread_reaches_the_ticket_of_its_delivery() -> None:
+    """E29: a report on no thread reaches the delivery's ticket, if there is one."""
     flagged = [
         each
         for each in came_back(report(about("ann@example.org")), None)
@@ -139,7 +131,7 @@ def test_the_ticket_is_that_of_the_delivery_where_the_report_is_tied_to_none() -
 
 
 def test_a_report_without_words() -> None:
-    """E29: there always is something to tell; a long diagnostic is cut."""
+    """E29: an empty report still yields a text, and a long diagnostic is cut."""
     bare = came_back(report(action="failed", deliveries=(ANN,)), 3)
     assert bare[0] == FailDelivery(
         1, "ann@example.org", "a report says that it could not be delivered", hard=False

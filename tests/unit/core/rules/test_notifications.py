@@ -1,6 +1,4 @@
-"""Which users are told of what, and when (core/rules/notifications.py; behaviour.md O12, S11
-notices).
-"""
+"""Tests of notifications: which users are told, and when (behaviour.md O12, S11)."""
 
 from __future__ import annotations
 
@@ -31,23 +29,21 @@ def names(kind: Any, ticket: Ticket = TICKET, *people: User, but: str = "") -> l
 
 @pytest.mark.parametrize("kind", ["new", "reply", "failure"])
 def test_who_is_told(kind: Any) -> None:
-    """All who may answer hear of a new ticket without an owner, once each; of everything else the
-    owner and nobody else.
-    """
+    """All who may answer hear of a new ticket without owner; the owner hears of the rest."""
     assert names(kind) == (["Uma", "Ola"] if kind == "new" else [])
     assert names(kind, replace(TICKET, owner_id=8)) == ["Ola"]
     for gone in (6, 9, 99):
         assert names(kind, replace(TICKET, owner_id=gone)) == []
 
 
-def test_nobody_is_told_what_he_did() -> None:
-    """Whoever did it is left out, by any of their addresses."""
+def test_nobody_is_told_of_their_own_act() -> None:
+    """A user is not told of their own act, by any of their addresses."""
     assert names("new", but="u@desk.example") == ["Ola"]
     assert names("reply", replace(TICKET, owner_id=7), but="uma@desk.example") == []
 
 
 def test_what_a_user_does_not_want() -> None:
-    """Each kind can be switched off for oneself."""
+    """Each user can switch off each kind of notification."""
     quiet = replace(UMA, notify={"reply": False})
     owned = replace(TICKET, owner_id=7)
     assert [names(kind, owned, quiet) for kind in ("new", "reply", "failure")] == [
@@ -86,9 +82,7 @@ def test_what_a_user_does_not_want() -> None:
     ],
 )
 def test_when(digest: str, now: datetime, expected: datetime) -> None:
-    """At once, at the next full hour, or at eight in the morning of the account's zone, also on the
-    day the clock changes.
-    """
+    """At once, at the full hour, or at 08:00 in the account's zone, also across a clock change."""
     user = replace(UMA, notify={"digest": digest})
     assert told(Notify(3, "new", "why"), TICKET, {"uma@desk.example": user}, now, ZONE) == [
         (user, expected)

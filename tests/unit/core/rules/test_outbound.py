@@ -1,4 +1,4 @@
-"""Mail that users send: the rows O01 to O16 of behaviour.md 2.3, one by one."""
+"""Tests of mail that users send: rows O01 to O16 of behaviour.md 2.3."""
 
 from __future__ import annotations
 
@@ -101,9 +101,7 @@ def moves(decided: list[Decision]) -> list[Decision]:
 
 
 def test_o01_a_user_writes_to_a_contact_of_the_ticket() -> None:
-    """O01, S6: the ticket goes to the target of A, after the mail is queued, and the target's
-    workflow follows.
-    """
+    """O01, S6: once the mail is queued the ticket moves to A's target, whose workflow starts."""
     assert sent() == [
         QueueMail(3, MAIL, USER),
         ReplyRecorded(3, contact=True),
@@ -114,7 +112,7 @@ def test_o01_a_user_writes_to_a_contact_of_the_ticket() -> None:
 
 
 def test_o01_who_answers_owns_it() -> None:
-    """2.6: the replier becomes the owner of a ticket that has none; a program does not."""
+    """2.6: a user who replies becomes owner of a ticket without one; a program does not."""
     free = replace(TICKET, owner_id=None)
     assert SetFields(3, (("owner_id", 7),), USER) in sent(ticket=free)
     assert not any(
@@ -127,7 +125,7 @@ def test_o01_who_answers_owns_it() -> None:
     ("target", "status", "why"), [(None, NEW, "trigger A is off"), (NEW, NEW, "already in target")]
 )
 def test_o02_off_or_there_already(target: int | None, status: int, why: str) -> None:
-    """O02: nothing moves and nothing follows; the reason is told."""
+    """O02: with A off, or the ticket already there, nothing moves; the reason is reported."""
     assert moves(
         sent(
             pipeline=replace(PIPELINE, on_email_sent=target),
@@ -137,7 +135,7 @@ def test_o02_off_or_there_already(target: int | None, status: int, why: str) -> 
 
 
 def test_o03_from_the_contact_record() -> None:
-    """O03, S6, INV11: mail from the contact record belongs to no ticket and touches none."""
+    """O03, S6, INV11: mail from the contact record belongs to no ticket and changes none."""
     assert sent(ticket=None, pipeline=PIPELINE) == [QueueMail(None, MAIL, USER)]
     assert list(
         decide(EmailSent(MAIL, USER, associated=True, author=UMA), State({1: PIPELINE}, UTC), NOW)
@@ -145,7 +143,7 @@ def test_o03_from_the_contact_record() -> None:
 
 
 def test_o04_to_nobody_associated() -> None:
-    """O04, C20: mail to a supplier is on the ticket, but is no answer to a contact of it."""
+    """O04, C20: mail to a supplier is kept on the ticket, but answers no contact of the ticket."""
     decided = sent(associated=False)
     assert decided[:2] == [QueueMail(3, MAIL, USER), ReplyRecorded(3, contact=False)]
     assert decided[2:] == [SkipRule(3, A, "no associated contact among the recipients")]
@@ -153,9 +151,7 @@ def test_o04_to_nobody_associated() -> None:
 
 @pytest.mark.parametrize("ticket", [TICKET, SHUT])
 def test_o05_forwarding_out_of_the_ticket(ticket: Ticket) -> None:
-    """O05, S8a, INV2: a forward moves nothing, also to an associated contact and on a closed
-    ticket; it answers nobody.
-    """
+    """O05, S8a, INV2: a forward moves nothing, also to a contact or when closed, nor answers."""
     mail = replace(
         MAIL, kind="forward", fresh=True, thread=replace(ORIGIN, id=0, kind="forward", origin=False)
     )
@@ -168,7 +164,7 @@ def test_o07_a_note() -> None:
 
 
 def test_o08_automated_mail() -> None:
-    """O08, INV7: mail of a workflow moves nothing, answers nobody and wakes nobody."""
+    """O08, INV7: mail of a workflow moves nothing, is no answer and wakes no run."""
     run = Enrolment(5, 11, 3, "ACTIVE", START, NOW, NOW, NOW)
     prepared = Prepared((replace(MAIL, kind="auto_generated", automatic=True),))
     decided = sent(
@@ -181,9 +177,7 @@ def test_o08_automated_mail() -> None:
 
 
 def test_o09_from_a_closed_ticket() -> None:
-    """O09, C5: no exception for closed tickets: it is reopened into the target of A, its close date
-    goes.
-    """
+    """O09, C5: a closed ticket is reopened into the target of A, and its close date is cleared."""
     assert moves(sent(ticket=SHUT)) == [
         SetStatus(3, 1, WAITING, A),
         SetClosure(3, A, None, None, reopened=True),
@@ -193,9 +187,7 @@ def test_o09_from_a_closed_ticket() -> None:
 
 @pytest.mark.parametrize("target", [None, WAITING, CLOSED])
 def test_o10_send_and_close(target: int | None) -> None:
-    """O10: the explicit status wins and A is not asked; its workflow follows once the reply is
-    queued.
-    """
+    """O10: the explicit status wins over A; its workflow starts once the reply is queued."""
     decided = sent(pipeline=replace(PIPELINE, on_email_sent=target), status_id=CLOSED)
     assert decided[0] == QueueMail(3, MAIL, USER)
     assert moves(decided) == [
@@ -208,9 +200,7 @@ def test_o10_send_and_close(target: int | None) -> None:
 
 
 def test_o11_a_scheduled_mail() -> None:
-    """O11: it is decided on the ticket as it is when it goes out, with the instant of then; it is
-    the same mail with its draft.
-    """
+    """O11: a scheduled mail is decided on the ticket as it is at the time of sending."""
     mail = replace(MAIL, draft=9)
     assert moves(sent(mail=mail, ticket=replace(TICKET, status_id=WAITING))) == [
         SkipRule(3, A, "already in target")
@@ -219,7 +209,7 @@ def test_o11_a_scheduled_mail() -> None:
 
 
 def test_o12_it_comes_back_later() -> None:
-    """O12: a flag and a word to the owner, each delivery's end is settled; the status stays."""
+    """O12: the ticket is flagged, its owner told, each delivery settled; the status stays."""
     found = (
         Delivered(1, "ann@example.org", "failed", "r@x", 3, 7, automatic=False),
         Delivered(2, "b@x", "failed", "r@x", 3, 7, automatic=False),
@@ -240,22 +230,20 @@ def test_o12_it_comes_back_later() -> None:
 
 
 def test_a_scheduled_mail_that_cannot_be_built_fails() -> None:
-    """O11: it is not sent; that its ticket is told of it follows from the failed deliveries."""
+    """O11: it is not sent, and its failed deliveries report that to the ticket."""
     assert sent(DraftFailed(9, "ticket 3 is in the trash")) == [
         FailDraft(9, "ticket 3 is in the trash")
     ]
 
 
 def test_notices_become_one_mail_or_are_dropped() -> None:
-    """A user is told of several things in one mail; of what nobody can be told nothing is kept."""
+    """Several notifications of a user become one mail; those of nobody reachable are dropped."""
     assert sent(NoticesWritten(3, MAIL, (1, 2))) == [QueueMail(3, MAIL, Cause("mail"), (1, 2))]
     assert sent(NoticesUnsendable((1, 2))) == [DropNotices((1, 2))]
 
 
 def test_o13_a_new_conversation_from_a_channel() -> None:
-    """O13, C13: it opens a ticket in the given status, A is not asked, and its workflow is told
-    that no receipt goes out.
-    """
+    """O13, C13: it opens a ticket in the given status without A; its workflow sends no receipt."""
     opens = TicketOpened(
         "A lamp", PIPELINE, NEW, "email", USER, requester=Contact(5, "ann@example.org", "Ann")
     )
@@ -265,7 +253,7 @@ def test_o13_a_new_conversation_from_a_channel() -> None:
 
 
 def test_o15_a_second_thread_from_the_ticket() -> None:
-    """O15: a new thread to a contact of the ticket moves it as O01; its thread is no origin."""
+    """O15: a new thread to a contact of the ticket moves it as in O01; the thread is no origin."""
     mail = replace(MAIL, fresh=True, thread=replace(ORIGIN, id=0, origin=False))
     decided = sent(mail=mail)
     assert (decided[0], moves(decided)[0]) == (
@@ -302,6 +290,6 @@ def test_o16_on_behalf_of_a_user() -> None:
         ("", False),
     ],
 )
-def test_replies_that_mean_there_is_nobody(reply: str, hard: bool) -> None:
-    """O12, RFC 3463 3.2: about the recipient's address; what is said about ours marks nobody."""
+def test_replies_that_mark_a_dead_address(reply: str, hard: bool) -> None:
+    """O12, RFC 3463 3.2: only a status about the recipient's address marks it as dead."""
     assert is_hard(reply) is hard

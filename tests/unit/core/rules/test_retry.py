@@ -1,4 +1,4 @@
-"""When mail is tried again: the back-off of reliability.md 26."""
+"""Tests of the back-off between attempts to send (reliability.md 26)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ JITTER = st.floats(0, 1)
 
 
 def waits(jitter: float) -> list[timedelta]:
-    """All waits of a delivery that never succeeds."""
+    """Return all waits of a delivery that never succeeds."""
     found, now = [], START
     for attempts in range(1, 1000):
         due = next_attempt(attempts, START, now, jitter)
@@ -34,9 +34,7 @@ def test_a_minute_doubles_to_four_hours():
 
 @given(JITTER)
 def test_it_ends_after_five_days(jitter: float):
-    """The last attempt is made when five days are over, and there is none after it; every wait goes
-    forward.
-    """
+    """The last attempt is at the end of five days; every wait is positive."""
     found = waits(jitter)
     assert sum(found, timedelta()) == GIVE_UP
     assert all(wait > timedelta() for wait in found)
@@ -45,9 +43,7 @@ def test_it_ends_after_five_days(jitter: float):
 
 @given(st.integers(0, 10**9), st.integers(0, 5 * 86400 - 1), JITTER)
 def test_a_wait_is_within_a_fifth_of_its_length(attempts: int, late: int, jitter: float):
-    """Whatever the number of attempts, a wait is between 48 seconds and 4.8 hours, cut at the end
-    of the five days only.
-    """
+    """A wait is between 48 seconds and 4.8 hours, and only the end of the five days cuts it."""
     now = START + timedelta(seconds=late)
     due = next_attempt(attempts, START, now, jitter)
     assert due is not None
@@ -58,5 +54,5 @@ def test_a_wait_is_within_a_fifth_of_its_length(attempts: int, late: int, jitter
 
 @given(st.integers(0, 10**9), st.integers(5 * 86400, 10**8), JITTER)
 def test_afterwards_there_is_none(attempts: int, late: int, jitter: float):
-    """Five days after the first attempt was due it is over."""
+    """Five days after the first attempt there is no further one."""
     assert next_attempt(attempts, START, START + timedelta(seconds=late), jitter) is None

@@ -1,4 +1,4 @@
-"""The table of rights, and the sentence that a refused user reads."""
+"""Tests of the table of rights, and of the sentence that a refused user reads."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAGE = Path(__file__).parents[4] / "docs" / "rights.md"
 
 
 def test_each_role_has_all_rights_of_the_role_before():
-    """Roles are ordered: nobody loses a right by being given a greater role."""
+    """A greater role has every right of a smaller one."""
     assert list(RIGHTS) == ["reader", "agent", "automation", "admin"]
     held = list(RIGHTS.values())
     assert all(fewer < more for fewer, more in pairwise(held))
@@ -42,19 +42,19 @@ def test_each_role_has_all_rights_of_the_role_before():
     ],
 )
 def test_a_refusal_says_who_may(role, right, sentence):
-    """The sentence names the role that is too small, the act, and the roles that suffice."""
+    """The sentence names the user's role, the act, and the roles that may do it."""
     assert why_not(role, right) == sentence
 
 
 @pytest.mark.parametrize("right", Right)
 def test_every_right_belongs_to_somebody(right):
-    """An administrator may everything, and a reader nothing."""
+    """An administrator has every right, and a reader none of the table."""
     assert who_may(right)[-1] == "admin"
     assert not may("reader", right)
 
 
 def test_the_page_tells_the_same_table():
-    """The table of docs/rights.md and the one of the rules agree, cell by cell."""
+    """The table of docs/rights.md equals the one in the rules, cell by cell."""
     rows = [
         [cell.strip() for cell in line.strip().strip("|").split("|")]
         for line in PAGE.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Changes of structure that behaviour.md 2.5 refuses, row by row, without a database."""
+"""Tests of the structural changes that behaviour.md 2.5 refuses, row by row, without a database."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOUND = [("A", "open"), ("B", "closed")]
 
 
 def kind(found) -> tuple[str, str] | None:
-    """What is refused, as (kind, rule)."""
+    """Return the (kind, rule) of each refusal."""
     return (found.kind, found.rule) if found is not None else None
 
 
@@ -36,7 +36,7 @@ def kind(found) -> tuple[str, str] | None:
     ],
 )
 def test_p03_a_new_pipeline_is_sound(name, statuses, refused):
-    """P03: it has an open and a closed status; names are unique without case."""
+    """P03: a new pipeline needs an open and a closed status; names are unique without case."""
     assert kind(structure.refuse_new_pipeline(name, statuses, [SUPPORT])) == refused
 
 
@@ -52,12 +52,12 @@ def test_p03_a_new_pipeline_is_sound(name, statuses, refused):
     ],
 )
 def test_switches_lead_to_statuses_of_the_same_pipeline(settings, refused):
-    """A trigger leads to an own status, names are unique, and there is always one default."""
+    """A trigger's target is in its pipeline, names are unique, one pipeline is the default."""
     assert kind(structure.refuse_switches(SUPPORT, settings, [SUPPORT, SALES])) == refused
 
 
-def test_p03_the_last_of_a_kind_is_neither_turned_over_nor_deleted():
-    """P03: a pipeline keeps an open and a closed status, also where nothing uses it."""
+def test_p03_the_last_of_a_kind_stays():
+    """P03: a pipeline keeps one open and one closed status, even when unused."""
     unused = References(0)
     assert kind(structure.refuse_state(SUPPORT, CLOSED, "open")) == ("rule", "P03")
     assert structure.refuse_state(SUPPORT, NEW, "closed") is None
@@ -66,8 +66,8 @@ def test_p03_the_last_of_a_kind_is_neither_turned_over_nor_deleted():
     assert structure.refuse_status_deletion(SUPPORT, NEW, unused) is None
 
 
-def test_p04_a_status_in_use_is_kept_with_every_reference_told():
-    """P04: the refusal counts and names what uses the status."""
+def test_p04_a_status_in_use_is_refused_with_its_references():
+    """P04: the refusal names and counts everything that uses the status."""
     uses = References(2, ("on_customer_reply",), ("support@localhost",), ("a of Support / New",))
     refused = structure.refuse_status_deletion(SUPPORT, WAITING, uses)
     assert refused.rule == "P04"
@@ -79,7 +79,7 @@ def test_p04_a_status_in_use_is_kept_with_every_reference_told():
 
 
 def test_p06_a_pipeline_goes_only_when_it_is_empty_and_not_the_default():
-    """P06: tickets and channels keep a pipeline, and the default one stays anyway."""
+    """P06: a pipeline with tickets or channels stays, and so does the default one."""
     assert kind(structure.refuse_pipeline_deletion(SUPPORT, References(0))) == ("rule", "P06")
     refused = structure.refuse_pipeline_deletion(SALES, References(1, (), ("a@b.example",)))
     assert (refused.rule, "1 ticket, the channel a@b.example" in refused.reason) == ("P06", True)
@@ -87,7 +87,7 @@ def test_p06_a_pipeline_goes_only_when_it_is_empty_and_not_the_default():
 
 
 def test_p01_names_and_positions_of_statuses():
-    """P01: names are unique without case, a status keeps its own in other case; positions exist."""
+    """P01: status names are unique without case, but may change case; positions must exist."""
     assert kind(structure.refuse_status_name(SUPPORT, "WAITING")) == ("conflict", "")
     assert structure.refuse_status_name(SUPPORT, "WAITING", WAITING) is None
     assert [kind(structure.refuse_position(SUPPORT, at)) for at in (0, 1, 3, 4)] == [
@@ -99,7 +99,7 @@ def test_p01_names_and_positions_of_statuses():
 
 
 def test_p04_the_tickets_of_a_deleted_status_go_elsewhere():
-    """P04: a status is no place for its own tickets once it is deleted."""
+    """P04: the tickets of a deleted status cannot go to that same status."""
     assert kind(structure.refuse_replacement(NEW, NEW)) == ("invalid", "")
     assert structure.refuse_replacement(NEW, CLOSED) is None
 
@@ -114,7 +114,7 @@ def test_p04_the_tickets_of_a_deleted_status_go_elsewhere():
     ],
 )
 def test_p03_an_arrangement_is_sound_and_has_each_status_once(wanted, refused):
-    """P03: what a pipeline is arranged to is sound, and every status is one of its own."""
+    """P03: an arrangement keeps the pipeline valid and lists each of its statuses once."""
     assert kind(structure.refuse_arrangement(SUPPORT, wanted)) == refused
 
 
@@ -130,13 +130,13 @@ def test_p03_an_arrangement_is_sound_and_has_each_status_once(wanted, refused):
     ],
 )
 def test_a_channel_is_one_address_and_no_users(address, refused):
-    """What is no address, a channel already, or a user's address does not become a channel."""
+    """An invalid address, another channel's or a user's address cannot become a channel."""
     found = structure.refuse_channel(address, {"support@localhost"}, {"uma@example.com"})
     assert kind(found) == refused
 
 
 def test_lists_of_a_channel_hold_addresses_and_domains():
-    """Lists take addresses and @domain; a status is one of the channel's pipeline."""
+    """Lists take addresses and @domain; the status must be in the channel's pipeline."""
     assert structure.refuse_sender_rules({"a@b.example", "@b.example"}) is None
     assert kind(structure.refuse_sender_rules({"no address"})) == ("invalid", "")
     assert structure.refuse_foreign_status(SUPPORT, None) is None
@@ -162,7 +162,7 @@ def test_users_have_addresses_of_their_own(addresses, refused):
 
 
 def test_templates_in_use_and_built_in_ones_stay():
-    """What a workflow sends is not deleted, nor what is built in."""
+    """A template that a workflow sends, or a built-in one, cannot be deleted."""
     free = structure.refuse_template_deletion("Hello", builtin=False, senders=())
     used = structure.refuse_template_deletion("Hello", builtin=False, senders=("hi of S / New",))
     built_in = structure.refuse_template_deletion("Hello", builtin=True, senders=())
@@ -171,7 +171,7 @@ def test_templates_in_use_and_built_in_ones_stay():
 
 
 def test_an_unused_status_has_no_references():
-    """References are false where there is nothing, whatever kind of use there could be."""
+    """An unused status reports no reference of any kind."""
     assert not References(0)
     one = References(0, ("a",), ("b",), ("c",))
     assert all(map(bool, (References(1), replace(one, triggers=()), replace(one, channels=()))))

@@ -1,6 +1,4 @@
-"""The status rule alone: S7, S8 and S9 in their order (behaviour.md 2.1 step 9), every combination
-of facts.
-"""
+"""Tests of the status rules S7, S8, S9 in order (behaviour.md 2.1, step 9), all combinations."""
 
 from __future__ import annotations
 
@@ -61,9 +59,7 @@ REPLY = IncomingReply(
 def test_what_never_moves_a_ticket(
     change: dict[str, Any], why: str, flags: tuple[str, ...]
 ) -> None:
-    """INV2, C4, C11: it leaves an open and a closed ticket where it is, whatever the switches say,
-    and the reason is told.
-    """
+    """INV2, C4, C11: these mails move no ticket, open or closed; the reason is reported."""
     for status, target in product((NEW, CLOSED), (None, US, CLOSED)):
         ruling = status_rule(
             replace(REPLY, **change),
@@ -76,9 +72,7 @@ def test_what_never_moves_a_ticket(
 @pytest.mark.parametrize("kind", ["human", "bulk", "auto_generated"])
 @pytest.mark.parametrize("role", ["contact", "stranger"])
 def test_what_people_write_moves_it(kind: Any, role: Any) -> None:
-    """E04, E05, E06, E10, E11, E22 to E24, E42, C3, C6: closed goes to the first open status; open
-    goes to the target of B when there is one.
-    """
+    """E04 to E06, E10, E11, E22 to E24, E42, C3, C6: they move the ticket by S9 or trigger B."""
     reply = replace(REPLY, kind=kind, role=role)
     assert status_rule(reply, OPEN, PIPELINE).status_id == US
     assert status_rule(reply, replace(OPEN, status_id=US), PIPELINE).why == "already in target"
@@ -92,9 +86,7 @@ def test_what_people_write_moves_it(kind: Any, role: Any) -> None:
 
 
 def test_strangers_may_be_flagged_instead() -> None:
-    """With the option of section 5 a stranger moves nothing, also on a closed ticket; a contact
-    still does.
-    """
+    """Section 5: with strangers flagged only a contact moves a ticket, also a closed one."""
     pipeline = replace(PIPELINE, strangers="flag")
     for status in (NEW, CLOSED):
         ruling = status_rule(
@@ -119,9 +111,7 @@ def test_strangers_may_be_flagged_instead() -> None:
 def test_which_threads_trigger_b_looks_at(
     origin: bool, reopened: int, attached: int | None, expected: bool
 ) -> None:
-    """S7 and C2: the origin thread, and once the ticket was reopened those attached since its first
-    close.
-    """
+    """S7, C2: the origin thread, and after a reopening those attached since the first close."""
     closed_at = NOW + timedelta(days=1)
     thread = replace(
         ORIGIN,
@@ -136,9 +126,7 @@ def test_which_threads_trigger_b_looks_at(
 
 
 def test_the_first_open_status_is_read_now() -> None:
-    """P01, scenarios 68 and 69: it follows order and name of the statuses as they are at the moment
-    of the reply.
-    """
+    """P01, scenarios 68 and 69: the first open status is read when the reply arrives."""
     steps = (
         Status(3, "Us, renamed", "open", 1),
         *(step for step in PIPELINE.statuses if step.id != US),

@@ -1,4 +1,4 @@
-"""What the tests of runs share: a state, a ticket, a run, and one turn of it."""
+"""Shared by the tests of runs: a state, a ticket, a run, and a function that executes one step."""
 
 from __future__ import annotations
 

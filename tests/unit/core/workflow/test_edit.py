@@ -1,6 +1,4 @@
-"""Edits of a workflow while tickets are in it: every cell of table 3.4 of behaviour.md, and the
-edits themselves (S12).
-"""
+"""Tests of editing a workflow while tickets are in it: table 3.4 of behaviour.md, and S12."""
 
 from __future__ import annotations
 
@@ -60,13 +58,13 @@ def graph(raw: Any) -> Graph:
 
 
 def run_at(place: str, **more: Any) -> Enrolment:
-    """A run that entered its place NOW; in a delay of two days it waits for that."""
+    """Return a run that entered its place at NOW; in a delay of two days it waits for the end."""
     waits = {"due_at": NOW + 2 * DAY} if place.endswith("w") else {"due_at": NOW}
     return replace(Enrolment(1, 1, 3, "ACTIVE", place, NOW, NOW, NOW), **(waits | more))
 
 
 def edited(raw: Raw, edit: Edited, run: Enrolment) -> MoveRun | FinishRun | None:
-    """What the edit makes of the run; of one that is not affected nothing is asked."""
+    """Return the decision of the edit for the run; None when the run is not affected."""
     old, new = graph(raw), graph(edit.actions)
     return (
         after_edit(old, new, run, edit.ended, UTC, None, {})
@@ -78,9 +76,7 @@ def edited(raw: Raw, edit: Edited, run: Enrolment) -> MoveRun | FinishRun | None
 def goes_on(
     raw: Raw, edit: Edited, run: Enrolment, done: frozenset[str] = frozenset()
 ) -> list[tuple[str, datetime]]:
-    """(action, when) of everything the run does after the edit, to its end; [] when the edit ended
-    it.
-    """
+    """Return (action, when) of all that the run does after the edit; [] when the edit ended it."""
     after = edited(raw, edit, run)
     if isinstance(after, FinishRun):
         assert after.state == "ENDED_BY_EDIT"
@@ -189,9 +185,7 @@ AT_ONCE, DUE = LATER, NOW + 2 * DAY
 def test_table_of_edits(
     edit: Callable[[Raw], Edited], place: str, expected: list[tuple[str, datetime]] | None
 ) -> None:
-    """3.4, the line of actions: what a ticket that stands before, in or past the edited action does
-    from then on; None: it ended.
-    """
+    """3.4: what a ticket before, in or past the edited action does from then on; None: it ended."""
     assert (edited(LINE, edit(LINE), run_at(place)).__class__ is FinishRun) is (expected is None)
     assert goes_on(LINE, edit(LINE), run_at(place)) == (expected or [])
 
@@ -214,9 +208,7 @@ def test_table_of_edits(
     ],
 )
 def test_a_branch_is_deleted_alone(keep: str, place: str, expected: list[str] | None) -> None:
-    """3.4, delete only this (branch node): one path is kept; who is on it goes on, who is on
-    another ends.
-    """
+    """3.4: one path is kept; runs on it go on, runs on another path end."""
     edit = only(FORK, "f", keep)
     kept = (
         [note("x1"), wait("xw"), note("x2")]
@@ -229,7 +221,7 @@ def test_a_branch_is_deleted_alone(keep: str, place: str, expected: list[str] | 
 
 
 def test_a_path_must_be_chosen() -> None:
-    """3.4: of a branch that goes alone it must be said which path is kept, and it must be there."""
+    """3.4: deleting only a branch needs the name of an existing path to keep."""
     with pytest.raises(Impossible, match="x, otherwise"):
         only(FORK, "f")
     with pytest.raises(Impossible, match="no path 'z'"):
@@ -249,18 +241,14 @@ def test_a_path_must_be_chosen() -> None:
     ],
 )
 def test_this_and_all_following_in_a_path(place: str, expected: list[str] | None) -> None:
-    """S12, 3.4: in a path it is all below in that path; the other path and what comes after the
-    branch stay.
-    """
+    """S12, 3.4: inside a path only the rest of that path goes; everything else stays."""
     edit = rest(FORK, "xw")
     assert (edited(FORK, edit, run_at(place)).__class__ is FinishRun) is (expected is None)
     assert [name for name, _ in goes_on(FORK, edit, run_at(place))] == (expected or [])
 
 
 def test_a_deleted_delay_is_waited_for_and_insertions_after_it_are_run() -> None:
-    """3.4, C15: the original wait is finished; what is inserted where the delay was is run then,
-    what was done is not done again.
-    """
+    """3.4, C15: the original wait ends as planned, then inserted actions run; none runs twice."""
     gone = only(LINE, "w")
     run = run_at("w")
     first = edited(LINE, gone, run)
@@ -277,11 +265,9 @@ def test_a_deleted_delay_is_waited_for_and_insertions_after_it_are_run() -> None
 
 
 def test_the_rest_of_a_deleted_delay_is_not_the_delay_before_it() -> None:
-    """3.4: who waits out a deleted delay at the place of another one, or is past it, is not touched
-    by that one's edits.
-    """
+    """3.4: a run that waits out a deleted delay is not touched by edits of the delay before it."""
     line = [wait("v", "1d"), wait("w"), note("b")]
-    # it goes on
+    # the run goes on
     run = moved(run_at("w"), edited(line, only(line, "w"), run_at("w")))  # type: ignore[arg-type]
     assert (run.place, run.due_at) == ("v", NOW + 2 * DAY)
     rest_of = [wait("v", "1d"), note("b")]
@@ -290,17 +276,15 @@ def test_the_rest_of_a_deleted_delay_is_not_the_delay_before_it() -> None:
 
 
 @pytest.mark.parametrize("more", [{"attempts": 2}, {"wait_for": PAST}])
-def test_who_is_past_a_delay_is_not_moved_by_its_edits(more: dict[str, Any]) -> None:
-    """3.4: a run that tries an action again, or waits for its window, stands at the delay before it
-    and does not wait in it.
-    """
+def test_a_run_past_a_delay_is_not_moved_by_its_edits(more: dict[str, Any]) -> None:
+    """3.4: a run that retries, or waits for its window, does not wait in the delay before it."""
     assert (
         edited(LINE, change(LINE, "w", {"for": "30d"}), run_at("w", due_at=LATER, **more)) is None
     )
 
 
 def test_waiting_for_an_event_goes_on() -> None:
-    """3.4: what was waited for stays so when the delay is made longer or is deleted."""
+    """3.4: a wait for an event goes on when the delay is made longer or is deleted."""
     line = [
         note("a"),
         {"id": "w", "kind": "delay", "event": "customer_reply", "for": "2d"},
@@ -315,7 +299,7 @@ def test_waiting_for_an_event_goes_on() -> None:
     )
 
 
-def test_who_was_answered_waits_no_more() -> None:
+def test_a_run_with_its_event_waits_no_more() -> None:
     """3.4: a run whose event came continues at once, even if the delay is made longer."""
     line = [{"id": "w", "kind": "delay", "event": "customer_reply", "for": "2d"}, note("b")]
     woken = run_at("w", wait_for=None, due_at=LATER)
@@ -323,9 +307,7 @@ def test_who_was_answered_waits_no_more() -> None:
 
 
 def test_an_event_has_no_due_of_its_own() -> None:
-    """3.4: who waits for an event without a limit gets that of the delay it is changed to, not the
-    year after which any wait ends.
-    """
+    """3.4: an open-ended wait takes the limit of its new delay, not the year that ends any wait."""
     line = [{"id": "w", "kind": "delay", "event": "agent_reply"}, note("b")]
     run = run_at("w", wait_for="agent_reply", due_at=NOW + 365 * DAY)
     assert edited(line, change(line, "w", {"event": None, "for": "2d"}), run) == MoveRun(
@@ -340,9 +322,7 @@ def test_an_event_has_no_due_of_its_own() -> None:
 
 
 def test_an_id_that_becomes_another_kind() -> None:
-    """3.4: an import may give a delay's id to another action; then the delay is deleted for who
-    waits in it, and the run is past that id.
-    """
+    """3.4: a delay's id that an import gives to another action counts as deleted for runs in it."""
     line, due = [note("a"), wait("w", "8h"), note("b")], NOW + timedelta(hours=8)
     for other in (
         note("w"),
@@ -353,9 +333,7 @@ def test_an_id_that_becomes_another_kind() -> None:
 
 
 def test_where_an_action_can_be_inserted() -> None:
-    """After an action, at the start, at the start of a path, after a branch; never at a place that
-    is not there.
-    """
+    """After an action, at the start of all or of a path; unknown places are refused."""
     new = note("n")
     assert [each["id"] for each in insert(FORK, "", new).actions] == ["n", "a", "f", "d"]
     assert [each["id"] for each in insert(FORK, "start", new).actions] == ["n", "a", "f", "d"]
@@ -372,7 +350,7 @@ def test_where_an_action_can_be_inserted() -> None:
 
 
 def test_what_can_be_changed() -> None:
-    """Other values, a key taken away; never id or kind; the old list stays as it was."""
+    """Values can be changed and keys removed, never id or kind; the old list stays untouched."""
     assert change(LINE, "w", {"for": None, "until": "2026-12-24"}).actions[1] == {
         "id": "w",
         "kind": "delay",

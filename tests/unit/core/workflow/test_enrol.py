@@ -1,4 +1,4 @@
-"""Who enters a workflow and who leaves it: every row of behaviour.md 3.2, with INV12 and INV13."""
+"""Tests of entering and leaving a workflow: every row of behaviour.md 3.2, INV12, INV13."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ MESSAGE = Message(
 
 
 def mail(message: Message = MESSAGE, **more: Any) -> MailArrived:
-    """A first mail of somebody new."""
+    """Return a first mail of a new sender."""
     arrived = MailArrived(
         message=message,
         received_at=NOW,
@@ -130,9 +130,7 @@ def mail(message: Message = MESSAGE, **more: Any) -> MailArrived:
 
 
 def test_reaching_a_status_enrols() -> None:
-    """3.2, S11, scenario 79: created in it by hand or by mail, moved into it by a person, a
-    program, a customer, or from another pipeline.
-    """
+    """3.2, S11, scenario 79: by creation or any move, whoever or whatever caused it."""
     assert enrolled(opened(), state()) == [11]
     assert enrolled(opened(status=3), state()) == [13]
     assert enrolled(mail(), state()) == [11]
@@ -152,21 +150,19 @@ def test_reaching_a_status_enrols() -> None:
 
 
 def test_the_same_status_again_does_not() -> None:
-    """3.2, C06: same-status writes do not fire."""
+    """3.2, C06: setting the current status again does not enrol."""
     assert enrolled(move(1), state()) == []
 
 
 def test_off_enrols_nobody() -> None:
-    """3.2, 3.5, INV12, scenario 82: a workflow that is off, and a status that has none."""
+    """3.2, 3.5, INV12, scenario 82: a disabled workflow, or none, enrols nobody."""
     assert enrolled(move(), state(replace(WAITING, enabled=False))) == []
     assert enrolled(move(), state(NEW)) == []
 
 
 @pytest.mark.parametrize("source", get_args(Source))
 def test_chat_is_left_out_until_it_is_let_in(source: Source) -> None:
-    """S13, scenario 94: tickets of chat and messenger do not enter until the source filter is
-    edited.
-    """
+    """S13, scenario 94: tickets of chat and messenger enter once the source filter says so."""
     assert enrolled(opened(source), state()) == ([] if source in ("chat", "messenger") else [11])
     assert enrolled(opened(source), state(replace(NEW, exclude_sources=frozenset()))) == [11]
 
@@ -182,9 +178,7 @@ def test_chat_is_left_out_until_it_is_let_in(source: Source) -> None:
     ],
 )
 def test_the_filters(condition: dict[str, Any], passes: bool) -> None:
-    """3.2: the filter must hold and unenroll_when must not, of the ticket as it is in the status it
-    reached.
-    """
+    """3.2: the filter must hold and unenroll_when must not, for the ticket in its new status."""
     assert enrolled(move(), state(replace(WAITING, filter=condition))) == ([12] if passes else [])
     assert enrolled(move(), state(replace(WAITING, unenroll_when=condition))) == (
         [] if passes else [12]
@@ -199,9 +193,7 @@ def test_the_filter_knows_the_requester_of_a_first_mail() -> None:
 
 
 def test_the_filter_knows_what_the_move_did() -> None:
-    """3.3: the close-date rule comes before the enrolment, so a filter sees the dates and the
-    reopening of this very move.
-    """
+    """3.3: the close date is set before the enrolment, so a filter sees it and the reopening."""
     closed = replace(TICKET, status_id=3, closed_at=NOW, close_date=NOW.date(), first_closed_at=NOW)
     again = replace(
         WAITING,
@@ -228,8 +220,8 @@ def test_the_filter_knows_what_the_move_did() -> None:
         ("FAILED", [], [12]),
     ],
 )
-def test_once_unless_it_may_be_repeated(held: str, once: list[int], again: list[int]) -> None:
-    """3.2, C9, C16, INV13, scenario 77: one at a time always, one ever unless re_enroll is on."""
+def test_enrolment_is_once_unless_repeatable(held: str, once: list[int], again: list[int]) -> None:
+    """3.2, C9, C16, INV13, scenario 77: once at a time, and once ever unless re_enroll is on."""
     runs = (run(NEW, "DONE"), run(WAITING, held))
     assert enrolled(move(), state(WAITING, runs=runs)) == once
     assert enrolled(move(), state(replace(WAITING, re_enroll=True), runs=runs)) == again
@@ -237,9 +229,7 @@ def test_once_unless_it_may_be_repeated(held: str, once: list[int], again: list[
 
 
 def test_by_hand() -> None:
-    """3.2: an admin bypasses filters, source, the once-rule and the switch, not the rule of one at
-    a time; and takes out who is in.
-    """
+    """3.2: an admin bypasses all rules but one run at a time, and can take a ticket out."""
     strict = replace(
         WAITING,
         enabled=False,
@@ -258,7 +248,7 @@ def test_by_hand() -> None:
 
 
 def test_a_dry_run_is_the_only_run_of_its_ticket() -> None:
-    """3.7: who tries a workflow out bypasses every rule of entering."""
+    """3.7: a dry run bypasses every rule of entering."""
     known = state(WAITING, runs=(run(WAITING), run(NEW, "DONE")))
     assert decide(DryRunStarted(TICKET, WAITING, BY_UMA), known, NOW) == (
         CancelRuns(3, "tried"),
@@ -271,18 +261,14 @@ def test_a_dry_run_is_the_only_run_of_its_ticket() -> None:
     [("continue", 2, False), ("unenroll", 2, True), ("unenroll", 11, True)],
 )
 def test_leaving_the_status(on_leave: Any, to: int, leaves: bool) -> None:
-    """3.2, C10, P08, scenario 92: it goes on, unless this workflow stops when the ticket leaves;
-    also into another pipeline.
-    """
+    """3.2, C10, P08, scenario 92: the run goes on, unless its workflow stops on leaving."""
     known = state(replace(NEW, on_leave=on_leave), runs=(run(NEW), run(WAITING, "DONE")))
     left = [each for each in decide(move(to), known, NOW) if isinstance(each, FinishRun)]
     assert left == ([FinishRun(61, "UNENROLLED", "the ticket left the status")] if leaves else [])
 
 
 def test_the_order_of_what_follows_a_move() -> None:
-    """3.3: close date, then who leaves, then who enters; somebody who comes into the status does
-    not leave its workflow.
-    """
+    """3.3: close date, then leaving, then entering; nobody leaves the workflow just entered."""
     leaving = tuple(replace(each, on_leave="unenroll") for each in (NEW, CLOSED))
     kinds: list[type[Decision]] = [
         type(each) for each in decide(move(3), state(*leaving, runs=(run(NEW),)), NOW)
@@ -295,9 +281,7 @@ def test_the_order_of_what_follows_a_move() -> None:
 
 
 def test_merge_split_migration_and_import_never_enrol() -> None:
-    """3.2, P05, P10, P11: nobody enters; the runs of a ticket that is merged away are over; a
-    migration lets who is inside leave.
-    """
+    """3.2, P05, P10, P11: nobody enters; merged tickets' runs end; in a migration some leave."""
     into = replace(TICKET, number=2)
     merged = decide(MergeAsked(TICKET, into, BY_UMA), state(runs=(run(NEW),)), NOW)
     assert CancelRuns(3, "the ticket was merged") in merged
@@ -309,7 +293,7 @@ def test_merge_split_migration_and_import_never_enrol() -> None:
 
 
 def test_the_trash_ends_runs() -> None:
-    """3.2, P12, scenario 105: a deleted ticket's runs are over and do not come back with it."""
+    """3.2, P12, scenario 105: a deleted ticket's runs end and are not restored with it."""
     assert CancelRuns(3, "the ticket was deleted") in decide(
         FieldsSet(TICKET, BY_UMA, (("deleted_at", NOW),)), state(), NOW
     )
@@ -359,9 +343,7 @@ BY_USER = Sender(None, UMA, own_channel=False, known=True, held_role=None)
     ],
 )
 def test_who_hears_nothing(event: MailArrived, silent: str | None) -> None:
-    """3.3 never to: the workflow runs all the same, and no mail to people outside follows from such
-    a mail.
-    """
+    """3.3 never to: the workflow runs, but sends no mail to people outside."""
     found = [each.silent for each in decide(event, state(), NOW) if isinstance(each, Enrol)]
     assert len(found) == 1
     assert (

@@ -1,4 +1,4 @@
-"""Order, delays, branches, windows, retries and the end of a run (behaviour.md 3.3 and 3.5)."""
+"""Tests of a run: order, delays, branches, windows, retries and its end (behaviour.md 3.3, 3.5)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,7 @@ from tests.unit.core.workflow.running import (
 
 
 def test_one_action_a_turn_in_order() -> None:
-    """3.3: sequential; each action is recorded once under a key of its own, with its version, and
-    knows its cause (INV9).
-    """
+    """3.3, INV9: one action per step, recorded once with its own key, its version and its cause."""
     made = workflow(note("a"), note("b"))
     cause = replace(CAUSE, action="a")
     assert turn(made) == (
@@ -50,14 +48,12 @@ def test_one_action_a_turn_in_order() -> None:
 
 
 def test_what_was_done_is_not_done_again() -> None:
-    """3.3: at most once for an enrolment and an action, wherever an edit has put the run."""
+    """3.3: an action is done at most once per enrolment, wherever an edit has put the run."""
     assert records(turn(workflow(note("a"), note("b")), done=frozenset({"a"}))) == [("b", "OK")]
 
 
 def test_a_delay_counts_from_when_the_ticket_reached_it() -> None:
-    """3.4: a turn that comes late shortens the wait by as much; delays in a row are over when they
-    would have been; actions are done late, once.
-    """
+    """3.4: a late step shortens the wait by as much; actions are done late, once."""
     made = workflow(
         {"id": "w", "kind": "delay", "for": "2d"},
         note("a"),
@@ -84,10 +80,8 @@ def test_a_delay_counts_from_when_the_ticket_reached_it() -> None:
     assert records(turn(row, now=NOW + 3 * day)) == [("w", "OK"), ("x", "OK"), ("b", "OK")]
 
 
-def test_what_a_delay_waits_for_may_come_before_its_turn() -> None:
-    """3.1: who has reached a delay waits for its event, turn or no turn; who stands before an
-    action, waits already or is to come later does not.
-    """
+def test_an_event_before_the_step_of_a_delay_counts() -> None:
+    """3.1: a run waits for an event once it has reached the delay, executed or not."""
     made = workflow(
         {"id": "w", "kind": "delay", "event": "Customer replied", "for": "3d"}, note("a")
     ).graph
@@ -114,8 +108,8 @@ def test_a_run_waits_in_a_delay() -> None:
     assert records(turn(made, replace(RUN, place="w"))) == [("a", "OK")]
 
 
-def test_what_lies_in_the_past_is_over_at_once() -> None:
-    """3.3: past target dates continue at once; a date field counts as it is by then."""
+def test_a_delay_in_the_past_ends_at_once() -> None:
+    """3.3: a past target date ends the delay at once; a date field is read at that time."""
     made = workflow(
         {"id": "w", "kind": "delay", "until": "2020-01-01"},
         {"id": "v", "kind": "delay", "field": "closed_at"},
@@ -130,7 +124,7 @@ def test_what_lies_in_the_past_is_over_at_once() -> None:
 
 
 def test_waiting_for_an_event() -> None:
-    """3.3: until the customer or an agent replied, a year at the most."""
+    """3.3: the run waits until the customer or an agent replies, a year at most."""
     made = workflow({"id": "w", "kind": "delay", "event": "agent_reply"}, note("a"))
     assert moved(turn(made)) == MoveRun(5, "w", NOW + timedelta(days=365), NOW, "agent_reply")
 
@@ -161,9 +155,7 @@ BRANCH = {
     ],
 )
 def test_branches(ticket: Ticket, expected: str) -> None:
-    """3.3, scenario 90: evaluated on arrival, top to bottom, the first that holds, else none-met;
-    then it goes on after the branch.
-    """
+    """3.3, scenario 90: the first path that holds, else none-met; then what follows it."""
     made = workflow(BRANCH, note("z"))
     assert records(turn(made, ticket=ticket)) == [("f", "OK"), (expected, "OK")]
     assert records(turn(made, replace(RUN, place=expected))) == [("z", "OK")]
@@ -173,7 +165,7 @@ def test_branches(ticket: Ticket, expected: str) -> None:
     ("priority", "expected"), [("low", "l"), ("high", "h"), ("urgent", "z"), (None, "z")]
 )
 def test_value_equals(priority: Any, expected: str) -> None:
-    """3.3: one path a value and another for the rest; a path may be empty."""
+    """3.3: one path for each value and one for the rest; a path may be empty."""
     paths = [
         {"name": "Low", "value": "low", "actions": [note("l")]},
         {"name": "High", "value": "high", "actions": [note("h")]},
@@ -188,9 +180,7 @@ def test_value_equals(priority: Any, expected: str) -> None:
 
 
 def test_windows_move_actions_only() -> None:
-    """3.3: with a window delays and branches are passed, the action waits for Tuesday, as Monday is
-    a holiday.
-    """
+    """3.3: delays and branches ignore the window; the action waits for its next opening."""
     made = workflow(BRANCH, note("z"), window=OFFICE)
     opens = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
     decided = turn(made)
@@ -205,7 +195,7 @@ def test_windows_move_actions_only() -> None:
 
 
 def test_a_window_that_never_opens_fails_the_run() -> None:
-    """Every run ends: holidays may close a window for good."""
+    """A window that holidays close for good fails the run."""
     holidays = [str(date(2026, 11, 22) + timedelta(days=each)) for each in range(900)]
     ended = moved(turn(workflow(note("a"), window={"holidays": holidays})))
     assert isinstance(ended, FinishRun)
@@ -213,9 +203,7 @@ def test_a_window_that_never_opens_fails_the_run() -> None:
 
 
 def test_retries_with_back_off_then_failed() -> None:
-    """3.3: five retries, each after twice the wait, then FAILED, the owner is told, and the chain
-    goes on.
-    """
+    """3.3: five retries, each wait doubled, then FAILED; the owner is told and the run goes on."""
     made, run, now = workflow(SEND, note("a")), RUN, NOW
     for attempt in range(RETRIES):
         decided = turn(made, run, now, prepared=BROKEN)
@@ -233,9 +221,7 @@ def test_retries_with_back_off_then_failed() -> None:
 
 
 def test_the_window_does_not_forget_the_retries() -> None:
-    """3.3: an action that keeps failing where the window closes between its retries still fails in
-    the end.
-    """
+    """3.3: an action whose retries are split by a closed window still fails in the end."""
     made, run, now = workflow(SEND, note("a"), window={"hours": "11:00-11:04"}), RUN, NOW
     tries = 0
     for _ in range(40):
@@ -251,9 +237,7 @@ def test_the_window_does_not_forget_the_retries() -> None:
 
 
 def test_retries_belong_to_one_action() -> None:
-    """3.3: where an edit or the switch took the failing action away, the next one has five retries
-    of its own.
-    """
+    """3.3: after an edit or switch removes a failing action the next one has five retries."""
     made = workflow({"id": "w", "kind": "delay", "until": "2020-01-01"}, SEND)
     assert records(turn(made, replace(RUN, attempts=RETRIES), prepared=BROKEN)) == [
         ("w", "OK"),
@@ -262,9 +246,7 @@ def test_retries_belong_to_one_action() -> None:
 
 
 def test_an_unforeseen_error_is_retried_then_ends_the_run() -> None:
-    """3.3: five retries with the same back-off as an action's, then FAILED; nobody can mend a
-    workflow that is gone.
-    """
+    """3.3: five retries with an action's back-off, then FAILED."""
     made, run, now = workflow(note("a")), RUN, NOW
     for attempt in range(RETRIES):
         decided = decide(RunFailed(run, made, "KeyError"), STATE, now)
@@ -282,15 +264,15 @@ def test_an_unforeseen_error_is_retried_then_ends_the_run() -> None:
 
 
 def test_a_run_without_its_ticket_or_workflow_ends() -> None:
-    """P12, 3.5: what the run was about is gone."""
+    """P12, 3.5: the run ends when its ticket or workflow is gone."""
     gone = decide(RunOrphaned(RUN, workflow(note("a"))), STATE, NOW)
     assert gone == (FinishRun(5, "UNENROLLED", "the ticket is gone"),)
     deleted = decide(RunOrphaned(RUN, None), STATE, NOW)
     assert deleted == (FinishRun(5, "UNENROLLED", "the workflow was deleted"),)
 
 
-def test_what_is_ahead_is_found_once() -> None:
-    """A caller that asked what is ahead hands it over, and the decisions are the same."""
+def test_decisions_do_not_change_with_a_given_ahead() -> None:
+    """Decisions are the same when the caller hands over the result of `ahead`."""
     made = workflow({"id": "w", "kind": "delay", "until": "2020-01-01"}, note("a"))
     state = replace(STATE, workflows={1: made})
     event = RunDue(TICKET, made, RUN, frozenset(), CAUSE)
@@ -301,7 +283,7 @@ def test_what_is_ahead_is_found_once() -> None:
 
 
 def test_stop_on_failure() -> None:
-    """3.3: the chain goes on unless the action says otherwise."""
+    """3.3: the run goes on after a failure unless the action has stop_on_failure."""
     made = workflow({**SEND, "stop_on_failure": True}, note("a"))
     decided = turn(made, replace(RUN, attempts=RETRIES), prepared=BROKEN)
     assert records(decided) == [("m", "FAILED")]
@@ -312,7 +294,7 @@ def test_stop_on_failure() -> None:
 
 
 def test_stop_ends_the_run() -> None:
-    """3.1: nothing after it is done, also not what follows its branch."""
+    """3.1: nothing after a stop is done, also not the actions after its branch."""
     inside = {
         "id": "f",
         "kind": "branch",
@@ -324,9 +306,7 @@ def test_stop_ends_the_run() -> None:
 
 
 def test_off_passes_actions_over() -> None:
-    """3.5, INV12, scenario 83: actions are SKIPPED_OFF, branches are chosen and delays waited for;
-    on again before due, it runs.
-    """
+    """3.5, INV12, scenario 83: actions are SKIPPED_OFF, branches chosen, delays waited for."""
     made = workflow(
         note("a"), BRANCH, {"id": "w", "kind": "delay", "for": "2d"}, note("b"), enabled=False
     )
@@ -346,7 +326,7 @@ def test_off_passes_actions_over() -> None:
 
 
 def test_the_condition_that_ends_a_run() -> None:
-    """3.1 unenroll_when: asked at each turn, before anything is done."""
+    """3.1 unenroll_when: checked at each step, before anything is done."""
     made = workflow(note("a"), unenroll_when={"field": "tags", "value": "lamp"})
     ended = moved(turn(made))
     assert isinstance(ended, FinishRun)

@@ -1,4 +1,4 @@
-"""What one action of a run decides: mail, moves, fields, tasks, webhooks (behaviour.md 3.3)."""
+"""Tests of one action of a run: mail, moves, fields, tasks, webhooks (behaviour.md 3.3)."""
 
 from __future__ import annotations
 
@@ -38,15 +38,13 @@ from tests.unit.core.workflow.running import (
     "outcome", ["SKIPPED_NO_RECIPIENT", "SKIPPED_NO_CONSENT", "SKIPPED_CAP", "SKIPPED_LOOP"]
 )
 def test_mail_that_may_not_go(outcome: Any) -> None:
-    """3.3: it is told and passed over, nobody is alarmed."""
+    """3.3: forbidden mail is recorded and skipped, and nobody is alerted."""
     decided = turn(workflow(SEND), prepared=Prepared((), outcome, "why"))
     assert decided == (RecordRun(1, 4, 3, 5, "m", outcome, "why", "5:m"), MoveRun(5, "m", NOW, NOW))
 
 
 def test_mail_goes_out_after_its_record() -> None:
-    """3.3: record and mail are one transaction, so that there never are two mails for one enrolment
-    and action.
-    """
+    """3.3: record and mail are one transaction, so no action sends two mails per enrolment."""
     decided = turn(workflow(SEND), prepared=Prepared((MAIL,), "OK", "ann@example.org"))
     assert decided[0] == RecordRun(1, 4, 3, 5, "m", "OK", "ann@example.org", "5:m")
     assert decided[2:] == (QueueMail(3, MAIL, replace(CAUSE, action="m")),)
@@ -54,9 +52,7 @@ def test_mail_goes_out_after_its_record() -> None:
 
 
 def test_set_status_is_a_real_move() -> None:
-    """3.3: close date, leave rules and the target's workflow follow, in this order; the chain is
-    remembered.
-    """
+    """3.3: close date, leaving, then the target's workflow; the chain of causes is kept."""
     made = workflow({"id": "s", "kind": "set_status", "status": "closed"}, on_leave="unenroll")
     target = Workflow(2, 1, 3, 1, read([note("t")])[0], enabled=True, name="Support / Closed")
     state = replace(STATE, workflows={1: made, 3: target}, enrolments={3: [RUN]})
@@ -90,9 +86,7 @@ def test_set_status_is_a_real_move() -> None:
     ],
 )
 def test_loop_guard(chain: tuple[int, ...], held: tuple[Any, ...], expected: str | None) -> None:
-    """3.3: a chain of more than ten workflows, or one that comes back to a workflow it went
-    through, is SKIPPED_LOOP; the move stays.
-    """
+    """3.3: more than ten workflows in a chain, or one twice, is SKIPPED_LOOP; the move stays."""
     made = workflow({"id": "s", "kind": "set_status", "status": "Closed"})
     target = Workflow(2, 1, 3, 1, read([note("t")])[0], enabled=True, re_enroll=True)
     run = replace(RUN, chain=chain)
@@ -139,7 +133,7 @@ def test_loop_guard(chain: tuple[int, ...], held: tuple[Any, ...], expected: str
     ],
 )
 def test_fields(action: dict[str, Any], expected: Any) -> None:
-    """3.1: what is so already changes nothing; what cannot be is FAILED."""
+    """3.1: a field that has the value already changes nothing; an invalid value is FAILED."""
     decided = turn(workflow({"id": "a", **action}))
     if expected == "FAILED":
         assert records(decided) == [("a", "FAILED")]
@@ -149,9 +143,7 @@ def test_fields(action: dict[str, Any], expected: Any) -> None:
 
 
 def test_tasks_and_webhooks() -> None:
-    """3.1: a task is due from its turn on, also after a delay; a call has the key under which it is
-    made only once.
-    """
+    """3.1: a task's due date counts from the step; a webhook call has a key of its own."""
     made = workflow(
         {"id": "w", "kind": "delay", "for": "2d"},
         {"id": "t", "kind": "create_task", "text": "call", "due": "1d"},

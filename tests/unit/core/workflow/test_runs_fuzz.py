@@ -1,6 +1,4 @@
-"""Any workflow, edited at any moment under any clock: every run ends, nothing is done twice, and
-nobody is left nowhere (behaviour.md 3.3 to 3.5).
-"""
+"""Property tests of edited runs: all end, nothing happens twice (behaviour.md 3.3 to 3.5)."""
 
 from __future__ import annotations
 
@@ -77,9 +75,7 @@ WINDOWS = (
 
 
 def skeletons(leaves: tuple[dict[str, Any], ...]) -> st.SearchStrategy[list[Any]]:
-    """Trees without ids: a branch is (the numbers of its conditions, its paths, the last of which
-    is otherwise).
-    """
+    """Generate trees without ids; a branch is (condition numbers, paths), otherwise last."""
     leaf = st.just(NOTE) | st.sampled_from(leaves)
     return st.lists(
         st.recursive(
@@ -96,9 +92,7 @@ def skeletons(leaves: tuple[dict[str, Any], ...]) -> st.SearchStrategy[list[Any]
 
 
 def built(skeleton: list[Any], shift: int = 0) -> Raw:
-    """The tree with ids; with another shift they stand elsewhere, with an odd one the other way
-    round, as after an import.
-    """
+    """Return the tree with ids; ``shift`` permutes them, an odd one reverses them."""
     ids = iter(f"i{(each * (7 if shift % 2 else -7) + shift) % 61}" for each in range(61))
 
     def action(each: Any) -> dict[str, Any]:
@@ -127,7 +121,7 @@ def graph(raw: Raw) -> Graph:
 
 
 class World:
-    """One ticket in one workflow: it does what is decided, and looks at it."""
+    """One ticket in one workflow: executes and checks what is decided."""
 
     def __init__(self, raw: Raw, window: Any, broken: int) -> None:
         self.raw = raw
@@ -144,7 +138,7 @@ class World:
         return self.run.state == "ACTIVE"
 
     def turn(self) -> None:
-        """What the run does now, if it is due."""
+        """Execute one step of the run, if it is due."""
         if not self.active or self.run.due_at is None or self.run.due_at > self.now:
             return
         event = RunDue(
@@ -206,7 +200,7 @@ class World:
         )
 
     def edit(self, edited: Edited) -> None:
-        """A new version, and what it means for the run (as the desk does it)."""
+        """Apply a new version to the run, as the desk does."""
         old, new = self.workflow.graph, graph(edited.actions)
         self.raw = edited.actions
         self.workflow = replace(self.workflow, graph=new, version=self.workflow.version + 1)
@@ -227,15 +221,13 @@ class World:
             self.perform(after)
 
     def wake(self, event: str) -> None:
-        """What the event makes of a run that waits for it."""
+        """Make the run due if it waits for ``event``."""
         if self.active and self.run.wait_for == event:
             self.run = replace(self.run, due_at=self.now, wait_for=None)
 
 
 def edits(world: World, kind: str, which: int, what: int) -> Edited | None:
-    """An edit of this kind of what the numbers choose; None where there is nothing to choose, or it
-    cannot be done.
-    """
+    """Return the edit that the numbers choose, or None where it is impossible."""
     tree = world.workflow.graph
     actions = list(tree.all())
     places = [*tree.lists, *tree.home]
@@ -312,9 +304,7 @@ def step(world: World, kind: str, which: int, what: Any) -> None:
 def test_every_run_ends_and_does_nothing_twice(
     skeleton: list[Any], window: Any, broken: int, steps: list[Any]
 ) -> None:
-    """3.3 to 3.5, INV12: whatever is edited, switched, awaited or however the clock jumps, the run
-    ends in so many turns once time goes on.
-    """
+    """3.3 to 3.5, INV12: whatever happens, a run ends within a bounded number of steps."""
     world = World(built(skeleton), window, broken)
     for kind, which, what in steps:
         step(world, kind, which, what)
@@ -329,7 +319,7 @@ def test_every_run_ends_and_does_nothing_twice(
 
 
 def taken(raw: Raw, facts: dict[str, Any]) -> Iterator[str]:
-    """The ids that do something on the way of a ticket that stays as it is."""
+    """Yield the ids of the actions that a ticket which does not change goes through."""
     for action in raw:
         if action["kind"] == "branch":
             inside = next(
@@ -350,9 +340,7 @@ def taken(raw: Raw, facts: dict[str, Any]) -> Iterator[str]:
 def test_a_path_is_taken_once_in_the_written_order(
     skeleton: list[Any], window: Any, tags: list[str]
 ) -> None:
-    """3.3: unedited, a run does each action of its path once, in the order in which they are
-    written.
-    """
+    """3.3: an unedited run does each action of its path once, in the written order."""
     raw = built(skeleton)
     world = World(raw, window, 0)
     world.ticket = replace(TICKET, tags=tuple(tags))
@@ -369,9 +357,7 @@ def test_a_path_is_taken_once_in_the_written_order(
 def test_anybody_is_carried_anywhere(
     before: list[Any], after: list[Any], shift: int, gone: list[int]
 ) -> None:
-    """3.4: from any place of any tree into any other: to a place there, never onto one that is
-    deleted with whoever stands in it, or to none.
-    """
+    """3.4: a run is carried to an existing place, never to a deleted one, or it ends."""
     old, new = graph(built(before)), graph(built(after, shift))
     ended = frozenset(f"i{each}" for each in gone)
     for place in (*old.lists, *old.home):

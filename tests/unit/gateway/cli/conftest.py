@@ -1,4 +1,4 @@
-"""Run the command line in this process: stdout, JSON, stderr and the exit code."""
+"""Fixtures that run the command line in this process: stdout, JSON, stderr and exit code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from gateway.cli.main import main
 
 @dataclass(frozen=True)
 class Result:
-    """How a command ended."""
+    """The result of a command."""
 
     code: int
     out: bytes
@@ -26,12 +26,12 @@ class Result:
 
     @property
     def text(self) -> str:
-        """Return what it printed, decoded."""
+        """Return the printed text, decoded."""
         return self.out.decode()
 
     @property
     def json(self) -> Any:
-        """The one JSON document on stdout, and nothing else there."""
+        """Return the only JSON document on stdout."""
         assert self.code == 0, self.err
         return json.loads(self.text)
 
@@ -59,15 +59,15 @@ class Cli:
         return Result(code, out.buffer.getvalue(), err.getvalue())
 
     def json(self, *arguments: object, **more: str) -> Any:
-        """The document of a command that has to succeed."""
+        """Return the document of a command that has to succeed."""
         return self(*arguments, "--json", **more).json
 
     def at(self, instant: str) -> None:
-        """Stop the clock of all commands that follow."""
+        """Set the clock of all later commands."""
         self.monkeypatch.setenv("TICKETGATE_NOW", instant)
 
     def setting(self, section_key: str, value: str) -> None:
-        """Set a configuration key in the environment of all commands that follow."""
+        """Set a configuration key in the environment of all later commands."""
         self.monkeypatch.setenv(f"TICKETGATE_{section_key.upper()}", value)
 
     def mail(
@@ -104,7 +104,7 @@ class Cli:
 
 @pytest.fixture
 def cli(clean_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """A command line over a fresh installation whose clock stands at 2026-11-22 10:00 UTC."""
+    """Return a command line with a fresh installation at 2026-11-22 10:00 UTC."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TICKETGATE_DATABASE__URL", clean_url)
     monkeypatch.setenv("TICKETGATE_DATA__DIRECTORY", str(tmp_path / "var"))
@@ -115,14 +115,14 @@ def cli(clean_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
 
 @pytest.fixture
 def console(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
-    """A command line for what needs no database: help pages and wrong command lines."""
+    """Return a command line without a database: for help pages and wrong command lines."""
     monkeypatch.chdir(tmp_path)
     return Cli(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def ticket(cli: Cli) -> Callable[..., int]:
-    """``ticket("Subject", "--status", "Closed")`` creates a ticket and returns its number."""
+    """Return a function that creates a ticket and returns its number."""
 
     def make(subject: str = "A printer", *options: object) -> int:
         made = cli("ticket", "create", "--subject", subject, *options)

@@ -1,4 +1,4 @@
-"""Acting commands print ticket, message and changes with --json (interfaces.md 2.1)."""
+"""Tests of the --json output of acting commands: ticket, message, changes (interfaces.md 2.1)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FLOW = (
 
 
 def test_acting_commands_have_the_common_keys(cli, tmp_path):
-    """Every act prints the same three keys beside its own."""
+    """Every acting command prints the same three keys beside its own."""
     cli.replay("ann@customer.example", "1")
     (tmp_path / "flow.toml").write_text(FLOW)
     place = ("Sales", "Lead")
@@ -60,7 +60,7 @@ def test_acting_commands_have_the_common_keys(cli, tmp_path):
 
 
 def test_an_imported_pipeline_has_the_common_keys(cli, tmp_path):
-    """`pipeline import` reads what export wrote, and prints the common keys."""
+    """`pipeline import` reads an exported file and prints the common keys."""
     (tmp_path / "all.toml").write_text(cli("pipeline", "export").text)
     done = cli.json("pipeline", "import", tmp_path / "all.toml", "--yes")
     assert done == {"ticket": None, "message": None, "changes": [], "diff": "", "changed": False}
@@ -101,8 +101,8 @@ def test_showing_commands_stay_as_they_are(cli):
         "ticket note 1 --text x",
     ],
 )
-def test_nobody_acts_as_a_user_who_is_not_there(cli, line):
-    """--as reaches the act: an unknown address is 65, and nothing was changed."""
+def test_acting_as_an_unknown_user_is_refused(cli, line):
+    """An unknown address after --as ends with 65 and changes nothing."""
     cli.json("user", "add", "bea@ours.example", "--name", "Bea")
     cli.replay("ann@customer.example", "1")
     refused = cli(*line.split(), "--as", "nobody@ours.example")

@@ -1,4 +1,4 @@
-"""`ticketgate channel login`: its messages, its JSON and its exit codes."""
+"""Tests of `ticketgate channel login`: messages, JSON and exit codes."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ CHANNEL = "support@localhost"
 
 @pytest.fixture
 def provider():
-    """A provider of mailboxes."""
+    """Start a fake OAuth provider."""
     with token_server(interval=0.01) as server:
         yield server
 
 
 @pytest.fixture
 def configure(cli, provider):
-    """``configure(grant)`` configures ``desk`` at the provider, and ``old`` with a password."""
+    """Return a function that configures ``desk`` at the provider, and ``old`` with a password."""
 
     def write(grant="device_code", **more):
         box = 'host = "127.0.0.1"\nusername = "desk@example.org"\nchannel = "support@localhost"\n'
@@ -64,7 +64,7 @@ def running(*arguments):
         "stdout": subprocess.PIPE,
         "stderr": subprocess.PIPE,
     }
-    # Whoever starts the tests in the background may have had SIGINT ignored, which is inherited.
+    # A shell that runs the tests in the background ignores SIGINT, which children inherit.
     pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen(command, env=environment, text=True, **pipes) as process:
         try:
@@ -79,13 +79,13 @@ def address_in(stream):
 
 
 def access(cli):
-    """Return the health of the mailbox in the list of channels, as far as no daemon is needed."""
+    """Return the access health of the mailbox in `channel list`, which needs no daemon."""
     [channel] = cli.json("channel", "list")["channels"]
     return next(box["detail"] or "" for box in channel["mailboxes"] if box["name"] == "desk")
 
 
-def test_a_device_code_leads_a_person_through(cli, configure, provider):
-    """The code is shown, the program waits, reports success, and the list asks no more."""
+def test_a_device_code_is_shown_and_awaited(cli, configure, provider):
+    """The command shows the code, waits and reports success; the list then asks for nothing."""
     assert "nobody has signed in" in access(cli)
     provider.types_at_once = ACCOUNT
     done = cli("channel", "login", "desk")
@@ -99,7 +99,7 @@ def test_a_device_code_leads_a_person_through(cli, configure, provider):
 
 
 def test_json_is_one_document_and_the_rest_goes_to_stderr(cli, configure, provider):
-    """JSON has mailbox, client, account and the end of access; stderr shows the code."""
+    """JSON has mailbox, client, account and end of access; stderr shows the code."""
     provider.types_at_once = ACCOUNT
     done = cli("channel", "login", "desk", "--json")
     assert done.json == {
@@ -113,7 +113,7 @@ def test_json_is_one_document_and_the_rest_goes_to_stderr(cli, configure, provid
 
 
 def test_client_credentials_are_tried(cli, configure, provider):
-    """Nobody has to agree: a token is fetched, and that is said."""
+    """Client credentials need no person: a token is fetched and reported."""
     configure("client_credentials")
     done = cli("channel", "login", "desk")
     assert (done.code, "access granted" in done.text) == (0, True)
@@ -121,7 +121,7 @@ def test_client_credentials_are_tried(cli, configure, provider):
 
 
 def test_a_password_mailbox_has_nothing_to_sign_in_to(cli, configure, provider):
-    """That is no mistake: it says so, and how the mailbox is tried."""
+    """A password mailbox is no error: the command says so, and how to test it."""
     done = cli("channel", "login", "old")
     assert done.code == 0
     assert done.text == (
@@ -130,17 +130,15 @@ def test_a_password_mailbox_has_nothing_to_sign_in_to(cli, configure, provider):
     assert cli.json("channel", "login", "old")["client"] is None
 
 
-def test_a_channel_stands_for_its_mailboxes(cli, configure, provider):
-    """The address of a channel leads through each of its mailboxes in turn, with one line of JSON
-    each.
-    """
+def test_a_channel_signs_in_to_each_of_its_mailboxes(cli, configure, provider):
+    """A channel's address signs in to each of its mailboxes in turn; one JSON line for each."""
     provider.types_at_once = ACCOUNT
     done = cli("channel", "login", CHANNEL, "--json")
     assert [json.loads(line)["mailbox"] for line in done.text.splitlines()] == ["desk", "old"]
 
 
 def test_an_unknown_name_lists_the_known_ones(cli, configure):
-    """64, and the names of the mailboxes that there are."""
+    """An unknown mailbox ends with 64 and the names of the known ones."""
     done = cli("channel", "login", "dsek")
     assert done.code == os.EX_USAGE
     assert (
@@ -151,7 +149,7 @@ def test_an_unknown_name_lists_the_known_ones(cli, configure):
 
 @pytest.mark.parametrize("error", ["access_denied", "invalid_client"])
 def test_a_refusal_is_65(cli, configure, provider, error):
-    """The person or the provider declines: one sentence on stderr."""
+    """A refusal by the person or the provider is one line on stderr."""
     provider.replies = [refusal(error)]
     done = cli("channel", "login", "desk")
     assert (done.code, done.text) == (os.EX_DATAERR, "")
@@ -160,7 +158,7 @@ def test_a_refusal_is_65(cli, configure, provider, error):
 
 
 def test_a_provider_that_is_away_is_75(cli, configure, free_port):
-    """No answer is exit 75: try again later."""
+    """A provider that does not answer ends with 75."""
     configure(device_url=f"http://127.0.0.1:{free_port}/device")
     done = cli("channel", "login", "desk")
     assert done.code == os.EX_TEMPFAIL
@@ -168,7 +166,7 @@ def test_a_provider_that_is_away_is_75(cli, configure, free_port):
 
 
 def test_the_browser_of_this_machine(cli, configure, provider):
-    """The address is shown, the browser returns by itself, and the program reports success."""
+    """The command shows the address, the browser returns by itself, success is reported."""
     configure("authorization_code")
     with running("desk") as process:
         url = address_in(process.stdout)
@@ -181,7 +179,7 @@ def test_the_browser_of_this_machine(cli, configure, provider):
 
 @pytest.mark.parametrize("is_right", [True, False])
 def test_the_browser_of_another_machine(cli, configure, provider, is_right):
-    """--paste asks for the address the browser ended at; a wrong one is refused."""
+    """--paste asks for the address the browser ended at, and refuses a wrong one."""
     configure("authorization_code")
     with running("desk", "--paste") as process:
         url = address_in(process.stdout)
@@ -200,7 +198,7 @@ def test_the_browser_of_another_machine(cli, configure, provider, is_right):
 
 @pytest.mark.parametrize("options", [("desk",), ("desk", "--paste")])
 def test_ctrl_c_ends_it_cleanly(cli, configure, options):
-    """After Ctrl-C there is no traceback and no process left."""
+    """Ctrl-C leaves no traceback and no process."""
     configure("authorization_code")
     with running(*options) as process:
         address_in(process.stdout)

@@ -1,4 +1,4 @@
-"""`channel test`, `channel import`, and mailboxes in `channel list`."""
+"""Tests of `channel test`, `channel import`, and mailboxes in `channel list`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ USER = "desk@example.org"
 
 @pytest.fixture
 def server():
-    """A small IMAP server with one mail."""
+    """Start a small IMAP server with one mail."""
     with small_imap() as made:
         made.put(letter("first"))
         yield made
@@ -24,7 +24,7 @@ def server():
 
 @pytest.fixture
 def configure(cli, server):
-    """``configure(key=value...)`` describes the mailbox ``desk``."""
+    """Return a function that configures the mailbox ``desk``."""
 
     def write(**more):
         plain = {
@@ -42,7 +42,7 @@ def configure(cli, server):
 
 
 def failing(cli, *, code):
-    """Return the steps of a test that ends with this code, and those that fail."""
+    """Return the steps of a `channel test` that ends with this code, and the failed ones."""
     done = cli("channel", "test", "desk", "--json")
     assert done.code == code, done.err
     told = json.loads(done.text)
@@ -51,9 +51,7 @@ def failing(cli, *, code):
 
 
 def test_a_mailbox_that_works_says_so_step_by_step(cli, server, configure):
-    """Each step is told with what was found, nothing is changed in the mailbox, and the command
-    ends well.
-    """
+    """Each step reports its findings, the mailbox is not changed, and the exit code is 0."""
     configure(after="move", move_to="Done")
     done = cli("channel", "test", "desk")
     assert done.code == 0, done.text
@@ -104,9 +102,7 @@ def test_a_mailbox_that_works_says_so_step_by_step(cli, server, configure):
     ],
 )
 def test_each_step_that_fails_says_what_to_do(cli, configure, settings, step, words, advice, code):
-    """The step that fails is named, with the reason and what to do about it; the code tells whether
-    waiting may help.
-    """
+    """The failed step is named, with reason and remedy; the code says whether to try again."""
     configure(**settings)
     [found] = failing(cli, code=code)
     assert (found["step"], words in found["detail"], advice in found["advice"]) == (
@@ -116,8 +112,8 @@ def test_each_step_that_fails_says_what_to_do(cli, configure, settings, step, wo
     ), found
 
 
-def test_a_folder_that_can_only_be_read_is_told(cli, server, configure):
-    """What is to happen to mails after their commit is tried as far as possible."""
+def test_a_read_only_folder_is_reported(cli, server, configure):
+    """A read-only folder is reported by trying the configured ``after`` as far as possible."""
     configure(after="seen")
     server.rights = b"READ-ONLY"
     [found] = failing(cli, code=78)
@@ -128,8 +124,8 @@ def test_a_folder_that_can_only_be_read_is_told(cli, server, configure):
     )
 
 
-def test_a_mail_that_is_owed_is_told(cli, server, configure):
-    """A mail that could not be fetched stands in the test and in the list of channels."""
+def test_an_unfetchable_mail_is_reported(cli, server, configure):
+    """A mail that could not be fetched is shown by the test and in the list of channels."""
     server.put(letter("second"))
     server.omit = {1}
     told = cli.json("channel", "import", "desk")
@@ -144,16 +140,14 @@ def test_a_mail_that_is_owed_is_told(cli, server, configure):
 
 
 def test_an_unknown_mailbox_is_a_usage_error(cli, configure):
-    """The names of all mailboxes are listed."""
+    """An unknown mailbox is a usage error that lists all names."""
     for command in ("test", "import", "login"):
         done = cli("channel", command, "nobody")
         assert (done.code, "desk" in done.err) == (64, True)
 
 
-def test_the_list_of_channels_tells_how_mailboxes_are(cli, server, configure):
-    """Never opened, well, stale and failing are told in a sentence, and as JSON with state and
-    instant.
-    """
+def test_the_list_of_channels_shows_the_state_of_mailboxes(cli, server, configure):
+    """Never opened, healthy, stale and failing are shown as text, and in JSON with the time."""
     [channel] = cli.json("channel", "list")["channels"]
     assert (
         channel["health"].startswith("mailbox desk: was never opened"),
@@ -171,10 +165,8 @@ def test_the_list_of_channels_tells_how_mailboxes_are(cli, server, configure):
     assert "was last read at 2026-11-22 10:00" in cli("channel", "list").text
 
 
-def test_a_mailbox_of_no_channel_is_told(cli, configure):
-    """A mailbox whose channel does not exist stands beside the list, since no row of it could show
-    it.
-    """
+def test_a_mailbox_without_channel_is_listed(cli, configure):
+    """A mailbox whose channel does not exist is shown below the list."""
     configure(channel="sales@localhost")
     done = cli("channel", "list", "--json")
     assert (done.code, json.loads(done.text)["channels"][0]["mailboxes"]) == (0, [])
@@ -185,9 +177,7 @@ def test_a_mailbox_of_no_channel_is_told(cli, configure):
 
 
 def test_an_import_makes_tickets_oldest_first(cli, server, configure):
-    """What lies there becomes tickets at once, in the order of the mailbox, and a second import
-    finds nothing to do.
-    """
+    """Mails become tickets in the order of the mailbox; a second import finds nothing."""
     server.put(*letters("abc"))
     assert cli.json("channel", "import", "desk") == {
         "mailbox": "desk",
@@ -204,9 +194,7 @@ def test_an_import_makes_tickets_oldest_first(cli, server, configure):
 
 
 def test_an_import_since_a_day_without_automation(cli, server, configure):
-    """Older mail stays where it is, status rules do not act, and a later import with an earlier day
-    takes the rest.
-    """
+    """Older mail stays, no status rule acts; an import from an earlier day takes the rest."""
     folder = server.folders["INBOX"]
     folder.mails[0].received = RECEIVED - timedelta(days=30)
     server.put(letter("new"), letter("answer", parent="new"))
@@ -219,9 +207,7 @@ def test_an_import_since_a_day_without_automation(cli, server, configure):
 
 
 def test_a_lost_connection_does_not_end_an_import(cli, server, configure, monkeypatch):
-    """The command connects again and goes on; where the server stays away it says so and ends with
-    75, and the next one goes on.
-    """
+    """The command reconnects; without a server it ends with 75, and the next import goes on."""
     monkeypatch.setattr(channel_import, "PAUSE_SECONDS", 0.01)
     server.put(*letters(range(5)))
     server.on(rb"UID FETCH [^ ]+ \(UID BODY", "close", times=2)
@@ -235,7 +221,7 @@ def test_a_lost_connection_does_not_end_an_import(cli, server, configure, monkey
 
 
 def test_a_mailbox_that_is_being_read_is_not_imported(cli, server, configure, clean_url):
-    """While a daemon reads it the command refuses with 75 and names the reader."""
+    """While a daemon reads the mailbox the command ends with 75 and names the daemon."""
     import asyncio
 
     from gateway.store.engine import Database
@@ -254,13 +240,13 @@ def test_a_mailbox_that_is_being_read_is_not_imported(cli, server, configure, cl
     assert (done.code, "elsewhere-7" in done.err) == (75, True)
 
 
-def test_a_date_that_is_none_is_a_usage_error(cli, configure):
-    """--since must be a date."""
+def test_an_invalid_date_is_a_usage_error(cli, configure):
+    """An invalid --since is a usage error."""
     assert cli("channel", "import", "desk", "--since", "yesterday").code == 64
 
 
 def test_a_moved_import_leaves_nothing_behind(cli, server, configure):
-    """With after = move the imported mails lie in the other folder."""
+    """With after = move the imported mails are in the other folder."""
     configure(after="move", move_to="Taken in")
     server.put(*letters("ab"))
     assert cli.json("channel", "import", "desk")["imported"] == 3

@@ -1,4 +1,4 @@
-"""`contact erase` removes a person everywhere and leaves everybody else's mail alone."""
+"""Tests that `contact erase` removes a person everywhere and leaves other people's mail alone."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from gateway.store.schema import tables
 
 ANN = "Ann Example <ann@customer.example>"
 BOB = "Bob Other <bob@elsewhere.example>"
-WORD = "quokkazebra"  # nobody else writes it
+WORD = "quokkazebra"  # occurs in no other mail
 NOW = datetime(2026, 11, 22, 10, tzinfo=UTC)
 ENVELOPE = Envelope("bounce@mail.example", ("support@localhost",), "smtp", NOW)
-LARGE = 300 << 10  # more than lies in the database
+LARGE = 300 << 10  # too large for the database, so it becomes a blob
 
 
 def letter(
@@ -60,12 +60,12 @@ def letter(
 
 
 def arrive(cli, *paths):
-    """Receive and process mails at once; return the number of the ticket of each."""
+    """Receive and process mails at once; return the ticket number of each."""
     return asyncio.run(processed(cli, [path.read_bytes() for path in paths]))
 
 
 async def processed(cli, raws):
-    """Spool mails, read them in this process, and apply the decisions."""
+    """Put mails into the spool, read them in this process, and apply the decisions."""
     database = Database(cli.url, "test")
     try:
         ids = await spooled(cli, database, *raws)
@@ -83,7 +83,7 @@ async def processed(cli, raws):
 
 
 async def spooled(cli, database, *raws):
-    """Spool mails; return their ids."""
+    """Put mails into the spool; return their ids."""
     spool = Spool(database, open_blobs(f"file://{cli.folder}/blobs"))
     return await spool.put(
         [AcceptedMail(raw, len(raw), hashlib.sha256(raw).hexdigest(), ENVELOPE) for raw in raws]
@@ -91,7 +91,7 @@ async def spooled(cli, database, *raws):
 
 
 async def wait(cli, raw):
-    """Receive a mail and let it wait."""
+    """Receive a mail and leave it pending."""
     database = Database(cli.url, "test")
     try:
         await spooled(cli, database, raw)
@@ -101,7 +101,7 @@ async def wait(cli, raw):
 
 @pytest.fixture
 def office(cli, clean_url):
-    """A command line with large mail in files, and the address of the database."""
+    """Return a command line with large mail in files, and the address of the database."""
     cli.setting("blobs__url", f"file://{cli.folder}/blobs")
     cli.url = clean_url
     return cli
@@ -119,7 +119,7 @@ def stored(cli) -> bytes:
 
 
 async def dumped(url: str) -> bytes:
-    """Return all rows as text, bytes as they are."""
+    """Return all rows as text, bytes unchanged."""
     database = Database(url, "test")
     try:
         async with database.read() as connection:
@@ -136,7 +136,7 @@ async def dumped(url: str) -> bytes:
 
 
 def correspondence(cli) -> dict[str, int]:
-    """Ann alone, Ann with a large mail, Ann and Bob on one thread, Bob alone, Bob about Ann."""
+    """Receive mail of Ann alone (one large), Ann and Bob, Bob alone, and Bob about Ann."""
     mails = {
         "alone": letter(
             cli, ANN, "1@mail.example", f"My printer says {WORD}.", subject=f"The {WORD} printer"
@@ -190,9 +190,7 @@ def correspondence(cli) -> dict[str, int]:
 
 
 def test_nothing_of_the_person_is_left(office):
-    """Item 30: address, name and words are in no row, no byte of the database files, no blob and no
-    search result.
-    """
+    """Item 30: name, address and words are in no row, file, blob or search result."""
     correspondence(office)
     assert WORD.encode() in stored(office)
     assert len([path for path in (office.folder / "blobs").rglob("*") if path.is_file()]) == 2
@@ -208,9 +206,7 @@ def test_nothing_of_the_person_is_left(office):
 
 
 def test_her_tickets_stay_as_numbers(office):
-    """The ticket keeps number, status and dates; subject, requester and messages are gone and the
-    history says so without her name.
-    """
+    """The ticket keeps number, status and dates; the rest is gone, and the history says so."""
     sent = correspondence(office)
     before = office.json("ticket", "show", sent["alone"])
     done = office.json("contact", "erase", "ann@customer.example", "--yes")
@@ -227,9 +223,7 @@ def test_her_tickets_stay_as_numbers(office):
 
 
 def test_other_peoples_conversations_are_unharmed(office):
-    """What does not name her stays byte for byte; what names her stays as text without her, and its
-    raw form says that it was erased.
-    """
+    """Mail without her stays unchanged; mail that names her loses her, and its raw bytes."""
     sent = correspondence(office)
     whole = {name: office.json("ticket", "show", sent[name]) for name in ("bob", "other")}
     mails = {each["subject"]: each["id"] for each in office.json("mail", "list")["mail"]}
@@ -252,7 +246,7 @@ def test_other_peoples_conversations_are_unharmed(office):
 
 
 def test_a_dry_run_counts_and_changes_nothing(office):
-    """--dry-run tells what would go, exactly, and every row stays as it was."""
+    """--dry-run reports exactly what would go, and changes no row."""
     correspondence(office)
     before = asyncio.run(dumped(office.url))
     told = office.json("contact", "erase", "ann@customer.example", "--dry-run")
@@ -271,9 +265,7 @@ def test_a_dry_run_counts_and_changes_nothing(office):
 
 
 def test_what_cannot_be_erased_is_refused(office):
-    """No terminal and neither option 64; an unknown address, a channel's, and no address at all 65;
-    nothing changes.
-    """
+    """No terminal and no option: 64; an unknown, a channel's or no address: 65; no change."""
     correspondence(office)
     before = asyncio.run(dumped(office.url))
     assert office("contact", "erase", "ann@customer.example").code == 64
@@ -284,8 +276,8 @@ def test_what_cannot_be_erased_is_refused(office):
     assert asyncio.run(dumped(office.url)) == before
 
 
-def test_twice_does_no_more_than_once(office):
-    """The second time nothing is known of them (65) and nothing changes."""
+def test_a_second_erasure_finds_nobody(office):
+    """A second erasure finds nobody (65) and changes nothing."""
     correspondence(office)
     office.json("contact", "erase", "ann@customer.example", "--yes")
     before = asyncio.run(dumped(office.url))
@@ -293,8 +285,8 @@ def test_twice_does_no_more_than_once(office):
     assert asyncio.run(dumped(office.url)) == before
 
 
-def test_who_writes_again_is_new(office):
-    """Later mail from them makes a new contact and a new ticket."""
+def test_an_erased_person_who_writes_again_is_new(office):
+    """Later mail from the erased person makes a new contact and a new ticket."""
     sent = correspondence(office)
     office.json("contact", "set", "ann@customer.example", "--block", "on")
     office.json("contact", "erase", "ann@customer.example", "--yes")
@@ -306,10 +298,8 @@ def test_who_writes_again_is_new(office):
     assert office.json("contact", "show", "ann@customer.example")["blocked"] is False
 
 
-def test_mail_that_was_not_read_yet_comes_first(office):
-    """Mail that waits and names her: try again (75). Nothing is erased under a mail that is on its
-    way.
-    """
+def test_pending_mail_stops_an_erasure(office):
+    """A pending mail that names the person ends the command with 75, and nothing is erased."""
     correspondence(office)
     asyncio.run(
         wait(

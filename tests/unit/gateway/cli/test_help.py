@@ -1,4 +1,4 @@
-"""Help pages, the version, completion by shells, and who may be named as the acting user."""
+"""Tests of help pages, the version, shell completion, and which commands take --as."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ INSTALLATION = {
 
 
 def walk(name: str, command, found: dict[str, Any]) -> dict[str, Any]:
-    """All commands and groups below one, by their words."""
+    """Yield all commands and groups below ``command``, with their words."""
     found[name] = command
     for each, inner in getattr(command, "commands", {}).items():
         walk(f"{name} {each}", inner, found)
@@ -69,7 +69,7 @@ def walk(name: str, command, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def all_commands() -> dict[str, Any]:
-    """Every command and group, without the root."""
+    """Return every command and group, without the root."""
     found: dict[str, Any] = {}
     for name, (module, _) in main.MODULES.items():
         walk(name, get_command(import_module(f"gateway.cli.{module}").app), found)
@@ -85,13 +85,13 @@ ACTING = sorted(
 
 
 def is_sentence(text: str) -> bool:
-    """Whether a text begins with a capital letter and ends with a full stop."""
+    """Return whether a text begins with a capital letter and ends with a full stop."""
     return text[:1].isupper() and text.endswith((".", ".)"))
 
 
 @pytest.mark.parametrize("name", ["", *COMMANDS])
 def test_help_pages_tell_what_to_type(console, name, monkeypatch):
-    """No types, no limits of integers, no markup; -h is --help; a line for all that is listed."""
+    """Pages show no types, integer limits or markup; -h is --help; every entry has a line."""
     monkeypatch.setenv("COLUMNS", "80")
     page = console(*name.split(), "--help")
     assert page.code == 0, page.err
@@ -105,7 +105,7 @@ def test_help_pages_tell_what_to_type(console, name, monkeypatch):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_documented(name):
-    """Commands, arguments and options each have a sentence, and values a word to type."""
+    """Every command, argument and option has a sentence, and every value a metavar."""
     command = COMMANDS[name]
     assert is_sentence(command.help), name
     for param in command.params:
@@ -114,14 +114,14 @@ def test_every_option_is_documented(name):
 
 
 def test_the_first_page_says_the_same_as_the_pages():
-    """The line of a group or command on the first page is the sentence on its own page."""
+    """The line of a command on the first page is the sentence on its own page."""
     for name, (_, line) in main.MODULES.items():
         first = line.removesuffix(".")
         assert COMMANDS[name].help.startswith(first), name
 
 
 def test_tables_of_the_configuration_are_not_taken_for_markup(console):
-    """A name in square brackets is printed as it is."""
+    """A name in square brackets is printed unchanged."""
     for command in ("login", "test", "import"):
         assert "[[imap]]" in console("channel", command, "--help").text
 
@@ -132,20 +132,20 @@ def test_the_version_is_that_of_the_package(console):
 
 
 def test_reading_and_installation_commands_exist():
-    """The lists of this test name commands that there are."""
+    """The commands that this test lists exist."""
     assert set(COMMANDS) >= READING | INSTALLATION
 
 
 @pytest.mark.parametrize("name", ACTING)
 def test_acting_commands_take_the_user_who_acts(name):
-    """--as is on every command that is not listed above, with the same words."""
+    """--as has the same text on every command that is not listed above."""
     params = [each for each in COMMANDS[name].params if "--as" in each.opts]
     assert [each.help for each in params] == [get_args(As)[1].help]
 
 
 @pytest.mark.parametrize("name", sorted(READING | INSTALLATION))
 def test_other_commands_do_not_take_it(name):
-    """What only reads, or belongs to the installation, has nobody who acts."""
+    """Commands that only read, or manage the installation, take no --as."""
     assert all("--as" not in each.opts for each in COMMANDS[name].params)
 
 
@@ -161,7 +161,7 @@ def test_other_commands_do_not_take_it(name):
     ids=" ".join,
 )
 def test_bash_completes_command_lines(console, tmp_path, typed, offered):
-    """The script that `completion bash` prints completes groups that are imported only then."""
+    """The script of `completion bash` also completes groups that are imported on demand."""
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "ticketgate"
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m gateway.cli.main "$@"\n')
@@ -186,6 +186,6 @@ def test_bash_completes_command_lines(console, tmp_path, typed, offered):
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_scripts(console, shell):
-    """Each shell gets a script that calls this program; others are refused."""
+    """Each shell gets a script that calls this program; unknown shells are refused."""
     assert "_TICKETGATE_COMPLETE" in console("completion", shell).text
     assert console("completion", "csh").code == 64

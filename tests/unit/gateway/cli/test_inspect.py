@@ -1,4 +1,4 @@
-"""`inspect`: one line of JSON for each file and exit 0, whatever the file is."""
+"""Tests of `inspect`: one line of JSON for each file and exit 0, whatever the file is."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_the_keys_are_those_of_the_interface(tmp_path):
 
 
 def test_an_untrusted_header_gives_no_verdict(tmp_path):
-    """Who wrote it is not known, so it says nothing."""
+    """Results of an unknown server give no verdict."""
     (tmp_path / "a.eml").write_text(MAIL)
     assert inspect(tmp_path / "a.eml")[0]["auth"]["verdict"] == "none"
 
@@ -72,14 +72,14 @@ def test_an_untrusted_header_gives_no_verdict(tmp_path):
     "content", [b"", b"\x00" * 100, b"\xff\xfe" * 50, b"no header\n", b"From: a@b.example"]
 )
 def test_any_content_gives_a_line(tmp_path, content):
-    """Nothing, binary or text: one line each, with its defects."""
+    """Empty, binary or text: one line each, with its defects."""
     (tmp_path / "odd.eml").write_bytes(content)
     (row,) = inspect(tmp_path / "odd.eml")
     assert row["defects"]
 
 
 def test_a_missing_file_and_a_folder_give_lines(tmp_path):
-    """What cannot be opened is a defect of that file, not of the command."""
+    """A file that cannot be opened is a defect in its line, not an error of the command."""
     (tmp_path / "good.eml").write_text(MAIL)
     rows = inspect(tmp_path / "gone.eml", tmp_path, tmp_path / "good.eml")
     assert [bool(row["message_id"]) for row in rows] == [False, False, True]

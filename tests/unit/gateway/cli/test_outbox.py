@@ -1,4 +1,4 @@
-"""`ticketgate outbox` and `agenda run` without a smarthost (interfaces.md 2.2)."""
+"""Tests of `ticketgate outbox` and `agenda run` without a smarthost (interfaces.md 2.2)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEYS = {
 
 @pytest.fixture
 def waiting(cli, ticket):
-    """A receipt, a reply to two people, and a scheduled reply, all of ticket 1."""
+    """Create ticket 1 with a receipt, a reply to two people, and a scheduled reply."""
     cli.json("workflow", "set", "Support", "New", "--enabled", "on")
     ticket("Fire", "--from", "Ann Example <ann@example.org>")
     cli.json("agenda", "run")
@@ -36,7 +36,12 @@ def test_list_has_the_keys_of_the_interface(cli, waiting):
     assert [
         (each["recipient"], each["state"], each["automatic"], each["template"]) for each in waiting
     ] == [
-        ("bob@example.org", "scheduled", False, None),  # whom a user wrote to takes part
+        (
+            "bob@example.org",
+            "scheduled",
+            False,
+            None,
+        ),  # recipients of a user's mail are participants
         ("ann@example.org", "scheduled", False, None),
         ("bob@example.org", "queued", False, None),
         ("ann@example.org", "queued", False, None),
@@ -55,9 +60,7 @@ def test_list_has_the_keys_of_the_interface(cli, waiting):
 
 
 def test_without_a_smarthost_mail_stays_queued(cli, waiting):
-    """`agenda run`: what workflows do is done, what they send waits; it ends, and again has nothing
-    to do.
-    """
+    """`agenda run` executes workflows and leaves mail queued; a second pass does nothing."""
     ran = cli.json("agenda", "run")
     assert ran == {"ran": []}
     assert cli.json("outbox", "list")["deliveries"] == waiting
@@ -69,9 +72,7 @@ def test_without_a_smarthost_mail_stays_queued(cli, waiting):
 
 
 def test_show_prints_the_mail_that_goes_out(cli, waiting):
-    """`outbox show`: the keys of the list, and the headers and bytes of the mail; one for later has
-    none so far.
-    """
+    """`outbox show` prints the keys of the list, headers and bytes; a scheduled mail has none."""
     shown = cli.json("outbox", "show", waiting[4]["id"])
     assert shown.keys() >= KEYS
     headers = {each["name"]: each["value"] for each in shown["headers"]}
@@ -87,8 +88,8 @@ def test_show_prints_the_mail_that_goes_out(cli, waiting):
     assert cli("outbox", "show", 99).code == 65
 
 
-def test_what_waits_is_cancelled_and_then_never_goes(cli, waiting):
-    """`outbox cancel`: also a scheduled reply; all of them or none; a second time is 65."""
+def test_cancelled_mail_is_never_sent(cli, waiting):
+    """`outbox cancel` takes scheduled replies too; all or none; a second time is 65."""
     scheduled, other, queued = (waiting[each]["id"] for each in (0, 1, 2))
     assert cli("outbox", "cancel", scheduled, 99).code == 65
     assert cli.json("outbox", "list")["deliveries"] == waiting
@@ -102,7 +103,7 @@ def test_what_waits_is_cancelled_and_then_never_goes(cli, waiting):
     cli.at("2026-11-24T10:00:00Z")
     assert [each["detail"] for each in cli.json("agenda", "run")["ran"]] == [
         "queued"
-    ]  # to the other one
+    ]  # the other recipient's
     states = {each["id"]: each["state"] for each in cli.json("outbox", "list")["deliveries"]}
     assert (states[scheduled], states[other], states[queued]) == (
         "cancelled",
@@ -111,10 +112,8 @@ def test_what_waits_is_cancelled_and_then_never_goes(cli, waiting):
     )
 
 
-def test_a_scheduled_mail_that_nobody_is_to_get_any_more_never_goes(cli, waiting):
-    """Scenario 38: when all its recipients are cancelled nothing happens at its time, the status
-    least of all.
-    """
+def test_a_scheduled_mail_without_recipients_does_nothing(cli, waiting):
+    """Scenario 38: once all recipients are cancelled nothing happens, also no status move."""
     cli.json("ticket", "move", 1, "--status", "New")
     cli.json("outbox", "cancel", waiting[0]["id"], waiting[1]["id"])
     cli.at("2026-11-24T10:00:00Z")
@@ -122,8 +121,8 @@ def test_a_scheduled_mail_that_nobody_is_to_get_any_more_never_goes(cli, waiting
     assert cli.json("ticket", "show", 1)["status"] == "New"
 
 
-def test_what_is_queued_can_not_be_tried_again(cli, waiting):
-    """`outbox retry` is for what failed or was put off; anything else is 65 and stays."""
+def test_queued_mail_cannot_be_retried(cli, waiting):
+    """`outbox retry` takes only failed or deferred mail; anything else is 65 and unchanged."""
     assert cli("outbox", "retry", waiting[0]["id"]).code == 65
     assert cli("outbox", "retry", 99).code == 65
     assert cli.json("outbox", "list")["deliveries"] == waiting

@@ -1,4 +1,4 @@
-"""`ticketgate channel`, `contact`, `user` and `mail`."""
+"""Tests of `ticketgate channel`, `contact`, `user` and `mail`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_moving_a_channel_moves_its_new_tickets(cli):
 
 
 def test_users_and_their_addresses(cli):
-    """Given addresses are verified and belong to one user; no password is shown or kept."""
+    """Given addresses are verified and belong to one user; no password is shown or stored."""
     added = cli.json(
         "user",
         "add",
@@ -148,7 +148,7 @@ def test_passwords_are_verified_against_their_hash():
 
 
 def test_contacts_are_listed_shown_and_blocked(cli):
-    """A contact shows their tickets; when blocked, their next mail is quarantined (E30)."""
+    """E30: a contact shows their tickets; when blocked, their next mail is quarantined."""
     cli.replay("Ann <ann@customer.example>", "1")
     assert cli.json("contact", "list")["contacts"][0] == {
         "address": "ann@customer.example",
@@ -172,10 +172,8 @@ def test_contacts_are_listed_shown_and_blocked(cli):
     assert "ann@customer.example" in cli("contact", "show", "ann@customer.example").text
 
 
-def test_mail_is_listed_explained_and_given_back(cli):
-    """`mail list|show|raw|explain`: the keys of the interface, the steps of behaviour.md 2.1, and
-    the bytes as they came.
-    """
+def test_mail_is_listed_explained_and_printed(cli):
+    """`mail list|show|raw|explain`: documented keys, steps of behaviour.md 2.1, exact bytes."""
     path = cli.mail("ann@customer.example", "1")
     assert cli("replay", path).code == 0
     listed = cli.json("mail", "list")
@@ -213,7 +211,7 @@ def test_mail_is_listed_explained_and_given_back(cli):
 
 
 def test_quarantined_mail_is_retried_discarded_and_retried_again(cli):
-    """A retry uses the present rules; a discarded mail stays so until it is retried."""
+    """A retry uses the current rules; a discarded mail stays so until it is retried."""
     cli.json("channel", "set", "support@localhost", "--deny", "eve@evil.example")
     mail = cli.replay("eve@evil.example", "1")["mail_id"]
     again = cli.json("mail", "retry", mail)
@@ -228,8 +226,8 @@ def test_quarantined_mail_is_retried_discarded_and_retried_again(cli):
     assert cli.json("mail", "retry", mail)["ticket"]["number"] == 1
 
 
-def test_a_mail_tells_the_ticket_it_is_on_today(cli):
-    """After a merge the list names the survivor."""
+def test_a_mail_names_its_current_ticket(cli):
+    """After a merge the list names the surviving ticket."""
     numbers = [cli.replay("ann@customer.example", key)["ticket"] for key in "ab"]
     cli.json("ticket", "merge", numbers[1], "--into", numbers[0])
     assert [each["ticket"] for each in cli.json("mail", "list", "--limit", 1)["mail"]] == [
@@ -242,6 +240,6 @@ def test_a_mail_tells_the_ticket_it_is_on_today(cli):
     [('"unclosed', "unclosed"), ('unopened"', "unopened"), ('"Ann B."', "Ann B."), ("Ann", "Ann")],
 )
 def test_a_stray_quote_is_no_part_of_a_name(cli, written, name):
-    """A From whose quotation was never closed, or never opened, names a person all the same."""
+    """A From with an unbalanced quote still names a person."""
     cli.replay(f"{written} <ann@customer.example>", "1")
     assert cli.json("contact", "show", "ann@customer.example")["name"] == name

@@ -1,4 +1,4 @@
-"""`ticketgate pipeline`: what it shows, and imports of files, all or nothing."""
+"""Tests of `ticketgate pipeline`: its output, and imports of files, all or nothing."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ NONE = {
     "ticket": None,
     "message": None,
     "changes": [],
-}  # interfaces.md 2.1, where no ticket is touched
+}  # interfaces.md 2.1, for commands that change no ticket
 
 
 def test_show_has_the_keys_of_the_interface(cli):
-    """interfaces.md 2.3: the default pipeline, as behaviour.md has it."""
+    """interfaces.md 2.3: the default pipeline of behaviour.md."""
     shown = cli.json("pipeline", "show", "Support")
     assert {
         key: shown[key]
@@ -47,9 +47,7 @@ def test_show_has_the_keys_of_the_interface(cli):
 
 
 def test_switches_are_set_and_told(cli):
-    """Each switch by its option; a status that is not there is refused and leaves the others as
-    they were.
-    """
+    """Each switch has its option; an unknown status is refused without any other change."""
     shown = cli.json(
         "pipeline",
         "set",
@@ -81,7 +79,7 @@ def test_switches_are_set_and_told(cli):
 
 
 def test_statuses_are_renamed_moved_and_deleted(cli):
-    """`pipeline status`: each changes what it says; unused ones go without further ado."""
+    """`pipeline status`: rename, move and delete; an unused status needs no option."""
     cli.json("pipeline", "status", "add", "Support", "Parked", "--state", "open")
     cli.json("pipeline", "status", "rename", "Support", "Parked", "On hold")
     shown = cli.json("pipeline", "status", "move", "Support", "On hold", "--position", 2)
@@ -141,9 +139,7 @@ statuses = [{ name = "Lead", state = "open" }, { name = "Won", state = "closed" 
 
 
 def test_an_import_shows_its_diff_and_does_all_of_it(cli, ticket, tmp_path):
-    """A dry run shows the diff and changes nothing; --yes renames, flips, adds, removes and sets in
-    one go, and tickets stay where they are.
-    """
+    """A dry run only shows the diff; --yes applies all of it at once, and tickets stay."""
     number = ticket("x", "--status", "Waiting on us")
     (tmp_path / "p.toml").write_text(PLAN)
     before = cli("pipeline", "export").text
@@ -178,9 +174,7 @@ def test_an_import_shows_its_diff_and_does_all_of_it(cli, ticket, tmp_path):
 
 
 def test_an_import_that_is_refused_changes_nothing(cli, ticket, tmp_path):
-    """A status that is left out and still in use refuses the whole file, the good pipeline in it as
-    well.
-    """
+    """A file that leaves out a used status is refused whole, with its valid pipelines."""
     ticket("x", "--status", "Waiting on contact")
     (tmp_path / "p.toml").write_text(PLAN)
     before = cli("pipeline", "export").text
@@ -238,7 +232,7 @@ def test_a_wrong_file_is_65_and_says_what_is_wrong(cli, tmp_path, text, said):
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
-def test_without_a_terminal_an_import_has_to_be_told_what_to_do(cli, tmp_path):
+def test_without_a_terminal_an_import_needs_an_option(cli, tmp_path):
     """interfaces.md 2.3: without a terminal, neither or both of --yes and --dry-run is 64."""
     (tmp_path / "p.toml").write_text(PLAN)
     assert cli("pipeline", "import", tmp_path / "p.toml").code == 64

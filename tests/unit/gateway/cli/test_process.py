@@ -1,4 +1,4 @@
-"""The console script as a process of its own."""
+"""Tests of the console script as a process of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCRIPT = Path(sys.executable).with_name("ticketgate")
 
 @pytest.fixture
 def script(tmp_path):
-    """Run the installed script in an empty folder with nothing set."""
+    """Run the installed script in an empty folder without any settings."""
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith("TICKETGATE_")
     }
@@ -37,22 +37,22 @@ def script(tmp_path):
 
 
 def test_a_fresh_folder_gets_its_database(script, tmp_path):
-    """interfaces.md 2.1: an absent embedded database is created; stdout holds only JSON."""
+    """interfaces.md 2.1: an absent embedded database is created; stdout has only JSON."""
     listed = script("ticket", "list", "--json")
     assert (listed.returncode, json.loads(listed.stdout), listed.stderr) == (0, {"tickets": []}, "")
     assert (tmp_path / "var/ticketgate.db").exists()
     assert script("ticket", "create", "--subject", "One").stdout == "1\n"
 
 
-def test_a_configuration_that_is_named_and_missing_is_78(script):
+def test_a_missing_named_configuration_is_78(script):
     """interfaces.md 2.1: exit 78, with the file's name on stderr."""
     result = script("--config", "absent.toml", "ticket", "list")
     assert result.returncode == 78
     assert "absent.toml" in result.stderr
 
 
-def test_the_clock_stands_where_it_is_told_to(script):
-    """TICKETGATE_NOW freezes the clock of a command; what is no instant is 64."""
+def test_the_environment_freezes_the_clock_of_a_command(script):
+    """TICKETGATE_NOW freezes the clock of a command; an invalid value is 64."""
     made = script(
         "ticket", "create", "--subject", "One", "--json", TICKETGATE_NOW="2026-11-22T10:00:00Z"
     )
@@ -60,7 +60,7 @@ def test_the_clock_stands_where_it_is_told_to(script):
     assert script("ticket", "list", TICKETGATE_NOW="teatime").returncode == 64
 
 
-def test_a_reader_that_leaves_early_is_no_error(script, tmp_path):
+def test_a_closed_pipe_is_no_error(script, tmp_path):
     """`ticketgate ... | head`: a closed pipe ends the command without a traceback."""
     with subprocess.Popen(
         [SCRIPT, "ticket", "list"],
@@ -73,7 +73,7 @@ def test_a_reader_that_leaves_early_is_no_error(script, tmp_path):
         assert process.stderr.read() == ""
 
 
-def test_a_mistake_of_the_program_is_70(script, tmp_path):
+def test_an_unforeseen_error_is_70(script, tmp_path):
     """interfaces.md 2: an unforeseen error is 70, with the place where it happened."""
     script("ticket", "create", "--subject", "One")
     with closing(sqlite3.connect(tmp_path / "var/ticketgate.db")) as database:
@@ -84,16 +84,14 @@ def test_a_mistake_of_the_program_is_70(script, tmp_path):
     assert "Traceback" in result.stderr
 
 
-def test_a_number_beyond_every_number_is_no_crash(script):
-    """A ticket, a mail or a thread that cannot be there is refused like one that is not."""
+def test_a_huge_number_is_refused_as_unknown(script):
+    """A ticket, mail or thread number beyond any integer column is refused as unknown."""
     for command in (("ticket", "show"), ("ticket", "attach", "1", "--thread"), ("mail", "show")):
         assert script(*command, "9" * 30).returncode in {64, 65}
 
 
-def test_a_folder_that_cannot_be_made_is_told(script, tmp_path):
-    """`[data] directory` where no folder can be: 78, with the path and the reason; it is the
-    configuration that has to change.
-    """
+def test_a_folder_that_cannot_be_created_is_reported(script, tmp_path):
+    """An impossible `[data] directory` is 78, with path and reason."""
     (tmp_path / "file").write_text("")
     for folder in ("/proc/nope", str(tmp_path / "file/var")):
         result = script("ticket", "list", TICKETGATE_DATA__DIRECTORY=folder)
@@ -102,8 +100,8 @@ def test_a_folder_that_cannot_be_made_is_told(script, tmp_path):
         assert "No such file or directory" in result.stderr or "Not a directory" in result.stderr
 
 
-def test_a_backup_into_no_folder_is_told(script, tmp_path):
-    """`db backup` names the folder and the reason, 65; the database has nothing to do with it."""
+def test_a_backup_to_an_impossible_folder_is_reported(script, tmp_path):
+    """`db backup` to an impossible folder is 65, with folder and reason."""
     script("ticket", "create", "--subject", "One")
     result = script("db", "backup", "absent/copy.db")
     assert (result.returncode, result.stdout) == (65, "")

@@ -1,4 +1,4 @@
-"""Scenarios of people at the command line, named by their numbers in scenarios.md."""
+"""Tests of the scenarios of people at the command line, numbered as in scenarios.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def closure(cli, number):
 
 
 def test_scenario_3_the_pipeline_lists_the_channels_that_make_tickets_in_it(cli):
-    """Scenario 3: exactly those, sorted by address; another pipeline lists its own."""
+    """Scenario 3: exactly its own channels, sorted by address."""
     cli.json("pipeline", "add", "Sales", "--status", "Lead:open", "--status", "Won:closed")
     cli.json("channel", "add", "help@localhost", "--pipeline", "Support")
     cli.json("channel", "add", "sales@localhost", "--pipeline", "Sales")
@@ -23,9 +23,7 @@ def test_scenario_3_the_pipeline_lists_the_channels_that_make_tickets_in_it(cli)
 
 
 def test_scenario_4_a_channel_that_is_switched_off_is_gone_from_the_pipeline(cli):
-    """Scenario 4: switched off in its own settings it leaves the pipeline's list, and returns when
-    it is on again.
-    """
+    """Scenario 4: a channel switched off leaves the list, and returns when switched on."""
     cli.json("channel", "set", "support@localhost", "--tickets", "off")
     assert cli.json("pipeline", "show", "Support")["channels"] == []
     assert cli.json("channel", "list")["channels"][0]["tickets"] is False
@@ -51,7 +49,7 @@ def test_scenario_12_an_agent_makes_a_conversation_a_ticket(cli):
 
 
 def test_scenario_14_closing_sets_today(cli, ticket):
-    """Scenario 14: moved to Closed the close date is today in the account's zone."""
+    """Scenario 14: moved to Closed, the close date is today in the account's zone."""
     number = ticket()
     moved = cli.json("ticket", "move", number, "--status", "Closed")
     assert (moved["ticket"]["status"], moved["ticket"]["close_date"]) == ("Closed", "2026-11-22")
@@ -67,7 +65,7 @@ def test_scenario_14_closing_sets_today(cli, ticket):
 
 
 def test_scenario_15_reopening_empties_the_date(cli, ticket):
-    """Scenario 15: moved from Closed to New the close date is empty."""
+    """Scenario 15: moved from Closed to New, the close date is empty."""
     number = ticket("Closed one", "--status", "Closed")
     assert closure(cli, number) == ("Closed", "2026-11-22")
     cli.json("ticket", "move", number, "--status", "New")
@@ -75,7 +73,7 @@ def test_scenario_15_reopening_empties_the_date(cli, ticket):
 
 
 def test_scenario_16_with_the_switch_off_no_date_is_set(cli, ticket):
-    """Scenario 16: moved to Closed the close date stays empty."""
+    """Scenario 16: with the switch off, the close date stays empty."""
     cli.json("pipeline", "set", "Support", "--close-date", "off")
     number = ticket()
     cli.json("ticket", "move", number, "--status", "Closed")
@@ -83,7 +81,7 @@ def test_scenario_16_with_the_switch_off_no_date_is_set(cli, ticket):
 
 
 def test_scenario_18_switching_on_again_changes_no_ticket(cli, ticket):
-    """Scenario 18: off and on, and nothing that exists changes."""
+    """Scenario 18: switching off and on changes no existing ticket."""
     ticket("One", "--status", "Closed")
     cli.json("pipeline", "set", "Support", "--close-date", "off")
     ticket("Two", "--status", "Closed")
@@ -94,7 +92,7 @@ def test_scenario_18_switching_on_again_changes_no_ticket(cli, ticket):
 
 
 def test_scenario_19_the_switch_of_one_pipeline_leaves_the_other_alone(cli, ticket):
-    """Scenario 19: off in X only, a ticket that closes in Y gets its date."""
+    """Scenario 19: with the switch off in X only, a ticket closed in Y gets its date."""
     cli.json("pipeline", "add", "Y", "--status", "Open:open", "--status", "Done:closed")
     cli.json("pipeline", "set", "Support", "--close-date", "off")
     number = ticket("In Y", "--pipeline", "Y")
@@ -103,19 +101,19 @@ def test_scenario_19_the_switch_of_one_pipeline_leaves_the_other_alone(cli, tick
 
 
 def test_scenario_21_a_ticket_created_closed_has_today(cli, ticket):
-    """Scenario 21: created directly in Closed the close date is today."""
+    """Scenario 21: a ticket created in Closed has today as its close date."""
     assert closure(cli, ticket("Done at once", "--status", "Closed")) == ("Closed", "2026-11-22")
 
 
 def test_scenario_22_an_explicit_date_stays(cli, ticket):
-    """Scenario 22: status and date in one write, and the date is kept."""
+    """Scenario 22: a date given with the status is kept."""
     number = ticket()
     cli.json("ticket", "move", number, "--status", "Closed", "--close-date", "2026-01-02")
     assert closure(cli, number) == ("Closed", "2026-01-02")
 
 
 def test_scenario_23_today_is_the_day_of_the_account(cli, ticket):
-    """Scenario 23: closed at 23:30 UTC for an account in Amsterdam the date is the next day."""
+    """Scenario 23: closed at 23:30 UTC, an account in Amsterdam gets the next day."""
     cli.setting("account__time_zone", "Europe/Amsterdam")
     cli.at("2026-11-22T23:30:00Z")
     number = ticket()
@@ -124,7 +122,7 @@ def test_scenario_23_today_is_the_day_of_the_account(cli, ticket):
 
 
 def test_scenario_25_flipping_a_status_keeps_dates_and_offers_a_back_fill(cli, ticket):
-    """Scenario 25: "Done" made closed, its tickets keep empty dates and their number is told."""
+    """Scenario 25: when "Done" becomes closed, its tickets keep empty dates and are counted."""
     cli.json("pipeline", "status", "add", "Support", "Done", "--state", "open")
     numbers = [ticket("Done", "--status", "Done") for _ in range(3)]
     flipped = cli.json("pipeline", "status", "set", "Support", "Done", "--state", "closed")
@@ -134,9 +132,7 @@ def test_scenario_25_flipping_a_status_keeps_dates_and_offers_a_back_fill(cli, t
 
 
 def test_scenario_73_a_merged_ticket_reopens_with_its_survivor(cli):
-    """Scenario 73: B merged into A, A closed; a reply on B's thread moves A to New, and B's number
-    leads to A.
-    """
+    """Scenario 73: a reply on merged B's thread moves closed A to New; B's number leads to A."""
     a, b = (
         cli.replay("ann@customer.example", "a")["ticket"],
         cli.replay("bob@customer.example", "b")["ticket"],
@@ -149,9 +145,7 @@ def test_scenario_73_a_merged_ticket_reopens_with_its_survivor(cli):
 
 
 def test_scenario_103_a_status_in_use_is_refused_with_the_list(cli, ticket):
-    """Scenario 103: four tickets and a trigger are named; the wizard moves and re-points, and sends
-    no mail.
-    """
+    """Scenario 103: four tickets and a trigger are named; the migration sends no mail."""
     for _ in range(4):
         ticket("One", "--status", "Waiting on us")
     refused = cli("pipeline", "status", "delete", "Support", "Waiting on us", "--json")
@@ -172,10 +166,8 @@ def test_scenario_103_a_status_in_use_is_refused_with_the_list(cli, ticket):
     assert {each["close_date"] for each in cli.json("ticket", "list")["tickets"]} == {"2026-11-22"}
 
 
-def test_scenario_9_a_denied_sender_is_held_back_until_somebody_lets_him_through(cli):
-    """Scenario 9, INV14: no ticket and nothing changed; released it is processed as if it had
-    arrived now.
-    """
+def test_scenario_9_a_denied_sender_is_held_back_until_released(cli):
+    """Scenario 9, INV14: no ticket, no change; a released mail is processed as if new."""
     cli.json("channel", "set", "support@localhost", "--deny", "@evil.example")
     assert cli.replay("eve@evil.example", "1")["outcome"] == "quarantined"
     held = cli.json("mail", "list", "--state", "quarantined")
@@ -193,10 +185,8 @@ def test_scenario_9_a_denied_sender_is_held_back_until_somebody_lets_him_through
     assert json.loads(cli("mail", "list", "--state", "quarantined", "--json").text)["total"] == 0
 
 
-def test_replay_sends_mail_that_names_no_channel_where_it_is_told(cli):
-    """``--channel`` takes mail that names no channel, and only that; an address that is no channel
-    is refused.
-    """
+def test_replay_puts_mail_without_a_channel_into_the_given_one(cli):
+    """``--channel`` serves only mail that names no channel; an unknown channel is refused."""
     cli.json("channel", "add", "sales@localhost")
     nowhere = cli.mail("ann@customer.example", "1", to="somebody@elsewhere.example")
     named = cli.mail("ann@customer.example", "2", to="support@localhost")

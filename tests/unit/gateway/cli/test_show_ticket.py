@@ -1,4 +1,4 @@
-"""Changes of tickets read as sentences, and numbers agree with their nouns."""
+"""Tests of the sentences for changes of a ticket, with singular and plural."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from gateway.cli.show_ticket import sentence
     ],
 )
 def test_an_event_is_a_sentence(kind, before, after, detail, words):
-    """Each change says what happened to which ticket."""
+    """Each change is a sentence that names the ticket."""
     assert sentence(2, kind, before, after, detail).startswith(words)
 
 

@@ -1,4 +1,4 @@
-"""`ticketgate template`: own texts, previews on tickets, and unknown tokens (interfaces.md 2.4)."""
+"""Tests of `ticketgate template`: texts, previews, unknown tokens (interfaces.md 2.4)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ KEYS = {"name", "transactional", "builtin", "languages", "subject", "text", "htm
 
 
 def test_the_built_in_templates_are_there(cli):
-    """behaviour.md 3.3: both are transactional; what they say is known in several languages."""
+    """behaviour.md 3.3: both are transactional and exist in several languages."""
     rows = cli.json("template", "list")["templates"]
     assert [(row["name"], row["transactional"], row["builtin"]) for row in rows] == [
         ("Ticket closed", True, True),
@@ -20,9 +20,7 @@ def test_the_built_in_templates_are_there(cli):
 
 
 def test_a_template_is_made_and_changed_part_by_part(cli, tmp_path):
-    """`template set`: what is not given stays; a new text makes an old HTML part go, which would
-    say something else.
-    """
+    """`template set` keeps what is not given; a new text alone removes an old HTML part."""
     made = cli.json("template", "set", "Reminder", "--subject", "Hello", "--text", "First.")
     assert (made["template"].keys(), made["unknown"]) == (KEYS, [])
     assert (
@@ -69,7 +67,7 @@ def test_a_template_is_made_and_changed_part_by_part(cli, tmp_path):
 
 
 def test_unknown_tokens_are_told_and_bad_templates_refused(cli):
-    """3.3: an unknown token is a warning; what is no template is 65 and nothing was saved."""
+    """3.3: an unknown token is a warning; an invalid template is 65 and not saved."""
     made = cli.json(
         "template",
         "set",
@@ -94,9 +92,7 @@ def test_unknown_tokens_are_told_and_bad_templates_refused(cli):
 
 
 def test_a_preview_fills_in_a_ticket(cli, ticket):
-    """`template show --ticket`: subject, text and HTML as this ticket's requester would get them;
-    what has no value is told; nothing is changed.
-    """
+    """`template show --ticket` renders all parts, lists missing values, changes nothing."""
     number = ticket("Fire", "--from", "Ann Example <ann@example.org>")
     cli.setting("account__public_url", "https://desk.example.net")
     cli.json(
@@ -127,9 +123,7 @@ def test_a_preview_fills_in_a_ticket(cli, ticket):
 
 
 def test_a_built_in_template_is_edited_and_stays_built_in(cli, ticket):
-    """The words of Ticket received can be one's own; other languages keep the built-in ones; it
-    cannot be switched to another meaning of none.
-    """
+    """Its text can be replaced, other languages stay, and it cannot become non-transactional."""
     cli.json(
         "template",
         "set",
@@ -168,8 +162,8 @@ def test_a_template_that_is_used_is_not_deleted(cli):
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
-def test_what_makes_no_sense_is_said(cli, tmp_path):
-    """64 for options that exclude each other, 65 for what is missing or unknown."""
+def test_impossible_options_are_refused(cli, tmp_path):
+    """64 for options that exclude each other, 65 for missing or unknown values."""
     assert cli("template", "set", "R", "--text", "x", "--text-file", tmp_path / "t").code == 64
     assert cli("template", "set", "R", "--transactional", "perhaps").code == 64
     assert cli("template", "set", "R", "--text", "only").code == 65

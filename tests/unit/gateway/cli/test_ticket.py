@@ -1,8 +1,6 @@
-"""`ticketgate ticket`: what it prints, as JSON and for people, its exit codes, and that a refusal
-changes nothing.
+"""Tests of `ticketgate ticket`: JSON, text for people, exit codes, and refusals without change.
 
-What the acts do to the rows is held on both databases by the tests of the desk; this is about the
-form, so one database is enough.
+Tests of the desk check the stored rows on both databases; for the output one is enough.
 """
 
 from __future__ import annotations
@@ -98,7 +96,7 @@ def test_show_has_the_keys_of_the_interface(cli):
 
 
 def test_people_see_tables(cli, ticket):
-    """Without --json there is a table and a page; no subject acts on the terminal."""
+    """Without --json there is a table and a page; control characters in subjects are inert."""
     number = ticket("Printer \x1b[31mburns", "--from", "Ann <ann@customer.example>")
     listed = cli("ticket", "list")
     assert listed.code == 0
@@ -113,7 +111,7 @@ def test_people_see_tables(cli, ticket):
 
 
 def test_several_tickets_move_together_or_not_at_all(cli, ticket):
-    """Bulk: all moved in one act; one that cannot be keeps the others where they are."""
+    """Several tickets move in one act; one that cannot move stops all."""
     numbers = [ticket(), ticket(), ticket()]
     refused = cli("ticket", "move", *numbers, 99, "--status", "Closed")
     assert (refused.code, refused.out) == (65, b"")
@@ -188,7 +186,7 @@ def test_usage_errors_are_64(cli, arguments):
 
 
 def test_set_none_empties_a_field(cli, ticket):
-    """`--close-date none`, `--owner none`, `--priority none`."""
+    """`--close-date none`, `--owner none`, `--priority none` empty the field."""
     cli.json("user", "add", "olga@ours.example", "--name", "Olga")
     number = ticket("x", "--priority", "low", "--status", "Closed")
     shown = cli.json("ticket", "set", number, "--owner", "olga@ours.example", "--subject", "y")[
@@ -207,7 +205,7 @@ def test_set_none_empties_a_field(cli, ticket):
 
 
 def test_acting_as_a_user_is_told_in_the_history(cli, ticket):
-    """`--as`: actor and cause carry the user's address; without it the built-in user acts."""
+    """`--as` makes the user actor and cause; without it the built-in user acts."""
     cli.json("user", "add", "olga@ours.example", "--name", "Olga")
     number = ticket()
     changes = cli.json("ticket", "move", number, "--status", "Closed", "--as", "Olga@ours.example")[
@@ -220,7 +218,7 @@ def test_acting_as_a_user_is_told_in_the_history(cli, ticket):
 
 
 def test_merge_delete_contact_by_command(cli, ticket):
-    """The other commands act and print what they changed."""
+    """These commands act and print what they changed."""
     first, second = ticket("First", "--from", "ann@customer.example"), ticket("Second")
     assert cli.json("ticket", "merge", second, "--into", first)["ticket"]["number"] == first
     assert [each["number"] for each in cli.json("ticket", "list")["tickets"]] == [first]
@@ -244,7 +242,7 @@ def test_merge_delete_contact_by_command(cli, ticket):
 
 
 def test_attach_by_command(cli, ticket):
-    """`ticket attach`: a thread without a ticket is put on one; the second time it is refused."""
+    """`ticket attach`: a thread without a ticket is attached once; then it is refused."""
     cli.json("channel", "set", "support@localhost", "--tickets", "off")
     thread = cli.replay("ann@customer.example", "1")["thread"]
     number = ticket("By phone", "--source", "phone")
@@ -254,9 +252,7 @@ def test_attach_by_command(cli, ticket):
 
 
 def test_split_by_command(cli):
-    """`ticket split`: prints the number of the new ticket; the register of mail names it from then
-    on.
-    """
+    """`ticket split` prints the new ticket's number; the mail register then names it."""
     cli.replay("ann@customer.example", "1")
     cli.replay("ann@customer.example", "2", answers="1")
     messages = [each["id"] for each in cli.json("ticket", "show", 1)["threads"][0]["messages"]]
@@ -266,7 +262,7 @@ def test_split_by_command(cli):
 
 
 def test_a_ticket_without_mail_has_nothing_to_forward(cli, ticket):
-    """A forward without a mail is refused, and nothing is sent."""
+    """A ticket without mail has nothing to forward: refused, and nothing is sent."""
     number = ticket("By hand", "--from", "ann@customer.example")
     cli.json("ticket", "note", number, "--text", "Only a note.")
     result = cli(
@@ -279,10 +275,8 @@ def test_a_ticket_without_mail_has_nothing_to_forward(cli, ticket):
     assert cli.json("outbox", "list")["deliveries"] == []
 
 
-def test_an_address_of_ours_is_told_apart_from_nobody(cli, ticket):
-    """A reply to a channel of ours would come back to us: the reason names it, since somebody was
-    named.
-    """
+def test_a_reply_to_our_own_address_is_refused_by_name(cli, ticket):
+    """A reply to a channel of ours is refused with a reason that names the address."""
     number = ticket("By hand", "--from", "ann@customer.example")
     result = cli("ticket", "reply", number, "--text", "x", "--to", "Support@localhost")
     assert (result.code, result.text) == (65, "")
@@ -291,10 +285,8 @@ def test_an_address_of_ours_is_told_apart_from_nobody(cli, ticket):
     )
 
 
-def test_what_is_derived_of_a_ticket_is_shown(cli):
-    """behaviour.md 2.6: when it was answered, closed and reopened first and last; spans in seconds,
-    none while they are not known.
-    """
+def test_derived_times_of_a_ticket_are_shown(cli):
+    """behaviour.md 2.6: first and last answer, close and reopening; spans in seconds or none."""
     cli.replay("ann@customer.example", "1")
     spans = (
         "first_response_at",

@@ -1,4 +1,4 @@
-"""Names, subjects and addresses that people type: one line, not empty (reliability.md 5, 25)."""
+"""Tests of typed names, subjects, addresses: one line, not empty (reliability.md 5, 25)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ BREAKS = ("\r\n", "\n", "\r", "\v", "\f", "\x85", "\u2028", "\u2029")
 
 
 def refused(result, words):
-    """Check for exit 65, nothing on stdout, one line on stderr with these words."""
+    """Check for exit 65, empty stdout, and one line on stderr with these words."""
     assert (result.code, result.text, result.err.count("\n")) == (65, "", 1), result
     assert words in result.err
 
 
 @pytest.mark.parametrize("blank", ["", "  "])
 def test_names_and_subjects_are_not_empty(cli, ticket, blank):
-    """A ticket made by hand has a subject, users and channels have names; old values stay."""
+    """Hand-made tickets need a subject, users and channels a name; old values stay."""
     number = ticket("A printer")
     cli.json("user", "add", "olga@ours.example", "--name", "Olga")
     for arguments, what in (
@@ -43,7 +43,7 @@ def test_mail_without_a_subject_is_mail(cli):
 
 @pytest.mark.parametrize("line_end", BREAKS, ids=ascii)
 def test_subjects_hold_no_line_end(cli, ticket, line_end):
-    """A subject with a line break is refused, never repaired; nothing is sent or stored."""
+    """A subject with a line break is refused; nothing is sent or stored."""
     number = ticket("A printer", "--from", "ann@customer.example")
     odd = f"a{line_end}Bcc: x@evil.example"
     for arguments in (
@@ -71,7 +71,7 @@ def test_subjects_hold_no_line_end(cli, ticket, line_end):
 
 @pytest.mark.parametrize("line_end", BREAKS, ids=ascii)
 def test_names_and_addresses_hold_no_line_end(cli, ticket, line_end):
-    """Names get into headers of our mail; no part of an address is dropped silently."""
+    """A name or address with a line break is refused; no part is dropped silently."""
     number = ticket("A printer", "--from", "ann@customer.example")
     cli.json("user", "add", "olga@ours.example", "--name", "Olga")
     odd = f"a{line_end}b"

@@ -1,4 +1,4 @@
-"""Wrong command lines: one line on stderr, exit 64, nothing on stdout (interfaces.md 2)."""
+"""Tests of wrong command lines: one line on stderr, exit 64, empty stdout (interfaces.md 2)."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ WRONG = (
     WRONG,
     ids=[" ".join(each[0]).replace("\x1b", "ESC") for each in WRONG],
 )
-def test_a_wrong_command_line_is_told_in_one_line(console, arguments, problem, command):
-    """What is wrong and where help is, on one line of stderr; the exit code is 64."""
+def test_a_wrong_command_line_is_reported_in_one_line(console, arguments, problem, command):
+    """One line on stderr names the mistake and where help is; the exit code is 64."""
     result = console(*arguments)
     where = " ".join(["ticketgate", *command.split(), "--help"])
     assert result.err == f"ticketgate: {problem} (see {where})\n"
@@ -46,15 +46,15 @@ def test_a_wrong_command_line_is_told_in_one_line(console, arguments, problem, c
 
 
 def test_a_group_without_a_command_shows_its_page(console):
-    """`ticketgate ticket` alone shows the help page, with exit 64."""
+    """`ticketgate ticket` alone shows its help page, with exit 64."""
     bare, asked = console("ticket"), console("ticket", "--help")
     assert (bare.code, asked.code) == (64, 0)
     assert "reply" in asked.text
     assert bare.text.strip() == asked.text.strip()
 
 
-def test_completion_of_shells_is_no_matter_of_single_commands(console):
-    """Pages of groups and commands show their own options only."""
+def test_single_commands_have_no_completion_options(console):
+    """Help pages of groups and commands have no shell-completion options."""
     for arguments in (("ticket",), ("mail", "list"), ("replay",), ("pipeline", "status")):
         page = console(*arguments, "--help")
         assert page.code == 0

@@ -1,4 +1,4 @@
-"""`ticketgate workflow set | add | edit | delete | comment` (interfaces.md 2.4)."""
+"""Tests of `ticketgate workflow set | add | edit | delete | comment` (interfaces.md 2.4)."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_actions_are_added_edited_and_deleted(cli, imported):
 
 
 def test_a_value_that_looks_like_a_number_stays_what_was_typed(cli, imported):
-    """`workflow edit --set`: digits are text; lists and booleans are JSON."""
+    """`workflow edit --set`: digits stay text; lists and booleans are JSON."""
     place = ("Support", "Waiting on us")
     cli.json(
         "workflow",
@@ -148,8 +148,8 @@ def test_a_value_that_looks_like_a_number_stays_what_was_typed(cli, imported):
     ["NaN", "-Infinity", '"\\ud800"', '"a\\u0000b"', "1e999", "9" * 400, '"' + "x" * 100_000 + '"'],
     ids=["nan", "infinity", "surrogate", "nul", "too large", "digits", "long"],
 )
-def test_no_value_of_an_action_upsets_the_database(cli, value):
-    """Any JSON value is stored and returned, or refused."""
+def test_any_value_of_an_action_is_stored_or_refused(cli, value):
+    """Any JSON value of an action is stored and returned, or refused."""
     action = f'{{"id": "x", "kind": "set_field", "field": "subject", "value": {value}}}'
     done = cli("workflow", "add", "Support", "New", "--after", "start", "--json-action", action)
     assert done.code in (0, 64, 65), done.err
@@ -162,7 +162,7 @@ def test_no_value_of_an_action_upsets_the_database(cli, value):
 
 
 def test_an_agent_comments_and_does_not_edit(cli, imported):
-    """behaviour.md 3.6, 3.8: --as names the user; their comment is stored, their edit refused."""
+    """behaviour.md 3.6, 3.8: an agent's comment is stored, their edit refused."""
     cli.json("user", "add", "agent@desk.example", "--name", "Bob", "--role", "agent")
     place, who = ("Support", "Waiting on us"), ("--as", "agent@desk.example")
     assert cli.json("workflow", "comment", *place, "tell", "--text", "Good.", *who) == DONE | {
@@ -179,7 +179,7 @@ def test_an_agent_comments_and_does_not_edit(cli, imported):
 
 
 def test_a_comment_is_resolved_by_command(cli, imported):
-    """behaviour.md 3.6: --resolve takes its number, and excludes --text."""
+    """behaviour.md 3.6: --resolve takes a comment's number, and excludes --text."""
     place = ("Support", "Waiting on us", "tell")
     cli.json("workflow", "comment", *place, "--text", "Right?")
     assert cli.json("workflow", "comment", *place, "--resolve", "1") == DONE | {"comment": 1}

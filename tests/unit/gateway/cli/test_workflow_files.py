@@ -1,4 +1,4 @@
-"""`ticketgate workflow show | export | import`: workflows as files (interfaces.md 2.4)."""
+"""Tests of `ticketgate workflow show | export | import` (interfaces.md 2.4)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ KEYS = set(
 )
 
 
-def test_a_new_desk_has_its_ready_workflows_and_they_are_off(cli):
-    """behaviour.md 3.3: Ticket received and Ticket closed are there, and off."""
+def test_a_new_desk_has_its_default_workflows_off(cli):
+    """behaviour.md 3.3: Ticket received and Ticket closed exist, and are off."""
     rows = cli.json("workflow", "list")["workflows"]
     assert [(row["status"], row["enabled"], row["actions"][0]["template"]) for row in rows] == [
         ("Closed", False, "Ticket closed"),
@@ -96,7 +96,7 @@ def test_an_export_imports_as_nothing_new(cli, imported, tmp_path):
 
 
 def test_a_dry_run_shows_the_diff_and_changes_nothing(cli, imported, tmp_path):
-    """The diff line by line; --yes makes a new version of what changed only."""
+    """--dry-run shows the diff; --yes makes a new version of what changed only."""
     (tmp_path / "w.toml").write_text(
         PLAN.replace('for = "2d"', 'for = "3d"').replace("re_enroll = true", "re_enroll = false")
     )
@@ -117,7 +117,7 @@ def test_a_dry_run_shows_the_diff_and_changes_nothing(cli, imported, tmp_path):
     ]
 
 
-def test_without_a_terminal_an_import_has_to_be_told_what_to_do(cli, tmp_path):
+def test_without_a_terminal_an_import_needs_an_option(cli, tmp_path):
     """Neither or both of --yes and --dry-run is 64; a missing file is 65."""
     (tmp_path / "w.toml").write_text(PLAN)
     assert cli("workflow", "import", tmp_path / "w.toml").code == 64
@@ -144,7 +144,7 @@ status = "New"
 """
 
 
-def test_everything_that_is_wrong_is_told_at_once(cli, tmp_path):
+def test_all_problems_are_reported_at_once(cli, tmp_path):
     """interfaces.md 2.4: exit 65 with all problems of the file; nothing was changed."""
     (tmp_path / "w.toml").write_text(WRONG)
     before = cli("workflow", "export").text
@@ -197,7 +197,7 @@ def test_everything_that_is_wrong_is_told_at_once(cli, tmp_path):
     ],
 )
 def test_a_wrong_file_is_65_and_says_what_is_wrong(cli, tmp_path, text, said):
-    """Each way in which a file can be wrong."""
+    """Each way in which a file can be wrong is 65, with the reason."""
     (tmp_path / "w.toml").write_text(text)
     refused = cli("workflow", "import", tmp_path / "w.toml", "--yes")
     assert refused.code == 65
@@ -205,7 +205,7 @@ def test_a_wrong_file_is_65_and_says_what_is_wrong(cli, tmp_path, text, said):
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])
-def test_numbers_that_are_none_are_refused_in_a_file(cli, tmp_path):
+def test_nan_and_infinity_are_refused_in_a_file(cli, tmp_path):
     """NaN and infinity of TOML in an action or a filter are 65."""
     head = '[[workflow]]\npipeline = "Support"\nstatus = "New"\n'
     for text in (
@@ -218,7 +218,7 @@ def test_numbers_that_are_none_are_refused_in_a_file(cli, tmp_path):
 
 
 def test_an_import_of_every_kind_of_action(cli, tmp_path):
-    """interfaces.md 2.4: each kind with its keys is taken and comes back as it was."""
+    """interfaces.md 2.4: each kind with all its keys survives import and export."""
     kinds = [
         {"id": "a", "kind": "send_email", "template": "Ticket closed", "to": "requester"},
         {"id": "b", "kind": "delay", "weekday": "mon", "time": "09:30"},

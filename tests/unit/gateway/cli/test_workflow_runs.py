@@ -1,4 +1,4 @@
-"""`ticketgate workflow runs | test | enroll`, and the agenda (interfaces.md 2.4)."""
+"""Tests of `ticketgate workflow runs | test | enroll`, and the agenda (interfaces.md 2.4)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_runs_are_listed_with_the_keys_of_the_interface(cli, ticket):
 
 
 def test_tickets_are_put_in_and_taken_out(cli, ticket):
-    """`workflow enroll|unenroll`: the ticket is printed; what cannot be done is 65."""
+    """`workflow enroll|unenroll` prints the ticket; an impossible request is 65."""
     number = ticket("a", "--from", "ann@example.org")
     place = ("Support", "New", "--ticket", number)
     cli.json("workflow", "set", "Support", "New", "--enabled", "on")
@@ -122,7 +122,7 @@ def test_a_dry_run_prints_path_and_mails(cli, ticket):
 
 
 def test_a_tryout_counts_days_of_the_window(cli, tmp_path):
-    """behaviour.md 3.7: the delay shown is the one that would be waited."""
+    """behaviour.md 3.7: the delay shown is the one that a run would wait."""
     write = (
         '[[workflow]]\npipeline = "Support"\nstatus = "New"\nwindow = { days = ["tue"], '
         'hours = "09:00-17:00" }\n'
@@ -143,8 +143,8 @@ def test_a_tryout_counts_days_of_the_window(cli, tmp_path):
     ]
 
 
-def test_the_action_log_is_asked_for_a_part(cli, tmp_path):
-    """behaviour.md 3.7: by action, outcome and day; days are those of the account's zone."""
+def test_the_action_log_is_filtered(cli, tmp_path):
+    """behaviour.md 3.7: filters by action, outcome and day of the account's zone."""
     write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\nactions = ['
     write += (
         '{ id = "a", kind = "add_tag", tag = "x" }, { id = "b", kind = "delay", for = "1m" '
@@ -172,7 +172,7 @@ def test_the_action_log_is_asked_for_a_part(cli, tmp_path):
     assert cli("workflow", "runs", "Support", "New", "--since", "yesterday").code == 64
 
 
-def test_the_agenda_lives_through_the_time(cli, tmp_path):
+def test_the_agenda_does_each_thing_at_its_time(cli, tmp_path):
     """interfaces.md 2.1: --until does each thing at its time, spooled mail first."""
     write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\nactions = ['
     write += (
@@ -201,7 +201,7 @@ def test_the_agenda_lives_through_the_time(cli, tmp_path):
     )
 
 
-def test_a_pass_that_comes_late_does_what_is_due_by_then(cli, tmp_path):
+def test_a_late_pass_does_all_that_is_due(cli, tmp_path):
     """behaviour.md 3.4: after three days without a run, a delay of two days is over."""
     write = '[[workflow]]\npipeline = "Support"\nstatus = "New"\nenabled = true\n'
     write += (

@@ -1,6 +1,4 @@
-"""What a composed mail looks like on the wire, and that reading it gives back exactly what it was
-made from.
-"""
+"""Tests of composed mail: its form on the wire, and that reading it returns all of it."""
 
 from __future__ import annotations
 
@@ -75,7 +73,7 @@ FILES = st.builds(
 
 
 def parsed(mail: bytes) -> Message:
-    """The mail as the standard library reads it, after a look at what every mail must be."""
+    """Return the mail read by the standard library; assert what every mail must have."""
     assert mail.isascii()
     assert b"\0" not in mail
     assert mail.endswith(b"\r\n")
@@ -85,12 +83,12 @@ def parsed(mail: bytes) -> Message:
 
 
 def header(message: Message, name: str) -> str:
-    """A header without its folds and encoded words."""
+    """Return a header without its folds and encoded words."""
     return str(make_header(decode_header(str(message[name]).replace("\r\n", "").replace("\n", ""))))
 
 
 def people(message: Message, name: str) -> list[tuple[str, str]]:
-    """The mailboxes of a header, their names decoded."""
+    """Return the mailboxes of a header, names decoded."""
     unfolded = str(message[name]).replace("\r\n", "").replace("\n", "")
     return [
         (str(make_header(decode_header(each))), address)
@@ -99,19 +97,19 @@ def people(message: Message, name: str) -> list[tuple[str, str]]:
 
 
 def text_of(part: Message) -> str:
-    """The text of a part with plain line ends."""
+    """Return the text of a part with LF line ends."""
     payload = part.get_payload(decode=True)
     assert isinstance(payload, bytes)
     return payload.decode().replace("\r\n", "\n")
 
 
 def lines(text: str) -> str:
-    """A text as it must come back: no NUL, plain line ends, and no regard for the last one."""
+    """Return the text as it must be read back: no NUL, LF line ends, no final one."""
     return text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n").removesuffix("\n")
 
 
 def test_a_plain_mail_has_these_headers_only() -> None:
-    """A mail by a person: one text part, and not a header more than it needs."""
+    """A person's plain mail has one text part and no needless header."""
     message = parsed(compose(PLAIN))
     assert message.keys() == BASE + BODY
     assert message["From"] == "Help Desk <help@desk.example>"
@@ -123,7 +121,7 @@ def test_a_plain_mail_has_these_headers_only() -> None:
 
 
 def test_an_automatic_mail_says_so() -> None:
-    """RFC 3834 and the loop mark, on automatic mail only; and the headers of a thread."""
+    """RFC 3834: automatic mail alone has its marks and the loop header; threads have theirs."""
     message = parsed(compose(WHOLE))
     assert message.keys() == [
         *(
@@ -149,9 +147,7 @@ def test_an_automatic_mail_says_so() -> None:
 
 
 def test_recipients_may_be_hidden() -> None:
-    """Without To and Cc the mail says that its recipients are not told (RFC 5322 3.4); a Cc alone
-    needs no To.
-    """
+    """RFC 5322 3.4: without To and Cc recipients are undisclosed; Cc alone needs no To."""
     assert parsed(compose(replace(PLAIN, to=())))["To"] == "undisclosed-recipients:;"
     assert parsed(compose(replace(PLAIN, to=(), cc=(ANN,)))).keys() == [
         "From",
@@ -162,7 +158,7 @@ def test_recipients_may_be_hidden() -> None:
 
 
 def test_the_parts_are_nested_as_far_as_needed() -> None:
-    """Text and HTML are alternatives, files stand beside them; HTML without text stands alone."""
+    """Text and HTML are alternatives, files are beside them; HTML may be alone."""
     file = File("a.pdf", "application/pdf", b"%PDF")
 
     def shape(letter: MimeMail) -> list[str]:
@@ -201,10 +197,8 @@ def test_the_parts_are_nested_as_far_as_needed() -> None:
         "type",
     ],
 )
-def test_nothing_opens_a_header_line(place: str, bad: str) -> None:
-    """reliability.md 25: each of the characters that end a line somewhere is refused in each value
-    of a header, by a sentence without the value.
-    """
+def test_no_value_can_start_a_header_line(place: str, bad: str) -> None:
+    """reliability.md 25: a line end in any header value is refused, without showing the value."""
     value = f"a{bad}Bcc:x@example.org"
     given_values: dict[str, MimeMail] = {
         "name": replace(WHOLE, cc=(Address(value, "a@example.org"),)),
@@ -250,7 +244,7 @@ def test_nothing_opens_a_header_line(place: str, bad: str) -> None:
     ],
 )
 def test_an_address_that_cannot_be_written_is_refused(address: str | None) -> None:
-    """Only what every server understands goes out: an ASCII local part and a domain of the DNS."""
+    """Only an ASCII local part and a domain of the DNS are accepted."""
     with pytest.raises(Invalid, match=r"^invalid address in To: ") as caught:
         compose(replace(PLAIN, to=(Address("Ann", address),)))
     assert caught.value.field == "to"
@@ -269,7 +263,7 @@ def test_an_address_that_cannot_be_written_is_refused(address: str | None) -> No
     ],
 )
 def test_an_address_is_written_as_servers_know_it(address: str, written: str) -> None:
-    """Domains become A-labels (RFC 5891), local parts are quoted where they must be."""
+    """Domains become A-labels (RFC 5891), local parts are quoted where needed."""
     assert parsed(compose(replace(PLAIN, to=(Address("", address),))))["To"] == written
 
 
@@ -285,14 +279,12 @@ def test_an_address_is_written_as_servers_know_it(address: str, written: str) ->
     ],
 )
 def test_a_name_is_plain_quoted_or_encoded(name: str, written: str) -> None:
-    """A name is as readable on the wire as its letters allow, and what looks encoded is not taken
-    for it.
-    """
+    """Names stay readable where possible; text that looks like an encoded word is encoded."""
     assert parsed(compose(replace(PLAIN, to=(Address(name, "ann@example.org"),))))["To"] == written
 
 
 def test_only_the_odd_words_of_a_subject_are_encoded() -> None:
-    """The tag stays readable for programs that decode nothing."""
+    """A subject's tag stays readable for programs that decode nothing."""
     subject = parsed(
         compose(replace(PLAIN, subject="Re: Größe der Lieferung [#12.abcdefghijklmnop]"))
     )["Subject"]
@@ -300,7 +292,7 @@ def test_only_the_odd_words_of_a_subject_are_encoded() -> None:
 
 
 def test_ids_that_cannot_be_written_are_left_out_but_ours_must_be_right() -> None:
-    """What a foreign mail had for an id does not keep an answer from being sent."""
+    """An invalid foreign id is dropped and does not stop the answer; ours must be valid."""
     message = parsed(compose(replace(PLAIN, in_reply_to="a b", references=("ä@x", "<a@x>", "b@x"))))
     assert message.keys() == [*BASE, "References", *BODY]
     assert message["References"] == "<b@x>"
@@ -309,7 +301,7 @@ def test_ids_that_cannot_be_written_are_left_out_but_ours_must_be_right() -> Non
 
 
 def test_long_references_are_folded() -> None:
-    """Each id may stand on a line of its own."""
+    """Each id may be on a line of its own."""
     ids = tuple(f"{number}{'x' * 240}@y" for number in range(10, 30))
     mail = compose(replace(PLAIN, references=ids))
     assert max(map(len, mail.split(b"\r\n"))) < 260
@@ -323,7 +315,7 @@ def test_long_references_are_folded() -> None:
 def test_any_header_comes_back_as_it_was(
     subject: str, sender: Address, to: list[Address], cc: list[Address]
 ) -> None:
-    """Subject and names survive, whatever is in them, and no header appears that was not meant."""
+    """Any subject and name is read back, and no other header appears."""
     message = parsed(
         compose(replace(PLAIN, subject=subject, sender=sender, to=tuple(to), cc=tuple(cc)))
     )
@@ -358,9 +350,7 @@ def test_any_header_comes_back_as_it_was(
 def test_any_body_and_file_comes_back_as_it_was(
     text: str, html: str | None, files: list[File]
 ) -> None:
-    """Texts survive but for NUL, lone surrogates and the kind of their line ends; files to the last
-    octet, with their names.
-    """
+    """Texts are read back but for NUL, surrogates and line ends; files exactly, with names."""
     message = parsed(compose(replace(PLAIN, text=text, html=html, files=tuple(files))))
     parts = [part for part in message.walk() if not part.is_multipart()]
     attached = parts[len(parts) - len(files) :]
@@ -396,7 +386,7 @@ def test_any_body_and_file_comes_back_as_it_was(
     TEXT,
 )
 def test_our_own_reader_understands_it(subject: str, to: list[Address], text: str) -> None:
-    """What we send, we read: the same recipients, ids and files, and that no person wrote it."""
+    """Our reader finds the same recipients, ids and files, and no human author."""
     message = read(
         compose(
             replace(
@@ -418,7 +408,7 @@ def test_our_own_reader_understands_it(subject: str, to: list[Address], text: st
 
 
 def test_a_clean_original_is_attached_unchanged() -> None:
-    """RFC 2046 5.2.1: a 7-bit mail is attached octet for octet, also without a final line break."""
+    """RFC 2046 5.2.1: a 7-bit mail is attached unchanged, also without a final line break."""
     for original in (
         compose(WHOLE),
         b"Subject: x\r\n\r\n--m=_\r\nno end",
@@ -445,7 +435,7 @@ def test_a_clean_original_is_attached_unchanged() -> None:
     ids=["8-bit", "long", "NUL", "bare LF", "bare CR"],
 )
 def test_another_original_is_a_file(original: bytes) -> None:
-    """A mail that some server would change or refuse is sent as octets."""
+    """A mail that some server would change or refuse is attached as base64 data."""
     parts: Any = parsed(compose(replace(PLAIN, original=original))).get_payload()
     assert (parts[1].get_content_type(), parts[1].get_filename()) == (
         "application/octet-stream",
@@ -454,10 +444,8 @@ def test_another_original_is_a_file(original: bytes) -> None:
     assert parts[1].get_payload(decode=True) == original
 
 
-def test_an_original_cannot_close_our_parts() -> None:
-    """A mail that holds the boundary it is sent behind, because it was sent with the same id
-    before, makes another boundary.
-    """
+def test_an_attached_mail_cannot_end_our_parts() -> None:
+    """An attached mail that contains our boundary makes us choose another one."""
     first = compose(replace(WHOLE, files=(File("a", "text/plain", b"x"),)))
     second = parsed(compose(replace(WHOLE, original=first)))
     parts: Any = second.get_payload()

@@ -1,4 +1,4 @@
-"""What templates may say, and what becomes of them with any values."""
+"""Tests of templates: what they may contain, and how they render with any values."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOKENS = {
 
 
 def text(source: str, tokens: dict[str, object] | None = None) -> str:
-    """What a text renders to."""
+    """Return the rendered text."""
     return render(Template("T", "s", source), TOKENS if tokens is None else tokens).text
 
 
@@ -81,13 +81,13 @@ def text(source: str, tokens: dict[str, object] | None = None) -> str:
     ],
 )
 def test_tokens_filters_and_if(source: str, expected: str) -> None:
-    """What a template is made of; a token without a value is its default, else nothing."""
+    """A token without a value is its default, else nothing."""
     check(Template("T", "s", source))
     assert text(source) == expected
 
 
 def test_the_preview_learns_which_tokens_had_no_value() -> None:
-    """Missing, None and empty ones, each once and sorted, from all parts."""
+    """Missing, None and empty tokens are reported once, sorted, from all parts."""
     rendered = render(
         Template(
             "T",
@@ -101,16 +101,14 @@ def test_the_preview_learns_which_tokens_had_no_value() -> None:
 
 
 def test_checking_names_the_tokens_that_do_not_exist() -> None:
-    """A slip of the pen is told when the template is stored."""
+    """Unknown tokens are reported when the template is checked."""
     assert check(
         Template("T", "{{ ticket.tga }}", "{{ ticket.tag }}{{ contact.firstname }}", "{{ ticket }}")
     ) == (*("contact.firstname", "ticket", "ticket.tga"),)
 
 
 def test_values_are_escaped_in_html_only() -> None:
-    """A stranger's markup is shown and not obeyed; the text shows what they wrote. No value is read
-    as a template.
-    """
+    """Values are escaped in HTML, unchanged in text, and never read as templates."""
     template = Template(
         "T",
         "{{ ticket.subject }}",
@@ -214,9 +212,7 @@ def test_values_are_escaped_in_html_only() -> None:
 )
 @pytest.mark.parametrize("part", ["subject", "text", "html"])
 def test_everything_else_is_refused(source: str, part: str) -> None:
-    """Loops, definitions, other files, calls, items, arithmetic, other filters, wrong syntax:
-    refused in every part, by a sentence.
-    """
+    """Loops, definitions, calls, arithmetic, unknown filters and wrong syntax are refused."""
     template = Template("Greeting", **{"subject": "s", "text": "t", part: source})
     with pytest.raises(TemplateError) as caught:
         check(template)
@@ -233,13 +229,13 @@ def test_everything_else_is_refused(source: str, part: str) -> None:
     ["{{ a.b", "{% for a in b %}{% endfor %}", "{{ a.b | truncate('x') }}", "{{ a.b > 1 }}"],
 )
 def test_the_sentence_names_the_line(wrong: str) -> None:
-    """Who wrote the template finds the place."""
+    """The message of a refused template names the line."""
     with pytest.raises(TemplateError, match="'Greeting', text, line 3: "):
         check(Template("Greeting", "s", f"one\ntwo\n{wrong}\n"))
 
 
 def test_a_filter_that_fails_only_with_a_value_is_told_at_once() -> None:
-    """Checking fills in values too, and rendering tells it without showing the value."""
+    """Such an error is found by the check, and its message does not show the value."""
     template = Template("T", "s", "\n{{ ticket.subject | truncate(ticket.id) }}")
     with pytest.raises(TemplateError):
         check(template)
@@ -251,9 +247,7 @@ def test_a_filter_that_fails_only_with_a_value_is_told_at_once() -> None:
 
 
 def test_a_template_cannot_reach_into_a_value() -> None:
-    """Values are text before the template sees them: nothing of an object is there to be called or
-    read.
-    """
+    """Values are plain text in a template: no attribute or method is reachable."""
 
     class Trap:
         secret = "s3cret"
@@ -269,7 +263,7 @@ def test_a_template_cannot_reach_into_a_value() -> None:
     assert (rendered.text, rendered.html) == ("shown", "shown")
 
 
-def test_what_it_becomes_is_bounded() -> None:
+def test_the_rendered_size_is_limited() -> None:
     """A short template with a long value stops at 256 KiB."""
     template = Template("T", "s", "{{ ticket.quote }}" * 100)
     assert len(text(template.text, {"ticket": {"quote": "x" * 2000}})) == 200_000
@@ -279,7 +273,7 @@ def test_what_it_becomes_is_bounded() -> None:
 
 @given(st.text(st.characters(codec=None), max_size=2000))
 def test_a_subject_is_one_short_line(value: str) -> None:
-    """Whatever its tokens hold, no line break, control character or half character comes out."""
+    """No line break, control character or surrogate comes out, whatever the tokens hold."""
     subject = render(Template("T", "[{{ a.b }}]\n{{ a.b }}", ""), {"a": {"b": value}}).subject
     assert len(subject) <= 500
     assert subject == subject.strip()
@@ -293,7 +287,7 @@ def test_a_subject_is_one_short_line(value: str) -> None:
     st.dictionaries(st.sampled_from(sorted(KNOWN_TOKENS)), st.text(max_size=50)),
 )
 def test_any_source_is_refused_or_rendered(source: str, values: dict[str, str]) -> None:
-    """Nothing but a TemplateError comes out of any text; what check lets through renders."""
+    """Any text raises nothing but TemplateError; a checked template renders."""
     template = Template("T", "{{ a.b }}", source, source)
     groups: dict[str, dict[str, str]] = {}
     for token, value in values.items():
@@ -307,9 +301,7 @@ def test_any_source_is_refused_or_rendered(source: str, values: dict[str, str]) 
 
 
 def test_every_built_in_template_is_in_order() -> None:
-    """Both exist in five languages, are transactional, use known tokens only, and say number,
-    subject and quotation.
-    """
+    """Both exist in five languages, transactional, with known tokens, number and quotation."""
     assert set(BUILT_IN) == {"Ticket received", "Ticket closed"}
     for name, languages in BUILT_IN.items():
         assert set(languages) == {"", "de", "fr", "es", "nl"}
@@ -334,7 +326,7 @@ def test_every_built_in_template_is_in_order() -> None:
 
 
 def test_the_built_in_texts() -> None:
-    """The English words, with and without what is known of the sender."""
+    """The English text is exact, with and without facts about the sender."""
     received = render(TICKET_RECEIVED, TOKENS)
     assert received.subject == "[#12.abcdefghijklmnop] Received: A & B"
     assert received.text == (
@@ -350,8 +342,8 @@ def test_the_built_in_texts() -> None:
     assert "You wrote" not in render(TICKET_RECEIVED, {}).text
 
 
-def test_the_answer_to_somebody_unknown_says_nothing_of_his_mail() -> None:
-    """behaviour.md 5: fixed words and the reference."""
+def test_the_answer_to_an_unknown_sender_quotes_nothing() -> None:
+    """behaviour.md 5: fixed words and the reference, nothing of the mail."""
     expected = (
         "We received your message and will answer as soon as we can. Reference: "
         "#12.abcdefghijklmnop\n"
@@ -372,9 +364,7 @@ def test_rendering_is_cheap_after_the_first_time() -> None:
     assert templates._compiled.cache_info().misses == misses
 
 
-def test_the_ready_workflows_send_what_is_built_in():
-    """The names by which ready workflows and the caps of receipts know the built-in templates are
-    theirs.
-    """
+def test_default_workflows_send_built_in_templates():
+    """Default workflows and receipt caps use the names of the built-in templates."""
     assert {default_workflows.RECEIVED, default_workflows.CLOSED} == set(BUILT_IN)
     assert default_workflows.RECEIVED == automatic_mail.RECEIVED == TICKET_RECEIVED.name

@@ -1,4 +1,4 @@
-"""The parts of an installation: built once, from the settings, and only when asked for."""
+"""Tests that the parts of an installation are built once, from settings, on demand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ HEAVY = ("aiohttp", "aioimaplib", "aiosmtpd", "aiosmtplib", "jinja2", "lxml", "s
 
 @pytest.fixture
 def settings(tmp_path):
-    """The settings of a fresh installation in a folder of its own."""
+    """Return the settings of a fresh installation in its own folder."""
     environ = {
         "TICKETGATE_DATABASE__URL": f"sqlite:///{tmp_path}/ticketgate.db",
         "TICKETGATE_BLOBS__URL": f"file://{tmp_path}/blobs",
@@ -26,7 +26,7 @@ def settings(tmp_path):
 
 
 async def test_parts_are_built_once(settings):
-    """Every part stands on the same spool, and the log is started before the first that writes."""
+    """All parts share one spool, and the log starts before the first part that writes."""
     started = []
     async with open_installation(settings, {}, lambda: started.append(True)) as installation:
         assert started == []
@@ -37,7 +37,7 @@ async def test_parts_are_built_once(settings):
 
 
 async def test_identity_and_folders_come_from_the_settings(settings, tmp_path):
-    """Mail is sent under the configured name, and large mail arrives in a private folder."""
+    """Mail is sent under the configured name, and large mail goes to a private folder."""
     async with open_installation(settings, {}) as installation:
         assert installation.identity.from_address == "desk@example.net"
         assert installation.identity.zone is installation.zone

@@ -1,4 +1,4 @@
-"""Services are kept up, stop in order, and end the daemon when they cannot be kept up."""
+"""Tests of the supervisor: services restart, stop in order, or end the daemon."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.errors import InternalError, exit_code
 
 
 class Worker:
-    """A service that fails as often as it is told, then runs until stop."""
+    """A service that fails the given number of times, then runs until stop."""
 
     def __init__(self, name: str, failures: int = 0, ends: bool = False) -> None:
         self.name = name
@@ -36,7 +36,7 @@ class Worker:
 
 
 class Stubborn(Worker):
-    """A service that does not care about stop."""
+    """A service that ignores stop."""
 
     cancelled = False
 
@@ -50,12 +50,12 @@ class Stubborn(Worker):
 
 
 def supervisor(stop: asyncio.Event, **more) -> Supervisor:
-    """A supervisor that does not wait long, and tells nobody."""
+    """Return a supervisor with short waits that notifies nobody."""
     return Supervisor(stop, SystemdNotifier({}), first_pause=0.0001, **more)
 
 
 async def test_stop_lets_services_finish():
-    """When stop is set each service finishes what it has in hand, and nothing is cancelled."""
+    """When stop is set each service finishes its work, and nothing is cancelled."""
     stop = asyncio.Event()
     workers = [Worker("a"), Worker("b")]
     run = asyncio.create_task(supervisor(stop).run(workers))
@@ -67,7 +67,7 @@ async def test_stop_lets_services_finish():
 
 
 async def test_a_failing_service_is_started_again():
-    """Up to four failures within a minute are survived, and the other services do not notice."""
+    """Four failures within a minute are survived, and other services are not affected."""
     stop = asyncio.Event()
     weak, strong = Worker("weak", failures=4), Worker("strong")
     run = asyncio.create_task(supervisor(stop).run([weak, strong]))
@@ -91,7 +91,7 @@ async def test_five_failures_a_minute_end_the_daemon(broken):
 
 
 async def test_a_service_that_does_not_drain_is_cut_off():
-    """After the time to drain the daemon ends all the same."""
+    """The daemon ends when the time to drain is over."""
     stop = asyncio.Event()
     stubborn = Stubborn("stubborn")
     run = asyncio.create_task(supervisor(stop, drain=0.01).run([stubborn]))
@@ -101,8 +101,8 @@ async def test_a_service_that_does_not_drain_is_cut_off():
     assert stubborn.cancelled
 
 
-async def test_systemd_is_told(tmp_path):
-    """READY, signs of life and STOPPING arrive at the socket that systemd named."""
+async def test_systemd_is_notified(tmp_path):
+    """READY, WATCHDOG and STOPPING arrive at the socket that systemd named."""
     path = tmp_path / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listener:
         listener.bind(str(path))
@@ -127,14 +127,14 @@ async def test_systemd_is_told(tmp_path):
 
 
 async def test_a_watchdog_for_another_process_is_not_ours(tmp_path):
-    """WATCHDOG_PID of somebody else keeps us silent."""
+    """A WATCHDOG_PID of another process means that nothing is sent."""
     notify = SystemdNotifier(
         {"NOTIFY_SOCKET": str(tmp_path / "none"), "WATCHDOG_USEC": "2000000", "WATCHDOG_PID": "1"}
     )
     await notify.watch(asyncio.Event())
 
 
-def test_a_deaf_systemd_does_not_hurt(tmp_path):
-    """A socket that is gone is logged and otherwise ignored."""
+def test_a_missing_systemd_socket_is_ignored(tmp_path):
+    """A missing socket is logged and otherwise ignored."""
     SystemdNotifier({"NOTIFY_SOCKET": str(tmp_path / "gone")}).send("READY=1")
     SystemdNotifier({}).ready()

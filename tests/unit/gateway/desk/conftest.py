@@ -1,6 +1,4 @@
-"""A desk on each database in turn, with a clock that obeys, and mail that arrives by the real
-intake.
-"""
+"""Fixtures of the desk on each database: a clock that tests set, and mail by the real intake."""
 
 from __future__ import annotations
 
@@ -33,7 +31,7 @@ UTC = ZoneInfo("UTC")
 
 @dataclass
 class Office:
-    """An installation as a test uses it: who acts at the desk, what arrives, and what is shown."""
+    """An installation in a test: people act at desks, mail arrives, and results are read."""
 
     database: Database
     clock: Clock
@@ -41,30 +39,30 @@ class Office:
 
     @property
     def desk(self) -> TicketDesk:
-        """The built-in user at the desk."""
+        """Return the desk of the built-in user."""
         return self.desk_of(BUILT_IN)
 
     def desk_of(self, actor: str) -> TicketDesk:
-        """A user at the desk."""
+        """Return the desk of a user."""
         return TicketDesk(self.database, self.clock, self.zone, actor)
 
     @property
     def pipelines(self) -> PipelineDesk:
-        """The built-in administrator at pipelines."""
+        """Return the pipeline desk of the built-in administrator."""
         return PipelineDesk(self.database, self.clock, self.zone)
 
     @property
     def channels(self) -> ChannelDesk:
-        """The built-in administrator at channels."""
+        """Return the channel desk of the built-in administrator."""
         return ChannelDesk(self.database, self.clock, self.zone)
 
     @property
     def people(self) -> PeopleDesk:
-        """The built-in administrator at users and contacts."""
+        """Return the people desk of the built-in administrator."""
         return PeopleDesk(self.database, self.clock, self.zone)
 
     async def show(self, number: int) -> dict[str, Any]:
-        """`ticket show` without HTML."""
+        """Return `ticket show` without HTML."""
         async with self.database.read() as connection:
             ticket = await views.resolve(connection, number)
             return await views.show(
@@ -72,7 +70,7 @@ class Office:
             )
 
     async def list(self, **how: Any) -> list[dict[str, Any]]:
-        """`ticket list`."""
+        """Return `ticket list`."""
         async with self.database.read() as connection:
             return await views.listing(connection, **how)
 
@@ -87,9 +85,7 @@ class Office:
         answers: str = "",
         references: str = "",
     ) -> Finished:
-        """A mail from ``sender`` arrives; ``key`` names its Message-ID, ``answers`` and
-        ``references`` those of the ones it replies to.
-        """
+        """Receive a mail; ``key``, ``answers`` and ``references`` become its Message-ID headers."""
         written = EmailMessage()
         written["From"], written["To"], written["Subject"] = sender, to, subject
         written["Message-ID"] = f"<{key}@mail.example>"
@@ -118,7 +114,7 @@ class Office:
 
 @pytest.fixture
 async def office(clean_url: str, clock: Clock) -> AsyncIterator[Office]:
-    """A fresh installation, on each database in turn."""
+    """Return a fresh installation, on each database in turn."""
     database = await Database.open(clean_url, node="test")
     yield Office(database, clock)
     await database.close()

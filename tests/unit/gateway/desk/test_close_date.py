@@ -1,4 +1,4 @@
-"""Status moves and the close date, as people cause them: behaviour.md 2.4, row by row."""
+"""Tests of status moves by people and the close date: behaviour.md 2.4, row by row."""
 
 from __future__ import annotations
 
@@ -23,9 +23,7 @@ async def closure(office, number) -> tuple[str | None, bool]:
 
 
 async def test_c01_closing_sets_today(office):
-    """C01: open -> closed sets the close date to today; with the switch off it is not touched, and
-    the instant is kept all the same.
-    """
+    """C01: closing sets today; with the switch off the date stays, the instant is kept."""
     number = await made(office)
     await office.desk.move([number], "Closed")
     assert await closure(office, number) == (TODAY, True)
@@ -38,9 +36,7 @@ async def test_c01_closing_sets_today(office):
 
 @pytest.mark.parametrize("switch", [True, False])
 async def test_c02_reopening_clears_whatever_the_switch_says(office, switch):
-    """C02: closed -> open clears the close date, with the switch on and with it off, and counts a
-    reopening.
-    """
+    """C02: reopening clears the date, whatever the switch says, and is counted."""
     number = await made(office)
     await office.desk.move([number], "Closed")
     await office.pipelines.set_pipeline("Support", {"set_close_date": switch})
@@ -50,7 +46,7 @@ async def test_c02_reopening_clears_whatever_the_switch_says(office, switch):
 
 
 async def test_c03_open_to_open_touches_nothing(office):
-    """C03: a move between open statuses leaves a close date somebody wrote alone."""
+    """C03: a move between open statuses keeps a date that somebody wrote."""
     number = await made(office)
     await office.desk.set(number, {"close_date": date(2026, 12, 24)})
     await office.desk.move([number], "Waiting on us")
@@ -59,9 +55,7 @@ async def test_c03_open_to_open_touches_nothing(office):
 
 @pytest.mark.parametrize(("switch", "expected"), [(True, "2026-11-25"), (False, TODAY)])
 async def test_c04_closed_to_another_closed_status_sets_the_date_again(office, switch, expected):
-    """C04: closed -> other closed sets today again; with the switch off the old date stays. It is
-    no reopening.
-    """
+    """C04: closed to closed sets today again (not with the switch off); it is no reopening."""
     await office.pipelines.add_status("Support", "Archived", "closed")
     number = await made(office)
     await office.desk.move([number], "Closed")
@@ -74,13 +68,13 @@ async def test_c04_closed_to_another_closed_status_sets_the_date_again(office, s
 
 @pytest.mark.parametrize(("switch", "expected"), [(True, TODAY), (False, None)])
 async def test_c05_created_closed(office, switch, expected):
-    """C05: a ticket opened in a closed status is dated today; not at all with the switch off."""
+    """C05: a ticket created in a closed status gets today; not with the switch off."""
     await office.pipelines.set_pipeline("Support", {"set_close_date": switch})
     assert await closure(office, await made(office, "Closed")) == (expected, True)
 
 
 async def test_c06_the_same_status_again_is_no_move(office):
-    """C06: setting the status it has changes neither date nor history."""
+    """C06: setting the current status changes neither date nor history."""
     number = await made(office)
     await office.desk.move([number], "Closed")
     before = await office.show(number)
@@ -92,7 +86,7 @@ async def test_c06_the_same_status_again_is_no_move(office):
 
 @pytest.mark.parametrize("switch", [True, False])
 async def test_c07_an_explicit_date_wins(office, switch):
-    """C07: a date given with the move, or at creation, stays whatever the switch says."""
+    """C07: a date given with the move, or at creation, is kept, whatever the switch says."""
     await office.pipelines.set_pipeline("Support", {"set_close_date": switch})
     number = await made(office)
     await office.desk.move([number], "Closed", close_date=date(2026, 1, 2))
@@ -104,7 +98,7 @@ async def test_c07_an_explicit_date_wins(office, switch):
 
 
 async def test_c07_an_explicit_date_survives_reopening(office):
-    """C07: a date given in the write that reopens is kept, too."""
+    """C07: a date given with a reopening is kept too."""
     number = await made(office)
     await office.desk.move([number], "Closed")
     await office.desk.move([number], "New", close_date=date(2027, 1, 2))
@@ -112,7 +106,7 @@ async def test_c07_an_explicit_date_survives_reopening(office):
 
 
 async def test_c08_a_date_edited_by_hand_is_stored_as_given(office):
-    """C08: the close date can be written and emptied without a move, also on an open ticket."""
+    """C08: the close date can be set and emptied without a move, also on an open ticket."""
     number = await made(office)
     await office.desk.set(number, {"close_date": date(2025, 2, 3)})
     assert await closure(office, number) == ("2025-02-03", False)
@@ -127,7 +121,7 @@ async def test_c08_a_date_edited_by_hand_is_stored_as_given(office):
     ("sales", "support", "expected"), [(True, False, TODAY), (False, True, None)]
 )
 async def test_c09_the_pipeline_where_it_lands_counts(office, sales, support, expected):
-    """C09: moved from one pipeline to another, the switch and the statuses of the second count."""
+    """C09: after a move between pipelines the second one's switch and statuses apply."""
     await office.pipelines.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
     await office.pipelines.set_pipeline("Sales", {"set_close_date": sales})
     await office.pipelines.set_pipeline("Support", {"set_close_date": support})
@@ -138,9 +132,7 @@ async def test_c09_the_pipeline_where_it_lands_counts(office, sales, support, ex
 
 
 async def test_c10_flipping_a_status_touches_no_ticket(office):
-    """C10: an open status made closed keeps the dates of its tickets empty, and the number to
-    back-fill is told.
-    """
+    """C10: making a status closed keeps its tickets' dates empty and reports their number."""
     numbers = [await made(office, "Waiting on us") for _ in range(2)]
     before = [await office.show(number) for number in numbers]
     status, offered = await office.pipelines.flip_status("Support", "Waiting on us", "closed")
@@ -171,7 +163,7 @@ async def test_c11_the_switch_changes_nothing_that_is_there(office):
     ],
 )
 async def test_c12_today_is_the_accounts_day(office, zone, instant, expected):
-    """C12: the date is the day in the account's time zone at the instant of the move."""
+    """C12: the date is the day in the account's zone at the time of the move."""
     office.zone = ZoneInfo(zone)
     office.clock.set(datetime.fromisoformat(instant).astimezone(UTC))
     number = await made(office)
@@ -180,9 +172,7 @@ async def test_c12_today_is_the_accounts_day(office, zone, instant, expected):
 
 
 async def test_c13_two_moves_at_one_instant_happen_in_order(office):
-    """C13: closed and reopened within one instant, the ticket is open without a date, and the
-    history tells both in order.
-    """
+    """C13: closed and reopened at one instant, the ticket is open, and the history in order."""
     number = await made(office)
     await office.desk.move([number], "Closed")
     await office.desk.move([number], "New")

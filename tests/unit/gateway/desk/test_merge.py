@@ -1,6 +1,4 @@
-"""Merging tickets and taking it back: behaviour.md P10, and what replies do on merged threads (E36,
-E37, scenario 73).
-"""
+"""Tests of merging tickets, undoing it, and replies (behaviour.md P10, E36, E37, scenario 73)."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from gateway.errors import Refused, Rejected
 
 
 async def two(office) -> tuple[int, int]:
-    """Two tickets by mail, Ann's older than Bob's."""
+    """Create two tickets by mail, Ann's older than Bob's."""
     first = (await office.mail("ann@customer.example", "First", key="a")).ticket
     office.clock.advance(timedelta(hours=1))
     return first, (await office.mail("bob@customer.example", "Second", key="b")).ticket
@@ -24,9 +22,7 @@ def roles(shown) -> dict[str, str]:
 
 
 async def test_p10_the_survivor_has_everything_and_the_number_redirects(office):
-    """P10: number, status and subject of the survivor; threads, people and notes of both, both
-    threads origin; the other number leads to it.
-    """
+    """P10: the survivor keeps number, status and subject, and gets all threads, people, notes."""
     first, second = await two(office)
     await office.desk.note(second, "Bob called")
     await office.desk.move([second], "Waiting on us")
@@ -51,7 +47,7 @@ async def test_p10_the_survivor_has_everything_and_the_number_redirects(office):
 
 
 async def test_p10_the_older_create_date_counts(office):
-    """P10: whichever survives, the older of the two create dates is the ticket's."""
+    """P10: the older of the two create dates is kept, whichever ticket survives."""
     first, second = await two(office)
     older = (await office.show(first))["created_at"]
     await office.desk.merge(first, second)
@@ -70,9 +66,7 @@ async def test_p10_notes_of_a_ticket_without_mail_come_along(office):
 
 
 async def test_p10_undo_gives_everything_back(office):
-    """P10: within 30 days threads, people and number come back, and both tickets are what they
-    were.
-    """
+    """P10: within 30 days threads, people and numbers return, and both tickets are as before."""
     first, second = await two(office)
     await office.desk.person(second, "add", "carl@customer.example")
     await office.desk.note(second, "Bob called")
@@ -97,7 +91,7 @@ async def test_p10_undo_gives_the_create_date_back(office):
 
 
 async def test_p10_after_30_days_a_merge_stays(office):
-    """P10: a merge that is older is refused, and nothing changes."""
+    """P10: undoing an older merge is refused, and nothing changes."""
     first, second = await two(office)
     await office.desk.merge(second, first)
     office.clock.advance(timedelta(days=30, seconds=1))
@@ -107,9 +101,7 @@ async def test_p10_after_30_days_a_merge_stays(office):
 
 
 async def test_p10_merges_in_a_row_are_followed_and_undone_from_the_last(office):
-    """P10: a number leads to the end of the row; an inner merge cannot be taken back before the
-    outer one.
-    """
+    """P10: a number leads to the last survivor; the outer merge must be undone first."""
     first, second = await two(office)
     third = (await office.mail("carl@customer.example", "Third", key="c")).ticket
     await office.desk.merge(third, second)
@@ -128,10 +120,8 @@ async def test_p10_merges_in_a_row_are_followed_and_undone_from_the_last(office)
     ]
 
 
-async def test_p10_what_makes_no_sense_is_refused(office):
-    """P10: a ticket into itself, a merged-away one, one in the trash, one that is not there, and an
-    undo without a merge.
-    """
+async def test_p10_impossible_merges_are_refused(office):
+    """P10: into itself, merged away, in the trash, unknown, or no merge to undo: refused."""
     first, second = await two(office)
     third = (await office.mail("carl@customer.example", "Third", key="c")).ticket
     await office.desk.merge(second, first)
@@ -161,7 +151,7 @@ async def test_e36_a_reply_on_a_merged_thread_moves_the_survivor(office):
 
 
 async def test_e37_scenario_73_a_reply_on_a_merged_thread_reopens_the_survivor(office):
-    """E37, scenario 73: B merged into A, A closed, a reply on B's thread: A goes to New."""
+    """E37, scenario 73: B merged into A, A closed: a reply on B's thread moves A to New."""
     first, second = await two(office)
     await office.desk.merge(second, first)
     await office.desk.move([first], "Closed")
@@ -181,9 +171,7 @@ async def test_replies_go_to_the_ticket_that_left(office):
 
 
 async def test_tickets_joined_by_mail_can_be_taken_apart(office):
-    """Section 5, joining: what a mail joined is undoable; each ticket has its own thread and
-    message again, and a new reply finds it.
-    """
+    """Section 5: joined tickets can be undone to their own threads, and replies find them."""
     first, second = await two(office)
     joining = (
         await office.mail(

@@ -1,4 +1,4 @@
-"""Every act with every role, as docs/rights.md tells, and no way around the door."""
+"""Tests of every act with every role, as in docs/rights.md, and that no act skips the check."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ ARGUMENTS: dict[str, Any] = {
 
 
 def desks() -> dict[str, type[Actor]]:
-    """Every desk there is, by the name of its class."""
+    """Return every desk class by name."""
     for module in pkgutil.iter_modules(gateway.desk.__path__):
         importlib.import_module(f"gateway.desk.{module.name}")
     found, left = {}, [Actor]
@@ -86,7 +86,7 @@ def desks() -> dict[str, type[Actor]]:
 
 
 def acts() -> set[tuple[str, str]]:
-    """(class, method) of every public coroutine method of every desk."""
+    """Return (class, method) of every public coroutine method of every desk."""
     return {
         (name, method)
         for name, desk in desks().items()
@@ -96,7 +96,7 @@ def acts() -> set[tuple[str, str]]:
 
 
 def told() -> dict[tuple[str, str], Right]:
-    """(class, method) of every act on the page, and the right it takes."""
+    """Return the right that docs/rights.md names for each (class, method)."""
     found: dict[tuple[str, str], Right] = {}
     for line in PAGE.read_text().splitlines():
         if not line.startswith("| ") or "`" not in line.rsplit("|", 2)[1]:
@@ -110,7 +110,7 @@ def told() -> dict[tuple[str, str], Right]:
 
 
 def arguments(method: Any) -> dict[str, Any]:
-    """What an act is called with: every argument that has no default, found by its name."""
+    """Return a value for every argument of an act that has no default."""
     needed = [
         each
         for each in list(inspect.signature(method).parameters.values())[1:]
@@ -123,14 +123,14 @@ def arguments(method: Any) -> dict[str, Any]:
 
 
 def made(name: str, database: Database, clock: Clock, actor: str) -> Actor:
-    """A desk of this class for a user."""
+    """Return a desk of this class for a user."""
     if name == CorrespondenceDesk.__name__:
         return CorrespondenceDesk(database, clock, MailIdentity(UTC, "Desk", ""), actor)
     return desks()[name](database, clock, UTC, actor)
 
 
 async def content(database: Database) -> dict[str, list[Any]]:
-    """Every row of every table."""
+    """Return every row of every table."""
     async with database.read() as connection:
         return {
             table.name: sorted(map(repr, await connection.execute(sa.select(table))))
@@ -140,7 +140,7 @@ async def content(database: Database) -> dict[str, list[Any]]:
 
 @pytest.fixture
 async def staffed(office: Office) -> Office:
-    """A desk with a user of each role, and a ticket."""
+    """Return a desk with a user of each role, and a ticket."""
     for role in RIGHTS:
         await office.people.add_user(role.title(), [f"{role}@ours.example"], role)
     await office.mail("ann@customer.example", key="1")
@@ -148,13 +148,13 @@ async def staffed(office: Office) -> Office:
 
 
 def test_the_page_names_every_act_and_no_other():
-    """A new act, or a new desk, has to be put on the page, and with it to be given a right."""
+    """A new act or desk must be added to the page, with its right."""
     assert told().keys() == acts()
 
 
 @pytest.mark.parametrize("role", RIGHTS)
 async def test_each_act_is_refused_exactly_to_those_without_the_right(staffed: Office, role):
-    """Forbidden with the sentence that says who may, and nothing is changed; or not Forbidden."""
+    """Without the right: Forbidden, a sentence and no change; with it: not Forbidden."""
     actor, allowed = f"{role}@ours.example", []
     before = await content(staffed.database)
     for (name, method), right in sorted(told().items()):
@@ -172,11 +172,11 @@ async def test_each_act_is_refused_exactly_to_those_without_the_right(staffed: O
         except Forbidden:
             pytest.fail(f"{role} may not {act.__qualname__}")
         except Rejected:
-            pass  # the right is there, and something else is in the way
+            pass  # allowed, but refused for another reason
 
 
 async def test_the_right_is_read_when_somebody_acts(staffed: Office):
-    """A desk that was made before the role changed does not remember the old one."""
+    """A desk created before a change of role uses the new role."""
     desk = staffed.desk_of("agent@ours.example")
     await desk.note(1, "x")
     await staffed.people.set_user("agent@ours.example", role="reader")
@@ -187,8 +187,8 @@ async def test_the_right_is_read_when_somebody_acts(staffed: Office):
         await desk.note(1, "x")
 
 
-def test_no_act_opens_without_a_right():
-    """``acting`` has no default, so that an act that names no right cannot be written."""
+def test_every_act_names_a_right():
+    """``acting`` has no default, so every act must name its right."""
     parameter = inspect.signature(Actor.acting).parameters["right"]
     assert (parameter.default, parameter.kind) == (
         inspect.Parameter.empty,
@@ -196,8 +196,8 @@ def test_no_act_opens_without_a_right():
     )
 
 
-async def test_what_waits_is_sent_with_the_right_of_its_author(staffed: Office):
-    """A scheduled mail whose author became a reader is not sent (O11)."""
+async def test_scheduled_mail_needs_the_right_of_its_author(staffed: Office):
+    """O11: a scheduled mail whose author became a reader is not sent."""
     identity = MailIdentity(UTC, "Desk", "")
     author = "agent@ours.example"
     desk = CorrespondenceDesk(staffed.database, staffed.clock, identity, author)

@@ -1,4 +1,4 @@
-"""Channels, users, contacts and held mail at the desk, and what is refused there."""
+"""Tests of channels, users, contacts and held mail at the desk, with the refusals."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SALES = [("Lead", "open"), ("Won", "closed")]
     ],
 )
 async def test_a_channel_is_one_address_and_no_users(office, address, kind):
-    """What is no address, a channel already, or a user's address does not become a channel."""
+    """An invalid address, another channel's or a user's address cannot become a channel."""
     await office.people.add_user("Uma", ["uma@example.com"], "agent")
     with pytest.raises(kind):
         await office.channels.add_channel(address)
@@ -47,8 +47,8 @@ async def test_a_channel_is_one_address_and_no_users(office, address, kind):
         ({"name": " "}, Rejected),
     ],
 )
-async def test_a_channel_is_set_to_what_there_is(office, changes, kind):
-    """Lists hold addresses and @domain, and a status belongs to the channel's pipeline."""
+async def test_a_channel_takes_existing_values_only(office, changes, kind):
+    """Lists take addresses and @domain; the status must be in the channel's pipeline."""
     await office.pipelines.add_pipeline("Sales", SALES)
     with pytest.raises(kind):
         await office.channels.set_channel("support@localhost", {"tickets": False, **changes})
@@ -69,7 +69,7 @@ async def test_a_channel_is_set_to_what_there_is(office, changes, kind):
     ],
 )
 async def test_users_have_addresses_of_their_own(office, addresses, kind):
-    """An address is one user's, also a user's who is not active, and never a channel's as well."""
+    """An address belongs to one user, active or not, and never to a channel as well."""
     await office.people.add_user("Uma", ["uma@example.com", "u@example.org"], "agent")
     await office.people.set_user("uma@example.com", active=False)
     await office.people.add_user("Bob", ["bob@example.com"], "agent")
@@ -83,14 +83,14 @@ async def test_users_have_addresses_of_their_own(office, addresses, kind):
 
 
 async def test_own_addresses_may_be_given_again(office):
-    """An address that a user has already is no conflict with itself."""
+    """A user's own address can be given again without a conflict."""
     await office.people.add_user("Uma", ["Uma@Example.com"], "agent")
     user = await office.people.set_user("uma@example.com", also=["uma@example.com", "u@x.example"])
     assert (user.address, user.addresses) == ("uma@example.com", {"uma@example.com", "u@x.example"})
 
 
 async def test_contacts_are_set_when_they_are_known(office):
-    """An unknown address and a change of nothing are refused."""
+    """An unknown address, or a change of nothing, is refused."""
     await office.mail("ann@customer.example", key="1")
     assert (await office.people.set_contact("ann@customer.example", blocked=True)).blocked
     with pytest.raises(NotFound, match="no contact eve"):
@@ -109,7 +109,7 @@ async def test_contacts_are_set_when_they_are_known(office):
     ],
 )
 async def test_a_refusal_names_its_rule(office, act, rule):
-    """behaviour.md 2.5: the error carries the row that forbids it."""
+    """behaviour.md 2.5: the error names the row that forbids the change."""
     with pytest.raises(Refused) as refused:
         await act(office.pipelines)
     assert refused.value.rule == rule
@@ -117,7 +117,7 @@ async def test_a_refusal_names_its_rule(office, act, rule):
 
 @pytest.mark.parametrize("name", ["", " ", "WAITING ON US"])
 async def test_p01_names_of_statuses(office, name):
-    """P01: a status has a name, and no other of its pipeline has the same in other case."""
+    """P01: a status has a name, unique without case in its pipeline."""
     with pytest.raises(Rejected):
         await office.pipelines.add_status("Support", name, "open")
     with pytest.raises(Rejected):
@@ -142,8 +142,8 @@ async def test_p01_names_of_statuses(office, name):
         ("discard", "ignored", None),
     ],
 )
-async def test_held_mail_gets_another_chance_or_none(office, act, state, after):
-    """docs/mail-states.md: each decision is for some states only, and names who took it."""
+async def test_held_mail_is_retried_released_or_discarded(office, act, state, after):
+    """docs/mail-states.md: each decision suits some states only, and names its user."""
     spool = Spool(office.database, open_blobs("database:"))
     raw = b"Subject: x\r\n\r\nx"
     envelope = Envelope("a@b.example", ("support@localhost",), "smtp", office.clock.now())

@@ -1,4 +1,4 @@
-"""Splitting a ticket: behaviour.md P11."""
+"""Tests of splitting a ticket (behaviour.md P11)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.store.tickets import tickets
 
 
 async def conversation(office) -> tuple[int, list[int]]:
-    """A ticket with three mails, the last two by Bob, who was in Cc; its messages."""
+    """Create a ticket with three mails, two by Bob in Cc; return its messages."""
     number = (
         await office.mail(
             "Ann <ann@customer.example>", "Printer", key="1", cc="bob@customer.example"
@@ -31,9 +31,7 @@ def ids(shown) -> list[str]:
 
 
 async def test_p11_chosen_mails_become_a_ticket_of_their_own(office):
-    """P11: a new thread is its origin, requester and subject are those of the first chosen mail;
-    the source keeps its status; both are linked.
-    """
+    """P11: the new ticket has its own origin thread and first sender; both are linked."""
     number, messages = await conversation(office)
     await office.desk.move([number], "Closed")
     outcome = await office.desk.split(number, messages[1:])
@@ -63,9 +61,7 @@ async def test_p11_chosen_mails_become_a_ticket_of_their_own(office):
 
 
 async def test_p11_replies_follow_the_mail_they_answer(office):
-    """P11: a reply to a mail that went away reaches the new ticket and moves it (the thread is its
-    origin), one to a mail that stayed the old.
-    """
+    """P11: a reply to a moved mail reaches and moves the new ticket, any other the old one."""
     number, messages = await conversation(office)
     await office.desk.move([number], "New")
     (other,) = (await office.desk.split(number, messages[1:])).tickets
@@ -78,8 +74,8 @@ async def test_p11_replies_follow_the_mail_they_answer(office):
     ).ticket == number
 
 
-async def test_p11_what_makes_no_sense_is_refused(office):
-    """P11: no message, one of another ticket, a note, or all of them; nothing changes."""
+async def test_p11_impossible_splits_are_refused(office):
+    """P11: no message, another ticket's, a note, or all of them are refused."""
     number, messages = await conversation(office)
     outcome = await office.desk.note(number, "for us")
     other = (await office.mail("carl@customer.example", "Other", key="9")).message
@@ -91,15 +87,13 @@ async def test_p11_what_makes_no_sense_is_refused(office):
 
 
 async def heard(office, number: int):
-    """When a customer wrote last on a ticket, as it is kept."""
+    """Return the stored time of the customer's last mail on a ticket."""
     async with office.database.read() as connection:
         return (await tickets.load(connection, [number]))[number].last_customer_message_at
 
 
 async def test_the_new_ticket_knows_when_its_customer_wrote(office):
-    """2.6: out of mail that was there before, by a split, by hand or attached, what counts is when
-    it came, not now.
-    """
+    """2.6: after a split or an attached thread, the arrival of the old mail counts."""
     first = (await office.mail("ann@customer.example", key="1")).ticket
     office.clock.advance(timedelta(hours=1))
     wrote = office.clock.now()

@@ -1,6 +1,4 @@
-"""Changes of structure: behaviour.md 2.5, row by row, as far as they exist without mail that goes
-out (P08 and P12 without enrolments).
-"""
+"""Tests of changes of structure: behaviour.md 2.5, row by row, without outgoing mail."""
 
 from __future__ import annotations
 
@@ -21,7 +19,7 @@ async def statuses(office) -> dict[int, str]:
 
 
 async def test_p01_the_first_open_status_follows_the_order(office):
-    """P01: after a reordering new tickets start in the status that is first now; none moved."""
+    """P01: new tickets start in the status that is first after a reordering; none moves."""
     old = await made(office)
     pipeline = await office.pipelines.move_status("Support", "Waiting on us", 1)
     assert pipeline.first_open().name == "Waiting on us"
@@ -36,9 +34,7 @@ async def test_p01_the_first_open_status_follows_the_order(office):
 
 
 async def test_p01_a_reply_on_a_closed_ticket_goes_to_the_first_status_of_the_moment(office):
-    """P01, scenario 68 and 69: the first open status is read when the mail arrives, under its name
-    of that moment.
-    """
+    """P01, scenarios 68 and 69: the first open status is read when the mail arrives."""
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.desk.move([number], "Closed")
     await office.pipelines.move_status("Support", "Waiting on us", 1)
@@ -48,7 +44,7 @@ async def test_p01_a_reply_on_a_closed_ticket_goes_to_the_first_status_of_the_mo
 
 
 async def test_p02_the_order_of_pipelines_means_nothing(office):
-    """P02: another pipeline before or after changes no ticket and no first open status."""
+    """P02: the position of a pipeline changes no ticket and no first open status."""
     number = await made(office)
     await office.pipelines.add_pipeline("Sales", [("Lead", "open"), ("Won", "closed")])
     assert await statuses(office) == {number: "New"}
@@ -64,9 +60,7 @@ async def test_p03_flipping_the_last_of_a_kind_is_refused(office, name, state):
 
 
 async def test_p03_deleting_the_last_of_a_kind_is_refused_before_any_ticket_moves(office):
-    """P03: the only closed status cannot be deleted, not even with somewhere to go; its tickets
-    stay.
-    """
+    """P03: the only closed status cannot be deleted, not even with a target; tickets stay."""
     number = await made(office, "Closed")
     with pytest.raises(Refused, match="at least one closed status"):
         await office.pipelines.delete_status("Support", "Closed", "New")
@@ -76,8 +70,8 @@ async def test_p03_deleting_the_last_of_a_kind_is_refused_before_any_ticket_move
 @pytest.mark.parametrize(
     "steps", [[("A", "open")], [("A", "closed")], [("A", "open"), ("a", "closed")], []]
 )
-async def test_p03_an_unsound_pipeline_is_never_made(office, steps):
-    """P03: a new pipeline needs both kinds and names that differ."""
+async def test_p03_an_invalid_pipeline_is_refused(office, steps):
+    """P03: a new pipeline needs both kinds and unique names."""
     with pytest.raises(Refused):
         await office.pipelines.add_pipeline("Unsound", steps)
     with pytest.raises(NotFound, match="unknown pipeline 'Unsound'"):
@@ -97,10 +91,8 @@ async def test_p04_a_status_in_use_is_not_deleted(office):
     assert set((await statuses(office)).values()) == {"Waiting on us"}
 
 
-async def test_p04_the_wizard_moves_tickets_and_references(office):
-    """P04: with somewhere to go tickets move, trigger and channel point there, and the status is
-    gone; those in the trash move as well.
-    """
+async def test_p04_deleting_with_a_target_moves_tickets_and_references(office):
+    """P04: with a target, tickets (also in the trash), trigger and channel move there."""
     number, trashed, merged = (
         await made(office, "Waiting on us"),
         await made(office, "Waiting on us"),
@@ -121,18 +113,16 @@ async def test_p04_the_wizard_moves_tickets_and_references(office):
     ] == [("status_changed", "admin")]
 
 
-async def test_p04_the_status_itself_is_no_way_out(office):
-    """P04: tickets cannot go to the status that is to be deleted, nor to one that is not there."""
+async def test_p04_the_target_cannot_be_the_deleted_status(office):
+    """P04: the target cannot be the deleted status itself, nor an unknown one."""
     await made(office, "Waiting on us")
     for target in ("Waiting on us", "Nowhere"):
         with pytest.raises(Rejected):
             await office.pipelines.delete_status("Support", "Waiting on us", target)
 
 
-async def test_p05_the_wizard_keeps_to_the_close_date_rules(office):
-    """P05: moved to a closed status the tickets get today as their date, moved to an open one they
-    lose it and count as reopened.
-    """
+async def test_p05_deleting_a_status_follows_the_close_date_rules(office):
+    """P05: tickets moved to a closed status get today; to an open one they count as reopened."""
     closed = await made(office, "Waiting on us")
     await office.pipelines.delete_status("Support", "Waiting on us", "Closed")
     assert (await office.show(closed))["close_date"] == "2026-11-22"
@@ -168,7 +158,7 @@ async def test_p07_a_channel_switched_off_makes_no_tickets_and_keeps_old_ones(of
 
 
 async def test_p08_a_move_to_another_pipeline_is_a_move_under_its_rules(office):
-    """P08: from then on trigger B of the other pipeline counts (INV10: the old one no longer)."""
+    """P08, INV10: after the move only trigger B of the other pipeline applies."""
     await office.pipelines.add_pipeline(
         "Sales", [("Lead", "open"), ("Talks", "open"), ("Won", "closed")]
     )
@@ -181,9 +171,7 @@ async def test_p08_a_move_to_another_pipeline_is_a_move_under_its_rules(office):
 
 
 async def test_p09_no_moving_back_binds_people(office):
-    """P09: a person is refused and nothing changes, not even for the other tickets of the same
-    move; forward is allowed.
-    """
+    """P09: a person is refused, for all tickets of the move; moving forward is allowed."""
     first, second = await made(office), await made(office, "Waiting on us")
     await office.pipelines.set_pipeline("Support", {"allow_back": False})
     with pytest.raises(
@@ -195,10 +183,8 @@ async def test_p09_no_moving_back_binds_people(office):
     assert set((await statuses(office)).values()) == {"Closed"}
 
 
-async def test_p09_no_moving_back_does_not_bind_mail_nor_the_wizard(office):
-    """P09, scenario 71: a reply reopens a closed ticket all the same, and a deleted status empties
-    backwards.
-    """
+async def test_p09_no_moving_back_does_not_bind_mail_or_a_deletion(office):
+    """P09, scenario 71: a reply still reopens, a deleted status still moves its tickets back."""
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.desk.move([number], "Closed")
     await office.pipelines.set_pipeline("Support", {"allow_back": False})
@@ -210,9 +196,7 @@ async def test_p09_no_moving_back_does_not_bind_mail_nor_the_wizard(office):
 
 
 async def test_p12_trash_and_back(office):
-    """P12: a deleted ticket leaves the list, keeps everything, takes no acts, and comes back as it
-    was.
-    """
+    """P12: a deleted ticket is unlisted, keeps everything, refuses acts, and can be restored."""
     number = (await office.mail("ann@customer.example", key="1")).ticket
     before = await office.show(number)
     await office.desk.delete(number)
@@ -234,9 +218,7 @@ async def test_p12_trash_and_back(office):
 
 
 async def test_p12_mail_for_a_ticket_in_the_trash_opens_a_new_one(office):
-    """P12 with E38, scenario 74: the threads and references stay with the deleted ticket, a reply
-    makes another that says so.
-    """
+    """P12, E38, scenario 74: the deleted ticket keeps its threads; a reply makes a new ticket."""
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.desk.delete(number)
     office.clock.advance(timedelta(hours=1))

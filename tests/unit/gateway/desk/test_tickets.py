@@ -1,6 +1,4 @@
-"""Tickets by hand and out of conversations, notes, fields and people: what an agent does, and what
-the history says of it.
-"""
+"""Tests of agents' acts on tickets, notes, fields and people, and of the history."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from gateway.store.tickets import tickets
 
 
 async def conversation(office, **how) -> int:
-    """A mail on a channel that makes no tickets; its thread."""
+    """Receive a mail on a channel without tickets; return its thread."""
     await office.channels.set_channel("support@localhost", {"tickets": False})
     row = await office.mail("ann@customer.example", **({"key": "1"} | how))
     await office.channels.set_channel("support@localhost", {"tickets": True})
@@ -28,9 +26,7 @@ def roles(shown) -> dict[str, str]:
 
 
 async def test_scenario_12_a_conversation_becomes_a_ticket(office):
-    """Scenario 12: the thread is the origin, its first sender the requester, its subject the
-    ticket's, and trigger B works on it.
-    """
+    """Scenario 12: origin thread, requester and subject come from it; trigger B works."""
     thread = await conversation(office, subject="Lost key")
     number = (await office.desk.create(NewTicket(thread=thread))).tickets[0]
     shown = await office.show(number)
@@ -45,9 +41,7 @@ async def test_scenario_12_a_conversation_becomes_a_ticket(office):
 
 
 async def test_a_conversation_becomes_a_ticket_as_its_channel_or_the_agent_says(office):
-    """The channel's pipeline and status are taken; subject, requester and status that are given
-    win.
-    """
+    """The channel's pipeline and status are taken, unless the agent gives others."""
     await office.pipelines.add_pipeline(
         "Sales", [("Lead", "open"), ("Talks", "open"), ("Won", "closed")]
     )
@@ -87,9 +81,7 @@ async def test_a_thread_has_one_ticket_at_most(office):
 
 
 async def test_e41_c18_the_first_attached_thread_of_a_hand_made_ticket_is_its_origin(office):
-    """E41, C18: trigger B works on the first attached thread, not on the second; a ticket without
-    requester takes its first sender.
-    """
+    """E41, C18: trigger B works on the first attached thread, whose sender is the requester."""
     number = (await office.desk.create(NewTicket("By phone", source="phone"))).tickets[0]
     first = await conversation(office)
     second = await conversation(office, key="other")
@@ -112,7 +104,7 @@ async def test_e41_c18_the_first_attached_thread_of_a_hand_made_ticket_is_its_or
 
 
 async def test_the_title_of_a_hand_made_ticket_stays(office):
-    """A mail that joins the conversation later renames no ticket that a person named."""
+    """A mail that joins the conversation later does not change a title that a person gave."""
     number = (await office.desk.create(NewTicket("By phone", "carl@customer.example"))).tickets[0]
     await office.desk.attach(number, await conversation(office))
     await office.mail("bob@customer.example", "Older", key="0", references="1")
@@ -124,9 +116,7 @@ async def test_the_title_of_a_hand_made_ticket_stays(office):
 
 
 async def test_a_note_moves_nothing_and_lies_on_the_origin_thread(office):
-    """O07: a note is a message of its own direction on the origin thread, by its author; the status
-    stays.
-    """
+    """O07: a note is a message of its author on the origin thread; the status stays."""
     await office.people.add_user("Olga", ["olga@ours.example"], "agent")
     number = (await office.mail("ann@customer.example", key="1")).ticket
     outcome = await office.desk_of("Olga@ours.example").note(number, "He sounded tired")
@@ -148,8 +138,8 @@ async def test_a_note_moves_nothing_and_lies_on_the_origin_thread(office):
         await office.desk.note(number, "  ")
 
 
-async def test_who_acts_has_to_be_an_active_user(office):
-    """Acting for somebody who is not there, or not active any more, is refused."""
+async def test_an_actor_has_to_be_an_active_user(office):
+    """Acting for an unknown or inactive user is refused."""
     number = (await office.desk.create(NewTicket("One"))).tickets[0]
     with pytest.raises(Forbidden, match="no active user"):
         await office.desk_of("nobody@ours.example").note(number, "x")
@@ -160,9 +150,7 @@ async def test_who_acts_has_to_be_an_active_user(office):
 
 
 async def test_fields_are_set_and_told_by_name(office):
-    """Subject, priority, owner and requester are written; the history names people, not numbers;
-    what is the same is no change.
-    """
+    """Subject, priority, owner, requester; the history names people; same values are no change."""
     await office.people.add_user("Olga", ["olga@ours.example", "o@ours.example"], "agent")
     number = (await office.desk.create(NewTicket("One", "Ann <ann@customer.example>"))).tickets[0]
     outcome = await office.desk.set(
@@ -198,9 +186,7 @@ async def test_fields_are_set_and_told_by_name(office):
 
 
 async def test_contacts_are_put_on_a_ticket_and_taken_off(office):
-    """Section 1: one that an agent adds is associated; the requester cannot be taken off, and who
-    is not on it neither.
-    """
+    """Section 1: an added contact is associated; requester and absent people cannot be removed."""
     number = (await office.mail("ann@customer.example", key="1", cc="bob@customer.example")).ticket
     await office.desk.person(number, "add", "Carl <carl@customer.example>")
     await office.desk.person(number, "add", "bob@customer.example")
@@ -224,9 +210,7 @@ async def test_contacts_are_put_on_a_ticket_and_taken_off(office):
 
 
 async def test_e24_an_approved_stranger_takes_part(office):
-    """E24, section 5: a stranger is shown as one until an agent approves them; then the flag is
-    gone, and their next reply is a contact's.
-    """
+    """E24, section 5: an approved stranger loses the flag, and their next reply counts."""
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.mail("eve@elsewhere.example", "Re: Printer", key="2", answers="1")
     shown = await office.show(number)
@@ -241,7 +225,7 @@ async def test_e24_an_approved_stranger_takes_part(office):
 
 
 async def test_a_move_by_a_person_takes_the_attention_flags_away(office):
-    """An unread reply has been seen by whoever moves the ticket; other flags stay."""
+    """A move by a person clears the flag of an unread reply; other flags stay."""
     await office.pipelines.set_pipeline("Support", {"on_customer_reply": None})
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")
@@ -251,7 +235,7 @@ async def test_a_move_by_a_person_takes_the_attention_flags_away(office):
 
 
 async def test_inv9_every_status_change_names_its_cause(office):
-    """INV9: by mail the message and the rule, by a person their name."""
+    """INV9: a move by mail names message and rule, a move by a person their name."""
     number = (await office.mail("ann@customer.example", key="1")).ticket
     await office.desk.move([number], "Closed")
     await office.mail("ann@customer.example", "Re: Printer", key="2", answers="1")
@@ -264,10 +248,8 @@ async def test_inv9_every_status_change_names_its_cause(office):
     ] == [("user", "console", None), ("S9", None, "2@mail.example")]
 
 
-async def test_lists_show_what_they_promise(office):
-    """`ticket list`: open and closed; trash and merged-away only on demand; a search finds words of
-    messages, notes and subjects.
-    """
+async def test_lists_filter_and_search(office):
+    """`ticket list`: trash and merged only on demand; search covers messages, notes, subjects."""
     first = (await office.mail("ann@customer.example", "Printer smokes", key="unusual")).ticket
     second = (await office.desk.create(NewTicket("Phone rings", status="Closed"))).tickets[0]
     third = (await office.desk.create(NewTicket("Merged away"))).tickets[0]
@@ -295,7 +277,7 @@ async def test_lists_show_what_they_promise(office):
 
 
 async def test_a_long_list_costs_few_queries(office):
-    """A list of 40 tickets takes as many statements as one of 4: it is made of set queries."""
+    """A list of 40 tickets takes as many SQL statements as one of 4."""
     counts = []
     for size in (4, 36):
         for place in range(size):
@@ -307,7 +289,7 @@ async def test_a_long_list_costs_few_queries(office):
 
 
 class Counting:
-    """A connection that counts what it is asked."""
+    """A connection that counts its statements."""
 
     def __init__(self, connection) -> None:
         self.connection = connection
@@ -333,10 +315,8 @@ async def _statements(office) -> int:
         st.tuples(st.sampled_from(["New", "Waiting on us", "Closed"]), st.booleans()), max_size=8
     )
 )
-async def test_any_run_of_moves_keeps_the_close_date_sound(office, moves):
-    """INV4, INV5: after any moves under any switching, an open ticket that was reopened has no
-    date, and nothing is dated while the switch is off.
-    """
+async def test_any_sequence_of_moves_keeps_the_close_date_valid(office, moves):
+    """INV4, INV5: no reopened ticket has a date, and none is set while the switch is off."""
     number = (await office.desk.create(NewTicket("Any"))).tickets[0]
     expected, state = None, "open"
     for status, switch in moves:
@@ -360,9 +340,7 @@ async def test_any_run_of_moves_keeps_the_close_date_sound(office, moves):
 
 
 async def test_numbers_only_grow(office):
-    """interfaces.md 2.1: a ticket that could not be made uses no number up, and none is given
-    twice.
-    """
+    """interfaces.md 2.1: a failed creation uses no number, and none is given twice."""
     numbers = []
     for subject in ("One", None, "Two"):
         try:

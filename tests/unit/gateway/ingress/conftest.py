@@ -73,25 +73,25 @@ class Spool(FileSpool):
         return ids
 
     def stored(self) -> list[bytes]:
-        """The mails as they lie in the spool, without our Received field."""
+        """Return the stored mails without our Received field."""
         paths = sorted(self.folder.glob("*.eml"), key=lambda path: int(path.stem))
         return [without_trace(path.read_bytes()) for path in paths]
 
 
 def without_trace(raw: bytes) -> bytes:
-    """A stored mail without the field of three lines that we put before it."""
+    """Return a stored mail without the three-line field that we put before it."""
     assert raw.startswith(b"Received: from ")
     return raw.split(b"\r\n", 3)[3]
 
 
 class Client:
-    """A connection to a listener. Replies come as text without their last line end."""
+    """A connection to a listener; replies are text without their last line end."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
 
     async def reply(self) -> str:
-        """The next reply, all its lines; "" when the server has closed."""
+        """Return the next reply, all its lines; "" when the server has closed."""
         lines: list[bytes] = []
         while True:
             try:
@@ -103,18 +103,18 @@ class Client:
                 return b"".join(lines).decode().rstrip("\r\n")
 
     async def say(self, line: str | bytes) -> str:
-        """Sends a line and returns the reply."""
+        """Send a line and return the reply."""
         await self.send((line.encode() if isinstance(line, str) else line) + b"\r\n")
         return await self.reply()
 
     async def send(self, data: bytes) -> None:
-        """Sends bytes as they are."""
+        """Send bytes unchanged."""
         self.writer.write(data)
         with contextlib.suppress(ConnectionError):
             await self.writer.drain()
 
     async def hello(self) -> Client:
-        """Reads the greeting and says EHLO."""
+        """Read the greeting and send EHLO."""
         assert (await self.reply()).startswith("220 ")
         assert (await self.say("EHLO client.example")).startswith("250-")
         return self
@@ -122,7 +122,7 @@ class Client:
     async def begin(
         self, recipient: str = "support@desk.example", sender: str = "a@client.example"
     ) -> Client:
-        """Comes as far as the 354."""
+        """Send the commands up to the reply 354."""
         assert (await self.say(f"MAIL FROM:<{sender}>")).startswith("250 ")
         assert (await self.say(f"RCPT TO:<{recipient}>")).startswith("250 ")
         assert (await self.say("DATA")).startswith("354 ")
@@ -135,26 +135,26 @@ class Client:
         return await self.reply()
 
     async def closed(self) -> bool:
-        """Waits until the server closes; whatever it still says is thrown away."""
+        """Wait until the server closes; discard anything else it sends."""
         with contextlib.suppress(ConnectionError):
             await asyncio.wait_for(self.reader.read(), 20)
         return True
 
     def close(self) -> None:
-        """Goes away without a word."""
+        """Close the connection without QUIT."""
         self.writer.transport.abort()
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Lets the event loop run until something is so; the time limit of the test is the limit."""
-    # nobody sets an event for what the other side of a socket has seen
+    """Run the event loop until the condition holds; the time limit is the test's."""
+    # no event tells when the other side of a socket has read
     while not condition():  # noqa: ASYNC110
         await asyncio.sleep(0)
 
 
 @dataclass
 class Desk:
-    """An open listener and what belongs to it."""
+    """An open listener with its spool and settings."""
 
     server: SmtpServer
     service: ListenerSettings
@@ -166,7 +166,7 @@ class Desk:
     clients: list[Client] = field(default_factory=list)
 
     async def connect(self, address: str | None = None, **options: Any) -> Client:
-        """A new connection, before the greeting."""
+        """Return a new connection, before the greeting."""
         address = address or self.server.addresses[0]
         if address.startswith("unix:"):
             streams = await asyncio.open_unix_connection(address.removeprefix("unix:"))
@@ -177,7 +177,7 @@ class Desk:
         return self.clients[-1]
 
     async def hello(self) -> Client:
-        """A new connection, after EHLO."""
+        """Return a new connection, after EHLO."""
         return await (await self.connect()).hello()
 
 
@@ -231,7 +231,7 @@ async def open_desk(tmp_path: Path, clock: Clock) -> AsyncIterator[Callable[...,
 
 @pytest.fixture
 async def desk(open_desk: Callable[..., Awaitable[Desk]]) -> Desk:
-    """A listener with the default limits."""
+    """Return a listener with the default limits."""
     return await open_desk()
 
 
@@ -243,7 +243,7 @@ class Pair:
     key: Path
 
     def replace_by(self, other: Pair) -> None:
-        """Puts another pair into these files, as a renewal does."""
+        """Copy another pair into these files, as a renewal does."""
         for old, new in ((self.certificate, other.certificate), (self.key, other.key)):
             fresh = old.with_suffix(".new")
             fresh.write_bytes(new.read_bytes())
@@ -254,7 +254,7 @@ class Pair:
 def make_pair(
     require: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], Pair]:
-    """``make_pair(name)`` makes a new self-signed certificate for a name."""
+    """Return a function that makes a new self-signed certificate for a name."""
     openssl = require("openssl")
 
     def make(name: str) -> Pair:
@@ -290,7 +290,7 @@ def printed_log():
 
 @pytest.fixture
 async def world(built_database: Callable[..., str], tmp_path: Path) -> AsyncIterator[World]:
-    """Whoever reads mailboxes, with a fresh store, on each database in turn."""
+    """Return a mailbox reader with a fresh store, on each database in turn."""
     database = await Database.open(built_database(upgrade), node="test-1")
     yield World(database, tmp_path)
     await database.close()

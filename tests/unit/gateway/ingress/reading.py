@@ -1,4 +1,4 @@
-"""A reader and a watcher of mailboxes on a real store, put together for tests."""
+"""A reader and a watcher of mailboxes on a real store, set up for tests."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ QUICK = Intervals(
 
 
 def account_of(port, after="keep", move_to="", **more):
-    """The configuration of the mailbox on a port of this machine."""
+    """Return the configuration of the mailbox on a port of this machine."""
     plain = {
         "name": "desk",
         "host": "127.0.0.1",
@@ -67,12 +67,12 @@ def account_of(port, after="keep", move_to="", **more):
 
 
 def on(server, **settings):
-    """The account of the test's user on a server."""
+    """Return the account of the test's user on a server."""
     return account_of(server.port, username=server.user, **settings)
 
 
 class World:
-    """A store, and everything that reads a mailbox into it."""
+    """A store, with the reader and watcher of a mailbox."""
 
     def __init__(self, database, folder):
         self.database = database
@@ -93,7 +93,7 @@ class World:
         self.fetch_failures = FetchFailures()
 
     async def raws(self):
-        """Every stored mail, in order."""
+        """Return every stored mail, in order."""
         async with self.database.read() as connection:
             ids = (
                 (await connection.execute(sa.select(tables.mail.c.id).order_by(tables.mail.c.id)))
@@ -103,7 +103,7 @@ class World:
         return [await self.register.raw(mail_id) for mail_id in ids]
 
     async def stored(self, number):
-        """Whether so many mails are stored at least; quicker than reading them all."""
+        """Return whether so many mails are stored at least; faster than reading them all."""
         async with self.database.read() as connection:
             return (
                 await connection.execute(sa.select(sa.func.count()).select_from(tables.mail))
@@ -114,7 +114,7 @@ class World:
 
     @asynccontextmanager
     async def reader(self, account):
-        """A reader that has opened the folder."""
+        """Return a reader that has opened the folder."""
         await self.boxes.register([(account.name, account.place)])
         held = await self.boxes.claim([account.name], 15, self.clock.now())
         session = await ImapSession.open(account.server(), QUICK.timeouts)
@@ -135,13 +135,13 @@ class World:
             await session.close()
 
     async def read(self, account):
-        """One whole look at the mailbox."""
+        """Read the mailbox once, completely."""
         async with self.reader(account) as reader:
             assert await reader.catch_up(asyncio.Event())
 
     @asynccontextmanager
     async def watched(self, account, rhythm=QUICK):
-        """The watcher runs while the block does."""
+        """Run the watcher during the block."""
         stop = asyncio.Event()
         watcher = Watcher([account], self.accept, self.boxes, self.tokens, self.clock, rhythm)
         running = asyncio.create_task(watcher.run(stop))
@@ -153,13 +153,13 @@ class World:
                 await running
 
     async def until(self, condition, seconds=20):
-        """Waits until an awaited condition holds; it is looked at whenever the loop is free."""
+        """Wait until an awaited condition holds; it is polled whenever the loop is free."""
         async with asyncio.timeout(seconds):
             while not await condition():
                 await asyncio.to_thread(lambda: None)
 
     async def holds(self, raws):
-        """Waits until exactly these mails are stored."""
+        """Wait until exactly these mails are stored."""
         wanted = Counter(raws)
 
         async def there():

@@ -1,7 +1,7 @@
 """Run the real listeners over a spool of files in a process of their own.
 
 ``serve.py FOLDER [--lmtp] [--forget] [--no-sync]`` prints one line of JSON with its address and
-pid. At SIGTERM it stops and prints what it used.
+pid. At SIGTERM it stops and prints its resource usage.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FileSpool:
 
 
 class NoSpool:
-    """Forgets every mail: to measure what the listeners alone cost."""
+    """A spool that drops every mail, to measure the cost of the listeners alone."""
 
     def __init__(self) -> None:
         self.groups: list[int] = []
@@ -80,7 +80,7 @@ class NoSpool:
 
 
 class StallMeter:
-    """Measures the most processor time of one pass of the event loop."""
+    """Measures the longest processor time of one pass of the event loop."""
 
     def __init__(self) -> None:
         self.worst = 0.0

@@ -1,4 +1,4 @@
-"""The door: commits that are shared, errors that stay with their mail, callers that go away."""
+"""Tests of the acceptor: shared commits, errors of single mails, cancelled callers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.unit.gateway.ingress.conftest import until
 
 @pytest.fixture
 def envelope(clock):
-    """An envelope like any other."""
+    """Return an ordinary envelope."""
     return Envelope(
         sender="a@client.example",
         recipients=("support@desk.example",),
@@ -25,7 +25,7 @@ def envelope(clock):
 
 
 def mail(number, size=0):
-    """A mail that can be told from others."""
+    """Return a mail with a distinct text."""
     return (
         b"Received: from x\r\n\ty\r\n\tz\r\n"
         + f"Subject: number-{number}-\r\n\r\n".encode()
@@ -34,7 +34,7 @@ def mail(number, size=0):
 
 
 async def hold(desk, envelope):
-    """Keeps the spool busy with a first mail, so that all that follow have to wait."""
+    """Keep the spool busy with a first mail, so that all later ones wait."""
     desk.spool.gate.clear()
     desk.spool.entered.clear()
     first = asyncio.create_task(desk.accept.accept(mail("first"), envelope))
@@ -95,7 +95,7 @@ async def test_one_bad_mail_does_not_refuse_the_others(desk, envelope):
     assert len(desk.spool.stored()) == 6
 
 
-async def test_a_store_that_is_away_is_not_asked_for_each_mail(desk, envelope):
+async def test_an_absent_store_fails_the_whole_group_at_once(desk, envelope):
     """If the database is away the whole group fails at once."""
     first = await hold(desk, envelope)
     others = [
@@ -126,7 +126,7 @@ async def test_a_cancelled_caller_does_not_cancel_the_commit(desk, envelope, whe
 
 
 async def test_drain_waits_for_everything(desk, envelope):
-    """After drain nothing is in flight; without anything in flight it returns at once."""
+    """After drain nothing is in flight; with nothing in flight it returns at once."""
     await desk.accept.drain()
     first = await hold(desk, envelope)
     drained = asyncio.create_task(desk.accept.drain())
@@ -139,8 +139,8 @@ async def test_drain_waits_for_everything(desk, envelope):
 
 
 @pytest.mark.parametrize("outcome", ["stored", "failed", "no room", "cancelled"])
-async def test_the_file_of_a_mail_never_stays_behind(desk, envelope, outcome):
-    """Whatever becomes of a large mail, its file in the folder of receptions is gone afterwards."""
+async def test_the_temporary_file_of_a_mail_is_removed(desk, envelope, outcome):
+    """However a large mail ends, its temporary file is removed."""
     path = desk.accept.directory / "large"
     path.write_bytes(b"Received: from x\r\n\ty\r\n\tz\r\nbody")
     raw = SpoolFile(path, 30, "0" * 64)
@@ -170,7 +170,7 @@ async def test_the_file_of_a_mail_never_stays_behind(desk, envelope, outcome):
 
 @pytest.mark.parametrize("size", [0, 3 << 20])
 async def test_size_and_digest_are_those_of_the_bytes(desk, envelope, size):
-    """The spool gets the size and the SHA-256 digest of exactly what it is to keep."""
+    """The spool gets size and SHA-256 digest of exactly the bytes that it stores."""
     raw = mail(1, size)
     await desk.accept.accept(raw, envelope)
     (stored,) = desk.spool.mails
@@ -181,7 +181,7 @@ async def test_size_and_digest_are_those_of_the_bytes(desk, envelope, size):
     )
 
 
-async def test_mails_that_lie_ready_keep_their_order(desk, envelope):
+async def test_mails_handed_in_together_keep_their_order(desk, envelope):
     """Mails handed in together get ascending ids; the first error is raised."""
     assert await desk.accept.accept_all([]) == []
     receipts = await desk.accept.accept_all(

@@ -1,4 +1,4 @@
-"""Clients that want to keep others out (reliability.md 8), and folders that hold more than mail."""
+"""Tests of clients that try to block others (reliability.md 8), and of odd mail folders."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from gateway.ingress.connection_limits import Limits
 from gateway.ingress.mail_files import FoundMail, iter_paths
 
 
-async def test_beginning_a_mail_reserves_no_place(open_desk):
-    """Silent clients give way to good ones, even if they have begun a mail."""
+async def test_a_begun_mail_does_not_keep_its_place(open_desk):
+    """Silent clients are dropped for active ones, even after MAIL."""
     desk = await open_desk(limits=Limits(connections=3, evict_idle_seconds=0.0))
     silent = [await desk.hello() for _ in range(3)]
     for client in silent[:2]:
@@ -29,7 +29,7 @@ async def test_beginning_a_mail_reserves_no_place(open_desk):
 
 
 async def test_a_mail_under_way_is_given_time(open_desk):
-    """Between two commands of a mail a client keeps its place for twice as long as an idle one."""
+    """Within a mail a client may be silent for twice as long as an idle one."""
     desk = await open_desk(limits=Limits(connections=1, evict_idle_seconds=60.0))
     busy = await desk.hello()
     await busy.say("MAIL FROM:<a@client.example>")
@@ -39,7 +39,7 @@ async def test_a_mail_under_way_is_given_time(open_desk):
     assert registry._evict_idle(since + 121.0)
 
 
-def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+def test_special_files_are_not_opened(tmp_path: Path) -> None:
     """Pipes, devices and looping links are reported and not opened."""
     for name in ("box/cur", "box/new", "folder"):
         (tmp_path / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What a client may do before it is told to wait or to go (reliability.md 7 and 8)."""
+"""Tests of the limits of a client, and of the replies beyond them (reliability.md 7, 8)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ STRICT = {"exempt": ()}
 
 
 def now():
-    """The time by which sessions are judged."""
+    """Return the time by which sessions are judged."""
     return asyncio.get_running_loop().time()
 
 
@@ -25,7 +25,7 @@ async def later(desk, seconds, since=None):
 
 
 async def test_recipients_of_a_mail(open_desk):
-    """The recipient too many gets 452 4.5.3, and the mail goes to the others."""
+    """A recipient over the limit gets 452 4.5.3, and the mail goes to the others."""
     desk = await open_desk(limits=Limits(recipients=3))
     client = await desk.hello()
     await client.say("MAIL FROM:<a@client.example>")
@@ -49,7 +49,7 @@ async def test_mails_of_a_session(open_desk):
 
 
 async def test_errors_of_a_session(desk):
-    """Each error costs a second, and the tenth the session."""
+    """Each error costs a second, and the tenth ends the session."""
     client = await desk.hello()
     for _ in range(9):
         assert (await client.say("XYZZY")).startswith("500")
@@ -60,7 +60,7 @@ async def test_errors_of_a_session(desk):
 
 
 async def test_an_error_is_answered_after_its_delay(open_desk):
-    """The reply to an error really waits for the pause."""
+    """The reply to an error waits for the pause."""
     over = asyncio.Event()
 
     async def pause(_seconds):
@@ -76,7 +76,7 @@ async def test_an_error_is_answered_after_its_delay(open_desk):
     assert (await client.reply()).startswith("500")
 
 
-async def test_nothing_is_done_after_the_last_word(open_desk, printed_log):
+async def test_an_ended_session_executes_nothing(open_desk, printed_log):
     """A session that was ended during a pause executes no more commands."""
     over = asyncio.Event()
 
@@ -101,7 +101,7 @@ async def test_nothing_is_done_after_the_last_word(open_desk, printed_log):
 
 
 async def test_unknown_recipients_of_a_session(desk):
-    """Whoever guesses addresses is sent away at the fifth."""
+    """A client that guesses addresses is cut off at the fifth."""
     client = await desk.hello()
     await client.say("MAIL FROM:<a@client.example>")
     for number in range(5):
@@ -111,7 +111,7 @@ async def test_unknown_recipients_of_a_session(desk):
 
 
 async def test_connections_in_all(open_desk):
-    """If all places are taken, new clients are refused until one becomes free."""
+    """At the limit new clients are refused until a connection ends."""
     desk = await open_desk(limits=Limits(connections=3))
     clients = [await desk.hello() for _ in range(3)]
     refused = await desk.connect()
@@ -137,7 +137,7 @@ async def test_connections_of_an_address(open_desk):
 
 
 async def test_connections_of_an_address_in_a_minute(open_desk):
-    """Also one connection after the other can be too many."""
+    """Connections one after the other are limited per minute."""
     desk = await open_desk(limits=Limits(connections_per_minute=3, **STRICT))
     for _ in range(3):
         client = await desk.hello()
@@ -147,14 +147,14 @@ async def test_connections_of_an_address_in_a_minute(open_desk):
 
 
 async def test_exempt_peers_have_no_limit_of_their_own(open_desk):
-    """The loopback may connect as often as it likes, within the limit for all."""
+    """The loopback has only the limit for all."""
     desk = await open_desk(limits=Limits(connections_per_address=1, connections_per_minute=1))
     clients = [await desk.hello() for _ in range(5)]
     assert [(await client.say("NOOP"))[:3] for client in clients] == ["250"] * 5
 
 
 async def test_idle_sessions_end(desk):
-    """After 300 s without a command a session ends with 421; before it does not."""
+    """After 300 s without a command a session ends with 421."""
     began = now()
     client = await desk.hello()
     await later(desk, 299, began)
@@ -165,7 +165,7 @@ async def test_idle_sessions_end(desk):
 
 
 async def test_idle_sessions_end_sooner_when_places_are_scarce(open_desk):
-    """With nine of ten places taken 30 s is all the timeouts there is."""
+    """With nine of ten places taken the idle timeout is 30 s."""
     desk = await open_desk(limits=Limits(connections=10))
     clients = [await desk.hello() for _ in range(8)]
     await later(desk, 31)
@@ -207,7 +207,7 @@ async def test_data_at_the_least_rate_goes_on(desk):
 
 
 async def test_a_session_has_fifteen_minutes(desk):
-    """Also a client that says something now and then does not stay for ever."""
+    """A session ends after 15 minutes, even one that sends commands all the time."""
     client = await desk.hello()
     client_side = next(iter(desk.server._registry.sessions))
     client_side._opened -= 890
@@ -219,7 +219,7 @@ async def test_a_session_has_fifteen_minutes(desk):
 
 
 async def test_silent_sockets_do_not_keep_a_good_client_out(open_desk):
-    """The longest silent client gives way, but none amid a mail."""
+    """The longest silent client is dropped, but none during a mail."""
     desk = await open_desk(limits=Limits(connections=3, evict_idle_seconds=0.0))
     busy = await desk.hello()
     await busy.begin()
@@ -243,8 +243,8 @@ async def test_a_thousand_idle_sockets(open_desk):
     assert (await (await desk.hello()).mail(b"x\r\n")).startswith("250")
 
 
-async def test_who_does_not_read_replies_is_cut_off(desk):
-    """A client that reads no replies is not read from either, and then cut off."""
+async def test_a_client_that_reads_no_replies_is_cut_off(desk):
+    """A client that reads no replies is no longer read from, then cut off."""
     client = await desk.hello()
     client.writer.transport.pause_reading()
     session = next(iter(desk.server._registry.sessions))
@@ -268,18 +268,18 @@ async def test_who_does_not_read_replies_is_cut_off(desk):
     ],
 )
 def test_networks(host, inside):
-    """IPv4 in IPv6 counts as IPv4, zones do not matter, a Unix socket is local."""
+    """IPv4 in IPv6 counts as IPv4, zones are ignored, a Unix socket is local."""
     assert (host in Networks(("127.0.0.0/8", "::1", "2001:db8::/32"), local=True)) is inside
 
 
 def test_networks_refuse_nonsense():
-    """What is no network is an error at the start, not a hole later."""
+    """An invalid network is an error at the start."""
     with pytest.raises(ValueError, match="does not appear"):
         Networks(["localhost"])
 
 
 def test_ipv6_is_counted_by_its_network():
-    """One customer has a /64, so that is what is counted; an IPv4 address is counted alone."""
+    """An IPv6 client is counted by its /64, an IPv4 client by its address."""
     assert (
         address_group("2001:db8::1")
         == address_group("2001:db8::ffff:2")
@@ -311,7 +311,7 @@ def test_admission_never_exceeds_its_limits(steps):
 
 
 def test_admission_forgets():
-    """Addresses do not pile up in memory."""
+    """Addresses without connections are forgotten."""
     admission = Admission(Limits(exempt=()), Networks(()))
     for number in range(1000):
         admission.admit(f"192.0.2.{number % 250}", 0.0)

@@ -1,4 +1,4 @@
-"""What is used of aiosmtpd, and what must never be reached: review both with each new version."""
+"""Tests of the parts of aiosmtpd that we use, and of those that must stay unreachable."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from gateway.ingress.smtp.session import SessionProtocol
 
 
 def test_version_is_the_one_that_was_read():
-    """The library is pinned: read its source again before changing this line."""
+    """The version is pinned: read the new source before changing this line."""
     assert version("aiosmtpd") == "1.4.6"
 
 
 async def test_borrowed_attributes_are_made_by_its_constructor():
-    """Each attribute that our instances take over is really set by aiosmtpd's constructor."""
+    """Each attribute that our instances take over is set by aiosmtpd's constructor."""
     stock = aiosmtpd.smtp.SMTP(object(), hostname="x", loop=asyncio.get_running_loop())
     assert set(AIOSMTPD_ATTRIBUTES) <= set(vars(stock))
 
 
-async def test_its_constructor_makes_nothing_else_that_its_methods_need(desk):
-    """The methods of aiosmtpd that we call name no attribute of the instance that ours lacks."""
+async def test_its_methods_need_no_other_attribute(desk):
+    """The aiosmtpd methods that we call use no instance attribute that we do not set."""
     client = await desk.hello()
     session = next(iter(desk.server._registry.sessions))
     used = set()
@@ -68,8 +68,8 @@ async def test_its_constructor_makes_nothing_else_that_its_methods_need(desk):
         "smtp_VRFY",
     ],
 )
-def test_what_must_not_be_inherited_is_ours(name):
-    """None of the stock methods with the faults of reliability.md 2 is reachable."""
+def test_unsafe_methods_are_not_inherited(name):
+    """No stock method with a fault of reliability.md 2 is reachable."""
     for protocol in (SMTP, LMTP):
         assert getattr(protocol, name) is not getattr(aiosmtpd.smtp.SMTP, name)
 
@@ -91,7 +91,7 @@ def test_the_transport_talks_to_us_only(name):
 
 
 def test_every_command_is_accounted_for():
-    """A command that a new version of aiosmtpd brings along does not become ours unseen."""
+    """A command that a new version of aiosmtpd adds is not offered unnoticed."""
     assert set(SMTP.commands) == {
         b"HELO", b"EHLO", b"STARTTLS", b"MAIL", b"RCPT", b"DATA", b"RSET", b"NOOP", b"QUIT",
         b"VRFY", b"EXPN", b"HELP", b"BDAT", b"AUTH",
@@ -100,20 +100,20 @@ def test_every_command_is_accounted_for():
 
 
 def test_its_session_and_envelope_begin_empty():
-    """What our commands read of a fresh session and envelope is there, and says nothing yet."""
+    """The fields that our commands read of a fresh session and envelope exist and are empty."""
     envelope = aiosmtpd.smtp.Envelope()
     assert (envelope.mail_from, envelope.rcpt_tos, envelope.smtp_utf8) == (None, [], False)
 
 
 def test_its_proxy_data_says_who_and_which_command():
-    """The fields that we read of a PROXY header."""
+    """The fields that we read of a PROXY header exist."""
     fields = {attribute.name for attribute in aiosmtpd.proxy_protocol.ProxyData.__attrs_attrs__}
     assert {"command", "src_addr"} <= fields
     assert isinstance(inspect.getattr_static(aiosmtpd.proxy_protocol.ProxyData, "valid"), property)
 
 
 def test_only_one_door_imports_it():
-    """Nothing but smtp.py imports aiosmtpd, so that it can be replaced there."""
+    """Only smtp.py imports aiosmtpd, so that it can be replaced there."""
     for name, module in list(sys.modules.items()):
         if (
             name.startswith(("gateway.", "core.", "config."))

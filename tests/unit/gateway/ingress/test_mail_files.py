@@ -1,4 +1,4 @@
-"""Mail in files: order, separators, quoting, memory, and what cannot be read."""
+"""Tests of mail in files: order, separators, quoting, memory, unreadable files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINE = b"From a@client.example Sun Nov 22 10:00:00 2026\n"
 
 
 def names(found, root):
-    """The labels of what was found, relative to a folder."""
+    """Return the labels of the found mails, relative to a folder."""
     return [each.file.removeprefix(f"{root}/") for each in found]
 
 
@@ -70,7 +70,7 @@ def test_mbox(tmp_path):
         b"x\nFrom: me\n",
     ],
 )
-def test_text_that_begins_with_from_does_not_part_a_mail(tmp_path, text):
+def test_text_that_begins_with_from_does_not_split_a_mail(tmp_path, text):
     """A separator follows an empty line and precedes a header."""
     path = tmp_path / "mbox"
     path.write_bytes(LINE + ONE + text + b"\n" + LINE + TWO)
@@ -78,7 +78,7 @@ def test_text_that_begins_with_from_does_not_part_a_mail(tmp_path, text):
 
 
 def test_mbox_with_cr_lf(tmp_path):
-    """Line ends stay what they are."""
+    """CR LF line ends are kept."""
     path = tmp_path / "mbox"
     path.write_bytes((LINE + ONE + b"\n" + LINE + TWO + b"\n").replace(b"\n", b"\r\n"))
     assert [each.raw for each in iter_paths([path])] == [
@@ -106,7 +106,7 @@ def test_mbox_with_cr_lf(tmp_path):
         max_size=6,
     )
 )
-def test_what_the_standard_library_writes_comes_back(tmp_path_factory, bodies):
+def test_an_mbox_of_the_standard_library_is_read(tmp_path_factory, bodies):
     """An mbox written by Python's module gives back every mail."""
     folder = tmp_path_factory.mktemp("mbox")
     written = mailbox.mbox(folder / "mbox", create=True)
@@ -122,7 +122,7 @@ def test_what_the_standard_library_writes_comes_back(tmp_path_factory, bodies):
 
 @pytest.mark.parametrize("block", [7, 64, 1000])
 def test_an_mbox_of_any_block_size(tmp_path, monkeypatch, block):
-    """Where a block of the file happens to end does not matter."""
+    """The size of the blocks that are read makes no difference."""
     path = tmp_path / "mbox"
     path.write_bytes(b"".join(LINE + ONE * 3 + b"\n" + LINE + TWO + b"\n" for _ in range(30)))
     whole = [each.raw for each in iter_paths([path])]
@@ -146,7 +146,7 @@ def test_memory_is_that_of_one_mail(tmp_path):
         tracemalloc.stop()
 
 
-def test_what_cannot_be_read_is_an_item(tmp_path, monkeypatch):
+def test_unreadable_files_are_reported_in_order(tmp_path, monkeypatch):
     """Missing, wrong and too large files are reported in order; the rest is read."""
     monkeypatch.setattr(mail_files, "MAX_MAIL_BYTES", 1000)
     monkeypatch.setattr(mail_files, "_BLOCK", 4096)
@@ -175,8 +175,8 @@ def test_what_cannot_be_read_is_an_item(tmp_path, monkeypatch):
     assert found[0].reason == "there is no such file"
 
 
-def test_an_error_of_the_disk_is_an_item(tmp_path, monkeypatch):
-    """An error while reading is told with its reason."""
+def test_a_read_error_is_reported(tmp_path, monkeypatch):
+    """A read error is reported with its reason."""
     (tmp_path / "cur").mkdir()
     (tmp_path / "new").mkdir()
     (tmp_path / "cur" / "1").mkdir()

@@ -1,4 +1,4 @@
-"""The mails of the tests of reading, for the tests of intake."""
+"""Fixtures of test mails, shared with the tests of reading."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Providers' endpoints and bad answers: each means "try again" or "a person has to act".
+"""Tests of providers' endpoints and bad answers: "try again", or "a person has to act".
 
-No secret gets into a message or the log.
+No secret may be in a message or the log.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ FULL = json.dumps({"access_token": "a" * MAX_ANSWER_BYTES}).encode()
 
 @pytest.fixture
 def provider():
-    """A provider of mailboxes."""
+    """Start a fake OAuth provider."""
     with token_server() as server:
         yield server
 
 
 @pytest.fixture
 async def tokens(tmp_path, templates, clock):
-    """The tokens of one process; what is tested here is the same on every database."""
+    """Return the tokens of one process; one database is enough here."""
 
     async def pause(_):
-        """Time does not matter here."""
+        """Return at once instead of waiting."""
 
     database = await Database.open(
         templates.sqlite(upgrade, tmp_path / "ticketgate.db"), node="one"
@@ -57,7 +57,7 @@ async def tokens(tmp_path, templates, clock):
 
 @pytest.fixture
 def whole_log():
-    """Everything that is logged at the lowest level, by the libraries too."""
+    """Capture everything that is logged at the lowest level, by libraries too."""
     written = io.StringIO()
     log.configure(level="debug", form="json", addresses="hashed", stream=written)
     yield written
@@ -65,7 +65,7 @@ def whole_log():
 
 
 async def ready(tokens, provider):
-    """A client whose person has signed in, and whose access token has ended."""
+    """Return a client with a sign-in whose access token has expired."""
     now = tokens.clock.now()
     await tokens.rows.signed_in(
         ("provider", ACCOUNT), Granted("access-0", now, provider.sign_in(), None), now
@@ -73,7 +73,7 @@ async def ready(tokens, provider):
     return provider.client()
 
 
-# ---- what is asked for
+# ---- requests
 
 
 @pytest.mark.parametrize(
@@ -119,21 +119,21 @@ def test_each_provider_has_its_endpoints_and_scope(provider, provider_name, more
 
 
 def test_google_is_asked_for_lasting_access_each_time(provider):
-    """Without these words Google gives a refresh token at the first sign-in only."""
+    """Without these parameters Google gives a refresh token at the first sign-in only."""
     url = AuthorizationRequest(provider.client(provider="google"), ACCOUNT).url
     assert "access_type=offline" in url
     assert "prompt=consent" in url
 
 
 def test_an_endpoint_may_have_a_query_of_its_own(provider):
-    """Some providers' addresses have one; it stays."""
+    """A query in a provider's address is kept."""
     url = AuthorizationRequest(
         provider.client(authorize_url="https://login.example.org/?policy=mail"), ACCOUNT
     ).url
     assert url.startswith("https://login.example.org/?policy=mail&response_type=code&")
 
 
-# ---- passing
+# ---- temporary failures
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_an_endpoint_may_have_a_query_of_its_own(provider):
     ],
 )
 async def test_nonsense_and_overload_are_tried_again(tokens, provider, reply):
-    """Whatever is no clear refusal changes nothing, leaves no lease, and the next call succeeds."""
+    """An unclear answer changes nothing, leaves no lease, and the next call succeeds."""
     client = await ready(tokens, provider)
     provider.replies = [reply]
     with pytest.raises(TokenUnavailable) as told:
@@ -174,7 +174,7 @@ async def test_nonsense_and_overload_are_tried_again(tokens, provider, reply):
 
 
 async def test_a_provider_that_is_silent_is_given_up(tokens, provider, monkeypatch):
-    """A request has an end."""
+    """A request to a silent provider times out."""
     monkeypatch.setattr(http, "SECONDS", 0.1)
     client = await ready(tokens, provider)
     provider.hold()
@@ -183,22 +183,22 @@ async def test_a_provider_that_is_silent_is_given_up(tokens, provider, monkeypat
 
 
 async def test_a_provider_that_is_away_is_tried_again(free_port):
-    """Nobody listens: the sentence says so."""
+    """A provider that does not listen is reported as such."""
     with pytest.raises(
         TokenUnavailable, match=f"127.0.0.1:{free_port} cannot be asked: connection refused"
     ):
         await post(f"http://127.0.0.1:{free_port}/token", {"refresh_token": "s3cret"})
 
 
-async def test_what_is_no_http_is_tried_again(other_service):
-    """Another service listens there: no error of a library comes through."""
+async def test_another_protocol_on_the_port_is_tried_again(other_service):
+    """Another service on that port gives our error, not a library's."""
     with pytest.raises(TokenUnavailable, match="does not speak HTTP"):
         await post(f"http://127.0.0.1:{other_service}/token", {"refresh_token": "s3cret"})
 
 
 @pytest.fixture
 async def other_service():
-    """The port of a server that speaks another language."""
+    """Return the port of a server that does not speak HTTP."""
 
     async def speak(_, writer):
         writer.write(b"* OK IMAP4rev1 ready\r\n")
@@ -210,7 +210,7 @@ async def other_service():
 
 
 async def test_a_provider_has_to_prove_who_it_is(make_pair):
-    """A certificate that nobody trusted has signed ends the connection before anything is sent."""
+    """An untrusted certificate ends the connection before anything is sent."""
     pair = make_pair("localhost")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pair.certificate, pair.key)
@@ -231,7 +231,7 @@ async def test_a_provider_has_to_prove_who_it_is(make_pair):
 
 
 async def test_an_answer_without_end_is_cut_off():
-    """Whoever sends and sends is left after 64 KiB and what is on the way then."""
+    """Reading an endless answer stops after 64 KiB and the data in transit."""
     sent = []
 
     async def speak(reader, writer):
@@ -253,7 +253,7 @@ async def test_an_answer_without_end_is_cut_off():
 
 @pytest.mark.parametrize("status", [302, 307, 308])
 async def test_secrets_are_not_sent_elsewhere(tokens, provider, status):
-    """A token endpoint that points to another place is not followed there."""
+    """A redirect of a token endpoint is not followed."""
     client = await ready(tokens, provider)
     with token_server() as other:
         provider.replies = [Reply(status, b"", {"Location": f"{other.url}/token"})]
@@ -279,7 +279,7 @@ async def test_secrets_are_not_sent_elsewhere(tokens, provider, status):
         ),
     ],
 )
-async def test_a_provider_that_wants_to_be_left_alone_is(tokens, provider, clock, head, seconds):
+async def test_retry_after_is_respected(tokens, provider, clock, head, seconds):
     """Retry-After, in seconds or as a date, is kept by the whole process, up to an hour."""
     client = await ready(tokens, provider)
     provider.replies = [Reply(429, b"", head)]
@@ -292,7 +292,7 @@ async def test_a_provider_that_wants_to_be_left_alone_is(tokens, provider, clock
     assert await tokens.access_token(client, ACCOUNT) in provider.issued
 
 
-# ---- refused
+# ---- refusals
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ async def test_a_provider_that_wants_to_be_left_alone_is(tokens, provider, clock
     ],
 )
 async def test_a_refusal_says_what_to_do(tokens, provider, error, advice):
-    """Each refusal is one plain sentence with the provider's own word, kept for everybody."""
+    """Each refusal is one plain sentence with the provider's own word, stored for all."""
     client = await ready(tokens, provider)
     provider.replies = [refusal(error, "AADSTS70000: the grant is no good.")]
     with pytest.raises(AccessRefused) as told:
@@ -317,7 +317,7 @@ async def test_a_refusal_says_what_to_do(tokens, provider, error, advice):
     assert await tokens.problem(client, ACCOUNT) == told.value.message
 
 
-async def test_what_a_provider_says_is_cleaned(tokens, provider):
+async def test_the_text_of_a_provider_is_cleaned(tokens, provider):
     """No line ends, escapes, addresses or posted values, and at most 300 characters."""
     client = await ready(tokens, provider)
     token = (await tokens.stored(client, ACCOUNT)).refresh_token
@@ -338,7 +338,7 @@ async def test_what_a_provider_says_is_cleaned(tokens, provider):
     [3600, "3600", 3600.9, None, "soon", -1, 0, [], True, 10**30, float("inf"), float("nan")],
 )
 async def test_the_end_of_a_token_is_read_whatever_it_is(tokens, provider, ends):
-    """A number, digits as text as some send, or nonsense, which counts as an hour."""
+    """A number or digits as text are read; nonsense counts as an hour."""
     client = await ready(tokens, provider)
     provider.replies = [Reply(200, json.dumps({"access_token": "a", "expires_in": ends}).encode())]
     await tokens.access_token(client, ACCOUNT)
@@ -347,7 +347,7 @@ async def test_the_end_of_a_token_is_read_whatever_it_is(tokens, provider, ends)
 
 
 async def test_no_answer_of_any_form_raises_anything_else(tokens, provider):
-    """Two hundred random answers: a token, try again, or refused, and never another error."""
+    """Two hundred random answers give a token, "try again" or a refusal, never another error."""
     random = Random(7)
     values = [
         "a",
@@ -387,7 +387,7 @@ async def test_no_answer_of_any_form_raises_anything_else(tokens, provider):
         await tokens.rows.signed_in((client.name, ""), granted, tokens.clock.now())
 
 
-# ---- silence about secrets
+# ---- secrets stay hidden
 
 
 async def test_nothing_secret_is_logged(tokens, provider, whole_log):
@@ -414,7 +414,7 @@ async def test_nothing_secret_is_logged(tokens, provider, whole_log):
 
 
 async def test_nothing_secret_is_shown_by_what_holds_it(tokens, provider):
-    """Neither a client, an answer nor an error prints a secret."""
+    """The repr of a client, an answer or an error shows no secret."""
     client = await ready(tokens, provider)
     answer = Answer(200, {"access_token": "t0ken"})
     shown = repr(client) + repr(answer) + repr(TokenUnavailable("the provider is away"))

@@ -1,4 +1,4 @@
-"""Signing in by a browser, a pasted address or a code, and everything that can go wrong."""
+"""Tests of signing in by a browser, a pasted address or a code, with all failures."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ BROWSER = build_opener(ProxyHandler({}))
 
 @pytest.fixture
 def provider():
-    """A provider of mailboxes."""
+    """Start a fake OAuth provider."""
     with token_server() as server:
         yield server
 
 
 @pytest.fixture
 async def tokens(tmp_path, templates, clock):
-    """The tokens of one process; the store's own tests are run on both databases."""
+    """Return the tokens of one process; the store's tests use both databases."""
     database = await Database.open(
         templates.sqlite(upgrade, tmp_path / "ticketgate.db"), node="one"
     )
@@ -40,7 +40,7 @@ async def tokens(tmp_path, templates, clock):
 
 
 def browse(url):
-    """What a browser shows in the end, and the HTTP status of that page."""
+    """Return the page that a browser ends at, and its HTTP status."""
     try:
         with BROWSER.open(Request(url), timeout=20) as page:
             return page.status, page.read().decode()
@@ -49,14 +49,14 @@ def browse(url):
 
 
 async def shown_url(shown):
-    """The address that the person is shown."""
+    """Return the address that the person is shown."""
     text = await shown.get()
     assert ACCOUNT in text
     return text.splitlines()[-1]
 
 
 async def begun(tokens, client):
-    """A sign-in that waits for the browser, and the address it shows."""
+    """Return a sign-in that waits for the browser, and the address it shows."""
     shown = asyncio.Queue()
     running = asyncio.ensure_future(browser_login(tokens, client, ACCOUNT, shown.put_nowait))
     url = asyncio.ensure_future(shown_url(shown))
@@ -67,7 +67,7 @@ async def begun(tokens, client):
     return running, await url
 
 
-# ---- a client that acts for itself
+# ---- client credentials
 
 
 async def test_a_client_is_tried(tokens, provider):
@@ -97,7 +97,7 @@ async def test_a_browser_brings_access(tokens, provider):
 
 
 async def test_the_address_asks_for_what_it_should(tokens, provider):
-    """It has PKCE with S256, a state and the account, but not the verifier."""
+    """The address has PKCE with S256, a state and the account, but not the verifier."""
     running, url = await begun(tokens, provider.client())
     asked = {name: value for name, [value] in parse_qs(urlsplit(url).query).items()}
     assert (asked["response_type"], asked["code_challenge_method"], asked["login_hint"]) == (
@@ -114,8 +114,8 @@ async def test_the_address_asks_for_what_it_should(tokens, provider):
     assert verifier not in url
 
 
-async def test_the_browser_may_come_to_a_fixed_place(tokens, provider, free_port):
-    """A provider that knows one redirect address only: it is used to the letter."""
+async def test_a_fixed_redirect_address_is_used_literally(tokens, provider, free_port):
+    """A fixed redirect address is used literally."""
     client = provider.client(redirect_url=f"http://localhost:{free_port}/back")
     running, url = await begun(tokens, client)
     assert parse_qs(urlsplit(url).query)["redirect_uri"] == [client.redirect_url]
@@ -124,8 +124,8 @@ async def test_the_browser_may_come_to_a_fixed_place(tokens, provider, free_port
     assert await tokens.problem(client, ACCOUNT) is None
 
 
-async def test_a_place_that_is_taken_is_told(tokens, provider):
-    """Another program listens at the fixed port: one sentence, and nothing was asked."""
+async def test_a_taken_redirect_port_is_reported(tokens, provider):
+    """Another program at the fixed port: one sentence, and no request was made."""
     with closing(socket.create_server(("127.0.0.1", 0))) as other:
         client = provider.client(redirect_url=f"http://127.0.0.1:{other.getsockname()[1]}")
         with pytest.raises(Unavailable, match="cannot listen on port"):
@@ -152,8 +152,8 @@ async def test_a_visit_with_another_state_changes_nothing(tokens, provider):
     assert await tokens.problem(client, ACCOUNT) is None
 
 
-async def test_a_person_who_says_no_is_heard(tokens, provider):
-    """error=access_denied comes back: refused in one clean line, and the page says so too."""
+async def test_a_refusal_in_the_browser_is_reported(tokens, provider):
+    """error=access_denied: refused in one clean line, and the page says so too."""
     provider.says_yes = False
     client = provider.client()
     running, url = await begun(tokens, client)
@@ -194,7 +194,7 @@ async def test_access_that_does_not_last_is_refused(tokens, provider):
 
 
 async def test_a_sign_in_ends_a_refusal(tokens, provider):
-    """A mailbox that was refused a minute ago is read again as soon as its person has signed in."""
+    """A refused mailbox is read again as soon as its person has signed in."""
     client = provider.client()
     now = tokens.clock.now()
     await tokens.rows.signed_in(("provider", ACCOUNT), Granted("old", now, "revoked", None), now)
@@ -211,14 +211,14 @@ async def test_a_sign_in_ends_a_refusal(tokens, provider):
 
 
 def ended_at(provider, question):
-    """The address at which the browser of another machine ends, where it cannot open a page."""
+    """Return the address at which the browser of another machine ends."""
     return provider.authorize(
         {name: value for name, [value] in parse_qs(urlsplit(question.url).query).items()}
     )
 
 
 async def test_a_pasted_address_brings_access(tokens, provider):
-    """What the browser shows at its end is pasted, with blanks around it."""
+    """The pasted address, with spaces around it, gives access."""
     client = provider.client()
     question = AuthorizationRequest(client, ACCOUNT)
     address = ended_at(provider, question)
@@ -239,7 +239,7 @@ async def test_a_pasted_address_brings_access(tokens, provider):
     ],
 )
 async def test_what_is_pasted_must_be_the_answer(tokens, provider, address):
-    """Another address, another state, or something else: refused, and nothing is asked."""
+    """Another address, another state, or other text is refused without a request."""
     with pytest.raises(AccessRefused, match="no answer to this sign-in"):
         await AuthorizationRequest(provider.client(), ACCOUNT).exchange_pasted(tokens, address)
     assert not provider.forms
@@ -255,8 +255,8 @@ async def test_an_answer_to_another_question_is_refused(tokens, provider):
         await second.exchange_pasted(tokens, ended_at(provider, first))
 
 
-async def test_a_pasted_refusal_is_told(tokens, provider):
-    """The person said no on the other machine."""
+async def test_a_pasted_refusal_is_reported(tokens, provider):
+    """A refusal on the other machine is reported."""
     provider.says_yes = False
     question = AuthorizationRequest(provider.client(), ACCOUNT)
     with pytest.raises(AccessRefused, match="access_denied"):
@@ -264,7 +264,7 @@ async def test_a_pasted_refusal_is_told(tokens, provider):
 
 
 async def test_a_code_is_good_once(tokens, provider):
-    """The same address pasted again is refused by the provider, and the first access stays."""
+    """The same address pasted again is refused by the provider; the first access stays."""
     client = provider.client()
     question = AuthorizationRequest(client, ACCOUNT)
     address = ended_at(provider, question)
@@ -278,7 +278,7 @@ async def test_a_code_is_good_once(tokens, provider):
 
 
 class Person:
-    """Somebody with another device; the nth wait of the program is when they act."""
+    """A person with another device, who acts at the nth wait of the program."""
 
     def __init__(self, provider, **acts):
         self.provider = provider
@@ -310,7 +310,7 @@ async def test_a_code_typed_in_elsewhere_brings_access(tokens, provider):
 
 
 async def test_a_public_client_needs_no_secret(tokens, provider):
-    """Microsoft's apps for devices have none; then none is sent."""
+    """Microsoft's device apps have no secret; then none is sent."""
     client = provider.client("device_code", client_id="public", client_secret="")
     provider.clients["public"] = ""
     await Person(provider, at_1=provider.approve_device).login(tokens, client)
@@ -320,7 +320,7 @@ async def test_a_public_client_needs_no_secret(tokens, provider):
 
 
 async def test_slow_down_is_heeded(tokens, provider):
-    """Each slow_down makes the waits five seconds longer, for good."""
+    """Each slow_down makes all later waits five seconds longer."""
     person = Person(
         provider,
         at_1=lambda _: provider.replies.append(refusal("slow_down")),
@@ -331,7 +331,7 @@ async def test_slow_down_is_heeded(tokens, provider):
     assert person.waits == [5, 10, 10, 15, 15]
 
 
-async def test_a_provider_that_stumbles_is_asked_again(tokens, provider):
+async def test_a_failure_while_polling_is_retried(tokens, provider):
     """A failure while waiting does not end the sign-in; the waits double."""
     client = provider.client("device_code")
     person = Person(
@@ -345,8 +345,8 @@ async def test_a_provider_that_stumbles_is_asked_again(tokens, provider):
     ("error", "sentence"),
     [("access_denied", "access was denied"), ("expired_token", "the code was not entered")],
 )
-async def test_a_device_that_is_refused_is_told(tokens, provider, error, sentence):
-    """The person says no, or the code comes to its end: one sentence, nothing stored."""
+async def test_a_refused_device_is_reported(tokens, provider, error, sentence):
+    """After a refusal or an expired code there is one sentence, and nothing stored."""
     client = provider.client("device_code")
     person = Person(provider, at_2=lambda code: provider.refuse_device(code, error))
     with pytest.raises(AccessRefused, match=sentence):
@@ -354,10 +354,8 @@ async def test_a_device_that_is_refused_is_told(tokens, provider, error, sentenc
     assert await tokens.stored(client, ACCOUNT) is None
 
 
-async def test_a_code_that_nobody_types_in_is_not_waited_for_longer_than_it_is_good(
-    tokens, provider
-):
-    """The provider told how long: then it ends, whatever the provider goes on to say."""
+async def test_an_unused_code_is_waited_for_until_it_expires(tokens, provider):
+    """The sign-in ends when the code expires, whatever the provider answers later."""
     provider.code_seconds = 12
     person = Person(provider)
     with pytest.raises(AccessRefused, match="begin again"):
@@ -365,8 +363,8 @@ async def test_a_code_that_nobody_types_in_is_not_waited_for_longer_than_it_is_g
     assert person.waits == [5, 5, 5]
 
 
-async def test_a_provider_that_goes_away_while_we_wait_is_told_as_such(tokens, provider):
-    """Until the end nothing but failures: that is a matter of trying again, not of the person."""
+async def test_a_provider_that_vanishes_while_polling_means_try_again(tokens, provider):
+    """Nothing but failures until the end means "try again", not a refusal."""
     provider.code_seconds = 20
     person = Person(provider, at_1=lambda _: provider.replies.extend([Reply(502)] * 9))
     with pytest.raises(TokenUnavailable, match="HTTP 502"):
@@ -382,15 +380,15 @@ async def test_a_provider_that_goes_away_while_we_wait_is_told_as_such(tokens, p
         b'{"access_token": "a"}',
     ],
 )
-async def test_an_answer_without_a_code_is_told(tokens, provider, body):
-    """Another endpoint than the one for devices answers."""
+async def test_an_answer_without_a_code_is_reported(tokens, provider, body):
+    """An answer without a code, from another endpoint, is reported."""
     provider.replies = [Reply(200, body)]
     with pytest.raises(TokenUnavailable, match="check device_url"):
         await Person(provider).login(tokens, provider.client("device_code"))
 
 
-async def test_a_client_that_may_not_use_devices_is_told(tokens, provider):
-    """Google lets no device into mailboxes: its word comes through."""
+async def test_a_client_without_device_access_is_reported(tokens, provider):
+    """Google allows no mailbox access for devices: its error is shown."""
     provider.replies = [refusal("invalid_scope", "Invalid device flow scope")]
     with pytest.raises(AccessRefused, match="check scope"):
         await Person(provider).login(tokens, provider.client("device_code"))

@@ -1,4 +1,4 @@
-"""Access tokens are renewed in time, once for all, and kept when they rotate, on both databases."""
+"""Tests of access tokens, on both databases: renewed in time, once for all, rotation kept."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 def provider():
-    """A provider of mailboxes."""
+    """Start a fake OAuth provider."""
     with token_server() as server:
         yield server
 
 
 @pytest.fixture
 async def open_tokens(clean_url, clock):
-    """``open_tokens(node, pause)`` gives the tokens of another process on the same database."""
+    """Return a function that opens the tokens of another process on the same database."""
     databases = []
 
     async def opened(node, pause=None):
@@ -44,12 +44,12 @@ async def open_tokens(clean_url, clock):
 
 @pytest.fixture
 async def tokens(open_tokens):
-    """The tokens of one process."""
+    """Return the tokens of one process."""
     return await open_tokens("one")
 
 
 async def signed_in(tokens, provider, **more):
-    """A client whose person has signed in an hour ago, so that the access token has just ended."""
+    """Return a client signed in an hour ago, whose access token has just expired."""
     refresh = provider.sign_in()
     now = tokens.clock.now()
     await tokens.rows.signed_in(
@@ -59,7 +59,7 @@ async def signed_in(tokens, provider, **more):
 
 
 def asked(provider):
-    """How often the provider was asked for a renewal."""
+    """Return how often the provider was asked for a renewal."""
     return provider.calls["refresh_token"]
 
 
@@ -73,7 +73,7 @@ async def test_a_client_that_acts_for_itself_has_one_token_for_all_its_mailboxes
 
 
 async def test_a_good_token_is_not_renewed(tokens, provider, clock):
-    """Until two minutes before its end the stored token is given out, and then a new one."""
+    """The stored token is used until two minutes before its end, then renewed."""
     client = provider.client("client_credentials")
     token = await tokens.access_token(client, ACCOUNT)
     clock.advance(58 * MINUTE)
@@ -115,11 +115,11 @@ async def test_the_replaced_refresh_token_is_gone(tokens, provider):
     assert (await post(client.token_url, old)).document["error"] == "invalid_grant"
 
 
-# ---- once for all who ask
+# ---- one request for all callers
 
 
 async def test_twenty_callers_make_one_request(tokens, provider):
-    """All that ask while a renewal is under way get its token."""
+    """All callers during a renewal get its token."""
     client = await signed_in(tokens, provider)
     given = await asyncio.gather(*(tokens.access_token(client, ACCOUNT) for _ in range(20)))
     assert (len(set(given)), asked(provider)) == (1, 1)
@@ -160,7 +160,7 @@ async def test_many_processes_that_begin_at_once_make_one_request(open_tokens, p
     assert (len(set(await asyncio.gather(*waiting))), asked(provider)) == (1, 1)
 
 
-async def test_what_was_renewed_just_before_the_lease_is_taken(open_tokens, provider):
+async def test_a_token_renewed_before_our_lease_is_used(open_tokens, provider):
     """A token renewed before our lease is taken, and the lease released."""
     one, two = await open_tokens("one"), await open_tokens("two")
     client = await signed_in(one, provider)
@@ -175,10 +175,8 @@ async def test_what_was_renewed_just_before_the_lease_is_taken(open_tokens, prov
     assert (asked(provider), (await one.stored(client, ACCOUNT)).lease_owner) == (1, None)
 
 
-async def test_a_process_that_died_while_renewing_is_not_waited_for_long(
-    open_tokens, provider, clock
-):
-    """Its lease expires after 30 seconds; another renews."""
+async def test_a_dead_process_delays_the_renewal_by_its_lease_only(open_tokens, provider, clock):
+    """A dead process's lease expires after 30 seconds; another renews."""
     waited = []
 
     async def pause(seconds):
@@ -207,7 +205,7 @@ async def test_waiting_for_another_process_has_an_end(open_tokens, provider, clo
     assert asked(provider) == 0
 
 
-async def test_who_is_cancelled_does_not_stop_the_renewal(tokens, provider):
+async def test_a_cancelled_caller_does_not_stop_the_renewal(tokens, provider):
     """A cancelled caller ends only after the new refresh token is stored."""
     client = await signed_in(tokens, provider)
     provider.hold()
@@ -223,7 +221,7 @@ async def test_who_is_cancelled_does_not_stop_the_renewal(tokens, provider):
 
 
 async def test_a_database_that_is_away_for_a_moment_loses_no_refresh_token(tokens, provider):
-    """What the provider gave is stored again and again, with pauses that fit into the lease."""
+    """A granted refresh token is stored by retries that fit into the lease."""
     waited = []
 
     class Away(TokenRows):
@@ -252,7 +250,7 @@ async def test_a_crash_between_answer_and_commit_needs_a_person(tokens, provider
         "client_secret": SECRET,
         "refresh_token": row.refresh_token,
     }
-    await post(client.token_url, form)  # and nothing of it is stored
+    await post(client.token_url, form)  # its answer is lost
     with pytest.raises(AccessRefused, match="sign in again"):
         await tokens.access_token(client, ACCOUNT)
 
@@ -261,7 +259,7 @@ async def test_a_sign_in_during_a_renewal_wins(tokens, provider, clock):
     """A sign-in while the old refresh token is refused gives the new access."""
 
     async def pause(_):
-        """The row is looked at again."""
+        """Return at once instead of waiting."""
 
     tokens._pause = pause
     client = await signed_in(tokens, provider)
@@ -283,7 +281,7 @@ async def test_a_sign_in_during_a_renewal_wins(tokens, provider, clock):
 
 
 async def test_a_token_that_the_mail_server_refused_is_replaced(tokens, provider):
-    """It was good by the clock, but revoked: another is fetched at once."""
+    """A valid but revoked token is replaced at once."""
     client = await signed_in(tokens, provider)
     token = await tokens.access_token(client, ACCOUNT)
     provider.expire(token)
@@ -304,10 +302,10 @@ async def test_a_token_that_somebody_renewed_since_is_taken(tokens, provider):
 
 
 async def test_a_provider_that_gives_the_same_token_again_is_not_hammered(tokens, provider):
-    """It is asked twice; then the mail server has to say what it thinks of it."""
+    """The provider is asked twice; then the mail server is tried with the same token."""
 
     async def pause(_):
-        """The row is looked at again."""
+        """Return at once instead of waiting."""
 
     tokens._pause = pause
     client = provider.client("client_credentials")
@@ -317,11 +315,11 @@ async def test_a_provider_that_gives_the_same_token_again_is_not_hammered(tokens
     assert len(provider.replies) == 6
 
 
-# ---- refused
+# ---- refusals
 
 
-async def test_nobody_signed_in_is_told_without_a_request(tokens, provider):
-    """A mailbox whose person has never agreed says what to run, and the provider hears nothing."""
+async def test_a_missing_sign_in_is_reported_without_a_request(tokens, provider):
+    """A mailbox without a sign-in says which command to run, and makes no request."""
     client = provider.client("device_code")
     with pytest.raises(AccessRefused, match="run ticketgate channel login"):
         await tokens.access_token(client, ACCOUNT)
@@ -329,7 +327,7 @@ async def test_nobody_signed_in_is_told_without_a_request(tokens, provider):
     assert not provider.forms
 
 
-async def test_revoked_access_is_a_state_that_all_see(open_tokens, provider, clock):
+async def test_revoked_access_is_stored_for_all_processes(open_tokens, provider, clock):
     """After invalid_grant no process asks again for 15 minutes; then one does."""
     one, two = await open_tokens("one"), await open_tokens("two")
     client = await signed_in(one, provider)
@@ -357,8 +355,8 @@ async def test_a_refusal_that_passes_is_forgotten(tokens, provider, clock):
     assert await tokens.problem(client, ACCOUNT) is None
 
 
-async def test_the_end_of_a_refresh_token_is_told_a_week_before(tokens, provider, clock):
-    """Where the provider tells how long access lasts, a person is warned in time."""
+async def test_the_end_of_a_refresh_token_is_announced_a_week_before(tokens, provider, clock):
+    """If the provider says how long access lasts, people are warned a week before."""
     provider.refresh_seconds = 90 * 86400
     client = await signed_in(tokens, provider)
     await tokens.access_token(client, ACCOUNT)
@@ -373,5 +371,5 @@ async def test_the_end_of_a_refresh_token_is_told_a_week_before(tokens, provider
 async def test_a_client_that_acts_for_itself_has_no_problem_before_its_first_token(
     tokens, provider
 ):
-    """Nobody has to sign in for it, so nothing is missing."""
+    """A client with client credentials needs no sign-in and reports no problem."""
     assert await tokens.problem(provider.client("client_credentials"), ACCOUNT) is None

@@ -94,7 +94,7 @@ async def database(clean_url):
 
 @dataclass
 class Post:
-    """Puts mail into the outbox and reads what became of it."""
+    """Puts mail into the outbox and reads its deliveries."""
 
     database: Database
     numbers: count = field(default_factory=lambda: count(1))
@@ -154,13 +154,13 @@ class Post:
 
 @pytest.fixture
 def post(database):
-    """See :class:`Post`."""
+    """Return a ``Post`` on the database."""
     return Post(database)
 
 
 @pytest.fixture
 def outbox(database, clock, sink, smarthost):
-    """Return ``outbox()``: the outbox of a process, delivering to the sink."""
+    """Return a function that makes the outbox of a process, delivering to the sink."""
 
     def make(*, signer=None, on=None, **server):
         return Outbox(on or database, smarthost(sink, **server), signer, clock)

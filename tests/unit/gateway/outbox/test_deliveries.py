@@ -1,4 +1,4 @@
-"""Deliveries in the store, on both databases: claims, leases, marks, listing and changes."""
+"""Tests of deliveries in the store, on both databases: claims, leases, results, changes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ async def test_what_is_due_is_claimed_once(deliveries, post):
 
 
 async def test_a_job_has_what_sending_needs(deliveries, post):
-    """The raw mail is read once for all its recipients, and not by a bare claim."""
+    """The raw mail is read once for all its recipients, and not by a claim alone."""
     first, second = await post.put(
         "a@example.net", "b@example.net", return_address="support@example.org", automatic=True
     )
@@ -68,7 +68,7 @@ async def test_a_job_has_what_sending_needs(deliveries, post):
 
 
 async def test_a_claim_is_bounded_in_bytes(deliveries, post, monkeypatch):
-    """A claim loads a bounded number of bytes, each mail counted once, but at least one mail."""
+    """A claim loads a limited number of bytes, each mail counted once, but at least one mail."""
     monkeypatch.setattr(store, "CLAIM_BYTES", 250)
     first = await post.put("a@example.net", "b@example.net", raw=b"x" * 300)
     second = await post.put("c@example.net", raw=b"x" * 100, due=START + MINUTE)
@@ -83,7 +83,7 @@ async def test_a_claim_is_bounded_in_bytes(deliveries, post, monkeypatch):
     ]
 
 
-async def test_claims_at_the_same_time_share_nothing(clean_url, post):
+async def test_concurrent_claims_share_no_delivery(clean_url, post):
     """Ten concurrent claims in each of two processes claim each delivery exactly once."""
     for _ in range(10):
         await post.put(*(f"{name}@example.net" for name in "abcdefghij"))
@@ -101,8 +101,8 @@ async def test_claims_at_the_same_time_share_nothing(clean_url, post):
     assert len(found) == len(set(found)) == 100
 
 
-async def test_only_the_holder_marks(deliveries, post):
-    """A mark on a delivery whose lease was lost, or that ended meanwhile, changes nothing."""
+async def test_only_the_holder_records_a_result(deliveries, post):
+    """Recording a result without the lease, or after the end, changes nothing."""
     [one] = await post.put("a@example.net")
     await claimed(deliveries)
     assert await claimed(deliveries, START + 2 * MINUTE, owner="host-2") == [one]
@@ -169,7 +169,7 @@ async def test_orphans_are_freed(deliveries, post):
 
 
 async def test_when_the_next_attempt_is_due(deliveries, post):
-    """The earliest due delivery that nobody holds decides."""
+    """The earliest due delivery that nobody has claimed decides."""
     assert await deliveries.earliest_due(START) is None
     await post.put("a@example.net", due=START + MINUTE, state="scheduled")
     await post.put("a@example.net", due=START + 3 * MINUTE, state="deferred")
@@ -232,7 +232,7 @@ async def test_what_waits_can_be_cancelled(deliveries, post):
 
 
 async def test_all_or_nothing(deliveries, post):
-    """One delivery that is ended, missing or being sent refuses the whole command."""
+    """One delivery that has ended, is unknown or being sent refuses the whole command."""
     [waiting] = await post.put("a@example.net", due=START + MINUTE)
     for state in ("sent", "failed", "cancelled"):
         [ended] = await post.put("a@example.net", state=state)
@@ -256,10 +256,7 @@ async def test_all_or_nothing(deliveries, post):
 
 
 async def test_a_retry_begins_anew(deliveries, post):
-    """Failed and deferred deliveries are due at once, for another five days, with attempts kept.
-
-    Others are refused.
-    """
+    """Failed and deferred deliveries are due at once for five more days; others are refused."""
     [failed] = await post.put("a@example.net")
     [off] = await post.put("b@example.net")
     await claimed(deliveries)
@@ -298,7 +295,7 @@ async def test_a_retry_begins_anew(deliveries, post):
 
 
 async def test_a_claim_among_many_takes_the_few_that_are_due(database, deliveries):
-    """Of 5,000 deliveries waiting for later, each claim takes just the one that is due."""
+    """Of 5,000 deliveries waiting for later, each claim takes only the one that is due."""
     row = {
         "outgoing_id": 1,
         "recipient": "a@example.net",

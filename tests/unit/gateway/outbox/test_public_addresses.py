@@ -1,4 +1,4 @@
-"""Which IP addresses a webhook may call: those of the internet (reliability.md 29)."""
+"""Tests of which IP addresses a webhook may call (reliability.md 29)."""
 
 from ipaddress import ip_address
 
@@ -45,15 +45,13 @@ INNER = (
 
 
 def test_which_addresses_are_public():
-    """Private, loopback, link-local, multicast, reserved and carrier addresses are not, in either
-    family.
-    """
+    """Private, loopback, link-local, multicast, reserved and carrier addresses are not public."""
     assert [each for each in PUBLIC if not is_public(ip_address(each))] == []
     assert [each for each in INNER if is_public(ip_address(each))] == []
 
 
 def test_addresses_within_addresses():
-    """An IPv4 address in an IPv6 one counts as what it is, for the rule and for what is allowed."""
+    """An IPv4 address in an IPv6 one counts as IPv4, for the rule and for exceptions."""
     nobody, tens = Allowed(()), Allowed(("10.0.0.0/8",))
     for form in ("::ffff:10.1.2.3", "2002:a01:203::1", "64:ff9b::a01:203"):
         assert not nobody.covers("hook", form)

@@ -1,4 +1,4 @@
-"""DKIM signatures: valid, equal for equal mail, and broken by changes."""
+"""Tests of DKIM signatures: valid, equal for equal mail, and broken by changes."""
 
 from __future__ import annotations
 
@@ -78,8 +78,8 @@ async def test_a_change_makes_it_invalid(key, change):
     )
 
 
-async def test_what_is_on_the_way_does_not_break_it(key):
-    """Headers added on the way, and folding, do not break it."""
+async def test_changes_on_the_way_do_not_break_it(key):
+    """Headers added on the way, and folding, do not break the signature."""
     pem, record = key
     made = await Signer("example.org", "desk", read_key(pem)).sign(MAIL)
     assert is_valid(
@@ -128,7 +128,7 @@ def test_a_body_that_is_empty():
 
 
 def test_the_signer_of_a_configuration(key, tmp_path):
-    """There is none without a key; a key that became unusable is a ConfigError."""
+    """Without a key there is no signer; a key that became unusable is a ConfigError."""
     assert Signer.of(OutboundSettings()) is None
     path = tmp_path / "key.pem"
     path.write_text(key[0])
@@ -155,14 +155,14 @@ def test_the_signer_of_a_configuration(key, tmp_path):
         (("ecparam", "-name", "prime256v1"), "something else: ec parameters"),
     ],
 )
-def test_keys_that_are_of_no_use(arguments, reason):
+def test_unusable_keys_are_refused(arguments, reason):
     """Each unusable key is refused with its reason."""
     with pytest.raises(ValueError, match=reason):
         read_key(openssl(*arguments).decode())
 
 
 @given(st.data())
-def test_a_damaged_key_is_never_taken_and_never_an_accident(data):
+def test_a_damaged_key_is_refused_with_a_message(data):
     """A damaged key is refused with a message, or still is a key."""
     kind = data.draw(st.sampled_from(sorted(KEYS)))
     der = bytearray(whole(kind))
@@ -182,5 +182,5 @@ def test_a_damaged_key_is_never_taken_and_never_an_accident(data):
 
 @cache
 def whole(kind):
-    """Return a good key as DER."""
+    """Return a valid key as DER."""
     return base64.b64decode(b"".join(openssl(*KEYS[kind]).splitlines()[1:-1]))

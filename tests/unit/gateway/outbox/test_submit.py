@@ -1,4 +1,4 @@
-"""Submitting mail to a real SMTP server: replies, TLS, authentication, kept connections."""
+"""Tests of submitting mail to a real SMTP server: replies, TLS, logins, connections."""
 
 from __future__ import annotations
 
@@ -101,10 +101,7 @@ async def test_a_large_mail(sink, smarthost):
     ],
 )
 async def test_what_answers_mean(sink, smarthost, place, answer, expected):
-    """A 5xx reply fails and a 4xx reply defers, for this recipient or mail only.
-
-    Replies about our account defer everybody. The next mail is sent normally.
-    """
+    """A 5xx fails and a 4xx defers one recipient; replies about our account defer all."""
     setattr(sink, place, {"ann@example.net": answer} if place == "at_recipient" else [answer])
     host = smarthost(sink)
     result = await host.submit("a@example.org", "ann@example.net", MAIL)
@@ -127,7 +124,7 @@ async def test_nobody_listens(smarthost):
         assert nowhere.everybody
 
 
-async def test_a_server_that_does_not_want_us(sink, smarthost):
+async def test_a_refusing_greeting_defers_everybody(sink, smarthost):
     """A greeting of 554 or 421 defers everybody, with its text."""
     for greeting in ("554 5.3.2 No mail service here", "421 4.3.2 Too busy"):
         sink.greeting = greeting
@@ -165,7 +162,7 @@ async def test_a_server_that_does_not_answer(sink, smarthost):
 
 
 async def test_an_answer_before_the_mail_was_sent_whole(smarthost):
-    """A refusal in the middle of the data counts, and the connection is closed."""
+    """A refusal during DATA counts, and the connection is closed."""
     heard = []
 
     async def serve(reader, writer):
@@ -307,7 +304,7 @@ async def test_starttls_that_is_not_offered(sink, smarthost):
     assert sink.commands == []
 
 
-# ---- who we are
+# ---- authentication
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "LOGIN"])
@@ -347,8 +344,8 @@ async def test_a_password_that_is_refused(sink, smarthost):
     assert sink.commands == []
 
 
-async def test_a_login_that_is_needed_and_not_there(smarthost):
-    """A 530 reply to MAIL is about our account."""
+async def test_a_missing_login_defers_everybody(smarthost):
+    """A 530 reply to MAIL is a problem of our account, so it defers everybody."""
     async with Sink(needs_login=True) as sink:
         result = await smarthost(sink).submit("", "ann@example.net", MAIL)
         assert isinstance(result, Deferred)
@@ -398,7 +395,7 @@ async def test_a_token_that_stays_refused(sink, smarthost):
     assert len(sink.logins) == 2
 
 
-async def test_a_token_that_cannot_be_had(sink, smarthost):
+async def test_an_unavailable_token_defers_everybody(sink, smarthost):
     """The message of the token source is the reason."""
 
     async def source(_refused):
@@ -412,7 +409,7 @@ async def test_a_token_that_cannot_be_had(sink, smarthost):
     )
 
 
-# ---- what a mail needs
+# ---- SMTPUTF8 and 8BITMIME
 
 
 async def test_addresses_beyond_ascii(sink, smarthost):
@@ -456,7 +453,7 @@ async def test_content_beyond_ascii(sink, smarthost):
         "",
     ],
 )
-async def test_an_address_that_cannot_stand_in_a_command(sink, smarthost, address):
+async def test_an_unusable_address_fails_without_a_command(sink, smarthost, address):
     """An unusable address fails with a message, without any command."""
     assert isinstance(await smarthost(sink).submit("", address, MAIL), PermanentFailure)
     assert sink.connections == 0

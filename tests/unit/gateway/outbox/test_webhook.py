@@ -1,4 +1,4 @@
-"""Webhook calls to a real HTTP server, on both databases."""
+"""Tests of webhook calls to a real HTTP server, on both databases."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Receiver:
 
     port: int = 0
     came: queue.Queue = field(default_factory=queue.Queue)
-    answers: list = field(default_factory=list)  # (status, head); 200 when there is none left
+    answers: list = field(default_factory=list)  # (status, head); 200 when the list is empty
     gate: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -49,7 +49,7 @@ class Receiver:
         return f"http://127.0.0.1:{self.port}/hook?token=t0ken"
 
     def requests(self):
-        """What has come so far: (path, head, body)."""
+        """Return the requests so far: (path, head, body)."""
         return list(self.came.queue)
 
 
@@ -57,10 +57,10 @@ class _Handler(BaseHTTPRequestHandler):
     state: Receiver
 
     def log_message(self, *_):
-        """Says nothing."""
+        """Log nothing."""
 
     def do_POST(self):
-        """Takes a call."""
+        """Record a call and answer it."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         self.state.came.put((self.path, dict(self.headers), body))
         self.state.gate.wait(60)
@@ -104,7 +104,7 @@ def hooks(database, clock):
 
 
 def given(secret=SECRET, allow=("127.0.0.0/8",)):
-    """Return the settings."""
+    """Return the outbound settings."""
     return WebhookSettings(secret=secret, allow=allow)
 
 
@@ -245,7 +245,7 @@ async def test_a_receiver_that_is_silent_is_tried_again(hooks, database, receive
 
 @pytest.mark.parametrize("body", ["endless", "cut"])
 async def test_the_status_line_decides(hooks, database, body):
-    """An endless answer is left after 64 KiB, and one that breaks off counts."""
+    """An endless answer is left after 64 KiB, and an incomplete one counts."""
     sent = []
 
     async def speak(reader, writer):
@@ -282,7 +282,7 @@ async def test_without_a_secret_calls_wait(hooks, database, receiver, clock):
     assert called.state == "sent"
 
 
-# ---- where calls may not go
+# ---- forbidden targets
 
 
 @pytest.mark.parametrize(
@@ -331,7 +331,7 @@ async def test_what_is_allowed_is_called(database, clock, receiver, allow):
     assert called.state == "sent"
 
 
-async def test_the_address_that_is_looked_at_is_the_one_that_is_connected_to(receiver):
+async def test_the_checked_address_is_the_one_connected_to(receiver):
     """The address that was checked is the one connected to, after one look-up."""
     asked = []
 
@@ -347,9 +347,7 @@ async def test_the_address_that_is_looked_at_is_the_one_that_is_connected_to(rec
     assert asked.count("127.0.0.1") == 1
 
 
-async def test_proxies_of_the_environment_do_not_call_for_us(
-    database, clock, receiver, monkeypatch
-):
+async def test_proxies_of_the_environment_are_not_used(database, clock, receiver, monkeypatch):
     """Proxies are not used: they would connect to unchecked addresses."""
     monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{receiver.port}")
     await put(database, "http://169.254.169.254/")
@@ -393,10 +391,8 @@ async def test_a_call_of_a_process_that_died_is_made_again(
     assert (row.state, row.attempts) == ("sent", 2)
 
 
-async def test_the_service_calls_when_it_is_woken_and_ends_with_what_it_has_in_hand(
-    hooks, database, receiver
-):
-    """A wake-up is enough; a call under way at the stop is finished and recorded."""
+async def test_the_service_wakes_and_finishes_its_call_at_stop(hooks, database, receiver):
+    """A wake-up starts calls; a call under way at the stop is finished and recorded."""
     stop, wake = asyncio.Event(), Wake()
     running = asyncio.create_task(hooks.serve(stop, wake))
     receiver.gate.clear()
@@ -412,7 +408,7 @@ async def test_the_service_calls_when_it_is_woken_and_ends_with_what_it_has_in_h
 
 
 async def test_the_log_tells_the_attempt_and_nothing_secret(hooks, database, receiver, free_port):
-    """An attempt is one line with the place; no path, query, body or secret at any level."""
+    """An attempt is one line with the host; no path, query, body or secret at any level."""
     written = io.StringIO()
     log.configure(level="debug", form="json", addresses="hashed", stream=written)
     receiver.answers = [(500, {})]

@@ -1,4 +1,4 @@
-"""Mail as sent: line ends, and printable replies."""
+"""Tests of mail as sent: line ends, and printable replies."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from gateway.outbox.wire import cleaned, is_this_machine, lines
     st.lists(st.sampled_from([b"a", b".", b"\r", b"\n", b"\r\n", b"\0"]), max_size=40).map(b"".join)
 )
 def test_no_bare_line_end_goes_out(raw: bytes):
-    """Every CR is before an LF and every LF after a CR, the last line is ended, idempotently."""
+    """Every CR is before an LF and every LF after a CR, and the last line is ended."""
     made = lines(raw)
     assert not re.search(rb"\r(?!\n)|(?<!\r)\n", made)
     assert made.endswith(b"\r\n")
@@ -25,7 +25,7 @@ def test_no_bare_line_end_goes_out(raw: bytes):
 
 @given(st.text())
 def test_a_reply_is_one_line_of_plain_text(text: str):
-    """At most 500 characters, without control characters or what cannot be stored."""
+    """A reply has at most 500 characters, without control or unstorable characters."""
     made = cleaned(text)
     assert len(made) <= 500
     assert len(made.splitlines()) <= 1

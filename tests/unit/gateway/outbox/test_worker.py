@@ -1,4 +1,4 @@
-"""The outbox worker with a real smarthost, on both databases."""
+"""Tests of the outbox worker with a real smarthost, on both databases."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ async def test_greylisting(outbox, post, sink, clock):
 
 
 async def test_a_smarthost_that_is_away_for_three_days(outbox, post, sink, clock):
-    """Attempts become rarer; once it is back, each mail is delivered once."""
+    """Attempts become rarer; once the smarthost is back, each mail is delivered once."""
     await post.put("ann@example.net", "bob@example.net")
     sender = outbox()
     await sink.stop()
@@ -163,7 +163,7 @@ async def test_five_days_are_the_end(outbox, post, sink, clock):
 
 
 async def test_a_connection_that_ends_after_the_end_of_data(outbox, post, sink, clock):
-    """The only case in which a mail is sent twice, with the same bytes and Message-ID."""
+    """Only in this case a mail is sent twice, with the same bytes and Message-ID."""
     await post.put("ann@example.net")
     sink.at_data = [DROP]
     sender = outbox()
@@ -224,7 +224,7 @@ async def test_a_database_that_is_away_after_the_answer(
     assert (waited, len(sink.mails), await post.states()) == ([0.5, 1.0, 2.0], 1, ["sent"])
 
 
-async def test_an_account_that_is_refused_puts_everything_off(outbox, post, sink):
+async def test_a_refused_account_defers_everything(outbox, post, sink):
     """After the first refusal the rest of the pass is deferred untried, with its reply."""
     sink.users["desk"] = "another"
     for _ in range(30):
@@ -238,7 +238,7 @@ async def test_an_account_that_is_refused_puts_everything_off(outbox, post, sink
     assert len(sink.logins) <= worker.MAX_CONNECTIONS
 
 
-async def test_what_is_put_off_untried_is_told_in_one_line(outbox, post, sink, told):
+async def test_untried_deliveries_are_logged_in_one_line(outbox, post, sink, told):
     """Many deliveries deferred untried take one line of the log."""
     await post.put(*(f"r{number}@example.net" for number in range(15)))
     await sink.stop()
@@ -265,7 +265,7 @@ async def test_many_are_sent_on_a_few_connections(outbox, post, sink):
 
 
 async def test_two_processes_never_send_one_delivery_twice(outbox, post, sink, clean_url):
-    """Both work on one database at once."""
+    """Two processes on one database send each delivery once."""
     for number in range(40):
         await post.put(f"a{number}@example.net", f"b{number}@example.net")
     other = await Database.open(clean_url, node="host-2")
@@ -278,7 +278,7 @@ async def test_two_processes_never_send_one_delivery_twice(outbox, post, sink, c
     assert set(await post.states()) == {"sent"}
 
 
-async def test_what_is_cancelled_is_not_sent(outbox, post, sink):
+async def test_cancelled_deliveries_are_not_sent(outbox, post, sink):
     """Cancelled deliveries are not sent, scheduled or deferred."""
     [one] = await post.put("ann@example.net")
     await post.put("bob@example.net")
@@ -336,8 +336,8 @@ async def test_it_serves_until_it_is_stopped(outbox, post, sink):
     assert sink.commands[-1] == "QUIT"
 
 
-async def test_stopping_finishes_what_is_in_hand_only(outbox, post, sink):
-    """The mail under way is finished and marked; the others are released untried."""
+async def test_stopping_finishes_the_mail_under_way_only(outbox, post, sink):
+    """The mail under way is finished and recorded; the others are released untried."""
     await post.put(*(f"r{number}@example.net" for number in range(10)))
     sink.at_data = [STALL]
     stop = asyncio.Event()

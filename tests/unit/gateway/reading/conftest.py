@@ -1,4 +1,4 @@
-"""Mails made for the tests of reading."""
+"""Fixtures that build mails for the tests of reading."""
 
 from __future__ import annotations
 

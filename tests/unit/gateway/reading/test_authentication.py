@@ -1,4 +1,4 @@
-"""The verdict of a trusted server (behaviour.md 5)."""
+"""Tests of the verdict of a trusted server (behaviour.md 5)."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ OURS = "mx.help.example"
     ],
 )
 def test_verdicts(values, expected):
-    """The topmost header with an id of ours decides; its comments and quotes do not."""
+    """The topmost header with an id of ours decides; comments and quotes in it do not."""
     assert verdict(read_results(values), [OURS]) == expected
 
 
@@ -43,7 +43,7 @@ def test_several_signatures_count_by_the_best():
     assert (found.dkim, found.spf, found.dmarc) == ("pass", "softfail", None)
 
 
-def test_what_is_shown_is_what_was_relied_on():
+def test_the_shown_header_is_the_one_that_decided():
     """The trusted header is shown; without one, the topmost."""
     results = read_results(["other.example; spf=pass", f"{OURS}; spf=fail"])
     assert relied_on(results, [OURS]) == results[1]
@@ -52,7 +52,7 @@ def test_what_is_shown_is_what_was_relied_on():
 
 
 def test_a_mail_carries_its_results(read):
-    """A mail has its folded headers in their order."""
+    """A read mail has its folded result headers in order."""
     found = read(
         extra=f"Authentication-Results: {OURS};\n dmarc=pass (p=reject)\n header.from=mail.example"
     )

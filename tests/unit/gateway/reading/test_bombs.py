@@ -1,4 +1,4 @@
-"""Mails made to cost time or memory are read in linear time (reliability.md 12 to 16)."""
+"""Tests of mails made to cost time or memory (reliability.md 12 to 16)."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_cost_is_linear(bomb):
 
 
 def test_a_million_parts_are_not_made():
-    """Five hundred parts are read and the rest is left."""
+    """Five hundred parts are read and the rest is left out."""
     found = parse.read(
         HEAD
         + b"Content-Type: multipart/mixed; boundary=b\r\n\r\n"
@@ -173,7 +173,7 @@ def test_a_million_parts_are_not_made():
 
 
 def test_a_header_of_ten_megabytes():
-    """What lies within the cap is read, and the body behind the header is found."""
+    """The header is read up to the limit, and the body behind it is found."""
     found = parse.read(
         HEAD
         + b"X-Junk: "
@@ -186,7 +186,7 @@ def test_a_header_of_ten_megabytes():
 
 
 def test_defects_are_few_however_broken_a_mail_is():
-    """A mail that is wrong in a thousand places has at most as many defects as the cap."""
+    """A mail with a thousand faults has at most as many defects as the limit."""
     raw = (
         HEAD
         + b"nonsense\r\n" * 900

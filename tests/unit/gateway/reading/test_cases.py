@@ -1,4 +1,4 @@
-"""Mails with one oddity each, written for this project, with what must be read out of them."""
+"""Tests of mails with one oddity each, and the expected result of reading them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,7 @@ def test_there_are_enough():
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_case(path):
-    """The keys of the expectation have the expected values.
-
-    ``defects`` must be among those found; ``files`` are names and sizes of attachments.
-    """
+    """Expected keys have their values; ``defects`` are a subset, ``files`` names and sizes."""
     expected = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
     row = as_row(path.name, parse.read(path.read_bytes(), html=True), ())
     assert set(expected.pop("defects", ())) <= set(row["defects"])

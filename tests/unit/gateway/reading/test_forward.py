@@ -1,4 +1,4 @@
-"""Forwards are recognised in any language and from any client."""
+"""Tests that forwards are recognised in any language and from any client."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ def test_a_marked_forward_is_read_in_each_language(read, code, mark, labels):
     ("code", "labels"), [(row[0], row[2:]) for row in LANGUAGES], ids=[row[0] for row in LANGUAGES]
 )
 def test_a_header_block_under_a_forward_prefix_is_read_in_each_language(read, code, labels):
-    """Without a mark, as from Outlook, the subject prefix says that it is a forward."""
+    """Without a mark, as from Outlook, the subject prefix makes it a forward."""
     check(
         read(
             f"________________________________\n{block(labels)}\n{TEXT}\n", subject="FW: Pump drips"
@@ -211,8 +211,8 @@ def test_a_bare_header_block_is_a_reply(read, subject):
     assert (found.kind, found.forward, found.reply_text) == ("human", None, "Thanks")
 
 
-def test_a_header_block_with_the_very_subject_of_the_mail_is_a_forward(read):
-    """Without prefix and reference, and with the same subject inside, the mail is a forward."""
+def test_a_header_block_with_an_equal_subject_is_a_forward(read):
+    """Without prefix and reference, an equal subject inside makes it a forward."""
     found = read(
         f"________________________________\n{block(LANGUAGES[0][2:])}\n{TEXT}\n",
         subject="Pump drips",
@@ -227,7 +227,7 @@ def test_a_header_block_with_the_very_subject_of_the_mail_is_a_forward(read):
 
 
 def test_a_mark_inside_a_quote_does_not_count(read):
-    """An answer to a forward quotes its mark."""
+    """An answer that quotes a forward's mark is no forward."""
     quoted = "\n".join(
         "> " + line for line in f"{LANGUAGES[0][1]}\n{block(LANGUAGES[0][2:])}\n{TEXT}".split("\n")
     )
@@ -241,7 +241,7 @@ def test_a_mark_inside_a_quote_does_not_count(read):
 
 
 def test_a_mark_below_an_unquoted_header_block_does_not_count(read):
-    """The same holds for a client that quotes without signs."""
+    """An answer whose client quotes without signs is no forward either."""
     reply = (
         "I will.\n\nFrom: Ada Reader <ada@mail.example>\nSent: Monday\nTo: Desk\nSubject: "
         f"FW: Pump\n\n{LANGUAGES[0][1]}\n{block(LANGUAGES[0][2:])}\n{TEXT}\n"
@@ -250,7 +250,7 @@ def test_a_mark_below_an_unquoted_header_block_does_not_count(read):
 
 
 def test_a_mark_without_header_block_is_no_forward(read):
-    """Words alone prove nothing."""
+    """A mark alone does not make a forward."""
     assert read("Begin forwarded message:\n\nhello\n").kind == "human"
 
 
@@ -264,7 +264,7 @@ def test_a_forward_quoted_as_a_whole(read):
     assert inner.comment == "See below."
 
 
-def test_a_forward_whose_line_ends_got_lost(read):
+def test_a_forward_on_a_single_line(read):
     """Yahoo's plain text puts the whole block on one line."""
     labels = LANGUAGES[1][2:]
     line = f"----- Weitergeleitete Nachricht ----- {block(labels).replace(chr(10), '')}"
@@ -332,7 +332,7 @@ def test_an_attached_mail_as_the_content(read, multipart):
     ],
 )
 def test_header_fields_of_a_forward(read, extra):
-    """Header fields of a resent or forwarded mail are enough (behaviour.md 2.1 step 8 b)."""
+    """behaviour.md 2.1, step 8 b: header fields of a resent or forwarded mail are enough."""
     assert read("the text", extra=extra).kind == "forward"
 
 
@@ -342,7 +342,7 @@ def test_header_fields_of_a_forward(read, extra):
     ids=[row[0] for row in LANGUAGES],
 )
 def test_the_shapes_of_one_forward(read, code, mark, labels):
-    """One forward is read as clients write it: on one line, in bold, with tabs, quoted, in HTML."""
+    """One forward is read in each client's form: on one line, bold, with tabs, quoted, HTML."""
     lines = block(labels).strip().split("\n")
     name = mark.strip("- ") + ":"
     bold = [

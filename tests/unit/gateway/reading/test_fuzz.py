@@ -1,4 +1,4 @@
-"""Any bytes make one message; nothing is raised, and nothing in it is refused by a database."""
+"""Property tests: any bytes give one storable message, and nothing is raised."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def sound(found):
 @given(MAILS)
 @settings(max_examples=400, deadline=None)
 def test_any_bytes_make_a_message(raw):
-    """No bytes raise or give a string that cannot be stored; reading again gives the same."""
+    """Nothing raises or gives an unstorable string; reading again gives the same."""
     found = parse.read(raw, html=True)
     sound(found)
     assert parse.read(raw, html=True) == found
@@ -76,7 +76,7 @@ def test_any_bytes_make_a_message(raw):
 @given(MAILS)
 @settings(max_examples=100, deadline=None)
 def test_every_attachment_can_be_fetched(raw):
-    """What a message lists can be fetched, with the listed size."""
+    """Every listed attachment can be fetched, with the listed size."""
     for each in parse.read(raw).attachments:
         again, content = parse.attachment(raw, each.part)
         assert len(content) == each.size

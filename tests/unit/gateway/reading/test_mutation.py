@@ -1,8 +1,8 @@
-"""Damaged mails by the thousand give one message each, in time, which a database accepts.
+"""Tests that thousands of damaged mails give one storable message each, in time.
 
 Bytes are flipped, cut and doubled, lines joined. ``make test-mutation`` is the long run of half a
-million. If the corpus of real mail lies beside the checkout, a fifth as many of its mails are
-damaged, too.
+million. If the corpus of real mail is beside the checkout, a fifth as many of its mails are
+damaged too.
 """
 
 from __future__ import annotations

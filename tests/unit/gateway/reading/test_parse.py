@@ -1,4 +1,4 @@
-"""Whole mails: structure, charsets, attachments, digests, caps."""
+"""Tests of whole mails: structure, charsets, attachments, digests, limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.reading import parse
 
 
 def test_a_plain_mail_is_read(read):
-    """Everything that a plain mail states is read, without defects."""
+    """Everything in a plain mail is read, without defects."""
     found = read(
         "Hello\nthere\n",
         extra=(
@@ -40,8 +40,8 @@ def test_a_plain_mail_is_read(read):
     assert found.date.isoformat() == "2026-03-02T09:00:00+00:00"
 
 
-def test_of_alternatives_the_plain_text_is_read_and_the_html_shown(read, multipart):
-    """The two forms of one text are not read twice."""
+def test_the_plain_text_alternative_is_read_and_the_html_shown(read, multipart):
+    """The plain text is read and the HTML shown; the text is not read twice."""
     body = multipart(
         "b",
         "Content-Type: text/plain\n\nplain",
@@ -53,7 +53,7 @@ def test_of_alternatives_the_plain_text_is_read_and_the_html_shown(read, multipa
 
 
 def test_html_alone_becomes_text(read):
-    """Paragraphs, lists, tables and quotes of an HTML mail become text as a person writes it."""
+    """Paragraphs, lists, tables and quotes of HTML become natural text."""
     html = (
         "<html><head><style>p{}</style></head><body><p>Hello&nbsp;<b>you</b></p>"
         "<ul><li>one</li><li>two</li></ul><blockquote>old</blockquote></body></html>"
@@ -63,7 +63,7 @@ def test_html_alone_becomes_text(read):
 
 
 def test_attachments_are_counted_hashed_and_read_on_demand(read, mail, multipart):
-    """Size and digest are of the decoded content, which comes back from the raw mail."""
+    """Size and digest are of the decoded content, which is read again from the raw mail."""
     content = bytes(range(256)) * 20
     body = multipart(
         "b",
@@ -95,7 +95,7 @@ def test_attachments_are_counted_hashed_and_read_on_demand(read, mail, multipart
 
 
 def test_the_text_of_an_attached_mail_is_not_the_body(read, multipart):
-    """An attached mail is an attachment; its words are not the sender's."""
+    """An attached mail is an attachment, and its text is not the sender's."""
     inner = (
         "Content-Type: message/rfc822\nContent-Disposition: attachment; "
         "filename=old.eml\n\nFrom: b@y.example\nSubject: old\n\ninner words"
@@ -110,7 +110,7 @@ def test_the_text_of_an_attached_mail_is_not_the_body(read, multipart):
 
 
 def test_a_uuencoded_file_in_the_text_is_an_attachment(read, mail):
-    """The file leaves the text and can be read."""
+    """A uuencoded file is removed from the text and can be read."""
     body = "see below\n\nbegin 644 note.txt\n#0V%T\n`\nend\nbye\n"
     found = read(body)
     assert [each.filename for each in found.attachments] == ["note.txt"]
@@ -120,7 +120,7 @@ def test_a_uuencoded_file_in_the_text_is_an_attachment(read, mail):
 
 
 def test_a_uuencoded_file_in_an_encoded_part_can_be_read(mail, multipart):
-    """The file is looked for in its own part, decoded, not in the mail around it."""
+    """The file is searched in its own decoded part, not in the whole mail."""
     text = "Content-Transfer-Encoding: quoted-printable\n\nbegin 644 a.txt\n$=3D&5S=3D```\n`\nend\n"
     raw = mail(multipart("b", text), kind="multipart/mixed; boundary=b")
     [found] = parse.read(raw).attachments
@@ -153,7 +153,7 @@ def test_charsets(read, body, kind, text):
 
 
 def test_line_ends_change_neither_digest_nor_text(mail, multipart):
-    """A mail with LF is the same mail as with CRLF."""
+    """A mail with LF equals the same mail with CRLF."""
     raw = mail(
         multipart(
             "b",
@@ -171,7 +171,7 @@ def test_line_ends_change_neither_digest_nor_text(mail, multipart):
 
 
 def test_trace_fields_do_not_change_the_digests(mail):
-    """Another way of delivery gives the same digests; another body or date does not."""
+    """Another delivery route gives the same digests; another body or date does not."""
     raw = mail("Hello\n")
     other = (
         b"Return-Path: <ada@mail.example>\r\nReceived: from a by b;\r\n\tMon, 2 Mar 2026 "
@@ -188,7 +188,7 @@ def test_trace_fields_do_not_change_the_digests(mail):
 
 
 def test_null_path_is_known_from_the_envelope_or_the_return_path(mail):
-    """The envelope counts before the header."""
+    """The envelope's sender counts before the Return-Path header."""
     raw = b"Return-Path: <>\r\n" + mail()
     assert parse.read(raw).return_path == ""
     assert parse.read(raw).kind == "auto_generated"
@@ -216,13 +216,13 @@ def test_null_path_is_known_from_the_envelope_or_the_return_path(mail):
         ),
     ],
 )
-def test_what_is_wrong_has_a_name(raw, defect):
-    """A broken mail is read as far as possible and lists what is wrong."""
+def test_defects_have_names(raw, defect):
+    """A broken mail is read as far as possible, with named defects."""
     assert defect in parse.read(raw).defects
 
 
 def test_a_boundary_that_was_misspelt_is_guessed(read):
-    """The parts behind a wrong boundary are found."""
+    """The parts behind a misspelt boundary are found."""
     found = read(
         "--right\nContent-Type: text/plain\n\nfound\n--right--\n",
         kind="multipart/mixed; boundary=wrong",
@@ -237,7 +237,7 @@ def test_a_lone_cr_mail_is_read():
 
 
 def test_leading_blank_lines_and_an_envelope_line_are_skipped(mail):
-    """Mails cut out of an mbox are read (interfaces.md 3)."""
+    """interfaces.md 3: mails cut out of an mbox are read."""
     assert (
         parse.read(b"\r\n\r\nFrom ada Mon Mar  2 10:00:00 2026\r\n" + mail()).subject
         == "A question"
@@ -266,20 +266,20 @@ def test_leading_blank_lines_and_an_envelope_line_are_skipped(mail):
     ids=["fields", "field", "addresses", "parts", "depth", "boundary", "hops"],
 )
 def test_over_a_cap_what_lies_within_is_read_and_flagged(raw):
-    """A mail over a cap is read in part and flagged (reliability.md 12)."""
+    """reliability.md 12: a mail over a limit is read in part and flagged."""
     found = parse.read(raw)
     assert found.over_limit
     assert any("limit" in each for each in found.defects)
 
 
 def test_within_the_caps_nothing_is_flagged(read, multipart):
-    """A large but honest mail has no flag."""
+    """A large but ordinary mail has no flag."""
     body = multipart("b", *(f"Content-Type: text/plain\n\npart {index}" for index in range(100)))
     assert not read(body, kind="multipart/mixed; boundary=b").over_limit
 
 
 def test_fallback_reads_the_headers_only(mail):
-    """A mail that killed its readers still becomes a ticket with sender and subject."""
+    """A mail that killed its reading processes still has sender and subject."""
     found = parse.fallback(mail("poison"), "reading took longer than 20 seconds")
     assert (found.subject, found.text, found.over_limit, found.auto_respond_ok) == (
         "A question",

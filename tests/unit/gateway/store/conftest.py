@@ -11,13 +11,13 @@ from gateway.store.engine import Database, upgrade
 
 @pytest.fixture
 def ready_url(built_database: Callable[[Callable[[str], None]], str]) -> str:
-    """Return the URL of a database with all tables and the first data."""
+    """Return the URL of a database with all tables and the initial data."""
     return built_database(upgrade)
 
 
 @pytest.fixture
 async def store(ready_url: str) -> AsyncIterator[Database]:
-    """Open that database."""
+    """Return that database, open."""
     database = await Database.open(ready_url, node="test")
     yield database
     await database.close()

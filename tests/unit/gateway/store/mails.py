@@ -34,7 +34,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """What the ingress stores."""
+    """A mail as the ingress stores it."""
 
     raw: bytes | Held
     size: int
@@ -59,7 +59,7 @@ def mail(
 
 
 def became(claimed: Claimed | int, state: str = "done", **values: object) -> Finished:
-    """Return the result of a mail, empty but for what is given."""
+    """Return the result of a mail, empty but for the given values."""
     number = claimed if isinstance(claimed, int) else claimed.id
     plain: dict[str, object] = dict.fromkeys(Finished.__slots__) | {
         "mail_id": number,

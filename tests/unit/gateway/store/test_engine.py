@@ -1,4 +1,4 @@
-"""The two verbs of the database and their errors, on SQLite and PostgreSQL."""
+"""Tests of the database's read and write, and their errors, on SQLite and PostgreSQL."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def test_writers_of_one_process_queue_in_order(store):
 
 
 async def test_ordered_writers_of_two_processes_exclude_each_other(store, ready_url):
-    """What an ordered writer read stays true until it has committed."""
+    """Rows that an ordered writer has read do not change until it commits."""
     other = await Database.open(ready_url, node="other")
     try:
 
@@ -206,7 +206,7 @@ async def test_a_relative_address_counts_from_the_working_directory(tmp_path: Pa
 
 
 async def test_a_postgresql_database_without_tables_asks_for_the_upgrade(postgres):
-    """An empty PostgreSQL database is not written to unasked."""
+    """An empty PostgreSQL database is not written to without `db upgrade`."""
     with pytest.raises(SchemaOutdated):
         await Database.open(postgres.url(postgres.create()), node="n")
 
@@ -246,7 +246,7 @@ async def test_sqlite_waits_for_the_disk(tmp_path: Path):
         await database.close()
 
 
-async def test_nobody_at_the_address_is_try_again(free_port):
+async def test_an_absent_server_is_try_again(free_port):
     """An absent database server raises StoreUnavailable (exit 75)."""
     with pytest.raises(StoreUnavailable):
         await Database.open(f"postgresql://x@127.0.0.1:{free_port}/y", node="n")

@@ -1,4 +1,4 @@
-"""The migrations: they end at the schema, survive a kill, and insert the first data once."""
+"""Tests of migrations: they end at the schema, survive a kill, insert initial data once."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def test_the_migrated_tables_are_those_of_the_schema(store):
         assert await connection.run_sync(differences) == []
 
 
-async def test_the_migrated_tables_keep_what_comparing_does_not_see(store, tmp_path):
+async def test_the_migrated_tables_have_the_same_sql(store, tmp_path):
     """The SQL of each SQLite table is the same, with checks and tables without row ids."""
     if store.dialect != "sqlite":
         return
@@ -253,9 +253,9 @@ async def fill_0004(connection):
     box = {"id": 1, "name": "desk", "place": "a@host/INBOX", "uidvalidity": 9, "state": "ok"}
     await connection.execute(sa.insert(tables.mailbox).values(box))
     for uidvalidity, uid, mail_id, digest in (
-        (7 - (1 << 33), 1, 11, b"a" * 16),  # the UIDs of the first time
-        ((1 << 32) - 1 - (1 << 34), 1, 12, b"a" * 16),  # those of the second, the highest there is
-        (1 - 3 * (1 << 33), 2, 13, b"b" * 16),  # those of the third
+        (7 - (1 << 33), 1, 11, b"a" * 16),  # UIDs of the first UIDVALIDITY
+        ((1 << 32) - 1 - (1 << 34), 1, 12, b"a" * 16),  # the second, with the highest UID possible
+        (1 - 3 * (1 << 33), 2, 13, b"b" * 16),  # the third
         (9, 1, 14, b"c" * 16),
         (9, 2, None, None),  # could not be fetched
     ):
@@ -265,7 +265,7 @@ async def fill_0004(connection):
 
 
 async def test_columns_with_two_meanings_are_converted(database_url):
-    """A database of migration 0004 keeps what its rows meant, in a column or table for each."""
+    """A database of migration 0004 keeps the meaning of its rows, in a column or table for each."""
     old = engine.Database(database_url, "n")
     later = NOW + timedelta(days=1)
     delivery, mail, taken = tables.delivery.c, tables.mail.c, tables.mailbox_mail.c
@@ -305,8 +305,8 @@ async def test_columns_with_two_meanings_are_converted(database_url):
         await old.close()
 
 
-async def test_upgrading_again_brings_nothing_back(ready_url):
-    """What a person changed since the first upgrade stays."""
+async def test_a_second_upgrade_restores_nothing(ready_url):
+    """Changes that people made since the first upgrade stay."""
     database = await Database.open(ready_url, node="n")
     async with database.write() as connection:
         [support] = (await pipelines.load_pipelines(connection)).values()

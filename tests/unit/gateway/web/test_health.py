@@ -1,6 +1,4 @@
-"""The listener for supervisors: what is ready, what is degraded, and figures that Prometheus can
-read.
-"""
+"""Tests of the health listener: ready, degraded, and metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -16,7 +14,7 @@ from gateway.web.metrics import Figure
 
 
 async def answer(path, report=None, figures=(), error=None, method="GET"):
-    """Status line and body of one request."""
+    """Return status line and body of one request."""
 
     async def check():
         return report
@@ -55,10 +53,8 @@ async def answer(path, report=None, figures=(), error=None, method="GET"):
         (HealthReport({"database": "away"}, {}), "503 Service Unavailable", "not ready"),
     ],
 )
-async def test_a_mailbox_that_fails_is_told_and_does_not_take_the_daemon_away(report, status, word):
-    """Without its database a daemon is not ready; with a mailbox that fails it is ready, degraded,
-    and says which.
-    """
+async def test_a_failing_mailbox_is_reported_as_degraded(report, status, word):
+    """Without a database it is not ready; with a failing mailbox it is ready and degraded."""
     line, body = await answer("/readyz", report)
     told = json.loads(body)
     assert (line, told["status"]) == (status, word)
@@ -66,7 +62,7 @@ async def test_a_mailbox_that_fails_is_told_and_does_not_take_the_daemon_away(re
 
 
 async def test_metrics_are_what_prometheus_reads():
-    """Figures of one name are one family, with labels that hold any name."""
+    """Metrics of one name are one family, with labels that hold any name."""
     strange = 'a "quoted"\\ näme\n'
     figures = [
         Figure("up", "whether", 1.0, {"mailbox": "desk"}),
@@ -84,7 +80,7 @@ async def test_metrics_are_what_prometheus_reads():
 
 
 async def test_metrics_without_a_database_are_503():
-    """A scrape that fails is seen as one."""
+    """Without a database the metrics are 503."""
     line, body = await answer("/metrics", error=StoreUnavailable("the database does not answer"))
     assert (line, json.loads(body)["status"]) == (
         "503 Service Unavailable",
@@ -102,5 +98,5 @@ async def test_metrics_without_a_database_are_503():
     ],
 )
 async def test_other_requests(path, method, status):
-    """Being alive needs nothing; what is not there is not found."""
+    """/livez takes GET and HEAD; any other path or method is 404."""
     assert (await answer(path, method=method))[0] == status

@@ -1,4 +1,4 @@
-"""What the tests of sent copies share: accounts, mail that users wrote, and the stored rows."""
+"""Shared by the tests of sent copies: accounts, mail that users wrote, and stored rows."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ COPY = tables.sent_copy
 
 
 def on(server, port=0, **more):
-    """The account of the test's user, which keeps sent mail."""
+    """Return the account of the test's user, which keeps sent mail."""
     return account_of(port or server.port, username=server.user, sent_folder=FOLDER, **more)
 
 
 def keeper(database, clock, *accounts):
-    """The service, in a hurry."""
+    """Return the service of sent copies, with short timeouts."""
     return SentCopies(accounts, database, Tokens(database, clock), clock, SHORT)
 
 
 def own(number, size=0):
-    """A mail of ours."""
+    """Return a mail of ours."""
     return letter(f"tg.{number}.1.abc", size)
 
 
 async def wrote(database, number, raw=None, *, state="sent", at=START, message=None, **more):
-    """A mail that a user wrote, with one recipient."""
+    """Store a mail that a user wrote, with one recipient."""
     plain = {
         "automatic": False,
         "subject": "",
@@ -79,7 +79,7 @@ async def wrote(database, number, raw=None, *, state="sent", at=START, message=N
 
 
 async def went(database, number, state, at):
-    """What became of a delivery."""
+    """Set the state of a delivery."""
     async with database.write() as connection:
         change = sa.update(tables.delivery).where(tables.delivery.c.id == number)
         await connection.execute(
@@ -88,7 +88,7 @@ async def went(database, number, state, at):
 
 
 async def rows(database):
-    """All copies, in order."""
+    """Return all copies, in order."""
     async with database.read() as connection:
         return (
             await connection.execute(sa.select(COPY).order_by(COPY.c.outgoing_id, COPY.c.mailbox))

@@ -1,4 +1,4 @@
-"""Sessions with misbehaving servers: calls end in time with one plain error; memory is bounded."""
+"""Tests of sessions with misbehaving servers: every call ends in time, memory is bounded."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ from tests.servers.smallimap import small_imap
 USER = "desk@example.org"
 SHORT = Timeouts(
     connect=2, silence=0.3, command=1.0, goodbye=0.3
-)  # where a deadline is what is to come
-PATIENT = Timeouts()  # where none is: a slow machine is no silent server
-# seconds, well below every deadline of PATIENT: what ends within them has not waited for one
+)  # for tests that wait for a deadline
+PATIENT = Timeouts()  # for all others: a slow machine must not look like a silent server
+# seconds; a call that ends within them has not waited for a deadline of PATIENT
 AT_ONCE = 20
 
 
 @pytest.fixture
 def server():
-    """The small server."""
+    """Return the small server."""
     with small_imap() as made:
         yield made
 
 
 async def opened(server, timeouts=PATIENT, *, folder=True):
-    """A session that is signed in and has its inbox open; from then on it has these timeouts."""
+    """Return a session with its inbox open and these timeouts from then on."""
     session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     await session.login(USER, PASSWORD)
     if folder:
@@ -87,7 +87,7 @@ async def test_greetings(server, greeting):
 
 
 async def test_a_port_where_nobody_listens(free_port):
-    """A refused connection is told with host, port and reason."""
+    """A refused connection is reported with host, port and reason."""
     with pytest.raises(
         ConnectionLost, match=f"port {free_port} cannot be reached: connection refused"
     ):
@@ -141,14 +141,14 @@ async def test_no_fault_leaves_a_call_hanging(server, command, fault):
 
 
 async def test_goodbye_while_idling_ends_the_wait(server):
-    """A BYE after the server agreed to IDLE is a lost connection, not a wait for ever."""
+    """A BYE after the server agreed to IDLE ends the wait as a lost connection."""
     session = await opened(server)
     server.on(rb"IDLE", b"+ idling\r\n", b"* BYE shutting down\r\n")
     assert "shutting down" in await refusal(ConnectionLost, session.idle(600, asyncio.Event()))
 
 
 async def test_a_server_that_ignores_the_end_of_idle_is_given_up(server):
-    """DONE without an answer is a deadline."""
+    """DONE without an answer ends at its deadline."""
     session = await opened(server, SHORT)
     server.on(rb"IDLE", b"+ idling\r\n", "silence")
     async with asyncio.timeout(AT_ONCE):
@@ -157,7 +157,7 @@ async def test_a_server_that_ignores_the_end_of_idle_is_given_up(server):
 
 
 @pytest.mark.parametrize("answer", [b"%t NO not now\r\n", b"%t BAD unknown\r\n"])
-async def test_idle_that_is_refused_is_said(server, answer):
+async def test_a_refused_idle_is_reported(server, answer):
     """A server that announces IDLE and refuses it leaves the connection usable."""
     session = await opened(server)
     server.on(rb"IDLE", answer)
@@ -168,7 +168,7 @@ async def test_idle_that_is_refused_is_said(server, answer):
 
 
 async def test_slow_bytes_are_waited_for_but_not_for_ever(server):
-    """As long as bytes come the silence has not begun, but no command takes longer than one may."""
+    """Arriving bytes postpone the silence limit, but not the limit of the command."""
     server.put(letter("a", 4000))
     server.piece = 7
     session = await opened(server)
@@ -234,8 +234,8 @@ async def test_answers_in_odd_forms_are_understood(server):
     await session.close()
 
 
-async def test_mail_that_was_not_asked_for_is_passed_over(server):
-    """A FETCH of another UID in the middle of an answer is no answer."""
+async def test_unrequested_mail_is_ignored(server):
+    """A FETCH of another UID in the middle of an answer is ignored."""
     server.put(letter("a"))
     session = await opened(server)
     server.on(rb"UID FETCH", b"* 5 FETCH (UID 77 BODY[] {1}\r\nx)\r\n", "go on")
@@ -244,7 +244,7 @@ async def test_mail_that_was_not_asked_for_is_passed_over(server):
 
 
 async def test_an_endless_answer_is_given_up(server):
-    """A server that tells and tells is stopped before it fills the memory."""
+    """An answer without end is stopped before it fills the memory."""
     session = await opened(server)
     server.on(rb"NOOP", b"* OK " + b"x" * 100_000 + b"\r\n", "go on", times=0)
     server.noise = [b"* OK " + b"x" * (1 << 20) + b"\r\n"] * 140
@@ -253,12 +253,12 @@ async def test_an_endless_answer_is_given_up(server):
         await session.noop()
     assert (
         tracemalloc.get_traced_memory()[1] < 420 << 20
-    )  # the server's own lines are in this process too
+    )  # the server's memory is in this process too
     tracemalloc.stop()
 
 
-async def test_a_login_that_cannot_be_now_is_no_refusal(server):
-    """Temporary trouble of the server (RFC 5530) is tried again soon; a refusal is not."""
+async def test_a_temporary_login_failure_is_no_refusal(server):
+    """Temporary trouble of the server (RFC 5530) is retried soon; a refusal is not."""
     session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     server.on(rb"AUTHENTICATE", b"%t NO [UNAVAILABLE] Temporary authentication failure\r\n")
     with pytest.raises(CommandRefused):
@@ -278,8 +278,8 @@ async def test_a_login_that_cannot_be_now_is_no_refusal(server):
         ("IMAP4rev1 LOGINDISABLED", None),
     ],
 )
-async def test_the_way_to_sign_in_is_one_that_the_server_has(server, capabilities, outcome):
-    """PLAIN in one step or two, LOGIN, or a clear refusal."""
+async def test_the_login_uses_a_mechanism_of_the_server(server, capabilities, outcome):
+    """PLAIN in one step or two, LOGIN, or a clear refusal, as the server offers."""
     server.before = capabilities
     session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     if outcome is None:
@@ -300,7 +300,7 @@ async def test_the_way_to_sign_in_is_one_that_the_server_has(server, capabilitie
     ],
 )
 async def test_a_refused_token_ends_the_dialog_as_it_should(server, before):
-    """The server's challenge gets an empty line (RFC 7628, 3.2.3); then it says NO."""
+    """RFC 7628, 3.2.3: the server's challenge gets an empty line, then it answers NO."""
     server.before = before
     session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     with pytest.raises(LoginRefused):
@@ -311,7 +311,7 @@ async def test_a_refused_token_ends_the_dialog_as_it_should(server, before):
 
 
 async def test_a_server_without_tokens_says_so(server):
-    """Neither XOAUTH2 nor OAUTHBEARER: the login is refused before a token leaves."""
+    """Without XOAUTH2 and OAUTHBEARER the login is refused before a token is sent."""
     server.before = "IMAP4rev1 AUTH=PLAIN"
     session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     with pytest.raises(LoginRefused, match="access tokens"):
@@ -322,7 +322,7 @@ async def test_a_server_without_tokens_says_so(server):
 
 @pytest.mark.parametrize("secret", ["a\r\nA2 DELETE INBOX", "a\0b", "ключ"])
 async def test_a_secret_cannot_smuggle_a_command(server, secret):
-    """Over LOGIN, what cannot stand in a quoted string is refused here."""
+    """With LOGIN, a secret that cannot be quoted is refused before it is sent."""
     server.before = "IMAP4rev1"
     session = await ImapSession.open(ImapServer("127.0.0.1", server.port), PATIENT)
     with pytest.raises(LoginRefused, match="ASCII"):
@@ -334,7 +334,7 @@ async def test_a_secret_cannot_smuggle_a_command(server, secret):
 @pytest.mark.parametrize(
     "lines", [b"* 0 EXISTS\r\n", b"* OK [UIDVALIDITY 1] x\r\n* OK [UIDNOTSTICKY] no\r\n"]
 )
-async def test_a_folder_without_lasting_numbers_is_not_read(server, lines):
+async def test_a_folder_without_lasting_uids_is_refused(server, lines):
     """A folder without UIDVALIDITY or with changing UIDs is refused."""
     session = await opened(server, folder=False)
     server.on(rb"SELECT", lines + b"%t OK done\r\n")
@@ -343,8 +343,8 @@ async def test_a_folder_without_lasting_numbers_is_not_read(server, lines):
     await session.close()
 
 
-async def test_saying_goodbye_takes_no_longer_than_it_may(server):
-    """A server that does not answer LOGOUT does not keep us."""
+async def test_a_silent_server_does_not_delay_the_logout(server):
+    """A server that does not answer LOGOUT does not delay the end."""
     session = await opened(server, SHORT)
     server.on(rb"LOGOUT", "silence")
     async with asyncio.timeout(AT_ONCE):
@@ -353,7 +353,7 @@ async def test_saying_goodbye_takes_no_longer_than_it_may(server):
         await session.noop()
 
 
-async def test_a_certificate_that_is_not_trusted_is_told(server):
+async def test_an_untrusted_certificate_is_refused(server):
     """A certificate is accepted only from a trusted authority and for its name."""
     with dovecot() as real:
         with pytest.raises(ConnectionLost, match=r"certificate of 127\.0\.0\.1 is not trusted"):

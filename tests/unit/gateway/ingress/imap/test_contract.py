@@ -1,6 +1,6 @@
-"""What a session needs of an IMAP server, tested against Dovecot and the small server.
+"""Tests of what a session needs of an IMAP server, with Dovecot and the small server.
 
-The use of the library is pinned here, too. Misbehaving servers are in test_connection.py.
+The parts of aioimaplib that we use are tested here too; faulty servers in test_connection.py.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ STRANGE = 'Ärchiv "x" & y'
 
 
 class OnDovecot:
-    """The contract's view of a real server."""
+    """Dovecot, as the contract tests use it."""
 
     def __init__(self, server, tokens):
         self.server, self.tokens, self.port = server, tokens, server.port
@@ -55,7 +55,7 @@ class OnDovecot:
 
 
 class OnSmall:
-    """The contract's view of the small one."""
+    """The small server, as the contract tests use it."""
 
     def __init__(self, server):
         self.server, self.port = server, server.port
@@ -78,14 +78,14 @@ class OnSmall:
 
 @pytest.fixture(scope="module")
 def real():
-    """One Dovecot with a token check for all of these tests."""
+    """Start one Dovecot with a token check for all of these tests."""
     with token_server() as tokens, dovecot(introspection_url=tokens.introspection) as server:
         yield OnDovecot(server, tokens)
 
 
 @pytest.fixture(params=["dovecot", "small"])
 def side(request):
-    """Each server in turn, with an empty inbox."""
+    """Return each server in turn, with an empty inbox."""
     if request.param == "small":
         with small_imap() as server:
             yield OnSmall(server)
@@ -97,7 +97,7 @@ def side(request):
 
 @pytest.fixture
 async def session(side):
-    """A session that is signed in."""
+    """Return a session that is signed in."""
     made = await ImapSession.open(ImapServer("127.0.0.1", side.port))
     await made.login(USER, PASSWORD)
     yield made
@@ -105,14 +105,14 @@ async def session(side):
 
 
 async def uids_of(session, side, *raws):
-    """The inbox holds these mails and is open: their UIDs."""
+    """Put these mails into the inbox, open it, and return their UIDs."""
     await asyncio.to_thread(side.put, *raws)
     await session.select("INBOX", read_only=False)
     return await session.uids(1)
 
 
 async def test_capabilities_are_asked_for_again_after_signing_in(side):
-    """Capabilities may change with the login, and are asked for again after it."""
+    """Capabilities are requested again after the login, which may change them."""
     session = await ImapSession.open(ImapServer("127.0.0.1", side.port))
     assert "MOVE" not in session.capabilities
     await session.login(USER, PASSWORD)
@@ -122,7 +122,7 @@ async def test_capabilities_are_asked_for_again_after_signing_in(side):
 
 @pytest.mark.parametrize("password", ["wrong", "", 'qu"ote\\', "ключ"])
 async def test_a_wrong_password_is_refused_for_good(side, password):
-    """Whatever the characters, a password that is not accepted is a refusal, at once."""
+    """A wrong password, whatever its characters, is refused at once."""
     session = await ImapSession.open(ImapServer("127.0.0.1", side.port))
     with pytest.raises(LoginRefused):
         await session.login(USER, password)
@@ -130,7 +130,7 @@ async def test_a_wrong_password_is_refused_for_good(side, password):
 
 
 async def test_a_good_token_is_accepted(side):
-    """An access token that the server's token check accepts lets us in."""
+    """A token that the server's check accepts signs in."""
     session = await ImapSession.open(ImapServer("127.0.0.1", side.port))
     await session.bearer(USER, await asyncio.to_thread(side.token))
     assert (await session.select("INBOX", read_only=True)).read_only
@@ -138,7 +138,7 @@ async def test_a_good_token_is_accepted(side):
 
 
 async def test_a_bad_token_is_refused_at_once(side):
-    """A bad token is refused without waiting; another may be tried on the connection."""
+    """A bad token is refused at once, and another may be tried on the connection."""
     session = await ImapSession.open(ImapServer("127.0.0.1", side.port))
     async with asyncio.timeout(5):
         with pytest.raises(LoginRefused):
@@ -147,8 +147,8 @@ async def test_a_bad_token_is_refused_at_once(side):
     await session.close()
 
 
-async def test_a_folder_tells_its_numbers(side, session):
-    """UIDVALIDITY, UIDNEXT, the number of mails and the flags that last are known after opening."""
+async def test_a_folder_reports_its_numbers(side, session):
+    """After opening, UIDVALIDITY, UIDNEXT, mail count and permanent flags are known."""
     await asyncio.to_thread(side.put, *letters("ab"))
     selected = await session.select("INBOX", read_only=False)
     assert (selected.exists, selected.read_only, selected.uidvalidity > 0) == (2, False, True)
@@ -156,15 +156,15 @@ async def test_a_folder_tells_its_numbers(side, session):
     assert await session.uids(selected.uidnext - 1) == [selected.uidnext - 1]
 
 
-async def test_a_folder_that_is_not_there_is_said(session):
-    """Opening it is refused, and the connection goes on."""
+async def test_an_unknown_folder_is_refused(session):
+    """Opening an unknown folder is refused, and the connection stays usable."""
     with pytest.raises(CommandRefused):
         await session.select("Nowhere", read_only=True)
     await session.select("INBOX", read_only=True)
 
 
 async def test_only_newer_mail_is_listed(side, session):
-    """n:* always gives the newest mail; what is older than n is left out."""
+    """Mail older than n is left out, though the server's n:* always gives the newest mail."""
     uids = await uids_of(session, side, *letters("abc"))
     assert await session.uids(uids[1]) == uids[1:]
     assert await session.uids(uids[0], uids[1]) == uids[:2]
@@ -172,7 +172,7 @@ async def test_only_newer_mail_is_listed(side, session):
 
 
 async def test_mail_is_found_by_its_day_and_without_deleted_ones(side, session):
-    """SINCE and UNDELETED leave out what they should."""
+    """SINCE and UNDELETED leave out older and deleted mail."""
     uids = await uids_of(session, side, *letters("abc"))
     await session.flag(uids[:1], "\\Deleted")
     assert await session.uids(1, undeleted=True) == uids[1:]
@@ -181,7 +181,7 @@ async def test_mail_is_found_by_its_day_and_without_deleted_ones(side, session):
 
 
 async def test_bytes_are_those_of_the_mail(side, session):
-    """Bodies arrive unchanged, whole and in pieces, whatever they look like."""
+    """Bodies arrive unchanged, whole and in pieces."""
     raws = [
         letter("a"),
         letter("b") + b'ends like a literal {5}\r\n)* OK "\\\r\n',
@@ -199,7 +199,7 @@ async def test_bytes_are_those_of_the_mail(side, session):
 
 
 async def test_reading_leaves_no_mark(side, session):
-    """A mail that was fetched is not marked as seen."""
+    """A fetched mail is not marked as seen."""
     uids = await uids_of(session, side, letter("a"))
     await session.fetch(uids, "BODY.PEEK[]")
     await session.part(uids[0], 0, 10)
@@ -207,14 +207,14 @@ async def test_reading_leaves_no_mark(side, session):
 
 
 async def test_a_flag_is_set(side, session):
-    """The mails named get the flag, others do not."""
+    """The named mails get the flag, others do not."""
     uids = await uids_of(session, side, *letters("ab"))
     await session.flag(uids[:1], "\\Seen")
     assert await asyncio.to_thread(side.flags) == {uids[0]: {"\\Seen"}, uids[1]: set()}
 
 
 async def test_mails_are_moved_to_a_folder_of_any_name(side, session):
-    """A folder name with quotes, blanks and non-ASCII letters works."""
+    """A folder name with quotes, spaces and non-ASCII letters works."""
     raws = letters("abc")
     uids = await uids_of(session, side, *raws)
     with pytest.raises(CommandRefused) as refused:
@@ -236,7 +236,7 @@ async def test_only_what_is_named_is_removed(side, session):
 
 
 async def test_new_mail_ends_the_wait(side, session):
-    """While idling, a mail that comes in ends the wait; stop does as well, and so does the time."""
+    """A new mail, stop, and the end of the time each end the wait."""
     await session.select("INBOX", read_only=True)
     assert await session.uids(1) == []
     stop = asyncio.Event()
@@ -254,7 +254,7 @@ async def test_new_mail_ends_the_wait(side, session):
 
 
 def test_the_library_is_the_one_this_was_written_for():
-    """An update that changes what is used of aioimaplib fails here."""
+    """An update that changes the parts of aioimaplib that we use fails here."""
     protocol = aioimaplib.IMAP4ClientProtocol
     assert str(inspect.signature(protocol.execute)) == (
         "(self, command: aioimaplib.aioimaplib.Command, scrub: str = None) -> "
@@ -284,6 +284,6 @@ def test_the_library_is_the_one_this_was_written_for():
 
 
 async def test_the_library_refuses_control_characters():
-    """An argument with a line end would be a second command; the library's own check says no."""
+    """The library itself refuses an argument with a line end."""
     with pytest.raises(ValueError, match="CR and LF"):
         aioimaplib.Command("LOGIN", "A1", "a\r\nA2 DELETE x", loop=asyncio.get_running_loop())

@@ -1,4 +1,4 @@
-"""The grammar of IMAP gives the same result however the bytes are split, within bounds."""
+"""Tests of the IMAP grammar: the same result however bytes are split, within bounds."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ def framed(pieces):
 
 @given(st.lists(st.integers(0, len(WHOLE)), max_size=40))
 def test_pieces_do_not_matter(cuts):
-    """Cut anywhere, the same responses come out; text that ends in braces announces nothing."""
+    """Split anywhere, the responses are the same; braces at the end of text are no literal."""
     places = [0, *sorted(cuts), len(WHOLE)]
     assert framed(WHOLE[a:b] for a, b in pairwise(places)) == READ
 
 
 def test_single_bytes_and_bare_line_ends_are_read_too():
-    """One byte at a time, and a server that ends its lines with LF alone."""
+    """Single bytes, and lines that end with LF alone, are read too."""
     assert framed(bytes([byte]) for byte in WHOLE) == READ
     assert framed([b"* SEARCH 1\nA1 OK\n"]) == [[b"* SEARCH 1"], [b"A1 OK"]]
 
 
 def test_empty_lines_are_passed_over():
-    """Lines without anything between responses mean nothing."""
+    """Empty lines between responses are ignored."""
     assert framed([b"\r\n\r\n* OK\r\n\r\n"]) == [[b"* OK"]]
 
 
@@ -62,7 +62,7 @@ def test_empty_lines_are_passed_over():
         b"* 1 FETCH (BODY[] {99999999999999999999}\r\n",
     ],
 )
-def test_what_nobody_needs_is_not_waited_for(piece):
+def test_endless_responses_are_rejected(piece):
     """Endless lines and huge literals are rejected before they fill the memory."""
     with pytest.raises(TooLongError):
         framed([piece] * 100)
@@ -94,7 +94,7 @@ def test_no_response_upsets_the_reader(parts):
 
 
 def test_a_fetch_is_read_whatever_its_form():
-    """Any order and case, extra items, strings for literals, NIL and pieces are read."""
+    """Any order and case, extra items, quoted strings, NIL and pieces are read."""
     date = b'INTERNALDATE "22-Nov-2026 10:00:00 +0100"'
     line = (
         b"* 12 fetch (X-GM-MSGID 17 uid 5 Flags (\\Seen $x NIL) MODSEQ (12) RFC822.SIZE 99 "
@@ -128,28 +128,28 @@ def test_a_fetch_is_read_whatever_its_form():
         b"A1 OK FETCH (UID 1)",
     ],
 )
-def test_what_tells_of_no_uid_is_no_fetch(line):
-    """Flags by sequence number and other responses are passed over."""
+def test_a_response_without_uid_is_no_fetch(line):
+    """Flags by sequence number and other responses are ignored."""
     assert grammar.parse_fetch([line]) is None
 
 
 @pytest.mark.parametrize(
     "text", [b"31-Feb-2026 10:00:00 +0000", b"", b"1-Jan-0001 00:00:00 +2300", b"yesterday"]
 )
-def test_a_date_that_is_none_is_left_out(text):
-    """An impossible INTERNALDATE does not matter."""
+def test_an_invalid_date_is_left_out(text):
+    """An invalid INTERNALDATE is left out."""
     assert grammar.internal_date(text) is None
 
 
-def test_search_answers_are_added_up():
-    """Several SEARCH lines, none, doubled numbers and a MODSEQ at the end."""
+def test_search_answers_are_merged():
+    """Several SEARCH lines, none, repeated numbers and a final MODSEQ are merged."""
     lines = [[b"* SEARCH 5 3"], [b"* search 3 9 (MODSEQ 77)"], [b"* SEARCH"], [b"* 5 EXISTS"]]
     assert grammar.search_results(lines) == [3, 5, 9]
 
 
 @given(st.sets(st.integers(1, 60), min_size=1))
 def test_a_set_names_exactly_its_uids(uids):
-    """Ranges and single UIDs, read back, are what went in."""
+    """A UID set, read back, has exactly its UIDs."""
     read = set()
     for span in grammar.uid_set(uids).split(","):
         first, _, last = span.partition(":")
@@ -165,7 +165,7 @@ def test_a_set_names_exactly_its_uids(uids):
     )
 )
 def test_folder_names_come_back(name):
-    """A folder's name goes over the wire in printable ASCII and comes back as it was."""
+    """A folder name is printable ASCII on the wire and is read back unchanged."""
     sent = grammar.encode_folder(name)
     assert sent.isascii()
     assert sent.isprintable()
@@ -189,7 +189,7 @@ def test_a_name_cannot_smuggle_a_command(name):
 
 
 def test_strings_are_quoted_or_refused():
-    """Quotes and backslashes are escaped; what cannot stand in a quoted string is refused."""
+    """Quotes and backslashes are escaped; a string that cannot be quoted is refused."""
     assert grammar.quoted('a"\\b') == '"a\\"\\\\b"'
     for wrong in ("ä", "a\n"):
         with pytest.raises(ValueError, match="ASCII"):
@@ -197,7 +197,7 @@ def test_strings_are_quoted_or_refused():
 
 
 def test_response_codes_are_read():
-    """A code with and without an argument, and none."""
+    """A code with an argument, without one, and no code are read."""
     assert grammar.response_code(b"OK [UIDNEXT 4392] Predicted next UID") == ("UIDNEXT", "4392")
     assert grammar.response_code(b"NO [trycreate] no such mailbox") == ("TRYCREATE", "")
     assert grammar.response_code(b"OK done") == ("", "")

@@ -1,4 +1,4 @@
-"""Mailboxes with access tokens: Dovecot asks the provider about each, a watcher renews them."""
+"""Tests of mailboxes with access tokens: Dovecot checks each, a watcher renews them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.unit.gateway.ingress.reading import QUICK, account_of
 
 @pytest.fixture(scope="module")
 def both():
-    """A provider, and a Dovecot that asks it about tokens."""
+    """Start a provider, and a Dovecot that checks tokens there."""
     with (
         token_server() as tokens,
         dovecot([ACCOUNT], introspection_url=tokens.introspection) as server,
@@ -30,7 +30,7 @@ def both():
 
 @pytest.fixture
 def place(both):
-    """The same with an empty mailbox and nobody signed in."""
+    """Return both with an empty mailbox and nobody signed in."""
     tokens, server = both
     with server.client(ACCOUNT) as client:
         _, [count] = client.select("INBOX")
@@ -45,7 +45,7 @@ def place(both):
 
 
 async def signed_in(world, tokens, server, grant="authorization_code"):
-    """The account, and a person who has signed in already."""
+    """Return the account, and a person who has signed in already."""
     client = tokens.client(grant)
     account = replace(account_of(server.port), client=client, password="", username=ACCOUNT)
     if grant != "client_credentials":
@@ -58,7 +58,7 @@ async def signed_in(world, tokens, server, grant="authorization_code"):
 
 
 async def state_of(world, state):
-    """Waits until the mailbox is in a state."""
+    """Wait until the mailbox is in a state."""
 
     async def there():
         box = await world.box()
@@ -70,7 +70,7 @@ async def state_of(world, state):
 
 @pytest.mark.parametrize("grant", ["client_credentials", "authorization_code", "device_code"])
 async def test_mail_comes_in_with_a_token(world, place, grant):
-    """With each grant the watcher gets a token, the mail server accepts it, and mail is stored."""
+    """With each grant the watcher gets a token, the server accepts it, and mail is stored."""
     tokens, server = place
     account = await signed_in(world, tokens, server, grant)
     server.deliver(ACCOUNT, letter("a"))
@@ -106,7 +106,7 @@ async def test_a_token_that_the_mail_server_refuses_is_replaced_once(world, plac
     assert tokens.calls["refresh_token"] == 2
 
 
-async def test_revoked_access_is_loud_and_nobody_is_hammered(world, place):
+async def test_revoked_access_is_reported_and_tried_once(world, place):
     """Revoked access is reported, tried once, and resumes after a new sign-in."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
@@ -131,7 +131,7 @@ async def test_revoked_access_is_loud_and_nobody_is_hammered(world, place):
 
 
 async def test_nobody_has_signed_in(world, place):
-    """Before the first sign-in the mailbox says what to do, and no server is asked."""
+    """Before the first sign-in the mailbox says what to do, and no server is contacted."""
     tokens, server = place
     account = replace(
         account_of(server.port), client=tokens.client(), password="", username=ACCOUNT
@@ -144,7 +144,7 @@ async def test_nobody_has_signed_in(world, place):
 
 
 async def test_a_token_for_somebody_else_is_refused_and_not_tried_again(world, place):
-    """A token of another account: one renewal, then the long pause."""
+    """A token of another account is renewed once, then the long pause follows."""
     tokens, server = place
     account = await signed_in(world, tokens, server)
     tokens.refresh = dict.fromkeys(tokens.refresh, "stranger@example.org")
@@ -170,7 +170,7 @@ async def test_a_provider_that_is_away_is_waited_for(world, place):
     assert tokens.calls["reply"] == 3
 
 
-async def test_access_that_ends_soon_is_told_before_it_does(world, place):
+async def test_access_that_ends_soon_is_announced(world, place):
     """A week before access ends there is a daily warning; mail still comes in."""
     tokens, server = place
     told = io.StringIO()

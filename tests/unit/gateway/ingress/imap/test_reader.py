@@ -1,4 +1,4 @@
-"""Mail of a mailbox goes into the real store on both databases: oldest first, each mail once."""
+"""Tests of reading a mailbox into the store, on both databases: oldest first, each mail once."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.servers.dovecot import letter, letters
 from tests.servers.smallimap import RECEIVED
 from tests.unit.gateway.ingress.reading import account_of, on
 
-# ---- what is there becomes mail, oldest first
+# ---- present mail is stored, oldest first
 
 
 @pytest.mark.parametrize("after", ["keep", "seen", "move", "delete"])
-async def test_each_mail_is_taken_in_once_and_then_dealt_with(world, real, after):
+async def test_each_mail_is_stored_once_and_then_settled(world, real, after):
     """Mails are stored once, in order, then kept, flagged, moved or removed."""
     raws = letters(range(7))
     real.deliver(real.user, *raws[:5])
@@ -46,8 +46,8 @@ async def test_each_mail_is_taken_in_once_and_then_dealt_with(world, real, after
     )
 
 
-async def test_seen_mail_is_taken_in_as_well(world, small):
-    """Mail already read is stored; mail flagged as deleted is not."""
+async def test_seen_mail_is_stored_too(world, small):
+    """Mail already seen is stored; mail flagged as deleted is not."""
     small.put(*letters("abc"))
     small.folders["INBOX"].mails[0].flags.add("\\Seen")
     small.folders["INBOX"].mails[1].flags.add("\\Deleted")
@@ -80,8 +80,8 @@ async def test_a_folder_of_any_name_with_a_mail_of_25_mib(world, real):
     ] == raws
 
 
-async def test_a_mail_beyond_every_size_is_owed_and_the_others_go_on(world, small, monkeypatch):
-    """A mail too large for the store stays in the mailbox and is told; the cursor moves on."""
+async def test_a_mail_too_large_is_recorded_and_others_go_on(world, small, monkeypatch):
+    """A mail too large for the store stays in the mailbox and is recorded; reading goes on."""
     monkeypatch.setattr(fetch, "MAX_MAIL_BYTES", 3 << 20)
     small.put(letter("a"), letter("big", 5 << 20), letter("c"), letter("said to be small", 5 << 20))
     small.sizes = {4: 10}
@@ -103,7 +103,7 @@ async def test_a_mail_beyond_every_size_is_owed_and_the_others_go_on(world, smal
 
 @pytest.mark.parametrize("answer", ["nothing", "NIL", "empty"])
 @pytest.mark.parametrize("piece", [b"0", rb"1048576", rb"2097152"])
-async def test_a_mail_whose_text_stops_is_owed_and_not_removed(world, small, piece, answer):
+async def test_a_mail_cut_short_is_recorded_and_not_removed(world, small, piece, answer):
     """A mail cut short by the server is not stored in part; it is read later."""
     raw = letter("big", 3 << 20)
     small.put(raw)
@@ -118,7 +118,7 @@ async def test_a_mail_whose_text_stops_is_owed_and_not_removed(world, small, pie
     account = account_of(small.port, after="delete")
     await world.read(account)
     if answer == "empty" and piece != b"0":
-        # a server may be wrong about the size: where it gives an empty piece the mail is at its end
+        # sizes may be wrong: an empty piece is the end of the mail
         return
     assert (await world.raws(), len(small.folders["INBOX"].mails)) == ([], 1)
     world.clock.advance(timedelta(minutes=2))
@@ -166,7 +166,7 @@ async def test_a_mail_that_shows_late_is_found_behind_the_cursor(world, small):
     assert (await world.box()).last_uid == 5
 
 
-async def test_numbers_far_apart_are_no_long_way(world, small):
+async def test_large_uid_gaps_take_few_searches(world, small):
     """Large gaps between UIDs take few searches."""
     small.put(letter("a"))
     small.folders["INBOX"].uidnext = 4_000_000_000
@@ -196,7 +196,7 @@ async def test_memory_is_bounded_by_bytes_not_by_mails(world, small):
 
 
 async def test_a_large_mailbox_is_looked_through_in_windows(world, small, monkeypatch):
-    """More mails than are asked for at a time, with gaps between their UIDs, are all taken in."""
+    """A mailbox of several search windows, with gaps between UIDs, is read completely."""
     monkeypatch.setattr(imap_reader, "WINDOW_UIDS", 10)
     folder = small.folders["INBOX"]
     for number in range(45):
@@ -214,7 +214,7 @@ async def test_a_large_mailbox_is_looked_through_in_windows(world, small, monkey
 # ---- the first opening, and imports
 
 
-async def test_what_lay_there_for_long_is_not_answered(world, small):
+async def test_old_mail_at_the_first_opening_is_not_answered(world, small):
     """At the first opening, mail older than a day becomes tickets without automation."""
     for days in (30, 2, 0):
         small.put(letter(days), received=START - timedelta(days=days, minutes=1))
@@ -225,8 +225,8 @@ async def test_what_lay_there_for_long_is_not_answered(world, small):
     assert [each.envelope.automation for each in claimed] == [False, False, True, True]
 
 
-async def test_an_import_into_a_mailbox_that_was_read_before_does_as_it_is_told(world, small):
-    """What came in while nobody read is taken in by the wishes of the import, not as new mail."""
+async def test_an_import_into_a_known_mailbox_keeps_its_options(world, small):
+    """Mail that arrived while nobody read is imported with the options of the import."""
     small.put(letter("first"), received=START)
     await world.read(account_of(small.port))
     world.clock.advance(timedelta(days=30))
@@ -243,7 +243,7 @@ async def test_an_import_into_a_mailbox_that_was_read_before_does_as_it_is_told(
 
 
 async def test_another_mailbox_under_the_same_name_is_opened_for_the_first_time(world, small):
-    """A table that is pointed at another folder does not answer what lay there."""
+    """A configuration that points at another folder runs no automation on its old mail."""
     small.put(letter("here"), received=START)
     await world.read(account_of(small.port))
     world.clock.advance(timedelta(days=30))
@@ -259,8 +259,8 @@ async def test_another_mailbox_under_the_same_name_is_opened_for_the_first_time(
 @pytest.mark.parametrize(
     ("automation", "answered"), [("all", [True, True, True]), ("none", [False, False, True])]
 )
-async def test_an_import_does_as_it_is_told(world, small, automation, answered):
-    """Only mail since a day is imported, with or without automation."""
+async def test_an_import_follows_its_options(world, small, automation, answered):
+    """An import takes only mail since a day, with or without automation."""
     for day in (10, 20, 21):
         small.put(letter(day), received=RECEIVED.replace(day=day))
     async with world.reader(account_of(small.port)) as reader:
@@ -274,7 +274,7 @@ async def test_an_import_does_as_it_is_told(world, small, automation, answered):
     assert [each.envelope.automation for each in claimed] == answered
 
 
-async def test_an_interrupted_import_is_finished_with_the_same_wishes(world, small, monkeypatch):
+async def test_an_interrupted_import_is_finished_with_its_options(world, small, monkeypatch):
     """The next reader continues an interrupted import with its options."""
     monkeypatch.setattr(imap_reader, "MAX_UIDS", 2)
     small.put(letter("old"), received=RECEIVED - timedelta(days=99))
@@ -289,11 +289,11 @@ async def test_an_interrupted_import_is_finished_with_the_same_wishes(world, sma
     assert not any(each.envelope.automation for each in await world.spool.claim("n", 9, 9, START))
 
 
-# ---- which channel
+# ---- channels
 
 
 async def test_mail_that_names_no_channel_goes_to_that_of_its_mailbox(world, small):
-    """The envelope of a fetched mail names mailbox and UID, and the channel it falls to."""
+    """The envelope names mailbox and UID; mail without a channel goes to the mailbox's."""
     small.put(letter("a"))
     await world.read(account_of(small.port, channel="sales@example.org"))
     [claimed] = await world.spool.claim("n", 9, 9, START)

@@ -1,4 +1,4 @@
-"""Connections cut at any byte while mail is moved: each mail is stored once."""
+"""Tests of connections cut at any byte while mail is moved: each mail is stored once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ async def cut_anywhere(world, real, step):
                 sent.append(letter(number, 300))
                 real.deliver(real.user, sent[-1])
                 # Dovecot itself leaves a connection without a greeting now and then when hundreds
-                # before it were torn away; each costs a deadline.
+                # before it were cut; each costs a deadline.
                 await world.until(lambda: world.stored(len(sent)), 120)
             assert between.faults == []
             await world.holds(sent)
@@ -50,12 +50,12 @@ async def cut_anywhere(world, real, step):
 
 
 async def test_a_connection_cut_anywhere_loses_and_doubles_nothing(world, real):
-    """A sample of the bytes of the dialog."""
+    """No mail is lost or stored twice, for a sample of the bytes of the dialog."""
     await cut_anywhere(world, real, 61 if world.database.dialect == "sqlite" else 241)
 
 
 @pytest.mark.sweep
 @pytest.mark.timeout(5400)
 async def test_a_connection_cut_after_every_byte_loses_and_doubles_nothing(world, real):
-    """All of them."""
+    """No mail is lost or stored twice, for every byte of the dialog."""
     await cut_anywhere(world, real, 1)

@@ -1,4 +1,4 @@
-"""Mailboxes whose server changes its mind, and trouble of our own: no mail is lost or doubled."""
+"""Tests of inconsistent servers and of errors of our own: no mail is lost or stored twice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gateway.errors import DiskFull, StoreUnavailable
 from tests.servers.dovecot import letter, letters
 from tests.unit.gateway.ingress.reading import account_of, on
 
-# ---- servers that change their minds
+# ---- inconsistent servers
 
 
 @pytest.mark.parametrize("after", ["keep", "move"])
@@ -22,7 +22,7 @@ async def test_another_uidvalidity_doubles_nothing(world, real, after):
     real.deliver(real.user, *raws[:4])
     await world.read(account)
     if after == "move":
-        real.deliver(real.user, *raws[:2])  # a person has put two of them back
+        real.deliver(real.user, *raws[:2])  # as if a person had moved two of them back
     await asyncio.to_thread(real.change_uidvalidity, real.user)
     real.deliver(real.user, *raws[4:])
     await world.read(account)
@@ -33,7 +33,7 @@ async def test_another_uidvalidity_doubles_nothing(world, real, after):
     assert sorted(await world.raws()) == sorted(raws)
 
 
-async def test_numbers_that_go_back_are_new_numbers(world, small):
+async def test_uids_that_start_again_hide_no_mail(world, small):
     """UIDs that start again under the same UIDVALIDITY hide no mail."""
     small.put(*letters("abc"))
     await world.read(account_of(small.port))
@@ -62,7 +62,7 @@ async def test_servers_without_the_newer_commands(world, small, missing, after):
         assert [mail.raw for mail in small.folders["Done"].mails] == letters("abc")
 
 
-async def test_a_move_that_is_refused_does_not_keep_mail_out(world, small):
+async def test_a_refused_move_does_not_stop_storing(world, small):
     """Mails are stored and the refusal reported; the move is made later."""
     small.put(*letters("ab"))
     account = account_of(small.port, after="move", move_to="Done")
@@ -83,15 +83,15 @@ async def test_a_move_that_is_refused_does_not_keep_mail_out(world, small):
 
 
 async def test_a_mail_that_is_left_out_of_an_answer_is_asked_for_again(world, small):
-    """A server that forgets a mail in a FETCH of many gives it when asked alone."""
+    """A mail missing from a FETCH of several is fetched alone."""
     small.put(*letters("abc"))
     small.on(rb"UID FETCH [^ ]+ \(UID BODY", b"* 1 FETCH (UID 1 FLAGS ())\r\n%t OK done\r\n")
     await world.read(account_of(small.port))
     assert sorted(await world.raws()) == letters("abc")
 
 
-async def test_a_mail_that_is_never_given_is_owed_and_tried_again(world, small):
-    """It is recorded with a reason and retried; once gone it is forgotten."""
+async def test_a_mail_that_is_never_sent_is_recorded_and_retried(world, small):
+    """An unfetchable mail is recorded with a reason and retried; once gone it is forgotten."""
     small.put(*letters("abcd"))
     small.omit = {2, 3}
     account = account_of(small.port, after="delete")
@@ -126,7 +126,7 @@ async def test_a_mail_that_is_refused_does_not_stop_the_others(world, small):
     assert (owed.uid, "message 2 is broken" in owed.problem) == (2, True)
 
 
-async def test_a_mail_that_breaks_the_connection_is_found_and_put_aside(world, small):
+async def test_a_mail_that_breaks_the_connection_is_skipped(world, small):
     """After three breaks the mail is recorded; all others are stored."""
     small.put(*letters(range(6)))
     small.on(rb"UID FETCH (\d+:\d+|4) \(UID BODY", "close", times=99)
@@ -141,11 +141,11 @@ async def test_a_mail_that_breaks_the_connection_is_found_and_put_aside(world, s
     assert (owed.uid, "breaks" in owed.problem) == (4, True)
 
 
-# ---- trouble on our side
+# ---- errors of our own
 
 
 @pytest.mark.parametrize("trouble", ["disk", "database", "one mail"])
-async def test_trouble_on_our_side_leaves_mail_where_it_is(world, small, trouble, monkeypatch):
+async def test_an_error_of_ours_leaves_mail_in_the_mailbox(world, small, trouble, monkeypatch):
     """While nothing can be stored, nothing is moved; later each mail is stored once."""
     small.put(*letters(range(5)))
     account = account_of(small.port, after="delete")

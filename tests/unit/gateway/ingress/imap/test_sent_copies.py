@@ -1,4 +1,4 @@
-"""Which sent mail is copied to a real Dovecot, on both databases, and the service that does it."""
+"""Tests of copies of sent mail in a real Dovecot, on both databases, and of their service."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from tests.unit.gateway.ingress.reading import account_of
 # ---- which mails
 
 
-async def test_what_a_user_wrote_lies_in_the_folder(database, clock, real):
-    """The copy has the same bytes, is read and dated; a missing folder is created."""
+async def test_mail_of_a_user_is_copied_to_the_folder(database, clock, real):
+    """The copy has the same bytes, is seen and dated; a missing folder is created."""
     await wrote(database, 1, at=START - timedelta(hours=3))
     account = on(real)
     sent = keeper(database, clock, account)
@@ -73,8 +73,8 @@ async def test_nothing_else_gets_a_copy(database, clock, real):
     assert real.count(real.user, FOLDER) == 1
 
 
-async def test_mails_that_go_out_later_get_theirs(database, clock):
-    """Mail that goes out late is found by a later search."""
+async def test_mails_sent_later_are_copied_too(database, clock):
+    """Mail that is sent late is found by a later search."""
     copies, wanted = Copies(database), {"desk": CHANNEL}
 
     async def planned(after):
@@ -98,7 +98,7 @@ async def test_mails_that_go_out_later_get_theirs(database, clock):
     assert await planned(after) == (4, [1, 2, 3, 4])
 
 
-async def test_a_whole_look_begins_two_weeks_back(database, clock):
+async def test_a_full_search_begins_two_weeks_back(database, clock):
     """A full search begins two weeks back, however many older mails there are."""
     await wrote(database, 1, at=START - timedelta(days=30))
     await wrote(database, 3, at=START - timedelta(days=29), message=2)
@@ -117,8 +117,8 @@ async def test_each_mailbox_of_a_channel_gets_one(database, clock, real):
     assert [(row.mailbox, row.done_at) for row in await rows(database)] == [("desk", START)]
 
 
-async def test_what_is_there_already_is_not_put_there(quick, clock, real):
-    """No copy is made beside one of the server or of a process that died."""
+async def test_an_existing_copy_is_not_added_again(quick, clock, real):
+    """No second copy is added beside the server's, or one of a process that died."""
     real.create(real.user, FOLDER)
     real.append(real.user, own(1), folder=FOLDER)
     await wrote(quick, 1)
@@ -131,7 +131,7 @@ async def test_what_is_there_already_is_not_put_there(quick, clock, real):
 
 
 async def test_the_service_makes_copies_until_it_is_stopped(quick, clock, real, monkeypatch):
-    """It polls by itself, waits for no silent mailbox, and stops soon."""
+    """It polls by itself, does not wait for a silent mailbox, and stops soon."""
     monkeypatch.setattr(sent_copies, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(sent_copies, "GOODBYE_SECONDS", 0.1)
     await wrote(quick, 1)
@@ -149,7 +149,7 @@ async def test_the_service_makes_copies_until_it_is_stopped(quick, clock, real, 
             while not [row for row in await rows(quick) if row.done_at]:
                 await asyncio.to_thread(lambda: None)
         stop.set()
-        async with asyncio.timeout(30):  # half of what the silent one has
+        async with asyncio.timeout(30):  # half of the silent one's timeout
             await running
     assert [(row.mailbox, row.done_at is not None) for row in await rows(quick)] == [
         ("silent", False),

@@ -1,4 +1,4 @@
-"""Copies of sent mail when connections break: each mail is copied exactly once."""
+"""Tests of copies of sent mail when connections break: each mail is copied exactly once."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ from tests.unit.gateway.ingress.imap.sent_mail import (
 )
 from tests.unit.gateway.ingress.reading import account_of
 
-# ---- whatever breaks
+# ---- faults
 
 
 async def test_a_copy_of_a_process_that_died_is_made_once(clean_url, database, clock, real):
-    """It was added but not recorded; after five minutes another process finds it."""
+    """A copy added but not recorded is found by another process after five minutes."""
     await wrote(database, 1)
     account = on(real)
     await Copies(database).plan({"desk": CHANNEL}, clock.now())
@@ -54,7 +54,7 @@ async def test_a_copy_of_a_process_that_died_is_made_once(clean_url, database, c
 
 
 async def test_two_processes_make_each_copy_once(clean_url, database, clock, real):
-    """What one has in hand the other leaves alone."""
+    """Two processes never work on the same copy."""
     for number in range(1, 31):
         await wrote(database, number)
     other = await Database.open(clean_url, node="two")
@@ -133,8 +133,8 @@ async def test_a_cut_leaves_exactly_one_copy(quick, clock, real, dialog, way, wo
     assert all(row.done_at is not None and row.problem is None for row in await rows(quick))
 
 
-async def test_a_large_mail_over_a_slow_way(quick, clock, real):
-    """Eight megabytes arrive whole, through a proxy that takes its time."""
+async def test_a_large_mail_over_a_slow_connection(quick, clock, real):
+    """Eight megabytes arrive whole through a slow proxy."""
     raw = own(1, 8 << 20)
     await wrote(quick, 1, raw)
     with proxy(real.port) as middle:
@@ -163,8 +163,8 @@ async def test_the_pauses_grow_while_a_server_is_away(quick, clock, free_port, r
     assert [row.problem is not None for row in await rows(quick)] == [True] * 11
 
 
-async def test_a_refused_login_rests_for_a_quarter_of_an_hour(quick, clock, real):
-    """A wrong password is not tried at every mail, or the account would be locked."""
+async def test_a_refused_login_pauses_for_a_quarter_of_an_hour(quick, clock, real):
+    """A refused login is not repeated for every mail, since accounts get locked."""
     account = on(real, password="wrong")
     sent = keeper(quick, clock, account)
     before = real.login_count()
@@ -177,8 +177,8 @@ async def test_a_refused_login_rests_for_a_quarter_of_an_hour(quick, clock, real
     assert await keeper(quick, clock, on(real)).catch_up(on(real)) == 5
 
 
-async def test_a_mail_that_the_server_refuses_does_not_hold_up_the_others(quick, clock):
-    """It is retried later; the mailbox does not pause."""
+async def test_a_refused_mail_does_not_delay_the_others(quick, clock):
+    """A refused mail is retried later; the mailbox does not pause."""
     for number in (1, 2, 3):
         await wrote(quick, number)
     with small_imap() as server:
@@ -219,8 +219,8 @@ async def test_a_mail_on_which_the_connection_breaks_comes_last(quick, clock):
         assert [row.done_at is not None for row in await rows(quick)] == [False, True, True]
 
 
-async def test_a_folder_that_cannot_be_made_is_told(quick, clock):
-    """The server's words stand in the row."""
+async def test_a_folder_that_cannot_be_created_is_reported(quick, clock):
+    """The server's text is stored in the row."""
     await wrote(quick, 1)
     with small_imap() as server:
         account = account_of(server.port, sent_folder="Sent")

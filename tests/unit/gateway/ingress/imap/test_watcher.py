@@ -1,4 +1,4 @@
-"""The watcher of mailboxes: reading at once, failures, refusals, leases and stopping."""
+"""Tests of the watcher of mailboxes: prompt reading, failures, refusals, leases, stopping."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.unit.gateway.ingress.reading import QUICK, account_of, on
 # ---- the watcher
 
 
-async def test_new_mail_is_taken_in_as_soon_as_the_server_tells(world, real):
+async def test_new_mail_is_stored_as_soon_as_the_server_reports_it(world, real):
     """With IDLE, new mail is stored within two seconds."""
     async with world.watched(on(real), replace(QUICK, idle=600, poll=600)):
         real.deliver(real.user, letter(0))
@@ -36,7 +36,7 @@ async def test_new_mail_is_taken_in_as_soon_as_the_server_tells(world, real):
 
 
 @pytest.mark.parametrize("what", ["killed", "restarted", "index deleted", "new numbers"])
-async def test_the_server_may_go_and_come_back(world, real, what):
+async def test_a_restarted_server_loses_no_mail(world, real, what):
     """After Dovecot was killed, restarted or reindexed, nothing is lost or stored twice."""
     raws = letters(range(6))
     real.deliver(real.user, *raws[:3])
@@ -72,7 +72,7 @@ async def test_the_server_may_go_and_come_back(world, real, what):
     ids=bytes.decode,
 )
 @pytest.mark.parametrize("how", ["bye", "close", "silence", "no"])
-async def test_trouble_at_any_command_is_got_over(world, small, command, how):
+async def test_a_fault_at_any_command_loses_no_mail(world, small, command, how):
     """After BYE, a lost connection, silence or NO at any command all mails are moved once."""
     steps = {
         "bye": (b"* BYE later\r\n", "close"),
@@ -96,7 +96,7 @@ async def test_trouble_at_any_command_is_got_over(world, small, command, how):
 
 
 async def test_a_refused_login_never_hammers_the_server(world, real):
-    """One attempt, then a long pause; the mailbox is told as refused."""
+    """One attempt, then a long pause; the mailbox is reported as refused."""
     before = real.refused_logins
     async with world.watched(on(real, password="wrong")):
 
@@ -111,7 +111,7 @@ async def test_a_refused_login_never_hammers_the_server(world, real):
 
 
 async def test_a_failing_mailbox_keeps_the_instant_and_the_reason(world, free_port):
-    """A server that is away is a state of the mailbox, with its first instant."""
+    """An absent server makes the mailbox failing, with the first time and the reason."""
     async with world.watched(account_of(free_port)):
 
         async def failing():
@@ -123,8 +123,8 @@ async def test_a_failing_mailbox_keeps_the_instant_and_the_reason(world, free_po
     assert (box.failing_since, "cannot be reached" in box.problem) == (START, True)
 
 
-async def test_stopping_takes_no_longer_than_it_may(world, small):
-    """A silent server does not keep the daemon from stopping; leases are given back."""
+async def test_a_silent_server_does_not_delay_the_stop(world, small):
+    """A silent server does not delay the daemon's stop; leases are released."""
     small.put(letter("a"))
     small.on(rb"UID SEARCH", "silence", times=99)
     async with world.watched(account_of(small.port), replace(QUICK, timeouts=Timeouts(silence=60))):
@@ -136,9 +136,7 @@ async def test_stopping_takes_no_longer_than_it_may(world, small):
     assert (await world.box()).lease_owner is None
 
 
-async def test_a_server_that_ends_the_wait_at_once_is_not_asked_all_the_time(
-    world, small, monkeypatch
-):
+async def test_a_server_that_ends_idle_at_once_is_asked_with_pauses(world, small, monkeypatch):
     """If IDLE ends at once there is a pause after each try."""
     small.on(rb"IDLE", b"+ idling\r\n%t OK done\r\n", times=10_000)
     waited, wait = [], imap.wait
@@ -158,7 +156,7 @@ async def test_a_server_that_ends_the_wait_at_once_is_not_asked_all_the_time(
 
 
 async def test_a_server_that_refuses_to_idle_is_polled(world, small):
-    """One refusal is enough: the connection stays, and mail is found by looking."""
+    """After one refused IDLE the connection stays, and the mailbox is polled."""
     small.on(rb"IDLE", b"%t NO not for you\r\n", times=99)
     async with world.watched(account_of(small.port), replace(QUICK, poll=0.05)):
         for number in range(3):
@@ -167,10 +165,8 @@ async def test_a_server_that_refuses_to_idle_is_polled(world, small):
     assert (sum(line.endswith(b" IDLE") for line in small.heard), small.logins) == (1, 1)
 
 
-async def test_a_connection_that_breaks_after_each_look_is_not_made_again_at_once(
-    world, small, monkeypatch
-):
-    """A server that hangs up at IDLE is called with growing pauses."""
+async def test_a_server_that_hangs_up_is_contacted_with_pauses(world, small, monkeypatch):
+    """A server that hangs up at IDLE is contacted with growing pauses."""
     small.on(rb"IDLE", "close", times=99)
     pauses, pause = [], Watcher._pause
 
@@ -189,8 +185,8 @@ async def test_a_connection_that_breaks_after_each_look_is_not_made_again_at_onc
 
 
 @pytest.mark.parametrize("goodbye", [(b"* BYE no\r\n", "close"), ("close",)])
-async def test_a_login_that_ends_the_connection_is_a_refusal_the_second_time(world, small, goodbye):
-    """A server that hangs up on two logins is left alone for long."""
+async def test_two_logins_that_end_the_connection_are_a_refusal(world, small, goodbye):
+    """A server that hangs up on two logins is left alone for a long pause."""
     small.on(rb"AUTHENTICATE", *goodbye, times=99)
     async with world.watched(account_of(small.port)):
 
@@ -202,8 +198,8 @@ async def test_a_login_that_ends_the_connection_is_a_refusal_the_second_time(wor
     assert sum(b"AUTHENTICATE" in line for line in small.heard) == 2
 
 
-async def test_a_refused_move_is_told_in_the_log_too(world, small):
-    """What the server refuses after the commit is a failing mailbox like any other."""
+async def test_a_refused_move_is_logged(world, small):
+    """A move that the server refuses is logged as a failure of the mailbox."""
     told = io.StringIO()
     log.configure(level="info", form="json", addresses="hashed", stream=told)
     small.put(letter("a"))
@@ -220,7 +216,7 @@ async def test_a_refused_move_is_told_in_the_log_too(world, small):
     assert await world.raws() == [letter("a")]
 
 
-async def test_a_slow_mailbox_does_not_cost_the_others_their_leases(world, small, free_port):
+async def test_a_slow_mailbox_delays_no_lease(world, small, free_port):
     """A mailbox that is still connecting delays neither leases nor stopping."""
     small.put(letter("a"))
     with socket.socket() as silent:
@@ -251,12 +247,12 @@ async def test_a_slow_mailbox_does_not_cost_the_others_their_leases(world, small
 
         await world.until(renewed)
         stop.set()
-        async with asyncio.timeout(30):  # half of what the slow one has
+        async with asyncio.timeout(30):  # half of the slow one's timeout
             await running
 
 
-async def test_a_reader_that_dies_of_a_mistake_is_replaced(world, small, monkeypatch):
-    """Whatever ends a reader, the mailbox is read again, and the log says so."""
+async def test_a_reader_with_an_internal_error_is_replaced(world, small, monkeypatch):
+    """After an internal error the mailbox is read again, and the log says so."""
     small.put(letter("a"))
     once = iter([True])
     watch = Watcher._watch
@@ -272,7 +268,7 @@ async def test_a_reader_that_dies_of_a_mistake_is_replaced(world, small, monkeyp
 
 
 async def test_a_lost_lease_ends_the_reading(world, real):
-    """Another process that has the mailbox is left alone with it."""
+    """A mailbox that another process has taken over is no longer read."""
     async with world.watched(on(real)):
         real.deliver(real.user, letter("a"))
         await world.holds([letter("a")])

@@ -1,4 +1,4 @@
-"""The addresses of MAIL and RCPT, and which recipients are ours."""
+"""Tests of the addresses of MAIL and RCPT, and of which recipients are ours."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_paths(text, parsed):
     ],
 )
 def test_no_paths(text):
-    """Everything else is refused."""
+    """Malformed paths are refused."""
     assert parse_path(text) is None
 
 
@@ -106,7 +106,7 @@ async def test_verdicts(address, verdict):
 
 
 async def test_channels_can_be_replaced():
-    """A channel that was added or removed counts from the next recipient on."""
+    """An added or removed channel counts from the next recipient on."""
     directory = Addresses()
     assert await directory.lookup("support@desk.example") == "foreign"
     directory.replace(["support@desk.example"])

@@ -1,4 +1,4 @@
-"""The bytes between DATA and its end, in any division into packets."""
+"""Tests of the bytes between DATA and its end, in any division into packets."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ END = b"\r\n.\r\n"
 
 
 def chunks(data: bytes, cuts: list[int]) -> list[bytes]:
-    """``data`` divided at the given places."""
+    """Return ``data`` divided at the given places."""
     places = [0, *sorted({cut for cut in cuts if cut < len(data)}), len(data)]
     return [data[start:end] for start, end in pairwise(places)]
 
 
 def stuffed(content: bytes) -> bytes:
-    """A mail on the wire, as RFC 5321 4.5.2 says it, line by line."""
+    """Return a mail as on the wire (RFC 5321 4.5.2), line by line."""
     return b"".join(
         (b"." + line if line.startswith(b".") else line) + b"\r\n"
         for line in content.split(b"\r\n")[:-1]
@@ -39,7 +39,7 @@ def stuffed(content: bytes) -> bytes:
 
 
 def received(directory, wire, cuts, **options):
-    """What becomes of bytes on the wire: (fault, content, rest)."""
+    """Return (fault, content, rest) of bytes on the wire."""
 
     async def run():
         data = MailData(
@@ -62,7 +62,7 @@ def received(directory, wire, cuts, **options):
 @settings(max_examples=200, deadline=None)
 @given(pieces=PIECES, cuts=CUTS, rest=st.sampled_from([b"", b"NOOP\r\n", b".\r\n", b"\r\n.\r\n"]))
 def test_any_division_gives_the_same_mail(tmp_path_factory, pieces, cuts, rest):
-    """The content is the same however it is cut into packets; the rest stays outside."""
+    """The content is the same however the bytes are divided; what follows stays outside."""
     content = b"".join([*pieces, b"\r\n"]) if pieces else b""
     fault, raw, after = received(
         tmp_path_factory.getbasetemp(), stuffed(content) + b".\r\n" + rest, cuts
@@ -109,7 +109,7 @@ def test_mail_in_a_file_is_the_same_mail(tmp_path_factory, size, cuts):
 
 @pytest.mark.parametrize("fault", ["too_large", "hops", "bare_newline"])
 def test_nothing_is_left_of_a_refused_mail(tmp_path, fault):
-    """A fault found after the file was begun takes the file away."""
+    """A fault that is found after the file was begun removes the file."""
     filler = b"x" * 70_000 + b"\r\n"
     bad = {"too_large": filler * 5, "hops": b"", "bare_newline": b"a\nb\r\n"}[fault]
     head = b"Received: x\r\n" * (101 if fault == "hops" else 1)

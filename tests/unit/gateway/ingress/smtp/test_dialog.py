@@ -1,4 +1,4 @@
-"""What a client hears, command by command, over a real socket, and what is stored in the end."""
+"""Tests of an SMTP dialog over a real socket: replies to each command, and stored mail."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.ingress.connection_limits import Limits
 MAIL = b"From: a@client.example\r\nSubject: Drucker\r\n\r\nEs brennt.\r\n"
 
 
-async def test_greeting_and_extensions_are_these(desk):
+async def test_the_greeting_and_the_extensions(desk):
     """EHLO lists what works: never AUTH, STARTTLS only with a certificate."""
     client = await desk.connect()
     assert await client.reply() == "220 mx.desk.example ESMTP ticketgate"
@@ -29,7 +29,7 @@ async def test_greeting_and_extensions_are_these(desk):
 
 
 async def test_helo_works_without_extensions(desk):
-    """A client of before 1995 delivers too, and the trace says SMTP."""
+    """A client that only speaks HELO can deliver, and the trace field says SMTP."""
     client = await desk.connect()
     await client.reply()
     assert await client.say("HELO old.example") == "250 mx.desk.example"
@@ -67,7 +67,7 @@ async def test_stored_bytes_are_the_received_ones_under_one_trace_field(desk, cl
 
 
 async def test_null_sender_is_the_empty_string(desk):
-    """A bounce has no sender: "" in the envelope, not the string <>."""
+    """The null sender is "" in the envelope, not the string <>."""
     client = await desk.hello()
     await client.begin(sender="")
     assert (await client.say(MAIL + b".")).startswith("250 ")
@@ -101,14 +101,14 @@ async def test_recipients_are_kept_as_written_and_once(desk):
     ],
 )
 async def test_dot_stuffing_is_undone(desk, wire, content):
-    """One leading dot per line is removed (RFC 5321, 4.5.2); an empty mail is valid."""
+    """RFC 5321, 4.5.2: one leading dot per line is removed; an empty mail is valid."""
     client = await desk.hello()
     assert (await client.mail(wire)).startswith("250 ")
     assert desk.spool.stored() == [content]
 
 
 async def test_lines_of_one_mebibyte_are_accepted(desk):
-    """A line of 1 MiB is stored as it is (a mail in one line is common among machines)."""
+    """A line of 1 MiB is stored unchanged (machines often send a mail as one line)."""
     data = b"Subject: x\r\n\r\n" + b"x" * (1 << 20) + b"\r\n"
     client = await desk.hello()
     assert (await client.mail(data)).startswith("250 ")
@@ -116,7 +116,7 @@ async def test_lines_of_one_mebibyte_are_accepted(desk):
 
 
 async def test_two_mails_in_one_session(desk):
-    """After a mail the session is ready for the next one, and nothing of the first sticks to it."""
+    """After a mail the session accepts another one, and keeps nothing of the first."""
     client = await desk.hello()
     assert await client.mail(MAIL) == "250 2.0.0 Queued as 1"
     assert (await client.say("DATA")).startswith("503 5.5.1")
@@ -141,7 +141,7 @@ async def test_a_whole_session_in_one_piece(desk):
 
 
 async def test_one_byte_at_a_time(desk):
-    """Packets may be as small as they like."""
+    """A session sent in single bytes works."""
     client = await desk.connect()
     dialog = (
         b"EHLO c.example\r\nMAIL FROM:<a@c.example>\r\nRCPT "
@@ -157,7 +157,7 @@ async def test_one_byte_at_a_time(desk):
 
 
 async def test_cut_after_every_byte(desk):
-    """Wherever a connection is cut, a mail is stored exactly when its end had been sent."""
+    """However a connection is cut, a mail is stored exactly if its end had been sent."""
     dialog = (
         b"EHLO c\r\nMAIL FROM:<a@c.example>\r\nRCPT TO:<support@desk.example>\r\nDATA\r\nx\r\n.\r\n"
     )
@@ -185,7 +185,7 @@ async def test_cut_after_every_byte(desk):
     ],
 )
 async def test_recipients_that_are_ours(desk, recipient):
-    """Channels with any plus part, postmaster and abuse are accepted (RFC 5321, 4.5.1)."""
+    """RFC 5321, 4.5.1: channels with any plus part, postmaster and abuse are accepted."""
     client = await desk.hello()
     await client.say("MAIL FROM:<a@client.example>")
     assert await client.say(f"RCPT TO:<{recipient}>") == "250 2.1.5 OK"
@@ -207,7 +207,7 @@ async def test_recipients_that_are_ours(desk, recipient):
     ],
 )
 async def test_recipients_that_are_refused(desk, recipient, reply):
-    """No relay, no unknown address, no null recipient, no parameter we do not know; all at RCPT."""
+    """Foreign, unknown and null recipients and unknown parameters are refused at RCPT."""
     client = await desk.hello()
     await client.say("MAIL FROM:<a@client.example>")
     assert (await client.say(f"RCPT TO:{recipient}")).startswith(reply)
@@ -227,7 +227,7 @@ async def test_recipients_that_are_refused(desk, recipient, reply):
 )
 @pytest.mark.parametrize("command", [b"MAIL FROM:", b"RCPT TO:"])
 async def test_control_characters_and_broken_utf8_in_addresses(desk, command, path):
-    """NUL, CR, lone surrogates, escapes and bytes that are no UTF-8 never become an address."""
+    """NUL, CR, surrogates, escapes and invalid UTF-8 never become an address."""
     client = await desk.hello()
     if command == b"RCPT TO:":
         await client.say("MAIL FROM:<a@client.example>")
@@ -236,7 +236,7 @@ async def test_control_characters_and_broken_utf8_in_addresses(desk, command, pa
 
 
 async def test_non_ascii_addresses_need_smtputf8(desk):
-    """Non-ASCII addresses need SMTPUTF8 (RFC 6531), which the trace names."""
+    """Non-ASCII addresses need SMTPUTF8 (RFC 6531), which the trace field names."""
     client = await desk.hello()
     assert (await client.say("MAIL FROM:<jörg@client.example>")).startswith("553 5.6.7")
     assert (
@@ -288,8 +288,8 @@ async def test_replies_to_commands(desk, lines, code):
     assert replies[-1].startswith(code)
 
 
-async def test_http_is_shown_the_door(desk):
-    """A browser that was lured to our port is cut off at its first line."""
+async def test_an_http_client_is_cut_off(desk):
+    """A client that speaks HTTP is cut off at its first line."""
     client = await desk.connect()
     await client.send(b"POST / HTTP/1.1\r\nHost: mx\r\n\r\nEHLO x\r\nMAIL FROM:<a@b.example>\r\n")
     assert (await client.reply()).startswith("220")
@@ -306,8 +306,8 @@ async def test_long_and_odd_command_lines(desk):
     assert (await client.say("NOOP")).startswith("250")
 
 
-async def test_many_commands_do_not_keep_others_waiting(desk):
-    """While one client has pipelined 20,000 commands, another one delivers."""
+async def test_many_commands_do_not_delay_others(desk):
+    """While one client has pipelined 20,000 commands, another one can deliver."""
     noisy, good = await desk.hello(), await desk.hello()
     noisy.writer.write(b"NOOP\r\n" * 20_000)
     assert (await good.mail(MAIL)).startswith("250")
@@ -325,7 +325,7 @@ async def test_mail_that_is_too_large(open_desk):
 
 
 async def test_mail_without_end_is_cut_off(open_desk):
-    """The end of a mail far over the limit is not waited for."""
+    """A client that sends far more than the limit is cut off before the end of its mail."""
     desk = await open_desk(limits=Limits(message_bytes=1 << 16))
     client = await desk.hello()
     await client.begin()
@@ -335,7 +335,7 @@ async def test_mail_without_end_is_cut_off(open_desk):
 
 
 async def test_large_mail_goes_through_a_file(desk):
-    """Over 256 KiB a mail reaches the store as a file, with the digest and size of its bytes."""
+    """Over 256 KiB a mail reaches the store as a file, with its digest and size."""
     data = b"Subject: x\r\n\r\n" + b"0123456789abcdef..\r\n" * 50_000
     client = await desk.hello()
     assert (await client.mail(data)).startswith("250")
@@ -347,7 +347,7 @@ async def test_large_mail_goes_through_a_file(desk):
 
 @pytest.mark.parametrize("filler", [b"", b"x" * 300_000 + b"\r\n"])
 async def test_hops(desk, filler):
-    """A mail that went through more than 100 servers is in a loop, whether it is small or large."""
+    """A mail that passed more than 100 servers is a loop, whether small or large."""
     client = await desk.hello()
     body = b"Subject: x\r\n\r\nReceived: not counted\r\n" + filler
     assert (await client.mail(b"Received: x\r\n" * 50 + b"RECEIVED: y\r\n" * 51 + body)).startswith(
@@ -357,7 +357,7 @@ async def test_hops(desk, filler):
 
 
 class Broken:
-    """A directory with a mistake in it."""
+    """A recipient directory that raises an error."""
 
     async def lookup(self, address: str) -> str:
         raise RuntimeError(f"SELECT secret FROM {address}")
@@ -386,7 +386,7 @@ async def test_internal_error_is_a_number_and_the_session_goes_on(open_desk):
 )
 @pytest.mark.parametrize("size", [10, 400_000])
 async def test_a_store_that_fails_never_yields_250(desk, error, reply, size):
-    """Any error while storing leaves the mail with the client, who may try again."""
+    """Any error while storing gets a temporary reply, so that the client retries."""
     desk.spool.errors.append(error)
     client = await desk.hello()
     answer = await client.mail(b"x" * size + b"\r\n")
@@ -396,7 +396,7 @@ async def test_a_store_that_fails_never_yields_250(desk, error, reply, size):
     assert desk.spool.stored() == [b"x\r\n"]
 
 
-async def test_a_disk_that_takes_no_file(desk):
+async def test_a_large_mail_that_cannot_be_written(desk):
     """A large mail that cannot be written is read to its end and answered with 4xx."""
     client = await desk.hello()
     desk.accept.directory.chmod(0o500)
@@ -407,7 +407,7 @@ async def test_a_disk_that_takes_no_file(desk):
     assert (await client.mail(b"x" * 400_000 + b"\r\n")).startswith("250")
 
 
-async def test_full_disk_is_said_at_mail_and_recovers(desk):
+async def test_a_full_disk_is_refused_at_mail_and_recovers(desk):
     """With too little space MAIL gets 452; with enough, mail is accepted again."""
     client = await desk.hello()
     desk.free[0] = 512 * (1 << 20) - 1
@@ -416,8 +416,8 @@ async def test_full_disk_is_said_at_mail_and_recovers(desk):
     assert (await client.mail(MAIL)).startswith("250")
 
 
-async def test_reserve_is_three_mails_where_mails_are_large(open_desk):
-    """With a large limit for mails the reserve grows with it."""
+async def test_the_reserve_grows_to_three_mails(open_desk):
+    """The required free space grows with the size limit, to three mails."""
     desk = await open_desk(limits=Limits(message_bytes=1 << 30))
     client = await desk.hello()
     desk.free[0] = 3 * (1 << 30) - 1
@@ -426,7 +426,7 @@ async def test_reserve_is_three_mails_where_mails_are_large(open_desk):
 
 @pytest.mark.parametrize("how", ["reset", "half_close"])
 async def test_a_client_that_leaves_does_not_stop_the_commit(desk, how):
-    """After the end of data the mail is stored, whether or not anybody waits for the answer."""
+    """After the end of data the mail is stored, even if the client is gone."""
     client = await desk.hello()
     await client.begin()
     desk.spool.gate.clear()

@@ -1,4 +1,4 @@
-"""LMTP: an answer for each recipient, over TCP and Unix sockets."""
+"""Tests of LMTP: a reply for each recipient, over TCP and Unix sockets."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ MAIL = b"Subject: x\r\n\r\ny\r\n"
 
 @pytest.fixture(params=["tcp", "unix"])
 async def desk(open_desk, request, tmp_path):
-    """An LMTP listener on a port and on a Unix socket."""
+    """Return an LMTP listener on a port and on a Unix socket."""
     listen = "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path}/lmtp.sock"
     return await open_desk(server=LmtpServer, listen=[listen])
 
 
 async def greeted(desk):
-    """A connection after LHLO."""
+    """Return a connection after LHLO."""
     client = await desk.connect()
     assert await client.reply() == "220 mx.desk.example LMTP ticketgate"
     assert (await client.say("LHLO mta.example")).startswith("250-mx.desk.example\r\n")
     return client
 
 
-async def test_each_recipient_gets_his_answer(desk):
+async def test_each_recipient_gets_a_reply(desk):
     """After DATA each accepted RCPT gets a reply; the mail is stored once."""
     client = await greeted(desk)
     await client.say("MAIL FROM:<a@client.example>")
@@ -50,8 +50,8 @@ async def test_each_recipient_gets_his_answer(desk):
     assert b"with LMTP id" in (desk.spool.folder / "1.eml").read_bytes()
 
 
-async def test_a_failure_is_told_to_each_recipient(desk):
-    """When the mail cannot be stored, nobody is told that it was."""
+async def test_a_failure_is_reported_to_each_recipient(desk):
+    """When the mail cannot be stored, each recipient gets a failure."""
     desk.spool.errors.append(StoreUnavailable("away"))
     client = await greeted(desk)
     await client.say("MAIL FROM:<a@client.example>")
@@ -64,7 +64,7 @@ async def test_a_failure_is_told_to_each_recipient(desk):
 
 
 async def test_no_recipient_no_data(desk):
-    """RFC 2033 4.2: without a good recipient DATA is 503, so that no reply can be missing."""
+    """RFC 2033 4.2: without an accepted recipient DATA is 503."""
     client = await greeted(desk)
     await client.say("MAIL FROM:<a@client.example>")
     await client.say("RCPT TO:<nobody@desk.example>")
@@ -73,7 +73,7 @@ async def test_no_recipient_no_data(desk):
 
 @pytest.mark.parametrize("command", ["HELO mta.example", "EHLO mta.example"])
 async def test_smtp_greetings_are_refused(desk, command):
-    """RFC 2033 4.1: HELO and EHLO are not spoken here."""
+    """RFC 2033 4.1: HELO and EHLO are refused."""
     client = await desk.connect()
     await client.reply()
     assert (await client.say(command)).startswith("500 5.5.1")
@@ -81,14 +81,14 @@ async def test_smtp_greetings_are_refused(desk, command):
 
 
 async def test_lhlo_is_not_smtp(open_desk):
-    """And the other way round."""
+    """An SMTP listener refuses LHLO."""
     client = await (await open_desk()).connect()
     await client.reply()
     assert (await client.say("LHLO mta.example")).startswith("500 5.5.1")
 
 
 async def test_the_socket_file_goes_with_the_listener(open_desk, tmp_path):
-    """One left behind by a crash is no obstacle, and a stopped listener leaves none."""
+    """A socket file left by a crash is replaced; a stopped listener leaves none."""
     path = tmp_path / "lmtp.sock"
     for _ in range(2):
         desk = await open_desk(server=LmtpServer, listen=[f"unix:{path}"])

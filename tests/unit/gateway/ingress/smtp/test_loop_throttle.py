@@ -1,4 +1,4 @@
-"""Limited work per pass of the event loop."""
+"""Tests of the limit of work per pass of the event loop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.ingress.smtp.loop_throttle import LoopThrottle
 
 
 async def test_few_in_each_pass_and_in_order():
-    """A limited number of callers goes on per pass, in order, and all of them in the end."""
+    """A limited number of callers goes on per pass, in order, until all are done."""
     throttle, passes, done = LoopThrottle(), [], []
 
     async def work(number):
@@ -26,8 +26,8 @@ async def test_few_in_each_pass_and_in_order():
     assert max(passes) <= 2 * loop_throttle._CALLERS_PER_PASS
 
 
-async def test_who_is_cancelled_takes_no_turn():
-    """A session that ended while it waited does not hold up those behind it."""
+async def test_a_cancelled_session_delays_nobody():
+    """A cancelled session does not delay those behind it."""
     throttle, done = LoopThrottle(), []
 
     async def work(number):

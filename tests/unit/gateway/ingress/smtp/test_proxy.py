@@ -1,4 +1,4 @@
-"""PROXY headers: believed from listed peers only, and then for everything."""
+"""Tests of PROXY headers: used from listed peers only, for limits, trust and trace."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ V2 = b"\r\n\r\n\x00\r\nQUIT\n"
 
 
 def version2(command, source="198.51.100.7"):
-    """A PROXY header of version 2 for TCP over IPv4."""
+    """Return a PROXY header of version 2 for TCP over IPv4."""
     addresses = (
         socket.inet_aton(source) + socket.inet_aton("192.0.2.1") + struct.pack("!HH", 4711, 25)
     )
@@ -24,7 +24,7 @@ def version2(command, source="198.51.100.7"):
 
 @pytest.fixture
 async def desk(open_desk):
-    """A listener that takes PROXY headers from the loopback, which is not exempt otherwise."""
+    """Return a listener that takes PROXY headers from loopback, which is not exempt here."""
     return await open_desk(
         proxy_from=("127.0.0.0/8",),
         limits=Limits(connections_per_address=2, exempt=("203.0.113.0/24",)),
@@ -77,13 +77,13 @@ async def test_limits_and_trust_are_those_of_the_client(desk):
     ],
 )
 async def test_a_listed_peer_without_a_good_header_is_cut_off(desk, header):
-    """From a proxy a connection without its header is no connection."""
+    """A listed peer that sends no valid header is cut off."""
     client = await desk.connect()
     await client.send(header)
     assert await client.reply() == ""
 
 
-async def test_a_header_from_anybody_else_is_not_believed(open_desk):
+async def test_a_header_from_an_unlisted_peer_is_refused(open_desk):
     """A peer that is not listed cannot set its address."""
     desk = await open_desk(proxy_from=("192.0.2.0/24",))
     client = await desk.connect()
@@ -95,7 +95,7 @@ async def test_a_header_from_anybody_else_is_not_believed(open_desk):
 
 
 async def test_a_silent_proxy_does_not_wait_for_ever(desk):
-    """The header has to come within the time of a handshake."""
+    """The header must arrive within the time of a handshake."""
     client = await desk.connect()
     await until(lambda: desk.server.sessions)
     desk.server.sweep(asyncio.get_running_loop().time() + 31)

@@ -1,4 +1,4 @@
-"""Listeners: how they open, how sessions leave, and how everything stops."""
+"""Tests of listeners: opening, the end of sessions, and stopping."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ async def test_several_addresses(open_desk):
 
 
 async def test_an_address_that_is_taken(open_desk):
-    """When one address cannot be opened none is, and the error says so."""
+    """If one address cannot be opened none is, and the error says so."""
     desk = await open_desk()
     other = SmtpServer(["127.0.0.1:0", desk.server.addresses[0]], desk.service)
     with pytest.raises(OSError, match="in use"):
@@ -52,7 +52,7 @@ async def test_stop_lets_a_mail_finish(desk):
 
 
 async def test_stop_does_not_wait_for_ever(desk):
-    """After the time of grace whoever still sends is cut off, and nothing half is stored."""
+    """After the grace period senders are cut off, and no partial mail is stored."""
     client = await desk.hello()
     await client.begin()
     await client.send(b"x" * 300_000)
@@ -62,7 +62,7 @@ async def test_stop_does_not_wait_for_ever(desk):
 
 
 async def test_stop_waits_for_a_commit(desk):
-    """A mail whose end was received is committed and answered before the server is gone."""
+    """A mail whose end was received is committed and answered before the server stops."""
     client = await desk.hello()
     await client.begin()
     desk.spool.gate.clear()
@@ -77,8 +77,8 @@ async def test_stop_waits_for_a_commit(desk):
     await stopping
 
 
-async def test_sessions_leave_the_register(desk):
-    """However sessions end, nothing of them stays."""
+async def test_ended_sessions_are_forgotten(desk):
+    """However a session ends, the server forgets it."""
     for ending in ("QUIT", "reset", "half close"):
         client = await desk.hello()
         if ending == "QUIT":
@@ -100,7 +100,7 @@ def test_the_name_is_never_looked_up(monkeypatch):
 
 
 async def test_leftovers_of_a_crash_go_at_the_start(open_desk):
-    """Partial mail of a killed process is removed at start, that of others is not."""
+    """Partial mail of dead processes is removed at start, that of living ones is not."""
     desk = await open_desk()
     client = await desk.hello()
     await client.begin()

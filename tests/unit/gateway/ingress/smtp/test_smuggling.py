@@ -1,4 +1,4 @@
-"""Every published way to hide one mail inside another ends in one mail or in a refusal."""
+"""Tests of SMTP smuggling: each published sequence gives one mail or a refusal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ SECOND = (
     b"MAIL FROM:<evil@client.example>\r\nRCPT TO:<sales@desk.example>\r\nDATA\r\nFrom: "
     b"boss@desk.example\r\n\r\nsmuggled\r\n"
 )
-# every published sequence that some server has taken for the end of a mail, and their neighbours
+# every published sequence that some server took for the end of a mail, and similar ones
 ENDS = {
     "LF.LF": b"\n.\n",
     "LF.CRLF": b"\n.\r\n",
@@ -41,14 +41,14 @@ ENDS = {
 
 
 def is_bare(end: bytes) -> bool:
-    """Whether a CR or LF of ``end`` stands alone."""
+    """Return whether a CR or LF of ``end`` is bare."""
     rest = end.replace(b"\r\n", b"")
     return b"\r" in rest or b"\n" in rest
 
 
 @pytest.mark.parametrize("end", ENDS.values(), ids=ENDS.keys())
 async def test_only_the_true_end_ends_a_mail(desk, end):
-    """No published sequence smuggles a mail: it gets 550 or stays part of the text."""
+    """Each published sequence gets 550 or stays part of the text."""
     client = await desk.hello()
     await client.begin()
     await client.send(b"Subject: x\r\n\r\nfirst" + end + SECOND + b".\r\nQUIT\r\n")
@@ -94,7 +94,7 @@ async def test_normalize_makes_line_ends_after_the_end_was_found(open_desk, end)
 
 
 async def test_normalize_is_for_trusted_networks_only(open_desk):
-    """Whoever is not exempt is refused also under ``normalize``."""
+    """A client that is not exempt is refused also under ``normalize``."""
     desk = await open_desk(bare_newline="normalize", limits=Limits(exempt=()))
     client = await desk.hello()
     assert (await client.mail(b"a\nb\r\n")).startswith("550 5.5.2")

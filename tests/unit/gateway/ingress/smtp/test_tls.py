@@ -1,4 +1,4 @@
-"""STARTTLS: earlier input is dropped, later input kept, certificates can be renewed."""
+"""Tests of STARTTLS: earlier input is dropped, later input kept, certificates renewed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ MAIL = b"Subject: x\r\n\r\nsecret\r\n"
 
 @pytest.fixture(scope="session")
 def pairs(make_pair):
-    """Two certificates."""
+    """Return two certificates."""
     return make_pair("one.example"), make_pair("two.example")
 
 
 @pytest.fixture
 def pair(pairs, tmp_path, make_pair):
-    """A certificate that a test may replace."""
+    """Return a certificate that a test may replace."""
     copy = type(pairs[0])(tmp_path / "cert.pem", tmp_path / "key.pem")
     copy.replace_by(pairs[0])
     return copy
@@ -30,12 +30,12 @@ def pair(pairs, tmp_path, make_pair):
 
 @pytest.fixture
 async def desk(open_desk, pair):
-    """A listener with that certificate."""
+    """Return a listener with that certificate."""
     return await open_desk(certificate=Certificate(pair.certificate, pair.key))
 
 
 def client_context(newest=None):
-    """A client that believes any certificate."""
+    """Return a TLS context that accepts any certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     if newest is not None:
@@ -45,18 +45,18 @@ def client_context(newest=None):
 
 
 async def secure(client, context=None):
-    """STARTTLS and the handshake."""
+    """Send STARTTLS and do the handshake."""
     assert (await client.say("STARTTLS")).startswith("220 ")
     await client.writer.start_tls(context or client_context())
 
 
 def certificate_of(client):
-    """What the server showed."""
+    """Return the certificate that the server showed."""
     return client.writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
 
 
 async def test_mail_over_tls(desk):
-    """After STARTTLS the session starts anew; envelope and trace name TLS."""
+    """After STARTTLS the session starts anew; envelope and trace field name TLS."""
     client = await desk.connect()
     await client.reply()
     assert "250-STARTTLS" in await client.say("EHLO client.example")
@@ -75,7 +75,7 @@ async def test_mail_over_tls(desk):
 
 
 async def test_large_mail_over_tls(desk):
-    """TLS changes the transport under a session; its flow control goes on working."""
+    """Flow control works with the new transport after STARTTLS."""
     client = await (await desk.connect()).hello()
     await secure(client)
     await client.say("EHLO client.example")
@@ -84,7 +84,7 @@ async def test_large_mail_over_tls(desk):
     assert (desk.spool.folder / "1.eml").read_bytes().endswith(data)
 
 
-async def test_what_was_sent_before_the_handshake_is_never_executed(desk):
+async def test_commands_sent_before_the_handshake_are_dropped(desk):
     """Plain text commands sent before the handshake are dropped."""
     client = await desk.hello()
     await client.send(b"STARTTLS\r\nEHLO evil.example\r\nMAIL FROM:<evil@client.example>\r\n")
@@ -96,8 +96,8 @@ async def test_what_was_sent_before_the_handshake_is_never_executed(desk):
     assert (await client.say("RCPT TO:<support@desk.example>")).startswith("503")
 
 
-async def test_a_hasty_client_loses_nothing(desk):
-    """Data sent with the end of the handshake was encrypted, and is executed."""
+async def test_data_sent_with_the_handshake_is_executed(desk):
+    """Encrypted data sent with the end of the handshake is executed."""
     client = await desk.hello()
     assert (await client.say("STARTTLS")).startswith("220 ")
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -123,7 +123,7 @@ async def test_a_hasty_client_loses_nothing(desk):
 
 
 async def test_old_versions_of_tls_are_refused(desk):
-    """Nothing older than TLS 1.2 is spoken."""
+    """Versions before TLS 1.2 are refused."""
     client = await desk.hello()
     with (
         pytest.warns(DeprecationWarning, match="TLSv1_1"),
@@ -136,7 +136,7 @@ async def test_old_versions_of_tls_are_refused(desk):
 
 
 async def test_plain_text_instead_of_a_handshake_ends_the_session(desk):
-    """A client that does not mean it is cut off, and the next one is served."""
+    """A client that sends plain text instead is cut off, and the next one is served."""
     client = await desk.hello()
     assert (await client.say("STARTTLS")).startswith("220 ")
     await client.send(b"MAIL FROM:<a@client.example>\r\n" * 10)
@@ -187,7 +187,7 @@ async def test_cut_in_the_middle_of_tls(desk):
 
 
 def test_a_wrong_certificate_is_an_error_at_the_start(tmp_path, pairs):
-    """A missing file and a key that does not fit are found before anybody connects."""
+    """A missing file or a key that does not match is an error at the start."""
     with pytest.raises(OSError, match="No such file"):
         Certificate(tmp_path / "none", pairs[0].key)
     with pytest.raises(ssl.SSLError):

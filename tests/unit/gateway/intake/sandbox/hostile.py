@@ -1,4 +1,4 @@
-"""A reader that a mail has taken over: it answers with bytes of its own making."""
+"""A reading process that a mail has taken over: it answers with bytes of its own making."""
 
 from __future__ import annotations
 

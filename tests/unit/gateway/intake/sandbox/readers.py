@@ -1,4 +1,4 @@
-"""Readers that do what a poisoned mail could make a reader do, by the words in the mail."""
+"""Reading functions that misbehave as the words in a mail order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_job(job):
 
 
 def read_part(raw, part):
-    """Return an attachment as the real reader does."""
+    """Return an attachment as the real reading process does."""
     try:
         return parse.attachment(raw, part)
     except KeyError:

@@ -1,4 +1,4 @@
-"""Hostile mails and hijacked reading processes run nothing and stall nothing (reliability.md)."""
+"""Tests of hostile mails and hijacked reading processes (reliability.md 12 to 16)."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ SLOW = {
 
 @pytest.mark.parametrize("make", SLOW.values(), ids=SLOW.keys())
 def test_reading_stays_linear(make):
-    """A field or text of 60,000 characters, made against one pattern, is read in 1.5 seconds."""
+    """A field or text of 60,000 characters, made against one pattern, takes 1.5 seconds at most."""
     raw = make(60_000)
     began = time.process_time()
     parse.read(raw)
@@ -88,8 +88,8 @@ def test_reading_stays_linear(make):
         "blanks behind a separator sign",
     ],
 )
-def test_what_the_daemon_reads_itself_stays_short(name):
-    """The daemon reads the headers of a mail that killed its readers without a stall."""
+def test_the_daemon_reads_headers_quickly(name):
+    """The daemon reads the headers of a mail that killed its reading processes quickly."""
     raw = SLOW[name](60_000)
     began = time.process_time()
     parse.fallback(raw)
@@ -103,8 +103,8 @@ def test_many_recipients_are_all_read():
     assert (found.forward.sender.address, found.over_limit) == ("a@b.example", False)
 
 
-def test_what_restrains_survives_an_unreadable_mail():
-    """Verdict, spam flag and loop mark of a mail that nobody could read still count."""
+def test_the_verdict_of_an_unreadable_mail_counts():
+    """Verdict, spam flag and loop mark of an unreadable mail still count."""
     raw = (
         b"Received: from x\r\nAuthentication-Results: mx.example.net; dmarc=fail "
         b"header.from=b.example\r\nX-Spam-Flag: YES\r\n"
@@ -127,7 +127,7 @@ def test_letters_that_count_as_latin_are_no_mark(letter):
 
 @pytest.fixture
 async def taken(monkeypatch, tmp_path):
-    """A sandbox with hijacked workers, and the file that would prove that their code ran here."""
+    """Return a sandbox with hijacked workers, and the file that proves their code ran here."""
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     monkeypatch.setenv("TICKETGATE_TEST_PROOF", str(tmp_path / "proof"))
     box = Sandbox(1, reader="hostile", wall=5.0)
@@ -139,7 +139,7 @@ async def taken(monkeypatch, tmp_path):
 @pytest.mark.parametrize(
     "order", ["run", "globals", "endless", "few", "words", "number", "memo", "nothing"]
 )
-async def test_a_worker_that_was_taken_over_gains_nothing(taken, order):
+async def test_a_hijacked_worker_runs_nothing_in_the_daemon(taken, order):
     """Nothing of a hijacked worker's answer runs in the daemon, and the pool goes on."""
     box, proof = taken
     for _ in range(2):

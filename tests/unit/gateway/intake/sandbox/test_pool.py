@@ -1,4 +1,4 @@
-"""Misbehaving reading processes are killed and replaced, and only the mail at fault fails."""
+"""Tests of misbehaving reading processes: killed, replaced, and only one mail fails."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ async def test_an_attachment_is_fetched(started, mail, multipart):
     ],
 )
 async def test_only_the_failing_mail_fails(started, mail, order, reason):
-    """A mail that spins, stalls, eats memory, kills or confuses its reader fails alone."""
+    """A mail that spins, stalls, eats memory, kills or confuses its reading process fails alone."""
     wall = (
         2 if order == "stall" else 20
     )  # the others end by themselves or by their limit, however slow the machine is
@@ -117,7 +117,7 @@ async def test_processor_time_is_limited_per_mail(started, mail):
 
 
 async def test_a_mail_gets_a_second_try(started, mail, tmp_path, monkeypatch):
-    """A worker that died by chance does not cost a mail."""
+    """A mail whose worker died is tried once more."""
     monkeypatch.setenv("TICKETGATE_TEST_ONCE", str(tmp_path / "once"))
     box = await started(1, reader="readers")
     (found,) = await box.read_many([ReadJob(mail(subject="order: once"))])
@@ -125,7 +125,7 @@ async def test_a_mail_gets_a_second_try(started, mail, tmp_path, monkeypatch):
     assert box.killed == 1
 
 
-async def test_killed_from_outside_everything_comes_back(started, mail):
+async def test_killed_processes_are_replaced(started, mail):
     """After a worker and then the fork server are killed, the next mail is read."""
     box = await started(2)
     fork_server, *workers = family(box)
@@ -164,7 +164,7 @@ async def test_a_large_mail_passes(started, mail):
 
 
 async def test_workers_share_the_memory_of_their_fork_server(started):
-    """Three processes have one thread each and use less than half of what the daemon may use."""
+    """Three processes have one thread each and use less than half of the daemon's limit."""
     box = await started(2)
     processes = [psutil.Process(pid) for pid in family(box)]
     assert len(processes) == 3

@@ -1,4 +1,4 @@
-"""Header fields: words, addresses, ids, dates, parameters."""
+"""Tests of header fields: words, addresses, ids, dates, parameters."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from gateway.reading.mime.headers import (
     ],
 )
 def test_encoded_words(raw, text):
-    """RFC 2047 words as they are sent: split characters, languages, unknown and broken charsets."""
+    """RFC 2047 words as sent: split characters, languages, unknown and broken charsets."""
     assert decode_words(raw) == text
 
 
@@ -67,7 +67,7 @@ def test_address_fields(raw, boxes):
 
 
 def test_addresses_are_capped():
-    """A field with ten thousand mailboxes gives as many as the cap."""
+    """A field with ten thousand mailboxes gives as many as the limit."""
     assert len(addresses("a@x.example," * 10_000)) == 1000
 
 
@@ -102,7 +102,7 @@ def test_message_ids(raw, ids):
     ],
 )
 def test_dates(raw, moment):
-    """Dates are in UTC; what is absurd or not a date is None."""
+    """Dates are in UTC; an absurd or invalid date is None."""
     assert date(raw) == moment
 
 
@@ -120,7 +120,7 @@ def test_dates(raw, moment):
     ],
 )
 def test_parameters(raw, value, found):
-    """Parameters have quotes, blanks, RFC 2231 pieces and encoded words."""
+    """Parameters with quotes, spaces, RFC 2231 pieces and encoded words are read."""
     assert parameters(raw) == (value, found)
 
 
@@ -162,5 +162,5 @@ def test_broken_base64_gives_what_it_can(data, out):
 
 
 def test_an_address_has_a_comparison_key():
-    """Case and blanks do not make another address."""
+    """Case and spaces do not make another address."""
     assert Address("A", " Ada@X.example ").key == "ada@x.example"

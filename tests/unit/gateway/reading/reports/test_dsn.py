@@ -1,4 +1,4 @@
-"""Machine reports: delivery reports, bounces in prose, receipts, complaints, TLS and DMARC."""
+"""Tests of machine reports: deliveries, bounces in prose, receipts, complaints, TLS, DMARC."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_a_delivery_report_by_the_book(read, multipart):
     ],
 )
 def test_actions_of_a_report(read, multipart, group, kind, action):
-    """The action is what became of the mail; a success notice is a report, not a bounce."""
+    """The action of a report is read; a success notice is a report, not a bounce."""
     found = read(
         multipart("b", "Content-Type: text/plain\n\nNotice.", status(group)),
         head=MAILER,
@@ -160,7 +160,7 @@ def test_groups_without_blank_lines(read, multipart):
     ],
 )
 def test_bounces_told_in_prose(read, text):
-    """Recipient, status and returned id are found in the notices of mailers without reports."""
+    """Recipient, status and returned id are found in bounces without a machine report."""
     found = read(text, head=MAILER, subject="failure notice")
     assert found.kind == "bounce"
     assert found.bounce is not None
@@ -182,7 +182,7 @@ def test_failed_recipients_in_the_header(read):
 
 
 def test_a_delay_warning_in_prose(read):
-    """A mail that is still being tried is delayed, never failed."""
+    """A mail that is still being retried is delayed, never failed."""
     text = (
         "Your message has not yet been delivered to:\n\n  bob@site.example\n\nNo action is "
         "required on your part. Delivery attempts will continue for some time."
@@ -192,7 +192,7 @@ def test_a_delay_warning_in_prose(read):
 
 
 def test_prose_from_a_person_is_no_bounce(read):
-    """Only a null path or a mailer's address makes prose a bounce (behaviour.md 2.1, step 5)."""
+    """behaviour.md 2.1, step 5: only a null path or a mailer's address makes it a bounce."""
     assert (
         read(
             "My mail to bob@site.example was returned: user unknown. What now?",
@@ -203,7 +203,7 @@ def test_prose_from_a_person_is_no_bounce(read):
 
 
 def test_a_forwarded_bounce_is_no_bounce(read, multipart):
-    """A person who attaches a report asks about it."""
+    """A person who attaches a report sends an ordinary mail."""
     inner = (
         "Content-Type: message/rfc822\n\nFrom: MAILER-DAEMON@mx.example\nSubject: "
         "failure\n\nit failed"
@@ -229,7 +229,7 @@ def test_a_forwarded_bounce_is_no_bounce(read, multipart):
     ],
 )
 def test_a_challenge_dressed_as_a_report_is_an_auto_reply(read, multipart, text):
-    """A challenge is an automatic reply, even in the form of a report (behaviour.md 2.1 step 3)."""
+    """behaviour.md 2.1, step 3: a challenge is an auto-reply, even in the form of a report."""
     body = multipart(
         "b",
         f"Content-Type: text/plain\n\n{text}",
@@ -289,7 +289,7 @@ def test_other_reports(read, multipart, kind, piece, extra, subject):
 
 
 def test_a_mail_services_json_notice_is_a_bounce(read):
-    """Amazon SES tells bounces as JSON, in lines that relays break."""
+    """Amazon SES bounces are JSON, in lines that relays break."""
     notice = (
         '{"notificationType":"Bounce","bounce":{"bounceType":"Permanent","bouncedRecipients":[{"emailAddress":"bob@site.example","action":"failed",'
         '"status":"5.1.1","diagno!\n sticCode":"smtp; 550 user '
@@ -319,7 +319,7 @@ def test_a_mail_services_json_notice_is_a_bounce(read):
 
 
 def test_a_bounce_that_says_verify_is_no_challenge(read):
-    """Mail servers speak of verification, too."""
+    """A bounce that contains "verify" is still a bounce."""
     text = (
         "Your message could not be delivered:\n\n<bob@site.example>: 550 5.7.1 Verification "
         "failed, unable to verify sender; unauthenticated senders not allowed\n"

@@ -1,4 +1,4 @@
-"""The visible reply: quotes and their attributions go, everything else stays."""
+"""Tests of the visible reply: quotes and attributions are removed, all else stays."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ QUOTE = "> The pump drips.\n>\n> Bob\n"
 
 @pytest.mark.parametrize(("code", "sentence"), ATTRIBUTIONS, ids=[row[0] for row in ATTRIBUTIONS])
 def test_attributions_in_each_language(read, code, sentence):
-    """The reply is what stands above; attribution and quote are kept beside it."""
+    """The reply is the text above; attribution and quote are kept beside it."""
     found = read(f"I will send someone.\n\nAda\n\n{sentence}\n\n{QUOTE}", subject="Re: Pump")
     assert found.reply_text == "I will send someone.\n\nAda"
     assert "The pump drips." in found.quoted_text
@@ -67,7 +67,7 @@ def test_attributions_in_each_language(read, code, sentence):
 
 @pytest.mark.parametrize(("code", "sentence"), ATTRIBUTIONS, ids=[row[0] for row in ATTRIBUTIONS])
 def test_attributions_in_their_shapes(read, code, sentence):
-    """An attribution is found broken over lines, without a blank line, on top, and in HTML."""
+    """Attributions over several lines, without a blank line, on top, and in HTML are found."""
     escaped = sentence.replace("<", "&lt;").replace(">", "&gt;")
     html = {"kind": "text/html; charset=utf-8"}
     assert (
@@ -106,7 +106,7 @@ def test_attributions_in_their_shapes(read, code, sentence):
 
 @pytest.mark.parametrize(("code", "sentence"), ATTRIBUTIONS, ids=[row[0] for row in ATTRIBUTIONS])
 def test_unquoted_mail_below_an_attribution_is_cut(read, code, sentence):
-    """Clients that quote without signs put an attribution with time or address above."""
+    """Unquoted text below an attribution with time or address is removed."""
     assert (
         read(
             f"I will send someone.\n\n{sentence}\nThe pump drips.\n\nBob\n", subject="Re: Pump"
@@ -116,7 +116,7 @@ def test_unquoted_mail_below_an_attribution_is_cut(read, code, sentence):
 
 
 def test_an_attribution_over_three_lines(read):
-    """Long addresses break attributions."""
+    """A long address may break an attribution over three lines."""
     text = (
         "Yes.\n\nOn Mon, Mar 2, 2026 at\n9:12 AM Bob Builder from the Northern "
         f"Site\n<bob.builder@the-northern-site.example> wrote:\n\n{QUOTE}"
@@ -125,7 +125,7 @@ def test_an_attribution_over_three_lines(read):
 
 
 def test_text_below_the_quote(read):
-    """With bottom posting, the words below are the reply."""
+    """With bottom posting, the text below the quote is the reply."""
     assert (
         read(
             f"On Mon, 2 Mar 2026 at 09:12, Bob <bob@site.example> wrote:\n{QUOTE}\nYes, tomorrow.\n"
@@ -135,7 +135,7 @@ def test_text_below_the_quote(read):
 
 
 def test_interleaved_answers_are_never_cut(read):
-    """Words between quotes need the quotes; only the attribution goes."""
+    """Interleaved text keeps its quotes; only the attribution is removed."""
     text = (
         "On Mon, 2 Mar 2026 at 09:12, Bob <bob@site.example> wrote:\n> "
         "When?\n\nTomorrow.\n\n> Who?\n\nMe.\n"
@@ -144,13 +144,13 @@ def test_interleaved_answers_are_never_cut(read):
 
 
 def test_words_on_both_sides_of_a_quote_keep_it(read):
-    """Words above and below a quote need it, too."""
+    """Text above and below a quote keeps the quote."""
     text = "Two things.\n\n> When?\n\nTomorrow, as I told you on the phone this morning.\n"
     assert "> When?" in read(text).reply_text
 
 
 def test_a_closing_below_the_quote_is_no_answer(read):
-    """A closing or signature below stays and does not make it interleaved."""
+    """A closing or signature below a quote stays and does not make it interleaved."""
     assert read(
         f"Yes.\n\nOn Mon, 2 Mar 2026 at 09:12, Bob <bob@site.example> wrote:\n{QUOTE}\nKind "
         "regards,\nAda\n"
@@ -158,7 +158,7 @@ def test_a_closing_below_the_quote_is_no_answer(read):
 
 
 def test_closings_and_signatures_stay(read):
-    """Nothing that the sender signed with is cut."""
+    """A closing or signature is never removed."""
     text = (
         "Yes.\n\nBest,\nAda\n-- \nAda Reader\nHead of Pumps\n\nOn Mon, 2 Mar 2026 at 09:12, "
         f"Bob <bob@site.example> wrote:\n{QUOTE}"
@@ -167,12 +167,12 @@ def test_closings_and_signatures_stay(read):
 
 
 def test_a_quote_alone_gives_nothing(read):
-    """A mail that only quotes has an empty reply (interfaces.md 3)."""
+    """interfaces.md 3: a mail that only quotes has an empty reply."""
     assert read(QUOTE).reply_text == ""
 
 
 def test_a_header_block_and_its_rule_are_cut(read):
-    """Outlook's quote runs to the end."""
+    """Outlook's quote, from its rule and header block on, is removed."""
     text = (
         "Yes.\n\n________________________________\nFrom: Bob <bob@site.example>\nSent: "
         "Monday\nTo: Ada\nSubject: Pump\n\nThe pump drips.\n"
@@ -211,7 +211,7 @@ def test_reply_marks(read, mark):
         'Ada</p><p><b>Betreff:</b> Pumpe</p></div><p>Sie tropft.</p>'),
 ])  # fmt: skip
 def test_quotes_in_html(read, html):
-    """The marks of HTML clients are recognised."""
+    """The quote marks of HTML clients are recognised."""
     assert read(html, kind="text/html; charset=utf-8").reply_text == "Yes."
 
 

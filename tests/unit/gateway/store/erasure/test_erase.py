@@ -1,4 +1,4 @@
-"""Recognising a person, finishing an erasure after a crash, and emptying the files."""
+"""Tests of finding a person in text, of an erasure after a crash, and of clean files."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def test_an_address_is_found_however_it_is_written(text):
 
 @pytest.mark.parametrize("text", OTHERS)
 def test_somebody_else_is_not_taken_for_the_person(text):
-    """A longer local part, a longer domain, or a name that is only a word changes nothing."""
+    """A longer local part or domain, or a name that is only a word, changes nothing."""
     assert not ANN.is_in_raw(text.encode())
     assert ANN.hidden(text, names=True) == text
 
 
 def test_names_go_with_the_address_and_whole_names_alone():
-    """Beside the address any name is hidden; alone only a full name, and only on request."""
+    """Beside the address any name is hidden; alone only a full name, on request."""
     assert ANN.hidden('On Monday "Ann" <ann@example.org> wrote:') == f"On Monday {ERASED} wrote:"
     assert ANN.hidden("Ann\n Example said", names=True) == f"{ERASED} said"
     assert ANN.hidden("Ann Example said") == "Ann Example said"
@@ -150,7 +150,7 @@ async def test_a_forgotten_word_is_in_no_byte_of_the_files(store):
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-async def test_a_reader_keeps_the_log_and_that_is_told(store, monkeypatch):
+async def test_a_reader_that_keeps_the_log_is_reported(store, monkeypatch):
     """While a reader keeps the log, scour returns False; afterwards it succeeds."""
     monkeypatch.setattr(sqlite, "BUSY_SECONDS", 0.05)
     reader = sqlite.open_file(file_of(store.url), "read")
@@ -164,7 +164,7 @@ async def test_a_reader_keeps_the_log_and_that_is_told(store, monkeypatch):
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-async def test_copies_that_a_moved_row_left_behind_go_too(store, monkeypatch):
+async def test_copies_of_moved_rows_are_removed(store, monkeypatch):
     """Without secure_delete in the build, the file is rewritten to remove copies of rows."""
     monkeypatch.setattr(erase, "_overwrites", lambda _: False)
     raws = [mail(b"x%d" % each) for each in range(400)]

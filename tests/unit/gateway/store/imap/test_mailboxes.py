@@ -1,4 +1,4 @@
-"""Positions of mails and leases of mailboxes, on both databases."""
+"""Tests of mailbox cursors and leases, on both databases."""
 
 from __future__ import annotations
 
@@ -190,7 +190,7 @@ async def test_another_place_under_the_same_name_is_read_from_the_beginning(boxe
     )
 
 
-async def test_what_is_to_be_done_on_the_server_is_remembered(boxes, spool):
+async def test_work_on_the_server_is_remembered(boxes, spool):
     """Stored mails wait to be settled on the server, unless they need nothing."""
     await spool.put([marked(1, 0), marked(2, 1), marked(3, 2, settled=True)])
     assert await boxes.unsettled(1, VALIDITY, 10) == [1, 2]
@@ -199,9 +199,7 @@ async def test_what_is_to_be_done_on_the_server_is_remembered(boxes, spool):
     assert await boxes.unsettled(1, VALIDITY, 10) == [2]
 
 
-async def test_a_mail_that_cannot_be_fetched_is_owed_until_it_is_stored_or_gone(
-    boxes, spool, store
-):
+async def test_an_unfetchable_mail_is_listed_until_stored_or_gone(boxes, spool, store):
     """An unfetchable mail is listed and retried until it is stored or gone."""
     later = NOW + timedelta(minutes=1)
     await boxes.record_unfetchable(1, VALIDITY, 1, "no text", later)
@@ -244,7 +242,7 @@ async def test_one_process_reads_a_mailbox(boxes, ready_url):
         await other.database.close()
 
 
-async def test_a_process_that_is_gone_holds_nothing(boxes, ready_url, store):
+async def test_a_dead_process_has_no_lease(boxes, ready_url, store):
     """The lease of a dead process of this host is free; that of a living one is not."""
     host = nodes.own().rpartition("-")[0]
     next_one = Mailboxes(await Database.open(ready_url, node=nodes.own()))
@@ -266,7 +264,7 @@ async def test_a_process_that_is_gone_holds_nothing(boxes, ready_url, store):
 
 
 async def test_a_transaction_on_a_mailbox_does_not_cost_its_lease(boxes, ready_url, spool):
-    """Renewing our lease waits for our own transaction; others take nothing meanwhile."""
+    """Renewing our lease waits for our own transaction; nobody else gets the lease meanwhile."""
     inside, leave = asyncio.Event(), asyncio.Event()
 
     async def store():
@@ -308,7 +306,7 @@ async def test_two_processes_share_mailboxes_without_overlap(ready_url):
             await each.database.close()
 
 
-async def test_how_a_mailbox_is_can_be_seen(boxes):
+async def test_the_state_of_a_mailbox_is_shown(boxes):
     """The time of the first failure is kept until everything was read again."""
     await boxes.mark_failing(1, "failing", "the server is silent", NOW)
     await boxes.mark_failing(1, "refused", "wrong password", NOW + timedelta(hours=1))
@@ -329,7 +327,7 @@ async def test_how_a_mailbox_is_can_be_seen(boxes):
     )
 
 
-async def test_a_plan_reads_again_from_the_beginning(boxes, spool):
+async def test_an_import_reads_from_the_beginning(boxes, spool):
     """An import starts again at the first UID; known mail stays known."""
     await spool.put([marked(4, 0)])
     await boxes.plan(1, date(2026, 1, 1), "none", 9, NOW + timedelta(days=1))

@@ -1,4 +1,4 @@
-"""Token rows, on both databases: leases, and never overwriting the newest refresh token."""
+"""Tests of token rows, on both databases: leases, and the newest refresh token is kept."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def another(ready_url, rows):
     await database.close()
 
 
-async def test_what_was_signed_in_is_there(rows):
+async def test_a_sign_in_is_stored(rows):
     """A sign-in stores both tokens, their ends and its time, without a lease."""
     row = await rows.get(KEY)
     assert (row.access_token, row.access_until, row.refresh_token) == (
@@ -59,7 +59,7 @@ async def test_what_was_signed_in_is_there(rows):
     )
 
 
-async def test_nothing_is_there_where_nobody_signed_in(rows):
+async def test_an_account_without_sign_in_has_no_row(rows):
     """Another account of the same client has no row."""
     assert await rows.get(("provider", "sales@example.org")) is None
 
@@ -70,11 +70,11 @@ async def test_a_row_does_not_show_its_secrets(rows):
     assert not [word for word in ("access-", "refresh-", "example.org") if word in shown]
 
 
-async def test_the_lease_is_one_process_s(rows, another):
+async def test_a_lease_belongs_to_one_process(rows, another):
     """A leased row cannot be leased by another process until it is released."""
     assert await rows.lease(KEY, LEASE, NOW) is not None
     assert await another.lease(KEY, LEASE, NOW) is None
-    await another.release(KEY)  # not its own
+    await another.release(KEY)  # another process's lease
     assert await another.lease(KEY, LEASE, NOW) is None
     await rows.release(KEY)
     assert (await another.lease(KEY, LEASE, NOW)).refresh_token == "refresh-1"
@@ -115,8 +115,8 @@ async def test_a_lease_makes_the_row_it_needs(rows, another):
     assert (await another.get(own)).access_token == "access-1"
 
 
-async def test_a_renewal_is_stored_whole(rows):
-    """A renewal stores all it was granted, ends the lease and clears a refusal."""
+async def test_a_renewal_stores_the_whole_grant(rows):
+    """A renewal stores the whole grant, ends the lease and clears a refusal."""
     await rows.refused(KEY, "refresh-1", "no", NOW)
     await rows.lease(KEY, LEASE, NOW)
     assert await rows.renewed(KEY, "refresh-1", given(2))
@@ -131,7 +131,7 @@ async def test_a_renewal_is_stored_whole(rows):
 
 
 async def test_a_renewal_without_a_new_refresh_token_keeps_the_old_one(rows):
-    """Without a new refresh token the old one stays, and its end unless a new one is given."""
+    """Without a new refresh token the old one and its end stay, unless a new end is given."""
     await rows.renewed(KEY, "refresh-1", given(2, refresh=False))
     row = await rows.get(KEY)
     assert (row.access_token, row.refresh_token, row.refresh_until) == (
@@ -169,7 +169,7 @@ async def test_a_good_answer_counts_after_another_process_was_refused(rows, anot
     assert (row.refresh_token, row.problem) == ("refresh-2", None)
 
 
-async def test_a_refusal_is_told_to_everybody(rows, another):
+async def test_a_refusal_is_stored_for_all(rows, another):
     """A refusal is stored with reason and time; access token and lease are removed."""
     await rows.lease(KEY, LEASE, NOW)
     assert await rows.refused(KEY, "refresh-1", "revoked", NOW)

@@ -1,4 +1,4 @@
-"""Blob stores: durable before named, and verifiable afterwards."""
+"""Tests of blob stores: durable before named, and verifiable afterwards."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def test_a_blob_comes_back_whole(blobs, tmp_path, from_file):
 
 
 def test_small_mail_goes_into_the_database():
-    """Up to 256 KiB a raw mail is inline; with ``database:`` any is."""
+    """Up to 256 KiB a raw mail is inline; with ``database:`` every mail is."""
     assert [
         open_blobs(url).inline(size)
         for url in ("file://x", "s3://x", "database:")

@@ -1,4 +1,4 @@
-"""The spool: durable before it returns, claimed by one worker at a time, finished once."""
+"""Tests of the spool: durable on return, claimed by one worker at a time, finished once."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def done(spool: Spool, *results, **how) -> None:
         await finish(connection, results, **how)
 
 
-async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, register, tmp_path):
+async def test_stored_mail_is_claimed_unchanged_and_in_order(spool, register, tmp_path):
     """Small and large mails, in memory and in files, are claimed unchanged and in order."""
     raws = [
         b"",
@@ -76,7 +76,7 @@ async def test_what_is_put_is_claimed_byte_for_byte_in_order(spool, register, tm
 
 
 async def test_an_envelope_comes_back_as_it_was(spool):
-    """Every fact of the transport is stored, such as a null sender and an unknown one."""
+    """Every fact of the transport is stored, such as a null and an unknown sender."""
     envelopes = [
         replace(ENVELOPE, sender=""),
         replace(ENVELOPE, sender=None, source="replay", automation=False),
@@ -136,7 +136,7 @@ async def test_a_claim_does_not_bring_more_into_memory_than_it_may(spool, monkey
     assert sizes == [[300_000, 1], [300_000], [400_000], [1]]
 
 
-async def test_a_finished_mail_is_told_with_all_that_is_known(spool, register):
+async def test_a_finished_mail_is_fully_shown(spool, register):
     """The register shows what a mail became; it is never claimed again."""
     [number] = await spool.put([mail(b"a")])
     await spool.claim("n", 1, 60, NOW)
@@ -184,7 +184,7 @@ async def test_a_finished_mail_is_told_with_all_that_is_known(spool, register):
     assert (await spool.pending_count(), await spool.next_due()) == (0, None)
 
 
-async def test_finishing_twice_gives_the_second_transaction_up(spool, register):
+async def test_a_second_finish_changes_nothing(spool, register):
     """A batch with a mail that another worker finished changes nothing."""
     ids = await spool.put([mail(b"a"), mail(b"b")])
     await done(spool, became(ids[0]))
@@ -212,8 +212,8 @@ async def test_a_mail_that_fails_twice_is_held(spool, register):
     assert (await register.get(good)).state == "pending"
 
 
-async def test_a_mail_that_was_put_off_has_lost_nothing(spool):
-    """A mail put off is free at once and the try is not counted."""
+async def test_a_deferred_mail_loses_no_attempt(spool):
+    """A deferred mail is free at once, and the attempt is not counted."""
     [number] = await spool.put([mail(b"a")])
     for _ in range(5):
         [claimed] = await spool.claim("n", 9, 60, NOW)
@@ -233,7 +233,7 @@ async def test_a_lost_blob_holds_its_mail_and_no_other(spool, register, tmp_path
     assert (await register.get(bad)).state == "held"
 
 
-async def test_the_newest_original_answers_for_a_fingerprint(spool, register):
+async def test_a_fingerprint_finds_the_newest_original(spool, register):
     """The newest finished mail with a fingerprint is found, duplicates left out."""
     old, new, copy, waiting = await spool.put(
         [mail(bytes([place]), received_at=NOW + timedelta(hours=place)) for place in range(4)]
@@ -259,10 +259,8 @@ async def decide(spool, mail_id, state, reason=None, *, released=False) -> None:
         )
 
 
-async def test_a_person_gives_a_mail_another_chance_or_none(spool, register):
-    """Retry, release and discard change held and quarantined mail only; a done one refuses with its
-    state.
-    """
+async def test_held_mail_is_retried_released_or_discarded(spool, register):
+    """Retry, release and discard change held and quarantined mail only, and name the state."""
     held, kept, finished = await spool.put([mail(b"a"), mail(b"b"), mail(b"c")])
     await done(
         spool, became(held, "held"), became(kept, "quarantined", reason="spam"), became(finished)
@@ -319,7 +317,7 @@ async def test_a_mail_that_cannot_be_stored_leaves_nothing(spool, register, monk
     assert len(await spool.put([mail(b"a"), mail(BIG)])) == 2
 
 
-async def test_the_plan_for_waiting_mail_does_not_grow_with_the_register(store):
+async def test_claiming_uses_the_index_of_unfinished_mail(store):
     """Claiming uses the index of unfinished mail."""
     if store.dialect != "sqlite":
         return

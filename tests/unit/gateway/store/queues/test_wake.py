@@ -1,4 +1,4 @@
-"""Wake-ups, within a process and between daemons."""
+"""Tests of wake-ups, within a process and between daemons."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.store.queues.wake import Wake
 from tests.unit.gateway.store.mails import mail
 
 
-async def test_a_wake_up_reaches_who_waits_and_who_asks_later():
+async def test_a_wake_up_ends_a_wait_or_the_next_one():
     """A wake-up ends a wait, or is kept for the next wait on its topic, once."""
     wake = Wake()
     waiting = asyncio.create_task(wake.wait("mail", 20))
@@ -25,14 +25,14 @@ async def test_a_wake_up_reaches_who_waits_and_who_asks_later():
     assert not await wake.wait("other", 0.001)
 
 
-async def test_another_daemon_is_woken_by_what_is_put(store, postgres, database_kind, tmp_path):
+async def test_stored_mail_wakes_other_daemons(store, postgres, database_kind, tmp_path):
     """On PostgreSQL storing a mail wakes other daemons; on SQLite listening returns."""
     wake = Wake()
     listening = asyncio.create_task(wake.listen(store))
     if database_kind == "sqlite":
         await asyncio.wait_for(listening, 20)
         return
-    async with asyncio.timeout(20):  # until it listens, a hint may be lost
+    async with asyncio.timeout(20):  # a wake-up before it listens is lost
         while not await wake.wait("mail", 0.05):
             await Spool(store, open_blobs("database:")).put([mail(b"x")])
     listening.cancel()

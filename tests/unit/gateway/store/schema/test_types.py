@@ -1,4 +1,4 @@
-"""What the column types guarantee, for any value in a mail."""
+"""Tests of the column types, with any value that a mail may contain."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_documents_hold_clean_strings_and_stay_json(value):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), object(), {1j}])
-def test_what_json_cannot_say_is_refused(value):
+def test_values_outside_json_are_refused(value):
     """A value that JSON cannot express is refused."""
     with pytest.raises((TypeError, ValueError)):
         encode(value)

@@ -1,4 +1,4 @@
-"""Pipelines, statuses, channels, users and contacts as rows."""
+"""Tests of the rows of pipelines, statuses, channels, users and contacts."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from tests.unit.gateway.store.mails import NOW
 
 @pytest.fixture
 def desk(store: Database):
-    """A function for ``async with``: gives an ordered transaction and the pipeline Support as it is
-    now.
-    """
+    """Return a context manager: an ordered transaction and the current pipeline Support."""
 
     @asynccontextmanager
     async def begin() -> AsyncIterator[tuple]:
@@ -53,9 +51,7 @@ def steps(pipeline) -> list[str]:
 
 
 async def test_a_pipeline_is_made_in_order_with_its_triggers_off(desk):
-    """A new pipeline has its statuses in the order given and does nothing by itself until somebody
-    says so.
-    """
+    """A new pipeline has its statuses in the given order, with its triggers off."""
     async with desk() as (connection, _):
         made = await pipelines.add(
             connection, "Sales", [("Lead", "open"), ("Won", "closed"), ("Lost", "closed")]
@@ -79,7 +75,7 @@ async def test_a_pipeline_is_made_in_order_with_its_triggers_off(desk):
 
 
 async def test_switches_are_set(desk):
-    """Every switch of a pipeline can be set; there is always one default."""
+    """Every switch of a pipeline can be set; one pipeline is always the default."""
     async with desk() as (connection, support):
         other = await pipelines.add(connection, "Sales", [("Lead", "open"), ("Won", "closed")])
         first = support.statuses[0].id
@@ -101,9 +97,7 @@ async def test_switches_are_set(desk):
 
 
 async def test_p01_statuses_are_added_renamed_and_moved(desk):
-    """P01: positions count from 1 without gaps, and the first open status follows the order at
-    once.
-    """
+    """P01: positions count from 1 without gaps; the first open status follows the order."""
     async with desk() as (connection, support):
         await pipelines.add_status(connection, support, "Parked", "open")
     async with desk() as (connection, support):
@@ -123,7 +117,7 @@ async def test_p01_statuses_are_added_renamed_and_moved(desk):
 
 
 async def test_c10_live_tickets_of_a_status_are_counted(desk):
-    """C10: tickets keep their dates; those a back-fill could touch are counted, no trash."""
+    """C10: tickets keep their dates; those without one are counted, except in the trash."""
     async with desk() as (connection, support):
         waiting = support.named("Waiting on us")
         await ticket(connection, 1, waiting.id)
@@ -136,7 +130,7 @@ async def test_c10_live_tickets_of_a_status_are_counted(desk):
 
 
 async def test_p04_what_uses_a_status_is_counted_and_repointed(desk):
-    """P04: tickets, triggers and channels of a status are found, and can be pointed elsewhere."""
+    """P04: tickets, triggers and channels of a status are found, and can be repointed."""
     async with desk() as (connection, support):
         us = support.named("Waiting on us")
         await ticket(connection, 1, us.id)
@@ -180,9 +174,7 @@ async def test_p06_what_uses_a_pipeline_is_counted(desk):
 
 
 async def test_p07_a_channel_is_made_and_switched(desk):
-    """P07: a channel keeps its address; tickets, name, rules and target can be set, and switching
-    it off touches nothing else.
-    """
+    """P07: a channel's name, rules and target can be set; its address stays."""
     async with desk() as (connection, support):
         other = await pipelines.add(connection, "Sales", [("Lead", "open"), ("Won", "closed")])
         made = await channels.add(
@@ -260,9 +252,7 @@ async def test_users_have_addresses_of_their_own(desk):
 
 
 async def test_contacts_are_made_found_and_flagged(desk):
-    """Contacts are found by number and by address in one question each; unknown ones are left out;
-    flags are set by name.
-    """
+    """Contacts are found by numbers or addresses in one query; flags are set by name."""
     async with desk() as (connection, _):
         made = await contacts.insert(connection, [("B@x.example", "Bo"), ("a@x.example", "")], NOW)
         assert [(each.id, each.address, each.name) for each in made] == [

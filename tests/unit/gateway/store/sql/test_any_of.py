@@ -1,4 +1,4 @@
-"""One parameter for many values."""
+"""Tests of one SQL parameter for many values."""
 
 from __future__ import annotations
 

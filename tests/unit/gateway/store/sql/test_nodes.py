@@ -1,4 +1,4 @@
-"""Names of processes: short, different for different hosts, and known when dead."""
+"""Tests of names of processes: short, unique across hosts, and known when dead."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from gateway.store.schema import tables
 from gateway.store.sql import nodes
 
 
-def test_hosts_whose_names_begin_alike_are_told_apart(monkeypatch):
+def test_hosts_with_similar_names_are_distinct(monkeypatch):
     """Long host names that differ at the end are different nodes; a name fits its column."""
     names = set()
     for end in ("aaaa", "bbbb"):
@@ -26,7 +26,7 @@ def test_hosts_whose_names_begin_alike_are_told_apart(monkeypatch):
 
 
 def test_only_processes_of_this_host_can_be_seen_to_be_gone():
-    """Only ended processes of this host are dead, and an earlier one with our name."""
+    """Only ended processes of this host, or an earlier one with our name, count as dead."""
     mine = nodes.own()
     host = mine.rpartition("-")[0]
     living, gone = f"{host}-{os.getppid()}", f"{host}-4194305"

@@ -1,4 +1,4 @@
-"""Full-text search on both databases, for any text and any query."""
+"""Tests of full-text search on both databases, for any text and any query."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ async def test_the_newest_tickets_come_first_up_to_a_limit(indexed):
 
 
 async def test_a_forgotten_message_is_not_found_and_a_rebuild_finds_it_again(indexed):
-    """A forgotten message is not found; rebuilding the index finds it again."""
+    """A removed message is not found; rebuilding the index finds it again."""
     async with indexed.write() as connection:
         await search.forget(connection, [TEXTS[0]])
         await search.forget(connection, [])
@@ -150,7 +150,7 @@ async def test_nothing_that_is_typed_breaks_the_search(indexed, words):
 )
 @given(st.text(st.characters(exclude_categories=()), max_size=300))
 async def test_nothing_that_is_in_a_mail_breaks_the_index(indexed, text):
-    """Any message can be indexed and forgotten."""
+    """Any message can be indexed and removed from the index."""
     async with indexed.write() as connection:
         await search.index(connection, [(99, text, text)])
         await search.forget(connection, [(99, text, text)])

@@ -1,4 +1,4 @@
-"""Copy, backup and check: nothing is lost, and every kind of damage is found."""
+"""Tests of copy, backup and check: nothing is lost, and every kind of damage is found."""
 
 from __future__ import annotations
 
@@ -277,7 +277,7 @@ async def test_a_backup_while_mail_comes_in_is_one_instant(desk, tmp_path):
     assert saved.rows["mail"] - len(RAWS) == saved.rows["raw_mail"] - raw
 
 
-async def test_a_backup_tells_the_blobs_that_are_missing(desk, tmp_path):
+async def test_a_backup_names_missing_blobs(desk, tmp_path):
     """A missing and a damaged blob are named, and the rest is backed up."""
     gone, damaged = sorted((tmp_path / "blobs").glob("*/*"))
     gone.unlink()
@@ -322,7 +322,7 @@ async def test_the_check_finds_damage_of_every_kind(desk, damage, told):
     assert findings[0].count >= 1
 
 
-async def test_the_check_tells_old_tables_and_spare_blobs(desk, tmp_path):
+async def test_the_check_reports_old_tables_and_spare_blobs(desk, tmp_path):
     """Spare blobs are no damage; tables of another version are not checked further."""
     raw = b"nobody's"
     key = await desk.blobs.put(raw, hashlib.sha256(raw).hexdigest())
@@ -399,9 +399,7 @@ async def test_the_commands_do_it_all_and_say_so(desk, other_url, tmp_path):
 
 
 async def test_an_old_database_is_upgraded_by_command_only(database_url, tmp_path):
-    """An empty PostgreSQL database exits 78 until upgraded; an SQLite file is created by any
-    command.
-    """
+    """An empty PostgreSQL database exits 78 until upgraded; SQLite is created by any command."""
     first = await asyncio.to_thread(
         command, database_url, f"file://{tmp_path}/b", "backup", str(tmp_path / "x.db")
     )
