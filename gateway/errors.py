@@ -124,5 +124,5 @@ def http_status(error: BaseException) -> int:
 
 
 def _of_kind(table: dict[type[Exception], int], error: BaseException, otherwise: int) -> int:
-    """The entry of the error's class or of the nearest class above it."""
+    """Return the entry of the error's class or of the nearest class above it."""
     return next((table[kind] for kind in type(error).__mro__ if kind in table), otherwise)

@@ -29,7 +29,7 @@ from gateway.ingress.imap.grammar import FetchResponse
 
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 TEMPORARY_CODES: Final = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"})  # RFC 5530
-MAX_UIDS: Final = 200  # in one command
+MAX_UIDS: Final = 200  # in one FETCH command
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Selected:
 
 
 class LoginConnectionLost(ConnectionLost):
-    """The connection ended during login: an accident, or how this server refuses."""
+    """The connection ended during login, by accident or as the server's way to refuse."""
 
 
 class ImapSession:
@@ -64,12 +64,12 @@ class ImapSession:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """The words with which the server says what it can do, in upper case."""
+        """The capabilities that the server announced, in upper case."""
         return self.connection.capabilities
 
     @property
     def authenticated(self) -> bool:
-        """Whether the server knew who we are without a login."""
+        """Whether we are signed in, by a login or from the greeting on (PREAUTH)."""
         return self.connection.authenticated
 
     @property
@@ -86,7 +86,7 @@ class ImapSession:
         self.connection.abort()
 
     async def close(self) -> None:
-        """Log out if the server still listens, and close the connection."""
+        """Log out if the connection still works, and close it."""
         await self.connection.close()
 
     async def login(self, username: str, password: str) -> None:
@@ -284,7 +284,7 @@ class ImapSession:
         await self.connection.run("EXPUNGE", grammar.uid_set(uids), prefix="UID")
 
     async def noop(self) -> None:
-        """Let the server announce changes."""
+        """Send NOOP, so that the server can announce changes."""
         await self.connection.run("NOOP")
 
 

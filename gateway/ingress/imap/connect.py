@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ImapServer:
-    """Where to connect; without a ``context`` in plain text, which is for the loopback."""
+    """The server to connect to; without a ``context`` in plain text, for the loopback only."""
 
     host: str
     port: int

@@ -1,4 +1,4 @@
-"""The syntax of IMAP (RFC 3501, 9): framing, strings, folder names, UID sets, FETCH data.
+"""The syntax of IMAP (RFC 3501, section 9): framing, strings, folder names, UID sets, FETCH data.
 
 :class:`Framing` rejects lines and literals beyond its limits and takes time linear in the input.
 Responses that cannot be understood are ignored, since a server may say more than was asked.
@@ -127,7 +127,7 @@ def parse_items(parts: Sequence[bytes]) -> list[Item]:
 
 @dataclass(frozen=True, slots=True)
 class FetchResponse:
-    """What one FETCH response tells of a mail; None for what it does not tell.
+    """The data of a mail in one FETCH response; None for items it does not have.
 
     ``body`` is raw bytes, or the piece that was asked for.
     """

@@ -28,10 +28,7 @@ _AIOSMTPD_CODES = {  # since its replies have none
 
 @lru_cache(512)
 def encoded(status: str | bytes) -> bytes:
-    """Return a reply with line end and enhanced status code (RFC 2034).
-
-    Bytes get only the line end.
-    """
+    """Return a reply with line end and, unless it is bytes, enhanced status code (RFC 2034)."""
     if isinstance(status, bytes):
         return status + b"\r\n"
     code = _AIOSMTPD_CODES.get(status[:3])

@@ -1,4 +1,4 @@
-"""Copies of sent mail for mailboxes that keep one: which are wanted, in progress, or hindered.
+"""Copies of sent mail for mailboxes that keep them: wanted, in progress, or put off.
 
 Whoever takes a copy moves its ``due_at`` ahead, so that nobody else takes it meanwhile; no
 transaction is open while a server is spoken to. When its holder dies, it is taken again at that
@@ -18,7 +18,7 @@ from gateway.store.engine import Database
 from gateway.store.schema import tables
 
 COPY_WITHIN = timedelta(days=7)  # mail sent earlier gets no copy
-LONGEST_DELIVERY = timedelta(days=7)  # from writing a mail to sending it, with room to spare
+LONGEST_DELIVERY = timedelta(days=7)  # from writing to sending, with room to spare
 COPY, OUTGOING, DELIVERY, MESSAGE = (
     tables.sent_copy,
     tables.outgoing,
@@ -51,7 +51,9 @@ HIGHEST_MESSAGE = sa.select(sa.func.max(OUTGOING.c.message))
 FIRST_UNDERWAY = (
     sa.select(sa.func.min(OUTGOING.c.message))
     .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
-    .where(sa.text("delivery.state IN ('queued', 'deferred')"))  # as in the index
+    .where(
+        sa.text("delivery.state IN ('queued', 'deferred')")
+    )  # worded as in the index, or it is not used
 )
 # The newest sent message written before a time.
 LAST_MESSAGE_BEFORE = (

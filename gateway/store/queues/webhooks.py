@@ -2,7 +2,7 @@
 
 A claim is a lease, so that no transaction is open while a server is called. When its holder dies or
 is held up, the call is claimed again after the lease and made a second time with the same key, by
-which the receiver can tell.
+which the receiver recognises it.
 """
 
 from __future__ import annotations
