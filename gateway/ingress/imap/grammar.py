@@ -1,4 +1,4 @@
-"""The syntax of IMAP (RFC 3501, section 9): framing, strings, folder names, UID sets, FETCH data.
+"""The syntax of IMAP (RFC 3501, 9): framing, strings, folder names, UID sets, FETCH data.
 
 :class:`Framing` rejects lines and literals beyond its limits and takes time linear in the input.
 Responses that cannot be understood are ignored, since a server may say more than was asked.
