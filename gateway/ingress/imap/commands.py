@@ -211,9 +211,7 @@ class ImapSession:
         return [uid for uid in uids if uid >= first and (last is None or uid <= last)]
 
     async def fetch(self, uids: Collection[int], *what: str) -> dict[int, FetchResponse]:
-        """Return what the server tells of these mails (at most :data:`MAX_UIDS`); some may be
-        missing.
-        """
+        """Return the data of up to :data:`MAX_UIDS` mails, by UID; some may be missing."""
         answer = await self.connection.run(
             "FETCH", grammar.uid_set(uids), f"(UID {' '.join(what)})", prefix="UID"
         )
@@ -226,9 +224,7 @@ class ImapSession:
         return mails
 
     async def part(self, uid: int, offset: int, length: int) -> bytes | None:
-        """Return a piece of a mail's bytes, shorter at its end; None if the server has no such
-        mail.
-        """
+        """Return a piece of a mail, shorter at the mail's end; None if there is no such mail."""
         found = (await self.fetch((uid,), f"BODY.PEEK[]<{offset}.{length}>")).get(uid)
         return found.body if found is not None else None
 
@@ -277,7 +273,7 @@ class ImapSession:
         await self.connection.run("COPY", grammar.uid_set(uids), _folder(folder), prefix="UID")
 
     async def expunge(self, uids: Collection[int]) -> None:
-        r"""Remove those of the mails that are flagged \Deleted, on servers with UIDPLUS (RFC 4315).
+        r"""Remove those mails if they are flagged \Deleted, on servers with UIDPLUS (RFC 4315).
 
         A bare EXPUNGE would remove other mails too.
         """

@@ -54,7 +54,7 @@ async def connect(
 
 
 def reason(error: OSError) -> str:
-    """Return what went wrong, in lower case and without addresses."""
+    """Return the reason of an error, in lower case and without addresses."""
     number = error.errno or 0
     text = (
         error.reason

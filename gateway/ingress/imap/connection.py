@@ -129,9 +129,7 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
             self.transport.abort()
 
     def send(self, line: str, scrub: str | None = None) -> None:
-        """Write a line; do nothing if the connection is gone, which uvloop would report as an
-        error.
-        """
+        """Write a line unless the connection is gone, which uvloop would report as an error."""
         if not self.lost.done():
             super().send(line, scrub=scrub)
 
@@ -183,9 +181,7 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
         return getattr(pending, "name", "")
 
     def _continue(self) -> None:
-        """Send what the server waits for: the rest of a login or a literal; or note that IDLE
-        began.
-        """
+        """Send the rest of a login or a literal, now asked for; or note that IDLE began."""
         if self.running == "IDLE":
             self.idling.set()
         elif self.running == "AUTHENTICATE":

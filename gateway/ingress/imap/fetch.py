@@ -134,7 +134,7 @@ class Fetcher:
         }
 
     async def _still_listed(self, uids: Collection[int]) -> list[int]:
-        """Return those of the UIDs that the server still lists."""
+        """Return which of the UIDs the server still lists."""
         listed = set(await self.session.uids(min(uids), max(uids))) if uids else set()
         return [uid for uid in uids if uid in listed]
 

@@ -177,7 +177,7 @@ def decode(value: bytes) -> str:
 
 
 def printable(line: bytes) -> str:
-    """Return the server's sentence for people as one line without control characters."""
+    """Return the human text of a response as one line without control characters."""
     return "".join(character if character.isprintable() else " " for character in decode(line))[
         :_SENTENCE_LENGTH
     ].strip()
@@ -225,7 +225,7 @@ def uid_set(uids: Collection[int]) -> str:
 def quoted(name: str) -> str:
     """Return a quoted string; ValueError for control characters and non-ASCII text."""
     if not name.isascii() or not name.isprintable():
-        raise ValueError("the server takes ASCII only here")
+        raise ValueError("the server accepts only ASCII here")
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

@@ -24,7 +24,7 @@ _DELETED: Final = r"\Deleted"
 
 
 async def settle(session: ImapSession, account: ImapAccount, uids: Sequence[int]) -> None:
-    """Treat these mails of the open folder as ``after`` asks; CommandRefused if refused."""
+    """Keep, flag, move or delete mails of the open folder, as ``after`` asks."""
     match account.after:
         case "keep":
             return

@@ -112,9 +112,7 @@ class Likeness:
         )
 
     def hidden(self, value: Any, *, names: bool = False) -> Any:
-        """Return a text or JSON value with the address, and the ``names``, replaced by
-        :data:`ERASED`.
-        """
+        """Return a text or JSON value with address and ``names`` replaced by :data:`ERASED`."""
         match value:
             case str():
                 return self._hidden(value, names=names)

@@ -200,7 +200,7 @@ async def _conversations(
 async def _threads(
     connection: AsyncConnection, contact: int, own: set[int], tickets: set[int]
 ) -> dict[int, int | None]:
-    """Return the threads the person took part in, or of these tickets, each with its ticket."""
+    """Return the tickets by thread: of threads the person took part in, and of these tickets."""
     found = await keys(
         connection,
         sa.select(MESSAGE.c.thread_id).where(among(MESSAGE.c.id, "ids")),

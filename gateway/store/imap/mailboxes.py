@@ -243,9 +243,7 @@ class Mailboxes:
     # ---- unsettled and unfetchable mails
 
     async def unsettled(self, box: int, uidvalidity: int, limit: int) -> list[int]:
-        """Return UIDs of stored mails still to be flagged, moved or deleted on the server,
-        ascending.
-        """
+        """Return UIDs of stored mails to be flagged, moved or deleted on the server, ascending."""
         query = sa.select(TAKEN.c.uid).where(
             AT_UIDVALIDITY, sa.text("NOT mailbox_mail.settled"), TAKEN.c.mail_id.is_not(None)
         )
@@ -311,7 +309,7 @@ class Mailboxes:
             ]
 
     async def owed_counts(self) -> dict[int, int]:
-        """Return the number of unfetchable mails by mailbox id; others are absent."""
+        """Return the number of unfetchable mails by mailbox id; mailboxes with none are absent."""
         query = sa.select(TAKEN.c.mailbox_id, sa.func.count()).where(*IS_UNFETCHABLE)
         async with self.database.read() as connection:
             return dict((await connection.execute(query.group_by(TAKEN.c.mailbox_id))).all())

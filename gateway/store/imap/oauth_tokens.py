@@ -73,8 +73,7 @@ class TokenRows:
             return StoredToken(**row) if row is not None else None
 
     async def lease(self, key: Key, seconds: float, now: datetime) -> StoredToken | None:
-        """Take the right to renew for ``seconds`` and return the row, None while another process
-        has it.
+        """Take the right to renew for ``seconds``; None while another process has it.
 
         Not synced to disk, since losing the lease in a crash does no harm.
         """

@@ -97,9 +97,7 @@ MAIL_TO_COPY = (
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy taken by one process; ``sent_at`` is when the mail was sent, ``attempts`` includes
-    this one.
-    """
+    """A copy taken by one process; ``sent_at`` is of the mail, ``attempts`` includes this one."""
 
     outgoing: int
     mailbox: str
@@ -118,8 +116,7 @@ class Copies:
         self.database = database
 
     async def plan(self, wanted: Mapping[str, str], now: datetime, after: int | None = None) -> int:
-        """Insert copies of mails that users wrote, that were sent within seven days, and that have
-        none.
+        """Insert missing copies of mails that users wrote and that were sent within seven days.
 
         ``wanted`` maps each mailbox to its channel's address. Pass the returned message id as
         ``after`` next time to look at newer mail only; without it all mail of the seven days is
@@ -157,9 +154,7 @@ class Copies:
         return min(underway - 1, highest) if underway is not None else highest
 
     async def take(self, mailbox: str, now: datetime, until: datetime) -> Copy | None:
-        """Take the due copy of a mailbox that was tried least, until ``until``; None where there is
-        none.
-        """
+        """Take a mailbox's due copy with the fewest tries, until ``until``; None without any."""
         async with self.database.write(durable=False) as connection:
             row = (await connection.execute(NEXT_COPY, {"_mailbox": mailbox, "_now": now})).first()
             if row is None:

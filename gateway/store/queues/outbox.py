@@ -325,7 +325,7 @@ async def cancel(connection: AsyncConnection, ids: Collection[int], now: datetim
 
 
 async def failing(connection: AsyncConnection, tickets: Collection[int]) -> set[int]:
-    """Return those of these tickets that have a failed delivery."""
+    """Return which of these tickets have a failed delivery."""
     query = sa.select(OUTGOING.c.ticket).join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
     query = query.where(OUTGOING.c.ticket.in_(tickets), DELIVERY.c.state == "failed")
     return set((await connection.execute(query.distinct())).scalars())

@@ -103,8 +103,7 @@ class Calls:
         return found
 
     async def settle(self, call: int, state: State, reply: str, due_at: datetime | None) -> None:
-        """Record the result of a claimed call; do nothing where another process has claimed it
-        since.
+        """Record the result of a call; do nothing where another process has claimed it since.
 
         ``due_at`` is the time of the next attempt, None where there is none.
         """

@@ -66,7 +66,7 @@ def _postgresql(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
 
 
 def among(column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[bool]:
-    """Return that ``column`` is in the collection (maybe empty) given as parameter ``name``."""
+    """Return the condition that ``column`` is in the parameter ``name``, a list of values."""
     is_number = isinstance(column.type, sa.Integer)
     values = Values(sa.BigInteger if is_number else sa.Text)
     return _Among(column, sa.bindparam(name, type_=values))
