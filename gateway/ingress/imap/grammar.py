@@ -185,12 +185,9 @@ def printable(line: bytes) -> str:
 
 def internal_date(value: Item) -> datetime | None:
     """Parse an INTERNALDATE such as ``22-Nov-2026 10:00:00 +0100`` to UTC, or return None."""
-    if not isinstance(value, bytes):
-        return None
+    text = value.decode("ascii", "replace").strip() if isinstance(value, bytes) else ""
     try:
-        return datetime.strptime(
-            value.decode("ascii", "replace").strip(), "%d-%b-%Y %H:%M:%S %z"
-        ).astimezone(UTC)
+        return datetime.strptime(text, "%d-%b-%Y %H:%M:%S %z").astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 

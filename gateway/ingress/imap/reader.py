@@ -166,14 +166,12 @@ class MailboxReader:
         return self.box.backlog_end if at < self.box.backlog_end < upto else upto
 
     async def _unknown_uids(self, first: int, last: int | None) -> list[int]:
-        old = last is not None and last <= self.box.backlog_end
-        since = self.box.backlog_since if old else None
-        listed = await self.session.uids(
-            first, last, since=since, undeleted=old and self.box.last_pass_at is None
-        )
-        known = (
-            await self.boxes.known(self.box.id, self.box.uidvalidity, listed) if listed else set()
-        )
+        box = self.box
+        is_old = last is not None and last <= box.backlog_end
+        since = box.backlog_since if is_old else None
+        undeleted = is_old and box.last_pass_at is None
+        listed = await self.session.uids(first, last, since=since, undeleted=undeleted)
+        known = await self.boxes.known(box.id, box.uidvalidity, listed) if listed else set()
         return [uid for uid in listed if uid not in known]
 
     async def _look_back(self) -> list[int]:

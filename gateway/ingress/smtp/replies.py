@@ -44,9 +44,8 @@ def new_error_id() -> str:
 
 def reply_to_error(error: Exception, error_id: str) -> str:
     """Return a temporary reply for an error, whatever its cause."""
-    if isinstance(error, DiskFull) or (
-        isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    ):
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or isinstance(error, DiskFull):
         return f"452 4.3.1 Not enough disk space, try again later ({error_id})"
     if isinstance(error, TicketgateError):
         return f"451 4.3.0 Cannot store mail now, try again later ({error_id})"

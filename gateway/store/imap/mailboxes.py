@@ -30,6 +30,7 @@ from gateway.store.sql.nodes import dead
 Automation = Literal["all", "fresh", "none"]
 State = Literal["new", "ok", "failing", "refused"]
 IS_UNFETCHABLE = (TAKEN.c.mail_id.is_(None), sa.text("NOT mailbox_mail.settled"))
+IS_UNSETTLED = (sa.text("NOT mailbox_mail.settled"), TAKEN.c.mail_id.is_not(None))
 
 # Copies the mails taken from a mailbox into the table of those known by digest, as a generation.
 SUPERSEDE = sa.insert(SUPERSEDED).from_select(
@@ -244,16 +245,10 @@ class Mailboxes:
 
     async def unsettled(self, box: int, uidvalidity: int, limit: int) -> list[int]:
         """Return UIDs of stored mails to be flagged, moved or deleted on the server, ascending."""
-        query = sa.select(TAKEN.c.uid).where(
-            AT_UIDVALIDITY, sa.text("NOT mailbox_mail.settled"), TAKEN.c.mail_id.is_not(None)
-        )
+        query = sa.select(TAKEN.c.uid).where(AT_UIDVALIDITY, *IS_UNSETTLED).order_by(TAKEN.c.uid)
+        given = {"box": box, "validity": uidvalidity}
         async with self.database.read() as connection:
-            values = {"box": box, "validity": uidvalidity}
-            return list(
-                (
-                    await connection.execute(query.order_by(TAKEN.c.uid).limit(limit), values)
-                ).scalars()
-            )
+            return list((await connection.execute(query.limit(limit), given)).scalars())
 
     async def settle(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
         """Record mails as settled; if a crash loses this, they are only settled once more."""

@@ -281,11 +281,10 @@ class Deliveries:
         self, state: State | None = None, limit: int | None = None
     ) -> list[ListedDelivery]:
         """Return the newest ``limit`` deliveries, newest first, scheduled drafts included."""
-        query = SELECT_LISTED.order_by(DELIVERY.c.id.desc())
-        if state is not None:
-            query = query.where(DELIVERY.c.state == state)
+        conditions = [] if state is None else [DELIVERY.c.state == state]
+        query = SELECT_LISTED.where(*conditions).order_by(DELIVERY.c.id.desc()).limit(limit)
         async with self.database.read() as connection:
-            return [ListedDelivery(*row) for row in await connection.execute(query.limit(limit))]
+            return [ListedDelivery(*row) for row in await connection.execute(query)]
 
     async def show(self, delivery: int) -> DeliveryView:
         """Return one delivery; NotFound where there is none."""

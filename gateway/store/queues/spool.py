@@ -310,12 +310,10 @@ class Spool:
     async def fail(self, ids: Collection[int], reason: str, now: datetime) -> None:
         """Release claimed mails after a failure; hold those that failed twice, with ``reason``."""
         again = MAIL.c.tries < TRIES
-        held = {
-            "state": sa.case((again, "pending"), else_="held"),
-            "reason": reason,
-            "processed_at": sa.case((again, None), else_=sa.literal(now, MAIL.c.processed_at.type)),
-        }
-        await self._update(ids, NO_LEASE | held)
+        state = sa.case((again, "pending"), else_="held")
+        processed_at = sa.case((again, None), else_=sa.literal(now, MAIL.c.processed_at.type))
+        values = {"state": state, "reason": reason, "processed_at": processed_at}
+        await self._update(ids, NO_LEASE | values)
 
     async def _update(self, ids: Collection[int], values: Mapping[str, Any]) -> None:
         async with self.database.write() as connection:

@@ -264,14 +264,8 @@ async def last_merge(connection: AsyncConnection, ticket: int) -> MergeRecord | 
 
 def _join_record(row: sa.Row[Any]) -> JoinRecord:
     moved = row.moved
-    return JoinRecord(
-        id=row.id,
-        thread=moved["thread"],
-        into=moved["into"],
-        origin=moved["origin"],
-        messages=tuple(moved["messages"]),
-        followed=tuple(moved["followed"]),
-    )
+    messages, followed = tuple(moved["messages"]), tuple(moved["followed"])
+    return JoinRecord(row.id, moved["thread"], moved["into"], moved["origin"], messages, followed)
 
 
 async def undo_merge(connection: AsyncConnection, merge_id: int, at: datetime) -> None:

@@ -85,7 +85,7 @@ class UnitOfWork:
         thread_ids: Collection[int],
         numbers: Collection[int],
     ) -> None:
-        """Load all that mails with these ids, addresses, threads or tickets can touch."""
+        """Load everything that mails with these ids, addresses, threads or tickets can touch."""
         await self._load_refs({ref[:REF_LIMIT] for ref in refs})
         await self.load_contacts(addresses)
         await self.load_threads(
