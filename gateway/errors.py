@@ -34,7 +34,7 @@ class NotFound(Rejected):
 
 
 class Forbidden(Rejected):
-    """The role of the acting user does not allow it."""
+    """The role of the acting user does not allow the request."""
 
 
 class Invalid(Rejected):
@@ -46,11 +46,11 @@ class Invalid(Rejected):
 
 
 class Conflict(Rejected):
-    """Somebody else changed it in the meantime, or it exists already."""
+    """The object was changed by somebody else meanwhile, or exists already."""
 
 
 class Refused(Rejected):
-    """A rule forbids it; ``rule`` is its row in docs/spec/behaviour.md, empty where it has none."""
+    """A rule forbids the request; ``rule`` is its row in docs/spec/behaviour.md, or empty."""
 
     def __init__(self, message: str, rule: str = "") -> None:
         super().__init__(message)
@@ -124,5 +124,5 @@ def http_status(error: BaseException) -> int:
 
 
 def _of_kind(table: dict[type[Exception], int], error: BaseException, otherwise: int) -> int:
-    """The entry of the error's class or of the nearest class above it."""
+    """Return the entry of the error's class or of the nearest class above it."""
     return next((table[kind] for kind in type(error).__mro__ if kind in table), otherwise)

@@ -19,17 +19,17 @@ from gateway.errors import Refused, Unavailable
 if TYPE_CHECKING:
     from aiohttp import ClientResponse, ClientSession
 
-_READ_BYTES: Final = 64 << 10  # at a time
+_READ_BYTES: Final = 64 << 10  # of an answer, at a time
 
 
 class NoAnswer(Unavailable):
-    """No complete answer came; the message continues "SERVER …", as in "did not answer"."""
+    """No complete answer came; the message follows a server's name, as in "did not answer"."""
 
 
 class NotAllowed(Refused):
     """Nothing was sent: the address is invalid or refused by the caller.
 
-    The message continues a sentence that begins with the server's name.
+    The message follows the server's name, as in "may not be asked".
     """
 
 
@@ -79,7 +79,7 @@ async def post(
             )
     except TimeoutError:
         raise _timed_out(seconds) from None
-    except (aiohttp.InvalidURL, UnicodeError):  # the latter for a name that DNS cannot hold
+    except (aiohttp.InvalidURL, UnicodeError):  # UnicodeError: DNS cannot hold the name
         raise NotAllowed("cannot be asked: its address is invalid") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         if guard.refused and not guard.allowed_any:

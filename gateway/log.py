@@ -81,7 +81,7 @@ def redact(text: str) -> str:
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
-    """Return what may be logged of an exception: its type and code locations.
+    """Return the fields that may be logged of an exception: its type and code locations.
 
     The text is included only if it is our own, since foreign text may quote a mail, an SQL
     parameter or a token. ``errno`` is kept so that "disk full" can be recognized.
@@ -106,7 +106,7 @@ def _places(error: BaseException) -> list[str]:
 
 
 def logger(name: str) -> FilteringBoundLogger:
-    """Return the logger of one room; ``name`` appears in each of its lines."""
+    """Return the logger of one part of the program; ``name`` is the ``room`` in its lines."""
     bound: FilteringBoundLogger = structlog.get_logger(room=name)
     return bound
 

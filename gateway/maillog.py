@@ -52,7 +52,7 @@ def processed(
 ) -> None:
     """Log the end of a mail: done, ignored or quarantined.
 
-    ``rule`` is what decided; ``more`` are further plain values such as ``size``.
+    ``rule`` names the rule that decided; ``more`` are further plain values such as ``size``.
     """
     _log.info(
         "processed",

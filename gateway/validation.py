@@ -20,7 +20,7 @@ def refuse_breaks(what: str, *values: str | None) -> None:
 
 
 def refuse_unnamed(whose: str, what: str, value: str) -> None:
-    """Refuse a blank value as well: ``whose`` needs its ``what``."""
+    """Refuse a blank value too; the message says that ``whose`` needs a ``what``."""
     refuse_breaks(what, value)
     if not value.strip():
         raise Invalid(f"{whose} needs a {what}", what)

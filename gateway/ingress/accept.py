@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from gateway.ingress.connection_limits import Limits
     from gateway.store.imap.taken_mail import MailboxPosition
 
-IN_MEMORY = 256 << 10  # a larger mail goes through a file; raw mail in the database ends here too
-GROUP_MAILS = 200  # in one commit
+IN_MEMORY = 256 << 10  # a larger mail goes through a file, and into the blob store
+GROUP_MAILS = 200  # in one commit, at most
 GROUP_BYTES = 16 << 20
 _HASH_IN_THREAD = 1 << 20  # bytes from which hashing would block the event loop
 
@@ -69,7 +69,7 @@ class Receipt:
 
 
 class SpoolWriter(Protocol):
-    """Where mail is stored: the store's spool, or that of a test."""
+    """The place where mail is stored: the spool of the store, or of a test."""
 
     async def put(self, mails: Sequence[AcceptedMail]) -> list[int]:
         """Store all of the mails durably, or none, and return their ids in order.
@@ -114,7 +114,7 @@ class Acceptor:
         """Return a receipt once the mail is durable; the file of a SpoolFile belongs to the store.
 
         Raises DiskFull, StoreUnavailable or another error of the spool; then the mail is not
-        stored. A cancelled caller does not learn which.
+        stored. A caller that is cancelled does not learn whether the mail was stored.
         """
         try:
             self.check_room()

@@ -1,6 +1,6 @@
 """Limits of SMTP and LMTP clients: the values, who is exempt, and connections per address.
 
-To add one: give :class:`Limits` a field; if operators may set it, add the same field to
+To add a limit: give :class:`Limits` a field; if operators may set it, add the same field to
 ``LimitSettings`` in ``config/settings.py`` (values are passed on by name) and to
 ``config/ticketgate.example.toml``. It is enforced where the session knows the value:
 ``smtp/policy.py`` at MAIL and RCPT, ``smtp/session.py`` for commands and time, ``smtp/data.py`` for
@@ -40,13 +40,13 @@ class Limits:
     command_seconds: float = 300.0
     busy_command_seconds: float = 30.0  # if nearly all connections are taken
     handshake_seconds: float = 30.0
-    session_seconds: float = 900.0  # without the time in DATA
-    data_rate: int = 500  # at least
-    data_window: float = 60.0  # over which the rate is measured
+    session_seconds: float = 900.0  # not counting the time in DATA
+    data_rate: int = 500  # a slower client in DATA is disconnected
+    data_window: float = 60.0  # seconds over which the rate is measured
     # if all connections are taken, one idle this long is closed for a new one; twice as long
     # after MAIL
     evict_idle_seconds: float = 5.0
-    hops: int = 100  # Received fields
+    hops: int = 100  # Received fields in a mail, at most
     exempt: tuple[str, ...] = LOOPBACK
 
     @property
@@ -88,14 +88,13 @@ def parse_host(host: str) -> IPv4Address | IPv6Address | None:
         address = ip_address(host.partition("%")[0])
     except ValueError:
         return None
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-        return address.ipv4_mapped
-    return address
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return address if mapped is None else mapped
 
 
 @lru_cache(4096)
 def address_group(host: str) -> str:
-    """Return what connections are counted by: an IPv4 address or an IPv6 /64 network."""
+    """Return the group in which a peer is counted: its IPv4 address or IPv6 /64 network."""
     address = parse_host(host)
     if isinstance(address, IPv6Address):
         return str(ip_network((address, 64), strict=False))

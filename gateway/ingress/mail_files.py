@@ -191,10 +191,7 @@ def _split(stream: BinaryIO) -> Iterator[bytes]:
 
 
 def _is_separator(held: bytearray, at: int) -> bool:
-    """Return whether the "From " line at ``at`` separates two mails.
-
-    It has to follow an empty line and precede a header.
-    """
+    """Return whether the "From " line at ``at`` follows an empty line and precedes a header."""
     before = bytes(held[max(at - 4, 0) : at])
     return (
         before.endswith((b"\n\n", b"\n\r\n"))

@@ -51,13 +51,18 @@ class MailFile:
 
 def remove_leftovers(directory: Path) -> int:
     """Remove files of processes that died; return their number."""
-    removed = 0
-    for path in directory.glob(f"{_PREFIX}*-*-*"):
-        pid, run, _ = path.name.removeprefix(_PREFIX).split("-", 2)
-        if pid.isdecimal() and (run != _RUN if int(pid) == os.getpid() else not _alive(int(pid))):
-            path.unlink(missing_ok=True)
-            removed += 1
-    return removed
+    leftovers = [path for path in directory.glob(f"{_PREFIX}*-*-*") if _is_leftover(path.name)]
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def _is_leftover(name: str) -> bool:
+    """Return whether the process that made a file died, even if this one has its pid now."""
+    pid, run, _ = name.removeprefix(_PREFIX).split("-", 2)
+    if not pid.isdecimal():
+        return False
+    return run != _RUN if int(pid) == os.getpid() else not _alive(int(pid))
 
 
 def _alive(pid: int) -> bool:

@@ -60,7 +60,7 @@ class Database:
         """Open ``sqlite:///path`` or ``postgresql://user@host/name``; create an absent SQLite file.
 
         Raises :class:`SchemaOutdated` when its tables are not those of this program,
-        :class:`NotDurable` for weak settings, ``StoreUnavailable`` when nobody answers,
+        :class:`NotDurable` for weak settings, ``StoreUnavailable`` when the server does not answer,
         ``UnusablePath`` where no file can be created, ``UsageError`` for any other URL.
         """
         path = file_of(parsed(url))

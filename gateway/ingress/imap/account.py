@@ -46,11 +46,11 @@ class ImapAccount:
 
     @property
     def place(self) -> str:
-        """What the UIDs belong to; the port does not matter."""
+        """The account, server (without port) and folder that the UIDs belong to."""
         return f"{self.username}@{self.host.lower()}/{self.folder}"
 
     def server(self) -> ImapServer:
-        """Return where to connect; OSError if the file of trusted authorities cannot be read."""
+        """Return the server to connect to; OSError if ``tls_ca`` cannot be read."""
         return ImapServer(
             self.host,
             self.port,
@@ -58,7 +58,7 @@ class ImapAccount:
         )
 
     async def sign_in(self, session: ImapSession, tokens: Tokens) -> None:
-        """Sign in unless the server knows us already; raises LoginRefused or AccessRefused."""
+        """Sign in unless the server did so at its greeting; LoginRefused or AccessRefused."""
         if session.authenticated:
             return
         if self.client is None:

@@ -29,7 +29,7 @@ from gateway.ingress.imap.grammar import FetchResponse
 
 MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 TEMPORARY_CODES: Final = frozenset({"UNAVAILABLE", "INUSE", "LIMIT", "SERVERBUG"})  # RFC 5530
-MAX_UIDS: Final = 200  # in one command
+MAX_UIDS: Final = 200  # in one FETCH command
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Selected:
 
 
 class LoginConnectionLost(ConnectionLost):
-    """The connection ended during login: an accident, or how this server refuses."""
+    """The connection ended during login, by accident or as the server's way to refuse."""
 
 
 class ImapSession:
@@ -64,12 +64,12 @@ class ImapSession:
 
     @property
     def capabilities(self) -> frozenset[str]:
-        """The words with which the server says what it can do, in upper case."""
+        """The capabilities that the server announced, in upper case."""
         return self.connection.capabilities
 
     @property
     def authenticated(self) -> bool:
-        """Whether the server knew who we are without a login."""
+        """Whether we are signed in, by a login or from the greeting on (PREAUTH)."""
         return self.connection.authenticated
 
     @property
@@ -86,7 +86,7 @@ class ImapSession:
         self.connection.abort()
 
     async def close(self) -> None:
-        """Log out if the server still listens, and close the connection."""
+        """Log out if the connection still works, and close it."""
         await self.connection.close()
 
     async def login(self, username: str, password: str) -> None:
@@ -211,9 +211,7 @@ class ImapSession:
         return [uid for uid in uids if uid >= first and (last is None or uid <= last)]
 
     async def fetch(self, uids: Collection[int], *what: str) -> dict[int, FetchResponse]:
-        """Return what the server tells of these mails (at most :data:`MAX_UIDS`); some may be
-        missing.
-        """
+        """Return the data of up to :data:`MAX_UIDS` mails, by UID; some may be missing."""
         answer = await self.connection.run(
             "FETCH", grammar.uid_set(uids), f"(UID {' '.join(what)})", prefix="UID"
         )
@@ -226,9 +224,7 @@ class ImapSession:
         return mails
 
     async def part(self, uid: int, offset: int, length: int) -> bytes | None:
-        """Return a piece of a mail's bytes, shorter at its end; None if the server has no such
-        mail.
-        """
+        """Return a piece of a mail, shorter at the mail's end; None if there is no such mail."""
         found = (await self.fetch((uid,), f"BODY.PEEK[]<{offset}.{length}>")).get(uid)
         return found.body if found is not None else None
 
@@ -277,14 +273,14 @@ class ImapSession:
         await self.connection.run("COPY", grammar.uid_set(uids), _folder(folder), prefix="UID")
 
     async def expunge(self, uids: Collection[int]) -> None:
-        r"""Remove those of the mails that are flagged \Deleted, on servers with UIDPLUS (RFC 4315).
+        r"""Remove those mails if they are flagged \Deleted, on servers with UIDPLUS (RFC 4315).
 
         A bare EXPUNGE would remove other mails too.
         """
         await self.connection.run("EXPUNGE", grammar.uid_set(uids), prefix="UID")
 
     async def noop(self) -> None:
-        """Let the server announce changes."""
+        """Send NOOP, so that the server can announce changes."""
         await self.connection.run("NOOP")
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ImapServer:
-    """Where to connect; without a ``context`` in plain text, which is for the loopback."""
+    """The server to connect to; without a ``context`` in plain text, for the loopback only."""
 
     host: str
     port: int
@@ -54,7 +54,7 @@ async def connect(
 
 
 def reason(error: OSError) -> str:
-    """Return what went wrong, in lower case and without addresses."""
+    """Return the reason of an error, in lower case and without addresses."""
     number = error.errno or 0
     text = (
         error.reason

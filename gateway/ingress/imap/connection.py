@@ -63,12 +63,12 @@ class CommandRefused(ImapError):
 
 
 class LoginRefused(Misconfigured, ImapError):
-    """The server rejects our credentials; another try with the same secret is useless."""
+    """The server rejects our credentials; trying the same secret again is useless."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How many seconds a server may take.
+    """The time limits for a server, in seconds.
 
     ``connect`` is until the greeting, ``silence`` without a byte, ``command`` for one command in
     all, ``goodbye`` for the logout.
@@ -82,7 +82,7 @@ class Timeouts:
 
 @dataclass(slots=True)
 class _CommandOutput:
-    """What the server sent while a command ran, and what is still to be sent."""
+    """The responses to a running command, and the parts of it still to be sent."""
 
     untagged: list[Parts] = field(default_factory=list)
     size: int = 0
@@ -105,7 +105,7 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
         self._exists = 0
 
     def data_received(self, data: bytes) -> None:
-        """Take what the socket received."""
+        """Process bytes from the socket."""
         self.last_activity = self.loop.time()
         if self.lost.done():
             return
@@ -129,9 +129,7 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
             self.transport.abort()
 
     def send(self, line: str, scrub: str | None = None) -> None:
-        """Write a line; do nothing if the connection is gone, which uvloop would report as an
-        error.
-        """
+        """Write a line unless the connection is gone, which uvloop would report as an error."""
         if not self.lost.done():
             super().send(line, scrub=scrub)
 
@@ -183,9 +181,7 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
         return getattr(pending, "name", "")
 
     def _continue(self) -> None:
-        """Send what the server waits for: the rest of a login or a literal; or note that IDLE
-        began.
-        """
+        """Send the rest of a login or a literal, now asked for; or note that IDLE began."""
         if self.running == "IDLE":
             self.idling.set()
         elif self.running == "AUTHENTICATE":
@@ -196,10 +192,10 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
 
 
 class ImapConnection:
-    """A connection after the greeting, for one command at a time; methods raise ImapError.
+    """A greeted connection that runs one command at a time; its methods raise ImapError.
 
     ``new_mail`` is set when the server announces new mail; clear it before looking for mail.
-    ``capabilities`` are the server's words in upper case.
+    ``capabilities`` are in upper case.
     """
 
     def __init__(self, protocol: _ImapProtocol, timeouts: Timeouts) -> None:
@@ -267,7 +263,7 @@ class ImapConnection:
 
     @property
     def authenticated(self) -> bool:
-        """Whether the server knows who we are, be it without a login."""
+        """Whether we are signed in, by a login or from the greeting on (PREAUTH)."""
         return bool(self._protocol.state == AUTH)
 
     def mark_authenticated(self) -> None:
@@ -279,7 +275,7 @@ class ImapConnection:
         self._protocol.state = SELECTED
 
     async def refresh_capabilities(self) -> None:
-        """Ask what the server can do, which may be more after the login."""
+        """Ask for the capabilities again; there may be more after the login."""
         for parts in await self.run("CAPABILITY"):
             words = grammar.decode(parts[0]).upper().split()
             if words[1:2] == ["CAPABILITY"]:
@@ -362,7 +358,7 @@ class ImapConnection:
             await asyncio.gather(running, return_exceptions=True)
 
     async def _wait_until_done(self, running: asyncio.Task[Any]) -> None:
-        """Wait for the end of a command, while bytes come or go and its time is not over."""
+        """Wait until a command ends; ImapTimeout after silence or beyond its time limit."""
         protocol, timeouts = self._protocol, self._timeouts
         began = protocol.last_activity = protocol.loop.time()
         unsent = 0
@@ -399,7 +395,7 @@ class ImapConnection:
         self._protocol.abort_with(ConnectionLost("the connection was closed"))
 
     async def close(self) -> None:
-        """Log out if the server still listens, and close the connection."""
+        """Log out if the connection still works, and close it."""
         try:
             if not self._protocol.lost.done() and self._protocol.greeting.done():
                 async with asyncio.timeout(self._timeouts.goodbye):

@@ -21,7 +21,7 @@ from gateway.ingress.imap.grammar import FetchResponse
 from gateway.ingress.mail_files import MAX_MAIL_BYTES
 from gateway.ingress.spool_files import MailFile
 
-BATCH_BYTES = 8 << 20  # of mails in memory before they are passed on to be stored
+BATCH_BYTES = 8 << 20  # of mails in memory before they are stored
 COMMAND_BYTES = 2 << 20  # of mails fetched by one command; a larger mail comes in pieces
 PIECE_BYTES = 1 << 20  # of a large mail, fetched at a time
 MAX_BREAKS = 3  # connections that may break on a mail before it counts as unfetchable
@@ -30,7 +30,7 @@ _TOO_LARGE = f"it is larger than {MAX_MAIL_BYTES >> 20} MiB"
 
 @dataclass(slots=True)
 class FetchFailures:
-    """Which mails were being fetched when connections broke; outlives a connection.
+    """The mails being fetched when connections broke; kept from one connection to the next.
 
     ``fetching`` are the mails of the current command, ``breaks`` counts the breaks on a mail
     fetched alone.
@@ -74,7 +74,7 @@ class FetchedBatch:
 
 
 class Fetcher:
-    """Fetches on one session; files of large mails go to ``directory``."""
+    """Fetches mails over one session; files of large mails go to ``directory``."""
 
     def __init__(
         self, session: ImapSession, directory: Path, fetch_failures: FetchFailures
@@ -84,7 +84,7 @@ class Fetcher:
         self.fetch_failures = fetch_failures
 
     async def batches(self, uids: Sequence[int]) -> AsyncIterator[FetchedBatch]:
-        """Yield the mails of these UIDs (at most one command's) in order, some at a time."""
+        """Yield the mails of these UIDs (at most as many as one FETCH takes) in batches."""
         listed = await self.session.fetch(uids, "RFC822.SIZE", "INTERNALDATE")
         sizes = {uid: _size(listed.get(uid)) for uid in uids}
         for some in _split(uids, sizes, BATCH_BYTES):
@@ -134,7 +134,7 @@ class Fetcher:
         }
 
     async def _still_listed(self, uids: Collection[int]) -> list[int]:
-        """Return those of the UIDs that the server still lists."""
+        """Return which of the UIDs the server still lists."""
         listed = set(await self.session.uids(min(uids), max(uids))) if uids else set()
         return [uid for uid in uids if uid in listed]
 

@@ -127,7 +127,7 @@ def parse_items(parts: Sequence[bytes]) -> list[Item]:
 
 @dataclass(frozen=True, slots=True)
 class FetchResponse:
-    """What one FETCH response tells of a mail; None for what it does not tell.
+    """The data of a mail in one FETCH response; None for items it does not have.
 
     ``body`` is raw bytes, or the piece that was asked for.
     """
@@ -177,7 +177,7 @@ def decode(value: bytes) -> str:
 
 
 def printable(line: bytes) -> str:
-    """Return the server's sentence for people as one line without control characters."""
+    """Return the human text of a response as one line without control characters."""
     return "".join(character if character.isprintable() else " " for character in decode(line))[
         :_SENTENCE_LENGTH
     ].strip()
@@ -185,12 +185,9 @@ def printable(line: bytes) -> str:
 
 def internal_date(value: Item) -> datetime | None:
     """Parse an INTERNALDATE such as ``22-Nov-2026 10:00:00 +0100`` to UTC, or return None."""
-    if not isinstance(value, bytes):
-        return None
+    text = value.decode("ascii", "replace").strip() if isinstance(value, bytes) else ""
     try:
-        return datetime.strptime(
-            value.decode("ascii", "replace").strip(), "%d-%b-%Y %H:%M:%S %z"
-        ).astimezone(UTC)
+        return datetime.strptime(text, "%d-%b-%Y %H:%M:%S %z").astimezone(UTC)
     except (ValueError, OverflowError):
         return None
 
@@ -225,7 +222,7 @@ def uid_set(uids: Collection[int]) -> str:
 def quoted(name: str) -> str:
     """Return a quoted string; ValueError for control characters and non-ASCII text."""
     if not name.isascii() or not name.isprintable():
-        raise ValueError("the server takes ASCII only here")
+        raise ValueError("the server accepts only ASCII here")
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 

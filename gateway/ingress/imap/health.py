@@ -22,7 +22,7 @@ STALE_AFTER = timedelta(minutes=15)  # three missed passes
 class MailboxHealth:
     """The state of one mailbox: ok, new, failing, refused, stale or warning.
 
-    ``detail`` says what is wrong, or is "".
+    ``detail`` says what is wrong; it is "" if nothing is.
     """
 
     name: str
@@ -36,7 +36,7 @@ class MailboxHealth:
 
     @property
     def summary(self) -> str:
-        """The word ok, or a sentence."""
+        """The word "ok", or a sentence that says what is wrong."""
         return "ok" if self.state == "ok" else f"mailbox {self.name}: {self.detail}"
 
 

@@ -28,8 +28,8 @@ from gateway.ingress.imap.settle import PARTICIPLES, settle
 from gateway.store.imap.mailboxes import Automation, Mailbox, Mailboxes
 from gateway.store.imap.taken_mail import MailboxPosition
 
-WINDOW_UIDS = 20_000  # searched at a time, and more where no mail is found
-LOOK_BACK_UIDS = 500  # searched again behind the cursor
+WINDOW_UIDS = 20_000  # in one search; the window grows where no mail is found
+LOOK_BACK_UIDS = 500  # below the cursor, searched again
 # Mail that arrived this shortly before the mailbox was first opened counts as new.
 FRESH_FOR = timedelta(days=1)
 RETRY_PAUSES = (  # before an unfetchable mail is tried again; the last one repeats
@@ -159,27 +159,23 @@ class MailboxReader:
     def _window_end(self, at: int, size: int) -> int:
         """Return the end of the search window that begins after ``at``.
 
-        It does not exceed the newest UID, and ends where the mail ends that existed at the first
-        opening.
+        It is at most the newest UID. A window never holds both mail from before and mail from after
+        the first opening.
         """
         upto = min(at + size, self._end)
         return self.box.backlog_end if at < self.box.backlog_end < upto else upto
 
     async def _unknown_uids(self, first: int, last: int | None) -> list[int]:
-        old = last is not None and last <= self.box.backlog_end
-        since = self.box.backlog_since if old else None
-        listed = await self.session.uids(
-            first, last, since=since, undeleted=old and self.box.last_pass_at is None
-        )
-        known = (
-            await self.boxes.known(self.box.id, self.box.uidvalidity, listed) if listed else set()
-        )
+        box = self.box
+        is_old = last is not None and last <= box.backlog_end
+        since = box.backlog_since if is_old else None
+        undeleted = is_old and box.last_pass_at is None
+        listed = await self.session.uids(first, last, since=since, undeleted=undeleted)
+        known = await self.boxes.known(box.id, box.uidvalidity, listed) if listed else set()
         return [uid for uid in listed if uid not in known]
 
     async def _look_back(self) -> list[int]:
-        """Return unknown UIDs shortly behind the cursor, without mail from before the first
-        opening.
-        """
+        """Return unknown UIDs just below the cursor, except those from before the first opening."""
         first = max(self.box.backlog_end + 1, self.last - LOOK_BACK_UIDS)
         return await self._unknown_uids(first, self.last) if first <= self.last else []
 
@@ -202,7 +198,7 @@ class MailboxReader:
         *,
         behind_cursor: bool = False,
     ) -> None:
-        """Fetch mails while earlier ones are being stored, and settle those.
+        """Fetch mails in batches; store and settle each batch while the next is fetched.
 
         ``behind_cursor``: the cursor is beyond these mails already.
         """

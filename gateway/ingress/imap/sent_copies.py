@@ -73,14 +73,14 @@ class SentCopies:
     async def run(self, stop: asyncio.Event) -> None:
         """Make copies until ``stop``; a copy in progress gets some seconds to finish.
 
-        If it does not, the next process searches for it and makes it.
+        If it does not finish, the next process looks for the copy and makes it if it is missing.
         """
         await asyncio.gather(
             stop.wait(), *(self._serve_mailbox(each, stop) for each in self.accounts)
         )
 
     async def _serve_mailbox(self, account: ImapAccount, stop: asyncio.Event) -> None:
-        """Serve one mailbox, independently of the others."""
+        """Make the copies of one mailbox until ``stop``, whatever happens to other mailboxes."""
         while not stop.is_set():
             work = asyncio.create_task(self._catch_up_safely(account))
             stopping = asyncio.create_task(stop.wait())
@@ -161,7 +161,7 @@ class SentCopies:
         return session
 
     async def _make(self, session: ImapSession, account: ImapAccount, copy: Copy) -> bool:
-        """Return whether the copy exists now; if the server refuses it, others may continue."""
+        """Make a copy and return whether it exists now; False if the server refuses this mail."""
         try:
             if copy.message_id is None or not await session.has_message_id(copy.message_id):
                 await session.append(account.sent_folder, copy.raw, copy.sent_at)
@@ -205,5 +205,5 @@ class SentCopies:
 
 
 def pause(tries: int) -> timedelta:
-    """Return how long to wait after so many tries."""
+    """Return how long to wait after this many tries."""
     return min(FIRST_PAUSE * (1 << min(tries - 1, 20)), LAST_PAUSE)

@@ -24,7 +24,7 @@ _DELETED: Final = r"\Deleted"
 
 
 async def settle(session: ImapSession, account: ImapAccount, uids: Sequence[int]) -> None:
-    """Settle these mails of the open folder; CommandRefused if the server refuses."""
+    """Keep, flag, move or delete mails of the open folder, as ``after`` asks."""
     match account.after:
         case "keep":
             return

@@ -42,9 +42,9 @@ _log = log.logger("imap")
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """How long things take or pause, in seconds."""
+    """Time limits and pauses of a watcher, in seconds."""
 
-    lease: float = 15.0  # a claimed mailbox stays ours
+    lease: float = 15.0  # for which a claimed mailbox stays ours
     look: float = 5.0  # between two checks of the leases
     idle: float = 270.0  # of one IDLE (RFC 2177 allows 29 minutes, routers less)
     poll: float = 30.0  # between two searches without IDLE
@@ -119,7 +119,7 @@ class Watcher:
     async def _claim(self) -> None:
         """Renew and take leases; start reading what is ours, stop reading what is no longer.
 
-        It waits for no mailbox, or the leases of others would expire.
+        It never waits for a mailbox: meanwhile the leases of the others would expire.
         """
         ours = await self.boxes.claim(list(self.accounts), self.intervals.lease, self.clock.now())
         self._stop_watches([name for name in self._watches if name not in ours])
@@ -264,7 +264,7 @@ class Watcher:
             await self._wait_for_mail(watch, session)
 
     async def _abort_after_stop(self, session: ImapSession, stop: asyncio.Event) -> None:
-        """Abort the session some seconds after stop, should the server be silent."""
+        """Abort the session some seconds after ``stop``, in case the server stays silent."""
         await stop.wait()
         await asyncio.sleep(self.intervals.goodbye)
         session.abort()
@@ -365,7 +365,7 @@ class Watcher:
             before = await self._last_sign_in(watch.account, before)
 
     async def _last_sign_in(self, account: ImapAccount, known: datetime | None) -> datetime | None:
-        """Return when somebody last signed in; ``known`` if the database is away."""
+        """Return when somebody last signed in to an account; ``known`` if the database is away."""
         if account.client is None:
             return None
         try:

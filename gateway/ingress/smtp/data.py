@@ -1,9 +1,9 @@
 """The bytes of a mail after DATA: find the end, undo dot stuffing, check line ends, store them.
 
 Only CR LF . CR LF ends a mail. A bare CR or LF lets one mail be smuggled inside another when two
-servers disagree about the end; it is refused or, for trusted networks, turned into a line end
-*after* the end was found. A mail that is endless, too large, in a loop or cannot be written is read
-on and dropped, and the reply tells the reason.
+servers disagree about the end; such a mail is refused or, from trusted networks, the bare CR or LF
+becomes a line end *after* the end was found. A mail that is endless, too large or in a loop, or
+that cannot be written, is dropped while it is read on; the reply gives the reason.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _END = b"\r\n.\r\n"
 _END_PREFIXES = (b"\r\n.\r", b"\r\n.", b"\r\n", b"\r")
 _ANY_NEWLINE = re.compile(rb"\r*\n|\r+")
 _MANY_CR = 1024
-_READ_BEYOND = 1 << 20  # besides twice the limit, before a mail counts as endless
-_WRITE_BYTES = 128 << 10  # at a time, once there is a file
+_READ_BEYOND = 1 << 20  # bytes beyond twice the limit; then a mail counts as endless
+_WRITE_BYTES = 128 << 10  # written to the file at a time
 
 
 class MailData:

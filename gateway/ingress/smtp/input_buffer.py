@@ -99,7 +99,7 @@ class InputBuffer:
         return data
 
     def push_back(self, data: bytes) -> None:
-        """Put bytes that were taken too early before all others."""
+        """Put bytes that were taken too early back to the front."""
         self._data = data + self._data[self._at :]
         self._at = 0
 
@@ -126,10 +126,7 @@ class InputBuffer:
         return self._cut(min(n, self.waiting))
 
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
-        """Wait for bytes up to and including ``separator``.
-
-        Raises ValueError if it does not come within 256 bytes, or EndOfInput.
-        """
+        """Wait for bytes up to and with ``separator``; ValueError after 256 bytes, EndOfInput."""
         while (found := self._data.find(separator, self._at)) < 0:
             if self.waiting > 256:
                 raise ValueError("the PROXY header has no end of line")

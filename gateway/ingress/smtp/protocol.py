@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from gateway.ingress.smtp.data import Fault
 
-AIOSMTPD_ATTRIBUTES = (  # that the methods of aiosmtpd need which we call
+AIOSMTPD_ATTRIBUTES = (  # used by the methods of aiosmtpd that we call
     "_auth_required",
     "_decode_data",
     "_handle_hooks",
@@ -95,11 +95,8 @@ class SMTP(SessionProtocol, base.SMTP):
         """Handle EHLO (RFC 5321, 4.1.1.1); AUTH is not offered, since nobody signs in here."""
         if await self._begin_session(hostname, "EHLO"):
             self.session.extended_smtp = True
-            await self.push(
-                self.ehlo_tls
-                if self.service.certificate is not None and not self.tls
-                else self.ehlo
-            )
+            offers_tls = self.service.certificate is not None and not self.tls
+            await self.push(self.ehlo_tls if offers_tls else self.ehlo)
 
     async def _begin_session(self, hostname: str | None, command: str) -> bool:
         if not hostname:

@@ -28,10 +28,7 @@ _AIOSMTPD_CODES = {  # since its replies have none
 
 @lru_cache(512)
 def encoded(status: str | bytes) -> bytes:
-    """Return a reply with line end and enhanced status code (RFC 2034).
-
-    Bytes get only the line end.
-    """
+    """Return a reply with line end and, unless it is bytes, enhanced status code (RFC 2034)."""
     if isinstance(status, bytes):
         return status + b"\r\n"
     code = _AIOSMTPD_CODES.get(status[:3])
@@ -47,9 +44,8 @@ def new_error_id() -> str:
 
 def reply_to_error(error: Exception, error_id: str) -> str:
     """Return a temporary reply for an error, whatever its cause."""
-    if isinstance(error, DiskFull) or (
-        isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-    ):
+    is_full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+    if is_full or isinstance(error, DiskFull):
         return f"452 4.3.1 Not enough disk space, try again later ({error_id})"
     if isinstance(error, TicketgateError):
         return f"451 4.3.0 Cannot store mail now, try again later ({error_id})"

@@ -39,7 +39,7 @@ State = Literal["greeting", "command", "data", "commit", "parting"]
 
 @dataclass(frozen=True, kw_only=True)
 class ListenerSettings:
-    """What every session of a listener needs.
+    """The settings and services that all sessions of a listener share.
 
     ``pause`` sleeps before the reply to an error.
     """
@@ -96,7 +96,7 @@ class OpenSession(Protocol):
 
 @dataclass(slots=True, eq=False)
 class SessionRegistry:
-    """The open sessions of one listener; decides who else may connect."""
+    """The open sessions of one listener, and the decision who else may connect."""
 
     service: ListenerSettings
     source: str

@@ -44,7 +44,7 @@ _HTTP_WORDS = frozenset(
 
 
 class SessionProtocol:
-    """What SMTP and LMTP sessions share apart from the commands.
+    """The part of SMTP and LMTP sessions that is not commands: bytes, replies and limits.
 
     Mixed into aiosmtpd's protocol class, since asyncio calls its methods on the same object.
     """
@@ -111,7 +111,7 @@ class SessionProtocol:
         self._task = self.loop.create_task(self._handle_client())
 
     def data_received(self, data: bytes) -> None:
-        """Buffer what has come."""
+        """Buffer bytes from the socket."""
         self._received += len(data)
         self.input_buffer.feed(data)
 
@@ -131,7 +131,7 @@ class SessionProtocol:
         self._write_paused = True
 
     def resume_writing(self) -> None:
-        """Let :meth:`_flush` go on."""
+        """Let :meth:`_flush` continue."""
         self._write_paused = False
         if self._resume is not None and not self._resume.done():
             self._resume.set_result(None)

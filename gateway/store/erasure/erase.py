@@ -1,6 +1,6 @@
 """Erase a person: delete the rows and blobs found by :mod:`gateway.store.erasure.plan`.
 
-What stays no longer names the person. Everything but the blobs is one transaction; it empties the
+The rest no longer names the person. Everything but the blobs is one transaction; it empties the
 rows of mails with a blob, the blobs are deleted afterwards, and then those rows. A crash between
 leaves rows that the next :func:`drop_blobs` finishes. Tickets are changed only by
 ``gateway.apply.applier`` (R7), before :func:`remove`.
@@ -275,7 +275,7 @@ async def _hide(
 
 
 async def _lists(connection: AsyncConnection, plan: Plan) -> int:
-    """Remove the person from allow and deny lists of channels; return how many were searched."""
+    """Remove the person from allow and deny lists of channels; return how many were rewritten."""
     query = sa.select(CHANNEL.c.id, CHANNEL.c.allow, CHANNEL.c.deny).where(
         among(CHANNEL.c.id, "ids")
     )
@@ -291,7 +291,7 @@ async def _lists(connection: AsyncConnection, plan: Plan) -> int:
 
 
 async def _references(connection: AsyncConnection, plan: Plan) -> int:
-    """Forget Message-IDs that contain the address; others name nobody."""
+    """Forget Message-IDs that contain the address and return how many; others name nobody."""
     gone = {ref for ref in plan.found["message_ref"] if plan.like.is_in_id(ref)}
     await _delete(connection, MESSAGE_REF.c.ref, gone)
     return len(gone)

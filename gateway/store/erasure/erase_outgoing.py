@@ -1,7 +1,7 @@
 """Erase a person from outgoing mail, drafts, notices, webhook calls and workflow records.
 
 Mail of threads that are the person's alone is deleted. Other mail naming the person loses its
-bytes; to whom else it was sent stays known.
+bytes; its other recipients stay known.
 """
 
 from __future__ import annotations
@@ -124,15 +124,10 @@ async def _empty(connection: AsyncConnection, ids: set[int]) -> None:
 
 
 async def _drop(connection: AsyncConnection, ids: set[int]) -> None:
-    given = {"ids": sorted(ids)}
-    for column in (
-        NOTICE.c.outgoing_id,
-        FILE.c.outgoing_id,
-        COPY.c.outgoing_id,
-        DELIVERY.c.outgoing_id,
-        OUTGOING.c.id,
-    ):
-        await connection.execute(sa.delete(column.table).where(among(column, "ids")), given)
+    owners = (table.c.outgoing_id for table in (NOTICE, FILE, COPY, DELIVERY))
+    for column in (*owners, OUTGOING.c.id):
+        query = sa.delete(column.table).where(among(column, "ids"))
+        await connection.execute(query, {"ids": sorted(ids)})
 
 
 async def _calls(connection: AsyncConnection, plan: Plan) -> None:

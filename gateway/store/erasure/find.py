@@ -1,7 +1,7 @@
 """Find a person: how address and name are written, which rows and raw mails contain them.
 
-Finding is a few set queries that may run beside the daemon for as long as they take; whoever
-changes rows looks again at what was added since. An address spelt in words (``ann at example
+The search is a few set queries, which may run for long beside the daemon. Whoever changes rows
+afterwards searches the rows that were added since. An address spelt in words (``ann at example
 org``), or inside an encoded attachment, is not recognised.
 """
 
@@ -52,7 +52,7 @@ Found = dict[str, set[Any]]  # keys of rows, by name of their table
 
 
 class Likeness:
-    """The ways in which a person is written: an address and display names.
+    """The spellings of a person to look for: an address and display names.
 
     A name of a single word only counts beside the address. Invalid for a malformed address.
     """
@@ -112,9 +112,7 @@ class Likeness:
         )
 
     def hidden(self, value: Any, *, names: bool = False) -> Any:
-        """Return a text or JSON value with the address, and the ``names``, replaced by
-        :data:`ERASED`.
-        """
+        """Return a text or JSON value with address and ``names`` replaced by :data:`ERASED`."""
         match value:
             case str():
                 return self._hidden(value, names=names)
@@ -130,7 +128,7 @@ class Likeness:
                 return value
 
     def hidden_in(self, column: str, value: Any, *, names: bool = False) -> Any:
-        """Return the value of a column so; Message-IDs that contain the address are left out."""
+        """Return a column's value as :meth:`hidden` does, without Message-IDs of the address."""
         match column:
             case "message_id":
                 return None if self.is_in_id(value) else value
@@ -153,7 +151,7 @@ class Likeness:
 def may_name(
     connection: AsyncConnection, like: Likeness, columns: Iterable[sa.Column[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Return the condition that a column may contain the address; :class:`Likeness` decides."""
+    """Return the condition for rows that may contain the address, to be sure with ``like``."""
     position = sa.func.instr if connection.dialect.name == "sqlite" else sa.func.strpos
     texts = [sa.func.lower(sa.type_coerce(column, sa.Text)) for column in columns]
     return sa.or_(*(position(text, form) > 0 for text in texts for form in like.forms))
@@ -173,26 +171,33 @@ async def rows_naming(
     connection: AsyncConnection, like: Likeness, after: Mapping[str, int]
 ) -> Found:
     """Return the keys above ``after`` of rows of large tables that may name the person."""
-    found: Found = {}
-    for table, columns in TEXTS.items():
-        query = sa.select(table.c.id).where(
-            table.c.id > after.get(table.name, 0),
-            may_name(connection, like, (table.c[each] for each in columns)),
-        )
-        found[table.name] = set((await connection.execute(query)).scalars())
-    return found
+    return {
+        table.name: await _keys_naming(connection, like, table, names, after.get(table.name, 0))
+        for table, names in TEXTS.items()
+    }
 
 
 async def small_rows_naming(connection: AsyncConnection, like: Likeness) -> Found:
     """Return the keys of rows of all other tables that may name the person."""
-    found: Found = {}
-    for table, columns in SMALL_TABLES.items():
-        key = table.primary_key.columns[0]
-        query = sa.select(key).where(
-            may_name(connection, like, (table.c[each] for each in columns))
-        )
-        found[table.name] = set((await connection.execute(query)).scalars())
-    return found
+    return {
+        table.name: await _keys_naming(connection, like, table, names)
+        for table, names in SMALL_TABLES.items()
+    }
+
+
+async def _keys_naming(
+    connection: AsyncConnection,
+    like: Likeness,
+    table: sa.Table,
+    names: Iterable[str],
+    after: int | None = None,
+) -> set[Any]:
+    """Return the keys, above ``after``, of rows whose columns ``names`` may name the person."""
+    key = table.primary_key.columns[0]
+    query = sa.select(key).where(may_name(connection, like, (table.c[name] for name in names)))
+    if after is not None:
+        query = query.where(key > after)
+    return set((await connection.execute(query)).scalars())
 
 
 async def raw_mails_naming(

@@ -1,4 +1,4 @@
-"""Plan an erasure: which threads are a person's alone, and what of them is in those of others.
+"""Plan an erasure: which threads are a person's alone, and where the threads of others name them.
 
 Nothing is changed here. A thread is the person's alone when nobody else outside wrote in it, and
 nobody else outside received its mail unless the ticket is the person's. Raises ``Unavailable``
@@ -40,7 +40,7 @@ REPORT_KINDS = ("bounce", "report")  # their senders are not people
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What was found up to the highest keys looked at: keys of rows by table, and raw mails."""
+    """The rows (keys by table) and raw mails that were found, up to the highest keys searched."""
 
     found: Found
     raw: set[int]
@@ -49,7 +49,7 @@ class Survey:
 
 @dataclass(slots=True)
 class Plan:
-    """What is to be erased. The caller applies ``fields`` to tickets before :func:`remove`."""
+    """The rows and mails to erase; ``fields`` are applied to tickets before all else."""
 
     like: Likeness
     contact: Contact | None
@@ -67,11 +67,8 @@ async def survey(database: Database, blobs: Blobs, like: Likeness) -> Survey:
     """Search all mail while others write; this may take as long as reading everything."""
     async with database.read() as connection:
         highest = await highest_keys(connection)
-        return Survey(
-            await rows_naming(connection, like, {}),
-            await raw_mails_naming(connection, blobs, like, 0),
-            highest,
-        )
+        rows = await rows_naming(connection, like, {})
+        return Survey(rows, await raw_mails_naming(connection, blobs, like, 0), highest)
 
 
 async def names(database: Database, like: Likeness, looked: Survey) -> set[str]:
@@ -143,9 +140,7 @@ def _refuse_unread(like: Likeness, mails: Iterable[Any], raw: Collection[int]) -
         if row.state not in ("pending", "held") or not (row.id in raw or _sent_by(row, like)):
             continue
         if row.state == "pending":
-            raise Unavailable(
-                "mail naming this person is still waiting to be processed: try again later"
-            )
+            raise Unavailable("mail naming this person is not processed yet: try again later")
         raise Refused(f"mail {row.id} is held and names this person: retry or discard it first")
 
 
@@ -205,7 +200,7 @@ async def _conversations(
 async def _threads(
     connection: AsyncConnection, contact: int, own: set[int], tickets: set[int]
 ) -> dict[int, int | None]:
-    """Return the threads the person took part in, or of these tickets, each with its ticket."""
+    """Return the tickets by thread: of threads the person took part in, and of these tickets."""
     found = await keys(
         connection,
         sa.select(MESSAGE.c.thread_id).where(among(MESSAGE.c.id, "ids")),
@@ -263,7 +258,8 @@ async def _titles(
 ) -> None:
     """Plan the fields of tickets.
 
-    A subject that only erased messages had is replaced whole; in others the address and name are.
+    A subject that only erased messages had is replaced whole; in other subjects only the address
+    and the name are.
     """
     subjects: dict[int, list[str]] = {}  # of erased messages, by ticket
     kept: dict[int, set[str]] = {}

@@ -1,6 +1,6 @@
-"""Mailboxes read by IMAP: who reads them, how far, what is left to do in them, and their state.
+"""Mailboxes read by IMAP: their leases, how far they were read, unsettled mails, state.
 
-Whoever changes one holds its lease; the mails themselves are recorded by
+Only the holder of its lease changes a mailbox; the mails themselves are recorded by
 :mod:`gateway.store.imap.taken_mail`. Where the lease was lost meanwhile, :class:`MailboxLeaseLost`
 is raised and nothing is changed.
 """
@@ -29,7 +29,8 @@ from gateway.store.sql.nodes import dead
 
 Automation = Literal["all", "fresh", "none"]
 State = Literal["new", "ok", "failing", "refused"]
-
+IS_UNFETCHABLE = (TAKEN.c.mail_id.is_(None), sa.text("NOT mailbox_mail.settled"))
+IS_UNSETTLED = (sa.text("NOT mailbox_mail.settled"), TAKEN.c.mail_id.is_not(None))
 
 # Copies the mails taken from a mailbox into the table of those known by digest, as a generation.
 SUPERSEDE = sa.insert(SUPERSEDED).from_select(
@@ -73,7 +74,7 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A mail that could not be fetched: why, how often it was tried, when it is tried again."""
+    """A mail that could not be fetched, with the reason, the number of tries, the next try."""
 
     uid: int
     problem: str
@@ -82,7 +83,7 @@ class Owed:
 
 
 class Mailboxes:
-    """The mailboxes in ``database``; whoever changes one holds its lease."""
+    """The mailboxes in ``database``; only the holder of its lease changes one."""
 
     __slots__ = ("database",)
 
@@ -91,13 +92,9 @@ class Mailboxes:
 
     async def listing(self) -> list[Mailbox]:
         """Return all mailboxes by name, also those that are no longer configured."""
+        query = sa.select(MAILBOX).order_by(MAILBOX.c.name)
         async with self.database.read() as connection:
-            return [
-                Mailbox(**row)
-                for row in (
-                    await connection.execute(sa.select(MAILBOX).order_by(MAILBOX.c.name))
-                ).mappings()
-            ]
+            return [Mailbox(**row) for row in (await connection.execute(query)).mappings()]
 
     async def get(self, name: str) -> Mailbox | None:
         """Return a mailbox, None where it was never opened."""
@@ -136,9 +133,9 @@ class Mailboxes:
     ) -> dict[str, Mailbox]:
         """Take or renew the leases of those nobody else holds, for ``seconds`` from ``now``.
 
-        Dead processes of this host hold nothing. A lease of ours is renewed even while another
-        transaction of ours has its row locked: this waits for it. A free row that is locked by
-        another process is skipped.
+        Leases of dead processes of this host count as free. To renew a lease of ours, this waits
+        for a transaction of ours that has locked the row. A free row that another process has
+        locked is skipped.
         """
         named = MAILBOX.c.name.in_(sorted(names))
         lease = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}
@@ -163,7 +160,7 @@ class Mailboxes:
     async def _free(
         self, connection: AsyncConnection, named: sa.ColumnElement[bool], now: datetime
     ) -> list[int]:
-        """Return the ids of those nobody living holds, locked; skip rows locked by others."""
+        """Lock the rows with a free lease and return their ids; skip rows locked by others."""
         others = MAILBOX.c.lease_owner != self.database.node
         held = sa.select(MAILBOX.c.lease_owner).where(
             named, MAILBOX.c.lease_owner.is_not(None), others
@@ -230,12 +227,9 @@ class Mailboxes:
         self, box: int, since: date | None, automation: Automation, last: int, now: datetime
     ) -> None:
         """Read the mailbox again up to the UID ``last``, as if opened for the first time."""
-        wishes: dict[str, Any] = {
-            "backlog_since": since,
-            "backlog_automation": automation,
-            "backlog_end": last,
-        }
-        await self._change(box, **wishes, first_seen_at=now, last_uid=0, last_pass_at=None)
+        unread: dict[str, Any] = {"first_seen_at": now, "last_uid": 0, "last_pass_at": None}
+        plan: dict[str, Any] = {"backlog_since": since, "backlog_automation": automation}
+        await self._change(box, **unread, **plan, backlog_end=last)
 
     async def advance(self, box: int, last: int) -> None:
         """Record that everything up to ``last`` is known or gone."""
@@ -243,43 +237,25 @@ class Mailboxes:
 
     async def known(self, box: int, uidvalidity: int, uids: Collection[int]) -> set[int]:
         """Return which of these UIDs are recorded, as stored or as unfetchable."""
+        wanted = {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
         async with self.database.read() as connection:
-            return set(
-                (
-                    await connection.execute(
-                        KNOWN_UIDS, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
-                    )
-                ).scalars()
-            )
+            return set((await connection.execute(KNOWN_UIDS, wanted)).scalars())
 
-    # ---- what is left to do
+    # ---- unsettled and unfetchable mails
 
     async def unsettled(self, box: int, uidvalidity: int, limit: int) -> list[int]:
-        """Return UIDs of stored mails still to be flagged, moved or deleted on the server,
-        ascending.
-        """
-        query = sa.select(TAKEN.c.uid).where(
-            AT_UIDVALIDITY, sa.text("NOT mailbox_mail.settled"), TAKEN.c.mail_id.is_not(None)
-        )
+        """Return UIDs of stored mails to be flagged, moved or deleted on the server, ascending."""
+        query = sa.select(TAKEN.c.uid).where(AT_UIDVALIDITY, *IS_UNSETTLED).order_by(TAKEN.c.uid)
+        given = {"box": box, "validity": uidvalidity}
         async with self.database.read() as connection:
-            values = {"box": box, "validity": uidvalidity}
-            return list(
-                (
-                    await connection.execute(query.order_by(TAKEN.c.uid).limit(limit), values)
-                ).scalars()
-            )
+            return list((await connection.execute(query.limit(limit), given)).scalars())
 
     async def settle(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
-        """Record that nothing is left to do for these; losing this in a crash only repeats the
-        work.
-        """
-        done = (
-            sa.update(TAKEN).where(AT_UIDVALIDITY, among(TAKEN.c.uid, "uids")).values(settled=True)
-        )
+        """Record mails as settled; if a crash loses this, they are only settled once more."""
+        settled = sa.update(TAKEN).where(AT_UIDVALIDITY, among(TAKEN.c.uid, "uids"))
+        these = {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
         async with self.database.write(durable=False) as connection:
-            await connection.execute(
-                done, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
-            )
+            await connection.execute(settled.values(settled=True), these)
 
     async def record_unfetchable(
         self, box: int, uidvalidity: int, uid: int, problem: str, retry_at: datetime
@@ -310,7 +286,7 @@ class Mailboxes:
                 )
 
     async def owed(self, box: int, uidvalidity: int, due: datetime | None = None) -> list[Owed]:
-        """Return unfetchable mails, only those to be retried by ``due`` where given."""
+        """Return unfetchable mails; with ``due``, only those to be retried by then."""
         query = sa.select(TAKEN.c.uid, TAKEN.c.problem, TAKEN.c.tries, TAKEN.c.retry_at).where(
             AT_UIDVALIDITY,
             sa.text("NOT mailbox_mail.settled"),
@@ -328,25 +304,17 @@ class Mailboxes:
             ]
 
     async def owed_counts(self) -> dict[int, int]:
-        """Return the number of unfetchable mails by mailbox id; others are absent."""
-        query = sa.select(TAKEN.c.mailbox_id, sa.func.count()).where(
-            TAKEN.c.mail_id.is_(None), sa.text("NOT mailbox_mail.settled")
-        )
+        """Return the number of unfetchable mails by mailbox id; mailboxes with none are absent."""
+        query = sa.select(TAKEN.c.mailbox_id, sa.func.count()).where(*IS_UNFETCHABLE)
         async with self.database.read() as connection:
             return dict((await connection.execute(query.group_by(TAKEN.c.mailbox_id))).all())
 
     async def drop_unfetchable(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
         """Forget unfetchable mails that are no longer on the server."""
-        lost = sa.delete(TAKEN).where(
-            AT_UIDVALIDITY,
-            among(TAKEN.c.uid, "uids"),
-            TAKEN.c.mail_id.is_(None),
-            sa.text("NOT mailbox_mail.settled"),
-        )
+        drop = sa.delete(TAKEN).where(AT_UIDVALIDITY, among(TAKEN.c.uid, "uids"), *IS_UNFETCHABLE)
+        these = {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
         async with self.database.write() as connection:
-            await connection.execute(
-                lost, {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
-            )
+            await connection.execute(drop, these)
 
     # ---- state
 

@@ -28,7 +28,7 @@ _NO_PROBLEM = {"problem": None, "refused_at": None}
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """What a provider granted.
+    """The tokens that a provider granted.
 
     ``refresh_token`` is None where the old one stays valid, ``refresh_until`` None where the
     provider did not say.
@@ -67,17 +67,13 @@ class TokenRows:
 
     async def get(self, key: Key) -> StoredToken | None:
         """Return the row of an account, None where there is none."""
+        query = sa.select(TOKEN).where(_is(key))
         async with self.database.read() as connection:
-            row = (
-                (await connection.execute(sa.select(TOKEN).where(_is(key))))
-                .mappings()
-                .one_or_none()
-            )
+            row = (await connection.execute(query)).mappings().one_or_none()
             return StoredToken(**row) if row is not None else None
 
     async def lease(self, key: Key, seconds: float, now: datetime) -> StoredToken | None:
-        """Take the right to renew for ``seconds`` and return the row, None while another process
-        has it.
+        """Take the right to renew for ``seconds``; None while another process has it.
 
         Not synced to disk, since losing the lease in a crash does no harm.
         """
@@ -103,11 +99,8 @@ class TokenRows:
         insert = postgresql.insert if self.database.dialect == "postgresql" else sqlite.insert
         query = sa.select(TOKEN).where(_is(key)).with_for_update()
         if (row := (await connection.execute(query)).mappings().one_or_none()) is None:
-            await connection.execute(
-                insert(TOKEN)
-                .values(client=key[0], account=key[1], changed_at=now)
-                .on_conflict_do_nothing()
-            )
+            new = {"client": key[0], "account": key[1], "changed_at": now}
+            await connection.execute(insert(TOKEN).values(new).on_conflict_do_nothing())
             row = (await connection.execute(query)).mappings().one()
         return StoredToken(**row)
 
@@ -133,25 +126,16 @@ class TokenRows:
         return await self._replace(key, used, values | _NO_PROBLEM)
 
     async def refused(self, key: Key, used: str | None, problem: str, now: datetime) -> bool:
-        """Record that the provider refused us, until a person signs in.
-
-        Returns False where somebody has signed in meanwhile.
-        """
-        return await self._replace(
-            key,
-            used,
-            {"access_token": None, "access_until": None, "problem": problem, "refused_at": now},
-        )
+        """Record that the provider refused us; False where somebody has signed in meanwhile."""
+        values = {"access_token": None, "access_until": None, "problem": problem, "refused_at": now}
+        return await self._replace(key, used, values)
 
     async def _replace(self, key: Key, used: str | None, values: dict[str, Any]) -> bool:
         """Change the row if its refresh token is still ``used``, whoever has the lease."""
-        statement = (
-            sa.update(TOKEN)
-            .where(_is(key), TOKEN.c.refresh_token.is_not_distinct_from(used))
-            .values(values | _NO_LEASE)
-        )
+        is_unchanged = TOKEN.c.refresh_token.is_not_distinct_from(used)
+        change = sa.update(TOKEN).where(_is(key), is_unchanged).values(values | _NO_LEASE)
         async with self.database.write() as connection:
-            return (await connection.execute(statement)).rowcount > 0
+            return (await connection.execute(change)).rowcount > 0
 
     async def signed_in(self, key: Key, granted: Granted, now: datetime) -> None:
         """Store the tokens of a new sign-in; earlier tokens and refusals are forgotten."""

@@ -1,4 +1,4 @@
-"""Copies of sent mail for mailboxes that keep one: which are wanted, in progress, or hindered.
+"""Copies of sent mail for mailboxes that keep them: wanted, in progress, or put off.
 
 Whoever takes a copy moves its ``due_at`` ahead, so that nobody else takes it meanwhile; no
 transaction is open while a server is spoken to. When its holder dies, it is taken again at that
@@ -18,7 +18,7 @@ from gateway.store.engine import Database
 from gateway.store.schema import tables
 
 COPY_WITHIN = timedelta(days=7)  # mail sent earlier gets no copy
-LONGEST_DELIVERY = timedelta(days=7)  # from writing a mail to sending it, with room to spare
+LONGEST_DELIVERY = timedelta(days=7)  # from writing to sending, with room to spare
 COPY, OUTGOING, DELIVERY, MESSAGE = (
     tables.sent_copy,
     tables.outgoing,
@@ -51,7 +51,9 @@ HIGHEST_MESSAGE = sa.select(sa.func.max(OUTGOING.c.message))
 FIRST_UNDERWAY = (
     sa.select(sa.func.min(OUTGOING.c.message))
     .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
-    .where(sa.text("delivery.state IN ('queued', 'deferred')"))  # as in the index
+    .where(
+        sa.text("delivery.state IN ('queued', 'deferred')")
+    )  # worded as in the index, or it is not used
 )
 # The newest sent message written before a time.
 LAST_MESSAGE_BEFORE = (
@@ -95,9 +97,7 @@ MAIL_TO_COPY = (
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy taken by one process; ``sent_at`` is when the mail was sent, ``attempts`` includes
-    this one.
-    """
+    """A copy taken by one process; ``sent_at`` is of the mail, ``attempts`` includes this one."""
 
     outgoing: int
     mailbox: str
@@ -116,8 +116,7 @@ class Copies:
         self.database = database
 
     async def plan(self, wanted: Mapping[str, str], now: datetime, after: int | None = None) -> int:
-        """Insert copies of mails that users wrote, that were sent within seven days, and that have
-        none.
+        """Insert missing copies of mails that users wrote and that were sent within seven days.
 
         ``wanted`` maps each mailbox to its channel's address. Pass the returned message id as
         ``after`` next time to look at newer mail only; without it all mail of the seven days is
@@ -155,9 +154,7 @@ class Copies:
         return min(underway - 1, highest) if underway is not None else highest
 
     async def take(self, mailbox: str, now: datetime, until: datetime) -> Copy | None:
-        """Take the due copy of a mailbox that was tried least, until ``until``; None where there is
-        none.
-        """
+        """Take a mailbox's due copy with the fewest tries, until ``until``; None without any."""
         async with self.database.write(durable=False) as connection:
             row = (await connection.execute(NEXT_COPY, {"_mailbox": mailbox, "_now": now})).first()
             if row is None:

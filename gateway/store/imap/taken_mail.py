@@ -68,10 +68,10 @@ class MailboxLeaseLost(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class MailboxPosition:
-    """Where in a mailbox a mail was.
+    """The position of a mail in a mailbox.
 
-    ``follows`` is the UID before it: the cursor moves to this UID only from there. A mail behind
-    the cursor follows itself. ``settled`` means that nothing is left to do for it on the server.
+    The cursor moves to ``uid`` only from ``follows``, the UID before it; a mail behind the cursor
+    has its own UID there. ``settled`` means that nothing is left to do for it on the server.
     """
 
     mailbox: int
@@ -83,9 +83,10 @@ class MailboxPosition:
 
 @dataclass(frozen=True, slots=True)
 class TakenMail:
-    """Mails recorded already, with their spool ids.
+    """Mails that are recorded already.
 
-    ``there``: under this UID; ``again``: under an earlier UID; ``owed``: as unfetchable.
+    ``there`` and ``again`` hold spool ids of mails taken under this UID and under an earlier one;
+    ``owed`` are mails recorded as unfetchable.
     """
 
     there: Mapping[MailboxPosition, int]

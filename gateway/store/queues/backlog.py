@@ -31,7 +31,7 @@ async def counts(database: Database, now: datetime) -> dict[str, tuple[str, floa
     age = (now - oldest).total_seconds() if oldest is not None else 0.0
     return {
         "outbox_waiting_deliveries": ("Recipients of mail that waits to be sent", float(number)),
-        "outbox_oldest_seconds": ("Age of the oldest of them", max(0.0, age)),
+        "outbox_oldest_seconds": ("Age in seconds of the oldest such mail", max(0.0, age)),
         "workflow_due_runs": ("Workflow runs that are due", float(runs)),
         "notices_due": ("Notices to users that are due", float(notices)),
     }

@@ -32,12 +32,12 @@ if TYPE_CHECKING:
 
 INLINE_BYTES = 256 << 10  # a raw mail up to this size lies in the database
 CHUNK_BYTES = 1 << 20
-PARTS_FOLDER = "parts"  # of files that are being written
+PARTS_FOLDER = "parts"  # holds files that are being written
 PART_SUFFIX = ".part"
 RETRIES: RetryConfig = {
     "max_retries": 3,
     "retry_timeout": timedelta(seconds=20),
-}  # a client waits for its answer meanwhile
+}  # not for long, since a client waits for the reply meanwhile
 
 
 class Blobs(Protocol):
@@ -216,10 +216,7 @@ class FileBlobs:
 
 def _make_folder(folder: Path) -> None:
     """Create a private folder, durable with all its missing parents."""
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
+    missing = [each for each in (folder, *folder.parents) if not each.is_dir()]
     for each in reversed(missing):
         each.mkdir(mode=0o700, exist_ok=True)
         _sync(each.parent)

@@ -56,7 +56,7 @@ NO_LEASE: dict[str, Any] = {"lease_owner": None, "lease_until": None}
 
 @dataclass(frozen=True, slots=True)
 class RegisteredMail:
-    """One entry. ``channel`` is an address; ``sender`` to ``outcome`` are None until processed."""
+    """The entry of a mail; ``sender`` to ``outcome`` are None until it is processed."""
 
     id: int
     received_at: datetime
@@ -140,12 +140,10 @@ async def set_state(
     released: bool = False,
     only: Collection[str] | None = None,
 ) -> None:
-    """What a person decides about a mail: ``pending`` sends it on its way again with all its
-    tries, ``ignored`` discards it.
+    """Set a state that a person chose: ``pending`` (process it again) or ``ignored``.
 
-    ``released`` lets it pass the verdict that held it back. Refused when the mail is absent, or
-    in none of the states ``only`` (default: held, quarantined, ignored) from which this makes
-    sense; nothing is changed then.
+    A ``released`` mail passes the verdict that held it back. NotFound for an unknown mail;
+        Refused when its state is none of ``only`` (default: held, quarantined, ignored).
     """
     allowed = set(only) if only is not None else {"held", "quarantined", "ignored"}
     found = (

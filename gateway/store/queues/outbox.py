@@ -1,4 +1,4 @@
-"""Deliveries: outgoing mail by recipient, claimed like mail in the spool and marked with the reply.
+"""Deliveries: the recipients of outgoing mail, claimed under a lease and marked with the reply.
 
 Only the holder of its lease may mark a delivery, so that one that was sent or cancelled is never
 sent again. When the database is away after the smarthost accepted a mail, the lease runs out and
@@ -281,11 +281,10 @@ class Deliveries:
         self, state: State | None = None, limit: int | None = None
     ) -> list[ListedDelivery]:
         """Return the newest ``limit`` deliveries, newest first, scheduled drafts included."""
-        query = SELECT_LISTED.order_by(DELIVERY.c.id.desc())
-        if state is not None:
-            query = query.where(DELIVERY.c.state == state)
+        conditions = [] if state is None else [DELIVERY.c.state == state]
+        query = SELECT_LISTED.where(*conditions).order_by(DELIVERY.c.id.desc()).limit(limit)
         async with self.database.read() as connection:
-            return [ListedDelivery(*row) for row in await connection.execute(query.limit(limit))]
+            return [ListedDelivery(*row) for row in await connection.execute(query)]
 
     async def show(self, delivery: int) -> DeliveryView:
         """Return one delivery; NotFound where there is none."""
@@ -320,24 +319,15 @@ async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime
 
 async def cancel(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
     """Cancel deliveries that were not sent yet, all or none: see :func:`_refuse`."""
-    await _change(
-        connection,
-        ids,
-        WAITING_STATES,
-        {"state": "cancelled", "due_at": None, "ended_at": now},
-        now,
-    )
+    values = {"state": "cancelled", "due_at": None, "ended_at": now}
+    await _change(connection, ids, WAITING_STATES, values, now)
 
 
 async def failing(connection: AsyncConnection, tickets: Collection[int]) -> set[int]:
-    """Return those of these tickets that have a failed delivery."""
-    failed = (
-        sa.select(OUTGOING.c.ticket)
-        .distinct()
-        .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
-        .where(OUTGOING.c.ticket.in_(tickets), DELIVERY.c.state == "failed")
-    )
-    return set((await connection.execute(failed)).scalars())
+    """Return which of these tickets have a failed delivery."""
+    query = sa.select(OUTGOING.c.ticket).join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
+    query = query.where(OUTGOING.c.ticket.in_(tickets), DELIVERY.c.state == "failed")
+    return set((await connection.execute(query.distinct())).scalars())
 
 
 async def _change(

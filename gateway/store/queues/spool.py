@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,7 +139,7 @@ class MailToStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A mail claimed by one worker. ``tries`` includes this one; ``released`` by a person."""
+    """A mail claimed by one worker. ``tries`` includes this one; a person ``released`` it."""
 
     id: int
     envelope: Envelope
@@ -309,12 +310,10 @@ class Spool:
     async def fail(self, ids: Collection[int], reason: str, now: datetime) -> None:
         """Release claimed mails after a failure; hold those that failed twice, with ``reason``."""
         again = MAIL.c.tries < TRIES
-        held = {
-            "state": sa.case((again, "pending"), else_="held"),
-            "reason": reason,
-            "processed_at": sa.case((again, None), else_=sa.literal(now, MAIL.c.processed_at.type)),
-        }
-        await self._update(ids, NO_LEASE | held)
+        state = sa.case((again, "pending"), else_="held")
+        processed_at = sa.case((again, None), else_=sa.literal(now, MAIL.c.processed_at.type))
+        values = {"state": state, "reason": reason, "processed_at": processed_at}
+        await self._update(ids, NO_LEASE | values)
 
     async def _update(self, ids: Collection[int], values: Mapping[str, Any]) -> None:
         async with self.database.write() as connection:
@@ -326,45 +325,32 @@ class Spool:
 
     async def pending_count(self) -> int:
         """Return the number of mails that wait or are being processed."""
+        query = sa.select(sa.func.count()).select_from(MAIL).where(IS_WAITING)
         async with self.database.read() as connection:
-            return int(
-                (
-                    await connection.execute(
-                        sa.select(sa.func.count()).select_from(MAIL).where(IS_WAITING)
-                    )
-                ).scalar_one()
-            )
+            return int((await connection.execute(query)).scalar_one())
 
     async def next_due(self) -> datetime | None:
         """Return when a waiting mail can be claimed (1970 where one is free), None without any."""
-        free = sa.func.coalesce(MAIL.c.lease_until, 0, type_=MAIL.c.lease_until.type)
+        instant = MAIL.c.lease_until.type
+        free = sa.func.coalesce(MAIL.c.lease_until, 0, type_=instant)
+        query = sa.select(sa.func.min(free, type_=instant)).where(IS_WAITING)
         async with self.database.read() as connection:
-            due: datetime | None = (
-                await connection.execute(
-                    sa.select(sa.func.min(free, type_=MAIL.c.lease_until.type)).where(IS_WAITING)
-                )
-            ).scalar()
+            due: datetime | None = (await connection.execute(query)).scalar()
             return due
 
 
 def _affordable(rows: Sequence[Any]) -> list[Any]:
     """Return the first rows whose mails fit into :data:`CLAIM_BYTES`, at least one."""
-    total = 0
-    taken: list[Any] = []
-    for row in rows:
-        total += row.size
-        if taken and total > CLAIM_BYTES:
-            break
-        taken.append(row)
-    return taken
+    totals = accumulate(row.size for row in rows)
+    fitting = sum(total <= CLAIM_BYTES for total in totals)
+    return list(rows[: max(fitting, 1)])
 
 
 async def _numbers(connection: AsyncConnection, n: int) -> list[int]:
     """Return the next ``n`` mail ids. SQLite has one writer at a time, PostgreSQL a sequence."""
     if connection.dialect.name == "sqlite":
-        last = (
-            await connection.exec_driver_sql("SELECT seq FROM sqlite_sequence WHERE name = 'mail'")
-        ).scalar() or 0
+        query = "SELECT seq FROM sqlite_sequence WHERE name = 'mail'"
+        last = (await connection.exec_driver_sql(query)).scalar() or 0
         return list(range(last + 1, last + 1 + n))
     query = "SELECT nextval(pg_get_serial_sequence('mail', 'id')) FROM generate_series(1, $1::int)"
     return sorted((await connection.exec_driver_sql(query, (n,))).scalars())

@@ -27,10 +27,10 @@ class Wake:
         self._topics: dict[str, asyncio.Event] = {}
 
     def notify(self, topic: str) -> None:
-        """Wake whoever waits for the topic, or let the next one that waits return at once."""
+        """Wake who waits for the topic; if nobody does, the next :meth:`wait` returns at once."""
         self._topics.setdefault(topic, asyncio.Event()).set()
 
-    async def wait(self, topic: str, timeout: float) -> bool:  # noqa: ASYNC109 - no error at its end
+    async def wait(self, topic: str, timeout: float) -> bool:  # noqa: ASYNC109 - returns False, no error
         """Wait up to ``timeout`` seconds for a wake-up and return whether there was one."""
         event = self._topics.setdefault(topic, asyncio.Event())
         try:

@@ -2,7 +2,7 @@
 
 A claim is a lease, so that no transaction is open while a server is called. When its holder dies or
 is held up, the call is claimed again after the lease and made a second time with the same key, by
-which the receiver can tell.
+which the receiver recognises it.
 """
 
 from __future__ import annotations
@@ -103,8 +103,7 @@ class Calls:
         return found
 
     async def settle(self, call: int, state: State, reply: str, due_at: datetime | None) -> None:
-        """Record the result of a claimed call; do nothing where another process has claimed it
-        since.
+        """Record the result of a call; do nothing where another process has claimed it since.
 
         ``due_at`` is the time of the next attempt, None where there is none.
         """

@@ -73,7 +73,7 @@ def microseconds(value: datetime) -> int:
 
 
 def instant(value: int) -> datetime:
-    """Return the aware UTC time so many microseconds after 1970."""
+    """Return the aware UTC time that is ``value`` microseconds after 1970."""
     return EPOCH + timedelta(microseconds=value)
 
 
@@ -96,15 +96,13 @@ def encode(value: Any) -> str:
 
 
 def _cleaned(value: Any) -> Any:
-    match value:
-        case str():
-            return clean(value)
-        case dict():
-            return {_cleaned(key): _cleaned(item) for key, item in value.items()}
-        case list() | tuple():
-            return [_cleaned(item) for item in value]
-        case _:
-            return value
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, dict):
+        return {_cleaned(key): _cleaned(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_cleaned(item) for item in value]
+    return value
 
 
 class Document(sa.types.TypeDecorator[Any]):

@@ -83,7 +83,7 @@ async def change(
             values = {"status_id": None, "outbound_status_id": None} | values
         values["pipeline_id"] = pipeline.id
     elif values.get("status_id") is not None:
-        raise ValueError("a status needs its pipeline beside it")
+        raise ValueError("a status needs its pipeline")
     if values.get("is_default"):
         await connection.execute(sa.update(TABLE).values(is_default=False))
     if values:

@@ -133,12 +133,9 @@ async def add_status(
 ) -> Status:
     """Add a status at the end."""
     place = len(pipeline.statuses) + 1
-    row = (
-        sa.insert(STATUS)
-        .values(pipeline_id=pipeline.id, name=name, state=state, position=place)
-        .returning(STATUS.c.id)
-    )
-    return Status((await connection.execute(row)).scalar_one(), name, state, place)
+    row = {"pipeline_id": pipeline.id, "name": name, "state": state, "position": place}
+    insert = sa.insert(STATUS).values(row).returning(STATUS.c.id)
+    return Status((await connection.execute(insert)).scalar_one(), name, state, place)
 
 
 async def rename_status(connection: AsyncConnection, status: Status, name: str) -> None:

@@ -6,7 +6,7 @@ That a built-in template is never deleted is decided by ``core.rules.structure``
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -14,6 +14,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway.store.schema import tables
 
 TEMPLATE, TEXT = tables.template, tables.template_text
+SELECT_TEMPLATES = sa.select(
+    TEMPLATE.c.id, TEMPLATE.c.name, TEMPLATE.c.transactional, TEMPLATE.c.builtin
+).order_by(TEMPLATE.c.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +52,8 @@ async def load(connection: AsyncConnection) -> dict[str, StoredTemplate]:
     words: dict[int, dict[str, Words]] = {}
     for row in await connection.execute(sa.select(TEXT)):
         words.setdefault(row.template_id, {})[row.language] = Words(row.subject, row.text, row.html)
-    rows = await connection.execute(sa.select(TEMPLATE).order_by(TEMPLATE.c.name))
-    return {
-        row.name.casefold(): StoredTemplate(
-            row.id, row.name, row.transactional, row.builtin, words.get(row.id, {})
-        )
-        for row in rows
-    }
+    stored = [StoredTemplate(*row) for row in await connection.execute(SELECT_TEMPLATES)]
+    return {each.name.casefold(): replace(each, words=words.get(each.id, {})) for each in stored}
 
 
 async def put(

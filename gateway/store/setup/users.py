@@ -95,7 +95,7 @@ async def add(
 
 
 async def change(connection: AsyncConnection, user_id: int, **values: Any) -> None:
-    """Set values of a user; ValueError for one that users do not have."""
+    """Set columns of a user; ValueError for an unknown one."""
     if unknown := values.keys() - SETTINGS:
         raise ValueError(f"a user has no {sorted(unknown)}")
     await connection.execute(sa.update(TABLE).where(TABLE.c.id == user_id).values(values))

@@ -123,11 +123,8 @@ async def versions(connection: AsyncConnection, workflow_id: int) -> list[Versio
 async def comments(connection: AsyncConnection, workflow_id: int) -> list[Comment]:
     """Return all comments of a workflow, oldest first; those on deleted actions too."""
     names = ("id", "action", "author", "text", "at", "resolved_at")
-    query = (
-        sa.select(*(COMMENT.c[name] for name in names))
-        .where(COMMENT.c.workflow_id == workflow_id)
-        .order_by(COMMENT.c.id)
-    )
+    query = sa.select(*(COMMENT.c[name] for name in names)).order_by(COMMENT.c.id)
+    query = query.where(COMMENT.c.workflow_id == workflow_id)
     return [Comment(*row) for row in await connection.execute(query)]
 
 
@@ -172,9 +169,8 @@ async def resolve(
 
 async def tasks(connection: AsyncConnection, ticket: int) -> Sequence[dict[str, Any]]:
     """Return the tasks of a ticket and of those merged into it, done ones too."""
-    whole = sa.select(sa.literal(ticket, TICKET.c.number.type).label("number")).cte(
-        "whole", recursive=True
-    )
+    own = sa.select(sa.literal(ticket, TICKET.c.number.type).label("number"))
+    whole = own.cte("whole", recursive=True)
     whole = whole.union(sa.select(TICKET.c.number).where(TICKET.c.merged_into == whole.c.number))
     query = sa.select(TASK.c.id, TASK.c.text, TASK.c.due_at, TASK.c.created_at, TASK.c.done_at)
     query = query.where(TASK.c.ticket.in_(sa.select(whole.c.number)))

@@ -26,7 +26,7 @@ class Values(sa.types.TypeDecorator[Collection[Any]]):
     cache_ok = True
 
     def __init__(self, item: type[sa.types.TypeEngine[Any]]) -> None:
-        """``item`` is sa.Text or sa.BigInteger."""
+        """Take the type of the items, sa.Text or sa.BigInteger."""
         super().__init__()
         self.item = item
 
@@ -66,11 +66,7 @@ def _postgresql(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
 
 
 def among(column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[bool]:
-    """Return the condition that ``column`` equals one of the values of the parameter ``name``.
-
-    The values are a collection of integers or strings, which may be empty.
-    """
-    item: type[sa.types.TypeEngine[Any]] = (
-        sa.BigInteger if isinstance(column.type, sa.Integer) else sa.Text
-    )
-    return _Among(column, sa.bindparam(name, type_=Values(item)))
+    """Return the condition that ``column`` is in the parameter ``name``, a list of values."""
+    is_number = isinstance(column.type, sa.Integer)
+    values = Values(sa.BigInteger if is_number else sa.Text)
+    return _Among(column, sa.bindparam(name, type_=values))

@@ -72,7 +72,7 @@ class _Prepared:
 
     def __init__(self, sql: str, columns: tuple[tuple[str, _Processor | None, Any], ...]) -> None:
         self.sql = sql
-        self._columns = columns  # key, bind processor, the value of a parameter no row gives
+        self._columns = columns  # (key, bind processor, constant or _FROM_ROW)
 
     def fill(self, rows: Rows) -> list[tuple[Any, ...]]:
         """Return the parameters of all rows, worked out column by column."""

@@ -64,7 +64,7 @@ POSTGRESQL: dict[str, tuple[type[Unavailable], str]] = {
 
 
 def meaning(error: BaseException) -> TicketgateError | None:
-    """Return our error for one of a database, driver or disk; None for any other."""
+    """Return the TicketgateError for an error of a database, driver or disk; None for others."""
     if isinstance(error, sqlalchemy.exc.DBAPIError):
         if error.connection_invalidated:
             return StoreUnavailable(AWAY)
@@ -110,7 +110,7 @@ def placed(path: Path) -> Iterator[None]:
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Raise our error for one of a database, driver or disk, with the original as its cause."""
+    """Raise errors of a database, driver or disk as a TicketgateError with that cause."""
     try:
         yield
     except TicketgateError:

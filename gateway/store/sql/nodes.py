@@ -1,8 +1,8 @@
 """Names of processes that share a database: host and process id, as ``desk.1f2e3d4c-4711``.
 
 Hosts may have the same name, and long names may differ at their end only: a digest of the whole
-name and of the machine's boot id tells them apart. When a process id is reused, a dead process's
-lease looks alive until it runs out, which is all that a lease promises.
+name and of the machine's boot id tells them apart. When a process id is reused, the lease of the
+dead process is kept until it runs out.
 """
 
 from __future__ import annotations
@@ -32,12 +32,9 @@ def dead(nodes: Iterable[str], mine: str) -> list[str]:
 
     ``mine`` is starting now, so an earlier process with that name is gone too.
     """
-    host, _, _ = mine.rpartition("-")
-    return [
-        node
-        for node in nodes
-        if node == mine or (node.startswith(f"{host}-") and _ended(node.removeprefix(f"{host}-")))
-    ]
+    host = mine.rpartition("-")[0] + "-"
+    local = (node for node in nodes if node.startswith(host))
+    return [node for node in local if node == mine or _ended(node.removeprefix(host))]
 
 
 def _ended(pid: str) -> bool:

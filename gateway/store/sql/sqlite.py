@@ -3,7 +3,7 @@
 
 aiosqlite runs each call in the thread of its connection, and stock SQLAlchemy calls once each to
 open a cursor, execute, fetch and close. Under load each call waits for the interpreter lock, so
-this module makes one call of them. It relies on ``Connection._execute`` of aiosqlite and on the
+this module does all four in one call. It relies on ``Connection._execute`` of aiosqlite and on the
 cursor class of SQLAlchemy; tests/unit/gateway/store/test_engine.py checks both.
 """
 
@@ -121,12 +121,12 @@ class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
 
     @property
     def arraysize(self) -> int:
-        """Rows that fetchmany gives."""
+        """The number of rows that fetchmany returns."""
         return self._size
 
     @arraysize.setter
     def arraysize(self, value: int) -> None:
-        """Return the number of rows fetchmany returns."""
+        """Set the number of rows that fetchmany returns."""
         self._size = value
 
     def execute(self, operation: Any, parameters: Any = None) -> Any:
@@ -263,8 +263,4 @@ def run_all(
     work: Sequence[tuple[str, Sequence[Sequence[Any]]]],
 ) -> Callable[[sqlite3.Connection], int]:
     """Return a function for :func:`in_thread` that runs statements and counts changed rows."""
-
-    def run(connection: sqlite3.Connection) -> int:
-        return sum(connection.executemany(sql, rows).rowcount for sql, rows in work)
-
-    return run
+    return lambda connection: sum(connection.executemany(sql, rows).rowcount for sql, rows in work)

@@ -1,4 +1,4 @@
-"""Contacts, by id and by address key. The unit of work inserts those of mail; here others are."""
+"""Contacts, by id and by address key. The unit of work inserts contacts of mail."""
 
 from __future__ import annotations
 
@@ -41,16 +41,9 @@ FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven", "language"}
 
 def writing(new: Iterable[Contact], changed: Iterable[Contact], now: datetime) -> Work:
     """Return inserts, and updates of what mail changes, for ``write_rows``."""
-    return [
-        (TABLE, [_row(each, now) for each in new]),
-        (
-            UPDATE,
-            [
-                {f"_{name}": getattr(each, name) for name in ("id", *CHANGED_BY_MAIL)}
-                for each in changed
-            ],
-        ),
-    ]
+    names = ("id", *CHANGED_BY_MAIL)
+    updates = [{f"_{name}": getattr(each, name) for name in names} for each in changed]
+    return [(TABLE, [_row(each, now) for each in new]), (UPDATE, updates)]
 
 
 def _row(contact: Contact, now: datetime) -> dict[str, Any]:
@@ -86,11 +79,8 @@ async def insert(
     connection: AsyncConnection, people: Sequence[tuple[str, str]], now: datetime
 ) -> list[Contact]:
     """Insert contacts from new (address, name) pairs and return them in the order given."""
-    first = await allot(connection, "contact", len(people))
-    made = [
-        Contact(first + place, address_key(address), name)
-        for place, (address, name) in enumerate(people)
-    ]
+    numbered = enumerate(people, await allot(connection, "contact", len(people)))
+    made = [Contact(number, address_key(address), name) for number, (address, name) in numbered]
     await write_rows(connection, [(TABLE, [_row(each, now) for each in made])])
     return made
 

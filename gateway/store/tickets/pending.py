@@ -1,4 +1,4 @@
-"""What a unit of work has changed and not written yet, each kind of row in a list of its own."""
+"""The changes a unit of work has not written yet, one collection for each kind of row."""
 
 from __future__ import annotations
 

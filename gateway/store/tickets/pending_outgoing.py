@@ -176,7 +176,7 @@ class FailedDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedDelivery:
-    """A delivery that failed after the next server took it, or ended there, and why."""
+    """A delivery that failed, and why, although the next server had taken it."""
 
     id: int
     reply: str
@@ -185,7 +185,7 @@ class FailedDelivery:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoticeRow:
-    """Something a user is to be told."""
+    """A notice for a user."""
 
     id: int
     user_id: int
@@ -198,7 +198,7 @@ class NoticeRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoveredNotice:
-    """A notice, and the outgoing mail that covers it."""
+    """A notice, and the outgoing mail that tells it."""
 
     id: int
     outgoing_id: int
@@ -250,7 +250,7 @@ def _ids(numbers: Sequence[int]) -> Rows:
 
 @dataclass(slots=True)
 class PendingOutgoing:
-    """See the module."""
+    """The outgoing rows of a transaction; each list holds one kind until it is written."""
 
     outgoing: list[OutgoingRow] = field(default_factory=list)
     files: list[OutgoingFileRow] = field(default_factory=list)
@@ -444,7 +444,5 @@ async def raw_of_messages(
     """Return the bytes of these messages of ours."""
     if not messages:
         return {}
-    return {
-        row.message: row.raw
-        for row in await connection.execute(RAW_OF_MESSAGES, {"messages": list(messages)})
-    }
+    rows = await connection.execute(RAW_OF_MESSAGES, {"messages": list(messages)})
+    return {row.message: row.raw for row in rows}

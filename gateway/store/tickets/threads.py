@@ -24,7 +24,7 @@ from gateway.store.sql.bulk import Work
 
 REF_LIMIT = 300
 COLUMNS = tuple(field.name for field in fields(Thread))
-TABLE = tables.thread
+TABLE, MESSAGE = tables.thread, tables.message
 SELECT_THREAD = sa.select(*(TABLE.c[name] for name in COLUMNS))
 BY_ID = SELECT_THREAD.where(among(TABLE.c.id, "ids"))
 BY_TICKET = SELECT_THREAD.where(among(TABLE.c.ticket, "tickets"))
@@ -105,6 +105,7 @@ class MessageRow:
 
 
 MESSAGE_COLUMNS = tuple(field.name for field in fields(MessageRow))
+SELECT_MESSAGE = sa.select(*(MESSAGE.c[name] for name in MESSAGE_COLUMNS))
 
 
 def chunks(values: Collection[Any]) -> Iterable[list[Any]]:
@@ -188,24 +189,15 @@ async def messages(
     connection: AsyncConnection, ids: Collection[int], notes_of: Collection[int] = ()
 ) -> list[MessageRow]:
     """Return the messages of threads and the notes of tickets, oldest first."""
-    table = tables.message
-    query = (
-        sa.select(*(table.c[name] for name in MESSAGE_COLUMNS))
-        .where(table.c.thread_id.in_(list(ids)) | table.c.ticket_note.in_(list(notes_of)))
-        .order_by(table.c.id)
-    )
+    wanted = MESSAGE.c.thread_id.in_(list(ids)) | MESSAGE.c.ticket_note.in_(list(notes_of))
+    query = SELECT_MESSAGE.where(wanted).order_by(MESSAGE.c.id)
     return [_message(row) for row in await connection.execute(query)]
 
 
 async def newest(connection: AsyncConnection, thread: int, limit: int) -> list[MessageRow]:
     """Return the last ``limit`` mails of a thread, oldest first, without notes."""
-    table = tables.message
-    query = (
-        sa.select(*(table.c[name] for name in MESSAGE_COLUMNS))
-        .where(table.c.thread_id == thread, table.c.direction != "note")
-        .order_by(table.c.id.desc())
-        .limit(limit)
-    )
+    query = SELECT_MESSAGE.where(MESSAGE.c.thread_id == thread, MESSAGE.c.direction != "note")
+    query = query.order_by(MESSAGE.c.id.desc()).limit(limit)
     return [_message(row) for row in await connection.execute(query)][::-1]
 
 
@@ -334,15 +326,12 @@ async def redirect(
 
 async def take_back(connection: AsyncConnection, record: JoinRecord) -> None:
     """Undo a join: move its messages back, and redirect threads joined before as they were."""
-    message = tables.message.c
+    move = sa.update(MESSAGE).values(thread_id=record.thread)
     for piece in chunks(record.messages):
-        await connection.execute(
-            sa.update(tables.message).where(message.id.in_(piece)).values(thread_id=record.thread)
-        )
+        await connection.execute(move.where(MESSAGE.c.id.in_(piece)))
+    redirect = sa.update(TABLE).values(redirect_to=record.thread)
     for piece in chunks(record.followed):
-        await connection.execute(
-            sa.update(TABLE).where(TABLE.c.id.in_(piece)).values(redirect_to=record.thread)
-        )
+        await connection.execute(redirect.where(TABLE.c.id.in_(piece)))
 
 
 async def finally_at(

@@ -35,6 +35,8 @@ UPDATE = (
         }
     )
 )
+TICKET_CONTACT = tables.ticket_contact
+ASSOCIATED = sa.select(TICKET_CONTACT).where(among(TICKET_CONTACT.c.ticket, "numbers"))
 # Live tickets of these requesters with one of these subjects, newest first.
 EARLIER_TICKETS = (
     sa.select(TABLE.c.number, TABLE.c.requester_id, TABLE.c.subject_key)
@@ -68,9 +70,9 @@ EVENT_COLUMNS = tuple(field.name for field in fields(TicketEvent))
 
 
 def subject_key(subject: str) -> str:
-    """Return the part of a subject that suggests the same matter where it is equal.
+    """Return the key of a subject: tickets with equal keys may be about the same matter.
 
-    The words after reply prefixes, case-folded, at most 80 characters.
+    The key is the text after reply prefixes, case-folded, at most 80 characters.
     """
     rest = subject.strip()
     while True:
@@ -168,12 +170,9 @@ async def links(
 
 async def associated(connection: AsyncConnection, numbers: Collection[int]) -> dict[int, set[int]]:
     """Return the contacts that agents put on tickets."""
-    table = tables.ticket_contact
     found: dict[int, set[int]] = {number: set() for number in numbers}
     if numbers:
-        for row in await connection.execute(
-            sa.select(table).where(among(table.c.ticket, "n")), {"n": list(numbers)}
-        ):
+        for row in await connection.execute(ASSOCIATED, {"numbers": list(numbers)}):
             found[row.ticket].add(row.contact_id)
     return found
 
@@ -211,12 +210,10 @@ async def write_associated(
     connection: AsyncConnection, ticket: int, contact: int, *, present: bool
 ) -> None:
     """Put a contact on a ticket, or remove it."""
-    table = tables.ticket_contact
-    await connection.execute(
-        sa.delete(table).where(table.c.ticket == ticket, table.c.contact_id == contact)
-    )
+    row = {"ticket": ticket, "contact_id": contact}
+    await connection.execute(sa.delete(TICKET_CONTACT).filter_by(**row))
     if present:
-        await connection.execute(sa.insert(table), {"ticket": ticket, "contact_id": contact})
+        await connection.execute(sa.insert(TICKET_CONTACT), row)
 
 
 async def write_merge(
@@ -267,14 +264,8 @@ async def last_merge(connection: AsyncConnection, ticket: int) -> MergeRecord | 
 
 def _join_record(row: sa.Row[Any]) -> JoinRecord:
     moved = row.moved
-    return JoinRecord(
-        id=row.id,
-        thread=moved["thread"],
-        into=moved["into"],
-        origin=moved["origin"],
-        messages=tuple(moved["messages"]),
-        followed=tuple(moved["followed"]),
-    )
+    messages, followed = tuple(moved["messages"]), tuple(moved["followed"])
+    return JoinRecord(row.id, moved["thread"], moved["into"], moved["origin"], messages, followed)
 
 
 async def undo_merge(connection: AsyncConnection, merge_id: int, at: datetime) -> None:
@@ -287,33 +278,22 @@ async def undo_merge(connection: AsyncConnection, merge_id: int, at: datetime) -
 async def requested_by(connection: AsyncConnection, contact_id: int) -> list[int]:
     """Return the numbers of the live tickets requested by a contact."""
     live = (TABLE.c.deleted_at.is_(None), TABLE.c.merged_into.is_(None))
-    query = (
-        sa.select(TABLE.c.number)
-        .where(TABLE.c.requester_id == contact_id, *live)
-        .order_by(TABLE.c.number)
-    )
-    return list((await connection.execute(query)).scalars())
+    query = sa.select(TABLE.c.number).where(TABLE.c.requester_id == contact_id, *live)
+    return list((await connection.execute(query.order_by(TABLE.c.number))).scalars())
 
 
 async def absorbed(connection: AsyncConnection, number: int) -> list[int]:
     """Return the numbers of the tickets merged into this one, directly or indirectly."""
-    found: list[int] = []
-    edge = [number]
-    while edge:
-        query = (
-            sa.select(TABLE.c.number).where(TABLE.c.merged_into.in_(edge)).order_by(TABLE.c.number)
-        )
-        edge = list((await connection.execute(query)).scalars())
-        found.extend(edge)
-    return found
+    merged = targets = [number]
+    while targets:
+        query = sa.select(TABLE.c.number).where(TABLE.c.merged_into.in_(targets))
+        targets = list((await connection.execute(query.order_by(TABLE.c.number))).scalars())
+        merged = merged + targets
+    return merged[1:]
 
 
 async def titled_like(connection: AsyncConnection, text: str, limit: int) -> list[int]:
     """Return the newest tickets whose subject contains a text, ignoring case."""
-    query = (
-        sa.select(TABLE.c.number)
-        .where(TABLE.c.subject.icontains(text, autoescape=True))
-        .order_by(TABLE.c.number.desc())
-        .limit(limit)
-    )
-    return list((await connection.execute(query)).scalars())
+    query = sa.select(TABLE.c.number).where(TABLE.c.subject.icontains(text, autoescape=True))
+    newest = query.order_by(TABLE.c.number.desc()).limit(limit)
+    return list((await connection.execute(newest)).scalars())

@@ -27,7 +27,7 @@ from gateway.store.tickets.pending import Pending
 from gateway.store.tickets.pending_outgoing import PendingOutgoing
 from gateway.store.tickets.threads import REF_LIMIT, RefRow
 
-Connection = AsyncConnection  # for rooms that do not import SQLAlchemy
+Connection = AsyncConnection  # for packages that do not import SQLAlchemy
 ROLE_ORDER = ("stranger", "participant", "associated", "requester")
 UPDATE_COUNTER = (
     sa.update(tables.counter)
@@ -85,7 +85,7 @@ class UnitOfWork:
         thread_ids: Collection[int],
         numbers: Collection[int],
     ) -> None:
-        """Load all that mails with these ids, addresses, threads or tickets can touch."""
+        """Load everything that mails with these ids, addresses, threads or tickets can touch."""
         await self._load_refs({ref[:REF_LIMIT] for ref in refs})
         await self.load_contacts(addresses)
         await self.load_threads(
@@ -201,9 +201,9 @@ class UnitOfWork:
     def part_of(
         self, contact_id: int, thread: Thread | None, ticket: Ticket | None
     ) -> ParticipantRole | None:
-        """Return the strongest part that a contact has in a thread and its ticket.
+        """Return the strongest role that a contact has in a thread and its ticket.
 
-        In a forward thread only that thread's part counts (E17).
+        In a forward thread only the role in that thread counts (E17).
         """
         parts: list[ParticipantRole] = []
         if thread is not None and contact_id in (inside := self.participants.get(thread.id, {})):
@@ -274,7 +274,7 @@ class UnitOfWork:
             self.pending.changed_threads.add(thread.id)
 
     def set_participant(self, thread: int, contact: int, role: ParticipantRole) -> None:
-        """Give a contact a part in a thread; a weaker one changes nothing."""
+        """Give a contact a role in a thread; a role weaker than the present one changes nothing."""
         parts = self.participants[thread]
         held = parts.get(contact)
         if held is not None and ROLE_ORDER.index(held) >= ROLE_ORDER.index(role):
@@ -286,7 +286,7 @@ class UnitOfWork:
             self.pending.changed_participants.add((thread, contact))
 
     def drop_participant(self, thread: int, contact: int) -> None:
-        """Take away the part that a contact has in a thread."""
+        """Remove a contact from a thread."""
         if self.participants[thread].pop(contact, None) is None:
             return
         pair = (thread, contact)

@@ -1,5 +1,4 @@
-"""A backup while the daemon runs: an SQLite file and a folder of blobs, verified before it is
-named.
+"""Backups beside a running daemon: an SQLite file and a folder of blobs, named once verified.
 
 ``FILE`` is a complete database, whichever kind it was made from, and ``FILE.blobs`` holds the large
 raw mails. To restore, move both into place, or ``db copy`` the file into PostgreSQL. When the disk
@@ -12,9 +11,9 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -31,7 +30,7 @@ Progress = Callable[[str, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was backed up: rows by table, number of blobs, keys of missing or damaged ones."""
+    """The content of a backup: rows by table, number of blobs, keys of missing or damaged ones."""
 
     rows: dict[str, int]
     blobs: int
@@ -69,7 +68,7 @@ async def backup(
 
 
 def _refuse_unwritable(aside: Path) -> None:
-    """Fail early, with a message that does not blame the database."""
+    """Raise Invalid early, before a file that cannot be written looks like a database error."""
     try:
         _remove(aside)
         os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -134,17 +133,13 @@ def _counts(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def _prove(aside: Path, rows: dict[str, int]) -> None:
-    connection = sqlite3.connect(aside)
-    try:
-        verdict: list[Any] = connection.execute("PRAGMA integrity_check").fetchall()
+    with closing(sqlite3.connect(aside)) as connection:
         if (
-            verdict != [("ok",)]
+            connection.execute("PRAGMA integrity_check").fetchall() != [("ok",)]
             or connection.execute("PRAGMA foreign_key_check").fetchone() is not None
             or _counts(connection) != rows
         ):
             raise InternalError("the backup is incomplete and was discarded")
-    finally:
-        connection.close()
 
 
 async def _copy_blobs(
@@ -165,36 +160,31 @@ async def _copy_blobs(
 
 
 def _blob_keys(path: Path) -> list[str]:
-    connection = sqlite3.connect(path)
-    try:
-        return [
-            row[0]
-            for row in connection.execute(
-                "SELECT DISTINCT blob FROM mail WHERE blob IS NOT NULL ORDER BY blob"
-            )
-        ]
-    finally:
-        connection.close()
+    query = "SELECT DISTINCT blob FROM mail WHERE blob IS NOT NULL ORDER BY blob"
+    with closing(sqlite3.connect(path)) as connection:
+        return [row[0] for row in connection.execute(query)]
 
 
 def _name(aside: Path, file: Path) -> None:
-    for path in (aside, file.parent):
-        if path == file.parent:
-            aside.rename(file)
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Sync the complete file, give it its name, and sync its folder."""
+    _sync(aside)
+    aside.rename(file)
+    _sync(file.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 async def page_count(database: Database) -> int | None:
     """Return the number of steps of a backup for a progress bar, None where unknown."""
     if database.dialect != "sqlite":
         return None
+    blobs = sa.select(sa.func.count(sa.distinct(tables.mail.c.blob)))
     async with database.read() as connection:
         pages = int((await connection.exec_driver_sql("PRAGMA page_count")).scalar_one())
-        named = (
-            await connection.execute(sa.select(sa.func.count(sa.distinct(tables.mail.c.blob))))
-        ).scalar_one()
-    return pages + int(named)
+        return pages + int((await connection.execute(blobs)).scalar_one())

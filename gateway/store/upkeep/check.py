@@ -69,7 +69,7 @@ class Finding:
 
 @dataclass(slots=True)
 class CheckReport:
-    """What was checked and found. ``spare`` are keys of blobs that no mail names."""
+    """The findings of a check. ``spare`` are keys of blobs that no mail names."""
 
     mails: int = 0
     blobs: int = 0
@@ -155,16 +155,12 @@ async def _references(connection: AsyncConnection, report: CheckReport) -> None:
 
 
 async def _numbers(connection: AsyncConnection, report: CheckReport) -> None:
-    counters = dict(
-        (await connection.execute(sa.select(T.counter.c.name, T.counter.c.value))).all()
-    )
+    query = sa.select(T.counter.c.name, T.counter.c.value)
+    counters = dict((await connection.execute(query)).all())
     for name, column in COUNTED_COLUMNS.items():
         highest = (await connection.execute(sa.select(sa.func.max(column)))).scalar() or 0
-        report.note(
-            "numbers",
-            int(counters.get(name, -1) < highest),
-            f"the counter {name} is behind the highest number in use",
-        )
+        behind = int(counters.get(name, -1) < highest)
+        report.note("numbers", behind, f"the counter {name} is behind the highest number in use")
 
 
 async def _raw_mail(connection: AsyncConnection, report: CheckReport, progress: Progress) -> None:

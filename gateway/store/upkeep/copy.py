@@ -25,6 +25,10 @@ from gateway.store.tickets import search
 
 BATCH_ROWS = 500
 BATCH_RAW_ROWS = 50  # up to 256 KiB each
+BEGIN_SNAPSHOT = {
+    "sqlite": "BEGIN",
+    "postgresql": "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY",
+}
 Progress = Callable[[str, int], None]
 
 
@@ -71,12 +75,7 @@ async def copy(
 async def snapshot(database: Database) -> AsyncIterator[AsyncConnection]:
     """Yield a connection that sees the database as of one instant."""
     async with database.read() as connection:
-        begin = (
-            "BEGIN"
-            if database.dialect == "sqlite"
-            else "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-        )
-        await connection.exec_driver_sql(begin)
+        await connection.exec_driver_sql(BEGIN_SNAPSHOT[database.dialect])
         yield connection
         await connection.rollback()
 
