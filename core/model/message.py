@@ -223,10 +223,10 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What the transport said about a mail.
+    """The facts about a mail that its transport knows.
 
-    ``sender`` is "" for the null path, None if the transport knows none. ``source`` is the way in,
-    ``peer`` a host or user for the log; ``received_at`` is aware UTC.
+    ``sender`` is "" for the null path, None if the transport knows none. ``source`` is how the mail
+    came in, ``peer`` a host or user for the log; ``received_at`` is aware UTC.
     """
 
     sender: str | None

@@ -188,7 +188,7 @@ def failed(event: RunFailed, now: datetime) -> list[Decision]:
 def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | None) -> RecordRun:
     """Return the log entry of an action; except for retries, it is never executed again."""
     run = event.enrolment
-    key = None if outcome == "RETRY" or action.waits else f"{run.id}:{action.id}"
+    key = None if outcome == "RETRY" or action.steers else f"{run.id}:{action.id}"
     return RecordRun(
         run.workflow_id,
         event.workflow.version,
