@@ -31,7 +31,7 @@ MOST_BRANCHES: Final = 20
 MOST_ACTIONS: Final = 500
 DEEPEST: Final = 20
 CHAIN_DEPTH: Final = 10  # behaviour.md 3.3, loop guard
-WHOM: Final = ("requester", "associated")
+RECIPIENTS: Final = ("requester", "associated")
 SETTABLE: Final = ("subject", "priority", "close_date")
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
@@ -119,7 +119,7 @@ class Graph:
             place = start.partition("/")[0]
 
     def before(self, place: str) -> str:
-        """Return the place before this one; before the start of a path is that before its branch."""
+        """Return the place before this one; for the start of a path, that before its branch."""
         if place in self.lists and place != START:
             place = place.partition("/")[0]
         start, index = self.home[place]
@@ -310,8 +310,8 @@ def _check_values(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(config.get("stop_on_failure", False), bool):
         yield "stop_on_failure must be true or false"
     match kind:
-        case "send_email" if config.get("to", WHOM[0]) not in WHOM:
-            yield f"to must be one of {', '.join(WHOM)}"
+        case "send_email" if config.get("to", RECIPIENTS[0]) not in RECIPIENTS:
+            yield f"to must be one of {', '.join(RECIPIENTS)}"
         case "notify_internal_email" if not _texts(config.get("to")):
             yield 'to must be a list of addresses of users or others, or "owner"'
         case "set_field" if config.get("field") not in SETTABLE:

@@ -21,7 +21,7 @@ _DOUBLINGS = 8  # after which a minute is longer than LONGEST
 def next_attempt(
     attempts: int, first_at: datetime, now: datetime, jitter: float
 ) -> datetime | None:
-    """Return when to send again after ``attempts`` failures (>= 1), None 5 days after ``first_at``."""
+    """Return when to send after ``attempts`` failures (>= 1), None 5 days after ``first_at``."""
     last = first_at + GIVE_UP
     if now >= last:
         return None
