@@ -208,7 +208,7 @@ def _put_text(key: Key, text: str, source: str, shown: str, gathered: Gathered) 
 
 
 def read_secret_files(gathered: Gathered) -> None:
-    """Replace ``password_file`` and similar keys by the secrets in the files that they name."""
+    """Set each secret whose file is named by a key such as ``password_file``."""
     for section, secret in SECRETS.items():
         tables = gathered.values.get(section)
         for table in tables if isinstance(tables, list) else [tables]:
