@@ -35,7 +35,7 @@ def read_key(text: str) -> SigningKey:
     if "ENCRYPTED" in label or "ENCRYPTED" in body:
         raise ValueError("contains an encrypted key")
     if label not in {"RSA PRIVATE KEY", "PRIVATE KEY"}:
-        raise ValueError(f"contains something else: {label.lower()}")
+        raise ValueError(f"contains no private key, but: {label.lower()}")
     try:
         der = base64.b64decode("".join(body.split()), validate=True)
         return _rsa(der) if label == "RSA PRIVATE KEY" else _wrapped(der)

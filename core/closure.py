@@ -14,7 +14,7 @@ from core.events import StatusChanged
 
 
 def clears_with_switch_off() -> bool:
-    """Tell whether reopening clears the date: always, the switch is about setting it (C1)."""
+    """Tell whether reopening clears the date with the switch off: yes, that only sets it (C1)."""
     return True
 
 
@@ -26,7 +26,7 @@ def closed_again_stamps_again() -> bool:
 def after_move(event: StatusChanged, now: datetime, zone: tzinfo) -> SetClosure | None:
     """Return the closure fields after a move, None if they stay (rows C01 to C07 and C09).
 
-    The switch of ``event.pipeline`` counts: where the ticket landed (C09). ``now`` is aware;
+    The switch of ``event.pipeline`` counts, which is where the ticket went (C09). ``now`` is aware;
     ``zone`` is the account's.
     """
     if event.state == "closed":

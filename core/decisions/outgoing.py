@@ -122,7 +122,7 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class FailDelivery:
-    """Mark a delivery as failed, also one that came back after the next server took it.
+    """Mark a delivery as failed, even one that the next server had accepted.
 
     ``hard``: the address does not exist.
     """

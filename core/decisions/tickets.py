@@ -262,7 +262,7 @@ class Step:
 class Finish:
     """Set the final state of a mail.
 
-    ``reason`` is one plain sentence; ``rule`` names what decided the status, or None.
+    ``reason`` is one plain sentence; ``rule`` names the rule that moved the ticket, or None.
     """
 
     state: FinalState

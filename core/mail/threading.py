@@ -79,8 +79,8 @@ def tie(
 
     ``refs``: the index entries of :func:`ids_of`, thread redirects followed. ``reply_address``
     and ``subject_tag`` are verified; the tag only if the sender takes part. ``own_ids``: ids of the
-    mail that carry our signature, with their thread. ``forward_threads``: threads that our own
-    forward started; they are never joined with others.
+    mail that carry our signature, with their thread. ``forward_threads``: threads that a forward of
+    ours started; they are never joined with others.
     """
     answers_forward = any(
         ref.forward for parent in message.in_reply_to[:1] for ref in refs.get(parent, ())

@@ -26,7 +26,7 @@ def condition_problem(condition: Any, depth: int = 0) -> str | None:
     if isinstance(condition, list):
         condition = {"all": condition}
     if not isinstance(condition, dict):
-        return "a condition is a table with field, op and value, or a list of such"
+        return "a condition is a table with field, op and value, or a list of conditions"
     for word in ("all", "any"):
         if word in condition:
             return _group_problem(condition, word, depth)
@@ -47,7 +47,7 @@ def condition_problem(condition: Any, depth: int = 0) -> str | None:
 def _group_problem(condition: Mapping[str, Any], word: str, depth: int) -> str | None:
     inside = condition[word]
     if len(condition) != 1 or not isinstance(inside, list):
-        return f"{word} takes a list of conditions and stands alone"
+        return f"{word} takes a list of conditions and no other keys"
     if depth >= DEEPEST:
         return f"conditions are nested more than {DEEPEST} deep"
     problems = (condition_problem(each, depth + 1) for each in inside)

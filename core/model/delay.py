@@ -69,8 +69,8 @@ def delay_problem(config: Mapping[str, Any]) -> str | None:
         {"event", "for"},
     ):
         return (
-            "a delay has one of for, until, field, weekday, time, event (weekday may have a "
-            "time, event and field a for)"
+            "a delay has one of for, until, field, weekday, time, event (weekday can be combined "
+            "with time, event and field with for)"
         )
     return next(
         (
@@ -207,7 +207,7 @@ def window_problem(window: Any) -> str | None:
     Its keys are days, hours ("09:00-17:00") and holidays (dates).
     """
     if not isinstance(window, dict) or window.keys() - {"days", "hours", "holidays"}:
-        return "a window has days, hours and holidays"
+        return "a window is a table with only days, hours and holidays"
     days = window.get("days", list(WEEKDAYS))
     if (
         not isinstance(days, list)

@@ -215,9 +215,7 @@ class Message:
 
     @property
     def parents(self) -> tuple[str, ...]:
-        """The ids that the mail answers: In-Reply-To, then References newest first (RFC 5322
-        3.6.4).
-        """
+        """The ids that the mail answers: In-Reply-To, then References from the newest on."""
         return tuple(dict.fromkeys((*self.in_reply_to, *reversed(self.references))))
 
 

@@ -65,7 +65,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step.
+    """An action of a workflow.
 
     ``config`` holds the keys of its kind as written; ``otherwise`` is the path if no branch holds.
     """
@@ -273,7 +273,7 @@ def _read_branches(
 ) -> tuple[Branch, ...]:
     given = raw.get("branches")
     if not isinstance(given, list) or not given or len(given) > MOST_BRANCHES:
-        problems.append(f"{action_id}: a branch has 1 to {MOST_BRANCHES} branches")
+        problems.append(f"{action_id}: branches must be a list of 1 to {MOST_BRANCHES} tables")
         return ()
     found: list[Branch] = []
     for place, each in enumerate(given, 1):

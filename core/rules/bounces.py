@@ -12,8 +12,8 @@ from core.model.message import BounceRecipient, address_key
 from core.rules.outbound import give_up
 
 
-def came_back(event: MailArrived, ticket: int | None) -> list[Decision]:
-    """Return what a report leads to; ``ticket`` is that of the thread the report is tied to."""
+def handle_report(event: MailArrived, ticket: int | None) -> list[Decision]:
+    """Fail or remark what a report is about; ``ticket`` is that of the thread the report is tied to."""
     bounce = event.message.bounce
     if bounce is None:
         return []

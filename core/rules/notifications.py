@@ -1,4 +1,4 @@
-"""Which users are told what happened to a ticket, and when: at once or in their digest."""
+"""Choose the users to notify about a ticket, and when: at once or with their digest."""
 
 from __future__ import annotations
 

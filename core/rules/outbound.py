@@ -124,10 +124,10 @@ def _tell(number: int, delivery: Delivered, reply: str) -> list[Decision]:
 
 
 def is_hard(reply: str) -> bool:
-    """Tell whether a reply says that the address does not exist or takes no mail.
+    """Tell whether a server's reply says that the address does not exist or takes no mail.
 
-    See RFC 3463 3.2, code 5.2.1, and RFC 7505. 5.1.7 and 5.1.8 are about our address; 5.1.5 and
-    5.1.9 say that the recipient's is good.
+    See RFC 3463 3.2 and RFC 7505. Codes 5.1.7 and 5.1.8 are about our address; 5.1.5 and 5.1.9 say
+    that the recipient's is good.
     """
     words = reply.replace("-", " ").split()[:3]
     return any(_NOBODY.fullmatch(word) for word in words) or words[:1] == ["551"]

@@ -1,9 +1,9 @@
 """When to try again after a temporary failure: after a minute, then after twice as long each time.
 
-Mail and webhook calls wait at most four hours, for five days (reliability.md 26), and a last
-attempt is made when these end, not before; actions of workflow runs are tried five more times. The
-clock and the random number are arguments: ``jitter`` from 0 to 1 makes a wait up to a fifth shorter
-or longer.
+Mail and webhook calls wait at most four hours, for five days from when the first attempt was due
+(``first_at``; reliability.md 26); the last attempt is made when these end. Actions of workflow runs
+are tried five more times. The clock and the random number are arguments: ``jitter`` from 0 to 1
+makes a wait up to a fifth shorter or longer.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _DOUBLINGS = 8  # after which a minute is longer than LONGEST
 def next_attempt(
     attempts: int, first_at: datetime, now: datetime, jitter: float
 ) -> datetime | None:
-    """Return when to send after ``attempts`` failures (>= 1), None 5 days after ``first_at``."""
+    """Return when to send after ``attempts`` failures (1 or more), None to give up."""
     last = first_at + GIVE_UP
     if now >= last:
         return None

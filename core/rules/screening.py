@@ -26,7 +26,7 @@ from core.events import Cause, MailArrived, Original
 from core.mail.threading import MatchedBy
 from core.model.message import ascii_domain
 from core.model.ticket import Channel, SenderRole
-from core.rules.bounces import came_back
+from core.rules.bounces import handle_report
 from core.rules.joining import place
 
 REPORTS = frozenset({"bounce", "report"})
@@ -168,7 +168,7 @@ def report(trail: Trail) -> list[Decision] | None:
     trail.step("report", "yes", f"it reads as a {what}")
     live = event.ticket is not None and event.ticket.deleted_at is None
     ticket = event.ticket.number if event.ticket is not None and live else None
-    trail.decisions.extend(came_back(event, ticket))
+    trail.decisions.extend(handle_report(event, ticket))
     return _keep_aside(trail, f"It is a {what}")
 
 

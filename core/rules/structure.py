@@ -33,7 +33,7 @@ class References:
     actions: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        """Return whether anything uses it."""
+        """Tell whether anything uses the status or pipeline."""
         return bool(self.tickets or self.triggers or self.channels or self.actions)
 
     def __str__(self) -> str:
@@ -131,10 +131,10 @@ def refuse_replacement(status: Status, target: Status) -> Refusal | None:
 def refuse_arrangement(
     pipeline: Pipeline, wanted: Sequence[tuple[int | None, str, StatusState]]
 ) -> Refusal | None:
-    """Refuse unsound statuses (P03) and one status in two places; None as id is a new status."""
+    """Refuse unsound statuses (P03) or one in two places; a new status has None as its id."""
     ids = [number for number, _, _ in wanted if number is not None]
     each_once = len(set(ids)) == len(ids) and all(map(pipeline.holds, ids))
-    mixed = Refusal(f"two statuses of pipeline {pipeline.name!r} would become one")
+    mixed = Refusal(f"list each status of pipeline {pipeline.name!r} only once, and no others")
     unsound = refuse_statuses([(name, state) for _, name, state in wanted])
     return unsound or (None if each_once else mixed)
 

@@ -184,7 +184,7 @@ def after_edit(
 
 
 def _waits_in(graph: Graph, run: Enrolment) -> bool:
-    """Tell whether a run waits in the delay it stands at, rather than past it for its window."""
+    """Tell whether a run is still in the delay it stands at, and not waiting after its end."""
     action = graph.action(run.place)
     if action is None or action.kind != "delay" or run.attempts:
         return False

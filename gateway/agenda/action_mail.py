@@ -103,9 +103,10 @@ class ActionMail:
         return await self.composer.writer.route(fresh, fresh=True)
 
     async def _contacts(self, ticket: Ticket, to: str) -> list[Contact | None]:
-        """Return the requester; if ``to`` is "associated", also those, loaded where necessary."""
+        """Return the requester and, with ``to`` "associated", the contacts put on the ticket."""
         unit = self.unit
         associated = unit.associated.get(ticket.number, set()) if to == "associated" else set()
+        # associated contacts need not have written, so they may not be loaded yet
         for contact in await contacts.load(unit.connection, ids=associated - unit.contacts.keys()):
             unit.put_contact(contact)
         people = dict.fromkeys([ticket.requester_id, *sorted(associated)])

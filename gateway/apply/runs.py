@@ -84,7 +84,7 @@ def wake(context: ApplyContext, decision: o.WakeRuns, mail: MailContext | None) 
 
 
 def _pass_delay(context: ApplyContext, run: Enrolment, event: Awaited) -> None:
-    """Put a run past the delay that it was about to enter, where that waits for the event."""
+    """Put a run past the delay that it is about to enter, if that delay waits for the event."""
     workflows = context.unit.desk.workflows.values()
     workflow = next((each for each in workflows if each.id == run.workflow_id), None)
     delay = reached(workflow.graph, run, event, context.now) if workflow is not None else None

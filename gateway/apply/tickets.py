@@ -141,7 +141,7 @@ def _return_threads(context: ApplyContext, decision: d.UnmergeTicket) -> None:
 
 
 def rename(context: ApplyContext, decision: d.RenameTicket, mail: MailContext | None) -> None:
-    """Note that a ticket may get another name; :func:`name_tickets` does it once a batch."""
+    """Note that a ticket may need another name; :func:`name_tickets` names it, once a batch."""
     number = context.number(decision.ticket, mail)
     context.renames[number] = context.thread_id(decision.thread, mail)
 
@@ -150,7 +150,7 @@ async def name_tickets(context: ApplyContext) -> None:
     """Give the noted tickets the requester and subject of their conversation's head (section 5).
 
     Runs one query for the whole batch. Messages of the batch are not in the database yet, and
-    joined threads keep theirs until the flush.
+    messages of joined threads move only when the unit is flushed.
     """
     unit, wanted = context.unit, _threads_that_name(context)
     sources: dict[int, set[int]] = {}
