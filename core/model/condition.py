@@ -55,7 +55,7 @@ def _group_problem(condition: Mapping[str, Any], word: str, depth: int) -> str |
 
 
 def holds(condition: Any, facts: Mapping[str, Any]) -> bool:
-    """Tell whether a valid condition holds for the fields of a ticket; None always does."""
+    """Tell whether a valid condition holds for the fields of a ticket; the condition None does."""
     if condition is None:
         return True
     if isinstance(condition, list):

@@ -13,7 +13,7 @@ from core.rules.outbound import give_up
 
 
 def handle_report(event: MailArrived, ticket: int | None) -> list[Decision]:
-    """Fail or remark what a report is about; ``ticket`` is that of the thread the report is tied to."""
+    """Fail or remark the deliveries of a report; ``ticket`` is that of the report's thread."""
     bounce = event.message.bounce
     if bounce is None:
         return []
