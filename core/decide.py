@@ -1,8 +1,8 @@
 """``decide(event, state, now)``: the only entrance to the rules.
 
-A move decided here is fed back as :class:`core.events.StatusChanged`, so that what must follow a
-move follows it from every cause. The number of moves that answer moves is limited (behaviour.md
-3.3). Nothing is performed here; ``gateway.apply.applier`` does that.
+A move decided here is handed to the rules again as :class:`core.events.StatusChanged`, so that
+every move has the same consequences, whatever caused it. The number of moves that follow from moves
+is limited (behaviour.md 3.3). Nothing is performed here; ``gateway.apply.applier`` does that.
 """
 
 from __future__ import annotations

@@ -94,7 +94,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """The mail inside a forward, and the forwarder's ``comment``; ``rule`` names what found it."""
+    """The mail inside a forward, and the forwarder's ``comment``; ``rule`` is how it was found."""
 
     sender: Address | None
     to: tuple[Address, ...]
@@ -208,7 +208,7 @@ class Message:
     spam_flag: bool = False  # X-Spam-Flag: YES
     loop_marks: tuple[str, ...] = ()  # values of our own loop header, X-Ticketgate-Loop
     over_limit: bool = False  # a limit of reliability.md 12 was hit; read up to there
-    # digests, hex SHA-256: who wrote what and when (From, Date, decoded body); and the mail without
+    # hex SHA-256, to recognise duplicates: of From, Date and decoded body; and of the mail without
     # its trace headers
     content_digest: str = ""
     plain_digest: str = ""

@@ -103,7 +103,7 @@ class Graph:
     def following(self, place: str) -> Action | None:
         """Return the action after a place, None at the end of the run.
 
-        After the end of a path comes what follows its branch.
+        After the end of a path comes the action after its branch.
         """
         while True:
             if place in self.lists:

@@ -51,7 +51,7 @@ MACHINE_WRITTEN = frozenset({"auto_generated", "bulk"})
 
 
 def receive(event: MailArrived, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
-    """Return what follows from an inbound message; ``pipelines`` are all, by id."""
+    """Decide on an inbound message; ``pipelines`` holds all pipelines by id."""
     trail = Trail(event, role=sender_role(event))
     ended = duplicate(trail) or own_mail(trail) or report(trail)
     if ended is not None:

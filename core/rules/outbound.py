@@ -103,7 +103,7 @@ def give_up(delivery: Delivered, reply: str, ticket: int | None) -> list[Decisio
 
 
 def notices_written(event: NoticesWritten) -> list[Decision]:
-    """Queue a mail to a user about what happened to tickets."""
+    """Queue a mail that tells a user about their tickets."""
     return [QueueMail(event.ticket, event.mail, Cause("mail"), event.notices)]
 
 

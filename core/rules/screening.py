@@ -278,7 +278,7 @@ def _is_newcomer(trail: Trail) -> bool:
 
 
 def cause_of(event: MailArrived) -> Cause:
-    """Return a mail as the cause of what it did (INV9)."""
+    """Return the mail as the cause of the changes that it leads to (INV9)."""
     return Cause("mail", event.message.message_id)
 
 

@@ -1,7 +1,7 @@
-"""What may be changed about pipelines, statuses, channels, users and templates (behaviour.md 2.5).
+"""Refuse wrong changes of pipelines, statuses, channels, users and templates (behaviour.md 2.5).
 
-Each function returns why a change is refused, or None. The caller has read and counted what the
-rules need to know, and writes only after it has asked.
+Each function returns why a change is refused, or None. Its caller loads and counts the facts that
+it takes, calls it, and only then writes.
 """
 
 from __future__ import annotations

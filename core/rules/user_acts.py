@@ -1,4 +1,4 @@
-"""What follows when a person or program acts on a ticket: open, move, merge, split, edit."""
+"""Decide what follows when a person or program opens, moves, merges, splits or edits a ticket."""
 
 from __future__ import annotations
 

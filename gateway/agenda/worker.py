@@ -79,7 +79,7 @@ class Agenda:
         self._forgot_at: datetime | None = None
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Do what is due as soon as it is, until ``stop`` is set."""
+        """Do work as soon as it is due, until ``stop`` is set."""
         while not stop.is_set():
             try:
                 if await self.run_due():

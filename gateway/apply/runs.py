@@ -105,7 +105,7 @@ def _pass_delay(context: ApplyContext, run: Enrolment, event: Awaited) -> None:
 
 
 def record(context: ApplyContext, decision: o.RecordRun, mail: MailContext | None) -> None:
-    """Write what became of an action into the action log."""
+    """Write the outcome of an action into the action log."""
     context.unit.outward.runs.append(
         ActionRun(
             id=context.unit.allot("action_run"),
