@@ -37,10 +37,10 @@ class Loaded:
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
-    """Read the configuration from ``path``; if it is None, from the first usual place with a file.
+    """Read the configuration from ``path``; if it is None, from the usual place that has a file.
 
-    Raises :class:`ConfigError` with every problem at once: syntax, unknown keys, wrong types, keys
-    that do not fit together, unreadable secrets.
+    There may be no file. Raises :class:`ConfigError` with every problem at once: syntax, unknown
+    keys, wrong types, keys that do not fit together, unreadable secrets.
     """
     gathered = Gathered()
     file = find_file(path)

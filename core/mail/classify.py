@@ -201,7 +201,7 @@ def _report(facts: Facts, why: list[str]) -> Kind | None:
 
 def _delivery_report(facts: Facts, why: list[str]) -> Kind | None:
     if facts.challenge:
-        why.append("a challenge dressed as a delivery report")
+        why.append("a challenge in the form of a delivery report")
         return "auto_reply"
     if facts.bounce is None:
         return None

@@ -146,7 +146,7 @@ def _over(occasion: Occasion, counts: Counts) -> Permission | None:
     if occasion.template != RECEIVED:
         return None
     if counts.to_address_hour >= PER_HOUR or counts.to_address_day >= PER_DAY:
-        return Permission("SKIPPED_CAP", "the address got enough receipts for now")
+        return Permission("SKIPPED_CAP", "the address got enough acknowledgements for now")
     if counts.to_domain_hour >= PER_DOMAIN_AND_HOUR:
-        return Permission("SKIPPED_CAP", "the domain got enough receipts for now")
+        return Permission("SKIPPED_CAP", "the domain got enough acknowledgements for now")
     return None

@@ -139,7 +139,7 @@ def own_mail(trail: Trail) -> list[Decision] | None:
     if event.looped or event.message.kind == "loop":
         signs = "; ".join(event.message.evidence[:3])
         trail.step("own mail", "loop", "it carries our loop header" if event.looped else signs)
-        return trail.end("ignored", "It went round in a circle: a mail loop.")
+        return trail.end("ignored", "It went round in a mail loop.")
     if event.sender.own_channel:
         if event.thread is None or event.ticket is None or event.ticket.deleted_at is not None:
             trail.step("own mail", "loop", "From is a channel of ours and it answers nothing known")

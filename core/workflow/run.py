@@ -92,12 +92,12 @@ def _in_window(event: RunDue, found: Ahead, action: Action, state: State, now: d
 
 
 def _attempts(run: Enrolment, place: str) -> int:
-    """Return how often the action after ``place`` was tried; a run counts for its own place."""
+    """Return how often the action after ``place`` was tried; a run counts this for one place."""
     return run.attempts if place == run.place else 0
 
 
 def reached(graph: Graph, run: Enrolment, event: delay.Awaited, now: datetime) -> str | None:
-    """Return the delay that a run is about to enter, if that waits for the event."""
+    """Return the id of the delay that a run is about to enter, if it waits for the event."""
     if (
         run.state != "ACTIVE"
         or run.wait_for is not None
