@@ -14,7 +14,7 @@ from core.events import StatusChanged
 
 
 def clears_with_switch_off() -> bool:
-    """Tell whether reopening clears the date with the switch off: yes, that only sets it (C1)."""
+    """Tell whether reopening clears the close date even if the switch that sets it is off (C1)."""
     return True
 
 

@@ -1,4 +1,4 @@
-"""One transaction of the agenda: from an event through the rules to rows."""
+"""One transaction of the agenda: hand events to the rules and write what they decide."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def cancel(context: ApplyContext, decision: o.CancelRuns) -> None:
 
 
 def wake(context: ApplyContext, decision: o.WakeRuns, mail: MailContext | None) -> None:
-    """Make runs due that wait for an event, or that stand before the delay that waits for it."""
+    """Continue runs that wait for an event, or that are about to enter a delay that would."""
     ticket, event = context.number(decision.ticket, mail), decision.event
     for run in list(context.unit.enrolments.get(ticket, ())):
         if run.state == "ACTIVE" and run.wait_for == event:
