@@ -1,1 +1,1 @@
-"""Read and check what an installation may set; holds the files a packager installs, too."""
+"""Read and check the settings of an installation; beside it lie the files a packager installs."""

@@ -1,4 +1,4 @@
-"""Rules about more than one value: keys that belong together, addresses, URLs, files.
+"""Rules that types cannot express: keys that belong together, addresses, URLs, files.
 
 Each rule yields ``(key, reason, suggestion)`` for settings whose single values are valid. To add
 one: write a generator of that form and list it in :func:`violations`.
@@ -26,6 +26,7 @@ _DNS_NAME: Final = re.compile(
 )
 _BLOB_SCHEMES: Final = {"file", "database", "s3", "gs", "az"}
 _CHECK_PATH: Final = "check the path and its permissions"
+_NETWORK: Final = 'write it as "192.0.2.0/24" or "::1", without host bits'
 _PEM_KEY: Final = "use a private key in PEM form, RSA or Ed25519"
 
 
@@ -134,22 +135,8 @@ def _blobs(settings: Settings) -> Iterator[Violation]:
 
 
 def _listeners(settings: Settings) -> Iterator[Violation]:
-    listeners = [
-        (f"smtp.listen[{number}]", text) for number, text in enumerate(settings.smtp.listen)
-    ]
-    listeners += [
-        (f"lmtp.listen[{number}]", text) for number, text in enumerate(settings.lmtp.listen)
-    ]
-    listeners += [
-        (key, text)
-        for key, text in (
-            ("web.listen", settings.web.listen),
-            ("health.listen", settings.health.listen),
-        )
-        if text
-    ]
     taken: dict[str, str] = {}
-    for key, text in listeners:
+    for key, text in _listen_texts(settings):
         try:
             place = parse_listen(text)
         except ListenError as error:
@@ -164,6 +151,15 @@ def _listeners(settings: Settings) -> Iterator[Violation]:
                 "give each listener its own address",
             )
         taken.setdefault(str(place), key)
+
+
+def _listen_texts(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield (key, address as written) of every listener that is switched on."""
+    for section, texts in (("smtp", settings.smtp.listen), ("lmtp", settings.lmtp.listen)):
+        yield from ((f"{section}.listen[{number}]", text) for number, text in enumerate(texts))
+    for section, text in (("web", settings.web.listen), ("health", settings.health.listen)):
+        if text:
+            yield f"{section}.listen", text
 
 
 def _tls(settings: Settings) -> Iterator[Violation]:
@@ -201,17 +197,11 @@ def _readable(path: str) -> bool:
 
 
 def _networks(settings: Settings) -> Iterator[Violation]:
-    for section, texts in (
-        ("smtp.proxy_from", settings.smtp.proxy_from),
-        ("limits.exempt", settings.limits.exempt),
-    ):
+    listed = {"smtp.proxy_from": settings.smtp.proxy_from, "limits.exempt": settings.limits.exempt}
+    for key, texts in listed.items():
         for number, text in enumerate(texts):
             if not _is_network(text):
-                yield (
-                    f"{section}[{number}]",
-                    f"{text!r} is not a network",
-                    'write it as "192.0.2.0/24" or "::1", without host bits',
-                )
+                yield f"{key}[{number}]", f"{text!r} is not a network", _NETWORK
 
 
 def _is_loopback(host: str) -> bool:
@@ -299,10 +289,9 @@ def _key_file(key: str, path: str) -> Iterator[Violation]:
         read_key(Path(path).read_text())
     except OSError:
         yield key, f"{path!r} cannot be read", _CHECK_PATH
-    except UnicodeDecodeError:
-        yield key, f"{path!r} is not text", _PEM_KEY
     except ValueError as error:
-        yield key, f"{path!r} {error}", _PEM_KEY
+        reason = "is not text" if isinstance(error, UnicodeDecodeError) else str(error)
+        yield key, f"{path!r} {reason}", _PEM_KEY
 
 
 def _webhooks(settings: Settings) -> Iterator[Violation]:
@@ -334,11 +323,8 @@ def _names(settings: Settings) -> Iterator[Violation]:
     for section, tables in (("imap", settings.imap), ("oauth", settings.oauth)):
         names = [table.name for table in tables]
         for name in sorted({name for name in names if names.count(name) > 1}):
-            yield (
-                f"{section}.{name}.name",
-                f"is used by {names.count(name)} [[{section}]] tables",
-                "give each table its own name",
-            )
+            reason = f"is used by {names.count(name)} [[{section}]] tables"
+            yield f"{section}.{name}.name", reason, "give each table its own name"
 
 
 def _imap(settings: Settings) -> Iterator[Violation]:
@@ -469,7 +455,7 @@ def _endpoints(key: str, client: OauthSettings) -> Iterator[Violation]:
 
 
 def _is_secure(url: str) -> bool:
-    """Return whether secrets may be sent there: over https, or within this machine."""
+    """Tell whether secrets may be sent to an address: over https, or within this machine."""
     scheme, host, _ = _parts(url)
     return bool(host) and (scheme == "https" or (scheme == "http" and _is_loopback(host)))
 

@@ -35,7 +35,7 @@ def read_key(text: str) -> SigningKey:
     if "ENCRYPTED" in label or "ENCRYPTED" in body:
         raise ValueError("contains an encrypted key")
     if label not in {"RSA PRIVATE KEY", "PRIVATE KEY"}:
-        raise ValueError(f"contains something else: {label.lower()}")
+        raise ValueError(f"contains no private key, but: {label.lower()}")
     try:
         der = base64.b64decode("".join(body.split()), validate=True)
         return _rsa(der) if label == "RSA PRIVATE KEY" else _wrapped(der)
@@ -62,14 +62,18 @@ def _wrapped(der: bytes) -> SigningKey:
 
 def _rsa(der: bytes) -> SigningKey:
     """Check an RSAPrivateKey: version, n, e, d, p, q and three more numbers."""
-    numbers = [
-        int.from_bytes(_tagged(item, _INTEGER), "big") for item in _items(_only(der, _SEQUENCE))
-    ]
+    numbers = _integers(der)
     if len(numbers) != 9 or numbers[4] * numbers[5] != numbers[1]:
         raise IndexError
     if numbers[1].bit_length() < _LEAST_BITS:
         raise ValueError(f"contains a key of fewer than {_LEAST_BITS} bits")
     return SigningKey("rsa", der)
+
+
+def _integers(der: bytes) -> list[int]:
+    """Return the integers of a sequence; IndexError if it holds anything else."""
+    items = _items(_only(der, _SEQUENCE))
+    return [int.from_bytes(_tagged(item, _INTEGER), "big") for item in items]
 
 
 def _items(content: bytes) -> list[tuple[int, bytes]]:

@@ -37,10 +37,10 @@ class Loaded:
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
-    """Read the configuration from ``path``, or from the usual places if it is None (maybe none).
+    """Read the configuration from ``path``; if it is None, from the usual place that has a file.
 
-    Raises :class:`ConfigError` with every problem at once: syntax, unknown keys, wrong types, keys
-    that do not fit together, unreadable secrets.
+    There may be no file. Raises :class:`ConfigError` with every problem at once: syntax, unknown
+    keys, wrong types, keys that do not fit together, unreadable secrets.
     """
     gathered = Gathered()
     file = find_file(path)
@@ -67,7 +67,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
 
 
 def _reported(key: str, known: set[str]) -> bool:
-    """Return whether the key, or the table it is part of, already has a problem."""
+    """Tell whether a problem of the key, or of the table it is in, is known already."""
     return any(
         key == other or key.startswith((f"{other}.", f"{other}[")) for other in known if other
     )

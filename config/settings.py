@@ -1,7 +1,7 @@
 """Everything an installation can set (interfaces.md 6): one frozen model per section.
 
-These types know defaults, shapes and limits of single values. :mod:`config.checks` checks what keys
-mean together and whether files exist. Pipelines, channels, templates and users live in the
+These types hold defaults, shapes and limits of single values. :mod:`config.checks` checks whether
+values fit together and files exist. Pipelines, channels, templates and users live in the
 database.
 """
 

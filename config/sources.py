@@ -33,7 +33,7 @@ _TOML_HINTS: Final = {  # by the words of tomllib's message
     "Invalid value": 'put text in quotes, as in name = "Support"',
     "Cannot overwrite a value": "set each key only once",
 }
-# Replaces a secret whose file could not be read, so that no rule reports it as missing as well.
+# Stands for a secret whose file could not be read, so that no rule reports it as missing too.
 _PLACEHOLDER: Final = "unread"
 
 
@@ -54,20 +54,22 @@ class Gathered:
             self.values[key[0]] = {**(table if isinstance(table, dict) else {}), key[1]: value}
         self.sources[key] = source
 
+    def put_section(self, section: str, values: dict[str, Any], source: str) -> None:
+        """Set the values of a section, which exists from then on even if they are none."""
+        self.values.setdefault(section, {})
+        for key, value in values.items():
+            self.put((section, key), value, source)
+
     def report(self, source: str, key: str, reason: str, suggestion: str) -> None:
         """Add a problem."""
         self.problems.append(Problem(source, key, reason, suggestion))
 
     def source(self, loc: tuple[int | str, ...]) -> str:
         """Return the source of a value; for a missing value, a source of its section."""
-        exact = self.sources.get(tuple(str(part) for part in loc[:2])) or self.sources.get(
-            (str(loc[0]),)
-        )
-        if exact:
-            return exact
-        return next(
-            (source for key, source in self.sources.items() if key[0] == loc[0]), "defaults"
-        )
+        key = tuple(str(part) for part in loc[:2])
+        exact = self.sources.get(key) or self.sources.get(key[:1])
+        others = (source for each, source in self.sources.items() if each[0] == loc[0])
+        return exact or next(others, "defaults")
 
 
 def section_model(name: str) -> type[Section] | None:
@@ -78,7 +80,7 @@ def section_model(name: str) -> type[Section] | None:
 
 
 def did_you_mean(name: str, known: Iterator[str] | list[str]) -> str:
-    """Return a suggestion for a misspelt name: the closest known name, or all of them."""
+    """Return a suggestion for a misspelt name: the closest known name, or all known names."""
     names = list(known)
     near = get_close_matches(name.lower(), names, n=1, cutoff=0.6)
     return f"did you mean {near[0]}?" if near else f"known names: {', '.join(names)}"
@@ -93,12 +95,9 @@ def find_file(named: Path | None) -> Path | None:
 
 def read_file(path: Path, gathered: Gathered) -> None:
     """Add the values of a TOML file; report a file that is missing, unreadable or not TOML."""
-    tables = _parse_file(path, gathered)
-    for section, table in tables.items():
+    for section, table in _parse_file(path, gathered).items():
         if isinstance(table, dict):
-            gathered.values.setdefault(section, {})
-            for key, value in table.items():
-                gathered.put((section, key), value, str(path))
+            gathered.put_section(section, table, str(path))
         else:
             gathered.put((section,), table, str(path))
 
@@ -209,10 +208,7 @@ def _put_text(key: Key, text: str, source: str, shown: str, gathered: Gathered) 
 
 
 def read_secret_files(gathered: Gathered) -> None:
-    """Read the secrets that ``password_file`` and similar keys name.
-
-    Setting both a secret and its file is a problem, unless a stronger source set the secret.
-    """
+    """Set each secret whose file is named by a key such as ``password_file``."""
     for section, secret in SECRETS.items():
         tables = gathered.values.get(section)
         for table in tables if isinstance(tables, list) else [tables]:
@@ -221,6 +217,7 @@ def read_secret_files(gathered: Gathered) -> None:
 
 
 def _read_secret(section: str, secret: str, table: dict[str, Any], gathered: Gathered) -> None:
+    """Set one secret from its file, unless a later source set it; report one that is set twice."""
     path, key = table[f"{secret}_file"], f"{section}.{secret}_file"
     if section in ITEMS:
         key = f"{section}.{table.get('name', '?')}.{secret}_file"

@@ -6,14 +6,15 @@ explicitly wins over every switch (C07).
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from datetime import date, datetime, tzinfo
+from typing import Literal
 
 from core.decisions.tickets import SetClosure
 from core.events import StatusChanged
 
 
 def clears_with_switch_off() -> bool:
-    """Tell whether reopening clears the date: always, the switch is about setting it (C1)."""
+    """Tell whether reopening clears the close date even if the switch that sets it is off (C1)."""
     return True
 
 
@@ -25,33 +26,27 @@ def closed_again_stamps_again() -> bool:
 def after_move(event: StatusChanged, now: datetime, zone: tzinfo) -> SetClosure | None:
     """Return the closure fields after a move, None if they stay (rows C01 to C07 and C09).
 
-    The switch of ``event.pipeline`` counts: where the ticket landed (C09). ``now`` is aware;
+    The switch of ``event.pipeline`` counts, which is where the ticket went (C09). ``now`` is aware;
     ``zone`` is the account's.
     """
-    number, explicit = event.ticket.number, event.close_date
     if event.state == "closed":
-        if event.was_state == "closed" and not closed_again_stamps_again():
-            return None
-        if explicit is not None:
-            return SetClosure(number, event.cause, closed_at=now, close_date=explicit)
-        if event.pipeline.set_close_date:
-            return SetClosure(
-                number, event.cause, closed_at=now, close_date=now.astimezone(zone).date()
-            )
-        return SetClosure(number, event.cause, closed_at=now, close_date="keep")
+        return _closed(event, now, zone)
     if event.was_state == "closed":
-        kept = (
-            explicit is None and not event.pipeline.set_close_date and not clears_with_switch_off()
-        )
-        return SetClosure(
-            number,
-            event.cause,
-            closed_at=None,
-            close_date="keep" if kept else explicit,
-            reopened=True,
-        )
-    if explicit is not None:
-        return SetClosure(
-            number, event.cause, closed_at=event.ticket.closed_at, close_date=explicit
-        )
-    return None
+        return _reopened(event)
+    if event.close_date is None:
+        return None
+    ticket = event.ticket
+    return SetClosure(ticket.number, event.cause, ticket.closed_at, event.close_date)
+
+
+def _closed(event: StatusChanged, now: datetime, zone: tzinfo) -> SetClosure | None:
+    if event.was_state == "closed" and not closed_again_stamps_again():
+        return None
+    stamped = now.astimezone(zone).date() if event.pipeline.set_close_date else None
+    return SetClosure(event.ticket.number, event.cause, now, event.close_date or stamped or "keep")
+
+
+def _reopened(event: StatusChanged) -> SetClosure:
+    cleared = event.pipeline.set_close_date or clears_with_switch_off()
+    close_date: date | Literal["keep"] | None = event.close_date or (None if cleared else "keep")
+    return SetClosure(event.ticket.number, event.cause, None, close_date, reopened=True)

@@ -1,8 +1,8 @@
 """``decide(event, state, now)``: the only entrance to the rules.
 
-A move decided here is fed back as :class:`core.events.StatusChanged`, so that what must follow a
-move follows it from every cause. The number of moves that answer moves is limited (behaviour.md
-3.3). Nothing is performed here; ``gateway.apply.applier`` does that.
+A move decided here is handed to the rules again as :class:`core.events.StatusChanged`, so that
+every move has the same consequences, whatever caused it. The number of moves that follow from moves
+is limited (behaviour.md 3.3). Nothing is performed here; ``gateway.apply.applier`` does that.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from core.decisions import outgoing as o
 from core.decisions import tickets as d
 from core.decisions.tickets import NEW, Decision
 from core.model.ticket import Ticket
+from core.pipeline import StatusState
 from core.rules import inbound, joining, outbound, user_acts
 from core.rules.refusal import Refusal
 from core.state import State
@@ -23,7 +24,7 @@ from core.workflow import edit, enrol, run
 from core.workflow.enrol import Root, root_of
 
 CHAIN_DEPTH: Final = 10
-UNDO: Final = timedelta(days=30)  # how long a merge can be undone (P10)
+UNDO_PERIOD: Final = timedelta(days=30)  # how long a merge can be undone (P10)
 
 
 def decide(event: e.Event, state: State, now: datetime) -> tuple[Decision, ...]:
@@ -77,7 +78,7 @@ def _react(event: e.Event, state: State, now: datetime, root: Root) -> list[Deci
 def _status_changed(
     decision: Decision, event: e.Event, state: State, now: datetime
 ) -> e.StatusChanged | None:
-    """Return the event that a decision amounts to: a move, or a new ticket in a status (C05)."""
+    """Return the event that follows from a move or a new ticket (C05); None for other decisions."""
     if isinstance(decision, d.SetStatus):
         ticket = _ticket_of(event)
         return _moved(decision, ticket, state) if ticket is not None else None
@@ -85,21 +86,12 @@ def _status_changed(
 
 
 def _moved(decision: d.SetStatus, ticket: Ticket, state: State) -> e.StatusChanged:
-    pipeline = state.pipelines[decision.pipeline_id]
-    return e.StatusChanged(
-        ticket=ticket,
-        pipeline=pipeline,
-        was_state=state.pipelines[ticket.pipeline_id].status(ticket.status_id).state,
-        state=pipeline.status(decision.status_id).state,
-        cause=decision.cause,
-        close_date=decision.close_date,
-        migration=decision.migration,
-        status_id=decision.status_id,
-    )
+    before = state.pipelines[ticket.pipeline_id].status(ticket.status_id).state
+    return _reached(decision, ticket, before, state, migration=decision.migration)
 
 
 def _created(decision: d.OpenTicket, state: State, now: datetime) -> e.StatusChanged:
-    pipeline, requester = state.pipelines[decision.pipeline_id], decision.requester
+    requester = decision.requester
     ticket = Ticket(
         number=NEW,
         subject=decision.subject,
@@ -111,21 +103,33 @@ def _created(decision: d.OpenTicket, state: State, now: datetime) -> e.StatusCha
         requester_id=requester if isinstance(requester, int) and requester != NEW else None,
         flags=frozenset(decision.flags),
     )
+    return _reached(decision, ticket, None, state, migration=not decision.enrols)
+
+
+def _reached(
+    decision: d.SetStatus | d.OpenTicket,
+    ticket: Ticket,
+    before: StatusState | None,
+    state: State,
+    *,
+    migration: bool,
+) -> e.StatusChanged:
+    pipeline = state.pipelines[decision.pipeline_id]
     return e.StatusChanged(
         ticket=ticket,
         pipeline=pipeline,
-        was_state=None,
+        was_state=before,
         state=pipeline.status(decision.status_id).state,
         cause=decision.cause,
         close_date=decision.close_date,
-        migration=not decision.enrols,
+        migration=migration,
         status_id=decision.status_id,
     )
 
 
 def _ticket_of(event: e.Event) -> Ticket | None:
     """Return the ticket that a decided move is about; None where the event has none yet."""
-    if isinstance(event, e.MailArrived):  # a ticket made by hand has no thread to be placed on yet
+    if isinstance(event, e.MailArrived):  # a ticket opened by a person may have no thread
         return joining.survivor(event) or event.ticket
     ticket = getattr(event, "ticket", None)
     return ticket if isinstance(ticket, Ticket) else None
@@ -164,7 +168,7 @@ def _reason(event: e.Event, state: State) -> str | None:
 
 
 def _why_not_move(event: e.MoveAsked, state: State) -> str | None:
-    """People move no deleted ticket, nor back where the pipeline does not allow it (P09)."""
+    """People cannot move a ticket in the trash, nor back where the pipeline forbids it (P09)."""
     ticket, pipeline = event.ticket, event.pipeline
     if not event.person:
         return None
@@ -185,23 +189,18 @@ def _why_not_merge(event: e.MergeAsked) -> str | None:
         return "a ticket cannot be merged into itself"
     if ticket.merged_into is not None:
         return f"ticket {ticket.number} is already merged into ticket {ticket.merged_into}"
-    for each in (ticket, into):
-        if each.deleted_at is not None:
-            return f"ticket {each.number} is in the trash"
-    return None
+    trashed = next((each.number for each in (ticket, into) if each.deleted_at is not None), None)
+    return f"ticket {trashed} is in the trash" if trashed is not None else None
 
 
 def _why_not_unmerge(event: e.UnmergeAsked) -> str | None:
-    number, into = event.ticket.number, event.into
-    if event.ticket.merged_into is None or into is None or event.record is None:
+    number, into, record = event.ticket.number, event.into, event.record
+    if event.ticket.merged_into is None or into is None or record is None:
         return f"ticket {number} is not merged into another"
     if into.merged_into is not None:
-        return (
-            f"ticket {into.number} was merged into ticket {into.merged_into} since: undo that first"
-        )
-    if event.asked_at - event.record.at > UNDO:
-        return f"ticket {number} was merged more than {UNDO.days} days ago"
-    return None
+        return f"first undo the merge of ticket {into.number} into ticket {into.merged_into}"
+    late = event.asked_at - record.at > UNDO_PERIOD
+    return f"ticket {number} was merged more than {UNDO_PERIOD.days} days ago" if late else None
 
 
 def _why_not_split(event: e.SplitAsked) -> str | None:
@@ -216,22 +215,17 @@ def _why_not_split(event: e.SplitAsked) -> str | None:
 
 def _why_not_change_person(event: e.PersonChanged) -> str | None:
     who, number = event.contact.address, event.ticket.number
-    match event.change, event.part:
-        case "remove", "requester":
-            return f"{who} is the requester of ticket {number}: choose another requester first"
-        case (("remove" | "approve"), None):
-            return f"{who} does not take part in ticket {number}"
-        case _:
-            return None
+    if event.change != "add" and event.part is None:
+        return f"{who} does not take part in ticket {number}"
+    if event.change == "remove" and event.part == "requester":
+        return f"{who} is the requester of ticket {number}: choose another requester first"
+    return None
 
 
 def _why_not_enrol(event: e.EnrolAsked | e.UnenrolAsked, state: State) -> str | None:
-    """A workflow that is off takes nobody (INV12); a ticket is in one at most once (INV13)."""
+    """A workflow that is off takes no ticket (INV12); a ticket is in one at most once (INV13)."""
     number, workflow = event.ticket.number, event.workflow
-    inside = any(
-        each.workflow_id == workflow.id and each.state == "ACTIVE"
-        for each in state.enrolments.get(number, ())
-    )
+    inside = state.is_in(number, workflow.id)
     if isinstance(event, e.UnenrolAsked):
         return None if inside else f"ticket {number} is not in workflow {workflow.name}"
     if not workflow.enabled:

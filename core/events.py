@@ -1,4 +1,4 @@
-"""Events that the rules decide on; each carries the facts, as they are when it happens."""
+"""Events that the rules decide on; each carries the facts as they are when it happens."""
 
 from __future__ import annotations
 
@@ -40,30 +40,30 @@ class Cause:
 
 @dataclass(frozen=True, slots=True)
 class Original:
-    """The mail that another repeats."""
+    """An earlier mail of which a copy has arrived."""
 
     mail_id: int | None  # None for a mail that we sent
     channel: Channel | None
     thread: int | None
     ticket: int | None
-    repeated_at: frozenset[int] = frozenset()  # channels that it came through again
+    repeated_at: frozenset[int] = frozenset()  # ids of channels that copies came through
     held: bool = False  # it is in quarantine, so nobody has read it
 
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """What the desk knows about the From of a mail."""
+    """What the desk knows about the sender (From) of a mail."""
 
     contact: Contact | None
     user: User | None
     own_channel: bool
     known: bool  # a contact or user existed before this mail
-    held_role: ParticipantRole | None  # in the tied thread or its ticket
+    held_role: ParticipantRole | None  # on the tied thread or its ticket
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """One of our deliveries; ``message_id`` is that of the mail it belongs to."""
+    """A delivery of our mail; ``message_id`` is the Message-ID of that mail."""
 
     id: int
     recipient: str
@@ -76,9 +76,9 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MailArrived:
-    """An inbound message with all that it can touch (behaviour.md 2.1).
+    """An inbound message with all that the rules need to know about it (behaviour.md 2.1).
 
-    ``channels`` are ours among its recipients, the one that decides first.
+    ``channels`` are our channels among its recipients; the first one decides.
     """
 
     message: Message
@@ -89,24 +89,24 @@ class MailArrived:
     tie: Tie
     duplicate_of: Original | None
     reused_id: bool
-    own_copy: Original | None  # a copy of what we sent
-    looped: bool  # its loop header names a channel of ours; another desk's says nothing
+    own_copy: Original | None  # our mail that this is a copy of
+    looped: bool  # its loop header names a channel of ours; those of other desks do not count
     spam: bool
     trusted_user: bool  # it may act as its user: verdict pass, or that user's signed token
     thread: Thread | None  # that the mail is tied to
     ticket: Ticket | None  # of that thread; may be in the trash
     joined: tuple[tuple[Thread, Ticket | None], ...]  # of ``tie.joins``
     earlier_open: tuple[int, ...]  # open tickets of the same sender and subject (E14)
-    released: bool = False
-    automation: bool = True
-    deliveries: tuple[Delivered, ...] = ()  # that a report can be about
-    returned: int | None = None  # delivery whose return path it came to
+    released: bool = False  # from quarantine, by a person
+    automation: bool = True  # False while an archive is imported
+    deliveries: tuple[Delivered, ...] = ()  # of ours that a report may be about
+    returned: int | None = None  # the delivery whose return path the mail was sent to
     relayed_by: User | None = None  # E19: the user that the sender proved to be
 
 
 @dataclass(frozen=True, slots=True)
 class TicketOpened:
-    """A ticket is opened by a person or program, or for a thread that had none.
+    """A person or program opens a ticket, perhaps for a thread that has none.
 
     ``heard_at`` is when a customer last wrote on that thread.
     """
@@ -126,7 +126,7 @@ class TicketOpened:
 
 @dataclass(frozen=True, slots=True)
 class MoveAsked:
-    """Somebody or something asks for a status.
+    """A person, workflow or program asks to move a ticket to a status.
 
     A ``close_date`` given explicitly wins over every rule (C07).
     """
@@ -142,7 +142,7 @@ class MoveAsked:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """A move decided by the rules, fed back by :func:`core.decide.decide`."""
+    """A move that the rules decided; :func:`core.decide.decide` hands it to the rules again."""
 
     ticket: Ticket
     pipeline: Pipeline
@@ -151,7 +151,7 @@ class StatusChanged:
     cause: Cause
     close_date: date | None = None
     migration: bool = False  # starts no workflow
-    status_id: int = 0  # that it reached
+    status_id: int = 0  # that the ticket reached
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,19 +179,19 @@ class MergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class JoinRecord:
-    """A thread that was joined into another because of the same mail, and what was moved."""
+    """A thread that was joined into another by the mail that merged tickets, and what moved."""
 
     id: int
     thread: int
     into: int
     origin: bool
     messages: tuple[int, ...]
-    followed: tuple[int, ...]  # threads that redirected to it before
+    followed: tuple[int, ...]  # threads that redirected to ``thread`` before
 
 
 @dataclass(frozen=True, slots=True)
 class MergeRecord:
-    """What a merge moved, and what the survivor was before."""
+    """What a merge moved, and the fields of the surviving ticket before the merge."""
 
     id: int
     at: datetime
@@ -304,10 +304,10 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """What a run passes now, and what comes then: an ``action``, a wait, or the end of the run.
+    """The next part of a run: what it passes, then an ``action``, a wait, or the end of the run.
 
-    ``place`` is where the run stands then. A wait has ``until`` and ``entered_at``; an end has
-    ``ends`` and ``reason``.
+    ``place`` is where the run stands once it has passed that. A wait has ``until`` and
+    ``entered_at``; an end has ``ends`` and ``reason``.
     """
 
     passed: tuple[Passed, ...]
@@ -326,8 +326,8 @@ class RunDue:
     """A run of a ticket in a workflow is due.
 
     ``done``: ids of the actions that this enrolment has executed. ``ahead``: what
-    :func:`core.workflow.run.ahead` found, where the caller has asked already; ``prepared`` belongs
-    to its action.
+    :func:`core.workflow.run.ahead` returned, if the caller has asked it already; ``prepared`` are
+    the mails of its action.
     """
 
     ticket: Ticket
@@ -444,7 +444,7 @@ class DraftFailed:
 
 @dataclass(frozen=True, slots=True)
 class NoticesWritten:
-    """A mail tells a user what happened to tickets; ``notices`` are the rows it covers."""
+    """A mail to a user about their tickets was written; ``notices`` are the rows it covers."""
 
     ticket: int
     mail: Outgoing
@@ -453,7 +453,7 @@ class NoticesWritten:
 
 @dataclass(frozen=True, slots=True)
 class NoticesUnsendable:
-    """Nobody can be told of these notices: the user left, or has no address to write to."""
+    """No mail can carry these notices: the user left, or has no address to write to."""
 
     notices: tuple[int, ...]
 

@@ -1,7 +1,4 @@
-"""Pipelines, their statuses, and the switches that behaviour.md names.
-
-Nothing here fails for a pipeline that :func:`problem` accepts.
-"""
+"""Pipelines with their statuses and switches; :func:`problem` says why one is not valid."""
 
 from __future__ import annotations
 
@@ -59,12 +56,9 @@ class Pipeline:
 
 def problem(statuses: tuple[Status, ...]) -> str | None:
     """Return why a pipeline may not have these statuses, as a sentence, or None (P03)."""
-    if not any(status.state == "open" for status in statuses):
-        return "a pipeline needs at least one open status"
-    if not any(status.state == "closed" for status in statuses):
-        return "a pipeline needs at least one closed status"
+    for state in ("open", "closed"):
+        if not any(status.state == state for status in statuses):
+            return f"a pipeline needs at least one {state} status"
     names = [status.name.casefold() for status in statuses]
-    twice = next(
-        (status.name for status in statuses if names.count(status.name.casefold()) > 1), None
-    )
-    return f"the status name {twice!r} is used twice" if twice else None
+    twice = [status.name for status in statuses if names.count(status.name.casefold()) > 1]
+    return f"the status name {twice[0]!r} is used twice" if twice else None

@@ -1,10 +1,10 @@
-"""What the rules may know besides the event: pipelines, workflows, people, the time zone."""
+"""The facts that rules read besides the event: pipelines, workflows, people, the time zone."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import tzinfo
+from datetime import datetime, tzinfo
 from typing import Any
 
 from core.model.ticket import Contact, Ticket, User
@@ -14,7 +14,7 @@ from core.pipeline import Pipeline
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What the rules may know besides the event.
+    """The facts that rules read besides the event.
 
     ``workflows`` are by status id; ``enrolments`` by ticket number, ended ones included.
     """
@@ -32,16 +32,22 @@ class State:
 
     def owner(self, ticket: Ticket) -> User | None:
         """Return the owner of a ticket, or None."""
-        return (
-            next((user for user in self.users.values() if user.id == ticket.owner_id), None)
-            if ticket.owner_id is not None
-            else None
-        )
+        if ticket.owner_id is None:
+            return None
+        return next((user for user in self.users.values() if user.id == ticket.owner_id), None)
+
+    def runs(self, ticket: int, workflow: int) -> list[Enrolment]:
+        """Return the runs of a ticket in a workflow, ended ones included."""
+        return [each for each in self.enrolments.get(ticket, ()) if each.workflow_id == workflow]
+
+    def is_in(self, ticket: int, workflow: int) -> bool:
+        """Tell whether a ticket has a run in a workflow that has not ended."""
+        return any(each.state == "ACTIVE" for each in self.runs(ticket, workflow))
 
     def facts(self, ticket: Ticket, requester: str = "") -> dict[str, Any]:
         """Return the fields of a ticket for :mod:`core.model.condition`.
 
-        ``requester`` is their address where the ticket does not know them yet.
+        ``requester`` is the requester's address, for a ticket without a known requester.
         """
         pipeline, owner = self.pipelines[ticket.pipeline_id], self.owner(ticket)
         known = self.contacts.get(ticket.requester_id) if ticket.requester_id is not None else None
@@ -58,18 +64,15 @@ class State:
             "requester_domain": address.rpartition("@")[2] or None,
             "tags": ticket.tags,
             "flags": ticket.flags,
-            "created_at": ticket.created_at.astimezone(self.zone),
-            "closed_at": ticket.closed_at.astimezone(self.zone) if ticket.closed_at else None,
+            "created_at": self._local(ticket.created_at),
+            "closed_at": self._local(ticket.closed_at),
             "close_date": ticket.close_date,
             "reopened_count": ticket.reopened_count,
-            "last_customer_message_at": ticket.last_customer_message_at.astimezone(self.zone)
-            if ticket.last_customer_message_at
-            else None,
-            "last_agent_message_at": ticket.last_agent_message_at.astimezone(self.zone)
-            if ticket.last_agent_message_at
-            else None,
-            "first_response_at": ticket.first_response_at.astimezone(self.zone)
-            if ticket.first_response_at
-            else None,
+            "last_customer_message_at": self._local(ticket.last_customer_message_at),
+            "last_agent_message_at": self._local(ticket.last_agent_message_at),
+            "first_response_at": self._local(ticket.first_response_at),
             "times_contacted": ticket.times_contacted,
         }
+
+    def _local(self, instant: datetime | None) -> datetime | None:
+        return instant.astimezone(self.zone) if instant is not None else None

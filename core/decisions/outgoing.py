@@ -30,7 +30,7 @@ class QueueMail:
 
 @dataclass(frozen=True, slots=True)
 class ReplyRecorded:
-    """A user wrote from the ticket; ``contact``: to somebody associated with it."""
+    """Record a user's mail from a ticket; ``contact``: it went to somebody associated with it."""
 
     ticket: int
     contact: bool
@@ -87,7 +87,7 @@ class CancelRuns:
 
 @dataclass(frozen=True, slots=True)
 class WakeRuns:
-    """Continue runs that wait for this event, or that are about to enter the delay that does."""
+    """Continue runs that wait for this event, or that are about to enter a delay that would."""
 
     ticket: int
     event: Awaited
@@ -95,9 +95,9 @@ class WakeRuns:
 
 @dataclass(frozen=True, slots=True)
 class RecordRun:
-    """Write what became of an action into the action log.
+    """Write the outcome of an action into the action log.
 
-    ``key`` makes the entry unique; ``enrolment`` is None if nobody was enrolled.
+    ``key`` makes the entry unique; ``enrolment`` is None if the ticket was not enrolled.
     """
 
     workflow: int
@@ -112,7 +112,7 @@ class RecordRun:
 
 @dataclass(frozen=True, slots=True)
 class Notify:
-    """Tell users, except the one who did it (``but``, an address key)."""
+    """Notify the users concerned, except the one who acted (``but``, an address key)."""
 
     ticket: int
     kind: Literal["new", "reply", "failure"]
@@ -122,7 +122,7 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class FailDelivery:
-    """Mark a delivery as failed that came back after the next server took it.
+    """Mark a delivery as failed, even one that the next server had accepted.
 
     ``hard``: the address does not exist.
     """
@@ -135,14 +135,14 @@ class FailDelivery:
 
 @dataclass(frozen=True, slots=True)
 class SettleDeliveries:
-    """Mark deliveries as told: their tickets know how they ended."""
+    """Mark failed deliveries as reported on their tickets."""
 
     deliveries: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class TellDeliveries:
-    """Tell in a ticket's history what a person did about its mail.
+    """Write into a ticket's history that a person cancelled or retried its mail.
 
     ``settled``: no failed mail is left on the ticket.
     """
@@ -156,7 +156,7 @@ class TellDeliveries:
 
 @dataclass(frozen=True, slots=True)
 class FailDraft:
-    """Fail a scheduled mail; its ticket is told as of any mail that failed."""
+    """Fail a scheduled mail; the agenda then flags its ticket, as for any failed mail."""
 
     outgoing: int
     reason: str
@@ -164,7 +164,7 @@ class FailDraft:
 
 @dataclass(frozen=True, slots=True)
 class DropNotices:
-    """Delete notices that no mail will cover."""
+    """Delete notices that cannot be sent."""
 
     notices: tuple[int, ...]
 

@@ -1,8 +1,8 @@
 """Decisions about tickets, threads and people.
 
 Only ``gateway.apply.applier`` performs them, in the transaction of the work that caused them.
-Tickets are named by number, threads by id. NEW is the ticket that an :class:`OpenTicket` just
-before has opened, or the thread of the mail that is being processed.
+Tickets are named by number, threads by id. NEW stands for the ticket that the :class:`OpenTicket`
+just before opens, or for the thread of the mail that is being processed.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class JoinThread:
 
 @dataclass(frozen=True, slots=True)
 class RenameTicket:
-    """Name a ticket after its conversation's head, unless a person chose the name."""
+    """Name a ticket after the head of its conversation, unless a person chose the name."""
 
     ticket: int
     thread: int
@@ -169,7 +169,7 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class SetClosure:
-    """Set the closure fields after a move; None clears, "keep" leaves."""
+    """Set the closure fields after a move; None clears a date, "keep" leaves it as it is."""
 
     ticket: int
     cause: Cause
@@ -189,7 +189,7 @@ class SetFields:
 
 @dataclass(frozen=True, slots=True)
 class SkipRule:
-    """Tell in the history that a rule did not move the ticket; ``detail`` says why."""
+    """Write into the history that a rule did not move the ticket; ``detail`` says why."""
 
     ticket: int
     cause: Cause
@@ -198,7 +198,7 @@ class SkipRule:
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """Tell something in the history that changes nothing ("also sent to ...")."""
+    """Write a remark like "also sent to ..." into the history, without changing the ticket."""
 
     ticket: int
     cause: Cause
@@ -227,7 +227,7 @@ class AddParticipants:
 
 @dataclass(frozen=True, slots=True)
 class NoteCustomer:
-    """Date the last message of a customer, now or ``at``; the date never goes back."""
+    """Set when a customer last wrote: now or ``at``; an earlier time than before is ignored."""
 
     ticket: int
     at: datetime | None = None
@@ -235,7 +235,7 @@ class NoteCustomer:
 
 @dataclass(frozen=True, slots=True)
 class NoteAgent:
-    """Note that an agent answered from outside the desk (section 5, joining)."""
+    """Mark the ticket as worked on: an agent answered outside the desk (section 5, joining)."""
 
     ticket: int
 
@@ -251,7 +251,7 @@ class MarkContact:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One step of behaviour.md 2.1 as it went for a mail: what ``mail explain`` prints."""
+    """How one step of behaviour.md 2.1 went for a mail, as ``mail explain`` prints it."""
 
     step: str
     verdict: str
@@ -260,9 +260,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """How a mail ends.
+    """Set the final state of a mail.
 
-    ``reason`` is one plain sentence; ``rule`` names what decided the status, or None.
+    ``reason`` is one plain sentence; ``rule`` names the rule that moved the ticket, or None.
     """
 
     state: FinalState

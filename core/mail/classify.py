@@ -1,9 +1,9 @@
 """Who or what wrote a mail: person, responder, machine, list or bounce (behaviour.md 2.1, 2.2).
 
-Looks at header facts and at what the readers of bounces and forwards found; every verdict carries
-its evidence. A person's mail taken for a machine's is never answered; a machine's mail taken for a
-person's starts a loop. So an automatic answer needs the absence of every sign, while ``auto_reply``
-needs a sign that people do not write.
+Looks at header fields and at the findings of the readers of bounces and forwards; every verdict
+carries its evidence. A person's mail taken for a machine's is never answered; a machine's mail
+taken for a person's starts a loop. So mail with any sign of a machine gets no automatic answer, but
+only a sign that people's mail never has makes a mail an ``auto_reply``.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ _AWAY: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What classification looks at.
+    """The facts about a mail that classification looks at.
 
     ``headers`` holds the first value of each field of :data:`TELLING` that the mail has. ``report``
     is the kind of machine report found: "dsn", "mdn", "arf", "tls", "dmarc" or empty. ``bounce`` is
@@ -193,11 +193,15 @@ def _kind(facts: Facts, why: list[str]) -> Kind:
 
 def _report(facts: Facts, why: list[str]) -> Kind | None:
     """Return the kind of a machine report; None if it turns out to be something else."""
-    if facts.report != "dsn":
-        why.append(f"report: {facts.report}")
-        return "report"
+    if facts.report == "dsn":
+        return _delivery_report(facts, why)
+    why.append(f"report: {facts.report}")
+    return "report"
+
+
+def _delivery_report(facts: Facts, why: list[str]) -> Kind | None:
     if facts.challenge:
-        why.append("a challenge dressed as a delivery report")
+        why.append("a challenge in the form of a delivery report")
         return "auto_reply"
     if facts.bounce is None:
         return None
@@ -214,7 +218,7 @@ def responder(facts: Facts, why: list[str]) -> bool:
     submitted = _keyword(headers.get("auto-submitted", ""))
     if (
         submitted.startswith("auto-replied")
-        and not (_bounce_by_sender(facts))
+        and not _bounce_by_sender(facts)
         or submitted.startswith("auto-notified")
         and _VACATION.search(facts.subject)
     ):
@@ -241,7 +245,7 @@ def responder(facts: Facts, why: list[str]) -> bool:
 def _bounce_by_sender(facts: Facts) -> bool:
     """Tell whether a mail that calls itself auto-replied is a bounce, as those of Exim are.
 
-    It has to say so, or to have no sender and speak of no absence.
+    The mail must say so, or have no sender address and not speak of an absence.
     """
     if (
         facts.bounce is None
@@ -254,7 +258,7 @@ def _bounce_by_sender(facts: Facts) -> bool:
 
 
 def _by_subject(facts: Facts, submitted: str, precedence: str, why: list[str]) -> bool:
-    """Tell whether the subject is a responder's and a second sign shows a machine."""
+    """Tell whether subject or text is a responder's, and a second sign shows a machine."""
     if _VACATION.search(facts.subject):
         signs = {
             "null return path": facts.null_path,
@@ -303,16 +307,11 @@ def _auto_generated(facts: Facts, why: list[str]) -> bool:
 
 
 def _bulk(facts: Facts, why: list[str]) -> bool:
-    headers = facts.headers
-    precedence = _keyword(headers.get("precedence", ""))
-    if precedence in {"bulk", "list", "junk"}:
-        why.append(f"Precedence: {precedence}")
-        return True
-    for name in (*_LIST, *_BULK):
-        if name in headers:
-            why.append(f"{name} is set")
-            return True
-    return False
+    precedence = _keyword(facts.headers.get("precedence", ""))
+    signs = [f"Precedence: {precedence}"] if precedence in {"bulk", "list", "junk"} else []
+    signs += [f"{name} is set" for name in (*_LIST, *_BULK) if name in facts.headers]
+    why.extend(signs[:1])
+    return bool(signs)
 
 
 def no_answer(facts: Facts) -> list[str]:

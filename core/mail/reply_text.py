@@ -1,7 +1,7 @@
-"""What our mail takes over from the mail it answers: subject, references, quote, recipients.
+"""Make subject, references, quote and recipients of an answer from the mail that it answers.
 
-Strangers wrote all of it, so every function takes any text and never fails. What cannot stand in a
-header is left out, what is too long is cut, and every quoted line gets its ``>``.
+Strangers wrote that mail, so every function accepts any text and never fails. Characters and ids
+that cannot stand in a header are left out, long text is cut, and every quoted line gets a ``>``.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ _CUT: Final = "> [...]"
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 _ID: Final = re.compile(rf"[!-;=?-~]{{1,{_LONGEST_ID}}}")
 _OUR_TAG: Final = re.compile(r"\[(#[0-9]{1,15}\.[a-z2-7]{16})\]", re.IGNORECASE | re.ASCII)
-# "Reply" as mail programs put it before a subject; what also opens subjects that people write (ref,
-# rep, on) is not among them.
+# "Reply" as mail programs put it before a subject, without words that people begin a subject with
+# (ref, rep, on).
 _REPLY_WORDS: Final = (
     "re aw antw antwort sv svar vs odp odg res r rif rép va vá ynt yanıt bls atb ats απ σχετ "
     "отв ответ відп תשובה השב رد "
@@ -118,10 +118,7 @@ def _introduction(when: datetime, zone: tzinfo, name: str) -> str:
 
 
 def _cut(text: str, limit: int) -> tuple[str, bool]:
-    """Return the text, cut to whole lines within ``limit`` characters, and whether it was cut.
-
-    Blank lines at the end are removed.
-    """
+    """Return (text cut to whole lines within ``limit`` characters, whether it was cut)."""
     text = text.rstrip()
     if len(text) <= limit:
         return text, False
@@ -137,10 +134,7 @@ def _quoted(lines: Iterable[str]) -> list[str]:
 
 
 def quote(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_000) -> str:
-    """Return a mail quoted below an answer: who wrote it, when in ``zone``, and its ``> `` lines.
-
-    At most ``limit`` characters of ``text`` are quoted.
-    """
+    """Return who wrote a mail, when in ``zone``, and ``limit`` characters of it as ``> `` lines."""
     text, cut = _cut(text, limit)
     return "\n".join(
         [_introduction(when, zone, name), *_quoted(text.splitlines()), *([_CUT] if cut else [])]
@@ -148,15 +142,12 @@ def quote(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_00
 
 
 def quote_html(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_000) -> str:
-    """Return the same as HTML: the escaped text of the mail in a blockquote."""
+    """Return the same as :func:`quote` in HTML: the escaped text of the mail in a blockquote."""
     text, cut = _cut(text, limit)
-    lines = "<br>\n".join(
-        [html.escape(line.rstrip()) for line in text.splitlines()] + (["[...]"] if cut else [])
-    )
-    return (
-        f"<p>{html.escape(_introduction(when, zone, name))}</p>\n<blockquote "
-        f'type="cite">\n{lines}\n</blockquote>'
-    )
+    lines = [html.escape(line.rstrip()) for line in text.splitlines()]
+    quoted = "<br>\n".join([*lines, *(["[...]"] if cut else [])])
+    introduction = html.escape(_introduction(when, zone, name))
+    return f'<p>{introduction}</p>\n<blockquote type="cite">\n{quoted}\n</blockquote>'
 
 
 def with_signature(text: str, signature: str | None) -> str:
@@ -166,10 +157,7 @@ def with_signature(text: str, signature: str | None) -> str:
 
 
 def opening_lines(text: str, lines: int = 6, width: int = 400) -> str:
-    """Return the first lines of a mail as a quote, each at most ``width`` characters.
-
-    Empty if the mail has no text.
-    """
+    """Return the first lines of a mail as a quote, each cut to ``width`` characters."""
     given = text.strip().splitlines()
     shown = [
         line if len(line) <= width else line[: width - 3].rstrip() + "..." for line in given[:lines]

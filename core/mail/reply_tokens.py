@@ -85,7 +85,7 @@ def unmarked(text: str) -> str:
 
 
 def read_reply(keys: Sequence[bytes], plus: str) -> TicketRef | None:
-    """Return what the plus part of a reply address names, or None."""
+    """Return the ticket or thread that the plus part of a reply address names, or None."""
     found = _PLUS.fullmatch(plus)
     if found is None or not _verified(keys, "reply", found[1], found[2]):
         return None

@@ -1,4 +1,4 @@
-"""Which conversation a mail belongs to, and which mail names it (behaviour.md section 5, ties).
+"""Which conversation a mail belongs to, and which mail names that (behaviour.md section 5, ties).
 
 Ties are found in an index of every Message-ID that a thread holds or has referred to, so the order
 of arrival does not matter. The subject alone never ties a mail.
@@ -20,7 +20,7 @@ MatchedBy = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """What a thread knows of a Message-ID: it holds the message (``held``) or only refers to it."""
+    """A Message-ID that a thread knows: it holds the message (``held``) or only refers to it."""
 
     thread: int
     held: bool
@@ -41,10 +41,10 @@ class Tie:
     """The thread that a mail belongs to.
 
     ``thread`` is None and ``ticket`` set for a ticket without a mail thread. ``joins`` are other
-    threads that the mail shows to be the same conversation. ``late``: mails that answer it came
-    first. ``answers_forward``: In-Reply-To names a forward (E17b). ``renames``: the conversation
-    may get another head (:func:`head`), because the mail answers nothing that a person wrote and
-    that is stored, or because it is late.
+    threads that the mail shows to be the same conversation. ``late``: answers to the mail arrived
+    before it. ``answers_forward``: In-Reply-To names a forward (E17b). ``renames``: the mail may
+    become the head of the conversation (:func:`head`), because it is late or answers no stored
+    message of a person.
     """
 
     matched_by: MatchedBy | None = None
@@ -77,31 +77,19 @@ def tie(
 ) -> Tie:
     """Return the tie of a mail, in the order of behaviour.md 5.
 
-    ``refs``: what the index knows of :func:`ids_of`, thread redirects followed. ``reply_address``
+    ``refs``: the index entries of :func:`ids_of`, thread redirects followed. ``reply_address``
     and ``subject_tag`` are verified; the tag only if the sender takes part. ``own_ids``: ids of the
-    mail that carry our signature, with their thread. ``forward_threads``: threads that our own
-    forward started; they are never joined with others.
+    mail that carry our signature, with their thread. ``forward_threads``: threads that a forward of
+    ours started; they are never joined with others.
     """
     answers_forward = any(
         ref.forward for parent in message.in_reply_to[:1] for ref in refs.get(parent, ())
     )
     if reply_address is not None:
-        return Tie(
-            "reply_address", reply_address.thread, reply_address.ticket, (), False, answers_forward
-        )
-    for parent in message.parents:
-        if parent in own_ids:
-            return _with_joins(
-                "own_id", own_ids[parent], message, refs, forward_threads, answers_forward
-            )
-    named: tuple[tuple[MatchedBy, tuple[str, ...]], ...] = (
-        ("in_reply_to", message.in_reply_to),
-        ("references", message.references[::-1]),
-    )
-    for how, ids in named:
-        found = _first(ids, refs)
-        if found is not None:
-            return _with_joins(how, found, message, refs, forward_threads, answers_forward)
+        return _by_token("reply_address", reply_address, answers_forward)
+    answered = _answered(message, refs, own_ids)
+    if answered is not None:
+        return _with_joins(*answered, message, refs, forward_threads, answers_forward)
     known = _known(message.message_id, refs)
     if known:
         held = any(ref.held for ref in known)
@@ -110,10 +98,26 @@ def tie(
             matched, known[0].thread, message, refs, forward_threads, answers_forward, late=not held
         )
     if subject_tag is not None:
-        return Tie(
-            "subject_tag", subject_tag.thread, subject_tag.ticket, (), False, answers_forward
-        )
+        return _by_token("subject_tag", subject_tag, answers_forward)
     return NO_TIE
+
+
+def _by_token(how: MatchedBy, token: TicketRef, answers_forward: bool) -> Tie:
+    return Tie(how, token.thread, token.ticket, answers_forward=answers_forward)
+
+
+def _answered(
+    message: Message, refs: Mapping[str, Sequence[Ref]], own_ids: Mapping[str, int]
+) -> tuple[MatchedBy, int] | None:
+    """Return how the mail names a message that it answers, and the thread of that message."""
+    own = next((own_ids[parent] for parent in message.parents if parent in own_ids), None)
+    if own is not None:
+        return "own_id", own
+    parent = _first(message.in_reply_to, refs)
+    if parent is not None:
+        return "in_reply_to", parent
+    earlier = _first(message.references[::-1], refs)
+    return ("references", earlier) if earlier is not None else None
 
 
 def _known(message_id: str | None, refs: Mapping[str, Sequence[Ref]]) -> Sequence[Ref]:
@@ -121,10 +125,7 @@ def _known(message_id: str | None, refs: Mapping[str, Sequence[Ref]]) -> Sequenc
 
 
 def _first(ids: Iterable[str], refs: Mapping[str, Sequence[Ref]]) -> int | None:
-    """Return the thread of the first id that is known.
-
-    A thread that holds the message is preferred to one that only refers to it.
-    """
+    """Return the thread of the first known id, preferably one that holds the message."""
     for each in ids:
         known = refs.get(each, ())
         if known:
@@ -158,7 +159,7 @@ def _with_joins(
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What naming a conversation needs to know of one of its messages."""
+    """The facts about a message that decide whether it names its conversation."""
 
     message: int
     message_id: str | None
@@ -175,8 +176,8 @@ def head(entries: Iterable[Entry]) -> Entry | None:
 
     It is the earliest by Date among those that answer no person's message on the thread. Leaving
     out answers keeps a reply with an invented early Date from taking the ticket over, and makes the
-    choice independent of the order of arrival. If forged mails answer each other in a circle, those
-    of the circle count.
+    choice independent of the order of arrival. If every mail answers another, because forged ones
+    do so in a circle, the mails of the circle are compared.
     """
     entries = list(entries)
     held = {entry.message_id for entry in entries if entry.message_id and not entry.machine}
@@ -192,7 +193,7 @@ def head(entries: Iterable[Entry]) -> Entry | None:
 
 
 def _circular(entries: Sequence[Entry], opening: Sequence[Entry]) -> list[Entry]:
-    """Return opening messages that answer themselves by way of others; none in long threads."""
+    """Return opening messages whose chain of answers leads back to them; none in long threads."""
     if len(entries) > CIRCLE_LIMIT:
         return []
     answers: dict[str | None, set[str]] = {}

@@ -26,7 +26,7 @@ def condition_problem(condition: Any, depth: int = 0) -> str | None:
     if isinstance(condition, list):
         condition = {"all": condition}
     if not isinstance(condition, dict):
-        return "a condition is a table with field, op and value, or a list of such"
+        return "a condition is a table with field, op and value, or a list of conditions"
     for word in ("all", "any"):
         if word in condition:
             return _group_problem(condition, word, depth)
@@ -47,17 +47,15 @@ def condition_problem(condition: Any, depth: int = 0) -> str | None:
 def _group_problem(condition: Mapping[str, Any], word: str, depth: int) -> str | None:
     inside = condition[word]
     if len(condition) != 1 or not isinstance(inside, list):
-        return f"{word} takes a list of conditions and stands alone"
+        return f"{word} takes a list of conditions and no other keys"
     if depth >= DEEPEST:
         return f"conditions are nested more than {DEEPEST} deep"
-    return next(
-        (problem for each in inside if (problem := condition_problem(each, depth + 1)) is not None),
-        None,
-    )
+    problems = (condition_problem(each, depth + 1) for each in inside)
+    return next((problem for problem in problems if problem is not None), None)
 
 
 def holds(condition: Any, facts: Mapping[str, Any]) -> bool:
-    """Tell whether a valid condition holds for the fields of a ticket; None always does."""
+    """Tell whether a valid condition holds for the fields of a ticket; the condition None does."""
     if condition is None:
         return True
     if isinstance(condition, list):
@@ -72,17 +70,11 @@ def holds(condition: Any, facts: Mapping[str, Any]) -> bool:
 
 
 def _compare(op: str, held: Any, wanted: Any) -> bool:
-    match op:
-        case "empty":
-            return _empty(held) == (wanted is not False)  # value = false asks for the opposite
-        case "eq":
-            return _equal(held, wanted)
-        case "ne":
-            return not _equal(held, wanted)
-        case "contains":
-            return _contains(held, wanted)
-        case _:
-            return _ordered(op, held, wanted)
+    if op == "empty":
+        return _empty(held) == (wanted is not False)  # value = false asks for the opposite
+    if op in ("eq", "ne"):
+        return _equal(held, wanted) == (op == "eq")
+    return _contains(held, wanted) if op == "contains" else _ordered(op, held, wanted)
 
 
 def _empty(held: Any) -> bool:
@@ -125,11 +117,9 @@ def _ordered(op: str, held: Any, wanted: Any) -> bool:
 
 
 def _comparable(held: Any, wanted: Any) -> tuple[Any, Any]:
-    """Return both as values of one type; None for what cannot be read as that."""
+    """Return both as values of one type; the second is None if it cannot be read as that type."""
     if isinstance(held, datetime):
         return held, _instant(wanted, held)
-    if isinstance(held, date):
-        return held.isoformat(), _plain(wanted)
     if isinstance(held, int):
         return held, _number(wanted)
     return _plain(held), _plain(wanted)
@@ -146,10 +136,9 @@ def _number(value: Any) -> float | None:
 
 def _instant(value: Any, like: datetime) -> datetime | None:
     """Return a date or instant; without an offset it is in the zone of ``like``."""
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = value.isoformat()
+    text = value.isoformat() if isinstance(value, date) else str(value)
     try:
-        found = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+        found = datetime.fromisoformat(text)
     except ValueError:
         return None
     return found if found.tzinfo is not None else found.replace(tzinfo=like.tzinfo)

@@ -1,8 +1,8 @@
 """How long a delay lasts, and when a workflow may act (behaviour.md 3.3).
 
 Everything is computed from the instant at which the ticket entered the delay, so that an edited
-delay can be computed again (table 3.4). What lies in the past is over at once. Nothing raises for a
-delay that :func:`delay_problem` accepts.
+delay can be computed again (table 3.4). A delay that would end in the past is over at once. Nothing
+raises for a delay that :func:`delay_problem` accepts.
 """
 
 from __future__ import annotations
@@ -34,16 +34,14 @@ _SPAN: Final = re.compile(
 )
 _TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
-# Instants that the calendar does not have in every time zone are moved to these.
+# Instants so near the ends of the calendar that some time zone lacks them are moved to these.
 EARLIEST: Final = datetime(1, 1, 3, tzinfo=UTC)
 LATEST: Final = datetime(9999, 12, 29, tzinfo=UTC)
-SEARCHED_DAYS: Final = 800  # for an opening of a window; after as many holidays it never opens
+SEARCHED_DAYS: Final = 800  # a window that does not open within these days never opens
 
 
 def span(text: str) -> tuple[int, timedelta] | None:
-    """Return (days, rest) of a span like ``2d``, ``12h``, ``1d 30m`` or ``1w``; None for other
-    text.
-    """
+    """Return (days, rest) of a span like ``2d``, ``1d 30m`` or ``1w``; None for other text."""
     found = _SPAN.fullmatch(text.strip())
     if found is None or not any(found.groups()):
         return None
@@ -71,8 +69,8 @@ def delay_problem(config: Mapping[str, Any]) -> str | None:
         {"event", "for"},
     ):
         return (
-            "a delay has one of for, until, field, weekday, time, event (weekday may have a "
-            "time, event and field a for)"
+            "a delay has one of for, until, field, weekday, time, event (weekday can be combined "
+            "with time, event and field with for)"
         )
     return next(
         (
@@ -134,11 +132,7 @@ def due(
 
 
 def _after(text: str, start: datetime, zone: tzinfo, window: Mapping[str, Any] | None) -> datetime:
-    """Add a span to an instant.
-
-    A day is 24 hours; with a window it is a day on which the window is open, at the same time of
-    day.
-    """
+    """Return the instant at which a span ends that begins at ``start``."""
     try:
         return _counted(*(span(text) or (0, timedelta())), start, zone, window)
     except OverflowError:
@@ -148,6 +142,11 @@ def _after(text: str, start: datetime, zone: tzinfo, window: Mapping[str, Any] |
 def _counted(
     days: int, rest: timedelta, start: datetime, zone: tzinfo, window: Mapping[str, Any] | None
 ) -> datetime:
+    """Add days and a rest to an instant.
+
+    A day is 24 hours; with a window it is a day on which the window is open, at the same time of
+    day.
+    """
     if not days or window is None:
         return start + timedelta(days=days) + rest
     local = start.astimezone(zone)
@@ -162,7 +161,7 @@ def _counted(
 
 
 def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetime:
-    """Return the next such weekday, time of day, or both, after the instant of entering.
+    """Return the next instant after ``entered`` with the given weekday, time of day, or both.
 
     A weekday alone starts at midnight.
     """
@@ -208,7 +207,7 @@ def window_problem(window: Any) -> str | None:
     Its keys are days, hours ("09:00-17:00") and holidays (dates).
     """
     if not isinstance(window, dict) or window.keys() - {"days", "hours", "holidays"}:
-        return "a window has days, hours and holidays"
+        return "a window is a table with only days, hours and holidays"
     days = window.get("days", list(WEEKDAYS))
     if (
         not isinstance(days, list)

@@ -94,7 +94,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """The mail inside a forward, and the forwarder's ``comment``; ``rule`` names what found it."""
+    """The mail inside a forward, and the forwarder's ``comment``; ``rule`` is how it was found."""
 
     sender: Address | None
     to: tuple[Address, ...]
@@ -208,25 +208,23 @@ class Message:
     spam_flag: bool = False  # X-Spam-Flag: YES
     loop_marks: tuple[str, ...] = ()  # values of our own loop header, X-Ticketgate-Loop
     over_limit: bool = False  # a limit of reliability.md 12 was hit; read up to there
-    # digests, hex SHA-256: who wrote what and when (From, Date, decoded body); and the mail without
+    # hex SHA-256, to recognise duplicates: of From, Date and decoded body; and of the mail without
     # its trace headers
     content_digest: str = ""
     plain_digest: str = ""
 
     @property
     def parents(self) -> tuple[str, ...]:
-        """The ids that the mail answers: In-Reply-To, then References newest first (RFC 5322
-        3.6.4).
-        """
+        """The ids that the mail answers: In-Reply-To, then References from the newest on."""
         return tuple(dict.fromkeys((*self.in_reply_to, *reversed(self.references))))
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """What the transport said about a mail.
+    """The facts about a mail that its transport knows.
 
-    ``sender`` is "" for the null path, None if the transport knows none. ``source`` is the way in,
-    ``peer`` a host or user for the log; ``received_at`` is aware UTC.
+    ``sender`` is "" for the null path, None if the transport knows none. ``source`` is how the mail
+    came in, ``peer`` a host or user for the log; ``received_at`` is aware UTC.
     """
 
     sender: str | None

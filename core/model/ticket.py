@@ -20,7 +20,7 @@ ParticipantRole = Literal["requester", "associated", "participant", "stranger"]
 
 @dataclass(frozen=True, slots=True)
 class Ticket:
-    """One case.
+    """A matter that somebody works on.
 
     ``closed_at`` is the instant of the last move to a closed status, ``close_date`` the date that
     people see and edit (2.6).
@@ -110,7 +110,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """An agent with verified addresses (address keys)."""
+    """Somebody with an account of ours; ``addresses`` are verified address keys."""
 
     id: int
     name: str

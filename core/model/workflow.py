@@ -1,8 +1,8 @@
 """Workflows of a status: trees of actions with stable ids (behaviour.md 3.1, 3.4).
 
-A ticket stands *after* an action or at the start of a list of actions, never *on* one. So no edit
-leaves it nowhere: :func:`carry` walks back to the nearest place that still exists. The language has
-no loops, so every run ends. :func:`read` reports every problem of a tree and raises nothing.
+A run stands *after* an action or at the start of a list of actions, never *on* one. So every edit
+leaves it a place: :func:`carry` walks back to the nearest one that still exists. Workflows have no
+loops, so every run ends. :func:`read` reports every problem of a tree and raises nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MOST_BRANCHES: Final = 20
 MOST_ACTIONS: Final = 500
 DEEPEST: Final = 20
 CHAIN_DEPTH: Final = 10  # behaviour.md 3.3, loop guard
-WHOM: Final = ("requester", "associated")
+RECIPIENTS: Final = ("requester", "associated")
 SETTABLE: Final = ("subject", "priority", "close_date")
 _ID: Final = re.compile(r"[A-Za-z0-9_.-]{1,100}", re.ASCII)
 
@@ -65,7 +65,7 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step.
+    """An action of a workflow.
 
     ``config`` holds the keys of its kind as written; ``otherwise`` is the path if no branch holds.
     """
@@ -77,17 +77,16 @@ class Action:
     otherwise: tuple[Action, ...] = ()
 
     @property
-    def waits(self) -> bool:
-        """Whether it only steers: window and off switch do not hold it back (3.3, 3.5)."""
+    def steers(self) -> bool:
+        """Whether it only steers the run: window and off switch do not hold it up (3.3, 3.5)."""
         return self.kind in ("delay", "branch")
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A tree of actions with its places.
+    """A tree of actions with its places: the ids of actions, and the starts of lists.
 
-    ``lists`` are the actions by the place that starts them; ``home`` is (start, index) of each
-    action.
+    ``lists`` holds each list of actions by its start; ``home`` is (start, index) of each action.
     """
 
     lists: Mapping[str, tuple[Action, ...]]
@@ -104,7 +103,7 @@ class Graph:
     def following(self, place: str) -> Action | None:
         """Return the action after a place, None at the end of the run.
 
-        After the end of a path comes what follows its branch.
+        After the end of a path comes the action after its branch.
         """
         while True:
             if place in self.lists:
@@ -120,24 +119,16 @@ class Graph:
             place = start.partition("/")[0]
 
     def before(self, place: str) -> str:
-        """Return the place before this one: the action before it, or the start of its list.
-
-        Before the start of a path comes the place before its branch.
-        """
+        """Return the place before this one; for the start of a path, that before its branch."""
         if place in self.lists and place != START:
             place = place.partition("/")[0]
         start, index = self.home[place]
         return self.lists[start][index - 1].id if index else start
 
     def below(self, action_id: str, *, following: bool) -> frozenset[str]:
-        """Return the places of an action and its paths; ``following``: and of all after it in its
-        list.
-        """
+        """Return the places of an action and its paths; ``following``: and of all after it."""
         start, index = self.home[action_id]
-        gone: set[str] = set()
-        for action in self.lists[start][index : None if following else index + 1]:
-            gone.update(_places(action))
-        return frozenset(gone)
+        return frozenset(_places(self.lists[start][index : None if following else index + 1]))
 
     def all(self) -> Iterator[Action]:
         """Yield every action in the order in which they are written."""
@@ -167,8 +158,8 @@ class Workflow:
 class Enrolment:
     """A run: a ticket in a workflow.
 
-    ``silent``: why people outside get no mail from it. ``chain``: the workflows whose moves led to
-    it.
+    ``silent``: why people outside get no mail from this run. ``chain``: the workflows whose moves
+    led to the run.
     """
 
     id: int
@@ -189,7 +180,7 @@ class Enrolment:
 
     @property
     def began(self) -> str | None:
-        """The rule of the first cause, whichever workflows led on from there."""
+        """The rule that began the chain of workflows which led to this run."""
         return self.cause.get("began") or self.cause.get("rule")
 
 
@@ -212,10 +203,7 @@ def graph_of(actions: Sequence[Action]) -> Graph:
 
 
 def read(raw: Any) -> tuple[Graph, tuple[str, ...]]:
-    """Return (graph, problems) of a list of actions as written in TOML or JSON.
-
-    If there are problems, the graph holds what could be read.
-    """
+    """Return (graph of the valid actions, problems) of a list as written in TOML or JSON."""
     problems: list[str] = []
     seen: set[str] = set()
     actions = _read_list(raw, "actions", problems, seen, 0)
@@ -285,7 +273,7 @@ def _read_branches(
 ) -> tuple[Branch, ...]:
     given = raw.get("branches")
     if not isinstance(given, list) or not given or len(given) > MOST_BRANCHES:
-        problems.append(f"{action_id}: a branch has 1 to {MOST_BRANCHES} branches")
+        problems.append(f"{action_id}: branches must be a list of 1 to {MOST_BRANCHES} tables")
         return ()
     found: list[Branch] = []
     for place, each in enumerate(given, 1):
@@ -322,8 +310,8 @@ def _check_values(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
     if not isinstance(config.get("stop_on_failure", False), bool):
         yield "stop_on_failure must be true or false"
     match kind:
-        case "send_email" if config.get("to", WHOM[0]) not in WHOM:
-            yield f"to must be one of {', '.join(WHOM)}"
+        case "send_email" if config.get("to", RECIPIENTS[0]) not in RECIPIENTS:
+            yield f"to must be one of {', '.join(RECIPIENTS)}"
         case "notify_internal_email" if not _texts(config.get("to")):
             yield 'to must be a list of addresses of users or others, or "owner"'
         case "set_field" if config.get("field") not in SETTABLE:
@@ -340,11 +328,8 @@ def _text_problem(key: str, value: Any) -> str | None:
     """Return why a text is not valid, or None; a subject is a header line (reliability.md 25)."""
     if not isinstance(value, str) or (key != "text" and not value.strip()):
         return "must be text"
-    return (
-        "must be one line"
-        if key == "subject" and ("".join(value.splitlines()) != value or "\0" in value)
-        else None
-    )
+    one_line = "".join(value.splitlines()) == value and "\0" not in value
+    return None if key != "subject" or one_line else "must be one line"
 
 
 def _texts(value: Any) -> bool:
@@ -358,9 +343,9 @@ def _texts(value: Any) -> bool:
 def carry(old: Graph, new: Graph, place: str, ended: frozenset[str] = frozenset()) -> str | None:
     """Return where a run at ``place`` stands after an edit; None if it ends (table 3.4).
 
-    Runs at ``ended`` places end, since those were deleted together with whoever is there; so do
-    runs on a path that is gone while its branch is not. A run past a branch of which one path was
-    kept is past that path.
+    Runs at ``ended`` places end, since these were deleted together with the runs there; so do runs
+    on a path that was deleted without its branch. A run that stood after a branch of which only one
+    path was kept stands at the end of that path.
     """
     while True:
         if place in ended:
@@ -382,16 +367,13 @@ def _inside(action: Action | None) -> tuple[Action, ...]:
     )
 
 
-def _places(action: Action) -> Iterator[str]:
-    yield action.id
-    for branch in action.branches:
-        yield f"{action.id}/{branch.name}"
-        for inside in branch.actions:
-            yield from _places(inside)
-    if action.kind == "branch":
-        yield f"{action.id}/{OTHERWISE}"
-    for inside in action.otherwise:
-        yield from _places(inside)
+def _places(actions: Iterable[Action]) -> Iterator[str]:
+    """Yield the places of actions and of everything in their paths."""
+    for action in _walk(actions):
+        yield action.id
+        yield from (f"{action.id}/{branch.name}" for branch in action.branches)
+        if action.kind == "branch":
+            yield f"{action.id}/{OTHERWISE}"
 
 
 def _walk(actions: Iterable[Action]) -> Iterator[Action]:

@@ -1,4 +1,4 @@
-"""Whether an automatic mail may go to somebody, and in which form (behaviour.md 3.3, section 5).
+"""Decide whether an automatic mail may be sent, and in which form (behaviour.md 3.3, section 5).
 
 See also reliability.md 22 to 24. Every reason not to send is a clause for the action log. Sending
 wrongly can start a loop between machines, while not sending only loses a courtesy: so every sign
@@ -33,10 +33,10 @@ _MACHINES: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Automatic mail so far.
+    """The automatic mail that went out so far.
 
-    *Ticket received* to the address and its domain, automatic mails in a row on the thread, and
-    all.
+    The first three count *Ticket received* to the address and to its domain, ``in_a_row`` counts
+    automatic mails on the thread since a person wrote there, and ``everywhere_hour`` all of them.
     """
 
     to_address_hour: int = 0
@@ -50,7 +50,7 @@ class Counts:
 class Occasion:
     """An automatic mail that a workflow wants to send.
 
-    ``answers_mail``: a mail from outside caused it; ``opens``: that mail opened the ticket.
+    ``answers_mail``: a mail from outside caused the run; ``opens``: that mail opened the ticket.
     """
 
     ticket: Ticket
@@ -66,7 +66,7 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """The outcome and why; ``generic``: only as "we received your message"."""
+    """Whether a mail may go out, and why not; ``generic``: only as "we received your message"."""
 
     outcome: RunOutcome = "OK"
     why: str | None = None
@@ -95,7 +95,7 @@ def permitted(occasion: Occasion, contact: Contact | None, role: str, counts: Co
 
 
 def _never(occasion: Occasion, contact: Contact | None, role: str) -> str | None:
-    """Return why a machine never writes to somebody, as a clause, or None."""
+    """Return why no automatic mail at all may go to a contact, as a clause, or None."""
     if occasion.silent is not None and (occasion.silent != OURS or occasion.template == RECEIVED):
         return occasion.silent
     if "automated" in occasion.ticket.flags:
@@ -146,7 +146,7 @@ def _over(occasion: Occasion, counts: Counts) -> Permission | None:
     if occasion.template != RECEIVED:
         return None
     if counts.to_address_hour >= PER_HOUR or counts.to_address_day >= PER_DAY:
-        return Permission("SKIPPED_CAP", "the address got enough receipts for now")
+        return Permission("SKIPPED_CAP", "the address got enough acknowledgements for now")
     if counts.to_domain_hour >= PER_DOMAIN_AND_HOUR:
-        return Permission("SKIPPED_CAP", "the domain got enough receipts for now")
+        return Permission("SKIPPED_CAP", "the domain got enough acknowledgements for now")
     return None

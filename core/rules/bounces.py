@@ -1,20 +1,19 @@
-"""Reports about our own mail: which deliveries they are about, and what follows (rows E29, O12).
+"""Reports about our own mail: find the deliveries they are about, and fail these (rows E29, O12).
 
-A report may name recipients otherwise than we wrote them; then the signed return path decides.
+A report may spell recipients differently than we did; then the signed return path decides.
 Nothing raises.
 """
 
 from __future__ import annotations
 
-from core.decisions.outgoing import FailDelivery
 from core.decisions.tickets import Decision, Remark
 from core.events import Cause, Delivered, MailArrived
 from core.model.message import BounceRecipient, address_key
-from core.rules.outbound import is_hard, tell
+from core.rules.outbound import give_up
 
 
-def came_back(event: MailArrived, ticket: int | None) -> list[Decision]:
-    """Return what follows from a report; ``ticket`` is that of the thread it is tied to."""
+def handle_report(event: MailArrived, ticket: int | None) -> list[Decision]:
+    """Fail or remark the deliveries of a report; ``ticket`` is that of the report's thread."""
     bounce = event.message.bounce
     if bounce is None:
         return []
@@ -31,23 +30,17 @@ def came_back(event: MailArrived, ticket: int | None) -> list[Decision]:
         number = ticket if ticket is not None else delivery.ticket
         if each.action == "failed" and delivery.state != "failed" and delivery.id not in ended:
             ended.add(delivery.id)
-            decided.append(FailDelivery(delivery.id, delivery.recipient, reply, is_hard(reply)))
-            decided.extend(tell(number, delivery, reply) if number is not None else ())
+            decided.extend(give_up(delivery, reply, number))
         elif each.action == "delayed" and number is not None:
-            decided.append(
-                Remark(
-                    number,
-                    Cause("mail", event.message.message_id),
-                    f"mail to {delivery.recipient} is delayed: {reply}",
-                )
-            )
+            detail = f"mail to {delivery.recipient} is delayed: {reply}"
+            decided.append(Remark(number, Cause("mail", event.message.message_id), detail))
     return decided
 
 
 def _delivery(event: MailArrived, about: BounceRecipient) -> Delivered | None:
     """Return the delivery that a recipient group of a report is about, or None.
 
-    Of several it is the one whose mail or return path the report names.
+    Of several that fit, the one whose return path or mail the report names is preferred.
     """
     named = {address_key(each) for each in (about.address, about.original) if each}
     original = (

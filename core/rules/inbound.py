@@ -29,7 +29,7 @@ from core.decisions.tickets import (
 )
 from core.events import Cause, MailArrived
 from core.model.message import Address
-from core.model.ticket import Thread, Ticket
+from core.model.ticket import Thread, Ticket, User
 from core.pipeline import Pipeline
 from core.rules.joining import place
 from core.rules.rights import Right, why_not
@@ -51,17 +51,13 @@ MACHINE_WRITTEN = frozenset({"auto_generated", "bulk"})
 
 
 def receive(event: MailArrived, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
-    """Return what follows from an inbound message; ``pipelines`` are all, by id."""
+    """Decide on an inbound message; ``pipelines`` holds all pipelines by id."""
     trail = Trail(event, role=sender_role(event))
-    for early in (duplicate, own_mail, report):
-        ended = early(trail)
-        if ended is not None:
-            return ended
-    trail.step("sender", trail.role, who(trail.role))
-    ended = auto_reply(trail) or quarantine(trail)
+    ended = duplicate(trail) or own_mail(trail) or report(trail)
     if ended is not None:
         return ended
-    return _file(trail, pipelines)
+    trail.step("sender", trail.role, who(trail.role))
+    return auto_reply(trail) or quarantine(trail) or _file(trail, pipelines)
 
 
 def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
@@ -69,48 +65,36 @@ def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
     event = trail.event
     tie = event.tie
     trail.step("tie", tie.matched_by or "none", _tied(event))
-    forwarded = (
-        event.message.kind == "forward"
-        or tie.answers_forward
-        or (event.thread is not None and event.thread.kind == "forward")
-    )
-    trail.step(
-        "forward",
-        "yes" if forwarded else "no",
-        event.message.forward.rule if event.message.forward else "",
-    )
+    forwarded = "yes" if _is_forward(event, event.thread) else "no"
+    trail.step("forward", forwarded, event.message.forward.rule if event.message.forward else "")
     if event.ticket is not None and event.ticket.deleted_at is not None:
         return _after_trash(trail, pipelines, event.ticket)
-    if event.thread is None:
-        return (
-            _reply(trail, pipelines, NEW, event.ticket)
-            if event.ticket is not None
-            else _fresh(trail, pipelines, NEW)
-        )
-    thread, ticket = place(event, event.thread, trail.decisions)
-    return (
-        _reply(trail, pipelines, thread.id, ticket)
-        if ticket is not None
-        else _fresh(trail, pipelines, thread.id)
-    )
+    thread, ticket = NEW, event.ticket
+    if event.thread is not None:
+        placed, ticket = place(event, event.thread, trail.decisions)
+        thread = placed.id
+    if ticket is None:
+        return _fresh(trail, pipelines, thread)
+    return _reply(trail, pipelines, thread, ticket)
+
+
+def _is_forward(event: MailArrived, thread: Thread | None) -> bool:
+    """Tell whether a mail is a forward or answers one; ``thread`` is where it lands."""
+    on_forward = thread is not None and thread.kind == "forward"
+    return on_forward or event.tie.answers_forward or event.message.kind == "forward"
 
 
 def _after_trash(
     trail: Trail, pipelines: Mapping[int, Pipeline], trashed: Ticket
 ) -> list[Decision]:
-    """Continue the conversation under a new ticket of the same requester (E38)."""
+    """Continue the conversation with a new ticket of the same requester (E38)."""
     event = trail.event
     if event.thread is None:
         return _fresh(trail, pipelines, NEW, trashed)
     if not _makes_tickets(event):
         trail.decisions.append(AppendMessage(event.thread.id, trail.role))
-        return trail.end(
-            "done",
-            (
-                "Its ticket is in the trash and its channel makes no tickets; it is kept on the "
-                "conversation."
-            ),
-        )
+        why = "Its ticket is in the trash and its channel makes no tickets"
+        return trail.end("done", f"{why}; it is kept on the conversation.")
     trail.decisions.append(ContinueThread(event.thread.id))
     return _fresh(trail, pipelines, NEW, trashed)
 
@@ -157,10 +141,8 @@ def _keep_without_ticket(trail: Trail) -> list[Decision]:
     channels = trail.event.channels
     _mark_contact(trail)
     trail.step("status rule", "none", "the channel makes no tickets")
-    channel = (
-        f"Channel {channels[0].address} makes no tickets" if channels else "There is no channel"
-    )
-    return trail.end("done", f"{channel}, so it is kept as a conversation.")
+    why = f"Channel {channels[0].address} makes no tickets" if channels else "There is no channel"
+    return trail.end("done", f"{why}, so it is kept as a conversation.")
 
 
 def _opening(
@@ -209,10 +191,10 @@ def _reply(
     if trail.role == "user":
         trail.decisions.append(NoteAgent(ticket.number))
     elif event.automation:
-        trail.decisions.extend(_heard(event, ticket, row))
+        trail.decisions.extend(_customer_wrote(event, ticket, row))
     pipeline = pipelines[ticket.pipeline_id]
-    if pipeline.relay and row.kind == "normal":
-        _relay(trail, ticket)
+    if pipeline.relay and row.kind == "normal" and event.relayed_by is not None:
+        _relay(trail, ticket, event.relayed_by)
     ruling = status_rule(_incoming_reply(trail, row), ticket, pipeline)
     flags = (*ruling.flags, *marks(trail))
     if flags:
@@ -220,41 +202,30 @@ def _reply(
     return _ruled(trail, ticket, pipeline, ruling)
 
 
-def _relay(trail: Trail, ticket: Ticket) -> None:
+def _relay(trail: Trail, ticket: Ticket, user: User) -> None:
     """Relay a user's answer to the customer, where the user may send mail (E19)."""
-    event, user = trail.event, trail.event.relayed_by
-    if user is None or not (event.message.reply_text.strip() or event.message.attachments):
+    if not (trail.event.message.reply_text.strip() or trail.event.message.attachments):
         return
-    refused = why_not(user.role, Right.SEND_MAIL)
-    if refused is None:
-        trail.decisions.append(Relay(ticket.number, user.address))
-    else:
+    if refused := why_not(user.role, Right.SEND_MAIL):
         trail.step("relay", "no", refused)
+    else:
+        trail.decisions.append(Relay(ticket.number, user.address))
 
 
 def _incoming_reply(trail: Trail, thread: Thread) -> IncomingReply:
-    event = trail.event
-    return IncomingReply(
-        kind=event.message.kind,
-        role=trail.role,
-        thread=thread,
-        answers_forward=event.tie.answers_forward,
-        late=event.tie.late,
-        automation=event.automation,
-    )
+    event, tie = trail.event, trail.event.tie
+    kind, automation = event.message.kind, event.automation
+    return IncomingReply(kind, trail.role, thread, tie.answers_forward, tie.late, automation)
 
 
-def _heard(event: MailArrived, ticket: Ticket, thread: Thread) -> list[Decision]:
+def _customer_wrote(event: MailArrived, ticket: Ticket, thread: Thread) -> list[Decision]:
     """Wake runs that wait for the customer, and tell the owner of the reply."""
     sender = event.message.sender
-    name = (sender.name or sender.address or "somebody") if sender is not None else "somebody"
-    told = Notify(
-        ticket.number, "reply", f"{name} wrote", but=sender.key if sender is not None else ""
-    )
-    forwarded = (
-        thread.kind == "forward" or event.tie.answers_forward or event.message.kind == "forward"
-    )
-    return [told] if forwarded else [WakeRuns(ticket.number, "customer_reply"), told]
+    name = sender.name or sender.address if sender is not None else None
+    key = sender.key if sender is not None else ""
+    told = Notify(ticket.number, "reply", f"{name or 'somebody'} wrote", but=key)
+    woken = [] if _is_forward(event, thread) else [WakeRuns(ticket.number, "customer_reply")]
+    return [*woken, told]
 
 
 def _ruled(trail: Trail, ticket: Ticket, pipeline: Pipeline, ruling: Ruling) -> list[Decision]:
@@ -294,9 +265,9 @@ def _thread_of(event: MailArrived, thread: int, ticket: Ticket) -> Thread:
 
 
 def _participate(trail: Trail, thread: int) -> None:
-    """Give the people in From, To and Cc a part.
+    """Give the people in From, To and Cc a part in the thread.
 
-    A stranger brings nobody in, and the third party of a forward stays a stranger (E17, E24).
+    A stranger brings nobody else in; the third party of a forward stays a stranger (E17, E24).
     """
     event, role = trail.event, trail.role
     if role == "stranger":
@@ -333,9 +304,9 @@ def _mark_contact(trail: Trail) -> None:
 
 
 def _original_sender(trail: Trail) -> Address | None:
-    """Return whose mail an agent forwarded to the channel, or None (E21).
+    """Return the customer whose mail an agent forwarded to the channel, or None (E21).
 
-    It must have been read with certainty, and the agent be proven (section 5).
+    The forward must name that customer, and the agent must be proven to be the sender (section 5).
     """
     message = trail.event.message
     if (
@@ -350,15 +321,13 @@ def _original_sender(trail: Trail) -> Address | None:
 
 
 def _opening_flags(trail: Trail, customer: Address | None) -> tuple[str, ...]:
-    event = trail.event
-    flags = []
-    if event.verdict == "fail":
-        flags.append("unverified")
-    if event.message.kind in MACHINE_WRITTEN:
-        flags.append("automated")
-    if trail.role == "user" and event.message.kind == "forward" and customer is None:
-        flags.append("needs_attention")
-    return (*flags, *marks(trail))
+    kind = trail.event.message.kind
+    flags = {
+        "unverified": trail.event.verdict == "fail",
+        "automated": kind in MACHINE_WRITTEN,
+        "needs_attention": trail.role == "user" and kind == "forward" and customer is None,
+    }
+    return (*(name for name, holds in flags.items() if holds), *marks(trail))
 
 
 def _tied(event: MailArrived) -> str:

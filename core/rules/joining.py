@@ -1,8 +1,7 @@
-"""Which thread and ticket a mail goes to, and what is the same conversation (behaviour.md 5,
-joining).
+"""Choose thread and ticket of a mail, and join what it shows to be one conversation.
 
-Every mail that stays goes through here, machines' mail too: what belongs together must not depend
-on which mail came first.
+See behaviour.md 5, joining. Every mail that is kept goes through here, machines' mail too: which
+threads are one conversation must not depend on the order of arrival.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from core.model.ticket import Thread, Ticket
 
 
 def survivor(event: MailArrived) -> Ticket | None:
-    """Return the ticket that a mail ends on: the lowest of its conversation that may survive."""
+    """Return the ticket that a mail will be on once its conversation is joined."""
     into = _group(event)[0]
     return into[1] if into is not None else None
 
@@ -21,10 +20,10 @@ def survivor(event: MailArrived) -> Ticket | None:
 def _group(
     event: MailArrived,
 ) -> tuple[tuple[Thread, Ticket | None] | None, list[tuple[Thread, Ticket | None]], list[Ticket]]:
-    """Return (where the mail goes, what joins it, tickets that stay apart).
+    """Return (thread and ticket that the mail goes on, those joined to it, tickets kept apart).
 
-    Looks at the tied thread and those that the mail shows to be the same. The lower number survives
-    if nobody has worked on the other; a ticket in the trash takes no part (section 5, joining).
+    Compares the tied thread with those that the mail shows to be the same conversation. The lower
+    number survives if nobody has worked on the other; a ticket in the trash takes no part.
     """
     if event.thread is None or (event.ticket is not None and event.ticket.deleted_at is not None):
         return None, [], []
@@ -52,7 +51,7 @@ def _group(
 def place(
     event: MailArrived, thread: Thread, decisions: list[Decision]
 ) -> tuple[Thread, Ticket | None]:
-    """Join what a mail, tied to ``thread``, shows to be one conversation.
+    """Join the threads that a mail, tied to ``thread``, shows to be one conversation.
 
     Returns the thread that the mail goes on, and its ticket.
     """

@@ -1,4 +1,4 @@
-"""Which users are told what happened to a ticket, and when: at once or in their digest."""
+"""Choose the users to notify about a ticket, and when: at once or with their digest."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MORNING = time(8)  # when a daily digest goes out, in the account's time zone
 def told(
     decision: Notify, ticket: Ticket, users: Mapping[str, User], now: datetime, zone: tzinfo
 ) -> list[tuple[User, datetime]]:
-    """Return (user, when) of everybody who is told; never the one who did it.
+    """Return (user, when) of every user who is notified; never the one who acted.
 
-    All who may answer are told of a new ticket, its owner of the rest. Failures of a ticket without
-    an owner go to those who can mend them.
+    All who may answer are told of a new ticket, its owner of the rest. Failures on a ticket without
+    an owner go to automation and admin users, who can mend them.
     """
     people: Iterable[User] = {
         user.id: user for user in users.values() if user.active and user.role != "reader"

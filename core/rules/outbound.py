@@ -6,6 +6,7 @@ The trigger fires when the mail is durably queued, in the same transaction.
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import Final
 
 from core.decisions.outgoing import (
@@ -52,19 +53,23 @@ def sent(event: EmailSent) -> list[Decision]:
 
 
 def _move(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> list[Decision]:
-    if event.status_id is not None:  # O10: what a person chose wins over A
-        if event.status_id == ticket.status_id:
-            return []
-        return [SetStatus(ticket.number, pipeline.id, event.status_id, event.cause)]
+    if event.status_id is None:
+        return [_trigger(event, ticket, pipeline)]
+    if event.status_id == ticket.status_id:  # O10: the status that a person chose wins over A
+        return []
+    return [SetStatus(ticket.number, pipeline.id, event.status_id, event.cause)]
+
+
+def _trigger(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> SetStatus | SkipRule:
     ruling = sent_rule(event, ticket, pipeline)
     cause = Cause("A", event.mail.message_id, event.cause.user)
     if ruling.status_id is None:
-        return [SkipRule(ticket.number, cause, ruling.why)]
-    return [SetStatus(ticket.number, pipeline.id, ruling.status_id, cause)]
+        return SkipRule(ticket.number, cause, ruling.why)
+    return SetStatus(ticket.number, pipeline.id, ruling.status_id, cause)
 
 
 def sent_rule(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> Ruling:
-    """Return what trigger A says (S6; rows O01, O02, O04, O05, O09, O15).
+    """Return the ruling of trigger A (S6; rows O01, O02, O04, O05, O09, O15).
 
     It never fires on the thread of a forward (S8b); a closed ticket is no exception (C5).
     """
@@ -86,31 +91,32 @@ def failed(event: DeliveryFailed) -> list[Decision]:
     settled = SettleDeliveries(tuple(each.id for each in event.deliveries))
     if event.ticket is None:
         return [settled]
-    number = event.ticket.number
-    decided: list[Decision] = []
-    for each in event.deliveries:
-        reply = event.reasons.get(each.id, "")
-        decided.append(FailDelivery(each.id, each.recipient, reply, hard=is_hard(reply)))
-        decided.extend(tell(number, each, reply))
-    return [*decided, settled]
+    ticket, reasons = event.ticket.number, event.reasons
+    failures = (give_up(each, reasons.get(each.id, ""), ticket) for each in event.deliveries)
+    return [*chain.from_iterable(failures), settled]
+
+
+def give_up(delivery: Delivered, reply: str, ticket: int | None) -> list[Decision]:
+    """Fail a delivery; flag its ticket, if it has one, and notify the owner."""
+    failure = FailDelivery(delivery.id, delivery.recipient, reply, is_hard(reply))
+    return [failure, *(_tell(ticket, delivery, reply) if ticket is not None else ())]
 
 
 def notices_written(event: NoticesWritten) -> list[Decision]:
-    """Queue a mail to a user about what happened to tickets."""
+    """Queue a mail that tells a user about their tickets."""
     return [QueueMail(event.ticket, event.mail, Cause("mail"), event.notices)]
 
 
 def handled(event: DeliveriesHandled) -> list[Decision]:
-    """Tell what a person did about failed or waiting mail; the ticket is not moved.
+    """Record that a person cancelled or retried mail of a ticket; the ticket is not moved.
 
-    The flag of failed mail goes once no failed mail is left.
+    The flag of failed mail is cleared once no failed mail is left.
     """
     settled = event.what == "retried" and not event.failing
     return [TellDeliveries(event.ticket.number, event.what, event.recipients, settled, event.cause)]
 
 
-def tell(number: int, delivery: Delivered, reply: str) -> list[Decision]:
-    """Flag the ticket and notify its owner."""
+def _tell(number: int, delivery: Delivered, reply: str) -> list[Decision]:
     return [
         RaiseFlags(number, ("delivery_failed",)),
         Notify(number, "failure", f"mail to {delivery.recipient} failed: {reply}"[:500]),
@@ -118,10 +124,10 @@ def tell(number: int, delivery: Delivered, reply: str) -> list[Decision]:
 
 
 def is_hard(reply: str) -> bool:
-    """Tell whether a reply says that the address does not exist or takes no mail.
+    """Tell whether a server's reply says that the address does not exist or takes no mail.
 
-    See RFC 3463 3.2, code 5.2.1, and RFC 7505. 5.1.7 and 5.1.8 are about our address; 5.1.5 and
-    5.1.9 say that the recipient's is good.
+    See RFC 3463 3.2 and RFC 7505. Codes 5.1.7 and 5.1.8 are about our address; 5.1.5 and 5.1.9 say
+    that the recipient's is good.
     """
     words = reply.replace("-", " ").split()[:3]
     return any(_NOBODY.fullmatch(word) for word in words) or words[:1] == ["551"]

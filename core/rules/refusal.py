@@ -8,10 +8,10 @@ from typing import Literal
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why nothing is changed; ``reason`` is shown to the user.
+    """Why a request is refused; ``reason`` is shown to the user.
 
-    ``rule`` is the row of behaviour.md that forbids it. ``kind`` tells a rule from an unacceptable
-    value (``field`` names it) and from something that exists already.
+    ``kind`` is "rule" if row ``rule`` of behaviour.md forbids the request, "invalid" for a value
+    (of ``field``) that is not acceptable, and "conflict" for something that exists already.
     """
 
     reason: str

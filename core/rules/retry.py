@@ -1,7 +1,9 @@
-"""When to try again what failed for now: after a minute, then after twice as long each time.
+"""When to try again after a temporary failure: after a minute, then after twice as long each time.
 
-Mail and webhook calls wait at most four hours, for five days (reliability.md 26); actions of
-workflow runs are tried five more times. The clock and the random number are arguments.
+Mail and webhook calls wait at most four hours, for five days from when the first attempt was due
+(``first_at``; reliability.md 26); the last attempt is made when these end. Actions of workflow runs
+are tried five more times. The clock and the random number are arguments: ``jitter`` from 0 to 1
+makes a wait up to a fifth shorter or longer.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from datetime import datetime, timedelta
 FIRST = timedelta(minutes=1)
 LONGEST = timedelta(hours=4)
 GIVE_UP = timedelta(days=5)
-SPREAD = 0.2  # so that what failed together does not come back together
+SPREAD = 0.2  # so that mails that failed together are not tried again together
 RETRIES = 5  # of an action of a workflow run, and of a run that failed unexpectedly
 _DOUBLINGS = 8  # after which a minute is longer than LONGEST
 
@@ -19,11 +21,7 @@ _DOUBLINGS = 8  # after which a minute is longer than LONGEST
 def next_attempt(
     attempts: int, first_at: datetime, now: datetime, jitter: float
 ) -> datetime | None:
-    """Return when to send again after ``attempts`` failures (one or more), None after five days.
-
-    ``first_at`` is when the first attempt was due. ``jitter`` from 0 to 1 makes the wait up to a
-    fifth shorter or longer. The last attempt is made when the five days end, not before.
-    """
+    """Return when to send after ``attempts`` failures (1 or more), None to give up."""
     last = first_at + GIVE_UP
     if now >= last:
         return None
@@ -31,7 +29,7 @@ def next_attempt(
 
 
 def next_run(attempts: int, now: datetime) -> datetime | None:
-    """Return when to try a run again that failed now, after ``attempts`` retries; None: give up."""
+    """Return when to retry a run that failed after ``attempts`` retries, None to give up."""
     return now + _wait(attempts + 1) if attempts < RETRIES else None
 
 

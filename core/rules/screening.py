@@ -1,12 +1,15 @@
 """The first steps of an inbound message (behaviour.md 2.1, steps 1 to 6).
 
-Is it new, ours, a machine's; who sent it; may it come in? Each step ends the mail or lets it go on,
-and notes in :class:`Trail` what it found. Nothing in a mail makes these raise (R6).
+They tell whether the mail is new, ours or a machine's, who sent it, and whether it may come in.
+Each step ends the mail or passes it on, and notes its finding in :class:`Trail`. Nothing in a mail
+makes a step raise (R6).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from core.decisions.tickets import (
     NEW,
@@ -23,15 +26,22 @@ from core.events import Cause, MailArrived, Original
 from core.mail.threading import MatchedBy
 from core.model.message import ascii_domain
 from core.model.ticket import Channel, SenderRole
-from core.rules.bounces import came_back
+from core.rules.bounces import handle_report
 from core.rules.joining import place
 
 REPORTS = frozenset({"bounce", "report"})
+_ROLES: Final[Mapping[SenderRole, str]] = {
+    "user": "From is an agent's address",
+    "contact": "the sender takes part in the conversation or starts it",
+    "stranger": "the sender was not part of the conversation before",
+    "machine": "a mail system wrote it",
+    "self": "From is one of our channels",
+}
 
 
 @dataclass(slots=True)
 class Trail:
-    """The steps so far and the decisions they led to."""
+    """The steps that a mail has gone through, and the decisions they led to."""
 
     event: MailArrived
     role: SenderRole = "contact"
@@ -52,8 +62,7 @@ class Trail:
     ) -> list[Decision]:
         """End the mail and return all decisions.
 
-        ``original`` is the mail that it repeats; ``matched`` is what ties it, where the tie does
-        not say.
+        ``original`` is the mail that it repeats; ``matched`` replaces how the tie was found.
         """
         matched = matched or (self.event.tie.matched_by if state != "duplicate" else None)
         self.decisions.append(
@@ -65,8 +74,8 @@ class Trail:
 def sender_role(event: MailArrived) -> SenderRole:
     """Return the role of the sender (step 4).
 
-    The requester of this very ticket is a contact even if they are a user too. A role that
-    restricts needs no proof (section 5).
+    The requester of the mail's ticket is a contact even if they are a user too. A role is given
+    without proof of the sender where it only restricts (section 5).
     """
     sender, message = event.sender, event.message
     if sender.own_channel:
@@ -85,7 +94,7 @@ def sender_role(event: MailArrived) -> SenderRole:
 
 
 def duplicate(trail: Trail) -> list[Decision] | None:
-    """End a mail that came before: it is kept and listed, and changes nothing (E32, E33)."""
+    """End a mail that repeats an earlier one: it is kept, but changes nothing (E32, E33)."""
     event = trail.event
     if event.duplicate_of is None:
         why = (
@@ -96,7 +105,7 @@ def duplicate(trail: Trail) -> list[Decision] | None:
         trail.step("duplicate", "no", why)
         return None
     original = event.duplicate_of
-    # INV14: a mail in quarantine changes nothing, not even for a good copy of it
+    # INV14: a mail in quarantine changes nothing, not even how a good copy of it is treated
     if original.held and _refused(event) is None:
         before = f"it came in before as mail {original.mail_id}, which was held back"
         trail.step("duplicate", "no", f"{before}; this one may come in")
@@ -128,22 +137,14 @@ def own_mail(trail: Trail) -> list[Decision] | None:
         trail.step("own mail", "copy", "its Message-ID is one of ours")
         return trail.end("ignored", "It is a copy of a mail that we sent.", matched="own_id")
     if event.looped or event.message.kind == "loop":
-        trail.step(
-            "own mail",
-            "loop",
-            "it carries our loop header" if event.looped else "; ".join(event.message.evidence[:3]),
-        )
-        return trail.end("ignored", "It went round in a circle: a mail loop.")
+        signs = "; ".join(event.message.evidence[:3])
+        trail.step("own mail", "loop", "it carries our loop header" if event.looped else signs)
+        return trail.end("ignored", "It went round in a mail loop.")
     if event.sender.own_channel:
         if event.thread is None or event.ticket is None or event.ticket.deleted_at is not None:
             trail.step("own mail", "loop", "From is a channel of ours and it answers nothing known")
-            return trail.end(
-                "ignored",
-                (
-                    "It comes from one of our own channel addresses and belongs to no ticket: a "
-                    "mail loop."
-                ),
-            )
+            why = "It comes from one of our own channel addresses and belongs to no ticket"
+            return trail.end("ignored", f"{why}: a mail loop.")
         trail.step("own mail", "outside the desk", "From is a channel of ours, on a ticket thread")
         thread, ticket = place(event, event.thread, trail.decisions)
         trail.decisions.append(AppendMessage(thread.id, "self", outgoing=True))
@@ -158,56 +159,39 @@ def own_mail(trail: Trail) -> list[Decision] | None:
 
 
 def report(trail: Trail) -> list[Decision] | None:
-    """Bind a report to the mail it is about; it never opens or moves anything (step 3, E29)."""
+    """Put a report on the thread of the mail it is about; it moves no ticket (step 3, E29)."""
     event = trail.event
     if event.message.kind not in REPORTS:
         trail.step("report", "no", f"it reads as {event.message.kind}")
         return None
     what = "delivery report" if event.message.kind == "bounce" else "report"
     trail.step("report", "yes", f"it reads as a {what}")
-    trail.decisions.extend(
-        came_back(
-            event,
-            event.ticket.number
-            if event.ticket is not None and event.ticket.deleted_at is None
-            else None,
-        )
-    )
+    live = event.ticket is not None and event.ticket.deleted_at is None
+    ticket = event.ticket.number if event.ticket is not None and live else None
+    trail.decisions.extend(handle_report(event, ticket))
     return _keep_aside(trail, f"It is a {what}")
 
 
 def auto_reply(trail: Trail) -> list[Decision] | None:
-    """Keep a responder's mail; it never opens or moves anything (step 5, E26, E27)."""
-    event = trail.event
-    if event.message.kind != "auto_reply":
-        trail.step("auto-reply", "no", f"it reads as {event.message.kind}")
+    """Keep a responder's mail; it opens and moves no ticket (step 5, E26, E27)."""
+    message = trail.event.message
+    if message.kind != "auto_reply":
+        trail.step("auto-reply", "no", f"it reads as {message.kind}")
         return None
-    trail.step("auto-reply", "yes", "; ".join(event.message.evidence[:3]) or "a responder wrote it")
-    refused = _refused(event)
-    if refused is not None and not event.released:
-        trail.step("quarantine", "yes", refused)
-        return trail.end("quarantined", f"It was held back: {refused}.")
-    return _keep_aside(trail, "It is an automatic reply")
+    trail.step("auto-reply", "yes", "; ".join(message.evidence[:3]) or "a responder wrote it")
+    return _hold(trail, _refused(trail.event)) or _keep_aside(trail, "It is an automatic reply")
 
 
 def _keep_aside(trail: Trail, what: str) -> list[Decision]:
-    """Keep mail that never opens or moves anything.
-
-    It goes on its thread, or on a conversation without a ticket.
-    """
+    """Keep mail that opens and moves no ticket: on its thread, or on one without a ticket."""
     event = trail.event
     if event.thread is not None:
         thread, ticket = place(event, event.thread, trail.decisions)
         trail.decisions.append(AppendMessage(thread.id, trail.role, flags=marks(trail)))
         if ticket is not None and ticket.deleted_at is None:
-            rule = Cause("B", event.message.message_id)
-            trail.decisions.append(
-                SkipRule(
-                    ticket.number,
-                    rule,
-                    "auto-reply" if event.message.kind == "auto_reply" else "report",
-                )
-            )
+            why = "auto-reply" if event.message.kind == "auto_reply" else "report"
+            cause = Cause("B", event.message.message_id)
+            trail.decisions.append(SkipRule(ticket.number, cause, why))
             return trail.end("done", f"{what} to mail of ticket {ticket.number}; the status stays.")
         return trail.end("done", f"{what} to a conversation without a ticket.")
     trail.decisions.append(AppendMessage(NEW, trail.role))
@@ -225,6 +209,12 @@ def quarantine(trail: Trail) -> list[Decision] | None:
         return None
     if event.released:
         trail.step("quarantine", "released", f"a person released it although {reason}")
+    return _hold(trail, reason)
+
+
+def _hold(trail: Trail, reason: str | None) -> list[Decision] | None:
+    """End a mail in quarantine, unless there is no reason to or a person has released it."""
+    if reason is None or trail.event.released:
         return None
     trail.step("quarantine", "yes", reason)
     return trail.end("quarantined", f"It was held back: {reason}.")
@@ -272,29 +262,26 @@ def listed(key: str, entries: frozenset[str]) -> bool:
 
 def marks(trail: Trail) -> tuple[str, ...]:
     """Return the flags of the message, which its ticket shows too."""
-    event = trail.event
-    on_thread = event.thread is not None or event.tie.ticket is not None
     marks = {
-        "new_participant": trail.role == "stranger"
-        and on_thread
-        and event.message.sender is not None,
-        "reused_message_id": event.reused_id,
-        "over_limit": event.message.over_limit,
+        "new_participant": _is_newcomer(trail),
+        "reused_message_id": trail.event.reused_id,
+        "over_limit": trail.event.message.over_limit,
     }
     return tuple(name for name, holds in marks.items() if holds)
 
 
+def _is_newcomer(trail: Trail) -> bool:
+    """Tell whether a stranger with an address writes on a known conversation."""
+    event = trail.event
+    known = event.thread is not None or event.tie.ticket is not None
+    return trail.role == "stranger" and known and event.message.sender is not None
+
+
 def cause_of(event: MailArrived) -> Cause:
-    """Return a mail as the cause of what it did (INV9)."""
+    """Return the mail as the cause of the changes that it leads to (INV9)."""
     return Cause("mail", event.message.message_id)
 
 
 def who(role: SenderRole) -> str:
     """Return a sender role as a clause."""
-    return {
-        "user": "From is an agent's address",
-        "contact": "the sender takes part in the conversation or starts it",
-        "stranger": "the sender was not part of the conversation before",
-        "machine": "a mail system wrote it",
-        "self": "From is one of our channels",
-    }[role]
+    return _ROLES[role]

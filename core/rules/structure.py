@@ -1,7 +1,7 @@
-"""What may be changed about pipelines, statuses, channels, users and templates (behaviour.md 2.5).
+"""Refuse wrong changes of pipelines, statuses, channels, users and templates (behaviour.md 2.5).
 
-Each function returns why a change is refused, or None. The caller has read and counted what the
-rules need to know, and writes only after it has asked.
+Each function returns why a change is refused, or None. Its caller loads and counts the facts that
+it takes, calls it, and only then writes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ TRIGGERS: Final = ("on_email_sent", "on_customer_reply")
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """What uses a status or a pipeline.
+    """The tickets, triggers, channels and actions that use a status or a pipeline.
 
     ``tickets`` counts those in the trash and merged ones too; ``triggers`` and ``actions`` move
     tickets to the status, and ``channels`` open tickets in it.
@@ -33,7 +33,7 @@ class References:
     actions: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
-        """Return whether there is any."""
+        """Tell whether anything uses the status or pipeline."""
         return bool(self.tickets or self.triggers or self.channels or self.actions)
 
     def __str__(self) -> str:
@@ -104,7 +104,7 @@ def refuse_position(pipeline: Pipeline, position: int) -> Refusal | None:
 
 
 def refuse_state(pipeline: Pipeline, status: Status, state: StatusState) -> Refusal | None:
-    """Refuse to turn over the last status of its kind (P03)."""
+    """Refuse to open the last closed status, or to close the last open one (P03)."""
     return _unsound(
         replace(each, state=state) if each.id == status.id else each for each in pipeline.statuses
     )
@@ -131,14 +131,12 @@ def refuse_replacement(status: Status, target: Status) -> Refusal | None:
 def refuse_arrangement(
     pipeline: Pipeline, wanted: Sequence[tuple[int | None, str, StatusState]]
 ) -> Refusal | None:
-    """Refuse unsound statuses (P03) and one status in two places; None as id is a new status."""
-    unsound = refuse_statuses([(name, state) for _, name, state in wanted])
-    if unsound is not None:
-        return unsound
+    """Refuse unsound statuses (P03) or one in two places; a new status has None as its id."""
     ids = [number for number, _, _ in wanted if number is not None]
-    if len(set(ids)) == len(ids) and all(map(pipeline.holds, ids)):
-        return None
-    return Refusal(f"two statuses of pipeline {pipeline.name!r} would become one")
+    each_once = len(set(ids)) == len(ids) and all(map(pipeline.holds, ids))
+    mixed = Refusal(f"list each status of pipeline {pipeline.name!r} only once, and no others")
+    unsound = refuse_statuses([(name, state) for _, name, state in wanted])
+    return unsound or (None if each_once else mixed)
 
 
 # ---- channels, users, templates
@@ -148,11 +146,10 @@ def refuse_channel(
     address: str, channels: Collection[str], users: Collection[str]
 ) -> Refusal | None:
     """Refuse an address that is invalid, a channel already, or a user's; all are address keys."""
-    if not ADDRESS.fullmatch(address):
-        return invalid(f"invalid address {address!r}", "address")
     if address in channels:
         return conflict(f"there is a channel {address} already")
-    return conflict(f"{address} is the address of a user") if address in users else None
+    taken = conflict(f"{address} is the address of a user") if address in users else None
+    return taken or _malformed(address)
 
 
 def refuse_sender_rules(rules: Iterable[str]) -> Refusal | None:
@@ -174,9 +171,9 @@ def refuse_user_addresses(
     """Refuse addresses that are invalid, another user's or a channel's; all are address keys."""
     if not addresses or not all(addresses):
         return invalid("a user needs an address", "address")
-    for each in addresses:
-        if not ADDRESS.fullmatch(each):
-            return invalid(f"invalid address {each!r}", "address")
+    malformed = next((each for each in addresses if _malformed(each)), None)
+    if malformed is not None:
+        return _malformed(malformed)
     for each in addresses:
         if each in others:
             return conflict(f"{each} belongs to another user")
@@ -192,6 +189,13 @@ def refuse_template_deletion(name: str, *, builtin: bool, senders: Sequence[str]
     if builtin:
         return Refusal(f"the template {name!r} is built in: it can be edited, not deleted")
     return None
+
+
+def _malformed(address: str) -> Refusal | None:
+    """Refuse text that is not a mail address."""
+    return (
+        None if ADDRESS.fullmatch(address) else invalid(f"invalid address {address!r}", "address")
+    )
 
 
 def _unsound(statuses: Iterable[Status]) -> Refusal | None:

@@ -25,22 +25,22 @@ BY_ROLE: Mapping[str, str] = {"self": "written by us", "user": "user's own mail"
 
 @dataclass(frozen=True, slots=True)
 class IncomingReply:
-    """What the status rule looks at: an inbound message on a thread of a ticket."""
+    """The facts that the status rule reads: an inbound message on a thread of a ticket."""
 
     kind: Kind
     role: SenderRole
     thread: Thread
     answers_forward: bool  # In-Reply-To names a forward on the thread (E17b)
-    late: bool  # others had answered it before it arrived (section 5, tie 4)
+    late: bool  # an answer to it arrived before it (section 5, tie 4)
     automation: bool  # False while an archive is imported
 
 
 @dataclass(frozen=True, slots=True)
 class Ruling:
-    """What a rule says.
+    """The outcome of a status rule.
 
-    ``status_id`` None: no move, ``why`` is the detail of the event. ``flags`` are for people to
-    see.
+    ``status_id`` is None for no move; ``why`` goes into the history. ``flags`` are set on the
+    ticket.
     """
 
     rule: Literal["A", "B", "S9"]
@@ -50,9 +50,9 @@ class Ruling:
 
 
 def silent(reply: IncomingReply, pipeline: Pipeline) -> Ruling | None:
-    """Return the ruling of a message that never moves a ticket, or None.
+    """Return the ruling for a message that moves no ticket whatever the switches are, or None.
 
-    Whatever the switches say: S8, C11, E16-E18, E26, C20.
+    Rows S8, C11, E16-E18, E26, C20.
     """
     written = BY_KIND.get(reply.kind) or BY_ROLE.get(reply.role)
     if written is not None:
@@ -73,10 +73,7 @@ def silent(reply: IncomingReply, pipeline: Pipeline) -> Ruling | None:
 
 
 def qualifies(thread: Thread, ticket: Ticket) -> bool:
-    """Tell whether trigger B looks at this thread (S7, C2).
-
-    It is the origin, or was attached after the first close of a ticket that was reopened.
-    """
+    """Tell whether trigger B looks at a thread: the origin, or one attached since a close (C2)."""
     if thread.origin:
         return True
     if ticket.reopened_count == 0 or ticket.first_closed_at is None or thread.attached_at is None:

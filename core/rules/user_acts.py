@@ -1,4 +1,4 @@
-"""What follows when a person or program acts on a ticket: open, move, merge, split, edit."""
+"""Decide what follows when a person or program opens, moves, merges, splits or edits a ticket."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def opened(event: TicketOpened) -> list[Decision]:
 
 
 def moved(event: MoveAsked) -> list[Decision]:
-    """Move a ticket (C06); without a change of status only a close date that was given counts."""
+    """Move a ticket (C06); where the status stays, set only a close date that was given."""
     ticket = event.ticket
     if ticket.status_id != event.status_id:
         return [
@@ -108,13 +108,10 @@ def attached(event: ThreadAttached) -> list[Decision]:
 def merged(event: MergeAsked) -> list[Decision]:
     """Merge a ticket into another; the older creation date counts, whichever survives (P10)."""
     ticket, into = event.ticket, event.into
-    decided: list[Decision] = [
-        CancelRuns(ticket.number, "the ticket was merged"),
-        MergeTicket(ticket.number, into.number, event.cause),
-    ]
+    ended = CancelRuns(ticket.number, "the ticket was merged")
+    decided: list[Decision] = [ended, MergeTicket(ticket.number, into.number, event.cause)]
     if ticket.created_at < into.created_at:
-        older = (("created_at", ticket.created_at),)
-        decided.append(SetFields(into.number, older, event.cause))
+        decided.append(SetFields(into.number, (("created_at", ticket.created_at),), event.cause))
     return decided
 
 
@@ -180,9 +177,7 @@ def fields_set(event: FieldsSet) -> list[Decision]:
     """Write the fields that differ; a ticket put into the trash leaves its workflows (P12)."""
     ticket = event.ticket
     changed = tuple((name, value) for name, value in event.fields if getattr(ticket, name) != value)
-    if not changed:
-        return []
-    decided: list[Decision] = [SetFields(ticket.number, changed, event.cause)]
+    decided: list[Decision] = [SetFields(ticket.number, changed, event.cause)] if changed else []
     if dict(changed).get("deleted_at") is not None:
         decided.append(CancelRuns(ticket.number, "the ticket was deleted"))
     return decided

@@ -1,6 +1,6 @@
-"""Edit the actions of a workflow, and decide what that means for its runs (behaviour.md 3.4).
+"""Edit the actions of a workflow, and move or end its runs accordingly (behaviour.md 3.4).
 
-Actions are the list of tables that people write. Each edit returns a new list and changes nothing
+Actions are a list of tables, as people write them. Each edit returns a new list and changes nothing
 in place; :class:`Impossible` says why an edit cannot be done.
 """
 
@@ -24,7 +24,7 @@ Raw = list[dict[str, Any]]
 
 
 class Impossible(Exception):
-    """The edit cannot be done; the text is shown to whoever asked."""
+    """The edit cannot be done; the text is shown to the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class Edited:
 
 
 def insert(actions: Sequence[Mapping[str, Any]], after: str, action: Mapping[str, Any]) -> Edited:
-    """Insert an action after another, at the start ("", "start"), or in a path ("branch/path")."""
+    """Insert an action ``after`` another; "start": as the first; "branch/path": first in a path."""
     made: Raw = copy.deepcopy(list(actions))  # type: ignore[arg-type]  # tables of JSON
     if after in (START, "start"):
         return Edited([dict(action), *made])
@@ -145,16 +145,10 @@ def affected(old: Graph, new: Graph, run: Enrolment, ended: frozenset[str]) -> b
 
 
 def edited(event: WorkflowEdited, state: State) -> list[Decision]:
-    """Return what an edit makes of a run (table 3.4)."""
-    after = after_edit(
-        event.before,
-        event.workflow.graph,
-        event.enrolment,
-        event.ended,
-        state.zone,
-        event.workflow.window,
-        state.facts(event.ticket),
-    )
+    """Move or end a run whose workflow was edited (table 3.4)."""
+    new, run, fields = event.workflow, event.enrolment, state.facts(event.ticket)
+    zone, window = state.zone, new.window
+    after = after_edit(event.before, new.graph, run, event.ended, zone, window, fields)
     return [after] if after is not None else []
 
 
@@ -167,9 +161,9 @@ def after_edit(
     window: Mapping[str, Any] | None,
     fields: Mapping[str, Any],
 ) -> MoveRun | FinishRun | None:
-    """Return what an edit makes of a run, None for nothing (table 3.4).
+    """Return how an edit moves or ends a run, None if it does neither (table 3.4).
 
-    A longer delay ends later, a shorter one as it would have.
+    A delay that was made longer ends later; one that was made shorter ends when it would have.
     """
     place = carry(old, new, run.place, ended)
     if place is None:
@@ -190,17 +184,11 @@ def after_edit(
 
 
 def _waits_in(graph: Graph, run: Enrolment) -> bool:
-    """Tell whether a run waits in the delay it stands at.
-
-    Otherwise it is past the delay, perhaps because its event came, and waits for something else.
-    """
+    """Tell whether a run is still in the delay it stands at, and not waiting after its end."""
     action = graph.action(run.place)
-    return (
-        action is not None
-        and action.kind == "delay"
-        and run.wait_for == delay.awaited(action.config)
-        and not run.attempts
-    )
+    if action is None or action.kind != "delay" or run.attempts:
+        return False
+    return run.wait_for == delay.awaited(action.config)
 
 
 def _config(graph: Graph, action_id: str) -> Mapping[str, Any]:

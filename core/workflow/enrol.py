@@ -1,4 +1,4 @@
-"""Who enters and who leaves a workflow when a ticket reaches a status (behaviour.md 3.2, 3.5).
+"""Decide which workflows a ticket enters and leaves as it reaches a status (behaviour.md 3.2, 3.5).
 
 Earlier enrolments decide about the once-rule (INV13), the chain of workflows that led to a move
 about loops. Nothing raises.
@@ -30,10 +30,10 @@ OURS = "our own mail opened the ticket"  # O13: nobody wrote, so nobody gets a r
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """What the first event means for the enrolments that follow from it.
+    """The facts about the first event that the enrolments following from it need.
 
     ``silent``: why nobody outside may get mail; ``chain``: the workflows that led here;
-    ``requester``: address of who asked.
+    ``requester``: the address of the mail's sender.
     """
 
     silent: str | None = None
@@ -44,16 +44,14 @@ class Root:
 
 def root_of(event: Event) -> Root:
     """Return the root of an event."""
-    match event:
-        case MailArrived():
-            sender = event.message.sender
-            return Root(_unanswerable(event), (), sender.key if sender is not None else "")
-        case RunDue(enrolment=enrolment, workflow=workflow):
-            return Root(enrolment.silent, (*enrolment.chain, workflow.id), began=enrolment.began)
-        case EmailSent(opens=opened) if opened is not None:
-            return Root(OURS)
-        case _:
-            return Root()
+    if isinstance(event, MailArrived):
+        sender = event.message.sender
+        return Root(_unanswerable(event), requester=sender.key if sender is not None else "")
+    if isinstance(event, RunDue):
+        run = event.enrolment
+        return Root(run.silent, (*run.chain, event.workflow.id), began=run.began)
+    ours = isinstance(event, EmailSent) and event.opens is not None
+    return Root(OURS if ours else None)
 
 
 def _unanswerable(event: MailArrived) -> str | None:
@@ -73,23 +71,14 @@ def _unanswerable(event: MailArrived) -> str | None:
         and message.kind == "forward"
         and event.sender.held_role != "requester"
     ):
-        known = (
-            event.trusted_user
-            and message.forward is not None
-            and message.forward.sender is not None
-            and message.forward.sender.address
-        )
-        return (
-            None if known else "the original sender of the forwarded mail is not known for certain"
-        )
+        original = message.forward.sender if message.forward is not None else None
+        if not event.trusted_user or original is None or not original.address:
+            return "the original sender of the forwarded mail is not known for certain"
     return None
 
 
 def on_status(event: StatusChanged, root: Root, state: State) -> list[Decision]:
-    """Return who leaves and who enters when a ticket reaches a status.
-
-    ``event.ticket`` is as it was before the move.
-    """
+    """End and start runs as a ticket reaches a status; ``event.ticket`` is that before the move."""
     decided: list[Decision] = []
     if event.was_state is not None:
         decided += _leaving(event, state)
@@ -109,12 +98,10 @@ def on_status(event: StatusChanged, root: Root, state: State) -> list[Decision]:
 def eligible(workflow: Workflow, ticket: Ticket, state: State, requester: str = "") -> bool:
     """Tell whether a ticket in the status enters the workflow (3.2).
 
-    Its source and filters allow it, it is not in it (INV13), and has not been, unless it may
-    repeat.
+    Source and filters must allow it, and the ticket must not be in the workflow (INV13) nor, unless
+    the workflow may be repeated, have been in it.
     """
-    held = [
-        each for each in state.enrolments.get(ticket.number, ()) if each.workflow_id == workflow.id
-    ]
+    held = state.runs(ticket.number, workflow.id)
     if any(each.state == "ACTIVE" for each in held) or (held and not workflow.re_enroll):
         return False
     if ticket.source in workflow.exclude_sources:
@@ -158,11 +145,7 @@ def looped(workflow: Workflow, ticket: int, root: Root) -> RecordRun | None:
 def by_hand(event: EnrolAsked, state: State) -> list[Decision]:
     """Enrol a ticket for a person: filters and the once-rule do not bind, INV13 does (3.2)."""
     number, workflow = event.ticket.number, event.workflow
-    inside = any(
-        each.workflow_id == workflow.id and each.state == "ACTIVE"
-        for each in state.enrolments.get(number, ())
-    )
-    return [] if inside else [Enrol(number, workflow.id, event.cause)]
+    return [] if state.is_in(number, workflow.id) else [Enrol(number, workflow.id, event.cause)]
 
 
 def taken_out(event: UnenrolAsked, state: State) -> list[Decision]:
@@ -170,8 +153,8 @@ def taken_out(event: UnenrolAsked, state: State) -> list[Decision]:
     why = "a person took the ticket out"
     return [
         FinishRun(each.id, "UNENROLLED", why)
-        for each in state.enrolments.get(event.ticket.number, ())
-        if each.workflow_id == event.workflow.id and each.state == "ACTIVE"
+        for each in state.runs(event.ticket.number, event.workflow.id)
+        if each.state == "ACTIVE"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Execute a workflow run: which action comes next, and what it does (behaviour.md 3.3 to 3.5).
+"""Execute a workflow run: find its next action, and decide on that (behaviour.md 3.3 to 3.5).
 
 One call decides delays and branches up to one action that does something, and that action; the
 caller then asks again with the ticket as it is by then. In a workflow that is switched off, actions
@@ -40,8 +40,7 @@ PRIORITIES: Final = ("low", "medium", "high", "urgent")
 def ahead(event: RunDue, state: State, now: datetime) -> Ahead:
     """Walk over delays, branches and skipped actions to the next action that does something.
 
-    A delay counts from when the ticket reached it, which is when the run became due, however late
-    it is executed.
+    A delay counts from the instant at which the run became due, however late it is executed.
     """
     run, workflow = event.enrolment, event.workflow
     entered = min(run.due_at, now) if run.due_at is not None else now
@@ -93,12 +92,12 @@ def _in_window(event: RunDue, found: Ahead, action: Action, state: State, now: d
 
 
 def _attempts(run: Enrolment, place: str) -> int:
-    """Return how often the action after ``place`` was tried; a run counts for its own place."""
+    """Return how often the action after ``place`` was tried; a run counts this for one place."""
     return run.attempts if place == run.place else 0
 
 
 def reached(graph: Graph, run: Enrolment, event: delay.Awaited, now: datetime) -> str | None:
-    """Return the delay that a run is about to enter, if that waits for the event."""
+    """Return the id of the delay that a run is about to enter, if it waits for the event."""
     if (
         run.state != "ACTIVE"
         or run.wait_for is not None
@@ -188,7 +187,7 @@ def failed(event: RunFailed, now: datetime) -> list[Decision]:
 def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | None) -> RecordRun:
     """Return the log entry of an action; except for retries, it is never executed again."""
     run = event.enrolment
-    key = None if outcome == "RETRY" or action.waits else f"{run.id}:{action.id}"
+    key = None if outcome == "RETRY" or action.steers else f"{run.id}:{action.id}"
     return RecordRun(
         run.workflow_id,
         event.workflow.version,
@@ -226,16 +225,12 @@ def _effect(
             tags = (*tags, config["tag"]) if action.kind == "add_tag" else tags
             return [SetFields(number, (("tags", tags),), cause)], Prepared()
         case "create_task":
-            due = (
-                delay.due({"for": config["due"]}, now, state.zone, None, {})
-                if "due" in config
-                else None
-            )
+            span = {"for": config["due"]} if "due" in config else None
+            due = delay.due(span, now, state.zone, None, {}) if span is not None else None
             return [AddTask(number, config["text"], due, cause)], Prepared()
         case "webhook":
-            return [
-                CallWebhook(number, config["url"], f"{event.enrolment.id}:{action.id}", cause)
-            ], Prepared()
+            key = f"{event.enrolment.id}:{action.id}"
+            return [CallWebhook(number, config["url"], key, cause)], Prepared()
         case _:
             return [], Prepared((), "FAILED", f"unknown kind {action.kind}")
 
@@ -246,22 +241,16 @@ def _status(
     ticket = event.ticket
     pipeline = state.pipelines[ticket.pipeline_id]
     if "pipeline" in config:
-        found = next(
-            (
-                each
-                for each in state.pipelines.values()
-                if each.name.casefold() == config["pipeline"].casefold()
-            ),
-            None,
-        )
+        wanted = config["pipeline"].casefold()
+        named = (each for each in state.pipelines.values() if each.name.casefold() == wanted)
+        found = next(named, None)
         if found is None:
             return [], Prepared((), "FAILED", f"unknown pipeline {config['pipeline']!r}")
         pipeline = found
     status = pipeline.named(config["status"])
     if status is None:
-        return [], Prepared(
-            (), "FAILED", f"pipeline {pipeline.name} has no status {config['status']!r}"
-        )
+        why = f"pipeline {pipeline.name} has no status {config['status']!r}"
+        return [], Prepared((), "FAILED", why)
     if status.id == ticket.status_id:
         return [], Prepared((), "OK", "already in that status")
     return [SetStatus(ticket.number, pipeline.id, status.id, cause)], Prepared()

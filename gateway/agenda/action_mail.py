@@ -1,7 +1,7 @@
-"""Prepare the mail of a workflow action before the rules decide what becomes of the action.
+"""Prepare the mail of a workflow action before the rules decide how the action ends.
 
-What cannot be made is reported as the outcome of the action, and tried again later where a person
-can mend it (a template, an address).
+Mail that cannot be made is reported as the outcome of the action, and tried again later where a
+person can mend the cause (a template, an address).
 """
 
 from __future__ import annotations
@@ -26,21 +26,19 @@ from gateway.store.setup.templates import StoredTemplate, Words
 from gateway.store.tickets import contacts, pending_outgoing
 from gateway.store.tickets.threads import MessageRow
 
+Templates = Mapping[str, StoredTemplate]  # by name in lower case
 _NUMBERS = re.compile(r"\d+")
 FROM_OUTSIDE: Final = frozenset({"mail", "B", "S9"})  # causes that are mail from outside
 
 
 class ActionMail:
-    """Prepares mails for tickets of the unit of work that ``letters`` belongs to."""
+    """Prepares mails for tickets of the unit of work that ``composer`` belongs to."""
 
     def __init__(
-        self,
-        letters: AutomaticMail,
-        identity: MailIdentity,
-        templates: Mapping[str, StoredTemplate],
+        self, composer: AutomaticMail, identity: MailIdentity, templates: Templates
     ) -> None:
-        self.letters = letters
-        self.unit = letters.writer.unit
+        self.composer = composer
+        self.unit = composer.writer.unit
         self.identity = identity
         self.templates = templates
 
@@ -73,7 +71,7 @@ class ActionMail:
                 continue
             key = f"{run.id}:{action.id}:{contact.id}"
             mails.append(
-                self.letters.automatic(
+                self.composer.automatic(
                     ticket, route, contact, template, key, only_generic=found.generic
                 )
             )
@@ -96,27 +94,27 @@ class ActionMail:
 
     async def _route(self, ticket: Ticket) -> Route:
         """Return the origin thread; a ticket without mail gets one that starts with it (C18)."""
-        origin = self.letters.writer.origin(ticket)
+        origin = self.composer.writer.origin(ticket)
         if origin is not None:
-            return await self.letters.writer.route(origin)
-        fresh = self.letters.writer.fresh_thread(self.letters.writer.channel_of(None), origin=True)
-        return await self.letters.writer.route(fresh, fresh=True)
+            return await self.composer.writer.route(origin)
+        fresh = self.composer.writer.fresh_thread(
+            self.composer.writer.channel_of(None), origin=True
+        )
+        return await self.composer.writer.route(fresh, fresh=True)
 
     async def _contacts(self, ticket: Ticket, to: str) -> list[Contact | None]:
-        """Return the requester, and for "associated" those whom users put on the ticket.
-
-        Associated contacts need not have written, so they may have to be loaded.
-        """
+        """Return the requester and, with ``to`` "associated", the contacts put on the ticket."""
         unit = self.unit
         associated = unit.associated.get(ticket.number, set()) if to == "associated" else set()
+        # associated contacts need not have written, so they may not be loaded yet
         for contact in await contacts.load(unit.connection, ids=associated - unit.contacts.keys()):
             unit.put_contact(contact)
         people = dict.fromkeys([ticket.requester_id, *sorted(associated)])
         return [unit.contacts.get(each) if each is not None else None for each in people]
 
     async def _counts(self, route: Route, template: str, contact: Contact | None) -> Counts:
-        """Count the automatic mail of the last hour and day, written or not."""
-        connection, now = self.unit.connection, self.letters.writer.now
+        """Count the automatic mail of the last hour and day, stored or still to be written."""
+        connection, now = self.unit.connection, self.composer.writer.now
         unwritten = self.unit.outward
         hour_ago = now - timedelta(hours=1)
         stored = await pending_outgoing.automatic_since(connection, hour_ago)
@@ -140,12 +138,12 @@ class ActionMail:
     def _to_insiders(self, ticket: Ticket, run: Enrolment, action: Action) -> Prepared:
         config = action.config
         requester = self.unit.contacts.get(ticket.requester_id or 0)
-        tokens = self.letters.tokens(ticket, None, requester)
+        tokens = self.composer.tokens(ticket, None, requester)
         rendered = render(Template(action.id, config["subject"], config["text"]), tokens)
-        url, text = self.letters.url(ticket.number), rendered.text
+        url, text = self.composer.url(ticket.number), rendered.text
         words = Words(rendered.subject, text if url in text else f"{text.rstrip()}\n\n{url}\n")
         mails = [
-            self.letters.notice(
+            self.composer.notice(
                 ticket.number,
                 to,
                 words,
@@ -182,8 +180,8 @@ def _prepared(mails: Sequence[Outgoing]) -> Prepared:
 def _in_a_row(earlier: Sequence[MessageRow], contact: Contact | None) -> int:
     """Count our automatic mails to a contact since a person last wrote on the thread.
 
-    One action may write to several people. A text that came before, but for its numbers, is an
-    echo: it comes from a machine that does not say that it is one.
+    Mail to others does not count, as one action may write to several people. A text that came
+    before, but for its numbers, is an echo of a machine that does not say that it is one.
     """
     heard = Counter(_echo_key(row) for row in earlier if row.direction == "inbound")
     found = 0

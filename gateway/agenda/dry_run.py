@@ -1,6 +1,6 @@
 """Try a workflow or a template on a ticket, in a transaction that is undone (behaviour.md 3.7).
 
-A tried workflow counts as switched on, and delays are skipped by moving the time on.
+The workflow is tried as if it were switched on; at a delay, the clock is set to its end.
 """
 
 from __future__ import annotations
@@ -59,12 +59,10 @@ async def tryout(
 
 
 async def _run_to_its_end(runner: WorkflowRunner, ticket: int, now: datetime) -> None:
-    """Execute the newest run of a ticket, moving the time on to each next step."""
-    runs = runner.unit.enrolments[ticket]
-    number = runs[-1].id
+    """Execute the newest run of a ticket, setting the clock to when each step is due."""
+    number = runner.unit.enrolments[ticket][-1].id
     for _ in range(MOST_STEPS):
-        run = next(each for each in runs if each.id == number)
-        if run.state != "ACTIVE":
+        if (run := runner.enrolment(number)).state != "ACTIVE":
             break
         runner.act.set_time(max(runner.act.now, run.due_at or now))
         await runner.step(run)
@@ -102,16 +100,11 @@ async def preview(
         now = clock.now()
         unit = await UnitOfWork.open(connection, now)
         ticket = await Transaction(unit, now, identity.zone, BUILT_IN).ticket(number)
-        letters = AutomaticMail(MailWriter(unit, identity, now))
-        origin = letters.writer.origin(ticket)
-        way = (
-            await letters.writer.route(origin)
-            if origin is not None
-            else await letters.writer.route(
-                letters.writer.fresh_thread(letters.writer.channel_of(None)), fresh=True
-            )
-        )
+        composer = AutomaticMail(MailWriter(unit, identity, now))
+        writer, origin = composer.writer, composer.writer.origin(ticket)
+        thread = origin or writer.fresh_thread(writer.channel_of(None))
+        route = await writer.route(thread, fresh=origin is None)
         contact = unit.contacts.get(ticket.requester_id or 0)
         if language is not None and contact is not None:
             contact = replace(contact, language=language)
-        return letters.rendered(ticket, way, contact, template)
+        return composer.rendered(ticket, route, contact, template)

@@ -21,11 +21,11 @@ HEADLINES: Final = {"new": "New ticket", "reply": "Reply", "failure": "Failure"}
 
 
 def notify(
-    letters: AutomaticMail, act: AgendaTransaction, waiting: Sequence[Notice]
+    composer: AutomaticMail, act: AgendaTransaction, waiting: Sequence[Notice]
 ) -> list[tuple[int, str]]:
     """Queue the mails and return (ticket, address) of each.
 
-    Notices of a user who left, or whom no mail can reach, are dropped.
+    Notices of a user who left or cannot be reached by mail are deleted.
     """
     users = {user.id: user for user in act.unit.desk.users.values()}
     by_user: dict[int, list[Notice]] = {}
@@ -34,7 +34,7 @@ def notify(
     told = []
     for user_id, notices in by_user.items():
         ids, user = tuple(each.id for each in notices), users.get(user_id)
-        mail = _mail(letters, user, notices) if user is not None else None
+        mail = _mail(composer, user, notices) if user is not None else None
         if user is None or mail is None:
             act.do(NoticesUnsendable(ids))
         else:
@@ -43,34 +43,33 @@ def notify(
     return told
 
 
-def _mail(letters: AutomaticMail, user: User, notices: Sequence[Notice]) -> Outgoing | None:
+def _mail(composer: AutomaticMail, user: User, notices: Sequence[Notice]) -> Outgoing | None:
     """Build the mail; None for a user who left, or whose address is ours or unusable."""
-    if not user.active or user.address in letters.writer.unit.desk.channels:
+    if not user.active or user.address in composer.writer.unit.desk.channels:
         return None
     first = notices[0]
-    to, words = Address(user.name, user.address), _words(letters, notices)
+    to, words = Address(user.name, user.address), _words(composer, notices)
     try:
-        return letters.notice(
+        return composer.notice(
             first.ticket, to, words, f"notice:{first.id}", user=user, what="notification"
         )
-    except Rejected as error:  # the other users are told all the same
+    except Rejected as error:  # the other users still get their mail
         _log.warning("user cannot be told", user=user.id, reason=error.message)
         return None
 
 
-def _words(letters: AutomaticMail, notices: Sequence[Notice]) -> Words:
-    lines = [
-        f"{HEADLINES[each.kind]}: ticket {each.ticket}, {_subject(letters, each)}\n"
-        f"{each.detail or ''}\n{letters.url(each.ticket)}\n"
-        for each in notices
-    ]
-    first = notices[0]
-    subject = f"{HEADLINES[first.kind]}: {_subject(letters, first)}"
-    return Words(
-        subject if len(notices) == 1 else f"{len(notices)} ticket updates", "\n".join(lines)
-    )
+def _words(composer: AutomaticMail, notices: Sequence[Notice]) -> Words:
+    text = "\n".join(_paragraph(composer, each) for each in notices)
+    if len(notices) > 1:
+        return Words(f"{len(notices)} ticket updates", text)
+    return Words(f"{HEADLINES[notices[0].kind]}: {_subject(composer, notices[0])}", text)
 
 
-def _subject(letters: AutomaticMail, notice: Notice) -> str:
-    ticket = letters.writer.unit.live_ticket(notice.ticket)
+def _paragraph(composer: AutomaticMail, notice: Notice) -> str:
+    headline = f"{HEADLINES[notice.kind]}: ticket {notice.ticket}, {_subject(composer, notice)}"
+    return f"{headline}\n{notice.detail or ''}\n{composer.url(notice.ticket)}\n"
+
+
+def _subject(composer: AutomaticMail, notice: Notice) -> str:
+    ticket = composer.writer.unit.live_ticket(notice.ticket)
     return ticket.subject if ticket is not None else ""

@@ -1,4 +1,4 @@
-"""One transaction of the agenda: from an event through the rules to rows."""
+"""One transaction of the agenda: hand events to the rules and write what they decide."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gateway.store.tickets.unit_of_work import UnitOfWork
 
 
 class AgendaTransaction:
-    """Decides and performs events on a unit of work; ``actor`` stands in the history."""
+    """Hands events to the rules and performs their decisions; ``actor`` is named in the history."""
 
     def __init__(self, unit: UnitOfWork, now: datetime, zone: tzinfo, actor: str) -> None:
         self.unit = unit
@@ -22,7 +22,7 @@ class AgendaTransaction:
         self.applier = Applier(unit, now, actor, zone)
 
     def set_time(self, now: datetime) -> None:
-        """Go on at a later time: for trying a workflow out."""
+        """Set the clock of this transaction, to try a workflow out."""
         self.now = self.applier.now = now
 
     def do(self, event: Event) -> tuple[Decision, ...]:

@@ -1,8 +1,8 @@
 """Worker for due runs, scheduled mail, failures and notifications (docs/architecture.md, agenda).
 
-Each piece of work is one ordered transaction that also says what comes next, so a crash loses
-nothing and repeats nothing, and any number of daemons may work side by side. Nothing is sent from
-here: mail goes into the outbox. When work on several runs fails, each is executed alone, and only
+Each piece of work is one ordered transaction that also records what comes next, so a crash loses
+nothing and repeats nothing, and any number of daemons may work side by side. No mail is sent from
+here: it goes into the outbox. When work on several runs fails, each is executed alone, and only
 the one that fails is put off; after five retries it ends as FAILED, where people see it.
 """
 
@@ -33,8 +33,8 @@ from gateway.store.setup import workflow_history, workflows
 from gateway.store.tickets import pending_outgoing
 from gateway.store.tickets.unit_of_work import UnitOfWork
 
-BATCH: Final = 25  # tickets of one transaction; intake waits for it at most
-MOST_DUE: Final = 10 * BATCH  # runs that are looked through for those of a batch
+BATCH: Final = 25  # tickets in one transaction, for which intake may have to wait
+MOST_DUE: Final = 10 * BATCH  # due runs among which those of a batch are looked for
 POLL_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 2.0
 FORGETS_EVERY: Final = timedelta(hours=1)
@@ -79,7 +79,7 @@ class Agenda:
         self._forgot_at: datetime | None = None
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Do what is due as soon as it is, until ``stop`` is set."""
+        """Do work as soon as it is due, until ``stop`` is set."""
         while not stop.is_set():
             try:
                 if await self.run_due():
@@ -99,7 +99,7 @@ class Agenda:
             await asyncio.gather(*waiting, return_exceptions=True)
 
     async def _pause(self) -> float:
-        """Return the seconds until something is due, at most the poll: others may add work."""
+        """Return the seconds until something is due, at most POLL_SECONDS."""
         due = await self.next_due()
         if due is None:
             return POLL_SECONDS
@@ -107,23 +107,16 @@ class Agenda:
 
     async def next_due(self) -> datetime | None:
         """Return when something is due next; in the past if it is due already."""
+        queues = (workflows.next_due, drafts.next_due, notices.next_due)
         async with self.database.read() as connection:
-            found = [
-                await workflows.next_due(connection),
-                await drafts.next_due(connection),
-                await notices.next_due(connection),
-            ]
+            found = [await ask(connection) for ask in queues]
         return min((each for each in found if each is not None), default=None)
 
     async def run_due(self) -> list[Ran]:
         """Do everything that is due now, once."""
         await self._forget()
-        return [
-            *await self._send_drafts(),
-            *await self._execute_runs(),
-            *await self._tell_failures(),
-            *await self._send_notices(),
-        ]
+        done = [*await self._send_drafts(), *await self._execute_runs()]
+        return [*done, *await self._tell_failures(), *await self._send_notices()]
 
     async def _forget(self) -> None:
         """Delete entries of the action log that are older than ``log_days`` (behaviour.md 3.7)."""
@@ -143,7 +136,7 @@ class Agenda:
 
     @asynccontextmanager
     async def _acting(self, actor: str) -> AsyncIterator[AgendaTransaction]:
-        """Open a transaction; what was done in it is written at its end, or not at all."""
+        """Open a transaction, written at its end as a whole or not at all."""
         async with self.database.write(ordered=True) as connection:
             now = self.clock.now()
             unit = await UnitOfWork.open(connection, now)
@@ -159,7 +152,7 @@ class Agenda:
         return [Ran("scheduled mail", each.ticket, await self._send_draft(each)) for each in due]
 
     async def _send_draft(self, draft: drafts.DueDraft) -> str:
-        """Queue a scheduled mail; return what became of it.
+        """Queue a scheduled mail; return "queued" or why that failed.
 
         An unforeseen error fails the mail as well, or it would stay due for ever.
         """
@@ -245,7 +238,7 @@ class Agenda:
     # ---- failures and notices
 
     async def _tell_failures(self) -> list[Ran]:
-        """Tell tickets of their mail that failed for good (O12)."""
+        """Report mail that failed for good on its tickets (O12)."""
         async with self.database.read() as connection:
             if not await notices.unsettled(connection, 1):
                 return []
@@ -278,7 +271,7 @@ class Agenda:
 
 
 def _by_ticket(unit: UnitOfWork, found: Collection[Delivered]) -> dict[int | None, list[Delivered]]:
-    """Group deliveries by the ticket that theirs has become; None for those without one."""
+    """Group deliveries by the number of their ticket, merges followed; None for none."""
     grouped: dict[int | None, list[Delivered]] = {}
     for each in found:
         ticket = unit.live_ticket(each.ticket)

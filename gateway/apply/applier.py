@@ -21,7 +21,7 @@ from gateway.store.tickets.unit_of_work import UnitOfWork
 
 
 class Applier:
-    """Performs decisions on a unit of work, then :meth:`finish`; the caller flushes the unit."""
+    """Performs decisions on a unit of work; the caller then awaits ``finish`` and flushes it."""
 
     def __init__(
         self, unit: UnitOfWork, now: datetime, actor: str = "system", zone: tzinfo = UTC
@@ -43,7 +43,7 @@ class Applier:
         return self.context.opened
 
     def perform(self, decided: Iterable[d.Decision], mail: MailContext | None = None) -> None:
-        """Change the unit of work by decisions, in order; ``mail`` is what they are about."""
+        """Change the unit of work by decisions, in order; ``mail`` is the mail they are about."""
         for decision in decided:
             _perform(self.context, decision, mail)
             if mail is not None and not isinstance(decision, d.Finish):
@@ -54,7 +54,7 @@ class Applier:
         await tickets.name_tickets(self.context)
 
     def remark(self, ticket: int, kind: str, cause: Cause, detail: str | None = None) -> None:
-        """Write a change of rows beside the ticket into its history."""
+        """Write a change that is not one of the ticket's own fields into its history."""
         self.context.event(ticket, kind, cause, detail=detail)
 
 

@@ -1,8 +1,8 @@
-"""What the handlers of decisions share: the unit of work, the instant, who acts, and lookups.
+"""State that the handlers of decisions share: unit of work, instant, actor, and lookups.
 
 Numbers and ids may be :data:`core.decisions.tickets.NEW`; ``number`` and ``thread_id`` resolve
-them. LookupError: a decision names something that is not in the unit of work, a fault of ours that
-undoes the transaction.
+them. A LookupError means that a decision names something that is not in the unit of work: a fault
+of ours, which undoes the transaction.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from gateway.store.tickets.unit_of_work import UnitOfWork
 
 @dataclass(slots=True)
 class MailContext:
-    """The inbound mail that decisions are about, and what performing them has made of it."""
+    """The inbound mail that decisions are about, and the results of performing them."""
 
     message: Message
     mail_id: int | None
@@ -54,7 +54,7 @@ def address_of(address: Address) -> dict[str, str | None]:
 
 @dataclass(slots=True)
 class ApplyContext:
-    """Shared state of one transaction; ``actor`` is who acts where no mail is given."""
+    """Shared state of one transaction; ``actor`` is who acts unless a mail is given."""
 
     unit: UnitOfWork
     now: datetime
@@ -94,12 +94,9 @@ class ApplyContext:
     def is_ours(self, key: str) -> bool:
         """Tell whether an address key is a user's or a channel's, with or without a plus part."""
         local, at, domain = key.rpartition("@")
-        channels = self.unit.desk.channels
-        return (
-            key in channels
-            or local.partition("+")[0] + at + domain in channels
-            or key in self.unit.desk.users
-        )
+        bare = local.partition("+")[0] + at + domain
+        desk = self.unit.desk
+        return key in desk.channels or bare in desk.channels or key in desk.users
 
     # ---- changing
 

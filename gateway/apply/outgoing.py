@@ -30,7 +30,7 @@ from gateway.store.tickets.threads import MessageRow
 
 
 def queue_mail(context: ApplyContext, decision: o.QueueMail, mail: MailContext | None) -> None:
-    """Put a mail on its thread and into the outbox, or release the draft that waited to be it."""
+    """Put a mail on its thread and into the outbox, or release the draft that it was made from."""
     made, number, outward = decision.mail, decision.ticket, context.unit.outward
     ticket = context.number(number, mail) if number is not None else None
     message = _store_message(context, ticket, made) if made.thread is not None else None
@@ -87,7 +87,7 @@ def _outgoing_row(
 
 
 def _store_message(context: ApplyContext, ticket: int | None, mail: Outgoing) -> int:
-    """Store the mail on its thread; whoever a user writes to takes part there (section 5)."""
+    """Store a mail on its thread; recipients of a user's mail take part there (section 5)."""
     unit, thread = context.unit, _thread_of(context, ticket, mail)
     number = unit.allot("message")
     unit.pending.messages.append(_message_row(context, mail, thread, number))
@@ -182,21 +182,20 @@ def relay(context: ApplyContext, decision: o.Relay, mail: MailContext | None) ->
 def fail_delivery(context: ApplyContext, decision: o.FailDelivery) -> None:
     """Mark a delivery as failed, and its contact as unreachable after a hard bounce."""
     unit = context.unit
-    unit.outward.failed.append(
-        FailedDelivery(id=decision.delivery, reply=decision.reply, at=context.now)
-    )
+    failed = FailedDelivery(id=decision.delivery, reply=decision.reply, at=context.now)
+    unit.outward.failed.append(failed)
     contact = unit.contact_at(decision.recipient)
     if decision.hard and contact is not None and contact.bounced_at is None:
         unit.set_contact(replace(contact, bounced_at=context.now))
 
 
 def settle_deliveries(context: ApplyContext, decision: o.SettleDeliveries) -> None:
-    """Mark deliveries as told on their tickets."""
+    """Mark failed deliveries as reported on their tickets."""
     context.unit.outward.settled.extend(decision.deliveries)
 
 
 def fail_draft(context: ApplyContext, decision: o.FailDraft) -> None:
-    """Fail what is still scheduled of a mail; the agenda then tells its ticket."""
+    """Fail the deliveries of a mail that are still scheduled; the agenda then tells its ticket."""
     context.unit.outward.failed_drafts.append(
         FailedDraft(outgoing_id=decision.outgoing, reply=decision.reason, at=context.now)
     )
@@ -225,7 +224,7 @@ def notify(context: ApplyContext, decision: o.Notify, mail: MailContext | None) 
 
 
 def drop_notices(context: ApplyContext, decision: o.DropNotices) -> None:
-    """Delete notices that nobody can be told of."""
+    """Delete notices that cannot be sent."""
     context.unit.outward.dropped_notices.extend(decision.notices)
 
 

@@ -25,9 +25,8 @@ def add_participants(
     context: ApplyContext, decision: d.AddParticipants, mail: MailContext | None
 ) -> None:
     """Give the sender and the other external addresses of a mail a part in its thread."""
-    mail = required(mail)
     thread = context.thread_id(decision.thread, mail)
-    if decision.sender_role is not None and (contact := sender_of(context, mail)) is not None:
+    if decision.sender_role and (contact := sender_of(context, required(mail))):
         context.unit.set_participant(thread, contact.id, decision.sender_role)
     add_recipients(context, thread, decision.others)
 
@@ -36,13 +35,17 @@ def add_recipients(
     context: ApplyContext, thread: int, people: Iterable[Address], *, proven: bool = False
 ) -> None:
     """Make external addresses participants of a thread; ``proven``: a user wrote to them."""
-    unit = context.unit
     for each in people:
         if each.address and not context.is_ours(each.key):
-            contact = unit.ensure_contact(each.address, each.name)
-            unit.set_participant(thread, contact.id, "participant")
-            if proven and not contact.proven:
-                unit.set_contact(replace(unit.contacts[contact.id], proven=True))
+            contact = context.unit.ensure_contact(each.address, each.name)
+            context.unit.set_participant(thread, contact.id, "participant")
+            if proven:
+                _prove(context, contact)
+
+
+def _prove(context: ApplyContext, contact: Contact) -> None:
+    if not contact.proven:
+        context.unit.set_contact(replace(context.unit.contacts[contact.id], proven=True))
 
 
 def place_person(context: ApplyContext, decision: d.PlacePerson) -> None:

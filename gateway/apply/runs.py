@@ -74,7 +74,7 @@ def cancel(context: ApplyContext, decision: o.CancelRuns) -> None:
 
 
 def wake(context: ApplyContext, decision: o.WakeRuns, mail: MailContext | None) -> None:
-    """Make runs due that wait for an event, or that stand before the delay that waits for it."""
+    """Continue runs that wait for an event, or that are about to enter a delay that would."""
     ticket, event = context.number(decision.ticket, mail), decision.event
     for run in list(context.unit.enrolments.get(ticket, ())):
         if run.state == "ACTIVE" and run.wait_for == event:
@@ -84,7 +84,7 @@ def wake(context: ApplyContext, decision: o.WakeRuns, mail: MailContext | None) 
 
 
 def _pass_delay(context: ApplyContext, run: Enrolment, event: Awaited) -> None:
-    """Put a run past the delay that it was about to enter, where that waits for the event."""
+    """Put a run past the delay that it is about to enter, if that delay waits for the event."""
     workflows = context.unit.desk.workflows.values()
     workflow = next((each for each in workflows if each.id == run.workflow_id), None)
     delay = reached(workflow.graph, run, event, context.now) if workflow is not None else None
@@ -105,7 +105,7 @@ def _pass_delay(context: ApplyContext, run: Enrolment, event: Awaited) -> None:
 
 
 def record(context: ApplyContext, decision: o.RecordRun, mail: MailContext | None) -> None:
-    """Write what became of an action into the action log."""
+    """Write the outcome of an action into the action log."""
     context.unit.outward.runs.append(
         ActionRun(
             id=context.unit.allot("action_run"),

@@ -10,11 +10,11 @@ from core.decisions.outgoing import ReplyRecorded, TellDeliveries
 from core.events import Cause
 from gateway.apply.context import ApplyContext, MailContext
 
-ATTENTION: Final = frozenset({"unread_reply", "needs_attention"})  # gone once a person acts
+ATTENTION: Final = frozenset({"unread_reply", "needs_attention"})  # cleared once a person acts
 
 
 def set_status(context: ApplyContext, decision: d.SetStatus, mail: MailContext | None) -> None:
-    """Move a ticket; a person or program that moves it has seen what needed attention."""
+    """Move a ticket; if a person or program does, clear the flags that ask for attention."""
     ticket, cause = context.ticket(decision.ticket, mail), decision.cause
     before = context.status_name(ticket)
     changes: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def set_fields(context: ApplyContext, decision: d.SetFields) -> None:
     context.change(number, **changes)
     for name, value in decision.fields:
         if name == "deleted_at":
-            _tell_trash(context, number, cause, restored=value is None)
+            _record_trash(context, number, cause, restored=value is None)
             continue
         context.event(
             number,
@@ -75,11 +75,9 @@ def set_fields(context: ApplyContext, decision: d.SetFields) -> None:
         )
 
 
-def _tell_trash(context: ApplyContext, number: int, cause: Cause, *, restored: bool) -> None:
-    """Tell of a deletion or restoration; a restored ticket gets its own replies again.
-
-    Replies that went on with another ticket in the meantime stay there (E38).
-    """
+def _record_trash(context: ApplyContext, number: int, cause: Cause, *, restored: bool) -> None:
+    """Record a deletion or restoration; from a restoration on, replies reach the ticket again."""
+    # replies that went on with another ticket in the meantime stay there (E38)
     for thread in context.unit.threads_of(number) if restored else ():
         if thread.redirect_to is not None:
             context.unit.set_thread(replace(thread, redirect_to=None))
@@ -92,10 +90,13 @@ def _shown(context: ApplyContext, name: str, value: object) -> str | None:
         contact = context.unit.contacts.get(value)
         return contact.address if contact else f"contact {value}"
     if name == "owner_id" and isinstance(value, int):
-        users = context.unit.desk.users.values()
-        user = next((each for each in users if each.id == value), None)
-        return user.name if user else f"user {value}"
+        return _user_name(context, value)
     return _text(value)
+
+
+def _user_name(context: ApplyContext, number: int) -> str:
+    users = context.unit.desk.users.values()
+    return next((each.name for each in users if each.id == number), f"user {number}")
 
 
 def _text(value: object) -> str | None:
@@ -107,7 +108,7 @@ def _text(value: object) -> str | None:
 def note_customer(
     context: ApplyContext, decision: d.NoteCustomer, mail: MailContext | None
 ) -> None:
-    """Date the last message of a customer; it never goes back."""
+    """Set when a customer last wrote, unless the date would go back."""
     ticket, at = context.ticket(decision.ticket, mail), decision.at or context.now
     before = ticket.last_customer_message_at
     later = max(at, before) if before is not None else at
@@ -115,12 +116,12 @@ def note_customer(
 
 
 def note_agent(context: ApplyContext, decision: d.NoteAgent, mail: MailContext | None) -> None:
-    """Note that a person has worked on the ticket."""
+    """Record that a person has worked on the ticket."""
     context.change(context.number(decision.ticket, mail), worked=True)
 
 
 def record_reply(context: ApplyContext, decision: ReplyRecorded) -> None:
-    """Record a user's mail: nothing waits for an answer, the first response has its date (2.6)."""
+    """Record a user's mail: clear the flags that ask for attention, date the response (2.6)."""
     ticket = context.unit.tickets[decision.ticket]
     changes: dict[str, Any] = {
         "last_agent_message_at": context.now,
@@ -134,7 +135,7 @@ def record_reply(context: ApplyContext, decision: ReplyRecorded) -> None:
 
 
 def tell_deliveries(context: ApplyContext, decision: TellDeliveries) -> None:
-    """Tell what a person did about mail; the flag goes once no failed mail is left."""
+    """Record what a person did about mail; clear the flag once no failed mail is left."""
     number = decision.ticket
     if decision.settled:
         flags = context.unit.tickets[number].flags
@@ -151,7 +152,7 @@ def raise_flags(context: ApplyContext, decision: d.RaiseFlags, mail: MailContext
 def remark(
     context: ApplyContext, decision: d.Remark | d.SkipRule, mail: MailContext | None
 ) -> None:
-    """Tell in the history what did not change the ticket: a remark, or a rule that did nothing."""
+    """Write a remark, or the reason why a rule did nothing, into the history."""
     kind = "remark" if isinstance(decision, d.Remark) else "rule_skipped"
     number = context.number(decision.ticket, mail)
     context.event(number, kind, decision.cause, detail=decision.detail, mail=mail)

@@ -14,7 +14,7 @@ from gateway.apply.context import ApplyContext, MailContext, address_of, require
 from gateway.apply.people import sender_of
 from gateway.store.tickets.threads import MessageRow
 
-MOST_PARENTS = 200  # Message-IDs that are stored of those a mail points at
+MOST_PARENTS = 200  # of a mail are stored
 
 
 def append_message(
@@ -42,7 +42,7 @@ def append_message(
 
 
 def _choose_thread(context: ApplyContext, decision: d.AppendMessage, mail: MailContext) -> None:
-    """Set the mail's thread: the one decided, the one continued before, or a fresh one."""
+    """Set the mail's thread: the decided one, or for NEW a fresh one unless it has one already."""
     if decision.thread != NEW:
         thread = context.followed(decision.thread)
         mail.thread, mail.ticket = thread.id, thread.ticket or NEW
@@ -108,7 +108,7 @@ def _attachment(each: Attachment) -> dict[str, Any]:
 
 
 def join(context: ApplyContext, decision: d.JoinThread) -> None:
-    """Join a thread into another: participants, and the origin if it started the ticket."""
+    """Join a thread into another, which gets its participants and its place as origin."""
     unit = context.unit
     for contact, role in unit.participants[decision.thread].items():
         unit.set_participant(decision.into, contact, role)

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from core.decisions import tickets as d
 from core.decisions.tickets import NEW
-from core.events import Cause
 from core.mail.threading import Entry, head
 from core.model.message import MACHINE_KINDS, Address
 from core.model.ticket import Thread, Ticket
@@ -85,7 +84,7 @@ def merge(context: ApplyContext, decision: d.MergeTicket) -> None:
     context.change(number, merged_into=into)
     worked = survivor.worked or ticket.worked
     context.change(into, flags=survivor.flags | ticket.flags, worked=worked)
-    people = _people_to_move(context, ticket, survivor, cause)
+    people = _people_to_move(context, decision)
     for contact in people:
         unit.set_associated(into, contact, present=True)
     record = {
@@ -100,22 +99,17 @@ def merge(context: ApplyContext, decision: d.MergeTicket) -> None:
     context.event(into, "merged", cause, before=str(number), detail=detail)
 
 
-def _people_to_move(
-    context: ApplyContext, ticket: Ticket, survivor: Ticket, cause: Cause
-) -> list[int]:
-    """Return the contacts that the survivor lacks.
-
-    The other's requester is one of them, unless both tickets were one conversation all along.
-    """
-    people = context.unit.associated
-    wanted = set(people[ticket.number])
-    if ticket.requester_id is not None and cause.rule != "join":
-        wanted.add(ticket.requester_id)
-    return sorted(wanted - people[survivor.number] - {survivor.requester_id})
+def _people_to_move(context: ApplyContext, decision: d.MergeTicket) -> list[int]:
+    """Return the contacts to put on the surviving ticket: those of the other that it lacks."""
+    tickets, people = context.unit.tickets, context.unit.associated
+    wanted, requester = set(people[decision.ticket]), tickets[decision.ticket].requester_id
+    if requester is not None and decision.cause.rule != "join":  # a join: one conversation anyway
+        wanted.add(requester)
+    return sorted(wanted - people[decision.into] - {tickets[decision.into].requester_id})
 
 
 def unmerge(context: ApplyContext, decision: d.UnmergeTicket) -> None:
-    """Give a merged ticket back what the merge took, as far as it is still where it went (P10)."""
+    """Move back what a merge moved, as far as it is still where the merge put it (P10)."""
     unit, number, into, record = context.unit, decision.ticket, decision.into, decision.record
     ticket, survivor = unit.tickets[number], unit.tickets[into]
     _return_threads(context, decision)
@@ -135,8 +129,7 @@ def unmerge(context: ApplyContext, decision: d.UnmergeTicket) -> None:
 
 def _return_threads(context: ApplyContext, decision: d.UnmergeTicket) -> None:
     unit, number, record = context.unit, decision.ticket, decision.record
-    for each in record.threads:
-        thread = unit.threads[each]
+    for thread in [unit.threads[each] for each in record.threads]:
         if thread.redirect_to is None and thread.ticket == decision.into:
             unit.set_thread(replace(thread, ticket=number))
     for join in record.joins:
@@ -148,7 +141,7 @@ def _return_threads(context: ApplyContext, decision: d.UnmergeTicket) -> None:
 
 
 def rename(context: ApplyContext, decision: d.RenameTicket, mail: MailContext | None) -> None:
-    """Note that a ticket may get another name; :func:`name_tickets` does it once a batch."""
+    """Note that a ticket may need another name; :func:`name_tickets` names it, once a batch."""
     number = context.number(decision.ticket, mail)
     context.renames[number] = context.thread_id(decision.thread, mail)
 
@@ -157,7 +150,7 @@ async def name_tickets(context: ApplyContext) -> None:
     """Give the noted tickets the requester and subject of their conversation's head (section 5).
 
     Runs one query for the whole batch. Messages of the batch are not in the database yet, and
-    joined threads keep theirs until the flush.
+    messages of joined threads move only when the unit is flushed.
     """
     unit, wanted = context.unit, _threads_that_name(context)
     sources: dict[int, set[int]] = {}

@@ -125,7 +125,7 @@ def test_groups() -> None:
         ({"field": "priority", "value": ["high"]}, "a value must be"),
         ({"field": "priority", "value": None}, "a value must be"),
         ({"field": "priority", "value": 1, "unless": 2}, "no key 'unless'"),
-        ({"all": [], "any": []}, "stands alone"),
+        ({"all": [], "any": []}, "no other keys"),
         ({"any": {"field": "priority"}}, "takes a list"),
         ({"any": [{"field": "mood"}]}, "unknown field"),
     ],

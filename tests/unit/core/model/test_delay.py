@@ -316,8 +316,8 @@ def test_a_window_without_a_day_never_opens() -> None:
 @pytest.mark.parametrize(
     ("window", "problem"),
     [
-        ("always", "a window has"),
-        ({"weeks": 1}, "a window has"),
+        ("always", "a window is a table"),
+        ({"weeks": 1}, "a window is a table"),
         ({"days": []}, "the days"),
         ({"days": "mon"}, "the days"),
         ({"days": ["someday"]}, "the days"),

@@ -12,7 +12,7 @@ from core.decisions.outgoing import FailDelivery, Notify
 from core.decisions.tickets import RaiseFlags, Remark
 from core.events import Cause, Delivered, MailArrived
 from core.model.message import Bounce, BounceRecipient, Message
-from core.rules.bounces import came_back
+from core.rules.bounces import handle_report
 
 NOW = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
 ANN = Delivered(1, "ann@example.org", "sent", "r@x", 3, 7, automatic=False)
@@ -32,7 +32,7 @@ def report(
     deliveries: tuple[Delivered, ...] = (ANN, BOB),
     **more: Any,
 ) -> MailArrived:
-    """Return a report as it arrives; fields that `came_back` does not read stay empty."""
+    """Return a report as it arrives; fields that `handle_report` does not read stay empty."""
     empty = dict.fromkeys([each.name for each in fields(Message)], "")
     message = Message(
         **(empty | {"message_id": "b@x", "bounce": Bounce(action, recipients, "r@x")})
@@ -54,12 +54,14 @@ def report(
 
 
 def failures(event: MailArrived, ticket: int | None = 3) -> list[int]:
-    return [each.delivery for each in came_back(event, ticket) if isinstance(each, FailDelivery)]
+    return [
+        each.delivery for each in handle_report(event, ticket) if isinstance(each, FailDelivery)
+    ]
 
 
 def test_it_came_back() -> None:
     """O12: the delivery fails, the ticket is flagged, its owner told, and nothing moves."""
-    assert came_back(report(about("ANN@example.org")), 3) == [
+    assert handle_report(report(about("ANN@example.org")), 3) == [
         FailDelivery(1, "ann@example.org", WHY, hard=True),
         RaiseFlags(3, ("delivery_failed",)),
         Notify(3, "failure", f"mail to ann@example.org failed: {WHY}"),
@@ -68,7 +70,7 @@ def test_it_came_back() -> None:
 
 def test_it_is_late() -> None:
     """O12: a delay report is noted on the ticket and ends no delivery."""
-    decided = came_back(report(about("ann@example.org", "delayed")), 3)
+    decided = handle_report(report(about("ann@example.org", "delayed")), 3)
     assert decided == [
         Remark(3, Cause("mail", "b@x"), f"mail to ann@example.org is delayed: {WHY}")
     ]
@@ -77,7 +79,7 @@ def test_it_is_late() -> None:
 @pytest.mark.parametrize("action", ["delivered", "relayed", "expanded", "unknown"])
 def test_success_reports_change_nothing(action: Any) -> None:
     """E29: reports of success and unreadable reports end no delivery."""
-    assert came_back(report(about("ann@example.org", action)), 3) == []
+    assert handle_report(report(about("ann@example.org", action)), 3) == []
 
 
 @pytest.mark.parametrize(
@@ -122,23 +124,23 @@ def test_a_report_without_thread_reaches_the_ticket_of_its_delivery() -> None:
     """E29: a report on no thread reaches the delivery's ticket, if there is one."""
     flagged = [
         each
-        for each in came_back(report(about("ann@example.org")), None)
+        for each in handle_report(report(about("ann@example.org")), None)
         if isinstance(each, RaiseFlags)
     ]
     assert flagged == [RaiseFlags(3, ("delivery_failed",))]
     loose = report(about("ann@example.org"), deliveries=(replace(ANN, ticket=None),))
-    assert came_back(loose, None) == [FailDelivery(1, "ann@example.org", WHY, hard=True)]
+    assert handle_report(loose, None) == [FailDelivery(1, "ann@example.org", WHY, hard=True)]
 
 
 def test_a_report_without_words() -> None:
     """E29: an empty report still yields a text, and a long diagnostic is cut."""
-    bare = came_back(report(action="failed", deliveries=(ANN,)), 3)
+    bare = handle_report(report(action="failed", deliveries=(ANN,)), 3)
     assert bare[0] == FailDelivery(
         1, "ann@example.org", "a report says that it could not be delivered", hard=False
     )
-    long = came_back(
+    long = handle_report(
         report(BounceRecipient("ann@example.org", None, "failed", None, "x" * 9000)), 3
     )
     assert all(len(getattr(each, "reply", getattr(each, "detail", ""))) <= 500 for each in long)
     quiet = report(about("ann@example.org"))
-    assert came_back(replace(quiet, message=replace(quiet.message, bounce=None)), 3) == []
+    assert handle_report(replace(quiet, message=replace(quiet.message, bounce=None)), 3) == []

@@ -170,7 +170,7 @@ class World:
             case RecordRun(action=action, outcome=outcome, key=key):
                 assert action is not None
                 assert (found := self.workflow.graph.action(action)) is not None
-                assert (key is None) is (found.waits or outcome == "RETRY")
+                assert (key is None) is (found.steers or outcome == "RETRY")
                 assert outcome != "SKIPPED_OFF" or not self.workflow.enabled
                 if key is not None:
                     assert key not in self.keys

@@ -107,7 +107,7 @@ async def test_p10_merges_in_a_row_are_followed_and_undone_from_the_last(office)
     await office.desk.merge(third, second)
     await office.desk.merge(second, first)
     assert (await office.show(third))["number"] == first
-    with pytest.raises(Refused, match="undo that first"):
+    with pytest.raises(Refused, match="first undo the merge of"):
         await office.desk.unmerge(third)
     await office.desk.unmerge(second)
     assert (await office.show(third))["number"] == second
