@@ -113,6 +113,11 @@ def attachment(raw: bytes, part: str) -> tuple[Attachment, bytes]:
     raise KeyError(part)
 
 
+_HTML_MAIL: Final = (
+    b"From: a@b.example\r\nSubject: x\r\nContent-Type: text/html\r\n\r\n<p>x</p>\r\n"
+)
+
+
 def warm_up() -> None:
     """Import and compile everything that reading uses, before workers are forked."""
     import mailparser  # noqa: F401
@@ -120,9 +125,7 @@ def warm_up() -> None:
 
     from gateway.reading.mime import html, tnef  # noqa: F401
 
-    read(
-        b"From: a@b.example\r\nSubject: x\r\nContent-Type: text/html\r\n\r\n<p>x</p>\r\n", html=True
-    )
+    read(_HTML_MAIL, html=True)
 
 
 def _line_ends(raw: bytes) -> bytes:
@@ -207,12 +210,9 @@ class _Reading:
         """Return the outline with the quotes that only the HTML shows."""
         if self.content.marks:
             return client_quotes.merge(lines, found, self.content.marks)
-        if (
-            not found
-            and len(self.content.html_alternatives) == 1
-            and "in-reply-to" in self.headers.fields
-        ):
-            return client_quotes.find_in_html(lines, self.content.html_alternatives[0])
+        alternatives = self.content.html_alternatives
+        if not found and len(alternatives) == 1 and "in-reply-to" in self.headers.fields:
+            return client_quotes.find_in_html(lines, alternatives[0])
         return found
 
     def verdict(
@@ -248,13 +248,10 @@ class _Reading:
 
     def over_limit(self) -> bool:
         """Tell whether any cap was hit."""
-        received = len(self.headers.fields.get("received", ()))
-        return (
-            self.tree.over_limit
-            or self.content.over_limit
-            or self.fields.mailbox_count > limits.ADDRESSES
-            or received > limits.RECEIVED
-        )
+        too_many_hops = len(self.headers.fields.get("received", ())) > limits.RECEIVED
+        too_many_mailboxes = self.fields.mailbox_count > limits.ADDRESSES
+        cut = self.tree.over_limit or self.content.over_limit
+        return cut or too_many_hops or too_many_mailboxes
 
     def defects(self, sender: Address | None, moment: datetime | None) -> tuple[str, ...]:
         """List what is wrong with the mail in plain words, each defect once."""

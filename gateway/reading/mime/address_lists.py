@@ -33,11 +33,7 @@ _MAX_COMMAS_IN_NAME: Final = 8
 
 
 def addresses(text: str, limit: int = limits.ADDRESSES) -> list[Address]:
-    """Return the mailboxes of an address field, with encoded words in names decoded.
-
-    Groups give their members. A part without an address is kept as a name if it cannot belong to a
-    mailbox.
-    """
+    """Return the mailboxes of an address field, with names decoded; groups give their members."""
     if simple := _NAME_AND_ADDRESS.fullmatch(text):
         return [Address(_without_quotes(simple[1]), simple[2])]
     if bare := _ADDRESS_ONLY.fullmatch(text):
@@ -147,19 +143,17 @@ class _FieldReader:
         elif "@" in raw:
             local, _, domain = raw.strip().rpartition("@")
             self.add("", f'"{local}"@{domain}' if " " in local else clean_address(raw))
-        elif name:
+        elif name:  # it belongs to no mailbox
             self.add(name, None)
 
     def bare(self, raw: str, comment: str) -> None:
         """Add a mailbox without angle brackets; words beside the address are its name."""
         pieces = raw.replace(",", " ").split()
         holder = next((piece for piece in pieces if "@" in piece), raw)
-        if len(pieces) > 1 and (holder == "@" or holder.startswith("@") or holder.endswith("@")):
-            self.add(charset.one_line(comment, limits.NAME), clean_address(raw))
-            return
-        name = charset.one_line(
-            decode_words(" ".join(p for p in pieces if p is not holder)), limits.NAME
-        )
+        if len(pieces) > 1 and (holder.startswith("@") or holder.endswith("@")):
+            pieces, holder = [], raw  # there are blanks around the @
+        words = " ".join(piece for piece in pieces if piece is not holder)
+        name = charset.one_line(decode_words(words), limits.NAME)
         self.add(name or charset.one_line(comment, limits.NAME), clean_address(holder))
 
     def add(self, name: str, address: str | None) -> None:

@@ -155,18 +155,21 @@ def _loose(data: bytes, name: str) -> str | None:
 
 
 def _utf8(data: bytes) -> tuple[str, str | None]:
-    text = _strict(data, "utf-8")
-    if text is not None:
+    if (text := _strict(data, "utf-8")) is not None:
         return text.removeprefix("\ufeff"), None
     loose = data.decode("utf-8", "replace")
-    broken = loose.count("\ufffd")
-    high = len(data) - len(data.translate(None, delete=_HIGH_BYTES))
-    if broken * 4 <= high or broken <= 1 and high > 2:
-        return loose, "bytes that are no UTF-8"
-    return _guess(data, None), "bytes that are no UTF-8"
+    broken, high = loose.count("\ufffd"), _count_high(data)
+    if not (broken * 4 <= high or broken <= 1 and high > 2):
+        loose = _guess(data, None)
+    return loose, "bytes that are no UTF-8"
 
 
 _HIGH_BYTES: Final = bytes(range(128, 256))
+
+
+def _count_high(data: bytes) -> int:
+    """Count the bytes that are not ASCII."""
+    return len(data) - len(data.translate(None, delete=_HIGH_BYTES))
 
 
 def _cp1252(data: bytes) -> str:
@@ -190,7 +193,7 @@ def _guess(data: bytes, hint: str | None) -> str:
     name = codec(hint) if hint else None
     if name and name not in {"utf-8", "cp1252"} and (text := _strict(data, name)) is not None:
         return text
-    high = len(data) - len(data.translate(None, delete=_HIGH_BYTES))
+    high = _count_high(data)
     if high >= 3 and (cyrillic := _cyrillic(data)) is not None:
         return cyrillic
     if (
@@ -253,16 +256,10 @@ def _by_shape(sample: bytes, high: int) -> str | None:
 
 def clean(text: str, limit: int | None = None) -> str:
     """Return text that can be stored: no NUL or lone surrogate, NFC, up to ``limit`` characters."""
-    if limit is not None and len(text) > limit:
-        text = text[:limit]
+    text = text[:limit]
     if text.isascii():
         return _NOT_STORABLE.sub("", text) if "\x00" in text else text
-    text = _NOT_STORABLE.sub("", text)
-    if not unicodedata.is_normalized("NFC", text):
-        text = unicodedata.normalize("NFC", text)
-        if limit is not None:
-            text = text[:limit]
-    return text
+    return unicodedata.normalize("NFC", _NOT_STORABLE.sub("", text))[:limit]
 
 
 def one_line(text: str, limit: int) -> str:

@@ -32,6 +32,8 @@ _NEVER_TEXT: Final = frozenset(
 )
 _SMIME: Final = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _TNEF: Final = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
+_MESSAGES: Final = frozenset({"message/rfc822", "message/global"})
+_MAX_TEXT_BYTES: Final = limits.TEXT * 4  # of one part; no charset needs more for a character
 _MAX_EVENTS: Final = 20  # of one mail; calendars beyond stay attachments
 _SIGNATURES: Final = frozenset(
     {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
@@ -109,13 +111,9 @@ class Collector:
         """Fill ``html`` from the HTML bodies."""
         from gateway.reading.mime import html
 
-        out = []
-        for source in sources:
-            safe, defect = html.sanitise(source)
-            out.append(safe)
-            if defect:
-                self.content.defects.append(defect)
-        self.content.html = "\n".join(out)[: limits.HTML] or None
+        found = [html.sanitise(source) for source in sources]
+        self.content.defects += [defect for _, defect in found if defect]
+        self.content.html = "\n".join(safe for safe, _ in found)[: limits.HTML] or None
 
     def from_html(self, sources: list[str]) -> str:
         """Return the text of HTML bodies; note the client marks if there is only one body."""
@@ -129,10 +127,6 @@ class Collector:
         """Return the body pieces below a part; parts that are not body become attachments."""
         if part.children and part.main == "multipart":
             return self.multipart(part, first)
-        if part.content_type in {"message/rfc822", "message/global"}:
-            self.content.messages.append(part)
-            self.attach(part)
-            return []
         if part.main == "multipart":
             return []
         kind = self.body_kind(part, first, related)
@@ -176,8 +170,6 @@ class Collector:
             for child in part.children:
                 self.only_attach(child)
         else:
-            if part.content_type in {"message/rfc822", "message/global"}:
-                self.content.messages.append(part)
             self.attach(part)
         return []
 
@@ -186,12 +178,8 @@ class Collector:
         merged = Piece()
         for child in part.children:
             pieces = self.visit(child, first=first)
-            html = [each for piece in pieces for each in piece.html]
-            plain = [each for piece in pieces for each in piece.plain]
-            if plain and not merged.plain:
-                merged.plain = plain
-            if html:
-                merged.html = html
+            merged.plain = merged.plain or [each for piece in pieces for each in piece.plain]
+            merged.html = [each for piece in pieces for each in piece.html] or merged.html
         return [merged] if merged.plain or merged.html else []
 
     def body_kind(self, part: Part, first: bool, related: bool) -> str | None:
@@ -219,13 +207,15 @@ class Collector:
     def decoded(self, part: Part) -> str:
         """Return the text of a part with LF line ends, up to the cap."""
         data = part.content()
-        if len(data) > limits.TEXT * 4:
-            data = data[: limits.TEXT * 4]
-            self.content.over_limit = True
-        text, defect = charset.decode(data, part.params.get("charset"))
+        self.content.over_limit |= len(data) > _MAX_TEXT_BYTES
+        text, defect = charset.decode(data[:_MAX_TEXT_BYTES], part.params.get("charset"))
+        self.note_defect(defect)
+        return _LINE_END.sub("\n", text) if "\r" in text else text
+
+    def note_defect(self, defect: str | None) -> None:
+        """Add a defect if there is one and it is not noted yet."""
         if defect and defect not in self.content.defects:
             self.content.defects.append(defect)
-        return _LINE_END.sub("\n", text) if "\r" in text else text
 
     def text_of(self, part: Part) -> str:
         """Return the text of a plain part; files pasted into it become attachments."""
@@ -260,9 +250,10 @@ class Collector:
 
     def attach(self, part: Part) -> None:
         """Note an attachment; its content is decoded once for size and digest."""
+        if part.content_type in _MESSAGES:
+            self.content.messages.append(part)
         data = part.content()
         found = _attachment_of(part, data)
-        name = found.filename
         self.content.attachments.append(found)
         self.content.digests.append(
             found.sha256
@@ -276,6 +267,10 @@ class Collector:
                 if kind == "signed-data"
                 else "encrypted, kept whole"
             )
+        self.open_attachment(part, data, found.filename)
+
+    def open_attachment(self, part: Part, data: bytes, name: str | None) -> None:
+        """Note the files in a winmail.dat, or the events of a calendar."""
         if part.content_type in _TNEF or name and name.lower() == "winmail.dat":
             self.unpack_tnef(part, data)
         elif part.content_type in invitation.TYPES or name and name[-4:].lower() == ".ics":
@@ -288,20 +283,16 @@ class Collector:
         found, defect = invitation.read(
             data, part.params.get("charset"), part.params.get("method", "")
         )
-        if defect and defect not in self.content.defects:
-            self.content.defects.append(defect)
+        self.note_defect(defect)
         known = {(each.uid, each.start, each.summary) for each in self.content.invitations}
         self.content.invitations += [
             each for each in found if (each.uid, each.start, each.summary) not in known
         ]
 
     def unpack_tnef(self, part: Part, data: bytes) -> None:
-        """Note the files inside a winmail.dat beside it."""
-        from gateway.reading.mime import tnef
-
-        files, defect = tnef.unpack(data)
-        if defect:
-            self.content.defects.append(defect)
+        """Note the files inside a winmail.dat as attachments of their own."""
+        files, defect = _unpack_tnef(data)
+        self.note_defect(defect)
         for index, (name, inner) in enumerate(files):
             self.content.attachments.append(_inner_file(name, inner, f"{part.path or '1'}!{index}"))
 
@@ -381,20 +372,25 @@ def _is_leaf(part: Part) -> bool:
     """Tell whether a part can be an attachment: attached mails are, their parts are not."""
     if part.main == "multipart":
         return False
-    return not part.children or part.content_type in {"message/rfc822", "message/global"}
+    return not part.children or part.content_type in _MESSAGES
 
 
 def _inner(sign: str, data: bytes, index: int) -> tuple[str, bytes] | None:
     """Return a file inside a text (``#``) or inside a winmail.dat (``!``)."""
-    if index < 0:
-        return None
-    if sign == "#":
-        pasted = uuencode.find(data)[index : index + 1]
-        return (_name_of(pasted[0]), pasted[0].content) if pasted else None
+    files = _pasted_files(data) if sign == "#" else _unpack_tnef(data)[0]
+    return files[index] if 0 <= index < len(files) else None
+
+
+def _unpack_tnef(data: bytes) -> tuple[list[tuple[str, bytes]], str | None]:
+    """Return the names and contents of the files in a winmail.dat, and a defect or None."""
     from gateway.reading.mime import tnef
 
-    files, _ = tnef.unpack(data)
-    return files[index] if index < len(files) else None
+    return tnef.unpack(data)
+
+
+def _pasted_files(body: bytes) -> list[tuple[str, bytes]]:
+    """Return the names and contents of the files pasted into a text."""
+    return [(_name_of(each), each.content) for each in uuencode.find(body)]
 
 
 def _name_of(file: uuencode.PastedFile) -> str:

@@ -221,14 +221,13 @@ def date(text: str) -> datetime | None:
 
 
 def _zone(text: str) -> timezone:
+    """Return the zone of a date: ``+hhmm``, or a name of UTC; UTC if no zone is that far away."""
     if text[0] not in "+-":
         return UTC
-    minutes = int(text[1:3]) * 60 + int(text[3:5])
-    return (
-        timezone(timedelta(minutes=minutes if text[0] == "+" else -minutes))
-        if minutes < 1440
-        else UTC
-    )
+    offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:5]))
+    if offset >= timedelta(days=1):
+        return UTC
+    return timezone(offset if text[0] == "+" else -offset)
 
 
 def _within_years(moment: datetime) -> datetime | None:
@@ -280,8 +279,7 @@ def parameters(text: str) -> tuple[str, dict[str, str]]:
 
 def _continued(chunks: dict[int, tuple[str, bool]]) -> str:
     """Join the numbered pieces of a parameter (RFC 2231 4), decoded in the charset of the first."""
-    label: str | None = None
-    data = b""
+    label, data = "", b""
     for index, number in enumerate(sorted(chunks)):
         piece, encoded = chunks[number]
         if encoded and index == 0 and piece.count("'") >= 2:

@@ -9,7 +9,8 @@ is looked at, and is then left out.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from contextlib import suppress
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from core.model.message import Address, Invitation, Invitee
@@ -134,14 +135,15 @@ def _moment(event: Any, name: str) -> tuple[str | None, str]:
     """Return a point in time in ISO 8601 (a date, a local time or one with offset) and its zone."""
     value = _first(event, name)
     found = _value(value)
-    if not isinstance(found, date):
-        return None, ""
-    if not isinstance(found, datetime):
-        return found.isoformat(), ""
+    if isinstance(found, datetime):
+        return found.isoformat(), _zone_name(value, found)
+    return found.isoformat() if isinstance(found, date) else None, ""
+
+
+def _zone_name(value: Any, found: datetime) -> str:
+    """Return the zone that a time names, UTC without a name, or "" for a local time."""
     zone = charset.one_line(str(value.params.get("TZID", "")), limits.NAME)
-    return found.isoformat(), zone or (
-        "UTC" if found.tzinfo is UTC or found.utcoffset() == timedelta(0) else ""
-    )
+    return zone or ("UTC" if found.utcoffset() == timedelta(0) else "")
 
 
 def _value(value: Any) -> Any:
@@ -156,12 +158,10 @@ def _value(value: Any) -> Any:
 def _end_by_duration(event: Any) -> str | None:
     """Return the end of an event that has a duration instead of an end."""
     start, length = _value(_first(event, "DTSTART")), _value(_first(event, "DURATION"))
-    if not isinstance(start, date) or not isinstance(length, timedelta):
-        return None
-    try:
-        return (start + length).isoformat()
-    except OverflowError:
-        return None
+    if isinstance(start, date) and isinstance(length, timedelta):
+        with suppress(OverflowError):
+            return (start + length).isoformat()
+    return None
 
 
 def _people(event: Any, name: str) -> Iterator[Invitee]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -51,11 +51,8 @@ class Part:
     @property
     def filename(self) -> str | None:
         """Return the name given by the sender, without control characters; it is no safe path."""
-        name = (
-            self.disposition_params.get("filename")
-            or self.params.get("name")
-            or self.params.get("filename")
-        )
+        name = self.disposition_params.get("filename") or self.params.get("name")
+        name = name or self.params.get("filename")
         if not name:
             return None
         return _CONTROL.sub("", clean(name, limits.FILENAME)).strip() or None
@@ -78,13 +75,8 @@ class Part:
     def content(self) -> bytes:
         """Return the decoded body, as far as it can be decoded; never raises."""
         body = self.body()
-        if self.encoding == "base64":
-            return base64_bytes(body)
-        if self.encoding == "quoted-printable":
-            return quoted_printable(body)
-        if self.encoding in _UUENCODE:
-            return decode_lines(body)
-        return body
+        decode = _DECODERS.get(self.encoding)
+        return decode(body) if decode is not None else body
 
     def walk(self) -> Iterator[Part]:
         """Yield this part and all below it, in the order of the mail."""
@@ -95,15 +87,16 @@ class Part:
             stack.extend(reversed(part.children))
 
 
-_UUENCODE: Final = frozenset({"uuencode", "x-uuencode", "x-uue", "uue"})
-_ENCODINGS: Final = (
-    frozenset({"", "7bit", "8bit", "binary", "base64", "quoted-printable"}) | _UUENCODE
-)
-
-
-def quoted_printable(body: bytes) -> bytes:
-    """Decode quoted-printable as far as possible; bytes that are not encoded stay as they are."""
-    return binascii.a2b_qp(body)
+# Each decodes as far as possible and never raises.
+_DECODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "base64": base64_bytes,
+    "quoted-printable": binascii.a2b_qp,
+    "uuencode": decode_lines,
+    "x-uuencode": decode_lines,
+    "x-uue": decode_lines,
+    "uue": decode_lines,
+}
+_ENCODINGS: Final = frozenset({"", "7bit", "8bit", "binary", *_DECODERS})
 
 
 class Tree:

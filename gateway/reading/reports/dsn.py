@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final
 
 from core.mail.classify import is_mailer
@@ -285,16 +286,17 @@ _RECIPIENT_FIELDS: Final = frozenset(
 
 
 def _from_status(parts: _Parts) -> list[BounceRecipient]:
-    """Return the recipients in all delivery status parts."""
-    out: list[BounceRecipient] = []
-    for part in parts.status:
-        text, _ = charset.decode(
-            part.content()[:_MAX_REPORT_BYTES], part.params.get("charset") or "utf-8"
-        )
-        for group in _groups(text):
-            if _RECIPIENT_FIELDS & group.keys() and len(out) < _MAX_RECIPIENTS:
-                out.append(_recipient(group))
+    """Return the recipients in all delivery status parts: those with an address if any has one."""
+    groups = (group for part in parts.status for group in _groups(_text_of(part)))
+    described = (group for group in groups if _RECIPIENT_FIELDS & group.keys())
+    out = [_recipient(group) for group in islice(described, _MAX_RECIPIENTS)]
     return [each for each in out if each.address] or out
+
+
+def _text_of(part: Part) -> str:
+    """Return the text of a delivery status part, up to the cap."""
+    body = part.content()[:_MAX_REPORT_BYTES]
+    return charset.decode(body, part.params.get("charset") or "utf-8")[0]
 
 
 def _recipient(group: dict[str, str]) -> BounceRecipient:
@@ -326,10 +328,7 @@ def _typed_address(value: str) -> str | None:
     text = (rest if semicolon else value).strip()
     if kind.strip().lower() == "utf-8":
         text = _XTEXT.sub(lambda m: chr(int(m[1], 16)) if int(m[1], 16) < 0xD800 else "", text)
-    text = text.replace("< ", "<").strip("<> \t'")
-    if "<" in text:
-        text = text.rpartition("<")[2]
-    match = _ADDRESS.search(text)
+    match = _ADDRESS.search(text.replace("< ", "<").strip("<> \t'").rpartition("<")[2])
     return charset.one_line(match[0].strip(".'`"), 500) if match else None
 
 
@@ -349,14 +348,18 @@ def _completed(
 def _returned_headers(parts: _Parts) -> Headers | None:
     """Return the header of the returned mail."""
     for part in parts.returned:
-        if part.children:
-            return part.children[0].headers
-        body = part.content()[:65536].replace(b"\r\n", b"\n").lstrip(b"\n")
-        block, _, _ = body.partition(b"\n\n")
-        found = Headers(block)
-        if found.fields:
-            return found
+        headers = _headers_in(part)
+        if headers.fields or part.children:
+            return headers
     return None
+
+
+def _headers_in(part: Part) -> Headers:
+    """Return the header of an attached mail, or the header that the text of a part begins with."""
+    if part.children:
+        return part.children[0].headers
+    body = part.content()[:65536].replace(b"\r\n", b"\n").lstrip(b"\n")
+    return Headers(body.partition(b"\n\n")[0])
 
 
 def _bounce(

@@ -273,11 +273,9 @@ def is_delay(subject: str, notice: str) -> bool:
     """Tell whether a notice is only a warning and delivery is still being tried."""
     if _DELAY_SUBJECT.search(subject):
         return True
-    return (
-        bool(_DELAY.search(notice))
-        and not _GIVEN_UP.search(notice)
-        and not FAILURE_SUBJECT.search(subject)
-    )
+    if FAILURE_SUBJECT.search(subject) or not _DELAY.search(notice):
+        return False
+    return not _GIVEN_UP.search(notice)
 
 
 def above_copy(text: str) -> str:

@@ -162,13 +162,10 @@ def _names_author(folded: str) -> bool:
 
 def _verb_at(folded: str) -> int:
     """Return where the last verb of an attribution is in a folded sentence; -1 if there is none."""
-    at = -1
-    for token in _TOKEN.finditer(folded):
-        if token[0] in _VERB_TOKENS:
-            at = token.start()
-    if at < 0 and not folded.isascii():
-        at = max((folded.rfind(word) for word in _SPACELESS_VERBS), default=-1)
-    return at
+    verbs = [token.start() for token in _TOKEN.finditer(folded) if token[0] in _VERB_TOKENS]
+    if verbs or folded.isascii():
+        return verbs[-1] if verbs else -1
+    return max((folded.rfind(word) for word in _SPACELESS_VERBS), default=-1)
 
 
 def _has_address_or_time(folded: str) -> bool:

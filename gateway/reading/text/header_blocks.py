@@ -194,11 +194,7 @@ def collapsed_fields(text: str) -> dict[Role, str]:
 
 def _may_begin(text: str, start: int) -> bool:
     """Tell whether a label can begin here: after a blank, at a capital, or in a caseless script."""
-    char = text[start]
-    return (
-        start == 0
-        or not text[start - 1].isalnum()
-        or char.isupper()
-        and (not text[start - 1].isupper() or text[start + 1 : start + 2].islower())
-        or char.lower() == char.upper()
-    )
+    char, before = text[start], text[start - 1] if start else " "
+    if char.isupper():
+        return not (before.isalnum() and before.isupper()) or text[start + 1 : start + 2].islower()
+    return not before.isalnum() or char.lower() == char.upper()

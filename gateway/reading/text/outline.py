@@ -89,7 +89,14 @@ def _at(lines: list[str], at: int, depth: int) -> OutlineItem | None:
     return None
 
 
-def mark_kind(line: str) -> Literal["forward_mark", "reply_mark"] | None:
+MarkKind = Literal["forward_mark", "reply_mark"]
+_KINDS: Final[dict[str, MarkKind]] = {
+    **dict.fromkeys(REPLY_MARKS, "reply_mark"),
+    **dict.fromkeys(FORWARD_MARKS, "forward_mark"),
+}
+
+
+def mark_kind(line: str) -> MarkKind | None:
     """Tell whether a line is the mark above a forwarded or a quoted mail."""
     bare = line.strip(DECORATION)
     if len(bare) < 4:
@@ -109,17 +116,12 @@ def mark_kind(line: str) -> Literal["forward_mark", "reply_mark"] | None:
     return None
 
 
-def _framed_mark(inner: str) -> Literal["forward_mark", "reply_mark"] | None:
+def _framed_mark(inner: str) -> MarkKind | None:
     """Return the mark between two rules, alone or before a name or time ("Forwarded by ...")."""
     heads = [inner]
     for by in list(_BY_OR_DATE.finditer(inner))[:3]:
         heads += [inner[: by.start()].strip(DECORATION), inner[: by.end()]]
-    for head in heads:
-        if head in FORWARD_MARKS:
-            return "forward_mark"
-        if head in REPLY_MARKS:
-            return "reply_mark"
-    return None
+    return next((_KINDS[head] for head in heads if head in _KINDS), None)
 
 
 def after_mark(line: str) -> str:

@@ -44,13 +44,14 @@ def depth_of(line: str) -> int:
     if not line or line[0] not in "> \t|":
         return 0
     match = _QUOTE.match(line)
-    if match is None:
+    if match is None or line[0] == "|" and _is_table_row(line):
         return 0
-    if line[0] == "|" and (
-        line[1:2] not in ("", " ") or len(line) > 2 and line.rstrip()[-1] == "|"
-    ):
-        return 0  # a table
     return match[1].count(">") + match[1].count("|")
+
+
+def _is_table_row(line: str) -> bool:
+    """Tell whether a line that begins with a bar is a row of a table, not a quote."""
+    return line[1:2] not in ("", " ") or len(line) > 2 and line.rstrip()[-1] == "|"
 
 
 def is_framed(line: str) -> bool:
@@ -100,11 +101,7 @@ def quote_end(lines: list[str], at: int, count: int) -> int:
 
 def _wrapped(before: str, line: str) -> bool:
     """Tell whether an unquoted line is the end of the quoted line before it, broken by a client."""
-    if (
-        before.count("(") > before.count(")")
-        and ")" in line
-        or before.count("<") > before.count(">", 2)
-        and ">" in line
-    ):
-        return True
-    return len(before) >= 68 and len(line) <= 24 and line[0].islower()
+    in_brackets = before.count("(") > before.count(")") and ")" in line
+    in_address = before.count("<") > before.count(">", 2) and ">" in line
+    last_words = len(before) >= 68 and len(line) <= 24 and line[0].islower()
+    return in_brackets or in_address or last_words

@@ -102,13 +102,13 @@ def _shifted(each: OutlineItem, by: int) -> OutlineItem:
 def _start_of_rule(lines: list[str], at: int) -> int:
     """Return the line of the rule above a header block, or the block's own line."""
     start = at
-    while start and (
-        not lines[start - 1].strip()
-        or _RULE_LINE.fullmatch(lines[start - 1])
-        or is_framed(lines[start - 1])
-    ):
+    while start and _is_blank_or_rule(lines[start - 1]):
         start -= 1
     return start
+
+
+def _is_blank_or_rule(line: str) -> bool:
+    return not line.strip() or bool(_RULE_LINE.fullmatch(line)) or is_framed(line)
 
 
 def _quote_follows(lines: list[str], at: int) -> bool:
