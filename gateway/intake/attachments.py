@@ -1,4 +1,4 @@
-"""Read the attachments of a mail that an agent answered by mail, to relay it (behaviour.md E19).
+"""Read the attachments of a mail that an agent wrote in a mail program (behaviour.md E19).
 
 The sandbox reads them, as it reads all mail. If the raw mail is gone or cannot be read, an error
 with a message for users is raised.

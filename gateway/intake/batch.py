@@ -191,7 +191,7 @@ class Batch:
             reused_id=self._reused(message),
             own_copy=self._sent(copy) if copy is not None else None,
             looped=any(channel_at(unit.desk.channels, each) for each in message.loop_marks),
-            spam=message.spam_flag and (envelope.trusted_hop or self._trusted(message)),
+            spam=message.spam_flag and (envelope.trusted_hop or self._has_trusted_results(message)),
             trusted_user=user is not None and verdict == "pass",
             thread=thread,
             ticket=ticket,
@@ -307,8 +307,8 @@ class Batch:
         numbers = self.unit.earlier.get((contact.id, subject_key(message.subject)), [])
         return tuple(numbers[:1])
 
-    def _trusted(self, message: Message) -> bool:
-        """Tell whether a trusted server wrote results into the mail, so that its spam flag counts."""
+    def _has_trusted_results(self, message: Message) -> bool:
+        """Tell whether a trusted server wrote results into the mail; then its spam flag counts."""
         ids = {each.lower() for each in self.rules.trusted}
         return any(each.authserv_id in ids for each in message.authentication)
 

@@ -1,9 +1,9 @@
 """Find the forwarded mail inside a mail, in any language and from any client.
 
-Rules: behaviour.md 2.1, step 8 b to e. A forward is recognised by a forward mark with a header
-block, a forward prefix with a header block, an attached mail, or the fields of a resent mail. A
-mark below an attribution belongs to the quoted mail and does not count. The rule that recognised a
-forward becomes its evidence.
+A forward is recognised by a forward mark with a header block, a subject prefix with a header block,
+an attached mail, or the fields of a resent mail (behaviour.md 2.1, step 8 b to e). A mark below an
+attribution belongs to the quoted mail and does not count. The rule that recognised a forward is
+kept as evidence.
 
 To add a forward mark, a header label or a subject prefix, add the words to a table in
 :mod:`gateway.reading.languages`; nothing needs to change here.
@@ -221,7 +221,7 @@ def _is_closing_rule(line: str) -> bool:
 
 
 def _end_of(lines: list[str], block: OutlineItem) -> int:
-    """Return the line behind the forwarded mail: the end of the text or of the quote it is in."""
+    """Return the line after the forwarded mail: the end of the text, or of the quote it is in."""
     if not block.depth or not any(depth_of(line) for line in lines[block.end : block.end + 5]):
         return len(lines)
     last = max(index for index in range(block.start, len(lines)) if depth_of(lines[index]))
@@ -303,7 +303,7 @@ def _mailboxes(value: str) -> list[Address]:
 
 
 def _tidy_mailbox(box: Address) -> Address:
-    """Return a mailbox without decoration around its name; a name that repeats the address goes."""
+    """Return a mailbox without decoration around its name, or a name that repeats its address."""
     name = box.name.strip(" *_'\"\u00a0")
     if box.address and name.lower() == box.address.lower():
         name = ""
@@ -311,7 +311,7 @@ def _tidy_mailbox(box: Address) -> Address:
 
 
 def _is_content(messages: Sequence[Part], text: str, prefix: bool) -> bool:
-    """Tell whether the attached mails are what the mail is about.
+    """Tell whether the attached mails are the content of the mail, not a mere addition.
 
     This holds if one is shown inline, the subject has a forward prefix, or there is no other text.
     """

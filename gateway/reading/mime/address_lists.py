@@ -1,7 +1,7 @@
-"""Parse address fields: mailboxes as RFC 5322 3.4 defines them, and what is sent instead.
+"""Parse address fields: mailboxes by RFC 5322 3.4, and the many malformed ones.
 
-The parser makes one pass over tokens and is linear in the field whatever it holds (64 KB of
-``;;;;`` or of open brackets). It returns at most as many mailboxes as the cap.
+The parser makes one pass over the tokens and takes linear time whatever the field holds (64 KB of
+``;;;;`` or of open brackets). The number of mailboxes is capped.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _without_quotes(name: str) -> str:
 
 
 class _FieldReader:
-    """State while one address field is read token by token."""
+    """Reads one address field, token by token."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -162,7 +162,7 @@ class _FieldReader:
 
 
 def clean_address(text: str) -> str:
-    """Return a usable addr-spec; empty where nothing is left.
+    """Return an address without decoration; empty if nothing is left.
 
     Blanks, quotes around the whole, comments, a source route and ``mailto:`` are removed.
     """

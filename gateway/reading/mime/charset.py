@@ -1,8 +1,9 @@
-"""Decode bytes to text: charsets by allow-list, wrong labels overruled by what the bytes are.
+"""Decode bytes to text by the charset that they are labelled with, or by a better one.
 
-A charset label is a claim by the sender. Only labels in the tables reach a codec (``punycode`` of
-400 KB takes eight seconds, reliability.md 16); what does not decode is guessed from a sample.
-Nothing here raises, and the result never contains NUL or a lone surrogate.
+A charset label is a claim by the sender. Only labels in the tables are passed to a codec
+(``punycode`` of 400 KB takes eight seconds, reliability.md 16). If the bytes are not in the charset
+of the label, the charset is guessed from a sample. Nothing here raises, and the text never contains
+NUL or a lone surrogate.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def codec(label: str) -> str | None:
 def decode(
     data: bytes, label: str | None = None, hint: str | None = None
 ) -> tuple[str, str | None]:
-    """Return the text of ``data``, and what is wrong with its label or None.
+    """Return the text of ``data``, and a defect of its label or None.
 
     ``label`` is the declared charset; ``hint`` is a second guess (for raw 8-bit headers, the
     charset of the body). Valid multi-byte UTF-8 overrules a wrong label (interfaces.md 3). CR, LF
@@ -146,7 +147,7 @@ def _strict(data: bytes, name: str) -> str | None:
 
 
 def _loose(data: bytes, name: str) -> str | None:
-    """Return the text in the declared charset if few bytes are broken, such as a cut character."""
+    """Return the text in this charset if only few bytes are invalid in it, else None."""
     try:
         text = data.decode(name, "replace")
     except (UnicodeError, LookupError, ValueError):
@@ -178,7 +179,7 @@ def _cp1252(data: bytes) -> str:
 
 
 def _mostly_unassigned(text: str) -> bool:
-    """Tell whether text decoded as UTF-16 is mostly unassigned characters: a wrong label."""
+    """Tell whether over a quarter of a text is unassigned characters, so its label is wrong."""
     sample = text[:100]
     return bool(sample) and sum(
         unicodedata.category(c) in {"Cn", "Co", "Cs"} for c in sample
@@ -186,7 +187,7 @@ def _mostly_unassigned(text: str) -> bool:
 
 
 def _guess(data: bytes, hint: str | None) -> str:
-    """Return the most likely text of unlabelled bytes: UTF-8, then the hint, then statistics."""
+    """Return the most likely text of unlabelled bytes: by UTF-8, the hint, or statistics."""
     text = _strict(data, "utf-8")
     if text is not None:
         return text
@@ -208,8 +209,8 @@ def _guess(data: bytes, hint: str | None) -> str:
 def _cyrillic(data: bytes) -> str | None:
     """Return the text as Windows-1251 or KOI8-R if nearly all high bytes form Cyrillic words.
 
-    The two code pages swap upper and lower case, so only the right one gives words in lower case or
-    capitalised; other scripts give a wild mix in both.
+    The two code pages swap upper and lower case, so only the right one gives words that are in
+    lower case or capitalised. Text in another script gives a mix of cases in both.
     """
     sample = data[: limits.CHARSET_SAMPLE]
     best, reading = 0.0, None
@@ -227,12 +228,12 @@ _CYRILLIC_WORD: Final = re.compile("(?<![а-яёА-ЯЁ])[А-ЯЁ]?[а-яё]+")
 
 
 def _by_shape(sample: bytes, high: int) -> str | None:
-    """Return a codec by charset-normalizer's statistics; None for Western text with accents."""
+    """Return the codec that charset-normalizer guesses; None for Latin text with a few accents."""
     letters = len(sample) - len(
         sample.translate(None, delete=bytes(range(65, 91)) + bytes(range(97, 123)))
     )
     if high * 3 < letters:
-        return None  # a few accents in Latin letters: Windows-1252
+        return None
     from charset_normalizer import from_bytes  # 30 ms to import, and few mails need it
 
     found = from_bytes(

@@ -1,8 +1,8 @@
-"""Decide what of the part tree is the body and what is an attachment.
+"""Divide the parts of a mail into its body and its attachments (RFC 2046 5).
 
-RFC 2046 section 5, and what clients make of it. Text of an attached mail never gets into the body
-(reliability.md 2). Of alternatives, the plain text is read and the HTML shown. Attachments are
-hashed here and their content dropped; it is read from the raw mail again on request.
+Text of an attached mail never gets into the body (reliability.md 2). Of alternatives, the plain
+text is read and the HTML is shown. Attachments are hashed here and their content is dropped; on
+request it is read from the raw mail again.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _SIGNATURES: Final = frozenset(
 
 @dataclass(slots=True)
 class Piece:
-    """A stretch of the body: its plain parts and its HTML parts; either may be empty."""
+    """A piece of the body: its plain parts and its HTML parts; either list may be empty."""
 
     plain: list[Part] = field(default_factory=list)
     html: list[Part] = field(default_factory=list)
@@ -116,7 +116,7 @@ class Collector:
         self.content.html = "\n".join(safe for safe, _ in found)[: limits.HTML] or None
 
     def from_html(self, sources: list[str]) -> str:
-        """Return the text of HTML bodies; note the client marks if there is only one body."""
+        """Return the text of HTML bodies; if there is only one, keep its quote marks."""
         from gateway.reading.mime import html
 
         made = [html.to_text(source) for source in sources]
@@ -124,7 +124,7 @@ class Collector:
         return "\n\n".join(text for text, _ in made)
 
     def visit(self, part: Part, *, first: bool, related: bool = False) -> list[Piece]:
-        """Return the body pieces below a part; parts that are not body become attachments."""
+        """Return the body pieces in a part; parts that are not body become attachments."""
         if part.children and part.main == "multipart":
             return self.multipart(part, first)
         if part.main == "multipart":
@@ -345,14 +345,14 @@ def unenriched(text: str) -> str:
 
 
 def _join(texts: list[str]) -> str:
-    """Return stretches of text below one another, without blank lines around the whole."""
+    """Join the pieces of a text, without blank lines around the whole."""
     return "\n".join(
         text.strip("\n") if len(texts) > 1 else text for text in texts if text.strip()
     ).strip("\n")
 
 
 def content_of(root: Part, path: str) -> Iterator[tuple[Attachment, bytes]]:
-    """Yield the attachment with that part path and its content, at most one."""
+    """Yield the attachment at a part path and its content, if there is one."""
     base = path.split("#")[0].split("!")[0]
     leaves = (each for each in root.walk() if (each.path or "1") == base and _is_leaf(each))
     part = next(leaves, None)
@@ -369,14 +369,14 @@ def content_of(root: Part, path: str) -> Iterator[tuple[Attachment, bytes]]:
 
 
 def _is_leaf(part: Part) -> bool:
-    """Tell whether a part can be an attachment: attached mails are, their parts are not."""
+    """Tell whether a part can be an attachment: attached mails can, multiparts cannot."""
     if part.main == "multipart":
         return False
     return not part.children or part.content_type in _MESSAGES
 
 
 def _inner(sign: str, data: bytes, index: int) -> tuple[str, bytes] | None:
-    """Return a file inside a text (``#``) or inside a winmail.dat (``!``)."""
+    """Return the name and content of a file in a text (``#``) or in a winmail.dat (``!``)."""
     files = _pasted_files(data) if sign == "#" else _unpack_tnef(data)[0]
     return files[index] if 0 <= index < len(files) else None
 

@@ -1,6 +1,6 @@
 """The header fields of a mail as values: mailboxes, ids, the date, and marks of other servers.
 
-Each is read on request; a missing or unreadable one is None or empty.
+Each field is read on request; the value of a missing or unreadable field is None or empty.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """Read calendar invitations (RFC 5545, RFC 5546): who invites whom, when, where, and the answer.
 
-The library ``icalendar`` is imported for the first calendar that a worker meets. A calendar that
-defines its own time zone makes it unfold recurrence rules, which may never end, so these
-definitions are removed first and a zone is what its name says. A broken value raises only when it
-is looked at, and is then left out.
+The library ``icalendar`` is imported only when a worker reads its first calendar. For a calendar
+that defines its own time zone, the library expands recurrence rules, which may never end. So these
+definitions are removed first, and a zone is known by its name alone. Broken values are left out.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ TYPES: Final = frozenset({"text/calendar", "application/ics", "text/x-vcalendar"
 
 
 def read(data: bytes, label: str | None, method: str = "") -> tuple[list[Invitation], str | None]:
-    """Return the events of a calendar, and a defect where it could not be read whole.
+    """Return the events of a calendar, and a defect if it could not be read whole.
 
     ``label`` is the charset of the part, ``method`` its parameter.
     """
@@ -76,7 +75,7 @@ def lines(found: Invitation) -> str:
 
 
 def _without_zones(text: str) -> str:
-    """Return a calendar without time zone definitions, and closed where it was cut off.
+    """Return a calendar without time zone definitions, with the END lines that it lacks.
 
     The result is empty if it is not a calendar or has too many components.
     """
@@ -141,7 +140,7 @@ def _moment(event: Any, name: str) -> tuple[str | None, str]:
 
 
 def _zone_name(value: Any, found: datetime) -> str:
-    """Return the zone that a time names, UTC without a name, or "" for a local time."""
+    """Return the zone that a time names, else "UTC" if its offset is 0, else ""."""
     zone = charset.one_line(str(value.params.get("TZID", "")), limits.NAME)
     return zone or ("UTC" if found.utcoffset() == timedelta(0) else "")
 
@@ -165,7 +164,7 @@ def _end_by_duration(event: Any) -> str | None:
 
 
 def _people(event: Any, name: str) -> Iterator[Invitee]:
-    """Yield the people a property names, with their answers."""
+    """Yield the people in a property, with their answers."""
     value = event.get(name)
     for each in (value if isinstance(value, list) else [value] if value else [])[:_MAX_INVITEES]:
         text = charset.one_line(str(each), limits.ADDRESS).strip()

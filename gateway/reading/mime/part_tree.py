@@ -1,9 +1,9 @@
 """Build the part tree of a mail by searching its bytes for boundaries, never line by line.
 
-Parts are slices of the raw mail (or of a decoded attached mail); nothing is copied until its
-content is requested. Outer delimiters are found first, so a truncated inner multipart ends with its
-parent. Depth, number of parts and boundary length are capped; a broken structure is a defect, and
-what could be found is kept.
+Parts are slices of the raw mail (or of a decoded attached mail); nothing is copied until the
+content of a part is requested. Outer delimiters are found first, so a truncated inner multipart
+ends with its parent. Depth, number of parts and boundary length are capped. A broken structure is
+noted as a defect, and the parts that could be found are kept.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gateway.reading.mime.headers import Headers, base64_bytes, parameters
 from gateway.reading.mime.uuencode import decode_lines
 
 _BLANK: Final = re.compile(rb"\n\r?\n")
-# a line of blanks ends a header only if no field follows
+# A line of blanks ends a header only if no field follows.
 _NEARLY_BLANK: Final = re.compile(rb"\n[ \t]+\r?\n(?![ \t]|[!-9;-~]+[ \t]*:)")
 _LEADING: Final = re.compile(rb"(?:[ \t]*\r?\n)*")
 _HEADER_LINE: Final = re.compile(rb"[!-9;-~]{1,200}[ \t]*:")
@@ -50,7 +50,7 @@ class Part:
 
     @property
     def filename(self) -> str | None:
-        """Return the name given by the sender, without control characters; it is no safe path."""
+        """Return the file name that the sender gave, without control characters; no safe path."""
         name = self.disposition_params.get("filename") or self.params.get("name")
         name = name or self.params.get("filename")
         if not name:
@@ -100,7 +100,7 @@ _ENCODINGS: Final = frozenset({"", "7bit", "8bit", "binary", *_DECODERS})
 
 
 class Tree:
-    """The parts of one mail and what is odd about its structure."""
+    """The parts of one mail and the defects of its structure."""
 
     __slots__ = ("count", "defects", "over_limit", "root")
 
@@ -112,12 +112,12 @@ class Tree:
         self.root = self._message(raw, 0, len(raw), "", 0)
 
     def defect(self, words: str) -> None:
-        """Note what is wrong, each defect once."""
+        """Note a defect, unless it is noted already."""
         if words not in self.defects and len(self.defects) < limits.DEFECTS:
             self.defects.append(words)
 
     def _message(self, buffer: bytes, start: int, end: int, path: str, depth: int) -> Part:
-        """Return a mail with its own header block, in ``buffer[start:end]``."""
+        """Return the root part of the mail in ``buffer[start:end]``."""
         lead = _LEADING.match(buffer, start, end)
         at = lead.end() if lead else start
         if buffer.startswith(b"From ", at) or buffer.startswith(b">From ", at):
@@ -247,7 +247,7 @@ class Tree:
         return self._part(headers, buffer, body, end, path, depth, digest=digest)
 
     def _delimiters(self, part: Part, needle: bytes) -> Iterator[tuple[int, int, bool]]:
-        """Yield (end of what stands before, start of what follows, closing) of each delimiter line.
+        """Yield (end of the part before, start of the part after, closing) of each delimiter line.
 
         At most two more than the allowed number of parts are yielded.
         """
@@ -304,7 +304,7 @@ _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}")
 
 
 def _media_type(value: str) -> str:
-    """Return a media type in lower case, or the nearest one for what is none (RFC 2045 5.2)."""
+    """Return a media type, or the most likely one if ``value`` is invalid (RFC 2045 5.2)."""
     value = value.strip(" \t\"'")
     if _TYPE.fullmatch(value):
         return value

@@ -1,9 +1,9 @@
 """Read machine reports: delivery reports, read receipts, and feedback, TLS and DMARC reports.
 
-Their formats are RFC 3464, RFC 8098 and RFC 5965. The machine-readable part is read first. Bounces
-in prose are read by :mod:`gateway.reading.reports.prose_bounces`, and only if the mail comes from
+Their formats are in RFC 3464, RFC 8098 and RFC 5965. The machine-readable part is read first.
+:mod:`gateway.reading.reports.prose_bounces` reads bounces in prose, but only if the mail comes from
 the null path or a mailer's address (behaviour.md 2.1, step 5b). An absence note from such an
-address must not be taken for a bounce, so classification tests responders before prose.
+address must not be taken for a bounce, so classification looks for automatic replies before prose.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from gateway.reading.mime.headers import Headers, message_ids
 from gateway.reading.mime.part_tree import Part
 from gateway.reading.reports import prose_bounces, ses_notice
 
-# What mailers write into Action.
+# The words that mailers write into Action.
 _ACTIONS: Final[dict[str, BounceAction]] = {
     "failed": "failed", "failure": "failed", "fail": "failed", "failed.": "failed",
     "hardfail": "failed", "error": "failed", "delayed": "delayed", "delay": "delayed",
@@ -88,10 +88,10 @@ _XTEXT: Final = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """The report that was found.
+    """The report in a mail, if there is one.
 
     ``kind`` is "dsn", "mdn", "arf", "tls", "dmarc" or empty; a bounce in prose has a ``bounce`` but
-    no kind. ``announced`` is true if the subject or X-Failed-Recipients says that it is one.
+    no kind. ``announced`` is true if the subject or X-Failed-Recipients tells of a bounce.
     """
 
     kind: str = ""
@@ -122,7 +122,7 @@ def read(
     *,
     null_path: bool,
 ) -> DeliveryReport:
-    """Return the report a mail is, if it is one. ``text`` is its body as a person reads it."""
+    """Return the report in a mail, or an empty one; ``text`` is the body that a person reads."""
     if text[:1] == "{" and (notice := ses_notice.read(text)) is not None:
         rule = "delivery notice of a mail service"
         return DeliveryReport(notice[0], notice[1], rule, announced=True)
@@ -161,7 +161,7 @@ def read(
 
 
 def _is_from_machine(sender: Address | None, subject: str) -> bool:
-    """Tell whether nobody, a mailer, or a service announcing a failure sent the mail."""
+    """Tell whether a mail has no sender, or is from a mailer or a service that tells of a failure."""
     if sender is None or sender.address is None or is_mailer(sender):
         return True
     return bool(_SERVICE_ADDRESS.match(sender.address)) and _announces_failure(subject)
@@ -170,7 +170,7 @@ def _is_from_machine(sender: Address | None, subject: str) -> bool:
 def _without_recipients(
     root: Part, headers: Headers, subject: str, parts: _Parts
 ) -> DeliveryReport:
-    """Return a report that is no delivery report: a receipt, or a TLS, DMARC or abuse report."""
+    """Return a report other than a delivery report: a receipt, or a TLS, DMARC or abuse report."""
     kind = root.params.get("report-type", "").lower()
     if (
         not parts.status
@@ -191,7 +191,7 @@ def _announces_failure(subject: str) -> bool:
 
 
 def _other_report(root: Part, headers: Headers, subject: str) -> DeliveryReport:
-    """Return a report that is not multipart/report: a receipt, a DMARC, TLS or abuse report."""
+    """Return a receipt, or a DMARC, TLS or abuse report, in a mail that is no multipart/report."""
     if root.content_type in _MDN_TYPES:
         return DeliveryReport("mdn")
     if (
@@ -318,7 +318,7 @@ def _recipient(group: dict[str, str]) -> BounceRecipient:
 
 
 def _by_status(status: str) -> BounceAction:
-    """Return the action by the class of the status (RFC 3463): the report has no known one."""
+    """Return the action that the first digit of a status means (RFC 3463)."""
     return _ACTION_BY_CLASS.get(status[:1], "unknown")
 
 
@@ -335,7 +335,7 @@ def _typed_address(value: str) -> str | None:
 def _completed(
     recipients: list[BounceRecipient], text: str, headers: Headers, returned: Headers | None
 ) -> list[BounceRecipient]:
-    """Return the recipients; if none has an address, those of the prose or the returned mail."""
+    """Return the recipients; if none has an address, take those in the text or returned mail."""
     if any(each.address for each in recipients):
         return recipients
     named = prose_bounces.named_in(headers, text) or prose_bounces.returned_to(returned)

@@ -1,8 +1,8 @@
-"""Find the visible reply: what the sender newly wrote (interfaces.md 3).
+"""Find the visible reply: the text that the sender newly wrote (interfaces.md 3).
 
-Quotes and attributions are cut, and nothing is lost: they go to ``quoted_text``. Closings and
-signatures stay. If the sender wrote both before and after a quote, or between quotes, the quotes
-stay too: without them, the sender's sentences say nothing.
+Quotes and attributions are moved to ``quoted_text``, so nothing is lost. Closings and signatures
+stay. If the sender wrote both before and after a quote, or between quotes, the quotes stay too,
+since the sender's sentences make no sense without them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CLOSING: Final = re.compile(
 
 
 def split(text: str, lines: list[str], found: list[OutlineItem]) -> tuple[str, str]:
-    """Return what the sender newly wrote, and the rest; ``found`` is the outline of ``lines``."""
+    """Return the visible reply and the quoted text; ``found`` is the outline of ``lines``."""
     if not found:
         return text, ""
     cut = _quote_start(lines, found)
@@ -86,10 +86,10 @@ def _quote_start(lines: list[str], found: list[OutlineItem]) -> int:
 
 
 def _attribution_on_top(found: list[OutlineItem], cut: int) -> OutlineItem | None:
-    """Return an attribution at line ``cut`` above which there is nothing.
+    """Return the attribution at line ``cut``, if there is one.
 
-    The quote was removed, or the sender wrote below without signs. What follows is all there is, so
-    it is kept.
+    If there is no text above it, the quote was removed, or the sender wrote below a quote without
+    signs. The text below is then all there is, so it is kept.
     """
     return next((each for each in found if each.start == cut and each.kind == "attribution"), None)
 
@@ -165,7 +165,5 @@ def _tidy(lines: list[str]) -> str:
     end = len(lines)
     while end and not lines[end - 1].strip():
         end -= 1
-    start = 0
-    while start < end and not lines[start].strip():
-        start += 1
+    start = next((index for index, line in enumerate(lines[:end]) if line.strip()), end)
     return "\n".join(lines[start:end])
