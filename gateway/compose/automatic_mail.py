@@ -1,8 +1,8 @@
-"""Write mails that no person typed: templates to contacts, and notices to users and others inside.
+"""Write automatic mail: templates to contacts, and notifications to users and our own addresses.
 
-All of them carry the headers by which other machines know not to answer. Raises
-:class:`gateway.compose.templates.TemplateError` where a template cannot be rendered, and Invalid
-for an address that cannot stand in a header.
+Its headers tell other machines not to answer. Raises
+:class:`gateway.compose.templates.TemplateError` if a template cannot be rendered, and Invalid if an
+address cannot be written in a header.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ class AutomaticMail:
     ) -> Outgoing:
         """Return a template's mail to a contact, in their language (behaviour.md 3.3).
 
-        ``key`` names what it is made for, so that it is never sent twice. With ``only_generic`` it
-        is the acknowledgement that repeats nothing of the contact's mail.
+        ``key`` identifies the occasion, so that the mail is never sent twice. With ``only_generic``
+        the mail is the acknowledgement that repeats nothing of the contact's mail.
         """
         rendered = (
             generic_acknowledgement(reply_tokens.tag(self.writer.key, ticket.number))
@@ -79,10 +79,10 @@ class AutomaticMail:
         user: User | None,
         what: str,
     ) -> Outgoing:
-        """Return a mail about a ticket to a user, or to another address inside.
+        """Return a notification about a ticket, to a user or to another address of ours.
 
-        The reply address names the user, so that an answer is known as theirs (E19). ``what`` is
-        recorded as its template.
+        The reply address names the user, so that an answer counts as theirs (E19). ``key``
+        identifies the occasion, and ``what`` is recorded as the mail's template.
         """
         return replace(
             outgoing_of(self._notice(number, to, words, user), "auto_generated"),
@@ -93,7 +93,7 @@ class AutomaticMail:
         )
 
     def _notice(self, number: int, to: Address, words: Words, user: User | None) -> MimeMail:
-        """Return a notice as it is sent; it stands on no thread."""
+        """Return a notification before it is encoded; it is on no thread."""
         writer, channel = self.writer, self.writer.channel_of(None)
         sender = writer.identity.from_address or channel.address
         if user is not None:

@@ -1,6 +1,6 @@
 """The built-in templates *Ticket received* and *Ticket closed*, and the generic acknowledgement.
 
-To change a word of them for all installations, change it here. Templates that an administrator
+To change their wording for all installations, edit this module. Templates that an administrator
 edits are stored and replace these, language by language
 (:mod:`gateway.compose.template_catalogue`).
 """
@@ -8,7 +8,7 @@ edits are stored and replace these, language by language
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from string import Template as Frame
 from types import MappingProxyType
 from typing import Final
@@ -52,9 +52,10 @@ _HTML_QUOTATION: Final = Frame("""\
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _BuiltInWords:
-    """One mail in one language; ``subject`` stands between the tag and the ticket's subject.
+    """The wording of one mail in one language.
 
-    ``above_quotation`` introduces the contact's own words; without it they are not quoted.
+    ``subject`` goes between the tag and the ticket's subject. ``above_quotation`` introduces the
+    contact's own words; without it they are not quoted.
     """
 
     subject: str
@@ -65,27 +66,19 @@ class _BuiltInWords:
 
     def template(self, name: str) -> Template:
         """Return these words as a template with text and HTML."""
-        return Template(
-            name,
-            f"[{{{{ ticket.tag }}}}] {self.subject} {{{{ ticket.subject }}}}",
-            self._framed(_TEXT, _TEXT_QUOTATION),
-            self._framed(_HTML, _HTML_QUOTATION),
-            transactional=True,
-        )
+        subject = f"[{{{{ ticket.tag }}}}] {self.subject} {{{{ ticket.subject }}}}"
+        text = self._framed(_TEXT, _TEXT_QUOTATION)
+        html = self._framed(_HTML, _HTML_QUOTATION)
+        return Template(name, subject, text, html, transactional=True)
 
     def _framed(self, frame: Frame, quotation: Frame) -> str:
-        quoted = ""
-        if self.above_quotation is not None:
-            quoted = quotation.substitute(above_quotation=self.above_quotation)
-        return frame.substitute(
-            greeting=self.greeting,
-            sentence=self.sentence,
-            quotation=quoted,
-            next_step=self.next_step,
-        )
+        """Return the frame filled with these words, and with a quotation if they introduce one."""
+        above = self.above_quotation
+        quoted = quotation.substitute(above_quotation=above) if above is not None else ""
+        return frame.substitute(asdict(self), quotation=quoted)
 
 
-# by language; "" is English, for everybody whose language is not here
+# By language; "" is English, for contacts whose language is not listed.
 _RECEIVED_WORDS: Final = {
     "": _BuiltInWords(
         subject="Received:",
@@ -163,7 +156,7 @@ def _templates(name: str, words: Mapping[str, _BuiltInWords]) -> Mapping[str, Te
     return MappingProxyType({language: each.template(name) for language, each in words.items()})
 
 
-# name -> language -> template
+# By name, then by language.
 BUILT_IN: Final[Mapping[str, Mapping[str, Template]]] = MappingProxyType(
     {RECEIVED: _templates(RECEIVED, _RECEIVED_WORDS), CLOSED: _templates(CLOSED, _CLOSED_WORDS)}
 )

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from email.utils import format_datetime
 from hashlib import sha256
+from itertools import count
 from typing import Final, Literal
 from urllib.parse import quote
 
@@ -87,11 +88,7 @@ class _Part:
 
 
 def compose(mail: MimeMail) -> bytes:
-    """Return the mail as it is sent (reliability.md 5, 25).
-
-    Raises an error where a value contains a line break or control character, or an address cannot
-    be written. Message-IDs of other mails that cannot be written are left out.
-    """
+    """Return the octets to send (reliability.md 5, 25); Invalid if a value cannot be written."""
     _refuse_breaks(mail)
     body = _body(mail)
     return b"\r\n".join((*_headers(mail), *body.headers, b"", *body.body)) + b"\r\n"
@@ -99,20 +96,16 @@ def compose(mail: MimeMail) -> bytes:
 
 def _refuse_breaks(mail: MimeMail) -> None:
     people = (mail.sender, *mail.to, *mail.cc)
-    values: dict[str, Iterable[str | None]] = {
-        "name": (each.name for each in people),
-        "address": (*(each.address for each in people), mail.reply_to, mail.loop_mark),
-        "subject": (mail.subject,),
-        "Message-ID": (mail.message_id, mail.in_reply_to, *mail.references),
-        "file name": (each.filename for each in mail.files),
-        "content type": (each.content_type for each in mail.files),
-    }
-    for what, given in values.items():
-        refuse_breaks(what, *given)
+    refuse_breaks("name", *(each.name for each in people))
+    refuse_breaks("address", *(each.address for each in people), mail.reply_to, mail.loop_mark)
+    refuse_breaks("subject", mail.subject)
+    refuse_breaks("Message-ID", mail.message_id, mail.in_reply_to, *mail.references)
+    refuse_breaks("file name", *(each.filename for each in mail.files))
+    refuse_breaks("content type", *(each.content_type for each in mail.files))
 
 
 def _headers(mail: MimeMail) -> list[bytes]:
-    """Return all headers but those of the body, in the usual order."""
+    """Return all headers but those of the body; unusable ids of other mails are left out."""
     if not usable_id(mail.message_id):
         raise Invalid("invalid Message-ID", "message_id")
     headers = [_people("From", (mail.sender,))]
@@ -143,21 +136,18 @@ def _headers(mail: MimeMail) -> list[bytes]:
 
 def _folded(name: str, words: Iterable[str]) -> bytes:
     """Return a header folded between its words (RFC 5322 2.2.3)."""
-    line = f"{name}:"
-    lines = []
+    lines = [f"{name}:"]
     for word in words:
-        if len(line) + 1 + len(word) > _HEADER_WIDTH and line != f"{name}:":
-            lines.append(line)
-            line = ""
-        line += f" {word}"
-    return "\r\n".join([*lines, line]).encode("ascii")
+        if len(lines[-1]) + 1 + len(word) > _HEADER_WIDTH and lines[-1] != f"{name}:":
+            lines.append("")
+        lines[-1] += f" {word}"
+    return "\r\n".join(lines).encode("ascii")
 
 
 def _encoded(text: str) -> list[str]:
     """Return a text as encoded words (RFC 2047), none of which ends inside a character."""
-    pieces: list[bytes] = [b""]
-    for character in text:
-        octets = character.encode()
+    pieces = [b""]
+    for octets in map(str.encode, text):
         if len(pieces[-1]) + len(octets) > _ENCODED_OCTETS:
             pieces.append(b"")
         pieces[-1] += octets
@@ -165,12 +155,12 @@ def _encoded(text: str) -> list[str]:
 
 
 def _unstructured(text: str) -> list[str]:
-    """Return the words of a subject; the first to the last that need encoding are encoded."""
+    """Return a subject as words, encoded from the first word that needs it to the last."""
     words = text.split(" ") if text else []
     odd = [at for at, word in enumerate(words) if not _PLAIN_WORD.fullmatch(word)]
     if not odd:
         return words
-    # two blanks in a row are encoded together with the words around them
+    # Two blanks in a row are encoded together with the words around them.
     first = max(0, odd[0] - (not words[odd[0]]))
     last = odd[-1] + (not words[odd[-1]])
     return [*words[:first], *_encoded(" ".join(words[first : last + 1])), *words[last + 1 :]]
@@ -198,7 +188,7 @@ def _addr_spec(header: str, given: str | None) -> str:
     if not local.isascii():
         raise _invalid_address(header, "only ASCII is allowed before the @")
     if not _DOT_ATOM.fullmatch(local) and not _QUOTED_LOCAL.fullmatch(local):
-        # some providers allow dots in odd places; such a local part needs quotes
+        # Some providers allow dots in odd places; such a local part needs quotes.
         local = f'"{local}"' if local and _DOT_ATOM.fullmatch(local.replace(".", "")) else ""
     if not local or not _DOMAIN.fullmatch(domain):
         raise _invalid_address(header, "expected local@domain")
@@ -214,8 +204,7 @@ def _people(name: str, people: tuple[Address, ...]) -> bytes:
     """Return a header with mailboxes."""
     words = []
     for position, each in enumerate(people, 1):
-        phrase = _phrase(each.name)
-        address = _addr_spec(name, each.address)
+        phrase, address = _phrase(each.name), _addr_spec(name, each.address)
         comma = "," if position < len(people) else ""
         words += [*phrase, (f"<{address}>" if phrase else address) + comma]
     return _folded(name, words)
@@ -235,16 +224,11 @@ def _body(mail: MimeMail) -> _Part:
 
 
 def _boundary(mail: MimeMail) -> str:
-    """Return a boundary that occurs in no part.
-
-    ``=_`` occurs in no base64 and no quoted-printable, so only an original mail is searched.
-    """
-    tried = 0
-    while True:
-        boundary = "=_" + sha256(f"{mail.message_id} {tried}".encode()).hexdigest()[:32]
-        if mail.original is None or boundary.encode() not in mail.original:
-            return boundary
-        tried += 1
+    """Return a boundary that occurs in no part; no encoded part contains ``=_``."""
+    hashes = (sha256(f"{mail.message_id} {tries}".encode()).hexdigest() for tries in count())
+    boundaries = (f"=_{each[:32]}" for each in hashes)
+    original = mail.original or b""
+    return next(each for each in boundaries if each.encode() not in original)
 
 
 def _multipart(kind: str, boundary: str, parts: list[_Part]) -> _Part:
@@ -317,8 +301,7 @@ def _file(file: File) -> _Part:
 
 def _original(raw: bytes) -> _Part:
     """Return a forwarded mail: as message/rfc822 where no server will change it, else as a file."""
-    if b"\r" not in raw:
-        raw = raw.replace(b"\n", b"\r\n")
+    raw = raw if b"\r" in raw else raw.replace(b"\n", b"\r\n")
     ends = raw.count(b"\r\n")
     clean = raw.isascii() and b"\0" not in raw and ends == raw.count(b"\r") == raw.count(b"\n")
     if not clean or max(map(len, raw.split(b"\r\n"))) > _MAX_LINE:

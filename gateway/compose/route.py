@@ -1,7 +1,8 @@
-"""Where a mail goes, and how answers to it find the way back; for user and automatic mail alike.
+"""Choose the channel and thread of outgoing mail, and write the headers that lead answers back.
 
-A route says by which channel and on which thread a mail goes out. The writer adds the Message-ID,
-the references and the signed reply address by which an answer is put on the same ticket.
+This serves mail of users and automatic mail. A route is the channel and thread that a mail goes out
+on. The writer adds the Message-ID, the references and the signed reply address by which an answer
+is put on the same ticket.
 """
 
 from __future__ import annotations
@@ -15,23 +16,23 @@ from typing import Final, Literal
 from core.mail import reply_text, reply_tokens
 from core.model.message import Address, address_key
 from core.model.outgoing_mail import Outgoing
-from core.model.ticket import Channel, Thread, Ticket
+from core.model.ticket import Channel, Thread, ThreadKind, Ticket
 from gateway.compose.mime import File, MimeMail, compose
 from gateway.errors import Refused
 from gateway.store.tickets import threads
 from gateway.store.tickets.threads import MessageRow
 from gateway.store.tickets.unit_of_work import UnitOfWork
 
-EARLIER_MAILS: Final = 30  # newest mails of a thread that are read to find what a new one answers
+EARLIER_MAILS: Final = 30  # newest mails of a thread, of which a new mail answers one
 NONCE_BYTES: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
 class MailIdentity:
-    """Who we are in our mails, as configured.
+    """The configured sender of our mails.
 
-    ``acknowledge`` says how mail of unverified senders is answered; ``from_address`` sends notices
-    to users, the default channel where it is empty.
+    ``acknowledge`` says how mail of unverified senders is acknowledged. ``from_address`` is the
+    sender of notifications to users; if it is empty, the default channel is.
     """
 
     zone: tzinfo
@@ -43,7 +44,7 @@ class MailIdentity:
 
 @dataclass(frozen=True, slots=True)
 class MailContent:
-    """What the recipients of a mail will read; ``original`` is a mail forwarded as attachment."""
+    """Recipients, subject, text and files of a mail; ``original`` is a mail forwarded whole."""
 
     to: tuple[Address, ...]
     cc: tuple[Address, ...]
@@ -58,7 +59,7 @@ class MailContent:
 class Route:
     """The channel and thread of a new mail, and the thread's earlier mails, oldest first.
 
-    With ``fresh`` the thread starts with the new mail.
+    If ``fresh``, the new mail is the first of its thread.
     """
 
     channel: Channel
@@ -87,21 +88,15 @@ class MailWriter:
 
     def channel_of(self, thread: Thread | None) -> Channel:
         """Return the channel of a thread, else the default one; Refused when there is none."""
-        channels = self.unit.desk.channels.values()
-        found = next(
-            (each for each in channels if thread is not None and each.id == thread.channel_id),
-            self.unit.desk.default_channel,
-        )
+        desk, wanted = self.unit.desk, thread.channel_id if thread is not None else None
+        own = (each for each in desk.channels.values() if each.id == wanted)
+        found = next(own, desk.default_channel)
         if found is None:
             raise Refused("no channel to send from; add one with 'channel add'")
         return found
 
     def fresh_thread(
-        self,
-        channel: Channel,
-        kind: Literal["normal", "forward"] = "normal",
-        *,
-        origin: bool = False,
+        self, channel: Channel, kind: ThreadKind = "normal", *, origin: bool = False
     ) -> Thread:
         """Return a new thread that starts with the mail being written."""
         return Thread(
@@ -109,26 +104,22 @@ class MailWriter:
         )
 
     async def route(self, thread: Thread, *, fresh: bool = False) -> Route:
-        """Return the route of a mail on this thread; the thread's newest mails are read for it."""
+        """Return the route of a mail on this thread; loads its newest mails unless ``fresh``."""
         earlier: Sequence[MessageRow] = ()
         if not fresh:
             earlier = await threads.newest(self.unit.connection, thread.id, EARLIER_MAILS)
         return Route(self.channel_of(thread), thread, fresh, earlier)
 
     def last_heard(self, route: Route) -> MessageRow | None:
-        """Return the newest inbound mail of a contact who is no stranger on the thread."""
+        """Return the newest mail from a contact who is not a stranger on the thread."""
         roles = self.unit.participants.get(route.thread.id, {})
         for row in reversed(route.earlier):
-            if (
-                row.direction == "inbound"
-                and row.sender_role == "contact"
-                and row.sender_id is not None
-                and roles.get(row.sender_id) != "stranger"
-            ):
+            heard = row.direction == "inbound" and row.sender_role == "contact"
+            if heard and row.sender_id is not None and roles.get(row.sender_id) != "stranger":
                 return row
         return None
 
-    # ---- how it is written
+    # ---- its headers
 
     def subject(self, number: int, subject: str, prefix: str = "") -> str:
         """Return a subject with the tag of the ticket and a prefix such as "Re"."""
@@ -141,7 +132,7 @@ class MailWriter:
         content: MailContent,
         automatic: Literal["", "auto-replied", "auto-generated"] = "",
     ) -> MimeMail:
-        """Return the mail with its ids; ``number`` is the ticket that answers go to, if any."""
+        """Return a mail with its headers; ``number`` is the ticket that answers go to, if any."""
         channel, thread = route.channel, route.thread
         parent = next((each for each in reversed(route.earlier) if each.message_id), None)
         references: tuple[str, ...] = ()
@@ -180,7 +171,7 @@ class MailWriter:
 def outgoing_of(
     mail: MimeMail, kind: Literal["human", "forward", "auto_generated"], route: Route | None = None
 ) -> Outgoing:
-    """Return a mail with its bytes and envelope recipients; without a route it is on no thread."""
+    """Return a mail encoded, with its envelope recipients; without a route it has no thread."""
     people = (*mail.to, *mail.cc)
     parents = (*((mail.in_reply_to,) if mail.in_reply_to else ()), *reversed(mail.references))
     return Outgoing(

@@ -1,7 +1,7 @@
-"""All templates of an installation: stored ones, and built-in ones as far as nobody edited them.
+"""All templates of an installation: the stored ones, and the built-in ones that nobody edited.
 
-A built-in template is stored only when somebody edits it, language by language, so a newer release
-brings its better words to everybody else (docs/adr/0014).
+A built-in template is stored only when somebody edits it, language by language, so everybody else
+gets the better wording of a newer release (docs/adr/0014).
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ KNOWN_TOKENS: Final = frozenset(
     "contact.name contact.email owner.name owner.email pipeline.name channel.name "
     "channel.address company.name agent.name agent.email".split()
 )
-# without replace and join: a few of them in a row turn a mail into any amount of text
+# No replace or join: a few in a row could make a text of any length.
 _FILTERS: Final = frozenset(
     "capitalize default d e escape first last length lower title trim truncate upper".split()
 )
@@ -61,7 +61,7 @@ _CONTROL_CHARACTERS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-
 class Template:
     """The source of a mail in one language.
 
-    A transactional one also goes to contacts who want no marketing (behaviour.md 3.3).
+    If ``transactional``, it also goes to contacts who want no marketing (behaviour.md 3.3).
     """
 
     name: str
@@ -82,11 +82,11 @@ class Rendered:
 
 
 class TemplateError(Invalid):
-    """A template cannot be parsed or rendered; the message names part and, if known, line."""
+    """An error in a template; the message names the part and, if known, the line."""
 
 
 class _PartError(Exception):
-    """What is wrong with one part of a template, and the line if it is known."""
+    """An error in one part of a template, with its line if known."""
 
     def __init__(self, line: int | None, problem: str) -> None:
         super().__init__(problem)
@@ -107,7 +107,7 @@ _HTML: Final = _environment(html=True)
 
 
 def _dotted(node: nodes.Node) -> str | None:
-    """Return the token that a node names (``ticket.tag``), or None."""
+    """Return the token that a node stands for, such as ``ticket.tag``; None if it is no token."""
     words = []
     while isinstance(node, nodes.Getattr):
         words.append(node.attr)
@@ -152,7 +152,7 @@ def _flattened(
 
 
 def _is_allowed(node: nodes.Node) -> bool:
-    """Return whether a template may hold this node, its children aside."""
+    """Tell whether a template may hold this node; its children are not looked at."""
     match node:
         case nodes.Filter():
             return node.name in _FILTERS and node.dyn_args is None and node.dyn_kwargs is None
@@ -165,7 +165,7 @@ def _is_allowed(node: nodes.Node) -> bool:
 
 
 def _not_allowed(node: nodes.Node) -> str:
-    """Say that a node is not allowed, and what is."""
+    """Return the message for a node that is not allowed."""
     name = getattr(node, "name", None) or getattr(node, "op", None) or type(node).__name__.lower()
     return (
         f"{str(name)[:80]!r} is not allowed; use only tokens, if, comments and the filters "
@@ -192,7 +192,7 @@ def _compiled(source: str, html: bool) -> tuple[jinja2.Template, tuple[tuple[str
 
 
 def _value(tokens: Mapping[str, object], dotted: str) -> str | None:
-    """Return the text of a token; None for a missing or empty value, and for a group of tokens."""
+    """Return the value of a token as text; None if it is missing, empty or a group of tokens."""
     value: object = tokens
     for word in dotted.split("."):
         value = value.get(word) if isinstance(value, Mapping) else None
@@ -236,8 +236,8 @@ def _error(template: Template, part: str, error: _PartError) -> TemplateError:
 def check(template: Template) -> tuple[str, ...]:
     """Return the tokens of a template that are not in :data:`KNOWN_TOKENS`, sorted.
 
-    Raises :class:`TemplateError` for bad syntax, for what templates may not hold, and for filters
-    that cannot work.
+    Raises :class:`TemplateError` for bad syntax, for syntax that is not allowed, and for filters
+    with wrong arguments.
     """
     used: set[str] = set()
     for part, source, html in _parts(template):
@@ -254,9 +254,10 @@ def check(template: Template) -> tuple[str, ...]:
 def render(template: Template, tokens: Mapping[str, object]) -> Rendered:
     """Return a template filled in with ``tokens``: ``{"ticket": {"tag": ...}, ...}``.
 
-    Values are inserted as text, escaped in the HTML part; a missing, None or empty one is what
-    ``default`` says, else nothing. The subject becomes one line of at most 500 characters. Raises
-    :class:`TemplateError` for a template that :func:`check` refuses, and above 256 KiB.
+    Values are inserted as text, escaped in the HTML part. Instead of a missing, None or empty value
+    the argument of a ``default`` filter is inserted, or nothing. The subject becomes one line of at
+    most 500 characters. Raises :class:`TemplateError` for a template that :func:`check` refuses,
+    and if a rendered part is longer than 256 KiB.
     """
     unknown: set[str] = set()
     made: list[str] = []

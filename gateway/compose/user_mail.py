@@ -1,7 +1,7 @@
 """Write the mails of users: replies, forwards, and mails that start a conversation.
 
-Recipients, subject, ids and bytes of a mail are settled here; nothing is written to the database.
-Raises Invalid where nobody is left to write to or a value cannot stand in a mail.
+A mail gets its recipients, subject, ids and bytes here; nothing is written to the database. Raises
+Invalid if no recipient is left or a value cannot be written in a mail.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from gateway.store.tickets.threads import MessageRow
 
 @dataclass(frozen=True, slots=True)
 class MailRequest:
-    """What a user wrote and to whom, before defaults are filled in.
+    """A mail as a user wrote it, before defaults are filled in.
 
-    ``original`` is a mail that is attached whole; ``draft`` the outgoing row that waited for this.
+    ``original`` is a mail that is attached whole. ``draft`` is the id of the draft that is sent.
     """
 
     text: str
@@ -51,7 +51,8 @@ class UserMail:
     ) -> Outgoing:
         """Return a reply on a thread, or the first mail of a fresh one (interfaces.md 2.2).
 
-        It has default recipients, the signature, and the last mail of the contact as quotation.
+        It gets default recipients, the signature and, on a thread with mail, a quotation of the
+        contact's last mail.
         """
         to, cc = self._recipients(ticket, route, request)
         text, html = _signed(request, author)
@@ -76,7 +77,7 @@ class UserMail:
     ) -> Outgoing:
         """Return a mail of the ticket forwarded to somebody else.
 
-        It stands on a thread of its own, so answers to it never move the ticket (O05).
+        It is on a thread of its own, so answers to it never move the ticket (O05).
         """
         if not request.to:
             raise Invalid("the forward needs a recipient", "to")
@@ -91,7 +92,7 @@ class UserMail:
     def fresh_mail(
         self, number: int | None, route: Route, request: MailRequest, author: User | None
     ) -> Outgoing:
-        """Return a mail that answers nothing; ``number`` is the ticket it opens or belongs to."""
+        """Return a mail that answers none; ``number`` is the ticket it opens or belongs to."""
         if not request.to:
             raise Invalid("the mail needs a recipient", "to")
         text, html = _signed(request, author)
@@ -113,7 +114,9 @@ class UserMail:
         return replace(
             outgoing_of(self.writer.mime_mail(number, route, content), kind, route),
             reply_text=request.text,
-            attachments=tuple(_described(file, part) for part, file in enumerate(request.files, 2)),
+            attachments=tuple(
+                _attachment_row(file, part) for part, file in enumerate(request.files, 2)
+            ),
             author_id=author.id if author is not None else None,
             return_address=route.channel.address,
             draft=request.draft,
@@ -122,11 +125,11 @@ class UserMail:
     def _recipients(
         self, ticket: Ticket, route: Route, request: MailRequest
     ) -> tuple[tuple[Address, ...], tuple[Address, ...]]:
-        """Return To and Cc of an answer; Invalid where no address is left that is not ours."""
+        """Return To and Cc of an answer; Invalid if all addresses are ours."""
         last = self.writer.last_heard(route)
         to, cc = reply_text.recipients(
             _address(last.head["from"]) if last is not None else None,
-            self._first(ticket, route.thread),
+            self._first_recipient(ticket, route.thread),
             self._approved(route.thread),
             request.to,
             request.cc,
@@ -147,10 +150,10 @@ class UserMail:
         date = row.date or row.created_at
         return row.reply_text or row.text, date, self.writer.identity.zone, author
 
-    def _first(self, ticket: Ticket, thread: Thread) -> Address | None:
-        """Return whom a mail goes to on a thread where no contact has written yet.
+    def _first_recipient(self, ticket: Ticket, thread: Thread) -> Address | None:
+        """Return the recipient on a thread where no contact has written yet.
 
-        That is the requester; on the thread of a forward, whom the forward went to.
+        That is the requester or, on the thread of a forward, the recipient of the forward.
         """
         if thread.kind == "forward":
             return next(iter(self._approved(thread)), None)
@@ -162,7 +165,7 @@ class UserMail:
         return Address(reply_text.one_line(contact.name), contact.address)
 
     def _approved(self, thread: Thread) -> list[Address]:
-        """Return the participants of a thread who are no strangers."""
+        """Return the participants of a thread who are not strangers."""
         roles = self.unit.participants.get(thread.id, {})
         people = (
             self.unit.contacts.get(each) for each, role in roles.items() if role != "stranger"
@@ -185,8 +188,8 @@ def _address(head: dict[str, Any] | None) -> Address | None:
     return Address(head.get("name") or "", head["address"])
 
 
-def _described(file: File, part: int) -> dict[str, Any]:
-    """Return what is stored about an attachment; ``part`` is its number in the mail."""
+def _attachment_row(file: File, part: int) -> dict[str, Any]:
+    """Return an attachment as it is stored; ``part`` is the number of its part in the mail."""
     return {
         "filename": file.filename,
         "content_type": file.content_type,
@@ -199,7 +202,7 @@ def _described(file: File, part: int) -> dict[str, Any]:
 
 
 def _forwarded(row: MessageRow) -> str:
-    """Return a mail with the header block that mail programs put above what they forward."""
+    """Return the text of a mail below the header block that marks a forward."""
     sender = row.head["from"] or {}
     to = ", ".join(each["address"] or each["name"] or "" for each in row.head["to"])
     date = row.date.isoformat() if row.date is not None else ""

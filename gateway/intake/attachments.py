@@ -1,7 +1,7 @@
-"""Return the files of a mail that an agent wrote elsewhere, to relay it (behaviour.md E19).
+"""Read the attachments of a mail that an agent wrote in a mail program (behaviour.md E19).
 
-They are read by the processes that read all mail. If the raw mail is gone or cannot be read, an
-error with a plain sentence is raised.
+The sandbox reads them, as it reads all mail. If the raw mail is gone or cannot be read, an error
+with a message for users is raised.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gateway.store.queues.mail_register import MailRegister
 
 
 async def files_of(register: MailRegister, sandbox: Sandbox, mail_id: int) -> tuple[File, ...]:
-    """Return everything attached to a mail of the register, in its order in the mail."""
+    """Return the files attached to a mail of the register, in their order in the mail."""
     raw = await register.raw(mail_id)
     [message] = await sandbox.read_many([ReadJob(raw)])
     if not isinstance(message, Message):

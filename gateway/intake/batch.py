@@ -1,9 +1,9 @@
 """File a batch of mails that were read, in one transaction and in order of receipt.
 
-Everything a mail needs is loaded in a few set queries and looked up here (channel, sender, verdict,
-thread), then handed to ``core.decide``; :mod:`gateway.apply.applier` performs the decisions.
-Nothing here reads raw mail. If a batch raises, nothing of it was written, and the caller files its
-mails one by one.
+A few queries load everything that the mails of the batch can touch. For each mail, its channel,
+sender, verdict and thread are looked up there and handed to ``core.decide``;
+:mod:`gateway.apply.applier` performs the decisions. Raw mail is not read here. If a batch raises,
+nothing of it was written, and the caller files its mails one by one.
 """
 
 from __future__ import annotations
@@ -54,9 +54,9 @@ class Item:
 class Rules:
     """Settings for all mail of a run.
 
-    ``zone`` is the account's zone, ``trusted`` are the ids whose Authentication-Results count, and
-    ``fallback`` is the address of the channel for mail that names none; the default channel if
-    empty.
+    ``zone`` is the account's time zone. ``trusted`` are the ids of the servers whose
+    Authentication-Results count. ``fallback`` is the address of the channel for mail to none of our
+    channels; if it is empty, the default channel is.
     """
 
     zone: tzinfo
@@ -97,7 +97,7 @@ class Batch:
         self.deliveries: dict[int, Delivered] = {}
 
     async def run(self) -> list[Finished]:
-        """Decide and perform every mail in order; returns the register entries as written."""
+        """File every mail in order, and return the register entries that were written."""
         self.unit = await UnitOfWork.open(self.connection, self.now)
         lookups = [read_tokens(self.unit.desk, item.envelope, item.message) for item in self.items]
         await self._load(lookups)
@@ -124,7 +124,7 @@ class Batch:
         await finish(self.connection, rows)
         return rows
 
-    # ---- load what the batch can touch
+    # ---- loading
 
     async def _load(self, lookups: Sequence[TokenLookup]) -> None:
         """Load the threads, tickets, contacts and deliveries that the batch can touch."""
@@ -150,14 +150,14 @@ class Batch:
         await self._load_known()
 
     async def _load_known(self) -> None:
-        """Load which mails of the batch came before, and the threads of those."""
+        """Load the earlier copies of the mails of the batch, and the threads of these copies."""
         self.known = await by_fingerprint(
             self.connection, {fingerprint(item.message) for item in self.items}
         )
         if not self.known:
             return
         self.repeated = await repeated(self.connection, self.known.keys())
-        # Without a Message-ID nothing else leads from a mail to its original.
+        # A mail without a Message-ID has no other link to its original.
         threads = {known.thread for known in self.known.values() if known.thread}
         unseen = threads - self.unit.threads.keys()
         if unseen:
@@ -191,7 +191,7 @@ class Batch:
             reused_id=self._reused(message),
             own_copy=self._sent(copy) if copy is not None else None,
             looped=any(channel_at(unit.desk.channels, each) for each in message.loop_marks),
-            spam=message.spam_flag and (envelope.trusted_hop or self._trusted(message)),
+            spam=message.spam_flag and (envelope.trusted_hop or self._has_trusted_results(message)),
             trusted_user=user is not None and verdict == "pass",
             thread=thread,
             ticket=ticket,
@@ -209,7 +209,7 @@ class Batch:
         )
 
     def _channels(self, envelope: Envelope, message: Message) -> tuple[Channel, ...]:
-        """Return the channels of a mail; if it names none, that of its mailbox or the fallback."""
+        """Return the channels of a mail; if it is to none, that of its mailbox or the fallback."""
         desk = self.unit.desk
         named = (
             channel_at(desk.channels, each) for each in (envelope.channel, self.rules.fallback)
@@ -218,17 +218,14 @@ class Batch:
         return channels_of(desk.channels, fallback, envelope, message)
 
     def _verdict(self, message: Message) -> Verdict:
-        """Return what authentication says.
-
-        With several authors, "pass" is about one of them and nobody can tell which, so it counts as
-        none.
-        """
+        """Return the verdict on the sender; "pass" counts as none if From has several authors."""
+        # Such a "pass" is about one of the authors, and nobody can tell which.
         verdict: Verdict = authentication.verdict(message.authentication, self.rules.trusted)
         several = any(defect.startswith("several ") for defect in message.defects)
         return "none" if verdict == "pass" and several else verdict
 
     def _tie(self, lookup: TokenLookup, message: Message) -> Tie:
-        """Return what the mail belongs to, by its references, signed addresses and subject tag."""
+        """Return the thread or ticket of a mail, by references, signed address and subject tag."""
         unit = self.unit
         refs = unit.known_refs(ids_of(message))
         own = {
@@ -250,7 +247,7 @@ class Batch:
         )
 
     def _current(self, ref: TicketRef | None) -> TicketRef | None:
-        """Return what a token names today: merges followed, and a thread of that ticket."""
+        """Return the ticket and thread that a token leads to today, after merges."""
         ticket = self.unit.live_ticket(ref.ticket) if ref is not None else None
         if ref is None or ticket is None:
             return None
@@ -270,13 +267,13 @@ class Batch:
 
     def _takes_part(self, message: Message, tag: TicketRef) -> bool:
         """Tell whether the sender is a user or has a part in the tagged ticket."""
-        if message.sender is None:
-            return False
-        if message.sender.key in self.unit.desk.users:
+        if message.sender is not None and message.sender.key in self.unit.desk.users:
             return True
         contact = self._contact(message)
-        if contact is None:
-            return False
+        return contact is not None and self._has_part(contact, tag)
+
+    def _has_part(self, contact: Contact, tag: TicketRef) -> bool:
+        """Tell whether a contact is the requester, associated or a participant."""
         thread = self.unit.threads.get(tag.thread) if tag.thread is not None else None
         part = self.unit.part_of(contact.id, thread, self.unit.tickets.get(tag.ticket))
         return part in {"requester", "associated", "participant"}
@@ -310,26 +307,21 @@ class Batch:
         numbers = self.unit.earlier.get((contact.id, subject_key(message.subject)), [])
         return tuple(numbers[:1])
 
-    def _trusted(self, message: Message) -> bool:
-        """Tell whether a server of ours wrote results into the mail; its spam flag is then ours."""
+    def _has_trusted_results(self, message: Message) -> bool:
+        """Tell whether a trusted server wrote results into the mail; then its spam flag counts."""
         ids = {each.lower() for each in self.rules.trusted}
         return any(each.authserv_id in ids for each in message.authentication)
 
-    # ---- the same mail again
+    # ---- copies of earlier mail
 
     def _sent(self, thread_id: int) -> Original:
         """Return our own mail that came back, by the thread in its signed Message-ID."""
         thread = self.unit.follow(thread_id)
         ticket = self.unit.live_ticket(thread.ticket) if thread is not None else None
-        return Original(
-            mail_id=None,
-            channel=None,
-            thread=thread.id if thread else None,
-            ticket=ticket.number if ticket else None,
-        )
+        return _outside_register(thread, ticket)
 
     def _original(self, item: Item) -> Original | None:
-        """Return the earlier mail of which this one is a copy."""
+        """Return the earlier mail of which this one is a copy, if any."""
         known = self.known.get(fingerprint(item.message))
         if known is None or known.mail_id == item.mail_id:
             return None
@@ -355,7 +347,7 @@ class Batch:
         return any(ref.held for refs in rows.values() for ref in refs)
 
     def _remember(self, item: Item, mail: MailContext, event: MailArrived) -> None:
-        """Make later mails of the batch see this one as earlier mail, and its bounces as failed."""
+        """Let later mails of the batch see this mail, and the deliveries that it says failed."""
         failed = {row.id for row in self.unit.outward.failed}
         self.deliveries.update(
             (each.id, replace(each, state="failed"))
@@ -416,10 +408,9 @@ class Batch:
         )
 
     def _outcome(self, mail: MailContext, event: MailArrived) -> dict[str, Any]:
-        """Return what `mail explain` and `replay --json` show beside the columns.
+        """Return the details that `mail explain` and `replay --json` show beside the columns.
 
-        It is taken right after the mail, because later mails of the batch may move the ticket
-        again.
+        They are taken right after the mail, since later mails of the batch may move its ticket.
         """
         ended = _ended(mail)
         original = _repeated(event, ended)
@@ -453,24 +444,29 @@ def _channel_id(event: MailArrived) -> int | None:
 
 
 def _repeated(event: MailArrived, ended: Finish) -> Original | None:
-    """Return what a mail that was not taken is a copy of: another mail or one of ours.
+    """Return the original of a copy: an earlier mail, or one of our own that came back.
 
-    For a loop it is what our loop header came back with.
+    For a mail of ours that came back as a loop, it is the thread and ticket that were found.
     """
     if ended.state == "duplicate" or event.own_copy is not None:
         return event.duplicate_of if ended.state == "duplicate" else event.own_copy
     if ended.state != "ignored" or not (event.looped or event.message.kind == "loop"):
         return None
+    return _outside_register(event.thread, event.ticket)
+
+
+def _outside_register(thread: Thread | None, ticket: Ticket | None) -> Original:
+    """Return the original of a copy of our own mail: only its thread and ticket are known."""
     return Original(
         mail_id=None,
         channel=None,
-        thread=event.thread.id if event.thread else None,
-        ticket=event.ticket.number if event.ticket else None,
+        thread=thread.id if thread else None,
+        ticket=ticket.number if ticket else None,
     )
 
 
 def _ended(mail: MailContext) -> Finish:
-    """Return how a mail ended."""
+    """Return the end state of a mail that was filed."""
     if mail.finish is None:
-        raise LookupError("a mail ended in no state")
+        raise LookupError("no decision finished this mail")
     return mail.finish

@@ -26,8 +26,8 @@ def channels_of(
             continue
         if not any(channel in named for channel in found):
             return tuple(found)
-        # Every channel gets its copy of such a mail, and all copies must agree on who decides. A
-        # channel that makes no tickets comes after those that do.
+        # Every channel gets a copy of such a mail, and all copies must have the same deciding
+        # channel. Channels that open no tickets come last.
         everyone = list(dict.fromkeys((*named, *found)))
         return tuple(sorted(everyone, key=lambda channel: not channel.tickets))
     return (default,) if default is not None else ()
@@ -43,6 +43,6 @@ def _reached(channels: Mapping[str, Channel], addresses: Sequence[str]) -> list[
 
 
 def channel_at(channels: Mapping[str, Channel], address: str) -> Channel | None:
-    """Return the channel that an address reaches, with or without its plus part."""
+    """Return the channel with this address, with or without the part after a plus sign."""
     key = address_key(address)
     return channels.get(key) or channels.get(reply_tokens.bare(key)[0])

@@ -1,7 +1,7 @@
-"""Find the signed tokens in a mail (behaviour.md 5), and what reports are about.
+"""Find the signed tokens in a mail (behaviour.md 5), and the deliveries that reports are about.
 
 Tokens stand in reply and relay addresses, the return path, our own Message-IDs and the subject tag.
-A token that does not verify counts as none. Nothing in a mail makes these functions raise.
+A token with a wrong signature counts as none. Nothing in a mail makes these functions raise.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ REPORTS = frozenset({"bounce", "report", "auto_reply"})
 class TokenLookup:
     """The signed tokens of one mail.
 
-    ``message`` is the mail; what a report is about is among its parents.
+    ``message`` is the mail; in a report, the mail it is about is one of its parents.
     """
 
     message: Message
     reply: TicketRef | None
     own: dict[str, int]  # our own Message-IDs, and the thread in each
     tag: TicketRef | None
-    returned: int | None  # the delivery (id) whose return path it came to
-    relay: int | None  # the user (id) whose relay address it came to
+    returned: int | None  # id of the delivery to whose return path it came
+    relay: int | None  # id of the user to whose relay address it came
 
 
 def read_tokens(desk: DeskConfig, envelope: Envelope, message: Message) -> TokenLookup:
@@ -56,14 +56,14 @@ def read_tokens(desk: DeskConfig, envelope: Envelope, message: Message) -> Token
             reply, relay = named
         reply = reply or reply_tokens.read_reply(keys, plus)
         returned = returned or reply_tokens.read_return(keys, plus)
-    pointed = _pointing(message)
+    linked = _with_bounced_parent(message)
     own = {
         each: thread
-        for each in ids_of(pointed)
+        for each in ids_of(linked)
         if each.startswith("tg.") and (thread := reply_tokens.read_own_id(keys, each)) is not None
     }
     return TokenLookup(
-        message=pointed,
+        message=linked,
         reply=reply,
         own=own,
         tag=reply_tokens.read_tag(keys, message.subject),
@@ -72,8 +72,8 @@ def read_tokens(desk: DeskConfig, envelope: Envelope, message: Message) -> Token
     )
 
 
-def _pointing(message: Message) -> Message:
-    """Return the message; a report gets the mail it reports about as its first parent."""
+def _with_bounced_parent(message: Message) -> Message:
+    """Return the message; a bounce gets the mail that bounced as its first parent."""
     original = message.bounce.original_message_id if message.bounce is not None else None
     if not original or original in message.in_reply_to:
         return message
@@ -81,9 +81,9 @@ def _pointing(message: Message) -> Message:
 
 
 async def load_deliveries(unit: UnitOfWork, lookups: Sequence[TokenLookup]) -> dict[int, Delivered]:
-    """Load what the reports of a batch can be about; returns deliveries by id.
+    """Load the deliveries that the reports of a batch can be about, and return them by id.
 
-    The threads and tickets of mail that only its return path names are loaded too.
+    The threads and tickets of deliveries that only a return path names are loaded too.
     """
     reports = [
         lookup
@@ -122,9 +122,9 @@ async def load_deliveries(unit: UnitOfWork, lookups: Sequence[TokenLookup]) -> d
 def reporting(
     lookup: TokenLookup, deliveries: Mapping[int, Delivered], envelope: Envelope
 ) -> Message:
-    """Return the mail, turned into a report if it came from nobody to a signed return path.
+    """Return the mail, made a report if it has no sender and came to a signed return path.
 
-    Such a mail is about that delivery, whatever it looks like (behaviour.md 2.1 step 3).
+    Such a mail is about the delivery in that path, whatever it says (behaviour.md 2.1 step 3).
     """
     message, about = lookup.message, deliveries.get(lookup.returned or 0)
     if about is None or not about.message_id:

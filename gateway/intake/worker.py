@@ -49,8 +49,8 @@ class ReadMails:
 class Intake:
     """The intake of one process.
 
-    ``now_of`` returns when a mail counts as processed (the clock, or its Date in a replay);
-    ``filed`` is called when there may be work for others.
+    ``now_of`` returns the instant when a mail counts as processed: by the clock, or its Date in a
+    replay. ``filed`` is called after each batch, since there may be work for other tasks.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Intake:
         filing = asyncio.create_task(self._file_all(ready), name="filing")
         try:
             while not stop.is_set() and not filing.done():
-                mails = await self._claim()
+                mails = await self._claim_or_pause()
                 if mails:
                     await ready.put(await self.read(mails))
                 else:
@@ -91,16 +91,14 @@ class Intake:
             await filing
 
     async def drain(self, ids: Collection[int] | None = None) -> list[Finished]:
-        """File what is due, or just the mails named, until nothing is left; returns all of them."""
+        """File all mail that is due, or only ``ids``, and return the register entries."""
         done: list[Finished] = []
         ready: asyncio.Queue[ReadMails | None] = asyncio.Queue(maxsize=1)
         filing = asyncio.create_task(self._file_all(ready, done), name="filing")
         settled = False
         try:
             while not filing.done():
-                mails = await self.spool.claim(
-                    self.database.node, BATCH_MAILS, LEASE_SECONDS, self.clock.now(), ids
-                )
+                mails = await self._claim(ids)
                 if mails:
                     await ready.put(await self.read(mails))
                     settled = False
@@ -115,11 +113,15 @@ class Intake:
             await filing
         return done
 
-    async def _claim(self) -> list[Claimed]:
+    async def _claim(self, ids: Collection[int] | None = None) -> list[Claimed]:
+        """Lease the mails that are due next, of those in ``ids`` if given."""
+        node, now = self.database.node, self.clock.now()
+        return await self.spool.claim(node, BATCH_MAILS, LEASE_SECONDS, now, ids)
+
+    async def _claim_or_pause(self) -> list[Claimed]:
+        """Lease the mails that are due next; if the database is away, pause and return none."""
         try:
-            return await self.spool.claim(
-                self.database.node, BATCH_MAILS, LEASE_SECONDS, self.clock.now(), None
-            )
+            return await self._claim()
         except Unavailable as error:
             _log.warning("claim failed", reason=error.message)
             await asyncio.sleep(RETRY_SECONDS)
@@ -190,7 +192,7 @@ class Intake:
         return rows
 
     async def _retry_or_hold(self, mail: Claimed, error: Exception) -> None:
-        """Put back a mail that failed; after its last try it is held for a person."""
+        """Put back a mail that failed; after its last try, hold it for a person to look at."""
         error_id = f"mail-{mail.id}"
         reason = f"internal error ({type(error).__name__}), see log entry {error_id}"
         with contextlib.suppress(Unavailable):
@@ -201,7 +203,7 @@ class Intake:
 
 
 def _is_null(sender: str | None) -> bool | None:
-    """Tell whether an envelope sender is the null path; None if the transport knows no sender."""
+    """Tell whether an envelope sender is the null path; None if the sender is unknown."""
     return None if sender is None else not sender
 
 
@@ -214,7 +216,7 @@ def _message_of(mail: Claimed, result: Message | ReadFailure) -> Message:
 
 
 def _log_outcome(row: Finished, item: Item) -> None:
-    """Log what became of a mail."""
+    """Log the end state of a mail."""
     if row.state == "duplicate":
         maillog.duplicate(
             mail_id=row.mail_id, original=row.original_id or 0, source=item.envelope.source

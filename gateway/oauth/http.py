@@ -1,8 +1,7 @@
 """HTTP with an OAuth provider: post a form, or wait for the browser that it redirects to us.
 
-A provider that is away, slow or overloaded, or whose answer is too long or not JSON, raises
-:class:`TokenUnavailable`. JSON answers, refusals too, are for the caller. Forms and answers are
-never logged.
+Raises :class:`TokenUnavailable` if the provider is away, slow or overloaded, or its answer is too
+long or not JSON. A JSON answer is returned, even a refusal. Forms and answers are never logged.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from gateway.errors import Unavailable
 SECONDS: Final = 20.0  # for one request
 MAX_ANSWER_BYTES: Final = 64 << 10
 MAX_RETRY_AFTER: Final = 3600.0  # seconds
-# no compression, since a small answer could unpack to a large one
+# No compression, since a small answer could unpack to a large one.
 _HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity"}
 _PAGE: Final = "<!doctype html><meta charset=utf-8><title>ticketgate</title><p>{}</p>"
 
 
 class TokenUnavailable(Unavailable):
-    """The provider cannot be asked now; ``after`` is its Retry-After in seconds, or 0."""
+    """A provider that cannot be asked now; ``after`` is its Retry-After in seconds, or 0."""
 
     def __init__(self, message: str, after: float = 0.0) -> None:
         super().__init__(message)
@@ -44,10 +43,7 @@ class Answer:
 
 
 async def post(url: str, form: Mapping[str, str]) -> Answer:
-    """Post a form and return the JSON object; uses proxies of the environment.
-
-    Raises TokenUnavailable.
-    """
+    """Post a form, by the environment's proxies, and return the answer; raises TokenUnavailable."""
     host = url.split("/")[2]
     try:
         reply = await http_client.post(
@@ -80,17 +76,16 @@ def _answer(host: str, status: int, body: bytes, head: Mapping[str, str]) -> Ans
 
 def _retry_after(head: Mapping[str, str]) -> float:
     """Return Retry-After in seconds; a date counts from the Date header (RFC 9110, 10.2.3)."""
-    wanted = head.get("Retry-After", "")
+    wanted, sent = head.get("Retry-After", ""), head.get("Date", "")
     try:
-        apart = parsedate_to_datetime(wanted) - parsedate_to_datetime(head.get("Date", ""))
-        seconds = apart.total_seconds()
+        seconds = (parsedate_to_datetime(wanted) - parsedate_to_datetime(sent)).total_seconds()
     except (ValueError, TypeError):
         seconds = float(wanted) if wanted.isascii() and wanted.isdecimal() else 0.0
     return min(max(seconds, 0.0), MAX_RETRY_AFTER)
 
 
 class RedirectListener:
-    """A listener on this machine for the browser's return; ``url`` is its address."""
+    """A listener on this machine that the browser is redirected to; ``url`` is its address."""
 
     def __init__(self, url: str, received: asyncio.Future[dict[str, str]]) -> None:
         """Take the address and a future for the query that the browser brings."""
@@ -98,7 +93,7 @@ class RedirectListener:
         self._received = received
 
     async def query(self) -> dict[str, str]:
-        """Wait for the browser and return the query of the request that carries our state."""
+        """Wait for the request of the browser that carries our state, and return its query."""
         return await self._received
 
 
@@ -106,7 +101,7 @@ class RedirectListener:
 async def listen_for_redirect(
     host: str, port: int, path: str, state: str
 ) -> AsyncIterator[RedirectListener]:
-    """Listen on the loopback while the block runs; port 0 takes a free one.
+    """Listen on the loopback address while the block runs; port 0 takes any free port.
 
     Requests without our ``state`` are refused and change nothing. Raises Unavailable if the port is
     taken.

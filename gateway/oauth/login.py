@@ -1,8 +1,8 @@
-"""Sign in to a mailbox by a code entered on another device (RFC 8628) or in a browser (RFC 8252,
-7636).
+"""Sign in to a mailbox: by a code entered on any device, or in a browser on this machine.
 
-If the user declines, waits too long, or returns an answer to another request,
-:class:`AccessRefused` is raised; nothing is stored then, and earlier access stays.
+The standards are RFC 8628 (code), RFC 8252 and RFC 7636 (browser). If the user declines, waits too
+long, or returns an answer to another request, :class:`AccessRefused` is raised; nothing is stored
+then, and earlier access stays.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gateway.oauth.tokens import (
     shown_error,
 )
 
-# where a browser on another machine is sent; nothing listens there
+# A browser on another machine is sent here; nothing listens, and the user copies the address.
 UNREACHABLE_REDIRECT: Final = "http://localhost:8400"
 _POLL_SECONDS: Final = 5.0  # unless the provider asks for another interval (RFC 8628, 3.2)
 _MAX_CODE_SECONDS: Final = 1800.0
@@ -35,7 +35,7 @@ Show = Callable[[str], None]
 
 
 async def client_login(tokens: Tokens, client: OauthSettings) -> None:
-    """Sign in a client that acts for itself, to see whether the provider accepts it."""
+    """Sign in a client with grant ``client_credentials``; no user is needed."""
     posted = client_credentials_form(client)
     await tokens.sign_in(client, "", posted, await post(endpoints(client).token, posted))
 
@@ -47,7 +47,7 @@ async def device_login(
     show: Show,
     pause: Callable[[float], Awaitable[None]],
 ) -> None:
-    """Show address and code, and wait until the user has entered the code."""
+    """Show the user an address and a code, and wait until they have entered the code there."""
     posted = request_form(client, scope=scope(client))
     device = checked_document(await post(endpoints(client).device, posted), posted)
     code, user_code = device.get("device_code"), device.get("user_code")
@@ -95,7 +95,7 @@ async def _poll_for_token(
 
 
 async def browser_login(tokens: Tokens, client: OauthSettings, account: str, show: Show) -> None:
-    """Show an address, and wait for the browser to return from it."""
+    """Show the address to sign in at, and wait until the browser is redirected back to us."""
     redirect = urlsplit(client.redirect_url)
     host = redirect.hostname or PROVIDERS[client.provider].loopback
     state = _secret()
@@ -109,15 +109,15 @@ async def browser_login(tokens: Tokens, client: OauthSettings, account: str, sho
 
 
 class AuthorizationRequest:
-    """One request for a code, with the secrets that tie the answer to it.
+    """A request for an authorization code, with the secrets that tie the answer to it.
 
-    ``url`` is what the user opens.
+    ``url`` is the address that the user opens.
     """
 
     def __init__(
         self, client: OauthSettings, account: str, redirect: str = "", state: str = ""
     ) -> None:
-        """Take the ``redirect`` where the browser ends; "" if it runs on another machine."""
+        """Take the ``redirect`` the browser is sent to; "" if it runs on another machine."""
         self._client, self._account = client, account
         self._redirect = redirect or client.redirect_url or UNREACHABLE_REDIRECT
         self._state, self._verifier = state or _secret(), _secret()
@@ -138,7 +138,7 @@ class AuthorizationRequest:
         self.url = f"{address}{'&' if '?' in address else '?'}{query}"
 
     async def exchange_pasted(self, tokens: Tokens, address: str) -> None:
-        """Do the same as :meth:`exchange` with the whole address where the browser ended."""
+        """Exchange the code in an address that the user copied from the browser."""
         try:
             query = urlsplit(address.strip()).query
         except ValueError:
@@ -146,7 +146,7 @@ class AuthorizationRequest:
         await self.exchange(tokens, dict(parse_qsl(query)))
 
     async def exchange(self, tokens: Tokens, query: Mapping[str, str]) -> None:
-        """Exchange the returned code for tokens."""
+        """Exchange the code in the query for tokens, and store them."""
         if not secrets.compare_digest(query.get("state", "").encode(), self._state.encode()):
             raise AccessRefused("the browser returned no answer to this sign-in: begin again")
         if "code" not in query:

@@ -1,6 +1,6 @@
 """The OAuth providers of mailboxes: endpoints, scopes and special parameters.
 
-To add one: name it in ``OauthSettings.provider`` (``config/settings.py``) and describe it in
+To add a provider, name it in ``OauthSettings.provider`` (``config/settings.py``) and describe it in
 :data:`PROVIDERS`. Required keys of its configuration are checked in ``config/checks.py``.
 """
 
@@ -16,7 +16,7 @@ from config.settings import OauthSettings
 
 @dataclass(frozen=True, slots=True)
 class Endpoints:
-    """The addresses of a provider; "" if unknown. ``{tenant}`` stands for the directory."""
+    """The URLs of a provider; "" if unknown. ``{tenant}`` is replaced by the client's tenant."""
 
     authorize: str = ""
     device: str = ""
@@ -25,10 +25,10 @@ class Endpoints:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provider:
-    """What has to be known of a provider.
+    """A provider, with everything that signing in to it needs.
 
-    ``own_scope`` is for clients that act for themselves (grant ``client_credentials``), if it
-    differs from ``scope``. ``authorize_parameters`` are added to the address that the user opens.
+    ``own_scope`` is the scope with grant ``client_credentials``, if it differs from ``scope``.
+    ``authorize_parameters`` are added to the address that the user opens.
     ``loopback`` is the host for which the provider accepts any port in ``redirect_uri``.
     """
 
@@ -58,7 +58,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
             token="https://oauth2.googleapis.com/token",  # noqa: S106 - an address, no password
         ),
         scope="https://mail.google.com/",
-        # without these there is no refresh token when a user signs in again
+        # Without these, a user who signs in again gets no refresh token.
         authorize_parameters={"access_type": "offline", "prompt": "consent"},
     ),
     "custom": Provider(),
@@ -77,7 +77,7 @@ def endpoints(client: OauthSettings) -> Endpoints:
 
 
 def scope(client: OauthSettings) -> str:
-    """Return the scope to ask for: the configured one, else what reading mail needs."""
+    """Return the scope to ask for: the configured one, else the one that reading mail needs."""
     provider = PROVIDERS[client.provider]
     if client.scope:
         return client.scope

@@ -66,7 +66,7 @@ _log = log.logger("oauth")
 
 
 class AccessRefused(Rejected):
-    """A person has to act before this mailbox can be read."""
+    """A refusal of access that lasts until a person acts, for example signs in again."""
 
 
 def request_form(client: OauthSettings, **fields: str) -> dict[str, str]:
@@ -80,7 +80,7 @@ def request_form(client: OauthSettings, **fields: str) -> dict[str, str]:
 
 
 def client_credentials_form(client: OauthSettings) -> dict[str, str]:
-    """Return the form for a client that acts for itself."""
+    """Return the form to post with grant ``client_credentials``."""
     return request_form(client, grant_type="client_credentials", scope=scope(client))
 
 
@@ -94,7 +94,7 @@ class Tokens:
         *,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Take a ``pause`` that sleeps; create one object per process, as the lease needs."""
+        """Take a ``pause`` that sleeps. Create one object per process, which holds the leases."""
         self.rows = TokenRows(database)
         self.clock = clock
         self._pause = pause
@@ -106,9 +106,9 @@ class Tokens:
     ) -> str:
         """Return a token that is valid for some minutes at least.
 
-        ``refused`` is a token that the mail server did not accept: another one is wanted. Raises
-        AccessRefused, TokenUnavailable or StoreUnavailable. A cancelled caller waits until a
-        request in progress has ended.
+        ``refused`` is a token that the mail server did not accept, so another one is needed. Raises
+        AccessRefused, TokenUnavailable or StoreUnavailable. If the caller is cancelled, this waits
+        until a request in progress has ended.
         """
         key, renewed_before = key_of(client, account), False
         for _ in range(MAX_POLLS):
@@ -138,7 +138,7 @@ class Tokens:
         return running
 
     async def _renew(self, client: OauthSettings, key: Key, refused: str | None) -> str | None:
-        """Return a new token, or one renewed elsewhere; None if the row has to be read again."""
+        """Return a new token, or one that another process renewed; None to read the row again."""
         now = self.clock.now()
         if (until := self._not_before.get(client.name, now)) > now:
             raise TokenUnavailable(
@@ -193,7 +193,7 @@ class Tokens:
         return granted.access_token
 
     async def _store_with_retries(self, store: Callable[[], Awaitable[bool]]) -> bool:
-        """Store what cannot be requested a second time, with retries."""
+        """Call ``store``, with retries, since the provider gives a refresh token only once."""
         for seconds in STORE_RETRY_SECONDS:
             try:
                 return await store()
@@ -207,21 +207,15 @@ class Tokens:
             await self.rows.release(key)
 
     def _valid_token(self, row: StoredToken | None, refused: str | None) -> str | None:
-        if (
-            row is None
-            or row.access_token is None
-            or row.access_until is None
-            or row.access_token == refused
-        ):
+        """Return the stored token if it is valid for some minutes and not the refused one."""
+        if row is None or row.access_until is None or row.access_token in {None, refused}:
             return None
         return row.access_token if row.access_until - self.clock.now() >= MIN_VALIDITY else None
 
     def _raise_refusal(self, client: OauthSettings, row: StoredToken | None) -> None:
-        if (
-            row is not None
-            and row.refused_at is not None
-            and self.clock.now() - row.refused_at < REFUSAL_HOLDS
-        ):
+        """Raise AccessRefused if the provider refused a short time ago, or nobody has signed in."""
+        now = self.clock.now()
+        if row is not None and row.refused_at is not None and now - row.refused_at < REFUSAL_HOLDS:
             raise AccessRefused(row.problem or "the provider refuses access")
         if client.grant != "client_credentials" and (row is None or row.refresh_token is None):
             raise AccessRefused(_NOT_SIGNED_IN)
@@ -270,7 +264,7 @@ class Tokens:
         )
 
     async def problem(self, client: OauthSettings, account: str) -> str | None:
-        """Return what a person should know: access to the mailbox is refused, or will end soon."""
+        """Return a message if access is refused or will end soon; None if all is well."""
         row = await self.rows.get(key_of(client, account))
         if row is not None and row.problem is not None:
             return row.problem
@@ -291,7 +285,7 @@ class Tokens:
 
 
 async def _result(running: asyncio.Task[str | None]) -> str | None:
-    """Return a shared task's result; a cancelled caller does not cancel it, but waits."""
+    """Return the result of a shared task; if cancelled, wait for the task, which goes on."""
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -301,12 +295,12 @@ async def _result(running: asyncio.Task[str | None]) -> str | None:
 
 
 def key_of(client: OauthSettings, account: str) -> Key:
-    """Return an account's row key; clients that act for themselves share one token."""
+    """Return the row key of an account; with ``client_credentials`` all accounts share one."""
     return client.name, "" if client.grant == "client_credentials" else account
 
 
 def checked_document(answer: Answer, posted: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return the object of a good answer.
+    """Return the JSON object of an answer without an error.
 
     Raises AccessRefused with the provider's words, or TokenUnavailable if the error is temporary.
     """
@@ -335,14 +329,13 @@ def printable(value: object, posted: Mapping[str, str]) -> str:
         return ""
     for name in posted.keys() - {"client_id", "grant_type", "scope", "redirect_uri"}:
         value = value.replace(posted[name], "***")
-    return log.redact(
-        "".join(each if each.isprintable() else " " for each in value[: 4 * _DESCRIPTION_LENGTH])
-    )[:_DESCRIPTION_LENGTH].strip()
+    shown = "".join(c if c.isprintable() else " " for c in value[: 4 * _DESCRIPTION_LENGTH])
+    return log.redact(shown)[:_DESCRIPTION_LENGTH].strip()
 
 
 def _positive_seconds(value: object, otherwise: int) -> int:
     try:
-        # some providers send a number as text
+        # Some providers send a number as text.
         seconds = int(value)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError):
         return otherwise

@@ -1,8 +1,8 @@
 """Read Authentication-Results (RFC 8601) and return a trusted server's verdict (behaviour.md 5).
 
-Anybody can write the header, so only one with an id of ours counts. The parser is our own and
-bounded: the library for this header drops comments, which may hold the published policy, and costs
-0.7 ms a field.
+Anybody can write this header, so only those with the id of a trusted server count. The parser is
+our own and bounded: the library for this header drops comments, which may hold the published
+policy, and takes 0.7 ms a field.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _POLICY_NONE: Final = re.compile(
     r"\b(?:p|policy|pol|policy\.(?:published-domain-policy|dmarc|applied-disposition))\s*=\s*\"?none\b",
     re.IGNORECASE,
 )
-# the better result wins; those not named here rank 1
+# Of several results of a method, the lowest rank wins; results not listed rank 1.
 _RANK: Final = {"pass": 0, "none": 2, "neutral": 3}
 
 Verdict = Literal["pass", "fail", "none"]
@@ -35,7 +35,7 @@ def read_results(values: Sequence[str]) -> tuple[AuthenticationResults, ...]:
 
 
 def _read(value: str) -> AuthenticationResults | None:
-    """Return the results in one field; None where it has no id and no result."""
+    """Return the results in one field; None if its first semicolon has nothing before it."""
     pieces = _split_at_semicolons(value)
     if not pieces:
         return None
@@ -55,7 +55,7 @@ def _read(value: str) -> AuthenticationResults | None:
         if method not in {"spf", "dkim", "dmarc"}:
             continue
         before = results.get(method)
-        # of several signatures, one that passes is enough
+        # Of several signatures, one that passes is enough.
         if before is None or _RANK.get(result, 1) < _RANK.get(before, 1):
             results[method] = result
         if method == "dmarc" and (_POLICY_NONE.search(comments) or _POLICY_NONE.search(text)):
@@ -110,8 +110,8 @@ def _split_at_semicolons(value: str) -> list[tuple[str, str]]:
 def verdict(results: Sequence[AuthenticationResults], trusted: Collection[str]) -> Verdict:
     """Return ``pass``, ``fail`` or ``none`` by the topmost header with an id in ``trusted``.
 
-    Source: behaviour.md 5. ``dmarc=fail`` is ``fail`` unless the published policy is none;
-    everything else except ``dmarc=pass`` is ``none``.
+    ``dmarc=pass`` is ``pass``; ``dmarc=fail`` is ``fail`` unless the published policy is none;
+    everything else is ``none`` (behaviour.md 5).
     """
     ids = {each.lower() for each in trusted}
     for each in results:
@@ -128,7 +128,7 @@ def verdict(results: Sequence[AuthenticationResults], trusted: Collection[str]) 
 def relied_on(
     results: Sequence[AuthenticationResults], trusted: Collection[str]
 ) -> AuthenticationResults | None:
-    """Return the header that :func:`verdict` uses; for display, the topmost if none is trusted."""
+    """Return the header that :func:`verdict` uses; if none is trusted, the topmost for display."""
     ids = {each.lower() for each in trusted}
     return next(
         (each for each in results if each.authserv_id in ids), results[0] if results else None

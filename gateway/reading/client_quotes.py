@@ -1,10 +1,10 @@
-"""Find quotes that only the HTML of a mail shows: by marks of clients, or without any signs.
+"""Find quotes that only the HTML of a mail shows, by blockquotes and the marks of clients.
 
-The text decides first; the HTML only adds quotes that the text does not show. Answers written into
-a quote must survive, so a marked quote with unquoted lines between quoted ones is left to the text,
-and a quote with the sender's words above and below it stays whole.
+The text is searched first; the HTML only adds quotes that the text does not show. Answers written
+into a quote must not get lost, so a marked quote that has unquoted lines between quoted ones is
+ignored, and a quote with the sender's words above and below it stays whole.
 
-To add the class or id with which a client marks quotes, add it to
+To add the class or id with which a client marks quotes, edit
 :mod:`gateway.reading.mime.quote_classes`; nothing needs to change here.
 """
 
@@ -26,7 +26,7 @@ _MATCHING_LETTERS: Final = 40  # of a quote, the same in the text and in the HTM
 
 
 def merge(lines: list[str], found: list[OutlineItem], marks: list[QuoteMark]) -> list[OutlineItem]:
-    """Return the outline of a text made from HTML, with the quotes its marks add."""
+    """Return the outline ``found`` with the quotes that the marks add; both are of ``lines``."""
     first = next(
         (index for index, line in enumerate(lines) if line.strip() and not depth_of(line)),
         len(lines),
@@ -67,9 +67,9 @@ def _attribution(lines: list[str], mark: QuoteMark) -> OutlineItem | None:
 
 
 def _quote(lines: list[str], found: list[OutlineItem], mark: QuoteMark) -> OutlineItem | None:
-    """Return what a marked quote adds to the outline, or None where the text already shows more.
+    """Return the item that a marked quote adds, or None if the text shows as much itself.
 
-    It adds the attribution if quote signs follow, and the whole quote if there are none.
+    The item is the whole quote if its lines have no quote signs, else the attribution above them.
     """
     inside = [each for each in found if mark.start <= each.start < mark.end]
     if any(each.kind in {"forward_mark", "reply_mark", "block"} for each in inside):
@@ -97,7 +97,7 @@ def _quote(lines: list[str], found: list[OutlineItem], mark: QuoteMark) -> Outli
 
 
 def find_in_html(lines: list[str], beside: Part) -> list[OutlineItem]:
-    """Return the quote in a plain text that has no quote signs, found through the HTML alternative.
+    """Return the quote in a plain text without quote signs, found by its HTML alternative.
 
     The sender's words must come first in both forms, and the same quoted text must follow;
     otherwise the list is empty.

@@ -1,9 +1,9 @@
 """Find the forwarded mail inside a mail, in any language and from any client.
 
-Rules: behaviour.md 2.1, step 8 b to e. A forward is recognised by a forward mark with a header
-block, a forward prefix with a header block, an attached mail, or the fields of a resent mail. A
-mark below an attribution belongs to the quoted mail and does not count. The rule that recognised a
-forward becomes its evidence.
+A forward is recognised by a forward mark with a header block, a subject prefix with a header block,
+an attached mail, or the fields of a resent mail (behaviour.md 2.1, step 8 b to e). A mark below an
+attribution belongs to the quoted mail and does not count. The rule that recognised a forward is
+kept as evidence.
 
 To add a forward mark, a header label or a subject prefix, add the words to a table in
 :mod:`gateway.reading.languages`; nothing needs to change here.
@@ -54,7 +54,7 @@ def find(
     headers: Headers,
     messages: Sequence[Part],
 ) -> Forwarded | None:
-    """Return the forward that a mail is, or None.
+    """Return the mail that is forwarded here, or None.
 
     ``found`` is the outline of ``lines``, the lines of ``text``; ``messages`` are the attached
     mails.
@@ -89,7 +89,7 @@ def find(
 def _in_text(
     lines: list[str], found: list[OutlineItem], prefix: bool, subject: str, *, is_reply: bool
 ) -> Forwarded | None:
-    """Return the forward in the text; the first item of the outline that is conclusive decides."""
+    """Return the mail forwarded in the text; the first conclusive item of the outline decides."""
     for index, each in enumerate(found):
         if each.kind == "forward_mark":
             if each.depth and not _may_be_quoted(lines, found, index, each):
@@ -111,24 +111,20 @@ def _in_text(
 
 
 def _mark_above(lines: list[str], before: list[OutlineItem], each: OutlineItem) -> int:
-    """Return the line where an item begins, or the mark directly above it begins.
-
-    Some clients write the same mark above replies and forwards.
-    """
-    mark = before[-1] if before and before[-1].kind in {"reply_mark", "forward_mark"} else None
-    return (
-        each.start
-        if mark is None or any(line.strip() for line in lines[mark.end : each.start])
-        else mark.start
-    )
+    """Return the line where an item begins, or where the mark directly above it begins."""
+    # Some clients write the same mark above replies and forwards.
+    mark = before[-1] if before else each
+    is_mark = mark.kind in {"reply_mark", "forward_mark"}
+    is_above = is_mark and not any(line.strip() for line in lines[mark.end : each.start])
+    return mark.start if is_above else each.start
 
 
 def _by_block(
     lines: list[str], block: OutlineItem, cut: int, prefix: bool, subject: str, is_reply: bool
 ) -> Forwarded | None:
-    """Return the forward of a header block without a mark; None if the block quotes a reply.
+    """Return the mail below a header block without a mark; None if the block is above a quote.
 
-    It is a forward if the subject has a forward prefix, or if nothing says that it answers a mail.
+    The mail is forwarded if the subject has a forward prefix, or if nothing shows an answer.
     """
     if block.depth > 1:
         return None
@@ -147,14 +143,11 @@ def _by_block(
 def _bears_own_subject(block: OutlineItem, subject: str) -> bool:
     """Tell whether a complete header block has exactly the subject of the mail around it.
 
-    A client puts its prefix before the subject of an answer, so the mail is none.
+    Such a mail answers nothing, since a client puts a prefix before the subject of an answer.
     """
     inner = block.fields.get("subject", "")
-    return (
-        {"from", "to", "date"} <= block.fields.keys()
-        and bool(inner)
-        and fold(inner) == fold(subject)
-    )
+    is_complete = {"from", "to", "date"} <= block.fields.keys()
+    return is_complete and bool(inner) and fold(inner) == fold(subject)
 
 
 def _may_be_quoted(
@@ -173,7 +166,7 @@ def _may_be_quoted(
 
 
 def _after_mark(lines: list[str], mark: OutlineItem) -> Forwarded | None:
-    """Return the forward whose header block follows a mark, on its line or below it."""
+    """Return the forwarded mail whose header block follows a mark, on its line or below it."""
     rest = (
         after_mark(unquoted(lines[mark.start], mark.depth)) if len(lines[mark.start]) > 40 else ""
     )
@@ -193,7 +186,7 @@ def _after_mark(lines: list[str], mark: OutlineItem) -> Forwarded | None:
 
 
 def _forward_of_block(lines: list[str], block: OutlineItem, cut: int, rule: str) -> Forwarded:
-    """Return the forward with this header block; the comment is what stands above line ``cut``."""
+    """Return the forwarded mail below a header block; above line ``cut`` is the comment."""
     fields = block.fields
     end = _end_of(lines, block)
     comment = comment_of(lines[:cut]) or comment_of(lines[end:])
@@ -215,19 +208,20 @@ def _forward_of_block(lines: list[str], block: OutlineItem, cut: int, rule: str)
 def _text_of(lines: list[str], depth: int) -> str:
     """Return the forwarded text without quote signs around all of it and without a closing rule."""
     end = len(lines)
-    while end and (
-        not lines[end - 1].strip()
-        or len(lines[end - 1]) > 15
-        and _CLOSING_RULE.fullmatch(lines[end - 1])
-    ):
+    while end and (not lines[end - 1].strip() or _is_closing_rule(lines[end - 1])):
         end -= 1
     if not depth and end and all(depth_of(line) for line in lines[:end] if line.strip()):
         depth = 1
     return "\n".join(unquoted(line, depth) for line in lines[:end]).strip()
 
 
+def _is_closing_rule(line: str) -> bool:
+    """Tell whether a line ends a forwarded mail, such as ``----- End forwarded message -----``."""
+    return len(line) > 15 and _CLOSING_RULE.fullmatch(line) is not None
+
+
 def _end_of(lines: list[str], block: OutlineItem) -> int:
-    """Return the line behind the forwarded mail: the end of the text or of the quote it is in."""
+    """Return the line after the forwarded mail: the end of the text, or of the quote it is in."""
     if not block.depth or not any(depth_of(line) for line in lines[block.end : block.end + 5]):
         return len(lines)
     last = max(index for index in range(block.start, len(lines)) if depth_of(lines[index]))
@@ -235,19 +229,19 @@ def _end_of(lines: list[str], block: OutlineItem) -> int:
 
 
 def comment_of(lines: list[str]) -> str:
-    """Return what the forwarding person wrote, without the rule below it."""
+    """Return what the forwarding person wrote, without blank lines and rules below it."""
     end = len(lines)
-    while end and (
-        not lines[end - 1].strip()
-        or _RULE_LINE.fullmatch(lines[end - 1])
-        or is_framed(lines[end - 1])
-    ):
+    while end and _is_blank_or_rule(lines[end - 1]):
         end -= 1
     return "\n".join(lines[:end]).strip()
 
 
+def _is_blank_or_rule(line: str) -> bool:
+    return not line.strip() or bool(_RULE_LINE.fullmatch(line)) or is_framed(line)
+
+
 def _after_attribution(lines: list[str], attribution: OutlineItem, cut: int) -> Forwarded:
-    """Return the forward of a client that writes an attribution line above it, as above a quote."""
+    """Return the forwarded mail below an attribution, which some clients write as the mark."""
     sentence = " ".join(line.strip() for line in lines[attribution.start : attribution.end])
     depth = 1 if any(depth_of(line) for line in lines[attribution.end : attribution.end + 3]) else 0
     return Forwarded(
@@ -285,23 +279,21 @@ _ANY_ADDRESS: Final = re.compile(r"[^\s<>()\[\]\"',;]+@[^\s<>()\[\]\"',;:]+")
 
 def _author_in(sentence: str) -> Address | None:
     """Return the person an attribution names: a name in quotes or the words before the address."""
-    hits = list(_QUOTED_NAME.finditer(sentence[:1000])) or list(
-        _NAME_BEFORE.finditer(sentence[:1000])
-    )
+    head = sentence[:1000]
+    hits = list(_QUOTED_NAME.finditer(head)) or list(_NAME_BEFORE.finditer(head))
     if hits:
-        name = _WORDS_BEFORE_NAME.sub("", hits[-1][1]).strip(" (<[")
-        return Address(
-            charset.one_line(name, limits.NAME), charset.one_line(hits[-1][2], limits.ADDRESS)
-        )
-    bare = _ANY_ADDRESS.search(sentence[:1000])
-    return Address("", charset.one_line(bare[0], limits.ADDRESS)) if bare else None
+        return _address(_WORDS_BEFORE_NAME.sub("", hits[-1][1]).strip(" (<["), hits[-1][2])
+    bare = _ANY_ADDRESS.search(head)
+    return _address("", bare[0]) if bare else None
+
+
+def _address(name: str, address: str) -> Address:
+    """Return a name and an address found in a text, each within its limit."""
+    return Address(charset.one_line(name, limits.NAME), charset.one_line(address, limits.ADDRESS))
 
 
 def _mailboxes(value: str) -> list[Address]:
-    """Return the mailboxes of a field in a header block, separated by commas or semicolons.
-
-    Links behind addresses, as HTML clients leave them, are removed.
-    """
+    """Return the mailboxes of a field in a header block, without links behind their addresses."""
     if not value:
         return []
     value = _NESTED_BRACKETS.sub(r"<\1>", _MAILTO.sub(r"<\1>", value[:20_000]))
@@ -311,7 +303,7 @@ def _mailboxes(value: str) -> list[Address]:
 
 
 def _tidy_mailbox(box: Address) -> Address:
-    """Return a mailbox without decoration around its name; a name that repeats the address goes."""
+    """Return a mailbox without decoration around its name, or a name that repeats its address."""
     name = box.name.strip(" *_'\"\u00a0")
     if box.address and name.lower() == box.address.lower():
         name = ""
@@ -319,36 +311,25 @@ def _tidy_mailbox(box: Address) -> Address:
 
 
 def _is_content(messages: Sequence[Part], text: str, prefix: bool) -> bool:
-    """Tell whether the attached mails are what the mail is about.
-
-    They are if they are shown inline, if the subject announces them, or if there is no other text.
-    """
+    """Tell whether a mail is about its attached mails: announced, shown inline, or the only text."""
     if len(messages) > 20:
         return False
-    return (
-        prefix
-        or not text.strip()
-        or messages[0].path == ""
-        or any(part.disposition != "attachment" for part in messages)
-    )
+    if prefix or not text.strip() or messages[0].path == "":
+        return True
+    return any(part.disposition != "attachment" for part in messages)
 
 
 def _attached_mail(part: Part, text: str) -> Forwarded:
-    """Return the forward that an attached mail is."""
+    """Return an attached mail as a forward; ``text`` is the text of the mail around it."""
     if not part.children:
         return _without_header("attached mail", text)
     inner = part.children[0]
-    headers = inner.headers
-    return _of_headers(
-        headers,
-        text=Collector(inner, html=False).run().text.strip(),
-        comment=text.strip(),
-        rule="attached mail",
-    )
+    forwarded = Collector(inner, html=False).run().text.strip()
+    return _of_headers(inner.headers, text=forwarded, comment=text.strip(), rule="attached mail")
 
 
 def _mailboxes_of(headers: Headers, name: str) -> list[Address]:
-    """Return the mailboxes of all fields of that name."""
+    """Return the mailboxes in all fields named ``name``."""
     return [
         box
         for value in headers.fields.get(name, ())
@@ -357,19 +338,19 @@ def _mailboxes_of(headers: Headers, name: str) -> list[Address]:
 
 
 def _without_header(rule: str, text: str) -> Forwarded:
-    """Return a forward of whose header nothing is known."""
+    """Return a forward without sender, recipients, subject and date."""
     return Forwarded(
         sender=None, to=(), cc=(), subject=None, date=None, text=text, comment="", rule=rule
     )
 
 
 def _resent(headers: Headers, text: str) -> Forwarded:
-    """Return the forward that a resent mail is: the header is the original's (RFC 5322 3.6.6)."""
+    """Return a resent mail as a forward; its header is the original's (RFC 5322 3.6.6)."""
     return _of_headers(headers, text=text, comment="", rule="Resent fields")
 
 
 def _of_headers(headers: Headers, *, text: str, comment: str, rule: str) -> Forwarded:
-    """Return the forward of a mail with these header fields."""
+    """Return the forward whose sender, recipients, subject and date are in these headers."""
     sender = _mailboxes_of(headers, "from")
     return Forwarded(
         sender=sender[0] if sender else None,

@@ -1,11 +1,12 @@
 """Read one raw mail into one :class:`~core.model.message.Message`, whatever its bytes are.
 
-Steps: part tree, headers, content, reports, forwards, visible reply, classification, digests. The
-code is pure and single-threaded. It runs in the reading processes
+The steps are part tree, headers, content, reports, forwards, classification, visible reply and
+digests. The code is pure and single-threaded. It runs in the reading processes
 (:mod:`gateway.intake.sandbox.pool`); the daemon itself only calls :func:`fallback`.
 
-mail-parser gives a second opinion on header blocks that our own bounded readers found odd. It does
-not read whole mails: it mixes attached mails into the body and costs a millisecond a mail.
+The library mail-parser gives a second opinion on header blocks in which our own readers found a
+defect. It does not read whole mails, since it mixes attached mails into the body and takes a
+millisecond a mail.
 """
 
 from __future__ import annotations
@@ -40,17 +41,18 @@ _HEADER_END: Final = re.compile(rb"\n[ \t]*\n")
 
 
 def read(raw: bytes, *, html: bool = False, null_sender: bool | None = None) -> Message:
-    """Return the message of a raw mail; never raises for what is in it, except MemoryError.
+    """Return the message of a raw mail; nothing in it makes this raise, except MemoryError.
 
-    ``html`` also sanitises its HTML. ``null_sender`` says whether the envelope sender was empty;
-    with None, Return-Path decides. If reading fails, the message comes from :func:`fallback`.
+    With ``html``, its HTML is sanitised too. ``null_sender`` says whether the envelope sender was
+    empty; if it is None, Return-Path decides. If reading fails, the message comes from
+    :func:`fallback`.
     """
     try:
         return _Reading(raw, html=html, null_sender=null_sender).message()
     except MemoryError:
         raise  # the pool replaces the process and tries again
     except Exception as error:  # noqa: BLE001
-        # the last resort: no fault of the reader may lose a mail
+        # No mistake in the reader may lose a mail.
         return fallback(raw, f"could not be read whole ({type(error).__name__})")
 
 
@@ -59,9 +61,9 @@ def fallback(
 ) -> Message:
     """Return a message made from the header block alone, for a mail that could not be read.
 
-    It has addresses, subject and ids, and everything that restrains a mail: authentication results,
-    spam flag and loop marks. Without them, a mail made unreadable on purpose would be let in where
-    a readable one is held. It is marked ``over_limit`` and has ``reason`` as a defect.
+    It has addresses, subject and ids, and everything by which mail is held back: authentication
+    results, spam flag and loop marks. Otherwise somebody could get a mail past these checks by
+    making it unreadable. It is marked ``over_limit`` and has ``reason`` as a defect.
     """
     block = raw[:_FALLBACK_BYTES].replace(b"\r\n", b"\n").lstrip(b"\n")
     end = block.find(b"\n\n")
@@ -82,7 +84,7 @@ def fallback(
 
 
 def _message_of_headers(fields: Fields) -> Message:
-    """Return a message with what its sender wrote into the header, and the return path."""
+    """Return a message with the sender's header fields and the return path, but no content."""
     return Message(
         message_id=fields.message_id,
         in_reply_to=fields.ids("in-reply-to"),
@@ -113,6 +115,11 @@ def attachment(raw: bytes, part: str) -> tuple[Attachment, bytes]:
     raise KeyError(part)
 
 
+_HTML_MAIL: Final = (
+    b"From: a@b.example\r\nSubject: x\r\nContent-Type: text/html\r\n\r\n<p>x</p>\r\n"
+)
+
+
 def warm_up() -> None:
     """Import and compile everything that reading uses, before workers are forked."""
     import mailparser  # noqa: F401
@@ -120,9 +127,7 @@ def warm_up() -> None:
 
     from gateway.reading.mime import html, tnef  # noqa: F401
 
-    read(
-        b"From: a@b.example\r\nSubject: x\r\nContent-Type: text/html\r\n\r\n<p>x</p>\r\n", html=True
-    )
+    read(_HTML_MAIL, html=True)
 
 
 def _line_ends(raw: bytes) -> bytes:
@@ -149,7 +154,7 @@ class _Reading:
         self._opinion: _SecondOpinion | None = None
 
     def message(self) -> Message:
-        """Return everything about the mail."""
+        """Return the message, from all that was read."""
         content, subject = self.content, self.header.subject
         sender, moment = self.sender_and_date()
         report = dsn.read(
@@ -195,7 +200,7 @@ class _Reading:
         )
 
     def sender_and_date(self) -> tuple[Address | None, datetime | None]:
-        """Return From and Date, by mail-parser's opinion where we cannot read them."""
+        """Return From and Date; if we cannot read one, return what mail-parser reads."""
         sender, moment = self.header.sender, self.header.date
         if (sender is None or not sender.address) and self.headers.raw("from"):
             sender = self.opinion().sender or sender
@@ -207,12 +212,9 @@ class _Reading:
         """Return the outline with the quotes that only the HTML shows."""
         if self.content.marks:
             return client_quotes.merge(lines, found, self.content.marks)
-        if (
-            not found
-            and len(self.content.html_alternatives) == 1
-            and "in-reply-to" in self.headers.fields
-        ):
-            return client_quotes.find_in_html(lines, self.content.html_alternatives[0])
+        alternatives = self.content.html_alternatives
+        if not found and len(alternatives) == 1 and "in-reply-to" in self.headers.fields:
+            return client_quotes.find_in_html(lines, alternatives[0])
         return found
 
     def verdict(
@@ -247,17 +249,14 @@ class _Reading:
         return self._opinion
 
     def over_limit(self) -> bool:
-        """Tell whether any cap was hit."""
-        received = len(self.headers.fields.get("received", ()))
-        return (
-            self.tree.over_limit
-            or self.content.over_limit
-            or self.fields.mailbox_count > limits.ADDRESSES
-            or received > limits.RECEIVED
-        )
+        """Tell whether the mail exceeds a cap, so that it was read in part."""
+        too_many_hops = len(self.headers.fields.get("received", ())) > limits.RECEIVED
+        too_many_mailboxes = self.fields.mailbox_count > limits.ADDRESSES
+        cut = self.tree.over_limit or self.content.over_limit
+        return cut or too_many_hops or too_many_mailboxes
 
     def defects(self, sender: Address | None, moment: datetime | None) -> tuple[str, ...]:
-        """List what is wrong with the mail in plain words, each defect once."""
+        """Return the defects of the mail in plain words, each once."""
         found = [*self.tree.defects, *self.headers.defects, *self.content.defects]
         if sender is None or not sender.address:
             found.append("no usable From")
@@ -282,8 +281,7 @@ class _Reading:
     def content_digest(self, sender: Address | None, text: str) -> str:
         """Return SHA-256 over sender, Date, text and attachments.
 
-        It is the same for every copy of a mail, whichever way it came and whatever line ends it
-        has.
+        All copies of a mail have the same digest, whatever servers and line ends they came with.
         """
         state = sha256()
         state.update((sender.key if sender else "").encode("utf-8", "replace") + b"\0")
@@ -330,7 +328,7 @@ def _charset_hint(root: Part) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _SecondOpinion:
-    """What mail-parser makes of a header block: its defects, and the sender and date it reads."""
+    """The defects, sender and date that mail-parser finds in a header block."""
 
     defects: tuple[str, ...] = ()
     sender: Address | None = None
@@ -338,7 +336,7 @@ class _SecondOpinion:
 
 
 _OPINION_BLOCK: Final = 16 * 1024  # bytes
-# Reported because the header block is parsed without its body.
+# mail-parser reports these because it gets the header block without the body.
 _BODY_DEFECTS: Final = frozenset(
     {
         "StartBoundaryNotFoundDefect",
@@ -349,7 +347,7 @@ _BODY_DEFECTS: Final = frozenset(
 
 
 def second_opinion(raw: bytes) -> _SecondOpinion:
-    """Return mail-parser's reading of the header block, or nothing if that would be slow."""
+    """Return mail-parser's opinion on the header block; an empty one if the block is long."""
     import mailparser
 
     logging.getLogger("mailparser").setLevel(logging.CRITICAL + 1)  # it logs what it cannot read
@@ -366,7 +364,7 @@ def second_opinion(raw: bytes) -> _SecondOpinion:
         boxes = [(str(name), str(address)) for name, address in found.from_ if "@" in str(address)]
         moment = found.date
     except Exception:  # noqa: BLE001
-        # the library raises its own and the standard library's errors on bad headers
+        # The library raises its own and the standard library's errors on bad headers.
         return _SecondOpinion(("mail-parser cannot read the header",))
     sender = (
         Address(

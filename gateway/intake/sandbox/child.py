@@ -8,7 +8,7 @@ from gateway.reading import parse
 
 
 def read_job(job: ReadJob) -> Message:
-    """Read one mail."""
+    """Return the message of one mail."""
     return parse.read(job.raw, html=job.html, null_sender=job.null_sender)
 
 

@@ -2,9 +2,9 @@
 
 :mod:`gateway.intake.sandbox.pool` starts it as ``python -m gateway.intake.sandbox.fork_server FD
 READER CPU MEMORY``. It is single-threaded, which makes forking safe, and obeys two commands on its
-control socket: ``F`` with a file descriptor forks a worker that serves it and answers its pid;
-``K`` with a pid kills that worker. When the socket closes, the daemon is gone and all workers are
-killed.
+control socket: ``F`` with the file descriptor of another socket forks a worker that serves it, and
+``K`` with a pid kills that worker; the answer is the pid. When the control socket closes, the
+daemon is gone and all workers are killed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 def main(argv: list[str]) -> int:
-    """Serve the control socket until it closes."""
+    """Obey the commands on the control socket until it closes, then kill all workers."""
     control = socket.socket(fileno=int(argv[1]))
     reader = importlib.import_module(argv[2])
     if hasattr(reader, "warm_up"):
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 def _obey(
     control: socket.socket, reader: ModuleType, cpu: int, memory: int, children: set[int]
 ) -> bool:
-    """Execute one command; False when there are no more."""
+    """Execute one command; return False if the socket was closed instead."""
     data, fds, _, _ = socket.recv_fds(control, _COMMAND.size, 4)
     if len(data) != _COMMAND.size:
         return False
@@ -82,13 +82,13 @@ def _serve(channel: socket.socket, reader: ModuleType, cpu: int, memory: int) ->
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         while (request := _receive(channel)) is not None:
-            # only the daemon has the other end
+            # The request is safe to unpickle: only the daemon has the other end.
             asked = pickle.loads(request)  # noqa: S301
             answer = pickle.dumps(_answer(reader, asked, cpu), pickle.HIGHEST_PROTOCOL)
             channel.sendall(_LENGTH.pack(0x54474D31, len(answer)))
             channel.sendall(answer)
     except BaseException:  # noqa: BLE001
-        # the daemon sees the closed socket and has the mails read one by one
+        # The daemon sees the closed socket and has the mails read one by one.
         code = 70
     os._exit(code)
 

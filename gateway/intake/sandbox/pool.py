@@ -95,54 +95,43 @@ class Sandbox:
         await self._end_fork_server()
 
     async def read_many(self, raws: Sequence[ReadJob]) -> list[Message | ReadFailure]:
-        """Return the messages of one chunk, in order; never raises for what is in a mail."""
+        """Return the messages of one chunk, in order; nothing in a mail makes this raise."""
         if not raws:
             return []
         try:
             found = await self._ask(("read", list(raws)), self.wall)
         except WorkerLost as lost:
             if len(raws) == 1:
-                return [await self._again(raws[0], lost)]
+                return [await self._read_again(raws[0], lost)]
         else:
             return list(found)
-        return [await self._alone(job) for job in raws]
+        return [await self._read_one(job) for job in raws]
 
     async def attachment(self, raw: bytes, part: str) -> tuple[Attachment, bytes]:
-        """Return one attachment and its content.
-
-        Raises KeyError if the mail has no such part, and WorkerLost if reading it killed the
-        worker.
-        """
-        found = await self._ask(("part", raw, part), self.wall)
+        """Return an attachment and its content; KeyError if missing, WorkerLost if unreadable."""
+        found: tuple[Attachment, bytes] | None = await self._ask(("part", raw, part), self.wall)
         if found is None:
             raise KeyError(part)
-        attachment, data = found
-        return attachment, data
+        return found
 
-    async def _alone(self, job: ReadJob) -> Message | ReadFailure:
+    async def _read_one(self, job: ReadJob) -> Message | ReadFailure:
         """Read one mail of a chunk that failed."""
         try:
-            return self._only(await self._ask(("read", [job]), self.wall))
+            return _single_result(await self._ask(("read", [job]), self.wall))
         except WorkerLost as lost:
-            return await self._again(job, lost)
+            return await self._read_again(job, lost)
 
-    async def _again(self, job: ReadJob, lost: WorkerLost) -> Message | ReadFailure:
+    async def _read_again(self, job: ReadJob, lost: WorkerLost) -> Message | ReadFailure:
         """Read a mail once more after a failure."""
         for _ in range(TRIES - 1):
             try:
-                return self._only(await self._ask(("read", [job]), self.wall))
+                return _single_result(await self._ask(("read", [job]), self.wall))
             except WorkerLost as again:
                 lost = again
         return ReadFailure(str(lost))
 
-    @staticmethod
-    def _only(found: Any) -> Message | ReadFailure:
-        """Return the answer to a request for one mail."""
-        message: Message | ReadFailure = found[0]
-        return message
-
     async def _ask(self, request: tuple[Any, ...], wall: float) -> Any:
-        """Send one request to the next free worker and return its answer; replace it on failure."""
+        """Send a request to the next free worker and return its answer; on failure, replace it."""
         worker = await self._idle.get()
         try:
             if worker is None:
@@ -267,6 +256,11 @@ def _reap(process: subprocess.Popen[bytes]) -> None:
         process.wait()
 
 
+def _single_result(found: list[Message | ReadFailure]) -> Message | ReadFailure:
+    """Return the result of a request that reads one mail."""
+    return found[0]
+
+
 class _ResultUnpickler(pickle.Unpickler):
     """Unpickles an answer, building nothing but message values.
 
@@ -291,7 +285,7 @@ _ANSWER_TYPES: Final[dict[tuple[str, str], type]] = {
 
 
 def _check(request: tuple[Any, ...], outcome: object, value: object) -> None:
-    """Raise ValueError for an answer that does not have the form of what was asked."""
+    """Raise ValueError if an answer does not have the form that its request needs."""
     if outcome == "error":
         fits = isinstance(value, str)
     elif request[0] == "read":
@@ -312,13 +306,13 @@ def _check(request: tuple[Any, ...], outcome: object, value: object) -> None:
 
 
 async def _send(channel: socket.socket, data: bytes) -> None:
-    """Send a message with its length in front."""
+    """Send a message, with its length before it."""
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(channel, _LENGTH.pack(0x54474D31, len(data)) + data)
 
 
 async def _receive(channel: socket.socket) -> bytearray:
-    """Return one message; EOFError if the worker hung up or announces too much."""
+    """Return one message; EOFError if the worker hung up or announces too many bytes."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while len(head) < _LENGTH.size:

@@ -1,6 +1,6 @@
-"""What mail clients write into bodies and subjects, in the languages people use them in.
+"""The words that mail clients write into bodies and subjects, in many languages.
 
-There is one table of words for each language; they are merged into the look-ups below.
+There is one table of words for each language; the tables are merged into the look-ups below.
 
 To add a word (a forward mark of a new client, a header label, a subject prefix, the verb of an
 attribution), add it to the language's table in ``western``, ``nordic``, ``eastern`` or ``asian``,
@@ -28,7 +28,7 @@ _BLANK: Final = re.compile(r"[\s\u00a0\u200b-\u200f\u202a-\u202e\u2066-\u2069\uf
 
 
 def fold(text: str) -> str:
-    """Return the form in which words are compared: lower case, single blanks, nothing invisible."""
+    """Return a text in lower case with single blanks and no invisible characters, to compare it."""
     if text.isascii():
         return " ".join(text.split()).lower()
     text = unicodedata.normalize("NFC", text.replace("İ", "i"))

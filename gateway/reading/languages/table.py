@@ -1,4 +1,4 @@
-"""The shape of a language table."""
+"""The fields of a language table."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dataclasses import dataclass
 class Language:
     """The words of one language; several words of one kind are separated by ``|``.
 
-    ``forwarded``: the line above a forwarded mail, without dashes and colon. ``original``: the line
-    above a quoted mail. ``from_`` to ``reply_to``: labels in header blocks; ``other``: further
-    labels there, which tell us nothing. ``wrote``: the verb of an attribution ("On Monday, Ada
-    wrote:"). ``forward_prefix``, ``reply_prefix``: prefixes of subjects.
+    ``forwarded`` is the line above a forwarded mail, without dashes and colon; ``original`` is the
+    line above a quoted mail. ``from_`` to ``reply_to`` are labels in header blocks; ``other`` are
+    labels whose values are not used. ``wrote`` is the verb of an attribution ("On Monday, Ada
+    wrote:"). ``forward_prefix`` and ``reply_prefix`` are prefixes of subjects.
     """
 
     code: str

@@ -1,7 +1,7 @@
-"""Parse address fields: mailboxes as RFC 5322 3.4 defines them, and what is sent instead.
+"""Parse address fields: mailboxes by RFC 5322 3.4, and the many malformed ones.
 
-The parser makes one pass over tokens and is linear in the field whatever it holds (64 KB of
-``;;;;`` or of open brackets). It returns at most as many mailboxes as the cap.
+The parser makes one pass over the tokens and takes linear time whatever the field holds (64 KB of
+``;;;;`` or of open brackets). The number of mailboxes is capped.
 """
 
 from __future__ import annotations
@@ -33,11 +33,7 @@ _MAX_COMMAS_IN_NAME: Final = 8
 
 
 def addresses(text: str, limit: int = limits.ADDRESSES) -> list[Address]:
-    """Return the mailboxes of an address field, with encoded words in names decoded.
-
-    Groups give their members. A part without an address is kept as a name if it cannot belong to a
-    mailbox.
-    """
+    """Return the mailboxes of an address field, with names decoded; groups give their members."""
     if simple := _NAME_AND_ADDRESS.fullmatch(text):
         return [Address(_without_quotes(simple[1]), simple[2])]
     if bare := _ADDRESS_ONLY.fullmatch(text):
@@ -51,7 +47,7 @@ def _without_quotes(name: str) -> str:
 
 
 class _FieldReader:
-    """State while one address field is read token by token."""
+    """Reads one address field, token by token."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -147,19 +143,17 @@ class _FieldReader:
         elif "@" in raw:
             local, _, domain = raw.strip().rpartition("@")
             self.add("", f'"{local}"@{domain}' if " " in local else clean_address(raw))
-        elif name:
+        elif name:  # it belongs to no mailbox
             self.add(name, None)
 
     def bare(self, raw: str, comment: str) -> None:
         """Add a mailbox without angle brackets; words beside the address are its name."""
         pieces = raw.replace(",", " ").split()
         holder = next((piece for piece in pieces if "@" in piece), raw)
-        if len(pieces) > 1 and (holder == "@" or holder.startswith("@") or holder.endswith("@")):
-            self.add(charset.one_line(comment, limits.NAME), clean_address(raw))
-            return
-        name = charset.one_line(
-            decode_words(" ".join(p for p in pieces if p is not holder)), limits.NAME
-        )
+        if len(pieces) > 1 and (holder.startswith("@") or holder.endswith("@")):
+            pieces, holder = [], raw  # there are blanks around the @
+        words = " ".join(piece for piece in pieces if piece is not holder)
+        name = charset.one_line(decode_words(words), limits.NAME)
         self.add(name or charset.one_line(comment, limits.NAME), clean_address(holder))
 
     def add(self, name: str, address: str | None) -> None:
@@ -168,7 +162,7 @@ class _FieldReader:
 
 
 def clean_address(text: str) -> str:
-    """Return a usable addr-spec; empty where nothing is left.
+    """Return an address without decoration; empty if nothing is left.
 
     Blanks, quotes around the whole, comments, a source route and ``mailto:`` are removed.
     """

@@ -1,8 +1,9 @@
-"""Decode bytes to text: charsets by allow-list, wrong labels overruled by what the bytes are.
+"""Decode bytes to text by the charset that they are labelled with, or by a better one.
 
-A charset label is a claim by the sender. Only labels in the tables reach a codec (``punycode`` of
-400 KB takes eight seconds, reliability.md 16); what does not decode is guessed from a sample.
-Nothing here raises, and the result never contains NUL or a lone surrogate.
+A charset label is a claim by the sender. Only labels in the tables are passed to a codec
+(``punycode`` of 400 KB takes eight seconds, reliability.md 16). If the bytes are not in the charset
+of the label, the charset is guessed from a sample. Nothing here raises, and the text never contains
+NUL or a lone surrogate.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def codec(label: str) -> str | None:
 def decode(
     data: bytes, label: str | None = None, hint: str | None = None
 ) -> tuple[str, str | None]:
-    """Return the text of ``data``, and what is wrong with its label or None.
+    """Return the text of ``data``, and a defect of its label or None.
 
     ``label`` is the declared charset; ``hint`` is a second guess (for raw 8-bit headers, the
     charset of the body). Valid multi-byte UTF-8 overrules a wrong label (interfaces.md 3). CR, LF
@@ -146,7 +147,7 @@ def _strict(data: bytes, name: str) -> str | None:
 
 
 def _loose(data: bytes, name: str) -> str | None:
-    """Return the text in the declared charset if few bytes are broken, such as a cut character."""
+    """Return the text in this charset if only few bytes are invalid in it, else None."""
     try:
         text = data.decode(name, "replace")
     except (UnicodeError, LookupError, ValueError):
@@ -155,18 +156,21 @@ def _loose(data: bytes, name: str) -> str | None:
 
 
 def _utf8(data: bytes) -> tuple[str, str | None]:
-    text = _strict(data, "utf-8")
-    if text is not None:
+    if (text := _strict(data, "utf-8")) is not None:
         return text.removeprefix("\ufeff"), None
     loose = data.decode("utf-8", "replace")
-    broken = loose.count("\ufffd")
-    high = len(data) - len(data.translate(None, delete=_HIGH_BYTES))
-    if broken * 4 <= high or broken <= 1 and high > 2:
-        return loose, "bytes that are no UTF-8"
-    return _guess(data, None), "bytes that are no UTF-8"
+    broken, high = loose.count("\ufffd"), _count_high(data)
+    if not (broken * 4 <= high or broken <= 1 and high > 2):
+        loose = _guess(data, None)
+    return loose, "bytes that are no UTF-8"
 
 
 _HIGH_BYTES: Final = bytes(range(128, 256))
+
+
+def _count_high(data: bytes) -> int:
+    """Count the bytes that are not ASCII."""
+    return len(data) - len(data.translate(None, delete=_HIGH_BYTES))
 
 
 def _cp1252(data: bytes) -> str:
@@ -175,7 +179,7 @@ def _cp1252(data: bytes) -> str:
 
 
 def _mostly_unassigned(text: str) -> bool:
-    """Tell whether text decoded as UTF-16 is mostly unassigned characters: a wrong label."""
+    """Tell whether over a quarter of a text is unassigned characters, so its label is wrong."""
     sample = text[:100]
     return bool(sample) and sum(
         unicodedata.category(c) in {"Cn", "Co", "Cs"} for c in sample
@@ -183,14 +187,14 @@ def _mostly_unassigned(text: str) -> bool:
 
 
 def _guess(data: bytes, hint: str | None) -> str:
-    """Return the most likely text of unlabelled bytes: UTF-8, then the hint, then statistics."""
+    """Return the most likely text of unlabelled bytes: by UTF-8, the hint, or statistics."""
     text = _strict(data, "utf-8")
     if text is not None:
         return text
     name = codec(hint) if hint else None
     if name and name not in {"utf-8", "cp1252"} and (text := _strict(data, name)) is not None:
         return text
-    high = len(data) - len(data.translate(None, delete=_HIGH_BYTES))
+    high = _count_high(data)
     if high >= 3 and (cyrillic := _cyrillic(data)) is not None:
         return cyrillic
     if (
@@ -205,8 +209,8 @@ def _guess(data: bytes, hint: str | None) -> str:
 def _cyrillic(data: bytes) -> str | None:
     """Return the text as Windows-1251 or KOI8-R if nearly all high bytes form Cyrillic words.
 
-    The two code pages swap upper and lower case, so only the right one gives words in lower case or
-    capitalised; other scripts give a wild mix in both.
+    The two code pages swap upper and lower case, so only the right one gives words that are in
+    lower case or capitalised. Text in another script gives a mix of cases in both.
     """
     sample = data[: limits.CHARSET_SAMPLE]
     best, reading = 0.0, None
@@ -224,12 +228,12 @@ _CYRILLIC_WORD: Final = re.compile("(?<![а-яёА-ЯЁ])[А-ЯЁ]?[а-яё]+")
 
 
 def _by_shape(sample: bytes, high: int) -> str | None:
-    """Return a codec by charset-normalizer's statistics; None for Western text with accents."""
+    """Return the codec that charset-normalizer guesses; None for Latin text with a few accents."""
     letters = len(sample) - len(
         sample.translate(None, delete=bytes(range(65, 91)) + bytes(range(97, 123)))
     )
     if high * 3 < letters:
-        return None  # a few accents in Latin letters: Windows-1252
+        return None
     from charset_normalizer import from_bytes  # 30 ms to import, and few mails need it
 
     found = from_bytes(
@@ -253,16 +257,10 @@ def _by_shape(sample: bytes, high: int) -> str | None:
 
 def clean(text: str, limit: int | None = None) -> str:
     """Return text that can be stored: no NUL or lone surrogate, NFC, up to ``limit`` characters."""
-    if limit is not None and len(text) > limit:
-        text = text[:limit]
+    text = text[:limit]
     if text.isascii():
         return _NOT_STORABLE.sub("", text) if "\x00" in text else text
-    text = _NOT_STORABLE.sub("", text)
-    if not unicodedata.is_normalized("NFC", text):
-        text = unicodedata.normalize("NFC", text)
-        if limit is not None:
-            text = text[:limit]
-    return text
+    return unicodedata.normalize("NFC", _NOT_STORABLE.sub("", text))[:limit]
 
 
 def one_line(text: str, limit: int) -> str:

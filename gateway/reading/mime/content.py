@@ -1,8 +1,8 @@
-"""Decide what of the part tree is the body and what is an attachment.
+"""Divide the parts of a mail into its body and its attachments (RFC 2046 5).
 
-RFC 2046 section 5, and what clients make of it. Text of an attached mail never gets into the body
-(reliability.md 2). Of alternatives, the plain text is read and the HTML shown. Attachments are
-hashed here and their content dropped; it is read from the raw mail again on request.
+Text of an attached mail never gets into the body (reliability.md 2). Of alternatives, the plain
+text is read and the HTML is shown. Attachments are hashed here and their content is dropped; on
+request it is read from the raw mail again.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ _NEVER_TEXT: Final = frozenset(
 )
 _SMIME: Final = frozenset({"application/pkcs7-mime", "application/x-pkcs7-mime"})
 _TNEF: Final = frozenset({"application/ms-tnef", "application/vnd.ms-tnef"})
+_MESSAGES: Final = frozenset({"message/rfc822", "message/global"})
+_MAX_TEXT_BYTES: Final = limits.TEXT * 4  # of one part; no charset needs more for a character
 _MAX_EVENTS: Final = 20  # of one mail; calendars beyond stay attachments
 _SIGNATURES: Final = frozenset(
     {"application/pgp-signature", "application/pkcs7-signature", "application/x-pkcs7-signature"}
@@ -40,7 +42,7 @@ _SIGNATURES: Final = frozenset(
 
 @dataclass(slots=True)
 class Piece:
-    """A stretch of the body: its plain parts and its HTML parts; either may be empty."""
+    """A piece of the body: its plain parts and its HTML parts; either list may be empty."""
 
     plain: list[Part] = field(default_factory=list)
     html: list[Part] = field(default_factory=list)
@@ -109,16 +111,12 @@ class Collector:
         """Fill ``html`` from the HTML bodies."""
         from gateway.reading.mime import html
 
-        out = []
-        for source in sources:
-            safe, defect = html.sanitise(source)
-            out.append(safe)
-            if defect:
-                self.content.defects.append(defect)
-        self.content.html = "\n".join(out)[: limits.HTML] or None
+        found = [html.sanitise(source) for source in sources]
+        self.content.defects += [defect for _, defect in found if defect]
+        self.content.html = "\n".join(safe for safe, _ in found)[: limits.HTML] or None
 
     def from_html(self, sources: list[str]) -> str:
-        """Return the text of HTML bodies; note the client marks if there is only one body."""
+        """Return the text of HTML bodies; if there is only one, keep its quote marks."""
         from gateway.reading.mime import html
 
         made = [html.to_text(source) for source in sources]
@@ -126,13 +124,9 @@ class Collector:
         return "\n\n".join(text for text, _ in made)
 
     def visit(self, part: Part, *, first: bool, related: bool = False) -> list[Piece]:
-        """Return the body pieces below a part; parts that are not body become attachments."""
+        """Return the body pieces in a part; parts that are not body become attachments."""
         if part.children and part.main == "multipart":
             return self.multipart(part, first)
-        if part.content_type in {"message/rfc822", "message/global"}:
-            self.content.messages.append(part)
-            self.attach(part)
-            return []
         if part.main == "multipart":
             return []
         kind = self.body_kind(part, first, related)
@@ -176,8 +170,6 @@ class Collector:
             for child in part.children:
                 self.only_attach(child)
         else:
-            if part.content_type in {"message/rfc822", "message/global"}:
-                self.content.messages.append(part)
             self.attach(part)
         return []
 
@@ -186,12 +178,8 @@ class Collector:
         merged = Piece()
         for child in part.children:
             pieces = self.visit(child, first=first)
-            html = [each for piece in pieces for each in piece.html]
-            plain = [each for piece in pieces for each in piece.plain]
-            if plain and not merged.plain:
-                merged.plain = plain
-            if html:
-                merged.html = html
+            merged.plain = merged.plain or [each for piece in pieces for each in piece.plain]
+            merged.html = [each for piece in pieces for each in piece.html] or merged.html
         return [merged] if merged.plain or merged.html else []
 
     def body_kind(self, part: Part, first: bool, related: bool) -> str | None:
@@ -219,13 +207,15 @@ class Collector:
     def decoded(self, part: Part) -> str:
         """Return the text of a part with LF line ends, up to the cap."""
         data = part.content()
-        if len(data) > limits.TEXT * 4:
-            data = data[: limits.TEXT * 4]
-            self.content.over_limit = True
-        text, defect = charset.decode(data, part.params.get("charset"))
+        self.content.over_limit |= len(data) > _MAX_TEXT_BYTES
+        text, defect = charset.decode(data[:_MAX_TEXT_BYTES], part.params.get("charset"))
+        self.note_defect(defect)
+        return _LINE_END.sub("\n", text) if "\r" in text else text
+
+    def note_defect(self, defect: str | None) -> None:
+        """Add a defect if there is one and it is not noted yet."""
         if defect and defect not in self.content.defects:
             self.content.defects.append(defect)
-        return _LINE_END.sub("\n", text) if "\r" in text else text
 
     def text_of(self, part: Part) -> str:
         """Return the text of a plain part; files pasted into it become attachments."""
@@ -260,9 +250,10 @@ class Collector:
 
     def attach(self, part: Part) -> None:
         """Note an attachment; its content is decoded once for size and digest."""
+        if part.content_type in _MESSAGES:
+            self.content.messages.append(part)
         data = part.content()
         found = _attachment_of(part, data)
-        name = found.filename
         self.content.attachments.append(found)
         self.content.digests.append(
             found.sha256
@@ -276,6 +267,10 @@ class Collector:
                 if kind == "signed-data"
                 else "encrypted, kept whole"
             )
+        self.open_attachment(part, data, found.filename)
+
+    def open_attachment(self, part: Part, data: bytes, name: str | None) -> None:
+        """Note the files in a winmail.dat, or the events of a calendar."""
         if part.content_type in _TNEF or name and name.lower() == "winmail.dat":
             self.unpack_tnef(part, data)
         elif part.content_type in invitation.TYPES or name and name[-4:].lower() == ".ics":
@@ -288,26 +283,22 @@ class Collector:
         found, defect = invitation.read(
             data, part.params.get("charset"), part.params.get("method", "")
         )
-        if defect and defect not in self.content.defects:
-            self.content.defects.append(defect)
+        self.note_defect(defect)
         known = {(each.uid, each.start, each.summary) for each in self.content.invitations}
         self.content.invitations += [
             each for each in found if (each.uid, each.start, each.summary) not in known
         ]
 
     def unpack_tnef(self, part: Part, data: bytes) -> None:
-        """Note the files inside a winmail.dat beside it."""
-        from gateway.reading.mime import tnef
-
-        files, defect = tnef.unpack(data)
-        if defect:
-            self.content.defects.append(defect)
+        """Note the files inside a winmail.dat as attachments of their own."""
+        files, defect = _unpack_tnef(data)
+        self.note_defect(defect)
         for index, (name, inner) in enumerate(files):
             self.content.attachments.append(_inner_file(name, inner, f"{part.path or '1'}!{index}"))
 
 
 def _attachment_of(part: Part, data: bytes) -> Attachment:
-    """Return the attachment that a part with this content is."""
+    """Return a part as an attachment; ``data`` is its content."""
     return Attachment(
         filename=part.filename,
         content_type=part.content_type,
@@ -324,7 +315,7 @@ def _attachment_of(part: Part, data: bytes) -> Attachment:
 
 
 def _inner_file(name: str, data: bytes, path: str) -> Attachment:
-    """Return the attachment of a file inside a part: in a text or in a winmail.dat."""
+    """Return a file that was found in a text or in a winmail.dat as an attachment."""
     return Attachment(
         filename=name,
         content_type="application/octet-stream",
@@ -354,14 +345,14 @@ def unenriched(text: str) -> str:
 
 
 def _join(texts: list[str]) -> str:
-    """Return stretches of text below one another, without blank lines around the whole."""
+    """Join the pieces of a text, without blank lines around the whole."""
     return "\n".join(
         text.strip("\n") if len(texts) > 1 else text for text in texts if text.strip()
     ).strip("\n")
 
 
 def content_of(root: Part, path: str) -> Iterator[tuple[Attachment, bytes]]:
-    """Yield the attachment with that part path and its content, at most one."""
+    """Yield the attachment at a part path and its content, if there is one."""
     base = path.split("#")[0].split("!")[0]
     leaves = (each for each in root.walk() if (each.path or "1") == base and _is_leaf(each))
     part = next(leaves, None)
@@ -378,23 +369,28 @@ def content_of(root: Part, path: str) -> Iterator[tuple[Attachment, bytes]]:
 
 
 def _is_leaf(part: Part) -> bool:
-    """Tell whether a part can be an attachment: attached mails are, their parts are not."""
+    """Tell whether a part can be an attachment: attached mails can, multiparts cannot."""
     if part.main == "multipart":
         return False
-    return not part.children or part.content_type in {"message/rfc822", "message/global"}
+    return not part.children or part.content_type in _MESSAGES
 
 
 def _inner(sign: str, data: bytes, index: int) -> tuple[str, bytes] | None:
-    """Return a file inside a text (``#``) or inside a winmail.dat (``!``)."""
-    if index < 0:
-        return None
-    if sign == "#":
-        pasted = uuencode.find(data)[index : index + 1]
-        return (_name_of(pasted[0]), pasted[0].content) if pasted else None
+    """Return the name and content of a file in a text (``#``) or in a winmail.dat (``!``)."""
+    files = _pasted_files(data) if sign == "#" else _unpack_tnef(data)[0]
+    return files[index] if 0 <= index < len(files) else None
+
+
+def _unpack_tnef(data: bytes) -> tuple[list[tuple[str, bytes]], str | None]:
+    """Return the names and contents of the files in a winmail.dat, and a defect or None."""
     from gateway.reading.mime import tnef
 
-    files, _ = tnef.unpack(data)
-    return files[index] if index < len(files) else None
+    return tnef.unpack(data)
+
+
+def _pasted_files(body: bytes) -> list[tuple[str, bytes]]:
+    """Return the names and contents of the files pasted into a text."""
+    return [(_name_of(each), each.content) for each in uuencode.find(body)]
 
 
 def _name_of(file: uuencode.PastedFile) -> str:

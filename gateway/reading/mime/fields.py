@@ -1,6 +1,6 @@
 """The header fields of a mail as values: mailboxes, ids, the date, and marks of other servers.
 
-Each is read on request; a missing or unreadable one is None or empty.
+Each field is read on request; the value of a missing or unreadable field is None or empty.
 """
 
 from __future__ import annotations
@@ -39,10 +39,8 @@ class Fields:
         """Return the mailboxes in all fields of that name, up to the cap for the mail."""
         found: list[Address] = []
         for value in self.headers.fields.get(name, ()):
-            found += addresses(
-                self.headers.characters(value),
-                limits.ADDRESSES + 1 - self.mailbox_count - len(found),
-            )
+            left = limits.ADDRESSES + 1 - self.mailbox_count - len(found)
+            found += addresses(self.headers.characters(value), left)
         self.mailbox_count += len(found)
         return tuple(found)
 

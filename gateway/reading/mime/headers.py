@@ -1,8 +1,8 @@
-"""Split a header block into fields, and decode what fields hold within bounds.
+"""Split a header block into fields, and decode their values.
 
-The standard library's structured header parser is never used: 64 KB of ``;;;;`` costs it 20
-seconds, 20,000 encoded words 2.7 GB (reliability.md 15). Every pattern here is linear in its input,
-and nothing raises: oddities are listed in ``defects``.
+The standard library's structured header parser is never used: 64 KB of ``;;;;`` take it 20 seconds,
+20,000 encoded words 2.7 GB (reliability.md 15). Every pattern here takes linear time, and nothing
+raises: malformed headers are noted in ``defects``.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class Headers:
 def decode_words(text: str) -> str:
     """Return ``text`` with its encoded words (RFC 2047) decoded.
 
-    Adjacent words in one charset are joined first, so a character cut in two survives.
+    Adjacent words in one charset are joined first, since a character may be divided between two.
     """
     if "=?" not in text:
         return text
@@ -131,7 +131,7 @@ def decode_words(text: str) -> str:
 
 
 def _joined_bytes(words: list[tuple[str, str]]) -> bytes:
-    """Return the bytes of adjacent words; base64 cut inside a group of four is joined first."""
+    """Return the bytes of adjacent words; base64 that was cut inside a group of 4 is joined."""
     out = []
     carried = ""
     for index, (encoding, data) in enumerate(words):
@@ -152,13 +152,13 @@ def _word_bytes(encoding: str, data: str) -> bytes:
 
 
 def base64_bytes(data: bytes) -> bytes:
-    """Decode base64 as far as possible: skip foreign characters, add padding, drop a lone last."""
+    """Decode base64 as far as possible: skip other characters, add padding, drop an odd rest."""
     try:
         return binascii.a2b_base64(data)
     except binascii.Error:
         pass
     out = []
-    for chunk in data.split(b"="):  # several encoded runs, joined
+    for chunk in data.split(b"="):  # several runs, each with its padding
         kept = _NOT_BASE64.sub(b"", chunk)
         if len(kept) % 4 == 1:
             kept = kept[:-1]
@@ -170,7 +170,7 @@ def base64_bytes(data: bytes) -> bytes:
 def message_ids(text: str, limit: int = limits.REFERENCES) -> list[str]:
     """Return the Message-IDs in a field, without angle brackets, each once.
 
-    Without any bracket, tokens that contain ``@`` count.
+    If the field has no bracket, the words that contain ``@`` are its Message-IDs.
     """
     if "<" in text:
         raw = [m[1] for m in _ID.finditer(text)]
@@ -190,10 +190,7 @@ def message_ids(text: str, limit: int = limits.REFERENCES) -> list[str]:
 
 
 def date(text: str) -> datetime | None:
-    """Return a Date field in UTC; None if it is not a date or not within 1970 to 2200.
-
-    RFC 5322 3.3 and its obsolete forms.
-    """
+    """Return a Date field (RFC 5322 3.3) in UTC; None if it is no date from 1970 to 2200."""
     if quick := _DATE.match(text):
         month = _MONTHS.get(quick[2])
         if month:
@@ -221,14 +218,13 @@ def date(text: str) -> datetime | None:
 
 
 def _zone(text: str) -> timezone:
+    """Return the zone of a date: ``+hhmm``, or a name of UTC; UTC for a day or more."""
     if text[0] not in "+-":
         return UTC
-    minutes = int(text[1:3]) * 60 + int(text[3:5])
-    return (
-        timezone(timedelta(minutes=minutes if text[0] == "+" else -minutes))
-        if minutes < 1440
-        else UTC
-    )
+    offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:5]))
+    if offset >= timedelta(days=1):
+        return UTC
+    return timezone(offset if text[0] == "+" else -offset)
 
 
 def _within_years(moment: datetime) -> datetime | None:
@@ -280,8 +276,7 @@ def parameters(text: str) -> tuple[str, dict[str, str]]:
 
 def _continued(chunks: dict[int, tuple[str, bool]]) -> str:
     """Join the numbered pieces of a parameter (RFC 2231 4), decoded in the charset of the first."""
-    label: str | None = None
-    data = b""
+    label, data = "", b""
     for index, number in enumerate(sorted(chunks)):
         piece, encoded = chunks[number]
         if encoded and index == 0 and piece.count("'") >= 2:

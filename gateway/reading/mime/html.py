@@ -1,9 +1,9 @@
-"""HTML mail: sanitise it for display, and turn it into the plain text a person would read.
+"""Sanitise HTML mail for display, and turn it into the plain text that a person would read.
 
-Both run under caps (1 MiB, depth 256) that are checked first: 40,000 nested ``div`` cost a tree
+Caps on length and depth (1 MiB, 256) are checked first, since 40,000 nested ``div`` take a tree
 builder five seconds (reliability.md 28). The text is written from parser events without a tree, in
-linear time. Quoted blocks become ``> `` lines, whatever element the client used, so that the same
-code finds replies and forwards in text and HTML.
+linear time. ``blockquote`` becomes ``> `` lines, so that the same code finds replies and forwards
+in text and HTML.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def depth_within(source: str, limit: int = limits.HTML_DEPTH) -> bool:
 
 
 def without_conditions(source: str) -> str:
-    """Return HTML without what only Outlook shows (``<!--[if mso]> ... <![endif]-->``)."""
+    """Return HTML without the parts for Outlook only (``<!--[if mso]> ... <![endif]-->``)."""
     out = []
     at = 0
     while (start := source.find("<!--[if", at)) >= 0:
@@ -89,7 +89,7 @@ def without_conditions(source: str) -> str:
 
 
 def sanitise(source: str) -> tuple[str, str | None]:
-    """Return HTML that may be shown in a sandboxed frame, and a defect where it was cut or dropped.
+    """Return HTML that may be shown in a sandboxed frame, and a defect if it was cut or dropped.
 
     Styles, event handlers and forms are removed.
     """
@@ -111,7 +111,7 @@ def sanitise(source: str) -> tuple[str, str | None]:
 
 
 def to_text(source: str) -> tuple[str, list[QuoteMark]]:
-    """Return the plain text of an HTML body, and the client marks by the lines of that text.
+    """Return the plain text of an HTML body, and the quote marks by the lines of that text.
 
     Paragraphs become lines, table cells are set apart, quoted blocks become ``> `` lines, lists get
     bullets or numbers, and links keep their words only.
@@ -138,7 +138,7 @@ def to_text(source: str) -> tuple[str, list[QuoteMark]]:
 
 @dataclass(slots=True)
 class _Mark:
-    """A mark while its element is open: lines of the raw text, and the depth of the element."""
+    """A quote mark by lines of the text as written, with the ``depth`` of its open element."""
 
     kind: Literal["quote", "attribution"]
     start: int
@@ -147,7 +147,7 @@ class _Mark:
 
 
 class _TextWriter:
-    """Receives parser events and writes lines."""
+    """Receives the events of an HTML parser and writes the lines of a text."""
 
     def __init__(self, *, marked: bool) -> None:
         self.marked = marked

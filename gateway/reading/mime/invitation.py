@@ -1,15 +1,15 @@
 """Read calendar invitations (RFC 5545, RFC 5546): who invites whom, when, where, and the answer.
 
-The library ``icalendar`` is imported for the first calendar that a worker meets. A calendar that
-defines its own time zone makes it unfold recurrence rules, which may never end, so these
-definitions are removed first and a zone is what its name says. A broken value raises only when it
-is looked at, and is then left out.
+The library ``icalendar`` is imported only when a worker reads its first calendar. For a calendar
+that defines its own time zone, the library expands recurrence rules, which may never end. So these
+definitions are removed first, and a zone is known by its name alone. Broken values are left out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, date, datetime, timedelta
+from contextlib import suppress
+from datetime import date, datetime, timedelta
 from typing import Any, Final
 
 from core.model.message import Address, Invitation, Invitee
@@ -24,7 +24,7 @@ TYPES: Final = frozenset({"text/calendar", "application/ics", "text/x-vcalendar"
 
 
 def read(data: bytes, label: str | None, method: str = "") -> tuple[list[Invitation], str | None]:
-    """Return the events of a calendar, and a defect where it could not be read whole.
+    """Return the events of a calendar, and a defect if it could not be read whole.
 
     ``label`` is the charset of the part, ``method`` its parameter.
     """
@@ -47,7 +47,7 @@ def read(data: bytes, label: str | None, method: str = "") -> tuple[list[Invitat
             for event, calendar in events[:_MAX_EVENTS]
         ]
     except Exception:  # noqa: BLE001
-        # the library raises ValueError, KeyError, RecursionError and its own on damaged calendars
+        # On damaged calendars, the library raises ValueError, KeyError and others.
         return [], "a calendar that cannot be read"
     if len(data) > MAX_BYTES or len(events) > _MAX_EVENTS:
         return found, "a calendar longer than is read"
@@ -75,7 +75,7 @@ def lines(found: Invitation) -> str:
 
 
 def _without_zones(text: str) -> str:
-    """Return a calendar without time zone definitions, and closed where it was cut off.
+    """Return a calendar without time zone definitions, with the END lines that it lacks.
 
     The result is empty if it is not a calendar or has too many components.
     """
@@ -134,14 +134,15 @@ def _moment(event: Any, name: str) -> tuple[str | None, str]:
     """Return a point in time in ISO 8601 (a date, a local time or one with offset) and its zone."""
     value = _first(event, name)
     found = _value(value)
-    if not isinstance(found, date):
-        return None, ""
-    if not isinstance(found, datetime):
-        return found.isoformat(), ""
+    if isinstance(found, datetime):
+        return found.isoformat(), _zone_name(value, found)
+    return found.isoformat() if isinstance(found, date) else None, ""
+
+
+def _zone_name(value: Any, found: datetime) -> str:
+    """Return the zone that a time names, else "UTC" if its offset is 0, else ""."""
     zone = charset.one_line(str(value.params.get("TZID", "")), limits.NAME)
-    return found.isoformat(), zone or (
-        "UTC" if found.tzinfo is UTC or found.utcoffset() == timedelta(0) else ""
-    )
+    return zone or ("UTC" if found.utcoffset() == timedelta(0) else "")
 
 
 def _value(value: Any) -> Any:
@@ -149,23 +150,21 @@ def _value(value: Any) -> Any:
     try:
         return value.dt
     except Exception:  # noqa: BLE001
-        # missing values have no such attribute, broken ones raise the library's own error
+        # Missing values have no such attribute; broken ones raise the library's own error.
         return None
 
 
 def _end_by_duration(event: Any) -> str | None:
     """Return the end of an event that has a duration instead of an end."""
     start, length = _value(_first(event, "DTSTART")), _value(_first(event, "DURATION"))
-    if not isinstance(start, date) or not isinstance(length, timedelta):
-        return None
-    try:
-        return (start + length).isoformat()
-    except OverflowError:
-        return None
+    if isinstance(start, date) and isinstance(length, timedelta):
+        with suppress(OverflowError):
+            return (start + length).isoformat()
+    return None
 
 
 def _people(event: Any, name: str) -> Iterator[Invitee]:
-    """Yield the people a property names, with their answers."""
+    """Yield the people in a property, with their answers."""
     value = event.get(name)
     for each in (value if isinstance(value, list) else [value] if value else [])[:_MAX_INVITEES]:
         text = charset.one_line(str(each), limits.ADDRESS).strip()

@@ -1,7 +1,7 @@
 """The caps within which one mail is read (reliability.md 12).
 
-Nothing raises over a cap: what lies within it is read, the rest is left, and the message is marked
-``over_limit``. Sizes are bytes unless noted.
+Nothing raises over a cap: a mail is read up to the cap, and its message is marked ``over_limit``.
+Sizes are bytes unless noted.
 """
 
 from __future__ import annotations

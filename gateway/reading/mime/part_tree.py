@@ -1,16 +1,16 @@
 """Build the part tree of a mail by searching its bytes for boundaries, never line by line.
 
-Parts are slices of the raw mail (or of a decoded attached mail); nothing is copied until its
-content is requested. Outer delimiters are found first, so a truncated inner multipart ends with its
-parent. Depth, number of parts and boundary length are capped; a broken structure is a defect, and
-what could be found is kept.
+Parts are slices of the raw mail (or of a decoded attached mail); nothing is copied until the
+content of a part is requested. Outer delimiters are found first, so a truncated inner multipart
+ends with its parent. Depth, number of parts and boundary length are capped. A broken structure is
+noted as a defect, and the parts that could be found are kept.
 """
 
 from __future__ import annotations
 
 import binascii
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -20,7 +20,7 @@ from gateway.reading.mime.headers import Headers, base64_bytes, parameters
 from gateway.reading.mime.uuencode import decode_lines
 
 _BLANK: Final = re.compile(rb"\n\r?\n")
-# a line of blanks ends a header only if no field follows
+# A line of blanks ends a header only if no field follows.
 _NEARLY_BLANK: Final = re.compile(rb"\n[ \t]+\r?\n(?![ \t]|[!-9;-~]+[ \t]*:)")
 _LEADING: Final = re.compile(rb"(?:[ \t]*\r?\n)*")
 _HEADER_LINE: Final = re.compile(rb"[!-9;-~]{1,200}[ \t]*:")
@@ -50,12 +50,9 @@ class Part:
 
     @property
     def filename(self) -> str | None:
-        """Return the name given by the sender, without control characters; it is no safe path."""
-        name = (
-            self.disposition_params.get("filename")
-            or self.params.get("name")
-            or self.params.get("filename")
-        )
+        """Return the file name that the sender gave, without control characters; no safe path."""
+        name = self.disposition_params.get("filename") or self.params.get("name")
+        name = name or self.params.get("filename")
         if not name:
             return None
         return _CONTROL.sub("", clean(name, limits.FILENAME)).strip() or None
@@ -78,13 +75,8 @@ class Part:
     def content(self) -> bytes:
         """Return the decoded body, as far as it can be decoded; never raises."""
         body = self.body()
-        if self.encoding == "base64":
-            return base64_bytes(body)
-        if self.encoding == "quoted-printable":
-            return quoted_printable(body)
-        if self.encoding in _UUENCODE:
-            return decode_lines(body)
-        return body
+        decode = _DECODERS.get(self.encoding)
+        return decode(body) if decode is not None else body
 
     def walk(self) -> Iterator[Part]:
         """Yield this part and all below it, in the order of the mail."""
@@ -95,19 +87,20 @@ class Part:
             stack.extend(reversed(part.children))
 
 
-_UUENCODE: Final = frozenset({"uuencode", "x-uuencode", "x-uue", "uue"})
-_ENCODINGS: Final = (
-    frozenset({"", "7bit", "8bit", "binary", "base64", "quoted-printable"}) | _UUENCODE
-)
-
-
-def quoted_printable(body: bytes) -> bytes:
-    """Decode quoted-printable as far as possible; bytes that are not encoded stay as they are."""
-    return binascii.a2b_qp(body)
+# Each decodes as far as possible and never raises.
+_DECODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "base64": base64_bytes,
+    "quoted-printable": binascii.a2b_qp,
+    "uuencode": decode_lines,
+    "x-uuencode": decode_lines,
+    "x-uue": decode_lines,
+    "uue": decode_lines,
+}
+_ENCODINGS: Final = frozenset({"", "7bit", "8bit", "binary", *_DECODERS})
 
 
 class Tree:
-    """The parts of one mail and what is odd about its structure."""
+    """The parts of one mail and the defects of its structure."""
 
     __slots__ = ("count", "defects", "over_limit", "root")
 
@@ -119,12 +112,12 @@ class Tree:
         self.root = self._message(raw, 0, len(raw), "", 0)
 
     def defect(self, words: str) -> None:
-        """Note what is wrong, each defect once."""
+        """Note a defect, unless it is noted already."""
         if words not in self.defects and len(self.defects) < limits.DEFECTS:
             self.defects.append(words)
 
     def _message(self, buffer: bytes, start: int, end: int, path: str, depth: int) -> Part:
-        """Return a mail with its own header block, in ``buffer[start:end]``."""
+        """Return the root part of the mail in ``buffer[start:end]``."""
         lead = _LEADING.match(buffer, start, end)
         at = lead.end() if lead else start
         if buffer.startswith(b"From ", at) or buffer.startswith(b">From ", at):
@@ -254,7 +247,7 @@ class Tree:
         return self._part(headers, buffer, body, end, path, depth, digest=digest)
 
     def _delimiters(self, part: Part, needle: bytes) -> Iterator[tuple[int, int, bool]]:
-        """Yield (end of what stands before, start of what follows, closing) of each delimiter line.
+        """Yield (end of the part before, start of the part after, closing) of each delimiter line.
 
         At most two more than the allowed number of parts are yielded.
         """
@@ -311,7 +304,7 @@ _TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]{1,127}/[a-z0-9!#$&^_.+-]{1,127}")
 
 
 def _media_type(value: str) -> str:
-    """Return a media type in lower case, or the nearest one for what is none (RFC 2045 5.2)."""
+    """Return a media type, or the most likely one if ``value`` is invalid (RFC 2045 5.2)."""
     value = value.strip(" \t\"'")
     if _TYPE.fullmatch(value):
         return value

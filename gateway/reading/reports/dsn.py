@@ -1,9 +1,9 @@
 """Read machine reports: delivery reports, read receipts, and feedback, TLS and DMARC reports.
 
-Their formats are RFC 3464, RFC 8098 and RFC 5965. The machine-readable part is read first. Bounces
-in prose are read by :mod:`gateway.reading.reports.prose_bounces`, and only if the mail comes from
+Their formats are in RFC 3464, RFC 8098 and RFC 5965. The machine-readable part is read first.
+:mod:`gateway.reading.reports.prose_bounces` reads bounces in prose, but only if the mail comes from
 the null path or a mailer's address (behaviour.md 2.1, step 5b). An absence note from such an
-address must not be taken for a bounce, so classification tests responders before prose.
+address must not be taken for a bounce, so classification looks for automatic replies before prose.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Final
 
 from core.mail.classify import is_mailer
@@ -20,7 +21,7 @@ from gateway.reading.mime.headers import Headers, message_ids
 from gateway.reading.mime.part_tree import Part
 from gateway.reading.reports import prose_bounces, ses_notice
 
-# What mailers write into Action.
+# The words that mailers write into Action.
 _ACTIONS: Final[dict[str, BounceAction]] = {
     "failed": "failed", "failure": "failed", "fail": "failed", "failed.": "failed",
     "hardfail": "failed", "error": "failed", "delayed": "delayed", "delay": "delayed",
@@ -87,10 +88,10 @@ _XTEXT: Final = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 
 @dataclass(frozen=True, slots=True)
 class DeliveryReport:
-    """The report that was found.
+    """The report in a mail, if there is one.
 
     ``kind`` is "dsn", "mdn", "arf", "tls", "dmarc" or empty; a bounce in prose has a ``bounce`` but
-    no kind. ``announced`` is true if the subject or X-Failed-Recipients says that it is one.
+    no kind. ``announced`` is true if the subject or X-Failed-Recipients tells of a bounce.
     """
 
     kind: str = ""
@@ -121,7 +122,7 @@ def read(
     *,
     null_path: bool,
 ) -> DeliveryReport:
-    """Return the report a mail is, if it is one. ``text`` is its body as a person reads it."""
+    """Return the report in a mail, or an empty one; ``text`` is the body that a person reads."""
     if text[:1] == "{" and (notice := ses_notice.read(text)) is not None:
         rule = "delivery notice of a mail service"
         return DeliveryReport(notice[0], notice[1], rule, announced=True)
@@ -160,7 +161,7 @@ def read(
 
 
 def _is_from_machine(sender: Address | None, subject: str) -> bool:
-    """Tell whether nobody, a mailer, or a service announcing a failure sent the mail."""
+    """Tell whether a mail is from nobody, a mailer, or a service that announces a failure."""
     if sender is None or sender.address is None or is_mailer(sender):
         return True
     return bool(_SERVICE_ADDRESS.match(sender.address)) and _announces_failure(subject)
@@ -169,7 +170,7 @@ def _is_from_machine(sender: Address | None, subject: str) -> bool:
 def _without_recipients(
     root: Part, headers: Headers, subject: str, parts: _Parts
 ) -> DeliveryReport:
-    """Return a report that is no delivery report: a receipt, or a TLS, DMARC or abuse report."""
+    """Return a report other than a delivery report: a receipt, or a TLS, DMARC or abuse report."""
     kind = root.params.get("report-type", "").lower()
     if (
         not parts.status
@@ -190,7 +191,7 @@ def _announces_failure(subject: str) -> bool:
 
 
 def _other_report(root: Part, headers: Headers, subject: str) -> DeliveryReport:
-    """Return a report that is not multipart/report: a receipt, a DMARC, TLS or abuse report."""
+    """Return a receipt, or a DMARC, TLS or abuse report, in a mail that is no multipart/report."""
     if root.content_type in _MDN_TYPES:
         return DeliveryReport("mdn")
     if (
@@ -285,16 +286,17 @@ _RECIPIENT_FIELDS: Final = frozenset(
 
 
 def _from_status(parts: _Parts) -> list[BounceRecipient]:
-    """Return the recipients in all delivery status parts."""
-    out: list[BounceRecipient] = []
-    for part in parts.status:
-        text, _ = charset.decode(
-            part.content()[:_MAX_REPORT_BYTES], part.params.get("charset") or "utf-8"
-        )
-        for group in _groups(text):
-            if _RECIPIENT_FIELDS & group.keys() and len(out) < _MAX_RECIPIENTS:
-                out.append(_recipient(group))
+    """Return the recipients in all delivery status parts: those with an address if any has one."""
+    groups = (group for part in parts.status for group in _groups(_text_of(part)))
+    described = (group for group in groups if _RECIPIENT_FIELDS & group.keys())
+    out = [_recipient(group) for group in islice(described, _MAX_RECIPIENTS)]
     return [each for each in out if each.address] or out
+
+
+def _text_of(part: Part) -> str:
+    """Return the text of a delivery status part, up to the cap."""
+    body = part.content()[:_MAX_REPORT_BYTES]
+    return charset.decode(body, part.params.get("charset") or "utf-8")[0]
 
 
 def _recipient(group: dict[str, str]) -> BounceRecipient:
@@ -316,7 +318,7 @@ def _recipient(group: dict[str, str]) -> BounceRecipient:
 
 
 def _by_status(status: str) -> BounceAction:
-    """Return the action by the class of the status (RFC 3463): the report has no known one."""
+    """Return the action that the first digit of a status means (RFC 3463)."""
     return _ACTION_BY_CLASS.get(status[:1], "unknown")
 
 
@@ -326,17 +328,14 @@ def _typed_address(value: str) -> str | None:
     text = (rest if semicolon else value).strip()
     if kind.strip().lower() == "utf-8":
         text = _XTEXT.sub(lambda m: chr(int(m[1], 16)) if int(m[1], 16) < 0xD800 else "", text)
-    text = text.replace("< ", "<").strip("<> \t'")
-    if "<" in text:
-        text = text.rpartition("<")[2]
-    match = _ADDRESS.search(text)
+    match = _ADDRESS.search(text.replace("< ", "<").strip("<> \t'").rpartition("<")[2])
     return charset.one_line(match[0].strip(".'`"), 500) if match else None
 
 
 def _completed(
     recipients: list[BounceRecipient], text: str, headers: Headers, returned: Headers | None
 ) -> list[BounceRecipient]:
-    """Return the recipients; if none has an address, those of the prose or the returned mail."""
+    """Return the recipients; if none has an address, take those in the text or returned mail."""
     if any(each.address for each in recipients):
         return recipients
     named = prose_bounces.named_in(headers, text) or prose_bounces.returned_to(returned)
@@ -349,14 +348,18 @@ def _completed(
 def _returned_headers(parts: _Parts) -> Headers | None:
     """Return the header of the returned mail."""
     for part in parts.returned:
-        if part.children:
-            return part.children[0].headers
-        body = part.content()[:65536].replace(b"\r\n", b"\n").lstrip(b"\n")
-        block, _, _ = body.partition(b"\n\n")
-        found = Headers(block)
-        if found.fields:
-            return found
+        headers = _headers_in(part)
+        if headers.fields or part.children:
+            return headers
     return None
+
+
+def _headers_in(part: Part) -> Headers:
+    """Return the header of an attached mail, or the header that the text of a part begins with."""
+    if part.children:
+        return part.children[0].headers
+    body = part.content()[:65536].replace(b"\r\n", b"\n").lstrip(b"\n")
+    return Headers(body.partition(b"\n\n")[0])
 
 
 def _bounce(

@@ -1,8 +1,8 @@
-"""Read bounces told in prose, by mailers and gateways that predate or ignore RFC 3464.
+"""Read bounces in prose, from mailers and gateways that do not follow RFC 3464.
 
-flufl.bounce knows many of them (qmail, Exim, old Sendmail, Exchange). Others are recognised by
-their shape: a sentence of failure, then addresses where mailers put them, above the copy of the
-returned mail. Only the first 64 Ki characters are read, and all patterns are linear.
+The library flufl.bounce knows many of them (qmail, Exim, old Sendmail, Exchange). Others are
+recognised by their shape: a sentence that tells of a failure, then addresses in the usual places,
+above the copy of the returned mail. Only the first 64 Ki characters are read, in linear time.
 
 To add a language, add its phrases to ``_FAILURE_SUBJECTS`` (what subjects say) and ``_FAILURES``
 (what notices say). To add the dialect of a mailer, add its phrases to the row of their language,
@@ -30,7 +30,7 @@ _MAX_NOTICE_CHARS: Final = 64 * 1024
 _MAX_LIBRARY_BYTES: Final = 256 * 1024
 _MAX_RECIPIENTS: Final = 50
 
-# What subjects of bounces say, by language.
+# Phrases in the subjects of bounces, by language.
 _FAILURE_SUBJECTS: Final = {
     "en": (
         r"undeliver|returned (?:e-?)?mail|mail (?:was )?returned|"
@@ -62,7 +62,7 @@ _FAILURE_SUBJECTS: Final = {
     "zh": r"退信|无法送达|投递失败|傳送失敗",
     "ko": r"배달",
 }
-# What the sentences of bounces say, by language.
+# Phrases in the sentences of bounces, by language.
 _FAILURES: Final = {
     "en": (
         r"user unknown|unknown user|no such (?:user|mailbox|recipient|address|person|account)|"
@@ -95,7 +95,7 @@ _FAILURES: Final = {
 }
 FAILURE_SUBJECT: Final = re.compile("|".join(_FAILURE_SUBJECTS.values()), re.IGNORECASE)
 _FAILURE: Final = re.compile("|".join(_FAILURES.values()), re.IGNORECASE)
-# What warnings say: the mail is delayed, not failed.
+# Phrases in warnings: the mail is delayed, not failed.
 _DELAY_SUBJECT: Final = re.compile(
     r"\bdelay(?:ed)?\b|still being retried|delivery warning|"
     r"could not send (?:message|mail) for past|^warning: message|\bverzögert|\bretard\b",
@@ -179,7 +179,7 @@ _RETURNED_TO: Final = re.compile(r"^[ \t>|]*To:[ \t]*(.{3,300})$", re.IGNORECASE
 _ROLE_ADDRESS: Final = re.compile(
     r"^(?:mailer-daemon|postmaster|abuse|support|helpdesk|hostmaster|root|help)@", re.IGNORECASE
 )
-# What challenges say: they ask their reader to do something so that the mail is delivered.
+# Phrases in challenges, which ask the reader to do something before the mail is delivered.
 _REQUEST: Final = re.compile(
     r"\b(?:please|click|visit|follow|reply|simply|you (?:must|need to|have to|will need)|"
     r"to (?:have|get|let) your (?:mail|message|e-?mail))\b",
@@ -206,7 +206,7 @@ _SENDER_CHECK: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Prose:
-    """A bounce told in prose: recipients, what became of the mail, and the rule that found it."""
+    """A bounce in prose: its recipients, the action on the mail, and the rule that found it."""
 
     recipients: tuple[BounceRecipient, ...]
     action: BounceAction
@@ -215,7 +215,7 @@ class Prose:
 
 
 def is_challenge(text: str) -> bool:
-    """Tell whether a notice asks senders to prove that they are human before it delivers."""
+    """Tell whether a notice asks senders to prove that they are human, before delivery."""
     notice = above_copy(text)[:6000]
     return bool(_REQUEST.search(notice)) and bool(
         _PROVE_HUMAN.search(notice) or _RELEASE_MAIL.search(notice) and _SENDER_CHECK.search(notice)
@@ -231,9 +231,9 @@ def read(
     *,
     is_report: bool,
 ) -> Prose | None:
-    """Return the bounce that a notice tells, or None.
+    """Return the bounce that a notice tells of, or None.
 
-    ``is_report`` means that the mail calls itself a report.
+    ``is_report`` is true if the mail is a multipart/report or has no sender.
     """
     notice = above_copy(text)
     announced = bool(FAILURE_SUBJECT.search(subject)) or "x-failed-recipients" in headers.fields
@@ -273,11 +273,9 @@ def is_delay(subject: str, notice: str) -> bool:
     """Tell whether a notice is only a warning and delivery is still being tried."""
     if _DELAY_SUBJECT.search(subject):
         return True
-    return (
-        bool(_DELAY.search(notice))
-        and not _GIVEN_UP.search(notice)
-        and not FAILURE_SUBJECT.search(subject)
-    )
+    if FAILURE_SUBJECT.search(subject) or not _DELAY.search(notice):
+        return False
+    return not _GIVEN_UP.search(notice)
 
 
 def above_copy(text: str) -> str:
@@ -290,7 +288,7 @@ def above_copy(text: str) -> str:
 
 
 def named_in(headers: Headers, text: str) -> list[str]:
-    """Return the addresses that a notice complains about, by the places where mailers put them."""
+    """Return the failed addresses in a notice, found in the places where mailers put them."""
     listed = headers.text("x-failed-recipients")
     if listed:
         found = [each.address for each in addresses(listed, _MAX_RECIPIENTS) if each.address]
@@ -322,27 +320,27 @@ def returned_to(returned: Headers | None) -> list[str]:
 
 
 def _returned_to_in(text: str, notice: str) -> list[str]:
-    """Return the recipient of the returned mail by the copy in the text, if it has exactly one."""
+    """Return the recipient in the copy of the returned mail, if it has exactly one."""
     found = _RETURNED_TO.search(text, len(notice), len(notice) + _MAX_NOTICE_CHARS)
     boxes = [each.address for each in addresses(found[1], 3) if each.address] if found else []
     return boxes if len(boxes) == 1 else []
 
 
 def returned_id(text: str) -> str | None:
-    """Return the Message-ID of a returned mail whose header is in the text."""
+    """Return the Message-ID of the returned mail, if its header is in the text."""
     found = _RETURNED_ID.search(text[: 4 * _MAX_NOTICE_CHARS])
     return found[1] if found else None
 
 
 def _by_library(root: Part) -> tuple[list[str], bool] | None:
-    """Return flufl.bounce's addresses, and whether all are only delayed; None if it finds none."""
+    """Return the addresses that flufl.bounce finds, and whether all are only delayed; or None."""
     from flufl.bounce import all_failures
 
     raw = root.buffer[:_MAX_LIBRARY_BYTES]
     try:
         temporary, permanent = all_failures(message_from_bytes(raw))
     except Exception:  # noqa: BLE001
-        # its detectors raise whatever the odd mail makes them raise
+        # Its detectors may raise anything on malformed mail.
         return None
     found = permanent or temporary
     named = [each.decode("utf-8", "replace") for each in sorted(found)]

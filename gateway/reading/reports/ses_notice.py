@@ -1,4 +1,4 @@
-"""Read the delivery notices that Amazon SES sends through SNS, as JSON in the text of a mail."""
+"""Read the JSON notices of bounces and complaints that Amazon SES sends by mail, through SNS."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _KINDS: Final = {"Bounce": "dsn", "Complaint": "arf", "Delivery": "dsn"}
 
 
 def read(text: str) -> tuple[str, Bounce | None] | None:
-    """Return ("dsn", the bounce) or ("arf", None) for such a notice; None for any other text."""
+    """Return ("dsn", the bounce) or ("arf", None) for a notice; None for any other text."""
     head = text[:4000]
     if not head.startswith("{") or "notificationType" not in head and "eventType" not in head:
         return None

@@ -1,8 +1,8 @@
 """Find the attribution above a quote ("On Monday, Ada wrote:"), in any language.
 
-It may take five lines. It is recognised by a verb of the language tables (``wrote``), a beginning
-as programs write it, and a time or an address. A person may also write a sentence that ends in
-"wrote:"; without time and address it counts only if a quote follows.
+An attribution has at most five lines. It is recognised by a verb of the language tables
+(``wrote``), a first word that programs write, and a time or an address. People, too, write
+sentences that end in "wrote:"; without time and address, these count only if a quote follows.
 
 To add a verb, see :mod:`gateway.reading.languages`; to add the first word of attributions in a new
 language, add it to ``_BEGINNINGS``.
@@ -20,7 +20,7 @@ _MAILBOX: Final = re.compile(r"[^\s<>,;\"'()\[\]]+@[^\s<>,;\"'()\[\]]+")
 _SPACELESS: Final = re.compile(r"[\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _SPACELESS_VERBS: Final = tuple(word for word in WROTE if _SPACELESS.search(word))
 _TOKEN: Final = re.compile(r"[\w'’]+(?:\([^)\s]{1,5}\)|/-?\w+|-\w+)?")
-# the last token of a verb is enough: "ha scritto", "a écrit"
+# The last word of a verb is enough: "ha scritto", "a écrit".
 _VERB_TOKENS: Final = frozenset(
     token[0]
     for word in WROTE
@@ -95,9 +95,9 @@ def _candidates(lines: list[str], last: int) -> list[tuple[int, str]]:
 
 
 def _with_beginning(lines: list[str], candidates: list[tuple[int, str]]) -> tuple[int, str] | None:
-    """Return the shortest sentence that begins as programs begin it.
+    """Return the shortest sentence that begins as in an attribution written by a program.
 
-    One that begins with a number may be the rest of a longer one.
+    A sentence that begins with a number counts only if no longer one begins with a word.
     """
     numbered: tuple[int, str] | None = None
     for start, folded in candidates:
@@ -116,7 +116,7 @@ def _with_beginning(lines: list[str], candidates: list[tuple[int, str]]) -> tupl
 def _completed(
     lines: list[str], candidates: list[tuple[int, str]], found: tuple[int, str]
 ) -> tuple[int, str]:
-    """Return the sentence with the lines above it that hold a missing time, address or year."""
+    """Return a sentence with the lines above it that have the time, address or year it lacks."""
     for longer in candidates:
         above = lines[longer[0]]
         if longer[0] >= found[0]:
@@ -133,7 +133,7 @@ def _completed(
 
 
 def _holds_beginning(above: str, rest: str) -> bool:
-    """Tell whether line ``above`` has the date or name that begins the sentence of ``rest``."""
+    """Tell whether the sentence of ``rest`` begins on the line ``above``, with a date or name."""
     if rest[:1] == "<":
         return len(above) < 60
     folded = fold(above)
@@ -151,7 +151,7 @@ _YEAR: Final = re.compile(r"(?<!\d)(?:19|20)\d{2}(?!\d)")
 
 
 def _names_author(folded: str) -> bool:
-    """Tell whether a sentence has a verb and an address or weekday, or a date and an address."""
+    """Tell whether a sentence has a verb with an address or date, or a date with an address."""
     verb = _verb_at(folded)
     if verb >= 0 and _HAS_ADDRESS.search(folded) and len(folded) < 320 and len(folded) - verb < 130:
         return True
@@ -162,13 +162,10 @@ def _names_author(folded: str) -> bool:
 
 def _verb_at(folded: str) -> int:
     """Return where the last verb of an attribution is in a folded sentence; -1 if there is none."""
-    at = -1
-    for token in _TOKEN.finditer(folded):
-        if token[0] in _VERB_TOKENS:
-            at = token.start()
-    if at < 0 and not folded.isascii():
-        at = max((folded.rfind(word) for word in _SPACELESS_VERBS), default=-1)
-    return at
+    verbs = [token.start() for token in _TOKEN.finditer(folded) if token[0] in _VERB_TOKENS]
+    if verbs or folded.isascii():
+        return verbs[-1] if verbs else -1
+    return max((folded.rfind(word) for word in _SPACELESS_VERBS), default=-1)
 
 
 def _has_address_or_time(folded: str) -> bool:

@@ -15,15 +15,15 @@ from gateway.reading.text.quotes import OutlineItem, depth_of, unquoted
 
 _COLON: Final = re.compile(r"[:：]")
 _PADDING: Final = " \t\u00a0*_"
-# Possessive, because a comma between two mailboxes could belong to either, and every way to share
-# them out would be tried.
+# The quantifiers are possessive: a comma between two mailboxes could belong to either, and the
+# pattern would try every combination.
 _ONLY_MAILBOXES: Final = re.compile(
     r"(?:[^<>@:]{0,90}+<[^<>\s@]++@[^<>\s]++>)++[,;\s]*+|[^\s<>@:]+@[^\s<>@:]+[,;]?"
 )
 
 
 def colon_of(text: str) -> int:
-    """Return where the first colon of a line is, as far as a label can reach, or -1."""
+    """Return the index of the first colon within the first 60 characters, or -1."""
     at = text.find(":", 0, 60)
     if at < 0 and not text.isascii():
         at = text.find("：", 0, 60)
@@ -31,7 +31,7 @@ def colon_of(text: str) -> int:
 
 
 def label_of(text: str) -> Role | None:
-    """Return the role of a header label, with its decoration as written."""
+    """Return the role of a header label, which may have decoration around it; None if unknown."""
     bare = text.strip(DECORATION)
     return LABELS.get(fold(bare)) if 0 < len(bare) <= 40 else None
 
@@ -87,7 +87,7 @@ class _Block:
         self.gaps = 0
 
     def read(self, at: int) -> int:
-        """Read from line ``at``; returns the line behind the block."""
+        """Read from line ``at``, and return the line after the block."""
         end = at
         stop = min(len(self.lines), at + 60)
         while at < stop:
@@ -107,7 +107,7 @@ class _Block:
         return end
 
     def goes_on(self, at: int) -> bool:
-        """Tell whether a field follows a blank line; paragraphs put one between all fields."""
+        """Tell whether the block goes on after a blank line; some clients write one per field."""
         for index in range(at + 1, min(at + 3, len(self.lines))):
             line = unquoted(self.lines[index], self.depth)
             if not line.strip(_PADDING):
@@ -123,7 +123,7 @@ class _Block:
         return False
 
     def take(self, line: str) -> bool:
-        """Read one line, a field or the rest of the one before; False if the block is over."""
+        """Read one line, a field or the rest of one; return False if the block has ended."""
         colon = _COLON.search(line, 0, 60)
         role = label_of(line[: colon.start()]) if colon else None
         if colon is not None and role is not None and self.may_add(role):
@@ -142,7 +142,7 @@ class _Block:
         return role not in self.fields or role in {"other", "cc", "to"}
 
     def add(self, role: Role, value: str) -> None:
-        """Add a field; further recipients are appended to those there are."""
+        """Add a field, or append to an earlier field of this role."""
         self.role = role
         if role not in self.fields:
             self.fields[role] = value
@@ -194,11 +194,7 @@ def collapsed_fields(text: str) -> dict[Role, str]:
 
 def _may_begin(text: str, start: int) -> bool:
     """Tell whether a label can begin here: after a blank, at a capital, or in a caseless script."""
-    char = text[start]
-    return (
-        start == 0
-        or not text[start - 1].isalnum()
-        or char.isupper()
-        and (not text[start - 1].isupper() or text[start + 1 : start + 2].islower())
-        or char.lower() == char.upper()
-    )
+    char, before = text[start], text[start - 1] if start else " "
+    if char.isupper():
+        return not (before.isalnum() and before.isupper()) or text[start + 1 : start + 2].islower()
+    return not before.isalnum() or char.lower() == char.upper()

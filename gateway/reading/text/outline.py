@@ -1,8 +1,8 @@
 """Outline the text of a mail: where quotes, attributions, header blocks and forward marks are.
 
-It takes one pass over the lines, and serves both the search for forwards and the visible reply.
-Lines inside a quote are looked at only where it begins, so a long quoted mail costs little. The
-words come from :mod:`gateway.reading.languages`; nothing here knows a client by name.
+One pass over the lines serves both the search for forwards and the visible reply. Of a quote, only
+the first lines are looked at, so a long quoted mail takes little time. The words come from
+:mod:`gateway.reading.languages`; no rule here is for one client.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _DATED_BARE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b.{0,100}<[^<>
 
 
 def outline(lines: list[str]) -> list[OutlineItem]:
-    """Return all items found in a text, in order; of a quote, its extent and what begins it."""
+    """Return all items found in a text, in order; inside a quote, only those that begin it."""
     out: list[OutlineItem] = []
     at = 0
     count = min(len(lines), MAX_LINES)
@@ -89,7 +89,14 @@ def _at(lines: list[str], at: int, depth: int) -> OutlineItem | None:
     return None
 
 
-def mark_kind(line: str) -> Literal["forward_mark", "reply_mark"] | None:
+MarkKind = Literal["forward_mark", "reply_mark"]
+_KINDS: Final[dict[str, MarkKind]] = {
+    **dict.fromkeys(REPLY_MARKS, "reply_mark"),
+    **dict.fromkeys(FORWARD_MARKS, "forward_mark"),
+}
+
+
+def mark_kind(line: str) -> MarkKind | None:
     """Tell whether a line is the mark above a forwarded or a quoted mail."""
     bare = line.strip(DECORATION)
     if len(bare) < 4:
@@ -109,20 +116,15 @@ def mark_kind(line: str) -> Literal["forward_mark", "reply_mark"] | None:
     return None
 
 
-def _framed_mark(inner: str) -> Literal["forward_mark", "reply_mark"] | None:
-    """Return the mark between two rules, alone or before a name or time ("Forwarded by ...")."""
+def _framed_mark(inner: str) -> MarkKind | None:
+    """Return the mark between two rules, alone or before a name or date ("Forwarded by ...")."""
     heads = [inner]
     for by in list(_BY_OR_DATE.finditer(inner))[:3]:
         heads += [inner[: by.start()].strip(DECORATION), inner[: by.end()]]
-    for head in heads:
-        if head in FORWARD_MARKS:
-            return "forward_mark"
-        if head in REPLY_MARKS:
-            return "reply_mark"
-    return None
+    return next((_KINDS[head] for head in heads if head in _KINDS), None)
 
 
 def after_mark(line: str) -> str:
-    """Return what follows a mark on its line (some clients lose line ends)."""
+    """Return the text after a mark on the same line; some clients lose line ends."""
     match = _FRAMED.match(line[:4000])
     return match[2] if match else ""

@@ -1,4 +1,4 @@
-"""Quote signs, and the items of an outline."""
+"""Quote signs at the start of lines, and the items of an outline."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _FRAMED: Final = re.compile(r"\s{0,10}-{4,80}[^\n]{1,120}?-{4,80}\s{0,10}")
 
 @dataclass(slots=True)
 class OutlineItem:
-    """One item: lines ``start`` to ``end`` (exclusive) at a quote depth.
+    """An item of an outline: lines ``start`` to ``end`` (exclusive) at a quote depth.
 
-    ``fields`` belong to a block. ``strong`` means that an attribution has a time or an address, or
-    that a block has enough fields to stand without a mark.
+    ``fields`` are the fields of a header block. ``strong`` means that an attribution has a time or
+    an address, or that a block has enough fields to count without a mark.
     """
 
     kind: ItemKind
@@ -40,21 +40,22 @@ class QuoteMark(NamedTuple):
 
 
 def depth_of(line: str) -> int:
-    """Return how deep a line is quoted by ``>`` signs or the bars that some clients draw."""
+    """Return how many ``>`` signs, or the bars of some clients, a line is quoted with."""
     if not line or line[0] not in "> \t|":
         return 0
     match = _QUOTE.match(line)
-    if match is None:
+    if match is None or line[0] == "|" and _is_table_row(line):
         return 0
-    if line[0] == "|" and (
-        line[1:2] not in ("", " ") or len(line) > 2 and line.rstrip()[-1] == "|"
-    ):
-        return 0  # a table
     return match[1].count(">") + match[1].count("|")
 
 
+def _is_table_row(line: str) -> bool:
+    """Tell whether a line that begins with a bar is a row of a table, not a quote."""
+    return line[1:2] not in ("", " ") or len(line) > 2 and line.rstrip()[-1] == "|"
+
+
 def is_framed(line: str) -> bool:
-    """Tell whether a line is between dashes; above a header block it is a mark in any words."""
+    """Tell whether a line is text between dashes: above a header block, a mark in any words."""
     return len(line) <= 300 and _FRAMED.fullmatch(line) is not None
 
 
@@ -77,7 +78,7 @@ def quoted_next(lines: list[str], at: int) -> bool:
 
 
 def quote_end(lines: list[str], at: int, count: int) -> int:
-    """Return the line behind a quote; blank lines between quoted lines belong to it."""
+    """Return the line after a quote; blank lines between quoted lines belong to the quote."""
     end = at
     while at < count:
         line = lines[at]
@@ -100,11 +101,7 @@ def quote_end(lines: list[str], at: int, count: int) -> int:
 
 def _wrapped(before: str, line: str) -> bool:
     """Tell whether an unquoted line is the end of the quoted line before it, broken by a client."""
-    if (
-        before.count("(") > before.count(")")
-        and ")" in line
-        or before.count("<") > before.count(">", 2)
-        and ">" in line
-    ):
-        return True
-    return len(before) >= 68 and len(line) <= 24 and line[0].islower()
+    in_brackets = before.count("(") > before.count(")") and ")" in line
+    in_address = before.count("<") > before.count(">", 2) and ">" in line
+    last_words = len(before) >= 68 and len(line) <= 24 and line[0].islower()
+    return in_brackets or in_address or last_words

@@ -1,8 +1,8 @@
-"""Find the visible reply: what the sender newly wrote (interfaces.md 3).
+"""Find the visible reply: the text that the sender newly wrote (interfaces.md 3).
 
-Quotes and attributions are cut, and nothing is lost: they go to ``quoted_text``. Closings and
-signatures stay. If the sender wrote both before and after a quote, or between quotes, the quotes
-stay too: without them, the sender's sentences say nothing.
+Quotes and attributions are moved to ``quoted_text``, so nothing is lost. Closings and signatures
+stay. If the sender wrote both before and after a quote, or between quotes, the quotes stay too,
+since the sender's sentences make no sense without them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _CLOSING: Final = re.compile(
 
 
 def split(text: str, lines: list[str], found: list[OutlineItem]) -> tuple[str, str]:
-    """Return what the sender newly wrote, and the rest; ``found`` is the outline of ``lines``."""
+    """Return the visible reply and the quoted text; ``found`` is the outline of ``lines``."""
     if not found:
         return text, ""
     cut = _quote_start(lines, found)
@@ -86,10 +86,10 @@ def _quote_start(lines: list[str], found: list[OutlineItem]) -> int:
 
 
 def _attribution_on_top(found: list[OutlineItem], cut: int) -> OutlineItem | None:
-    """Return an attribution at line ``cut`` above which there is nothing.
+    """Return the attribution at line ``cut``, above which there is no text; None if there is none.
 
-    The quote was removed, or the sender wrote below without signs. What follows is all there is, so
-    it is kept.
+    Its quote was removed, or the sender wrote below a quote without signs. As no other text is
+    left, the text below is kept.
     """
     return next((each for each in found if each.start == cut and each.kind == "attribution"), None)
 
@@ -102,13 +102,13 @@ def _shifted(each: OutlineItem, by: int) -> OutlineItem:
 def _start_of_rule(lines: list[str], at: int) -> int:
     """Return the line of the rule above a header block, or the block's own line."""
     start = at
-    while start and (
-        not lines[start - 1].strip()
-        or _RULE_LINE.fullmatch(lines[start - 1])
-        or is_framed(lines[start - 1])
-    ):
+    while start and _is_blank_or_rule(lines[start - 1]):
         start -= 1
     return start
+
+
+def _is_blank_or_rule(line: str) -> bool:
+    return not line.strip() or bool(_RULE_LINE.fullmatch(line)) or is_framed(line)
 
 
 def _quote_follows(lines: list[str], at: int) -> bool:
@@ -165,7 +165,5 @@ def _tidy(lines: list[str]) -> str:
     end = len(lines)
     while end and not lines[end - 1].strip():
         end -= 1
-    start = 0
-    while start < end and not lines[start].strip():
-        start += 1
+    start = next((index for index, line in enumerate(lines[:end]) if line.strip()), end)
     return "\n".join(lines[start:end])
