@@ -1,4 +1,4 @@
-"""Run all that a daemon does until nothing is due, for ``agenda run``."""
+"""Do the work of a daemon until nothing is due, for ``agenda run``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from gateway.outbox.webhook import Webhooks
     from gateway.outbox.worker import Outbox
 
-MOST_PASSES = 10_000  # at one instant; more would mean that work creates new work without end
+MOST_PASSES = 10_000  # at one instant; more would mean that work creates work without end
 
 
 async def run_until_idle(
     opened: Installation, until: datetime | None = None
 ) -> list[dict[str, Any]]:
-    """Run passes until one finds nothing to do; return what was done, in order.
+    """Run passes until one finds nothing to do; return the work done, in order.
 
-    With ``until`` the clock is then advanced from one due time to the next, and ends at ``until``.
+    With ``until`` the clock then jumps from one due time to the next, and stops at ``until``.
     """
     done: list[dict[str, Any]] = []
     work = _Work(opened, opened.agenda(), opened.outbox(), opened.webhooks())
@@ -68,10 +68,7 @@ class _Work:
         return found
 
     async def next_due(self) -> datetime | None:
-        """Return the next due time after now, None where there is none.
-
-        Work that is due already is held by another process and not waited for.
-        """
+        """Return the next due time after now, or None; work due by now is another process's."""
         found = [
             await self.agenda.next_due(),
             await self.outbox.next_due(),

@@ -1,4 +1,7 @@
-"""``ticketgate channel ...``: addresses that receive mail, their mailboxes (interfaces.md 2.2)."""
+"""``ticketgate channel ...``: addresses that take and send mail; their mailboxes.
+
+See interfaces.md 2.2.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ app = App("Set up channels and their mailboxes.")
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of the channel.")]
 Name = Annotated[
     str | None,
-    typer.Option("--name", metavar="NAME", help="The sender name of mail from the channel."),
+    typer.Option("--name", metavar="NAME", help="The name of the sender in mail from the channel."),
 ]
 Rules = list[str] | None
 
@@ -58,7 +61,7 @@ def send_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a new mail from a channel. It opens a ticket where the channel makes tickets."""
+    """Send a new mail from a channel. It opens a ticket, unless the channel makes none."""
     with options_checked(context):
         from gateway.desk.correspondence import MailDraft
 
@@ -134,9 +137,7 @@ StatusOption = Annotated[
 OutboundStatusOption = Annotated[
     str | None,
     typer.Option(
-        "--outbound-status",
-        metavar="STATUS",
-        help="The status of tickets opened by mail that users send.",
+        "--outbound-status", metavar="STATUS", help="The status of tickets that channel send opens."
     ),
 ]
 AllowOption = Annotated[
@@ -144,7 +145,8 @@ AllowOption = Annotated[
     typer.Option(
         "--allow",
         metavar="ADDRESS|@DOMAIN|none",
-        help="Replace the list of allowed senders; none empties it; may be repeated.",
+        help="Let this sender past --deny and the spam check; none lists nobody. "
+        "Replaces the list; may be repeated.",
     ),
 ]
 DenyOption = Annotated[
@@ -152,11 +154,12 @@ DenyOption = Annotated[
     typer.Option(
         "--deny",
         metavar="ADDRESS|@DOMAIN|none",
-        help="Replace the list of denied senders; none empties it; may be repeated.",
+        help="Quarantine mail of this sender; none lists nobody. "
+        "Replaces the list; may be repeated.",
     ),
 ]
 DefaultOption = Annotated[
-    bool, typer.Option("--default", help="Make it the channel of mail that names no channel.")
+    bool, typer.Option("--default", help="Make it the channel for mail addressed to no channel.")
 ]
 
 
@@ -175,7 +178,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set up a channel. Existing tickets and threads stay as they are."""
+    """Change a channel. Existing tickets and threads stay as they are."""
     with options_checked(context):
         given = {
             "tickets": switch("--tickets", tickets),

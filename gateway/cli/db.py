@@ -1,7 +1,7 @@
 """``ticketgate db``: upgrade the schema, check the data, back it up, copy it to another database.
 
-Errors: damage found by check or backup (exit 65, all of it listed), a target of a copy that is not
-empty (65), a database that does not answer or a full disk (75). No database is left half changed.
+Exit codes: 65 when check or backup finds damage (all of it is listed) or the target of a copy is
+not empty, 75 when a database does not answer or a disk is full. No database is left half changed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ app = App("Upgrade, check, back up and copy the database.")
 
 @app.command()
 def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
-    """Upgrade the schema to the one this version needs."""
+    """Upgrade the schema of the database to the one this version needs."""
 
     async def act() -> tuple[str | None, str]:
         from gateway.store.engine import HEAD, Database, migrate, schema_version
@@ -61,7 +61,7 @@ def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def check(context: typer.Context, as_json: AsJson = False) -> None:
-    """Check every reference, number, raw mail and blob. Exits with 65 on damage."""
+    """Check all references, numbers, raw mails and blobs. The exit code is 65 on damage."""
 
     async def act() -> CheckReport:
         from gateway.store.engine import Database
@@ -114,12 +114,13 @@ def backup(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="A new file; large mails go into FILE.blobs beside it."
+            metavar="FILE",
+            help="The new file; large mails go into the folder FILE.blobs beside it.",
         ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Back up everything while the daemon runs, and verify it. Missing blobs are exit 65."""
+    """Back up everything and verify it; the daemon may run. The exit code is 65 for lost blobs."""
 
     async def act(opened: Installation) -> Backup:
         from gateway.store.upkeep.backup import backup as save
@@ -155,7 +156,7 @@ def copy(
     url: Annotated[
         str,
         typer.Argument(
-            metavar="URL", help="The target: sqlite:///path or postgresql://user@host/name."
+            metavar="URL", help="The empty database: sqlite:///path or postgresql://user@host/name."
         ),
     ],
     as_json: AsJson = False,

@@ -1,6 +1,6 @@
-"""Groups and commands with plain help pages: a flag shows no value, everything else what to type.
+"""Groups and commands with plain help pages, which show what to type for each value.
 
-Pages are text without markup, so ``[[imap]]`` in a sentence stays as it is.
+Pages are text without markup, so ``[[imap]]`` in a sentence is printed as it is.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 F = TypeVar("F", bound=Callable[..., Any])
 HELP = {"help_option_names": ["-h", "--help"]}
-PARSER_ERROR: Any = typer.BadParameter.__base__  # the only one of its family that typer exports
+PARSER_ERROR: Any = typer.BadParameter.__base__  # click's UsageError, which typer does not export
 
 
 def _record(param: Any) -> tuple[str, str]:
@@ -51,7 +51,7 @@ def _write_params(command: Any, ctx: Any, formatter: Any) -> None:
 
 @contextmanager
 def _context_known(ctx: Any) -> Iterator[None]:
-    """Give errors of the parser the context they were raised in, where they have none."""
+    """Set the context of parser errors that have none."""
     try:
         yield
     except PARSER_ERROR as error:

@@ -1,7 +1,7 @@
-"""``ticketgate mail ...``: incoming mail, what became of it and why (interfaces.md 2.2).
+"""``ticketgate mail ...``: incoming mail, its result and why (interfaces.md 2.2).
 
-``retry`` and ``release`` process the mail at once. An unknown mail, or one in a state that does not
-allow the act, is exit 65.
+``retry`` and ``release`` process the mail at once. The exit code is 65 for an unknown mail, and for
+one in a state that does not allow the command.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def raw(context: typer.Context, mail_id: Id) -> None:
 
 @app.command()
 def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
-    """Print step by step why a mail went where it went."""
+    """Print step by step what was decided about a mail, and why."""
 
     async def act(opened: Installation) -> RegisteredMail:
         return await (await opened.register()).get(mail_id)
@@ -138,7 +138,7 @@ def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> Non
 
 @app.command()
 def retry(context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False) -> None:
-    """Process a held, ignored or quarantined mail again. The present rules apply."""
+    """Process a held, ignored or quarantined mail again, by the rules of today."""
     _process_again(context, mail_id, as_user, lambda desk: desk.retry(mail_id), as_json=as_json)
 
 
@@ -146,7 +146,7 @@ def retry(context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJs
 def release(
     context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Let a quarantined mail through as if it arrived now. The verdict against it is ignored."""
+    """Let a quarantined mail through, as if it arrived now without a verdict against it."""
     _process_again(context, mail_id, as_user, lambda desk: desk.release(mail_id), as_json=as_json)
 
 
@@ -154,7 +154,7 @@ def release(
 def discard(
     context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Discard a held or quarantined mail. Its raw form is kept."""
+    """Discard a held or quarantined mail. mail raw still prints it."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         await opened.held_mail(as_user).discard(mail_id)
@@ -193,7 +193,7 @@ def _process_again(
 
 
 async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
-    """Return the ticket a mail ended on, the message it became, and its events."""
+    """Return the ticket of a processed mail, its message, and the events it caused."""
     from gateway.desk import views
     from gateway.store.tickets import threads, tickets
 
@@ -219,7 +219,7 @@ async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
 async def _places(
     opened: Installation, rows: list[RegisteredMail]
 ) -> dict[int, tuple[int, int | None]]:
-    """Return where the threads of mails are today, joins and merges followed."""
+    """Return today's thread and ticket by the thread of each mail, after joins and merges."""
     from gateway.store.tickets import threads
 
     ids = {row.thread_id for row in rows if row.thread_id is not None}

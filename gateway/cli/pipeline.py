@@ -1,6 +1,6 @@
 """``ticketgate pipeline ...``: pipelines, their statuses and switches (interfaces.md 2.3).
 
-Refused by a rule: exit 65, nothing changed.
+When a rule refuses a change, the exit code is 65 and nothing was changed.
 """
 
 from __future__ import annotations
@@ -79,13 +79,13 @@ def add(
         typer.Option(
             "--status",
             metavar="NAME:open|closed",
-            help="A status; repeat in order, at least one of each state.",
+            help="A status, like New:open. Repeat it in order; one must be open, one closed.",
         ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a pipeline. Its triggers are off until they are set."""
+    """Add a pipeline. Turn its triggers on with pipeline set."""
     with options_checked(context):
         steps = [_status_plan(each) for each in status]
     _change(context, lambda desk: desk.add_pipeline(name, steps), as_user, as_json=as_json)
@@ -102,7 +102,7 @@ OnEmailSentOption = Annotated[
     typer.Option(
         "--on-email-sent",
         metavar="STATUS|off",
-        help="Trigger A: where mail of a user moves the ticket.",
+        help="Trigger A: the status a ticket moves to when a user sends mail on it.",
     ),
 ]
 OnCustomerReplyOption = Annotated[
@@ -110,7 +110,7 @@ OnCustomerReplyOption = Annotated[
     typer.Option(
         "--on-customer-reply",
         metavar="STATUS|off",
-        help="Trigger B: where a reply of the customer moves the ticket.",
+        help="Trigger B: the status a ticket moves to when the customer replies.",
     ),
 ]
 StrangersOption = Annotated[
@@ -126,12 +126,16 @@ RelayOption = Annotated[
     typer.Option(
         "--relay",
         metavar=ON_OFF,
-        help="Whether a user's answer to a notification goes to the customer.",
+        help="Whether a user's answer to a notification is sent on to the customer.",
     ),
 ]
 AllowBackOption = Annotated[
     str | None,
-    typer.Option("--allow-back", metavar=ON_OFF, help="Whether people may move tickets back."),
+    typer.Option(
+        "--allow-back",
+        metavar=ON_OFF,
+        help="Whether users may move tickets back to an earlier status.",
+    ),
 ]
 
 
@@ -148,7 +152,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set switches of a pipeline. Existing tickets stay as they are."""
+    """Set switches of a pipeline. Tickets stay where they are."""
     switches: Switches = {}
     with options_checked(context):
         if (dates := switch("--close-date", close_date)) is not None:
@@ -181,7 +185,7 @@ def add_status(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a status at the end."""
+    """Add a status at the end of a pipeline."""
     with options_checked(context):
         chosen = one_of("--state", state, ("open", "closed"))
     _change(context, lambda desk: desk.add_status(pipeline, name, chosen), as_user, as_json=as_json)
@@ -259,13 +263,13 @@ def delete(
         typer.Option(
             "--move-to",
             metavar="STATUS",
-            help="Move its tickets and references to this status first.",
+            help="Move its tickets, and settings that name it, to this status first.",
         ),
     ] = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a status. One in use needs --move-to."""
+    """Delete a status. Needs --move-to where tickets or settings still use it."""
     deleted = run(
         context, lambda opened: opened.pipelines(as_user).delete_status(pipeline, name, move_to)
     )
@@ -290,7 +294,9 @@ def delete(
 @app.command("import")
 def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML, as export writes it.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A TOML file, as pipeline export prints it.")
+    ],
     yes: Yes = False,
     dry_run: DryRun = False,
     as_user: As = None,
@@ -329,7 +335,7 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print pipelines as TOML."""
+    """Print pipelines as TOML. Save it in a file, edit it, and import it."""
     if as_json:
         emit(
             {
@@ -349,7 +355,7 @@ def _change(
     *,
     as_json: bool,
 ) -> None:
-    """Change a pipeline, and print it as it is then."""
+    """Change a pipeline and print the changed pipeline."""
 
     async def whole(opened: Installation) -> dict[str, Any]:
         changed = await act(opened.pipelines(actor))

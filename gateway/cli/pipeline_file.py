@@ -1,7 +1,7 @@
 """Write and read pipelines as TOML, with the keys of ``pipeline show --json``.
 
-A file that cannot be read, is not TOML or has unknown keys or values is Invalid (exit 65), with all
-problems at once.
+A file that cannot be read, is not TOML, or has unknown keys or values is Invalid (exit 65); the
+message lists all problems.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KEYS = {
 
 
 def toml_of(pipelines: Iterable[Pipeline]) -> str:
-    """Return the file of these pipelines."""
+    """Return pipelines as the text of a TOML file."""
     return "\n".join(_table(each) for each in pipelines)
 
 
@@ -66,7 +66,7 @@ def _flag(value: bool) -> str:
 
 
 def read_plans(file: Path) -> list[PipelinePlan]:
-    """Return the plans in a file; Invalid with all problems of it."""
+    """Return the plans in a file; Invalid, with all problems, where it has any."""
     try:
         given = tomllib.loads(file.read_bytes().decode())
     except OSError as error:

@@ -1,4 +1,4 @@
-"""``send-test``: send one mail through the SMTP port, so that a newcomer soon sees a ticket."""
+"""``send-test``: send one mail through the SMTP port, to see a first ticket soon."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Language = Annotated[
     typer.Option(
         "--language",
         metavar="LANGUAGE",
-        help="A language like de or pt-br. Default: the text for all other languages.",
+        help="A language like de or pt-br. Default: the general text.",
     ),
 ]
 
@@ -80,7 +80,7 @@ TransactionalOption = Annotated[
     typer.Option(
         "--transactional",
         metavar=ON_OFF,
-        help="Whether it may be sent without consent to marketing.",
+        help="Whether it goes to contacts without consent to marketing, too.",
     ),
 ]
 
@@ -98,7 +98,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add or change a template. Unknown tokens in it are reported."""
+    """Add or change a template. A new one needs a subject and a text. Names unknown tokens."""
     with options_checked(context):
         if text is not None and text_file is not None:
             raise UsageError("--text and --text-file exclude each other")
@@ -126,9 +126,7 @@ def set_(
 
 TicketOption = Annotated[
     int | None,
-    typer.Option(
-        "--ticket", metavar="N", max=HIGHEST, help="Show the mail it makes for this ticket."
-    ),
+    typer.Option("--ticket", metavar="N", max=HIGHEST, help="Show the mail for this ticket."),
 ]
 
 
@@ -140,7 +138,7 @@ def show(
     language: Language = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show a template, or the mail it makes for a ticket."""
+    """Show a template, or with --ticket the mail it makes."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.agenda.dry_run import preview
@@ -181,7 +179,7 @@ def show(
 
 @app.command()
 def delete(context: typer.Context, name: Name, as_user: As = None, as_json: AsJson = False) -> None:
-    """Delete a template. Built-in ones and those a workflow uses cannot be deleted."""
+    """Delete a template. Refused for built-in ones and for one that a workflow uses."""
     run(context, lambda opened: opened.templates(as_user).delete_template(name))
     if as_json:
         emit_done({"deleted": name})

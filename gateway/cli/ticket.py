@@ -36,11 +36,17 @@ CloseDate = Annotated[
     typer.Option(
         "--close-date",
         metavar="DATE",
-        help="The close date, like 2026-01-31; it wins over every rule.",
+        help="The close date, like 2026-01-31, whatever the rules say.",
     ),
 ]
 FreeThread = Annotated[
-    int, typer.Option("--thread", metavar="ID", max=HIGHEST, help="A thread without a ticket.")
+    int,
+    typer.Option(
+        "--thread",
+        metavar="ID",
+        max=HIGHEST,
+        help="A thread without a ticket, as mail show numbers it.",
+    ),
 ]
 
 
@@ -52,7 +58,11 @@ def list_(
     ] = False,
     search: Annotated[
         str | None,
-        typer.Option("--search", metavar="TEXT", help="Words in messages, or text in the subject."),
+        typer.Option(
+            "--search",
+            metavar="TEXT",
+            help="List only tickets with these words in a message or the subject.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -91,7 +101,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
 
 @app.command()
 def show(context: typer.Context, number: TicketNumber, as_json: AsJson = False) -> None:
-    """Show a ticket with messages and history. A merged one shows the ticket it went into."""
+    """Show a ticket with messages and history. Follows merges to the ticket that stayed."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.cli.stored_html import html_of
@@ -115,7 +125,8 @@ SubjectOption = Annotated[
     str | None, typer.Option("--subject", metavar="TEXT", help="What the ticket is about.")
 ]
 RequesterOption = Annotated[
-    str | None, typer.Option("--from", metavar="ADDRESS", help="The requester.")
+    str | None,
+    typer.Option("--from", metavar="ADDRESS", help="The person who asks, like ann@example.org."),
 ]
 PipelineOption = Annotated[
     str | None,
@@ -143,7 +154,7 @@ ThreadOption = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="Create the ticket from this thread, which has none.",
+        help="Create it from this thread without a ticket, as mail show numbers it.",
     ),
 ]
 
@@ -162,7 +173,7 @@ def create(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a ticket by hand or from a thread without one. Prints its number."""
+    """Create a ticket by hand or from a thread. Give --subject or --thread. Prints its number."""
     with options_checked(context):
         if subject is None and thread is None:
             raise UsageError("missing option --subject or --thread")
@@ -197,7 +208,7 @@ def attach(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Attach a thread without a ticket to a ticket. The first thread becomes its origin."""
+    """Attach a thread to a ticket. The first one becomes its origin thread."""
     _act(context, lambda desk: desk.attach(number, thread), as_user, as_json=as_json)
 
 
@@ -211,7 +222,7 @@ def note(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a note. It never moves the status."""
+    """Add a note for other users. Nothing is sent, and the status stays."""
     _act(context, lambda desk: desk.note(number, text), as_user, as_json=as_json)
 
 
@@ -237,7 +248,9 @@ def move(
     context: typer.Context,
     numbers: Annotated[
         list[int],
-        typer.Argument(metavar="N...", max=HIGHEST, help="The tickets; all are moved or none."),
+        typer.Argument(
+            metavar="N...", max=HIGHEST, help="The numbers of tickets; all are moved or none."
+        ),
     ],
     status: Annotated[
         str, typer.Option("--status", metavar="STATUS", help="The status to move them to.")
@@ -247,7 +260,7 @@ def move(
         typer.Option(
             "--pipeline",
             metavar="PIPELINE",
-            help="The pipeline of the status. Default: that of each ticket.",
+            help="The pipeline of the status. Default: each ticket's own.",
         ),
     ] = None,
     close_date: CloseDate = None,
@@ -277,14 +290,21 @@ SetPriorityOption = Annotated[
 CloseDateOption = Annotated[
     str | None,
     typer.Option(
-        "--close-date", metavar="DATE|none", help="The close date, like 2026-01-31, or none."
+        "--close-date",
+        metavar="DATE|none",
+        help="The close date, like 2026-01-31; none removes it.",
     ),
 ]
 OwnerOption = Annotated[
-    str | None, typer.Option("--owner", metavar="USER|none", help="The address or name of a user.")
+    str | None,
+    typer.Option(
+        "--owner",
+        metavar="USER|none",
+        help="The user in charge, by address or name; none removes them.",
+    ),
 ]
 SetRequesterOption = Annotated[
-    str | None, typer.Option("--requester", metavar="ADDRESS", help="The requester.")
+    str | None, typer.Option("--requester", metavar="ADDRESS", help="The person who asks.")
 ]
 
 
@@ -329,12 +349,15 @@ def merge(
     context: typer.Context,
     number: TicketNumber,
     into: Annotated[
-        int, typer.Option("--into", metavar="M", max=HIGHEST, help="The ticket that stays.")
+        int,
+        typer.Option(
+            "--into", metavar="M", max=HIGHEST, help="The number of the ticket that stays."
+        ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Merge a ticket into another, with threads, people and notes. Its number leads there then."""
+    """Merge a ticket into another, with threads, people and notes. Its number stays valid."""
     _act(context, lambda desk: desk.merge(number, into), as_user, as_json=as_json)
 
 
@@ -342,7 +365,7 @@ def merge(
 def unmerge(
     context: typer.Context, number: TicketNumber, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Undo a merge of the last 30 days."""
+    """Undo a merge of the last 30 days. N is the ticket that was merged into another."""
     _act(context, lambda desk: desk.unmerge(number), as_user, as_json=as_json)
 
 
@@ -362,7 +385,7 @@ def split(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Move messages of a ticket to a new ticket. Prints its number."""
+    """Move messages of a ticket to a new ticket. Prints the new number."""
     _act(
         context,
         lambda desk: desk.split(number, message),
@@ -403,8 +426,8 @@ def _person(change: Literal["add", "approve", "remove"], text: str) -> None:
     people.command(change, help=text)(command)
 
 
-_person("add", "Add a contact to the ticket.")
-_person("approve", "Make a stranger who wrote a participant.")
+_person("add", "Add a person to the ticket. Their mail counts as the customer's.")
+_person("approve", "Make a stranger who wrote on the ticket a participant.")
 _person("remove", "Remove a person from the ticket.")
 
 

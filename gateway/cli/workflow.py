@@ -1,4 +1,4 @@
-"""``ticketgate workflow ...``: what a status does (interfaces.md 2.4; behaviour.md 3)."""
+"""``ticketgate workflow ...``: actions that run at a status (interfaces.md 2.4; behaviour.md 3)."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from gateway.errors import Invalid, Rejected, UsageError
 if TYPE_CHECKING:
     from gateway.desk.workflows import Saved, WorkflowPlan
 
-app = App("Set up workflows: what a status does.")
+app = App("Set up workflows: actions that run at a status.")
 
 Sources = list[str] | None
 
@@ -42,30 +42,18 @@ app.command("test")(try_)
 @app.command("list")
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """List workflows."""
-
-    async def act(opened: Installation) -> list[dict[str, Any]]:
-        async with opened.database.read() as connection:
-            from gateway.store.setup import desk_config
-
-            desk = await desk_config.load_desk(connection)
-            found = [await described(connection, desk, each) for each in desk.workflows.values()]
-        return sorted(found, key=lambda each: (each["pipeline"], each["status"]))
-
-    rows = run(context, act)
+    rows = run(context, lambda opened: _all_described(opened, comments=True))
+    rows.sort(key=lambda each: (each["pipeline"], each["status"]))
     if as_json:
         emit({"workflows": rows})
     else:
-        shown = (
-            (
-                r["pipeline"],
-                r["status"],
-                "on" if r["enabled"] else "off",
-                r["version"],
-                len(r["actions"]),
-            )
-            for r in rows
-        )
-        table(("Pipeline", "Status", "Enabled", "Version", "Actions"), shown)
+        table(("Pipeline", "Status", "Enabled", "Version", "Actions"), map(_table_row, rows))
+
+
+def _table_row(shown: dict[str, Any]) -> tuple[object, ...]:
+    enabled = "on" if shown["enabled"] else "off"
+    place = (shown["pipeline"], shown["status"])
+    return *place, enabled, shown["version"], len(shown["actions"])
 
 
 @app.command()
@@ -113,11 +101,13 @@ def export(
     pipeline: Annotated[
         str | None,
         typer.Option(
-            "--pipeline", metavar="PIPELINE", help="Export only those of this. Default: all."
+            "--pipeline",
+            metavar="PIPELINE",
+            help="Export only workflows of this pipeline. Default: all.",
         ),
     ] = None,
 ) -> None:
-    """Print workflows as TOML."""
+    """Print workflows as TOML. Save it in a file, edit it, and import it."""
 
     async def act(opened: Installation) -> str:
         from gateway.cli.workflow_file import toml_of
@@ -134,7 +124,9 @@ def export(
 @app.command("import")
 def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML, as export writes it.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A TOML file, as workflow export prints it.")
+    ],
     yes: Yes = False,
     dry_run: DryRun = False,
     as_user: As = None,
@@ -163,22 +155,20 @@ def import_(
         emit_done(done)
 
 
-async def _all_described(opened: Installation) -> list[dict[str, Any]]:
-    """Return all workflows without comments."""
+async def _all_described(opened: Installation, *, comments: bool = False) -> list[dict[str, Any]]:
+    """Return all workflows, with the comments on their actions only if asked for."""
     from gateway.store.setup import desk_config
 
     async with opened.database.read() as connection:
         desk = await desk_config.load_desk(connection)
-        return [
-            await described(connection, desk, each, comments=False)
-            for each in desk.workflows.values()
-        ]
+        found = desk.workflows.values()
+        return [await described(connection, desk, each, comments=comments) for each in found]
 
 
 async def _rehearse(
     opened: Installation, actor: str | None, plans: list[WorkflowPlan], problems: list[str]
 ) -> None:
-    """Raise Invalid with these problems and those of the plans, before anybody is asked."""
+    """Raise Invalid with these problems and those of the plans, before the user is asked."""
     from gateway.store.upkeep.rehearsal import rehearsal
 
     async with rehearsal(opened.database) as rehearsed:
@@ -197,16 +187,14 @@ EnabledOption = Annotated[
 ]
 ReEnrollOption = Annotated[
     str | None,
-    typer.Option(
-        "--re-enroll", metavar=ON_OFF, help="Whether a ticket may enter it more than once."
-    ),
+    typer.Option("--re-enroll", metavar=ON_OFF, help="Whether a ticket may enter it again."),
 ]
 OnLeaveOption = Annotated[
     str | None,
     typer.Option(
         "--on-leave",
         metavar="continue|unenroll",
-        help="What happens when a ticket leaves the status.",
+        help="What happens to a ticket in the workflow that leaves the status.",
     ),
 ]
 IncludeSourceOption = Annotated[
@@ -301,7 +289,7 @@ def add(
         typer.Option(
             "--after",
             metavar="ID|start",
-            help="Where to insert: an action, start, or BRANCH/PATH for the start of a path.",
+            help="The id of the action before it; start, or BRANCH/PATH, puts it first there.",
         ),
     ],
     json_action: Annotated[
@@ -315,7 +303,7 @@ def add(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Insert an action. Tickets that wait before it will run it."""
+    """Insert an action. Tickets that have not come so far will run it."""
     with options_checked(context):
         try:
             action = json.loads(json_action)
@@ -340,13 +328,13 @@ def edit(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Set a key to a JSON value, or to text where it is not JSON; may be repeated.",
+            help="A new value, like for=3d, as JSON or text; may be repeated.",
         ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change keys of an action."""
+    """Change keys of an action. workflow export prints them all."""
     with options_checked(context):
         changes = dict(_pair(each) for each in values)
     _show_saved(
@@ -372,18 +360,19 @@ def _pair(given: str) -> tuple[str, Any]:
 
 
 ActionArgument = Annotated[
-    str | None, typer.Argument(metavar="ACTION", help="The id of the action; none with --whole.")
+    str | None,
+    typer.Argument(metavar="ACTION", help="The id of the action; leave it out with --whole."),
 ]
 FollowingOption = Annotated[
     bool,
-    typer.Option("--following", help="Delete also all actions below it; runs that wait there end."),
+    typer.Option("--following", help="Also delete all actions after it. Runs that wait there end."),
 ]
 KeepOption = Annotated[
     str | None,
     typer.Option(
         "--keep",
         metavar="BRANCH",
-        help="Of a branch, the path to keep; otherwise for its last path.",
+        help="Of a branch, keep the actions of this path; otherwise names the last one.",
     ),
 ]
 WholeOption = Annotated[
@@ -403,7 +392,7 @@ def delete(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete an action, or a whole workflow. Tells how many tickets were waiting there."""
+    """Delete an action, or with --whole the workflow. Prints how many tickets waited there."""
     with options_checked(context):
         if (action is None) != whole:
             raise UsageError("give either ACTION or --whole")
@@ -431,7 +420,12 @@ def restore(
     pipeline: PipelineName,
     status: StatusName,
     version: Annotated[
-        int, typer.Argument(metavar="VERSION", max=HIGHEST, help="The number of the version.")
+        int,
+        typer.Argument(
+            metavar="VERSION",
+            max=HIGHEST,
+            help="The number of the version, as workflow show --json lists it.",
+        ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
@@ -445,13 +439,8 @@ def restore(
 
 def _saved(saved: Saved) -> dict[str, Any]:
     pipeline, _, status = saved.workflow.name.partition(" / ")
-    return {
-        "pipeline": pipeline,
-        "status": status,
-        "version": saved.version,
-        "waiting": saved.waiting,
-        "ended": saved.ended,
-    }
+    counts = {"version": saved.version, "waiting": saved.waiting, "ended": saved.ended}
+    return {"pipeline": pipeline, "status": status, **counts}
 
 
 def _show_saved(saved: Saved, *, as_json: bool) -> None:
@@ -460,10 +449,8 @@ def _show_saved(saved: Saved, *, as_json: bool) -> None:
         return
     print(f"{saved.workflow.name} is at version {saved.version}")
     if saved.waiting:
-        print(
-            f"{count(saved.waiting, 'ticket')} {_was(saved.waiting)} waiting in the deleted "
-            f"actions; {count(saved.ended, 'run')} ended"
-        )
+        waiting = f"{count(saved.waiting, 'ticket')} {_was(saved.waiting)} waiting"
+        print(f"{waiting} in the deleted actions; {count(saved.ended, 'run')} ended")
 
 
 def _was(number: int) -> str:

@@ -38,7 +38,7 @@ def enroll(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Enrol a ticket in a workflow, whatever its filters say. It may have been in it before."""
+    """Enrol a ticket in a workflow, even one that its filters or an earlier stay keep out."""
     _act(
         context,
         lambda automator: automator.enroll(pipeline, status, ticket),
@@ -97,7 +97,10 @@ def comment(
     resolve: Annotated[
         int | None,
         typer.Option(
-            "--resolve", metavar="ID", max=HIGHEST, help="Mark this comment as resolved instead."
+            "--resolve",
+            metavar="ID",
+            max=HIGHEST,
+            help="Resolve this comment, as workflow show numbers it, instead.",
         ),
     ] = None,
     as_user: As = None,
@@ -157,7 +160,10 @@ OutcomeOption = Annotated[
     ),
 ]
 SinceOption = Annotated[
-    str | None, typer.Option("--since", metavar="DATE", help="List only runs on this day or later.")
+    str | None,
+    typer.Option(
+        "--since", metavar="DATE", help="List only runs on this day, like 2026-01-31, or later."
+    ),
 ]
 UntilOption = Annotated[
     str | None,
@@ -176,7 +182,7 @@ def runs(
     until: UntilOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """List enrolments and executed actions, oldest first. Includes deleted workflows."""
+    """List enrolments and executed actions of a status, oldest first; of deleted workflows too."""
     with options_checked(context):
         one_of("--outcome", outcome, get_args(RunOutcome))
         chosen = RunFilter(ticket, action, outcome, day(since), day(until))
@@ -267,7 +273,7 @@ def try_(
     ticket: TicketOption,
     as_json: AsJson = False,
 ) -> None:
-    """Show the path a ticket would take and the mail it would get. Nothing is sent or changed."""
+    """Show which actions would run for a ticket, and the mail. Nothing is sent or changed."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.agenda.dry_run import tryout
