@@ -25,19 +25,18 @@ def group() -> None:
     """Run everything that is due, then end."""
 
 
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="ISO-TIME",
+        help="Move the clock on to this time, like 2026-01-31T09:00Z, and run what falls due.",
+    ),
+]
+
+
 @app.command("run")
-def run_due(
-    context: typer.Context,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            "--until",
-            metavar="ISO-TIME",
-            help="Move the clock on to this time, like 2026-01-31T09:00Z, and run what falls due.",
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
+def run_due(context: typer.Context, until: UntilOption = None, as_json: AsJson = False) -> None:
     """Run everything that is due, then end. For cron, and for tests without a daemon."""
 
     async def act(opened: Installation) -> tuple[list[dict[str, Any]], int]:

@@ -92,27 +92,31 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
         )
 
 
+FirstPipeline = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline",
+        metavar="PIPELINE",
+        help="The pipeline of its tickets. Default: the default pipeline.",
+    ),
+]
+FirstStatus = Annotated[
+    str | None,
+    typer.Option(
+        "--status",
+        metavar="STATUS",
+        help="The status its tickets start in. Default: the first open status.",
+    ),
+]
+
+
 @app.command()
 def add(
     context: typer.Context,
     address: Address,
     name: Name = None,
-    pipeline: Annotated[
-        str | None,
-        typer.Option(
-            "--pipeline",
-            metavar="PIPELINE",
-            help="The pipeline of its tickets. Default: the default pipeline.",
-        ),
-    ] = None,
-    status: Annotated[
-        str | None,
-        typer.Option(
-            "--status",
-            metavar="STATUS",
-            help="The status its tickets start in. Default: the first open status.",
-        ),
-    ] = None,
+    pipeline: FirstPipeline = None,
+    status: FirstStatus = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -243,10 +247,8 @@ async def _all(opened: Installation) -> tuple[list[dict[str, Any]], list[Mailbox
     async with opened.database.read() as connection:
         known = await pipelines.load_pipelines(connection)
         channels = await pipelines.load_channels(connection)
-    boxes = await _mailboxes(opened)
-    strays = [
-        each for each in boxes if each.channel not in {channel.address for channel in channels}
-    ]
+    boxes, addresses = await _mailboxes(opened), {each.address for each in channels}
+    strays = [each for each in boxes if each.channel not in addresses]
     return [_channel(each, known[each.pipeline_id], boxes) for each in channels], strays
 
 
@@ -275,10 +277,8 @@ async def _mailboxes(opened: Installation) -> list[MailboxHealth]:
     from gateway.ingress.imap.health import mailbox_health
     from gateway.store.imap.mailboxes import Mailboxes
 
-    tokens = opened.tokens
-    return await mailbox_health(
-        accounts(opened.settings), Mailboxes(opened.database), tokens, opened.clock.now()
-    )
+    found, boxes = accounts(opened.settings), Mailboxes(opened.database)
+    return await mailbox_health(found, boxes, opened.tokens, opened.clock.now())
 
 
 def _mailbox(health: MailboxHealth) -> dict[str, Any]:

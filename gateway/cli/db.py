@@ -34,76 +34,62 @@ app = App("Upgrade, check, back up and copy the database.")
 @app.command()
 def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
     """Upgrade the schema of the database to the one this version needs."""
-
-    async def act() -> tuple[str | None, str]:
-        from gateway.store.engine import HEAD, Database, migrate, schema_version
-
-        url = _settings(context).database.url
-        database = await Database.open(url, node=nodes.own(), check_schema=False)
-        try:
-            before = await schema_version(database)
-        finally:
-            await database.close()
-        await migrate(url)
-        return before, HEAD
-
     with explained():
-        before, after = asyncio.run(act())
+        before, after = asyncio.run(_upgrade(_settings(context).database.url))
     if as_json:
         emit({"before": before, "after": after})
+    elif before == after:
+        print(f"schema is already at {after}")
     else:
-        print(
-            f"schema is already at {after}"
-            if before == after
-            else f"schema upgraded from {before or 'nothing'} to {after}"
-        )
+        print(f"schema upgraded from {before or 'nothing'} to {after}")
+
+
+async def _upgrade(url: str) -> tuple[str | None, str]:
+    """Upgrade a schema; return its versions before and after."""
+    from gateway.store.engine import HEAD, Database, migrate, schema_version
+
+    database = await Database.open(url, node=nodes.own(), check_schema=False)
+    try:
+        before = await schema_version(database)
+    finally:
+        await database.close()
+    await migrate(url)
+    return before, HEAD
 
 
 @app.command()
 def check(context: typer.Context, as_json: AsJson = False) -> None:
     """Check all references, numbers, raw mails and blobs. The exit code is 65 on damage."""
-
-    async def act() -> CheckReport:
-        from gateway.store.engine import Database
-        from gateway.store.upkeep.check import check as look
-
-        database = await Database.open(
-            _settings(context).database.url, node=nodes.own(), check_schema=False
-        )
-        try:
-            with progress("checking", None) as step:
-                return await look(database, _blobs(context), lambda _what, steps: step(steps))
-        finally:
-            await database.close()
-
     with explained():
-        report = asyncio.run(act())
+        report = asyncio.run(_check(_settings(context).database.url, _blobs(context)))
     if as_json:
-        emit(
-            {
-                "ok": report.sound,
-                "mails": report.mails,
-                "blobs": report.blobs,
-                "findings": [asdict(finding) for finding in report.findings],
-                "spare_blobs": report.spare,
-            }
-        )
+        counts = {"ok": report.sound, "mails": report.mails, "blobs": report.blobs}
+        findings = [asdict(finding) for finding in report.findings]
+        emit(counts | {"findings": findings, "spare_blobs": report.spare})
     else:
         _show_report(report)
     if not report.sound:
         raise typer.Exit(os.EX_DATAERR)
 
 
+async def _check(url: str, blobs: Blobs) -> CheckReport:
+    from gateway.store.engine import Database
+    from gateway.store.upkeep.check import check as look
+
+    database = await Database.open(url, node=nodes.own(), check_schema=False)
+    try:
+        with progress("checking", None) as step:
+            return await look(database, blobs, lambda _what, steps: step(steps))
+    finally:
+        await database.close()
+
+
 def _show_report(report: CheckReport) -> None:
-    print(
-        f"checked {count(report.mails, 'mail')} and {count(report.blobs, 'blob')}: "
-        f"{'no damage' if report.sound else 'damage found'}"
-    )
+    checked = f"{count(report.mails, 'mail')} and {count(report.blobs, 'blob')}"
+    print(f"checked {checked}: {'no damage' if report.sound else 'damage found'}")
     if report.findings:
-        table(
-            ("Check", "Count", "What"),
-            [(each.check, each.count, each.detail) for each in report.findings],
-        )
+        rows = [(each.check, each.count, each.detail) for each in report.findings]
+        table(("Check", "Count", "What"), rows)
     if report.spare:
         print(f"{count(len(report.spare), 'spare blob')} without a mail; that is no damage")
 
@@ -121,26 +107,10 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Back up everything and verify it; the daemon may run. The exit code is 65 for lost blobs."""
-
-    async def act(opened: Installation) -> Backup:
-        from gateway.store.upkeep.backup import backup as save
-        from gateway.store.upkeep.backup import page_count
-
-        with progress("backing up", await page_count(opened.database)) as step:
-            return await save(
-                opened.database, _blobs(context), file, lambda _what, steps: step(steps)
-            )
-
-    done = run(context, act)
+    done = run(context, lambda opened: _save(opened, _blobs(context), file))
     if as_json:
-        emit(
-            {
-                "file": str(file),
-                "rows": done.rows,
-                "blobs": done.blobs,
-                "missing_blobs": list(done.missing),
-            }
-        )
+        written = {"file": str(file), "rows": done.rows, "blobs": done.blobs}
+        emit(written | {"missing_blobs": list(done.missing)})
     else:
         rows = count(sum(done.rows.values()), "row")
         print(f"{file}: {rows} and {count(done.blobs, 'blob')}, verified")
@@ -148,6 +118,14 @@ def backup(
             print(f"missing in the blob store: {key}")
     if done.missing:
         raise typer.Exit(os.EX_DATAERR)
+
+
+async def _save(opened: Installation, blobs: Blobs, file: Path) -> Backup:
+    from gateway.store.upkeep.backup import backup as save
+    from gateway.store.upkeep.backup import page_count
+
+    with progress("backing up", await page_count(opened.database)) as step:
+        return await save(opened.database, blobs, file, lambda _what, steps: step(steps))
 
 
 @app.command()

@@ -66,11 +66,8 @@ def deliver(
         mail_id = run(context, act)
     except typer.Exit as ending:
         # A mail transport bounces mail when it sees 78; a broken installation must only delay it.
-        raise typer.Exit(
-            os.EX_TEMPFAIL
-            if ending.exit_code not in (0, os.EX_DATAERR, os.EX_USAGE)
-            else ending.exit_code
-        ) from None
+        final = ending.exit_code in (0, os.EX_DATAERR, os.EX_USAGE)
+        raise typer.Exit(ending.exit_code if final else os.EX_TEMPFAIL) from None
     if as_json:
         emit({"mail_id": mail_id})
 

@@ -14,7 +14,7 @@ import typer
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, As, AsJson, one_of
-from gateway.cli.output import emit, facts, paragraph, table
+from gateway.cli.output import columns, emit, facts, paragraph, table
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 
@@ -60,21 +60,10 @@ def list_(
     if as_json:
         emit({"total": total, "mail": shown})
         return
+    keys = ("id", "received_at", "state", "kind", "from", "subject", "ticket", "reason")
     table(
         ("ID", "Received", "State", "Kind", "From", "Subject", "Ticket", "Why"),
-        (
-            (
-                each["id"],
-                each["received_at"][:19],
-                each["state"],
-                each["kind"],
-                each["from"],
-                each["subject"],
-                each["ticket"],
-                each["reason"],
-            )
-            for each in shown
-        ),
+        ([each[k][:19] if k == "received_at" else each[k] for k in keys] for each in shown),
         title=f"{len(shown)} of {total}" if len(shown) < total else None,
     )
 
@@ -118,21 +107,12 @@ def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> Non
 
     row = run(context, act)
     outcome = row.outcome or {}
-    steps, rule = outcome.get("steps", []), outcome.get("rule")
+    steps = outcome.get("steps", [])
     if as_json:
-        emit(
-            {
-                "steps": steps,
-                "rule": rule,
-                "state": row.state,
-                "reason": row.reason,
-                "matched_by": outcome.get("matched_by"),
-            }
-        )
+        found = {"steps": steps, "rule": outcome.get("rule"), "state": row.state}
+        emit(found | {"reason": row.reason, "matched_by": outcome.get("matched_by")})
         return
-    table(
-        ("Step", "Verdict", "Why"), ((each["step"], each["verdict"], each["why"]) for each in steps)
-    )
+    columns(steps, Step="step", Verdict="verdict", Why="why")
     print(paragraph(f"{row.state}: {row.reason or 'not processed yet'}"))
 
 

@@ -38,21 +38,23 @@ Ids = Annotated[
 STATES = ("scheduled", "queued", "sent", "deferred", "failed", "cancelled")
 
 
+StateOption = Annotated[
+    str | None,
+    typer.Option("--state", metavar="|".join(STATES), help="List only deliveries in this state."),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", metavar="N", min=1, max=HIGHEST, help="List only the newest N. Default: all."
+    ),
+]
+
+
 @app.command("list")
 def list_(
     context: typer.Context,
-    state: Annotated[
-        str | None,
-        typer.Option(
-            "--state", metavar="|".join(STATES), help="List only deliveries in this state."
-        ),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit", metavar="N", min=1, max=HIGHEST, help="List only the newest N. Default: all."
-        ),
-    ] = None,
+    state: StateOption = None,
+    limit: LimitOption = None,
     as_json: AsJson = False,
 ) -> None:
     """List deliveries of outgoing mail, newest first: one for each recipient."""

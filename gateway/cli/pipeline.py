@@ -155,8 +155,8 @@ def set_(
     """Set switches of a pipeline. Tickets stay where they are."""
     switches: Switches = {}
     with options_checked(context):
-        if (dates := switch("--close-date", close_date)) is not None:
-            switches["set_close_date"] = dates
+        if close_date is not None:
+            switches["set_close_date"] = switch("--close-date", close_date) is True
         if on_email_sent is not None:
             switches["on_email_sent"] = _status_or_off(on_email_sent)
         if on_customer_reply is not None:
@@ -165,8 +165,8 @@ def set_(
             switches["strangers"] = one_of("--strangers", strangers, ("move", "flag"))
         if relay is not None:
             switches["relay"] = switch("--relay", relay) is True
-        if (back := switch("--allow-back", allow_back)) is not None:
-            switches["allow_back"] = back
+        if allow_back is not None:
+            switches["allow_back"] = switch("--allow-back", allow_back) is True
         if not switches:
             raise UsageError("nothing to set: give an option")
     _change(context, lambda desk: desk.set_pipeline(name, switches), as_user, as_json=as_json)
@@ -240,17 +240,21 @@ def set_status(
         context, lambda opened: opened.pipelines(as_user).flip_status(pipeline, name, chosen)
     )
     if as_json:
-        emit_done(
-            {
-                "status": {"name": status.name, "state": status.state, "position": status.position},
-                "backfill_offered": inside,
-            }
-        )
+        shown = {"name": status.name, "state": status.state, "position": status.position}
+        emit_done({"status": shown, "backfill_offered": inside})
     else:
-        print(
-            f"{visible(status.name)} is {status.state}; {count(inside, 'ticket')} in it "
-            f"{'keeps its' if inside == 1 else 'keep their'} dates"
-        )
+        keep = f"{count(inside, 'ticket')} in it {'keeps its' if inside == 1 else 'keep their'}"
+        print(f"{visible(status.name)} is {status.state}; {keep} dates")
+
+
+MoveToOption = Annotated[
+    str | None,
+    typer.Option(
+        "--move-to",
+        metavar="STATUS",
+        help="Move its tickets, and settings that name it, to this status first.",
+    ),
+]
 
 
 @statuses.command()
@@ -258,14 +262,7 @@ def delete(
     context: typer.Context,
     pipeline: PipelineName,
     name: StatusName,
-    move_to: Annotated[
-        str | None,
-        typer.Option(
-            "--move-to",
-            metavar="STATUS",
-            help="Move its tickets, and settings that name it, to this status first.",
-        ),
-    ] = None,
+    move_to: MoveToOption = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -276,19 +273,12 @@ def delete(
     if as_json:
         from gateway.desk import views
 
-        emit_done(
-            {
-                "deleted": name,
-                "moved": list(deleted.moved),
-                "changes": [views.event(each) for each in deleted.events],
-            }
-        )
+        changes = [views.event(each) for each in deleted.events]
+        emit_done({"deleted": name, "moved": list(deleted.moved), "changes": changes})
     else:
         moved = len(deleted.moved)
-        print(
-            f"{visible(name)} was deleted; {count(moved, 'ticket')} "
-            f"{'was' if moved == 1 else 'were'} moved"
-        )
+        were = "was" if moved == 1 else "were"
+        print(f"{visible(name)} was deleted; {count(moved, 'ticket')} {were} moved")
 
 
 @app.command("import")

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from config.listen import parse_listen
+from config.listen import Listen, parse_listen
 from config.load import load
 from gateway.cli.group import App
 from gateway.cli.opening import named_file
@@ -43,19 +43,7 @@ def send_test(
             raise UsageError("the SMTP listener is switched off ([smtp] listen is empty)")
         place = parse_listen(settings.smtp.listen[0])
         message = _message(sender, address)
-        try:
-            host = "127.0.0.1" if place.host in ANY_HOST else place.host
-            with smtplib.SMTP(host, place.port, timeout=30) as client:
-                client.send_message(message, from_addr=sender, to_addrs=[address])
-        except smtplib.SMTPRecipientsRefused as error:
-            code, text = error.recipients[address]
-            raise Refused(
-                f"the server refused {address}: {code} {text.decode(errors='replace')}"
-            ) from None
-        except (OSError, smtplib.SMTPException) as error:
-            raise Unavailable(
-                f"cannot send to {place}: {error}; is the daemon running (make run)?"
-            ) from None
+        _send(message, sender, address, place)
     sent = {
         "to": address,
         "from": sender,
@@ -66,6 +54,20 @@ def send_test(
         emit(sent)
     else:
         print(f"sent to {address} through {place}; see it with: ticketgate ticket list")
+
+
+def _send(message: EmailMessage, sender: str, address: str, place: Listen) -> None:
+    try:
+        host = "127.0.0.1" if place.host in ANY_HOST else place.host
+        with smtplib.SMTP(host, place.port, timeout=30) as client:
+            client.send_message(message, from_addr=sender, to_addrs=[address])
+    except smtplib.SMTPRecipientsRefused as error:
+        code, text = error.recipients[address]
+        reply = f"{code} {text.decode(errors='replace')}"
+        raise Refused(f"the server refused {address}: {reply}") from None
+    except (OSError, smtplib.SMTPException) as error:
+        problem = f"cannot send to {place}: {error}; is the daemon running (make run)?"
+        raise Unavailable(problem) from None
 
 
 def _message(sender: str, address: str) -> EmailMessage:

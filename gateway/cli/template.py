@@ -141,32 +141,10 @@ def show(
     """Show a template, or with --ticket the mail it makes."""
 
     async def act(opened: Installation) -> dict[str, Any]:
-        from gateway.agenda.dry_run import preview
-        from gateway.compose import template_catalogue
-
-        async with opened.database.read() as connection:
-            known = await template_catalogue.load(connection)
-        template = known.get(name.strip().casefold())
-        if template is None:
-            names = ", ".join(each.name for each in known.values())
-            raise NotFound(f"unknown template {name!r}: there are {names}")
+        template = await _template(opened, name)
         if ticket is None:
             return _described(template, language.lower())
-        rendered = await preview(
-            opened.database,
-            opened.clock,
-            opened.identity,
-            template,
-            ticket,
-            language.lower() or None,
-        )
-        return {
-            "name": template.name,
-            "subject": rendered.subject,
-            "text": rendered.text,
-            "html": rendered.html,
-            "unknown": list(rendered.unknown),
-        }
+        return await _rendered(opened, template, ticket, language.lower() or None)
 
     shown = run(context, act)
     if as_json:
@@ -175,6 +153,28 @@ def show(
         print(paragraph(f"Subject: {shown['subject']}\n\n{shown['text']}"))
         for each in shown.get("unknown", ()):
             print(f"ticketgate: {{{{ {each} }}}} has no value for this ticket", file=sys.stderr)
+
+
+async def _template(opened: Installation, name: str) -> StoredTemplate:
+    from gateway.compose import template_catalogue
+
+    async with opened.database.read() as connection:
+        known = await template_catalogue.load(connection)
+    if (found := known.get(name.strip().casefold())) is None:
+        names = ", ".join(each.name for each in known.values())
+        raise NotFound(f"unknown template {name!r}: there are {names}")
+    return found
+
+
+async def _rendered(
+    opened: Installation, template: StoredTemplate, ticket: int, language: str | None
+) -> dict[str, Any]:
+    """Return the mail that a template makes for a ticket."""
+    from gateway.agenda.dry_run import preview
+
+    made = await preview(opened.database, opened.clock, opened.identity, template, ticket, language)
+    words = {"subject": made.subject, "text": made.text, "html": made.html}
+    return {"name": template.name, **words, "unknown": list(made.unknown)}
 
 
 @app.command()

@@ -26,7 +26,9 @@ from gateway.daemon.assemble import Installation
 from gateway.errors import Invalid, Rejected, UsageError
 
 if TYPE_CHECKING:
-    from gateway.desk.workflows import Saved, WorkflowPlan
+    from collections.abc import Awaitable, Callable
+
+    from gateway.desk.workflows import Saved, WorkflowDesk, WorkflowPlan
 
 app = App("Set up workflows: actions that run at a status.")
 
@@ -249,21 +251,16 @@ def set_(
             before = set((await _shown(opened, pipeline, status))["exclude_sources"])
             excluded = (before - set(include_source or ())) | set(exclude_source or ())
             values["exclude_sources"] = sorted(excluded)
-        _, inside, enrolled = await opened.automator(as_user).set(
-            pipeline, status, values, enroll_existing=enroll_existing
-        )
-        return await _shown(opened, pipeline, status) | {
-            "tickets_in_status": inside,
-            "enrolled": enrolled,
-        }
+        desk, existing = opened.automator(as_user), enroll_existing
+        _, inside, enrolled = await desk.set(pipeline, status, values, enroll_existing=existing)
+        counts = {"tickets_in_status": inside, "enrolled": enrolled}
+        return await _shown(opened, pipeline, status) | counts
 
-    shown = run(context, act)
+    shown, switched_on = run(context, act), settings.get("enabled") is True
     if as_json:
         emit_done(shown)
     else:
-        _show_switched(
-            shown, enroll_existing=enroll_existing, switched_on=settings.get("enabled") is True
-        )
+        _show_switched(shown, enroll_existing=enroll_existing, switched_on=switched_on)
 
 
 def _show_switched(shown: dict[str, Any], *, enroll_existing: bool, switched_on: bool) -> None:
@@ -279,42 +276,48 @@ def _show_switched(shown: dict[str, Any], *, enroll_existing: bool, switched_on:
         )
 
 
+AfterOption = Annotated[
+    str,
+    typer.Option(
+        "--after",
+        metavar="ID|start",
+        help="The id of the action before it; start, or BRANCH/PATH, puts it first there.",
+    ),
+]
+JsonActionOption = Annotated[
+    str,
+    typer.Option(
+        "--json-action",
+        metavar="JSON",
+        help='The action, like {"id": "wait", "kind": "delay", "for": "2d"}.',
+    ),
+]
+
+
 @app.command()
 def add(
     context: typer.Context,
     pipeline: PipelineName,
     status: StatusName,
-    after: Annotated[
-        str,
-        typer.Option(
-            "--after",
-            metavar="ID|start",
-            help="The id of the action before it; start, or BRANCH/PATH, puts it first there.",
-        ),
-    ],
-    json_action: Annotated[
-        str,
-        typer.Option(
-            "--json-action",
-            metavar="JSON",
-            help='The action, like {"id": "wait", "kind": "delay", "for": "2d"}.',
-        ),
-    ],
+    after: AfterOption,
+    json_action: JsonActionOption,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
     """Insert an action. Tickets that have not come so far will run it."""
     with options_checked(context):
-        try:
-            action = json.loads(json_action)
-        except (ValueError, RecursionError):
-            raise UsageError("--json-action is not JSON") from None
-        if not isinstance(action, dict):
-            raise UsageError("--json-action must be a JSON object with id and kind")
-    _show_saved(
-        run(context, lambda opened: opened.automator(as_user).add(pipeline, status, after, action)),
-        as_json=as_json,
-    )
+        action = _object(json_action)
+    _save(context, lambda desk: desk.add(pipeline, status, after, action), as_user, as_json=as_json)
+
+
+def _object(given: str) -> dict[str, Any]:
+    try:
+        action = json.loads(given)
+    except (ValueError, RecursionError):
+        raise UsageError("--json-action is not JSON") from None
+    if not isinstance(action, dict):
+        raise UsageError("--json-action must be a JSON object with id and kind")
+    return action
 
 
 @app.command()
@@ -337,11 +340,10 @@ def edit(
     """Change keys of an action. workflow export prints them all."""
     with options_checked(context):
         changes = dict(_pair(each) for each in values)
-    _show_saved(
-        run(
-            context,
-            lambda opened: opened.automator(as_user).change(pipeline, status, action, changes),
-        ),
+    _save(
+        context,
+        lambda desk: desk.change(pipeline, status, action, changes),
+        as_user,
         as_json=as_json,
     )
 
@@ -397,15 +399,11 @@ def delete(
         if (action is None) != whole:
             raise UsageError("give either ACTION or --whole")
     if action is not None:
-        _show_saved(
-            run(
-                context,
-                lambda o: o.automator(as_user).delete(
-                    pipeline, status, action, following=following, keep=keep
-                ),
-            ),
-            as_json=as_json,
-        )
+
+        async def act(desk: WorkflowDesk) -> Saved:
+            return await desk.delete(pipeline, status, action, following=following, keep=keep)
+
+        _save(context, act, as_user, as_json=as_json)
         return
     ended = run(context, lambda opened: opened.automator(as_user).drop(pipeline, status))
     if as_json:
@@ -431,10 +429,18 @@ def restore(
     as_json: AsJson = False,
 ) -> None:
     """Restore the actions of an earlier version, as a new version."""
-    _show_saved(
-        run(context, lambda opened: opened.automator(as_user).restore(pipeline, status, version)),
-        as_json=as_json,
-    )
+    _save(context, lambda desk: desk.restore(pipeline, status, version), as_user, as_json=as_json)
+
+
+def _save(
+    context: typer.Context,
+    act: Callable[[WorkflowDesk], Awaitable[Saved]],
+    actor: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Change a workflow and print its new version."""
+    _show_saved(run(context, lambda opened: act(opened.automator(actor))), as_json=as_json)
 
 
 def _saved(saved: Saved) -> dict[str, Any]:
