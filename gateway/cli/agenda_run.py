@@ -69,15 +69,9 @@ class _Work:
 
     async def next_due(self) -> datetime | None:
         """Return the next due time after now, or None; work due by now is another process's."""
-        found = [
-            await self.agenda.next_due(),
-            await self.outbox.next_due(),
-            await self.webhooks.next_due(),
-        ]
-        return min(
-            (each for each in found if each is not None and each > self.opened.clock.now()),
-            default=None,
-        )
+        workers = (self.agenda, self.outbox, self.webhooks)
+        now, found = self.opened.clock.now(), [await each.next_due() for each in workers]
+        return min((each for each in found if each is not None and each > now), default=None)
 
 
 def _row(what: str, ticket: int | None, detail: str) -> dict[str, Any]:

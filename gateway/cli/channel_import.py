@@ -12,6 +12,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -55,19 +56,17 @@ async def import_mailbox(
     return done
 
 
+@dataclass
 class Import:
     """One import of one mailbox, over as many connections as needed."""
 
-    def __init__(
-        self, opened: Installation, boxes: Mailboxes, account: ImapAccount, stop: asyncio.Event
-    ) -> None:
-        self.opened = opened
-        self.boxes = boxes
-        self.account = account
-        self.stop = stop
-        self.fetch_failures = FetchFailures()
-        self.done = 0
-        self.left = 0
+    opened: Installation
+    boxes: Mailboxes
+    account: ImapAccount
+    stop: asyncio.Event
+    fetch_failures: FetchFailures = field(default_factory=FetchFailures)
+    done: int = 0
+    left: int = 0
 
     async def run(self, since: date | None, *, automation: bool) -> dict[str, Any]:
         """Import until nothing is left or ``stop`` is set; return the counts."""

@@ -84,6 +84,7 @@ def show(context: typer.Context, address: Address, as_json: AsJson = False) -> N
 
 
 async def _with_tickets(opened: Installation, address: str) -> dict[str, Any]:
+    """Return a contact as it is shown, with the tickets they requested."""
     from gateway.desk import views
     from gateway.desk.people import contact_at
     from gateway.store.tickets import tickets

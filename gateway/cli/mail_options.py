@@ -62,14 +62,11 @@ def files_of(paths: list[Path] | None) -> tuple[File, ...]:
     """Return the files to attach; Invalid where one cannot be read."""
     from gateway.compose.mime import File
 
-    return tuple(
-        File(
-            path.name,
-            mimetypes.guess_type(path.name)[0] or "application/octet-stream",
-            _content(path),
-        )
-        for path in paths or ()
-    )
+    return tuple(File(each.name, _type(each), _content(each)) for each in paths or ())
+
+
+def _type(path: Path) -> str:
+    return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
 
 def _content(path: Path) -> bytes:

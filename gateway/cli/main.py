@@ -79,11 +79,20 @@ def root(
     config: str | None = typer.Option(
         None, "--config", metavar="FILE", help="The configuration file; give it before the command."
     ),
-    version: bool = typer.Option(  # its callback acts
+    version: bool = typer.Option(  # _show_version uses it
         False, "--version", callback=_show_version, is_eager=True, help="Show the version."
     ),
 ) -> None:
     """Turn mail into tickets."""
+
+
+def _print_usage_error(error: Any) -> None:
+    from gateway.cli.usage_errors import is_help, sentence
+
+    if is_help(error):
+        print(error.message)
+    else:
+        print(sentence(error), file=sys.stderr)
 
 
 def main() -> None:
@@ -96,12 +105,7 @@ def main() -> None:
         code = get_command(app).main(prog_name="ticketgate", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except PARSER_ERROR as error:
-        from gateway.cli.usage_errors import is_help, sentence
-
-        if is_help(error):
-            print(error.message)
-        else:
-            print(sentence(error), file=sys.stderr)
+        _print_usage_error(error)
         sys.exit(os.EX_USAGE)
     except typer.Abort:
         print("ticketgate: aborted", file=sys.stderr)

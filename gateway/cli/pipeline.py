@@ -14,7 +14,17 @@ import typer
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, ON_OFF, As, AsJson, DryRun, Yes, one_of, switch
-from gateway.cli.output import agree, count, emit, emit_done, facts, refuse_unasked, table, visible
+from gateway.cli.output import (
+    agree,
+    columns,
+    count,
+    emit,
+    emit_done,
+    facts,
+    refuse_unasked,
+    table,
+    visible,
+)
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 from gateway.errors import NotFound, UsageError
@@ -377,10 +387,7 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
             ("Channels", ", ".join(shown["channels"])),
         )
     )
-    table(
-        ("Position", "Status", "State"),
-        ((each["position"], each["name"], each["state"]) for each in shown["statuses"]),
-    )
+    columns(shown["statuses"], Position="position", Status="name", State="state")
 
 
 async def _one(database: Database, name: str) -> dict[str, Any]:
@@ -427,12 +434,9 @@ async def _exported(database: Database, name: str | None = None) -> str:
     from gateway.store.setup import pipelines
 
     async with database.read() as connection:
-        found = (
-            (await pipelines.load_pipelines(connection)).values()
-            if name is None
-            else [await pipelines.named(connection, name)]
-        )
-    return toml_of(found)
+        if name is not None:
+            return toml_of([await pipelines.named(connection, name)])
+        return toml_of((await pipelines.load_pipelines(connection)).values())
 
 
 def _diff(before: str, after: str) -> str:

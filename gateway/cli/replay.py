@@ -149,14 +149,9 @@ async def _group(
 
 
 def _envelope(clock: Clock, options: Options, found: FoundMail) -> Envelope:
+    now, automation = clock.now(), options.automation
     return Envelope(
-        None,
-        (),
-        "replay",
-        clock.now(),
-        trusted_hop=True,
-        origin=found.file,
-        automation=options.automation,
+        None, (), "replay", now, trusted_hop=True, origin=found.file, automation=automation
     )
 
 

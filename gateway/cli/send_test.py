@@ -44,14 +44,9 @@ def send_test(
         place = parse_listen(settings.smtp.listen[0])
         message = _message(sender, address)
         _send(message, sender, address, place)
-    sent = {
-        "to": address,
-        "from": sender,
-        "message_id": message["Message-ID"].strip("<>"),
-        "server": str(place),
-    }
     if as_json:
-        emit(sent)
+        message_id = message["Message-ID"].strip("<>")
+        emit({"to": address, "from": sender, "message_id": message_id, "server": str(place)})
     else:
         print(f"sent to {address} through {place}; see it with: ticketgate ticket list")
 

@@ -109,11 +109,9 @@ def _fields(shown: dict[str, Any]) -> Iterator[tuple[str, object]]:
 
 
 def _show_message(message: dict[str, Any]) -> None:
-    sender = message["from"] or {}
-    print(
-        f"\n  {_time(message['date'] or message['received_at'])}  "
-        f"{message['direction']}  {sender.get('address') or sender.get('name') or ''}"
-    )
+    sender, at = message["from"] or {}, _time(message["date"] or message["received_at"])
+    who = sender.get("address") or sender.get("name") or ""
+    print(f"\n  {at}  {message['direction']}  {who}")
     for each in message["deliveries"]:
         unsent = each["last_reply"] and each["state"] != "sent"
         why = f" ({each['last_reply']})" if unsent else ""

@@ -226,16 +226,17 @@ def note(
     _act(context, lambda desk: desk.note(number, text), as_user, as_json=as_json)
 
 
+DoneOption = Annotated[
+    int,
+    typer.Option("--done", metavar="ID", max=HIGHEST, help="The task, as ticket show numbers it."),
+]
+
+
 @app.command()
 def task(
     context: typer.Context,
     number: TicketNumber,
-    done: Annotated[
-        int,
-        typer.Option(
-            "--done", metavar="ID", max=HIGHEST, help="The task, as ticket show numbers it."
-        ),
-    ],
+    done: DoneOption,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -243,26 +244,31 @@ def task(
     _act(context, lambda desk: desk.finish_task(number, done), as_user, as_json=as_json)
 
 
+TicketNumbers = Annotated[
+    list[int],
+    typer.Argument(
+        metavar="N...", max=HIGHEST, help="The numbers of tickets; all are moved or none."
+    ),
+]
+TargetStatus = Annotated[
+    str, typer.Option("--status", metavar="STATUS", help="The status to move them to.")
+]
+TargetPipeline = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline",
+        metavar="PIPELINE",
+        help="The pipeline of the status. Default: each ticket's own.",
+    ),
+]
+
+
 @app.command()
 def move(
     context: typer.Context,
-    numbers: Annotated[
-        list[int],
-        typer.Argument(
-            metavar="N...", max=HIGHEST, help="The numbers of tickets; all are moved or none."
-        ),
-    ],
-    status: Annotated[
-        str, typer.Option("--status", metavar="STATUS", help="The status to move them to.")
-    ],
-    pipeline: Annotated[
-        str | None,
-        typer.Option(
-            "--pipeline",
-            metavar="PIPELINE",
-            help="The pipeline of the status. Default: each ticket's own.",
-        ),
-    ] = None,
+    numbers: TicketNumbers,
+    status: TargetStatus,
+    pipeline: TargetPipeline = None,
     close_date: CloseDate = None,
     as_user: As = None,
     as_json: AsJson = False,
@@ -344,16 +350,17 @@ def _none_or(given: str) -> Any:
     return None if given == "none" else given
 
 
+IntoOption = Annotated[
+    int,
+    typer.Option("--into", metavar="M", max=HIGHEST, help="The number of the ticket that stays."),
+]
+
+
 @app.command()
 def merge(
     context: typer.Context,
     number: TicketNumber,
-    into: Annotated[
-        int,
-        typer.Option(
-            "--into", metavar="M", max=HIGHEST, help="The number of the ticket that stays."
-        ),
-    ],
+    into: IntoOption,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -369,19 +376,22 @@ def unmerge(
     _act(context, lambda desk: desk.unmerge(number), as_user, as_json=as_json)
 
 
+MessagesOption = Annotated[
+    list[int],
+    typer.Option(
+        "--message",
+        metavar="ID",
+        max=HIGHEST,
+        help="A message, as ticket show --json numbers it; may be repeated.",
+    ),
+]
+
+
 @app.command()
 def split(
     context: typer.Context,
     number: TicketNumber,
-    message: Annotated[
-        list[int],
-        typer.Option(
-            "--message",
-            metavar="ID",
-            max=HIGHEST,
-            help="A message, as ticket show --json numbers it; may be repeated.",
-        ),
-    ],
+    message: MessagesOption,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -411,13 +421,14 @@ def restore(
     _act(context, lambda desk: desk.restore(number), as_user, as_json=as_json)
 
 
+PersonAddress = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of the person.")]
+
+
 def _person(change: Literal["add", "approve", "remove"], text: str) -> None:
     def command(
         context: typer.Context,
         number: TicketNumber,
-        address: Annotated[
-            str, typer.Argument(metavar="ADDRESS", help="The address of the person.")
-        ],
+        address: PersonAddress,
         as_user: As = None,
         as_json: AsJson = False,
     ) -> None:

@@ -26,7 +26,7 @@ from gateway.daemon.assemble import Installation
 from gateway.errors import Invalid, Rejected, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from gateway.desk.workflows import Saved, WorkflowDesk, WorkflowPlan
 
@@ -67,19 +67,19 @@ def show(
     if as_json:
         emit(shown)
         return
-    conditions = ("filter", "unenroll_when")
-    values = (
-        (name, condition(value) if name in conditions and value else value)
-        for name, value in shown.items()
-    )
-    facts(
-        (name.replace("_", " ").capitalize(), value)
-        for name, value in values
-        if name not in ("actions", "versions")
-    )
+    facts(_fields(shown))
     print()
     for line in outline(shown["actions"]):
         print(visible(line))
+
+
+def _fields(shown: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """Yield the settings of a workflow with their names."""
+    for name, value in shown.items():
+        is_condition = value and name in ("filter", "unenroll_when")
+        if name not in ("actions", "versions"):
+            label = name.replace("_", " ").capitalize()
+            yield label, condition(value) if is_condition else value
 
 
 async def _shown(opened: Installation, pipeline: str, status: str) -> dict[str, Any]:
@@ -90,11 +90,8 @@ async def _shown(opened: Installation, pipeline: str, status: str) -> dict[str, 
         workflow = workflow_of(desk, pipeline, status)
         shown = await described(connection, desk, workflow)
         versions = await workflow_history.versions(connection, workflow.id)
-    return shown | {
-        "versions": [
-            {"version": v.version, "author": v.author, "at": v.at, "note": v.note} for v in versions
-        ]
-    }
+    keys = ("version", "author", "at", "note")
+    return shown | {"versions": [{key: getattr(each, key) for key in keys} for each in versions]}
 
 
 @app.command("export")
@@ -270,10 +267,8 @@ def _show_switched(shown: dict[str, Any], *, enroll_existing: bool, switched_on:
         enrolled = shown["enrolled"]
         print(f"{enrolled} of {count(inside, 'ticket')} in the status {_was(enrolled)} enrolled")
     elif switched_on and inside:
-        print(
-            f"not enrolled: {count(inside, 'ticket')} in the status now; "
-            "--enroll-existing enrols them"
-        )
+        waiting = f"{count(inside, 'ticket')} in the status now"
+        print(f"not enrolled: {waiting}; --enroll-existing enrols them")
 
 
 AfterOption = Annotated[

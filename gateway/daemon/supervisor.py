@@ -26,6 +26,7 @@ MAX_FAILURES: Final = 5  # of one service within FAILURE_SECONDS
 FAILURE_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 60.0
 FIRST_PAUSE_SECONDS: Final = 0.1
+DATAGRAM: Final = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
 _log = log.logger("supervise")
 
 
@@ -137,8 +138,7 @@ class SystemdNotifier:
         if not self._address:
             return
         try:
-            kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
-            with socket.socket(socket.AF_UNIX, kind) as datagrams:
+            with socket.socket(socket.AF_UNIX, DATAGRAM) as datagrams:
                 datagrams.settimeout(1.0)
                 datagrams.sendto(state.encode(), self._address)
         except OSError as error:

@@ -83,8 +83,7 @@ class CorrespondenceDesk(Actor):
         """Reply on a thread of the ticket, its origin by default, or open a new one (O01-O15)."""
         _refuse_empty(mail)
         async with self.acting(Right.SEND_MAIL) as act:
-            ticket = await act.ticket(number)
-            made = await self._reply(act, ticket, mail)
+            made = await self._reply(act, ticket := await act.ticket(number), mail)
             if mail.at is not None and mail.at > act.now:
                 self._schedule(act, ticket, made, mail, mail.at)
             else:

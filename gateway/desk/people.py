@@ -36,10 +36,8 @@ class PeopleDesk(Actor):
         refuse_unnamed("a user", "name", name)
         async with self.acting(Right.MANAGE_USERS) as act:
             await _refuse_taken(act, addresses, None)
-            connection, now = act.connection, act.now
-            return await users.add(
-                connection, name, addresses, role, now, password_hash=password_hash
-            )
+            given = (name, addresses, role, act.now)
+            return await users.add(act.connection, *given, password_hash=password_hash)
 
     async def set_user(self, address: str, also: Sequence[str] = (), **values: Any) -> User:
         """Set :data:`gateway.store.setup.users.SETTINGS` of a user; ``also`` adds addresses."""

@@ -46,13 +46,9 @@ class Signer:
     @classmethod
     def of(cls, settings: OutboundSettings) -> Self | None:
         """Return the configured signer, None without one; ConfigError where its key is unusable."""
-        if not (file := settings.dkim_key_file):
+        if not settings.dkim_key_file:
             return None
-        try:
-            key = read_key(Path(file).read_text())
-        except (OSError, ValueError):
-            problem = Problem("", "outbound.dkim_key_file", "cannot be read, or holds no key")
-            raise ConfigError((problem,)) from None
+        key = _usable_key(Path(settings.dkim_key_file))
         return cls(settings.dkim_domain, settings.dkim_selector, key)
 
     async def sign(self, raw: bytes) -> bytes:
@@ -78,6 +74,15 @@ class Signer:
         except dkim.DKIMException as error:
             raise CannotSign("the mail cannot be signed: its headers are malformed") from error
         return header + raw
+
+
+def _usable_key(file: Path) -> SigningKey:
+    """Return the key in a file; ConfigError where it is unusable."""
+    try:
+        return read_key(file.read_text())
+    except (OSError, ValueError):
+        problem = Problem("", "outbound.dkim_key_file", "cannot be read, or holds no key")
+        raise ConfigError((problem,)) from None
 
 
 class _Message(dkim.DKIM):  # type: ignore[misc]  # the library has no types
