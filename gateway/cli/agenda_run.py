@@ -84,13 +84,7 @@ async def _mail_in(opened: Installation) -> list[dict[str, Any]]:
         return []
     rows = await (await opened.intake(processes=1)).drain()
     return [
-        {
-            "what": "mail in",
-            "ticket": row.ticket,
-            "detail": f"{row.state}. {row.reason}",
-            "mail": row.mail_id,
-            "state": row.state,
-            "reason": row.reason,
-        }
+        _row("mail in", row.ticket, f"{row.state}. {row.reason}")
+        | {"mail": row.mail_id, "state": row.state, "reason": row.reason}
         for row in rows
     ]

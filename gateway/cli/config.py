@@ -33,12 +33,8 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
         loaded = load(named_file(context), os.environ)
     except ConfigError as error:
         if as_json:
-            print(
-                json.dumps(
-                    {"ok": False, "problems": [_problem(problem) for problem in error.problems]},
-                    ensure_ascii=False,
-                )
-            )
+            problems = [_problem(each) for each in error.problems]
+            print(json.dumps({"ok": False, "problems": problems}, ensure_ascii=False))
         else:
             print(problems_text(error), file=sys.stderr)
         raise typer.Exit(os.EX_CONFIG) from None
@@ -113,11 +109,8 @@ def _toml_lines(loaded: Loaded) -> list[str]:
     for section, value in plain(loaded.settings).items():
         heading = f"[[{section}]]" if isinstance(value, list) else f"[{section}]"
         for table in value if isinstance(value, list) else [value]:
-            lines += [
-                heading,
-                *(_toml_line(section, key, item, loaded) for key, item in table.items()),
-                "",
-            ]
+            body = (_toml_line(section, key, item, loaded) for key, item in table.items())
+            lines += [heading, *body, ""]
     return lines[:-1]
 
 

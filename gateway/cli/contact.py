@@ -152,7 +152,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set which mail a contact may get, in which language, and block them."""
+    """Set language, blocking and marketing mail of a contact."""
     with options_checked(context):
         given = {
             "marketing_ok": switch("--marketing", marketing),

@@ -118,7 +118,7 @@ def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> Non
 
 @app.command()
 def retry(context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False) -> None:
-    """Process a held, ignored or quarantined mail again, by the rules of today."""
+    """Process a held, ignored or quarantined mail again. The rules of today apply."""
     _process_again(context, mail_id, as_user, lambda desk: desk.retry(mail_id), as_json=as_json)
 
 
@@ -126,7 +126,7 @@ def retry(context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJs
 def release(
     context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Let a quarantined mail through, as if it arrived now without a verdict against it."""
+    """Let a quarantined mail through as if it arrived now. The verdict against it is ignored."""
     _process_again(context, mail_id, as_user, lambda desk: desk.release(mail_id), as_json=as_json)
 
 

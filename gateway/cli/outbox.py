@@ -57,7 +57,7 @@ def list_(
     limit: LimitOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """List deliveries of outgoing mail, newest first: one for each recipient."""
+    """List deliveries, newest first. A mail has one delivery for each recipient."""
     with options_checked(context):
         one_of("--state", state, STATES)
 

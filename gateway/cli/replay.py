@@ -87,12 +87,8 @@ async def replay(
         spool = await opened.spool()
         if options.dry_run:
             database = await stack.enter_async_context(rehearsal(database))
-            spool = Spool(
-                database,
-                open_blobs(
-                    f"file://{stack.enter_context(TemporaryDirectory(prefix='ticketgate-'))}"
-                ),
-            )
+            folder = stack.enter_context(TemporaryDirectory(prefix="ticketgate-"))
+            spool = Spool(database, open_blobs(f"file://{folder}"))
         now_of = DateClock(opened.clock).now_of if options.by_date else None
         rules = await _rules(opened, options)
         intake = Intake(database, spool, await opened.sandbox(), rules, opened.clock, now_of=now_of)

@@ -22,18 +22,17 @@ from gateway.errors import Refused, Unavailable, UsageError
 
 app = App("Send one mail through the SMTP port, to see it work.")
 ANY_HOST = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
-DEFAULT_TO = "support@localhost"
+ChannelAddress = Annotated[str, typer.Argument(metavar="ADDRESS", help="The channel to write to.")]
+Sender = Annotated[
+    str, typer.Option("--from", metavar="ADDRESS", help="The address of the sender.")
+]
 
 
 @app.command()
 def send_test(
     context: typer.Context,
-    address: Annotated[
-        str, typer.Argument(metavar="ADDRESS", help="The channel to write to.")
-    ] = DEFAULT_TO,
-    sender: Annotated[
-        str, typer.Option("--from", metavar="ADDRESS", help="The address of the sender.")
-    ] = "customer@example.com",
+    address: ChannelAddress = "support@localhost",
+    sender: Sender = "customer@example.com",
     as_json: AsJson = False,
 ) -> None:
     """Send one mail through the SMTP port, to see it work."""

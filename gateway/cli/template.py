@@ -27,7 +27,7 @@ Language = Annotated[
     typer.Option(
         "--language",
         metavar="LANGUAGE",
-        help="A language like de or pt-br. Default: the general text.",
+        help="A language like de or pt-br. Default: the text for all other languages.",
     ),
 ]
 
@@ -98,7 +98,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add or change a template. A new one needs a subject and a text. Names unknown tokens."""
+    """Add or change a template. A new one needs a subject and a text. Prints unknown tokens."""
     with options_checked(context):
         if text is not None and text_file is not None:
             raise UsageError("--text and --text-file exclude each other")

@@ -50,12 +50,15 @@ FreeThread = Annotated[
 ]
 
 
+AllOption = Annotated[
+    bool, typer.Option("--all", help="Also list tickets in the trash and merged ones.")
+]
+
+
 @app.command("list")
 def list_(
     context: typer.Context,
-    everything: Annotated[
-        bool, typer.Option("--all", help="List also tickets in the trash and merged ones.")
-    ] = False,
+    everything: AllOption = False,
     search: Annotated[
         str | None,
         typer.Option(
@@ -212,13 +215,16 @@ def attach(
     _act(context, lambda desk: desk.attach(number, thread), as_user, as_json=as_json)
 
 
+NoteText = Annotated[
+    str, typer.Option("--text", metavar="TEXT", help="The note; only users see it.")
+]
+
+
 @app.command()
 def note(
     context: typer.Context,
     number: TicketNumber,
-    text: Annotated[
-        str, typer.Option("--text", metavar="TEXT", help="The note; only users see it.")
-    ],
+    text: NoteText,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:

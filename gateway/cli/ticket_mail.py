@@ -73,7 +73,7 @@ def reply(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Reply to the customer: to the person who wrote last, with a copy to the participants.
+    """Reply to the customer. The person who wrote last gets it, the participants get a copy.
 
     Strangers never get a copy.
     """

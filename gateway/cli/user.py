@@ -27,9 +27,7 @@ Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="An address of t
 
 Also = Annotated[
     list[str] | None,
-    typer.Option(
-        "--also", metavar="ADDRESS", help="A further address of the user; may be repeated."
-    ),
+    typer.Option("--also", metavar="ADDRESS", help="Another address of the user; may be repeated."),
 ]
 RoleOption = Annotated[
     str | None,

@@ -94,18 +94,18 @@ async def _shown(opened: Installation, pipeline: str, status: str) -> dict[str, 
     return shown | {"versions": [{key: getattr(each, key) for key in keys} for each in versions]}
 
 
+PipelineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline",
+        metavar="PIPELINE",
+        help="Export only workflows of this pipeline. Default: all.",
+    ),
+]
+
+
 @app.command("export")
-def export(
-    context: typer.Context,
-    pipeline: Annotated[
-        str | None,
-        typer.Option(
-            "--pipeline",
-            metavar="PIPELINE",
-            help="Export only workflows of this pipeline. Default: all.",
-        ),
-    ] = None,
-) -> None:
+def export(context: typer.Context, pipeline: PipelineOption = None) -> None:
     """Print workflows as TOML. Save it in a file, edit it, and import it."""
 
     async def act(opened: Installation) -> str:
@@ -299,7 +299,7 @@ def add(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Insert an action. Tickets that have not come so far will run it."""
+    """Insert an action. Tickets that have not reached its place will run it."""
     with options_checked(context):
         action = _object(json_action)
     _save(context, lambda desk: desk.add(pipeline, status, after, action), as_user, as_json=as_json)

@@ -38,7 +38,7 @@ def enroll(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Enrol a ticket in a workflow, even one that its filters or an earlier stay keep out."""
+    """Enrol a ticket in a workflow, whatever its filters say. It may have been in it before."""
     _act(
         context,
         lambda automator: automator.enroll(pipeline, status, ticket),
@@ -186,7 +186,7 @@ def runs(
     until: UntilOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """List enrolments and executed actions of a status, oldest first; of deleted workflows too."""
+    """List enrolments and executed actions, oldest first. Includes deleted workflows."""
     with options_checked(context):
         one_of("--outcome", outcome, get_args(RunOutcome))
         chosen = RunFilter(ticket, action, outcome, day(since), day(until))
@@ -277,7 +277,7 @@ def try_(
     ticket: TicketOption,
     as_json: AsJson = False,
 ) -> None:
-    """Show which actions would run for a ticket, and the mail. Nothing is sent or changed."""
+    """Show which actions and mails a ticket would get. Nothing is sent or changed."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.agenda.dry_run import tryout

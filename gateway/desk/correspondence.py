@@ -257,7 +257,7 @@ class CorrespondenceDesk(Actor):
         if due.files_of is None:
             return ()
         if self.files_of is None:
-            raise Refused("the attachments of the answer cannot be read here")
+            raise Refused("only the daemon or agenda run sends answers with attachments")
         return await self.files_of(due.files_of)
 
 

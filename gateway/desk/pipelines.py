@@ -113,7 +113,7 @@ class PipelineDesk(Actor):
             return await pipelines.named(act.connection, pipeline)
 
     async def move_status(self, pipeline: str, name: str, position: int) -> Pipeline:
-        """Put a status at another position; the first open status follows at once (P01)."""
+        """Put a status at another position; this may change the first open status (P01)."""
         async with self.acting(Right.MANAGE_PIPELINES) as act:
             found, status = _status_named(act, pipeline, name)
             enforce(structure.refuse_position(found, position))

@@ -145,9 +145,8 @@ class WorkflowDesk(Actor):
             actions = {each.version: each.actions for each in held}
             if version not in actions:
                 raise NotFound(f"workflow {workflow.name} has no version {version}")
-            return await self._save(
-                act, workflow, Edited(actions[version]), f"version {version} again"
-            )
+            edited, note = Edited(actions[version]), f"version {version} again"
+            return await self._save(act, workflow, edited, note)
 
     async def drop(self, pipeline: str, status: str) -> int:
         """Delete the workflow, keeping its history (3.5); return how many tickets were in it."""
