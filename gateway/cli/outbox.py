@@ -112,7 +112,7 @@ def retry(
 def cancel(
     context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Cancel unsent deliveries and scheduled replies, all of them or none."""
+    """Cancel unsent deliveries and scheduled replies. All are cancelled or none."""
     _act(context, deliveries, lambda person: person.cancel(deliveries), as_user, as_json=as_json)
 
 

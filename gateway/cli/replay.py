@@ -219,7 +219,9 @@ def summary(documents: Collection[dict[str, Any]], seconds: float) -> dict[str, 
 
 PathsArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="PATH...", help=".eml files, mboxes, Maildirs, or folders of them."),
+    typer.Argument(
+        metavar="PATH...", help="Files with one mail (.eml), mboxes, Maildirs, or folders of them."
+    ),
 ]
 DryRunOption = Annotated[
     bool, typer.Option("--dry-run", help="Show what would happen, and store nothing.")

@@ -80,8 +80,8 @@ class TicketDesk(Actor):
             refuse_unnamed("a ticket", "subject", draft.subject)
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             thread = await act.thread(draft.thread) if draft.thread is not None else None
-            opening = _open(act, draft) if thread is None else _open_on(act, draft, thread)
-            return ActResult((await opening,), act.events)
+            number = await (_open_on(act, draft, thread) if thread else _open(act, draft))
+        return ActResult((number,), act.events)
 
     async def attach(self, number: int, thread_id: int) -> ActResult:
         """Attach a thread without a ticket; a ticket's first thread becomes its origin (C18).
