@@ -1,4 +1,4 @@
-"""What an act changed, in the shape that all acting commands print (interfaces.md 2.1)."""
+"""The result of an act, in the form that all acting commands print (interfaces.md 2.1)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 async def acted(opened: Installation, outcome: ActResult) -> dict[str, Any]:
     """Return ``{"ticket", "message", "changes"}``.
 
-    Where several tickets were changed, ``ticket`` is None and ``tickets`` lists them.
+    When several tickets changed, ``ticket`` is None and ``tickets`` lists them.
     """
     from gateway.desk import views
 

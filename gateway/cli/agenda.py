@@ -1,7 +1,7 @@
-"""``agenda run``: do once all that a daemon would do, for cron and for tests (interfaces.md 2.1).
+"""``agenda run``: do once everything a daemon would do, for cron and tests (interfaces.md 2.1).
 
-Spool, scheduled mail, workflow runs, notifications, submission and webhooks, pass after pass until
-nothing is due. Returns when each attempt has an outcome, and prints what ran.
+Mail in the spool, scheduled mail, workflow runs, notifications, outgoing mail and webhooks are
+processed again and again until nothing is due. Then the work done is printed.
 """
 
 from __future__ import annotations
@@ -17,26 +17,27 @@ from gateway.cli.output import count, emit, paragraph
 from gateway.clock import parse_instant
 from gateway.daemon.assemble import Installation
 
-app = App("Run everything that is due.")
+app = App("Run everything that is due, then end.")
 
 
 @app.callback()
 def group() -> None:
-    """Run everything that is due."""
+    """Run everything that is due, then end."""
+
+
+UntilOption = Annotated[
+    str | None,
+    typer.Option(
+        "--until",
+        metavar="ISO-TIME",
+        help="Move the clock on to this time, like 2026-01-31T09:00Z, and run what falls due.",
+    ),
+]
 
 
 @app.command("run")
-def run_due(
-    context: typer.Context,
-    until: Annotated[
-        str | None,
-        typer.Option(
-            "--until", metavar="ISO-TIME", help="Advance the clock to this instant, step by step."
-        ),
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Run everything that is due, once."""
+def run_due(context: typer.Context, until: UntilOption = None, as_json: AsJson = False) -> None:
+    """Run everything that is due, then end. For cron, and for tests without a daemon."""
 
     async def act(opened: Installation) -> tuple[list[dict[str, Any]], int]:
         from gateway.cli.agenda_run import run_until_idle

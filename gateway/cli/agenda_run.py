@@ -1,4 +1,4 @@
-"""Run all that a daemon does until nothing is due, for ``agenda run``."""
+"""Do the work of a daemon until nothing is due, for ``agenda run``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from gateway.outbox.webhook import Webhooks
     from gateway.outbox.worker import Outbox
 
-MOST_PASSES = 10_000  # at one instant; more would mean that work creates new work without end
+MOST_PASSES = 10_000  # at one instant; more would mean that work creates work without end
 
 
 async def run_until_idle(
     opened: Installation, until: datetime | None = None
 ) -> list[dict[str, Any]]:
-    """Run passes until one finds nothing to do; return what was done, in order.
+    """Run passes until one finds nothing to do; return the work done, in order.
 
-    With ``until`` the clock is then advanced from one due time to the next, and ends at ``until``.
+    With ``until`` the clock then jumps from one due time to the next, and stops at ``until``.
     """
     done: list[dict[str, Any]] = []
     work = _Work(opened, opened.agenda(), opened.outbox(), opened.webhooks())
@@ -68,19 +68,10 @@ class _Work:
         return found
 
     async def next_due(self) -> datetime | None:
-        """Return the next due time after now, None where there is none.
-
-        Work that is due already is held by another process and not waited for.
-        """
-        found = [
-            await self.agenda.next_due(),
-            await self.outbox.next_due(),
-            await self.webhooks.next_due(),
-        ]
-        return min(
-            (each for each in found if each is not None and each > self.opened.clock.now()),
-            default=None,
-        )
+        """Return the next due time after now, or None; work due by now is another process's."""
+        workers = (self.agenda, self.outbox, self.webhooks)
+        now, found = self.opened.clock.now(), [await each.next_due() for each in workers]
+        return min((each for each in found if each is not None and each > now), default=None)
 
 
 def _row(what: str, ticket: int | None, detail: str) -> dict[str, Any]:
@@ -93,13 +84,7 @@ async def _mail_in(opened: Installation) -> list[dict[str, Any]]:
         return []
     rows = await (await opened.intake(processes=1)).drain()
     return [
-        {
-            "what": "mail in",
-            "ticket": row.ticket,
-            "detail": f"{row.state}. {row.reason}",
-            "mail": row.mail_id,
-            "state": row.state,
-            "reason": row.reason,
-        }
+        _row("mail in", row.ticket, f"{row.state}. {row.reason}")
+        | {"mail": row.mail_id, "state": row.state, "reason": row.reason}
         for row in rows
     ]

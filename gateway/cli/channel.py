@@ -1,4 +1,7 @@
-"""``ticketgate channel ...``: addresses that receive mail, their mailboxes (interfaces.md 2.2)."""
+"""``ticketgate channel ...``: addresses that take and send mail; their mailboxes.
+
+See interfaces.md 2.2.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +43,7 @@ app = App("Set up channels and their mailboxes.")
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of the channel.")]
 Name = Annotated[
     str | None,
-    typer.Option("--name", metavar="NAME", help="The sender name of mail from the channel."),
+    typer.Option("--name", metavar="NAME", help="The name of the sender in mail from the channel."),
 ]
 Rules = list[str] | None
 
@@ -58,7 +61,7 @@ def send_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a new mail from a channel. It opens a ticket where the channel makes tickets."""
+    """Send a new mail from a channel. It opens a ticket, unless the channel makes none."""
     with options_checked(context):
         from gateway.desk.correspondence import MailDraft
 
@@ -89,27 +92,31 @@ def list_(context: typer.Context, as_json: AsJson = False) -> None:
         )
 
 
+FirstPipeline = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline",
+        metavar="PIPELINE",
+        help="The pipeline of its tickets. Default: the default pipeline.",
+    ),
+]
+FirstStatus = Annotated[
+    str | None,
+    typer.Option(
+        "--status",
+        metavar="STATUS",
+        help="The status its tickets start in. Default: the first open status.",
+    ),
+]
+
+
 @app.command()
 def add(
     context: typer.Context,
     address: Address,
     name: Name = None,
-    pipeline: Annotated[
-        str | None,
-        typer.Option(
-            "--pipeline",
-            metavar="PIPELINE",
-            help="The pipeline of its tickets. Default: the default pipeline.",
-        ),
-    ] = None,
-    status: Annotated[
-        str | None,
-        typer.Option(
-            "--status",
-            metavar="STATUS",
-            help="The status its tickets start in. Default: the first open status.",
-        ),
-    ] = None,
+    pipeline: FirstPipeline = None,
+    status: FirstStatus = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -134,9 +141,7 @@ StatusOption = Annotated[
 OutboundStatusOption = Annotated[
     str | None,
     typer.Option(
-        "--outbound-status",
-        metavar="STATUS",
-        help="The status of tickets opened by mail that users send.",
+        "--outbound-status", metavar="STATUS", help="The status of tickets that channel send opens."
     ),
 ]
 AllowOption = Annotated[
@@ -144,7 +149,8 @@ AllowOption = Annotated[
     typer.Option(
         "--allow",
         metavar="ADDRESS|@DOMAIN|none",
-        help="Replace the list of allowed senders; none empties it; may be repeated.",
+        help="Let this sender past --deny and the spam check; none lists nobody. "
+        "Replaces the list; may be repeated.",
     ),
 ]
 DenyOption = Annotated[
@@ -152,11 +158,12 @@ DenyOption = Annotated[
     typer.Option(
         "--deny",
         metavar="ADDRESS|@DOMAIN|none",
-        help="Replace the list of denied senders; none empties it; may be repeated.",
+        help="Quarantine mail of this sender; none lists nobody. "
+        "Replaces the list; may be repeated.",
     ),
 ]
 DefaultOption = Annotated[
-    bool, typer.Option("--default", help="Make it the channel of mail that names no channel.")
+    bool, typer.Option("--default", help="Make it the channel for mail addressed to no channel.")
 ]
 
 
@@ -175,7 +182,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set up a channel. Existing tickets and threads stay as they are."""
+    """Change a channel. Existing tickets and threads stay as they are."""
     with options_checked(context):
         given = {
             "tickets": switch("--tickets", tickets),
@@ -240,10 +247,8 @@ async def _all(opened: Installation) -> tuple[list[dict[str, Any]], list[Mailbox
     async with opened.database.read() as connection:
         known = await pipelines.load_pipelines(connection)
         channels = await pipelines.load_channels(connection)
-    boxes = await _mailboxes(opened)
-    strays = [
-        each for each in boxes if each.channel not in {channel.address for channel in channels}
-    ]
+    boxes, addresses = await _mailboxes(opened), {each.address for each in channels}
+    strays = [each for each in boxes if each.channel not in addresses]
     return [_channel(each, known[each.pipeline_id], boxes) for each in channels], strays
 
 
@@ -272,10 +277,8 @@ async def _mailboxes(opened: Installation) -> list[MailboxHealth]:
     from gateway.ingress.imap.health import mailbox_health
     from gateway.store.imap.mailboxes import Mailboxes
 
-    tokens = opened.tokens
-    return await mailbox_health(
-        accounts(opened.settings), Mailboxes(opened.database), tokens, opened.clock.now()
-    )
+    found, boxes = accounts(opened.settings), Mailboxes(opened.database)
+    return await mailbox_health(found, boxes, opened.tokens, opened.clock.now())
 
 
 def _mailbox(health: MailboxHealth) -> dict[str, Any]:

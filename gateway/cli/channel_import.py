@@ -1,8 +1,8 @@
-"""Import a mailbox: hold its lease, connect as often as needed, process the mail.
+"""Import a mailbox: hold its lease, fetch the mail, process it.
 
-A broken connection is tried again, and given up after several without a single mail. A refused
-login or a missing folder ends the import at once, as does another process that takes the lease.
-Whatever was stored stays; the next run continues after it.
+After a broken connection the import connects again, and gives up after several connections without
+a single mail. A refused login, a missing folder, or the loss of the lease ends it at once. Mail
+that was stored stays; the next run continues after it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
@@ -29,13 +30,13 @@ from gateway.store.queues.wake import Wake
 LEASE_SECONDS = 15.0
 RENEW_SECONDS = 5.0
 MAX_FRUITLESS = 5  # connections in a row without a single mail
-PAUSE_SECONDS = 1.0  # after the first of them; each further pause is longer by as much
+PAUSE_SECONDS = 1.0  # after the first fruitless connection; each further pause is 1 s longer
 
 
 async def import_mailbox(
     opened: Installation, name: str, since: date | None, *, automation: bool
 ) -> dict[str, Any]:
-    """Import the mailbox of this name; return counts of mails imported, left, and unfetchable."""
+    """Import a mailbox by name; return how many mails were imported, left, and not fetchable."""
     found = find_accounts(accounts(opened.settings), name)
     if len(found) > 1:
         raise UsageError(
@@ -55,22 +56,20 @@ async def import_mailbox(
     return done
 
 
+@dataclass
 class Import:
     """One import of one mailbox, over as many connections as needed."""
 
-    def __init__(
-        self, opened: Installation, boxes: Mailboxes, account: ImapAccount, stop: asyncio.Event
-    ) -> None:
-        self.opened = opened
-        self.boxes = boxes
-        self.account = account
-        self.stop = stop
-        self.fetch_failures = FetchFailures()
-        self.done = 0
-        self.left = 0
+    opened: Installation
+    boxes: Mailboxes
+    account: ImapAccount
+    stop: asyncio.Event
+    fetch_failures: FetchFailures = field(default_factory=FetchFailures)
+    done: int = 0
+    left: int = 0
 
     async def run(self, since: date | None, *, automation: bool) -> dict[str, Any]:
-        """Import until nothing is left or it is stopped; return the counts."""
+        """Import until nothing is left or ``stop`` is set; return the counts."""
         fruitless = barren = 0
         planned = False
         while not self.stop.is_set():
@@ -136,9 +135,9 @@ class Import:
 async def _held(
     boxes: Mailboxes, account: ImapAccount, opened: Installation, stop: asyncio.Event
 ) -> AsyncIterator[asyncio.Event]:
-    """Hold the lease of a mailbox; yields an event that is set when the lease is lost.
+    """Hold the lease of a mailbox; Unavailable where another process has it.
 
-    Raises Unavailable where another process holds it.
+    Yields an event that is set when the lease is lost.
     """
     await boxes.register([(account.name, account.place)])
     if account.name not in await boxes.claim([account.name], LEASE_SECONDS, opened.clock.now()):
@@ -176,7 +175,7 @@ async def _keep(
 
 @asynccontextmanager
 async def _processed(opened: Installation) -> AsyncIterator[None]:
-    """Process mail while more of it is imported, and the rest of it at the end."""
+    """Process imported mail during the import, and the rest at the end."""
     intake = await opened.intake()
     over = asyncio.Event()
     working = asyncio.create_task(intake.serve(over, Wake()))

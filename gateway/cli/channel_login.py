@@ -1,7 +1,7 @@
-"""``ticketgate channel login``: authorise access to a mailbox of Microsoft, Google or another.
+"""``ticketgate channel login``: authorise access to a mailbox at Microsoft, Google or others.
 
-Errors: the person or the provider declines (65), the provider does not answer (75), there is no
-such mailbox (64), the person gives up with Ctrl-C. Nothing is stored then; earlier tokens stay.
+Exit codes: 65 when the user or the provider declines, 75 when the provider does not answer, 64 for
+an unknown mailbox. After an error or Ctrl-C nothing new is stored, and earlier tokens stay.
 """
 
 from __future__ import annotations
@@ -30,13 +30,14 @@ def login(
     paste: Annotated[
         bool,
         typer.Option(
-            "--paste", help="Use a browser on another machine, and paste the address it ends at."
+            "--paste",
+            help="Use a browser on another machine, then paste the address of its last page.",
         ),
     ] = False,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Authorise access to a mailbox (OAuth). Mailboxes with a password do not need it."""
+    """Authorise access to a mailbox (OAuth). Not needed for mailboxes with a password."""
 
     def say(text: str) -> None:
         typer.echo(paragraph(text), err=as_json)
@@ -74,7 +75,7 @@ def _provider(
     *,
     paste: bool,
 ) -> dict[str, Any]:
-    """Log in to one mailbox; asks for the pasted address before the event loop, so Ctrl-C works."""
+    """Log in to one mailbox; ask for the address before the event loop runs, so Ctrl-C works."""
     question, address = None, ""
     if paste and client.grant == "authorization_code":
         from gateway.oauth.login import AuthorizationRequest

@@ -1,7 +1,7 @@
 """``ticketgate channel test`` and ``channel import``: check a mailbox, import its mail.
 
-Errors: a daemon reads the mailbox already (75), the server does not answer (75; the same command
-continues later), or the configuration of the mailbox does not work (78).
+Exit codes: 75 when a daemon reads the mailbox already, 75 when the server does not answer (the same
+command continues later), 78 when the configuration of the mailbox does not work.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def try_(context: typer.Context, name: MailboxName, as_json: AsJson = False) -> None:
-    """Check a mailbox step by step: what fails and what to do. Changes nothing."""
+    """Check a mailbox step by step; tell what fails and what to do. Changes nothing."""
     steps = run(context, lambda opened: _steps(opened, name, as_json=as_json))
     if as_json:
         emit({"ok": all(step.ok for step in steps), "steps": [_document(step) for step in steps]})
@@ -58,7 +58,11 @@ def _document(step: CheckStep) -> dict[str, Any]:
 
 SinceOption = Annotated[
     str | None,
-    typer.Option("--since", metavar="DATE", help="Import only mail received on this day or later."),
+    typer.Option(
+        "--since",
+        metavar="DATE",
+        help="Import only mail received on this day, like 2026-01-31, or later.",
+    ),
 ]
 NoAutomationOption = Annotated[
     bool,

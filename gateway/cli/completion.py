@@ -1,4 +1,4 @@
-"""``completion SHELL``: print the script that makes a shell complete our command lines."""
+"""``completion SHELL``: print a script that lets a shell complete our commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = App("Print a script for completion in a shell.")
 
 @app.command()
 def completion(
-    shell: Annotated[str, typer.Argument(metavar="|".join(SHELLS), help="The shell.")],
+    shell: Annotated[str, typer.Argument(metavar="|".join(SHELLS), help="The shell you use.")],
 ) -> None:
     """Print a script for completion in a shell, as in: source <(ticketgate completion bash)."""
     from typer._completion_shared import get_completion_script

@@ -1,6 +1,6 @@
-"""``ticketgate config check | show | schema``: the settings, their sources and their problems.
+"""``ticketgate config check | show | schema``: the settings, their sources and problems.
 
-All problems of the configuration are listed at once, with exit code 78.
+An invalid configuration is exit code 78, with all its problems listed.
 """
 
 from __future__ import annotations
@@ -28,17 +28,13 @@ _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*(?=@)")
 
 @app.command()
 def check(context: typer.Context, as_json: AsJson = False) -> None:
-    """Check the configuration and list all problems. Exits with 78 when there are any."""
+    """Check the configuration and list all problems. The exit code is 78 if there are any."""
     try:
         loaded = load(named_file(context), os.environ)
     except ConfigError as error:
         if as_json:
-            print(
-                json.dumps(
-                    {"ok": False, "problems": [_problem(problem) for problem in error.problems]},
-                    ensure_ascii=False,
-                )
-            )
+            problems = [_problem(each) for each in error.problems]
+            print(json.dumps({"ok": False, "problems": problems}, ensure_ascii=False))
         else:
             print(problems_text(error), file=sys.stderr)
         raise typer.Exit(os.EX_CONFIG) from None
@@ -50,7 +46,7 @@ def check(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def show(context: typer.Context, as_json: AsJson = False) -> None:
-    """Print the settings in force. Secrets are hidden; the source of each set value is shown."""
+    """Print all settings, and where each value was set. Secrets are hidden."""
     try:
         loaded = load(named_file(context), os.environ)
     except ConfigError as error:
@@ -74,14 +70,14 @@ def schema(as_json: AsJson = False) -> None:  # noqa: ARG001  # JSON is its only
 
 
 def problems_text(error: ConfigError) -> str:
-    """Return every problem on a line of its own, then how many there are."""
+    """Return each problem on a line, and a last line with their number."""
     from gateway.cli.output import count
 
     return f"{error}\n{count(len(error.problems), 'problem')} in the configuration"
 
 
 def plain(section: Section) -> dict[str, Any]:
-    """Return settings as JSON values without secrets: passwords, also those in URLs, are hidden."""
+    """Return settings as JSON values; secrets, and passwords in URLs, are hidden."""
     return {key: _hide(getattr(section, key)) for key in type(section).model_fields}
 
 
@@ -113,11 +109,8 @@ def _toml_lines(loaded: Loaded) -> list[str]:
     for section, value in plain(loaded.settings).items():
         heading = f"[[{section}]]" if isinstance(value, list) else f"[{section}]"
         for table in value if isinstance(value, list) else [value]:
-            lines += [
-                heading,
-                *(_toml_line(section, key, item, loaded) for key, item in table.items()),
-                "",
-            ]
+            body = (_toml_line(section, key, item, loaded) for key, item in table.items())
+            lines += [heading, *body, ""]
     return lines[:-1]
 
 

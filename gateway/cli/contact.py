@@ -1,4 +1,4 @@
-"""``ticketgate contact ...``: the people outside, and what they may be sent (interfaces.md 2.2)."""
+"""``ticketgate contact ...``: people outside, and which mail they may get (interfaces.md 2.2)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from gateway.cli.mail_options import (
 )
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, ON_OFF, As, AsJson, Yes, switch
-from gateway.cli.output import agree, count, emit, emit_done, facts, refuse_unasked, table
+from gateway.cli.output import agree, columns, count, emit, emit_done, facts, refuse_unasked, table
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 from gateway.errors import UsageError
@@ -27,8 +27,9 @@ from gateway.errors import UsageError
 if TYPE_CHECKING:
     from core.model.ticket import Contact
     from gateway.desk.erasure import Erasure
+    from gateway.store.queues.blobs import Blobs
 
-app = App("Look after contacts: the people outside.")
+app = App("List, change and erase contacts: the people outside.")
 
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of the contact.")]
 
@@ -36,14 +37,14 @@ Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of 
 LimitOption = Annotated[
     int | None,
     typer.Option(
-        "--limit", metavar="N", min=1, max=HIGHEST, help="At most this many. Default: all."
+        "--limit", metavar="N", min=1, max=HIGHEST, help="List only the first N. Default: all."
     ),
 ]
 
 
 @app.command("list")
 def list_(context: typer.Context, limit: LimitOption = None, as_json: AsJson = False) -> None:
-    """List contacts by address."""
+    """List contacts, sorted by address."""
 
     async def act(opened: Installation) -> list[dict[str, Any]]:
         from gateway.store.tickets import contacts
@@ -73,29 +74,31 @@ def list_(context: typer.Context, limit: LimitOption = None, as_json: AsJson = F
 @app.command()
 def show(context: typer.Context, address: Address, as_json: AsJson = False) -> None:
     """Show a contact and the tickets they requested."""
-
-    async def act(opened: Installation) -> dict[str, Any]:
-        from gateway.desk import views
-        from gateway.desk.people import contact_at
-        from gateway.store.tickets import tickets
-
-        async with opened.database.read() as connection:
-            contact = await contact_at(connection, address)
-            numbers = await tickets.requested_by(connection, contact.id)
-            return _described(contact) | {"tickets": await views.some(connection, numbers)}
-
-    shown = run(context, act)
+    shown = run(context, lambda opened: _with_tickets(opened, address))
     if as_json:
         emit(shown)
         return
+    tickets = shown.pop("tickets")
+    _show(shown)
+    columns(tickets, Number="number", Status="status", Subject="subject")
+
+
+async def _with_tickets(opened: Installation, address: str) -> dict[str, Any]:
+    """Return a contact as it is shown, with the tickets they requested."""
+    from gateway.desk import views
+    from gateway.desk.people import contact_at
+    from gateway.store.tickets import tickets
+
+    async with opened.database.read() as connection:
+        contact = await contact_at(connection, address)
+        numbers = await tickets.requested_by(connection, contact.id)
+        return _described(contact) | {"tickets": await views.some(connection, numbers)}
+
+
+def _show(shown: dict[str, Any]) -> None:
     facts(
         (name.capitalize(), _yes(value) if isinstance(value, bool) else value)
         for name, value in shown.items()
-        if name != "tickets"
-    )
-    table(
-        ("Number", "Status", "Subject"),
-        ((each["number"], each["status"], each["subject"]) for each in shown["tickets"]),
     )
 
 
@@ -110,7 +113,7 @@ def mail_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write to a contact outside of any ticket. Their tickets stay as they are."""
+    """Send mail to a contact outside of any ticket. Their tickets stay as they are."""
     with options_checked(context):
         from gateway.desk.correspondence import MailDraft
 
@@ -123,7 +126,7 @@ MarketingOption = Annotated[
     typer.Option(
         "--marketing",
         metavar=ON_OFF,
-        help="Whether marketing mail may be sent, beside transactional mail.",
+        help="Whether they may get mail from templates that are not transactional.",
     ),
 ]
 BlockOption = Annotated[
@@ -134,7 +137,7 @@ LanguageOption = Annotated[
     typer.Option(
         "--language",
         metavar="LANGUAGE|none",
-        help="The language of automatic mail to them, like de or pt-br.",
+        help="The language of automatic mail to them, like de or pt-br; none removes it.",
     ),
 ]
 
@@ -149,7 +152,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set what may be sent to a contact, and in which language."""
+    """Set language, blocking and marketing mail of a contact."""
     with options_checked(context):
         given = {
             "marketing_ok": switch("--marketing", marketing),
@@ -164,10 +167,7 @@ def set_(
     if as_json:
         emit_done({"contact": _described(contact)})
     else:
-        facts(
-            (name.capitalize(), _yes(value) if isinstance(value, bool) else value)
-            for name, value in _described(contact).items()
-        )
+        _show(_described(contact))
 
 
 @app.command()
@@ -176,16 +176,16 @@ def erase(
     address: Address,
     yes: Yes = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only count what would be erased.")
+        bool, typer.Option("--dry-run", help="Only count the data that would be erased.")
     ] = False,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Erase a person: conversations, mail, address elsewhere. This cannot be undone."""
+    """Erase a person: their mail, conversations and address. This cannot be undone."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         if not yes:
-            shown = await _rehearse_erasure(opened, address, as_user)
+            shown = await _rehearse(opened, address, as_user)
             if not as_json:
                 facts((name.replace("_", " ").capitalize(), value) for name, value in shown.items())
             if not agree("Erase all this? It cannot be undone.", yes=yes, dry_run=dry_run):
@@ -201,37 +201,34 @@ def erase(
         _show_erased(shown)
 
 
-async def _rehearse_erasure(
-    opened: Installation, address: str, actor: str | None
-) -> dict[str, Any]:
-    """Return what would be erased."""
+def _blobs(opened: Installation) -> Blobs:
     from gateway.store.queues.blobs import open_blobs
+
+    return open_blobs(opened.settings.blobs.url)
+
+
+async def _rehearse(opened: Installation, address: str, actor: str | None) -> dict[str, Any]:
+    """Return the counts of what would be erased."""
     from gateway.store.upkeep.rehearsal import rehearsal
 
-    blobs = open_blobs(opened.settings.blobs.url)
     async with rehearsal(opened.database) as rehearsed:
-        return _erasure(
-            await opened.erasure(actor, database=rehearsed).erase_contact(address, blobs)
-        )
+        desk = opened.erasure(actor, database=rehearsed)
+        return _erasure(await desk.erase_contact(address, _blobs(opened)))
 
 
 async def _erase(opened: Installation, address: str, actor: str | None) -> dict[str, Any]:
-    """Erase a person; return what was erased."""
-    from gateway.store.queues.blobs import open_blobs
-
-    desk, blobs = opened.erasure(actor), open_blobs(opened.settings.blobs.url)
+    """Erase a person; return the counts of what was erased."""
+    desk, blobs = opened.erasure(actor), _blobs(opened)
     try:
         done = await desk.erase_contact(address, blobs)
-    finally:  # also what a crash left of an earlier erasure of somebody no longer known
+    finally:  # a crash of an earlier erasure may have left blobs of a person no longer known
         swept = await desk.sweep(blobs)
     return _erasure(done) | {"blobs": swept.blobs, "clean": swept.clean, "erased": True}
 
 
 def _show_erased(shown: dict[str, Any]) -> None:
-    print(
-        f"erased {count(shown['removed_messages'], 'message')} "
-        f"and {count(shown['removed_mails'], 'mail')}"
-    )
+    messages, mails = shown["removed_messages"], shown["removed_mails"]
+    print(f"erased {count(messages, 'message')} and {count(mails, 'mail')}")
     if not shown["clean"]:
         print(
             "another process was reading: the write-ahead log still holds old pages "

@@ -1,7 +1,7 @@
 """``ticketgate db``: upgrade the schema, check the data, back it up, copy it to another database.
 
-Errors: damage found by check or backup (exit 65, all of it listed), a target of a copy that is not
-empty (65), a database that does not answer or a full disk (75). No database is left half changed.
+Exit codes: 65 when check or backup finds damage (all of it is listed) or the target of a copy is
+not empty, 75 when a database does not answer or a disk is full. No database is left half changed.
 """
 
 from __future__ import annotations
@@ -33,77 +33,63 @@ app = App("Upgrade, check, back up and copy the database.")
 
 @app.command()
 def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
-    """Upgrade the schema to the one this version needs."""
-
-    async def act() -> tuple[str | None, str]:
-        from gateway.store.engine import HEAD, Database, migrate, schema_version
-
-        url = _settings(context).database.url
-        database = await Database.open(url, node=nodes.own(), check_schema=False)
-        try:
-            before = await schema_version(database)
-        finally:
-            await database.close()
-        await migrate(url)
-        return before, HEAD
-
+    """Upgrade the schema of the database to the one this version needs."""
     with explained():
-        before, after = asyncio.run(act())
+        before, after = asyncio.run(_upgrade(_settings(context).database.url))
     if as_json:
         emit({"before": before, "after": after})
+    elif before == after:
+        print(f"schema is already at {after}")
     else:
-        print(
-            f"schema is already at {after}"
-            if before == after
-            else f"schema upgraded from {before or 'nothing'} to {after}"
-        )
+        print(f"schema upgraded from {before or 'nothing'} to {after}")
+
+
+async def _upgrade(url: str) -> tuple[str | None, str]:
+    """Upgrade a schema; return its versions before and after."""
+    from gateway.store.engine import HEAD, Database, migrate, schema_version
+
+    database = await Database.open(url, node=nodes.own(), check_schema=False)
+    try:
+        before = await schema_version(database)
+    finally:
+        await database.close()
+    await migrate(url)
+    return before, HEAD
 
 
 @app.command()
 def check(context: typer.Context, as_json: AsJson = False) -> None:
-    """Check every reference, number, raw mail and blob. Exits with 65 on damage."""
-
-    async def act() -> CheckReport:
-        from gateway.store.engine import Database
-        from gateway.store.upkeep.check import check as look
-
-        database = await Database.open(
-            _settings(context).database.url, node=nodes.own(), check_schema=False
-        )
-        try:
-            with progress("checking", None) as step:
-                return await look(database, _blobs(context), lambda _what, steps: step(steps))
-        finally:
-            await database.close()
-
+    """Check all references, numbers, raw mails and blobs. The exit code is 65 on damage."""
     with explained():
-        report = asyncio.run(act())
+        report = asyncio.run(_check(_settings(context).database.url, _blobs(context)))
     if as_json:
-        emit(
-            {
-                "ok": report.sound,
-                "mails": report.mails,
-                "blobs": report.blobs,
-                "findings": [asdict(finding) for finding in report.findings],
-                "spare_blobs": report.spare,
-            }
-        )
+        counts = {"ok": report.sound, "mails": report.mails, "blobs": report.blobs}
+        findings = [asdict(finding) for finding in report.findings]
+        emit(counts | {"findings": findings, "spare_blobs": report.spare})
     else:
         _show_report(report)
     if not report.sound:
         raise typer.Exit(os.EX_DATAERR)
 
 
+async def _check(url: str, blobs: Blobs) -> CheckReport:
+    from gateway.store.engine import Database
+    from gateway.store.upkeep.check import check as look
+
+    database = await Database.open(url, node=nodes.own(), check_schema=False)
+    try:
+        with progress("checking", None) as step:
+            return await look(database, blobs, lambda _what, steps: step(steps))
+    finally:
+        await database.close()
+
+
 def _show_report(report: CheckReport) -> None:
-    print(
-        f"checked {count(report.mails, 'mail')} and {count(report.blobs, 'blob')}: "
-        f"{'no damage' if report.sound else 'damage found'}"
-    )
+    checked = f"{count(report.mails, 'mail')} and {count(report.blobs, 'blob')}"
+    print(f"checked {checked}: {'no damage' if report.sound else 'damage found'}")
     if report.findings:
-        table(
-            ("Check", "Count", "What"),
-            [(each.check, each.count, each.detail) for each in report.findings],
-        )
+        rows = [(each.check, each.count, each.detail) for each in report.findings]
+        table(("Check", "Count", "What"), rows)
     if report.spare:
         print(f"{count(len(report.spare), 'spare blob')} without a mail; that is no damage")
 
@@ -114,32 +100,17 @@ def backup(
     file: Annotated[
         Path,
         typer.Argument(
-            metavar="FILE", help="A new file; large mails go into FILE.blobs beside it."
+            metavar="FILE",
+            help="The new file; large mails go into the folder FILE.blobs beside it.",
         ),
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Back up everything while the daemon runs, and verify it. Missing blobs are exit 65."""
-
-    async def act(opened: Installation) -> Backup:
-        from gateway.store.upkeep.backup import backup as save
-        from gateway.store.upkeep.backup import page_count
-
-        with progress("backing up", await page_count(opened.database)) as step:
-            return await save(
-                opened.database, _blobs(context), file, lambda _what, steps: step(steps)
-            )
-
-    done = run(context, act)
+    """Back up everything and verify it; the daemon may run. The exit code is 65 for lost blobs."""
+    done = run(context, lambda opened: _save(opened, _blobs(context), file))
     if as_json:
-        emit(
-            {
-                "file": str(file),
-                "rows": done.rows,
-                "blobs": done.blobs,
-                "missing_blobs": list(done.missing),
-            }
-        )
+        written = {"file": str(file), "rows": done.rows, "blobs": done.blobs}
+        emit(written | {"missing_blobs": list(done.missing)})
     else:
         rows = count(sum(done.rows.values()), "row")
         print(f"{file}: {rows} and {count(done.blobs, 'blob')}, verified")
@@ -149,13 +120,21 @@ def backup(
         raise typer.Exit(os.EX_DATAERR)
 
 
+async def _save(opened: Installation, blobs: Blobs, file: Path) -> Backup:
+    from gateway.store.upkeep.backup import backup as save
+    from gateway.store.upkeep.backup import page_count
+
+    with progress("backing up", await page_count(opened.database)) as step:
+        return await save(opened.database, blobs, file, lambda _what, steps: step(steps))
+
+
 @app.command()
 def copy(
     context: typer.Context,
     url: Annotated[
         str,
         typer.Argument(
-            metavar="URL", help="The target: sqlite:///path or postgresql://user@host/name."
+            metavar="URL", help="The empty database: sqlite:///path or postgresql://user@host/name."
         ),
     ],
     as_json: AsJson = False,

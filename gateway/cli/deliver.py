@@ -25,11 +25,15 @@ app = App("Store one mail from stdin in the spool.")
 
 RecipientOption = Annotated[
     list[str] | None,
-    typer.Option("--recipient", metavar="ADDRESS", help="Envelope recipient; may be repeated."),
+    typer.Option(
+        "--recipient", metavar="ADDRESS", help="A recipient of the envelope; may be repeated."
+    ),
 ]
 SenderOption = Annotated[
     str | None,
-    typer.Option("--sender", metavar="ADDRESS", help="Envelope sender; <> for a report."),
+    typer.Option(
+        "--sender", metavar="ADDRESS", help="The sender of the envelope; <> for a bounce."
+    ),
 ]
 
 
@@ -40,7 +44,7 @@ def deliver(
     sender: SenderOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """Store one mail from stdin in the spool. The daemon or agenda run processes it."""
+    """Store one mail from stdin in the spool. The daemon, or agenda run, turns it into a ticket."""
 
     async def act(opened: Installation) -> int:
         raw = _read_mail(opened.limits.message_bytes)
@@ -61,12 +65,9 @@ def deliver(
     try:
         mail_id = run(context, act)
     except typer.Exit as ending:
-        # A mail transport bounces mail for 78; a fault of this installation must only delay it.
-        raise typer.Exit(
-            os.EX_TEMPFAIL
-            if ending.exit_code not in (0, os.EX_DATAERR, os.EX_USAGE)
-            else ending.exit_code
-        ) from None
+        # A mail transport bounces mail when it sees 78; a broken installation must only delay it.
+        final = ending.exit_code in (0, os.EX_DATAERR, os.EX_USAGE)
+        raise typer.Exit(ending.exit_code if final else os.EX_TEMPFAIL) from None
     if as_json:
         emit({"mail_id": mail_id})
 

@@ -1,6 +1,6 @@
-"""Groups and commands with plain help pages: a flag shows no value, everything else what to type.
+"""Groups and commands with plain help pages, which show what to type for each value.
 
-Pages are text without markup, so ``[[imap]]`` in a sentence stays as it is.
+Pages are text without markup, so ``[[imap]]`` in a sentence is printed as it is.
 """
 
 from __future__ import annotations
@@ -14,30 +14,32 @@ from typer.core import TyperCommand, TyperGroup
 
 F = TypeVar("F", bound=Callable[..., Any])
 HELP = {"help_option_names": ["-h", "--help"]}
-PARSER_ERROR: Any = typer.BadParameter.__base__  # the only one of its family that typer exports
+PARSER_ERROR: Any = typer.BadParameter.__base__  # click's UsageError, which typer does not export
 
 
 def _record(param: Any) -> tuple[str, str]:
     """Return the left and the right column of an option or argument on a help page."""
-    is_option = param.param_type_name == "option"
-    name = ", ".join(sorted(param.opts, key=len)) if is_option else param.metavar
-    if is_option and not param.is_flag:
-        name += f" {param.metavar}"
-    text = param.help or ""
-    if param.default not in (None, "", False):
-        text += f" Default: {param.default}."
-    return name, f"{text} Required." if is_option and param.required else text
+    default = param.default
+    text = (param.help or "") + (
+        f" Default: {default}." if default not in (None, "", False) else ""
+    )
+    if param.param_type_name != "option":
+        return param.metavar, text
+    names = ", ".join(sorted(param.opts, key=len))
+    left = names if param.is_flag else f"{names} {param.metavar}"
+    return left, f"{text} Required." if param.required else text
 
 
 def _usage(command: Any, ctx: Any) -> list[str]:
     """Return the words of the usage line after the command: arguments and required options."""
-    words: list[str] = []
-    for param in command.get_params(ctx):
-        if param.param_type_name == "argument":
-            words.append(param.metavar if param.required else f"[{param.metavar}]")
-        elif param.required:
-            words.append(f"{max(param.opts, key=len)} {param.metavar}")
-    return [*words, "[OPTIONS]"]
+    return [*filter(None, map(_usage_word, command.get_params(ctx))), "[OPTIONS]"]
+
+
+def _usage_word(param: Any) -> str:
+    """Return how the usage line names an argument or required option; empty for others."""
+    if param.param_type_name == "argument":
+        return str(param.metavar) if param.required else f"[{param.metavar}]"
+    return f"{max(param.opts, key=len)} {param.metavar}" if param.required else ""
 
 
 def _write_params(command: Any, ctx: Any, formatter: Any) -> None:
@@ -51,7 +53,7 @@ def _write_params(command: Any, ctx: Any, formatter: Any) -> None:
 
 @contextmanager
 def _context_known(ctx: Any) -> Iterator[None]:
-    """Give errors of the parser the context they were raised in, where they have none."""
+    """Set the context of parser errors that have none."""
     try:
         yield
     except PARSER_ERROR as error:
@@ -94,19 +96,20 @@ class PlainGroup(TyperGroup):
         self.format_commands(ctx, formatter)
 
 
+PLAIN: dict[str, Any] = {
+    "cls": PlainGroup,
+    "no_args_is_help": True,
+    "add_completion": False,
+    "rich_markup_mode": None,
+    "pretty_exceptions_enable": False,
+}
+
+
 class App(typer.Typer):
     """The commands of one module; ``text`` is the sentence on the page of the group."""
 
     def __init__(self, text: str, **settings: Any) -> None:
-        super().__init__(
-            **{"cls": PlainGroup, **settings},
-            help=text,
-            no_args_is_help=True,
-            add_completion=False,
-            rich_markup_mode=None,
-            pretty_exceptions_enable=False,
-            context_settings=HELP,
-        )
+        super().__init__(**PLAIN | settings, help=text, context_settings=HELP)
 
     def command(self, name: str | None = None, **settings: Any) -> Callable[[F], F]:
         """Register a function as a command."""

@@ -1,7 +1,7 @@
 """``ticketgate inspect FILE...``: read mail without storing anything (interfaces.md 3).
 
-Every file gives one result and the exit code is 0; a file that cannot be opened is a defect of it.
-Files are read in the same sandboxed processes as incoming mail.
+There is one result for each file; where a file cannot be opened, its result has a defect. The exit
+code is 0. Files are read in the same sandboxed processes as incoming mail.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final, TextIO
 import typer
 
 from config.load import load
-from core.model.message import Address, Bounce, Forwarded, Invitation, Message
+from core.model.message import Address, Attachment, Bounce, Forwarded, Invitation, Message
 from gateway.cli.group import App
 from gateway.cli.opening import explained, named_file
 from gateway.cli.option_values import AsJson
@@ -38,7 +38,7 @@ def command(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Read mail without storing anything, and show what was read."""
+    """Read mail without storing anything, and show the result."""
     with explained():
         settings = load(named_file(context), os.environ).settings
     raise typer.Exit(run(files, as_json, settings.auth_results.trusted))
@@ -47,35 +47,42 @@ def command(
 def run(
     files: list[str], as_json: bool, trusted: Collection[str] = (), *, out: TextIO | None = None
 ) -> int:
-    """Print how each file is read, as a JSON line or a short page; return 0 (interfaces.md 3)."""
+    """Print the mail in each file, as a JSON line or a short page; return 0 (interfaces.md 3)."""
     asyncio.run(_run(files, as_json, trusted, out or sys.stdout))
     return 0
 
 
 async def _run(files: list[str], as_json: bool, trusted: Collection[str], out: TextIO) -> None:
-    from gateway.reading import parse
-
     sandbox = Sandbox(min(len(os.sched_getaffinity(0)), max(1, len(files) // 2)))
     await sandbox.start()
     try:
         for group in _groups(files, sandbox.processes):
             opened = await asyncio.gather(*(_chunk(sandbox, chunk) for chunk in group))
-            for file, raw, outcome in (row for chunk in opened for row in chunk):
-                match outcome:
-                    case Message():
-                        row = as_row(file, outcome, trusted)
-                    case ReadFailure():
-                        row = as_row(file, parse.fallback(raw, outcome.reason), trusted)
-                    case str():
-                        row = as_row(file, parse.fallback(b"", outcome), ())
+            for read in (each for chunk in opened for each in chunk):
+                row = _row(*read, trusted)
                 print(json.dumps(row, ensure_ascii=False) if as_json else page(row), file=out)
             out.flush()
     finally:
         await sandbox.stop()
 
 
+def _row(
+    file: str, raw: bytes, outcome: Message | ReadFailure | str, trusted: Collection[str]
+) -> dict[str, Any]:
+    """Return the row of a file; ``outcome`` is its mail, or why there is none."""
+    from gateway.reading import parse
+
+    match outcome:
+        case Message():
+            return as_row(file, outcome, trusted)
+        case ReadFailure():
+            return as_row(file, parse.fallback(raw, outcome.reason), trusted)
+        case str():
+            return as_row(file, parse.fallback(b"", outcome), ())
+
+
 def _groups(files: list[str], width: int) -> Iterable[list[list[str]]]:
-    """Yield the files in groups of two chunks for each process, so that memory stays bounded."""
+    """Yield files in groups of two chunks for each process, so that memory stays bounded."""
     chunks = [files[at : at + _CHUNK] for at in range(0, len(files), _CHUNK)]
     return (chunks[at : at + 2 * width] for at in range(0, len(chunks), 2 * width))
 
@@ -94,7 +101,7 @@ async def _chunk(
 
 
 def _open(file: str) -> tuple[bytes, str]:
-    """Return the bytes of a file, or a sentence why it cannot be opened."""
+    """Return the bytes of a file, and why it cannot be opened (empty where it can)."""
     try:
         return Path(file).read_bytes(), ""
     except (OSError, ValueError) as error:
@@ -103,7 +110,6 @@ def _open(file: str) -> tuple[bytes, str]:
 
 def as_row(file: str, message: Message, trusted: Collection[str]) -> dict[str, Any]:
     """Return a message with the keys of interfaces.md 3."""
-    auth = authentication.relied_on(message.authentication, trusted)
     return {
         "file": file.encode("utf-8", "backslashreplace").decode("utf-8"),
         "message_id": message.message_id,
@@ -120,33 +126,36 @@ def as_row(file: str, message: Message, trusted: Collection[str]) -> dict[str, A
         "html": message.html,
         "reply_text": message.reply_text,
         "quoted_text": message.quoted_text,
-        "attachments": [
-            {
-                "filename": each.filename,
-                "content_type": each.content_type,
-                "size": each.size,
-                "sha256": each.sha256,
-                "inline": each.inline,
-                "content_id": each.content_id,
-            }
-            for each in message.attachments
-        ],
+        "attachments": [_attachment(each) for each in message.attachments],
         "kind": message.kind,
         "evidence": list(message.evidence),
         "auto_respond_ok": message.auto_respond_ok,
         "forward": _forward(message.forward),
         "bounce": _bounce(message.bounce),
         "invitations": [_invitation(each) for each in message.invitations],
-        "auth": auth
-        and {
-            "spf": auth.spf,
-            "dkim": auth.dkim,
-            "dmarc": auth.dmarc,
-            "verdict": authentication.verdict(message.authentication, trusted),
-        },
+        "auth": _auth(message, trusted),
         "defects": list(message.defects),
         "over_limit": message.over_limit,
     }
+
+
+def _attachment(found: Attachment) -> dict[str, Any]:
+    return {
+        "filename": found.filename,
+        "content_type": found.content_type,
+        "size": found.size,
+        "sha256": found.sha256,
+        "inline": found.inline,
+        "content_id": found.content_id,
+    }
+
+
+def _auth(message: Message, trusted: Collection[str]) -> dict[str, Any] | None:
+    found = authentication.relied_on(message.authentication, trusted)
+    if found is None:
+        return None
+    verdict = authentication.verdict(message.authentication, trusted)
+    return {"spf": found.spf, "dkim": found.dkim, "dmarc": found.dmarc, "verdict": verdict}
 
 
 def _box(address: Address | None) -> dict[str, str | None] | None:

@@ -1,7 +1,7 @@
-"""``ticketgate mail ...``: incoming mail, what became of it and why (interfaces.md 2.2).
+"""``ticketgate mail ...``: incoming mail, its result and why (interfaces.md 2.2).
 
-``retry`` and ``release`` process the mail at once. An unknown mail, or one in a state that does not
-allow the act, is exit 65.
+``retry`` and ``release`` process the mail at once. The exit code is 65 for an unknown mail, and for
+one in a state that does not allow the command.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import typer
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, As, AsJson, one_of
-from gateway.cli.output import emit, facts, paragraph, table
+from gateway.cli.output import columns, emit, facts, paragraph, table
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 
@@ -60,21 +60,10 @@ def list_(
     if as_json:
         emit({"total": total, "mail": shown})
         return
+    keys = ("id", "received_at", "state", "kind", "from", "subject", "ticket", "reason")
     table(
         ("ID", "Received", "State", "Kind", "From", "Subject", "Ticket", "Why"),
-        (
-            (
-                each["id"],
-                each["received_at"][:19],
-                each["state"],
-                each["kind"],
-                each["from"],
-                each["subject"],
-                each["ticket"],
-                each["reason"],
-            )
-            for each in shown
-        ),
+        ([each[k][:19] if k == "received_at" else each[k] for k in keys] for each in shown),
         title=f"{len(shown)} of {total}" if len(shown) < total else None,
     )
 
@@ -111,34 +100,25 @@ def raw(context: typer.Context, mail_id: Id) -> None:
 
 @app.command()
 def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> None:
-    """Print step by step why a mail went where it went."""
+    """Print step by step what was decided about a mail, and why."""
 
     async def act(opened: Installation) -> RegisteredMail:
         return await (await opened.register()).get(mail_id)
 
     row = run(context, act)
     outcome = row.outcome or {}
-    steps, rule = outcome.get("steps", []), outcome.get("rule")
+    steps = outcome.get("steps", [])
     if as_json:
-        emit(
-            {
-                "steps": steps,
-                "rule": rule,
-                "state": row.state,
-                "reason": row.reason,
-                "matched_by": outcome.get("matched_by"),
-            }
-        )
+        found = {"steps": steps, "rule": outcome.get("rule"), "state": row.state}
+        emit(found | {"reason": row.reason, "matched_by": outcome.get("matched_by")})
         return
-    table(
-        ("Step", "Verdict", "Why"), ((each["step"], each["verdict"], each["why"]) for each in steps)
-    )
+    columns(steps, Step="step", Verdict="verdict", Why="why")
     print(paragraph(f"{row.state}: {row.reason or 'not processed yet'}"))
 
 
 @app.command()
 def retry(context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False) -> None:
-    """Process a held, ignored or quarantined mail again. The present rules apply."""
+    """Process a held, ignored or quarantined mail again. The rules of today apply."""
     _process_again(context, mail_id, as_user, lambda desk: desk.retry(mail_id), as_json=as_json)
 
 
@@ -154,7 +134,7 @@ def release(
 def discard(
     context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Discard a held or quarantined mail. Its raw form is kept."""
+    """Discard a held or quarantined mail. mail raw still prints it."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         await opened.held_mail(as_user).discard(mail_id)
@@ -193,7 +173,7 @@ def _process_again(
 
 
 async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
-    """Return the ticket a mail ended on, the message it became, and its events."""
+    """Return the ticket of a processed mail, its message, and the events it caused."""
     from gateway.desk import views
     from gateway.store.tickets import threads, tickets
 
@@ -219,7 +199,7 @@ async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
 async def _places(
     opened: Installation, rows: list[RegisteredMail]
 ) -> dict[int, tuple[int, int | None]]:
-    """Return where the threads of mails are today, joins and merges followed."""
+    """Return today's thread and ticket by the thread of each mail, after joins and merges."""
     from gateway.store.tickets import threads
 
     ids = {row.thread_id for row in rows if row.thread_id is not None}

@@ -1,4 +1,4 @@
-"""Options and output that the commands that send mail share (interfaces.md 2.1, 2.2)."""
+"""Options and output shared by the commands that send mail (interfaces.md 2.1, 2.2)."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ RequiredTo = Annotated[
 To = Annotated[
     list[str] | None,
     typer.Option(
-        "--to", metavar="ADDRESS", help="A recipient instead of the default; may be repeated."
+        "--to", metavar="ADDRESS", help="A recipient, instead of the usual ones; may be repeated."
     ),
 ]
 Cc = Annotated[
     list[str] | None,
-    typer.Option("--cc", metavar="ADDRESS", help="A further recipient of a copy; may be repeated."),
+    typer.Option("--cc", metavar="ADDRESS", help="A recipient of a copy; may be repeated."),
 ]
 RequiredSubject = Annotated[
     str, typer.Option("--subject", metavar="TEXT", help="The subject of the mail.")
@@ -62,14 +62,11 @@ def files_of(paths: list[Path] | None) -> tuple[File, ...]:
     """Return the files to attach; Invalid where one cannot be read."""
     from gateway.compose.mime import File
 
-    return tuple(
-        File(
-            path.name,
-            mimetypes.guess_type(path.name)[0] or "application/octet-stream",
-            _content(path),
-        )
-        for path in paths or ()
-    )
+    return tuple(File(each.name, _type(each), _content(each)) for each in paths or ())
+
+
+def _type(path: Path) -> str:
+    return mimetypes.guess_type(path.name)[0] or "application/octet-stream"
 
 
 def _content(path: Path) -> bytes:
@@ -86,7 +83,7 @@ def send(
     *,
     as_json: bool,
 ) -> None:
-    """Send, and print what it changed: ``{"ticket", "message", "changes"}`` as JSON."""
+    """Send a mail and print the changes; as JSON ``{"ticket", "message", "changes"}``."""
     document, outcome = run_act(context, lambda opened: act(opened.correspondent(actor)))
     if as_json:
         emit(document)

@@ -1,4 +1,4 @@
-"""``ticketgate``: the command line (interfaces.md 2). Each group is a module, imported when called.
+"""``ticketgate``: the command line (interfaces.md 2). Each group is a module, imported on use.
 
 Exit codes follow sysexits.h: 0, 64 usage, 65 bad data or refused, 70 software, 75 try again, 78
 configuration.
@@ -27,13 +27,13 @@ MODULES = {  # command or group: its module, and its line on the first help page
     "ticket": ("ticket", "Work on tickets."),
     "pipeline": ("pipeline", "Set up pipelines and their statuses."),
     "channel": ("channel", "Set up channels and their mailboxes."),
-    "contact": ("contact", "Look after contacts: the people outside."),
-    "workflow": ("workflow", "Set up workflows: what a status does."),
+    "contact": ("contact", "List, change and erase contacts: the people outside."),
+    "workflow": ("workflow", "Set up workflows: actions that run at a status."),
     "template": ("template", "Edit the texts of automatic mail."),
     "user": ("user", "Manage users: the people inside."),
     "mail": ("mail", "Look at incoming mail and process it again."),
     "outbox": ("outbox", "Look at outgoing mail, retry and cancel it."),
-    "agenda": ("agenda", "Run everything that is due."),
+    "agenda": ("agenda", "Run everything that is due, then end."),
     "completion": ("completion", "Print a script for completion in a shell."),
 }
 CALLED = "gateway.cli.main.called"  # key of the context under which the called name is kept
@@ -44,16 +44,16 @@ class LazyGroup(PlainGroup):
     """A group whose members are imported when they are called, so that commands start quickly."""
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002  # typer's signature
-        """Return every name, for the help page."""
+        """Return all names, for the help page."""
         return [*MODULES]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Note which one is called; the help page asks for all of them."""
+        """Note which command is called, since the help page asks for all of them."""
         ctx.meta[CALLED] = args[0] if args else None
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import the command that is called; of the others return only name and line of help."""
+        """Import the command if it is called; else return only its name and line of help."""
         if (where := MODULES.get(cmd_name)) is None:
             return None
         if ctx.meta.get(CALLED) != cmd_name:
@@ -77,17 +77,26 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def root(
     config: str | None = typer.Option(
-        None, "--config", metavar="FILE", help="The configuration file; it must exist."
+        None, "--config", metavar="FILE", help="The configuration file; give it before the command."
     ),
-    version: bool = typer.Option(  # its callback acts
+    version: bool = typer.Option(  # _show_version uses it
         False, "--version", callback=_show_version, is_eager=True, help="Show the version."
     ),
 ) -> None:
     """Turn mail into tickets."""
 
 
+def _print_usage_error(error: Any) -> None:
+    from gateway.cli.usage_errors import is_help, sentence
+
+    if is_help(error):
+        print(error.message)
+    else:
+        print(sentence(error), file=sys.stderr)
+
+
 def main() -> None:
-    """Run a command line: usage errors exit with 64, errors of ours with their code, others 70."""
+    """Run a command line; exit with 64 for usage errors, and with an error's own code or 70."""
     if COMPLETION in os.environ:
         from typer._completion_classes import completion_init
 
@@ -96,12 +105,7 @@ def main() -> None:
         code = get_command(app).main(prog_name="ticketgate", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except PARSER_ERROR as error:
-        from gateway.cli.usage_errors import is_help, sentence
-
-        if is_help(error):
-            print(error.message)
-        else:
-            print(sentence(error), file=sys.stderr)
+        _print_usage_error(error)
         sys.exit(os.EX_USAGE)
     except typer.Abort:
         print("ticketgate: aborted", file=sys.stderr)

@@ -1,6 +1,6 @@
-"""Open the installation for a command, and end the command with an exit code when something fails.
+"""Open the installation for a command, and turn errors into exit codes.
 
-An error of ours becomes one sentence on stderr and the exit code of its kind; nothing was changed
+A TicketgateError becomes one sentence on stderr and the exit code of its kind; nothing was changed
 then.
 """
 
@@ -56,7 +56,7 @@ def _start_log(settings: Settings) -> None:
 
 
 def run(context: typer.Context, act: Callable[[Installation], Awaitable[T]]) -> T:
-    """Open the installation, act, close; an error of ours ends the command, see explained()."""
+    """Open the installation, act, close; errors end the command as in :func:`explained`."""
 
     async def whole() -> T:
         async with opened(named_file(context)) as installation:
@@ -68,7 +68,7 @@ def run(context: typer.Context, act: Callable[[Installation], Awaitable[T]]) -> 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn an error of ours into one sentence on stderr and ``typer.Exit`` with its exit code."""
+    """Turn a TicketgateError or ConfigError into text on stderr and its exit code."""
     try:
         yield
     except TicketgateError as error:

@@ -1,6 +1,6 @@
 """Options that several commands share, and the values they take.
 
-A wrong value is a UsageError (exit 64) that tells which values are right.
+A wrong value is a UsageError (exit 64) that names the right ones.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def switch(option: str, given: str | None) -> bool | None:
 
 
 def one_of(option: str, given: str | None, allowed: tuple[str, ...]) -> Any:
-    """Return a word out of a few, None where the option was not given."""
+    """Return a word if it is allowed, None where the option was not given; UsageError else."""
     if given is not None and given not in allowed:
         raise UsageError(f"{option} must be {_either(allowed)}, not {given!r}")
     return given
@@ -51,7 +51,7 @@ def _either(words: tuple[str, ...]) -> str:
 
 
 def day(given: str | None) -> date | None:
-    """Return a date given in ISO form, None where the option was not given."""
+    """Return an ISO date, None where the option was not given; UsageError for other text."""
     if given is None:
         return None
     try:

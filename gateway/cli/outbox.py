@@ -1,7 +1,7 @@
 """``ticketgate outbox ...``: deliveries of outgoing mail (interfaces.md 2.2).
 
-Nothing is sent from here: the daemon or ``agenda run`` does that. An unknown delivery, or one in a
-state that does not allow the act, is exit 65; nothing was changed then.
+Nothing is sent from here: the daemon or ``agenda run`` does that. The exit code is 65 for an
+unknown delivery, and for one in a state that does not allow the act; nothing was changed then.
 """
 
 from __future__ import annotations
@@ -30,27 +30,34 @@ app = App("Look at outgoing mail, retry and cancel it.")
 
 Id = Annotated[int, typer.Argument(metavar="ID", max=HIGHEST, help="The number of the delivery.")]
 Ids = Annotated[
-    list[int], typer.Argument(metavar="ID...", max=HIGHEST, help="The numbers of deliveries.")
+    list[int],
+    typer.Argument(
+        metavar="ID...", max=HIGHEST, help="The numbers of deliveries, as outbox list shows them."
+    ),
 ]
 STATES = ("scheduled", "queued", "sent", "deferred", "failed", "cancelled")
+
+
+StateOption = Annotated[
+    str | None,
+    typer.Option("--state", metavar="|".join(STATES), help="List only deliveries in this state."),
+]
+LimitOption = Annotated[
+    int | None,
+    typer.Option(
+        "--limit", metavar="N", min=1, max=HIGHEST, help="List only the newest N. Default: all."
+    ),
+]
 
 
 @app.command("list")
 def list_(
     context: typer.Context,
-    state: Annotated[
-        str | None,
-        typer.Option("--state", metavar="|".join(STATES), help="List only those in this state."),
-    ] = None,
-    limit: Annotated[
-        int | None,
-        typer.Option(
-            "--limit", metavar="N", min=1, max=HIGHEST, help="List the newest N. Default: all."
-        ),
-    ] = None,
+    state: StateOption = None,
+    limit: LimitOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """List deliveries, newest first. Each recipient of a mail has its own."""
+    """List deliveries, newest first. A mail has one delivery for each recipient."""
     with options_checked(context):
         one_of("--state", state, STATES)
 
@@ -97,7 +104,7 @@ def show(context: typer.Context, delivery: Id, as_json: AsJson = False) -> None:
 def retry(
     context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Queue failed or deferred deliveries again. They are due now, and tried for five days."""
+    """Queue failed or deferred deliveries again, due now. They are tried for five days."""
     _act(context, deliveries, lambda person: person.retry(deliveries), as_user, as_json=as_json)
 
 
@@ -105,7 +112,7 @@ def retry(
 def cancel(
     context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Cancel unsent deliveries and scheduled replies. All of them are cancelled or none."""
+    """Cancel unsent deliveries and scheduled replies. All are cancelled or none."""
     _act(context, deliveries, lambda person: person.cancel(deliveries), as_user, as_json=as_json)
 
 

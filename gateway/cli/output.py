@@ -1,13 +1,13 @@
 """Print results: one JSON document with ``--json``, else tables and lines; progress on a terminal.
 
-When stdout is closed early (a pager that was left), Python reports it at the end; nothing is lost.
+When stdout is closed early (the user left a pager), Python reports it at the end.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,7 @@ def emit(document: Any) -> None:
 
 
 def emit_done(document: dict[str, Any]) -> None:
-    """Print the document of an act on no single ticket: keys of interfaces.md 2.1, then its own."""
+    """Print the result of an act on no single ticket: keys of interfaces.md 2.1, then its own."""
     emit({"ticket": None, "message": None, "changes": []} | document)
 
 
@@ -55,6 +55,11 @@ def table(
     for row in rows:
         shown.add_row(*(Text(visible(readable(cell))) for cell in row))
     console.print(shown)
+
+
+def columns(rows: Iterable[Mapping[str, Any]], **headings: str) -> None:
+    """Print rows as a table; each heading names the key of its column."""
+    table(list(headings), ([row[key] for key in headings.values()] for row in rows))
 
 
 def _box() -> Any:
@@ -96,7 +101,7 @@ def count(number: int, noun: str) -> str:
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, one pair a line, leaving out those without a value."""
+    """Print names and values, one pair a line; leave out pairs without a value."""
     shown = [
         (name, visible(readable(value))) for name, value in pairs if value not in (None, "", [])
     ]
@@ -135,7 +140,7 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def agree(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """Return whether to go on, by ``--yes``, ``--dry-run`` or the answer given at the terminal."""
+    """Return whether to go on, by ``--yes``, ``--dry-run`` or the user's answer to ``question``."""
     refuse_unasked(yes=yes, dry_run=dry_run)
     return yes or (not dry_run and typer.confirm(question))
 

@@ -1,6 +1,6 @@
 """``ticketgate pipeline ...``: pipelines, their statuses and switches (interfaces.md 2.3).
 
-Refused by a rule: exit 65, nothing changed.
+When a rule refuses a change, the exit code is 65 and nothing was changed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,17 @@ import typer
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import HIGHEST, ON_OFF, As, AsJson, DryRun, Yes, one_of, switch
-from gateway.cli.output import agree, count, emit, emit_done, facts, refuse_unasked, table, visible
+from gateway.cli.output import (
+    agree,
+    columns,
+    count,
+    emit,
+    emit_done,
+    facts,
+    refuse_unasked,
+    table,
+    visible,
+)
 from gateway.cli.usage_errors import options_checked
 from gateway.daemon.assemble import Installation
 from gateway.errors import NotFound, UsageError
@@ -79,13 +89,13 @@ def add(
         typer.Option(
             "--status",
             metavar="NAME:open|closed",
-            help="A status; repeat in order, at least one of each state.",
+            help="A status, like New:open. Repeat it in order; one must be open, one closed.",
         ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a pipeline. Its triggers are off until they are set."""
+    """Add a pipeline. Turn its triggers on with pipeline set."""
     with options_checked(context):
         steps = [_status_plan(each) for each in status]
     _change(context, lambda desk: desk.add_pipeline(name, steps), as_user, as_json=as_json)
@@ -102,7 +112,7 @@ OnEmailSentOption = Annotated[
     typer.Option(
         "--on-email-sent",
         metavar="STATUS|off",
-        help="Trigger A: where mail of a user moves the ticket.",
+        help="Trigger A: the status a ticket moves to when a user sends mail on it.",
     ),
 ]
 OnCustomerReplyOption = Annotated[
@@ -110,7 +120,7 @@ OnCustomerReplyOption = Annotated[
     typer.Option(
         "--on-customer-reply",
         metavar="STATUS|off",
-        help="Trigger B: where a reply of the customer moves the ticket.",
+        help="Trigger B: the status a ticket moves to when the customer replies.",
     ),
 ]
 StrangersOption = Annotated[
@@ -126,12 +136,16 @@ RelayOption = Annotated[
     typer.Option(
         "--relay",
         metavar=ON_OFF,
-        help="Whether a user's answer to a notification goes to the customer.",
+        help="Whether a user's answer to a notification is sent on to the customer.",
     ),
 ]
 AllowBackOption = Annotated[
     str | None,
-    typer.Option("--allow-back", metavar=ON_OFF, help="Whether people may move tickets back."),
+    typer.Option(
+        "--allow-back",
+        metavar=ON_OFF,
+        help="Whether users may move tickets back to an earlier status.",
+    ),
 ]
 
 
@@ -148,11 +162,11 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set switches of a pipeline. Existing tickets stay as they are."""
+    """Set switches of a pipeline. Tickets stay where they are."""
     switches: Switches = {}
     with options_checked(context):
-        if (dates := switch("--close-date", close_date)) is not None:
-            switches["set_close_date"] = dates
+        if close_date is not None:
+            switches["set_close_date"] = switch("--close-date", close_date) is True
         if on_email_sent is not None:
             switches["on_email_sent"] = _status_or_off(on_email_sent)
         if on_customer_reply is not None:
@@ -161,8 +175,8 @@ def set_(
             switches["strangers"] = one_of("--strangers", strangers, ("move", "flag"))
         if relay is not None:
             switches["relay"] = switch("--relay", relay) is True
-        if (back := switch("--allow-back", allow_back)) is not None:
-            switches["allow_back"] = back
+        if allow_back is not None:
+            switches["allow_back"] = switch("--allow-back", allow_back) is True
         if not switches:
             raise UsageError("nothing to set: give an option")
     _change(context, lambda desk: desk.set_pipeline(name, switches), as_user, as_json=as_json)
@@ -181,7 +195,7 @@ def add_status(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a status at the end."""
+    """Add a status at the end of a pipeline."""
     with options_checked(context):
         chosen = one_of("--state", state, ("open", "closed"))
     _change(context, lambda desk: desk.add_status(pipeline, name, chosen), as_user, as_json=as_json)
@@ -236,17 +250,21 @@ def set_status(
         context, lambda opened: opened.pipelines(as_user).flip_status(pipeline, name, chosen)
     )
     if as_json:
-        emit_done(
-            {
-                "status": {"name": status.name, "state": status.state, "position": status.position},
-                "backfill_offered": inside,
-            }
-        )
+        shown = {"name": status.name, "state": status.state, "position": status.position}
+        emit_done({"status": shown, "backfill_offered": inside})
     else:
-        print(
-            f"{visible(status.name)} is {status.state}; {count(inside, 'ticket')} in it "
-            f"{'keeps its' if inside == 1 else 'keep their'} dates"
-        )
+        keep = f"{count(inside, 'ticket')} in it {'keeps its' if inside == 1 else 'keep their'}"
+        print(f"{visible(status.name)} is {status.state}; {keep} dates")
+
+
+MoveToOption = Annotated[
+    str | None,
+    typer.Option(
+        "--move-to",
+        metavar="STATUS",
+        help="Move its tickets, and settings that name it, to this status first.",
+    ),
+]
 
 
 @statuses.command()
@@ -254,43 +272,31 @@ def delete(
     context: typer.Context,
     pipeline: PipelineName,
     name: StatusName,
-    move_to: Annotated[
-        str | None,
-        typer.Option(
-            "--move-to",
-            metavar="STATUS",
-            help="Move its tickets and references to this status first.",
-        ),
-    ] = None,
+    move_to: MoveToOption = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a status. One in use needs --move-to."""
+    """Delete a status. Needs --move-to where tickets or settings still use it."""
     deleted = run(
         context, lambda opened: opened.pipelines(as_user).delete_status(pipeline, name, move_to)
     )
     if as_json:
         from gateway.desk import views
 
-        emit_done(
-            {
-                "deleted": name,
-                "moved": list(deleted.moved),
-                "changes": [views.event(each) for each in deleted.events],
-            }
-        )
+        changes = [views.event(each) for each in deleted.events]
+        emit_done({"deleted": name, "moved": list(deleted.moved), "changes": changes})
     else:
         moved = len(deleted.moved)
-        print(
-            f"{visible(name)} was deleted; {count(moved, 'ticket')} "
-            f"{'was' if moved == 1 else 'were'} moved"
-        )
+        were = "was" if moved == 1 else "were"
+        print(f"{visible(name)} was deleted; {count(moved, 'ticket')} {were} moved")
 
 
 @app.command("import")
 def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML, as export writes it.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A TOML file, as pipeline export prints it.")
+    ],
     yes: Yes = False,
     dry_run: DryRun = False,
     as_user: As = None,
@@ -329,7 +335,7 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print pipelines as TOML."""
+    """Print pipelines as TOML. Save it in a file, edit it, and import it."""
     if as_json:
         emit(
             {
@@ -349,7 +355,7 @@ def _change(
     *,
     as_json: bool,
 ) -> None:
-    """Change a pipeline, and print it as it is then."""
+    """Change a pipeline and print the changed pipeline."""
 
     async def whole(opened: Installation) -> dict[str, Any]:
         changed = await act(opened.pipelines(actor))
@@ -381,10 +387,7 @@ def _show(shown: dict[str, Any], *, as_json: bool) -> None:
             ("Channels", ", ".join(shown["channels"])),
         )
     )
-    table(
-        ("Position", "Status", "State"),
-        ((each["position"], each["name"], each["state"]) for each in shown["statuses"]),
-    )
+    columns(shown["statuses"], Position="position", Status="name", State="state")
 
 
 async def _one(database: Database, name: str) -> dict[str, Any]:
@@ -431,12 +434,9 @@ async def _exported(database: Database, name: str | None = None) -> str:
     from gateway.store.setup import pipelines
 
     async with database.read() as connection:
-        found = (
-            (await pipelines.load_pipelines(connection)).values()
-            if name is None
-            else [await pipelines.named(connection, name)]
-        )
-    return toml_of(found)
+        if name is not None:
+            return toml_of([await pipelines.named(connection, name)])
+        return toml_of((await pipelines.load_pipelines(connection)).values())
 
 
 def _diff(before: str, after: str) -> str:

@@ -1,7 +1,7 @@
 """Write and read pipelines as TOML, with the keys of ``pipeline show --json``.
 
-A file that cannot be read, is not TOML or has unknown keys or values is Invalid (exit 65), with all
-problems at once.
+A file that cannot be read, is not TOML, or has unknown keys or values is Invalid (exit 65); the
+message lists all problems.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ KEYS = {
 
 
 def toml_of(pipelines: Iterable[Pipeline]) -> str:
-    """Return the file of these pipelines."""
+    """Return pipelines as the text of a TOML file."""
     return "\n".join(_table(each) for each in pipelines)
 
 
@@ -66,7 +66,7 @@ def _flag(value: bool) -> str:
 
 
 def read_plans(file: Path) -> list[PipelinePlan]:
-    """Return the plans in a file; Invalid with all problems of it."""
+    """Return the plans in a file; Invalid, with all problems, where it has any."""
     try:
         given = tomllib.loads(file.read_bytes().decode())
     except OSError as error:
@@ -114,20 +114,21 @@ def _problems(table: dict[str, Any]) -> list[str]:
     statuses = table.get("statuses")
     if not isinstance(statuses, list) or not statuses:
         return [*problems, "statuses are missing"]
-    for number, status in enumerate(statuses, 1):
-        if (
-            not isinstance(status, dict)
-            or not isinstance(status.get("name"), str)
-            or status.get("state") not in STATES
-        ):
-            problems.append(f"status {number} needs a name and a state, open or closed")
-        elif unknown := status.keys() - {"name", "state", "was", "position"}:
-            problems.append(f"status {number}: unknown key {', '.join(map(repr, sorted(unknown)))}")
-        elif not isinstance(status.get("was", ""), str) or not isinstance(
-            status.get("position", 1), int
-        ):
-            problems.append(f"status {number}: was must be a name, position a number")
-    return problems
+    found = (_status_problem(number, status) for number, status in enumerate(statuses, 1))
+    return [*problems, *filter(None, found)]
+
+
+def _status_problem(number: int, status: Any) -> str:
+    """Return the problem of a status in a file; empty where there is none."""
+    named = isinstance(status, dict) and isinstance(status.get("name"), str)
+    if not named or status.get("state") not in STATES:
+        return f"status {number} needs a name and a state, open or closed"
+    if unknown := status.keys() - {"name", "state", "was", "position"}:
+        return f"status {number}: unknown key {', '.join(map(repr, sorted(unknown)))}"
+    was, position = status.get("was", ""), status.get("position", 1)
+    if not isinstance(was, str) or not isinstance(position, int):
+        return f"status {number}: was must be a name, position a number"
+    return ""
 
 
 def _plan(table: dict[str, Any]) -> PipelinePlan:

@@ -1,7 +1,7 @@
-"""``replay``: process mail from files by the real intake, in the order given (interfaces.md 4).
+"""``replay``: process mail from files like mail that arrives, in order (interfaces.md 4).
 
-``--dry-run`` is the same code, rolled back at the end. Unreadable files are listed on stderr after
-the others were processed, and the exit code is 65 then.
+``--dry-run`` runs the same code and rolls it back. Unreadable files are listed on stderr at the
+end, with exit code 65; all other files are processed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ app = App("Process .eml files, mboxes and Maildirs.")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of the command; ``channel`` takes mail that names no channel."""
+    """The options of the command; ``channel`` is for mail addressed to no channel."""
 
     dry_run: bool = False
     by_date: bool = False
@@ -55,7 +55,7 @@ class Options:
 
 @dataclass(slots=True)
 class Tally:
-    """What was done: the file of each mail by mail id, the results, and the unreadable files."""
+    """The file of each mail by mail id, the results, the held mails, and the unreadable files."""
 
     files: dict[int, str] = field(default_factory=dict)
     rows: list[Finished] = field(default_factory=list)
@@ -64,14 +64,14 @@ class Tally:
 
 
 class DateClock:
-    """The clock of ``--clock date``: the Date of each mail, but never going backwards."""
+    """The clock of ``--clock date``: the Date of each mail, but it never goes back."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last: datetime | None = None
 
     def now_of(self, message: Message) -> datetime:
-        """Return the later of Date and the previous instant; without a Date, the latter or now."""
+        """Return the Date of a mail, never before the last; without a Date the last, or now."""
         date = message.date or self._last or self._clock.now()
         self._last = date if self._last is None else max(self._last, date)
         return self._last
@@ -87,12 +87,8 @@ async def replay(
         spool = await opened.spool()
         if options.dry_run:
             database = await stack.enter_async_context(rehearsal(database))
-            spool = Spool(
-                database,
-                open_blobs(
-                    f"file://{stack.enter_context(TemporaryDirectory(prefix='ticketgate-'))}"
-                ),
-            )
+            folder = stack.enter_context(TemporaryDirectory(prefix="ticketgate-"))
+            spool = Spool(database, open_blobs(f"file://{folder}"))
         now_of = DateClock(opened.clock).now_of if options.by_date else None
         rules = await _rules(opened, options)
         intake = Intake(database, spool, await opened.sandbox(), rules, opened.clock, now_of=now_of)
@@ -149,14 +145,9 @@ async def _group(
 
 
 def _envelope(clock: Clock, options: Options, found: FoundMail) -> Envelope:
+    now, automation = clock.now(), options.automation
     return Envelope(
-        None,
-        (),
-        "replay",
-        clock.now(),
-        trusted_hop=True,
-        origin=found.file,
-        automation=options.automation,
+        None, (), "replay", now, trusted_hop=True, origin=found.file, automation=automation
     )
 
 
@@ -208,7 +199,7 @@ def _held_line(mail_id: int, file: str) -> dict[str, Any]:
 
 
 def summary(documents: Collection[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """Return the last line of interfaces.md 4."""
+    """Return the counts of the summary line (interfaces.md 4)."""
     states = Counter(each["outcome"] for each in documents)
     made = sum(1 for each in documents if each["created_ticket"])
     attached = sum(
@@ -227,26 +218,35 @@ def summary(documents: Collection[dict[str, Any]], seconds: float) -> dict[str, 
 
 
 PathsArgument = Annotated[
-    list[Path], typer.Argument(metavar="PATH...", help="Files, mboxes, Maildirs or folders.")
+    list[Path],
+    typer.Argument(
+        metavar="PATH...", help="Files with one mail (.eml), mboxes, Maildirs, or folders of them."
+    ),
 ]
 DryRunOption = Annotated[
-    bool, typer.Option("--dry-run", help="Do the same, and roll it back at the end.")
+    bool, typer.Option("--dry-run", help="Show what would happen, and store nothing.")
 ]
 ClockOption = Annotated[
     str,
     typer.Option(
-        "--clock", metavar="now|date", help="The time each mail arrives: now, or its Date."
+        "--clock",
+        metavar="now|date",
+        help="When each mail counts as received: now, or at its Date.",
     ),
 ]
 NoAutomationOption = Annotated[
-    bool, typer.Option("--no-automation", help="Make threads and tickets only: no status rules.")
+    bool,
+    typer.Option(
+        "--no-automation",
+        help="Make threads and tickets only: no acknowledgements, no status rules.",
+    ),
 ]
 ChannelOption = Annotated[
     str | None,
     typer.Option(
         "--channel",
         metavar="ADDRESS",
-        help="The channel of mail that names none. Default: the default channel.",
+        help="The channel for mail addressed to none. Default: the default channel.",
     ),
 ]
 

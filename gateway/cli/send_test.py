@@ -1,4 +1,4 @@
-"""``send-test``: send one mail through the SMTP port, so that a newcomer soon sees a ticket."""
+"""``send-test``: send one mail through the SMTP port, to see a first ticket soon."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from config.listen import parse_listen
+from config.listen import Listen, parse_listen
 from config.load import load
 from gateway.cli.group import App
 from gateway.cli.opening import named_file
@@ -22,18 +22,17 @@ from gateway.errors import Refused, Unavailable, UsageError
 
 app = App("Send one mail through the SMTP port, to see it work.")
 ANY_HOST = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
-DEFAULT_TO = "support@localhost"
+ChannelAddress = Annotated[str, typer.Argument(metavar="ADDRESS", help="The channel to write to.")]
+Sender = Annotated[
+    str, typer.Option("--from", metavar="ADDRESS", help="The address of the sender.")
+]
 
 
 @app.command()
 def send_test(
     context: typer.Context,
-    address: Annotated[
-        str, typer.Argument(metavar="ADDRESS", help="The channel to write to.")
-    ] = DEFAULT_TO,
-    sender: Annotated[
-        str, typer.Option("--from", metavar="ADDRESS", help="The address of the sender.")
-    ] = "customer@example.com",
+    address: ChannelAddress = "support@localhost",
+    sender: Sender = "customer@example.com",
     as_json: AsJson = False,
 ) -> None:
     """Send one mail through the SMTP port, to see it work."""
@@ -43,29 +42,26 @@ def send_test(
             raise UsageError("the SMTP listener is switched off ([smtp] listen is empty)")
         place = parse_listen(settings.smtp.listen[0])
         message = _message(sender, address)
-        try:
-            host = "127.0.0.1" if place.host in ANY_HOST else place.host
-            with smtplib.SMTP(host, place.port, timeout=30) as client:
-                client.send_message(message, from_addr=sender, to_addrs=[address])
-        except smtplib.SMTPRecipientsRefused as error:
-            code, text = error.recipients[address]
-            raise Refused(
-                f"the server refused {address}: {code} {text.decode(errors='replace')}"
-            ) from None
-        except (OSError, smtplib.SMTPException) as error:
-            raise Unavailable(
-                f"cannot send to {place}: {error}; is the daemon running (make run)?"
-            ) from None
-    sent = {
-        "to": address,
-        "from": sender,
-        "message_id": message["Message-ID"].strip("<>"),
-        "server": str(place),
-    }
+        _send(message, sender, address, place)
     if as_json:
-        emit(sent)
+        message_id = message["Message-ID"].strip("<>")
+        emit({"to": address, "from": sender, "message_id": message_id, "server": str(place)})
     else:
         print(f"sent to {address} through {place}; see it with: ticketgate ticket list")
+
+
+def _send(message: EmailMessage, sender: str, address: str, place: Listen) -> None:
+    try:
+        host = "127.0.0.1" if place.host in ANY_HOST else place.host
+        with smtplib.SMTP(host, place.port, timeout=30) as client:
+            client.send_message(message, from_addr=sender, to_addrs=[address])
+    except smtplib.SMTPRecipientsRefused as error:
+        code, text = error.recipients[address]
+        reply = f"{code} {text.decode(errors='replace')}"
+        raise Refused(f"the server refused {address}: {reply}") from None
+    except (OSError, smtplib.SMTPException) as error:
+        problem = f"cannot send to {place}: {error}; is the daemon running (make run)?"
+        raise Unavailable(problem) from None
 
 
 def _message(sender: str, address: str) -> EmailMessage:

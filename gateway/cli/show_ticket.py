@@ -8,23 +8,23 @@ from typing import Any
 
 from gateway.cli.output import facts, paragraph, table
 
-PREDICATES = {  # what became of a ticket, by event type; {0} is before or after, whichever is there
+PREDICATES = {  # of the subject "ticket N", by event type; {0} is the value after, or before
     "ticket_created": "was created in status {0}",
     "deleted": "was moved to the trash",
     "restored": "was taken out of the trash",
 }
-PREDICATES_BEFORE = {  # where the event tells what was before
+PREDICATES_BEFORE = {  # of events that have a value before
     "merged": "absorbed ticket {0}",
     "unmerged": "was separated from ticket {0} again",
     "split": "was split off from ticket {0}",
 }
-PREDICATES_AFTER = {  # where the event tells what is now
+PREDICATES_AFTER = {  # of events that have a value after
     "merged": "was merged into ticket {0}",
     "unmerged": "gave ticket {0} back",
     "split": "gave messages to ticket {0}",
     "thread_attached": "received thread {0}",
 }
-CLAUSES = {  # what happened on a ticket, by event type
+CLAUSES = {  # full clauses, by event type
     "note_added": "a note was added",
     "contact_added": "{0} was added to its people",
     "contact_approved": "{0} was approved as a participant",
@@ -50,7 +50,7 @@ def sentence(
 def _describe(
     kind: str, before: str | None, after: str | None, detail: str | None
 ) -> tuple[str, bool]:
-    """Return what an event tells, and whether the ticket is the subject of it."""
+    """Return the words for an event, and whether they are a predicate of "ticket N"."""
     predicate = PREDICATES.get(kind) or (
         PREDICATES_AFTER.get(kind) if after is not None else PREDICATES_BEFORE.get(kind)
     )
@@ -64,7 +64,7 @@ def _describe(
 
 
 def _change(what: str, before: str | None, after: str | None) -> str:
-    """Return the clause of a value that changed."""
+    """Return the clause for a changed value."""
     field = what.removesuffix(" changed")
     if before is not None and after is not None:
         return f"{what} from {before} to {after}"
@@ -109,11 +109,9 @@ def _fields(shown: dict[str, Any]) -> Iterator[tuple[str, object]]:
 
 
 def _show_message(message: dict[str, Any]) -> None:
-    sender = message["from"] or {}
-    print(
-        f"\n  {_time(message['date'] or message['received_at'])}  "
-        f"{message['direction']}  {sender.get('address') or sender.get('name') or ''}"
-    )
+    sender, at = message["from"] or {}, _time(message["date"] or message["received_at"])
+    who = sender.get("address") or sender.get("name") or ""
+    print(f"\n  {at}  {message['direction']}  {who}")
     for each in message["deliveries"]:
         unsent = each["last_reply"] and each["state"] != "sent"
         why = f" ({each['last_reply']})" if unsent else ""

@@ -34,12 +34,10 @@ def workflow_of(desk: DeskConfig, pipeline: str, status: str) -> Workflow:
 
 def status_of(desk: DeskConfig, pipeline: str, status: str) -> tuple[Pipeline, Status]:
     """Return a pipeline and one of its statuses; NotFound where a name is unknown."""
-    wanted = pipeline.casefold()
-    found = next((p for p in desk.pipelines.values() if p.name.casefold() == wanted), None)
-    if found is None:
+    known = {each.name.casefold(): each for each in desk.pipelines.values()}
+    if (found := known.get(pipeline.casefold())) is None:
         raise NotFound(f"unknown pipeline {pipeline!r}")
-    place = found.named(status)
-    if place is None:
+    if (place := found.named(status)) is None:
         raise NotFound(f"pipeline {found.name} has no status {status!r}")
     return found, place
 
@@ -47,7 +45,7 @@ def status_of(desk: DeskConfig, pipeline: str, status: str) -> tuple[Pipeline, S
 async def described(
     connection: Any, desk: DeskConfig, workflow: Workflow, *, comments: bool = True
 ) -> dict[str, Any]:
-    """Return a workflow with the keys of the TOML file, its version, and comments on actions."""
+    """Return a workflow: the keys of the TOML file, its version, and comments on its actions."""
     from gateway.store.setup import workflows
 
     pipeline = desk.pipelines[workflow.pipeline_id]
@@ -91,7 +89,7 @@ async def _comments(connection: Any, workflow: Workflow) -> dict[str, list[dict[
 def _with_comments(
     action: dict[str, Any], comments: dict[str, list[dict[str, Any]]]
 ) -> dict[str, Any]:
-    """Return an action and those inside it with their comments."""
+    """Return an action and the actions inside it, each with its comments."""
     shown = {**action, "comments": comments.get(action["id"], [])}
     if "branches" in action:
         shown["branches"] = [
@@ -104,7 +102,7 @@ def _with_comments(
 
 
 def outline(actions: Sequence[dict[str, Any]], margin: str = "") -> Iterator[str]:
-    """Yield the lines of these actions."""
+    """Yield lines that describe actions, branches indented."""
     for action in actions:
         words = "  ".join(
             f"{name} {_short(value)}" for name, value in action.items() if name not in NOT_INLINE
@@ -131,11 +129,8 @@ def condition(given: dict[str, Any] | list[Any]) -> str:
     for name, word in (("all", " and "), ("any", " or ")):
         if name in given:
             return f"({word.join(map(condition, given[name]))})"
-    return " ".join(
-        _short(each)
-        for each in (given["field"], given.get("op", "eq"), given.get("value"))
-        if each is not None
-    )
+    words = (given["field"], given.get("op", "eq"), given.get("value"))
+    return " ".join(_short(each) for each in words if each is not None)
 
 
 def _short(value: object) -> str:

@@ -1,6 +1,6 @@
-"""Read the HTML of stored messages from their raw mail; it is stored nowhere else.
+"""Read the HTML of stored messages from their raw mail, since it is not stored by itself.
 
-A reading process sanitises it. A mail that cannot be read, or whose raw form is gone, has none.
+A reading process sanitises the HTML. It is None where the mail cannot be read or was removed.
 """
 
 from __future__ import annotations

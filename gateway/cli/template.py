@@ -80,7 +80,7 @@ TransactionalOption = Annotated[
     typer.Option(
         "--transactional",
         metavar=ON_OFF,
-        help="Whether it may be sent without consent to marketing.",
+        help="Whether it goes to contacts without consent to marketing, too.",
     ),
 ]
 
@@ -98,7 +98,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add or change a template. Unknown tokens in it are reported."""
+    """Add or change a template. A new one needs a subject and a text. Prints unknown tokens."""
     with options_checked(context):
         if text is not None and text_file is not None:
             raise UsageError("--text and --text-file exclude each other")
@@ -126,9 +126,7 @@ def set_(
 
 TicketOption = Annotated[
     int | None,
-    typer.Option(
-        "--ticket", metavar="N", max=HIGHEST, help="Show the mail it makes for this ticket."
-    ),
+    typer.Option("--ticket", metavar="N", max=HIGHEST, help="Show the mail for this ticket."),
 ]
 
 
@@ -140,35 +138,13 @@ def show(
     language: Language = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show a template, or the mail it makes for a ticket."""
+    """Show a template, or with --ticket the mail it makes."""
 
     async def act(opened: Installation) -> dict[str, Any]:
-        from gateway.agenda.dry_run import preview
-        from gateway.compose import template_catalogue
-
-        async with opened.database.read() as connection:
-            known = await template_catalogue.load(connection)
-        template = known.get(name.strip().casefold())
-        if template is None:
-            names = ", ".join(each.name for each in known.values())
-            raise NotFound(f"unknown template {name!r}: there are {names}")
+        template = await _template(opened, name)
         if ticket is None:
             return _described(template, language.lower())
-        rendered = await preview(
-            opened.database,
-            opened.clock,
-            opened.identity,
-            template,
-            ticket,
-            language.lower() or None,
-        )
-        return {
-            "name": template.name,
-            "subject": rendered.subject,
-            "text": rendered.text,
-            "html": rendered.html,
-            "unknown": list(rendered.unknown),
-        }
+        return await _rendered(opened, template, ticket, language.lower() or None)
 
     shown = run(context, act)
     if as_json:
@@ -179,9 +155,31 @@ def show(
             print(f"ticketgate: {{{{ {each} }}}} has no value for this ticket", file=sys.stderr)
 
 
+async def _template(opened: Installation, name: str) -> StoredTemplate:
+    from gateway.compose import template_catalogue
+
+    async with opened.database.read() as connection:
+        known = await template_catalogue.load(connection)
+    if (found := known.get(name.strip().casefold())) is None:
+        names = ", ".join(each.name for each in known.values())
+        raise NotFound(f"unknown template {name!r}: there are {names}")
+    return found
+
+
+async def _rendered(
+    opened: Installation, template: StoredTemplate, ticket: int, language: str | None
+) -> dict[str, Any]:
+    """Return the mail that a template makes for a ticket."""
+    from gateway.agenda.dry_run import preview
+
+    made = await preview(opened.database, opened.clock, opened.identity, template, ticket, language)
+    words = {"subject": made.subject, "text": made.text, "html": made.html}
+    return {"name": template.name, **words, "unknown": list(made.unknown)}
+
+
 @app.command()
 def delete(context: typer.Context, name: Name, as_user: As = None, as_json: AsJson = False) -> None:
-    """Delete a template. Built-in ones and those a workflow uses cannot be deleted."""
+    """Delete a template. Refused for built-in ones and for one that a workflow uses."""
     run(context, lambda opened: opened.templates(as_user).delete_template(name))
     if as_json:
         emit_done({"deleted": name})

@@ -36,23 +36,36 @@ CloseDate = Annotated[
     typer.Option(
         "--close-date",
         metavar="DATE",
-        help="The close date, like 2026-01-31; it wins over every rule.",
+        help="The close date, like 2026-01-31, whatever the rules say.",
     ),
 ]
 FreeThread = Annotated[
-    int, typer.Option("--thread", metavar="ID", max=HIGHEST, help="A thread without a ticket.")
+    int,
+    typer.Option(
+        "--thread",
+        metavar="ID",
+        max=HIGHEST,
+        help="A thread without a ticket, as mail show numbers it.",
+    ),
+]
+
+
+AllOption = Annotated[
+    bool, typer.Option("--all", help="Also list tickets in the trash and merged ones.")
 ]
 
 
 @app.command("list")
 def list_(
     context: typer.Context,
-    everything: Annotated[
-        bool, typer.Option("--all", help="List also tickets in the trash and merged ones.")
-    ] = False,
+    everything: AllOption = False,
     search: Annotated[
         str | None,
-        typer.Option("--search", metavar="TEXT", help="Words in messages, or text in the subject."),
+        typer.Option(
+            "--search",
+            metavar="TEXT",
+            help="List only tickets with these words in a message or the subject.",
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -91,7 +104,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
 
 @app.command()
 def show(context: typer.Context, number: TicketNumber, as_json: AsJson = False) -> None:
-    """Show a ticket with messages and history. A merged one shows the ticket it went into."""
+    """Show a ticket with messages and history. Follows merges to the ticket that stayed."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.cli.stored_html import html_of
@@ -115,7 +128,8 @@ SubjectOption = Annotated[
     str | None, typer.Option("--subject", metavar="TEXT", help="What the ticket is about.")
 ]
 RequesterOption = Annotated[
-    str | None, typer.Option("--from", metavar="ADDRESS", help="The requester.")
+    str | None,
+    typer.Option("--from", metavar="ADDRESS", help="The person who asks, like ann@example.org."),
 ]
 PipelineOption = Annotated[
     str | None,
@@ -143,7 +157,7 @@ ThreadOption = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="Create the ticket from this thread, which has none.",
+        help="Create it from this thread without a ticket, as mail show numbers it.",
     ),
 ]
 
@@ -162,7 +176,7 @@ def create(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a ticket by hand or from a thread without one. Prints its number."""
+    """Create a ticket by hand or from a thread. Give --subject or --thread. Prints its number."""
     with options_checked(context):
         if subject is None and thread is None:
             raise UsageError("missing option --subject or --thread")
@@ -197,34 +211,38 @@ def attach(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Attach a thread without a ticket to a ticket. The first thread becomes its origin."""
+    """Attach a thread to a ticket. The first one becomes its origin thread."""
     _act(context, lambda desk: desk.attach(number, thread), as_user, as_json=as_json)
+
+
+NoteText = Annotated[
+    str, typer.Option("--text", metavar="TEXT", help="The note; only users see it.")
+]
 
 
 @app.command()
 def note(
     context: typer.Context,
     number: TicketNumber,
-    text: Annotated[
-        str, typer.Option("--text", metavar="TEXT", help="The note; only users see it.")
-    ],
+    text: NoteText,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add a note. It never moves the status."""
+    """Add a note for other users. Nothing is sent, and the status stays."""
     _act(context, lambda desk: desk.note(number, text), as_user, as_json=as_json)
+
+
+DoneOption = Annotated[
+    int,
+    typer.Option("--done", metavar="ID", max=HIGHEST, help="The task, as ticket show numbers it."),
+]
 
 
 @app.command()
 def task(
     context: typer.Context,
     number: TicketNumber,
-    done: Annotated[
-        int,
-        typer.Option(
-            "--done", metavar="ID", max=HIGHEST, help="The task, as ticket show numbers it."
-        ),
-    ],
+    done: DoneOption,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -232,24 +250,31 @@ def task(
     _act(context, lambda desk: desk.finish_task(number, done), as_user, as_json=as_json)
 
 
+TicketNumbers = Annotated[
+    list[int],
+    typer.Argument(
+        metavar="N...", max=HIGHEST, help="The numbers of tickets; all are moved or none."
+    ),
+]
+TargetStatus = Annotated[
+    str, typer.Option("--status", metavar="STATUS", help="The status to move them to.")
+]
+TargetPipeline = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline",
+        metavar="PIPELINE",
+        help="The pipeline of the status. Default: each ticket's own.",
+    ),
+]
+
+
 @app.command()
 def move(
     context: typer.Context,
-    numbers: Annotated[
-        list[int],
-        typer.Argument(metavar="N...", max=HIGHEST, help="The tickets; all are moved or none."),
-    ],
-    status: Annotated[
-        str, typer.Option("--status", metavar="STATUS", help="The status to move them to.")
-    ],
-    pipeline: Annotated[
-        str | None,
-        typer.Option(
-            "--pipeline",
-            metavar="PIPELINE",
-            help="The pipeline of the status. Default: that of each ticket.",
-        ),
-    ] = None,
+    numbers: TicketNumbers,
+    status: TargetStatus,
+    pipeline: TargetPipeline = None,
     close_date: CloseDate = None,
     as_user: As = None,
     as_json: AsJson = False,
@@ -277,14 +302,21 @@ SetPriorityOption = Annotated[
 CloseDateOption = Annotated[
     str | None,
     typer.Option(
-        "--close-date", metavar="DATE|none", help="The close date, like 2026-01-31, or none."
+        "--close-date",
+        metavar="DATE|none",
+        help="The close date, like 2026-01-31; none removes it.",
     ),
 ]
 OwnerOption = Annotated[
-    str | None, typer.Option("--owner", metavar="USER|none", help="The address or name of a user.")
+    str | None,
+    typer.Option(
+        "--owner",
+        metavar="USER|none",
+        help="The user in charge, by address or name; none removes them.",
+    ),
 ]
 SetRequesterOption = Annotated[
-    str | None, typer.Option("--requester", metavar="ADDRESS", help="The requester.")
+    str | None, typer.Option("--requester", metavar="ADDRESS", help="The person who asks.")
 ]
 
 
@@ -324,17 +356,21 @@ def _none_or(given: str) -> Any:
     return None if given == "none" else given
 
 
+IntoOption = Annotated[
+    int,
+    typer.Option("--into", metavar="M", max=HIGHEST, help="The number of the ticket that stays."),
+]
+
+
 @app.command()
 def merge(
     context: typer.Context,
     number: TicketNumber,
-    into: Annotated[
-        int, typer.Option("--into", metavar="M", max=HIGHEST, help="The ticket that stays.")
-    ],
+    into: IntoOption,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Merge a ticket into another, with threads, people and notes. Its number leads there then."""
+    """Merge a ticket into another, with threads, people and notes. Its number stays valid."""
     _act(context, lambda desk: desk.merge(number, into), as_user, as_json=as_json)
 
 
@@ -342,27 +378,30 @@ def merge(
 def unmerge(
     context: typer.Context, number: TicketNumber, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Undo a merge of the last 30 days."""
+    """Undo a merge of the last 30 days. N is the ticket that was merged into another."""
     _act(context, lambda desk: desk.unmerge(number), as_user, as_json=as_json)
+
+
+MessagesOption = Annotated[
+    list[int],
+    typer.Option(
+        "--message",
+        metavar="ID",
+        max=HIGHEST,
+        help="A message, as ticket show --json numbers it; may be repeated.",
+    ),
+]
 
 
 @app.command()
 def split(
     context: typer.Context,
     number: TicketNumber,
-    message: Annotated[
-        list[int],
-        typer.Option(
-            "--message",
-            metavar="ID",
-            max=HIGHEST,
-            help="A message, as ticket show --json numbers it; may be repeated.",
-        ),
-    ],
+    message: MessagesOption,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Move messages of a ticket to a new ticket. Prints its number."""
+    """Move messages of a ticket to a new ticket. Prints the new number."""
     _act(
         context,
         lambda desk: desk.split(number, message),
@@ -388,13 +427,14 @@ def restore(
     _act(context, lambda desk: desk.restore(number), as_user, as_json=as_json)
 
 
+PersonAddress = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of the person.")]
+
+
 def _person(change: Literal["add", "approve", "remove"], text: str) -> None:
     def command(
         context: typer.Context,
         number: TicketNumber,
-        address: Annotated[
-            str, typer.Argument(metavar="ADDRESS", help="The address of the person.")
-        ],
+        address: PersonAddress,
         as_user: As = None,
         as_json: AsJson = False,
     ) -> None:
@@ -403,8 +443,8 @@ def _person(change: Literal["add", "approve", "remove"], text: str) -> None:
     people.command(change, help=text)(command)
 
 
-_person("add", "Add a contact to the ticket.")
-_person("approve", "Make a stranger who wrote a participant.")
+_person("add", "Add a person to the ticket. Their mail counts as the customer's.")
+_person("approve", "Make a stranger who wrote on the ticket a participant.")
 _person("remove", "Remove a person from the ticket.")
 
 

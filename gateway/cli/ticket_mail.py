@@ -31,12 +31,10 @@ Thread = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="The thread to write on. Default: the one the ticket was created on.",
+        help="The thread to write on, as ticket show numbers it. Default: the first one.",
     ),
 ]
-NewThread = Annotated[
-    bool, typer.Option("--new-thread", help="Start another thread on the ticket.")
-]
+NewThread = Annotated[bool, typer.Option("--new-thread", help="Start a new thread on the ticket.")]
 NewSubject = Annotated[
     str | None,
     typer.Option("--subject", metavar="TEXT", help="The subject; only with --new-thread."),
@@ -46,13 +44,15 @@ SetStatus = Annotated[
     typer.Option(
         "--status",
         metavar="STATUS",
-        help="Move the ticket to this status, instead of where the trigger would.",
+        help="Move the ticket to this status, whatever the trigger of its pipeline says.",
     ),
 ]
 At = Annotated[
     str | None,
     typer.Option(
-        "--at", metavar="ISO-TIME", help="Send at this time, not now; outbox cancel stops it."
+        "--at",
+        metavar="ISO-TIME",
+        help="Send later, like 2026-01-31T09:00Z; outbox cancel stops it.",
     ),
 ]
 
@@ -73,7 +73,7 @@ def reply(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write to the customer. Goes to whoever wrote last, with a copy to the participants.
+    """Reply to the customer. The person who wrote last gets it, the participants get a copy.
 
     Strangers never get a copy.
     """
@@ -121,14 +121,14 @@ def forward(
             "--message",
             metavar="ID",
             max=HIGHEST,
-            help="The message to forward. Default: the newest incoming one.",
+            help="The message, as ticket show --json numbers it. Default: the newest incoming.",
         ),
     ] = None,
     attach: Attach = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forward a mail of the ticket to somebody else. Answers to it never move the ticket."""
+    """Forward a mail of the ticket to somebody else. Their answers never move the ticket."""
     with options_checked(context):
         from gateway.desk.correspondence import MailDraft
 

@@ -1,7 +1,7 @@
-"""Errors of the command line as one sentence, with where help is; typer would draw a box.
+"""Errors of the command line as one sentence that names the help page; typer would draw a box.
 
 typer has a private copy of click, so kinds of error are told apart by the names of their classes.
-An error without a case here keeps the words of the library.
+For an error without a case here, the message of the library is used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ NO_COMMAND = re.compile(r"No such command '(.*?)'\..*", re.DOTALL)
 
 @contextmanager
 def options_checked(context: typer.Context) -> Iterator[None]:
-    """Explain errors of the block; a UsageError also tells where help is."""
+    """Print errors like :func:`explained`; a UsageError also names the help page."""
     with explained():
         try:
             yield
@@ -34,12 +34,12 @@ def options_checked(context: typer.Context) -> Iterator[None]:
 
 
 def is_help(error: Exception) -> bool:
-    """Return whether a group was called alone; the message is then its help page."""
+    """Return whether a group was called without a command; the message is its help page then."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
 def sentence(error: Any) -> str:
-    """Return a line for stderr for an error of the parser."""
+    """Return the line to print on stderr for an error of the parser."""
     return visible(f"ticketgate: {_with_help(_problem(error), getattr(error, 'ctx', None))}")
 
 
@@ -66,15 +66,19 @@ def _problem(error: Any) -> str:
 
 
 def _from_message(error: Any) -> str:
-    """Return the problem of errors that only differ by their message."""
+    """Return the problem of an error that is known only by its message."""
     message = str(error.message)
     if (extra := EXTRA.fullmatch(message)) is not None:
         words = extra[1].split()
         return f"unexpected argument{'s' * (len(words) > 1)} {', '.join(map(repr, words))}"
     if (absent := NO_COMMAND.fullmatch(message)) is not None:
-        known = error.ctx.command.list_commands(error.ctx)
-        return f"unknown command {absent[1]!r}{_guess(get_close_matches(absent[1], known))}"
+        return _unknown_command(absent[1], error.ctx)
     return message.rstrip(".")
+
+
+def _unknown_command(name: str, context: Any) -> str:
+    similar = get_close_matches(name, context.command.list_commands(context))
+    return f"unknown command {name!r}{_guess(similar)}"
 
 
 def _guess(similar: Sequence[str]) -> str:
@@ -82,7 +86,7 @@ def _guess(similar: Sequence[str]) -> str:
 
 
 def _name(param: Any) -> str:
-    """Return an option by its long name, an argument as on the help page."""
+    """Return the long name of an option, or an argument as on the help page."""
     if param.param_type_name == "option":
         return str(max(param.opts, key=len))
     return str(param.metavar or param.name.upper())

@@ -27,12 +27,13 @@ Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="An address of t
 
 Also = Annotated[
     list[str] | None,
-    typer.Option(
-        "--also", metavar="ADDRESS", help="A further address of the user; may be repeated."
-    ),
+    typer.Option("--also", metavar="ADDRESS", help="Another address of the user; may be repeated."),
 ]
 RoleOption = Annotated[
-    str | None, typer.Option("--role", metavar="|".join(ROLES), help="What the user may do.")
+    str | None,
+    typer.Option(
+        "--role", metavar="|".join(ROLES), help="What the user may do; a new one is an agent."
+    ),
 ]
 PasswordStdin = Annotated[
     bool, typer.Option("--password-stdin", help="Read the password from the first line of stdin.")
@@ -86,9 +87,7 @@ NameOption = Annotated[
 ActiveOption = Annotated[
     str | None,
     typer.Option(
-        "--active",
-        metavar=ON_OFF,
-        help="Whether they may act, and their mail counts as mail of a user.",
+        "--active", metavar=ON_OFF, help="Whether they may act, and their mail counts as a user's."
     ),
 ]
 SignatureOption = Annotated[
@@ -100,7 +99,7 @@ NotifyOption = Annotated[
     typer.Option(
         "--notify",
         metavar="new|reply|failure=on|off",
-        help="What to notify them of; may be repeated.",
+        help="A kind of notification, like reply=off; may be repeated.",
     ),
 ]
 DigestOption = Annotated[
@@ -108,7 +107,7 @@ DigestOption = Annotated[
     typer.Option(
         "--digest",
         metavar="off|hourly|daily",
-        help="How often notifications are collected; off sends each at once.",
+        help="How often to send notifications; off sends each at once.",
     ),
 ]
 
@@ -128,7 +127,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set what is known of a user, or add addresses. Turn --active off to lock them out."""
+    """Change a user, or add addresses. --active off locks them out."""
     with options_checked(context):
         wanted = _notifications(notify or [], digest)
         given = {
@@ -145,11 +144,7 @@ def set_(
 
     async def act(opened: Installation) -> dict[str, Any]:
         if wanted:
-            from gateway.store.setup import users
-
-            async with opened.database.read() as connection:
-                before = (await users.at(connection, address)).notify or {}
-            values["notify"] = {**before, **wanted}
+            values["notify"] = {**await _notify(opened, address), **wanted}
         user = await opened.people(as_user).set_user(address, also or (), **values)
         async with opened.database.read() as connection:
             return await _described(connection, user)
@@ -157,15 +152,23 @@ def set_(
     _show(run(context, act), as_json=as_json)
 
 
+async def _notify(opened: Installation, address: str) -> dict[str, Any]:
+    """Return the notifications that a user gets so far."""
+    from gateway.store.setup import users
+
+    async with opened.database.read() as connection:
+        return dict((await users.at(connection, address)).notify or {})
+
+
 def _notifications(notify: list[str], digest: str | None) -> dict[str, Any]:
     """Return the notifications to set; UsageError for unknown words."""
-    found: dict[str, Any] = {}
-    for each in notify:
-        what, _, state = each.partition("=")
-        found[one_of("--notify", what, NOTIFICATIONS)] = switch("--notify", state)
-    if digest is not None:
-        found["digest"] = one_of("--digest", digest, ("off", "hourly", "daily"))
-    return found
+    pairs = (each.partition("=") for each in notify)
+    found: dict[str, Any] = {
+        one_of("--notify", what, NOTIFICATIONS): switch("--notify", state)
+        for what, _, state in pairs
+    }
+    chosen = one_of("--digest", digest, ("off", "hourly", "daily"))
+    return found | ({"digest": chosen} if chosen is not None else {})
 
 
 def _password() -> str:

@@ -1,4 +1,4 @@
-"""``ticketgate workflow ...``: what a status does (interfaces.md 2.4; behaviour.md 3)."""
+"""``ticketgate workflow ...``: actions that run at a status (interfaces.md 2.4; behaviour.md 3)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,11 @@ from gateway.daemon.assemble import Installation
 from gateway.errors import Invalid, Rejected, UsageError
 
 if TYPE_CHECKING:
-    from gateway.desk.workflows import Saved, WorkflowPlan
+    from collections.abc import Awaitable, Callable, Iterator
 
-app = App("Set up workflows: what a status does.")
+    from gateway.desk.workflows import Saved, WorkflowDesk, WorkflowPlan
+
+app = App("Set up workflows: actions that run at a status.")
 
 Sources = list[str] | None
 
@@ -42,30 +44,18 @@ app.command("test")(try_)
 @app.command("list")
 def list_(context: typer.Context, as_json: AsJson = False) -> None:
     """List workflows."""
-
-    async def act(opened: Installation) -> list[dict[str, Any]]:
-        async with opened.database.read() as connection:
-            from gateway.store.setup import desk_config
-
-            desk = await desk_config.load_desk(connection)
-            found = [await described(connection, desk, each) for each in desk.workflows.values()]
-        return sorted(found, key=lambda each: (each["pipeline"], each["status"]))
-
-    rows = run(context, act)
+    rows = run(context, lambda opened: _all_described(opened, comments=True))
+    rows.sort(key=lambda each: (each["pipeline"], each["status"]))
     if as_json:
         emit({"workflows": rows})
     else:
-        shown = (
-            (
-                r["pipeline"],
-                r["status"],
-                "on" if r["enabled"] else "off",
-                r["version"],
-                len(r["actions"]),
-            )
-            for r in rows
-        )
-        table(("Pipeline", "Status", "Enabled", "Version", "Actions"), shown)
+        table(("Pipeline", "Status", "Enabled", "Version", "Actions"), map(_table_row, rows))
+
+
+def _table_row(shown: dict[str, Any]) -> tuple[object, ...]:
+    enabled = "on" if shown["enabled"] else "off"
+    place = (shown["pipeline"], shown["status"])
+    return *place, enabled, shown["version"], len(shown["actions"])
 
 
 @app.command()
@@ -77,19 +67,19 @@ def show(
     if as_json:
         emit(shown)
         return
-    conditions = ("filter", "unenroll_when")
-    values = (
-        (name, condition(value) if name in conditions and value else value)
-        for name, value in shown.items()
-    )
-    facts(
-        (name.replace("_", " ").capitalize(), value)
-        for name, value in values
-        if name not in ("actions", "versions")
-    )
+    facts(_fields(shown))
     print()
     for line in outline(shown["actions"]):
         print(visible(line))
+
+
+def _fields(shown: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """Yield the settings of a workflow with their names."""
+    for name, value in shown.items():
+        is_condition = value and name in ("filter", "unenroll_when")
+        if name not in ("actions", "versions"):
+            label = name.replace("_", " ").capitalize()
+            yield label, condition(value) if is_condition else value
 
 
 async def _shown(opened: Installation, pipeline: str, status: str) -> dict[str, Any]:
@@ -100,24 +90,23 @@ async def _shown(opened: Installation, pipeline: str, status: str) -> dict[str, 
         workflow = workflow_of(desk, pipeline, status)
         shown = await described(connection, desk, workflow)
         versions = await workflow_history.versions(connection, workflow.id)
-    return shown | {
-        "versions": [
-            {"version": v.version, "author": v.author, "at": v.at, "note": v.note} for v in versions
-        ]
-    }
+    keys = ("version", "author", "at", "note")
+    return shown | {"versions": [{key: getattr(each, key) for key in keys} for each in versions]}
+
+
+PipelineOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pipeline",
+        metavar="PIPELINE",
+        help="Export only workflows of this pipeline. Default: all.",
+    ),
+]
 
 
 @app.command("export")
-def export(
-    context: typer.Context,
-    pipeline: Annotated[
-        str | None,
-        typer.Option(
-            "--pipeline", metavar="PIPELINE", help="Export only those of this. Default: all."
-        ),
-    ] = None,
-) -> None:
-    """Print workflows as TOML."""
+def export(context: typer.Context, pipeline: PipelineOption = None) -> None:
+    """Print workflows as TOML. Save it in a file, edit it, and import it."""
 
     async def act(opened: Installation) -> str:
         from gateway.cli.workflow_file import toml_of
@@ -134,7 +123,9 @@ def export(
 @app.command("import")
 def import_(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="TOML, as export writes it.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A TOML file, as workflow export prints it.")
+    ],
     yes: Yes = False,
     dry_run: DryRun = False,
     as_user: As = None,
@@ -163,22 +154,20 @@ def import_(
         emit_done(done)
 
 
-async def _all_described(opened: Installation) -> list[dict[str, Any]]:
-    """Return all workflows without comments."""
+async def _all_described(opened: Installation, *, comments: bool = False) -> list[dict[str, Any]]:
+    """Return all workflows, with the comments on their actions only if asked for."""
     from gateway.store.setup import desk_config
 
     async with opened.database.read() as connection:
         desk = await desk_config.load_desk(connection)
-        return [
-            await described(connection, desk, each, comments=False)
-            for each in desk.workflows.values()
-        ]
+        found = desk.workflows.values()
+        return [await described(connection, desk, each, comments=comments) for each in found]
 
 
 async def _rehearse(
     opened: Installation, actor: str | None, plans: list[WorkflowPlan], problems: list[str]
 ) -> None:
-    """Raise Invalid with these problems and those of the plans, before anybody is asked."""
+    """Raise Invalid with these problems and those of the plans, before the user is asked."""
     from gateway.store.upkeep.rehearsal import rehearsal
 
     async with rehearsal(opened.database) as rehearsed:
@@ -197,16 +186,14 @@ EnabledOption = Annotated[
 ]
 ReEnrollOption = Annotated[
     str | None,
-    typer.Option(
-        "--re-enroll", metavar=ON_OFF, help="Whether a ticket may enter it more than once."
-    ),
+    typer.Option("--re-enroll", metavar=ON_OFF, help="Whether a ticket may enter it again."),
 ]
 OnLeaveOption = Annotated[
     str | None,
     typer.Option(
         "--on-leave",
         metavar="continue|unenroll",
-        help="What happens when a ticket leaves the status.",
+        help="What happens to a ticket in the workflow that leaves the status.",
     ),
 ]
 IncludeSourceOption = Annotated[
@@ -261,21 +248,16 @@ def set_(
             before = set((await _shown(opened, pipeline, status))["exclude_sources"])
             excluded = (before - set(include_source or ())) | set(exclude_source or ())
             values["exclude_sources"] = sorted(excluded)
-        _, inside, enrolled = await opened.automator(as_user).set(
-            pipeline, status, values, enroll_existing=enroll_existing
-        )
-        return await _shown(opened, pipeline, status) | {
-            "tickets_in_status": inside,
-            "enrolled": enrolled,
-        }
+        desk, existing = opened.automator(as_user), enroll_existing
+        _, inside, enrolled = await desk.set(pipeline, status, values, enroll_existing=existing)
+        counts = {"tickets_in_status": inside, "enrolled": enrolled}
+        return await _shown(opened, pipeline, status) | counts
 
-    shown = run(context, act)
+    shown, switched_on = run(context, act), settings.get("enabled") is True
     if as_json:
         emit_done(shown)
     else:
-        _show_switched(
-            shown, enroll_existing=enroll_existing, switched_on=settings.get("enabled") is True
-        )
+        _show_switched(shown, enroll_existing=enroll_existing, switched_on=switched_on)
 
 
 def _show_switched(shown: dict[str, Any], *, enroll_existing: bool, switched_on: bool) -> None:
@@ -285,10 +267,26 @@ def _show_switched(shown: dict[str, Any], *, enroll_existing: bool, switched_on:
         enrolled = shown["enrolled"]
         print(f"{enrolled} of {count(inside, 'ticket')} in the status {_was(enrolled)} enrolled")
     elif switched_on and inside:
-        print(
-            f"not enrolled: {count(inside, 'ticket')} in the status now; "
-            "--enroll-existing enrols them"
-        )
+        waiting = f"{count(inside, 'ticket')} in the status now"
+        print(f"not enrolled: {waiting}; --enroll-existing enrols them")
+
+
+AfterOption = Annotated[
+    str,
+    typer.Option(
+        "--after",
+        metavar="ID|start",
+        help="The id of the action before it; start, or BRANCH/PATH, puts it first there.",
+    ),
+]
+JsonActionOption = Annotated[
+    str,
+    typer.Option(
+        "--json-action",
+        metavar="JSON",
+        help='The action, like {"id": "wait", "kind": "delay", "for": "2d"}.',
+    ),
+]
 
 
 @app.command()
@@ -296,37 +294,25 @@ def add(
     context: typer.Context,
     pipeline: PipelineName,
     status: StatusName,
-    after: Annotated[
-        str,
-        typer.Option(
-            "--after",
-            metavar="ID|start",
-            help="Where to insert: an action, start, or BRANCH/PATH for the start of a path.",
-        ),
-    ],
-    json_action: Annotated[
-        str,
-        typer.Option(
-            "--json-action",
-            metavar="JSON",
-            help='The action, like {"id": "wait", "kind": "delay", "for": "2d"}.',
-        ),
-    ],
+    after: AfterOption,
+    json_action: JsonActionOption,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Insert an action. Tickets that wait before it will run it."""
+    """Insert an action. Tickets that have not reached its place will run it."""
     with options_checked(context):
-        try:
-            action = json.loads(json_action)
-        except (ValueError, RecursionError):
-            raise UsageError("--json-action is not JSON") from None
-        if not isinstance(action, dict):
-            raise UsageError("--json-action must be a JSON object with id and kind")
-    _show_saved(
-        run(context, lambda opened: opened.automator(as_user).add(pipeline, status, after, action)),
-        as_json=as_json,
-    )
+        action = _object(json_action)
+    _save(context, lambda desk: desk.add(pipeline, status, after, action), as_user, as_json=as_json)
+
+
+def _object(given: str) -> dict[str, Any]:
+    try:
+        action = json.loads(given)
+    except (ValueError, RecursionError):
+        raise UsageError("--json-action is not JSON") from None
+    if not isinstance(action, dict):
+        raise UsageError("--json-action must be a JSON object with id and kind")
+    return action
 
 
 @app.command()
@@ -340,20 +326,19 @@ def edit(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="Set a key to a JSON value, or to text where it is not JSON; may be repeated.",
+            help="A new value, like for=3d, as JSON or text; may be repeated.",
         ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change keys of an action."""
+    """Change keys of an action. workflow export prints them all."""
     with options_checked(context):
         changes = dict(_pair(each) for each in values)
-    _show_saved(
-        run(
-            context,
-            lambda opened: opened.automator(as_user).change(pipeline, status, action, changes),
-        ),
+    _save(
+        context,
+        lambda desk: desk.change(pipeline, status, action, changes),
+        as_user,
         as_json=as_json,
     )
 
@@ -372,18 +357,19 @@ def _pair(given: str) -> tuple[str, Any]:
 
 
 ActionArgument = Annotated[
-    str | None, typer.Argument(metavar="ACTION", help="The id of the action; none with --whole.")
+    str | None,
+    typer.Argument(metavar="ACTION", help="The id of the action; leave it out with --whole."),
 ]
 FollowingOption = Annotated[
     bool,
-    typer.Option("--following", help="Delete also all actions below it; runs that wait there end."),
+    typer.Option("--following", help="Also delete all actions after it. Runs that wait there end."),
 ]
 KeepOption = Annotated[
     str | None,
     typer.Option(
         "--keep",
         metavar="BRANCH",
-        help="Of a branch, the path to keep; otherwise for its last path.",
+        help="Of a branch, keep the actions of this path; otherwise names the last one.",
     ),
 ]
 WholeOption = Annotated[
@@ -403,20 +389,16 @@ def delete(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete an action, or a whole workflow. Tells how many tickets were waiting there."""
+    """Delete an action, or with --whole the workflow. Prints how many tickets waited there."""
     with options_checked(context):
         if (action is None) != whole:
             raise UsageError("give either ACTION or --whole")
     if action is not None:
-        _show_saved(
-            run(
-                context,
-                lambda o: o.automator(as_user).delete(
-                    pipeline, status, action, following=following, keep=keep
-                ),
-            ),
-            as_json=as_json,
-        )
+
+        async def act(desk: WorkflowDesk) -> Saved:
+            return await desk.delete(pipeline, status, action, following=following, keep=keep)
+
+        _save(context, act, as_user, as_json=as_json)
         return
     ended = run(context, lambda opened: opened.automator(as_user).drop(pipeline, status))
     if as_json:
@@ -431,27 +413,35 @@ def restore(
     pipeline: PipelineName,
     status: StatusName,
     version: Annotated[
-        int, typer.Argument(metavar="VERSION", max=HIGHEST, help="The number of the version.")
+        int,
+        typer.Argument(
+            metavar="VERSION",
+            max=HIGHEST,
+            help="The number of the version, as workflow show --json lists it.",
+        ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
     """Restore the actions of an earlier version, as a new version."""
-    _show_saved(
-        run(context, lambda opened: opened.automator(as_user).restore(pipeline, status, version)),
-        as_json=as_json,
-    )
+    _save(context, lambda desk: desk.restore(pipeline, status, version), as_user, as_json=as_json)
+
+
+def _save(
+    context: typer.Context,
+    act: Callable[[WorkflowDesk], Awaitable[Saved]],
+    actor: str | None,
+    *,
+    as_json: bool,
+) -> None:
+    """Change a workflow and print its new version."""
+    _show_saved(run(context, lambda opened: act(opened.automator(actor))), as_json=as_json)
 
 
 def _saved(saved: Saved) -> dict[str, Any]:
     pipeline, _, status = saved.workflow.name.partition(" / ")
-    return {
-        "pipeline": pipeline,
-        "status": status,
-        "version": saved.version,
-        "waiting": saved.waiting,
-        "ended": saved.ended,
-    }
+    counts = {"version": saved.version, "waiting": saved.waiting, "ended": saved.ended}
+    return {"pipeline": pipeline, "status": status, **counts}
 
 
 def _show_saved(saved: Saved, *, as_json: bool) -> None:
@@ -460,10 +450,8 @@ def _show_saved(saved: Saved, *, as_json: bool) -> None:
         return
     print(f"{saved.workflow.name} is at version {saved.version}")
     if saved.waiting:
-        print(
-            f"{count(saved.waiting, 'ticket')} {_was(saved.waiting)} waiting in the deleted "
-            f"actions; {count(saved.ended, 'run')} ended"
-        )
+        waiting = f"{count(saved.waiting, 'ticket')} {_was(saved.waiting)} waiting"
+        print(f"{waiting} in the deleted actions; {count(saved.ended, 'run')} ended")
 
 
 def _was(number: int) -> str:

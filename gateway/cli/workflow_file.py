@@ -1,6 +1,7 @@
 """Write, read and compare workflows as TOML (interfaces.md 2.4).
 
-A file that cannot be read, is not TOML or has unknown keys is Invalid (exit 65), with all problems.
+A file that cannot be read, is not TOML, or has unknown keys is Invalid (exit 65); the message lists
+all problems.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ KEYS = ("enabled", "re_enroll", "on_leave", "exclude_sources", "filter", "unenro
 def read_plans(file: Path) -> tuple[list[WorkflowPlan], list[str]]:
     """Return the plans in a file and its problems; Invalid where it has no [[workflow]] tables.
 
-    The caller adds the problems of the plans, so that all are shown at once.
+    The caller adds the problems of the plans, so that the user sees all at once.
     """
     try:
         given = tomllib.loads(file.read_bytes().decode())
@@ -79,17 +80,13 @@ def _plain(value: Any) -> Any:
 
 
 def toml_of(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return the file of workflows given by :func:`gateway.cli.show_workflow.described`."""
+    """Return TOML of workflows, as :func:`gateway.cli.show_workflow.described` returns them."""
     return "\n".join(_table(row) for row in rows)
 
 
 def _table(row: Mapping[str, Any]) -> str:
-    lines = [
-        "[[workflow]]",
-        f"pipeline = {_value(row['pipeline'])}",
-        f"status = {_value(row['status'])}",
-    ]
-    lines += [f"{key} = {_value(row[key])}" for key in KEYS if row[key] is not None]
+    keys = ("pipeline", "status", *(key for key in KEYS if row[key] is not None))
+    lines = ["[[workflow]]", *(f"{key} = {_value(row[key])}" for key in keys)]
     lines += ["actions = [", *(f"  {_value(action)}," for action in row["actions"]), "]"]
     return "\n".join(lines) + "\n"
 
@@ -127,7 +124,7 @@ def _key(key: str) -> str:
 def differences(
     before: Mapping[tuple[str, str], Mapping[str, Any]], plans: Sequence[WorkflowPlan]
 ) -> list[str]:
-    """Return what an import changes as lines of a diff, empty where it changes nothing."""
+    """Return the changes of an import as lines of a diff."""
     found: list[str] = []
     for plan in plans:
         known = next(

@@ -86,20 +86,27 @@ def _act(
         print(word)
 
 
+CommentText = Annotated[
+    str | None, typer.Option("--text", metavar="TEXT", help="The comment; only users see it.")
+]
+Resolve = Annotated[
+    int | None,
+    typer.Option(
+        "--resolve",
+        metavar="ID",
+        max=HIGHEST,
+        help="Resolve this comment, as workflow show numbers it, instead.",
+    ),
+]
+
+
 def comment(
     context: typer.Context,
     pipeline: PipelineName,
     status: StatusName,
     action: Annotated[str, typer.Argument(metavar="ACTION", help="The id of the action.")],
-    text: Annotated[
-        str | None, typer.Option("--text", metavar="TEXT", help="The comment; only users see it.")
-    ] = None,
-    resolve: Annotated[
-        int | None,
-        typer.Option(
-            "--resolve", metavar="ID", max=HIGHEST, help="Mark this comment as resolved instead."
-        ),
-    ] = None,
+    text: CommentText = None,
+    resolve: Resolve = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -157,7 +164,10 @@ OutcomeOption = Annotated[
     ),
 ]
 SinceOption = Annotated[
-    str | None, typer.Option("--since", metavar="DATE", help="List only runs on this day or later.")
+    str | None,
+    typer.Option(
+        "--since", metavar="DATE", help="List only runs on this day, like 2026-01-31, or later."
+    ),
 ]
 UntilOption = Annotated[
     str | None,
@@ -267,7 +277,7 @@ def try_(
     ticket: TicketOption,
     as_json: AsJson = False,
 ) -> None:
-    """Show the path a ticket would take and the mail it would get. Nothing is sent or changed."""
+    """Show which actions and mails a ticket would get. Nothing is sent or changed."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.agenda.dry_run import tryout
@@ -281,15 +291,8 @@ def try_(
         emit(shown)
         return
     for each in shown["path"]:
-        print(
-            paragraph(
-                f"{each['action']}  {each['kind']}  "
-                f"{each['outcome']}{'  ' + each['detail'] if each['detail'] else ''}"
-            )
-        )
+        words = (each["action"], each["kind"], each["outcome"], each["detail"])
+        print(paragraph("  ".join(word for word in words if word)))
     for mail in shown["mails"]:
-        print(
-            paragraph(
-                f"\nTo: {', '.join(mail['to'])}\nSubject: {mail['subject']}\n\n{mail['text']}"
-            )
-        )
+        head = f"To: {', '.join(mail['to'])}\nSubject: {mail['subject']}"
+        print(paragraph(f"\n{head}\n\n{mail['text']}"))

@@ -1,7 +1,7 @@
-"""Build the parts of an installation from its settings; no other module knows what each needs.
+"""Build the parts of an installation from its settings, for the daemon and the command line.
 
-The daemon and the command line take their parts from here. A part and its libraries are loaded when
-it is first asked for, so that a command that only lists starts quickly.
+A part and its libraries are loaded when first used, so that a command that only lists starts
+quickly.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from gateway.store.queues.spool import Spool
 
 D = TypeVar("D", bound="Actor")
-MAX_PROCESSES: Final = 4  # that read mail, where [workers] processes is 0 (interfaces.md 6)
+MAX_PROCESSES: Final = 4  # for reading mail, where [workers] processes is 0 (interfaces.md 6)
 
 
 def _nothing() -> None:
@@ -59,9 +59,9 @@ def _nothing() -> None:
 async def open_installation(
     settings: Settings, environ: Mapping[str, str], start_log: Callable[[], None] = _nothing
 ) -> AsyncIterator[Installation]:
-    """Open clock and database, and close everything at the end; make an absent SQLite database.
+    """Open clock and database, and close all parts at the end; create a missing SQLite database.
 
-    Raises what :meth:`gateway.store.engine.Database.open` raises.
+    Raises the errors of :meth:`gateway.store.engine.Database.open`.
     """
     clock = Clock.from_environ(environ)
 
@@ -86,7 +86,7 @@ class Installation:
     _spool: Spool | None = field(default=None, init=False)
     _sandbox: Sandbox | None = field(default=None, init=False)
 
-    # ---- what the settings say
+    # ---- settings
 
     @cached_property
     def zone(self) -> ZoneInfo:
@@ -95,7 +95,7 @@ class Installation:
 
     @cached_property
     def identity(self) -> MailIdentity:
-        """Who we are in mails that we send."""
+        """Our name, addresses and time zone, as used in mail we send."""
         from gateway.compose.route import MailIdentity
 
         account = self.settings.account
@@ -109,14 +109,14 @@ class Installation:
 
     @cached_property
     def rules(self) -> Rules:
-        """The settings that decide what becomes of incoming mail."""
+        """The settings for processing incoming mail."""
         from gateway.intake.batch import Rules
 
         return Rules(self.zone, frozenset(self.settings.auth_results.trusted))
 
     @cached_property
     def limits(self) -> Limits:
-        """The figures of ``[limits]``."""
+        """The limits on connections and mail, from ``[limits]``."""
         from gateway.ingress.connection_limits import Limits
 
         given = self.settings.limits
@@ -124,7 +124,7 @@ class Installation:
 
     @cached_property
     def incoming(self) -> Path:
-        """The folder that holds large mails while they are received; made where it is missing."""
+        """The folder for large mails while they are received; created if missing."""
         return private_folder(Path(self.settings.data.directory) / "incoming")
 
     # ---- mail in
@@ -140,7 +140,7 @@ class Installation:
         return self._spool
 
     async def register(self) -> MailRegister:
-        """Return the entries of all mail that ever came in."""
+        """Return the register of all mail that ever came in."""
         from gateway.store.queues.mail_register import MailRegister
 
         return MailRegister(self.database, (await self.spool()).blobs)
@@ -161,7 +161,7 @@ class Installation:
         return self._sandbox
 
     async def acceptor(self, wake: Callable[[], None] = _nothing) -> Acceptor:
-        """Return the door for incoming mail; ``wake`` is called after each commit."""
+        """Return the object that stores incoming mail; it calls ``wake`` after each commit."""
         from gateway.ingress.accept import Acceptor
 
         return Acceptor(await self.spool(), self.limits, self.incoming, wake=wake)
@@ -171,7 +171,7 @@ class Installation:
     ) -> Intake:
         """Return the worker that turns mails of the spool into tickets.
 
-        ``processes`` as for :meth:`sandbox`; ``filed`` is called after each batch.
+        ``processes`` is as in :meth:`sandbox`; ``filed`` is called after each batch.
         """
         from gateway.intake.worker import Intake
 
@@ -221,13 +221,13 @@ class Installation:
         from gateway.outbox.signing import Signer
         from gateway.outbox.worker import Outbox
 
-        outbound = self.settings.outbound
-        if not outbound.host:  # mail waits until a smarthost is configured
+        if not self.settings.outbound.host:  # mail waits until a smarthost is configured
             return Outbox(self.database, None, None, self.clock)
-        return Outbox(self.database, self._smarthost(), Signer.of(outbound), self.clock)
+        signer = Signer.of(self.settings.outbound)
+        return Outbox(self.database, self._smarthost(), signer, self.clock)
 
     def _smarthost(self) -> Smarthost:
-        """Return the smarthost of ``[outbound]``; with OAuth it asks for tokens when needed."""
+        """Return the smarthost of ``[outbound]``; with OAuth it gets tokens when needed."""
         from gateway.outbox.submit import Smarthost, SmarthostServer, TokenSource
 
         outbound = self.settings.outbound
@@ -258,18 +258,18 @@ class Installation:
 
         return Webhooks(self.database, self.clock, self.settings.webhooks)
 
-    # ---- what people do: actor None is the built-in user (interfaces.md 2.1); a database is given
-    # where a change is only rehearsed
+    # ---- acts of users: actor None is the built-in administrator (interfaces.md 2.1); callers give
+    # a database where a change is only rehearsed
 
     def desk(self, actor: str | None = None) -> TicketDesk:
-        """Return the acts on tickets."""
+        """Return the desk for tickets."""
         from gateway.desk.tickets import TicketDesk
         from gateway.desk.transaction import BUILT_IN
 
         return TicketDesk(self.database, self.clock, self.zone, actor or BUILT_IN)
 
     def correspondent(self, actor: str | None = None) -> CorrespondenceDesk:
-        """Return the acts that send mail."""
+        """Return the desk for sending mail."""
         from gateway.desk.correspondence import CorrespondenceDesk
         from gateway.desk.transaction import BUILT_IN
 
@@ -282,9 +282,9 @@ class Installation:
         return await (await self.register()).raw(mail_id)
 
     def _acting(self, desk: type[D], actor: str | None, database: Database | None = None) -> D:
-        """Return a desk for a user, the built-in administrator where None.
+        """Return a desk for a user, or for the built-in administrator.
 
-        ``database`` is another one than the installation's where an act is only rehearsed.
+        ``database`` replaces the installation's own where an act is only rehearsed.
         """
         from gateway.desk.transaction import BUILT_IN
 
@@ -344,6 +344,6 @@ class Installation:
 
 
 def private_folder(path: Path) -> Path:
-    """Return a folder that only this user may read, made where it is missing."""
+    """Return a folder, created if missing, that only this user of the system may read."""
     path.mkdir(mode=0o700, parents=True, exist_ok=True)
     return path

@@ -1,8 +1,8 @@
 """Run the daemon: open the database, bind the sockets, start the services, stop them in order.
 
-On SIGTERM or SIGINT listeners stop accepting, open sessions end or are told 421, mail in hand is
-committed, and every worker finishes its batch. A failure before the daemon is ready ends it with
-one sentence and the exit code of the error's kind; later failures are the supervisor's business.
+On SIGTERM or SIGINT listeners stop accepting, open sessions end or get reply 421, received mail is
+committed, and each worker finishes its batch. A failure before the daemon is ready ends it with
+one sentence and the exit code of the error's kind; the supervisor handles later failures.
 """
 
 from __future__ import annotations
@@ -47,11 +47,9 @@ _log = log.logger("daemon")
 def chosen(roles: Sequence[str]) -> frozenset[str]:
     """Return the roles that a command line names; UsageError for an unknown one."""
     wanted = {word for each in roles for word in each.split(",")}
-    unknown = wanted - ROLES - {"all"}
-    if unknown:
-        raise UsageError(
-            f"unknown role {min(unknown)!r}; roles are all, {', '.join(sorted(ROLES))}"
-        )
+    if unknown := wanted - ROLES - {"all"}:
+        known = ", ".join(sorted(ROLES))
+        raise UsageError(f"unknown role {min(unknown)!r}; roles are all, {known}")
     return ROLES if "all" in wanted else frozenset(wanted)
 
 
@@ -89,7 +87,7 @@ async def serve(
 
 
 def _freeze_startup_objects() -> None:
-    """Exclude what is loaded by now from garbage collection, and collect the rest less often."""
+    """Exclude objects loaded so far from garbage collection, and collect others less often."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -145,16 +143,13 @@ class Daemon:
         return health
 
     async def _ingress(self) -> list[Service]:
-        left = remove_leftovers(self.parts.settings.blobs.url)
-        if left:
+        if left := remove_leftovers(self.parts.settings.blobs.url):
             _log.info("removed what a crash left unfinished", files=left)
         directory = ChannelDirectory(self.parts.database)
         await directory.refresh()
         accept = await self.parts.acceptor(wake=lambda: self.wake.notify("mail"))
-        return [
-            *await self._mailboxes(directory, accept),
-            *await self._listeners(directory, accept),
-        ]
+        mailboxes = await self._mailboxes(directory, accept)
+        return [*mailboxes, *await self._listeners(directory, accept)]
 
     async def _mailboxes(self, directory: ChannelDirectory, accept: Acceptor) -> list[Service]:
         """Return the services that read mailboxes and save copies of sent mail in them."""
@@ -202,7 +197,7 @@ class Daemon:
         return services
 
     def welcome(self) -> list[str]:
-        """Return the lines that tell a newcomer what to try first (interfaces.md 1)."""
+        """Return the lines that show a newcomer the first commands to try (interfaces.md 1)."""
         lines = ["ticketgate is running.", *(f"  {each}" for each in self.listening)]
         if self.parts.settings.smtp.listen:
             smtp = next((each for each in self.listening if each.startswith("smtp ")), "")

@@ -1,4 +1,4 @@
-"""Queue workers, listeners and wake-ups of other daemons, as services that a supervisor runs."""
+"""Queue workers, listeners, and wake-ups from other daemons, as services for the supervisor."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from gateway.ingress.smtp.protocol import SmtpServer
 from gateway.store.engine import Database
 from gateway.store.queues.wake import Wake
 
-SESSION_GRACE_SECONDS: Final = 45.0  # for sessions that are sending; less than the supervisor's
+SESSION_GRACE_SECONDS: Final = 45.0  # for sessions that are sending; less than DRAIN_SECONDS
 RECONNECT_SECONDS: Final = 2.0  # between attempts to listen for wake-ups again
 _log = log.logger("daemon")
 
 
 class QueueWorker(Protocol):
-    """Something that works off a queue until it is told to stop."""
+    """A worker that empties a queue until ``stop`` is set."""
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Work until ``stop`` is set; finish what is in hand then."""
+        """Work until ``stop`` is set, then finish the current batch."""
         ...
 
 
@@ -37,7 +37,7 @@ class WorkerService:
     name: str
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until stop."""
+        """Run the worker until ``stop`` is set."""
         await self.worker.serve(stop, self.wake)
 
 
@@ -50,7 +50,7 @@ class ListenerService:
     accept: Acceptor
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until stop; then wait for sessions that are sending and for their commits."""
+        """Serve until ``stop``; then wait for sessions that are sending and for their commits."""
         if not self.server.addresses:
             await self.server.start()
         await stop.wait()
@@ -68,14 +68,11 @@ class WakeService:
     pause: float = RECONNECT_SECONDS
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Pass wake-ups on until stop.
-
-        While PostgreSQL is away the workers find mail by polling, so that is no failure.
-        """
+        """Pass wake-ups on until ``stop``."""
         while not stop.is_set():
             try:
                 await self._listen(stop)
-            except Unavailable as error:
+            except Unavailable as error:  # no failure: the workers also find mail by polling
                 _log.warning("hints lost", reason=error.message)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), self.pause)

@@ -1,4 +1,4 @@
-"""Report the state of the daemon for ``/readyz`` and ``/metrics``; nothing is changed."""
+"""Report the state of the daemon for ``/readyz`` and ``/metrics``, without changing anything."""
 
 from __future__ import annotations
 

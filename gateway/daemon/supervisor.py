@@ -1,11 +1,12 @@
 """Keep the services of the daemon running, and stop them in order.
 
 A service has a ``name`` and ``async run(stop)``, which returns soon after the event ``stop`` is set
-and not before. Stopping is an event, not a cancellation, so a service finishes what it has in hand.
+and not before. Services are stopped by this event, not by cancellation, so that they can finish
+their work.
 
 - A service that raises or returns too early is logged and started again after growing pauses.
-- A service that fails five times within a minute ends the daemon with InternalError (exit 70):
-  whoever supervises the daemon decides what happens next.
+- A service that fails five times within a minute ends the daemon with InternalError (exit 70);
+  systemd, or the operator, decides whether to start it again.
 - A service that has not ended after the drain time is cancelled, and the log names it.
 """
 
@@ -25,11 +26,12 @@ MAX_FAILURES: Final = 5  # of one service within FAILURE_SECONDS
 FAILURE_SECONDS: Final = 60.0
 DRAIN_SECONDS: Final = 60.0
 FIRST_PAUSE_SECONDS: Final = 0.1
+DATAGRAM: Final = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
 _log = log.logger("supervise")
 
 
 class Service(Protocol):
-    """Something that runs as long as the daemon does."""
+    """A part of the daemon that runs as long as the daemon does."""
 
     @property
     def name(self) -> str:
@@ -37,14 +39,14 @@ class Service(Protocol):
         ...
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until ``stop`` is set, finish what is in hand, and return."""
+        """Work until ``stop`` is set, finish the current work, and return."""
         ...
 
 
 class Supervisor:
     """Runs services until ``stop`` is set, then lets them drain for ``drain`` seconds.
 
-    ``notify`` gets a sign of life at the interval systemd asks for, and word of the stop.
+    ``notify`` tells systemd that the daemon is alive, and when it stops.
     ``first_pause`` is the wait in seconds before the first restart; it doubles with each failure
     within the same minute.
     """
@@ -87,7 +89,7 @@ class Supervisor:
             )
 
     async def _keep_up(self, service: Service) -> None:
-        """Run a service again and again until stop, or until it has failed too often."""
+        """Run a service, again after each failure, until ``stop`` or too many failures."""
         loop = asyncio.get_running_loop()
         failures: deque[float] = deque(maxlen=MAX_FAILURES)
         while not self._stop.is_set():
@@ -109,7 +111,7 @@ class Supervisor:
             await _wait(self._stop, self._first_pause * 2 ** (recent - 1))
 
     async def _cut_off(self, late: set[asyncio.Task[None]]) -> None:
-        """Cancel the services that did not end in time; nothing else is ever cancelled."""
+        """Cancel the services that did not end in time; no others are ever cancelled."""
         for task in late:
             _log.error("service did not drain", service=task.get_name(), seconds=self._drain)
             task.cancel()
@@ -128,7 +130,7 @@ class SystemdNotifier:
         self._every = int(microseconds) / 2e6 if for_us and microseconds.isdecimal() else 0.0
 
     def ready(self) -> None:
-        """Report that every listener accepts and every service runs."""
+        """Report that all listeners accept and all services run."""
         self.send(f"READY=1\nMAINPID={os.getpid()}")
 
     def send(self, state: str) -> None:
@@ -136,9 +138,7 @@ class SystemdNotifier:
         if not self._address:
             return
         try:
-            with socket.socket(
-                socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC
-            ) as datagrams:
+            with socket.socket(socket.AF_UNIX, DATAGRAM) as datagrams:
                 datagrams.settimeout(1.0)
                 datagrams.sendto(state.encode(), self._address)
         except OSError as error:
@@ -152,7 +152,7 @@ class SystemdNotifier:
 
 
 async def _wait(stop: asyncio.Event, seconds: float) -> None:
-    """Sleep for some seconds, or until stop is set."""
+    """Sleep for some seconds, or until ``stop`` is set."""
     try:
         async with asyncio.timeout(seconds):
             await stop.wait()

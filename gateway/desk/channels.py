@@ -1,4 +1,4 @@
-"""Channels, as administrators change them; they are never deleted (behaviour.md S2, P07)."""
+"""Changes of channels by administrators; channels are never deleted (behaviour.md S2, P07)."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.validation import refuse_unnamed
 
 
 class ChannelChanges(TypedDict, total=False):
-    """Settings of a channel, names as typed; ``allow`` and ``deny`` replace the lists."""
+    """New settings of a channel, with names as typed; ``allow`` and ``deny`` replace the lists."""
 
     name: str
     tickets: bool
@@ -63,7 +63,7 @@ class ChannelDesk(Actor):
 def _looked_up(
     act: Transaction, channel: Channel, changes: ChannelChanges
 ) -> tuple[Pipeline | None, dict[str, Any]]:
-    """Return the pipeline, None where it stays, and the values that the changes stand for."""
+    """Return the new pipeline, None where it stays, and the changes with names looked up."""
     values: dict[str, Any] = dict(changes)
     names = {each: values.pop(each, None) for each in ("pipeline", "status", "outbound_status")}
     for rules in ("allow", "deny"):

@@ -1,7 +1,7 @@
-"""What a user sends: replies, forwards, new mail from a channel or to a contact (behaviour.md 2.3).
+"""Mail of users: replies, forwards, new mail from a channel or to a contact (behaviour.md 2.3).
 
 Each act is one transaction: the mail is composed, the rules are asked, ticket and outbox are
-written together. A mail for later waits as a draft; the rules are asked when it is due (O11).
+written together. A mail for later is kept as a draft; the rules are asked when it is due (O11).
 """
 
 from __future__ import annotations
@@ -39,9 +39,9 @@ FilesOf = Callable[[int], Awaitable[tuple[File, ...]]]
 
 @dataclass(frozen=True, slots=True)
 class MailDraft:
-    """A mail as the user gave it, addresses and names as typed.
+    """A mail to send, with addresses and names as typed.
 
-    ``at``: do not send before; ``message``: the one to forward; ``status``: move the ticket there.
+    ``at``: send no earlier; ``message``: the one to forward; ``status``: move the ticket there.
     """
 
     text: str
@@ -83,8 +83,7 @@ class CorrespondenceDesk(Actor):
         """Reply on a thread of the ticket, its origin by default, or open a new one (O01-O15)."""
         _refuse_empty(mail)
         async with self.acting(Right.SEND_MAIL) as act:
-            ticket = await act.ticket(number)
-            made = await self._reply(act, ticket, mail)
+            made = await self._reply(act, ticket := await act.ticket(number), mail)
             if mail.at is not None and mail.at > act.now:
                 self._schedule(act, ticket, made, mail, mail.at)
             else:
@@ -92,11 +91,11 @@ class CorrespondenceDesk(Actor):
         return _result(act, (ticket.number,))
 
     async def forward(self, number: int, mail: MailDraft) -> ActResult:
-        """Forward a mail of the ticket; the answers stay on a thread of their own (O05, E17)."""
+        """Forward a mail of the ticket; answers arrive on a separate thread (O05, E17)."""
         original = await self._original(number, mail.message)
         async with self.acting(Right.SEND_MAIL) as act:
             ticket = await act.ticket(number)
-            composer = UserMail(MailWriter(act.unit, self.identity, act.now))
+            composer = UserMail(self._writer(act))
             row = await _chosen(act, ticket, mail.message)
             thread = composer.writer.fresh_thread(
                 composer.writer.channel_of(composer.writer.origin(ticket)), "forward"
@@ -115,7 +114,7 @@ class CorrespondenceDesk(Actor):
             channel = act.channel(channel_address)
             opens = await _opening(act, channel, mail) if channel.tickets else None
             number = act.unit.next_ticket if opens is not None else None
-            composer = UserMail(MailWriter(act.unit, self.identity, act.now))
+            composer = UserMail(self._writer(act))
             thread = composer.writer.fresh_thread(channel, origin=opens is not None)
             route, author = await composer.writer.route(thread, fresh=True), self._author(act)
             made = composer.fresh_mail(number, route, _request(mail), author)
@@ -128,19 +127,18 @@ class CorrespondenceDesk(Actor):
         _refuse_empty(mail)
         async with self.acting(Right.SEND_MAIL) as act:
             contact = await act.contact(address)
-            composer = UserMail(MailWriter(act.unit, self.identity, act.now))
-            thread = composer.writer.fresh_thread(composer.writer.channel_of(None))
             request = replace(_request(mail), to=(Address(contact.name, contact.address),))
-            route, author = await composer.writer.route(thread, fresh=True), self._author(act)
-            made = composer.fresh_mail(None, route, request, author)
+            writer, author = self._writer(act), self._author(act)
+            route = await writer.route(writer.fresh_thread(writer.channel_of(None)), fresh=True)
+            made = UserMail(writer).fresh_mail(None, route, request, author)
             act.do(EmailSent(made, act.cause, author=author))
         return _result(act, ())
 
     async def send_draft(self, due: drafts.DueDraft) -> None:
-        """Send a scheduled mail that is due, as if written now, to the recipients still wanted.
+        """Send a scheduled mail that is due, as if written now, to the recipients not cancelled.
 
-        Does nothing where it was cancelled or another process was first. Raises what keeps it from
-        being sent, Forbidden where its author may not send mail any more.
+        Does nothing where it was cancelled or another process was first. Raises the error that
+        keeps it from being sent: Forbidden where its author may not send mail any more.
         """
         files = await self._relayed_files(due)
         async with self.acting(Right.SEND_MAIL) as act:
@@ -163,13 +161,17 @@ class CorrespondenceDesk(Actor):
             made = replace(composed, draft=due.number, recipients=tuple(held["left"]))
             self._send(act, ticket, made, held.get("status"))
 
+    def _writer(self, act: Transaction) -> MailWriter:
+        """Return the writer of mails of this transaction."""
+        return MailWriter(act.unit, self.identity, act.now)
+
     def _author(self, act: Transaction) -> User | None:
         """Return the acting user; None for the built-in administrator."""
         return act.unit.desk.users.get(self.actor)
 
     async def _reply(self, act: Transaction, ticket: Ticket, mail: MailDraft) -> Outgoing:
         """Compose a reply."""
-        composer = UserMail(MailWriter(act.unit, self.identity, act.now))
+        composer = UserMail(self._writer(act))
         thread, fresh = await _thread_for(act, composer, ticket, mail)
         request = _request(mail)
         await act.unit.load_contacts([each.key for each in (*request.to, *request.cc)])
@@ -177,7 +179,7 @@ class CorrespondenceDesk(Actor):
         return composer.answer(ticket, route, request, self._author(act))
 
     def _send(self, act: Transaction, ticket: Ticket, made: Outgoing, status: str | None) -> None:
-        """Queue a mail and apply what follows: trigger A fires once it is durably queued."""
+        """Queue a mail, and move the ticket to ``status``, or else as trigger A says."""
         pipeline = act.unit.desk.pipelines[ticket.pipeline_id]
         chosen = status_of(pipeline, status).id if status is not None else None
         if chosen is not None:
@@ -191,7 +193,7 @@ class CorrespondenceDesk(Actor):
     def _schedule(
         self, act: Transaction, ticket: Ticket, made: Outgoing, mail: MailDraft, at: datetime
     ) -> None:
-        """Keep a reply as a draft; nothing happens to the ticket until it is due (O11)."""
+        """Keep a reply as a draft; the ticket does not change until it is due (O11)."""
         unit = act.unit
         if mail.status is not None:
             status_of(unit.desk.pipelines[ticket.pipeline_id], mail.status)
@@ -226,7 +228,7 @@ class CorrespondenceDesk(Actor):
     def _document(
         self, ticket: Ticket, made: Outgoing, mail: MailDraft, thread: int | None
     ) -> dict[str, Any]:
-        """Return the JSON that a scheduled reply waits as; :meth:`send_draft` reads it back."""
+        """Return the JSON of a scheduled reply, which :meth:`send_draft` reads."""
         return {
             "act": "reply",
             "ticket": ticket.number,
@@ -243,14 +245,11 @@ class CorrespondenceDesk(Actor):
 
     async def _original(self, number: int, message: int | None) -> bytes | None:
         """Return the raw mail to forward; read before the transaction, as it may be large."""
-        if self.raw_of is None:
-            return None
         async with self.database.read() as connection:
             mail_id = await drafts.mail_of(connection, number, message)
-        if mail_id is None:
+        if mail_id is None or self.raw_of is None:
             return None
-        # Latin-1 keeps every byte as it was while the signed tokens are taken out.
-        raw = (await self.raw_of(mail_id)).decode("latin-1")
+        raw = (await self.raw_of(mail_id)).decode("latin-1")  # keeps every byte
         return reply_tokens.unmarked(raw).encode("latin-1")
 
     async def _relayed_files(self, due: drafts.DueDraft) -> tuple[File, ...]:
@@ -258,7 +257,7 @@ class CorrespondenceDesk(Actor):
         if due.files_of is None:
             return ()
         if self.files_of is None:
-            raise Refused("the attachments of the answer cannot be read here")
+            raise Refused("only the daemon or agenda run sends answers with attachments")
         return await self.files_of(due.files_of)
 
 
@@ -267,7 +266,7 @@ async def _thread_for(
 ) -> tuple[Thread, bool]:
     """Return the thread to reply on, and whether it is new.
 
-    It is the named one, or the origin; the first thread of a ticket becomes its origin (C18).
+    The default is the origin; the first thread of a ticket becomes its origin (C18).
     """
     origin = composer.writer.origin(ticket)
     if mail.thread is not None:

@@ -20,7 +20,7 @@ from gateway.store.tickets import contacts
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What an erasure removed: rows, tickets that were theirs alone, other tickets it touched."""
+    """What an erasure removed: rows, ``tickets`` as a whole, and data on ``shared`` tickets."""
 
     removed: Removed
     tickets: tuple[int, ...]
@@ -29,9 +29,9 @@ class Erasure:
 
 @dataclass(frozen=True, slots=True)
 class Swept:
-    """How many blobs were deleted, and whether the database files hold nothing deleted any more.
+    """The number of deleted blobs, and whether no deleted data is left in the database files.
 
-    ``clean`` is False while a reader keeps SQLite's log in use.
+    ``clean`` is False while a reader keeps SQLite's write-ahead log in use.
     """
 
     blobs: int
@@ -44,9 +44,9 @@ class ErasureDesk(Actor):
     async def erase_contact(self, address: str, blobs: Blobs) -> Erasure:
         """Erase a person from the database; :meth:`sweep` then clears blobs and free space.
 
-        Their own conversations go as a whole, from those of others what they wrote, from everything
-        else their address. Refused for a user's or a channel's address and while held mail names
-        them; Unavailable while mail that names them waits to be processed.
+        Their own conversations are deleted, their messages in others' conversations, and their
+        address everywhere else. Refused for a user's or a channel's address and while held mail
+        names them; Unavailable while mail that names them waits to be processed.
         """
         await self.check(Right.ERASE_PEOPLE)
         person = Likeness(address)
@@ -74,9 +74,10 @@ class ErasureDesk(Actor):
 
 
 async def _clear_tickets(act: Transaction, plan: Plan) -> list[int]:
-    """Change the fields of tickets as the plan says, by the rules.
+    """Change fields of tickets as the plan says, by the rules.
 
-    Returns the history entries of these changes: they tell what stood there, so they are erased.
+    Returns the ids of the history entries of these changes; they quote the old values, so they are
+    erased as well.
     """
     await act.load_tickets(plan.touched)
     for number, fields in plan.fields.items():

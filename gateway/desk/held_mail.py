@@ -1,48 +1,47 @@
-"""What a person decides about mail that was held, quarantined or ignored (docs/mail-states.md)."""
+"""Decisions of users about held, quarantined and ignored mail (docs/mail-states.md)."""
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from core.rules.rights import Right
 from gateway.desk.transaction import Actor
 from gateway.store.queues import mail_register
+from gateway.store.queues.mail_register import MailState
 
 
 class HeldMailDesk(Actor):
-    """Give mail another chance, or put it aside for good; the intake does the processing."""
+    """Queue mail to be processed again by the intake, or discard it."""
 
     async def retry(self, mail_id: int) -> None:
         """Queue a held, ignored or quarantined mail to be processed by the rules of today."""
-        async with self.acting(Right.HANDLE_HELD_MAIL) as act:
-            await mail_register.set_state(
-                act.unit.connection,
-                mail_id,
-                "pending",
-                reason=None,
-                now=act.now,
-                only=("held", "ignored", "quarantined"),
-            )
+        await self._set(mail_id, "pending", None, ("held", "ignored", "quarantined"))
 
     async def release(self, mail_id: int) -> None:
         """Queue a quarantined mail as if it arrived now; the verdict on it no longer counts."""
-        async with self.acting(Right.HANDLE_HELD_MAIL) as act:
-            await mail_register.set_state(
-                act.unit.connection,
-                mail_id,
-                "pending",
-                reason=None,
-                now=act.now,
-                released=True,
-                only=("quarantined",),
-            )
+        await self._set(mail_id, "pending", None, ("quarantined",), released=True)
 
     async def discard(self, mail_id: int) -> None:
         """Mark a held or quarantined mail as ignored; its raw form is kept."""
+        await self._set(mail_id, "ignored", f"Discarded by {self.actor}.", ("held", "quarantined"))
+
+    async def _set(
+        self,
+        mail_id: int,
+        state: MailState,
+        reason: str | None,
+        only: Collection[str],
+        *,
+        released: bool = False,
+    ) -> None:
+        """Set the state of a mail that is in one of the states ``only``."""
         async with self.acting(Right.HANDLE_HELD_MAIL) as act:
             await mail_register.set_state(
-                act.unit.connection,
+                act.connection,
                 mail_id,
-                "ignored",
-                reason=f"Discarded by {self.actor}.",
+                state,
+                reason=reason,
                 now=act.now,
-                only=("held", "quarantined"),
+                released=released,
+                only=only,
             )

@@ -1,4 +1,4 @@
-"""What a person decides about mail that is on its way out: cancel it, or try it again."""
+"""Decisions of users about outgoing mail: cancel it, or try it again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.store.tickets import pending_outgoing
 
 
 class OutboxDesk(Actor):
-    """Cancel or retry deliveries, all that are named or none; their tickets record it."""
+    """Cancel or retry deliveries, all given ones or none; their tickets record it."""
 
     async def cancel(self, ids: Sequence[int]) -> ActResult:
         """Stop mail that was not sent yet, replies scheduled for later included."""
@@ -24,7 +24,7 @@ class OutboxDesk(Actor):
         return ActResult(numbers, act.events)
 
     async def retry(self, ids: Sequence[int]) -> ActResult:
-        """Queue mail that failed or was deferred again, due now."""
+        """Queue failed or deferred deliveries again, due now."""
         async with self.acting(Right.HANDLE_OUTBOX) as act:
             await outbox.retry(act.unit.connection, ids, act.now)
             numbers = await _record(act, ids, "retried")
@@ -34,7 +34,7 @@ class OutboxDesk(Actor):
 async def _record(
     act: Transaction, ids: Sequence[int], what: Literal["cancelled", "retried"]
 ) -> tuple[int, ...]:
-    """Record on each ticket what was done about its deliveries; return the tickets."""
+    """Record on each ticket that its deliveries were cancelled or retried; return the tickets."""
     connection = act.unit.connection
     found = await pending_outgoing.deliveries(connection, ids=ids)
     await act.unit.load_tickets({each.ticket for each in found if each.ticket is not None})

@@ -1,6 +1,6 @@
 """Passwords of users, stored as scrypt hashes (RFC 7914).
 
-The parameters are stored with each hash, so they can grow without locking anybody out.
+The parameters are stored with each hash, so that older hashes still work when they grow.
 """
 
 from __future__ import annotations
@@ -27,12 +27,10 @@ def hashed(password: str) -> str:
 
 
 def verifies(password: str, stored: str | None) -> bool:
-    """Return whether the password is the one that was hashed; False for any other stored text.
-
-    It takes as long where nothing is stored, so that nobody can tell who has a password.
-    """
+    """Return whether ``stored`` is a hash of the password; False for any other stored text."""
     kind, *fields = (stored or "").split("$")
     if kind != "scrypt" or len(fields) != 5:
+        # as slow as a real check, so that nobody can tell who has a password
         _derive(password, bytes(SALT_BYTES), COST, BLOCK, PARALLEL)
         return False
     cost, block, parallel, salt, derived = fields
@@ -42,14 +40,9 @@ def verifies(password: str, stored: str | None) -> bool:
 
 def _derive(password: str, salt: bytes, cost: int, block: int, parallel: int) -> bytes:
     """Return the scrypt hash of a password."""
+    memory = 256 * cost * block
     return hashlib.scrypt(
-        password.encode(),
-        salt=salt,
-        n=cost,
-        r=block,
-        p=parallel,
-        maxmem=256 * cost * block,
-        dklen=32,
+        password.encode(), salt=salt, n=cost, r=block, p=parallel, maxmem=memory, dklen=32
     )
 
 

@@ -1,4 +1,4 @@
-"""Users and contacts, as administrators and agents change them."""
+"""Changes of users by administrators, and of contacts by agents."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class PeopleDesk(Actor):
         """Set ``marketing_ok``, ``blocked`` or ``language`` of a contact."""
         async with self.acting(Right.EDIT_CONTACTS) as act:
             if not flags:
-                raise Invalid("say what is to be set")
+                raise Invalid("nothing to set: give at least one value")
             contact = await contact_at(act.unit.connection, address)
             await contacts.set_flags(act.unit.connection, [contact.id], **flags)
             return await contact_at(act.unit.connection, address)
@@ -36,12 +36,11 @@ class PeopleDesk(Actor):
         refuse_unnamed("a user", "name", name)
         async with self.acting(Right.MANAGE_USERS) as act:
             await _refuse_taken(act, addresses, None)
-            return await users.add(
-                act.unit.connection, name, addresses, role, act.now, password_hash=password_hash
-            )
+            given = (name, addresses, role, act.now)
+            return await users.add(act.connection, *given, password_hash=password_hash)
 
     async def set_user(self, address: str, also: Sequence[str] = (), **values: Any) -> User:
-        """Set any of :data:`gateway.store.setup.users.SETTINGS`; ``also`` adds addresses."""
+        """Set :data:`gateway.store.setup.users.SETTINGS` of a user; ``also`` adds addresses."""
         if "name" in values:
             refuse_unnamed("a user", "name", values["name"])
         async with self.acting(Right.MANAGE_USERS) as act:
@@ -65,7 +64,7 @@ async def contact_at(connection: Connection, address: str) -> Contact:
 
 
 async def _refuse_taken(act: Transaction, addresses: Collection[str], user: User | None) -> None:
-    """Refuse addresses that the user cannot have; ``user`` is None for a new one."""
+    """Refuse addresses of others or of channels; ``user`` is None for a new user."""
     keys = [address_key(address) for address in addresses]
     people = await users.load(act.unit.connection)
     others = {

@@ -1,7 +1,7 @@
-"""Pipelines and their statuses, as administrators change them (behaviour.md 2.5).
+"""Changes of pipelines and statuses by administrators (behaviour.md 2.5).
 
-Nothing here moves a ticket, except the deletion of a status that names another one for its tickets
-(P04): those move by the rules of a move.
+Tickets only move when a status is deleted and another one named for its tickets (P04); they move by
+the rules of any move.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from gateway.store.tickets import tickets
 from gateway.store.tickets.tickets import TicketEvent
 from gateway.validation import refuse_unnamed
 
+NewStatus = tuple[str, StatusState]  # name, state
 WantedStatus = tuple[int | None, str, StatusState]  # id (None for a new one), name, state
 
 
@@ -37,7 +38,7 @@ class Switches(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class StatusPlan:
-    """A status as it is to be; ``was`` is its name so far, where that differs."""
+    """A wanted status; ``was`` is its present name, where that differs."""
 
     name: str
     state: StatusState
@@ -46,7 +47,7 @@ class StatusPlan:
 
 @dataclass(frozen=True, slots=True)
 class PipelinePlan:
-    """A pipeline as it is to be: all its statuses in order, and the switches to set."""
+    """A wanted pipeline: all its statuses in order, and the switches to set."""
 
     name: str
     statuses: tuple[StatusPlan, ...]
@@ -55,7 +56,7 @@ class PipelinePlan:
 
 @dataclass(frozen=True, slots=True)
 class Deleted:
-    """A deleted status: the tickets that were moved out of it, and the history entries."""
+    """The result of deleting a status: the tickets moved out of it, and the history entries."""
 
     moved: tuple[int, ...]
     events: tuple[TicketEvent, ...]
@@ -64,9 +65,7 @@ class Deleted:
 class PipelineDesk(Actor):
     """Add, change and delete pipelines and statuses."""
 
-    async def add_pipeline(
-        self, name: str, statuses: Sequence[tuple[str, StatusState]]
-    ) -> Pipeline:
+    async def add_pipeline(self, name: str, statuses: Sequence[NewStatus]) -> Pipeline:
         """Add a pipeline with these statuses in order (P03)."""
         async with self.acting(Right.MANAGE_PIPELINES) as act:
             return await _add(act, name, statuses)
@@ -77,7 +76,7 @@ class PipelineDesk(Actor):
             return await _set(act, act.pipeline(name), switches)
 
     async def arrange_pipelines(self, plans: Sequence[PipelinePlan]) -> None:
-        """Bring pipelines to what the plans say, all or none; other pipelines stay.
+        """Change pipelines to match the plans, all or none; other pipelines stay.
 
         A status that its plan leaves out is deleted (P04).
         """
@@ -88,12 +87,11 @@ class PipelineDesk(Actor):
     async def delete_pipeline(self, name: str) -> None:
         """Delete a pipeline that nothing uses; never the default one (P06)."""
         async with self.acting(Right.MANAGE_PIPELINES) as act:
-            found = act.pipeline(name)
-            uses = await pipelines.pipeline_references(act.unit.connection, found)
+            uses = await pipelines.pipeline_references(act.connection, found := act.pipeline(name))
             enforce(structure.refuse_pipeline_deletion(found, uses))
             for status in found.statuses:
                 await _retire(act, status)
-            await pipelines.delete(act.unit.connection, found)
+            await pipelines.delete(act.connection, found)
 
     async def add_status(self, pipeline: str, name: str, state: StatusState) -> Pipeline:
         """Add a status at the end."""
@@ -107,34 +105,28 @@ class PipelineDesk(Actor):
     async def rename_status(self, pipeline: str, old: str, new: str) -> Pipeline:
         """Rename a status; everything that uses it stays with it."""
         async with self.acting(Right.MANAGE_PIPELINES) as act:
-            found = act.pipeline(pipeline)
-            status = status_of(found, old)
+            found, status = _status_named(act, pipeline, old)
             refuse_unnamed("a status", "name", new)
             enforce(structure.refuse_status_name(found, new, status))
-            await pipelines.rename_status(act.unit.connection, status, new)
+            await pipelines.rename_status(act.connection, status, new)
             await _rename_in_actions(act, found, old, new)
-            return await pipelines.named(act.unit.connection, pipeline)
+            return await pipelines.named(act.connection, pipeline)
 
     async def move_status(self, pipeline: str, name: str, position: int) -> Pipeline:
-        """Put a status at another position; the first open status follows at once (P01)."""
+        """Put a status at another position; this may change the first open status (P01)."""
         async with self.acting(Right.MANAGE_PIPELINES) as act:
-            found = act.pipeline(pipeline)
-            status = status_of(found, name)
+            found, status = _status_named(act, pipeline, name)
             enforce(structure.refuse_position(found, position))
-            await pipelines.move_status(act.unit.connection, found, status, position)
-            return await pipelines.named(act.unit.connection, pipeline)
+            await pipelines.move_status(act.connection, found, status, position)
+            return await pipelines.named(act.connection, pipeline)
 
     async def flip_status(self, pipeline: str, name: str, state: StatusState) -> tuple[Status, int]:
-        """Make a status open or closed; its tickets keep their dates (C10).
-
-        Returns the status and how many tickets in it a back-fill of the dates could touch.
-        """
+        """Make a status open or closed; return it, and how many tickets keep their dates (C10)."""
         async with self.acting(Right.MANAGE_PIPELINES) as act:
-            found = act.pipeline(pipeline)
-            status = status_of(found, name)
+            found, status = _status_named(act, pipeline, name)
             enforce(structure.refuse_state(found, status, state))
-            await pipelines.set_status_state(act.unit.connection, status, state)
-            inside = await pipelines.live_tickets(act.unit.connection, status)
+            await pipelines.set_status_state(act.connection, status, state)
+            inside = await pipelines.live_tickets(act.connection, status)
             return replace(status, state=state), inside if state != status.state else 0
 
     async def delete_status(self, pipeline: str, name: str, move_to: str | None = None) -> Deleted:
@@ -143,8 +135,7 @@ class PipelineDesk(Actor):
         The tickets move by the rules of the close date, and no status workflow runs (P05).
         """
         async with self.acting(Right.MANAGE_PIPELINES) as act:
-            found = act.pipeline(pipeline)
-            status = status_of(found, name)
+            found, status = _status_named(act, pipeline, name)
             enforce(structure.refuse_missing_status(found, status))
             moved = await _empty(act, found, status, move_to) if move_to is not None else ()
             found = await pipelines.named(act.unit.connection, found.name)
@@ -152,32 +143,34 @@ class PipelineDesk(Actor):
         return Deleted(moved, act.events)
 
 
-async def _add(
-    act: Transaction, name: str, statuses: Sequence[tuple[str, StatusState]]
-) -> Pipeline:
-    """Add a pipeline with the workflows that every pipeline comes with."""
-    connection = act.unit.connection
-    known = await pipelines.load_pipelines(connection)
+def _status_named(act: Transaction, pipeline: str, status: str) -> tuple[Pipeline, Status]:
+    """Return a pipeline and one of its statuses by name; NotFound where there is none."""
+    found = act.pipeline(pipeline)
+    return found, status_of(found, status)
+
+
+async def _add(act: Transaction, name: str, statuses: Sequence[NewStatus]) -> Pipeline:
+    """Add a pipeline with its default workflows."""
     refuse_unnamed("a pipeline", "name", name)
+    known = await pipelines.load_pipelines(act.connection)
     enforce(structure.refuse_new_pipeline(name, statuses, known.values()))
-    made = await pipelines.add(connection, name, statuses)
-    await default_workflows.workflows_for(connection, made, act.now)
+    made = await pipelines.add(act.connection, name, statuses)
+    await default_workflows.workflows_for(act.connection, made, act.now)
     return made
 
 
 async def _set(act: Transaction, pipeline: Pipeline, switches: Switches) -> Pipeline:
-    """Set switches, with the triggers' statuses looked up by name."""
+    """Set switches; the statuses of the triggers are looked up by name."""
     values: dict[str, Any] = dict(switches)
     for trigger in structure.TRIGGERS:
         if isinstance(target := values.get(trigger), str):
             values[trigger] = status_of(pipeline, target).id
-    known = act.unit.desk.pipelines.values()
-    enforce(structure.refuse_switches(pipeline, values, known))
-    return await pipelines.change(act.unit.connection, pipeline, **values)
+    enforce(structure.refuse_switches(pipeline, values, act.unit.desk.pipelines.values()))
+    return await pipelines.change(act.connection, pipeline, **values)
 
 
 async def _arrange(act: Transaction, plan: PipelinePlan) -> None:
-    """Bring one pipeline to what its plan says."""
+    """Add or change one pipeline to match its plan."""
     connection = act.unit.connection
     found = pipeline_named(await pipelines.load_pipelines(connection), plan.name)
     if found is None:
@@ -193,7 +186,7 @@ async def _arrange(act: Transaction, plan: PipelinePlan) -> None:
 
 
 async def _wanted(act: Transaction, found: Pipeline, plan: PipelinePlan) -> list[WantedStatus]:
-    """Return the statuses that a plan wants, and carry renamed ones over into actions."""
+    """Return the statuses of a plan, and rename statuses in the actions that name them."""
     wanted: list[WantedStatus] = []
     for each in plan.statuses:
         refuse_unnamed("a status", "name", each.name)
@@ -209,7 +202,7 @@ async def _wanted(act: Transaction, found: Pipeline, plan: PipelinePlan) -> list
 async def _empty(
     act: Transaction, pipeline: Pipeline, status: Status, move_to: str
 ) -> tuple[int, ...]:
-    """Move all tickets and references of a status to another; return the tickets people see."""
+    """Move all tickets and references of a status to another; return the visible tickets."""
     target = status_of(pipeline, move_to)
     enforce(structure.refuse_replacement(status, target))
     unit, connection = act.unit, act.unit.connection
@@ -243,13 +236,6 @@ async def _retire(act: Transaction, status: Status) -> None:
 
 
 async def _rename_in_actions(act: Transaction, pipeline: Pipeline, old: str, new: str) -> None:
-    """Let every action that names a status name the other one."""
-    await status_references.rename(
-        act.unit.connection,
-        dict(act.unit.desk.pipelines),
-        pipeline,
-        old,
-        new,
-        act.cause.user or "",
-        act.now,
-    )
+    """Replace the name of a status in all actions."""
+    known, author = dict(act.unit.desk.pipelines), act.cause.user or ""
+    await status_references.rename(act.connection, known, pipeline, old, new, author, act.now)

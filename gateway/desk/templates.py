@@ -1,4 +1,4 @@
-"""Templates of automatic mail, as they are edited (behaviour.md 3.3)."""
+"""Changes of templates of automatic mail (behaviour.md 3.3)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TemplateDesk(Actor):
         *,
         transactional: bool | None,
     ) -> tuple[StoredTemplate, tuple[str, ...]]:
-        """Add a template or change it; None keeps a value. Returns it, and its unknown tokens.
+        """Add or change a template; None keeps a value. Returns the template, and unknown tokens.
 
         A new text without new HTML removes the old HTML, which would say something else.
         """
@@ -34,10 +34,10 @@ class TemplateDesk(Actor):
             connection, key = act.unit.connection, name.strip().casefold()
             known = (await template_catalogue.load(connection)).get(key)
             if known is None and (not name.strip() or subject is None or text is None):
-                raise NotFound(f"no template {name!r}: a new one needs a subject and a text")
+                raise NotFound(f"no template {name!r}: to add it, give a subject and a text")
             given = (subject, text, html, transactional)
             if known is not None and all(value is None for value in given):
-                raise Invalid("say what is to be set")
+                raise Invalid("nothing to set: give at least one value")
             old = known.best(language) if known is not None else Words("", "")
             new = _edited(old, subject, text, html)
             unknown = check(Template(name, new.subject, new.text, new.html))
@@ -81,11 +81,11 @@ def _edited(old: Words, subject: str | None, text: str | None, html: str | None)
 
 
 def _senders(act: Transaction, template: str) -> list[str]:
-    """Return the actions that send a template, each with its workflow."""
+    """Return the actions that send a template, like "thanks of Support / New"."""
+    known, name = act.unit.desk.workflows.values(), template.casefold()
     return [
-        f"{action.id} of {workflow.name}"
-        for workflow in act.unit.desk.workflows.values()
-        for action in workflow.graph.all()
-        if action.kind == "send_email"
-        and str(action.config["template"]).casefold() == template.casefold()
+        f"{action.id} of {each.name}"
+        for each in known
+        for action in each.graph.all()
+        if action.kind == "send_email" and str(action.config["template"]).casefold() == name
     ]

@@ -1,11 +1,12 @@
-"""What a person does with tickets; each act is one transaction (R7).
+"""Acts of users on tickets; each is one transaction (R7).
 
-An unknown name or number is NotFound, what a rule forbids is Refused; nothing was changed then.
+Raises NotFound for an unknown name or number, Refused where a rule forbids the act; nothing was
+changed then.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Literal, TypedDict
@@ -34,10 +35,12 @@ from gateway.store.tickets.threads import MessageRow
 from gateway.store.tickets.tickets import TicketEvent
 from gateway.validation import refuse_unnamed
 
+PersonChange = Literal["add", "approve", "remove"]
+
 
 @dataclass(frozen=True, slots=True)
 class ActResult:
-    """What an act did: its tickets, the history entries it wrote, the message it made."""
+    """The result of an act: its tickets, its history entries, and the message it wrote."""
 
     tickets: tuple[int, ...]
     events: tuple[TicketEvent, ...]
@@ -46,10 +49,7 @@ class ActResult:
 
 @dataclass(frozen=True, slots=True)
 class NewTicket:
-    """A ticket to open, with names as typed; None means the default.
-
-    With ``thread`` it is opened from a conversation that has no ticket.
-    """
+    """A ticket to open, from ``thread`` or by hand; names as typed, None for the default."""
 
     subject: str | None = None
     requester: str | None = None
@@ -75,21 +75,18 @@ class TicketDesk(Actor):
     """Open, change, move, merge, split and delete tickets."""
 
     async def create(self, draft: NewTicket) -> ActResult:
-        """Open a ticket by hand, or from a conversation, its origin thread then (scenario 12)."""
+        """Open a ticket by hand, or from a thread, which becomes its origin (scenario 12)."""
         if draft.subject is not None:
             refuse_unnamed("a ticket", "subject", draft.subject)
         async with self.acting(Right.WORK_ON_TICKETS) as act:
-            number = await (
-                _open(act, draft)
-                if draft.thread is None
-                else _open_on_thread(act, draft, draft.thread)
-            )
+            thread = await act.thread(draft.thread) if draft.thread is not None else None
+            number = await (_open_on(act, draft, thread) if thread else _open(act, draft))
         return ActResult((number,), act.events)
 
     async def attach(self, number: int, thread_id: int) -> ActResult:
-        """Attach a conversation without a ticket; the first becomes the ticket's origin (C18).
+        """Attach a thread without a ticket; a ticket's first thread becomes its origin (C18).
 
-        Its first sender becomes the requester of a ticket that has none.
+        The first sender on it becomes the requester of a ticket that has none.
         """
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket, thread = await act.ticket(number), await act.thread(thread_id)
@@ -117,13 +114,7 @@ class TicketDesk(Actor):
         """Mark a task of the ticket as done."""
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.ticket(number)
-            tasks = await workflow_history.tasks(act.unit.connection, ticket.number)
-            found = next((each for each in tasks if each["id"] == task), None)
-            if found is None:
-                raise NotFound(f"ticket {ticket.number} has no task {task}")
-            if found["done_at"] is not None:
-                raise Conflict(f"task {task} of ticket {ticket.number} is already done")
-            act.do(TaskDone(ticket, task, found["text"], act.cause))
+            act.do(TaskDone(ticket, task, await _open_task(act, ticket.number, task), act.cause))
         return ActResult((ticket.number,), act.events)
 
     async def move(
@@ -150,41 +141,29 @@ class TicketDesk(Actor):
         return ActResult(tuple(dict.fromkeys(moved)), act.events)
 
     async def set(self, number: int, changes: TicketChanges) -> ActResult:
-        """Set fields other than the status; a close date is stored as given (C08)."""
+        """Set fields other than the status; a given close date overrules the rules (C08)."""
         if "subject" in changes:
             refuse_unnamed("a ticket", "subject", changes["subject"])
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.ticket(number)
-            fields: list[tuple[str, object]] = [
-                (name, changes[name])
-                for name in ("subject", "priority", "close_date")
-                if name in changes
-            ]
-            if "owner" in changes:
-                owner = changes["owner"]
-                fields.append(("owner_id", act.user(owner).id if owner is not None else None))
-            if "requester" in changes:
-                fields.append(("requester_id", (await act.contact(changes["requester"])).id))
-            act.do(FieldsSet(ticket, act.cause, tuple(fields)))
+            act.do(FieldsSet(ticket, act.cause, await _fields(act, changes)))
         return ActResult((ticket.number,), act.events)
 
     async def merge(self, number: int, into: int) -> ActResult:
-        """Merge ticket ``number`` with all it holds into another; its number redirects (P10)."""
+        """Merge a ticket with all it holds ``into`` another, which its number then shows (P10)."""
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             survivor = await act.ticket(into, trashed=True)
             act.do(MergeAsked(await act.exact_ticket(number), survivor, act.cause))
         return ActResult((survivor.number,), act.events)
 
     async def unmerge(self, number: int) -> ActResult:
-        """Undo a merge of the last 30 days: the ticket gets back what it brought (P10)."""
+        """Undo a merge of the last 30 days; the ticket gets its threads and notes back (P10)."""
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.exact_ticket(number)
-            merged_into = ticket.merged_into
-            into = act.unit.tickets.get(merged_into) if merged_into is not None else None
-            record = await tickets.last_merge(act.unit.connection, number)
+            into = act.unit.tickets.get(ticket.merged_into or 0)
+            record = await tickets.last_merge(act.connection, number)
             if record is not None:
-                joined = {join.thread for join in record.joins}
-                await act.unit.load_threads({*record.threads, *joined})
+                await act.unit.load_threads({*record.threads, *(j.thread for j in record.joins)})
             act.do(UnmergeAsked(ticket, into, record, act.now, act.cause))
         return ActResult((number,), act.events)
 
@@ -193,13 +172,12 @@ class TicketDesk(Actor):
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket = await act.ticket(number)
             own = [t.id for t in act.unit.threads_of(ticket.number) if t.kind == "normal"]
-            rows = await threads.messages(act.unit.connection, own)
-            held = {row.id: row for row in rows if row.direction != "note"}
-            act.do(_split(act, ticket, held, tuple(dict.fromkeys(messages))))
+            rows = await threads.messages(act.connection, own)
+            act.do(_split(act, ticket, rows, tuple(dict.fromkeys(messages))))
         return ActResult((_opened(act),), act.events)
 
     async def delete(self, number: int) -> ActResult:
-        """Put a ticket into the trash; mail that comes for it opens a new one (E38)."""
+        """Move a ticket to the trash; mail for it then opens a new ticket (E38)."""
         async with self.acting(Right.DELETE_TICKETS) as act:
             ticket = await act.ticket(number)
             act.do(FieldsSet(ticket, act.cause, (("deleted_at", act.now),)))
@@ -214,16 +192,36 @@ class TicketDesk(Actor):
             act.do(FieldsSet(ticket, act.cause, (("deleted_at", None),)))
         return ActResult((ticket.number,), act.events)
 
-    async def person(
-        self, number: int, change: Literal["add", "approve", "remove"], address: str
-    ) -> ActResult:
+    async def person(self, number: int, change: PersonChange, address: str) -> ActResult:
         """Add a contact to the ticket, approve a stranger as participant, or remove somebody."""
         async with self.acting(Right.WORK_ON_TICKETS) as act:
-            ticket = await act.ticket(number)
-            contact = await act.contact(address)
+            ticket, contact = await act.ticket(number), await act.contact(address)
             part = act.unit.part_of(contact.id, None, ticket)
             act.do(PersonChanged(ticket, contact, part, change, act.cause))
         return ActResult((ticket.number,), act.events)
+
+
+async def _fields(act: Transaction, changes: TicketChanges) -> tuple[tuple[str, object], ...]:
+    """Return the columns to set and their values, with owner and requester looked up."""
+    fields: list[tuple[str, object]] = [
+        (name, changes[name]) for name in ("subject", "priority", "close_date") if name in changes
+    ]
+    if "owner" in changes:
+        owner = changes["owner"]
+        fields.append(("owner_id", act.user(owner).id if owner is not None else None))
+    if "requester" in changes:
+        fields.append(("requester_id", (await act.contact(changes["requester"])).id))
+    return tuple(fields)
+
+
+async def _open_task(act: Transaction, number: int, task: int) -> str:
+    """Return the text of a task of a ticket; Conflict where it is done."""
+    tasks = {each["id"]: each for each in await workflow_history.tasks(act.connection, number)}
+    if task not in tasks:
+        raise NotFound(f"ticket {number} has no task {task}")
+    if tasks[task]["done_at"] is not None:
+        raise Conflict(f"task {task} of ticket {number} is already done")
+    return str(tasks[task]["text"])
 
 
 async def _open(act: Transaction, draft: NewTicket) -> int:
@@ -246,13 +244,12 @@ async def _open(act: Transaction, draft: NewTicket) -> int:
     return _opened(act)
 
 
-async def _open_on_thread(act: Transaction, draft: NewTicket, thread_id: int) -> int:
-    """Open a ticket from a conversation; return its number.
+async def _open_on(act: Transaction, draft: NewTicket, thread: Thread) -> int:
+    """Open a ticket from a thread; return its number.
 
-    Pipeline and status are the channel's, requester and subject the conversation's, unless the
-    draft says otherwise (E35).
+    Pipeline and status are the channel's, requester and subject the thread's, unless the draft
+    says otherwise (E35).
     """
-    thread = await act.thread(thread_id)
     pipeline, status = _place(act, draft, thread)
     first = await _first_message(act, thread)
     sender = first.sender_id if first is not None else None
@@ -269,8 +266,13 @@ async def _open_on_thread(act: Transaction, draft: NewTicket, thread_id: int) ->
         heard_at=await _heard_on(act, thread),
     )
     act.do(opened)
-    number = _opened(act)
     await act.applier.finish()
+    return await _overruled(act, draft)
+
+
+async def _overruled(act: Transaction, draft: NewTicket) -> int:
+    """Set subject and requester of the opened ticket as the draft says; return its number."""
+    number = _opened(act)
     fields: list[tuple[str, object]] = []
     if draft.subject is not None:
         fields.append(("subject", draft.subject))
@@ -282,21 +284,21 @@ async def _open_on_thread(act: Transaction, draft: NewTicket, thread_id: int) ->
 
 
 def _place(act: Transaction, draft: NewTicket, thread: Thread) -> tuple[Pipeline, Status]:
-    """Return where a ticket opened from a conversation starts."""
+    """Return the pipeline and status in which a ticket opened from a thread starts."""
     desk = act.unit.desk
-    channels = desk.channels.values()
-    channel = next((each for each in channels if each.id == thread.channel_id), None)
+    channel = next((each for each in desk.channels.values() if each.id == thread.channel_id), None)
     own = desk.pipelines[channel.pipeline_id] if channel is not None else desk.default_pipeline
     pipeline = act.pipeline(draft.pipeline) if draft.pipeline is not None else own
     if draft.status is not None:
         return pipeline, status_of(pipeline, draft.status)
-    if channel is not None and channel.status_id is not None and pipeline.holds(channel.status_id):
-        return pipeline, pipeline.status(channel.status_id)
+    first = channel.status_id if channel is not None else None
+    if first is not None and pipeline.holds(first):
+        return pipeline, pipeline.status(first)
     return pipeline, pipeline.first_open()
 
 
 async def _first_message(act: Transaction, thread: Thread) -> Entry | None:
-    """Return the message that a conversation is named after, or else its first one."""
+    """Return the message that a thread is named after, or else its first message."""
     entries = (await threads.outline(act.unit.connection, [thread.id]))[thread.id]
     return head(entries) or min(entries, key=lambda entry: entry.message, default=None)
 
@@ -308,14 +310,13 @@ async def _heard_on(act: Transaction, thread: Thread) -> datetime | None:
 
 def _last_heard(rows: Iterable[MessageRow]) -> datetime | None:
     """Return when somebody outside wrote the last of these messages (behaviour.md 2.6)."""
-    written = (
-        row.created_at
-        for row in rows
-        if row.direction == "inbound"
-        and row.sender_role in ("contact", "stranger")
-        and row.kind in ("human", "forward")
-    )
-    return max(written, default=None)
+    return max((row.created_at for row in rows if _is_heard(row)), default=None)
+
+
+def _is_heard(row: MessageRow) -> bool:
+    """Return whether somebody outside wrote this message."""
+    outside = row.direction == "inbound" and row.sender_role in ("contact", "stranger")
+    return outside and row.kind in ("human", "forward")
 
 
 async def _load_contact(act: Transaction, contact_id: int) -> Contact | None:
@@ -326,9 +327,10 @@ async def _load_contact(act: Transaction, contact_id: int) -> Contact | None:
 
 
 def _split(
-    act: Transaction, ticket: Ticket, held: Mapping[int, MessageRow], chosen: tuple[int, ...]
+    act: Transaction, ticket: Ticket, messages: Iterable[MessageRow], chosen: tuple[int, ...]
 ) -> SplitAsked:
     """Return the request to split: subject and requester are those of the first chosen mail."""
+    held = {row.id: row for row in messages if row.direction != "note"}
     unit, rows = act.unit, [held[each] for each in sorted(chosen) if each in held]
     inbound = (row.sender_id for row in rows if row.direction == "inbound")
     requester = next((each for each in inbound if each is not None), None)
@@ -350,7 +352,7 @@ def _split(
 def _people_of(
     act: Transaction, rows: Sequence[MessageRow], requester: int | None
 ) -> tuple[tuple[int, ParticipantRole], ...]:
-    """Return the people of mails that are split off; they keep the roles they had on the thread."""
+    """Return the people of mails that are split off, with their roles on the old thread."""
     roles: dict[int, ParticipantRole] = {}
     for row in rows:
         head_of = (*row.head["to"], *row.head["cc"])

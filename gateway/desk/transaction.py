@@ -1,8 +1,8 @@
-"""The one door for acts: a transaction that knows who acts and whether they may (docs/rights.md).
+"""Transactions in which users act, after a check of their rights (docs/rights.md).
 
-Everything a person changes goes through :meth:`Actor.acting`: the right is checked, what the person
-names is looked up, the rules are asked and their decisions written, all in one transaction. An act
-that raises leaves nothing behind.
+Each change by a user goes through :meth:`Actor.acting`: the right is checked, the names the user
+gave are looked up, the rules are asked and their decisions written, all in one transaction. An act
+that raises changes nothing.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from gateway.store.engine import Database
 from gateway.store.setup import users
 from gateway.store.tickets.threads import MessageRow, chunks
 from gateway.store.tickets.tickets import TicketEvent
-from gateway.store.tickets.unit_of_work import UnitOfWork
+from gateway.store.tickets.unit_of_work import Connection, UnitOfWork
 from gateway.validation import refuse_breaks
 
 BUILT_IN = "console"  # the built-in administrator, who acts where no user is named
 
 
 def state_of(unit: UnitOfWork, zone: tzinfo) -> State:
-    """Return what the rules may know of a unit of work; it follows later changes of the unit."""
+    """Return the view of a unit of work that the rules get; it shows later changes of the unit."""
     desk = unit.desk
     return State(desk.pipelines, zone, desk.workflows, unit.enrolments, unit.contacts, desk.users)
 
 
 class Transaction:
-    """One act in progress: looks up what a person names, asks the rules, applies decisions."""
+    """One act in progress: looks up names, asks the rules, applies their decisions."""
 
     def __init__(self, unit: UnitOfWork, now: datetime, zone: tzinfo, actor: str) -> None:
         self.unit = unit
@@ -52,44 +52,48 @@ class Transaction:
         self.events: tuple[TicketEvent, ...] = ()
         self.messages: tuple[MessageRow, ...] = ()
 
+    @property
+    def connection(self) -> Connection:
+        """The connection of the open database transaction."""
+        return self.unit.connection
+
     def refresh_state(self) -> None:
-        """Tell the rules about changed pipelines, channels, users or workflows."""
+        """Show the rules pipelines, users or workflows that were loaded again."""
         self.state = state_of(self.unit, self.state.zone)
 
     def do(self, event: Event) -> None:
-        """Ask the rules about an event and apply what they decide; Refused where they forbid it."""
+        """Ask the rules about an event and apply their decisions; raise where they refuse it."""
         enforce(refusal(event, self.state))
         self.applier.perform(decide(event, self.state, self.now))
 
     async def settle(self) -> None:
-        """Write what was decided so far into the open transaction."""
+        """Write all decisions so far into the open transaction."""
         await self.applier.finish()
         self.events += tuple(self.unit.pending.events)
         self.messages += tuple(self.unit.pending.messages)
         await self.unit.flush()
 
     async def load_tickets(self, numbers: Collection[int]) -> None:
-        """Load any number of tickets in pieces that fit into one statement."""
+        """Load any number of tickets, as many at a time as fit into one statement."""
         for piece in chunks(numbers):
             await self.unit.load_tickets(piece)
 
     async def ticket(self, number: int, *, trashed: bool = False) -> Ticket:
-        """Return the ticket of a number, merges followed; from the trash only with ``trashed``."""
+        """Return a ticket, following merges; Refused in the trash, unless ``trashed``."""
         await self.unit.load_tickets([number])
-        ticket = self.unit.live_ticket(number)
-        if ticket is None:
+        if (ticket := self.unit.live_ticket(number)) is None:
             raise NotFound(f"no ticket {number}")
         if ticket.deleted_at is not None and not trashed:
             raise Refused(f"ticket {ticket.number} is in the trash")
         return ticket
 
     async def exact_ticket(self, number: int) -> Ticket:
-        """Return the ticket of exactly this number, even if it was merged or is in the trash."""
+        """Return the ticket of this number itself, even if it was merged or is in the trash."""
         await self.ticket(number, trashed=True)
         return self.unit.tickets[number]
 
     async def thread(self, number: int) -> Thread:
-        """Return the thread of an id, joins followed."""
+        """Return a thread by id, following joins."""
         await self.unit.load_threads([number])
         found = self.unit.follow(number)
         if found is None:
@@ -97,7 +101,7 @@ class Transaction:
         return found
 
     async def contact(self, given: str) -> Contact:
-        """Return the contact of ``ann@example.org`` or ``Ann <ann@example.org>``; add a new one."""
+        """Return the contact ``ann@example.org`` or ``Ann <ann@example.org>``, added if new."""
         refuse_breaks("address", given)
         name, address = parseaddr(given)
         if not ADDRESS.fullmatch(address):
@@ -165,7 +169,7 @@ def status_of(pipeline: Pipeline, name: str) -> Status:
 
 
 class Actor:
-    """Base of all desks: somebody who acts.
+    """Base of all desks: the user who acts.
 
     ``actor`` is :data:`BUILT_IN` or the address of an active user; ``zone`` is the account's.
     """
@@ -180,16 +184,12 @@ class Actor:
 
     @asynccontextmanager
     async def acting(self, right: Right) -> AsyncIterator[Transaction]:
-        """Run one act in a transaction that is written at the end of the block.
-
-        Raises Forbidden, before anything is changed, where the actor lacks the right.
-        """
+        """Run one act in a transaction; Forbidden at once where the actor lacks the right."""
         async with self.database.write(ordered=True) as connection:
             now = self.clock.now()
             unit = await UnitOfWork.open(connection, now)
             self._check(right, unit.desk.users)
-            act = Transaction(unit, now, self.zone, self.actor)
-            yield act
+            yield (act := Transaction(unit, now, self.zone, self.actor))
             await act.settle()
 
     async def check(self, right: Right) -> None:
@@ -199,12 +199,10 @@ class Actor:
         self._check(right, {key: user for user in people if user.active for key in user.addresses})
 
     def _check(self, right: Right, known: Mapping[str, User]) -> None:
-        """Raise Forbidden where the actor is not among the active users or lacks the right."""
+        """Raise Forbidden where the actor is not among the ``known`` users or lacks the right."""
         if self.actor == BUILT_IN:
             return
-        user = known.get(self.actor)
-        if user is None:
+        if (user := known.get(self.actor)) is None:
             raise Forbidden(f"no active user has the address {self.actor}")
-        sentence = why_not(user.role, right)
-        if sentence is not None:
-            raise Forbidden(sentence)
+        if (reason := why_not(user.role, right)) is not None:
+            raise Forbidden(reason)

@@ -1,7 +1,7 @@
 """The JSON objects of tickets, messages and events: T, M and E of interfaces.md 2.5.
 
-Any number of tickets takes a few queries. The HTML of a message is extracted from the raw mail by
-the caller and passed in.
+The number of queries does not grow with the number of tickets. Callers extract the HTML of messages
+from the raw mail and pass it in.
 """
 
 from __future__ import annotations
@@ -28,26 +28,23 @@ MAX_HITS = 1000  # tickets that a search returns
 async def listing(
     connection: Connection, *, everything: bool = False, text: str | None = None
 ) -> list[Json]:
-    """Return T of every ticket by number; trashed and merged ones only with ``everything``.
-
-    With ``text`` only tickets that have its words in a message, or the text in their subject.
-    """
+    """Return T of each ticket, or of those that ``text`` finds; ``everything``: also trashed."""
     numbers = await _found(connection, text) if text is not None else None
     rows = await tickets.listing(connection, everything=everything, numbers=numbers)
     return await describe(connection, rows)
 
 
 async def _found(connection: Connection, text: str) -> set[int]:
-    """Return the tickets a search finds; a merged one stands for the ticket it was merged into."""
-    found = {
-        *await search.search(connection, text, MAX_HITS),
-        *await tickets.titled_like(connection, text, MAX_HITS),
-    }
-    known = await tickets.load(connection, found)
-    merged = (each.merged_into for each in known.values())
-    while missing := {number for number in merged if number} - known.keys():
+    """Return tickets with these words in a message, or the text in their subject.
+
+    For a merged ticket, the ticket that it was merged into is found too.
+    """
+    found = set(await search.search(connection, text, MAX_HITS))
+    known = await tickets.load(
+        connection, {*found, *await tickets.titled_like(connection, text, MAX_HITS)}
+    )
+    while missing := {each.merged_into or 0 for each in known.values()} - known.keys() - {0}:
         known.update(await tickets.load(connection, missing))
-        merged = (each.merged_into for each in known.values())
     return set(known)
 
 
@@ -59,25 +56,22 @@ async def some(connection: Connection, numbers: Collection[int]) -> list[Json]:
 
 async def describe(connection: Connection, rows: Sequence[Ticket]) -> list[Json]:
     """Return T of each ticket, in the order given."""
-    desk = await load_desk(connection)
+    desk, shown = await load_desk(connection), list[Json]()
     owners = await _owners(connection, {row.owner_id for row in rows if row.owner_id is not None})
-    shown: list[Json] = []
-    for at in range(0, len(rows), CHUNK):
-        piece = rows[at : at + CHUNK]
+    for piece in (rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)):
         surroundings = await _Surroundings.load(connection, desk, owners, piece)
-        shown.extend(surroundings.ticket(row) for row in piece)
+        shown += map(surroundings.ticket, piece)
     return shown
 
 
 async def resolve(connection: Connection, number: int) -> Ticket:
-    """Return the ticket of a number, merges followed; NotFound where there never was one."""
-    known = await tickets.load(connection, [number])
-    while number in known and (into := known[number].merged_into) is not None:
-        number = into
-        known.update(await tickets.load(connection, [number]))
-    if number not in known:
+    """Return a ticket by number, following merges; NotFound where there never was one."""
+    found = (await tickets.load(connection, [number])).get(number)
+    while found is not None and (into := found.merged_into) is not None:
+        found = (await tickets.load(connection, [into])).get(into)
+    if found is None:
         raise NotFound(f"no ticket {number}")
-    return known[number]
+    return found
 
 
 async def messages_of(
@@ -115,7 +109,7 @@ async def _threads(
     messages: Sequence[MessageRow],
     html: Mapping[int, str | None],
 ) -> list[Json]:
-    """Return threads with their messages; notes are on the origin, or on a thread without id."""
+    """Return threads with their messages; notes go to the origin, or to a thread without id."""
     origin = next((thread.id for thread in own if thread.origin and thread.kind == "normal"), None)
     outbound = [row.id for row in messages if row.direction == "outbound"]
     sent = await pending_outgoing.of_messages(connection, outbound)
@@ -144,7 +138,7 @@ async def _threads(
 
 
 def message(row: MessageRow, html: str | None = None, deliveries: Sequence[Json] = ()) -> Json:
-    """Return M of a message; ``deliveries`` is the state of an outgoing one for each recipient."""
+    """Return M of a message; ``deliveries`` has the state of sent mail for each recipient."""
     return {
         "id": row.id,
         "message_id": row.message_id,
@@ -189,7 +183,7 @@ async def _owners(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
 
 
 class _Surroundings:
-    """What T needs beside the row of the ticket, loaded for many tickets at once."""
+    """The threads, people and links of many tickets, as T shows them."""
 
     def __init__(self, desk: DeskConfig, owners: Mapping[int, str]) -> None:
         self.desk = desk
@@ -273,24 +267,18 @@ class _Surroundings:
         }
 
     def _reply_address(self, row: Ticket) -> str | None:
-        """Return the signed reply address on the origin's or else the default channel."""
-        origin = next((thread for thread in self._own(row) if self._is_origin(thread)), None)
-        if origin is not None:
-            channel = self.channels[origin.channel_id or 0]
-        elif self.desk.default_channel is not None:
-            channel = self.desk.default_channel.address
-        else:
-            return None
-        return reply_tokens.reply_address(self.desk.keys[0], channel, row.number)
-
-    def _is_origin(self, thread: Thread) -> bool:
-        """Return whether a thread is an origin on a channel that exists."""
-        return thread.origin and thread.channel_id in self.channels
+        """Return the signed reply address, on the channel of the origin or else the default one."""
+        origins = [each.channel_id or 0 for each in self._own(row) if each.origin]
+        default = self.desk.default_channel
+        known = [self.channels[each] for each in origins if each in self.channels]
+        channels = known + ([default.address] if default is not None else [])
+        keys = self.desk.keys
+        return reply_tokens.reply_address(keys[0], channels[0], row.number) if channels else None
 
     def _participants(self, row: Ticket) -> list[Json]:
-        """Return everybody with their strongest role on the normal threads.
+        """Return the people of a ticket, each with the strongest role on its normal threads.
 
-        There is one requester; whoever opened another thread is a participant.
+        There is one requester; people who opened another thread are participants.
         """
         roles: dict[int, str] = {}
         for thread in self._own(row):

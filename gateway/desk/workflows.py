@@ -1,13 +1,14 @@
-"""Workflows of statuses: edit them while tickets are inside, switch them, comment (behaviour.md 3).
+"""Acts on workflows: edit them while tickets are inside, switch them, comment (behaviour.md 3).
 
-Every save is a new version, and the tickets inside follow it by table 3.4 in the same transaction.
-All problems of a plan are reported at once.
+Each save is a new version, and tickets in the workflow follow it by table 3.4 in the same
+transaction. All problems of a plan are reported at once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from math import isfinite
 from typing import Any
 
@@ -17,7 +18,7 @@ from core.events import EnrolAsked, UnenrolAsked, WorkflowEdited
 from core.model.condition import condition_problem
 from core.model.delay import window_problem
 from core.model.workflow import Graph, Workflow, read
-from core.pipeline import Pipeline, Status
+from core.pipeline import Pipeline
 from core.rules.rights import Right
 from core.workflow.edit import Edited, Impossible, affected, change, insert, remove
 from core.workflow.enrol import eligible
@@ -42,10 +43,7 @@ DEFAULTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class WorkflowPlan:
-    """A workflow as it is to be.
-
-    Settings that are left out get their defaults, except ``enabled``, which stays as it is.
-    """
+    """A wanted workflow; settings left out get their defaults, but ``enabled`` stays as it is."""
 
     pipeline: str
     status: str
@@ -67,36 +65,25 @@ class Saved:
 
 
 class WorkflowDesk(Actor):
-    """Edit workflows, put tickets in and take them out, comment on actions."""
+    """Edit workflows, enrol tickets and take them out, comment on actions."""
 
     async def put(self, plans: Sequence[WorkflowPlan]) -> list[Saved]:
-        """Bring workflows to what the plans say, all or none."""
-        saved = []
+        """Add or change workflows to match the plans, all or none."""
         async with self.acting(Right.EDIT_WORKFLOWS) as act:
-            problems = [problem for plan in plans for problem in await _problems(act, plan)]
-            _refuse_problems(problems)
-            for plan in plans:
-                pipeline = act.pipeline(plan.pipeline)
-                saved.append(await self._put(act, pipeline, status_of(pipeline, plan.status), plan))
-        return saved
+            _refuse_problems([each for plan in plans for each in await _problems(act, plan)])
+            return [await self._put(act, plan) for plan in plans]
 
-    async def _put(
-        self, act: Transaction, pipeline: Pipeline, status: Status, plan: WorkflowPlan
-    ) -> Saved:
-        """Add a workflow or change it to what the plan says."""
-        connection = act.unit.connection
+    async def _put(self, act: Transaction, plan: WorkflowPlan) -> Saved:
+        """Add or change a workflow to match its plan."""
+        pipeline = act.pipeline(plan.pipeline)
+        status = status_of(pipeline, plan.status)
+        connection = act.connection
         known = act.unit.desk.workflows.get(status.id)
         settings = {**DEFAULTS, **plan.settings}
         if known is None:
-            number = await workflows.add(
-                connection,
-                pipeline.id,
-                status.id,
-                plan.actions,
-                self.actor,
-                act.now,
-                **{"enabled": False, **settings},
-            )
+            place, by = (pipeline.id, status.id), (self.actor, act.now)
+            settings = {"enabled": False, **settings}
+            number = await workflows.add(connection, *place, plan.actions, *by, **settings)
             return Saved(await _reloaded(act, number), 1)
         await workflows.change(connection, known.id, **settings)
         if await workflows.actions_of(connection, known.id, known.version) == plan.actions:
@@ -138,20 +125,15 @@ class WorkflowDesk(Actor):
         self, pipeline: str, status: str, action: str, values: Mapping[str, Any]
     ) -> Saved:
         """Change keys of an action."""
-
-        def edit(raw: Any, _: Graph) -> Edited:
-            return change(raw, action, values)
-
-        return await self._edit(pipeline, status, f"edit {action}", edit)
+        return await self._edit(
+            pipeline, status, f"edit {action}", lambda raw, _: change(raw, action, values)
+        )
 
     async def delete(
         self, pipeline: str, status: str, action: str, *, following: bool, keep: str | None = None
     ) -> Saved:
-        """Delete only this action, or it and all below it (S12)."""
-
-        def edit(raw: Any, graph: Graph) -> Edited:
-            return remove(raw, graph, action, following=following, keep=keep)
-
+        """Delete an action, with ``following`` also all after it; ``keep`` a path (S12)."""
+        edit = partial(remove, action_id=action, following=following, keep=keep)
         note = f"delete {action}{' and following' if following else ''}"
         return await self._edit(pipeline, status, note, edit)
 
@@ -159,12 +141,12 @@ class WorkflowDesk(Actor):
         """Save the actions of an earlier version as a new one (3.7)."""
         async with self.acting(Right.EDIT_WORKFLOWS) as act:
             workflow = _workflow(act, pipeline, status)
-            held = await workflow_history.versions(act.unit.connection, workflow.id)
-            found = next((each for each in held if each.version == version), None)
-            if found is None:
+            held = await workflow_history.versions(act.connection, workflow.id)
+            actions = {each.version: each.actions for each in held}
+            if version not in actions:
                 raise NotFound(f"workflow {workflow.name} has no version {version}")
-            note = f"version {version} again"
-            return await self._save(act, workflow, Edited(found.actions), note)
+            edited, note = Edited(actions[version]), f"version {version} again"
+            return await self._save(act, workflow, edited, note)
 
     async def drop(self, pipeline: str, status: str) -> int:
         """Delete the workflow, keeping its history (3.5); return how many tickets were in it."""
@@ -211,7 +193,7 @@ class WorkflowDesk(Actor):
         return Saved(await _reloaded(act, workflow.id), version, waiting, ended)
 
     async def enroll(self, pipeline: str, status: str, number: int) -> ActResult:
-        """Enrol a ticket by hand, past filters and the once-rule, in an enabled workflow (3.2)."""
+        """Enrol a ticket in an enabled workflow, whatever its filters and re_enroll say (3.2)."""
         async with self.acting(Right.ENROL_TICKETS) as act:
             workflow, ticket = _workflow(act, pipeline, status), await act.ticket(number)
             act.do(EnrolAsked(ticket, workflow, act.cause))
@@ -229,12 +211,10 @@ class WorkflowDesk(Actor):
         if not text.strip():
             raise Invalid("a comment needs a text", "text")
         async with self.acting(Right.COMMENT_ON_WORKFLOWS) as act:
-            workflow = _workflow(act, pipeline, status)
-            if workflow.graph.action(action) is None:
-                raise NotFound(f"workflow {workflow.name} has no action {action!r}")
-            return await workflow_history.comment(
-                act.unit.connection, workflow.id, action, self.actor, text, act.now
-            )
+            if (found := _workflow(act, pipeline, status)).graph.action(action) is None:
+                raise NotFound(f"workflow {found.name} has no action {action!r}")
+            by, now = self.actor, act.now
+            return await workflow_history.comment(act.connection, found.id, action, by, text, now)
 
     async def resolve(self, pipeline: str, status: str, action: str, number: int) -> None:
         """Mark a comment as resolved (3.6)."""
@@ -269,27 +249,25 @@ def setting_problem(name: str, value: Any) -> str | None:
 
 
 async def retire(act: Transaction, workflow: Workflow) -> int:
-    """Delete a workflow and end its runs; return how many there were."""
-    inside = await workflows.standing(act.unit.connection, workflow.id)
-    await act.load_tickets([each.ticket for each in inside])
-    for each in inside:
-        act.do(UnenrolAsked(act.unit.tickets[each.ticket], workflow, act.cause))
+    """Delete a workflow and end its runs; return their number."""
+    inside = [run.ticket for run in await workflows.standing(act.connection, workflow.id)]
+    await act.load_tickets(inside)
+    for number in inside:
+        act.do(UnenrolAsked(act.unit.tickets[number], workflow, act.cause))
     await act.settle()
-    await workflows.delete(act.unit.connection, workflow.id, act.now)
+    await workflows.delete(act.connection, workflow.id, act.now)
     return len(inside)
 
 
 async def _enrol_all(act: Transaction, workflow: Workflow, numbers: Sequence[int]) -> int:
-    """Enrol those of the tickets that the workflow's conditions allow; return how many."""
-    enrolled = 0
+    """Enrol the tickets that the workflow's conditions allow; return their number."""
     await act.load_tickets(numbers)
-    for number in numbers:
-        ticket = act.unit.tickets[number]
-        live = ticket.deleted_at is None and ticket.merged_into is None
-        if live and eligible(workflow, ticket, act.state):
-            act.do(EnrolAsked(ticket, workflow, act.cause))
-            enrolled += 1
-    return enrolled
+    found = (act.unit.tickets[number] for number in numbers)
+    live = (each for each in found if each.deleted_at is None and each.merged_into is None)
+    fitting = [each for each in live if eligible(workflow, each, act.state)]
+    for ticket in fitting:
+        act.do(EnrolAsked(ticket, workflow, act.cause))
+    return len(fitting)
 
 
 async def _reloaded(act: Transaction, number: int) -> Workflow:
@@ -304,10 +282,8 @@ def _workflow(act: Transaction, pipeline: str, status: str) -> Workflow:
     found = act.pipeline(pipeline)
     workflow = act.unit.desk.workflows.get(status_of(found, status).id)
     if workflow is None:
-        raise NotFound(
-            f"status {status} of pipeline {found.name} has no workflow: "
-            "add one with workflow import"
-        )
+        place = f"status {status} of pipeline {found.name}"
+        raise NotFound(f"{place} has no workflow: add one with workflow import")
     return workflow
 
 
@@ -318,15 +294,14 @@ def _refuse_problems(problems: Sequence[str]) -> None:
 
 
 async def _problems(act: Transaction, plan: WorkflowPlan) -> list[str]:
-    """Return everything that is wrong with a plan, each with its place."""
+    """Return all problems of a plan, each after the names of its pipeline and status."""
     pipeline = pipeline_named(act.unit.desk.pipelines, plan.pipeline)
+    place = f"{plan.pipeline} / {plan.status}"
     if pipeline is None:
-        found = [f"unknown pipeline {plan.pipeline!r}"]
-    else:
-        found = [*_status_problems(pipeline, plan), *await _action_problems(act, pipeline, plan)]
-        settings = (setting_problem(name, value) for name, value in plan.settings.items())
-        found += [problem for problem in settings if problem is not None]
-    return [f"{plan.pipeline} / {plan.status}: {each}" for each in found]
+        return [f"{place}: unknown pipeline {plan.pipeline!r}"]
+    found = [*_status_problems(pipeline, plan), *await _action_problems(act, pipeline, plan)]
+    found += filter(None, (setting_problem(*setting) for setting in plan.settings.items()))
+    return [f"{place}: {each}" for each in found]
 
 
 def _status_problems(pipeline: Pipeline, plan: WorkflowPlan) -> list[str]:
@@ -337,7 +312,7 @@ def _status_problems(pipeline: Pipeline, plan: WorkflowPlan) -> list[str]:
 
 
 async def _action_problems(act: Transaction, pipeline: Pipeline, plan: WorkflowPlan) -> list[str]:
-    """Return what is wrong with the actions of a plan."""
+    """Return the problems of the actions of a plan."""
     graph, problems = read(plan.actions)
     infinite = [] if _finite(plan.actions) else ["actions: NaN and infinity are not allowed"]
     return [*infinite, *problems, *await _unknown_names(act, pipeline, graph)]
@@ -345,17 +320,15 @@ async def _action_problems(act: Transaction, pipeline: Pipeline, plan: WorkflowP
 
 def _finite(value: Any) -> bool:
     """Return whether all numbers in a value are finite: JSON has neither NaN nor infinity."""
-    match value:
-        case dict():
-            return all(map(_finite, value.values()))
-        case list():
-            return all(map(_finite, value))
-        case _:
-            return not isinstance(value, float) or isfinite(value)
+    if isinstance(value, dict):
+        return all(map(_finite, value.values()))
+    if isinstance(value, list):
+        return all(map(_finite, value))
+    return not isinstance(value, float) or isfinite(value)
 
 
 async def _unknown_names(act: Transaction, pipeline: Pipeline, graph: Graph) -> list[str]:
-    """Return the templates, statuses and pipelines that actions name and that do not exist."""
+    """Return problems for templates, statuses and pipelines that actions name but do not exist."""
     catalogue = await template_catalogue.load(act.unit.connection)
     missing = []
     for action in graph.all():

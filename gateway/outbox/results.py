@@ -1,6 +1,6 @@
-"""The result of handing a mail to the smarthost.
+"""Results of submitting a mail to the smarthost.
 
-``reply`` is the server's answer, or our own sentence where there was none.
+``reply`` is the server's answer, or a sentence of ours where there was none.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ class Sent:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """Try again later.
+    """Temporary failure; try again later.
 
-    ``everybody`` means that the smarthost or our account is at fault, so other recipients need not
-    be tried.
+    ``everybody`` means that the smarthost or our account is at fault, so that attempts for other
+    recipients would fail, too.
     """
 
     reply: str

@@ -1,8 +1,8 @@
 """DKIM signatures of outgoing mail (RFC 6376, RFC 8463); the only module that uses dkimpy.
 
-A signature contains no time, so equal bytes have equal signatures and a mail sent twice after a
-crash is one mail. Raises ``ConfigError`` when the key cannot be used, and :class:`CannotSign` for
-headers that cannot be signed; such a mail is not sent unsigned.
+A signature contains no time, so equal bytes get equal signatures: a mail submitted twice after a
+crash has the same bytes both times. Raises ``ConfigError`` when the key cannot be used, and
+:class:`CannotSign` for headers that cannot be signed; such a mail is not sent unsigned.
 """
 
 from __future__ import annotations
@@ -48,12 +48,7 @@ class Signer:
         """Return the configured signer, None without one; ConfigError where its key is unusable."""
         if not settings.dkim_key_file:
             return None
-        try:
-            key = read_key(Path(settings.dkim_key_file).read_text())
-        except (OSError, ValueError):
-            raise ConfigError(
-                (Problem("", "outbound.dkim_key_file", "cannot be read, or holds no key"),)
-            ) from None
+        key = _usable_key(Path(settings.dkim_key_file))
         return cls(settings.dkim_domain, settings.dkim_selector, key)
 
     async def sign(self, raw: bytes) -> bytes:
@@ -81,10 +76,19 @@ class Signer:
         return header + raw
 
 
-class _Message(dkim.DKIM):  # type: ignore[misc]  # the library has no types
-    """A mail for the library, signed without a time and with a body hashed in chunks.
+def _usable_key(file: Path) -> SigningKey:
+    """Return the key in a file; ConfigError where it is unusable."""
+    try:
+        return read_key(file.read_text())
+    except (OSError, ValueError):
+        problem = Problem("", "outbound.dkim_key_file", "cannot be read, or holds no key")
+        raise ConfigError((problem,)) from None
 
-    Hashing a large body at once would block the interpreter.
+
+class _Message(dkim.DKIM):  # type: ignore[misc]  # the library has no types
+    """A mail as the library signs it, but without a time and with a body hashed in chunks.
+
+    Hashing a large body at once would block other threads.
     """
 
     def __init__(self, head: bytes, body: bytes) -> None:

@@ -2,10 +2,9 @@
 aiosmtplib.
 
 The result is a value, never an exception. A 5xx reply about the recipient or the mail is a
-:class:`PermanentFailure`; a 4xx reply, a lost connection, a timeout, and whatever is about us
-rather than the recipient (TLS, our account) is :class:`Deferred`. After the end of data the mail
-may have been accepted although no reply came; it is deferred too, and only then can a mail arrive
-twice.
+:class:`PermanentFailure`. A 4xx reply, a lost connection, a timeout, and any fault of TLS or our
+account is :class:`Deferred`. Where no reply comes after the end of data, the smarthost may have
+accepted the mail; it is deferred too, and this is the only case in which a mail can arrive twice.
 
 Connections are kept for the next mail and checked before reuse. No password or token is sent
 without TLS, except over the loopback.
@@ -71,7 +70,7 @@ class Deadlines:
 
 
 class _ConnectionUnusable(Exception):
-    """No usable connection, for the given reason."""
+    """There is no usable connection, for the given reason."""
 
 
 class _ConnectionStale(Exception):
@@ -89,7 +88,7 @@ class _SmarthostConnection:
 
 
 class Smarthost:
-    """The smarthost and the connections kept to it, one per concurrent :meth:`submit`."""
+    """The smarthost and the connections kept open to it, one per concurrent :meth:`submit`."""
 
     def __init__(self, server: SmarthostServer, deadlines: Deadlines | None = None) -> None:
         self.server = server
@@ -166,17 +165,15 @@ class Smarthost:
         )
 
     async def _context(self) -> ssl.SSLContext | None:
-        """Return the TLS context, loaded in a thread for each connection, since it is slow."""
+        """Return the TLS context; loading it is slow, so a thread does."""
         if self.server.tls == "none":
             return None
+        file = self.server.tls_ca or None
         try:
-            return await asyncio.to_thread(
-                ssl.create_default_context, cafile=self.server.tls_ca or None
-            )
+            return await asyncio.to_thread(ssl.create_default_context, cafile=file)
         except OSError as error:
-            raise _ConnectionUnusable(
-                f"cannot read the CA certificates: {_reason(error)}"
-            ) from None
+            reason = f"cannot read the CA certificates: {_reason(error)}"
+            raise _ConnectionUnusable(reason) from None
 
     async def _greet(self, client: aiosmtplib.SMTP) -> None:
         await client.connect(timeout=self.deadlines.connect)
@@ -202,15 +199,12 @@ class Smarthost:
     def _keep(self, connection: _SmarthostConnection) -> None:
         """Keep a connection for the next mail, or close it after enough mails."""
         connection.mails += 1
-        if not connection.client.is_connected:
-            return
-        if connection.mails >= MAILS_PER_CONNECTION:
+        if connection.mails >= MAILS_PER_CONNECTION and connection.client.is_connected:
             self._close_later(connection)
-            return
-        loop = asyncio.get_running_loop()
-        connection.since = loop.time()
-        self._kept.append(connection)
-        loop.call_later(self.deadlines.idle, self._expire, connection, connection.since)
+        elif connection.client.is_connected:
+            connection.since = (loop := asyncio.get_running_loop()).time()
+            self._kept.append(connection)
+            loop.call_later(self.deadlines.idle, self._expire, connection, connection.since)
 
     def _expire(self, connection: _SmarthostConnection, since: float) -> None:
         if connection.since == since and connection in self._kept:
@@ -254,7 +248,10 @@ class Smarthost:
         options: list[bytes],
         raw: bytes,
     ) -> aiosmtplib.SMTPResponse:
-        """Return the first unexpected reply, or the last; ``stage`` is what it answers."""
+        """Send MAIL, RCPT, DATA and the mail; return the last reply.
+
+        Stops at the first reply of refusal. ``connection.stage`` names the step it answers.
+        """
         client = connection.client
         reply = await client.execute_command(b"MAIL", b"FROM:<" + envelope.sender + b">", *options)
         if reply.code == 421 and connection.mails:
@@ -272,21 +269,18 @@ class Smarthost:
 
     def _classified(self, connection: _SmarthostConnection, code: int, text: str) -> Result:
         reply = cleaned(f"{code} {text}")
-        if code // 100 == 2 and connection.stage == END_OF_DATA:
-            return Sent(reply)
         if code in ACCOUNT_CODES:
             _log.error("the smarthost refuses our account", host=self.server.host, reply=code)
             return Deferred(reply, everybody=True)
-        return (
-            PermanentFailure(reply)
-            if code // 100 == 5
-            else Deferred(reply, everybody=code == 421 and connection.stage == "MAIL")
-        )
+        if code // 100 == 2 and connection.stage == END_OF_DATA:
+            return Sent(reply)
+        closing = code == 421 and connection.stage == "MAIL"
+        return PermanentFailure(reply) if code // 100 == 5 else Deferred(reply, everybody=closing)
 
     async def _data(self, client: aiosmtplib.SMTP, raw: bytes) -> aiosmtplib.SMTPResponse:
-        """Send the mail and return the reply, with pauses for other tasks.
+        """Send the mail, with pauses for other tasks, and return the reply.
 
-        A reply that comes early ends it.
+        Stops sending when the reply comes early.
         """
         protocol = client.protocol
         if protocol is None:
@@ -344,7 +338,7 @@ def _refuse_open_line(client: aiosmtplib.SMTP) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Return what went wrong in a few words, without mail addresses."""
+    """Return the reason of an error in a few words, without mail addresses."""
     cause = (
         error.__cause__
         if isinstance(error, aiosmtplib.SMTPConnectError) and error.__cause__ is not None

@@ -1,13 +1,14 @@
 """Webhook calls: signed JSON posted to a server until it accepts or refuses it, for three days.
 
-Calls are only made to public addresses, unless ``[webhooks] allow`` names others: a name is looked
-up once, and the address checked is the one connected to. Redirects are not followed and no proxy is
-used.
+Calls are only made to public addresses and to those in ``[webhooks] allow``. A host name is looked
+up once, so that the address checked is the one connected to. Redirects are not followed and no
+proxy is used.
 
 A call is repeated after 1 min, 2 min, 4 min ... 4 h when the receiver is away, slow or overloaded.
 It fails at once when the receiver refuses it or its URL is not allowed, and waits while no secret
-is configured. After a crash it is made again, with the same ``X-Ticketgate-Delivery``. The log
-names a receiver by scheme, host and port only, since the rest may contain a secret.
+is configured. A call that a crash interrupted is made again with the same
+``X-Ticketgate-Delivery``. The log names a receiver only by scheme, host and port, since the rest
+may contain a secret.
 """
 
 from __future__ import annotations
@@ -39,6 +40,11 @@ LAST_PAUSE: Final = timedelta(hours=4)
 GIVE_UP: Final = timedelta(days=3)
 POLL_SECONDS: Final = 5.0
 UNSIGNED: Final = "no secret is configured: set secret_file in [webhooks]"
+HEADERS: Final = {
+    "Content-Type": "application/json",
+    "User-Agent": "ticketgate",
+    "Accept-Encoding": "identity",
+}
 _TEMPORARY_STATUS: Final = frozenset({408, 425, 429})
 _REPLY_CHARS: Final = 300  # of an answer that are kept
 _URL: Final = re.compile(
@@ -57,7 +63,7 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """One attempt of a call; ``place`` is scheme, host and port, ``attempts`` includes this one."""
+    """One attempt of a call; ``place`` is scheme, host and port, ``attempts`` includes this."""
 
     id: int
     ticket: int | None
@@ -77,7 +83,7 @@ class Webhooks:
         self._allow = Allowed(settings.allow)
 
     async def run_due(self) -> list[Called]:
-        """Attempt each due call once, and those another process gives up meanwhile."""
+        """Attempt each due call once, also calls that another process releases meanwhile."""
         now = self.clock.now()
         done: list[Called] = []
         while batch := await self._claim_and_call(now):
@@ -89,7 +95,7 @@ class Webhooks:
         return await self.calls.next_due() if self._secret else None
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
-        """Make calls as they become due until ``stop``; calls under way are finished."""
+        """Make calls as they become due until ``stop``, and finish calls under way."""
         while not stop.is_set():
             try:
                 while not stop.is_set() and await self._claim_and_call(self.clock.now()):
@@ -105,10 +111,7 @@ class Webhooks:
             return []
         calls = await self.calls.claim(AT_ONCE, LEASE_SECONDS, now)
         results = await asyncio.gather(*map(self._call, calls), return_exceptions=True)
-        for each in results:
-            if isinstance(each, BaseException):
-                raise each
-        return [each for each in results if isinstance(each, Called)]
+        return [_value(each) for each in results]
 
     async def _call(self, call: Call) -> Called:
         found = _URL.fullmatch(call.url)
@@ -171,14 +174,18 @@ class Webhooks:
 
     def _headers(self, call: Call) -> dict[str, str]:
         at = str(int(self.clock.now().timestamp()))
-        return {
-            "Content-Type": "application/json",
-            "User-Agent": "ticketgate",
-            "Accept-Encoding": "identity",
+        return HEADERS | {
             "X-Ticketgate-Timestamp": at,
             "X-Ticketgate-Signature": signature(self._secret, at, call.body),
             "X-Ticketgate-Delivery": call.key or str(call.id),
         }
+
+
+def _value(result: Called | BaseException) -> Called:
+    """Return a result, or raise it where it is an error."""
+    if isinstance(result, BaseException):
+        raise result
+    return result
 
 
 def signature(secret: bytes, timestamp: str, body: str) -> str:
@@ -187,15 +194,12 @@ def signature(secret: bytes, timestamp: str, body: str) -> str:
 
 
 def pause(attempts: int) -> timedelta:
-    """Return how long to wait after so many attempts."""
+    """Return the wait after this number of attempts."""
     return min(FIRST_PAUSE * (1 << min(attempts - 1, 20)), LAST_PAUSE)
 
 
 class Allowed:
-    """Where calls may go: networks and host names allowed beside the public internet.
-
-    See reliability.md 29.
-    """
+    """Networks and host names that calls may go to, beside public addresses (reliability.md 29)."""
 
     def __init__(self, entries: Sequence[str]) -> None:
         self._networks = []
@@ -217,7 +221,7 @@ class Allowed:
 
 
 def _final_address(address: str) -> Address:
-    """Return the final address: IPv6 may embed an IPv4 address, mapped or translated."""
+    """Return the address that is reached; IPv6 may embed an IPv4 address, mapped or translated."""
     found = ip_address(address.partition("%")[0])
     if isinstance(found, IPv4Address):
         return found
@@ -226,10 +230,7 @@ def _final_address(address: str) -> Address:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether an address belongs to the public internet (RFC 6890).
-
-    Not private, loopback, link-local, multicast, reserved or shared by a carrier.
-    """
+    """Return whether an address is on the public internet, not private or special (RFC 6890)."""
     if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
         return False
     if any(address in network for network in _SPECIAL):

@@ -1,7 +1,7 @@
 """Mail as sent by SMTP: its envelope in bytes, CRLF line ends, MAIL parameters, printable replies.
 
 Raises :class:`CannotSend`, with a message for the user, for an address that cannot be used in a
-command or that needs what the server does not offer.
+command or that needs an extension the server does not offer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]+")
 
 
 class CannotSend(Exception):
-    """This mail can never be sent this way, for the given reason."""
+    """This mail can never be sent, for the given reason."""
 
 
 @dataclass(frozen=True, slots=True)

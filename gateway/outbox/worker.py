@@ -1,8 +1,8 @@
 """The outbox worker: submit due deliveries to the smarthost and record results (reliability.md 26).
 
-No transaction is open while waiting for the network. What the smarthost accepted is recorded right
-afterwards in a transaction of its own; after a crash between the two, the mail is submitted again
-with the same bytes once the lease ends, and only then is a mail sent twice.
+No transaction is open while waiting for the network. Each result is recorded right afterwards in a
+transaction of its own. After a crash between submission and record, the mail is submitted again
+with the same bytes once the lease ends; this is the only case in which a mail is sent twice.
 
 Without a smarthost all mail waits. When the smarthost is unreachable or refuses our account, the
 rest of a pass is deferred without being tried.
@@ -59,7 +59,7 @@ class AttemptResult:
 
 @dataclass(slots=True)
 class _Pass:
-    """One pass over what was due at ``began``.
+    """One pass over the deliveries due at ``began``.
 
     ``broken`` is the smarthost's failure once known; ``key`` signs return paths.
     """
@@ -75,8 +75,8 @@ class _Pass:
 class Outbox:
     """The outbox of one process.
 
-    Without a ``smarthost`` mail waits; without a ``signer`` it is sent unsigned. ``pause`` waits
-    for seconds.
+    Without a ``smarthost`` mail waits; without a ``signer`` it is sent unsigned. ``pause`` sleeps
+    for a number of seconds.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Outbox:
         )
 
     async def _one_pass(self, smarthost: Smarthost, stop: asyncio.Event) -> list[AttemptResult]:
-        """Attempt all that was due when the pass began."""
+        """Attempt all deliveries due when the pass began."""
         run = _Pass(smarthost, self.clock.now(), await self.deliveries.signing_key())
         while not stop.is_set():
             away = run.broken is not None
@@ -181,7 +181,7 @@ class Outbox:
     async def _try(self, run: _Pass, jobs: Sequence[ClaimedDelivery], stop: asyncio.Event) -> None:
         """Attempt each delivery, on up to four connections.
 
-        What was not tried is deferred, or released when stopping.
+        Deliveries left untried are deferred, or released when stopping.
         """
         left = list(reversed(jobs))
         prepared: dict[int, asyncio.Task[bytes]] = {}
@@ -237,7 +237,7 @@ class Outbox:
         return await run.smarthost.submit(sender, job.recipient, raw)
 
     async def _prepared(self, raw: bytes) -> bytes:
-        """Return the bytes to send: the same at each attempt and for each recipient."""
+        """Return the bytes to send, the same at each attempt and for each recipient."""
         raw = lines(raw)
         return await self.signer.sign(raw) if self.signer is not None else raw
 
@@ -286,7 +286,7 @@ class Outbox:
 
 
 class _Lease:
-    """The lease of a claim, extended while it is worked on, since a slow line takes time."""
+    """The lease on claimed deliveries, extended while they are attempted, which may take long."""
 
     def __init__(self, outbox: Outbox, ids: Sequence[int]) -> None:
         self._outbox = outbox
@@ -299,7 +299,7 @@ class _Lease:
         return monotonic() < self._until - LEASE_SECONDS / 3
 
     async def hold(self) -> None:
-        """Extend the lease until cancelled; while the database is away it runs down."""
+        """Extend the lease until cancelled; it runs out while the database is away."""
         outbox = self._outbox
         while True:
             await asyncio.sleep(LEASE_SECONDS / 6)
@@ -315,7 +315,7 @@ class _Lease:
 
 
 def _loggable(reply: str) -> str:
-    """Return the codes of a reply: its text may quote a mail or an address."""
+    """Return the codes of a reply, without its text, which may quote a mail or an address."""
     codes = _REPLY_CODES.match(reply)
     return codes.group() if codes is not None else log.redact(reply)
 

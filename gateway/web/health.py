@@ -1,8 +1,8 @@
 """Serve ``/livez``, ``/readyz`` and ``/metrics`` for supervisors and load balancers.
 
-They have a listener of their own, on loopback by default (interfaces.md 5). Three fixed paths need
-no web framework, which a daemon without the web role does not load. A client that sends nothing for
-a second, or too much, is dropped.
+They have a listener of their own, on loopback by default (interfaces.md 5). It uses no web
+framework, since a daemon without the web role does not load one. A client whose request is not
+complete within a second, or is too large, is disconnected.
 """
 
 from __future__ import annotations
@@ -19,13 +19,14 @@ from gateway.web.metrics import CONTENT_TYPE, Figure, page
 
 MAX_REQUEST: Final = 4096  # bytes of the request line and headers
 REQUEST_SECONDS: Final = 1.0  # for the whole request
+REQUEST_ERRORS: Final = (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError)
 
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
     """The state of the daemon: "ok" or a short reason for each part and each mailbox.
 
-    The daemon cannot work without any of its ``parts``.
+    The daemon needs all of its ``parts``.
     """
 
     parts: Mapping[str, str]
@@ -68,9 +69,7 @@ class Health:
             self._server = None
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(
-            OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError
-        ):
+        with contextlib.suppress(*REQUEST_ERRORS):
             async with asyncio.timeout(REQUEST_SECONDS):
                 request = await reader.readuntil(b"\r\n\r\n")
             writer.write(await self._response(request.split(b"\r\n", 1)[0]))

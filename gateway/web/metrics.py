@@ -1,7 +1,7 @@
 """Write the page that Prometheus reads; the only module that imports prometheus_client.
 
-The figures are gathered anew for each scrape and nothing is counted in between, so all processes of
-an installation report the same about the database.
+The figures are read from the database at each scrape, so that all processes of an installation
+report the same ones.
 """
 
 from __future__ import annotations
@@ -34,9 +34,8 @@ class _Figures(Collector):
         """Yield one family for all figures of a name."""
         families: dict[str, GaugeMetricFamily] = {}
         for each in self._figures:
-            family = families.setdefault(
-                each.name, GaugeMetricFamily(each.name, each.meaning, labels=list(each.labels))
-            )
+            new = GaugeMetricFamily(each.name, each.meaning, labels=list(each.labels))
+            family = families.setdefault(each.name, new)
             family.add_metric(list(each.labels.values()), each.value)
         yield from families.values()
 
