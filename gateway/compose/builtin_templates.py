@@ -156,7 +156,7 @@ def _templates(name: str, words: Mapping[str, _BuiltInWords]) -> Mapping[str, Te
     return MappingProxyType({language: each.template(name) for language, each in words.items()})
 
 
-# name -> language -> template
+# By name, then by language.
 BUILT_IN: Final[Mapping[str, Mapping[str, Template]]] = MappingProxyType(
     {RECEIVED: _templates(RECEIVED, _RECEIVED_WORDS), CLOSED: _templates(CLOSED, _CLOSED_WORDS)}
 )

@@ -95,7 +95,6 @@ def compose(mail: MimeMail) -> bytes:
 
 
 def _refuse_breaks(mail: MimeMail) -> None:
-    """Refuse a mail with a line break or control character in a header value."""
     people = (mail.sender, *mail.to, *mail.cc)
     refuse_breaks("name", *(each.name for each in people))
     refuse_breaks("address", *(each.address for each in people), mail.reply_to, mail.loop_mark)
@@ -156,12 +155,12 @@ def _encoded(text: str) -> list[str]:
 
 
 def _unstructured(text: str) -> list[str]:
-    """Return the words of a subject; the first to the last that need encoding are encoded."""
+    """Return a subject as words, encoded from the first word that needs it to the last."""
     words = text.split(" ") if text else []
     odd = [at for at, word in enumerate(words) if not _PLAIN_WORD.fullmatch(word)]
     if not odd:
         return words
-    # two blanks in a row are encoded together with the words around them
+    # Two blanks in a row are encoded together with the words around them.
     first = max(0, odd[0] - (not words[odd[0]]))
     last = odd[-1] + (not words[odd[-1]])
     return [*words[:first], *_encoded(" ".join(words[first : last + 1])), *words[last + 1 :]]
@@ -189,7 +188,7 @@ def _addr_spec(header: str, given: str | None) -> str:
     if not local.isascii():
         raise _invalid_address(header, "only ASCII is allowed before the @")
     if not _DOT_ATOM.fullmatch(local) and not _QUOTED_LOCAL.fullmatch(local):
-        # some providers allow dots in odd places; such a local part needs quotes
+        # Some providers allow dots in odd places; such a local part needs quotes.
         local = f'"{local}"' if local and _DOT_ATOM.fullmatch(local.replace(".", "")) else ""
     if not local or not _DOMAIN.fullmatch(domain):
         raise _invalid_address(header, "expected local@domain")

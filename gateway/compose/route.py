@@ -23,7 +23,7 @@ from gateway.store.tickets import threads
 from gateway.store.tickets.threads import MessageRow
 from gateway.store.tickets.unit_of_work import UnitOfWork
 
-EARLIER_MAILS: Final = 30  # of a thread, newest first, that are loaded for a reply
+EARLIER_MAILS: Final = 30  # newest mails of a thread, of which a new mail answers one
 NONCE_BYTES: Final = 8
 
 

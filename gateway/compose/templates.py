@@ -82,7 +82,7 @@ class Rendered:
 
 
 class TemplateError(Invalid):
-    """A template cannot be parsed or rendered; the message names part and, if known, line."""
+    """An error in a template; the message names the part and, if known, the line."""
 
 
 class _PartError(Exception):

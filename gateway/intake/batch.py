@@ -157,7 +157,7 @@ class Batch:
         if not self.known:
             return
         self.repeated = await repeated(self.connection, self.known.keys())
-        # Without a Message-ID nothing else leads from a mail to its original.
+        # A mail without a Message-ID has no other link to its original.
         threads = {known.thread for known in self.known.values() if known.thread}
         unseen = threads - self.unit.threads.keys()
         if unseen:

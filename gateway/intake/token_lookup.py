@@ -122,9 +122,9 @@ async def load_deliveries(unit: UnitOfWork, lookups: Sequence[TokenLookup]) -> d
 def reporting(
     lookup: TokenLookup, deliveries: Mapping[int, Delivered], envelope: Envelope
 ) -> Message:
-    """Return the mail, turned into a report if it came from nobody to a signed return path.
+    """Return the mail, made a report if it has no sender and came to a signed return path.
 
-    Such a mail is about that delivery, whatever it looks like (behaviour.md 2.1 step 3).
+    Such a mail is about the delivery in that path, whatever it says (behaviour.md 2.1 step 3).
     """
     message, about = lookup.message, deliveries.get(lookup.returned or 0)
     if about is None or not about.message_id:

@@ -335,7 +335,7 @@ def printable(value: object, posted: Mapping[str, str]) -> str:
 
 def _positive_seconds(value: object, otherwise: int) -> int:
     try:
-        # some providers send a number as text
+        # Some providers send a number as text.
         seconds = int(value)  # type: ignore[call-overload]
     except (TypeError, ValueError, OverflowError):
         return otherwise

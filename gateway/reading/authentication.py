@@ -35,7 +35,7 @@ def read_results(values: Sequence[str]) -> tuple[AuthenticationResults, ...]:
 
 
 def _read(value: str) -> AuthenticationResults | None:
-    """Return the results in one field; None where it has no id and no result."""
+    """Return the results in one field; None if its first semicolon has nothing before it."""
     pieces = _split_at_semicolons(value)
     if not pieces:
         return None
@@ -128,7 +128,7 @@ def verdict(results: Sequence[AuthenticationResults], trusted: Collection[str]) 
 def relied_on(
     results: Sequence[AuthenticationResults], trusted: Collection[str]
 ) -> AuthenticationResults | None:
-    """Return the header that :func:`verdict` uses or, for display only, the topmost header."""
+    """Return the header that :func:`verdict` uses; if none is trusted, the topmost for display."""
     ids = {each.lower() for each in trusted}
     return next(
         (each for each in results if each.authserv_id in ids), results[0] if results else None

@@ -67,7 +67,7 @@ def _attribution(lines: list[str], mark: QuoteMark) -> OutlineItem | None:
 
 
 def _quote(lines: list[str], found: list[OutlineItem], mark: QuoteMark) -> OutlineItem | None:
-    """Return the item that a marked quote adds, or None if the text shows the quote better.
+    """Return the item that a marked quote adds, or None if the text shows as much itself.
 
     The item is the whole quote if its lines have no quote signs, else the attribution above them.
     """
@@ -97,7 +97,7 @@ def _quote(lines: list[str], found: list[OutlineItem], mark: QuoteMark) -> Outli
 
 
 def find_in_html(lines: list[str], beside: Part) -> list[OutlineItem]:
-    """Return the quote in a plain text that has no quote signs, found through the HTML alternative.
+    """Return the quote in a plain text without quote signs, found by its HTML alternative.
 
     The sender's words must come first in both forms, and the same quoted text must follow;
     otherwise the list is empty.

@@ -311,18 +311,12 @@ def _tidy_mailbox(box: Address) -> Address:
 
 
 def _is_content(messages: Sequence[Part], text: str, prefix: bool) -> bool:
-    """Tell whether the attached mails are the content of the mail, not a mere addition.
-
-    This holds if one is shown inline, the subject has a forward prefix, or there is no other text.
-    """
+    """Tell whether a mail is about its attached mails: announced, shown inline, or alone."""
     if len(messages) > 20:
         return False
-    return (
-        prefix
-        or not text.strip()
-        or messages[0].path == ""
-        or any(part.disposition != "attachment" for part in messages)
-    )
+    if prefix or not text.strip() or messages[0].path == "":
+        return True
+    return any(part.disposition != "attachment" for part in messages)
 
 
 def _attached_mail(part: Part, text: str) -> Forwarded:
@@ -335,7 +329,7 @@ def _attached_mail(part: Part, text: str) -> Forwarded:
 
 
 def _mailboxes_of(headers: Headers, name: str) -> list[Address]:
-    """Return the mailboxes of all fields of that name."""
+    """Return the mailboxes in all fields named ``name``."""
     return [
         box
         for value in headers.fields.get(name, ())

@@ -154,7 +154,7 @@ class _Reading:
         self._opinion: _SecondOpinion | None = None
 
     def message(self) -> Message:
-        """Return everything about the mail."""
+        """Return the message, from all that was read."""
         content, subject = self.content, self.header.subject
         sender, moment = self.sender_and_date()
         report = dsn.read(
@@ -364,7 +364,7 @@ def second_opinion(raw: bytes) -> _SecondOpinion:
         boxes = [(str(name), str(address)) for name, address in found.from_ if "@" in str(address)]
         moment = found.date
     except Exception:  # noqa: BLE001
-        # the library raises its own and the standard library's errors on bad headers
+        # The library raises its own and the standard library's errors on bad headers.
         return _SecondOpinion(("mail-parser cannot read the header",))
     sender = (
         Address(

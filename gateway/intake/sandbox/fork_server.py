@@ -2,9 +2,9 @@
 
 :mod:`gateway.intake.sandbox.pool` starts it as ``python -m gateway.intake.sandbox.fork_server FD
 READER CPU MEMORY``. It is single-threaded, which makes forking safe, and obeys two commands on its
-control socket: ``F`` with a file descriptor forks a worker that serves it and answers its pid;
-``K`` with a pid kills that worker. When the socket closes, the daemon is gone and all workers are
-killed.
+control socket: ``F`` with the file descriptor of another socket forks a worker that serves it, and
+``K`` with a pid kills that worker; the answer is the pid. When the control socket closes, the
+daemon is gone and all workers are killed.
 """
 
 from __future__ import annotations

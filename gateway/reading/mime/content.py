@@ -298,7 +298,7 @@ class Collector:
 
 
 def _attachment_of(part: Part, data: bytes) -> Attachment:
-    """Return the attachment that a part with this content is."""
+    """Return a part as an attachment; ``data`` is its content."""
     return Attachment(
         filename=part.filename,
         content_type=part.content_type,
@@ -315,7 +315,7 @@ def _attachment_of(part: Part, data: bytes) -> Attachment:
 
 
 def _inner_file(name: str, data: bytes, path: str) -> Attachment:
-    """Return the attachment of a file inside a part: in a text or in a winmail.dat."""
+    """Return a file that was found in a text or in a winmail.dat as an attachment."""
     return Attachment(
         filename=name,
         content_type="application/octet-stream",

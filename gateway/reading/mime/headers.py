@@ -158,7 +158,7 @@ def base64_bytes(data: bytes) -> bytes:
     except binascii.Error:
         pass
     out = []
-    for chunk in data.split(b"="):  # several encoded runs, joined
+    for chunk in data.split(b"="):  # several runs, each with its padding
         kept = _NOT_BASE64.sub(b"", chunk)
         if len(kept) % 4 == 1:
             kept = kept[:-1]
@@ -218,7 +218,7 @@ def date(text: str) -> datetime | None:
 
 
 def _zone(text: str) -> timezone:
-    """Return the zone of a date: ``+hhmm``, or a name of UTC; UTC if no zone is that far away."""
+    """Return the zone of a date: ``+hhmm``, or a name of UTC; UTC for a day or more."""
     if text[0] not in "+-":
         return UTC
     offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:5]))

@@ -47,7 +47,7 @@ def read(data: bytes, label: str | None, method: str = "") -> tuple[list[Invitat
             for event, calendar in events[:_MAX_EVENTS]
         ]
     except Exception:  # noqa: BLE001
-        # the library raises ValueError, KeyError, RecursionError and its own on damaged calendars
+        # On damaged calendars, the library raises ValueError, KeyError and others.
         return [], "a calendar that cannot be read"
     if len(data) > MAX_BYTES or len(events) > _MAX_EVENTS:
         return found, "a calendar longer than is read"
@@ -150,7 +150,7 @@ def _value(value: Any) -> Any:
     try:
         return value.dt
     except Exception:  # noqa: BLE001
-        # missing values have no such attribute, broken ones raise the library's own error
+        # Missing values have no such attribute; broken ones raise the library's own error.
         return None
 
 

@@ -18,7 +18,7 @@ def unpack(data: bytes) -> tuple[list[tuple[str, bytes]], str | None]:
     try:
         stream = TNEF(data, do_checksum=False)
     except Exception:  # noqa: BLE001
-        # the library raises ValueError, struct.error, IndexError and others on damaged streams
+        # On damaged streams, the library raises ValueError, struct.error, IndexError and others.
         return [], "a winmail.dat that cannot be read"
     out: list[tuple[str, bytes]] = []
     for index, each in enumerate(stream.attachments[:_MAX_FILES]):

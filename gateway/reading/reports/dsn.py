@@ -161,7 +161,7 @@ def read(
 
 
 def _is_from_machine(sender: Address | None, subject: str) -> bool:
-    """Tell whether a mail has no sender, or is from a mailer or a service that tells of a failure."""
+    """Tell whether a mail is from nobody, a mailer, or a service that announces a failure."""
     if sender is None or sender.address is None or is_mailer(sender):
         return True
     return bool(_SERVICE_ADDRESS.match(sender.address)) and _announces_failure(subject)

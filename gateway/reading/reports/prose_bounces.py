@@ -215,7 +215,7 @@ class Prose:
 
 
 def is_challenge(text: str) -> bool:
-    """Tell whether a notice asks senders to prove that they are human before it delivers."""
+    """Tell whether a notice asks senders to prove that they are human, before delivery."""
     notice = above_copy(text)[:6000]
     return bool(_REQUEST.search(notice)) and bool(
         _PROVE_HUMAN.search(notice) or _RELEASE_MAIL.search(notice) and _SENDER_CHECK.search(notice)
@@ -320,7 +320,7 @@ def returned_to(returned: Headers | None) -> list[str]:
 
 
 def _returned_to_in(text: str, notice: str) -> list[str]:
-    """Return the recipient of the returned mail by the copy in the text, if it has exactly one."""
+    """Return the recipient in the copy of the returned mail, if it has exactly one."""
     found = _RETURNED_TO.search(text, len(notice), len(notice) + _MAX_NOTICE_CHARS)
     boxes = [each.address for each in addresses(found[1], 3) if each.address] if found else []
     return boxes if len(boxes) == 1 else []

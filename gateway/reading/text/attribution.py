@@ -151,7 +151,7 @@ _YEAR: Final = re.compile(r"(?<!\d)(?:19|20)\d{2}(?!\d)")
 
 
 def _names_author(folded: str) -> bool:
-    """Tell whether a sentence has a verb and an address or weekday, or a date and an address."""
+    """Tell whether a sentence has a verb with an address or date, or a date with an address."""
     verb = _verb_at(folded)
     if verb >= 0 and _HAS_ADDRESS.search(folded) and len(folded) < 320 and len(folded) - verb < 130:
         return True

@@ -23,7 +23,7 @@ _ONLY_MAILBOXES: Final = re.compile(
 
 
 def colon_of(text: str) -> int:
-    """Return the index of the first colon in the 60 characters a label can have, or -1."""
+    """Return the index of the first colon within the first 60 characters, or -1."""
     at = text.find(":", 0, 60)
     if at < 0 and not text.isascii():
         at = text.find("：", 0, 60)

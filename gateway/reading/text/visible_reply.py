@@ -86,10 +86,10 @@ def _quote_start(lines: list[str], found: list[OutlineItem]) -> int:
 
 
 def _attribution_on_top(found: list[OutlineItem], cut: int) -> OutlineItem | None:
-    """Return the attribution at line ``cut``, if there is one.
+    """Return the attribution at line ``cut``, above which there is no text; None if there is none.
 
-    If there is no text above it, the quote was removed, or the sender wrote below a quote without
-    signs. The text below is then all there is, so it is kept.
+    Its quote was removed, or the sender wrote below a quote without signs. As no other text is
+    left, the text below is kept.
     """
     return next((each for each in found if each.start == cut and each.kind == "attribution"), None)
 
