@@ -311,7 +311,7 @@ def _tidy_mailbox(box: Address) -> Address:
 
 
 def _is_content(messages: Sequence[Part], text: str, prefix: bool) -> bool:
-    """Tell whether the attached mails are what a mail is about: announced, inline, or alone."""
+    """Tell whether a mail is about its attached mails: announced, shown inline, or alone."""
     if len(messages) > 20:
         return False
     if prefix or not text.strip() or messages[0].path == "":
