@@ -13,6 +13,9 @@ from gateway.errors import Invalid
 _FORBIDDEN: Final = re.compile("[\r\n\0\x0b\x0c\x85\u2028\u2029\ud800-\udfff]")
 
 
+MAX_NAME: Final = 200  # characters; the database would cut a longer name
+
+
 def refuse_breaks(what: str, *values: str | None) -> None:
     """Refuse values with a line break or another character that no header may contain."""
     if any(each and _FORBIDDEN.search(each) for each in values):
@@ -24,3 +27,5 @@ def refuse_unnamed(whose: str, what: str, value: str) -> None:
     refuse_breaks(what, value)
     if not value.strip():
         raise Invalid(f"{whose} needs a {what}", what)
+    if what == "name" and len(value) > MAX_NAME:
+        raise Invalid(f"the name of {whose} is longer than {MAX_NAME} characters", what)

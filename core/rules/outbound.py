@@ -18,7 +18,7 @@ from core.decisions.outgoing import (
     TellDeliveries,
     WakeRuns,
 )
-from core.decisions.tickets import NEW, Decision, RaiseFlags, SetFields, SetStatus, SkipRule
+from core.decisions.tickets import NEW, Decision, RaiseFlags, Remark, SetFields, SetStatus, SkipRule
 from core.events import (
     Cause,
     Delivered,
@@ -93,7 +93,13 @@ def failed(event: DeliveryFailed) -> list[Decision]:
         return [settled]
     ticket, reasons = event.ticket.number, event.reasons
     failures = (give_up(each, reasons.get(each.id, ""), ticket) for each in event.deliveries)
-    return [*chain.from_iterable(failures), settled]
+    # Scheduled mail that was never composed has no message on the ticket to show its failure.
+    unsent = (
+        Remark(ticket, event.cause, f"mail to {each.recipient} failed: {reasons.get(each.id, '')}")
+        for each in event.deliveries
+        if each.message_id is None
+    )
+    return [*chain.from_iterable(failures), *unsent, settled]
 
 
 def give_up(delivery: Delivered, reply: str, ticket: int | None) -> list[Decision]:

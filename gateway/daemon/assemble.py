@@ -264,17 +264,16 @@ class Installation:
     def desk(self, actor: str | None = None) -> TicketDesk:
         """Return the desk for tickets."""
         from gateway.desk.tickets import TicketDesk
-        from gateway.desk.transaction import BUILT_IN
 
-        return TicketDesk(self.database, self.clock, self.zone, actor or BUILT_IN)
+        return self._acting(TicketDesk, actor)
 
     def correspondent(self, actor: str | None = None) -> CorrespondenceDesk:
         """Return the desk for sending mail."""
         from gateway.desk.correspondence import CorrespondenceDesk
-        from gateway.desk.transaction import BUILT_IN
+        from gateway.desk.transaction import actor_named
 
         return CorrespondenceDesk(
-            self.database, self.clock, self.identity, actor or BUILT_IN, raw_of=self._raw_of
+            self.database, self.clock, self.identity, actor_named(actor), raw_of=self._raw_of
         )
 
     async def _raw_of(self, mail_id: int) -> bytes:
@@ -286,9 +285,9 @@ class Installation:
 
         ``database`` replaces the installation's own where an act is only rehearsed.
         """
-        from gateway.desk.transaction import BUILT_IN
+        from gateway.desk.transaction import actor_named
 
-        return desk(database or self.database, self.clock, self.zone, actor or BUILT_IN)
+        return desk(database or self.database, self.clock, self.zone, actor_named(actor))
 
     def automator(
         self, actor: str | None = None, *, database: Database | None = None

@@ -10,7 +10,7 @@ from gateway.desk.transaction import Actor, Transaction, enforce
 from gateway.errors import Invalid, NotFound
 from gateway.store.setup import templates
 from gateway.store.setup.templates import StoredTemplate, Words
-from gateway.validation import refuse_breaks
+from gateway.validation import refuse_breaks, refuse_unnamed
 
 
 class TemplateDesk(Actor):
@@ -41,7 +41,7 @@ class TemplateDesk(Actor):
             old = known.best(language) if known is not None else Words("", "")
             new = _edited(old, subject, text, html)
             unknown = check(Template(name, new.subject, new.text, new.html))
-            refuse_breaks("name", name.strip())
+            refuse_unnamed("a template", "name", name.strip())
             refuse_breaks("subject", new.subject)
             if known is not None and transactional is None:
                 transactional = known.transactional

@@ -34,6 +34,18 @@ from gateway.validation import refuse_breaks
 BUILT_IN = "console"  # the built-in administrator, who acts where no user is named
 
 
+def actor_named(given: str | None) -> str:
+    """Return who acts: the built-in administrator for None, else the address as given.
+
+    Raises Forbidden for a blank and for the administrator's own name, which nobody may type.
+    """
+    if given is None:
+        return BUILT_IN
+    if given.strip().lower() in ("", BUILT_IN):
+        raise Forbidden(f"no active user has the address {given.strip()!r}")
+    return given
+
+
 def state_of(unit: UnitOfWork, zone: tzinfo) -> State:
     """Return the view of a unit of work that the rules get; it shows later changes of the unit."""
     desk = unit.desk

@@ -23,6 +23,7 @@ from gateway.store.sql import sqlite
 from gateway.store.sql.errors import placed, translated
 
 HEAD = "0005"  # the newest migration; a test checks it
+NEWER = "the database is newer than this program: install the newer ticketgate"
 DESK_LOCK = 0x7469636B  # advisory lock of ordered writers
 UPGRADE_LOCK = DESK_LOCK + 1  # advisory lock of schema upgrades
 READERS = 4
@@ -143,7 +144,7 @@ class Database:
                 if found is None
                 else "the database is older than this program: run ticketgate db upgrade"
                 if found < HEAD
-                else "the database is newer than this program: install the newer ticketgate"
+                else NEWER
             )
 
 
@@ -231,6 +232,8 @@ async def migrate(url: str, *, seed: bool = True) -> None:
 
     database = Database(url, "upgrade")
     try:
+        if (found := await schema_version(database)) is not None and found > HEAD:
+            raise SchemaOutdated(NEWER)
         async with database.write() as connection:
             # Lock first (on SQLite the first statement does): Alembic must not run twice at once.
             await connection.exec_driver_sql(

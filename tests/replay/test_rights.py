@@ -52,3 +52,25 @@ async def test_o11_mail_for_later_needs_the_right_when_it_is_due(office: Office)
     assert office.received("ann@example.org") == []
     [delivery] = await office.deliveries()
     assert (delivery["state"], delivery["last_reply"]) == ("failed", NO_MAIL)
+    events = (await office.world.ticket(1))["events"]
+    told = [each["detail"] for each in events if each["type"] == "remark"]
+    assert told == [f"mail to ann@example.org failed: {NO_MAIL}"]
+
+
+async def test_a_failed_scheduled_mail_can_be_tried_again(office: Office):
+    """O11: after a retry it is scheduled again, and sent with the present role of its author."""
+    people = PeopleDesk(office.database, office.clock, ZONE)
+    await office.user()
+    await office.mail(ANN)
+    later = office.clock.now() + timedelta(hours=2)
+    await office.person(AGENT).reply(1, MailDraft("We look into it.", at=later))
+    await demote(office)
+    await office.later(hours=3)
+    [failed] = await office.deliveries()
+    await office.deliveries_desk().retry([failed["id"]])
+    assert [each["state"] for each in await office.deliveries()] == ["scheduled"]
+    await people.set_user(AGENT, role="agent")
+    await office.run()
+    assert [
+        mail.text.partition("\n")[0].strip() for mail in office.received("ann@example.org")
+    ] == ["We look into it."]

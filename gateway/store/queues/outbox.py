@@ -311,9 +311,14 @@ class Deliveries:
 async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
     """Queue failed or deferred deliveries again, due now and for another five days.
 
-    All or none: see :func:`_refuse`. Their attempts are kept.
+    All or none: see :func:`_refuse`. Their attempts are kept. Scheduled mail that could not be sent
+    was never composed, so it is scheduled again instead.
     """
-    values = {"state": "queued", "due_at": now, "queued_at": now, "ended_at": None, "settled": True}
+    draft = sa.exists().where(
+        OUTGOING.c.id == DELIVERY.c.outgoing_id, OUTGOING.c.draft.is_not(None)
+    )
+    state = sa.case((draft, "scheduled"), else_="queued")
+    values = {"state": state, "due_at": now, "queued_at": now, "ended_at": None, "settled": True}
     await _change(connection, ids, ("failed", "deferred"), values, now)
 
 

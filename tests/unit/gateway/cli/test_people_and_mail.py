@@ -243,3 +243,21 @@ def test_a_stray_quote_is_no_part_of_a_name(cli, written, name):
     """A From with an unbalanced quote still names a person."""
     cli.replay(f"{written} <ann@customer.example>", "1")
     assert cli.json("contact", "show", "ann@customer.example")["name"] == name
+
+
+@pytest.mark.parametrize("given", ["", "  ", "console", "Console"])
+def test_nobody_acts_as_the_administrator_by_naming_nobody(cli, given):
+    """A blank --as and the administrator's own name are refused, and nothing is changed."""
+    refused = cli("user", "add", "z@ours.example", "--name", "Z", "--as", given)
+    assert (refused.code, refused.err) == (
+        65,
+        f"ticketgate: no active user has the address {given.strip()!r}\n",
+    )
+    assert cli.json("user", "list")["users"] == []
+
+
+def test_names_have_a_length(cli):
+    """A name that the database would cut is refused."""
+    refused = cli("template", "set", "y" * 201, "--subject", "s", "--text", "t")
+    assert (refused.code, "longer than 200 characters" in refused.err) == (65, True)
+    assert cli("template", "set", "y" * 200, "--subject", "s", "--text", "t").code == 0

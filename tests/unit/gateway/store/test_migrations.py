@@ -375,3 +375,18 @@ async def test_an_upgrade_killed_anywhere_leaves_all_or_nothing(database_url, at
             assert await connection.run_sync(differences) == []
     finally:
         await database.close()
+
+
+def test_a_newer_database_is_not_upgraded(database_url):
+    """A schema that this program does not know is told in one sentence, and nothing changes."""
+    engine.upgrade(database_url)
+
+    async def renumber() -> None:
+        database = engine.Database(database_url, "test")
+        async with database.write() as connection:
+            await connection.exec_driver_sql("UPDATE alembic_version SET version_num = 'zzzz'")
+        await database.close()
+
+    asyncio.run(renumber())
+    with pytest.raises(SchemaOutdated, match="newer than this program"):
+        engine.upgrade(database_url)
