@@ -17,9 +17,9 @@ from typing import Any
 from core.decide import decide
 from core.decisions.tickets import Finish
 from core.events import Delivered, MailArrived, Original, Sender, Verdict
-from core.mail.threading import TicketRef, Tie, ids_of, tie
+from core.mail.threading import ids_of
 from core.model.message import Envelope, Message
-from core.model.ticket import Channel, Contact, Thread, Ticket, User
+from core.model.ticket import Channel, User
 from gateway.apply.applier import Applier
 from gateway.apply.context import MailContext
 from gateway.desk.transaction import state_of
@@ -33,6 +33,8 @@ from gateway.intake.token_lookup import (
 )
 from gateway.reading import authentication
 from gateway.store.queues.spool import EarlierMail, Finished, by_fingerprint, finish, repeated
+from gateway.store.tickets import conversation
+from gateway.store.tickets.conversation import Conversation, MailTokens
 from gateway.store.tickets.tickets import subject_key
 from gateway.store.tickets.unit_of_work import Connection, UnitOfWork
 
@@ -144,7 +146,8 @@ class Batch:
             {
                 (contact.id, subject_key(item.message.subject))
                 for item in self.items
-                if (contact := self._contact(item.message)) is not None
+                if (sender := item.message.sender) is not None
+                and (contact := self.unit.contact_at(sender.key)) is not None
             }
         )
         await self._load_known()
@@ -169,38 +172,27 @@ class Batch:
         """Return the mail as an event for ``core.decide``, with everything it can touch."""
         unit, envelope = self.unit, item.envelope
         message = reporting(lookup, self.deliveries, envelope)
-        found = self._tie(lookup, message)
-        thread = unit.follow(found.thread) if found.thread is not None else None
-        ticket = unit.live_ticket(
-            thread.ticket if thread is not None and thread.ticket is not None else found.ticket
-        )
+        found = conversation.find(unit, message, MailTokens(lookup.own, lookup.reply, lookup.tag))
         verdict = self._verdict(message)
         user = unit.desk.users.get(message.sender.key) if message.sender else None
-        sender = self._sender(message, user, thread, ticket)
-        copy = lookup.own.get(message.message_id or "")
-        untied = thread is None and found.ticket is None
         relays = user is not None and user.id == lookup.relay and verdict != "fail"
         return MailArrived(
             message=message,
             received_at=envelope.received_at,
             channels=self._channels(envelope, message),
-            sender=sender,
+            sender=self._sender(message, user, found),
             verdict=verdict,
-            tie=found,
+            tie=found.tie,
             duplicate_of=self._original(item),
-            reused_id=self._reused(message),
-            own_copy=self._sent(copy) if copy is not None else None,
+            reused_id=found.reused_id,
+            own_copy=found.copy_of,
             looped=any(channel_at(unit.desk.channels, each) for each in message.loop_marks),
             spam=message.spam_flag and (envelope.trusted_hop or self._has_trusted_results(message)),
             trusted_user=user is not None and verdict == "pass",
-            thread=thread,
-            ticket=ticket,
-            joined=tuple(
-                (each, unit.live_ticket(each.ticket))
-                for number in found.joins
-                if (each := unit.follow(number)) is not None
-            ),
-            earlier_open=self._earlier(message, sender.contact) if untied else (),
+            thread=found.thread,
+            ticket=found.ticket,
+            joined=found.joined,
+            earlier_open=found.earlier,
             released=item.released,
             automation=envelope.automation,
             deliveries=reported(message, lookup, self.deliveries),
@@ -224,88 +216,16 @@ class Batch:
         several = any(defect.startswith("several ") for defect in message.defects)
         return "none" if verdict == "pass" and several else verdict
 
-    def _tie(self, lookup: TokenLookup, message: Message) -> Tie:
-        """Return the thread or ticket of a mail, by references, signed address and subject tag."""
-        unit = self.unit
-        refs = unit.known_refs(ids_of(message))
-        own = {
-            each: thread.id
-            for each, number in lookup.own.items()
-            if each != message.message_id and (thread := unit.follow(number)) is not None
-        }
-        named = {*own.values(), *(ref.thread for rows in refs.values() for ref in rows)}
-        tag = self._current(lookup.tag)
-        return tie(
-            message,
-            refs,
-            reply_address=self._current(lookup.reply),
-            own_ids=own,
-            subject_tag=tag if tag is not None and self._takes_part(message, tag) else None,
-            forward_threads=frozenset(
-                each for each in named if unit.threads[each].kind == "forward"
-            ),
-        )
-
-    def _current(self, ref: TicketRef | None) -> TicketRef | None:
-        """Return the ticket and thread that a token leads to today, after merges."""
-        ticket = self.unit.live_ticket(ref.ticket) if ref is not None else None
-        if ref is None or ticket is None:
-            return None
-        named = self.unit.follow(ref.thread) if ref.thread is not None else None
-        if named is None or named.ticket != ticket.number:
-            named = next(
-                (
-                    thread
-                    for thread in self.unit.threads_of(ticket.number)
-                    if (thread.redirect_to is None or ticket.deleted_at is not None)
-                    and thread.origin
-                    and thread.kind == "normal"
-                ),
-                None,
-            )
-        return TicketRef(ticket.number, named.id if named is not None else None)
-
-    def _takes_part(self, message: Message, tag: TicketRef) -> bool:
-        """Tell whether the sender is a user or has a part in the tagged ticket."""
-        if message.sender is not None and message.sender.key in self.unit.desk.users:
-            return True
-        contact = self._contact(message)
-        return contact is not None and self._has_part(contact, tag)
-
-    def _has_part(self, contact: Contact, tag: TicketRef) -> bool:
-        """Tell whether a contact is the requester, associated or a participant."""
-        thread = self.unit.threads.get(tag.thread) if tag.thread is not None else None
-        part = self.unit.part_of(contact.id, thread, self.unit.tickets.get(tag.ticket))
-        return part in {"requester", "associated", "participant"}
-
-    def _sender(
-        self, message: Message, user: User | None, thread: Thread | None, ticket: Ticket | None
-    ) -> Sender:
+    def _sender(self, message: Message, user: User | None, found: Conversation) -> Sender:
         """Return what the desk knows about the sender."""
-        unit = self.unit
-        contact = self._contact(message)
-        part = unit.part_of(contact.id, thread, ticket) if contact is not None else None
-        if thread is not None and ticket is None and not unit.participants[thread.id]:
-            part = "participant"  # only machines wrote here so far, so the first person joins
         key = message.sender.key if message.sender else None
         return Sender(
-            contact=contact,
+            contact=found.contact,
             user=user,
-            own_channel=key is not None and channel_at(unit.desk.channels, key) is not None,
-            known=contact is not None or user is not None,
-            held_role=part,
+            own_channel=key is not None and channel_at(self.unit.desk.channels, key) is not None,
+            known=found.contact is not None or user is not None,
+            held_role=found.part,
         )
-
-    def _contact(self, message: Message) -> Contact | None:
-        """Return the contact with the address in From."""
-        return self.unit.contact_at(message.sender.key) if message.sender else None
-
-    def _earlier(self, message: Message, contact: Contact | None) -> tuple[int, ...]:
-        """Return the open ticket of the same contact with the same subject, at most one (E14)."""
-        if contact is None:
-            return ()
-        numbers = self.unit.earlier.get((contact.id, subject_key(message.subject)), [])
-        return tuple(numbers[:1])
 
     def _has_trusted_results(self, message: Message) -> bool:
         """Tell whether a trusted server wrote results into the mail; then its spam flag counts."""
@@ -313,12 +233,6 @@ class Batch:
         return any(each.authserv_id in ids for each in message.authentication)
 
     # ---- copies of earlier mail
-
-    def _sent(self, thread_id: int) -> Original:
-        """Return our own mail that came back, by the thread in its signed Message-ID."""
-        thread = self.unit.follow(thread_id)
-        ticket = self.unit.live_ticket(thread.ticket) if thread is not None else None
-        return _outside_register(thread, ticket)
 
     def _original(self, item: Item) -> Original | None:
         """Return the earlier mail of which this one is a copy, if any."""
@@ -340,11 +254,6 @@ class Batch:
             repeated_at=frozenset(at for mail, at in self.repeated if mail == known.mail_id),
             held=known.state == "quarantined",
         )
-
-    def _reused(self, message: Message) -> bool:
-        """Tell whether the Message-ID was used before by a mail that a ticket has."""
-        rows = self.unit.known_refs([message.message_id]) if message.message_id else {}
-        return any(ref.held for refs in rows.values() for ref in refs)
 
     def _remember(self, item: Item, mail: MailContext, event: MailArrived) -> None:
         """Let later mails of the batch see this mail, and the deliveries that it says failed."""
@@ -452,17 +361,7 @@ def _repeated(event: MailArrived, ended: Finish) -> Original | None:
         return event.duplicate_of if ended.state == "duplicate" else event.own_copy
     if ended.state != "ignored" or not (event.looped or event.message.kind == "loop"):
         return None
-    return _outside_register(event.thread, event.ticket)
-
-
-def _outside_register(thread: Thread | None, ticket: Ticket | None) -> Original:
-    """Return the original of a copy of our own mail: only its thread and ticket are known."""
-    return Original(
-        mail_id=None,
-        channel=None,
-        thread=thread.id if thread else None,
-        ticket=ticket.number if ticket else None,
-    )
+    return conversation.copy_on(event.thread, event.ticket)
 
 
 def _ended(mail: MailContext) -> Finish:
