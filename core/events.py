@@ -390,11 +390,12 @@ class EnrolAsked:
 
 @dataclass(frozen=True, slots=True)
 class UnenrolAsked:
-    """A person takes a ticket out of a workflow."""
+    """A person takes a ticket out of a workflow; ``reason`` is what the run shows."""
 
     ticket: Ticket
     workflow: Workflow
     cause: Cause
+    reason: str = "a person took the ticket out"
 
 
 @dataclass(frozen=True, slots=True)

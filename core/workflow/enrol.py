@@ -149,10 +149,9 @@ def by_hand(event: EnrolAsked, state: State) -> list[Decision]:
 
 
 def taken_out(event: UnenrolAsked, state: State) -> list[Decision]:
-    """End the run of a ticket that a person takes out of a workflow."""
-    why = "a person took the ticket out"
+    """End the run of a ticket that is taken out of a workflow."""
     return [
-        FinishRun(each.id, "UNENROLLED", why)
+        FinishRun(each.id, "UNENROLLED", event.reason)
         for each in state.runs(event.ticket.number, event.workflow.id)
         if each.state == "ACTIVE"
     ]

@@ -82,7 +82,7 @@ class UserMail:
         if not request.to:
             raise Invalid("the forward needs a recipient", "to")
         signed, _ = _signed(request, author)
-        text = f"{signed.rstrip()}\n\n{reply_tokens.unmarked(_forwarded(message))}\n"
+        text = f"{signed.rstrip()}\n\n{reply_tokens.unmarked(forwarded_text(message))}\n"
         subject = self.writer.subject(ticket.number, request.subject or ticket.subject, "Fwd")
         content = MailContent(
             request.to, request.cc, subject, text, None, request.files, request.original
@@ -201,13 +201,13 @@ def _attachment_row(file: File, part: int) -> dict[str, Any]:
     }
 
 
-def _forwarded(row: MessageRow) -> str:
+def forwarded_text(row: MessageRow) -> str:
     """Return the text of a mail below the header block that marks a forward."""
     sender = row.head["from"] or {}
     to = ", ".join(each["address"] or each["name"] or "" for each in row.head["to"])
-    date = row.date.isoformat() if row.date is not None else ""
+    date = f"Date: {row.date.isoformat()}\n" if row.date is not None else ""
     shown = f"{sender.get('name') or ''} <{sender.get('address') or ''}>".strip()
     return (
-        f"---------- Forwarded message ---------\nFrom: {shown}\nDate: {date}\n"
-        f"Subject: {row.subject}\nTo: {to}\n\n{row.text}"
+        f"---------- Forwarded message ---------\nFrom: {shown}\n"
+        f"{date}Subject: {row.subject}\nTo: {to}\n\n{row.text}"
     )

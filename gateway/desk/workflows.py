@@ -253,7 +253,8 @@ async def retire(act: Transaction, workflow: Workflow) -> int:
     inside = [run.ticket for run in await workflows.standing(act.connection, workflow.id)]
     await act.load_tickets(inside)
     for number in inside:
-        act.do(UnenrolAsked(act.unit.tickets[number], workflow, act.cause))
+        ticket = act.unit.tickets[number]
+        act.do(UnenrolAsked(ticket, workflow, act.cause, "the workflow was deleted"))
     await act.settle()
     await workflows.delete(act.connection, workflow.id, act.now)
     return len(inside)

@@ -131,11 +131,11 @@ def test_the_desk_has_one_door():
     assert opened == {"gateway/desk/transaction.py"}
 
 
-@pytest.mark.parametrize("room", ASKING)
-def test_rooms_that_take_requests_write_nothing_themselves(room):
+@pytest.mark.parametrize("folder", ASKING)
+def test_folders_that_take_requests_write_nothing_themselves(folder):
     """Command line, daemon and web neither open a write transaction nor apply decisions."""
     for path, tree in TREES.items():
-        if path.relative_to(GATEWAY).parts[0] != room:
+        if path.relative_to(GATEWAY).parts[0] != folder:
             continue
         opened = [
             before

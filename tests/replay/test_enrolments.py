@@ -301,7 +301,8 @@ async def test_deleting_a_workflow_takes_its_tickets_out_and_keeps_history(offic
     await by_hand(office)
     await office.run()
     assert await office.editor().drop("Support", "New") == 2
-    assert [row[0] for row in await office.world.rows("enrolment", "state")] == ["UNENROLLED"] * 2
+    ended = await office.world.rows("enrolment", "state", "end_reason")
+    assert ended == [("UNENROLLED", "the workflow was deleted")] * 2
     assert len(await office.world.rows("action_run", "id")) == 4
     await office.later(days=2)
     assert await tags(office) == ["x"]

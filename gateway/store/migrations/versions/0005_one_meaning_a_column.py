@@ -2,8 +2,8 @@
 
 - ``delivery.ended_at`` of a delivery that waits was the time of its last ``outbox retry``:
   ``queued_at``.
-- ``mail.sha256 = ''`` meant that the raw mail was erased, and ``size = 0`` that the whole row was
-  to go: ``erased``.
+- ``mail.sha256 = ''`` meant that the raw mail was erased, and with ``size = 0`` that the row was to
+  be deleted; now in ``erased``.
 - A negative ``mailbox_mail.uidvalidity`` meant that the UID no longer holds: ``superseded_mail``.
 """
 
