@@ -106,8 +106,8 @@ def _places(error: BaseException) -> list[str]:
 
 
 def logger(name: str) -> FilteringBoundLogger:
-    """Return the logger of one part of the program; ``name`` is the ``part`` in its lines."""
-    bound: FilteringBoundLogger = structlog.get_logger(part=name)
+    """Return the logger of one part of the program; ``name`` is the ``room`` in its lines."""
+    bound: FilteringBoundLogger = structlog.get_logger(room=name)
     return bound
 
 
@@ -156,7 +156,7 @@ class _Libraries(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        log = structlog.get_logger(part="library").bind(
+        log = structlog.get_logger(room="library").bind(
             library=record.name, template=redact(str(record.msg))[:200]
         )
         log.log(record.levelno, "library", **(error_fields(error) if error is not None else {}))

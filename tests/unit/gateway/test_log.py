@@ -148,7 +148,7 @@ def test_our_own_exc_info_shows_no_text(stream):
     try:
         raise KeyError("subject of a mail")
     except KeyError:
-        log.logger("part").error("broken", exc_info=True)
+        log.logger("room").error("broken", exc_info=True)
     assert lines(stream)[0]["error"] == "KeyError"
     assert "subject" not in stream.getvalue()
 

@@ -421,13 +421,13 @@ async def test_the_log_tells_the_attempt_and_nothing_secret(hooks, database, rec
     await hooks.run_due()
     log.configure(level="info", form="json", addresses="hashed", stream=sys.__stderr__)
     lines = [json.loads(line) for line in written.getvalue().splitlines()]
-    ours = {line["call"]: line for line in lines if line.get("part") == "webhook"}
+    ours = {line["call"]: line for line in lines if line.get("room") == "webhook"}
     assert (ours[1]["event"], ours[1]["to"], ours[1]["attempt"]) == (
         "webhook deferred",
         f"http://127.0.0.1:{receiver.port}",
         1,
     )
-    assert len(ours) == len([line for line in lines if line.get("part") == "webhook"]) == 3
+    assert len(ours) == len([line for line in lines if line.get("room") == "webhook"]) == 3
     assert not [
         word
         for word in ("t0ken", "hook?", "/hook", SECRET, "Gr\u00fc")

@@ -171,7 +171,7 @@ async def test_the_log_holds_neither_mail_nor_secret(quick, clock, real, free_po
     events = [
         line["event"]
         for line in map(json.loads, written.getvalue().splitlines())
-        if line.get("part") == "sent"
+        if line.get("room") == "sent"
     ]
     assert events == ["copies hindered", "copies of sent mail"]
     assert not [
