@@ -83,11 +83,13 @@ class CorrespondenceDesk(Actor):
         """Reply on a thread of the ticket, its origin by default, or open a new one (O01-O15)."""
         _refuse_empty(mail)
         async with self.acting(Right.SEND_MAIL) as act:
-            made = await self._reply(act, ticket := await act.ticket(number), mail)
+            request, ticket = _request(mail), await act.ticket(number)
+            status = _status_id(act, ticket, mail.status)
+            made = await self._reply(act, ticket, mail, request)
             if mail.at is not None and mail.at > act.now:
                 self._schedule(act, ticket, made, mail, mail.at)
             else:
-                self._send(act, ticket, made, mail.status)
+                self._send(act, ticket, made, status)
         return _result(act, (ticket.number,))
 
     async def forward(self, number: int, mail: MailDraft) -> ActResult:
@@ -157,9 +159,9 @@ class CorrespondenceDesk(Actor):
                 thread=held.get("thread"),
                 new_thread=bool(held.get("new_thread")),
             )
-            composed = await self._reply(act, ticket, mail)
+            composed = await self._reply(act, ticket, mail, _request(mail))
             made = replace(composed, draft=due.number, recipients=tuple(held["left"]))
-            self._send(act, ticket, made, held.get("status"))
+            self._send(act, ticket, made, _status_id(act, ticket, held.get("status")))
 
     def _writer(self, act: Transaction) -> MailWriter:
         """Return the writer of mails of this transaction."""
@@ -169,34 +171,32 @@ class CorrespondenceDesk(Actor):
         """Return the acting user; None for the built-in administrator."""
         return act.unit.desk.users.get(self.actor)
 
-    async def _reply(self, act: Transaction, ticket: Ticket, mail: MailDraft) -> Outgoing:
+    async def _reply(
+        self, act: Transaction, ticket: Ticket, mail: MailDraft, request: MailRequest
+    ) -> Outgoing:
         """Compose a reply."""
         composer = UserMail(self._writer(act))
         thread, fresh = await _thread_for(act, composer, ticket, mail)
-        request = _request(mail)
         await act.unit.load_contacts([each.key for each in (*request.to, *request.cc)])
         route = await composer.writer.route(thread, fresh=fresh)
         return composer.answer(ticket, route, request, self._author(act))
 
-    def _send(self, act: Transaction, ticket: Ticket, made: Outgoing, status: str | None) -> None:
+    def _send(self, act: Transaction, ticket: Ticket, made: Outgoing, status: int | None) -> None:
         """Queue a mail, and move the ticket to ``status``, or else as trigger A says."""
         pipeline = act.unit.desk.pipelines[ticket.pipeline_id]
-        chosen = status_of(pipeline, status).id if status is not None else None
-        if chosen is not None:
-            asked = MoveAsked(ticket, pipeline, chosen, act.cause, person=True)
+        if status is not None:
+            asked = MoveAsked(ticket, pipeline, status, act.cause, person=True)
             enforce(refusal(asked, act.state))
         people = {ticket.requester_id, *act.unit.associated.get(ticket.number, ())}
         reached = (act.unit.contact_at(each) for each in made.recipients)
         associated = any(contact is not None and contact.id in people for contact in reached)
-        act.do(EmailSent(made, act.cause, ticket, pipeline, associated, self._author(act), chosen))
+        act.do(EmailSent(made, act.cause, ticket, pipeline, associated, self._author(act), status))
 
     def _schedule(
         self, act: Transaction, ticket: Ticket, made: Outgoing, mail: MailDraft, at: datetime
     ) -> None:
         """Keep a reply as a draft; the ticket does not change until it is due (O11)."""
         unit = act.unit
-        if mail.status is not None:
-            status_of(unit.desk.pipelines[ticket.pipeline_id], mail.status)
         thread = None if made.fresh or made.thread is None else made.thread.id
         row = OutgoingRow(
             id=unit.allot("outgoing"),
@@ -261,6 +261,12 @@ class CorrespondenceDesk(Actor):
         return await self.files_of(due.files_of)
 
 
+def _status_id(act: Transaction, ticket: Ticket, name: str | None) -> int | None:
+    """Return the status of this name in the ticket's pipeline; None for no name."""
+    pipeline = act.unit.desk.pipelines[ticket.pipeline_id]
+    return status_of(pipeline, name).id if name is not None else None
+
+
 async def _thread_for(
     act: Transaction, composer: UserMail, ticket: Ticket, mail: MailDraft
 ) -> tuple[Thread, bool]:
@@ -317,6 +323,7 @@ async def _chosen(act: Transaction, ticket: Ticket, message: int | None) -> Mess
 def _request(mail: MailDraft) -> MailRequest:
     """Return the mail with its addresses parsed."""
     refuse_breaks("subject", mail.subject)
+    refuse_breaks("address", *mail.to, *mail.cc)
     to = tuple(_parsed(each, "To") for each in mail.to)
     cc = tuple(_parsed(each, "Cc") for each in mail.cc)
     return MailRequest(mail.text, mail.html, mail.files, to, cc, mail.subject)
@@ -324,7 +331,6 @@ def _request(mail: MailDraft) -> MailRequest:
 
 def _parsed(given: str, header: str) -> Address:
     """Parse one address of a header."""
-    refuse_breaks("address", given)
     name, address = parseaddr(given)
     local, at, domain = address.rpartition("@")
     if not at or not local or not domain or any(each.isspace() for each in address):

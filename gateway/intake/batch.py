@@ -170,24 +170,24 @@ class Batch:
 
     def _event(self, item: Item, lookup: TokenLookup) -> MailArrived:
         """Return the mail as an event for ``core.decide``, with everything it can touch."""
-        unit, envelope = self.unit, item.envelope
+        unit, envelope, mail = self.unit, item.envelope, item.message
         message = reporting(lookup, self.deliveries, envelope)
         found = conversation.find(unit, message, MailTokens(lookup.own, lookup.reply, lookup.tag))
-        verdict = self._verdict(message)
-        user = unit.desk.users.get(message.sender.key) if message.sender else None
+        verdict = self._verdict(mail)
+        user = unit.desk.users.get(mail.sender.key) if mail.sender else None
         relays = user is not None and user.id == lookup.relay and verdict != "fail"
         return MailArrived(
             message=message,
             received_at=envelope.received_at,
-            channels=self._channels(envelope, message),
-            sender=self._sender(message, user, found),
+            channels=self._channels(envelope, mail),
+            sender=self._sender(mail, user, found),
             verdict=verdict,
             tie=found.tie,
             duplicate_of=self._original(item),
             reused_id=found.reused_id,
             own_copy=found.copy_of,
-            looped=any(channel_at(unit.desk.channels, each) for each in message.loop_marks),
-            spam=message.spam_flag and (envelope.trusted_hop or self._has_trusted_results(message)),
+            looped=any(channel_at(unit.desk.channels, each) for each in mail.loop_marks),
+            spam=mail.spam_flag and (envelope.trusted_hop or self._has_trusted_results(mail)),
             trusted_user=user is not None and verdict == "pass",
             thread=found.thread,
             ticket=found.ticket,
