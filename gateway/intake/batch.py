@@ -147,7 +147,7 @@ class Batch:
                 (contact.id, subject_key(item.message.subject))
                 for item in self.items
                 if (sender := item.message.sender) is not None
-                and (contact := self.unit.contact_at(sender.key)) is not None
+                and (contact := self.unit.contact_with(sender.key)) is not None
             }
         )
         await self._load_known()
@@ -172,6 +172,7 @@ class Batch:
         """Return the mail as an event for ``core.decide``, with everything it can touch."""
         unit, envelope, mail = self.unit, item.envelope, item.message
         message = reporting(lookup, self.deliveries, envelope)
+        deliveries = reported(message, lookup, self.deliveries)
         found = conversation.find(unit, message, MailTokens(lookup.own, lookup.reply, lookup.tag))
         verdict = self._verdict(mail)
         user = unit.desk.users.get(mail.sender.key) if mail.sender else None
@@ -195,7 +196,7 @@ class Batch:
             earlier_open=found.earlier,
             released=item.released,
             automation=envelope.automation,
-            deliveries=reported(message, lookup, self.deliveries),
+            deliveries=deliveries,
             returned=lookup.returned,
             relayed_by=user if relays else None,
         )

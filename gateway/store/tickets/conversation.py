@@ -47,7 +47,7 @@ class Conversation:
 
 def find(unit: UnitOfWork, message: Message, tokens: MailTokens) -> Conversation:
     """Return the conversation of a mail, with joins and merges followed."""
-    contact = unit.contact_at(message.sender.key) if message.sender else None
+    contact = unit.contact_with(message.sender.key) if message.sender else None
     found = _tie(unit, message, tokens, contact)
     thread = unit.follow(found.thread) if found.thread is not None else None
     on_thread = thread.ticket if thread is not None else None

@@ -228,7 +228,11 @@ class UnitOfWork:
 
     def contact_at(self, address: str | None) -> Contact | None:
         """Return the contact of an address as written, or None."""
-        number = self.contact_ids.get(address_key(address)) if address else None
+        return self.contact_with(address_key(address)) if address else None
+
+    def contact_with(self, key: str) -> Contact | None:
+        """Return the contact with an address key, or None."""
+        number = self.contact_ids.get(key)
         return self.contacts[number] if number is not None else None
 
     # ---- changing (called by gateway.apply)
