@@ -107,8 +107,10 @@ def main() -> None:
     except PARSER_ERROR as error:
         _print_usage_error(error)
         sys.exit(os.EX_USAGE)
-    except typer.Abort:
-        print("ticketgate: aborted", file=sys.stderr)
+    except typer.Abort as error:
+        # A prompt that gets no answer leaves its line open; elsewhere typer has ended the line.
+        line_end = "" if error.__cause__ is not None else "\n"
+        print(f"{line_end}ticketgate: aborted", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

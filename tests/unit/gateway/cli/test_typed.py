@@ -94,3 +94,19 @@ def test_names_and_addresses_hold_no_line_end(cli, ticket, line_end):
     ):
         refused(cli(*arguments), "address contains a line break")
     assert cli.json("outbox", "list")["deliveries"] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("contact", "show", "a\nb"),
+        ("ticket", "set", 1, "--subject", "x", "--as", "a\nb"),
+        ("--config", "a\nb.toml", "ticket", "list"),
+    ],
+)
+def test_a_line_end_in_what_was_typed_splits_no_error(cli, ticket, arguments):
+    """Each error stays on its line, whatever it quotes."""
+    ticket()
+    done = cli(*arguments)
+    last = "1 problem in the configuration\n" if done.code == 78 else ""
+    assert (done.code, done.err.removesuffix(last).count("\n")) == (done.code or 1, 1), done.err
