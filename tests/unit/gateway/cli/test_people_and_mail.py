@@ -243,3 +243,17 @@ def test_a_stray_quote_is_no_part_of_a_name(cli, written, name):
     """A From with an unbalanced quote still names a person."""
     cli.replay(f"{written} <ann@customer.example>", "1")
     assert cli.json("contact", "show", "ann@customer.example")["name"] == name
+
+
+@pytest.mark.parametrize("verb", ["retry", "release"])
+def test_mail_that_the_daemon_holds_is_said_to_be_in_its_hands(cli, monkeypatch, verb):
+    """Beside a daemon that took the mail first, the line tells who processes it."""
+    cli.json("channel", "set", "support@localhost", "--deny", "eve@evil.example")
+    mail = cli.replay("eve@evil.example", "1")["mail_id"]
+
+    async def taken(*_):
+        return None
+
+    monkeypatch.setattr("gateway.intake.worker.Intake.drain", taken)
+    done = cli("mail", verb, mail)
+    assert (done.code, done.text) == (0, f"mail {mail} is pending: the daemon processes it\n")
