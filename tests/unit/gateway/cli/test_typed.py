@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 BREAKS = ("\r\n", "\n", "\r", "\v", "\f", "\x85", "\u2028", "\u2029")
@@ -110,3 +112,23 @@ def test_a_line_end_in_what_was_typed_splits_no_error(cli, ticket, arguments):
     done = cli(*arguments)
     last = "1 problem in the configuration\n" if done.code == 78 else ""
     assert (done.code, done.err.removesuffix(last).count("\n")) == (done.code or 1, 1), done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "size"),
+    [
+        (("ticket", "reply", 1, "--text", "x", "--attach"), 65, 64),
+        (("ticket", "reply", 1, "--text", "x", "--html-file"), 65, 64),
+        (("pipeline", "import", "--yes"), 65, 64),
+        (("workflow", "import", "--yes"), 65, 64),
+        (("inspect", "--json"), 0, 64),
+        (("--config",), 78, 1),
+    ],
+)
+def test_no_more_of_a_file_is_read_than_its_limit(cli, tmp_path, arguments, code, size):
+    """A file beyond the limit is refused by its size; inspect tells it as a defect."""
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", (size << 20) + 1)
+    rest = ("ticket", "list") if arguments == ("--config",) else ()
+    done = cli(*arguments, tmp_path / "large", *rest)
+    assert (done.code, f"is larger than {size} MiB" in done.text + done.err) == (code, True)
