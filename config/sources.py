@@ -28,6 +28,7 @@ SECRETS: Final = {
     "imap": "password",
     "oauth": "client_secret",
 }
+MAX_FILE_BYTES: Final = 1 << 20
 Key = tuple[str, ...]
 _TOML_HINTS: Final = {  # by the words of tomllib's message
     "Invalid value": 'put text in quotes, as in name = "Support"',
@@ -105,7 +106,12 @@ def read_file(path: Path, gathered: Gathered) -> None:
 def _parse_file(path: Path, gathered: Gathered) -> dict[str, Any]:
     line = ""
     try:
-        return tomllib.loads(path.read_bytes().decode())
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_FILE_BYTES + 1)
+        if len(raw) <= MAX_FILE_BYTES:
+            return tomllib.loads(raw.decode())
+        reason = f"is larger than {MAX_FILE_BYTES >> 20} MiB"
+        suggestion = "name a configuration file"
     except FileNotFoundError:
         reason, suggestion = "there is no such file", "name an existing file, or leave out --config"
     except OSError as error:

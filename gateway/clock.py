@@ -61,8 +61,8 @@ def parse_instant(text: str, name: str = VARIABLE) -> datetime:
     """
     try:
         instant = datetime.fromisoformat(text)
-    except ValueError:
-        instant = None
-    if instant is None or instant.tzinfo is None:
-        raise UsageError(f"{name} is not an instant like 2026-11-22T10:00:00Z: {text[:40]!r}")
-    return instant.astimezone(UTC)
+        if instant.tzinfo is not None:
+            return instant.astimezone(UTC)
+    except (ValueError, OverflowError):  # too large where it lies beyond the year 9999 in UTC
+        pass
+    raise UsageError(f"{name} is not an instant like 2026-11-22T10:00:00Z: {text[:40]!r}")

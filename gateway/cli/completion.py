@@ -8,7 +8,7 @@ import typer
 
 from gateway.cli.group import App
 from gateway.cli.opening import explained
-from gateway.cli.option_values import one_of
+from gateway.errors import UsageError
 
 SHELLS = ("bash", "zsh", "fish")
 app = App("Print a script for completion in a shell.")
@@ -22,7 +22,9 @@ def completion(
     from typer._completion_shared import get_completion_script
 
     with explained():
-        one_of("SHELL", shell, SHELLS)
+        if shell not in SHELLS:
+            names = f"{', '.join(SHELLS[:-1])} or {SHELLS[-1]}"
+            raise UsageError(f"invalid shell {shell!r}: must be {names}")
     print(
         get_completion_script(
             prog_name="ticketgate", complete_var="_TICKETGATE_COMPLETE", shell=shell

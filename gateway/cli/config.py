@@ -71,9 +71,10 @@ def schema(as_json: AsJson = False) -> None:  # noqa: ARG001  # JSON is its only
 
 def problems_text(error: ConfigError) -> str:
     """Return each problem on a line, and a last line with their number."""
-    from gateway.cli.output import count
+    from gateway.cli.output import count, visible
 
-    return f"{error}\n{count(len(error.problems), 'problem')} in the configuration"
+    lines = "\n".join(visible(str(each)) for each in error.problems)
+    return f"{lines}\n{count(len(error.problems), 'problem')} in the configuration"
 
 
 def plain(section: Section) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from core.model.message import Envelope
 from gateway.cli.group import App
 from gateway.cli.opening import run
 from gateway.cli.option_values import AsJson
-from gateway.cli.output import emit
+from gateway.cli.output import emit, output_optional
 from gateway.daemon.assemble import Installation
 from gateway.errors import Invalid, Unavailable
 
@@ -69,7 +69,8 @@ def deliver(
         final = ending.exit_code in (0, os.EX_DATAERR, os.EX_USAGE)
         raise typer.Exit(ending.exit_code if final else os.EX_TEMPFAIL) from None
     if as_json:
-        emit({"mail_id": mail_id})
+        with output_optional():
+            emit({"mail_id": mail_id})
 
 
 def _read_mail(limit: int) -> bytes:

@@ -21,6 +21,7 @@ from core.model.message import Address, Attachment, Bounce, Forwarded, Invitatio
 from gateway.cli.group import App
 from gateway.cli.opening import explained, named_file
 from gateway.cli.option_values import AsJson
+from gateway.ingress.mail_files import MAX_MAIL_BYTES
 from gateway.intake.sandbox.jobs import ReadFailure, ReadJob
 from gateway.intake.sandbox.pool import Sandbox
 from gateway.reading import authentication
@@ -103,9 +104,13 @@ async def _chunk(
 def _open(file: str) -> tuple[bytes, str]:
     """Return the bytes of a file, and why it cannot be opened (empty where it can)."""
     try:
-        return Path(file).read_bytes(), ""
+        with Path(file).open("rb") as stream:
+            raw = stream.read(MAX_MAIL_BYTES + 1)
     except (OSError, ValueError) as error:
         return b"", f"cannot be opened: {getattr(error, 'strerror', None) or error}"
+    if len(raw) > MAX_MAIL_BYTES:
+        return b"", f"is larger than {MAX_MAIL_BYTES >> 20} MiB"
+    return raw, ""
 
 
 def as_row(file: str, message: Message, trusted: Collection[str]) -> dict[str, Any]:

@@ -166,10 +166,14 @@ def _process_again(
     if as_json:
         emit(shown)
     else:
-        print(
-            f"mail {mail_id} is {shown['mail']['state']}: "
-            f"{paragraph(shown['mail']['reason'] or '')}"
-        )
+        print(_state_line(shown["mail"]))
+
+
+def _state_line(mail: dict[str, Any]) -> str:
+    """Return the state of a mail and why; a pending one is in the hands of a running daemon."""
+    waits = "the daemon processes it" if mail["state"] == "pending" else ""
+    why = paragraph(mail["reason"] or waits)
+    return f"mail {mail['id']} is {mail['state']}{': ' * bool(why)}{why}"
 
 
 async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:

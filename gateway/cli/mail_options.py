@@ -12,7 +12,6 @@ import typer
 from gateway.cli.act_result import run_act
 from gateway.cli.output import emit, paragraph
 from gateway.cli.show_ticket import sentence
-from gateway.errors import Invalid
 
 if TYPE_CHECKING:
     from gateway.compose.mime import File
@@ -70,10 +69,9 @@ def _type(path: Path) -> str:
 
 
 def _content(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Invalid(f"cannot read {path}: {error.strerror}") from None
+    from gateway.ingress.mail_files import read_limited
+
+    return read_limited(path)
 
 
 def send(

@@ -1,14 +1,16 @@
 """``ticketgate``: the command line (interfaces.md 2). Each group is a module, imported on use.
 
-Exit codes follow sysexits.h: 0, 64 usage, 65 bad data or refused, 70 software, 75 try again, 78
-configuration.
+Exit codes follow sysexits.h: 0, 64 usage, 65 bad data or refused, 70 software, 74 output not
+written, 75 try again, 78 configuration.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -95,25 +97,57 @@ def _print_usage_error(error: Any) -> None:
         print(sentence(error), file=sys.stderr)
 
 
+def _open_absent_streams() -> None:
+    """Use the null device for each standard stream that was closed before the start."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115
+
+
+def _output_problem(error: Exception) -> str | None:
+    """Return why stdout takes no more output, None where the error has another cause."""
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+    if isinstance(error, OSError) and error.filename is None and error.errno in full:
+        return os.strerror(error.errno)  # an unbuffered stream has nothing left to flush
+    try:
+        sys.stdout.flush()
+    except OSError as found:
+        return found.strerror or type(found).__name__
+    return None
+
+
+def _drop_output() -> None:
+    """Send what stdout still holds to the null device, so that nothing is reported at the end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def main() -> None:
     """Run a command line; exit with 64 for usage errors, and with an error's own code or 70."""
     if COMPLETION in os.environ:
         from typer._completion_classes import completion_init
 
         completion_init()
+    _open_absent_streams()
     try:
         code = get_command(app).main(prog_name="ticketgate", standalone_mode=False)
+        sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except PARSER_ERROR as error:
         _print_usage_error(error)
         sys.exit(os.EX_USAGE)
-    except typer.Abort:
-        print("ticketgate: aborted", file=sys.stderr)
+    except typer.Abort as error:
+        # A prompt that gets no answer leaves its line open; elsewhere typer has ended the line.
+        line_end = "" if error.__cause__ is not None else "\n"
+        print(f"{line_end}ticketgate: aborted", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         sys.exit(0)
     except Exception as error:  # noqa: BLE001  # printed with its traceback; the code tells its kind
+        if (problem := _output_problem(error)) is not None:
+            print(f"ticketgate: cannot write the output: {problem}", file=sys.stderr)
+            _drop_output()
+            sys.exit(os.EX_IOERR)
         from traceback import print_exception
 
         from gateway.errors import exit_code

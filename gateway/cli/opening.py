@@ -19,6 +19,7 @@ import typer
 
 from config.load import load
 from config.problems import ConfigError
+from gateway.cli.output import visible
 from gateway.daemon.assemble import Installation, open_installation
 from gateway.errors import TicketgateError, exit_code
 
@@ -72,7 +73,7 @@ def explained() -> Iterator[None]:
     try:
         yield
     except TicketgateError as error:
-        print(f"ticketgate: {error.message}", file=sys.stderr)
+        print(visible(f"ticketgate: {error.message}"), file=sys.stderr)
         raise typer.Exit(exit_code(error)) from None
     except ConfigError as error:
         from gateway.cli.config import problems_text

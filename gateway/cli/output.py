@@ -6,6 +6,7 @@ When stdout is closed early (the user left a pager), Python reports it at the en
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,16 @@ PLAIN_WIDTH = 32_767  # a table that is piped elsewhere is not cut
 def emit(document: Any) -> None:
     """Print one JSON document on stdout."""
     print(json.dumps(document, ensure_ascii=False, default=_plain))
+
+
+@contextmanager
+def output_optional() -> Iterator[None]:
+    """Ignore that stdout cannot be written, where only the act itself counts."""
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def emit_done(document: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 from core.pipeline import Pipeline
 from gateway.desk.pipelines import PipelinePlan, StatusPlan, Switches
 from gateway.errors import Invalid
+from gateway.ingress.mail_files import read_limited
 
 STATES = ("open", "closed")
 KEYS = {
@@ -68,9 +69,7 @@ def _flag(value: bool) -> str:
 def read_plans(file: Path) -> list[PipelinePlan]:
     """Return the plans in a file; Invalid, with all problems, where it has any."""
     try:
-        given = tomllib.loads(file.read_bytes().decode())
-    except OSError as error:
-        raise Invalid(f"cannot read {file}: {error.strerror}") from None
+        given = tomllib.loads(read_limited(file).decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Invalid(f"{file} is not TOML: {error}") from None
     problems = [f"unknown key {key!r}" for key in given if key != "pipeline"]

@@ -162,11 +162,13 @@ async def _notify(opened: Installation, address: str) -> dict[str, Any]:
 
 def _notifications(notify: list[str], digest: str | None) -> dict[str, Any]:
     """Return the notifications to set; UsageError for unknown words."""
-    pairs = (each.partition("=") for each in notify)
-    found: dict[str, Any] = {
-        one_of("--notify", what, NOTIFICATIONS): switch("--notify", state)
-        for what, _, state in pairs
-    }
+    found: dict[str, Any] = {}
+    for each in notify:
+        what, _, state = each.partition("=")
+        if what not in NOTIFICATIONS or state not in ("on", "off"):
+            takes = f"{', '.join(NOTIFICATIONS[:-1])} or {NOTIFICATIONS[-1]}, each with =on or =off"
+            raise UsageError(f"--notify must be {takes}, not {each!r}")
+        found[what] = state == "on"
     chosen = one_of("--digest", digest, ("off", "hourly", "daily"))
     return found | ({"digest": chosen} if chosen is not None else {})
 

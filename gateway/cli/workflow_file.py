@@ -17,6 +17,7 @@ from typing import Any
 
 from gateway.desk.workflows import WorkflowPlan
 from gateway.errors import Invalid
+from gateway.ingress.mail_files import read_limited
 
 KEYS = ("enabled", "re_enroll", "on_leave", "exclude_sources", "filter", "unenroll_when", "window")
 
@@ -27,9 +28,7 @@ def read_plans(file: Path) -> tuple[list[WorkflowPlan], list[str]]:
     The caller adds the problems of the plans, so that the user sees all at once.
     """
     try:
-        given = tomllib.loads(file.read_bytes().decode())
-    except OSError as error:
-        raise Invalid(f"cannot read {file}: {error.strerror}") from None
+        given = tomllib.loads(read_limited(file).decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise Invalid(f"{file} is not TOML: {error}") from None
     rows = given.get("workflow")

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from gateway.errors import Invalid
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -70,6 +72,18 @@ def iter_paths(paths: Iterable[str | Path]) -> Iterator[Found]:
                 yield Unreadable(str(path), "there is no such file")
         except OSError as error:
             yield Unreadable(str(path), _reason(error))
+
+
+def read_limited(path: Path) -> bytes:
+    """Return the content of a file; Invalid where it cannot be read or is too large."""
+    try:
+        with path.open("rb") as stream:
+            raw = stream.read(MAX_MAIL_BYTES + 1)
+    except OSError as error:
+        raise Invalid(f"cannot read {path}: {error.strerror}") from None
+    if len(raw) > MAX_MAIL_BYTES:
+        raise Invalid(f"{path} is larger than {MAX_MAIL_BYTES >> 20} MiB")
+    return raw
 
 
 def _reason(error: OSError) -> str:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from config.problems import ConfigError, Problem
-from gateway.clock import Clock
+from gateway.clock import Clock, parse_instant
 from gateway.errors import (
     DiskFull,
     InternalError,
@@ -76,3 +76,10 @@ def test_a_clock_is_set_and_moved():
 def test_exit_codes(error, code):
     """Each error has its code of sysexits.h; an error that is not ours is 70."""
     assert exit_code(error) == code
+
+
+@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])
+def test_an_instant_beyond_the_calendar_is_no_instant(text):
+    """What has no date in UTC is refused like other text that is no instant."""
+    with pytest.raises(UsageError, match="--at is not an instant"):
+        parse_instant(text, "--at")

@@ -207,3 +207,14 @@ def test_ctrl_c_ends_it_cleanly(cli, configure, options):
     assert process.returncode not in {0, None, -signal.SIGKILL}
     assert "Traceback" not in err
     assert "nobody has signed in" in access(cli)
+
+
+def test_without_an_answer_the_prompt_keeps_its_own_line(cli, configure, provider):
+    """--paste with an empty stdin: the prompt and the end of the command stand on two lines."""
+    configure("authorization_code")
+    done = cli("channel", "login", "desk", "--paste")
+    assert done.code == 1
+    assert done.err.splitlines()[-2:] == [
+        "Paste the address of that page here:",
+        "ticketgate: aborted",
+    ]

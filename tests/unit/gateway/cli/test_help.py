@@ -188,4 +188,6 @@ def test_bash_completes_command_lines(console, tmp_path, typed, offered):
 def test_completion_scripts(console, shell):
     """Each shell gets a script that calls this program; unknown shells are refused."""
     assert "_TICKETGATE_COMPLETE" in console("completion", shell).text
-    assert console("completion", "csh").code == 64
+    refused = console("completion", "csh")
+    wanted = "ticketgate: invalid shell 'csh': must be bash, zsh or fish\n"
+    assert (refused.code, refused.err) == (64, wanted)

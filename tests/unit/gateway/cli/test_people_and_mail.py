@@ -261,3 +261,17 @@ def test_names_have_a_length(cli):
     refused = cli("template", "set", "y" * 201, "--subject", "s", "--text", "t")
     assert (refused.code, "longer than 200 characters" in refused.err) == (65, True)
     assert cli("template", "set", "y" * 200, "--subject", "s", "--text", "t").code == 0
+
+
+@pytest.mark.parametrize("verb", ["retry", "release"])
+def test_mail_that_the_daemon_holds_is_said_to_be_in_its_hands(cli, monkeypatch, verb):
+    """Beside a daemon that took the mail first, the line tells who processes it."""
+    cli.json("channel", "set", "support@localhost", "--deny", "eve@evil.example")
+    mail = cli.replay("eve@evil.example", "1")["mail_id"]
+
+    async def taken(*_):
+        return None
+
+    monkeypatch.setattr("gateway.intake.worker.Intake.drain", taken)
+    done = cli("mail", verb, mail)
+    assert (done.code, done.text) == (0, f"mail {mail} is pending: the daemon processes it\n")

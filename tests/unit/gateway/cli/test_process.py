@@ -107,3 +107,38 @@ def test_a_backup_to_an_impossible_folder_is_reported(script, tmp_path):
     assert (result.returncode, result.stdout) == (65, "")
     assert result.stderr == "ticketgate: cannot write to absent: No such file or directory\n"
     assert not (tmp_path / "absent").exists()
+
+
+def redirected(folder, command, mail=None):
+    """Run `ticketgate` in a shell, which redirects or closes its streams."""
+    return subprocess.run(
+        ["/bin/sh", "-c", f"{SCRIPT} {command}"],
+        cwd=folder,
+        input=mail,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", ["ticket list", "ticket list --json", "--help", "--version"])
+def test_output_that_cannot_be_written_is_74(tmp_path, command):
+    """interfaces.md 2: a full disk behind stdout is one sentence and 74, not a traceback."""
+    done = redirected(tmp_path, f"{command} >/dev/full")
+    sentence = "ticketgate: cannot write the output: No space left on device\n"
+    assert (done.returncode, done.stderr) == (74, sentence)
+
+
+@pytest.mark.parametrize("closed", [">&-", "<&-", ">&- 2>&- <&-"])
+def test_closed_streams_are_like_the_null_device(tmp_path, closed):
+    """A stream that is closed at the start takes everything and holds nothing."""
+    done = redirected(tmp_path, f"ticket list {closed}")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("to", [">/dev/full", ">&-"])
+def test_mail_that_is_stored_is_delivered_whatever_happens_to_the_output(tmp_path, to):
+    """`deliver --json` is 0 once the mail is stored, or the transport would send it again."""
+    done = redirected(tmp_path, f"deliver --json {to}", "From: a@b.example\n\nHello\n")
+    assert (done.returncode, done.stderr) == (0, "")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 BREAKS = ("\r\n", "\n", "\r", "\v", "\f", "\x85", "\u2028", "\u2029")
@@ -94,3 +96,39 @@ def test_names_and_addresses_hold_no_line_end(cli, ticket, line_end):
     ):
         refused(cli(*arguments), "address contains a line break")
     assert cli.json("outbox", "list")["deliveries"] == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("contact", "show", "a\nb"),
+        ("ticket", "set", 1, "--subject", "x", "--as", "a\nb"),
+        ("--config", "a\nb.toml", "ticket", "list"),
+    ],
+)
+def test_a_line_end_in_what_was_typed_splits_no_error(cli, ticket, arguments):
+    """Each error stays on its line, whatever it quotes."""
+    ticket()
+    done = cli(*arguments)
+    last = "1 problem in the configuration\n" if done.code == 78 else ""
+    assert (done.code, done.err.removesuffix(last).count("\n")) == (done.code or 1, 1), done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "size"),
+    [
+        (("ticket", "reply", 1, "--text", "x", "--attach"), 65, 64),
+        (("ticket", "reply", 1, "--text", "x", "--html-file"), 65, 64),
+        (("pipeline", "import", "--yes"), 65, 64),
+        (("workflow", "import", "--yes"), 65, 64),
+        (("inspect", "--json"), 0, 64),
+        (("--config",), 78, 1),
+    ],
+)
+def test_no_more_of_a_file_is_read_than_its_limit(cli, tmp_path, arguments, code, size):
+    """A file beyond the limit is refused by its size; inspect tells it as a defect."""
+    (tmp_path / "large").touch()
+    os.truncate(tmp_path / "large", (size << 20) + 1)
+    rest = ("ticket", "list") if arguments == ("--config",) else ()
+    done = cli(*arguments, tmp_path / "large", *rest)
+    assert (done.code, f"is larger than {size} MiB" in done.text + done.err) == (code, True)

@@ -18,6 +18,11 @@ WRONG = (
     (("mail", "list", "--json=yes"), "option --json takes no value", "mail list"),
     (("mail", "list", "-\x1bz"), "unknown option -\\x1b", "mail list"),
     (("replay", "--clock", "moon", "x"), "--clock must be now or date, not 'moon'", "replay"),
+    (
+        ("user", "set", "a@b.example", "--notify", "new"),
+        "--notify must be new, reply or failure, each with =on or =off, not 'new'",
+        "user set",
+    ),
     (("nope",), "unknown command 'nope'", ""),
     (("ticke",), "unknown command 'ticke'; did you mean ticket?", ""),
     (("ticket", "lst"), "unknown command 'lst'; did you mean list or set?", "ticket"),
