@@ -181,7 +181,7 @@ class Outbox:
     async def _try(self, run: _Pass, jobs: Sequence[ClaimedDelivery], stop: asyncio.Event) -> None:
         """Attempt each delivery, on up to four connections.
 
-        Deliveries not tried are deferred if the smarthost fails, or released if ``stop`` is set.
+        Deliveries not tried are deferred if the smarthost fails, and otherwise released.
         """
         left = list(reversed(jobs))
         prepared: dict[int, asyncio.Task[bytes]] = {}
