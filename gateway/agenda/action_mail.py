@@ -93,7 +93,7 @@ class ActionMail:
         )
 
     async def _route(self, ticket: Ticket) -> Route:
-        """Return the origin thread; a ticket without mail gets one that starts with it (C18)."""
+        """Return the route on the origin thread, which is new if the ticket has no mail (C18)."""
         origin = self.composer.writer.origin(ticket)
         if origin is not None:
             return await self.composer.writer.route(origin)
@@ -158,7 +158,10 @@ class ActionMail:
         return _prepared(mails)
 
     def _insiders(self, ticket: Ticket, to: Sequence[str]) -> list[tuple[Address, User | None]]:
-        """Return users by address or "owner", and other addresses: each once, no own channel."""
+        """Return each person in ``to`` once, with the user, if any; leaves out our channels.
+
+        An entry of ``to`` is an address or "owner".
+        """
         users, channels = self.unit.desk.users, self.unit.desk.channels
         owner = next((user for user in users.values() if user.id == ticket.owner_id), None)
         found: dict[str, tuple[Address, User | None]] = {}
@@ -180,8 +183,8 @@ def _prepared(mails: Sequence[Outgoing]) -> Prepared:
 def _in_a_row(earlier: Sequence[MessageRow], contact: Contact | None) -> int:
     """Count our automatic mails to a contact since a person last wrote on the thread.
 
-    Mail to others does not count, as one action may write to several people. A text that came
-    before, but for its numbers, is an echo of a machine that does not say that it is one.
+    Mail to others does not count, as one action may write to several people. An incoming
+    text that came more than once, apart from its numbers, is taken for a machine's.
     """
     heard = Counter(_echo_key(row) for row in earlier if row.direction == "inbound")
     found = 0
@@ -197,5 +200,5 @@ def _in_a_row(earlier: Sequence[MessageRow], contact: Contact | None) -> int:
 
 
 def _echo_key(row: MessageRow) -> str:
-    """Return the text of a message without numbers and spacing."""
+    """Return the text of a message without numbers and spacing, to compare it with others."""
     return " ".join(_NUMBERS.sub("", row.reply_text or "").casefold().split())

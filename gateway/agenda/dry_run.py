@@ -1,6 +1,6 @@
 """Try a workflow or a template on a ticket, in a transaction that is undone (behaviour.md 3.7).
 
-The workflow is tried as if it were switched on; at a delay, the clock is set to its end.
+The workflow is tried as if it were enabled; at a delay, the clock is set to the end of the delay.
 """
 
 from __future__ import annotations

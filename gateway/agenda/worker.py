@@ -3,7 +3,7 @@
 Each piece of work is one ordered transaction that also records what comes next, so a crash loses
 nothing and repeats nothing, and any number of daemons may work side by side. No mail is sent from
 here: it goes into the outbox. When work on several runs fails, each is executed alone, and only
-the one that fails is put off; after five retries it ends as FAILED, where people see it.
+the one that fails is put off; after five retries it ends as FAILED, which users see.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _log = log.logger("agenda")
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """One thing that was done, for ``agenda run``."""
+    """One piece of work done, as ``agenda run`` prints it."""
 
     what: str
     ticket: int | None
@@ -200,7 +200,7 @@ class Agenda:
             return [await self._retry_or_fail_run(enrolment, error)]
 
     async def _execute(self, ids: Sequence[int]) -> list[Ran]:
-        """Execute these runs as far as they go now, in one transaction."""
+        """Execute these runs until each waits or ends, in one transaction."""
         async with self.database.write(ordered=True) as connection:
             now = self.clock.now()
             due = dict(await workflows.due(connection, now, MOST_DUE))
@@ -271,7 +271,7 @@ class Agenda:
 
 
 def _by_ticket(unit: UnitOfWork, found: Collection[Delivered]) -> dict[int | None, list[Delivered]]:
-    """Group deliveries by the number of their ticket, merges followed; None for none."""
+    """Group deliveries by ticket number, following merges; the key is None without a ticket."""
     grouped: dict[int | None, list[Delivered]] = {}
     for each in found:
         ticket = unit.live_ticket(each.ticket)

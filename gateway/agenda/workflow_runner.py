@@ -54,7 +54,7 @@ class WorkflowRunner:
         self._unwritten: set[int] = set()  # tickets whose mail is not in the database yet
 
     async def run(self, number: int) -> list[tuple[int, str]]:
-        """Execute a run as far as it goes now; return (ticket, what was done)."""
+        """Execute a run until it waits or ends; return (ticket, what was done)."""
         log: list[tuple[int, str]] = []
         for _ in range(MOST_STEPS):
             if (run := self._due(number)) is None:
@@ -69,7 +69,7 @@ class WorkflowRunner:
         return run if is_due else None
 
     async def step(self, run: Enrolment) -> list[str]:
-        """Execute delays and branches up to one action, and that action; return what was done."""
+        """Execute a run up to and including its next action; return what was done."""
         ticket = self._live_ticket(run.ticket)
         workflow = self.act.state.workflow(run.workflow_id)
         if ticket is None or workflow is None:
@@ -78,7 +78,7 @@ class WorkflowRunner:
         return [f"{workflow.name}: {_line(each)}" for each in records]
 
     def _live_ticket(self, number: int) -> Ticket | None:
-        """Return the ticket, None if it was deleted or merged into another."""
+        """Return the ticket; None if it was deleted or merged into another."""
         ticket = self.unit.tickets.get(number)
         gone = ticket is None or ticket.deleted_at is not None or ticket.merged_into is not None
         return None if gone else ticket
@@ -89,7 +89,7 @@ class WorkflowRunner:
         return [each.reason for each in ended if isinstance(each, FinishRun)]
 
     async def _event(self, ticket: Ticket, workflow: Workflow, run: Enrolment) -> RunDue:
-        """Return the event of a run, with the mail of the action that is next."""
+        """Return the due event of a run, including the mail of the run's next action."""
         done = frozenset(self.done.get(run.id, ()))
         event = RunDue(ticket, workflow, run, done, Cause("workflow", workflow=workflow.name))
         event = replace(event, ahead=(found := ahead(event, self.act.state, self.act.now)))
@@ -104,7 +104,7 @@ class WorkflowRunner:
         return await self.action_mail.prepare(ticket, run, action)
 
     def _note(self, run: Enrolment, decided: Sequence[Decision]) -> list[RecordRun]:
-        """Remember the records and mails among decisions; return the records."""
+        """Remember the log entries and mails among the decisions; return the log entries."""
         records = [each for each in decided if isinstance(each, RecordRun)]
         self.records += records
         if mails := [each.mail for each in decided if isinstance(each, QueueMail)]:

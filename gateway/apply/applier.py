@@ -54,7 +54,7 @@ class Applier:
         await tickets.name_tickets(self.context)
 
     def remark(self, ticket: int, kind: str, cause: Cause, detail: str | None = None) -> None:
-        """Write a change that is not one of the ticket's own fields into its history."""
+        """Write an entry into the history of a ticket about something other than its fields."""
         self.context.event(ticket, kind, cause, detail=detail)
 
 

@@ -48,13 +48,13 @@ def required(mail: MailContext | None) -> MailContext:
 
 
 def address_of(address: Address) -> dict[str, str | None]:
-    """Return an address as the head of a stored message holds it."""
+    """Return an address in the form in which the head of a stored message holds it."""
     return {"name": address.name, "address": address.address}
 
 
 @dataclass(slots=True)
 class ApplyContext:
-    """Shared state of one transaction; ``actor`` is who acts unless a mail is given."""
+    """Shared state of one transaction; ``actor`` acts wherever no mail is given."""
 
     unit: UnitOfWork
     now: datetime
@@ -79,7 +79,7 @@ class ApplyContext:
         return self.unit.tickets[self.number(number, mail)]
 
     def followed(self, thread: int) -> Thread:
-        """Return a thread with redirects followed: this batch may have joined it just now."""
+        """Return the thread that this one was joined into, in this batch too, or else itself."""
         found = self.unit.follow(thread)
         return found if found is not None else self.unit.threads[thread]
 

@@ -190,12 +190,12 @@ def fail_delivery(context: ApplyContext, decision: o.FailDelivery) -> None:
 
 
 def settle_deliveries(context: ApplyContext, decision: o.SettleDeliveries) -> None:
-    """Mark failed deliveries as reported on their tickets."""
+    """Mark failed deliveries as reported, so that the agenda reports them only once."""
     context.unit.outward.settled.extend(decision.deliveries)
 
 
 def fail_draft(context: ApplyContext, decision: o.FailDraft) -> None:
-    """Fail the deliveries of a mail that are still scheduled; the agenda then tells its ticket."""
+    """Fail the scheduled deliveries of a draft; the agenda then reports them on the ticket."""
     context.unit.outward.failed_drafts.append(
         FailedDraft(outgoing_id=decision.outgoing, reply=decision.reason, at=context.now)
     )

@@ -34,7 +34,7 @@ def add_participants(
 def add_recipients(
     context: ApplyContext, thread: int, people: Iterable[Address], *, proven: bool = False
 ) -> None:
-    """Make external addresses participants of a thread; ``proven``: a user wrote to them."""
+    """Make external addresses participants of a thread; ``proven`` if a user wrote to them."""
     for each in people:
         if each.address and not context.is_ours(each.key):
             contact = context.unit.ensure_contact(each.address, each.name)
@@ -49,7 +49,7 @@ def _prove(context: ApplyContext, contact: Contact) -> None:
 
 
 def place_person(context: ApplyContext, decision: d.PlacePerson) -> None:
-    """Put a contact on a ticket, approve a stranger, or take somebody off."""
+    """Put a contact on a ticket, approve a stranger, or take a contact off the ticket."""
     unit, number, contact = context.unit, decision.ticket, decision.contact
     address, cause = unit.contacts[contact].address, decision.cause
     match decision.role:
@@ -79,7 +79,7 @@ def _clear_stranger_flag(context: ApplyContext, number: int) -> None:
 
 
 def mark_contact(context: ApplyContext, decision: d.MarkContact, mail: MailContext | None) -> None:
-    """Mark the sender's contact as a machine, as proven, or as reachable again."""
+    """Mark the sender of a mail as a machine, as proven, or as reachable again."""
     sender = sender_of(context, required(mail))
     if sender is None:
         return

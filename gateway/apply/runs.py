@@ -46,7 +46,7 @@ def _run(context: ApplyContext, number: int) -> Enrolment:
 
 
 def move(context: ApplyContext, decision: o.MoveRun) -> None:
-    """Set where a run stands and until when it waits."""
+    """Set the place of a run in its workflow, and until when the run waits."""
     context.unit.set_enrolment(
         replace(
             _run(context, decision.enrolment),
@@ -74,7 +74,7 @@ def cancel(context: ApplyContext, decision: o.CancelRuns) -> None:
 
 
 def wake(context: ApplyContext, decision: o.WakeRuns, mail: MailContext | None) -> None:
-    """Continue runs that wait for an event, or that are about to enter a delay that would."""
+    """Continue each run that waits for an event, or whose next step is a delay until the event."""
     ticket, event = context.number(decision.ticket, mail), decision.event
     for run in list(context.unit.enrolments.get(ticket, ())):
         if run.state == "ACTIVE" and run.wait_for == event:
@@ -84,7 +84,7 @@ def wake(context: ApplyContext, decision: o.WakeRuns, mail: MailContext | None) 
 
 
 def _pass_delay(context: ApplyContext, run: Enrolment, event: Awaited) -> None:
-    """Put a run past the delay that it is about to enter, if that delay waits for the event."""
+    """Put a run past the delay that is its next step, if that delay waits for the event."""
     workflows = context.unit.desk.workflows.values()
     workflow = next((each for each in workflows if each.id == run.workflow_id), None)
     delay = reached(workflow.graph, run, event, context.now) if workflow is not None else None

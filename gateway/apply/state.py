@@ -14,7 +14,7 @@ ATTENTION: Final = frozenset({"unread_reply", "needs_attention"})  # cleared onc
 
 
 def set_status(context: ApplyContext, decision: d.SetStatus, mail: MailContext | None) -> None:
-    """Move a ticket; if a person or program does, clear the flags that ask for attention."""
+    """Move a ticket; a move by a person or program clears the flags that ask for attention."""
     ticket, cause = context.ticket(decision.ticket, mail), decision.cause
     before = context.status_name(ticket)
     changes: dict[str, Any] = {}
@@ -54,7 +54,7 @@ def set_closure(context: ApplyContext, decision: d.SetClosure, mail: MailContext
 
 
 def set_fields(context: ApplyContext, decision: d.SetFields) -> None:
-    """Write plain fields; a person who sets subject or requester has named the ticket."""
+    """Set fields; a ticket whose subject or requester a person sets is not renamed later."""
     number, cause = decision.ticket, decision.cause
     ticket = context.unit.tickets[number]
     changes: dict[str, Any] = dict(decision.fields)
@@ -76,7 +76,7 @@ def set_fields(context: ApplyContext, decision: d.SetFields) -> None:
 
 
 def _record_trash(context: ApplyContext, number: int, cause: Cause, *, restored: bool) -> None:
-    """Record a deletion or restoration; from a restoration on, replies reach the ticket again."""
+    """Record a deletion or restoration; replies reach a restored ticket again."""
     # replies that went on with another ticket in the meantime stay there (E38)
     for thread in context.unit.threads_of(number) if restored else ():
         if thread.redirect_to is not None:
@@ -108,7 +108,7 @@ def _text(value: object) -> str | None:
 def note_customer(
     context: ApplyContext, decision: d.NoteCustomer, mail: MailContext | None
 ) -> None:
-    """Set when a customer last wrote, unless the date would go back."""
+    """Set when a customer last wrote; an earlier date than the present one is ignored."""
     ticket, at = context.ticket(decision.ticket, mail), decision.at or context.now
     before = ticket.last_customer_message_at
     later = max(at, before) if before is not None else at
@@ -121,7 +121,7 @@ def note_agent(context: ApplyContext, decision: d.NoteAgent, mail: MailContext |
 
 
 def record_reply(context: ApplyContext, decision: ReplyRecorded) -> None:
-    """Record a user's mail: clear the flags that ask for attention, date the response (2.6)."""
+    """For a user's mail, clear the flags that ask for attention and set response dates (2.6)."""
     ticket = context.unit.tickets[decision.ticket]
     changes: dict[str, Any] = {
         "last_agent_message_at": context.now,
@@ -135,7 +135,7 @@ def record_reply(context: ApplyContext, decision: ReplyRecorded) -> None:
 
 
 def tell_deliveries(context: ApplyContext, decision: TellDeliveries) -> None:
-    """Record what a person did about mail; clear the flag once no failed mail is left."""
+    """Record what a person did about mail; clear ``delivery_failed`` if no failed mail is left."""
     number = decision.ticket
     if decision.settled:
         flags = context.unit.tickets[number].flags

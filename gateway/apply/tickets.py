@@ -75,7 +75,7 @@ def link(context: ApplyContext, decision: d.LinkTickets) -> None:
 
 
 def merge(context: ApplyContext, decision: d.MergeTicket) -> None:
-    """Move the threads and people of a ticket to another, remembering what was moved (P10)."""
+    """Move the threads and people of a ticket to another, and store what was moved (P10)."""
     unit, number, into, cause = context.unit, decision.ticket, decision.into, decision.cause
     ticket, survivor = unit.tickets[number], unit.tickets[into]
     moved = [thread.id for thread in unit.threads_of(number)]
@@ -100,7 +100,7 @@ def merge(context: ApplyContext, decision: d.MergeTicket) -> None:
 
 
 def _people_to_move(context: ApplyContext, decision: d.MergeTicket) -> list[int]:
-    """Return the contacts to put on the surviving ticket: those of the other that it lacks."""
+    """Return the contacts of the merged ticket that the surviving ticket lacks."""
     tickets, people = context.unit.tickets, context.unit.associated
     wanted, requester = set(people[decision.ticket]), tickets[decision.ticket].requester_id
     if requester is not None and decision.cause.rule != "join":  # a join: one conversation anyway
@@ -141,7 +141,7 @@ def _return_threads(context: ApplyContext, decision: d.UnmergeTicket) -> None:
 
 
 def rename(context: ApplyContext, decision: d.RenameTicket, mail: MailContext | None) -> None:
-    """Note that a ticket may need another name; :func:`name_tickets` names it, once a batch."""
+    """Note that a ticket may need another name, which :func:`name_tickets` sets, once a batch."""
     number = context.number(decision.ticket, mail)
     context.renames[number] = context.thread_id(decision.thread, mail)
 
@@ -172,7 +172,7 @@ async def name_tickets(context: ApplyContext) -> None:
 
 
 def _threads_that_name(context: ApplyContext) -> dict[int, int]:
-    """Return the thread that names each noted ticket, without tickets that a person has named."""
+    """Return the naming thread of each noted ticket, except of tickets that a person has named."""
     return {
         number: found.id
         for number, thread in context.renames.items()
@@ -182,7 +182,7 @@ def _threads_that_name(context: ApplyContext) -> dict[int, int]:
 
 
 def _only_origin(context: ApplyContext, number: int, thread: int) -> Thread | None:
-    """Return the thread if it is the only origin: attached and merged ones rename nothing."""
+    """Return the thread if it is the ticket's only origin; no other thread renames a ticket."""
     found = context.unit.follow(thread)
     threads_of = context.unit.threads_of(number)
     origins = {each.id for each in threads_of if each.origin and each.redirect_to is None}

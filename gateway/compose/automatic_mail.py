@@ -41,8 +41,8 @@ class AutomaticMail:
     ) -> Outgoing:
         """Return a template's mail to a contact, in their language (behaviour.md 3.3).
 
-        ``key`` identifies the occasion, so that the mail is never sent twice. With ``only_generic``
-        the mail is the acknowledgement that repeats nothing of the contact's mail.
+        ``key`` identifies the occasion, so that the mail is never sent twice. ``only_generic`` asks
+        for the acknowledgement that repeats nothing of the contact's mail.
         """
         rendered = (
             generic_acknowledgement(reply_tokens.tag(self.writer.key, ticket.number))
@@ -93,7 +93,7 @@ class AutomaticMail:
         )
 
     def _notice(self, number: int, to: Address, words: Words, user: User | None) -> MimeMail:
-        """Return a notification before it is encoded; it is on no thread."""
+        """Return a notification, not yet encoded, that belongs to no thread."""
         writer, channel = self.writer, self.writer.channel_of(None)
         sender = writer.identity.from_address or channel.address
         if user is not None:

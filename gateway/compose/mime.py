@@ -55,9 +55,9 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class MimeMail:
-    """A mail before it is encoded; Message-IDs have no angle brackets, ``date`` has a time zone.
+    """A mail not yet encoded; Message-IDs have no angle brackets, ``date`` has a time zone.
 
-    ``original`` is a whole mail that is forwarded as an attachment. ``automatic`` is the value of
+    ``original`` is a mail that is attached whole, to forward it. ``automatic`` is the value of
     Auto-Submitted (RFC 3834), empty for mail by people. ``loop_mark`` is the address of the
     channel, written on automatic mail only.
     """
@@ -105,7 +105,7 @@ def _refuse_breaks(mail: MimeMail) -> None:
 
 
 def _headers(mail: MimeMail) -> list[bytes]:
-    """Return all headers but those of the body; unusable ids of other mails are left out."""
+    """Return all headers but those of the body; leaves out unusable ids in the references."""
     if not usable_id(mail.message_id):
         raise Invalid("invalid Message-ID", "message_id")
     headers = [_people("From", (mail.sender,))]
@@ -201,7 +201,7 @@ def _invalid_address(header: str, why: str) -> Invalid:
 
 
 def _people(name: str, people: tuple[Address, ...]) -> bytes:
-    """Return a header with mailboxes."""
+    """Return an address header such as To, with these people as mailboxes."""
     words = []
     for position, each in enumerate(people, 1):
         phrase, address = _phrase(each.name), _addr_spec(name, each.address)
@@ -286,7 +286,8 @@ def _disposition(filename: str) -> bytes:
 def _file(file: File) -> _Part:
     """Return an attached file as base64.
 
-    Messages and multiparts must not be base64 (RFC 2046 5.2.1): they are sent as plain octets.
+    Messages and multiparts get the type application/octet-stream, since RFC 2046 5.2.1 forbids
+    base64 for their own types.
     """
     kind = file.content_type.partition(";")[0].strip().lower()
     if not _TYPE.fullmatch(kind) or kind.startswith(("message/", "multipart/")):
@@ -300,7 +301,7 @@ def _file(file: File) -> _Part:
 
 
 def _original(raw: bytes) -> _Part:
-    """Return a forwarded mail: as message/rfc822 where no server will change it, else as a file."""
+    """Return a forwarded mail as message/rfc822, or as a file if a server might change it."""
     raw = raw if b"\r" in raw else raw.replace(b"\n", b"\r\n")
     ends = raw.count(b"\r\n")
     clean = raw.isascii() and b"\0" not in raw and ends == raw.count(b"\r") == raw.count(b"\n")

@@ -1,8 +1,8 @@
 """Choose the channel and thread of outgoing mail, and write the headers that lead answers back.
 
-This serves mail of users and automatic mail. A route is the channel and thread that a mail goes out
-on. The writer adds the Message-ID, the references and the signed reply address by which an answer
-is put on the same ticket.
+Serves mail of users and automatic mail. A route is the channel and the thread of an outgoing mail.
+The writer adds the Message-ID, the references and the signed reply address by which an answer is
+put on the same ticket.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class MailIdentity:
     """The configured sender of our mails.
 
     ``acknowledge`` says how mail of unverified senders is acknowledged. ``from_address`` is the
-    sender of notifications to users; if it is empty, the default channel is.
+    sender of notifications to users; empty stands for the address of the default channel.
     """
 
     zone: tzinfo
@@ -87,7 +87,7 @@ class MailWriter:
         return None
 
     def channel_of(self, thread: Thread | None) -> Channel:
-        """Return the channel of a thread, else the default one; Refused when there is none."""
+        """Return the channel of a thread, or else the default channel; Refused without either."""
         desk, wanted = self.unit.desk, thread.channel_id if thread is not None else None
         own = (each for each in desk.channels.values() if each.id == wanted)
         found = next(own, desk.default_channel)
@@ -104,14 +104,14 @@ class MailWriter:
         )
 
     async def route(self, thread: Thread, *, fresh: bool = False) -> Route:
-        """Return the route of a mail on this thread; loads its newest mails unless ``fresh``."""
+        """Return the route of a mail on a thread, with the newest mails there unless ``fresh``."""
         earlier: Sequence[MessageRow] = ()
         if not fresh:
             earlier = await threads.newest(self.unit.connection, thread.id, EARLIER_MAILS)
         return Route(self.channel_of(thread), thread, fresh, earlier)
 
     def last_heard(self, route: Route) -> MessageRow | None:
-        """Return the newest mail from a contact who is not a stranger on the thread."""
+        """Return the newest mail of the route from a contact who is no stranger on its thread."""
         roles = self.unit.participants.get(route.thread.id, {})
         for row in reversed(route.earlier):
             heard = row.direction == "inbound" and row.sender_role == "contact"
@@ -171,7 +171,7 @@ class MailWriter:
 def outgoing_of(
     mail: MimeMail, kind: Literal["human", "forward", "auto_generated"], route: Route | None = None
 ) -> Outgoing:
-    """Return a mail encoded, with its envelope recipients; without a route it has no thread."""
+    """Return the encoded mail with its envelope recipients; without a route it is on no thread."""
     people = (*mail.to, *mail.cc)
     parents = (*((mail.in_reply_to,) if mail.in_reply_to else ()), *reversed(mail.references))
     return Outgoing(

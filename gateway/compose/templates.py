@@ -152,7 +152,7 @@ def _flattened(
 
 
 def _is_allowed(node: nodes.Node) -> bool:
-    """Tell whether a template may hold this node; its children are not looked at."""
+    """Tell whether a template may hold this node; does not check the node's children."""
     match node:
         case nodes.Filter():
             return node.name in _FILTERS and node.dyn_args is None and node.dyn_kwargs is None
@@ -221,7 +221,7 @@ def _filled(template: jinja2.Template, values: Mapping[str, str]) -> str:
 
 
 def _parts(template: Template) -> list[tuple[str, str, bool]]:
-    """Return name, source, and whether it is HTML, of each part."""
+    """Return each part of a template: its name, its source, and whether it is HTML."""
     html = [] if template.html is None else [("HTML", template.html, True)]
     return [("subject", template.subject, False), ("text", template.text, False), *html]
 

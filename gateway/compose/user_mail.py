@@ -51,8 +51,8 @@ class UserMail:
     ) -> Outgoing:
         """Return a reply on a thread, or the first mail of a fresh one (interfaces.md 2.2).
 
-        It gets default recipients, the signature and, on a thread with mail, a quotation of the
-        contact's last mail.
+        The reply gets default recipients, the signature and, if a contact has written on the
+        thread, a quotation of the last such mail.
         """
         to, cc = self._recipients(ticket, route, request)
         text, html = _signed(request, author)
@@ -77,7 +77,7 @@ class UserMail:
     ) -> Outgoing:
         """Return a mail of the ticket forwarded to somebody else.
 
-        It is on a thread of its own, so answers to it never move the ticket (O05).
+        The new mail is on a thread of its own, so that answers never move the ticket (O05).
         """
         if not request.to:
             raise Invalid("the forward needs a recipient", "to")
@@ -92,7 +92,7 @@ class UserMail:
     def fresh_mail(
         self, number: int | None, route: Route, request: MailRequest, author: User | None
     ) -> Outgoing:
-        """Return a mail that answers none; ``number`` is the ticket it opens or belongs to."""
+        """Return a mail that is no answer; ``number`` is the ticket that it opens or belongs to."""
         if not request.to:
             raise Invalid("the mail needs a recipient", "to")
         text, html = _signed(request, author)
@@ -144,7 +144,7 @@ class UserMail:
         raise Invalid(reason, "to")
 
     def _quotation(self, row: MessageRow) -> tuple[str, datetime, tzinfo, str]:
-        """Return text, date, time zone and author of a mail that is quoted."""
+        """Return the text, date, time zone and author with which a mail is quoted."""
         sender = row.head["from"] or {}
         author = sender.get("name") or sender.get("address") or "somebody"
         date = row.date or row.created_at

@@ -1,7 +1,6 @@
 """Build the parts of an installation from its settings, for the daemon and the command line.
 
-A part and its libraries are loaded when first used, so that a command that only lists starts
-quickly.
+Parts and their libraries are loaded when first used, so that simple commands start quickly.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def _nothing() -> None:
 async def open_installation(
     settings: Settings, environ: Mapping[str, str], start_log: Callable[[], None] = _nothing
 ) -> AsyncIterator[Installation]:
-    """Open clock and database, and close all parts at the end; create a missing SQLite database.
+    """Open clock and database, create a missing SQLite database, and close all parts at the end.
 
     Raises the errors of :meth:`gateway.store.engine.Database.open`.
     """
@@ -204,7 +203,7 @@ class Installation:
         )
 
     async def _files_of(self, mail_id: int) -> tuple[File, ...]:
-        """Return the attachments of a mail, read by one process unless more are running."""
+        """Return the attachments of a mail; starts one process to read them if none is running."""
         from gateway.intake.attachments import files_of
 
         return await files_of(await self.register(), await self.sandbox(1), mail_id)
@@ -227,7 +226,7 @@ class Installation:
         return Outbox(self.database, self._smarthost(), signer, self.clock)
 
     def _smarthost(self) -> Smarthost:
-        """Return the smarthost of ``[outbound]``; with OAuth it gets tokens when needed."""
+        """Return the smarthost of ``[outbound]``, which asks for OAuth tokens when needed."""
         from gateway.outbox.submit import Smarthost, SmarthostServer, TokenSource
 
         outbound = self.settings.outbound

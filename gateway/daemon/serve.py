@@ -59,7 +59,7 @@ async def serve(
     environ: Mapping[str, str],
     announce: Callable[[list[str]], None],
 ) -> None:
-    """Run until SIGTERM or SIGINT; ``announce`` gets the welcome lines once everything accepts."""
+    """Run until SIGTERM or SIGINT; ``announce`` gets the welcome lines once listeners accept."""
     log.configure(
         level=settings.log.level,
         form=settings.log.format,
@@ -152,7 +152,7 @@ class Daemon:
         return [*mailboxes, *await self._listeners(directory, accept)]
 
     async def _mailboxes(self, directory: ChannelDirectory, accept: Acceptor) -> list[Service]:
-        """Return the services that read mailboxes and save copies of sent mail in them."""
+        """Return the services that read mailboxes and those that save copies of sent mail there."""
         given = accounts(self.parts.settings)
         if not given:
             return []

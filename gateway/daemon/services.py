@@ -50,7 +50,7 @@ class ListenerService:
     accept: Acceptor
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Serve until ``stop``; then wait for sessions that are sending and for their commits."""
+        """Serve until ``stop``; then let clients finish, and wait until their mail is stored."""
         if not self.server.addresses:
             await self.server.start()
         await stop.wait()
@@ -60,7 +60,7 @@ class ListenerService:
 
 @dataclass(frozen=True, slots=True)
 class WakeService:
-    """Wake-ups from other daemons on the same PostgreSQL, as a service."""
+    """Receives wake-ups from other daemons on the same PostgreSQL, as a service."""
 
     wake: Wake
     database: Database
@@ -68,7 +68,7 @@ class WakeService:
     pause: float = RECONNECT_SECONDS
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Pass wake-ups on until ``stop``."""
+        """Pass wake-ups of other daemons on to the workers here until ``stop``."""
         while not stop.is_set():
             try:
                 await self._listen(stop)

@@ -1,8 +1,7 @@
 """Keep the services of the daemon running, and stop them in order.
 
-A service has a ``name`` and ``async run(stop)``, which returns soon after the event ``stop`` is set
-and not before. Services are stopped by this event, not by cancellation, so that they can finish
-their work.
+A service has a ``name`` and ``async run(stop)``, which runs until shortly after the event ``stop``
+is set. Services are stopped by this event, not by cancellation, so that they can finish their work.
 
 - A service that raises or returns too early is logged and started again after growing pauses.
 - A service that fails five times within a minute ends the daemon with InternalError (exit 70);
@@ -46,7 +45,7 @@ class Service(Protocol):
 class Supervisor:
     """Runs services until ``stop`` is set, then lets them drain for ``drain`` seconds.
 
-    ``notify`` tells systemd that the daemon is alive, and when it stops.
+    ``notify`` tells systemd that the daemon is alive or stopping.
     ``first_pause`` is the wait in seconds before the first restart; it doubles with each failure
     within the same minute.
     """
@@ -111,7 +110,7 @@ class Supervisor:
             await _wait(self._stop, self._first_pause * 2 ** (recent - 1))
 
     async def _cut_off(self, late: set[asyncio.Task[None]]) -> None:
-        """Cancel the services that did not end in time; no others are ever cancelled."""
+        """Cancel the services that did not end in time."""
         for task in late:
             _log.error("service did not drain", service=task.get_name(), seconds=self._drain)
             task.cancel()

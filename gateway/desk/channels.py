@@ -63,7 +63,7 @@ class ChannelDesk(Actor):
 def _looked_up(
     act: Transaction, channel: Channel, changes: ChannelChanges
 ) -> tuple[Pipeline | None, dict[str, Any]]:
-    """Return the new pipeline, None where it stays, and the changes with names looked up."""
+    """Return the pipeline to set, if any, and the changes with ids for the names of statuses."""
     values: dict[str, Any] = dict(changes)
     names = {each: values.pop(each, None) for each in ("pipeline", "status", "outbound_status")}
     for rules in ("allow", "deny"):

@@ -41,7 +41,8 @@ FilesOf = Callable[[int], Awaitable[tuple[File, ...]]]
 class MailDraft:
     """A mail to send, with addresses and names as typed.
 
-    ``at``: send no earlier; ``message``: the one to forward; ``status``: move the ticket there.
+    ``at`` is when to send it, ``message`` the id of the mail to forward, ``status`` the status
+    that the ticket moves to.
     """
 
     text: str
@@ -110,7 +111,7 @@ class CorrespondenceDesk(Actor):
         return _result(act, (ticket.number,))
 
     async def send(self, channel_address: str, mail: MailDraft) -> ActResult:
-        """Send a new mail from a channel; it opens a ticket where the channel makes them (O13)."""
+        """Send a new mail from a channel, and open a ticket if the channel makes tickets (O13)."""
         _refuse_empty(mail)
         async with self.acting(Right.SEND_MAIL) as act:
             channel = act.channel(channel_address)
@@ -125,7 +126,7 @@ class CorrespondenceDesk(Actor):
         return _result(act, (number,) if number is not None else ())
 
     async def write_to(self, address: str, mail: MailDraft) -> ActResult:
-        """Send mail from a contact's record; it never touches their tickets (O03, INV11)."""
+        """Send a mail to a contact without changing any of the contact's tickets (O03, INV11)."""
         _refuse_empty(mail)
         async with self.acting(Right.SEND_MAIL) as act:
             contact = await act.contact(address)
@@ -137,10 +138,10 @@ class CorrespondenceDesk(Actor):
         return _result(act, ())
 
     async def send_draft(self, due: drafts.DueDraft) -> None:
-        """Send a scheduled mail that is due, as if written now, to the recipients not cancelled.
+        """Send a due draft, as if written now, to the recipients for whom it was not cancelled.
 
-        Does nothing where it was cancelled or another process was first. Raises the error that
-        keeps it from being sent: Forbidden where its author may not send mail any more.
+        Does nothing if the draft was cancelled, or sent by another process. Raises the error that
+        prevents sending, such as Forbidden if its author may no longer send mail.
         """
         files = await self._relayed_files(due)
         async with self.acting(Right.SEND_MAIL) as act:
@@ -182,7 +183,7 @@ class CorrespondenceDesk(Actor):
         return composer.answer(ticket, route, request, self._author(act))
 
     def _send(self, act: Transaction, ticket: Ticket, made: Outgoing, status: int | None) -> None:
-        """Queue a mail, and move the ticket to ``status``, or else as trigger A says."""
+        """Queue a mail, and move the ticket to ``status``; None leaves the move to trigger A."""
         pipeline = act.unit.desk.pipelines[ticket.pipeline_id]
         if status is not None:
             asked = MoveAsked(ticket, pipeline, status, act.cause, person=True)
@@ -244,7 +245,7 @@ class CorrespondenceDesk(Actor):
         }
 
     async def _original(self, number: int, message: int | None) -> bytes | None:
-        """Return the raw mail to forward; read before the transaction, as it may be large."""
+        """Return the raw mail to forward; not for use in a transaction, as it may be large."""
         async with self.database.read() as connection:
             mail_id = await drafts.mail_of(connection, number, message)
         if mail_id is None or self.raw_of is None:
@@ -253,7 +254,7 @@ class CorrespondenceDesk(Actor):
         return reply_tokens.unmarked(raw).encode("latin-1")
 
     async def _relayed_files(self, due: drafts.DueDraft) -> tuple[File, ...]:
-        """Return the attachments of a relayed answer; read before the transaction."""
+        """Return the attachments of a relayed answer; not for use in a transaction."""
         if due.files_of is None:
             return ()
         if self.files_of is None:
@@ -306,7 +307,7 @@ async def _opening(act: Transaction, channel: Channel, mail: MailDraft) -> Ticke
 
 
 async def _chosen(act: Transaction, ticket: Ticket, message: int | None) -> MessageRow:
-    """Return the message to forward: the one named, else the newest that came in."""
+    """Return the mail to forward: the given one, or else the newest incoming mail of the ticket."""
     own = [thread.id for thread in act.unit.threads_of(ticket.number)]
     held = await threads.messages(act.unit.connection, own)
     rows = [row for row in held if row.direction != "note"]
@@ -352,6 +353,6 @@ def _refuse_empty(mail: MailDraft) -> None:
 
 
 def _result(act: Transaction, numbers: tuple[int, ...]) -> ActResult:
-    """Return what the act did, with the mail it sent."""
+    """Return the result of an act on these tickets, with the mail that the act sent."""
     written = [row for row in act.messages if row.direction == "outbound"]
     return ActResult(numbers, act.events, written[-1] if written else None)

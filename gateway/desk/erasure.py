@@ -1,4 +1,4 @@
-"""Erase a person: their conversations, their mail, their address everywhere else."""
+"""Erase a person: the person's conversations and mail, and the address everywhere else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from gateway.store.tickets import contacts
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """What an erasure removed: rows, ``tickets`` as a whole, and data on ``shared`` tickets."""
+    """The counts of what was removed, ``tickets`` deleted, ``shared`` tickets cleared in part."""
 
     removed: Removed
     tickets: tuple[int, ...]
@@ -44,9 +44,9 @@ class ErasureDesk(Actor):
     async def erase_contact(self, address: str, blobs: Blobs) -> Erasure:
         """Erase a person from the database; :meth:`sweep` then clears blobs and free space.
 
-        Their own conversations are deleted, their messages in others' conversations, and their
-        address everywhere else. Refused for a user's or a channel's address and while held mail
-        names them; Unavailable while mail that names them waits to be processed.
+        Deletes the person's own conversations, the person's messages in other conversations, and
+        the address everywhere else. Raises Refused for the address of a user or channel and while
+        held mail names the person; Unavailable while mail naming the person waits for the intake.
         """
         await self.check(Right.ERASE_PEOPLE)
         person = Likeness(address)
@@ -68,16 +68,15 @@ class ErasureDesk(Actor):
         return Erasure(removed, tuple(sorted(plan.tickets)), tuple(sorted(shared)))
 
     async def sweep(self, blobs: Blobs) -> Swept:
-        """Delete the blobs, index entries and free space that erasures left, crashed ones too."""
+        """Delete the blobs, index entries and free space that finished or crashed erasures left."""
         await self.check(Right.ERASE_PEOPLE)
         return Swept(await erase.drop_blobs(self.database, blobs), await erase.scour(self.database))
 
 
 async def _clear_tickets(act: Transaction, plan: Plan) -> list[int]:
-    """Change fields of tickets as the plan says, by the rules.
+    """Change the ticket fields that the plan lists, and return the ids of the history entries.
 
-    Returns the ids of the history entries of these changes; they quote the old values, so they are
-    erased as well.
+    The caller erases these entries as well, since they quote the old values.
     """
     await act.load_tickets(plan.touched)
     for number, fields in plan.fields.items():

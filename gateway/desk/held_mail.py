@@ -11,7 +11,7 @@ from gateway.store.queues.mail_register import MailState
 
 
 class HeldMailDesk(Actor):
-    """Queue mail to be processed again by the intake, or discard it."""
+    """Let users retry, release or discard mail that the intake did not put on a ticket."""
 
     async def retry(self, mail_id: int) -> None:
         """Queue a held, ignored or quarantined mail to be processed by the rules of today."""
@@ -34,7 +34,7 @@ class HeldMailDesk(Actor):
         *,
         released: bool = False,
     ) -> None:
-        """Set the state of a mail that is in one of the states ``only``."""
+        """Set the state of a mail whose present state is one of ``only``."""
         async with self.acting(Right.HANDLE_HELD_MAIL) as act:
             await mail_register.set_state(
                 act.connection,

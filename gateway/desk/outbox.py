@@ -14,7 +14,7 @@ from gateway.store.tickets import pending_outgoing
 
 
 class OutboxDesk(Actor):
-    """Cancel or retry deliveries, all given ones or none; their tickets record it."""
+    """Cancel or retry all given deliveries or none, and record this on their tickets."""
 
     async def cancel(self, ids: Sequence[int]) -> ActResult:
         """Stop mail that was not sent yet, replies scheduled for later included."""

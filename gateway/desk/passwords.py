@@ -1,6 +1,6 @@
 """Passwords of users, stored as scrypt hashes (RFC 7914).
 
-The parameters are stored with each hash, so that older hashes still work when they grow.
+The parameters are stored with each hash, so that a change of parameters leaves older hashes valid.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ class PeopleDesk(Actor):
             return await users.add(act.connection, *given, password_hash=password_hash)
 
     async def set_user(self, address: str, also: Sequence[str] = (), **values: Any) -> User:
-        """Set :data:`gateway.store.setup.users.SETTINGS` of a user; ``also`` adds addresses."""
+        """Set any of :data:`gateway.store.setup.users.SETTINGS`; ``also`` adds addresses."""
         if "name" in values:
             refuse_unnamed("a user", "name", values["name"])
         async with self.acting(Right.MANAGE_USERS) as act:
@@ -64,7 +64,7 @@ async def contact_at(connection: Connection, address: str) -> Contact:
 
 
 async def _refuse_taken(act: Transaction, addresses: Collection[str], user: User | None) -> None:
-    """Refuse addresses of others or of channels; ``user`` is None for a new user."""
+    """Refuse addresses of channels or of anybody but ``user``, which is None for a new user."""
     keys = [address_key(address) for address in addresses]
     people = await users.load(act.unit.connection)
     others = {

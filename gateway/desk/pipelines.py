@@ -1,7 +1,7 @@
 """Changes of pipelines and statuses by administrators (behaviour.md 2.5).
 
-Tickets only move when a status is deleted and another one named for its tickets (P04); they move by
-the rules of any move.
+Only one change moves tickets: deleting a status with another one named for its tickets (P04). Those
+moves follow the usual rules.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Switches(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class StatusPlan:
-    """A wanted status; ``was`` is its present name, where that differs."""
+    """A wanted status; ``was`` is its present name if it is to be renamed."""
 
     name: str
     state: StatusState
@@ -103,7 +103,7 @@ class PipelineDesk(Actor):
             return await pipelines.named(act.unit.connection, pipeline)
 
     async def rename_status(self, pipeline: str, old: str, new: str) -> Pipeline:
-        """Rename a status; everything that uses it stays with it."""
+        """Rename a status; everything that uses the status follows."""
         async with self.acting(Right.MANAGE_PIPELINES) as act:
             found, status = _status_named(act, pipeline, old)
             refuse_unnamed("a status", "name", new)
@@ -121,7 +121,10 @@ class PipelineDesk(Actor):
             return await pipelines.named(act.connection, pipeline)
 
     async def flip_status(self, pipeline: str, name: str, state: StatusState) -> tuple[Status, int]:
-        """Make a status open or closed; return it, and how many tickets keep their dates (C10)."""
+        """Make a status open or closed; return the status and the number of its tickets.
+
+        These tickets keep their close dates (C10); the number is 0 if the state did not change.
+        """
         async with self.acting(Right.MANAGE_PIPELINES) as act:
             found, status = _status_named(act, pipeline, name)
             enforce(structure.refuse_state(found, status, state))
@@ -130,7 +133,7 @@ class PipelineDesk(Actor):
             return replace(status, state=state), inside if state != status.state else 0
 
     async def delete_status(self, pipeline: str, name: str, move_to: str | None = None) -> Deleted:
-        """Delete a status; with ``move_to`` its tickets and references go there first (P04).
+        """Delete a status, after moving its tickets and references to ``move_to``, if given (P04).
 
         The tickets move by the rules of the close date, and no status workflow runs (P05).
         """
@@ -202,7 +205,10 @@ async def _wanted(act: Transaction, found: Pipeline, plan: PipelinePlan) -> list
 async def _empty(
     act: Transaction, pipeline: Pipeline, status: Status, move_to: str
 ) -> tuple[int, ...]:
-    """Move all tickets and references of a status to another; return the visible tickets."""
+    """Move all tickets and references of a status to ``move_to``; return the visible tickets.
+
+    Tickets that are trashed or merged move too, but are not visible.
+    """
     target = status_of(pipeline, move_to)
     enforce(structure.refuse_replacement(status, target))
     unit, connection = act.unit, act.unit.connection

@@ -1,7 +1,7 @@
 """Acts of users on tickets; each is one transaction (R7).
 
-Raises NotFound for an unknown name or number, Refused where a rule forbids the act; nothing was
-changed then.
+An act raises NotFound for an unknown name or number, and Refused if a rule forbids it; it then
+changes nothing.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ActResult:
 
 @dataclass(frozen=True, slots=True)
 class NewTicket:
-    """A ticket to open, from ``thread`` or by hand; names as typed, None for the default."""
+    """A ticket to open, from ``thread`` if given; names are as typed, None means the default."""
 
     subject: str | None = None
     requester: str | None = None
@@ -84,9 +84,9 @@ class TicketDesk(Actor):
         return ActResult((number,), act.events)
 
     async def attach(self, number: int, thread_id: int) -> ActResult:
-        """Attach a thread without a ticket; a ticket's first thread becomes its origin (C18).
+        """Attach a thread that is on no ticket; the first thread of a ticket is its origin (C18).
 
-        The first sender on it becomes the requester of a ticket that has none.
+        If the ticket has no requester, the first sender on the thread becomes the requester.
         """
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket, thread = await act.ticket(number), await act.thread(thread_id)
@@ -150,7 +150,7 @@ class TicketDesk(Actor):
         return ActResult((ticket.number,), act.events)
 
     async def merge(self, number: int, into: int) -> ActResult:
-        """Merge a ticket with all it holds ``into`` another, which its number then shows (P10)."""
+        """Merge a ticket ``into`` another; the old number then leads to that one (P10)."""
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             survivor = await act.ticket(into, trashed=True)
             act.do(MergeAsked(await act.exact_ticket(number), survivor, act.cause))
@@ -193,7 +193,7 @@ class TicketDesk(Actor):
         return ActResult((ticket.number,), act.events)
 
     async def person(self, number: int, change: PersonChange, address: str) -> ActResult:
-        """Add a contact to the ticket, approve a stranger as participant, or remove somebody."""
+        """Add a contact to a ticket, approve a stranger as participant, or remove a contact."""
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             ticket, contact = await act.ticket(number), await act.contact(address)
             part = act.unit.part_of(contact.id, None, ticket)
@@ -298,23 +298,23 @@ def _place(act: Transaction, draft: NewTicket, thread: Thread) -> tuple[Pipeline
 
 
 async def _first_message(act: Transaction, thread: Thread) -> Entry | None:
-    """Return the message that a thread is named after, or else its first message."""
+    """Return the message that a thread is named after; by default, its first message."""
     entries = (await threads.outline(act.unit.connection, [thread.id]))[thread.id]
     return head(entries) or min(entries, key=lambda entry: entry.message, default=None)
 
 
 async def _heard_on(act: Transaction, thread: Thread) -> datetime | None:
-    """Return when somebody outside wrote last on a thread."""
+    """Return when a contact or stranger last wrote on a thread; None if never."""
     return _last_heard(await threads.messages(act.unit.connection, [thread.id]))
 
 
 def _last_heard(rows: Iterable[MessageRow]) -> datetime | None:
-    """Return when somebody outside wrote the last of these messages (behaviour.md 2.6)."""
+    """Return when a contact or stranger last wrote one of these messages (behaviour.md 2.6)."""
     return max((row.created_at for row in rows if _is_heard(row)), default=None)
 
 
 def _is_heard(row: MessageRow) -> bool:
-    """Return whether somebody outside wrote this message."""
+    """Return whether a contact or stranger wrote this message, and not a machine."""
     outside = row.direction == "inbound" and row.sender_role in ("contact", "stranger")
     return outside and row.kind in ("human", "forward")
 

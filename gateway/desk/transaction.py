@@ -35,9 +35,9 @@ BUILT_IN = "console"  # the built-in administrator, who acts where no user is na
 
 
 def actor_named(given: str | None) -> str:
-    """Return who acts: the built-in administrator for None, else the address as given.
+    """Return the actor: the built-in administrator for None, else the address as given.
 
-    Raises Forbidden for a blank and for the administrator's own name, which nobody may type.
+    Raises Forbidden for a blank address and for the name of the built-in administrator.
     """
     if given is None:
         return BUILT_IN
@@ -47,7 +47,7 @@ def actor_named(given: str | None) -> str:
 
 
 def state_of(unit: UnitOfWork, zone: tzinfo) -> State:
-    """Return the view of a unit of work that the rules get; it shows later changes of the unit."""
+    """Return what the rules see of a unit of work; it follows later changes of that unit."""
     desk = unit.desk
     return State(desk.pipelines, zone, desk.workflows, unit.enrolments, unit.contacts, desk.users)
 
@@ -70,7 +70,7 @@ class Transaction:
         return self.unit.connection
 
     def refresh_state(self) -> None:
-        """Show the rules pipelines, users or workflows that were loaded again."""
+        """Let the rules see newly loaded pipelines, users and workflows."""
         self.state = state_of(self.unit, self.state.zone)
 
     def do(self, event: Event) -> None:
@@ -91,7 +91,7 @@ class Transaction:
             await self.unit.load_tickets(piece)
 
     async def ticket(self, number: int, *, trashed: bool = False) -> Ticket:
-        """Return a ticket, following merges; Refused in the trash, unless ``trashed``."""
+        """Return a ticket, following merges; Refused if it is in the trash, unless ``trashed``."""
         await self.unit.load_tickets([number])
         if (ticket := self.unit.live_ticket(number)) is None:
             raise NotFound(f"no ticket {number}")
@@ -151,7 +151,7 @@ class Transaction:
 
 
 def enforce(found: Refusal | None) -> None:
-    """Raise the error of a refusal's kind; do nothing where the rules allow it."""
+    """Raise the error for a refusal; do nothing if there is none."""
     if found is None:
         return
     match found.kind:
@@ -196,7 +196,7 @@ class Actor:
 
     @asynccontextmanager
     async def acting(self, right: Right) -> AsyncIterator[Transaction]:
-        """Run one act in a transaction; Forbidden at once where the actor lacks the right."""
+        """Run one act in a transaction; raise Forbidden first if the actor lacks the right."""
         async with self.database.write(ordered=True) as connection:
             now = self.clock.now()
             unit = await UnitOfWork.open(connection, now)
@@ -205,7 +205,7 @@ class Actor:
             await act.settle()
 
     async def check(self, right: Right) -> None:
-        """Raise Forbidden where the actor lacks the right, before work outside a transaction."""
+        """Raise Forbidden if the actor lacks the right; for work done outside :meth:`acting`."""
         async with self.database.read() as connection:
             people = await users.load(connection)
         self._check(right, {key: user for user in people if user.active for key in user.addresses})

@@ -28,14 +28,14 @@ MAX_HITS = 1000  # tickets that a search returns
 async def listing(
     connection: Connection, *, everything: bool = False, text: str | None = None
 ) -> list[Json]:
-    """Return T of each ticket, or of those that ``text`` finds; ``everything``: also trashed."""
+    """Return T of each ticket, or of each that ``text`` finds; ``everything`` adds trashed ones."""
     numbers = await _found(connection, text) if text is not None else None
     rows = await tickets.listing(connection, everything=everything, numbers=numbers)
     return await describe(connection, rows)
 
 
 async def _found(connection: Connection, text: str) -> set[int]:
-    """Return tickets with these words in a message, or the text in their subject.
+    """Return the tickets with these words in a message or with this text in the subject.
 
     For a merged ticket, the ticket that it was merged into is found too.
     """
@@ -109,7 +109,7 @@ async def _threads(
     messages: Sequence[MessageRow],
     html: Mapping[int, str | None],
 ) -> list[Json]:
-    """Return threads with their messages; notes go to the origin, or to a thread without id."""
+    """Return threads with their messages; notes are on the origin, or on a thread without id."""
     origin = next((thread.id for thread in own if thread.origin and thread.kind == "normal"), None)
     outbound = [row.id for row in messages if row.direction == "outbound"]
     sent = await pending_outgoing.of_messages(connection, outbound)
@@ -203,7 +203,7 @@ class _Surroundings:
         owners: Mapping[int, str],
         rows: Sequence[Ticket],
     ) -> _Surroundings:
-        """Load everything for these tickets with one query a table."""
+        """Load the threads, people and links of these tickets with one query for each table."""
         surroundings = cls(desk, owners)
         numbers = [row.number for row in rows]
         for thread in await threads.of_tickets(connection, numbers):
@@ -226,7 +226,7 @@ class _Surroundings:
         return surroundings
 
     def ticket(self, row: Ticket) -> Json:
-        """Return T."""
+        """Return T of a ticket."""
         pipeline = self.desk.pipelines[row.pipeline_id]
         status = pipeline.status(row.status_id)
         requester = self.contacts.get(row.requester_id) if row.requester_id is not None else None
@@ -267,7 +267,7 @@ class _Surroundings:
         }
 
     def _reply_address(self, row: Ticket) -> str | None:
-        """Return the signed reply address, on the channel of the origin or else the default one."""
+        """Return the signed reply address on the origin's channel, or on the default channel."""
         origins = [each.channel_id or 0 for each in self._own(row) if each.origin]
         default = self.desk.default_channel
         known = [self.channels[each] for each in origins if each in self.channels]
@@ -276,9 +276,9 @@ class _Surroundings:
         return reply_tokens.reply_address(keys[0], channels[0], row.number) if channels else None
 
     def _participants(self, row: Ticket) -> list[Json]:
-        """Return the people of a ticket, each with the strongest role on its normal threads.
+        """Return the people of a ticket, each with the strongest role on the normal threads.
 
-        There is one requester; people who opened another thread are participants.
+        Only the requester of the ticket has that role; who opened another thread is a participant.
         """
         roles: dict[int, str] = {}
         for thread in self._own(row):
@@ -304,7 +304,7 @@ def _person(contact: Contact) -> Json:
 
 
 def _seconds(begin: datetime, end: datetime | None) -> int | None:
-    """Return the seconds from one instant to another; None while the second is open."""
+    """Return the seconds from one instant to another; None if ``end`` is None."""
     return int((end - begin).total_seconds()) if end is not None else None
 
 

@@ -1,7 +1,7 @@
-"""Acts on workflows: edit them while tickets are inside, switch them, comment (behaviour.md 3).
+"""Acts on workflows: edit, switch, enrol tickets, and comment (behaviour.md 3).
 
-Each save is a new version, and tickets in the workflow follow it by table 3.4 in the same
-transaction. All problems of a plan are reported at once.
+A workflow may be edited while tickets are in it: each save is a new version, to which they change
+by table 3.4 in the same transaction. All problems of a plan are reported at once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DEFAULTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class WorkflowPlan:
-    """A wanted workflow; settings left out get their defaults, but ``enabled`` stays as it is."""
+    """A wanted workflow; of the settings left out, ``enabled`` stays, others get their defaults."""
 
     pipeline: str
     status: str
@@ -55,7 +55,7 @@ class WorkflowPlan:
 class Saved:
     """A workflow after an edit.
 
-    ``waiting`` counts tickets that were waiting in deleted actions, ``ended`` the runs that ended.
+    ``waiting`` counts the tickets that waited in deleted actions, ``ended`` the runs that ended.
     """
 
     workflow: Workflow
@@ -98,9 +98,9 @@ class WorkflowDesk(Actor):
         *,
         enroll_existing: bool = False,
     ) -> tuple[Workflow, int, int]:
-        """Change settings; with ``enroll_existing`` tickets in the status are enrolled (3.2).
+        """Change settings; with ``enroll_existing``, enrol the tickets in the status (3.2).
 
-        Returns the workflow, the tickets now in its status, and those of them that were enrolled.
+        Returns the workflow, the number of tickets in its status, and the number enrolled.
         """
         async with self.acting(Right.EDIT_WORKFLOWS) as act:
             workflow = _workflow(act, pipeline, status)
@@ -132,7 +132,10 @@ class WorkflowDesk(Actor):
     async def delete(
         self, pipeline: str, status: str, action: str, *, following: bool, keep: str | None = None
     ) -> Saved:
-        """Delete an action, with ``following`` also all after it; ``keep`` a path (S12)."""
+        """Delete an action, with ``following`` also all actions after it.
+
+        If a branch is deleted alone, ``keep`` names its path whose actions stay (S12).
+        """
         edit = partial(remove, action_id=action, following=following, keep=keep)
         note = f"delete {action}{' and following' if following else ''}"
         return await self._edit(pipeline, status, note, edit)
@@ -306,7 +309,7 @@ async def _problems(act: Transaction, plan: WorkflowPlan) -> list[str]:
 
 
 def _status_problems(pipeline: Pipeline, plan: WorkflowPlan) -> list[str]:
-    """Return the problem of a plan for a status that does not exist."""
+    """Return a problem if the status of a plan does not exist."""
     if pipeline.named(plan.status) is not None:
         return []
     return [f"pipeline {pipeline.name} has no status {plan.status!r}"]
@@ -329,7 +332,7 @@ def _finite(value: Any) -> bool:
 
 
 async def _unknown_names(act: Transaction, pipeline: Pipeline, graph: Graph) -> list[str]:
-    """Return problems for templates, statuses and pipelines that actions name but do not exist."""
+    """Return a problem for each template, status or pipeline in the actions that does not exist."""
     catalogue = await template_catalogue.load(act.unit.connection)
     missing = []
     for action in graph.all():

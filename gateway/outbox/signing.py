@@ -45,7 +45,7 @@ class Signer:
 
     @classmethod
     def of(cls, settings: OutboundSettings) -> Self | None:
-        """Return the configured signer, None without one; ConfigError where its key is unusable."""
+        """Return the configured signer, or None; ConfigError if the signer's key is unusable."""
         if not settings.dkim_key_file:
             return None
         key = _usable_key(Path(settings.dkim_key_file))
@@ -105,10 +105,7 @@ class _Message(dkim.DKIM):  # type: ignore[misc]  # the library has no types
 
 
 def body_hash(body: bytes) -> bytes:
-    """Return the SHA-256 of a body in relaxed form, without empty lines at its end.
-
-    RFC 6376 section 3.4.4.
-    """
+    """Return the SHA-256 of a body in relaxed form (RFC 6376 3.4.4)."""
     digest = hashlib.sha256()
     waiting = b""  # line ends, hashed only when something follows
     end = b""

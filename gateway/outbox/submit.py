@@ -70,7 +70,7 @@ class Deadlines:
 
 
 class _ConnectionUnusable(Exception):
-    """There is no usable connection, for the given reason."""
+    """No usable connection could be made; the message gives the reason."""
 
 
 class _ConnectionStale(Exception):
@@ -165,7 +165,7 @@ class Smarthost:
         )
 
     async def _context(self) -> ssl.SSLContext | None:
-        """Return the TLS context; loading it is slow, so a thread does."""
+        """Return the TLS context, loaded in a thread, since this is slow."""
         if self.server.tls == "none":
             return None
         file = self.server.tls_ca or None
@@ -250,7 +250,7 @@ class Smarthost:
     ) -> aiosmtplib.SMTPResponse:
         """Send MAIL, RCPT, DATA and the mail; return the last reply.
 
-        Stops at the first reply of refusal. ``connection.stage`` names the step it answers.
+        Stops at the first refusal. ``connection.stage`` names the step that the reply answers.
         """
         client = connection.client
         reply = await client.execute_command(b"MAIL", b"FROM:<" + envelope.sender + b">", *options)
@@ -280,7 +280,7 @@ class Smarthost:
     async def _data(self, client: aiosmtplib.SMTP, raw: bytes) -> aiosmtplib.SMTPResponse:
         """Send the mail, with pauses for other tasks, and return the reply.
 
-        Stops sending when the reply comes early.
+        Stops sending if the server replies before the end.
         """
         protocol = client.protocol
         if protocol is None:
@@ -338,7 +338,7 @@ def _refuse_open_line(client: aiosmtplib.SMTP) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """Return the reason of an error in a few words, without mail addresses."""
+    """Return the cause of an error in a few words, without mail addresses."""
     cause = (
         error.__cause__
         if isinstance(error, aiosmtplib.SMTPConnectError) and error.__cause__ is not None

@@ -63,7 +63,7 @@ Address = IPv4Address | IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Called:
-    """One attempt of a call; ``place`` is scheme, host and port, ``attempts`` includes this."""
+    """An attempt of a call; ``place`` is scheme, host and port, ``attempts`` includes this one."""
 
     id: int
     ticket: int | None
@@ -83,7 +83,7 @@ class Webhooks:
         self._allow = Allowed(settings.allow)
 
     async def run_due(self) -> list[Called]:
-        """Attempt each due call once, also calls that another process releases meanwhile."""
+        """Attempt each due call once, including calls that another process releases meanwhile."""
         now = self.clock.now()
         done: list[Called] = []
         while batch := await self._claim_and_call(now):
@@ -91,7 +91,7 @@ class Webhooks:
         return done
 
     async def next_due(self) -> datetime | None:
-        """Return when the next call is due, None without any or without a secret."""
+        """Return when the next call is due; None if no call waits or no secret is configured."""
         return await self.calls.next_due() if self._secret else None
 
     async def serve(self, stop: asyncio.Event, wake: Wake) -> None:
@@ -146,7 +146,7 @@ class Webhooks:
         return Called(call.id, call.ticket, place, call.attempts, state, reply)
 
     async def _ask(self, call: Call, host: str) -> tuple[State, str]:
-        """Attempt a call and return the state and text of its answer."""
+        """Post a call and return its new state and the text of the answer."""
         try:
             reply = await http_client.post(
                 call.url,
@@ -182,7 +182,7 @@ class Webhooks:
 
 
 def _value(result: Called | BaseException) -> Called:
-    """Return a result, or raise it where it is an error."""
+    """Return a result; raise it if it is an exception."""
     if isinstance(result, BaseException):
         raise result
     return result
@@ -194,7 +194,7 @@ def signature(secret: bytes, timestamp: str, body: str) -> str:
 
 
 def pause(attempts: int) -> timedelta:
-    """Return the wait after this number of attempts."""
+    """Return how long to wait after this number of attempts."""
     return min(FIRST_PAUSE * (1 << min(attempts - 1, 20)), LAST_PAUSE)
 
 
@@ -221,7 +221,7 @@ class Allowed:
 
 
 def _final_address(address: str) -> Address:
-    """Return the address that is reached; IPv6 may embed an IPv4 address, mapped or translated."""
+    """Return the IPv4 address embedded in an IPv6 address, or else the address itself."""
     found = ip_address(address.partition("%")[0])
     if isinstance(found, IPv4Address):
         return found

@@ -129,7 +129,7 @@ class Outbox:
             await self.close()
 
     async def next_due(self) -> datetime | None:
-        """Return when the next attempt is due, None without any or without a smarthost."""
+        """Return when the next attempt is due; None if none waits or there is no smarthost."""
         return (
             await self.deliveries.earliest_due(self.clock.now())
             if self.smarthost is not None
@@ -171,7 +171,7 @@ class Outbox:
         return run.outcomes
 
     async def _put_off(self, run: _Pass, jobs: Sequence[ClaimedDelivery]) -> None:
-        """Defer deliveries with the smarthost's known failure, in one transaction."""
+        """Defer deliveries untried, with the known failure of the smarthost as the reason."""
         if jobs and run.broken is not None:
             await self._record(run, [(job, run.broken) for job in jobs], tried=False)
             _log.warning(
@@ -181,7 +181,7 @@ class Outbox:
     async def _try(self, run: _Pass, jobs: Sequence[ClaimedDelivery], stop: asyncio.Event) -> None:
         """Attempt each delivery, on up to four connections.
 
-        Deliveries left untried are deferred, or released when stopping.
+        Deliveries not tried are deferred if the smarthost fails, and otherwise released.
         """
         left = list(reversed(jobs))
         prepared: dict[int, asyncio.Task[bytes]] = {}
@@ -244,7 +244,7 @@ class Outbox:
     async def _record(
         self, run: _Pass, results: Sequence[tuple[ClaimedDelivery, Result]], *, tried: bool = True
     ) -> None:
-        """Record results before anything else is tried, retrying where the database is away."""
+        """Record results; while the database is away, try again before doing anything else."""
         now = self.clock.now()
         marks = [self._mark(job, result, now) for job, result in results]
         for seconds in STORE_RETRY_SECONDS:
@@ -295,11 +295,11 @@ class _Lease:
 
     @property
     def good(self) -> bool:
-        """Return whether the lease lasts long enough to begin an attempt."""
+        """Return whether the lease still lasts long enough to begin an attempt."""
         return monotonic() < self._until - LEASE_SECONDS / 3
 
     async def hold(self) -> None:
-        """Extend the lease until cancelled; it runs out while the database is away."""
+        """Extend the lease until cancelled; it may run out if the database is away."""
         outbox = self._outbox
         while True:
             await asyncio.sleep(LEASE_SECONDS / 6)
@@ -321,7 +321,7 @@ def _loggable(reply: str) -> str:
 
 
 def _log_attempt(job: ClaimedDelivery, mark: AttemptRecord, *, tried: bool, lost: bool) -> None:
-    """Log an attempt in one line; deliveries deferred without being tried only at level debug."""
+    """Log an attempt in one line, at level debug if the delivery was deferred untried."""
     level = WARNING if lost or mark.state == "failed" else INFO if tried else DEBUG
     _log.log(
         level,

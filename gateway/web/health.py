@@ -1,8 +1,8 @@
 """Serve ``/livez``, ``/readyz`` and ``/metrics`` for supervisors and load balancers.
 
-They have a listener of their own, on loopback by default (interfaces.md 5). It uses no web
-framework, since a daemon without the web role does not load one. A client whose request is not
-complete within a second, or is too large, is disconnected.
+These pages have a listener of their own, on loopback by default (interfaces.md 5). The listener
+uses no web framework, since a daemon without the web role does not load one. A client whose
+request is not complete within a second, or is too large, is disconnected.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Health:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Bind; OSError when the address is taken."""
+        """Bind the listener; OSError if its address is taken."""
         self._server = await asyncio.start_server(self._answer, *self._address, limit=MAX_REQUEST)
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -31,7 +31,7 @@ class _Figures(Collector):
         self._figures = list(figures)
 
     def collect(self) -> Iterator[Metric]:
-        """Yield one family for all figures of a name."""
+        """Yield one metric family for each name, with all figures of that name."""
         families: dict[str, GaugeMetricFamily] = {}
         for each in self._figures:
             new = GaugeMetricFamily(each.name, each.meaning, labels=list(each.labels))
