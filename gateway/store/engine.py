@@ -38,7 +38,7 @@ class NotDurable(Misconfigured):
 
 
 class Database:
-    """An open database, made by :meth:`open`; ``node`` names this process among its users."""
+    """An open database, made by :meth:`open`; ``node`` is the name of this process in leases."""
 
     __slots__ = ("_lease", "_lock", "_reader", "_writer", "dialect", "node", "url")
 
@@ -204,7 +204,7 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def schema_version(database: Database) -> str | None:
-    """Return the migration the database is at, None where it has no tables of ours."""
+    """Return the name of the newest migration that was run; None where it has no tables of ours."""
     present = {
         "sqlite": "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'",
         "postgresql": (

@@ -1,8 +1,8 @@
 """Erase a person: delete the rows and blobs found by :mod:`gateway.store.erasure.plan`.
 
-The rest no longer names the person. Everything but the blobs is one transaction; it empties the
-rows of mails with a blob, the blobs are deleted afterwards, and then those rows. A crash between
-leaves rows that the next :func:`drop_blobs` finishes. Tickets are changed only by
+What is not deleted no longer names the person. :func:`remove` works in one transaction, in which
+the rows of mails with a blob are only emptied. :func:`drop_blobs` then deletes the blobs and these
+rows; after a crash, its next call finishes the work. Tickets are changed only by
 ``gateway.apply.applier`` (R7), before :func:`remove`.
 """
 
@@ -72,10 +72,10 @@ EMPTY_MAIL_ROW: dict[str, Any] = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What was deleted, and what stays without naming the person.
+    """The numbers of rows that were deleted, or changed so that they no longer name the person.
 
-    ``raw`` are mails of others that stay without their raw mail; ``others`` are outgoing mails,
-    Message-IDs, names of other contacts, and entries of allow and deny lists.
+    ``raw`` counts mails of others that lost only their raw mail; ``others`` counts outgoing mails,
+    Message-IDs, other contacts, and channels with a changed allow or deny list.
     """
 
     messages: int = 0
@@ -88,12 +88,12 @@ class Removed:
 
     @property
     def nothing(self) -> bool:
-        """Return whether nothing was found."""
+        """Return whether nothing was deleted or changed."""
         return not any(getattr(self, name) for name in self.__slots__)
 
 
 async def remove(connection: AsyncConnection, plan: Plan, redundant: Collection[int]) -> Removed:
-    """Carry out the plan in its transaction.
+    """Carry out a plan, in the transaction in which it was made.
 
     ``redundant`` are ids of events that described deleted parts of tickets.
     """
@@ -171,8 +171,8 @@ async def _drop_messages(connection: AsyncConnection, ids: Collection[int]) -> N
 async def _hide_messages(connection: AsyncConnection, plan: Plan) -> int:
     """Remove the person from the messages of others, and return how many changed.
 
-    The address is replaced everywhere, the name in threads the person took part in. Mails of
-    messages that named the person are added to ``plan.named``, since their raw mail must go.
+    The address is replaced everywhere, but the name only in threads the person took part in. Mails
+    of messages with the address are added to ``plan.named``, since their raw mail must be deleted.
     """
     ids = await keys(
         connection,
@@ -291,16 +291,17 @@ async def _lists(connection: AsyncConnection, plan: Plan) -> int:
 
 
 async def _references(connection: AsyncConnection, plan: Plan) -> int:
-    """Forget Message-IDs that contain the address and return how many; others name nobody."""
+    """Forget Message-IDs that contain the address, and return how many were forgotten."""
     gone = {ref for ref in plan.found["message_ref"] if plan.like.is_in_id(ref)}
     await _delete(connection, MESSAGE_REF.c.ref, gone)
     return len(gone)
 
 
 async def drop_blobs(database: Database, blobs: Blobs) -> int:
-    """Delete blobs of erased mails that no other mail uses, then the rows or keys naming them.
+    """Delete the blobs that only erased mails name, and return their number.
 
-    Also finishes what a crash left. Returns the number of deleted blobs.
+    The emptied rows of these mails are deleted next, or lose the key of the blob where the mail
+    itself stays. Work that a crash interrupted is finished too.
     """
     erased = sa.select(MAIL.c.blob).where(MAIL.c.blob.is_not(None), MAIL.c.erased.is_not(None))
     async with database.read() as connection:
@@ -326,10 +327,10 @@ async def drop_blobs(database: Database, blobs: Blobs) -> int:
 
 
 async def scour(database: Database) -> bool:
-    """Remove deleted data from the files of SQLite too: search index, free pages and log.
+    """Remove deleted data from the files of SQLite: from its search index, free pages and log.
 
-    Returns False where a reader kept the log from being emptied. PostgreSQL does this by VACUUM in
-    its own time. The index is rewritten piece by piece, so that others can write in between.
+    Returns False where a reader kept the log from being emptied. The index is rewritten piece by
+    piece, so that others can write in between. On PostgreSQL, VACUUM does all this in its own time.
     """
     path = file_of(database.url)
     if path is None:

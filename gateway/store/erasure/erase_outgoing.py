@@ -1,7 +1,7 @@
 """Erase a person from outgoing mail, drafts, notices, webhook calls and workflow records.
 
-Mail of threads that are the person's alone is deleted. Other mail naming the person loses its
-bytes; its other recipients stay known.
+The mail of erased tickets and messages is deleted. Other mail naming the person loses its bytes and
+keeps its other recipients.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ UPDATES = {table: update_by_id(table, columns) for table, columns in TEXTS.items
 async def remove_outgoing(connection: AsyncConnection, plan: Plan) -> int:
     """Carry out the plan for outgoing mail and return how many mails were affected.
 
-    Called in the transaction of the plan, before its messages are deleted.
+    Call it in the transaction of the plan, before the messages are deleted.
     """
     alone = await keys(
         connection,
@@ -108,7 +108,7 @@ async def _naming(connection: AsyncConnection, plan: Plan) -> set[int]:
 
 
 async def _empty(connection: AsyncConnection, ids: set[int]) -> None:
-    """Delete the bytes, drafts and files of mails; cancel deliveries that wait."""
+    """Delete the bytes, drafts and files of mails, and cancel their waiting deliveries."""
     given = {"ids": sorted(ids)}
     mails = sa.update(OUTGOING).where(among(OUTGOING.c.id, "ids"))
     await connection.execute(mails.values(raw=None, draft=None), given)

@@ -1,7 +1,7 @@
 """Find a person: how address and name are written, which rows and raw mails contain them.
 
-The search is a few set queries, which may run for long beside the daemon. Whoever changes rows
-afterwards searches the rows that were added since. An address spelt in words (``ann at example
+The search is a few set queries, which may run for long beside the daemon. Before rows are changed,
+the rows added since the search must be searched too. An address spelt in words (``ann at example
 org``), or inside an encoded attachment, is not recognised.
 """
 
@@ -54,7 +54,7 @@ Found = dict[str, set[Any]]  # keys of rows, by name of their table
 class Likeness:
     """The spellings of a person to look for: an address and display names.
 
-    A name of a single word only counts beside the address. Invalid for a malformed address.
+    A single-word name is recognised only next to the address. A malformed address raises Invalid.
     """
 
     __slots__ = ("_address", "_beside", "_bytes", "_id", "_names", "address", "forms", "names")
@@ -112,7 +112,10 @@ class Likeness:
         )
 
     def hidden(self, value: Any, *, names: bool = False) -> Any:
-        """Return a text or JSON value with address and ``names`` replaced by :data:`ERASED`."""
+        """Return a text or JSON value without the address and, if ``names``, without the names.
+
+        They are replaced by :data:`ERASED`.
+        """
         match value:
             case str():
                 return self._hidden(value, names=names)
@@ -128,7 +131,7 @@ class Likeness:
                 return value
 
     def hidden_in(self, column: str, value: Any, *, names: bool = False) -> Any:
-        """Return a column's value as :meth:`hidden` does, without Message-IDs of the address."""
+        """Return a column's value as :meth:`hidden` does, and no Message-IDs with the address."""
         match column:
             case "message_id":
                 return None if self.is_in_id(value) else value
@@ -151,7 +154,7 @@ class Likeness:
 def may_name(
     connection: AsyncConnection, like: Likeness, columns: Iterable[sa.Column[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Return the condition for rows that may contain the address, to be sure with ``like``."""
+    """Return the SQL condition for rows that may contain the address; ``like`` must confirm it."""
     position = sa.func.instr if connection.dialect.name == "sqlite" else sa.func.strpos
     texts = [sa.func.lower(sa.type_coerce(column, sa.Text)) for column in columns]
     return sa.or_(*(position(text, form) > 0 for text in texts for form in like.forms))
@@ -170,7 +173,7 @@ async def highest_keys(connection: AsyncConnection) -> dict[str, int]:
 async def rows_naming(
     connection: AsyncConnection, like: Likeness, after: Mapping[str, int]
 ) -> Found:
-    """Return the keys above ``after`` of rows of large tables that may name the person."""
+    """Return the keys above ``after`` of rows of :data:`TEXTS` that may name the person."""
     return {
         table.name: await _keys_naming(connection, like, table, names, after.get(table.name, 0))
         for table, names in TEXTS.items()
@@ -178,7 +181,7 @@ async def rows_naming(
 
 
 async def small_rows_naming(connection: AsyncConnection, like: Likeness) -> Found:
-    """Return the keys of rows of all other tables that may name the person."""
+    """Return the keys of rows of :data:`SMALL_TABLES` that may name the person."""
     return {
         table.name: await _keys_naming(connection, like, table, names)
         for table, names in SMALL_TABLES.items()

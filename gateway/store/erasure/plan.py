@@ -1,8 +1,9 @@
 """Plan an erasure: which threads are a person's alone, and where the threads of others name them.
 
-Nothing is changed here. A thread is the person's alone when nobody else outside wrote in it, and
-nobody else outside received its mail unless the ticket is the person's. Raises ``Unavailable``
-where mail naming the person is still waiting, and ``Refused`` where such a mail is held.
+Nothing is changed here. Users and channels are inside, everybody else is outside. A thread is the
+person's alone when no other outsider wrote in it or took part in it; on a ticket that the person
+requested, others may have taken part. Raises ``Unavailable`` while mail naming the person waits to
+be processed, and ``Refused`` where such a mail is held.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Survey:
 
 @dataclass(slots=True)
 class Plan:
-    """The rows and mails to erase; ``fields`` are applied to tickets before all else."""
+    """The rows and mails to erase; ``fields`` are new values of tickets, to be applied first."""
 
     like: Likeness
     contact: Contact | None
@@ -147,7 +148,7 @@ def _refuse_unread(like: Likeness, mails: Iterable[Any], raw: Collection[int]) -
 async def _own_messages(
     connection: AsyncConnection, contact: Contact | None, mails: Collection[int]
 ) -> set[int]:
-    """Return the messages the person wrote, or that were forwarded as theirs."""
+    """Return the messages that the person wrote, and forwarded mail that became the person's."""
     found = await keys(
         connection,
         sa.select(MESSAGE.c.id).where(among(MESSAGE.c.mail_id, "mails")),
@@ -163,10 +164,7 @@ async def _own_messages(
 async def _conversations(
     connection: AsyncConnection, made: Plan, own: set[int], ours: Collection[str]
 ) -> None:
-    """Fill in threads, messages, tickets and fields: those that are the person's alone, and others.
-
-    ``own`` are the person's messages.
-    """
+    """Fill in threads, messages, tickets, fields of a plan; ``own`` are the person's messages."""
     number = made.contact.id if made.contact is not None else 0
     requested = await keys(
         connection, sa.select(TICKET.c.number).where(TICKET.c.requester_id == number)
@@ -200,7 +198,7 @@ async def _conversations(
 async def _threads(
     connection: AsyncConnection, contact: int, own: set[int], tickets: set[int]
 ) -> dict[int, int | None]:
-    """Return the tickets by thread: of threads the person took part in, and of these tickets."""
+    """Return the ticket of each thread that the person took part in or that is on these tickets."""
     found = await keys(
         connection,
         sa.select(MESSAGE.c.thread_id).where(among(MESSAGE.c.id, "ids")),
@@ -230,9 +228,10 @@ async def _alone(
     own: set[int],
     ours: Collection[str],
 ) -> set[int]:
-    """Return the ``touched`` threads with nobody else outside.
+    """Return those of the ``touched`` threads that are the person's alone.
 
-    Nobody else outside wrote in them, or received mail unless the ticket is the person's own.
+    No other outsider wrote in them; others took part only in ``theirs``, which are threads of
+    tickets that the person requested.
     """
     outside = [~among(CONTACT.c.address, "ours"), CONTACT.c.id != number]
     given = {"ids": sorted(touched), "ours": sorted(ours)}
@@ -256,10 +255,10 @@ async def _alone(
 async def _titles(
     connection: AsyncConnection, made: Plan, requested: set[int], tickets: Iterable[Any]
 ) -> None:
-    """Plan the fields of tickets.
+    """Plan the new subjects and requesters of tickets.
 
-    A subject that only erased messages had is replaced whole; in other subjects only the address
-    and the name are.
+    A subject that only erased messages had is replaced as a whole; in any other subject, only the
+    address and the name are replaced.
     """
     subjects: dict[int, list[str]] = {}  # of erased messages, by ticket
     kept: dict[int, set[str]] = {}

@@ -1,8 +1,8 @@
 """Mailboxes read by IMAP: their leases, how far they were read, unsettled mails, state.
 
-Only the holder of its lease changes a mailbox; the mails themselves are recorded by
-:mod:`gateway.store.imap.taken_mail`. Where the lease was lost meanwhile, :class:`MailboxLeaseLost`
-is raised and nothing is changed.
+Only the process that holds the lease of a mailbox changes it; a process that has lost the lease
+gets :class:`MailboxLeaseLost`, and nothing is changed. Stored mails are recorded by
+:mod:`gateway.store.imap.taken_mail`.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ class Mailboxes:
     async def register(self, wanted: Sequence[tuple[str, str]]) -> None:
         """Insert the (name, place) pairs that have no row yet.
 
-        Where the place of a known name changed, it is another mailbox and starts as never opened.
+        A known name with a new place is another mailbox: its row starts afresh, as never opened.
         """
         known = {each.name: each.place for each in await self.listing()}
         if all(known.get(name) == place for name, place in wanted):
@@ -131,11 +131,10 @@ class Mailboxes:
     async def claim(
         self, names: Collection[str], seconds: float, now: datetime
     ) -> dict[str, Mailbox]:
-        """Take or renew the leases of those nobody else holds, for ``seconds`` from ``now``.
+        """Take or renew leases until ``seconds`` after ``now``; return the mailboxes we then hold.
 
-        Leases of dead processes of this host count as free. To renew a lease of ours, this waits
-        for a transaction of ours that has locked the row. A free row that another process has
-        locked is skipped.
+        Leases of dead processes of this host count as free. Renewing waits for a transaction of
+        ours that has locked the row; a free row that another process has locked is skipped.
         """
         named = MAILBOX.c.name.in_(sorted(names))
         lease = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}
@@ -201,10 +200,10 @@ class Mailboxes:
     # ---- how far it was read
 
     async def begin(self, box: int, uidvalidity: int, last: int, now: datetime) -> None:
-        """Start with new UIDs, on the first opening or because the server changed them.
+        """Record a new UIDVALIDITY, on the first opening or because the server has changed it.
 
-        ``last`` is the newest UID. Mail taken under earlier UIDs is recognised by its digest only
-        from now on, also where the server returns to an earlier UIDVALIDITY.
+        ``last`` is the newest UID. From now on, mail taken under earlier UIDs is recognised by its
+        digest alone, even where the server returns to an earlier UIDVALIDITY.
         """
         first = sa.func.coalesce(
             MAILBOX.c.first_seen_at,
@@ -226,13 +225,13 @@ class Mailboxes:
     async def plan(
         self, box: int, since: date | None, automation: Automation, last: int, now: datetime
     ) -> None:
-        """Read the mailbox again up to the UID ``last``, as if opened for the first time."""
+        """Have the mailbox read again up to the UID ``last``, as if opened for the first time."""
         unread: dict[str, Any] = {"first_seen_at": now, "last_uid": 0, "last_pass_at": None}
         plan: dict[str, Any] = {"backlog_since": since, "backlog_automation": automation}
         await self._change(box, **unread, **plan, backlog_end=last)
 
     async def advance(self, box: int, last: int) -> None:
-        """Record that everything up to ``last`` is known or gone."""
+        """Record that every mail up to the UID ``last`` is recorded, or gone from the server."""
         await self._change(box, last_uid=last)
 
     async def known(self, box: int, uidvalidity: int, uids: Collection[int]) -> set[int]:
@@ -260,7 +259,7 @@ class Mailboxes:
     async def record_unfetchable(
         self, box: int, uidvalidity: int, uid: int, problem: str, retry_at: datetime
     ) -> None:
-        """Record that a mail cannot be fetched, so that the others go on and a person can see it.
+        """Record that a mail cannot be fetched, so that it is shown and holds up no other mail.
 
         Does nothing where the mail is stored already.
         """
@@ -325,7 +324,7 @@ class Mailboxes:
         )
 
     async def mark_failing(self, box: int, state: State, problem: str, now: datetime) -> None:
-        """Record why the mailbox cannot be read, in one sentence; ``failing_since`` is kept."""
+        """Record why it cannot be read, in a sentence; the first failure sets ``failing_since``."""
         since = sa.func.coalesce(
             MAILBOX.c.failing_since,
             sa.literal(now, MAILBOX.c.failing_since.type),

@@ -1,9 +1,9 @@
 """Access and refresh tokens of mailbox accounts.
 
-Renewing a token takes its lease first, so that one process at a time uses a refresh token. When a
-process dies between the provider's answer and :meth:`TokenRows.renewed`, the lease ends, and a
-provider that has replaced the refresh token may refuse the old one; that is reported as a refusal.
-When a person signs in while the old refresh token is in use, its result is dropped.
+A process takes the lease of a row before it renews the tokens, so that no two processes use a
+refresh token at once. When a process dies before :meth:`TokenRows.renewed` has stored the answer, a
+provider that has replaced the refresh token may refuse the old one; this is reported as a refusal.
+When a person signs in during a renewal, the result of the renewal is discarded.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _NO_PROBLEM = {"problem": None, "refused_at": None}
 class Granted:
     """The tokens that a provider granted.
 
-    ``refresh_token`` is None where the old one stays valid, ``refresh_until`` None where the
-    provider did not say.
+    ``refresh_token`` is None where the old refresh token stays valid; ``refresh_until`` is None
+    where the provider named no end.
     """
 
     access_token: str = field(repr=False)
@@ -42,7 +42,10 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class StoredToken:
-    """The row of an account; ``changed_at`` is when a person last signed in."""
+    """The tokens, last problem and lease of a mailbox account, as stored.
+
+    ``changed_at`` is the time of the last sign-in, or of the insert while nobody has signed in.
+    """
 
     client: str
     account: str = field(repr=False)
@@ -73,7 +76,7 @@ class TokenRows:
             return StoredToken(**row) if row is not None else None
 
     async def lease(self, key: Key, seconds: float, now: datetime) -> StoredToken | None:
-        """Take the right to renew for ``seconds``; None while another process has it.
+        """Take the lease for ``seconds`` and return the row; None while another process has it.
 
         Not synced to disk, since losing the lease in a crash does no harm.
         """
@@ -114,7 +117,7 @@ class TokenRows:
             )
 
     async def renewed(self, key: Key, used: str | None, granted: Granted) -> bool:
-        """Store a renewal, end the lease; False where ``used`` is no longer the refresh token."""
+        """Store a renewal, end the lease; False where the row no longer has the token ``used``."""
         values: dict[str, Any] = {
             "access_token": granted.access_token,
             "access_until": granted.access_until,
@@ -126,12 +129,12 @@ class TokenRows:
         return await self._replace(key, used, values | _NO_PROBLEM)
 
     async def refused(self, key: Key, used: str | None, problem: str, now: datetime) -> bool:
-        """Record that the provider refused us; False where somebody has signed in meanwhile."""
+        """Record that the token ``used`` was refused; False where the row no longer has it."""
         values = {"access_token": None, "access_until": None, "problem": problem, "refused_at": now}
         return await self._replace(key, used, values)
 
     async def _replace(self, key: Key, used: str | None, values: dict[str, Any]) -> bool:
-        """Change the row if its refresh token is still ``used``, whoever has the lease."""
+        """Change the row and end any lease, if its refresh token is ``used``; else return False."""
         is_unchanged = TOKEN.c.refresh_token.is_not_distinct_from(used)
         change = sa.update(TOKEN).where(_is(key), is_unchanged).values(values | _NO_LEASE)
         async with self.database.write() as connection:

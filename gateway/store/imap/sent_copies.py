@@ -1,8 +1,8 @@
 """Copies of sent mail for mailboxes that keep them: wanted, in progress, or put off.
 
-Whoever takes a copy moves its ``due_at`` ahead, so that nobody else takes it meanwhile; no
-transaction is open while a server is spoken to. When its holder dies, it is taken again at that
-time. The copy may then be in the mailbox already, so whoever makes it looks there first.
+A process that takes a copy moves its ``due_at`` ahead, so that no other process takes it meanwhile
+and no transaction is open while a server is spoken to. When the process dies, the copy is taken
+again at ``due_at``. It may be in the mailbox already, so look for it before appending it.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ MAIL_TO_COPY = (
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy taken by one process; ``sent_at`` is of the mail, ``attempts`` includes this one."""
+    """A copy that a process has taken; ``attempts`` includes the coming one."""
 
     outgoing: int
     mailbox: str
@@ -154,7 +154,7 @@ class Copies:
         return min(underway - 1, highest) if underway is not None else highest
 
     async def take(self, mailbox: str, now: datetime, until: datetime) -> Copy | None:
-        """Take a mailbox's due copy with the fewest tries, until ``until``; None without any."""
+        """Take the due copy with the fewest attempts, until ``until``; None if no copy is due."""
         async with self.database.write(durable=False) as connection:
             row = (await connection.execute(NEXT_COPY, {"_mailbox": mailbox, "_now": now})).first()
             if row is None:
@@ -191,7 +191,7 @@ class Copies:
     async def all_hindered(
         self, mailbox: str, problem: str, now: datetime, due_at: datetime
     ) -> None:
-        """Put off all due copies of a mailbox, for one reason."""
+        """Put off all due copies of a mailbox to ``due_at``, and record ``problem`` for each."""
         async with self.database.write() as connection:
             query = sa.update(COPY).where(_IS_DUE).values(problem=problem, due_at=due_at)
             await connection.execute(query, {"_mailbox": mailbox, "_now": now})

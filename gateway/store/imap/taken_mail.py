@@ -1,4 +1,4 @@
-"""Which mails of mailboxes are in the spool, read and written in the spool's own transaction.
+"""The record of which mails of mailboxes are in the spool, kept in the spool's transactions.
 
 A mail is identified by mailbox, UIDVALIDITY and UID, recorded in the transaction that stores its
 bytes, so that it is taken exactly once wherever a crash falls. ``last_uid`` only says where to
@@ -70,8 +70,9 @@ class MailboxLeaseLost(Unavailable):
 class MailboxPosition:
     """The position of a mail in a mailbox.
 
-    The cursor moves to ``uid`` only from ``follows``, the UID before it; a mail behind the cursor
-    has its own UID there. ``settled`` means that nothing is left to do for it on the server.
+    ``follows`` is the UID that the cursor must have reached before it moves to ``uid``; a mail that
+    shall not move the cursor has its own UID there. ``settled`` means that the mail needs no flag,
+    move or deletion on the server.
     """
 
     mailbox: int
@@ -85,8 +86,8 @@ class MailboxPosition:
 class TakenMail:
     """Mails that are recorded already.
 
-    ``there`` and ``again`` hold spool ids of mails taken under this UID and under an earlier one;
-    ``owed`` are mails recorded as unfetchable.
+    ``there`` holds the spool ids of mails stored under this UID, ``again`` of mails stored under an
+    earlier UID; ``owed`` are mails recorded as unfetchable.
     """
 
     there: Mapping[MailboxPosition, int]
@@ -100,9 +101,9 @@ NOTHING_TAKEN = TakenMail({}, {}, frozenset())
 async def find_taken(
     connection: AsyncConnection, node: str, marks: Mapping[MailboxPosition, bytes]
 ) -> TakenMail:
-    """Lock the mailboxes of ``marks`` (position to digest) and return which mails are recorded.
+    """Lock the mailboxes of ``marks`` (position to digest); return which mails are recorded.
 
-    Raises MailboxLeaseLost where one of the mailboxes is not ours; nothing was changed then.
+    Raises MailboxLeaseLost where we lack the lease of a mailbox or its UIDVALIDITY has changed.
     """
     boxes = {
         row.id: row
@@ -137,7 +138,7 @@ async def find_taken(
 async def _recognised(
     connection: AsyncConnection, box: int, fresh: Mapping[MailboxPosition, bytes]
 ) -> dict[MailboxPosition, int]:
-    """Find mails taken under earlier UIDs by digest, and remove each match from that table."""
+    """Find mails of earlier UIDs by digest, and delete the rows of the earlier UIDs that match."""
     if not fresh:
         return {}
     rows = (
@@ -165,10 +166,10 @@ async def record(
     numbers: Mapping[MailboxPosition, int],
     known: TakenMail,
 ) -> None:
-    """Record mails with their spool ids and move each cursor over mails without a gap.
+    """Record mails with their spool ids, and move each cursor as far as no mail is missing.
 
-    Called in the transaction of :func:`find_taken`, with its result. A mail recorded as unfetchable
-    no longer is.
+    Call it in the transaction of :func:`find_taken`, with its result as ``known``. The mails are no
+    longer recorded as unfetchable.
     """
     fresh = [mark for mark in marks if mark not in known.there]
     rows = [_taken_row(mark, numbers[mark], marks[mark]) for mark in fresh]

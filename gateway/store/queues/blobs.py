@@ -4,8 +4,8 @@ A blob's key is derived from the SHA-256 of its bytes, so that equal content is 
 be verified at any time. ``put`` returns when the bytes are durable; only then may a row name them
 (reliability.md 1).
 
-Errors: ``DiskFull`` and ``StoreUnavailable``, when nothing was stored. A crash between blob and row
-leaves a blob that no row names; ``db check`` lists such blobs.
+A full store raises ``DiskFull``, an unreachable one ``StoreUnavailable``; nothing was stored then.
+A crash between blob and row leaves a blob that no row names; ``db check`` lists such blobs.
 """
 
 from __future__ import annotations
@@ -89,8 +89,8 @@ def open_blobs(url: str) -> Blobs:
 def remove_leftovers(url: str) -> int:
     """Delete unfinished files of dead processes and return their number (``file://`` only).
 
-    A process of another machine on the same folder may lose a file that way; it then asks its
-    client to try again.
+    A process of another machine that uses the same folder may lose a file it is writing; it then
+    asks its client to try again.
     """
     blobs = open_blobs(url)
     found = (
@@ -138,7 +138,7 @@ class NoBlobs:
         return True
 
     async def put(self, raw: bytes | Path, sha256: str) -> str:
-        """Raise NotImplementedError; never called, since everything is inline."""
+        """Raise NotImplementedError: nobody calls this, since :meth:`inline` is always True."""
         raise NotImplementedError
 
     async def get(self, key: str) -> bytes:
@@ -158,8 +158,8 @@ class NoBlobs:
 class FileBlobs:
     """Files in a folder, two levels deep.
 
-    A blob is written under another name, synced, renamed, and its folder synced: a file with its
-    final name is complete.
+    A blob is written under another name, synced and renamed, and the folder is synced, so that a
+    file with its final name is complete.
     """
 
     def __init__(self, folder: Path) -> None:

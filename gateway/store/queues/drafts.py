@@ -1,4 +1,4 @@
-"""Scheduled mail: drafts that are due, read for sending or marked as failed."""
+"""Scheduled mail: read the drafts that are due."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Draft:
 class DueDraft:
     """A draft whose time has come.
 
-    ``files_of`` is the mail whose attachments are sent along, where the text came by mail.
+    ``files_of`` is the id of the mail whose attachments are sent along, or None.
     """
 
     number: int

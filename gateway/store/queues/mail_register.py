@@ -83,7 +83,7 @@ class RegisteredMail:
 
 
 class MailRegister:
-    """The entries of all mail in ``database``, with raw bytes there or in ``blobs``."""
+    """The entries of all mail in ``database``; raw mail is in the database or in ``blobs``."""
 
     __slots__ = ("blobs", "database")
 
@@ -94,14 +94,14 @@ class MailRegister:
     async def listing(
         self, state: str | None = None, limit: int | None = None, ids: Collection[int] | None = None
     ) -> list[RegisteredMail]:
-        """Return mails newest first: of one state or any, at most ``limit``, only of ``ids``."""
+        """Return up to ``limit`` mails, newest first; ``state`` and ``ids`` select among them."""
         query = _where(SELECT_MAIL, state, ids).order_by(MAIL.c.id.desc())
         async with self.database.read() as connection:
             rows = await connection.execute(query.limit(limit) if limit is not None else query)
             return [_mail(row) for row in rows.mappings()]
 
     async def total(self, state: str | None = None) -> int:
-        """Return the number of mails in a state, or in any."""
+        """Return the number of mails in a state; None counts all mail."""
         query = _where(sa.select(sa.func.count()).select_from(MAIL), state, None)
         async with self.database.read() as connection:
             return int((await connection.execute(query)).scalar_one())
@@ -114,7 +114,7 @@ class MailRegister:
         return found[0]
 
     async def raw(self, mail_id: int) -> bytes:
-        """Return the bytes as received; NotFound for no such mail, Refused where erased."""
+        """Return the bytes as received; NotFound for an unknown mail, Refused for an erased one."""
         data = tables.raw_mail.c.data
         query = (
             sa.select(MAIL.c.blob, data)
@@ -142,8 +142,8 @@ async def set_state(
 ) -> None:
     """Set a state that a person chose: ``pending`` (process it again) or ``ignored``.
 
-    A ``released`` mail passes the verdict that held it back. NotFound for an unknown mail;
-        Refused when its state is none of ``only`` (default: held, quarantined, ignored).
+    A ``released`` mail is processed in spite of the verdict that held it back. NotFound for an
+    unknown mail; Refused when its state is none of ``only`` (default: held, quarantined, ignored).
     """
     allowed = set(only) if only is not None else {"held", "quarantined", "ignored"}
     found = (

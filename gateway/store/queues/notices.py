@@ -56,7 +56,7 @@ async def next_due(connection: AsyncConnection) -> datetime | None:
 
 
 async def unsettled(connection: AsyncConnection, most: int) -> dict[int, str]:
-    """Return the last reply of each failed delivery whose ticket was not notified yet, by id."""
+    """Return, by id, the last reply of failed deliveries not yet reported to their tickets."""
     return {
         row.id: row.last_reply or ""
         for row in await connection.execute(UNREPORTED_FAILURES, {"most": most})

@@ -1,8 +1,8 @@
 """Deliveries: the recipients of outgoing mail, claimed under a lease and marked with the reply.
 
-Only the holder of its lease may mark a delivery, so that one that was sent or cancelled is never
-sent again. When the database is away after the smarthost accepted a mail, the lease runs out and
-the mail is sent once more, with the same bytes.
+Only the process that holds the lease of a delivery may mark it, so that a delivery that was sent or
+cancelled is never sent again. When the database is away after the smarthost accepted a mail, the
+lease runs out and the mail is sent once more, with the same bytes.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ LOCK_DELIVERIES = sa.select(DELIVERY).where(ID_IN_IDS).order_by(DELIVERY.c.id).w
 class ClaimedDelivery:
     """A delivery claimed by one worker.
 
-    ``attempts`` does not include this one; its five days began at ``first_at``. ``raw`` is one
-    object for all recipients of a mail, and empty after a ``bare`` claim.
+    ``attempts`` counts earlier attempts; the five days of trying began at ``first_at``. ``raw`` is
+    shared by all recipients of a mail, and empty after a ``bare`` claim.
     """
 
     id: int
@@ -129,7 +129,7 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """The result of an attempt; ``due_at`` is set where deferred, ``ended_at`` where final."""
+    """The result of an attempt; ``due_at`` is set when deferred, ``ended_at`` when final."""
 
     id: int
     state: Literal["sent", "deferred", "failed"]
@@ -157,7 +157,7 @@ class ListedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
-    """All that is known of one delivery, with its mail or the draft it will be made from."""
+    """All that is known of one delivery, with its mail or the draft of that mail."""
 
     listed: ListedDelivery
     outgoing: int
@@ -188,9 +188,9 @@ class Deliveries:
     ) -> list[ClaimedDelivery]:
         """Claim up to ``limit`` free deliveries due by ``due`` (default ``now``), earliest first.
 
-        The lease lasts ``lease_seconds`` from ``now``. One claim loads at most :data:`CLAIM_BYTES`,
-        or a single mail; ``bare`` loads none. It is not synced to disk, since losing a lease in a
-        crash does no harm.
+        The lease lasts ``lease_seconds`` from ``now``; it is not synced to disk, since losing it in
+        a crash does no harm. One claim loads mails of at most :data:`CLAIM_BYTES`, or one larger
+        mail; a ``bare`` claim loads no mail.
         """
         async with self.database.write(durable=False) as connection:
             rows = (
@@ -253,7 +253,7 @@ class Deliveries:
         return len(orphans)
 
     async def mark(self, owner: str, marks: Sequence[AttemptRecord]) -> set[int]:
-        """Record attempts durably in one transaction; return the ids ``owner`` still held."""
+        """Record attempts durably, for deliveries that ``owner`` still holds; return their ids."""
         async with self.database.write() as connection:
             held = set(
                 (
@@ -311,8 +311,8 @@ class Deliveries:
 async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
     """Queue failed or deferred deliveries again, due now and for another five days.
 
-    All or none: see :func:`_refuse`. Their attempts are kept. Scheduled mail that could not be sent
-    was never composed, so it is scheduled again instead.
+    Where :func:`_refuse` raises, none is queued. Earlier attempts stay counted. A scheduled mail
+    that failed was never composed, so it is scheduled again instead.
     """
     draft = sa.exists().where(
         OUTGOING.c.id == DELIVERY.c.outgoing_id, OUTGOING.c.draft.is_not(None)
@@ -323,7 +323,7 @@ async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime
 
 
 async def cancel(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
-    """Cancel deliveries that were not sent yet, all or none: see :func:`_refuse`."""
+    """Cancel deliveries that were not sent yet; where :func:`_refuse` raises, none is cancelled."""
     values = {"state": "cancelled", "due_at": None, "ended_at": now}
     await _change(connection, ids, WAITING_STATES, values, now)
 
@@ -355,10 +355,7 @@ async def _change(
 async def _refuse(
     connection: AsyncConnection, ids: Collection[int], allowed: tuple[State, ...], now: datetime
 ) -> None:
-    """Raise unless all deliveries exist, are in an allowed state and are not being sent.
-
-    NotFound or Refused.
-    """
+    """Raise NotFound for an unknown delivery, Refused for one being sent or in no allowed state."""
     found = {
         row.id: row for row in await connection.execute(LOCK_DELIVERIES, {"ids": sorted(set(ids))})
     }

@@ -139,7 +139,7 @@ class MailToStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A mail claimed by one worker. ``tries`` includes this one; a person ``released`` it."""
+    """A mail claimed by one worker; ``tries`` includes this claim, a person sets ``released``."""
 
     id: int
     envelope: Envelope
@@ -199,9 +199,9 @@ class Spool:
     async def put(self, mails: Sequence[MailToStore]) -> list[int]:
         """Store all of the mails or none, durably, and return their ids in the order given.
 
-        Ids ascend, except that a mail of a mailbox that is known already keeps its id. Files stay
-        where they are. Raises ``DiskFull`` or ``StoreUnavailable``, and ``MailboxLeaseLost`` where
-        another process reads one of the mailboxes by now; nothing is stored then.
+        Ids ascend, except that a mailbox's mail that is stored already keeps its id. Files of the
+        caller stay where they are. Raises ``DiskFull`` or ``StoreUnavailable``, and
+        ``MailboxLeaseLost`` where another process now reads one of the mailboxes.
         """
         places = await asyncio.gather(*(self._place(mail) for mail in mails))
         marked = {
@@ -254,8 +254,9 @@ class Spool:
     ) -> list[Claimed]:
         """Claim up to ``limit`` waiting mails in order of receipt, only of ``ids`` where given.
 
-        The lease lasts ``lease_seconds`` from ``now``. One claim loads at most :data:`CLAIM_BYTES`,
-        or a single mail. It is not synced to disk, since losing a lease in a crash does no harm.
+        The lease lasts ``lease_seconds`` from ``now``; it is not synced to disk, since losing it in
+        a crash does no harm. One claim loads mails of at most :data:`CLAIM_BYTES`, or one larger
+        mail.
         """
         query = CLAIMABLE if ids is None else CLAIMABLE.where(ID_IN_IDS)
         values = {"now": now, "size": limit} | ({"ids": sorted(ids)} if ids is not None else {})
@@ -275,7 +276,7 @@ class Spool:
         return [_claimed(row, raws[row.id]) for row in rows if row.id in raws]
 
     async def _fetched(self, row: Any, raws: dict[int, bytes]) -> bool:
-        """Add the bytes of a mail in a blob to ``raws``; return whether there are any."""
+        """Add the bytes of a mail in a blob to ``raws``; return False where the blob is missing."""
         if row.blob is not None:
             try:
                 raws[row.id] = await self.blobs.get(row.blob)
@@ -284,14 +285,14 @@ class Spool:
         return True
 
     async def put_off(self, ids: Collection[int]) -> None:
-        """Release claimed mails without counting the try: the failure was not their fault."""
+        """Release claimed mails without counting the try, after a failure they did not cause."""
         await self._update(ids, NO_LEASE | {"tries": MAIL.c.tries - 1})
 
     async def free_orphans(self, node: str) -> int:
         """Release mails claimed by dead processes of this host and return their number.
 
-        ``node`` is the name of the process that starts now. Mails claimed more than once wait for
-        their lease, since they may be what killed the process.
+        ``node`` is the name of the process that starts now. Mails claimed more than once wait
+        until their lease ends, since they may have killed the process.
         """
         host = node.rpartition("-")[0]
         query = sa.select(MAIL.c.id, MAIL.c.lease_owner).where(
@@ -330,7 +331,7 @@ class Spool:
             return int((await connection.execute(query)).scalar_one())
 
     async def next_due(self) -> datetime | None:
-        """Return when a waiting mail can be claimed (1970 where one is free), None without any."""
+        """Return when the next mail can be claimed: 1970 for at once, None where no mail waits."""
         instant = MAIL.c.lease_until.type
         free = sa.func.coalesce(MAIL.c.lease_until, 0, type_=instant)
         query = sa.select(sa.func.min(free, type_=instant)).where(IS_WAITING)

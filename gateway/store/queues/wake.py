@@ -27,7 +27,7 @@ class Wake:
         self._topics: dict[str, asyncio.Event] = {}
 
     def notify(self, topic: str) -> None:
-        """Wake who waits for the topic; if nobody does, the next :meth:`wait` returns at once."""
+        """Wake the tasks waiting for a topic; if none waits, the next :meth:`wait` ends at once."""
         self._topics.setdefault(topic, asyncio.Event()).set()
 
     async def wait(self, topic: str, timeout: float) -> bool:  # noqa: ASYNC109 - returns False, no error

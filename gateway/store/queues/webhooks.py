@@ -1,8 +1,8 @@
 """Webhook calls: claimed by one process at a time, and marked with their result.
 
-A claim is a lease, so that no transaction is open while a server is called. When its holder dies or
-is held up, the call is claimed again after the lease and made a second time with the same key, by
-which the receiver recognises it.
+A claim is a lease, so that no transaction is open while a server is called. When the process dies
+or is held up, the call is claimed again after the lease and made a second time; the receiver
+recognises it by its key, which stays the same.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ TAKE_LEASE = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call claimed by one process. ``attempts`` includes this one; ``body`` is JSON text."""
+    """A call claimed by one process; ``attempts`` includes the coming one, ``body`` is JSON."""
 
     id: int
     ticket: int | None
@@ -105,7 +105,7 @@ class Calls:
     async def settle(self, call: int, state: State, reply: str, due_at: datetime | None) -> None:
         """Record the result of a call; do nothing where another process has claimed it since.
 
-        ``due_at`` is the time of the next attempt, None where there is none.
+        ``due_at`` is the time of the next attempt, None where no attempt follows.
         """
         mine = sa.update(CALL).where(
             CALL.c.id == call, CALL.c.lease_owner == self.database.node, IS_WAITING
@@ -118,7 +118,7 @@ class Calls:
             )
 
     async def put_off(self, reason: str) -> None:
-        """Mark new calls as deferred with ``reason``, since none can be made; all stay due."""
+        """Mark new calls as deferred for ``reason``, as none can be made now; they stay due."""
         fresh = sa.text(
             "webhook_call.state IN ('queued', 'deferred') AND webhook_call.state = 'queued'"
         )

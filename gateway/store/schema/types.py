@@ -1,7 +1,7 @@
 """Column types that check what is stored.
 
-``Text`` cleans strings, ``Instant`` refuses naive times, ``Document`` refuses what JSON cannot
-express.
+``Text`` cleans strings, ``Instant`` refuses times without a zone, and ``Document`` refuses values
+that JSON cannot express.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def clean(value: str, limit: int | None = None) -> str:
     """Return the storable form of a string.
 
-    NFC, without NUL and lone surrogates (replaced by U+FFFD), at most ``limit`` characters.
+    It is in NFC, has U+FFFD for each NUL and lone surrogate, and has at most ``limit`` characters.
     """
     if not value.isascii():
         if UNSTORABLE.search(value):
@@ -83,9 +83,8 @@ ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", 
 def encode(value: Any) -> str:
     """Return compact JSON whose strings are all clean; ValueError or TypeError where impossible.
 
-    The encoded text may be searched as a whole for anything to clean, but only its strings may be
-    changed: normalising the text would join the ``n`` of an escaped line end with a following
-    accent.
+    Strings are cleaned one by one. Normalising the encoded text as a whole would join the ``n`` of
+    an escaped line end with an accent that follows.
     """
     text = ENCODE(value)
     if "\\u0000" not in text and (

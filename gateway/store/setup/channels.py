@@ -1,7 +1,7 @@
 """Channels as rows: our addresses at which mail becomes tickets.
 
-They are never deleted, since threads came in through them (behaviour.md P07). What a channel may be
-is decided by ``core.rules.structure``.
+Channels are never deleted, since threads came in through them (behaviour.md P07). Which channels
+are allowed is decided by ``core.rules.structure``.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ async def add(
     status_id: int | None,
     now: datetime,
 ) -> Channel:
-    """Add a channel; its tickets start in a status of ``pipeline`` (None: the first open one).
+    """Add a channel; its tickets start in ``status_id``, or else in the first open status.
 
     The first channel of a desk is the default one.
     """
@@ -70,7 +70,7 @@ async def change(
 ) -> Channel:
     """Set values of a channel; ``allow`` and ``deny`` replace the lists (P07).
 
-    Another pipeline without a status means its first open one. ValueError for an unknown setting,
+    A new pipeline without a status means its first open status. ValueError for an unknown setting,
     and for a status without its pipeline.
     """
     if unknown := values.keys() - SETTINGS:

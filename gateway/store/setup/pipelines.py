@@ -1,7 +1,7 @@
 """Pipelines and their statuses as rows.
 
-Writers work in the caller's ordered transaction and check nothing: the rules about changes are in
-``core.rules.structure``, and the desk asks them first. Tickets are never moved here.
+Functions that write need an ordered transaction of the caller and check nothing: the desk asks the
+rules in ``core.rules.structure`` first. Tickets are never moved here.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ async def named(connection: AsyncConnection, name: str) -> Pipeline:
 async def add(
     connection: AsyncConnection, name: str, statuses: Sequence[tuple[str, StatusState]]
 ) -> Pipeline:
-    """Add a pipeline with these statuses in order and both triggers off; the first is default."""
+    """Add a pipeline with these statuses and both triggers off; a first pipeline is the default."""
     last = (await connection.execute(sa.select(sa.func.max(PIPELINE.c.position)))).scalar()
     row = (
         sa.insert(PIPELINE)
@@ -97,9 +97,9 @@ async def add(
 
 
 async def change(connection: AsyncConnection, pipeline: Pipeline, **settings: Any) -> Pipeline:
-    """Set switches of a pipeline, or its ``name``; a trigger is a status id, or None for off.
+    """Set any of :data:`SWITCHES` or the ``name`` of a pipeline; ValueError for anything else.
 
-    A new default pipeline takes that mark from the old one. ValueError for an unknown switch.
+    A trigger is a status id, or None for off. A new default pipeline replaces the old default.
     """
     if unknown := settings.keys() - {*SWITCHES, "name"}:
         raise ValueError(f"a pipeline has no {sorted(unknown)}")
@@ -131,7 +131,7 @@ async def delete(connection: AsyncConnection, pipeline: Pipeline) -> None:
 async def add_status(
     connection: AsyncConnection, pipeline: Pipeline, name: str, state: StatusState
 ) -> Status:
-    """Add a status at the end."""
+    """Add a status after the last status of a pipeline."""
     place = len(pipeline.statuses) + 1
     row = {"pipeline_id": pipeline.id, "name": name, "state": state, "position": place}
     insert = sa.insert(STATUS).values(row).returning(STATUS.c.id)
@@ -139,7 +139,7 @@ async def add_status(
 
 
 async def rename_status(connection: AsyncConnection, status: Status, name: str) -> None:
-    """Rename a status; tickets, triggers and channels stay with it."""
+    """Rename a status; its tickets, triggers and channels are not touched."""
     await connection.execute(sa.update(STATUS).where(STATUS.c.id == status.id).values(name=name))
 
 
@@ -182,7 +182,7 @@ async def references(connection: AsyncConnection, pipeline: Pipeline, status: St
 async def repoint(
     connection: AsyncConnection, pipeline: Pipeline, status: Status, to: Status
 ) -> None:
-    """Point the triggers and channels that use a status to another one (P04)."""
+    """Let the triggers and channels that use ``status`` use the status ``to`` instead (P04)."""
     for column in (PIPELINE.c.on_email_sent, PIPELINE.c.on_customer_reply):
         await connection.execute(
             sa.update(PIPELINE)
@@ -206,9 +206,9 @@ async def arrange(
     pipeline: Pipeline,
     wanted: Sequence[tuple[int | None, str, StatusState]],
 ) -> Pipeline:
-    """Give a pipeline these statuses in this order; its other statuses stay behind them.
+    """Add, change and order statuses as ``wanted``; other statuses of the pipeline follow these.
 
-    Each is (id, name, state), with None as the id of a new one.
+    A wanted status is (id, name, state), with None as the id of a new status.
     """
     for place, (number, name, state) in enumerate(wanted, 1):
         values = {"name": name, "state": state, "position": place}
@@ -223,7 +223,7 @@ async def arrange(
 
 
 async def _renumber(connection: AsyncConnection, order: Sequence[Status], first: int = 1) -> None:
-    """Give statuses the positions from ``first`` on, in this order."""
+    """Set the positions of statuses, in this order, to ``first`` and the numbers that follow."""
     for place, status in enumerate(order, first):
         own = STATUS.c.id == status.id
         await connection.execute(sa.update(STATUS).where(own).values(position=place))

@@ -1,4 +1,4 @@
-"""Actions of workflows name statuses: find those that do, and rename them (behaviour.md P04)."""
+"""Find workflow actions that name a status, and rename the status in them (behaviour.md P04)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ async def rename(
     author: str,
     now: datetime,
 ) -> None:
-    """Let every action that names a status name another, in a new version of its workflow."""
+    """Let all actions that name ``old`` name ``new``, in a new version of each changed workflow."""
     for workflow in (await workflows.load(connection, pipelines)).values():
         raw = copy.deepcopy(await workflows.actions_of(connection, workflow.id, workflow.version))
         changed = False
@@ -50,7 +50,7 @@ async def rename(
 
 
 def _names(config: Any, workflow: Workflow, pipeline: Pipeline, status: str) -> bool:
-    """Return whether an action names this status; without a pipeline it means the workflow's."""
+    """Return whether an action names this status, by default in the pipeline of its workflow."""
     if str(config.get("status", "")).casefold() != status.casefold():
         return False
     named = config.get("pipeline")

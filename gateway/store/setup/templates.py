@@ -39,7 +39,7 @@ class StoredTemplate:
     words: Mapping[str, Words] = field(default_factory=dict)
 
     def best(self, language: str | None) -> Words:
-        """Return the text for a language: of ``de-AT``, else of ``de``, else the general one."""
+        """Return the text for ``de-AT``, else for ``de``, else the text for all other languages."""
         wanted = (language or "").lower().replace("_", "-")
         for each in (wanted, wanted.partition("-")[0], ""):
             if each in self.words:
@@ -64,7 +64,7 @@ async def put(
     transactional: bool | None = None,
     builtin: bool = False,
 ) -> None:
-    """Add a template, or replace its text in the given languages; None keeps ``transactional``."""
+    """Add a template, or replace its texts by ``words``; None leaves ``transactional`` as it is."""
     known = (await load(connection)).get(name.casefold())
     if known is None:
         values = {"name": name, "transactional": bool(transactional), "builtin": builtin}

@@ -1,6 +1,6 @@
 """Users and their verified addresses as rows.
 
-The first address is the one to sign in with. That an address belongs to one user only, and to no
+A user signs in with the first address. That an address belongs to one user only, and to no
 channel, is decided by ``core.rules.structure``.
 """
 

@@ -54,7 +54,7 @@ class Version:
 
 
 async def of_status(connection: AsyncConnection, status_id: int) -> list[int]:
-    """Return the ids of a status's workflow and of the deleted ones it had before."""
+    """Return the ids of a status's workflow and of its earlier, deleted workflows."""
     query = (
         sa.select(WORKFLOW.c.id).where(WORKFLOW.c.status_id == status_id).order_by(WORKFLOW.c.id)
     )
@@ -64,7 +64,7 @@ async def of_status(connection: AsyncConnection, status_id: int) -> list[int]:
 async def enrolments(
     connection: AsyncConnection, workflow_ids: Collection[int], ticket: int | None = None
 ) -> list[Enrolment]:
-    """Return all enrolments there ever were in these workflows, oldest first."""
+    """Return all enrolments in these workflows, ended ones too, oldest first."""
     query = ENROLMENTS.where(ENROLMENT.c.workflow_id.in_(workflow_ids)).order_by(ENROLMENT.c.id)
     if ticket is not None:
         query = query.where(ENROLMENT.c.ticket == ticket)
@@ -102,9 +102,9 @@ async def runs(
 
 
 async def forget_runs(connection: AsyncConnection, before: datetime, most: int) -> int:
-    """Delete up to ``most`` log entries from before an instant; return how many.
+    """Delete up to ``most`` log entries older than ``before``; return how many were deleted.
 
-    Entries of active enrolments are kept: they tell which actions are not to be repeated.
+    Entries of active enrolments are kept, since they tell which actions must not be repeated.
     """
     active = sa.exists().where(ENROLMENT.c.id == RUN.c.enrolment_id, ENROLMENT.c.state == "ACTIVE")
     old = sa.select(RUN.c.id).where(RUN.c.at < before, ~active).order_by(RUN.c.at).limit(most)
@@ -121,7 +121,7 @@ async def versions(connection: AsyncConnection, workflow_id: int) -> list[Versio
 
 
 async def comments(connection: AsyncConnection, workflow_id: int) -> list[Comment]:
-    """Return all comments of a workflow, oldest first; those on deleted actions too."""
+    """Return all comments of a workflow, oldest first, also comments on deleted actions."""
     names = ("id", "action", "author", "text", "at", "resolved_at")
     query = sa.select(*(COMMENT.c[name] for name in names)).order_by(COMMENT.c.id)
     query = query.where(COMMENT.c.workflow_id == workflow_id)
@@ -155,7 +155,7 @@ async def resolve(
 ) -> bool:
     """Mark a comment as resolved; return False where the action has no such comment.
 
-    One that was resolved before keeps its date.
+    A comment that was resolved before keeps its earlier date.
     """
     here = (
         COMMENT.c.id == comment_id,
@@ -168,7 +168,7 @@ async def resolve(
 
 
 async def tasks(connection: AsyncConnection, ticket: int) -> Sequence[dict[str, Any]]:
-    """Return the tasks of a ticket and of those merged into it, done ones too."""
+    """Return all tasks, open and done, of a ticket and of the tickets merged into it."""
     own = sa.select(sa.literal(ticket, TICKET.c.number.type).label("number"))
     whole = own.cte("whole", recursive=True)
     whole = whole.union(sa.select(TICKET.c.number).where(TICKET.c.merged_into == whole.c.number))

@@ -1,7 +1,7 @@
 """Workflows, the enrolments of tickets in them, and the action log, as rows.
 
 Only ``gateway.apply.applier`` writes enrolments (R7). The actions of a version never change, so
-their tree is parsed once. Of a version that cannot be read any more, the readable actions remain.
+their tree is parsed once. Actions that can no longer be read are left out of it.
 """
 
 from __future__ import annotations

@@ -20,30 +20,30 @@ from sqlalchemy.sql.functions import FunctionElement
 
 
 class Values(sa.types.TypeDecorator[Collection[Any]]):
-    """A list of strings or integers as one parameter."""
+    """The type of a parameter that holds a list of strings or integers."""
 
     impl = sa.Text
     cache_ok = True
 
     def __init__(self, item: type[sa.types.TypeEngine[Any]]) -> None:
-        """Take the type of the items, sa.Text or sa.BigInteger."""
+        """Make the type for lists of ``item``, which is sa.Text or sa.BigInteger."""
         super().__init__()
         self.item = item
 
     def load_dialect_impl(self, dialect: Dialect) -> sa.types.TypeEngine[Any]:
-        """Return JSON text on SQLite, an array on PostgreSQL."""
+        """Return the column type of the parameter: text on SQLite, an array on PostgreSQL."""
         return dialect.type_descriptor(
             postgresql.ARRAY(self.item) if dialect.name == "postgresql" else sa.Text()
         )
 
     def process_bind_param(self, value: Collection[Any] | None, dialect: Dialect) -> Any:
-        """Return the value to send."""
+        """Return the list for PostgreSQL, its JSON text for SQLite."""
         values = list(value or ())
         return values if dialect.name == "postgresql" else json.dumps(values)
 
 
 class _Among(FunctionElement[bool]):
-    """A column and a list parameter, compiled for each database below."""
+    """The condition of :func:`among`; the two functions below write its SQL for each database."""
 
     name = "among"
     type = sa.Boolean()
@@ -66,7 +66,7 @@ def _postgresql(element: _Among, compiler: SQLCompiler, **options: Any) -> str:
 
 
 def among(column: sa.ColumnElement[Any], name: str) -> sa.ColumnElement[bool]:
-    """Return the condition that ``column`` is in the parameter ``name``, a list of values."""
+    """Return the condition that ``column`` is in the list given as the parameter ``name``."""
     is_number = isinstance(column.type, sa.Integer)
     values = Values(sa.BigInteger if is_number else sa.Text)
     return _Among(column, sa.bindparam(name, type_=values))

@@ -33,8 +33,8 @@ _ALLOT = (
 async def allot(connection: AsyncConnection, name: str, n: int) -> int:
     """Return the first of ``n`` consecutive numbers from a counter; KeyError for an unknown name.
 
-    Two transactions never get the same numbers; those of a transaction that is rolled back are used
-    again.
+    Two transactions never get the same numbers, but the numbers of a transaction that is rolled
+    back are used again.
     """
     last: int | None = (
         await connection.execute(_ALLOT, {"counter_name": name, "step": n})

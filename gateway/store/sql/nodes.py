@@ -1,7 +1,7 @@
 """Names of processes that share a database: host and process id, as ``desk.1f2e3d4c-4711``.
 
-Hosts may have the same name, and long names may differ at their end only: a digest of the whole
-name and of the machine's boot id tells them apart. When a process id is reused, the lease of the
+Hosts may have the same name, and long names may differ at their end only, so a digest of the whole
+name and of the machine's boot id tells hosts apart. When a process id is reused, the lease of the
 dead process is kept until it runs out.
 """
 
@@ -28,9 +28,9 @@ def own() -> str:
 
 
 def dead(nodes: Iterable[str], mine: str) -> list[str]:
-    """Return the nodes that were processes of this host and are gone.
+    """Return those of ``nodes`` that were processes of this host and have ended.
 
-    ``mine`` is starting now, so an earlier process with that name is gone too.
+    ``mine`` is the name of this process; among ``nodes`` it means an earlier process, now ended.
     """
     host = mine.rpartition("-")[0] + "-"
     local = (node for node in nodes if node.startswith(host))

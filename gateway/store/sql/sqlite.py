@@ -1,5 +1,5 @@
 # ruff: noqa: SLF001 - only this module uses private parts of aiosqlite and SQLAlchemy
-"""SQLite beneath SQLAlchemy: opening connections, and statements in one visit to their thread.
+"""SQLite beneath SQLAlchemy: open connections, and run a statement in one visit to their thread.
 
 aiosqlite runs each call in the thread of its connection, and stock SQLAlchemy calls once each to
 open a cursor, execute, fetch and close. Under load each call waits for the interpreter lock, so
@@ -44,8 +44,8 @@ MMAP_BYTES = 256 << 20
 def open_file(path: Path, role: Role) -> sqlite3.Connection:
     """Open a connection in autocommit mode, set up for its role.
 
-    ``read`` cannot write, ``write`` syncs to disk at commit, ``lease`` does not. Raises
-    sqlite3.OperationalError where the file cannot be opened.
+    The role ``read`` cannot write, ``write`` syncs to disk at commit, and ``lease`` writes without
+    syncing. Raises sqlite3.OperationalError where the file cannot be opened.
     """
     if role != "read":
         create(path)
@@ -130,13 +130,13 @@ class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
         self._size = value
 
     def execute(self, operation: Any, parameters: Any = None) -> Any:
-        """Run a statement and keep its rows."""
+        """Run a statement and keep its result rows for fetching."""
         return self._visit(
             sqlite3.Cursor.execute, operation, parameters if parameters is not None else ()
         )
 
     def executemany(self, operation: Any, seq_of_parameters: Any) -> Any:
-        """Run a statement for many rows."""
+        """Run a statement once for each set of parameters."""
         return self._visit(sqlite3.Cursor.executemany, operation, seq_of_parameters)
 
     def _visit(
@@ -161,12 +161,12 @@ class SqliteCursor(AsyncAdapt_aiosqlite_cursor):
         """Do nothing: the cursor is closed already."""
 
     def close(self) -> None:
-        """Drop the rows."""
+        """Forget the result rows that were not fetched; the cursor of sqlite3 is closed already."""
         self._rows.clear()
 
 
 class SqliteConnection(AsyncAdapt_aiosqlite_connection):
-    """A connection that ends a transaction only where one is open."""
+    """A connection whose commit and rollback do nothing where no transaction is open."""
 
     __slots__ = ()
     _cursor_cls = SqliteCursor  # type: ignore[assignment]  # as every dialect of SQLAlchemy
@@ -185,12 +185,12 @@ class SqliteConnection(AsyncAdapt_aiosqlite_connection):
 
 
 class Threaded(aiosqlite.Connection):
-    """A connection that begins its transaction on the visit of its first statement."""
+    """A connection that begins a transaction together with its first statement, in one visit."""
 
     begin: str | None = None
 
     async def visit(self, function: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a function in the thread, inside the transaction that was begun."""
+        """Run a function in the thread of the connection, after a BEGIN that is still due."""
         begin, self.begin = self.begin, None
 
         def begun(connection: sqlite3.Connection) -> T:
@@ -252,8 +252,8 @@ def _begin(connection: SyncConnection) -> None:
 async def in_thread(connection: AsyncConnection, function: Callable[[sqlite3.Connection], T]) -> T:
     """Run ``function`` in the thread of the connection, inside its transaction.
 
-    This makes many statements cost one visit. Its errors are raised unchanged; whoever opened the
-    transaction translates those of sqlite3.
+    So many statements cost one visit to the thread. Errors of ``function`` are raised unchanged;
+    the block that opened the transaction translates errors of sqlite3.
     """
     raw = await connection.get_raw_connection()
     return await cast("Threaded", raw.driver_connection).visit(function)

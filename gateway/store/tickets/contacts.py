@@ -40,7 +40,7 @@ FLAGS = frozenset({"blocked", "automated", "marketing_ok", "proven", "language"}
 
 
 def writing(new: Iterable[Contact], changed: Iterable[Contact], now: datetime) -> Work:
-    """Return inserts, and updates of what mail changes, for ``write_rows``."""
+    """Return inserts, and updates of the columns that mail changes, for ``write_rows``."""
     names = ("id", *CHANGED_BY_MAIL)
     updates = [{f"_{name}": getattr(each, name) for name in names} for each in changed]
     return [(TABLE, [_row(each, now) for each in new]), (UPDATE, updates)]

@@ -1,7 +1,7 @@
 """Find the conversation a mail belongs to, in the unit of work of its batch (behaviour.md 5).
 
-Reads only. The batch has loaded everything that the Message-IDs, tokens and addresses of its mails
-lead to, so nothing here asks the database.
+Nothing is changed here, and the database is not asked: the unit of work has loaded everything that
+the Message-IDs, tokens and addresses of the mails lead to.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def find(unit: UnitOfWork, message: Message, tokens: MailTokens) -> Conversation
 
 
 def copy_on(thread: Thread | None, ticket: Ticket | None) -> Original:
-    """Return the original of a copy of our own mail: only its thread and ticket are known."""
+    """Return the original for a copy of our own mail; only the thread and ticket are filled in."""
     return Original(
         mail_id=None,
         channel=None,
@@ -77,7 +77,7 @@ def copy_on(thread: Thread | None, ticket: Ticket | None) -> Original:
 
 
 def _own_copy(unit: UnitOfWork, message: Message, tokens: MailTokens) -> Original | None:
-    """Return our own mail that came back, by the thread in its signed Message-ID."""
+    """Return the original if this mail is our own, come back; its Message-ID gives the thread."""
     number = tokens.own.get(message.message_id or "")
     if number is None:
         return None

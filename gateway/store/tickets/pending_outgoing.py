@@ -1,7 +1,7 @@
 """Mail, notices, tasks, webhook calls and workflow runs of one transaction, not written yet.
 
-Only ``gateway.apply`` and drafts of the desk fill it. IntegrityError: a key was used before, which
-is the last of several guards against doing something twice; the transaction is undone.
+Only ``gateway.apply`` and drafts of the desk add to it. Writing raises IntegrityError where a key
+was used before, the last of several guards against doing something twice; nothing is written then.
 """
 
 from __future__ import annotations
@@ -167,7 +167,7 @@ class ReleasedDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedDraft:
-    """A draft whose scheduled deliveries failed, and why."""
+    """A draft that could not be sent, so its scheduled deliveries fail; ``reply`` is the reason."""
 
     outgoing_id: int
     reply: str
@@ -176,7 +176,7 @@ class FailedDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedDelivery:
-    """A delivery that failed, and why, although the next server had taken it."""
+    """A delivery that failed after the next server had taken it; ``reply`` is the reason."""
 
     id: int
     reply: str
@@ -198,7 +198,7 @@ class NoticeRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CoveredNotice:
-    """A notice, and the outgoing mail that tells it."""
+    """A notice and the outgoing mail that carries it to the user."""
 
     id: int
     outgoing_id: int
@@ -206,7 +206,7 @@ class CoveredNotice:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskRow:
-    """Something for people to do on a ticket."""
+    """A task for people to do on a ticket."""
 
     id: int
     ticket: int
@@ -296,7 +296,7 @@ class PendingOutgoing:
         return sum(row.automatic for row in self.outgoing)
 
     def receipts(self, template: str, address: str) -> tuple[int, int]:
-        """Return how many unwritten mails of a template go to an address, and to its domain."""
+        """Count the unwritten mails of a template to an address, and those to its domain."""
         mails = {row.id for row in self.outgoing if row.automatic and row.template == template}
         sent = [each for each in self.deliveries if each.outgoing_id in mails]
         domain = _domain(address)
@@ -385,7 +385,7 @@ AUTOMATIC = sa.select(sa.func.count()).where(
 async def receipts(
     connection: AsyncConnection, template: str, address: str, now: datetime
 ) -> tuple[int, int, int]:
-    """Count mails of a template: to an address in an hour and a day, to its domain in an hour."""
+    """Count mails of a template: to an address by hour and by day, to its domain by hour."""
     hour, day = now - timedelta(hours=1), now - timedelta(days=1)
     asked = (
         (TO_ADDRESS, address, hour),

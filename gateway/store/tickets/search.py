@@ -1,8 +1,8 @@
 """Full-text search of messages: FTS5 without stored text on SQLite, tsvector on PostgreSQL.
 
 The index is derived from the messages and can be rebuilt. SQLite's index keeps no text, so removing
-a message needs the same text once more (:func:`forget`). A search never fails because of its words:
-anything that is not a word is ignored.
+a message needs the text as it was indexed (:func:`forget`). Whatever is not a word is ignored in a
+search, so no input makes a search fail.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ POSTGRESQL_INDEX = (
 
 
 async def index(connection: AsyncConnection, rows: Rows) -> None:
-    """Index messages in the caller's transaction; on SQLite each message only once."""
+    """Index messages, in the caller's transaction; on SQLite, none may be indexed already."""
     if not rows:
         return
     if connection.dialect.name == "sqlite":
@@ -85,7 +85,7 @@ def _cut(row: tuple[int, str, str]) -> tuple[int, str, str]:
 async def search(connection: AsyncConnection, words: str, limit: int) -> list[int]:
     """Return the numbers of tickets with a message containing all words, newest ticket first.
 
-    The last word may be a prefix.
+    The last word also matches words that begin with it.
     """
     found = _WORD.findall(clean(words))[:MAX_WORDS]
     if not found:
@@ -106,7 +106,7 @@ async def search(connection: AsyncConnection, words: str, limit: int) -> list[in
 
 
 def body_of(reply_text: str, text: str) -> str:
-    """Return the indexed text of a message: its new text, or all of it where that is unknown."""
+    """Return the text to index of a message: ``reply_text``, or ``text`` where that is empty."""
     return reply_text or text
 
 

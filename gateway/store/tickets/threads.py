@@ -290,7 +290,7 @@ async def move_messages(
 ) -> dict[int, list[int]]:
     """Move the messages of each (from, into) pair of threads.
 
-    Returns the moved ids by original thread, so that it can be undone.
+    Returns the ids of moved messages by original thread, which :func:`take_back` needs.
     """
     table = tables.message
     moved: dict[int, list[int]] = {}
@@ -308,9 +308,9 @@ async def move_messages(
 async def redirect(
     connection: AsyncConnection, moves: Collection[tuple[int, int]]
 ) -> dict[int, list[int]]:
-    """Let threads that redirect to a joined thread follow it, so that one hop is always enough.
+    """Let threads that redirect to the first of a (from, into) pair redirect to the second.
 
-    Returns the changed ids by joined thread.
+    So one hop is always enough. Returns the ids of changed threads by the first of the pair.
     """
     followed: dict[int, list[int]] = {}
     for thread, into in moves:
@@ -325,7 +325,7 @@ async def redirect(
 
 
 async def take_back(connection: AsyncConnection, record: JoinRecord) -> None:
-    """Undo a join: move its messages back, and redirect threads joined before as they were."""
+    """Undo a join: move its messages back, and let threads it redirected redirect as before."""
     move = sa.update(MESSAGE).values(thread_id=record.thread)
     for piece in chunks(record.messages):
         await connection.execute(move.where(MESSAGE.c.id.in_(piece)))
@@ -367,7 +367,7 @@ async def drop_participants(connection: AsyncConnection, pairs: Iterable[tuple[i
 async def split_off(connection: AsyncConnection, thread: int, ids: Collection[int]) -> None:
     """Move messages to another thread, with their own Message-IDs and their mails.
 
-    Message-IDs they only referenced stay.
+    Message-IDs that the messages only referred to stay with the old thread.
     """
     message, ref, mail = tables.message, tables.message_ref, tables.mail
     for piece in chunks(ids):

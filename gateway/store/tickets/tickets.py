@@ -72,7 +72,7 @@ EVENT_COLUMNS = tuple(field.name for field in fields(TicketEvent))
 def subject_key(subject: str) -> str:
     """Return the key of a subject: tickets with equal keys may be about the same matter.
 
-    The key is the text after reply prefixes, case-folded, at most 80 characters.
+    The key is the subject without reply prefixes, case-folded, cut to 80 characters.
     """
     rest = subject.strip()
     while True:
@@ -209,7 +209,7 @@ async def write_links(connection: AsyncConnection, rows: Collection[tuple[int, i
 async def write_associated(
     connection: AsyncConnection, ticket: int, contact: int, *, present: bool
 ) -> None:
-    """Put a contact on a ticket, or remove it."""
+    """Put a contact on a ticket, or take the contact off it."""
     row = {"ticket": ticket, "contact_id": contact}
     await connection.execute(sa.delete(TICKET_CONTACT).filter_by(**row))
     if present:

@@ -1,8 +1,8 @@
 """The working set of one transaction: all that a batch of mails or one act can touch.
 
-It is loaded in a few set queries. The rules are asked against it, ``gateway.apply`` changes it, and
-:meth:`UnitOfWork.flush` writes the difference as multi-row statements. It lives inside one ordered
-write transaction, so nobody else changes these rows meanwhile. Without a flush nothing changes.
+It is loaded in a few set queries. The rules read it, ``gateway.apply`` changes it, and
+:meth:`UnitOfWork.flush` writes the changes as multi-row statements; without a flush the database
+stays as it is. One ordered write transaction encloses it, so nobody else changes these rows.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class UnitOfWork:
         return cls(connection, desk, dict(rows.all()), now)
 
     def allot(self, name: str) -> int:
-        """Return the next number of a kind; it is used up only by a flush."""
+        """Return the next number of a kind; without a flush, the number is given out again."""
         self._allotted[name] += 1
         return self._allotted[name]
 
@@ -85,7 +85,7 @@ class UnitOfWork:
         thread_ids: Collection[int],
         numbers: Collection[int],
     ) -> None:
-        """Load everything that mails with these ids, addresses, threads or tickets can touch."""
+        """Load all that mails with these Message-IDs, addresses, threads or tickets can touch."""
         await self._load_refs({ref[:REF_LIMIT] for ref in refs})
         await self.load_contacts(addresses)
         await self.load_threads(
@@ -106,13 +106,13 @@ class UnitOfWork:
             self.put_contact(contact)
 
     async def load_earlier(self, pairs: Collection[tuple[int, str]]) -> None:
-        """Load tickets that a fresh mail of (contact, subject) may continue (E14)."""
+        """Load tickets that a fresh mail may continue, by (contact, subject key) (E14)."""
         self.earlier = await tickets.earlier(
             self.connection, {contact for contact, _ in pairs}, {key for _, key in pairs}
         )
 
     def put_contact(self, contact: Contact) -> None:
-        """Add a contact that was loaded."""
+        """Add a contact to the working set, without marking it as new or changed."""
         self.contacts[contact.id] = contact
         self.contact_ids[contact.address] = contact.id
 
@@ -133,7 +133,7 @@ class UnitOfWork:
         )
 
     async def load_tickets(self, numbers: Collection[int]) -> None:
-        """Load tickets and what they were merged into, with all threads and people."""
+        """Load tickets and the tickets they were merged into, with all their threads and people."""
         missing = set(numbers) - self.tickets.keys()
         fresh: set[int] = set()
         while missing:
@@ -166,14 +166,14 @@ class UnitOfWork:
     # ---- reading
 
     def follow(self, thread_id: int) -> Thread | None:
-        """Return the thread that an id stands for now, redirects followed, or None."""
+        """Return the thread that an id leads to through redirects; None where it is not loaded."""
         thread = self.threads.get(thread_id)
         while thread is not None and thread.redirect_to is not None:
             thread = self.threads.get(thread.redirect_to)
         return thread
 
     def live_ticket(self, number: int | None) -> Ticket | None:
-        """Return the ticket that a number stands for now, merges followed; also a deleted one."""
+        """Return the ticket that a number leads to through merges, even if it is deleted."""
         ticket = self.tickets.get(number) if number is not None else None
         while ticket is not None and ticket.merged_into is not None:
             ticket = self.tickets.get(ticket.merged_into)
@@ -187,7 +187,7 @@ class UnitOfWork:
         )
 
     def known_refs(self, ids: Iterable[str]) -> dict[str, list[Ref]]:
-        """Return what threads know of these Message-IDs, by the id as asked."""
+        """Return what is recorded of these Message-IDs, each under the id as given."""
         found: dict[str, list[Ref]] = {}
         for each in ids:
             for row in self.refs.get(each[:REF_LIMIT], ()):
@@ -238,7 +238,7 @@ class UnitOfWork:
     # ---- changing (called by gateway.apply)
 
     def ensure_contact(self, address: str, name: str) -> Contact:
-        """Return the contact of an address, new if need be; fill in a missing name."""
+        """Return the contact of an address; add a new contact, or the name of a nameless one."""
         key = address_key(address)
         if name.count('"') % 2:  # a quote that was never closed, or never opened
             name = name.strip(' "')
@@ -301,7 +301,7 @@ class UnitOfWork:
             self.pending.dropped_participants.add(pair)
 
     def set_associated(self, ticket: int, contact: int, *, present: bool) -> None:
-        """Put a contact on a ticket, or take them off."""
+        """Put a contact on a ticket, or take the contact off it."""
         people = self.associated[ticket]
         if (contact in people) != present:
             (people.add if present else people.discard)(contact)

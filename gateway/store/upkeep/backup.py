@@ -1,8 +1,9 @@
-"""Backups beside a running daemon: an SQLite file and a folder of blobs, named once verified.
+"""Backups beside a running daemon: an SQLite file and a folder of blobs.
 
-``FILE`` is a complete database, whichever kind it was made from, and ``FILE.blobs`` holds the large
-raw mails. To restore, move both into place, or ``db copy`` the file into PostgreSQL. When the disk
-is full, nothing is left behind; a blob missing in the store is reported and the rest is backed up.
+``FILE`` is a complete database, whichever kind it was made from, and gets this name once it is
+verified; ``FILE.blobs`` holds the large raw mails. To restore, move both into place, or ``db copy``
+the file into PostgreSQL. When the disk is full, nothing is left behind. A blob missing in the store
+is reported, and the rest is backed up.
 """
 
 from __future__ import annotations
@@ -166,7 +167,7 @@ def _blob_keys(path: Path) -> list[str]:
 
 
 def _name(aside: Path, file: Path) -> None:
-    """Sync the complete file, give it its name, and sync its folder."""
+    """Sync the complete file ``aside``, rename it to ``file``, and sync the folder."""
     _sync(aside)
     aside.rename(file)
     _sync(file.parent)

@@ -1,7 +1,7 @@
 """Check the database: the file itself, references, numbers, raw mail and blobs.
 
-Nothing is changed, and one instant of the database is looked at, so it may run beside the daemon. A
-blob without a row is reported but no damage: a crash between the two leaves one
+Nothing is changed, and the database is read as of one instant, so a check may run beside the
+daemon. A blob that no row names is reported but is no damage, since a crash may leave one
 (gateway/store/queues/blobs.py).
 """
 
@@ -60,7 +60,7 @@ COUNTED_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A problem: which check found it, how many times, and a description or an example."""
+    """A problem: the check that found it, how often it occurs, and a description or an example."""
 
     check: str
     count: int
@@ -78,7 +78,7 @@ class CheckReport:
 
     @property
     def sound(self) -> bool:
-        """Return whether nothing is wrong."""
+        """Return whether the check has no findings; ``spare`` blobs do not count."""
         return not self.findings
 
     def note(self, check: str, count: int, detail: str) -> None:
@@ -90,7 +90,7 @@ class CheckReport:
 async def check(
     database: Database, blobs: Blobs, progress: Progress = lambda _what, _steps: None
 ) -> CheckReport:
-    """Check the database and its blobs; ``progress`` gets "mail" or "blobs" and steps done."""
+    """Check the database and its blobs; ``progress`` gets "mail" or "blobs" and how many more."""
     report = CheckReport()
     found = await schema_version(database)
     report.note("head", int(found != HEAD), f"the schema is at {found}, the program at {HEAD}")

@@ -44,7 +44,7 @@ class CopiedTable:
 async def copy(
     source: Database, url: str, progress: Progress = lambda _table, _rows: None
 ) -> list[CopiedTable]:
-    """Copy all tables into the empty database at ``url``, created or migrated first.
+    """Copy all tables into the database at ``url``, which is created or migrated before.
 
     ``progress`` gets each table and the number of rows just written. Blobs stay in the blob store:
     their keys depend on their content only.
@@ -117,7 +117,7 @@ async def digest(connection: AsyncConnection, table: sa.Table) -> CopiedTable:
 
 
 class _Digest:
-    """The sum of the SHA-256 of rows, since two databases may sort text differently."""
+    """The sum of the SHA-256 of all rows, the same in whatever order a database sorts them."""
 
     def __init__(self) -> None:
         self._sum = 0

@@ -1,8 +1,8 @@
 """A database in which nothing lasts: every write is a savepoint in a transaction rolled back later.
 
-It has the verbs of :class:`gateway.store.engine.Database`, so that a dry run is the same code as
-the real run. Meanwhile it holds the write lock (SQLite) or the desk lock (PostgreSQL): other
-writers wait, or ask their clients to try again.
+It has the verbs of :class:`gateway.store.engine.Database`, so that a dry run uses the same code as
+the real run. A rehearsal holds the write lock (SQLite) or the desk lock (PostgreSQL) to its end:
+other writers wait, or ask their clients to try again.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Rehearsal(Database):
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """Yield the connection, which sees what was written so far."""
+        """Yield the connection, which sees all that the rehearsal has written so far."""
         async with self._turn:
             yield self._connection
 
