@@ -1,1 +1,1 @@
-"""Read and check the settings of an installation; beside it lie the files a packager installs."""
+"""Read and check the settings of an installation; this folder also has files for packagers."""

@@ -455,7 +455,7 @@ def _endpoints(key: str, client: OauthSettings) -> Iterator[Violation]:
 
 
 def _is_secure(url: str) -> bool:
-    """Tell whether secrets may be sent to an address: over https, or within this machine."""
+    """Tell whether secrets may be sent to an address: it is https, or on this machine."""
     scheme, host, _ = _parts(url)
     return bool(host) and (scheme == "https" or (scheme == "http" and _is_loopback(host)))
 

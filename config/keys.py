@@ -20,7 +20,7 @@ _LEAST_BITS: Final = 1024  # RFC 8301: receivers ignore shorter keys
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A complete key: the DER of RSAPrivateKey for RSA, the 32-byte seed for Ed25519."""
+    """A private key; ``secret`` is the DER of an RSAPrivateKey, or the 32-byte seed of Ed25519."""
 
     kind: Literal["rsa", "ed25519"]
     secret: bytes

@@ -27,8 +27,8 @@ from config.validate import validate
 class Loaded:
     """A valid configuration.
 
-    ``sources`` names the source of each key that is set (``section.key``); ``file`` is the file
-    that was read, if any.
+    ``sources`` maps each key that is set (``section.key``) to the name of its source; ``file`` is
+    the file that was read, if any.
     """
 
     settings: Settings
@@ -37,10 +37,10 @@ class Loaded:
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
-    """Read the configuration from ``path``; if it is None, from the usual place that has a file.
+    """Read the configuration from ``path`` or, if that is None, from the first usual place.
 
-    There may be no file. Raises :class:`ConfigError` with every problem at once: syntax, unknown
-    keys, wrong types, keys that do not fit together, unreadable secrets.
+    Without any file, only other sources count. Raises :class:`ConfigError` with every problem at
+    once: syntax, unknown keys, wrong types, keys that do not fit together, unreadable secrets.
     """
     gathered = Gathered()
     file = find_file(path)
@@ -67,7 +67,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
 
 
 def _reported(key: str, known: set[str]) -> bool:
-    """Tell whether a problem of the key, or of the table it is in, is known already."""
+    """Tell whether ``known`` holds the key, or a table that contains the key."""
     return any(
         key == other or key.startswith((f"{other}.", f"{other}[")) for other in known if other
     )

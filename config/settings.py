@@ -35,10 +35,10 @@ class AccountSettings(Section):
 
 
 class DataSettings(Section):
-    """The folder for all files; database and blobs are in it unless their URLs differ.
+    """The folder for all files, and for database and blobs unless their URLs name other places.
 
-    ``action_log_days`` is how long the workflow action log is kept (behaviour.md 3.7); 0 keeps it
-    all.
+    ``action_log_days`` is how many days the workflow action log is kept (behaviour.md 3.7); 0 keeps
+    it for good.
     """
 
     directory: Annotated[str, Field(min_length=1)] = "var"
@@ -73,19 +73,19 @@ class SmtpSettings(Section):
 
 
 class LmtpSettings(Section):
-    """The LMTP listener: ``host:port`` or ``unix:/path``; off if empty."""
+    """Where LMTP listens: ``host:port`` or ``unix:/path``; an empty list switches LMTP off."""
 
     listen: Strings = ()
 
 
 class WebSettings(Section):
-    """The web pages and the API; off if empty."""
+    """Where the web pages and the API listen; an empty address switches them off."""
 
     listen: str = "127.0.0.1:8025"
 
 
 class HealthSettings(Section):
-    """``/livez``, ``/readyz`` and ``/metrics``; off if empty."""
+    """Where ``/livez``, ``/readyz`` and ``/metrics`` listen; an empty address switches them off."""
 
     listen: str = "127.0.0.1:8026"
 
@@ -126,7 +126,7 @@ class WebhookSettings(Section):
 
 
 class ImapSettings(Section):
-    """A mailbox read for one channel, with a password or the named ``[[oauth]]`` client.
+    """A mailbox that is read for one channel; it needs a password or an ``[[oauth]]`` client.
 
     ``tls_ca`` is a PEM file of authorities to trust instead of the system's. ``sent_folder``
     receives a copy of mail that users write from that channel.

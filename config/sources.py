@@ -40,7 +40,7 @@ _PLACEHOLDER: Final = "unread"
 
 @dataclass(slots=True)
 class Gathered:
-    """The values of all sources merged, where each came from, and what could not be read."""
+    """The merged values of all sources, the source of each value, and all problems."""
 
     values: dict[str, Any] = field(default_factory=dict)
     sources: dict[Key, str] = field(default_factory=dict)
@@ -56,7 +56,7 @@ class Gathered:
         self.sources[key] = source
 
     def put_section(self, section: str, values: dict[str, Any], source: str) -> None:
-        """Set the values of a section, which exists from then on even if they are none."""
+        """Set values of a section; the section exists then, even if ``values`` is empty."""
         self.values.setdefault(section, {})
         for key, value in values.items():
             self.put((section, key), value, source)
@@ -167,7 +167,7 @@ def read_credentials(folder: str, gathered: Gathered) -> None:
 
 
 def _put_list_secret(section: str, key: str, text: str, gathered: Gathered) -> None:
-    """Set the secret ``imap.NAME.password`` in the table of that name."""
+    """Set a secret of a list, like ``imap.NAME.password``, in the table called NAME."""
     name, _, secret = key.rpartition(".")
     tables = gathered.values.get(section)
     if isinstance(tables, list):

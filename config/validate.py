@@ -33,9 +33,9 @@ _SUGGESTED: Final = {
 
 
 def validate(gathered: Gathered) -> tuple[Settings, list[Problem]]:
-    """Return the settings without invalid values, and the problems with those values.
+    """Return the settings without their invalid values, and a problem for each invalid value.
 
-    Dropping invalid values lets the rules still check the others.
+    So the rules can still check the valid values.
     """
     values = deepcopy(gathered.values)
     problems: list[Problem] = []
@@ -55,7 +55,7 @@ def validate(gathered: Gathered) -> tuple[Settings, list[Problem]]:
 
 
 def _remove(values: dict[str, Any], loc: tuple[int | str, ...], *, missing: bool) -> None:
-    """Remove the value an error points at, or a whole list table if it lacks a required key."""
+    """Remove the value at ``loc``, or its whole table if a table of a list lacks a required key."""
     match loc:
         case (str(section), int(number), str(key), *_) if not missing:
             values[section][number].pop(key, None)

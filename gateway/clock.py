@@ -22,7 +22,7 @@ class Clock:
     __slots__ = ("_fixed",)
 
     def __init__(self, fixed: datetime | None = None) -> None:
-        """Stop the clock at the aware instant ``fixed``; without it the clock runs."""
+        """Stop the clock at the aware instant ``fixed``; if it is None, the clock runs."""
         self._fixed: datetime | None = None
         if fixed is not None:
             self.set(fixed)
@@ -49,7 +49,7 @@ class Clock:
         self._fixed = instant.astimezone(UTC)
 
     def advance(self, by: timedelta) -> datetime:
-        """Move the clock forward and return the new instant; stop it first if it is running."""
+        """Stop the clock if it runs, move it forward, and return the new instant."""
         self.set(self.now() + by)
         return self.now()
 
@@ -57,7 +57,7 @@ class Clock:
 def parse_instant(text: str, name: str = VARIABLE) -> datetime:
     """Parse an ISO 8601 instant with an offset or ``Z`` into aware UTC.
 
-    Raises UsageError for anything else; ``name`` is what the message calls the value.
+    Raises UsageError for other text; its message calls the text ``name``.
     """
     try:
         instant = datetime.fromisoformat(text)

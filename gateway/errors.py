@@ -38,7 +38,7 @@ class Forbidden(Rejected):
 
 
 class Invalid(Rejected):
-    """A value is not acceptable; ``field`` names it, empty where no single field is to blame."""
+    """A value is not acceptable; ``field`` names it, or is empty if no single field is to blame."""
 
     def __init__(self, message: str, field: str = "") -> None:
         super().__init__(message)
@@ -70,7 +70,7 @@ class DiskFull(Unavailable):
 
 
 class InternalError(TicketgateError):
-    """A fault of this program, or a service that does not stay up."""
+    """This program has a fault, or one of its services failed too often."""
 
 
 class Misconfigured(TicketgateError):

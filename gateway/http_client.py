@@ -23,13 +23,13 @@ _READ_BYTES: Final = 64 << 10  # of an answer, at a time
 
 
 class NoAnswer(Unavailable):
-    """No complete answer came; the message follows a server's name, as in "did not answer"."""
+    """No complete answer came; the message continues a server's name, like "did not answer"."""
 
 
 class NotAllowed(Refused):
     """Nothing was sent: the address is invalid or refused by the caller.
 
-    The message follows the server's name, as in "may not be asked".
+    The message continues the server's name, like "may not be asked".
     """
 
 
@@ -56,9 +56,9 @@ async def post(
     """POST a form or bytes without following redirects; raises NoAnswer and NotAllowed.
 
     ``seconds`` limits the whole request, ``most`` the bytes of the body that are read. The name is
-    looked up once. ``allowed`` is asked about each IP address before connecting to it; then no
-    proxy is used, since that would connect on our behalf. Without ``allowed``, proxies of the
-    environment are used.
+    looked up once. ``allowed`` is asked about each IP address before a connection to that address,
+    and no proxy is used, since a proxy would connect to addresses we do not see. Without
+    ``allowed``, proxies of the environment are used.
     """
     import aiohttp
 
@@ -107,7 +107,7 @@ class _Guard:
         self.allowed_any = False
 
     def socket(self, info: tuple[Any, ...]) -> socket.socket:
-        """Return a socket for an entry of getaddrinfo; OSError if it is not allowed."""
+        """Return a socket for an entry of getaddrinfo; OSError if its address is not allowed."""
         family, kind, protocol, _, address = info
         if self._allowed is not None and not self._allowed(address[0]):
             self.refused.append(address[0])
@@ -159,7 +159,7 @@ def _reason(error: Exception) -> str:
 async def listen(
     host: str, port: int, page: Callable[[dict[str, str]], tuple[int, str]]
 ) -> AsyncIterator[int]:
-    """Serve the page (status, HTML) that ``page`` makes of a query while the block runs.
+    """While the block runs, answer each request with the status and HTML of ``page(query)``.
 
     Yields the port; port 0 takes a free one. Raises OSError if the port is taken.
     """

@@ -1,7 +1,7 @@
 """The fixed log events about mail, one function each, so that a log can be searched for years.
 
-Every accepted mail ends in exactly one of :func:`processed`, :func:`held` or :func:`duplicate`, its
-canonical line. Field names are stable. Addresses are passed in full and logged as ``[log]
+Each accepted mail is logged at its end by exactly one of :func:`processed`, :func:`held` and
+:func:`duplicate`. Field names are stable. Addresses are passed in full and logged as ``[log]
 addresses`` asks; ``reason`` and ``reason_code`` are our own words, never text of a mail.
 """
 
@@ -69,7 +69,7 @@ def processed(
 
 
 def unreadable(*, mail_id: int | str, reason: str) -> None:
-    """Log that a mail could not be parsed in two tries; it continues with its headers only."""
+    """Log that a mail could not be parsed in two tries; only its headers are processed."""
     _log.warning("unreadable", mail_id=mail_id, reason=log.redact(reason))
 
 

@@ -2,7 +2,7 @@
 
 Mails that arrive during a commit go into the next one together, so they share its cost. If the
 spool refuses a group, it is tried again mail by mail, so one bad mail does not fail the others and
-each caller gets the error of their own mail. A caller who goes away does not stop the commit.
+each caller gets the error of its own mail. A cancelled caller does not stop the commit.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ Raw = bytes | SpoolFile
 
 @dataclass(frozen=True, slots=True)
 class AcceptedMail:
-    """A mail on its way to the spool: the bytes to keep, their number and digest, the envelope.
+    """A mail on its way to the spool: its bytes, their number and digest, and its envelope.
 
-    ``mark`` identifies a mail of a mailbox; the spool takes each of those once.
+    ``mark`` identifies a mail of a mailbox; the spool takes only one mail with the same mark.
     """
 
     raw: Raw
@@ -130,8 +130,8 @@ class Acceptor:
     ) -> list[Receipt]:
         """Accept mails that are ready, with ascending ids; raise the error of the first failure.
 
-        ``marks``, one per mail, identify mails of a mailbox; a known one gets its first receipt
-        again.
+        ``marks``, one per mail, identify mails of a mailbox; a mail whose mark is known gets its
+        first receipt again.
         """
         try:
             self.check_room()

@@ -65,7 +65,7 @@ class Networks:
         self._known = lru_cache(1024)(self._contains)
 
     def __contains__(self, host: str) -> bool:
-        """Return whether a peer's address is in a network; "" is a Unix socket.
+        """Return whether a peer's address is in one of the networks; "" stands for a Unix socket.
 
         An IPv4 address written as IPv6 counts as IPv4.
         """
@@ -137,7 +137,7 @@ class Admission:
             group.open -= 1
 
     def expire(self, now: float) -> None:
-        """Drop addresses without connections, unseen for a minute: their bucket is full again."""
+        """Forget addresses with no open connection and, for a minute, no attempt to connect."""
         for key in [
             key for key, group in self._groups.items() if not group.open and now - group.seen > 60.0
         ]:

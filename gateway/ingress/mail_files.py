@@ -39,7 +39,7 @@ _QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class FoundMail:
-    """One mail and its path, with ``:1``, ``:2`` … appended for an mbox."""
+    """One mail and the path of its file, which ends with ``:1``, ``:2`` … for an mbox."""
 
     file: str
     raw: bytes
@@ -57,10 +57,10 @@ Found = FoundMail | Unreadable
 
 
 def iter_paths(paths: Iterable[str | Path]) -> Iterator[Found]:
-    """Yield all mails of the files and folders, in order; an mbox in its own order.
+    """Yield all mails of the files and folders, in the order of ``paths``.
 
-    A folder and a Maildir are read by file name. A folder contributes files named .eml, .mbox or
-    .mbx, and files without a suffix that begin like mail; never hidden files.
+    Files of a folder or a Maildir are sorted by name. Of a folder, only files named .eml, .mbox or
+    .mbx and files without a suffix that begin like mail are read, and no hidden files.
     """
     for path in map(Path, paths):
         try:
@@ -174,10 +174,9 @@ def _mbox(path: Path, stream: BinaryIO) -> Iterator[Found]:
 
 
 def _split(stream: BinaryIO) -> Iterator[bytes]:
-    """Yield the mails of an mbox with their separator lines.
+    """Yield each mail of an mbox, with its separator line.
 
-    A mail beyond ``MAX_MAIL_BYTES`` is cut one byte after the limit, so that it is recognized as
-    too large.
+    A mail over ``MAX_MAIL_BYTES`` is cut one byte beyond that limit: still recognizably too large.
     """
     held = bytearray()
     scanned = 1  # the separator at the beginning ends no mail
@@ -214,7 +213,7 @@ def _is_separator(held: bytearray, at: int) -> bool:
 
 
 def _unquote(raw: bytes) -> bytes:
-    """Return a mail without separator, closing empty line and "From " quoting."""
+    """Return a mail without its separator line and last empty line, and undo "From " quoting."""
     end = len(raw)
     if raw.endswith(b"\r\n\r\n"):
         end -= 2

@@ -39,7 +39,7 @@ class MailFile:
             data = data[self._stream.write(data) :]
 
     def close(self) -> SpoolFile:
-        """Close the file without syncing it; the store syncs before it takes it over."""
+        """Close the file without syncing it; the store syncs the file when it takes it."""
         self._stream.close()  # unbuffered, so nothing is left to write
         return SpoolFile(self._path, self._size, self._digest.hexdigest())
 

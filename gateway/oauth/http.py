@@ -27,7 +27,7 @@ _PAGE: Final = "<!doctype html><meta charset=utf-8><title>ticketgate</title><p>{
 
 
 class TokenUnavailable(Unavailable):
-    """A provider that cannot be asked now; ``after`` is its Retry-After in seconds, or 0."""
+    """The provider cannot be asked now; ``after`` is its Retry-After in seconds, or 0."""
 
     def __init__(self, message: str, after: float = 0.0) -> None:
         super().__init__(message)
@@ -93,7 +93,7 @@ class RedirectListener:
         self._received = received
 
     async def query(self) -> dict[str, str]:
-        """Wait for the request of the browser that carries our state, and return its query."""
+        """Wait for the browser's request with our ``state``, and return its query."""
         return await self._received
 
 

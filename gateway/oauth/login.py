@@ -47,7 +47,7 @@ async def device_login(
     show: Show,
     pause: Callable[[float], Awaitable[None]],
 ) -> None:
-    """Show the user an address and a code, and wait until they have entered the code there."""
+    """Show an address and a code, and wait until the user has entered the code at that address."""
     posted = request_form(client, scope=scope(client))
     device = checked_document(await post(endpoints(client).device, posted), posted)
     code, user_code = device.get("device_code"), device.get("user_code")
@@ -117,7 +117,7 @@ class AuthorizationRequest:
     def __init__(
         self, client: OauthSettings, account: str, redirect: str = "", state: str = ""
     ) -> None:
-        """Take the ``redirect`` the browser is sent to; "" if it runs on another machine."""
+        """Take the ``redirect`` address of our listener; "" for a browser on another machine."""
         self._client, self._account = client, account
         self._redirect = redirect or client.redirect_url or UNREACHABLE_REDIRECT
         self._state, self._verifier = state or _secret(), _secret()

@@ -66,7 +66,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
 
 
 def endpoints(client: OauthSettings) -> Endpoints:
-    """Return the client's endpoints: those of the configuration, else those of its provider."""
+    """Return the client's endpoints; each that is not configured is the provider's."""
     known = PROVIDERS[client.provider].endpoints
     tenant = quote(client.tenant or "organizations", safe="")
     return Endpoints(

@@ -285,7 +285,7 @@ class Tokens:
 
 
 async def _result(running: asyncio.Task[str | None]) -> str | None:
-    """Return the result of a shared task; if cancelled, wait for the task, which goes on."""
+    """Return the result of a shared task; a cancelled caller still waits until the task ends."""
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:
@@ -295,12 +295,12 @@ async def _result(running: asyncio.Task[str | None]) -> str | None:
 
 
 def key_of(client: OauthSettings, account: str) -> Key:
-    """Return the row key of an account; with ``client_credentials`` all accounts share one."""
+    """Return the key of an account's row; with ``client_credentials`` all accounts share a row."""
     return client.name, "" if client.grant == "client_credentials" else account
 
 
 def checked_document(answer: Answer, posted: Mapping[str, str]) -> Mapping[str, Any]:
-    """Return the JSON object of an answer without an error.
+    """Return the JSON object of an answer if the answer is no error.
 
     Raises AccessRefused with the provider's words, or TokenUnavailable if the error is temporary.
     """

@@ -98,9 +98,9 @@ def _account(table: ImapSettings, client: OauthSettings | None) -> ImapAccount:
 
 
 def find_accounts(known: Sequence[ImapAccount], name: str) -> list[ImapAccount]:
-    """Return the mailbox of this name, or those of the channel with this address.
+    """Return the mailbox with this name, or all mailboxes of the channel with this address.
 
-    Raises UsageError if there is none.
+    Raises UsageError if no mailbox fits.
     """
     address = name.strip().lower()
     found = [each for each in known if each.name == name] or [

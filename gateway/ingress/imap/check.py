@@ -24,7 +24,7 @@ MAX_LISTED = 10  # folders and unfetchable mails
 
 @dataclass(frozen=True, slots=True)
 class CheckStep:
-    """The result of one step; ``lasting`` means it fails until somebody changes something."""
+    """The result of one step; ``lasting`` means that trying again does not help."""
 
     step: str
     ok: bool
@@ -230,7 +230,7 @@ async def _read_newest(session: ImapSession, selected: Selected) -> CheckStep:
 
 
 async def _check_after(account: ImapAccount, session: ImapSession, selected: Selected) -> CheckStep:
-    """Return whether the action of ``after`` is allowed, as far as can be told without doing it."""
+    """Return whether the server seems to allow the action of ``after``; the action is not done."""
     if account.after == "keep":
         return CheckStep("after", True, "mails stay as they are")
     if selected.read_only:

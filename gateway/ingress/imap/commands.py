@@ -36,8 +36,7 @@ MAX_UIDS: Final = 200  # in one FETCH command
 class Selected:
     """An open folder.
 
-    ``uidnext`` is None if the server does not say; ``flags`` are those that can be stored
-    permanently.
+    ``uidnext`` is None if the server does not give it; ``flags`` can be stored permanently.
     """
 
     uidvalidity: int
@@ -52,7 +51,7 @@ class LoginConnectionLost(ConnectionLost):
 
 
 class ImapSession:
-    """A connection with the commands of a mailbox reader; every method raises ImapError."""
+    """The commands of a mailbox reader on one connection; failed commands raise ImapError."""
 
     def __init__(self, connection: ImapConnection) -> None:
         self.connection = connection
@@ -195,9 +194,10 @@ class ImapSession:
         since: date | None = None,
         undeleted: bool = False,
     ) -> list[int]:
-        r"""Return the UIDs from ``first`` to ``last`` (None: the newest), ascending.
+        r"""Return the existing UIDs from ``first`` to ``last`` (if None, to the newest), ascending.
 
-        ``since`` compares the server's date; ``undeleted`` leaves out mails flagged \Deleted.
+        ``since`` leaves out mails that reached the server before that day, ``undeleted`` mails
+        flagged \Deleted.
         """
         criteria = ["UID", f"{first}:{last if last is not None else '*'}"]
         criteria += (
@@ -229,7 +229,7 @@ class ImapSession:
         return found.body if found is not None else None
 
     async def flag(self, uids: Collection[int], flag: str) -> None:
-        """Set a flag."""
+        """Add a flag to mails of the open folder."""
         await self.connection.run(
             "STORE", grammar.uid_set(uids), "+FLAGS.SILENT", f"({flag})", prefix="UID"
         )
@@ -269,13 +269,13 @@ class ImapSession:
         await self.connection.run("MOVE", grammar.uid_set(uids), _folder(folder), prefix="UID")
 
     async def copy(self, uids: Collection[int], folder: str) -> None:
-        """Copy mails."""
+        """Copy mails from the open folder to another."""
         await self.connection.run("COPY", grammar.uid_set(uids), _folder(folder), prefix="UID")
 
     async def expunge(self, uids: Collection[int]) -> None:
-        r"""Remove those mails if they are flagged \Deleted, on servers with UIDPLUS (RFC 4315).
+        r"""Remove these mails if they are flagged \Deleted; the server needs UIDPLUS (RFC 4315).
 
-        A bare EXPUNGE would remove other mails too.
+        A plain EXPUNGE would remove all other mails flagged \Deleted too.
         """
         await self.connection.run("EXPUNGE", grammar.uid_set(uids), prefix="UID")
 

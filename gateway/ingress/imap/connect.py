@@ -25,7 +25,7 @@ class ImapServer:
 async def connect(
     factory: Callable[[], asyncio.Protocol], server: ImapServer, seconds: float
 ) -> None:
-    """Connect, giving each address a share of the time, so that a dead one does not hide others.
+    """Connect; each address gets a share of the time, so a dead address does not hide the others.
 
     Raises the error of the last address, or a TLS error at once: an untrusted certificate is no
     reason to try elsewhere.

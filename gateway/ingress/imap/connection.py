@@ -70,8 +70,8 @@ class LoginRefused(Misconfigured, ImapError):
 class Timeouts:
     """The time limits for a server, in seconds.
 
-    ``connect`` is until the greeting, ``silence`` without a byte, ``command`` for one command in
-    all, ``goodbye`` for the logout.
+    ``connect`` limits the time to the greeting, ``silence`` the time without a byte, ``command``
+    a whole command, and ``goodbye`` the logout.
     """
 
     connect: float = 30.0
@@ -306,7 +306,7 @@ class ImapConnection:
     async def _wait_for_any(
         self, running: asyncio.Task[Any], seconds: float, *events: asyncio.Event
     ) -> bool:
-        """Wait for an event or the end of the command; return whether one came in time."""
+        """Wait for an event or the command's end; False if neither comes within ``seconds``."""
         waits = {asyncio.create_task(event.wait()) for event in events}
         try:
             done, _ = await asyncio.wait(
@@ -349,7 +349,7 @@ class ImapConnection:
 
     @asynccontextmanager
     async def _start(self, command: Command) -> AsyncIterator[asyncio.Task[Any]]:
-        """Send a command; it is cancelled when the block ends."""
+        """Send a command, and stop waiting for its answer when the block ends."""
         running = asyncio.create_task(self._protocol.execute(command))
         try:
             yield running

@@ -30,10 +30,10 @@ _TOO_LARGE = f"it is larger than {MAX_MAIL_BYTES >> 20} MiB"
 
 @dataclass(slots=True)
 class FetchFailures:
-    """The mails being fetched when connections broke; kept from one connection to the next.
+    """Which mails were being fetched when connections broke; lasts over many connections.
 
-    ``fetching`` are the mails of the current command, ``breaks`` counts the breaks on a mail
-    fetched alone.
+    ``fetching`` are the mails of the current command; ``breaks`` counts, for each mail, the breaks
+    while only that mail was fetched.
     """
 
     fetching: tuple[int, ...] = ()
@@ -60,9 +60,9 @@ class FetchedMail:
 
 @dataclass(frozen=True, slots=True)
 class FetchedBatch:
-    """Fetched mails in the order asked for, and ``problems`` with mails that exist.
+    """Fetched mails in the order asked for; ``problems`` says why others could not be fetched.
 
-    Mails in neither are gone from the server.
+    A mail that is in neither ``mails`` nor ``problems`` is gone from the server.
     """
 
     mails: list[FetchedMail] = field(default_factory=list)
@@ -84,7 +84,7 @@ class Fetcher:
         self.fetch_failures = fetch_failures
 
     async def batches(self, uids: Sequence[int]) -> AsyncIterator[FetchedBatch]:
-        """Yield the mails of these UIDs (at most as many as one FETCH takes) in batches."""
+        """Yield the mails with these UIDs in batches; pass no more UIDs than one FETCH takes."""
         listed = await self.session.fetch(uids, "RFC822.SIZE", "INTERNALDATE")
         sizes = {uid: _size(listed.get(uid)) for uid in uids}
         for some in _split(uids, sizes, BATCH_BYTES):

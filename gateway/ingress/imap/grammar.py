@@ -37,7 +37,7 @@ class TooLongError(ValueError):
 
 
 class Framing:
-    """Cuts the server's bytes into responses, whatever pieces they arrive in."""
+    """Cuts the server's bytes into responses; the bytes may arrive in any pieces."""
 
     __slots__ = ("_line", "_line_size", "_literal", "_missing", "_parts")
 
@@ -140,7 +140,7 @@ class FetchResponse:
 
 
 def parse_fetch(parts: Sequence[bytes]) -> FetchResponse | None:
-    """Parse ``* n FETCH (...)``; None for other responses and those without a UID."""
+    """Parse ``* n FETCH (...)``; None for a response that is no FETCH or has no UID."""
     match parse_items(parts):
         case [b"*", _, bytes() as verb, [*pairs]] if verb.upper() == b"FETCH":
             told = {

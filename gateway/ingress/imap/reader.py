@@ -1,8 +1,8 @@
 r"""Store the mail of one folder, oldest first, and settle each mail on the server after its commit.
 
 New mail is found by comparing UIDs with the database, never by sequence numbers or \Seen. Steps:
-fetch, store mail and position in one transaction, then flag, move or remove. Whatever a crash
-leaves undone is done when the folder is opened again.
+fetch a mail, store it and its position in one transaction, then flag, move or remove it on the
+server. Steps that a crash left undone are done when the folder is opened again.
 
 If the server assigns new UIDs, everything is read again and mail known by its bytes is not stored
 twice. A mail that the server leaves out, refuses, or breaks the connection on is recorded as
@@ -43,7 +43,7 @@ _log = log.logger("imap")
 
 
 class MailboxReader:
-    """The folder of an account on an open session, while this process holds its lease.
+    """Reads an account's folder over an open session, while this process has the mailbox's lease.
 
     ``after_problem`` says why the server refused to settle mails, if it did.
     """
@@ -92,9 +92,10 @@ class MailboxReader:
         self.last = self._stored = self.box.last_uid
 
     async def plan(self, since: date | None, automation: Automation) -> None:
-        """Search everything again from the start, with these rules for mail that exists now.
+        """Search the folder again from the start, with these rules for mail that exists now.
 
-        ``since`` leaves out older mail; ``automation`` says which of it status rules act on.
+        ``since`` leaves out older mail; ``automation`` says on which existing mail status rules
+        act.
         """
         await self.boxes.plan(self.box.id, since, automation, self._end, self.clock.now())
         self.box = await self._reload()
@@ -114,8 +115,8 @@ class MailboxReader:
     ) -> bool:
         """Store all new mail; return whether the end was reached before ``stop``.
 
-        ``advance`` is told how many mails were done. ``look_back`` searches behind the cursor too:
-        servers with several writers may show a mail after one with a higher UID.
+        ``advance`` gets the number of mails of each batch. ``look_back`` searches behind the cursor
+        too: servers with several writers may show a mail later than a mail with a higher UID.
         """
         self.after_problem = None
         await self._settle_leftovers()
@@ -140,7 +141,7 @@ class MailboxReader:
     # ---- Which mails are new
 
     async def missing(self, stop: asyncio.Event) -> list[int]:
-        """Return unknown UIDs beyond the cursor, ascending; move the cursor past known ones."""
+        """Return unknown UIDs beyond the cursor, ascending; move the cursor past known UIDs."""
         at, size = self.last, WINDOW_UIDS
         found: list[int] = []
         while at < self._end and not found and not stop.is_set():
@@ -159,8 +160,8 @@ class MailboxReader:
     def _window_end(self, at: int, size: int) -> int:
         """Return the end of the search window that begins after ``at``.
 
-        It is at most the newest UID. A window never holds both mail from before and mail from after
-        the first opening.
+        The end is at most the newest UID, and no window holds mail from both before and after the
+        first opening of the folder.
         """
         upto = min(at + size, self._end)
         return self.box.backlog_end if at < self.box.backlog_end < upto else upto
@@ -200,7 +201,7 @@ class MailboxReader:
     ) -> None:
         """Fetch mails in batches; store and settle each batch while the next is fetched.
 
-        ``behind_cursor``: the cursor is beyond these mails already.
+        ``behind_cursor`` says that the cursor is beyond these mails already.
         """
         storing: asyncio.Task[list[int]] | None = None
         try:
@@ -234,7 +235,7 @@ class MailboxReader:
             advance(len(stored))
 
     async def _batches_with_room(self, uids: Sequence[int]) -> AsyncIterator[FetchedBatch]:
-        """Yield fetched batches while the disk has room; record their problems first."""
+        """Yield fetched batches after recording their problems; DiskFull if the disk lacks room."""
         self.accept.check_room()
         async for batch in self.fetcher.batches(uids):
             try:
@@ -301,8 +302,8 @@ class MailboxReader:
     def _rules_apply(self, mail: FetchedMail) -> bool:
         """Return whether status rules act on a mail.
 
-        They do, unless the mail existed at the first opening and the plan for such mail says
-        otherwise.
+        Status rules act on all mail, except mail that existed at the folder's first opening and
+        that the plan leaves out.
         """
         seen, plan = self.box.first_seen_at, self.box.backlog_automation
         if plan == "all" or seen is None or mail.uid > self.box.backlog_end:
@@ -311,7 +312,7 @@ class MailboxReader:
         return received > seen or (plan == "fresh" and received >= seen - FRESH_FOR)
 
     async def _retry(self) -> None:
-        """Fetch unfetchable mails again that are due."""
+        """Try again to fetch those unfetchable mails whose retry is due."""
         for each in await self.boxes.owed(self.box.id, self.box.uidvalidity, self.clock.now()):
             async for batch in self._batches_with_room([each.uid]):
                 await self._settle_some(await self._store(batch.mails, behind_cursor=True))

@@ -161,7 +161,7 @@ class SentCopies:
         return session
 
     async def _make(self, session: ImapSession, account: ImapAccount, copy: Copy) -> bool:
-        """Make a copy and return whether it exists now; False if the server refuses this mail."""
+        """Make a copy unless it exists; return False if the server refuses this mail, else True."""
         try:
             if copy.message_id is None or not await session.has_message_id(copy.message_id):
                 await session.append(account.sent_folder, copy.raw, copy.sent_at)

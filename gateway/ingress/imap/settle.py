@@ -1,8 +1,8 @@
 r"""Settle stored mails on the server as ``after`` asks: keep, mark as seen, move or delete them.
 
 Settling twice does no harm. Without MOVE (RFC 6851) mails are copied and removed; without UIDPLUS
-(RFC 4315) removed mails stay, flagged \Deleted, since a bare EXPUNGE would remove mails that others
-flagged.
+(RFC 4315) removed mails stay, flagged \Deleted, since a plain EXPUNGE would also remove mails that
+other programs flagged.
 """
 
 from __future__ import annotations

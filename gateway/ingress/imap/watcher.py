@@ -1,9 +1,9 @@
 """Watch all mailboxes: each is read by exactly one process, at once on IDLE and every few minutes.
 
-Failures of server, network, database or disk are retried with growing pauses; a refused login after
-15 minutes, or when somebody signs in. Each failure is recorded with the mailbox and logged, and
-never keeps other mailboxes from being read. A lost lease ends the reading before anything is
-stored.
+After a failure of server, network, database or disk the next try comes after a growing pause; after
+a refused login, in 15 minutes or when somebody signs in. Each failure is recorded with the mailbox
+and logged, and never keeps other mailboxes from being read. A lost lease ends the reading before
+anything is stored.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ class Watcher:
         return box
 
     async def _wait_for_mail(self, watch: _Watch, session: ImapSession) -> None:
-        """Wait until it is time to search again: the server announces mail, or time has passed."""
+        """Wait until the server announces mail, or a time limit or ``stop`` ends the wait."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         if "IDLE" in session.capabilities and not watch.polled:
@@ -285,7 +285,7 @@ class Watcher:
             except CommandRefused as error:
                 watch.polled = True
                 _log.warning(
-                    "server does not idle",
+                    "server refuses IDLE",
                     mailbox=watch.account.log_name,
                     reason=log.redact(error.message),
                 )
@@ -306,7 +306,7 @@ class Watcher:
     async def _report_failure(self, watch: _Watch, state: State, problem: str) -> None:
         """Record a failure with the mailbox and log it.
 
-        The first time it is logged quietly; as an error if access is refused or the failure lasts.
+        The level is info at first, then warning, and error if access is refused or failure lasts.
         """
         if watch.stop.is_set():
             return

@@ -64,17 +64,17 @@ class Addresses:
         self.replace(channels)
 
     def replace(self, channels: Iterable[str]) -> None:
-        """Replace the addresses, after a channel was added or changed."""
+        """Replace all addresses; call this after a channel was added or changed."""
         keys = [_key(channel) for channel in channels]
         self._channels = frozenset(f"{local}@{domain}" for local, domain in keys)
         self._domains = frozenset(domain for _, domain in keys)
 
     async def lookup(self, address: str) -> Verdict:
-        """Return the verdict without looking at a plus part (see behaviour.md 5)."""
+        """Return the verdict; NAME+ANYTHING is ours if NAME is a channel (behaviour.md 5)."""
         return self.verdict(address)
 
     def verdict(self, address: str) -> Verdict:
-        """Return the same as :meth:`lookup`, without waiting."""
+        """Return what :meth:`lookup` returns; this is no coroutine."""
         local, domain = _key(address)
         if domain not in self._domains:
             return "ours" if not domain and local == "postmaster" else "foreign"

@@ -29,7 +29,7 @@ _WRITE_BYTES = 128 << 10  # written to the file at a time
 
 
 class MailData:
-    """One mail being received: :meth:`feed` until it returns a rest, then :meth:`finish`.
+    """One mail being received: call :meth:`feed` until it returns bytes, then :meth:`finish`.
 
     Call :meth:`abandon` to drop the mail.
     """
@@ -70,7 +70,7 @@ class MailData:
         self.error: Exception | None = None
 
     def feed(self, chunk: bytes) -> bytes | None:
-        """Take bytes; return None until the mail has ended, then the bytes after its end."""
+        """Take bytes; return None while the mail goes on, or else the bytes after its end."""
         data = self._tail + chunk
         # in most mails the first line that begins with a dot is the end, so one search is enough
         dot = data.find(b"\r\n.")
@@ -119,7 +119,7 @@ class MailData:
         return len(self._buffer) > (IN_MEMORY if self._file is None else _WRITE_BYTES)
 
     async def relieve(self) -> None:
-        """Write buffered bytes to the file; keep an OSError in ``error`` and read on."""
+        """Write buffered bytes to the file; keep an OSError in ``error`` instead of raising it."""
         if self._file is None and not self._hops_ok():
             self._fail("hops")
             self._buffer.clear()
@@ -133,7 +133,7 @@ class MailData:
             self.error = error
 
     def _hops_ok(self) -> bool:
-        """Count Received fields in the first buffer, which holds any reasonable header."""
+        """Return whether the header, as far as the first buffer has it, has few Received fields."""
         end = self._buffer.find(b"\r\n\r\n", max(self._head - 2, 0))
         header = b"\r\n" + self._buffer[self._head : end if end >= 0 else None]
         return header.lower().count(b"\r\nreceived:") <= self._hops

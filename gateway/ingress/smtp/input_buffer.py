@@ -69,7 +69,7 @@ class InputBuffer:
                 waiter.set_result(None)
 
     async def wait_for_data(self) -> None:
-        """Wait for new bytes; EndOfInput if none can come."""
+        """Wait until the client sends bytes; EndOfInput if it sends nothing more."""
         if self._eof:
             raise EndOfInput
         if self.paused and self._transport is not None:

@@ -12,7 +12,7 @@ from gateway.ingress.smtp.protocol import SMTP, SmtpServer, commands_of
 
 
 class LMTP(SMTP):
-    """One LMTP session; clients are our own infrastructure, so their spam verdict counts.
+    """One LMTP session; its client is our own server, so the client's spam verdict counts.
 
     A subclass, since an LMTP session is an SMTP session with another greeting and more replies.
     """

@@ -13,7 +13,7 @@ _CALLERS_PER_PASS = 12
 
 
 class LoopThrottle:
-    """Lets a limited number of callers go on in each pass of the event loop, in order."""
+    """Lets only some callers go on in each pass of the event loop, in the order of their calls."""
 
     def __init__(self) -> None:
         """Start with all slots free."""
@@ -22,7 +22,7 @@ class LoopThrottle:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     async def wait(self) -> None:
-        """Return at once while slots of this pass are free, otherwise in a later pass."""
+        """Return at once if few callers went on in this pass, otherwise in a later pass."""
         loop = asyncio.get_running_loop()
         if not self._counting:
             self._counting = True

@@ -1,7 +1,7 @@
 """Decisions at MAIL and RCPT, as hooks that aiosmtpd calls after checking the syntax.
 
-If the directory does not answer, its error reaches the session, which replies 451: no mail is
-refused for good because of a fault of ours.
+If the directory does not answer, the session gets its error and replies 451, so that no mail is
+refused permanently because of a fault of ours.
 """
 
 from __future__ import annotations

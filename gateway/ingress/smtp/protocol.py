@@ -229,7 +229,7 @@ class SMTP(SessionProtocol, base.SMTP):
         self._in_data += self.loop.time() - began
 
     async def _store(self, data: MailData, envelope: Envelope) -> list[str]:
-        """Commit the mail and return the replies; an error becomes a reply as well."""
+        """Store the mail and return the replies; an error is returned as a reply, not raised."""
         self.state = "commit"
         try:
             raw = await data.finish()
@@ -311,7 +311,7 @@ def _listing(name: str, extensions: list[str]) -> bytes:
 
 
 class SmtpServer(SmtpListeners):
-    """SMTP on the given addresses."""
+    """The SMTP server; it listens on addresses like ``host:port``."""
 
     protocol: ClassVar[type[SMTP]] = SMTP
     word: ClassVar[str] = "ESMTP"

@@ -28,7 +28,7 @@ _AIOSMTPD_CODES = {  # since its replies have none
 
 @lru_cache(512)
 def encoded(status: str | bytes) -> bytes:
-    """Return a reply with line end and, unless it is bytes, enhanced status code (RFC 2034)."""
+    """Return a reply with its line end; a ``str`` also gets an enhanced status code (RFC 2034)."""
     if isinstance(status, bytes):
         return status + b"\r\n"
     code = _AIOSMTPD_CODES.get(status[:3])

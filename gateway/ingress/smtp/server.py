@@ -66,7 +66,7 @@ class ListenerSettings:
 
     @cached_property
     def proxies(self) -> Networks:
-        """The peers that begin with a PROXY header."""
+        """The trusted proxies, whose connections begin with a PROXY header."""
         return Networks(self.proxy_from)
 
 
@@ -78,7 +78,7 @@ class OpenSession(Protocol):
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a mail has been begun."""
+        """Whether the client has begun a mail."""
         ...
 
     def check(self, now: float, idle_limit: float) -> None:
@@ -122,9 +122,9 @@ class SessionRegistry:
         return None
 
     def _evict_idle(self, now: float) -> bool:
-        """Close the session idle for longest, first those that have begun no mail.
+        """Close the session idle for longest; return whether a session was closed.
 
-        Beginning a mail must not reserve a place for long. Returns whether one was closed.
+        Sessions that have begun no mail are closed first, others only after twice the idle time.
         """
         min_idle = self.service.limits.evict_idle_seconds
         idle = [session for session in self.sessions if session.state == "command"]
@@ -184,7 +184,7 @@ class SessionRegistry:
 
 
 class SmtpListeners:
-    """The listeners of one protocol; ``addresses`` are the real ones after start."""
+    """The listeners of one protocol; after start, ``addresses`` have the real port numbers."""
 
     def __init__(
         self,
@@ -201,7 +201,7 @@ class SmtpListeners:
         self.addresses: tuple[str, ...] = ()
 
     async def start(self) -> None:
-        """Open all listeners; OSError if one cannot be opened, and then none is."""
+        """Open all listeners; if one cannot be opened, close the others and raise OSError."""
         loop = asyncio.get_running_loop()
         addresses: list[str] = []
         try:
@@ -232,7 +232,7 @@ class SmtpListeners:
         return len(self._registry.sessions)
 
     def sweep(self, now: float | None = None) -> None:
-        """End overdue sessions; runs every second by itself."""
+        """End sessions beyond their time limits; after start, a timer calls this every second."""
         self._registry.sweep(asyncio.get_running_loop().time() if now is None else now)
 
     def _tick(self) -> None:

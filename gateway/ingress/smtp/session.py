@@ -116,7 +116,7 @@ class SessionProtocol:
         self.input_buffer.feed(data)
 
     def eof_received(self) -> bool:
-        """Note that the client sends no more; keep the connection for replies, except with TLS."""
+        """Note that the client sends nothing more; except with TLS, replies can still be sent."""
         self.input_buffer.feed_eof()
         return not self.tls
 
@@ -140,7 +140,7 @@ class SessionProtocol:
 
     @property
     def in_transaction(self) -> bool:
-        """Whether a mail has been begun."""
+        """Whether the client has begun a mail."""
         return self.envelope is not None and self.envelope.mail_from is not None
 
     def check(self, now: float, idle_limit: float) -> None:
@@ -261,7 +261,7 @@ class SessionProtocol:
                 await asyncio.sleep(0)
 
     async def _run_command(self, line: bytes) -> None:
-        """Execute one command line; reply to an internal error with its number and go on."""
+        """Execute one command line; after an internal error, reply with its number and go on."""
         if not line.endswith(b"\r\n") or b"\0" in line or b"\r" in line[:-2]:
             await self._reject_line(line)
             return
@@ -316,7 +316,7 @@ class SessionProtocol:
             await self.end_with("421 4.7.0 Too many mails in one session, please reconnect")
 
     async def _delay_after_error(self) -> None:
-        """Slow down a client that makes errors; end the session if there are too many."""
+        """Wait before replying to an error; end the session after too many errors."""
         limits = self.service.limits
         if self._ending:
             return
