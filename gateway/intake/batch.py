@@ -1,7 +1,7 @@
 """File a batch of mails that were read, in one transaction and in order of receipt.
 
 A few queries load everything that the mails of the batch can touch. For each mail, its channel,
-sender, verdict and thread are looked up there and handed to ``core.decide``;
+sender, verdict and thread are looked up in that data and handed to ``core.decide``;
 :mod:`gateway.apply.applier` performs the decisions. Raw mail is not read here. If a batch raises,
 nothing of it was written, and the caller files its mails one by one.
 """
@@ -57,8 +57,8 @@ class Rules:
     """Settings for all mail of a run.
 
     ``zone`` is the account's time zone. ``trusted`` are the ids of the servers whose
-    Authentication-Results count. ``fallback`` is the address of the channel for mail to none of our
-    channels; if it is empty, the default channel is.
+    Authentication-Results count. ``fallback`` is the address of the channel that gets mail to
+    none of our channels; if it is empty, the default channel gets such mail.
     """
 
     zone: tzinfo
@@ -202,7 +202,7 @@ class Batch:
         )
 
     def _channels(self, envelope: Envelope, message: Message) -> tuple[Channel, ...]:
-        """Return the channels of a mail; if it is to none, that of its mailbox or the fallback."""
+        """Return the channels that a mail is for, else the one of its mailbox or the fallback."""
         desk = self.unit.desk
         named = (
             channel_at(desk.channels, each) for each in (envelope.channel, self.rules.fallback)
@@ -257,7 +257,7 @@ class Batch:
         )
 
     def _remember(self, item: Item, mail: MailContext, event: MailArrived) -> None:
-        """Let later mails of the batch see this mail, and the deliveries that it says failed."""
+        """Record this mail and the failed deliveries it reports, for later mails of the batch."""
         failed = {row.id for row in self.unit.outward.failed}
         self.deliveries.update(
             (each.id, replace(each, state="failed"))
@@ -318,9 +318,9 @@ class Batch:
         )
 
     def _outcome(self, mail: MailContext, event: MailArrived) -> dict[str, Any]:
-        """Return the details that `mail explain` and `replay --json` show beside the columns.
+        """Return what `mail explain` and `replay --json` show besides the columns of the register.
 
-        They are taken right after the mail, since later mails of the batch may move its ticket.
+        Call this right after a mail is filed, since later mails of the batch may move its ticket.
         """
         ended = _ended(mail)
         original = _repeated(event, ended)
@@ -354,9 +354,9 @@ def _channel_id(event: MailArrived) -> int | None:
 
 
 def _repeated(event: MailArrived, ended: Finish) -> Original | None:
-    """Return the original of a copy: an earlier mail, or one of our own that came back.
+    """Return the original of a copy (an earlier mail, or our own mail that came back), or None.
 
-    For a mail of ours that came back as a loop, it is the thread and ticket that were found.
+    The original of a looped mail has only the thread and ticket that were found.
     """
     if ended.state == "duplicate" or event.own_copy is not None:
         return event.duplicate_of if ended.state == "duplicate" else event.own_copy

@@ -34,7 +34,7 @@ def channels_of(
 
 
 def _reached(channels: Mapping[str, Channel], addresses: Sequence[str]) -> list[Channel]:
-    """Return the channels among addresses, in their order, each once."""
+    """Return the channels with one of the addresses, in the order of the addresses, each once."""
     return list(
         dict.fromkeys(
             channel for each in addresses if (channel := channel_at(channels, each)) is not None
@@ -43,6 +43,6 @@ def _reached(channels: Mapping[str, Channel], addresses: Sequence[str]) -> list[
 
 
 def channel_at(channels: Mapping[str, Channel], address: str) -> Channel | None:
-    """Return the channel with this address, with or without the part after a plus sign."""
+    """Return the channel with this address, else the one with its address without the plus part."""
     key = address_key(address)
     return channels.get(key) or channels.get(reply_tokens.bare(key)[0])

@@ -25,15 +25,15 @@ REPORTS = frozenset({"bounce", "report", "auto_reply"})
 class TokenLookup:
     """The signed tokens of one mail.
 
-    ``message`` is the mail; in a report, the mail it is about is one of its parents.
+    ``message`` is the mail; a bounce has the mail that bounced among its parents.
     """
 
     message: Message
     reply: TicketRef | None
     own: dict[str, int]  # our own Message-IDs, and the thread in each
     tag: TicketRef | None
-    returned: int | None  # id of the delivery to whose return path it came
-    relay: int | None  # id of the user to whose relay address it came
+    returned: int | None  # id of the delivery to whose return path the mail came
+    relay: int | None  # id of the user to whose relay address the mail came
 
 
 def read_tokens(desk: DeskConfig, envelope: Envelope, message: Message) -> TokenLookup:
@@ -140,7 +140,7 @@ def reporting(
 def reported(
     message: Message, lookup: TokenLookup, deliveries: Mapping[int, Delivered]
 ) -> tuple[Delivered, ...]:
-    """Return the deliveries a report can be about, by the mail or the return path it names."""
+    """Return the deliveries that a report can be about, by its parents or its return path."""
     if not deliveries or message.kind not in ("bounce", "report"):
         return ()
     named = set(message.parents)

@@ -50,7 +50,7 @@ class Intake:
     """The intake of one process.
 
     ``now_of`` returns the instant when a mail counts as processed: by the clock, or its Date in a
-    replay. ``filed`` is called after each batch, since there may be work for other tasks.
+    replay. ``filed`` is called after each batch, since filing may give work to other tasks.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Intake:
             await filing
 
     async def drain(self, ids: Collection[int] | None = None) -> list[Finished]:
-        """File all mail that is due, or only ``ids``, and return the register entries."""
+        """File all mails that are due, or only those in ``ids``; return the register entries."""
         done: list[Finished] = []
         ready: asyncio.Queue[ReadMails | None] = asyncio.Queue(maxsize=1)
         filing = asyncio.create_task(self._file_all(ready, done), name="filing")
@@ -114,7 +114,7 @@ class Intake:
         return done
 
     async def _claim(self, ids: Collection[int] | None = None) -> list[Claimed]:
-        """Lease the mails that are due next, of those in ``ids`` if given."""
+        """Lease the mails that are due next; if ``ids`` is given, only mails with these ids."""
         node, now = self.database.node, self.clock.now()
         return await self.spool.claim(node, BATCH_MAILS, LEASE_SECONDS, now, ids)
 
@@ -154,7 +154,7 @@ class Intake:
         )
 
     async def file(self, batch: ReadMails) -> list[Finished]:
-        """File a batch in one transaction; if that fails, each mail in its own."""
+        """File a batch in one transaction; if it fails, file each mail in its own transaction."""
         try:
             return await self._transaction(batch)
         except Unavailable as error:
@@ -234,7 +234,7 @@ def _log_outcome(row: Finished, item: Item) -> None:
 
 
 async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Wait until one of several waits is over and cancel the others."""
+    """Run several coroutines until the first ends, and cancel the others."""
     tasks = [asyncio.ensure_future(each) for each in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

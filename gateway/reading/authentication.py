@@ -1,6 +1,6 @@
 """Read Authentication-Results (RFC 8601) and return a trusted server's verdict (behaviour.md 5).
 
-Anybody can write this header, so only those with the id of a trusted server count. The parser is
+Anybody can write this header, so only headers with the id of a trusted server count. The parser is
 our own and bounded: the library for this header drops comments, which may hold the published
 policy, and takes 0.7 ms a field.
 """
@@ -35,7 +35,7 @@ def read_results(values: Sequence[str]) -> tuple[AuthenticationResults, ...]:
 
 
 def _read(value: str) -> AuthenticationResults | None:
-    """Return the results in one field; None if its first semicolon has nothing before it."""
+    """Return the results in one field; None if the text before its first semicolon is empty."""
     pieces = _split_at_semicolons(value)
     if not pieces:
         return None
@@ -73,7 +73,7 @@ _DELIMITERS: Final = re.compile(r'[()";\\]')
 
 
 def _split_at_semicolons(value: str) -> list[tuple[str, str]]:
-    """Split the value at its semicolons into pairs: text without comments, and the comments."""
+    """Split a field at semicolons outside comments and quotes into pairs: text and comments."""
     out: list[tuple[str, str]] = []
     text: list[str] = []
     comments: list[str] = []
@@ -128,7 +128,7 @@ def verdict(results: Sequence[AuthenticationResults], trusted: Collection[str]) 
 def relied_on(
     results: Sequence[AuthenticationResults], trusted: Collection[str]
 ) -> AuthenticationResults | None:
-    """Return the header that :func:`verdict` uses; if none is trusted, the topmost for display."""
+    """Return the header that :func:`verdict` uses; if no header is trusted, the topmost or None."""
     ids = {each.lower() for each in trusted}
     return next(
         (each for each in results if each.authserv_id in ids), results[0] if results else None

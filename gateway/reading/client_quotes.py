@@ -1,8 +1,8 @@
 """Find quotes that only the HTML of a mail shows, by blockquotes and the marks of clients.
 
 The text is searched first; the HTML only adds quotes that the text does not show. Answers written
-into a quote must not get lost, so a marked quote that has unquoted lines between quoted ones is
-ignored, and a quote with the sender's words above and below it stays whole.
+into a quote must not get lost, so a marked quote with unquoted lines between its quoted lines is
+ignored, and a quote with the sender's words above and below it stays in the visible reply.
 
 To add the class or id with which a client marks quotes, edit
 :mod:`gateway.reading.mime.quote_classes`; nothing needs to change here.
@@ -26,7 +26,7 @@ _MATCHING_LETTERS: Final = 40  # of a quote, the same in the text and in the HTM
 
 
 def merge(lines: list[str], found: list[OutlineItem], marks: list[QuoteMark]) -> list[OutlineItem]:
-    """Return the outline ``found`` with the quotes that the marks add; both are of ``lines``."""
+    """Return ``found``, the outline of ``lines``, with the quotes that ``marks`` add to it."""
     first = next(
         (index for index, line in enumerate(lines) if line.strip() and not depth_of(line)),
         len(lines),
@@ -67,9 +67,9 @@ def _attribution(lines: list[str], mark: QuoteMark) -> OutlineItem | None:
 
 
 def _quote(lines: list[str], found: list[OutlineItem], mark: QuoteMark) -> OutlineItem | None:
-    """Return the item that a marked quote adds, or None if the text shows as much itself.
+    """Return the outline item that a marked quote adds, or None if it adds nothing.
 
-    The item is the whole quote if its lines have no quote signs, else the attribution above them.
+    If no line has a quote sign, the item is the whole quote, else the attribution on top of it.
     """
     inside = [each for each in found if mark.start <= each.start < mark.end]
     if any(each.kind in {"forward_mark", "reply_mark", "block"} for each in inside):
@@ -97,10 +97,9 @@ def _quote(lines: list[str], found: list[OutlineItem], mark: QuoteMark) -> Outli
 
 
 def find_in_html(lines: list[str], beside: Part) -> list[OutlineItem]:
-    """Return the quote in a plain text without quote signs, found by its HTML alternative.
+    """Find the quote in a plain text that has no quote signs, by comparing the text with its HTML.
 
-    The sender's words must come first in both forms, and the same quoted text must follow;
-    otherwise the list is empty.
+    The list is empty unless both have the same words of the sender and then the same quote.
     """
     from gateway.reading.mime import html
 

@@ -54,7 +54,7 @@ def find(
     headers: Headers,
     messages: Sequence[Part],
 ) -> Forwarded | None:
-    """Return the mail that is forwarded here, or None.
+    """Return the mail that this mail forwards, or None.
 
     ``found`` is the outline of ``lines``, the lines of ``text``; ``messages`` are the attached
     mails.
@@ -122,9 +122,9 @@ def _mark_above(lines: list[str], before: list[OutlineItem], each: OutlineItem) 
 def _by_block(
     lines: list[str], block: OutlineItem, cut: int, prefix: bool, subject: str, is_reply: bool
 ) -> Forwarded | None:
-    """Return the mail below a header block without a mark; None if the block is above a quote.
+    """Return the mail below a header block that has no mark; None if that mail is only quoted.
 
-    The mail is forwarded if the subject has a forward prefix, or if nothing shows an answer.
+    It is forwarded if the subject has a forward prefix, or if nothing marks this mail as an answer.
     """
     if block.depth > 1:
         return None
@@ -143,7 +143,7 @@ def _by_block(
 def _bears_own_subject(block: OutlineItem, subject: str) -> bool:
     """Tell whether a complete header block has exactly the subject of the mail around it.
 
-    Such a mail answers nothing, since a client puts a prefix before the subject of an answer.
+    Then the mail is no answer, since clients put a prefix before the subject of an answer.
     """
     inner = block.fields.get("subject", "")
     is_complete = {"from", "to", "date"} <= block.fields.keys()
@@ -166,7 +166,7 @@ def _may_be_quoted(
 
 
 def _after_mark(lines: list[str], mark: OutlineItem) -> Forwarded | None:
-    """Return the forwarded mail whose header block follows a mark, on its line or below it."""
+    """Return the mail whose header block follows a forward mark, on the same line or below."""
     rest = (
         after_mark(unquoted(lines[mark.start], mark.depth)) if len(lines[mark.start]) > 40 else ""
     )
@@ -186,7 +186,7 @@ def _after_mark(lines: list[str], mark: OutlineItem) -> Forwarded | None:
 
 
 def _forward_of_block(lines: list[str], block: OutlineItem, cut: int, rule: str) -> Forwarded:
-    """Return the forwarded mail below a header block; above line ``cut`` is the comment."""
+    """Return the forwarded mail below a header block; the lines above ``cut`` are the comment."""
     fields = block.fields
     end = _end_of(lines, block)
     comment = comment_of(lines[:cut]) or comment_of(lines[end:])
@@ -206,7 +206,7 @@ def _forward_of_block(lines: list[str], block: OutlineItem, cut: int, rule: str)
 
 
 def _text_of(lines: list[str], depth: int) -> str:
-    """Return the forwarded text without quote signs around all of it and without a closing rule."""
+    """Return the forwarded text without a closing rule, and unquoted if all of it is quoted."""
     end = len(lines)
     while end and (not lines[end - 1].strip() or _is_closing_rule(lines[end - 1])):
         end -= 1
@@ -221,7 +221,7 @@ def _is_closing_rule(line: str) -> bool:
 
 
 def _end_of(lines: list[str], block: OutlineItem) -> int:
-    """Return the line after the forwarded mail: the end of the text, or of the quote it is in."""
+    """Return the line after a forwarded mail, which ends with the text or the quote around it."""
     if not block.depth or not any(depth_of(line) for line in lines[block.end : block.end + 5]):
         return len(lines)
     last = max(index for index in range(block.start, len(lines)) if depth_of(lines[index]))
@@ -241,7 +241,7 @@ def _is_blank_or_rule(line: str) -> bool:
 
 
 def _after_attribution(lines: list[str], attribution: OutlineItem, cut: int) -> Forwarded:
-    """Return the forwarded mail below an attribution, which some clients write as the mark."""
+    """Return the forwarded mail below an attribution that a client wrote as its forward mark."""
     sentence = " ".join(line.strip() for line in lines[attribution.start : attribution.end])
     depth = 1 if any(depth_of(line) for line in lines[attribution.end : attribution.end + 3]) else 0
     return Forwarded(
@@ -278,7 +278,7 @@ _ANY_ADDRESS: Final = re.compile(r"[^\s<>()\[\]\"',;]+@[^\s<>()\[\]\"',;:]+")
 
 
 def _author_in(sentence: str) -> Address | None:
-    """Return the person an attribution names: a name in quotes or the words before the address."""
+    """Return the author that an attribution names; None if the attribution has no address."""
     head = sentence[:1000]
     hits = list(_QUOTED_NAME.finditer(head)) or list(_NAME_BEFORE.finditer(head))
     if hits:
@@ -293,7 +293,7 @@ def _address(name: str, address: str) -> Address:
 
 
 def _mailboxes(value: str) -> list[Address]:
-    """Return the mailboxes of a field in a header block, without links behind their addresses."""
+    """Return the mailboxes in a field of a header block; links behind addresses are ignored."""
     if not value:
         return []
     value = _NESTED_BRACKETS.sub(r"<\1>", _MAILTO.sub(r"<\1>", value[:20_000]))
@@ -303,7 +303,7 @@ def _mailboxes(value: str) -> list[Address]:
 
 
 def _tidy_mailbox(box: Address) -> Address:
-    """Return a mailbox without decoration around its name, or a name that repeats its address."""
+    """Return a mailbox with a plain name, or with no name if the name only repeats the address."""
     name = box.name.strip(" *_'\"\u00a0")
     if box.address and name.lower() == box.address.lower():
         name = ""
@@ -311,7 +311,7 @@ def _tidy_mailbox(box: Address) -> Address:
 
 
 def _is_content(messages: Sequence[Part], text: str, prefix: bool) -> bool:
-    """Tell whether a mail is about its attached mails: announced, shown inline, or alone."""
+    """Tell whether attached mails are forwarded: by the subject, shown inline, or without text."""
     if len(messages) > 20:
         return False
     if prefix or not text.strip() or messages[0].path == "":
@@ -345,7 +345,7 @@ def _without_header(rule: str, text: str) -> Forwarded:
 
 
 def _resent(headers: Headers, text: str) -> Forwarded:
-    """Return a resent mail as a forward; its header is the original's (RFC 5322 3.6.6)."""
+    """Return a resent mail as a forward; resending keeps the header fields (RFC 5322 3.6.6)."""
     return _of_headers(headers, text=text, comment="", rule="Resent fields")
 
 

@@ -41,10 +41,10 @@ _HEADER_END: Final = re.compile(rb"\n[ \t]*\n")
 
 
 def read(raw: bytes, *, html: bool = False, null_sender: bool | None = None) -> Message:
-    """Return the message of a raw mail; nothing in it makes this raise, except MemoryError.
+    """Return the message of a raw mail; whatever the mail holds, only MemoryError is raised.
 
-    With ``html``, its HTML is sanitised too. ``null_sender`` says whether the envelope sender was
-    empty; if it is None, Return-Path decides. If reading fails, the message comes from
+    With ``html``, the message has sanitised HTML too. ``null_sender`` says whether the envelope
+    sender was empty; if it is None, Return-Path decides. If reading fails, the message comes from
     :func:`fallback`.
     """
     try:
@@ -61,9 +61,9 @@ def fallback(
 ) -> Message:
     """Return a message made from the header block alone, for a mail that could not be read.
 
-    It has addresses, subject and ids, and everything by which mail is held back: authentication
-    results, spam flag and loop marks. Otherwise somebody could get a mail past these checks by
-    making it unreadable. It is marked ``over_limit`` and has ``reason`` as a defect.
+    The message has addresses, subject, ids, authentication results, spam flag and loop marks.
+    Without the last three, a mail made unreadable on purpose could get past the checks. The message
+    is marked ``over_limit`` and has ``reason`` as a defect.
     """
     block = raw[:_FALLBACK_BYTES].replace(b"\r\n", b"\n").lstrip(b"\n")
     end = block.find(b"\n\n")
@@ -84,7 +84,7 @@ def fallback(
 
 
 def _message_of_headers(fields: Fields) -> Message:
-    """Return a message with the sender's header fields and the return path, but no content."""
+    """Return a message with addresses, ids, date, subject and return path, but no content."""
     return Message(
         message_id=fields.message_id,
         in_reply_to=fields.ids("in-reply-to"),
@@ -200,7 +200,7 @@ class _Reading:
         )
 
     def sender_and_date(self) -> tuple[Address | None, datetime | None]:
-        """Return From and Date; if we cannot read one, return what mail-parser reads."""
+        """Return From and Date; mail-parser supplies a field that our own readers cannot read."""
         sender, moment = self.header.sender, self.header.date
         if (sender is None or not sender.address) and self.headers.raw("from"):
             sender = self.opinion().sender or sender

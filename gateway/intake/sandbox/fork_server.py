@@ -1,10 +1,10 @@
-"""The process that forks the reading workers; it imports their code once, so they share its memory.
+"""The process that forks the reading workers, which share the memory of the code it imports once.
 
 :mod:`gateway.intake.sandbox.pool` starts it as ``python -m gateway.intake.sandbox.fork_server FD
 READER CPU MEMORY``. It is single-threaded, which makes forking safe, and obeys two commands on its
-control socket: ``F`` with the file descriptor of another socket forks a worker that serves it, and
-``K`` with a pid kills that worker; the answer is the pid. When the control socket closes, the
-daemon is gone and all workers are killed.
+control socket: ``F`` with the file descriptor of another socket forks a worker that serves that
+other socket, and ``K`` with a pid kills that worker. The answer to both is the pid of the worker.
+When the control socket closes, the daemon is gone and all workers are killed.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def _obey(
         children.add(pid)
     for fd in fds:
         os.close(fd)
-    if command == b"K" and pid in children:  # not reaped yet, so the pid is still its own
+    if command == b"K" and pid in children:  # not reaped, so no other process has this pid
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         children.discard(pid)

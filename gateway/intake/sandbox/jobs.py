@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ReadJob:
-    """One mail to read; ``null_sender`` is None if unknown, ``html`` asks for sanitised HTML."""
+    """One mail to read; ``html`` asks for sanitised HTML.
+
+    ``null_sender`` tells whether the envelope sender is empty; it is None if that is unknown.
+    """
 
     raw: bytes
     null_sender: bool | None = None

@@ -1,9 +1,9 @@
 """A pool of worker processes that read mail and can be killed (reliability.md 14).
 
 No mail can stop the daemon. One fork server imports the readers once and forks the workers, so they
-share its memory and a killed one is replaced in milliseconds. The daemon talks to each worker over
-its own socket; a job is a chunk of mails. If a worker dies or runs out of time, the mails of its
-chunk are read one by one, twice each, and only those that fail again become a :class:`ReadFailure`.
+share its memory and a killed worker is replaced in milliseconds. The daemon has a socket for each
+worker; a job is a chunk of mails. If a worker dies or runs out of time, the mails of its chunk are
+read one by one, and only a mail that fails twice on its own becomes a :class:`ReadFailure`.
 Idle workers wait in ``recv`` and cost nothing.
 """
 
@@ -33,7 +33,7 @@ CPU_SECONDS: Final = 10
 WALL_SECONDS: Final = 20.0
 ADDRESS_SPACE: Final = 1024 * 1024 * 1024
 TRIES: Final = 2
-# Eight mails with the longest texts, or the largest attachment, stay far below.
+# An answer with eight of the longest texts, or the largest attachment, stays far below this.
 MAX_ANSWER_BYTES: Final = 256 * 1024 * 1024
 _LENGTH: Final = struct.Struct("!IQ")
 
@@ -54,8 +54,9 @@ class _Worker:
 class Sandbox:
     """A pool of ``processes`` workers.
 
-    ``reader`` names the module with the ``read_job`` and ``read_part`` that they run. ``wall`` and
-    ``cpu`` are seconds for a request and a mail, ``memory`` is bytes of address space.
+    ``reader`` names the module whose ``read_job`` and ``read_part`` the workers call. A request may
+    take ``wall`` seconds, a mail ``cpu`` seconds of processor time, and a worker ``memory`` bytes
+    of address space.
     """
 
     def __init__(
@@ -81,7 +82,7 @@ class Sandbox:
         self._stopped = False
 
     async def start(self) -> None:
-        """Start the fork server and the workers; returns when they can read."""
+        """Start the fork server and the workers, and return when the workers can read."""
         self._stopped = False
         await self._start_fork_server()
         for _ in range(self.processes):
@@ -95,7 +96,7 @@ class Sandbox:
         await self._end_fork_server()
 
     async def read_many(self, raws: Sequence[ReadJob]) -> list[Message | ReadFailure]:
-        """Return the messages of one chunk, in order; nothing in a mail makes this raise."""
+        """Return the messages of one chunk, in order; an unreadable mail gives a ReadFailure."""
         if not raws:
             return []
         try:
@@ -131,7 +132,7 @@ class Sandbox:
         return ReadFailure(str(lost))
 
     async def _ask(self, request: tuple[Any, ...], wall: float) -> Any:
-        """Send a request to the next free worker and return its answer; on failure, replace it."""
+        """Send a request to the next free worker and return its answer; replace a failed worker."""
         worker = await self._idle.get()
         try:
             if worker is None:
@@ -198,7 +199,10 @@ class Sandbox:
         raise OSError("no reading process could be started")
 
     async def _command(self, command: bytes, fd: int | None = None) -> bytes:
-        """Send one command to the fork server and return its 4 bytes; the caller holds the lock."""
+        """Send a command to the fork server and return the pid in its answer, packed in 4 bytes.
+
+        The caller must hold ``_fork_lock``.
+        """
         if self._control is None:
             raise OSError("the fork server is gone")
         control = self._control

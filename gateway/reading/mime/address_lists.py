@@ -1,7 +1,7 @@
 """Parse address fields: mailboxes by RFC 5322 3.4, and the many malformed ones.
 
-The parser makes one pass over the tokens and takes linear time whatever the field holds (64 KB of
-``;;;;`` or of open brackets). The number of mailboxes is capped.
+The parser makes one pass over the tokens, so even 64 KB of ``;;;;`` or of open brackets take linear
+time. The number of mailboxes is capped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MAX_COMMAS_IN_NAME: Final = 8
 
 
 def addresses(text: str, limit: int = limits.ADDRESSES) -> list[Address]:
-    """Return the mailboxes of an address field, with names decoded; groups give their members."""
+    """Return the mailboxes of an address field, with names decoded; a group becomes its members."""
     if simple := _NAME_AND_ADDRESS.fullmatch(text):
         return [Address(_without_quotes(simple[1]), simple[2])]
     if bare := _ADDRESS_ONLY.fullmatch(text):
@@ -112,7 +112,7 @@ class _FieldReader:
             self.flush()
 
     def comma(self) -> None:
-        """End the mailbox, unless this can only be the first half of ``Doe, Jane <j@x>``."""
+        """End the mailbox, unless the comma may be inside a name, as in ``Doe, Jane <j@x>``."""
         if (
             self.angle is None
             and self.words
@@ -143,7 +143,7 @@ class _FieldReader:
         elif "@" in raw:
             local, _, domain = raw.strip().rpartition("@")
             self.add("", f'"{local}"@{domain}' if " " in local else clean_address(raw))
-        elif name:  # it belongs to no mailbox
+        elif name:  # a name without a mailbox
             self.add(name, None)
 
     def bare(self, raw: str, comment: str) -> None:

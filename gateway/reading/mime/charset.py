@@ -1,4 +1,4 @@
-"""Decode bytes to text by the charset that they are labelled with, or by a better one.
+"""Decode bytes to text in the charset of their label, or in a more likely charset.
 
 A charset label is a claim by the sender. Only labels in the tables are passed to a codec
 (``punycode`` of 400 KB takes eight seconds, reliability.md 16). If the bytes are not in the charset
@@ -83,7 +83,7 @@ def codec(label: str) -> str | None:
 def decode(
     data: bytes, label: str | None = None, hint: str | None = None
 ) -> tuple[str, str | None]:
-    """Return the text of ``data``, and a defect of its label or None.
+    """Return the text of ``data``, and what is wrong with its label (None if nothing is).
 
     ``label`` is the declared charset; ``hint`` is a second guess (for raw 8-bit headers, the
     charset of the body). Valid multi-byte UTF-8 overrules a wrong label (interfaces.md 3). CR, LF
@@ -147,7 +147,7 @@ def _strict(data: bytes, name: str) -> str | None:
 
 
 def _loose(data: bytes, name: str) -> str | None:
-    """Return the text in this charset if only few bytes are invalid in it, else None."""
+    """Return the text decoded by codec ``name``, or None if more than a few bytes are invalid."""
     try:
         text = data.decode(name, "replace")
     except (UnicodeError, LookupError, ValueError):
@@ -174,12 +174,12 @@ def _count_high(data: bytes) -> int:
 
 
 def _cp1252(data: bytes) -> str:
-    """Decode Windows-1252 as browsers do: the five undefined bytes are C1 controls."""
+    """Decode Windows-1252; data with one of its five undefined bytes is decoded as Latin-1."""
     return data.decode("latin-1") if _strict(data, "cp1252") is None else data.decode("cp1252")
 
 
 def _mostly_unassigned(text: str) -> bool:
-    """Tell whether over a quarter of a text is unassigned characters, so its label is wrong."""
+    """Tell whether over a quarter of a text is unassigned characters, a sign of a wrong label."""
     sample = text[:100]
     return bool(sample) and sum(
         unicodedata.category(c) in {"Cn", "Co", "Cs"} for c in sample
@@ -187,7 +187,7 @@ def _mostly_unassigned(text: str) -> bool:
 
 
 def _guess(data: bytes, hint: str | None) -> str:
-    """Return the most likely text of unlabelled bytes: by UTF-8, the hint, or statistics."""
+    """Return the likeliest text of unlabelled bytes: as UTF-8, as ``hint``, or by statistics."""
     text = _strict(data, "utf-8")
     if text is not None:
         return text
@@ -210,7 +210,7 @@ def _cyrillic(data: bytes) -> str | None:
     """Return the text as Windows-1251 or KOI8-R if nearly all high bytes form Cyrillic words.
 
     The two code pages swap upper and lower case, so only the right one gives words that are in
-    lower case or capitalised. Text in another script gives a mix of cases in both.
+    lower case or capitalised. In both, text of another script mixes the cases.
     """
     sample = data[: limits.CHARSET_SAMPLE]
     best, reading = 0.0, None

@@ -2,7 +2,7 @@
 
 Text of an attached mail never gets into the body (reliability.md 2). Of alternatives, the plain
 text is read and the HTML is shown. Attachments are hashed here and their content is dropped; on
-request it is read from the raw mail again.
+request the content is read from the raw mail again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Content:
     text: str = ""
     html: str | None = None
     marks: list[QuoteMark] = field(default_factory=list)  # by the lines of ``text``
-    html_alternatives: list[Part] = field(default_factory=list)  # to the text that was read
+    html_alternatives: list[Part] = field(default_factory=list)  # HTML of the text read
     attachments: list[Attachment] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)  # of attachments, for the content digest
     messages: list[Part] = field(default_factory=list)
@@ -108,7 +108,7 @@ class Collector:
         return content
 
     def sanitise(self, sources: list[str]) -> None:
-        """Fill ``html`` from the HTML bodies."""
+        """Sanitise the HTML bodies and store them as the HTML of the content."""
         from gateway.reading.mime import html
 
         found = [html.sanitise(source) for source in sources]
@@ -116,7 +116,7 @@ class Collector:
         self.content.html = "\n".join(safe for safe, _ in found)[: limits.HTML] or None
 
     def from_html(self, sources: list[str]) -> str:
-        """Return the text of HTML bodies; if there is only one, keep its quote marks."""
+        """Return the text of HTML bodies; the quote marks of a single body are kept too."""
         from gateway.reading.mime import html
 
         made = [html.to_text(source) for source in sources]
@@ -277,7 +277,7 @@ class Collector:
             self.invited(part, data)
 
     def invited(self, part: Part, data: bytes) -> None:
-        """Note the events of a calendar, each once: clients send it twice, to show and to save."""
+        """Note the events of a calendar, each once; clients may send the same calendar twice."""
         if len(self.content.invitations) >= _MAX_EVENTS:
             return
         found, defect = invitation.read(
@@ -315,7 +315,7 @@ def _attachment_of(part: Part, data: bytes) -> Attachment:
 
 
 def _inner_file(name: str, data: bytes, path: str) -> Attachment:
-    """Return a file that was found in a text or in a winmail.dat as an attachment."""
+    """Return the attachment for a file that a text or a winmail.dat contains."""
     return Attachment(
         filename=name,
         content_type="application/octet-stream",
@@ -352,7 +352,7 @@ def _join(texts: list[str]) -> str:
 
 
 def content_of(root: Part, path: str) -> Iterator[tuple[Attachment, bytes]]:
-    """Yield the attachment at a part path and its content, if there is one."""
+    """Yield the attachment at a part path with its content; nothing if the path has none."""
     base = path.split("#")[0].split("!")[0]
     leaves = (each for each in root.walk() if (each.path or "1") == base and _is_leaf(each))
     part = next(leaves, None)
@@ -376,7 +376,7 @@ def _is_leaf(part: Part) -> bool:
 
 
 def _inner(sign: str, data: bytes, index: int) -> tuple[str, bytes] | None:
-    """Return the name and content of a file in a text (``#``) or in a winmail.dat (``!``)."""
+    """Return name and content of file ``index`` in a text (sign ``#``) or winmail.dat (``!``)."""
     files = _pasted_files(data) if sign == "#" else _unpack_tnef(data)[0]
     return files[index] if 0 <= index < len(files) else None
 

@@ -29,14 +29,14 @@ class Fields:
         return ids[0] if ids else None
 
     def ids(self, name: str) -> tuple[str, ...]:
-        """Return the Message-IDs in all fields of that name."""
+        """Return the Message-IDs in all fields named ``name``."""
         values = self.headers.fields.get(name)
         if not values:
             return ()
         return tuple(message_ids(" ".join(self.headers.characters(value) for value in values)))
 
     def mailboxes(self, name: str) -> tuple[Address, ...]:
-        """Return the mailboxes in all fields of that name, up to the cap for the mail."""
+        """Return the mailboxes in all fields named ``name``, up to the cap of the whole mail."""
         found: list[Address] = []
         for value in self.headers.fields.get(name, ()):
             left = limits.ADDRESSES + 1 - self.mailbox_count - len(found)
@@ -46,7 +46,7 @@ class Fields:
 
     @property
     def sender(self) -> Address | None:
-        """Return the first mailbox in From that has an address, else the first."""
+        """Return the first mailbox in From that has an address, else the first mailbox or None."""
         found = self.mailboxes("from")
         return next((each for each in found if each.address), found[0] if found else None)
 
@@ -74,7 +74,7 @@ class Fields:
 
     @property
     def spam_flag(self) -> bool:
-        """Tell whether a server in front marked the mail as spam."""
+        """Tell whether an X-Spam-Flag field marks the mail as spam."""
         return self.headers.raw("x-spam-flag").strip().upper().startswith(b"YES")
 
     @property

@@ -72,7 +72,7 @@ class Headers:
             self.defects.append("a line in the header is no header field")
 
     def raw(self, name: str) -> bytes:
-        """Return the first field of that name (in lower case), unfolded; empty if missing."""
+        """Return the first field with this lower-case name, unfolded; empty if missing."""
         found = self.fields.get(name)
         return found[0] if found else b""
 
@@ -86,7 +86,7 @@ class Headers:
         return [self.decoded(value, limit) for value in self.fields.get(name, ())]
 
     def decoded(self, value: bytes, limit: int = limits.HEADER_VALUE) -> str:
-        """Return one field as a person reads it."""
+        """Return one field as a line of text, with encoded words decoded."""
         return charset.one_line(decode_words(self.characters(value)), limit)
 
     def characters(self, value: bytes) -> str:
@@ -218,7 +218,7 @@ def date(text: str) -> datetime | None:
 
 
 def _zone(text: str) -> timezone:
-    """Return the zone of a date: ``+hhmm``, or a name of UTC; UTC for a day or more."""
+    """Return the time zone for ``+hhmm`` or ``-hhmm``; UTC for a name, or for 24 hours or more."""
     if text[0] not in "+-":
         return UTC
     offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:5]))
@@ -236,9 +236,9 @@ def _within_years(moment: datetime) -> datetime | None:
 
 
 def parameters(text: str) -> tuple[str, dict[str, str]]:
-    """Return the value of a structured field and its parameters, names in lower case.
+    """Return the value of a structured field and its parameters by lower-case name (RFC 2045 5.1).
 
-    RFC 2045 5.1; continuations and encodings of RFC 2231 are resolved.
+    Parameters that are continued or encoded by RFC 2231 are joined and decoded.
     """
     value, _, rest = text.partition(";")
     value = value.strip().lower()

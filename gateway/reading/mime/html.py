@@ -138,7 +138,7 @@ def to_text(source: str) -> tuple[str, list[QuoteMark]]:
 
 @dataclass(slots=True)
 class _Mark:
-    """A quote mark by lines of the text as written, with the ``depth`` of its open element."""
+    """A quote mark: its lines in the unfinished text, and the nesting ``depth`` of its element."""
 
     kind: Literal["quote", "attribution"]
     start: int
@@ -311,9 +311,9 @@ class _TextWriter:
         self.space = False
 
     def found(self) -> list[QuoteMark]:
-        """Return the marks by the lines of the text that :meth:`close` returns.
+        """Return the quote marks, with their lines in the text that :meth:`close` returns.
 
-        That text has no blank lines at its start and never two in a row.
+        That text lacks the blank lines at the start, and has one where several followed each other.
         """
         if not self.marks:
             return []

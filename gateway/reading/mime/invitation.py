@@ -24,9 +24,9 @@ TYPES: Final = frozenset({"text/calendar", "application/ics", "text/x-vcalendar"
 
 
 def read(data: bytes, label: str | None, method: str = "") -> tuple[list[Invitation], str | None]:
-    """Return the events of a calendar, and a defect if it could not be read whole.
+    """Return the events of a calendar, and a defect if the calendar could not be read whole.
 
-    ``label`` is the charset of the part, ``method`` its parameter.
+    ``label`` and ``method`` are the parameters ``charset`` and ``method`` of its content type.
     """
     text, _ = charset.decode(data[:MAX_BYTES], label or "utf-8")
     source = _without_zones(text)
@@ -75,9 +75,9 @@ def lines(found: Invitation) -> str:
 
 
 def _without_zones(text: str) -> str:
-    """Return a calendar without time zone definitions, with the END lines that it lacks.
+    """Return a calendar without time zone definitions, and with missing END lines added.
 
-    The result is empty if it is not a calendar or has too many components.
+    The result is empty if the text is no calendar or has too many components.
     """
     kept: list[str] = []
     opened: list[str] = []
@@ -131,7 +131,7 @@ def _line(component: Any, name: str) -> str:
 
 
 def _moment(event: Any, name: str) -> tuple[str | None, str]:
-    """Return a point in time in ISO 8601 (a date, a local time or one with offset) and its zone."""
+    """Return the date or time in a property, in ISO 8601, and the name of its time zone."""
     value = _first(event, name)
     found = _value(value)
     if isinstance(found, datetime):
@@ -140,13 +140,13 @@ def _moment(event: Any, name: str) -> tuple[str | None, str]:
 
 
 def _zone_name(value: Any, found: datetime) -> str:
-    """Return the zone that a time names, else "UTC" if its offset is 0, else ""."""
+    """Return the time zone that a property names, else "UTC" for an offset of 0, else ""."""
     zone = charset.one_line(str(value.params.get("TZID", "")), limits.NAME)
     return zone or ("UTC" if found.utcoffset() == timedelta(0) else "")
 
 
 def _value(value: Any) -> Any:
-    """Return the Python value of a date, a time or a duration; None where it is broken."""
+    """Return the Python value of a date, a time or a duration; None if missing or broken."""
     try:
         return value.dt
     except Exception:  # noqa: BLE001
@@ -155,7 +155,7 @@ def _value(value: Any) -> Any:
 
 
 def _end_by_duration(event: Any) -> str | None:
-    """Return the end of an event that has a duration instead of an end."""
+    """Return the end of an event by its start and duration; None if either is missing."""
     start, length = _value(_first(event, "DTSTART")), _value(_first(event, "DURATION"))
     if isinstance(start, date) and isinstance(length, timedelta):
         with suppress(OverflowError):

@@ -1,7 +1,7 @@
 """The caps within which one mail is read (reliability.md 12).
 
-Nothing raises over a cap: a mail is read up to the cap, and its message is marked ``over_limit``.
-Sizes are bytes unless noted.
+A mail over a cap raises no error: it is read up to the cap, and its message is marked
+``over_limit``. Sizes are bytes unless noted.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]+")
 class Part:
     """One node of the tree; ``start`` and ``end`` bound its body in ``buffer``.
 
-    ``path`` is "" for the whole mail, then "1", "2.1".
+    ``path`` is "" for the whole mail, and like "1" or "2.1" for a part below it.
     """
 
     headers: Headers
@@ -50,7 +50,7 @@ class Part:
 
     @property
     def filename(self) -> str | None:
-        """Return the file name that the sender gave, without control characters; no safe path."""
+        """Return the sender's file name without control characters; it is not safe as a path."""
         name = self.disposition_params.get("filename") or self.params.get("name")
         name = name or self.params.get("filename")
         if not name:
@@ -65,7 +65,7 @@ class Part:
 
     @property
     def main(self) -> str:
-        """Return the type before the slash."""
+        """Return the media type up to the slash, like "text"."""
         return self.content_type.partition("/")[0]
 
     def body(self) -> bytes:
@@ -87,7 +87,7 @@ class Part:
             stack.extend(reversed(part.children))
 
 
-# Each decodes as far as possible and never raises.
+# Each function decodes as far as possible and never raises.
 _DECODERS: Final[dict[str, Callable[[bytes], bytes]]] = {
     "base64": base64_bytes,
     "quoted-printable": binascii.a2b_qp,
@@ -131,9 +131,9 @@ class Tree:
         return self._part(headers, buffer, body, end, path, depth)
 
     def _header_end(self, buffer: bytes, at: int, end: int, cap: int) -> int:
-        """Return where the body begins.
+        """Return the index where the body begins.
 
-        A header without a blank line runs to the end; one over the cap is cut and flagged.
+        A header without a blank line runs to ``end``; a header over ``cap`` sets ``over_limit``.
         """
         if buffer.startswith((b"\n", b"\r\n"), at):
             return at + (1 if buffer[at] == 10 else 2)
@@ -247,9 +247,10 @@ class Tree:
         return self._part(headers, buffer, body, end, path, depth, digest=digest)
 
     def _delimiters(self, part: Part, needle: bytes) -> Iterator[tuple[int, int, bool]]:
-        """Yield (end of the part before, start of the part after, closing) of each delimiter line.
+        """Yield (end of the part above, start of the part below, closing) for each delimiter line.
 
-        At most two more than the allowed number of parts are yielded.
+        ``closing`` tells whether the line ends the multipart. At most ``limits.PARTS`` + 2 lines
+        are yielded.
         """
         buffer, end = part.buffer, part.end
         line = b"--" + needle

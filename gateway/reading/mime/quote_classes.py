@@ -1,6 +1,6 @@
 """Classes and ids by which clients mark quoted mail in HTML.
 
-To add a client, add the class or id that it writes to one of the three sets, in lower case. Marks
+To add a client, add its class or id in lower case to one of the three sets. Marks
 matter only if the text itself does not show the quote (:mod:`gateway.reading.client_quotes`).
 """
 
@@ -12,7 +12,7 @@ from typing import Final, Literal
 
 Place = Literal["quote", "attribution", "above_quote"]
 
-# Of the element around a quoted mail.
+# Classes and ids of the element around a quoted mail.
 _QUOTE: Final = frozenset(
     {
         "gmail_quote",
@@ -26,7 +26,7 @@ _QUOTE: Final = frozenset(
         "zmail_extra",  # Zoho
     }
 )
-# Of the element around an attribution.
+# Classes and ids of the element around an attribution.
 _ATTRIBUTION: Final = frozenset(
     {
         "gmail_attr",
@@ -34,7 +34,7 @@ _ATTRIBUTION: Final = frozenset(
         "reply-intro",  # Roundcube
     }
 )
-# Of an element below which everything is quoted.
+# Classes and ids of an element below which everything is quoted.
 _ABOVE_QUOTE: Final = frozenset(
     {
         "appendonsend",  # Outlook
@@ -55,7 +55,7 @@ def is_marked(source: str) -> bool:
 
 
 def mark_of(tag: str, attributes: Mapping[str, str]) -> Place | None:
-    """Return the part of a quote that an element's class or id marks, or None."""
+    """Return what the class or id of an element marks, a quote or a line above it; else None."""
     if tag == "blockquote":
         return None
     words = f"{attributes.get('class', '')} {attributes.get('id', '')}"[:500].lower().split()

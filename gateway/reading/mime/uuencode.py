@@ -16,7 +16,7 @@ _MAX_FILES: Final = 50  # in one body
 
 @dataclass(frozen=True, slots=True)
 class PastedFile:
-    """A file found in a text: its name, its content, and where it stands."""
+    """A file found in a text: its name, its content, and its ``start`` and ``end`` in the text."""
 
     name: bytes
     content: bytes
@@ -25,7 +25,7 @@ class PastedFile:
 
 
 def decode_lines(data: bytes) -> bytes:
-    """Decode uuencoded data, with or without begin and end lines; other lines are skipped."""
+    """Decode uuencoded data, with or without begin and end lines; invalid lines are skipped."""
     begin = _BEGIN.search(data)
     if begin:
         data = data[begin.end() :]
@@ -47,7 +47,7 @@ def _line(line: bytes) -> bytes:
 
 
 def find(body: bytes) -> list[PastedFile]:
-    """Return the uuencoded files in a text body, in order; a file needs its ``end`` line."""
+    """Return the uuencoded files in a text body, in order, except files without an ``end`` line."""
     out: list[PastedFile] = []
     at = 0
     while len(out) < _MAX_FILES and (begin := _BEGIN.search(body, at)):

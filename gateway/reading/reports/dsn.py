@@ -90,8 +90,9 @@ _XTEXT: Final = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 class DeliveryReport:
     """The report in a mail, if there is one.
 
-    ``kind`` is "dsn", "mdn", "arf", "tls", "dmarc" or empty; a bounce in prose has a ``bounce`` but
-    no kind. ``announced`` is true if the subject or X-Failed-Recipients tells of a bounce.
+    ``kind`` is "dsn", "mdn", "arf", "tls", "dmarc" or empty; a bounce in prose that is no
+    multipart/report has a ``bounce`` but no kind. ``announced`` is true if the subject or
+    X-Failed-Recipients tells of a bounce.
     """
 
     kind: str = ""
@@ -103,7 +104,7 @@ class DeliveryReport:
 
 @dataclass(slots=True)
 class _Parts:
-    """The parts of a report that carry information; attached mails are not entered."""
+    """The parts of a report that carry information, without the parts inside attached mails."""
 
     status: list[Part] = field(default_factory=list)
     returned: list[Part] = field(default_factory=list)
@@ -220,7 +221,7 @@ def _is_aggregate(part: Part) -> bool:
 
 
 def _collect(root: Part) -> _Parts:
-    """Collect the parts of a report by what they carry."""
+    """Collect the status parts, the returned mails and the part types of a report."""
     found = _Parts()
     stack = [root]
     while stack:
@@ -257,7 +258,7 @@ def _misnamed_status(part: Part) -> bool:
 def _groups(text: str) -> Iterator[dict[str, str]]:
     """Yield the field groups of a delivery status.
 
-    A group ends at a blank line, or at a recipient field that it already has.
+    A group ends at a blank line, or where one of its recipient fields occurs again.
     """
     group: dict[str, str] = {}
     last = ""
@@ -286,7 +287,7 @@ _RECIPIENT_FIELDS: Final = frozenset(
 
 
 def _from_status(parts: _Parts) -> list[BounceRecipient]:
-    """Return the recipients in all delivery status parts: those with an address if any has one."""
+    """Return the recipients in all status parts: those with an address, or all if none has it."""
     groups = (group for part in parts.status for group in _groups(_text_of(part)))
     described = (group for group in groups if _RECIPIENT_FIELDS & group.keys())
     out = [_recipient(group) for group in islice(described, _MAX_RECIPIENTS)]
@@ -335,7 +336,7 @@ def _typed_address(value: str) -> str | None:
 def _completed(
     recipients: list[BounceRecipient], text: str, headers: Headers, returned: Headers | None
 ) -> list[BounceRecipient]:
-    """Return the recipients; if none has an address, take those in the text or returned mail."""
+    """Return the recipients; if none has an address, use addresses in the text or returned mail."""
     if any(each.address for each in recipients):
         return recipients
     named = prose_bounces.named_in(headers, text) or prose_bounces.returned_to(returned)
@@ -368,7 +369,7 @@ def _bounce(
     text: str,
     action: BounceAction | None = None,
 ) -> Bounce:
-    """Return the bounce of these recipients, each once."""
+    """Return the bounce of these recipients, each once, with the worst of their actions."""
     worst = next(
         (each for each in _WORST if any(r.action == each for r in recipients)), action or "unknown"
     )

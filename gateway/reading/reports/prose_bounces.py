@@ -23,7 +23,7 @@ from gateway.reading.mime.address_lists import addresses
 from gateway.reading.mime.headers import Headers
 from gateway.reading.mime.part_tree import Part
 
-# It logs each detector that a mail trips over, with a traceback.
+# flufl.bounce logs a traceback for each detector that fails on a mail.
 logging.getLogger("flufl.bounce").disabled = True
 
 _MAX_NOTICE_CHARS: Final = 64 * 1024
@@ -333,14 +333,14 @@ def returned_id(text: str) -> str | None:
 
 
 def _by_library(root: Part) -> tuple[list[str], bool] | None:
-    """Return the addresses that flufl.bounce finds, and whether all are only delayed; or None."""
+    """Return the addresses that flufl.bounce finds, and whether all are delayed; None if none."""
     from flufl.bounce import all_failures
 
     raw = root.buffer[:_MAX_LIBRARY_BYTES]
     try:
         temporary, permanent = all_failures(message_from_bytes(raw))
     except Exception:  # noqa: BLE001
-        # Its detectors may raise anything on malformed mail.
+        # The detectors of flufl.bounce may raise anything on malformed mail.
         return None
     found = permanent or temporary
     named = [each.decode("utf-8", "replace") for each in sorted(found)]

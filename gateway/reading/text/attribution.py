@@ -82,7 +82,7 @@ def attribution(lines: list[str], last: int) -> OutlineItem | None:
 
 
 def _candidates(lines: list[str], last: int) -> list[tuple[int, str]]:
-    """Return the sentences that end at a line, folded, each with its first line, shortest first."""
+    """Return (first line, folded text) of each sentence ending at ``last``, shortest first."""
     out: list[tuple[int, str]] = []
     text = ""
     for start in range(last, max(-1, last - 5), -1):
@@ -95,9 +95,9 @@ def _candidates(lines: list[str], last: int) -> list[tuple[int, str]]:
 
 
 def _with_beginning(lines: list[str], candidates: list[tuple[int, str]]) -> tuple[int, str] | None:
-    """Return the shortest sentence that begins as in an attribution written by a program.
+    """Return the shortest sentence whose first word is one that programs write.
 
-    A sentence that begins with a number counts only if no longer one begins with a word.
+    A sentence that begins with a number counts only if no longer sentence begins with such a word.
     """
     numbered: tuple[int, str] | None = None
     for start, folded in candidates:
@@ -116,7 +116,7 @@ def _with_beginning(lines: list[str], candidates: list[tuple[int, str]]) -> tupl
 def _completed(
     lines: list[str], candidates: list[tuple[int, str]], found: tuple[int, str]
 ) -> tuple[int, str]:
-    """Return a sentence with the lines above it that have the time, address or year it lacks."""
+    """Return a sentence extended by the lines above that hold its missing time, address or year."""
     for longer in candidates:
         above = lines[longer[0]]
         if longer[0] >= found[0]:
@@ -133,7 +133,7 @@ def _completed(
 
 
 def _holds_beginning(above: str, rest: str) -> bool:
-    """Tell whether the sentence of ``rest`` begins on the line ``above``, with a date or name."""
+    """Tell whether the line ``above`` is the beginning of the sentence that ``rest`` ends."""
     if rest[:1] == "<":
         return len(above) < 60
     folded = fold(above)
@@ -161,7 +161,7 @@ def _names_author(folded: str) -> bool:
 
 
 def _verb_at(folded: str) -> int:
-    """Return where the last verb of an attribution is in a folded sentence; -1 if there is none."""
+    """Return the index of the last attribution verb in a folded sentence; -1 if it has none."""
     verbs = [token.start() for token in _TOKEN.finditer(folded) if token[0] in _VERB_TOKENS]
     if verbs or folded.isascii():
         return verbs[-1] if verbs else -1

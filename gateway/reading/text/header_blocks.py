@@ -42,7 +42,7 @@ def header_block(
     """Return the header block at line ``at``, quoted ``depth`` deep; None if there is none.
 
     It needs a sender and one more field. After a forward mark (``marked``) any two fields are
-    enough, blank lines may come first, and it may be quoted one deeper.
+    enough, blank lines may precede the block, and the block may be quoted one level deeper.
     """
     start = at
     while marked and at < len(lines) and at - start < 5 and not lines[at].strip("> \t\u00a0"):
@@ -107,7 +107,7 @@ class _Block:
         return end
 
     def goes_on(self, at: int) -> bool:
-        """Tell whether the block goes on after a blank line; some clients write one per field."""
+        """Tell whether the block goes on after a blank line, as clients write between fields."""
         for index in range(at + 1, min(at + 3, len(self.lines))):
             line = unquoted(self.lines[index], self.depth)
             if not line.strip(_PADDING):
@@ -123,7 +123,7 @@ class _Block:
         return False
 
     def take(self, line: str) -> bool:
-        """Read one line, a field or the rest of one; return False if the block has ended."""
+        """Read a line as a field or more of the last field; return False if the block has ended."""
         colon = _COLON.search(line, 0, 60)
         role = label_of(line[: colon.start()]) if colon else None
         if colon is not None and role is not None and self.may_add(role):
@@ -138,7 +138,7 @@ class _Block:
         return len(self.fields[self.role]) < 20_000
 
     def may_add(self, role: Role) -> bool:
-        """Tell whether the block can have a field of this role, or a second one."""
+        """Tell whether a field of this role may come: the block has none, or may have several."""
         return role not in self.fields or role in {"other", "cc", "to"}
 
     def add(self, role: Role, value: str) -> None:

@@ -31,7 +31,7 @@ _DATED_BARE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b.{0,100}<[^<>
 
 
 def outline(lines: list[str]) -> list[OutlineItem]:
-    """Return all items found in a text, in order; inside a quote, only those that begin it."""
+    """Return all items of a text, in order; items inside a quote only from its first lines."""
     out: list[OutlineItem] = []
     at = 0
     count = min(len(lines), MAX_LINES)
@@ -97,7 +97,7 @@ _KINDS: Final[dict[str, MarkKind]] = {
 
 
 def mark_kind(line: str) -> MarkKind | None:
-    """Tell whether a line is the mark above a forwarded or a quoted mail."""
+    """Return whether a line is a forward mark or a reply mark; None if it is neither."""
     bare = line.strip(DECORATION)
     if len(bare) < 4:
         return None
@@ -117,7 +117,7 @@ def mark_kind(line: str) -> MarkKind | None:
 
 
 def _framed_mark(inner: str) -> MarkKind | None:
-    """Return the mark between two rules, alone or before a name or date ("Forwarded by ...")."""
+    """Return the kind of a mark between two rules, with or without name or date behind it."""
     heads = [inner]
     for by in list(_BY_OR_DATE.finditer(inner))[:3]:
         heads += [inner[: by.start()].strip(DECORATION), inner[: by.end()]]

@@ -40,7 +40,7 @@ class QuoteMark(NamedTuple):
 
 
 def depth_of(line: str) -> int:
-    """Return how many ``>`` signs, or the bars of some clients, a line is quoted with."""
+    """Return how many quote signs a line begins with: ``>``, or the bars of some clients."""
     if not line or line[0] not in "> \t|":
         return 0
     match = _QUOTE.match(line)
@@ -55,7 +55,7 @@ def _is_table_row(line: str) -> bool:
 
 
 def is_framed(line: str) -> bool:
-    """Tell whether a line is text between dashes: above a header block, a mark in any words."""
+    """Tell whether a line is text between dashes, which is a mark if a header block follows."""
     return len(line) <= 300 and _FRAMED.fullmatch(line) is not None
 
 
@@ -100,7 +100,7 @@ def quote_end(lines: list[str], at: int, count: int) -> int:
 
 
 def _wrapped(before: str, line: str) -> bool:
-    """Tell whether an unquoted line is the end of the quoted line before it, broken by a client."""
+    """Tell whether ``line`` is the unquoted end of the line ``before``, which a client broke."""
     in_brackets = before.count("(") > before.count(")") and ")" in line
     in_address = before.count("<") > before.count(">", 2) and ">" in line
     last_words = len(before) >= 68 and len(line) <= 24 and line[0].islower()

@@ -52,7 +52,7 @@ def split(text: str, lines: list[str], found: list[OutlineItem]) -> tuple[str, s
 
 
 def _split_at(lines: list[str], found: list[OutlineItem], cut: int) -> tuple[str, str]:
-    """Return the lines above ``cut`` without their quotes, and everything else."""
+    """Return the text above ``cut`` without its quotes, and the text of all other lines."""
     above = lines[:cut]
     below = lines[cut:]
     quotes = [
@@ -67,9 +67,9 @@ def _split_at(lines: list[str], found: list[OutlineItem], cut: int) -> tuple[str
 
 
 def _quote_start(lines: list[str], found: list[OutlineItem]) -> int:
-    """Return the line where a quoted mail begins that runs to the end, or the number of lines.
+    """Return the line where a mail quoted to the end of the text begins, or the number of lines.
 
-    It begins at a header block, a mark, or an attribution without quote signs below it.
+    Such a quote begins at a header block, a mark, or an attribution without quote signs below it.
     """
     for index, each in enumerate(found):
         if each.depth:
@@ -86,21 +86,21 @@ def _quote_start(lines: list[str], found: list[OutlineItem]) -> int:
 
 
 def _attribution_on_top(found: list[OutlineItem], cut: int) -> OutlineItem | None:
-    """Return the attribution at line ``cut``, above which there is no text; None if there is none.
+    """Return the attribution that begins at line ``cut``, or None; no text may be above ``cut``.
 
-    Its quote was removed, or the sender wrote below a quote without signs. As no other text is
-    left, the text below is kept.
+    The text below it is kept as the reply: either the quote was removed, or the sender wrote below
+    a quote without signs.
     """
     return next((each for each in found if each.start == cut and each.kind == "attribution"), None)
 
 
 def _shifted(each: OutlineItem, by: int) -> OutlineItem:
-    """Return the item ``by`` lines higher."""
+    """Return the item with its lines moved up by ``by``."""
     return replace(each, start=each.start - by, end=each.end - by)
 
 
 def _start_of_rule(lines: list[str], at: int) -> int:
-    """Return the line of the rule above a header block, or the block's own line."""
+    """Return the first of the rules and blank lines directly above line ``at``, or ``at``."""
     start = at
     while start and _is_blank_or_rule(lines[start - 1]):
         start -= 1
@@ -122,7 +122,7 @@ def _quote_follows(lines: list[str], at: int) -> bool:
 def _without_quotes(lines: list[str], quotes: list[OutlineItem]) -> tuple[list[str], list[str]]:
     """Return the lines without quotes, and the lines removed.
 
-    If the sender wrote around the quotes, only the attributions are removed.
+    If the sender wrote on both sides of a quote, only the attributions are removed.
     """
     quoted = [False] * len(lines)
     attributed = [False] * len(lines)
