@@ -24,10 +24,10 @@ def closed_again_stamps_again() -> bool:
 
 
 def after_move(event: StatusChanged, now: datetime, zone: tzinfo) -> SetClosure | None:
-    """Return the closure fields after a move, None if they stay (rows C01 to C07 and C09).
+    """Return the closure fields after a move, None if none changes (rows C01 to C07 and C09).
 
-    The switch of ``event.pipeline`` counts, which is where the ticket went (C09). ``now`` is aware;
-    ``zone`` is the account's.
+    The switch of ``event.pipeline``, the pipeline that the ticket reached, counts (C09). ``now`` is
+    aware; ``zone`` is the account's time zone.
     """
     if event.state == "closed":
         return _closed(event, now, zone)

@@ -128,7 +128,7 @@ def _reached(
 
 
 def _ticket_of(event: e.Event) -> Ticket | None:
-    """Return the ticket that a decided move is about; None where the event has none yet."""
+    """Return the ticket that a decided move is about; None if the event names no ticket."""
     if isinstance(event, e.MailArrived):  # a ticket opened by a person may have no thread
         return joining.survivor(event) or event.ticket
     ticket = getattr(event, "ticket", None)
@@ -168,7 +168,7 @@ def _reason(event: e.Event, state: State) -> str | None:
 
 
 def _why_not_move(event: e.MoveAsked, state: State) -> str | None:
-    """People cannot move a ticket in the trash, nor back where the pipeline forbids it (P09)."""
+    """Return why a person may not move a ticket (in the trash, or moved back, P09), or None."""
     ticket, pipeline = event.ticket, event.pipeline
     if not event.person:
         return None
@@ -223,7 +223,7 @@ def _why_not_change_person(event: e.PersonChanged) -> str | None:
 
 
 def _why_not_enrol(event: e.EnrolAsked | e.UnenrolAsked, state: State) -> str | None:
-    """A workflow that is off takes no ticket (INV12); a ticket is in one at most once (INV13)."""
+    """Return why a ticket may not enter (INV12, INV13) or leave a workflow, or None."""
     number, workflow = event.ticket.number, event.workflow
     inside = state.is_in(number, workflow.id)
     if isinstance(event, e.UnenrolAsked):

@@ -1,4 +1,4 @@
-"""Events that the rules decide on; each carries the facts as they are when it happens."""
+"""Events that the rules decide on; each carries the facts at the time of the event."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """A delivery of our mail; ``message_id`` is the Message-ID of that mail."""
+    """The delivery of a mail of ours to one recipient; ``message_id`` identifies the mail."""
 
     id: int
     recipient: str
@@ -78,7 +78,7 @@ class Delivered:
 class MailArrived:
     """An inbound message with all that the rules need to know about it (behaviour.md 2.1).
 
-    ``channels`` are our channels among its recipients; the first one decides.
+    ``channels`` are our channels among its recipients; the settings of the first one apply.
     """
 
     message: Message
@@ -158,7 +158,7 @@ class StatusChanged:
 class ThreadAttached:
     """An agent puts a thread without a ticket on a ticket.
 
-    ``heard_at`` is when a customer last wrote there.
+    ``heard_at`` is when a customer last wrote on that thread.
     """
 
     ticket: Ticket
@@ -179,7 +179,7 @@ class MergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class JoinRecord:
-    """A thread that was joined into another by the mail that merged tickets, and what moved."""
+    """A thread that a mail joined into another when it merged their tickets, and what moved."""
 
     id: int
     thread: int
@@ -206,7 +206,7 @@ class MergeRecord:
 class UnmergeAsked:
     """The merge of ``ticket`` is to be undone (P10).
 
-    ``record`` is that of its last merge, None if there is none to undo.
+    ``record`` describes the last merge of ``ticket``; None if no merge is left to undo.
     """
 
     ticket: Ticket
@@ -221,7 +221,7 @@ class SplitAsked:
     """Mails ``chosen`` of a ticket are to become a ticket of their own (P11).
 
     ``people`` are those who take part in the chosen mails, ``held`` all mails of the ticket;
-    ``heard_at`` is when a customer wrote the last chosen one.
+    ``heard_at`` is the time of the last chosen mail that a customer wrote.
     """
 
     ticket: Ticket
@@ -285,7 +285,7 @@ class EmailSent:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The mails of an action, or why there are none; ``retry``: it may work later."""
+    """The mails of an action, or why there are none; ``retry``: a later attempt may work."""
 
     mails: tuple[Outgoing, ...] = ()
     outcome: RunOutcome = "OK"
@@ -306,7 +306,7 @@ class Passed:
 class Ahead:
     """The next part of a run: what it passes, then an ``action``, a wait, or the end of the run.
 
-    ``place`` is where the run stands once it has passed that. A wait has ``until`` and
+    ``place`` is where the run stands after everything in ``passed``. A wait has ``until`` and
     ``entered_at``; an end has ``ends`` and ``reason``.
     """
 
@@ -325,9 +325,9 @@ class Ahead:
 class RunDue:
     """A run of a ticket in a workflow is due.
 
-    ``done``: ids of the actions that this enrolment has executed. ``ahead``: what
-    :func:`core.workflow.run.ahead` returned, if the caller has asked it already; ``prepared`` are
-    the mails of its action.
+    ``done``: ids of the actions that this enrolment has executed. ``ahead``: the result of
+    :func:`core.workflow.run.ahead`, if the caller has it already. ``prepared``: the mails of the
+    action in ``ahead``.
     """
 
     ticket: Ticket
@@ -349,7 +349,7 @@ class RunOrphaned:
 
 @dataclass(frozen=True, slots=True)
 class RunFailed:
-    """Executing a run failed with an error that no rule foresees; ``why`` names it."""
+    """Executing a run failed with an error that no rule foresees; ``why`` names the error."""
 
     enrolment: Enrolment
     workflow: Workflow | None
@@ -381,7 +381,7 @@ class WorkflowEdited:
 
 @dataclass(frozen=True, slots=True)
 class EnrolAsked:
-    """A person enrols a ticket; filters and the once-rule do not bind (behaviour.md 3.2)."""
+    """A person enrols a ticket, whatever filters and the once-rule say (behaviour.md 3.2)."""
 
     ticket: Ticket
     workflow: Workflow
@@ -390,7 +390,7 @@ class EnrolAsked:
 
 @dataclass(frozen=True, slots=True)
 class UnenrolAsked:
-    """A person takes a ticket out of a workflow; ``reason`` is what the run shows."""
+    """A person takes a ticket out of a workflow; ``reason`` says why the run ended."""
 
     ticket: Ticket
     workflow: Workflow
@@ -410,7 +410,7 @@ class TaskDone:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailed:
-    """Mail was refused for good, or could not be delivered for days; ``reasons`` by delivery.
+    """Mail was refused for good, or could not be delivered for days; ``reasons`` by delivery id.
 
     ``ticket`` is None for mail without a ticket.
     """
@@ -437,7 +437,7 @@ class DeliveriesHandled:
 
 @dataclass(frozen=True, slots=True)
 class DraftFailed:
-    """A scheduled mail could not be built when it was due; ``outgoing`` is its row."""
+    """A scheduled mail could not be built when it was due; ``outgoing`` is its id."""
 
     outgoing: int
     reason: str
@@ -445,7 +445,7 @@ class DraftFailed:
 
 @dataclass(frozen=True, slots=True)
 class NoticesWritten:
-    """A mail to a user about their tickets was written; ``notices`` are the rows it covers."""
+    """A mail to a user about their tickets was written; ``notices`` are ids of its notices."""
 
     ticket: int
     mail: Outgoing

@@ -1,4 +1,4 @@
-"""Pipelines with their statuses and switches; :func:`problem` says why one is not valid."""
+"""Pipelines with their statuses and switches; :func:`problem` says why statuses are not valid."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Pipeline:
     relay: bool = False  # E19: an agent's answer to our notice goes to the customer
 
     def first_open(self) -> Status:
-        """Return the open status with the smallest position; P03 keeps one in every pipeline."""
+        """Return the open status with the smallest position; every pipeline has one (P03)."""
         return next(status for status in self.statuses if status.state == "open")
 
     def status(self, status_id: int) -> Status:

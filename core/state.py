@@ -41,13 +41,13 @@ class State:
         return [each for each in self.enrolments.get(ticket, ()) if each.workflow_id == workflow]
 
     def is_in(self, ticket: int, workflow: int) -> bool:
-        """Tell whether a ticket has a run in a workflow that has not ended."""
+        """Tell whether a ticket has an active run in a workflow."""
         return any(each.state == "ACTIVE" for each in self.runs(ticket, workflow))
 
     def facts(self, ticket: Ticket, requester: str = "") -> dict[str, Any]:
         """Return the fields of a ticket for :mod:`core.model.condition`.
 
-        ``requester`` is the requester's address, for a ticket without a known requester.
+        ``requester`` is the address to use where the requester is not a known contact.
         """
         pipeline, owner = self.pipelines[ticket.pipeline_id], self.owner(ticket)
         known = self.contacts.get(ticket.requester_id) if ticket.requester_id is not None else None

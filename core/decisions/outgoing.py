@@ -1,6 +1,6 @@
 """Decisions about outgoing mail, workflow runs and notices to users.
 
-``gateway.apply.applier`` performs them like all others.
+``gateway.apply.applier`` performs them like all other decisions.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from core.model.workflow import EnrolmentState, RunOutcome
 class QueueMail:
     """Put a mail on its thread and into the outbox, for each of its recipients.
 
-    ``ticket`` is None for a mail without a ticket; ``notices`` are those that the mail covers.
+    ``ticket`` is None for a mail without a ticket; ``notices`` are the ids of those in the mail.
     """
 
     ticket: int | None
@@ -30,7 +30,7 @@ class QueueMail:
 
 @dataclass(frozen=True, slots=True)
 class ReplyRecorded:
-    """Record a user's mail from a ticket; ``contact``: it went to somebody associated with it."""
+    """Record that a user wrote mail from a ticket; ``contact``: to a contact of the ticket."""
 
     ticket: int
     contact: bool
@@ -38,7 +38,7 @@ class ReplyRecorded:
 
 @dataclass(frozen=True, slots=True)
 class Relay:
-    """Send an agent's answer to our notice to the customer, as if written at the desk (E19)."""
+    """Send the customer an agent's answer to a notice, as if written at the desk (E19)."""
 
     ticket: int
     user: str
@@ -87,7 +87,7 @@ class CancelRuns:
 
 @dataclass(frozen=True, slots=True)
 class WakeRuns:
-    """Continue runs that wait for this event, or that are about to enter a delay that would."""
+    """Continue runs that wait for this event, or would wait for it in the delay they enter next."""
 
     ticket: int
     event: Awaited
@@ -122,7 +122,7 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class FailDelivery:
-    """Mark a delivery as failed, even one that the next server had accepted.
+    """Mark a delivery as failed, even if the next server had accepted the mail.
 
     ``hard``: the address does not exist.
     """
@@ -135,7 +135,7 @@ class FailDelivery:
 
 @dataclass(frozen=True, slots=True)
 class SettleDeliveries:
-    """Mark failed deliveries as reported on their tickets."""
+    """Record that these failed deliveries were reported on their tickets."""
 
     deliveries: tuple[int, ...]
 

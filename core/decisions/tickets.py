@@ -93,7 +93,7 @@ class ContinueThread:
 
 @dataclass(frozen=True, slots=True)
 class MergeTicket:
-    """Move everything of ``ticket`` to ``into``; its number redirects there (P10)."""
+    """Move everything of ``ticket`` to ``into``, and let the old number lead there too (P10)."""
 
     ticket: int
     into: int
@@ -102,7 +102,7 @@ class MergeTicket:
 
 @dataclass(frozen=True, slots=True)
 class UnmergeTicket:
-    """Move back what ``record`` says was moved, as far as it is still there (P10)."""
+    """Move back what ``record`` lists, as far as it is still on ``into`` (P10)."""
 
     ticket: int
     into: int
@@ -112,7 +112,7 @@ class UnmergeTicket:
 
 @dataclass(frozen=True, slots=True)
 class SplitOff:
-    """Move messages onto a new thread, the origin of the ticket just opened; link both (P11)."""
+    """Move messages to a new thread, the origin of the ticket just opened; link both tickets."""
 
     ticket: int
     messages: tuple[int, ...]
@@ -134,7 +134,7 @@ class AddNote:
 class PlacePerson:
     """Give a contact a part in a ticket.
 
-    ``role`` is ``associated``, ``participant`` (an approved stranger), or None to take them off.
+    ``role``: ``associated``, ``participant`` (an approved stranger), or None to remove the contact.
     """
 
     ticket: int
@@ -180,7 +180,7 @@ class SetClosure:
 
 @dataclass(frozen=True, slots=True)
 class SetFields:
-    """Set plain fields of :class:`core.model.ticket.Ticket`."""
+    """Set fields of :class:`core.model.ticket.Ticket` other than the status."""
 
     ticket: int
     fields: tuple[tuple[str, object], ...]
@@ -215,7 +215,7 @@ class RaiseFlags:
 
 @dataclass(frozen=True, slots=True)
 class AddParticipants:
-    """Give external addresses a part in a thread; a stronger part stays.
+    """Give external addresses a part in a thread; who has a stronger part keeps it.
 
     ``sender_role`` is the part of the mail's sender.
     """
@@ -227,7 +227,7 @@ class AddParticipants:
 
 @dataclass(frozen=True, slots=True)
 class NoteCustomer:
-    """Set when a customer last wrote: now or ``at``; an earlier time than before is ignored."""
+    """Set when a customer last wrote, now or ``at``, unless a later time is already set."""
 
     ticket: int
     at: datetime | None = None
@@ -242,7 +242,7 @@ class NoteAgent:
 
 @dataclass(frozen=True, slots=True)
 class MarkContact:
-    """Mark the contact of the sender."""
+    """Mark the contact who sent the mail."""
 
     automated: bool = False
     proven: bool = False

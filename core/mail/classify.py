@@ -1,9 +1,9 @@
 """Who or what wrote a mail: person, responder, machine, list or bounce (behaviour.md 2.1, 2.2).
 
-Looks at header fields and at the findings of the readers of bounces and forwards; every verdict
-carries its evidence. A person's mail taken for a machine's is never answered; a machine's mail
-taken for a person's starts a loop. So mail with any sign of a machine gets no automatic answer, but
-only a sign that people's mail never has makes a mail an ``auto_reply``.
+The verdict rests on header fields and on what the readers of bounces and forwards found; it carries
+its evidence. A person's mail taken for a machine's is never answered; a machine's mail taken for a
+person's starts a loop. So mail with any sign of a machine gets no automatic answer, but only a sign
+that people's mail never has makes a mail an ``auto_reply``.
 """
 
 from __future__ import annotations
@@ -121,9 +121,9 @@ class Facts:
     ``headers`` holds the first value of each field of :data:`TELLING` that the mail has. ``report``
     is the kind of machine report found: "dsn", "mdn", "arf", "tls", "dmarc" or empty. ``bounce`` is
     what the DSN reader found, by ``bounce_rule``; ``bounce_told``: the mail names a failed
-    recipient or has the subject of a bounce. ``forward_rule`` found a forward. ``challenge``: the
-    text asks to confirm that one is human. ``is_reply``: it has In-Reply-To or References.
-    ``calendar`` is the method of its invitation (RFC 5546).
+    recipient or has the subject of a bounce. ``forward_rule`` tells how a forward was recognised.
+    ``challenge``: the text asks to confirm that one is human. ``is_reply``: the mail has
+    In-Reply-To or References. ``calendar`` is the method of its invitation (RFC 5546).
     """
 
     headers: Mapping[str, str] = field(default_factory=dict)
@@ -192,7 +192,7 @@ def _kind(facts: Facts, why: list[str]) -> Kind:
 
 
 def _report(facts: Facts, why: list[str]) -> Kind | None:
-    """Return the kind of a machine report; None if it turns out to be something else."""
+    """Return the kind of a machine report; None if the mail is no report after all."""
     if facts.report == "dsn":
         return _delivery_report(facts, why)
     why.append(f"report: {facts.report}")
@@ -212,7 +212,7 @@ def _delivery_report(facts: Facts, why: list[str]) -> Kind | None:
 def responder(facts: Facts, why: list[str]) -> bool:
     """Tell whether a responder (vacation, receipt) wrote the mail, and add the reason to ``why``.
 
-    Signs are RFC 3834, vendor fields, or a usual subject together with a second sign.
+    Signs are fields of RFC 3834 or of vendors, or a responder's usual subject with a second sign.
     """
     headers = facts.headers
     submitted = _keyword(headers.get("auto-submitted", ""))
@@ -243,9 +243,10 @@ def responder(facts: Facts, why: list[str]) -> bool:
 
 
 def _bounce_by_sender(facts: Facts) -> bool:
-    """Tell whether a mail that calls itself auto-replied is a bounce, as those of Exim are.
+    """Tell whether a mail that calls itself auto-replied is a bounce; Exim marks bounces so.
 
-    The mail must say so, or have no sender address and not speak of an absence.
+    Its subject must not speak of an absence. Without ``bounce_told``, its text must not either, and
+    it must have no sender address.
     """
     if (
         facts.bounce is None
@@ -258,7 +259,7 @@ def _bounce_by_sender(facts: Facts) -> bool:
 
 
 def _by_subject(facts: Facts, submitted: str, precedence: str, why: list[str]) -> bool:
-    """Tell whether subject or text is a responder's, and a second sign shows a machine."""
+    """Tell whether subject or text speaks of an absence, and a second sign shows a machine."""
     if _VACATION.search(facts.subject):
         signs = {
             "null return path": facts.null_path,
@@ -342,7 +343,7 @@ def no_answer(facts: Facts) -> list[str]:
 
 
 def is_mailer(sender: Address) -> bool:
-    """Tell whether an address is a mail system's: mailer-daemon, postmaster and the like."""
+    """Tell whether an address belongs to a mail system: mailer-daemon, postmaster and the like."""
     local = (sender.address or sender.name).partition("@")[0].rstrip("\\")
     return bool(_MAILER.fullmatch(local.strip())) or bool(
         _MAILER_NAME.fullmatch(sender.name.strip())

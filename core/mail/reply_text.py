@@ -50,7 +50,7 @@ def subject_of(subject: str, tag: str, prefix: str = "Re") -> str:
 
     Reply prefixes in any language are removed, forward prefixes stay. Tags of other tickets are
     removed; this ticket's ``tag`` (see :func:`core.mail.reply_tokens.tag`) stays where it is or is
-    appended, never cut. ``prefix`` may be empty. Answering the result changes nothing.
+    appended, never cut. ``prefix`` may be empty. A subject made here is returned unchanged.
     """
     kept = False
 
@@ -134,7 +134,7 @@ def _quoted(lines: Iterable[str]) -> list[str]:
 
 
 def quote(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_000) -> str:
-    """Return who wrote a mail, when in ``zone``, and ``limit`` characters of it as ``> `` lines."""
+    """Return a line with author and time of a mail, then ``limit`` characters as ``> `` lines."""
     text, cut = _cut(text, limit)
     return "\n".join(
         [_introduction(when, zone, name), *_quoted(text.splitlines()), *([_CUT] if cut else [])]
@@ -176,7 +176,7 @@ def recipients(
     """Return (To, Cc) of an answer on a ticket (interfaces.md 2.2); both empty if nobody is left.
 
     To is the sender of the newest inbound mail, or else the requester; Cc are the ``approved``
-    participants. ``to`` replaces all of these, ``cc`` is added. Nobody is named twice, and none of
+    participants. A given ``to`` replaces both, ``cc`` is added. Nobody is named twice, and none of
     ``ours`` (address keys of channels, with or without a plus part) is named at all.
     """
     seen: set[str] = set()

@@ -1,9 +1,9 @@
 """Signed tokens by which mail finds its ticket: reply addresses, subject tags, our Message-IDs.
 
 See behaviour.md 5 and reliability.md 18. A token is short, survives lower-casing, and carries 80
-bits of HMAC-SHA256 over its purpose and content, so that one kind cannot be turned into another.
-The first key signs, any key verifies. A token that does not verify is ignored: these functions
-return None and never raise.
+bits of HMAC-SHA256 over its purpose and content, so that no token can be turned into one of another
+kind. The first key signs, any key verifies. A token that does not verify is ignored: these
+functions return None and never raise.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def reply_address(key: bytes, channel: str, number: int, thread: int | None = No
 def relay_address(key: bytes, channel: str, number: int, user: int) -> str:
     """Return ``local+r<ticket>-<user>.<mac>@domain``.
 
-    A user's answer to a notice about a ticket goes there (E19; section 5, what empowers).
+    A user's answer to a notice about a ticket goes to this address (E19; section 5, what empowers).
     """
     local, _, domain = channel.rpartition("@")
     ref = f"{number}-{user}"
@@ -80,7 +80,7 @@ def bare(address: str) -> tuple[str, str]:
 
 
 def unmarked(text: str) -> str:
-    """Return a text without the tokens in addresses of ours: they must not be passed on."""
+    """Return a text with the tokens cut out of our addresses; others must not get tokens."""
     return _KEYS.sub("", text)
 
 
@@ -121,7 +121,7 @@ def read_tag(keys: Sequence[bytes], subject: str) -> TicketRef | None:
 
 
 def read_own_id(keys: Sequence[bytes], identifier: str) -> int | None:
-    """Return the thread that a Message-ID of ours was sent on, or None."""
+    """Return the thread on which we sent the mail with this Message-ID, or None."""
     found = _OWN_ID.match(identifier)
     if found is None or not _verified(keys, "id", f"{found[1]}.{found[2]}".lower(), found[3]):
         return None

@@ -1,4 +1,4 @@
-"""Which conversation a mail belongs to, and which mail names that (behaviour.md section 5, ties).
+"""Which conversation a mail belongs to, and which mail names the conversation (behaviour.md 5).
 
 Ties are found in an index of every Message-ID that a thread holds or has referred to, so the order
 of arrival does not matter. The subject alone never ties a mail.
@@ -20,7 +20,7 @@ MatchedBy = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A Message-ID that a thread knows: it holds the message (``held``) or only refers to it."""
+    """A thread that knows a Message-ID: it holds the message (``held``) or only refers to it."""
 
     thread: int
     held: bool
@@ -61,7 +61,7 @@ CIRCLE_LIMIT = 200  # messages; longer threads are not searched for circles of a
 
 
 def ids_of(message: Message) -> tuple[str, ...]:
-    """Return every Message-ID that a mail states, its own first: to look up, then to remember."""
+    """Return every Message-ID that a mail states, its own first; callers look up and store them."""
     own = (message.message_id,) if message.message_id else ()
     return tuple(dict.fromkeys((*own, *message.parents)))
 
@@ -78,9 +78,9 @@ def tie(
     """Return the tie of a mail, in the order of behaviour.md 5.
 
     ``refs``: the index entries of :func:`ids_of`, thread redirects followed. ``reply_address``
-    and ``subject_tag`` are verified; the tag only if the sender takes part. ``own_ids``: ids of the
-    mail that carry our signature, with their thread. ``forward_threads``: threads that a forward of
-    ours started; they are never joined with others.
+    and ``subject_tag`` are verified; the tag is given only if the sender takes part in its ticket.
+    ``own_ids``: ids in the mail that carry our signature, with their thread. ``forward_threads``:
+    threads that a forward of ours started; they are never joined with others.
     """
     answers_forward = any(
         ref.forward for parent in message.in_reply_to[:1] for ref in refs.get(parent, ())

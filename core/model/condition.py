@@ -55,7 +55,7 @@ def _group_problem(condition: Mapping[str, Any], word: str, depth: int) -> str |
 
 
 def holds(condition: Any, facts: Mapping[str, Any]) -> bool:
-    """Tell whether a valid condition holds for the fields of a ticket; the condition None does."""
+    """Tell whether a valid condition holds for the fields of a ticket; None always holds."""
     if condition is None:
         return True
     if isinstance(condition, list):
@@ -117,7 +117,7 @@ def _ordered(op: str, held: Any, wanted: Any) -> bool:
 
 
 def _comparable(held: Any, wanted: Any) -> tuple[Any, Any]:
-    """Return both as values of one type; the second is None if it cannot be read as that type."""
+    """Return both as values that can be compared; the second is None if it cannot be converted."""
     if isinstance(held, datetime):
         return held, _instant(wanted, held)
     if isinstance(held, int):
@@ -135,7 +135,7 @@ def _number(value: Any) -> float | None:
 
 
 def _instant(value: Any, like: datetime) -> datetime | None:
-    """Return a date or instant; without an offset it is in the zone of ``like``."""
+    """Read an instant or a date; one without an offset is in the zone of ``like``."""
     text = value.isoformat() if isinstance(value, date) else str(value)
     try:
         found = datetime.fromisoformat(text)

@@ -34,14 +34,14 @@ _SPAN: Final = re.compile(
 )
 _TIME: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)", re.ASCII)
 _HOURS: Final = re.compile(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", re.ASCII)
-# Instants so near the ends of the calendar that some time zone lacks them are moved to these.
+# An instant that some time zone cannot express is replaced with the nearer of these two.
 EARLIEST: Final = datetime(1, 1, 3, tzinfo=UTC)
 LATEST: Final = datetime(9999, 12, 29, tzinfo=UTC)
 SEARCHED_DAYS: Final = 800  # a window that does not open within these days never opens
 
 
 def span(text: str) -> tuple[int, timedelta] | None:
-    """Return (days, rest) of a span like ``2d``, ``1d 30m`` or ``1w``; None for other text."""
+    """Return a span like ``2d``, ``1d 30m`` or ``1w`` as (days, rest); None for other text."""
     found = _SPAN.fullmatch(text.strip())
     if found is None or not any(found.groups()):
         return None
@@ -83,7 +83,7 @@ def delay_problem(config: Mapping[str, Any]) -> str | None:
 
 
 def _value_problem(key: str, value: Any) -> str | None:
-    """Return why a value is not valid, or None; TOML has types for dates and times."""
+    """Return why a value is not valid, or None; dates and times of TOML count as text."""
     if isinstance(value, date | time):
         value = value.isoformat()[:5] if key == "time" else value.isoformat()
     if not isinstance(value, str):
@@ -112,7 +112,7 @@ def due(
     window: Mapping[str, Any] | None,
     fields: Mapping[str, Any],
 ) -> datetime:
-    """Return when a delay is over (aware UTC); ``fields`` of the ticket are for ``field``."""
+    """Return when a delay is over, in aware UTC; ``fields`` are those of the ticket."""
     if "event" in config:
         return (
             _after(config["for"], entered, zone, window)
@@ -132,7 +132,7 @@ def due(
 
 
 def _after(text: str, start: datetime, zone: tzinfo, window: Mapping[str, Any] | None) -> datetime:
-    """Return the instant at which a span ends that begins at ``start``."""
+    """Return the instant at which a span that begins at ``start`` ends."""
     try:
         return _counted(*(span(text) or (0, timedelta())), start, zone, window)
     except OverflowError:
@@ -144,8 +144,8 @@ def _counted(
 ) -> datetime:
     """Add days and a rest to an instant.
 
-    A day is 24 hours; with a window it is a day on which the window is open, at the same time of
-    day.
+    Without a window a day is 24 hours. With one, only days on which it is open count, and the time
+    of day stays the same.
     """
     if not days or window is None:
         return start + timedelta(days=days) + rest
@@ -163,7 +163,7 @@ def _counted(
 def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetime:
     """Return the next instant after ``entered`` with the given weekday, time of day, or both.
 
-    A weekday alone starts at midnight.
+    A weekday alone means its midnight, or ``entered`` itself if that is on this weekday.
     """
     local = entered.astimezone(zone)
     hour, minute = map(int, str(config.get("time", "00:00")).split(":")[:2])
@@ -180,7 +180,7 @@ def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetim
 
 
 def _moment(value: Any, zone: tzinfo) -> datetime | None:
-    """Return a date (its first instant in the zone) or an instant, in aware UTC."""
+    """Return an instant, or the first instant of a date in ``zone``, in aware UTC; else None."""
     if isinstance(value, datetime):
         found = value
     elif isinstance(value, date):
@@ -204,7 +204,7 @@ def _moment(value: Any, zone: tzinfo) -> datetime | None:
 def window_problem(window: Any) -> str | None:
     """Return why an execution window is not valid, as a clause, or None.
 
-    Its keys are days, hours ("09:00-17:00") and holidays (dates).
+    The keys of a window are days, hours ("09:00-17:00") and holidays (dates).
     """
     if not isinstance(window, dict) or window.keys() - {"days", "hours", "holidays"}:
         return "a window is a table with only days, hours and holidays"

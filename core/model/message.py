@@ -23,11 +23,11 @@ BounceAction = Literal["failed", "delayed", "delivered", "relayed", "expanded", 
 
 
 def address_key(address: str) -> str:
-    """Return the form of an address that is compared and stored: trimmed and lower case.
+    """Return the form in which an address is compared and stored: trimmed and lower case.
 
     Needless quotes around the local part (RFC 5322 3.4.1) and a dot at the end of the domain are
-    dropped: both reach the same mailbox, so they must not evade a list. RFC 5321 2.4 allows
-    case-sensitive local parts, but no mail system in use relies on that.
+    dropped: the mailbox is the same without them, and they must not evade a list. RFC 5321 2.4
+    allows case-sensitive local parts, but no mail system in use relies on that.
     """
     key = address.strip().lower()
     if key[-1:] != "." and key[:1] != '"':
@@ -48,7 +48,7 @@ _NEEDLESS: Final = re.compile(r'"([^\s"\\()<>,;:@\[\]]+)"')
 def ascii_domain(domain: str) -> str:
     """Return a domain key in ASCII, as in the DNS (RFC 5891 4.4, letters folded by NFKC).
 
-    A domain that is too long to be typed is returned as it is. One call takes 0.1 ms: use it for
+    A domain longer than anybody would type is returned as it is. One call takes 0.1 ms: use it for
     the sender of a mail and for lists that people keep, not for a thousand recipients.
     """
     if domain.isascii() or len(domain) > _LONGEST_DOMAIN:
@@ -72,13 +72,13 @@ class Address:
 
     @property
     def key(self) -> str:
-        """The comparison key of the address; empty if there is none."""
+        """The comparison key of the address; empty if there is no address."""
         return address_key(self.address) if self.address else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """A part that is not the body.
+    """A part of a mail that is not its body.
 
     ``size`` counts the decoded bytes; ``part`` is the path in the part tree, such as ``"2.1"``.
     """
@@ -94,7 +94,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """The mail inside a forward, and the forwarder's ``comment``; ``rule`` is how it was found."""
+    """The mail inside a forward, found by ``rule``, and the ``comment`` of who forwarded it."""
 
     sender: Address | None
     to: tuple[Address, ...]
@@ -119,9 +119,9 @@ class BounceRecipient:
 
 @dataclass(frozen=True, slots=True)
 class Bounce:
-    """A delivery report; ``action`` is the worst of its recipients'.
+    """A delivery report; ``action`` is the worst action of any recipient.
 
-    ``original_message_id`` is that of the returned mail.
+    ``original_message_id`` is the Message-ID of the returned mail.
     """
 
     action: BounceAction
@@ -144,7 +144,7 @@ class Invitee:
 class Invitation:
     """One event of a calendar that came with a mail (RFC 5545).
 
-    ``method`` is that of RFC 5546 in capitals, empty if none is stated. ``start`` and ``end`` are
+    ``method`` is a method of RFC 5546 in capitals, or empty. ``start`` and ``end`` are
     ISO 8601: a date, a local time, or a time with its offset. ``zone`` is the time zone as the
     sender named it.
     """
@@ -163,7 +163,7 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class AuthenticationResults:
-    """One ``Authentication-Results`` header (RFC 8601); the topmost of a mail comes first.
+    """One ``Authentication-Results`` header (RFC 8601); a message lists them from the top down.
 
     ``dmarc_policy_none``: the dmarc result says that the published policy is none.
     """

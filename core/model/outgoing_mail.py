@@ -14,7 +14,7 @@ from core.model.ticket import Thread
 class Outgoing:
     """A mail that is ready to go out: its message on the ticket, its bytes, its recipients.
 
-    ``thread`` is None for a notice to users; with ``fresh`` it starts with this mail.
+    ``thread`` is None for a notice to users; ``fresh``: this mail is the first on its thread.
     ``recipients`` are envelope addresses, ``raw`` is what each of them gets. No two mails have the
     same ``key``. ``return_address`` is the channel whose signed address gets reports, None for the
     null path.

@@ -56,7 +56,7 @@ class Ticket:
 class Thread:
     """One mail conversation.
 
-    ``redirect_to`` is the thread that it was joined into, or that continues it (E38).
+    ``redirect_to`` is the thread that this one was joined into or is continued by (E38).
     """
 
     id: int
@@ -92,8 +92,8 @@ class Contact:
 class Channel:
     """One of our addresses.
 
-    Without ``tickets``, mail to it opens none (S2). ``allow`` and ``deny`` hold addresses and
-    ``@domain`` entries.
+    Mail to a channel without ``tickets`` opens no ticket (S2). ``allow`` and ``deny`` hold
+    addresses and ``@domain`` entries.
     """
 
     id: int
@@ -110,7 +110,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody with an account of ours; ``addresses`` are verified address keys."""
+    """Somebody with an account on this desk; ``addresses`` are verified address keys."""
 
     id: int
     name: str
@@ -123,5 +123,5 @@ class User:
     notify: Mapping[str, Any] | None = None
 
     def wants(self, kind: str) -> bool:
-        """Tell whether they want to be told of ``new`` tickets, ``reply`` or ``failure``."""
+        """Tell whether the user wants notices of this kind: ``new``, ``reply`` or ``failure``."""
         return bool((self.notify or {}).get(kind, True))

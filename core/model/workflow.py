@@ -1,8 +1,8 @@
 """Workflows of a status: trees of actions with stable ids (behaviour.md 3.1, 3.4).
 
-A run stands *after* an action or at the start of a list of actions, never *on* one. So every edit
-leaves it a place: :func:`carry` walks back to the nearest one that still exists. Workflows have no
-loops, so every run ends. :func:`read` reports every problem of a tree and raises nothing.
+A run stands *after* an action or at the start of a list of actions, never *on* one. After an edit
+:func:`carry` walks back to the nearest place that still exists. Workflows have no loops, so every
+run ends. :func:`read` reports every problem of a tree and raises nothing.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ COMMON: Final = frozenset({"id", "kind", "name", "stop_on_failure"})
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One path of a branch; ``when`` is a condition (:mod:`core.model.condition`)."""
+    """One path of a branch; ``when`` is the condition to take it (:mod:`core.model.condition`)."""
 
     name: str
     when: Any
@@ -78,13 +78,13 @@ class Action:
 
     @property
     def steers(self) -> bool:
-        """Whether it only steers the run: window and off switch do not hold it up (3.3, 3.5)."""
+        """Whether the action is a delay or branch: both ignore window and off switch (3.3, 3.5)."""
         return self.kind in ("delay", "branch")
 
 
 @dataclass(frozen=True, slots=True)
 class Graph:
-    """A tree of actions with its places: the ids of actions, and the starts of lists.
+    """A tree of actions and its places; a place is the id of an action or the start of a list.
 
     ``lists`` holds each list of actions by its start; ``home`` is (start, index) of each action.
     """
@@ -119,14 +119,14 @@ class Graph:
             place = start.partition("/")[0]
 
     def before(self, place: str) -> str:
-        """Return the place before this one; for the start of a path, that before its branch."""
+        """Return the place before this one; for the start of a path, the one before its branch."""
         if place in self.lists and place != START:
             place = place.partition("/")[0]
         start, index = self.home[place]
         return self.lists[start][index - 1].id if index else start
 
     def below(self, action_id: str, *, following: bool) -> frozenset[str]:
-        """Return the places of an action and its paths; ``following``: and of all after it."""
+        """Return the places of an action and its paths; ``following``: of later siblings too."""
         start, index = self.home[action_id]
         return frozenset(_places(self.lists[start][index : None if following else index + 1]))
 
@@ -156,7 +156,7 @@ class Workflow:
 
 @dataclass(frozen=True, slots=True)
 class Enrolment:
-    """A run: a ticket in a workflow.
+    """One run of a workflow for a ticket.
 
     ``silent``: why people outside get no mail from this run. ``chain``: the workflows whose moves
     led to the run.
@@ -185,7 +185,7 @@ class Enrolment:
 
 
 def graph_of(actions: Sequence[Action]) -> Graph:
-    """Return the graph of a valid tree."""
+    """Return the graph of a valid tree of actions."""
     lists: dict[str, tuple[Action, ...]] = {}
     home: dict[str, tuple[str, int]] = {}
 
@@ -325,7 +325,7 @@ def _check_values(kind: str, config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _text_problem(key: str, value: Any) -> str | None:
-    """Return why a text is not valid, or None; a subject is a header line (reliability.md 25)."""
+    """Return why a text is not valid, or None; a subject must be one line (reliability.md 25)."""
     if not isinstance(value, str) or (key != "text" and not value.strip()):
         return "must be text"
     one_line = "".join(value.splitlines()) == value and "\0" not in value
@@ -343,9 +343,9 @@ def _texts(value: Any) -> bool:
 def carry(old: Graph, new: Graph, place: str, ended: frozenset[str] = frozenset()) -> str | None:
     """Return where a run at ``place`` stands after an edit; None if it ends (table 3.4).
 
-    Runs at ``ended`` places end, since these were deleted together with the runs there; so do runs
-    on a path that was deleted without its branch. A run that stood after a branch of which only one
-    path was kept stands at the end of that path.
+    A run ends if it is at an ``ended`` place, or on a path that was deleted while its branch was
+    kept. If a branch was replaced with one of its paths, a run that stood after the branch then
+    stands at the end of that path.
     """
     while True:
         if place in ended:
@@ -359,7 +359,7 @@ def carry(old: Graph, new: Graph, place: str, ended: frozenset[str] = frozenset(
 
 
 def _inside(action: Action | None) -> tuple[Action, ...]:
-    """Return the actions in the paths of a branch, without those of branches in them."""
+    """Return the actions in the paths of a branch, without those in paths of inner branches."""
     return (
         tuple(each for branch in action.branches for each in branch.actions) + action.otherwise
         if action is not None

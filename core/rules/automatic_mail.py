@@ -1,8 +1,8 @@
 """Decide whether an automatic mail may be sent, and in which form (behaviour.md 3.3, section 5).
 
 See also reliability.md 22 to 24. Every reason not to send is a clause for the action log. Sending
-wrongly can start a loop between machines, while not sending only loses a courtesy: so every sign
-counts. Nothing here raises.
+wrongly can start a loop between machines, while not sending only loses a courtesy: so any one
+reason is enough. Nothing here raises.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class Permission:
 
 
 def permitted(occasion: Occasion, contact: Contact | None, role: str, counts: Counts) -> Permission:
-    """Return whether a mail may go to a contact who has this part in the ticket."""
+    """Return whether a mail may go to a contact whose part in the ticket is ``role``."""
     reason = _never(occasion, contact, role)
     if contact is None or reason is not None:
         return Permission("SKIPPED_NO_RECIPIENT", reason or "the ticket has no requester")

@@ -1,4 +1,4 @@
-"""Reports about our own mail: find the deliveries they are about, and fail these (rows E29, O12).
+"""Reports about our own mail: find the deliveries that failed and mark them (rows E29, O12).
 
 A report may spell recipients differently than we did; then the signed return path decides.
 Nothing raises.
@@ -13,7 +13,7 @@ from core.rules.outbound import give_up
 
 
 def handle_report(event: MailArrived, ticket: int | None) -> list[Decision]:
-    """Fail or remark the deliveries of a report; ``ticket`` is that of the report's thread."""
+    """Mark deliveries of a report as failed or delayed; ``ticket`` has the report's thread."""
     bounce = event.message.bounce
     if bounce is None:
         return []
@@ -40,7 +40,7 @@ def handle_report(event: MailArrived, ticket: int | None) -> list[Decision]:
 def _delivery(event: MailArrived, about: BounceRecipient) -> Delivered | None:
     """Return the delivery that a recipient group of a report is about, or None.
 
-    Of several that fit, the one whose return path or mail the report names is preferred.
+    If several fit, the return path that the report came to decides, then the returned Message-ID.
     """
     named = {address_key(each) for each in (about.address, about.original) if each}
     original = (

@@ -1,6 +1,6 @@
 """One inbound message, from duplicate to status rule, in the order of behaviour.md 2.1.
 
-The first step that applies decides; those up to quarantine are in :mod:`core.rules.screening`.
+The first step that applies decides; the steps up to quarantine are in :mod:`core.rules.screening`.
 Every branch ends in :class:`core.decisions.tickets.Finish` with a plain sentence, so that people
 can find each mail. Nothing in a mail makes this raise (R6).
 """
@@ -79,7 +79,7 @@ def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
 
 
 def _is_forward(event: MailArrived, thread: Thread | None) -> bool:
-    """Tell whether a mail is a forward or answers one; ``thread`` is where it lands."""
+    """Tell whether a mail that goes on ``thread`` is a forward or answers one."""
     on_forward = thread is not None and thread.kind == "forward"
     return on_forward or event.tie.answers_forward or event.message.kind == "forward"
 
@@ -137,7 +137,7 @@ def _fresh(
 
 
 def _keep_without_ticket(trail: Trail) -> list[Decision]:
-    """Keep a mail as a conversation whose channel makes no tickets (S2)."""
+    """Keep a mail as a conversation without a ticket, as its channel makes none (S2)."""
     channels = trail.event.channels
     _mark_contact(trail)
     trail.step("status rule", "none", "the channel makes no tickets")
@@ -171,7 +171,7 @@ def _opening(
 def _reply(
     trail: Trail, pipelines: Mapping[int, Pipeline], thread: int, ticket: Ticket
 ) -> list[Decision]:
-    """Append a message to a ticket and ask the status rule."""
+    """Append a message to a ticket and apply the status rule."""
     event = trail.event
     by_address = event.tie.matched_by in ("reply_address", "own_id", "subject_tag")
     trail.decisions.append(
@@ -203,7 +203,7 @@ def _reply(
 
 
 def _relay(trail: Trail, ticket: Ticket, user: User) -> None:
-    """Relay a user's answer to the customer, where the user may send mail (E19)."""
+    """Send the customer a user's answer to a notice, if the user may send mail (E19)."""
     if not (trail.event.message.reply_text.strip() or trail.event.message.attachments):
         return
     if refused := why_not(user.role, Right.SEND_MAIL):
@@ -219,7 +219,7 @@ def _incoming_reply(trail: Trail, thread: Thread) -> IncomingReply:
 
 
 def _customer_wrote(event: MailArrived, ticket: Ticket, thread: Thread) -> list[Decision]:
-    """Wake runs that wait for the customer, and tell the owner of the reply."""
+    """Wake runs that wait for the customer, and notify the ticket's owner."""
     sender = event.message.sender
     name = sender.name or sender.address if sender is not None else None
     key = sender.key if sender is not None else ""
@@ -247,9 +247,9 @@ def _ruled(trail: Trail, ticket: Ticket, pipeline: Pipeline, ruling: Ruling) -> 
 
 
 def _thread_of(event: MailArrived, thread: int, ticket: Ticket) -> Thread:
-    """Return the thread that the message lands on.
+    """Return the thread that the message goes on.
 
-    A new one on a ticket without mail becomes its origin (E41, C18).
+    A new thread on a ticket without mail becomes the ticket's origin (E41, C18).
     """
     for row, _ in ((event.thread, None), *event.joined):
         if row is not None and row.id == thread:

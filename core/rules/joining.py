@@ -22,8 +22,9 @@ def _group(
 ) -> tuple[tuple[Thread, Ticket | None] | None, list[tuple[Thread, Ticket | None]], list[Ticket]]:
     """Return (thread and ticket that the mail goes on, those joined to it, tickets kept apart).
 
-    Compares the tied thread with those that the mail shows to be the same conversation. The lower
-    number survives if nobody has worked on the other; a ticket in the trash takes no part.
+    The tied thread is compared with those that the mail shows to be the same conversation. The
+    ticket with the lower number survives if nobody has worked on the other; tickets in the trash
+    take no part.
     """
     if event.thread is None or (event.ticket is not None and event.ticket.deleted_at is not None):
         return None, [], []

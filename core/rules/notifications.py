@@ -16,8 +16,8 @@ def told(
 ) -> list[tuple[User, datetime]]:
     """Return (user, when) of every user who is notified; never the one who acted.
 
-    All who may answer are told of a new ticket, its owner of the rest. Failures on a ticket without
-    an owner go to automation and admin users, who can mend them.
+    A ticket's owner is told of everything. Without an owner, all who may answer are told of a new
+    ticket, and automation and admin users of failures, which they can mend.
     """
     people: Iterable[User] = {
         user.id: user for user in users.values() if user.active and user.role != "reader"

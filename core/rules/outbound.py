@@ -36,7 +36,7 @@ _NOBODY: Final = re.compile(r"5\.(?:1\.(?:[0-46]|10)|2\.1)[:;,.]?", re.ASCII)
 
 
 def sent(event: EmailSent) -> list[Decision]:
-    """Queue a user's mail, on the ticket that it opens (O13) or answers."""
+    """Queue a user's mail; it may open a ticket (O13), belong to one, or have none (O03)."""
     if event.opens is not None:
         return [*opened(event.opens), QueueMail(NEW, event.mail, event.cause)]
     ticket, pipeline = event.ticket, event.pipeline
@@ -71,7 +71,7 @@ def _trigger(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> SetStatus 
 def sent_rule(event: EmailSent, ticket: Ticket, pipeline: Pipeline) -> Ruling:
     """Return the ruling of trigger A (S6; rows O01, O02, O04, O05, O09, O15).
 
-    It never fires on the thread of a forward (S8b); a closed ticket is no exception (C5).
+    Trigger A never fires on the thread of a forward (S8b); it does fire on closed tickets (C5).
     """
     if event.mail.kind == "forward" or (
         event.mail.thread is not None and event.mail.thread.kind == "forward"
@@ -103,7 +103,7 @@ def failed(event: DeliveryFailed) -> list[Decision]:
 
 
 def give_up(delivery: Delivered, reply: str, ticket: int | None) -> list[Decision]:
-    """Fail a delivery; flag its ticket, if it has one, and notify the owner."""
+    """Mark a delivery as failed; flag its ticket, if it has one, and notify the owner."""
     failure = FailDelivery(delivery.id, delivery.recipient, reply, is_hard(reply))
     return [failure, *(_tell(ticket, delivery, reply) if ticket is not None else ())]
 
@@ -133,7 +133,7 @@ def is_hard(reply: str) -> bool:
     """Tell whether a server's reply says that the address does not exist or takes no mail.
 
     See RFC 3463 3.2 and RFC 7505. Codes 5.1.7 and 5.1.8 are about our address; 5.1.5 and 5.1.9 say
-    that the recipient's is good.
+    that the address of the recipient is valid.
     """
     words = reply.replace("-", " ").split()[:3]
     return any(_NOBODY.fullmatch(word) for word in words) or words[:1] == ["551"]

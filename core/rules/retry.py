@@ -1,9 +1,9 @@
 """When to try again after a temporary failure: after a minute, then after twice as long each time.
 
 Mail and webhook calls wait at most four hours, for five days from when the first attempt was due
-(``first_at``; reliability.md 26); the last attempt is made when these end. Actions of workflow runs
-are tried five more times. The clock and the random number are arguments: ``jitter`` from 0 to 1
-makes a wait up to a fifth shorter or longer.
+(``first_at``; reliability.md 26); the last attempt is made at their end. Actions of workflow runs
+are tried five more times after the first failure. The clock and the random number are arguments:
+``jitter`` from 0 to 1 makes a wait up to a fifth shorter or longer.
 """
 
 from __future__ import annotations

@@ -65,7 +65,7 @@ def who_may(right: Right) -> tuple[Role, ...]:
 
 
 def why_not(role: Role, right: Right) -> str | None:
-    """Return a sentence that says which roles have the right, or None if this one has it."""
+    """Return a sentence that says which roles have the right, or None if ``role`` has it."""
     if may(role, right):
         return None
     *others, last = who_may(right)

@@ -62,7 +62,8 @@ class Trail:
     ) -> list[Decision]:
         """End the mail and return all decisions.
 
-        ``original`` is the mail that it repeats; ``matched`` replaces how the tie was found.
+        ``original`` is the id of the mail that this one repeats; ``matched`` is noted instead of
+        the way in which the tie was found.
         """
         matched = matched or (self.event.tie.matched_by if state != "duplicate" else None)
         self.decisions.append(
@@ -74,8 +75,8 @@ class Trail:
 def sender_role(event: MailArrived) -> SenderRole:
     """Return the role of the sender (step 4).
 
-    The requester of the mail's ticket is a contact even if they are a user too. A role is given
-    without proof of the sender where it only restricts (section 5).
+    The requester of the mail's ticket is a contact even if they are a user too. A role that only
+    restricts needs no proof of the sender (section 5).
     """
     sender, message = event.sender, event.message
     if sender.own_channel:
@@ -123,7 +124,7 @@ def duplicate(trail: Trail) -> list[Decision] | None:
 
 
 def _other_channel(event: MailArrived, original: Original) -> Channel | None:
-    """Return the channel of a mail, if its original did not come through it."""
+    """Return the channel of a copy, unless the original or another copy came through it."""
     channel = event.channels[0] if event.channels else None
     if channel is None or original.channel is None or channel.id == original.channel.id:
         return None
@@ -159,7 +160,7 @@ def own_mail(trail: Trail) -> list[Decision] | None:
 
 
 def report(trail: Trail) -> list[Decision] | None:
-    """Put a report on the thread of the mail it is about; it moves no ticket (step 3, E29)."""
+    """Put a report on the thread of the mail it is about, moving no ticket (step 3, E29)."""
     event = trail.event
     if event.message.kind not in REPORTS:
         trail.step("report", "no", f"it reads as {event.message.kind}")
@@ -173,7 +174,7 @@ def report(trail: Trail) -> list[Decision] | None:
 
 
 def auto_reply(trail: Trail) -> list[Decision] | None:
-    """Keep a responder's mail; it opens and moves no ticket (step 5, E26, E27)."""
+    """Keep a responder's mail, which neither opens nor moves a ticket (step 5, E26, E27)."""
     message = trail.event.message
     if message.kind != "auto_reply":
         trail.step("auto-reply", "no", f"it reads as {message.kind}")
@@ -183,7 +184,7 @@ def auto_reply(trail: Trail) -> list[Decision] | None:
 
 
 def _keep_aside(trail: Trail, what: str) -> list[Decision]:
-    """Keep mail that opens and moves no ticket: on its thread, or on one without a ticket."""
+    """Keep a mail, without opening or moving a ticket, on its thread or on a new one."""
     event = trail.event
     if event.thread is not None:
         thread, ticket = place(event, event.thread, trail.decisions)
@@ -213,7 +214,7 @@ def quarantine(trail: Trail) -> list[Decision] | None:
 
 
 def _hold(trail: Trail, reason: str | None) -> list[Decision] | None:
-    """End a mail in quarantine, unless there is no reason to or a person has released it."""
+    """Put a mail into quarantine if there is a ``reason`` and no person has released it."""
     if reason is None or trail.event.released:
         return None
     trail.step("quarantine", "yes", reason)
@@ -243,7 +244,7 @@ def _refused(event: MailArrived) -> str | None:
 def listed(key: str, entries: frozenset[str]) -> bool:
     """Tell whether an address key is on a list of addresses and ``@domain`` entries.
 
-    Domains are compared in ASCII, in whichever script either is written.
+    Domains are compared in their ASCII form, whatever script they are written in.
     """
     if not key or not entries:
         return False
@@ -261,7 +262,7 @@ def listed(key: str, entries: frozenset[str]) -> bool:
 
 
 def marks(trail: Trail) -> tuple[str, ...]:
-    """Return the flags of the message, which its ticket shows too."""
+    """Return the flags of the message; its ticket shows them too."""
     marks = {
         "new_participant": _is_newcomer(trail),
         "reused_message_id": trail.event.reused_id,
@@ -283,5 +284,5 @@ def cause_of(event: MailArrived) -> Cause:
 
 
 def who(role: SenderRole) -> str:
-    """Return a sender role as a clause."""
+    """Return a clause that explains a sender role."""
     return _ROLES[role]

@@ -1,7 +1,7 @@
 """Refuse wrong changes of pipelines, statuses, channels, users and templates (behaviour.md 2.5).
 
-Each function returns why a change is refused, or None. Its caller loads and counts the facts that
-it takes, calls it, and only then writes.
+Each function returns why a change is refused, or None. The caller first loads and counts the facts
+that the function takes, and writes only after the call.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def refuse_new_pipeline(
 
 
 def refuse_statuses(statuses: Sequence[tuple[str, StatusState]]) -> Refusal | None:
-    """Refuse statuses without an open or a closed one, and names used twice (P03)."""
+    """Refuse statuses that lack an open or a closed one, and names used twice (P03)."""
     placed = enumerate(statuses, 1)
     return _unsound(Status(0, name, state, place) for place, (name, state) in placed)
 
@@ -116,7 +116,7 @@ def refuse_missing_status(pipeline: Pipeline, status: Status) -> Refusal | None:
 
 
 def refuse_status_deletion(pipeline: Pipeline, status: Status, uses: References) -> Refusal | None:
-    """Refuse to delete a status in use, naming every reference (P04), or the last one (P03)."""
+    """Refuse to delete a status in use (P04), or the last open or last closed one (P03)."""
     last = refuse_missing_status(pipeline, status)
     if last is not None or not uses:
         return last
@@ -124,14 +124,14 @@ def refuse_status_deletion(pipeline: Pipeline, status: Status, uses: References)
 
 
 def refuse_replacement(status: Status, target: Status) -> Refusal | None:
-    """Refuse to move the tickets of a status that is deleted into itself (P04)."""
+    """Refuse to move the tickets of a deleted status to that same status (P04)."""
     return invalid("choose another status for the tickets") if status.id == target.id else None
 
 
 def refuse_arrangement(
     pipeline: Pipeline, wanted: Sequence[tuple[int | None, str, StatusState]]
 ) -> Refusal | None:
-    """Refuse unsound statuses (P03) or one in two places; a new status has None as its id."""
+    """Refuse unsound (P03), repeated and foreign statuses; a new status has None as its id."""
     ids = [number for number, _, _ in wanted if number is not None]
     each_once = len(set(ids)) == len(ids) and all(map(pipeline.holds, ids))
     mixed = Refusal(f"list each status of pipeline {pipeline.name!r} only once, and no others")
@@ -145,7 +145,7 @@ def refuse_arrangement(
 def refuse_channel(
     address: str, channels: Collection[str], users: Collection[str]
 ) -> Refusal | None:
-    """Refuse an address that is invalid, a channel already, or a user's; all are address keys."""
+    """Refuse an address that is invalid or that a channel or user has; all are address keys."""
     if address in channels:
         return conflict(f"there is a channel {address} already")
     taken = conflict(f"{address} is the address of a user") if address in users else None
@@ -168,7 +168,7 @@ def refuse_foreign_status(pipeline: Pipeline, status_id: int | None) -> Refusal 
 def refuse_user_addresses(
     addresses: Sequence[str], others: Collection[str], channels: Collection[str]
 ) -> Refusal | None:
-    """Refuse addresses that are invalid, another user's or a channel's; all are address keys."""
+    """Refuse addresses that are invalid or that another user or a channel has; address keys."""
     if not addresses or not all(addresses):
         return invalid("a user needs an address", "address")
     malformed = next((each for each in addresses if _malformed(each)), None)

@@ -44,7 +44,7 @@ from core.workflow.enrol import Root
 
 
 def opened(event: TicketOpened) -> list[Decision]:
-    """Open a ticket, named after its thread where it has one."""
+    """Open a ticket; if it has a thread, name the ticket after the thread."""
     thread = event.thread.id if event.thread else None
     made = OpenTicket(
         subject=event.subject,
@@ -62,7 +62,7 @@ def opened(event: TicketOpened) -> list[Decision]:
 
 
 def moved(event: MoveAsked) -> list[Decision]:
-    """Move a ticket (C06); where the status stays, set only a close date that was given."""
+    """Move a ticket; if it is in that status already, only set a given close date (C06, C08)."""
     ticket = event.ticket
     if ticket.status_id != event.status_id:
         return [
@@ -81,7 +81,7 @@ def moved(event: MoveAsked) -> list[Decision]:
 
 
 def after_move(event: StatusChanged, root: Root, state: State, now: datetime) -> list[Decision]:
-    """Set closure dates, then leave and enter workflows, whose filters see those dates (3.3)."""
+    """Set closure dates, then end and start runs; workflow filters see the new dates (3.3)."""
     dates = closure.after_move(event, now, state.zone)
     if dates is None:
         return enrol.on_status(event, root, state)
@@ -106,7 +106,7 @@ def attached(event: ThreadAttached) -> list[Decision]:
 
 
 def merged(event: MergeAsked) -> list[Decision]:
-    """Merge a ticket into another; the older creation date counts, whichever survives (P10)."""
+    """Merge a ticket into another, which gets the older of both creation dates (P10)."""
     ticket, into = event.ticket, event.into
     ended = CancelRuns(ticket.number, "the ticket was merged")
     decided: list[Decision] = [ended, MergeTicket(ticket.number, into.number, event.cause)]
@@ -144,7 +144,7 @@ def split(event: SplitAsked) -> list[Decision]:
 
 
 def _customer_wrote(ticket: int, at: datetime | None) -> list[Decision]:
-    """Date the customer's last message on a thread that comes to a ticket."""
+    """Set when a customer last wrote, from mail that was put on a ticket."""
     return [NoteCustomer(ticket, at)] if at is not None else []
 
 

@@ -36,7 +36,11 @@ class Edited:
 
 
 def insert(actions: Sequence[Mapping[str, Any]], after: str, action: Mapping[str, Any]) -> Edited:
-    """Insert an action ``after`` another; "start": as the first; "branch/path": first in a path."""
+    """Insert an action after the one with the id ``after``.
+
+    Pass "start" to insert it before all others, or "branch/path" to insert it as the first action
+    in this path of this branch.
+    """
     made: Raw = copy.deepcopy(list(actions))  # type: ignore[arg-type]  # tables of JSON
     if after in (START, "start"):
         return Edited([dict(action), *made])
@@ -80,9 +84,9 @@ def remove(
     following: bool,
     keep: str | None = None,
 ) -> Edited:
-    """Remove an action, or with ``following`` also everything below it.
+    """Remove an action, or with ``following`` also all later actions of its list.
 
-    Of a branch that is removed alone, one path is kept (S12).
+    If a branch is removed without ``following``, the actions of its path ``keep`` stay (S12).
     """
     made: Raw = copy.deepcopy(list(actions))  # type: ignore[arg-type]  # tables of JSON
     held, index = _find(made, action_id)
@@ -163,7 +167,7 @@ def after_edit(
 ) -> MoveRun | FinishRun | None:
     """Return how an edit moves or ends a run, None if it does neither (table 3.4).
 
-    A delay that was made longer ends later; one that was made shorter ends when it would have.
+    A delay that was made longer ends later; if it was made shorter, its old end stays.
     """
     place = carry(old, new, run.place, ended)
     if place is None:
@@ -184,7 +188,7 @@ def after_edit(
 
 
 def _waits_in(graph: Graph, run: Enrolment) -> bool:
-    """Tell whether a run is still in the delay it stands at, and not waiting after its end."""
+    """Tell whether a run still waits in the delay at its place, not for something after it."""
     action = graph.action(run.place)
     if action is None or action.kind != "delay" or run.attempts:
         return False

@@ -1,7 +1,7 @@
 """Decide which workflows a ticket enters and leaves as it reaches a status (behaviour.md 3.2, 3.5).
 
-Earlier enrolments decide about the once-rule (INV13), the chain of workflows that led to a move
-about loops. Nothing raises.
+Earlier enrolments decide about the once-rule (INV13). The chain of workflows that led to a move
+decides about loops. Nothing raises.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ OURS = "our own mail opened the ticket"  # O13: nobody wrote, so nobody gets a r
 
 @dataclass(frozen=True, slots=True)
 class Root:
-    """The facts about the first event that the enrolments following from it need.
+    """What enrolments need to know about the event that caused them.
 
     ``silent``: why nobody outside may get mail; ``chain``: the workflows that led here;
     ``requester``: the address of the mail's sender.
@@ -43,7 +43,7 @@ class Root:
 
 
 def root_of(event: Event) -> Root:
-    """Return the root of an event."""
+    """Return what enrolments need to know about the event that caused them."""
     if isinstance(event, MailArrived):
         sender = event.message.sender
         return Root(_unanswerable(event), requester=sender.key if sender is not None else "")
@@ -78,7 +78,7 @@ def _unanswerable(event: MailArrived) -> str | None:
 
 
 def on_status(event: StatusChanged, root: Root, state: State) -> list[Decision]:
-    """End and start runs as a ticket reaches a status; ``event.ticket`` is that before the move."""
+    """End and start runs as a ticket reaches a status; ``event.ticket`` has the old status."""
     decided: list[Decision] = []
     if event.was_state is not None:
         decided += _leaving(event, state)
@@ -98,8 +98,8 @@ def on_status(event: StatusChanged, root: Root, state: State) -> list[Decision]:
 def eligible(workflow: Workflow, ticket: Ticket, state: State, requester: str = "") -> bool:
     """Tell whether a ticket in the status enters the workflow (3.2).
 
-    Source and filters must allow it, and the ticket must not be in the workflow (INV13) nor, unless
-    the workflow may be repeated, have been in it.
+    Source and filters must allow it. The ticket must not be in the workflow already (INV13), nor
+    have been in it before, unless ``re_enroll`` is on.
     """
     held = state.runs(ticket.number, workflow.id)
     if any(each.state == "ACTIVE" for each in held) or (held and not workflow.re_enroll):
@@ -128,9 +128,9 @@ def _leaving(event: StatusChanged, state: State) -> list[Decision]:
 
 
 def looped(workflow: Workflow, ticket: int, root: Root) -> RecordRun | None:
-    """Return a record if the loop guard stops the enrolment (3.3).
+    """Return the log entry for an enrolment that the loop guard stops, else None (3.3).
 
-    The chain of moves is too long, or comes back to a workflow that it went through.
+    The guard stops a chain of moves that is too long or returns to an earlier workflow.
     """
     if workflow.id not in root.chain and len(root.chain) <= CHAIN_DEPTH:
         return None
@@ -143,7 +143,7 @@ def looped(workflow: Workflow, ticket: int, root: Root) -> RecordRun | None:
 
 
 def by_hand(event: EnrolAsked, state: State) -> list[Decision]:
-    """Enrol a ticket for a person: filters and the once-rule do not bind, INV13 does (3.2)."""
+    """Enrol a ticket, whatever filter and once-rule say, unless it is in the workflow (3.2)."""
     number, workflow = event.ticket.number, event.workflow
     return [] if state.is_in(number, workflow.id) else [Enrol(number, workflow.id, event.cause)]
 
@@ -158,6 +158,6 @@ def taken_out(event: UnenrolAsked, state: State) -> list[Decision]:
 
 
 def dry_run(event: DryRunStarted) -> list[Decision]:
-    """Enrol a ticket to try a workflow out; no other run of the ticket goes on."""
+    """Enrol a ticket to try a workflow out, and end all its other runs."""
     number = event.ticket.number
     return [CancelRuns(number, "tried"), Enrol(number, event.workflow.id, event.cause)]

@@ -1,7 +1,7 @@
 """Execute a workflow run: find its next action, and decide on that (behaviour.md 3.3 to 3.5).
 
-One call decides delays and branches up to one action that does something, and that action; the
-caller then asks again with the ticket as it is by then. In a workflow that is switched off, actions
+One call passes delays and branches up to an action that does something, and decides on that action;
+the caller then calls again with the changed ticket. In a workflow that is switched off, actions
 are skipped while delays and branches go on (INV12). Nothing raises.
 """
 
@@ -92,12 +92,12 @@ def _in_window(event: RunDue, found: Ahead, action: Action, state: State, now: d
 
 
 def _attempts(run: Enrolment, place: str) -> int:
-    """Return how often the action after ``place`` was tried; a run counts this for one place."""
+    """Return how often the action after ``place`` was tried: 0 unless the run stands there."""
     return run.attempts if place == run.place else 0
 
 
 def reached(graph: Graph, run: Enrolment, event: delay.Awaited, now: datetime) -> str | None:
-    """Return the id of the delay that a run is about to enter, if it waits for the event."""
+    """Return the id of the delay that a run enters next, if that delay waits for ``event``."""
     if (
         run.state != "ACTIVE"
         or run.wait_for is not None
@@ -166,7 +166,7 @@ def orphaned(event: RunOrphaned) -> list[Decision]:
 
 
 def failed(event: RunFailed, now: datetime) -> list[Decision]:
-    """Try a run again that failed unexpectedly; end it after the last retry."""
+    """Retry a run that failed unexpectedly; end it after the last retry."""
     run, workflow = event.enrolment, event.workflow
     action = workflow.graph.following(run.place) if workflow is not None else None
     again = next_run(run.attempts, now) if workflow is not None else None
@@ -185,7 +185,7 @@ def failed(event: RunFailed, now: datetime) -> list[Decision]:
 
 
 def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | None) -> RecordRun:
-    """Return the log entry of an action; except for retries, it is never executed again."""
+    """Return the log entry of an action; its ``key`` bars a second execution, not a retry."""
     run = event.enrolment
     key = None if outcome == "RETRY" or action.steers else f"{run.id}:{action.id}"
     return RecordRun(
