@@ -1,4 +1,4 @@
-"""``agenda run``: do once everything a daemon would do, for cron and tests (interfaces.md 2.1).
+"""``agenda run``: do all work of a daemon that is due, then end (interfaces.md 2.1).
 
 Mail in the spool, scheduled mail, workflow runs, notifications, outgoing mail and webhooks are
 processed again and again until nothing is due. Then the work done is printed.
@@ -30,7 +30,7 @@ UntilOption = Annotated[
     typer.Option(
         "--until",
         metavar="ISO-TIME",
-        help="Move the clock on to this time, like 2026-01-31T09:00Z, and run what falls due.",
+        help="Move the clock on to this time, like 2026-01-31T09:00Z, and run work due by then.",
     ),
 ]
 

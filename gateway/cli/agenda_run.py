@@ -18,9 +18,9 @@ MOST_PASSES = 10_000  # at one instant; more would mean that work creates work w
 async def run_until_idle(
     opened: Installation, until: datetime | None = None
 ) -> list[dict[str, Any]]:
-    """Run passes until one finds nothing to do; return the work done, in order.
+    """Run passes until a pass finds nothing to do; return the work done, in order.
 
-    With ``until`` the clock then jumps from one due time to the next, and stops at ``until``.
+    With ``until``, then set the clock to each next due time and run passes again, up to ``until``.
     """
     done: list[dict[str, Any]] = []
     work = _Work(opened, opened.agenda(), opened.outbox(), opened.webhooks())
@@ -68,7 +68,10 @@ class _Work:
         return found
 
     async def next_due(self) -> datetime | None:
-        """Return the next due time after now, or None; work due by now is another process's."""
+        """Return the earliest due time after now, None where there is none.
+
+        Work that is still due after a pass is held by another process, and is skipped.
+        """
         workers = (self.agenda, self.outbox, self.webhooks)
         now, found = self.opened.clock.now(), [await each.next_due() for each in workers]
         return min((each for each in found if each is not None and each > now), default=None)

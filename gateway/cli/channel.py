@@ -1,4 +1,4 @@
-"""``ticketgate channel ...``: addresses that take and send mail; their mailboxes.
+"""``ticketgate channel ...``: addresses that receive and send mail, and their mailboxes.
 
 See interfaces.md 2.2.
 """
@@ -43,7 +43,11 @@ app = App("Set up channels and their mailboxes.")
 Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of the channel.")]
 Name = Annotated[
     str | None,
-    typer.Option("--name", metavar="NAME", help="The name of the sender in mail from the channel."),
+    typer.Option(
+        "--name",
+        metavar="NAME",
+        help="The name shown as sender in mail from the channel, like Support.",
+    ),
 ]
 Rules = list[str] | None
 
@@ -61,7 +65,7 @@ def send_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send a new mail from a channel. It opens a ticket, unless the channel makes none."""
+    """Send a new mail from a channel. The mail opens a ticket if the channel makes tickets."""
     with options_checked(context):
         from gateway.desk.correspondence import MailDraft
 
@@ -97,7 +101,7 @@ FirstPipeline = Annotated[
     typer.Option(
         "--pipeline",
         metavar="PIPELINE",
-        help="The pipeline of its tickets. Default: the default pipeline.",
+        help="The pipeline of tickets from this channel. Default: the default pipeline.",
     ),
 ]
 FirstStatus = Annotated[
@@ -105,7 +109,7 @@ FirstStatus = Annotated[
     typer.Option(
         "--status",
         metavar="STATUS",
-        help="The status its tickets start in. Default: the first open status.",
+        help="The status new tickets start in. Default: the first open status.",
     ),
 ]
 
@@ -130,13 +134,14 @@ def add(
 
 
 TicketsOption = Annotated[
-    str | None, typer.Option("--tickets", metavar=ON_OFF, help="Whether its mail makes tickets.")
+    str | None,
+    typer.Option("--tickets", metavar=ON_OFF, help="Whether mail to the channel makes tickets."),
 ]
 PipelineOption = Annotated[
-    str | None, typer.Option("--pipeline", metavar="PIPELINE", help="The pipeline of its tickets.")
+    str | None, typer.Option("--pipeline", metavar="PIPELINE", help="The pipeline of new tickets.")
 ]
 StatusOption = Annotated[
-    str | None, typer.Option("--status", metavar="STATUS", help="The status its tickets start in.")
+    str | None, typer.Option("--status", metavar="STATUS", help="The status of new tickets.")
 ]
 OutboundStatusOption = Annotated[
     str | None,
@@ -149,8 +154,8 @@ AllowOption = Annotated[
     typer.Option(
         "--allow",
         metavar="ADDRESS|@DOMAIN|none",
-        help="Let this sender past --deny and the spam check; none lists nobody. "
-        "Replaces the list; may be repeated.",
+        help="Accept mail of this sender despite --deny and the spam check; none empties the list. "
+        "The list is replaced; may be repeated.",
     ),
 ]
 DenyOption = Annotated[
@@ -158,12 +163,12 @@ DenyOption = Annotated[
     typer.Option(
         "--deny",
         metavar="ADDRESS|@DOMAIN|none",
-        help="Quarantine mail of this sender; none lists nobody. "
-        "Replaces the list; may be repeated.",
+        help="Quarantine mail of this sender; none empties the list. "
+        "The list is replaced; may be repeated.",
     ),
 ]
 DefaultOption = Annotated[
-    bool, typer.Option("--default", help="Make it the channel for mail addressed to no channel.")
+    bool, typer.Option("--default", help="Use this channel for mail addressed to no channel.")
 ]
 
 
@@ -241,7 +246,7 @@ async def _described(opened: Installation) -> list[dict[str, Any]]:
 
 
 async def _all(opened: Installation) -> tuple[list[dict[str, Any]], list[MailboxHealth]]:
-    """Return every channel as it is shown, and the mailboxes whose channel does not exist."""
+    """Return the document of every channel, and the mailboxes whose channel does not exist."""
     from gateway.store.setup import pipelines
 
     async with opened.database.read() as connection:
@@ -270,7 +275,7 @@ def _channel(channel: Channel, pipeline: Pipeline, boxes: list[MailboxHealth]) -
 
 
 async def _mailboxes(opened: Installation) -> list[MailboxHealth]:
-    """Return the health of each mailbox of the configuration."""
+    """Return the health of each mailbox that the configuration names."""
     if not opened.settings.imap:
         return []
     from gateway.ingress.imap.account import accounts

@@ -2,7 +2,7 @@
 
 After a broken connection the import connects again, and gives up after several connections without
 a single mail. A refused login, a missing folder, or the loss of the lease ends it at once. Mail
-that was stored stays; the next run continues after it.
+already stored stays, and the next run continues with the mail after it.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Import:
 async def _held(
     boxes: Mailboxes, account: ImapAccount, opened: Installation, stop: asyncio.Event
 ) -> AsyncIterator[asyncio.Event]:
-    """Hold the lease of a mailbox; Unavailable where another process has it.
+    """Hold the lease of a mailbox; raise Unavailable where another process holds the lease.
 
     Yields an event that is set when the lease is lost.
     """
@@ -175,7 +175,7 @@ async def _keep(
 
 @asynccontextmanager
 async def _processed(opened: Installation) -> AsyncIterator[None]:
-    """Process imported mail during the import, and the rest at the end."""
+    """Process mail while it is imported, and what is still unprocessed at the end."""
     intake = await opened.intake()
     over = asyncio.Event()
     working = asyncio.create_task(intake.serve(over, Wake()))

@@ -75,7 +75,7 @@ def _provider(
     *,
     paste: bool,
 ) -> dict[str, Any]:
-    """Log in to one mailbox; ask for the address before the event loop runs, so Ctrl-C works."""
+    """Log in to one mailbox; prompts come before the event loop starts, so that Ctrl-C works."""
     question, address = None, ""
     if paste and client.grant == "authorization_code":
         from gateway.oauth.login import AuthorizationRequest

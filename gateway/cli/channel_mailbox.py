@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def try_(context: typer.Context, name: MailboxName, as_json: AsJson = False) -> None:
-    """Check a mailbox step by step; tell what fails and what to do. Changes nothing."""
+    """Check a mailbox step by step; tell what fails and what to do. Nothing is changed."""
     steps = run(context, lambda opened: _steps(opened, name, as_json=as_json))
     if as_json:
         emit({"ok": all(step.ok for step in steps), "steps": [_document(step) for step in steps]})

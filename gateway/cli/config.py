@@ -70,7 +70,7 @@ def schema(as_json: AsJson = False) -> None:  # noqa: ARG001  # JSON is its only
 
 
 def problems_text(error: ConfigError) -> str:
-    """Return each problem on a line, and a last line with their number."""
+    """Return each problem on a line, and a last line with the number of problems."""
     from gateway.cli.output import count, visible
 
     lines = "\n".join(visible(str(each)) for each in error.problems)

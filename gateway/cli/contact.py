@@ -37,7 +37,11 @@ Address = Annotated[str, typer.Argument(metavar="ADDRESS", help="The address of 
 LimitOption = Annotated[
     int | None,
     typer.Option(
-        "--limit", metavar="N", min=1, max=HIGHEST, help="List only the first N. Default: all."
+        "--limit",
+        metavar="N",
+        min=1,
+        max=HIGHEST,
+        help="List only the first N contacts. Default: all.",
     ),
 ]
 
@@ -84,7 +88,7 @@ def show(context: typer.Context, address: Address, as_json: AsJson = False) -> N
 
 
 async def _with_tickets(opened: Installation, address: str) -> dict[str, Any]:
-    """Return a contact as it is shown, with the tickets they requested."""
+    """Return the document of a contact, with the tickets the contact requested."""
     from gateway.desk import views
     from gateway.desk.people import contact_at
     from gateway.store.tickets import tickets
@@ -113,7 +117,7 @@ def mail_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send mail to a contact outside of any ticket. Their tickets stay as they are."""
+    """Send mail to a contact outside of any ticket. No ticket changes."""
     with options_checked(context):
         from gateway.desk.correspondence import MailDraft
 
@@ -126,18 +130,19 @@ MarketingOption = Annotated[
     typer.Option(
         "--marketing",
         metavar=ON_OFF,
-        help="Whether they may get mail from templates that are not transactional.",
+        help="Whether the contact may get mail from templates that are not transactional.",
     ),
 ]
 BlockOption = Annotated[
-    str | None, typer.Option("--block", metavar=ON_OFF, help="Whether their mail is quarantined.")
+    str | None,
+    typer.Option("--block", metavar=ON_OFF, help="Whether mail from the contact is quarantined."),
 ]
 LanguageOption = Annotated[
     str | None,
     typer.Option(
         "--language",
         metavar="LANGUAGE|none",
-        help="The language of automatic mail to them, like de or pt-br; none removes it.",
+        help="The language of automatic mail to the contact, like de; none removes it.",
     ),
 ]
 

@@ -101,7 +101,7 @@ def backup(
         Path,
         typer.Argument(
             metavar="FILE",
-            help="The new file; large mails go into the folder FILE.blobs beside it.",
+            help="The file to create; large mails go into the folder FILE.blobs beside it.",
         ),
     ],
     as_json: AsJson = False,
@@ -139,7 +139,7 @@ def copy(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Copy everything into an empty database and compare each row. Blobs stay where they are."""
+    """Copy all rows into an empty database and compare them. Blobs stay where they are."""
 
     async def act(opened: Installation) -> list[CopiedTable]:
         from gateway.store.upkeep.copy import copy as carry

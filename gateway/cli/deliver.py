@@ -1,6 +1,6 @@
 """``deliver``: store one mail from stdin in the spool, for pipe transports, .forward and procmail.
 
-Exits with 0 only after the mail is durable, else with 75.
+The exit code is 0 only after the mail is safely on disk, else 75.
 """
 
 from __future__ import annotations

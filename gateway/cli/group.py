@@ -36,7 +36,7 @@ def _usage(command: Any, ctx: Any) -> list[str]:
 
 
 def _usage_word(param: Any) -> str:
-    """Return how the usage line names an argument or required option; empty for others."""
+    """Return the words for an argument or required option; empty for other options."""
     if param.param_type_name == "argument":
         return str(param.metavar) if param.required else f"[{param.metavar}]"
     return f"{max(param.opts, key=len)} {param.metavar}" if param.required else ""
@@ -53,7 +53,7 @@ def _write_params(command: Any, ctx: Any, formatter: Any) -> None:
 
 @contextmanager
 def _context_known(ctx: Any) -> Iterator[None]:
-    """Set the context of parser errors that have none."""
+    """Set the context of parser errors that have no context yet."""
     try:
         yield
     except PARSER_ERROR as error:
@@ -69,7 +69,7 @@ class PlainCommand(TyperCommand):
         return _usage(self, ctx)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse; errors know the command they belong to."""
+        """Parse the arguments; errors carry the context of this command."""
         with _context_known(ctx):
             return super().parse_args(ctx, args)
 
@@ -86,7 +86,7 @@ class PlainGroup(TyperGroup):
         return ["[OPTIONS]", "COMMAND ..."]
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse; errors know the command they belong to."""
+        """Parse the arguments; errors carry the context of this command."""
         with _context_known(ctx):
             return super().parse_args(ctx, args)
 
@@ -106,7 +106,7 @@ PLAIN: dict[str, Any] = {
 
 
 class App(typer.Typer):
-    """The commands of one module; ``text`` is the sentence on the page of the group."""
+    """The commands of one module; ``text`` is the first sentence of the group's help page."""
 
     def __init__(self, text: str, **settings: Any) -> None:
         super().__init__(**PLAIN | settings, help=text, context_settings=HELP)

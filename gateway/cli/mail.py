@@ -1,7 +1,7 @@
 """``ticketgate mail ...``: incoming mail, its result and why (interfaces.md 2.2).
 
 ``retry`` and ``release`` process the mail at once. The exit code is 65 for an unknown mail, and for
-one in a state that does not allow the command.
+a mail in a state that does not allow the command.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def explain(context: typer.Context, mail_id: Id, as_json: AsJson = False) -> Non
 
 @app.command()
 def retry(context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False) -> None:
-    """Process a held, ignored or quarantined mail again. The rules of today apply."""
+    """Process a held, ignored or quarantined mail again. The present rules apply."""
     _process_again(context, mail_id, as_user, lambda desk: desk.retry(mail_id), as_json=as_json)
 
 
@@ -126,7 +126,7 @@ def retry(context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJs
 def release(
     context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Let a quarantined mail through as if it arrived now. The verdict against it is ignored."""
+    """Process a quarantined mail as if it arrived now. The reason for quarantine is ignored."""
     _process_again(context, mail_id, as_user, lambda desk: desk.release(mail_id), as_json=as_json)
 
 
@@ -134,7 +134,7 @@ def release(
 def discard(
     context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Discard a held or quarantined mail. mail raw still prints it."""
+    """Discard a held or quarantined mail. The command mail raw still prints a discarded mail."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         await opened.held_mail(as_user).discard(mail_id)
@@ -170,7 +170,7 @@ def _process_again(
 
 
 def _state_line(mail: dict[str, Any]) -> str:
-    """Return the state of a mail and why; a pending one is in the hands of a running daemon."""
+    """Return the state of a mail and why; a pending mail waits for the daemon to process it."""
     waits = "the daemon processes it" if mail["state"] == "pending" else ""
     why = paragraph(mail["reason"] or waits)
     return f"mail {mail['id']} is {mail['state']}{': ' * bool(why)}{why}"
@@ -203,7 +203,7 @@ async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
 async def _places(
     opened: Installation, rows: list[RegisteredMail]
 ) -> dict[int, tuple[int, int | None]]:
-    """Return today's thread and ticket by the thread of each mail, after joins and merges."""
+    """Return the present thread and ticket by the thread id of each mail, after all merges."""
     from gateway.store.tickets import threads
 
     ids = {row.thread_id for row in rows if row.thread_id is not None}

@@ -22,8 +22,7 @@ Text = Annotated[
     str, typer.Option("--text", metavar="TEXT", help="The text of the mail; - reads it from stdin.")
 ]
 HtmlFile = Annotated[
-    Path | None,
-    typer.Option("--html-file", metavar="FILE", help="A file with the HTML form of the text."),
+    Path | None, typer.Option("--html-file", metavar="FILE", help="A file with the text as HTML.")
 ]
 Attach = Annotated[
     list[Path] | None,
@@ -35,12 +34,14 @@ RequiredTo = Annotated[
 To = Annotated[
     list[str] | None,
     typer.Option(
-        "--to", metavar="ADDRESS", help="A recipient, instead of the usual ones; may be repeated."
+        "--to",
+        metavar="ADDRESS",
+        help="Send to this recipient instead of the usual recipients; may be repeated.",
     ),
 ]
 Cc = Annotated[
     list[str] | None,
-    typer.Option("--cc", metavar="ADDRESS", help="A recipient of a copy; may be repeated."),
+    typer.Option("--cc", metavar="ADDRESS", help="Send a copy to this address; may be repeated."),
 ]
 RequiredSubject = Annotated[
     str, typer.Option("--subject", metavar="TEXT", help="The subject of the mail.")
@@ -48,7 +49,7 @@ RequiredSubject = Annotated[
 
 
 def text_of(given: str) -> str:
-    """Return the text of an option, read from stdin for ``-``."""
+    """Return the text given to an option, or the text on stdin if ``-`` was given."""
     return typer.get_text_stream("stdin").read() if given == "-" else given
 
 

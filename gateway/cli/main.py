@@ -50,7 +50,7 @@ class LazyGroup(PlainGroup):
         return [*MODULES]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Note which command is called, since the help page asks for all of them."""
+        """Note which command is called, so that a help page does not import every module."""
         ctx.meta[CALLED] = args[0] if args else None
         return super().resolve_command(ctx, args)
 
@@ -117,7 +117,7 @@ def _output_problem(error: Exception) -> str | None:
 
 
 def _drop_output() -> None:
-    """Send what stdout still holds to the null device, so that nothing is reported at the end."""
+    """Discard output still in the buffer of stdout, so that Python reports no error at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

@@ -1,7 +1,7 @@
 """Open the installation for a command, and turn errors into exit codes.
 
-A TicketgateError becomes one sentence on stderr and the exit code of its kind; nothing was changed
-then.
+A TicketgateError becomes one sentence on stderr and the exit code of its class. The command has
+changed nothing in that case.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 def named_file(context: typer.Context) -> Path | None:
-    """Return the configuration file that ``--config`` before the sub-command names."""
+    """Return the configuration file given with ``--config`` before the command."""
     named = context.find_root().params.get("config")
     return Path(named) if named is not None else None
 
@@ -57,7 +57,7 @@ def _start_log(settings: Settings) -> None:
 
 
 def run(context: typer.Context, act: Callable[[Installation], Awaitable[T]]) -> T:
-    """Open the installation, act, close; errors end the command as in :func:`explained`."""
+    """Open the installation, run the act, and close; errors are handled by :func:`explained`."""
 
     async def whole() -> T:
         async with opened(named_file(context)) as installation:

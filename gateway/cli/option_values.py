@@ -35,7 +35,7 @@ TicketNumber = Annotated[
 
 
 def switch(option: str, given: str | None) -> bool | None:
-    """Return the value of ``on`` or ``off``, None where the option was not given."""
+    """Return True for ``on``, False for ``off``, None where the option was not given."""
     return None if given is None else one_of(option, given, ("on", "off")) == "on"
 
 

@@ -1,7 +1,7 @@
 """``ticketgate outbox ...``: deliveries of outgoing mail (interfaces.md 2.2).
 
 Nothing is sent from here: the daemon or ``agenda run`` does that. The exit code is 65 for an
-unknown delivery, and for one in a state that does not allow the act; nothing was changed then.
+unknown delivery, and for a delivery in a state that does not allow the act. Then nothing changes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,11 @@ StateOption = Annotated[
 LimitOption = Annotated[
     int | None,
     typer.Option(
-        "--limit", metavar="N", min=1, max=HIGHEST, help="List only the newest N. Default: all."
+        "--limit",
+        metavar="N",
+        min=1,
+        max=HIGHEST,
+        help="List only the newest N deliveries. Default: all.",
     ),
 ]
 
@@ -104,7 +108,7 @@ def show(context: typer.Context, delivery: Id, as_json: AsJson = False) -> None:
 def retry(
     context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Queue failed or deferred deliveries again, due now. They are tried for five days."""
+    """Queue failed or deferred deliveries to be sent now. They are tried for five days."""
     _act(context, deliveries, lambda person: person.retry(deliveries), as_user, as_json=as_json)
 
 

@@ -1,6 +1,6 @@
 """Print results: one JSON document with ``--json``, else tables and lines; progress on a terminal.
 
-When stdout is closed early (the user left a pager), Python reports it at the end.
+When stdout is closed early (the user left a pager), Python reports the error at exit.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def emit(document: Any) -> None:
 
 @contextmanager
 def output_optional() -> Iterator[None]:
-    """Ignore that stdout cannot be written, where only the act itself counts."""
+    """Ignore errors of writing stdout, where the act matters and its output does not."""
     try:
         yield
         sys.stdout.flush()
@@ -34,7 +34,7 @@ def output_optional() -> Iterator[None]:
 
 
 def emit_done(document: dict[str, Any]) -> None:
-    """Print the result of an act on no single ticket: keys of interfaces.md 2.1, then its own."""
+    """Print ``document`` with the keys of interfaces.md 2.1, for an act on no single ticket."""
     emit({"ticket": None, "message": None, "changes": []} | document)
 
 
@@ -102,7 +102,7 @@ def visible(text: str) -> str:
 
 
 def paragraph(text: str) -> str:
-    """Return lines of text with a space for each control character but the line ends."""
+    """Return text with a space for each control character except line ends."""
     return "\n".join(visible(line) for line in text.splitlines())
 
 
@@ -151,13 +151,13 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def agree(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """Return whether to go on, by ``--yes``, ``--dry-run`` or the user's answer to ``question``."""
+    """Return whether to go on: yes with ``--yes``, no with ``--dry-run``, else ask the user."""
     refuse_unasked(yes=yes, dry_run=dry_run)
     return yes or (not dry_run and typer.confirm(question))
 
 
 def refuse_unasked(*, yes: bool, dry_run: bool) -> None:
-    """Raise UsageError where neither option is given and there is no terminal to ask at."""
+    """Raise UsageError where both options are given, or neither and there is no terminal."""
     from gateway.errors import UsageError
 
     if yes and dry_run:

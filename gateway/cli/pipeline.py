@@ -44,7 +44,9 @@ StatusName = Annotated[str, typer.Argument(metavar="STATUS", help="The name of t
 State = Annotated[
     str,
     typer.Option(
-        "--state", metavar="open|closed", help="Whether tickets in it are open or closed."
+        "--state",
+        metavar="open|closed",
+        help="Whether tickets in this status count as open or closed.",
     ),
 ]
 
@@ -89,7 +91,7 @@ def add(
         typer.Option(
             "--status",
             metavar="NAME:open|closed",
-            help="A status, like New:open. Repeat it in order; one must be open, one closed.",
+            help="A status, like New:open. Repeat in order, with at least one open and one closed.",
         ),
     ],
     as_user: As = None,
@@ -112,7 +114,7 @@ OnEmailSentOption = Annotated[
     typer.Option(
         "--on-email-sent",
         metavar="STATUS|off",
-        help="Trigger A: the status a ticket moves to when a user sends mail on it.",
+        help="Trigger A: the status a ticket moves to when a user sends mail on the ticket.",
     ),
 ]
 OnCustomerReplyOption = Annotated[
@@ -206,7 +208,7 @@ def rename(
     context: typer.Context,
     pipeline: PipelineName,
     old: Annotated[str, typer.Argument(metavar="OLD", help="The present name of the status.")],
-    new: Annotated[str, typer.Argument(metavar="NEW", help="Its new name.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="The new name of the status.")],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
@@ -222,7 +224,7 @@ def move(
     position: Annotated[
         int,
         typer.Option(
-            "--position", metavar="N", max=HIGHEST, help="Its new position, counted from 1."
+            "--position", metavar="N", max=HIGHEST, help="The new position, counted from 1."
         ),
     ],
     as_user: As = None,
@@ -243,7 +245,7 @@ def set_status(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a status open or closed. Tickets in it keep their dates."""
+    """Make a status open or closed. Tickets in this status keep their dates."""
     with options_checked(context):
         chosen = one_of("--state", state, ("open", "closed"))
     status, inside = run(
@@ -262,7 +264,7 @@ MoveToOption = Annotated[
     typer.Option(
         "--move-to",
         metavar="STATUS",
-        help="Move its tickets, and settings that name it, to this status first.",
+        help="First move tickets and settings of the deleted status to this status.",
     ),
 ]
 

@@ -1,7 +1,7 @@
-"""``replay``: process mail from files like mail that arrives, in order (interfaces.md 4).
+"""``replay``: process mail from files as if it arrived in their order (interfaces.md 4).
 
-``--dry-run`` runs the same code and rolls it back. Unreadable files are listed on stderr at the
-end, with exit code 65; all other files are processed.
+``--dry-run`` runs the same code and rolls the changes back. Unreadable files are listed on stderr
+at the end, with exit code 65; all other files are processed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Options:
 
 @dataclass(slots=True)
 class Tally:
-    """The file of each mail by mail id, the results, the held mails, and the unreadable files."""
+    """What a replay found: the file of each mail id, the results, held mails, unreadable files."""
 
     files: dict[int, str] = field(default_factory=dict)
     rows: list[Finished] = field(default_factory=list)
@@ -64,14 +64,17 @@ class Tally:
 
 
 class DateClock:
-    """The clock of ``--clock date``: the Date of each mail, but it never goes back."""
+    """The clock of ``--clock date``: it shows the Date of each mail, but never goes back."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._last: datetime | None = None
 
     def now_of(self, message: Message) -> datetime:
-        """Return the Date of a mail, never before the last; without a Date the last, or now."""
+        """Return the Date of a mail, but never a time before the time returned last.
+
+        For a mail without a Date, return the time returned last, or now for the first mail.
+        """
         date = message.date or self._last or self._clock.now()
         self._last = date if self._last is None else max(self._last, date)
         return self._last
@@ -231,7 +234,7 @@ ClockOption = Annotated[
     typer.Option(
         "--clock",
         metavar="now|date",
-        help="When each mail counts as received: now, or at its Date.",
+        help="The time at which each mail counts as received: now, or the Date of the mail.",
     ),
 ]
 NoAutomationOption = Annotated[
@@ -246,7 +249,7 @@ ChannelOption = Annotated[
     typer.Option(
         "--channel",
         metavar="ADDRESS",
-        help="The channel for mail addressed to none. Default: the default channel.",
+        help="The channel for mail addressed to no channel. Default: the default channel.",
     ),
 ]
 

@@ -22,7 +22,9 @@ from gateway.errors import Refused, Unavailable, UsageError
 
 app = App("Send one mail through the SMTP port, to see it work.")
 ANY_HOST = ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
-ChannelAddress = Annotated[str, typer.Argument(metavar="ADDRESS", help="The channel to write to.")]
+ChannelAddress = Annotated[
+    str, typer.Argument(metavar="ADDRESS", help="The address of the channel to write to.")
+]
 Sender = Annotated[
     str, typer.Option("--from", metavar="ADDRESS", help="The address of the sender.")
 ]

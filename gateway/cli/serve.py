@@ -24,7 +24,7 @@ def serve(
         typer.Option(
             "--role",
             metavar="all|ingress|worker|web",
-            help="Which part to run; may be repeated. Default: all.",
+            help="The part of the daemon to run; may be repeated. Default: all.",
         ),
     ] = None,
 ) -> None:

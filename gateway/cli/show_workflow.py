@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gateway.store.setup.desk_config import DeskConfig
 
 PipelineName = Annotated[str, typer.Argument(metavar="PIPELINE", help="The name of the pipeline.")]
-StatusName = Annotated[str, typer.Argument(metavar="STATUS", help="The name of its status.")]
+StatusName = Annotated[str, typer.Argument(metavar="STATUS", help="The name of the status.")]
 
 STEP = "    "
 LONGEST = 80  # characters of a value that are shown; export prints all of it
@@ -24,7 +24,7 @@ NOT_INLINE = ("id", "kind", "branches", "otherwise", "comments")  # keys shown i
 
 
 def workflow_of(desk: DeskConfig, pipeline: str, status: str) -> Workflow:
-    """Return the workflow of a status; NotFound where a name is unknown or it has none."""
+    """Return the workflow of a status; NotFound for unknown names or a status without workflow."""
     found, place = status_of(desk, pipeline, status)
     workflow = desk.workflows.get(place.id)
     if workflow is None:
@@ -69,7 +69,7 @@ async def described(
 
 
 async def _comments(connection: Any, workflow: Workflow) -> dict[str, list[dict[str, Any]]]:
-    """Return the comments on a workflow by action."""
+    """Return the comments on a workflow, by the id of the action."""
     from gateway.store.setup import workflow_history
 
     found: dict[str, list[dict[str, Any]]] = {}

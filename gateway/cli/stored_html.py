@@ -1,6 +1,7 @@
-"""Read the HTML of stored messages from their raw mail, since it is not stored by itself.
+"""Read the HTML of stored messages from their raw mail, since HTML is not stored separately.
 
-A reading process sanitises the HTML. It is None where the mail cannot be read or was removed.
+A sandboxed process sanitises the HTML. The HTML is None where the mail cannot be read or was
+removed.
 """
 
 from __future__ import annotations

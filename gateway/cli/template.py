@@ -72,15 +72,14 @@ TextFileOption = Annotated[
     typer.Option("--text-file", metavar="FILE", help="A file with the text of the mail."),
 ]
 HtmlFileOption = Annotated[
-    Path | None,
-    typer.Option("--html-file", metavar="FILE", help="A file with the HTML form of the text."),
+    Path | None, typer.Option("--html-file", metavar="FILE", help="A file with the text as HTML.")
 ]
 TransactionalOption = Annotated[
     str | None,
     typer.Option(
         "--transactional",
         metavar=ON_OFF,
-        help="Whether it goes to contacts without consent to marketing, too.",
+        help="Whether the mail also goes to contacts without consent to marketing.",
     ),
 ]
 
@@ -98,7 +97,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add or change a template. A new one needs a subject and a text. Prints unknown tokens."""
+    """Add or change a template, and print its unknown tokens. A new one needs subject and text."""
     with options_checked(context):
         if text is not None and text_file is not None:
             raise UsageError("--text and --text-file exclude each other")
@@ -126,7 +125,12 @@ def set_(
 
 TicketOption = Annotated[
     int | None,
-    typer.Option("--ticket", metavar="N", max=HIGHEST, help="Show the mail for this ticket."),
+    typer.Option(
+        "--ticket",
+        metavar="N",
+        max=HIGHEST,
+        help="Show the mail that the template makes for this ticket.",
+    ),
 ]
 
 
@@ -179,7 +183,7 @@ async def _rendered(
 
 @app.command()
 def delete(context: typer.Context, name: Name, as_user: As = None, as_json: AsJson = False) -> None:
-    """Delete a template. Refused for built-in ones and for one that a workflow uses."""
+    """Delete a template, unless it is built in or a workflow uses it."""
     run(context, lambda opened: opened.templates(as_user).delete_template(name))
     if as_json:
         emit_done({"deleted": name})

@@ -1,6 +1,6 @@
 """``ticketgate ticket ...``: what an agent can do with tickets (interfaces.md 2.2).
 
-Refused by a rule: exit 65, the reason on stderr, nothing changed.
+When a rule refuses an act, the exit code is 65, stderr tells why, and nothing was changed.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ CloseDate = Annotated[
     typer.Option(
         "--close-date",
         metavar="DATE",
-        help="The close date, like 2026-01-31, whatever the rules say.",
+        help="The close date, like 2026-01-31, instead of the date that the rules would set.",
     ),
 ]
 FreeThread = Annotated[
@@ -45,13 +45,13 @@ FreeThread = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="A thread without a ticket, as mail show numbers it.",
+        help="The number of a thread without a ticket, as mail show prints it.",
     ),
 ]
 
 
 AllOption = Annotated[
-    bool, typer.Option("--all", help="Also list tickets in the trash and merged ones.")
+    bool, typer.Option("--all", help="Also list merged tickets and tickets in the trash.")
 ]
 
 
@@ -104,7 +104,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
 
 @app.command()
 def show(context: typer.Context, number: TicketNumber, as_json: AsJson = False) -> None:
-    """Show a ticket with messages and history. Follows merges to the ticket that stayed."""
+    """Show a ticket with messages and history. After a merge, shows the ticket that stayed."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.cli.stored_html import html_of
@@ -125,21 +125,30 @@ def show(context: typer.Context, number: TicketNumber, as_json: AsJson = False) 
 
 
 SubjectOption = Annotated[
-    str | None, typer.Option("--subject", metavar="TEXT", help="What the ticket is about.")
+    str | None,
+    typer.Option(
+        "--subject", metavar="TEXT", help="The subject of the ticket, like Printer on fire."
+    ),
 ]
 RequesterOption = Annotated[
     str | None,
-    typer.Option("--from", metavar="ADDRESS", help="The person who asks, like ann@example.org."),
+    typer.Option("--from", metavar="ADDRESS", help="The customer's address, like ann@example.org."),
 ]
 PipelineOption = Annotated[
     str | None,
     typer.Option(
-        "--pipeline", metavar="PIPELINE", help="Its pipeline. Default: the default pipeline."
+        "--pipeline",
+        metavar="PIPELINE",
+        help="The pipeline of the ticket. Default: the default pipeline.",
     ),
 ]
 StatusOption = Annotated[
     str | None,
-    typer.Option("--status", metavar="STATUS", help="Its status. Default: the first open status."),
+    typer.Option(
+        "--status",
+        metavar="STATUS",
+        help="The status of the ticket. Default: the first open status.",
+    ),
 ]
 SourceOption = Annotated[
     str | None,
@@ -149,7 +158,9 @@ SourceOption = Annotated[
 ]
 PriorityOption = Annotated[
     str | None,
-    typer.Option("--priority", metavar="|".join(get_args(Priority)), help="Its priority."),
+    typer.Option(
+        "--priority", metavar="|".join(get_args(Priority)), help="The priority of the ticket."
+    ),
 ]
 ThreadOption = Annotated[
     int | None,
@@ -157,7 +168,7 @@ ThreadOption = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="Create it from this thread without a ticket, as mail show numbers it.",
+        help="The number of a thread without a ticket, which mail show prints.",
     ),
 ]
 
@@ -176,7 +187,7 @@ def create(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Create a ticket by hand or from a thread. Give --subject or --thread. Prints its number."""
+    """Create a ticket and print its number. Give --subject, or --thread for an existing thread."""
     with options_checked(context):
         if subject is None and thread is None:
             raise UsageError("missing option --subject or --thread")
@@ -211,12 +222,12 @@ def attach(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Attach a thread to a ticket. The first one becomes its origin thread."""
+    """Attach a thread to a ticket. The first thread of a ticket becomes its origin thread."""
     _act(context, lambda desk: desk.attach(number, thread), as_user, as_json=as_json)
 
 
 NoteText = Annotated[
-    str, typer.Option("--text", metavar="TEXT", help="The note; only users see it.")
+    str, typer.Option("--text", metavar="TEXT", help="The text of the note; only users see it.")
 ]
 
 
@@ -234,7 +245,12 @@ def note(
 
 DoneOption = Annotated[
     int,
-    typer.Option("--done", metavar="ID", max=HIGHEST, help="The task, as ticket show numbers it."),
+    typer.Option(
+        "--done",
+        metavar="ID",
+        max=HIGHEST,
+        help="The number of the task, as ticket show prints it.",
+    ),
 ]
 
 
@@ -253,18 +269,20 @@ def task(
 TicketNumbers = Annotated[
     list[int],
     typer.Argument(
-        metavar="N...", max=HIGHEST, help="The numbers of tickets; all are moved or none."
+        metavar="N...",
+        max=HIGHEST,
+        help="The numbers of the tickets. Either all tickets move or none.",
     ),
 ]
 TargetStatus = Annotated[
-    str, typer.Option("--status", metavar="STATUS", help="The status to move them to.")
+    str, typer.Option("--status", metavar="STATUS", help="The status to move the tickets to.")
 ]
 TargetPipeline = Annotated[
     str | None,
     typer.Option(
         "--pipeline",
         metavar="PIPELINE",
-        help="The pipeline of the status. Default: each ticket's own.",
+        help="The pipeline of the status. Default: the present pipeline of each ticket.",
     ),
 ]
 
@@ -291,12 +309,17 @@ def move(
 
 
 SetSubjectOption = Annotated[
-    str | None, typer.Option("--subject", metavar="TEXT", help="What the ticket is about.")
+    str | None,
+    typer.Option(
+        "--subject", metavar="TEXT", help="The subject of the ticket, like Printer on fire."
+    ),
 ]
 SetPriorityOption = Annotated[
     str | None,
     typer.Option(
-        "--priority", metavar="|".join((*get_args(Priority), "none")), help="Its priority."
+        "--priority",
+        metavar="|".join((*get_args(Priority), "none")),
+        help="The priority of the ticket.",
     ),
 ]
 CloseDateOption = Annotated[
@@ -304,7 +327,7 @@ CloseDateOption = Annotated[
     typer.Option(
         "--close-date",
         metavar="DATE|none",
-        help="The close date, like 2026-01-31; none removes it.",
+        help="The close date, like 2026-01-31; none removes the date.",
     ),
 ]
 OwnerOption = Annotated[
@@ -312,11 +335,14 @@ OwnerOption = Annotated[
     typer.Option(
         "--owner",
         metavar="USER|none",
-        help="The user in charge, by address or name; none removes them.",
+        help="The address or name of the user in charge; none leaves nobody in charge.",
     ),
 ]
 SetRequesterOption = Annotated[
-    str | None, typer.Option("--requester", metavar="ADDRESS", help="The person who asks.")
+    str | None,
+    typer.Option(
+        "--requester", metavar="ADDRESS", help="The customer's address, like ann@example.org."
+    ),
 ]
 
 
@@ -370,7 +396,7 @@ def merge(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Merge a ticket into another, with threads, people and notes. Its number stays valid."""
+    """Merge a ticket into another, with threads, people and notes. Both numbers stay valid."""
     _act(context, lambda desk: desk.merge(number, into), as_user, as_json=as_json)
 
 
@@ -388,7 +414,7 @@ MessagesOption = Annotated[
         "--message",
         metavar="ID",
         max=HIGHEST,
-        help="A message, as ticket show --json numbers it; may be repeated.",
+        help="The id of a message, as ticket show --json prints it; may be repeated.",
     ),
 ]
 
@@ -401,7 +427,7 @@ def split(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Move messages of a ticket to a new ticket. Prints the new number."""
+    """Move messages of a ticket to a new ticket. Prints the number of the new ticket."""
     _act(
         context,
         lambda desk: desk.split(number, message),

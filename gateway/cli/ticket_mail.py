@@ -31,20 +31,22 @@ Thread = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="The thread to write on, as ticket show numbers it. Default: the first one.",
+        help="The thread to write on, by its number in ticket show. Default: the first.",
     ),
 ]
 NewThread = Annotated[bool, typer.Option("--new-thread", help="Start a new thread on the ticket.")]
 NewSubject = Annotated[
     str | None,
-    typer.Option("--subject", metavar="TEXT", help="The subject; only with --new-thread."),
+    typer.Option(
+        "--subject", metavar="TEXT", help="The subject of the mail; only allowed with --new-thread."
+    ),
 ]
 SetStatus = Annotated[
     str | None,
     typer.Option(
         "--status",
         metavar="STATUS",
-        help="Move the ticket to this status, whatever the trigger of its pipeline says.",
+        help="Move the ticket to this status, whatever trigger A of the pipeline names.",
     ),
 ]
 At = Annotated[
@@ -52,7 +54,7 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="ISO-TIME",
-        help="Send later, like 2026-01-31T09:00Z; outbox cancel stops it.",
+        help="Send at this time, like 2026-01-31T09:00Z; outbox cancel stops the mail.",
     ),
 ]
 
@@ -73,7 +75,7 @@ def reply(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Reply to the customer. The person who wrote last gets it, the participants get a copy.
+    """Reply to the customer. The mail goes to whoever wrote last, with a copy to participants.
 
     Strangers never get a copy.
     """
@@ -121,14 +123,14 @@ def forward(
             "--message",
             metavar="ID",
             max=HIGHEST,
-            help="The message, as ticket show --json numbers it. Default: the newest incoming.",
+            help="A message id from ticket show --json. Default: the newest incoming message.",
         ),
     ] = None,
     attach: Attach = None,
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Forward a mail of the ticket to somebody else. Their answers never move the ticket."""
+    """Forward a mail of the ticket to other people. Their answers never move the ticket."""
     with options_checked(context):
         from gateway.desk.correspondence import MailDraft
 

@@ -1,7 +1,7 @@
-"""Errors of the command line as one sentence that names the help page; typer would draw a box.
+"""Print errors of the command line as one sentence that names the help page.
 
-typer has a private copy of click, so kinds of error are told apart by the names of their classes.
-For an error without a case here, the message of the library is used.
+typer has a private copy of click, so errors are told apart by the names of their classes. Errors
+that this module does not know keep the message of the library.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def options_checked(context: typer.Context) -> Iterator[None]:
 
 
 def is_help(error: Exception) -> bool:
-    """Return whether a group was called without a command; the message is its help page then."""
+    """Return whether an error is the help page of a group that was called without a command."""
     return type(error).__name__ == "NoArgsIsHelpError"
 
 
@@ -66,7 +66,7 @@ def _problem(error: Any) -> str:
 
 
 def _from_message(error: Any) -> str:
-    """Return the problem of an error that is known only by its message."""
+    """Return the words for an error that only its message tells apart from others."""
     message = str(error.message)
     if (extra := EXTRA.fullmatch(message)) is not None:
         words = extra[1].split()
@@ -86,14 +86,14 @@ def _guess(similar: Sequence[str]) -> str:
 
 
 def _name(param: Any) -> str:
-    """Return the long name of an option, or an argument as on the help page."""
+    """Return the long name of an option, or the name of an argument on the help page."""
     if param.param_type_name == "option":
         return str(max(param.opts, key=len))
     return str(param.metavar or param.name.upper())
 
 
 def _value_problem(error: Any) -> str:
-    """Return why a value does not fit; pydantic's own sentence would leave out the value."""
+    """Return why a value is refused, with the value, which pydantic's sentence leaves out."""
     problems: list[Any] = getattr(error.__cause__, "errors", list)()
     if not problems:
         return str(error.message).rstrip(".")

@@ -32,7 +32,9 @@ Also = Annotated[
 RoleOption = Annotated[
     str | None,
     typer.Option(
-        "--role", metavar="|".join(ROLES), help="What the user may do; a new one is an agent."
+        "--role",
+        metavar="|".join(ROLES),
+        help="What the user may do. Default for a new user: agent.",
     ),
 ]
 PasswordStdin = Annotated[
@@ -87,19 +89,25 @@ NameOption = Annotated[
 ActiveOption = Annotated[
     str | None,
     typer.Option(
-        "--active", metavar=ON_OFF, help="Whether they may act, and their mail counts as a user's."
+        "--active",
+        metavar=ON_OFF,
+        help="Whether the user may act, and whether mail from the user counts as a user's.",
     ),
 ]
 SignatureOption = Annotated[
     str | None,
-    typer.Option("--signature", metavar="TEXT", help="Text below their mail; empty removes it."),
+    typer.Option(
+        "--signature",
+        metavar="TEXT",
+        help="The text below mail from the user; an empty text removes it.",
+    ),
 ]
 NotifyOption = Annotated[
     list[str] | None,
     typer.Option(
         "--notify",
         metavar="new|reply|failure=on|off",
-        help="A kind of notification, like reply=off; may be repeated.",
+        help="Turn a kind of notification on or off, like reply=off; may be repeated.",
     ),
 ]
 DigestOption = Annotated[
@@ -107,7 +115,7 @@ DigestOption = Annotated[
     typer.Option(
         "--digest",
         metavar="off|hourly|daily",
-        help="How often to send notifications; off sends each at once.",
+        help="How often to send collected notifications; off sends each notification at once.",
     ),
 ]
 
@@ -127,7 +135,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change a user, or add addresses. --active off locks them out."""
+    """Change a user, or add addresses. --active off locks the user out."""
     with options_checked(context):
         wanted = _notifications(notify or [], digest)
         given = {
@@ -153,7 +161,7 @@ def set_(
 
 
 async def _notify(opened: Installation, address: str) -> dict[str, Any]:
-    """Return the notifications that a user gets so far."""
+    """Return the settings of a user for notifications, as stored."""
     from gateway.store.setup import users
 
     async with opened.database.read() as connection:
@@ -161,7 +169,7 @@ async def _notify(opened: Installation, address: str) -> dict[str, Any]:
 
 
 def _notifications(notify: list[str], digest: str | None) -> dict[str, Any]:
-    """Return the notifications to set; UsageError for unknown words."""
+    """Return the notification settings that the options give; UsageError for unknown words."""
     found: dict[str, Any] = {}
     for each in notify:
         what, _, state = each.partition("=")

@@ -155,7 +155,7 @@ def import_(
 
 
 async def _all_described(opened: Installation, *, comments: bool = False) -> list[dict[str, Any]]:
-    """Return all workflows, with the comments on their actions only if asked for."""
+    """Return all workflows; with ``comments``, also the comments on their actions."""
     from gateway.store.setup import desk_config
 
     async with opened.database.read() as connection:
@@ -167,7 +167,7 @@ async def _all_described(opened: Installation, *, comments: bool = False) -> lis
 async def _rehearse(
     opened: Installation, actor: str | None, plans: list[WorkflowPlan], problems: list[str]
 ) -> None:
-    """Raise Invalid with these problems and those of the plans, before the user is asked."""
+    """Raise Invalid with ``problems`` and the problems of the plans; nothing is stored."""
     from gateway.store.upkeep.rehearsal import rehearsal
 
     async with rehearsal(opened.database) as rehearsed:
@@ -182,18 +182,21 @@ async def _rehearse(
 
 
 EnabledOption = Annotated[
-    str | None, typer.Option("--enabled", metavar=ON_OFF, help="Whether tickets enter it.")
+    str | None,
+    typer.Option("--enabled", metavar=ON_OFF, help="Whether tickets enter the workflow."),
 ]
 ReEnrollOption = Annotated[
     str | None,
-    typer.Option("--re-enroll", metavar=ON_OFF, help="Whether a ticket may enter it again."),
+    typer.Option(
+        "--re-enroll", metavar=ON_OFF, help="Whether a ticket may enter the workflow again."
+    ),
 ]
 OnLeaveOption = Annotated[
     str | None,
     typer.Option(
         "--on-leave",
         metavar="continue|unenroll",
-        help="What happens to a ticket in the workflow that leaves the status.",
+        help="Whether a ticket that leaves the status continues in the workflow or leaves it.",
     ),
 ]
 IncludeSourceOption = Annotated[
@@ -213,7 +216,8 @@ ExcludeSourceOption = Annotated[
     ),
 ]
 EnrollExistingOption = Annotated[
-    bool, typer.Option("--enroll-existing", help="Enrol the tickets that are in the status now.")
+    bool,
+    typer.Option("--enroll-existing", help="Also enrol the tickets that are in the status now."),
 ]
 
 
@@ -276,7 +280,8 @@ AfterOption = Annotated[
     typer.Option(
         "--after",
         metavar="ID|start",
-        help="The id of the action before it; start, or BRANCH/PATH, puts it first there.",
+        help="The id of the action to insert after. start inserts as the first action, "
+        "BRANCH/PATH as the first action of that path.",
     ),
 ]
 JsonActionOption = Annotated[
@@ -284,7 +289,7 @@ JsonActionOption = Annotated[
     typer.Option(
         "--json-action",
         metavar="JSON",
-        help='The action, like {"id": "wait", "kind": "delay", "for": "2d"}.',
+        help='The new action, like {"id": "wait", "kind": "delay", "for": "2d"}.',
     ),
 ]
 
@@ -299,7 +304,7 @@ def add(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Insert an action. Tickets that have not reached its place will run it."""
+    """Insert an action. Tickets that have not passed this place yet will run the action."""
     with options_checked(context):
         action = _object(json_action)
     _save(context, lambda desk: desk.add(pipeline, status, after, action), as_user, as_json=as_json)
@@ -326,13 +331,13 @@ def edit(
         typer.Option(
             "--set",
             metavar="KEY=VALUE",
-            help="A new value, like for=3d, as JSON or text; may be repeated.",
+            help="A key and its new value as JSON or text, like for=3d; may be repeated.",
         ),
     ],
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change keys of an action. workflow export prints them all."""
+    """Change keys of an action. The command workflow export prints all keys."""
     with options_checked(context):
         changes = dict(_pair(each) for each in values)
     _save(
@@ -362,18 +367,22 @@ ActionArgument = Annotated[
 ]
 FollowingOption = Annotated[
     bool,
-    typer.Option("--following", help="Also delete all actions after it. Runs that wait there end."),
+    typer.Option(
+        "--following",
+        help="Also delete all actions after it. Runs that wait in a deleted action end.",
+    ),
 ]
 KeepOption = Annotated[
     str | None,
     typer.Option(
         "--keep",
         metavar="BRANCH",
-        help="Of a branch, keep the actions of this path; otherwise names the last one.",
+        help="Of a deleted branch, keep the actions of this path. "
+        "The last path of a branch is called otherwise.",
     ),
 ]
 WholeOption = Annotated[
-    bool, typer.Option("--whole", help="Delete the workflow itself; its history stays.")
+    bool, typer.Option("--whole", help="Delete the workflow; its history stays.")
 ]
 
 
@@ -389,7 +398,7 @@ def delete(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete an action, or with --whole the workflow. Prints how many tickets waited there."""
+    """Delete an action, or with --whole the workflow. Prints how many tickets are affected."""
     with options_checked(context):
         if (action is None) != whole:
             raise UsageError("give either ACTION or --whole")
@@ -417,7 +426,7 @@ def restore(
         typer.Argument(
             metavar="VERSION",
             max=HIGHEST,
-            help="The number of the version, as workflow show --json lists it.",
+            help="The number of the earlier version, as workflow show --json lists it.",
         ),
     ],
     as_user: As = None,

@@ -23,9 +23,9 @@ KEYS = ("enabled", "re_enroll", "on_leave", "exclude_sources", "filter", "unenro
 
 
 def read_plans(file: Path) -> tuple[list[WorkflowPlan], list[str]]:
-    """Return the plans in a file and its problems; Invalid where it has no [[workflow]] tables.
+    """Return the plans in a file, and problems; Invalid unless it holds only [[workflow]] tables.
 
-    The caller adds the problems of the plans, so that the user sees all at once.
+    The caller adds the problems of the plans, so that the user sees all problems at once.
     """
     try:
         given = tomllib.loads(read_limited(file).decode())
@@ -68,7 +68,7 @@ def _plan(row: Any, number: int, problems: list[str]) -> WorkflowPlan | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a TOML value as in JSON: dates and times as text, times without zero seconds."""
+    """Return a TOML value as its JSON form: dates and times as text, without seconds if 0."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list):

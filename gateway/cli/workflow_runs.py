@@ -38,7 +38,7 @@ def enroll(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Enrol a ticket in a workflow, whatever its filters say. It may have been in it before."""
+    """Enrol a ticket in a workflow. Filters and earlier enrolments do not matter."""
     _act(
         context,
         lambda automator: automator.enroll(pipeline, status, ticket),
@@ -87,7 +87,8 @@ def _act(
 
 
 CommentText = Annotated[
-    str | None, typer.Option("--text", metavar="TEXT", help="The comment; only users see it.")
+    str | None,
+    typer.Option("--text", metavar="TEXT", help="The text of the comment, which only users see."),
 ]
 Resolve = Annotated[
     int | None,
@@ -95,7 +96,7 @@ Resolve = Annotated[
         "--resolve",
         metavar="ID",
         max=HIGHEST,
-        help="Resolve this comment, as workflow show numbers it, instead.",
+        help="Resolve the comment with this number, as printed by workflow show.",
     ),
 ]
 
@@ -140,7 +141,7 @@ class RunFilter:
     until: date | None
 
     def wanted(self, zone: tzinfo) -> Wanted:
-        """Return the filter for the store; days begin and end in this zone."""
+        """Return the filter for the store; days begin and end at midnight in this zone."""
         from gateway.store.setup import workflow_history
 
         begin = datetime.combine(self.since, time.min, zone) if self.since is not None else None
@@ -153,7 +154,8 @@ RunsTicketOption = Annotated[
     typer.Option("--ticket", metavar="N", max=HIGHEST, help="List only this ticket. Default: all."),
 ]
 ActionOption = Annotated[
-    str | None, typer.Option("--action", metavar="ID", help="List only runs of this action.")
+    str | None,
+    typer.Option("--action", metavar="ID", help="List only runs of the action with this id."),
 ]
 OutcomeOption = Annotated[
     str | None,
@@ -166,12 +168,18 @@ OutcomeOption = Annotated[
 SinceOption = Annotated[
     str | None,
     typer.Option(
-        "--since", metavar="DATE", help="List only runs on this day, like 2026-01-31, or later."
+        "--since",
+        metavar="DATE",
+        help="List only actions run on this day, like 2026-01-31, or later.",
     ),
 ]
 UntilOption = Annotated[
     str | None,
-    typer.Option("--until", metavar="DATE", help="List only runs on this day or earlier."),
+    typer.Option(
+        "--until",
+        metavar="DATE",
+        help="List only actions run on this day, like 2026-01-31, or earlier.",
+    ),
 ]
 
 
@@ -186,7 +194,7 @@ def runs(
     until: UntilOption = None,
     as_json: AsJson = False,
 ) -> None:
-    """List enrolments and executed actions, oldest first. Includes deleted workflows."""
+    """List enrolments and executed actions, oldest first. Deleted workflows are included."""
     with options_checked(context):
         one_of("--outcome", outcome, get_args(RunOutcome))
         chosen = RunFilter(ticket, action, outcome, day(since), day(until))
