@@ -1,6 +1,6 @@
 """Close date and reopening after a move to a closed or open status (behaviour.md S3, S4, 2.4).
 
-The date is taken in the account's time zone at the instant of the move (C12, C19). A date given
+The date is the day in the account's time zone at the instant of the move (C12, C19). A date given
 explicitly wins over every switch (C07).
 """
 
@@ -14,7 +14,7 @@ from core.events import StatusChanged
 
 
 def clears_with_switch_off() -> bool:
-    """Tell whether reopening clears the close date even if the switch that sets it is off (C1)."""
+    """Tell whether reopening clears the close date even if closing does not set it (C1)."""
     return True
 
 
@@ -24,10 +24,10 @@ def closed_again_stamps_again() -> bool:
 
 
 def after_move(event: StatusChanged, now: datetime, zone: tzinfo) -> SetClosure | None:
-    """Return the closure fields after a move, None if none changes (rows C01 to C07 and C09).
+    """Return the closure fields after a move, or None if they stay (rows C01 to C07 and C09).
 
-    The switch of ``event.pipeline``, the pipeline that the ticket reached, counts (C09). ``now`` is
-    aware; ``zone`` is the account's time zone.
+    The switch is that of ``event.pipeline``, to which the ticket moved (C09). ``now`` is aware;
+    ``zone`` is the account's time zone.
     """
     if event.state == "closed":
         return _closed(event, now, zone)

@@ -168,7 +168,7 @@ def _reason(event: e.Event, state: State) -> str | None:
 
 
 def _why_not_move(event: e.MoveAsked, state: State) -> str | None:
-    """Return why a person may not move a ticket (in the trash, or moved back, P09), or None."""
+    """Return why a person may not move a ticket, or None; P09 or the trash can be the reason."""
     ticket, pipeline = event.ticket, event.pipeline
     if not event.person:
         return None
@@ -223,7 +223,7 @@ def _why_not_change_person(event: e.PersonChanged) -> str | None:
 
 
 def _why_not_enrol(event: e.EnrolAsked | e.UnenrolAsked, state: State) -> str | None:
-    """Return why a ticket may not enter (INV12, INV13) or leave a workflow, or None."""
+    """Return why a ticket may not enter or leave a workflow (INV12, INV13), or None."""
     number, workflow = event.ticket.number, event.workflow
     inside = state.is_in(number, workflow.id)
     if isinstance(event, e.UnenrolAsked):

@@ -63,7 +63,7 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The delivery of a mail of ours to one recipient; ``message_id`` identifies the mail."""
+    """The delivery of our mail to one recipient; ``message_id`` identifies the mail."""
 
     id: int
     recipient: str
@@ -106,7 +106,7 @@ class MailArrived:
 
 @dataclass(frozen=True, slots=True)
 class TicketOpened:
-    """A person or program opens a ticket, perhaps for a thread that has none.
+    """A person or program opens a ticket; ``thread``, if given, is put on it.
 
     ``heard_at`` is when a customer last wrote on that thread.
     """
@@ -179,7 +179,7 @@ class MergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class JoinRecord:
-    """A thread that a mail joined into another when it merged their tickets, and what moved."""
+    """A record of the thread that was joined into another when a mail merged their tickets."""
 
     id: int
     thread: int
@@ -218,7 +218,7 @@ class UnmergeAsked:
 
 @dataclass(frozen=True, slots=True)
 class SplitAsked:
-    """Mails ``chosen`` of a ticket are to become a ticket of their own (P11).
+    """The mails in ``chosen`` are to leave their ticket and become a new one (P11).
 
     ``people`` are those who take part in the chosen mails, ``held`` all mails of the ticket;
     ``heard_at`` is the time of the last chosen mail that a customer wrote.
@@ -285,7 +285,7 @@ class EmailSent:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """The mails of an action, or why there are none; ``retry``: a later attempt may work."""
+    """The mails of an action, or the reason for having none; ``retry``: a retry may work."""
 
     mails: tuple[Outgoing, ...] = ()
     outcome: RunOutcome = "OK"
@@ -304,7 +304,7 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Ahead:
-    """The next part of a run: what it passes, then an ``action``, a wait, or the end of the run.
+    """The next part of a run: passed actions, and then an ``action``, a wait, or the end.
 
     ``place`` is where the run stands after everything in ``passed``. A wait has ``until`` and
     ``entered_at``; an end has ``ends`` and ``reason``.
@@ -341,7 +341,7 @@ class RunDue:
 
 @dataclass(frozen=True, slots=True)
 class RunOrphaned:
-    """A run is due, but its ticket is gone or its workflow was deleted (``workflow`` None)."""
+    """A run is due, but has lost its ticket, or its workflow (``workflow`` is None)."""
 
     enrolment: Enrolment
     workflow: Workflow | None
@@ -369,7 +369,7 @@ class DryRunStarted:
 class WorkflowEdited:
     """The actions of the workflow that a ticket is in were edited (behaviour.md 3.4).
 
-    ``workflow`` is the new one, ``before`` the old actions; ``ended``: places whose runs end.
+    ``workflow`` is the new version; ``before``: the old actions; ``ended``: places whose runs end.
     """
 
     ticket: Ticket
@@ -410,7 +410,7 @@ class TaskDone:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryFailed:
-    """Mail was refused for good, or could not be delivered for days; ``reasons`` by delivery id.
+    """Mail was refused for good, or not delivered for days; ``reasons`` are by delivery id.
 
     ``ticket`` is None for mail without a ticket.
     """

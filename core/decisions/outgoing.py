@@ -17,9 +17,9 @@ from core.model.workflow import EnrolmentState, RunOutcome
 
 @dataclass(frozen=True, slots=True)
 class QueueMail:
-    """Put a mail on its thread and into the outbox, for each of its recipients.
+    """Put a mail on its thread, and queue it for each of its recipients.
 
-    ``ticket`` is None for a mail without a ticket; ``notices`` are the ids of those in the mail.
+    ``ticket`` is None for a mail without a ticket; ``notices`` are the ids of notices in the mail.
     """
 
     ticket: int | None
@@ -30,7 +30,7 @@ class QueueMail:
 
 @dataclass(frozen=True, slots=True)
 class ReplyRecorded:
-    """Record that a user wrote mail from a ticket; ``contact``: to a contact of the ticket."""
+    """Record that a user wrote mail from a ticket; ``contact``: one of its contacts gets it."""
 
     ticket: int
     contact: bool
@@ -58,7 +58,7 @@ class Enrol:
 
 @dataclass(frozen=True, slots=True)
 class MoveRun:
-    """Set where a run stands, and until when it waits."""
+    """Set the place of a run, and the time until which it waits."""
 
     enrolment: int
     place: str
@@ -87,7 +87,7 @@ class CancelRuns:
 
 @dataclass(frozen=True, slots=True)
 class WakeRuns:
-    """Continue runs that wait for this event, or would wait for it in the delay they enter next."""
+    """Continue runs that wait for this event, or whose next action is a delay that waits for it."""
 
     ticket: int
     event: Awaited
@@ -97,7 +97,7 @@ class WakeRuns:
 class RecordRun:
     """Write the outcome of an action into the action log.
 
-    ``key`` makes the entry unique; ``enrolment`` is None if the ticket was not enrolled.
+    No two entries have the same ``key``; ``enrolment`` is None if the ticket was not enrolled.
     """
 
     workflow: int
@@ -122,7 +122,7 @@ class Notify:
 
 @dataclass(frozen=True, slots=True)
 class FailDelivery:
-    """Mark a delivery as failed, even if the next server had accepted the mail.
+    """Mark a delivery as failed, even if a server accepted the mail before.
 
     ``hard``: the address does not exist.
     """
@@ -142,7 +142,7 @@ class SettleDeliveries:
 
 @dataclass(frozen=True, slots=True)
 class TellDeliveries:
-    """Write into a ticket's history that a person cancelled or retried its mail.
+    """Write into the history of a ticket that a person cancelled or retried mail.
 
     ``settled``: no failed mail is left on the ticket.
     """

@@ -1,8 +1,8 @@
 """Decisions about tickets, threads and people.
 
 Only ``gateway.apply.applier`` performs them, in the transaction of the work that caused them.
-Tickets are named by number, threads by id. NEW stands for the ticket that the :class:`OpenTicket`
-just before opens, or for the thread of the mail that is being processed.
+Tickets are named by number, threads by id. NEW stands for the ticket opened last (by
+:class:`OpenTicket`), or for the thread of the mail that is being processed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AppendMessage:
 
 @dataclass(frozen=True, slots=True)
 class JoinThread:
-    """Move everything of ``thread`` to ``into``: messages, people, ids (section 5, joining)."""
+    """Move the messages, people and Message-IDs of ``thread`` to ``into`` (section 5, joining)."""
 
     thread: int
     into: int
@@ -93,7 +93,7 @@ class ContinueThread:
 
 @dataclass(frozen=True, slots=True)
 class MergeTicket:
-    """Move everything of ``ticket`` to ``into``, and let the old number lead there too (P10)."""
+    """Move everything of ``ticket`` to ``into``; the old number then leads to ``into`` (P10)."""
 
     ticket: int
     into: int
@@ -102,7 +102,7 @@ class MergeTicket:
 
 @dataclass(frozen=True, slots=True)
 class UnmergeTicket:
-    """Move back what ``record`` lists, as far as it is still on ``into`` (P10)."""
+    """Move back everything in ``record`` that is still on ``into`` (P10)."""
 
     ticket: int
     into: int
@@ -112,7 +112,7 @@ class UnmergeTicket:
 
 @dataclass(frozen=True, slots=True)
 class SplitOff:
-    """Move messages to a new thread, the origin of the ticket just opened; link both tickets."""
+    """Move messages to a new origin thread of the ticket just opened, and link both tickets."""
 
     ticket: int
     messages: tuple[int, ...]
@@ -156,7 +156,7 @@ class LinkTickets:
 class SetStatus:
     """Move a ticket to another status (behaviour.md section 1, *Move*).
 
-    ``close_date`` is one given explicitly (C07).
+    ``close_date`` is set if the caller gave a date (C07).
     """
 
     ticket: int
@@ -169,7 +169,7 @@ class SetStatus:
 
 @dataclass(frozen=True, slots=True)
 class SetClosure:
-    """Set the closure fields after a move; None clears a date, "keep" leaves it as it is."""
+    """Set the closure fields after a move; None clears a date, and "keep" does not change it."""
 
     ticket: int
     cause: Cause
@@ -215,7 +215,7 @@ class RaiseFlags:
 
 @dataclass(frozen=True, slots=True)
 class AddParticipants:
-    """Give external addresses a part in a thread; who has a stronger part keeps it.
+    """Give external addresses a part in a thread; a stronger part is never replaced.
 
     ``sender_role`` is the part of the mail's sender.
     """
@@ -227,7 +227,7 @@ class AddParticipants:
 
 @dataclass(frozen=True, slots=True)
 class NoteCustomer:
-    """Set when a customer last wrote, now or ``at``, unless a later time is already set."""
+    """Set the time of the customer's last mail to ``at`` or now, unless a later one is set."""
 
     ticket: int
     at: datetime | None = None
@@ -235,7 +235,7 @@ class NoteCustomer:
 
 @dataclass(frozen=True, slots=True)
 class NoteAgent:
-    """Mark the ticket as worked on: an agent answered outside the desk (section 5, joining)."""
+    """Record that an agent answered outside the desk, so the ticket counts as worked on."""
 
     ticket: int
 
@@ -251,7 +251,7 @@ class MarkContact:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How one step of behaviour.md 2.1 went for a mail, as ``mail explain`` prints it."""
+    """The result of one step of behaviour.md 2.1 for a mail, as ``mail explain`` prints it."""
 
     step: str
     verdict: str

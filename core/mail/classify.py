@@ -1,7 +1,7 @@
 """Who or what wrote a mail: person, responder, machine, list or bounce (behaviour.md 2.1, 2.2).
 
-The verdict rests on header fields and on what the readers of bounces and forwards found; it carries
-its evidence. A person's mail taken for a machine's is never answered; a machine's mail taken for a
+The verdict rests on header fields and on what the readers of bounces and forwards found, and says
+why. A person's mail taken for a machine's is never answered; a machine's mail taken for a
 person's starts a loop. So mail with any sign of a machine gets no automatic answer, but only a sign
 that people's mail never has makes a mail an ``auto_reply``.
 """
@@ -120,9 +120,9 @@ class Facts:
 
     ``headers`` holds the first value of each field of :data:`TELLING` that the mail has. ``report``
     is the kind of machine report found: "dsn", "mdn", "arf", "tls", "dmarc" or empty. ``bounce`` is
-    what the DSN reader found, by ``bounce_rule``; ``bounce_told``: the mail names a failed
+    the bounce that the reader found by ``bounce_rule``; ``bounce_told``: the mail names a failed
     recipient or has the subject of a bounce. ``forward_rule`` tells how a forward was recognised.
-    ``challenge``: the text asks to confirm that one is human. ``is_reply``: the mail has
+    ``challenge``: the text asks its reader to prove to be human. ``is_reply``: the mail has
     In-Reply-To or References. ``calendar`` is the method of its invitation (RFC 5546).
     """
 
@@ -192,7 +192,7 @@ def _kind(facts: Facts, why: list[str]) -> Kind:
 
 
 def _report(facts: Facts, why: list[str]) -> Kind | None:
-    """Return the kind of a machine report; None if the mail is no report after all."""
+    """Return the kind of a machine report, or None if the mail is no report."""
     if facts.report == "dsn":
         return _delivery_report(facts, why)
     why.append(f"report: {facts.report}")
@@ -243,7 +243,7 @@ def responder(facts: Facts, why: list[str]) -> bool:
 
 
 def _bounce_by_sender(facts: Facts) -> bool:
-    """Tell whether a mail that calls itself auto-replied is a bounce; Exim marks bounces so.
+    """Tell whether a mail is a bounce although it calls itself auto-replied, as Exim's do.
 
     Its subject must not speak of an absence. Without ``bounce_told``, its text must not either, and
     it must have no sender address.
@@ -259,7 +259,7 @@ def _bounce_by_sender(facts: Facts) -> bool:
 
 
 def _by_subject(facts: Facts, submitted: str, precedence: str, why: list[str]) -> bool:
-    """Tell whether subject or text speaks of an absence, and a second sign shows a machine."""
+    """Tell whether the mail speaks of an absence and also has a second sign of a responder."""
     if _VACATION.search(facts.subject):
         signs = {
             "null return path": facts.null_path,
@@ -351,7 +351,7 @@ def is_mailer(sender: Address) -> bool:
 
 
 def is_robot(sender: Address) -> bool:
-    """Tell whether nobody reads mail to an address: mailers, no-reply, list robots."""
+    """Tell whether an address is one that nobody reads: a mailer, no-reply, or a list robot."""
     local = (sender.address or "").partition("@")[0].rstrip("\\").strip()
     return is_mailer(sender) or bool(_NO_REPLY.search(local)) or bool(_ROBOT.fullmatch(local))
 

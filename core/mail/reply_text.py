@@ -38,7 +38,7 @@ _MONTHS: Final = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split()
 
 
 def one_line(text: str) -> str:
-    """Return a text that may stand in a header.
+    """Return a text as one line that may stand in a header.
 
     Control characters, line ends and lone surrogates become blanks; runs of blanks become one.
     """
@@ -90,7 +90,7 @@ def references_of(
 
     They are ``parent_references`` (the parent's References, or its In-Reply-To) and then the
     parent, which also belongs into In-Reply-To. Ids that cannot be written are left out. Above
-    ``limit`` ids or ``octets`` bytes the first, the newest and always the parent are kept.
+    ``limit`` ids or ``octets`` bytes, ids in the middle are left out, but never the parent.
     """
     ids = [
         each for each in dict.fromkeys(parent_references) if each != parent_id and usable_id(each)
@@ -118,7 +118,7 @@ def _introduction(when: datetime, zone: tzinfo, name: str) -> str:
 
 
 def _cut(text: str, limit: int) -> tuple[str, bool]:
-    """Return (text cut to whole lines within ``limit`` characters, whether it was cut)."""
+    """Cut a text to whole lines within ``limit`` characters; return (text, whether it was cut)."""
     text = text.rstrip()
     if len(text) <= limit:
         return text, False
@@ -134,7 +134,7 @@ def _quoted(lines: Iterable[str]) -> list[str]:
 
 
 def quote(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_000) -> str:
-    """Return a line with author and time of a mail, then ``limit`` characters as ``> `` lines."""
+    """Return a line with author and time, then ``limit`` characters of the mail as a quote."""
     text, cut = _cut(text, limit)
     return "\n".join(
         [_introduction(when, zone, name), *_quoted(text.splitlines()), *([_CUT] if cut else [])]
@@ -142,7 +142,7 @@ def quote(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_00
 
 
 def quote_html(text: str, when: datetime, zone: tzinfo, name: str, limit: int = 20_000) -> str:
-    """Return the same as :func:`quote` in HTML: the escaped text of the mail in a blockquote."""
+    """Return a quote like that of :func:`quote` in HTML: the escaped text in a blockquote."""
     text, cut = _cut(text, limit)
     lines = [html.escape(line.rstrip()) for line in text.splitlines()]
     quoted = "<br>\n".join([*lines, *(["[...]"] if cut else [])])
@@ -173,11 +173,11 @@ def recipients(
     cc: Sequence[Address],
     ours: frozenset[str],
 ) -> tuple[tuple[Address, ...], tuple[Address, ...]]:
-    """Return (To, Cc) of an answer on a ticket (interfaces.md 2.2); both empty if nobody is left.
+    """Return (To, Cc) of an answer on a ticket (interfaces.md 2.2); both may be empty.
 
     To is the sender of the newest inbound mail, or else the requester; Cc are the ``approved``
-    participants. A given ``to`` replaces both, ``cc`` is added. Nobody is named twice, and none of
-    ``ours`` (address keys of channels, with or without a plus part) is named at all.
+    participants. A given ``to`` replaces both; ``cc`` is added. Nobody is named twice, and none of
+    ``ours`` (address keys of channels, with or without a plus part) is named.
     """
     seen: set[str] = set()
 

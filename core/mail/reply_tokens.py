@@ -80,7 +80,7 @@ def bare(address: str) -> tuple[str, str]:
 
 
 def unmarked(text: str) -> str:
-    """Return a text with the tokens cut out of our addresses; others must not get tokens."""
+    """Return a text without the tokens in our addresses, for people who must not get tokens."""
     return _KEYS.sub("", text)
 
 

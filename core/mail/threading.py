@@ -20,7 +20,7 @@ MatchedBy = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Ref:
-    """A thread that knows a Message-ID: it holds the message (``held``) or only refers to it."""
+    """A thread in which a Message-ID occurs: on a message (``held``), or only as a reference."""
 
     thread: int
     held: bool
@@ -41,8 +41,8 @@ class Tie:
     """The thread that a mail belongs to.
 
     ``thread`` is None and ``ticket`` set for a ticket without a mail thread. ``joins`` are other
-    threads that the mail shows to be the same conversation. ``late``: answers to the mail arrived
-    before it. ``answers_forward``: In-Reply-To names a forward (E17b). ``renames``: the mail may
+    threads that the mail shows to be the same conversation. ``late``: an answer to the mail arrived
+    first. ``answers_forward``: In-Reply-To names a forward (E17b). ``renames``: the mail may
     become the head of the conversation (:func:`head`), because it is late or answers no stored
     message of a person.
     """
@@ -109,7 +109,7 @@ def _by_token(how: MatchedBy, token: TicketRef, answers_forward: bool) -> Tie:
 def _answered(
     message: Message, refs: Mapping[str, Sequence[Ref]], own_ids: Mapping[str, int]
 ) -> tuple[MatchedBy, int] | None:
-    """Return how the mail names a message that it answers, and the thread of that message."""
+    """Return (how the mail names the message that it answers, thread of that message)."""
     own = next((own_ids[parent] for parent in message.parents if parent in own_ids), None)
     if own is not None:
         return "own_id", own
@@ -193,7 +193,7 @@ def head(entries: Iterable[Entry]) -> Entry | None:
 
 
 def _circular(entries: Sequence[Entry], opening: Sequence[Entry]) -> list[Entry]:
-    """Return opening messages whose chain of answers leads back to them; none in long threads."""
+    """Return opening messages that answer each other in a circle; long threads are not searched."""
     if len(entries) > CIRCLE_LIMIT:
         return []
     answers: dict[str | None, set[str]] = {}

@@ -117,7 +117,7 @@ def _ordered(op: str, held: Any, wanted: Any) -> bool:
 
 
 def _comparable(held: Any, wanted: Any) -> tuple[Any, Any]:
-    """Return both as values that can be compared; the second is None if it cannot be converted."""
+    """Convert two values so that they can be compared; the second becomes None if it cannot be."""
     if isinstance(held, datetime):
         return held, _instant(wanted, held)
     if isinstance(held, int):

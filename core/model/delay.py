@@ -180,7 +180,7 @@ def _next(config: Mapping[str, Any], entered: datetime, zone: tzinfo) -> datetim
 
 
 def _moment(value: Any, zone: tzinfo) -> datetime | None:
-    """Return an instant, or the first instant of a date in ``zone``, in aware UTC; else None."""
+    """Return an instant, or the start of a date in ``zone``, in aware UTC; None for the rest."""
     if isinstance(value, datetime):
         found = value
     elif isinstance(value, date):
@@ -226,7 +226,7 @@ def window_problem(window: Any) -> str | None:
 
 
 def opening(window: Mapping[str, Any] | None, now: datetime, zone: tzinfo) -> datetime | None:
-    """Return the first instant from ``now`` on at which a window is open; None if it never is."""
+    """Return the first instant from ``now`` on at which a window is open, or None if none is."""
     if window is None:
         return now
     local = now.astimezone(zone)
@@ -252,7 +252,7 @@ def _open_days(window: Mapping[str, Any]) -> tuple[frozenset[int], frozenset[dat
 
 
 def _day(value: Any) -> date:
-    """Return the date of a holiday, however it is written."""
+    """Return the date of a holiday, given as text or as a date."""
     found = datetime.fromisoformat(value) if isinstance(value, str) else value
     return found.date() if isinstance(found, datetime) else found
 

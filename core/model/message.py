@@ -1,4 +1,4 @@
-"""One mail after reading: the types that intake produces and every rule consumes.
+"""The types of a mail that was read: intake makes them, and the rules use them.
 
 A :class:`Message` never holds raw bytes, NUL or a lone surrogate. Message-IDs have no angle
 brackets. Addresses keep their case; compare them with :func:`address_key`. What was wrong with the
@@ -94,7 +94,7 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Forwarded:
-    """The mail inside a forward, found by ``rule``, and the ``comment`` of who forwarded it."""
+    """The mail inside a forward; ``comment`` is the forwarder's text, ``rule`` found the mail."""
 
     sender: Address | None
     to: tuple[Address, ...]

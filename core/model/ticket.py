@@ -110,7 +110,7 @@ class Channel:
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody with an account on this desk; ``addresses`` are verified address keys."""
+    """A person with an account on this desk; ``addresses`` are verified address keys."""
 
     id: int
     name: str

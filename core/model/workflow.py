@@ -67,7 +67,7 @@ class Branch:
 class Action:
     """An action of a workflow.
 
-    ``config`` holds the keys of its kind as written; ``otherwise`` is the path if no branch holds.
+    ``config`` holds the keys of its kind as written; ``otherwise``: the path if no branch holds.
     """
 
     id: str
@@ -126,7 +126,7 @@ class Graph:
         return self.lists[start][index - 1].id if index else start
 
     def below(self, action_id: str, *, following: bool) -> frozenset[str]:
-        """Return the places of an action and its paths; ``following``: of later siblings too."""
+        """Return the places of an action and its paths; ``following`` adds later siblings."""
         start, index = self.home[action_id]
         return frozenset(_places(self.lists[start][index : None if following else index + 1]))
 
@@ -180,7 +180,7 @@ class Enrolment:
 
     @property
     def began(self) -> str | None:
-        """The rule that began the chain of workflows which led to this run."""
+        """The rule at the start of the chain of workflows that led to this run."""
         return self.cause.get("began") or self.cause.get("rule")
 
 
@@ -203,7 +203,7 @@ def graph_of(actions: Sequence[Action]) -> Graph:
 
 
 def read(raw: Any) -> tuple[Graph, tuple[str, ...]]:
-    """Return (graph of the valid actions, problems) of a list as written in TOML or JSON."""
+    """Read a list of actions from TOML or JSON; return (graph of the valid ones, problems)."""
     problems: list[str] = []
     seen: set[str] = set()
     actions = _read_list(raw, "actions", problems, seen, 0)
@@ -341,7 +341,7 @@ def _texts(value: Any) -> bool:
 
 
 def carry(old: Graph, new: Graph, place: str, ended: frozenset[str] = frozenset()) -> str | None:
-    """Return where a run at ``place`` stands after an edit; None if it ends (table 3.4).
+    """Return where a run at ``place`` stands after an edit; None if the run ends (table 3.4).
 
     A run ends if it is at an ``ended`` place, or on a path that was deleted while its branch was
     kept. If a branch was replaced with one of its paths, a run that stood after the branch then

@@ -50,7 +50,7 @@ class Counts:
 class Occasion:
     """An automatic mail that a workflow wants to send.
 
-    ``answers_mail``: a mail from outside caused the run; ``opens``: that mail opened the ticket.
+    ``answers_mail``: a mail from outside caused the run; ``opens``: the mail opened the ticket.
     """
 
     ticket: Ticket

@@ -13,7 +13,7 @@ from core.rules.outbound import give_up
 
 
 def handle_report(event: MailArrived, ticket: int | None) -> list[Decision]:
-    """Mark deliveries of a report as failed or delayed; ``ticket`` has the report's thread."""
+    """Mark deliveries in a report as failed or delayed; ``ticket`` is the one with its thread."""
     bounce = event.message.bounce
     if bounce is None:
         return []

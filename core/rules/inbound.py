@@ -79,7 +79,7 @@ def _file(trail: Trail, pipelines: Mapping[int, Pipeline]) -> list[Decision]:
 
 
 def _is_forward(event: MailArrived, thread: Thread | None) -> bool:
-    """Tell whether a mail that goes on ``thread`` is a forward or answers one."""
+    """Tell whether a mail on ``thread`` is a forward or an answer to a forward."""
     on_forward = thread is not None and thread.kind == "forward"
     return on_forward or event.tie.answers_forward or event.message.kind == "forward"
 
@@ -267,7 +267,7 @@ def _thread_of(event: MailArrived, thread: int, ticket: Ticket) -> Thread:
 def _participate(trail: Trail, thread: int) -> None:
     """Give the people in From, To and Cc a part in the thread.
 
-    A stranger brings nobody else in; the third party of a forward stays a stranger (E17, E24).
+    A stranger's mail adds nobody else; the third party of a forward stays a stranger (E17, E24).
     """
     event, role = trail.event, trail.role
     if role == "stranger":

@@ -1,4 +1,4 @@
-"""Choose thread and ticket of a mail, and join what it shows to be one conversation.
+"""Choose thread and ticket of a mail, and join threads that it shows to be one conversation.
 
 See behaviour.md 5, joining. Every mail that is kept goes through here, machines' mail too: which
 threads are one conversation must not depend on the order of arrival.
@@ -12,7 +12,7 @@ from core.model.ticket import Thread, Ticket
 
 
 def survivor(event: MailArrived) -> Ticket | None:
-    """Return the ticket that a mail will be on once its conversation is joined."""
+    """Return the ticket of a mail after the threads of its conversation are joined."""
     into = _group(event)[0]
     return into[1] if into is not None else None
 
@@ -20,7 +20,7 @@ def survivor(event: MailArrived) -> Ticket | None:
 def _group(
     event: MailArrived,
 ) -> tuple[tuple[Thread, Ticket | None] | None, list[tuple[Thread, Ticket | None]], list[Ticket]]:
-    """Return (thread and ticket that the mail goes on, those joined to it, tickets kept apart).
+    """Return (thread and ticket of the mail, pairs joined to them, tickets kept apart).
 
     The tied thread is compared with those that the mail shows to be the same conversation. The
     ticket with the lower number survives if nobody has worked on the other; tickets in the trash
@@ -52,9 +52,9 @@ def _group(
 def place(
     event: MailArrived, thread: Thread, decisions: list[Decision]
 ) -> tuple[Thread, Ticket | None]:
-    """Join the threads that a mail, tied to ``thread``, shows to be one conversation.
+    """Join the mail's ``thread`` with threads that the mail shows to be the same conversation.
 
-    Returns the thread that the mail goes on, and its ticket.
+    The result is the thread on which the mail is put, and the ticket of that thread.
     """
     into, rest, beside = _group(event)
     into_thread, ticket = into if into is not None else (thread, event.ticket)

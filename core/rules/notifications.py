@@ -1,4 +1,4 @@
-"""Choose the users to notify about a ticket, and when: at once or with their digest."""
+"""Choose which users to notify about a ticket, and whether at once or with their digest."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ MORNING = time(8)  # when a daily digest goes out, in the account's time zone
 def told(
     decision: Notify, ticket: Ticket, users: Mapping[str, User], now: datetime, zone: tzinfo
 ) -> list[tuple[User, datetime]]:
-    """Return (user, when) of every user who is notified; never the one who acted.
+    """Return (user, when) for every user to notify; the user who acted is left out.
 
     A ticket's owner is told of everything. Without an owner, all who may answer are told of a new
-    ticket, and automation and admin users of failures, which they can mend.
+    ticket, and users with the role automation or admin are told of failures.
     """
     people: Iterable[User] = {
         user.id: user for user in users.values() if user.active and user.role != "reader"

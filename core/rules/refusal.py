@@ -1,4 +1,4 @@
-"""The answer of a rule that forbids what a person asked for."""
+"""The answer to a person's request that a rule forbids."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""When to try again after a temporary failure: after a minute, then after twice as long each time.
+"""When to try again after a temporary failure: after a minute, and each wait doubles.
 
-Mail and webhook calls wait at most four hours, for five days from when the first attempt was due
-(``first_at``; reliability.md 26); the last attempt is made at their end. Actions of workflow runs
+Mail and webhook calls wait at most four hours. They are tried for five days after the first attempt
+was due (``first_at``; reliability.md 26), the last time at the end. Actions of workflow runs
 are tried five more times after the first failure. The clock and the random number are arguments:
 ``jitter`` from 0 to 1 makes a wait up to a fifth shorter or longer.
 """

@@ -75,8 +75,8 @@ class Trail:
 def sender_role(event: MailArrived) -> SenderRole:
     """Return the role of the sender (step 4).
 
-    The requester of the mail's ticket is a contact even if they are a user too. A role that only
-    restricts needs no proof of the sender (section 5).
+    A user who is the requester of the mail's ticket counts as a contact. A role that only restricts
+    needs no proof of the sender (section 5).
     """
     sender, message = event.sender, event.message
     if sender.own_channel:
@@ -124,7 +124,7 @@ def duplicate(trail: Trail) -> list[Decision] | None:
 
 
 def _other_channel(event: MailArrived, original: Original) -> Channel | None:
-    """Return the channel of a copy, unless the original or another copy came through it."""
+    """Return the channel of a copy if neither the original nor another copy came through it."""
     channel = event.channels[0] if event.channels else None
     if channel is None or original.channel is None or channel.id == original.channel.id:
         return None
@@ -160,7 +160,7 @@ def own_mail(trail: Trail) -> list[Decision] | None:
 
 
 def report(trail: Trail) -> list[Decision] | None:
-    """Put a report on the thread of the mail it is about, moving no ticket (step 3, E29)."""
+    """Put a report on the thread of the mail it is about; no ticket moves (step 3, E29)."""
     event = trail.event
     if event.message.kind not in REPORTS:
         trail.step("report", "no", f"it reads as {event.message.kind}")
@@ -184,7 +184,7 @@ def auto_reply(trail: Trail) -> list[Decision] | None:
 
 
 def _keep_aside(trail: Trail, what: str) -> list[Decision]:
-    """Keep a mail, without opening or moving a ticket, on its thread or on a new one."""
+    """Keep a mail on its thread or on a new one; no ticket is opened or moved."""
     event = trail.event
     if event.thread is not None:
         thread, ticket = place(event, event.thread, trail.decisions)
@@ -214,7 +214,7 @@ def quarantine(trail: Trail) -> list[Decision] | None:
 
 
 def _hold(trail: Trail, reason: str | None) -> list[Decision] | None:
-    """Put a mail into quarantine if there is a ``reason`` and no person has released it."""
+    """Put a mail into quarantine if a ``reason`` is given and nobody has released the mail."""
     if reason is None or trail.event.released:
         return None
     trail.step("quarantine", "yes", reason)

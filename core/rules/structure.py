@@ -23,7 +23,7 @@ TRIGGERS: Final = ("on_email_sent", "on_customer_reply")
 class References:
     """The tickets, triggers, channels and actions that use a status or a pipeline.
 
-    ``tickets`` counts those in the trash and merged ones too; ``triggers`` and ``actions`` move
+    ``tickets`` also counts merged tickets and those in the trash; ``triggers`` and ``actions`` move
     tickets to the status, and ``channels`` open tickets in it.
     """
 
@@ -56,7 +56,7 @@ def refuse_new_pipeline(
 
 
 def refuse_statuses(statuses: Sequence[tuple[str, StatusState]]) -> Refusal | None:
-    """Refuse statuses that lack an open or a closed one, and names used twice (P03)."""
+    """Refuse statuses without an open or without a closed one, or with a name used twice (P03)."""
     placed = enumerate(statuses, 1)
     return _unsound(Status(0, name, state, place) for place, (name, state) in placed)
 
@@ -90,7 +90,7 @@ def refuse_pipeline_deletion(pipeline: Pipeline, uses: References) -> Refusal | 
 def refuse_status_name(
     pipeline: Pipeline, name: str, status: Status | None = None
 ) -> Refusal | None:
-    """Refuse a name that another status of the pipeline has; ``status`` is the one to rename."""
+    """Refuse a name that another status of the pipeline has; ``status`` is the renamed one."""
     own = status.id if status is not None else None
     return _name_taken("status", name, (each.name for each in pipeline.statuses if each.id != own))
 
@@ -145,7 +145,7 @@ def refuse_arrangement(
 def refuse_channel(
     address: str, channels: Collection[str], users: Collection[str]
 ) -> Refusal | None:
-    """Refuse an address that is invalid or that a channel or user has; all are address keys."""
+    """Refuse an invalid address, and one of a channel or user; all arguments are address keys."""
     if address in channels:
         return conflict(f"there is a channel {address} already")
     taken = conflict(f"{address} is the address of a user") if address in users else None
@@ -159,7 +159,7 @@ def refuse_sender_rules(rules: Iterable[str]) -> Refusal | None:
 
 
 def refuse_foreign_status(pipeline: Pipeline, status_id: int | None) -> Refusal | None:
-    """Refuse a channel's status that belongs to another pipeline than the channel."""
+    """Refuse a status for a channel if it belongs to another pipeline than the channel."""
     if status_id is None or pipeline.holds(status_id):
         return None
     return invalid(f"that status does not belong to pipeline {pipeline.name!r}", "status")
@@ -168,7 +168,7 @@ def refuse_foreign_status(pipeline: Pipeline, status_id: int | None) -> Refusal 
 def refuse_user_addresses(
     addresses: Sequence[str], others: Collection[str], channels: Collection[str]
 ) -> Refusal | None:
-    """Refuse addresses that are invalid or that another user or a channel has; address keys."""
+    """Refuse invalid address keys, and those of another user or of a channel."""
     if not addresses or not all(addresses):
         return invalid("a user needs an address", "address")
     malformed = next((each for each in addresses if _malformed(each)), None)

@@ -39,8 +39,7 @@ class IncomingReply:
 class Ruling:
     """The outcome of a status rule.
 
-    ``status_id`` is None for no move; ``why`` goes into the history. ``flags`` are set on the
-    ticket.
+    ``status_id`` is None for no move; ``why`` goes into the history, ``flags`` onto the ticket.
     """
 
     rule: Literal["A", "B", "S9"]
@@ -73,7 +72,7 @@ def silent(reply: IncomingReply, pipeline: Pipeline) -> Ruling | None:
 
 
 def qualifies(thread: Thread, ticket: Ticket) -> bool:
-    """Tell whether trigger B looks at a thread: the origin, or one attached since a close (C2)."""
+    """Tell whether trigger B counts a thread: the origin, or one attached after a close (C2)."""
     if thread.origin:
         return True
     if ticket.reopened_count == 0 or ticket.first_closed_at is None or thread.attached_at is None:

@@ -44,7 +44,7 @@ from core.workflow.enrol import Root
 
 
 def opened(event: TicketOpened) -> list[Decision]:
-    """Open a ticket; if it has a thread, name the ticket after the thread."""
+    """Open a ticket; if a thread is given, name the ticket after the thread."""
     thread = event.thread.id if event.thread else None
     made = OpenTicket(
         subject=event.subject,
@@ -144,7 +144,7 @@ def split(event: SplitAsked) -> list[Decision]:
 
 
 def _customer_wrote(ticket: int, at: datetime | None) -> list[Decision]:
-    """Set when a customer last wrote, from mail that was put on a ticket."""
+    """Set the time of the customer's last mail after mail was put on a ticket."""
     return [NoteCustomer(ticket, at)] if at is not None else []
 
 

@@ -1,4 +1,4 @@
-"""Edit the actions of a workflow, and move or end its runs accordingly (behaviour.md 3.4).
+"""Edit the actions of a workflow, and move or end the affected runs (behaviour.md 3.4).
 
 Actions are a list of tables, as people write them. Each edit returns a new list and changes nothing
 in place; :class:`Impossible` says why an edit cannot be done.
@@ -142,7 +142,7 @@ def _path(action: dict[str, Any], name: str) -> Raw | None:
 
 
 def affected(old: Graph, new: Graph, run: Enrolment, ended: frozenset[str]) -> bool:
-    """Tell whether an edit affects a run: its place is gone, or the delay it waits in changed."""
+    """Tell whether an edit removed the place of a run, or changed the delay in which it waits."""
     if run.place not in new or run.place in ended:
         return True
     return _waits_in(old, run) and _config(old, run.place) != _config(new, run.place)
@@ -165,7 +165,7 @@ def after_edit(
     window: Mapping[str, Any] | None,
     fields: Mapping[str, Any],
 ) -> MoveRun | FinishRun | None:
-    """Return how an edit moves or ends a run, None if it does neither (table 3.4).
+    """Return how an edit moves or ends a run, or None if the run is not affected (table 3.4).
 
     A delay that was made longer ends later; if it was made shorter, its old end stays.
     """
@@ -188,7 +188,7 @@ def after_edit(
 
 
 def _waits_in(graph: Graph, run: Enrolment) -> bool:
-    """Tell whether a run still waits in the delay at its place, not for something after it."""
+    """Tell whether a run waits in the delay at its place, and not for a later action."""
     action = graph.action(run.place)
     if action is None or action.kind != "delay" or run.attempts:
         return False

@@ -55,7 +55,7 @@ def root_of(event: Event) -> Root:
 
 
 def _unanswerable(event: MailArrived) -> str | None:
-    """Return why nobody outside may get mail because of this mail, or None.
+    """Return why this mail must cause no mail to people outside, or None.
 
     Rows E21, E25b, E28, E42, E43; reliability.md 22 to 24.
     """

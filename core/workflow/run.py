@@ -1,4 +1,4 @@
-"""Execute a workflow run: find its next action, and decide on that (behaviour.md 3.3 to 3.5).
+"""Execute a workflow run: find and decide its next action (behaviour.md 3.3 to 3.5).
 
 One call passes delays and branches up to an action that does something, and decides on that action;
 the caller then calls again with the changed ticket. In a workflow that is switched off, actions
@@ -72,7 +72,7 @@ def ahead(event: RunDue, state: State, now: datetime) -> Ahead:
 
 
 def _waiting(passed: list[Passed], action: Action, until: datetime, entered: datetime) -> Ahead:
-    """Return what is ahead of a run that waits in a delay."""
+    """Return the next part (:class:`core.events.Ahead`) of a run that waits in a delay."""
     wait_for = delay.awaited(action.config)
     return Ahead(tuple(passed), action.id, until=until, entered_at=entered, wait_for=wait_for)
 
@@ -92,7 +92,7 @@ def _in_window(event: RunDue, found: Ahead, action: Action, state: State, now: d
 
 
 def _attempts(run: Enrolment, place: str) -> int:
-    """Return how often the action after ``place`` was tried: 0 unless the run stands there."""
+    """Return how often the action after ``place`` was tried; 0 if the run is at another place."""
     return run.attempts if place == run.place else 0
 
 
@@ -114,7 +114,7 @@ def reached(graph: Graph, run: Enrolment, event: delay.Awaited, now: datetime) -
 
 
 def run_due(event: RunDue, state: State, now: datetime) -> list[Decision]:
-    """Return the decisions of one step: what is passed, then one action, a wait, or the end."""
+    """Return the decisions of one step: passed actions, and then one action, a wait, or the end."""
     found = event.ahead if event.ahead is not None else ahead(event, state, now)
     run = event.enrolment
     decided: list[Decision] = [
@@ -138,7 +138,7 @@ def run_due(event: RunDue, state: State, now: datetime) -> list[Decision]:
 def _execute(
     event: RunDue, action: Action, place: str, state: State, now: datetime
 ) -> list[Decision]:
-    """Execute one action, or put it off where it may work later."""
+    """Execute one action, or postpone it if a later attempt may work."""
     run = event.enrolment
     if action.kind == "stop":
         stopped = FinishRun(run.id, "DONE", f"stopped by {action.id}")
@@ -185,7 +185,7 @@ def failed(event: RunFailed, now: datetime) -> list[Decision]:
 
 
 def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | None) -> RecordRun:
-    """Return the log entry of an action; its ``key`` bars a second execution, not a retry."""
+    """Return the log entry of an action; its ``key`` prevents a second execution, but no retry."""
     run = event.enrolment
     key = None if outcome == "RETRY" or action.steers else f"{run.id}:{action.id}"
     return RecordRun(
@@ -203,7 +203,7 @@ def _record(event: RunDue, action: Action, outcome: RunOutcome, detail: str | No
 def _effect(
     event: RunDue, action: Action, state: State, now: datetime
 ) -> tuple[list[Decision], Prepared]:
-    """Return the decisions of an action, and its outcome."""
+    """Return (decisions, outcome) of an action."""
     number, config = event.ticket.number, action.config
     cause = replace(event.cause, action=action.id)
     match action.kind:
