@@ -43,7 +43,7 @@ class ActionMail:
         self.templates = templates
 
     async def prepare(self, ticket: Ticket, run: Enrolment, action: Action) -> Prepared:
-        """Return the mails of a mail action, or why there are none."""
+        """Return the mails of a mail action, or the reason why it has none."""
         try:
             if action.kind == "send_email":
                 return await self._to_contacts(ticket, run, action)
@@ -113,7 +113,7 @@ class ActionMail:
         return [unit.contacts.get(each) if each is not None else None for each in people]
 
     async def _counts(self, route: Route, template: str, contact: Contact | None) -> Counts:
-        """Count the automatic mail of the last hour and day, stored or still to be written."""
+        """Count the automatic mails of the last hour and day, including those not yet stored."""
         connection, now = self.unit.connection, self.composer.writer.now
         unwritten = self.unit.outward
         hour_ago = now - timedelta(hours=1)
@@ -158,7 +158,7 @@ class ActionMail:
         return _prepared(mails)
 
     def _insiders(self, ticket: Ticket, to: Sequence[str]) -> list[tuple[Address, User | None]]:
-        """Return each person in ``to`` once, with the user, if any; leaves out our channels.
+        """Return each address in ``to`` once, with its user or None; leaves out our channels.
 
         An entry of ``to`` is an address or "owner".
         """

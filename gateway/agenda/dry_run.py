@@ -59,7 +59,7 @@ async def tryout(
 
 
 async def _run_to_its_end(runner: WorkflowRunner, ticket: int, now: datetime) -> None:
-    """Execute the newest run of a ticket, setting the clock to when each step is due."""
+    """Execute the newest run of a ticket; for each step, set the clock to the time it is due."""
     number = runner.unit.enrolments[ticket][-1].id
     for _ in range(MOST_STEPS):
         if (run := runner.enrolment(number)).state != "ACTIVE":
@@ -95,7 +95,7 @@ async def preview(
     number: int,
     language: str | None,
 ) -> Rendered:
-    """Render a template for the requester of a ticket, in their language or the one given."""
+    """Render a template for a ticket, in ``language`` or, if None, in the requester's language."""
     async with rehearsal(database) as rehearsed, rehearsed.write(ordered=True) as connection:
         now = clock.now()
         unit = await UnitOfWork.open(connection, now)

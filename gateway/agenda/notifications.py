@@ -1,4 +1,4 @@
-"""Queue one mail for each user, with all notices that are due."""
+"""For each user, queue one mail with all due notices."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def notify(
 
 
 def _mail(composer: AutomaticMail, user: User, notices: Sequence[Notice]) -> Outgoing | None:
-    """Build the mail; None for a user who left, or whose address is ours or unusable."""
+    """Return the mail; None if the user left, or if the user's address is ours or unusable."""
     if not user.active or user.address in composer.writer.unit.desk.channels:
         return None
     first = notices[0]

@@ -26,7 +26,7 @@ class AgendaTransaction:
         self.now = self.applier.now = now
 
     def do(self, event: Event) -> tuple[Decision, ...]:
-        """Ask the rules, perform what they decide, and return it."""
+        """Ask the rules about an event, perform their decisions, and return these decisions."""
         decided = decide(event, self.state, self.now)
         self.applier.perform(decided)
         return decided

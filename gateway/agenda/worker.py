@@ -106,7 +106,7 @@ class Agenda:
         return max(0.0, min(POLL_SECONDS, (due - self.clock.now()).total_seconds()))
 
     async def next_due(self) -> datetime | None:
-        """Return when something is due next; in the past if it is due already."""
+        """Return when something is due next; this is in the past if something is due already."""
         queues = (workflows.next_due, drafts.next_due, notices.next_due)
         async with self.database.read() as connection:
             found = [await ask(connection) for ask in queues]
@@ -152,7 +152,7 @@ class Agenda:
         return [Ran("scheduled mail", each.ticket, await self._send_draft(each)) for each in due]
 
     async def _send_draft(self, draft: drafts.DueDraft) -> str:
-        """Queue a scheduled mail; return "queued" or why that failed.
+        """Queue a scheduled mail; return "queued" or the reason why this failed.
 
         An unforeseen error fails the mail as well, or it would stay due for ever.
         """
@@ -238,7 +238,7 @@ class Agenda:
     # ---- failures and notices
 
     async def _tell_failures(self) -> list[Ran]:
-        """Report mail that failed for good on its tickets (O12)."""
+        """Report on each ticket which of its mails failed for good (O12)."""
         async with self.database.read() as connection:
             if not await notices.unsettled(connection, 1):
                 return []
@@ -271,7 +271,7 @@ class Agenda:
 
 
 def _by_ticket(unit: UnitOfWork, found: Collection[Delivered]) -> dict[int | None, list[Delivered]]:
-    """Group deliveries by ticket number, following merges; the key is None without a ticket."""
+    """Group deliveries by ticket number, following merges; those on no ticket have the key None."""
     grouped: dict[int | None, list[Delivered]] = {}
     for each in found:
         ticket = unit.live_ticket(each.ticket)

@@ -1,8 +1,8 @@
 """Execute workflow runs, action after action, until each waits or ends (behaviour.md 3.3).
 
-Works inside the transaction of its caller. Every action sees the ticket as the one before left it.
-Mail of this transaction is written before the same ticket sends more, because the limits on
-automatic mail count what went out before.
+Works inside the transaction of its caller. Every action sees the ticket as the previous action
+left it. Mail of this transaction is written before the same ticket sends more, because the limits
+on automatic mail count all earlier mail.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class WorkflowRunner:
         self._unwritten: set[int] = set()  # tickets whose mail is not in the database yet
 
     async def run(self, number: int) -> list[tuple[int, str]]:
-        """Execute a run until it waits or ends; return (ticket, what was done)."""
+        """Execute a run until it waits or ends; return (ticket, text) for each thing done."""
         log: list[tuple[int, str]] = []
         for _ in range(MOST_STEPS):
             if (run := self._due(number)) is None:

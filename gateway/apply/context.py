@@ -66,7 +66,7 @@ class ApplyContext:
     # ---- looking up
 
     def number(self, ticket: int, mail: MailContext | None = None) -> int:
-        """Return a ticket number, NEW resolved to the mail's ticket or the one opened last."""
+        """Return the number; NEW is the mail's ticket, or without a mail the ticket opened last."""
         if ticket != NEW:
             return ticket
         number = mail.ticket if mail is not None else self.opened
@@ -75,16 +75,16 @@ class ApplyContext:
         return number
 
     def ticket(self, number: int, mail: MailContext | None = None) -> Ticket:
-        """Return the ticket of a number; NEW as in :meth:`number`."""
+        """Return the ticket with this number, where NEW is resolved by :meth:`number`."""
         return self.unit.tickets[self.number(number, mail)]
 
     def followed(self, thread: int) -> Thread:
-        """Return the thread that this one was joined into, in this batch too, or else itself."""
+        """Return the thread that this one was joined into, even in this batch, or else this one."""
         found = self.unit.follow(thread)
         return found if found is not None else self.unit.threads[thread]
 
     def thread_id(self, thread: int, mail: MailContext | None) -> int:
-        """Return the id of a thread, redirects followed, NEW resolved to the mail's thread."""
+        """Return the id of a thread, following redirects; NEW stands for the mail's thread."""
         return required(mail).thread if thread == NEW else self.followed(thread).id
 
     def status_name(self, ticket: Ticket) -> str:

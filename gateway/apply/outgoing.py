@@ -87,7 +87,7 @@ def _outgoing_row(
 
 
 def _store_message(context: ApplyContext, ticket: int | None, mail: Outgoing) -> int:
-    """Store a mail on its thread; recipients of a user's mail take part there (section 5)."""
+    """Store a mail on its thread; recipients of a user's mail become participants (section 5)."""
     unit, thread = context.unit, _thread_of(context, ticket, mail)
     number = unit.allot("message")
     unit.pending.messages.append(_message_row(context, mail, thread, number))

@@ -34,7 +34,7 @@ def add_participants(
 def add_recipients(
     context: ApplyContext, thread: int, people: Iterable[Address], *, proven: bool = False
 ) -> None:
-    """Make external addresses participants of a thread; ``proven`` if a user wrote to them."""
+    """Make external addresses participants of a thread; ``proven``: a user wrote to them."""
     for each in people:
         if each.address and not context.is_ours(each.key):
             contact = context.unit.ensure_contact(each.address, each.name)

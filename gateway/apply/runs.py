@@ -46,7 +46,7 @@ def _run(context: ApplyContext, number: int) -> Enrolment:
 
 
 def move(context: ApplyContext, decision: o.MoveRun) -> None:
-    """Set the place of a run in its workflow, and until when the run waits."""
+    """Set the place of a run in its workflow, and the time until which the run waits."""
     context.unit.set_enrolment(
         replace(
             _run(context, decision.enrolment),
@@ -74,7 +74,7 @@ def cancel(context: ApplyContext, decision: o.CancelRuns) -> None:
 
 
 def wake(context: ApplyContext, decision: o.WakeRuns, mail: MailContext | None) -> None:
-    """Continue each run that waits for an event, or whose next step is a delay until the event."""
+    """Continue each run that waits for the event, or whose next step is a delay until the event."""
     ticket, event = context.number(decision.ticket, mail), decision.event
     for run in list(context.unit.enrolments.get(ticket, ())):
         if run.state == "ACTIVE" and run.wait_for == event:
@@ -84,7 +84,7 @@ def wake(context: ApplyContext, decision: o.WakeRuns, mail: MailContext | None) 
 
 
 def _pass_delay(context: ApplyContext, run: Enrolment, event: Awaited) -> None:
-    """Put a run past the delay that is its next step, if that delay waits for the event."""
+    """If the next step of a run is a delay until this event, let the run skip the delay."""
     workflows = context.unit.desk.workflows.values()
     workflow = next((each for each in workflows if each.id == run.workflow_id), None)
     delay = reached(workflow.graph, run, event, context.now) if workflow is not None else None

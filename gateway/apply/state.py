@@ -76,7 +76,7 @@ def set_fields(context: ApplyContext, decision: d.SetFields) -> None:
 
 
 def _record_trash(context: ApplyContext, number: int, cause: Cause, *, restored: bool) -> None:
-    """Record a deletion or restoration; replies reach a restored ticket again."""
+    """Record that a ticket was deleted or restored; replies reach a restored ticket again."""
     # replies that went on with another ticket in the meantime stay there (E38)
     for thread in context.unit.threads_of(number) if restored else ():
         if thread.redirect_to is not None:
@@ -108,7 +108,7 @@ def _text(value: object) -> str | None:
 def note_customer(
     context: ApplyContext, decision: d.NoteCustomer, mail: MailContext | None
 ) -> None:
-    """Set when a customer last wrote; an earlier date than the present one is ignored."""
+    """Set the date when a customer last wrote, unless the ticket has a later one already."""
     ticket, at = context.ticket(decision.ticket, mail), decision.at or context.now
     before = ticket.last_customer_message_at
     later = max(at, before) if before is not None else at
@@ -135,7 +135,7 @@ def record_reply(context: ApplyContext, decision: ReplyRecorded) -> None:
 
 
 def tell_deliveries(context: ApplyContext, decision: TellDeliveries) -> None:
-    """Record what a person did about mail; clear ``delivery_failed`` if no failed mail is left."""
+    """Record what a person did about mail; clear the flag ``delivery_failed`` if ``settled``."""
     number = decision.ticket
     if decision.settled:
         flags = context.unit.tickets[number].flags

@@ -20,7 +20,7 @@ MOST_PARENTS = 200  # of a mail are stored
 def append_message(
     context: ApplyContext, decision: d.AppendMessage, mail: MailContext | None
 ) -> None:
-    """Store the mail on its thread, and remember every Message-ID that it states."""
+    """Store the mail on its thread, and remember each Message-ID that the mail states."""
     mail = required(mail)
     _choose_thread(context, decision, mail)
     sender = None if decision.role == "self" else sender_of(context, mail)
@@ -42,7 +42,7 @@ def append_message(
 
 
 def _choose_thread(context: ApplyContext, decision: d.AppendMessage, mail: MailContext) -> None:
-    """Set the mail's thread: the decided one, or for NEW a fresh one unless it has one already."""
+    """Set the mail's thread to the decided one; NEW is a fresh thread if the mail has none yet."""
     if decision.thread != NEW:
         thread = context.followed(decision.thread)
         mail.thread, mail.ticket = thread.id, thread.ticket or NEW
@@ -108,7 +108,7 @@ def _attachment(each: Attachment) -> dict[str, Any]:
 
 
 def join(context: ApplyContext, decision: d.JoinThread) -> None:
-    """Join a thread into another, which gets its participants and its place as origin."""
+    """Join a thread into another one, which takes over its participants and its role as origin."""
     unit = context.unit
     for contact, role in unit.participants[decision.thread].items():
         unit.set_participant(decision.into, contact, role)
@@ -134,7 +134,7 @@ def attach(context: ApplyContext, decision: d.AttachThread, mail: MailContext | 
 def continue_thread(
     context: ApplyContext, decision: d.ContinueThread, mail: MailContext | None
 ) -> None:
-    """Continue a thread of a ticket in the trash on a new one, with the same people (E38).
+    """Replace a thread of a trashed ticket by a new thread with the same people (E38).
 
     The new thread exists before the mail is appended, so that the old one can redirect to it.
     """

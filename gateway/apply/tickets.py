@@ -109,7 +109,7 @@ def _people_to_move(context: ApplyContext, decision: d.MergeTicket) -> list[int]
 
 
 def unmerge(context: ApplyContext, decision: d.UnmergeTicket) -> None:
-    """Move back what a merge moved, as far as it is still where the merge put it (P10)."""
+    """Move back what a merge moved, except what was moved again since (P10)."""
     unit, number, into, record = context.unit, decision.ticket, decision.into, decision.record
     ticket, survivor = unit.tickets[number], unit.tickets[into]
     _return_threads(context, decision)
@@ -141,13 +141,13 @@ def _return_threads(context: ApplyContext, decision: d.UnmergeTicket) -> None:
 
 
 def rename(context: ApplyContext, decision: d.RenameTicket, mail: MailContext | None) -> None:
-    """Note that a ticket may need another name, which :func:`name_tickets` sets, once a batch."""
+    """Note that a ticket may need another name; :func:`name_tickets` sets it once a batch."""
     number = context.number(decision.ticket, mail)
     context.renames[number] = context.thread_id(decision.thread, mail)
 
 
 async def name_tickets(context: ApplyContext) -> None:
-    """Give the noted tickets the requester and subject of their conversation's head (section 5).
+    """Give noted tickets the sender (as requester) and subject of the message that names them (5).
 
     Runs one query for the whole batch. Messages of the batch are not in the database yet, and
     messages of joined threads move only when the unit is flushed.
@@ -172,7 +172,7 @@ async def name_tickets(context: ApplyContext) -> None:
 
 
 def _threads_that_name(context: ApplyContext) -> dict[int, int]:
-    """Return the naming thread of each noted ticket, except of tickets that a person has named."""
+    """Return the thread to name each noted ticket after; leaves out tickets that a person named."""
     return {
         number: found.id
         for number, thread in context.renames.items()
@@ -182,7 +182,7 @@ def _threads_that_name(context: ApplyContext) -> dict[int, int]:
 
 
 def _only_origin(context: ApplyContext, number: int, thread: int) -> Thread | None:
-    """Return the thread if it is the ticket's only origin; no other thread renames a ticket."""
+    """Return the thread if it is the ticket's only origin, as no other thread may name it."""
     found = context.unit.follow(thread)
     threads_of = context.unit.threads_of(number)
     origins = {each.id for each in threads_of if each.origin and each.redirect_to is None}

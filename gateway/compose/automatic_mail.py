@@ -81,7 +81,7 @@ class AutomaticMail:
     ) -> Outgoing:
         """Return a notification about a ticket, to a user or to another address of ours.
 
-        The reply address names the user, so that an answer counts as theirs (E19). ``key``
+        The reply address names the user, so that an answer counts as the user's (E19). ``key``
         identifies the occasion, and ``what`` is recorded as the mail's template.
         """
         return replace(
@@ -119,7 +119,7 @@ class AutomaticMail:
     def tokens(
         self, ticket: Ticket, route: Route | None, contact: Contact | None
     ) -> dict[str, dict[str, Any]]:
-        """Return the values that templates may name, by group (behaviour.md 3.3)."""
+        """Return the values of all tokens of templates, by group of tokens (behaviour.md 3.3)."""
         writer, desk = self.writer, self.unit.desk
         if route is not None:
             channel, heard = route.channel, writer.last_heard(route)
@@ -158,5 +158,5 @@ class AutomaticMail:
         }
 
     def url(self, number: int) -> str:
-        """Return the address of a ticket's page (interfaces.md 2.4)."""
+        """Return the URL of a ticket's page (interfaces.md 2.4)."""
         return f"{self.writer.identity.public_url.rstrip('/')}/t/{number}"

@@ -18,7 +18,7 @@ from gateway.store.setup.default_workflows import CLOSED, RECEIVED
 
 
 def generic_acknowledgement(tag: str) -> Rendered:
-    """Return the answer to an unverified sender, without any of their words (behaviour.md 5)."""
+    """Return the answer to an unverified sender; it quotes nothing of the mail (behaviour.md 5)."""
     text = f"We received your message and will answer as soon as we can. Reference: {tag}\n"
     return Rendered("We received your message", text, None, ())
 
@@ -72,7 +72,7 @@ class _BuiltInWords:
         return Template(name, subject, text, html, transactional=True)
 
     def _framed(self, frame: Frame, quotation: Frame) -> str:
-        """Return the frame filled with these words, and with a quotation if they introduce one."""
+        """Return the frame filled with these words, and a quotation if they introduce one."""
         above = self.above_quotation
         quoted = quotation.substitute(above_quotation=above) if above is not None else ""
         return frame.substitute(asdict(self), quotation=quoted)

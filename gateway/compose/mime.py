@@ -105,7 +105,7 @@ def _refuse_breaks(mail: MimeMail) -> None:
 
 
 def _headers(mail: MimeMail) -> list[bytes]:
-    """Return all headers but those of the body; leaves out unusable ids in the references."""
+    """Return all headers except those of the body; unusable ids in References are left out."""
     if not usable_id(mail.message_id):
         raise Invalid("invalid Message-ID", "message_id")
     headers = [_people("From", (mail.sender,))]
@@ -263,7 +263,7 @@ def _base64(data: bytes) -> bytes:
 
 
 def _disposition(filename: str) -> bytes:
-    """Return Content-Disposition with a file name (RFC 2183), encoded if needed (RFC 2231 3, 4)."""
+    """Return Content-Disposition (RFC 2183) with the file name, if needed encoded by RFC 2231."""
     filename = filename if filename.strip() else "attachment"
     if len(filename) <= _MAX_PLAIN_FILENAME and _PLAIN_FILENAME.fullmatch(filename):
         return f'Content-Disposition: attachment;\r\n filename="{filename}"'.encode()

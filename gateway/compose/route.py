@@ -44,7 +44,7 @@ class MailIdentity:
 
 @dataclass(frozen=True, slots=True)
 class MailContent:
-    """Recipients, subject, text and files of a mail; ``original`` is a mail forwarded whole."""
+    """Recipients, subject, text and files of a mail; ``original`` is a whole mail to forward."""
 
     to: tuple[Address, ...]
     cc: tuple[Address, ...]
@@ -80,14 +80,14 @@ class MailWriter:
     # ---- where a mail goes
 
     def origin(self, ticket: Ticket) -> Thread | None:
-        """Return the thread the ticket was created on."""
+        """Return the thread that the ticket was created from."""
         for thread in self.unit.threads_of(ticket.number):
             if thread.origin and thread.kind == "normal":
                 return thread
         return None
 
     def channel_of(self, thread: Thread | None) -> Channel:
-        """Return the channel of a thread, or else the default channel; Refused without either."""
+        """Return a thread's channel, or else the default channel; Refused if there is neither."""
         desk, wanted = self.unit.desk, thread.channel_id if thread is not None else None
         own = (each for each in desk.channels.values() if each.id == wanted)
         found = next(own, desk.default_channel)
@@ -104,7 +104,7 @@ class MailWriter:
         )
 
     async def route(self, thread: Thread, *, fresh: bool = False) -> Route:
-        """Return the route of a mail on a thread, with the newest mails there unless ``fresh``."""
+        """Return a mail's route on a thread, with the thread's newest mails unless ``fresh``."""
         earlier: Sequence[MessageRow] = ()
         if not fresh:
             earlier = await threads.newest(self.unit.connection, thread.id, EARLIER_MAILS)
@@ -132,7 +132,7 @@ class MailWriter:
         content: MailContent,
         automatic: Literal["", "auto-replied", "auto-generated"] = "",
     ) -> MimeMail:
-        """Return a mail with its headers; ``number`` is the ticket that answers go to, if any."""
+        """Return a mail with its headers; ``number`` is the ticket that answers go to, or None."""
         channel, thread = route.channel, route.thread
         parent = next((each for each in reversed(route.earlier) if each.message_id), None)
         references: tuple[str, ...] = ()
@@ -163,7 +163,7 @@ class MailWriter:
         )
 
     def message_id(self, thread: int, sender: str) -> str:
-        """Return a new Message-ID in the domain of the sender; ``thread`` 0 stands for none."""
+        """Return a new Message-ID in the sender's domain; ``thread`` 0 means on no thread."""
         nonce = secrets.token_hex(NONCE_BYTES)
         return reply_tokens.message_id(self.key, nonce, thread, sender.rpartition("@")[2])
 

@@ -1,7 +1,7 @@
 """Check and render mail templates; the only module that imports jinja2.
 
-Administrators write templates, but strangers write the values of their tokens. So a template may
-hold tokens, ``if``, comments and a few filters; everything else is refused while its syntax tree is
+Administrators write templates, but strangers write the values of tokens. So a template may hold
+tokens, ``if``, comments and a few filters; everything else is refused while its syntax tree is
 walked. Each token becomes a variable that holds plain text, so no attribute, item or call is left
 when the template is rendered. A token without a value is never an error.
 """
@@ -252,7 +252,7 @@ def check(template: Template) -> tuple[str, ...]:
 
 
 def render(template: Template, tokens: Mapping[str, object]) -> Rendered:
-    """Return a template filled in with ``tokens``: ``{"ticket": {"tag": ...}, ...}``.
+    """Return a template filled in with ``tokens``, such as ``{"ticket": {"tag": ...}, ...}``.
 
     Values are inserted as text, escaped in the HTML part. Instead of a missing, None or empty value
     the argument of a ``default`` filter is inserted, or nothing. The subject becomes one line of at

@@ -75,7 +75,7 @@ class UserMail:
         author: User | None,
         message: MessageRow,
     ) -> Outgoing:
-        """Return a mail of the ticket forwarded to somebody else.
+        """Return a new mail that forwards a mail of the ticket to somebody else.
 
         The new mail is on a thread of its own, so that answers never move the ticket (O05).
         """
@@ -174,7 +174,7 @@ class UserMail:
 
 
 def _signed(request: MailRequest, author: User | None) -> tuple[str, str | None]:
-    """Return text and HTML with the author's signature below."""
+    """Return the text and the HTML of a mail, each with the author's signature at the end."""
     signature = author.signature if author is not None else None
     html = request.html
     if html is not None and (below := reply_text.with_signature("", signature).strip()):

@@ -94,7 +94,7 @@ class Installation:
 
     @cached_property
     def identity(self) -> MailIdentity:
-        """Our name, addresses and time zone, as used in mail we send."""
+        """Our name, addresses and time zone for the mail that we send."""
         from gateway.compose.route import MailIdentity
 
         account = self.settings.account
@@ -139,7 +139,7 @@ class Installation:
         return self._spool
 
     async def register(self) -> MailRegister:
-        """Return the register of all mail that ever came in."""
+        """Return the register, which lists all mail ever received."""
         from gateway.store.queues.mail_register import MailRegister
 
         return MailRegister(self.database, (await self.spool()).blobs)
@@ -147,7 +147,7 @@ class Installation:
     async def sandbox(self, processes: int | None = None) -> Sandbox:
         """Return the processes that read mail, started by the first call.
 
-        ``processes`` is their number at that call; None takes it from ``[workers]``.
+        ``processes`` is the number that the first call starts; None takes it from ``[workers]``.
         """
         if self._sandbox is None:
             from gateway.intake.sandbox.pool import Sandbox
@@ -203,7 +203,7 @@ class Installation:
         )
 
     async def _files_of(self, mail_id: int) -> tuple[File, ...]:
-        """Return the attachments of a mail; starts one process to read them if none is running."""
+        """Return the attachments of a mail; if no process to read mail is running, start one."""
         from gateway.intake.attachments import files_of
 
         return await files_of(await self.register(), await self.sandbox(1), mail_id)
@@ -226,7 +226,7 @@ class Installation:
         return Outbox(self.database, self._smarthost(), signer, self.clock)
 
     def _smarthost(self) -> Smarthost:
-        """Return the smarthost of ``[outbound]``, which asks for OAuth tokens when needed."""
+        """Return the smarthost that ``[outbound]`` names; it asks for OAuth tokens when needed."""
         from gateway.outbox.submit import Smarthost, SmarthostServer, TokenSource
 
         outbound = self.settings.outbound

@@ -152,7 +152,7 @@ class Daemon:
         return [*mailboxes, *await self._listeners(directory, accept)]
 
     async def _mailboxes(self, directory: ChannelDirectory, accept: Acceptor) -> list[Service]:
-        """Return the services that read mailboxes and those that save copies of sent mail there."""
+        """Return the services that read mailboxes or save copies of sent mail in them."""
         given = accounts(self.parts.settings)
         if not given:
             return []

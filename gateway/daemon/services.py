@@ -68,7 +68,7 @@ class WakeService:
     pause: float = RECONNECT_SECONDS
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Pass wake-ups of other daemons on to the workers here until ``stop``."""
+        """Wake the workers of this process at each wake-up of another daemon, until ``stop``."""
         while not stop.is_set():
             try:
                 await self._listen(stop)

@@ -30,7 +30,7 @@ class DaemonStatus:
     tokens: Tokens
 
     async def check(self) -> HealthReport:
-        """Return "ok" or a short reason for each part and each mailbox."""
+        """Return "ok" or a short error for each part and each mailbox."""
         try:
             await self.spool.pending_count()
             mailboxes = {each.name: each.detail or "ok" for each in await self._mailboxes()}

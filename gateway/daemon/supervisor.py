@@ -65,7 +65,7 @@ class Supervisor:
         self._given_up: str | None = None
 
     async def run(self, services: Sequence[Service]) -> None:
-        """Return once ``stop`` is set and all services have ended.
+        """Run the services; return once ``stop`` is set and all services have ended.
 
         Raises InternalError when one of them keeps failing.
         """
@@ -88,7 +88,7 @@ class Supervisor:
             )
 
     async def _keep_up(self, service: Service) -> None:
-        """Run a service, again after each failure, until ``stop`` or too many failures."""
+        """Run a service and restart it after each failure, until ``stop`` or too many failures."""
         loop = asyncio.get_running_loop()
         failures: deque[float] = deque(maxlen=MAX_FAILURES)
         while not self._stop.is_set():
@@ -129,7 +129,7 @@ class SystemdNotifier:
         self._every = int(microseconds) / 2e6 if for_us and microseconds.isdecimal() else 0.0
 
     def ready(self) -> None:
-        """Report that all listeners accept and all services run."""
+        """Report that all listeners accept connections and all services run."""
         self.send(f"READY=1\nMAINPID={os.getpid()}")
 
     def send(self, state: str) -> None:

@@ -81,7 +81,7 @@ class CorrespondenceDesk(Actor):
         self.files_of = files_of
 
     async def reply(self, number: int, mail: MailDraft) -> ActResult:
-        """Reply on a thread of the ticket, its origin by default, or open a new one (O01-O15)."""
+        """Reply on a thread of the ticket (by default its origin) or on a new thread (O01-O15)."""
         _refuse_empty(mail)
         async with self.acting(Right.SEND_MAIL) as act:
             request, ticket = _request(mail), await act.ticket(number)
@@ -138,7 +138,7 @@ class CorrespondenceDesk(Actor):
         return _result(act, ())
 
     async def send_draft(self, due: drafts.DueDraft) -> None:
-        """Send a due draft, as if written now, to the recipients for whom it was not cancelled.
+        """Compose a due draft now, and send it to all recipients for whom it was not cancelled.
 
         Does nothing if the draft was cancelled, or sent by another process. Raises the error that
         prevents sending, such as Forbidden if its author may no longer send mail.
@@ -183,7 +183,7 @@ class CorrespondenceDesk(Actor):
         return composer.answer(ticket, route, request, self._author(act))
 
     def _send(self, act: Transaction, ticket: Ticket, made: Outgoing, status: int | None) -> None:
-        """Queue a mail, and move the ticket to ``status``; None leaves the move to trigger A."""
+        """Queue a mail and move the ticket to ``status``, or for None as trigger A says."""
         pipeline = act.unit.desk.pipelines[ticket.pipeline_id]
         if status is not None:
             asked = MoveAsked(ticket, pipeline, status, act.cause, person=True)
@@ -245,7 +245,7 @@ class CorrespondenceDesk(Actor):
         }
 
     async def _original(self, number: int, message: int | None) -> bytes | None:
-        """Return the raw mail to forward; not for use in a transaction, as it may be large."""
+        """Return the raw mail to forward; as it may be large, do not call this in a transaction."""
         async with self.database.read() as connection:
             mail_id = await drafts.mail_of(connection, number, message)
         if mail_id is None or self.raw_of is None:
@@ -254,7 +254,7 @@ class CorrespondenceDesk(Actor):
         return reply_tokens.unmarked(raw).encode("latin-1")
 
     async def _relayed_files(self, due: drafts.DueDraft) -> tuple[File, ...]:
-        """Return the attachments of a relayed answer; not for use in a transaction."""
+        """Return the attachments of a relayed answer; do not call this in a transaction."""
         if due.files_of is None:
             return ()
         if self.files_of is None:
@@ -263,7 +263,7 @@ class CorrespondenceDesk(Actor):
 
 
 def _status_id(act: Transaction, ticket: Ticket, name: str | None) -> int | None:
-    """Return the status of this name in the ticket's pipeline; None for no name."""
+    """Return the id of the named status in the ticket's pipeline, or None if ``name`` is None."""
     pipeline = act.unit.desk.pipelines[ticket.pipeline_id]
     return status_of(pipeline, name).id if name is not None else None
 

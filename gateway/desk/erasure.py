@@ -20,7 +20,7 @@ from gateway.store.tickets import contacts
 
 @dataclass(frozen=True, slots=True)
 class Erasure:
-    """The counts of what was removed, ``tickets`` deleted, ``shared`` tickets cleared in part."""
+    """The counts of removed data, the deleted ``tickets``, and ``shared`` ones cleared in part."""
 
     removed: Removed
     tickets: tuple[int, ...]
@@ -42,7 +42,7 @@ class ErasureDesk(Actor):
     """Erase people for good."""
 
     async def erase_contact(self, address: str, blobs: Blobs) -> Erasure:
-        """Erase a person from the database; :meth:`sweep` then clears blobs and free space.
+        """Erase a person from the database; call :meth:`sweep` next, to clear blobs and free space.
 
         Deletes the person's own conversations, the person's messages in other conversations, and
         the address everywhere else. Raises Refused for the address of a user or channel and while

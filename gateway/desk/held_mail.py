@@ -14,7 +14,7 @@ class HeldMailDesk(Actor):
     """Let users retry, release or discard mail that the intake did not put on a ticket."""
 
     async def retry(self, mail_id: int) -> None:
-        """Queue a held, ignored or quarantined mail to be processed by the rules of today."""
+        """Queue a held, ignored or quarantined mail to be processed again by the present rules."""
         await self._set(mail_id, "pending", None, ("held", "ignored", "quarantined"))
 
     async def release(self, mail_id: int) -> None:

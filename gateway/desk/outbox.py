@@ -14,17 +14,17 @@ from gateway.store.tickets import pending_outgoing
 
 
 class OutboxDesk(Actor):
-    """Cancel or retry all given deliveries or none, and record this on their tickets."""
+    """Cancel or retry deliveries (all of them or none), and record this on their tickets."""
 
     async def cancel(self, ids: Sequence[int]) -> ActResult:
-        """Stop mail that was not sent yet, replies scheduled for later included."""
+        """Cancel mail that was not sent yet, including replies scheduled for later."""
         async with self.acting(Right.HANDLE_OUTBOX) as act:
             await outbox.cancel(act.unit.connection, ids, act.now)
             numbers = await _record(act, ids, "cancelled")
         return ActResult(numbers, act.events)
 
     async def retry(self, ids: Sequence[int]) -> ActResult:
-        """Queue failed or deferred deliveries again, due now."""
+        """Queue failed or deferred deliveries again, to be attempted now."""
         async with self.acting(Right.HANDLE_OUTBOX) as act:
             await outbox.retry(act.unit.connection, ids, act.now)
             numbers = await _record(act, ids, "retried")

@@ -64,7 +64,7 @@ async def contact_at(connection: Connection, address: str) -> Contact:
 
 
 async def _refuse_taken(act: Transaction, addresses: Collection[str], user: User | None) -> None:
-    """Refuse addresses of channels or of anybody but ``user``, which is None for a new user."""
+    """Refuse addresses that a channel or another user has; ``user`` is None for a new user."""
     keys = [address_key(address) for address in addresses]
     people = await users.load(act.unit.connection)
     others = {

@@ -1,7 +1,7 @@
 """Changes of pipelines and statuses by administrators (behaviour.md 2.5).
 
-Only one change moves tickets: deleting a status with another one named for its tickets (P04). Those
-moves follow the usual rules.
+Only one change moves tickets: deleting a status and naming another status for its tickets (P04).
+These moves follow the usual rules.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ WantedStatus = tuple[int | None, str, StatusState]  # id (None for a new one), n
 
 
 class Switches(TypedDict, total=False):
-    """Settings of a pipeline; the two triggers take the name of a status, or None for off."""
+    """Settings of a pipeline; each of the two triggers is the name of a status, or None for off."""
 
     set_close_date: bool
     on_email_sent: str | None
@@ -76,7 +76,7 @@ class PipelineDesk(Actor):
             return await _set(act, act.pipeline(name), switches)
 
     async def arrange_pipelines(self, plans: Sequence[PipelinePlan]) -> None:
-        """Change pipelines to match the plans, all or none; other pipelines stay.
+        """Change pipelines to match the plans (all or none); pipelines without a plan stay.
 
         A status that its plan leaves out is deleted (P04).
         """
@@ -133,7 +133,7 @@ class PipelineDesk(Actor):
             return replace(status, state=state), inside if state != status.state else 0
 
     async def delete_status(self, pipeline: str, name: str, move_to: str | None = None) -> Deleted:
-        """Delete a status, after moving its tickets and references to ``move_to``, if given (P04).
+        """Delete a status; first move its tickets and references to ``move_to``, unless None (P04).
 
         The tickets move by the rules of the close date, and no status workflow runs (P05).
         """

@@ -26,7 +26,7 @@ class TemplateDesk(Actor):
         *,
         transactional: bool | None,
     ) -> tuple[StoredTemplate, tuple[str, ...]]:
-        """Add or change a template; None keeps a value. Returns the template, and unknown tokens.
+        """Add or change a template, and return it with its unknown tokens; None keeps a value.
 
         A new text without new HTML removes the old HTML, which would say something else.
         """

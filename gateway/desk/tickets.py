@@ -49,7 +49,7 @@ class ActResult:
 
 @dataclass(frozen=True, slots=True)
 class NewTicket:
-    """A ticket to open, from ``thread`` if given; names are as typed, None means the default."""
+    """A ticket to open, from ``thread`` unless None; names are as typed, None means the default."""
 
     subject: str | None = None
     requester: str | None = None
@@ -84,7 +84,7 @@ class TicketDesk(Actor):
         return ActResult((number,), act.events)
 
     async def attach(self, number: int, thread_id: int) -> ActResult:
-        """Attach a thread that is on no ticket; the first thread of a ticket is its origin (C18).
+        """Put a thread that has no ticket on a ticket; a ticket's first thread is its origin (C18).
 
         If the ticket has no requester, the first sender on the thread becomes the requester.
         """
@@ -124,7 +124,7 @@ class TicketDesk(Actor):
         pipeline: str | None = None,
         close_date: date | None = None,
     ) -> ActResult:
-        """Move tickets to a status of the named or their own pipeline; all of them or none."""
+        """Move tickets (all or none) to a status of the named pipeline, by default of their own."""
         moved: list[int] = []
         async with self.acting(Right.WORK_ON_TICKETS) as act:
             await act.unit.load_tickets(numbers)  # few statements: other writers are waiting
@@ -184,7 +184,7 @@ class TicketDesk(Actor):
         return ActResult((ticket.number,), act.events)
 
     async def restore(self, number: int) -> ActResult:
-        """Take a ticket out of the trash, as it was."""
+        """Take a ticket out of the trash; its fields stay as they were."""
         async with self.acting(Right.DELETE_TICKETS) as act:
             ticket = await act.ticket(number, trashed=True)
             if ticket.deleted_at is None:
@@ -247,8 +247,8 @@ async def _open(act: Transaction, draft: NewTicket) -> int:
 async def _open_on(act: Transaction, draft: NewTicket, thread: Thread) -> int:
     """Open a ticket from a thread; return its number.
 
-    Pipeline and status are the channel's, requester and subject the thread's, unless the draft
-    says otherwise (E35).
+    Pipeline and status come from the channel, requester and subject from the thread, unless the
+    draft names others (E35).
     """
     pipeline, status = _place(act, draft, thread)
     first = await _first_message(act, thread)
@@ -329,7 +329,7 @@ async def _load_contact(act: Transaction, contact_id: int) -> Contact | None:
 def _split(
     act: Transaction, ticket: Ticket, messages: Iterable[MessageRow], chosen: tuple[int, ...]
 ) -> SplitAsked:
-    """Return the request to split: subject and requester are those of the first chosen mail."""
+    """Return the request to split; the first chosen mail gives the subject and the requester."""
     held = {row.id: row for row in messages if row.direction != "note"}
     unit, rows = act.unit, [held[each] for each in sorted(chosen) if each in held]
     inbound = (row.sender_id for row in rows if row.direction == "inbound")
@@ -352,7 +352,7 @@ def _split(
 def _people_of(
     act: Transaction, rows: Sequence[MessageRow], requester: int | None
 ) -> tuple[tuple[int, ParticipantRole], ...]:
-    """Return the people of mails that are split off, with their roles on the old thread."""
+    """Return the people on mails to split off, each with the person's role on the old thread."""
     roles: dict[int, ParticipantRole] = {}
     for row in rows:
         head_of = (*row.head["to"], *row.head["cc"])

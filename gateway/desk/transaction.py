@@ -35,7 +35,7 @@ BUILT_IN = "console"  # the built-in administrator, who acts where no user is na
 
 
 def actor_named(given: str | None) -> str:
-    """Return the actor: the built-in administrator for None, else the address as given.
+    """Return the name of the actor: the built-in administrator for None, else the given address.
 
     Raises Forbidden for a blank address and for the name of the built-in administrator.
     """
@@ -74,7 +74,7 @@ class Transaction:
         self.state = state_of(self.unit, self.state.zone)
 
     def do(self, event: Event) -> None:
-        """Ask the rules about an event and apply their decisions; raise where they refuse it."""
+        """Ask the rules about an event and apply their decisions; raise if they refuse it."""
         enforce(refusal(event, self.state))
         self.applier.perform(decide(event, self.state, self.now))
 
@@ -91,7 +91,7 @@ class Transaction:
             await self.unit.load_tickets(piece)
 
     async def ticket(self, number: int, *, trashed: bool = False) -> Ticket:
-        """Return a ticket, following merges; Refused if it is in the trash, unless ``trashed``."""
+        """Return a ticket, following merges; Refused for one in the trash unless ``trashed``."""
         await self.unit.load_tickets([number])
         if (ticket := self.unit.live_ticket(number)) is None:
             raise NotFound(f"no ticket {number}")
@@ -181,9 +181,9 @@ def status_of(pipeline: Pipeline, name: str) -> Status:
 
 
 class Actor:
-    """Base of all desks: the user who acts.
+    """Base class of all desks; it holds the user who acts.
 
-    ``actor`` is :data:`BUILT_IN` or the address of an active user; ``zone`` is the account's.
+    ``actor`` is :data:`BUILT_IN` or an active user's address, ``zone`` the account's time zone.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class Actor:
             await act.settle()
 
     async def check(self, right: Right) -> None:
-        """Raise Forbidden if the actor lacks the right; for work done outside :meth:`acting`."""
+        """Raise Forbidden if the actor lacks the right; call it for work outside :meth:`acting`."""
         async with self.database.read() as connection:
             people = await users.load(connection)
         self._check(right, {key: user for user in people if user.active for key in user.addresses})

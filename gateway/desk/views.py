@@ -28,7 +28,7 @@ MAX_HITS = 1000  # tickets that a search returns
 async def listing(
     connection: Connection, *, everything: bool = False, text: str | None = None
 ) -> list[Json]:
-    """Return T of each ticket, or of each that ``text`` finds; ``everything`` adds trashed ones."""
+    """Return all tickets as JSON, or those that ``text`` finds; ``everything`` adds the trash."""
     numbers = await _found(connection, text) if text is not None else None
     rows = await tickets.listing(connection, everything=everything, numbers=numbers)
     return await describe(connection, rows)
@@ -49,13 +49,13 @@ async def _found(connection: Connection, text: str) -> set[int]:
 
 
 async def some(connection: Connection, numbers: Collection[int]) -> list[Json]:
-    """Return T of these tickets by number, trashed and merged ones too."""
+    """Return the JSON of the tickets with these numbers, even of trashed and merged ones."""
     rows = await tickets.listing(connection, everything=True, numbers=numbers)
     return await describe(connection, rows)
 
 
 async def describe(connection: Connection, rows: Sequence[Ticket]) -> list[Json]:
-    """Return T of each ticket, in the order given."""
+    """Return the JSON of each ticket, in the order given."""
     desk, shown = await load_desk(connection), list[Json]()
     owners = await _owners(connection, {row.owner_id for row in rows if row.owner_id is not None})
     for piece in (rows[at : at + CHUNK] for at in range(0, len(rows), CHUNK)):
@@ -77,7 +77,7 @@ async def resolve(connection: Connection, number: int) -> Ticket:
 async def messages_of(
     connection: Connection, ticket: Ticket
 ) -> tuple[list[Thread], list[MessageRow]]:
-    """Return the threads and messages of a ticket, oldest first, with notes of merged tickets."""
+    """Return a ticket's threads and messages, oldest first, with the notes of merged tickets."""
     found = await threads.of_tickets(connection, [ticket.number])
     own = sorted(found, key=lambda thread: thread.id)
     numbers = [ticket.number, *await tickets.absorbed(connection, ticket.number)]
@@ -90,7 +90,7 @@ async def show(
     held: tuple[list[Thread], list[MessageRow]],
     html: Mapping[int, str | None],
 ) -> Json:
-    """Return T with its threads, tasks and history.
+    """Return the JSON of a ticket with its threads, tasks and history.
 
     ``held`` comes from :func:`messages_of`; ``html`` is the sanitised HTML by message id.
     """
@@ -109,7 +109,7 @@ async def _threads(
     messages: Sequence[MessageRow],
     html: Mapping[int, str | None],
 ) -> list[Json]:
-    """Return threads with their messages; notes are on the origin, or on a thread without id."""
+    """Return threads with their messages; notes go on the origin or a thread without id."""
     origin = next((thread.id for thread in own if thread.origin and thread.kind == "normal"), None)
     outbound = [row.id for row in messages if row.direction == "outbound"]
     sent = await pending_outgoing.of_messages(connection, outbound)
@@ -138,7 +138,7 @@ async def _threads(
 
 
 def message(row: MessageRow, html: str | None = None, deliveries: Sequence[Json] = ()) -> Json:
-    """Return M of a message; ``deliveries`` has the state of sent mail for each recipient."""
+    """Return the JSON of a message; ``deliveries`` has the state of sent mail by recipient."""
     return {
         "id": row.id,
         "message_id": row.message_id,
@@ -164,7 +164,7 @@ def message(row: MessageRow, html: str | None = None, deliveries: Sequence[Json]
 
 
 def event(row: TicketEvent) -> Json:
-    """Return E of an entry of a ticket's history."""
+    """Return the JSON of an entry of a ticket's history."""
     return {
         "ticket": row.ticket,
         "at": _iso(row.at),
@@ -183,7 +183,7 @@ async def _owners(connection: Connection, ids: Iterable[int]) -> dict[int, str]:
 
 
 class _Surroundings:
-    """The threads, people and links of many tickets, as T shows them."""
+    """The threads, people and links that the JSON of many tickets is made of."""
 
     def __init__(self, desk: DeskConfig, owners: Mapping[int, str]) -> None:
         self.desk = desk
@@ -226,7 +226,7 @@ class _Surroundings:
         return surroundings
 
     def ticket(self, row: Ticket) -> Json:
-        """Return T of a ticket."""
+        """Return the JSON of a ticket."""
         pipeline = self.desk.pipelines[row.pipeline_id]
         status = pipeline.status(row.status_id)
         requester = self.contacts.get(row.requester_id) if row.requester_id is not None else None
@@ -278,7 +278,7 @@ class _Surroundings:
     def _participants(self, row: Ticket) -> list[Json]:
         """Return the people of a ticket, each with the strongest role on the normal threads.
 
-        Only the requester of the ticket has that role; who opened another thread is a participant.
+        Nobody but the ticket's requester has the role "requester"; the others are participants.
         """
         roles: dict[int, str] = {}
         for thread in self._own(row):
@@ -309,5 +309,5 @@ def _seconds(begin: datetime, end: datetime | None) -> int | None:
 
 
 def _iso(value: datetime | date | None) -> str | None:
-    """Return ISO 8601, or None."""
+    """Return a time in ISO 8601, or None for None."""
     return value.isoformat() if value is not None else None

@@ -1,7 +1,7 @@
-"""Acts on workflows: edit, switch, enrol tickets, and comment (behaviour.md 3).
+"""Acts of users on workflows: edit, switch on or off, enrol tickets, comment (behaviour.md 3).
 
-A workflow may be edited while tickets are in it: each save is a new version, to which they change
-by table 3.4 in the same transaction. All problems of a plan are reported at once.
+A workflow may be edited while tickets are in it: each save is a new version, to which these tickets
+change by table 3.4 in the same transaction. All problems of a plan are reported at once.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ DEFAULTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class WorkflowPlan:
-    """A wanted workflow; of the settings left out, ``enabled`` stays, others get their defaults."""
+    """A wanted workflow; settings left out get their defaults, except ``enabled``, which stays."""
 
     pipeline: str
     status: str
@@ -55,7 +55,7 @@ class WorkflowPlan:
 class Saved:
     """A workflow after an edit.
 
-    ``waiting`` counts the tickets that waited in deleted actions, ``ended`` the runs that ended.
+    ``waiting`` counts tickets that waited in deleted actions, ``ended`` counts runs that ended.
     """
 
     workflow: Workflow
@@ -114,7 +114,7 @@ class WorkflowDesk(Actor):
         return workflow, len(inside), enrolled
 
     async def add(self, pipeline: str, status: str, after: str, action: Mapping[str, Any]) -> Saved:
-        """Insert an action after another one."""
+        """Insert a new action after an existing one."""
 
         def edit(raw: Any, _: Graph) -> Edited:
             return insert(raw, after, action)
@@ -124,7 +124,7 @@ class WorkflowDesk(Actor):
     async def change(
         self, pipeline: str, status: str, action: str, values: Mapping[str, Any]
     ) -> Saved:
-        """Change keys of an action."""
+        """Change values of an action by their keys."""
         return await self._edit(
             pipeline, status, f"edit {action}", lambda raw, _: change(raw, action, values)
         )
@@ -132,9 +132,9 @@ class WorkflowDesk(Actor):
     async def delete(
         self, pipeline: str, status: str, action: str, *, following: bool, keep: str | None = None
     ) -> Saved:
-        """Delete an action, with ``following`` also all actions after it.
+        """Delete an action and, if ``following``, all actions after it.
 
-        If a branch is deleted alone, ``keep`` names its path whose actions stay (S12).
+        If only a branch is deleted, ``keep`` names the path of the branch whose actions stay (S12).
         """
         edit = partial(remove, action_id=action, following=following, keep=keep)
         note = f"delete {action}{' and following' if following else ''}"
@@ -210,7 +210,7 @@ class WorkflowDesk(Actor):
         return ActResult((ticket.number,), act.events)
 
     async def comment(self, pipeline: str, status: str, action: str, text: str) -> int:
-        """Comment on an action for other users (3.6); nothing is sent. Return the comment's id."""
+        """Store a comment on an action for other users, without mail (3.6); return its id."""
         if not text.strip():
             raise Invalid("a comment needs a text", "text")
         async with self.acting(Right.COMMENT_ON_WORKFLOWS) as act:
@@ -230,7 +230,7 @@ class WorkflowDesk(Actor):
 
 
 def setting_problem(name: str, value: Any) -> str | None:
-    """Return why a setting cannot have this value, or None."""
+    """Return the reason why a setting cannot have this value; None if it can."""
     if not _finite(value):
         return f"{name}: NaN and infinity are not allowed"
     match name:
@@ -298,7 +298,7 @@ def _refuse_problems(problems: Sequence[str]) -> None:
 
 
 async def _problems(act: Transaction, plan: WorkflowPlan) -> list[str]:
-    """Return all problems of a plan, each after the names of its pipeline and status."""
+    """Return all problems of a plan, each headed by the names of the pipeline and status."""
     pipeline = pipeline_named(act.unit.desk.pipelines, plan.pipeline)
     place = f"{plan.pipeline} / {plan.status}"
     if pipeline is None:

@@ -86,7 +86,7 @@ def _usable_key(file: Path) -> SigningKey:
 
 
 class _Message(dkim.DKIM):  # type: ignore[misc]  # the library has no types
-    """A mail as the library signs it, but without a time and with a body hashed in chunks.
+    """A mail that the library signs, but without a time and with the body hashed in chunks.
 
     Hashing a large body at once would block other threads.
     """

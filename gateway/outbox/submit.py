@@ -97,7 +97,7 @@ class Smarthost:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def submit(self, sender: str, recipient: str, raw: bytes) -> Result:
-        """Submit a mail for one recipient; an empty ``sender`` is the null path.
+        """Submit a mail for one recipient; an empty ``sender`` stands for the null path ``<>``.
 
         ``raw`` has the form of :func:`gateway.outbox.wire.lines`.
         """
@@ -308,7 +308,7 @@ class Smarthost:
 
 
 def _broken(connection: _SmarthostConnection, error: Exception) -> Result:
-    """Return the result of a connection that broke or timed out."""
+    """Return the result of a submission whose connection broke or timed out."""
     if connection.stage == "MAIL" and connection.mails and isinstance(error, OSError):
         raise _ConnectionStale from None
     if connection.stage == END_OF_DATA:

@@ -83,7 +83,7 @@ class Webhooks:
         self._allow = Allowed(settings.allow)
 
     async def run_due(self) -> list[Called]:
-        """Attempt each due call once, including calls that another process releases meanwhile."""
+        """Attempt each due call once, also calls that other processes release in the meantime."""
         now = self.clock.now()
         done: list[Called] = []
         while batch := await self._claim_and_call(now):
@@ -182,7 +182,7 @@ class Webhooks:
 
 
 def _value(result: Called | BaseException) -> Called:
-    """Return a result; raise it if it is an exception."""
+    """Return the result of a call; if it is an exception, raise it."""
     if isinstance(result, BaseException):
         raise result
     return result
@@ -239,7 +239,7 @@ def is_public(address: Address) -> bool:
 
 
 async def _first(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Wait until one of several waits has ended and cancel the others."""
+    """Await several awaitables until the first one ends, then cancel the others."""
     tasks = [asyncio.ensure_future(each) for each in waits]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

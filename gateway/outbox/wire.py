@@ -24,7 +24,7 @@ class CannotSend(Exception):
 
 @dataclass(frozen=True, slots=True)
 class SmtpEnvelope:
-    """Sender (empty: null path) and recipient as in commands, and the SMTP extensions needed."""
+    """Sender and recipient for SMTP commands, and the SMTP extensions that the mail needs."""
 
     sender: bytes
     recipient: bytes
@@ -61,7 +61,7 @@ def _path(address: str) -> bytes:
 def parameters(envelope: SmtpEnvelope, offered: Mapping[str, str], size: int) -> list[bytes]:
     """Return the parameters of MAIL (RFC 1870, 6152, 6531) that the server supports.
 
-    Raises :class:`CannotSend` where a required one is missing.
+    Raises :class:`CannotSend` where the server lacks an extension that the mail needs.
     """
     if envelope.utf8 and "smtputf8" not in offered:
         raise CannotSend(
@@ -76,7 +76,7 @@ def parameters(envelope: SmtpEnvelope, offered: Mapping[str, str], size: int) ->
 
 
 def lines(raw: bytes) -> bytes:
-    """Return the mail with CRLF after each line, also the last, and no other CR or LF."""
+    """Return the mail with CRLF after each line, even the last, and without any other CR or LF."""
     ends = raw.count(b"\r\n")
     if raw.count(b"\r") != ends or raw.count(b"\n") != ends:
         raw = _LINE_END.sub(b"\r\n", raw)

@@ -120,7 +120,7 @@ class Outbox:
         await self.close()
 
     async def run_due(self) -> list[AttemptResult]:
-        """Attempt every due delivery once; none without a smarthost."""
+        """Attempt every due delivery once; without a smarthost, do nothing."""
         if self.smarthost is None:
             return []
         try:
@@ -179,9 +179,9 @@ class Outbox:
             )
 
     async def _try(self, run: _Pass, jobs: Sequence[ClaimedDelivery], stop: asyncio.Event) -> None:
-        """Attempt each delivery, on up to four connections.
+        """Attempt each delivery, using up to four connections at once.
 
-        Deliveries not tried are deferred if the smarthost fails, and otherwise released.
+        If the smarthost fails, the untried deliveries are deferred; otherwise they are released.
         """
         left = list(reversed(jobs))
         prepared: dict[int, asyncio.Task[bytes]] = {}

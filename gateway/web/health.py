@@ -24,7 +24,7 @@ REQUEST_ERRORS: Final = (OSError, asyncio.IncompleteReadError, asyncio.LimitOver
 
 @dataclass(frozen=True, slots=True)
 class HealthReport:
-    """The state of the daemon: "ok" or a short reason for each part and each mailbox.
+    """The state of the daemon: "ok" or a short error for each part and each mailbox.
 
     The daemon needs all of its ``parts``.
     """

@@ -1,7 +1,7 @@
 """Write the page that Prometheus reads; the only module that imports prometheus_client.
 
 The figures are read from the database at each scrape, so that all processes of an installation
-report the same ones.
+report the same figures.
 """
 
 from __future__ import annotations
