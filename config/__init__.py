@@ -1,1 +1,1 @@
-"""Read and check the settings of an installation; this folder also has files for packagers."""
+"""Read and check the settings of an installation. Files for packagers are in this folder too."""

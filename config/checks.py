@@ -154,7 +154,7 @@ def _listeners(settings: Settings) -> Iterator[Violation]:
 
 
 def _listen_texts(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield (key, address as written) of every listener that is switched on."""
+    """Yield the key and the address, as written, of every listener that is switched on."""
     for section, texts in (("smtp", settings.smtp.listen), ("lmtp", settings.lmtp.listen)):
         yield from ((f"{section}.listen[{number}]", text) for number, text in enumerate(texts))
     for section, text in (("web", settings.web.listen), ("health", settings.health.listen)):
@@ -380,7 +380,7 @@ def _imap_tls(key: str, box: ImapSettings) -> Iterator[Violation]:
 
 
 def _folders(settings: Settings) -> Iterator[Violation]:
-    """Report folders that two tables read, or that one reads and another moves mail to."""
+    """Report folders that two tables read, and folders read by one table and filled by another."""
     read: dict[tuple[str, str, str], str] = {}
     for box in settings.imap:
         first = read.setdefault(_mailbox_folder(box, box.folder), box.name)
@@ -455,7 +455,7 @@ def _endpoints(key: str, client: OauthSettings) -> Iterator[Violation]:
 
 
 def _is_secure(url: str) -> bool:
-    """Tell whether secrets may be sent to an address: it is https, or on this machine."""
+    """Tell whether secrets may be sent to a web address: to https or to this machine only."""
     scheme, host, _ = _parts(url)
     return bool(host) and (scheme == "https" or (scheme == "http" and _is_loopback(host)))
 

@@ -27,7 +27,7 @@ class SigningKey:
 
 
 def read_key(text: str) -> SigningKey:
-    """Return the first key of a PEM file; ValueError with the reason if it cannot sign mail."""
+    """Return the first key of a PEM file; raises ValueError if that key cannot sign mail."""
     found = _PEM.search(text)
     if found is None:
         raise ValueError("contains no PEM key")
@@ -61,7 +61,7 @@ def _wrapped(der: bytes) -> SigningKey:
 
 
 def _rsa(der: bytes) -> SigningKey:
-    """Check an RSAPrivateKey: version, n, e, d, p, q and three more numbers."""
+    """Check that a key is an RSAPrivateKey: version, n, e, d, p, q and three more numbers."""
     numbers = _integers(der)
     if len(numbers) != 9 or numbers[4] * numbers[5] != numbers[1]:
         raise IndexError
@@ -71,13 +71,13 @@ def _rsa(der: bytes) -> SigningKey:
 
 
 def _integers(der: bytes) -> list[int]:
-    """Return the integers of a sequence; IndexError if it holds anything else."""
+    """Return the integers of a sequence; raises IndexError if it holds anything else."""
     items = _items(_only(der, _SEQUENCE))
     return [int.from_bytes(_tagged(item, _INTEGER), "big") for item in items]
 
 
 def _items(content: bytes) -> list[tuple[int, bytes]]:
-    """Return tag and content of each element (X.690, 8.1); IndexError if lengths do not add up."""
+    """Return tag and content of each element (X.690, 8.1); raises IndexError for wrong lengths."""
     found = []
     at = 0
     while at < len(content):

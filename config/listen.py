@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class ListenError(ValueError):
-    """Text that is not an address to listen on; ``suggestion`` says what to write instead."""
+    """A text is not an address to listen on; ``suggestion`` says what to write instead."""
 
     def __init__(self, reason: str, suggestion: str) -> None:
         super().__init__(reason)

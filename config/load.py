@@ -67,7 +67,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Loaded:
 
 
 def _reported(key: str, known: set[str]) -> bool:
-    """Tell whether ``known`` holds the key, or a table that contains the key."""
+    """Tell whether the key, or a table that contains the key, is in ``known``."""
     return any(
         key == other or key.startswith((f"{other}.", f"{other}[")) for other in known if other
     )

@@ -35,7 +35,7 @@ class AccountSettings(Section):
 
 
 class DataSettings(Section):
-    """The folder for all files, and for database and blobs unless their URLs name other places.
+    """The folder for all files; database and blobs are there too unless their URLs are set.
 
     ``action_log_days`` is how many days the workflow action log is kept (behaviour.md 3.7); 0 keeps
     it for good.
@@ -91,15 +91,15 @@ class HealthSettings(Section):
 
 
 class WorkerSettings(Section):
-    """Number of processes that parse mail; 0 means one per core, at most 4."""
+    """The number of processes that parse mail; 0 means one per core, but at most 4."""
 
     processes: Annotated[int, Field(ge=0, le=64)] = 0
 
 
 class OutboundSettings(Section):
-    """The smarthost, with a password or a token of the named ``[[oauth]]`` client.
+    """The smarthost; we sign in by password or by a token of the named ``[[oauth]]`` client.
 
-    Without ``host`` mail waits in the outbox. ``tls_ca`` is a PEM file of authorities to trust
+    Without ``host``, mail waits in the outbox. ``tls_ca`` is a PEM file of authorities to trust
     instead of the system's. Mail is signed if all three ``dkim_`` keys are set.
     """
 
@@ -118,7 +118,7 @@ class OutboundSettings(Section):
 
 
 class WebhookSettings(Section):
-    """The secret that signs webhook calls, and non-public targets that they may reach."""
+    """The secret that signs webhook calls, and the non-public targets that calls may reach."""
 
     secret: SecretStr = SecretStr("")
     secret_file: str = ""
@@ -188,7 +188,7 @@ class LimitSettings(Section):
 
 
 class AuthResultsSettings(Section):
-    """Names (authserv-id) of mail servers in front of us whose verdict is trusted."""
+    """The mail servers in front of us whose verdict is trusted, by name (authserv-id)."""
 
     trusted: Strings = ()
 

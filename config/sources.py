@@ -66,7 +66,7 @@ class Gathered:
         self.problems.append(Problem(source, key, reason, suggestion))
 
     def source(self, loc: tuple[int | str, ...]) -> str:
-        """Return the source of a value; for a missing value, a source of its section."""
+        """Return the source of a value. A missing one has the source of its section."""
         key = tuple(str(part) for part in loc[:2])
         exact = self.sources.get(key) or self.sources.get(key[:1])
         others = (source for each, source in self.sources.items() if each[0] == loc[0])
@@ -88,7 +88,7 @@ def did_you_mean(name: str, known: Iterator[str] | list[str]) -> str:
 
 
 def find_file(named: Path | None) -> Path | None:
-    """Return the file to read: the named one, or the first usual place that has one."""
+    """Return the file to read: the named file, or the first that exists at the usual places."""
     return (
         named if named is not None else next((place for place in PLACES if place.is_file()), None)
     )
@@ -132,7 +132,7 @@ def _parse_file(path: Path, gathered: Gathered) -> dict[str, Any]:
 def read_environment(environ: Mapping[str, str], gathered: Gathered) -> None:
     """Add the values of environment variables.
 
-    Lists, numbers and truth values are JSON (an empty list may be empty text); other values are
+    Lists, numbers and truth values are JSON; empty text is an empty list too. Other values are
     taken as they are.
     """
     for name in sorted(environ):
@@ -145,7 +145,7 @@ def read_environment(environ: Mapping[str, str], gathered: Gathered) -> None:
 
 
 def read_credentials(folder: str, gathered: Gathered) -> None:
-    """Add the files named ``section.key`` of systemd's credentials folder; skip others."""
+    """Add the files of systemd's credentials folder that are named ``section.key``; skip others."""
     for path in sorted(Path(folder).glob("*.*")):
         section, _, key = path.name.partition(".")
         if section not in Settings.model_fields:
@@ -223,7 +223,7 @@ def read_secret_files(gathered: Gathered) -> None:
 
 
 def _read_secret(section: str, secret: str, table: dict[str, Any], gathered: Gathered) -> None:
-    """Set one secret from its file, unless a later source set it; report one that is set twice."""
+    """Set a secret from its file, unless a later source set it; report a secret set twice."""
     path, key = table[f"{secret}_file"], f"{section}.{secret}_file"
     if section in ITEMS:
         key = f"{section}.{table.get('name', '?')}.{secret}_file"

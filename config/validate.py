@@ -35,7 +35,7 @@ _SUGGESTED: Final = {
 def validate(gathered: Gathered) -> tuple[Settings, list[Problem]]:
     """Return the settings without their invalid values, and a problem for each invalid value.
 
-    So the rules can still check the valid values.
+    The remaining values are valid, so that the rules can check them.
     """
     values = deepcopy(gathered.values)
     problems: list[Problem] = []

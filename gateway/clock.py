@@ -17,7 +17,7 @@ VARIABLE = "TICKETGATE_NOW"
 
 
 class Clock:
-    """Tells the time in aware UTC: the machine's, or a fixed instant after :meth:`set`."""
+    """Tells the time in aware UTC: the machine's time or, after :meth:`set`, a fixed instant."""
 
     __slots__ = ("_fixed",)
 

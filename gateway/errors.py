@@ -1,4 +1,4 @@
-"""Errors by kind: what the caller should do about them.
+"""The kinds of errors; a kind says what the caller should do about the error.
 
 The message of an error is one plain sentence of our own. It never holds a subject, a body, a full
 address or a secret, so it may be printed and logged. The command line turns kinds into exit codes
@@ -46,7 +46,7 @@ class Invalid(Rejected):
 
 
 class Conflict(Rejected):
-    """The object was changed by somebody else meanwhile, or exists already."""
+    """Somebody else changed the object meanwhile, or an object to create exists already."""
 
 
 class Refused(Rejected):
@@ -124,5 +124,5 @@ def http_status(error: BaseException) -> int:
 
 
 def _of_kind(table: dict[type[Exception], int], error: BaseException, otherwise: int) -> int:
-    """Return the entry of the error's class or of the nearest class above it."""
+    """Return the entry of the error's class or, if it has none, of its nearest base class."""
     return next((table[kind] for kind in type(error).__mro__ if kind in table), otherwise)

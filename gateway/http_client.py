@@ -23,13 +23,13 @@ _READ_BYTES: Final = 64 << 10  # of an answer, at a time
 
 
 class NoAnswer(Unavailable):
-    """No complete answer came; the message continues a server's name, like "did not answer"."""
+    """No complete answer came; the message follows the server's name, like "did not answer"."""
 
 
 class NotAllowed(Refused):
     """Nothing was sent: the address is invalid or refused by the caller.
 
-    The message continues the server's name, like "may not be asked".
+    The message follows the server's name in a sentence, like "may not be asked".
     """
 
 

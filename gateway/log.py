@@ -76,12 +76,12 @@ def address(text: str | None) -> str | None:
 
 
 def redact(text: str) -> str:
-    """Return the text with everything that looks like an address treated as in :func:`address`."""
+    """Return the text; :func:`address` replaces everything in it that looks like an address."""
     return _ADDRESS.sub(lambda match: _show_address(match.group()), text) if "@" in text else text
 
 
 def error_fields(error: BaseException) -> dict[str, Any]:
-    """Return the fields that may be logged of an exception: its type and code locations.
+    """Return what may be logged of an exception, as fields: its type and code locations.
 
     The text is included only if it is our own, since foreign text may quote a mail, an SQL
     parameter or a token. ``errno`` is kept so that "disk full" can be recognized.
@@ -106,7 +106,7 @@ def _places(error: BaseException) -> list[str]:
 
 
 def logger(name: str) -> FilteringBoundLogger:
-    """Return the logger of one part of the program; ``name`` is the ``room`` in its lines."""
+    """Return the logger of a part of the program; its log lines have ``name`` as ``room``."""
     bound: FilteringBoundLogger = structlog.get_logger(room=name)
     return bound
 
@@ -114,7 +114,7 @@ def logger(name: str) -> FilteringBoundLogger:
 def configure(
     *, level: Level, form: Format, addresses: Addresses, stream: TextIO | None = None
 ) -> None:
-    """Set up logging for the process, ours and the libraries'; each entry point calls it once."""
+    """Set up our logging and that of the libraries; each entry point calls this once."""
     global _show_address  # noqa: PLW0603 - logging is state of the process, as in the standard library
     _show_address = _FORMATS[addresses]
     target = stream if stream is not None else sys.stderr
@@ -152,7 +152,7 @@ def _replace_exceptions(_logger: WrappedLogger, _method: str, event: EventDict) 
 
 
 class _Libraries(logging.Handler):
-    """Forwards library log records: format strings only, since arguments may hold mail."""
+    """Forwards log records of libraries without their arguments, which may hold mail."""
 
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None

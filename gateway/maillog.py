@@ -69,7 +69,7 @@ def processed(
 
 
 def unreadable(*, mail_id: int | str, reason: str) -> None:
-    """Log that a mail could not be parsed in two tries; only its headers are processed."""
+    """Log that two tries to parse a mail failed, so that only its headers are processed."""
     _log.warning("unreadable", mail_id=mail_id, reason=log.redact(reason))
 
 

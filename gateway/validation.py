@@ -23,7 +23,7 @@ def refuse_breaks(what: str, *values: str | None) -> None:
 
 
 def refuse_unnamed(whose: str, what: str, value: str) -> None:
-    """Refuse blank values and what :func:`refuse_breaks` refuses: ``whose`` needs a ``what``."""
+    """Refuse a blank or long value, or one with line breaks; the error names ``whose`` ``what``."""
     refuse_breaks(what, value)
     if not value.strip():
         raise Invalid(f"{whose} needs a {what}", what)

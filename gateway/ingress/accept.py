@@ -33,7 +33,7 @@ _HASH_IN_THREAD = 1 << 20  # bytes from which hashing would block the event loop
 
 @dataclass(frozen=True, slots=True)
 class SpoolFile:
-    """A raw mail in a file of its own, not yet synced; ``sha256`` is the hex digest."""
+    """A raw mail in its own file, which is not synced yet; ``sha256`` is its hex digest."""
 
     path: Path
     size: int
@@ -74,8 +74,8 @@ class SpoolWriter(Protocol):
     async def put(self, mails: Sequence[AcceptedMail]) -> list[int]:
         """Store all of the mails durably, or none, and return their ids in order.
 
-        The file of a :class:`SpoolFile` may be moved or read. Raises OSError, StoreUnavailable or
-        DiskFull if nothing was stored.
+        The spool may move or read the file of a :class:`SpoolFile`. Raises OSError,
+        StoreUnavailable or DiskFull if nothing was stored.
         """
         ...
 
@@ -111,7 +111,7 @@ class Acceptor:
         self._commit_task: asyncio.Task[None] | None = None
 
     async def accept(self, raw: Raw, envelope: Envelope) -> Receipt:
-        """Return a receipt once the mail is durable; the file of a SpoolFile belongs to the store.
+        """Return a receipt once the mail is durable; the store takes over the file of a SpoolFile.
 
         Raises DiskFull, StoreUnavailable or another error of the spool; then the mail is not
         stored. A caller that is cancelled does not learn whether the mail was stored.
@@ -128,10 +128,10 @@ class Acceptor:
     async def accept_all(
         self, mails: Sequence[tuple[Raw, Envelope]], marks: Sequence[MailboxPosition] | None = None
     ) -> list[Receipt]:
-        """Accept mails that are ready, with ascending ids; raise the error of the first failure.
+        """Accept several mails, with ascending ids; raise the error of the first failure.
 
-        ``marks``, one per mail, identify mails of a mailbox; a mail whose mark is known gets its
-        first receipt again.
+        ``marks``, one per mail, identify mails of a mailbox; for a known mark, the receipt of the
+        first mail with that mark is returned.
         """
         try:
             self.check_room()
@@ -245,6 +245,6 @@ def _fail(waiting: _PendingMail, error: Exception) -> None:
 
 
 def free_bytes(path: Path) -> int:
-    """Return the bytes an unprivileged process may still write to the path's file system."""
+    """Return how many bytes an unprivileged process may still write to a path's file system."""
     status = os.statvfs(path)
     return status.f_bavail * status.f_frsize

@@ -1,4 +1,4 @@
-"""Limits of SMTP and LMTP clients: the values, who is exempt, and connections per address.
+"""Limits of SMTP and LMTP clients: values, exempt networks, counting connections per address.
 
 To add a limit: give :class:`Limits` a field; if operators may set it, add the same field to
 ``LimitSettings`` in ``config/settings.py`` (values are passed on by name) and to
@@ -83,7 +83,7 @@ def _inside(address: IPv4Address | IPv6Address, network: IPv4Network | IPv6Netwo
 
 
 def parse_host(host: str) -> IPv4Address | IPv6Address | None:
-    """Return a peer's address without its zone, ``::ffff:192.0.2.1`` as IPv4; None if not an IP."""
+    """Return a peer's IP address without its zone, or None; ``::ffff:192.0.2.1`` becomes IPv4."""
     try:
         address = ip_address(host.partition("%")[0])
     except ValueError:
@@ -117,7 +117,7 @@ class Admission:
     _groups: dict[str, _Group] = field(default_factory=dict)
 
     def admit(self, host: str, now: float) -> bool:
-        """Count a connection at the monotonic time ``now``; False if the address has too many."""
+        """Count a connection at monotonic ``now``; return False if the address has too many."""
         if host in self.exempt:
             return True
         capacity = float(self.limits.connections_per_minute)
@@ -131,13 +131,13 @@ class Admission:
         return True
 
     def release(self, host: str) -> None:
-        """Count a connection that was admitted as ended."""
+        """Note that an admitted connection has ended."""
         group = self._groups.get(address_group(host)) if host not in self.exempt else None
         if group is not None and group.open > 0:
             group.open -= 1
 
     def expire(self, now: float) -> None:
-        """Forget addresses with no open connection and, for a minute, no attempt to connect."""
+        """Forget addresses without open connections that did not try to connect for a minute."""
         for key in [
             key for key, group in self._groups.items() if not group.open and now - group.seen > 60.0
         ]:

@@ -39,7 +39,7 @@ _QUOTED = re.compile(rb"^>(>*From )", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True)
 class FoundMail:
-    """One mail and the path of its file, which ends with ``:1``, ``:2`` … for an mbox."""
+    """One mail, and where it is: the path of its file, followed by ``:1``, ``:2`` … in an mbox."""
 
     file: str
     raw: bytes
@@ -59,8 +59,8 @@ Found = FoundMail | Unreadable
 def iter_paths(paths: Iterable[str | Path]) -> Iterator[Found]:
     """Yield all mails of the files and folders, in the order of ``paths``.
 
-    Files of a folder or a Maildir are sorted by name. Of a folder, only files named .eml, .mbox or
-    .mbx and files without a suffix that begin like mail are read, and no hidden files.
+    Files of a folder or a Maildir are sorted by name. In a folder, only files named .eml, .mbox or
+    .mbx are read, and files without a suffix that begin like mail; hidden files are skipped.
     """
     for path in map(Path, paths):
         try:
@@ -75,7 +75,7 @@ def iter_paths(paths: Iterable[str | Path]) -> Iterator[Found]:
 
 
 def read_limited(path: Path) -> bytes:
-    """Return the content of a file; Invalid where it cannot be read or is too large."""
+    """Return the content of a file; raises Invalid if it cannot be read or is too large."""
     try:
         with path.open("rb") as stream:
             raw = stream.read(MAX_MAIL_BYTES + 1)
@@ -114,7 +114,7 @@ def _folder(folder: Path) -> Iterator[Found]:
 
 
 def _open(path: Path) -> BinaryIO:
-    """Open a file; OSError for a pipe or device, which may never end."""
+    """Open a file; raises OSError for a pipe or device, since it may never end."""
     if path.exists() and not path.is_file() and not path.is_dir():
         raise OSError(errno.EINVAL, "is neither a file nor a folder")
     return path.open("rb")
@@ -176,7 +176,7 @@ def _mbox(path: Path, stream: BinaryIO) -> Iterator[Found]:
 def _split(stream: BinaryIO) -> Iterator[bytes]:
     """Yield each mail of an mbox, with its separator line.
 
-    A mail over ``MAX_MAIL_BYTES`` is cut one byte beyond that limit: still recognizably too large.
+    A mail over ``MAX_MAIL_BYTES`` is cut one byte beyond that limit, so it still is too large.
     """
     held = bytearray()
     scanned = 1  # the separator at the beginning ends no mail
@@ -213,7 +213,7 @@ def _is_separator(held: bytearray, at: int) -> bool:
 
 
 def _unquote(raw: bytes) -> bytes:
-    """Return a mail without its separator line and last empty line, and undo "From " quoting."""
+    """Return a mail without separator line, last empty line and quoting of "From " lines."""
     end = len(raw)
     if raw.endswith(b"\r\n\r\n"):
         end -= 2

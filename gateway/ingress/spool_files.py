@@ -21,7 +21,7 @@ _RUN = secrets.token_hex(4)
 
 
 class MailFile:
-    """The file of one large mail, for one thread at a time; its methods raise OSError."""
+    """The file of one large mail; one thread at a time may use it. Methods raise OSError."""
 
     def __init__(self, directory: Path) -> None:
         """Create a file in ``directory``."""
@@ -58,7 +58,7 @@ def remove_leftovers(directory: Path) -> int:
 
 
 def _is_leftover(name: str) -> bool:
-    """Return whether the process that made a file died, even if this one has its pid now."""
+    """Return whether the process that made a file died, even if we have the same pid now."""
     pid, run, _ = name.removeprefix(_PREFIX).split("-", 2)
     if not pid.isdecimal():
         return False

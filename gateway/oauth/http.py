@@ -1,4 +1,4 @@
-"""HTTP with an OAuth provider: post a form, or wait for the browser that it redirects to us.
+"""HTTP for OAuth: post a form to a provider, or wait for a browser that it redirects to us.
 
 Raises :class:`TokenUnavailable` if the provider is away, slow or overloaded, or its answer is too
 long or not JSON. A JSON answer is returned, even a refusal. Forms and answers are never logged.
@@ -43,7 +43,7 @@ class Answer:
 
 
 async def post(url: str, form: Mapping[str, str]) -> Answer:
-    """Post a form, by the environment's proxies, and return the answer; raises TokenUnavailable."""
+    """Post a form (by proxies of the environment), return the answer; raises TokenUnavailable."""
     host = url.split("/")[2]
     try:
         reply = await http_client.post(
@@ -75,7 +75,7 @@ def _answer(host: str, status: int, body: bytes, head: Mapping[str, str]) -> Ans
 
 
 def _retry_after(head: Mapping[str, str]) -> float:
-    """Return Retry-After in seconds; a date counts from the Date header (RFC 9110, 10.2.3)."""
+    """Return Retry-After in seconds; a date becomes the time since Date (RFC 9110, 10.2.3)."""
     wanted, sent = head.get("Retry-After", ""), head.get("Date", "")
     try:
         seconds = (parsedate_to_datetime(wanted) - parsedate_to_datetime(sent)).total_seconds()
@@ -85,7 +85,7 @@ def _retry_after(head: Mapping[str, str]) -> float:
 
 
 class RedirectListener:
-    """A listener on this machine that the browser is redirected to; ``url`` is its address."""
+    """A listener on this machine to which the browser is redirected; ``url`` is its address."""
 
     def __init__(self, url: str, received: asyncio.Future[dict[str, str]]) -> None:
         """Take the address and a future for the query that the browser brings."""

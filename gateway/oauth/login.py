@@ -1,8 +1,8 @@
 """Sign in to a mailbox: by a code entered on any device, or in a browser on this machine.
 
 The standards are RFC 8628 (code), RFC 8252 and RFC 7636 (browser). If the user declines, waits too
-long, or returns an answer to another request, :class:`AccessRefused` is raised; nothing is stored
-then, and earlier access stays.
+long, or returns an answer to another request, :class:`AccessRefused` is raised; then the stored
+tokens stay as they were.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Show = Callable[[str], None]
 
 
 async def client_login(tokens: Tokens, client: OauthSettings) -> None:
-    """Sign in a client with grant ``client_credentials``; no user is needed."""
+    """Sign in with grant ``client_credentials``, which needs no user."""
     posted = client_credentials_form(client)
     await tokens.sign_in(client, "", posted, await post(endpoints(client).token, posted))
 

@@ -66,7 +66,7 @@ PROVIDERS: Final[Mapping[str, Provider]] = {
 
 
 def endpoints(client: OauthSettings) -> Endpoints:
-    """Return the client's endpoints; each that is not configured is the provider's."""
+    """Return the client's endpoints; those that are not configured come from the provider."""
     known = PROVIDERS[client.provider].endpoints
     tenant = quote(client.tenant or "organizations", safe="")
     return Endpoints(
@@ -77,7 +77,7 @@ def endpoints(client: OauthSettings) -> Endpoints:
 
 
 def scope(client: OauthSettings) -> str:
-    """Return the scope to ask for: the configured one, else the one that reading mail needs."""
+    """Return the scope to ask for: the configured one or, if empty, the one for reading mail."""
     provider = PROVIDERS[client.provider]
     if client.scope:
         return client.scope

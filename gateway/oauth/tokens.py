@@ -1,8 +1,8 @@
 """Access tokens for mailboxes (RFC 6749): kept in the database, renewed by one process at a time.
 
 A provider that is away raises :class:`TokenUnavailable` (try again); one that refuses raises
-:class:`AccessRefused`. A refusal holds until somebody signs in or 15 minutes have passed, so that
-the provider is not flooded. No error or log line holds a token, a secret or an address.
+:class:`AccessRefused`. After a refusal, the provider is not asked for 15 minutes or until somebody
+signs in, so that it is not flooded. No error or log line holds a token, a secret or an address.
 
 A replaced refresh token must not get lost: a request in progress is never cancelled, and its result
 is stored with retries while the database is away. Only a crash between the provider's answer and
@@ -66,7 +66,7 @@ _log = log.logger("oauth")
 
 
 class AccessRefused(Rejected):
-    """A refusal of access that lasts until a person acts, for example signs in again."""
+    """The provider refuses access until a person acts, for example signs in again."""
 
 
 def request_form(client: OauthSettings, **fields: str) -> dict[str, str]:
@@ -94,7 +94,7 @@ class Tokens:
         *,
         pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
-        """Take a ``pause`` that sleeps. Create one object per process, which holds the leases."""
+        """Create the only object of this process, which holds its leases; ``pause`` sleeps."""
         self.rows = TokenRows(database)
         self.clock = clock
         self._pause = pause
@@ -106,7 +106,7 @@ class Tokens:
     ) -> str:
         """Return a token that is valid for some minutes at least.
 
-        ``refused`` is a token that the mail server did not accept, so another one is needed. Raises
+        ``refused`` is a token that the mail server did not accept; another one is returned. Raises
         AccessRefused, TokenUnavailable or StoreUnavailable. If the caller is cancelled, this waits
         until a request in progress has ended.
         """
@@ -138,7 +138,7 @@ class Tokens:
         return running
 
     async def _renew(self, client: OauthSettings, key: Key, refused: str | None) -> str | None:
-        """Return a new token, or one that another process renewed; None to read the row again."""
+        """Return a new token, perhaps from another process; None means: read the row again."""
         now = self.clock.now()
         if (until := self._not_before.get(client.name, now)) > now:
             raise TokenUnavailable(
@@ -207,7 +207,7 @@ class Tokens:
             await self.rows.release(key)
 
     def _valid_token(self, row: StoredToken | None, refused: str | None) -> str | None:
-        """Return the stored token if it is valid for some minutes and not the refused one."""
+        """Return the stored token, or None if it ends soon or is the refused one."""
         if row is None or row.access_until is None or row.access_token in {None, refused}:
             return None
         return row.access_token if row.access_until - self.clock.now() >= MIN_VALIDITY else None
@@ -221,7 +221,7 @@ class Tokens:
             raise AccessRefused(_NOT_SIGNED_IN)
 
     def _parse_grant(self, answer: Answer, posted: Mapping[str, str]) -> Granted:
-        """Return what a good answer grants; raise AccessRefused or TokenUnavailable otherwise."""
+        """Return the tokens of a good answer; else raise AccessRefused or TokenUnavailable."""
         document = checked_document(answer, posted)
         token, refresh = document.get("access_token"), document.get("refresh_token")
         if not isinstance(token, str) or not token or not (token.isascii() and token.isprintable()):
@@ -240,7 +240,7 @@ class Tokens:
     async def sign_in(
         self, client: OauthSettings, account: str, posted: Mapping[str, str], answer: Answer
     ) -> None:
-        """Store what the provider granted after a sign-in, and clear earlier refusals.
+        """Store the tokens that the provider granted after a sign-in, and clear earlier refusals.
 
         Raises AccessRefused, and stores nothing, if the grant does not last.
         """
@@ -285,7 +285,7 @@ class Tokens:
 
 
 async def _result(running: asyncio.Task[str | None]) -> str | None:
-    """Return the result of a shared task; a cancelled caller still waits until the task ends."""
+    """Return the result of a shared task; wait for its end even if the caller is cancelled."""
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

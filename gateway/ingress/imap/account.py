@@ -50,7 +50,7 @@ class ImapAccount:
         return f"{self.username}@{self.host.lower()}/{self.folder}"
 
     def server(self) -> ImapServer:
-        """Return the server to connect to; OSError if ``tls_ca`` cannot be read."""
+        """Return the server to connect to; raises OSError if ``tls_ca`` cannot be read."""
         return ImapServer(
             self.host,
             self.port,
@@ -58,7 +58,7 @@ class ImapAccount:
         )
 
     async def sign_in(self, session: ImapSession, tokens: Tokens) -> None:
-        """Sign in unless the server did so at its greeting; LoginRefused or AccessRefused."""
+        """Sign in, unless the greeting (PREAUTH) did; raises LoginRefused or AccessRefused."""
         if session.authenticated:
             return
         if self.client is None:

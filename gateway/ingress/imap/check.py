@@ -36,7 +36,7 @@ class CheckStep:
 async def check_mailbox(
     account: ImapAccount, boxes: Mailboxes, tokens: Tokens
 ) -> AsyncIterator[CheckStep]:
-    """Yield the steps as they are done."""
+    """Check a mailbox step by step, and yield the result of each step at once."""
     yield await _check_channel(account, boxes)
     found = await _resolve(account)
     yield found
@@ -230,7 +230,7 @@ async def _read_newest(session: ImapSession, selected: Selected) -> CheckStep:
 
 
 async def _check_after(account: ImapAccount, session: ImapSession, selected: Selected) -> CheckStep:
-    """Return whether the server seems to allow the action of ``after``; the action is not done."""
+    """Return whether the server seems to allow what ``after`` asks; no mail is changed."""
     if account.after == "keep":
         return CheckStep("after", True, "mails stay as they are")
     if selected.read_only:

@@ -36,7 +36,7 @@ MAX_UIDS: Final = 200  # in one FETCH command
 class Selected:
     """An open folder.
 
-    ``uidnext`` is None if the server does not give it; ``flags`` can be stored permanently.
+    ``uidnext`` is None if the server does not give it; ``flags`` are those it keeps for good.
     """
 
     uidvalidity: int
@@ -47,7 +47,7 @@ class Selected:
 
 
 class LoginConnectionLost(ConnectionLost):
-    """The connection ended during login, by accident or as the server's way to refuse."""
+    """The connection ended during login: it broke, or the server refused us by closing it."""
 
 
 class ImapSession:
@@ -194,10 +194,10 @@ class ImapSession:
         since: date | None = None,
         undeleted: bool = False,
     ) -> list[int]:
-        r"""Return the existing UIDs from ``first`` to ``last`` (if None, to the newest), ascending.
+        r"""Return the existing UIDs from ``first`` to ``last``, ascending; None means the newest.
 
-        ``since`` leaves out mails that reached the server before that day, ``undeleted`` mails
-        flagged \Deleted.
+        ``since`` leaves out mails that reached the server before that day; ``undeleted`` leaves
+        out mails flagged \Deleted.
         """
         criteria = ["UID", f"{first}:{last if last is not None else '*'}"]
         criteria += (
@@ -262,7 +262,7 @@ class ImapSession:
         await self.connection.run("APPEND", _folder(folder), r"(\Seen)", stamp, literal=raw)
 
     async def move(self, uids: Collection[int], folder: str) -> None:
-        """Move mails, on servers with MOVE (RFC 6851).
+        """Move mails to another folder; the server needs MOVE (RFC 6851).
 
         Raises CommandRefused with code TRYCREATE if there is no such folder.
         """

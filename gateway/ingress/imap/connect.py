@@ -1,6 +1,6 @@
 """Connect to a server, trying all its addresses in turn.
 
-Failures are OSError (ssl.SSLError is one), or TimeoutError if an address does not react.
+Raises OSError, of which ssl.SSLError is a kind, or TimeoutError if an address does not react.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class ImapServer:
-    """The server to connect to; without a ``context`` in plain text, for the loopback only."""
+    """The server to connect to; without ``context``, without TLS (for the loopback only)."""
 
     host: str
     port: int

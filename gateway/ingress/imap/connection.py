@@ -1,7 +1,7 @@
 """One connection to an IMAP server, and the only use of aioimaplib.
 
 Every command has a time limit and every answer a size limit. aioimaplib 2.0.3 keeps tags, states
-and pending commands; reading from the socket is ours (docs/adr/0009). What is used of the library
+and pending commands; we read from the socket ourselves (docs/adr/0009). What we use of the library
 is checked by tests/unit/gateway/ingress/imap/test_contract.py.
 
 Each failure is an :class:`ImapError`; after any but :class:`CommandRefused` the connection is
@@ -40,7 +40,7 @@ class ImapError(Unavailable):
 
 
 class ConnectionLost(ImapError):
-    """The server cannot be reached, closed the connection, or it broke."""
+    """The server cannot be reached, or the connection was closed or broke."""
 
 
 class ImapTimeout(ImapError):
@@ -82,7 +82,7 @@ class Timeouts:
 
 @dataclass(slots=True)
 class _CommandOutput:
-    """The responses to a running command, and the parts of it still to be sent."""
+    """The responses to a running command, and the parts of the command still to be sent."""
 
     untagged: list[Parts] = field(default_factory=list)
     size: int = 0
@@ -91,7 +91,7 @@ class _CommandOutput:
 
 
 class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library has no types
-    """The library's protocol class with our own reader; the library demands a subclass."""
+    """Our reader of the socket, as the subclass of its protocol that the library demands."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
@@ -122,14 +122,14 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
         self.abort_with(ConnectionLost("the connection was lost"))
 
     def abort_with(self, error: ImapError) -> None:
-        """End the connection for this reason; the first reason counts."""
+        """End the connection for this reason, unless it has ended for another."""
         if not self.lost.done():
             self.lost.set_result(error)
         if self.transport is not None:
             self.transport.abort()
 
     def send(self, line: str, scrub: str | None = None) -> None:
-        """Write a line unless the connection is gone, which uvloop would report as an error."""
+        """Write a line, or nothing if the connection is gone, since uvloop would raise an error."""
         if not self.lost.done():
             super().send(line, scrub=scrub)
 
@@ -181,7 +181,7 @@ class _ImapProtocol(IMAP4ClientProtocol):  # type: ignore[misc]  # the library h
         return getattr(pending, "name", "")
 
     def _continue(self) -> None:
-        """Send the rest of a login or a literal, now asked for; or note that IDLE began."""
+        """Send the part of a command that the server now asks for, or note that IDLE began."""
         if self.running == "IDLE":
             self.idling.set()
         elif self.running == "AUTHENTICATE":
@@ -275,7 +275,7 @@ class ImapConnection:
         self._protocol.state = SELECTED
 
     async def refresh_capabilities(self) -> None:
-        """Ask for the capabilities again; there may be more after the login."""
+        """Ask for the capabilities again, since servers may have more after the login."""
         for parts in await self.run("CAPABILITY"):
             words = grammar.decode(parts[0]).upper().split()
             if words[1:2] == ["CAPABILITY"]:
@@ -306,7 +306,7 @@ class ImapConnection:
     async def _wait_for_any(
         self, running: asyncio.Task[Any], seconds: float, *events: asyncio.Event
     ) -> bool:
-        """Wait for an event or the command's end; False if neither comes within ``seconds``."""
+        """Wait for an event or the command's end; return False after ``seconds`` without either."""
         waits = {asyncio.create_task(event.wait()) for event in events}
         try:
             done, _ = await asyncio.wait(
@@ -327,7 +327,7 @@ class ImapConnection:
         challenges: list[str] | None = None,
         literal: bytes = b"",
     ) -> list[Parts]:
-        """Send a command and return the responses until OK; CommandRefused for NO and BAD.
+        """Send a command and return the responses until OK; raises CommandRefused for NO and BAD.
 
         ``literal`` is sent as the last argument.
         """
@@ -358,7 +358,7 @@ class ImapConnection:
             await asyncio.gather(running, return_exceptions=True)
 
     async def _wait_until_done(self, running: asyncio.Task[Any]) -> None:
-        """Wait until a command ends; ImapTimeout after silence or beyond its time limit."""
+        """Wait until a command ends; raises ImapTimeout if the server is silent or too slow."""
         protocol, timeouts = self._protocol, self._timeouts
         began = protocol.last_activity = protocol.loop.time()
         unsent = 0
@@ -407,7 +407,7 @@ class ImapConnection:
 
 
 def _check_response(name: str, ended: asyncio.Task[Any]) -> bytes:
-    """Return the text after OK; CommandRefused for other responses."""
+    """Return the text after OK; raises CommandRefused for other responses."""
     try:
         response = ended.result()
     except AioImapException:

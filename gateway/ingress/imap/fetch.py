@@ -30,10 +30,10 @@ _TOO_LARGE = f"it is larger than {MAX_MAIL_BYTES >> 20} MiB"
 
 @dataclass(slots=True)
 class FetchFailures:
-    """Which mails were being fetched when connections broke; lasts over many connections.
+    """Counts, over many connections, which mails were being fetched when a connection broke.
 
-    ``fetching`` are the mails of the current command; ``breaks`` counts, for each mail, the breaks
-    while only that mail was fetched.
+    ``fetching`` are the mails of the current command; ``breaks`` has, for each mail, the number of
+    breaks while only that mail was fetched.
     """
 
     fetching: tuple[int, ...] = ()
@@ -155,7 +155,7 @@ class Fetcher:
         return raw
 
     async def _fetch_pieces(self, uid: int, size: int) -> Raw | str:
-        """Return a mail's bytes, in a file if they are many, or a sentence saying why not."""
+        """Return a mail's bytes, as a file if they are many, or a sentence saying what failed."""
         first = await self.session.part(uid, 0, PIECE_BYTES)
         if first is None or (size and not first):
             return "the server lists this mail but does not send its text"
@@ -175,8 +175,8 @@ class Fetcher:
     async def _write_pieces(self, uid: int, size: int, first: bytes, file: MailFile) -> str:
         """Write all pieces to the file; return "" or a sentence saying why that failed.
 
-        The server may be wrong about the size: an empty piece marks the end. No piece at all is an
-        end only if the size agrees; otherwise the mail was left out of the answer, or is gone.
+        The server may be wrong about the size: an empty piece marks the end. An answer without
+        a piece marks the end only if the size agrees; otherwise the mail was left out or is gone.
         """
         piece: bytes | None = first
         offset = 0
@@ -196,7 +196,7 @@ class Fetcher:
 
 
 def _size(listed: FetchResponse | None) -> int:
-    """Return the size the server gives; 1 if it gives none, since the mail may not be empty."""
+    """Return a mail's size according to the server; 1 if unknown, since it may not be empty."""
     return listed.size if listed is not None and listed.size is not None else 1
 
 
@@ -208,7 +208,7 @@ def discard(raws: Iterable[Raw]) -> None:
 
 
 def _split(uids: Sequence[int], sizes: Mapping[int, int], limit: int) -> Iterator[list[int]]:
-    """Split the UIDs, in order, into lists of at most ``limit`` bytes."""
+    """Split the UIDs, in order, into lists whose mails have at most ``limit`` bytes."""
     some: list[int] = []
     size = 0
     for uid in uids:

@@ -49,7 +49,7 @@ class Framing:
         self._parts: Parts = []
 
     def feed(self, data: bytes) -> Iterator[Parts]:
-        """Yield the responses completed by ``data``; TooLongError beyond the limits."""
+        """Yield the responses completed by ``data``; raises TooLongError beyond the limits."""
         at = 0
         while at < len(data):
             if self._missing:
@@ -127,9 +127,9 @@ def parse_items(parts: Sequence[bytes]) -> list[Item]:
 
 @dataclass(frozen=True, slots=True)
 class FetchResponse:
-    """The data of a mail in one FETCH response; None for items it does not have.
+    """The data of a mail in one FETCH response; items that the response lacks are None.
 
-    ``body`` is raw bytes, or the piece that was asked for.
+    ``body`` has the raw bytes of the mail, or of the piece that was asked for.
     """
 
     uid: int
@@ -140,7 +140,7 @@ class FetchResponse:
 
 
 def parse_fetch(parts: Sequence[bytes]) -> FetchResponse | None:
-    """Parse ``* n FETCH (...)``; None for a response that is no FETCH or has no UID."""
+    """Parse ``* n FETCH (...)``; return None for a response that is no FETCH or has no UID."""
     match parse_items(parts):
         case [b"*", _, bytes() as verb, [*pairs]] if verb.upper() == b"FETCH":
             told = {
@@ -167,7 +167,7 @@ def parse_fetch(parts: Sequence[bytes]) -> FetchResponse | None:
 
 
 def parse_number(value: Item) -> int | None:
-    """Return a non-negative number; None for anything else."""
+    """Return bytes as a non-negative number, or None if they are anything else."""
     return int(value) if isinstance(value, bytes) and value.isdigit() and len(value) <= 20 else None
 
 
@@ -177,7 +177,7 @@ def decode(value: bytes) -> str:
 
 
 def printable(line: bytes) -> str:
-    """Return the human text of a response as one line without control characters."""
+    """Return the text that a response has for people, as one line without control characters."""
     return "".join(character if character.isprintable() else " " for character in decode(line))[
         :_SENTENCE_LENGTH
     ].strip()
@@ -203,7 +203,7 @@ def search_results(responses: Collection[Parts]) -> list[int]:
 
 
 def response_code(line: bytes) -> tuple[str, str]:
-    """Return code and argument of a status response such as ``OK [UIDNEXT 4392]``, or "", ""."""
+    """Return code and argument of a response like ``OK [UIDNEXT 4392]``; without a code, "", ""."""
     match = _CODE.search(decode(line))
     return (match[1].upper(), match[2] or "") if match else ("", "")
 
@@ -220,7 +220,7 @@ def uid_set(uids: Collection[int]) -> str:
 
 
 def quoted(name: str) -> str:
-    """Return a quoted string; ValueError for control characters and non-ASCII text."""
+    """Quote a string; raises ValueError for control characters and non-ASCII text."""
     if not name.isascii() or not name.isprintable():
         raise ValueError("the server accepts only ASCII here")
     return '"' + name.replace("\\", "\\\\").replace('"', '\\"') + '"'

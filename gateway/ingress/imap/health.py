@@ -1,7 +1,7 @@
 """The state of each mailbox, for the list of channels, the health page and the metrics.
 
-It is read from the database, so every process and command reports the same. A mailbox that nobody
-reads is recognized by the time of its last complete pass, which the reader renews every few
+The state is read from the database, so every process and command reports the same. A mailbox that
+nobody reads is recognized by the time of its last complete pass, which the reader renews every few
 minutes.
 """
 
@@ -36,7 +36,7 @@ class MailboxHealth:
 
     @property
     def summary(self) -> str:
-        """The word "ok", or a sentence that says what is wrong."""
+        """The word "ok" if all is well, or else a sentence that says what is wrong."""
         return "ok" if self.state == "ok" else f"mailbox {self.name}: {self.detail}"
 
 

@@ -5,9 +5,9 @@ fetch a mail, store it and its position in one transaction, then flag, move or r
 server. Steps that a crash left undone are done when the folder is opened again.
 
 If the server assigns new UIDs, everything is read again and mail known by its bytes is not stored
-twice. A mail that the server leaves out, refuses, or breaks the connection on is recorded as
-unfetchable and retried later, while others continue. Without store or disk, nothing is done on the
-server.
+twice. A mail that the server does not send, or that breaks the connection, is recorded as
+unfetchable and retried later, while others continue. While database or disk fail, nothing is
+changed on the server.
 """
 
 from __future__ import annotations
@@ -92,10 +92,10 @@ class MailboxReader:
         self.last = self._stored = self.box.last_uid
 
     async def plan(self, since: date | None, automation: Automation) -> None:
-        """Search the folder again from the start, with these rules for mail that exists now.
+        """Search the folder again from the start; the arguments concern mail that exists now.
 
-        ``since`` leaves out older mail; ``automation`` says on which existing mail status rules
-        act.
+        Mail older than ``since`` is left out; ``automation`` says on which of the mail status
+        rules act.
         """
         await self.boxes.plan(self.box.id, since, automation, self._end, self.clock.now())
         self.box = await self._reload()
@@ -115,8 +115,8 @@ class MailboxReader:
     ) -> bool:
         """Store all new mail; return whether the end was reached before ``stop``.
 
-        ``advance`` gets the number of mails of each batch. ``look_back`` searches behind the cursor
-        too: servers with several writers may show a mail later than a mail with a higher UID.
+        ``advance`` gets the number of mails of each batch. ``look_back`` also searches below
+        the cursor: with several writers, a mail may appear later than one with a higher UID.
         """
         self.after_problem = None
         await self._settle_leftovers()
@@ -158,7 +158,7 @@ class MailboxReader:
         return await self._unknown_uids(self.last + 1, None)
 
     def _window_end(self, at: int, size: int) -> int:
-        """Return the end of the search window that begins after ``at``.
+        """Return the last UID of the search window that begins after ``at``.
 
         The end is at most the newest UID, and no window holds mail from both before and after the
         first opening of the folder.
@@ -176,7 +176,7 @@ class MailboxReader:
         return [uid for uid in listed if uid not in known]
 
     async def _look_back(self) -> list[int]:
-        """Return unknown UIDs just below the cursor, except those from before the first opening."""
+        """Return unknown UIDs just below the cursor, without mail older than the first opening."""
         first = max(self.box.backlog_end + 1, self.last - LOOK_BACK_UIDS)
         return await self._unknown_uids(first, self.last) if first <= self.last else []
 
@@ -201,7 +201,7 @@ class MailboxReader:
     ) -> None:
         """Fetch mails in batches; store and settle each batch while the next is fetched.
 
-        ``behind_cursor`` says that the cursor is beyond these mails already.
+        ``behind_cursor`` says that the cursor is past these mails already.
         """
         storing: asyncio.Task[list[int]] | None = None
         try:
@@ -235,7 +235,7 @@ class MailboxReader:
             advance(len(stored))
 
     async def _batches_with_room(self, uids: Sequence[int]) -> AsyncIterator[FetchedBatch]:
-        """Yield fetched batches after recording their problems; DiskFull if the disk lacks room."""
+        """Yield fetched batches after recording their problems; raises DiskFull without room."""
         self.accept.check_room()
         async for batch in self.fetcher.batches(uids):
             try:
@@ -302,8 +302,8 @@ class MailboxReader:
     def _rules_apply(self, mail: FetchedMail) -> bool:
         """Return whether status rules act on a mail.
 
-        Status rules act on all mail, except mail that existed at the folder's first opening and
-        that the plan leaves out.
+        They act on all new mail; on mail that existed at the folder's first opening, only if the
+        plan says so.
         """
         seen, plan = self.box.first_seen_at, self.box.backlog_automation
         if plan == "all" or seen is None or mail.uid > self.box.backlog_end:
@@ -327,7 +327,7 @@ class MailboxReader:
             await self._settle_some(left)
 
     async def _settle_some(self, uids: Sequence[int]) -> None:
-        """Settle stored mails; a refusal is noted and does not keep new mail from being stored."""
+        """Settle stored mails; note if the server refuses, but let new mail be stored."""
         if not uids:
             return
         try:

@@ -3,10 +3,10 @@
 Copies are marked as read and dated when the mail went out. Before a copy is made, its Message-ID is
 searched for, so none is made twice after a lost confirmation or beside the server's own copy.
 
-If the server or the folder fails, the mailbox pauses for 1, 2, 4 … 240 minutes, after a refused
-login at least 15. If the server refuses one mail, only that one pauses. If a process dies while it
-makes a copy, another takes over after five minutes. The reason is stored with the copy; sending is
-never held up.
+If the server or the folder fails, the mailbox pauses for 1, 2, 4 … 240 minutes; after a refused
+login, for at least 15. If the server refuses one mail, only that mail pauses. The reason is stored
+with the copy; sending is never held up. If a process dies while it makes a copy, another takes over
+after five minutes.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _log = log.logger("sent")
 
 @dataclass(slots=True)
 class _State:
-    """What this process remembers of a mailbox."""
+    """What this process remembers about a mailbox."""
 
     after: int | None = None  # where the next plan begins
     planned_fully_at: datetime | None = None
@@ -205,5 +205,5 @@ class SentCopies:
 
 
 def pause(tries: int) -> timedelta:
-    """Return how long to wait after this many tries."""
+    """Return how long to wait after this number of failed tries."""
     return min(FIRST_PAUSE * (1 << min(tries - 1, 20)), LAST_PAUSE)

@@ -24,7 +24,7 @@ _DELETED: Final = r"\Deleted"
 
 
 async def settle(session: ImapSession, account: ImapAccount, uids: Sequence[int]) -> None:
-    """Keep, flag, move or delete mails of the open folder, as ``after`` asks."""
+    """Do with mails of the open folder what ``after`` asks: keep, flag, move or delete them."""
     match account.after:
         case "keep":
             return

@@ -95,7 +95,7 @@ class Watcher:
         self._ending: set[asyncio.Task[None]] = set()
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Watch until ``stop``; then finish storing and give the leases back."""
+        """Watch the mailboxes until ``stop``; then finish storing and give the leases back."""
         await asyncio.to_thread(remove_leftovers, self.accept.directory)
         registered = False
         try:
@@ -117,9 +117,9 @@ class Watcher:
                 await self.boxes.release(list(self.accounts))
 
     async def _claim(self) -> None:
-        """Renew and take leases; start reading what is ours, stop reading what is no longer.
+        """Renew and take leases; start reading the mailboxes won, stop reading those lost.
 
-        It never waits for a mailbox: meanwhile the leases of the others would expire.
+        This never waits for a mailbox, since the leases of the others would expire meanwhile.
         """
         ours = await self.boxes.claim(list(self.accounts), self.intervals.lease, self.clock.now())
         self._stop_watches([name for name in self._watches if name not in ours])
@@ -200,7 +200,7 @@ class Watcher:
         return longest * random.uniform(0.5, 1.0)  # noqa: S311
 
     async def _session(self, watch: _Watch) -> None:
-        """Serve one connection, from greeting to logout."""
+        """Read a mailbox over one connection, from greeting to logout."""
         stop = watch.stop
         entering = asyncio.create_task(self._signed_in_session(watch))
         stopping = asyncio.create_task(stop.wait())
@@ -306,7 +306,7 @@ class Watcher:
     async def _report_failure(self, watch: _Watch, state: State, problem: str) -> None:
         """Record a failure with the mailbox and log it.
 
-        The level is info at first, then warning, and error if access is refused or failure lasts.
+        The level is info, then warning; it is error if access is refused or the failure lasts.
         """
         if watch.stop.is_set():
             return
@@ -341,7 +341,7 @@ class Watcher:
             )
 
     async def _warn_of_expiry(self, watch: _Watch) -> None:
-        """Log once a day that access to a mailbox will end soon, while it still works."""
+        """Log once a day that access to a mailbox, which still works, will end soon."""
         account, today = watch.account, self.clock.now().date()
         if account.client is None or watch.warned_on == today:
             return
@@ -353,7 +353,7 @@ class Watcher:
             )
 
     async def _wait_for_access(self, watch: _Watch) -> None:
-        """Wait for a long time after a refused login, or until somebody has signed in."""
+        """Wait after a refused login: for a long time, or until somebody has signed in."""
         loop = asyncio.get_running_loop()
         until = loop.time() + self.intervals.refused
         first = before = await self._last_sign_in(watch.account, None)
@@ -365,7 +365,7 @@ class Watcher:
             before = await self._last_sign_in(watch.account, before)
 
     async def _last_sign_in(self, account: ImapAccount, known: datetime | None) -> datetime | None:
-        """Return when somebody last signed in to an account; ``known`` if the database is away."""
+        """Return when somebody last signed in to an account; without database, return ``known``."""
         if account.client is None:
             return None
         try:
@@ -376,7 +376,7 @@ class Watcher:
 
 
 async def wait(stop: asyncio.Event, seconds: float) -> None:
-    """Sleep, but not beyond ``stop``."""
+    """Sleep for some seconds, or until ``stop`` is set."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(seconds):
             await stop.wait()

@@ -29,7 +29,7 @@ NULL_PATH = "<>"
 
 
 def parse_path(text: str) -> tuple[str, str] | None:
-    """Split ``<address> parameters`` (RFC 5321, 4.1.2) into both; None if it is invalid.
+    """Split ``<address> parameters`` (RFC 5321, 4.1.2) in two; return None if it is invalid.
 
     The null path is returned as ``<>``; a source route is dropped (RFC 5321, appendix C);
     ``<postmaster>`` is the only address without a domain.
@@ -55,7 +55,7 @@ class Directory(Protocol):
 
 
 class Addresses:
-    """A :class:`Directory` in memory: channels, plus parts, postmaster and abuse."""
+    """A :class:`Directory` in memory; it accepts channels, NAME+ANYTHING, postmaster and abuse."""
 
     def __init__(self, channels: Iterable[str] = ()) -> None:
         """Take the full addresses that are ours."""
@@ -70,11 +70,11 @@ class Addresses:
         self._domains = frozenset(domain for _, domain in keys)
 
     async def lookup(self, address: str) -> Verdict:
-        """Return the verdict; NAME+ANYTHING is ours if NAME is a channel (behaviour.md 5)."""
+        """Return whether an address is ours; NAME+ANYTHING is if NAME is (behaviour.md 5)."""
         return self.verdict(address)
 
     def verdict(self, address: str) -> Verdict:
-        """Return what :meth:`lookup` returns; this is no coroutine."""
+        """Return what :meth:`lookup` returns, without a coroutine."""
         local, domain = _key(address)
         if domain not in self._domains:
             return "ours" if not domain and local == "postmaster" else "foreign"
@@ -84,7 +84,7 @@ class Addresses:
 
 
 def _key(address: str) -> tuple[str, str]:
-    """Return local part and domain for comparison: lower case, domain in ASCII, no final dot."""
+    """Return local part and domain to compare: lower case; the domain in ASCII, no final dot."""
     local, at, domain = address_key(address).rpartition("@")
     if not at:
         return domain, ""

@@ -2,8 +2,8 @@
 
 Only CR LF . CR LF ends a mail. A bare CR or LF lets one mail be smuggled inside another when two
 servers disagree about the end; such a mail is refused or, from trusted networks, the bare CR or LF
-becomes a line end *after* the end was found. A mail that is endless, too large or in a loop, or
-that cannot be written, is dropped while it is read on; the reply gives the reason.
+becomes a line end *after* the end was found. A mail that is too large, is in a loop or
+cannot be written is read on but not kept; the reply gives the reason.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class MailData:
     def __init__(
         self, head: bytes, directory: Path, *, limit: int, hops: int, normalize: bool
     ) -> None:
-        """Put ``head`` before the mail; it does not count towards ``limit`` bytes.
+        """Put ``head`` before the mail, which may have ``limit`` bytes without ``head``.
 
         ``hops`` is the largest allowed number of Received fields.
         """
@@ -70,7 +70,7 @@ class MailData:
         self.error: Exception | None = None
 
     def feed(self, chunk: bytes) -> bytes | None:
-        """Take bytes; return None while the mail goes on, or else the bytes after its end."""
+        """Take bytes; return None until the mail has ended, and then the bytes after its end."""
         data = self._tail + chunk
         # in most mails the first line that begins with a dot is the end, so one search is enough
         dot = data.find(b"\r\n.")
@@ -91,7 +91,7 @@ class MailData:
         return None
 
     def _take(self, piece: bytes, *, stuffed: bool) -> None:
-        """Check and keep a piece, which never ends inside CR LF or before a stuffed dot."""
+        """Check a piece and keep it; pieces never end inside CR LF or before a stuffed dot."""
         if self.fault is None and self.error is None:
             if stuffed:
                 piece = piece.replace(b"\r\n.", b"\r\n")
@@ -133,13 +133,13 @@ class MailData:
             self.error = error
 
     def _hops_ok(self) -> bool:
-        """Return whether the header, as far as the first buffer has it, has few Received fields."""
+        """Return whether the header has few Received fields; only the first buffer is searched."""
         end = self._buffer.find(b"\r\n\r\n", max(self._head - 2, 0))
         header = b"\r\n" + self._buffer[self._head : end if end >= 0 else None]
         return header.lower().count(b"\r\nreceived:") <= self._hops
 
     async def finish(self) -> Raw:
-        """Return the whole mail, or empty bytes if ``fault`` is set; OSError if the disk failed."""
+        """Return the whole mail, or empty bytes if ``fault`` is set; raises OSError of the disk."""
         if self.fault is None and self.error is None:
             if self._file is None and not self.full:
                 if self._hops_ok():
@@ -156,7 +156,7 @@ class MailData:
         return b""
 
     async def abandon(self) -> None:
-        """Remove what was written."""
+        """Drop the mail, and remove what was written of it."""
         file, self._file = self._file, None
         if file is not None:
             await asyncio.to_thread(file.remove)

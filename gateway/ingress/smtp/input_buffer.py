@@ -1,6 +1,7 @@
-"""Bytes a client has sent that are not read yet; reading from the socket pauses when they are many.
+"""The bytes of a client that the session has not read; if they are many, the socket pauses.
 
-When the client closes or resets the connection, readers get :class:`EndOfInput` once all is read.
+After the client has closed or reset the connection, the rest can be read; then the methods that
+read raise :class:`EndOfInput`.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class InputBuffer:
                 waiter.set_result(None)
 
     async def wait_for_data(self) -> None:
-        """Wait until the client sends bytes; EndOfInput if it sends nothing more."""
+        """Wait until the client sends bytes; raises EndOfInput if it sends nothing more."""
         if self._eof:
             raise EndOfInput
         if self.paused and self._transport is not None:
@@ -99,7 +100,7 @@ class InputBuffer:
         return data
 
     def push_back(self, data: bytes) -> None:
-        """Put bytes that were taken too early back to the front."""
+        """Put bytes that were taken too early back in front of the others."""
         self._data = data + self._data[self._at :]
         self._at = 0
 
@@ -120,13 +121,13 @@ class InputBuffer:
         return self._cut(n)
 
     async def read(self, n: int = HIGH_WATER) -> bytes:
-        """Wait for at least one and return at most ``n`` bytes; raises EndOfInput."""
+        """Wait for at least one byte, and return at most ``n``; raises EndOfInput."""
         while not self.waiting:
             await self.wait_for_data()
         return self._cut(min(n, self.waiting))
 
     async def readuntil(self, separator: bytes = b"\n") -> bytes:
-        """Wait for bytes up to and with ``separator``; ValueError after 256 bytes, EndOfInput."""
+        """Return bytes up to and with ``separator``; raises EndOfInput, ValueError after 256."""
         while (found := self._data.find(separator, self._at)) < 0:
             if self.waiting > 256:
                 raise ValueError("the PROXY header has no end of line")

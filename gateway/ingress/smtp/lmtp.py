@@ -12,9 +12,9 @@ from gateway.ingress.smtp.protocol import SMTP, SmtpServer, commands_of
 
 
 class LMTP(SMTP):
-    """One LMTP session; its client is our own server, so the client's spam verdict counts.
+    """One LMTP session; its client is our own mail server, whose spam verdict is trusted.
 
-    A subclass, since an LMTP session is an SMTP session with another greeting and more replies.
+    It is a subclass since LMTP is SMTP with another greeting and more replies.
     """
 
     source: ClassVar[Any] = "lmtp"

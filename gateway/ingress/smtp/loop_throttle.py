@@ -16,7 +16,7 @@ class LoopThrottle:
     """Lets only some callers go on in each pass of the event loop, in the order of their calls."""
 
     def __init__(self) -> None:
-        """Start with all slots free."""
+        """Allow the full number of callers in the first pass."""
         self._left = _CALLERS_PER_PASS
         self._counting = False
         self._waiting: deque[asyncio.Future[None]] = deque()

@@ -1,6 +1,6 @@
 """Decisions at MAIL and RCPT, as hooks that aiosmtpd calls after checking the syntax.
 
-If the directory does not answer, the session gets its error and replies 451, so that no mail is
+If the directory fails, its error reaches the session, which replies 451, so that no mail is
 refused permanently because of a fault of ours.
 """
 
@@ -21,7 +21,7 @@ class Policy:
     """The handler object of aiosmtpd, one per listener; each hook returns the reply."""
 
     def __init__(self, service: ListenerSettings) -> None:
-        """Take the settings with limits, directory and acceptor."""
+        """Take the settings, which hold limits, directory and acceptor."""
         self._service = service
 
     async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
@@ -32,7 +32,7 @@ class Policy:
         address: str,
         _options: list[str],
     ) -> str:
-        """Accept any sender while there is disk space for mail."""
+        """Accept any sender, as long as there is disk space for mail."""
         if not address.isascii() and not envelope.smtp_utf8:
             return "553 5.6.7 A non-ASCII address needs SMTPUTF8"
         try:

@@ -3,7 +3,7 @@
 aiosmtpd supplies the syntax of MAIL, RCPT, RSET, NOOP and EXPN, its hooks, and the PROXY parser.
 DATA, STARTTLS, the command loop (:mod:`gateway.ingress.smtp.session`) and the construction are
 ours, since the stock ones cancel a running commit when the client leaves, read DATA line by line,
-reply with the text of internal errors, and take 0.6 ms to build. A test pins what is used of
+reply with the text of internal errors, and take 0.6 ms to build. A test checks what we use of
 aiosmtpd.
 """
 # ruff: noqa: N802, N815 - the names of commands are aiosmtpd's
@@ -56,7 +56,7 @@ _FAULTS: dict[Fault, str] = {
 class SMTP(SessionProtocol, base.SMTP):
     """One SMTP session.
 
-    A subclass of aiosmtpd's class, since its methods for MAIL, RCPT and others work on ``self``;
+    It is a subclass of aiosmtpd's class to inherit the methods for MAIL, RCPT and others.
     SessionProtocol comes first so that its transport callbacks replace those of aiosmtpd.
     """
 
@@ -64,14 +64,14 @@ class SMTP(SessionProtocol, base.SMTP):
     commands: ClassVar[dict[bytes, Any]] = {}
 
     def __init__(self, prototype: dict[str, Any], registry: SessionRegistry) -> None:
-        """Copy the ``prototype`` instead of running aiosmtpd's constructor; see prototype_of."""
+        """Copy the ``prototype`` of :func:`prototype_of`; aiosmtpd's constructor is not run."""
         self.__dict__.update(prototype)
         SessionProtocol.__init__(self, registry)
 
     def _getaddr(self, arg: str) -> tuple[str | None, str | None]:
         """Return address and parameters of MAIL and RCPT.
 
-        aiosmtpd's parser takes 0.2 ms and accepts control characters.
+        This replaces aiosmtpd's parser, which takes 0.2 ms and accepts control characters.
         """
         return parse_path(arg) or (None, None)
 
@@ -86,7 +86,7 @@ class SMTP(SessionProtocol, base.SMTP):
         return True
 
     async def smtp_HELO(self, hostname: str | None) -> None:
-        """Handle HELO (RFC 5321, 4.1.1.1): no extensions."""
+        """Handle HELO (RFC 5321, 4.1.1.1), which offers no extensions."""
         if await self._begin_session(hostname, "HELO"):
             self.session.extended_smtp = False
             await self.push(b"250 " + self.hostname.encode())
@@ -107,7 +107,7 @@ class SMTP(SessionProtocol, base.SMTP):
         return True
 
     async def smtp_STARTTLS(self, arg: str | None) -> None:
-        """Handle STARTTLS (RFC 3207): drop input from before the handshake, reset the session."""
+        """Handle STARTTLS (RFC 3207): reset the session, and drop input from before."""
         if self.service.certificate is None or self.tls:
             await self.push(
                 "502 5.5.1 TLS is not available"
@@ -203,7 +203,7 @@ class SMTP(SessionProtocol, base.SMTP):
         return f"{'UTF8' if self.envelope.smtp_utf8 else 'E'}SMTP{'S' if self.tls else ''}"
 
     async def _receive(self, data: MailData) -> None:
-        """Feed ``data`` until the mail ends or cannot be read on; EndOfInput if the client goes."""
+        """Feed ``data`` until the mail ends or reading fails; EndOfInput if the client leaves."""
         began = self.loop.time()
         self._window = (began, self._received)
         self.state = "data"
@@ -280,7 +280,7 @@ def prototype_of(
 ) -> dict[str, Any]:
     """Return the attributes each protocol object starts with, built once per listener.
 
-    They are what aiosmtpd's constructor makes, and replies that never change.
+    They are the attributes that aiosmtpd's constructor makes, and the replies that never change.
     """
     stock = base.SMTP(
         Policy(service),

@@ -16,7 +16,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,254}|\[[A-Za-z0-9.:]{1,64}\]")
 def received(
     *, helo: str, host: str, hostname: str, protocol: str, tls: str, number: str, now: datetime
 ) -> bytes:
-    """Return the field with line ends.
+    """Return the Received field, with its line ends.
 
     ``host`` is the peer's address, "" for a Unix socket; ``protocol`` is a word such as ESMTPS.
     """

@@ -1,7 +1,7 @@
 """Listening sockets and the registry of sessions: who may connect, time limits, shutdown.
 
-If all places are taken, the session idle for longest is closed, so silent sockets cannot lock out
-good clients. One timer per second checks all sessions, which costs less than a timer per command.
+If all places are taken, the session idle for longest is closed, so that silent clients cannot
+keep others out. One timer per second checks all sessions; a timer per command would cost more.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class ListenerSettings:
 
     @cached_property
     def exempt(self) -> Networks:
-        """Our own infrastructure: the exempt networks, and Unix sockets."""
+        """The trusted clients, which have no limits per address: exempt networks, Unix sockets."""
         return Networks(self.limits.exempt, local=True)
 
     @cached_property
@@ -96,7 +96,7 @@ class OpenSession(Protocol):
 
 @dataclass(slots=True, eq=False)
 class SessionRegistry:
-    """The open sessions of one listener, and the decision who else may connect."""
+    """Knows the open sessions of one listener, and decides who else may connect."""
 
     service: ListenerSettings
     source: str
@@ -107,12 +107,12 @@ class SessionRegistry:
     _empty: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
-        """Create the count per address, which belongs to this listener."""
+        """Create the object that counts this listener's connections per address."""
         self._admission = Admission(self.service.limits, self.service.exempt)
         self._empty.set()
 
     def add(self, session: OpenSession, now: float) -> str | None:
-        """Add a session; return the reply to refuse it with if there is no place."""
+        """Add a session or, if there is no place, return the reply that refuses it."""
         if self.stopping:
             return _STOPPING
         if len(self.sessions) >= self.service.limits.connections and not self._evict_idle(now):
@@ -143,14 +143,14 @@ class SessionRegistry:
         return True
 
     def count_address(self, host: str, now: float) -> str | None:
-        """Count a session for its address; return the reply to refuse it with if too many."""
+        """Count a session for its address; if it is one too many, return the reply that says so."""
         if self._admission.admit(host, now):
             return None
         maillog.refused(source=self.source, reason_code="connections_per_address", peer=host)
         return _EXCESS
 
     def remove(self, session: OpenSession, counted_address: str | None) -> None:
-        """Remove a session; ``counted_address`` is the address it was counted for, if any."""
+        """Remove a session; ``counted_address`` is the address it was counted for, or None."""
         if counted_address is not None:
             self._admission.release(counted_address)
         self.sessions.discard(session)
@@ -158,7 +158,7 @@ class SessionRegistry:
             self._empty.set()
 
     def sweep(self, now: float) -> None:
-        """Check each session as of the event loop's time ``now``."""
+        """Check the time limits of each session; ``now`` is the event loop's time."""
         limits = self.service.limits
         crowded = len(self.sessions) >= limits.connections * 9 // 10
         idle_limit = limits.busy_command_seconds if crowded else limits.command_seconds

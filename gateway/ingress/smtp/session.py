@@ -1,8 +1,8 @@
 """One client connection for SMTP or LMTP: its bytes, limits and command loop.
 
-A session's task is never cancelled because the client leaves: what was handed to ``accept`` is
-awaited (reliability.md 2). Slow, silent or misbehaving clients get a last reply; no
-internal error ends a session.
+A session's task is never cancelled because the client leaves: it waits until the mail handed to
+``accept`` is stored or refused (reliability.md 2). Slow, silent or misbehaving clients get a last
+reply; no internal error ends a session.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ _HTTP_WORDS = frozenset(
 
 
 class SessionProtocol:
-    """The part of SMTP and LMTP sessions that is not commands: bytes, replies and limits.
+    """What SMTP and LMTP sessions need besides commands: bytes, replies and limits.
 
-    Mixed into aiosmtpd's protocol class, since asyncio calls its methods on the same object.
+    It is a mixin for aiosmtpd's protocol class, since asyncio calls methods of that object.
     """
 
     source: ClassVar[Any]
@@ -116,12 +116,12 @@ class SessionProtocol:
         self.input_buffer.feed(data)
 
     def eof_received(self) -> bool:
-        """Note that the client sends nothing more; except with TLS, replies can still be sent."""
+        """Note that the client sends nothing more; without TLS, replies can still be sent."""
         self.input_buffer.feed_eof()
         return not self.tls
 
     def connection_lost(self, _error: Exception | None) -> None:
-        """Note that the connection is gone; the task notices by itself."""
+        """Note that the connection is gone; the session's task then ends by itself."""
         self.transport = None
         self.input_buffer.feed_eof()
         self.resume_writing()
@@ -188,7 +188,7 @@ class SessionProtocol:
             cast("asyncio.Transport", self.transport).abort()
 
     def _open_transport(self) -> asyncio.Transport | None:
-        """Return the transport while it can be written to."""
+        """Return the transport if it can still be written to, or else None."""
         transport = cast("asyncio.Transport | None", self.transport)
         return None if transport is None or transport.is_closing() else transport
 
@@ -261,7 +261,7 @@ class SessionProtocol:
                 await asyncio.sleep(0)
 
     async def _run_command(self, line: bytes) -> None:
-        """Execute one command line; after an internal error, reply with its number and go on."""
+        """Execute a command line; after an internal error, reply with its number, and go on."""
         if not line.endswith(b"\r\n") or b"\0" in line or b"\r" in line[:-2]:
             await self._reject_line(line)
             return
@@ -337,7 +337,7 @@ class SessionProtocol:
         self._ending = self._client_quit = True
 
     async def _close(self) -> None:
-        """Close so that the last reply arrives: unread input would cause a reset."""
+        """Close in such a way that the last reply arrives; with unread input it would get lost."""
         await self._flush()
         transport = self._open_transport()
         if transport is None:

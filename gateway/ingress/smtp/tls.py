@@ -18,13 +18,13 @@ class Certificate:
     """A certificate chain and its key in PEM files."""
 
     def __init__(self, certificate: Path, key: Path) -> None:
-        """Load both files at once to find mistakes at start: OSError or ssl.SSLError."""
+        """Load both files now, to find mistakes at start; raises OSError or ssl.SSLError."""
         self._files = (certificate, key)
         self._seen = self._stamp()
         self._context = self._load()
 
     def context(self) -> ssl.SSLContext:
-        """Return the TLS context (1.2 or newer) of the files as they are now."""
+        """Return a context for TLS 1.2 or newer, with the files as they are now."""
         try:
             stamp = self._stamp()
             if stamp != self._seen:
