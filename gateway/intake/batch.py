@@ -57,8 +57,8 @@ class Rules:
     """Settings for all mail of a run.
 
     ``zone`` is the account's time zone. ``trusted`` are the ids of the servers whose
-    Authentication-Results count. ``fallback`` is the address of the channel that gets mail to
-    none of our channels; if it is empty, the default channel gets such mail.
+    Authentication-Results count. ``fallback`` is the address of the channel that gets mail
+    addressed to none of our channels; if it is empty, the default channel gets such mail.
     """
 
     zone: tzinfo
@@ -169,7 +169,7 @@ class Batch:
     # ---- one mail
 
     def _event(self, item: Item, lookup: TokenLookup) -> MailArrived:
-        """Return the mail as an event for ``core.decide``, with everything it can touch."""
+        """Return the mail as an event for ``core.decide``, with all that the mail can touch."""
         unit, envelope, mail = self.unit, item.envelope, item.message
         message = reporting(lookup, self.deliveries, envelope)
         deliveries = reported(message, lookup, self.deliveries)
@@ -202,7 +202,7 @@ class Batch:
         )
 
     def _channels(self, envelope: Envelope, message: Message) -> tuple[Channel, ...]:
-        """Return the channels that a mail is for, else the one of its mailbox or the fallback."""
+        """Return the addressed channels, else the channel of the mailbox, else the fallback."""
         desk = self.unit.desk
         named = (
             channel_at(desk.channels, each) for each in (envelope.channel, self.rules.fallback)
@@ -211,7 +211,7 @@ class Batch:
         return channels_of(desk.channels, fallback, envelope, message)
 
     def _verdict(self, message: Message) -> Verdict:
-        """Return the verdict on the sender; "pass" counts as none if From has several authors."""
+        """Return the verdict on the sender; if From has several authors, "pass" becomes "none"."""
         # Such a "pass" is about one of the authors, and nobody can tell which.
         verdict: Verdict = authentication.verdict(message.authentication, self.rules.trusted)
         several = any(defect.startswith("several ") for defect in message.defects)
@@ -236,7 +236,7 @@ class Batch:
     # ---- copies of earlier mail
 
     def _original(self, item: Item) -> Original | None:
-        """Return the earlier mail of which this one is a copy, if any."""
+        """Return the earlier mail of which this mail is a copy; None if it is no copy."""
         known = self.known.get(fingerprint(item.message))
         if known is None or known.mail_id == item.mail_id:
             return None
@@ -354,7 +354,7 @@ def _channel_id(event: MailArrived) -> int | None:
 
 
 def _repeated(event: MailArrived, ended: Finish) -> Original | None:
-    """Return the original of a copy (an earlier mail, or our own mail that came back), or None.
+    """Return the original of a copy: an earlier mail, or our own mail that came back; else None.
 
     The original of a looped mail has only the thread and ticket that were found.
     """

@@ -43,6 +43,6 @@ def _reached(channels: Mapping[str, Channel], addresses: Sequence[str]) -> list[
 
 
 def channel_at(channels: Mapping[str, Channel], address: str) -> Channel | None:
-    """Return the channel with this address, else the one with its address without the plus part."""
+    """Return the channel with this address; if none has it, drop the plus part and look again."""
     key = address_key(address)
     return channels.get(key) or channels.get(reply_tokens.bare(key)[0])

@@ -1,4 +1,4 @@
-"""Find the signed tokens in a mail (behaviour.md 5), and the deliveries that reports are about.
+"""Find the signed tokens in a mail (behaviour.md 5) and the deliveries that a report concerns.
 
 Tokens stand in reply and relay addresses, the return path, our own Message-IDs and the subject tag.
 A token with a wrong signature counts as none. Nothing in a mail makes these functions raise.
@@ -73,7 +73,7 @@ def read_tokens(desk: DeskConfig, envelope: Envelope, message: Message) -> Token
 
 
 def _with_bounced_parent(message: Message) -> Message:
-    """Return the message; a bounce gets the mail that bounced as its first parent."""
+    """Return the message; if it is a bounce, its first parent is the mail that bounced."""
     original = message.bounce.original_message_id if message.bounce is not None else None
     if not original or original in message.in_reply_to:
         return message
@@ -122,7 +122,7 @@ async def load_deliveries(unit: UnitOfWork, lookups: Sequence[TokenLookup]) -> d
 def reporting(
     lookup: TokenLookup, deliveries: Mapping[int, Delivered], envelope: Envelope
 ) -> Message:
-    """Return the mail, made a report if it has no sender and came to a signed return path.
+    """Return the mail, as a report if it has no sender and came to a signed return path.
 
     Such a mail is about the delivery in that path, whatever it says (behaviour.md 2.1 step 3).
     """

@@ -29,7 +29,7 @@ Verdict = Literal["pass", "fail", "none"]
 
 
 def read_results(values: Sequence[str]) -> tuple[AuthenticationResults, ...]:
-    """Return the results in unfolded fields, topmost first; unreadable fields are left out."""
+    """Return the results in these unfolded fields, topmost first, and skip unreadable fields."""
     found = (_read(value[:_MAX_FIELD_CHARS]) for value in values[:_MAX_FIELDS])
     return tuple(each for each in found if each is not None)
 
@@ -128,7 +128,7 @@ def verdict(results: Sequence[AuthenticationResults], trusted: Collection[str]) 
 def relied_on(
     results: Sequence[AuthenticationResults], trusted: Collection[str]
 ) -> AuthenticationResults | None:
-    """Return the header that :func:`verdict` uses; if no header is trusted, the topmost or None."""
+    """Return the header that :func:`verdict` uses, else the topmost header, else None."""
     ids = {each.lower() for each in trusted}
     return next(
         (each for each in results if each.authserv_id in ids), results[0] if results else None

@@ -1,4 +1,4 @@
-"""Find quotes that only the HTML of a mail shows, by blockquotes and the marks of clients.
+"""Find quotes that only the HTML of a mail shows: blockquotes and elements marked by clients.
 
 The text is searched first; the HTML only adds quotes that the text does not show. Answers written
 into a quote must not get lost, so a marked quote with unquoted lines between its quoted lines is
@@ -69,7 +69,7 @@ def _attribution(lines: list[str], mark: QuoteMark) -> OutlineItem | None:
 def _quote(lines: list[str], found: list[OutlineItem], mark: QuoteMark) -> OutlineItem | None:
     """Return the outline item that a marked quote adds, or None if it adds nothing.
 
-    If no line has a quote sign, the item is the whole quote, else the attribution on top of it.
+    If no line has a quote sign, the item is the whole quote; else it is the quote's attribution.
     """
     inside = [each for each in found if mark.start <= each.start < mark.end]
     if any(each.kind in {"forward_mark", "reply_mark", "block"} for each in inside):
@@ -99,7 +99,7 @@ def _quote(lines: list[str], found: list[OutlineItem], mark: QuoteMark) -> Outli
 def find_in_html(lines: list[str], beside: Part) -> list[OutlineItem]:
     """Find the quote in a plain text that has no quote signs, by comparing the text with its HTML.
 
-    The list is empty unless both have the same words of the sender and then the same quote.
+    The list is empty unless text and HTML have the same words of the sender, then the same quote.
     """
     from gateway.reading.mime import html
 

@@ -122,9 +122,10 @@ def _mark_above(lines: list[str], before: list[OutlineItem], each: OutlineItem) 
 def _by_block(
     lines: list[str], block: OutlineItem, cut: int, prefix: bool, subject: str, is_reply: bool
 ) -> Forwarded | None:
-    """Return the mail below a header block that has no mark; None if that mail is only quoted.
+    """Return the mail forwarded below a header block without mark; None if it is only quoted.
 
-    It is forwarded if the subject has a forward prefix, or if nothing marks this mail as an answer.
+    The mail counts as forwarded if the subject has a forward prefix, or if nothing marks the mail
+    around it as an answer.
     """
     if block.depth > 1:
         return None
@@ -143,7 +144,7 @@ def _by_block(
 def _bears_own_subject(block: OutlineItem, subject: str) -> bool:
     """Tell whether a complete header block has exactly the subject of the mail around it.
 
-    Then the mail is no answer, since clients put a prefix before the subject of an answer.
+    If so, the mail is no answer, since clients put a prefix before the subject of an answer.
     """
     inner = block.fields.get("subject", "")
     is_complete = {"from", "to", "date"} <= block.fields.keys()
@@ -153,7 +154,7 @@ def _bears_own_subject(block: OutlineItem, subject: str) -> bool:
 def _may_be_quoted(
     lines: list[str], found: list[OutlineItem], index: int, mark: OutlineItem
 ) -> bool:
-    """Tell whether a quoted mark counts: only as the first line of a quote without attribution.
+    """Tell whether a quoted mark counts: it must begin a quote that has no attribution.
 
     Some clients quote the whole forward, its mark included.
     """
@@ -206,7 +207,7 @@ def _forward_of_block(lines: list[str], block: OutlineItem, cut: int, rule: str)
 
 
 def _text_of(lines: list[str], depth: int) -> str:
-    """Return the forwarded text without a closing rule, and unquoted if all of it is quoted."""
+    """Return the forwarded text without its closing line; if all of it is quoted, unquote it."""
     end = len(lines)
     while end and (not lines[end - 1].strip() or _is_closing_rule(lines[end - 1])):
         end -= 1
@@ -221,7 +222,7 @@ def _is_closing_rule(line: str) -> bool:
 
 
 def _end_of(lines: list[str], block: OutlineItem) -> int:
-    """Return the line after a forwarded mail, which ends with the text or the quote around it."""
+    """Return the line after a forwarded mail, at the end of the text or of the enclosing quote."""
     if not block.depth or not any(depth_of(line) for line in lines[block.end : block.end + 5]):
         return len(lines)
     last = max(index for index in range(block.start, len(lines)) if depth_of(lines[index]))
@@ -229,7 +230,7 @@ def _end_of(lines: list[str], block: OutlineItem) -> int:
 
 
 def comment_of(lines: list[str]) -> str:
-    """Return what the forwarding person wrote, without blank lines and rules below it."""
+    """Return what the forwarding person wrote, without the blank and dashed lines below it."""
     end = len(lines)
     while end and _is_blank_or_rule(lines[end - 1]):
         end -= 1
@@ -288,7 +289,7 @@ def _author_in(sentence: str) -> Address | None:
 
 
 def _address(name: str, address: str) -> Address:
-    """Return a name and an address found in a text, each within its limit."""
+    """Return a name and an address as a mailbox, each cut to its limit."""
     return Address(charset.one_line(name, limits.NAME), charset.one_line(address, limits.ADDRESS))
 
 
@@ -311,7 +312,10 @@ def _tidy_mailbox(box: Address) -> Address:
 
 
 def _is_content(messages: Sequence[Part], text: str, prefix: bool) -> bool:
-    """Tell whether attached mails are forwarded: by the subject, shown inline, or without text."""
+    """Tell whether attached mails are the forwarded content of the mail, not just attachments.
+
+    They are if the subject has a prefix, one is shown inline, or the mail has no text of its own.
+    """
     if len(messages) > 20:
         return False
     if prefix or not text.strip() or messages[0].path == "":

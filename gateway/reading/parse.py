@@ -279,7 +279,7 @@ class _Reading:
         return tuple(dict.fromkeys(found))[: limits.DEFECTS]
 
     def content_digest(self, sender: Address | None, text: str) -> str:
-        """Return SHA-256 over sender, Date, text and attachments.
+        """Return the SHA-256 digest of sender, Date, text and attachments.
 
         All copies of a mail have the same digest, whatever servers and line ends they came with.
         """
@@ -305,7 +305,7 @@ def _is_null_path(return_path: str | None) -> bool:
 
 
 def plain_digest(raw: bytes) -> str:
-    """Return SHA-256 of a mail without its trace fields, with LF line ends."""
+    """Return the SHA-256 digest of a mail with LF line ends and without its trace fields."""
     raw = raw.replace(b"\r\n", b"\n") if b"\r\n" in raw else raw
     end = _HEADER_END.search(raw, 0, limits.HEADER_BLOCK)
     at = end.start() + 1 if end else min(len(raw), limits.HEADER_BLOCK)
@@ -321,7 +321,7 @@ def _trailing_newlines(raw: bytes) -> int:
 
 
 def _charset_hint(root: Part) -> str | None:
-    """Return the first charset that a part names: the best guess for raw 8-bit headers."""
+    """Return the first charset that a part names, as the best guess for raw 8-bit headers."""
     parts: Iterable[Part] = (root, *root.children[:3])
     return next((part.params["charset"] for part in parts if part.params.get("charset")), None)
 
@@ -347,7 +347,7 @@ _BODY_DEFECTS: Final = frozenset(
 
 
 def second_opinion(raw: bytes) -> _SecondOpinion:
-    """Return mail-parser's opinion on the header block; an empty one if the block is long."""
+    """Return mail-parser's opinion on the header block; if the block is long, an empty opinion."""
     import mailparser
 
     logging.getLogger("mailparser").setLevel(logging.CRITICAL + 1)  # it logs what it cannot read

@@ -1,4 +1,4 @@
-"""The process that forks the reading workers, which share the memory of the code it imports once.
+"""The process that imports the readers once and forks the workers, which share that memory.
 
 :mod:`gateway.intake.sandbox.pool` starts it as ``python -m gateway.intake.sandbox.fork_server FD
 READER CPU MEMORY``. It is single-threaded, which makes forking safe, and obeys two commands on its
@@ -52,7 +52,7 @@ def main(argv: list[str]) -> int:
 def _obey(
     control: socket.socket, reader: ModuleType, cpu: int, memory: int, children: set[int]
 ) -> bool:
-    """Execute one command; return False if the socket was closed instead."""
+    """Execute the next command; return False if the socket was closed."""
     data, fds, _, _ = socket.recv_fds(control, _COMMAND.size, 4)
     if len(data) != _COMMAND.size:
         return False

@@ -39,7 +39,7 @@ _LENGTH: Final = struct.Struct("!IQ")
 
 
 class WorkerLost(Exception):
-    """A worker died or was killed while it had work; the text says why."""
+    """A worker died or was killed while it had work; the message of this error says why."""
 
 
 @dataclass(slots=True)
@@ -109,7 +109,10 @@ class Sandbox:
         return [await self._read_one(job) for job in raws]
 
     async def attachment(self, raw: bytes, part: str) -> tuple[Attachment, bytes]:
-        """Return an attachment and its content; KeyError if missing, WorkerLost if unreadable."""
+        """Return an attachment and its content.
+
+        Raise KeyError if the attachment is missing, WorkerLost if it cannot be read.
+        """
         found: tuple[Attachment, bytes] | None = await self._ask(("part", raw, part), self.wall)
         if found is None:
             raise KeyError(part)
@@ -273,7 +276,7 @@ class _ResultUnpickler(pickle.Unpickler):
     """
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return one of the types an answer may hold."""
+        """Return the type with this name, which must be one that an answer may hold."""
         found = _ANSWER_TYPES.get((module, name))
         if found is None:
             raise pickle.UnpicklingError(f"{module}.{name} is no part of an answer")
@@ -310,13 +313,13 @@ def _check(request: tuple[Any, ...], outcome: object, value: object) -> None:
 
 
 async def _send(channel: socket.socket, data: bytes) -> None:
-    """Send a message, with its length before it."""
+    """Send the length of a message, then the message."""
     loop = asyncio.get_running_loop()
     await loop.sock_sendall(channel, _LENGTH.pack(0x54474D31, len(data)) + data)
 
 
 async def _receive(channel: socket.socket) -> bytearray:
-    """Return one message; EOFError if the worker hung up or announces too many bytes."""
+    """Return one message; raise EOFError if the worker hung up or announces too many bytes."""
     loop = asyncio.get_running_loop()
     head = bytearray()
     while len(head) < _LENGTH.size:

@@ -28,7 +28,7 @@ _BLANK: Final = re.compile(r"[\s\u00a0\u200b-\u200f\u202a-\u202e\u2066-\u2069\uf
 
 
 def fold(text: str) -> str:
-    """Return a text in lower case with single blanks and no invisible characters, to compare it."""
+    """Return a text for comparison: in lower case, single blanks, no invisible characters."""
     if text.isascii():
         return " ".join(text.split()).lower()
     text = unicodedata.normalize("NFC", text.replace("İ", "i"))
@@ -63,7 +63,7 @@ def _labels() -> dict[str, Role]:
 
 
 def _prefix(field: str) -> re.Pattern[str]:
-    """Return the pattern of a subject prefix in any language, with list tags and counts."""
+    """Return the pattern of a subject prefix in any language; it allows list tags and counts."""
     words = "|".join(map(re.escape, sorted(_all_words(field), key=len, reverse=True)))
     return re.compile(f"{_TAGS}(?:{words}){_COUNT}", re.IGNORECASE)
 

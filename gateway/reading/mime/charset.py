@@ -83,7 +83,7 @@ def codec(label: str) -> str | None:
 def decode(
     data: bytes, label: str | None = None, hint: str | None = None
 ) -> tuple[str, str | None]:
-    """Return the text of ``data``, and what is wrong with its label (None if nothing is).
+    """Return the text of ``data``, and a defect if its charset label is wrong, else None.
 
     ``label`` is the declared charset; ``hint`` is a second guess (for raw 8-bit headers, the
     charset of the body). Valid multi-byte UTF-8 overrules a wrong label (interfaces.md 3). CR, LF
@@ -179,7 +179,7 @@ def _cp1252(data: bytes) -> str:
 
 
 def _mostly_unassigned(text: str) -> bool:
-    """Tell whether over a quarter of a text is unassigned characters, a sign of a wrong label."""
+    """Tell whether over a quarter of the characters are unassigned, a sign of a wrong label."""
     sample = text[:100]
     return bool(sample) and sum(
         unicodedata.category(c) in {"Cn", "Co", "Cs"} for c in sample

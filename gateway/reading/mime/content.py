@@ -116,7 +116,7 @@ class Collector:
         self.content.html = "\n".join(safe for safe, _ in found)[: limits.HTML] or None
 
     def from_html(self, sources: list[str]) -> str:
-        """Return the text of HTML bodies; the quote marks of a single body are kept too."""
+        """Return the text of HTML bodies; if there is only one, keep its quote marks too."""
         from gateway.reading.mime import html
 
         made = [html.to_text(source) for source in sources]
@@ -165,7 +165,7 @@ class Collector:
         return out
 
     def only_attach(self, part: Part) -> list[Piece]:
-        """Make everything below a part an attachment; returns no body pieces."""
+        """Make everything below a part an attachment, and return no body pieces."""
         if part.main == "multipart":
             for child in part.children:
                 self.only_attach(child)
@@ -277,7 +277,7 @@ class Collector:
             self.invited(part, data)
 
     def invited(self, part: Part, data: bytes) -> None:
-        """Note the events of a calendar, each once; clients may send the same calendar twice."""
+        """Note the events of a calendar; an event that is already noted is skipped."""
         if len(self.content.invitations) >= _MAX_EVENTS:
             return
         found, defect = invitation.read(
@@ -369,14 +369,14 @@ def content_of(root: Part, path: str) -> Iterator[tuple[Attachment, bytes]]:
 
 
 def _is_leaf(part: Part) -> bool:
-    """Tell whether a part can be an attachment: attached mails can, multiparts cannot."""
+    """Tell whether a part can be an attachment, as an attached mail can but a multipart cannot."""
     if part.main == "multipart":
         return False
     return not part.children or part.content_type in _MESSAGES
 
 
 def _inner(sign: str, data: bytes, index: int) -> tuple[str, bytes] | None:
-    """Return name and content of file ``index`` in a text (sign ``#``) or winmail.dat (``!``)."""
+    """Return the name and content of file ``index`` in a text (``#``) or a winmail.dat (``!``)."""
     files = _pasted_files(data) if sign == "#" else _unpack_tnef(data)[0]
     return files[index] if 0 <= index < len(files) else None
 

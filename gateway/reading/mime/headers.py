@@ -42,7 +42,7 @@ class Headers:
     __slots__ = ("defects", "fields", "hint", "over_limit")
 
     def __init__(self, block: bytes, hint: str | None = None) -> None:
-        """Split ``block``, which has no blank line; ``hint`` is a charset for raw 8-bit text."""
+        """Split ``block``, which has no blank line; raw 8-bit text may be in charset ``hint``."""
         self.fields: dict[str, list[bytes]] = {}
         self.defects: list[str] = []
         self.over_limit = False
@@ -170,7 +170,7 @@ def base64_bytes(data: bytes) -> bytes:
 def message_ids(text: str, limit: int = limits.REFERENCES) -> list[str]:
     """Return the Message-IDs in a field, without angle brackets, each once.
 
-    If the field has no bracket, the words that contain ``@`` are its Message-IDs.
+    If the field has no angle bracket, the words that contain ``@`` are its Message-IDs.
     """
     if "<" in text:
         raw = [m[1] for m in _ID.finditer(text)]
@@ -218,7 +218,7 @@ def date(text: str) -> datetime | None:
 
 
 def _zone(text: str) -> timezone:
-    """Return the time zone for ``+hhmm`` or ``-hhmm``; UTC for a name, or for 24 hours or more."""
+    """Return the time zone for ``+hhmm`` or ``-hhmm``; names and 24 hours or more count as UTC."""
     if text[0] not in "+-":
         return UTC
     offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:5]))

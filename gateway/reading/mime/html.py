@@ -111,7 +111,7 @@ def sanitise(source: str) -> tuple[str, str | None]:
 
 
 def to_text(source: str) -> tuple[str, list[QuoteMark]]:
-    """Return the plain text of an HTML body, and the quote marks by the lines of that text.
+    """Return the plain text of an HTML body, and its quote marks with their lines in that text.
 
     Paragraphs become lines, table cells are set apart, quoted blocks become ``> `` lines, lists get
     bullets or numbers, and links keep their words only.
@@ -313,7 +313,7 @@ class _TextWriter:
     def found(self) -> list[QuoteMark]:
         """Return the quote marks, with their lines in the text that :meth:`close` returns.
 
-        That text lacks the blank lines at the start, and has one where several followed each other.
+        That text has no blank lines at its start, and one blank line in place of several.
         """
         if not self.marks:
             return []

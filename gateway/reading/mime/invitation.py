@@ -1,4 +1,4 @@
-"""Read calendar invitations (RFC 5545, RFC 5546): who invites whom, when, where, and the answer.
+"""Read calendar invitations (RFC 5545, RFC 5546): people, their answers, time and place.
 
 The library ``icalendar`` is imported only when a worker reads its first calendar. For a calendar
 that defines its own time zone, the library expands recurrence rules, which may never end. So these
@@ -57,7 +57,7 @@ def read(data: bytes, label: str | None, method: str = "") -> tuple[list[Invitat
 
 
 def lines(found: Invitation) -> str:
-    """Return an invitation as plain lines, for a mail that has no other text."""
+    """Return an invitation as lines of text, which a mail without other text shows."""
     when = " - ".join(each for each in (found.start, found.end) if each)
     rows = [
         ("Invitation" if found.method != "REPLY" else "Answer to an invitation", found.summary),
@@ -140,7 +140,7 @@ def _moment(event: Any, name: str) -> tuple[str | None, str]:
 
 
 def _zone_name(value: Any, found: datetime) -> str:
-    """Return the time zone that a property names, else "UTC" for an offset of 0, else ""."""
+    """Return the time zone that a property names; without one, "UTC" for offset 0, else ""."""
     zone = charset.one_line(str(value.params.get("TZID", "")), limits.NAME)
     return zone or ("UTC" if found.utcoffset() == timedelta(0) else "")
 

@@ -59,13 +59,13 @@ class Part:
 
     @property
     def content_id(self) -> str | None:
-        """Return Content-ID without angle brackets."""
+        """Return the Content-ID without angle brackets."""
         value = self.headers.text("content-id", limits.MESSAGE_ID)
         return value.strip("<> ") or None if value else None
 
     @property
     def main(self) -> str:
-        """Return the media type up to the slash, like "text"."""
+        """Return the main type of the media type, like "text" of "text/plain"."""
         return self.content_type.partition("/")[0]
 
     def body(self) -> bytes:
@@ -79,7 +79,7 @@ class Part:
         return decode(body) if decode is not None else body
 
     def walk(self) -> Iterator[Part]:
-        """Yield this part and all below it, in the order of the mail."""
+        """Yield this part and all parts below it, in the order of the mail."""
         stack = [self]
         while stack:
             part = stack.pop()

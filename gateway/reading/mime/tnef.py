@@ -1,4 +1,4 @@
-"""Unpack winmail.dat, a TNEF stream of files as Outlook sends it (library ``tnefparse``)."""
+"""Unpack winmail.dat, the TNEF stream in which Outlook sends files; ``tnefparse`` reads it."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def read(
     *,
     null_path: bool,
 ) -> DeliveryReport:
-    """Return the report in a mail, or an empty one; ``text`` is the body that a person reads."""
+    """Return the report in a mail, else an empty report; ``text`` is the body for people."""
     if text[:1] == "{" and (notice := ses_notice.read(text)) is not None:
         rule = "delivery notice of a mail service"
         return DeliveryReport(notice[0], notice[1], rule, announced=True)
@@ -162,7 +162,7 @@ def read(
 
 
 def _is_from_machine(sender: Address | None, subject: str) -> bool:
-    """Tell whether a mail is from nobody, a mailer, or a service that announces a failure."""
+    """Tell whether a machine sent a mail: no sender, a mailer, or a service reporting a failure."""
     if sender is None or sender.address is None or is_mailer(sender):
         return True
     return bool(_SERVICE_ADDRESS.match(sender.address)) and _announces_failure(subject)
@@ -287,7 +287,7 @@ _RECIPIENT_FIELDS: Final = frozenset(
 
 
 def _from_status(parts: _Parts) -> list[BounceRecipient]:
-    """Return the recipients in all status parts: those with an address, or all if none has it."""
+    """Return the recipients with an address from all status parts; if none has one, return all."""
     groups = (group for part in parts.status for group in _groups(_text_of(part)))
     described = (group for group in groups if _RECIPIENT_FIELDS & group.keys())
     out = [_recipient(group) for group in islice(described, _MAX_RECIPIENTS)]
@@ -336,7 +336,7 @@ def _typed_address(value: str) -> str | None:
 def _completed(
     recipients: list[BounceRecipient], text: str, headers: Headers, returned: Headers | None
 ) -> list[BounceRecipient]:
-    """Return the recipients; if none has an address, use addresses in the text or returned mail."""
+    """Return the recipients; if none has an address, those in the text or the returned mail."""
     if any(each.address for each in recipients):
         return recipients
     named = prose_bounces.named_in(headers, text) or prose_bounces.returned_to(returned)
@@ -356,7 +356,7 @@ def _returned_headers(parts: _Parts) -> Headers | None:
 
 
 def _headers_in(part: Part) -> Headers:
-    """Return the header of an attached mail, or the header that the text of a part begins with."""
+    """Return the header of an attached mail; of other parts, the header that begins the text."""
     if part.children:
         return part.children[0].headers
     body = part.content()[:65536].replace(b"\r\n", b"\n").lstrip(b"\n")

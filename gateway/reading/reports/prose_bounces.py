@@ -215,7 +215,7 @@ class Prose:
 
 
 def is_challenge(text: str) -> bool:
-    """Tell whether a notice asks senders to prove that they are human, before delivery."""
+    """Tell whether a notice demands proof that the sender is human before mail is delivered."""
     notice = above_copy(text)[:6000]
     return bool(_REQUEST.search(notice)) and bool(
         _PROVE_HUMAN.search(notice) or _RELEASE_MAIL.search(notice) and _SENDER_CHECK.search(notice)
@@ -270,7 +270,7 @@ def read(
 
 
 def is_delay(subject: str, notice: str) -> bool:
-    """Tell whether a notice is only a warning and delivery is still being tried."""
+    """Tell whether a notice only warns of a delay, while delivery is still being tried."""
     if _DELAY_SUBJECT.search(subject):
         return True
     if FAILURE_SUBJECT.search(subject) or not _DELAY.search(notice):
@@ -333,7 +333,7 @@ def returned_id(text: str) -> str | None:
 
 
 def _by_library(root: Part) -> tuple[list[str], bool] | None:
-    """Return the addresses that flufl.bounce finds, and whether all are delayed; None if none."""
+    """Return the addresses that flufl.bounce finds and whether all are delayed, or None."""
     from flufl.bounce import all_failures
 
     raw = root.buffer[:_MAX_LIBRARY_BYTES]

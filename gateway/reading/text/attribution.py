@@ -82,7 +82,7 @@ def attribution(lines: list[str], last: int) -> OutlineItem | None:
 
 
 def _candidates(lines: list[str], last: int) -> list[tuple[int, str]]:
-    """Return (first line, folded text) of each sentence ending at ``last``, shortest first."""
+    """Return (first line, folded text) for each sentence ending at ``last``, shortest first."""
     out: list[tuple[int, str]] = []
     text = ""
     for start in range(last, max(-1, last - 5), -1):
@@ -116,7 +116,7 @@ def _with_beginning(lines: list[str], candidates: list[tuple[int, str]]) -> tupl
 def _completed(
     lines: list[str], candidates: list[tuple[int, str]], found: tuple[int, str]
 ) -> tuple[int, str]:
-    """Return a sentence extended by the lines above that hold its missing time, address or year."""
+    """Extend a sentence by the lines above it that hold its missing time, address or year."""
     for longer in candidates:
         above = lines[longer[0]]
         if longer[0] >= found[0]:
@@ -151,7 +151,7 @@ _YEAR: Final = re.compile(r"(?<!\d)(?:19|20)\d{2}(?!\d)")
 
 
 def _names_author(folded: str) -> bool:
-    """Tell whether a sentence has a verb with an address or date, or a date with an address."""
+    """Tell whether a sentence has two of these three: a verb, an address, a date."""
     verb = _verb_at(folded)
     if verb >= 0 and _HAS_ADDRESS.search(folded) and len(folded) < 320 and len(folded) - verb < 130:
         return True

@@ -31,7 +31,7 @@ def colon_of(text: str) -> int:
 
 
 def label_of(text: str) -> Role | None:
-    """Return the role of a header label, which may have decoration around it; None if unknown."""
+    """Return the role of a header label, even a decorated one; None if the label is unknown."""
     bare = text.strip(DECORATION)
     return LABELS.get(fold(bare)) if 0 < len(bare) <= 40 else None
 
@@ -107,7 +107,7 @@ class _Block:
         return end
 
     def goes_on(self, at: int) -> bool:
-        """Tell whether the block goes on after a blank line, as clients write between fields."""
+        """Tell whether the block goes on after a blank line, which may stand between fields."""
         for index in range(at + 1, min(at + 3, len(self.lines))):
             line = unquoted(self.lines[index], self.depth)
             if not line.strip(_PADDING):
@@ -123,7 +123,7 @@ class _Block:
         return False
 
     def take(self, line: str) -> bool:
-        """Read a line as a field or more of the last field; return False if the block has ended."""
+        """Read a line as a new field or as more of the last; return False if the block ended."""
         colon = _COLON.search(line, 0, 60)
         role = label_of(line[: colon.start()]) if colon else None
         if colon is not None and role is not None and self.may_add(role):
@@ -138,7 +138,7 @@ class _Block:
         return len(self.fields[self.role]) < 20_000
 
     def may_add(self, role: Role) -> bool:
-        """Tell whether a field of this role may come: the block has none, or may have several."""
+        """Tell whether a field of this role may be added: none is there yet, or several may be."""
         return role not in self.fields or role in {"other", "cc", "to"}
 
     def add(self, role: Role, value: str) -> None:

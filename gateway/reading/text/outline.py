@@ -31,7 +31,7 @@ _DATED_BARE: Final = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b.{0,100}<[^<>
 
 
 def outline(lines: list[str]) -> list[OutlineItem]:
-    """Return all items of a text, in order; items inside a quote only from its first lines."""
+    """Return the items of a text in order; of each quote, only the first lines are searched."""
     out: list[OutlineItem] = []
     at = 0
     count = min(len(lines), MAX_LINES)
@@ -117,7 +117,7 @@ def mark_kind(line: str) -> MarkKind | None:
 
 
 def _framed_mark(inner: str) -> MarkKind | None:
-    """Return the kind of a mark between two rules, with or without name or date behind it."""
+    """Return the kind of a mark between dashes, even if a name or a date follows the dashes."""
     heads = [inner]
     for by in list(_BY_OR_DATE.finditer(inner))[:3]:
         heads += [inner[: by.start()].strip(DECORATION), inner[: by.end()]]

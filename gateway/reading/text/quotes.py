@@ -40,7 +40,7 @@ class QuoteMark(NamedTuple):
 
 
 def depth_of(line: str) -> int:
-    """Return how many quote signs a line begins with: ``>``, or the bars of some clients."""
+    """Count the quote signs at the start of a line: ``>``, or the bars of some clients."""
     if not line or line[0] not in "> \t|":
         return 0
     match = _QUOTE.match(line)

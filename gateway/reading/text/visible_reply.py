@@ -67,9 +67,9 @@ def _split_at(lines: list[str], found: list[OutlineItem], cut: int) -> tuple[str
 
 
 def _quote_start(lines: list[str], found: list[OutlineItem]) -> int:
-    """Return the line where a mail quoted to the end of the text begins, or the number of lines.
+    """Return the first line of the quote that ends the text, or the number of lines.
 
-    Such a quote begins at a header block, a mark, or an attribution without quote signs below it.
+    The quote begins at a header block, a mark, or an attribution without quote signs below it.
     """
     for index, each in enumerate(found):
         if each.depth:
@@ -86,10 +86,10 @@ def _quote_start(lines: list[str], found: list[OutlineItem]) -> int:
 
 
 def _attribution_on_top(found: list[OutlineItem], cut: int) -> OutlineItem | None:
-    """Return the attribution that begins at line ``cut``, or None; no text may be above ``cut``.
+    """Return the attribution that begins at line ``cut``, or None.
 
-    The text below it is kept as the reply: either the quote was removed, or the sender wrote below
-    a quote without signs.
+    Call this only if no text is above ``cut``. The text below the attribution is kept as the reply:
+    either the quote was removed, or the sender wrote below a quote without signs.
     """
     return next((each for each in found if each.start == cut and each.kind == "attribution"), None)
 
@@ -100,7 +100,7 @@ def _shifted(each: OutlineItem, by: int) -> OutlineItem:
 
 
 def _start_of_rule(lines: list[str], at: int) -> int:
-    """Return the first of the rules and blank lines directly above line ``at``, or ``at``."""
+    """Return where the blank and dashed lines above line ``at`` begin; ``at`` if there are none."""
     start = at
     while start and _is_blank_or_rule(lines[start - 1]):
         start -= 1
