@@ -60,7 +60,7 @@ class Database:
     async def open(cls, url: str, *, node: str, check_schema: bool = True) -> Self:
         """Open ``sqlite:///path`` or ``postgresql://user@host/name``; create an absent SQLite file.
 
-        Raises :class:`SchemaOutdated` when its tables are not those of this program,
+        Raises :class:`SchemaOutdated` when the tables do not fit this program,
         :class:`NotDurable` for weak settings, ``StoreUnavailable`` when the server does not answer,
         ``UnusablePath`` where no file can be created, ``UsageError`` for any other URL.
         """
@@ -99,7 +99,7 @@ class Database:
     ) -> AsyncIterator[AsyncConnection]:
         """Yield a connection in a transaction that commits when the block ends without an error.
 
-        A cancellation during the commit waits until it is done. ``ordered`` keeps ordered writers
+        A cancellation waits for a running commit. ``ordered`` keeps ordered writers
         of other processes out until the end, so that what was read stays true (SQLite has one
         writer anyway). ``durable=False`` may lose the commit in a power cut, never the database; it
         is for leases only.
@@ -171,7 +171,7 @@ def parsed(url: str) -> URL:
 
 
 def file_of(url: URL) -> Path | None:
-    """Return the file of an SQLite URL, None for PostgreSQL."""
+    """Return the file of an SQLite URL, or None for PostgreSQL."""
     return Path(url.database or "") if url.get_backend_name() == "sqlite" else None
 
 
@@ -204,7 +204,7 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def schema_version(database: Database) -> str | None:
-    """Return the name of the newest migration that was run; None where it has no tables of ours."""
+    """Return the name of the newest migration that was run; None without tables of ours."""
     present = {
         "sqlite": "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'",
         "postgresql": (
@@ -224,7 +224,7 @@ async def schema_version(database: Database) -> str | None:
 async def migrate(url: str, *, seed: bool = True) -> None:
     """Upgrade the tables and insert the first data, in one transaction.
 
-    Several processes may do this at once. ``seed=False`` leaves the tables empty, for a copy.
+    Several processes may do this at once. ``seed=False`` inserts no data, for a copy.
     Raises what :meth:`Database.write` raises.
     """
     from gateway.store.migrations import runner

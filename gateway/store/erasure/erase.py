@@ -72,7 +72,7 @@ EMPTY_MAIL_ROW: dict[str, Any] = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """The numbers of rows that were deleted, or changed so that they no longer name the person.
+    """How many rows were deleted, or changed so that they no longer name the person.
 
     ``raw`` counts mails of others that lost only their raw mail; ``others`` counts outgoing mails,
     Message-IDs, other contacts, and channels with a changed allow or deny list.
@@ -260,7 +260,7 @@ async def _empty_mail_row(connection: AsyncConnection, mail_id: int) -> None:
 async def _hide(
     connection: AsyncConnection, table: sa.Table, ids: Collection[int], like: Likeness
 ) -> set[int]:
-    """Remove the person from these rows and return the ids of those that named them."""
+    """Remove the person from these rows and return the ids of the rows that named the person."""
     query = sa.select(table.c.id, *(table.c[name] for name in HIDDEN_COLUMNS[table])).where(
         among(table.c.id, "ids")
     )
@@ -298,10 +298,10 @@ async def _references(connection: AsyncConnection, plan: Plan) -> int:
 
 
 async def drop_blobs(database: Database, blobs: Blobs) -> int:
-    """Delete the blobs that only erased mails name, and return their number.
+    """Delete the blobs that only erased mails name, and return how many.
 
-    The emptied rows of these mails are deleted next, or lose the key of the blob where the mail
-    itself stays. Work that a crash interrupted is finished too.
+    Then the emptied rows of these mails are deleted; where a mail itself stays, its row only loses
+    the key of the blob. Work that a crash interrupted is finished too.
     """
     erased = sa.select(MAIL.c.blob).where(MAIL.c.blob.is_not(None), MAIL.c.erased.is_not(None))
     async with database.read() as connection:
@@ -360,7 +360,7 @@ def _overwrites(connection: sqlite3.Connection) -> bool:
 
 
 def _merge(connection: sqlite3.Connection, pages: int) -> bool:
-    """Merge one piece of the index; False where nothing was left (SQLite, FTS5 section 6.7)."""
+    """Merge one piece of the index; return False where nothing was left (SQLite, FTS5 6.7)."""
     before = connection.total_changes
     connection.execute(
         "INSERT INTO message_search (message_search, rank) VALUES ('merge', ?)", (pages,)

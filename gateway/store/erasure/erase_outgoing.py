@@ -131,7 +131,7 @@ async def _drop(connection: AsyncConnection, ids: set[int]) -> None:
 
 
 async def _calls(connection: AsyncConnection, plan: Plan) -> None:
-    """Delete webhook calls about tickets of others that name the person."""
+    """Delete webhook calls that name the person but are about tickets of others."""
     query = sa.select(CALL.c.id, CALL.c.body)
     gone = {row.id for row in await connection.execute(query) if plan.like.is_in(row.body)}
     await connection.execute(sa.delete(CALL).where(among(CALL.c.id, "ids")), {"ids": sorted(gone)})

@@ -1,4 +1,4 @@
-"""Find a person: how address and name are written, which rows and raw mails contain them.
+"""Find a person: spellings of address and name, and the rows and raw mails that contain one.
 
 The search is a few set queries, which may run for long beside the daemon. Before rows are changed,
 the rows added since the search must be searched too. An address spelt in words (``ann at example
@@ -112,9 +112,9 @@ class Likeness:
         )
 
     def hidden(self, value: Any, *, names: bool = False) -> Any:
-        """Return a text or JSON value without the address and, if ``names``, without the names.
+        """Return a text or JSON value in which :data:`ERASED` replaces the address.
 
-        They are replaced by :data:`ERASED`.
+        With ``names``, it replaces the names as well.
         """
         match value:
             case str():
@@ -131,7 +131,7 @@ class Likeness:
                 return value
 
     def hidden_in(self, column: str, value: Any, *, names: bool = False) -> Any:
-        """Return a column's value as :meth:`hidden` does, and no Message-IDs with the address."""
+        """Return a column's value like :meth:`hidden`; leave out Message-IDs with the address."""
         match column:
             case "message_id":
                 return None if self.is_in_id(value) else value
@@ -154,7 +154,7 @@ class Likeness:
 def may_name(
     connection: AsyncConnection, like: Likeness, columns: Iterable[sa.Column[Any]]
 ) -> sa.ColumnElement[bool]:
-    """Return the SQL condition for rows that may contain the address; ``like`` must confirm it."""
+    """Return the SQL condition for rows that may contain the address; check them with ``like``."""
     position = sa.func.instr if connection.dialect.name == "sqlite" else sa.func.strpos
     texts = [sa.func.lower(sa.type_coerce(column, sa.Text)) for column in columns]
     return sa.or_(*(position(text, form) > 0 for text in texts for form in like.forms))
@@ -173,7 +173,7 @@ async def highest_keys(connection: AsyncConnection) -> dict[str, int]:
 async def rows_naming(
     connection: AsyncConnection, like: Likeness, after: Mapping[str, int]
 ) -> Found:
-    """Return the keys above ``after`` of rows of :data:`TEXTS` that may name the person."""
+    """Return the keys above ``after`` whose rows in :data:`TEXTS` may name the person."""
     return {
         table.name: await _keys_naming(connection, like, table, names, after.get(table.name, 0))
         for table, names in TEXTS.items()
@@ -195,7 +195,7 @@ async def _keys_naming(
     names: Iterable[str],
     after: int | None = None,
 ) -> set[Any]:
-    """Return the keys, above ``after``, of rows whose columns ``names`` may name the person."""
+    """Return the keys above ``after`` whose rows may name the person in the columns ``names``."""
     key = table.primary_key.columns[0]
     query = sa.select(key).where(may_name(connection, like, (table.c[name] for name in names)))
     if after is not None:

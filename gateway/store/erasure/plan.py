@@ -1,4 +1,4 @@
-"""Plan an erasure: which threads are a person's alone, and where the threads of others name them.
+"""Plan an erasure: which threads are the person's alone, and where others name the person.
 
 Nothing is changed here. Users and channels are inside, everybody else is outside. A thread is the
 person's alone when no other outsider wrote in it or took part in it; on a ticket that the person
@@ -65,7 +65,7 @@ class Plan:
 
 
 async def survey(database: Database, blobs: Blobs, like: Likeness) -> Survey:
-    """Search all mail while others write; this may take as long as reading everything."""
+    """Search all mail, while others may write; this takes as long as reading all of it."""
     async with database.read() as connection:
         highest = await highest_keys(connection)
         rows = await rows_naming(connection, like, {})
@@ -164,7 +164,7 @@ async def _own_messages(
 async def _conversations(
     connection: AsyncConnection, made: Plan, own: set[int], ours: Collection[str]
 ) -> None:
-    """Fill in threads, messages, tickets, fields of a plan; ``own`` are the person's messages."""
+    """Fill in a plan's threads, messages, tickets and fields; ``own`` are the person's messages."""
     number = made.contact.id if made.contact is not None else 0
     requested = await keys(
         connection, sa.select(TICKET.c.number).where(TICKET.c.requester_id == number)
@@ -198,7 +198,7 @@ async def _conversations(
 async def _threads(
     connection: AsyncConnection, contact: int, own: set[int], tickets: set[int]
 ) -> dict[int, int | None]:
-    """Return the ticket of each thread that the person took part in or that is on these tickets."""
+    """Return the threads that the person has a part in and those of these tickets, with ticket."""
     found = await keys(
         connection,
         sa.select(MESSAGE.c.thread_id).where(among(MESSAGE.c.id, "ids")),
@@ -214,7 +214,7 @@ async def _threads(
 
 
 async def _shared(connection: AsyncConnection, tickets: set[int], alone: set[int]) -> set[int]:
-    """Return the tickets that have a thread which is not the person's alone."""
+    """Return the tickets with a thread that is not the person's alone."""
     query = sa.select(THREAD.c.id, THREAD.c.ticket).where(among(THREAD.c.ticket, "n"))
     rows = await connection.execute(query, {"n": sorted(tickets)})
     return {row.ticket for row in rows if row.id not in alone}
@@ -230,7 +230,7 @@ async def _alone(
 ) -> set[int]:
     """Return those of the ``touched`` threads that are the person's alone.
 
-    No other outsider wrote in them; others took part only in ``theirs``, which are threads of
+    No other outsider wrote in them. Others took part at most in ``theirs``, the threads of
     tickets that the person requested.
     """
     outside = [~among(CONTACT.c.address, "ours"), CONTACT.c.id != number]
@@ -291,7 +291,7 @@ async def _titles(
 
 
 async def _mails_of(connection: AsyncConnection, own: set[int], messages: set[int]) -> set[int]:
-    """Return the mails to erase: the person's, those of erased messages, and their duplicates."""
+    """Return the mails to erase: the person's, mails of erased messages, and duplicates."""
     of_messages = sa.select(MAIL.c.id).where(among(MAIL.c.message, "messages"))
     found = own | await keys(connection, of_messages, messages=sorted(messages))
     found |= await keys(

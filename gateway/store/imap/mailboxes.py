@@ -74,7 +74,7 @@ class Mailbox:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """A mail that could not be fetched, with the reason, the number of tries, the next try."""
+    """A mail that could not be fetched: the reason, the number of tries, and when to try again."""
 
     uid: int
     problem: str
@@ -97,7 +97,7 @@ class Mailboxes:
             return [Mailbox(**row) for row in (await connection.execute(query)).mappings()]
 
     async def get(self, name: str) -> Mailbox | None:
-        """Return a mailbox, None where it was never opened."""
+        """Return a mailbox, or None where it was never opened."""
         return next((each for each in await self.listing() if each.name == name), None)
 
     async def register(self, wanted: Sequence[tuple[str, str]]) -> None:
@@ -200,7 +200,7 @@ class Mailboxes:
     # ---- how far it was read
 
     async def begin(self, box: int, uidvalidity: int, last: int, now: datetime) -> None:
-        """Record a new UIDVALIDITY, on the first opening or because the server has changed it.
+        """Record a new UIDVALIDITY, on the first opening or after a change by the server.
 
         ``last`` is the newest UID. From now on, mail taken under earlier UIDs is recognised by its
         digest alone, even where the server returns to an earlier UIDVALIDITY.
@@ -250,7 +250,7 @@ class Mailboxes:
             return list((await connection.execute(query.limit(limit), given)).scalars())
 
     async def settle(self, box: int, uidvalidity: int, uids: Collection[int]) -> None:
-        """Record mails as settled; if a crash loses this, they are only settled once more."""
+        """Record mails as settled; if a crash loses this, they are settled once more."""
         settled = sa.update(TAKEN).where(AT_UIDVALIDITY, among(TAKEN.c.uid, "uids"))
         these = {"box": box, "validity": uidvalidity, "uids": sorted(uids)}
         async with self.database.write(durable=False) as connection:
@@ -285,7 +285,7 @@ class Mailboxes:
                 )
 
     async def owed(self, box: int, uidvalidity: int, due: datetime | None = None) -> list[Owed]:
-        """Return unfetchable mails; with ``due``, only those to be retried by then."""
+        """Return unfetchable mails; with ``due``, only mails to be retried by that time."""
         query = sa.select(TAKEN.c.uid, TAKEN.c.problem, TAKEN.c.tries, TAKEN.c.retry_at).where(
             AT_UIDVALIDITY,
             sa.text("NOT mailbox_mail.settled"),
@@ -324,7 +324,7 @@ class Mailboxes:
         )
 
     async def mark_failing(self, box: int, state: State, problem: str, now: datetime) -> None:
-        """Record why it cannot be read, in a sentence; the first failure sets ``failing_since``."""
+        """Record in a sentence why reading failed; the first failure sets ``failing_since``."""
         since = sa.func.coalesce(
             MAILBOX.c.failing_since,
             sa.literal(now, MAILBOX.c.failing_since.type),

@@ -69,16 +69,16 @@ class TokenRows:
         self.database = database
 
     async def get(self, key: Key) -> StoredToken | None:
-        """Return the row of an account, None where there is none."""
+        """Return the row of an account, or None where it has no row."""
         query = sa.select(TOKEN).where(_is(key))
         async with self.database.read() as connection:
             row = (await connection.execute(query)).mappings().one_or_none()
             return StoredToken(**row) if row is not None else None
 
     async def lease(self, key: Key, seconds: float, now: datetime) -> StoredToken | None:
-        """Take the lease for ``seconds`` and return the row; None while another process has it.
+        """Take the lease for ``seconds`` and return the row; None while another process leases it.
 
-        Not synced to disk, since losing the lease in a crash does no harm.
+        The lease is not synced to disk, since losing it in a crash does no harm.
         """
         mine = {"lease_owner": self.database.node, "lease_until": now + timedelta(seconds=seconds)}
         async with self.database.write(durable=False) as connection:
@@ -98,7 +98,7 @@ class TokenRows:
         return not dead([row.lease_owner or ""], self.database.node)
 
     async def _locked(self, connection: AsyncConnection, key: Key, now: datetime) -> StoredToken:
-        """Return the row, inserted where missing, locked until the transaction ends."""
+        """Insert the row where it is missing, lock it until the transaction ends, and return it."""
         insert = postgresql.insert if self.database.dialect == "postgresql" else sqlite.insert
         query = sa.select(TOKEN).where(_is(key)).with_for_update()
         if (row := (await connection.execute(query)).mappings().one_or_none()) is None:
@@ -108,7 +108,7 @@ class TokenRows:
         return StoredToken(**row)
 
     async def release(self, key: Key) -> None:
-        """Give up the right to renew; nothing else changes."""
+        """Give up the lease; nothing else changes."""
         async with self.database.write(durable=False) as connection:
             await connection.execute(
                 sa.update(TOKEN)
@@ -117,7 +117,7 @@ class TokenRows:
             )
 
     async def renewed(self, key: Key, used: str | None, granted: Granted) -> bool:
-        """Store a renewal, end the lease; False where the row no longer has the token ``used``."""
+        """Store a renewal and end the lease; False where the row has lost the token ``used``."""
         values: dict[str, Any] = {
             "access_token": granted.access_token,
             "access_until": granted.access_until,

@@ -97,7 +97,7 @@ MAIL_TO_COPY = (
 
 @dataclass(frozen=True, slots=True)
 class Copy:
-    """A copy that a process has taken; ``attempts`` includes the coming one."""
+    """A copy that a process has taken; ``attempts`` counts the coming attempt too."""
 
     outgoing: int
     mailbox: str
@@ -154,7 +154,7 @@ class Copies:
         return min(underway - 1, highest) if underway is not None else highest
 
     async def take(self, mailbox: str, now: datetime, until: datetime) -> Copy | None:
-        """Take the due copy with the fewest attempts, until ``until``; None if no copy is due."""
+        """Take the due copy with fewest attempts until the time ``until``; None if none is due."""
         async with self.database.write(durable=False) as connection:
             row = (await connection.execute(NEXT_COPY, {"_mailbox": mailbox, "_now": now})).first()
             if row is None:

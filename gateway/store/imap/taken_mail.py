@@ -101,7 +101,7 @@ NOTHING_TAKEN = TakenMail({}, {}, frozenset())
 async def find_taken(
     connection: AsyncConnection, node: str, marks: Mapping[MailboxPosition, bytes]
 ) -> TakenMail:
-    """Lock the mailboxes of ``marks`` (position to digest); return which mails are recorded.
+    """Lock the mailboxes of ``marks`` (digests by position); return which mails are recorded.
 
     Raises MailboxLeaseLost where we lack the lease of a mailbox or its UIDVALIDITY has changed.
     """

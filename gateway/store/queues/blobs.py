@@ -1,8 +1,8 @@
 """Blob stores for large raw mail: files beside the database, an object store, or no store at all.
 
 A blob's key is derived from the SHA-256 of its bytes, so that equal content is stored once and can
-be verified at any time. ``put`` returns when the bytes are durable; only then may a row name them
-(reliability.md 1).
+be verified at any time. ``put`` returns when the bytes are durable; only then may a row name the
+blob (reliability.md 1).
 
 A full store raises ``DiskFull``, an unreachable one ``StoreUnavailable``; nothing was stored then.
 A crash between blob and row leaves a blob that no row names; ``db check`` lists such blobs.

@@ -36,7 +36,7 @@ class DueDraft:
 
 
 async def due(connection: AsyncConnection, now: datetime, most: int) -> list[DueDraft]:
-    """Return the drafts of the ``most`` earliest due deliveries, earliest first."""
+    """Return the drafts of up to ``most`` due deliveries, earliest first."""
     query = (
         sa.select(OUTGOING.c.id, OUTGOING.c.draft, OUTGOING.c.ticket)
         .join(DELIVERY, DELIVERY.c.outgoing_id == OUTGOING.c.id)
@@ -54,7 +54,7 @@ async def due(connection: AsyncConnection, now: datetime, most: int) -> list[Due
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
-    """Return when the next scheduled mail is due, None where none is scheduled."""
+    """Return when the next scheduled mail is due, or None where no mail is scheduled."""
     found: datetime | None = (
         await connection.execute(
             sa.select(sa.func.min(DELIVERY.c.due_at)).where(DELIVERY.c.state == "scheduled")

@@ -94,7 +94,7 @@ class MailRegister:
     async def listing(
         self, state: str | None = None, limit: int | None = None, ids: Collection[int] | None = None
     ) -> list[RegisteredMail]:
-        """Return up to ``limit`` mails, newest first; ``state`` and ``ids`` select among them."""
+        """Return up to ``limit`` mails, newest first, filtered by ``state`` and ``ids`` if set."""
         query = _where(SELECT_MAIL, state, ids).order_by(MAIL.c.id.desc())
         async with self.database.read() as connection:
             rows = await connection.execute(query.limit(limit) if limit is not None else query)
@@ -180,7 +180,7 @@ def _mail(row: Any) -> RegisteredMail:
 
 
 def pack(envelope: Envelope) -> dict[str, Any]:
-    """Return the stored form of an envelope, without source and time, which have columns."""
+    """Return the stored form of an envelope; source and time have columns of their own."""
     return {
         "sender": envelope.sender,
         "recipients": envelope.recipients,
@@ -195,7 +195,7 @@ def pack(envelope: Envelope) -> dict[str, Any]:
 
 
 def unpack(stored: Any, source: Any, received_at: datetime) -> Envelope:
-    """Return the envelope of its stored form."""
+    """Make an envelope from its stored form, source and time."""
     return Envelope(
         **{**stored, "recipients": tuple(stored["recipients"])},
         source=source,

@@ -50,13 +50,13 @@ async def due(connection: AsyncConnection, now: datetime, most: int) -> list[Not
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
-    """Return when the next notice is due, None where none waits."""
+    """Return when the next notice is due, or None where no notice waits."""
     found: datetime | None = (await connection.execute(NEXT_DUE)).scalar()
     return found
 
 
 async def unsettled(connection: AsyncConnection, most: int) -> dict[int, str]:
-    """Return, by id, the last reply of failed deliveries not yet reported to their tickets."""
+    """Return, by id, the last reply of failed deliveries not reported to a ticket yet."""
     return {
         row.id: row.last_reply or ""
         for row in await connection.execute(UNREPORTED_FAILURES, {"most": most})

@@ -129,7 +129,7 @@ class ClaimedDelivery:
 
 @dataclass(frozen=True, slots=True)
 class AttemptRecord:
-    """The result of an attempt; ``due_at`` is set when deferred, ``ended_at`` when final."""
+    """The result of an attempt; ``due_at`` is set if another follows, ``ended_at`` if none does."""
 
     id: int
     state: Literal["sent", "deferred", "failed"]
@@ -272,7 +272,7 @@ class Deliveries:
             return bytes((await connection.execute(NEWEST_SIGNING_KEY)).scalar_one())
 
     async def earliest_due(self, now: datetime) -> datetime | None:
-        """Return when the next unclaimed delivery is due, None where none waits."""
+        """Return when the next unclaimed delivery is due, or None where no delivery waits."""
         async with self.database.read() as connection:
             due: datetime | None = (await connection.execute(NEXT_DUE, {"now": now})).scalar()
             return due
@@ -309,9 +309,9 @@ class Deliveries:
 
 
 async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
-    """Queue failed or deferred deliveries again, due now and for another five days.
+    """Queue failed or deferred deliveries again: due now, and tried for another five days.
 
-    Where :func:`_refuse` raises, none is queued. Earlier attempts stay counted. A scheduled mail
+    Where :func:`_refuse` raises, nothing is queued. Earlier attempts stay counted. A scheduled mail
     that failed was never composed, so it is scheduled again instead.
     """
     draft = sa.exists().where(
@@ -323,7 +323,7 @@ async def retry(connection: AsyncConnection, ids: Collection[int], now: datetime
 
 
 async def cancel(connection: AsyncConnection, ids: Collection[int], now: datetime) -> None:
-    """Cancel deliveries that were not sent yet; where :func:`_refuse` raises, none is cancelled."""
+    """Cancel deliveries that were not sent yet; if :func:`_refuse` raises, cancel nothing."""
     values = {"state": "cancelled", "due_at": None, "ended_at": now}
     await _change(connection, ids, WAITING_STATES, values, now)
 
@@ -355,7 +355,7 @@ async def _change(
 async def _refuse(
     connection: AsyncConnection, ids: Collection[int], allowed: tuple[State, ...], now: datetime
 ) -> None:
-    """Raise NotFound for an unknown delivery, Refused for one being sent or in no allowed state."""
+    """Raise NotFound for an unknown delivery, Refused for one being sent or not in ``allowed``."""
     found = {
         row.id: row for row in await connection.execute(LOCK_DELIVERIES, {"ids": sorted(set(ids))})
     }

@@ -133,13 +133,13 @@ class MailToStore(Protocol):
 
     @property
     def mark(self) -> taken_mail.MailboxPosition | None:
-        """Return its position in a mailbox; None for mail that came another way."""
+        """Return the mail's position in a mailbox; None for mail that came another way."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A mail claimed by one worker; ``tries`` includes this claim, a person sets ``released``."""
+    """A mail claimed by one worker; ``tries`` includes this claim; a person sets ``released``."""
 
     id: int
     envelope: Envelope
@@ -173,7 +173,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class EarlierMail:
-    """An earlier mail with the same fingerprint; ``processed_at`` is replay time in a replay."""
+    """An earlier mail with the same fingerprint; ``processed_at`` is in replay time in a replay."""
 
     mail_id: int
     processed_at: datetime
@@ -238,7 +238,7 @@ class Spool:
         return ids
 
     async def _place(self, mail: MailToStore) -> bytes | str:
-        """Return the bytes for the database, or the key of a blob stored durably."""
+        """Return bytes to store in the database, or store them as a blob and return its key."""
         raw = mail.raw
         if not self.blobs.inline(mail.size):
             return await self.blobs.put(raw if isinstance(raw, bytes) else raw.path, mail.sha256)
@@ -276,7 +276,7 @@ class Spool:
         return [_claimed(row, raws[row.id]) for row in rows if row.id in raws]
 
     async def _fetched(self, row: Any, raws: dict[int, bytes]) -> bool:
-        """Add the bytes of a mail in a blob to ``raws``; return False where the blob is missing."""
+        """Add the bytes of a mail's blob to ``raws``; return False where the blob is missing."""
         if row.blob is not None:
             try:
                 raws[row.id] = await self.blobs.get(row.blob)
@@ -285,7 +285,7 @@ class Spool:
         return True
 
     async def put_off(self, ids: Collection[int]) -> None:
-        """Release claimed mails without counting the try, after a failure they did not cause."""
+        """Release claimed mails after a failure that they did not cause; the try is not counted."""
         await self._update(ids, NO_LEASE | {"tries": MAIL.c.tries - 1})
 
     async def free_orphans(self, node: str) -> int:
@@ -348,7 +348,7 @@ def _affordable(rows: Sequence[Any]) -> list[Any]:
 
 
 async def _numbers(connection: AsyncConnection, n: int) -> list[int]:
-    """Return the next ``n`` mail ids. SQLite has one writer at a time, PostgreSQL a sequence."""
+    """Return the next ``n`` mail ids: from PostgreSQL's sequence, or after SQLite's last id."""
     if connection.dialect.name == "sqlite":
         query = "SELECT seq FROM sqlite_sequence WHERE name = 'mail'"
         last = (await connection.exec_driver_sql(query)).scalar() or 0
@@ -411,7 +411,7 @@ def _result_row(result: Finished) -> dict[str, Any]:
 async def repeated(
     connection: AsyncConnection, fingerprints: Collection[bytes]
 ) -> set[tuple[int, int]]:
-    """Return (original, channel) of each duplicate with one of these fingerprints."""
+    """Return (original, channel) for each duplicate with one of these fingerprints."""
     rows = await connection.execute(DUPLICATES, {"fingerprints": sorted(fingerprints)})
     return {(original, channel) for original, channel in rows}
 
@@ -419,7 +419,7 @@ async def repeated(
 async def by_fingerprint(
     connection: AsyncConnection, fingerprints: Collection[bytes]
 ) -> dict[bytes, EarlierMail]:
-    """Return the newest finished mail, not itself a duplicate, of each fingerprint."""
+    """Return the newest finished mail of each fingerprint, leaving out duplicates."""
     rows = await connection.execute(EARLIER_BY_FINGERPRINT, {"fingerprints": sorted(fingerprints)})
     return {bytes(row.fingerprint): _earlier_mail(row) for row in rows}
 

@@ -55,7 +55,7 @@ TAKE_LEASE = (
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call claimed by one process; ``attempts`` includes the coming one, ``body`` is JSON."""
+    """A call claimed by one process; ``attempts`` counts the coming one too, ``body`` is JSON."""
 
     id: int
     ticket: int | None
@@ -95,7 +95,7 @@ class Calls:
         ]
 
     async def next_due(self) -> datetime | None:
-        """Return when the next call is due, None where none waits."""
+        """Return when the next call is due, or None where no call waits."""
         async with self.database.read() as connection:
             found: datetime | None = (
                 await connection.execute(sa.select(sa.func.min(CALL.c.due_at)).where(IS_WAITING))

@@ -50,7 +50,7 @@ class Text(sa.types.TypeDecorator[str]):
 
 
 class Instant(sa.types.TypeDecorator[datetime]):
-    """A time in UTC, stored as integer microseconds since 1970, so that order is exact."""
+    """A time in UTC, stored as integer microseconds since 1970, so that times sort exactly."""
 
     impl = sa.BigInteger
     cache_ok = True
@@ -81,7 +81,7 @@ ENCODE = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", 
 
 
 def encode(value: Any) -> str:
-    """Return compact JSON whose strings are all clean; ValueError or TypeError where impossible.
+    """Return compact JSON with clean strings; ValueError or TypeError for values outside JSON.
 
     Strings are cleaned one by one. Normalising the encoded text as a whole would join the ``n`` of
     an escaped line end with an accent that follows.

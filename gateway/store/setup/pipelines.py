@@ -69,7 +69,7 @@ async def load_channels(connection: AsyncConnection) -> list[Channel]:
 
 
 async def named(connection: AsyncConnection, name: str) -> Pipeline:
-    """Return the pipeline of this name, compared without case; NotFound where there is none."""
+    """Return the pipeline of this name, ignoring case; NotFound where there is none."""
     folded = name.casefold()
     for pipeline in (await load_pipelines(connection)).values():
         if pipeline.name.casefold() == folded:
@@ -102,7 +102,7 @@ async def change(connection: AsyncConnection, pipeline: Pipeline, **settings: An
     A trigger is a status id, or None for off. A new default pipeline replaces the old default.
     """
     if unknown := settings.keys() - {*SWITCHES, "name"}:
-        raise ValueError(f"a pipeline has no {sorted(unknown)}")
+        raise ValueError(f"unknown settings of a pipeline: {sorted(unknown)}")
     if settings.get("is_default"):
         await connection.execute(sa.update(PIPELINE).values(is_default=False))
     if settings:
@@ -158,13 +158,13 @@ async def set_status_state(connection: AsyncConnection, status: Status, state: S
 
 
 async def live_tickets(connection: AsyncConnection, status: Status) -> int:
-    """Count the tickets in a status, without the trash and merged ones."""
+    """Count the tickets in a status, except deleted and merged tickets."""
     live = (TICKET.c.deleted_at.is_(None), TICKET.c.merged_into.is_(None))
     return await _count(connection, sa.and_(TICKET.c.status_id == status.id, *live))
 
 
 async def references(connection: AsyncConnection, pipeline: Pipeline, status: Status) -> References:
-    """Count and list what uses a status (P04)."""
+    """Count the tickets in a status; list triggers, channels and actions that use it (P04)."""
     channels = await load_channels(connection)
     known = await load_pipelines(connection)
     return References(
@@ -223,7 +223,7 @@ async def arrange(
 
 
 async def _renumber(connection: AsyncConnection, order: Sequence[Status], first: int = 1) -> None:
-    """Set the positions of statuses, in this order, to ``first`` and the numbers that follow."""
+    """Number these statuses from ``first`` on, in this order."""
     for place, status in enumerate(order, first):
         own = STATUS.c.id == status.id
         await connection.execute(sa.update(STATUS).where(own).values(position=place))

@@ -39,7 +39,7 @@ STATUSES = (
 
 
 async def sow(connection: AsyncConnection) -> None:
-    """Insert what is missing of the first data, in the caller's transaction."""
+    """Insert the first data where they are missing, in the caller's transaction."""
     now = Clock.from_environ(os.environ).now()
     known = set((await connection.execute(sa.select(tables.counter.c.name))).scalars())
     missing = [{"name": name, "value": 0} for name in COUNTERS if name not in known]

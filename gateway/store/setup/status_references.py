@@ -36,7 +36,7 @@ async def rename(
     author: str,
     now: datetime,
 ) -> None:
-    """Let all actions that name ``old`` name ``new``, in a new version of each changed workflow."""
+    """Replace status ``old`` by ``new`` in all actions; changed workflows get a new version."""
     for workflow in (await workflows.load(connection, pipelines)).values():
         raw = copy.deepcopy(await workflows.actions_of(connection, workflow.id, workflow.version))
         changed = False
@@ -50,7 +50,7 @@ async def rename(
 
 
 def _names(config: Any, workflow: Workflow, pipeline: Pipeline, status: str) -> bool:
-    """Return whether an action names this status, by default in the pipeline of its workflow."""
+    """Return whether an action names this status; without a pipeline it means its workflow's."""
     if str(config.get("status", "")).casefold() != status.casefold():
         return False
     named = config.get("pipeline")

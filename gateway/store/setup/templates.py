@@ -30,7 +30,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class StoredTemplate:
-    """A template; ``words`` by language, with "" for every other language."""
+    """A template; ``words`` by language, under "" those for all other languages."""
 
     id: int
     name: str

@@ -82,7 +82,7 @@ async def add(
     *,
     password_hash: str | None = None,
 ) -> User:
-    """Add a user with these addresses, the first of them to sign in with."""
+    """Add a user with these addresses; the user signs in with the first."""
     keys = list(dict.fromkeys(address_key(address) for address in addresses))
     row = (
         sa.insert(TABLE)
@@ -95,7 +95,7 @@ async def add(
 
 
 async def change(connection: AsyncConnection, user_id: int, **values: Any) -> None:
-    """Set columns of a user; ValueError for an unknown one."""
+    """Set columns of a user; ValueError for an unknown column."""
     if unknown := values.keys() - SETTINGS:
         raise ValueError(f"a user has no {sorted(unknown)}")
     await connection.execute(sa.update(TABLE).where(TABLE.c.id == user_id).values(values))

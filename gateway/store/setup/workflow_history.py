@@ -32,7 +32,7 @@ WORKFLOW = tables.workflow
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A comment on an action for other users (behaviour.md 3.6)."""
+    """A comment on an action, written for other users (behaviour.md 3.6)."""
 
     id: int
     action: str
@@ -73,7 +73,7 @@ async def enrolments(
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A filter of the action log; None matches everything, and both instants are included."""
+    """A filter of the action log; a field of None matches all, and both instants are included."""
 
     ticket: int | None = None
     action: str | None = None

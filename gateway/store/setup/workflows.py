@@ -166,7 +166,7 @@ async def due(connection: AsyncConnection, now: datetime, most: int) -> list[tup
 
 
 async def next_due(connection: AsyncConnection) -> datetime | None:
-    """Return when the next enrolment is due; None where none is active."""
+    """Return when the next enrolment is due; None where no enrolment is active."""
     found: datetime | None = (await connection.execute(NEXT_DUE)).scalar()
     return found
 

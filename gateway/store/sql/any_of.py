@@ -1,4 +1,4 @@
-"""``column is one of these values`` with one parameter, however many values there are.
+"""The condition that a column has one of many values, with one parameter for all values.
 
 SQLAlchemy rewrites ``IN`` for each number of values and sends a parameter for each; a batch of
 mails has hundreds. Here the values are one parameter (a JSON list on SQLite, an array on

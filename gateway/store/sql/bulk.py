@@ -48,7 +48,7 @@ async def write_rows(
     connection: AsyncConnection,
     work: Iterable[tuple[sa.Table | sa.Insert | sa.Update | sa.Delete, Rows]],
 ) -> None:
-    """Run each statement for each of its rows, in order; a table stands for an insert into it.
+    """Run each statement for each of its rows, in order; a table means an insert into it.
 
     On SQLite this is one visit to the connection's thread. All rows of a statement have the same
     keys (else KeyError). Statements should be constants of their module, since they are prepared

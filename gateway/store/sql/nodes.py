@@ -1,6 +1,6 @@
 """Names of processes that share a database: host and process id, as ``desk.1f2e3d4c-4711``.
 
-Hosts may have the same name, and long names may differ at their end only, so a digest of the whole
+Hosts may have the same name, and long names may differ only at their end, so a digest of the whole
 name and of the machine's boot id tells hosts apart. When a process id is reused, the lease of the
 dead process is kept until it runs out.
 """

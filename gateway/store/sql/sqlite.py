@@ -252,7 +252,7 @@ def _begin(connection: SyncConnection) -> None:
 async def in_thread(connection: AsyncConnection, function: Callable[[sqlite3.Connection], T]) -> T:
     """Run ``function`` in the thread of the connection, inside its transaction.
 
-    So many statements cost one visit to the thread. Errors of ``function`` are raised unchanged;
+    Thus many statements cost one visit to the thread. Errors of ``function`` are raised unchanged;
     the block that opened the transaction translates errors of sqlite3.
     """
     raw = await connection.get_raw_connection()

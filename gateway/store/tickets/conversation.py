@@ -19,7 +19,7 @@ from gateway.store.tickets.unit_of_work import UnitOfWork
 
 @dataclass(frozen=True, slots=True)
 class MailTokens:
-    """The signed tokens of a mail: our own Message-IDs with their threads, address and tag."""
+    """The signed tokens of a mail: our own Message-IDs with threads, an address and a tag."""
 
     own: Mapping[str, int]
     reply: TicketRef | None
@@ -28,7 +28,7 @@ class MailTokens:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Where a mail belongs, and the part of its sender there.
+    """Where a mail belongs, and which part its sender has there.
 
     ``joined`` are further threads of the same conversation with their tickets. ``copy_of`` is our
     own mail that came back. ``earlier`` is an open ticket of the sender with the same subject.
@@ -46,7 +46,7 @@ class Conversation:
 
 
 def find(unit: UnitOfWork, message: Message, tokens: MailTokens) -> Conversation:
-    """Return the conversation of a mail, with joins and merges followed."""
+    """Return the conversation of a mail, after following joins and merges."""
     contact = unit.contact_with(message.sender.key) if message.sender else None
     found = _tie(unit, message, tokens, contact)
     thread = unit.follow(found.thread) if found.thread is not None else None
@@ -77,7 +77,7 @@ def copy_on(thread: Thread | None, ticket: Ticket | None) -> Original:
 
 
 def _own_copy(unit: UnitOfWork, message: Message, tokens: MailTokens) -> Original | None:
-    """Return the original if this mail is our own, come back; its Message-ID gives the thread."""
+    """Return the original if this is a copy of our own mail; its Message-ID gives the thread."""
     number = tokens.own.get(message.message_id or "")
     if number is None:
         return None
@@ -117,7 +117,7 @@ def _current(unit: UnitOfWork, ref: TicketRef | None) -> TicketRef | None:
 
 
 def _origin(unit: UnitOfWork, ticket: Ticket) -> Thread | None:
-    """Return the origin thread of a ticket; in the trash also one that another ticket continues."""
+    """Return a ticket's origin thread unless it redirects; for a deleted ticket, even then."""
     threads = (each for each in unit.threads_of(ticket.number) if each.kind == "normal")
     trashed = ticket.deleted_at is not None
     return next(

@@ -1,7 +1,7 @@
 """Mail, notices, tasks, webhook calls and workflow runs of one transaction, not written yet.
 
-Only ``gateway.apply`` and drafts of the desk add to it. Writing raises IntegrityError where a key
-was used before, the last of several guards against doing something twice; nothing is written then.
+Only ``gateway.apply`` and drafts of the desk add to it. Where a key was used before, writing
+raises IntegrityError and writes nothing: the last of several guards against doing things twice.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ FINISH_TASK = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingRow:
-    """A mail on its way out; the columns of the table."""
+    """A mail on its way out; the fields are the columns of the table."""
 
     id: int
     ticket: int | None
@@ -176,7 +176,7 @@ class FailedDraft:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FailedDelivery:
-    """A delivery that failed after the next server had taken it; ``reply`` is the reason."""
+    """A delivery that failed after the next server had accepted it; ``reply`` is the reason."""
 
     id: int
     reply: str

@@ -1,6 +1,6 @@
 """Threads, their messages and the known Message-IDs as rows.
 
-Only ``gateway.apply.applier`` calls the writing half (R7).
+Only ``gateway.apply.applier`` calls the functions that write (R7).
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ CHUNK_VALUES = 5000  # values of one IN list; SQLite allows 32,766 parameters
 
 @dataclass(slots=True)
 class RefRow:
-    """A known Message-ID; ``thread`` is the one it was recorded under, before redirects."""
+    """A known Message-ID; ``thread`` is where it was recorded, before redirects."""
 
     ref: str
     thread: int
@@ -310,7 +310,8 @@ async def redirect(
 ) -> dict[int, list[int]]:
     """Let threads that redirect to the first of a (from, into) pair redirect to the second.
 
-    So one hop is always enough. Returns the ids of changed threads by the first of the pair.
+    One redirect then always leads to the final thread. Returns the ids of changed threads by
+    the first thread of the pair.
     """
     followed: dict[int, list[int]] = {}
     for thread, into in moves:
@@ -325,7 +326,7 @@ async def redirect(
 
 
 async def take_back(connection: AsyncConnection, record: JoinRecord) -> None:
-    """Undo a join: move its messages back, and let threads it redirected redirect as before."""
+    """Undo a join: move the messages back and restore the earlier redirects."""
     move = sa.update(MESSAGE).values(thread_id=record.thread)
     for piece in chunks(record.messages):
         await connection.execute(move.where(MESSAGE.c.id.in_(piece)))

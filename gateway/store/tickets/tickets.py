@@ -1,6 +1,6 @@
 """Tickets, their events, links and merges as rows.
 
-Only ``gateway.apply.applier`` calls the writing half (R7). Reading takes sets of numbers and
+Only ``gateway.apply.applier`` calls functions that write (R7). Reading takes sets of numbers and
 returns frozen core types; writing takes what :class:`UnitOfWork` collected, one statement per
 table.
 """
@@ -92,7 +92,7 @@ def from_row(row: sa.Row[Any]) -> Ticket:
 
 
 def to_row(ticket: Ticket) -> dict[str, Any]:
-    """Return the row of a ticket, every column."""
+    """Return the row of a ticket, with every column."""
     values = {name: getattr(ticket, name) for name in COLUMNS}
     values["flags"] = sorted(ticket.flags)
     values["tags"] = list(ticket.tags)
@@ -237,7 +237,7 @@ async def write_merge(
 
 
 async def last_merge(connection: AsyncConnection, ticket: int) -> MergeRecord | None:
-    """Return the newest merge of a ticket not undone yet, with the joins that came with it."""
+    """Return a ticket's newest merge that was not undone, with the joins that came with it."""
     table = tables.merge
     query = (
         sa.select(table)

@@ -238,7 +238,7 @@ class UnitOfWork:
     # ---- changing (called by gateway.apply)
 
     def ensure_contact(self, address: str, name: str) -> Contact:
-        """Return the contact of an address; add a new contact, or the name of a nameless one."""
+        """Return the contact of an address; add a missing contact or a missing name."""
         key = address_key(address)
         if name.count('"') % 2:  # a quote that was never closed, or never opened
             name = name.strip(' "')

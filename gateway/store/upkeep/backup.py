@@ -1,9 +1,9 @@
 """Backups beside a running daemon: an SQLite file and a folder of blobs.
 
-``FILE`` is a complete database, whichever kind it was made from, and gets this name once it is
-verified; ``FILE.blobs`` holds the large raw mails. To restore, move both into place, or ``db copy``
-the file into PostgreSQL. When the disk is full, nothing is left behind. A blob missing in the store
-is reported, and the rest is backed up.
+``FILE`` is a complete database, made from a database of either kind, and has this name only after
+it is verified; ``FILE.blobs`` holds the large raw mails. To restore, move both into place, or
+``db copy`` the file into PostgreSQL. When the disk is full, nothing is left behind. A blob missing
+in the store is reported, and the rest is backed up.
 """
 
 from __future__ import annotations

@@ -90,7 +90,7 @@ class CheckReport:
 async def check(
     database: Database, blobs: Blobs, progress: Progress = lambda _what, _steps: None
 ) -> CheckReport:
-    """Check the database and its blobs; ``progress`` gets "mail" or "blobs" and how many more."""
+    """Check the database and its blobs; tell ``progress`` how much "mail" or "blobs" is done."""
     report = CheckReport()
     found = await schema_version(database)
     report.note("head", int(found != HEAD), f"the schema is at {found}, the program at {HEAD}")
