@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 async def acted(opened: Installation, outcome: ActResult) -> dict[str, Any]:
-    """Return ``{"ticket", "message", "changes"}``.
+    """Return the result of an act as ``{"ticket", "message", "changes"}``.
 
     When several tickets changed, ``ticket`` is None and ``tickets`` lists them.
     """

@@ -1,4 +1,4 @@
-"""``agenda run``: do all work of a daemon that is due, then end (interfaces.md 2.1).
+"""``agenda run``: do all due work of a daemon, then end (interfaces.md 2.1).
 
 Mail in the spool, scheduled mail, workflow runs, notifications, outgoing mail and webhooks are
 processed again and again until nothing is due. Then the work done is printed.
@@ -30,14 +30,14 @@ UntilOption = Annotated[
     typer.Option(
         "--until",
         metavar="ISO-TIME",
-        help="Move the clock on to this time, like 2026-01-31T09:00Z, and run work due by then.",
+        help="Move the clock on to this time, like 2026-01-31T09:00Z, and run work due until then.",
     ),
 ]
 
 
 @app.command("run")
 def run_due(context: typer.Context, until: UntilOption = None, as_json: AsJson = False) -> None:
-    """Run everything that is due, then end. For cron, and for tests without a daemon."""
+    """Run everything that is due, then end. Of use in cron, and in tests without a daemon."""
 
     async def act(opened: Installation) -> tuple[list[dict[str, Any]], int]:
         from gateway.cli.agenda_run import run_until_idle

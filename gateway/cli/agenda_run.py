@@ -20,7 +20,7 @@ async def run_until_idle(
 ) -> list[dict[str, Any]]:
     """Run passes until a pass finds nothing to do; return the work done, in order.
 
-    With ``until``, then set the clock to each next due time and run passes again, up to ``until``.
+    If ``until`` is given, then set the clock to each next due time up to it and run passes again.
     """
     done: list[dict[str, Any]] = []
     work = _Work(opened, opened.agenda(), opened.outbox(), opened.webhooks())
@@ -68,9 +68,9 @@ class _Work:
         return found
 
     async def next_due(self) -> datetime | None:
-        """Return the earliest due time after now, None where there is none.
+        """Return the earliest due time after now, or None if nothing is due later.
 
-        Work that is still due after a pass is held by another process, and is skipped.
+        Work still due now is left out: after a pass, only another process can be doing it.
         """
         workers = (self.agenda, self.outbox, self.webhooks)
         now, found = self.opened.clock.now(), [await each.next_due() for each in workers]

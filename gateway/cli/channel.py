@@ -109,7 +109,7 @@ FirstStatus = Annotated[
     typer.Option(
         "--status",
         metavar="STATUS",
-        help="The status new tickets start in. Default: the first open status.",
+        help="The status in which new tickets start. Default: the first open status.",
     ),
 ]
 
@@ -146,7 +146,9 @@ StatusOption = Annotated[
 OutboundStatusOption = Annotated[
     str | None,
     typer.Option(
-        "--outbound-status", metavar="STATUS", help="The status of tickets that channel send opens."
+        "--outbound-status",
+        metavar="STATUS",
+        help="The status of tickets opened by the command channel send.",
     ),
 ]
 AllowOption = Annotated[
@@ -154,8 +156,8 @@ AllowOption = Annotated[
     typer.Option(
         "--allow",
         metavar="ADDRESS|@DOMAIN|none",
-        help="Accept mail of this sender despite --deny and the spam check; none empties the list. "
-        "The list is replaced; may be repeated.",
+        help="Accept mail of this sender despite --deny and the spam check; may be repeated. "
+        "Replaces the earlier list; the word none empties it.",
     ),
 ]
 DenyOption = Annotated[
@@ -163,8 +165,8 @@ DenyOption = Annotated[
     typer.Option(
         "--deny",
         metavar="ADDRESS|@DOMAIN|none",
-        help="Quarantine mail of this sender; none empties the list. "
-        "The list is replaced; may be repeated.",
+        help="Quarantine mail of this sender; may be repeated. "
+        "Replaces the earlier list; the word none empties it.",
     ),
 ]
 DefaultOption = Annotated[

@@ -1,8 +1,8 @@
 """Import a mailbox: hold its lease, fetch the mail, process it.
 
 After a broken connection the import connects again, and gives up after several connections without
-a single mail. A refused login, a missing folder, or the loss of the lease ends it at once. Mail
-already stored stays, and the next run continues with the mail after it.
+a single mail. A refused login, a missing folder, or the loss of the lease ends the import at
+once. Mail stored so far stays, and the next run imports the rest.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ PAUSE_SECONDS = 1.0  # after the first fruitless connection; each further pause 
 async def import_mailbox(
     opened: Installation, name: str, since: date | None, *, automation: bool
 ) -> dict[str, Any]:
-    """Import a mailbox by name; return how many mails were imported, left, and not fetchable."""
+    """Import a mailbox by name; return the numbers of mails imported, left, and not fetchable."""
     found = find_accounts(accounts(opened.settings), name)
     if len(found) > 1:
         raise UsageError(
@@ -175,7 +175,7 @@ async def _keep(
 
 @asynccontextmanager
 async def _processed(opened: Installation) -> AsyncIterator[None]:
-    """Process mail while it is imported, and what is still unprocessed at the end."""
+    """Process mail during the import; at the end, process what is left."""
     intake = await opened.intake()
     over = asyncio.Event()
     working = asyncio.create_task(intake.serve(over, Wake()))

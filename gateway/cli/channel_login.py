@@ -1,4 +1,4 @@
-"""``ticketgate channel login``: authorise access to a mailbox at Microsoft, Google or others.
+"""``ticketgate channel login``: authorise access to a mailbox by OAuth.
 
 Exit codes: 65 when the user or the provider declines, 75 when the provider does not answer, 64 for
 an unknown mailbox. After an error or Ctrl-C nothing new is stored, and earlier tokens stay.
@@ -37,7 +37,7 @@ def login(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Authorise access to a mailbox (OAuth). Not needed for mailboxes with a password."""
+    """Authorise access to a mailbox (OAuth). Mailboxes with a password do not need it."""
 
     def say(text: str) -> None:
         typer.echo(paragraph(text), err=as_json)

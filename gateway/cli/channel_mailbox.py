@@ -68,7 +68,7 @@ NoAutomationOption = Annotated[
     bool,
     typer.Option(
         "--no-automation",
-        help="Make threads and tickets only: no acknowledgements, no status rules.",
+        help="Only make threads and tickets; send no acknowledgements, apply no status rules.",
     ),
 ]
 
@@ -81,7 +81,7 @@ def import_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Import the mail of a mailbox, oldest first. When interrupted, run it again to continue."""
+    """Import the mail of a mailbox, oldest first. If interrupted, run the command again."""
     with options_checked(context):
         first = day(since)
 

@@ -1,6 +1,6 @@
 """``ticketgate config check | show | schema``: the settings, their sources and problems.
 
-An invalid configuration is exit code 78, with all its problems listed.
+An invalid configuration ends a command with exit code 78 and a list of all problems.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _PASSWORD_IN_URL: Final = re.compile(r"(?<=://)([^/@:\s]*):[^/@\s]*(?=@)")
 
 @app.command()
 def check(context: typer.Context, as_json: AsJson = False) -> None:
-    """Check the configuration and list all problems. The exit code is 78 if there are any."""
+    """Check the configuration and list all problems. Any problem makes the exit code 78."""
     try:
         loaded = load(named_file(context), os.environ)
     except ConfigError as error:
@@ -65,7 +65,7 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 
 @app.command()
 def schema(as_json: AsJson = False) -> None:  # noqa: ARG001  # JSON is its only form
-    """Print the JSON schema of the configuration file. Editors and tools can use it."""
+    """Print the JSON schema of the configuration file. Editors and tools can use the schema."""
     print(json.dumps(Settings.model_json_schema(), ensure_ascii=False, indent=2))
 
 
@@ -78,7 +78,7 @@ def problems_text(error: ConfigError) -> str:
 
 
 def plain(section: Section) -> dict[str, Any]:
-    """Return settings as JSON values; secrets, and passwords in URLs, are hidden."""
+    """Return settings as JSON values; hide secrets, and also passwords in URLs."""
     return {key: _hide(getattr(section, key)) for key in type(section).model_fields}
 
 

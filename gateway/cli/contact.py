@@ -117,7 +117,7 @@ def mail_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Send mail to a contact outside of any ticket. No ticket changes."""
+    """Send a contact a mail that belongs to no ticket. No ticket changes."""
     with options_checked(context):
         from gateway.desk.correspondence import MailDraft
 
@@ -130,7 +130,7 @@ MarketingOption = Annotated[
     typer.Option(
         "--marketing",
         metavar=ON_OFF,
-        help="Whether the contact may get mail from templates that are not transactional.",
+        help="Whether the contact may get marketing: mail from templates not set as transactional.",
     ),
 ]
 BlockOption = Annotated[
@@ -142,7 +142,7 @@ LanguageOption = Annotated[
     typer.Option(
         "--language",
         metavar="LANGUAGE|none",
-        help="The language of automatic mail to the contact, like de; none removes it.",
+        help="The language of automatic mail to the contact, like de; the word none removes it.",
     ),
 ]
 
@@ -157,7 +157,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set language, blocking and marketing mail of a contact."""
+    """Change a contact: language, blocking and marketing mail."""
     with options_checked(context):
         given = {
             "marketing_ok": switch("--marketing", marketing),

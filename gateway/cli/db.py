@@ -1,7 +1,8 @@
 """``ticketgate db``: upgrade the schema, check the data, back it up, copy it to another database.
 
-Exit codes: 65 when check or backup finds damage (all of it is listed) or the target of a copy is
-not empty, 75 when a database does not answer or a disk is full. No database is left half changed.
+Exit codes: 65 when check or backup finds damage, or when the target of a copy is not empty; 75 when
+a database does not answer, or when a disk is full. All damage is listed, and no database is left
+half changed.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ app = App("Upgrade, check, back up and copy the database.")
 
 @app.command()
 def upgrade(context: typer.Context, as_json: AsJson = False) -> None:
-    """Upgrade the schema of the database to the one this version needs."""
+    """Upgrade the database to the schema that this version needs."""
     with explained():
         before, after = asyncio.run(_upgrade(_settings(context).database.url))
     if as_json:
@@ -59,7 +60,7 @@ async def _upgrade(url: str) -> tuple[str | None, str]:
 
 @app.command()
 def check(context: typer.Context, as_json: AsJson = False) -> None:
-    """Check all references, numbers, raw mails and blobs. The exit code is 65 on damage."""
+    """Check all references, numbers, raw mails and blobs. Damage makes the exit code 65."""
     with explained():
         report = asyncio.run(_check(_settings(context).database.url, _blobs(context)))
     if as_json:
@@ -106,7 +107,7 @@ def backup(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Back up everything and verify it; the daemon may run. The exit code is 65 for lost blobs."""
+    """Back up everything and verify it; the daemon may run. Lost blobs make the exit code 65."""
     done = run(context, lambda opened: _save(opened, _blobs(context), file))
     if as_json:
         written = {"file": str(file), "rows": done.rows, "blobs": done.blobs}

@@ -74,7 +74,7 @@ def deliver(
 
 
 def _read_mail(limit: int) -> bytes:
-    """Return the mail on stdin; Invalid where it is empty or larger than ``limit`` bytes."""
+    """Return the mail on stdin; raise Invalid if it is empty or larger than ``limit`` bytes."""
     raw = sys.stdin.buffer.read(limit + 1)
     if len(raw) > limit:
         raise Invalid(f"the mail is larger than {limit} bytes")

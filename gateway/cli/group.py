@@ -31,12 +31,12 @@ def _record(param: Any) -> tuple[str, str]:
 
 
 def _usage(command: Any, ctx: Any) -> list[str]:
-    """Return the words of the usage line after the command: arguments and required options."""
+    """Return the words after the command in the usage line: arguments and required options."""
     return [*filter(None, map(_usage_word, command.get_params(ctx))), "[OPTIONS]"]
 
 
 def _usage_word(param: Any) -> str:
-    """Return the words for an argument or required option; empty for other options."""
+    """Return the words for an argument or a required option, and no words for other options."""
     if param.param_type_name == "argument":
         return str(param.metavar) if param.required else f"[{param.metavar}]"
     return f"{max(param.opts, key=len)} {param.metavar}" if param.required else ""

@@ -1,6 +1,6 @@
 """``ticketgate inspect FILE...``: read mail without storing anything (interfaces.md 3).
 
-Each file has one result, and the result of a file that cannot be opened has a defect. The exit
+Each file gives one result; for a file that cannot be opened, the result has a defect. The exit
 code is 0. Files are read in the same sandboxed processes as incoming mail.
 """
 
@@ -70,7 +70,7 @@ async def _run(files: list[str], as_json: bool, trusted: Collection[str], out: T
 def _row(
     file: str, raw: bytes, outcome: Message | ReadFailure | str, trusted: Collection[str]
 ) -> dict[str, Any]:
-    """Return the row of a file; ``outcome`` is the mail in the file, or why it cannot be read."""
+    """Return the row of a file; ``outcome`` is its mail, or why the file cannot be read."""
     from gateway.reading import parse
 
     match outcome:
@@ -83,7 +83,7 @@ def _row(
 
 
 def _groups(files: list[str], width: int) -> Iterable[list[list[str]]]:
-    """Yield groups of at most two chunks of files for each process, to bound the memory."""
+    """Yield files in groups of at most two chunks per process, so that little memory is used."""
     chunks = [files[at : at + _CHUNK] for at in range(0, len(files), _CHUNK)]
     return (chunks[at : at + 2 * width] for at in range(0, len(chunks), 2 * width))
 
@@ -102,7 +102,7 @@ async def _chunk(
 
 
 def _open(file: str) -> tuple[bytes, str]:
-    """Return the bytes of a file and an empty text, or no bytes and why it cannot be read."""
+    """Return the bytes of a file and an empty text, or no bytes and why the file cannot be read."""
     try:
         with Path(file).open("rb") as stream:
             raw = stream.read(MAX_MAIL_BYTES + 1)

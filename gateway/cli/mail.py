@@ -1,4 +1,4 @@
-"""``ticketgate mail ...``: incoming mail, its result and why (interfaces.md 2.2).
+"""``ticketgate mail ...``: incoming mail, what became of it and why (interfaces.md 2.2).
 
 ``retry`` and ``release`` process the mail at once. The exit code is 65 for an unknown mail, and for
 a mail in a state that does not allow the command.
@@ -134,7 +134,7 @@ def release(
 def discard(
     context: typer.Context, mail_id: Id, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Discard a held or quarantined mail. The command mail raw still prints a discarded mail."""
+    """Discard a held or quarantined mail. It can still be printed with mail raw."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         await opened.held_mail(as_user).discard(mail_id)
@@ -170,14 +170,14 @@ def _process_again(
 
 
 def _state_line(mail: dict[str, Any]) -> str:
-    """Return the state of a mail and why; a pending mail waits for the daemon to process it."""
+    """Return the state of a mail with the reason; pending mail waits for the daemon."""
     waits = "the daemon processes it" if mail["state"] == "pending" else ""
     why = paragraph(mail["reason"] or waits)
     return f"mail {mail['id']} is {mail['state']}{': ' * bool(why)}{why}"
 
 
 async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
-    """Return the ticket of a processed mail, its message, and the events it caused."""
+    """Return ticket and message of a processed mail, and the events that the mail caused."""
     from gateway.desk import views
     from gateway.store.tickets import threads, tickets
 
@@ -203,7 +203,7 @@ async def _changed(opened: Installation, row: RegisteredMail) -> dict[str, Any]:
 async def _places(
     opened: Installation, rows: list[RegisteredMail]
 ) -> dict[int, tuple[int, int | None]]:
-    """Return the present thread and ticket by the thread id of each mail, after all merges."""
+    """Map the thread id of each mail to the present thread and ticket, after all merges."""
     from gateway.store.tickets import threads
 
     ids = {row.thread_id for row in rows if row.thread_id is not None}

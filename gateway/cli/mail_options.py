@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from gateway.desk.tickets import ActResult
 
 Text = Annotated[
-    str, typer.Option("--text", metavar="TEXT", help="The text of the mail; - reads it from stdin.")
+    str,
+    typer.Option(
+        "--text", metavar="TEXT", help="The text of the mail, or - to read the text from stdin."
+    ),
 ]
 HtmlFile = Annotated[
     Path | None, typer.Option("--html-file", metavar="FILE", help="A file with the text as HTML.")
@@ -54,12 +57,12 @@ def text_of(given: str) -> str:
 
 
 def html_of(file: Path | None) -> str | None:
-    """Return the content of a text file; Invalid where it cannot be read."""
+    """Return the content of a text file; raise Invalid if it cannot be read."""
     return _content(file).decode("utf-8", "replace") if file is not None else None
 
 
 def files_of(paths: list[Path] | None) -> tuple[File, ...]:
-    """Return the files to attach; Invalid where one cannot be read."""
+    """Return the files to attach; raise Invalid if a file cannot be read."""
     from gateway.compose.mime import File
 
     return tuple(File(each.name, _type(each), _content(each)) for each in paths or ())
@@ -82,7 +85,7 @@ def send(
     *,
     as_json: bool,
 ) -> None:
-    """Send a mail and print the changes; as JSON ``{"ticket", "message", "changes"}``."""
+    """Send a mail and print the changes, or the JSON ``{"ticket", "message", "changes"}``."""
     document, outcome = run_act(context, lambda opened: act(opened.correspondent(actor)))
     if as_json:
         emit(document)

@@ -1,7 +1,7 @@
 """``ticketgate``: the command line (interfaces.md 2). Each group is a module, imported on use.
 
-Exit codes follow sysexits.h: 0, 64 usage, 65 bad data or refused, 70 software, 74 output not
-written, 75 try again, 78 configuration.
+Exit codes follow sysexits.h: 0 success, 64 wrong usage, 65 bad data or a refusal, 70 a defect of
+the program, 74 output not written, 75 try again later, 78 invalid configuration.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class LazyGroup(PlainGroup):
         return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Import the command if it is called; else return only its name and line of help."""
+        """Return a command that is called; of other commands, return only name and line of help."""
         if (where := MODULES.get(cmd_name)) is None:
             return None
         if ctx.meta.get(CALLED) != cmd_name:
@@ -105,7 +105,7 @@ def _open_absent_streams() -> None:
 
 
 def _output_problem(error: Exception) -> str | None:
-    """Return why stdout takes no more output, None where the error has another cause."""
+    """Return why stdout takes no more output, or None if the error has another cause."""
     full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
     if isinstance(error, OSError) and error.filename is None and error.errno in full:
         return os.strerror(error.errno)  # an unbuffered stream has nothing left to flush
@@ -122,7 +122,7 @@ def _drop_output() -> None:
 
 
 def main() -> None:
-    """Run a command line; exit with 64 for usage errors, and with an error's own code or 70."""
+    """Run a command line; exit with 64 for usage errors, else with the code of the error or 70."""
     if COMPLETION in os.environ:
         from typer._completion_classes import completion_init
 

@@ -57,7 +57,7 @@ def _start_log(settings: Settings) -> None:
 
 
 def run(context: typer.Context, act: Callable[[Installation], Awaitable[T]]) -> T:
-    """Open the installation, run the act, and close; errors are handled by :func:`explained`."""
+    """Run an act in the opened installation; errors go to :func:`explained`."""
 
     async def whole() -> T:
         async with opened(named_file(context)) as installation:
@@ -69,7 +69,7 @@ def run(context: typer.Context, act: Callable[[Installation], Awaitable[T]]) -> 
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Turn a TicketgateError or ConfigError into text on stderr and its exit code."""
+    """Turn a TicketgateError or ConfigError into a text on stderr and an exit code."""
     try:
         yield
     except TicketgateError as error:

@@ -1,6 +1,6 @@
 """Options that several commands share, and the values they take.
 
-A wrong value is a UsageError (exit 64) that names the right ones.
+A wrong value is a UsageError (exit 64) that names the right values.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ As = Annotated[
     ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 MailboxName = Annotated[
     str,
@@ -35,12 +35,12 @@ TicketNumber = Annotated[
 
 
 def switch(option: str, given: str | None) -> bool | None:
-    """Return True for ``on``, False for ``off``, None where the option was not given."""
+    """Return True for ``on``, False for ``off``, or None if the option was not given."""
     return None if given is None else one_of(option, given, ("on", "off")) == "on"
 
 
 def one_of(option: str, given: str | None, allowed: tuple[str, ...]) -> Any:
-    """Return a word if it is allowed, None where the option was not given; UsageError else."""
+    """Return an allowed word, or None if the option was not given; else raise UsageError."""
     if given is not None and given not in allowed:
         raise UsageError(f"{option} must be {_either(allowed)}, not {given!r}")
     return given
@@ -51,7 +51,7 @@ def _either(words: tuple[str, ...]) -> str:
 
 
 def day(given: str | None) -> date | None:
-    """Return an ISO date, None where the option was not given; UsageError for other text."""
+    """Return an ISO date, or None if the option was not given; else raise UsageError."""
     if given is None:
         return None
     try:

@@ -1,7 +1,7 @@
 """``ticketgate outbox ...``: deliveries of outgoing mail (interfaces.md 2.2).
 
-Nothing is sent from here: the daemon or ``agenda run`` does that. The exit code is 65 for an
-unknown delivery, and for a delivery in a state that does not allow the act. Then nothing changes.
+These commands send nothing: the daemon or ``agenda run`` sends the mail. The exit code is 65, and
+nothing changes, when a delivery is unknown or its state does not allow the command.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def list_(
 
 @app.command()
 def show(context: typer.Context, delivery: Id, as_json: AsJson = False) -> None:
-    """Show a delivery: its state, the last reply, and the mail."""
+    """Show a delivery: its state, the server's last reply, and the mail."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         return _whole(await _deliveries(opened).show(delivery))
@@ -108,7 +108,7 @@ def show(context: typer.Context, delivery: Id, as_json: AsJson = False) -> None:
 def retry(
     context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Queue failed or deferred deliveries to be sent now. They are tried for five days."""
+    """Queue failed or deferred deliveries for sending now. Each is tried for five days."""
     _act(context, deliveries, lambda person: person.retry(deliveries), as_user, as_json=as_json)
 
 
@@ -116,7 +116,7 @@ def retry(
 def cancel(
     context: typer.Context, deliveries: Ids, as_user: As = None, as_json: AsJson = False
 ) -> None:
-    """Cancel unsent deliveries and scheduled replies. All are cancelled or none."""
+    """Cancel unsent deliveries and scheduled replies. Either all are cancelled or none."""
     _act(context, deliveries, lambda person: person.cancel(deliveries), as_user, as_json=as_json)
 
 

@@ -1,4 +1,4 @@
-"""Print results: one JSON document with ``--json``, else tables and lines; progress on a terminal.
+"""Print results as one JSON document or as tables and lines, and show progress on a terminal.
 
 When stdout is closed early (the user left a pager), Python reports the error at exit.
 """
@@ -25,7 +25,7 @@ def emit(document: Any) -> None:
 
 @contextmanager
 def output_optional() -> Iterator[None]:
-    """Ignore errors of writing stdout, where the act matters and its output does not."""
+    """Ignore errors of writing to stdout, for acts that matter more than their output."""
     try:
         yield
         sys.stdout.flush()
@@ -34,7 +34,7 @@ def output_optional() -> Iterator[None]:
 
 
 def emit_done(document: dict[str, Any]) -> None:
-    """Print ``document`` with the keys of interfaces.md 2.1, for an act on no single ticket."""
+    """Print ``document`` and the keys of interfaces.md 2.1, for an act not on a single ticket."""
     emit({"ticket": None, "message": None, "changes": []} | document)
 
 
@@ -112,7 +112,7 @@ def count(number: int, noun: str) -> str:
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> None:
-    """Print names and values, one pair a line; leave out pairs without a value."""
+    """Print names and values, one pair on each line; leave out pairs without a value."""
     shown = [
         (name, visible(readable(value))) for name, value in pairs if value not in (None, "", [])
     ]
@@ -123,9 +123,9 @@ def facts(pairs: Iterable[tuple[str, object]]) -> None:
 
 @contextmanager
 def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
-    """Show a progress bar where stderr is a terminal; yields a function to call with steps done.
+    """Show a progress bar if stderr is a terminal; yield a function that adds steps to those done.
 
-    ``total`` is None where the number of steps is unknown.
+    ``total`` is None if the number of steps is unknown.
     """
     if not sys.stderr.isatty():
         yield lambda _: None
@@ -151,13 +151,13 @@ def progress(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
 
 
 def agree(question: str, *, yes: bool, dry_run: bool) -> bool:
-    """Return whether to go on: yes with ``--yes``, no with ``--dry-run``, else ask the user."""
+    """Return whether to go on: yes for ``--yes``, no for ``--dry-run``, else the user's answer."""
     refuse_unasked(yes=yes, dry_run=dry_run)
     return yes or (not dry_run and typer.confirm(question))
 
 
 def refuse_unasked(*, yes: bool, dry_run: bool) -> None:
-    """Raise UsageError where both options are given, or neither and there is no terminal."""
+    """Raise UsageError for ``--yes`` with ``--dry-run``; without a terminal, also for neither."""
     from gateway.errors import UsageError
 
     if yes and dry_run:

@@ -212,7 +212,7 @@ def rename(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rename a status. Tickets, triggers and channels stay with it."""
+    """Rename a status. Tickets, triggers and channels keep the status."""
     _change(context, lambda desk: desk.rename_status(pipeline, old, new), as_user, as_json=as_json)
 
 
@@ -278,7 +278,7 @@ def delete(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a status. Needs --move-to where tickets or settings still use it."""
+    """Delete a status. If tickets or settings still use it, give --move-to."""
     deleted = run(
         context, lambda opened: opened.pipelines(as_user).delete_status(pipeline, name, move_to)
     )
@@ -337,7 +337,7 @@ def export(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Print pipelines as TOML. Save it in a file, edit it, and import it."""
+    """Print pipelines as TOML. Save the output in a file, edit it, and import it."""
     if as_json:
         emit(
             {

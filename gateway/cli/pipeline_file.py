@@ -67,7 +67,7 @@ def _flag(value: bool) -> str:
 
 
 def read_plans(file: Path) -> list[PipelinePlan]:
-    """Return the plans in a file; Invalid, with all problems, where it has any."""
+    """Return the plans in a file; raise Invalid with all problems if the file has any."""
     try:
         given = tomllib.loads(read_limited(file).decode())
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
@@ -118,7 +118,7 @@ def _problems(table: dict[str, Any]) -> list[str]:
 
 
 def _status_problem(number: int, status: Any) -> str:
-    """Return the problem of a status in a file; empty where there is none."""
+    """Return the problem of a status in a file, or an empty text if the status has none."""
     named = isinstance(status, dict) and isinstance(status.get("name"), str)
     if not named or status.get("state") not in STATES:
         return f"status {number} needs a name and a state, open or closed"

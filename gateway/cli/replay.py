@@ -1,4 +1,4 @@
-"""``replay``: process mail from files as if it arrived in their order (interfaces.md 4).
+"""``replay``: process mail from files as if it arrived in the order of the files (interfaces.md 4).
 
 ``--dry-run`` runs the same code and rolls the changes back. Unreadable files are listed on stderr
 at the end, with exit code 65; all other files are processed.
@@ -45,7 +45,7 @@ app = App("Process .eml files, mboxes and Maildirs.")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of the command; ``channel`` is for mail addressed to no channel."""
+    """The options of the command; ``channel`` gets the mail addressed to no channel."""
 
     dry_run: bool = False
     by_date: bool = False
@@ -64,7 +64,7 @@ class Tally:
 
 
 class DateClock:
-    """The clock of ``--clock date``: it shows the Date of each mail, but never goes back."""
+    """A clock for ``--clock date`` that follows the Date of each mail, but never goes back."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -83,7 +83,7 @@ class DateClock:
 async def replay(
     opened: Installation, paths: Sequence[Path], options: Options
 ) -> tuple[Tally, dict[int, tuple[int, int | None]]]:
-    """Process every mail under ``paths``; return the results, and where each thread ended up."""
+    """Process mail under ``paths``; return results, and final thread and ticket by thread id."""
     tally = Tally()
     async with AsyncExitStack() as stack:
         database: Database = opened.database
@@ -105,7 +105,7 @@ async def replay(
 
 
 async def _rules(opened: Installation, options: Options) -> Rules:
-    """Return the rules of this run; Refused where ``--channel`` names no channel."""
+    """Return the rules of this run; raise Refused if ``--channel`` names no channel."""
     if options.channel is None:
         return opened.rules
     async with opened.database.read() as connection:
@@ -241,7 +241,7 @@ NoAutomationOption = Annotated[
     bool,
     typer.Option(
         "--no-automation",
-        help="Make threads and tickets only: no acknowledgements, no status rules.",
+        help="Only make threads and tickets; send no acknowledgements, apply no status rules.",
     ),
 ]
 ChannelOption = Annotated[

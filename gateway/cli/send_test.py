@@ -1,4 +1,4 @@
-"""``send-test``: send one mail through the SMTP port, to see a first ticket soon."""
+"""``send-test``: send one mail through the SMTP port, to get a first ticket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ``serve`` command: run the daemon, whole or by role."""
+"""The ``serve`` command: run the daemon or some of its parts."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def sentence(
 def _describe(
     kind: str, before: str | None, after: str | None, detail: str | None
 ) -> tuple[str, bool]:
-    """Return the words for an event, and whether they go after "ticket N" without a colon."""
+    """Return the words for an event, and whether they follow "ticket N" without a colon."""
     predicate = PREDICATES.get(kind) or (
         PREDICATES_AFTER.get(kind) if after is not None else PREDICATES_BEFORE.get(kind)
     )
@@ -140,5 +140,5 @@ def _person(given: dict[str, str]) -> str:
 
 
 def _time(given: str) -> str:
-    """Return an instant to the second."""
+    """Return an instant as text, to the second."""
     return datetime.fromisoformat(given).isoformat(" ", "seconds")

@@ -24,7 +24,7 @@ NOT_INLINE = ("id", "kind", "branches", "otherwise", "comments")  # keys shown i
 
 
 def workflow_of(desk: DeskConfig, pipeline: str, status: str) -> Workflow:
-    """Return the workflow of a status; NotFound for unknown names or a status without workflow."""
+    """Return the workflow of a status; raise NotFound if there is no such workflow."""
     found, place = status_of(desk, pipeline, status)
     workflow = desk.workflows.get(place.id)
     if workflow is None:
@@ -33,7 +33,7 @@ def workflow_of(desk: DeskConfig, pipeline: str, status: str) -> Workflow:
 
 
 def status_of(desk: DeskConfig, pipeline: str, status: str) -> tuple[Pipeline, Status]:
-    """Return a pipeline and one of its statuses; NotFound where a name is unknown."""
+    """Return a pipeline and one of its statuses; raise NotFound if a name is unknown."""
     known = {each.name.casefold(): each for each in desk.pipelines.values()}
     if (found := known.get(pipeline.casefold())) is None:
         raise NotFound(f"unknown pipeline {pipeline!r}")
@@ -45,7 +45,7 @@ def status_of(desk: DeskConfig, pipeline: str, status: str) -> tuple[Pipeline, S
 async def described(
     connection: Any, desk: DeskConfig, workflow: Workflow, *, comments: bool = True
 ) -> dict[str, Any]:
-    """Return a workflow: the keys of the TOML file, its version, and comments on its actions."""
+    """Return a workflow as in the TOML file, with its version and the comments on its actions."""
     from gateway.store.setup import workflows
 
     pipeline = desk.pipelines[workflow.pipeline_id]
@@ -102,7 +102,7 @@ def _with_comments(
 
 
 def outline(actions: Sequence[dict[str, Any]], margin: str = "") -> Iterator[str]:
-    """Yield lines that describe actions, branches indented."""
+    """Yield lines that describe actions; the actions in branches are indented."""
     for action in actions:
         words = "  ".join(
             f"{name} {_short(value)}" for name, value in action.items() if name not in NOT_INLINE

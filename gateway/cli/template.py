@@ -27,7 +27,7 @@ Language = Annotated[
     typer.Option(
         "--language",
         metavar="LANGUAGE",
-        help="A language like de or pt-br. Default: the text for all other languages.",
+        help="The language, like de or pt-br. Default: the text for all other languages.",
     ),
 ]
 
@@ -65,7 +65,9 @@ SubjectOption = Annotated[
 ]
 TextOption = Annotated[
     str | None,
-    typer.Option("--text", metavar="TEXT", help="The text of the mail; - reads it from stdin."),
+    typer.Option(
+        "--text", metavar="TEXT", help="The text of the mail, or - to read the text from stdin."
+    ),
 ]
 TextFileOption = Annotated[
     Path | None,
@@ -97,7 +99,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add or change a template, and print its unknown tokens. A new one needs subject and text."""
+    """Add or change a template, and print its unknown tokens. New ones need subject and text."""
     with options_checked(context):
         if text is not None and text_file is not None:
             raise UsageError("--text and --text-file exclude each other")
@@ -142,7 +144,7 @@ def show(
     language: Language = "",
     as_json: AsJson = False,
 ) -> None:
-    """Show a template, or with --ticket the mail it makes."""
+    """Show a template. With --ticket, show the mail that it makes."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         template = await _template(opened, name)

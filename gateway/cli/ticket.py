@@ -104,7 +104,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
 
 @app.command()
 def show(context: typer.Context, number: TicketNumber, as_json: AsJson = False) -> None:
-    """Show a ticket with messages and history. After a merge, shows the ticket that stayed."""
+    """Show a ticket with messages and history. For a merged ticket, show the one that stayed."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.cli.stored_html import html_of
@@ -168,7 +168,7 @@ ThreadOption = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="The number of a thread without a ticket, which mail show prints.",
+        help="The number of a thread without a ticket, as mail show prints it.",
     ),
 ]
 
@@ -327,7 +327,7 @@ CloseDateOption = Annotated[
     typer.Option(
         "--close-date",
         metavar="DATE|none",
-        help="The close date, like 2026-01-31; none removes the date.",
+        help="The close date, like 2026-01-31; the word none removes the date.",
     ),
 ]
 OwnerOption = Annotated[
@@ -335,7 +335,7 @@ OwnerOption = Annotated[
     typer.Option(
         "--owner",
         metavar="USER|none",
-        help="The address or name of the user in charge; none leaves nobody in charge.",
+        help="The address or name of the user in charge; the word none leaves nobody in charge.",
     ),
 ]
 SetRequesterOption = Annotated[
@@ -358,7 +358,7 @@ def set_(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Set fields of a ticket other than its status."""
+    """Set fields of a ticket, but not its status."""
     changes: TicketChanges = {}
     with options_checked(context):
         if subject is not None:

@@ -31,7 +31,7 @@ Thread = Annotated[
         "--thread",
         metavar="ID",
         max=HIGHEST,
-        help="The thread to write on, by its number in ticket show. Default: the first.",
+        help="Write on the thread with this number in ticket show. Default: the first.",
     ),
 ]
 NewThread = Annotated[bool, typer.Option("--new-thread", help="Start a new thread on the ticket.")]
@@ -46,7 +46,7 @@ SetStatus = Annotated[
     typer.Option(
         "--status",
         metavar="STATUS",
-        help="Move the ticket to this status, whatever trigger A of the pipeline names.",
+        help="Move the ticket to this status, not to the one that trigger A names.",
     ),
 ]
 At = Annotated[
@@ -123,7 +123,7 @@ def forward(
             "--message",
             metavar="ID",
             max=HIGHEST,
-            help="A message id from ticket show --json. Default: the newest incoming message.",
+            help="The id of a message in ticket show --json. Default: the newest incoming one.",
         ),
     ] = None,
     attach: Attach = None,

@@ -25,7 +25,7 @@ NO_COMMAND = re.compile(r"No such command '(.*?)'\..*", re.DOTALL)
 
 @contextmanager
 def options_checked(context: typer.Context) -> Iterator[None]:
-    """Print errors like :func:`explained`; a UsageError also names the help page."""
+    """Print errors like :func:`explained`, and name the help page after a UsageError."""
     with explained():
         try:
             yield
@@ -66,7 +66,7 @@ def _problem(error: Any) -> str:
 
 
 def _from_message(error: Any) -> str:
-    """Return the words for an error that only its message tells apart from others."""
+    """Return the words for an error that can be recognised only by its message."""
     message = str(error.message)
     if (extra := EXTRA.fullmatch(message)) is not None:
         words = extra[1].split()
@@ -93,7 +93,7 @@ def _name(param: Any) -> str:
 
 
 def _value_problem(error: Any) -> str:
-    """Return why a value is refused, with the value, which pydantic's sentence leaves out."""
+    """Return why a value is refused, and name the value, since pydantic's sentence does not."""
     problems: list[Any] = getattr(error.__cause__, "errors", list)()
     if not problems:
         return str(error.message).rstrip(".")

@@ -91,7 +91,7 @@ ActiveOption = Annotated[
     typer.Option(
         "--active",
         metavar=ON_OFF,
-        help="Whether the user may act, and whether mail from the user counts as a user's.",
+        help="Whether the user is active: may act, and writes mail as a user.",
     ),
 ]
 SignatureOption = Annotated[
@@ -161,7 +161,7 @@ def set_(
 
 
 async def _notify(opened: Installation, address: str) -> dict[str, Any]:
-    """Return the settings of a user for notifications, as stored."""
+    """Return the stored notification settings of a user."""
     from gateway.store.setup import users
 
     async with opened.database.read() as connection:
@@ -169,7 +169,7 @@ async def _notify(opened: Installation, address: str) -> dict[str, Any]:
 
 
 def _notifications(notify: list[str], digest: str | None) -> dict[str, Any]:
-    """Return the notification settings that the options give; UsageError for unknown words."""
+    """Return the notification settings in the options; raise UsageError if a word is unknown."""
     found: dict[str, Any] = {}
     for each in notify:
         what, _, state = each.partition("=")

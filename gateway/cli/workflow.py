@@ -106,7 +106,7 @@ PipelineOption = Annotated[
 
 @app.command("export")
 def export(context: typer.Context, pipeline: PipelineOption = None) -> None:
-    """Print workflows as TOML. Save it in a file, edit it, and import it."""
+    """Print workflows as TOML. Save the output in a file, edit it, and import it."""
 
     async def act(opened: Installation) -> str:
         from gateway.cli.workflow_file import toml_of
@@ -167,7 +167,7 @@ async def _all_described(opened: Installation, *, comments: bool = False) -> lis
 async def _rehearse(
     opened: Installation, actor: str | None, plans: list[WorkflowPlan], problems: list[str]
 ) -> None:
-    """Raise Invalid with ``problems`` and the problems of the plans; nothing is stored."""
+    """Raise an error if ``problems`` or the plans hold any problem; store nothing."""
     from gateway.store.upkeep.rehearsal import rehearsal
 
     async with rehearsal(opened.database) as rehearsed:
@@ -196,7 +196,7 @@ OnLeaveOption = Annotated[
     typer.Option(
         "--on-leave",
         metavar="continue|unenroll",
-        help="Whether a ticket that leaves the status continues in the workflow or leaves it.",
+        help="Whether the workflow continues or ends when the ticket leaves the status.",
     ),
 ]
 IncludeSourceOption = Annotated[
@@ -280,8 +280,8 @@ AfterOption = Annotated[
     typer.Option(
         "--after",
         metavar="ID|start",
-        help="The id of the action to insert after. start inserts as the first action, "
-        "BRANCH/PATH as the first action of that path.",
+        help="The id of the action before the new one. The word start makes the new action the "
+        "first of the workflow, BRANCH/PATH the first of that path.",
     ),
 ]
 JsonActionOption = Annotated[
@@ -363,13 +363,13 @@ def _pair(given: str) -> tuple[str, Any]:
 
 ActionArgument = Annotated[
     str | None,
-    typer.Argument(metavar="ACTION", help="The id of the action; leave it out with --whole."),
+    typer.Argument(metavar="ACTION", help="The id of the action; leave the id out with --whole."),
 ]
 FollowingOption = Annotated[
     bool,
     typer.Option(
         "--following",
-        help="Also delete all actions after it. Runs that wait in a deleted action end.",
+        help="Also delete all actions after this action. Runs that wait in a deleted action end.",
     ),
 ]
 KeepOption = Annotated[
@@ -377,8 +377,8 @@ KeepOption = Annotated[
     typer.Option(
         "--keep",
         metavar="BRANCH",
-        help="Of a deleted branch, keep the actions of this path. "
-        "The last path of a branch is called otherwise.",
+        help="The path whose actions stay when a branch is deleted. "
+        "The last path of a branch has the name otherwise.",
     ),
 ]
 WholeOption = Annotated[
@@ -398,7 +398,7 @@ def delete(
     as_user: As = None,
     as_json: AsJson = False,
 ) -> None:
-    """Delete an action, or with --whole the workflow. Prints how many tickets are affected."""
+    """Delete an action. With --whole, delete the workflow. Prints how many tickets are affected."""
     with options_checked(context):
         if (action is None) != whole:
             raise UsageError("give either ACTION or --whole")

@@ -23,9 +23,10 @@ KEYS = ("enabled", "re_enroll", "on_leave", "exclude_sources", "filter", "unenro
 
 
 def read_plans(file: Path) -> tuple[list[WorkflowPlan], list[str]]:
-    """Return the plans in a file, and problems; Invalid unless it holds only [[workflow]] tables.
+    """Return the plans in a file, and the problems of the file.
 
-    The caller adds the problems of the plans, so that the user sees all problems at once.
+    Raises Invalid unless the file holds only [[workflow]] tables. The caller adds the problems of
+    the plans, so that the user sees all problems at once.
     """
     try:
         given = tomllib.loads(read_limited(file).decode())
@@ -68,7 +69,7 @@ def _plan(row: Any, number: int, problems: list[str]) -> WorkflowPlan | None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a TOML value as its JSON form: dates and times as text, without seconds if 0."""
+    """Return a TOML value in its JSON form; dates and times become text, without seconds of 0."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -79,7 +80,7 @@ def _plain(value: Any) -> Any:
 
 
 def toml_of(rows: Iterable[Mapping[str, Any]]) -> str:
-    """Return TOML of workflows, as :func:`gateway.cli.show_workflow.described` returns them."""
+    """Return TOML of workflows in the form of :func:`gateway.cli.show_workflow.described`."""
     return "\n".join(_table(row) for row in rows)
 
 

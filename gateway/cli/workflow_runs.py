@@ -141,7 +141,7 @@ class RunFilter:
     until: date | None
 
     def wanted(self, zone: tzinfo) -> Wanted:
-        """Return the filter for the store; days begin and end at midnight in this zone."""
+        """Return the filter for the store; days begin and end at midnight in ``zone``."""
         from gateway.store.setup import workflow_history
 
         begin = datetime.combine(self.since, time.min, zone) if self.since is not None else None
@@ -253,7 +253,7 @@ def _show_history(shown: dict[str, Any]) -> None:
 
 
 def _enrolment(run: Enrolment, workflow: Workflow | None) -> dict[str, Any]:
-    """Return an enrolment with the action it waits in, or is about to run."""
+    """Return an enrolment with its present action: the one that waits or runs next."""
     at: str | None = None
     if workflow is not None and run.state == "ACTIVE" and run.place in workflow.graph:
         standing = workflow.graph.action(run.place)
@@ -285,7 +285,7 @@ def try_(
     ticket: TicketOption,
     as_json: AsJson = False,
 ) -> None:
-    """Show which actions and mails a ticket would get. Nothing is sent or changed."""
+    """Show which actions would run for a ticket, and their mails. Nothing is sent or changed."""
 
     async def act(opened: Installation) -> dict[str, Any]:
         from gateway.agenda.dry_run import tryout
