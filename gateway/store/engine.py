@@ -204,7 +204,13 @@ async def uninterrupted(work: Coroutine[Any, Any, T]) -> T:
 
 
 async def schema_version(database: Database) -> str | None:
-    """Return the name of the newest migration that was run; None without tables of ours."""
+    """Return the migration the database is at, None where it has no tables of ours."""
+    async with database.read() as connection:
+        return await _version_on(connection)
+
+
+async def _version_on(connection: AsyncConnection) -> str | None:
+    """Return the migration a database is at, read on its connection."""
     present = {
         "sqlite": "SELECT count(*) FROM sqlite_master WHERE name = 'alembic_version'",
         "postgresql": (
@@ -212,13 +218,12 @@ async def schema_version(database: Database) -> str | None:
             "schemaname = ANY (current_schemas(false))"
         ),
     }
-    async with database.read() as connection:
-        if not (await connection.exec_driver_sql(present[database.dialect])).scalar_one():
-            return None
-        version: str | None = (
-            await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
-        ).scalar()
-        return version
+    if not (await connection.exec_driver_sql(present[connection.dialect.name])).scalar_one():
+        return None
+    version: str | None = (
+        await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+    ).scalar()
+    return version
 
 
 async def migrate(url: str, *, seed: bool = True) -> None:
@@ -232,8 +237,6 @@ async def migrate(url: str, *, seed: bool = True) -> None:
 
     database = Database(url, "upgrade")
     try:
-        if (found := await schema_version(database)) is not None and found > HEAD:
-            raise SchemaOutdated(NEWER)
         async with database.write() as connection:
             # Lock first (on SQLite the first statement does): Alembic must not run twice at once.
             await connection.exec_driver_sql(
@@ -241,6 +244,8 @@ async def migrate(url: str, *, seed: bool = True) -> None:
                 if database.dialect == "sqlite"
                 else f"SELECT pg_advisory_xact_lock({UPGRADE_LOCK})"
             )
+            if (found := await _version_on(connection)) is not None and found > HEAD:
+                raise SchemaOutdated(NEWER)
             await connection.run_sync(runner.upgrade)
             if seed:
                 await first_data.sow(connection)
