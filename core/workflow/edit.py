@@ -29,7 +29,7 @@ class Impossible(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Edited:
-    """The new actions, and the places whose runs end with the edit."""
+    """The new actions, and the places in the workflow at which the edit ends the runs."""
 
     actions: Raw
     ended: frozenset[str] = frozenset()

@@ -50,7 +50,7 @@ class Applier:
                 mail.notes.append(type(decision).__name__)
 
     async def finish(self) -> None:
-        """Name tickets after their conversations, once for all decisions performed so far."""
+        """Name tickets after their conversations, in one go for all decisions so far."""
         await tickets.name_tickets(self.context)
 
     def remark(self, ticket: int, kind: str, cause: Cause, detail: str | None = None) -> None:

@@ -378,7 +378,7 @@ KeepOption = Annotated[
         "--keep",
         metavar="BRANCH",
         help="The path whose actions stay when a branch is deleted. "
-        "The last path of a branch has the name otherwise.",
+        "The last path of a branch is named otherwise.",
     ),
 ]
 WholeOption = Annotated[

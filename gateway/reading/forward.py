@@ -89,7 +89,7 @@ def find(
 def _in_text(
     lines: list[str], found: list[OutlineItem], prefix: bool, subject: str, *, is_reply: bool
 ) -> Forwarded | None:
-    """Return the mail forwarded in the text; the first conclusive item of the outline decides."""
+    """Return the mail forwarded in the text, by the first outline item that decides, or None."""
     for index, each in enumerate(found):
         if each.kind == "forward_mark":
             if each.depth and not _may_be_quoted(lines, found, index, each):

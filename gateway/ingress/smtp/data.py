@@ -2,8 +2,8 @@
 
 Only CR LF . CR LF ends a mail. A bare CR or LF lets one mail be smuggled inside another when two
 servers disagree about the end; such a mail is refused or, from trusted networks, the bare CR or LF
-becomes a line end *after* the end was found. A mail that is too large, is in a loop or
-cannot be written is read on but not kept; the reply gives the reason.
+becomes a line end *after* the end was found. A mail that is too large, loops or cannot be stored
+is read to its end and discarded; the reply gives the reason.
 """
 
 from __future__ import annotations

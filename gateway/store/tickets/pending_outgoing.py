@@ -239,7 +239,7 @@ class WebhookRow:
 
 
 def _rows(items: Sequence[Any], prefix: str = "") -> Rows:
-    """Return dataclass instances of one kind as mappings by column, or by parameter."""
+    """Return dataclass instances as mappings; ``prefix`` turns columns into parameters."""
     names = [each.name for each in fields(items[0])] if items else []
     return [{prefix + name: getattr(item, name) for name in names} for item in items]
 
