@@ -52,7 +52,7 @@ class DatabaseSettings(Section):
 
 
 class BlobSettings(Section):
-    """Where mail over 256 KiB is kept: ``file://``, ``database:``, ``s3://``, ``gs://``, ``az://``."""
+    """The store of large mail: ``file://``, ``database:``, ``s3://``, ``gs://``, ``az://``."""
 
     url: str = "file://var/blobs"
 

@@ -44,7 +44,7 @@ def decide(event: e.Event, state: State, now: datetime) -> tuple[Decision, ...]:
 
 
 # fmt: off
-def _react(event: e.Event, state: State, now: datetime, root: Root) -> list[Decision]:  # noqa: C901, PLR0912  # one arm an event
+def _react(event: e.Event, state: State, now: datetime, root: Root) -> list[Decision]:
     match event:
         case e.MailArrived(): return inbound.receive(event, state.pipelines)
         case e.TicketOpened(): return user_acts.opened(event)

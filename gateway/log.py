@@ -115,7 +115,7 @@ def configure(
     *, level: Level, form: Format, addresses: Addresses, stream: TextIO | None = None
 ) -> None:
     """Set up our logging and that of the libraries; each entry point calls this once."""
-    global _show_address  # noqa: PLW0603 - logging is state of the process, as in the standard library
+    global _show_address  # noqa: PLW0603 - logging is process-wide
     _show_address = _FORMATS[addresses]
     target = stream if stream is not None else sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]

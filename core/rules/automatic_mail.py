@@ -25,7 +25,8 @@ PER_DOMAIN_AND_HOUR: Final = 20
 IN_A_ROW: Final = 2  # automatic mails on a thread since a person wrote there
 GLOBAL_PER_HOUR: Final = 20_000  # of all automatic mail: stops loops that nobody foresaw
 _MACHINES: Final = re.compile(
-    r"(?:no|not|do[-_.]?not)[-_.]?reply.*|.*[-_.]no[-_.]?reply|mailer[-_.]daemon|postmaster|bounces?(?:[-_.+=].*)?|"
+    r"(?:no|not|do[-_.]?not)[-_.]?reply.*|.*[-_.]no[-_.]?reply|mailer[-_.]daemon|postmaster|"
+    r"bounces?(?:[-_.+=].*)?|"
     r"(?:auto|automated)[-_.]?(?:reply|response|mail).*|root|nobody|daemon|abuse",
     re.ASCII,
 )

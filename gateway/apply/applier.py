@@ -59,7 +59,7 @@ class Applier:
 
 
 # fmt: off
-def _perform(context: ApplyContext, decision: d.Decision, mail: MailContext | None) -> None:  # noqa: C901, PLR0912, PLR0915  # one arm a decision
+def _perform(context: ApplyContext, decision: d.Decision, mail: MailContext | None) -> None:
     match decision:
         case d.OpenTicket(): tickets.open_ticket(context, decision, mail)
         case d.LinkTickets(): tickets.link(context, decision)

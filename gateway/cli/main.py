@@ -143,7 +143,7 @@ def main() -> None:
     except BrokenPipeError:
         _drop_output()
         sys.exit(0)
-    except Exception as error:  # noqa: BLE001  # printed with its traceback; the code tells its kind
+    except Exception as error:  # noqa: BLE001  # printed with its traceback
         if (problem := _output_problem(error)) is not None:
             print(f"ticketgate: cannot write the output: {problem}", file=sys.stderr)
             _drop_output()

@@ -19,7 +19,10 @@ _RESULT: Final = re.compile(
     r"\s*([a-z0-9-]{1,30})\s*(?:/\s*\d+\s*)?=\s*([a-z]{1,20})", re.IGNORECASE
 )
 _POLICY_NONE: Final = re.compile(
-    r"\b(?:p|policy|pol|policy\.(?:published-domain-policy|dmarc|applied-disposition))\s*=\s*\"?none\b",
+    (
+        r"\b(?:p|policy|pol|policy\.(?:published-domain-policy|dmarc|"
+        r"applied-disposition))\s*=\s*\"?none\b"
+    ),
     re.IGNORECASE,
 )
 # Of several results of a method, the lowest rank wins; results not listed rank 1.

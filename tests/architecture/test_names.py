@@ -88,3 +88,10 @@ def is_unit(path: Path) -> bool:
 def test_test_files_keep_their_size(path: Path) -> None:
     """A test file has at most 500 lines."""
     assert len(path.read_text().splitlines()) <= TEST_LINES
+
+
+def test_lines_have_at_most_100_columns():
+    """No line of a Python file is longer, migrations and pragma comments included."""
+    files = [*SOURCES, *TESTS]
+    lines = ((path, text) for path in files for text in path.read_text("utf-8").splitlines())
+    assert [f"{place(path)}: {text}" for path, text in lines if len(text) > 100] == []

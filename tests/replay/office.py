@@ -7,7 +7,7 @@ everything that is due. Mail that arrived at the server is read as customers get
 
 from __future__ import annotations
 
-import email
+import email.parser
 import email.policy
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,7 +47,8 @@ class Received:
     @property
     def mail(self) -> EmailMessage:
         """Return the parsed mail."""
-        return email.message_from_bytes(self.raw, policy=email.policy.default)  # type: ignore[return-value]
+        parser = email.parser.BytesParser(EmailMessage, policy=email.policy.default)
+        return parser.parsebytes(self.raw)
 
     @property
     def text(self) -> str:

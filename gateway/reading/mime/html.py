@@ -35,7 +35,10 @@ _PARAGRAPH: Final = frozenset("p h1 h2 h3 h4 h5 h6 ul ol dl table pre blockquote
 _SPACES: Final = re.compile(r"[ \t\r\n\f\x0b\u2028\u2029]+")
 _BLANKS: Final = re.compile(r"\n{3,}")
 _HIDDEN: Final = re.compile(
-    r"display\s*:\s*none|mso-hide\s*:\s*all|max-height\s*:\s*0(?:px)?\s*;[^\"]*overflow\s*:\s*hidden",
+    (
+        r"display\s*:\s*none|mso-hide\s*:\s*all|"
+        r"max-height\s*:\s*0(?:px)?\s*;[^\"]*overflow\s*:\s*hidden"
+    ),
     re.IGNORECASE,
 )
 _BARE_CONDITION: Final = re.compile(r"<!\[(?:if[^\]>]{0,200}|endif)\]>")

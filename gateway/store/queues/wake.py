@@ -30,7 +30,7 @@ class Wake:
         """Wake the tasks waiting for a topic; if none waits, the next :meth:`wait` ends at once."""
         self._topics.setdefault(topic, asyncio.Event()).set()
 
-    async def wait(self, topic: str, timeout: float) -> bool:  # noqa: ASYNC109 - returns False, no error
+    async def wait(self, topic: str, timeout: float) -> bool:  # noqa: ASYNC109
         """Wait up to ``timeout`` seconds for a wake-up and return whether there was one."""
         event = self._topics.setdefault(topic, asyncio.Event())
         try:

@@ -26,17 +26,17 @@ MAX_WORDS = 20
 BATCH_MESSAGES = 500
 _WORD = re.compile(r"[^\W_]+")
 _TICKETS_OF_FOUND = (
-    f"SELECT DISTINCT COALESCE(t.ticket, m.ticket_note) AS ticket FROM found"  # noqa: S608 - names of our tables
+    f"SELECT DISTINCT COALESCE(t.ticket, m.ticket_note) AS ticket FROM found"
     f" JOIN {tables.message.name} m ON m.id = found.id LEFT JOIN {tables.thread.name} t ON "
     "t.id = m.thread_id"
     " WHERE COALESCE(t.ticket, m.ticket_note) IS NOT NULL ORDER BY 1 DESC"
 )
 SQLITE_SEARCH = (
-    "WITH found(id) AS (SELECT rowid FROM message_search WHERE message_search MATCH ?) "  # noqa: S608
+    "WITH found(id) AS (SELECT rowid FROM message_search WHERE message_search MATCH ?) "
     f"{_TICKETS_OF_FOUND} LIMIT ?"
 )
 POSTGRESQL_SEARCH = (
-    "WITH found(id) AS (SELECT message FROM message_search WHERE words @@ "  # noqa: S608
+    "WITH found(id) AS (SELECT message FROM message_search WHERE words @@ "
     f"to_tsquery('simple', $1)) {_TICKETS_OF_FOUND} LIMIT $2"
 )
 POSTGRESQL_INDEX = (

@@ -128,8 +128,8 @@ def _online(source: Path, aside: Path, progress: Progress) -> dict[str, int]:
 
 def _counts(connection: sqlite3.Connection) -> dict[str, int]:
     return {
-        table.name: connection.execute(f'SELECT count(*) FROM "{table.name}"').fetchone()[0]  # noqa: S608
-        for table in tables.metadata.sorted_tables
+        name: connection.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0]  # noqa: S608
+        for name in (table.name for table in tables.metadata.sorted_tables)
     }
 
 

@@ -37,7 +37,8 @@ def moved(
     zone: str = "UTC",
     ticket: Ticket = TICKET,
 ) -> SetClosure | None:
-    return after_move(StatusChanged(ticket, pipeline, was, now, BY, given), NOW, ZoneInfo(zone))  # type: ignore[arg-type]
+    moved = StatusChanged(ticket, pipeline, was, now, BY, given)  # type: ignore[arg-type]
+    return after_move(moved, NOW, ZoneInfo(zone))
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,15 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """The tables as they were with the first release, and full-text search as each database has it."""
+    """The tables of the first release, and full-text search as each database has it."""
     op.create_table(
         "contact",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("blocked", sa.Boolean(), nullable=False),
@@ -34,7 +39,12 @@ def upgrade() -> None:
     )
     op.create_table(
         "mail",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=True,
+            nullable=False,
+        ),
         sa.Column("received_at", sa.BigInteger(), nullable=False),
         sa.Column("source", sa.String(length=8), nullable=False),
         sa.Column("envelope", sa.Text(), nullable=False),
@@ -53,13 +63,18 @@ def upgrade() -> None:
         sa.Column("sender", sa.Text(), nullable=True),
         sa.Column("subject", sa.Text(), nullable=True),
         sa.Column("fingerprint", sa.LargeBinary(length=16), nullable=True),
-        sa.Column("original_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column(
+            "original_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
         sa.Column("message", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("thread_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("ticket", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("outcome", sa.Text(), nullable=True),
-        sa.CheckConstraint("state IN ('pending', 'done', 'ignored', 'quarantined', 'held', 'duplicate')", name=op.f("ck_mail_state")),
+        sa.CheckConstraint(
+            "state IN ('pending', 'done', 'ignored', 'quarantined', 'held', 'duplicate')",
+            name=op.f("ck_mail_state"),
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mail")),
         sqlite_autoincrement=True,
     )
@@ -87,7 +102,9 @@ def upgrade() -> None:
     op.create_table(
         "message_ref",
         sa.Column("ref", sa.Text(), nullable=False),
-        sa.Column("thread_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column(
+            "thread_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
         sa.Column("message", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("forward", sa.Boolean(), nullable=False),
         sa.PrimaryKeyConstraint("ref", "thread_id", name=op.f("pk_message_ref")),
@@ -139,7 +156,9 @@ def upgrade() -> None:
         sa.Column("state", sa.String(length=8), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.CheckConstraint("state IN ('open', 'closed')", name=op.f("ck_status_state")),
-        sa.ForeignKeyConstraint(["pipeline_id"], ["pipeline.id"], name=op.f("fk_status_pipeline_id")),
+        sa.ForeignKeyConstraint(
+            ["pipeline_id"], ["pipeline.id"], name=op.f("fk_status_pipeline_id")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_status")),
     )
     op.create_index(op.f("ix_status_pipeline_id"), "status", ["pipeline_id"], unique=False)
@@ -148,7 +167,9 @@ def upgrade() -> None:
         sa.Column("address", sa.Text(), nullable=False),
         sa.Column("user_id", sa.Integer(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
-        sa.ForeignKeyConstraint(["user_id"], ["user_account.id"], name=op.f("fk_user_address_user_id")),
+        sa.ForeignKeyConstraint(
+            ["user_id"], ["user_account.id"], name=op.f("fk_user_address_user_id")
+        ),
         sa.PrimaryKeyConstraint("address", name=op.f("pk_user_address")),
     )
     op.create_index(op.f("ix_user_address_user_id"), "user_address", ["user_id"], unique=False)
@@ -164,21 +185,30 @@ def upgrade() -> None:
         sa.Column("allow", sa.Text(), nullable=False),
         sa.Column("deny", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.ForeignKeyConstraint(["pipeline_id"], ["pipeline.id"], name=op.f("fk_channel_pipeline_id")),
+        sa.ForeignKeyConstraint(
+            ["pipeline_id"], ["pipeline.id"], name=op.f("fk_channel_pipeline_id")
+        ),
         sa.ForeignKeyConstraint(["status_id"], ["status.id"], name=op.f("fk_channel_status_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_channel")),
         sa.UniqueConstraint("address", name=op.f("uq_channel_address")),
     )
     op.create_table(
         "ticket",
-        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column(
+            "number",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("pipeline_id", sa.Integer(), nullable=False),
         sa.Column("status_id", sa.Integer(), nullable=False),
         sa.Column("source", sa.String(length=16), nullable=False),
         sa.Column("priority", sa.String(length=8), nullable=True),
         sa.Column("owner_id", sa.Integer(), nullable=True),
-        sa.Column("requester_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column(
+            "requester_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
         sa.Column("subject_key", sa.Text(), nullable=False),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
         sa.Column("closed_at", sa.BigInteger(), nullable=True),
@@ -190,22 +220,35 @@ def upgrade() -> None:
         sa.Column("last_agent_message_at", sa.BigInteger(), nullable=True),
         sa.Column("flags", sa.Text(), nullable=False),
         sa.Column("tags", sa.Text(), nullable=False),
-        sa.Column("merged_into", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column(
+            "merged_into", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
         sa.Column("deleted_at", sa.BigInteger(), nullable=True),
         sa.Column("worked", sa.Boolean(), nullable=False),
         sa.Column("titled", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(["owner_id"], ["user_account.id"], name=op.f("fk_ticket_owner_id")),
-        sa.ForeignKeyConstraint(["pipeline_id"], ["pipeline.id"], name=op.f("fk_ticket_pipeline_id")),
-        sa.ForeignKeyConstraint(["requester_id"], ["contact.id"], name=op.f("fk_ticket_requester_id")),
+        sa.ForeignKeyConstraint(
+            ["pipeline_id"], ["pipeline.id"], name=op.f("fk_ticket_pipeline_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["requester_id"], ["contact.id"], name=op.f("fk_ticket_requester_id")
+        ),
         sa.ForeignKeyConstraint(["status_id"], ["status.id"], name=op.f("fk_ticket_status_id")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_ticket")),
     )
     op.create_index(op.f("ix_ticket_merged_into"), "ticket", ["merged_into"], unique=False)
-    op.create_index("ix_ticket_requester_subject", "ticket", ["requester_id", "subject_key"], unique=False)
+    op.create_index(
+        "ix_ticket_requester_subject", "ticket", ["requester_id", "subject_key"], unique=False
+    )
     op.create_index(op.f("ix_ticket_status_id"), "ticket", ["status_id"], unique=False)
     op.create_table(
         "event",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
         sa.Column("ticket", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("at", sa.BigInteger(), nullable=False),
         sa.Column("type", sa.String(length=32), nullable=False),
@@ -220,14 +263,21 @@ def upgrade() -> None:
     op.create_index(op.f("ix_event_ticket"), "event", ["ticket"], unique=False)
     op.create_table(
         "thread",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
         sa.Column("kind", sa.String(length=8), nullable=False),
         sa.Column("channel_id", sa.Integer(), nullable=True),
         sa.Column("ticket", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("origin", sa.Boolean(), nullable=False),
         sa.Column("attached_at", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.BigInteger(), nullable=False),
-        sa.Column("redirect_to", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column(
+            "redirect_to", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
         sa.ForeignKeyConstraint(["channel_id"], ["channel.id"], name=op.f("fk_thread_channel_id")),
         sa.ForeignKeyConstraint(["ticket"], ["ticket.number"], name=op.f("fk_thread_ticket")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_thread")),
@@ -244,9 +294,15 @@ def upgrade() -> None:
     op.create_table(
         "ticket_contact",
         sa.Column("ticket", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("contact_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.ForeignKeyConstraint(["contact_id"], ["contact.id"], name=op.f("fk_ticket_contact_contact_id")),
-        sa.ForeignKeyConstraint(["ticket"], ["ticket.number"], name=op.f("fk_ticket_contact_ticket")),
+        sa.Column(
+            "contact_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.ForeignKeyConstraint(
+            ["contact_id"], ["contact.id"], name=op.f("fk_ticket_contact_contact_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["ticket"], ["ticket.number"], name=op.f("fk_ticket_contact_ticket")
+        ),
         sa.PrimaryKeyConstraint("ticket", "contact_id", name=op.f("pk_ticket_contact")),
     )
     op.create_table(
@@ -260,9 +316,16 @@ def upgrade() -> None:
     )
     op.create_table(
         "message",
-        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column(
+            "id",
+            sa.BigInteger().with_variant(sa.Integer(), "sqlite"),
+            autoincrement=False,
+            nullable=False,
+        ),
         sa.Column("thread_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
-        sa.Column("ticket_note", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column(
+            "ticket_note", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True
+        ),
         sa.Column("mail_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("direction", sa.String(length=8), nullable=False),
         sa.Column("kind", sa.String(length=16), nullable=False),
@@ -296,21 +359,32 @@ def upgrade() -> None:
     )
     op.create_table(
         "participant",
-        sa.Column("thread_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.Column("contact_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column(
+            "thread_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
+        sa.Column(
+            "contact_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False
+        ),
         sa.Column("role", sa.String(length=12), nullable=False),
-        sa.ForeignKeyConstraint(["contact_id"], ["contact.id"], name=op.f("fk_participant_contact_id")),
-        sa.ForeignKeyConstraint(["thread_id"], ["thread.id"], name=op.f("fk_participant_thread_id")),
+        sa.ForeignKeyConstraint(
+            ["contact_id"], ["contact.id"], name=op.f("fk_participant_contact_id")
+        ),
+        sa.ForeignKeyConstraint(
+            ["thread_id"], ["thread.id"], name=op.f("fk_participant_thread_id")
+        ),
         sa.PrimaryKeyConstraint("thread_id", "contact_id", name=op.f("pk_participant")),
         sqlite_with_rowid=False,
     )
     if op.get_bind().dialect.name == "sqlite":
         op.execute(
             "CREATE VIRTUAL TABLE message_search USING fts5"
-            "(subject, body, content='', columnsize=0, detail=none, tokenize='unicode61 remove_diacritics 2')"
+            "(subject, body, content='', columnsize=0, detail=none, tokenize='unicode61 "
+            "remove_diacritics 2')"
         )
     else:
-        # Mail is mostly encoded already; trying to compress it again costs more time than all the rest of storing it.
+        # Mail is mostly encoded already; compressing it again costs more than storing it.
         op.execute("ALTER TABLE raw_mail ALTER COLUMN data SET STORAGE EXTERNAL")
-        op.execute("CREATE TABLE message_search (message BIGINT PRIMARY KEY, words TSVECTOR NOT NULL)")
+        op.execute(
+            "CREATE TABLE message_search (message BIGINT PRIMARY KEY, words TSVECTOR NOT NULL)"
+        )
         op.execute("CREATE INDEX message_search_words ON message_search USING gin (words)")

@@ -30,7 +30,9 @@ def upgrade() -> None:
         sa.Column("last_pass_at", sa.BigInteger(), nullable=True),
         sa.Column("lease_owner", sa.String(length=64), nullable=True),
         sa.Column("lease_until", sa.BigInteger(), nullable=True),
-        sa.CheckConstraint("state IN ('new', 'ok', 'failing', 'refused')", name=op.f("ck_mailbox_state")),
+        sa.CheckConstraint(
+            "state IN ('new', 'ok', 'failing', 'refused')", name=op.f("ck_mailbox_state")
+        ),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mailbox")),
         sa.UniqueConstraint("name", name=op.f("uq_mailbox_name")),
     )
@@ -60,11 +62,15 @@ def upgrade() -> None:
         sa.Column("problem", sa.Text(), nullable=True),
         sa.Column("tries", sa.Integer(), nullable=False),
         sa.Column("retry_at", sa.BigInteger(), nullable=True),
-        sa.ForeignKeyConstraint(["mailbox_id"], ["mailbox.id"], name=op.f("fk_mailbox_mail_mailbox_id")),
+        sa.ForeignKeyConstraint(
+            ["mailbox_id"], ["mailbox.id"], name=op.f("fk_mailbox_mail_mailbox_id")
+        ),
         sa.PrimaryKeyConstraint("mailbox_id", "uidvalidity", "uid", name=op.f("pk_mailbox_mail")),
         sqlite_with_rowid=False,
     )
-    op.create_index("ix_mailbox_mail_digest", "mailbox_mail", ["mailbox_id", "digest"], unique=False)
+    op.create_index(
+        "ix_mailbox_mail_digest", "mailbox_mail", ["mailbox_id", "digest"], unique=False
+    )
     op.create_index(
         "ix_mailbox_mail_open",
         "mailbox_mail",

@@ -28,7 +28,7 @@ WHERE sha256 = ''
 """
 
 # Each time the server gave new UIDs, 2^33 was taken off the UIDVALIDITY of the rows until then;
-# the quotient rounds towards zero on both databases. GROUP BY keeps the key unique whatever is there.
+# the quotient rounds towards zero on both databases. GROUP BY keeps the key unique.
 MOVE_SUPERSEDED = """
 INSERT INTO superseded_mail (mailbox_id, digest, generation, uid, mail_id)
 SELECT mailbox_id, digest, 1 - uidvalidity / 8589934592, uid, min(mail_id)
@@ -51,8 +51,12 @@ def upgrade() -> None:
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("uid", sa.BigInteger(), nullable=False),
         sa.Column("mail_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
-        sa.ForeignKeyConstraint(["mailbox_id"], ["mailbox.id"], name=op.f("fk_superseded_mail_mailbox_id")),
-        sa.PrimaryKeyConstraint("mailbox_id", "digest", "generation", "uid", name=op.f("pk_superseded_mail")),
+        sa.ForeignKeyConstraint(
+            ["mailbox_id"], ["mailbox.id"], name=op.f("fk_superseded_mail_mailbox_id")
+        ),
+        sa.PrimaryKeyConstraint(
+            "mailbox_id", "digest", "generation", "uid", name=op.f("pk_superseded_mail")
+        ),
         sqlite_with_rowid=False,
     )
     op.execute(MOVE_SUPERSEDED)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.mail import reply_tokens
-from core.mail.threading import Entry, Ref, TicketRef, head, tie
+from core.mail.threading import Entry, Ref, TicketRef, Tie, head, tie
 from core.model.message import Message
 
 EMPTY = Message(
@@ -18,7 +18,7 @@ EMPTY = Message(
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def tied(message: Message, refs: dict[str, list[Ref]], **given: object) -> object:
+def tied(message: Message, refs: dict[str, list[Ref]], **given: object) -> Tie:
     facts: dict[str, object] = {
         "reply_address": None,
         "own_ids": {},
@@ -45,7 +45,7 @@ def test_the_order_of_ties() -> None:
     seen = []
     for dropped in ("reply_address", "own_ids", "irt@x", "new@x", "old@x", "me@x", "subject_tag"):
         found = tied(message, refs, **facts)
-        seen.append((found.matched_by, found.thread))  # type: ignore[attr-defined]
+        seen.append((found.matched_by, found.thread))
         facts.pop(dropped, None)
         refs.pop(dropped, None)
     expected = [
@@ -73,23 +73,23 @@ def test_every_listed_id_joins() -> None:
             "me@x": [Ref(6, held=False)],
         },
     )
-    assert (found.thread, found.joins) == (5, (3, 4, 6))  # type: ignore[attr-defined]
+    assert (found.thread, found.joins) == (5, (3, 4, 6))
 
 
 def test_a_forward_thread_is_never_joined() -> None:
     """A thread that our own forward started is never joined to another, whatever ids are listed."""
     message = replace(EMPTY, in_reply_to=("fwd@x",), references=("cust@x",))
     refs = {"fwd@x": [Ref(8, held=True)], "cust@x": [Ref(1, held=True)]}
-    assert tied(message, refs, forward_threads=frozenset({8})).joins == ()  # type: ignore[attr-defined]
+    assert tied(message, refs, forward_threads=frozenset({8})).joins == ()
     other = replace(EMPTY, in_reply_to=("cust@x",), references=("fwd@x",))
-    assert tied(other, refs, forward_threads=frozenset({8})).joins == ()  # type: ignore[attr-defined]
+    assert tied(other, refs, forward_threads=frozenset({8})).joins == ()
 
 
 def test_an_answer_to_a_forward_is_seen() -> None:
     """E17b: In-Reply-To to a forward marks an answer to a forward; References does not."""
     refs = {"f@x": [Ref(1, held=True, forward=True)]}
-    assert tied(replace(EMPTY, in_reply_to=("f@x",)), refs).answers_forward is True  # type: ignore[attr-defined]
-    assert tied(replace(EMPTY, references=("f@x",)), refs).answers_forward is False  # type: ignore[attr-defined]
+    assert tied(replace(EMPTY, in_reply_to=("f@x",)), refs).answers_forward is True
+    assert tied(replace(EMPTY, references=("f@x",)), refs).answers_forward is False
 
 
 def entry(number: int, minutes: int, parents: tuple[str, ...] = (), *, opens: bool = True) -> Entry:

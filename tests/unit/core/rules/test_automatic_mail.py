@@ -132,8 +132,9 @@ def test_who_is_never_written_to(
 ) -> None:
     """3.3 "never to": refused whatever the template and the consent; the reason is reported."""
     for occasion in (RECEIPT, NEWS):
-        for acknowledge in ("generic", "full", "never"):
-            found = ask(replace(occasion, ticket=ticket, acknowledge=acknowledge), contact, role)  # type: ignore[arg-type]
+        for how in ("generic", "full", "never"):
+            one = replace(occasion, ticket=ticket, acknowledge=how)  # type: ignore[arg-type]
+            found = ask(one, contact, role)
             assert found.outcome == "SKIPPED_NO_RECIPIENT"
             assert why in (found.why or "")
 

@@ -24,7 +24,8 @@ def read_job(job):
         raise RuntimeError
     if b"order: lie" in job.raw:
         return sys.stdout.write
-    if b"order: once" in job.raw and not os.path.exists(os.environ["TICKETGATE_TEST_ONCE"]):  # noqa: PTH110
+    once = os.environ.get("TICKETGATE_TEST_ONCE", "")
+    if b"order: once" in job.raw and not os.path.exists(once):  # noqa: PTH110
         with open(os.environ["TICKETGATE_TEST_ONCE"], "w", encoding="ascii"):  # noqa: PTH123
             os._exit(1)
     return parse.read(job.raw, html=job.html, null_sender=job.null_sender)

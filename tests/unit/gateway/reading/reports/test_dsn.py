@@ -291,7 +291,8 @@ def test_other_reports(read, multipart, kind, piece, extra, subject):
 def test_a_mail_services_json_notice_is_a_bounce(read):
     """Amazon SES bounces are JSON, in lines that relays break."""
     notice = (
-        '{"notificationType":"Bounce","bounce":{"bounceType":"Permanent","bouncedRecipients":[{"emailAddress":"bob@site.example","action":"failed",'
+        '{"notificationType":"Bounce","bounce":{"bounceType":"Permanent",'
+        '"bouncedRecipients":[{"emailAddress":"bob@site.example","action":"failed",'
         '"status":"5.1.1","diagno!\n sticCode":"smtp; 550 user '
         'unknown"}]},"mail":{"messageId":"0101-ours"}}\n\n--\nYou are subscribed.'
     )
@@ -311,7 +312,8 @@ def test_a_mail_services_json_notice_is_a_bounce(read):
     ) == ("bob@site.example", "5.1.1", "0101-ours")
     wrapped = (
         '{"Type": "Notification", "Message": '
-        '"{\\"notificationType\\":\\"Bounce\\",\\"bounce\\":{\\"bouncedRecipients\\":[{\\"emailAddress\\":\\"b@x.example\\"}]}}"}'
+        '"{\\"notificationType\\":\\"Bounce\\",'
+        '\\"bounce\\":{\\"bouncedRecipients\\":[{\\"emailAddress\\":\\"b@x.example\\"}]}}"}'
     )
     assert read(wrapped).kind == "bounce"
     assert read('{"notificationType":"Complaint"}').kind == "report"
