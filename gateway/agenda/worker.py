@@ -89,14 +89,7 @@ class Agenda:
             except Unavailable as error:
                 _log.warning("agenda put off", reason=error.message)
                 pause = RETRY_SECONDS
-            waiting = [
-                asyncio.ensure_future(stop.wait()),
-                asyncio.ensure_future(wake.wait("agenda", pause)),
-            ]
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for each in waiting:
-                each.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            await wake.wait_or_stop(stop, "agenda", pause)
 
     async def _pause(self) -> float:
         """Return the seconds until something is due, at most POLL_SECONDS."""

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from core.model.message import Message
 from gateway import log, maillog
@@ -84,7 +83,7 @@ class Intake:
                 if mails:
                     await ready.put(await self.read(mails))
                 else:
-                    await _first_of(stop.wait(), wake.wait("mail", POLL_SECONDS))
+                    await wake.wait_or_stop(stop, "mail", POLL_SECONDS)
         finally:
             if not filing.done():
                 await ready.put(None)
@@ -231,14 +230,3 @@ def _log_outcome(row: Finished, item: Item) -> None:
         rule=row.outcome["rule"],
         sender=row.sender,
     )
-
-
-async def _first_of(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Run several coroutines until the first ends, and cancel the others."""
-    tasks = [asyncio.ensure_future(each) for each in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -16,11 +16,11 @@ from __future__ import annotations
 import asyncio
 import hmac
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, Final
+from typing import Final
 
 from config.settings import WebhookSettings
 from gateway import http_client, log
@@ -102,7 +102,7 @@ class Webhooks:
                     pass
             except Unavailable as error:
                 _log.warning("webhooks wait", reason=error.message)
-            await _first(stop.wait(), wake.wait("webhook", POLL_SECONDS))
+            await wake.wait_or_stop(stop, "webhook", POLL_SECONDS)
 
     async def _claim_and_call(self, now: datetime) -> list[Called]:
         """Claim a batch of due calls and make them concurrently."""
@@ -236,14 +236,3 @@ def is_public(address: Address) -> bool:
     if any(address in network for network in _SPECIAL):
         return False
     return address.is_global and not address.is_multicast and not address.is_reserved
-
-
-async def _first(*waits: Coroutine[Any, Any, Any]) -> None:
-    """Await several awaitables until the first one ends, then cancel the others."""
-    tasks = [asyncio.ensure_future(each) for each in waits]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

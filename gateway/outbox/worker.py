@@ -109,14 +109,7 @@ class Outbox:
             except Unavailable as error:
                 _log.warning("outbox put off", reason=error.message)
                 pause = RETRY_SECONDS
-            waiting = [
-                asyncio.ensure_future(stop.wait()),
-                asyncio.ensure_future(wake.wait("outbox", pause)),
-            ]
-            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            for each in waiting:
-                each.cancel()
-            await asyncio.gather(*waiting, return_exceptions=True)
+            await wake.wait_or_stop(stop, "outbox", pause)
         await self.close()
 
     async def run_due(self) -> list[AttemptResult]:

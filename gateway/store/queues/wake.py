@@ -41,6 +41,16 @@ class Wake:
         event.clear()
         return True
 
+    async def wait_or_stop(self, stop: asyncio.Event, topic: str, seconds: float) -> None:
+        """Wait until ``stop`` is set, a wake-up of the topic comes, or ``seconds`` have passed."""
+        tasks = [asyncio.ensure_future(each) for each in (stop.wait(), self.wait(topic, seconds))]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
     async def listen(self, database: Database) -> None:
         """Pass on wake-ups of other daemons until cancelled; return at once on SQLite.
 
