@@ -59,3 +59,14 @@ async def test_a_listener_whose_server_goes_away_says_so(
         with suppress(StoreUnavailable):
             await listening
     assert isinstance(listening.exception(), StoreUnavailable)
+
+
+async def test_waiting_ends_at_a_stop_and_at_a_wake_up():
+    """A worker that waits goes on when it is woken or stopped, and leaves no task behind."""
+    wake, stop = Wake(), asyncio.Event()
+    before = asyncio.all_tasks()
+    wake.notify("mail")
+    await wake.wait_or_stop(stop, "mail", 3600.0)
+    stop.set()
+    await wake.wait_or_stop(stop, "mail", 3600.0)
+    assert asyncio.all_tasks() == before
